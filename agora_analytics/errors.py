@@ -1,0 +1,199 @@
+"""Every error of this library; misuse of it is a plain `ValueError` or `TypeError` outside this tree.
+
+```
+AgoraError
+├── TransportError          no usable answer arrived
+│   └── TransportTimeout    … within the time allowed
+├── ResponseError           an answer arrived, and it says no
+│   ├── BadRequest          a parameter is wrong (400)
+│   ├── Unauthorized        the credentials or the App ID are wrong (401, 403)
+│   ├── PlanRefused         the plan does not cover what was asked
+│   ├── NotFound            no such API here (404)
+│   ├── RateLimited         the service counted too many requests (429, qps, qpm, qpd)
+│   └── ServerError         the service failed (5xx)
+├── DecodeError             an answer arrived that is not what the reference promises
+├── QuotaExhausted          the plan's allowance is spent: nothing was sent
+└── CheckpointError         a saved position cannot be read or written
+```
+
+Each keeps what it says as attributes, survives pickling, and never holds a credential.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+Fault = Literal["caller", "plan", "service", "network"]
+"""Whose fault an error is: the calling code, the pricing plan, the service, or the network between."""
+
+
+class AgoraError(Exception):
+    """What every error of this library is.
+
+    Attributes:
+        asked: the request in one line, without App ID or credentials; empty where none was made.
+        advice: what to do next, in one sentence.
+
+    """
+
+    fault: ClassVar[Fault] = "service"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, what: str, *, asked: str = "", advice: str = "") -> None:
+        # Only the text goes to Exception.__init__: pickle calls cls(*args) and then restores __dict__.
+        super().__init__(what)
+        self.asked = asked
+        self.advice = advice
+
+    def __str__(self) -> str:
+        """Say what was asked, what came back, and what to do next, in one line."""
+        asked = f"{self.asked}: " if self.asked else ""
+        advice = f" [fault: {self.fault}] {self.advice}" if self.advice else ""
+        return f"{asked}{self.args[0]}{advice}"
+
+
+class TransportError(AgoraError):
+    """No usable answer arrived: the network, a proxy or the host broke off."""
+
+    fault = "network"
+    retryable = True
+
+
+class TransportTimeout(TransportError):
+    """No answer arrived within the time allowed; the service may have counted the request all the same."""
+
+
+class ResponseError(AgoraError):
+    """An answer arrived, and it says no.
+
+    Attributes:
+        status: the HTTP status.
+        code: the `code` in the body, where there was one.
+        message: the service's own words, shortened.
+        request_id: what Agora support asks for, where there was one.
+        retry_after: seconds, where a `Retry-After` header came.
+
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        asked: str = "",
+        advice: str = "",
+        status: int = 200,
+        code: int | None = None,
+        message: str = "",
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(what, asked=asked, advice=advice)
+        self.status = status
+        self.code = code
+        self.message = message
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+
+class BadRequest(ResponseError):
+    """A parameter is wrong (status or code 400)."""
+
+    fault = "caller"
+
+
+class Unauthorized(ResponseError):
+    """The Customer ID, the Customer Secret or the App ID is wrong (status or code 401 or 403)."""
+
+    fault = "caller"
+
+
+class PlanRefused(ResponseError):
+    """The plan does not cover what was asked: the endpoint, the delay, the age or the length of the span.
+
+    Attributes:
+        kind: `access`, `latency`, `range`, `length` or `unknown`.
+        limit: the limit in seconds that the message named, if it named one.
+
+    """
+
+    fault = "plan"
+    kind: str = "unknown"
+    limit: int | None = None
+
+
+class NotFound(ResponseError):
+    """The host does not know this API (status or code 404)."""
+
+    fault = "caller"
+
+
+class RateLimited(ResponseError):
+    """The service counted too many requests; other programs that use the same account count too.
+
+    Attributes:
+        unit: `second`, `minute` or `day`; a gateway's 429 names none and counts as a second.
+        limit: the account's true limit in requests per unit, if the message named it.
+
+    """
+
+    fault = "plan"
+    unit: Literal["second", "minute", "day"] = "second"
+    limit: int | None = None
+
+
+class ServerError(ResponseError):
+    """The service failed (status or code 5xx)."""
+
+    retryable = True
+
+
+class DecodeError(AgoraError):
+    """An answer arrived that is not what the reference promises.
+
+    Attributes:
+        path: where in the JSON document, like `$.call_lists[3].created_ts`; empty where it is no JSON.
+        excerpt: the first characters of what came.
+
+    """
+
+    def __init__(self, what: str, *, asked: str = "", advice: str = "", path: str = "", excerpt: str = "") -> None:
+        super().__init__(what, asked=asked, advice=advice)
+        self.path = path
+        self.excerpt = excerpt
+
+
+class QuotaExhausted(AgoraError):
+    """The plan's allowance is spent, and waiting for it would take longer than allowed: nothing was sent.
+
+    Attributes:
+        group: the quota group, a name of `Plan.limits`.
+        unit: `second`, `minute` or `day`.
+        limit: requests per unit.
+        resets_in: seconds until a request will be possible; a lower bound.
+
+    """
+
+    fault = "plan"
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        asked: str = "",
+        advice: str = "",
+        group: str = "",
+        unit: str = "",
+        limit: int = 0,
+        resets_in: float = 0.0,
+    ) -> None:
+        super().__init__(what, asked=asked, advice=advice)
+        self.group = group
+        self.unit = unit
+        self.limit = limit
+        self.resets_in = resets_in
+
+
+class CheckpointError(AgoraError):
+    """A saved position cannot be read or written."""
+
+    fault = "caller"

@@ -1,0 +1,201 @@
+"""Call Inspector: calls, sessions, their metrics and statistics.
+
+The fields are the service's own, under its names and in its units: `…_ts` are UTC seconds, rates are fractions (0.12 is
+12 %), null where it sent null or nothing. Comforts are properties.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+import attrs
+
+from agora_analytics.models.answers import Answer
+from agora_analytics.spans import Span, moment
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    Uid = int | str
+    """A user ID; text only where the service sent text that is no number."""
+else:
+    # What the strict decoder takes: text makes it hand over to the tolerant one, which turns numeric text into numbers.
+    Uid = int
+
+
+@attrs.frozen(kw_only=True)
+class Call:
+    """One call of a channel, from its first join to its last leave (`/beta/analytics/call/lists`).
+
+    `call_acu` is the average number of callers by the reference page, accumulated callers by two other editions of it.
+    """
+
+    call_id: str
+    cname: str | None = None
+    created_ts: int | None = None
+    destroyed_ts: int | None = None
+    finished: bool | None = None
+    call_pcu: int | None = None
+    call_acu: float | None = None
+    call_audio_freeze_rate: float | None = None
+    call_video_freeze_rate: float | None = None
+
+    @property
+    def started_at(self) -> datetime | None:
+        """Start, aware, UTC."""
+        return moment(self.created_ts)
+
+    @property
+    def ended_at(self) -> datetime | None:
+        """End, aware, UTC; None while the call goes on, whatever `destroyed_ts` says then."""
+        return moment(self.destroyed_ts) if self.finished is not False else None
+
+    @property
+    def span(self) -> Span | None:
+        """From the first second to the last, both in; None while the call goes on or has no times."""
+        if self.ended_at is None or not self.created_ts or not self.destroyed_ts:
+            return None
+        return Span(self.created_ts, max(self.destroyed_ts, self.created_ts) + 1)
+
+
+@attrs.frozen(kw_only=True)
+class Session:
+    """One user's stay in a call (`/beta/analytics/call/sessions`); `sid` is its key, `uid` may occur twice."""
+
+    sid: str
+    cname: str | None = None
+    uid: Uid | None = None
+    account: str | None = None
+    network: str | None = None
+    platform: str | None = None
+    speaker: bool | None = None
+    roles: tuple[str, ...] | None = None
+    sdk_version: str | None = None
+    device_type: str | None = None
+    join_ts: int | None = None
+    leave_ts: int | None = None
+    finished: bool | None = None
+    user_audio_freeze_rate: float | None = None
+    user_video_freeze_rate: float | None = None
+
+    @property
+    def joined_at(self) -> datetime | None:
+        """Moment of joining, aware, UTC."""
+        return moment(self.join_ts)
+
+    @property
+    def left_at(self) -> datetime | None:
+        """Moment of leaving, aware, UTC; None while the user is in the call."""
+        return moment(self.leave_ts) if self.finished is not False else None
+
+
+@attrs.frozen(kw_only=True)
+class Track:
+    """One metric of one session over time; `mid` is explained by `catalogue.MetricId`, which does not know all.
+
+    `kvs` are pairs of UTC second and value as they came: unordered, with holes. `peer_uid` is the remote user that the
+    values are about, 0 for the session's own.
+    """
+
+    mid: int
+    kvs: tuple[tuple[int, float | None], ...]
+    peer_uid: Uid | None = None
+
+    @property
+    def points(self) -> tuple[tuple[int, float], ...]:
+        """`kvs` in order of time, without nulls."""
+        return tuple(sorted((ts, value) for ts, value in self.kvs if value is not None))
+
+    def columns(self) -> tuple[array[int], array[float]]:
+        """`points` as two arrays: UTC seconds (64-bit integers) and values (doubles)."""
+        if not self.kvs:
+            return array("q"), array("d")
+        stamps, values = zip(*self.kvs, strict=True)
+        columns = array("q", stamps)
+        # Both checks run in C; a track is in order and whole nearly always.
+        if None in values or list(stamps) != sorted(stamps):
+            return Track(mid=self.mid, kvs=self.points).columns()
+        return columns, array("d", values)
+
+
+@attrs.frozen(kw_only=True)
+class SessionMetrics:
+    """All metrics of one session (`/beta/analytics/call/metrics`); `data` is empty where the service has none."""
+
+    sid: str
+    data: tuple[Track, ...] = ()
+
+    def track(self, mid: int, peer_uid: int | str = 0) -> Track | None:
+        """Return the track of a metric id and a peer (0: the session's own), or None."""
+        return next((track for track in self.data if track.mid == mid and (track.peer_uid or 0) == peer_uid), None)
+
+
+@attrs.frozen(kw_only=True)
+class Statistic:
+    """Average of a metric over the users that share a dimension's value (`/beta/analytics/call/statistics`)."""
+
+    dimension_value: str | None
+    user_count: int | None = None
+    value: float | None = None
+
+
+@attrs.frozen(kw_only=True)
+class FreezeBucket:
+    """How many users froze how much (`/beta/analytics/call/freeze/bucket`); `bucket` is like `[3%,5%)`."""
+
+    bucket: str
+    user_count: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class CallPage(Answer):
+    """One page of calls, newest first; `total_size` counts all pages, `page_size` may be less than asked for."""
+
+    call_lists: tuple[Call, ...] | None
+    total_size: int | None = None
+    page_no: int | None = None
+    page_size: int | None = None
+    has_more: bool | None = None
+
+    @property
+    def items(self) -> tuple[Call, ...]:
+        """The calls, never None."""
+        return self.call_lists or ()
+
+
+@attrs.frozen(kw_only=True)
+class SessionPage(Answer):
+    """One page of sessions, latest to join first."""
+
+    call_info: tuple[Session, ...] | None
+    total_size: int | None = None
+    page_no: int | None = None
+    page_size: int | None = None
+    has_more: bool | None = None
+
+    @property
+    def items(self) -> tuple[Session, ...]:
+        """The sessions, never None."""
+        return self.call_info or ()
+
+
+@attrs.frozen(kw_only=True)
+class MetricsAnswer(Answer):
+    """Metrics of up to 20 sessions, in the service's order: find yours by `sid`."""
+
+    metrics: tuple[SessionMetrics, ...] | None
+
+
+@attrs.frozen(kw_only=True)
+class StatisticsAnswer(Answer):
+    """Statistics of a call."""
+
+    data: tuple[Statistic, ...] | None
+
+
+@attrs.frozen(kw_only=True)
+class FreezeAnswer(Answer):
+    """Freeze buckets of a call, without the empty ones."""
+
+    data: tuple[FreezeBucket, ...] | None

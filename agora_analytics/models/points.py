@@ -1,0 +1,141 @@
+"""Values over time, by dimension and by user: what insights, real-time windows and a call's timeline consist of.
+
+On the wire a row keeps its value under the metric's name and its group under the dimension's: `{"userCount": 42, "sdk":
+"4.1.1", "ts": 1631837400}`. So that rows decode straight into their class, as fast as any other answer, each pair of
+metric and dimension has a generated subclass of `Point` with fields of just those names; `value` and `dimension_value`
+read them whatever they are called.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from keyword import iskeyword
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import attrs
+
+from agora_analytics.models.answers import Answer
+from agora_analytics.spans import moment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from agora_analytics.models.calls import Uid
+
+Number = int | float
+"""A count or a measurement, as the service sent it."""
+
+
+@attrs.frozen
+class Point:
+    """A value at `ts`: UTC seconds of the start of its window or bucket.
+
+    Beside `ts` it has a field under the metric's own name, and one under the dimension's where one was asked for. Make
+    one with `Point.of`.
+    """
+
+    ts: int
+
+    _metric: ClassVar[str] = ""
+    _dimension: ClassVar[str | None] = None
+
+    @classmethod
+    def of(
+        cls,
+        ts: int,
+        value: Number | None,
+        *,
+        metric: str = "value",
+        dimension: str | None = None,
+        dimension_value: str | None = None,
+        uid: Uid | None = None,
+    ) -> Point:
+        """Return the point of these values, as an answer about `metric` by `dimension` would hold it."""
+        values: list[Any] = [ts, value]
+        values += [dimension_value] if dimension else []
+        values += [uid] if uid is not None else []
+        return shape(metric, dimension, user=uid is not None)(*values)
+
+    @property
+    def value(self) -> Number | None:
+        """The metric's value; None where the service sent null."""
+        value: Number | None = getattr(self, self._metric)
+        return value
+
+    @property
+    def dimension_value(self) -> str | None:
+        """Which value of the dimension this point is about; None where no dimension was asked for."""
+        return getattr(self, self._dimension) if self._dimension else None
+
+    @property
+    def uid(self) -> Uid | None:
+        """Which user this point is about; None where no users were asked for."""
+        return None
+
+    @property
+    def started_at(self) -> datetime | None:
+        """`ts` as an aware datetime, UTC."""
+        return moment(self.ts)
+
+    def __reduce__(self) -> tuple[Callable[..., Point], tuple[Any, ...]]:
+        """Pickle by shape and values, since the class is generated."""
+        user = self.uid is not None
+        return _restore, (self._metric, self._dimension, user, attrs.astuple(self, recurse=False))
+
+
+def _restore(metric: str, dimension: str | None, user: bool, values: tuple[Any, ...]) -> Point:  # noqa: FBT001 - pickle
+    return shape(metric, dimension, user=user)(*values)
+
+
+def can_be_field(name: str) -> bool:
+    """Whether a wire name can be a field of a generated class beside `ts`."""
+    return name.isidentifier() and not iskeyword(name) and not name.startswith("_") and name not in {"ts", "uid"}
+
+
+def shape(metric: str, dimension: str | None = None, *, user: bool = False) -> type[Point]:
+    """Return the class of points about `metric` by `dimension`, and by user; a name unfit for a field is replaced."""
+    metric = metric if can_be_field(metric) else "value"
+    dimension = dimension if dimension is None or (can_be_field(dimension) and dimension != metric) else "by"
+    return _make(str(metric), dimension and str(dimension), user)
+
+
+@lru_cache(maxsize=256)
+def _make(metric: str, dimension: str | None, user: bool) -> type[Point]:  # noqa: FBT001 - a cache key
+    kinds: dict[str, Any] = {metric: int | float | None}
+    if dimension:
+        kinds[dimension] = str | None
+    if user:
+        kinds["uid"] = int | str | None
+    fields = {name: attrs.field(type=kind) for name, kind in kinds.items()}
+    made = attrs.make_class("Point", fields, bases=(Point,), frozen=True, slots=True)
+    made._metric = metric  # type: ignore[attr-defined]  # noqa: SLF001 - completes the class made here
+    made._dimension = dimension  # type: ignore[attr-defined]  # noqa: SLF001
+    return made
+
+
+@attrs.frozen
+class Total:
+    """A value over a whole span; `refUsage` tells how much usage (minutes or attempts) a quality value rests on."""
+
+    value: Number | None
+    dimension_value: str | None = None
+    refUsage: Number | None = None
+
+
+@attrs.frozen
+class Ranked:
+    """A dimension's value in one 20-second window's top list; `userCount` comes with `extra_metrics`."""
+
+    dimension_value: str | None
+    value: Number | None
+    windowStartTs: int | None = None
+    windowEndTs: int | None = None
+    userCount: Number | None = None
+
+
+@attrs.frozen(kw_only=True)
+class RowsAnswer(Answer):
+    """Rows under whatever names the service chose; `data` may hold them in a `list` of its own."""
+
+    data: list[dict[str, Any]] | dict[str, Any] | None

@@ -1,0 +1,275 @@
+"""What each pricing plan allows: the vendor's tables as data, and what can be asked at a given moment.
+
+The reference's inequalities are strict (`end < now - delay`, `start > now - available`, `end - start < longest`), so
+everything here stays one second inside.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+import attrs
+
+from agora_analytics.spans import Span, length
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from datetime import timedelta
+
+Unit = Literal["second", "minute", "day"]
+"""What a frequency is counted in: fixed UTC seconds, minutes and days of the service's clock."""
+
+WINDOWS: Final[dict[Unit, int]] = {"second": 1, "minute": 60, "day": 86_400}
+"""Seconds in each unit."""
+
+_MINUTE: Final = 60
+_HOUR: Final = 3_600
+_DAY: Final = 86_400
+
+
+@attrs.frozen
+class Endpoint:
+    """One of the 14 endpoints: its name here, method, path, and the reference's table that limits it."""
+
+    name: str
+    method: Literal["GET", "POST"]
+    path: str
+    table: str
+
+    def __str__(self) -> str:
+        """Method and path."""
+        return f"{self.method} {self.path}"
+
+
+CALL_LISTS: Final = Endpoint("call_lists", "GET", "/beta/analytics/call/lists", "call_lists")
+CALL_SESSIONS: Final = Endpoint("call_sessions", "GET", "/beta/analytics/call/sessions", "call_details")
+CALL_METRICS: Final = Endpoint("call_metrics", "GET", "/beta/analytics/call/metrics", "call_details")
+CALL_STATISTICS: Final = Endpoint("call_statistics", "GET", "/beta/analytics/call/statistics", "call_details")
+CALL_FREEZE: Final = Endpoint("call_freeze", "GET", "/beta/analytics/call/freeze/bucket", "call_details")
+CALL_TIMELINE: Final = Endpoint("call_timeline", "GET", "/beta/analytics/call/statistics/time", "call_details")
+INSIGHT_USAGE: Final = Endpoint("insight_usage", "GET", "/beta/insight/usage/by_time", "insight_usage")
+INSIGHT_QUALITY: Final = Endpoint("insight_quality", "GET", "/beta/insight/quality/by_time", "insight_quality")
+INSIGHT_USAGE_TOTAL: Final = Endpoint(
+    "insight_usage_total", "POST", "/beta/insight/usage/aggregation", "insight_usage_total"
+)
+INSIGHT_QUALITY_TOTAL: Final = Endpoint(
+    "insight_quality_total", "POST", "/beta/insight/quality/aggregation", "insight_quality_total"
+)
+REALTIME_USAGE: Final = Endpoint("realtime_usage", "GET", "/beta/realtime/usage/by_time_20sec", "realtime")
+REALTIME_QUALITY: Final = Endpoint("realtime_quality", "GET", "/beta/realtime/quality/by_time_20sec", "realtime")
+REALTIME_USAGE_TOP: Final = Endpoint("realtime_usage_top", "GET", "/beta/realtime/usage/dimension/top20", "realtime")
+REALTIME_QUALITY_TOP: Final = Endpoint(
+    "realtime_quality_top", "GET", "/beta/realtime/quality/dimension/top20", "realtime"
+)
+
+ENDPOINTS: Final[tuple[Endpoint, ...]] = (
+    CALL_LISTS,
+    CALL_SESSIONS,
+    CALL_METRICS,
+    CALL_STATISTICS,
+    CALL_FREEZE,
+    CALL_TIMELINE,
+    INSIGHT_USAGE,
+    INSIGHT_QUALITY,
+    INSIGHT_USAGE_TOTAL,
+    INSIGHT_QUALITY_TOTAL,
+    REALTIME_USAGE,
+    REALTIME_QUALITY,
+    REALTIME_USAGE_TOP,
+    REALTIME_QUALITY_TOP,
+)
+"""All 14, in the reference's order."""
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """One column of one of the reference's tables.
+
+    `per_second`, `per_minute` and `per_day` are requests (None: not limited); `available` (how far back), `delay` (how
+    far behind now) and `longest` (a query must be shorter; None: not limited) are seconds.
+    """
+
+    per_day: int
+    available: int
+    delay: int
+    per_second: int | None = None
+    per_minute: int | None = None
+    longest: int | None = None
+    granularities: tuple[str, ...] = ()
+
+    @property
+    def rates(self) -> dict[Unit, int]:
+        """Requests allowed per unit, only the units that are limited, shortest first."""
+        rates: dict[Unit, int | None] = {
+            "second": self.per_second,
+            "minute": self.per_minute,
+            "day": self.per_day,
+        }
+        return {unit: rate for unit, rate in rates.items() if rate is not None}
+
+    @property
+    def longest_query(self) -> int:
+        """Seconds that one request may span: strictly inside `longest`, and inside what is available."""
+        return (self.available if self.longest is None else min(self.longest, self.available)) - 1
+
+    def askable(self, now: int) -> Span:
+        """Everything that can be asked at `now`, strictly inside the bounds."""
+        return Span(now - self.available + 1, now - self.delay - 1)
+
+
+@attrs.frozen
+class Plan:
+    """A pricing plan: the limits of each table, and which endpoints share a counter.
+
+    `limits` maps a table's name to its limits, absent where the plan does not offer it; `counters` maps an endpoint's
+    name to the counter it spends from, absent where that is its table's. Change a copy with `with_limits`, `split`,
+    `merge`, or `attrs.evolve`.
+    """
+
+    name: str
+    limits: Mapping[str, Limits]
+    counters: Mapping[str, str] = attrs.field(factory=dict)
+
+    @classmethod
+    def of(cls, plan: Plan | str) -> Plan:
+        """Return the plan of this name (`starter`, `standard`, `premium`, `enterprise`), or the plan itself.
+
+        Raises `ValueError` for a name that is not one of the four.
+        """
+        if isinstance(plan, Plan):
+            return plan
+        if not isinstance(plan, str) or plan.lower() not in PLANS:
+            msg = f"plan={plan!r}: allowed are {', '.join(PLANS)}, or a Plan of your own"
+            raise ValueError(msg)
+        return PLANS[plan.lower()]
+
+    def offers(self, endpoint: Endpoint) -> bool:
+        """Whether the plan has this endpoint at all."""
+        return endpoint.table in self.limits
+
+    def of_endpoint(self, endpoint: Endpoint) -> Limits:
+        """Limits of an endpoint; raises `ValueError` where the plan does not offer it, naming the plans that do."""
+        limits = self.limits.get(endpoint.table)
+        if limits is None:
+            others = ", ".join(plan.name for plan in PLANS.values() if plan.offers(endpoint)) or "none"
+            msg = f"plan={self.name!r} does not include {endpoint}; plans that do: {others}"
+            raise ValueError(msg)
+        return limits
+
+    def counter(self, endpoint: Endpoint) -> str:
+        """Name of the counter that a request to this endpoint spends from."""
+        return self.counters.get(endpoint.name, endpoint.table)
+
+    def rates(self, counter: str) -> dict[Unit, int]:
+        """Requests per unit of a counter: the tightest of all endpoints that share it; empty if none is offered."""
+        rates: dict[Unit, int] = {}
+        for endpoint in ENDPOINTS:
+            if self.offers(endpoint) and self.counter(endpoint) == counter:
+                for unit, rate in self.limits[endpoint.table].rates.items():
+                    rates[unit] = min(rate, rates.get(unit, rate))
+        return rates
+
+    def all_counters(self) -> tuple[str, ...]:
+        """Return the counters of all endpoints offered, in the reference's order."""
+        return tuple(dict.fromkeys(self.counter(endpoint) for endpoint in ENDPOINTS if self.offers(endpoint)))
+
+    def with_limits(self, table: str, **changes: object) -> Plan:
+        """Copy with negotiated numbers for one table, for example `plan.with_limits("realtime", per_day=1000)`."""
+        if table not in self.limits:
+            msg = f"table={table!r}: plan {self.name!r} has {', '.join(self.limits) or 'none'}"
+            raise ValueError(msg)
+        changed = attrs.evolve(self.limits[table], **changes)  # type: ignore[arg-type]  # checked by attrs itself
+        return attrs.evolve(self, limits={**self.limits, table: changed})
+
+    def split(self, *tables: str) -> Plan:
+        """Copy in which each endpoint of these tables (none: of all) has a counter of its own."""
+        own = {e.name: e.name for e in ENDPOINTS if not tables or e.table in tables}
+        return attrs.evolve(self, counters={**self.counters, **own})
+
+    def merge(self, counter: str, endpoints: Iterable[Endpoint]) -> Plan:
+        """Copy in which these endpoints share one counter, as tight as the tightest of them."""
+        shared = {endpoint.name: counter for endpoint in endpoints}
+        return attrs.evolve(self, counters={**self.counters, **shared})
+
+    def check(self, endpoint: Endpoint, span: Span, now: int, *, whole: bool = True) -> Span:
+        """Return the span if it can be asked at `now`, and raise `ValueError` with the right number if it cannot.
+
+        `whole` also asks that one request can carry it.
+        """
+        limits = self.of_endpoint(endpoint)
+        askable = limits.askable(now)
+        if span.end > askable.end:
+            what = "lies in the future" if span.end > now else f"is newer than the delay of {limits.delay} s allows"
+            msg = f"end={span.end} {what} (plan {self.name!r}, {endpoint}): at most {askable.end} now"
+            raise ValueError(msg)
+        if span.start < askable.start:
+            back = f"{limits.available} s back"
+            msg = (
+                f"start={span.start} is older than the plan keeps (plan {self.name!r}, {endpoint}, {back}):"
+                f" at least {askable.start} now"
+            )
+            raise ValueError(msg)
+        if whole and span.duration > limits.longest_query:
+            msg = (
+                f"end - start = {span.duration} s is longer than one request may span (plan {self.name!r}, {endpoint}):"
+                f" at most {limits.longest_query} s"
+            )
+            raise ValueError(msg)
+        return span
+
+    def recent(self, endpoint: Endpoint, duration: timedelta | int, now: int) -> Span:
+        """Return the newest span of this duration that can be asked at `now`, cut to what the plan keeps."""
+        askable = self.of_endpoint(endpoint).askable(now)
+        return Span(max(askable.start, askable.end - length(duration)), askable.end)
+
+
+def _plan(
+    name: str,
+    lists: tuple[int, int, int, int, int],
+    details: tuple[int, int],
+    insights: tuple[int, int, int, int, int] | None = None,
+    realtime: tuple[int, int, int, int] | None = None,
+) -> Plan:
+    """Build a plan of the numbers of its column, in the tables' order and units."""
+    per_second, per_day, days, hours, delay = lists
+    detail_hours, detail_delay = details
+    calls = Limits(per_second=per_second, per_day=per_day, available=days * _DAY, longest=hours * _HOUR, delay=delay)
+    tables = {
+        "call_lists": calls,
+        "call_details": attrs.evolve(calls, longest=detail_hours * _HOUR, delay=detail_delay),
+    }
+    if insights:
+        per_minute, per_day, kept, longest, usage_delay = insights
+        usage = Limits(
+            per_minute=per_minute,
+            per_day=per_day,
+            available=kept * _DAY,
+            longest=longest * _DAY,
+            delay=usage_delay * _HOUR,
+            granularities=("1d", "1h"),
+        )
+        quality = attrs.evolve(usage, delay=6 * _HOUR)
+        tables["insight_usage"] = usage
+        # The literal of the minute that the page promises is nowhere in it: "1m" is a guess.
+        tables["insight_quality"] = attrs.evolve(quality, granularities=("1d", "1h", "1m"))
+        tables["insight_usage_total"] = attrs.evolve(usage, longest=None)
+        tables["insight_quality_total"] = attrs.evolve(quality, longest=None)
+    if realtime:
+        per_minute, per_day, minutes, delay = realtime
+        tables["realtime"] = Limits(
+            per_minute=per_minute,
+            per_day=per_day,
+            available=minutes * _MINUTE,
+            longest=minutes * _MINUTE,
+            delay=delay,
+        )
+    return Plan(name, tables)
+
+
+STARTER: Final = Plan("starter", {})
+STANDARD: Final = _plan("standard", (1, 1_000, 1, 8, 60), (1, 300))
+PREMIUM: Final = _plan("premium", (3, 2_000, 7, 16, 20), (3, 150), (3, 40, 14, 3, 12), (3, 480, 40, 40))
+ENTERPRISE: Final = _plan("enterprise", (10, 10_000, 15, 24, 20), (6, 100), (10, 60, 30, 7, 6), (10, 1_440, 60, 20))
+
+PLANS: Final[dict[str, Plan]] = {plan.name: plan for plan in (STARTER, STANDARD, PREMIUM, ENTERPRISE)}
+"""The four pricing plans by name."""

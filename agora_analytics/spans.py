@@ -1,0 +1,138 @@
+"""Time: half-open spans of whole UTC seconds, and how to cut them into what one request may carry."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, Self
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+Instant = datetime | int
+"""A moment: an aware `datetime`, or whole seconds since 1970 in UTC."""
+
+WINDOW: Final = 20
+"""Seconds in a real-time window; windows begin on multiples of it."""
+
+# The year 5138 in seconds, 1973 in milliseconds: what is above can only be milliseconds.
+_MILLISECONDS: Final = 100_000_000_000
+
+
+def seconds(moment: Instant, name: str = "time") -> int:
+    """Whole UTC seconds of a moment, rounded down.
+
+    Raises `TypeError` or `ValueError`, naming the argument `name`, for a naive datetime, a float, a text, a negative
+    number or milliseconds.
+    """
+    if isinstance(moment, datetime):
+        if moment.utcoffset() is None:
+            msg = f"{name}={moment!r} is naive: give it a time zone, for example datetime.now(UTC)"
+            raise ValueError(msg)
+        moment = int(moment.timestamp() // 1)
+    elif isinstance(moment, bool) or not isinstance(moment, int):
+        # A float is a type error in every other library, but a *wrong value* here: 1.7e9 is what time.time() gives.
+        error = ValueError if isinstance(moment, float) else TypeError
+        msg = f"{name}={moment!r}: allowed are an aware datetime or whole seconds since 1970 as an int"
+        raise error(msg)
+    if not 0 <= moment < _MILLISECONDS:
+        hint = "milliseconds? divide by 1000" if moment > 0 else "before 1970"
+        msg = f"{name}={moment!r} is not a time in seconds ({hint})"
+        raise ValueError(msg)
+    return moment
+
+
+def length(duration: timedelta | int, name: str = "duration") -> int:
+    """Whole seconds of a positive duration; raises `TypeError` or `ValueError` naming the argument."""
+    if isinstance(duration, timedelta):
+        duration = int(duration.total_seconds())
+    if isinstance(duration, bool) or not isinstance(duration, int):
+        msg = f"{name}={duration!r}: allowed are a timedelta or whole seconds as an int"
+        raise TypeError(msg)
+    if duration <= 0:
+        msg = f"{name}={duration!r}: it must be at least one second"
+        raise ValueError(msg)
+    return duration
+
+
+def moment(ts: float | None) -> datetime | None:
+    """Turn the service's seconds into an aware UTC datetime; null and 0, its ways to say "not yet", are None."""
+    return datetime.fromtimestamp(ts, UTC) if ts else None
+
+
+@attrs.frozen
+class Span:
+    """Half-open `[start, end)` in whole UTC seconds; it unpacks into the two: `search(*span)`.
+
+    Raises `ValueError` unless `0 <= start < end`, both in seconds.
+    """
+
+    start: int = attrs.field()
+    end: int = attrs.field()
+
+    def __attrs_post_init__(self) -> None:
+        seconds(self.start, "start")
+        seconds(self.end, "end")
+        if self.start >= self.end:
+            msg = f"end={self.end} must be after start={self.start}"
+            raise ValueError(msg)
+
+    @classmethod
+    def of(cls, start: Instant, end: Instant) -> Self:
+        """Span between two moments; raises `ValueError` or `TypeError` naming `start` or `end`."""
+        return cls(seconds(start, "start"), seconds(end, "end"))
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield start and end."""
+        return iter((self.start, self.end))
+
+    def __contains__(self, moment: Instant) -> bool:
+        """Whether a moment is inside; the end is not."""
+        return self.start <= seconds(moment) < self.end
+
+    def __str__(self) -> str:
+        """Both ends in ISO 8601."""
+        return f"{self.started_at:%Y-%m-%dT%H:%M:%SZ}..{self.ended_at:%Y-%m-%dT%H:%M:%SZ}"
+
+    @property
+    def duration(self) -> int:
+        """Length in seconds, at least 1."""
+        return self.end - self.start
+
+    @property
+    def started_at(self) -> datetime:
+        """First moment, aware, UTC."""
+        return datetime.fromtimestamp(self.start, UTC)
+
+    @property
+    def ended_at(self) -> datetime:
+        """First moment after it, aware, UTC."""
+        return datetime.fromtimestamp(self.end, UTC)
+
+    def slices(self, longest: int) -> tuple[Span, ...]:
+        """Cut into the fewest spans of at most `longest` seconds, oldest first; they tile this one exactly."""
+        starts = range(self.start, self.end, longest)
+        return tuple(Span(start, min(start + longest, self.end)) for start in starts)
+
+    def overlapping(self, longest: int, bucket: int) -> tuple[Span, ...]:
+        """Cut into spans of at most `longest` seconds so that each `bucket` of seconds lies whole in one of them.
+
+        Oldest first. Each begins on a bucket's mark (the first: where this span begins) and reaches on over the
+        beginning of the next, so a bucket is whole in the *last* slice that holds its start, whatever time of day the
+        service's buckets begin at. Where a slice cannot hold two buckets, they tile as `slices` does.
+        """
+        if longest < 2 * bucket:
+            return self.slices(longest)
+        cut = [self.start]
+        while self.end - cut[-1] > longest:
+            cut.append((cut[-1] + longest - bucket) // bucket * bucket)
+        return tuple(Span(start, min(start + longest, self.end)) for start in cut)
+
+    def windows(self) -> Span | None:
+        """Round to 20-second marks as the service does: the window of the start is in, the window of the end is out.
+
+        None where no window is left.
+        """
+        start, end = self.start // WINDOW * WINDOW, self.end // WINDOW * WINDOW
+        return Span(start, end) if start < end else None
