@@ -53,10 +53,16 @@ class AgoraError(Exception):
 
 
 class TransportError(AgoraError):
-    """No usable answer arrived: the network, a proxy or the host broke off."""
+    """No usable answer arrived: the network, a proxy or the host broke off.
+
+    Attributes:
+        sent: whether the service may have counted the request; false where no connection came about.
+
+    """
 
     fault = "network"
     retryable = True
+    sent: bool = True
 
 
 class TransportTimeout(TransportError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Self
 
 import attrs
@@ -110,10 +111,16 @@ class Span:
         """First moment after it, aware, UTC."""
         return datetime.fromtimestamp(self.end, UTC)
 
-    def slices(self, longest: int) -> tuple[Span, ...]:
-        """Cut into the fewest spans of at most `longest` seconds, oldest first; they tile this one exactly."""
-        starts = range(self.start, self.end, longest)
-        return tuple(Span(start, min(start + longest, self.end)) for start in starts)
+    def slices(self, longest: int, mark: int = 1) -> tuple[Span, ...]:
+        """Cut into the fewest spans of at most `longest` seconds, oldest first; they tile this one exactly.
+
+        Cuts are on multiples of `mark`, unless `longest` is shorter than that.
+        """
+        cuts = [self.start]
+        while self.end - cuts[-1] > longest:
+            full = cuts[-1] + longest
+            cuts.append(full // mark * mark if longest >= mark else full)
+        return tuple(Span(*ends) for ends in pairwise([*cuts, self.end]))
 
     def overlapping(self, longest: int, bucket: int) -> tuple[Span, ...]:
         """Cut into spans of at most `longest` seconds so that each `bucket` of seconds lies whole in one of them.

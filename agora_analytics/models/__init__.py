@@ -2,39 +2,35 @@
 
 from __future__ import annotations
 
-from agora_analytics.models.answers import Answer
+from agora_analytics.models.answers import Answer, Rows
 from agora_analytics.models.calls import (
     Call,
     CallPage,
-    FreezeAnswer,
     FreezeBucket,
     MetricsAnswer,
     Session,
     SessionMetrics,
     SessionPage,
     Statistic,
-    StatisticsAnswer,
     Track,
     Uid,
 )
-from agora_analytics.models.points import Number, Point, Ranked, RowsAnswer, Total, shape
+from agora_analytics.models.points import Number, Point, Ranked, Total, shape
 
 __all__ = [
     "Answer",
     "Call",
     "CallPage",
-    "FreezeAnswer",
     "FreezeBucket",
     "MetricsAnswer",
     "Number",
     "Point",
     "Ranked",
-    "RowsAnswer",
+    "Rows",
     "Session",
     "SessionMetrics",
     "SessionPage",
     "Statistic",
-    "StatisticsAnswer",
     "Total",
     "Track",
     "Uid",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Generic, TypeVar
+
 import attrs
+
+RowT = TypeVar("RowT")
 
 
 @attrs.frozen(kw_only=True)
@@ -12,3 +16,15 @@ class Answer:
     code: int | None = None
     message: str | None = None
     requestId: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class Rows(Answer, Generic[RowT]):
+    """An answer that consists of rows, in the service's order; None where it sent null."""
+
+    data: tuple[RowT, ...] | None
+
+    @property
+    def items(self) -> tuple[RowT, ...]:
+        """The rows, never None."""
+        return self.data or ()

@@ -6,6 +6,8 @@ The fields are the service's own, under its names and in its units: `…_ts` are
 
 from __future__ import annotations
 
+import math
+import re
 from array import array
 from typing import TYPE_CHECKING
 
@@ -147,6 +149,12 @@ class FreezeBucket:
     bucket: str
     user_count: int | None = None
 
+    @property
+    def lowest(self) -> float:
+        """Lower bound as a fraction, included; infinity where `bucket` names none, so that it sorts last."""
+        found = re.search(r"(\d+(?:\.\d+)?)\s*%", self.bucket)
+        return float(found[1]) / 100 if found else math.inf
+
 
 @attrs.frozen(kw_only=True)
 class CallPage(Answer):
@@ -185,17 +193,3 @@ class MetricsAnswer(Answer):
     """Metrics of up to 20 sessions, in the service's order: find yours by `sid`."""
 
     metrics: tuple[SessionMetrics, ...] | None
-
-
-@attrs.frozen(kw_only=True)
-class StatisticsAnswer(Answer):
-    """Statistics of a call."""
-
-    data: tuple[Statistic, ...] | None
-
-
-@attrs.frozen(kw_only=True)
-class FreezeAnswer(Answer):
-    """Freeze buckets of a call, without the empty ones."""
-
-    data: tuple[FreezeBucket, ...] | None

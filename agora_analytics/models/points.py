@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
-from agora_analytics.models.answers import Answer
 from agora_analytics.spans import moment
 
 if TYPE_CHECKING:
@@ -132,10 +131,3 @@ class Ranked:
     windowStartTs: int | None = None
     windowEndTs: int | None = None
     userCount: Number | None = None
-
-
-@attrs.frozen(kw_only=True)
-class RowsAnswer(Answer):
-    """Rows under whatever names the service chose; `data` may hold them in a `list` of its own."""
-
-    data: list[dict[str, Any]] | dict[str, Any] | None

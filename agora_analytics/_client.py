@@ -1,0 +1,162 @@
+"""The front door: credentials and settings in, the three groups of endpoints out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from hashlib import sha256
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from agora_analytics import _checks
+from agora_analytics._retry import Retry
+from agora_analytics._session import Session
+from agora_analytics._transport import HOSTS, AiohttpTransport, Credentials, Timeouts
+from agora_analytics.endpoints import Calls, Insights, Realtime
+from agora_analytics.plans import Plan
+from agora_analytics.protocols import Ledger, Transport, WallClock
+from agora_analytics.quota import MemoryLedger, Quota
+
+if TYPE_CHECKING:
+    import aiohttp
+
+
+class AnalyticsClient:
+    """Reads the Agora Analytics REST API and keeps every quota of the plan.
+
+    May be constructed anywhere; opens at the first request and belongs to the event loop that makes it. Close it with
+    `async with` or `close()`. Raises `ValueError` or `TypeError` for settings that cannot work.
+
+    Args:
+        customer_id: Customer ID from Agora Console.
+        customer_secret: its secret; never shown again.
+        app_id: App ID of the project; `with_app` gives a client for another.
+        plan: the account's pricing plan, by name or as a `Plan` with negotiated numbers.
+        base_url: one host or several to fall back on in turn; by default the two main ones.
+        session: your own `aiohttp.ClientSession`, which is used and not closed.
+        timeouts: seconds for one attempt.
+        retry: how often and how long to try again.
+        max_wait: seconds that one request waits for its quota before `QuotaExhausted`; None waits for ever.
+        max_bytes: largest answer read, after decompression.
+        read_ahead: fetch the next page while the last is worked on.
+        ledger: counts requests per day; by default in memory, for this client alone.
+        quotas: False sends without regard to the plan's frequencies, for accounts that are paced elsewhere.
+        transport: carries requests instead of aiohttp, as the simulator's does; it is closed with the client.
+        clock: seconds since 1970.
+
+    """
+
+    def __init__(
+        self,
+        customer_id: str,
+        customer_secret: str,
+        *,
+        plan: Plan | str,
+        app_id: str | None = None,
+        base_url: str | Sequence[str] = HOSTS,
+        session: aiohttp.ClientSession | None = None,
+        timeouts: Timeouts | None = None,
+        retry: Retry | None = None,
+        max_wait: float | None = 120.0,
+        max_bytes: int = 256 * 2**20,
+        read_ahead: bool = True,
+        ledger: Ledger | None = None,
+        quotas: bool = True,
+        transport: Transport | None = None,
+        clock: WallClock = time.time,
+    ) -> None:
+        credentials = Credentials(customer_id, customer_secret)
+        hosts = (base_url,) if isinstance(base_url, str) else tuple(base_url)
+        self._app_id = _checks.optional("app_id", app_id)
+        self._read_ahead = read_ahead
+        self._session = Session(
+            transport
+            or AiohttpTransport(
+                credentials,
+                hosts=hosts,
+                session=session,
+                timeouts=timeouts,
+                max_bytes=_checks.number("max_bytes", max_bytes, 1),
+            ),
+            Plan.of(plan),
+            Quota(
+                Plan.of(plan),
+                ledger or MemoryLedger(),
+                account=sha256(customer_id.encode()).hexdigest()[:16],
+                clock=clock,
+                enforce=quotas,
+            ),
+            clock=clock,
+            retry=retry or Retry(),
+            max_wait=_patience(max_wait),
+        )
+        self._make_groups()
+
+    @classmethod
+    def from_env(cls, **settings: Any) -> Self:
+        """Return a client of the environment's settings; keyword arguments go before them.
+
+        Reads `AGORA_CUSTOMER_ID`, `AGORA_CUSTOMER_SECRET`, `AGORA_PLAN` and, where set, `AGORA_APP_ID` and
+        `AGORA_BASE_URL` (several separated by commas). Raises `ValueError` naming a variable that is missing.
+        """
+        names = {
+            "customer_id": "AGORA_CUSTOMER_ID",
+            "customer_secret": "AGORA_CUSTOMER_SECRET",
+            "plan": "AGORA_PLAN",
+            "app_id": "AGORA_APP_ID",
+            "base_url": "AGORA_BASE_URL",
+        }
+        found: dict[str, Any] = {name: os.environ[key] for name, key in names.items() if os.environ.get(key)}
+        if "base_url" in found:
+            found["base_url"] = [url.strip() for url in found["base_url"].split(",")]
+        found |= settings
+        missing = [names[name] for name in ("customer_id", "customer_secret", "plan") if name not in found]
+        if missing:
+            raise ValueError(f"environment: {', '.join(missing)} not set")
+        return cls(**found)
+
+    def with_app(self, app_id: str) -> AnalyticsClient:
+        """Return a client for another App ID that shares this one's connections and quotas; close only this one."""
+        other = object.__new__(type(self))
+        other._app_id = _checks.text("app_id", app_id)
+        other._read_ahead = self._read_ahead
+        other._session = self._session
+        other._make_groups()
+        return other
+
+    @property
+    def plan(self) -> Plan:
+        """The plan: what may be asked, how often, how far back."""
+        return self._session.plan
+
+    @property
+    def quota(self) -> Quota:
+        """The quota core; `await client.quota.snapshot()` tells what is left."""
+        return self._session.quota
+
+    async def close(self) -> None:
+        """Close what the client opened; requests under way fail, further ones are refused."""
+        await self._session.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"AnalyticsClient(plan={self.plan.name!r}, app_id={self._app_id!r})"
+
+    def _make_groups(self) -> None:
+        self.calls = Calls(self._session, self._app_id, read_ahead=self._read_ahead)
+        self.insights = Insights(self._session, self._app_id, read_ahead=self._read_ahead)
+        self.realtime = Realtime(self._session, self._app_id, read_ahead=self._read_ahead)
+
+
+def _patience(max_wait: float | None) -> float | None:
+    if max_wait is not None and (isinstance(max_wait, bool) or not max_wait >= 0):
+        raise ValueError(f"max_wait={max_wait!r}: allowed are seconds from 0, or None")
+    return max_wait

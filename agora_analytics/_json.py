@@ -1,0 +1,55 @@
+"""JSON in and out: the only file that imports msgspec."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from agora_analytics.errors import DecodeError, TransportError
+
+T = TypeVar("T")
+
+_SHOWN = 200
+
+NotJson = msgspec.DecodeError
+"""A body that is not JSON."""
+
+Mismatch = msgspec.ValidationError
+"""JSON that does not fit the exact types; a kind of `NotJson`, so catch it first."""
+
+encode: Callable[[Any], bytes] = msgspec.json.encode
+
+
+def strict(kind: type[T]) -> Callable[[bytes], T]:
+    """Return the decoder into exact types; it raises `Mismatch` or `NotJson`."""
+    return msgspec.json.Decoder(kind).decode
+
+
+def document(body: bytes) -> Any:
+    """Read a body into plain values; raises `DecodeError`, or `TransportError` where it ends early."""
+    try:
+        return msgspec.json.decode(body)
+    except (NotJson, UnicodeDecodeError) as error:
+        raise refusal(body, error) from error
+
+
+def excerpt(body: bytes) -> str:
+    """Return the first characters of a body on one line."""
+    return " ".join(body[:_SHOWN].decode(errors="replace").split())
+
+
+def refusal(body: bytes, error: Exception) -> DecodeError | TransportError:
+    """Say what a body is that is not JSON: cut off, HTML, or something else."""
+    if not body:
+        return TransportError("the answer is empty", advice="Try again.")
+    if "truncated" in str(error) and body[:1] in b"{[":
+        return TransportError(f"the answer is cut off after {len(body)} bytes", advice="Try again.")
+    if body.lstrip()[:1] == b"<":
+        what = "the answer is HTML, not JSON"
+        advice = "A proxy, a captive portal or a wrong host answered: check AGORA_BASE_URL and HTTPS_PROXY."
+    else:
+        what, advice = f"the answer is not JSON: {error}", "Something else than the API answered: check AGORA_BASE_URL."
+    shown = excerpt(body)
+    return DecodeError(f"{what}: {shown!r}", advice=advice, excerpt=shown)

@@ -1,0 +1,119 @@
+"""The one road of every request: quota, transport, judgement, decoding, and another attempt where that helps."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from itertools import count
+from random import Random
+from typing import TypeVar
+
+from agora_analytics import _wire
+from agora_analytics._codec import Decode
+from agora_analytics._retry import Hosts, Retry
+from agora_analytics.errors import AgoraError, DecodeError, RateLimited
+from agora_analytics.models import Answer
+from agora_analytics.plans import Plan
+from agora_analytics.protocols import Request, Response, Transport, WallClock
+from agora_analytics.quota import Quota
+
+AnswerT = TypeVar("AnswerT", bound=Answer)
+
+log = logging.getLogger("agora_analytics")
+
+
+class Session:
+    """Sends typed requests inside the plan; belongs to the event loop and the process that first use it."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        plan: Plan,
+        quota: Quota,
+        *,
+        clock: WallClock,
+        retry: Retry,
+        max_wait: float | None,
+        random: Random | None = None,
+    ) -> None:
+        self.plan = plan
+        self.quota = quota
+        self.max_wait = max_wait
+        self._transport = transport
+        self._clock = clock
+        self._retry = retry
+        self._random = random or Random()  # noqa: S311 - jitter, no secret
+        self._hosts = Hosts(transport.hosts)
+        self._owner: tuple[asyncio.AbstractEventLoop, int] | None = None
+        self._closed = False
+
+    def now(self) -> int:
+        """Return the current UTC second."""
+        return int(self._clock())
+
+    async def fetch(self, request: Request, decode: Decode[AnswerT]) -> AnswerT:
+        """Send a request as often as the retry policy allows and return its decoded answer.
+
+        Waits for the plan at most `max_wait` seconds in all. Raises what `agora_analytics.errors` lists, and
+        `RuntimeError` where the client is closed or belongs to another loop or process.
+        """
+        loop = self._enter()
+        begun = loop.time()
+        failed: AgoraError | None = None
+        for attempt in count(1):
+            patience = None if self.max_wait is None else max(0.0, self.max_wait - (loop.time() - begun))
+            host = self._hosts.choose(loop.time())
+            try:
+                answer = await self._attempt(request, decode, host, patience)
+            except AgoraError as error:
+                error.asked = error.asked or str(request)
+                self._hosts.failed(host, error, loop.time())
+                wait = self._retry.wait(error, attempt, loop.time() - begun, self._random)
+                if wait is None:
+                    raise error from failed
+                failed = error
+            else:
+                self._hosts.worked(host)
+                return answer
+            log.info("attempt %d failed, next in %.1f s: %s", attempt, wait, failed)
+            await asyncio.sleep(wait)
+        raise AssertionError("unreachable")
+
+    async def close(self) -> None:
+        """Refuse further requests and close the transport; may be called twice."""
+        self._closed = True
+        await self._transport.close()
+
+    def _enter(self) -> asyncio.AbstractEventLoop:
+        """Bind to the running loop at the first request, and insist on it at every other."""
+        here = (asyncio.get_running_loop(), os.getpid())
+        if self._closed:
+            raise RuntimeError("this client is closed")
+        if self._owner is None:
+            self._owner = here
+        elif self._owner != here:
+            what = "event loop" if self._owner[1] == here[1] else "process (it was forked)"
+            raise RuntimeError(f"this client belongs to another {what}: make one client for each")
+        return here[0]
+
+    async def _attempt(self, request: Request, decode: Decode[AnswerT], host: int, patience: float | None) -> AnswerT:
+        try:
+            async with self.quota.token(request.endpoint, patience):
+                response = await self._transport.send(request, host)
+            log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))
+            return self._read(request, response, decode)
+        except RateLimited as error:
+            self.quota.refused(request.endpoint, error)
+            raise
+
+    def _read(self, request: Request, response: Response, decode: Decode[AnswerT]) -> AnswerT:
+        """Judge and decode: a refusal is told as one even where it does not look like an answer at all."""
+        _wire.judge_status(request, response)
+        try:
+            answer = decode(response.body)
+        except DecodeError:
+            _wire.judge_code(request, response, _wire.read_envelope(response.body))
+            raise
+        _wire.judge_code(request, response, answer)
+        return answer

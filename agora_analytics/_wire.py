@@ -1,0 +1,164 @@
+"""The service's language: how a request is spelled, and what an answer means.
+
+The service says no in two voices. A gateway in front answers with real HTTP statuses and a body of only a message, or
+HTML. The API itself answers 200 and puts the refusal into the body's `code`, with phrases of its own in `message`. So
+the HTTP status is judged first, then the code, and phrases decide which kind of no it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from agora_analytics._codec import envelope
+from agora_analytics._json import document, encode, excerpt
+from agora_analytics.errors import (
+    AgoraError,
+    BadRequest,
+    NotFound,
+    PlanRefused,
+    RateLimited,
+    ResponseError,
+    ServerError,
+    Unauthorized,
+)
+from agora_analytics.models.answers import Answer
+from agora_analytics.plans import Endpoint, Unit
+from agora_analytics.protocols import Request, Response
+
+Param = str | int | bool | None
+"""A parameter's value; None leaves it out."""
+
+_SUCCESS = frozenset({None, 0, 200})
+_RATES: dict[str, Unit] = {"qps limit": "second", "qpm limit": "minute", "qpd limit": "day"}
+_PLAN = {
+    "query latency limit": "latency",
+    "query time range limit": "range",
+    "query time length limit": "length",
+    "query duration limit": "length",
+    r"no auth\b": "access",
+}
+_SCALE = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+_ADVICE: dict[type[ResponseError], str] = {
+    BadRequest: "Check the parameters against the endpoint's docstring.",
+    Unauthorized: "Check Customer ID, Customer Secret and App ID in Agora Console.",
+    PlanRefused: "Ask within the plan, check that `plan=` is the account's, or upgrade it.",
+    NotFound: "Check the host and AGORA_BASE_URL.",
+    RateLimited: "Other programs may use the same account: wait for the next second, minute or UTC day.",
+    ServerError: "Try again later; give Agora support the request id.",
+    ResponseError: "The reference does not list this answer; give Agora support the request id.",
+}
+
+
+def build(
+    endpoint: Endpoint, app_id: str, params: Mapping[str, Param], body: Mapping[str, Any] | None = None
+) -> Request:
+    """Spell a request; parameters that are None are left out, the App ID is in the query even of a POST."""
+    query = {"appid": app_id}
+    for name, value in params.items():
+        if value is not None:
+            query[name] = str(value).lower() if isinstance(value, bool) else str(value)
+    content = None
+    if body is not None:
+        content = encode({name: value for name, value in body.items() if value is not None})
+    return Request(endpoint, urlencode(query, quote_via=quote), content)
+
+
+def joined(values: Iterable[object]) -> str | None:
+    """Spell a list as a query does: separated by commas; None where it is empty."""
+    return ",".join(map(str, values)) or None
+
+
+def quoted(values: Iterable[str]) -> str | None:
+    """Spell a list of dimension values as a query does: each in double quotes, separated by commas."""
+    return ",".join(f'"{value}"' for value in values) or None
+
+
+def read_envelope(body: bytes) -> Answer:
+    """Read code, message and request id of a body; empty where it is no JSON object."""
+    try:
+        return envelope(document(body))
+    except AgoraError:
+        return Answer()
+
+
+def request_id(response: Response, answer: Answer) -> str | None:
+    """Return the request id of the body or, where it has none, of the headers."""
+    return answer.requestId or header(response, "X-Request-ID")
+
+
+def header(response: Response, name: str) -> str | None:
+    """Return a header's value; names are matched in any case."""
+    wanted = name.lower()
+    return next((value for key, value in response.headers.items() if key.lower() == wanted), None)
+
+
+def judge_status(request: Request, response: Response) -> None:
+    """Raise what the HTTP status means, unless it is a success."""
+    if not 200 <= response.status < 300:  # noqa: PLR2004 - HTTP's own numbers
+        _raise(request, response, read_envelope(response.body), response.status)
+
+
+def judge_code(request: Request, response: Response, answer: Answer) -> None:
+    """Raise what the body's code means, unless it is a success: absent, 0 or 200."""
+    if answer.code not in _SUCCESS:
+        _raise(request, response, answer, answer.code or 0)
+
+
+def _raise(request: Request, response: Response, answer: Answer, number: int) -> None:
+    message = (answer.message or excerpt(response.body))[:200]
+    kind, details = _classify(number, message)
+    target = header(response, "Location")
+    location = f", redirect to {target!r} not followed" if target else ""
+    shown = f"HTTP {response.status}" + (f", code {answer.code}" if answer.code is not None else "")
+    rid = request_id(response, answer)
+    error = kind(
+        f"{shown}: {message or 'no message'}{location}" + (f" (request id {rid})" if rid else ""),
+        asked=str(request),
+        advice=_ADVICE[kind],
+        status=response.status,
+        code=answer.code,
+        message=message,
+        request_id=rid,
+        retry_after=_retry_after(response),
+    )
+    for name, value in details.items():
+        setattr(error, name, value)
+    raise error
+
+
+def _classify(number: int, message: str) -> tuple[type[ResponseError], dict[str, object]]:
+    """Tell which error a status or code and a message are, and its details."""
+    said = message.lower()
+    limit = _limit(said)
+    if number != 401:  # noqa: PLR2004 - a gateway that says 401 means it, whatever the words
+        for phrase, unit in _RATES.items():
+            if phrase in said:
+                return RateLimited, {"unit": unit, "limit": limit}
+        for phrase, kind in _PLAN.items():
+            if re.search(phrase, said):
+                return PlanRefused, {"kind": kind, "limit": limit}
+    by_number: dict[int, type[ResponseError]] = {
+        300: PlanRefused,
+        400: BadRequest,
+        401: Unauthorized,
+        403: Unauthorized,
+        404: NotFound,
+        429: RateLimited,
+    }
+    return by_number.get(number, ServerError if 500 <= number < 600 else ResponseError), {}  # noqa: PLR2004
+
+
+def _limit(said: str) -> int | None:
+    """Read the number that a refusal names (`limit = 10`, `= 20s`, `= 3d`, `= 3h`), durations in seconds."""
+    found = re.search(r"limit\s*(?:error)?\s*[=:]\s*(\d+)\s*([smhd]?)\b", said)
+    return int(found[1]) * _SCALE[found[2]] if found else None
+
+
+def _retry_after(response: Response) -> float | None:
+    """Seconds of a `Retry-After` header; its other form, a date, says nothing without a clock that both trust."""
+    value = header(response, "Retry-After")
+    return float(value) if value and value.isdecimal() else None

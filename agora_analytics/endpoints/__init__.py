@@ -1,0 +1,9 @@
+"""The 14 endpoints, in the vendor's three groups."""
+
+from __future__ import annotations
+
+from agora_analytics.endpoints.calls import Calls
+from agora_analytics.endpoints.insights import Filter, Insights
+from agora_analytics.endpoints.realtime import Realtime
+
+__all__ = ["Calls", "Filter", "Insights", "Realtime"]

@@ -1,0 +1,59 @@
+"""What the three groups of endpoints share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any, ClassVar, TypeVar
+
+from agora_analytics import _wire
+from agora_analytics._codec import Decode
+from agora_analytics._session import Session
+from agora_analytics.models import Answer
+from agora_analytics.plans import Endpoint
+from agora_analytics.spans import Instant, Span
+
+AnswerT = TypeVar("AnswerT", bound=Answer)
+
+
+class EndpointGroup:
+    """Endpoints of one App ID over one session."""
+
+    _latest: ClassVar[Endpoint]
+
+    def __init__(self, session: Session, app_id: str | None, *, read_ahead: bool = True) -> None:
+        self._session = session
+        self._app_id = app_id
+        self._read_ahead = read_ahead
+
+    def recent(self, duration: timedelta | int) -> Span:
+        """Return the newest span of this duration (a `timedelta` or seconds) that can be asked now: `search(*recent)`.
+
+        It ends before the plan's delay and begins no earlier than what the plan keeps. Raises `ValueError` where the
+        plan does not offer the group.
+        """
+        return self._session.plan.recent(self._latest, duration, self._session.now())
+
+    def _span(self, endpoint: Endpoint, start: Instant, end: Instant, *, whole: bool = True) -> Span:
+        """Check a span against the plan; `whole` means that one request must carry it."""
+        self._app()
+        return self._session.plan.check(endpoint, Span.of(start, end), self._session.now(), whole=whole)
+
+    def _longest(self, endpoint: Endpoint) -> int:
+        return self._session.plan.of_endpoint(endpoint).longest_query
+
+    async def _fetch(
+        self,
+        endpoint: Endpoint,
+        decode: Decode[AnswerT],
+        params: Mapping[str, _wire.Param],
+        body: Mapping[str, Any] | None = None,
+    ) -> AnswerT:
+        return await self._session.fetch(_wire.build(endpoint, self._app(), params, body), decode)
+
+    def _app(self) -> str:
+        if self._app_id is None:
+            raise ValueError(
+                "app_id=None: give one to AnalyticsClient, set AGORA_APP_ID, or use client.with_app(app_id)"
+            )
+        return self._app_id

@@ -1,0 +1,284 @@
+"""Call Inspector: which calls there were, who was in them, and how they went.
+
+A verb tells its cost. `…page` is one request; `search`, `sessions` and `metrics` make as many as it takes and yield
+item by item; the statistics of one call are one request each, its timeline one per slice. Spans are half-open UTC seconds or
+aware datetimes. All raise `ValueError` or `TypeError` for what the plan or the reference does not allow before anything
+is sent, and the errors of `agora_analytics.errors` for what goes wrong afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import aclosing
+from functools import partial
+from typing import TypeVar
+
+from agora_analytics import _checks, _merge, _paging
+from agora_analytics._codec import decoder, points_decoder
+from agora_analytics._wire import Param, joined
+from agora_analytics.endpoints._group import EndpointGroup
+from agora_analytics.models import (
+    Call,
+    CallPage,
+    FreezeBucket,
+    MetricsAnswer,
+    Point,
+    Rows,
+    Session,
+    SessionMetrics,
+    SessionPage,
+    Statistic,
+    Uid,
+)
+from agora_analytics.plans import (
+    CALL_FREEZE,
+    CALL_LISTS,
+    CALL_METRICS,
+    CALL_SESSIONS,
+    CALL_STATISTICS,
+    CALL_TIMELINE,
+    Endpoint,
+)
+from agora_analytics.spans import Instant, Span
+
+T = TypeVar("T")
+
+_call_page = decoder(CallPage)
+_session_page = decoder(SessionPage)
+_metrics = decoder(MetricsAnswer)
+_statistics = decoder(Rows[Statistic])
+_freeze = decoder(Rows[FreezeBucket])
+_timeline = points_decoder("value")
+
+
+class Calls(EndpointGroup):
+    """`client.calls`: the six endpoints of Call Inspector."""
+
+    _latest = CALL_LISTS
+
+    async def page(
+        self, start: Instant, end: Instant, *, cname: str | None = None, page_no: int = 1, page_size: int = 100
+    ) -> CallPage:
+        """Return one page of the calls in a span, newest first, for one request.
+
+        `page_no` counts from 1, `page_size` is 1 to 100. `GET /beta/analytics/call/lists`.
+        """
+        span = self._span(CALL_LISTS, start, end)
+        return await self._page(span, page_no, _checks.optional("cname", cname), page_size)
+
+    def search(
+        self, start: Instant, end: Instant, *, cname: str | None = None, page_size: int = 100
+    ) -> AsyncGenerator[Call]:
+        """Yield every call of a span once, however long the span and however many pages.
+
+        The span is cut into what one request may carry, oldest slice first (it expires soonest); calls are newest first
+        within a slice. The next page is fetched while you work on this one, unless the client was made with
+        `read_ahead=False`. `GET /beta/analytics/call/lists`.
+        """
+        span = self._span(CALL_LISTS, start, end, whole=False)
+        channel = _checks.optional("cname", cname)
+        size = _checks.number("page_size", page_size, 1, _checks.PAGE_SIZE)
+        return _paging.rows(
+            span.slices(self._longest(CALL_LISTS)),
+            lambda part, number: self._page(self._span(CALL_LISTS, *part), number, channel, size),
+            key=lambda call: call.call_id,
+            ended=lambda call: call.destroyed_ts if call.ended_at else None,
+            read_ahead=self._read_ahead,
+        )
+
+    async def sessions_page(
+        self,
+        call: Call | str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        *,
+        uids: Iterable[Uid] = (),
+        exclude_server_user: bool = True,
+        page_no: int = 1,
+        page_size: int = 100,
+    ) -> SessionPage:
+        """Return one page of the sessions of a call, latest to join first, for one request.
+
+        `start` and `end` are needed with an id and default to the whole of a `Call`; at most 10 `uids`.
+        `GET /beta/analytics/call/sessions`.
+        """
+        span = self._call_span(CALL_SESSIONS, call, start, end)
+        users = _checks.at_most("uids", _checks.uids(uids), _checks.UIDS)
+        return await self._sessions_page(
+            _id(call), span, page_no, page_size, users, exclude_server_user=exclude_server_user
+        )
+
+    def sessions(
+        self,
+        call: Call | str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+        *,
+        uids: Iterable[Uid] = (),
+        exclude_server_user: bool = True,
+    ) -> AsyncGenerator[Session]:
+        """Yield every session of a call once, by `sid`, in as many requests as it takes.
+
+        `start` and `end` are needed with an id and default to the whole of a `Call` (while it goes on: to now, less the
+        plan's delay). Long calls are cut by the plan's hours, `uids` (any number) are asked for ten at a time.
+        `exclude_server_user` leaves out Linux users. `GET /beta/analytics/call/sessions`.
+        """
+        spans = self._call_slices(CALL_SESSIONS, call, start, end)
+        users = _checks.uids(uids)
+        return self._sessions(_id(call), spans, users, exclude_server_user=exclude_server_user)
+
+    def metrics(
+        self,
+        call: Call | str,
+        sids: Iterable[str | Session] | None = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
+    ) -> AsyncGenerator[SessionMetrics]:
+        """Yield the metrics of each session asked for, in that order; one without data has an empty `data`.
+
+        `sids` are ids or sessions, any number; None means all sessions of the call, which costs the requests to list
+        them. They are asked for twenty at a time, long calls cut by the plan's hours and merged.
+        `start` and `end` as in `sessions`. `GET /beta/analytics/call/metrics`.
+        """
+        spans = self._call_slices(CALL_METRICS, call, start, end)
+        wanted = None if sids is None else _sids(sids)
+        return self._metrics(_id(call), spans, wanted)
+
+    async def statistics(
+        self,
+        call: Call | str,
+        metric: str,
+        dimension: str,
+        start: Instant | None = None,
+        end: Instant | None = None,
+    ) -> tuple[Statistic, ...]:
+        """Return the average of a freeze rate by a dimension's values, for one request.
+
+        `metric` is one of `FreezeMetric`, `dimension` of `Dimension`; averages cannot be merged, so the span must fit
+        one request. `GET /beta/analytics/call/statistics`.
+        """
+        params: dict[str, Param] = {
+            "metric": _checks.text("metric", metric),
+            "dimension": _checks.text("dimension", dimension),
+        }
+        span = self._call_span(CALL_STATISTICS, call, start, end)
+        return (await self._fetch(CALL_STATISTICS, _statistics, _about(call, span) | params)).items
+
+    async def freeze_buckets(
+        self, call: Call | str, metric: str, start: Instant | None = None, end: Instant | None = None
+    ) -> tuple[FreezeBucket, ...]:
+        """Return how many users froze how much, lowest bucket first, without the empty ones, for one request.
+
+        `metric` is one of `FreezeMetric`; the span must fit one request. `GET /beta/analytics/call/freeze/bucket`.
+        """
+        params: dict[str, Param] = {"metric": _checks.text("metric", metric)}
+        span = self._call_span(CALL_FREEZE, call, start, end)
+        buckets = (await self._fetch(CALL_FREEZE, _freeze, _about(call, span) | params)).items
+        return tuple(sorted(buckets, key=lambda bucket: bucket.lowest))
+
+    async def timeline(
+        self, call: Call | str, metric: str, start: Instant | None = None, end: Instant | None = None
+    ) -> tuple[Point, ...]:
+        """Return a metric of a call minute by minute, in order of time, with the holes the service leaves.
+
+        `metric` is one of `TimelineMetric`; long calls are cut by the plan's hours and merged.
+        `GET /beta/analytics/call/statistics/time`.
+        """
+        params: dict[str, Param] = {"metric": _checks.text("metric", metric)}
+        spans = self._call_slices(CALL_TIMELINE, call, start, end)
+        parts = [(await self._fetch(CALL_TIMELINE, _timeline, _about(call, span) | params)).items for span in spans]
+        return _merge.points(parts)
+
+    async def _page(self, span: Span, number: int, cname: str | None, size: int) -> CallPage:
+        params = {
+            "start_ts": span.start,
+            "end_ts": span.end,
+            "cname": cname,
+            "page_no": _checks.number("page_no", number, 1),
+            "page_size": _checks.number("page_size", size, 1, _checks.PAGE_SIZE),
+        }
+        return await self._fetch(CALL_LISTS, _call_page, params)
+
+    async def _sessions_page(
+        self, call_id: str, span: Span, number: int, size: int, users: tuple[Uid, ...], *, exclude_server_user: bool
+    ) -> SessionPage:
+        params = _about(call_id, span) | {
+            "page_no": _checks.number("page_no", number, 1),
+            "page_size": _checks.number("page_size", size, 1, _checks.PAGE_SIZE),
+            "uids": joined(users),
+            "exclude_server_user": exclude_server_user,
+        }
+        return await self._fetch(CALL_SESSIONS, _session_page, params)
+
+    async def _sessions(
+        self, call_id: str, spans: tuple[Span, ...], users: tuple[Uid, ...], *, exclude_server_user: bool
+    ) -> AsyncGenerator[Session]:
+        for batch in _batches(users, _checks.UIDS) or [()]:
+            fetch = partial(self._sessions_of, call_id, batch, exclude_server_user=exclude_server_user)
+            pages = _paging.rows(
+                spans, fetch, key=lambda session: session.sid, ended=lambda _: None, read_ahead=self._read_ahead
+            )
+            async with aclosing(pages) as found:
+                async for session in found:
+                    yield session
+
+    async def _sessions_of(
+        self, call_id: str, users: tuple[Uid, ...], span: Span, number: int, *, exclude_server_user: bool
+    ) -> SessionPage:
+        return await self._sessions_page(
+            call_id, span, number, _checks.PAGE_SIZE, users, exclude_server_user=exclude_server_user
+        )
+
+    async def _metrics(
+        self, call_id: str, spans: tuple[Span, ...], wanted: tuple[str, ...] | None
+    ) -> AsyncGenerator[SessionMetrics]:
+        if wanted is None:
+            whole = Span(spans[0].start, spans[-1].end)
+            wanted = tuple([session.sid async for session in self.sessions(call_id, *whole)])
+        for batch in _batches(wanted, _checks.SIDS):
+            parts: dict[str, list[SessionMetrics]] = {sid: [] for sid in batch}
+            for span in spans:
+                answer = await self._fetch(CALL_METRICS, _metrics, _about(call_id, span) | {"sids": joined(batch)})
+                for part in answer.metrics or ():
+                    parts.setdefault(part.sid, []).append(part)
+            for sid, found in parts.items():
+                yield _merge.tracks(sid, found)
+
+    def _call_span(
+        self, endpoint: Endpoint, call: Call | str, start: Instant | None, end: Instant | None, *, whole: bool = True
+    ) -> Span:
+        """Return what to ask about a call: the span given, or all of it."""
+        _id(call)
+        if start is not None and end is not None:
+            return self._span(endpoint, start, end, whole=whole)
+        if start is not None or end is not None or isinstance(call, str):
+            raise TypeError("start and end go together, and are needed where the call is given by its id")
+        if call.span is None and not call.created_ts:
+            raise ValueError(f"call {call.call_id!r} has no created_ts: give start and end")
+        newest = self._session.plan.of_endpoint(endpoint).askable(self._session.now()).end
+        span = call.span or Span(call.created_ts or 0, max(newest, (call.created_ts or 0) + 1))
+        return self._span(endpoint, *span, whole=whole)
+
+    def _call_slices(
+        self, endpoint: Endpoint, call: Call | str, start: Instant | None, end: Instant | None
+    ) -> tuple[Span, ...]:
+        return self._call_span(endpoint, call, start, end, whole=False).slices(self._longest(endpoint))
+
+
+def _id(call: Call | str) -> str:
+    return call.call_id if isinstance(call, Call) else _checks.text("call", call)
+
+
+def _about(call: Call | str, span: Span) -> dict[str, Param]:
+    return {"call_id": _id(call), "start_ts": span.start, "end_ts": span.end}
+
+
+def _sids(sids: Iterable[str | Session]) -> tuple[str, ...]:
+    if isinstance(sids, str):
+        raise TypeError(f"sids={sids!r}: allowed is a list of session ids or sessions")
+    named = (sid.sid if isinstance(sid, Session) else _checks.text("sids", sid) for sid in sids)
+    return tuple(dict.fromkeys(named))
+
+
+def _batches(values: tuple[T, ...], size: int) -> list[tuple[T, ...]]:
+    return [values[at : at + size] for at in range(0, len(values), size)]

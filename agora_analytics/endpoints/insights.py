@@ -1,0 +1,152 @@
+"""Data Insights: usage and quality of the whole project by hour, day or dimension.
+
+Spans are half-open UTC seconds or aware datetimes, durations minutes, rates fractions. The last two or three days are
+provisional: the service computes them anew. All raise `ValueError` or `TypeError` for what the plan or the reference
+does not allow before anything is sent, and the errors of `agora_analytics.errors` for what goes wrong afterwards.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import attrs
+
+from agora_analytics import _checks, _merge
+from agora_analytics._codec import points_decoder, totals_decoder
+from agora_analytics._wire import Param
+from agora_analytics.catalogue import Dimension, UsageMetric
+from agora_analytics.endpoints._group import EndpointGroup
+from agora_analytics.models import Point, Total
+from agora_analytics.plans import (
+    INSIGHT_QUALITY,
+    INSIGHT_QUALITY_TOTAL,
+    INSIGHT_USAGE,
+    INSIGHT_USAGE_TOTAL,
+    Endpoint,
+)
+from agora_analytics.spans import Instant, Span
+
+_PEAKS = frozenset(metric for metric in UsageMetric if metric.startswith("peak"))
+_SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
+
+
+@attrs.frozen
+class Filter:
+    """A filter of totals by region: the reference knows `name="country"`, with one country as `value`."""
+
+    name: str
+    value: str
+
+
+class Insights(EndpointGroup):
+    """`client.insights`: the four endpoints of Data Insights."""
+
+    _latest = INSIGHT_USAGE
+
+    async def usage(self, metric: str, start: Instant, end: Instant, *, granularity: str = "1d") -> tuple[Point, ...]:
+        """Return a usage metric by hour or day, in order of time, in as many requests as the plan's days need.
+
+        `metric` is one of `UsageMetric`, `granularity` of `Granularity`; other texts are passed on. Whether the bucket
+        of `end` is in is the service's choice. `GET /beta/insight/usage/by_time`.
+        """
+        span = self._span(INSIGHT_USAGE, start, end, whole=False)
+        return await self._by_time(INSIGHT_USAGE, span, metric, _by(granularity))
+
+    async def quality(
+        self, metric: str, start: Instant, end: Instant, *, product: str, granularity: str = "1d"
+    ) -> tuple[Point, ...]:
+        """Return a quality metric of a product by minute, hour or day, in order of time.
+
+        `metric` is one of `QualityMetric`, `product` of `Product`, `granularity` of `Granularity` (the minute's literal
+        is unverified); other texts are passed on. `GET /beta/insight/quality/by_time`.
+        """
+        span = self._span(INSIGHT_QUALITY, start, end, whole=False)
+        params = _by(granularity) | {"productType": _checks.text("product", product)}
+        return await self._by_time(INSIGHT_QUALITY, span, metric, params)
+
+    async def usage_total(
+        self,
+        metric: str,
+        start: Instant,
+        end: Instant,
+        *,
+        dimension: str | None = None,
+        dimension_values: Iterable[str] = (),
+        filters: Iterable[Filter] = (),
+    ) -> tuple[Total, ...]:
+        """Return a usage metric over a whole span, in one or by a dimension's top values, for one request.
+
+        Without `dimension_values` a dimension answers with its top 20 (device: 50). `filters` go with the dimension
+        `region` only, dimensions not with peak metrics. `POST /beta/insight/usage/aggregation`.
+        """
+        if dimension is not None and metric in _PEAKS:
+            raise ValueError(f"metric={str(metric)!r} is known for the whole project only: no dimension is allowed")
+        span = self._span(INSIGHT_USAGE_TOTAL, start, end)
+        body = _body(span, metric, dimension, dimension_values, filters)
+        return await self._total(INSIGHT_USAGE_TOTAL, body)
+
+    async def quality_total(
+        self,
+        metric: str,
+        start: Instant,
+        end: Instant,
+        *,
+        dimension: str | None = None,
+        dimension_values: Iterable[str] = (),
+        filters: Iterable[Filter] = (),
+        product: str | None = None,
+    ) -> tuple[Total, ...]:
+        """Return a quality metric over a whole span, in one or by a dimension's top values, for one request.
+
+        As `usage_total`; each total tells the usage it rests on in `refUsage`. The dimension `channelSize` has steps of
+        its own and takes no values; `product` is sent when given. `POST /beta/insight/quality/aggregation`.
+        """
+        values = tuple(dimension_values)
+        if values and dimension == Dimension.CHANNEL_SIZE:
+            raise ValueError(f"dimension_values={values!r}: dimension 'channelSize' takes none, its steps are preset")
+        span = self._span(INSIGHT_QUALITY_TOTAL, start, end)
+        body = _body(span, metric, dimension, values, filters)
+        return await self._total(INSIGHT_QUALITY_TOTAL, body | {"productType": _checks.optional("product", product)})
+
+    async def _by_time(self, endpoint: Endpoint, span: Span, metric: str, params: dict[str, str]) -> tuple[Point, ...]:
+        """Ask slice by slice; each bucket lies whole in one of them, whatever hour the service's days begin at."""
+        decode = points_decoder(_checks.text("metric", metric))
+        bucket = _bucket(params["aggregateGranularity"])
+        parts = []
+        for part in span.overlapping(self._longest(endpoint), bucket):
+            times: dict[str, Param] = {"startTs": part.start, "endTs": part.end, "metric": metric}
+            parts.append((await self._fetch(endpoint, decode, times | params)).items)
+        return _merge.points(parts)
+
+    async def _total(self, endpoint: Endpoint, body: dict[str, Any]) -> tuple[Total, ...]:
+        decode = totals_decoder(body["metric"], body["dimension"])
+        return (await self._fetch(endpoint, decode, {}, body)).items
+
+
+def _by(granularity: str) -> dict[str, str]:
+    return {"aggregateGranularity": _checks.text("granularity", granularity)}
+
+
+def _body(
+    span: Span, metric: str, dimension: str | None, dimension_values: Iterable[str], filters: Iterable[Filter]
+) -> dict[str, Any]:
+    """Spell the body of a total, less what only quality has."""
+    chosen = tuple(filters)
+    if chosen and dimension != Dimension.REGION:
+        raise ValueError(f"filters={chosen!r} go with dimension='region' only, not {dimension!r}")
+    return {
+        "startTs": span.start,
+        "endTs": span.end,
+        "metric": _checks.text("metric", metric),
+        "dimension": _checks.optional("dimension", dimension),
+        "dimensionValues": _checks.dimension_values(dimension, dimension_values) or None,
+        "filters": [attrs.asdict(one) for one in chosen] or None,
+    }
+
+
+def _bucket(granularity: str) -> int:
+    """Seconds of a granularity like `1h`; a day where it cannot be read, since none is longer."""
+    found = re.fullmatch(r"(\d+)([mhd])", granularity)
+    return int(found[1]) * _SECONDS[found[2]] if found else _SECONDS["d"]

@@ -1,0 +1,141 @@
+"""Real-time Monitoring: the last minutes in 20-second windows, and who leads each window.
+
+One request may span all that the plan keeps (40 or 60 minutes) and costs the same as one window. Times are UTC seconds
+or aware datetimes; a window begins on a multiple of 20 s; the window of `start` is in, the window of `end` is out. All
+raise `ValueError` or `TypeError` for what the plan or the reference does not allow before anything is sent, and the
+errors of `agora_analytics.errors` for what goes wrong afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from agora_analytics import _checks, _merge
+from agora_analytics._codec import Decode, points_decoder, ranked_decoder, user_points_decoder
+from agora_analytics._wire import Param, joined, quoted
+from agora_analytics.catalogue import RealtimeUsageMetric
+from agora_analytics.endpoints._group import EndpointGroup
+from agora_analytics.models import Point, Ranked, Rows, Uid
+from agora_analytics.plans import (
+    REALTIME_QUALITY,
+    REALTIME_QUALITY_TOP,
+    REALTIME_USAGE,
+    REALTIME_USAGE_TOP,
+    Endpoint,
+)
+from agora_analytics.spans import WINDOW, Instant, Span, seconds
+
+
+class Realtime(EndpointGroup):
+    """`client.realtime`: the four endpoints of Real-time Monitoring."""
+
+    _latest = REALTIME_USAGE
+
+    async def usage(
+        self,
+        metric: str,
+        start: Instant,
+        end: Instant,
+        *,
+        product: str,
+        cname: str | None = None,
+        dimension: str | None = None,
+        dimension_values: Iterable[str] = (),
+    ) -> tuple[Point, ...]:
+        """Return users or channels in use, window by window, in order of time.
+
+        `metric` is one of `RealtimeUsageMetric`; a dimension works with `userCount` only. Without `cname` the whole
+        project is counted. A window may be missing. `GET /beta/realtime/usage/by_time_20sec`.
+        """
+        if dimension is not None and metric == RealtimeUsageMetric.CHANNEL_COUNT:
+            raise ValueError(f"dimension={dimension!r} works with metric='userCount' only, not {str(metric)!r}")
+        decode = points_decoder(_checks.text("metric", metric), _checks.optional("dimension", dimension))
+        params = _params(metric, product, cname, dimension, dimension_values)
+        return await self._by_time(REALTIME_USAGE, self._windows(REALTIME_USAGE, start, end), decode, params)
+
+    async def quality(
+        self,
+        metric: str,
+        start: Instant,
+        end: Instant,
+        *,
+        product: str,
+        cname: str | None = None,
+        uids: Iterable[Uid] = (),
+        dimension: str | None = None,
+        dimension_values: Iterable[str] = (),
+    ) -> tuple[Point, ...]:
+        """Return a quality metric, window by window, in order of time.
+
+        `metric` is one of `QualityMetric`. At most 10 `uids`, which need a `cname` and exclude a dimension; their
+        points tell them apart by `uid`. A window may be missing. `GET /beta/realtime/quality/by_time_20sec`.
+        """
+        users = _checks.at_most("uids", _checks.uids(uids), _checks.UIDS)
+        if users and (cname is None or dimension is not None):
+            raise ValueError(f"uids={users!r} need a cname, and exclude a dimension")
+        metric = _checks.text("metric", metric)
+        decode = (
+            user_points_decoder(metric) if users else points_decoder(metric, _checks.optional("dimension", dimension))
+        )
+        params = _params(metric, product, cname, dimension, dimension_values) | {"uids": joined(users)}
+        return await self._by_time(REALTIME_QUALITY, self._windows(REALTIME_QUALITY, start, end), decode, params)
+
+    async def usage_top(
+        self, dimension: str, at: Instant, *, product: str, metric: str = RealtimeUsageMetric.USER_COUNT
+    ) -> tuple[Ranked, ...]:
+        """Return the 20 values of a dimension (device: 50) with the most users in the 20 seconds from `at`.
+
+        In the service's order. `GET /beta/realtime/usage/dimension/top20`.
+        """
+        return await self._top(REALTIME_USAGE_TOP, at, metric, dimension, {"productType": product})
+
+    async def quality_top(
+        self, metric: str, dimension: str, at: Instant, *, product: str, extra_metrics: str | None = None
+    ) -> tuple[Ranked, ...]:
+        """Return the top values of a dimension by a quality metric in the 20 seconds from `at`.
+
+        `extra_metrics="userCount"` adds the users each value rests on. In the service's order.
+        `GET /beta/realtime/quality/dimension/top20`.
+        """
+        params = {"productType": product, "extraMetrics": _checks.optional("extra_metrics", extra_metrics)}
+        return await self._top(REALTIME_QUALITY_TOP, at, metric, dimension, params)
+
+    def _windows(self, endpoint: Endpoint, start: Instant, end: Instant) -> Span:
+        span = self._span(endpoint, start, end, whole=False)
+        if span.windows() is None:
+            raise ValueError(f"start={span.start} and end={span.end} lie in the same {WINDOW}-second window")
+        return span
+
+    async def _by_time(
+        self, endpoint: Endpoint, span: Span, decode: Decode[Rows[Point]], params: dict[str, Param]
+    ) -> tuple[Point, ...]:
+        parts = []
+        for part in span.slices(self._longest(endpoint), WINDOW):
+            answer = await self._fetch(endpoint, decode, {"startTs": part.start, "endTs": part.end} | params)
+            parts.append(answer.items)
+        return _merge.points(parts)
+
+    async def _top(
+        self, endpoint: Endpoint, at: Instant, metric: str, dimension: str, more: Mapping[str, str | None]
+    ) -> tuple[Ranked, ...]:
+        ts = seconds(at, "at")
+        self._span(endpoint, ts, ts + WINDOW)
+        params: dict[str, Param] = {
+            "ts": ts,
+            "metric": _checks.text("metric", metric),
+            "dimension": _checks.text("dimension", dimension),
+        }
+        _checks.text("product", more["productType"])
+        return (await self._fetch(endpoint, ranked_decoder(metric, dimension), params | dict(more))).items
+
+
+def _params(
+    metric: str, product: str, cname: str | None, dimension: str | None, dimension_values: Iterable[str]
+) -> dict[str, Param]:
+    return {
+        "metric": metric,
+        "productType": _checks.text("product", product),
+        "cname": _checks.optional("cname", cname),
+        "dimension": dimension,
+        "dimensionValues": quoted(_checks.dimension_values(dimension, dimension_values)),
+    }
