@@ -42,12 +42,16 @@ from agora_analytics.models import (
     Total,
     Track,
 )
-from agora_analytics.plans import Limits, Plan
+from agora_analytics.plans import ENTERPRISE, PREMIUM, STANDARD, STARTER, Limits, Plan
 from agora_analytics.quota import MemoryLedger, Quota, QuotaState
 from agora_analytics.spans import Span
 
 __all__ = [
+    "ENTERPRISE",
     "HOSTS",
+    "PREMIUM",
+    "STANDARD",
+    "STARTER",
     "AgoraError",
     "AnalyticsClient",
     "BadRequest",

@@ -1,0 +1,288 @@
+"""The plan's frequencies, kept against a service that counts fixed windows of its own clock."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from random import Random
+
+import pytest
+
+from agora_analytics import PREMIUM, MemoryLedger, Plan, QuotaExhausted, RateLimited, TransportError
+from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE, REALTIME_QUALITY, REALTIME_USAGE
+from agora_analytics.protocols import WallClock
+from agora_analytics.quota import Quota
+from agora_analytics.simulator import Fault, Faults, Service, Simulation, World
+
+DAY = 86_400
+
+
+def quota_of(plan: Plan, clock: WallClock, *, account: str = "a", ledger: MemoryLedger | None = None) -> Quota:
+    return Quota(plan, ledger or MemoryLedger(), account=account, clock=clock)
+
+
+async def spend(quota: Quota, endpoint=REALTIME_USAGE, *, seconds: float = 0.0, max_wait: float | None = None) -> float:
+    """Send one request that is answered after some seconds, and return when it went out."""
+    async with quota.token(endpoint, max_wait):
+        sent = asyncio.get_running_loop().time()
+        await asyncio.sleep(seconds)
+    return sent
+
+
+async def test_a_token_comes_back_one_window_after_the_answer(clock):
+    quota = quota_of(PREMIUM, clock)
+    sent = [await spend(quota, seconds=5) for _ in range(4)]
+    assert sent == pytest.approx([0, 5, 10, 65], abs=0.01)
+
+
+async def test_many_at_once_go_in_order_and_never_more_than_the_plan_allows(clock):
+    quota = quota_of(PREMIUM, clock)
+    sent = await asyncio.gather(*(spend(quota, seconds=1) for _ in range(9)))
+    assert sent == sorted(sent)
+    assert sent == pytest.approx([0, 0, 0, 61, 61, 61, 122, 122, 122], abs=0.01)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("delays", [(0.0, 0.03), (0.01, 0.31)])
+async def test_no_request_is_refused_under_any_delay(clock, seed, delays):
+    random = Random(seed)
+    service = Service(World(seed=1), "enterprise", clock=lambda: clock() + random.uniform(0, 0.04))
+    simulation = Simulation(service)
+
+    def draw() -> tuple[float, float]:
+        return random.uniform(*delays) + (0.2 if random.random() < 0.01 else 0), random.uniform(*delays)
+
+    client = simulation.client(transport=simulation.transport(latency=draw), clock=clock, max_wait=None)
+    start, end = client.calls.recent(600)
+    await asyncio.gather(*(client.calls.page(start, end, page_size=1) for _ in range(300)))
+    assert service.refusals == {}
+    # Slower than the plan, never faster: 10 a second less what safety costs.
+    assert asyncio.get_running_loop().time() < 60
+
+
+async def test_an_exhausted_day_says_so_at_once_and_names_the_reset(simulation):
+    plan = PREMIUM.with_limits("call_lists", per_day=3, per_second=100)
+    client = simulation.client(plan=plan)
+    start, end = client.calls.recent(600)
+    for _ in range(3):
+        await client.calls.page(start, end)
+    begun = asyncio.get_running_loop().time()
+    with pytest.raises(QuotaExhausted, match=r"3 requests per day of 'call_lists' are spent") as caught:
+        await client.calls.page(start, end)
+    assert asyncio.get_running_loop().time() == begun
+    assert (caught.value.unit, caught.value.limit, caught.value.group) == ("day", 3, "call_lists")
+    assert caught.value.resets_in == pytest.approx(DAY / 2 + 5, abs=1)
+    assert "asked" in vars(caught.value)
+    assert simulation.service.counts == {"call_lists": 3}
+
+
+async def test_waiting_longer_than_max_wait_is_refused_before_waiting(simulation):
+    client = simulation.client(max_wait=10)
+    start, end = client.realtime.recent(600)
+    for _ in range(3):
+        await client.realtime.usage("userCount", start, end, product="Native")
+    with pytest.raises(QuotaExhausted, match="per minute") as caught:
+        await client.realtime.usage("userCount", start, end, product="Native")
+    assert caught.value.resets_in == pytest.approx(60, abs=0.1)
+    assert asyncio.get_running_loop().time() < 1
+
+
+async def test_max_wait_ends_a_wait_whose_length_nobody_could_know(clock):
+    quota = quota_of(PREMIUM, clock)
+    slow = [asyncio.create_task(spend(quota, seconds=200)) for _ in range(3)]
+    await asyncio.sleep(0)
+    with pytest.raises(QuotaExhausted):
+        await spend(quota, max_wait=70)
+    assert asyncio.get_running_loop().time() == pytest.approx(70, abs=0.01)
+    assert quota._allowances["realtime"].line.waiting == 0
+    await asyncio.gather(*slow)
+
+
+async def test_who_waits_for_ever_waits_for_the_next_day(clock):
+    quota = quota_of(PREMIUM.with_limits("realtime", per_day=2), clock)
+    sent = [await spend(quota) for _ in range(3)]
+    assert sent[2] == pytest.approx(DAY / 2 + 5, abs=0.1)
+
+
+async def test_a_request_about_midnight_is_charged_to_both_days(clock):
+    quota = quota_of(PREMIUM.with_limits("call_lists", per_day=2, per_second=100), clock)
+    await asyncio.sleep(DAY / 2 - 3)
+    await spend(quota, CALL_LISTS)
+    await asyncio.sleep(60)
+    await spend(quota, CALL_LISTS)
+    with pytest.raises(QuotaExhausted):
+        await spend(quota, CALL_LISTS, max_wait=60)
+
+
+async def test_a_request_under_way_at_midnight_is_charged_to_the_day_that_began(clock):
+    ledger = MemoryLedger()
+    quota = quota_of(PREMIUM, clock, ledger=ledger)
+    await asyncio.sleep(DAY / 2 - 20)
+    await spend(quota, CALL_LISTS, seconds=40)
+    states = await quota.snapshot()
+    today = next(state for state in states if (state.counter, state.unit) == ("call_lists", "day"))
+    assert (today.used, today.left) == (1, 1_999)
+
+
+async def test_the_endpoints_of_one_table_share_a_counter_until_split(clock):
+    shared = quota_of(PREMIUM, clock)
+    split = quota_of(PREMIUM.split("realtime"), clock)
+    for quota, expected in ((shared, "60"), (split, "0")):
+        begun = asyncio.get_running_loop().time()
+        for _ in range(3):
+            await spend(quota, REALTIME_USAGE)
+        sent = await spend(quota, REALTIME_QUALITY)
+        assert f"{sent - begun:.0f}" == expected
+
+
+async def test_a_cancelled_waiter_leaves_the_line_and_costs_nothing(clock):
+    quota = quota_of(PREMIUM, clock)
+    for _ in range(3):
+        await spend(quota)
+    waiters = [asyncio.create_task(spend(quota)) for _ in range(4)]
+    await asyncio.sleep(1)
+    waiters[0].cancel()
+    waiters[2].cancel()
+    done = await asyncio.gather(*waiters, return_exceptions=True)
+    assert [type(one) for one in done] == [asyncio.CancelledError, float, asyncio.CancelledError, float]
+    assert quota._allowances["realtime"].line.waiting == 0
+    day = [state for state in await quota.snapshot() if state.counter == "realtime"][-1]
+    assert day.used == 5
+
+
+async def test_a_waiter_cancelled_in_the_moment_of_its_grant_puts_the_token_back(clock):
+    quota = quota_of(PREMIUM, clock)
+    holders = [asyncio.create_task(spend(quota, seconds=1)) for _ in range(3)]
+    first, second = (asyncio.create_task(spend(quota)) for _ in range(2))
+    await asyncio.gather(*holders)
+    line = quota._allowances["realtime"].line
+    await asyncio.sleep(59.5)
+    await asyncio.sleep(0.5 + 2e-6)
+    first.cancel()
+    await asyncio.gather(first, second, return_exceptions=True)
+    assert line.waiting == 0
+    assert sum(bucket.free(1e9) for bucket in line.buckets.values()) == 3
+
+
+async def test_what_was_never_sent_costs_nothing_and_what_broke_off_costs_a_guard(clock):
+    quota = quota_of(PREMIUM, clock)
+    refused = TransportError("no connection")
+    refused.sent = False
+    for error in (refused, TransportError("reset")):
+        with pytest.raises(TransportError):
+            async with quota.token(REALTIME_USAGE):
+                raise error
+    minute, day = (state for state in await quota.snapshot() if state.counter == "realtime")
+    assert (minute.used, day.used) == (1, 1)
+    await spend(quota)
+    await spend(quota)
+    assert await spend(quota) == pytest.approx(60, abs=0.01)
+    assert await spend(quota) == pytest.approx(60, abs=0.01)
+    assert await spend(quota) == pytest.approx(62, abs=0.01)
+
+
+async def test_a_cancelled_request_keeps_its_token_for_a_window_and_a_guard(clock):
+    quota = quota_of(PREMIUM, clock)
+    under_way = [asyncio.create_task(spend(quota, seconds=100)) for _ in range(3)]
+    await asyncio.sleep(1)
+    for task in under_way:
+        task.cancel()
+    await asyncio.gather(*under_way, return_exceptions=True)
+    assert await spend(quota) == pytest.approx(1 + 2 + 60, abs=0.01)
+
+
+async def test_a_refusal_holds_the_counter_for_a_window_and_teaches_its_limit(clock):
+    quota = quota_of(PREMIUM, clock)
+    error = RateLimited("qpm limit error")
+    error.unit, error.limit = "minute", 2
+    quota.refused(REALTIME_USAGE, error)
+    quota.refused(REALTIME_USAGE, error)
+    sent = [await spend(quota) for _ in range(3)]
+    assert sent == pytest.approx([60, 60, 120], abs=0.01)
+
+
+async def test_a_refused_day_is_over_whatever_the_ledger_says(clock):
+    quota = quota_of(PREMIUM, clock)
+    error = RateLimited("qpd limit error")
+    error.unit, error.limit = "day", 100
+    quota.refused(REALTIME_USAGE, error)
+    with pytest.raises(QuotaExhausted) as caught:
+        await spend(quota, max_wait=60)
+    assert (caught.value.unit, caught.value.limit) == ("day", 100)
+    day = [state for state in await quota.snapshot() if state.counter == "realtime"][-1]
+    assert (day.left, day.used) == (0, 100)
+    assert await spend(quota) > DAY / 2
+
+
+async def test_no_one_waits_in_line_for_a_day_that_is_spent(clock):
+    quota = quota_of(PREMIUM.with_limits("realtime", per_day=3), clock)
+    for _ in range(3):
+        await spend(quota)
+    with pytest.raises(QuotaExhausted) as caught:
+        await spend(quota, max_wait=120)
+    assert caught.value.unit == "day"
+    assert asyncio.get_running_loop().time() < 1
+
+
+async def test_snapshot_tells_used_left_waiting_and_reset(clock):
+    quota = quota_of(PREMIUM, clock)
+    for _ in range(3):
+        await spend(quota)
+    waiter = asyncio.create_task(spend(quota))
+    await asyncio.sleep(20)
+    minute, day = (state for state in await quota.snapshot() if state.counter == "realtime")
+    assert (minute.limit, minute.used, minute.left, minute.waiting) == (3, 3, 0, 1)
+    assert minute.resets_in == pytest.approx(40, abs=0.01)
+    assert (day.limit, day.used, day.left, day.resets_in) == (480, 3, 477, 0.0)
+    await waiter
+
+
+async def test_a_ledger_shared_by_two_clients_counts_for_both(clock):
+    ledger = MemoryLedger()
+    plan = PREMIUM.with_limits("insight_usage", per_day=2)
+    one, two = (quota_of(plan, clock, ledger=ledger) for _ in range(2))
+    other = quota_of(plan, clock, ledger=ledger, account="b")
+    await spend(one, INSIGHT_USAGE)
+    await spend(two, INSIGHT_USAGE)
+    with pytest.raises(QuotaExhausted):
+        await spend(one, INSIGHT_USAGE, max_wait=1)
+    await spend(other, INSIGHT_USAGE, max_wait=1)
+
+
+async def test_the_memory_ledger_forgets_days_long_past(clock):
+    ledger = MemoryLedger()
+    quota = quota_of(PREMIUM, clock, ledger=ledger)
+    for _ in range(10):
+        await spend(quota, CALL_LISTS)
+        await asyncio.sleep(DAY)
+    assert len(ledger._spent) <= 4
+
+
+async def test_quotas_can_be_switched_off(simulation):
+    client = simulation.client(quotas=False)
+    assert await client.quota.snapshot() == ()
+    start, end = client.realtime.recent(600)
+    outcomes = Counter()
+    for _ in range(5):
+        try:
+            await client.realtime.usage("userCount", start, end, product="Native")
+        except RateLimited as error:
+            outcomes[error.unit] += 1
+    assert outcomes == {"minute": 2}
+
+
+async def test_a_day_under_faults_spends_the_allowance_and_is_never_refused(clock):
+    service = Service(World(seed=3), "premium", clock=clock)
+    service.faults = Faults.chance(
+        0.05, [Fault("reset"), Fault("reset_after"), Fault("status", status=503), Fault("cut")]
+    )
+    simulation = Simulation(service)
+    client = simulation.client(transport=simulation.transport(latency=(0.02, 0.05)), max_wait=None)
+    done = 0
+    while asyncio.get_running_loop().time() < DAY / 2 - 200:
+        start, end = client.realtime.recent(600)
+        await client.realtime.usage("userCount", start, end, product="Native")
+        done += 1
+        await asyncio.sleep(100)
+    assert service.refusals == {}
+    assert 400 < done < 440

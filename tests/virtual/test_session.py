@@ -1,0 +1,325 @@
+"""One request's road: attempts, hosts, judgement, deadlines, ownership."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import os
+import pickle
+
+import pytest
+
+from agora_analytics import (
+    AnalyticsClient,
+    BadRequest,
+    DecodeError,
+    NotFound,
+    PlanRefused,
+    QuotaExhausted,
+    RateLimited,
+    Retry,
+    ServerError,
+    TransportError,
+    TransportTimeout,
+    Unauthorized,
+)
+from agora_analytics.plans import ENTERPRISE, STANDARD
+from agora_analytics.protocols import Request, Response
+from agora_analytics.simulator import Fault, Faults, Quirks, Simulation, SimulatorTransport
+
+
+class Canned:
+    """Answers every request alike, and remembers who asked what when."""
+
+    def __init__(self, *answers: Response | Exception, hosts: int = 2) -> None:
+        self.answers = list(answers)
+        self.hosts = hosts
+        self.sent: list[tuple[float, int, Request]] = []
+        self.closed = 0
+
+    async def send(self, request: Request, host: int = 0) -> Response:
+        self.sent.append((asyncio.get_running_loop().time(), host, request))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+def answer(body: str, status: int = 200, **headers: str) -> Response:
+    return Response(status, {name.replace("_", "-"): value for name, value in headers.items()}, body.encode())
+
+
+EMPTY = answer('{"code":0,"call_lists":[]}')
+
+
+def client_of(transport, clock, **options) -> AnalyticsClient:
+    settings = {"app_id": "app", "plan": "premium", "transport": transport, "clock": clock} | options
+    return AnalyticsClient("customer", "the-secret", **settings)
+
+
+async def ask(client: AnalyticsClient):
+    return await client.calls.page(*client.calls.recent(600))
+
+
+async def test_a_broken_transport_is_tried_again_and_then_another_host(clock):
+    transport = Canned(TransportError("one"), TransportError("two"), EMPTY)
+    page = await ask(client_of(transport, clock))
+    assert page.items == ()
+    assert [host for _, host, _ in transport.sent] == [0, 0, 1]
+
+
+async def test_after_a_while_the_first_host_is_home_again(clock):
+    transport = Canned(TransportError("one"), TransportError("two"), EMPTY)
+    client = client_of(transport, clock)
+    await ask(client)
+    await ask(client)
+    await asyncio.sleep(400)
+    await ask(client)
+    assert [host for _, host, _ in transport.sent] == [0, 0, 1, 1, 0]
+
+
+async def test_attempts_are_bounded_in_count_and_the_error_names_the_request(clock):
+    transport = Canned(TransportTimeout("slow"))
+    with pytest.raises(TransportTimeout, match="GET /beta/analytics/call/lists start_ts=") as caught:
+        await ask(client_of(transport, clock))
+    assert len(transport.sent) == 4
+    assert "appid" not in str(caught.value)
+
+
+async def test_attempts_are_bounded_in_time(clock):
+    transport = Canned(answer("{}", 503, Retry_After="50"))
+    with pytest.raises(ServerError):
+        await ask(client_of(transport, clock, retry=Retry(attempts=100, total=120)))
+    assert len(transport.sent) == 3
+    assert asyncio.get_running_loop().time() <= 120
+
+
+async def test_retry_after_is_waited_for(clock):
+    transport = Canned(answer("{}", 503, retry_after="7"), EMPTY)
+    await ask(client_of(transport, clock))
+    first, second = (at for at, _, _ in transport.sent)
+    assert 7 <= second - first <= 9
+
+
+async def test_every_attempt_pays_for_its_own_token(clock):
+    transport = Canned(TransportError("one"), TransportError("two"), EMPTY)
+    client = client_of(transport, clock)
+    await ask(client)
+    day = [state for state in await client.quota.snapshot() if state.counter == "call_lists"][-1]
+    assert day.used == 3
+
+
+async def test_one_deadline_spans_waiting_and_all_attempts(clock):
+    transport = Canned(TransportError("again"))
+    client = client_of(transport, clock, plan=STANDARD.with_limits("call_lists", per_second=1), max_wait=1)
+    with pytest.raises((TransportError, QuotaExhausted)):
+        await ask(client)
+    assert asyncio.get_running_loop().time() < 12
+
+
+async def test_a_body_500_is_tried_once_more(clock):
+    transport = Canned(answer('{"code":500,"message":"Unknown Error","data":null}'))
+    with pytest.raises(ServerError, match="Unknown Error"):
+        await ask(client_of(transport, clock))
+    assert len(transport.sent) == 2
+
+
+@pytest.mark.parametrize(
+    ("response", "error"),
+    [
+        (answer('{"code":400,"message":"bad","data":null}'), BadRequest),
+        (answer('{"message":"Invalid authentication credentials"}', 401), Unauthorized),
+        (answer('{"code":403,"message":"no"}'), Unauthorized),
+        (answer('{"message":"no Route matched"}', 404), NotFound),
+        (answer('{"message":"API rate limit exceeded"}', 429), RateLimited),
+        (answer('{"code":300,"message":"query time length limit error","data":null}'), PlanRefused),
+        (answer('{"code":300,"message":"qps limit error, qps limit = 1","data":null}'), RateLimited),
+        (answer("<html>captive</html>"), DecodeError),
+        (answer("<html>moved</html>", 302, Location="https://elsewhere"), Exception),
+        (answer('{"code":0,"message":"success"}'), DecodeError),
+    ],
+)
+async def test_a_refusal_is_raised_at_once(clock, response, error):
+    transport = Canned(response)
+    with pytest.raises(error):
+        await ask(client_of(transport, clock))
+    assert len(transport.sent) == 1
+
+
+async def test_a_refusal_that_does_not_look_like_an_answer_is_still_a_refusal(clock):
+    transport = Canned(answer('{"code":300,"message":"qpd limit error, qpd limit = 7"}'))
+    client = client_of(transport, clock)
+    with pytest.raises(RateLimited) as caught:
+        await ask(client)
+    assert (caught.value.unit, caught.value.limit) == ("day", 7)
+    with pytest.raises(QuotaExhausted):
+        await ask(client)
+    assert len(transport.sent) == 1
+
+
+async def test_a_cut_off_body_is_a_transport_error_and_tried_again(clock):
+    transport = Canned(answer('{"code":0,"call_lists":[{"call_'), EMPTY)
+    await ask(client_of(transport, clock))
+    assert len(transport.sent) == 2
+
+
+async def test_the_last_error_remembers_the_one_before_and_survives_pickling(clock):
+    transport = Canned(TransportError("first"), answer('{"code":400,"message":"bad"}'))
+    with pytest.raises(BadRequest) as caught:
+        await ask(client_of(transport, clock))
+    assert isinstance(caught.value.__cause__, TransportError)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.status, again.code) == (str(caught.value), 200, 400)
+    assert str(copy.copy(caught.value)) == str(caught.value)
+
+
+async def test_a_wait_for_the_next_attempt_is_cancelled_cleanly(clock):
+    transport = Canned(TransportError("down"))
+    task = asyncio.create_task(ask(client_of(transport, clock, retry=Retry(base=1000, cap=1000, total=10_000))))
+    await asyncio.sleep(0.001)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_a_closed_client_refuses_and_may_be_closed_twice(clock):
+    transport = Canned(EMPTY)
+    async with client_of(transport, clock) as client:
+        await ask(client)
+    await client.close()
+    assert transport.closed == 2
+    with pytest.raises(RuntimeError, match="closed"):
+        await ask(client)
+
+
+async def test_a_forked_process_is_told_apart(clock, monkeypatch):
+    client = client_of(Canned(EMPTY), clock)
+    await ask(client)
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    with pytest.raises(RuntimeError, match="forked"):
+        await ask(client)
+
+
+async def test_clients_for_other_apps_share_quota_and_transport(clock):
+    transport = Canned(EMPTY)
+    client = client_of(transport, clock)
+    other = client.with_app("other")
+    await ask(client)
+    await ask(other)
+    assert [dict(part.split("=") for part in r.query.split("&"))["appid"] for _, _, r in transport.sent] == [
+        "app",
+        "other",
+    ]
+    day = [state for state in await other.quota.snapshot() if state.counter == "call_lists"][-1]
+    assert day.used == 2
+    assert "other" in repr(other)
+
+
+async def test_attempts_are_logged_without_secrets(clock, caplog):
+    caplog.set_level(logging.DEBUG, "agora_analytics")
+    await ask(client_of(Canned(TransportError("down"), EMPTY), clock))
+    assert "attempt 1 failed" in caplog.text
+    assert "HTTP 200" in caplog.text
+    assert "the-secret" not in caplog.text
+
+
+async def test_a_fault_schedule_in_virtual_time_loses_no_call(clock):
+    simulation = Simulation()
+    simulation.service.clock = clock
+    simulation.service.plan = ENTERPRISE
+    client = simulation.client(clock=clock, max_wait=None)
+    start, end = client.calls.recent(3600 * 30)
+    expected = [call.call_id async for call in client.calls.search(start, end)]
+    await asyncio.sleep(2)  # another client: what the first one spent must be over
+    faulty = [
+        Fault("reset"),
+        Fault("reset_after"),
+        Fault("cut"),
+        Fault("status", status=502),
+        Fault("slow", seconds=70),
+    ]
+    simulation.faults = Faults.chance(0.3, faulty, seed=5) + Faults.outage(clock() + 1, clock() + 4)
+    client = simulation.client(clock=clock, max_wait=None, retry=Retry(attempts=8, total=600))
+    found = [call.call_id async for call in client.calls.search(start, end)]
+    assert found == expected
+    assert len(found) > 500
+    assert len(set(found)) == len(found)
+    assert not simulation.service.refusals
+
+
+async def test_the_simulator_refuses_wrong_credentials_app_and_plan(simulation):
+    service = simulation.service
+    wrong = SimulatorTransport(service, customer_id="simulated-customer", customer_secret="nope")
+    with pytest.raises(Unauthorized):
+        await ask(simulation.client(transport=wrong))
+    with pytest.raises(Unauthorized):
+        await ask(simulation.client(app_id="another"))
+    service.plan = STANDARD
+    client = simulation.client(plan="premium")
+    with pytest.raises(PlanRefused) as caught:
+        await client.insights.usage("userCount", *client.insights.recent(86_400))
+    assert caught.value.kind == "access"
+
+
+async def test_long_calls_are_cut_merged_and_asked_in_batches(simulation):
+    client = simulation.client(max_wait=None)
+    calls = [call async for call in client.calls.search(*client.calls.recent(86_400 * 2))]
+    longest = max((call for call in calls if call.span), key=lambda call: call.span.duration)
+    assert longest.span.duration > 6 * 3600
+    sessions = [session async for session in client.calls.sessions(longest)]
+    assert len({session.sid for session in sessions}) == len(sessions) > 0
+    metrics = [one async for one in client.calls.metrics(longest, sessions)]
+    assert [one.sid for one in metrics] == [session.sid for session in sessions]
+    stamps = [ts for one in metrics for track in one.data[:1] for ts, _ in track.kvs]
+    assert stamps
+    timeline = await client.calls.timeline(longest, "user_count")
+    assert [point.ts for point in timeline] == sorted({point.ts for point in timeline})
+    wanted = [session.uid for session in sessions][:25]
+    chosen = [session async for session in client.calls.sessions(longest, uids=wanted)]
+    assert {session.sid for session in chosen} == {s.sid for s in sessions if s.uid in set(wanted)}
+
+
+@pytest.mark.parametrize("quirks", [Quirks(), Quirks(uid_as_text=True, roles_as_text=True)])
+async def test_every_endpoint_answers_over_the_simulator(simulation, quirks):
+    simulation.service.quirks = quirks
+    client = simulation.client(max_wait=None)
+    page = await client.calls.page(*client.calls.recent(3600 * 5), page_size=100)
+    call = max(
+        (call for call in page.items if call.span and call.span.duration < 9000 and call.ended_at),
+        key=lambda call: call.call_pcu or 0,
+    )
+    if call.span.end > client.calls._session.now() - 160:
+        await asyncio.sleep(200)
+    sessions = await client.calls.sessions_page(call)
+    assert all(isinstance(session.uid, int) for session in sessions.items)
+    assert [one async for one in client.calls.metrics(call)]
+    assert await client.calls.statistics(call, "audio_freeze_rate", "country")
+    buckets = await client.calls.freeze_buckets(call, "audio_freeze_rate")
+    assert [bucket.lowest for bucket in buckets] == sorted(bucket.lowest for bucket in buckets)
+    assert await client.calls.timeline(call, "user_count")
+    days = client.insights.recent(86_400 * 10)
+    points = await client.insights.usage("peakCurrentUsers", *days)
+    assert [point.ts for point in points] == sorted({point.ts for point in points})
+    assert len(points) >= 9
+    assert await client.insights.quality(
+        "networkDelay", *client.insights.recent(7200), product="Native", granularity="1h"
+    )
+    totals = await client.insights.usage_total("userCount", *days, dimension="country")
+    assert 0 < len(totals) <= 20
+    assert (await client.insights.quality_total("audioFreezeRate", *days, dimension="sdk"))[0].refUsage
+    now = client.realtime.recent(2000)
+    windows = await client.realtime.usage("userCount", *now, product="Native")
+    assert len(windows) >= 98
+    by_sdk = await client.realtime.quality("networkDelay", *now, product="WebRTC", dimension="sdk")
+    assert {point.dimension_value for point in by_sdk} - {None}
+    assert await client.realtime.usage_top("country", now.start, product="Native")
+    top = await client.realtime.quality_top(
+        "audioFreezeRate", "device", now.start, product="Native", extra_metrics="userCount"
+    )
+    assert 20 < len(top) <= 50
+    assert top[0].userCount is not None
