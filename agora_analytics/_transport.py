@@ -68,6 +68,8 @@ class Credentials:
 class AiohttpTransport:
     """Sends over aiohttp to a list of hosts; opens a session of its own at the first request unless given one.
 
+    One call of `send` is one request: redirects, aiohttp's own second attempts and a given session's middlewares, each
+    of which could make it two, are left out.
     Raises `ValueError` for a host that is neither https nor loopback.
     """
 
@@ -108,6 +110,7 @@ class AiohttpTransport:
                 headers=self._credentials.headers(json=request.body is not None),
                 allow_redirects=False,
                 timeout=self._timeout,
+                middlewares=(_once,),
             ) as answer:
                 body = await self._read(answer)
                 return Response(answer.status, answer.headers, self._scrubbed(answer.status, body))
@@ -155,6 +158,20 @@ class AiohttpTransport:
         return self._credentials.scrub(body) if status >= 300 or len(body) <= _SMALL else body  # noqa: PLR2004
 
 
+class _Broken(aiohttp.ClientConnectionError):
+    """A connection that broke while a request was under way."""
+
+
+async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending a GET again by itself when its connection breaks: the second has no quota token."""
+    try:
+        return await send(request)
+    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _Broken(_describe(error)) from None
+
+
 def _checked(url: str) -> str:
     """Return a base URL without its trailing slash; https everywhere but on loopback."""
     parsed = URL(url)
@@ -177,6 +194,8 @@ def _loopback(host: str) -> bool:
 
 def _describe(error: BaseException) -> str:
     """Name an error and its message, without what aiohttp's own texts may hold of the request."""
+    if isinstance(error, _Broken):
+        return str(error)
     if isinstance(error, aiohttp.ClientResponseError):
         return f"{type(error).__name__}: {error.message}"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

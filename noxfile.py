@@ -1,0 +1,54 @@
+"""Every check of the project: `nox` runs all but the benchmarks, `nox -s <name>` one of them."""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["lint", "typing", "tests", "examples"]
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+PYTHONS = nox.project.python_versions(PROJECT)
+
+
+def _group(name: str) -> list[str]:
+    return nox.project.dependency_groups(PROJECT, name)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and format."""
+    session.install(*_group("lint"))
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """The whole package by mypy, its public face by mypy and pyright."""
+    session.install("-e", ".[cli]", "pytest", *_group("typing"))
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """All tests under coverage, on every supported Python that is found."""
+    session.install("-e", ".[cli]", *_group("tests"))
+    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "report")
+
+
+@nox.session
+def examples(session: nox.Session) -> None:
+    """The examples, over the simulator."""
+    session.install("-e", ".[cli]", *_group("tests"))
+    session.run("pytest", "tests/test_project.py", "-k", "example")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The benchmarks; prints their table."""
+    session.install("-e", ".[cli]", *_group("bench"))
+    session.run("python", "-m", "benchmarks", *session.posargs)

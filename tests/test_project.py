@@ -1,0 +1,73 @@
+"""The project's own promises: its commands, its examples, its lists."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Service, World
+from agora_analytics.simulator.server import serve
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_requirements_repeat_the_group():
+    lines = (ROOT / "tests/requirements.txt").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == PROJECT["dependency-groups"]["tests"]
+
+
+def test_ci_runs_the_command_of_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    (command,) = re.findall(r"^(.*python -m pytest)$", readme, re.MULTILINE)
+    assert "tests/requirements.txt" in command
+    assert "README.md" in (ROOT / ".ci/run").read_text()
+
+
+def test_every_public_name_is_in_the_changelog():
+    import agora_analytics
+
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert [name for name in agora_analytics.__all__ if not re.search(rf"`{name}\b", changelog)] == []
+
+
+def test_no_file_is_longer_than_four_hundred_lines():
+    files = [
+        path
+        for folder in ("agora_analytics", "tests", "benchmarks", "examples")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    assert [path.name for path in files if len(path.read_text().splitlines()) > 400] == []
+
+
+@pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
+async def test_an_example_runs_over_the_simulator(example):
+    async with serve(Service(World(seed=3), "enterprise")) as url:
+        environment = os.environ | {
+            "AGORA_CUSTOMER_ID": CUSTOMER_ID,
+            "AGORA_CUSTOMER_SECRET": CUSTOMER_SECRET,
+            "AGORA_APP_ID": APP_ID,
+            "AGORA_PLAN": "enterprise",
+            "AGORA_BASE_URL": url,
+            "PYTHONPATH": str(ROOT),
+        }
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-X",
+            "dev",
+            "-W",
+            "error",
+            str(ROOT / "examples" / example),
+            env=environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        said, complained = await process.communicate()
+    assert (process.returncode, complained.decode()) == (0, "")
+    assert len(said.splitlines()) >= 3

@@ -1,0 +1,16 @@
+"""aioresponses that works with any aiohttp: newer ones want a stream writer that its responses do not bring."""
+
+from __future__ import annotations
+
+from typing import Any
+from unittest.mock import Mock
+
+import aiohttp
+
+
+class MockedResponse(aiohttp.ClientResponse):
+    """A response without a connection."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("stream_writer", Mock())
+        super().__init__(*args, **kwargs)
