@@ -40,8 +40,13 @@ class Retry:
 
     def _allowed(self, error: AgoraError) -> int:
         # A code 500 inside a 200 is how the service answers input it does not understand: once more is enough.
-        body_only = isinstance(error, ServerError) and error.status < 300  # noqa: PLR2004 - HTTP's own number
+        body_only = isinstance(error, ServerError) and not _failed_itself(error)
         return min(self.attempts, 2) if body_only else self.attempts
+
+
+def _failed_itself(error: AgoraError) -> bool:
+    """Whether the host failed, rather than answered that something did."""
+    return isinstance(error, ServerError) and error.status >= 500  # noqa: PLR2004 - HTTP's own number
 
 
 class Hosts:
@@ -72,7 +77,7 @@ class Hosts:
 
     def failed(self, host: int, error: AgoraError, now: float) -> None:
         """Note that a host gave no usable answer; late news about another host changes nothing."""
-        if host != self.current or not isinstance(error, TransportError | ServerError):
+        if host != self.current or not (isinstance(error, TransportError) or _failed_itself(error)):
             return
         self._failures += 1
         if self._failures >= self._patience and self._count > 1:

@@ -100,6 +100,7 @@ class Session:
     async def _attempt(self, request: Request, decode: Decode[AnswerT], host: int, patience: float | None) -> AnswerT:
         try:
             async with self.quota.token(request.endpoint, patience):
+                self._enter()  # it may have been closed while this one waited
                 response = await self._transport.send(request, host)
             log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))
             return self._read(request, response, decode)

@@ -138,20 +138,25 @@ class AiohttpTransport:
     async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
         """Read a body up to the limit, counted after decompression."""
         length = answer.content_length
-        if length is not None and length <= self._limit and "Content-Encoding" not in answer.headers:
+        if length is not None and length > self._limit:
+            raise self._too_large(answer)
+        if length is not None and "Content-Encoding" not in answer.headers:
             return await answer.read()
         chunks: list[bytes] = []
         size = 0
         async for chunk in answer.content.iter_any():
             size += len(chunk)
             if size > self._limit:
-                answer.close()
-                raise DecodeError(
-                    f"the answer is larger than max_bytes={self._limit}",
-                    advice="Ask for a shorter span or fewer sessions, or raise max_bytes.",
-                )
+                raise self._too_large(answer)
             chunks.append(chunk)
         return b"".join(chunks)
+
+    def _too_large(self, answer: aiohttp.ClientResponse) -> DecodeError:
+        answer.close()  # or the rest would be read before the connection is used again
+        return DecodeError(
+            f"the answer is larger than max_bytes={self._limit}",
+            advice="Ask for a shorter span or fewer sessions, or raise max_bytes.",
+        )
 
     def _scrubbed(self, status: int, body: bytes) -> bytes:
         # Only what may end up in an error: a page of data is larger than this, and searching it would cost more.

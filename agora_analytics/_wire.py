@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -159,6 +160,11 @@ def _limit(said: str) -> int | None:
 
 
 def _retry_after(response: Response) -> float | None:
-    """Seconds of a `Retry-After` header; its other form, a date, says nothing without a clock that both trust."""
-    value = header(response, "Retry-After")
-    return float(value) if value and value.isdecimal() else None
+    """Seconds of a `Retry-After` header; its other form, a date, is read by the answer's own `Date`."""
+    value, now = header(response, "Retry-After"), header(response, "Date")
+    if not value or value.isdecimal():
+        return float(value) if value else None
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - parsedate_to_datetime(now or "")).total_seconds())
+    except (TypeError, ValueError):
+        return None
