@@ -1,9 +1,9 @@
 """Call Inspector: which calls there were, who was in them, and how they went.
 
 A verb tells its cost. `…page` is one request; `search`, `sessions` and `metrics` make as many as it takes and yield
-item by item; the statistics of one call are one request each, its timeline one per slice. Spans are half-open UTC seconds or
-aware datetimes. All raise `ValueError` or `TypeError` for what the plan or the reference does not allow before anything
-is sent, and the errors of `agora_analytics.errors` for what goes wrong afterwards.
+item by item; the statistics of one call are one request each, its timeline one per slice. Spans are half-open UTC
+seconds or aware datetimes. All raise `ValueError` or `TypeError` for what the plan or the reference does not allow
+before anything is sent, and the errors of `agora_analytics.errors` for what goes wrong afterwards.
 """
 
 from __future__ import annotations

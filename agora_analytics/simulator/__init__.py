@@ -1,0 +1,40 @@
+"""A simulated Agora Analytics for tests without the network: a seeded world, the API over it, faults at will.
+
+```python
+async def test_my_dashboard():
+    simulation = Simulation(Service(World(seed=7), plan="premium"))
+    async with simulation.client() as client:
+        page = await client.calls.page(start, end)
+    assert simulation.service.counts["call_lists"] == 1
+```
+
+`simulator.server.serve` offers the same over real sockets (it imports aiohttp), `simulator.fixtures` a pytest fixture.
+"""
+
+from __future__ import annotations
+
+from agora_analytics.simulator.facts import Incident, SimulatedCall, SimulatedSession
+from agora_analytics.simulator.faults import Fault, Faults
+from agora_analytics.simulator.quirks import Quirks
+from agora_analytics.simulator.records import Entry
+from agora_analytics.simulator.service import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Service
+from agora_analytics.simulator.simulation import Simulation
+from agora_analytics.simulator.transport import SimulatorTransport
+from agora_analytics.simulator.world import World
+
+__all__ = [
+    "APP_ID",
+    "CUSTOMER_ID",
+    "CUSTOMER_SECRET",
+    "Entry",
+    "Fault",
+    "Faults",
+    "Incident",
+    "Quirks",
+    "Service",
+    "SimulatedCall",
+    "SimulatedSession",
+    "Simulation",
+    "SimulatorTransport",
+    "World",
+]

@@ -1,0 +1,76 @@
+"""What lies before an endpoint when it answers: the world, the settings, the limits, the moment and the question."""
+
+from __future__ import annotations
+
+import attrs
+
+from agora_analytics.plans import Limits
+from agora_analytics.simulator.asked import Asked, Frame
+from agora_analytics.simulator.quirks import Quirks
+from agora_analytics.simulator.refusals import invalid, too_long, too_new, too_old
+from agora_analytics.simulator.world import World
+
+Document = dict[str, object]
+"""A JSON object, or part of one."""
+
+OTHER_NAMES = {"net": "network", "network": "net", "sdk": "sdkVersion", "sdkVersion": "sdk"}
+"""The other spelling of a dimension that has two."""
+
+DIMENSIONS = {
+    **{name: name for name in ("country", "region", "net", "sdk", "os", "device")},
+    "network": "net",
+    "sdkVersion": "sdk",
+}
+"""Dimensions by each of their spellings."""
+
+
+@attrs.frozen
+class Case:
+    """One request to one endpoint at `now`, in whole UTC seconds."""
+
+    world: World
+    quirks: Quirks
+    limits: Limits
+    now: int
+    asked: Asked
+
+    @property
+    def known_until(self) -> int:
+        """The moment up to which the service knows what happened."""
+        return self.now - self.limits.delay
+
+    def frame(self, start: str, end: str) -> Frame:
+        """Return the time frame asked for; raises `Refused` where it is wrong or outside of the plan."""
+        return self.within(self.asked.frame(start, end))
+
+    def within(self, frame: Frame) -> Frame:
+        """Return the time frame; raises `Refused` where it is outside of the plan.
+
+        The inequalities are the reference's own, strict as it writes them.
+        """
+        limits = self.limits
+        if not frame.end < self.now - limits.delay:
+            raise too_new(limits.delay)
+        if not frame.start > self.now - limits.available:
+            raise too_old(limits.available)
+        if limits.longest is not None and not frame.end - frame.start < limits.longest:
+            raise too_long(limits.longest)
+        return frame
+
+    def dimension(self, *more: str) -> Grouping:
+        """Return the dimension asked for, one of the six or of some more; raises `Refused` for any other."""
+        sent = self.asked.text("dimension")
+        name = DIMENSIONS.get(sent, sent)
+        if sent not in DIMENSIONS and sent not in more:
+            raise invalid(f"dimension {sent} is not supported")
+        echo = OTHER_NAMES.get(sent, sent) if self.quirks.echo_other_name else sent
+        return Grouping(name, echo, 50 if name == "device" else 20)
+
+
+@attrs.frozen
+class Grouping:
+    """A dimension by the name it has here, the name that rows give it, and how many rows a top list has."""
+
+    name: str
+    echo: str
+    most: int

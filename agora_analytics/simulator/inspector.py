@@ -1,0 +1,144 @@
+"""Call Inspector's lists: calls, their sessions, and the metrics of sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from agora_analytics.simulator.asked import Frame, Page
+from agora_analytics.simulator.attendance import Attendance
+from agora_analytics.simulator.case import Case, Document
+from agora_analytics.simulator.chance import share, stream
+from agora_analytics.simulator.facts import SimulatedCall, SimulatedSession
+
+_Row = TypeVar("_Row")
+
+
+def lists(case: Case) -> Document:
+    """Answer a search for calls: a page of them, newest first."""
+    frame = case.frame("start_ts", "end_ts")
+    page, cname = case.asked.page(), case.asked.maybe_text("cname")
+    select = case.world.calls_during if case.quirks.calls_overlap else case.world.calls
+    calls = [call for call in select(frame.start, frame.end) if cname in {None, call.cname} and _appeared(case, call)]
+    shown = _cut(calls[::-1], page)
+    return {**_paging(case, page, len(calls)), "call_lists": [_call_row(case, call) for call in shown]}
+
+
+def sessions(case: Case) -> Document:
+    """Answer a request for sessions: a page of them, the latest to join first."""
+    frame = case.frame("start_ts", "end_ts")
+    page, uids = case.asked.page(), case.asked.several("uids", 10)
+    hidden = case.asked.one_of("exclude_server_user", ("true", "false")) if _says_servers(case) else "true"
+    found = [
+        session
+        for session in sessions_in(case, frame, overlapping=case.quirks.sessions_overlap)
+        if not (session.server and hidden == "true") and (not uids or str(session.uid) in uids)
+    ]
+    shown = _cut(found[::-1], page)
+    return {**_paging(case, page, len(found)), "call_info": [_session_row(case, session) for session in shown]}
+
+
+def metrics(case: Case) -> Document:
+    """Answer a request for metrics: the sessions in no order, left out where nothing was measured."""
+    frame = case.frame("start_ts", "end_ts")
+    case.asked.text("sids")
+    sids = case.asked.several("sids", 20)
+    call = case.world.call(case.asked.text("call_id"))
+    found = [one for one in sessions_in(case, frame) if one.sid in sids]
+    rows = [{"sid": one.sid, "data": tracks} for one in found if call and (tracks := _tracks(case, frame, call, one))]
+    stream(case.world.seed, *sids).shuffle(rows)
+    return {"metrics": rows}
+
+
+def sessions_in(case: Case, frame: Frame, *, overlapping: bool = True) -> list[SimulatedSession]:
+    """Return the sessions of the call asked for that overlap a time frame, or start in it, first to join first."""
+    call = case.world.call(case.asked.text("call_id"))
+    if call is None:
+        return []
+    return [
+        session
+        for session in case.world.sessions(call)
+        if (session.overlaps(frame.start, frame.end) if overlapping else frame.start <= session.join < frame.end)
+    ]
+
+
+def _says_servers(case: Case) -> bool:
+    return "exclude_server_user" in case.asked.values
+
+
+def _appeared(case: Case, call: SimulatedCall) -> bool:
+    """Whether the service has heard of a call yet."""
+    late = share(case.world.seed, "late call", call.call_id) < case.quirks.late_calls
+    return call.created <= case.known_until - (case.quirks.late_by if late else 0)
+
+
+def _cut(rows: Sequence[_Row], page: Page) -> Sequence[_Row]:
+    return rows[(page.number - 1) * page.size : page.number * page.size]
+
+
+def _paging(case: Case, page: Page, total: int) -> Document:
+    document: Document = {}
+    if case.quirks.totals:
+        document |= {"total_size": total, "page_no": page.number, "page_size": page.size}
+    if case.quirks.has_more:
+        document["has_more"] = page.number * page.size < total
+    return document
+
+
+def _end(case: Case, end: int) -> int | None:
+    """Spell the end of a call or session: known only when it has come."""
+    if end <= case.known_until:
+        return end
+    return {"null": None, "zero": 0, "last_seen": case.known_until}[case.quirks.unfinished_end]
+
+
+def _call_row(case: Case, call: SimulatedCall) -> Document:
+    attendance = Attendance.of(case.world.sessions(call), call, case.known_until)
+    return {
+        "call_id": call.call_id,
+        "cname": call.cname,
+        "created_ts": call.created,
+        "destroyed_ts": _end(case, call.destroyed),
+        "finished": call.destroyed <= case.known_until,
+        "call_pcu": attendance.peak,
+        "call_acu": attendance.average,
+        "call_audio_freeze_rate": attendance.audio_freeze,
+        "call_video_freeze_rate": attendance.video_freeze,
+    }
+
+
+def _session_row(case: Case, session: SimulatedSession) -> Document:
+    row: Document = {
+        "sid": session.sid,
+        "cname": session.cname,
+        "uid": str(session.uid) if case.quirks.uid_as_text else session.uid,
+        "network": session.profile.network,
+        "platform": session.profile.os,
+        "speaker": session.speaker,
+        "roles": ",".join(session.roles) if case.quirks.roles_as_text else list(session.roles),
+        "sdk_version": session.profile.sdk,
+        "device_type": session.profile.device,
+        "join_ts": session.join,
+        "leave_ts": _end(case, session.leave),
+        "finished": session.leave <= case.known_until,
+        "user_video_freeze_rate": session.video_freeze,
+    }
+    if session.account is not None:
+        row["account"] = session.account
+    if session.audio_freeze is not None or case.quirks.web_audio_freeze != "absent":
+        row["user_audio_freeze_rate"] = audio_rate(case, session.audio_freeze)
+    return row
+
+
+def audio_rate(case: Case, rate: float | None) -> float | None:
+    """Spell an audio freeze rate, of which there is none on the web."""
+    return 0 if rate is None and case.quirks.web_audio_freeze == "zero" else rate
+
+
+def _tracks(case: Case, frame: Frame, call: SimulatedCall, session: SimulatedSession) -> list[Document]:
+    tracks: list[Document] = []
+    for mid, peer in case.world.tracks(call, session):
+        kvs = case.world.samples(session, mid, peer, frame.start, frame.end)
+        if kvs:
+            tracks.append({"mid": mid, "kvs": kvs, "peer_uid": str(peer) if case.quirks.uid_as_text else peer})
+    return tracks
