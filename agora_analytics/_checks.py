@@ -39,14 +39,14 @@ def number(name: str, value: object, least: int, most: int | None = None) -> int
 
 def texts(name: str, values: Iterable[str]) -> tuple[str, ...]:
     """Return a list of texts, none of them empty; one text alone is a mistake, not a list of letters."""
-    if isinstance(values, str | bytes):
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise TypeError(f"{name}={values!r}: allowed is a list of str, not one")
     return tuple(text(f"{name}[{index}]", value) for index, value in enumerate(values))
 
 
 def uids(values: Iterable[int | str]) -> tuple[int | str, ...]:
     """Return a list of user IDs: unsigned 32-bit numbers, or texts without a comma."""
-    if isinstance(values, str | bytes | int):
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable):
         raise TypeError(f"uids={values!r}: allowed is a list of user IDs")
     return tuple(_uid(f"uids[{index}]", value) for index, value in enumerate(values))
 

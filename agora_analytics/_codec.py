@@ -6,6 +6,7 @@ early); whether the answer is a refusal is not its business but that of `_wire.j
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -31,7 +32,7 @@ def decoder(kind: type[AnswerT]) -> Decode[AnswerT]:
             from agora_analytics._tolerant import structure  # noqa: PLC0415
 
             return structure(_json.document(body), kind)
-        except (_json.NotJson, UnicodeDecodeError) as error:
+        except _json.Unreadable as error:
             raise _json.refusal(body, error) from error
 
     return decode
@@ -47,7 +48,7 @@ def points_decoder(metric: str, dimension: str | None = None) -> Decode[Rows[Poi
     def decode(body: bytes) -> Rows[Point]:
         try:
             return strict(body)
-        except (_json.NotJson, UnicodeDecodeError):
+        except _json.Unreadable:
             return tolerant(body)
 
     return decode
@@ -73,10 +74,16 @@ def envelope(document: object) -> Answer:
     fields = document if isinstance(document, dict) else {}
     code, message, request_id = (fields.get(name) for name in ("code", "message", "requestId"))
     return Answer(
-        code=int(str(code)) if str(code).isdecimal() else None,
+        code=_code(code),
         message=message if isinstance(message, str) else None,
         requestId=request_id if isinstance(request_id, str) else None,
     )
+
+
+def _code(value: object) -> int | None:
+    """Read a code that is a whole number or text that says one; None for anything else."""
+    found = re.fullmatch(r"(-?\d{1,9})(?:\.0*)?", str(value))
+    return int(found[1]) if found else None
 
 
 def _rows_decoder(read: Callable[[object], tuple[RowT, ...]]) -> Decode[Rows[RowT]]:
@@ -85,6 +92,11 @@ def _rows_decoder(read: Callable[[object], tuple[RowT, ...]]) -> Decode[Rows[Row
         if not isinstance(document, dict) or "data" not in document:
             raise DecodeError("the answer does not fit the reference: field 'data' is missing at $", path="$")
         outer = envelope(document)
+        if outer.code is None and document.get("code") is not None:
+            said = f"{document['code']!r:.40}"
+            raise DecodeError(
+                f"the answer does not fit the reference: expected a whole number, got {said} at $.code", path="$.code"
+            )
         return Rows(data=read(document["data"]), code=outer.code, message=outer.message, requestId=outer.requestId)
 
     return decode

@@ -16,6 +16,9 @@ _SHOWN = 200
 NotJson = msgspec.DecodeError
 """A body that is not JSON."""
 
+Unreadable = (NotJson, UnicodeDecodeError, RecursionError)
+"""What reading a body can raise: no JSON, no UTF-8, or nested beyond reason."""
+
 Mismatch = msgspec.ValidationError
 """JSON that does not fit the exact types; a kind of `NotJson`, so catch it first."""
 
@@ -23,7 +26,7 @@ encode: Callable[[Any], bytes] = msgspec.json.encode
 
 
 def strict(kind: type[T]) -> Callable[[bytes], T]:
-    """Return the decoder into exact types; it raises `Mismatch` or `NotJson`."""
+    """Return the decoder into exact types; it raises `Mismatch` or another of `Unreadable`."""
     return msgspec.json.Decoder(kind).decode
 
 
@@ -31,7 +34,7 @@ def document(body: bytes) -> Any:
     """Read a body into plain values; raises `DecodeError`, or `TransportError` where it ends early."""
     try:
         return msgspec.json.decode(body)
-    except (NotJson, UnicodeDecodeError) as error:
+    except Unreadable as error:
         raise refusal(body, error) from error
 
 
@@ -42,9 +45,11 @@ def excerpt(body: bytes) -> str:
 
 def refusal(body: bytes, error: Exception) -> DecodeError | TransportError:
     """Say what a body is that is not JSON: cut off, HTML, or something else."""
-    if not body:
+    if not body.strip():
         return TransportError("the answer is empty", advice="Try again.")
-    if "truncated" in str(error) and body[:1] in b"{[":
+    # A number cut off after its sign, point or exponent is told as an invalid one at the very end.
+    ended = "truncated" in str(error) or str(error).endswith(f"invalid number (byte {len(body)})")
+    if ended and body.lstrip()[:1] in b"{[":
         return TransportError(f"the answer is cut off after {len(body)} bytes", advice="Try again.")
     if body.lstrip()[:1] == b"<":
         what = "the answer is HTML, not JSON"

@@ -83,12 +83,17 @@ async def _pages(
             else:
                 span, number, count = next(rest, None), 1, 0
             if read_ahead and span is not None:
-                ahead = asyncio.ensure_future(fetch(span, number))
+                ahead = asyncio.ensure_future(_later(fetch, span, number))
             yield here, page
     finally:
         if ahead is not None:
             ahead.cancel()
             await asyncio.gather(ahead, return_exceptions=True)
+
+
+async def _later(fetch: Fetch[ItemT], span: Span, number: int) -> Page[ItemT]:
+    """Fetch so that whatever goes wrong, be it the asking itself, is told when the page is due."""
+    return await fetch(span, number)
 
 
 def _more(page: Page[ItemT], count: int) -> bool:

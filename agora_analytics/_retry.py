@@ -11,6 +11,9 @@ import attrs
 
 from agora_analytics.errors import AgoraError, ResponseError, ServerError, TransportError
 
+# More would only overflow: the cap has long been reached.
+_DOUBLINGS = 60
+
 
 @attrs.frozen(kw_only=True)
 class Retry:
@@ -33,7 +36,7 @@ class Retry:
         """
         if not error.retryable or attempt >= self._allowed(error):
             return None
-        wait = random.uniform(0, min(self.cap, self.base * 2 ** (attempt - 1)))
+        wait = random.uniform(0, min(self.cap, self.base * 2.0 ** min(attempt - 1, _DOUBLINGS)))
         if isinstance(error, ResponseError) and error.retry_after is not None:
             wait += error.retry_after
         return wait if elapsed + wait <= self.total else None

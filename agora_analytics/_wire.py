@@ -110,8 +110,9 @@ def judge_code(request: Request, response: Response, answer: Answer) -> None:
 
 
 def _raise(request: Request, response: Response, answer: Answer, number: int) -> None:
-    message = (answer.message or excerpt(response.body))[:200]
-    kind, details = _classify(number, message)
+    said = answer.message or excerpt(response.body)
+    kind, details = _classify(number, said)
+    message = said[:200]
     target = header(response, "Location")
     location = f", redirect to {target!r} not followed" if target else ""
     shown = f"HTTP {response.status}" + (f", code {answer.code}" if answer.code is not None else "")

@@ -25,6 +25,8 @@ WINDOWS: Final[dict[Unit, int]] = {"second": 1, "minute": 60, "day": 86_400}
 _MINUTE: Final = 60
 _HOUR: Final = 3_600
 _DAY: Final = 86_400
+_MARGIN: Final = 120
+"""Seconds for which a span as old as the plan keeps stays askable: its requests may have to queue."""
 
 
 @attrs.frozen
@@ -183,6 +185,10 @@ class Plan:
 
     def split(self, *tables: str) -> Plan:
         """Copy in which each endpoint of these tables (none: of all) has a counter of its own."""
+        known = {endpoint.table for endpoint in ENDPOINTS}
+        if not known.issuperset(tables):
+            msg = f"tables={tables!r}: allowed are {', '.join(sorted(known))}"
+            raise ValueError(msg)
         own = {e.name: e.name for e in ENDPOINTS if not tables or e.table in tables}
         return attrs.evolve(self, counters={**self.counters, **own})
 
@@ -218,9 +224,13 @@ class Plan:
         return span
 
     def recent(self, endpoint: Endpoint, duration: timedelta | int, now: int) -> Span:
-        """Return the newest span of this duration that can be asked at `now`, cut to what the plan keeps."""
+        """Return the newest span of this duration that can be asked at `now` and for two minutes more.
+
+        Where the plan does not keep that much, it is cut to what it keeps.
+        """
         askable = self.of_endpoint(endpoint).askable(now)
-        return Span(max(askable.start, askable.end - length(duration)), askable.end)
+        oldest = min(askable.start + _MARGIN, askable.end - 1)
+        return Span(max(oldest, askable.end - length(duration)), askable.end)
 
 
 def _plan(

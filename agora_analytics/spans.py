@@ -73,8 +73,11 @@ class Span:
     end: int = attrs.field()
 
     def __attrs_post_init__(self) -> None:
-        seconds(self.start, "start")
-        seconds(self.end, "end")
+        for name, value in (("start", self.start), ("end", self.end)):
+            if isinstance(value, datetime):
+                msg = f"{name}={value!r}: a Span holds whole seconds, Span.of takes datetimes"
+                raise TypeError(msg)
+            seconds(value, name)
         if self.start >= self.end:
             msg = f"end={self.end} must be after start={self.start}"
             raise ValueError(msg)
@@ -114,8 +117,12 @@ class Span:
     def slices(self, longest: int, mark: int = 1) -> tuple[Span, ...]:
         """Cut into the fewest spans of at most `longest` seconds, oldest first; they tile this one exactly.
 
-        Cuts are on multiples of `mark`, unless `longest` is shorter than that.
+        Cuts are on multiples of `mark`, unless `longest` is shorter than that. Raises `ValueError` for a `longest`
+        below 1.
         """
+        if longest < 1:
+            msg = f"longest={longest!r}: a slice is at least one second long"
+            raise ValueError(msg)
         cuts = [self.start]
         while self.end - cuts[-1] > longest:
             full = cuts[-1] + longest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from typing import Generic, Optional, TypeVar
 
 import attrs
 
@@ -22,7 +22,8 @@ class Answer:
 class Rows(Answer, Generic[RowT]):
     """An answer that consists of rows, in the service's order; None where it sent null."""
 
-    data: tuple[RowT, ...] | None
+    # Not `… | None`: cattrs puts no type for RowT into a union of that spelling.
+    data: Optional[tuple[RowT, ...]]  # noqa: UP045
 
     @property
     def items(self) -> tuple[RowT, ...]:

@@ -87,15 +87,19 @@ def _restore(metric: str, dimension: str | None, user: bool, values: tuple[Any, 
     return shape(metric, dimension, user=user)(*values)
 
 
+_TAKEN = frozenset({"ts", "uid", "of", "value", "dimension_value", "started_at"})
+
+
 def can_be_field(name: str) -> bool:
-    """Whether a wire name can be a field of a generated class beside `ts`."""
-    return name.isidentifier() and not iskeyword(name) and not name.startswith("_") and name not in {"ts", "uid"}
+    """Whether a wire name can be a field of a generated class beside what every point has."""
+    return name.isidentifier() and not iskeyword(name) and not name.startswith("_") and name not in _TAKEN
 
 
 def shape(metric: str, dimension: str | None = None, *, user: bool = False) -> type[Point]:
     """Return the class of points about `metric` by `dimension`, and by user; a name unfit for a field is replaced."""
     metric = metric if can_be_field(metric) else "value"
-    dimension = dimension if dimension is None or (can_be_field(dimension) and dimension != metric) else "by"
+    if dimension is not None and (not can_be_field(dimension) or dimension == metric):
+        dimension = "dimension_value"
     return _make(str(metric), dimension and str(dimension), user)
 
 

@@ -1,0 +1,48 @@
+"""The command `agora-analytics`: the library from a shell, for people and for pipes.
+
+It needs the extra `cli` (typer and rich); importing this package does not, and neither does the rest of the library.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+__all__ = ["run"]
+
+_HINT = 'error: the command line needs typer and rich: pip install "agora-analytics[cli]"\n'
+_EXTRA = frozenset({"typer", "rich"})
+_MISUSE = 2
+_INTERRUPTED = 130
+
+
+def run() -> None:
+    """Run the command of this process and end it: 0 done, 1 a refused or failed request, 2 misuse, 130 Ctrl-C."""
+    try:
+        code = _main()
+    except KeyboardInterrupt:
+        code = _INTERRUPTED
+    if code == _INTERRUPTED:
+        _leave_now(code)
+    sys.exit(code)
+
+
+def _main() -> int:
+    try:
+        from agora_analytics.cli.program import main  # noqa: PLC0415 - the extra may be missing
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in _EXTRA:
+            raise
+        sys.stderr.write(_HINT)
+        return _MISUSE
+    return main()
+
+
+def _leave_now(code: int) -> None:
+    """End without joining threads: one that waits for a name server would hold the prompt for many seconds."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            continue
+    os._exit(code)

@@ -1,0 +1,7 @@
+"""`python -m agora_analytics.cli` is the command `agora-analytics`."""
+
+from __future__ import annotations
+
+from agora_analytics.cli import run
+
+run()

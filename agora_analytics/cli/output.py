@@ -1,0 +1,136 @@
+"""What reaches the screen or the pipe: the only file that imports rich.
+
+With `--json` standard output carries one JSON object a line and nothing else. Tables go there too, for people; notes
+and progress go to standard error.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from typing import NoReturn, TypeVar
+
+import attrs
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table as Grid
+from rich.text import Text
+
+from agora_analytics._json import encode
+from agora_analytics.cli.figures import ASCII, BLOCKS, WIDTH, printable, sparkline
+from agora_analytics.cli.views import Cell, Plot, Table
+
+T = TypeVar("T")
+
+_NARROW, _PIPED = 100, 200
+"""Columns below which plots shrink, and columns of what is not a terminal."""
+
+Advance = Callable[[float, str], None]
+"""Tell how far something is, and what to say beside it."""
+
+
+class _Terminal(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        """Let the error through, where rich would end the process by itself."""
+        raise  # noqa: PLE0704 - rich calls this while it handles the error
+
+
+@attrs.frozen
+class Step:
+    """A JSON line of a command that shows things of different kinds: which, and the thing."""
+
+    step: str
+    value: object
+
+
+@attrs.frozen(kw_only=True)
+class Screen:
+    """Where a command's results go; with a `step` its JSON lines say it."""
+
+    json: bool = False
+    step: str = ""
+
+    def emit(self, value: object) -> None:
+        """Write one JSON line, at once."""
+        out = sys.stdout.buffer
+        out.write(encode(Step(self.step, value) if self.step else value) + b"\n")
+        out.flush()
+
+    def show(self, values: Sequence[object], *tables: Table) -> None:
+        """Show values that are complete: as JSON lines, or as these tables."""
+        if self.json:
+            for value in values:
+                self.emit(value)
+            return
+        for table in tables:
+            self._print(table)
+
+    async def stream(
+        self, items: AsyncGenerator[T], what: str, view: Callable[[Sequence[T]], Sequence[Table]], limit: int | None
+    ) -> None:
+        """Show items as they come: JSON lines one by one, or tables of the first `limit`."""
+        found: list[T] = []
+        count, more = 0, False
+        with self.progress(what) as advance:
+            async with aclosing(items) as rows:
+                async for item in rows:
+                    if limit is not None and count >= limit:
+                        more = True
+                        break
+                    count += 1
+                    self.emit(item) if self.json else found.append(item)
+                    advance(count, f"{count:,}")
+        self.show((), *view(found))
+        self.note(f"the first {limit} {what}, there are more: see --limit and --json" if more else f"{count} {what}")
+
+    def say(self, line: str = "") -> None:
+        """Write a line for people to standard output."""
+        if not self.json:
+            _console().print(Text(printable(line), style="bold"), soft_wrap=True)
+
+    def note(self, line: str) -> None:
+        """Write a line for people to standard error."""
+        if line and not self.json:
+            _console(stderr=True).print(Text(printable(line), style="dim"), soft_wrap=True)
+
+    @contextmanager
+    def progress(self, what: str, total: float | None = None) -> Iterator[Advance]:
+        """Show a bar, or a spinner where no total is known, on standard error if that is a terminal."""
+        console = _console(stderr=True)
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[beside]}"))
+        shown = console.is_terminal and not self.json
+        bars = Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not shown)
+        with bars:
+            task = bars.add_task(what, total=total, beside="")
+            yield lambda done, beside: bars.update(task, completed=done, beside=beside)
+
+    def _print(self, table: Table) -> None:
+        console = _console()
+        width = WIDTH if console.width >= _NARROW else WIDTH // 3
+        blocks = BLOCKS if console.encoding.startswith("utf") else ASCII
+        grid = Grid(title=printable(table.title) or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        filled = [at for at, name in enumerate(table.columns) if name or any(row[at] for row in table.rows)]
+        for at in filled:
+            name = table.columns[at]
+            grid.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
+        for row in table.rows:
+            grid.add_row(*(_cell(row[at], width, blocks) for at in filled))
+        console.print(grid)
+        if not table.rows:
+            self.note("nothing found")
+
+
+def _cell(cell: Cell, width: int, blocks: str) -> Text:
+    if isinstance(cell, Plot):
+        return Text(sparkline(cell.pairs, width, blocks), style="cyan", no_wrap=True)
+    return Text(printable(cell))
+
+
+def _console(*, stderr: bool = False) -> Console:
+    """Return a console of the stream as it is now; pipes get lines as long as their tables."""
+    console = _Terminal(stderr=stderr, highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console = _Terminal(stderr=stderr, highlight=False, markup=False, emoji=False, width=_PIPED)
+    return console

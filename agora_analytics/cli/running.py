@@ -1,0 +1,78 @@
+"""A command's life: its event loop, what becomes of its errors, and how it ends.
+
+Errors are told in one or two lines on standard error, without a traceback. Whatever they quote may come from far away,
+so nothing in it that could steer a terminal gets through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from agora_analytics.cli.figures import printable
+from agora_analytics.errors import AgoraError
+
+DONE, FAILED, MISUSE, INTERRUPTED, CLOSED = 0, 1, 2, 130, 141
+"""Exit codes; the last two are what a shell says of a program that Ctrl-C or a closed pipe ended."""
+
+Work = Coroutine[Any, Any, None]
+
+
+def finish(work: Callable[[], Work]) -> int:
+    """Run a command to its end and return its exit code."""
+    try:
+        _run(work())
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        _let_go_of_stdout()
+        return CLOSED
+    except (AgoraError, OSError, ValueError, TypeError) as error:
+        return fail(error)
+    return DONE
+
+
+def fail(error: Exception) -> int:
+    """Tell an error and return its exit code."""
+    if isinstance(error, AgoraError):
+        tell(": ".join(filter(None, ("error", error.asked, str(error.args[0])))), error.advice)
+    else:
+        tell(f"error: {error}")
+    return MISUSE if isinstance(error, ValueError | TypeError) else FAILED
+
+
+def tell(*lines: str) -> None:
+    """Write lines to standard error, those that are not empty."""
+    # Nobody is left to tell if that is closed too.
+    with suppress(OSError):
+        sys.stderr.write("".join(f"{printable(line)}\n" for line in lines if line))
+        sys.stderr.flush()
+
+
+def _run(work: Work) -> None:
+    """Run on a loop of its own; after Ctrl-C, which cancels the work first, no thread is waited for."""
+    runner = asyncio.Runner()
+    try:
+        runner.run(work)
+    except KeyboardInterrupt:
+        loop = runner.get_loop()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()
+        raise
+    except BaseException:
+        runner.close()
+        raise
+    runner.close()
+
+
+def _let_go_of_stdout() -> None:
+    """Point standard output nowhere: flushing what is left at the interpreter's end would fail again, and be told."""
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

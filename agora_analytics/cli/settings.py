@@ -1,0 +1,146 @@
+"""Who asks and where: settings from flags, environment and a TOML file, in this order.
+
+The secret has no flag, since everybody on a machine can read the flags of every process. It comes from the environment,
+from standard input, from a file of its own, or from the settings file, which then must be its owner's alone.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from agora_analytics import HOSTS, AnalyticsClient, Plan
+
+_ENVIRONMENT = {
+    "customer_id": "AGORA_CUSTOMER_ID",
+    "customer_secret": "AGORA_CUSTOMER_SECRET",
+    "app_id": "AGORA_APP_ID",
+    "plan": "AGORA_PLAN",
+    "base_url": "AGORA_BASE_URL",
+}
+_SECRET_FILE = "customer_secret_file"  # noqa: S105 - the name of a key
+_KEYS = frozenset({*_ENVIRONMENT, _SECRET_FILE})
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """What one source, or all of them together, say; None where they do not."""
+
+    customer_id: str | None = None
+    customer_secret: str | None = attrs.field(default=None, repr=False)
+    app_id: str | None = None
+    plan: str | None = None
+    base_url: tuple[str, ...] | None = None
+
+    def over(self, other: Settings) -> Settings:
+        """Return these settings, and the other's where these say nothing."""
+        mine = attrs.asdict(self, recurse=False, filter=lambda _, value: value is not None)
+        return attrs.evolve(other, **mine)
+
+    def known_plan(self) -> Plan:
+        """Return the plan; raises `ValueError` where none or an unknown one is set."""
+        self._need("plan")
+        return Plan.of(self.plan or "")
+
+    def client(self, *, max_wait: float | None) -> AnalyticsClient:
+        """Return a client of these settings; raises `ValueError` naming what is missing, and from where it can come."""
+        self._need("customer_id", "customer_secret", "plan", "app_id")
+        return AnalyticsClient(
+            self.customer_id or "",
+            self.customer_secret or "",
+            plan=self.known_plan(),
+            app_id=self.app_id,
+            max_wait=max_wait,
+            base_url=self.base_url or HOSTS,
+        )
+
+    def _need(self, *names: str) -> None:
+        missing = [name for name in names if getattr(self, name) is None]
+        if missing:
+            where = ", ".join(f"{name} ({_source(name)})" for name in missing)
+            raise ValueError(f"settings are missing: {where}; each can also stand in {default_path()}")
+
+
+def from_environment(environ: Mapping[str, str]) -> Settings:
+    """Read the variables `AGORA_…`; empty ones count as not set."""
+    return _settings({name: environ[key] for name, key in _ENVIRONMENT.items() if environ.get(key)}, "environment")
+
+
+def from_file(path: Path, *, required: bool) -> Settings:
+    """Read a TOML file; one that is not there is an error only where it was asked for.
+
+    Raises `ValueError` for what cannot be read, for keys it does not know, and where it holds the secret but others
+    than its owner may read it.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            table = tomllib.load(file)
+    except FileNotFoundError:
+        if required:
+            raise ValueError(f"config {str(path)!r} does not exist") from None
+        return Settings()
+    except (OSError, ValueError) as error:
+        raise ValueError(f"config {str(path)!r} cannot be read: {error}") from None
+    if "customer_secret" in table and os.name != "nt" and mode & _OTHERS:
+        raise ValueError(
+            f"config {str(path)!r} holds the secret and others can read it (mode {stat.S_IMODE(mode):04o}):"
+            f" chmod 600 {path}"
+        )
+    return _of_table(table, path)
+
+
+def default_path() -> Path:
+    """Where the settings file is looked for when none is named."""
+    base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(base).expanduser() / "agora-analytics" / "config.toml"
+
+
+def secret_of(path: Path) -> str:
+    """Read a file that holds the secret and nothing else but white space around it; raises `ValueError`."""
+    try:
+        return secret_text(path.expanduser().read_text(encoding="utf-8"), repr(str(path)))
+    except OSError as error:
+        raise ValueError(f"secret file {str(path)!r} cannot be read: {error.strerror}") from None
+
+
+def secret_text(text: str, source: str) -> str:
+    """Return the secret in a text; raises `ValueError` where there is none."""
+    if not text.strip():
+        raise ValueError(f"the secret from {source} is empty")
+    return text.strip()
+
+
+def _of_table(table: Mapping[str, Any], path: Path) -> Settings:
+    unknown = sorted(set(table) - _KEYS)
+    if unknown:
+        raise ValueError(f"config {str(path)!r}: unknown {', '.join(unknown)}; allowed are {', '.join(sorted(_KEYS))}")
+    values = {name: value for name, value in table.items() if name != _SECRET_FILE}
+    if _SECRET_FILE in table:
+        if "customer_secret" in table:
+            raise ValueError(f"config {str(path)!r} has both customer_secret and {_SECRET_FILE}: one is enough")
+        values["customer_secret"] = secret_of(path.parent / Path(str(table[_SECRET_FILE])).expanduser())
+    return _settings(values, f"config {str(path)!r}")
+
+
+def _settings(values: Mapping[str, Any], source: str) -> Settings:
+    """Check that values are texts; what is wrong is named, never shown."""
+    urls = values.get("base_url")
+    hosts = urls.split(",") if isinstance(urls, str) else urls
+    texts = {name: value for name, value in values.items() if name != "base_url"}
+    wrong = [name for name, value in texts.items() if not isinstance(value, str)]
+    if wrong or not (hosts is None or (isinstance(hosts, list) and all(isinstance(host, str) for host in hosts))):
+        raise ValueError(f"{source}: {', '.join(wrong) or 'base_url'} must be text (value not shown)")
+    return Settings(**texts, base_url=None if hosts is None else tuple(host.strip() for host in hosts))
+
+
+def _source(name: str) -> str:
+    flags = "--secret-file, --secret-stdin" if name == "customer_secret" else f"--{name.replace('_', '-')}"
+    return f"{flags} or {_ENVIRONMENT[name]}"

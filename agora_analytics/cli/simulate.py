@@ -1,0 +1,90 @@
+"""`agora-analytics simulate`: a simulated service on a port, for programs that have no account yet."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, get_args
+
+import attrs
+import typer
+
+from agora_analytics.cli.options import Shown, command
+from agora_analytics.cli.output import Screen
+from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Fault, Faults, Quirks, Service, World
+from agora_analytics.simulator.faults import Kind
+from agora_analytics.simulator.server import serve
+
+_KINDS = "reset,status,slow,cut,html"
+
+Plan = Annotated[str, typer.Option(help="The plan that the simulated account has.")]
+Seed = Annotated[int, typer.Option(help="Another number is another world.")]
+
+
+@attrs.frozen(kw_only=True)
+class Access:
+    """What a client needs to reach the simulated service; these credentials open nothing else."""
+
+    base_url: str
+    customer_id: str
+    customer_secret: str
+    app_id: str
+    plan: str
+
+    @classmethod
+    def to(cls, service: Service, base_url: str) -> Access:
+        """Return the access to a service with its usual credentials."""
+        return cls(
+            base_url=base_url,
+            customer_id=CUSTOMER_ID,
+            customer_secret=CUSTOMER_SECRET,
+            app_id=APP_ID,
+            plan=service.plan.name,
+        )
+
+
+@command
+async def simulate(
+    shown: Shown,
+    *,
+    port: Annotated[int, typer.Option(help="0: any that is free.", min=0, max=65_535)] = 8_765,
+    host: Annotated[str, typer.Option(help="Clients send to a loopback address only, since this is no HTTPS.")] = (
+        "127.0.0.1"
+    ),
+    seed: Seed = 1,
+    plan: Plan = "enterprise",
+    rough: Annotated[bool, typer.Option(help="Read every open point of the reference the other way.")] = False,
+    fault_rate: Annotated[float, typer.Option(help="Fraction of requests that a fault hits.", min=0, max=1)] = 0.0,
+    fault_kinds: Annotated[
+        str, typer.Option(help="Kinds of faults, with commas between: status, html, busy, garbage, refused, reset, …")
+    ] = _KINDS,
+) -> None:
+    """Serve a simulated Agora Analytics until Ctrl-C. Example: agora-analytics simulate --port 8765 --seed 7."""
+    faults = Faults.chance(fault_rate, _faults(fault_kinds), seed=seed)
+    quirks = Quirks.rough() if rough else Quirks()
+    service = Service(World(seed=seed), plan, faults=faults, quirks=quirks)
+    async with serve(service, host, port) as url:
+        _introduce(shown.screen, Access.to(service, url))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            refused = sum(service.refusals.values())
+            shown.screen.note(f"{sum(service.counts.values())} requests, {refused} refused")
+
+
+def _introduce(screen: Screen, access: Access) -> None:
+    if screen.json:
+        screen.emit(access)
+        return
+    screen.note(f"a simulated service, plan {access.plan}; its credentials are made up. In another shell:")
+    for name, value in attrs.asdict(access).items():
+        screen.say(f"export AGORA_{name.upper()}={value}")
+    screen.note("Ctrl-C ends it")
+
+
+def _faults(kinds: str) -> tuple[Fault, ...]:
+    known = {kind: Fault(kind) for kind in get_args(Kind)}
+    wanted = tuple(kind.strip() for kind in kinds.split(","))
+    unknown = [kind for kind in wanted if kind not in known]
+    if unknown:
+        raise ValueError(f"--fault-kinds={unknown[0]!r}: allowed are {', '.join(known)}")
+    return tuple(known[kind] for kind in wanted)

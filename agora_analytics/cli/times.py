@@ -1,0 +1,38 @@
+"""Times as people type them: `--last 3h`, or `--start` and `--end` with a zone."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+from agora_analytics.plans import Endpoint, Plan
+from agora_analytics.spans import WINDOW, seconds
+
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+
+def duration(text: str, option: str = "--last") -> int:
+    """Return the seconds of a text like `45s`, `20m`, `3h`, `2d` or `1h30m`."""
+    if not re.fullmatch(r"(?:\d+[smhd])+", text):
+        raise ValueError(f"{option}={text!r}: allowed are durations like 45s, 20m, 3h, 2d or 1h30m")
+    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)([smhd])", text))
+
+
+def instant(text: str, option: str) -> int:
+    """Return the UTC seconds of a text: ISO 8601 with a zone or `Z`, or whole seconds since 1970."""
+    if text.isdecimal():
+        return seconds(int(text), option)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"{option}={text!r}: allowed are ISO 8601 like 2026-11-24T12:00:00Z, or seconds since 1970"
+        ) from None
+    if moment.utcoffset() is None:
+        raise ValueError(f"{option}={text!r} has no time zone: end it with Z or an offset like +01:00")
+    return seconds(moment, option)
+
+
+def newest_window(plan: Plan, endpoint: Endpoint, now: int) -> int:
+    """Return the start of the newest 20-second window that is whole and can be asked."""
+    return plan.of_endpoint(endpoint).askable(now).end // WINDOW * WINDOW - WINDOW

@@ -1,0 +1,59 @@
+"""A clock set by hand and a simulated service asked by keyword."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlencode
+
+import attrs
+import msgspec
+
+from agora_analytics.plans import ENTERPRISE, Endpoint, Plan
+from agora_analytics.protocols import Response
+from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Quirks, Service, World
+from agora_analytics.simulator.service import basic
+
+NOON = 1_795_521_600
+AUTHORIZATION = basic(CUSTOMER_ID, CUSTOMER_SECRET)
+
+
+def unlimited() -> Plan:
+    """The enterprise plan, as often as you like."""
+    limits = {name: attrs.evolve(table, per_second=None, per_minute=None) for name, table in ENTERPRISE.limits.items()}
+    return Plan("unlimited", {name: attrs.evolve(table, per_day=10**6) for name, table in limits.items()})
+
+
+@attrs.define
+class HandClock:
+    now: float = NOON
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Desk:
+    def __init__(self, plan: Plan | str | None = None, **quirks: Any) -> None:
+        self.clock = HandClock()
+        self.service = Service(World(seed=7), plan or unlimited(), clock=self.clock, quirks=Quirks(**quirks))
+
+    @property
+    def world(self) -> World:
+        return self.service.world
+
+    def send(self, endpoint: Endpoint, **params: object) -> Response:
+        """Send a request with the right credentials and App ID; what is None is left out."""
+        app_id = params.pop("appid", APP_ID)
+        given = {name: value for name, value in params.items() if value is not None}
+        if endpoint.method == "GET":
+            query, body = urlencode({"appid": app_id, **given}), None
+        else:
+            query, body = urlencode({"appid": app_id}), msgspec.json.encode(given)
+        return self.service.answer(endpoint.method, endpoint.path, query, body, AUTHORIZATION)
+
+    def ask(self, endpoint: Endpoint, **params: object) -> Any:
+        return msgspec.json.decode(self.send(endpoint, **params).body)
+
+    def refusal(self, endpoint: Endpoint, **params: object) -> tuple[int, str]:
+        document = self.ask(endpoint, **params)
+        assert document["data"] is None
+        return document["code"], document["message"]

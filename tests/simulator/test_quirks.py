@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import pytest
+
+from agora_analytics import plans
+from agora_analytics.simulator import Quirks
+from agora_analytics.simulator.dates import DateHeader
+
+from .asking import NOON, Desk
+
+HOUR, DAY = 3_600, 86_400
+RECENT = {"start_ts": NOON - HOUR, "end_ts": NOON - 21, "page_size": 100}
+REALTIME = {"startTs": NOON - 1_200, "endTs": NOON - 21, "productType": "Native", "metric": "userCount"}
+TOP = {"ts": NOON - 55, "productType": "Native", "metric": "userCount", "dimension": "net"}
+USAGE = {"startTs": NOON - 5 * DAY, "endTs": NOON - 2 * DAY, "metric": "peakCurrentUsers"}
+
+
+def rows(desk: Desk, **params: object) -> Any:
+    return desk.ask(plans.REALTIME_USAGE, **{**REALTIME, **params})["data"]
+
+
+def test_success_may_have_another_code_or_none_and_any_message():
+    assert Desk(success_code=0, message=None).ask(plans.CALL_LISTS, **RECENT)["code"] == 0
+    answer = Desk(success_code=None, message="null").ask(plans.CALL_LISTS, **RECENT)
+    assert "code" not in answer
+    assert answer["message"] == "null"
+
+
+def test_a_search_may_select_by_overlap():
+    frame = {**RECENT, "start_ts": NOON - 60}
+    by_start = {row["call_id"] for row in Desk().ask(plans.CALL_LISTS, **frame)["call_lists"]}
+    by_overlap = {row["call_id"] for row in Desk(calls_overlap=True).ask(plans.CALL_LISTS, **frame)["call_lists"]}
+    assert by_start < by_overlap
+
+
+def test_sessions_may_be_selected_by_their_start():
+    desk = Desk()
+    call = max(desk.world.calls(NOON - 12 * HOUR, NOON - 6 * HOUR), key=lambda call: call.users)
+    frame = {"call_id": call.call_id, "start_ts": call.created + 60, "end_ts": call.created + 120}
+    overlapping = desk.ask(plans.CALL_SESSIONS, **frame)["total_size"]
+    assert 0 < Desk(sessions_overlap=False).ask(plans.CALL_SESSIONS, **frame)["total_size"] < overlapping
+
+
+@pytest.mark.parametrize(("unfinished", "end"), [("null", None), ("zero", 0), ("last_seen", NOON - 20)])
+def test_the_end_of_a_call_that_goes_on(unfinished: str, end: int | None):
+    found = Desk(unfinished_end=unfinished).ask(plans.CALL_LISTS, **RECENT)["call_lists"]
+    assert {row["destroyed_ts"] for row in found if not row["finished"]} == {end}
+
+
+def test_pages_may_lack_their_counts():
+    page = Desk(has_more=False, totals=False).ask(plans.CALL_LISTS, **RECENT)
+    assert set(page) == {"code", "message", "requestId", "call_lists"}
+
+
+def test_late_calls_shift_the_pages():
+    desk = Desk(late_calls=0.5, late_by=600)
+    frame = {**RECENT, "start_ts": NOON - 1_200}
+    first = desk.ask(plans.CALL_LISTS, **frame)["call_lists"]
+    desk.clock.now += 600
+    later = desk.ask(plans.CALL_LISTS, **frame)["call_lists"]
+    ids = [[row["call_id"] for row in page] for page in (first, later)]
+    assert set(ids[0]) < set(ids[1])
+    assert len(later) == len(desk.world.calls(NOON - 1_200, NOON - 21))
+
+
+def test_users_and_roles_may_be_text():
+    desk = Desk(uid_as_text=True, roles_as_text=True)
+    call = max(desk.world.calls(NOON - 12 * HOUR, NOON - 6 * HOUR), key=lambda call: call.users)
+    frame = {"call_id": call.call_id, "start_ts": call.created, "end_ts": call.created + 3_000}
+    found = desk.ask(plans.CALL_SESSIONS, page_size=100, **frame)["call_info"]
+    assert all(isinstance(row["uid"], str) and isinstance(row["roles"], str) for row in found)
+    assert "Host,Screen Share" in {row["roles"] for row in found}
+    sids = ",".join(row["sid"] for row in found[:20])
+    (track, *_) = desk.ask(plans.CALL_METRICS, sids=sids, **frame)["metrics"][0]["data"]
+    assert track["peer_uid"] == "0"
+
+
+@pytest.mark.parametrize(("style", "value"), [("null", None), ("zero", 0), ("absent", "absent")])
+def test_the_audio_freeze_rate_of_the_web(style: str, value: object):
+    desk = Desk(web_audio_freeze=style)
+    call = max(desk.world.calls(NOON - 12 * HOUR, NOON - 6 * HOUR), key=lambda call: call.users)
+    frame = {"call_id": call.call_id, "start_ts": call.created, "end_ts": call.created + 3_000}
+    found = desk.ask(plans.CALL_SESSIONS, page_size=100, **frame)["call_info"]
+    web = [row for row in found if row["platform"] == "Web"]
+    assert {row.get("user_audio_freeze_rate", "absent") for row in web} == {value}
+    assert all(row["user_audio_freeze_rate"] is not None for row in found if row["platform"] == "iOS")
+
+
+@pytest.mark.parametrize(("sent", "echoed"), [("sdk", "sdkVersion"), ("network", "net"), ("os", "os")])
+def test_rows_may_name_a_dimension_otherwise(sent: str, echoed: str):
+    assert sent in rows(Desk(), dimension=sent)[0]
+    assert echoed in rows(Desk(echo_other_name=True), dimension=sent)[0]
+
+
+@pytest.mark.parametrize(
+    ("sent", "echoed"),
+    [
+        ("peakCurrentUsers", "peakConcurrentUsers"),
+        ("peakConcurrentChannels", "peakCurrentChannels"),
+        ("userCount", "userCount"),
+    ],
+)
+def test_rows_may_name_a_peak_otherwise(sent: str, echoed: str):
+    desk = Desk(echo_other_name=True)
+    asked = {**USAGE, "metric": sent}
+    assert set(desk.ask(plans.INSIGHT_USAGE, **asked, aggregateGranularity="1h")["data"][0]) == {echoed, "ts"}
+
+
+def test_days_may_begin_at_16_00_utc_and_the_end_may_be_out():
+    days = Desk(day_starts_at=57_600).ask(plans.INSIGHT_USAGE, **USAGE, aggregateGranularity="1d")["data"]
+    assert [row["ts"] % DAY for row in days] == [57_600] * 3
+    hours = {**USAGE, "startTs": NOON - 5 * DAY, "endTs": NOON - 5 * DAY + 2 * HOUR}
+    for inclusive, count in ((True, 3), (False, 2)):
+        desk = Desk(end_inclusive=inclusive)
+        assert len(desk.ask(plans.INSIGHT_USAGE, **hours, aggregateGranularity="1h")["data"]) == count
+
+
+def test_counts_settle_after_two_days():
+    desk = Desk()
+    asked = {"startTs": NOON - 2 * DAY, "endTs": NOON - DAY, "metric": "userCount", "aggregateGranularity": "1h"}
+    early = [row["userCount"] for row in desk.ask(plans.INSIGHT_USAGE, **asked)["data"]]
+    desk.clock.now += 2 * DAY
+    late = [row["userCount"] for row in desk.ask(plans.INSIGHT_USAGE, **asked)["data"]]
+    assert all(first <= second for first, second in zip(early, late, strict=True))
+    assert 0.97 * sum(late) < sum(early) < sum(late)
+
+
+def test_a_total_may_be_one_object():
+    asked = {**USAGE, "metric": "userCount"}
+    (row,) = Desk().ask(plans.INSIGHT_USAGE_TOTAL, **asked)["data"]
+    assert Desk(total_as_object=True).ask(plans.INSIGHT_USAGE_TOTAL, **asked)["data"] == row
+
+
+def test_late_windows_are_missing_and_filled_in():
+    desk = Desk(late_windows=0.5, late_by=600)
+    whole = {row["ts"]: row["userCount"] for row in rows(Desk())}
+    first = {row["ts"]: row["userCount"] for row in rows(desk)}
+    assert first.items() < whole.items()
+    assert all(ts + 20 > NOON - 20 - 600 for ts in whole.keys() - first.keys())
+    desk.clock.now += 600
+    assert {row["ts"]: row["userCount"] for row in rows(desk)} == whole
+
+
+@pytest.mark.parametrize("metric", ["userCount", "networkDelay"])
+def test_revised_windows_are_low_at_first(metric: str):
+    endpoint = plans.REALTIME_USAGE if metric == "userCount" else plans.REALTIME_QUALITY
+    desk = Desk(revised_windows=0.5, late_by=600)
+
+    def values() -> list[float]:
+        return [row[metric] for row in desk.ask(endpoint, **{**REALTIME, "metric": metric})["data"]]
+
+    first = values()
+    desk.clock.now += 600
+    pairs = list(zip(first, values(), strict=True))
+    assert any(early < late for early, late in pairs)
+    assert all(early <= late for early, late in pairs)
+    assert type(pairs[0][0]) is type(pairs[0][1])
+
+
+def test_top_lists_may_be_bare_and_aligned():
+    bare = Desk(bare_top_list=True, aligned_echo=True).ask(plans.REALTIME_USAGE_TOP, **TOP)["data"]
+    assert (bare[0]["windowStartTs"], bare[0]["windowEndTs"]) == (NOON - 60, NOON - 40)
+
+
+def test_rough_turns_every_switch():
+    default, rough = attrs.asdict(Quirks()), attrs.asdict(Quirks.rough())
+    same = {name for name in default if default[name] == rough[name]}
+    assert same == {"totals", "settles_after", "late_by", "refusals_count"}
+
+
+def test_dates_are_never_ahead_and_as_stale_as_their_style():
+    moments = [NOON + 0.1 * step for step in range(40)]
+    ages = {}
+    for style in ("exact", "timer", "lazy"):
+        header = DateHeader(style)
+        written = [(now, header._written(now)) for now in moments]
+        assert all(then <= now for now, then in written)
+        ages[style] = max(now - then for now, then in written)
+    assert ages["exact"] == 0
+    assert 0.3 < ages["timer"] < 0.5
+    assert 0.9 < ages["lazy"] <= 1.0
+    assert DateHeader("exact").at(NOON + 0.9) == "Tue, 24 Nov 2026 12:00:00 GMT"
+    assert DateHeader("absent").at(NOON) is None
+    assert "Date" not in Desk(date="absent").send(plans.CALL_LISTS, **RECENT).headers

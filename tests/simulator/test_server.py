@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+import msgspec
+import pytest
+
+from agora_analytics import plans
+from agora_analytics.simulator import APP_ID, Fault, Faults, Service
+from agora_analytics.simulator.server import serve, serve_hosts
+
+from .asking import AUTHORIZATION, NOON, HandClock
+
+LISTS = f"{plans.CALL_LISTS.path}?appid={APP_ID}&start_ts={NOON - 9_000}&end_ts={NOON - 60}&cname=%D0%BA%20%2B"
+TOTAL = f"{plans.INSIGHT_USAGE_TOTAL.path}?appid={APP_ID}"
+BODY = msgspec.json.encode({"startTs": NOON - 90_000, "endTs": NOON - 50_000, "metric": "userCount"})
+
+
+def service(*steps: Fault | None) -> Service:
+    return Service(clock=HandClock(), faults=Faults.script(steps))
+
+
+@asynccontextmanager
+async def visiting(simulated: Service) -> AsyncIterator[aiohttp.ClientSession]:
+    """A client session whose base URL is the service's."""
+    async with serve(simulated) as url, aiohttp.ClientSession(url, headers={"Authorization": AUTHORIZATION}) as session:
+        # aiohttp sends a GET a second time, unasked, where a connection breaks: faults would hit the wrong request.
+        session._retry_connection = False
+        yield session
+
+
+async def test_a_query_passes_as_it_was_sent():
+    simulated = service()
+    async with visiting(simulated) as session, session.get(LISTS) as response:
+        answer = await response.json()
+    assert (response.status, answer["code"]) == (200, 200)
+    assert response.headers["Date"] == "Tue, 24 Nov 2026 12:00:00 GMT"
+    assert "cname=%D0%BA%20%2B" in simulated.log[0].query
+
+
+async def test_a_post_needs_json():
+    async with visiting(service()) as session:
+        codes = []
+        for kind in ("application/json", "text/plain"):
+            async with session.post(TOTAL, data=BODY, headers={"Content-Type": kind}) as response:
+                codes.append((await response.json())["code"])
+    assert codes == [200, 400]
+
+
+async def test_credentials_are_the_headers():
+    async with serve(service()) as url, aiohttp.ClientSession(url) as session, session.get(LISTS) as response:
+        assert response.status == 401
+        assert await response.json() == {"message": "Invalid authentication credentials"}
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "identity"])
+async def test_bodies_are_packed_on_request(encoding: str):
+    async with serve(service()) as url, aiohttp.ClientSession(url, auto_decompress=False) as session:
+        headers = {"Accept-Encoding": encoding, "Authorization": AUTHORIZATION}
+        async with session.get(LISTS, headers=headers) as response:
+            body = await response.read()
+    assert (response.headers.get("Content-Encoding") == "gzip") is (encoding == "gzip")
+    assert b"call_lists" in (gzip.decompress(body) if encoding == "gzip" else body)
+
+
+@pytest.mark.parametrize(("kind", "spent"), [("refused", 0), ("reset", 0), ("reset_after", 1)])
+async def test_a_connection_breaks_before_or_after_the_request_is_counted(kind: str, spent: int):
+    simulated = service(Fault(kind))  # type: ignore[arg-type]
+    async with visiting(simulated) as session:
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await session.get(LISTS)
+        assert simulated.spent("call_lists", "day") == spent
+        async with session.get(LISTS) as response:
+            assert response.status == 200
+
+
+async def test_a_body_ends_early():
+    async with visiting(service(Fault("cut"))) as session, session.get(LISTS) as response:
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await response.read()
+
+
+@pytest.mark.parametrize(("kind", "status"), [("status", 502), ("html", 502), ("busy", 429), ("garbage", 200)])
+async def test_a_gateway_answers_whole(kind: str, status: int):
+    async with visiting(service(Fault(kind))) as session, session.get(LISTS) as response:  # type: ignore[arg-type]
+        body = await response.read()
+    assert response.status == status
+    assert body
+
+
+async def test_without_a_date_there_is_none_of_the_host():
+    simulated = service()
+    simulated.quirks = type(simulated.quirks)(date="absent")
+    async with visiting(simulated) as session, session.get(LISTS) as response:
+        assert not response.headers["Date"]
+
+
+async def test_a_slow_answer_does_not_hold_up_the_end():
+    simulated = service(Fault("slow", seconds=600))
+    async with serve(simulated) as url, aiohttp.ClientSession(url) as session:
+        with pytest.raises(TimeoutError):
+            await session.get(LISTS, timeout=aiohttp.ClientTimeout(0.05))
+        leaving = time.monotonic()
+    assert time.monotonic() - leaving < 5
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_slow_answer_comes_in_the_end():
+    async with visiting(service(Fault("slow", seconds=0.01))) as session, session.get(LISTS) as response:
+        assert response.status == 200
+
+
+async def test_a_client_that_breaks_off_leaves_nothing_behind():
+    async with visiting(service(Fault("huge"), Fault("bomb", size=2**40))) as session:
+        for _ in range(2):
+            async with session.get(LISTS) as response:
+                await response.content.readany()
+                response.close()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_huge_body_is_streamed_without_memory():
+    tracemalloc.start()
+    try:
+        async with visiting(service(Fault("huge", size=2**31))) as session, session.get(LISTS) as response:
+            read = len(await response.content.readexactly(2**20))
+            _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (read, response.headers["Content-Length"]) == (2**20, str(2**31))
+    assert peak < 20 * 2**20
+
+
+async def test_a_huge_body_ends_where_it_says():
+    async with visiting(service(Fault("huge", size=100_001))) as session, session.get(LISTS) as response:
+        assert await response.read() == b" " * 100_001
+
+
+async def test_a_bomb_is_small_until_it_is_unpacked():
+    size = 20 * 2**20
+    async with (
+        serve(service(Fault("bomb", size=size))) as url,
+        aiohttp.ClientSession(url, auto_decompress=False) as one,
+        one.get(LISTS) as response,
+    ):
+        packed = await response.read()
+    assert response.headers["Content-Encoding"] == "gzip"
+    assert len(packed) < size / 100
+    assert len(zlib.decompress(packed, zlib.MAX_WBITS | 16)) == size
+
+
+async def test_two_ports_play_two_hosts():
+    simulated = Service(clock=HandClock(), faults=Faults.outage(0, NOON * 2, host=0))
+    async with serve_hosts(simulated) as (first, second), aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.ClientConnectionError):
+            await session.get(first + LISTS)
+        async with session.get(second + LISTS) as response:
+            assert response.status == 401
+    assert {entry.host for entry in simulated.log} == {1}
+
+
+async def test_a_port_may_be_given():
+    async with serve(service()) as url:
+        port = int(url.rpartition(":")[2])
+    async with serve(service(), port=port) as url:
+        assert url == f"http://127.0.0.1:{port}"

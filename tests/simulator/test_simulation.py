@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+
+import agora_analytics.simulator
+from agora_analytics import simulator
+from agora_analytics.errors import Unauthorized
+from agora_analytics.simulator import Fault, Faults, Quirks, Service, Simulation, World
+from agora_analytics.simulator.fixtures import agora_simulator
+from agora_analytics.spans import Span
+
+from .asking import NOON, HandClock
+
+__all__ = ["agora_simulator"]
+
+FILES = sorted(Path(agora_analytics.simulator.__file__).parent.glob("*.py"))
+FLOOR = {"spans", "plans", "catalogue", "protocols", "errors", "models", "simulator"}
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module == "agora_analytics":
+            yield from (f"agora_analytics.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def importers(library: str) -> list[str]:
+    return [path.name for path in FILES if any(name.split(".")[0] == library for name in imported(path))]
+
+
+def test_each_library_has_one_door():
+    assert importers("aiohttp") == ["server.py"]
+    assert importers("pytest") == ["fixtures.py"]
+    front = {name.rpartition(".")[2] for name in imported(FILES[0])}
+    assert FILES[0].name == "__init__.py"
+    assert not front & {"server", "fixtures"}
+
+
+def test_only_values_are_shared_with_the_client():
+    names = {name.split(".")[1] for path in FILES for name in imported(path) if name.startswith("agora_analytics.")}
+    assert names - FLOOR == {"AnalyticsClient"}
+
+
+def test_everything_promised_is_there_and_in_order():
+    assert all(hasattr(simulator, name) for name in simulator.__all__)
+
+
+def simulation(quirks: Quirks | None = None) -> Simulation:
+    return Simulation(Service(World(seed=7), clock=HandClock(), quirks=quirks))
+
+
+@pytest.mark.parametrize("quirks", [Quirks(), Quirks.rough()], ids=["default", "rough"])
+async def test_a_client_reads_the_world(quirks: Quirks):
+    simulated = simulation(attrs.evolve(quirks, calls_overlap=False))
+    start, end = NOON - 7_200, NOON - 3_600
+    async with simulated.client() as client:
+        calls = [call async for call in client.calls.search(start, end)]
+    expected = simulated.world.calls(*Span(start, end))
+    assert {call.call_id for call in calls} == {call.call_id for call in expected}
+    assert simulated.service.counts == {"call_lists": -(-len(expected) // 100)}
+
+
+async def test_a_service_may_have_credentials_of_its_own():
+    service = Service(clock=HandClock(), customer_id="me", customer_secret="mine", app_id="app")
+    async with Simulation(service).client() as client:
+        assert (await client.calls.page(NOON - 7_200, NOON - 3_600)).code == 200
+
+
+async def test_options_come_before_the_simulations_own():
+    async with simulation().client(app_id="other") as client:
+        with pytest.raises(Unauthorized):
+            await client.calls.page(NOON - 7_200, NOON - 3_600)
+
+
+async def test_the_fixture_is_a_simulation_of_ones_own(agora_simulator: Simulation):
+    assert agora_simulator.service.log.maxlen
+    assert agora_simulator.app_id == simulator.APP_ID
+    assert agora_simulator.world == World()
+    assert agora_simulator.clock() > NOON - 10**9
+    agora_simulator.faults = Faults.script([Fault("reset")])
+    assert agora_simulator.service.arrive() == Fault("reset")
+    assert agora_simulator.faults.rules
+    assert agora_simulator.transport(hosts=4).hosts == 4
