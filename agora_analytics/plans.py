@@ -82,22 +82,31 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
 )
 """All 14, in the reference's order."""
 
+_COUNT: Final = (attrs.validators.instance_of(int), attrs.validators.ge(1))
+_SPAN: Final = (attrs.validators.instance_of(int), attrs.validators.ge(2))
+
 
 @attrs.frozen(kw_only=True)
 class Limits:
     """One column of one of the reference's tables.
 
     `per_second`, `per_minute` and `per_day` are requests (None: not limited); `available` (how far back), `delay` (how
-    far behind now) and `longest` (a query must be shorter; None: not limited) are seconds.
+    far behind now) and `longest` (a query must be shorter; None: not limited) are seconds. Raises `ValueError` or
+    `TypeError` for numbers that no request could keep.
     """
 
-    per_day: int
-    available: int
-    delay: int
-    per_second: int | None = None
-    per_minute: int | None = None
-    longest: int | None = None
+    per_day: int = attrs.field(validator=_COUNT)
+    available: int = attrs.field(validator=_SPAN)
+    delay: int = attrs.field(validator=(attrs.validators.instance_of(int), attrs.validators.ge(0)))
+    per_second: int | None = attrs.field(default=None, validator=attrs.validators.optional(_COUNT))
+    per_minute: int | None = attrs.field(default=None, validator=attrs.validators.optional(_COUNT))
+    longest: int | None = attrs.field(default=None, validator=attrs.validators.optional(_SPAN))
     granularities: tuple[str, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        if self.available < self.delay + 3:
+            msg = f"available={self.available} with delay={self.delay} leaves nothing: it must be delay + 3 or more"
+            raise ValueError(msg)
 
     @property
     def rates(self) -> dict[Unit, int]:

@@ -58,8 +58,11 @@ def length(duration: timedelta | int, name: str = "duration") -> int:
 
 
 def moment(ts: float | None) -> datetime | None:
-    """Turn the service's seconds into an aware UTC datetime; null and 0, its ways to say "not yet", are None."""
-    return datetime.fromtimestamp(ts, UTC) if ts else None
+    """Turn the service's seconds into an aware UTC datetime.
+
+    None for null and 0, its ways to say "not yet", and for what is no time in seconds.
+    """
+    return datetime.fromtimestamp(ts, UTC) if ts and 0 < ts < _MILLISECONDS else None
 
 
 @attrs.frozen
@@ -74,10 +77,9 @@ class Span:
 
     def __attrs_post_init__(self) -> None:
         for name, value in (("start", self.start), ("end", self.end)):
-            if isinstance(value, datetime):
+            if seconds(value, name) != value:
                 msg = f"{name}={value!r}: a Span holds whole seconds, Span.of takes datetimes"
                 raise TypeError(msg)
-            seconds(value, name)
         if self.start >= self.end:
             msg = f"end={self.end} must be after start={self.start}"
             raise ValueError(msg)

@@ -56,7 +56,7 @@ class Call:
     @property
     def span(self) -> Span | None:
         """From the first second to the last, both in; None while the call goes on or has no times."""
-        if self.ended_at is None or not self.created_ts or not self.destroyed_ts:
+        if not (self.created_ts and self.started_at and self.destroyed_ts and self.ended_at):
             return None
         return Span(self.created_ts, max(self.destroyed_ts, self.created_ts) + 1)
 

@@ -1,0 +1,200 @@
+"""Spans: what a time is, and cuts that lose nothing, double nothing and never touch a bound."""
+
+from __future__ import annotations
+
+import pickle
+from datetime import UTC, datetime, timedelta, timezone
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agora_analytics.spans import WINDOW, Span, length, moment, seconds
+
+NOW = 1_795_521_600
+DAY = 86_400
+TOKYO = timezone(timedelta(hours=9))
+
+times = st.integers(0, 2 * NOW)
+durations = st.integers(1, 40 * DAY)
+spans = st.builds(lambda start, duration: Span(start, start + duration), times, durations)
+
+
+def cut(span: Span, pieces: int) -> int:
+    """A length that cuts a span into about so many pieces."""
+    return max(1, span.duration // pieces)
+
+
+# What a time is.
+
+
+@pytest.mark.parametrize(
+    ("given_time", "expected"),
+    [
+        (0, 0),
+        (NOW, NOW),
+        (99_999_999_999, 99_999_999_999),
+        (datetime(1970, 1, 1, tzinfo=UTC), 0),
+        (datetime(2026, 11, 24, 12, tzinfo=UTC), 1_795_521_600),
+        (datetime(2026, 11, 24, 21, tzinfo=TOKYO), 1_795_521_600),
+        (datetime(2026, 11, 24, 12, 0, 0, 999_999, tzinfo=UTC), 1_795_521_600),
+    ],
+)
+def test_a_time_is_whole_utc_seconds_rounded_down(given_time, expected):
+    found = seconds(given_time)
+    assert (found, type(found)) == (expected, int)
+
+
+@given(st.datetimes(datetime(1970, 1, 2), datetime(5000, 1, 1), timezones=st.timezones()))  # noqa: DTZ001 - hypothesis wants them so
+def test_any_aware_datetime_is_rounded_down_to_its_second(at):
+    assert datetime.fromtimestamp(seconds(at), UTC) == at.astimezone(UTC).replace(microsecond=0)
+
+
+BAD_TIMES = [
+    (datetime(2026, 11, 24), ValueError, "start=datetime.datetime(2026, 11, 24, 0, 0) is naive: give it a time zone"),  # noqa: DTZ001
+    (1.7e9, ValueError, "start=1700000000.0: allowed are an aware datetime or whole seconds since 1970 as an int"),
+    (NOW * 1000, ValueError, f"start={NOW}000 is not a time in seconds (milliseconds? divide by 1000)"),
+    (100_000_000_000, ValueError, "milliseconds? divide by 1000"),
+    (-1, ValueError, "start=-1 is not a time in seconds (before 1970)"),
+    (datetime(1969, 12, 31, tzinfo=UTC), ValueError, "start=-86400 is not a time in seconds (before 1970)"),
+    (True, TypeError, "start=True: allowed are an aware datetime or whole seconds"),
+    ("1700000000", TypeError, "start='1700000000': allowed are"),
+    (None, TypeError, "start=None: allowed are"),
+]
+
+
+@pytest.mark.parametrize(("bad", "error", "message"), BAD_TIMES)
+def test_what_is_no_time_is_refused_by_argument_value_and_what_is_allowed(bad, error, message):
+    for make in (seconds, lambda value, _: Span.of(value, NOW), lambda value, _: Span(value, NOW)):
+        with pytest.raises(error) as caught:
+            make(bad, "start")
+        assert type(caught.value) is error
+        assert message in str(caught.value)
+
+
+def test_a_bad_end_is_named_end():
+    with pytest.raises(TypeError, match=r"^end='now': allowed"):
+        Span.of(NOW, "now")
+
+
+@pytest.mark.parametrize("end", [NOW, NOW - 1])
+def test_a_span_ends_after_it_starts(end):
+    with pytest.raises(ValueError, match=rf"^end={end} must be after start={NOW}$"):
+        Span.of(NOW, end)
+
+
+def test_a_span_itself_holds_seconds_only():
+    with pytest.raises(TypeError, match=r"start=datetime.*Span\.of takes datetimes"):
+        Span(datetime(2026, 11, 24, tzinfo=UTC), NOW + 1)
+
+
+@pytest.mark.parametrize(
+    ("duration", "expected"), [(1, 1), (DAY, DAY), (timedelta(hours=8), 28_800), (timedelta(seconds=1.9), 1)]
+)
+def test_a_duration_is_whole_seconds(duration, expected):
+    assert length(duration) == expected
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "message"),
+    [
+        (0, ValueError, "back=0: it must be at least one second"),
+        (-5, ValueError, "back=-5: it must be"),
+        (timedelta(milliseconds=999), ValueError, "back=.*at least one second"),
+        (1.5, TypeError, "back=1.5: allowed are a timedelta or whole seconds as an int"),
+        (True, TypeError, "back=True: allowed"),
+        ("1h", TypeError, "back='1h': allowed"),
+    ],
+)
+def test_what_is_no_duration_is_refused(bad, error, message):
+    with pytest.raises(error, match=message):
+        length(bad, "back")
+
+
+# What a span tells.
+
+
+def test_a_span_tells_its_ends_in_every_form():
+    span = Span.of(datetime(2026, 11, 24, 12, tzinfo=UTC), datetime(2026, 11, 24, 22, tzinfo=TOKYO))
+    start, end = span
+    assert (start, end, span.duration) == (NOW, NOW + 3_600, 3_600)
+    assert str(span) == "2026-11-24T12:00:00Z..2026-11-24T13:00:00Z"
+    assert (span.started_at, span.ended_at) == tuple(datetime(2026, 11, 24, hour, tzinfo=UTC) for hour in (12, 13))
+    assert pickle.loads(pickle.dumps(span)) == span
+    assert len({span, Span(start, end)}) == 1
+
+
+def test_its_end_is_outside():
+    span = Span(NOW, NOW + 10)
+    assert [at in span for at in (NOW - 1, NOW, NOW + 9, NOW + 10)] == [False, True, True, False]
+    assert span.started_at in span
+    assert span.ended_at not in span
+
+
+@given(st.one_of(st.none(), st.integers(), st.floats(allow_nan=False)))
+def test_whatever_number_the_service_sends_its_moment_is_a_datetime_or_none(ts):
+    at = moment(ts)
+    assert at is None or (at.utcoffset() == timedelta(0) and abs(at.timestamp() - ts) < 1)
+
+
+@pytest.mark.parametrize(("ts", "year"), [(None, None), (0, None), (NOW, 2026), (NOW + 0.5, 2026), (NOW * 1000, None)])
+def test_a_moment_that_is_none_yet_is_none(ts, year):
+    assert (moment(ts) and moment(ts).year) == year
+
+
+# Cuts.
+
+
+@given(spans, st.integers(1, 60), st.sampled_from([1, 1, WINDOW, 3_600]))
+def test_slices_tile_the_span_and_none_is_longer_than_allowed(span, pieces, mark):
+    longest = cut(span, pieces)
+    slices = span.slices(longest, mark)
+    assert (slices[0].start, slices[-1].end) == (span.start, span.end)
+    assert all(one.end == next_one.start for one, next_one in pairwise(slices))
+    assert all(1 <= one.duration <= longest for one in slices)
+
+
+@given(spans, st.integers(1, 60))
+def test_slices_are_as_few_as_can_be(span, pieces):
+    longest = cut(span, pieces)
+    assert len(span.slices(longest)) == -(-span.duration // longest)
+
+
+@given(spans, st.integers(1, 60), st.integers(2, 4_000))
+def test_slices_are_cut_on_marks_where_they_can_hold_one(span, pieces, mark):
+    longest = cut(span, pieces)
+    cuts = [one.start for one in span.slices(longest, mark)[1:]]
+    assert longest < mark or all(at % mark == 0 for at in cuts)
+
+
+@given(spans, st.integers(1, 60), st.sampled_from([60, 3_600, DAY]), st.integers(0, DAY))
+def test_overlapping_slices_hold_every_bucket_whole_whatever_hour_it_begins_at(span, pieces, bucket, offset):
+    longest = max(2 * bucket, cut(span, pieces))
+    slices = span.overlapping(longest, bucket)
+    assert all(1 <= one.duration <= longest and one.start >= span.start and one.end <= span.end for one in slices)
+    first = span.start + (offset - span.start) % bucket
+    begins = [*range(first, span.end - bucket + 1, bucket)]
+    for begin in begins[:50] + begins[-50:]:
+        last = [one for one in slices if begin in one][-1]
+        assert begin + bucket <= last.end, "the last slice that knows a bucket must know all of it"
+
+
+@given(spans, st.integers(1, 2 * 3_600 - 1))
+def test_slices_too_short_for_two_buckets_only_tile(span, longest):
+    span = Span(span.start, span.start + min(span.duration, 50 * longest))
+    assert span.overlapping(longest, 3_600) == span.slices(longest)
+
+
+@pytest.mark.parametrize("longest", [0, -1])
+def test_a_slice_is_at_least_a_second(longest):
+    with pytest.raises(ValueError, match=rf"longest={longest}: a slice is at least one second long"):
+        Span(0, 10).slices(longest)
+
+
+@given(st.integers(0, 200), st.integers(1, 200))
+def test_windows_hold_the_window_of_the_start_and_not_that_of_the_end(start, duration):
+    span = Span(start, start + duration)
+    inside = {at for at in range(0, 400, WINDOW) if at // WINDOW in range(start // WINDOW, span.end // WINDOW)}
+    windows = span.windows()
+    assert set(range(*windows, WINDOW) if windows else ()) == inside
