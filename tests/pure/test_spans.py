@@ -168,14 +168,20 @@ def test_slices_are_cut_on_marks_where_they_can_hold_one(span, pieces, mark):
     assert longest < mark or all(at % mark == 0 for at in cuts)
 
 
-@given(spans, st.integers(1, 60), st.sampled_from([60, 3_600, DAY]), st.integers(0, DAY))
-def test_overlapping_slices_hold_every_bucket_whole_whatever_hour_it_begins_at(span, pieces, bucket, offset):
-    longest = max(2 * bucket, cut(span, pieces))
+@given(
+    spans,
+    st.integers(2, 8),
+    st.integers(-2, 2),
+    st.sampled_from([60, 3_600, DAY]),
+    st.integers(-3, 3) | st.integers(0, DAY),
+)
+def test_overlapping_slices_hold_every_bucket_whole_whatever_hour_it_begins_at(span, buckets, more, bucket, offset):
+    span = Span(span.start, min(span.end, span.start + 100 * bucket))
+    longest = max(2 * bucket, buckets * bucket + more)
     slices = span.overlapping(longest, bucket)
     assert all(1 <= one.duration <= longest and one.start >= span.start and one.end <= span.end for one in slices)
     first = span.start + (offset - span.start) % bucket
-    begins = [*range(first, span.end - bucket + 1, bucket)]
-    for begin in begins[:50] + begins[-50:]:
+    for begin in range(first, span.end - bucket + 1, bucket):
         last = [one for one in slices if begin in one][-1]
         assert begin + bucket <= last.end, "the last slice that knows a bucket must know all of it"
 

@@ -1,0 +1,240 @@
+"""The building: imports only go down, each neighbour has one door, and the front door lets nothing in by accident."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import agora_analytics
+
+PACKAGE = Path(agora_analytics.__file__).parent
+ROOT = PACKAGE.parent
+FRONT = "agora_analytics"
+
+
+class Import(NamedTuple):
+    """One imported module, and where it stands."""
+
+    file: str
+    line: int
+    module: str
+
+
+def is_module(dotted: str) -> bool:
+    path = ROOT.joinpath(*dotted.split("."))
+    return path.is_dir() or path.with_suffix(".py").is_file()
+
+
+def imports_of(path: Path) -> Iterator[Import]:
+    """Every import of a file, those inside functions too, those for type checkers alone not."""
+    tree = ast.parse(path.read_text())
+    skipped = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for part in node.body
+        for inner in ast.walk(part)
+    }
+    file = path.relative_to(PACKAGE).as_posix()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import) and id(node) not in skipped:
+            yield from (Import(file, node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and id(node) not in skipped:
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            yield from (Import(file, node.lineno, name if is_module(name) else str(node.module)) for name in names)
+
+
+IMPORTS = [found for path in sorted(PACKAGE.rglob("*.py")) for found in imports_of(path)]
+
+
+def floors() -> dict[str, int]:
+    """The table of CONTRIBUTING.md: each part of the package and its floor."""
+    rows = re.findall(r"^\| (\d) [\w ]+ \| (.*) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    return {name: int(floor) for floor, said in rows for name in re.findall(r"`(\w+)/?`|(?<=: )[a-z]+", said) if name}
+
+
+FLOORS = floors()
+
+
+def part(module: str) -> str:
+    """`agora_analytics.quota._day` is of the part `quota`; the package itself is its front door."""
+    return module.split(".")[1] if "." in module else FRONT
+
+
+def floor_of(file: str) -> int:
+    """The front door stands before the programs."""
+    name = file.split("/", maxsplit=1)[0].removesuffix(".py")
+    return 6 if name == "__init__" else FLOORS[name]
+
+
+def ours() -> list[Import]:
+    return [found for found in IMPORTS if found.module.split(".")[0] == FRONT]
+
+
+def test_the_table_of_floors_has_every_part_of_the_package():
+    parts = {path.name.removesuffix(".py") for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert set(FLOORS) == parts - {"__init__", "__pycache__"}
+    assert FLOORS["errors"] == 0
+    assert FLOORS["_paging"] == 2
+
+
+def test_imports_only_go_down():
+    up = [
+        found
+        for found in ours()
+        if (6 if part(found.module) == FRONT else FLOORS[part(found.module)]) > floor_of(found.file)
+    ]
+    assert up == []
+
+
+def test_no_two_parts_import_each_other():
+    arrows = {(found.file.split("/")[0].removesuffix(".py"), part(found.module)) for found in ours()}
+    assert [pair for pair in arrows if pair[0] < pair[1] and pair[::-1] in arrows] == []
+
+
+def test_nothing_below_the_programs_walks_in_by_the_front_door():
+    through = [found for found in ours() if part(found.module) == FRONT and floor_of(found.file) < 7]
+    assert through == []
+
+
+def test_the_simulator_shares_values_with_the_client_and_no_logic():
+    shared = {
+        part(found.module)
+        for found in ours()
+        if found.file.startswith("simulator/") and part(found.module) not in {"simulator", FRONT}
+    }
+    assert {name for name in shared if FLOORS[name] > 0} == set()
+
+
+@pytest.mark.parametrize("module", ["asyncio", "time", "os", "socket", "threading", "logging", "secrets", "uuid"])
+def test_the_pure_floors_know_no_loop_no_clock_and_no_machine(module):
+    assert [found for found in IMPORTS if floor_of(found.file) < 2 and found.module.split(".")[0] == module] == []
+
+
+def test_the_pure_floors_never_ask_what_time_it_is():
+    pure = [path for path in PACKAGE.rglob("*.py") if floor_of(path.relative_to(PACKAGE).as_posix()) < 2]
+    assert len(pure) > 12
+    calls = {
+        (path.name, node.func.attr)
+        for path in pure
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
+    }
+    assert ("spans.py", "timestamp") in calls
+    assert {name for name, method in calls if method in {"now", "utcnow", "today", "time", "monotonic"}} == set()
+
+
+# Each outside library and the files that may import it.
+DOORS = {
+    "aiohttp": {"_transport.py", "simulator/server.py"},
+    # The simulator reads JSON by itself: it shares no logic with the client, so that the two can disagree.
+    "msgspec": {"_json.py", "simulator/asked.py", "simulator/service.py"},
+    "cattrs": {"_tolerant.py"},
+    "aiolimiter": set(),
+    "typer": {"cli/"},
+    "rich": {"cli/output.py"},
+    "pytest": {"simulator/fixtures.py"},
+    "attrs": {""},
+    "yarl": {"_transport.py"},  # it comes with aiohttp
+}
+
+
+def test_each_outside_library_has_one_door():
+    outside = [
+        found for found in IMPORTS if found.module.split(".")[0] not in sys.stdlib_module_names | {FRONT, "__future__"}
+    ]
+    assert outside
+    strange = [
+        found
+        for found in outside
+        if not any(found.file.startswith(door) for door in DOORS.get(found.module.split(".")[0], ()))
+    ]
+    assert strange == []
+
+
+OPTIONAL = ["cattrs", "typer", "click", "rich", "hypothesis", "pytest", "redis", "prometheus_client", "opentelemetry"]
+
+
+def loaded_by(statement: str) -> set[str]:
+    """Top-level modules that a fresh interpreter has after a statement."""
+    code = f"{statement}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    return set(done.stdout.split())
+
+
+def test_the_front_door_loads_no_optional_library():
+    loaded = loaded_by("import agora_analytics")
+    assert {"aiohttp", "attrs", "msgspec"} <= loaded
+    assert loaded & {*OPTIONAL, "sqlite3", "importlib.metadata"} == set()
+
+
+def test_a_value_can_be_had_without_its_simulator_or_command_line():
+    modules = loaded_by(
+        "import agora_analytics, sys\nassert not {m for m in sys.modules if 'simulator' in m or '.cli' in m}"
+    )
+    assert "agora_analytics" in modules
+
+
+def test_a_wrong_name_at_the_front_door_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="module 'agora_analytics' has no attribute 'Analytics'"):
+        _ = agora_analytics.Analytics  # type: ignore[attr-defined]
+    assert re.match(r"\d+\.\d+", agora_analytics.__version__)
+
+
+# What is public.
+
+PUBLIC = sorted(
+    ".".join(["agora_analytics", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+    for path in PACKAGE.rglob("*.py")
+    if "cli" not in path.parts and (path.name == "__init__.py" or not path.name.startswith("_"))
+)
+
+
+def style(name: str) -> tuple[int, str]:
+    """Constants, then classes, then the rest."""
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+def members(module: object) -> Iterator[tuple[str, object]]:
+    """What a module offers: its `__all__`, or what it defines itself."""
+    named = getattr(module, "__all__", None)
+    for name, value in inspect.getmembers(module):
+        if name in named if named is not None else not name.startswith("_"):
+            here = getattr(value, "__module__", None) == module.__name__
+            if (named is not None or here) and (inspect.isclass(value) or inspect.isfunction(value)):
+                yield name, value
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_a_public_module_lists_real_names_in_order(name):
+    module = importlib.import_module(name)
+    listed = list(getattr(module, "__all__", []))
+    assert listed == sorted(listed, key=style)
+    assert [entry for entry in listed if not hasattr(module, entry)] == []
+    assert len(set(listed)) == len(listed)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_keeps_a_promise(name):
+    module = importlib.import_module(name)
+    silent = [] if (module.__doc__ or "").strip() else [name]
+    for label, value in members(module):
+        silent += [] if (value.__doc__ or "").strip() else [label]
+        if inspect.isclass(value):
+            silent += [
+                f"{label}.{key}"
+                for key, item in vars(value).items()
+                if not key.startswith("_")
+                and (inspect.isfunction(item) or isinstance(item, property | classmethod | staticmethod))
+                and not (item.__doc__ or "").strip()
+            ]
+    assert silent == []
