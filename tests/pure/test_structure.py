@@ -236,3 +236,8 @@ def test_every_public_name_keeps_a_promise(name):
                 and not (item.__doc__ or "").strip()
             ]
     assert silent == []
+
+
+def test_every_public_name_is_in_the_typing_test():
+    checked = (ROOT / "tests/typing/api.py").read_text()
+    assert [name for name in agora_analytics.__all__ if not re.search(rf"\b{name}\b", checked)] == []

@@ -1,0 +1,324 @@
+"""What type checkers must find at the public face: never run, checked by mypy and pyright in their strict modes.
+
+Each `assert_type` is a promise; each `type: ignore` marks a mistake that both must keep finding, since both complain
+about an ignore that is not needed.
+"""
+
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing
+from datetime import datetime, timedelta
+from typing import Literal, assert_never, assert_type
+
+import agora_analytics
+from agora_analytics import (
+    ENTERPRISE,
+    HOSTS,
+    PREMIUM,
+    STANDARD,
+    STARTER,
+    AgoraError,
+    AnalyticsClient,
+    BadRequest,
+    Call,
+    CallPage,
+    CheckpointError,
+    DecodeError,
+    Filter,
+    FreezeBucket,
+    Limits,
+    MemoryLedger,
+    NotFound,
+    Plan,
+    PlanRefused,
+    Point,
+    Quota,
+    QuotaExhausted,
+    QuotaState,
+    Ranked,
+    RateLimited,
+    ResponseError,
+    Retry,
+    ServerError,
+    Session,
+    SessionMetrics,
+    SessionPage,
+    Span,
+    Statistic,
+    Timeouts,
+    Total,
+    Track,
+    TransportError,
+    TransportTimeout,
+    Unauthorized,
+)
+from agora_analytics.catalogue import (
+    Dimension,
+    FreezeMetric,
+    Granularity,
+    MetricId,
+    Product,
+    QualityMetric,
+    RealtimeUsageMetric,
+    TimelineMetric,
+    UsageMetric,
+)
+from agora_analytics.errors import Fault
+from agora_analytics.plans import CALL_LISTS, ENDPOINTS, PLANS, Endpoint, Unit
+from agora_analytics.protocols import DayKey, Ledger, Request, Response, Transport
+from agora_analytics.simulator import Simulation
+
+
+async def opening(mine: Transport, counts: Ledger, own: Plan) -> None:
+    async with AnalyticsClient("id", "secret", plan="premium") as client:
+        assert_type(client, AnalyticsClient)
+        assert_type(client.with_app("app"), AnalyticsClient)
+        assert_type(client.plan, Plan)
+        assert_type(client.quota, Quota)
+        assert_type(await client.quota.snapshot(), tuple[QuotaState, ...])
+        assert_type(await client.close(), None)
+    assert_type(AnalyticsClient.from_env(app_id="app"), AnalyticsClient)
+    AnalyticsClient(
+        "id",
+        "secret",
+        plan=own,
+        app_id=None,
+        base_url=HOSTS,
+        timeouts=Timeouts(total=30),
+        retry=Retry(attempts=2),
+        max_wait=None,
+        max_bytes=2**20,
+        read_ahead=False,
+        ledger=counts,
+        quotas=False,
+        transport=mine,
+        clock=lambda: 0.0,
+    )
+    AnalyticsClient("id", "secret")  # type: ignore[call-arg]
+    AnalyticsClient("id", "secret", plan=3)  # type: ignore[arg-type]
+    AnalyticsClient("id", b"secret", plan=own)  # type: ignore[arg-type]
+    AnalyticsClient("id", "secret", own)  # type: ignore[call-arg]
+    assert_type(agora_analytics.__version__, str)
+
+
+async def calls(client: AnalyticsClient, start: datetime, end: int, call: Call) -> None:
+    assert_type(client.calls.recent(timedelta(hours=8)), Span)
+    assert_type(client.calls.search(start, end, cname="c", page_size=20), AsyncGenerator[Call])
+    assert_type(await client.calls.page(start, end, cname="c", page_no=2, page_size=20), CallPage)
+    assert_type(client.calls.sessions(call, uids=[1, "two"], exclude_server_user=False), AsyncGenerator[Session])
+    assert_type(await client.calls.sessions_page("id", start, end, uids=(1,)), SessionPage)
+    assert_type(client.calls.metrics(call), AsyncGenerator[SessionMetrics])
+    assert_type(client.calls.metrics("id", ["sid"], start, end), AsyncGenerator[SessionMetrics])
+    assert_type(await client.calls.statistics(call, FreezeMetric.AUDIO, Dimension.OS), tuple[Statistic, ...])
+    assert_type(await client.calls.freeze_buckets(call, "audio_freeze_rate"), tuple[FreezeBucket, ...])
+    assert_type(await client.calls.timeline(call, TimelineMetric.USER_COUNT), tuple[Point, ...])
+    async for found in client.calls.search(*client.calls.recent(3_600)):
+        assert_type(found, Call)
+    async with aclosing(client.calls.sessions(call)) as sessions:
+        assert_type([session async for session in sessions], list[Session])
+        client.calls.metrics(call, [session async for session in sessions])
+    iterator: AsyncIterator[Call] = client.calls.search(start, end)
+    assert_type(await anext(iterator), Call)
+    client.calls.search(1.5, end)  # type: ignore[arg-type]
+    client.calls.search(start, end, "channel")  # type: ignore[call-arg]
+    client.calls.sessions(3)  # type: ignore[arg-type]
+    client.calls.sessions(call, uids=[1.5])  # type: ignore[list-item]
+    await client.calls.search(start, end)  # type: ignore[misc]
+    await client.calls.statistics(call, "audio_freeze_rate")  # type: ignore[call-arg]
+
+
+async def insights(client: AnalyticsClient, start: datetime, end: datetime) -> None:
+    assert_type(client.insights.recent(86_400), Span)
+    assert_type(await client.insights.usage("userCount", start, end, granularity="1h"), tuple[Point, ...])
+    assert_type(
+        await client.insights.quality(
+            QualityMetric.NETWORK_DELAY, start, end, product=Product.WEBRTC, granularity=Granularity.HOUR
+        ),
+        tuple[Point, ...],
+    )
+    assert_type(
+        await client.insights.usage_total(
+            UsageMetric.USER_COUNT,
+            start,
+            end,
+            dimension="region",
+            dimension_values=["Shanghai"],
+            filters=[Filter("country", "China")],
+        ),
+        tuple[Total, ...],
+    )
+    assert_type(
+        await client.insights.quality_total("networkDelay", start, end, dimension=Dimension.SDK, product="Native"),
+        tuple[Total, ...],
+    )
+    await client.insights.quality("networkDelay", start, end)  # type: ignore[call-arg]
+    await client.insights.usage_total(
+        "userCount",
+        start,
+        end,
+        filters=[("country", "China")],  # type: ignore[list-item]
+    )
+
+
+async def realtime(client: AnalyticsClient, start: int, end: int) -> None:
+    assert_type(client.realtime.recent(timedelta(minutes=10)), Span)
+    assert_type(
+        await client.realtime.usage(
+            RealtimeUsageMetric.USER_COUNT, start, end, product="Native", dimension="sdk", dimension_values=("4.1.1",)
+        ),
+        tuple[Point, ...],
+    )
+    assert_type(
+        await client.realtime.quality("networkDelay", start, end, product=Product.NATIVE, cname="c", uids=[1, 2]),
+        tuple[Point, ...],
+    )
+    assert_type(await client.realtime.usage_top("device", end, product="Native"), tuple[Ranked, ...])
+    assert_type(
+        await client.realtime.quality_top("networkDelay", "os", end, product="WebRTC", extra_metrics="userCount"),
+        tuple[Ranked, ...],
+    )
+    await client.realtime.usage("userCount", start, end)  # type: ignore[call-arg]
+    await client.realtime.usage("userCount", start, end, product=None)  # type: ignore[arg-type]
+
+
+def models(
+    page: CallPage,
+    sessions: SessionPage,
+    session: Session,
+    found: SessionMetrics,
+    statistic: Statistic,
+    bucket: FreezeBucket,
+) -> None:
+    assert_type(page.items, tuple[Call, ...])
+    assert_type((page.total_size, page.page_no, page.page_size), tuple[int | None, int | None, int | None])
+    assert_type((page.has_more, page.code, page.message), tuple[bool | None, int | None, str | None])
+    assert_type(page.requestId, str | None)
+    call = page.items[0]
+    assert_type((call.call_id, call.cname), tuple[str, str | None])
+    assert_type((call.started_at, call.ended_at), tuple[datetime | None, datetime | None])
+    assert_type((call.span, call.finished), tuple[Span | None, bool | None])
+    assert_type((call.call_acu, call.call_audio_freeze_rate), tuple[float | None, float | None])
+    assert_type(sessions.items, tuple[Session, ...])
+    assert_type((session.sid, session.uid), tuple[str, int | str | None])
+    assert_type((session.roles, session.joined_at), tuple[tuple[str, ...] | None, datetime | None])
+    assert_type(found.track(MetricId.APP_CPU, peer_uid="42"), Track | None)
+    assert_type(found.data, tuple[Track, ...])
+    track = found.data[0]
+    assert_type((track.mid, track.peer_uid), tuple[int, int | str | None])
+    assert_type(track.points, tuple[tuple[int, float], ...])
+    stamps, values = track.columns()
+    assert_type((stamps[0], values[0]), tuple[int, float])
+    assert_type((statistic.value, statistic.user_count), tuple[float | None, int | None])
+    assert_type((bucket.bucket, bucket.lowest), tuple[str, float])
+    call.cname = "other"  # type: ignore[misc]
+    call.started  # type: ignore[attr-defined]  # noqa: B018
+    Call(cname="no id")  # type: ignore[call-arg]
+
+
+def rows(point: Point, total: Total, ranked: Ranked) -> None:
+    assert_type((point.ts, point.value), tuple[int, int | float | None])
+    assert_type((point.dimension_value, point.uid), tuple[str | None, int | str | None])
+    assert_type(point.started_at, datetime | None)
+    assert_type(Point.of(0, 1.5, metric="userCount", dimension="os", dimension_value="iOS", uid=3), Point)
+    assert_type((total.value, total.refUsage), tuple[int | float | None, int | float | None])
+    assert_type((ranked.dimension_value, ranked.windowStartTs), tuple[str | None, int | None])
+
+
+def spans(span: Span, now: datetime) -> None:
+    start, end = span
+    assert_type((start, end), tuple[int, int])
+    assert_type(iter(span), Iterator[int])
+    assert_type(Span.of(now, 3), Span)
+    assert_type((now in span, span.duration, span.started_at), tuple[bool, int, datetime])
+    assert_type(span.slices(3_600, mark=20), tuple[Span, ...])
+    assert_type(span.overlapping(86_400, 3_600), tuple[Span, ...])
+    assert_type(span.windows(), Span | None)
+    Span.of("yesterday", now)  # type: ignore[arg-type]
+    Span.of(now, now.timestamp())  # type: ignore[arg-type]
+    span.start = 3  # type: ignore[misc]
+
+
+def plans(limits: Limits, span: Span) -> None:
+    assert_type(PLANS, dict[str, Plan])
+    assert_type((STARTER, STANDARD, PREMIUM, ENTERPRISE), tuple[Plan, Plan, Plan, Plan])
+    assert_type(Plan.of("premium"), Plan)
+    assert_type(ENDPOINTS, tuple[Endpoint, ...])
+    assert_type((CALL_LISTS.name, CALL_LISTS.method), tuple[str, Literal["GET", "POST"]])
+    assert_type(PREMIUM.of_endpoint(CALL_LISTS), Limits)
+    assert_type((PREMIUM.offers(CALL_LISTS), PREMIUM.counter(CALL_LISTS)), tuple[bool, str])
+    assert_type(limits.rates, dict[Unit, int])
+    assert_type((limits.longest, limits.longest_query), tuple[int | None, int])
+    assert_type(limits.askable(0), Span)
+    assert_type(ENTERPRISE.with_limits("realtime", per_day=1).split().merge("all", ENDPOINTS), Plan)
+    assert_type(PREMIUM.check(CALL_LISTS, span, 0, whole=False), Span)
+    assert_type(PREMIUM.recent(CALL_LISTS, timedelta(days=1), 0), Span)
+    Limits(per_day=1, available=2)  # type: ignore[call-arg]
+
+
+def failures(error: AgoraError) -> str:
+    assert_type((error.asked, error.advice, error.retryable), tuple[str, str, bool])
+    assert_type(error.fault, Fault)
+    match error:
+        case TransportTimeout() | TransportError():
+            assert_type(error.sent, bool)
+        case RateLimited():
+            assert_type((error.unit, error.limit), tuple[Literal["second", "minute", "day"], int | None])
+        case PlanRefused():
+            assert_type((error.kind, error.limit), tuple[str, int | None])
+        case BadRequest() | Unauthorized() | NotFound() | ServerError():
+            assert_type((error.status, error.code), tuple[int, int | None])
+        case ResponseError():
+            assert_type((error.request_id, error.retry_after), tuple[str | None, float | None])
+        case DecodeError():
+            assert_type((error.path, error.excerpt), tuple[str, str])
+        case QuotaExhausted():
+            assert_type((error.group, error.unit, error.limit, error.resets_in), tuple[str, str, int, float])
+        case CheckpointError() | AgoraError():
+            return str(error)
+    match error.fault:
+        case "caller" | "plan" | "service" | "network" as fault:
+            return fault
+        case _ as never:
+            assert_never(never)
+
+
+def catalogue() -> None:
+    assert_type((UsageMetric.USER_COUNT.unit, UsageMetric.USER_COUNT.meaning), tuple[str, str])
+    assert_type((MetricId(20001).unit, MetricId.name_of(99)), tuple[str, str])
+    text: str = Dimension.OS
+    number: int = MetricId.APP_CPU
+    print(text, number)  # noqa: T201
+
+
+class Wire:
+    """A transport of one's own, by structure alone."""
+
+    hosts = 1
+
+    async def send(self, request: Request, host: int = 0) -> Response:
+        """Answer nothing."""
+        assert_type((request.endpoint, request.query, request.body), tuple[Endpoint, str, bytes | None])
+        return Response(200, {"Date": str(host)}, b"{}")
+
+    async def close(self) -> None:
+        """Close nothing."""
+
+
+class Deaf:
+    """No transport: it cannot send."""
+
+    hosts = 1
+
+
+async def seams(simulation: Simulation, key: DayKey) -> None:
+    ledger: Ledger = MemoryLedger()
+    assert_type(await ledger.reserve(key, 3), bool)
+    assert_type((await ledger.spent(key), key.ends_at), tuple[int, int])
+    wire: Transport = Wire()
+    AnalyticsClient("id", "secret", plan="premium", transport=wire)
+    deaf: Transport = Deaf()  # type: ignore[assignment]
+    assert_type(simulation.client(), AnalyticsClient)
+    print(deaf)  # noqa: T201
