@@ -1,0 +1,262 @@
+"""The service's language: how a request is spelled, and which error each way of saying no becomes."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import parse_qsl
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agora_analytics import _codec, _wire
+from agora_analytics.errors import (
+    BadRequest,
+    NotFound,
+    PlanRefused,
+    RateLimited,
+    ResponseError,
+    ServerError,
+    Unauthorized,
+)
+from agora_analytics.models import Answer
+from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE_TOTAL
+from agora_analytics.protocols import Request, Response
+
+ASKED = Request(CALL_LISTS, "appid=app&start_ts=1&cname=a%20b")
+DATE = "Tue, 24 Nov 2026 12:00:00 GMT"
+
+# What UTF-8 can carry, which is what a query can.
+written = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+
+
+# Asking.
+
+
+@given(st.dictionaries(written, written | st.integers()), written)
+def test_whatever_is_asked_arrives(params, app_id):
+    request = _wire.build(CALL_LISTS, app_id, {"appid": None} | {k: v for k, v in params.items() if k != "appid"})
+    assert request.query.isascii()
+    assert dict(parse_qsl(request.query, keep_blank_values=True)) == {"appid": app_id} | {
+        name: str(value) for name, value in params.items() if name != "appid"
+    }
+    assert request.body is None
+
+
+@pytest.mark.parametrize(
+    ("params", "query"),
+    [
+        ({}, "appid=a"),
+        ({"start_ts": 1, "cname": None, "page_no": 0}, "appid=a&start_ts=1&page_no=0"),
+        ({"exclude_server_user": True, "x": False}, "appid=a&exclude_server_user=true&x=false"),
+        ({"cname": "a b+c&d=e/f"}, "appid=a&cname=a%20b%2Bc%26d%3De%2Ff"),
+        ({"cname": "频道"}, "appid=a&cname=%E9%A2%91%E9%81%93"),
+        ({"sids": _wire.joined(["s1", "s2"])}, "appid=a&sids=s1%2Cs2"),
+        ({"uids": _wire.joined([1, "two"])}, "appid=a&uids=1%2Ctwo"),
+        ({"uids": _wire.joined([])}, "appid=a"),
+        ({"dimensionValues": _wire.quoted(["3.6", "4,1"])}, "appid=a&dimensionValues=%223.6%22%2C%224%2C1%22"),
+        ({"dimensionValues": _wire.quoted([])}, "appid=a"),
+    ],
+)
+def test_a_query_is_spelled(params, query):
+    assert _wire.build(CALL_LISTS, "a", params).query == query
+
+
+def test_a_body_is_json_without_what_is_none_and_the_app_stays_in_the_query():
+    body = {"startTs": 1, "dimension": None, "dimensionValues": ("a", "b"), "filters": [{"name": "x", "value": "y"}]}
+    request = _wire.build(INSIGHT_USAGE_TOTAL, "a", {}, body)
+    assert request.query == "appid=a"
+    assert json.loads(request.body) == {
+        "startTs": 1,
+        "dimensionValues": ["a", "b"],
+        "filters": [{"name": "x", "value": "y"}],
+    }
+
+
+@given(written.filter(lambda text: len(text) > 8))
+def test_no_app_id_is_told_in_an_error(app_id):
+    request = _wire.build(CALL_LISTS, app_id, {"start_ts": 1})
+    assert str(request) == "GET /beta/analytics/call/lists start_ts=1"
+
+
+def test_a_request_tells_its_body():
+    assert str(_wire.build(INSIGHT_USAGE_TOTAL, "a", {}, {"metric": "m"})) == (
+        'POST /beta/insight/usage/aggregation {"metric":"m"}'
+    )
+
+
+# Being told no.
+
+
+def said(status: int = 200, code: object = None, message: object = "", **headers: str) -> Response:
+    body = {"message": message} if code is None else {"code": code, "message": message, "requestId": "r-1"}
+    return Response(status, headers, json.dumps(body).encode())
+
+
+def judged(response: Response) -> ResponseError | None:
+    """What an answer is judged to be: its status first, then its code."""
+    try:
+        _wire.judge_status(ASKED, response)
+        _wire.judge_code(ASKED, response, _wire.read_envelope(response.body))
+    except ResponseError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 299])
+@pytest.mark.parametrize("code", [None, 0, 200, "0", "200", 200.0, "success"])
+@pytest.mark.parametrize("message", ["", "success", None, "null", "Success request: /beta/x", "qps limit error", 7])
+def test_a_success_is_one_whatever_its_message(status, code, message):
+    assert judged(said(status, code, message)) is None
+
+
+SERVICE = "Service package limit check error, "
+ACCESS = "you have no auth to access this service, please buy or upgrade your service package"
+
+# Status, code, message; the error, and the details that are set on it.
+NOES = [
+    (200, 300, "qps limit error", RateLimited, {"unit": "second", "limit": None}),
+    (200, 300, SERVICE + "qps limit error", RateLimited, {"unit": "second", "limit": None}),
+    (200, 300, SERVICE + "QPS Limit = 10", RateLimited, {"unit": "second", "limit": 10}),
+    (200, 300, "qps limit error: 3", RateLimited, {"unit": "second", "limit": 3}),
+    (200, 300, "qpm limit error", RateLimited, {"unit": "minute", "limit": None}),
+    (200, 300, "qpm limit=3, current qpm=4", RateLimited, {"unit": "minute", "limit": 3}),
+    (200, 300, "qpd limit error", RateLimited, {"unit": "day", "limit": None}),
+    (200, 300, "If qpd limit = 10000, ensure that current qpd < 10000", RateLimited, {"unit": "day", "limit": 10_000}),
+    (200, 400, "qps limit error", RateLimited, {"unit": "second"}),
+    (200, 500, "qpd limit error", RateLimited, {"unit": "day"}),
+    (429, None, "qpd limit error", RateLimited, {"unit": "day"}),
+    (429, None, "API rate limit exceeded", RateLimited, {"unit": "second", "limit": None}),
+    (200, 429, "", RateLimited, {"unit": "second", "limit": None}),
+    (200, 300, "query latency limit error", PlanRefused, {"kind": "latency", "limit": None}),
+    (
+        200,
+        300,
+        "query latency limit = 10s and current time = 1623316864",
+        PlanRefused,
+        {"kind": "latency", "limit": 10},
+    ),
+    (200, 300, "query time range limit error", PlanRefused, {"kind": "range", "limit": None}),
+    (200, 300, "query time range limit = 3d", PlanRefused, {"kind": "range", "limit": 259_200}),
+    (200, 300, "query time length limit error", PlanRefused, {"kind": "length", "limit": None}),
+    (200, 300, "query time length limit = 3h, ensure that", PlanRefused, {"kind": "length", "limit": 10_800}),
+    (200, 300, "query duration limit = 40m", PlanRefused, {"kind": "length", "limit": 2_400}),
+    (200, 300, ACCESS, PlanRefused, {"kind": "access", "limit": None}),
+    (403, None, ACCESS, PlanRefused, {"kind": "access"}),
+    (200, 300, "something else", PlanRefused, {"kind": "unknown", "limit": None}),
+    (200, 400, "Invalid parameters.", BadRequest, {"code": 400}),
+    (400, None, "bad", BadRequest, {"code": None, "status": 400}),
+    (401, None, "Invalid authentication credentials", Unauthorized, {"status": 401}),
+    (401, None, "no auth, qps limit", Unauthorized, {"status": 401}),
+    (200, 401, "Unauthorized", Unauthorized, {"status": 200, "code": 401}),
+    (200, 403, "no authentication given", Unauthorized, {}),
+    (403, None, "Forbidden", Unauthorized, {}),
+    (404, None, "no Route matched with those values", NotFound, {}),
+    (200, 404, "Wrong API", NotFound, {}),
+    (200, 500, "Unknown Error", ServerError, {"status": 200, "code": 500}),
+    (500, None, "An invalid response was received from the upstream server", ServerError, {"status": 500}),
+    (502, None, "bad gateway", ServerError, {}),
+    (599, None, "", ServerError, {}),
+    (200, 1, "", ResponseError, {"code": 1}),
+    (200, -1, "", ResponseError, {"code": -1}),
+    (200, "300", "qps limit error", RateLimited, {"code": 300}),
+    (302, None, "", ResponseError, {}),
+    (418, None, "teapot", ResponseError, {}),
+    (600, None, "", ResponseError, {}),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "message", "kind", "details"), NOES)
+def test_each_way_of_saying_no_is_one_error(status, code, message, kind, details):
+    error = judged(said(status, code, message))
+    assert type(error) is kind
+    assert {name: getattr(error, name) for name in details} == details
+    assert error.retryable is (kind is ServerError)
+    assert error.asked == "GET /beta/analytics/call/lists start_ts=1&cname=a b"
+    assert error.advice
+    assert message[:200] in str(error)
+
+
+def test_an_error_tells_what_was_asked_what_came_whose_fault_it_is_and_what_to_do():
+    error = judged(said(200, 300, "qps limit = 3"))
+    assert str(error) == (
+        "GET /beta/analytics/call/lists start_ts=1&cname=a b: HTTP 200, code 300: qps limit = 3 (request id r-1)"
+        " [fault: plan] Other programs may use the same account: wait for the next second, minute or UTC day."
+    )
+    assert (error.request_id, error.message) == ("r-1", "qps limit = 3")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "no message"),
+        (b"<html>\n <h1>502   Bad Gateway</h1>", "<html> <h1>502 Bad Gateway</h1>"),
+        (b'["x"]', '["x"]'),
+        (b'{"message": null}', '{"message": null}'),
+        (b"\xff\xfe", "\ufffd\ufffd"),
+        (b'{"message": "' + b"m" * 5_000 + b'"}', "m" * 200),
+    ],
+)
+def test_a_gateway_is_quoted_whatever_it_says(body, message):
+    error = judged(Response(502, {}, body))
+    assert type(error) is ServerError
+    assert str(error).startswith(f"{ASKED}: HTTP 502: {message} [fault: service]")
+
+
+def test_the_request_id_is_that_of_the_body_or_else_of_the_headers():
+    assert judged(said(500, None, "", **{"x-request-ID": "h-1"})).request_id == "h-1"
+    assert judged(said(200, 500, "", **{"X-Request-ID": "h-1"})).request_id == "r-1"
+    assert _wire.request_id(Response(200, {}, b""), Answer()) is None
+
+
+def test_a_redirect_is_told():
+    assert "redirect to 'https://x' not followed" in str(judged(said(302, None, "", location="https://x")))
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({}, None),
+        ({"Retry-After": "7"}, 7.0),
+        ({"retry-after": "0"}, 0.0),
+        ({"Retry-After": ""}, None),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": "-3"}, None),
+        ({"Retry-After": "Tue, 24 Nov 2026 12:01:30 GMT", "Date": DATE}, 90.0),
+        ({"Retry-After": "Tue, 24 Nov 2026 11:00:00 GMT", "date": DATE}, 0.0),
+        ({"Retry-After": "Tue, 24 Nov 2026 12:01:30 GMT"}, None),
+        ({"Retry-After": "Tue, 24 Nov 2026 12:01:30 GMT", "Date": "today"}, None),
+        ({"Retry-After": "Tue, 24 Nov 2026 12:01:30 -0000", "Date": DATE}, None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date_read_by_the_answers_own(headers, seconds):
+    assert judged(said(503, None, "", **headers)).retry_after == seconds
+
+
+@given(st.text(st.characters(max_codepoint=255), min_size=1), st.sampled_from([DATE, "", "x"]))
+def test_no_header_breaks_the_judgement(value, date):
+    error = judged(said(503, None, "", **{"Retry-After": value, "Date": date, "X-Request-ID": value}))
+    assert error.retry_after is None or error.retry_after >= 0
+
+
+@given(st.integers(0, 999), st.binary() | st.text().map(lambda text: json.dumps({"code": text}).encode()))
+def test_whatever_comes_back_is_judged_or_passed_on(status, body):
+    error = judged(Response(status, {}, body))
+    assert error is not None or 200 <= status < 300
+    assert isinstance(_wire.read_envelope(body), Answer)
+
+
+@pytest.mark.parametrize(
+    ("document", "envelope"),
+    [
+        ({"code": "300", "message": "x", "requestId": "y"}, Answer(code=300, message="x", requestId="y")),
+        ({"code": 0.0, "message": 3, "requestId": 4}, Answer(code=0)),
+        ({"code": True}, Answer()),
+        ({"code": 1.5}, Answer()),
+        ({"code": "9" * 30}, Answer()),
+        ([], Answer()),
+        (None, Answer()),
+    ],
+)
+def test_an_envelope_is_read_as_far_as_it_goes(document, envelope):
+    assert _codec.envelope(document) == envelope
