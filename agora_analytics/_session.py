@@ -12,13 +12,16 @@ from typing import TypeVar
 from agora_analytics import _wire
 from agora_analytics._codec import Decode
 from agora_analytics._retry import Hosts, Retry
-from agora_analytics.errors import AgoraError, DecodeError, RateLimited
+from agora_analytics.errors import AgoraError, DecodeError
 from agora_analytics.models import Answer
 from agora_analytics.plans import Plan
 from agora_analytics.protocols import Request, Response, Transport, WallClock
-from agora_analytics.quota import Quota
+from agora_analytics.quota import Lane, Quota
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
+
+_REFUSED = 5
+"""Refusals for frequency that one request takes before its caller hears of it."""
 
 log = logging.getLogger("agora_analytics")
 
@@ -52,7 +55,7 @@ class Session:
         """Return the current UTC second."""
         return int(self._clock())
 
-    async def fetch(self, request: Request, decode: Decode[AnswerT]) -> AnswerT:
+    async def fetch(self, request: Request, decode: Decode[AnswerT], lane: Lane = Lane.INTERACTIVE) -> AnswerT:
         """Send a request as often as the retry policy allows and return its decoded answer.
 
         Waits for the plan at most `max_wait` seconds in all. Raises what `agora_analytics.errors` lists, and
@@ -61,15 +64,20 @@ class Session:
         loop = self._enter()
         begun = loop.time()
         failed: AgoraError | None = None
+        refused = 0
         for attempt in count(1):
-            patience = None if self.max_wait is None else max(0.0, self.max_wait - (loop.time() - begun))
+            patience = self._patience(lane, loop.time() - begun)
             host = self._hosts.choose(loop.time())
             try:
-                answer = await self._attempt(request, decode, host, patience)
+                answer = await self._attempt(request, decode, host, patience, lane)
             except AgoraError as error:
                 error.asked = error.asked or str(request)
                 self._hosts.failed(host, error, loop.time())
-                wait = self._retry.wait(error, attempt, loop.time() - begun, self._random)
+                if isinstance(error, RateLimited) and self.quota.enforced and refused < _REFUSED:
+                    # Never sent in vain again: the quota has learned from it and holds the next attempt back.
+                    refused, wait = refused + 1, error.retry_after or 0.0
+                else:
+                    wait = self._retry.wait(error, attempt - refused, loop.time() - begun, self._random)
                 if wait is None:
                     raise error from failed
                 failed = error
@@ -97,16 +105,21 @@ class Session:
             raise RuntimeError(f"this client belongs to another {what}: make one client for each")
         return here[0]
 
-    async def _attempt(self, request: Request, decode: Decode[AnswerT], host: int, patience: float | None) -> AnswerT:
-        try:
-            async with self.quota.token(request.endpoint, patience):
-                self._enter()  # it may have been closed while this one waited
-                response = await self._transport.send(request, host)
+    def _patience(self, lane: Lane, elapsed: float) -> float | None:
+        """Return how long a request may still wait for its quota: streams and exports wait it out."""
+        if self.max_wait is None or lane is not Lane.INTERACTIVE:
+            return None
+        return max(0.0, self.max_wait - elapsed)
+
+    async def _attempt(
+        self, request: Request, decode: Decode[AnswerT], host: int, patience: float | None, lane: Lane
+    ) -> AnswerT:
+        async with self.quota.token(request.endpoint, patience, lane) as token:
+            self._enter()  # it may have been closed while this one waited
+            response = await self._transport.send(request, host)
+            token.answered(_wire.date(response))
             log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))
             return self._read(request, response, decode)
-        except RateLimited as error:
-            self.quota.refused(request.endpoint, error)
-            raise
 
     def _read(self, request: Request, response: Response, decode: Decode[AnswerT]) -> AnswerT:
         """Judge and decode: a refusal is told as one even where it does not look like an answer at all."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -97,6 +98,11 @@ def header(response: Response, name: str) -> str | None:
     return next((value for key, value in response.headers.items() if key.lower() == wanted), None)
 
 
+def date(response: Response) -> int | None:
+    """Return the UTC second that the `Date` header names, None where there is none to be read."""
+    return _second(header(response, "Date") or "")
+
+
 def judge_status(request: Request, response: Response) -> None:
     """Raise what the HTTP status means, unless it is a success."""
     if not 200 <= response.status < 300:  # noqa: PLR2004 - HTTP's own numbers
@@ -158,6 +164,14 @@ def _limit(said: str) -> int | None:
     """Read the number that a refusal names (`limit = 10`, `= 20s`, `= 3d`, `= 3h`), durations in seconds."""
     found = re.search(r"limit\s*(?:error)?\s*[=:]\s*(\d+)\s*([smhd]?)\b", said)
     return int(found[1]) * _SCALE[found[2]] if found else None
+
+
+@lru_cache(maxsize=8)  # many answers a second have the same
+def _second(text: str) -> int | None:
+    try:
+        return int(parsedate_to_datetime(text).timestamp())
+    except ValueError:
+        return None
 
 
 def _retry_after(response: Response) -> float | None:

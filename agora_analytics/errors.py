@@ -13,6 +13,7 @@ AgoraError
 │   └── ServerError         the service failed (5xx)
 ├── DecodeError             an answer arrived that is not what the reference promises
 ├── QuotaExhausted          the plan's allowance is spent: nothing was sent
+├── LedgerError             the shared count of requests cannot be read or written: nothing was sent
 └── CheckpointError         a saved position cannot be read or written
 ```
 
@@ -197,6 +198,12 @@ class QuotaExhausted(AgoraError):
         self.unit = unit
         self.limit = limit
         self.resets_in = resets_in
+
+
+class LedgerError(AgoraError):
+    """The shared count of requests cannot be read or written: nothing was sent."""
+
+    fault = "caller"
 
 
 class CheckpointError(AgoraError):

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 import attrs
 
 from agora_analytics.plans import Endpoint
+
+if TYPE_CHECKING:
+    from agora_analytics.quota import Book
+
+T = TypeVar("T")
 
 WallClock = Callable[[], float]
 """Seconds since 1970 in UTC, like `time.time`."""
@@ -55,34 +60,19 @@ class Transport(Protocol):
         """Close what it opened itself; may be called twice."""
 
 
-@attrs.frozen
-class DayKey:
-    """What a ledger counts by: an account (a fingerprint, not a credential), a quota counter, a UTC day."""
-
-    account: str
-    counter: str
-    day: int
-
-    @property
-    def ends_at(self) -> int:
-        """UTC second at which this day is over."""
-        return (self.day + 1) * 86_400
-
-
 class Ledger(Protocol):
-    """Counts requests per day, for as long as that matters; one ledger may serve many clients and processes."""
+    """Keeps the book of each account: its requests, and what is known of the service's clock.
 
-    async def reserve(self, key: DayKey, limit: int) -> bool:
-        """Count one request if fewer than `limit` are counted, and say whether it was."""
+    Whoever shares a ledger shares the quota. A `quota.Book` goes to bytes with `encode()` and comes back with
+    `quota.decode`, so a ledger can be anything that changes a value atomically.
+    """
 
-    async def charge(self, key: DayKey) -> None:
-        """Count one request, limit or not: it has been sent already."""
+    async def change(self, account: str, change: Callable[[Book], T]) -> T:
+        """Apply a change to the book of an account (a fingerprint; a new book at first) and return its result.
 
-    async def release(self, key: DayKey) -> None:
-        """Take one reservation back: its request was not sent, or was not counted on this day."""
-
-    async def spent(self, key: DayKey) -> int:
-        """Requests counted so far."""
+        Changes happen one at a time, each whole or not at all; one that has begun is finished even if the caller is
+        cancelled meanwhile.
+        """
 
     async def close(self) -> None:
         """Close what it opened itself; may be called twice."""

@@ -1,8 +1,22 @@
-"""Quotas: tokens per second and minute, a ledger per UTC day, and what is left of each."""
+"""Quotas: what the plan allows per second, minute and UTC day of the service's own clock, and what is left of it."""
 
 from __future__ import annotations
 
+from agora_analytics.quota._book import Book, decode
+from agora_analytics.quota._file import FileLedger
+from agora_analytics.quota._line import Lane
 from agora_analytics.quota._memory import MemoryLedger
-from agora_analytics.quota._quota import Quota, QuotaState
+from agora_analytics.quota._quota import Quota
+from agora_analytics.quota._states import ClockState, QuotaSnapshot, QuotaState
 
-__all__ = ["MemoryLedger", "Quota", "QuotaState"]
+__all__ = [
+    "Book",
+    "ClockState",
+    "FileLedger",
+    "Lane",
+    "MemoryLedger",
+    "Quota",
+    "QuotaSnapshot",
+    "QuotaState",
+    "decode",
+]

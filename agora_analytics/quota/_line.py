@@ -1,101 +1,157 @@
-"""One counter's line: who waits, in which order, and when the next may go.
+"""One counter's line in this process: who waits, in which lane, and who tries next.
 
-Granting is synchronous: a timer or an answer calls `_grant`, which hands tokens to the head of the line. Nothing is
-held across a wait, so a waiter that is cancelled only has to step out of the line, or put back what it was just given.
+One waiter at a time has the turn. It asks the ledger; granted, it hands the turn on and goes; denied, it steps back to
+the head of its lane, which sleeps until a token may be there. Nothing is held meanwhile, so whoever is cancelled only
+has to hand on the turn, and a waiter of a higher lane can step in at any time.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
-from collections.abc import Mapping
+from enum import StrEnum
+from typing import Final, Protocol
 
-from agora_analytics.plans import WINDOWS, Unit
-from agora_analytics.quota._bucket import Bucket
+from agora_analytics.errors import QuotaExhausted
+from agora_analytics.quota._counter import Denied, Granted
 
-GUARD = 2.0
-"""Seconds after giving up on a request in which the service may still count it."""
+_SHARE: Final = 10
+"""Of so many tokens given while a lane waits, one is its own."""
+
+
+class Lane(StrEnum):
+    """What a request is for: people come first, then streams, then exports; a small share keeps each moving."""
+
+    INTERACTIVE = "interactive"
+    STREAM = "stream"
+    EXPORT = "export"
+
+
+class Tokens(Protocol):
+    """Where a line gets its tokens."""
+
+    async def reserve(self, lane: Lane, waiting: int) -> Granted | Denied:
+        """Take a token, or tell when to come again; `waiting` is how many are in line."""
+
+    async def bound(self, ahead: int) -> Denied:
+        """Tell how long one with `ahead` others before him waits at least."""
+
+    def exhausted(self, denied: Denied, patience: float) -> QuotaExhausted:
+        """Return the error that says that waiting takes too long."""
 
 
 class Line:
-    """Buckets per second and per minute that a request needs a token from each of, first come first served."""
+    """Waiters of one counter, by lane, first come first served in each."""
 
-    def __init__(self, rates: Mapping[Unit, int]) -> None:
-        self.buckets: dict[Unit, Bucket] = {
-            unit: Bucket(rate, WINDOWS[unit]) for unit, rate in rates.items() if unit != "day"
-        }
-        self._line: deque[asyncio.Future[None]] = deque()
+    def __init__(self, tokens: Tokens) -> None:
+        self._tokens = tokens
+        self.waiting: dict[Lane, int] = dict.fromkeys(Lane, 0)
+        self._places: dict[Lane, deque[asyncio.Future[None]]] = {lane: deque() for lane in Lane}
+        self._sleeps: dict[Lane, float] = dict.fromkeys(Lane, -math.inf)
+        self._passed: dict[Lane, int] = dict.fromkeys(Lane, 0)
+        self._busy = False
         self._timer: asyncio.TimerHandle | None = None
 
-    @property
-    def waiting(self) -> int:
-        """How many wait."""
-        return len(self._line)
+    async def take(self, lane: Lane, patience: float | None = None) -> Granted:
+        """Wait for a token, at most `patience` seconds; raises `QuotaExhausted` as soon as that is too short.
 
-    def bound(self, now: float) -> tuple[float, Unit]:
-        """Seconds that one who joins now will wait at least, and the unit that makes him wait."""
-        waits: list[tuple[float, Unit]] = [
-            (bucket.wait(now, len(self._line)), unit) for unit, bucket in self.buckets.items()
-        ]
-        return max(waits, default=(0.0, "second"))
-
-    async def take(self) -> None:
-        """Wait in line for a token of each bucket; cancelled, nothing stays taken."""
+        Cancelled, nothing stays taken.
+        """
         loop = asyncio.get_running_loop()
-        if not self._line and self._free(loop.time()):
-            self._take()
-            return
-        place = loop.create_future()
-        self._line.append(place)
-        self._grant()
+        ahead = sum(self.waiting[other] for other in Lane if _before(other, lane))
+        deadline = None if patience is None else loop.time() + patience
+        self.waiting[lane] += 1
         try:
-            await place
-        except asyncio.CancelledError:
-            if not place.cancelled():
-                self.put_back()
-            elif place in self._line:
-                self._line.remove(place)
+            if ahead and patience is not None:
+                self._refuse(await self._tokens.bound(ahead), patience, patience)
+            if ahead or self._busy:
+                await self._turn(lane, deadline, patience)
+            while isinstance(got := await self._try(lane), Denied):
+                if deadline is not None and patience is not None:
+                    self._refuse(got, deadline - loop.time(), patience)
+                self._sleeps[lane] = loop.time() + got.wait
+                await self._turn(lane, deadline, patience, first=True)
+            return got
+        finally:
+            self.waiting[lane] -= 1
+            self._next()
+
+    def wake(self) -> None:
+        """Let the head of each lane try again: tokens may be there sooner than was thought."""
+        self._sleeps = dict.fromkeys(Lane, -math.inf)
+        self._next()
+
+    def _refuse(self, denied: Denied, left: float, patience: float) -> None:
+        if denied.wait > left:
+            raise self._tokens.exhausted(denied, patience)
+
+    async def _try(self, lane: Lane) -> Granted | Denied:
+        self._busy = True
+        try:
+            got = await self._tokens.reserve(lane, sum(self.waiting.values()))
+        finally:
+            self._busy = False
+        if isinstance(got, Granted):
+            self._passed[lane] = 0
+            for other, count in self.waiting.items():
+                if count and other is not lane:
+                    self._passed[other] += 1
+        return got
+
+    async def _turn(self, lane: Lane, deadline: float | None, patience: float | None, *, first: bool = False) -> None:
+        """Wait in the lane, at its head or its end, for the turn."""
+        place = asyncio.get_running_loop().create_future()
+        places = self._places[lane]
+        if first:
+            places.appendleft(place)
+        else:
+            places.append(place)
+        self._next()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await place
+        except BaseException as error:
+            if place.done() and not place.cancelled():
+                self._busy = False  # the turn came, too late
+            else:
+                place.cancel()
+                self._sweep(lane)
+            if isinstance(error, TimeoutError):
+                denied = await self._tokens.bound(0)
+                raise self._tokens.exhausted(denied, patience or 0.0) from None
             raise
 
-    def put_back(self) -> None:
-        """Return the tokens of a request that was not sent."""
-        for bucket in self.buckets.values():
-            bucket.put_back()
-        self._grant()
-
-    def settle(self, *, answered: bool) -> None:
-        """Let the tokens of a request that was sent come back when it is safe."""
-        at = asyncio.get_running_loop().time() + (0.0 if answered else GUARD)
-        for bucket in self.buckets.values():
-            bucket.settle(at)
-        if self._line:
-            self._grant()
-
-    def refuse(self, unit: Unit, limit: int | None) -> None:
-        """Learn from a refusal; a second one before the window is over changes nothing more."""
-        bucket = self.buckets.get(unit)
-        if bucket is not None:
-            bucket.refuse(asyncio.get_running_loop().time(), limit)
-
-    def _free(self, now: float) -> bool:
-        return all(bucket.free(now) > 0 for bucket in self.buckets.values())
-
-    def _take(self) -> None:
-        for bucket in self.buckets.values():
-            bucket.take()
-
-    def _grant(self) -> None:
-        """Give tokens to the head of the line, and come back when the next token does."""
+    def _next(self) -> None:
+        """Give the turn to the first who may try now, or sleep until one may."""
+        if self._busy:
+            return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         loop = asyncio.get_running_loop()
         now = loop.time()
-        while self._line and self._free(now):
-            place = self._line.popleft()
-            if not place.done():  # cancelled, and not yet out of the line
-                self._take()
-                place.set_result(None)
-        if self._line:
-            wait = max(bucket.wait(now) for bucket in self.buckets.values())
-            self._timer = loop.call_later(wait, self._grant)
+        lanes = [lane for lane in Lane if self._head(lane) is not None]
+        ready = [lane for lane in lanes if self._sleeps[lane] <= now]
+        if ready:
+            overdue = [lane for lane in ready if self._passed[lane] >= _SHARE - 1]
+            self._busy = True
+            self._places[(overdue or ready)[0]].popleft().set_result(None)
+        elif lanes:
+            self._timer = loop.call_at(min(self._sleeps[lane] for lane in lanes), self._next)
+
+    def _head(self, lane: Lane) -> asyncio.Future[None] | None:
+        places = self._places[lane]
+        while places and places[0].done():
+            places.popleft()
+        return places[0] if places else None
+
+    def _sweep(self, lane: Lane) -> None:
+        """Drop the places of those who left, now and then, so that they cost nothing each."""
+        places = self._places[lane]
+        if len(places) > 2 * self.waiting[lane] + 16:
+            self._places[lane] = deque(place for place in places if not place.done())
+
+
+def _before(other: Lane, lane: Lane) -> bool:
+    return list(Lane).index(other) <= list(Lane).index(lane)

@@ -1,42 +1,25 @@
-"""A day ledger in memory: right for one process, forgotten with it."""
+"""A ledger in memory: right for one process, forgotten with it."""
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
+from collections.abc import Callable
+from typing import TypeVar
 
-from agora_analytics.protocols import DayKey
+from agora_analytics.quota._book import Book
+
+T = TypeVar("T")
 
 
 class MemoryLedger:
-    """Counts requests per account, counter and UTC day; days long past are forgotten."""
+    """Keeps the books of all accounts for as long as it lives; clients of one process may share it."""
 
     def __init__(self) -> None:
-        self._spent: Counter[DayKey] = Counter()
+        self._books: defaultdict[str, Book] = defaultdict(Book)
 
-    async def reserve(self, key: DayKey, limit: int) -> bool:
-        """Count one request if fewer than `limit` are counted, and say whether it was."""
-        if self._spent[key] >= limit:
-            return False
-        await self.charge(key)
-        return True
-
-    async def charge(self, key: DayKey) -> None:
-        """Count one request."""
-        if key not in self._spent:
-            self._forget(key.day)
-        self._spent[key] += 1
-
-    async def release(self, key: DayKey) -> None:
-        """Take one reservation back."""
-        self._spent[key] = max(0, self._spent[key] - 1)
-
-    async def spent(self, key: DayKey) -> int:
-        """Requests counted so far."""
-        return self._spent[key]
+    async def change(self, account: str, change: Callable[[Book], T]) -> T:
+        """Apply a change to the book of an account and return its result."""
+        return change(self._books[account])
 
     async def close(self) -> None:
-        """Nothing to close."""
-
-    def _forget(self, today: int) -> None:
-        for key in [key for key in self._spent if key.day < today - 1]:
-            del self._spent[key]
+        """Close nothing: nothing is open."""

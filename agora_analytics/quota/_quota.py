@@ -1,176 +1,106 @@
-"""What the plan allows, spent request by request: per second and minute in a line, per UTC day in a ledger."""
+"""What the plan allows, spent request by request."""
 
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager, nullcontext
+from copy import copy
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
-import attrs
+from agora_analytics.errors import PlanRefused, RateLimited, TransportError
+from agora_analytics.plans import Endpoint, Plan
+from agora_analytics.protocols import Ledger, WallClock
+from agora_analytics.quota._book import Book
+from agora_analytics.quota._counter import Granted, Moment
+from agora_analytics.quota._group import Account, Group, Outcome
+from agora_analytics.quota._line import Lane
+from agora_analytics.quota._states import ClockState, QuotaSnapshot
 
-from agora_analytics.errors import QuotaExhausted, RateLimited, TransportError
-from agora_analytics.plans import Endpoint, Plan, Unit
-from agora_analytics.protocols import DayKey, Ledger, WallClock
-from agora_analytics.quota._day import Day
-from agora_analytics.quota._line import Line
-
-
-@attrs.frozen(kw_only=True)
-class QuotaState:
-    """How much of one counter's allowance per unit is used.
-
-    `used` counts requests under way and tokens that are not back yet, `left` those that could go now, `waiting` those
-    in line for the counter, `resets_in` seconds until more are left (0 where some are).
-    """
-
-    counter: str
-    unit: Unit
-    limit: int
-    used: int
-    left: int
-    waiting: int
-    resets_in: float
-
-
-@attrs.frozen
-class _Allowance:
-    """One counter: its line and its day."""
-
-    name: str
-    line: Line
-    day: Day
-
-    def exhausted(self, unit: Unit, wait: float, max_wait: float | None) -> QuotaExhausted:
-        """Say that waiting would take too long."""
-        limit = self.day.limit if unit == "day" else self.line.buckets[unit].limit
-        return QuotaExhausted(
-            f"the plan's {limit} requests per {unit} of {self.name!r} are spent; the next is possible in {wait:.1f} s"
-            f" or later, which is more than max_wait={max_wait:g} s allows",
-            advice="Wait, ask for less, or raise max_wait; client.quota.snapshot() shows what is left.",
-            group=self.name,
-            unit=unit,
-            limit=limit,
-            resets_in=wait,
-        )
-
-    async def state(self, now: float) -> list[QuotaState]:
-        """Tell the state of each unit, shortest first."""
-        rows: list[tuple[Unit, int, int, float]] = [
-            (unit, bucket.limit, max(0, bucket.free(now)), bucket.wait(now))
-            for unit, bucket in self.line.buckets.items()
-        ]
-        left = max(0, self.day.limit - await self.day.used())
-        rows.append(("day", self.day.limit, left, 0.0 if left else self.day.until_tomorrow()))
-        return [
-            QuotaState(
-                counter=self.name,
-                unit=unit,
-                limit=limit,
-                used=limit - left,
-                left=left,
-                waiting=self.line.waiting,
-                resets_in=wait,
-            )
-            for unit, limit, left, wait in rows
-        ]
+_REMEMBERED: Final = 3_600.0
+"""Seconds for which an endpoint that the plan does not include is not asked again: it may be upgraded."""
 
 
 class Quota:
     """Keeps every request inside the plan, unless told not to `enforce` it.
 
-    `account` is a fingerprint of the credentials, by which the ledger counts.
+    `account` is a fingerprint of the credentials, by which the ledger keeps books.
     """
 
     def __init__(self, plan: Plan, ledger: Ledger, *, account: str, clock: WallClock, enforce: bool = True) -> None:
         self.plan = plan
         self.ledger = ledger
-        self._allowances: dict[str, _Allowance] = {}
-        for name in plan.all_counters() if enforce else ():
-            rates = plan.rates(name)
-            day = Day(DayKey(account, name, 0), rates["day"], ledger, clock)
-            self._allowances[name] = _Allowance(name, Line(rates), day)
+        self.enforced = enforce
+        self._account = Account(ledger, account, clock)
+        names = plan.all_counters() if enforce else ()
+        self._groups = {name: Group(name, plan.rates(name), self._account) for name in names}
+        # Endpoints that the service said the plan does not include, and until when that is believed.
+        self._absent: dict[str, tuple[float, PlanRefused]] = {}
 
-    def token(self, endpoint: Endpoint, max_wait: float | None = None) -> AbstractAsyncContextManager[object]:
-        """Return the right to send one request to this endpoint: `async with quota.token(endpoint): …`.
+    def token(self, endpoint: Endpoint, max_wait: float | None = None, lane: Lane = Lane.INTERACTIVE) -> Token:
+        """Return the right to send one request to this endpoint: `async with quota.token(endpoint) as token: …`.
 
         Entering it waits until the plan allows the request, at most `max_wait` seconds (None: as long as it takes), and
-        raises `QuotaExhausted` as soon as it is known that this will not do.
+        raises `QuotaExhausted` as soon as it is known that this will not do, or `PlanRefused` where the service said
+        within the last hour that the plan does not include the endpoint. Inside, tell it of the answer with
+        `token.answered`; what is raised inside tells it the rest.
         """
-        allowance = self._allowances.get(self.plan.counter(endpoint))
-        return nullcontext() if allowance is None else _Token(allowance, max_wait)
+        return Token(self, endpoint, max_wait, lane)
 
-    def refused(self, endpoint: Endpoint, error: RateLimited) -> None:
-        """Learn from a refusal: hold the counter until its window is over, and adopt the limit that was named."""
-        allowance = self._allowances.get(self.plan.counter(endpoint))
-        if allowance is None:
-            return
-        if error.unit == "day":
-            allowance.day.close(error.limit)
-        else:
-            allowance.line.refuse(error.unit, error.limit)
+    async def snapshot(self) -> QuotaSnapshot:
+        """Return the state of every counter and unit, in the plan's order, shortest unit first, and of the clock."""
+        return await self._account.change(self._snapshot)
 
-    async def snapshot(self) -> tuple[QuotaState, ...]:
-        """Return the state of every counter and unit, in the plan's order, shortest unit first."""
-        now = asyncio.get_running_loop().time()
-        states = [await allowance.state(now) for allowance in self._allowances.values()]
-        return tuple(state for rows in states for state in rows)
+    def group(self, endpoint: Endpoint) -> Group | None:
+        """Return what an endpoint spends from, None where nothing is counted; raises `PlanRefused` (see `token`)."""
+        until, error = self._absent.get(endpoint.name, (0.0, None))
+        if error is not None and asyncio.get_running_loop().time() < until:
+            raise copy(error)
+        return self._groups.get(self.plan.counter(endpoint))
+
+    def absent(self, endpoint: Endpoint, error: PlanRefused) -> None:
+        """Remember that the plan does not include an endpoint."""
+        self._absent[endpoint.name] = (asyncio.get_running_loop().time() + _REMEMBERED, error)
+
+    def _snapshot(self, book: Book, moment: Moment) -> QuotaSnapshot:
+        return QuotaSnapshot(
+            states=tuple(state for group in self._groups.values() for state in group.states(book, moment)),
+            clock=ClockState.of(book.clock, moment) if book.clock.known else None,
+        )
 
 
-class _Token:
-    """The right to send one request; leaving it settles what it cost: an answer came, or none, or nothing was sent."""
+class Token:
+    """The right to send one request; leaving it settles what that cost."""
 
-    def __init__(self, allowance: _Allowance, max_wait: float | None) -> None:
-        self._allowance = allowance
-        self._max_wait = max_wait
-        self._days: tuple[int, ...] = ()
+    def __init__(self, quota: Quota, endpoint: Endpoint, patience: float | None, lane: Lane) -> None:
+        self._quota = quota
+        self._endpoint = endpoint
+        self._patience = patience
+        self._lane = lane
+        self._group: Group | None = None
+        self._granted: Granted | None = None
+        self._received: float | None = None
+        self._date: int | None = None
+
+    def answered(self, date: int | None) -> None:
+        """Note that the answer has been received, and how its `Date` header dates it in UTC seconds."""
+        self._received = asyncio.get_running_loop().time()
+        self._date = date
 
     async def __aenter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        begun = loop.time()
-        while not self._days:
-            patience = None if self._max_wait is None else self._max_wait - (loop.time() - begun)
-            await self._try(patience, loop.time())
+        self._group = self._quota.group(self._endpoint)
+        if self._group is not None:
+            self._granted = await self._group.take(self._lane, self._patience)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, PlanRefused) and error.kind == "access":
+            self._quota.absent(self._endpoint, error)
+        if self._group is None or self._granted is None:
+            return
         if isinstance(error, TransportError) and not error.sent:
-            self._allowance.line.put_back()
-            await self._allowance.day.release(self._days)
-            return
-        self._allowance.line.settle(answered=error is None)
-        await self._allowance.day.settle(self._days)
-
-    async def _try(self, patience: float | None, now: float) -> None:
-        """Get a token of each unit, or wait for tomorrow, or say that there is no patience for either."""
-        wait, unit = self._allowance.line.bound(now)
-        if wait and await self._allowance.day.used() >= self._allowance.day.limit:
-            # No use waiting in line for a day that is spent.
-            await self._tomorrow(patience)
-            return
-        if patience is not None and wait > patience:
-            raise self._allowance.exhausted(unit, wait, self._max_wait)
-        await self._take(patience if wait else None)
-        try:
-            self._days = await self._allowance.day.reserve()
-        finally:
-            if not self._days:
-                self._allowance.line.put_back()
-        if not self._days:
-            await self._tomorrow(patience)
-
-    async def _take(self, patience: float | None) -> None:
-        try:
-            async with asyncio.timeout(patience):
-                await self._allowance.line.take()
-        except TimeoutError:
-            wait, unit = self._allowance.line.bound(asyncio.get_running_loop().time())
-            raise self._allowance.exhausted(unit, wait, self._max_wait) from None
-
-    async def _tomorrow(self, patience: float | None) -> None:
-        wait = self._allowance.day.until_tomorrow()
-        if patience is not None and wait > patience:
-            raise self._allowance.exhausted("day", wait, self._max_wait)
-        await asyncio.sleep(wait)
+            await self._group.put_back(self._granted)
+        else:
+            refusal = error if isinstance(error, RateLimited) else None
+            await self._group.settle(self._granted, Outcome(self._received, self._date, refusal))

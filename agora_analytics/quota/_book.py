@@ -1,0 +1,51 @@
+"""An account's book: all that must be shared by those who spend from it, and changed by one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import attrs
+
+from agora_analytics._json import encode, strict
+from agora_analytics.quota._clock import ServerClock
+from agora_analytics.quota._counter import Counter, Moment
+
+_STEPPED: Final = 60.0
+"""Seconds by which wall and monotonic clock may part before the book is from before a restart of the machine."""
+
+
+@attrs.define
+class Book:
+    """The service's clock, the counters by name, and how many tokens were given so far."""
+
+    clock: ServerClock = attrs.field(factory=ServerClock)
+    counters: dict[str, Counter] = attrs.field(factory=dict)
+    given: int = 0
+    booted: float = 0.0
+
+    def counter(self, name: str) -> Counter:
+        """Return the counter of this name, a new one at first."""
+        return self.counters.setdefault(name, Counter())
+
+    def number(self) -> int:
+        """Return a number for a token that none had before."""
+        self.given += 1
+        return self.given
+
+    def encode(self) -> bytes:
+        """Return the book as JSON."""
+        return encode(self)
+
+    def reopen(self, moment: Moment) -> None:
+        """Look at a book that may be of before a restart of the machine, when monotonic time began anew."""
+        booted = moment.wall - moment.now
+        if abs(booted - self.booted) > _STEPPED:
+            self.clock.restart()
+            for counter in self.counters.values():
+                counter.forget_after(moment.now)
+        self.booted = booted
+
+
+decode: Callable[[bytes], Book] = strict(Book)
+"""Read a book back."""

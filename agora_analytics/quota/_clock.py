@@ -1,0 +1,146 @@
+"""The service's clock, as far as it can be known from the `Date` headers of its answers.
+
+A header has whole seconds and is never ahead of its host's clock; it may be stale. So an answer that reached us at `r`
+and is dated `D` proves that the service's clock was at least `D` by then: a lower bound of how far it is ahead of our
+monotonic clock, and the best of these bounds is the one that everything builds on. An answer that comes right after the
+service's second has changed proves nearly all there is to prove, so while the clock is unknown a burst is worth holding
+back for such a moment (`telling`). The upper bound would be as good if headers were always fresh. As they are not, it
+only guides that search, and what is certain (`top`) is looser by the staleness that real servers show.
+
+Both bounds give way slowly, because two clocks never run at quite the same pace, and an answer that contradicts them (a
+stepped clock, a machine that slept) starts the estimate anew. Our wall clock has no part in any of this.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import attrs
+
+DRIFT: Final = 2.5e-4
+"""Seconds per second by which our clock and the service's may differ in pace."""
+
+GUARD: Final = 0.1
+"""Seconds by which the clocks of the hosts behind one name may differ, twice, and some."""
+
+STALE: Final = 1.0 + GUARD
+"""Seconds by which a header may be behind its host."""
+
+_FAR: Final = 1e15
+_WIDTH: Final = 0.12
+"""Bounds this close need no further search."""
+
+_SLACK: Final = 0.2
+"""Seconds by which the lower bound may be behind the truth once it has been searched for."""
+
+_TRIES: Final = 10
+_RETRIES: Final = 3
+"""Telling moments after which the search ends, whatever it found: the first time, and later on."""
+
+_OLD: Final = 0.15
+"""Seconds of doubt that age adds, after which the bound is searched for again."""
+
+
+@attrs.define
+class ServerClock:
+    """Bounds of the service's clock minus ours, in seconds; every `now` is of our monotonic clock."""
+
+    _low: float = -_FAR
+    _low_at: float = 0.0
+    _high: float = _FAR
+    _high_at: float = 0.0
+    _top: float = _FAR
+    _top_at: float = 0.0
+    _tries: int = 0
+    _tried_at: float = -_FAR
+    _sure_at: float | None = None
+    _wary_until: float = -_FAR
+
+    @property
+    def known(self) -> bool:
+        """Whether there was any answer yet."""
+        return self._low > -_FAR
+
+    def low(self, now: float) -> float:
+        """Return how far the service's clock is ahead of ours at least."""
+        return self._low - DRIFT * (now - self._low_at)
+
+    def slack(self, now: float) -> float:
+        """Seconds by which that may be too little; infinite before the first answer."""
+        if not self.known:
+            return math.inf
+        certain = self._top + DRIFT * (now - self._top_at) - self.low(now)
+        return certain if self._sure_at is None else min(certain, _SLACK + self._age(now))
+
+    @property
+    def searching(self) -> bool:
+        """Whether the lower bound is still being searched for the first time."""
+        return self._sure_at is None
+
+    def ageing(self, now: float) -> bool:
+        """Whether it is time to search again."""
+        return self._sure_at is not None and self._age(now) > _OLD
+
+    def begun(self, now: float, window: float) -> float:
+        """Return when the window that the service is in for certain began, were the lower bound true."""
+        low = self.low(now)
+        return (now + low - GUARD) // window * window - low
+
+    def passes(self, at: float, now: float, window: float) -> float:
+        """Return when the first window has begun for certain that something done at `at` cannot be counted in."""
+        slack = self.slack(now)
+        if slack == math.inf:
+            return at + window
+        low = self.low(now)
+        aligned = math.ceil((at + low + slack) / window) * window - low + GUARD
+        return min(at + window, aligned)
+
+    def telling(self, now: float) -> float:
+        """Return the next moment at which an answer tells most: the service's second changes, by the best guess."""
+        if not self.known:
+            return now
+        guess = (self.low(now) + self._upper(now)) / 2
+        return math.ceil(now + guess) - guess
+
+    def observe(self, sent: float, received: float, date: int) -> None:
+        """Learn from an answer: when its request was sent and it was received, and what its header says."""
+        low, high = date - received, date + 1 - sent
+        if low > self._top + DRIFT * (received - self._top_at) or high + STALE < self.low(received):
+            self.restart()
+        if self._crosses(sent, received) and sent > self._tried_at:
+            self._tries, self._tried_at = self._tries + 1, received
+        if low > self.low(received):
+            self._low, self._low_at = low, received
+        if high < self._upper(received):
+            self._high, self._high_at = high, received
+        if self._upper(received) < self.low(received):
+            # The header was stale once: look for the truth in the whole second above the lower bound.
+            self._high, self._high_at = self.low(received) + 1, received
+        if high + STALE < self._top + DRIFT * (received - self._top_at):
+            self._top, self._top_at = high + STALE, received
+        self._decide(received)
+
+    def restart(self, wary_until: float = -_FAR) -> None:
+        """Forget everything, and be sure of nothing before `wary_until`."""
+        self.__init__(wary_until=wary_until)  # type: ignore[misc]
+
+    def _decide(self, now: float) -> None:
+        """End the search where it has found enough or lasted long enough."""
+        if now < self._wary_until:
+            return
+        enough = _TRIES if self._sure_at is None else _RETRIES
+        if self._sure_at is not None and not self.ageing(now):
+            self._tries = 0
+        elif self._tries >= enough or self._upper(now) - self.low(now) <= _WIDTH:
+            self._sure_at, self._tries = now, 0
+
+    def _crosses(self, sent: float, received: float) -> bool:
+        """Whether the service's second may have changed while a request was under way."""
+        return math.floor(sent + self.low(sent)) != math.floor(received + self._upper(received))
+
+    def _upper(self, now: float) -> float:
+        return self._high + DRIFT * (now - self._high_at)
+
+    def _age(self, now: float) -> float:
+        return 2 * DRIFT * (now - (self._sure_at or 0.0))

@@ -1,0 +1,179 @@
+"""One counter of the plan: its line in this process, and its part of the ledger's book."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import attrs
+from aiolimiter import AsyncLimiter
+
+from agora_analytics.errors import QuotaExhausted, RateLimited
+from agora_analytics.plans import WINDOWS, Unit
+from agora_analytics.protocols import Ledger, WallClock
+from agora_analytics.quota._book import Book
+from agora_analytics.quota._clock import ServerClock
+from agora_analytics.quota._counter import Counter, Denied, Granted, Moment, possible_days
+from agora_analytics.quota._line import Lane, Line
+from agora_analytics.quota._states import QuotaState
+
+T = TypeVar("T")
+
+_PEOPLE: Final = 0.05
+"""Part of the day that exports leave to people."""
+
+_DISTRUST: Final = 10.0
+"""Seconds in which the service's clock is not believed after a refusal that nobody had counted on."""
+
+_BURST: Final = 0.05
+"""Seconds for which a burst may go on that was held back for a telling moment."""
+
+
+@attrs.frozen
+class Outcome:
+    """What became of a request: when its answer was received, how that was dated, whether it refused."""
+
+    received: float | None = None
+    date: int | None = None
+    refusal: RateLimited | None = None
+
+
+class Account:
+    """An account's book in a ledger, and the clocks to read it by."""
+
+    def __init__(self, ledger: Ledger, account: str, wall: WallClock) -> None:
+        self._ledger = ledger
+        self._account = account
+        self._wall = wall
+
+    async def change(self, change: Callable[[Book, Moment], T]) -> T:
+        """Change the book; `change` is given the moment at which it happens."""
+        time = asyncio.get_running_loop().time
+        return await self._ledger.change(self._account, lambda book: change(book, Moment(time(), self._wall())))
+
+
+class Group:
+    """Requests of one counter; what a `Line` takes its tokens from."""
+
+    def __init__(self, name: str, rates: dict[Unit, int], account: Account) -> None:
+        self.name = name
+        self.line = Line(self)
+        self.expected = 0
+        self._rates = rates
+        self._account = account
+        unit, rate = next(iter(rates.items()))
+        # Exports are spread evenly: one at a time, never faster than the tightest unit allows.
+        self._pace = AsyncLimiter(1, WINDOWS[unit] / max(rate, 1))
+
+    async def take(self, lane: Lane, patience: float | None) -> Granted:
+        """Wait for a token."""
+        if lane is Lane.EXPORT:
+            await self._pace.acquire()
+        return await self.line.take(lane, patience)
+
+    async def reserve(self, lane: Lane, waiting: int) -> Granted | Denied:
+        """Take a token of every unit."""
+        got: Granted | Denied | None = None
+
+        def reserve(book: Book, moment: Moment) -> Granted | Denied:
+            nonlocal got
+            got = self._reserve(book, moment, lane, waiting)
+            return got
+
+        try:
+            return await self._account.change(reserve)
+        except asyncio.CancelledError:
+            if isinstance(got, Granted):
+                await self.put_back(got)
+            raise
+
+    async def bound(self, ahead: int) -> Denied:
+        """Tell how long one with `ahead` others before him waits at least, and for which unit."""
+        return await self._account.change(lambda book, moment: self._bound(book, moment, ahead))
+
+    async def put_back(self, granted: Granted) -> None:
+        """Return a token whose request was not sent."""
+        await self._account.change(lambda book, _: book.counter(self.name).put_back(granted))
+        self.line.wake()
+
+    async def settle(self, granted: Granted, outcome: Outcome) -> None:
+        """Note what became of a request."""
+        await self._account.change(lambda book, moment: self._settle(book, moment, granted, outcome))
+
+    def exhausted(self, denied: Denied, patience: float) -> QuotaExhausted:
+        """Return the error that says that waiting takes too long."""
+        limit = denied.limit
+        return QuotaExhausted(
+            f"the plan's {limit} requests per {denied.unit} of {self.name!r} are spent; the next is possible in"
+            f" {denied.wait:.1f} s or later, which is more than max_wait={patience:g} s allows",
+            advice="Wait, ask for less, or raise max_wait; client.quota.snapshot() shows what is left.",
+            group=self.name,
+            unit=denied.unit,
+            limit=limit,
+            resets_in=denied.wait,
+        )
+
+    def states(self, book: Book, moment: Moment) -> list[QuotaState]:
+        """Tell the state of each unit, shortest first."""
+        counter, clock = book.counter(self.name), book.clock
+        return [
+            QuotaState(
+                counter=self.name,
+                unit=unit,
+                limit=(limit := counter.limit(unit, planned)),
+                used=limit - (left := max(0, counter.left(unit, limit, moment, clock))),
+                left=left,
+                waiting=sum(self.line.waiting.values()),
+                resets_in=0.0 if left else counter.wait(unit, limit, moment, clock),
+                lanes=dict(self.line.waiting),
+                refusals=counter.refusals,
+            )
+            for unit, planned in self._rates.items()
+        ]
+
+    def _reserve(self, book: Book, moment: Moment, lane: Lane, waiting: int) -> Granted | Denied:
+        counter, clock = book.counter(self.name), book.clock
+        held = self._held(counter, clock, moment, waiting)
+        if held > 0:
+            return Denied(held, "second", self._rates["second"])
+        return counter.reserve(book.number(), self._rates, moment, clock, self._kept(lane))
+
+    def _held(self, counter: Counter, clock: ServerClock, moment: Moment, waiting: int) -> float:
+        """Seconds for which tokens are held back, from many who wait, for a moment that tells the service's clock.
+
+        All of a burst while the clock is unknown, and the last of a window when it has not been looked at for long.
+        """
+        limit = counter.limit("second", self._rates.get("second", 0))
+        if waiting < limit or not limit or not clock.known or not (clock.searching or clock.ageing(moment.now)):
+            return 0.0
+        if clock.telling(moment.now - _BURST) <= moment.now:
+            return 0.0
+        if not clock.searching and counter.left("second", limit, moment, clock) > 1:
+            return 0.0
+        return clock.telling(moment.now) - moment.now
+
+    def _kept(self, lane: Lane) -> int:
+        """Requests of the day that a lane leaves to the others."""
+        return self.expected + math.ceil(_PEOPLE * self._rates["day"]) if lane is Lane.EXPORT else 0
+
+    def _bound(self, book: Book, moment: Moment, ahead: int) -> Denied:
+        counter, clock = book.counter(self.name), book.clock
+        limits = {unit: counter.limit(unit, planned) for unit, planned in self._rates.items()}
+        bounds = [
+            Denied(counter.wait(unit, limit, moment, clock, ahead), unit, limit) for unit, limit in limits.items()
+        ]
+        return max(bounds, key=lambda bound: bound.wait)
+
+    def _settle(self, book: Book, moment: Moment, granted: Granted, outcome: Outcome) -> None:
+        counter, clock = book.counter(self.name), book.clock
+        error, received = outcome.refusal, outcome.received
+        if error is not None:
+            day = possible_days(moment, moment, clock)[0]
+            planned = self._rates.get(error.unit, 0)
+            if counter.refuse(error.unit, error.limit, planned, granted.at, moment, day) and error.unit != "day":
+                clock.restart(moment.now + _DISTRUST)
+        if received is not None and outcome.date is not None:
+            clock.observe(granted.at, received, outcome.date)
+        counter.settle(granted, received, moment, clock)

@@ -1,0 +1,62 @@
+"""What can be seen of the quota from outside: values for people, tables and health checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Self
+
+import attrs
+
+from agora_analytics.plans import Unit
+from agora_analytics.quota._clock import ServerClock
+from agora_analytics.quota._counter import Moment
+from agora_analytics.quota._line import Lane
+
+
+@attrs.frozen(kw_only=True)
+class QuotaState:
+    """How much of one counter's allowance per unit is used.
+
+    `used` counts requests under way and tokens that are not back yet, of all who share the ledger; `left` those that
+    could go now; `resets_in` is seconds until more are left (0 where some are). `waiting` are those of this process in
+    line for the counter, by lane in `lanes`; `refusals` how often the service refused one for its frequency.
+    """
+
+    counter: str
+    unit: Unit
+    limit: int
+    used: int
+    left: int
+    waiting: int
+    resets_in: float
+    lanes: Mapping[Lane, int] = attrs.field(factory=dict)
+    refusals: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class ClockState:
+    """The service's clock: seconds it is ahead of the host's wall clock at least, and by how much more it may be."""
+
+    offset: float
+    uncertainty: float
+
+    @classmethod
+    def of(cls, clock: ServerClock, moment: Moment) -> Self:
+        """Return the state of a clock that is known."""
+        return cls(offset=moment.now + clock.low(moment.now) - moment.wall, uncertainty=clock.slack(moment.now))
+
+
+@attrs.frozen(kw_only=True)
+class QuotaSnapshot:
+    """The state of every counter and unit, in the plan's order, and of the service's clock (None: not known yet)."""
+
+    states: tuple[QuotaState, ...]
+    clock: ClockState | None = None
+
+    def __iter__(self) -> Iterator[QuotaState]:
+        """The states."""
+        return iter(self.states)
+
+    def __len__(self) -> int:
+        """How many states there are."""
+        return len(self.states)
