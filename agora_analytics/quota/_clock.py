@@ -34,12 +34,19 @@ _WIDTH: Final = 0.12
 _SLACK: Final = 0.2
 """Seconds by which the lower bound may be behind the truth once it has been searched for."""
 
-_TRIES: Final = 10
-_RETRIES: Final = 3
+_TRIES: Final = 6
+_RETRIES: Final = 2
 """Telling moments after which the search ends, whatever it found: the first time, and later on."""
 
 _OLD: Final = 0.15
 """Seconds of doubt that age adds, after which the bound is searched for again."""
+
+_ROOM: Final = 0.8
+"""Part of a second that the slack and the way there and back may take: more slack costs nothing where that is short."""
+
+_STEP: Final = 0.02
+_RARE: Final = 0.02
+"""How the length of the way is followed: in such steps, so that so few take longer."""
 
 
 @attrs.define
@@ -56,6 +63,7 @@ class ServerClock:
     _tried_at: float = -_FAR
     _sure_at: float | None = None
     _wary_until: float = -_FAR
+    _way: float = 0.5
 
     @property
     def known(self) -> bool:
@@ -71,7 +79,7 @@ class ServerClock:
         if not self.known:
             return math.inf
         certain = self._top + DRIFT * (now - self._top_at) - self.low(now)
-        return certain if self._sure_at is None else min(certain, _SLACK + self._age(now))
+        return certain if self._sure_at is None else min(certain, max(_SLACK, _ROOM - self._way))
 
     @property
     def searching(self) -> bool:
@@ -85,16 +93,16 @@ class ServerClock:
     def begun(self, now: float, window: float) -> float:
         """Return when the window that the service is in for certain began, were the lower bound true."""
         low = self.low(now)
-        return (now + low - GUARD) // window * window - low
+        return (now + low - _guard(window)) // window * window - low
 
     def passes(self, at: float, now: float, window: float) -> float:
         """Return when the first window has begun for certain that something done at `at` cannot be counted in."""
         slack = self.slack(now)
         if slack == math.inf:
-            return at + window
+            return at + window + GUARD
         low = self.low(now)
-        aligned = math.ceil((at + low + slack) / window) * window - low + GUARD
-        return min(at + window, aligned)
+        aligned = math.ceil((at + low + slack) / window) * window - low + _guard(window)
+        return min(at + window + GUARD, aligned)
 
     def telling(self, now: float) -> float:
         """Return the next moment at which an answer tells most: the service's second changes, by the best guess."""
@@ -106,6 +114,7 @@ class ServerClock:
     def observe(self, sent: float, received: float, date: int) -> None:
         """Learn from an answer: when its request was sent and it was received, and what its header says."""
         low, high = date - received, date + 1 - sent
+        self._way += _STEP * (1 - _RARE if received - sent > self._way else -_RARE)
         if low > self._top + DRIFT * (received - self._top_at) or high + STALE < self.low(received):
             self.restart()
         if self._crosses(sent, received) and sent > self._tried_at:
@@ -144,3 +153,8 @@ class ServerClock:
 
     def _age(self, now: float) -> float:
         return 2 * DRIFT * (now - (self._sure_at or 0.0))
+
+
+def _guard(window: float) -> float:
+    """Seconds to keep clear of a window's beginning: a longer one has room for a clock that is set back a little."""
+    return GUARD if window <= 1 else 1.0

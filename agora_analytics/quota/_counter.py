@@ -21,7 +21,7 @@ from typing import Final
 import attrs
 
 from agora_analytics.plans import WINDOWS, Unit
-from agora_analytics.quota._clock import ServerClock
+from agora_analytics.quota._clock import GUARD, ServerClock
 
 LOST: Final = 2.0
 """Seconds after giving up on a request in which the service may still count it."""
@@ -201,7 +201,8 @@ def _threshold(unit: Unit, now: float, clock: ServerClock) -> float:
     """Return the moment before which an answered request cannot share a window with one that goes now."""
     window = WINDOWS[unit]
     slack = clock.slack(now)
-    return now - window if slack == math.inf else max(now - window, clock.begun(now, window) - slack)
+    latest = now - window - GUARD
+    return latest if slack == math.inf else max(latest, clock.begun(now, window) - slack)
 
 
 def possible_days(first: Moment, last: Moment, clock: ServerClock) -> tuple[int, ...]:
