@@ -84,7 +84,9 @@ class Tour:
         latest = self._newest()
         found = [(series, await self._points(series)) for series in self._affordable()]
         rows = [(str(series), unit_of(series.metric), points) for series, points in found]
-        step.show([_reading(series, one) for series, points in found for one in points], views.plots("", "", rows))
+        step.show(
+            [_reading(series, one) for series, points in found for one in points], views.plots("", "series", rows)
+        )
         for number in range(1, windows + 1):
             latest += WINDOW
             await self._until(latest, f"new window {number} of {windows}")
@@ -123,7 +125,7 @@ class Tour:
         step.show(averages, views.statistics(averages, freeze, seen))
         course = [(metric, await api.timeline(call, metric)) for metric in _COURSE]
         points = [point for _, found in course for point in found]
-        step.show(points, views.plots("", "minute by minute", [(one, unit_of(one), found) for one, found in course]))
+        step.show(points, views.plots("", "metric", [(one, unit_of(one), found) for one, found in course]))
 
     def _open(self, call: Call) -> bool:
         """Whether the details of a call can be asked, all of them in one request."""
