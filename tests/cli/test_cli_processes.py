@@ -84,10 +84,3 @@ def test_without_its_extra_it_says_how_to_get_it(start):
     assert process.returncode == 2
     assert "agora-analytics[cli]" in err.decode()
     assert "Traceback" not in err.decode()
-
-
-def test_the_demo_waits_for_the_next_window_and_tells_it(start):
-    process = start("demo", "--windows", "1")
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 0, err
-    assert out.decode().count("audioFreezeRate Native") == 2
