@@ -46,6 +46,12 @@ def test_no_line_of_a_table_is_wider_than_the_terminal(run, call_id, terminal, c
     assert [line for line in shown if len(line) > columns] == []
 
 
+def test_a_terminal_too_narrow_for_anything_is_no_reason_to_fail(run, terminal):
+    terminal(30)
+    ran = run("calls", "search", "--limit", "3")
+    assert (ran.code, "calls" in ran.out) == (0, True)
+
+
 @pytest.mark.parametrize("columns", [80, 100, 120, 160])
 def test_a_plot_is_made_for_its_width_and_never_cut_off(capsys, terminal, columns):
     terminal(columns)

@@ -35,6 +35,7 @@ def failed(ran, code: int, *words: str) -> None:
         (("--page-size", "101"), ("page_size=101", "100")),
         (("--start", "1000000000", "--end", "1000003600"), ("older than the plan keeps",)),
         (("--start", "4000000000", "--end", "4000003600"), ("lies in the future",)),
+        (("--start", "2026-11-24T12:00:00Z", "--end", "2026-11-24T11:00:00Z"), ("end=", "must be after start=")),
         (("--plan", "gold"), ("plan='gold'", "premium")),
         (("--plan", "starter"), ("does not include", "standard")),
         (("--max-wait", "-1"), ("max_wait=-1.0", "from 0")),
@@ -121,6 +122,7 @@ def test_a_server_that_is_not_there_is_a_failure(run, monkeypatch):
 @pytest.mark.parametrize(("fault", "word"), [(Fault("html"), "HTTP 502: <html>"), (Fault("garbage"), "not JSON")])
 def test_an_answer_of_something_else_is_a_failure(run, served, monkeypatch, fault, word):
     monkeypatch.setattr(served.service, "faults", Faults.chance(1.0, [fault]))
+    monkeypatch.setattr(Random, "uniform", lambda *_: 0.0)  # no wait before the next attempt
     failed(run(*SEARCH), 1, word)
 
 

@@ -159,12 +159,6 @@ async def test_the_demo_says_what_a_plan_does_not_have(capsys):
     assert "The plan standard has no real-time windows" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("columns", ["40", "80", "200"])
-def test_any_width_shows_every_call(run, monkeypatch, columns):
-    monkeypatch.setenv("COLUMNS", columns)
-    assert run("calls", "search", "--last", "1h").code == 0
-
-
 def test_help_explains_every_command(bare):
     for words in ((), ("calls",), ("calls", "search"), ("insights",), ("realtime", "quality-top"), ("simulate",)):
         said = bare(*words, "--help")
