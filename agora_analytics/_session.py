@@ -85,11 +85,14 @@ class Session:
         self._closed = True
         await self._transport.close()
 
-    def _enter(self) -> asyncio.AbstractEventLoop:
-        """Bind to the running loop at the first request, and insist on it at every other."""
-        here = (asyncio.get_running_loop(), os.getpid())
+    def _refuse_closed(self) -> None:
         if self._closed:
             raise RuntimeError("this client is closed")
+
+    def _enter(self) -> asyncio.AbstractEventLoop:
+        """Bind to the running loop at the first request, and insist on it at every other."""
+        self._refuse_closed()
+        here = (asyncio.get_running_loop(), os.getpid())
         if self._owner is None:
             self._owner = here
         elif self._owner != here:
@@ -100,7 +103,7 @@ class Session:
     async def _attempt(self, request: Request, decode: Decode[AnswerT], host: int, patience: float | None) -> AnswerT:
         try:
             async with self.quota.token(request.endpoint, patience):
-                self._enter()  # it may have been closed while this one waited
+                self._refuse_closed()  # it may have been while this one waited
                 response = await self._transport.send(request, host)
             log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))
             return self._read(request, response, decode)

@@ -28,7 +28,7 @@ Ask = Callable[[], Awaitable[object]]
 
 def measure(*, quick: bool) -> Iterator[Row]:
     """Measure one request at a time, and fifty."""
-    yield from asyncio.run(_measure(rounds=6 if quick else 30, requests=200 if quick else 600))
+    yield from asyncio.run(_measure(rounds=5 if quick else 25, requests=500 if quick else 2_000))
 
 
 async def _measure(rounds: int, requests: int) -> list[Row]:
