@@ -37,6 +37,7 @@ def tests(session: nox.Session) -> None:
     """All tests under coverage, on every supported Python that is found."""
     session.install("-e", ".[cli]", *_group("tests"))
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "combine")
     session.run("coverage", "report")
 
 

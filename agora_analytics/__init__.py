@@ -19,6 +19,7 @@ from agora_analytics.errors import (
     BadRequest,
     CheckpointError,
     DecodeError,
+    LedgerError,
     NotFound,
     PlanRefused,
     QuotaExhausted,
@@ -43,7 +44,7 @@ from agora_analytics.models import (
     Track,
 )
 from agora_analytics.plans import ENTERPRISE, PREMIUM, STANDARD, STARTER, Limits, Plan
-from agora_analytics.quota import MemoryLedger, Quota, QuotaState
+from agora_analytics.quota import ClockState, FileLedger, Lane, MemoryLedger, Quota, QuotaSnapshot, QuotaState
 from agora_analytics.spans import Span
 
 __all__ = [
@@ -58,9 +59,13 @@ __all__ = [
     "Call",
     "CallPage",
     "CheckpointError",
+    "ClockState",
     "DecodeError",
+    "FileLedger",
     "Filter",
     "FreezeBucket",
+    "Lane",
+    "LedgerError",
     "Limits",
     "MemoryLedger",
     "NotFound",
@@ -69,6 +74,7 @@ __all__ = [
     "Point",
     "Quota",
     "QuotaExhausted",
+    "QuotaSnapshot",
     "QuotaState",
     "Ranked",
     "RateLimited",

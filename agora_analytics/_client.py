@@ -9,14 +9,16 @@ from hashlib import sha256
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import attrs
+
 from agora_analytics import _checks
 from agora_analytics._retry import Retry
 from agora_analytics._session import Session
 from agora_analytics._transport import HOSTS, AiohttpTransport, Credentials, Timeouts
-from agora_analytics.endpoints import Calls, Insights, Realtime
+from agora_analytics.endpoints import Calls, Insights, Realtime, Scope
 from agora_analytics.plans import Plan
 from agora_analytics.protocols import Ledger, Transport, WallClock
-from agora_analytics.quota import MemoryLedger, Quota
+from agora_analytics.quota import Lane, MemoryLedger, Quota
 
 if TYPE_CHECKING:
     import aiohttp
@@ -40,7 +42,8 @@ class AnalyticsClient:
         max_wait: seconds that one request waits for its quota before `QuotaExhausted`; None waits for ever.
         max_bytes: largest answer read, after decompression.
         read_ahead: fetch the next page while the last is worked on.
-        ledger: counts requests per day; by default in memory, for this client alone.
+        ledger: keeps the count of requests and the service's clock; by default in memory, for this client alone. A
+            `FileLedger` shares both with other processes of the machine, and remembers.
         quotas: False sends without regard to the plan's frequencies, for accounts that are paced elsewhere.
         transport: carries requests instead of aiohttp, as the simulator's does; it is closed with the client.
         clock: seconds since 1970.
@@ -68,8 +71,6 @@ class AnalyticsClient:
     ) -> None:
         credentials = Credentials(customer_id, customer_secret)
         hosts = (base_url,) if isinstance(base_url, str) else tuple(base_url)
-        self._app_id = _checks.optional("app_id", app_id)
-        self._read_ahead = read_ahead
         self._session = Session(
             transport
             or AiohttpTransport(
@@ -91,7 +92,7 @@ class AnalyticsClient:
             retry=retry or Retry(),
             max_wait=_patience(max_wait),
         )
-        self._make_groups()
+        self._make_groups(Scope(app_id=_checks.optional("app_id", app_id), read_ahead=read_ahead))
 
     @classmethod
     def from_env(cls, **settings: Any) -> Self:
@@ -118,12 +119,17 @@ class AnalyticsClient:
 
     def with_app(self, app_id: str) -> AnalyticsClient:
         """Return a client for another App ID that shares this one's connections and quotas; close only this one."""
-        other = object.__new__(type(self))
-        other._app_id = _checks.text("app_id", app_id)
-        other._read_ahead = self._read_ahead
-        other._session = self._session
-        other._make_groups()
-        return other
+        return self._scoped(app_id=_checks.text("app_id", app_id))
+
+    def with_lane(self, lane: Lane | str) -> AnalyticsClient:
+        """Return a client that shares this one's connections and quotas, for requests of a lane; close only this one.
+
+        Interactive requests come first, then streams, then exports; these two wait for their quota as long as it takes.
+        Raises `ValueError` for a name that is none of the three.
+        """
+        if lane not in set(Lane):
+            raise ValueError(f"lane={lane!r}: allowed are {', '.join(Lane)}")
+        return self._scoped(lane=Lane(lane))
 
     @property
     def plan(self) -> Plan:
@@ -148,12 +154,19 @@ class AnalyticsClient:
         await self.close()
 
     def __repr__(self) -> str:
-        return f"AnalyticsClient(plan={self.plan.name!r}, app_id={self._app_id!r})"
+        return f"AnalyticsClient(plan={self.plan.name!r}, app_id={self._scope.app_id!r})"
 
-    def _make_groups(self) -> None:
-        self.calls = Calls(self._session, self._app_id, read_ahead=self._read_ahead)
-        self.insights = Insights(self._session, self._app_id, read_ahead=self._read_ahead)
-        self.realtime = Realtime(self._session, self._app_id, read_ahead=self._read_ahead)
+    def _scoped(self, **changes: Any) -> AnalyticsClient:
+        other = object.__new__(type(self))
+        other._session = self._session
+        other._make_groups(attrs.evolve(self._scope, **changes))
+        return other
+
+    def _make_groups(self, scope: Scope) -> None:
+        self._scope = scope
+        self.calls = Calls(self._session, scope)
+        self.insights = Insights(self._session, scope)
+        self.realtime = Realtime(self._session, scope)
 
 
 def _patience(max_wait: float | None) -> float | None:

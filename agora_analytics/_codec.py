@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import lru_cache
+from reprlib import repr as shorten
 from typing import Any, TypeVar
 
 from agora_analytics import _json, _rows
@@ -93,7 +94,7 @@ def _rows_decoder(read: Callable[[object], tuple[RowT, ...]]) -> Decode[Rows[Row
             raise DecodeError("the answer does not fit the reference: field 'data' is missing at $", path="$")
         outer = envelope(document)
         if outer.code is None and document.get("code") is not None:
-            said = f"{document['code']!r:.40}"
+            said = shorten(document["code"])
             raise DecodeError(
                 f"the answer does not fit the reference: expected a whole number, got {said} at $.code", path="$.code"
             )

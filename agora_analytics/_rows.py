@@ -8,6 +8,7 @@ dimension's. A row in which that is not one clear choice is an error, never a gu
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from reprlib import repr as shorten
 from typing import Any, TypeVar
 
 from agora_analytics.errors import DecodeError
@@ -26,7 +27,7 @@ def rows_of(data: object) -> list[Row]:
         return []
     if not isinstance(rows, list):
         raise DecodeError(
-            f"the answer does not fit the reference: expected rows, got {rows!r:.40} at $.data", path="$.data"
+            f"the answer does not fit the reference: expected rows, got {shorten(rows)} at $.data", path="$.data"
         )
     return rows
 
@@ -60,7 +61,7 @@ def _each(data: object, read: Callable[[Row], T]) -> tuple[T, ...]:
     for index, row in enumerate(rows_of(data)):
         try:
             result.append(read(row))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             reason = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
             path = f"$.data[{index}]"
             raise DecodeError(f"the answer does not fit the reference: {reason} at {path}", path=path) from error
@@ -115,7 +116,7 @@ def _number(value: object) -> Number | None:
     if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
         return value
     if not isinstance(value, str):
-        raise TypeError(f"expected a number, got {value!r}")
+        raise TypeError(f"expected a number, got {shorten(value)}")
     return int(value) if value.isdecimal() else float(value)
 
 

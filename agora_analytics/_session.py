@@ -12,7 +12,7 @@ from typing import TypeVar
 from agora_analytics import _wire
 from agora_analytics._codec import Decode
 from agora_analytics._retry import Hosts, Retry
-from agora_analytics.errors import AgoraError, DecodeError
+from agora_analytics.errors import AgoraError, DecodeError, RateLimited
 from agora_analytics.models import Answer
 from agora_analytics.plans import Plan
 from agora_analytics.protocols import Request, Response, Transport, WallClock
@@ -93,11 +93,14 @@ class Session:
         self._closed = True
         await self._transport.close()
 
-    def _enter(self) -> asyncio.AbstractEventLoop:
-        """Bind to the running loop at the first request, and insist on it at every other."""
-        here = (asyncio.get_running_loop(), os.getpid())
+    def _refuse_closed(self) -> None:
         if self._closed:
             raise RuntimeError("this client is closed")
+
+    def _enter(self) -> asyncio.AbstractEventLoop:
+        """Bind to the running loop at the first request, and insist on it at every other."""
+        self._refuse_closed()
+        here = (asyncio.get_running_loop(), os.getpid())
         if self._owner is None:
             self._owner = here
         elif self._owner != here:
@@ -115,7 +118,7 @@ class Session:
         self, request: Request, decode: Decode[AnswerT], host: int, patience: float | None, lane: Lane
     ) -> AnswerT:
         async with self.quota.token(request.endpoint, patience, lane) as token:
-            self._enter()  # it may have been closed while this one waited
+            self._refuse_closed()  # it may have been closed while this one waited
             response = await self._transport.send(request, host)
             token.answered(_wire.date(response))
             log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))

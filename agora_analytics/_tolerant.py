@@ -7,6 +7,7 @@ number is due.
 
 from __future__ import annotations
 
+from reprlib import repr as shorten
 from typing import Any, TypeVar, get_args, get_origin
 
 from cattrs import Converter, transform_error
@@ -22,7 +23,7 @@ def structure(document: object, kind: type[T]) -> T:
     """Make a `kind` of a JSON document; raises `DecodeError` that names the first place which does not fit."""
     if not isinstance(document, dict):
         raise DecodeError(
-            f"the answer does not fit the reference: expected an object, got {document!r:.40} at $", path="$"
+            f"the answer does not fit the reference: expected an object, got {shorten(document)} at $", path="$"
         )
     try:
         return _converter.structure(document, kind)
@@ -40,7 +41,7 @@ def _say(error: BaseException, _: type | None) -> str:
 
 def _integer(value: object, _: object = None) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise TypeError(f"expected a whole number, got {value!r}")
+        raise TypeError(f"expected a whole number, got {shorten(value)}")
     try:
         return int(value)
     except ValueError:
@@ -49,16 +50,16 @@ def _integer(value: object, _: object = None) -> int:
 
 def _float(value: object, _: object = None) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise TypeError(f"expected a number, got {value!r}")
+        raise TypeError(f"expected a number, got {shorten(value)}")
     try:
         return float(value)
     except ValueError:
-        raise ValueError(f"expected a number, got {value!r}") from None
+        raise ValueError(f"expected a number, got {shorten(value)}") from None
 
 
 def _text(value: object, _: object = None) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise TypeError(f"expected text, got {value!r}")
+        raise TypeError(f"expected text, got {shorten(value)}")
     return str(value)
 
 
@@ -67,7 +68,7 @@ def _boolean(value: object, _: object = None) -> bool:
     try:
         return known[str(value).lower()]
     except KeyError:
-        raise ValueError(f"expected true or false, got {value!r}") from None
+        raise ValueError(f"expected true or false, got {shorten(value)}") from None
 
 
 def _uid(value: object, _: object = None) -> int | str | None:
@@ -86,7 +87,7 @@ def _list(value: object, kind: Any) -> tuple[Any, ...]:
     if value is None:
         return ()
     if not isinstance(value, list | str):
-        raise TypeError(f"expected a list, got {value!r:.40}")
+        raise TypeError(f"expected a list, got {shorten(value)}")
     items = [value] if isinstance(value, str) else value
     item: Any = get_args(kind)[0]
     return tuple(_converter.structure(items, list[item]))

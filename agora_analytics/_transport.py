@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from ipaddress import ip_address
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import attrs
@@ -88,6 +89,7 @@ class AiohttpTransport:
             raise ValueError("hosts is empty: at least one is needed")
         self._session = session
         self._mine = session is None
+        self._proxies: dict[str, str | None] = {}
         self._limit = max_bytes
         timeouts = timeouts or Timeouts()
         self._timeout = aiohttp.ClientTimeout(
@@ -102,14 +104,16 @@ class AiohttpTransport:
     async def send(self, request: Request, host: int = 0) -> Response:
         """Send once, return whatever came whole; raises `TransportError`, or `DecodeError` for too large an answer."""
         base = self._hosts[host]
+        session = self._opened()
         try:
-            async with self._opened().request(
+            async with session.request(
                 request.endpoint.method,
                 URL(f"{base}{request.endpoint.path}?{request.query}", encoded=True),
                 data=request.body,
                 headers=self._credentials.headers(json=request.body is not None),
                 allow_redirects=False,
                 timeout=self._timeout,
+                proxy=self._proxies.get(base),
                 middlewares=(_once,),
             ) as answer:
                 body = await self._read(answer)
@@ -132,7 +136,9 @@ class AiohttpTransport:
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             # No cookies: the API sets none, and one of a proxy's must not go to the other host.
-            self._session = aiohttp.ClientSession(trust_env=True, cookie_jar=aiohttp.DummyCookieJar())
+            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+            # Looked up once: `trust_env` would do it at every request, in a thread, which costs more than the request.
+            self._proxies = {base: _proxy(URL(base)) for base in self._hosts}
         return self._session
 
     async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
@@ -188,6 +194,11 @@ def _checked(url: str) -> str:
     if parsed.scheme == "http" and not _loopback(parsed.host):
         raise ValueError(f"base URL {shown!r} would send the secret in the clear: https is needed except on loopback")
     return str(parsed).rstrip("/")
+
+
+def _proxy(base: URL) -> str | None:
+    """Return the proxy that the environment names for a host, None for a direct connection."""
+    return None if proxy_bypass(base.host or "") else getproxies().get(base.scheme)
 
 
 def _loopback(host: str) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from agora_analytics._codec import envelope
 from agora_analytics._json import document, encode, excerpt
@@ -66,7 +66,12 @@ def build(
     content = None
     if body is not None:
         content = encode({name: value for name, value in body.items() if value is not None})
-    return Request(endpoint, urlencode(query, quote_via=quote), content)
+    return Request(endpoint, "&".join(f"{_spelled(name)}={_spelled(value)}" for name, value in query.items()), content)
+
+
+@lru_cache(maxsize=256)  # the same names and most of the same values at every request
+def _spelled(text: str) -> str:
+    return quote(text, safe="")
 
 
 def joined(values: Iterable[object]) -> str | None:

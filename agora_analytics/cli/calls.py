@@ -101,7 +101,7 @@ async def statistics(
     async with account.client(shown.screen) as client:
         span = when.span(client.plan, plans.CALL_STATISTICS)
         found = await client.calls.statistics(call_id, metric, dimension, *span)
-    shown.screen.show(found, views.statistics(found, metric, dimension))
+        shown.screen.show(found, views.statistics(found, metric, dimension))
 
 
 @app.command()
@@ -113,7 +113,7 @@ async def freeze(
     async with account.client(shown.screen) as client:
         span = when.span(client.plan, plans.CALL_FREEZE)
         found = await client.calls.freeze_buckets(call_id, metric, *span)
-    shown.screen.show(found, views.freeze_buckets(found, metric))
+        shown.screen.show(found, views.freeze_buckets(found, metric))
 
 
 @app.command()
@@ -133,7 +133,7 @@ async def timeline(
     async with account.client(shown.screen) as client:
         span = when.span(client.plan, plans.CALL_TIMELINE)
         found = await client.calls.timeline(call_id, metric, *span)
-    shown.screen.show(found, *views.series(found, metric))
+        shown.screen.show(found, *views.series(found, metric))
 
 
 async def _only(found: AsyncGenerator[SessionMetrics], mids: frozenset[int]) -> AsyncGenerator[SessionMetrics]:

@@ -48,7 +48,7 @@ async def usage(
     async with account.client(shown.screen) as client:
         span = when.span(client.plan, plans.INSIGHT_USAGE, _WEEK)
         found = await client.insights.usage(metric, *span, granularity=granularity)
-    shown.screen.show(found, *views.series(found, metric))
+        shown.screen.show(found, *views.series(found, metric))
 
 
 @app.command()
@@ -66,7 +66,7 @@ async def quality(
     async with account.client(shown.screen) as client:
         span = when.span(client.plan, plans.INSIGHT_QUALITY, _WEEK)
         found = await client.insights.quality(metric, *span, product=product, granularity=granularity)
-    shown.screen.show(found, *views.series(found, f"{metric} {product}"))
+        shown.screen.show(found, *views.series(found, f"{metric} {product}"))
 
 
 @app.command("usage-total")
@@ -88,7 +88,7 @@ async def usage_total(
         found = await client.insights.usage_total(
             metric, *span, dimension=dimension, dimension_values=listed(dimension_values), filters=chosen
         )
-    shown.screen.show(found, views.totals(found, f"{metric} in {span}", unit_of(metric), dimension))
+        shown.screen.show(found, views.totals(found, f"{metric} in {span}", unit_of(metric), dimension))
 
 
 @app.command("quality-total")
@@ -114,4 +114,4 @@ async def quality_total(
         found = await client.insights.quality_total(
             metric, *span, dimension=dimension, dimension_values=values, filters=chosen, product=product
         )
-    shown.screen.show(found, views.totals(found, f"{metric} in {span}", unit_of(metric), dimension))
+        shown.screen.show(found, views.totals(found, f"{metric} in {span}", unit_of(metric), dimension))

@@ -25,8 +25,8 @@ from agora_analytics.spans import Span
 Command = Callable[..., Coroutine[Any, Any, None]]
 
 
-def _option(text: str, panel: str | None = None, **more: Any) -> Any:
-    return typer.Option(help=text, rich_help_panel=panel, show_default=False, **more)
+def _option(text: str, panel: str | None = None, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, **more)
 
 
 _ACCOUNT, _TIME, _OUTPUT = "Account", "Time", "Output"
@@ -36,7 +36,7 @@ _ACCOUNT, _TIME, _OUTPUT = "Account", "Time", "Output"
 class Shown:
     """How results are shown."""
 
-    json: Annotated[bool, _option("One JSON object a line instead of tables.", _OUTPUT)] = False
+    json: Annotated[bool, _option("One JSON object a line instead of tables.", _OUTPUT, "--json")] = False
 
     @property
     def screen(self) -> Screen:
@@ -80,7 +80,9 @@ class Account(Chosen):
     secret_file: Annotated[
         Path | None, _option("File with the Customer Secret [AGORA_CUSTOMER_SECRET is the secret itself].", _ACCOUNT)
     ] = None
-    secret_stdin: Annotated[bool, _option("Read the Customer Secret from standard input.", _ACCOUNT)] = False
+    secret_stdin: Annotated[
+        bool, _option("Read the Customer Secret from standard input.", _ACCOUNT, "--secret-stdin")
+    ] = False
     base_url: Annotated[
         str | None, _option("Host, or several with commas between them [AGORA_BASE_URL].", _ACCOUNT)
     ] = None
@@ -101,7 +103,7 @@ class Account(Chosen):
         """Open a client, and tell in the end what it spent."""
         async with self.settings().client(max_wait=self.max_wait) as client:
             yield client
-            screen.note(views.spent(await client.quota.snapshot()))
+            screen.note(views.spent((await client.quota.snapshot()).states))
 
     def _secret(self) -> str | None:
         if self.secret_file and self.secret_stdin:

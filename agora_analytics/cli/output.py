@@ -24,8 +24,16 @@ from agora_analytics.cli.views import Cell, Plot, Table
 
 T = TypeVar("T")
 
-_NARROW, _PIPED = 100, 200
-"""Columns below which plots shrink, and columns of what is not a terminal."""
+_PIPED = 200
+"""Columns of what is not a terminal."""
+
+_UNBOUNDED = 10_000
+"""Columns in which any table has its natural width."""
+
+_DATE = len("2026-11-24")
+
+_LAYOUTS = ((WIDTH, False), (WIDTH // 2, False), (WIDTH // 3, True))
+"""Widths of plots, and whether to save room otherwise; the first with which a table fits is taken, or the last."""
 
 Advance = Callable[[float, str], None]
 """Tell how far something is, and what to say beside it."""
@@ -107,19 +115,38 @@ class Screen:
             yield lambda done, beside: bars.update(task, completed=done, beside=beside)
 
     def _print(self, table: Table) -> None:
-        console = _console()
-        width = WIDTH if console.width >= _NARROW else WIDTH // 3
-        blocks = BLOCKS if console.encoding.startswith("utf") else ASCII
-        grid = Grid(title=printable(table.title) or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        filled = [at for at, name in enumerate(table.columns) if name or any(row[at] for row in table.rows)]
-        for at in filled:
-            name = table.columns[at]
-            grid.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left", overflow="fold")
-        for row in table.rows:
-            grid.add_row(*(_cell(row[at], width, blocks) for at in filled))
-        console.print(grid)
         if not table.rows:
-            self.note("nothing found")
+            self.say(": ".join(filter(None, (table.title, table.empty))))
+            return
+        console = _console()
+        grids = (_grid(table, console, width, tight=tight) for width, tight in _LAYOUTS)
+        natural = console.options.update(width=_UNBOUNDED)
+        fitting = (grid for grid in grids if console.measure(grid, options=natural).maximum <= console.width)
+        if table.title:
+            self.say(table.title)
+        width, tight = _LAYOUTS[-1]
+        console.print(next(fitting, None) or _grid(table, console, width, tight=tight))
+        self.say()
+
+
+def _grid(table: Table, console: Console, width: int, *, tight: bool) -> Grid:
+    """Lay a table out: columns without content are left out, and where room is short those that can be spared."""
+    blocks = BLOCKS if console.encoding.startswith("utf") else ASCII
+    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0) if tight else (0, 1))
+    spare = table.spare if tight else ()
+    kept = [at for at, name in enumerate(table.columns) if name not in spare and any(row[at] for row in table.rows)]
+    for at in kept:
+        name, number = table.columns[at].lstrip(">"), table.columns[at].startswith(">")
+        grid.add_column(
+            name.replace(" ", "\n") if tight else name,
+            justify="right" if number else "left",
+            overflow="fold",
+            max_width=_DATE if tight and name.endswith("(UTC)") else None,
+            no_wrap=tight and (number or any(isinstance(row[at], Plot) for row in table.rows)),
+        )
+    for row in table.rows:
+        grid.add_row(*(_cell(row[at], width, blocks) for at in kept))
+    return grid
 
 
 def _cell(cell: Cell, width: int, blocks: str) -> Text:

@@ -54,5 +54,6 @@ def _misused(error: Exception) -> int:
     context = getattr(error, "ctx", None)
     asked = context.command_path if context else NAME
     message = error.format_message() if hasattr(error, "format_message") else str(error)
-    tell(f"error: {message}", f"Try '{asked} --help'.")
+    # Without any command the help was shown already, and there is no message.
+    tell(*((f"error: {message}", f"Try '{asked} --help'.") if message else ()))
     return MISUSE

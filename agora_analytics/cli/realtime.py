@@ -57,7 +57,7 @@ async def usage(
         found = await client.realtime.usage(
             metric, *span, product=product, cname=cname, dimension=dimension, dimension_values=values
         )
-    shown.screen.show(found, *views.series(found, f"{metric} {product}", dimension or ""))
+        shown.screen.show(found, *views.series(found, f"{metric} {product}", dimension or ""))
 
 
 @app.command()
@@ -82,8 +82,8 @@ async def quality(
         found = await client.realtime.quality(
             metric, *span, product=product, cname=cname, uids=users, dimension=dimension, dimension_values=values
         )
-    by = "uid" if users else dimension or ""
-    shown.screen.show(found, *views.series(found, f"{metric} {product}", by))
+        by = "uid" if users else dimension or ""
+        shown.screen.show(found, *views.series(found, f"{metric} {product}", by))
 
 
 @app.command("usage-top")
@@ -95,7 +95,7 @@ async def usage_top(
     async with account.client(shown.screen) as client:
         window = _window(client.plan, plans.REALTIME_USAGE_TOP, at)
         found = await client.realtime.usage_top(dimension, window, product=product)
-    shown.screen.show(found, views.ranked(found, f"users {product}", "", dimension))
+        shown.screen.show(found, views.ranked(found, f"users {product}", "", dimension))
 
 
 @app.command("quality-top")
@@ -118,7 +118,7 @@ async def quality_top(
         found = await client.realtime.quality_top(
             metric, dimension, window, product=product, extra_metrics=extra_metrics or None
         )
-    shown.screen.show(found, views.ranked(found, f"{metric} {product}", unit_of(metric), dimension))
+        shown.screen.show(found, views.ranked(found, f"{metric} {product}", unit_of(metric), dimension))
 
 
 def _window(plan: Plan, endpoint: Endpoint, at: str | None) -> int:

@@ -14,7 +14,7 @@ from agora_analytics.catalogue import Dimension, Granularity, MetricId, Product
 from agora_analytics.cli import views
 from agora_analytics.cli.figures import lasting, number
 from agora_analytics.cli.options import Chosen, Shown, command
-from agora_analytics.cli.views import Table
+from agora_analytics.cli.views import NO_ACCESS, Table
 from agora_analytics.cli.words import METRICS
 from agora_analytics.plans import ENDPOINTS, PLANS, Limits, Plan
 
@@ -76,7 +76,7 @@ async def metrics(
 async def quota(chosen: Chosen, shown: Shown) -> None:
     """Show a plan's counters, and what this process has used of them. Example: agora-analytics quota --plan premium."""
     plan = chosen.settings().known_plan()
-    states = await Quota(plan, MemoryLedger(), account="", clock=time.time).snapshot()
+    states = (await Quota(plan, MemoryLedger(), account="", clock=time.time).snapshot()).states
     shown.screen.show(states, views.quota(states, f"quota of the plan {plan.name}"))
     shown.screen.note(_HONEST)
 
@@ -99,7 +99,7 @@ def _plan_table(plan: Plan, allowances: Iterable[Allowance]) -> Table:
         "steps",
     )
     mine = [one for one in allowances if one.plan == plan.name]
-    return Table(f"plan {plan.name}" + ("" if mine else ": no API access"), columns, tuple(map(_allowance, mine)))
+    return Table(f"plan {plan.name}", columns, tuple(map(_allowance, mine)), empty=NO_ACCESS)
 
 
 def _allowance(one: Allowance) -> tuple[str, ...]:

@@ -52,7 +52,9 @@ async def simulate(
     ),
     seed: Seed = 1,
     plan: Plan = "enterprise",
-    rough: Annotated[bool, typer.Option(help="Read every open point of the reference the other way.")] = False,
+    rough: Annotated[
+        bool, typer.Option("--rough", help="Read every open point of the reference the other way.")
+    ] = False,
     fault_rate: Annotated[float, typer.Option(help="Fraction of requests that a fault hits.", min=0, max=1)] = 0.0,
     fault_kinds: Annotated[
         str, typer.Option(help="Kinds of faults, with commas between: status, html, busy, garbage, refused, reset, …")

@@ -17,6 +17,7 @@ from agora_analytics.cli.figures import clock, measured
 from agora_analytics.cli.output import Screen
 from agora_analytics.cli.words import unit_of
 from agora_analytics.models import Call, Number, Point, Session
+from agora_analytics.protocols import WallClock
 from agora_analytics.spans import WINDOW
 
 _SEARCHED = 8 * 3_600
@@ -57,10 +58,11 @@ _COURSE = (Timeline.USER_COUNT, Timeline.VIDEO_FREEZE_RATE, Timeline.AUDIO_FREEZ
 
 @attrs.frozen
 class Tour:
-    """A client shown around."""
+    """A client shown around; the clock is the client's."""
 
     client: AnalyticsClient
     screen: Screen
+    clock: WallClock = time.time
 
     def begin(self, line: str) -> None:
         """Say where this is."""
@@ -84,7 +86,9 @@ class Tour:
         latest = self._newest()
         found = [(series, await self._points(series)) for series in self._affordable()]
         rows = [(str(series), unit_of(series.metric), points) for series, points in found]
-        step.show([_reading(series, one) for series, points in found for one in points], views.plots("", "", rows))
+        step.show(
+            [_reading(series, one) for series, points in found for one in points], views.plots("", "series", rows)
+        )
         for number in range(1, windows + 1):
             latest += WINDOW
             await self._until(latest, f"new window {number} of {windows}")
@@ -123,12 +127,12 @@ class Tour:
         step.show(averages, views.statistics(averages, freeze, seen))
         course = [(metric, await api.timeline(call, metric)) for metric in _COURSE]
         points = [point for _, found in course for point in found]
-        step.show(points, views.plots("", "minute by minute", [(one, unit_of(one), found) for one, found in course]))
+        step.show(points, views.plots("", "metric", [(one, unit_of(one), found) for one, found in course]))
 
     def _open(self, call: Call) -> bool:
         """Whether the details of a call can be asked, all of them in one request."""
         limits = self.client.plan.of_endpoint(plans.CALL_SESSIONS)
-        newest = limits.askable(int(time.time())).end
+        newest = limits.askable(int(self.clock())).end
         return call.span is not None and call.span.end <= newest and call.span.duration <= limits.longest_query
 
     def _affordable(self) -> Sequence[Series]:
@@ -153,14 +157,14 @@ class Tour:
     async def _until(self, window: int, what: str) -> None:
         """Wait until a window is over and may be asked for."""
         due = window + WINDOW + self.client.plan.of_endpoint(plans.REALTIME_USAGE).delay + 1
-        wait = max(0.0, due - time.time())
+        wait = max(0.0, due - self.clock())
         with self.screen.progress(what, total=wait) as advance:
-            while (left := due - time.time()) > 0:
+            while (left := due - self.clock()) > 0:
                 advance(wait - left, f"{left:.0f} s")
                 await asyncio.sleep(min(left, _TICK))
 
     def _newest(self) -> int:
-        return times.newest_window(self.client.plan, plans.REALTIME_USAGE, int(time.time()))
+        return times.newest_window(self.client.plan, plans.REALTIME_USAGE, int(self.clock()))
 
     def _step(self, name: str, line: str) -> Screen:
         self.screen.say()

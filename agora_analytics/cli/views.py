@@ -13,6 +13,9 @@ from agora_analytics.cli.words import unit_of
 from agora_analytics.models import Call, FreezeBucket, Point, Ranked, Session, SessionMetrics, Statistic, Total
 from agora_analytics.quota import QuotaState
 
+NO_ACCESS = "no API access"
+"""What a plan without limits comes to."""
+
 _LISTED = 40
 """Points up to which a series is also listed one by one."""
 
@@ -29,29 +32,34 @@ Cell = str | Plot
 
 @attrs.frozen
 class Table:
-    """A table: its title, its columns (a `>` before the name puts numbers to the right), its rows."""
+    """A table: its title, its columns (a `>` before the name puts numbers to the right), its rows.
+
+    `spare` are columns that a narrow terminal does without; `empty` is what to say where there is no row.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    spare: frozenset[str] = frozenset()
+    empty: str = "nothing found"
 
 
 def calls(found: Sequence[Call], title: str = "calls") -> Table:
     """Calls, one a row."""
     columns = ("call_id", "cname", "started (UTC)", ">lasted", ">peak", ">average", ">audio freeze", ">video freeze")
-    return Table(title, columns, tuple(map(_call, found)))
+    return Table(title, columns, tuple(map(_call, found)), frozenset({">average"}))
 
 
 def sessions(found: Sequence[Session], title: str = "sessions") -> Table:
     """Sessions, one a row."""
     columns = ("sid", ">uid", "joined (UTC)", ">stayed", "platform", "network", "sdk", "roles", ">audio", ">video")
-    return Table(title, columns, tuple(map(_session, found)))
+    return Table(title, columns, tuple(map(_session, found)), frozenset({"network", "sdk", "roles"}))
 
 
 def metrics(session: SessionMetrics) -> Table:
     """All tracks of one session, one a row."""
     columns = ("metric", "unit", ">peer", "over time", ">lowest", ">mean", ">highest", ">samples")
-    return Table(f"session {session.sid}", columns, tuple(_tracks(session)))
+    return Table(f"session {session.sid}", columns, tuple(_tracks(session)), frozenset({">samples"}))
 
 
 def all_metrics(found: Sequence[SessionMetrics]) -> tuple[Table, ...]:
@@ -106,7 +114,7 @@ def totals(found: Sequence[Total], title: str, unit: str, dimension: str | None)
         )
         for one in found
     )
-    return Table(title, (dimension or "", f">{unit or 'value'}", ">usage behind it", ""), tuple(rows))
+    return Table(title, (dimension or "", _heading(unit), ">usage behind it", ""), tuple(rows))
 
 
 def ranked(found: Sequence[Ranked], title: str, unit: str, dimension: str) -> Table:
@@ -122,7 +130,7 @@ def ranked(found: Sequence[Ranked], title: str, unit: str, dimension: str) -> Ta
         for one in found
     )
     window = clock(found[0].windowStartTs) if found else ""
-    return Table(f"{title}, 20 s from {window} UTC", (dimension, f">{unit or 'value'}", ">users", ""), tuple(rows))
+    return Table(f"{title}, 20 s from {window} UTC", (dimension, _heading(unit), ">users", ""), tuple(rows))
 
 
 def quota(states: Sequence[QuotaState], title: str = "quota") -> Table:
@@ -140,7 +148,7 @@ def quota(states: Sequence[QuotaState], title: str = "quota") -> Table:
         )
         for state in states
     )
-    return Table(title, columns, tuple(rows))
+    return Table(title, columns, tuple(rows), empty=NO_ACCESS)
 
 
 def spent(states: Sequence[QuotaState]) -> str:
@@ -148,6 +156,11 @@ def spent(states: Sequence[QuotaState]) -> str:
     days = [state for state in states if state.unit == "day" and state.used]
     parts = [f"{state.used} of the day's {state.limit:,} {state.counter} requests" for state in days]
     return f"spent by this command: {', '.join(parts)}" if parts else ""
+
+
+def _heading(unit: str) -> str:
+    """Tell what a column of `measured` values holds: those of fractions say their percent themselves."""
+    return f">{unit if unit and unit != 'fraction' else 'value'}"
 
 
 def _call(call: Call) -> tuple[Cell, ...]:

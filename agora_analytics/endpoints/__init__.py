@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from agora_analytics.endpoints._group import Scope
 from agora_analytics.endpoints.calls import Calls
 from agora_analytics.endpoints.insights import Filter, Insights
 from agora_analytics.endpoints.realtime import Realtime
 
-__all__ = ["Calls", "Filter", "Insights", "Realtime"]
+__all__ = ["Calls", "Filter", "Insights", "Realtime", "Scope"]

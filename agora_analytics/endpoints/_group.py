@@ -6,14 +6,26 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
 
+import attrs
+
 from agora_analytics import _wire
 from agora_analytics._codec import Decode
 from agora_analytics._session import Session
 from agora_analytics.models import Answer
 from agora_analytics.plans import Endpoint
+from agora_analytics.quota import Lane
 from agora_analytics.spans import Instant, Span
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
+
+
+@attrs.frozen(kw_only=True)
+class Scope:
+    """What all requests of a client have in common: whose they are, what for, and whether pages are read ahead."""
+
+    app_id: str | None = None
+    read_ahead: bool = True
+    lane: Lane = Lane.INTERACTIVE
 
 
 class EndpointGroup:
@@ -21,10 +33,11 @@ class EndpointGroup:
 
     _latest: ClassVar[Endpoint]
 
-    def __init__(self, session: Session, app_id: str | None, *, read_ahead: bool = True) -> None:
+    def __init__(self, session: Session, scope: Scope) -> None:
         self._session = session
-        self._app_id = app_id
-        self._read_ahead = read_ahead
+        self._app_id = scope.app_id
+        self._read_ahead = scope.read_ahead
+        self._lane = scope.lane
 
     def recent(self, duration: timedelta | int) -> Span:
         """Return the newest span of this duration (a `timedelta` or seconds) that can be asked now: `search(*recent)`.
@@ -49,7 +62,7 @@ class EndpointGroup:
         params: Mapping[str, _wire.Param],
         body: Mapping[str, Any] | None = None,
     ) -> AnswerT:
-        return await self._session.fetch(_wire.build(endpoint, self._app(), params, body), decode)
+        return await self._session.fetch(_wire.build(endpoint, self._app(), params, body), decode, self._lane)
 
     def _app(self) -> str:
         if self._app_id is None:

@@ -1,4 +1,4 @@
-"""One counter's requests, and the only rule there is: when may one more go?
+"""One counter's requests, and the only rule there is: when one more may go.
 
 The service counts a request once, somewhere between our sending it and our reading the answer, in whichever second,
 minute and day its own clock shows. A request that goes now may share a window with an earlier one unless that one was
@@ -20,6 +20,7 @@ from typing import Final
 
 import attrs
 
+from agora_analytics.errors import RateLimited
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.quota._clock import GUARD, ServerClock
 
@@ -150,21 +151,22 @@ class Counter:
             for day in granted.days:
                 self._uncharge(day)
 
-    def refuse(self, unit: Unit, limit: int | None, planned: int, sent: float, moment: Moment, day: int) -> bool:
+    def refuse(self, refusal: RateLimited, sent: float, planned: int, moment: Moment, clock: ServerClock) -> bool:
         """Learn from a refusal of what was sent at `sent`, and say whether it was news.
 
-        Nothing more goes in this window, or on this `day`, and the limit may be another. What was under way when the
-        refusal came only repeats it.
+        Nothing more goes in this window, and the limit may be another than the one `planned`. What was under way when
+        a refusal came only repeats it.
         """
         self.refusals += 1
-        news = sent > self.full.get(unit, -math.inf)
-        if limit is not None and news:
-            self._learn(unit, limit, planned)
-        if news:
-            self.full[unit] = moment.now
+        unit = refusal.unit
         if unit == "day":
-            self.closed = day
-        return news
+            self.closed = possible_days(moment, moment, clock)[0]
+        if sent <= self.full.get(unit, -math.inf):
+            return False
+        self.full[unit] = moment.now
+        if refusal.limit is not None:
+            self._learn(unit, refusal.limit, planned)
+        return True
 
     def forget_after(self, now: float) -> None:
         """Forget what cannot have happened yet: it is of another count of time."""

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Final, TypeVar
 
 import attrs
-from aiolimiter import AsyncLimiter
 
 from agora_analytics.errors import QuotaExhausted, RateLimited
 from agora_analytics.plans import WINDOWS, Unit
@@ -17,6 +16,7 @@ from agora_analytics.quota._book import Book
 from agora_analytics.quota._clock import ServerClock
 from agora_analytics.quota._counter import Counter, Denied, Granted, Moment, possible_days
 from agora_analytics.quota._line import Lane, Line
+from agora_analytics.quota._pace import Pace
 from agora_analytics.quota._states import QuotaState
 
 T = TypeVar("T")
@@ -64,13 +64,12 @@ class Group:
         self._rates = rates
         self._account = account
         unit, rate = next(iter(rates.items()))
-        # Exports are spread evenly: one at a time, never faster than the tightest unit allows.
-        self._pace = AsyncLimiter(1, WINDOWS[unit] / max(rate, 1))
+        self._pace = Pace(WINDOWS[unit] / max(rate, 1))
 
     async def take(self, lane: Lane, patience: float | None) -> Granted:
         """Wait for a token."""
         if lane is Lane.EXPORT:
-            await self._pace.acquire()
+            await self._pace.step()
         return await self.line.take(lane, patience)
 
     async def reserve(self, lane: Lane, waiting: int) -> Granted | Denied:
@@ -170,9 +169,8 @@ class Group:
         counter, clock = book.counter(self.name), book.clock
         error, received = outcome.refusal, outcome.received
         if error is not None:
-            day = possible_days(moment, moment, clock)[0]
             planned = self._rates.get(error.unit, 0)
-            if counter.refuse(error.unit, error.limit, planned, granted.at, moment, day) and error.unit != "day":
+            if counter.refuse(error, granted.at, planned, moment, clock) and error.unit != "day":
                 clock.restart(moment.now + _DISTRUST)
         if received is not None and outcome.date is not None:
             clock.observe(granted.at, received, outcome.date)

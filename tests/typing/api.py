@@ -30,6 +30,7 @@ from agora_analytics import (
     Filter,
     FreezeBucket,
     Limits,
+    FileLedger,
     MemoryLedger,
     NotFound,
     Plan,
@@ -68,7 +69,7 @@ from agora_analytics.catalogue import (
 )
 from agora_analytics.errors import Fault
 from agora_analytics.plans import CALL_LISTS, ENDPOINTS, PLANS, Endpoint, Unit
-from agora_analytics.protocols import DayKey, Ledger, Request, Response, Transport
+from agora_analytics.protocols import Ledger, Request, Response, Transport
 from agora_analytics.simulator import Simulation
 
 
@@ -313,10 +314,9 @@ class Deaf:
     hosts = 1
 
 
-async def seams(simulation: Simulation, key: DayKey) -> None:
-    ledger: Ledger = MemoryLedger()
-    assert_type(await ledger.reserve(key, 3), bool)
-    assert_type((await ledger.spent(key), key.ends_at), tuple[int, int])
+async def seams(simulation: Simulation) -> None:
+    ledgers: tuple[Ledger, ...] = (MemoryLedger(), FileLedger("quota.db"))
+    assert_type(await ledgers[0].change("account", lambda book: book.given), int)
     wire: Transport = Wire()
     AnalyticsClient("id", "secret", plan="premium", transport=wire)
     deaf: Transport = Deaf()  # type: ignore[assignment]

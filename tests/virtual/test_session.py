@@ -135,9 +135,7 @@ async def test_a_body_500_is_tried_once_more(clock):
         (answer('{"message":"Invalid authentication credentials"}', 401), Unauthorized),
         (answer('{"code":403,"message":"no"}'), Unauthorized),
         (answer('{"message":"no Route matched"}', 404), NotFound),
-        (answer('{"message":"API rate limit exceeded"}', 429), RateLimited),
         (answer('{"code":300,"message":"query time length limit error","data":null}'), PlanRefused),
-        (answer('{"code":300,"message":"qps limit error, qps limit = 1","data":null}'), RateLimited),
         (answer("<html>captive</html>"), DecodeError),
         (answer("<html>moved</html>", 302, Location="https://elsewhere"), Exception),
         (answer('{"code":0,"message":"success"}'), DecodeError),
@@ -150,15 +148,51 @@ async def test_a_refusal_is_raised_at_once(clock, response, error):
     assert len(transport.sent) == 1
 
 
-async def test_a_refusal_that_does_not_look_like_an_answer_is_still_a_refusal(clock):
-    transport = Canned(answer('{"code":300,"message":"qpd limit error, qpd limit = 7"}'))
-    client = client_of(transport, clock)
-    with pytest.raises(RateLimited) as caught:
-        await ask(client)
-    assert (caught.value.unit, caught.value.limit) == ("day", 7)
-    with pytest.raises(QuotaExhausted):
-        await ask(client)
+QPS = answer('{"code":300,"message":"qps limit error, qps limit = 1","data":null}')
+
+
+@pytest.mark.parametrize("refusal", [QPS, answer('{"message":"API rate limit exceeded"}', 429)])
+async def test_a_refusal_for_frequency_is_waited_out_without_the_caller_noticing(clock, refusal):
+    transport = Canned(refusal, refusal, EMPTY)
+    await ask(client_of(transport, clock))
+    first, second, third = (at for at, _, _ in transport.sent)
+    assert (second - first, third - second) == pytest.approx((1.1, 1.1), abs=0.01)
+
+
+async def test_a_service_that_only_refuses_is_believed_in_the_end(clock):
+    transport = Canned(QPS)
+    with pytest.raises(RateLimited, match="qps limit"):
+        await ask(client_of(transport, clock))
+    assert len(transport.sent) == 6
+
+
+async def test_without_quotas_a_refusal_is_raised_at_once(clock):
+    transport = Canned(QPS)
+    with pytest.raises(RateLimited):
+        await ask(client_of(transport, clock, quotas=False))
     assert len(transport.sent) == 1
+
+
+async def test_a_spent_day_is_told_with_the_refusal_that_said_so(clock):
+    transport = Canned(answer('{"code":300,"message":"qpd limit error, qpd limit = 7"}'))
+    with pytest.raises(QuotaExhausted) as caught:
+        await ask(client_of(transport, clock))
+    assert (caught.value.unit, caught.value.limit) == ("day", 7)
+    assert isinstance(caught.value.__cause__, RateLimited)
+    assert len(transport.sent) == 1
+
+
+async def test_an_endpoint_that_the_plan_does_not_include_is_asked_again_only_after_an_hour(clock):
+    transport = Canned(answer('{"code":300,"message":"no auth","data":null}'))
+    client = client_of(transport, clock)
+    for _ in range(3):
+        with pytest.raises(PlanRefused):
+            await ask(client)
+    assert len(transport.sent) == 1
+    await asyncio.sleep(3_601)
+    with pytest.raises(PlanRefused):
+        await ask(client)
+    assert len(transport.sent) == 2
 
 
 async def test_a_cut_off_body_is_a_transport_error_and_tried_again(clock):

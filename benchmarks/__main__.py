@@ -1,0 +1,22 @@
+"""`python -m benchmarks [--quick]`: every measurement as one table; exits with 1 if a target was missed."""
+
+from __future__ import annotations
+
+import sys
+
+from benchmarks import decode, importing, overhead
+from benchmarks._measure import Row, table
+
+
+def main() -> int:
+    """Measure everything and print it."""
+    quick = "--quick" in sys.argv[1:]
+    rows: list[Row] = []
+    for part in (decode, overhead, importing):
+        rows.extend(part.measure(quick=quick))
+    print(table(rows))
+    return 0 if all(row.met for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""Decoding an answer, as a request does it, against typed msgspec on the same classes, orjson + cattrs, and pydantic."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Iterator
+from functools import partial
+from random import Random
+from typing import Any
+
+import attrs
+import msgspec
+import orjson
+import pydantic
+from cattrs.preconf.orjson import make_converter
+
+from agora_analytics import _codec
+from agora_analytics.models import CallPage, MetricsAnswer, Rows, SessionPage, shape
+from benchmarks._measure import Row, compare, cpu, interleaved
+
+_NOW = 1_795_521_600
+
+
+@attrs.frozen
+class Case:
+    """An answer: what it is called, its class, its bytes, and how the library decodes it."""
+
+    name: str
+    kind: Any
+    body: bytes
+    decode: Callable[[bytes], object]
+
+
+def measure(*, quick: bool) -> Iterator[Row]:
+    """Measure every answer."""
+    for case in cases():
+        yield from _compare(case, rounds=7 if quick else 31)
+
+
+def cases() -> Iterator[Case]:
+    """Yield the answers of the issue, made up of values as the service sends them."""
+    random = Random(7)  # noqa: S311 - the same answers at every run
+    yield _case("100 calls", CallPage, {"call_lists": [_call(random) for _ in range(100)], **_paging()})
+    yield _case("100 sessions", SessionPage, {"call_info": [_session(random) for _ in range(100)], **_paging()})
+    metrics = [_metrics(random) for _ in range(20)]
+    yield _case("20 x 30 x 1,800 metrics", MetricsAnswer, {"metrics": metrics})
+    rows = [
+        {"userCount": random.randrange(900), "sdk": f"4.{value}.1", "ts": _NOW + 20 * window}
+        for window in range(180)
+        for value in range(20)
+    ]
+    kind = Rows[shape("userCount", "sdk")]  # type: ignore[misc]  # made at run time
+    yield _case("180 x 20 windows", kind, {"data": rows}, _codec.points_decoder("userCount", "sdk"))
+
+
+def _compare(case: Case, rounds: int) -> Iterator[Row]:
+    converter, model = make_converter(), _pydantic(case.kind)
+    ways: dict[str, Callable[[], object]] = {
+        "ours": partial(case.decode, case.body),
+        "typed msgspec": partial(msgspec.json.Decoder(case.kind).decode, case.body),
+        "orjson + cattrs": lambda: converter.structure(orjson.loads(case.body), case.kind),
+        "pydantic": partial(model.model_validate_json, case.body),
+    }
+    times = max(1, 400_000 // len(case.body))
+    jobs = {name: partial(_timed, way, times) for name, way in ways.items()}
+    found = interleaved(jobs, rounds if times > 1 else max(5, rounds // 4))
+    what = f"decode {case.name}"
+    yield compare(what, found["ours"], "typed msgspec", found["typed msgspec"], target=1.15)
+    yield compare(what, found["ours"], "orjson + cattrs", found["orjson + cattrs"], target=4, inverse=True)
+    yield compare(what, found["ours"], "pydantic", found["pydantic"], inverse=True)
+
+
+def _timed(way: Callable[[], object], times: int) -> float:
+    def repeat() -> None:
+        for _ in range(times):
+            way()
+
+    return cpu(repeat) / times
+
+
+def _case(name: str, kind: Any, document: dict[str, Any], decode: Callable[[bytes], object] | None = None) -> Case:
+    body = orjson.dumps({"code": 200, "message": "success", **document})
+    return Case(name, kind, body, decode or _codec.decoder(kind))
+
+
+def _paging() -> dict[str, Any]:
+    return {"total_size": 431, "page_no": 1, "page_size": 100, "has_more": True, "requestId": "c14975ab521e7fa2"}
+
+
+def _call(random: Random) -> dict[str, Any]:
+    begun = _NOW - random.randrange(86_400)
+    return {
+        "call_id": f"{random.getrandbits(128):032X}",
+        "cname": f"room-{random.randrange(1000)}",
+        "created_ts": begun,
+        "destroyed_ts": begun + random.randrange(7_200),
+        "finished": True,
+        "call_pcu": random.randrange(1, 40),
+        "call_acu": round(random.uniform(1, 20), 2),
+        "call_audio_freeze_rate": round(random.random() / 10, 4),
+        "call_video_freeze_rate": round(random.random() / 10, 4),
+    }
+
+
+def _session(random: Random) -> dict[str, Any]:
+    begun = _NOW - random.randrange(86_400)
+    return {
+        "sid": f"{random.getrandbits(128):032X}",
+        "cname": f"room-{random.randrange(1000)}",
+        "uid": random.getrandbits(32),
+        "account": f"user_{random.randrange(99_999)}",
+        "network": random.choice(["WIFI", "4G", "5G"]),
+        "platform": random.choice(["iOS", "Android", "Web"]),
+        "speaker": True,
+        "roles": ["Host"],
+        "sdk_version": "4.2.1",
+        "device_type": "iPhone14,1",
+        "join_ts": begun,
+        "leave_ts": begun + random.randrange(7_200),
+        "finished": True,
+        "user_audio_freeze_rate": round(random.random() / 10, 4),
+        "user_video_freeze_rate": round(random.random() / 10, 4),
+    }
+
+
+def _metrics(random: Random) -> dict[str, Any]:
+    return {
+        "sid": f"{random.getrandbits(128):032X}",
+        "data": [
+            {
+                "mid": 20_001 + mid,
+                "peer_uid": random.getrandbits(32),
+                "kvs": [[_NOW + 2 * at, random.choice([random.randrange(900), random.random()])] for at in range(1_800)],
+            }
+            for mid in range(30)
+        ],
+    }
+
+
+def _pydantic(kind: Any) -> type[pydantic.BaseModel]:
+    """Return a pydantic model with the fields of one of our classes."""
+    origin = typing.get_origin(kind) or kind
+    (row,) = typing.get_args(kind) or (None,)
+    hints = typing.get_type_hints(origin)
+    fields: dict[str, Any] = {
+        field.name: (_translated(hints[field.name], row), ... if field.default is attrs.NOTHING else field.default)
+        for field in attrs.fields(origin)
+    }
+    return pydantic.create_model(origin.__name__, __config__=pydantic.ConfigDict(extra="ignore"), **fields)
+
+
+def _translated(kind: Any, row: Any) -> Any:
+    """Return a type with models in place of our classes."""
+    if isinstance(kind, typing.TypeVar):
+        return _pydantic(row)
+    if attrs.has(kind):
+        return _pydantic(kind)
+    parts = typing.get_args(kind)
+    if not parts:
+        return kind
+    inner = tuple(part if part in {Ellipsis, type(None)} else _translated(part, row) for part in parts)
+    return tuple[inner] if typing.get_origin(kind) is tuple else typing.Union[inner]  # type: ignore[valid-type]  # noqa: UP007

@@ -1,0 +1,124 @@
+"""Tables fit the terminal they are shown on, and say what matters there."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+
+import pytest
+
+from agora_analytics.catalogue import TimelineMetric
+from agora_analytics.cli import views
+from agora_analytics.cli.figures import WIDTH
+from agora_analytics.cli.output import Screen
+from agora_analytics.models import Point, Total
+
+BLOCK = re.compile("[▁▂▃▄▅▆▇█]+")
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """Have output look like a terminal of a width; what it shows is read without its styles."""
+
+    def of(columns: int) -> None:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setenv("FORCE_COLOR", "1")
+
+    return of
+
+
+def plain(text: str) -> list[str]:
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", text).splitlines()
+
+
+def series(length: int, step: int = 60) -> tuple[Point, ...]:
+    return tuple(Point.of(1_795_521_600 + at * step, 100 + at) for at in range(length))
+
+
+@pytest.mark.parametrize("columns", [80, 100, 120, 200])
+@pytest.mark.parametrize("what", ["search", "sessions", "metrics", "timeline"])
+def test_no_line_of_a_table_is_wider_than_the_terminal(run, call_id, terminal, columns, what):
+    terminal(columns)
+    of = ("--limit", "3") if what == "search" else (call_id, "--last", "5h")
+    shown = plain(run("calls", what, *of).out)
+    assert len(shown) > 3
+    assert [line for line in shown if len(line) > columns] == []
+
+
+def test_a_terminal_too_narrow_for_anything_is_no_reason_to_fail(run, terminal):
+    terminal(30)
+    ran = run("calls", "search", "--limit", "3")
+    assert (ran.code, "calls" in ran.out) == (0, True)
+
+
+@pytest.mark.parametrize("columns", [80, 100, 120, 160])
+def test_a_plot_is_made_for_its_width_and_never_cut_off(capsys, terminal, columns):
+    terminal(columns)
+    points = series(200)
+    name = TimelineMetric.VIDEO_FREEZE_RATE
+    Screen().show(points, views.plots("", "metric", [(name, "", points)]))
+    (plot,) = (found.group() for found in map(BLOCK.search, plain(capsys.readouterr().out)) if found)
+    assert len(plot) in {WIDTH, WIDTH // 2, WIDTH // 3}
+    assert (plot[0], plot[-1]) == ("▁", "█")
+
+
+@pytest.mark.parametrize("columns", [80, 160])
+def test_a_narrow_terminal_folds_ids_not_numbers(run, call_id, terminal, columns):
+    terminal(columns)
+    shown = plain(run("calls", "sessions", call_id, "--last", "5h", "--limit", "5").out)
+    sids = [line["sid"] for line in run("calls", "sessions", call_id, "--last", "5h", "--json").lines[:5]]
+    joined = "".join(shown)
+    assert all(sid[:16] in joined for sid in sids)
+    assert all((sid in joined) == (columns > 100) for sid in sids)
+    assert ("roles" in joined) == (columns > 100)
+    assert len(re.findall(r"\d (?:s|m|h)(?=  )", joined)) >= 5
+
+
+def test_what_a_command_spent_is_told_after_what_it_found(run, terminal, monkeypatch):
+    terminal(120)
+    monkeypatch.setattr("sys.stderr", sys.stdout)
+    lines = plain(run("insights", "usage", "--last", "3d").out)
+    assert lines[0] == "userCount"
+    assert lines[-1].startswith("spent by this command: ")
+
+
+def test_percent_stand_under_value_and_empty_columns_are_left_out(capsys):
+    found = (Total(value=0.0123, dimension_value="China"), Total(value=0.5, dimension_value="Kenya"))
+    Screen().show(found, views.totals(found, "freezes", "fraction", "country"))
+    title, heading, _, *rows = plain(capsys.readouterr().out)
+    assert title == "freezes"
+    assert heading.split() == ["country", "value"]
+    assert [row.split()[:3] for row in rows[:2]] == [["China", "1.23", "%"], ["Kenya", "50.00", "%"]]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("plans", "starter"), "plan starter: no API access"),
+        (("quota", "--plan", "starter"), "quota of the plan starter: no API access"),
+    ],
+)
+def test_a_plan_without_access_is_told_in_a_line(bare, arguments, told):
+    assert bare(*arguments).out.splitlines() == [told]
+
+
+def test_a_search_that_finds_nothing_says_so(run):
+    start = int(time.time()) - 7_200
+    ran = run("calls", "search", "--start", str(start), "--end", str(start + 60), "--cname", "nobody-is-here")
+    assert (ran.code, ran.out) == (0, "calls: nothing found\n")
+
+
+@pytest.mark.parametrize("arguments", [(), ("calls",), ("insights",), ("realtime",)])
+def test_a_command_without_its_command_shows_the_help_alone(bare, arguments):
+    ran = bare(*arguments)
+    assert ran.code == 2
+    assert "Usage" in ran.out
+    assert "error" not in ran.err
+
+
+@pytest.mark.parametrize(("command", "flag"), [("calls", "json"), ("calls", "secret-stdin"), ("simulate", "rough")])
+def test_a_switch_that_is_off_by_itself_has_no_opposite(bare, command, flag):
+    shown = bare(*((command, "search") if command == "calls" else (command,)), "--help").out
+    assert f"--{flag}" in shown
+    assert f"--no-{flag}" not in shown

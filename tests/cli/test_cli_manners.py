@@ -1,0 +1,106 @@
+"""How the command behaves beside its answers: completion, proxies, ports in use, pipes that close, its secret."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agora_analytics.simulator import CUSTOMER_SECRET
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("calls ", {"search", "sessions", "metrics", "statistics", "freeze", "timeline"}),
+        ("calls timeline --metric user", {"user_count"}),
+        ("insights quality --metric net", {"networkDelay"}),
+        ("realtime usage --product W", {"WebRTC"}),
+        ("plans ", {"starter", "standard", "premium", "enterprise"}),
+    ],
+)
+def test_commands_and_names_are_completed(bare, monkeypatch, typed, offered):
+    words = f"agora-analytics {typed}"
+    monkeypatch.setenv("_AGORA_ANALYTICS_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+    ran = bare()
+    assert ran.code == 0
+    assert offered <= set(ran.out.split())
+    assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize("before", [None, "internal.example"])
+def test_the_demo_needs_no_way_through_a_proxy_and_leaves_the_environment_as_it_was(bare, monkeypatch, before):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        if before:
+            monkeypatch.setenv(name, before)
+    assert bare("demo", "--windows", "0", "--json").code == 0
+    assert (os.environ.get("no_proxy"), os.environ.get("NO_PROXY")) == (before, before)
+
+
+def test_a_port_in_use_is_told_in_a_line(bare):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        ran = bare("simulate", "--port", port)
+    assert (ran.code, ran.out) == (1, "")
+    assert len(ran.err.splitlines()) == 1
+    assert port in ran.err
+
+
+def piped(environment, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "agora_analytics.cli", *arguments],
+        env=os.environ | dict(environment) | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "codes"),
+    [(("metrics",), {141}), (("plans", "--json"), {141}), (("--help",), {1, 141})],  # typer writes the help
+)
+def test_a_pipe_that_nobody_reads_ends_it_without_a_word(environment, arguments, codes):
+    with piped(environment, *arguments) as process:
+        process.stdout.close()
+        told = process.stderr.read()
+        assert process.wait(20) in codes
+    assert told == b""
+
+
+def test_the_simulator_tells_programs_how_to_reach_it(environment):
+    with piped(environment, "simulate", "--port", "0", "--json") as process:
+        access = json.loads(process.stdout.readline())
+        process.terminate()
+    assert access.keys() == {"base_url", "customer_id", "customer_secret", "app_id", "plan"}
+    assert access["base_url"].startswith("http://127.0.0.1:")
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("calls", "search", "--last", "1h"),
+        ("insights", "usage", "--last", "2d"),
+        ("realtime", "usage", "--last", "5m"),
+        ("quota",),
+        ("calls", "sessions", "no-such-call"),
+    ],
+    ids=" ".join,
+)
+def test_the_secret_is_nowhere_in_what_is_shown(run, arguments, form):
+    ran = run(*arguments, *form)
+    assert CUSTOMER_SECRET not in ran.out + ran.err

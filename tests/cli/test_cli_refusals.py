@@ -1,0 +1,191 @@
+"""What goes wrong is told in one or two lines on standard error, with an exit code that says whose fault it is."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from agora_analytics.simulator import CUSTOMER_ID, CUSTOMER_SECRET, Fault, Faults
+
+SEARCH = ("calls", "search", "--last", "1h")
+
+
+def failed(ran, code: int, *words: str) -> None:
+    """Hold a command to have failed as a well-behaved one does."""
+    assert ran.code == code, ran
+    assert ran.out == ""
+    assert 1 <= len(ran.err.splitlines()) <= 2
+    assert "Traceback" not in ran.err
+    assert CUSTOMER_SECRET not in ran.err
+    assert all(word in ran.err for word in words), ran.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--start", "2026-11-24T12:00:00"), ("--start", "has no time zone")),
+        (("--start", "yesterday"), ("--start", "ISO 8601")),
+        (("--start", "1795521600000"), ("1795521600000", "milliseconds")),
+        (("--last", "3 hours"), ("--last", "durations like")),
+        (("--last", "1h", "--start", "2026-11-24T12:00:00Z"), ("exclude each other",)),
+        (("--end", "2026-11-24T12:00:00Z"), ("--end needs --start",)),
+        (("--page-size", "101"), ("page_size=101", "100")),
+        (("--start", "1000000000", "--end", "1000003600"), ("older than the plan keeps",)),
+        (("--start", "4000000000", "--end", "4000003600"), ("lies in the future",)),
+        (("--start", "2026-11-24T12:00:00Z", "--end", "2026-11-24T11:00:00Z"), ("end=", "must be after start=")),
+        (("--plan", "gold"), ("plan='gold'", "premium")),
+        (("--plan", "starter"), ("does not include", "standard")),
+        (("--max-wait", "-1"), ("max_wait=-1.0", "from 0")),
+        (("--limit", "0"), ("--limit",)),
+        (("--nonsense",), ("--nonsense", "--help")),
+        (("--secret", "x"), ("--secret",)),
+        (("--secret-file", "nowhere.txt"), ("nowhere.txt", "cannot be read")),
+        (("--secret-file", "nowhere.txt", "--secret-stdin"), ("exclude each other",)),
+        (("--config", "nowhere.toml"), ("nowhere.toml", "does not exist")),
+        (("--base-url", "http://api.agora.io"), ("https is needed", "http://api.agora.io")),
+    ],
+    ids=" ".join,
+)
+def test_misuse_is_told_before_anything_is_sent(run, served, arguments, words):
+    before = sum(served.service.counts.values())
+    failed(run("calls", "search", *arguments), 2, *words)
+    assert sum(served.service.counts.values()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("nonsense",), ("nonsense", "--help")),
+        (("calls", "sessions"), ("CALL_ID",)),
+        (("plans", "gold"), ("gold",)),
+        (("metrics", "colours"), ("colours", "metric_id")),
+        (("quota",), ("plan", "AGORA_PLAN")),
+        (("simulate", "--port", "0", "--fault-rate", "0.5", "--fault-kinds", "fire"), ("fire", "reset")),
+        (SEARCH, ("customer_id", "AGORA_CUSTOMER_SECRET", "--secret-file", "--app-id", "config.toml")),
+    ],
+    ids=" ".join,
+)
+def test_misuse_without_settings_names_what_is_missing(bare, arguments, words):
+    failed(bare(*arguments), 2, *words)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("calls", "metrics", "id", "--mids", "loudness"), ("loudness",)),
+        (("insights", "usage-total", "--filters", "country"), ("country", "NAME=VALUE")),
+        (("realtime", "quality", "--uids", "1"), ("uids", "cname")),
+    ],
+    ids=" ".join,
+)
+def test_arguments_of_each_kind_are_checked(run, arguments, words):
+    failed(run(*arguments), 2, *words)
+
+
+def test_no_command_shows_the_help_and_says_it_was_misused(bare):
+    ran = bare()
+    assert "Usage" in ran.out + ran.err
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("AGORA_CUSTOMER_ID", "somebody-else", ("Customer ID",)),
+        ("AGORA_CUSTOMER_SECRET", "not-the-secret", ("Customer Secret",)),
+        ("AGORA_APP_ID", "another", ("App ID",)),
+    ],
+)
+def test_what_the_service_refuses_is_a_failure(run, monkeypatch, name, value, words):
+    monkeypatch.setenv(name, value)
+    ran = run(*SEARCH)
+    failed(ran, 1, *words)
+    assert value not in ran.err or name != "AGORA_CUSTOMER_SECRET"
+
+
+def test_a_plan_that_the_service_does_not_know_of_is_refused_by_it(run, served, monkeypatch):
+    plan = served.service.plan
+    monkeypatch.setattr(served.service, "plan", plan.of("standard"))
+    failed(run("realtime", "usage"), 1, "no auth", "plan")
+
+
+def test_a_server_that_is_not_there_is_a_failure(run, monkeypatch):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setattr(Random, "uniform", lambda *_: 0.0)  # no wait before the next attempt
+    failed(run(*SEARCH, "--base-url", url), 1, "127.0.0.1")
+
+
+@pytest.mark.parametrize(("fault", "word"), [(Fault("html"), "HTTP 502: <html>"), (Fault("garbage"), "not JSON")])
+def test_an_answer_of_something_else_is_a_failure(run, served, monkeypatch, fault, word):
+    monkeypatch.setattr(served.service, "faults", Faults.chance(1.0, [fault]))
+    monkeypatch.setattr(Random, "uniform", lambda *_: 0.0)  # no wait before the next attempt
+    failed(run(*SEARCH), 1, word)
+
+
+def test_flags_go_before_the_environment_and_that_before_the_file(run, tmp_path: Path, monkeypatch):
+    config = tmp_path / "agora-analytics" / "config.toml"
+    config.parent.mkdir()
+    config.write_text('plan = "starter"\napp_id = "of-the-file"\n')
+    monkeypatch.delenv("AGORA_PLAN")
+    assert run("quota", "--json").out == ""  # starter has no counters
+    monkeypatch.setenv("AGORA_PLAN", "standard")
+    assert {line["limit"] for line in run("quota", "--json").lines if line["unit"] == "day"} == {1_000}
+    assert {line["limit"] for line in run("quota", "--plan", "premium", "--json").lines} > {2_000}
+    assert run(*SEARCH).code == 0  # the App ID is the environment's
+    monkeypatch.delenv("AGORA_APP_ID")
+    failed(run(*SEARCH), 1, "App ID")
+
+
+@pytest.mark.parametrize("key", ["customer_secret", "customer_secret_file"])
+def test_the_secret_may_stand_in_a_file(run, tmp_path: Path, monkeypatch, key):
+    monkeypatch.delenv("AGORA_CUSTOMER_SECRET")
+    (tmp_path / "secret").write_text(f"  {CUSTOMER_SECRET}\n")
+    config = tmp_path / "settings.toml"
+    config.write_text(f'{key} = "{CUSTOMER_SECRET if key == "customer_secret" else "secret"}"\n')
+    config.chmod(0o600)
+    assert run(*SEARCH, "--config", str(config)).code == 0
+    assert run(*SEARCH, "--secret-file", str(tmp_path / "secret")).code == 0
+
+
+def test_the_secret_may_come_from_standard_input(run, tmp_path: Path, monkeypatch):
+    monkeypatch.delenv("AGORA_CUSTOMER_SECRET")
+    (tmp_path / "secret").write_text(CUSTOMER_SECRET + "\n")
+    with (tmp_path / "secret").open() as file:
+        monkeypatch.setattr("sys.stdin", file)
+        assert run(*SEARCH, "--secret-stdin").code == 0
+        failed(run(*SEARCH, "--secret-stdin"), 2, "standard input", "empty")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f'customer_secret = "{CUSTOMER_SECRET}"', ("others can read it", "chmod 600")),
+        ("colour = 1", ("unknown colour", "allowed are")),
+        ("plan = 7", ("plan must be text",)),
+        ("base_url = [7]", ("base_url must be text",)),
+        ("plan = ", ("cannot be read",)),
+    ],
+)
+def test_a_settings_file_that_cannot_work_is_refused(run, tmp_path: Path, text, words):
+    config = tmp_path / "settings.toml"
+    config.write_text(text)
+    config.chmod(0o644)
+    failed(run(*SEARCH, "--config", str(config)), 2, *words)
+
+
+def test_a_settings_file_has_one_secret(run, tmp_path: Path):
+    config = tmp_path / "settings.toml"
+    config.write_text('customer_secret = "a"\ncustomer_secret_file = "b"\n')
+    config.chmod(0o600)
+    failed(run(*SEARCH, "--config", str(config)), 2, "one is enough")
+
+
+def test_several_hosts_may_stand_in_a_file(run, tmp_path: Path, served, monkeypatch):
+    config = tmp_path / "settings.toml"
+    config.write_text(f'customer_id = "{CUSTOMER_ID}"\nbase_url = ["{served.url}", "{served.url}"]\n')
+    monkeypatch.delenv("AGORA_BASE_URL")
+    assert run(*SEARCH, "--config", str(config)).code == 0

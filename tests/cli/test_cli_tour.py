@@ -1,0 +1,60 @@
+"""The demo's steps on a simulated service whose time is quick, and on plans and projects with less to show."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from agora_analytics import Plan
+from agora_analytics.cli.output import Screen
+from agora_analytics.cli.tour import Tour
+from agora_analytics.simulator import Service, Simulation, World
+from agora_analytics.spans import WINDOW
+
+QUICK = 100
+"""Seconds that pass in one."""
+
+
+def quick_clock():
+    began = time.time()
+    return lambda: began + (time.time() - began) * QUICK
+
+
+async def toured(capsys, *, windows: int = 2, json_lines: bool = False, plan: str = "enterprise") -> str:
+    simulation = Simulation(Service(World(seed=3), plan, clock=quick_clock()))
+    async with simulation.client() as client:
+        await Tour(client, Screen(json=json_lines), simulation.clock).realtime(windows)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("plan", "series"), [("enterprise", 3), ("premium", 1)])
+async def test_new_windows_are_told_one_after_another_with_as_many_series_as_the_plan_pays_for(capsys, plan, series):
+    rows = [json.loads(line)["value"] for line in (await toured(capsys, json_lines=True, plan=plan)).splitlines()]
+    told = rows[-2 * series :]
+    assert len({row["series"] for row in rows}) == series
+    assert all(row["value"] is not None for row in told)
+    first, second = sorted({row["ts"] for row in told})
+    assert second - first == WINDOW
+
+
+async def test_a_window_is_a_line_for_people(capsys):
+    *_, first, second = (await toured(capsys)).splitlines()
+    for line in (first, second):
+        assert all(f"{name} " in line for name in ("userCount Native", "audioFreezeRate Native", "userCount WebRTC"))
+
+
+async def test_calls_too_long_for_one_request_are_counted_but_not_opened(capsys):
+    simulation = Simulation(Service(World(seed=3)))
+    plan = Plan.of("enterprise").with_limits("call_details", longest=4)
+    async with simulation.client(plan=plan) as client:
+        await Tour(client, Screen(), simulation.clock).calls()
+    shown = capsys.readouterr().out.splitlines()
+    assert "Searched the last 8 hours" in shown[1]
+    assert shown[2:] == ["calls: nothing found"]
+    assert simulation.service.counts["call_details"] == 0
+
+
+def test_the_premium_plan_has_fewer_requests_than_the_demo_has_series():
+    assert (Plan.of("premium").limits["realtime"].per_minute or 0) < 3 * 60 // WINDOW
