@@ -67,6 +67,7 @@ class Tour:
     def begin(self, line: str) -> None:
         """Say where this is."""
         self.screen.say(line)
+        self.screen.say()
 
     async def calls(self) -> None:
         """Search calls, and look into the one that froze most."""
@@ -93,6 +94,8 @@ class Tour:
             latest += WINDOW
             await self._until(latest, f"new window {number} of {windows}")
             await self._tell(step, latest)
+        if windows:
+            self.screen.say()
 
     async def spent(self, counted: int, refused: int) -> None:
         """Show what all this cost, by the client's count and by the service's."""
@@ -167,7 +170,6 @@ class Tour:
         return times.newest_window(self.client.plan, plans.REALTIME_USAGE, int(self.clock()))
 
     def _step(self, name: str, line: str) -> Screen:
-        self.screen.say()
         self.screen.say(line)
         return attrs.evolve(self.screen, step=name)
 

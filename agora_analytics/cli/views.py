@@ -99,7 +99,7 @@ def plots(title: str, by: str, rows: Sequence[tuple[str, str, Sequence[Point]]])
     """Series one a row: name, unit, points; without values they are left out."""
     columns = (by, "over time", ">lowest", ">mean", ">highest", ">last", "from (UTC)", "to (UTC)")
     drawn = (_series(name, unit, points) for name, unit, points in rows)
-    return Table(title, columns, tuple(row for row in drawn if row))
+    return Table(title, columns, tuple(row for row in drawn if row), frozenset({"from (UTC)", "to (UTC)"}))
 
 
 def totals(found: Sequence[Total], title: str, unit: str, dimension: str | None) -> Table:

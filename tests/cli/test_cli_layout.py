@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
+from itertools import pairwise
 
 import pytest
 
@@ -61,6 +62,14 @@ def test_a_plot_is_made_for_its_width_and_never_cut_off(capsys, terminal, column
     (plot,) = (found.group() for found in map(BLOCK.search, plain(capsys.readouterr().out)) if found)
     assert len(plot) in {WIDTH, WIDTH // 2, WIDTH // 3}
     assert (plot[0], plot[-1]) == ("▁", "█")
+
+
+def test_at_the_width_of_most_terminals_no_metric_of_the_demo_is_folded(bare, terminal):
+    terminal(80)
+    shown = plain(bare("demo", "--windows", "0").out)
+    assert max(map(len, shown)) <= 80
+    assert all(any(name in line for line in shown) for name in ("audioFreezeRate Native", "video_freeze_rate"))
+    assert not any(line == after == "" for line, after in pairwise(shown))
 
 
 @pytest.mark.parametrize("columns", [80, 160])

@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[2]
 def start(environment):
     """Start the command as a process; whatever still runs at the end is killed."""
     started: list[subprocess.Popen[bytes]] = []
+    # In a shell's background Ctrl-C is ignored, and what is ignored is inherited.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def begin(*arguments: str, command: tuple[str, ...] = COMMAND, **more: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(
@@ -32,6 +34,7 @@ def start(environment):
         return process
 
     yield begin
+    signal.signal(signal.SIGINT, before)
     for process in started:
         if process.poll() is None:
             process.kill()
