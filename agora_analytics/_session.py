@@ -73,11 +73,8 @@ class Session:
             except AgoraError as error:
                 error.asked = error.asked or str(request)
                 self._hosts.failed(host, error, loop.time())
-                if isinstance(error, RateLimited) and self.quota.enforced and refused < _REFUSED:
-                    # Never sent in vain again: the quota has learned from it and holds the next attempt back.
-                    refused, wait = refused + 1, error.retry_after or 0.0
-                else:
-                    wait = self._retry.wait(error, attempt - refused, loop.time() - begun, self._random)
+                refused += isinstance(error, RateLimited)
+                wait = self._wait(error, attempt, refused, loop.time() - begun)
                 if wait is None:
                     raise error from failed
                 failed = error
@@ -107,6 +104,13 @@ class Session:
             what = "event loop" if self._owner[1] == here[1] else "process (it was forked)"
             raise RuntimeError(f"this client belongs to another {what}: make one client for each")
         return here[0]
+
+    def _wait(self, error: AgoraError, attempt: int, refused: int, elapsed: float) -> float | None:
+        """Seconds until another attempt, None for none."""
+        if isinstance(error, RateLimited) and self.quota.enforced and refused <= _REFUSED:
+            # The quota has learned from it, and holds the next attempt back as long as need be.
+            return error.retry_after or 0.0
+        return self._retry.wait(error, attempt - refused, elapsed, self._random)
 
     def _patience(self, lane: Lane, elapsed: float) -> float | None:
         """Return how long a request may still wait for its quota: streams and exports wait it out."""

@@ -91,7 +91,9 @@ def table(rows: list[Row]) -> str:
         verdict = "" if row.target is None else ("met" if row.met else "MISSED")
         lines.append((row.what, _time(row.ours), row.against, _time(row.theirs), f"{row.ratio:.2f}", wanted, verdict))
     widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines
+    )
 
 
 def _time(seconds: float) -> str:

@@ -1,4 +1,4 @@
-"""Decoding an answer, as a request does it, against typed msgspec on the same classes, orjson + cattrs, and pydantic."""
+"""Decoding an answer as a request does, against typed msgspec on the same classes, orjson + cattrs, and pydantic."""
 
 from __future__ import annotations
 
@@ -130,7 +130,9 @@ def _metrics(random: Random) -> dict[str, Any]:
             {
                 "mid": 20_001 + mid,
                 "peer_uid": random.getrandbits(32),
-                "kvs": [[_NOW + 2 * at, random.choice([random.randrange(900), random.random()])] for at in range(1_800)],
+                "kvs": [
+                    [_NOW + 2 * at, random.choice([random.randrange(900), random.random()])] for at in range(1_800)
+                ],
             }
             for mid in range(30)
         ],

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from email.utils import formatdate
 from random import Random
+from typing import cast
 
 import aiohttp
 import msgspec
@@ -72,9 +73,7 @@ async def _bare(url: str) -> AsyncIterator[Ask]:
     decode = msgspec.json.Decoder(CallPage).decode
     headers = {"Authorization": "Basic eDp5", "Accept": "application/json"}
     end = int(time.time()) - 100
-    address = (
-        f"{url}/beta/analytics/call/lists?appid=app&start_ts={end - 600}&end_ts={end}&page_no=1&page_size=100"
-    )
+    address = f"{url}/beta/analytics/call/lists?appid=app&start_ts={end - 600}&end_ts={end}&page_no=1&page_size=100"
     async with aiohttp.ClientSession() as session:
 
         async def ask() -> object:
@@ -99,8 +98,7 @@ async def _serving() -> AsyncIterator[str]:
         sys.executable, "-m", "benchmarks.overhead", stdout=asyncio.subprocess.PIPE
     )
     try:
-        assert process.stdout is not None
-        port = int(await process.stdout.readline())
+        port = int(await (process.stdout or asyncio.StreamReader()).readline())
         yield f"http://127.0.0.1:{port}"
     finally:
         process.kill()
@@ -119,10 +117,11 @@ class _Server(asyncio.Protocol):
         }
     )
 
+    transport: asyncio.WriteTransport
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the connection."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.WriteTransport", transport)
 
     def data_received(self, data: bytes) -> None:
         """Answer each request."""

@@ -14,7 +14,7 @@ from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.protocols import Ledger, WallClock
 from agora_analytics.quota._book import Book
 from agora_analytics.quota._clock import ServerClock
-from agora_analytics.quota._counter import Counter, Denied, Granted, Moment, possible_days
+from agora_analytics.quota._counter import Counter, Denied, Granted, Moment
 from agora_analytics.quota._line import Lane, Line
 from agora_analytics.quota._pace import Pace
 from agora_analytics.quota._states import QuotaState

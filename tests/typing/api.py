@@ -26,11 +26,14 @@ from agora_analytics import (
     Call,
     CallPage,
     CheckpointError,
+    ClockState,
     DecodeError,
+    FileLedger,
     Filter,
     FreezeBucket,
+    Lane,
+    LedgerError,
     Limits,
-    FileLedger,
     MemoryLedger,
     NotFound,
     Plan,
@@ -38,6 +41,7 @@ from agora_analytics import (
     Point,
     Quota,
     QuotaExhausted,
+    QuotaSnapshot,
     QuotaState,
     Ranked,
     RateLimited,
@@ -79,7 +83,10 @@ async def opening(mine: Transport, counts: Ledger, own: Plan) -> None:
         assert_type(client.with_app("app"), AnalyticsClient)
         assert_type(client.plan, Plan)
         assert_type(client.quota, Quota)
-        assert_type(await client.quota.snapshot(), tuple[QuotaState, ...])
+        assert_type(client.with_lane(Lane.EXPORT), AnalyticsClient)
+        snapshot: QuotaSnapshot = await client.quota.snapshot()
+        assert_type((snapshot.states, snapshot.clock), tuple[tuple[QuotaState, ...], ClockState | None])
+        assert_type([state.lanes[Lane.STREAM] for state in snapshot], list[int])
         assert_type(await client.close(), None)
     assert_type(AnalyticsClient.from_env(app_id="app"), AnalyticsClient)
     AnalyticsClient(
@@ -277,7 +284,7 @@ def failures(error: AgoraError) -> str:
             assert_type((error.path, error.excerpt), tuple[str, str])
         case QuotaExhausted():
             assert_type((error.group, error.unit, error.limit, error.resets_in), tuple[str, str, int, float])
-        case CheckpointError() | AgoraError():
+        case CheckpointError() | LedgerError() | AgoraError():
             return str(error)
     match error.fault:
         case "caller" | "plan" | "service" | "network" as fault:
