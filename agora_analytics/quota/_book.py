@@ -9,7 +9,7 @@ import attrs
 
 from agora_analytics._json import encode, strict
 from agora_analytics.quota._clock import ServerClock
-from agora_analytics.quota._counter import Counter, Moment
+from agora_analytics.quota._counter import Counter
 
 _STEPPED: Final = 60.0
 """Seconds by which wall and monotonic clock may part before the book is from before a restart of the machine."""
@@ -26,7 +26,10 @@ class Book:
 
     def counter(self, name: str) -> Counter:
         """Return the counter of this name, a new one at first."""
-        return self.counters.setdefault(name, Counter())
+        found = self.counters.get(name)
+        if found is None:
+            found = self.counters[name] = Counter()
+        return found
 
     def number(self) -> int:
         """Return a number for a token that none had before."""
@@ -37,14 +40,13 @@ class Book:
         """Return the book as JSON."""
         return encode(self)
 
-    def reopen(self, moment: Moment) -> None:
+    def reopen(self, now: float, wall: float) -> None:
         """Look at a book that may be of before a restart of the machine, when monotonic time began anew."""
-        booted = moment.wall - moment.now
-        if abs(booted - self.booted) > _STEPPED:
+        if abs(wall - now - self.booted) > _STEPPED:
             self.clock.restart()
             for counter in self.counters.values():
-                counter.forget_after(moment.now)
-        self.booted = booted
+                counter.forget_after(now)
+        self.booted = wall - now
 
 
 decode: Callable[[bytes], Book] = strict(Book)

@@ -79,7 +79,11 @@ class ServerClock:
         if not self.known:
             return math.inf
         certain = self._top + DRIFT * (now - self._top_at) - self.low(now)
-        return certain if self._sure_at is None else min(certain, max(_SLACK, _ROOM - self._way))
+        if self._sure_at is None:
+            return certain
+        room = _ROOM - self._way
+        room = max(room, _SLACK)
+        return min(certain, room)
 
     @property
     def searching(self) -> bool:
@@ -89,20 +93,6 @@ class ServerClock:
     def ageing(self, now: float) -> bool:
         """Whether it is time to search again."""
         return self._sure_at is not None and self._age(now) > _OLD
-
-    def begun(self, now: float, window: float) -> float:
-        """Return when the window that the service is in for certain began, were the lower bound true."""
-        low = self.low(now)
-        return (now + low - _guard(window)) // window * window - low
-
-    def passes(self, at: float, now: float, window: float) -> float:
-        """Return when the first window has begun for certain that something done at `at` cannot be counted in."""
-        slack = self.slack(now)
-        if slack == math.inf:
-            return at + window + GUARD
-        low = self.low(now)
-        aligned = math.ceil((at + low + slack) / window) * window - low + _guard(window)
-        return min(at + window + GUARD, aligned)
 
     def telling(self, now: float) -> float:
         """Return the next moment at which an answer tells most: the service's second changes, by the best guess."""
@@ -155,6 +145,6 @@ class ServerClock:
         return 2 * DRIFT * (now - (self._sure_at or 0.0))
 
 
-def _guard(window: float) -> float:
+def guard(window: float) -> float:
     """Seconds to keep clear of a window's beginning: a longer one has room for a clock that is set back a little."""
     return GUARD if window <= 1 else 1.0

@@ -16,13 +16,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right, insort
-from typing import Final
+from typing import Final, NamedTuple
 
 import attrs
 
 from agora_analytics.errors import RateLimited
 from agora_analytics.plans import WINDOWS, Unit
-from agora_analytics.quota._clock import GUARD, ServerClock
+from agora_analytics.quota._clock import GUARD, ServerClock, guard
 
 LOST: Final = 2.0
 """Seconds after giving up on a request in which the service may still count it."""
@@ -37,16 +37,24 @@ _DAY: Final = 86_400
 _TICK: Final = 1e-3
 
 
-@attrs.frozen
-class Moment:
-    """Now: monotonic seconds, and the host's wall clock, which only guesses the day until the service answers."""
+class Moment(NamedTuple):
+    """Now, and what is known of the service's clock: how far it is ahead of `now` at least, and what may be missing.
+
+    `now` is monotonic, `wall` the host's wall clock, which only guesses the day until the service has answered.
+    """
 
     now: float
     wall: float
+    low: float
+    slack: float
+
+    @classmethod
+    def of(cls, clock: ServerClock, now: float, wall: float) -> Moment:
+        """Return the moment by a clock."""
+        return cls(now, wall, clock.low(now), clock.slack(now))
 
 
-@attrs.frozen
-class Granted:
+class Granted(NamedTuple):
     """The right to send one request: its number, when it was given, the days it is charged to."""
 
     number: int
@@ -54,9 +62,8 @@ class Granted:
     days: tuple[int, ...]
 
 
-@attrs.frozen
-class Denied:
-    """No token now: seconds until the next try makes sense, and the unit that is short."""
+class Denied(NamedTuple):
+    """No token now: seconds until the next try makes sense, and the unit that is short, with its limit."""
 
     wait: float
     unit: Unit
@@ -83,25 +90,25 @@ class Counter:
         """Return the limit that holds: the plan's, or what the service named."""
         return self.limits.get(unit, planned)
 
-    def left(self, unit: Unit, limit: int, moment: Moment, clock: ServerClock) -> int:
+    def left(self, unit: Unit, limit: int, moment: Moment) -> int:
         """Tokens of a unit that can be taken now; none or less where it is full."""
         if unit == "day":
-            days = possible_days(moment, moment, clock)
-            return 0 if self.closed in days else limit - max(self.days.get(day, 0) for day in days)
-        since = _threshold(unit, moment.now, clock)
+            days = possible_days(moment)
+            return 0 if self.closed in days else limit - max([self.days.get(day, 0) for day in days])
+        since = _threshold(unit, moment)
         if self.full.get(unit, -math.inf) > since:
             return 0
         return limit - len(self.underway) - len(self.answered) + bisect_right(self.answered, since)
 
-    def wait(self, unit: Unit, limit: int, moment: Moment, clock: ServerClock, ahead: int = 0) -> float:
+    def wait(self, unit: Unit, limit: int, moment: Moment, ahead: int = 0) -> float:
         """Seconds until a token is free for one who has `ahead` others before him; a lower bound."""
         if unit == "day":
-            short = ahead + 1 - self.left(unit, limit, moment, clock)
-            return 0.0 if short <= 0 else until_tomorrow(moment, clock) + (short - 1) // max(limit, 1) * _DAY
-        now, window = moment.now, WINDOWS[unit]
-        since = _threshold(unit, now, clock)
+            short = ahead + 1 - self.left(unit, limit, moment)
+            return 0.0 if short <= 0 else until_tomorrow(moment) + (short - 1) // max(limit, 1) * _DAY
+        window = WINDOWS[unit]
+        since = _threshold(unit, moment)
         full = self.full.get(unit, -math.inf)
-        first = max(0.0, clock.passes(full, now, window) - now) if full > since else 0.0
+        first = max(0.0, _passes(full, window, moment) - moment.now) if full > since else 0.0
         gone = bisect_right(self.answered, since)
         short = ahead + 1 - (limit - len(self.underway) - len(self.answered) + gone)
         if short <= 0:
@@ -109,36 +116,30 @@ class Counter:
         rounds, place = divmod(short - 1, max(limit, 1))
         place += gone
         # What is under way will be answered now at the earliest.
-        at = self.answered[place] if place < len(self.answered) else now
-        return max(first, clock.passes(at, now, window) - now) + rounds * window
+        at = self.answered[place] if place < len(self.answered) else moment.now
+        return max(first, _passes(at, window, moment) - moment.now) + rounds * window
 
-    def reserve(
-        self, number: int, rates: dict[Unit, int], moment: Moment, clock: ServerClock, kept: int = 0
-    ) -> Granted | Denied:
+    def reserve(self, number: int, rates: dict[Unit, int], moment: Moment, kept: int = 0) -> Granted | Denied:
         """Take a token of every unit, or none; `kept` of the day's are for others."""
         self._expire(moment.now)
-        for unit, planned in reversed(rates.items()):
-            limit = self.limit(unit, planned)
-            left = self.left(unit, limit, moment, clock)
-            if left <= (kept if unit == "day" else 0):
-                wait = self.wait(unit, limit, moment, clock, kept if unit == "day" else 0)
-                return Denied(max(wait, _TICK), unit, limit)
-        days = possible_days(moment, moment, clock)
+        for unit, planned in rates.items():
+            limit = self.limits.get(unit, planned)
+            others = kept if unit == "day" else 0
+            if self.left(unit, limit, moment) <= others:
+                return self._deny(rates, moment, kept)
+        days = possible_days(moment)
         for day in days:
             self._charge(day)
         self.underway[number] = moment.now + PATIENCE
         return Granted(number, moment.now, days)
 
-    def settle(self, granted: Granted, received: float | None, moment: Moment, clock: ServerClock) -> None:
+    def settle(self, granted: Granted, received: float | None, moment: Moment) -> None:
         """Note when a request was answered, or that no answer will come."""
         if self.underway.pop(granted.number, None) is None:
             return
-        over = moment.now + LOST if received is None else received
-        insort(self.answered, over)
+        insort(self.answered, moment.now + LOST if received is None else received)
         # What the service's clock turned out to be says which days it can have been counted on.
-        behind = moment.now - granted.at
-        sent = Moment(granted.at, moment.wall - behind)
-        days = possible_days(sent, moment, clock)
+        days = possible_days(moment, granted.at)
         if days != granted.days:
             for day in {*days} - {*granted.days}:
                 self._charge(day)
@@ -151,7 +152,7 @@ class Counter:
             for day in granted.days:
                 self._uncharge(day)
 
-    def refuse(self, refusal: RateLimited, sent: float, planned: int, moment: Moment, clock: ServerClock) -> bool:
+    def refuse(self, refusal: RateLimited, sent: float, planned: int, moment: Moment) -> bool:
         """Learn from a refusal of what was sent at `sent`, and say whether it was news.
 
         Nothing more goes in this window, and the limit may be another than the one `planned`. What was under way when
@@ -160,13 +161,22 @@ class Counter:
         self.refusals += 1
         unit = refusal.unit
         if unit == "day":
-            self.closed = possible_days(moment, moment, clock)[0]
+            self.closed = possible_days(moment)[0]
         if sent <= self.full.get(unit, -math.inf):
             return False
         self.full[unit] = moment.now
         if refusal.limit is not None:
             self._learn(unit, refusal.limit, planned)
         return True
+
+    def _deny(self, rates: dict[Unit, int], moment: Moment, kept: int) -> Denied:
+        """Tell which unit makes wait longest."""
+        waits: list[Denied] = []
+        for unit, planned in rates.items():
+            limit = self.limit(unit, planned)
+            waits.append(Denied(self.wait(unit, limit, moment, kept if unit == "day" else 0), unit, limit))
+        longest = max(waits, key=lambda denied: denied.wait)
+        return longest._replace(wait=max(longest.wait, _TICK))
 
     def forget_after(self, now: float) -> None:
         """Forget what cannot have happened yet: it is of another count of time."""
@@ -199,26 +209,38 @@ class Counter:
             insort(self.answered, now)
 
 
-def _threshold(unit: Unit, now: float, clock: ServerClock) -> float:
-    """Return the moment before which an answered request cannot share a window with one that goes now."""
-    window = WINDOWS[unit]
-    slack = clock.slack(now)
-    latest = now - window - GUARD
-    return latest if slack == math.inf else max(latest, clock.begun(now, window) - slack)
-
-
-def possible_days(first: Moment, last: Moment, clock: ServerClock) -> tuple[int, ...]:
-    """Return the UTC days of the service's clock that something between two moments can fall into."""
-    slack = clock.slack(last.now)
+def possible_days(moment: Moment, since: float | None = None) -> tuple[int, ...]:
+    """Return the UTC days of the service's clock that something can fall into, now or since a moment of our clock."""
+    now, wall, low, slack = moment
+    behind = 0.0 if since is None else now - since
     if slack == math.inf:
-        begin, end = first.wall - SKEW, last.wall + SKEW
+        first, last = int((wall - behind - SKEW) // _DAY), int((wall + SKEW) // _DAY)
     else:
-        low = clock.low(last.now)
-        begin, end = first.now + low, last.now + low + slack
-    return tuple(range(int(begin // _DAY), int(end // _DAY) + 1))
+        first, last = int((now - behind + low) // _DAY), int((now + low + slack) // _DAY)
+    return (first,) if first == last else tuple(range(first, last + 1))
 
 
-def until_tomorrow(moment: Moment, clock: ServerClock) -> float:
+def until_tomorrow(moment: Moment) -> float:
     """Seconds until the next UTC day has begun for certain."""
-    earliest = moment.now + clock.low(moment.now) - 0.1 if clock.known else moment.wall - SKEW
+    earliest = moment.wall - SKEW if moment.slack == math.inf else moment.now + moment.low - GUARD
     return (earliest // _DAY + 1) * _DAY - earliest
+
+
+def _threshold(unit: Unit, moment: Moment) -> float:
+    """Return the moment before which an answered request cannot share a window with one that goes now."""
+    now, _, low, slack = moment
+    window = WINDOWS[unit]
+    latest = now - window - GUARD
+    if slack == math.inf:
+        return latest
+    # When the window began that the service is in for certain, were it as little ahead of us as is known.
+    begun = (now + low - guard(window)) // window * window - low
+    return max(latest, begun - slack)
+
+
+def _passes(at: float, window: float, moment: Moment) -> float:
+    """Return when the first window has begun for certain that something done at `at` cannot be counted in."""
+    latest = at + window + GUARD
+    if moment.slack == math.inf:
+        return latest
+    return min(latest, math.ceil((at + moment.low + moment.slack) / window) * window - moment.low + guard(window))

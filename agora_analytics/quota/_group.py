@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from typing import Final, TypeVar
-
-import attrs
+from typing import Final, NamedTuple, TypeVar
 
 from agora_analytics.errors import QuotaExhausted, RateLimited
 from agora_analytics.plans import WINDOWS, Unit
@@ -31,8 +29,7 @@ _BURST: Final = 0.05
 """Seconds for which a burst may go on that was held back for a telling moment."""
 
 
-@attrs.frozen
-class Outcome:
+class Outcome(NamedTuple):
     """What became of a request: when its answer was received, how that was dated, whether it refused."""
 
     received: float | None = None
@@ -51,7 +48,9 @@ class Account:
     async def change(self, change: Callable[[Book, Moment], T]) -> T:
         """Change the book; `change` is given the moment at which it happens."""
         time = asyncio.get_running_loop().time
-        return await self._ledger.change(self._account, lambda book: change(book, Moment(time(), self._wall())))
+        return await self._ledger.change(
+            self._account, lambda book: change(book, Moment.of(book.clock, time(), self._wall()))
+        )
 
 
 class Group:
@@ -62,6 +61,7 @@ class Group:
         self.line = Line(self)
         self.expected = 0
         self._rates = rates
+        self._people = math.ceil(_PEOPLE * rates["day"])
         self._account = account
         unit, rate = next(iter(rates.items()))
         self._pace = Pace(WINDOWS[unit] / max(rate, 1))
@@ -116,16 +116,16 @@ class Group:
 
     def states(self, book: Book, moment: Moment) -> list[QuotaState]:
         """Tell the state of each unit, shortest first."""
-        counter, clock = book.counter(self.name), book.clock
+        counter = book.counter(self.name)
         return [
             QuotaState(
                 counter=self.name,
                 unit=unit,
                 limit=(limit := counter.limit(unit, planned)),
-                used=limit - (left := max(0, counter.left(unit, limit, moment, clock))),
+                used=limit - (left := max(0, counter.left(unit, limit, moment))),
                 left=left,
                 waiting=sum(self.line.waiting.values()),
-                resets_in=0.0 if left else counter.wait(unit, limit, moment, clock),
+                resets_in=0.0 if left else counter.wait(unit, limit, moment),
                 lanes=dict(self.line.waiting),
                 refusals=counter.refusals,
             )
@@ -133,45 +133,41 @@ class Group:
         ]
 
     def _reserve(self, book: Book, moment: Moment, lane: Lane, waiting: int) -> Granted | Denied:
-        counter, clock = book.counter(self.name), book.clock
-        held = self._held(counter, clock, moment, waiting)
-        if held > 0:
-            return Denied(held, "second", self._rates["second"])
-        return counter.reserve(book.number(), self._rates, moment, clock, self._kept(lane))
+        counter = book.counter(self.name)
+        limit = counter.limit("second", self._rates.get("second", 0))
+        if limit and waiting >= limit:
+            held = self._held(counter, limit, book.clock, moment)
+            if held > 0:
+                return Denied(held, "second", limit)
+        kept = self.expected + self._people if lane is Lane.EXPORT else 0
+        return counter.reserve(book.number(), self._rates, moment, kept)
 
-    def _held(self, counter: Counter, clock: ServerClock, moment: Moment, waiting: int) -> float:
+    def _held(self, counter: Counter, limit: int, clock: ServerClock, moment: Moment) -> float:
         """Seconds for which tokens are held back, from many who wait, for a moment that tells the service's clock.
 
         All of a burst while the clock is unknown, and the last of a window when it has not been looked at for long.
         """
-        limit = counter.limit("second", self._rates.get("second", 0))
-        if waiting < limit or not limit or not clock.known or not (clock.searching or clock.ageing(moment.now)):
+        now = moment.now
+        if not clock.known or not (clock.searching or clock.ageing(now)) or clock.telling(now - _BURST) <= now:
             return 0.0
-        if clock.telling(moment.now - _BURST) <= moment.now:
+        if not clock.searching and counter.left("second", limit, moment) > 1:
             return 0.0
-        if not clock.searching and counter.left("second", limit, moment, clock) > 1:
-            return 0.0
-        return clock.telling(moment.now) - moment.now
-
-    def _kept(self, lane: Lane) -> int:
-        """Requests of the day that a lane leaves to the others."""
-        return self.expected + math.ceil(_PEOPLE * self._rates["day"]) if lane is Lane.EXPORT else 0
+        return clock.telling(now) - now
 
     def _bound(self, book: Book, moment: Moment, ahead: int) -> Denied:
-        counter, clock = book.counter(self.name), book.clock
+        counter = book.counter(self.name)
         limits = {unit: counter.limit(unit, planned) for unit, planned in self._rates.items()}
-        bounds = [
-            Denied(counter.wait(unit, limit, moment, clock, ahead), unit, limit) for unit, limit in limits.items()
-        ]
+        bounds = [Denied(counter.wait(unit, limit, moment, ahead), unit, limit) for unit, limit in limits.items()]
         return max(bounds, key=lambda bound: bound.wait)
 
     def _settle(self, book: Book, moment: Moment, granted: Granted, outcome: Outcome) -> None:
         counter, clock = book.counter(self.name), book.clock
-        error, received = outcome.refusal, outcome.received
-        if error is not None:
-            planned = self._rates.get(error.unit, 0)
-            if counter.refuse(error, granted.at, planned, moment, clock) and error.unit != "day":
+        received, date, refusal = outcome
+        if refusal is not None:
+            planned = self._rates.get(refusal.unit, 0)
+            if counter.refuse(refusal, granted.at, planned, moment) and refusal.unit != "day":
                 clock.restart(moment.now + _DISTRUST)
-        if received is not None and outcome.date is not None:
-            clock.observe(granted.at, received, outcome.date)
-        counter.settle(granted, received, moment, clock)
+        if received is not None and date is not None:
+            clock.observe(granted.at, received, date)
+            moment = Moment.of(clock, moment.now, moment.wall)
+        counter.settle(granted, received, moment)

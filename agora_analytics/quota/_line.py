@@ -28,6 +28,10 @@ class Lane(StrEnum):
     EXPORT = "export"
 
 
+_BEFORE: Final = {lane: tuple(Lane)[: number + 1] for number, lane in enumerate(Lane)}
+"""The lanes that go before one who joins a lane: the higher ones and, first come first served, its own."""
+
+
 class Tokens(Protocol):
     """Where a line gets its tokens."""
 
@@ -50,6 +54,7 @@ class Line:
         self._places: dict[Lane, deque[asyncio.Future[None]]] = {lane: deque() for lane in Lane}
         self._sleeps: dict[Lane, float] = dict.fromkeys(Lane, -math.inf)
         self._passed: dict[Lane, int] = dict.fromkeys(Lane, 0)
+        self._total = 0
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
 
@@ -58,24 +63,35 @@ class Line:
 
         Cancelled, nothing stays taken.
         """
-        loop = asyncio.get_running_loop()
-        ahead = sum(self.waiting[other] for other in Lane if _before(other, lane))
-        deadline = None if patience is None else loop.time() + patience
-        self.waiting[lane] += 1
+        self._join(lane, 1)
         try:
+            return await self._take(lane, patience)
+        finally:
+            self._join(lane, -1)
+            if self._total:
+                self._next()
+
+    async def _take(self, lane: Lane, patience: float | None) -> Granted:
+        deadline = None if patience is None else asyncio.get_running_loop().time() + patience
+        if self._total > 1 or self._busy:
+            ahead = sum(self.waiting[other] for other in _BEFORE[lane]) - 1
             if ahead and patience is not None:
                 self._refuse(await self._tokens.bound(ahead), patience, patience)
             if ahead or self._busy:
                 await self._turn(lane, deadline, patience)
-            while isinstance(got := await self._try(lane), Denied):
-                if deadline is not None and patience is not None:
-                    self._refuse(got, deadline - loop.time(), patience)
-                self._sleeps[lane] = loop.time() + got.wait
-                await self._turn(lane, deadline, patience, first=True)
-            return got
-        finally:
-            self.waiting[lane] -= 1
-            self._next()
+        while True:
+            got = await self._try(lane)
+            if isinstance(got, Granted):
+                return got
+            now = asyncio.get_running_loop().time()
+            if deadline is not None and patience is not None:
+                self._refuse(got, deadline - now, patience)
+            self._sleeps[lane] = now + got.wait
+            await self._turn(lane, deadline, patience, first=True)
+
+    def _join(self, lane: Lane, change: int) -> None:
+        self.waiting[lane] += change
+        self._total += change
 
     def wake(self) -> None:
         """Let the head of each lane try again: tokens may be there sooner than was thought."""
@@ -89,10 +105,10 @@ class Line:
     async def _try(self, lane: Lane) -> Granted | Denied:
         self._busy = True
         try:
-            got = await self._tokens.reserve(lane, sum(self.waiting.values()))
+            got = await self._tokens.reserve(lane, self._total)
         finally:
             self._busy = False
-        if isinstance(got, Granted):
+        if self._total > 1 and isinstance(got, Granted):
             self._passed[lane] = 0
             for other, count in self.waiting.items():
                 if count and other is not lane:
@@ -151,7 +167,3 @@ class Line:
         places = self._places[lane]
         if len(places) > 2 * self.waiting[lane] + 16:
             self._places[lane] = deque(place for place in places if not place.done())
-
-
-def _before(other: Lane, lane: Lane) -> bool:
-    return list(Lane).index(other) <= list(Lane).index(lane)

@@ -64,7 +64,7 @@ class Quota:
     def _snapshot(self, book: Book, moment: Moment) -> QuotaSnapshot:
         return QuotaSnapshot(
             states=tuple(state for group in self._groups.values() for state in group.states(book, moment)),
-            clock=ClockState.of(book.clock, moment) if book.clock.known else None,
+            clock=ClockState.of(moment) if book.clock.known else None,
         )
 
 

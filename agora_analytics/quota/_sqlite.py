@@ -15,7 +15,6 @@ from typing import Final, TypeVar
 
 from agora_analytics.errors import LedgerError
 from agora_analytics.quota._book import Book, decode
-from agora_analytics.quota._counter import Moment
 
 T = TypeVar("T")
 
@@ -60,10 +59,9 @@ class BookFile:
         self._path.chmod(0o600)
         with self._transaction():
             self._database.execute(_LAYOUT)
-            moment = Moment(time.monotonic(), time.time())
             for account, text in self._database.execute("SELECT account, book FROM books").fetchall():
                 book = decode(text)
-                book.reopen(moment)
+                book.reopen(time.monotonic(), time.time())
                 self._database.execute(_WRITE, (account, book.encode()))
 
     @contextmanager

@@ -8,7 +8,6 @@ from typing import Self
 import attrs
 
 from agora_analytics.plans import Unit
-from agora_analytics.quota._clock import ServerClock
 from agora_analytics.quota._counter import Moment
 from agora_analytics.quota._line import Lane
 
@@ -41,9 +40,9 @@ class ClockState:
     uncertainty: float
 
     @classmethod
-    def of(cls, clock: ServerClock, moment: Moment) -> Self:
+    def of(cls, moment: Moment) -> Self:
         """Return the state of a clock that is known."""
-        return cls(offset=moment.now + clock.low(moment.now) - moment.wall, uncertainty=clock.slack(moment.now))
+        return cls(offset=moment.now + moment.low - moment.wall, uncertainty=moment.slack)
 
 
 @attrs.frozen(kw_only=True)
