@@ -74,16 +74,19 @@ class ServerClock:
         """Return how far the service's clock is ahead of ours at least."""
         return self._low - DRIFT * (now - self._low_at)
 
-    def slack(self, now: float) -> float:
-        """Seconds by which that may be too little; infinite before the first answer."""
-        if not self.known:
-            return math.inf
-        certain = self._top + DRIFT * (now - self._top_at) - self.low(now)
-        if self._sure_at is None:
-            return certain
-        room = _ROOM - self._way
-        room = max(room, _SLACK)
-        return min(certain, room)
+    def bounds(self, now: float) -> tuple[float, float]:
+        """Return how far the service's clock is ahead of ours at least, and how much more it may be.
+
+        That is infinite before the first answer.
+        """
+        low = self._low - DRIFT * (now - self._low_at)
+        if low < -_FAR / 2:
+            return low, math.inf
+        slack = self._top + DRIFT * (now - self._top_at) - low
+        if self._sure_at is not None:
+            room = _ROOM - self._way
+            slack = min(slack, max(room, _SLACK))
+        return low, slack
 
     @property
     def searching(self) -> bool:

@@ -51,7 +51,7 @@ class Moment(NamedTuple):
     @classmethod
     def of(cls, clock: ServerClock, now: float, wall: float) -> Moment:
         """Return the moment by a clock."""
-        return cls(now, wall, clock.low(now), clock.slack(now))
+        return cls(now, wall, *clock.bounds(now))
 
 
 class Granted(NamedTuple):
@@ -93,10 +93,9 @@ class Counter:
     def left(self, unit: Unit, limit: int, moment: Moment) -> int:
         """Tokens of a unit that can be taken now; none or less where it is full."""
         if unit == "day":
-            days = possible_days(moment)
-            return 0 if self.closed in days else limit - max([self.days.get(day, 0) for day in days])
+            return self._left_of_days(limit, possible_days(moment))
         since = _threshold(unit, moment)
-        if self.full.get(unit, -math.inf) > since:
+        if self.full and self.full.get(unit, -math.inf) > since:
             return 0
         return limit - len(self.underway) - len(self.answered) + bisect_right(self.answered, since)
 
@@ -122,12 +121,15 @@ class Counter:
     def reserve(self, number: int, rates: dict[Unit, int], moment: Moment, kept: int = 0) -> Granted | Denied:
         """Take a token of every unit, or none; `kept` of the day's are for others."""
         self._expire(moment.now)
-        for unit, planned in rates.items():
-            limit = self.limits.get(unit, planned)
-            others = kept if unit == "day" else 0
-            if self.left(unit, limit, moment) <= others:
-                return self._deny(rates, moment, kept)
         days = possible_days(moment)
+        for unit, planned in rates.items():
+            limit = self.limits.get(unit, planned) if self.limits else planned
+            if unit == "day":
+                left = self._left_of_days(limit, days) - kept
+            else:
+                left = self.left(unit, limit, moment)
+            if left <= 0:
+                return self._deny(rates, moment, kept)
         for day in days:
             self._charge(day)
         self.underway[number] = moment.now + PATIENCE
@@ -177,6 +179,13 @@ class Counter:
             waits.append(Denied(self.wait(unit, limit, moment, kept if unit == "day" else 0), unit, limit))
         longest = max(waits, key=lambda denied: denied.wait)
         return longest._replace(wait=max(longest.wait, _TICK))
+
+    def _left_of_days(self, limit: int, days: tuple[int, ...]) -> int:
+        if self.closed in days:
+            return 0
+        if len(days) == 1:
+            return limit - self.days.get(days[0], 0)
+        return limit - max(self.days.get(day, 0) for day in days)
 
     def forget_after(self, now: float) -> None:
         """Forget what cannot have happened yet: it is of another count of time."""

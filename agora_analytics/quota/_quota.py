@@ -52,9 +52,10 @@ class Quota:
 
     def group(self, endpoint: Endpoint) -> Group | None:
         """Return what an endpoint spends from, None where nothing is counted; raises `PlanRefused` (see `token`)."""
-        until, error = self._absent.get(endpoint.name, (0.0, None))
-        if error is not None and asyncio.get_running_loop().time() < until:
-            raise copy(error)
+        if endpoint.name in self._absent:
+            until, error = self._absent[endpoint.name]
+            if asyncio.get_running_loop().time() < until:
+                raise copy(error)
         return self._groups.get(self.plan.counter(endpoint))
 
     def absent(self, endpoint: Endpoint, error: PlanRefused) -> None:
