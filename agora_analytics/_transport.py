@@ -26,11 +26,11 @@ _AGENT = "agora-analytics-python"
 
 @attrs.frozen(kw_only=True)
 class Timeouts:
-    """Seconds allowed for one attempt in all, for the connection, and between two pieces of an answer."""
+    """Seconds allowed for one attempt in all, for a connection, and between two pieces of an answer (None: in all)."""
 
     total: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
     connect: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))
-    read: float = attrs.field(default=30.0, validator=attrs.validators.gt(0))
+    read: float | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.gt(0)))
 
 
 class Credentials:
@@ -93,7 +93,7 @@ class AiohttpTransport:
         self._limit = max_bytes
         timeouts = timeouts or Timeouts()
         self._timeout = aiohttp.ClientTimeout(
-            total=timeouts.total, connect=timeouts.connect, sock_connect=timeouts.connect, sock_read=timeouts.read
+            total=timeouts.total, sock_connect=timeouts.connect, sock_read=timeouts.read
         )
 
     @property

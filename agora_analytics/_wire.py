@@ -99,6 +99,9 @@ def request_id(response: Response, answer: Answer) -> str | None:
 
 def header(response: Response, name: str) -> str | None:
     """Return a header's value; names are matched in any case."""
+    value = response.headers.get(name)
+    if value is not None:
+        return value
     wanted = name.lower()
     return next((value for key, value in response.headers.items() if key.lower() == wanted), None)
 

@@ -125,7 +125,15 @@ class Limits:
 
     def askable(self, now: int) -> Span:
         """Everything that can be asked at `now`, strictly inside the bounds."""
-        return Span(now - self.available + 1, now - self.delay - 1)
+        return Span(self.oldest(now), self.newest(now))
+
+    def oldest(self, now: int) -> int:
+        """First second that can be asked at `now`."""
+        return now - self.available + 1
+
+    def newest(self, now: int) -> int:
+        """Last `end` that can be asked at `now`."""
+        return now - self.delay - 1
 
 
 @attrs.frozen
@@ -212,16 +220,16 @@ class Plan:
         `whole` also asks that one request can carry it.
         """
         limits = self.of_endpoint(endpoint)
-        askable = limits.askable(now)
-        if span.end > askable.end:
+        newest, oldest = limits.newest(now), limits.oldest(now)
+        if span.end > newest:
             what = "lies in the future" if span.end > now else f"is newer than the delay of {limits.delay} s allows"
-            msg = f"end={span.end} {what} (plan {self.name!r}, {endpoint}): at most {askable.end} now"
+            msg = f"end={span.end} {what} (plan {self.name!r}, {endpoint}): at most {newest} now"
             raise ValueError(msg)
-        if span.start < askable.start:
+        if span.start < oldest:
             back = f"{limits.available} s back"
             msg = (
                 f"start={span.start} is older than the plan keeps (plan {self.name!r}, {endpoint}, {back}):"
-                f" at least {askable.start} now"
+                f" at least {oldest} now"
             )
             raise ValueError(msg)
         if whole and span.duration > limits.longest_query:

@@ -27,6 +27,8 @@ def seconds(moment: Instant, name: str = "time") -> int:
     Raises `TypeError` or `ValueError`, naming the argument `name`, for a naive datetime, a float, a text, a negative
     number or milliseconds.
     """
+    if type(moment) is int and 0 <= moment < _MILLISECONDS:
+        return moment  # nearly always
     if isinstance(moment, datetime):
         if moment.utcoffset() is None:
             msg = f"{name}={moment!r} is naive: give it a time zone, for example datetime.now(UTC)"
