@@ -9,6 +9,8 @@ from itertools import count
 from random import Random
 from typing import TypeVar
 
+import attrs
+
 from agora_analytics import _wire
 from agora_analytics._codec import Decode
 from agora_analytics._retry import Hosts, Retry
@@ -129,6 +131,15 @@ class Session:
             return self._read(request, response, decode)
 
     def _read(self, request: Request, response: Response, decode: Decode[AnswerT]) -> AnswerT:
+        """Judge and decode; what goes wrong is told of a body without credentials in it."""
+        try:
+            return self._judged(request, response, decode)
+        except AgoraError:
+            body = self._transport.scrub(response.body)
+        # Outside of `except`, or what was told of the body as it came would stay as this error's context.
+        return self._judged(request, attrs.evolve(response, body=body), decode)
+
+    def _judged(self, request: Request, response: Response, decode: Decode[AnswerT]) -> AnswerT:
         """Judge and decode: a refusal is told as one even where it does not look like an answer at all."""
         _wire.judge_status(request, response)
         try:

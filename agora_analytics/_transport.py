@@ -20,7 +20,6 @@ from agora_analytics.protocols import Request, Response
 HOSTS = ("https://api.agora.io", "https://api.sd-rtn.com")
 """The two main hosts, each the other's fallback: outside and inside mainland China."""
 
-_SMALL = 65_536
 _AGENT = "agora-analytics-python"
 
 
@@ -117,7 +116,7 @@ class AiohttpTransport:
                 middlewares=(_once,),
             ) as answer:
                 body = await self._read(answer)
-                return Response(answer.status, answer.headers, self._scrubbed(answer.status, body))
+                return Response(answer.status, answer.headers, body)
         except TimeoutError as error:
             failure: TransportError = TransportTimeout(f"no answer from {base} in time ({_describe(error)})")
             failure.sent = not isinstance(error, aiohttp.ConnectionTimeoutError)
@@ -126,6 +125,10 @@ class AiohttpTransport:
             failure.sent = not isinstance(error, aiohttp.ClientConnectorError)
         failure.advice = "Check the network, proxies and AGORA_BASE_URL; the service may be down."
         raise failure
+
+    def scrub(self, body: bytes) -> bytes:
+        """Blank out the credentials where an answer echoes them."""
+        return self._credentials.scrub(body)
 
     async def close(self) -> None:
         """Close the session if it was opened here."""
@@ -163,10 +166,6 @@ class AiohttpTransport:
             f"the answer is larger than max_bytes={self._limit}",
             advice="Ask for a shorter span or fewer sessions, or raise max_bytes.",
         )
-
-    def _scrubbed(self, status: int, body: bytes) -> bytes:
-        # Only what may end up in an error: a page of data is larger than this, and searching it would cost more.
-        return self._credentials.scrub(body) if status >= 300 or len(body) <= _SMALL else body  # noqa: PLR2004
 
 
 class _Broken(aiohttp.ClientConnectionError):

@@ -56,6 +56,9 @@ class Transport(Protocol):
         Raises `TransportError` or `TransportTimeout` where nothing whole came, within a time of its own.
         """
 
+    def scrub(self, body: bytes) -> bytes:
+        """Blank out credentials in a body that is about to be quoted in an error: some proxies echo them."""
+
     async def close(self) -> None:
         """Close what it opened itself; may be called twice."""
 

@@ -23,7 +23,7 @@ from agora_analytics.models import CallPage
 from benchmarks._measure import Row, compare
 from benchmarks.decode import _call, _paging
 
-_CALLS = 10
+_CALLS = 100
 Ask = Callable[[], Awaitable[object]]
 
 

@@ -124,11 +124,8 @@ class Counter:
         days = possible_days(moment)
         for unit, planned in rates.items():
             limit = self.limits.get(unit, planned) if self.limits else planned
-            if unit == "day":
-                left = self._left_of_days(limit, days) - kept
-            else:
-                left = self.left(unit, limit, moment)
-            if left <= 0:
+            spare = self._left_of_days(limit, days) - kept if unit == "day" else self.left(unit, limit, moment)
+            if spare <= 0:
                 return self._deny(rates, moment, kept)
         for day in days:
             self._charge(day)

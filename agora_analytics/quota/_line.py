@@ -68,8 +68,7 @@ class Line:
             try:
                 got = await self._try(lane)
             finally:
-                if self._total:  # some came meanwhile
-                    self._next()
+                self._next()  # some may have come meanwhile
             if isinstance(got, Granted):
                 return got
         self._join(lane, 1)
@@ -77,8 +76,7 @@ class Line:
             return await self._take(lane, patience)
         finally:
             self._join(lane, -1)
-            if self._total:
-                self._next()
+            self._next()
 
     async def _take(self, lane: Lane, patience: float | None) -> Granted:
         deadline = None if patience is None else asyncio.get_running_loop().time() + patience
@@ -149,7 +147,7 @@ class Line:
 
     def _next(self) -> None:
         """Give the turn to the first who may try now, or sleep until one may."""
-        if self._busy:
+        if self._busy or not self._total:
             return
         if self._timer is not None:
             self._timer.cancel()

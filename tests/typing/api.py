@@ -311,6 +311,9 @@ class Wire:
         assert_type((request.endpoint, request.query, request.body), tuple[Endpoint, str, bytes | None])
         return Response(200, {"Date": str(host)}, b"{}")
 
+    def scrub(self, body: bytes) -> bytes:
+        return body
+
     async def close(self) -> None:
         """Close nothing."""
 

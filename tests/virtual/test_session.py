@@ -7,10 +7,12 @@ import copy
 import logging
 import os
 import pickle
+import traceback
 
 import pytest
 
 from agora_analytics import (
+    AgoraError,
     AnalyticsClient,
     BadRequest,
     DecodeError,
@@ -44,6 +46,9 @@ class Canned:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def scrub(self, body: bytes) -> bytes:
+        return body.replace(b"the-secret", b"***")
 
     async def close(self) -> None:
         self.closed += 1
@@ -193,6 +198,22 @@ async def test_an_endpoint_that_the_plan_does_not_include_is_asked_again_only_af
     with pytest.raises(PlanRefused):
         await ask(client)
     assert len(transport.sent) == 2
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        "<html>the-secret</html>",
+        '{"code":"the-secret"}',
+        '{"code":400,"message":"the-secret"}',
+    ],
+)
+async def test_an_answer_that_echoes_the_secret_is_quoted_without_it(clock, echo):
+    with pytest.raises(AgoraError) as caught:
+        await ask(client_of(Canned(answer(echo)), clock))
+    assert "***" in str(caught.value)
+    told = "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value))
+    assert "the-secret" not in told + repr(caught.value.__context__)
 
 
 async def test_a_cut_off_body_is_a_transport_error_and_tried_again(clock):
