@@ -104,12 +104,23 @@ class ServerClock:
         guess = (self.low(now) + self._upper(now)) / 2
         return math.ceil(now + guess) - guess
 
-    def observe(self, sent: float, received: float, date: int) -> None:
-        """Learn from an answer: when its request was sent and it was received, and what its header says."""
+    def observe(self, sent: float, received: float, date: int) -> bool:
+        """Learn from an answer: when its request was sent and it was received, and what its header says.
+
+        Returns whether it changed anything, which it seldom does once the clock is known.
+        """
         low, high = date - received, date + 1 - sent
         self._way += _STEP * (1 - _RARE if received - sent > self._way else -_RARE)
-        if low > self._top + DRIFT * (received - self._top_at) or high + STALE < self.low(received):
-            self.restart()
+        known = self._low - DRIFT * (received - self._low_at)
+        if high + STALE < known or low > self._top + DRIFT * (received - self._top_at):
+            self.restart(self._wary_until)
+        elif low <= known and self._sure_at is not None and not self.ageing(received):
+            return False
+        self._narrow(sent, received, low, high)
+        self._decide(received)
+        return True
+
+    def _narrow(self, sent: float, received: float, low: float, high: float) -> None:
         if self._crosses(sent, received) and sent > self._tried_at:
             self._tries, self._tried_at = self._tries + 1, received
         if low > self.low(received):
@@ -121,7 +132,6 @@ class ServerClock:
             self._high, self._high_at = self.low(received) + 1, received
         if high + STALE < self._top + DRIFT * (received - self._top_at):
             self._top, self._top_at = high + STALE, received
-        self._decide(received)
 
     def restart(self, wary_until: float = -_FAR) -> None:
         """Forget everything, and be sure of nothing before `wary_until`."""

@@ -120,7 +120,7 @@ class Counter:
 
     def reserve(self, number: int, rates: dict[Unit, int], moment: Moment, kept: int = 0) -> Granted | Denied:
         """Take a token of every unit, or none; `kept` of the day's are for others."""
-        self._expire(moment.now)
+        self._expire(moment.now, rates)
         days = possible_days(moment)
         for unit, planned in rates.items():
             limit = self.limits.get(unit, planned) if self.limits else planned
@@ -205,10 +205,11 @@ class Counter:
     def _uncharge(self, day: int) -> None:
         self.days[day] = max(0, self.days.get(day, 0) - 1)
 
-    def _expire(self, now: float) -> None:
+    def _expire(self, now: float, rates: dict[Unit, int]) -> None:
         """Forget answers that are too old to matter, and requests whose process is gone."""
-        if self.answered and self.answered[0] <= now - WINDOWS["minute"]:
-            del self.answered[: bisect_right(self.answered, now - WINDOWS["minute"])]
+        old = now - (WINDOWS["minute"] if "minute" in rates else WINDOWS["second"]) - GUARD
+        if self.answered and self.answered[0] < old:
+            del self.answered[: bisect_right(self.answered, old)]
         # Numbers rise with time, so the first is the oldest.
         while self.underway and self.underway[first := next(iter(self.underway))] <= now:
             del self.underway[first]

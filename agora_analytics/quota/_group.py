@@ -167,7 +167,6 @@ class Group:
             planned = self._rates.get(refusal.unit, 0)
             if counter.refuse(refusal, granted.at, planned, moment) and refusal.unit != "day":
                 clock.restart(moment.now + _DISTRUST)
-        if received is not None and date is not None:
-            clock.observe(granted.at, received, date)
+        if received is not None and date is not None and clock.observe(granted.at, received, date):
             moment = Moment.of(clock, moment.now, moment.wall)
         counter.settle(granted, received, moment)
