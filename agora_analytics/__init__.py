@@ -9,43 +9,49 @@ async with AnalyticsClient.from_env() as client:
 
 from __future__ import annotations
 
-from agora_analytics import catalogue, errors, models, plans, protocols
-from agora_analytics._client import AnalyticsClient
-from agora_analytics._retry import Retry
-from agora_analytics._transport import HOSTS, Timeouts
-from agora_analytics.endpoints import Filter
-from agora_analytics.errors import (
-    AgoraError,
-    BadRequest,
-    CheckpointError,
-    DecodeError,
-    LedgerError,
-    NotFound,
-    PlanRefused,
-    QuotaExhausted,
-    RateLimited,
-    ResponseError,
-    ServerError,
-    TransportError,
-    TransportTimeout,
-    Unauthorized,
-)
-from agora_analytics.models import (
-    Call,
-    CallPage,
-    FreezeBucket,
-    Point,
-    Ranked,
-    Session,
-    SessionMetrics,
-    SessionPage,
-    Statistic,
-    Total,
-    Track,
-)
-from agora_analytics.plans import ENTERPRISE, PREMIUM, STANDARD, STARTER, Limits, Plan
-from agora_analytics.quota import ClockState, FileLedger, Lane, MemoryLedger, Quota, QuotaSnapshot, QuotaState
-from agora_analytics.spans import Span
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agora_analytics import catalogue, errors, models, plans, protocols
+    from agora_analytics._client import AnalyticsClient
+    from agora_analytics._retry import Retry
+    from agora_analytics._transport import HOSTS, Timeouts
+    from agora_analytics.endpoints import Filter
+    from agora_analytics.errors import (
+        AgoraError,
+        BadRequest,
+        CheckpointError,
+        DecodeError,
+        LedgerError,
+        NotFound,
+        PlanRefused,
+        QuotaExhausted,
+        RateLimited,
+        ResponseError,
+        ServerError,
+        TransportError,
+        TransportTimeout,
+        Unauthorized,
+    )
+    from agora_analytics.models import (
+        Call,
+        CallPage,
+        FreezeBucket,
+        Point,
+        Ranked,
+        Session,
+        SessionMetrics,
+        SessionPage,
+        Statistic,
+        Total,
+        Track,
+    )
+    from agora_analytics.plans import ENTERPRISE, PREMIUM, STANDARD, STARTER, Limits, Plan
+    from agora_analytics.quota import ClockState, FileLedger, Lane, MemoryLedger, Quota, QuotaSnapshot, QuotaState
+    from agora_analytics.spans import Span
+
+    __version__: str
 
 __all__ = [
     "ENTERPRISE",
@@ -100,11 +106,64 @@ __all__ = [
     "protocols",
 ]
 
+# Loaded when first asked for: a program that only needs errors or spans waits for no HTTP client.
+_HOMES = {
+    "_client": ("AnalyticsClient",),
+    "_retry": ("Retry",),
+    "_transport": ("HOSTS", "Timeouts"),
+    "endpoints": ("Filter",),
+    "errors": (
+        "AgoraError",
+        "BadRequest",
+        "CheckpointError",
+        "DecodeError",
+        "LedgerError",
+        "NotFound",
+        "PlanRefused",
+        "QuotaExhausted",
+        "RateLimited",
+        "ResponseError",
+        "ServerError",
+        "TransportError",
+        "TransportTimeout",
+        "Unauthorized",
+    ),
+    "models": (
+        "Call",
+        "CallPage",
+        "FreezeBucket",
+        "Point",
+        "Ranked",
+        "Session",
+        "SessionMetrics",
+        "SessionPage",
+        "Statistic",
+        "Total",
+        "Track",
+    ),
+    "plans": ("ENTERPRISE", "PREMIUM", "STANDARD", "STARTER", "Limits", "Plan"),
+    "quota": ("ClockState", "FileLedger", "Lane", "MemoryLedger", "Quota", "QuotaSnapshot", "QuotaState"),
+    "spans": ("Span",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
-def __getattr__(name: str) -> str:
-    """Look up `__version__` only when asked: reading metadata costs more than the rest of this file."""
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from where it lives."""
     if name == "__version__":
-        from importlib.metadata import version  # noqa: PLC0415
+        from importlib.metadata import version  # noqa: PLC0415 - it costs more than all else here
 
-        return version("agora-analytics")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found: Any = version("agora-analytics")
+    elif name in _HOME_OF:
+        found = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
+    elif name in __all__:
+        found = import_module(f"{__name__}.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return __all__

@@ -175,8 +175,9 @@ def loaded_by(statement: str) -> set[str]:
 
 
 def test_the_front_door_loads_no_optional_library():
-    loaded = loaded_by("import agora_analytics")
+    loaded = loaded_by("from agora_analytics import *")
     assert {"aiohttp", "attrs", "msgspec"} <= loaded
+    assert "aiohttp" not in loaded_by("import agora_analytics")
     assert loaded & {*OPTIONAL, "sqlite3", "importlib.metadata"} == set()
 
 
