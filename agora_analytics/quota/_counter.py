@@ -22,7 +22,7 @@ import attrs
 
 from agora_analytics.errors import RateLimited
 from agora_analytics.plans import WINDOWS, Unit
-from agora_analytics.quota._clock import GUARD, ServerClock, guard
+from agora_analytics.quota._clock import GUARD, guard
 
 LOST: Final = 2.0
 """Seconds after giving up on a request in which the service may still count it."""
@@ -34,7 +34,6 @@ SKEW: Final = 5.0
 """Seconds that the host's wall clock may be wrong, which is all there is to tell the day before the first answer."""
 
 _DAY: Final = 86_400
-_TICK: Final = 1e-3
 
 
 class Moment(NamedTuple):
@@ -47,11 +46,6 @@ class Moment(NamedTuple):
     wall: float
     low: float
     slack: float
-
-    @classmethod
-    def of(cls, clock: ServerClock, now: float, wall: float) -> Moment:
-        """Return the moment by a clock."""
-        return cls(now, wall, *clock.bounds(now))
 
 
 class Granted(NamedTuple):
@@ -174,8 +168,7 @@ class Counter:
         for unit, planned in rates.items():
             limit = self.limit(unit, planned)
             waits.append(Denied(self.wait(unit, limit, moment, kept if unit == "day" else 0), unit, limit))
-        longest = max(waits, key=lambda denied: denied.wait)
-        return longest._replace(wait=max(longest.wait, _TICK))
+        return max(waits, key=lambda denied: denied.wait)
 
     def _left_of_days(self, limit: int, days: tuple[int, ...]) -> int:
         if self.closed in days:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
 from agora_analytics.errors import QuotaExhausted, RateLimited
@@ -37,6 +38,9 @@ class Outcome(NamedTuple):
     refusal: RateLimited | None = None
 
 
+Time = Callable[[], float]
+
+
 class Account:
     """An account's book in a ledger, and the clocks to read it by."""
 
@@ -45,12 +49,14 @@ class Account:
         self._account = account
         self._wall = wall
 
-    async def change(self, change: Callable[[Book, Moment], T]) -> T:
-        """Change the book; `change` is given the moment at which it happens."""
-        time = asyncio.get_running_loop().time
-        return await self._ledger.change(
-            self._account, lambda book: change(book, Moment.of(book.clock, time(), self._wall()))
-        )
+    async def change(self, change: Callable[[Time, Book], T]) -> T:
+        """Change the book; `change` is also given the loop's clock, since it may be called in another thread."""
+        return await self._ledger.change(self._account, partial(change, asyncio.get_running_loop().time))
+
+    def moment(self, time: Time, book: Book) -> Moment:
+        """Return the moment as a change sees it."""
+        now = time()
+        return Moment(now, self._wall(), *book.clock.bounds(now))
 
 
 class Group:
@@ -74,32 +80,27 @@ class Group:
 
     async def reserve(self, lane: Lane, waiting: int) -> Granted | Denied:
         """Take a token of every unit."""
-        got: Granted | Denied | None = None
-
-        def reserve(book: Book, moment: Moment) -> Granted | Denied:
-            nonlocal got
-            got = self._reserve(book, moment, lane, waiting)
-            return got
-
+        taken: list[Granted | Denied] = []
         try:
-            return await self._account.change(reserve)
+            return await self._account.change(partial(self._reserve, taken, lane, waiting))
         except asyncio.CancelledError:
-            if isinstance(got, Granted):
-                await self.put_back(got)
+            for got in taken:
+                if isinstance(got, Granted):
+                    await self.put_back(got)
             raise
 
     async def bound(self, ahead: int) -> Denied:
         """Tell how long one with `ahead` others before him waits at least, and for which unit."""
-        return await self._account.change(lambda book, moment: self._bound(book, moment, ahead))
+        return await self._account.change(partial(self._bound, ahead))
 
     async def put_back(self, granted: Granted) -> None:
         """Return a token whose request was not sent."""
-        await self._account.change(lambda book, _: book.counter(self.name).put_back(granted))
+        await self._account.change(lambda _, book: book.counter(self.name).put_back(granted))
         self.line.wake()
 
     async def settle(self, granted: Granted, outcome: Outcome) -> None:
         """Note what became of a request."""
-        await self._account.change(lambda book, moment: self._settle(book, moment, granted, outcome))
+        await self._account.change(partial(self._settle, granted, outcome))
 
     def exhausted(self, denied: Denied, patience: float) -> QuotaExhausted:
         """Return the error that says that waiting takes too long."""
@@ -132,41 +133,43 @@ class Group:
             for unit, planned in self._rates.items()
         ]
 
-    def _reserve(self, book: Book, moment: Moment, lane: Lane, waiting: int) -> Granted | Denied:
-        counter = book.counter(self.name)
-        limit = counter.limit("second", self._rates.get("second", 0))
-        if limit and waiting >= limit:
-            held = self._held(counter, limit, book.clock, moment)
-            if held > 0:
-                return Denied(held, "second", limit)
+    def _reserve(
+        self, taken: list[Granted | Denied], lane: Lane, waiting: int, time: Time, book: Book
+    ) -> Granted | Denied:
+        """Take a token, and note it in `taken`: whoever asked may be gone by the time it is there."""
+        moment, counter = self._account.moment(time, book), book.counter(self.name)
+        held = self._held(counter, book.clock, moment, waiting) if waiting > 1 else None
         kept = self.expected + self._people if lane is Lane.EXPORT else 0
-        return counter.reserve(book.number(), self._rates, moment, kept)
+        got = held or counter.reserve(book.number(), self._rates, moment, kept)
+        taken.append(got)
+        return got
 
-    def _held(self, counter: Counter, limit: int, clock: ServerClock, moment: Moment) -> float:
-        """Seconds for which tokens are held back, from many who wait, for a moment that tells the service's clock.
+    def _held(self, counter: Counter, clock: ServerClock, moment: Moment, waiting: int) -> Denied | None:
+        """Hold tokens back, from many who wait, for a moment that tells the service's clock.
 
         All of a burst while the clock is unknown, and the last of a window when it has not been looked at for long.
         """
-        now = moment.now
-        if not clock.known or not (clock.searching or clock.ageing(now)) or clock.telling(now - _BURST) <= now:
-            return 0.0
-        if not clock.searching and counter.left("second", limit, moment) > 1:
-            return 0.0
-        return clock.telling(now) - now
+        now, limit = moment.now, counter.limit("second", self._rates.get("second", 0))
+        if not limit or waiting < limit or not clock.known or not (clock.searching or clock.ageing(now)):
+            return None
+        if clock.telling(now - _BURST) <= now or (not clock.searching and counter.left("second", limit, moment) > 1):
+            return None
+        return Denied(clock.telling(now) - now, "second", limit)
 
-    def _bound(self, book: Book, moment: Moment, ahead: int) -> Denied:
-        counter = book.counter(self.name)
+    def _bound(self, ahead: int, time: Time, book: Book) -> Denied:
+        moment, counter = self._account.moment(time, book), book.counter(self.name)
         limits = {unit: counter.limit(unit, planned) for unit, planned in self._rates.items()}
         bounds = [Denied(counter.wait(unit, limit, moment, ahead), unit, limit) for unit, limit in limits.items()]
         return max(bounds, key=lambda bound: bound.wait)
 
-    def _settle(self, book: Book, moment: Moment, granted: Granted, outcome: Outcome) -> None:
+    def _settle(self, granted: Granted, outcome: Outcome, time: Time, book: Book) -> None:
         counter, clock = book.counter(self.name), book.clock
+        moment = self._account.moment(time, book)
         received, date, refusal = outcome
         if refusal is not None:
             planned = self._rates.get(refusal.unit, 0)
             if counter.refuse(refusal, granted.at, planned, moment) and refusal.unit != "day":
                 clock.restart(moment.now + _DISTRUST)
         if received is not None and date is not None and clock.observe(granted.at, received, date):
-            moment = Moment.of(clock, moment.now, moment.wall)
+            moment = Moment(moment.now, moment.wall, *clock.bounds(moment.now))
         counter.settle(granted, received, moment)

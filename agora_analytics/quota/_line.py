@@ -19,6 +19,9 @@ from agora_analytics.quota._counter import Denied, Granted
 _SHARE: Final = 10
 """Of so many tokens given while a lane waits, one is its own."""
 
+_TICK: Final = 1e-3
+"""Seconds that who is denied sleeps at least: a shorter rest of a window may round to no time at all."""
+
 
 class Lane(StrEnum):
     """What a request is for: people come first, then streams, then exports; a small share keeps each moving."""
@@ -93,7 +96,7 @@ class Line:
             now = asyncio.get_running_loop().time()
             if deadline is not None and patience is not None:
                 self._refuse(got, deadline - now, patience)
-            self._sleeps[lane] = now + got.wait
+            self._sleeps[lane] = now + max(got.wait, _TICK)
             await self._turn(lane, deadline, patience, first=True)
 
     def _join(self, lane: Lane, change: int) -> None:

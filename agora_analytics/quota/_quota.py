@@ -11,8 +11,8 @@ from agora_analytics.errors import PlanRefused, RateLimited, TransportError
 from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.protocols import Ledger, WallClock
 from agora_analytics.quota._book import Book
-from agora_analytics.quota._counter import Granted, Moment
-from agora_analytics.quota._group import Account, Group, Outcome
+from agora_analytics.quota._counter import Granted
+from agora_analytics.quota._group import Account, Group, Outcome, Time
 from agora_analytics.quota._line import Lane
 from agora_analytics.quota._states import ClockState, QuotaSnapshot
 
@@ -62,7 +62,8 @@ class Quota:
         """Remember that the plan does not include an endpoint."""
         self._absent[endpoint.name] = (asyncio.get_running_loop().time() + _REMEMBERED, error)
 
-    def _snapshot(self, book: Book, moment: Moment) -> QuotaSnapshot:
+    def _snapshot(self, time: Time, book: Book) -> QuotaSnapshot:
+        moment = self._account.moment(time, book)
         return QuotaSnapshot(
             states=tuple(state for group in self._groups.values() for state in group.states(book, moment)),
             clock=ClockState.of(moment) if book.clock.known else None,
