@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 from itertools import count
 from random import Random
 from typing import TypeVar
@@ -26,6 +27,34 @@ _REFUSED = 5
 """Refusals for frequency that one request takes before its caller hears of it."""
 
 log = logging.getLogger("agora_analytics")
+
+
+class _Owner:
+    """The loop, thread and process in which a session was first used.
+
+    Asking for the running loop is a system call before Python 3.12, as is asking for the process, so neither is done
+    at every request: a thread runs one loop at a time, and forking is told to those who ask.
+    """
+
+    current = os.getpid()
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.process = _Owner.current
+        self._thread = threading.get_ident()
+
+    def here(self) -> bool:
+        """Whether this is surely the same place still."""
+        return self._thread == threading.get_ident() and self.loop.is_running() and self.process == _Owner.current
+
+    @classmethod
+    def forked(cls) -> None:
+        """Note that this is another process now."""
+        cls.current = os.getpid()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_Owner.forked)
 
 
 class Session:
@@ -50,7 +79,7 @@ class Session:
         self._retry = retry
         self._random = random or Random()  # noqa: S311 - jitter, no secret
         self._hosts = Hosts(transport.hosts)
-        self._owner: tuple[asyncio.AbstractEventLoop, int] | None = None
+        self._owner: _Owner | None = None
         self._closed = False
 
     def now(self) -> int:
@@ -99,13 +128,16 @@ class Session:
     def _enter(self) -> asyncio.AbstractEventLoop:
         """Bind to the running loop at the first request, and insist on it at every other."""
         self._refuse_closed()
-        here = (asyncio.get_running_loop(), os.getpid())
-        if self._owner is None:
+        owner = self._owner
+        if owner is not None and owner.here():
+            return owner.loop
+        here = _Owner(asyncio.get_running_loop())
+        if owner is None:
             self._owner = here
-        elif self._owner != here:
-            what = "event loop" if self._owner[1] == here[1] else "process (it was forked)"
+        elif owner.loop is not here.loop or owner.process != here.process:
+            what = "event loop" if owner.process == here.process else "process (it was forked)"
             raise RuntimeError(f"this client belongs to another {what}: make one client for each")
-        return here[0]
+        return here.loop
 
     def _wait(self, error: AgoraError, attempt: int, refused: int, elapsed: float) -> float | None:
         """Seconds until another attempt, None for none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from benchmarks import decode, importing, overhead
+from benchmarks import decode, importing, overhead, spending
 from benchmarks._measure import Row, table
 
 
@@ -12,7 +12,7 @@ def main() -> int:
     """Measure everything and print it."""
     quick = "--quick" in sys.argv[1:]
     rows: list[Row] = []
-    for part in (decode, overhead, importing):
+    for part in (decode, overhead, spending, importing):
         rows.extend(part.measure(quick=quick))
     print(table(rows))
     return 0 if all(row.met for row in rows) else 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
 
@@ -55,14 +55,15 @@ class EndpointGroup:
     def _longest(self, endpoint: Endpoint) -> int:
         return self._session.plan.of_endpoint(endpoint).longest_query
 
-    async def _fetch(
+    # Not itself a coroutine: each one between a method and the socket is walked through whenever something arrives.
+    def _fetch(
         self,
         endpoint: Endpoint,
         decode: Decode[AnswerT],
         params: Mapping[str, _wire.Param],
         body: Mapping[str, Any] | None = None,
-    ) -> AnswerT:
-        return await self._session.fetch(_wire.build(endpoint, self._app(), params, body), decode, self._lane)
+    ) -> Coroutine[Any, Any, AnswerT]:
+        return self._session.fetch(_wire.build(endpoint, self._app(), params, body), decode, self._lane)
 
     def _app(self) -> str:
         if self._app_id is None:

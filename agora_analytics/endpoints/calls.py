@@ -8,10 +8,10 @@ before anything is sent, and the errors of `agora_analytics.errors` for what goe
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Coroutine, Iterable
 from contextlib import aclosing
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from agora_analytics import _checks, _merge, _paging
 from agora_analytics._codec import decoder, points_decoder
@@ -189,7 +189,7 @@ class Calls(EndpointGroup):
         parts = [(await self._fetch(CALL_TIMELINE, _timeline, _about(call, span) | params)).items for span in spans]
         return _merge.points(parts)
 
-    async def _page(self, span: Span, number: int, cname: str | None, size: int) -> CallPage:
+    def _page(self, span: Span, number: int, cname: str | None, size: int) -> Coroutine[Any, Any, CallPage]:
         params = {
             "start_ts": span.start,
             "end_ts": span.end,
@@ -197,7 +197,7 @@ class Calls(EndpointGroup):
             "page_no": _checks.number("page_no", number, 1),
             "page_size": _checks.number("page_size", size, 1, _checks.PAGE_SIZE),
         }
-        return await self._fetch(CALL_LISTS, _call_page, params)
+        return self._fetch(CALL_LISTS, _call_page, params)
 
     async def _sessions_page(
         self, call_id: str, span: Span, number: int, size: int, users: tuple[Uid, ...], *, exclude_server_user: bool

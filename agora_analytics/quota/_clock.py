@@ -41,11 +41,11 @@ _RETRIES: Final = 2
 _OLD: Final = 0.15
 """Seconds of doubt that age adds, after which the bound is searched for again."""
 
-_ROOM: Final = 0.8
+_ROOM: Final = 0.7
 """Part of a second that the slack and the way there and back may take: more slack costs nothing where that is short."""
 
-_STEP: Final = 0.02
-_RARE: Final = 0.02
+_STEP: Final = 0.05
+_RARE: Final = 0.01
 """How the length of the way is followed: in such steps, so that so few take longer."""
 
 
@@ -63,7 +63,7 @@ class ServerClock:
     _tried_at: float = -_FAR
     _sure_at: float | None = None
     _wary_until: float = -_FAR
-    _way: float = 0.5
+    _way: float = 0.0
 
     @property
     def known(self) -> bool:
@@ -110,7 +110,8 @@ class ServerClock:
         Returns whether it changed anything, which it seldom does once the clock is known.
         """
         low, high = date - received, date + 1 - sent
-        self._way += _STEP * (1 - _RARE if received - sent > self._way else -_RARE)
+        way = received - sent
+        self._way += _STEP * (1 - _RARE if way > self._way else -_RARE) if self._way else 2 * way
         known = self._low - DRIFT * (received - self._low_at)
         if high + STALE < known or low > self._top + DRIFT * (received - self._top_at):
             self.restart(self._wary_until)

@@ -116,9 +116,16 @@ class Counter:
         """Take a token of every unit, or none; `kept` of the day's are for others."""
         self._expire(moment.now, rates)
         days = possible_days(moment)
+        # Counts too many, those of past windows too, and mostly tells enough all the same.
+        recent = len(self.underway) + len(self.answered)
         for unit, planned in rates.items():
             limit = self.limits.get(unit, planned) if self.limits else planned
-            spare = self._left_of_days(limit, days) - kept if unit == "day" else self.left(unit, limit, moment)
+            if unit == "day":
+                spare = self._left_of_days(limit, days) - kept
+            elif recent < limit and not self.full:
+                continue
+            else:
+                spare = self.left(unit, limit, moment)
             if spare <= 0:
                 return self._deny(rates, moment, kept)
         for day in days:
@@ -200,9 +207,10 @@ class Counter:
 
     def _expire(self, now: float, rates: dict[Unit, int]) -> None:
         """Forget answers that are too old to matter, and requests whose process is gone."""
-        old = now - (WINDOWS["minute"] if "minute" in rates else WINDOWS["second"]) - GUARD
-        if self.answered and self.answered[0] < old:
-            del self.answered[: bisect_right(self.answered, old)]
+        window = WINDOWS["minute"] if "minute" in rates else WINDOWS["second"]
+        # A window's worth at a time: the rest of the list moves up at each.
+        if self.answered and self.answered[0] < now - 2 * window - GUARD:
+            del self.answered[: bisect_right(self.answered, now - window - GUARD)]
         # Numbers rise with time, so the first is the oldest.
         while self.underway and self.underway[first := next(iter(self.underway))] <= now:
             del self.underway[first]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from agora_analytics.errors import QuotaExhausted, RateLimited
 from agora_analytics.plans import WINDOWS, Unit
@@ -15,6 +15,7 @@ from agora_analytics.quota._book import Book
 from agora_analytics.quota._clock import ServerClock
 from agora_analytics.quota._counter import Counter, Denied, Granted, Moment
 from agora_analytics.quota._line import Lane, Line
+from agora_analytics.quota._memory import MemoryLedger
 from agora_analytics.quota._pace import Pace
 from agora_analytics.quota._states import QuotaState
 
@@ -38,9 +39,6 @@ class Outcome(NamedTuple):
     refusal: RateLimited | None = None
 
 
-Time = Callable[[], float]
-
-
 class Account:
     """An account's book in a ledger, and the clocks to read it by."""
 
@@ -48,14 +46,26 @@ class Account:
         self._ledger = ledger
         self._account = account
         self._wall = wall
+        self._time: Callable[[], float] | None = None
+        # A book in memory needs no waiting for, and no coroutine.
+        self.book = ledger.book(account) if isinstance(ledger, MemoryLedger) else None
 
-    async def change(self, change: Callable[[Time, Book], T]) -> T:
-        """Change the book; `change` is also given the loop's clock, since it may be called in another thread."""
-        return await self._ledger.change(self._account, partial(change, asyncio.get_running_loop().time))
+    def now(self) -> float:
+        """Return the time of the loop that first asked: finding the loop costs a system call, which is slow."""
+        if self._time is None:
+            self._time = asyncio.get_running_loop().time
+        return self._time()
 
-    def moment(self, time: Time, book: Book) -> Moment:
+    async def change(self, change: Callable[[Book], T]) -> T:
+        """Change the book; `change` may be called in another thread."""
+        if self.book is not None:
+            return change(self.book)
+        self.now()  # there is no loop to be found in another thread
+        return await self._ledger.change(self._account, change)
+
+    def moment(self, book: Book) -> Moment:
         """Return the moment as a change sees it."""
-        now = time()
+        now = self.now()
         return Moment(now, self._wall(), *book.clock.bounds(now))
 
 
@@ -72,15 +82,15 @@ class Group:
         unit, rate = next(iter(rates.items()))
         self._pace = Pace(WINDOWS[unit] / max(rate, 1))
 
-    async def take(self, lane: Lane, patience: float | None) -> Granted:
+    def take(self, lane: Lane, patience: float | None) -> Coroutine[Any, Any, Granted]:
         """Wait for a token."""
-        if lane is Lane.EXPORT:
-            await self._pace.step()
-        return await self.line.take(lane, patience)
+        return self._paced(patience) if lane is Lane.EXPORT else self.line.take(lane, patience)
 
     async def reserve(self, lane: Lane, waiting: int) -> Granted | Denied:
         """Take a token of every unit."""
         taken: list[Granted | Denied] = []
+        if self._account.book is not None:
+            return self._reserve(taken, lane, waiting, self._account.book)
         try:
             return await self._account.change(partial(self._reserve, taken, lane, waiting))
         except asyncio.CancelledError:
@@ -95,12 +105,19 @@ class Group:
 
     async def put_back(self, granted: Granted) -> None:
         """Return a token whose request was not sent."""
-        await self._account.change(lambda _, book: book.counter(self.name).put_back(granted))
+        await self._account.change(lambda book: book.counter(self.name).put_back(granted))
         self.line.wake()
 
     async def settle(self, granted: Granted, outcome: Outcome) -> None:
         """Note what became of a request."""
-        await self._account.change(partial(self._settle, granted, outcome))
+        if self._account.book is not None:
+            self._settle(granted, outcome, self._account.book)
+        else:
+            await self._account.change(partial(self._settle, granted, outcome))
+
+    async def _paced(self, patience: float | None) -> Granted:
+        await self._pace.step()
+        return await self.line.take(Lane.EXPORT, patience)
 
     def exhausted(self, denied: Denied, patience: float) -> QuotaExhausted:
         """Return the error that says that waiting takes too long."""
@@ -133,11 +150,9 @@ class Group:
             for unit, planned in self._rates.items()
         ]
 
-    def _reserve(
-        self, taken: list[Granted | Denied], lane: Lane, waiting: int, time: Time, book: Book
-    ) -> Granted | Denied:
+    def _reserve(self, taken: list[Granted | Denied], lane: Lane, waiting: int, book: Book) -> Granted | Denied:
         """Take a token, and note it in `taken`: whoever asked may be gone by the time it is there."""
-        moment, counter = self._account.moment(time, book), book.counter(self.name)
+        moment, counter = self._account.moment(book), book.counter(self.name)
         held = self._held(counter, book.clock, moment, waiting) if waiting > 1 else None
         kept = self.expected + self._people if lane is Lane.EXPORT else 0
         got = held or counter.reserve(book.number(), self._rates, moment, kept)
@@ -156,15 +171,15 @@ class Group:
             return None
         return Denied(clock.telling(now) - now, "second", limit)
 
-    def _bound(self, ahead: int, time: Time, book: Book) -> Denied:
-        moment, counter = self._account.moment(time, book), book.counter(self.name)
+    def _bound(self, ahead: int, book: Book) -> Denied:
+        moment, counter = self._account.moment(book), book.counter(self.name)
         limits = {unit: counter.limit(unit, planned) for unit, planned in self._rates.items()}
         bounds = [Denied(counter.wait(unit, limit, moment, ahead), unit, limit) for unit, limit in limits.items()]
         return max(bounds, key=lambda bound: bound.wait)
 
-    def _settle(self, granted: Granted, outcome: Outcome, time: Time, book: Book) -> None:
+    def _settle(self, granted: Granted, outcome: Outcome, book: Book) -> None:
         counter, clock = book.counter(self.name), book.clock
-        moment = self._account.moment(time, book)
+        moment = self._account.moment(book)
         received, date, refusal = outcome
         if refusal is not None:
             planned = self._rates.get(refusal.unit, 0)

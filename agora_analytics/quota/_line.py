@@ -68,9 +68,11 @@ class Line:
         """
         if not self._total and not self._busy:
             # Nobody waits: most requests of most programs go this way.
+            self._busy = True
             try:
-                got = await self._try(lane)
+                got = await self._tokens.reserve(lane, 0)
             finally:
+                self._busy = False
                 self._next()  # some may have come meanwhile
             if isinstance(got, Granted):
                 return got
@@ -118,7 +120,7 @@ class Line:
             got = await self._tokens.reserve(lane, self._total)
         finally:
             self._busy = False
-        if self._total > 1 and isinstance(got, Granted):
+        if isinstance(got, Granted):
             self._passed[lane] = 0
             for other, count in self.waiting.items():
                 if count and other is not lane:

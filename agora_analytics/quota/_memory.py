@@ -21,5 +21,9 @@ class MemoryLedger:
         """Apply a change to the book of an account and return its result."""
         return change(self._books[account])
 
+    def book(self, account: str) -> Book:
+        """Return the book of an account itself, for those who change it at once, without awaiting anything."""
+        return self._books[account]
+
     async def close(self) -> None:
         """Close nothing: nothing is open."""

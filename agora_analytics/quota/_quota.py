@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from copy import copy
 from types import TracebackType
 from typing import Final, Self
@@ -12,7 +11,7 @@ from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.protocols import Ledger, WallClock
 from agora_analytics.quota._book import Book
 from agora_analytics.quota._counter import Granted
-from agora_analytics.quota._group import Account, Group, Outcome, Time
+from agora_analytics.quota._group import Account, Group, Outcome
 from agora_analytics.quota._line import Lane
 from agora_analytics.quota._states import ClockState, QuotaSnapshot
 
@@ -54,16 +53,20 @@ class Quota:
         """Return what an endpoint spends from, None where nothing is counted; raises `PlanRefused` (see `token`)."""
         if endpoint.name in self._absent:
             until, error = self._absent[endpoint.name]
-            if asyncio.get_running_loop().time() < until:
+            if self.now() < until:
                 raise copy(error)
         return self._groups.get(self.plan.counter(endpoint))
 
+    def now(self) -> float:
+        """Return the time of the loop that the quota is used in, by which all is counted."""
+        return self._account.now()
+
     def absent(self, endpoint: Endpoint, error: PlanRefused) -> None:
         """Remember that the plan does not include an endpoint."""
-        self._absent[endpoint.name] = (asyncio.get_running_loop().time() + _REMEMBERED, error)
+        self._absent[endpoint.name] = (self.now() + _REMEMBERED, error)
 
-    def _snapshot(self, time: Time, book: Book) -> QuotaSnapshot:
-        moment = self._account.moment(time, book)
+    def _snapshot(self, book: Book) -> QuotaSnapshot:
+        moment = self._account.moment(book)
         return QuotaSnapshot(
             states=tuple(state for group in self._groups.values() for state in group.states(book, moment)),
             clock=ClockState.of(moment) if book.clock.known else None,
@@ -85,7 +88,7 @@ class Token:
 
     def answered(self, date: int | None) -> None:
         """Note that the answer has been received, and how its `Date` header dates it in UTC seconds."""
-        self._received = asyncio.get_running_loop().time()
+        self._received = self._quota.now()
         self._date = date
 
     async def __aenter__(self) -> Self:

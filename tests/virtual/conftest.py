@@ -6,10 +6,9 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from virtual_time import VirtualLoop
 
 from agora_analytics.protocols import WallClock
-from agora_analytics.simulator import Service, Simulation, World
+from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
 
 NOON = 1_795_521_600
 

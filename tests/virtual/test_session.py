@@ -28,7 +28,7 @@ from agora_analytics import (
 )
 from agora_analytics.plans import ENTERPRISE, STANDARD
 from agora_analytics.protocols import Request, Response
-from agora_analytics.simulator import Fault, Faults, Quirks, Simulation, SimulatorTransport
+from agora_analytics.simulator import Fault, Faults, Quirks, Simulation, SimulatorTransport, VirtualLoop
 
 
 class Canned:
@@ -252,12 +252,20 @@ async def test_a_closed_client_refuses_and_may_be_closed_twice(clock):
         await ask(client)
 
 
-async def test_a_forked_process_is_told_apart(clock, monkeypatch):
-    client = client_of(Canned(EMPTY), clock)
-    await ask(client)
-    monkeypatch.setattr(os, "getpid", lambda: 1)
-    with pytest.raises(RuntimeError, match="forked"):
-        await ask(client)
+def test_a_forked_process_is_told_apart():
+    loop = VirtualLoop()
+    client = client_of(Canned(EMPTY), lambda: 1_795_521_600 + loop.time())
+    loop.run_until_complete(ask(client))
+    child = os.fork()
+    if not child:
+        try:
+            loop.run_until_complete(ask(client))
+        except RuntimeError as error:
+            os._exit(17 if "forked" in str(error) else 2)
+        finally:
+            os._exit(1)
+    loop.close()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 17
 
 
 async def test_clients_for_other_apps_share_quota_and_transport(clock):

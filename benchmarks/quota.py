@@ -1,0 +1,205 @@
+"""What the quota core makes of a plan: requests accepted of those allowed, and refusals, by the service's own count.
+
+Every run is ten simulated minutes of a saturated client on virtual time, against the simulator's counters, network and
+clocks: each factor at its worst with the others usual, ten mixtures, and other ways to pace in the quota core's place.
+`python -m benchmarks.quota [--quick]` prints them; it exits with 1 where the quota core used less than 99 % after the
+first ten seconds, or was refused anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import sys
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from random import Random
+
+import attrs
+from aiolimiter import AsyncLimiter
+
+from agora_analytics import AnalyticsClient, Plan, RateLimited
+from agora_analytics.plans import WINDOWS, Unit
+from agora_analytics.simulator import Quirks, Service, Simulation, VirtualLoop, World
+from agora_analytics.simulator.quirks import DateStyle
+
+_START = 1_795_521_600.37
+_SECONDS = 600.0
+_WARM = 10.0
+_LEAST = 0.99
+_WORLD = World(seed=7)
+
+Pace = Callable[[], Awaitable[None]]
+
+
+@attrs.frozen(kw_only=True)
+class Setting:
+    """A limit and everything that makes it hard to keep; seconds, but `drift` in seconds per second."""
+
+    limit: int = 10
+    unit: Unit = "second"
+    jitter: float = 0.12
+    outliers: float = 0.01
+    wrong: float = 0.0
+    drift: float = 0.0
+    host_step: float = 0.0
+    service_step: float = 0.0
+    date: DateStyle = "exact"
+    apart: float = 0.0
+    seed: int = 1
+
+    def __str__(self) -> str:
+        usual = Setting(limit=self.limit, unit=self.unit, seed=self.seed)
+        changed = attrs.asdict(self, filter=lambda field, value: value != getattr(usual, field.name))
+        told = ", ".join(f"{name} {value}" for name, value in changed.items())
+        return f"{self.limit:>2} a {self.unit}" + (f": {told}" if told else "")
+
+
+@attrs.frozen(kw_only=True)
+class Result:
+    """The part of the allowance that was used once warm, and how many were refused, ever."""
+
+    used: float
+    refused: int
+
+
+def run(setting: Setting, pace: Callable[[], Pace] | None = None) -> Result:
+    """Run ten minutes with the quota core, or with another way to pace in its place."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(_run(setting, pace))
+
+
+def settings() -> Iterator[Setting]:
+    """Yield each factor at its worst with the others usual, and ten mixtures."""
+    for unit, limit in (("second", 1), ("second", 3), ("second", 10), ("minute", 3), ("minute", 10)):
+        yield Setting(unit=unit, limit=limit)
+        yield Setting(unit=unit, limit=limit, jitter=0.3)
+    yield Setting(jitter=0.02)
+    yield from (Setting(wrong=wrong) for wrong in (5.0, -5.0))
+    yield from (Setting(drift=drift) for drift in (2e-4, -2e-4))
+    yield from (Setting(host_step=step) for step in (3.0, -3.0))
+    yield from (Setting(service_step=step) for step in (0.37, -0.37))
+    yield from (Setting(date=date) for date in ("timer", "lazy"))
+    yield Setting(apart=0.04)
+    random = Random(11)  # noqa: S311 - the same mixtures at every run
+    for seed in range(10):
+        unit, limit = random.choice([("second", 1), ("second", 3), ("second", 10), ("minute", 3), ("minute", 10)])
+        yield Setting(
+            unit=unit,
+            limit=limit,
+            jitter=random.choice([0.02, 0.12, 0.3]),
+            wrong=random.choice([0.0, 5.0]),
+            drift=random.choice([0.0, 2e-4, -2e-4]),
+            host_step=random.choice([0.0, 3.0]),
+            service_step=random.choice([0.0, 0.37]),
+            date=random.choice(["exact", "timer", "lazy"]),
+            apart=random.choice([0.0, 0.04]),
+            seed=seed,
+        )
+
+
+async def _run(setting: Setting, pace: Callable[[], Pace] | None) -> Result:
+    time = asyncio.get_running_loop().time
+    random = Random(setting.seed)  # noqa: S311 - the same at every run
+
+    def clock() -> float:
+        stepped = setting.service_step if time() > _SECONDS / 2 else 0.0
+        return _START + time() * (1 + setting.drift) + stepped + random.choice([-1, 1]) * setting.apart
+
+    def wall() -> float:
+        return _START + time() + setting.wrong + (setting.host_step if time() > _SECONDS / 2 else 0.0)
+
+    def way() -> tuple[float, float]:
+        late = 0.2 if random.random() < setting.outliers else 0.0
+        return random.uniform(0, setting.jitter) + late, random.uniform(0, setting.jitter)
+
+    plan = _plan(setting)
+    service = Service(_WORLD, plan, clock=clock, quirks=Quirks(date=setting.date), log_size=100_000)
+    simulation = Simulation(service)
+    transport = simulation.transport(latency=way, hosts=1)
+    async with simulation.client(
+        transport=transport, clock=wall, max_wait=None, plan=plan, quotas=pace is None
+    ) as client:
+        paced = pace and pace()
+        tasks = [asyncio.create_task(_ask(client, paced)) for _ in range(setting.limit * 2 + 2)]
+        await asyncio.sleep(_SECONDS)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return _result(setting, service)
+
+
+def _plan(setting: Setting) -> Plan:
+    rates = {"per_second": None, "per_minute": None, f"per_{setting.unit}": setting.limit, "per_day": 10**6}
+    return Plan.of("enterprise").with_limits("realtime", **rates)
+
+
+async def _ask(client: AnalyticsClient, pace: Pace | None) -> None:
+    start = int(_START) - 900
+    while True:
+        if pace is not None:
+            await pace()
+        with suppress(RateLimited):
+            await client.realtime.usage("userCount", start, start + 20, product="Native")
+
+
+def _result(setting: Setting, service: Service) -> Result:
+    """Count what was accepted in each whole window of the service's clock, from the tenth second on."""
+    window = WINDOWS[setting.unit]
+    accepted = Counter(int(entry.at // window) for entry in service.log if not entry.refused)
+    first = math.ceil((_START + _WARM) / window)
+    last = int((_START + _SECONDS * (1 + setting.drift) + setting.service_step) // window)
+    windows = range(first, last)
+    allowed = len(windows) * setting.limit
+    return Result(used=sum(accepted[number] for number in windows) / allowed, refused=sum(service.refusals.values()))
+
+
+def _rivals(limit: int) -> dict[str, Callable[[], Pace]]:
+    """Ways to keep a limit per second without knowing the service's clock."""
+    return {
+        f"AsyncLimiter({limit}, 1)": lambda: _limiter(limit, 1.0),
+        f"AsyncLimiter(1, {1 / limit:g})": lambda: _limiter(1, 1 / limit),
+        "sliding log": lambda: _sliding_log(limit, 0.0),
+        "sliding log, 0.31 s apart": lambda: _sliding_log(limit, 0.31),
+    }
+
+
+def _limiter(rate: int, period: float) -> Pace:
+    return AsyncLimiter(rate, period).acquire
+
+
+def _sliding_log(limit: int, guard: float) -> Pace:
+    """At most `limit` in any second, and a guard, by when they were sent."""
+    sent: deque[float] = deque([-math.inf] * limit, limit)
+
+    async def pace() -> None:
+        now = asyncio.get_running_loop().time()
+        turn = max(now, sent[0] + 1 + guard)
+        sent.append(turn)
+        await asyncio.sleep(turn - now)
+
+    return pace
+
+
+def main() -> int:
+    """Run everything and print it."""
+    chosen = list(settings())
+    missed = 0
+    for setting in chosen[:4] if "--quick" in sys.argv[1:] else chosen:
+        result = run(setting)
+        good = result.used >= _LEAST and not result.refused
+        missed += not good
+        _tell("quota core", setting, result, "met" if good else "MISSED")
+    for setting in (Setting(), Setting(jitter=0.02), Setting(jitter=0.3)):
+        for name, rival in _rivals(setting.limit).items():
+            _tell(name, setting, run(setting, rival))
+    return 1 if missed else 0
+
+
+def _tell(name: str, setting: Setting, result: Result, verdict: str = "") -> None:
+    print(f"{name:26} {setting!s:78} {result.used:8.2%} {result.refused:5} refused  {verdict}".rstrip(), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
