@@ -6,7 +6,6 @@ import asyncio
 import selectors
 from typing import Any
 
-
 _TURNS = 10_000
 """Turns of a loop that never waits, after which time passes all the same."""
 
