@@ -73,8 +73,8 @@ class Ledger(Protocol):
     async def change(self, account: str, change: Callable[[Book], T]) -> T:
         """Apply a change to the book of an account (a fingerprint; a new book at first) and return its result.
 
-        Changes happen one at a time, each whole or not at all; one that has begun is finished even if the caller is
-        cancelled meanwhile.
+        Changes happen one at a time, each whole or not at all, and each that was asked for: a caller who is cancelled
+        meanwhile hears of that once his change is made, so that he can undo it.
         """
 
     async def close(self) -> None:

@@ -9,20 +9,27 @@ import attrs
 
 from agora_analytics._json import encode, strict
 from agora_analytics.quota._clock import ServerClock
-from agora_analytics.quota._counter import Counter
+from agora_analytics.quota._counter import DELAY, PATIENCE, Counter
 
 _STEPPED: Final = 60.0
 """Seconds by which wall and monotonic clock may part before the book is from before a restart of the machine."""
 
+SLOTS: Final = 4096
+"""How many processes can share a book at a time."""
+
 
 @attrs.define
 class Book:
-    """The service's clock, the counters by name, and how many tokens were given so far."""
+    """The service's clock, the counters by name, and how many tokens were given so far.
+
+    `slot` is the process that has it open, one of those that share it; its tokens' numbers tell.
+    """
 
     clock: ServerClock = attrs.field(factory=ServerClock)
     counters: dict[str, Counter] = attrs.field(factory=dict)
     given: int = 0
     booted: float = 0.0
+    slot: int = 0
 
     def counter(self, name: str) -> Counter:
         """Return the counter of this name, a new one at first."""
@@ -34,7 +41,20 @@ class Book:
     def number(self) -> int:
         """Return a number for a token that none had before."""
         self.given += 1
-        return self.given
+        return self.given * SLOTS + self.slot
+
+    def doubtful(self, now: float) -> bool:
+        """Whether a token of another process has been under way for so long that the process may be gone."""
+        return any(
+            number % SLOTS != self.slot and until < now + PATIENCE - DELAY
+            for counter in self.counters.values()
+            for number, until in counter.underway.items()
+        )
+
+    def bury(self, slot: int, now: float) -> None:
+        """Give up on what a process had under way that is gone."""
+        for counter in self.counters.values():
+            counter.give_up([number for number in counter.underway if number % SLOTS == slot], now + DELAY)
 
     def encode(self) -> bytes:
         """Return the book as JSON."""

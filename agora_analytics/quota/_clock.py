@@ -53,49 +53,49 @@ _RARE: Final = 0.01
 class ServerClock:
     """Bounds of the service's clock minus ours, in seconds; every `now` is of our monotonic clock."""
 
-    _low: float = -_FAR
-    _low_at: float = 0.0
-    _high: float = _FAR
-    _high_at: float = 0.0
-    _top: float = _FAR
-    _top_at: float = 0.0
-    _tries: int = 0
-    _tried_at: float = -_FAR
-    _sure_at: float | None = None
-    _wary_until: float = -_FAR
-    _way: float = 0.0
+    floor: float = -_FAR
+    floor_at: float = 0.0
+    ceiling: float = _FAR
+    ceiling_at: float = 0.0
+    top: float = _FAR
+    top_at: float = 0.0
+    tries: int = 0
+    tried_at: float = -_FAR
+    sure_at: float | None = None
+    wary_until: float = -_FAR
+    way: float = 0.0
 
     @property
     def known(self) -> bool:
         """Whether there was any answer yet."""
-        return self._low > -_FAR
+        return self.floor > -_FAR
 
     def low(self, now: float) -> float:
         """Return how far the service's clock is ahead of ours at least."""
-        return self._low - DRIFT * (now - self._low_at)
+        return self.floor - DRIFT * (now - self.floor_at)
 
     def bounds(self, now: float) -> tuple[float, float]:
         """Return how far the service's clock is ahead of ours at least, and how much more it may be.
 
         That is infinite before the first answer.
         """
-        low = self._low - DRIFT * (now - self._low_at)
+        low = self.floor - DRIFT * (now - self.floor_at)
         if low < -_FAR / 2:
             return low, math.inf
-        slack = self._top + DRIFT * (now - self._top_at) - low
-        if self._sure_at is not None:
-            room = _ROOM - self._way
+        slack = self.top + DRIFT * (now - self.top_at) - low
+        if self.sure_at is not None:
+            room = _ROOM - self.way
             slack = min(slack, max(room, _SLACK))
         return low, slack
 
     @property
     def searching(self) -> bool:
         """Whether the lower bound is still being searched for the first time."""
-        return self._sure_at is None
+        return self.sure_at is None
 
     def ageing(self, now: float) -> bool:
         """Whether it is time to search again."""
-        return self._sure_at is not None and self._age(now) > _OLD
+        return self.sure_at is not None and self._age(now) > _OLD
 
     def telling(self, now: float) -> float:
         """Return the next moment at which an answer tells most: the service's second changes, by the best guess."""
@@ -111,28 +111,28 @@ class ServerClock:
         """
         low, high = date - received, date + 1 - sent
         way = received - sent
-        self._way += _STEP * (1 - _RARE if way > self._way else -_RARE) if self._way else 2 * way
-        known = self._low - DRIFT * (received - self._low_at)
-        if high + STALE < known or low > self._top + DRIFT * (received - self._top_at):
-            self.restart(self._wary_until)
-        elif low <= known and self._sure_at is not None and not self.ageing(received):
+        self.way += _STEP * (1 - _RARE if way > self.way else -_RARE) if self.way else 2 * way
+        known = self.floor - DRIFT * (received - self.floor_at)
+        if high + STALE < known or low > self.top + DRIFT * (received - self.top_at):
+            self.restart(self.wary_until)
+        elif low <= known and self.sure_at is not None and not self.ageing(received):
             return False
         self._narrow(sent, received, low, high)
         self._decide(received)
         return True
 
     def _narrow(self, sent: float, received: float, low: float, high: float) -> None:
-        if self._crosses(sent, received) and sent > self._tried_at:
-            self._tries, self._tried_at = self._tries + 1, received
+        if self._crosses(sent, received) and sent > self.tried_at:
+            self.tries, self.tried_at = self.tries + 1, received
         if low > self.low(received):
-            self._low, self._low_at = low, received
+            self.floor, self.floor_at = low, received
         if high < self._upper(received):
-            self._high, self._high_at = high, received
+            self.ceiling, self.ceiling_at = high, received
         if self._upper(received) < self.low(received):
             # The header was stale once: look for the truth in the whole second above the lower bound.
-            self._high, self._high_at = self.low(received) + 1, received
-        if high + STALE < self._top + DRIFT * (received - self._top_at):
-            self._top, self._top_at = high + STALE, received
+            self.ceiling, self.ceiling_at = self.low(received) + 1, received
+        if high + STALE < self.top + DRIFT * (received - self.top_at):
+            self.top, self.top_at = high + STALE, received
 
     def restart(self, wary_until: float = -_FAR) -> None:
         """Forget everything, and be sure of nothing before `wary_until`."""
@@ -140,23 +140,23 @@ class ServerClock:
 
     def _decide(self, now: float) -> None:
         """End the search where it has found enough or lasted long enough."""
-        if now < self._wary_until:
+        if now < self.wary_until:
             return
-        enough = _TRIES if self._sure_at is None else _RETRIES
-        if self._sure_at is not None and not self.ageing(now):
-            self._tries = 0
-        elif self._tries >= enough or self._upper(now) - self.low(now) <= _WIDTH:
-            self._sure_at, self._tries = now, 0
+        enough = _TRIES if self.sure_at is None else _RETRIES
+        if self.sure_at is not None and not self.ageing(now):
+            self.tries = 0
+        elif self.tries >= enough or self._upper(now) - self.low(now) <= _WIDTH:
+            self.sure_at, self.tries = now, 0
 
     def _crosses(self, sent: float, received: float) -> bool:
         """Whether the service's second may have changed while a request was under way."""
         return math.floor(sent + self.low(sent)) != math.floor(received + self._upper(received))
 
     def _upper(self, now: float) -> float:
-        return self._high + DRIFT * (now - self._high_at)
+        return self.ceiling + DRIFT * (now - self.ceiling_at)
 
     def _age(self, now: float) -> float:
-        return 2 * DRIFT * (now - (self._sure_at or 0.0))
+        return 2 * DRIFT * (now - (self.sure_at or 0.0))
 
 
 def guard(window: float) -> float:

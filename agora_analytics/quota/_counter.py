@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right, insort
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import attrs
@@ -27,8 +28,11 @@ from agora_analytics.quota._clock import GUARD, guard
 LOST: Final = 2.0
 """Seconds after giving up on a request in which the service may still count it."""
 
+DELAY: Final = 0.5
+"""Seconds that a request may take to the service, where no answer tells."""
+
 PATIENCE: Final = 300.0
-"""Seconds after which a request that nobody settled is over: its process was killed."""
+"""Seconds after which a request that nobody settled is over."""
 
 SKEW: Final = 5.0
 """Seconds that the host's wall clock may be wrong, which is all there is to tell the day before the first answer."""
@@ -145,6 +149,12 @@ class Counter:
                 self._charge(day)
             for day in {*granted.days} - {*days}:
                 self._uncharge(day)
+
+    def give_up(self, numbers: Iterable[int], at: float) -> None:
+        """Take requests as answered at a moment: those who sent them are gone."""
+        for number in numbers:
+            del self.underway[number]
+            insort(self.answered, at)
 
     def put_back(self, granted: Granted) -> None:
         """Return the tokens of a request that was not sent."""

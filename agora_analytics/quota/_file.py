@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,8 +27,7 @@ class FileLedger:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
-        self._thread: ThreadPoolExecutor | None = None
-        self._file: BookFile | None = None
+        self._worker: _Worker | None = None
 
     def __repr__(self) -> str:
         return f"FileLedger({str(self.path)!r})"
@@ -35,34 +35,63 @@ class FileLedger:
     async def change(self, account: str, change: Callable[[Book], T]) -> T:
         """Apply a change to the book of an account, whole or not at all, and return its result.
 
-        A change that has begun is finished, even if the caller is cancelled meanwhile.
+        It is made even if the caller is cancelled meanwhile, who hears of that once it is.
         """
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "agora_analytics ledger")
-        work = self._thread.submit(self._change, account, change)
-        try:
-            return await asyncio.wrap_future(work)
-        except asyncio.CancelledError:
-            if not work.cancelled():
-                await asyncio.wait([asyncio.wrap_future(work)])
-            raise
+        if self._worker is None or self._worker.process != os.getpid():
+            self._worker = _Worker(self.path)
+        return await _finished(self._worker.submit(account, change))
 
     async def close(self) -> None:
         """Close the file; may be called twice, and the ledger used again after."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            await asyncio.get_running_loop().run_in_executor(thread, self._shut)
-            thread.shutdown(wait=False)
+        worker, self._worker = self._worker, None
+        if worker is not None and worker.process == os.getpid():
+            await _finished(worker.shut())
+            worker.end()
+
+
+class _Worker:
+    """A thread, and the file that it opens when first asked for a change."""
+
+    def __init__(self, path: Path) -> None:
+        self.process = os.getpid()  # threads do not survive a fork
+        self._path = path
+        self._file: BookFile | None = None
+        self._thread = ThreadPoolExecutor(1, "agora_analytics ledger")
+
+    def submit(self, account: str, change: Callable[[Book], T]) -> Future[T]:
+        return self._thread.submit(self._change, account, change)
+
+    def shut(self) -> Future[None]:
+        """Close the file after all changes before."""
+        return self._thread.submit(self._shut)
+
+    def end(self) -> None:
+        """End the thread, which has nothing left to do."""
+        self._thread.shutdown()
 
     def _change(self, account: str, change: Callable[[Book], T]) -> T:
         if self._file is None:
             # SQLite is loaded by those who use it.
             from agora_analytics.quota._sqlite import BookFile  # noqa: PLC0415
 
-            self._file = BookFile(self.path)
+            self._file = BookFile(self._path)
         return self._file.change(account, change)
 
     def _shut(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
+        if self._file is not None:
+            self._file.close()
+
+
+async def _finished(work: Future[T]) -> T:
+    """Wait for the end of what a thread does, however often cancelled meanwhile."""
+    future = asyncio.wrap_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not future.done():
+        try:
+            await asyncio.wait([future])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        future.exception()  # nobody is left to hear of it
+        raise cancelled
+    return future.result()

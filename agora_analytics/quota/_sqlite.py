@@ -1,11 +1,13 @@
 """Books in an SQLite file.
 
 SQLite's own locks make changes one after the other. They are the kernel's, so a process that is killed leaves none
-behind; what it had written is whole or not there at all.
+behind; what it had written is whole or not there at all. What it had under way stays in the books until another finds
+that it is gone: each process that has the file open is listed in it, with a sign of life beside it.
 """
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -14,14 +16,21 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from agora_analytics.errors import LedgerError
-from agora_analytics.quota._book import Book, decode
+from agora_analytics.quota._alive import Sign, alive
+from agora_analytics.quota._book import SLOTS, Book, decode
 
 T = TypeVar("T")
 
 _BUSY: Final = 1.0
 """Seconds that a change waits for those of others."""
 
-_LAYOUT: Final = "CREATE TABLE IF NOT EXISTS books (account TEXT PRIMARY KEY, book BLOB NOT NULL) WITHOUT ROWID"
+_POLL: Final = 1e-3
+"""Seconds between two tries meanwhile; SQLite's own are ever further apart, which starves those who wait."""
+
+_LAYOUT: Final = (
+    "CREATE TABLE IF NOT EXISTS books (account TEXT PRIMARY KEY, book BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS processes (slot INTEGER PRIMARY KEY, sign TEXT NOT NULL)",
+)
 _WRITE: Final = "INSERT OR REPLACE INTO books VALUES (?, ?)"
 
 
@@ -30,50 +39,117 @@ class BookFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._slot = 0
+        self._looked = 0.0
+        self._sign: Sign | None = None
         with self._telling():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._database = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
-            try:
-                self._prepare()
-            except BaseException:
-                self._database.close()
-                raise
+        try:
+            self._prepare()
+        except BaseException:
+            self.close()
+            raise
 
     def change(self, account: str, change: Callable[[Book], T]) -> T:
-        """Apply a change to the book of an account, whole or not at all."""
-        with self._telling(), self._transaction():
-            found = self._database.execute("SELECT book FROM books WHERE account = ?", (account,)).fetchone()
-            book = decode(found[0]) if found else Book(booted=time.time() - time.monotonic())
+        """Apply a change to the book of an account, whole or not at all; what it raises itself stays what it is."""
+        with self._transaction():
+            book = self._read(account)
+            if book.doubtful(now := time.monotonic()) and now > self._looked + 1:
+                self._looked = now
+                self._bury()
+                book = self._read(account)
             result = change(book)
-            self._database.execute(_WRITE, (account, book.encode()))
+            self._write(account, book)
         return result
 
     def close(self) -> None:
         """Close it."""
+        if self._sign is not None:
+            with suppress(LedgerError), self._transaction():
+                self._database.execute("DELETE FROM processes WHERE slot = ?", (self._slot,))
+            self._sign.remove()
         self._database.close()
 
     def _prepare(self) -> None:
-        # A log of changes instead of whole pages: no reader stops a writer, and nothing waits for the disk.
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=NORMAL")
-        self._path.chmod(0o600)
-        with self._transaction():
-            self._database.execute(_LAYOUT)
-            for account, text in self._database.execute("SELECT account, book FROM books").fetchall():
-                book = decode(text)
+        with self._telling():
+            # A log of changes instead of whole pages: no reader stops a writer, and nothing waits for the disk.
+            self._database.execute("PRAGMA journal_mode=WAL")
+            self._database.execute("PRAGMA synchronous=NORMAL")
+            self._path.chmod(0o600)
+            self._database.execute("PRAGMA busy_timeout=0")
+        with self._transaction(), self._telling():
+            for table in _LAYOUT:
+                self._database.execute(table)
+            self._bury()
+            for account in self._accounts():
+                book = self._read(account)
                 book.reopen(time.monotonic(), time.time())
-                self._database.execute(_WRITE, (account, book.encode()))
+                self._write(account, book)
+            self._enter()
+
+    def _enter(self) -> None:
+        """List this process, in the first slot that is free."""
+        name = secrets.token_hex(4)
+        self._sign = Sign(self._beside(name))
+        taken = {slot for (slot,) in self._database.execute("SELECT slot FROM processes")}
+        self._slot = next(slot for slot in range(SLOTS) if slot not in taken)
+        self._database.execute("INSERT INTO processes VALUES (?, ?)", (self._slot, name))
+
+    def _bury(self) -> None:
+        """Strike out the processes that are gone; what they had under way has been counted or never will be."""
+        with self._telling():
+            listed = self._database.execute("SELECT slot, sign FROM processes").fetchall()
+            gone = [(slot, sign) for slot, sign in listed if not alive(self._beside(sign))]
+            for slot, sign in gone:
+                for account in self._accounts():
+                    book = self._read(account)
+                    book.bury(slot, time.monotonic())
+                    self._write(account, book)
+                self._database.execute("DELETE FROM processes WHERE slot = ?", (slot,))
+                self._beside(sign).unlink(missing_ok=True)
+
+    def _beside(self, sign: str) -> Path:
+        return self._path.with_name(f"{self._path.name}-{sign}")
+
+    def _accounts(self) -> list[str]:
+        return [account for (account,) in self._database.execute("SELECT account FROM books")]
+
+    def _read(self, account: str) -> Book:
+        with self._telling():
+            found = self._database.execute("SELECT book FROM books WHERE account = ?", (account,)).fetchone()
+            book = decode(found[0]) if found else Book(booted=time.time() - time.monotonic())
+            book.slot = self._slot
+            return book
+
+    def _write(self, account: str, book: Book) -> None:
+        with self._telling():
+            self._database.execute(_WRITE, (account, book.encode()))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._database.execute("BEGIN IMMEDIATE")
+        with self._telling():
+            self._begin()
         try:
             yield
-            self._database.execute("COMMIT")
+            with self._telling():
+                self._database.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):
                 self._database.execute("ROLLBACK")
             raise
+
+    def _begin(self) -> None:
+        until = time.monotonic() + _BUSY
+        while True:
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                    raise
+                time.sleep(_POLL)
+            else:
+                return
 
     @contextmanager
     def _telling(self) -> Iterator[None]:

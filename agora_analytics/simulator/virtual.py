@@ -10,7 +10,7 @@ _TURNS = 10_000
 """Turns of a loop that never waits, after which time passes all the same."""
 
 
-class _Selector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+class _Selector(selectors.DefaultSelector):
     """Instead of waiting for the loop's next timer, adds the wait to a counter."""
 
     elapsed = 0.0

@@ -1,0 +1,48 @@
+"""A process that asks for pages as often as its ledger allows: `spender.py URL LEDGER NAME TASKS SECONDS SHIFT`.
+
+`NAME` goes with each request as its channel, `SHIFT` is what the service's clock is ahead of the host's. Prints how
+many answers came; anything else that happens goes to stderr.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from contextlib import suppress
+
+from agora_analytics import AnalyticsClient, FileLedger
+from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET
+
+
+async def spend(url: str, path: str, name: str, tasks: int, seconds: float, shift: float) -> int:
+    ledger = FileLedger(path)
+    answers = 0
+
+    async def ask(client: AnalyticsClient) -> None:
+        nonlocal answers
+        while True:
+            await client.calls.page(*client.calls.recent(600), cname=name)
+            answers += 1
+
+    async with AnalyticsClient(
+        CUSTOMER_ID,
+        CUSTOMER_SECRET,
+        app_id=APP_ID,
+        plan="enterprise",
+        base_url=url,
+        ledger=ledger,
+        max_wait=None,
+        clock=lambda: time.time() + shift,
+    ) as client:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
+                for _ in range(tasks):
+                    group.create_task(ask(client))
+    await ledger.close()
+    return answers
+
+
+if __name__ == "__main__":
+    where, ledger_path, own_name, count, duration, ahead = sys.argv[1:]
+    print(asyncio.run(spend(where, ledger_path, own_name, int(count), float(duration), float(ahead))))  # noqa: T201

@@ -1,0 +1,130 @@
+"""A file ledger between processes, over loopback and in real time: together they keep the plan."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from asyncio.subprocess import PIPE, Process
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import pytest
+
+from agora_analytics import FileLedger
+from agora_analytics.plans import ENTERPRISE
+from agora_analytics.quota import Book
+from agora_analytics.simulator import CUSTOMER_ID, Fault, Faults, Service
+from agora_analytics.simulator.server import serve
+
+NOON = 1_795_521_600
+PER_SECOND = ENTERPRISE.rates("call_lists")["second"]
+SCRIPT = Path(__file__).with_name("spender.py")
+ROOT = Path(__file__).parents[2]
+
+Start = Callable[..., Awaitable[Process]]
+
+
+@pytest.fixture
+def shift() -> float:
+    """What the service's clock is ahead of the host's: it begins at noon, so that no test meets midnight."""
+    return NOON - time.time()
+
+
+@pytest.fixture
+async def service(shift: float) -> Service:
+    return Service(plan="enterprise", clock=lambda: time.time() + shift)
+
+
+@pytest.fixture
+async def ledger(tmp_path: Path) -> AsyncIterator[FileLedger]:
+    ledger = FileLedger(tmp_path / "quota.db")
+    await ledger.change("nobody", lambda _: None)  # it is there before the processes are
+    yield ledger
+    await ledger.close()
+
+
+@pytest.fixture
+async def start(service: Service, ledger: FileLedger, shift: float) -> AsyncIterator[Start]:
+    """Start a spender: its name, how many tasks it has, how many seconds it works. None is left running."""
+    started: list[Process] = []
+
+    async def begin(url: str, name: str, tasks: int, seconds: float) -> Process:
+        arguments = (url, ledger.path, name, tasks, seconds, shift)
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-W", "error", SCRIPT, *map(str, arguments)),
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=PIPE,
+            stderr=PIPE,
+        )
+        started.append(process)
+        return process
+
+    async with serve(service) as url:
+        yield partial(begin, url)
+        for process in started:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.communicate()
+
+
+async def answers(process: Process) -> int:
+    """Wait for the end of a spender and return how many answers it got."""
+    out, err = await process.communicate()
+    assert (process.returncode, err) == (0, b"")
+    return int(out)
+
+
+def asked(service: Service) -> Counter[str]:
+    """How many requests of each spender the service counted."""
+    return Counter(parse_qs(entry.query)["cname"][0] for entry in service.log)
+
+
+async def until(reached: Callable[[], bool]) -> None:
+    async with asyncio.timeout(9):
+        while not reached():  # noqa: ASYNC110 - nothing tells of other processes
+            await asyncio.sleep(0.01)
+
+
+async def read(ledger: FileLedger) -> Book:
+    return await ledger.change(sha256(CUSTOMER_ID.encode()).hexdigest()[:16], lambda book: book)
+
+
+async def test_two_processes_keep_the_plan_together(service, ledger, start):
+    processes = [await start(name, tasks=20, seconds=5) for name in ("one", "two")]
+    got = [await answers(process) for process in processes]
+    seen = service.counts["call_lists"]
+    seconds = {int(entry.at) for entry in service.log}
+    assert service.refusals == {}
+    assert PER_SECOND * 2 < seen <= PER_SECOND * (max(seconds) - min(seconds) + 1)
+    assert min(asked(service)["one"], asked(service)["two"]) > 0
+    assert sum(got) <= seen <= sum(got) + PER_SECOND
+    counter = (await read(ledger)).counter("call_lists")
+    assert counter.underway == {}
+    assert seen <= sum(counter.days.values()) <= sum(got) + PER_SECOND
+
+
+async def test_a_process_that_is_killed_leaves_the_others_going_and_no_count_lost(service, ledger, start):
+    # Answers take a while, so that some are under way at any time.
+    service.faults = Faults.chance(1, [Fault("slow", seconds=0.2)])
+    killed, other = [await start(name, tasks=tasks, seconds=8) for name, tasks in (("killed", 4), ("other", 20))]
+    await until(lambda: asked(service)["killed"] >= 5)
+    killed.kill()
+    await killed.wait()
+    seen = asked(service)
+    await until(lambda: asked(service)["other"] >= seen["other"] + 8)
+    got = await answers(other)
+    await asyncio.sleep(0)
+    assert service.refusals == {}
+    assert asked(service)["other"] - PER_SECOND <= got <= asked(service)["other"]
+    counter = (await read(ledger)).counter("call_lists")
+    assert counter.underway == {}
+    # What was cancelled at the end may have been given up just before it reached the service.
+    surplus = sum(counter.days.values()) - service.counts["call_lists"]
+    assert 0 <= surplus <= 4
