@@ -48,7 +48,16 @@ if TYPE_CHECKING:
         Track,
     )
     from agora_analytics.plans import ENTERPRISE, PREMIUM, STANDARD, STARTER, Limits, Plan
-    from agora_analytics.quota import ClockState, FileLedger, Lane, MemoryLedger, Quota, QuotaSnapshot, QuotaState
+    from agora_analytics.quota import (
+        ClockState,
+        FileLedger,
+        Forecast,
+        Lane,
+        MemoryLedger,
+        Quota,
+        QuotaSnapshot,
+        QuotaState,
+    )
     from agora_analytics.spans import Span
 
     __version__: str
@@ -69,6 +78,7 @@ __all__ = [
     "DecodeError",
     "FileLedger",
     "Filter",
+    "Forecast",
     "FreezeBucket",
     "Lane",
     "LedgerError",
@@ -142,7 +152,7 @@ _HOMES = {
         "Track",
     ),
     "plans": ("ENTERPRISE", "PREMIUM", "STANDARD", "STARTER", "Limits", "Plan"),
-    "quota": ("ClockState", "FileLedger", "Lane", "MemoryLedger", "Quota", "QuotaSnapshot", "QuotaState"),
+    "quota": ("ClockState", "FileLedger", "Forecast", "Lane", "MemoryLedger", "Quota", "QuotaSnapshot", "QuotaState"),
     "spans": ("Span",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

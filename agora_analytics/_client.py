@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from hashlib import sha256
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,7 +17,7 @@ from agora_analytics._transport import HOSTS, AiohttpTransport, Credentials, Tim
 from agora_analytics.endpoints import Calls, Insights, Realtime, Scope
 from agora_analytics.plans import Plan
 from agora_analytics.protocols import Ledger, Transport, WallClock
-from agora_analytics.quota import Lane, MemoryLedger, Quota
+from agora_analytics.quota import Lane, MemoryLedger, Quota, fingerprint
 
 if TYPE_CHECKING:
     import aiohttp
@@ -84,7 +83,7 @@ class AnalyticsClient:
             Quota(
                 Plan.of(plan),
                 ledger or MemoryLedger(),
-                account=sha256(customer_id.encode()).hexdigest()[:16],
+                account=fingerprint(customer_id),
                 clock=clock,
                 enforce=quotas,
             ),

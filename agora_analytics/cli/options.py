@@ -63,20 +63,34 @@ class Chosen:
         str | None, _option("Pricing plan: starter, standard, premium or enterprise [AGORA_PLAN].", _ACCOUNT)
     ] = None
     config: Annotated[Path | None, _option("TOML file with settings (default: see README).", _ACCOUNT)] = None
+    ledger: Annotated[
+        str | None,
+        _option("File in which commands count their requests together, or :memory: [AGORA_LEDGER].", _ACCOUNT),
+    ] = None
 
     def settings(self) -> Settings:
         """Return flags over environment over file."""
         path = self.config or default_path()
         file = from_file(path.expanduser(), required=self.config is not None)
-        return Settings(plan=self.plan).over(from_environment(os.environ)).over(file)
+        return Settings(plan=self.plan, ledger=self.ledger).over(from_environment(os.environ)).over(file)
 
 
 @attrs.frozen(kw_only=True)
-class Account(Chosen):
+class Customer(Chosen):
+    """Whose requests are counted."""
+
+    customer_id: Annotated[str | None, _option("Customer ID [AGORA_CUSTOMER_ID].", _ACCOUNT)] = None
+
+    def settings(self) -> Settings:
+        """Return flags over environment over file."""
+        return Settings(customer_id=self.customer_id).over(super().settings())
+
+
+@attrs.frozen(kw_only=True)
+class Account(Customer):
     """Who asks, and where."""
 
     app_id: Annotated[str | None, _option("App ID of the project [AGORA_APP_ID].", _ACCOUNT)] = None
-    customer_id: Annotated[str | None, _option("Customer ID [AGORA_CUSTOMER_ID].", _ACCOUNT)] = None
     secret_file: Annotated[
         Path | None, _option("File with the Customer Secret [AGORA_CUSTOMER_SECRET is the secret itself].", _ACCOUNT)
     ] = None
@@ -91,7 +105,6 @@ class Account(Chosen):
     def settings(self) -> Settings:
         """Return flags over environment over file."""
         flags = Settings(
-            customer_id=self.customer_id,
             customer_secret=self._secret(),
             app_id=self.app_id,
             base_url=tuple(url.strip() for url in self.base_url.split(",")) if self.base_url else None,
@@ -101,7 +114,8 @@ class Account(Chosen):
     @asynccontextmanager
     async def client(self, screen: Screen) -> AsyncIterator[AnalyticsClient]:
         """Open a client, and tell in the end what it spent."""
-        async with self.settings().client(max_wait=self.max_wait) as client:
+        settings = self.settings()
+        async with settings.counting() as ledger, settings.client(ledger, max_wait=self.max_wait) as client:
             yield client
             screen.note(views.spent((await client.quota.snapshot()).states))
 

@@ -9,19 +9,21 @@ from typing import Annotated
 import attrs
 import typer
 
-from agora_analytics import MemoryLedger, Quota
+from agora_analytics import Quota
 from agora_analytics.catalogue import Dimension, Granularity, MetricId, Product
 from agora_analytics.cli import views
 from agora_analytics.cli.figures import lasting, number
-from agora_analytics.cli.options import Chosen, Shown, command
+from agora_analytics.cli.options import Customer, Shown, command
 from agora_analytics.cli.views import NO_ACCESS, Table
 from agora_analytics.cli.words import METRICS
 from agora_analytics.plans import ENDPOINTS, PLANS, Limits, Plan
+from agora_analytics.quota import fingerprint
 
 _HONEST = (
-    "used and left are what this process has counted, and it has sent nothing: the service counts all programs of the"
+    "used and left are what the programs have counted that share this ledger: the service counts all programs of the"
     " account together and cannot be asked"
 )
+_NOBODY = "nothing is counted without a customer ID: give --customer-id or AGORA_CUSTOMER_ID"
 
 
 @attrs.frozen(kw_only=True)
@@ -73,12 +75,18 @@ async def metrics(
 
 
 @command
-async def quota(chosen: Chosen, shown: Shown) -> None:
-    """Show a plan's counters, and what this process has used of them. Example: agora-analytics quota --plan premium."""
-    plan = chosen.settings().known_plan()
-    states = (await Quota(plan, MemoryLedger(), account="", clock=time.time).snapshot()).states
-    shown.screen.show(states, views.quota(states, f"quota of the plan {plan.name}"))
-    shown.screen.note(_HONEST)
+async def quota(chosen: Customer, shown: Shown) -> None:
+    """Show a plan's counters, and what is used of them. Example: agora-analytics quota --plan premium."""
+    settings = chosen.settings()
+    plan = settings.known_plan()
+    async with settings.counting() as ledger:
+        account = fingerprint(settings.customer_id or "")
+        snapshot = await Quota(plan, ledger, account=account, clock=time.time).snapshot()
+    found = [*snapshot, *filter(None, [snapshot.clock])]
+    shown.screen.show(found, views.quota(snapshot.states, f"quota of the plan {plan.name}"))
+    if snapshot.clock:
+        shown.screen.note(views.service_clock(snapshot.clock))
+    shown.screen.note(_HONEST if settings.customer_id else _NOBODY)
 
 
 def _allowances(plan: Plan) -> Iterator[Allowance]:

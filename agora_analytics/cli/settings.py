@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import attrs
 
-from agora_analytics import HOSTS, AnalyticsClient, Plan
+from agora_analytics import HOSTS, AnalyticsClient, FileLedger, MemoryLedger, Plan
+from agora_analytics.protocols import Ledger
 
 _ENVIRONMENT = {
     "customer_id": "AGORA_CUSTOMER_ID",
@@ -23,6 +25,7 @@ _ENVIRONMENT = {
     "app_id": "AGORA_APP_ID",
     "plan": "AGORA_PLAN",
     "base_url": "AGORA_BASE_URL",
+    "ledger": "AGORA_LEDGER",
 }
 _SECRET_FILE = "customer_secret_file"  # noqa: S105 - the name of a key
 _KEYS = frozenset({*_ENVIRONMENT, _SECRET_FILE})
@@ -38,6 +41,7 @@ class Settings:
     app_id: str | None = None
     plan: str | None = None
     base_url: tuple[str, ...] | None = None
+    ledger: str | None = None
 
     def over(self, other: Settings) -> Settings:
         """Return these settings, and the other's where these say nothing."""
@@ -49,7 +53,7 @@ class Settings:
         self._need("plan")
         return Plan.of(self.plan or "")
 
-    def client(self, *, max_wait: float | None) -> AnalyticsClient:
+    def client(self, ledger: Ledger, *, max_wait: float | None) -> AnalyticsClient:
         """Return a client of these settings; raises `ValueError` naming what is missing, and from where it can come."""
         self._need("customer_id", "customer_secret", "plan", "app_id")
         return AnalyticsClient(
@@ -59,7 +63,17 @@ class Settings:
             app_id=self.app_id,
             max_wait=max_wait,
             base_url=self.base_url or HOSTS,
+            ledger=ledger,
         )
+
+    @asynccontextmanager
+    async def counting(self) -> AsyncIterator[Ledger]:
+        """Open the ledger that all commands of a user share, or one of this command's own for ":memory:"."""
+        ledger = MemoryLedger() if self.ledger == ":memory:" else FileLedger(self.ledger or default_ledger())
+        try:
+            yield ledger
+        finally:
+            await ledger.close()
 
     def _need(self, *names: str) -> None:
         missing = [name for name in names if getattr(self, name) is None]
@@ -101,6 +115,12 @@ def default_path() -> Path:
     """Where the settings file is looked for when none is named."""
     base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
     return Path(base).expanduser() / "agora-analytics" / "config.toml"
+
+
+def default_ledger() -> Path:
+    """Where requests are counted when no other place is named."""
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(base).expanduser() / "agora-analytics" / "quota.db"
 
 
 def secret_of(path: Path) -> str:

@@ -11,7 +11,7 @@ from agora_analytics.cli import figures
 from agora_analytics.cli.figures import Pair, Summary, clock, lasting, measured, number, percent
 from agora_analytics.cli.words import unit_of
 from agora_analytics.models import Call, FreezeBucket, Point, Ranked, Session, SessionMetrics, Statistic, Total
-from agora_analytics.quota import QuotaState
+from agora_analytics.quota import ClockState, QuotaState
 
 NO_ACCESS = "no API access"
 """What a plan without limits comes to."""
@@ -135,7 +135,7 @@ def ranked(found: Sequence[Ranked], title: str, unit: str, dimension: str) -> Ta
 
 def quota(states: Sequence[QuotaState], title: str = "quota") -> Table:
     """How much of each counter's allowance is used."""
-    columns = ("counter", "per", ">limit", ">used", ">left", ">waiting", ">more in")
+    columns = ("counter", "per", ">limit", ">used", ">left", ">for streams", "waiting", ">more in", ">refusals")
     rows = (
         (
             state.counter,
@@ -143,8 +143,10 @@ def quota(states: Sequence[QuotaState], title: str = "quota") -> Table:
             number(state.limit),
             number(state.used),
             number(state.left),
-            number(state.waiting),
+            number(state.expected) if state.expected else "",
+            ", ".join(f"{count} {lane}" for lane, count in state.lanes.items() if count),
             lasting(state.resets_in) if state.resets_in else "",
+            number(state.refusals) if state.refusals else "",
         )
         for state in states
     )
@@ -152,10 +154,16 @@ def quota(states: Sequence[QuotaState], title: str = "quota") -> Table:
 
 
 def spent(states: Sequence[QuotaState]) -> str:
-    """Tell in one line what this process has spent of the day; empty where that is nothing."""
+    """Tell in one line what has been spent of the day; empty where that is nothing."""
     days = [state for state in states if state.unit == "day" and state.used]
     parts = [f"{state.used} of the day's {state.limit:,} {state.counter} requests" for state in days]
-    return f"spent by this command: {', '.join(parts)}" if parts else ""
+    return f"spent today: {', '.join(parts)}" if parts else ""
+
+
+def service_clock(clock: ClockState) -> str:
+    """Tell in one line what is known of the service's clock."""
+    ahead = f"{abs(clock.offset):.2f} s {'ahead of' if clock.offset >= 0 else 'behind'} this machine's"
+    return f"the service's clock is at least {ahead}, and at most {clock.uncertainty:.2f} s further"
 
 
 def _heading(unit: str) -> str:

@@ -6,17 +6,20 @@ from agora_analytics.quota._book import Book, decode
 from agora_analytics.quota._file import FileLedger
 from agora_analytics.quota._line import Lane
 from agora_analytics.quota._memory import MemoryLedger
-from agora_analytics.quota._quota import Quota
-from agora_analytics.quota._states import ClockState, QuotaSnapshot, QuotaState
+from agora_analytics.quota._quota import Quota, Reserve, fingerprint
+from agora_analytics.quota._states import ClockState, Forecast, QuotaSnapshot, QuotaState
 
 __all__ = [
     "Book",
     "ClockState",
     "FileLedger",
+    "Forecast",
     "Lane",
     "MemoryLedger",
     "Quota",
     "QuotaSnapshot",
     "QuotaState",
+    "Reserve",
     "decode",
+    "fingerprint",
 ]

@@ -48,13 +48,15 @@ class Book:
         return any(
             number % SLOTS != self.slot and until < now + PATIENCE - DELAY
             for counter in self.counters.values()
-            for number, until in counter.underway.items()
+            for number, until in (*counter.underway.items(), *dict.fromkeys(counter.expected, now).items())
         )
 
     def bury(self, slot: int, now: float) -> None:
-        """Give up on what a process had under way that is gone."""
+        """Give up on what a process had under way or expected that is gone."""
         for counter in self.counters.values():
             counter.give_up([number for number in counter.underway if number % SLOTS == slot], now + DELAY)
+            for number in [number for number in counter.expected if number % SLOTS == slot]:
+                del counter.expected[number]
 
     def encode(self) -> bytes:
         """Return the book as JSON."""

@@ -60,6 +60,14 @@ class Granted(NamedTuple):
     days: tuple[int, ...]
 
 
+class Expected(NamedTuple):
+    """Requests that a stream will make: in the rest of one UTC day, and on every day after."""
+
+    day: int
+    rest: int
+    daily: int
+
+
 class Denied(NamedTuple):
     """No token now: seconds until the next try makes sense, and the unit that is short, with its limit."""
 
@@ -72,7 +80,7 @@ class Denied(NamedTuple):
 class Counter:
     """Requests of one counter: under way (until when, by number), answered (when, sorted), and per UTC day.
 
-    `limits` are what refusals taught; the plan's apply elsewhere.
+    `expected` is what streams will need. `limits` are what refusals taught; the plan's apply elsewhere.
     """
 
     underway: dict[int, float] = attrs.field(factory=dict)
@@ -83,6 +91,7 @@ class Counter:
     full: dict[Unit, float] = attrs.field(factory=dict)
     closed: int | None = None
     refusals: int = 0
+    expected: dict[int, Expected] = attrs.field(factory=dict)
 
     def limit(self, unit: Unit, planned: int) -> int:
         """Return the limit that holds: the plan's, or what the service named."""
@@ -115,6 +124,24 @@ class Counter:
         # What is under way will be answered now at the earliest.
         at = self.answered[place] if place < len(self.answered) else moment.now
         return max(first, _passes(at, window, moment) - moment.now) + rounds * window
+
+    def awaited(self, moment: Moment) -> int:
+        """Requests that streams will make before the day is over."""
+        if not self.expected:
+            return 0
+        today = possible_days(moment)[-1]
+        return sum(one.rest if one.day == today else one.daily for one in self.expected.values())
+
+    def forecast(self, requests: int, rates: dict[Unit, int], moment: Moment) -> float:
+        """Seconds until so many more can have been accepted, if none but these are made."""
+        limits = {unit: self.limit(unit, planned) for unit, planned in rates.items()}
+        daily = limits.pop("day", None)
+        today = requests if daily is None else max(0, self.left("day", daily, moment))
+        if requests <= today or daily is None:
+            return max((self.wait(unit, limit, moment, requests - 1) for unit, limit in limits.items()), default=0.0)
+        days, before = divmod(requests - today - 1, max(daily, 1))
+        windows = (before // max(limit, 1) * WINDOWS[unit] for unit, limit in limits.items())
+        return until_tomorrow(moment) + days * _DAY + max(windows, default=0.0)
 
     def reserve(self, number: int, rates: dict[Unit, int], moment: Moment, kept: int = 0) -> Granted | Denied:
         """Take a token of every unit, or none; `kept` of the day's are for others."""

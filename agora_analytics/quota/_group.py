@@ -13,11 +13,11 @@ from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.protocols import Ledger, WallClock
 from agora_analytics.quota._book import Book
 from agora_analytics.quota._clock import ServerClock
-from agora_analytics.quota._counter import Counter, Denied, Granted, Moment
+from agora_analytics.quota._counter import Counter, Denied, Expected, Granted, Moment, possible_days
 from agora_analytics.quota._line import Lane, Line
 from agora_analytics.quota._memory import MemoryLedger
 from agora_analytics.quota._pace import Pace
-from agora_analytics.quota._states import QuotaState
+from agora_analytics.quota._states import Forecast, QuotaState
 
 T = TypeVar("T")
 
@@ -75,7 +75,6 @@ class Group:
     def __init__(self, name: str, rates: dict[Unit, int], account: Account) -> None:
         self.name = name
         self.line = Line(self)
-        self.expected = 0
         self._rates = rates
         self._people = math.ceil(_PEOPLE * rates["day"])
         self._account = account
@@ -115,6 +114,18 @@ class Group:
         else:
             await self._account.change(partial(self._settle, granted, outcome))
 
+    async def expect(self, number: int | None, rest: int, daily: int) -> int:
+        """Note what a stream will need in the rest of the day and on every other; return the number it is kept by."""
+        return await self._account.change(partial(self._expect, number, rest, daily))
+
+    async def expect_no_more(self, number: int) -> None:
+        """Forget what a stream needed."""
+        await self._account.change(lambda book: book.counter(self.name).expected.pop(number, None))
+
+    async def forecast(self, requests: int) -> Forecast:
+        """Tell when so many more will have been accepted."""
+        return await self._account.change(partial(self._forecast, requests))
+
     async def _paced(self, patience: float | None) -> Granted:
         await self._pace.step()
         return await self.line.take(Lane.EXPORT, patience)
@@ -146,6 +157,7 @@ class Group:
                 resets_in=0.0 if left else counter.wait(unit, limit, moment),
                 lanes=dict(self.line.waiting),
                 refusals=counter.refusals,
+                expected=counter.awaited(moment) if unit == "day" else 0,
             )
             for unit, planned in self._rates.items()
         ]
@@ -154,7 +166,7 @@ class Group:
         """Take a token, and note it in `taken`: whoever asked may be gone by the time it is there."""
         moment, counter = self._account.moment(book), book.counter(self.name)
         held = self._held(counter, book.clock, moment, waiting) if waiting > 1 else None
-        kept = self.expected + self._people if lane is Lane.EXPORT else 0
+        kept = counter.awaited(moment) + self._people if lane is Lane.EXPORT else 0
         got = held or counter.reserve(book.number(), self._rates, moment, kept)
         taken.append(got)
         return got
@@ -170,6 +182,18 @@ class Group:
         if clock.telling(now - _BURST) <= now or (not clock.searching and counter.left("second", limit, moment) > 1):
             return None
         return Denied(clock.telling(now) - now, "second", limit)
+
+    def _expect(self, number: int | None, rest: int, daily: int, book: Book) -> int:
+        number = book.number() if number is None else number
+        day = possible_days(self._account.moment(book))[-1]
+        book.counter(self.name).expected[number] = Expected(day, rest, daily)
+        return number
+
+    def _forecast(self, requests: int, book: Book) -> Forecast:
+        moment = self._account.moment(book)
+        ahead = sum(self.line.waiting.values())
+        seconds = book.counter(self.name).forecast(ahead + requests, self._rates, moment)
+        return Forecast.of(self.name, requests, seconds, moment)
 
     def _bound(self, ahead: int, book: Book) -> Denied:
         moment, counter = self._account.moment(book), book.counter(self.name)

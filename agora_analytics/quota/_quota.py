@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from copy import copy
+from hashlib import sha256
 from types import TracebackType
 from typing import Final, Self
 
+from agora_analytics import _checks
 from agora_analytics.errors import PlanRefused, RateLimited, TransportError
 from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.protocols import Ledger, WallClock
@@ -13,10 +15,15 @@ from agora_analytics.quota._book import Book
 from agora_analytics.quota._counter import Granted
 from agora_analytics.quota._group import Account, Group, Outcome
 from agora_analytics.quota._line import Lane
-from agora_analytics.quota._states import ClockState, QuotaSnapshot
+from agora_analytics.quota._states import ClockState, Forecast, QuotaSnapshot
 
 _REMEMBERED: Final = 3_600.0
 """Seconds for which an endpoint that the plan does not include is not asked again: it may be upgraded."""
+
+
+def fingerprint(customer_id: str) -> str:
+    """Return the name of an account in a ledger; it tells nobody whose it is."""
+    return sha256(customer_id.encode()).hexdigest()[:16]
 
 
 class Quota:
@@ -49,6 +56,28 @@ class Quota:
         """Return the state of every counter and unit, in the plan's order, shortest unit first, and of the clock."""
         return await self._account.change(self._snapshot)
 
+    async def forecast(self, requests: int, counter: str | Endpoint) -> Forecast:
+        """Tell when so many more requests will have been accepted, after those that wait in this process.
+
+        `counter` is one of the plan's, as `snapshot` names them, or an endpoint. Raises `ValueError` for another, and
+        for less than one request.
+        """
+        name = self.plan.counter(counter) if isinstance(counter, Endpoint) else counter
+        if name not in self.plan.all_counters():
+            raise ValueError(f"counter={name!r}: plan {self.plan.name!r} has {', '.join(self.plan.all_counters())}")
+        count = _checks.number("requests", requests, 1)
+        group = self._groups.get(name)
+        if group is not None:
+            return await group.forecast(count)
+        return await self._account.change(lambda book: Forecast.of(name, count, 0.0, self._account.moment(book)))
+
+    def reserve(self, endpoint: Endpoint) -> Reserve:
+        """Return what keeps exports off the requests that a stream will make: `async with quota.reserve(…) as kept: …`.
+
+        It keeps nothing until told how many with `kept.keep`, and nothing any more once left.
+        """
+        return Reserve(self.group(endpoint))
+
     def group(self, endpoint: Endpoint) -> Group | None:
         """Return what an endpoint spends from, None where nothing is counted; raises `PlanRefused` (see `token`)."""
         if endpoint.name in self._absent:
@@ -71,6 +100,29 @@ class Quota:
             states=tuple(state for group in self._groups.values() for state in group.states(book, moment)),
             clock=ClockState.of(moment) if book.clock.known else None,
         )
+
+
+class Reserve:
+    """Requests of a counter that exports leave to a stream."""
+
+    def __init__(self, group: Group | None) -> None:
+        self._group = group
+        self._number: int | None = None
+
+    async def keep(self, rest: int, daily: int) -> None:
+        """Keep so many requests for the rest of the service's UTC day, and so many on every day after."""
+        if self._group is not None:
+            self._number = await self._group.expect(self._number, rest, daily)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._group is not None and self._number is not None:
+            await self._group.expect_no_more(self._number)
+            self._number = None
 
 
 class Token:

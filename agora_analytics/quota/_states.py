@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Self
 
 import attrs
@@ -18,7 +20,8 @@ class QuotaState:
 
     `used` counts requests under way and tokens that are not back yet, of all who share the ledger; `left` those that
     could go now; `resets_in` is seconds until more are left (0 where some are). `waiting` are those of this process in
-    line for the counter, by lane in `lanes`; `refusals` how often the service refused one for its frequency.
+    line for the counter, by lane in `lanes`; `refusals` how often the service refused one for its frequency;
+    `expected` (of the day) what streams will still need of it, which exports leave to them.
     """
 
     counter: str
@@ -30,6 +33,7 @@ class QuotaState:
     resets_in: float
     lanes: Mapping[Lane, int] = attrs.field(factory=dict)
     refusals: int = 0
+    expected: int = 0
 
 
 @attrs.frozen(kw_only=True)
@@ -43,6 +47,25 @@ class ClockState:
     def of(cls, moment: Moment) -> Self:
         """Return the state of a clock that is known."""
         return cls(offset=moment.now + moment.low - moment.wall, uncertainty=moment.slack)
+
+
+@attrs.frozen(kw_only=True)
+class Forecast:
+    """When `requests` more of a counter will have been accepted: in `seconds`, `at` a UTC time of the service's clock.
+
+    That is the earliest: if nobody else spends from the counter, and none of the requests fails.
+    """
+
+    counter: str
+    requests: int
+    seconds: float
+    at: datetime
+
+    @classmethod
+    def of(cls, counter: str, requests: int, seconds: float, moment: Moment) -> Self:
+        """Return the forecast of a wait that begins now."""
+        begun = moment.wall if moment.slack == math.inf else moment.now + moment.low
+        return cls(counter=counter, requests=requests, seconds=seconds, at=datetime.fromtimestamp(begun + seconds, UTC))
 
 
 @attrs.frozen(kw_only=True)

@@ -89,7 +89,7 @@ def test_what_a_command_spent_is_told_after_what_it_found(run, terminal, monkeyp
     monkeypatch.setattr("sys.stderr", sys.stdout)
     lines = plain(run("insights", "usage", "--last", "3d").out)
     assert lines[0] == "userCount"
-    assert lines[-1].startswith("spent by this command: ")
+    assert lines[-1].startswith("spent today: ")
 
 
 def test_percent_stand_under_value_and_empty_columns_are_left_out(capsys):

@@ -30,6 +30,7 @@ from agora_analytics import (
     DecodeError,
     FileLedger,
     Filter,
+    Forecast,
     FreezeBucket,
     Lane,
     LedgerError,
@@ -87,6 +88,8 @@ async def opening(mine: Transport, counts: Ledger, own: Plan) -> None:
         snapshot: QuotaSnapshot = await client.quota.snapshot()
         assert_type((snapshot.states, snapshot.clock), tuple[tuple[QuotaState, ...], ClockState | None])
         assert_type([state.lanes[Lane.STREAM] for state in snapshot], list[int])
+        assert_type(await client.quota.forecast(100, CALL_LISTS), Forecast)
+        assert_type((await client.quota.forecast(100, "realtime")).at, datetime)
         assert_type(await client.close(), None)
     assert_type(AnalyticsClient.from_env(app_id="app"), AnalyticsClient)
     AnalyticsClient(

@@ -1,0 +1,48 @@
+"""Commands count their requests together, in a file of the user's state folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+HOUR = ("--last", "1h", "--limit", "1", "--json")
+
+
+def test_commands_share_a_ledger_and_the_quota_shows_it(run, tmp_path):
+    assert {line["used"] for line in run("quota", "--json").lines} == {0}
+    for _ in range(3):
+        assert run("calls", "search", *HOUR).code == 0
+    *states, clock = run("quota", "--json").lines
+    (day,) = [one for one in states if (one["counter"], one["unit"]) == ("call_lists", "day")]
+    assert (day["used"], day["left"]) == (3, 9_997)
+    assert (day["waiting"], day["refusals"], day["expected"]) == (0, 0, 0)
+    assert -2 < clock["offset"] < 1
+    assert 0 < clock["uncertainty"] < 3
+    table = run("quota")
+    assert "9,997" in table.out
+    assert "the service's clock is at least" in table.err
+    assert (tmp_path / "agora-analytics" / "quota.db").is_file()
+
+
+def test_another_customer_has_another_count(run):
+    run("calls", "search", *HOUR)
+    assert {line["used"] for line in run("quota", "--customer-id", "another", "--json").lines} == {0}
+
+
+def test_a_ledger_can_be_named_and_left_out(run, tmp_path, monkeypatch):
+    mine = tmp_path / "mine" / "count.db"
+    run("calls", "search", *HOUR, "--ledger", str(mine))
+    assert mine.is_file()
+    monkeypatch.setenv("AGORA_LEDGER", ":memory:")
+    assert run("calls", "search", *HOUR).code == 0
+    assert {line["used"] for line in run("quota", "--json").lines} == {0}
+    assert not (tmp_path / "agora-analytics").exists()
+
+
+def test_a_ledger_that_cannot_be_used_is_told_in_two_lines(run, tmp_path):
+    letter = tmp_path / "letter.txt"
+    letter.write_text("Dear all, " * 200)
+    ran = run("calls", "search", *HOUR, "--ledger", str(letter))
+    assert (ran.code, ran.out) == (1, "")
+    assert str(letter) in ran.err
+    assert len(ran.err.splitlines()) == 2
+    assert Path(letter).read_text() == "Dear all, " * 200

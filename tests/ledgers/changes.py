@@ -1,0 +1,49 @@
+"""Changes to make to a book."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from agora_analytics.quota import Book
+
+
+class Mishap(Exception):
+    """What goes wrong inside a change."""
+
+
+def count(book: Book) -> int:
+    """Count one more on day 1."""
+    days = book.counter("lists").days
+    days[1] = days.get(1, 0) + 1
+    return days[1]
+
+
+def counted(book: Book) -> int:
+    return book.counter("lists").days.get(1, 0)
+
+
+def whole(book: Book) -> Book:
+    return book
+
+
+class Held:
+    """A change that goes on until it is released, in whatever thread it runs."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self._error = error
+        self._begun = threading.Event()
+        self._released = threading.Event()
+
+    def __call__(self, book: Book) -> int:
+        self._begun.set()
+        assert self._released.wait(5)
+        if self._error:
+            raise self._error
+        return count(book)
+
+    async def begun(self) -> None:
+        assert await asyncio.to_thread(self._begun.wait, 5)
+
+    def release(self) -> None:
+        self._released.set()

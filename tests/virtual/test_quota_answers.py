@@ -1,0 +1,171 @@
+"""What the quota core foretells, and what it keeps for whom: forecasts, lanes, a stream's share of the day."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from itertools import pairwise
+
+import pytest
+
+from agora_analytics import ENTERPRISE, PREMIUM, Lane, MemoryLedger, Plan, QuotaExhausted
+from agora_analytics.plans import CALL_LISTS, REALTIME_USAGE, Endpoint
+from agora_analytics.protocols import WallClock
+from agora_analytics.quota import Quota
+
+DAY = 86_400
+
+
+def quota_of(plan: Plan, clock: WallClock, ledger: MemoryLedger | None = None) -> Quota:
+    return Quota(plan, ledger or MemoryLedger(), account="a", clock=clock)
+
+
+async def spend(quota: Quota, endpoint: Endpoint = CALL_LISTS, lane: Lane = Lane.INTERACTIVE) -> float:
+    """Send a request that is answered at once, and return when that was."""
+    async with quota.token(endpoint, None, lane) as token:
+        token.answered(None)
+    return asyncio.get_running_loop().time()
+
+
+async def day_of(quota: Quota, counter: str = "call_lists"):
+    return next(state for state in await quota.snapshot() if (state.counter, state.unit) == (counter, "day"))
+
+
+async def test_a_forecast_is_when_the_last_of_so_many_is_granted(clock):
+    quota = quota_of(ENTERPRISE.with_limits("call_lists", per_day=100, per_second=10), clock)
+    counts = (1, 10, 11, 35, 100, 101, 250)
+    told = [(await quota.forecast(count, CALL_LISTS)).seconds for count in counts]
+    sent = sorted(await asyncio.gather(*(spend(quota) for _ in range(250))))
+    real = [sent[count - 1] for count in counts]
+    # Until the service's clock is known, each second costs a little more than one; a day begins when it does.
+    assert told[:2] == real[:2] == [0, 0]
+    assert told[2:5] == pytest.approx(real[2:5], rel=0.2)
+    assert told[5:] == pytest.approx(real[5:], abs=20)
+    assert all(early <= late + 0.01 for early, late in zip(told, real, strict=True)), (told, real)
+
+
+async def test_a_forecast_counts_those_who_wait_already_and_says_when_that_is(clock):
+    quota = quota_of(PREMIUM, clock)
+    waiting = [asyncio.create_task(spend(quota, REALTIME_USAGE)) for _ in range(6)]
+    await asyncio.sleep(1)
+    found = await quota.forecast(1, "realtime")
+    assert (found.counter, found.requests) == ("realtime", 1)
+    assert found.seconds == pytest.approx(120, abs=2)
+    assert found.at.timestamp() == pytest.approx(clock() + found.seconds)
+    for task in waiting:
+        task.cancel()
+
+
+async def test_a_forecast_of_what_is_not_counted_is_now(clock):
+    quota = Quota(PREMIUM, MemoryLedger(), account="a", clock=clock, enforce=False)
+    assert (await quota.forecast(10**6, CALL_LISTS)).seconds == 0
+
+
+@pytest.mark.parametrize(
+    ("requests", "counter", "told"), [(0, "realtime", "requests=0"), (1, "lists", "counter='lists'")]
+)
+async def test_a_forecast_of_nothing_is_misuse(clock, requests, counter, told):
+    with pytest.raises(ValueError, match=told):
+        await quota_of(PREMIUM, clock).forecast(requests, counter)
+
+
+async def test_people_go_before_streams_and_streams_before_exports(clock):
+    quota = quota_of(ENTERPRISE.with_limits("call_lists", per_second=2), clock)
+    order: list[Lane] = []
+
+    async def ask(lane: Lane) -> None:
+        await spend(quota, lane=lane)
+        order.append(lane)
+
+    await asyncio.gather(*(spend(quota) for _ in range(2)))
+    waiting = [asyncio.create_task(ask(lane)) for lane in reversed(Lane) for _ in range(3)]
+    await asyncio.sleep(0.9)
+    await asyncio.gather(*waiting)
+    assert order == sorted(order, key=list(Lane).index)
+
+
+async def test_no_lane_starves_while_a_higher_one_is_never_empty(clock):
+    quota = quota_of(ENTERPRISE.with_limits("call_lists", per_second=10), clock)
+    sent = dict.fromkeys(Lane, 0)
+
+    async def ask(lane: Lane) -> None:
+        while True:
+            await spend(quota, lane=lane)
+            sent[lane] += 1
+
+    asking = [asyncio.create_task(ask(lane)) for lane in Lane for _ in range(20)]
+    await asyncio.sleep(120)
+    for task in asking:
+        task.cancel()
+    whole = sum(sent.values())
+    assert whole > 1_000
+    assert sent[Lane.INTERACTIVE] > 0.75 * whole
+    assert 0.07 * whole < sent[Lane.STREAM] < 0.13 * whole
+    assert 0.07 * whole < sent[Lane.EXPORT] < 0.13 * whole
+
+
+async def test_a_person_waits_for_no_more_than_the_next_window_behind_an_export(clock):
+    quota = quota_of(ENTERPRISE.with_limits("call_lists", per_second=10), clock)
+    exports = [asyncio.create_task(spend(quota, lane=Lane.EXPORT)) for _ in range(200)]
+    await asyncio.sleep(5)
+    begun = asyncio.get_running_loop().time()
+    assert await spend(quota) - begun < 1.2
+    for task in exports:
+        task.cancel()
+
+
+async def test_exports_are_spread_over_their_window(clock):
+    quota = quota_of(ENTERPRISE.with_limits("call_lists", per_second=10), clock)
+    sent = sorted(await asyncio.gather(*(spend(quota, lane=Lane.EXPORT) for _ in range(50))))
+    assert min(after - before for before, after in pairwise(sent)) > 0.09
+
+
+async def exported(quota: Quota) -> int:
+    """How many requests of today an export gets."""
+    count = 0
+    with suppress(TimeoutError):
+        async with asyncio.timeout(3_600):
+            while True:
+                await spend(quota, lane=Lane.EXPORT)
+                count += 1
+    return count
+
+
+async def test_exports_leave_what_streams_expect_and_a_share_for_people(clock):
+    quota = quota_of(ENTERPRISE.with_limits("call_lists", per_day=100), clock)
+    async with quota.reserve(CALL_LISTS) as kept:
+        await kept.keep(30, 60)
+        assert (await day_of(quota)).expected == 30
+        assert await exported(quota) == 100 - 30 - 5
+        await kept.keep(10, 60)
+        assert await exported(quota) == 20
+    assert (await day_of(quota)).expected == 0
+    assert await exported(quota) == 10
+    # What they left is there for people.
+    for _ in range(5):
+        await spend(quota)
+    with pytest.raises(QuotaExhausted):
+        async with quota.token(CALL_LISTS, 10):
+            pass
+
+
+async def test_what_a_stream_expects_of_every_day_is_kept_before_it_says_so(clock):
+    quota = quota_of(ENTERPRISE.with_limits("call_lists", per_day=100), clock)
+    async with quota.reserve(CALL_LISTS) as kept:
+        await kept.keep(30, 60)
+        await asyncio.sleep(DAY)
+        assert (await day_of(quota)).expected == 60
+        assert await exported(quota) == 35
+
+
+async def test_a_stream_of_another_client_on_the_ledger_is_heeded(clock):
+    ledger = MemoryLedger()
+    plan = ENTERPRISE.with_limits("call_lists", per_day=100)
+    async with quota_of(plan, clock, ledger).reserve(CALL_LISTS) as kept:
+        await kept.keep(95, 95)
+        assert await exported(quota_of(plan, clock, ledger)) == 0
+
+
+async def test_nothing_is_kept_where_nothing_is_counted(clock):
+    async with Quota(PREMIUM, MemoryLedger(), account="a", clock=clock, enforce=False).reserve(CALL_LISTS) as kept:
+        await kept.keep(3, 3)
