@@ -28,8 +28,11 @@ STALE: Final = 1.0 + GUARD
 """Seconds by which a header may be behind its host."""
 
 _FAR: Final = 1e15
+NEAR: Final = 0.05
+"""Seconds after a telling moment that are as good."""
+
 _WIDTH: Final = 0.12
-"""Bounds this close need no further search."""
+"""Bounds this close after a few such moments need no further search: after one, a stale header may have told them."""
 
 _SLACK: Final = 0.2
 """Seconds by which the lower bound may be behind the truth once it has been searched for."""
@@ -41,7 +44,7 @@ _RETRIES: Final = 2
 _OLD: Final = 0.15
 """Seconds of doubt that age adds, after which the bound is searched for again."""
 
-_ROOM: Final = 0.7
+_ROOM: Final = 0.8
 """Part of a second that the slack and the way there and back may take: more slack costs nothing where that is short."""
 
 _STEP: Final = 0.05
@@ -74,19 +77,18 @@ class ServerClock:
         """Return how far the service's clock is ahead of ours at least."""
         return self.floor - DRIFT * (now - self.floor_at)
 
-    def bounds(self, now: float) -> tuple[float, float]:
+    def bounds(self, now: float) -> tuple[float, float, float]:
         """Return how far the service's clock is ahead of ours at least, and how much more it may be.
 
-        That is infinite before the first answer.
+        That by all experience, and for certain; both are infinite before the first answer.
         """
         low = self.floor - DRIFT * (now - self.floor_at)
         if low < -_FAR / 2:
-            return low, math.inf
-        slack = self.top + DRIFT * (now - self.top_at) - low
-        if self.sure_at is not None:
-            room = _ROOM - self.way
-            slack = min(slack, max(room, _SLACK))
-        return low, slack
+            return low, math.inf, math.inf
+        doubt = self.top + DRIFT * (now - self.top_at) - low
+        if self.sure_at is None:
+            return low, doubt, doubt
+        return low, min(doubt, max(_ROOM - self.way, _SLACK)), doubt
 
     @property
     def searching(self) -> bool:
@@ -111,7 +113,7 @@ class ServerClock:
         """
         low, high = date - received, date + 1 - sent
         way = received - sent
-        self.way += _STEP * (1 - _RARE if way > self.way else -_RARE) if self.way else 2 * way
+        self.way += _STEP * (1 - _RARE if way > self.way else -_RARE) if self.way else way
         known = self.floor - DRIFT * (received - self.floor_at)
         if high + STALE < known or low > self.top + DRIFT * (received - self.top_at):
             self.restart(self.wary_until)
@@ -122,7 +124,7 @@ class ServerClock:
         return True
 
     def _narrow(self, sent: float, received: float, low: float, high: float) -> None:
-        if self._crosses(sent, received) and sent > self.tried_at:
+        if sent > self.tried_at and self.telling(sent - NEAR) <= sent:
             self.tries, self.tried_at = self.tries + 1, received
         if low > self.low(received):
             self.floor, self.floor_at = low, received
@@ -145,12 +147,8 @@ class ServerClock:
         enough = _TRIES if self.sure_at is None else _RETRIES
         if self.sure_at is not None and not self.ageing(now):
             self.tries = 0
-        elif self.tries >= enough or self._upper(now) - self.low(now) <= _WIDTH:
+        elif self.tries >= enough or (self.tries >= _RETRIES and self._upper(now) - self.low(now) <= _WIDTH):
             self.sure_at, self.tries = now, 0
-
-    def _crosses(self, sent: float, received: float) -> bool:
-        """Whether the service's second may have changed while a request was under way."""
-        return math.floor(sent + self.low(sent)) != math.floor(received + self._upper(received))
 
     def _upper(self, now: float) -> float:
         return self.ceiling + DRIFT * (now - self.ceiling_at)

@@ -8,6 +8,10 @@ any delay, any host's clock and any staleness of a header, as long as the bounds
 well, the clock lets all tokens of a window go as it begins; unknown, the same rule is the conservative bucket: a token
 comes back one window after its answer.
 
+What is left of the doubt about the service's clock once that has been searched for (`slack`) is enough for what went as
+a window began: whatever the doubt really is, the next window's requests are as much later. What went at another time,
+or while the clock was unsure, may be in either of two windows and is charged to both (`doubt`).
+
 Windows are not kept as counts but as the moments of the answers, because what is known of the service's clock may
 change after the fact. Days are counts: they are many requests, and outlast the process.
 """
@@ -17,6 +21,8 @@ from __future__ import annotations
 import math
 from bisect import bisect_right, insort
 from collections.abc import Iterable
+from heapq import merge
+from itertools import islice
 from typing import Final, NamedTuple
 
 import attrs
@@ -37,27 +43,41 @@ PATIENCE: Final = 300.0
 SKEW: Final = 5.0
 """Seconds that the host's wall clock may be wrong, which is all there is to tell the day before the first answer."""
 
+_EARLY: Final = 0.35
+"""Part of a second, its guard included, in which it has just begun."""
+
 _DAY: Final = 86_400
 
 
 class Moment(NamedTuple):
     """Now, and what is known of the service's clock: how far it is ahead of `now` at least, and what may be missing.
 
-    `now` is monotonic, `wall` the host's wall clock, which only guesses the day until the service has answered.
+    That is `slack` by all experience, and `doubt` for certain. `now` is monotonic, `wall` the host's wall clock, which
+    only guesses the day until the service has answered.
     """
 
     now: float
     wall: float
     low: float
     slack: float
+    doubt: float
+
+    @property
+    def early(self) -> bool:
+        """Whether a second of the service has just begun, as far as it is known when."""
+        return self.slack < self.doubt and (self.now + self.low) % 1 < _EARLY
 
 
 class Granted(NamedTuple):
-    """The right to send one request: its number, when it was given, the days it is charged to."""
+    """The right to send one request: its number, when it was given, the days it is charged to.
+
+    `early` tells that it was given as a second of the service began.
+    """
 
     number: int
     at: float
     days: tuple[int, ...]
+    early: bool = False
 
 
 class Expected(NamedTuple):
@@ -80,11 +100,13 @@ class Denied(NamedTuple):
 class Counter:
     """Requests of one counter: under way (until when, by number), answered (when, sorted), and per UTC day.
 
-    `expected` is what streams will need. `limits` are what refusals taught; the plan's apply elsewhere.
+    `early` are answers, too: those of requests that went as a second began. `expected` is what streams will need.
+    `limits` are what refusals taught; the plan's apply elsewhere.
     """
 
     underway: dict[int, float] = attrs.field(factory=dict)
     answered: list[float] = attrs.field(factory=list)
+    early: list[float] = attrs.field(factory=list)
     days: dict[int, int] = attrs.field(factory=dict)
     limits: dict[Unit, int] = attrs.field(factory=dict)
     hints: dict[Unit, int] = attrs.field(factory=dict)
@@ -101,29 +123,34 @@ class Counter:
         """Tokens of a unit that can be taken now; none or less where it is full."""
         if unit == "day":
             return self._left_of_days(limit, possible_days(moment))
-        since = _threshold(unit, moment)
+        since, since_early = _thresholds(unit, moment)
         if self.full and self.full.get(unit, -math.inf) > since:
             return 0
-        return limit - len(self.underway) - len(self.answered) + bisect_right(self.answered, since)
+        over = bisect_right(self.answered, since) + bisect_right(self.early, since_early)
+        return limit - len(self.underway) - len(self.answered) - len(self.early) + over
 
     def wait(self, unit: Unit, limit: int, moment: Moment, ahead: int = 0) -> float:
         """Seconds until a token is free for one who has `ahead` others before him; a lower bound."""
         if unit == "day":
             short = ahead + 1 - self.left(unit, limit, moment)
             return 0.0 if short <= 0 else until_tomorrow(moment) + (short - 1) // max(limit, 1) * _DAY
-        window = WINDOWS[unit]
-        since = _threshold(unit, moment)
+        window, now = WINDOWS[unit], moment.now
+        since, since_early = _thresholds(unit, moment)
         full = self.full.get(unit, -math.inf)
-        first = max(0.0, _passes(full, window, moment) - moment.now) if full > since else 0.0
-        gone = bisect_right(self.answered, since)
-        short = ahead + 1 - (limit - len(self.underway) - len(self.answered) + gone)
+        first = max(0.0, _passes(full, window, moment, moment.doubt) - now) if full > since else 0.0
+        over, over_early = bisect_right(self.answered, since), bisect_right(self.early, since_early)
+        short = ahead + 1 - (limit - len(self.underway) - len(self.answered) + over - len(self.early) + over_early)
         if short <= 0:
             return first
         rounds, place = divmod(short - 1, max(limit, 1))
-        place += gone
+        slack = moment.slack if unit == "second" else moment.doubt
+        passing = merge(
+            (_passes(at, window, moment, moment.doubt) for at in islice(self.answered, over, None)),
+            (_passes(at, window, moment, slack) for at in islice(self.early, over_early, None)),
+        )
         # What is under way will be answered now at the earliest.
-        at = self.answered[place] if place < len(self.answered) else moment.now
-        return max(first, _passes(at, window, moment) - moment.now) + rounds * window
+        passes = next(islice(passing, place, None), _passes(now, window, moment, slack))
+        return max(first, passes - now) + rounds * window
 
     def awaited(self, moment: Moment) -> int:
         """Requests that streams will make before the day is over."""
@@ -148,7 +175,7 @@ class Counter:
         self._expire(moment.now, rates)
         days = possible_days(moment)
         # Counts too many, those of past windows too, and mostly tells enough all the same.
-        recent = len(self.underway) + len(self.answered)
+        recent = len(self.underway) + len(self.answered) + len(self.early)
         for unit, planned in rates.items():
             limit = self.limits.get(unit, planned) if self.limits else planned
             if unit == "day":
@@ -162,13 +189,16 @@ class Counter:
         for day in days:
             self._charge(day)
         self.underway[number] = moment.now + PATIENCE
-        return Granted(number, moment.now, days)
+        return Granted(number, moment.now, days, moment.early)
 
     def settle(self, granted: Granted, received: float | None, moment: Moment) -> None:
         """Note when a request was answered, or that no answer will come."""
         if self.underway.pop(granted.number, None) is None:
             return
-        insort(self.answered, moment.now + LOST if received is None else received)
+        if received is None:
+            insort(self.answered, moment.now + LOST)
+        else:
+            insort(self.early if granted.early else self.answered, received)
         # What the service's clock turned out to be says which days it can have been counted on.
         days = possible_days(moment, granted.at)
         if days != granted.days:
@@ -224,6 +254,7 @@ class Counter:
     def forget_after(self, now: float) -> None:
         """Forget what cannot have happened yet: it is of another count of time."""
         self.answered = [at for at in self.answered if at <= now + LOST]
+        self.early = [at for at in self.early if at <= now]
         self.underway = {number: until for number, until in self.underway.items() if until <= now + PATIENCE}
         self.full = {unit: at for unit, at in self.full.items() if at <= now}
 
@@ -246,8 +277,9 @@ class Counter:
         """Forget answers that are too old to matter, and requests whose process is gone."""
         window = WINDOWS["minute"] if "minute" in rates else WINDOWS["second"]
         # A window's worth at a time: the rest of the list moves up at each.
-        if self.answered and self.answered[0] < now - 2 * window - GUARD:
-            del self.answered[: bisect_right(self.answered, now - window - GUARD)]
+        for answers in (self.answered, self.early):
+            if answers and answers[0] < now - 2 * window - GUARD:
+                del answers[: bisect_right(answers, now - window - GUARD)]
         # Numbers rise with time, so the first is the oldest.
         while self.underway and self.underway[first := next(iter(self.underway))] <= now:
             del self.underway[first]
@@ -256,36 +288,40 @@ class Counter:
 
 def possible_days(moment: Moment, since: float | None = None) -> tuple[int, ...]:
     """Return the UTC days of the service's clock that something can fall into, now or since a moment of our clock."""
-    now, wall, low, slack = moment
+    now, wall, low, _, doubt = moment
     behind = 0.0 if since is None else now - since
-    if slack == math.inf:
+    if doubt == math.inf:
         first, last = int((wall - behind - SKEW) // _DAY), int((wall + SKEW) // _DAY)
     else:
-        first, last = int((now - behind + low) // _DAY), int((now + low + slack) // _DAY)
+        first, last = int((now - behind + low) // _DAY), int((now + low + doubt) // _DAY)
     return (first,) if first == last else tuple(range(first, last + 1))
 
 
 def until_tomorrow(moment: Moment) -> float:
     """Seconds until the next UTC day has begun for certain."""
-    earliest = moment.wall - SKEW if moment.slack == math.inf else moment.now + moment.low - GUARD
+    earliest = moment.wall - SKEW if moment.doubt == math.inf else moment.now + moment.low - GUARD
     return (earliest // _DAY + 1) * _DAY - earliest
 
 
-def _threshold(unit: Unit, moment: Moment) -> float:
-    """Return the moment before which an answered request cannot share a window with one that goes now."""
-    now, _, low, slack = moment
+def _thresholds(unit: Unit, moment: Moment) -> tuple[float, float]:
+    """Return the moments before which an answered request cannot share a window with one that goes now.
+
+    The second one is for those that went as a second began, the first for all others.
+    """
+    now, _, low, slack, doubt = moment
     window = WINDOWS[unit]
     latest = now - window - GUARD
-    if slack == math.inf:
-        return latest
+    if doubt == math.inf:
+        return latest, latest
     # When the window began that the service is in for certain, were it as little ahead of us as is known.
     begun = (now + low - guard(window)) // window * window - low
-    return max(latest, begun - slack)
+    since = max(latest, begun - doubt)
+    return since, max(latest, begun - slack) if unit == "second" else since
 
 
-def _passes(at: float, window: float, moment: Moment) -> float:
+def _passes(at: float, window: float, moment: Moment, slack: float) -> float:
     """Return when the first window has begun for certain that something done at `at` cannot be counted in."""
     latest = at + window + GUARD
-    if moment.slack == math.inf:
+    if slack == math.inf:
         return latest
-    return min(latest, math.ceil((at + moment.low + moment.slack) / window) * window - moment.low + guard(window))
+    return min(latest, math.ceil((at + moment.low + slack) / window) * window - moment.low + guard(window))

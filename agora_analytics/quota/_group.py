@@ -12,7 +12,7 @@ from agora_analytics.errors import QuotaExhausted, RateLimited
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.protocols import Ledger, WallClock
 from agora_analytics.quota._book import Book
-from agora_analytics.quota._clock import ServerClock
+from agora_analytics.quota._clock import NEAR, ServerClock
 from agora_analytics.quota._counter import Counter, Denied, Expected, Granted, Moment, possible_days
 from agora_analytics.quota._line import Lane, Line
 from agora_analytics.quota._memory import MemoryLedger
@@ -26,9 +26,6 @@ _PEOPLE: Final = 0.05
 
 _DISTRUST: Final = 10.0
 """Seconds in which the service's clock is not believed after a refusal that nobody had counted on."""
-
-_BURST: Final = 0.05
-"""Seconds for which a burst may go on that was held back for a telling moment."""
 
 
 class Outcome(NamedTuple):
@@ -179,7 +176,7 @@ class Group:
         now, limit = moment.now, counter.limit("second", self._rates.get("second", 0))
         if not limit or waiting < limit or not clock.known or not (clock.searching or clock.ageing(now)):
             return None
-        if clock.telling(now - _BURST) <= now or (not clock.searching and counter.left("second", limit, moment) > 1):
+        if clock.telling(now - NEAR) <= now or (not clock.searching and counter.left("second", limit, moment) > 1):
             return None
         return Denied(clock.telling(now) - now, "second", limit)
 

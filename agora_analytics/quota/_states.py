@@ -64,7 +64,7 @@ class Forecast:
     @classmethod
     def of(cls, counter: str, requests: int, seconds: float, moment: Moment) -> Self:
         """Return the forecast of a wait that begins now."""
-        begun = moment.wall if moment.slack == math.inf else moment.now + moment.low
+        begun = moment.wall if moment.doubt == math.inf else moment.now + moment.low
         return cls(counter=counter, requests=requests, seconds=seconds, at=datetime.fromtimestamp(begun + seconds, UTC))
 
 
