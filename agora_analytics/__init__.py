@@ -59,6 +59,18 @@ if TYPE_CHECKING:
         QuotaState,
     )
     from agora_analytics.spans import Span
+    from agora_analytics.streams import (
+        Checkpoint,
+        Coverage,
+        FileCheckpoints,
+        Gap,
+        Health,
+        MemoryCheckpoints,
+        Revision,
+        Series,
+        Watch,
+        Window,
+    )
 
     __version__: str
 
@@ -73,16 +85,22 @@ __all__ = [
     "BadRequest",
     "Call",
     "CallPage",
+    "Checkpoint",
     "CheckpointError",
     "ClockState",
+    "Coverage",
     "DecodeError",
+    "FileCheckpoints",
     "FileLedger",
     "Filter",
     "Forecast",
     "FreezeBucket",
+    "Gap",
+    "Health",
     "Lane",
     "LedgerError",
     "Limits",
+    "MemoryCheckpoints",
     "MemoryLedger",
     "NotFound",
     "Plan",
@@ -96,6 +114,8 @@ __all__ = [
     "RateLimited",
     "ResponseError",
     "Retry",
+    "Revision",
+    "Series",
     "ServerError",
     "Session",
     "SessionMetrics",
@@ -108,6 +128,8 @@ __all__ = [
     "TransportError",
     "TransportTimeout",
     "Unauthorized",
+    "Watch",
+    "Window",
     "__version__",
     "catalogue",
     "errors",
@@ -154,6 +176,18 @@ _HOMES = {
     "plans": ("ENTERPRISE", "PREMIUM", "STANDARD", "STARTER", "Limits", "Plan"),
     "quota": ("ClockState", "FileLedger", "Forecast", "Lane", "MemoryLedger", "Quota", "QuotaSnapshot", "QuotaState"),
     "spans": ("Span",),
+    "streams": (
+        "Checkpoint",
+        "Coverage",
+        "FileCheckpoints",
+        "Gap",
+        "Health",
+        "MemoryCheckpoints",
+        "Revision",
+        "Series",
+        "Watch",
+        "Window",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -14,10 +14,11 @@ from agora_analytics import _checks
 from agora_analytics._retry import Retry
 from agora_analytics._session import Session
 from agora_analytics._transport import HOSTS, AiohttpTransport, Credentials, Timeouts
-from agora_analytics.endpoints import Calls, Insights, Realtime, Scope
+from agora_analytics.endpoints import Calls, Insights, Scope
 from agora_analytics.plans import Plan
-from agora_analytics.protocols import Ledger, Transport, WallClock
+from agora_analytics.protocols import CheckpointStore, Ledger, Transport, WallClock
 from agora_analytics.quota import Lane, MemoryLedger, Quota, fingerprint
+from agora_analytics.streams import Realtime
 
 if TYPE_CHECKING:
     import aiohttp
@@ -44,6 +45,7 @@ class AnalyticsClient:
         ledger: keeps the count of requests and the service's clock; by default in memory, for this client alone. A
             `FileLedger` shares both with other processes of the machine, and remembers.
         quotas: False sends without regard to the plan's frequencies, for accounts that are paced elsewhere.
+        checkpoints: keeps the places of streams by name, such as `FileCheckpoints(folder)`.
         transport: carries requests instead of aiohttp, as the simulator's does; it is closed with the client.
         clock: seconds since 1970.
 
@@ -65,6 +67,7 @@ class AnalyticsClient:
         read_ahead: bool = True,
         ledger: Ledger | None = None,
         quotas: bool = True,
+        checkpoints: CheckpointStore | None = None,
         transport: Transport | None = None,
         clock: WallClock = time.time,
     ) -> None:
@@ -87,11 +90,11 @@ class AnalyticsClient:
                 clock=clock,
                 enforce=quotas,
             ),
-            clock=clock,
             retry=retry or Retry(),
             max_wait=_patience(max_wait),
         )
-        self._make_groups(Scope(app_id=_checks.optional("app_id", app_id), read_ahead=read_ahead))
+        app = _checks.optional("app_id", app_id)
+        self._make_groups(Scope(app_id=app, read_ahead=read_ahead, checkpoints=checkpoints))
 
     @classmethod
     def from_env(cls, **settings: Any) -> Self:

@@ -18,7 +18,7 @@ from agora_analytics._retry import Hosts, Retry
 from agora_analytics.errors import AgoraError, DecodeError, RateLimited
 from agora_analytics.models import Answer
 from agora_analytics.plans import Plan
-from agora_analytics.protocols import Request, Response, Transport, WallClock
+from agora_analytics.protocols import Request, Response, Transport
 from agora_analytics.quota import Lane, Quota
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
@@ -66,7 +66,6 @@ class Session:
         plan: Plan,
         quota: Quota,
         *,
-        clock: WallClock,
         retry: Retry,
         max_wait: float | None,
         random: Random | None = None,
@@ -75,7 +74,6 @@ class Session:
         self.quota = quota
         self.max_wait = max_wait
         self._transport = transport
-        self._clock = clock
         self._retry = retry
         self._random = random or Random()  # noqa: S311 - jitter, no secret
         self._hosts = Hosts(transport.hosts)
@@ -83,11 +81,17 @@ class Session:
         self._closed = False
 
     def now(self) -> int:
-        """Return the current UTC second."""
-        return int(self._clock())
+        """Return the current UTC second: the service's, as far as it is known."""
+        return int(self.quota.utc())
 
-    async def fetch(self, request: Request, decode: Decode[AnswerT], lane: Lane = Lane.INTERACTIVE) -> AnswerT:
-        """Send a request as often as the retry policy allows and return its decoded answer.
+    async def fetch(
+        self,
+        request: Request,
+        decode: Decode[AnswerT],
+        lane: Lane = Lane.INTERACTIVE,
+        retry: Retry | None = None,
+    ) -> AnswerT:
+        """Send a request as often as the retry policy allows (None: the session's) and return its decoded answer.
 
         Waits for the plan at most `max_wait` seconds in all. Raises what `agora_analytics.errors` lists, and
         `RuntimeError` where the client is closed or belongs to another loop or process.
@@ -105,7 +109,7 @@ class Session:
                 error.asked = error.asked or str(request)
                 self._hosts.failed(host, error, loop.time())
                 refused += isinstance(error, RateLimited)
-                wait = self._wait(error, attempt, refused, loop.time() - begun)
+                wait = self._wait(retry or self._retry, error, attempt, refused, loop.time() - begun)
                 if wait is None:
                     raise error from failed
                 failed = error
@@ -139,12 +143,12 @@ class Session:
             raise RuntimeError(f"this client belongs to another {what}: make one client for each")
         return here.loop
 
-    def _wait(self, error: AgoraError, attempt: int, refused: int, elapsed: float) -> float | None:
+    def _wait(self, retry: Retry, error: AgoraError, attempt: int, refused: int, elapsed: float) -> float | None:
         """Seconds until another attempt, None for none."""
         if isinstance(error, RateLimited) and self.quota.enforced and refused <= _REFUSED:
             # The quota has learned from it, and holds the next attempt back as long as need be.
             return error.retry_after or 0.0
-        return self._retry.wait(error, attempt - refused, elapsed, self._random)
+        return retry.wait(error, attempt - refused, elapsed, self._random)
 
     def _patience(self, lane: Lane, elapsed: float) -> float | None:
         """Return how long a request may still wait for its quota: streams and exports wait it out."""

@@ -12,6 +12,7 @@ from agora_analytics.plans import Endpoint
 
 if TYPE_CHECKING:
     from agora_analytics.quota import Book
+    from agora_analytics.streams import Checkpoint
 
 T = TypeVar("T")
 
@@ -61,6 +62,16 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """Close what it opened itself; may be called twice."""
+
+
+class CheckpointStore(Protocol):
+    """Keeps the places of streams by name; each is saved whole or not at all."""
+
+    async def load(self, name: str) -> Checkpoint | None:
+        """Return what was saved under a name last, or None; raises `CheckpointError` for what is no checkpoint."""
+
+    async def save(self, name: str, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint under a name; raises `CheckpointError` where it cannot be kept."""
 
 
 class Ledger(Protocol):

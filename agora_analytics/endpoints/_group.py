@@ -10,9 +10,11 @@ import attrs
 
 from agora_analytics import _wire
 from agora_analytics._codec import Decode
+from agora_analytics._retry import Retry
 from agora_analytics._session import Session
 from agora_analytics.models import Answer
 from agora_analytics.plans import Endpoint
+from agora_analytics.protocols import CheckpointStore
 from agora_analytics.quota import Lane
 from agora_analytics.spans import Instant, Span
 
@@ -21,11 +23,13 @@ AnswerT = TypeVar("AnswerT", bound=Answer)
 
 @attrs.frozen(kw_only=True)
 class Scope:
-    """What all requests of a client have in common: whose they are, what for, and whether pages are read ahead."""
+    """What all requests of a client have in common: whose they are, what for, how pages are read, what is retried."""
 
     app_id: str | None = None
     read_ahead: bool = True
     lane: Lane = Lane.INTERACTIVE
+    retry: Retry | None = None
+    checkpoints: CheckpointStore | None = None
 
 
 class EndpointGroup:
@@ -38,6 +42,7 @@ class EndpointGroup:
         self._app_id = scope.app_id
         self._read_ahead = scope.read_ahead
         self._lane = scope.lane
+        self._retry = scope.retry
 
     def recent(self, duration: timedelta | int) -> Span:
         """Return the newest span of this duration (a `timedelta` or seconds) that can be asked now: `search(*recent)`.
@@ -63,7 +68,7 @@ class EndpointGroup:
         params: Mapping[str, _wire.Param],
         body: Mapping[str, Any] | None = None,
     ) -> Coroutine[Any, Any, AnswerT]:
-        return self._session.fetch(_wire.build(endpoint, self._app(), params, body), decode, self._lane)
+        return self._session.fetch(_wire.build(endpoint, self._app(), params, body), decode, self._lane, self._retry)
 
     def _app(self) -> str:
         if self._app_id is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from agora_analytics.quota._book import Book, decode
 from agora_analytics.quota._file import FileLedger
+from agora_analytics.quota._group import Budget
 from agora_analytics.quota._line import Lane
 from agora_analytics.quota._memory import MemoryLedger
 from agora_analytics.quota._quota import Quota, Reserve, fingerprint
@@ -11,6 +12,7 @@ from agora_analytics.quota._states import ClockState, Forecast, QuotaSnapshot, Q
 
 __all__ = [
     "Book",
+    "Budget",
     "ClockState",
     "FileLedger",
     "Forecast",

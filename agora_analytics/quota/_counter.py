@@ -81,11 +81,12 @@ class Granted(NamedTuple):
 
 
 class Expected(NamedTuple):
-    """Requests that a stream will make: in the rest of one UTC day, and on every day after."""
+    """Requests that a stream will make: in the rest of one UTC day, and on every day after; its weight among others."""
 
     day: int
     rest: int
     daily: int
+    weight: float = 1.0
 
 
 class Denied(NamedTuple):

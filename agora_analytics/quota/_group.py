@@ -13,7 +13,7 @@ from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.protocols import Ledger, WallClock
 from agora_analytics.quota._book import Book
 from agora_analytics.quota._clock import NEAR, ServerClock
-from agora_analytics.quota._counter import Counter, Denied, Expected, Granted, Moment, possible_days
+from agora_analytics.quota._counter import Counter, Denied, Expected, Granted, Moment, possible_days, until_tomorrow
 from agora_analytics.quota._line import Lane, Line
 from agora_analytics.quota._memory import MemoryLedger
 from agora_analytics.quota._pace import Pace
@@ -36,6 +36,21 @@ class Outcome(NamedTuple):
     refusal: RateLimited | None = None
 
 
+class Need(NamedTuple):
+    """Requests that a stream would like to make in the rest of the day and on others; its weight among streams."""
+
+    rest: int
+    daily: int
+    weight: float = 1.0
+
+
+class Budget(NamedTuple):
+    """Requests that a stream can count on, and the seconds until the day is over and there are others."""
+
+    requests: int
+    seconds: float
+
+
 class Account:
     """An account's book in a ledger, and the clocks to read it by."""
 
@@ -44,6 +59,7 @@ class Account:
         self._account = account
         self._wall = wall
         self._time: Callable[[], float] | None = None
+        self._clock = ServerClock()
         # A book in memory needs no waiting for, and no coroutine.
         self.book = ledger.book(account) if isinstance(ledger, MemoryLedger) else None
 
@@ -52,6 +68,13 @@ class Account:
         if self._time is None:
             self._time = asyncio.get_running_loop().time
         return self._time()
+
+    def utc(self) -> float:
+        """Return UTC seconds: by the service's clock, at least, or by the host's until that is known."""
+        if not self._clock.known:
+            return self._wall()
+        now = self.now()
+        return now + self._clock.low(now)
 
     async def change(self, change: Callable[[Book], T]) -> T:
         """Change the book; `change` may be called in another thread."""
@@ -62,7 +85,7 @@ class Account:
 
     def moment(self, book: Book) -> Moment:
         """Return the moment as a change sees it."""
-        now = self.now()
+        now, self._clock = self.now(), book.clock
         return Moment(now, self._wall(), *book.clock.bounds(now))
 
 
@@ -111,9 +134,9 @@ class Group:
         else:
             await self._account.change(partial(self._settle, granted, outcome))
 
-    async def expect(self, number: int | None, rest: int, daily: int) -> int:
-        """Note what a stream will need in the rest of the day and on every other; return the number it is kept by."""
-        return await self._account.change(partial(self._expect, number, rest, daily))
+    async def expect(self, number: int | None, need: Need) -> tuple[int, Budget]:
+        """Note what a stream would like, and return the number it is kept by and what it can count on."""
+        return await self._account.change(partial(self._expect, number, need))
 
     async def expect_no_more(self, number: int) -> None:
         """Forget what a stream needed."""
@@ -180,11 +203,16 @@ class Group:
             return None
         return Denied(clock.telling(now) - now, "second", limit)
 
-    def _expect(self, number: int | None, rest: int, daily: int, book: Book) -> int:
+    def _expect(self, number: int | None, need: Need, book: Book) -> tuple[int, Budget]:
+        moment, counter = self._account.moment(book), book.counter(self.name)
         number = book.number() if number is None else number
-        day = possible_days(self._account.moment(book))[-1]
-        book.counter(self.name).expected[number] = Expected(day, rest, daily)
-        return number
+        limit = counter.limit("day", self._rates["day"])
+        weights = need.weight + sum(one.weight for key, one in counter.expected.items() if key != number)
+        part = need.weight / weights
+        left = int(max(0, counter.left("day", limit, moment)) * part)
+        day = possible_days(moment)[-1]
+        counter.expected[number] = Expected(day, min(need.rest, left), min(need.daily, int(limit * part)), need.weight)
+        return number, Budget(left, until_tomorrow(moment))
 
     def _forecast(self, requests: int, book: Book) -> Forecast:
         moment = self._account.moment(book)
@@ -207,5 +235,5 @@ class Group:
             if counter.refuse(refusal, granted.at, planned, moment) and refusal.unit != "day":
                 clock.restart(moment.now + _DISTRUST)
         if received is not None and date is not None and clock.observe(granted.at, received, date):
-            moment = Moment(moment.now, moment.wall, *clock.bounds(moment.now))
+            moment = self._account.moment(book)
         counter.settle(granted, received, moment)

@@ -13,9 +13,13 @@ from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.protocols import Ledger, WallClock
 from agora_analytics.quota._book import Book
 from agora_analytics.quota._counter import Granted
-from agora_analytics.quota._group import Account, Group, Outcome
+from agora_analytics.quota._group import Account, Budget, Group, Need, Outcome
 from agora_analytics.quota._line import Lane
 from agora_analytics.quota._states import ClockState, Forecast, QuotaSnapshot
+
+_DAY: Final = 86_400
+_PLENTY: Final = 2**31
+"""Requests a day, where none are counted."""
 
 _REMEMBERED: Final = 3_600.0
 """Seconds for which an endpoint that the plan does not include is not asked again: it may be upgraded."""
@@ -76,7 +80,11 @@ class Quota:
 
         It keeps nothing until told how many with `kept.keep`, and nothing any more once left.
         """
-        return Reserve(self.group(endpoint))
+        return Reserve(self.group(endpoint), self._account)
+
+    def utc(self) -> float:
+        """Return UTC seconds: by the service's clock, at least, or by the host's until that is known."""
+        return self._account.utc()
 
     def group(self, endpoint: Endpoint) -> Group | None:
         """Return what an endpoint spends from, None where nothing is counted; raises `PlanRefused` (see `token`)."""
@@ -105,14 +113,20 @@ class Quota:
 class Reserve:
     """Requests of a counter that exports leave to a stream."""
 
-    def __init__(self, group: Group | None) -> None:
+    def __init__(self, group: Group | None, account: Account) -> None:
         self._group = group
+        self._account = account
         self._number: int | None = None
 
-    async def keep(self, rest: int, daily: int) -> None:
-        """Keep so many requests for the rest of the service's UTC day, and so many on every day after."""
-        if self._group is not None:
-            self._number = await self._group.expect(self._number, rest, daily)
+    async def keep(self, rest: int, daily: int, weight: float = 1.0) -> Budget:
+        """Keep so many requests for the rest of the service's UTC day, and so many on every day after.
+
+        Streams of one counter share what is left of the day by `weight`; returned is what this one can count on.
+        """
+        if self._group is None:
+            return Budget(_PLENTY, _DAY - self._account.utc() % _DAY)
+        self._number, budget = await self._group.expect(self._number, Need(rest, daily, weight))
+        return budget
 
     async def __aenter__(self) -> Self:
         return self

@@ -1,0 +1,101 @@
+"""`client.realtime`, with the streams over it."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import attrs
+
+from agora_analytics import _checks, endpoints
+from agora_analytics._retry import Retry
+from agora_analytics._session import Session
+from agora_analytics.endpoints import Scope
+from agora_analytics.plans import REALTIME_USAGE
+from agora_analytics.quota import Lane
+from agora_analytics.spans import WINDOW, Instant, seconds
+from agora_analytics.streams._cadence import Coverage, coverage
+from agora_analytics.streams._checkpoints import Checkpoint, checked
+from agora_analytics.streams._place import Place
+from agora_analytics.streams._series import Series, queries
+from agora_analytics.streams._watch import Settings, Watch
+
+_RETRY = Retry(attempts=2)
+"""A poll that fails is made up for by the next one, which asks for the same and more: once more is enough."""
+
+
+class Realtime(endpoints.Realtime):
+    """`client.realtime`: the four endpoints of Real-time Monitoring, and windows without end."""
+
+    def __init__(self, session: Session, scope: Scope) -> None:
+        super().__init__(session, scope)
+        self._scope = scope
+
+    def watch(
+        self,
+        *series: Series,
+        start: Instant | None = None,
+        stop: Instant | None = None,
+        checkpoint: str | Checkpoint | None = None,
+        allowance: int = 120,
+        settling: int = 300,
+        revisions: bool = True,
+        final: bool = False,
+        every: int = WINDOW,
+        gaps: bool = False,
+    ) -> Watch:
+        """Yield each 20-second window once and in order, with the points of all series, for as long as you iterate.
+
+        A `Window` comes as soon as all series have it; one that some lack is waited for, `allowance` seconds beyond the
+        plan's delay, and then comes with those as `missing`. A value that changes after that, within `settling`
+        seconds, comes as a `Revision` (unless `revisions=False`); with `final=True` windows wait until they are
+        settled. An outage is made up for as far back as the plan keeps windows; what is lost is a `Gap`.
+
+        It begins with the newest window, at `start`, or where its `checkpoint` is: a name in the client's
+        `checkpoints`, saved whenever you come back for more, or a `Checkpoint` that you keep yourself. It ends before
+        `stop`, or never. It asks as often as the day's requests allow, at most `every` seconds; `plan` tells beforehand
+        how often that is.
+
+        Raises `ValueError` or `TypeError` for bad arguments, and for series that the plan cannot carry without gaps
+        unless `gaps=True`; while iterating, `CheckpointError`, and what asking again does not mend: `Unauthorized`,
+        `BadRequest`, `NotFound`, `PlanRefused`. `GET /beta/realtime/{usage,quality}/by_time_20sec`.
+        """
+        settings = Settings(
+            start=None if start is None else seconds(start, "start"),
+            stop=None if stop is None else seconds(stop, "stop"),
+            allowance=_checks.number("allowance", allowance, 0),
+            settling=_checks.number("settling", settling, 0),
+            revisions=revisions,
+            final=final,
+            least=-(-_checks.number("every", every, WINDOW) // WINDOW),
+        )
+        if settings.start is not None and settings.stop is not None and settings.stop <= settings.start:
+            raise ValueError(f"stop={settings.stop} must be after start={settings.start}")
+        self._app()
+        told = self.plan(*series)
+        if not (told.complete or gaps):
+            raise ValueError(f"{len(series)} series: {told}; take fewer, or accept them with gaps=True")
+        asking = endpoints.Realtime(self._session, attrs.evolve(self._scope, lane=Lane.STREAM, retry=_RETRY))
+        return Watch(asking, self._session.quota, series, settings, self._place(series, checkpoint))
+
+    def plan(self, *series: Series, every: int = WINDOW) -> Coverage:
+        """Say what the plan can do for these series: requests a poll, interval, freshness, and whether all is had.
+
+        That is if all of the day's real-time requests are theirs. Raises `ValueError` where the plan offers none.
+        """
+        if not series or not all(isinstance(one, Series) for one in series):
+            raise TypeError(f"series={series!r}: allowed is one Series or several")
+        if len(set(series)) < len(series):
+            raise ValueError("series: one is there twice")
+        self._session.plan.of_endpoint(REALTIME_USAGE)
+        weights = [query.weight for query in queries(series)]
+        return coverage(self._session.plan, weights, -(-every // WINDOW))
+
+    def _place(self, series: tuple[Series, ...], checkpoint: str | Checkpoint | None) -> Place:
+        told = "\n".join((self._app(), *sorted(map(str, series))))
+        stream = f"watch {sha256(told.encode()).hexdigest()[:16]}"
+        if checkpoint is None or isinstance(checkpoint, Checkpoint):
+            return Place(stream, given=checkpoint)
+        name = checked(checkpoint)
+        if self._scope.checkpoints is None:
+            raise ValueError(f"checkpoint={name!r} needs AnalyticsClient(checkpoints=FileCheckpoints(folder))")
+        return Place(stream, store=self._scope.checkpoints, name=name)

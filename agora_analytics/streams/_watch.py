@@ -1,0 +1,260 @@
+"""The loop of a watch: ask as a window becomes available, deliver, note what is done, rest until the next."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Final, Self
+
+import attrs
+
+from agora_analytics.endpoints import Realtime
+from agora_analytics.errors import AgoraError, BadRequest, LedgerError, NotFound, PlanRefused, Unauthorized
+from agora_analytics.models import Point
+from agora_analytics.plans import REALTIME_QUALITY, REALTIME_USAGE, Plan
+from agora_analytics.quota import Budget, Quota, Reserve
+from agora_analytics.spans import WINDOW, Span
+from agora_analytics.streams._cadence import Schedule
+from agora_analytics.streams._place import Place
+from agora_analytics.streams._series import Query, Series, queries
+from agora_analytics.streams._windows import Event, Gap, Window, Windows
+
+log = logging.getLogger("agora_analytics.streams")
+
+_DAY: Final = 86_400
+_FATAL: Final = (Unauthorized, BadRequest, NotFound, LedgerError)
+_REFUSED: Final = 3
+"""Refusals of the span in a row that may be a clock's fault; more are the plan's."""
+
+_IN_A_ROW: Final = 2
+
+_MARGIN: Final = 5
+"""Seconds by which the oldest window asked for must be younger than the plan says: a request takes time."""
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """How a watch goes about it; see `Realtime.watch`."""
+
+    start: int | None
+    stop: int | None
+    allowance: int
+    settling: int
+    revisions: bool
+    final: bool
+    least: int
+
+
+@attrs.frozen(kw_only=True)
+class Health:
+    """How a stream is doing, for a liveness probe.
+
+    `last_window` is the start of the last one delivered (UTC seconds), `lag` how many seconds ago it ended,
+    `requests_left` what it can count on for the rest of the day, `failures` how many polls in a row failed. All but the
+    last are None before there are any.
+    """
+
+    last_window: int | None = None
+    lag: float | None = None
+    requests_left: int | None = None
+    failures: int = 0
+
+
+class Watch(AsyncIterator[Event]):
+    """Real-time windows, each once and in order: iterate over it; `aclose()` or `stop()` end it."""
+
+    def __init__(
+        self, realtime: Realtime, quota: Quota, series: Sequence[Series], settings: Settings, place: Place
+    ) -> None:
+        self.series = tuple(series)
+        self._realtime = realtime
+        self._quota = quota
+        self._settings = settings
+        self._place = place
+        self._queries = queries(self.series)
+        self._schedule = Schedule([query.weight for query in self._queries], settings.least)
+        self._refused = 0
+        self._health = Health()
+        self._stopped = asyncio.Event()
+        self._events = self._run()
+
+    @property
+    def health(self) -> Health:
+        """How it is doing now."""
+        last = self._health.last_window
+        return attrs.evolve(self._health, lag=None if last is None else self._quota.utc() - last - WINDOW)
+
+    def stop(self) -> None:
+        """End after the event that is being worked on, which is noted as done; then iterating stops."""
+        self._stopped.set()
+
+    async def aclose(self) -> None:
+        """End now; an event being worked on counts as not delivered."""
+        await self._events.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        return await anext(self._events)
+
+    async def _run(self) -> AsyncGenerator[Event]:
+        windows = await self._begin()
+        async with self._quota.reserve(REALTIME_USAGE) as kept:
+            while not self._over(windows):
+                await self._poll(windows)
+                for event in windows.events(self._askable().start, self._settings.stop):
+                    yield event
+                    await self._note(event)
+                    if self._stopped.is_set():
+                        return
+                if not self._over(windows):
+                    await self._rest(kept)
+
+    async def _begin(self) -> Windows:
+        settings = self._settings
+        done = await self._place.resume()
+        start = settings.start
+        if start is None:
+            start = done[0].start if done else self._askable().end - WINDOW
+        return Windows(
+            self.series,
+            start // WINDOW * WINDOW,
+            delay=self._delay,
+            allowance=settings.allowance,
+            settling=settings.settling,
+            revisions=settings.revisions,
+            final=settings.final,
+            done=done,
+        )
+
+    async def _poll(self, windows: Windows) -> None:
+        """Ask for all that is due, one query after the other, each for the span of its own moment."""
+        here = self._index()
+        due = self._schedule.due(here)
+        errors: list[AgoraError] = []
+        in_a_row = 0
+        for place in due:
+            # Failures in a row are an outage: the others are not worth their requests.
+            error = await self._ask(self._queries[place], windows) if in_a_row < _IN_A_ROW else None
+            if error is None and in_a_row < _IN_A_ROW:
+                self._schedule.answered(place, here)
+                in_a_row = 0
+            else:
+                self._schedule.failed(place, here)
+                in_a_row += 1
+            errors += [error] if error is not None else []
+        self._judge(errors)
+        log.info(
+            "asked for %d of %d series, %d requests failed; windows are due from %d on",
+            sum(len(self._queries[place].serves) for place in due),
+            len(self.series),
+            len(errors),
+            windows.due,
+            extra={"agora_requests": len(due), "agora_failed": len(errors), "agora_due": windows.due},
+        )
+
+    async def _ask(self, query: Query, windows: Windows) -> AgoraError | None:
+        """Ask for all that may be new to the windows, and return what went wrong."""
+        endpoint = REALTIME_USAGE if query.usage else REALTIME_QUALITY
+        wait = (await self._quota.forecast(1, endpoint)).seconds
+        if wait:
+            # Rather than in line, where the span would grow old; and on to the next window, which is near.
+            begun = self._quota.utc() + wait - self._delay - 1
+            await self._pause(wait + (-begun % WINDOW if begun % WINDOW > 1 else 0))
+        askable = self._askable()
+        start = max(windows.wanted(), askable.start)
+        if start < askable.end and not self._stopped.is_set():
+            at = self._quota.utc()
+            span = Span(start, askable.end)
+            try:
+                points = await self._fetch(query, span)
+            except AgoraError as error:
+                return error
+            windows.absorb(query.serves, span, points, at)
+        return None
+
+    async def _fetch(self, query: Query, span: Span) -> tuple[Point, ...]:
+        if query.usage:
+            return await self._realtime.usage(
+                query.metric,
+                *span,
+                product=query.product,
+                cname=query.cname,
+                dimension=query.dimension,
+                dimension_values=query.dimension_values,
+            )
+        return await self._realtime.quality(
+            query.metric,
+            *span,
+            product=query.product,
+            cname=query.cname,
+            uids=query.uids,
+            dimension=query.dimension,
+            dimension_values=query.dimension_values,
+        )
+
+    def _judge(self, errors: Sequence[AgoraError]) -> None:
+        """Raise what asking again will not mend; the rest is told in the log, and asked again in its time."""
+        self._health = attrs.evolve(self._health, failures=self._health.failures + 1 if errors else 0)
+        refused = [error for error in errors if isinstance(error, PlanRefused)]
+        self._refused = self._refused + 1 if refused else 0
+        for error in errors:
+            plan = isinstance(error, PlanRefused) and (error.kind == "access" or self._refused > _REFUSED)
+            if plan or isinstance(error, _FATAL):
+                raise error
+            log.warning("a poll failed and will be made up for: %s", error)
+
+    async def _note(self, event: Event) -> None:
+        """Note that a consumer has come back for more."""
+        if isinstance(event, Window):
+            self._health = attrs.evolve(self._health, last_window=event.ts)
+        if isinstance(event, Window | Gap):
+            await self._place.done(event.span)
+
+    async def _rest(self, kept: Reserve) -> None:
+        """Rest until something is due again, as the day's requests allow."""
+        budget = await self._budget(kept)
+        self._health = attrs.evolve(self._health, requests_left=budget.requests)
+        left = math.ceil(budget.seconds / WINDOW)
+        due = self._schedule.next(self._index(), budget.requests, left)
+        while self._index() < due and not self._stopped.is_set():
+            await self._pause(max(due * WINDOW + self._delay + 1 - self._quota.utc(), 0.01))
+
+    async def _budget(self, kept: Reserve) -> Budget:
+        count, least = len(self._queries), self._settings.least
+        today = math.ceil((_DAY - self._quota.utc() % _DAY) / WINDOW)
+        return await kept.keep(count * today // least, count * (_DAY // WINDOW) // least, count)
+
+    async def _pause(self, seconds: float) -> None:
+        """Sleep, unless stopped meanwhile."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+        except TimeoutError:
+            pass
+
+    def _over(self, windows: Windows) -> bool:
+        stop = self._settings.stop
+        return self._stopped.is_set() or (stop is not None and windows.due >= stop)
+
+    @property
+    def _plan(self) -> Plan:
+        return self._quota.plan
+
+    @property
+    def _delay(self) -> int:
+        return self._plan.of_endpoint(REALTIME_USAGE).delay
+
+    def _index(self) -> int:
+        """Return the number of the newest window's end that can be asked for."""
+        return int(self._quota.utc() - self._delay - 1) // WINDOW
+
+    def _askable(self) -> Span:
+        """Return the whole windows that can be asked for now."""
+        limits = self._plan.of_endpoint(REALTIME_USAGE)
+        span = limits.askable(int(self._quota.utc()))
+        start = math.ceil((span.start + _MARGIN) / WINDOW) * WINDOW
+        return Span(start, max(start + WINDOW, span.end // WINDOW * WINDOW))
