@@ -50,11 +50,12 @@ async def _drain(waiting: int) -> None:
     quota = _quota(10)
 
     async def spend() -> None:
-        for _ in range(_TOKENS // waiting):
-            async with quota.token(CALL_LISTS) as token:
-                token.answered(None)
+        async with quota.token(CALL_LISTS) as token:
+            token.answered(None)
 
-    await asyncio.gather(*(spend() for _ in range(waiting)))
+    # New tasks for every token in both: making them is not the line's cost.
+    for _ in range(_TOKENS // waiting):
+        await asyncio.gather(*(spend() for _ in range(waiting)))
 
 
 def _quota(limit: int) -> Quota:

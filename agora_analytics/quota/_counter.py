@@ -46,6 +46,9 @@ SKEW: Final = 5.0
 _EARLY: Final = 0.35
 """Part of a second, its guard included, in which it has just begun."""
 
+_MANY: Final = 64
+"""Answers, of past windows too, that are looked through before they get more."""
+
 _DAY: Final = 86_400
 
 
@@ -173,10 +176,12 @@ class Counter:
 
     def reserve(self, number: int, rates: dict[Unit, int], moment: Moment, kept: int = 0) -> Granted | Denied:
         """Take a token of every unit, or none; `kept` of the day's are for others."""
-        self._expire(moment.now, rates)
         days = possible_days(moment)
+        answers = len(self.answered) + len(self.early)
+        if answers >= _MANY:
+            self._expire(moment.now, rates)
         # Counts too many, those of past windows too, and mostly tells enough all the same.
-        recent = len(self.underway) + len(self.answered) + len(self.early)
+        recent = len(self.underway) + answers
         for unit, planned in rates.items():
             limit = self.limits.get(unit, planned) if self.limits else planned
             if unit == "day":
@@ -184,11 +189,15 @@ class Counter:
             elif recent < limit and not self.full:
                 continue
             else:
+                self._expire(moment.now, rates)
                 spare = self.left(unit, limit, moment)
             if spare <= 0:
                 return self._deny(rates, moment, kept)
-        for day in days:
-            self._charge(day)
+        if len(days) == 1 and days[0] in self.days:
+            self.days[days[0]] += 1
+        else:
+            for day in days:
+                self._charge(day)
         self.underway[number] = moment.now + PATIENCE
         return Granted(number, moment.now, days, moment.early)
 

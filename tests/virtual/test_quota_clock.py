@@ -1,0 +1,103 @@
+"""The service's clock, learned from its answers: whatever clocks do, the plan is used and nothing is refused."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from random import Random
+
+import pytest
+
+from agora_analytics import ENTERPRISE, MemoryLedger
+from agora_analytics.quota import fingerprint
+from agora_analytics.simulator import CUSTOMER_ID, Quirks, Service, Simulation, World
+
+START = 1_795_521_600.37
+SECONDS = 100
+WORLD = World(seed=7)
+
+
+async def saturated(*, host=lambda t: t, service=lambda t: t, date="exact", apart=0.0, limit=10, warm=10):
+    """Ask for all there is for 100 seconds; return the part of the plan that was used once warm, and the service."""
+    time, random = asyncio.get_running_loop().time, Random(3)
+    plan = ENTERPRISE.with_limits("call_lists", per_second=limit, per_day=10**6)
+    clock = lambda: START + service(time()) + random.choice([-apart, apart])  # noqa: E731
+    simulated = Service(WORLD, plan, clock=clock, quirks=Quirks(date=date), log_size=10**6)
+    simulation = Simulation(simulated)
+    transport = simulation.transport(latency=lambda: (random.uniform(0, 0.12), random.uniform(0, 0.12)), hosts=1)
+    ledger = MemoryLedger()
+    client = simulation.client(
+        transport=transport, clock=lambda: START + host(time()), max_wait=None, plan=plan, ledger=ledger
+    )
+    span = (int(START) - 3_000, int(START) - 2_400)
+
+    async def ask() -> None:
+        while True:
+            await client.calls.page(*span, page_size=1)
+
+    asking = [asyncio.create_task(ask()) for _ in range(2 * limit)]
+    await asyncio.sleep(SECONDS)
+    for task in asking:
+        task.cancel()
+    seconds = Counter(int(entry.at - START) for entry in simulated.log)
+    used = sum(seconds[second] for second in range(warm, SECONDS - 1)) / limit / (SECONDS - 1 - warm)
+    return used, simulated, (await client.quota.snapshot()).clock, ledger
+
+
+CLOCKS = {
+    "right": {},
+    "five seconds fast": {"host": lambda t: t + 5},
+    "minutes slow": {"host": lambda t: t - 600},
+    "host drifts": {"host": lambda t: t * 1.0002},
+    "service drifts": {"service": lambda t: t * 1.0002},
+    "host stepped on": {"host": lambda t: t + 3 * (t > 50)},
+    "host stepped back": {"host": lambda t: t - 300 * (t > 50)},
+    "service stepped": {"service": lambda t: t + 0.37 * (t > 50)},
+    "renewed on a timer": {"date": "timer"},
+    "renewed lazily": {"date": "lazy"},
+    "hosts apart": {"apart": 0.04},
+    "one a second": {"limit": 1},
+}
+
+
+@pytest.mark.parametrize("clocks", CLOCKS.values(), ids=CLOCKS)
+async def test_the_plan_is_used_and_nothing_is_refused(clocks):
+    used, service, clock, _ = await saturated(**clocks)
+    assert service.refusals == {}
+    # A service's clock that is stepped costs the seconds in which it is looked for again.
+    assert used > (0.94 if "service" in clocks else 0.97)
+    assert clock is not None
+    assert 0 < clock.uncertainty < 1
+
+
+async def test_without_any_date_it_is_slower_and_as_safe():
+    used, service, clock, _ = await saturated(date="absent")
+    assert service.refusals == {}
+    assert 0.7 < used < 0.95
+    assert clock is None
+
+
+async def test_the_clock_is_off_by_what_the_host_is_off():
+    _, _, clock, _ = await saturated(host=lambda t: t - 600)
+    assert clock is not None
+    assert 599 < clock.offset <= 600
+    assert clock.offset + clock.uncertainty > 599.99
+
+
+async def test_a_service_whose_clock_is_set_back_costs_one_event_of_refusals():
+    used, service, _, ledger = await saturated(service=lambda t: t - 0.37 * (t > 50))
+    refused = [entry for entry in service.log if entry.refused]
+    assert 0 < len(refused) <= 10
+    assert len({int(entry.at) for entry in refused}) == 1
+    assert used > 0.85
+    book = await ledger.change(fingerprint(CUSTOMER_ID), lambda book: book)
+    assert book.counter("call_lists").refusals == len(refused)
+
+
+async def test_a_host_that_slept_begins_anew():
+    """Monotonic time stops while a machine sleeps: the service is a minute ahead all of a sudden."""
+    slept = lambda t: t + 61.7 * (t > 50)  # noqa: E731
+    _, service, clock, _ = await saturated(service=slept, host=slept)
+    assert service.refusals == {}
+    assert clock is not None
+    assert abs(clock.offset) < 1
