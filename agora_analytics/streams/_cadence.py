@@ -74,10 +74,13 @@ class Schedule:
     def next(self, here: int, requests: int, windows: int) -> int:
         """Return when something is due again, if so many requests must last for so many windows."""
         paces = steps(self._weights, requests, windows, self._least)
+        if requests < len(paces):
+            self._next = [here + pace for pace in paces]
+            return min(self._next)
         for place, pace in enumerate(paces):
             failed = self._failed[place]
             soon = min(self._least * 2 ** min(failed - 1, _DOUBLINGS), max(pace // 4, self._least)) if failed else pace
-            self._next[place] = max(self._last[place] + (soon if requests else pace), here + 1)
+            self._next[place] = max(self._last[place] + soon, here + 1)
         return min(self._next)
 
 

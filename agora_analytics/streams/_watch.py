@@ -17,9 +17,10 @@ from agora_analytics.plans import REALTIME_QUALITY, REALTIME_USAGE, Plan
 from agora_analytics.quota import Budget, Quota, Reserve
 from agora_analytics.spans import WINDOW, Span
 from agora_analytics.streams._cadence import Schedule
+from agora_analytics.streams._checkpoints import Checkpoint
 from agora_analytics.streams._place import Place
 from agora_analytics.streams._series import Query, Series, queries
-from agora_analytics.streams._windows import Event, Gap, Window, Windows
+from agora_analytics.streams._windows import Event, Revision, Window, Windows
 
 log = logging.getLogger("agora_analytics.streams")
 
@@ -77,6 +78,7 @@ class Watch(AsyncIterator[Event]):
         self._schedule = Schedule([query.weight for query in self._queries], settings.least)
         self._refused = 0
         self._health = Health()
+        self._current: Span | None = None
         self._stopped = asyncio.Event()
         self._events = self._run()
 
@@ -85,6 +87,11 @@ class Watch(AsyncIterator[Event]):
         """How it is doing now."""
         last = self._health.last_window
         return attrs.evolve(self._health, lag=None if last is None else self._quota.utc() - last - WINDOW)
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """Where it will be once the event being worked on is done: for a sink that keeps that with what it writes."""
+        return self._place.checkpoint if self._current is None else self._place.checkpoint.with_done(self._current)
 
     def stop(self) -> None:
         """End after the event that is being worked on, which is noted as done; then iterating stops."""
@@ -106,6 +113,7 @@ class Watch(AsyncIterator[Event]):
             while not self._over(windows):
                 await self._poll(windows)
                 for event in windows.events(self._askable().start, self._settings.stop):
+                    self._current = None if isinstance(event, Revision) else event.span
                     yield event
                     await self._note(event)
                     if self._stopped.is_set():
@@ -211,8 +219,9 @@ class Watch(AsyncIterator[Event]):
         """Note that a consumer has come back for more."""
         if isinstance(event, Window):
             self._health = attrs.evolve(self._health, last_window=event.ts)
-        if isinstance(event, Window | Gap):
-            await self._place.done(event.span)
+        if self._current is not None:
+            await self._place.done(self._current)
+            self._current = None
 
     async def _rest(self, kept: Reserve) -> None:
         """Rest until something is due again, as the day's requests allow."""

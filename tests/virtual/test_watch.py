@@ -8,8 +8,14 @@ from contextlib import aclosing
 import pytest
 
 from agora_analytics import (
+    Checkpoint,
+    CheckpointError,
     Gap,
+    MemoryCheckpoints,
+    PlanRefused,
+    Revision,
     Series,
+    Unauthorized,
     Window,
 )
 from agora_analytics.simulator import Fault, Faults, Quirks, Service, Simulation, World
@@ -127,3 +133,227 @@ async def test_started_late_in_the_day_it_asks_for_every_window(simulation):
                 break
     # One window old and as much as the plan's delay, nearly always.
     assert sorted(ages)[len(ages) * 9 // 10] < 44, ages
+
+
+async def test_a_value_that_changes_comes_as_a_revision_until_it_is_settled(simulation):
+    simulation.service.quirks = Quirks(revised_windows=0.3, late_by=60)
+    world = simulation.world
+    async with simulation.client() as client:
+        events = await all_of(client.realtime.watch(USERS, stop=NOON + 3_600, every=60))
+    delivered = {event.ts: event for event in events if isinstance(event, Window)}
+    revisions = [event for event in events if isinstance(event, Revision)]
+    assert revisions
+    for change in revisions:
+        assert delivered[change.ts].values[change.series] == change.before
+        assert change.after[0].value == truth(world, USERS, change.ts) != change.before[0].value
+    changed = {change.ts for change in revisions}
+    assert len(changed) == len(revisions)
+    last = max(delivered) - 400
+    same = [event for ts, event in delivered.items() if ts not in changed and ts < last]
+    assert all(event.value(USERS) == truth(world, USERS, event.ts) for event in same)
+
+
+async def test_final_windows_wait_until_nothing_can_change(simulation):
+    simulation.service.quirks = Quirks(revised_windows=0.3, late_by=60)
+    async with simulation.client() as client:
+        events = await all_of(client.realtime.watch(USERS, stop=NOON + 1_800, final=True, settling=100))
+    assert {type(event) for event in events} == {Window}
+    assert all(event.settled and event.value(USERS) == truth(simulation.world, USERS, event.ts) for event in events)
+    assert stamps(events) == list(range(stamps(events)[0], NOON + 1_800, 20))
+
+
+async def test_a_late_window_is_waited_for_and_comes_without_after_the_allowance(simulation):
+    simulation.service.quirks = Quirks(late_windows=0.1, late_by=300)
+    async with simulation.client() as client:
+        waited = await all_of(client.realtime.watch(USERS, CHANNELS, stop=NOON + 3_600, allowance=300))
+        impatient = await all_of(
+            client.realtime.watch(USERS, start=NOON + 3_600, stop=NOON + 7_200, allowance=0, revisions=True)
+        )
+    assert [event for event in waited if isinstance(event, Window) and event.missing] == []
+    lacking = [event for event in impatient if isinstance(event, Window) and event.missing]
+    assert lacking
+    assert all(event.missing == (USERS,) and event.value(USERS) is None for event in lacking)
+    came = {event.ts: event for event in impatient if isinstance(event, Revision)}
+    assert {event.ts for event in lacking if event.ts < NOON + 6_000} <= set(came)
+    assert {event.before for event in came.values()} == {()}
+    assert all(event.after[0].value == truth(simulation.world, USERS, ts) for ts, event in came.items())
+
+
+async def test_a_start_in_the_past_is_made_up_for_and_what_is_older_is_a_gap(simulation):
+    async with simulation.client() as client:
+        events = await all_of(client.realtime.watch(USERS, start=NOON - 7_200, stop=NOON))
+    gap, *windows = events
+    assert isinstance(gap, Gap)
+    assert gap.span.start == NOON - 7_200
+    assert gap.span.end == windows[0].ts
+    assert NOON - 2_400 < gap.span.end < NOON - 2_360
+    assert stamps(windows) == list(range(gap.span.end, NOON, 20))
+
+
+async def test_it_goes_on_from_its_checkpoint_and_delivers_again_what_was_not_done(simulation):
+    store = MemoryCheckpoints()
+    seen = []
+    async with simulation.client(checkpoints=store) as client:
+        watch = client.realtime.watch(USERS, checkpoint="prod")
+        async for event in watch:
+            seen.append(event.ts)
+            if len(seen) == 20:
+                break
+        await watch.aclose()  # the twentieth was being worked on
+        await asyncio.sleep(600)
+        again = [event.ts for event in await all_of(client.realtime.watch(USERS, checkpoint="prod", stop=NOON + 3_000))]
+    assert again[0] == seen[-1]
+    assert again == list(range(seen[-1], NOON + 3_000, 20))
+    with pytest.raises(CheckpointError, match="of another stream"):
+        await all_of(client.realtime.watch(CHANNELS, checkpoint="prod"))
+
+
+async def test_a_sink_can_keep_the_checkpoint_with_what_it_writes(simulation):
+    table: list[int] = []
+    kept = ""
+    async with simulation.client() as client:
+        for _ in range(5):
+            given = Checkpoint.decode(kept) if kept else None
+            async with aclosing(client.realtime.watch(USERS, checkpoint=given)) as watch:
+                async for event in watch:
+                    table, kept = [*table, event.ts], watch.checkpoint.encode()  # one transaction
+                    if len(table) % 7 == 0:
+                        break  # killed
+    assert table == list(range(table[0], table[0] + 35 * 20, 20))
+
+
+async def test_stop_ends_it_after_the_event_being_worked_on(simulation):
+    store = MemoryCheckpoints()
+    seen = []
+    async with simulation.client(checkpoints=store) as client:
+        watch = client.realtime.watch(USERS, checkpoint="prod")
+        async for event in watch:
+            seen.append(event.ts)
+            if len(seen) == 5:
+                watch.stop()
+    saved = await store.load("prod")
+    assert saved.done[0].end == seen[-1] + 20
+    assert watch.health.last_window == seen[-1]
+
+
+async def test_stop_ends_a_rest(simulation):
+    async with simulation.client() as client:
+        watch = client.realtime.watch(USERS, every=3_600)
+        asyncio.get_running_loop().call_later(100, watch.stop)
+        assert len(await all_of(watch)) == 1
+    assert asyncio.get_running_loop().time() == pytest.approx(100, abs=1)
+
+
+async def test_cancelled_it_leaves_nothing_behind(simulation):
+    async with simulation.client() as client:
+        task = asyncio.create_task(all_of(client.realtime.watch(USERS)))
+        await asyncio.sleep(500)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        states = {state.unit: state for state in await client.quota.snapshot() if state.counter == "realtime"}
+    assert states["day"].expected == 0
+    assert states["day"].waiting == 0
+
+
+async def test_two_streams_share_the_day(simulation):
+    clock = later(simulation, MIDNIGHT + 2)
+    async with simulation.client(clock=clock) as client, asyncio.TaskGroup() as group:
+        both = [
+            group.create_task(all_of(client.realtime.watch(one, start=MIDNIGHT, stop=MIDNIGHT + DAY - 700)))
+            for one in (USERS, FREEZES)
+        ]
+    assert all(stamps(task.result()) == list(range(MIDNIGHT, MIDNIGHT + DAY - 700, 20)) for task in both)
+    assert sum(simulation.service.counts.values()) <= 480
+    spent = simulation.service.counts
+    assert abs(spent["realtime_usage"] - spent["realtime_quality"]) < 30
+
+
+async def test_a_heavier_series_is_asked_for_more_often(simulation):
+    heavy = Series("userCount", product="Native", weight=4)
+    async with simulation.client() as client:
+        await all_of(client.realtime.watch(heavy, FREEZES, stop=NOON + 36_000))
+    assert simulation.service.counts["realtime_usage"] > 3 * simulation.service.counts["realtime_quality"]
+
+
+async def test_series_that_one_request_serves_share_it(simulation):
+    countries = [
+        Series("userCount", product="Native", dimension="country", dimension_values=[value])
+        for value in ("China", "India")
+    ]
+    async with simulation.client() as client:
+        assert client.realtime.plan(*countries, USERS).requests_per_poll == 2
+        events = await all_of(client.realtime.watch(*countries, stop=NOON + 600, allowance=0))
+    assert simulation.service.counts == {"realtime_usage": len(simulation.service.log)}
+    values = {point.dimension_value for event in events for point in event.values.get(countries[0], ())}
+    assert values == {"China"}
+
+
+@pytest.mark.parametrize(("plan", "most"), [("premium", 12), ("enterprise", 57)])
+async def test_the_plan_says_how_many_series_fit(simulation, plan, most):
+    many = [Series(f"metric{number}", product="Native") for number in range(most + 1)]
+    async with simulation.client(plan=plan) as client:
+        assert client.realtime.plan(*many[:-1]).complete
+        told = client.realtime.plan(*many)
+        assert (told.complete, told.most) == (False, most)
+        with pytest.raises(ValueError, match=f"{most} series fit"):
+            client.realtime.watch(*many)
+        assert client.realtime.watch(*many, gaps=True)
+        assert str(client.realtime.plan(USERS)).endswith("s old on average")
+
+
+async def test_misuse_is_told_before_anything_is_sent(simulation):
+    async with simulation.client() as client:
+        watch = client.realtime.watch
+        for wrong, told in (
+            (watch, "one Series or several"),
+            (lambda: watch(USERS, USERS), "twice"),
+            (lambda: watch(USERS, start=NOON, stop=NOON), "must be after"),
+            (lambda: watch(USERS, start=1.5), "start=1.5"),
+            (lambda: watch(USERS, every=5), "every=5"),
+            (lambda: watch(USERS, allowance=-1), "allowance=-1"),
+            (lambda: watch(USERS, checkpoint="prod"), "checkpoints="),
+            (lambda: watch(USERS, checkpoint="../prod"), "checkpoint='../prod'"),
+            (lambda: Series("", product="Native"), "metric=''"),
+            (lambda: Series("joinSuccessRate", product="Native", uids=[1]), "need a cname"),
+            (lambda: Series("userCount", product="Native", weight=0), "weight=0"),
+        ):
+            with pytest.raises((ValueError, TypeError), match=told):
+                wrong()
+    async with simulation.client(plan="standard") as client:
+        with pytest.raises(ValueError, match="standard"):
+            client.realtime.watch(USERS)
+    assert simulation.service.counts == {}
+
+
+async def test_what_asking_again_does_not_mend_is_raised(simulation):
+    async with simulation.client() as client:
+        simulation.service.faults = Faults.chance(1, [Fault("status", status=401)])
+        with pytest.raises(Unauthorized):
+            await all_of(client.realtime.watch(USERS))
+
+
+async def test_a_plan_that_the_service_does_not_know_of_is_raised_after_a_few_tries(simulation):
+    service = Service(World(seed=7), "premium", clock=simulation.service.clock)
+    simulation = Simulation(service)
+    async with simulation.client(plan="enterprise") as client:  # keeps more than premium does
+        with pytest.raises(PlanRefused):
+            await all_of(client.realtime.watch(USERS, start=NOON - 3_500))
+    assert sum(service.counts.values()) <= 5
+
+
+async def test_health_tells_a_probe_how_it_is(simulation):
+    async with simulation.client() as client, aclosing(client.realtime.watch(USERS)) as watch:
+        assert watch.health.last_window is None
+        await anext(watch)
+        await anext(watch)
+        health = watch.health
+        assert health.lag == pytest.approx(NOON + asyncio.get_running_loop().time() - health.last_window - 20, abs=1)
+        assert 470 < health.requests_left < 480
+        simulation.service.faults = Faults.outage(0, 2**40)
+        asking = asyncio.create_task(all_of(watch))
+        await asyncio.sleep(900)
+        assert watch.health.failures > 3
+        assert watch.health.lag > 800
+        asking.cancel()
+        await asyncio.wait([asking])

@@ -1,0 +1,115 @@
+"""Order, once-ness and gaps of windows, under any lateness, revision and failure."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agora_analytics.models import Point
+from agora_analytics.spans import Span
+from agora_analytics.streams import Gap, Revision, Series, Window
+from agora_analytics.streams._cadence import Schedule, steps
+from agora_analytics.streams._windows import Windows
+
+ONE, TWO = Series("userCount", product="Native"), Series("videoFreezeRate", product="Native")
+KEPT = 600
+DELAY = 40
+
+polls = st.lists(
+    st.tuples(st.integers(1, 12), st.booleans(), st.booleans()), min_size=1, max_size=60
+)  # windows since the last, and whether each series' request is answered
+
+
+@given(
+    polls=polls,
+    late=st.sets(st.tuples(st.integers(0, 200), st.integers(0, 1)), max_size=60),
+    late_by=st.integers(0, 400),
+    revised=st.sets(st.integers(0, 200), max_size=40),
+    allowance=st.integers(0, 300),
+    settling=st.integers(0, 400),
+    revisions=st.booleans(),
+    final=st.booleans(),
+)
+def test_each_window_once_in_order_with_the_last_value_known(  # noqa: C901 - one run, told as it goes
+    polls, late, late_by, revised, allowance, settling, revisions, final
+):
+    windows = Windows(
+        (ONE, TWO), 0, delay=DELAY, allowance=allowance, settling=settling, revisions=revisions, final=final
+    )
+    now = DELAY + 1
+    last_told: dict[tuple[int, int], object] = {}
+    due = 0
+    heard: dict[tuple[int, int], list[int]] = {}
+
+    def shown(ts: int, place: int) -> int | None:
+        """What the service shows of a window now."""
+        age = now - ts - 20 - DELAY
+        if (ts // 20, place) in late and age < late_by:
+            return None
+        return ts + place - (ts // 20 in revised and age < late_by)
+
+    for step, first, second in polls:
+        now += 20 * step
+        oldest = max(0, -(-(now - KEPT) // 20) * 20)
+        end = (now - DELAY - 1) // 20 * 20
+        for place, answered in enumerate((first, second)):
+            if answered and end > max(oldest, windows.wanted()):
+                asked = Span(max(oldest, windows.wanted()), end)
+                stamps = [ts for ts in range(asked.start, end, 20) if shown(ts, place) is not None]
+                points = [Point.of(ts, shown(ts, place), metric=(ONE, TWO)[place].metric) for ts in stamps]
+                windows.absorb([place], asked, points, now)
+                for ts in range(asked.start, end, 20):
+                    heard.setdefault((ts, place), []).append(now)
+                    if shown(ts, place) is not None and ts >= due:
+                        last_told[ts, place] = shown(ts, place)
+        for event in windows.events(oldest, None):
+            if isinstance(event, Gap):
+                assert event.span.start == due
+                assert event.span.end <= oldest
+                assert not any((ts, place) in last_told for ts in range(due, event.span.end, 20) for place in (0, 1))
+                due = event.span.end
+            elif isinstance(event, Window):
+                assert event.ts == due
+                due += 20
+                for place, series in enumerate((ONE, TWO)):
+                    assert event.value(series) == last_told.get((event.ts, place))
+                    if series in event.missing and event.ts >= oldest:
+                        assert max(heard[event.ts, place]) >= event.ts + 20 + DELAY + allowance * (not final)
+            else:
+                assert isinstance(event, Revision)
+                assert revisions
+                assert event.ts < due
+                assert event.before != event.after
+        assert due == windows.due
+        assert len(windows._seen) <= (KEPT + settling + 12 * 20) // 20 + 40  # bounded, however long it runs
+
+
+@given(
+    weights=st.lists(st.sampled_from([0.5, 1.0, 2.0, 5.0]), min_size=1, max_size=20),
+    requests=st.integers(0, 2_000),
+    windows=st.integers(1, 4_320),
+    least=st.integers(1, 9),
+)
+def test_steps_never_take_more_requests_than_there_are(weights, requests, windows, least):
+    found = steps(weights, requests, windows, least)
+    assert all(step >= least for step in found) or requests < len(weights)
+    assert sum(windows / step for step in found) <= max(requests, 0) + 1e-6 or requests < len(weights)
+    if requests < len(weights):
+        assert min(found) > windows
+    order = sorted(zip(weights, found, strict=True))
+    assert [step for _, step in order] == sorted((step for _, step in order), reverse=True)
+
+
+@given(st.lists(st.booleans(), min_size=50, max_size=400), st.integers(1, 12), st.integers(20, 480))
+def test_a_day_of_failures_takes_no_more_than_the_days_requests(answers, queries, limit):
+    schedule = Schedule([1.0] * queries, 1)
+    here, left = 0, limit
+    results = iter(answers * 100)
+    while here < 4_320:
+        for place in schedule.due(here):
+            left -= 1
+            (schedule.answered if next(results) else schedule.failed)(place, here)
+        assert left >= 0
+        due = schedule.next(here, max(left, 0), 4_320 - here)
+        assert due > here
+        here = due
