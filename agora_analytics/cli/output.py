@@ -13,7 +13,8 @@ from typing import NoReturn, TypeVar
 
 import attrs
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group
+from rich.live import Live as Moving
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
 from rich.text import Text
@@ -34,6 +35,15 @@ _DATE = len("2026-11-24")
 
 _LAYOUTS = ((WIDTH, False), (WIDTH // 2, False), (WIDTH // 3, True))
 """Widths of plots, and whether to save room otherwise; the first with which a table fits is taken, or the last."""
+
+
+@attrs.frozen
+class Live:
+    """A table that is drawn anew in its place, or lines where there is no terminal."""
+
+    say: Callable[[str], None]
+    table: Callable[[Table], None]
+
 
 Advance = Callable[[float, str], None]
 """Tell how far something is, and what to say beside it."""
@@ -114,19 +124,44 @@ class Screen:
             task = bars.add_task(what, total=total, beside="")
             yield lambda done, beside: bars.update(task, completed=done, beside=beside)
 
+    @contextmanager
+    def live(self) -> Iterator[Live]:
+        """Show a table that moves on a terminal, a line for each event in a pipe, and nothing of both with `--json`."""
+        console = _console()
+        if self.json:
+            yield Live(_nothing, _nothing)
+        elif console.is_terminal:
+            with Moving(console=console, auto_refresh=False, vertical_overflow="visible") as moving:
+                yield Live(_nothing, lambda table: moving.update(_moving(table, console), refresh=True))
+        else:
+            yield Live(lambda line: console.print(Text(printable(line)), soft_wrap=True), _nothing)
+
     def _print(self, table: Table) -> None:
         if not table.rows:
             self.say(": ".join(filter(None, (table.title, table.empty))))
             return
         console = _console()
-        grids = (_grid(table, console, width, tight=tight) for width, tight in _LAYOUTS)
-        natural = console.options.update(width=_UNBOUNDED)
-        fitting = (grid for grid in grids if console.measure(grid, options=natural).maximum <= console.width)
         if table.title:
             self.say(table.title)
-        width, tight = _LAYOUTS[-1]
-        console.print(next(fitting, None) or _grid(table, console, width, tight=tight))
+        console.print(_fitted(table, console))
         self.say()
+
+
+def _nothing(_: object) -> None:
+    """Show nothing."""
+
+
+def _moving(table: Table, console: Console) -> Group:
+    return Group(Text(printable(table.title), style="bold"), _fitted(table, console))
+
+
+def _fitted(table: Table, console: Console) -> Grid:
+    """Lay a table out as wide as the console has room for."""
+    grids = (_grid(table, console, width, tight=tight) for width, tight in _LAYOUTS)
+    natural = console.options.update(width=_UNBOUNDED)
+    fitting = (grid for grid in grids if console.measure(grid, options=natural).maximum <= console.width)
+    width, tight = _LAYOUTS[-1]
+    return next(fitting, None) or _grid(table, console, width, tight=tight)
 
 
 def _grid(table: Table, console: Console, width: int, *, tight: bool) -> Grid:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from agora_analytics.cli import calls, demo, insights, realtime, reference, simulate
+from agora_analytics.cli import calls, demo, insights, realtime, reference, simulate, watch
 from agora_analytics.cli.running import DONE, INTERRUPTED, MISUSE, tell
 
 NAME = "agora-analytics"
@@ -28,6 +28,7 @@ app.command()(simulate.simulate)
 app.add_typer(calls.app, name="calls")
 app.add_typer(insights.app, name="insights")
 app.add_typer(realtime.app, name="realtime")
+app.command()(watch.watch)
 app.command()(reference.quota)
 app.command()(reference.plans)
 app.command()(reference.metrics)

@@ -16,7 +16,7 @@ from typing import Any
 
 import attrs
 
-from agora_analytics import HOSTS, AnalyticsClient, FileLedger, MemoryLedger, Plan
+from agora_analytics import HOSTS, AnalyticsClient, FileCheckpoints, FileLedger, MemoryLedger, Plan
 from agora_analytics.protocols import Ledger
 
 _ENVIRONMENT = {
@@ -64,6 +64,7 @@ class Settings:
             max_wait=max_wait,
             base_url=self.base_url or HOSTS,
             ledger=ledger,
+            checkpoints=FileCheckpoints(_state() / "checkpoints"),
         )
 
     @asynccontextmanager
@@ -119,8 +120,7 @@ def default_path() -> Path:
 
 def default_ledger() -> Path:
     """Where requests are counted when no other place is named."""
-    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(base).expanduser() / "agora-analytics" / "quota.db"
+    return _state() / "quota.db"
 
 
 def secret_of(path: Path) -> str:
@@ -136,6 +136,12 @@ def secret_text(text: str, source: str) -> str:
     if not text.strip():
         raise ValueError(f"the secret from {source} is empty")
     return text.strip()
+
+
+def _state() -> Path:
+    """Where is kept what commands remember."""
+    base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(base).expanduser() / "agora-analytics"
 
 
 def _of_table(table: Mapping[str, Any], path: Path) -> Settings:

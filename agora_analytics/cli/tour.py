@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from contextlib import aclosing
 
@@ -17,7 +16,6 @@ from agora_analytics.cli.figures import clock, measured
 from agora_analytics.cli.output import Screen
 from agora_analytics.cli.words import unit_of
 from agora_analytics.models import Call, Number, Point, Session
-from agora_analytics.protocols import WallClock
 from agora_analytics.spans import WINDOW
 
 _SEARCHED = 8 * 3_600
@@ -58,11 +56,10 @@ _COURSE = (Timeline.USER_COUNT, Timeline.VIDEO_FREEZE_RATE, Timeline.AUDIO_FREEZ
 
 @attrs.frozen
 class Tour:
-    """A client shown around; the clock is the client's."""
+    """A client shown around."""
 
     client: AnalyticsClient
     screen: Screen
-    clock: WallClock = time.time
 
     def begin(self, line: str) -> None:
         """Say where this is."""
@@ -135,7 +132,7 @@ class Tour:
     def _open(self, call: Call) -> bool:
         """Whether the details of a call can be asked, all of them in one request."""
         limits = self.client.plan.of_endpoint(plans.CALL_SESSIONS)
-        newest = limits.askable(int(self.clock())).end
+        newest = limits.askable(int(self.client.quota.utc())).end
         return call.span is not None and call.span.end <= newest and call.span.duration <= limits.longest_query
 
     def _affordable(self) -> Sequence[Series]:
@@ -160,14 +157,14 @@ class Tour:
     async def _until(self, window: int, what: str) -> None:
         """Wait until a window is over and may be asked for."""
         due = window + WINDOW + self.client.plan.of_endpoint(plans.REALTIME_USAGE).delay + 1
-        wait = max(0.0, due - self.clock())
+        wait = max(0.0, due - self.client.quota.utc())
         with self.screen.progress(what, total=wait) as advance:
-            while (left := due - self.clock()) > 0:
+            while (left := due - self.client.quota.utc()) > 0:
                 advance(wait - left, f"{left:.0f} s")
                 await asyncio.sleep(min(left, _TICK))
 
     def _newest(self) -> int:
-        return times.newest_window(self.client.plan, plans.REALTIME_USAGE, int(self.clock()))
+        return times.newest_window(self.client.plan, plans.REALTIME_USAGE, int(self.client.quota.utc()))
 
     def _step(self, name: str, line: str) -> Screen:
         self.screen.say(line)

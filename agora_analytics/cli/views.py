@@ -12,6 +12,7 @@ from agora_analytics.cli.figures import Pair, Summary, clock, lasting, measured,
 from agora_analytics.cli.words import unit_of
 from agora_analytics.models import Call, FreezeBucket, Point, Ranked, Session, SessionMetrics, Statistic, Total
 from agora_analytics.quota import ClockState, QuotaState
+from agora_analytics.streams import Series
 
 NO_ACCESS = "no API access"
 """What a plan without limits comes to."""
@@ -164,6 +165,18 @@ def service_clock(clock: ClockState) -> str:
     """Tell in one line what is known of the service's clock."""
     ahead = f"{abs(clock.offset):.2f} s {'ahead of' if clock.offset >= 0 else 'behind'} this machine's"
     return f"the service's clock is at least {ahead}, and at most {clock.uncertainty:.2f} s further"
+
+
+def watched(name: str, unit: str, pairs: Sequence[figures.Pair]) -> tuple[Cell, ...]:
+    """Tell a series that is watched: its plot and what it comes to."""
+    summary = Summary.of(pairs)
+    told = (summary.lowest, summary.mean, summary.highest, summary.last) if summary else (None,) * 4
+    return (name, Plot(tuple(pairs)), *(measured(value, unit) for value in told))
+
+
+def reading(series: Series, value: float | None) -> str:
+    """Tell one value of a series."""
+    return f"{series} {measured(value, unit_of(series.metric)) or 'missing'}"
 
 
 def _heading(unit: str) -> str:

@@ -50,10 +50,10 @@ class Realtime(endpoints.Realtime):
         seconds, comes as a `Revision` (unless `revisions=False`); with `final=True` windows wait until they are
         settled. An outage is made up for as far back as the plan keeps windows; what is lost is a `Gap`.
 
-        It begins with the newest window, at `start`, or where its `checkpoint` is: a name in the client's
-        `checkpoints`, saved whenever you come back for more, or a `Checkpoint` that you keep yourself. It ends before
-        `stop`, or never. It asks as often as the day's requests allow, at most `every` seconds; `plan` tells beforehand
-        how often that is.
+        It begins where its `checkpoint` is: a name in the client's `checkpoints`, saved whenever you come back for
+        more, or a `Checkpoint` that you keep yourself. Without one yet, at `start`, or the newest window. It ends
+        before `stop`, or never. It asks as often as the day's requests allow, and not more often than `every` seconds;
+        `plan` tells beforehand how often that is.
 
         Raises `ValueError` or `TypeError` for bad arguments, and for series that the plan cannot carry without gaps
         unless `gaps=True`; while iterating, `CheckpointError`, and what asking again does not mend: `Unauthorized`,

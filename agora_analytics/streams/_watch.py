@@ -124,9 +124,9 @@ class Watch(AsyncIterator[Event]):
     async def _begin(self) -> Windows:
         settings = self._settings
         done = await self._place.resume()
-        start = settings.start
+        start = done[0].start if done else settings.start
         if start is None:
-            start = done[0].start if done else self._askable().end - WINDOW
+            start = self._askable().end - WINDOW
         return Windows(
             self.series,
             start // WINDOW * WINDOW,

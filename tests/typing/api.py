@@ -25,16 +25,22 @@ from agora_analytics import (
     BadRequest,
     Call,
     CallPage,
+    Checkpoint,
     CheckpointError,
     ClockState,
+    Coverage,
     DecodeError,
+    FileCheckpoints,
     FileLedger,
     Filter,
     Forecast,
     FreezeBucket,
+    Gap,
+    Health,
     Lane,
     LedgerError,
     Limits,
+    MemoryCheckpoints,
     MemoryLedger,
     NotFound,
     Plan,
@@ -48,6 +54,8 @@ from agora_analytics import (
     RateLimited,
     ResponseError,
     Retry,
+    Revision,
+    Series,
     ServerError,
     Session,
     SessionMetrics,
@@ -60,6 +68,8 @@ from agora_analytics import (
     TransportError,
     TransportTimeout,
     Unauthorized,
+    Watch,
+    Window,
 )
 from agora_analytics.catalogue import (
     Dimension,
@@ -74,7 +84,7 @@ from agora_analytics.catalogue import (
 )
 from agora_analytics.errors import Fault
 from agora_analytics.plans import CALL_LISTS, ENDPOINTS, PLANS, Endpoint, Unit
-from agora_analytics.protocols import Ledger, Request, Response, Transport
+from agora_analytics.protocols import CheckpointStore, Ledger, Request, Response, Transport
 from agora_analytics.simulator import Simulation
 
 
@@ -335,3 +345,27 @@ async def seams(simulation: Simulation) -> None:
     deaf: Transport = Deaf()  # type: ignore[assignment]
     assert_type(simulation.client(), AnalyticsClient)
     print(deaf)  # noqa: T201
+
+
+async def watching(client: AnalyticsClient) -> None:
+    users = Series("userCount", product="Native")
+    assert_type(client.realtime.plan(users), Coverage)
+    watch = client.realtime.watch(users, checkpoint=Checkpoint.decode("{}"), final=True)
+    assert_type(watch, Watch)
+    assert_type(watch.health, Health)
+    assert_type(watch.checkpoint, Checkpoint)
+    async for event in watch:
+        match event:
+            case Window():
+                assert_type(event.value(users), int | float | None)
+                assert_type(event.values[users], tuple[Point, ...])
+            case Revision():
+                assert_type(event.after, tuple[Point, ...])
+            case Gap():
+                assert_type(event.span, Span)
+            case _:
+                assert_never(event)
+    watch.stop()
+    await watch.aclose()
+    stores: tuple[CheckpointStore, ...] = (MemoryCheckpoints(), FileCheckpoints("places"))
+    assert_type(await stores[0].load("prod"), Checkpoint | None)

@@ -1,0 +1,143 @@
+"""`agora-analytics watch`: real-time windows as they come, for people as a table that moves, for pipes line by line."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Annotated
+
+import attrs
+import typer
+
+from agora_analytics.catalogue import Product
+from agora_analytics.cli import times, views
+from agora_analytics.cli.figures import Pair, clock, lasting
+from agora_analytics.cli.options import Account, Shown, command
+from agora_analytics.cli.output import Live
+from agora_analytics.cli.views import Table
+from agora_analytics.cli.words import unit_of
+from agora_analytics.models import Point
+from agora_analytics.plans import REALTIME_USAGE
+from agora_analytics.spans import WINDOW
+from agora_analytics.streams import Event, Gap, Revision, Series, Watch, Window
+
+_KEPT = 180
+_USUAL = ("userCount:Native", "audioFreezeRate:Native", "videoFreezeRate:Native")
+
+
+@attrs.frozen(kw_only=True)
+class Line:
+    """An event for JSON: a `window` or a `revision` of one at `ts`, or a `gap` from `ts` to `end`."""
+
+    event: str
+    ts: int
+    end: int
+    values: dict[str, tuple[Point, ...]] = attrs.field(factory=dict)
+    missing: tuple[str, ...] = ()
+    settled: bool = False
+
+
+@command
+async def watch(
+    account: Account,
+    shown: Shown,
+    *,
+    series: Annotated[
+        list[str] | None,
+        typer.Argument(help="METRIC:PRODUCT, or METRIC for Native (default: users and both freeze rates)."),
+    ] = None,
+    last: Annotated[str | None, typer.Option(help="Begin so long ago, where there is no checkpoint yet.")] = "10m",
+    start: Annotated[str | None, typer.Option(help="Begin there: ISO 8601 or seconds since 1970.")] = None,
+    windows: Annotated[int | None, typer.Option(help="End after so many windows.", min=1)] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="Go on where the last watch of this name ended.")] = None,
+    allowance: Annotated[int, typer.Option(help="Seconds to wait for late windows.", min=0)] = 120,
+    final: Annotated[bool, typer.Option("--final", help="Only what will not change any more.")] = False,
+    gaps: Annotated[bool, typer.Option("--gaps", help="More series than the plan carries without gaps.")] = False,
+) -> None:
+    """Watch 20-second windows, each once and in order. Example: agora-analytics watch userCount:WebRTC --json | jq ."""
+    chosen = [_series(one) for one in series or _USUAL]
+    async with account.client(shown.screen) as client:
+        begin = times.instant(start, "--start") if start else None
+        if begin is None and last:
+            begin = client.realtime.recent(times.duration(last)).start
+        stream = client.realtime.watch(
+            *chosen, start=begin, checkpoint=checkpoint, allowance=allowance, final=final, gaps=gaps
+        )
+        shown.screen.note(str(client.realtime.plan(*chosen)))
+        delay = client.plan.of_endpoint(REALTIME_USAGE).delay
+        board = _Board(chosen)
+        with shown.screen.live() as live:
+            async with aclosing(stream):
+                count = 0
+                async for event in stream:
+                    if shown.screen.json:
+                        shown.screen.emit(_line(event))
+                    board.take(event)
+                    _show(live, board, event, stream, delay)
+                    count += isinstance(event, Window)
+                    if windows is not None and count >= windows:
+                        stream.stop()
+
+
+def _series(text: str) -> Series:
+    metric, _, product = text.partition(":")
+    return Series(metric, product=product or Product.NATIVE)
+
+
+class _Board:
+    """The last hour of each series."""
+
+    def __init__(self, series: Sequence[Series]) -> None:
+        self._pairs: dict[Series, deque[Pair]] = {one: deque(maxlen=_KEPT) for one in series}
+
+    def take(self, event: Event) -> None:
+        if isinstance(event, Window):
+            for series in event.values:
+                self._put(series, event.ts, event.value(series))
+        elif isinstance(event, Revision):
+            self._put(event.series, event.ts, event.after[0].value)
+
+    def _put(self, series: Series, ts: int, value: float | None) -> None:
+        pairs = self._pairs[series]
+        if value is None:
+            return
+        if pairs and ts <= pairs[-1][0]:
+            self._pairs[series] = deque(sorted({**dict(pairs), ts: value}.items()), maxlen=_KEPT)
+        else:
+            pairs.append((ts, value))
+
+    def table(self, title: str) -> Table:
+        """Return the table of all series as it is now."""
+        rows = tuple(views.watched(str(one), unit_of(one.metric), tuple(pairs)) for one, pairs in self._pairs.items())
+        return Table(title, ("series", "the last hour", ">lowest", ">mean", ">highest", ">last"), rows)
+
+
+def _show(live: Live, board: _Board, event: Event, stream: Watch, delay: int) -> None:
+    health = stream.health
+    if isinstance(event, Gap):
+        live.say(f"{clock(event.span.start)}  nothing is known of {lasting(event.span.duration)}: it was too long ago")
+    elif isinstance(event, Window):
+        told = (views.reading(series, event.value(series)) for series in stream.series)
+        live.say(f"{clock(event.ts)}  {'  '.join(told)}")
+        lag = f"{health.lag or 0:.0f} s old, {delay} of them the plan's delay"
+        left = "" if health.requests_left is None else f"; {health.requests_left:,} requests left today"
+        live.table(board.table(f"{clock(event.ts)} UTC, {lag}{left}"))
+    else:
+        live.say(f"{clock(event.ts)}  changed: {views.reading(event.series, event.after[0].value)}")
+
+
+def _line(event: Event) -> Line:
+    if isinstance(event, Gap):
+        return Line(event="gap", ts=event.span.start, end=event.span.end)
+    if isinstance(event, Revision):
+        values = {str(event.series): event.after}
+        return Line(event="revision", ts=event.ts, end=event.ts + WINDOW, values=values, settled=event.settled)
+    return Line(
+        event="window",
+        ts=event.ts,
+        end=event.span.end,
+        values={str(series): points for series, points in event.values.items()},
+        missing=tuple(map(str, event.missing)),
+        settled=event.settled,
+    )

@@ -1,0 +1,40 @@
+"""`agora-analytics watch`: windows for people and for pipes."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def test_windows_come_in_order_for_pipes_and_for_people(run):
+    lines = run("watch", "userCount:WebRTC", "videoFreezeRate", "--windows", "5", "--json").lines
+    assert [line["event"] for line in lines] == ["window"] * 5
+    stamps = [line["ts"] for line in lines]
+    assert stamps == list(range(stamps[0], stamps[0] + 100, 20))
+    assert set(lines[0]["values"]) == {"userCount WebRTC", "videoFreezeRate Native"}
+    assert lines[0]["values"]["userCount WebRTC"][0]["ts"] == stamps[0]
+    people = run("watch", "userCount", "--windows", "3", "--last", "5m")
+    assert people.code == 0
+    assert people.out.count("userCount Native") == 3
+    assert "requests a day every" in people.err
+
+
+def test_it_goes_on_where_it_ended(run):
+    first = run("watch", "--windows", "4", "--last", "5m", "--checkpoint", "desk", "--json").lines
+    again = run("watch", "--windows", "2", "--checkpoint", "desk", "--json").lines
+    assert again[0]["ts"] == first[-1]["ts"] + 20
+
+
+def test_what_is_too_long_ago_is_a_gap(run):
+    lines = run("watch", "userCount", "--start", "1700000000", "--windows", "1", "--json").lines
+    assert [line["event"] for line in lines] == ["gap", "window"]
+    assert lines[0]["end"] == lines[1]["ts"]
+    assert "too long ago" in run("watch", "userCount", "--start", "1700000000", "--windows", "1").out
+
+
+@pytest.mark.parametrize(
+    "arguments", [(":Native",), ("userCount", "userCount"), ("--checkpoint", "../x"), ("--last", "x")]
+)
+def test_misuse_is_told(run, arguments):
+    ran = run("watch", *arguments, "--windows", "1")
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("error: ")
