@@ -14,11 +14,11 @@ from agora_analytics import _checks
 from agora_analytics._retry import Retry
 from agora_analytics._session import Session
 from agora_analytics._transport import HOSTS, AiohttpTransport, Credentials, Timeouts
-from agora_analytics.endpoints import Calls, Insights, Scope
+from agora_analytics.endpoints import Insights, Scope
 from agora_analytics.plans import Plan
 from agora_analytics.protocols import CheckpointStore, Ledger, Transport, WallClock
 from agora_analytics.quota import Lane, MemoryLedger, Quota, fingerprint
-from agora_analytics.streams import Realtime
+from agora_analytics.streams import Calls, Realtime
 
 if TYPE_CHECKING:
     import aiohttp

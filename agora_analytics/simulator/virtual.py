@@ -6,7 +6,7 @@ import asyncio
 import selectors
 from typing import Any
 
-_TURNS = 10_000
+_TURNS = 1_000
 """Turns of a loop that never waits, after which time passes all the same."""
 
 

@@ -1,19 +1,29 @@
-"""Streams: real-time windows without end, and the checkpoints that they go on from."""
+"""Streams: real-time windows and calls without end, and the checkpoints that they go on from."""
 
 from __future__ import annotations
 
 from agora_analytics.streams._cadence import Coverage
+from agora_analytics.streams._calls import Calls
 from agora_analytics.streams._checkpoints import Checkpoint, FileCheckpoints, MemoryCheckpoints
+from agora_analytics.streams._follow import Follow
 from agora_analytics.streams._realtime import Realtime
 from agora_analytics.streams._series import Series
-from agora_analytics.streams._watch import Health, Watch
+from agora_analytics.streams._stream import Health
+from agora_analytics.streams._tail import CallChanged, CallEvent, CallFinished, CallStarted
+from agora_analytics.streams._watch import Watch
 from agora_analytics.streams._windows import Event, Gap, Revision, Window
 
 __all__ = [
+    "CallChanged",
+    "CallEvent",
+    "CallFinished",
+    "CallStarted",
+    "Calls",
     "Checkpoint",
     "Coverage",
     "Event",
     "FileCheckpoints",
+    "Follow",
     "Gap",
     "Health",
     "MemoryCheckpoints",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agora_analytics.protocols import CheckpointStore
 from agora_analytics.spans import Span
-from agora_analytics.streams._checkpoints import Checkpoint
+from agora_analytics.streams._checkpoints import Checkpoint, checked
 
 
 class Place:
@@ -13,7 +13,7 @@ class Place:
     def __init__(
         self, stream: str, *, given: Checkpoint | None = None, store: CheckpointStore | None = None, name: str = ""
     ) -> None:
-        self._stream = stream
+        self.stream = stream
         self._store = store
         self._name = name
         self.checkpoint = Checkpoint(stream=stream) if given is None else given.check(stream, "the checkpoint")
@@ -23,11 +23,25 @@ class Place:
         if self._store is not None:
             found = await self._store.load(self._name)
             if found is not None:
-                self.checkpoint = found.check(self._stream, f"checkpoint {self._name!r}")
+                self.checkpoint = found.check(self.stream, f"checkpoint {self._name!r}")
         return self.checkpoint.done
 
     async def done(self, span: Span) -> None:
         """Note that a span is done."""
-        self.checkpoint = self.checkpoint.with_done(span)
+        await self.keep(self.checkpoint.with_done(span))
+
+    async def keep(self, checkpoint: Checkpoint) -> None:
+        """Note where the stream is."""
+        self.checkpoint = checkpoint
         if self._store is not None:
             await self._store.save(self._name, self.checkpoint)
+
+
+def place_of(stream: str, checkpoint: str | Checkpoint | None, store: CheckpointStore | None) -> Place:
+    """Return the place of a stream by the argument `checkpoint`; raises `ValueError` for a name without a store."""
+    if checkpoint is None or isinstance(checkpoint, Checkpoint):
+        return Place(stream, given=checkpoint)
+    name = checked(checkpoint)
+    if store is None:
+        raise ValueError(f"checkpoint={name!r} needs AnalyticsClient(checkpoints=FileCheckpoints(folder))")
+    return Place(stream, store=store, name=name)

@@ -14,8 +14,8 @@ from agora_analytics.plans import REALTIME_USAGE
 from agora_analytics.quota import Lane
 from agora_analytics.spans import WINDOW, Instant, seconds
 from agora_analytics.streams._cadence import Coverage, coverage
-from agora_analytics.streams._checkpoints import Checkpoint, checked
-from agora_analytics.streams._place import Place
+from agora_analytics.streams._checkpoints import Checkpoint
+from agora_analytics.streams._place import Place, place_of
 from agora_analytics.streams._series import Series, queries
 from agora_analytics.streams._watch import Settings, Watch
 
@@ -93,9 +93,4 @@ class Realtime(endpoints.Realtime):
     def _place(self, series: tuple[Series, ...], checkpoint: str | Checkpoint | None) -> Place:
         told = "\n".join((self._app(), *sorted(map(str, series))))
         stream = f"watch {sha256(told.encode()).hexdigest()[:16]}"
-        if checkpoint is None or isinstance(checkpoint, Checkpoint):
-            return Place(stream, given=checkpoint)
-        name = checked(checkpoint)
-        if self._scope.checkpoints is None:
-            raise ValueError(f"checkpoint={name!r} needs AnalyticsClient(checkpoints=FileCheckpoints(folder))")
-        return Place(stream, store=self._scope.checkpoints, name=name)
+        return place_of(stream, checkpoint, self._scope.checkpoints)

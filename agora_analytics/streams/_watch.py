@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from typing import Final, Self
+from collections.abc import AsyncGenerator, Sequence
+from typing import Final
 
 import attrs
 
 from agora_analytics.endpoints import Realtime
-from agora_analytics.errors import AgoraError, BadRequest, LedgerError, NotFound, PlanRefused, Unauthorized
+from agora_analytics.errors import AgoraError
 from agora_analytics.models import Point
 from agora_analytics.plans import REALTIME_QUALITY, REALTIME_USAGE, Plan
 from agora_analytics.quota import Budget, Quota, Reserve
@@ -20,15 +18,10 @@ from agora_analytics.streams._cadence import Schedule
 from agora_analytics.streams._checkpoints import Checkpoint
 from agora_analytics.streams._place import Place
 from agora_analytics.streams._series import Query, Series, queries
+from agora_analytics.streams._stream import Stream, log
 from agora_analytics.streams._windows import Event, Revision, Window, Windows
 
-log = logging.getLogger("agora_analytics.streams")
-
 _DAY: Final = 86_400
-_FATAL: Final = (Unauthorized, BadRequest, NotFound, LedgerError)
-_REFUSED: Final = 3
-"""Refusals of the span in a row that may be a clock's fault; more are the plan's."""
-
 _IN_A_ROW: Final = 2
 
 _MARGIN: Final = 5
@@ -48,64 +41,26 @@ class Settings:
     least: int
 
 
-@attrs.frozen(kw_only=True)
-class Health:
-    """How a stream is doing, for a liveness probe.
-
-    `last_window` is the start of the last one delivered (UTC seconds), `lag` how many seconds ago it ended,
-    `requests_left` what it can count on for the rest of the day, `failures` how many polls in a row failed. All but the
-    last are None before there are any.
-    """
-
-    last_window: int | None = None
-    lag: float | None = None
-    requests_left: int | None = None
-    failures: int = 0
-
-
-class Watch(AsyncIterator[Event]):
+class Watch(Stream[Event]):
     """Real-time windows, each once and in order: iterate over it; `aclose()` or `stop()` end it."""
+
+    _length = WINDOW
 
     def __init__(
         self, realtime: Realtime, quota: Quota, series: Sequence[Series], settings: Settings, place: Place
     ) -> None:
+        super().__init__(quota, place)
         self.series = tuple(series)
         self._realtime = realtime
-        self._quota = quota
         self._settings = settings
-        self._place = place
         self._queries = queries(self.series)
         self._schedule = Schedule([query.weight for query in self._queries], settings.least)
-        self._refused = 0
-        self._health = Health()
         self._current: Span | None = None
-        self._stopped = asyncio.Event()
-        self._events = self._run()
-
-    @property
-    def health(self) -> Health:
-        """How it is doing now."""
-        last = self._health.last_window
-        return attrs.evolve(self._health, lag=None if last is None else self._quota.utc() - last - WINDOW)
 
     @property
     def checkpoint(self) -> Checkpoint:
         """Where it will be once the event being worked on is done: for a sink that keeps that with what it writes."""
         return self._place.checkpoint if self._current is None else self._place.checkpoint.with_done(self._current)
-
-    def stop(self) -> None:
-        """End after the event that is being worked on, which is noted as done; then iterating stops."""
-        self._stopped.set()
-
-    async def aclose(self) -> None:
-        """End now; an event being worked on counts as not delivered."""
-        await self._events.aclose()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Event:
-        return await anext(self._events)
 
     async def _run(self) -> AsyncGenerator[Event]:
         windows = await self._begin()
@@ -204,17 +159,6 @@ class Watch(AsyncIterator[Event]):
             dimension_values=query.dimension_values,
         )
 
-    def _judge(self, errors: Sequence[AgoraError]) -> None:
-        """Raise what asking again will not mend; the rest is told in the log, and asked again in its time."""
-        self._health = attrs.evolve(self._health, failures=self._health.failures + 1 if errors else 0)
-        refused = [error for error in errors if isinstance(error, PlanRefused)]
-        self._refused = self._refused + 1 if refused else 0
-        for error in errors:
-            plan = isinstance(error, PlanRefused) and (error.kind == "access" or self._refused > _REFUSED)
-            if plan or isinstance(error, _FATAL):
-                raise error
-            log.warning("a poll failed and will be made up for: %s", error)
-
     async def _note(self, event: Event) -> None:
         """Note that a consumer has come back for more."""
         if isinstance(event, Window):
@@ -236,14 +180,6 @@ class Watch(AsyncIterator[Event]):
         count, least = len(self._queries), self._settings.least
         today = math.ceil((_DAY - self._quota.utc() % _DAY) / WINDOW)
         return await kept.keep(count * today // least, count * (_DAY // WINDOW) // least, count)
-
-    async def _pause(self, seconds: float) -> None:
-        """Sleep, unless stopped meanwhile."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopped.wait()
-        except TimeoutError:
-            pass
 
     def _over(self, windows: Windows) -> bool:
         stop = self._settings.stop

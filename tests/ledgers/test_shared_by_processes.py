@@ -97,7 +97,7 @@ async def read(ledger: FileLedger) -> Book:
 
 
 async def test_two_processes_keep_the_plan_together(service, ledger, start):
-    processes = [await start(name, tasks=20, seconds=5) for name in ("one", "two")]
+    processes = [await start(name, tasks=20, seconds=4) for name in ("one", "two")]
     got = [await answers(process) for process in processes]
     seen = service.counts["call_lists"]
     seconds = {int(entry.at) for entry in service.log}
@@ -113,7 +113,7 @@ async def test_two_processes_keep_the_plan_together(service, ledger, start):
 async def test_a_process_that_is_killed_leaves_the_others_going_and_no_count_lost(service, ledger, start):
     # Answers take a while, so that some are under way at any time.
     service.faults = Faults.chance(1, [Fault("slow", seconds=0.2)])
-    killed, other = [await start(name, tasks=tasks, seconds=8) for name, tasks in (("killed", 4), ("other", 20))]
+    killed, other = [await start(name, tasks=tasks, seconds=6) for name, tasks in (("killed", 4), ("other", 20))]
     await until(lambda: asked(service)["killed"] >= 5)
     killed.kill()
     await killed.wait()

@@ -24,7 +24,10 @@ from agora_analytics import (
     AnalyticsClient,
     BadRequest,
     Call,
+    CallChanged,
+    CallFinished,
     CallPage,
+    CallStarted,
     Checkpoint,
     CheckpointError,
     ClockState,
@@ -33,6 +36,7 @@ from agora_analytics import (
     FileCheckpoints,
     FileLedger,
     Filter,
+    Follow,
     Forecast,
     FreezeBucket,
     Gap,
@@ -369,3 +373,20 @@ async def watching(client: AnalyticsClient) -> None:
     await watch.aclose()
     stores: tuple[CheckpointStore, ...] = (MemoryCheckpoints(), FileCheckpoints("places"))
     assert_type(await stores[0].load("prod"), Checkpoint | None)
+
+
+async def following(client: AnalyticsClient) -> None:
+    follow = client.calls.follow(start=1_700_000_000, drill=True)
+    assert_type(follow, Follow)
+    async for event in follow:
+        match event:
+            case CallStarted():
+                assert_type(event.call, Call)
+            case CallChanged():
+                assert_type(event.before, Call)
+            case CallFinished():
+                assert_type(event.sessions, tuple[Session, ...] | None)
+            case Gap():
+                assert_type(event.span, Span)
+            case _:
+                assert_never(event)

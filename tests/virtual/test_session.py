@@ -360,7 +360,7 @@ async def test_every_endpoint_answers_over_the_simulator(simulation, quirks):
         await asyncio.sleep(200)
     sessions = await client.calls.sessions_page(call)
     assert all(isinstance(session.uid, int) for session in sessions.items)
-    assert [one async for one in client.calls.metrics(call)]
+    assert [one async for one in client.calls.metrics(call, sessions.items[:3])]
     assert await client.calls.statistics(call, "audio_freeze_rate", "country")
     buckets = await client.calls.freeze_buckets(call, "audio_freeze_rate")
     assert [bucket.lowest for bucket in buckets] == sorted(bucket.lowest for bucket in buckets)

@@ -1,0 +1,61 @@
+"""`client.calls`, with the stream over it."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import attrs
+
+from agora_analytics import _checks, endpoints
+from agora_analytics._session import Session
+from agora_analytics.endpoints import Scope
+from agora_analytics.quota import Lane
+from agora_analytics.spans import Instant, seconds
+from agora_analytics.streams._checkpoints import Checkpoint
+from agora_analytics.streams._follow import Follow, Settings
+from agora_analytics.streams._place import place_of
+
+
+class Calls(endpoints.Calls):
+    """`client.calls`: the six endpoints of Call Inspector, and calls as they begin and end."""
+
+    def __init__(self, session: Session, scope: Scope) -> None:
+        super().__init__(session, scope)
+        self._scope = scope
+
+    def follow(
+        self,
+        *,
+        start: Instant | None = None,
+        stop: Instant | None = None,
+        checkpoint: str | Checkpoint | None = None,
+        allowance: int = 300,
+        every: int = 60,
+        drill: bool = False,
+    ) -> Follow:
+        """Yield what happens to calls, for as long as you iterate: each start, change and end once.
+
+        A `CallStarted` comes when a call is first seen, a `CallChanged` when one that goes on looks different, a
+        `CallFinished` when it is over; with `drill=True` with its sessions, as soon as the plan lets them be asked
+        for. Calls that appear late are found within `allowance` seconds; what nobody can ask for any more is a `Gap`.
+
+        It begins where its `checkpoint` is (see `realtime.watch`), or at `start`, or with what begins from now on. It
+        ends when all calls that began before `stop` are over, or never. The list is read every `every` seconds, less
+        often where the day's requests do not allow it.
+
+        Raises `ValueError` or `TypeError` for bad arguments; while iterating, `CheckpointError`, and what asking again
+        does not mend. `GET /beta/analytics/call/lists`, `GET /beta/analytics/call/sessions`.
+        """
+        settings = Settings(
+            start=None if start is None else seconds(start, "start"),
+            stop=None if stop is None else seconds(stop, "stop"),
+            allowance=_checks.number("allowance", allowance, 0),
+            every=_checks.number("every", every, 1),
+            drill=drill,
+        )
+        if settings.start is not None and settings.stop is not None and settings.stop <= settings.start:
+            raise ValueError(f"stop={settings.stop} must be after start={settings.start}")
+        stream = f"follow {sha256(self._app().encode()).hexdigest()[:16]}"
+        asking = endpoints.Calls(self._session, attrs.evolve(self._scope, lane=Lane.STREAM))
+        place = place_of(stream, checkpoint, self._scope.checkpoints)
+        return Follow(asking, self._session.quota, settings, place)

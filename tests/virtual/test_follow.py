@@ -1,0 +1,206 @@
+"""Following calls: every start and every end once, whatever the service selects by, shows late, or fails at."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import aclosing
+
+import pytest
+
+from agora_analytics import (
+    CallChanged,
+    CallFinished,
+    CallStarted,
+    Checkpoint,
+    Gap,
+    MemoryCheckpoints,
+)
+from agora_analytics.simulator import Fault, Faults, Quirks, Service, Simulation, World
+
+NOON = 1_795_521_600
+HOUR = 3_600
+DAY = 24 * HOUR
+
+
+def simulated(plan: str = "enterprise", *, world: World | None = None, **quirks) -> Simulation:
+    loop = asyncio.get_running_loop()
+    service = Service(
+        world or World(seed=7), plan, clock=lambda: NOON + loop.time(), quirks=Quirks(**quirks), log_size=10
+    )
+    return Simulation(service)
+
+
+def facts(events) -> tuple[Counter[str], Counter[str]]:
+    """How often each call began, and how often it ended."""
+    started = Counter(event.call.call_id for event in events if isinstance(event, CallStarted))
+    finished = Counter(event.call.call_id for event in events if isinstance(event, CallFinished))
+    return started, finished
+
+
+def once(world: World, start: int, end: int, *, overlap: bool = False) -> Counter[str]:
+    """Every call that began in a span, once; or that was in it at all."""
+    return Counter(call.call_id for call in (world.calls_during if overlap else world.calls)(start, end))
+
+
+async def all_of(follow) -> list:
+    async with aclosing(follow):
+        return [event async for event in follow]
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+async def test_a_week_of_calls_begins_and_ends_once_each(overlap):
+    # 20,000 calls a week.
+    simulation = simulated(world=World(seed=7, calls_per_hour=120), late_calls=0.03, calls_overlap=overlap)
+    simulation.service.faults = Faults.chance(
+        0.05,
+        [Fault("status", status=503), Fault("reset"), Fault("reset_after"), Fault("cut"), Fault("html"), Fault("slow")],
+    )
+    days = 7 if overlap else 1
+    started: Counter[str] = Counter()
+    finished: Counter[str] = Counter()
+    going: set[str] = set()
+    most = 0
+    async with simulation.client() as client:
+        follow = client.calls.follow(start=NOON, stop=NOON + days * DAY, every=1_800)
+        async for event in follow:
+            assert not isinstance(event, Gap)
+            call = event.call
+            if isinstance(event, CallStarted):
+                started[call.call_id] += 1
+                going.add(call.call_id)
+            elif isinstance(event, CallFinished):
+                finished[call.call_id] += 1
+                going.remove(call.call_id)
+                assert call.destroyed_ts == simulation.world.call(call.call_id).destroyed
+            else:
+                assert call.call_id in going
+                assert call != event.before
+            most = max(most, len(follow.checkpoint.open) if sum(started.values()) % 500 == 0 else 0)
+    assert started == finished == once(simulation.world, NOON, NOON + days * DAY, overlap=overlap)
+    assert len(started) > 2_800 * days
+    assert simulation.service.refusals == {}
+    assert 0 < most < 300  # what it remembers does not grow
+
+
+async def test_a_call_that_is_seen_going_on_begins_changes_and_ends():
+    simulation = simulated()
+    async with simulation.client() as client:
+        events = await all_of(client.calls.follow(start=NOON, stop=NOON + HOUR, every=60))
+    started, finished = facts(events)
+    assert started == finished == once(simulation.world, NOON, NOON + HOUR)
+    changes = [event for event in events if isinstance(event, CallChanged)]
+    assert changes
+    assert all(event.call.call_id == event.before.call_id for event in changes)
+    order: dict[str, list[type]] = {}
+    for event in events:
+        order.setdefault(event.call.call_id, []).append(type(event))
+    assert all(kinds[0] is CallStarted and kinds[-1] is CallFinished for kinds in order.values())
+
+
+async def test_with_drill_a_finished_call_comes_with_its_sessions():
+    simulation = simulated()
+    async with simulation.client() as client:
+        events = await all_of(client.calls.follow(start=NOON, stop=NOON + 600, every=60, drill=True))
+    finished = [event for event in events if isinstance(event, CallFinished)]
+    assert len(finished) == len(once(simulation.world, NOON, NOON + 600)) > 5
+    for event in finished:
+        sids = {session.sid for session in event.sessions or ()}
+        assert sids
+        assert len(sids) == len(event.sessions)
+    assert simulation.service.refusals == {}
+
+
+@pytest.mark.parametrize("kill", [1, 2, 3, 7])
+async def test_a_sink_that_keeps_the_checkpoint_has_each_fact_once(kill):
+    simulation = simulated(late_calls=0.1)
+    table: list[tuple[str, str]] = []
+    kept = ""
+    async with simulation.client() as client:
+        over = False
+        while not over:
+            given = Checkpoint.decode(kept) if kept else None
+            over = True
+            async with aclosing(
+                client.calls.follow(start=NOON, stop=NOON + 900, every=120, checkpoint=given)
+            ) as follow:
+                async for event in follow:
+                    if not isinstance(event, CallChanged):
+                        table.append((type(event).__name__, event.call.call_id))
+                    kept = follow.checkpoint.encode()  # one transaction
+                    if len(table) % (10 * kill) == 0:
+                        over = False
+                        break  # killed
+    expected = once(simulation.world, NOON, NOON + 900)
+    assert Counter(table) == Counter(
+        {(kind, call_id): 1 for kind in ("CallStarted", "CallFinished") for call_id in expected}
+    )
+
+
+async def test_it_goes_on_by_name_and_tells_again_what_was_not_done():
+    simulation = simulated()
+    store = MemoryCheckpoints()
+    seen = []
+    async with simulation.client(checkpoints=store) as client:
+        async for event in client.calls.follow(start=NOON, checkpoint="tail", every=60):
+            seen.append(event)
+            if len(seen) == 30:
+                break
+        again = await all_of(client.calls.follow(checkpoint="tail", stop=NOON + HOUR, every=60))
+    started, finished = facts([*seen, *again])
+    expected = once(simulation.world, NOON, NOON + HOUR)
+    assert set(started) == set(finished) == set(expected)
+    # At least once: of the poll that was being told when it broke off, some twice.
+    assert sum(started.values()) - len(started) <= 30
+
+
+async def test_what_nobody_can_ask_for_any_more_is_a_gap():
+    simulation = simulated("standard")
+    async with simulation.client(plan="standard") as client:
+        first, *rest = await all_of(client.calls.follow(start=NOON - 3 * DAY, stop=NOON - DAY + HOUR, every=600))
+    assert isinstance(first, Gap)
+    assert first.span.start == NOON - 3 * DAY
+    assert NOON - DAY < first.span.end < NOON - DAY + 200
+    assert set(facts(rest)[1]) == set(once(simulation.world, first.span.end, NOON - DAY + HOUR))
+
+
+async def test_it_lasts_the_day_on_a_small_plan():
+    simulation = simulated("standard")
+    plan = simulation.service.plan.with_limits("call_lists", per_day=200)
+    simulation.service.plan = plan
+    async with simulation.client(plan=plan) as client:
+        events = await all_of(client.calls.follow(start=NOON, stop=NOON + DAY, every=60))
+        assert client.quota is not None
+    assert simulation.service.refusals == {}
+    started, finished = facts(events)
+    assert started == finished == once(simulation.world, NOON, NOON + DAY)
+
+
+async def test_stop_saves_what_was_told_and_ends():
+    simulation = simulated()
+    store = MemoryCheckpoints()
+    told = []
+    async with simulation.client(checkpoints=store) as client:
+        follow = client.calls.follow(start=NOON, checkpoint="tail", every=60)
+        async for event in follow:
+            told.append(event)
+            if len(told) == 12:
+                follow.stop()
+        assert follow.health.requests_left is not None
+        rest = await all_of(client.calls.follow(checkpoint="tail", stop=NOON + 600, every=60))
+    started, finished = facts([*told, *rest])
+    assert started == finished == once(simulation.world, NOON, NOON + 600)
+
+
+async def test_misuse_is_told_before_anything_is_sent():
+    simulation = simulated()
+    async with simulation.client() as client:
+        for wrong, told in (
+            ({"start": NOON, "stop": NOON}, "must be after"),
+            ({"every": 0}, "every=0"),
+            ({"allowance": -1}, "allowance=-1"),
+            ({"checkpoint": "tail"}, "checkpoints="),
+        ):
+            with pytest.raises(ValueError, match=told):
+                client.calls.follow(**wrong)
+    assert simulation.service.counts == {}
