@@ -125,12 +125,12 @@ class Screen:
             yield lambda done, beside: bars.update(task, completed=done, beside=beside)
 
     @contextmanager
-    def live(self) -> Iterator[Live]:
-        """Show a table that moves on a terminal, a line for each event in a pipe, and nothing of both with `--json`."""
+    def live(self, *, table: bool = False) -> Iterator[Live]:
+        """Show a line for each event, on a terminal a table that moves if there is one; nothing of it with `--json`."""
         console = _console()
         if self.json:
             yield Live(_nothing, _nothing)
-        elif console.is_terminal:
+        elif table and console.is_terminal:
             with Moving(console=console, auto_refresh=False, vertical_overflow="visible") as moving:
                 yield Live(_nothing, lambda table: moving.update(_moving(table, console), refresh=True))
         else:

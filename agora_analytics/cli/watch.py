@@ -67,7 +67,7 @@ async def watch(
         shown.screen.note(str(client.realtime.plan(*chosen)))
         delay = client.plan.of_endpoint(REALTIME_USAGE).delay
         board = _Board(chosen)
-        with shown.screen.live() as live:
+        with shown.screen.live(table=True) as live:
             async with aclosing(stream):
                 count = 0
                 async for event in stream:

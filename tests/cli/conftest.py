@@ -73,6 +73,8 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
         monkeypatch.setenv(name, str(tmp_path))
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
+    # Each command counts for itself: none waits for what another spent.
+    monkeypatch.setenv("AGORA_LEDGER", ":memory:")
     monkeypatch.setenv("COLUMNS", "160")
 
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 HOUR = ("--last", "1h", "--limit", "1", "--json")
+
+
+@pytest.fixture(autouse=True)
+def _the_usual_ledger(monkeypatch):
+    monkeypatch.delenv("AGORA_LEDGER")
 
 
 def test_commands_share_a_ledger_and_the_quota_shows_it(run, tmp_path):

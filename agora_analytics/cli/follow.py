@@ -1,0 +1,86 @@
+"""`agora-analytics follow`: what happens to calls, as it happens, a line each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Annotated
+
+import attrs
+import typer
+
+from agora_analytics.cli import times
+from agora_analytics.cli.figures import clock, lasting, number, percent
+from agora_analytics.cli.options import Account, Shown, command
+from agora_analytics.models import Call, Session
+from agora_analytics.streams import CallChanged, CallEvent, CallFinished, CallStarted, Gap
+
+
+@attrs.frozen(kw_only=True)
+class Fact:
+    """An event for JSON: `started`, `changed`, `finished` with its call, or a `gap` from `start` to `end`."""
+
+    event: str
+    call: Call | None = None
+    sessions: Sequence[Session] | None = None
+    start: int | None = None
+    end: int | None = None
+
+
+@command
+async def follow(
+    account: Account,
+    shown: Shown,
+    *,
+    last: Annotated[str | None, typer.Option(help="Begin so long ago, where there is no checkpoint yet.")] = "10m",
+    start: Annotated[str | None, typer.Option(help="Begin there: ISO 8601 or seconds since 1970.")] = None,
+    stop: Annotated[str | None, typer.Option(help="End when the calls that began before are over.")] = None,
+    events: Annotated[int | None, typer.Option(help="End after so many.", min=1)] = None,
+    checkpoint: Annotated[str | None, typer.Option(help="Go on where the last one of this name ended.")] = None,
+    every: Annotated[int, typer.Option(help="Seconds between two looks.", min=1)] = 60,
+    drill: Annotated[bool, typer.Option("--drill", help="Tell the sessions of calls that are over.")] = False,
+) -> None:
+    """Follow calls: each start, change and end once. Example: agora-analytics follow --drill --json >> calls.jsonl."""
+    async with account.client(shown.screen) as client:
+        begin = times.instant(start, "--start") if start else None
+        if begin is None and last:
+            begin = client.calls.recent(times.duration(last)).start
+        end = times.instant(stop, "--stop") if stop else None
+        stream = client.calls.follow(start=begin, stop=end, checkpoint=checkpoint, every=every, drill=drill)
+        count = 0
+        with shown.screen.live() as live:
+            async with aclosing(stream):
+                async for event in stream:
+                    if shown.screen.json:
+                        shown.screen.emit(_fact(event))
+                    live.say(_told(event))
+                    count += 1
+                    if events is not None and count >= events:
+                        stream.stop()
+
+
+def _fact(event: CallEvent) -> Fact:
+    match event:
+        case Gap():
+            return Fact(event="gap", start=event.span.start, end=event.span.end)
+        case CallStarted():
+            return Fact(event="started", call=event.call)
+        case CallChanged():
+            return Fact(event="changed", call=event.call)
+        case CallFinished():
+            return Fact(event="finished", call=event.call, sessions=event.sessions)
+
+
+def _told(event: CallEvent) -> str:
+    if isinstance(event, Gap):
+        return f"{clock(event.span.start)}  nothing is known of {lasting(event.span.duration)}: it was too long ago"
+    call = event.call
+    users = f"{number(call.call_pcu)} users at most" if call.call_pcu else ""
+    if isinstance(event, CallFinished):
+        rates = f"video froze {percent(call.call_video_freeze_rate)}" if call.call_video_freeze_rate else ""
+        lasted = lasting((call.destroyed_ts or 0) - (call.created_ts or 0))
+        sessions = f"{len(event.sessions)} sessions" if event.sessions is not None else ""
+        parts = ("finished", call.cname or call.call_id, f"after {lasted}", users, sessions, rates)
+        return f"{clock(call.destroyed_ts)}  {'  '.join(filter(None, parts))}"
+    what = "started " if isinstance(event, CallStarted) else "changed "
+    return f"{clock(call.created_ts)}  {'  '.join(filter(None, (what, call.cname or call.call_id, users)))}"
