@@ -74,6 +74,7 @@ if TYPE_CHECKING:
         Series,
         Watch,
         Window,
+        broadcast,
     )
 
     __version__: str
@@ -139,6 +140,7 @@ __all__ = [
     "Watch",
     "Window",
     "__version__",
+    "broadcast",
     "catalogue",
     "errors",
     "models",
@@ -199,6 +201,7 @@ _HOMES = {
         "Series",
         "Watch",
         "Window",
+        "broadcast",
     ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agora_analytics.streams._broadcast import Broadcast, Subscription, broadcast
 from agora_analytics.streams._cadence import Coverage
 from agora_analytics.streams._calls import Calls
 from agora_analytics.streams._checkpoints import Checkpoint, FileCheckpoints, MemoryCheckpoints
@@ -14,6 +15,7 @@ from agora_analytics.streams._watch import Watch
 from agora_analytics.streams._windows import Event, Gap, Revision, Window
 
 __all__ = [
+    "Broadcast",
     "CallChanged",
     "CallEvent",
     "CallFinished",
@@ -30,6 +32,8 @@ __all__ = [
     "Realtime",
     "Revision",
     "Series",
+    "Subscription",
     "Watch",
     "Window",
+    "broadcast",
 ]

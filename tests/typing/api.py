@@ -74,6 +74,7 @@ from agora_analytics import (
     Unauthorized,
     Watch,
     Window,
+    broadcast,
 )
 from agora_analytics.catalogue import (
     Dimension,
@@ -371,6 +372,8 @@ async def watching(client: AnalyticsClient) -> None:
                 assert_never(event)
     watch.stop()
     await watch.aclose()
+    async with broadcast(watch, size=10, slow="drop") as hub:
+        assert_type(await anext(hub.subscribe()), Window | Revision | Gap)
     stores: tuple[CheckpointStore, ...] = (MemoryCheckpoints(), FileCheckpoints("places"))
     assert_type(await stores[0].load("prod"), Checkpoint | None)
 
