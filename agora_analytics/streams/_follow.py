@@ -56,7 +56,7 @@ class Follow(Stream[CallEvent]):
         self._current: CallEvent | None = None
         self._cost = 1.0
         self._density = 0.0
-        self._read: Span | None = None
+        self._read: int | None = None
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -77,8 +77,8 @@ class Follow(Stream[CallEvent]):
                             await self._save()
                             return
                 if self._read is not None:
-                    self._tail.advance(self._read.end, self._read.end - self._settings.allowance)
-                    self._health = attrs.evolve(self._health, last_window=self._read.end)
+                    self._tail.advance(self._read, self._read - self._settings.allowance)
+                    self._health = attrs.evolve(self._health, last_window=self._read)
                     await self._save()
                 await self._rest(kept)
 
@@ -94,56 +94,67 @@ class Follow(Stream[CallEvent]):
     async def _round(self) -> AsyncGenerator[CallEvent]:
         """Yield what is lost, then read on and yield what happened, oldest call first."""
         self._read = None
-        oldest = self._askable().start
-        if oldest > self._tail.read_to:
-            yield Gap(span=Span(self._tail.read_to, oldest))
-        span = self._due()
-        for call in sorted(await self._poll(span), key=lambda one: (one.created_ts or 0, one.call_id)) if span else ():
+        lost = min(self._askable().start, self._settings.stop or self._askable().start)
+        if lost > self._tail.read_to:
+            yield Gap(span=Span(self._tail.read_to, lost))
+        for call in sorted(await self._poll(self._due()), key=lambda one: (one.created_ts or 0, one.call_id)):
             for fact in self._tail.facts(call):
                 if not (self._settings.drill and isinstance(fact, CallFinished)):
                     yield fact
                 elif (sessions := await self._drill(call)) is not None:
                     yield CallFinished(call=call, sessions=sessions)
 
-    async def _poll(self, span: Span) -> list[Call]:
+    async def _poll(self, span: Span | None) -> list[Call]:
         """Read on, and look at the calls that go on; where that fails it is done again."""
         try:
-            calls = await self._search(span)
-            self._density = len(calls) / span.duration
-            calls += await self._again(span, calls)
+            calls = [] if span is None else await self._search(span)
+            self._density = self._density if span is None else len(calls) / span.duration
+            calls += await self._again(self._tail.read_to if span is None else span.start, calls)
         except AgoraError as error:
             self._judge([error])
             return []
+        except ValueError as error:
+            # It waited for so long that the plan keeps the beginning no more: what is lost is told next.
+            log.warning("calls were asked for too late: %s", error)
+            return []
         self._judge([])
-        self._read = span
-        log.info("read %d calls of %s; %d go on", len(calls), span, len(self._tail.going))
+        self._read = self._tail.read_to if span is None else span.end
+        self._give_up({call.call_id for call in calls})
+        log.info("read %d calls of %s; %d go on", len(calls), span or "nothing new", len(self._tail.going))
         return calls
 
+    def _give_up(self, seen: set[str]) -> None:
+        """Forget calls that nobody can look at any more: they go on for longer than the plan keeps calls."""
+        for call in self._tail.older(self._askable().start):
+            if call.call_id not in seen:
+                log.warning("call %s began too long ago to see its end", call.call_id)
+                self._tail.forget(call, int(self._quota.utc()))
+
     def _due(self) -> Span | None:
-        """Return what is to be read next: from a little before where was read to."""
+        """Return what is to be read next, from a little before where was read to; None where that is nothing."""
         askable, read_to = self._askable(), self._tail.read_to
         start = max(read_to - self._settings.allowance, self._begun, askable.start)
         end = min(askable.end, read_to + _SLICE, self._settings.stop or askable.end)
-        return Span(min(start, end - 1), end) if end > read_to or self._tail.going else None
+        return Span(start, end) if start < end else None
 
     async def _search(self, span: Span, cname: str | None = None) -> list[Call]:
         found = [call async for call in self._calls.search(*span, cname=cname)]
         self._cost += 1 + len(found) // _PAGE
         return found
 
-    async def _again(self, span: Span, seen: Iterable[Call]) -> list[Call]:
-        """Return the calls that went on when they were last seen, and were not seen now."""
+    async def _again(self, start: int, seen: Iterable[Call]) -> list[Call]:
+        """Return the calls from before `start` that went on when they were last seen, and were not seen now."""
         now = {call.call_id for call in seen}
         oldest = self._askable().start
-        older = [call for call in self._tail.older(span.start) if call.call_id not in now]
+        older = [call for call in self._tail.older(start) if call.call_id not in now]
         older = [call for call in older if (call.created_ts or 0) >= oldest]
         if not older:
             return []
         first = older[0].created_ts or oldest
-        pages = 1 + (span.start - first) * self._density / _PAGE
+        pages = 1 + (start - first) * self._density / _PAGE
         wanted = {call.call_id for call in older}
         if pages <= len(older) or any(call.cname is None for call in older):
-            found = await self._search(Span(first, span.start))
+            found = await self._search(Span(first, start))
         else:
             found = []
             for call in older:

@@ -79,6 +79,11 @@ class Tail:
         else:
             self.going[event.call.call_id] = event.call
 
+    def forget(self, call: Call, now: int) -> None:
+        """Give a call up without knowing its end."""
+        del self.going[call.call_id]
+        self.ended[call.call_id] = now
+
     def older(self, start: int) -> list[Call]:
         """Return the calls that go on and began before a moment, oldest first."""
         found = [call for call in self.going.values() if call.created_ts is not None and call.created_ts < start]

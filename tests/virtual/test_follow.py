@@ -204,3 +204,17 @@ async def test_misuse_is_told_before_anything_is_sent():
             with pytest.raises(ValueError, match=told):
                 client.calls.follow(**wrong)
     assert simulation.service.counts == {}
+
+
+async def test_a_call_that_outlasts_what_the_plan_keeps_is_given_up_and_told(caplog):
+    simulation = simulated(world=World(seed=7, long_share=0.2))
+    plan = simulation.service.plan.with_limits("call_lists", available=2 * HOUR, longest=HOUR)
+    simulation.service.plan = plan
+    async with simulation.client(plan=plan) as client:
+        events = await all_of(client.calls.follow(start=NOON, stop=NOON + 1_800, every=600))
+    started, finished = facts(events)
+    given_up = {record.args[0] for record in caplog.records if "too long ago" in record.message}
+    assert given_up
+    assert set(started) == set(finished) | given_up
+    assert set(started) == set(once(simulation.world, NOON, NOON + 1_800))
+    assert not set(finished) & given_up
