@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import TypeVar
 
 from agora_analytics.simulator.asked import Frame, Page
@@ -10,6 +11,7 @@ from agora_analytics.simulator.attendance import Attendance
 from agora_analytics.simulator.case import Case, Document
 from agora_analytics.simulator.chance import share, stream
 from agora_analytics.simulator.facts import SimulatedCall, SimulatedSession
+from agora_analytics.simulator.world import World
 
 _Row = TypeVar("_Row")
 
@@ -68,8 +70,10 @@ def _says_servers(case: Case) -> bool:
 
 def _appeared(case: Case, call: SimulatedCall) -> bool:
     """Whether the service has heard of a call yet."""
-    late = share(case.world.seed, "late call", call.call_id) < case.quirks.late_calls
-    return call.created <= case.known_until - (case.quirks.late_by if late else 0)
+    age = case.known_until - call.created
+    if not 0 <= age < case.quirks.late_by:
+        return age >= 0
+    return share(case.world.seed, "late call", call.call_id) >= case.quirks.late_calls
 
 
 def _cut(rows: Sequence[_Row], page: Page) -> Sequence[_Row]:
@@ -93,7 +97,7 @@ def _end(case: Case, end: int) -> int | None:
 
 
 def _call_row(case: Case, call: SimulatedCall) -> Document:
-    attendance = Attendance.of(case.world.sessions(call), call, case.known_until)
+    attendance = _attendance(case.world, call, min(case.known_until, call.destroyed + 1))
     return {
         "call_id": call.call_id,
         "cname": call.cname,
@@ -105,6 +109,11 @@ def _call_row(case: Case, call: SimulatedCall) -> Document:
         "call_audio_freeze_rate": attendance.audio_freeze,
         "call_video_freeze_rate": attendance.video_freeze,
     }
+
+
+@lru_cache(maxsize=4_096)
+def _attendance(world: World, call: SimulatedCall, until: int) -> Attendance:
+    return Attendance.of(world.sessions(call), call, until)
 
 
 def _session_row(case: Case, session: SimulatedSession) -> Document:
