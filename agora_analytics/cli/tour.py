@@ -17,24 +17,13 @@ from agora_analytics.cli.output import Screen
 from agora_analytics.cli.words import unit_of
 from agora_analytics.models import Call, Number, Point, Session
 from agora_analytics.spans import WINDOW
+from agora_analytics.streams import Series
 
 _SEARCHED = 8 * 3_600
 _WATCHED = 900
 _COMPANY = 3
 _SHOWN = 6
 _TICK = 0.2
-
-
-@attrs.frozen
-class Series:
-    """What is watched: a real-time metric of a product."""
-
-    metric: str
-    product: str
-
-    def __str__(self) -> str:
-        """Metric and product."""
-        return f"{self.metric} {self.product}"
 
 
 @attrs.frozen(kw_only=True)
@@ -47,9 +36,9 @@ class Reading:
 
 
 _SERIES = (
-    Series(RealtimeUsageMetric.USER_COUNT, Product.NATIVE),
-    Series(QualityMetric.AUDIO_FREEZE_RATE, Product.NATIVE),
-    Series(RealtimeUsageMetric.USER_COUNT, Product.WEBRTC),
+    Series(RealtimeUsageMetric.USER_COUNT, product=Product.NATIVE),
+    Series(QualityMetric.AUDIO_FREEZE_RATE, product=Product.NATIVE),
+    Series(RealtimeUsageMetric.USER_COUNT, product=Product.WEBRTC),
 )
 _COURSE = (Timeline.USER_COUNT, Timeline.VIDEO_FREEZE_RATE, Timeline.AUDIO_FREEZE_RATE)
 
@@ -143,7 +132,7 @@ class Tour:
     async def _points(self, series: Series) -> tuple[Point, ...]:
         """Ask for all windows shown: it costs the same as one, and brings late ones too."""
         api = self.client.realtime
-        ask = api.quality if isinstance(series.metric, QualityMetric) else api.usage
+        ask = api.usage if series.usage else api.quality
         return await ask(series.metric, *api.recent(_WATCHED), product=series.product)
 
     async def _tell(self, step: Screen, window: int) -> None:

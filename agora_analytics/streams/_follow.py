@@ -120,7 +120,13 @@ class Follow(Stream[CallEvent]):
         self._judge([])
         self._read = self._tail.read_to if span is None else span.end
         self._give_up({call.call_id for call in calls})
-        log.info("read %d calls of %s; %d go on", len(calls), span or "nothing new", len(self._tail.going))
+        log.info(
+            "read %d calls of %s; %d go on",
+            len(calls),
+            span or "nothing new",
+            len(self._tail.going),
+            extra={"agora_calls": len(calls), "agora_going": len(self._tail.going), "agora_read_to": self._read},
+        )
         return calls
 
     def _give_up(self, seen: set[str]) -> None:
