@@ -158,7 +158,7 @@ class Windows:
             window = self._window(self.due)
             self.due = self._skip(self.due + WINDOW)
             yield window
-        self._forget()
+        self._forget(oldest)
 
     def _lost(self, oldest: int, stop: int | None) -> Span | None:
         """Return the windows, from the one that is due on, that can not be asked for and were never seen."""
@@ -191,9 +191,9 @@ class Windows:
     def _settled(self, ts: int, at: float) -> bool:
         return at >= ts + WINDOW + self._delay + self._settling
 
-    def _forget(self) -> None:
-        """Forget delivered windows that are settled; without revisions, all of them."""
+    def _forget(self, oldest: int) -> None:
+        """Forget delivered windows that are settled or older than can be asked for; without revisions, all of them."""
         for ts in [ts for ts in self._seen if ts < self.due]:
             seen = self._seen[ts]
-            if not self._revisions or all(self._settled(ts, one.at) for one in seen.values()):
+            if not self._revisions or ts < oldest or all(self._settled(ts, one.at) for one in seen.values()):
                 del self._seen[ts]
