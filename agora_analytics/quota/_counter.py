@@ -43,8 +43,8 @@ PATIENCE: Final = 300.0
 SKEW: Final = 5.0
 """Seconds that the host's wall clock may be wrong, which is all there is to tell the day before the first answer."""
 
-_EARLY: Final = 0.35
-"""Part of a second, its guard included, in which it has just begun."""
+_EARLY: Final = 0.18
+"""Part of a second, its guard included, in which it has just begun: two such moments must be nearly a second apart."""
 
 _MANY: Final = 64
 """Answers, of past windows too, that are looked through before they get more."""
