@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agora_analytics import catalogue, errors, models, plans, protocols
+    from agora_analytics import catalogue, errors, export, models, plans, protocols
     from agora_analytics._client import AnalyticsClient
     from agora_analytics._retry import Retry
     from agora_analytics._transport import HOSTS, Timeouts
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         BadRequest,
         CheckpointError,
         DecodeError,
+        ExportError,
         LedgerError,
         NotFound,
         PlanRefused,
@@ -33,6 +34,18 @@ if TYPE_CHECKING:
         TransportError,
         TransportTimeout,
         Unauthorized,
+    )
+    from agora_analytics.export import (
+        Breakdown,
+        ExportPlan,
+        ExportProgress,
+        ExportReport,
+        Insight,
+        LeftOut,
+        Selection,
+        to_arrow,
+        to_pandas,
+        to_polars,
     )
     from agora_analytics.models import (
         Call,
@@ -88,6 +101,7 @@ __all__ = [
     "AgoraError",
     "AnalyticsClient",
     "BadRequest",
+    "Breakdown",
     "Call",
     "CallChanged",
     "CallFinished",
@@ -98,6 +112,10 @@ __all__ = [
     "ClockState",
     "Coverage",
     "DecodeError",
+    "ExportError",
+    "ExportPlan",
+    "ExportProgress",
+    "ExportReport",
     "FileCheckpoints",
     "FileLedger",
     "Filter",
@@ -106,8 +124,10 @@ __all__ = [
     "FreezeBucket",
     "Gap",
     "Health",
+    "Insight",
     "Lane",
     "LedgerError",
+    "LeftOut",
     "Limits",
     "MemoryCheckpoints",
     "MemoryLedger",
@@ -124,6 +144,7 @@ __all__ = [
     "ResponseError",
     "Retry",
     "Revision",
+    "Selection",
     "Series",
     "ServerError",
     "Session",
@@ -143,9 +164,13 @@ __all__ = [
     "broadcast",
     "catalogue",
     "errors",
+    "export",
     "models",
     "plans",
     "protocols",
+    "to_arrow",
+    "to_pandas",
+    "to_polars",
 ]
 
 # Loaded when first asked for: a program that only needs errors or spans waits for no HTTP client.
@@ -159,6 +184,7 @@ _HOMES = {
         "BadRequest",
         "CheckpointError",
         "DecodeError",
+        "ExportError",
         "LedgerError",
         "NotFound",
         "PlanRefused",
@@ -169,6 +195,18 @@ _HOMES = {
         "TransportError",
         "TransportTimeout",
         "Unauthorized",
+    ),
+    "export": (
+        "Breakdown",
+        "ExportPlan",
+        "ExportProgress",
+        "ExportReport",
+        "Insight",
+        "LeftOut",
+        "Selection",
+        "to_arrow",
+        "to_pandas",
+        "to_polars",
     ),
     "models": (
         "Call",

@@ -23,6 +23,8 @@ from agora_analytics.streams import Calls, Realtime
 if TYPE_CHECKING:
     import aiohttp
 
+    from agora_analytics.export._exports import Exports
+
 
 class AnalyticsClient:
     """Reads the Agora Analytics REST API and keeps every quota of the plan.
@@ -142,6 +144,14 @@ class AnalyticsClient:
     def quota(self) -> Quota:
         """The quota core; `await client.quota.snapshot()` tells what is left."""
         return self._session.quota
+
+    @property
+    def export(self) -> Exports:
+        """Exports into files: `await client.export.run(Selection.of(start, end, "calls"), "folder")`."""
+        # What most clients never use is loaded by those that do.
+        from agora_analytics.export._exports import Exports  # noqa: PLC0415
+
+        return Exports(self._session, self._scope)
 
     async def close(self) -> None:
         """Close what the client opened; requests under way fail, further ones are refused."""

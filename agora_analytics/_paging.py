@@ -78,7 +78,7 @@ async def _pages(
                 raise DecodeError(f"page {number} repeats the one before it: the service does not turn pages")
             last = page.items
             count += len(page.items)
-            if _more(page, count):
+            if more(page, count):
                 number += 1
             else:
                 span, number, count = next(rest, None), 1, 0
@@ -96,8 +96,11 @@ async def _later(fetch: Fetch[ItemT], span: Span, number: int) -> Page[ItemT]:
     return await fetch(span, number)
 
 
-def _more(page: Page[ItemT], count: int) -> bool:
-    """Whether another page follows: as the service says, else by its total, else until a page is empty."""
+def more(page: Page[ItemT], count: int) -> bool:
+    """Whether another page follows the first `count` rows.
+
+    As the service says, else by its total, else until a page is empty.
+    """
     if not page.items:
         return False
     if page.has_more is not None:

@@ -14,7 +14,8 @@ AgoraError
 ├── DecodeError             an answer arrived that is not what the reference promises
 ├── QuotaExhausted          the plan's allowance is spent: nothing was sent
 ├── LedgerError             the shared count of requests cannot be read or written: nothing was sent
-└── CheckpointError         a saved position cannot be read or written
+├── CheckpointError         a saved position cannot be read or written
+└── ExportError             an export cannot be written, or is not the one that was begun
 ```
 
 Each keeps what it says as attributes, survives pickling, and never holds a credential.
@@ -208,5 +209,11 @@ class LedgerError(AgoraError):
 
 class CheckpointError(AgoraError):
     """A saved position cannot be read or written."""
+
+    fault = "caller"
+
+
+class ExportError(AgoraError):
+    """An export cannot be written, or is not the one that was begun there; what is written already is safe."""
 
     fault = "caller"

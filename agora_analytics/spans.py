@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Self
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 Instant = datetime | int
 """A moment: an aware `datetime`, or whole seconds since 1970 in UTC."""
@@ -154,3 +154,27 @@ class Span:
         """
         start, end = self.start // WINDOW * WINDOW, self.end // WINDOW * WINDOW
         return Span(start, end) if start < end else None
+
+
+def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
+    """Return the fewest spans that cover the same time, in order."""
+    found: list[Span] = []
+    for span in sorted(spans, key=lambda one: one.start):
+        if found and span.start <= found[-1].end:
+            found[-1] = Span(found[-1].start, max(found[-1].end, span.end))
+        else:
+            found.append(span)
+    return tuple(found)
+
+
+def without(span: Span, *others: Span) -> tuple[Span, ...]:
+    """Return the spans that are left of one when others are taken away, in order."""
+    left: list[Span] = []
+    start = span.start
+    for other in merged(others):
+        if start < min(other.start, span.end):
+            left.append(Span(start, min(other.start, span.end)))
+        start = max(start, other.end)
+    if start < span.end:
+        left.append(Span(start, span.end))
+    return tuple(left)

@@ -6,7 +6,7 @@ import asyncio
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self
@@ -15,21 +15,10 @@ import attrs
 
 from agora_analytics._json import Unreadable, encode, strict
 from agora_analytics.errors import CheckpointError
-from agora_analytics.spans import Span
+from agora_analytics.spans import Span, merged
 
 _VERSION: Final = 1
 _NAME: Final = re.compile(r"[\w][\w.@+-]{0,99}")
-
-
-def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
-    """Return the fewest spans that cover the same time, in order."""
-    found: list[Span] = []
-    for span in sorted(spans, key=lambda one: one.start):
-        if found and span.start <= found[-1].end:
-            found[-1] = Span(found[-1].start, max(found[-1].end, span.end))
-        else:
-            found.append(span)
-    return tuple(found)
 
 
 @attrs.frozen(kw_only=True)

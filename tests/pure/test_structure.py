@@ -144,6 +144,12 @@ DOORS = {
     "typer": {"cli/"},
     "rich": {"cli/output.py"},
     "pytest": {"simulator/fixtures.py"},
+    "pyarrow": {"export/_arrow.py"},
+    "duckdb": {"export/formats/_duckdb.py"},
+    "zstandard": {"export/formats/_zstd.py"},
+    "fsspec": {"export/sinks/_remote.py"},
+    "polars": {"export/_frames.py"},
+    "pandas": {"export/_frames.py"},
     "attrs": {""},
     "yarl": {"_transport.py"},  # it comes with aiohttp
 }
@@ -162,7 +168,19 @@ def test_each_outside_library_has_one_door():
     assert strange == []
 
 
-OPTIONAL = ["cattrs", "typer", "click", "rich", "hypothesis", "pytest", "redis", "prometheus_client", "opentelemetry"]
+EXPORTS = ["pyarrow", "duckdb", "zstandard", "fsspec", "polars", "pandas"]
+OPTIONAL = [
+    *EXPORTS,
+    "cattrs",
+    "typer",
+    "click",
+    "rich",
+    "hypothesis",
+    "pytest",
+    "redis",
+    "prometheus_client",
+    "opentelemetry",
+]
 
 
 def loaded_by(statement: str) -> set[str]:

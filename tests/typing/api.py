@@ -23,6 +23,7 @@ from agora_analytics import (
     AgoraError,
     AnalyticsClient,
     BadRequest,
+    Breakdown,
     Call,
     CallChanged,
     CallFinished,
@@ -33,6 +34,10 @@ from agora_analytics import (
     ClockState,
     Coverage,
     DecodeError,
+    ExportError,
+    ExportPlan,
+    ExportProgress,
+    ExportReport,
     FileCheckpoints,
     FileLedger,
     Filter,
@@ -41,8 +46,10 @@ from agora_analytics import (
     FreezeBucket,
     Gap,
     Health,
+    Insight,
     Lane,
     LedgerError,
+    LeftOut,
     Limits,
     MemoryCheckpoints,
     MemoryLedger,
@@ -59,6 +66,7 @@ from agora_analytics import (
     ResponseError,
     Retry,
     Revision,
+    Selection,
     Series,
     ServerError,
     Session,
@@ -75,6 +83,10 @@ from agora_analytics import (
     Watch,
     Window,
     broadcast,
+    export,
+    to_arrow,
+    to_pandas,
+    to_polars,
 )
 from agora_analytics.catalogue import (
     Dimension,
@@ -393,3 +405,34 @@ async def following(client: AnalyticsClient) -> None:
                 assert_type(event.span, Span)
             case _:
                 assert_never(event)
+
+
+async def exporting(client: AnalyticsClient) -> None:
+    freezes = Insight("audioFreezeRate", product="Native", dimension="country")
+    selection = Selection.of(
+        1_700_000_000,
+        1_700_100_000,
+        "calls",
+        "statistics",
+        "insights",
+        statistics=[Breakdown("audio_freeze_rate", "country")],
+        insights=[freezes],
+        worse_than=0.05,
+    )
+    plan = await client.export.plan(selection, order="worst")
+    assert_type(plan, ExportPlan)
+    assert_type(plan.expired, tuple[LeftOut, ...])
+    report = await client.export.run(selection, "folder", format="parquet", watcher=look)
+    assert_type(report, ExportReport)
+    assert_type(report.complete, bool)
+    try:
+        await to_arrow(client.calls.search(*selection.span))
+        await to_pandas(client.calls.search(*selection.span))
+        await to_polars(await client.insights.usage("userCount", *selection.span))
+    except ExportError as error:
+        assert_type(error.advice, str)
+    assert_type(export.DATASETS["calls"].columns, tuple[export.Column, ...])
+
+
+def look(progress: ExportProgress) -> None:
+    assert_type(progress.requests, int)

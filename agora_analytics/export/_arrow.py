@@ -1,0 +1,82 @@
+"""Rows as Arrow: the only file that imports pyarrow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from agora_analytics.export._columns import Batch, Column, Dataset
+
+_TYPES: Mapping[str, pa.DataType] = {
+    "text": pa.string(),
+    "integer": pa.int64(),
+    "number": pa.float64(),
+    "boolean": pa.bool_(),
+    "time": pa.timestamp("s", tz="UTC"),
+}
+_REPEATED: Mapping[str, pa.DataType] = {
+    "text": pa.dictionary(pa.int32(), pa.string()),
+    "integer": pa.dictionary(pa.int32(), pa.int64()),
+}
+
+
+def schema(dataset: Dataset) -> pa.Schema:
+    """Return the types of a dataset's columns, with unit and meaning of each."""
+    return pa.schema([_field(column) for column in dataset.columns], metadata={"row": dataset.row})
+
+
+def table(batch: Batch) -> pa.Table:
+    """Return rows as a table."""
+    fields = schema(batch.dataset)
+    return pa.Table.from_arrays([_array(*pair) for pair in zip(batch.columns, fields, strict=True)], schema=fields)
+
+
+def together(tables: Sequence[pa.Table]) -> pa.Table:
+    """Return the rows of all tables as one; no table makes one without columns."""
+    return pa.concat_tables(tables).unify_dictionaries() if tables else pa.table({})
+
+
+class ParquetWriter:
+    """Writes Parquet with zstd, in groups of rows."""
+
+    rows_in_group = 131_072
+
+    def __init__(self, path: Path, dataset: Dataset) -> None:
+        self._writer = pq.ParquetWriter(path, schema(dataset), compression="zstd")
+        self._waiting: list[pa.Table] = []
+        self._rows = 0
+
+    def write(self, batch: Batch) -> None:
+        """Add rows."""
+        self._waiting.append(table(batch))
+        self._rows += len(batch)
+        if self._rows >= self.rows_in_group:
+            self._flush()
+
+    def close(self) -> None:
+        """Write what is left, and close the file."""
+        self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        if self._waiting:
+            self._writer.write_table(pa.concat_tables(self._waiting).unify_dictionaries(), row_group_size=self._rows)
+            self._waiting, self._rows = [], 0
+
+
+def _field(column: Column) -> pa.Field:
+    kind = _REPEATED.get(column.kind) if column.repeats else None
+    told = {"unit": column.unit, "meaning": column.meaning}
+    return pa.field(
+        column.name, kind or _TYPES[column.kind], metadata={key: text for key, text in told.items() if text}
+    )
+
+
+def _array(values: Sequence[Any], field: pa.Field) -> pa.Array:
+    if not pa.types.is_dictionary(field.type):
+        return pa.array(values, field.type)
+    return pa.array(values, field.type.value_type).dictionary_encode().cast(field.type)

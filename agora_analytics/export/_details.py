@@ -1,0 +1,187 @@
+"""What is asked of one call: its sessions, page by page, their metrics, twenty at a time, and its statistics.
+
+A call's requests follow one another, and each answer is kept together with the place of the next request: its cursor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import attrs
+
+from agora_analytics import _checks, _json, _merge, _paging
+from agora_analytics._session import Session
+from agora_analytics.errors import BadRequest, DecodeError, PlanRefused, ServerError
+from agora_analytics.export._asking import Asking, log
+from agora_analytics.export._disk import Disk
+from agora_analytics.export._pieces import MetricsPiece, SessionsPiece, StatisticsPiece
+from agora_analytics.export._selection import Selection
+from agora_analytics.export._sources import Groups
+from agora_analytics.export._state import DONE, LEFT, PendingCall, State
+from agora_analytics.models import SessionMetrics
+from agora_analytics.plans import CALL_SESSIONS
+from agora_analytics.spans import Span
+
+EXPIRED: Final = "expired"
+_EDGE: Final = 2
+"""Seconds that a question about the very oldest keeps off the edge: time passes before it is sent."""
+
+
+@attrs.frozen
+class Cursor:
+    """The next request of a call: what, for which part of its span, which page or which of a list."""
+
+    step: str
+    part: int = 0
+    page: int = 1
+    count: int = 0
+    number: int = 0
+
+
+@attrs.frozen
+class _Next:
+    """A cursor and the sessions whose metrics it asks for; without a cursor the call is done."""
+
+    cursor: Cursor | None
+    sids: tuple[str, ...] = ()
+
+
+_decode = _json.strict(Cursor)
+
+
+class Details:
+    """Asks for the details of calls."""
+
+    def __init__(self, session: Session, selection: Selection, disk: Disk, asking: Asking) -> None:
+        self._session = session
+        self._selection = selection
+        self._disk = disk
+        self._ask = asking
+        self._limits = session.plan.of_endpoint(CALL_SESSIONS)
+        first = "sessions" if selection.sessions else "statistics"
+        self._first = Cursor(first)
+
+    async def fetch(self, groups: Groups, call: PendingCall) -> None:
+        """Ask for all of a call that is still missing; what the service does not tell is left out, with the reason."""
+        try:
+            await self._fetch(groups, call)
+        except PlanRefused as error:
+            if error.kind == "access":
+                raise
+            await self._leave_out(call, EXPIRED if error.kind == "range" else f"PlanRefused: {error.kind}", error)
+        except (BadRequest, DecodeError) as error:
+            await self._leave_out(call, type(error).__name__, error)
+        except ServerError as error:
+            if error.status >= 500:  # noqa: PLR2004 - the host failed; otherwise the service did not like the question
+                raise
+            await self._leave_out(call, type(error).__name__, error)
+
+    async def _fetch(self, groups: Groups, call: PendingCall) -> None:
+        spans = call.span.slices(self._limits.longest_query)
+        cursor = _decode(call.cursor.encode()) if call.cursor else self._first
+        following = await self._disk.change(lambda state: self._go(state, call, cursor))
+        while following.cursor is not None:
+            if call.span.start < self._limits.oldest(self._session.now()) + _EDGE:
+                await self._leave_out(call, EXPIRED)
+                return
+            step = getattr(self, f"_{following.cursor.step}")
+            following = await step(groups, call, spans, following)
+
+    async def _sessions(self, groups: Groups, call: PendingCall, spans: Sequence[Span], here: _Next) -> _Next:
+        cursor = here.cursor or self._first
+        span = spans[cursor.part]
+        page = await self._ask(lambda: groups.calls.sessions_page(call.call_id, *span, page_no=cursor.page))
+        count = cursor.count + len(page.items)
+        if _paging.more(page, count):
+            after = attrs.evolve(cursor, page=cursor.page + 1, count=count)
+        elif cursor.part + 1 < len(spans):
+            after = Cursor("sessions", part=cursor.part + 1)
+        else:
+            after = Cursor("metrics" if self._selection.metrics else "statistics")
+
+        def keep(state: State) -> _Next:
+            new = state.new_sessions(call.id, page.items)
+            if cursor.page > 1 and page.items and not new and len(spans) == 1:
+                raise DecodeError(f"page {cursor.page} has no new session: the service does not turn pages")
+            if "sessions" in self._selection.datasets:
+                state.stage(call.app, call.day, SessionsPiece(call.call_id, new))
+            return self._go(state, call, after)
+
+        return await self._disk.change(keep)
+
+    async def _metrics(self, groups: Groups, call: PendingCall, spans: Sequence[Span], here: _Next) -> _Next:
+        cursor = here.cursor or self._first
+        span = spans[cursor.part]
+
+        async def ask() -> list[SessionMetrics]:
+            return [one async for one in groups.calls.metrics(call.call_id, here.sids, *span)]
+
+        piece = MetricsPiece(call.call_id, tuple(map(self._wanted, await self._ask(ask))))
+        last = cursor.part + 1 == len(spans)
+        after = (
+            Cursor("metrics", number=cursor.number + len(here.sids))
+            if last
+            else attrs.evolve(cursor, part=cursor.part + 1)
+        )
+
+        def keep(state: State) -> _Next:
+            if last:
+                state.stage(call.app, call.day, _whole(call, (*state.take_halves(call.id, "metrics"), piece)))
+            else:
+                state.keep_half(call.id, piece)
+            return self._go(state, call, after)
+
+        return await self._disk.change(keep)
+
+    async def _statistics(self, groups: Groups, call: PendingCall, spans: Sequence[Span], here: _Next) -> _Next:
+        cursor = here.cursor or self._first
+        one = self._selection.breakdowns[cursor.number]
+        span = spans[cursor.part]
+        rows = await self._ask(lambda: groups.calls.statistics(call.call_id, one.metric, one.dimension, *span))
+        piece = StatisticsPiece(call.call_id, one.metric, one.dimension, span.start, span.end, rows)
+        part, number = divmod(
+            cursor.part * len(self._selection.breakdowns) + cursor.number + 1, len(self._selection.breakdowns)
+        )
+        after = Cursor("statistics", part=part, number=number) if part < len(spans) else None
+
+        def keep(state: State) -> _Next:
+            state.stage(call.app, call.day, piece)
+            return self._go(state, call, after)
+
+        return await self._disk.change(keep)
+
+    def _go(self, state: State, call: PendingCall, cursor: Cursor | None) -> _Next:
+        """Keep where a call is, and return what that needs; steps that have nothing to ask are skipped."""
+        sids: tuple[str, ...] = ()
+        if cursor is not None and cursor.step == "metrics":
+            sids = state.sids(call.id, cursor.number, _checks.SIDS)
+            cursor = cursor if sids else Cursor("statistics")
+        if cursor is not None and cursor.step == "statistics" and not self._selection.breakdowns:
+            cursor = None
+        if cursor is None:
+            state.end_call(call.id, DONE)
+        else:
+            state.move_on(call, _json.encode(cursor).decode())
+        return _Next(cursor, sids)
+
+    def _wanted(self, found: SessionMetrics) -> SessionMetrics:
+        mids = self._selection.mids
+        return attrs.evolve(found, data=tuple(one for one in found.data if one.mid in mids)) if mids else found
+
+    async def _leave_out(self, call: PendingCall, reason: str, error: Exception | None = None) -> None:
+        if error is not None:
+            log.warning("export: call %s is left out: %s", call.call_id, error)
+        await self._disk.change(lambda state: state.end_call(call.id, LEFT, reason))
+
+
+def _whole(call: PendingCall, pieces: Sequence[Any]) -> MetricsPiece:
+    """Merge what the parts of a call's span told of the same sessions."""
+    if len(pieces) == 1:
+        found: MetricsPiece = pieces[0]
+        return found
+    parts: dict[str, list[SessionMetrics]] = {}
+    for piece in pieces:
+        for one in piece.metrics:
+            parts.setdefault(one.sid, []).append(one)
+    return MetricsPiece(call.call_id, tuple(_merge.tracks(sid, found) for sid, found in parts.items()))

@@ -1,0 +1,250 @@
+"""`client.export`: a selection of rows, planned or fetched into files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import attrs
+
+from agora_analytics import _checks
+from agora_analytics._session import Session
+from agora_analytics.endpoints import Scope
+from agora_analytics.errors import ExportError
+from agora_analytics.export import formats
+from agora_analytics.export._asking import ONCE
+from agora_analytics.export._columns import DATASETS
+from agora_analytics.export._disk import Disk
+from agora_analytics.export._parts import Parts
+from agora_analytics.export._plan import ExportPlan, Planner
+from agora_analytics.export._report import ExportReport, LeftOut, Watcher
+from agora_analytics.export._run import Order, Run
+from agora_analytics.export._selection import Selection
+from agora_analytics.export._sources import Groups
+from agora_analytics.export._state import EXPIRED, OPEN, VERSION, State
+from agora_analytics.export._target import Target, target_of
+from agora_analytics.export.sinks import LocalSink, Sink, sink_of
+from agora_analytics.spans import Span
+
+_BESIDE: Final = ".agora-export"
+"""The folder in a local export that keeps its state."""
+
+
+class Exports:
+    """`client.export`: everything the plan keeps, as files that a data team loads at once."""
+
+    def __init__(self, session: Session, scope: Scope) -> None:
+        self._session = session
+        self._scope = scope
+
+    async def plan(
+        self, selection: Selection, *, order: Literal["oldest", "worst"] = "oldest", max_requests: int | None = None
+    ) -> ExportPlan:
+        """Return what an export will take: requests, rows, bytes, when it will be done, and what will have expired.
+
+        That costs a handful of requests: up to 6 for each App ID's list of calls, up to 6 for the size of calls.
+        Estimates of rows and bytes are as if no filter applied. Raises `ValueError` for what the plan does not offer,
+        and the errors of `agora_analytics.errors`.
+        """
+        planner = Planner(self._session, selection, order_worst=_worst(order), max_requests=_most(max_requests))
+        return await planner.plan(self._groups(selection))
+
+    async def run(
+        self,
+        selection: Selection,
+        to: str | Path,
+        *,
+        format: str = "parquet",  # noqa: A002 - the word for it
+        order: Literal["oldest", "worst"] = "oldest",
+        least_users: int = 0,
+        max_requests: int | None = None,
+        concurrency: int = 16,
+        watcher: Watcher | None = None,
+        state: str | Path | None = None,
+        sink_options: Mapping[str, Any] | None = None,
+    ) -> ExportReport:
+        """Fetch a selection into files, and return what there is and what is left out.
+
+        `to` is a local folder, or a URL that fsspec knows (`s3://bucket/folder`), with `sink_options` for it. `format`
+        is `parquet`, `jsonl`, `jsonl.gz`, `jsonl.zst`, `csv`, `sqlite` or `duckdb`. Files are partitioned by App ID and
+        UTC day (a call's rows by the day at which it began) and appear whole; a `manifest.json` tells what there is.
+
+        Details are asked for oldest first, since they expire first; by `order="worst"`, once all calls are listed,
+        those of the greatest freeze rate times users times length first, of calls with `least_users` at once. At most
+        `max_requests` are made, `concurrency` at a time. It waits for quota as long as it takes, days if need be.
+
+        Whatever ends it, run it again: it goes on where it stopped. A finished one asks only for what is new, for calls
+        that went on, and for what was provisional. Its state is kept in the folder, or for a URL in the folder `state`
+        (default: one of the user's). `watcher` is told how far it is.
+
+        Raises `ValueError` or `TypeError` for bad arguments, `ExportError` for files that cannot be written, an export
+        that runs already, or one of other settings in that place, and the errors of `agora_analytics.errors`.
+        """
+        order_of = Order(
+            worst=_worst(order),
+            least_users=_checks.number("least_users", least_users, 0),
+            max_requests=_most(max_requests),
+            concurrency=_checks.number("concurrency", concurrency, 1, 1_000),
+            watcher=watcher,
+        )
+        sink = sink_of(to, sink_options or {})
+        groups = self._groups(selection)
+        async with _opened(formats.check(format), sink, _beside(sink, state)) as (disk, target, parts):
+            await disk.change(lambda found: _same_as_begun(found, selection, format, sink))
+            run = Run(self._session, selection, order_of, disk, parts)
+            await run.finish(groups)
+            await parts.publish_all()
+            report = await disk.change(lambda found: _report(found, run.asking.made, order_of, sink))
+            manifest = await disk.change(lambda found: _manifest(found, target, report))
+            if watcher is not None:
+                watcher(await run.progress())
+            await parts.complete(manifest)
+        return report
+
+    def _groups(self, selection: Selection) -> dict[str, Groups]:
+        """Return the endpoints for each App ID; raises `ValueError` where there is none, or the plan lacks one."""
+        apps = selection.apps or ((self._scope.app_id,) if self._scope.app_id else ())
+        if not apps:
+            raise ValueError("apps=(): give App IDs, or make the client with one")
+        scope = attrs.evolve(self._scope, retry=ONCE)
+        return {app: Groups.of(self._session, scope, app) for app in apps}
+
+
+@asynccontextmanager
+async def _opened(name: str, sink: Sink, folder: Path) -> AsyncIterator[tuple[Disk, Target, Parts]]:
+    """Open the state and the target of an export; in the end the state is closed, whatever happened."""
+    async with Disk() as disk:
+        await disk.run(lambda: _check(sink))
+        await disk.open(lambda: State(folder / "state.db", str(sink)))
+        target = await disk.run(lambda: target_of(name, sink, folder / "writing"))
+        parts = Parts(disk, target, str(sink))
+        try:
+            yield disk, target, parts
+        finally:
+            await disk.run(parts.close)
+
+
+def _check(sink: Sink) -> None:
+    try:
+        sink.check()
+    except Exception as error:
+        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ExportError(
+            f"nothing can be written to {str(sink)!r}: {said}",
+            advice="Nothing was sent. Check the place and its rights.",
+        ) from error
+
+
+def _beside(sink: Sink, state: str | Path | None) -> Path:
+    """Return the folder of an export's state."""
+    if state is not None:
+        return Path(state).expanduser()
+    if isinstance(sink, LocalSink):
+        return sink.folder / _BESIDE
+    base = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
+    return base / "agora-analytics" / "exports" / sha256(str(sink).encode()).hexdigest()[:16]
+
+
+def _same_as_begun(state: State, selection: Selection, name: str, sink: Sink) -> None:
+    """Insist on the settings that the export was begun with."""
+    wanted: dict[str, Any] = {"version": VERSION, "format": name, **selection.identity()}
+    begun = state.settings()
+    if not begun:
+        state.keep_settings(wanted)
+        return
+    different = [key for key in wanted if begun.get(key) != wanted[key]]
+    if different:
+        told = ", ".join(f"{key} {begun.get(key)!r}, now {wanted[key]!r}" for key in different)
+        raise ExportError(
+            f"{str(sink)!r} holds an export of other settings: {told}",
+            advice="Nothing was sent. Run it with the settings it was begun with, or export into another place.",
+        )
+
+
+def _report(state: State, requests: int, order: Order, sink: Sink) -> ExportReport:
+    slices, calls, rows = state.counts()
+    too_small = state.too_small(order.least_users) if order.least_users else 0
+    left = [
+        LeftOut(app_id=app, what="details", reason=reason, span=Span(first, max(last, first + 1)), calls=count)
+        for app, reason, count, first, last in state.left()
+    ]
+    left += [
+        LeftOut(app_id=app, what=source, reason="expired", span=Span(first, last))
+        for app, source, first, last, kind in state.all_spans()
+        if kind == EXPIRED
+    ]
+    return ExportReport(
+        to=str(sink),
+        rows={name: rows.get(name, 0) for name in DATASETS if name in state.settings().get("datasets", ())},
+        parts=sum(1 for _ in state.parts()),
+        requests=requests,
+        unfinished=state.calls_by_status().get(OPEN, 0),
+        provisional=state.provisional_rows(),
+        pending=slices + calls - too_small,
+        left_out=tuple(left),
+        too_small=too_small,
+    )
+
+
+def _manifest(state: State, target: Target, report: ExportReport) -> dict[str, Any]:
+    """Return what stands in `manifest.json`."""
+    settings = state.settings()
+    return {
+        "tool": "agora-analytics",
+        "version": version("agora-analytics"),
+        "settings": settings,
+        "complete": report.complete,
+        "rows": report.rows,
+        "columns": {
+            name: [
+                {key: value for key, value in attrs.asdict(column).items() if value != ""}
+                for column in DATASETS[name].columns
+            ]
+            for name in settings["datasets"]
+        },
+        "spans": [
+            {
+                "app_id": app,
+                "source": source,
+                "span": str(Span(first, last)),
+                "state": ("read", "unsettled", "expired")[kind],
+            }
+            for app, source, first, last, kind in state.all_spans()
+        ],
+        "left_out": [
+            {
+                "app_id": one.app_id,
+                "what": one.what,
+                "reason": one.reason,
+                "calls": one.calls,
+                "span": one.span and str(one.span),
+            }
+            for one in report.left_out
+        ],
+        "parts": [
+            {
+                "path": target.name(part),
+                "dataset": part.dataset,
+                "app_id": part.app,
+                "day": part.day,
+                "provisional": part.number == 0,
+                **attrs.asdict(facts),
+            }
+            for part, facts in state.parts()
+        ],
+    }
+
+
+def _worst(order: str) -> bool:
+    if order not in {"oldest", "worst"}:
+        raise ValueError(f"order={order!r}: allowed are 'oldest', 'worst'")
+    return order == "worst"
+
+
+def _most(max_requests: int | None) -> int | None:
+    return None if max_requests is None else _checks.number("max_requests", max_requests, 1)

@@ -1,0 +1,183 @@
+"""From any stream of models to a table: Arrow, pandas, Polars. The only file that imports pandas and polars."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from agora_analytics.export._columns import CALLS, METRICS, SESSIONS, Batch, Column, Dataset
+from agora_analytics.export._pieces import CallsPiece, MetricsPiece, SessionsPiece
+from agora_analytics.models import Call, Point, Session, SessionMetrics
+from agora_analytics.streams import Window
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
+_MANY: Final = 10_000
+"""Models that are turned into columns in one go."""
+
+_TIMES: Final = frozenset({"ts", "windowStartTs", "windowEndTs"})
+
+
+async def to_arrow(models: AsyncIterable[object] | Iterable[object]) -> pa.Table:
+    """Return the models of a stream, or of a sequence, as an Arrow table.
+
+    For example `await to_arrow(client.calls.search(start, end))`. A row a model, of `SessionMetrics` and `Window` a row a value; the columns are the fields, times are timestamps in
+    UTC. All models must be of one kind. Needs the extra `parquet`. Raises `TypeError` for what are no models, and what
+    the stream raises.
+    """
+    _arrow = _needed("_arrow", "parquet")
+    kind: type | None = None
+    tables: list[Any] = []
+    async for some in _chunks(models):
+        kind = kind or _family(some[0])
+        strange = next((one for one in some if not isinstance(one, kind)), None)
+        if strange is not None:
+            raise TypeError(f"a stream of {kind.__name__} has a {type(strange).__name__} in it: one kind makes a table")
+        tables.append(_arrow.table(_batch(kind, some)))
+    return _arrow.together(tables)
+
+
+async def to_pandas(models: AsyncIterable[object] | Iterable[object]) -> pd.DataFrame:
+    """Return the models of a stream as a pandas data frame; see `to_arrow`. Needs the extra `pandas`."""
+    try:
+        import pandas as _  # noqa: F401, ICN001, PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise _missing("pandas", "pandas") from None
+    frame: Any = (await to_arrow(models)).to_pandas()
+    return frame
+
+
+async def to_polars(models: AsyncIterable[object] | Iterable[object]) -> pl.DataFrame:
+    """Return the models of a stream as a Polars data frame; see `to_arrow`. Needs the extra `polars`."""
+    try:
+        import polars  # noqa: ICN001, PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise _missing("polars", "polars") from None
+    frame: Any = polars.from_arrow(await to_arrow(models))
+    return frame
+
+
+def _needed(name: str, extra: str) -> Any:
+    try:
+        from agora_analytics.export import _arrow  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise _missing(error.name or name, extra) from None
+    return _arrow
+
+
+def _missing(library: str, extra: str) -> ModuleNotFoundError:
+    return ModuleNotFoundError(f'this needs {library}: pip install "agora-analytics[{extra}]"', name=library)
+
+
+async def _chunks(models: AsyncIterable[object] | Iterable[object]) -> AsyncIterator[list[Any]]:
+    """Yield what comes, many at a time; never nothing."""
+    some: list[Any] = []
+    async for one in _each(models):
+        some.append(one)
+        if len(some) == _MANY:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+async def _each(models: AsyncIterable[object] | Iterable[object]) -> AsyncIterator[object]:
+    if isinstance(models, AsyncIterable):
+        async for one in models:
+            yield one
+    else:
+        for one in models:
+            yield one
+
+
+def _family(one: object) -> type:
+    """Return the class of a model; all points are of one, whatever class was made for their metric."""
+    if isinstance(one, Point):
+        return Point
+    if not attrs.has(type(one)):
+        raise TypeError(f"{type(one).__name__} is no model: allowed are those of agora_analytics.models, and Window")
+    return type(one)
+
+
+def _batch(kind: type, models: Sequence[Any]) -> Batch:
+    made = _MADE.get(kind)
+    return made(models) if made else _of_fields(kind, models)
+
+
+def _calls(models: Sequence[Call]) -> Batch:
+    return _without(CallsPiece(tuple(models)).batch(""), CALLS, "app_id")
+
+
+def _sessions(models: Sequence[Session]) -> Batch:
+    return _without(SessionsPiece("", tuple(models)).batch(""), SESSIONS, "app_id", "call_id")
+
+
+def _metrics(models: Sequence[SessionMetrics]) -> Batch:
+    return _without(MetricsPiece("", tuple(models)).batch(""), METRICS, "app_id", "call_id")
+
+
+def _points(models: Sequence[Point]) -> Batch:
+    return _of_columns(
+        "points",
+        {
+            "ts": [one.ts for one in models],
+            "value": [one.value for one in models],
+            "dimension_value": [one.dimension_value for one in models],
+            "uid": [None if one.uid is None else str(one.uid) for one in models],
+        },
+    )
+
+
+def _windows(models: Sequence[Window]) -> Batch:
+    rows = [(window, series, point) for window in models for series, found in window.values.items() for point in found]  # noqa: PD011
+    points = _points([point for _, _, point in rows])
+    series = _of_columns(
+        "windows",
+        {"series": [str(series) for _, series, _ in rows], "settled": [window.settled for window, _, _ in rows]},
+    )
+    together = (*points.dataset.columns, *series.dataset.columns)
+    return Batch(Dataset(name="windows", row="a value", columns=together), (*points.columns, *series.columns))
+
+
+_MADE: Final[Mapping[type, Callable[[Sequence[Any]], Batch]]] = {
+    Call: _calls,
+    Session: _sessions,
+    SessionMetrics: _metrics,
+    Point: _points,
+    Window: _windows,
+}
+
+
+def _of_fields(kind: type, models: Sequence[Any]) -> Batch:
+    """Return models whose fields are plain values."""
+    names = [field.name for field in attrs.fields(kind)]
+    return _of_columns(kind.__name__, {name: [getattr(one, name) for one in models] for name in names})
+
+
+def _of_columns(name: str, columns: Mapping[str, list[Any]]) -> Batch:
+    made = tuple(Column(name=key, kind=_kind(key, values), meaning="") for key, values in columns.items())
+    return Batch(Dataset(name=name, row="a model", columns=made), tuple(columns.values()))
+
+
+def _kind(name: str, values: Sequence[Any]) -> Any:
+    """Tell a column's type by its name and values; one without any value is of numbers."""
+    if name in _TIMES or name.endswith("_ts"):
+        return "time"
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool}:
+        return "boolean"
+    if name == "uid" or str in kinds or name in {"dimension_value", "bucket"}:
+        return "text"
+    return "integer" if name.endswith(("_count", "Count")) and kinds <= {int} else "number"
+
+
+def _without(batch: Batch, dataset: Dataset, *names: str) -> Batch:
+    """Return rows without columns that a stream of models does not know."""
+    kept = [at for at, name in enumerate(dataset.names) if name not in names]
+    columns = tuple(dataset.columns[at] for at in kept)
+    return Batch(attrs.evolve(dataset, columns=columns), tuple(batch.columns[at] for at in kept))

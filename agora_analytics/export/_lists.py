@@ -1,0 +1,244 @@
+"""What is asked for span by span: the lists of calls, and series."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Final
+
+import attrs
+
+from agora_analytics import _paging
+from agora_analytics._session import Session
+from agora_analytics.export._asking import Asking
+from agora_analytics.export._disk import Disk
+from agora_analytics.export._pieces import CallsPiece, SeriesPiece, decode
+from agora_analytics.export._selection import Selection
+from agora_analytics.export._sources import (
+    DAY,
+    CallSource,
+    Groups,
+    RealtimeSource,
+    SeriesSource,
+    Slice,
+    Source,
+)
+from agora_analytics.export._state import DONE, EXPIRED, LEFT, OPEN, PENDING, READ, UNSETTLED, PendingSlice, State
+from agora_analytics.models import Call
+from agora_analytics.spans import Span, without
+
+_EDGE: Final = 2
+"""Seconds that a question about the very oldest keeps off the edge: time passes before it is sent."""
+
+_NEAR: Final = 3_600
+"""Seconds within which calls that went on are looked up together."""
+
+
+class Lists:
+    """Plans which spans are to be asked for, and asks."""
+
+    def __init__(self, session: Session, selection: Selection, disk: Disk, asking: Asking) -> None:
+        self._session = session
+        self._selection = selection
+        self._disk = disk
+        self._ask = asking
+
+    # Which spans
+
+    def prepare(self, state: State, app: str, source: Source) -> None:
+        """Note what of a source is still to be asked for, and what nobody can ask for any more."""
+        limits = self._session.plan.of_endpoint(source.endpoint)
+        now = self._session.now()
+        oldest = limits.oldest(now) + _EDGE
+        self._settle(state, app, source, oldest)
+        end = min(self._selection.span.end, limits.newest(now))
+        start = self._selection.span.start
+        read = state.spans(app, str(source), READ)
+        if isinstance(source, RealtimeSource):
+            # An export of windows begins with what there is; only what comes after that can be missed.
+            begun = (*read, *state.spans(app, str(source), UNSETTLED))
+            start = max(start, min((span.start for span in begun), default=oldest))
+        pending = [one.slice for one in state.slices() if (one.app, one.source) == (app, str(source)) and not one.again]
+        if start < end:
+            known = (
+                *read,
+                *state.spans(app, str(source), EXPIRED),
+                *(Span(one.span.start, one.keep) for one in pending),
+            )
+            for missing in without(Span(start, end), *known):
+                self._note(state, app, source, missing, oldest)
+        if isinstance(source, CallSource):
+            self._look_again(state, app, source, oldest)
+
+    def _note(self, state: State, app: str, source: Source, missing: Span, oldest: int) -> None:
+        if missing.start < oldest:
+            state.mark(app, str(source), Span(missing.start, min(oldest, missing.end)), EXPIRED)
+        if oldest < missing.end:
+            longest = self._session.plan.of_endpoint(source.endpoint).longest_query
+            state.add_slices(app, str(source), source.cut(Span(max(missing.start, oldest), missing.end), longest))
+
+    def _settle(self, state: State, app: str, source: Source, oldest: int) -> None:
+        """What was provisional and cannot be asked for again stays as it is."""
+        for span in state.spans(app, str(source), UNSETTLED):
+            if span.start < oldest:
+                state.mark(app, str(source), Span(span.start, min(span.end, oldest)), READ)
+        for number, dataset, _, _, stored in state.provisional(f"{app} {source}"):
+            piece = decode(dataset, stored)
+            if isinstance(piece, SeriesPiece):
+                old, new = (_rows(piece, Span(0, oldest)), _rows(piece, Span(oldest, _FAR)))
+                if len(old):
+                    state.settle(number, attrs.evolve(old, provisional=False))
+                    day = old.rows[0][0] // DAY
+                    state.stage(app, day, new, source=f"{app} {source}", provisional=True)
+
+    def _look_again(self, state: State, app: str, source: CallSource, oldest: int) -> None:
+        """Note the spans in which calls began that went on when they were seen last."""
+        spans: list[Span] = []
+        for number, mine, cname, first in state.open_calls():
+            if mine != app or (source.cname is not None and cname != source.cname):
+                continue
+            if first < oldest:
+                state.end_call(number, LEFT, "never seen to end")
+                for row in state.provisional(f"call {number}"):
+                    state.settle(row[0], decode(row[1], row[4]))
+            elif spans and first < spans[-1].end + _NEAR:
+                spans[-1] = Span(spans[-1].start, first + 1)
+            else:
+                spans.append(Span(first, first + 1))
+        longest = self._session.plan.of_endpoint(source.endpoint).longest_query
+        waiting = {one.slice for one in state.slices() if one.again and one.app == app}
+        new = [one for span in spans for one in source.cut(span, longest) if one not in waiting]
+        state.add_slices(app, str(source), new, again=True)
+
+    # Asking
+
+    async def fetch(self, groups: Groups, source: Source, one: PendingSlice) -> None:
+        """Ask for all of a slice that is still missing."""
+        limits = self._session.plan.of_endpoint(source.endpoint)
+        here: PendingSlice | None = one
+        while here is not None:
+            oldest = limits.oldest(self._session.now()) + _EDGE
+            if here.slice.span.start < oldest:
+                here = await self._disk.change(partial(_clip, one=here, oldest=oldest))
+            elif isinstance(source, CallSource):
+                here = await self._page(groups, source, here)
+            else:
+                await self._series(groups, source, here)
+                here = None
+
+    async def _page(self, groups: Groups, source: CallSource, one: PendingSlice) -> PendingSlice | None:
+        now = self._session.now()
+        page = await self._ask(lambda: groups.calls.page(*one.slice.span, cname=source.cname, page_no=one.page))
+        count = one.count + len(page.items)
+        more = _paging.more(page, count)
+
+        def keep(state: State) -> PendingSlice | None:
+            self._keep_calls(state, one.app, page.items)
+            if more:
+                state.turn_page(one, len(page.items))
+                return attrs.evolve(one, page=one.page + 1, count=count)
+            if not one.again:
+                state.mark(one.app, one.source, _before(one.slice, source.settled(now)), READ)
+            state.end_slice(one)
+            return None
+
+        return await self._disk.change(keep)
+
+    def _keep_calls(self, state: State, app: str, calls: Sequence[Call]) -> None:
+        """Remember the calls that are new, or have ended since; their rows wait for the files of their days."""
+        days: dict[int, list[Call]] = {}
+        for call in calls:
+            known = state.known(app, call.call_id)
+            if known is not None and known[1] != OPEN:
+                continue
+            over, wanted = call.finished is not False, self._wants(call)
+            number = state.keep_call(app, call, self._status(call, wanted=wanted), _score(call))
+            if known is not None:
+                state.drop(f"call {number}")
+            if not wanted or "calls" not in self._selection.datasets:
+                continue
+            day = (call.created_ts or 0) // DAY
+            if over:
+                days.setdefault(day, []).append(call)
+            else:
+                state.stage(app, day, CallsPiece((call,)), source=f"call {number}", provisional=True)
+        for day, found in days.items():
+            state.stage(app, day, CallsPiece(tuple(found)))
+
+    def _wants(self, call: Call) -> bool:
+        least = self._selection.worse_than
+        if self._selection.finished and call.finished is False:
+            return False
+        return least is None or _worst(call) > least
+
+    def _status(self, call: Call, *, wanted: bool) -> int:
+        if call.finished is False:
+            return OPEN
+        return PENDING if wanted and self._selection.details and call.created_ts else DONE
+
+    async def _series(self, groups: Groups, source: SeriesSource, one: PendingSlice) -> None:
+        now = self._session.now()
+        pieces: Sequence[SeriesPiece] = await self._ask(lambda: source.ask(groups, one.slice))
+        cut = source.settled(now)
+        name = f"{one.app} {one.source}"
+
+        def keep(state: State) -> None:
+            _trim(state, name, Span(one.slice.span.start, one.slice.keep))
+            for piece in pieces:
+                day = piece.rows[0][0] // DAY
+                state.stage(one.app, day, _rows(piece, Span(0, max(cut, 1))))
+                later = attrs.evolve(_rows(piece, Span(max(cut, 1), _FAR)), provisional=True)
+                state.stage(one.app, day, later, source=name, provisional=True)
+            state.mark(one.app, one.source, Span(one.slice.span.start, one.slice.keep), UNSETTLED)
+            state.mark(one.app, one.source, _before(one.slice, cut), READ)
+            state.end_slice(one)
+
+        await self._disk.change(keep)
+
+
+_FAR: Final = 2**36
+"""A moment after all others, in seconds."""
+
+
+def by_name(sources: Sequence[Source]) -> Mapping[str, Source]:
+    """Return sources by the names under which the state knows them."""
+    return {str(source): source for source in sources}
+
+
+def _clip(state: State, one: PendingSlice, oldest: int) -> PendingSlice | None:
+    """Note what of a slice cannot be asked for any more, and return what is left of it."""
+    span, keep = one.slice.span, one.slice.keep
+    if not one.again:
+        state.mark(one.app, one.source, Span(span.start, min(oldest, keep)), EXPIRED)
+    if keep <= oldest:
+        state.end_slice(one)
+        return None
+    return attrs.evolve(one, slice=Slice(Span(oldest, span.end), keep))
+
+
+def _before(one: Slice, moment: int) -> Span | None:
+    end = min(one.keep, moment)
+    return Span(one.span.start, end) if one.span.start < end else None
+
+
+def _trim(state: State, source: str, span: Span) -> None:
+    """Forget the provisional rows of a source in a span: they have come anew."""
+    for number, dataset, _, _, stored in state.provisional(source):
+        piece = decode(dataset, stored)
+        if isinstance(piece, SeriesPiece):
+            state.replace(number, _rows(piece, span, inside=False))
+
+
+def _rows(piece: SeriesPiece, span: Span, *, inside: bool = True) -> SeriesPiece:
+    rows: Any = tuple(row for row in piece.rows if (row[0] in span) is inside)
+    return attrs.evolve(piece, rows=rows)
+
+
+def _worst(call: Call) -> float:
+    return max(call.call_audio_freeze_rate or 0.0, call.call_video_freeze_rate or 0.0)
+
+
+def _score(call: Call) -> float:
+    """How much a call is worth looking into: freeze rate times users times seconds."""
+    length = max(0, (call.destroyed_ts or 0) - (call.created_ts or 0))
+    return _worst(call) * (call.call_pcu or 0) * length

@@ -1,0 +1,121 @@
+"""From rows that wait on disk to parts that can be seen: each is numbered, written, delivered, and only then forgotten.
+
+A part that was begun and not ended is written anew, under the same name and of the same rows, so that a process killed
+in between leaves neither a gap nor a double.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from agora_analytics.errors import ExportError
+from agora_analytics.export._columns import Batch
+from agora_analytics.export._disk import Disk
+from agora_analytics.export._pieces import decode, joined
+from agora_analytics.export._state import Facts, Group, Part, State
+from agora_analytics.export._target import Target
+
+_FULL: Final = 16 * 2**20
+"""Bytes of waiting rows that make a part."""
+
+_CHUNK: Final = 2**18
+"""Bytes of waiting rows that are turned into rows of a file in one go."""
+
+
+class Parts:
+    """Writes parts, one at a time."""
+
+    def __init__(self, disk: Disk, target: Target, place: str) -> None:
+        self.written = 0
+        self._closed = False
+        self._disk = disk
+        self._target = target
+        self._place = place
+        self._busy = asyncio.Lock()
+
+    async def resume(self) -> None:
+        """Write the parts that were begun and not ended."""
+        for part in await self._disk.change(State.begun_parts):
+            await self._write(part)
+
+    async def publish(self, least: int = _FULL) -> None:
+        """Write the rows that wait, of each part with so many bytes."""
+        if least > 1 and max(self._disk.state.grown.values(), default=0) < least:
+            return
+        async with self._busy:
+            for group in await self._disk.change(State.waiting):
+                if group.bytes >= least:
+                    await self._write(await self._disk.change(_beginning(group)))
+
+    async def publish_all(self) -> None:
+        """Write all rows that wait; provisional ones first, so that no reader sees a row twice."""
+        async with self._busy:
+            full, empty = await self._disk.change(State.provisional_parts)
+        for part in empty:
+            await self._guarded(partial(self._target.remove, part))
+            await self._disk.change(partial(State.remove_part, part=part))
+        for part in full:
+            await self._write(part)
+        await self.publish(least=1)
+
+    async def complete(self, manifest: object) -> None:
+        """Make all of it visible, the manifest last."""
+        await self._guarded(self.close)
+        await self._guarded(lambda: self._target.complete(manifest))
+
+    def close(self) -> None:
+        """Let go of the target; on the disk's thread, and as often as need be."""
+        if not self._closed:
+            self._closed = True
+            self._target.close()
+
+    async def _write(self, part: Part) -> None:
+        add = await self._guarded(lambda: self._target.begin(part))
+        rows, after = 0, 0
+        while True:
+            written, after = await self._guarded(partial(self._add, part, after, add))
+            if not written:
+                break
+            rows += written
+        facts: Facts = await self._guarded(lambda: self._target.finish(part, rows))
+        await self._delivered(part)
+        await self._disk.change(lambda state: state.end_part(part, facts))
+        self.written += rows
+
+    def _add(self, part: Part, after: int, add: Callable[[Batch], None]) -> tuple[int, int]:
+        """Add the next rows of a part, and return how many and up to which staged id; on the disk's thread."""
+        found = self._disk.state.pieces(part, after, _CHUNK)
+        if not found:
+            return 0, after
+        batch = joined([decode(part.dataset, piece).batch(part.app) for _, piece in found])
+        add(batch)
+        return len(batch), found[-1][0]
+
+    async def _delivered(self, part: Part) -> None:
+        """Deliver on another thread: it may take as long as a network does."""
+        try:
+            await asyncio.to_thread(self._target.deliver, part)
+        except Exception as error:
+            raise self._told(error) from error
+
+    async def _guarded(self, work: Callable[[], Any]) -> Any:
+        try:
+            return await self._disk.run(work)
+        except ExportError:
+            raise
+        except Exception as error:
+            raise self._told(error) from error
+
+    def _told(self, error: Exception) -> ExportError:
+        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return ExportError(
+            f"the export into {self._place!r} cannot be written: {said}",
+            advice="Mend that and run the same export again: it goes on where it stopped.",
+        )
+
+
+def _beginning(group: Group) -> Callable[[State], Part]:
+    return lambda state: state.begin_part(group)

@@ -1,0 +1,280 @@
+"""What an export will take, from a handful of requests: a few pages for their totals, a few calls for their size."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from datetime import datetime
+from math import ceil
+from typing import Final, TypeVar
+
+import attrs
+
+from agora_analytics import _checks, _json
+from agora_analytics._session import Session as Road
+from agora_analytics.export._columns import DATASETS
+from agora_analytics.export._pieces import CallsPiece, MetricsPiece, SessionsPiece
+from agora_analytics.export._report import LeftOut
+from agora_analytics.export._selection import Selection
+from agora_analytics.export._sources import CallSource, Groups, Source, sources
+from agora_analytics.models import Call, Session, SessionMetrics
+from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS, Limits
+from agora_analytics.spans import Span
+
+T = TypeVar("T")
+
+_PAGES: Final = 6
+"""Slices of a list that are looked at for their totals."""
+
+_CALLS: Final = 3
+"""Calls that are looked at for their size."""
+
+
+@attrs.frozen(kw_only=True)
+class Estimate:
+    """What one dataset will come to; `bytes` as plain JSON Lines."""
+
+    dataset: str
+    rows: int
+    bytes: int
+
+
+@attrs.frozen(kw_only=True)
+class ExportPlan:
+    """What an export will take.
+
+    `calls` in the span, as the service counts them where all slices were looked at, else estimated; `requests` by
+    counter of the plan, and `spent` on finding out; `estimates` by dataset; `done_at` when all of it will be there if
+    nobody else spends; `expired` is what cannot be had: too old already, or too old before its turn comes.
+    """
+
+    calls: int
+    counted: bool
+    requests: Mapping[str, int]
+    spent: int
+    estimates: tuple[Estimate, ...]
+    done_at: datetime | None
+    expired: tuple[LeftOut, ...]
+
+
+@attrs.frozen
+class _Looked:
+    """What a look at a list showed: calls by slice, and a page of them for their size."""
+
+    slices: Sequence[tuple[Span, float]]
+    counted: bool
+    sample: Sequence[Call]
+
+
+@attrs.frozen(kw_only=True)
+class _Size:
+    """What a call comes to, on average: what was seen of a few calls, by the users and the seconds of many."""
+
+    sessions: float = 0.0
+    points: float = 0.0
+    bytes_of_call: float = 0.0
+    bytes_of_session: float = 0.0
+    bytes_of_point: float = 0.0
+
+
+class Planner:
+    """Finds out what an export will take."""
+
+    def __init__(self, session: Road, selection: Selection, *, order_worst: bool, max_requests: int | None) -> None:
+        self._session = session
+        self._selection = selection
+        self._worst = order_worst
+        self._most = max_requests
+        self._spent = 0
+
+    async def plan(self, groups: Mapping[str, Groups]) -> ExportPlan:
+        """Ask a little, and reckon the rest."""
+        requests: dict[str, int] = {}
+        expired: list[LeftOut] = []
+        for app in groups:
+            for source in sources(self._selection):
+                if not isinstance(source, CallSource):
+                    counter = self._session.plan.counter(source.endpoint)
+                    requests[counter] = requests.get(counter, 0) + len(self._slices(app, source, expired))
+        looks = [await self._look(groups[app], app, expired) for app in groups] if self._selection.of_calls else []
+        slices = [one for look in looks for one in look.slices]
+        calls = sum(count for _, count in slices)
+        size = await self._size(groups, looks)
+        self._add(requests, CALL_LISTS.table, sum(max(1, ceil(count / _checks.PAGE_SIZE)) for _, count in slices))
+        each = self._requests_of_call(size)
+        self._add(requests, CALL_SESSIONS.table, ceil(calls * each))
+        if each and calls:
+            expired += await self._late(slices, each)
+        return ExportPlan(
+            calls=round(calls),
+            counted=all(look.counted for look in looks),
+            requests={name: self._bounded(count) for name, count in requests.items() if count},
+            spent=self._spent,
+            estimates=self._estimates(calls, size),
+            done_at=await self._done_at(requests),
+            expired=tuple(expired),
+        )
+
+    def _add(self, requests: dict[str, int], table: str, count: int) -> None:
+        endpoint = CALL_LISTS if table == CALL_LISTS.table else CALL_SESSIONS
+        counter = self._session.plan.counter(endpoint)
+        requests[counter] = requests.get(counter, 0) + count
+
+    def _bounded(self, count: int) -> int:
+        return count if self._most is None else min(count, self._most)
+
+    def _slices(self, app: str, source: Source, expired: list[LeftOut]) -> Sequence[Span]:
+        """Return what will be asked of a source; what is too old is noted."""
+        limits, now = self._limits(source), self._session.now()
+        start, end = self._selection.span.start, min(self._selection.span.end, limits.newest(now))
+        oldest = limits.oldest(now)
+        if start < oldest and source.endpoint.table != "realtime":
+            expired.append(LeftOut(app_id=app, what=str(source), reason="expired", span=Span(start, oldest)))
+        start = max(start, oldest)
+        return [one.span for one in source.cut(Span(start, end), limits.longest_query)] if start < end else []
+
+    def _limits(self, source: Source) -> Limits:
+        return self._session.plan.of_endpoint(source.endpoint)
+
+    async def _look(self, groups: Groups, app: str, expired: list[LeftOut]) -> _Looked:
+        """Ask a few slices of a list for their totals, evenly spread; the first page of the middle one whole."""
+        channel = self._selection.channels[0] if self._selection.channels else None
+        spans = self._slices(app, CallSource(channel), expired)
+        places = sorted({round(step * (len(spans) - 1) / (_PAGES - 1)) for step in range(_PAGES)}) if spans else []
+        totals: dict[int, float] = {}
+        sample: Sequence[Call] = ()
+        for place in places:
+            whole = place == places[len(places) // 2]
+            page = await self._ask(
+                groups.calls.page(
+                    *self._now_of(spans[place]), cname=channel, page_size=_checks.PAGE_SIZE if whole else 1
+                )
+            )
+            totals[place] = len(page.items) if page.total_size is None else page.total_size
+            sample = sample or (page.items if whole else ())
+        density = sum(totals.values()) / max(1, sum(spans[place].duration for place in totals))
+        times = max(1, len(self._selection.channels))
+        counts = [(span, totals.get(at, density * span.duration) * times) for at, span in enumerate(spans)]
+        return _Looked(counts, len(places) == len(spans) and times == 1, sample)
+
+    def _now_of(self, span: Span) -> Span:
+        oldest = self._session.plan.of_endpoint(CALL_LISTS).oldest(self._session.now()) + 2
+        return Span(min(max(span.start, oldest), span.end - 1), span.end)
+
+    async def _size(self, groups: Mapping[str, Groups], looks: Sequence[_Looked]) -> _Size:
+        """Look into a few calls that are over, from short to long, for what a call comes to."""
+        pairs = [(app, call) for app, look in zip(groups, looks, strict=False) for call in look.sample]
+        bytes_of_call = _each(CallsPiece(tuple(call for _, call in pairs)))
+        over = sorted((pair for pair in pairs if self._can_be_asked(pair[1])), key=lambda pair: _length(pair[1]))
+        chosen = [over[round((step + 1) * (len(over) - 1) / (_CALLS + 1))] for step in range(_CALLS)] if over else []
+        if not chosen or not self._selection.sessions:
+            return _Size(bytes_of_call=bytes_of_call)
+        sessions: list[Session] = []
+        metrics: list[SessionMetrics] = []
+        total, users, points, stays = 0.0, 0.0, 0.0, 0.0
+        for app, call in dict.fromkeys(chosen):
+            page = await self._ask(groups[app].calls.sessions_page(call, *self._part(call)))
+            sessions += page.items
+            total += page.total_size or len(page.items)
+            users += call.call_pcu or 1
+            if self._selection.metrics and page.items:
+                found = await self._metrics(groups[app], call, page.items[: _checks.SIDS])
+                metrics += found
+                points += sum(len(track.kvs) for one in found for track in one.data) * len(page.items) / len(found)
+                stays += _stay(call)
+        return _Size(
+            sessions=total / users * _mean([call.call_pcu or 1 for _, call in over]),
+            points=points / (stays or 1) * _mean([_stay(call) for _, call in over]),
+            bytes_of_call=bytes_of_call,
+            bytes_of_session=_each(SessionsPiece("", tuple(sessions))),
+            bytes_of_point=_each(MetricsPiece("", tuple(metrics))),
+        )
+
+    async def _metrics(self, groups: Groups, call: Call, sessions: Sequence[Session]) -> list[SessionMetrics]:
+        self._spent += 1
+        return [one async for one in groups.calls.metrics(call, sessions, *self._part(call))]
+
+    def _part(self, call: Call) -> Span:
+        """Return the part of a call that one request can be asked about."""
+        span = call.span or Span(0, 1)
+        return span.slices(self._session.plan.of_endpoint(CALL_SESSIONS).longest_query)[0]
+
+    def _can_be_asked(self, call: Call) -> bool:
+        askable = self._session.plan.of_endpoint(CALL_SESSIONS).askable(self._session.now())
+        return call.span is not None and askable.start + 2 < call.span.start and call.span.end <= askable.end
+
+    def _requests_of_call(self, size: _Size) -> float:
+        found = float(len(self._selection.breakdowns))
+        if self._selection.sessions:
+            found += max(1.0, ceil(size.sessions / _checks.PAGE_SIZE))
+        if self._selection.metrics:
+            found += max(1.0, size.sessions / _checks.SIDS)
+        return found
+
+    def _estimates(self, calls: float, size: _Size) -> tuple[Estimate, ...]:
+        rows = {
+            "calls": (calls, size.bytes_of_call),
+            "sessions": (calls * size.sessions, size.bytes_of_session),
+            "metrics": (calls * size.points, size.bytes_of_point),
+        }
+        wanted = [(name, *rows[name]) for name in DATASETS if name in rows and name in self._selection.datasets]
+        return tuple(
+            Estimate(dataset=name, rows=round(count), bytes=round(count * each)) for name, count, each in wanted
+        )
+
+    async def _late(self, slices: Sequence[tuple[Span, float]], each: float) -> list[LeftOut]:
+        """Reckon which calls will be too old before it is their turn; with the worst first, that any may be."""
+        quota, available = self._session.quota, self._session.plan.of_endpoint(CALL_SESSIONS).available
+        if not quota.enforced:
+            return []
+        lost, spans, before = 0.0, [], 0.0
+        for span, count in sorted(slices, key=lambda pair: pair[0].start):
+            upto = before + count * each
+            done = await quota.forecast(max(1, ceil(upto)), CALL_SESSIONS)
+            expiry = span.start + available if not self._worst else slices[0][0].start + available
+            if count and done.at.timestamp() > expiry:
+                share = min(1.0, (done.at.timestamp() - expiry) / max(1.0, span.duration))
+                lost += count * share
+                spans.append(span)
+                before += count * each * (1 - share)
+            else:
+                before = upto
+        if not lost:
+            return []
+        when = Span(spans[0].start, spans[-1].end)
+        return [LeftOut(app_id="", what="details", reason="expires first", span=when, calls=round(lost))]
+
+    async def _done_at(self, requests: Mapping[str, int]) -> datetime | None:
+        if not self._session.quota.enforced:
+            return None
+        times = [
+            (await self._session.quota.forecast(self._bounded(count), counter)).at
+            for counter, count in requests.items()
+            if count
+        ]
+        return max(times, default=None)
+
+    async def _ask(self, asking: Awaitable[T]) -> T:
+        self._spent += 1
+        return await asking
+
+
+def _length(call: Call) -> int:
+    return call.span.duration if call.span else 0
+
+
+def _stay(call: Call) -> float:
+    """Return the seconds that all users together may have been in a call."""
+    return float(_length(call) * (call.call_pcu or 1))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _each(piece: CallsPiece | SessionsPiece | MetricsPiece) -> float:
+    """Return bytes of a row as JSON Lines, on average."""
+    if not len(piece):
+        return 0.0
+    batch = piece.batch("x" * 32)
+    row = _json.row("row", batch.dataset.names)
+    return len(_json.lines(map(row, *batch.columns))) / len(batch)

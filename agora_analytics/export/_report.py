@@ -1,0 +1,73 @@
+"""What an export says of itself: while it runs, and in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+import attrs
+
+from agora_analytics.spans import Span
+
+
+@attrs.frozen(kw_only=True)
+class LeftOut:
+    """What was asked for and is not there, and why.
+
+    `what` is a source (the list of calls, a series) or `details`; `calls` is how many calls are meant, None where it is
+    not known; `span` is when.
+    """
+
+    app_id: str
+    what: str
+    reason: str
+    span: Span | None = None
+    calls: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ExportProgress:
+    """How far a run is.
+
+    `rows` that came by dataset, `written` rows of them that are in files, `requests` made; `slices` of time and `calls`
+    whose details are still to be asked for; `left` is the requests left today by counter, `waiting` the requests that
+    wait for quota; `done_at` is when it will be done, as far as is known.
+    """
+
+    rows: Mapping[str, int]
+    written: int
+    requests: int
+    slices: int
+    calls: int
+    left: Mapping[str, int]
+    waiting: int
+    done_at: datetime | None = None
+
+
+@attrs.frozen(kw_only=True)
+class ExportReport:
+    """What a run did, and what the export holds now.
+
+    `rows` and `parts` are of the whole export, by dataset; `requests` of this run. `unfinished` calls go on: they are
+    asked for again by the next run, as is what is `provisional` (rows). `pending` calls and slices were not asked for,
+    since `max_requests` did not allow it; the details of `too_small` calls were not wanted (`least_users`).
+    """
+
+    to: str
+    rows: Mapping[str, int]
+    parts: int
+    requests: int
+    unfinished: int
+    provisional: int
+    pending: int
+    left_out: tuple[LeftOut, ...]
+    too_small: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was asked for is there, as far as the service can tell it now."""
+        return not self.left_out and not self.pending
+
+
+Watcher = Callable[[ExportProgress], None]
+"""Is told how far an export is, about once a second; what it raises ends the export."""

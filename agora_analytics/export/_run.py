@@ -1,0 +1,204 @@
+"""An export as it runs: lists, details and series, each behind its counter of the plan, and files behind them all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import attrs
+
+from agora_analytics._session import Session
+from agora_analytics.export._asking import Asking, OutOfBudgetError
+from agora_analytics.export._details import Details
+from agora_analytics.export._disk import Disk
+from agora_analytics.export._lists import Lists, by_name
+from agora_analytics.export._parts import Parts
+from agora_analytics.export._report import ExportProgress, Watcher
+from agora_analytics.export._selection import Selection
+from agora_analytics.export._sources import CallSource, Groups, sources
+from agora_analytics.export._state import Due, PendingCall, PendingSlice, State
+from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS
+
+_LOOK: Final = 1.0
+"""Seconds between two looks at how far it is."""
+
+
+@attrs.frozen(kw_only=True)
+class Order:
+    """In what order details are asked for, and how much at most."""
+
+    worst: bool = False
+    least_users: int = 0
+    max_requests: int | None = None
+    concurrency: int = 16
+    watcher: Watcher | None = None
+
+
+class Run:
+    """One run of an export, over an open state and target."""
+
+    def __init__(self, session: Session, selection: Selection, order: Order, disk: Disk, parts: Parts) -> None:
+        self.asking = Asking(order.max_requests)
+        self._session = session
+        self._selection = selection
+        self._order = order
+        self._disk = disk
+        self._parts = parts
+        self._sources = by_name(sources(selection))
+        self._lists = Lists(session, selection, disk, self.asking)
+        self._details = Details(session, selection, disk, self.asking) if selection.details else None
+        self._slices: dict[str, deque[PendingSlice]] = {}
+        self._listing = 0
+        self._ready: deque[PendingCall] = deque()
+        self._taken: set[int] = set()
+        self._refill = asyncio.Lock()
+        self._news = asyncio.Event()
+
+    async def finish(self, groups: Mapping[str, Groups]) -> None:
+        """Ask for all that is missing, and write what comes."""
+        await self._disk.change(lambda state: self._prepare(state, groups))
+        await self._parts.resume()
+        await self._parts.publish()
+        try:
+            async with asyncio.TaskGroup() as work:
+                watching = work.create_task(self._watch()) if self._order.watcher else None
+                await self._work(groups)
+                if watching:
+                    watching.cancel()
+        except BaseExceptionGroup as errors:
+            raise _first(errors) from None
+
+    async def _work(self, groups: Mapping[str, Groups]) -> None:
+        async with asyncio.TaskGroup() as work:
+            for queue in self._slices.values():
+                for _ in range(min(self._order.concurrency, len(queue))):
+                    work.create_task(self._ask_slices(groups, queue))
+            if self._details is not None:
+                for _ in range(self._order.concurrency):
+                    work.create_task(self._ask_details(groups, self._details))
+
+    def _prepare(self, state: State, groups: Mapping[str, Groups]) -> None:
+        now = self._session.now()
+        if self._selection.of_calls:
+            state.forget_calls(self._session.plan.of_endpoint(CALL_LISTS).oldest(now))
+        for app in groups:
+            for source in self._sources.values():
+                self._lists.prepare(state, app, source)
+        for one in state.slices():
+            if one.app in groups and one.source in self._sources:
+                source = self._sources[one.source]
+                counter = self._session.plan.counter(source.endpoint)
+                self._slices.setdefault(counter, deque()).append(one)
+                self._listing += isinstance(source, CallSource)
+
+    async def _ask_slices(self, groups: Mapping[str, Groups], queue: deque[PendingSlice]) -> None:
+        while queue:
+            one = queue.popleft()
+            source = self._sources[one.source]
+            try:
+                await self._lists.fetch(groups[one.app], source, one)
+            except OutOfBudgetError:
+                return
+            finally:
+                self._listing -= isinstance(source, CallSource)
+                self._tell()
+            await self._parts.publish()
+
+    async def _ask_details(self, groups: Mapping[str, Groups], details: Details) -> None:
+        while (call := await self._next_call(groups)) is not None:
+            try:
+                await details.fetch(groups[call.app], call)
+            except OutOfBudgetError:
+                self._tell()
+                return
+            self._taken.discard(call.id)
+            await self._parts.publish()
+
+    async def _next_call(self, groups: Mapping[str, Groups]) -> PendingCall | None:
+        """Return the call that is due next; waits while more may be listed, and None when there will be none."""
+        while not self.asking.spent:
+            if self._ready:
+                return self._ready.popleft()
+            news = self._news
+            listed = self._listing == 0
+            if listed or not self._order.worst:
+                soonest = await self._fill(groups)
+                if self._ready:
+                    continue
+                if listed and soonest is None:
+                    return None
+                if listed:
+                    await self._until(soonest or 0, news)
+                    continue
+            await news.wait()
+        return None
+
+    async def _fill(self, groups: Mapping[str, Groups]) -> int | None:
+        """Take more calls that are due, and return when the first of the others will be."""
+        async with self._refill:
+            if self._ready:
+                return None
+            newest = self._session.plan.of_endpoint(CALL_SESSIONS).newest(self._session.now())
+            due = Due(worst=self._order.worst, least_users=self._order.least_users, before=newest)
+            found = await self._disk.change(lambda state: state.pending(due, groups, self._taken))
+            self._taken.update(call.id for call in found)
+            self._ready.extend(found)
+            return None if found else await self._disk.change(lambda state: state.soonest(due, groups, self._taken))
+
+    def _tell(self) -> None:
+        """Wake those who wait for news."""
+        self._news.set()
+        self._news = asyncio.Event()  # who looks from now on waits for the next
+
+    async def _until(self, end: int, news: asyncio.Event) -> None:
+        """Wait until a call that ended then can be asked about, or there is news."""
+        limits = self._session.plan.of_endpoint(CALL_SESSIONS)
+        wait = max(1, end - limits.newest(self._session.now()))
+        try:
+            async with asyncio.timeout(wait):
+                await news.wait()
+        except TimeoutError:
+            return
+
+    async def _watch(self) -> None:
+        while self._order.watcher:
+            self._order.watcher(await self.progress())
+            await asyncio.sleep(_LOOK)
+
+    async def progress(self) -> ExportProgress:
+        """Return how far it is."""
+        slices, calls, rows = await self._disk.change(State.counts)
+        snapshot = await self._session.quota.snapshot()
+        return ExportProgress(
+            rows=rows,
+            written=self._parts.written,
+            requests=self.asking.made,
+            slices=slices,
+            calls=calls,
+            left={one.counter: one.left for one in snapshot if one.unit == "day"},
+            waiting=sum(one.waiting for one in snapshot if one.unit == "day"),
+            done_at=await self._done_at(slices, calls),
+        )
+
+    async def _done_at(self, slices: int, calls: int) -> datetime | None:
+        """Return when the details that are known of will be done, or the lists."""
+        if not self._session.quota.enforced:
+            return None
+        each = sum((self._selection.sessions, self._selection.metrics, len(self._selection.breakdowns)))
+        found = []
+        if calls and each:
+            found.append(await self._session.quota.forecast(calls * each, CALL_SESSIONS))
+        if slices and self._selection.of_calls:
+            found.append(await self._session.quota.forecast(slices, CALL_LISTS))
+        return max((one.at for one in found), default=None)
+
+
+def _first(errors: BaseExceptionGroup[Any]) -> BaseException:
+    """Return the first error itself: tasks fail together, and one tells it."""
+    inner: Iterable[BaseException] = errors.exceptions
+    for error in inner:
+        return _first(error) if isinstance(error, BaseExceptionGroup) else error
+    return errors

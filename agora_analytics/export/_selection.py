@@ -1,0 +1,178 @@
+"""What to export: which rows of whom, from when to when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import attrs
+
+from agora_analytics import _checks
+from agora_analytics.catalogue import Dimension, FreezeMetric, QualityMetric, UsageMetric
+from agora_analytics.export._columns import DATASETS
+from agora_analytics.spans import Instant, Span
+from agora_analytics.streams import Series
+
+_USAGE: Final = frozenset(UsageMetric)
+_QUALITY: Final = frozenset(QualityMetric)
+_OF_CALLS: Final = ("calls", "sessions", "metrics", "statistics")
+
+
+@attrs.frozen
+class Breakdown:
+    """A freeze rate of each call by a dimension's values, for one request a call.
+
+    `metric` is one of `FreezeMetric`, `dimension` of `Dimension`; other texts are passed on.
+    """
+
+    metric: str
+    dimension: str
+
+    def __attrs_post_init__(self) -> None:
+        _checks.text("metric", self.metric)
+        _checks.text("dimension", self.dimension)
+
+
+@attrs.frozen
+class Insight:
+    """A series of Data Insights: a usage metric, or a metric of quality of a `product`.
+
+    By the `granularity` over time, or by a `dimension` (its top values) day by day, for one request a UTC day. Raises
+    `ValueError` or `TypeError` for what cannot be asked.
+    """
+
+    metric: str
+    product: str | None = attrs.field(default=None, kw_only=True)
+    granularity: str = attrs.field(default="1d", kw_only=True)
+    dimension: str | None = attrs.field(default=None, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        _checks.text("metric", self.metric)
+        _checks.text("granularity", self.granularity)
+        for name in ("product", "dimension"):
+            _checks.optional(name, getattr(self, name))
+        if self.dimension is not None and self.granularity != "1d":
+            raise ValueError(f"granularity={self.granularity!r}: by a dimension only '1d' is allowed")
+        if self.metric in _QUALITY and self.product is None:
+            raise ValueError(f"metric={self.metric!r} is one of quality: give a product")
+        if self.metric in _USAGE and self.product is not None:
+            raise ValueError(f"product={self.product!r}: the usage metric {self.metric!r} has none")
+
+    @property
+    def usage(self) -> bool:
+        """Whether it is a metric of usage."""
+        return self.product is None
+
+
+BREAKDOWNS: Final = tuple(
+    Breakdown(metric, dimension) for metric in FreezeMetric for dimension in (Dimension.COUNTRY, Dimension.SDK)
+)
+"""What `statistics` are by default."""
+
+
+def _datasets(values: Iterable[str]) -> tuple[str, ...]:
+    """Return known datasets in the order in which they are fetched."""
+    names = _checks.texts("datasets", values)
+    unknown = [name for name in names if name not in DATASETS]
+    if unknown or not names:
+        said = repr(unknown[0]) if unknown else "()"
+        raise ValueError(f"datasets={said}: allowed are {', '.join(DATASETS)}")
+    return tuple(name for name in DATASETS if name in names)
+
+
+def _distinct(values: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys(values))
+
+
+def _apps(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_checks.texts("apps", values)))
+
+
+def _channels(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_checks.texts("channels", values)))
+
+
+def _of(kind: type) -> Any:
+    """Return a field of values of a kind, none twice."""
+    return attrs.field(
+        default=(), converter=_distinct, validator=attrs.validators.deep_iterable(attrs.validators.instance_of(kind))
+    )
+
+
+@attrs.frozen(kw_only=True)
+class Selection:
+    """Which rows to export.
+
+    `datasets` are of `calls`, `sessions`, `metrics`, `statistics`, `insights`, `realtime`; `apps` are App IDs (none:
+    the client's own). Of calls those in `[start, end)`; with `channels` only theirs, with `worse_than` only those whose
+    audio or video froze more (a fraction), with `finished` only those that are over. `mids` are the metric ids wanted
+    (none: all), `statistics`, `insights` and `series` (of real-time windows) what these datasets consist of.
+
+    Raises `ValueError` or `TypeError` for what cannot be asked.
+    """
+
+    span: Span
+    datasets: tuple[str, ...] = attrs.field(default=("calls",), converter=_datasets)
+    apps: tuple[str, ...] = attrs.field(default=(), converter=_apps)
+    channels: tuple[str, ...] = attrs.field(default=(), converter=_channels)
+    worse_than: float | None = None
+    finished: bool = False
+    mids: frozenset[int] = attrs.field(default=frozenset(), converter=frozenset)
+    statistics: tuple[Breakdown, ...] = _of(Breakdown)
+    insights: tuple[Insight, ...] = _of(Insight)
+    series: tuple[Series, ...] = _of(Series)
+
+    @classmethod
+    def of(cls, start: Instant, end: Instant, *datasets: str, **filters: Any) -> Selection:
+        """Return the selection of a span; the rest is as in `Selection`."""
+        return cls(span=Span.of(start, end), datasets=datasets or ("calls",), **filters)
+
+    def __attrs_post_init__(self) -> None:
+        rate = self.worse_than
+        if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1):
+            raise ValueError(f"worse_than={rate!r}: allowed are fractions from 0 to below 1 (0.05 is 5 %)")
+        if any(isinstance(mid, bool) or not isinstance(mid, int) for mid in self.mids):
+            raise TypeError(f"mids={sorted(map(str, self.mids))}: allowed are metric ids, whole numbers")
+        for dataset, name in (("insights", "insights"), ("realtime", "series")):
+            if (dataset in self.datasets) != bool(getattr(self, name)):
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r}: the dataset {dataset!r} goes with some, and they with it"
+                )
+
+    @property
+    def breakdowns(self) -> tuple[Breakdown, ...]:
+        """What the dataset `statistics` consists of; nothing where it is not wanted."""
+        return (self.statistics or BREAKDOWNS) if "statistics" in self.datasets else ()
+
+    @property
+    def of_calls(self) -> bool:
+        """Whether calls must be listed."""
+        return any(name in self.datasets for name in _OF_CALLS)
+
+    @property
+    def details(self) -> bool:
+        """Whether anything is asked of each call."""
+        return any(name in self.datasets for name in _OF_CALLS[1:])
+
+    @property
+    def sessions(self) -> bool:
+        """Whether the sessions of each call must be listed."""
+        return "sessions" in self.datasets or self.metrics
+
+    @property
+    def metrics(self) -> bool:
+        """Whether the metrics of each session are wanted."""
+        return "metrics" in self.datasets
+
+    def identity(self) -> dict[str, Any]:
+        """Return what may not change from one run into a folder to the next: all but the span and the App IDs."""
+        return {
+            "datasets": list(self.datasets),
+            "channels": sorted(self.channels),
+            "worse_than": self.worse_than,
+            "finished": self.finished,
+            "mids": sorted(self.mids),
+            "statistics": [f"{one.metric} by {one.dimension}" for one in self.breakdowns],
+            "insights": [attrs.asdict(one) for one in self.insights],
+            "series": [str(one) for one in self.series],
+        }

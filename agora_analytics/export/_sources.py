@@ -1,0 +1,207 @@
+"""Where the rows of an export come from: what one request asks of whom, and for how much of the time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from agora_analytics._session import Session
+from agora_analytics.endpoints import Calls, Insights, Realtime, Scope
+from agora_analytics.export._pieces import InsightsPiece, RealtimePiece
+from agora_analytics.export._selection import Insight, Selection
+from agora_analytics.models import Point, Total
+from agora_analytics.plans import (
+    CALL_LISTS,
+    INSIGHT_QUALITY,
+    INSIGHT_QUALITY_TOTAL,
+    INSIGHT_USAGE,
+    INSIGHT_USAGE_TOTAL,
+    REALTIME_QUALITY,
+    REALTIME_USAGE,
+    Endpoint,
+)
+from agora_analytics.quota import Lane
+from agora_analytics.spans import WINDOW, Span
+from agora_analytics.streams import Series
+
+RowT = TypeVar("RowT", bound=tuple[Any, ...])
+
+DAY: Final = 86_400
+_LATE: Final = 300
+"""Seconds within which calls and windows may still appear, or change."""
+
+_PROVISIONAL_DAYS: Final = 3
+_BUCKETS: Final = {"1h": 3_600, "1m": 60}
+
+
+@attrs.frozen
+class Groups:
+    """The endpoints for one App ID, in the lane of exports."""
+
+    calls: Calls
+    insights: Insights
+    realtime: Realtime
+
+    @classmethod
+    def of(cls, session: Session, scope: Scope, app_id: str) -> Groups:
+        """Return the groups of an App ID."""
+        mine = attrs.evolve(scope, app_id=app_id, lane=Lane.EXPORT, read_ahead=False)
+        return cls(Calls(session, mine), Insights(session, mine), Realtime(session, mine))
+
+
+@attrs.frozen
+class Slice:
+    """What one request asks for: `span`, of which only what begins before `keep` counts; the next has the rest."""
+
+    span: Span
+    keep: int
+
+
+@attrs.frozen
+class CallSource:
+    """The list of calls, of one channel or of all."""
+
+    cname: str | None
+
+    endpoint = CALL_LISTS
+
+    def __str__(self) -> str:
+        return "calls" if self.cname is None else f"calls {self.cname}"
+
+    def settled(self, now: int) -> int:
+        """Return until when nothing more will appear."""
+        return now - _LATE
+
+    def cut(self, span: Span, longest: int) -> tuple[Slice, ...]:
+        """Return what one request after the other asks for."""
+        return _tiles(span.slices(longest))
+
+
+@attrs.frozen
+class InsightSource:
+    """A series of Data Insights."""
+
+    insight: Insight
+
+    def __str__(self) -> str:
+        one = self.insight
+        return " ".join(filter(None, ("insight", one.metric, one.product, one.granularity, one.dimension)))
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """What is asked."""
+        if self.insight.dimension is None:
+            return INSIGHT_USAGE if self.insight.usage else INSIGHT_QUALITY
+        return INSIGHT_USAGE_TOTAL if self.insight.usage else INSIGHT_QUALITY_TOTAL
+
+    def settled(self, now: int) -> int:
+        """Return until when nothing is computed anew: the start of the day three days ago."""
+        return (now // DAY - _PROVISIONAL_DAYS) * DAY
+
+    def cut(self, span: Span, longest: int) -> tuple[Slice, ...]:
+        """Return what one request after the other asks for: whole buckets, or one UTC day."""
+        if self.insight.dimension is None:
+            spans = span.overlapping(longest, _BUCKETS.get(self.insight.granularity, DAY))
+            return tuple(map(Slice, spans, (*(one.start for one in spans[1:]), span.end)))
+        marks = (*range(-(-span.start // DAY) * DAY, span.end, DAY), span.end)
+        return _tiles(tuple(Span(*pair) for pair in pairwise(marks)))
+
+    async def ask(self, groups: Groups, one: Slice) -> tuple[InsightsPiece, ...]:
+        """Ask for a slice, and return its rows day by day; see `_by_day`."""
+        rows = await self._rows(groups, one.span)
+        mine = self.insight
+        alike = (mine.metric, mine.product, mine.granularity, mine.dimension)
+        return tuple(InsightsPiece(*alike, tuple(found)) for found in _by_day(rows, one))
+
+    async def _rows(self, groups: Groups, span: Span) -> list[tuple[int, float | None, str | None, float | None]]:
+        one, insights = self.insight, groups.insights
+        if one.dimension is not None:
+            totals: tuple[Total, ...] = (
+                await insights.usage_total(one.metric, *span, dimension=one.dimension)
+                if one.usage
+                else await insights.quality_total(one.metric, *span, dimension=one.dimension, product=one.product)
+            )
+            return [(span.start, total.value, total.dimension_value, total.refUsage) for total in totals]
+        points: tuple[Point, ...] = (
+            await insights.usage(one.metric, *span, granularity=one.granularity)
+            if one.product is None
+            else await insights.quality(one.metric, *span, product=one.product, granularity=one.granularity)
+        )
+        return [(point.ts, point.value, None, None) for point in points]
+
+
+@attrs.frozen
+class RealtimeSource:
+    """A series of 20-second windows."""
+
+    series: Series
+
+    def __str__(self) -> str:
+        return f"realtime {self.series}"
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """What is asked."""
+        return REALTIME_USAGE if self.series.usage else REALTIME_QUALITY
+
+    def settled(self, now: int) -> int:
+        """Return until when no window changes any more."""
+        return (now - _LATE) // WINDOW * WINDOW
+
+    def cut(self, span: Span, longest: int) -> tuple[Slice, ...]:
+        """Return what one request after the other asks for; nothing where no whole window is in it."""
+        start, end = -(-span.start // WINDOW) * WINDOW, span.end // WINDOW * WINDOW
+        return _tiles(Span(start, end).slices(longest, WINDOW)) if start < end else ()
+
+    async def ask(self, groups: Groups, one: Slice) -> tuple[RealtimePiece, ...]:
+        """Ask for a slice, and return its rows day by day; see `_by_day`."""
+        rows = await self._rows(groups, one.span)
+        mine = self.series
+        alike = (mine.metric, mine.product, mine.cname, mine.dimension)
+        return tuple(RealtimePiece(*alike, tuple(found)) for found in _by_day(rows, one))
+
+    async def _rows(self, groups: Groups, span: Span) -> list[tuple[int, float | None, str | None, str | None]]:
+        one, realtime = self.series, groups.realtime
+        asked: dict[str, Any] = {
+            "product": one.product,
+            "cname": one.cname,
+            "dimension": one.dimension,
+            "dimension_values": one.dimension_values,
+        }
+        points: tuple[Point, ...] = (
+            await realtime.usage(one.metric, *span, **asked)
+            if one.usage
+            else await realtime.quality(one.metric, *span, uids=one.uids, **asked)
+        )
+        uids = (None if point.uid is None else str(point.uid) for point in points)
+        return [(point.ts, point.value, point.dimension_value, uid) for point, uid in zip(points, uids, strict=True)]
+
+
+def _tiles(spans: tuple[Span, ...]) -> tuple[Slice, ...]:
+    return tuple(Slice(span, span.end) for span in spans)
+
+
+def _by_day(rows: Iterable[RowT], one: Slice) -> list[list[RowT]]:
+    """Return the rows that are a slice's own, those of each UTC day together."""
+    days: dict[int, list[RowT]] = {}
+    for row in rows:
+        if one.span.start <= row[0] < one.keep:
+            days.setdefault(row[0] // DAY, []).append(row)
+    return list(days.values())
+
+
+Source = CallSource | InsightSource | RealtimeSource
+SeriesSource = InsightSource | RealtimeSource
+
+
+def sources(selection: Selection) -> tuple[Source, ...]:
+    """Return where the rows of a selection come from, in the order in which they are asked for."""
+    lists = [CallSource(cname) for cname in selection.channels or (None,)] if selection.of_calls else []
+    return (
+        *map(RealtimeSource, selection.series),
+        *map(InsightSource, selection.insights),
+        *lists,
+    )

@@ -1,0 +1,529 @@
+"""How far an export is: what is done, what is still to be asked, and rows that wait for their file.
+
+One SQLite file. Whatever an answer changes is one transaction: its rows and the mark that it need not be asked again,
+so that a process may be killed at any moment and loses no more than what it was asking just then. The file is locked
+for as long as an export runs, by the kernel, which also unlocks it for a process that is gone.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import attrs
+
+from agora_analytics import _json
+from agora_analytics.errors import ExportError
+from agora_analytics.export._pieces import Piece, decode
+from agora_analytics.export._sources import DAY, Slice
+from agora_analytics.models import Call, Session
+from agora_analytics.spans import Span, merged, without
+
+T = TypeVar("T")
+
+VERSION: Final = 1
+READ, UNSETTLED, EXPIRED = range(3)
+"""What a span is: read for good; read, and to be read again; never read, and forgotten by the service."""
+
+OPEN, PENDING, DONE, LEFT = range(4)
+"""What a call's status is: it goes on; its details are to be asked for; done; left out."""
+
+_LAYOUT: Final = """
+CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spans (app TEXT, source TEXT, first INTEGER, last INTEGER, kind INTEGER);
+CREATE TABLE IF NOT EXISTS slices (
+    id INTEGER PRIMARY KEY, app TEXT, source TEXT, first INTEGER, last INTEGER, keep INTEGER,
+    page INTEGER DEFAULT 1, count INTEGER DEFAULT 0, again INTEGER DEFAULT 0
+);
+CREATE TABLE IF NOT EXISTS calls (
+    id INTEGER PRIMARY KEY, app TEXT, call_id TEXT, cname TEXT, first INTEGER, last INTEGER, score REAL, users INTEGER,
+    status INTEGER, cursor TEXT NOT NULL DEFAULT '', reason TEXT, UNIQUE (app, call_id)
+);
+CREATE INDEX IF NOT EXISTS oldest ON calls (status, first);
+CREATE INDEX IF NOT EXISTS worst ON calls (status, score);
+CREATE TABLE IF NOT EXISTS sids (call INTEGER, number INTEGER, sid TEXT, PRIMARY KEY (call, sid)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS sids_in_order ON sids (call, number);
+CREATE TABLE IF NOT EXISTS halves (id INTEGER PRIMARY KEY, call INTEGER, piece BLOB);
+CREATE TABLE IF NOT EXISTS staged (
+    id INTEGER PRIMARY KEY, dataset TEXT, app TEXT, day INTEGER, source TEXT, provisional INTEGER, part INTEGER,
+    size INTEGER, piece BLOB
+);
+CREATE INDEX IF NOT EXISTS staged_by_part ON staged (part, dataset, app, day);
+CREATE INDEX IF NOT EXISTS staged_by_source ON staged (source) WHERE provisional;
+CREATE TABLE IF NOT EXISTS parts (
+    id INTEGER PRIMARY KEY, dataset TEXT, app TEXT, day INTEGER, number INTEGER, provisional INTEGER, written INTEGER,
+    size INTEGER, bytes INTEGER, sha256 TEXT, UNIQUE (dataset, app, day, number)
+);
+"""
+
+
+@attrs.frozen
+class PendingSlice:
+    """A slice still to be asked for, from its `page` on; `count` rows of it have come."""
+
+    id: int
+    app: str
+    source: str
+    slice: Slice
+    page: int
+    count: int
+    again: bool
+
+
+@attrs.frozen
+class PendingCall:
+    """A call whose details are to be asked for, and how far they are."""
+
+    id: int
+    app: str
+    call_id: str
+    span: Span
+    cursor: str
+
+    @property
+    def day(self) -> int:
+        """The UTC day at which it began."""
+        return self.span.start // DAY
+
+
+@attrs.frozen(kw_only=True)
+class Due:
+    """Which pending calls are due: those of the `worst` score first, or the oldest, that ended `before`."""
+
+    worst: bool = False
+    least_users: int = 0
+    before: int
+    count: int = 64
+
+
+@attrs.frozen
+class Part:
+    """A file of an export, or what takes its place in a database. `number` 0 holds what is provisional."""
+
+    id: int
+    dataset: str
+    app: str
+    day: int
+    number: int
+
+
+@attrs.frozen(kw_only=True)
+class Facts:
+    """What a part holds: rows, and for a file its bytes and their SHA-256."""
+
+    rows: int
+    bytes: int | None = None
+    sha256: str | None = None
+
+
+@attrs.frozen
+class Group:
+    """Rows that wait for one part."""
+
+    dataset: str
+    app: str
+    day: int
+    rows: int
+    bytes: int
+
+
+class State:
+    """The open file; used by one thread. Raises `ExportError` for whatever goes wrong with it.
+
+    Attributes:
+        grown: bytes that wait, by dataset, App ID and day; at most a little too much.
+
+    """
+
+    def __init__(self, path: Path, place: str) -> None:
+        self._path = path
+        self._place = place
+        self.grown: dict[tuple[str, str, int], int] = {}
+        with self._telling():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+            try:
+                self._prepare()
+            except BaseException:
+                self._database.close()
+                raise
+
+    def _prepare(self) -> None:
+        # Exclusive from the first access until closed, with the log of changes in memory of this process alone.
+        self._database.execute("PRAGMA locking_mode=EXCLUSIVE")
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("PRAGMA synchronous=NORMAL")
+        self._database.execute("BEGIN EXCLUSIVE")
+        self._database.execute("COMMIT")
+        self._path.chmod(0o600)
+        self._database.executescript(_LAYOUT)
+        self.grown = {(one.dataset, one.app, one.day): one.bytes for one in self.waiting()}
+
+    def close(self) -> None:
+        """Close it."""
+        self._database.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make all changes inside, or none."""
+        with self._telling():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    self._database.execute("ROLLBACK")
+                raise
+
+    # What the export is
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the export was begun with; nothing for a new one."""
+        found = self._all("SELECT name, value FROM settings")
+        return {name: _json.document(value.encode()) for name, value in found}
+
+    def keep_settings(self, settings: Mapping[str, Any]) -> None:
+        """Remember what the export was begun with."""
+        rows = [(name, _json.encode(value).decode()) for name, value in settings.items()]
+        self._many("INSERT OR REPLACE INTO settings VALUES (?, ?)", rows)
+
+    # What is done, and slices to be asked for
+
+    def spans(self, app: str, source: str, kind: int) -> tuple[Span, ...]:
+        """Return the spans of a source that are `READ`, `UNSETTLED` or `EXPIRED`, in order."""
+        rows = self._all(
+            "SELECT first, last FROM spans WHERE app = ? AND source = ? AND kind = ? ORDER BY first", app, source, kind
+        )
+        return tuple(Span(*row) for row in rows)
+
+    def mark(self, app: str, source: str, span: Span | None, kind: int) -> None:
+        """Note that a span of a source is of a kind, and no other any more; None is nothing to note."""
+        if span is None:
+            return
+        for other in (READ, UNSETTLED, EXPIRED):
+            before = self.spans(app, source, other)
+            after = merged((*before, span)) if other == kind else _less(before, span)
+            if after != before:
+                self._run("DELETE FROM spans WHERE app = ? AND source = ? AND kind = ?", app, source, other)
+                self._many("INSERT INTO spans VALUES (?, ?, ?, ?, ?)", [(app, source, *one, other) for one in after])
+
+    def all_spans(self) -> list[tuple[str, str, int, int, int]]:
+        """Return App ID, source, first and last second and kind of every span."""
+        return self._all("SELECT app, source, first, last, kind FROM spans ORDER BY app, source, first")
+
+    def add_slices(self, app: str, source: str, slices: Iterable[Slice], *, again: bool = False) -> None:
+        """Note what is to be asked for."""
+        rows = [(app, source, *one.span, one.keep, again) for one in slices]
+        self._many("INSERT INTO slices (app, source, first, last, keep, again) VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def slices(self) -> tuple[PendingSlice, ...]:
+        """Return what is still to be asked for, oldest first."""
+        rows = self._all("SELECT id, app, source, first, last, keep, page, count, again FROM slices ORDER BY first, id")
+        return tuple(
+            PendingSlice(number, app, source, Slice(Span(first, last), keep), page, count, bool(again))
+            for number, app, source, first, last, keep, page, count, again in rows
+        )
+
+    def turn_page(self, one: PendingSlice, rows: int) -> None:
+        """Note that a page of a slice has come, with so many rows."""
+        self._run("UPDATE slices SET page = page + 1, count = count + ? WHERE id = ?", rows, one.id)
+
+    def end_slice(self, one: PendingSlice) -> None:
+        """Note that a slice need not be asked for any more."""
+        self._run("DELETE FROM slices WHERE id = ?", one.id)
+
+    # Calls
+
+    def known(self, app: str, call_id: str) -> tuple[int, int] | None:
+        """Return the id and the status of a call that was seen before."""
+        found: tuple[int, int] | None = self._one(
+            "SELECT id, status FROM calls WHERE app = ? AND call_id = ?", app, call_id
+        )
+        return found
+
+    def keep_call(self, app: str, call: Call, status: int, score: float) -> int:
+        """Remember a call, or what has become of it, and return its id."""
+        row = self._one(
+            "INSERT INTO calls (app, call_id, cname, first, last, score, users, status) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (app, call_id) DO UPDATE SET last = excluded.last, score = excluded.score,"
+            " users = excluded.users, status = excluded.status RETURNING id",
+            app,
+            call.call_id,
+            call.cname,
+            call.created_ts or 0,
+            max(call.destroyed_ts or 0, call.created_ts or 0) + 1,
+            score,
+            call.call_pcu or 0,
+            status,
+        )
+        return int(row[0]) if row else 0
+
+    def open_calls(self) -> list[tuple[int, str, str | None, int]]:
+        """Return id, App ID, channel and start of the calls that went on when last seen, oldest first."""
+        return self._all("SELECT id, app, cname, first FROM calls WHERE status = ? ORDER BY first", OPEN)
+
+    def pending(self, due: Due, apps: Iterable[str], but: Iterable[int]) -> list[PendingCall]:
+        """Return calls whose details are to be asked for, first those that are due first."""
+        order = "score DESC, first" if due.worst else "first, id"
+        taken, mine = ",".join(map(str, but)), _json.encode(list(apps)).decode()
+        rows = self._all(
+            "SELECT id, app, call_id, first, last, cursor FROM calls"  # noqa: S608 - numbers of our own
+            f" WHERE status = ? AND users >= ? AND last <= ? AND app IN (SELECT value FROM json_each(?))"
+            f" AND id NOT IN ({taken}) ORDER BY {order} LIMIT ?",
+            PENDING,
+            due.least_users,
+            due.before,
+            mine,
+            due.count,
+        )
+        return [
+            PendingCall(number, app, call, Span(first, last), cursor) for number, app, call, first, last, cursor in rows
+        ]
+
+    def soonest(self, due: Due, apps: Iterable[str], but: Iterable[int]) -> int | None:
+        """Return the first end of a pending call that is too new yet, None where there is none."""
+        taken, mine = ",".join(map(str, but)), _json.encode(list(apps)).decode()
+        found = self._one(
+            "SELECT min(last) FROM calls WHERE status = ? AND users >= ?"  # noqa: S608 - numbers of our own
+            f" AND app IN (SELECT value FROM json_each(?)) AND id NOT IN ({taken})",
+            PENDING,
+            due.least_users,
+            mine,
+        )
+        return found[0] if found else None
+
+    def move_on(self, call: PendingCall, cursor: str) -> None:
+        """Note how far the details of a call are."""
+        self._run("UPDATE calls SET cursor = ? WHERE id = ?", cursor, call.id)
+
+    def end_call(self, call: int, status: int, reason: str | None = None) -> None:
+        """Note that nothing more is to be asked of a call, and why not where it is left out."""
+        self._run("UPDATE calls SET status = ?, reason = ?, cursor = '' WHERE id = ?", status, reason, call)
+        self._run("DELETE FROM sids WHERE call = ?", call)
+        self._run("DELETE FROM halves WHERE call = ?", call)
+
+    def counts(self) -> tuple[int, int, dict[str, int]]:
+        """Return how many slices and how many calls are still to be asked for, and the rows there are by dataset."""
+        slices = self._one("SELECT count(*) FROM slices")[0]
+        calls = self._one("SELECT count(*) FROM calls WHERE status = ?", PENDING)[0]
+        rows = self._all(
+            "SELECT dataset, sum(size) FROM (SELECT dataset, size FROM parts WHERE written AND NOT provisional"
+            " UNION ALL SELECT dataset, size FROM staged) GROUP BY dataset"
+        )
+        return int(slices), int(calls), dict(rows)
+
+    def calls_by_status(self) -> dict[int, int]:
+        """Return how many calls there are of each status."""
+        return dict(self._all("SELECT status, count(*) FROM calls GROUP BY status"))
+
+    def too_small(self, least_users: int) -> int:
+        """Return how many pending calls have fewer users."""
+        found = self._one("SELECT count(*) FROM calls WHERE status = ? AND users < ?", PENDING, least_users)
+        return int(found[0]) if found else 0
+
+    def left(self) -> list[tuple[str, str, int, int, int]]:
+        """Return App ID, reason, count, first and last second of the calls that are left out."""
+        return self._all(
+            "SELECT app, reason, count(*), min(first), max(last) FROM calls WHERE status = ? GROUP BY app, reason", LEFT
+        )
+
+    def forget_calls(self, before: int) -> None:
+        """Forget the calls that are done and ended before: no list shows them any more."""
+        self._run("DELETE FROM calls WHERE status = ? AND last < ?", DONE, before)
+
+    def new_sessions(self, call: int, sessions: Iterable[Session]) -> tuple[Session, ...]:
+        """Remember the sessions of a call, and return those that were not seen before."""
+        found = self._one("SELECT coalesce(max(number), -1) FROM sids WHERE call = ?", call)
+        number = int(found[0]) if found else -1
+        new = []
+        for session in sessions:
+            if self._run("INSERT OR IGNORE INTO sids VALUES (?, ?, ?)", call, number + 1, session.sid):
+                number += 1
+                new.append(session)
+        return tuple(new)
+
+    def sids(self, call: int, number: int, count: int) -> tuple[str, ...]:
+        """Return the next sessions of a call, from this number on."""
+        rows = self._all(
+            "SELECT sid FROM sids WHERE call = ? AND number >= ? ORDER BY number LIMIT ?", call, number, count
+        )
+        return tuple(row[0] for row in rows)
+
+    def keep_half(self, call: int, piece: Piece) -> None:
+        """Keep what is to be merged with what comes next."""
+        self._run("INSERT INTO halves (call, piece) VALUES (?, ?)", call, _json.encode(piece))
+
+    def take_halves(self, call: int, dataset: str) -> tuple[Piece, ...]:
+        """Return what was kept to be merged, and forget it."""
+        rows = self._all("SELECT piece FROM halves WHERE call = ? ORDER BY id", call)
+        self._run("DELETE FROM halves WHERE call = ?", call)
+        return tuple(decode(dataset, row[0]) for row in rows)
+
+    # Rows that wait for their file
+
+    def stage(self, app: str, day: int, piece: Piece, *, source: str = "", provisional: bool = False) -> None:
+        """Keep rows until their file is written; provisional ones until they are replaced."""
+        if len(piece):
+            name, stored = piece.dataset.name, _json.encode(piece)
+            row = (name, app, day, source, provisional, len(piece), stored)
+            if not provisional:
+                self.grown[name, app, day] = self.grown.get((name, app, day), 0) + len(stored)
+            self._run(
+                "INSERT INTO staged (dataset, app, day, source, provisional, size, piece) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                *row,
+            )
+
+    def provisional(self, source: str) -> list[tuple[int, str, str, int, bytes]]:
+        """Return id, dataset, App ID, day and piece of the provisional rows of a source."""
+        return self._all("SELECT id, dataset, app, day, piece FROM staged WHERE provisional AND source = ?", source)
+
+    def provisional_rows(self) -> int:
+        """Return how many rows are provisional."""
+        found = self._one("SELECT coalesce(sum(size), 0) FROM staged WHERE provisional")
+        return int(found[0])
+
+    def drop(self, source: str) -> None:
+        """Forget the provisional rows of a source."""
+        self._run("DELETE FROM staged WHERE provisional AND source = ?", source)
+
+    def replace(self, number: int, piece: Piece) -> None:
+        """Put other rows in the place of staged ones."""
+        if len(piece):
+            self._run("UPDATE staged SET size = ?, piece = ? WHERE id = ?", len(piece), _json.encode(piece), number)
+        else:
+            self._run("DELETE FROM staged WHERE id = ?", number)
+
+    def settle(self, number: int, piece: Piece) -> None:
+        """Make staged rows that were provisional ones for good."""
+        self.replace(number, piece)
+        self._run("UPDATE staged SET provisional = 0, part = NULL WHERE id = ?", number)
+
+    def waiting(self) -> list[Group]:
+        """Return the rows that wait for a part, by part."""
+        rows = self._all(
+            "SELECT dataset, app, day, sum(size), sum(length(piece)) FROM staged"
+            " WHERE part IS NULL AND NOT provisional GROUP BY dataset, app, day ORDER BY dataset, app, day"
+        )
+        return [Group(*row) for row in rows]
+
+    def begin_part(self, group: Group) -> Part:
+        """Number a new part, to which all rows belong that wait for it now."""
+        key = (group.dataset, group.app, group.day)
+        part = self._one(
+            "INSERT INTO parts (dataset, app, day, number, provisional, written) SELECT ?1, ?2, ?3,"
+            " (SELECT coalesce(max(number), 0) + 1 FROM parts WHERE dataset = ?1 AND app = ?2 AND day = ?3), 0, 0"
+            " RETURNING id, dataset, app, day, number",
+            *key,
+        )
+        made = Part(*part)
+        self.grown.pop(key, None)
+        self._run(
+            "UPDATE staged SET part = ? WHERE part IS NULL AND NOT provisional AND dataset = ? AND app = ? AND day = ?",
+            made.id,
+            *key,
+        )
+        return made
+
+    def begun_parts(self) -> list[Part]:
+        """Return the parts that were begun and not ended."""
+        return [Part(*row) for row in self._all("SELECT id, dataset, app, day, number FROM parts WHERE NOT written")]
+
+    def provisional_parts(self) -> tuple[list[Part], list[Part]]:
+        """Number the parts that provisional rows make now; return these, and the parts that have no rows any more."""
+        self._run(
+            "INSERT OR IGNORE INTO parts (dataset, app, day, number, provisional, written)"
+            " SELECT DISTINCT dataset, app, day, 0, 1, 1 FROM staged WHERE provisional"
+        )
+        self._run("UPDATE staged SET part = NULL WHERE provisional")
+        self._run(
+            "UPDATE staged SET part = (SELECT id FROM parts WHERE parts.dataset = staged.dataset"
+            " AND parts.app = staged.app AND parts.day = staged.day AND number = 0) WHERE provisional"
+        )
+        rows = self._all(
+            "SELECT id, dataset, app, day, number, EXISTS (SELECT 1 FROM staged WHERE part = parts.id)"
+            " FROM parts WHERE provisional"
+        )
+        parts = [(Part(*row[:5]), row[5]) for row in rows]
+        return [part for part, full in parts if full], [part for part, full in parts if not full]
+
+    def pieces(self, part: Part, after: int, most: int) -> list[tuple[int, bytes]]:
+        """Return the next rows of a part, after a staged id: about so many bytes."""
+        found: list[tuple[int, bytes]] = []
+        size = 0
+        cursor = self._database.execute(
+            "SELECT id, piece FROM staged WHERE part = ? AND id > ? ORDER BY id", (part.id, after)
+        )
+        for number, piece in cursor:
+            found.append((number, piece))
+            size += len(piece)
+            if size >= most:
+                break
+        cursor.close()
+        return found
+
+    def end_part(self, part: Part, facts: Facts) -> None:
+        """Note that a part is written; rows that are not provisional wait no more."""
+        self._run(
+            "UPDATE parts SET written = 1, size = ?, bytes = ?, sha256 = ? WHERE id = ?",
+            facts.rows,
+            facts.bytes,
+            facts.sha256,
+            part.id,
+        )
+        self._run("DELETE FROM staged WHERE part = ? AND NOT provisional", part.id)
+
+    def remove_part(self, part: Part) -> None:
+        """Forget a part that has no rows."""
+        self._run("DELETE FROM parts WHERE id = ?", part.id)
+
+    def parts(self) -> Iterator[tuple[Part, Facts]]:
+        """Yield the parts that are written, in order."""
+        rows = self._all(
+            "SELECT id, dataset, app, day, number, size, bytes, sha256 FROM parts"
+            " WHERE written AND size IS NOT NULL ORDER BY dataset, app, day, number"
+        )
+        return ((Part(*row[:5]), Facts(rows=row[5], bytes=row[6], sha256=row[7])) for row in rows)
+
+    def _run(self, statement: str, *values: object) -> int:
+        return self._database.execute(statement, values).rowcount
+
+    def _many(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        self._database.executemany(statement, rows)
+
+    def _all(self, statement: str, *values: object) -> list[Any]:
+        return self._database.execute(statement, values).fetchall()
+
+    def _one(self, statement: str, *values: object) -> Any:
+        rows = self._all(statement, *values)
+        return rows[0] if rows else None
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise _unusable(self._path, self._place, error) from error
+
+
+def _unusable(path: Path, place: str, error: Exception) -> ExportError:
+    """Say what is wrong with the file of an export's state."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return ExportError(
+            f"an export into {place!r} is running already",
+            advice="Wait for it, or export into another folder.",
+        )
+    said = getattr(error, "strerror", None) or str(error)
+    return ExportError(
+        f"the export's state {str(path)!r} cannot be kept: {said}",
+        advice="Check the path and its rights, and that the disk has room; then run the same export again.",
+    )
+
+
+def _less(spans: Iterable[Span], span: Span) -> tuple[Span, ...]:
+    return tuple(chain.from_iterable(without(one, span) for one in spans))

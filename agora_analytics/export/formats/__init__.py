@@ -1,0 +1,93 @@
+"""Formats of an export, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import attrs
+
+from agora_analytics.export._columns import Batch, Dataset
+from agora_analytics.export.formats._csv import Csv
+from agora_analytics.export.formats._lines import Lines
+from agora_analytics.export.formats._parquet import Parquet
+from agora_analytics.export.formats._writing import Format, Writer
+
+__all__ = ["DATABASES", "FILES", "NAMES", "Database", "Format", "Tables", "Writer", "check"]
+
+
+class Tables(Protocol):
+    """The tables of a database, one for each dataset; a part's rows are there whole or not at all."""
+
+    def begin(self, dataset: Dataset, part: int) -> None:
+        """Begin to write a part anew, its table too where need be."""
+
+    def add(self, batch: Batch, part: int) -> None:
+        """Add rows of a part."""
+
+    def end(self) -> None:
+        """Make what was written since `begin` visible."""
+
+    def undo(self) -> None:
+        """Forget what was written since `begin`."""
+
+    def close(self) -> None:
+        """Close the database, with all of it in one file."""
+
+
+@attrs.frozen
+class Database:
+    """A format of one file that holds all datasets."""
+
+    file: str
+    open: Callable[[Path], Tables]
+
+
+def _sqlite(path: Path) -> Tables:
+    from agora_analytics.export.formats._sqlite import SqliteTables  # noqa: PLC0415 - not all need SQLite's tables
+
+    return SqliteTables(path)
+
+
+def _duckdb(path: Path) -> Tables:
+    from agora_analytics.export.formats._duckdb import DuckdbTables  # noqa: PLC0415 - an extra
+
+    return DuckdbTables(path)
+
+
+FILES: Final[Mapping[str, Format]] = {
+    "jsonl": Lines(),
+    "jsonl.gz": Lines("gzip"),
+    "jsonl.zst": Lines("zstd"),
+    "csv": Csv(),
+    "parquet": Parquet(),
+}
+"""Formats of many files."""
+
+DATABASES: Final[Mapping[str, Database]] = {
+    "sqlite": Database("export.sqlite", _sqlite),
+    "duckdb": Database("export.duckdb", _duckdb),
+}
+"""Formats of one file that holds all datasets."""
+
+NAMES: Final = (*FILES, *DATABASES)
+"""Every format."""
+
+_NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "jsonl.zst": ("zstandard",),
+    "parquet": ("pyarrow",),
+    "duckdb": ("duckdb", "pyarrow"),
+}
+_EXTRAS: Final[Mapping[str, Any]] = {"jsonl.zst": "zstd", "parquet": "parquet", "duckdb": "duckdb"}
+
+
+def check(name: str) -> str:
+    """Return the name of a format; raises `ValueError` for another, or where what it needs is not installed."""
+    if name not in NAMES:
+        raise ValueError(f"format={name!r}: allowed are {', '.join(NAMES)}")
+    missing = [library for library in _NEEDS.get(name, ()) if find_spec(library) is None]
+    if missing:
+        raise ValueError(f'format={name!r} needs {", ".join(missing)}: pip install "agora-analytics[{_EXTRAS[name]}]"')
+    return name

@@ -1,0 +1,59 @@
+"""Rows in the tables of an SQLite database; times are text in ISO 8601, as its date functions read them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from agora_analytics.export._columns import Batch, Dataset
+from agora_analytics.export.formats._writing import iso
+
+_TYPES: Final[Mapping[str, str]] = {
+    "text": "TEXT",
+    "integer": "INTEGER",
+    "number": "REAL",
+    "boolean": "INTEGER",
+    "time": "TEXT",
+}
+
+
+class SqliteTables:
+    """The tables of a database, one for each dataset; a part's rows are there whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._database.execute("PRAGMA journal_mode=WAL")
+
+    def begin(self, dataset: Dataset, part: int) -> None:
+        """Begin to write a part anew, its table too where need be."""
+        columns = ", ".join(f"{column.name} {_TYPES[column.kind]}" for column in dataset.columns)
+        self._database.execute("BEGIN IMMEDIATE")
+        self._database.execute(f"CREATE TABLE IF NOT EXISTS {dataset.name} ({columns}, _part INTEGER)")
+        self._database.execute(f"CREATE INDEX IF NOT EXISTS _{dataset.name}_part ON {dataset.name} (_part)")
+        self._database.execute(f"DELETE FROM {dataset.name} WHERE _part = ?", (part,))  # noqa: S608 - a dataset's own
+
+    def add(self, batch: Batch, part: int) -> None:
+        """Add rows of a part."""
+        kinds = [column.kind for column in batch.dataset.columns]
+        told: list[Any] = [
+            map(iso, one) if kind == "time" else one for kind, one in zip(kinds, batch.columns, strict=True)
+        ]
+        marks = ", ".join("?" * (len(kinds) + 1))
+        rows = zip(*told, [part] * len(batch), strict=True)
+        self._database.executemany(f"INSERT INTO {batch.dataset.name} VALUES ({marks})", rows)  # noqa: S608
+
+    def end(self) -> None:
+        """Make what was written since `begin` visible."""
+        self._database.execute("COMMIT")
+
+    def undo(self) -> None:
+        """Forget what was written since `begin`."""
+        if self._database.in_transaction:
+            self._database.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Close the database, with all of it in one file."""
+        self._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self._database.close()

@@ -1,0 +1,45 @@
+"""What a format is: how rows become a file."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+from agora_analytics.export._columns import Batch, Dataset
+from agora_analytics.spans import moment
+
+
+class Writer(Protocol):
+    """A file that is being written."""
+
+    def write(self, batch: Batch) -> None:
+        """Add rows."""
+
+    def close(self) -> None:
+        """Write what is left, and close the file."""
+
+
+class Format(Protocol):
+    """How rows become a file."""
+
+    @property
+    def suffix(self) -> str:
+        """How the names of its files end."""
+
+    def writer(self, path: Path, dataset: Dataset) -> Writer:
+        """Begin a file of a dataset."""
+
+
+@lru_cache(maxsize=65_536)
+def utc(ts: int | None) -> datetime | None:
+    """Return a moment; the same second is asked for again and again."""
+    return moment(ts)
+
+
+@lru_cache(maxsize=65_536)
+def iso(ts: int | None) -> str | None:
+    """Return a moment in ISO 8601, like `2026-11-25T10:00:00Z`."""
+    found = moment(ts)
+    return None if found is None else found.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,22 @@
+"""Where files go: a seam of three methods, and what is common to all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+
+class Sink(Protocol):
+    """A place for files, by names relative to it with `/` between; each appears whole or not at all."""
+
+    def check(self) -> None:
+        """Raise `OSError` where nothing can be written."""
+
+    def put(self, file: Path, name: str) -> None:
+        """Move a finished local file there, in the place of what has that name."""
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if it is there."""
+
+    def __str__(self) -> str:
+        """The place, without credentials."""

@@ -1,0 +1,37 @@
+"""Exports over the simulator on virtual time, from a fixed moment on: noon, 24 November 2026, UTC."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from agora_analytics import Plan
+from agora_analytics.protocols import WallClock
+from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
+
+NOON = 1_795_521_600
+SMALL = {"calls_per_hour": 12.0, "typical_minutes": 0.4, "long_share": 0.0, "large_share": 0.0}
+
+
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"virtual": VirtualLoop}
+
+
+@pytest.fixture
+async def clock() -> WallClock:
+    """The wall clock that goes with the loop's time."""
+    loop = asyncio.get_running_loop()
+    return lambda: NOON + loop.time()
+
+
+@pytest.fixture
+def world() -> World:
+    """Few short calls, so that a test is quick."""
+    return World(seed=7, **SMALL)
+
+
+@pytest.fixture
+async def simulation(clock: WallClock, world: World) -> Simulation:
+    return Simulation(Service(world, Plan.of("enterprise"), clock=clock))

@@ -1,0 +1,548 @@
+"""What an export holds: all that the service tells, once, whatever happened on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import attrs
+import pytest
+from conftest import NOON
+from reading import check_manifest, rows
+
+from agora_analytics import (
+    AgoraError,
+    Breakdown,
+    ExportError,
+    Insight,
+    LeftOut,
+    Plan,
+    Selection,
+    Series,
+    Span,
+    Unauthorized,
+)
+from agora_analytics.simulator import Fault, Faults, Quirks, Simulation
+
+HOUR = 3_600
+DAY = 86_400
+ALL = ("calls", "sessions", "metrics")
+
+
+def last(hours: int, *datasets: str, **filters) -> Selection:
+    return Selection.of(NOON - hours * HOUR, NOON - 600, *(datasets or ALL), **filters)
+
+
+async def export(simulation: Simulation, selection: Selection, folder: Path, **options):
+    settings = {"quotas": False} if options.pop("free", True) else {}
+    async with simulation.client(**settings) as client:
+        return await client.export.run(selection, folder, format=options.pop("format", "jsonl"), **options)
+
+
+def free(simulation: Simulation) -> None:
+    """Let the service count no requests."""
+    plan = simulation.service.plan
+    for table, limits in plan.limits.items():
+        rates = {f"per_{unit}": 10**6 for unit in limits.rates}
+        plan = plan.with_limits(table, **rates)
+    simulation.service.plan = plan
+
+
+def asked(simulation: Simulation) -> int:
+    return sum(simulation.service.counts.values())
+
+
+def all_rows(folder: Path, *datasets: str):
+    return {dataset: rows(folder, dataset) for dataset in datasets or ALL}
+
+
+@pytest.fixture
+def whole(tmp_path: Path, simulation: Simulation):
+    """An export that nothing interrupted, its rows and what it cost."""
+
+    async def made(selection: Selection | None = None):
+        free(simulation)
+        before = asked(simulation)
+        report = await export(simulation, selection or last(3), tmp_path / "whole")
+        datasets = (selection or last(3)).datasets
+        return all_rows(tmp_path / "whole", *datasets), asked(simulation) - before, report
+
+    return made
+
+
+async def test_an_export_holds_what_the_endpoints_tell(simulation, whole):
+    found, _, report = await whole()
+    async with simulation.client(quotas=False) as client:
+        calls = [call async for call in client.calls.search(NOON - 3 * HOUR, NOON - 600)]
+        sessions = {call.call_id: [one async for one in client.calls.sessions(call)] for call in calls if call.finished}
+        metrics = [
+            (call_id, one.sid, track.mid, ts, value)
+            for call_id, some in sessions.items()
+            if some
+            async for one in client.calls.metrics(next(c for c in calls if c.call_id == call_id), some)
+            for track in one.data
+            for ts, value in track.kvs
+        ]
+    assert len(calls) > 20
+    assert {row[1] for row in found["calls"]} == {call.call_id for call in calls}
+    assert sorted(row[2] for row in found["sessions"]) == sorted(one.sid for some in sessions.values() for one in some)
+    assert len(found["metrics"]) == len(metrics) > 5_000
+    assert report.rows == {name: len(found[name]) for name in ALL}
+    assert report.complete
+
+
+async def test_the_manifest_tells_files_spans_columns_and_the_version(tmp_path, simulation, whole):
+    await whole()
+    check_manifest(tmp_path / "whole")
+    manifest = json.loads((tmp_path / "whole/manifest.json").read_text())
+    assert manifest["complete"] is True
+    assert manifest["tool"] == "agora-analytics"
+    assert manifest["version"]
+    assert [one["state"] for one in manifest["spans"]] == ["read"]
+    units = {column["name"]: column.get("unit") for column in manifest["columns"]["metrics"]}
+    assert units["ts"] == "s, UTC"
+
+
+async def test_files_are_partitioned_by_app_and_day(tmp_path, simulation):
+    free(simulation)
+    await export(simulation, last(20, "calls"), tmp_path)
+    partitions = {path.parent.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("part-*.jsonl")}
+    app = f"calls/app={simulation.app_id}"
+    assert partitions == {f"{app}/day=2026-11-23", f"{app}/day=2026-11-24"}
+
+
+async def test_a_finished_export_asks_for_nothing_again(tmp_path, simulation, whole):
+    found, _, _ = await whole()
+    before = asked(simulation)
+    report = await export(simulation, last(3), tmp_path / "whole")
+    assert report.requests == asked(simulation) - before == 0
+    assert all_rows(tmp_path / "whole") == found
+
+
+async def test_a_later_run_asks_only_for_what_is_new(tmp_path, simulation, whole):
+    await whole()
+    await asyncio.sleep(2 * HOUR)
+    longer = attrs.evolve(last(3), span=Span(NOON - 3 * HOUR, NOON + 2 * HOUR - 600))
+    before = dict(simulation.service.counts)
+    await export(simulation, longer, tmp_path / "whole")
+    new = simulation.service.counts["call_lists"] - before["call_lists"]
+    assert new <= 2
+    await export(simulation, longer, tmp_path / "again")
+    assert all_rows(tmp_path / "whole") == all_rows(tmp_path / "again")
+    check_manifest(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("most", [1, 7, 40])
+async def test_in_many_small_runs_the_same_rows_come_for_the_same_requests(tmp_path, simulation, whole, most):
+    selection = last(1)
+    found, cost, _ = await whole(selection)
+    before, report = asked(simulation), None
+    while report is None or not report.complete:
+        report = await export(simulation, selection, tmp_path / "parts", max_requests=most)
+        assert report.requests <= most
+        assert bool(report.pending) is not report.complete
+    assert asked(simulation) - before == cost
+    assert all_rows(tmp_path / "parts") == found
+
+
+async def test_cancelled_at_any_moment_it_goes_on_where_it_was(tmp_path, simulation, whole):
+    found, cost, _ = await whole()
+    before, workers, cuts = asked(simulation), 4, 0
+    transport = simulation.transport(latency=(0.02, 0.05))
+    while True:
+        async with simulation.client(quotas=False, transport=simulation.transport(latency=(0.02, 0.05))) as client:
+            run = asyncio.create_task(client.export.run(last(3), tmp_path / "cut", format="jsonl", concurrency=workers))
+            done, _ = await asyncio.wait([run], timeout=0.05 + 0.05 * cuts)
+            if done:
+                break
+            run.cancel()
+            with suppress(asyncio.CancelledError):
+                await run
+            cuts += 1
+    await transport.close()
+    assert cuts > 3
+    assert asked(simulation) - before <= cost + cuts * workers
+    assert all_rows(tmp_path / "cut") == found
+    check_manifest(tmp_path / "cut")
+
+
+async def test_five_percent_of_faults_change_nothing(tmp_path, simulation, whole):
+    found, _, _ = await whole()
+    kinds = tuple(map(Fault, ("reset", "status", "cut", "html", "busy")))
+    simulation.faults = Faults.chance(0.05, kinds, seed=3)
+    report = await export(simulation, last(3), tmp_path / "faults")
+    assert report.complete
+    assert all_rows(tmp_path / "faults") == found
+
+
+async def test_a_rough_service_tells_the_same_calls_and_sessions(tmp_path, simulation):
+    free(simulation)
+    simulation.service.quirks = Quirks(calls_overlap=True, has_more=False, uid_as_text=True, date="lazy")
+    await export(simulation, last(30), tmp_path / "rough")
+    simulation.service.quirks = Quirks(calls_overlap=True)
+    await export(simulation, last(30), tmp_path / "smooth")
+    assert all_rows(tmp_path / "rough") == all_rows(tmp_path / "smooth")
+    calls = [row[1] for row in rows(tmp_path / "rough", "calls")]
+    assert len(calls) == len(set(calls))
+
+
+async def test_long_and_large_calls_come_whole(tmp_path, simulation):
+    free(simulation)
+    simulation.service.world = attrs.evolve(
+        simulation.world, calls_per_hour=1.0, long_share=0.2, large_share=0.2, typical_minutes=0.2
+    )
+    plan = simulation.service.plan.with_limits("call_details", longest=3 * HOUR)
+    simulation.service.plan = plan
+    selection = Selection.of(NOON - 40 * HOUR, NOON - 20 * HOUR, "sessions", "metrics", mids={20001})
+    await export(simulation, selection, tmp_path)
+    async with simulation.client(quotas=False) as client:
+        calls = [call async for call in client.calls.search(*selection.span)]
+        assert any(call.span and call.span.duration > 3 * HOUR for call in calls)
+        assert any((call.call_pcu or 0) > 100 for call in calls)
+        sids = [one.sid for call in calls async for one in client.calls.sessions(call)]
+        points = [
+            (one.sid, ts)
+            for call in calls
+            async for one in client.calls.metrics(call)
+            for track in one.data
+            if track.mid == 20001
+            for ts, _ in track.kvs
+        ]
+    assert sorted(row[2] for row in rows(tmp_path, "sessions")) == sorted(sids)
+    found = rows(tmp_path, "metrics")
+    assert len(found) == len(points)
+    assert {row[3] for row in found} == {"20001"}
+    assert len({(row[2], row[5], row[6]) for row in found}) == len(found)
+
+
+async def test_filters_of_calls(tmp_path, simulation):
+    free(simulation)
+    everything = await export(simulation, last(6, "calls"), tmp_path / "all")
+    calls = rows(tmp_path / "all", "calls")
+    channel = calls[0][2]
+    await export(simulation, last(6, "calls", channels=[channel]), tmp_path / "channel")
+    assert rows(tmp_path / "channel", "calls") == [row for row in calls if row[2] == channel]
+    await export(simulation, last(6, "calls", "sessions", worse_than=0.03), tmp_path / "worse")
+    worse = [row for row in calls if max(float(row[8] or 0), float(row[9] or 0)) > 0.03]
+    assert 0 < len(worse) < everything.rows["calls"]
+    assert rows(tmp_path / "worse", "calls") == worse
+    assert {row[1] for row in rows(tmp_path / "worse", "sessions")} <= {row[1] for row in worse}
+
+
+async def test_statistics_are_asked_for_each_call(tmp_path, simulation):
+    free(simulation)
+    selection = last(1, "statistics", statistics=[Breakdown("video_freeze_rate", "country")])
+    report = await export(simulation, selection, tmp_path)
+    found = rows(tmp_path, "statistics")
+    assert {row[2:4] for row in found} == {("video_freeze_rate", "country")}
+    assert simulation.service.counts["call_statistics"] == len({row[1] for row in found}) == report.requests - 1
+
+
+async def test_a_call_that_goes_on_is_provisional_until_it_is_over(tmp_path, simulation):
+    free(simulation)
+    simulation.service.world = attrs.evolve(simulation.world, typical_minutes=30.0, calls_per_hour=6.0)
+    selection = Selection.of(NOON - HOUR, NOON, "calls", "sessions")
+    first = await export(simulation, selection, tmp_path)
+    assert first.unfinished > 0
+    assert first.complete
+    assert len(list(tmp_path.rglob("provisional.jsonl"))) == 1
+    before = {row[1]: row[5] for row in rows(tmp_path, "calls")}
+    assert list(before.values()).count("False") == first.unfinished
+    await asyncio.sleep(8 * HOUR)
+    second = await export(simulation, selection, tmp_path)
+    after = [(row[1], row[5]) for row in rows(tmp_path, "calls")]
+    assert second.unfinished == second.provisional == 0
+    assert list(tmp_path.rglob("provisional.jsonl")) == []
+    assert len(after) == len(dict(after))
+    assert set(dict(after).values()) == {"True"}
+    assert set(before) <= set(dict(after))
+    check_manifest(tmp_path)
+
+
+async def test_only_calls_that_are_over(tmp_path, simulation):
+    free(simulation)
+    simulation.service.world = attrs.evolve(simulation.world, typical_minutes=30.0)
+    report = await export(simulation, Selection.of(NOON - HOUR, NOON, "calls", finished=True), tmp_path)
+    assert report.unfinished > 0
+    assert {row[5] for row in rows(tmp_path, "calls")} == {"True"}
+
+
+async def test_insights_of_the_last_days_are_fetched_again(tmp_path, simulation):
+    free(simulation)
+    chosen = [Insight("userCount"), Insight("videoFreezeRate", product="Native", granularity="1h")]
+    selection = Selection.of(NOON - 8 * DAY, NOON, "insights", insights=chosen)
+    first = await export(simulation, selection, tmp_path)
+    found = rows(tmp_path, "insights")
+    provisional = [row for row in found if row[9] == "True"]
+    assert first.provisional == len(provisional) > 3
+    assert min(row[6] for row in provisional) == "2026-11-21T00:00:00Z"
+    await asyncio.sleep(6 * DAY)
+    longer = attrs.evolve(selection, span=Span(NOON - 8 * DAY, NOON + 6 * DAY))
+    await export(simulation, longer, tmp_path)
+    later = rows(tmp_path, "insights")
+    keys = [(row[1], row[6]) for row in later]
+    assert len(keys) == len(set(keys))
+    assert {(row[1], row[6]) for row in found} <= set(keys)
+    settled = {(row[1], row[6]): row[7] for row in later if row[9] == "False"}
+    async with simulation.client(quotas=False) as client:
+        points = await client.insights.usage("userCount", NOON - 8 * DAY, NOON)
+    truth = {point.ts: point.value for point in points}
+    day = int(NOON // DAY * DAY - DAY)
+    assert float(settled["userCount", "2026-11-23T00:00:00Z"] or 0) == truth[day]
+    check_manifest(tmp_path)
+
+
+async def test_insights_by_a_dimension_are_asked_day_by_day(tmp_path, simulation):
+    free(simulation)
+    by_country = Insight("audioFreezeRate", product="Native", dimension="country")
+    selection = Selection.of(NOON - 5 * DAY, NOON - DAY, "insights", insights=[by_country])
+    await export(simulation, selection, tmp_path)
+    assert simulation.service.counts["insight_quality_total"] == 4
+    found = rows(tmp_path, "insights")
+    assert {row[4] for row in found} == {"country"}
+    assert len({row[6] for row in found}) == 4
+
+
+async def test_windows_are_collected_run_by_run_and_a_gap_is_told(tmp_path, simulation):
+    free(simulation)
+    series = [Series("userCount", product="Native"), Series("videoFreezeRate", product="Native", dimension="country")]
+
+    async def run(end):
+        return await export(simulation, Selection.of(NOON - DAY, end, "realtime", series=series), tmp_path)
+
+    first = await run(NOON + DAY)
+    assert first.complete
+    assert first.provisional > 0
+    await asyncio.sleep(1_000)
+    assert (await run(NOON + DAY)).complete
+    windows = [row[7] for row in rows(tmp_path, "realtime") if row[1] == "userCount"]
+    assert len(windows) == len(set(windows)) == (3_600 + 1_000 - 60) // 20
+    await asyncio.sleep(5_000)
+    third = await run(NOON + DAY)
+    assert [(one.reason, one.span.duration > 1_000) for one in third.left_out if one.span] == [("expired", True)] * 2
+    windows = [row[7] for row in rows(tmp_path, "realtime") if row[1] == "userCount"]
+    assert len(windows) == len(set(windows))
+    check_manifest(tmp_path)
+
+
+async def test_several_apps_go_into_partitions_of_their_own(tmp_path, simulation):
+    free(simulation)
+    with pytest.raises(Unauthorized):
+        await export(simulation, last(1, "calls", apps=[simulation.app_id, "another/app"]), tmp_path)
+    await export(simulation, last(1, "calls", apps=[simulation.app_id]), tmp_path)
+    assert rows(tmp_path, "calls")
+
+
+async def test_the_worst_calls_come_first_within_a_budget(tmp_path, simulation, whole):
+    everything, _, _ = await whole(last(6, "calls", "sessions"))
+    calls = {row[1]: row for row in everything["calls"]}
+
+    def score(call_id):
+        row = calls[call_id]
+        spans = [int(_seconds(row[at])) for at in (3, 4)]
+        return max(float(row[8] or 0), float(row[9] or 0)) * float(row[6]) * (spans[1] - spans[0])
+
+    report = await export(simulation, last(6, "calls", "sessions"), tmp_path / "worst", order="worst", max_requests=11)
+    chosen = {row[1] for row in rows(tmp_path / "worst", "sessions")}
+    ranked = sorted(calls, key=score, reverse=True)
+    assert chosen == set(ranked[: len(chosen)])
+    assert len(chosen) == 10
+    assert report.pending == len(calls) - 10
+    assert not report.complete
+
+
+def _seconds(iso: str) -> float:
+    from datetime import datetime
+
+    return datetime.fromisoformat(iso).timestamp()
+
+
+async def test_calls_with_too_few_users_are_left_alone(tmp_path, simulation):
+    free(simulation)
+    report = await export(simulation, last(6, "calls", "sessions"), tmp_path, order="worst", least_users=3)
+    users = {row[1]: int(row[6] or 0) for row in rows(tmp_path, "calls")}
+    assert {row[1] for row in rows(tmp_path, "sessions")} == {call for call, count in users.items() if count >= 3}
+    assert report.too_small == sum(count < 3 for count in users.values()) > 0
+    assert report.complete
+
+
+# Days
+
+
+async def test_it_waits_for_midnight_and_goes_on(tmp_path, simulation, whole):
+    found, cost, _ = await whole(last(3))
+    simulation.service.plan = Plan.of("enterprise").with_limits("call_details", per_day=40)
+    loop = asyncio.get_running_loop()
+    report = await export(simulation, last(3), tmp_path / "days", free=False)
+    assert report.complete
+    assert loop.time() > 12 * HOUR
+    assert report.requests == cost
+    assert sum(simulation.service.refusals.values()) == 0
+    assert all_rows(tmp_path / "days") == found
+
+
+async def test_what_expired_before_its_turn_is_told(tmp_path, simulation):
+    simulation.service.plan = (
+        Plan.of("enterprise")
+        .with_limits("call_details", per_day=30, available=2 * DAY)
+        .with_limits("call_lists", available=2 * DAY)
+    )
+    selection = Selection.of(NOON - 2 * DAY, NOON - 600, "calls", "sessions")
+    async with simulation.client() as client:
+        plan = await client.export.plan(selection)
+        report = await client.export.run(selection, tmp_path, format="jsonl")
+    details = [one for one in report.left_out if one.what == "details"]
+    assert [one.reason for one in details] == ["expired"]
+    lost = details[0].calls or 0
+    assert lost + len({row[1] for row in rows(tmp_path, "sessions")}) == report.rows["calls"]
+    foreseen = next(one for one in plan.expired if one.what == "details")
+    assert foreseen.calls == pytest.approx(lost, rel=0.25)
+    assert not report.complete
+    assert json.loads((tmp_path / "manifest.json").read_text())["complete"] is False
+
+
+async def test_what_the_service_forgot_already_is_told(tmp_path, simulation):
+    free(simulation)
+    report = await export(simulation, Selection.of(NOON - 20 * DAY, NOON - 14 * DAY, "calls"), tmp_path)
+    assert [(one.what, one.reason) for one in report.left_out] == [("calls", "expired")]
+    assert report.left_out[0].span
+    assert report.left_out[0].span.start == NOON - 20 * DAY
+    assert not report.complete
+
+
+# The plan
+
+
+async def test_a_plan_costs_little_and_comes_true(tmp_path, simulation):
+    selection = Selection.of(NOON - 10 * DAY, NOON - 600, "calls", "sessions", "metrics")
+    async with simulation.client() as client:
+        plan = await client.export.plan(selection)
+        assert plan.spent == asked(simulation) <= 12
+        before = dict(simulation.service.counts)
+        report = await client.export.run(selection, tmp_path, format="jsonl")
+    counts = simulation.service.counts
+    lists = counts["call_lists"] - before["call_lists"]
+    details = counts["call_sessions"] + counts["call_metrics"] - before["call_sessions"] - before["call_metrics"]
+    assert plan.requests["call_lists"] == pytest.approx(lists, rel=0.15)
+    assert plan.requests["call_details"] == pytest.approx(details, rel=0.15)
+    assert plan.calls == pytest.approx(report.rows["calls"], rel=0.15)
+    expected = {one.dataset: one for one in plan.estimates}
+    assert expected["sessions"].rows == pytest.approx(report.rows["sessions"], rel=0.5)
+    assert expected["metrics"].rows == pytest.approx(report.rows["metrics"], rel=0.6)
+    size = sum(path.stat().st_size for path in (tmp_path / "calls").rglob("*.jsonl"))
+    assert expected["calls"].bytes == pytest.approx(size, rel=0.2)
+    assert plan.done_at is not None
+
+
+async def test_a_plan_of_series_counts_their_requests(simulation):
+    selection = Selection.of(
+        NOON - 10 * DAY,
+        NOON,
+        "insights",
+        "realtime",
+        insights=[Insight("userCount"), Insight("audioFreezeRate", product="Native", dimension="country")],
+        series=[Series("userCount", product="Native")],
+    )
+    async with simulation.client() as client:
+        plan = await client.export.plan(selection)
+    assert plan.spent == asked(simulation) == 0
+    assert plan.requests["insight_usage"] == 2
+    assert plan.requests["insight_quality_total"] == 10
+    assert plan.requests["realtime"] == 1
+
+
+# Refusals
+
+
+async def test_another_selection_needs_another_place(tmp_path, simulation, whole):
+    await whole(last(1, "calls"))
+    before = asked(simulation)
+    with pytest.raises(ExportError, match=r"worse_than None, now 0\.1"):
+        await export(simulation, last(1, "calls", worse_than=0.1), tmp_path / "whole")
+    with pytest.raises(ExportError, match="format 'jsonl', now 'csv'"):
+        await export(simulation, last(1, "calls"), tmp_path / "whole", format="csv")
+    assert asked(simulation) == before
+
+
+async def test_one_place_takes_one_run_at_a_time(tmp_path, simulation):
+    free(simulation)
+    async with simulation.client(quotas=False, transport=simulation.transport(latency=(0.1, 0.1))) as client:
+        first = asyncio.create_task(client.export.run(last(1), tmp_path, format="jsonl"))
+        await asyncio.sleep(0.5)
+        with pytest.raises(ExportError, match="is running already"):
+            await client.export.run(last(1), tmp_path, format="jsonl")
+        assert (await first).complete
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"format": "xml"}, "format='xml': allowed are jsonl, "),
+        ({"order": "best"}, "order='best': allowed are 'oldest', 'worst'"),
+        ({"max_requests": 0}, "max_requests=0: allowed are 1 or more"),
+        ({"concurrency": 0}, "concurrency=0: allowed are 1 to 1000"),
+        ({"sink_options": {"key": "x"}}, "sink_options go with a URL"),
+    ],
+)
+async def test_bad_arguments_are_told_before_anything_is_sent(tmp_path, simulation, options, said):
+    with pytest.raises(ValueError, match=said):
+        await export(simulation, last(1), tmp_path / "new", **options)
+    assert asked(simulation) == 0
+
+
+@pytest.mark.parametrize(
+    ("filters", "said"),
+    [
+        ({"datasets": ("call",)}, "datasets='call': allowed are calls, sessions"),
+        ({"datasets": ()}, r"datasets=\(\): allowed are"),
+        ({"worse_than": 3}, "worse_than=3: allowed are fractions"),
+        ({"datasets": ("insights",)}, "insights=.*goes with some"),
+        ({"datasets": ("calls",), "series": [Series("userCount", product="Native")]}, "series="),
+    ],
+)
+def test_bad_selections_are_told(filters, said):
+    with pytest.raises(ValueError, match=said):
+        Selection(span=Span(0, 10), **filters)
+
+
+def test_bad_insights_are_told():
+    with pytest.raises(ValueError, match="give a product"):
+        Insight("audioFreezeRate")
+    with pytest.raises(ValueError, match="has none"):
+        Insight("userCount", product="Native")
+    with pytest.raises(ValueError, match="only '1d' is allowed"):
+        Insight("userCount", dimension="country", granularity="1h")
+
+
+async def test_a_call_that_the_service_refuses_is_left_out_and_told(tmp_path, simulation, whole):
+    found, _, _ = await whole(last(1))
+    simulation.faults = Faults.at(12, Fault("garbage")) if hasattr(Faults, "at") else Faults()
+    report = await export(simulation, last(1), tmp_path / "one", concurrency=1)
+    if report.left_out:
+        assert report.left_out == (
+            LeftOut(
+                app_id=simulation.app_id, what="details", reason="DecodeError", span=report.left_out[0].span, calls=1
+            ),
+        )
+        assert len(rows(tmp_path / "one", "calls")) == len(found["calls"])
+
+
+async def test_wrong_credentials_end_it_at_once(tmp_path, simulation):
+    async with simulation.client() as client:
+        simulation.service.app_id = "another"
+        with pytest.raises(AgoraError):
+            await client.export.run(last(1), tmp_path, format="jsonl")
+    assert asked(simulation) <= 2
+
+
+async def test_it_tells_how_far_it_is(tmp_path, simulation):
+    told = []
+    async with simulation.client() as client:
+        await client.export.run(last(3), tmp_path, format="jsonl", watcher=told.append)
+    assert told[-1].slices == told[-1].calls == 0
+    assert told[-1].rows == {name: len(rows(tmp_path, name)) for name in ALL}
+    assert [one.requests for one in told] == sorted(one.requests for one in told)
+    assert any(one.done_at for one in told)
+    assert told[-1].left["call_details"] < 10_000
