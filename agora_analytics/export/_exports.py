@@ -28,7 +28,7 @@ from agora_analytics.export._selection import Selection
 from agora_analytics.export._sources import Groups
 from agora_analytics.export._state import EXPIRED, OPEN, VERSION, State
 from agora_analytics.export._target import Target, target_of
-from agora_analytics.export.sinks import LocalSink, Sink, sink_of
+from agora_analytics.export.sinks import LocalSink, Sink, said, sink_of
 from agora_analytics.spans import Span
 
 _BESIDE: Final = ".agora-export"
@@ -122,7 +122,7 @@ async def _opened(name: str, sink: Sink, folder: Path) -> AsyncIterator[tuple[Di
         await disk.run(lambda: _check(sink))
         await disk.open(lambda: State(folder / "state.db", str(sink)))
         target = await disk.run(lambda: target_of(name, sink, folder / "writing"))
-        parts = Parts(disk, target, str(sink))
+        parts = Parts(disk, target, sink)
         try:
             yield disk, target, parts
         finally:
@@ -132,12 +132,13 @@ async def _opened(name: str, sink: Sink, folder: Path) -> AsyncIterator[tuple[Di
 def _check(sink: Sink) -> None:
     try:
         sink.check()
-    except Exception as error:
-        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ExportError(
-            f"nothing can be written to {str(sink)!r}: {said}",
-            advice="Nothing was sent. Check the place and its rights.",
-        ) from error
+    except Exception as error:  # noqa: BLE001 - whatever a store's library raises
+        wrong = sink.scrub(said(error))
+    else:
+        return
+    raise ExportError(
+        f"nothing can be written to {str(sink)!r}: {wrong}", advice="Nothing was sent. Check the place and its rights."
+    )
 
 
 def _beside(sink: Sink, state: str | Path | None) -> Path:

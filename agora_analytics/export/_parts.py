@@ -17,6 +17,7 @@ from agora_analytics.export._disk import Disk
 from agora_analytics.export._pieces import decode, joined
 from agora_analytics.export._state import Facts, Group, Part, State
 from agora_analytics.export._target import Target
+from agora_analytics.export.sinks import Sink, said
 
 _FULL: Final = 16 * 2**20
 """Bytes of waiting rows that make a part."""
@@ -28,12 +29,12 @@ _CHUNK: Final = 2**18
 class Parts:
     """Writes parts, one at a time."""
 
-    def __init__(self, disk: Disk, target: Target, place: str) -> None:
+    def __init__(self, disk: Disk, target: Target, sink: Sink) -> None:
         self.written = 0
         self._closed = False
         self._disk = disk
         self._target = target
-        self._place = place
+        self._sink = sink
         self._busy = asyncio.Lock()
 
     async def resume(self) -> None:
@@ -98,21 +99,25 @@ class Parts:
         """Deliver on another thread: it may take as long as a network does."""
         try:
             await asyncio.to_thread(self._target.deliver, part)
-        except Exception as error:
-            raise self._told(error) from error
+        except Exception as error:  # noqa: BLE001 - whatever a store's library raises
+            told = self._told(error)
+        else:
+            return
+        raise told
 
     async def _guarded(self, work: Callable[[], Any]) -> Any:
         try:
             return await self._disk.run(work)
         except ExportError:
             raise
-        except Exception as error:
-            raise self._told(error) from error
+        except Exception as error:  # noqa: BLE001 - whatever a format's or a store's library raises
+            told = self._told(error)
+        # Outside of `except`: what the other library says may quote a credential, and would stay as the context.
+        raise told
 
     def _told(self, error: Exception) -> ExportError:
-        said = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return ExportError(
-            f"the export into {self._place!r} cannot be written: {said}",
+            f"the export into {str(self._sink)!r} cannot be written: {self._sink.scrub(said(error))}",
             advice="Mend that and run the same export again: it goes on where it stopped.",
         )
 

@@ -12,7 +12,7 @@ from agora_analytics.protocols import WallClock
 from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
 
 NOON = 1_795_521_600
-SMALL = {"calls_per_hour": 12.0, "typical_minutes": 0.4, "long_share": 0.0, "large_share": 0.0}
+SMALL = {"calls_per_hour": 12.0, "typical_minutes": 0.2, "long_share": 0.0, "large_share": 0.0}
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

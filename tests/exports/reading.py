@@ -17,12 +17,16 @@ Rows = list[tuple[str | None, ...]]
 
 def rows(folder: Path, dataset: str) -> Rows:
     """All rows of a dataset, sorted; each value as text, times in ISO 8601."""
-    manifest = json.loads((folder / "manifest.json").read_text())
-    columns = manifest["columns"][dataset]
+    columns = manifest_of(folder)["columns"][dataset]
     found: list[dict[str, Any]] = []
     for path in paths(folder, dataset):
         found += read(path, dataset)
     return sorted((told(row, columns) for row in found), key=lambda row: [cell or "" for cell in row])
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "manifest.json").read_text())
+    return found
 
 
 def paths(folder: Path, dataset: str) -> list[Path]:
@@ -68,7 +72,7 @@ def duck(path: Path, dataset: str) -> list[dict[str, Any]]:
     import duckdb
 
     with duckdb.connect(str(path), read_only=True) as database:
-        return database.execute(f"SELECT * FROM {dataset}").to_arrow_table().to_pylist()
+        return database.sql(f"SELECT * FROM {dataset}").to_arrow_table().to_pylist()
 
 
 def told(row: dict[str, Any], columns: list[dict[str, Any]]) -> tuple[str | None, ...]:

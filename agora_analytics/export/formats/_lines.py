@@ -29,23 +29,25 @@ class Lines:
 
     def writer(self, path: Path, dataset: Dataset) -> LinesWriter:
         """Begin a file."""
-        return LinesWriter(self._open(path), dataset)
+        file = path.open("wb")
+        return LinesWriter(self._packed(file), file, dataset)
 
-    def _open(self, path: Path) -> IO[bytes]:
+    def _packed(self, file: IO[bytes]) -> IO[bytes]:
         if self.compression == "gzip":
             # No time and no name in it: the same rows make the same file.
-            return cast("IO[bytes]", gzip.GzipFile("", "wb", _LEVEL, path.open("wb"), mtime=0))
+            return cast("IO[bytes]", gzip.GzipFile("", "wb", _LEVEL, file, mtime=0))
         if self.compression == "zstd":
             from agora_analytics.export.formats import _zstd  # noqa: PLC0415 - an extra
 
-            return _zstd.opened(path)
-        return path.open("wb")
+            return _zstd.packed(file)
+        return file
 
 
 class LinesWriter:
     """Writes JSON Lines."""
 
-    def __init__(self, file: IO[bytes], dataset: Dataset) -> None:
+    def __init__(self, packed: IO[bytes], file: IO[bytes], dataset: Dataset) -> None:
+        self._packed = packed
         self._file = file
         self._row = _json.row(dataset.name, dataset.names)
         self._times = [at for at, column in enumerate(dataset.columns) if column.kind == "time"]
@@ -55,11 +57,11 @@ class LinesWriter:
         columns: list[Any] = list(batch.columns)
         for at in self._times:
             columns[at] = map(utc, columns[at])
-        self._file.write(_json.lines(map(self._row, *columns)))
+        self._packed.write(_json.lines(map(self._row, *columns)))
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-        inner = getattr(self._file, "fileobj", None)
-        if inner is not None:
-            inner.close()
+        """Write what is left, and close the file, even if the disk is full."""
+        try:
+            self._packed.close()
+        finally:
+            self._file.close()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import IO, cast
 
 import zstandard
 
 
-def opened(path: Path) -> IO[bytes]:
-    """Open a compressed file for writing."""
-    return cast("IO[bytes]", zstandard.open(path, "wb"))
+def packed(file: IO[bytes]) -> IO[bytes]:
+    """Return what compresses all that is written to it into a file."""
+    return cast("IO[bytes]", zstandard.ZstdCompressor().stream_writer(file, closefd=False))

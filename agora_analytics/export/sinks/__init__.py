@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from agora_analytics.export.sinks._local import LocalSink
-from agora_analytics.export.sinks._sink import Sink
+from agora_analytics.export.sinks._sink import Sink, said
 
-__all__ = ["LocalSink", "Sink", "sink_of"]
+__all__ = ["LocalSink", "Sink", "said", "sink_of"]
 
 
 def sink_of(to: str | Path, options: Mapping[str, Any]) -> Sink:

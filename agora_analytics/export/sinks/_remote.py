@@ -10,6 +10,9 @@ from urllib.parse import urlsplit, urlunsplit
 
 import fsspec
 
+_SECRET: Final = 4
+"""Characters from which on a text of the options is kept from what is shown."""
+
 _WHOLE: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "r2", "memory"})
 """Stores in which a file appears when it is complete; elsewhere it gets its name last."""
 
@@ -19,11 +22,12 @@ class RemoteSink:
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._shown = _shown(url)
+        self._secrets = _secrets(url, options)
         self._whole = urlsplit(url).scheme in _WHOLE
         try:
             self._store, path = fsspec.core.url_to_fs(url, **options)
         except (ImportError, ValueError) as error:
-            raise ValueError(f"to={self._shown!r}: {error}") from None
+            raise ValueError(f"to={self._shown!r}: {self.scrub(str(error))}") from None
         self._folder = str(path).rstrip("/")
 
     def check(self) -> None:
@@ -50,11 +54,25 @@ class RemoteSink:
         if self._store.exists(self._path(name)):
             self._store.rm_file(self._path(name))
 
+    def scrub(self, text: str) -> str:
+        """Return a text without what the options and the URL keep secret."""
+        for secret in self._secrets:
+            text = text.replace(secret, "***")
+        return text
+
     def __str__(self) -> str:
         return self._shown
 
     def _path(self, name: str) -> str:
         return f"{self._folder}/{name}"
+
+
+def _secrets(url: str, options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return every text that may not be shown: user and password of the URL, and the values of the options."""
+    parts = urlsplit(url)
+    inner = [value for more in options.values() if isinstance(more, Mapping) for value in more.values()]
+    texts = [parts.netloc.rpartition("@")[0], parts.password, parts.query, *options.values(), *inner]
+    return tuple(text for text in texts if isinstance(text, str) and len(text) >= _SECRET)
 
 
 def _shown(url: str) -> str:

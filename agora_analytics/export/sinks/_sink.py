@@ -18,5 +18,13 @@ class Sink(Protocol):
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
 
+    def scrub(self, text: str) -> str:
+        """Return a text without credentials."""
+
     def __str__(self) -> str:
         """The place, without credentials."""
+
+
+def said(error: Exception) -> str:
+    """Return what an error says, in its own words."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
