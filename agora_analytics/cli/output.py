@@ -125,6 +125,16 @@ class Screen:
             yield lambda done, beside: bars.update(task, completed=done, beside=beside)
 
     @contextmanager
+    def board(self) -> Iterator[Callable[[Table], None] | None]:
+        """Show a table that moves, on standard error if that is a terminal; else there is nothing to draw on."""
+        console = _console(stderr=True)
+        if self.json or not console.is_terminal:
+            yield None
+            return
+        with Moving(console=console, auto_refresh=False, transient=True) as moving:
+            yield lambda table: moving.update(_fitted(table, console), refresh=True)
+
+    @contextmanager
     def live(self, *, table: bool = False) -> Iterator[Live]:
         """Show a line for each event, on a terminal a table that moves if there is one; nothing of it with `--json`."""
         console = _console()

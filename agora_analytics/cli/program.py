@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import typer
 
-from agora_analytics.cli import calls, demo, follow, insights, realtime, reference, simulate, watch
+from agora_analytics.cli import calls, demo, export, follow, insights, realtime, reference, simulate, watch
 from agora_analytics.cli.running import DONE, INTERRUPTED, MISUSE, tell
 
 NAME = "agora-analytics"
@@ -30,6 +30,7 @@ app.add_typer(insights.app, name="insights")
 app.add_typer(realtime.app, name="realtime")
 app.command()(watch.watch)
 app.command()(follow.follow)
+app.command()(export.export)
 app.command()(reference.quota)
 app.command()(reference.plans)
 app.command()(reference.metrics)

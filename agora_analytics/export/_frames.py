@@ -26,9 +26,9 @@ _TIMES: Final = frozenset({"ts", "windowStartTs", "windowEndTs"})
 async def to_arrow(models: AsyncIterable[object] | Iterable[object]) -> pa.Table:
     """Return the models of a stream, or of a sequence, as an Arrow table.
 
-    For example `await to_arrow(client.calls.search(start, end))`. A row a model, of `SessionMetrics` and `Window` a row a value; the columns are the fields, times are timestamps in
-    UTC. All models must be of one kind. Needs the extra `parquet`. Raises `TypeError` for what are no models, and what
-    the stream raises.
+    For example `await to_arrow(client.calls.search(start, end))`. A row a model, of `SessionMetrics` and `Window` a row
+    a value; the columns are the fields, times are timestamps in UTC. All models must be of one kind. Needs the extra
+    `parquet`. Raises `TypeError` for what are no models, and what the stream raises.
     """
     _arrow = _needed("_arrow", "parquet")
     kind: type | None = None
@@ -48,7 +48,7 @@ async def to_pandas(models: AsyncIterable[object] | Iterable[object]) -> pd.Data
         import pandas as _  # noqa: F401, ICN001, PLC0415 - an extra
     except ModuleNotFoundError:
         raise _missing("pandas", "pandas") from None
-    frame: Any = (await to_arrow(models)).to_pandas()
+    frame: pd.DataFrame = (await to_arrow(models)).to_pandas()
     return frame
 
 
@@ -58,7 +58,7 @@ async def to_polars(models: AsyncIterable[object] | Iterable[object]) -> pl.Data
         import polars  # noqa: ICN001, PLC0415 - an extra
     except ModuleNotFoundError:
         raise _missing("polars", "polars") from None
-    frame: Any = polars.from_arrow(await to_arrow(models))
+    frame: pl.DataFrame = polars.from_arrow(await to_arrow(models))
     return frame
 
 

@@ -92,6 +92,10 @@ def _channels(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_checks.texts("channels", values)))
 
 
+def _mids(values: Iterable[int]) -> frozenset[int]:
+    return frozenset(values)
+
+
 def _of(kind: type) -> Any:
     """Return a field of values of a kind, none twice."""
     return attrs.field(
@@ -117,7 +121,7 @@ class Selection:
     channels: tuple[str, ...] = attrs.field(default=(), converter=_channels)
     worse_than: float | None = None
     finished: bool = False
-    mids: frozenset[int] = attrs.field(default=frozenset(), converter=frozenset)
+    mids: frozenset[int] = attrs.field(default=frozenset(), converter=_mids)
     statistics: tuple[Breakdown, ...] = _of(Breakdown)
     insights: tuple[Insight, ...] = _of(Insight)
     series: tuple[Series, ...] = _of(Series)

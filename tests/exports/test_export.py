@@ -126,8 +126,8 @@ async def test_a_finished_export_asks_for_nothing_again(tmp_path, simulation, wh
 
 async def test_a_later_run_asks_only_for_what_is_new(tmp_path, simulation, whole):
     await whole()
-    await asyncio.sleep(HOUR)
-    longer = attrs.evolve(last(3), span=Span(NOON - 3 * HOUR, NOON + HOUR - 600))
+    await asyncio.sleep(HOUR // 2)
+    longer = attrs.evolve(last(3), span=Span(NOON - 3 * HOUR, NOON + HOUR // 2 - 600))
     before = dict(simulation.service.counts)
     await export(simulation, longer, tmp_path / "whole")
     new = simulation.service.counts["call_lists"] - before["call_lists"]
@@ -189,19 +189,15 @@ async def test_a_rough_service_tells_the_same_calls_and_sessions(tmp_path, simul
     assert len(calls) == len(set(calls))
 
 
-async def test_long_and_large_calls_come_whole(tmp_path, simulation):
+async def test_calls_longer_than_a_request_may_span_come_whole(tmp_path, simulation):
     free(simulation)
-    simulation.service.world = attrs.evolve(
-        simulation.world, calls_per_hour=1.0, long_share=0.2, large_share=0.2, typical_minutes=0.2
-    )
-    plan = simulation.service.plan.with_limits("call_details", longest=3 * HOUR)
-    simulation.service.plan = plan
-    selection = Selection.of(NOON - 26 * HOUR, NOON - 16 * HOUR, "sessions", "metrics", mids={20001})
+    simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=6.0, typical_minutes=6.0)
+    simulation.service.plan = simulation.service.plan.with_limits("call_details", longest=200)
+    selection = Selection.of(NOON - 3 * HOUR, NOON - 2 * HOUR, "sessions", "metrics", mids={20001})
     await export(simulation, selection, tmp_path)
     async with simulation.client(quotas=False) as client:
         calls = [call async for call in client.calls.search(*selection.span)]
-        assert any(call.span and call.span.duration > 3 * HOUR for call in calls)
-        assert any((call.call_pcu or 0) > 100 for call in calls)
+        assert any(call.span and call.span.duration > 600 for call in calls)
         sids = [one.sid for call in calls async for one in client.calls.sessions(call)]
         points = [
             (one.sid, ts)
@@ -216,6 +212,18 @@ async def test_long_and_large_calls_come_whole(tmp_path, simulation):
     assert len(found) == len(points)
     assert {row[3] for row in found} == {"20001"}
     assert len({(row[2], row[5], row[6]) for row in found}) == len(found)
+
+
+async def test_calls_of_more_sessions_than_a_page_has_come_whole(tmp_path, simulation):
+    free(simulation)
+    simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=6.0, large_share=0.3)
+    selection = last(3, "sessions")
+    await export(simulation, selection, tmp_path)
+    async with simulation.client(quotas=False) as client:
+        calls = [call async for call in client.calls.search(*selection.span)]
+        sids = [one.sid for call in calls async for one in client.calls.sessions(call)]
+    assert len(sids) > len(calls) * 20
+    assert sorted(row[2] for row in rows(tmp_path, "sessions")) == sorted(sids)
 
 
 async def test_filters_of_calls(tmp_path, simulation):
