@@ -42,19 +42,22 @@ class Disk:
         """Make a change, whole or not at all, and return what it returns."""
         mine: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((change, mine))
-        async with self._busy:
-            if not mine.done():
-                await self._make()
-        return await mine
+        try:
+            async with self._busy:
+                if not mine.done():
+                    await self._make()
+            return await mine
+        finally:
+            if mine.cancel() is False and not mine.cancelled():
+                mine.exception()  # who was cancelled does not hear of it
 
     async def run(self, work: Callable[[], T]) -> T:
         """Do other work on the thread; who is cancelled meanwhile hears of it when the work is done."""
-        work_done = asyncio.get_running_loop().run_in_executor(self._thread, work)
-        try:
-            return await asyncio.shield(work_done)
-        except asyncio.CancelledError:
-            await asyncio.wait([work_done])
-            raise
+        done, cancelled = await self._done(work)
+        if cancelled is not None:
+            done.exception()
+            raise cancelled
+        return done.result()
 
     async def __aenter__(self) -> Self:
         return self
@@ -69,18 +72,30 @@ class Disk:
             self._thread.shutdown(wait=False)
 
     async def _make(self) -> None:
-        """Make all changes that wait in one transaction; an error is told to all of them."""
+        """Make all changes that wait in one transaction, and tell those who asked; an error all of them."""
         changes, self._waiting = [one for one in self._waiting if not one[1].cancelled()], []
-        try:
-            results = await self.run(lambda: self._made([change for change, _ in changes]))
-        except Exception as error:  # noqa: BLE001 - told to those who asked
-            for _, future in changes:
-                if not future.cancelled():
-                    future.set_exception(error)
-            return
-        for (_, future), result in zip(changes, results, strict=True):
-            if not future.cancelled():
-                future.set_result(result)
+        done, cancelled = await self._done(lambda: self._made([change for change, _ in changes]))
+        error = done.exception()
+        for number, (_, future) in enumerate(changes):
+            if future.cancelled():
+                continue
+            if error is None:
+                future.set_result(done.result()[number])
+            else:
+                future.set_exception(error)
+        if cancelled is not None:
+            raise cancelled
+
+    async def _done(self, work: Callable[[], T]) -> tuple[asyncio.Future[T], asyncio.CancelledError | None]:
+        """Wait for the end of work on the thread, however often cancelled meanwhile."""
+        done = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        cancelled: asyncio.CancelledError | None = None
+        while not done.done():
+            try:
+                await asyncio.wait([done])
+            except asyncio.CancelledError as error:
+                cancelled = error
+        return done, cancelled
 
     def _made(self, changes: list[Change]) -> list[Any]:
         with self.state.transaction():

@@ -81,7 +81,8 @@ def samples(
     found: list[tuple[int, int | float]] = []
     for tile in range(start // _TILE, -(-end // _TILE)):
         rng = stream(world.seed, session.sid, mid, peer, tile)
-        found += [sample for sample in _tile(rng, tile, mid, base, session.join % _STEP) if start <= sample[0] < end]
+        seconds = range(tile * _TILE + session.join % _STEP, min((tile + 1) * _TILE, end), _STEP)
+        found += _drawn(rng, seconds, start, mid, base)
     return found
 
 
@@ -97,14 +98,16 @@ def _base(world: World, session: SimulatedSession, mid: int, peer: int) -> float
     return _TYPICAL[known.unit] * (0.5 + luck)
 
 
-def _tile(rng: Random, tile: int, mid: int, base: float, odd: int) -> Iterable[tuple[int, int | float]]:
-    hole = rng.randrange(_TILE * 4)
+def _drawn(rng: Random, seconds: range, start: int, mid: int, base: float) -> Iterable[tuple[int, int | float]]:
+    """Yield the samples of a tile from `start` on; what comes before is drawn all the same, and not computed."""
+    first = seconds.start // _TILE * _TILE
+    hole = first + rng.randrange(_TILE * 4)
     unit = MetricId(mid).unit
     draw = rng.random
-    for second in range(odd, _TILE, _STEP):
+    for second in seconds:
         luck, value = draw(), draw()
-        if luck >= _LOST and not hole <= second < hole + 30:
-            yield tile * _TILE + second, _value(mid, unit, base, value)
+        if second >= start and luck >= _LOST and not hole <= second < hole + 30:
+            yield second, _value(mid, unit, base, value)
 
 
 def _value(mid: int, unit: str, base: float, luck: float) -> int | float:

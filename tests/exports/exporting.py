@@ -1,0 +1,28 @@
+"""A process that exports: `python exporting.py URL FOLDER START END FORMAT`; prints its report's requests and exits 0."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from serving import plan
+
+from agora_analytics import AnalyticsClient, ExportError, Selection
+from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET
+
+
+async def main(url: str, folder: str, start: str, end: str, form: str) -> int:
+    selection = Selection.of(int(start), int(end), "calls", "sessions", "metrics", mids={20001})
+    settings = {"app_id": APP_ID, "plan": plan(), "base_url": url, "quotas": False}
+    async with AnalyticsClient(CUSTOMER_ID, CUSTOMER_SECRET, **settings) as client:
+        try:
+            report = await client.export.run(selection, folder, format=form, concurrency=8)
+        except ExportError as error:
+            print(error, file=sys.stderr)
+            return 1
+    print(report.requests, dict(report.rows), flush=True)
+    return 0 if report.complete else 3
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(*sys.argv[1:])))

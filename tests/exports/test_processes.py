@@ -1,0 +1,221 @@
+"""Exports as processes of their own: killed at random moments, out of disk, interrupted, started twice.
+
+`AGORA_TEST_KILLS=20 AGORA_TEST_CALLS=2000` makes the first test as large as that.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from reading import check_manifest, manifest_of, rows
+
+HERE = Path(__file__).parent
+KILLS = int(os.environ.get("AGORA_TEST_KILLS", "5"))
+CALLS = int(os.environ.get("AGORA_TEST_CALLS", "80"))
+PER_HOUR = 600
+DATASETS = ("calls", "sessions", "metrics")
+END = int(time.time()) - 7_200
+START = END - CALLS * 3_600 // PER_HOUR
+WORKERS = 8
+
+
+@contextmanager
+def serving(*arguments: str) -> Iterator[str]:
+    """The URL of a server; on leaving it tells how many requests it counted."""
+    command = [sys.executable, "serving.py", str(PER_HOUR), *arguments]
+    with subprocess.Popen(command, cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout
+        try:
+            yield server.stdout.readline().strip()
+        finally:
+            server.kill()
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with serving() as found:
+        yield found
+
+
+def start(url: str, folder: Path, form: str = "jsonl", before: tuple[str, ...] = ()) -> subprocess.Popen[str]:
+    command = [*before, sys.executable, "exporting.py", url, str(folder), str(START), str(END), form]
+    return subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate()
+    return process.returncode, out, err
+
+
+@pytest.fixture(scope="module")
+def whole(url: str, tmp_path_factory) -> tuple[dict[str, object], float, int]:
+    """Rows of an export that nothing interrupted, its seconds and its requests."""
+    folder = tmp_path_factory.mktemp("whole")
+    begun = time.monotonic()
+    code, out, err = ended(start(url, folder))
+    assert (code, err) == (0, "")
+    return {name: rows(folder, name) for name in DATASETS}, time.monotonic() - begun, int(out.split()[0])
+
+
+def test_killed_at_random_moments_and_resumed_it_holds_the_same_rows(url, whole, tmp_path):
+    expected, seconds, _ = whole
+    assert len(expected["calls"]) > CALLS / 3
+    chance = random.Random(11)
+    killed = 0
+    while killed < KILLS:
+        process = start(url, tmp_path)
+        time.sleep(chance.uniform(0.3, 0.6 + 2 * seconds / KILLS))
+        process.send_signal(signal.SIGKILL)
+        code, _, _ = ended(process)
+        if code == 0:  # it was done: begin anew
+            shutil.rmtree(tmp_path)
+        killed += code == -signal.SIGKILL
+    code, _, err = ended(start(url, tmp_path))
+    assert (code, err) == (0, "")
+    assert {name: rows(tmp_path, name) for name in DATASETS} == expected
+    check_manifest(tmp_path)
+
+
+def test_five_percent_of_faults_on_the_wire_change_nothing(whole, tmp_path):
+    with serving("0.05") as url:
+        code, _, err = ended(start(url, tmp_path, "parquet"))
+    assert (code, err) == (0, "")
+    assert {name: rows(tmp_path, name) for name in DATASETS} == whole[0]
+
+
+def can_mount() -> bool:
+    command = ["unshare", "-rm", "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
+    return (
+        shutil.which("unshare") is not None
+        and subprocess.run(command, capture_output=True, check=False).returncode == 0
+    )
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs a small disk of its own")
+@pytest.mark.parametrize("size", ["250k", "500k"])
+def test_a_full_disk_is_told_and_more_room_mends_it(url, whole, tmp_path, size):
+    """The small disk is seen by the export alone; what it holds is copied off it, as if it had grown."""
+    small, saved = tmp_path / "small", tmp_path / "saved"
+    small.mkdir()
+    script = (
+        'mount -t tmpfs -o size="$1" tmpfs "$2" && shift && folder="$1" && saved="$2" && shift 2'
+        ' && "$@"; code=$?; cp -a "$folder" "$saved"; exit $code'
+    )
+    before = ("unshare", "-rm", "sh", "-c", script, "sh", size, str(small), str(saved))
+    code, _, err = ended(start(url, small, before=before))
+    assert code == 1
+    assert "cannot be" in err
+    assert "full" in err.lower() or "no space left" in err.lower()
+    assert "run the same export again" in err
+    assert "Traceback" not in err
+    code, out, err = ended(start(url, saved))
+    assert (code, err) == (0, "")
+    assert int(out.split()[0]) < whole[2]
+    assert {name: rows(saved, name) for name in DATASETS} == whole[0]
+    check_manifest(saved)
+
+
+@pytest.mark.skipif(not can_mount(), reason="needs a folder that even root cannot write to")
+def test_an_unwritable_folder_is_told_before_anything_is_sent(url, tmp_path):
+    script = 'mount -t tmpfs -o ro tmpfs "$1" && shift && "$@"'
+    before = ("unshare", "-rm", "sh", "-c", script, "sh", str(tmp_path))
+    code, _, err = ended(start(url, tmp_path, before=before))
+    assert code == 1
+    assert "nothing can be written to" in err
+    assert "Nothing was sent" in err
+
+
+def test_it_cannot_be_started_twice_and_a_killed_one_holds_nothing_up(url, tmp_path):
+    first = start(url, tmp_path)
+    while not (tmp_path / ".agora-export" / "state.db-wal").exists():
+        assert first.poll() is None
+        time.sleep(0.01)
+    code, _, err = ended(start(url, tmp_path))
+    assert code == 1
+    assert "is running already" in err
+    first.kill()
+    ended(first)
+    assert ended(start(url, tmp_path))[0] == 0
+
+
+# The command
+
+
+def command(url: str, folder: Path, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    given = {
+        "AGORA_BASE_URL": url,
+        "AGORA_CUSTOMER_ID": "simulated-customer",
+        "AGORA_CUSTOMER_SECRET": "simulated-secret",
+        "AGORA_APP_ID": "simulated-app-id-0123456789abcdef",
+        "AGORA_PLAN": "enterprise",
+        "AGORA_LEDGER": ":memory:",
+        **environment,
+    }
+    line = [
+        sys.executable,
+        "-m",
+        "agora_analytics.cli",
+        "export",
+        str(folder),
+        "--start",
+        str(START),
+        "--end",
+        str(END),
+    ]
+    return subprocess.Popen(
+        [*line, *arguments], env={**os.environ, **given}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_the_command_tells_what_is_there_and_ends_with_0_only_if_it_is_all(url, tmp_path):
+    code, out, err = ended(command(url, tmp_path, "--format", "csv", "--max-requests", "1"))
+    assert code == 1
+    assert "not asked for yet" in out
+    code, out, err = ended(command(url, tmp_path, "--format", "csv"))
+    assert code == 0, err
+    assert "calls" in out
+    assert "manifest.json" in out
+    assert manifest_of(tmp_path)["complete"] is True
+    code, out, _ = ended(command(url, tmp_path, "--format", "csv", "--json"))
+    assert code == 0
+    assert '"step":"report"' in out.splitlines()[-1]
+
+
+def test_the_command_plans_without_a_folder(url, tmp_path):
+    code, out, _ = ended(command(url, tmp_path / "none", "--plan", "--datasets", "calls,sessions"))
+    assert code == 0
+    assert "call_details" in out
+    assert not (tmp_path / "none").exists()
+
+
+def test_ctrl_c_ends_the_command_at_once_and_says_how_to_go_on(url, tmp_path):
+    process = command(url, tmp_path, "--datasets", "calls,sessions", "--format", "jsonl")
+    while not (tmp_path / ".agora-export" / "state.db-wal").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    code, _, err = ended(process)
+    assert code == 130
+    assert "the same command goes on" in err
+    assert "Traceback" not in err
+
+
+def test_wrong_credentials_and_bad_options_are_one_line_each(url, tmp_path):
+    code, _, err = ended(command(url, tmp_path / "a", AGORA_CUSTOMER_SECRET="wrong"))
+    assert code == 1
+    assert "Check Customer ID" in err
+    assert "wrong" not in err
+    code, _, err = ended(command(url, tmp_path / "b", "--datasets", "call"))
+    assert code == 2
+    assert "datasets='call': allowed are calls" in err
