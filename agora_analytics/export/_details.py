@@ -6,7 +6,7 @@ A call's requests follow one another, and each answer is kept together with the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -15,10 +15,18 @@ from agora_analytics._session import Session
 from agora_analytics.errors import BadRequest, DecodeError, PlanRefused, ServerError
 from agora_analytics.export._asking import Asking, log
 from agora_analytics.export._disk import Disk
-from agora_analytics.export._pieces import MetricsPiece, SessionsPiece, StatisticsPiece
+from agora_analytics.export._pieces import (
+    MetricsPiece,
+    Packed,
+    SessionsPiece,
+    StatisticsPiece,
+    decode_metrics,
+    packed,
+)
 from agora_analytics.export._selection import Selection
 from agora_analytics.export._sources import Groups
 from agora_analytics.export._state import DONE, LEFT, PendingCall, State
+from agora_analytics.models import Session as User
 from agora_analytics.models import SessionMetrics
 from agora_analytics.plans import CALL_SESSIONS
 from agora_analytics.spans import Span
@@ -37,6 +45,7 @@ class Cursor:
     page: int = 1
     count: int = 0
     number: int = 0
+    sid: str = ""
 
 
 @attrs.frozen
@@ -100,8 +109,12 @@ class Details:
         else:
             after = Cursor("metrics" if self._selection.metrics else "statistics")
 
+        first = (cursor.part, cursor.page) == (0, 1)
+        alone = first and after.step == "statistics"
+
         def keep(state: State) -> _Next:
-            new = state.new_sessions(call.id, page.items)
+            # Nobody asks again for the sessions of a single page.
+            new = _once(page.items) if alone else state.new_sessions(call.id, page.items, first=first)
             if cursor.page > 1 and page.items and not new and len(spans) == 1:
                 raise DecodeError(f"page {cursor.page} has no new session: the service does not turn pages")
             if "sessions" in self._selection.datasets:
@@ -117,19 +130,19 @@ class Details:
         async def ask() -> list[SessionMetrics]:
             return [one async for one in groups.calls.metrics(call.call_id, here.sids, *span)]
 
-        piece = MetricsPiece(call.call_id, tuple(map(self._wanted, await self._ask(ask))))
+        found = await self._ask(ask)
+        # Packed at once, and session by session: sixteen answers of a hundred thousand points each may wait here.
+        pieces = [packed(MetricsPiece(call.call_id, (self._wanted(found.pop(0)),))) for _ in range(len(found))]
         last = cursor.part + 1 == len(spans)
-        after = (
-            Cursor("metrics", number=cursor.number + len(here.sids))
-            if last
-            else attrs.evolve(cursor, part=cursor.part + 1)
-        )
+        after = Cursor("metrics", sid=here.sids[-1]) if last else attrs.evolve(cursor, part=cursor.part + 1)
 
         def keep(state: State) -> _Next:
-            if last:
-                state.stage(call.app, call.day, _whole(call, (*state.take_halves(call.id, "metrics"), piece)))
-            else:
-                state.keep_half(call.id, piece)
+            halves = state.take_halves(call.id) if last else ()
+            for piece in _whole(call, (*halves, *pieces)) if halves else pieces:
+                if last:
+                    state.stage_packed(call.app, call.day, piece)
+                else:
+                    state.keep_half(call.id, piece)
             return self._go(state, call, after)
 
         return await self._disk.change(keep)
@@ -155,7 +168,7 @@ class Details:
         """Keep where a call is, and return what that needs; steps that have nothing to ask are skipped."""
         sids: tuple[str, ...] = ()
         if cursor is not None and cursor.step == "metrics":
-            sids = state.sids(call.id, cursor.number, _checks.SIDS)
+            sids = state.sids(call.id, cursor.sid, _checks.SIDS)
             cursor = cursor if sids else Cursor("statistics")
         if cursor is not None and cursor.step == "statistics" and not self._selection.breakdowns:
             cursor = None
@@ -175,13 +188,16 @@ class Details:
         await self._disk.change(lambda state: state.end_call(call.id, LEFT, reason))
 
 
-def _whole(call: PendingCall, pieces: Sequence[Any]) -> MetricsPiece:
+def _once(sessions: Sequence[User]) -> tuple[User, ...]:
+    """Return sessions, each once."""
+    return tuple({one.sid: one for one in sessions}.values())
+
+
+def _whole(call: PendingCall, pieces: Sequence[Packed]) -> list[Packed]:
     """Merge what the parts of a call's span told of the same sessions."""
-    if len(pieces) == 1:
-        found: MetricsPiece = pieces[0]
-        return found
     parts: dict[str, list[SessionMetrics]] = {}
     for piece in pieces:
-        for one in piece.metrics:
+        for one in decode_metrics(piece.stored).metrics:
             parts.setdefault(one.sid, []).append(one)
-    return MetricsPiece(call.call_id, tuple(_merge.tracks(sid, found) for sid, found in parts.items()))
+    merged = (_merge.tracks(sid, found) for sid, found in parts.items())
+    return [packed(MetricsPiece(call.call_id, (one,))) for one in merged]

@@ -183,6 +183,20 @@ _KINDS: Final[tuple[type[Any], ...]] = (
 )
 
 
+@attrs.frozen
+class Packed:
+    """A piece as it is stored: a tenth of what its rows take while they are objects."""
+
+    dataset: str
+    rows: int
+    stored: bytes
+
+
+def packed(piece: Piece) -> Packed:
+    """Return a piece as it is stored."""
+    return Packed(piece.dataset.name, len(piece), _json.encode(piece))
+
+
 def decode(dataset: str, piece: bytes) -> Piece:
     """Read a piece back."""
     found: Piece = _DECODERS[dataset](piece)
@@ -205,6 +219,12 @@ def _decoder(kind: type[T]) -> Callable[[bytes], T]:
 
 
 _DECODERS: Final[Mapping[str, Callable[[bytes], Any]]] = {kind.dataset.name: _decoder(kind) for kind in _KINDS}
+
+
+def decode_metrics(piece: bytes) -> MetricsPiece:
+    """Read a piece of metrics back."""
+    found: MetricsPiece = _DECODERS[METRICS.name](piece)
+    return found
 
 
 def _of_fields(dataset: Dataset, rows: Sequence[object], **given: Sequence[object]) -> Batch:

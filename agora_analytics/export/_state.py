@@ -18,7 +18,7 @@ import attrs
 
 from agora_analytics import _json
 from agora_analytics.errors import ExportError
-from agora_analytics.export._pieces import Piece, decode
+from agora_analytics.export._pieces import Packed, Piece, packed
 from agora_analytics.export._sources import DAY, Slice
 from agora_analytics.models import Call, Session
 from agora_analytics.spans import Span, merged, without
@@ -45,14 +45,14 @@ CREATE TABLE IF NOT EXISTS calls (
 );
 CREATE INDEX IF NOT EXISTS oldest ON calls (status, first);
 CREATE INDEX IF NOT EXISTS worst ON calls (status, score);
-CREATE TABLE IF NOT EXISTS sids (call INTEGER, number INTEGER, sid TEXT, PRIMARY KEY (call, sid)) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS sids_in_order ON sids (call, number);
-CREATE TABLE IF NOT EXISTS halves (id INTEGER PRIMARY KEY, call INTEGER, piece BLOB);
+CREATE TABLE IF NOT EXISTS sids (call INTEGER, sid TEXT, PRIMARY KEY (call, sid)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS halves (call INTEGER, dataset TEXT, size INTEGER, piece BLOB);
+CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
 CREATE TABLE IF NOT EXISTS staged (
     id INTEGER PRIMARY KEY, dataset TEXT, app TEXT, day INTEGER, source TEXT, provisional INTEGER, part INTEGER,
     size INTEGER, piece BLOB
 );
-CREATE INDEX IF NOT EXISTS staged_by_part ON staged (part, dataset, app, day);
+CREATE INDEX IF NOT EXISTS staged_by_part ON staged (part);
 CREATE INDEX IF NOT EXISTS staged_by_source ON staged (source) WHERE provisional;
 CREATE TABLE IF NOT EXISTS parts (
     id INTEGER PRIMARY KEY, dataset TEXT, app TEXT, day INTEGER, number INTEGER, provisional INTEGER, written INTEGER,
@@ -336,47 +336,56 @@ class State:
         """Forget the calls that are done and ended before: no list shows them any more."""
         self._run("DELETE FROM calls WHERE status = ? AND last < ?", DONE, before)
 
-    def new_sessions(self, call: int, sessions: Iterable[Session]) -> tuple[Session, ...]:
+    def new_sessions(self, call: int, sessions: Iterable[Session], *, first: bool) -> tuple[Session, ...]:
         """Remember the sessions of a call, and return those that were not seen before."""
-        found = self._one("SELECT coalesce(max(number), -1) FROM sids WHERE call = ?", call)
-        number = int(found[0]) if found else -1
-        new = []
-        for session in sessions:
-            if self._run("INSERT OR IGNORE INTO sids VALUES (?, ?, ?)", call, number + 1, session.sid):
-                number += 1
-                new.append(session)
-        return tuple(new)
+        found = {session.sid: session for session in sessions}
+        if not first:
+            known = self._all(
+                "SELECT sid FROM sids WHERE call = ? AND sid IN (SELECT value FROM json_each(?))",
+                call,
+                _json.encode(list(found)).decode(),
+            )
+            for (sid,) in known:
+                del found[sid]
+        self._many("INSERT INTO sids VALUES (?, ?)", [(call, sid) for sid in found])
+        return tuple(found.values())
 
-    def sids(self, call: int, number: int, count: int) -> tuple[str, ...]:
-        """Return the next sessions of a call, from this number on."""
-        rows = self._all(
-            "SELECT sid FROM sids WHERE call = ? AND number >= ? ORDER BY number LIMIT ?", call, number, count
-        )
+    def sids(self, call: int, after: str, count: int) -> tuple[str, ...]:
+        """Return the next sessions of a call, in order of their names."""
+        rows = self._all("SELECT sid FROM sids WHERE call = ? AND sid > ? ORDER BY sid LIMIT ?", call, after, count)
         return tuple(row[0] for row in rows)
 
-    def keep_half(self, call: int, piece: Piece) -> None:
+    def keep_half(self, call: int, piece: Packed) -> None:
         """Keep what is to be merged with what comes next."""
-        self._run("INSERT INTO halves (call, piece) VALUES (?, ?)", call, _json.encode(piece))
+        self._run("INSERT INTO halves VALUES (?, ?, ?, ?)", call, piece.dataset, piece.rows, piece.stored)
 
-    def take_halves(self, call: int, dataset: str) -> tuple[Piece, ...]:
+    def take_halves(self, call: int) -> tuple[Packed, ...]:
         """Return what was kept to be merged, and forget it."""
-        rows = self._all("SELECT piece FROM halves WHERE call = ? ORDER BY id", call)
+        rows = self._all("SELECT dataset, size, piece FROM halves WHERE call = ? ORDER BY rowid", call)
         self._run("DELETE FROM halves WHERE call = ?", call)
-        return tuple(decode(dataset, row[0]) for row in rows)
+        return tuple(Packed(*row) for row in rows)
 
     # Rows that wait for their file
 
     def stage(self, app: str, day: int, piece: Piece, *, source: str = "", provisional: bool = False) -> None:
         """Keep rows until their file is written; provisional ones until they are replaced."""
-        if len(piece):
-            name, stored = piece.dataset.name, _json.encode(piece)
-            row = (name, app, day, source, provisional, len(piece), stored)
-            if not provisional:
-                self.grown[name, app, day] = self.grown.get((name, app, day), 0) + len(stored)
-            self._run(
-                "INSERT INTO staged (dataset, app, day, source, provisional, size, piece) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                *row,
-            )
+        self.stage_packed(app, day, packed(piece), source=source, provisional=provisional)
+
+    def stage_packed(self, app: str, day: int, piece: Packed, *, source: str = "", provisional: bool = False) -> None:
+        """Keep rows as they are stored; see `stage`."""
+        if not piece.rows:
+            return
+        key = (piece.dataset, app, day)
+        if not provisional:
+            self.grown[key] = self.grown.get(key, 0) + len(piece.stored)
+        self._run(
+            "INSERT INTO staged (dataset, app, day, source, provisional, size, piece) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            *key,
+            source,
+            provisional,
+            piece.rows,
+            piece.stored,
+        )
 
     def provisional(self, source: str) -> list[tuple[int, str, str, int, bytes]]:
         """Return id, dataset, App ID, day and piece of the provisional rows of a source."""
