@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -27,8 +27,11 @@ encode: Callable[[Any], bytes] = msgspec.json.encode
 
 _encoder = msgspec.json.Encoder()
 
-lines: Callable[[Any], bytes] = _encoder.encode_lines
-"""Encode values as JSON Lines, in one go."""
+
+def lines(values: Iterable[Any]) -> bytes:
+    """Encode values as JSON Lines, in one go."""
+    # A list, since of any other iterable msgspec (0.22) keeps a reference for ever, and with it all that it holds.
+    return _encoder.encode_lines(list(values))
 
 
 def row(name: str, fields: Sequence[str]) -> Callable[..., object]:
