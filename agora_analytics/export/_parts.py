@@ -15,7 +15,8 @@ from agora_analytics.errors import ExportError
 from agora_analytics.export._columns import Batch
 from agora_analytics.export._disk import Disk
 from agora_analytics.export._pieces import decode, joined
-from agora_analytics.export._state import Facts, Group, Part, State
+from agora_analytics.export._staged import Facts, Part
+from agora_analytics.export._state import State
 from agora_analytics.export._target import Target
 from agora_analytics.export.sinks import Sink, said
 
@@ -47,9 +48,8 @@ class Parts:
         if least > 1 and max(self._disk.state.grown.values(), default=0) < least:
             return
         async with self._busy:
-            for group in await self._disk.change(State.waiting):
-                if group.bytes >= least:
-                    await self._write(await self._disk.change(_beginning(group)))
+            for group in [group for group, size in self._disk.state.grown.items() if size >= least]:
+                await self._write(await self._disk.change(partial(State.begin_part, group=group)))
 
     async def publish_all(self) -> None:
         """Write all rows that wait; provisional ones first, so that no reader sees a row twice."""
@@ -120,7 +120,3 @@ class Parts:
             f"the export into {str(self._sink)!r} cannot be written: {self._sink.scrub(said(error))}",
             advice="Mend that and run the same export again: it goes on where it stopped.",
         )
-
-
-def _beginning(group: Group) -> Callable[[State], Part]:
-    return lambda state: state.begin_part(group)

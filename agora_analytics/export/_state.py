@@ -1,29 +1,23 @@
 """How far an export is: what is done, what is still to be asked, and rows that wait for their file.
 
 One SQLite file. Whatever an answer changes is one transaction: its rows and the mark that it need not be asked again,
-so that a process may be killed at any moment and loses no more than what it was asking just then. The file is locked
-for as long as an export runs, by the kernel, which also unlocks it for a process that is gone.
+so that a process may be killed at any moment and loses no more than what it was asking just then.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping
 from itertools import chain
-from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, ClassVar, Final
 
 import attrs
 
 from agora_analytics import _json
-from agora_analytics.errors import ExportError
-from agora_analytics.export._pieces import Packed, Piece, packed
+from agora_analytics.export._pieces import Packed
 from agora_analytics.export._sources import DAY, Slice
+from agora_analytics.export._staged import Staged
 from agora_analytics.models import Call, Session
 from agora_analytics.spans import Span, merged, without
-
-T = TypeVar("T")
 
 VERSION: Final = 1
 READ, UNSETTLED, EXPIRED = range(3)
@@ -31,34 +25,6 @@ READ, UNSETTLED, EXPIRED = range(3)
 
 OPEN, PENDING, DONE, LEFT = range(4)
 """What a call's status is: it goes on; its details are to be asked for; done; left out."""
-
-_LAYOUT: Final = """
-CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS spans (app TEXT, source TEXT, first INTEGER, last INTEGER, kind INTEGER);
-CREATE TABLE IF NOT EXISTS slices (
-    id INTEGER PRIMARY KEY, app TEXT, source TEXT, first INTEGER, last INTEGER, keep INTEGER,
-    page INTEGER DEFAULT 1, count INTEGER DEFAULT 0, again INTEGER DEFAULT 0
-);
-CREATE TABLE IF NOT EXISTS calls (
-    id INTEGER PRIMARY KEY, app TEXT, call_id TEXT, cname TEXT, first INTEGER, last INTEGER, score REAL, users INTEGER,
-    status INTEGER, cursor TEXT NOT NULL DEFAULT '', reason TEXT, UNIQUE (app, call_id)
-);
-CREATE INDEX IF NOT EXISTS oldest ON calls (status, first);
-CREATE INDEX IF NOT EXISTS worst ON calls (status, score);
-CREATE TABLE IF NOT EXISTS sids (call INTEGER, sid TEXT, PRIMARY KEY (call, sid)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS halves (call INTEGER, dataset TEXT, size INTEGER, piece BLOB);
-CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
-CREATE TABLE IF NOT EXISTS staged (
-    id INTEGER PRIMARY KEY, dataset TEXT, app TEXT, day INTEGER, source TEXT, provisional INTEGER, part INTEGER,
-    size INTEGER, piece BLOB
-);
-CREATE INDEX IF NOT EXISTS staged_by_part ON staged (part);
-CREATE INDEX IF NOT EXISTS staged_by_source ON staged (source) WHERE provisional;
-CREATE TABLE IF NOT EXISTS parts (
-    id INTEGER PRIMARY KEY, dataset TEXT, app TEXT, day INTEGER, number INTEGER, provisional INTEGER, written INTEGER,
-    size INTEGER, bytes INTEGER, sha256 TEXT, UNIQUE (dataset, app, day, number)
-);
-"""
 
 
 @attrs.frozen
@@ -100,85 +66,29 @@ class Due:
     count: int = 64
 
 
-@attrs.frozen
-class Part:
-    """A file of an export, or what takes its place in a database. `number` 0 holds what is provisional."""
+class State(Staged):
+    """All that an export remembers; used by one thread. Raises `ExportError` for whatever goes wrong with it."""
 
-    id: int
-    dataset: str
-    app: str
-    day: int
-    number: int
-
-
-@attrs.frozen(kw_only=True)
-class Facts:
-    """What a part holds: rows, and for a file its bytes and their SHA-256."""
-
-    rows: int
-    bytes: int | None = None
-    sha256: str | None = None
-
-
-@attrs.frozen
-class Group:
-    """Rows that wait for one part."""
-
-    dataset: str
-    app: str
-    day: int
-    rows: int
-    bytes: int
-
-
-class State:
-    """The open file; used by one thread. Raises `ExportError` for whatever goes wrong with it.
-
-    Attributes:
-        grown: bytes that wait, by dataset, App ID and day; at most a little too much.
-
-    """
-
-    def __init__(self, path: Path, place: str) -> None:
-        self._path = path
-        self._place = place
-        self.grown: dict[tuple[str, str, int], int] = {}
-        with self._telling():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-            try:
-                self._prepare()
-            except BaseException:
-                self._database.close()
-                raise
-
-    def _prepare(self) -> None:
-        # Exclusive from the first access until closed, with the log of changes in memory of this process alone.
-        self._database.execute("PRAGMA locking_mode=EXCLUSIVE")
-        self._database.execute("PRAGMA journal_mode=WAL")
-        self._database.execute("PRAGMA synchronous=NORMAL")
-        self._database.execute("BEGIN EXCLUSIVE")
-        self._database.execute("COMMIT")
-        self._path.chmod(0o600)
-        self._database.executescript(_LAYOUT)
-        self.grown = {(one.dataset, one.app, one.day): one.bytes for one in self.waiting()}
-
-    def close(self) -> None:
-        """Close it."""
-        self._database.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Make all changes inside, or none."""
-        with self._telling():
-            self._database.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._database.execute("COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):
-                    self._database.execute("ROLLBACK")
-                raise
+    layout: ClassVar[str] = (
+        Staged.layout
+        + """
+CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS spans (app TEXT, source TEXT, first INTEGER, last INTEGER, kind INTEGER);
+CREATE TABLE IF NOT EXISTS slices (
+    id INTEGER PRIMARY KEY, app TEXT, source TEXT, first INTEGER, last INTEGER, keep INTEGER,
+    page INTEGER DEFAULT 1, count INTEGER DEFAULT 0, again INTEGER DEFAULT 0
+);
+CREATE TABLE IF NOT EXISTS calls (
+    id INTEGER PRIMARY KEY, app TEXT, call_id TEXT, cname TEXT, first INTEGER, last INTEGER, score REAL, users INTEGER,
+    status INTEGER, cursor TEXT NOT NULL DEFAULT '', reason TEXT, UNIQUE (app, call_id)
+);
+CREATE INDEX IF NOT EXISTS oldest ON calls (status, first);
+CREATE INDEX IF NOT EXISTS worst ON calls (status, score);
+CREATE TABLE IF NOT EXISTS sids (call INTEGER, sid TEXT, PRIMARY KEY (call, sid)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS halves (call INTEGER, dataset TEXT, size INTEGER, piece BLOB);
+CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
+"""
+    )
 
     # What the export is
 
@@ -364,174 +274,6 @@ class State:
         rows = self._all("SELECT dataset, size, piece FROM halves WHERE call = ? ORDER BY rowid", call)
         self._run("DELETE FROM halves WHERE call = ?", call)
         return tuple(Packed(*row) for row in rows)
-
-    # Rows that wait for their file
-
-    def stage(self, app: str, day: int, piece: Piece, *, source: str = "", provisional: bool = False) -> None:
-        """Keep rows until their file is written; provisional ones until they are replaced."""
-        self.stage_packed(app, day, packed(piece), source=source, provisional=provisional)
-
-    def stage_packed(self, app: str, day: int, piece: Packed, *, source: str = "", provisional: bool = False) -> None:
-        """Keep rows as they are stored; see `stage`."""
-        if not piece.rows:
-            return
-        key = (piece.dataset, app, day)
-        if not provisional:
-            self.grown[key] = self.grown.get(key, 0) + len(piece.stored)
-        self._run(
-            "INSERT INTO staged (dataset, app, day, source, provisional, size, piece) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            *key,
-            source,
-            provisional,
-            piece.rows,
-            piece.stored,
-        )
-
-    def provisional(self, source: str) -> list[tuple[int, str, str, int, bytes]]:
-        """Return id, dataset, App ID, day and piece of the provisional rows of a source."""
-        return self._all("SELECT id, dataset, app, day, piece FROM staged WHERE provisional AND source = ?", source)
-
-    def provisional_rows(self) -> int:
-        """Return how many rows are provisional."""
-        found = self._one("SELECT coalesce(sum(size), 0) FROM staged WHERE provisional")
-        return int(found[0])
-
-    def drop(self, source: str) -> None:
-        """Forget the provisional rows of a source."""
-        self._run("DELETE FROM staged WHERE provisional AND source = ?", source)
-
-    def replace(self, number: int, piece: Piece) -> None:
-        """Put other rows in the place of staged ones."""
-        if len(piece):
-            self._run("UPDATE staged SET size = ?, piece = ? WHERE id = ?", len(piece), _json.encode(piece), number)
-        else:
-            self._run("DELETE FROM staged WHERE id = ?", number)
-
-    def settle(self, number: int, piece: Piece) -> None:
-        """Make staged rows that were provisional ones for good."""
-        self.replace(number, piece)
-        self._run("UPDATE staged SET provisional = 0, part = NULL WHERE id = ?", number)
-
-    def waiting(self) -> list[Group]:
-        """Return the rows that wait for a part, by part."""
-        rows = self._all(
-            "SELECT dataset, app, day, sum(size), sum(length(piece)) FROM staged"
-            " WHERE part IS NULL AND NOT provisional GROUP BY dataset, app, day ORDER BY dataset, app, day"
-        )
-        return [Group(*row) for row in rows]
-
-    def begin_part(self, group: Group) -> Part:
-        """Number a new part, to which all rows belong that wait for it now."""
-        key = (group.dataset, group.app, group.day)
-        part = self._one(
-            "INSERT INTO parts (dataset, app, day, number, provisional, written) SELECT ?1, ?2, ?3,"
-            " (SELECT coalesce(max(number), 0) + 1 FROM parts WHERE dataset = ?1 AND app = ?2 AND day = ?3), 0, 0"
-            " RETURNING id, dataset, app, day, number",
-            *key,
-        )
-        made = Part(*part)
-        self.grown.pop(key, None)
-        self._run(
-            "UPDATE staged SET part = ? WHERE part IS NULL AND NOT provisional AND dataset = ? AND app = ? AND day = ?",
-            made.id,
-            *key,
-        )
-        return made
-
-    def begun_parts(self) -> list[Part]:
-        """Return the parts that were begun and not ended."""
-        return [Part(*row) for row in self._all("SELECT id, dataset, app, day, number FROM parts WHERE NOT written")]
-
-    def provisional_parts(self) -> tuple[list[Part], list[Part]]:
-        """Number the parts that provisional rows make now; return these, and the parts that have no rows any more."""
-        self._run(
-            "INSERT OR IGNORE INTO parts (dataset, app, day, number, provisional, written)"
-            " SELECT DISTINCT dataset, app, day, 0, 1, 1 FROM staged WHERE provisional"
-        )
-        self._run("UPDATE staged SET part = NULL WHERE provisional")
-        self._run(
-            "UPDATE staged SET part = (SELECT id FROM parts WHERE parts.dataset = staged.dataset"
-            " AND parts.app = staged.app AND parts.day = staged.day AND number = 0) WHERE provisional"
-        )
-        rows = self._all(
-            "SELECT id, dataset, app, day, number, EXISTS (SELECT 1 FROM staged WHERE part = parts.id)"
-            " FROM parts WHERE provisional"
-        )
-        parts = [(Part(*row[:5]), row[5]) for row in rows]
-        return [part for part, full in parts if full], [part for part, full in parts if not full]
-
-    def pieces(self, part: Part, after: int, most: int) -> list[tuple[int, bytes]]:
-        """Return the next rows of a part, after a staged id: about so many bytes."""
-        found: list[tuple[int, bytes]] = []
-        size = 0
-        cursor = self._database.execute(
-            "SELECT id, piece FROM staged WHERE part = ? AND id > ? ORDER BY id", (part.id, after)
-        )
-        for number, piece in cursor:
-            found.append((number, piece))
-            size += len(piece)
-            if size >= most:
-                break
-        cursor.close()
-        return found
-
-    def end_part(self, part: Part, facts: Facts) -> None:
-        """Note that a part is written; rows that are not provisional wait no more."""
-        self._run(
-            "UPDATE parts SET written = 1, size = ?, bytes = ?, sha256 = ? WHERE id = ?",
-            facts.rows,
-            facts.bytes,
-            facts.sha256,
-            part.id,
-        )
-        self._run("DELETE FROM staged WHERE part = ? AND NOT provisional", part.id)
-
-    def remove_part(self, part: Part) -> None:
-        """Forget a part that has no rows."""
-        self._run("DELETE FROM parts WHERE id = ?", part.id)
-
-    def parts(self) -> Iterator[tuple[Part, Facts]]:
-        """Yield the parts that are written, in order."""
-        rows = self._all(
-            "SELECT id, dataset, app, day, number, size, bytes, sha256 FROM parts"
-            " WHERE written AND size IS NOT NULL ORDER BY dataset, app, day, number"
-        )
-        return ((Part(*row[:5]), Facts(rows=row[5], bytes=row[6], sha256=row[7])) for row in rows)
-
-    def _run(self, statement: str, *values: object) -> int:
-        return self._database.execute(statement, values).rowcount
-
-    def _many(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
-        self._database.executemany(statement, rows)
-
-    def _all(self, statement: str, *values: object) -> list[Any]:
-        return self._database.execute(statement, values).fetchall()
-
-    def _one(self, statement: str, *values: object) -> Any:
-        rows = self._all(statement, *values)
-        return rows[0] if rows else None
-
-    @contextmanager
-    def _telling(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, OSError) as error:
-            raise _unusable(self._path, self._place, error) from error
-
-
-def _unusable(path: Path, place: str, error: Exception) -> ExportError:
-    """Say what is wrong with the file of an export's state."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
-        return ExportError(
-            f"an export into {place!r} is running already",
-            advice="Wait for it, or export into another folder.",
-        )
-    said = getattr(error, "strerror", None) or str(error)
-    return ExportError(
-        f"the export's state {str(path)!r} cannot be kept: {said}",
-        advice="Check the path and its rights, and that the disk has room; then run the same export again.",
-    )
 
 
 def _less(spans: Iterable[Span], span: Span) -> tuple[Span, ...]:

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from agora_analytics import _json
 from agora_analytics.export._columns import DATASETS, Batch
 from agora_analytics.export._sources import DAY
-from agora_analytics.export._state import Facts, Part
+from agora_analytics.export._staged import Facts, Part
 from agora_analytics.export.formats import DATABASES, FILES, Database, Format, Writer
 from agora_analytics.export.sinks import LocalSink, Sink
 from agora_analytics.spans import moment

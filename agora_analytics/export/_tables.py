@@ -1,0 +1,96 @@
+"""The SQLite file of an export's state: how it is opened, changed, and what is told when it cannot be.
+
+It is locked for as long as an export runs, by the kernel, which also unlocks it for a process that is gone.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, ClassVar
+
+from agora_analytics.errors import ExportError
+
+
+class Tables:
+    """The open file; used by one thread. Raises `ExportError` for whatever goes wrong with it."""
+
+    layout: ClassVar[str] = ""
+    """The tables."""
+
+    def __init__(self, path: Path, place: str) -> None:
+        self._path = path
+        self._place = place
+        with self._telling():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+            try:
+                self._prepare()
+            except BaseException:
+                self._database.close()
+                raise
+
+    def _prepare(self) -> None:
+        # Exclusive from the first access until closed, with the log of changes in memory of this process alone.
+        self._database.execute("PRAGMA locking_mode=EXCLUSIVE")
+        self._database.execute("PRAGMA page_size=16384")  # answers are tens of kilobytes
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("PRAGMA synchronous=NORMAL")
+        self._database.execute("BEGIN EXCLUSIVE")
+        self._database.execute("COMMIT")
+        self._path.chmod(0o600)
+        self._database.executescript(self.layout)
+
+    def close(self) -> None:
+        """Close it."""
+        self._database.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make all changes inside, or none."""
+        with self._telling():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    self._database.execute("ROLLBACK")
+                raise
+
+    def _run(self, statement: str, *values: object) -> int:
+        return self._database.execute(statement, values).rowcount
+
+    def _many(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+        self._database.executemany(statement, rows)
+
+    def _all(self, statement: str, *values: object) -> list[Any]:
+        return self._database.execute(statement, values).fetchall()
+
+    def _one(self, statement: str, *values: object) -> Any:
+        rows = self._all(statement, *values)
+        return rows[0] if rows else None
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise _unusable(self._path, self._place, error) from error
+
+
+def _unusable(path: Path, place: str, error: Exception) -> ExportError:
+    """Say what is wrong with the file of an export's state."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return ExportError(
+            f"an export into {place!r} is running already",
+            advice="Wait for it, or export into another folder.",
+        )
+    said = getattr(error, "strerror", None) or str(error)
+    return ExportError(
+        f"the export's state {str(path)!r} cannot be kept: {said}",
+        advice="Check the path and its rights, and that the disk has room; then run the same export again.",
+    )
