@@ -36,6 +36,10 @@ _EDGE: Final = 2
 """Seconds that a question about the very oldest keeps off the edge: time passes before it is sent."""
 
 
+_BATCHES: Final = _checks.PAGE_SIZE // _checks.SIDS
+"""Requests for metrics that the sessions of a page need at most."""
+
+
 @attrs.frozen
 class Cursor:
     """The next request of a call: what, for which part of its span, which page or which of a list."""
@@ -45,7 +49,6 @@ class Cursor:
     page: int = 1
     count: int = 0
     number: int = 0
-    sid: str = ""
 
 
 @attrs.frozen
@@ -88,8 +91,10 @@ class Details:
 
     async def _fetch(self, groups: Groups, call: PendingCall) -> None:
         spans = call.span.slices(self._limits.longest_query)
-        cursor = _decode(call.cursor.encode()) if call.cursor else self._first
-        following = await self._disk.change(lambda state: self._go(state, call, cursor))
+        following = _Next(self._first)
+        if call.cursor or self._first.step != "sessions":
+            cursor = _decode(call.cursor.encode()) if call.cursor else self._first
+            following = await self._disk.change(lambda state: self._go(state, call, cursor))
         while following.cursor is not None:
             if call.span.start < self._limits.oldest(self._session.now()) + _EDGE:
                 await self._leave_out(call, EXPIRED)
@@ -134,7 +139,7 @@ class Details:
         # Packed at once, and session by session: sixteen answers of a hundred thousand points each may wait here.
         pieces = [packed(MetricsPiece(call.call_id, (self._wanted(found.pop(0)),))) for _ in range(len(found))]
         last = cursor.part + 1 == len(spans)
-        after = Cursor("metrics", sid=here.sids[-1]) if last else attrs.evolve(cursor, part=cursor.part + 1)
+        after = attrs.evolve(cursor, part=0 if last else cursor.part + 1, number=cursor.number + last)
 
         def keep(state: State) -> _Next:
             halves = state.take_halves(call.id) if last else ()
@@ -168,7 +173,10 @@ class Details:
         """Keep where a call is, and return what that needs; steps that have nothing to ask are skipped."""
         sids: tuple[str, ...] = ()
         if cursor is not None and cursor.step == "metrics":
-            sids = state.sids(call.id, cursor.sid, _checks.SIDS)
+            page, batch = divmod(cursor.number, _BATCHES)
+            sids = state.sids(call.id, page)[batch * _checks.SIDS : (batch + 1) * _checks.SIDS]
+            if not sids and batch:
+                return self._go(state, call, Cursor("metrics", number=(page + 1) * _BATCHES))
             cursor = cursor if sids else Cursor("statistics")
         if cursor is not None and cursor.step == "statistics" and not self._selection.breakdowns:
             cursor = None

@@ -92,9 +92,11 @@ class Disk:
         cancelled: asyncio.CancelledError | None = None
         while not done.done():
             try:
-                await asyncio.wait([done])
+                await asyncio.shield(done)
             except asyncio.CancelledError as error:
                 cancelled = error
+            except Exception:  # noqa: BLE001 - it is told by who looks at what is returned
+                break
         return done, cancelled
 
     def _made(self, changes: list[Change]) -> list[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
+from operator import attrgetter
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -229,11 +230,13 @@ def decode_metrics(piece: bytes) -> MetricsPiece:
 
 def _of_fields(dataset: Dataset, rows: Sequence[object], **given: Sequence[object]) -> Batch:
     """Return the rows of models, whose fields have the names of the columns where none are `given`."""
-    columns = (given.get(name) or [getattr(row, name) for row in rows] for name in dataset.names)
-    times = {column.name for column in dataset.columns if column.kind == "time"}
-    told = zip(dataset.names, columns, strict=True)
-    # The service's other way to say "not yet" is 0.
-    return Batch(dataset, tuple([one or None for one in found] if name in times else found for name, found in told))
+    own = [name for name in dataset.names if name not in given]
+    found = zip(*map(attrgetter(*own), rows), strict=True) if rows else [()] * len(own)
+    columns = [*map(({**given, **dict(zip(own, found, strict=True))}).__getitem__, dataset.names)]
+    for at, column in enumerate(dataset.columns):
+        if column.kind == "time":
+            columns[at] = [one or None for one in columns[at]]  # the service's other way to say "not yet" is 0
+    return Batch(dataset, tuple(columns))
 
 
 def _same(values: Sequence[object], count: int) -> tuple[list[Any], ...]:

@@ -27,6 +27,9 @@ OPEN, PENDING, DONE, LEFT = range(4)
 """What a call's status is: it goes on; its details are to be asked for; done; left out."""
 
 
+_sids = _json.strict(tuple[str, ...])
+
+
 @attrs.frozen
 class PendingSlice:
     """A slice still to be asked for, from its `page` on; `count` rows of it have come."""
@@ -84,7 +87,8 @@ CREATE TABLE IF NOT EXISTS calls (
 );
 CREATE INDEX IF NOT EXISTS oldest ON calls (status, first);
 CREATE INDEX IF NOT EXISTS worst ON calls (status, score);
-CREATE TABLE IF NOT EXISTS sids (call INTEGER, sid TEXT, PRIMARY KEY (call, sid)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pages (call INTEGER, sids BLOB);
+CREATE INDEX IF NOT EXISTS pages_by_call ON pages (call);
 CREATE TABLE IF NOT EXISTS halves (call INTEGER, dataset TEXT, size INTEGER, piece BLOB);
 CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
 """
@@ -214,7 +218,7 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
     def end_call(self, call: int, status: int, reason: str | None = None) -> None:
         """Note that nothing more is to be asked of a call, and why not where it is left out."""
         self._run("UPDATE calls SET status = ?, reason = ?, cursor = '' WHERE id = ?", status, reason, call)
-        self._run("DELETE FROM sids WHERE call = ?", call)
+        self._run("DELETE FROM pages WHERE call = ?", call)
         self._run("DELETE FROM halves WHERE call = ?", call)
 
     def counts(self) -> tuple[int, int, dict[str, int]]:
@@ -247,23 +251,20 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         self._run("DELETE FROM calls WHERE status = ? AND last < ?", DONE, before)
 
     def new_sessions(self, call: int, sessions: Iterable[Session], *, first: bool) -> tuple[Session, ...]:
-        """Remember the sessions of a call, and return those that were not seen before."""
+        """Remember the sessions of a page of a call, and return those that no page had before."""
         found = {session.sid: session for session in sessions}
         if not first:
-            known = self._all(
-                "SELECT sid FROM sids WHERE call = ? AND sid IN (SELECT value FROM json_each(?))",
-                call,
-                _json.encode(list(found)).decode(),
-            )
-            for (sid,) in known:
-                del found[sid]
-        self._many("INSERT INTO sids VALUES (?, ?)", [(call, sid) for sid in found])
+            for (page,) in self._all("SELECT sids FROM pages WHERE call = ?", call):
+                for sid in _sids(page):
+                    found.pop(sid, None)
+        if found:
+            self._run("INSERT INTO pages VALUES (?, ?)", call, _json.encode(list(found)))
         return tuple(found.values())
 
-    def sids(self, call: int, after: str, count: int) -> tuple[str, ...]:
-        """Return the next sessions of a call, in order of their names."""
-        rows = self._all("SELECT sid FROM sids WHERE call = ? AND sid > ? ORDER BY sid LIMIT ?", call, after, count)
-        return tuple(row[0] for row in rows)
+    def sids(self, call: int, page: int) -> tuple[str, ...]:
+        """Return the sessions of a page of a call; nothing after the last."""
+        found = self._one("SELECT sids FROM pages WHERE call = ? ORDER BY rowid LIMIT 1 OFFSET ?", call, page)
+        return _sids(found[0]) if found else ()
 
     def keep_half(self, call: int, piece: Packed) -> None:
         """Keep what is to be merged with what comes next."""
