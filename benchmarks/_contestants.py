@@ -169,7 +169,9 @@ def _points(session: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 _NEEDS = {
-    "ours": ("agora_analytics.export._exports", "pyarrow.parquet", "duckdb"),
+    "ours": ("agora_analytics.export._exports",),
+    "ours parquet": ("agora_analytics.export._arrow",),
+    "ours duckdb": ("agora_analytics.export.formats._duckdb",),
     "bare": (),
     "dlt": ("dlt", "dlt.sources.rest_api", "dlt.destinations", "pyarrow.parquet"),
 }
@@ -188,7 +190,7 @@ def main() -> None:
     """Do the job."""
     job = json.loads(sys.argv[1])
     os.environ |= {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "ERROR"}
-    for module in _NEEDS[job["who"]]:
+    for module in (*_NEEDS[job["who"]], *_NEEDS.get(f"{job['who']} {job['format']}", ())):
         import_module(module)
     begun = time.perf_counter()
     rows = asyncio.run(_as_coroutine(_CONTESTANTS[job["who"]](job)))

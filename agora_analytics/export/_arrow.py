@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from agora_analytics.export._columns import Batch, Column, Dataset
+from agora_analytics.export._batches import Batch, Runs, Values
+from agora_analytics.export._columns import Column, Dataset
 
 _TYPES: Mapping[str, pa.DataType] = {
     "text": pa.string(),
@@ -53,7 +53,7 @@ class ParquetWriter:
     def write(self, batch: Batch) -> None:
         """Add rows."""
         self._waiting.append(table(batch))
-        self._rows += len(batch)
+        self._rows += batch.rows
         if self._rows >= self.rows_in_group:
             self._flush()
 
@@ -76,7 +76,10 @@ def _field(column: Column) -> pa.Field:
     )
 
 
-def _array(values: Sequence[Any], field: pa.Field) -> pa.Array:
+def _array(values: Values, field: pa.Field) -> pa.Array:
     if not pa.types.is_dictionary(field.type):
-        return pa.array(values, field.type)
-    return pa.array(values, field.type.value_type).dictionary_encode().cast(field.type)
+        return pa.array(list(values) if isinstance(values, Runs) else values, field.type)
+    runs = values if isinstance(values, Runs) else Runs.of(values)
+    known = {value: at for at, value in enumerate(dict.fromkeys(one for one in runs.values if one is not None))}
+    indices = pa.array(list(runs.map(known.get)), pa.int32())
+    return pa.DictionaryArray.from_arrays(indices, pa.array(list(known), field.type.value_type))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal
+from collections.abc import Mapping
+from typing import Final, Literal
 
 import attrs
 
@@ -36,18 +36,6 @@ class Dataset:
     def names(self) -> tuple[str, ...]:
         """Names of the columns, in order."""
         return tuple(column.name for column in self.columns)
-
-
-@attrs.frozen
-class Batch:
-    """Rows of a dataset, column by column: `time` in UTC seconds, all columns of one length."""
-
-    dataset: Dataset
-    columns: tuple[Sequence[Any], ...]
-
-    def __len__(self) -> int:
-        """How many rows there are."""
-        return len(self.columns[0])
 
 
 def _text(name: str, meaning: str, *, repeats: bool = False) -> Column:

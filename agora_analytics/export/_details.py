@@ -10,21 +10,16 @@ from typing import Final
 
 import attrs
 
-from agora_analytics import _checks, _json, _merge, _paging
+from agora_analytics import _checks, _json, _paging
 from agora_analytics._session import Session
 from agora_analytics.errors import BadRequest, DecodeError, PlanRefused, ServerError
+from agora_analytics.export import _batches
 from agora_analytics.export._asking import Asking, log
+from agora_analytics.export._batches import Batch, unpack
 from agora_analytics.export._disk import Disk
-from agora_analytics.export._pieces import (
-    MetricsPiece,
-    Packed,
-    SessionsPiece,
-    StatisticsPiece,
-    decode_metrics,
-    packed,
-)
 from agora_analytics.export._selection import Selection
 from agora_analytics.export._sources import Groups
+from agora_analytics.export._staged import Packed, packed
 from agora_analytics.export._state import DONE, LEFT, PendingCall, State
 from agora_analytics.models import Session as User
 from agora_analytics.models import SessionMetrics
@@ -123,7 +118,7 @@ class Details:
             if cursor.page > 1 and page.items and not new and len(spans) == 1:
                 raise DecodeError(f"page {cursor.page} has no new session: the service does not turn pages")
             if "sessions" in self._selection.datasets:
-                state.stage(call.app, call.day, SessionsPiece(call.call_id, new))
+                state.stage(call.app, call.day, packed(_batches.sessions(call.app, call.call_id, new)))
             return self._go(state, call, after)
 
         return await self._disk.change(keep)
@@ -137,15 +132,15 @@ class Details:
 
         found = await self._ask(ask)
         # Packed at once, and session by session: sixteen answers of a hundred thousand points each may wait here.
-        pieces = [packed(MetricsPiece(call.call_id, (self._wanted(found.pop(0)),))) for _ in range(len(found))]
+        pieces = [packed(self._measured(call, found.pop(0))) for _ in range(len(found))]
         last = cursor.part + 1 == len(spans)
         after = attrs.evolve(cursor, part=0 if last else cursor.part + 1, number=cursor.number + last)
 
         def keep(state: State) -> _Next:
             halves = state.take_halves(call.id) if last else ()
-            for piece in _whole(call, (*halves, *pieces)) if halves else pieces:
+            for piece in _whole((*halves, *pieces)) if halves else pieces:
                 if last:
-                    state.stage_packed(call.app, call.day, piece)
+                    state.stage(call.app, call.day, piece)
                 else:
                     state.keep_half(call.id, piece)
             return self._go(state, call, after)
@@ -157,7 +152,8 @@ class Details:
         one = self._selection.breakdowns[cursor.number]
         span = spans[cursor.part]
         rows = await self._ask(lambda: groups.calls.statistics(call.call_id, one.metric, one.dimension, *span))
-        piece = StatisticsPiece(call.call_id, one.metric, one.dimension, span.start, span.end, rows)
+        asked = (one.metric, one.dimension)
+        piece = packed(_batches.statistics(call.app, call.call_id, asked, (span.start, span.end), rows))
         part, number = divmod(
             cursor.part * len(self._selection.breakdowns) + cursor.number + 1, len(self._selection.breakdowns)
         )
@@ -186,9 +182,10 @@ class Details:
             state.move_on(call, _json.encode(cursor).decode())
         return _Next(cursor, sids)
 
-    def _wanted(self, found: SessionMetrics) -> SessionMetrics:
+    def _measured(self, call: PendingCall, found: SessionMetrics) -> Batch:
         mids = self._selection.mids
-        return attrs.evolve(found, data=tuple(one for one in found.data if one.mid in mids)) if mids else found
+        wanted = attrs.evolve(found, data=tuple(one for one in found.data if one.mid in mids)) if mids else found
+        return _batches.metrics(call.app, call.call_id, (wanted,))
 
     async def _leave_out(self, call: PendingCall, reason: str, error: Exception | None = None) -> None:
         if error is not None:
@@ -201,11 +198,7 @@ def _once(sessions: Sequence[User]) -> tuple[User, ...]:
     return tuple({one.sid: one for one in sessions}.values())
 
 
-def _whole(call: PendingCall, pieces: Sequence[Packed]) -> list[Packed]:
-    """Merge what the parts of a call's span told of the same sessions."""
-    parts: dict[str, list[SessionMetrics]] = {}
-    for piece in pieces:
-        for one in decode_metrics(piece.stored).metrics:
-            parts.setdefault(one.sid, []).append(one)
-    merged = (_merge.tracks(sid, found) for sid, found in parts.items())
-    return [packed(MetricsPiece(call.call_id, (one,))) for one in merged]
+def _whole(pieces: Sequence[Packed]) -> list[Packed]:
+    """Merge what the parts of a call's span told of the same sessions: each moment of a track once."""
+    found = [unpack(piece.dataset, piece.stored) for piece in pieces if piece.count]
+    return [packed(_batches.joined(found).once("sid", "mid", "peer_uid", "ts"))] if found else []

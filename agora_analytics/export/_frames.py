@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from agora_analytics.export._columns import CALLS, METRICS, SESSIONS, Batch, Column, Dataset
-from agora_analytics.export._pieces import CallsPiece, MetricsPiece, SessionsPiece
+from agora_analytics.export import _batches
+from agora_analytics.export._batches import Batch
+from agora_analytics.export._columns import CALLS, METRICS, SESSIONS, Column, Dataset
 from agora_analytics.models import Call, Point, Session, SessionMetrics
 from agora_analytics.streams import Window
 
@@ -110,15 +111,15 @@ def _batch(kind: type, models: Sequence[Any]) -> Batch:
 
 
 def _calls(models: Sequence[Call]) -> Batch:
-    return _without(CallsPiece(tuple(models)).batch(""), CALLS, "app_id")
+    return _without(_batches.calls("", models), CALLS, "app_id")
 
 
 def _sessions(models: Sequence[Session]) -> Batch:
-    return _without(SessionsPiece("", tuple(models)).batch(""), SESSIONS, "app_id", "call_id")
+    return _without(_batches.sessions("", "", models), SESSIONS, "app_id", "call_id")
 
 
 def _metrics(models: Sequence[SessionMetrics]) -> Batch:
-    return _without(MetricsPiece("", tuple(models)).batch(""), METRICS, "app_id", "call_id")
+    return _without(_batches.metrics("", "", models), METRICS, "app_id", "call_id")
 
 
 def _points(models: Sequence[Point]) -> Batch:
@@ -141,7 +142,9 @@ def _windows(models: Sequence[Window]) -> Batch:
         {"series": [str(series) for _, series, _ in rows], "settled": [window.settled for window, _, _ in rows]},
     )
     together = (*points.dataset.columns, *series.dataset.columns)
-    return Batch(Dataset(name="windows", row="a value", columns=together), (*points.columns, *series.columns))
+    return Batch(
+        Dataset(name="windows", row="a value", columns=together), len(rows), (*points.columns, *series.columns)
+    )
 
 
 _MADE: Final[Mapping[type, Callable[[Sequence[Any]], Batch]]] = {
@@ -161,7 +164,8 @@ def _of_fields(kind: type, models: Sequence[Any]) -> Batch:
 
 def _of_columns(name: str, columns: Mapping[str, list[Any]]) -> Batch:
     made = tuple(Column(name=key, kind=_kind(key, values), meaning="") for key, values in columns.items())
-    return Batch(Dataset(name=name, row="a model", columns=made), tuple(columns.values()))
+    rows = len(next(iter(columns.values()), ()))
+    return Batch(Dataset(name=name, row="a model", columns=made), rows, tuple(columns.values()))
 
 
 def _kind(name: str, values: Sequence[Any]) -> Any:
@@ -180,4 +184,4 @@ def _without(batch: Batch, dataset: Dataset, *names: str) -> Batch:
     """Return rows without columns that a stream of models does not know."""
     kept = [at for at, name in enumerate(dataset.names) if name not in names]
     columns = tuple(dataset.columns[at] for at in kept)
-    return Batch(attrs.evolve(dataset, columns=columns), tuple(batch.columns[at] for at in kept))
+    return Batch(attrs.evolve(dataset, columns=columns), batch.rows, tuple(batch.columns[at] for at in kept))

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
 from agora_analytics import _paging
 from agora_analytics._session import Session
+from agora_analytics.export import _batches
 from agora_analytics.export._asking import Asking
 from agora_analytics.export._disk import Disk
-from agora_analytics.export._pieces import CallsPiece, SeriesPiece, decode
 from agora_analytics.export._selection import Selection
 from agora_analytics.export._sources import (
     DAY,
@@ -23,6 +23,7 @@ from agora_analytics.export._sources import (
     Slice,
     Source,
 )
+from agora_analytics.export._staged import packed
 from agora_analytics.export._state import DONE, EXPIRED, LEFT, OPEN, PENDING, READ, UNSETTLED, PendingSlice, State
 from agora_analytics.models import Call
 from agora_analytics.spans import Span, without
@@ -82,14 +83,10 @@ class Lists:
         for span in state.spans(app, str(source), UNSETTLED):
             if span.start < oldest:
                 state.mark(app, str(source), Span(span.start, min(span.end, oldest)), READ)
-        for number, dataset, _, _, stored in state.provisional(f"{app} {source}"):
-            piece = decode(dataset, stored)
-            if isinstance(piece, SeriesPiece):
-                old, new = (_rows(piece, Span(0, oldest)), _rows(piece, Span(oldest, _FAR)))
-                if len(old):
-                    state.settle(number, attrs.evolve(old, provisional=False))
-                    day = old.rows[0][0] // DAY
-                    state.stage(app, day, new, source=f"{app} {source}", provisional=True)
+        name = f"{app} {source}"
+        for _, day, rows in state.take_provisional(name):
+            state.stage(app, day, packed(rows.where("ts", lambda ts: ts < oldest).having("provisional", value=False)))
+            state.stage(app, day, packed(rows.where("ts", lambda ts: ts >= oldest)), source=name, provisional=True)
 
     def _look_again(self, state: State, app: str, source: CallSource, oldest: int) -> None:
         """Note the spans in which calls began that went on when they were seen last."""
@@ -99,8 +96,8 @@ class Lists:
                 continue
             if first < oldest:
                 state.end_call(number, LEFT, "never seen to end")
-                for row in state.provisional(f"call {number}"):
-                    state.settle(row[0], decode(row[1], row[4]))
+                for _, day, rows in state.take_provisional(f"call {number}"):
+                    state.stage(app, day, packed(rows))
             elif spans and first < spans[-1].end + _NEAR:
                 spans[-1] = Span(spans[-1].start, first + 1)
             else:
@@ -154,16 +151,16 @@ class Lists:
             over, wanted = call.finished is not False, self._wants(call)
             number = state.keep_call(app, call, self._status(call, wanted=wanted), _score(call))
             if known is not None:
-                state.drop(f"call {number}")
+                state.take_provisional(f"call {number}")
             if not wanted or "calls" not in self._selection.datasets:
                 continue
             day = (call.created_ts or 0) // DAY
             if over:
                 days.setdefault(day, []).append(call)
             else:
-                state.stage(app, day, CallsPiece((call,)), source=f"call {number}", provisional=True)
+                state.stage(app, day, packed(_batches.calls(app, [call])), source=f"call {number}", provisional=True)
         for day, found in days.items():
-            state.stage(app, day, CallsPiece(tuple(found)))
+            state.stage(app, day, packed(_batches.calls(app, found)))
 
     def _wants(self, call: Call) -> bool:
         least = self._selection.worse_than
@@ -178,26 +175,25 @@ class Lists:
 
     async def _series(self, groups: Groups, source: SeriesSource, one: PendingSlice) -> None:
         now = self._session.now()
-        pieces: Sequence[SeriesPiece] = await self._ask(lambda: source.ask(groups, one.slice))
+        rows = await self._ask(lambda: source.ask(groups, one.app, one.slice))
         cut = source.settled(now)
         name = f"{one.app} {one.source}"
+        asked = Span(one.slice.span.start, one.slice.keep)
 
         def keep(state: State) -> None:
-            _trim(state, name, Span(one.slice.span.start, one.slice.keep))
-            for piece in pieces:
-                day = piece.rows[0][0] // DAY
-                state.stage(one.app, day, _rows(piece, Span(0, max(cut, 1))))
-                later = attrs.evolve(_rows(piece, Span(max(cut, 1), _FAR)), provisional=True)
-                state.stage(one.app, day, later, source=name, provisional=True)
-            state.mark(one.app, one.source, Span(one.slice.span.start, one.slice.keep), UNSETTLED)
+            for app, day, before in state.take_provisional(name):  # what was asked for again has come anew
+                others = before.where("ts", lambda ts: ts not in asked)
+                state.stage(app, day, packed(others), source=name, provisional=True)
+            for day in sorted({ts // DAY for ts in rows.column("ts")}):
+                today = rows.where("ts", Span(day * DAY, day * DAY + DAY).__contains__)
+                state.stage(one.app, day, packed(today.where("ts", lambda ts: ts < cut)))
+                later = today.where("ts", lambda ts: ts >= cut).having("provisional", value=True)
+                state.stage(one.app, day, packed(later), source=name, provisional=True)
+            state.mark(one.app, one.source, asked, UNSETTLED)
             state.mark(one.app, one.source, _before(one.slice, cut), READ)
             state.end_slice(one)
 
         await self._disk.change(keep)
-
-
-_FAR: Final = 2**36
-"""A moment after all others, in seconds."""
 
 
 def by_name(sources: Sequence[Source]) -> Mapping[str, Source]:
@@ -219,19 +215,6 @@ def _clip(state: State, one: PendingSlice, oldest: int) -> PendingSlice | None:
 def _before(one: Slice, moment: int) -> Span | None:
     end = min(one.keep, moment)
     return Span(one.span.start, end) if one.span.start < end else None
-
-
-def _trim(state: State, source: str, span: Span) -> None:
-    """Forget the provisional rows of a source in a span: they have come anew."""
-    for number, dataset, _, _, stored in state.provisional(source):
-        piece = decode(dataset, stored)
-        if isinstance(piece, SeriesPiece):
-            state.replace(number, _rows(piece, span, inside=False))
-
-
-def _rows(piece: SeriesPiece, span: Span, *, inside: bool = True) -> SeriesPiece:
-    rows: Any = tuple(row for row in piece.rows if (row[0] in span) is inside)
-    return attrs.evolve(piece, rows=rows)
 
 
 def _worst(call: Call) -> float:

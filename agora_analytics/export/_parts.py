@@ -12,9 +12,8 @@ from functools import partial
 from typing import Any, Final
 
 from agora_analytics.errors import ExportError
-from agora_analytics.export._columns import Batch
+from agora_analytics.export._batches import Batch, joined, unpack
 from agora_analytics.export._disk import Disk
-from agora_analytics.export._pieces import decode, joined
 from agora_analytics.export._staged import Facts, Part
 from agora_analytics.export._state import State
 from agora_analytics.export._target import Target
@@ -91,9 +90,9 @@ class Parts:
         found = self._disk.state.pieces(part, after, _CHUNK)
         if not found:
             return 0, after
-        batch = joined([decode(part.dataset, piece).batch(part.app) for _, piece in found])
+        batch = joined([unpack(part.dataset, stored) for _, stored in found])
         add(batch)
-        return len(batch), found[-1][0]
+        return batch.rows, found[-1][0]
 
     async def _delivered(self, part: Part) -> None:
         """Deliver on another thread: it may take as long as a network does."""

@@ -11,8 +11,9 @@ import attrs
 
 from agora_analytics import _checks, _json
 from agora_analytics._session import Session as Road
+from agora_analytics.export import _batches
+from agora_analytics.export._batches import Batch
 from agora_analytics.export._columns import DATASETS
-from agora_analytics.export._pieces import CallsPiece, MetricsPiece, SessionsPiece
 from agora_analytics.export._report import LeftOut
 from agora_analytics.export._selection import Selection
 from agora_analytics.export._sources import CallSource, Groups, Source, sources
@@ -21,6 +22,9 @@ from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS, Limits
 from agora_analytics.spans import Span
 
 T = TypeVar("T")
+
+_APP: Final = "x" * 32
+"""As long as an App ID, or the id of a call."""
 
 _PAGES: Final = 6
 """Slices of a list that are looked at for their totals."""
@@ -163,7 +167,7 @@ class Planner:
     async def _size(self, groups: Mapping[str, Groups], looks: Sequence[_Looked]) -> _Size:
         """Look into a few calls that are over, from short to long, for what a call comes to."""
         pairs = [(app, call) for app, look in zip(groups, looks, strict=False) for call in look.sample]
-        bytes_of_call = _each(CallsPiece(tuple(call for _, call in pairs)))
+        bytes_of_call = _each(_batches.calls(_APP, [call for _, call in pairs]))
         over = sorted((pair for pair in pairs if self._can_be_asked(pair[1])), key=lambda pair: _length(pair[1]))
         chosen = [over[round((step + 1) * (len(over) - 1) / (_CALLS + 1))] for step in range(_CALLS)] if over else []
         if not chosen or not self._selection.sessions:
@@ -185,8 +189,8 @@ class Planner:
             sessions=total / users * _mean([call.call_pcu or 1 for _, call in over]),
             points=points / (stays or 1) * _mean([_stay(call) for _, call in over]),
             bytes_of_call=bytes_of_call,
-            bytes_of_session=_each(SessionsPiece("", tuple(sessions))),
-            bytes_of_point=_each(MetricsPiece("", tuple(metrics))),
+            bytes_of_session=_each(_batches.sessions(_APP, _APP, sessions)),
+            bytes_of_point=_each(_batches.metrics(_APP, _APP, metrics)),
         )
 
     async def _metrics(self, groups: Groups, call: Call, sessions: Sequence[Session]) -> list[SessionMetrics]:
@@ -271,10 +275,9 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _each(piece: CallsPiece | SessionsPiece | MetricsPiece) -> float:
+def _each(rows: Batch) -> float:
     """Return bytes of a row as JSON Lines, on average."""
-    if not len(piece):
+    if not rows.rows:
         return 0.0
-    batch = piece.batch("x" * 32)
-    row = _json.row("row", batch.dataset.names)
-    return len(_json.lines(map(row, *batch.columns))) / len(batch)
+    row = _json.row("row", rows.dataset.names)
+    return len(_json.lines(map(row, *rows.columns))) / rows.rows

@@ -10,7 +10,8 @@ import attrs
 
 from agora_analytics._session import Session
 from agora_analytics.endpoints import Calls, Insights, Realtime, Scope
-from agora_analytics.export._pieces import InsightsPiece, RealtimePiece
+from agora_analytics.export import _batches
+from agora_analytics.export._batches import Batch
 from agora_analytics.export._selection import Insight, Selection
 from agora_analytics.models import Point, Total
 from agora_analytics.plans import (
@@ -109,12 +110,11 @@ class InsightSource:
         marks = (*range(-(-span.start // DAY) * DAY, span.end, DAY), span.end)
         return _tiles(tuple(Span(*pair) for pair in pairwise(marks)))
 
-    async def ask(self, groups: Groups, one: Slice) -> tuple[InsightsPiece, ...]:
-        """Ask for a slice, and return its rows day by day; see `_by_day`."""
-        rows = await self._rows(groups, one.span)
+    async def ask(self, groups: Groups, app: str, one: Slice) -> Batch:
+        """Ask for a slice, and return its rows."""
         mine = self.insight
         alike = (mine.metric, mine.product, mine.granularity, mine.dimension)
-        return tuple(InsightsPiece(*alike, tuple(found)) for found in _by_day(rows, one))
+        return _batches.insights(app, alike, _own(await self._rows(groups, one.span), one))
 
     async def _rows(self, groups: Groups, span: Span) -> list[tuple[int, float | None, str | None, float | None]]:
         one, insights = self.insight, groups.insights
@@ -156,12 +156,11 @@ class RealtimeSource:
         start, end = -(-span.start // WINDOW) * WINDOW, span.end // WINDOW * WINDOW
         return _tiles(Span(start, end).slices(longest, WINDOW)) if start < end else ()
 
-    async def ask(self, groups: Groups, one: Slice) -> tuple[RealtimePiece, ...]:
-        """Ask for a slice, and return its rows day by day; see `_by_day`."""
-        rows = await self._rows(groups, one.span)
+    async def ask(self, groups: Groups, app: str, one: Slice) -> Batch:
+        """Ask for a slice, and return its rows."""
         mine = self.series
         alike = (mine.metric, mine.product, mine.cname, mine.dimension)
-        return tuple(RealtimePiece(*alike, tuple(found)) for found in _by_day(rows, one))
+        return _batches.realtime(app, alike, _own(await self._rows(groups, one.span), one))
 
     async def _rows(self, groups: Groups, span: Span) -> list[tuple[int, float | None, str | None, str | None]]:
         one, realtime = self.series, groups.realtime
@@ -184,13 +183,9 @@ def _tiles(spans: tuple[Span, ...]) -> tuple[Slice, ...]:
     return tuple(Slice(span, span.end) for span in spans)
 
 
-def _by_day(rows: Iterable[RowT], one: Slice) -> list[list[RowT]]:
-    """Return the rows that are a slice's own, those of each UTC day together."""
-    days: dict[int, list[RowT]] = {}
-    for row in rows:
-        if one.span.start <= row[0] < one.keep:
-            days.setdefault(row[0] // DAY, []).append(row)
-    return list(days.values())
+def _own(rows: Iterable[RowT], one: Slice) -> list[RowT]:
+    """Return the rows that are a slice's own."""
+    return [row for row in rows if one.span.start <= row[0] < one.keep]
 
 
 Source = CallSource | InsightSource | RealtimeSource

@@ -8,8 +8,7 @@ from typing import ClassVar
 
 import attrs
 
-from agora_analytics import _json
-from agora_analytics.export._pieces import Packed, Piece, packed
+from agora_analytics.export._batches import Batch, pack, unpack
 from agora_analytics.export._tables import Tables
 
 
@@ -42,6 +41,20 @@ class Group:
     day: int
 
 
+@attrs.frozen
+class Packed:
+    """Rows as they wait on disk: a tenth of what they take while they are objects."""
+
+    dataset: str
+    count: int
+    stored: bytes
+
+
+def packed(rows: Batch) -> Packed:
+    """Return rows as they wait on disk."""
+    return Packed(rows.dataset.name, rows.rows, pack(rows))
+
+
 class Staged(Tables):
     """Rows that wait for their file, and the parts that they make.
 
@@ -69,56 +82,37 @@ CREATE TABLE IF NOT EXISTS parts (
         super().__init__(path, place)
         self.grown = dict(self.waiting())
 
-    def stage(self, app: str, day: int, piece: Piece, *, source: str = "", provisional: bool = False) -> None:
+    def stage(self, app: str, day: int, rows: Packed, *, source: str = "", provisional: bool = False) -> None:
         """Keep rows until their file is written; provisional ones until they are replaced."""
-        self.stage_packed(app, day, packed(piece), source=source, provisional=provisional)
-
-    def stage_packed(self, app: str, day: int, piece: Packed, *, source: str = "", provisional: bool = False) -> None:
-        """Keep rows as they are stored; see `stage`."""
-        if not piece.rows:
+        if not rows.count:
             return
-        group = Group(piece.dataset, app, day)
+        group = Group(rows.dataset, app, day)
         if not provisional:
-            self.grown[group] = self.grown.get(group, 0) + len(piece.stored)
+            self.grown[group] = self.grown.get(group, 0) + len(rows.stored)
         (number,) = self._one(
             "INSERT INTO staged (dataset, app, day, source, provisional, size, bytes) VALUES (?, ?, ?, ?, ?, ?, ?)"
             " RETURNING id",
             *attrs.astuple(group),
             source,
             provisional,
-            piece.rows,
-            len(piece.stored),
+            rows.count,
+            len(rows.stored),
         )
-        self._run("INSERT INTO pieces VALUES (?, ?)", number, piece.stored)
+        self._run("INSERT INTO pieces VALUES (?, ?)", number, rows.stored)
 
-    def provisional(self, source: str) -> list[tuple[int, str, str, int, bytes]]:
-        """Return id, dataset, App ID, day and piece of the provisional rows of a source."""
-        return self._all(
-            "SELECT id, dataset, app, day, piece FROM staged JOIN pieces USING (id) WHERE provisional AND source = ?",
+    def take_provisional(self, source: str) -> list[tuple[str, int, Batch]]:
+        """Return App ID, day and rows of all that is provisional of a source, and forget it."""
+        rows = self._all(
+            "SELECT dataset, app, day, piece FROM staged JOIN pieces USING (id) WHERE provisional AND source = ?",
             source,
         )
+        self._run("DELETE FROM staged WHERE provisional AND source = ?", source)
+        return [(app, day, unpack(dataset, stored)) for dataset, app, day, stored in rows]
 
     def provisional_rows(self) -> int:
         """Return how many rows are provisional."""
         found = self._one("SELECT coalesce(sum(size), 0) FROM staged WHERE provisional")
         return int(found[0])
-
-    def drop(self, source: str) -> None:
-        """Forget the provisional rows of a source."""
-        self._run("DELETE FROM staged WHERE provisional AND source = ?", source)
-
-    def replace(self, number: int, piece: Piece) -> None:
-        """Put other rows in the place of staged ones."""
-        if len(piece):
-            self._run("UPDATE staged SET size = ? WHERE id = ?", len(piece), number)
-            self._run("UPDATE pieces SET piece = ? WHERE id = ?", _json.encode(piece), number)
-        else:
-            self._run("DELETE FROM staged WHERE id = ?", number)
-
-    def settle(self, number: int, piece: Piece) -> None:
-        """Make staged rows that were provisional ones for good."""
-        self.replace(number, piece)
-        self._run("UPDATE staged SET provisional = 0, part = NULL WHERE id = ?", number)
 
     def waiting(self) -> list[tuple[Group, int]]:
         """Return the rows that wait for a part, by part, and their bytes."""

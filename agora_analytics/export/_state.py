@@ -13,9 +13,8 @@ from typing import Any, ClassVar, Final
 import attrs
 
 from agora_analytics import _json
-from agora_analytics.export._pieces import Packed
 from agora_analytics.export._sources import DAY, Slice
-from agora_analytics.export._staged import Staged
+from agora_analytics.export._staged import Packed, Staged
 from agora_analytics.models import Call, Session
 from agora_analytics.spans import Span, merged, without
 
@@ -266,9 +265,9 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         found = self._one("SELECT sids FROM pages WHERE call = ? ORDER BY rowid LIMIT 1 OFFSET ?", call, page)
         return _sids(found[0]) if found else ()
 
-    def keep_half(self, call: int, piece: Packed) -> None:
+    def keep_half(self, call: int, rows: Packed) -> None:
         """Keep what is to be merged with what comes next."""
-        self._run("INSERT INTO halves VALUES (?, ?, ?, ?)", call, piece.dataset, piece.rows, piece.stored)
+        self._run("INSERT INTO halves VALUES (?, ?, ?, ?)", call, rows.dataset, rows.count, rows.stored)
 
     def take_halves(self, call: int) -> tuple[Packed, ...]:
         """Return what was kept to be merged, and forget it."""

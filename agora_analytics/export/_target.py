@@ -10,7 +10,8 @@ from typing import Final, Protocol
 from urllib.parse import quote
 
 from agora_analytics import _json
-from agora_analytics.export._columns import DATASETS, Batch
+from agora_analytics.export._batches import Batch
+from agora_analytics.export._columns import DATASETS
 from agora_analytics.export._sources import DAY
 from agora_analytics.export._staged import Facts, Part
 from agora_analytics.export.formats import DATABASES, FILES, Database, Format, Writer

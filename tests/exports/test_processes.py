@@ -102,7 +102,7 @@ def can_mount() -> bool:
 
 
 @pytest.mark.skipif(not can_mount(), reason="needs a small disk of its own")
-@pytest.mark.parametrize("size", ["250k", "500k"])
+@pytest.mark.parametrize("size", ["600k", "1200k"])
 def test_a_full_disk_is_told_and_more_room_mends_it(url, whole, tmp_path, size):
     """The small disk is seen by the export alone; what it holds is copied off it, as if it had grown."""
     small, saved = tmp_path / "small", tmp_path / "saved"

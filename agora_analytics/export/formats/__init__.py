@@ -9,7 +9,8 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-from agora_analytics.export._columns import Batch, Dataset
+from agora_analytics.export._batches import Batch
+from agora_analytics.export._columns import Dataset
 from agora_analytics.export.formats._csv import Csv
 from agora_analytics.export.formats._lines import Lines
 from agora_analytics.export.formats._parquet import Parquet

@@ -6,14 +6,14 @@ Text that a spreadsheet would take for a formula gets an apostrophe in front, wh
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
-from agora_analytics.export._columns import Batch, Dataset
+from agora_analytics.export._batches import Batch, Runs, Values
+from agora_analytics.export._columns import Dataset
 from agora_analytics.export.formats._writing import iso
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -51,18 +51,21 @@ class CsvWriter:
         self._file.close()
 
 
-def _told(kind: str, values: Sequence[Any]) -> Any:
-    if kind == "text":
-        return map(_harmless, values)
-    if kind == "time":
-        return map(iso, values)
-    return map(_flag, values) if kind == "boolean" else values
+def _told(kind: str, values: Values) -> Iterable[Any]:
+    function = _TELL.get(kind)
+    if function is None:
+        return values
+    if isinstance(values, Runs):
+        return values.map(function)
+    return map(function, values)
 
 
-@lru_cache(maxsize=4_096)
 def _harmless(text: str | None) -> str | None:
     return f"'{text}" if text and text.startswith(_FORMULA) else text
 
 
 def _flag(value: bool | None) -> str | None:  # noqa: FBT001 - a cell
     return None if value is None else str(value).lower()
+
+
+_TELL: Final[Mapping[str, Callable[[Any], Any]]] = {"text": _harmless, "time": iso, "boolean": _flag}

@@ -9,7 +9,8 @@ from typing import Final
 import duckdb
 
 from agora_analytics.export import _arrow
-from agora_analytics.export._columns import Batch, Dataset
+from agora_analytics.export._batches import Batch
+from agora_analytics.export._columns import Dataset
 
 _TYPES: Final[Mapping[str, str]] = {
     "text": "VARCHAR",

@@ -9,7 +9,8 @@ from typing import IO, Any, cast
 import attrs
 
 from agora_analytics import _json
-from agora_analytics.export._columns import Batch, Dataset
+from agora_analytics.export._batches import Batch
+from agora_analytics.export._columns import Dataset
 from agora_analytics.export.formats._writing import utc
 
 _LEVEL = 1

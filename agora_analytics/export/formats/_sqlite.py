@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from agora_analytics.export._columns import Batch, Dataset
+from agora_analytics.export._batches import Batch
+from agora_analytics.export._columns import Dataset
 from agora_analytics.export.formats._writing import iso
 
 _TYPES: Final[Mapping[str, str]] = {
@@ -41,7 +42,7 @@ class SqliteTables:
             map(iso, one) if kind == "time" else one for kind, one in zip(kinds, batch.columns, strict=True)
         ]
         marks = ", ".join("?" * (len(kinds) + 1))
-        rows = zip(*told, [part] * len(batch), strict=True)
+        rows = zip(*told, [part] * batch.rows, strict=True)
         self._database.executemany(f"INSERT INTO {batch.dataset.name} VALUES ({marks})", rows)  # noqa: S608
 
     def end(self) -> None:

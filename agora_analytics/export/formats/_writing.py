@@ -7,7 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
-from agora_analytics.export._columns import Batch, Dataset
+from agora_analytics.export._batches import Batch
+from agora_analytics.export._columns import Dataset
 from agora_analytics.spans import moment
 
 
