@@ -192,6 +192,7 @@ def main() -> None:
     os.environ |= {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "ERROR"}
     for module in (*_NEEDS[job["who"]], *_NEEDS.get(f"{job['who']} {job['format']}", ())):
         import_module(module)
+
     begun = time.perf_counter()
     rows = asyncio.run(_as_coroutine(_CONTESTANTS[job["who"]](job)))
     print(json.dumps({"seconds": time.perf_counter() - begun, "rows": rows, "peak": _peak()}))

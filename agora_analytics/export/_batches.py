@@ -90,11 +90,9 @@ class Batch:
 
     def _of(self, rows: Sequence[tuple[Any, ...]]) -> Batch:
         columns: Iterable[Sequence[Any]] = zip(*rows, strict=True) if rows else ((),) * len(self.columns)
-        recurring = (column.repeats for column in self.dataset.columns)
+        kept = zip(columns, self.columns, strict=True)
         return Batch(
-            self.dataset,
-            len(rows),
-            tuple(Runs.of(one) if runs else one for one, runs in zip(columns, recurring, strict=True)),
+            self.dataset, len(rows), tuple(Runs.of(one) if isinstance(before, Runs) else one for one, before in kept)
         )
 
 
@@ -107,7 +105,7 @@ def sessions(app_id: str, call_id: str, found: Sequence[Session]) -> Batch:
     """Return the rows of sessions of a call."""
     uid = [_uid(session.uid) for session in found]
     roles = [None if session.roles is None else ",".join(session.roles) for session in found]
-    return _of_fields(SESSIONS, found, {"uid": uid, "roles": Runs.of(roles)}, app_id=app_id, call_id=call_id)
+    return _of_fields(SESSIONS, found, {"uid": uid, "roles": roles}, app_id=app_id, call_id=call_id)
 
 
 def metrics(app_id: str, call_id: str, found: Iterable[SessionMetrics]) -> Batch:
@@ -149,7 +147,7 @@ def insights(
     stamps, values, parts, usage = zip(*found, strict=True) if found else ((), (), (), ())
     rows = len(found)
     alike = (Runs([value], [rows]) for value in (app_id, *asked))
-    return Batch(INSIGHTS, rows, (*alike, Runs.of(parts), stamps, values, usage, Runs([False], [rows])))
+    return Batch(INSIGHTS, rows, (*alike, parts, stamps, values, usage, Runs([False], [rows])))
 
 
 def realtime(
@@ -162,7 +160,7 @@ def realtime(
     rows = len(found)
     alike = (Runs([value], [rows]) for value in (app_id, *asked))
     last = (stamps, values, Runs([False], [rows]))
-    return Batch(REALTIME, rows, (*alike, Runs.of(parts), Runs.of(users), *last))
+    return Batch(REALTIME, rows, (*alike, parts, users, *last))
 
 
 def joined(batches: Sequence[Batch]) -> Batch:
@@ -209,7 +207,7 @@ def _of_fields(
         if column.kind == "time":
             made[column.name] = [value or None for value in values]  # 0 is the service's other way to say "not yet"
         else:
-            made[column.name] = Runs.of(values) if column.repeats else values
+            made[column.name] = values
     return Batch(dataset, rows, tuple(made[name] for name in dataset.names))
 
 
