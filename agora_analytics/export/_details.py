@@ -119,7 +119,7 @@ class Details:
                 raise DecodeError(f"page {cursor.page} has no new session: the service does not turn pages")
             if "sessions" in self._selection.datasets:
                 state.stage(call.app, call.day, packed(_batches.sessions(call.app, call.call_id, new)))
-            return self._go(state, call, after)
+            return self._go(state, call, after, begun=not alone)
 
         return await self._disk.change(keep)
 
@@ -165,7 +165,7 @@ class Details:
 
         return await self._disk.change(keep)
 
-    def _go(self, state: State, call: PendingCall, cursor: Cursor | None) -> _Next:
+    def _go(self, state: State, call: PendingCall, cursor: Cursor | None, *, begun: bool = True) -> _Next:
         """Keep where a call is, and return what that needs; steps that have nothing to ask are skipped."""
         sids: tuple[str, ...] = ()
         if cursor is not None and cursor.step == "metrics":
@@ -177,7 +177,7 @@ class Details:
         if cursor is not None and cursor.step == "statistics" and not self._selection.breakdowns:
             cursor = None
         if cursor is None:
-            state.end_call(call.id, DONE)
+            state.end_call(call.id, DONE, begun=begun)
         else:
             state.move_on(call, _json.encode(cursor).decode())
         return _Next(cursor, sids)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final
 
 import attrs
 
@@ -55,6 +55,9 @@ def packed(rows: Batch) -> Packed:
     return Packed(rows.dataset.name, rows.rows, pack(rows))
 
 
+_PARTS: Final = "SELECT parts.id, dataset, app, day, number FROM parts JOIN groups ON groups.id = kin"
+
+
 class Staged(Tables):
     """Rows that wait for their file, and the parts that they make.
 
@@ -64,23 +67,28 @@ class Staged(Tables):
     """
 
     layout: ClassVar[str] = """
-CREATE TABLE IF NOT EXISTS staged (
-    id INTEGER PRIMARY KEY, dataset TEXT, app TEXT, day INTEGER, source TEXT, provisional INTEGER, part INTEGER,
-    size INTEGER, bytes INTEGER
+CREATE TABLE IF NOT EXISTS groups (
+    id INTEGER PRIMARY KEY, dataset TEXT, app TEXT, day INTEGER, UNIQUE (dataset, app, day)
 );
-CREATE INDEX IF NOT EXISTS staged_by_part ON staged (part);
+CREATE TABLE IF NOT EXISTS staged (
+    id INTEGER PRIMARY KEY, kin INTEGER, provisional INTEGER, source TEXT, size INTEGER, bytes INTEGER, piece BLOB
+);
+CREATE INDEX IF NOT EXISTS staged_by_group ON staged (kin, provisional);
 CREATE INDEX IF NOT EXISTS staged_by_source ON staged (source) WHERE provisional;
-CREATE TABLE IF NOT EXISTS pieces (id INTEGER PRIMARY KEY, piece BLOB);
-CREATE TRIGGER IF NOT EXISTS unstaged AFTER DELETE ON staged BEGIN DELETE FROM pieces WHERE id = old.id; END;
 CREATE TABLE IF NOT EXISTS parts (
-    id INTEGER PRIMARY KEY, dataset TEXT, app TEXT, day INTEGER, number INTEGER, provisional INTEGER, written INTEGER,
-    size INTEGER, bytes INTEGER, sha256 TEXT, UNIQUE (dataset, app, day, number)
+    id INTEGER PRIMARY KEY, kin INTEGER, number INTEGER, upto INTEGER, written INTEGER,
+    size INTEGER, bytes INTEGER, sha256 TEXT, UNIQUE (kin, number)
 );
 """
 
     def __init__(self, path: Path, place: str) -> None:
         super().__init__(path, place)
         self.grown = dict(self.waiting())
+        self._kin: dict[Group, int] = {}
+
+    def undone(self) -> None:
+        """Forget what a transaction that was not made had numbered."""
+        self._kin.clear()
 
     def stage(self, app: str, day: int, rows: Packed, *, source: str = "", provisional: bool = False) -> None:
         """Keep rows until their file is written; provisional ones until they are replaced."""
@@ -89,24 +97,35 @@ CREATE TABLE IF NOT EXISTS parts (
         group = Group(rows.dataset, app, day)
         if not provisional:
             self.grown[group] = self.grown.get(group, 0) + len(rows.stored)
-        (number,) = self._one(
-            "INSERT INTO staged (dataset, app, day, source, provisional, size, bytes) VALUES (?, ?, ?, ?, ?, ?, ?)"
-            " RETURNING id",
-            *attrs.astuple(group),
-            source,
+        self._run(
+            "INSERT INTO staged (kin, provisional, source, size, bytes, piece) VALUES (?, ?, ?, ?, ?, ?)",
+            self._number(group),
             provisional,
+            source,
             rows.count,
             len(rows.stored),
+            rows.stored,
         )
-        self._run("INSERT INTO pieces VALUES (?, ?)", number, rows.stored)
+
+    def _number(self, group: Group) -> int:
+        """Return a group's number, a new one for a new group."""
+        number = self._kin.get(group)
+        if number is None:
+            key = attrs.astuple(group)
+            self._run("INSERT OR IGNORE INTO groups (dataset, app, day) VALUES (?, ?, ?)", *key)
+            (number,) = self._one("SELECT id FROM groups WHERE dataset = ? AND app = ? AND day = ?", *key)
+            self._kin[group] = number
+        return number
 
     def take_provisional(self, source: str) -> list[tuple[str, int, Batch]]:
         """Return App ID, day and rows of all that is provisional of a source, and forget it."""
         rows = self._all(
-            "SELECT dataset, app, day, piece FROM staged JOIN pieces USING (id) WHERE provisional AND source = ?",
+            "SELECT dataset, app, day, piece FROM staged JOIN groups ON groups.id = kin"
+            " WHERE provisional AND source = ?",
             source,
         )
-        self._run("DELETE FROM staged WHERE provisional AND source = ?", source)
+        if rows:
+            self._run("DELETE FROM staged WHERE provisional AND source = ?", source)
         return [(app, day, unpack(dataset, stored)) for dataset, app, day, stored in rows]
 
     def provisional_rows(self) -> int:
@@ -117,57 +136,45 @@ CREATE TABLE IF NOT EXISTS parts (
     def waiting(self) -> list[tuple[Group, int]]:
         """Return the rows that wait for a part, by part, and their bytes."""
         rows = self._all(
-            "SELECT dataset, app, day, sum(bytes) FROM staged"
-            " WHERE part IS NULL AND NOT provisional GROUP BY dataset, app, day ORDER BY dataset, app, day"
+            "SELECT dataset, app, day, sum(bytes) FROM staged JOIN groups ON groups.id = kin WHERE NOT provisional"
+            " AND staged.id > (SELECT coalesce(max(upto), 0) FROM parts WHERE parts.kin = staged.kin)"
+            " GROUP BY kin ORDER BY dataset, app, day"
         )
         return [(Group(*row[:3]), row[3]) for row in rows]
 
     def begin_part(self, group: Group) -> Part:
         """Number a new part, to which all rows belong that wait for it now."""
-        key = (group.dataset, group.app, group.day)
-        part = self._one(
-            "INSERT INTO parts (dataset, app, day, number, provisional, written) SELECT ?1, ?2, ?3,"
-            " (SELECT coalesce(max(number), 0) + 1 FROM parts WHERE dataset = ?1 AND app = ?2 AND day = ?3), 0, 0"
-            " RETURNING id, dataset, app, day, number",
-            *key,
-        )
-        made = Part(*part)
+        kin = self._number(group)
         self.grown.pop(group, None)
-        self._run(
-            "UPDATE staged SET part = ? WHERE part IS NULL AND NOT provisional AND dataset = ? AND app = ? AND day = ?",
-            made.id,
-            *key,
+        number, row = self._one(
+            "INSERT INTO parts (kin, number, upto, written) SELECT ?1, coalesce(max(number), 0) + 1,"
+            " (SELECT max(id) FROM staged WHERE kin = ?1 AND NOT provisional), 0 FROM parts WHERE kin = ?1"
+            " RETURNING number, id",
+            kin,
         )
-        return made
+        return Part(row, group.dataset, group.app, group.day, number)
 
     def begun_parts(self) -> list[Part]:
         """Return the parts that were begun and not ended."""
-        return [Part(*row) for row in self._all("SELECT id, dataset, app, day, number FROM parts WHERE NOT written")]
+        return [Part(*row) for row in self._all(f"{_PARTS} WHERE NOT written")]
 
     def provisional_parts(self) -> tuple[list[Part], list[Part]]:
         """Number the parts that provisional rows make now; return these, and the parts that have no rows any more."""
         self._run(
-            "INSERT OR IGNORE INTO parts (dataset, app, day, number, provisional, written)"
-            " SELECT DISTINCT dataset, app, day, 0, 1, 1 FROM staged WHERE provisional"
+            "INSERT OR IGNORE INTO parts (kin, number, written) SELECT DISTINCT kin, 0, 1 FROM staged WHERE provisional"
         )
-        self._run("UPDATE staged SET part = NULL WHERE provisional")
-        self._run(
-            "UPDATE staged SET part = (SELECT id FROM parts WHERE parts.dataset = staged.dataset"
-            " AND parts.app = staged.app AND parts.day = staged.day AND number = 0) WHERE provisional"
-        )
-        rows = self._all(
-            "SELECT id, dataset, app, day, number, EXISTS (SELECT 1 FROM staged WHERE part = parts.id)"
-            " FROM parts WHERE provisional"
-        )
-        parts = [(Part(*row[:5]), row[5]) for row in rows]
-        return [part for part, full in parts if full], [part for part, full in parts if not full]
+        has_rows = "EXISTS (SELECT 1 FROM staged WHERE staged.kin = parts.kin AND provisional)"
+        full = self._all(f"{_PARTS} WHERE number = 0 AND {has_rows}")
+        empty = self._all(f"{_PARTS} WHERE number = 0 AND NOT {has_rows}")
+        return [Part(*row) for row in full], [Part(*row) for row in empty]
 
     def pieces(self, part: Part, after: int, most: int) -> list[tuple[int, bytes]]:
         """Return the next rows of a part, after a staged id: about so many bytes."""
         found: list[tuple[int, bytes]] = []
         size = 0
         cursor = self._database.execute(
-            "SELECT id, piece FROM staged JOIN pieces USING (id) WHERE part = ? AND id > ? ORDER BY id",
+            "SELECT staged.id, piece FROM parts JOIN staged ON staged.kin = parts.kin AND provisional = (number = 0)"
+            " WHERE parts.id = ? AND staged.id > ? AND (upto IS NULL OR staged.id <= upto) ORDER BY staged.id",
             (part.id, after),
         )
         for number, piece in cursor:
@@ -187,7 +194,12 @@ CREATE TABLE IF NOT EXISTS parts (
             facts.sha256,
             part.id,
         )
-        self._run("DELETE FROM staged WHERE part = ? AND NOT provisional", part.id)
+        if part.number:
+            self._run(
+                "DELETE FROM staged WHERE NOT provisional AND kin = (SELECT kin FROM parts WHERE id = ?1)"
+                " AND id <= (SELECT upto FROM parts WHERE id = ?1)",
+                part.id,
+            )
 
     def remove_part(self, part: Part) -> None:
         """Forget a part that has no rows."""
@@ -196,7 +208,7 @@ CREATE TABLE IF NOT EXISTS parts (
     def parts(self) -> Iterator[tuple[Part, Facts]]:
         """Yield the parts that are written, in order."""
         rows = self._all(
-            "SELECT id, dataset, app, day, number, size, bytes, sha256 FROM parts"
+            "SELECT parts.id, dataset, app, day, number, size, bytes, sha256 FROM parts JOIN groups ON groups.id = kin"
             " WHERE written AND size IS NOT NULL ORDER BY dataset, app, day, number"
         )
         return ((Part(*row[:5]), Facts(rows=row[5], bytes=row[6], sha256=row[7])) for row in rows)

@@ -214,19 +214,23 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         """Note how far the details of a call are."""
         self._run("UPDATE calls SET cursor = ? WHERE id = ?", cursor, call.id)
 
-    def end_call(self, call: int, status: int, reason: str | None = None) -> None:
-        """Note that nothing more is to be asked of a call, and why not where it is left out."""
+    def end_call(self, call: int, status: int, reason: str | None = None, *, begun: bool = True) -> None:
+        """Note that nothing more is to be asked of a call, and why not where it is left out.
+
+        `begun` tells that there may be something to forget of it.
+        """
         self._run("UPDATE calls SET status = ?, reason = ?, cursor = '' WHERE id = ?", status, reason, call)
-        self._run("DELETE FROM pages WHERE call = ?", call)
-        self._run("DELETE FROM halves WHERE call = ?", call)
+        if begun:
+            self._run("DELETE FROM pages WHERE call = ?", call)
+            self._run("DELETE FROM halves WHERE call = ?", call)
 
     def counts(self) -> tuple[int, int, dict[str, int]]:
         """Return how many slices and how many calls are still to be asked for, and the rows there are by dataset."""
         slices = self._one("SELECT count(*) FROM slices")[0]
         calls = self._one("SELECT count(*) FROM calls WHERE status = ?", PENDING)[0]
         rows = self._all(
-            "SELECT dataset, sum(size) FROM (SELECT dataset, size FROM parts WHERE written AND NOT provisional"
-            " UNION ALL SELECT dataset, size FROM staged) GROUP BY dataset"
+            "SELECT dataset, sum(size) FROM (SELECT kin, size FROM parts WHERE written AND number > 0"
+            " UNION ALL SELECT kin, size FROM staged) JOIN groups ON groups.id = kin GROUP BY dataset"
         )
         return int(slices), int(calls), dict(rows)
 

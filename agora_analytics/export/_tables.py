@@ -58,7 +58,11 @@ class Tables:
             except BaseException:
                 with suppress(sqlite3.Error):
                     self._database.execute("ROLLBACK")
+                self.undone()
                 raise
+
+    def undone(self) -> None:
+        """Forget what is remembered of a transaction that was not made."""
 
     def _run(self, statement: str, *values: object) -> int:
         return self._database.execute(statement, values).rowcount
