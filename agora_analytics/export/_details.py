@@ -47,11 +47,25 @@ class Cursor:
 
 
 @attrs.frozen
-class _Next:
-    """A cursor and the sessions whose metrics it asks for; without a cursor the call is done."""
+class _Work:
+    """A call that is being worked on: its endpoints, the parts of its span, and its sessions, page by page."""
 
-    cursor: Cursor | None
-    sids: tuple[str, ...] = ()
+    groups: Groups
+    call: PendingCall
+    spans: tuple[Span, ...]
+    pages: list[tuple[str, ...]] = attrs.field(factory=list)
+
+    def new(self, sessions: Sequence[User]) -> tuple[User, ...]:
+        """Return the sessions that no page had before."""
+        found = {one.sid: one for one in sessions}
+        for page in self.pages:
+            for sid in page:
+                found.pop(sid, None)
+        return tuple(found.values())
+
+    def last(self, cursor: Cursor) -> bool:
+        """Whether a cursor is in the last part of the span."""
+        return cursor.part + 1 == len(self.spans)
 
 
 _decode = _json.strict(Cursor)
@@ -85,102 +99,107 @@ class Details:
             await self._leave_out(call, type(error).__name__, error)
 
     async def _fetch(self, groups: Groups, call: PendingCall) -> None:
-        spans = call.span.slices(self._limits.longest_query)
-        following = _Next(self._first)
-        if call.cursor or self._first.step != "sessions":
-            cursor = _decode(call.cursor.encode()) if call.cursor else self._first
-            following = await self._disk.change(lambda state: self._go(state, call, cursor))
-        while following.cursor is not None:
+        work = _Work(groups, call, call.span.slices(self._limits.longest_query))
+        cursor: Cursor | None = self._first
+        if call.cursor:
+            cursor = _decode(call.cursor.encode())
+            work.pages.extend(await self._disk.change(lambda state: state.pages(call.id)))
+        while cursor is not None:
             if call.span.start < self._limits.oldest(self._session.now()) + _EDGE:
                 await self._leave_out(call, EXPIRED)
                 return
-            step = getattr(self, f"_{following.cursor.step}")
-            following = await step(groups, call, spans, following)
+            cursor = await getattr(self, f"_{cursor.step}")(work, cursor)
 
-    async def _sessions(self, groups: Groups, call: PendingCall, spans: Sequence[Span], here: _Next) -> _Next:
-        cursor = here.cursor or self._first
-        span = spans[cursor.part]
-        page = await self._ask(lambda: groups.calls.sessions_page(call.call_id, *span, page_no=cursor.page))
+    async def _sessions(self, work: _Work, cursor: Cursor) -> Cursor | None:
+        call, span = work.call, work.spans[cursor.part]
+        page = await self._ask(lambda: work.groups.calls.sessions_page(call.call_id, *span, page_no=cursor.page))
         count = cursor.count + len(page.items)
+        new = work.new(page.items)
+        if cursor.page > 1 and page.items and not new and len(work.spans) == 1:
+            raise DecodeError(f"page {cursor.page} has no new session: the service does not turn pages")
+        sids = tuple(one.sid for one in new)
+        work.pages.append(sids)
         if _paging.more(page, count):
-            after = attrs.evolve(cursor, page=cursor.page + 1, count=count)
-        elif cursor.part + 1 < len(spans):
-            after = Cursor("sessions", part=cursor.part + 1)
+            after = self._due(work, attrs.evolve(cursor, page=cursor.page + 1, count=count))
+        elif not work.last(cursor):
+            after = self._due(work, Cursor("sessions", part=cursor.part + 1))
         else:
-            after = Cursor("metrics" if self._selection.metrics else "statistics")
+            after = self._due(work, Cursor("metrics"))
+        wanted = "sessions" in self._selection.datasets
+        rows = packed(_batches.sessions(call.app, call.call_id, new)) if wanted else None
 
-        first = (cursor.part, cursor.page) == (0, 1)
-        alone = first and after.step == "statistics"
+        def keep(state: State) -> None:
+            if rows is not None:
+                state.stage(call.app, call.day, rows)
+            if after is not None:
+                state.keep_page(call.id, sids)
+            self._proceed(state, call, after, begun=len(work.pages) > 1)
 
-        def keep(state: State) -> _Next:
-            # Nobody asks again for the sessions of a single page.
-            new = _once(page.items) if alone else state.new_sessions(call.id, page.items, first=first)
-            if cursor.page > 1 and page.items and not new and len(spans) == 1:
-                raise DecodeError(f"page {cursor.page} has no new session: the service does not turn pages")
-            if "sessions" in self._selection.datasets:
-                state.stage(call.app, call.day, packed(_batches.sessions(call.app, call.call_id, new)))
-            return self._go(state, call, after, begun=not alone)
+        await self._disk.change(keep)
+        return after
 
-        return await self._disk.change(keep)
-
-    async def _metrics(self, groups: Groups, call: PendingCall, spans: Sequence[Span], here: _Next) -> _Next:
-        cursor = here.cursor or self._first
-        span = spans[cursor.part]
+    async def _metrics(self, work: _Work, cursor: Cursor) -> Cursor | None:
+        call, span = work.call, work.spans[cursor.part]
+        page, batch = divmod(cursor.number, _BATCHES)
+        sids = work.pages[page][batch * _checks.SIDS : (batch + 1) * _checks.SIDS]
 
         async def ask() -> list[SessionMetrics]:
-            return [one async for one in groups.calls.metrics(call.call_id, here.sids, *span)]
+            return [one async for one in work.groups.calls.metrics(call.call_id, sids, *span)]
 
         found = await self._ask(ask)
         # Packed at once, and session by session: sixteen answers of a hundred thousand points each may wait here.
         pieces = [packed(self._measured(call, found.pop(0))) for _ in range(len(found))]
-        last = cursor.part + 1 == len(spans)
-        after = attrs.evolve(cursor, part=0 if last else cursor.part + 1, number=cursor.number + last)
+        last = work.last(cursor)
+        after = self._due(work, attrs.evolve(cursor, part=0 if last else cursor.part + 1, number=cursor.number + last))
 
-        def keep(state: State) -> _Next:
-            halves = state.take_halves(call.id) if last else ()
+        def keep(state: State) -> None:
+            halves = state.take_halves(call.id) if last and len(work.spans) > 1 else ()
             for piece in _whole((*halves, *pieces)) if halves else pieces:
                 if last:
                     state.stage(call.app, call.day, piece)
                 else:
                     state.keep_half(call.id, piece)
-            return self._go(state, call, after)
+            self._proceed(state, call, after)
 
-        return await self._disk.change(keep)
+        await self._disk.change(keep)
+        return after
 
-    async def _statistics(self, groups: Groups, call: PendingCall, spans: Sequence[Span], here: _Next) -> _Next:
-        cursor = here.cursor or self._first
+    async def _statistics(self, work: _Work, cursor: Cursor) -> Cursor | None:
+        call, span = work.call, work.spans[cursor.part]
         one = self._selection.breakdowns[cursor.number]
-        span = spans[cursor.part]
-        rows = await self._ask(lambda: groups.calls.statistics(call.call_id, one.metric, one.dimension, *span))
+        rows = await self._ask(lambda: work.groups.calls.statistics(call.call_id, one.metric, one.dimension, *span))
         asked = (one.metric, one.dimension)
         piece = packed(_batches.statistics(call.app, call.call_id, asked, (span.start, span.end), rows))
-        part, number = divmod(
-            cursor.part * len(self._selection.breakdowns) + cursor.number + 1, len(self._selection.breakdowns)
-        )
-        after = Cursor("statistics", part=part, number=number) if part < len(spans) else None
+        number = (cursor.number + 1) % len(self._selection.breakdowns)
+        after: Cursor | None = attrs.evolve(cursor, number=number, part=cursor.part + (number == 0))
+        if number == 0 and work.last(cursor):
+            after = None
 
-        def keep(state: State) -> _Next:
+        def keep(state: State) -> None:
             state.stage(call.app, call.day, piece)
-            return self._go(state, call, after)
+            self._proceed(state, call, after)
 
-        return await self._disk.change(keep)
+        await self._disk.change(keep)
+        return after
 
-    def _go(self, state: State, call: PendingCall, cursor: Cursor | None, *, begun: bool = True) -> _Next:
-        """Keep where a call is, and return what that needs; steps that have nothing to ask are skipped."""
-        sids: tuple[str, ...] = ()
-        if cursor is not None and cursor.step == "metrics":
+    def _due(self, work: _Work, cursor: Cursor) -> Cursor | None:
+        """Return a cursor, or the next where it has nothing to ask; None after the last."""
+        if cursor.step == "metrics" and self._selection.metrics:
             page, batch = divmod(cursor.number, _BATCHES)
-            sids = state.sids(call.id, page)[batch * _checks.SIDS : (batch + 1) * _checks.SIDS]
-            if not sids and batch:
-                return self._go(state, call, Cursor("metrics", number=(page + 1) * _BATCHES))
-            cursor = cursor if sids else Cursor("statistics")
-        if cursor is not None and cursor.step == "statistics" and not self._selection.breakdowns:
-            cursor = None
+            while page < len(work.pages) and len(work.pages[page]) <= batch * _checks.SIDS:
+                page, batch = page + 1, 0
+            if page < len(work.pages):
+                return attrs.evolve(cursor, number=page * _BATCHES + batch)
+        if cursor.step == "sessions":
+            return cursor
+        return Cursor("statistics") if self._selection.breakdowns else None
+
+    def _proceed(self, state: State, call: PendingCall, cursor: Cursor | None, *, begun: bool = True) -> None:
+        """Keep where a call is; `begun` tells that there may be something to forget of it at its end."""
         if cursor is None:
             state.end_call(call.id, DONE, begun=begun)
         else:
             state.move_on(call, _json.encode(cursor).decode())
-        return _Next(cursor, sids)
 
     def _measured(self, call: PendingCall, found: SessionMetrics) -> Batch:
         mids = self._selection.mids
@@ -191,11 +210,6 @@ class Details:
         if error is not None:
             log.warning("export: call %s is left out: %s", call.call_id, error)
         await self._disk.change(lambda state: state.end_call(call.id, LEFT, reason))
-
-
-def _once(sessions: Sequence[User]) -> tuple[User, ...]:
-    """Return sessions, each once."""
-    return tuple({one.sid: one for one in sessions}.values())
 
 
 def _whole(pieces: Sequence[Packed]) -> list[Packed]:

@@ -15,7 +15,7 @@ import attrs
 from agora_analytics import _json
 from agora_analytics.export._sources import DAY, Slice
 from agora_analytics.export._staged import Packed, Staged
-from agora_analytics.models import Call, Session
+from agora_analytics.models import Call
 from agora_analytics.spans import Span, merged, without
 
 VERSION: Final = 1
@@ -253,21 +253,13 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         """Forget the calls that are done and ended before: no list shows them any more."""
         self._run("DELETE FROM calls WHERE status = ? AND last < ?", DONE, before)
 
-    def new_sessions(self, call: int, sessions: Iterable[Session], *, first: bool) -> tuple[Session, ...]:
-        """Remember the sessions of a page of a call, and return those that no page had before."""
-        found = {session.sid: session for session in sessions}
-        if not first:
-            for (page,) in self._all("SELECT sids FROM pages WHERE call = ?", call):
-                for sid in _sids(page):
-                    found.pop(sid, None)
-        if found:
-            self._run("INSERT INTO pages VALUES (?, ?)", call, _json.encode(list(found)))
-        return tuple(found.values())
+    def keep_page(self, call: int, sids: tuple[str, ...]) -> None:
+        """Remember the sessions of a page of a call."""
+        self._run("INSERT INTO pages VALUES (?, ?)", call, _json.encode(sids))
 
-    def sids(self, call: int, page: int) -> tuple[str, ...]:
-        """Return the sessions of a page of a call; nothing after the last."""
-        found = self._one("SELECT sids FROM pages WHERE call = ? ORDER BY rowid LIMIT 1 OFFSET ?", call, page)
-        return _sids(found[0]) if found else ()
+    def pages(self, call: int) -> list[tuple[str, ...]]:
+        """Return the sessions of a call, page by page."""
+        return [_sids(page) for (page,) in self._all("SELECT sids FROM pages WHERE call = ? ORDER BY rowid", call)]
 
     def keep_half(self, call: int, rows: Packed) -> None:
         """Keep what is to be merged with what comes next."""
