@@ -41,7 +41,9 @@ class Job:
     datasets: tuple[str, ...]
 
 
-_SMALL: Final = Job(name="10,000 points", world=("120", "1", "0"), minutes=5, datasets=("calls", "sessions", "metrics"))
+_SMALL: Final = Job(
+    name="10,000 points", world=("240", "0.3", "0"), minutes=1, datasets=("calls", "sessions", "metrics")
+)
 _LARGE: Final = attrs.evolve(_SMALL, name="1,000,000 points", minutes=120)
 _SESSIONS: Final = Job(name="100,000 sessions", world=("600", "0.2", "1"), minutes=55, datasets=("calls", "sessions"))
 

@@ -35,6 +35,11 @@ def table(batch: Batch) -> pa.Table:
     return pa.Table.from_arrays([_array(*pair) for pair in zip(batch.columns, fields, strict=True)], schema=fields)
 
 
+def release() -> None:
+    """Give back what Arrow's allocator holds in store: it would keep much more than a group of rows needs."""
+    pa.default_memory_pool().release_unused()
+
+
 def together(tables: Sequence[pa.Table]) -> pa.Table:
     """Return the rows of all tables as one; no table makes one without columns."""
     return pa.concat_tables(tables).unify_dictionaries() if tables else pa.table({})
@@ -43,7 +48,7 @@ def together(tables: Sequence[pa.Table]) -> pa.Table:
 class ParquetWriter:
     """Writes Parquet with zstd, in groups of rows."""
 
-    rows_in_group = 131_072
+    rows_in_group = 65_536
 
     def __init__(self, path: Path, dataset: Dataset) -> None:
         self._writer = pq.ParquetWriter(path, schema(dataset), compression="zstd")
@@ -66,6 +71,7 @@ class ParquetWriter:
         if self._waiting:
             self._writer.write_table(pa.concat_tables(self._waiting).unify_dictionaries(), row_group_size=self._rows)
             self._waiting, self._rows = [], 0
+            release()
 
 
 def _field(column: Column) -> pa.Field:

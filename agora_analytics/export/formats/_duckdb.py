@@ -19,7 +19,7 @@ _TYPES: Final[Mapping[str, str]] = {
     "boolean": "BOOLEAN",
     "time": "TIMESTAMPTZ",
 }
-_MEMORY: Final = "256MB"
+_MEMORY: Final = "16MB"
 
 
 class DuckdbTables:
@@ -40,6 +40,7 @@ class DuckdbTables:
         self._database.register("_batch", _arrow.table(batch))
         self._database.execute(f"INSERT INTO {batch.dataset.name} SELECT *, ? FROM _batch", (part,))  # noqa: S608
         self._database.unregister("_batch")
+        _arrow.release()
 
     def end(self) -> None:
         """Make what was written since `begin` visible."""
