@@ -103,8 +103,8 @@ def calls(app_id: str, found: Sequence[Call]) -> Batch:
 
 def sessions(app_id: str, call_id: str, found: Sequence[Session]) -> Batch:
     """Return the rows of sessions of a call."""
-    uid = [_uid(session.uid) for session in found]
-    roles = [None if session.roles is None else ",".join(session.roles) for session in found]
+    uid = [None if session.uid is None else str(session.uid) for session in found]
+    roles = [",".join(session.roles) if session.roles is not None else None for session in found]
     return _of_fields(SESSIONS, found, {"uid": uid, "roles": roles}, app_id=app_id, call_id=call_id)
 
 
