@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from statistics import median
-from typing import Any, Final
+from typing import Final
 
 import attrs
 
@@ -141,7 +141,7 @@ def _rates() -> None:
                 share, refused = runner.run(_rate(name, most))
             print(
                 f"{name:10} delays to {most:4} s  {share:7.2%} of the rate, {refused} refused {_verdict(met=share >= 0.97)}"
-            )  # noqa: E501, PLR2004
+            )
 
 
 async def _rate(name: str, most: float) -> tuple[float, int]:

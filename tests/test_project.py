@@ -47,7 +47,7 @@ def test_no_file_is_longer_than_four_hundred_lines():
 
 
 @pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
-async def test_an_example_runs_over_the_simulator(example):
+async def test_an_example_runs_over_the_simulator(example, tmp_path):
     async with serve(Service(World(seed=3), "enterprise")) as url:
         environment = os.environ | {
             "AGORA_CUSTOMER_ID": CUSTOMER_ID,
@@ -56,6 +56,8 @@ async def test_an_example_runs_over_the_simulator(example):
             "AGORA_PLAN": "enterprise",
             "AGORA_BASE_URL": url,
             "PYTHONPATH": str(ROOT),
+            "DAYS": "1",
+            "FOLDER": str(tmp_path),
         }
         process = await asyncio.create_subprocess_exec(
             sys.executable,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from agora_analytics import Plan
+from agora_analytics import Plan, Selection
 from agora_analytics.protocols import WallClock
 from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
 
@@ -35,3 +36,19 @@ def world() -> World:
 @pytest.fixture
 async def simulation(clock: WallClock, world: World) -> Simulation:
     return Simulation(Service(world, Plan.of("enterprise"), clock=clock))
+
+
+@pytest.fixture
+def whole(tmp_path: Path, simulation: Simulation):
+    """An export that nothing interrupted, its rows and what it cost."""
+
+    async def made(selection: Selection | None = None):
+        from runs import all_rows, asked, export, free, last
+
+        free(simulation)
+        before = asked(simulation)
+        report = await export(simulation, selection or last(3), tmp_path / "whole")
+        datasets = (selection or last(3)).datasets
+        return all_rows(tmp_path / "whole", *datasets), asked(simulation) - before, report
+
+    return made

@@ -5,73 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import suppress
-from pathlib import Path
 
 import attrs
 import pytest
 from conftest import NOON
 from reading import check_manifest, rows
+from runs import ALL, DAY, FEW, HOUR, all_rows, asked, export, free, last
 
 from agora_analytics import (
-    AgoraError,
     Breakdown,
-    ExportError,
     Insight,
-    LeftOut,
-    Plan,
     Selection,
     Series,
     Span,
     Unauthorized,
 )
-from agora_analytics.simulator import Fault, Faults, Quirks, Service, Simulation
-
-HOUR = 3_600
-DAY = 86_400
-ALL = ("calls", "sessions", "metrics")
-FEW = frozenset({20001, 20003, 20004})
-
-
-def last(hours: int, *datasets: str, **filters) -> Selection:
-    few = {} if datasets else {"mids": FEW}
-    return Selection.of(NOON - hours * HOUR, NOON - 600, *(datasets or ALL), **few, **filters)
-
-
-async def export(simulation: Simulation, selection: Selection, folder: Path, **options):
-    settings = {"quotas": False} if options.pop("free", True) else {}
-    async with simulation.client(**settings) as client:
-        return await client.export.run(selection, folder, format=options.pop("format", "jsonl"), **options)
-
-
-def free(simulation: Simulation) -> None:
-    """Let the service count no requests."""
-    plan = simulation.service.plan
-    for table, limits in plan.limits.items():
-        rates = {f"per_{unit}": 10**6 for unit in limits.rates}
-        plan = plan.with_limits(table, **rates)
-    simulation.service.plan = plan
-
-
-def asked(simulation: Simulation) -> int:
-    return sum(simulation.service.counts.values())
-
-
-def all_rows(folder: Path, *datasets: str):
-    return {dataset: rows(folder, dataset) for dataset in datasets or ALL}
-
-
-@pytest.fixture
-def whole(tmp_path: Path, simulation: Simulation):
-    """An export that nothing interrupted, its rows and what it cost."""
-
-    async def made(selection: Selection | None = None):
-        free(simulation)
-        before = asked(simulation)
-        report = await export(simulation, selection or last(3), tmp_path / "whole")
-        datasets = (selection or last(3)).datasets
-        return all_rows(tmp_path / "whole", *datasets), asked(simulation) - before, report
-
-    return made
+from agora_analytics.simulator import Fault, Faults, Quirks
 
 
 async def test_an_export_holds_what_the_endpoints_tell(simulation, whole):
@@ -375,185 +324,3 @@ async def test_calls_with_too_few_users_are_left_alone(tmp_path, simulation):
     assert {row[1] for row in rows(tmp_path, "sessions")} == {call for call, count in users.items() if count >= 3}
     assert report.too_small == sum(count < 3 for count in users.values()) > 0
     assert report.complete
-
-
-# Days
-
-
-async def test_it_waits_for_midnight_and_goes_on(tmp_path, simulation, whole):
-    found, cost, _ = await whole(last(3))
-    plan = Plan.of("enterprise").with_limits("call_details", per_day=40)
-    simulation = Simulation(Service(simulation.world, plan, clock=simulation.clock))  # nothing is spent there yet
-    loop = asyncio.get_running_loop()
-    report = await export(simulation, last(3), tmp_path / "days", free=False)
-    assert report.complete
-    assert loop.time() > 12 * HOUR
-    assert report.requests == cost
-    assert sum(simulation.service.refusals.values()) == 0
-    assert all_rows(tmp_path / "days") == found
-
-
-async def test_what_expired_before_its_turn_is_told(tmp_path, simulation):
-    simulation.service.plan = (
-        Plan.of("enterprise")
-        .with_limits("call_details", per_day=30, available=2 * DAY)
-        .with_limits("call_lists", available=2 * DAY)
-    )
-    selection = Selection.of(NOON - 2 * DAY, NOON - 600, "calls", "sessions")
-    async with simulation.client() as client:
-        plan = await client.export.plan(selection)
-        report = await client.export.run(selection, tmp_path, format="jsonl")
-    details = [one for one in report.left_out if one.what == "details"]
-    assert [one.reason for one in details] == ["expired"]
-    lost = details[0].calls or 0
-    assert lost + len({row[1] for row in rows(tmp_path, "sessions")}) == report.rows["calls"]
-    foreseen = next(one for one in plan.expired if one.what == "details")
-    assert foreseen.calls == pytest.approx(lost, rel=0.25)
-    assert not report.complete
-    assert json.loads((tmp_path / "manifest.json").read_text())["complete"] is False
-
-
-async def test_what_the_service_forgot_already_is_told(tmp_path, simulation):
-    free(simulation)
-    report = await export(simulation, Selection.of(NOON - 20 * DAY, NOON - 14 * DAY, "calls"), tmp_path)
-    assert [(one.what, one.reason) for one in report.left_out] == [("calls", "expired")]
-    assert report.left_out[0].span
-    assert report.left_out[0].span.start == NOON - 20 * DAY
-    assert not report.complete
-
-
-# The plan
-
-
-async def test_a_plan_costs_little_and_comes_true(tmp_path, simulation):
-    selection = Selection.of(NOON - 9 * HOUR, NOON - 600, "calls", "sessions", "metrics", mids={20001})
-    simulation.service.plan = simulation.service.plan.with_limits("call_lists", longest=HOUR)
-    async with simulation.client() as client:
-        plan = await client.export.plan(selection)
-        assert plan.spent == asked(simulation) <= 12
-        assert not plan.counted
-        before = dict(simulation.service.counts)
-        report = await client.export.run(selection, tmp_path, format="jsonl")
-    counts = simulation.service.counts
-    lists = counts["call_lists"] - before["call_lists"]
-    details = counts["call_sessions"] + counts["call_metrics"] - before["call_sessions"] - before["call_metrics"]
-    assert plan.requests["call_lists"] == pytest.approx(lists, rel=0.15)
-    assert plan.requests["call_details"] == pytest.approx(details, rel=0.15)
-    assert plan.calls == pytest.approx(report.rows["calls"], rel=0.15)
-    expected = {one.dataset: one for one in plan.estimates}
-    assert expected["sessions"].rows == pytest.approx(report.rows["sessions"], rel=0.5)
-    size = sum(path.stat().st_size for path in (tmp_path / "calls").rglob("*.jsonl"))
-    assert expected["calls"].bytes == pytest.approx(size, rel=0.2)
-    assert plan.done_at is not None
-
-
-async def test_a_plan_of_series_counts_their_requests(simulation):
-    selection = Selection.of(
-        NOON - 10 * DAY,
-        NOON,
-        "insights",
-        "realtime",
-        insights=[Insight("userCount"), Insight("audioFreezeRate", product="Native", dimension="country")],
-        series=[Series("userCount", product="Native")],
-    )
-    async with simulation.client() as client:
-        plan = await client.export.plan(selection)
-    assert plan.spent == asked(simulation) == 0
-    assert plan.requests["insight_usage"] == 2
-    assert plan.requests["insight_quality_total"] == 10
-    assert plan.requests["realtime"] == 1
-
-
-# Refusals
-
-
-async def test_another_selection_needs_another_place(tmp_path, simulation, whole):
-    await whole(last(1, "calls"))
-    before = asked(simulation)
-    with pytest.raises(ExportError, match=r"worse_than None, now 0\.1"):
-        await export(simulation, last(1, "calls", worse_than=0.1), tmp_path / "whole")
-    with pytest.raises(ExportError, match="format 'jsonl', now 'csv'"):
-        await export(simulation, last(1, "calls"), tmp_path / "whole", format="csv")
-    assert asked(simulation) == before
-
-
-async def test_one_place_takes_one_run_at_a_time(tmp_path, simulation):
-    free(simulation)
-    async with simulation.client(quotas=False, transport=simulation.transport(latency=(0.1, 0.1))) as client:
-        first = asyncio.create_task(client.export.run(last(1), tmp_path, format="jsonl"))
-        await asyncio.sleep(0.5)
-        with pytest.raises(ExportError, match="is running already"):
-            await client.export.run(last(1), tmp_path, format="jsonl")
-        assert (await first).complete
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ({"format": "xml"}, "format='xml': allowed are jsonl, "),
-        ({"order": "best"}, "order='best': allowed are 'oldest', 'worst'"),
-        ({"max_requests": 0}, "max_requests=0: allowed are 1 or more"),
-        ({"concurrency": 0}, "concurrency=0: allowed are 1 to 1000"),
-        ({"sink_options": {"key": "x"}}, "sink_options go with a URL"),
-    ],
-)
-async def test_bad_arguments_are_told_before_anything_is_sent(tmp_path, simulation, options, said):
-    with pytest.raises(ValueError, match=said):
-        await export(simulation, last(1), tmp_path / "new", **options)
-    assert asked(simulation) == 0
-
-
-@pytest.mark.parametrize(
-    ("filters", "said"),
-    [
-        ({"datasets": ("call",)}, "datasets='call': allowed are calls, sessions"),
-        ({"datasets": ()}, r"datasets=\(\): allowed are"),
-        ({"worse_than": 3}, "worse_than=3: allowed are fractions"),
-        ({"datasets": ("insights",)}, "insights=.*goes with some"),
-        ({"datasets": ("calls",), "series": [Series("userCount", product="Native")]}, "series="),
-    ],
-)
-def test_bad_selections_are_told(filters, said):
-    with pytest.raises(ValueError, match=said):
-        Selection(span=Span(0, 10), **filters)
-
-
-def test_bad_insights_are_told():
-    with pytest.raises(ValueError, match="give a product"):
-        Insight("audioFreezeRate")
-    with pytest.raises(ValueError, match="has none"):
-        Insight("userCount", product="Native")
-    with pytest.raises(ValueError, match="only '1d' is allowed"):
-        Insight("userCount", dimension="country", granularity="1h")
-
-
-async def test_a_call_that_the_service_refuses_is_left_out_and_told(tmp_path, simulation, whole):
-    found, _, _ = await whole(last(1))
-    simulation = Simulation(Service(simulation.world, simulation.service.plan, clock=simulation.clock))
-    simulation.faults = Faults.script([*[None] * 5, Fault("garbage")])
-    report = await export(simulation, last(1), tmp_path / "one", concurrency=1)
-    span = report.left_out[0].span
-    assert report.left_out == (
-        LeftOut(app_id=simulation.app_id, what="details", reason="DecodeError", span=span, calls=1),
-    )
-    assert not report.complete
-    assert len(rows(tmp_path / "one", "calls")) == len(found["calls"])
-
-
-async def test_wrong_credentials_end_it_at_once(tmp_path, simulation):
-    async with simulation.client() as client:
-        simulation.service.app_id = "another"
-        with pytest.raises(AgoraError):
-            await client.export.run(last(1), tmp_path, format="jsonl")
-    assert asked(simulation) <= 2
-
-
-async def test_it_tells_how_far_it_is(tmp_path, simulation):
-    told = []
-    async with simulation.client() as client:
-        await client.export.run(last(3), tmp_path, format="jsonl", watcher=told.append)
-    assert told[-1].slices == told[-1].calls == 0
-    assert told[-1].rows == {name: len(rows(tmp_path, name)) for name in ALL}
-    assert [one.requests for one in told] == sorted(one.requests for one in told)
-    assert any(one.done_at for one in told)
-    assert told[-1].left["call_details"] < 10_000

@@ -1,0 +1,44 @@
+"""Exports of a simulation: which selection, how it is run, and what it cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from conftest import NOON
+from reading import Rows, rows
+
+from agora_analytics import Selection
+from agora_analytics.simulator import Simulation
+
+HOUR = 3_600
+DAY = 86_400
+ALL = ("calls", "sessions", "metrics")
+FEW = frozenset({20001, 20003, 20004})
+
+
+def last(hours: int, *datasets: str, **filters) -> Selection:
+    few = {} if datasets else {"mids": FEW}
+    return Selection.of(NOON - hours * HOUR, NOON - 600, *(datasets or ALL), **few, **filters)
+
+
+async def export(simulation: Simulation, selection: Selection, folder: Path, **options):
+    settings = {"quotas": False} if options.pop("free", True) else {}
+    async with simulation.client(**settings) as client:
+        return await client.export.run(selection, folder, format=options.pop("format", "jsonl"), **options)
+
+
+def free(simulation: Simulation) -> None:
+    """Let the service count no requests."""
+    plan = simulation.service.plan
+    for table, limits in plan.limits.items():
+        rates = {f"per_{unit}": 10**6 for unit in limits.rates}
+        plan = plan.with_limits(table, **rates)
+    simulation.service.plan = plan
+
+
+def asked(simulation: Simulation) -> int:
+    return sum(simulation.service.counts.values())
+
+
+def all_rows(folder: Path, *datasets: str) -> dict[str, Rows]:
+    return {dataset: rows(folder, dataset) for dataset in datasets or ALL}
