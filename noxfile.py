@@ -35,7 +35,7 @@ def typing(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """All tests under coverage, on every supported Python that is found."""
-    session.install("-e", ".[cli]", *_group("tests"))
+    session.install("-e", ".[cli,export,pandas,polars]", *_group("tests"))
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
     session.run("coverage", "combine")
     session.run("coverage", "report")
@@ -44,12 +44,12 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def examples(session: nox.Session) -> None:
     """The examples, over the simulator."""
-    session.install("-e", ".[cli]", *_group("tests"))
+    session.install("-e", ".[cli,export]", *_group("tests"))
     session.run("pytest", "tests/test_project.py", "-k", "example")
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
     """The benchmarks; prints their table."""
-    session.install("-e", ".[cli]", *_group("bench"))
+    session.install("-e", ".[cli,export]", *_group("bench"))
     session.run("python", "-m", "benchmarks", *session.posargs)

@@ -48,7 +48,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def run_in_executor(  # type: ignore[override]  # positional arguments are told by their types there
         self,
-        executor: Any,
+        executor: Any,  # noqa: ARG002 - there is no other thread
         func: Callable[..., T],
         *args: Any,
     ) -> asyncio.Future[T]:

@@ -1,4 +1,4 @@
-"""A process that exports: `python exporting.py URL FOLDER START END FORMAT`; prints its report's requests and exits 0."""
+"""A process that exports: `python exporting.py URL FOLDER START END FORMAT`; prints what it did."""
 
 from __future__ import annotations
 

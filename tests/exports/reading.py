@@ -34,7 +34,7 @@ def paths(folder: Path, dataset: str) -> list[Path]:
     return databases or sorted(path for path in (folder / dataset).rglob("*") if path.is_file())
 
 
-def read(path: Path, dataset: str) -> Iterable[dict[str, Any]]:
+def read(path: Path, dataset: str) -> Iterable[dict[str, Any]]:  # noqa: PLR0911 - one for each format
     match path.suffix:
         case ".jsonl":
             return map(json.loads, path.read_text().splitlines())

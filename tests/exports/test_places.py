@@ -190,13 +190,13 @@ class Hostile:
 @pytest.mark.parametrize("form", NAMES)
 async def test_hostile_names_stay_data(tmp_path, simulation, form):
     folder = tmp_path / "deep" / "export"
-    before = {path for path in tmp_path.rglob("*")}
+    before = set(tmp_path.rglob("*"))
     async with simulation.client(transport=Hostile(simulation.transport())) as client:
         await client.export.run(Selection.of(NOON - 5 * HOUR, NOON - 600, "calls", "sessions"), folder, format=form)
     names = [row[2] for row in rows(folder, "calls")]
     harmless = {name: f"'{name}" if name.startswith(tuple("=+-@\t\r")) and form == "csv" else name for name in HOSTILE}
     assert set(names) == set(harmless.values())
-    new = {path for path in tmp_path.rglob("*")} - before - {tmp_path / "deep", folder}
+    new = set(tmp_path.rglob("*")) - before - {tmp_path / "deep", folder}
     assert all(folder in path.parents for path in new)
     partitions = re.compile(
         r"(calls|sessions)(/app=[\w%.-]+(/day=\d{4}-\d\d-\d\d(/[\w.-]+)?)?)?|manifest.json|export\.\w+|\..*"

@@ -45,4 +45,4 @@ async def spend(url: str, path: str, name: str, tasks: int, seconds: float, shif
 
 if __name__ == "__main__":
     where, ledger_path, own_name, count, duration, ahead = sys.argv[1:]
-    print(asyncio.run(spend(where, ledger_path, own_name, int(count), float(duration), float(ahead))))  # noqa: T201
+    print(asyncio.run(spend(where, ledger_path, own_name, int(count), float(duration), float(ahead))))

@@ -228,7 +228,7 @@ def unusable(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
         values = "'moo'" if request.param == "another layout" else """'a', '{"clock":3}'"""
         database = sqlite3.connect(path)
         database.execute(f"CREATE TABLE books ({layout})")
-        database.execute(f"INSERT INTO books VALUES ({values})")  # noqa: S608 - the test's own words
+        database.execute(f"INSERT INTO books VALUES ({values})")
         database.commit()
         database.close()
     return path / "quota.db" if request.param == "below a file" else path

@@ -23,7 +23,6 @@ from agora_analytics import (
     AgoraError,
     AnalyticsClient,
     BadRequest,
-    Breakdown,
     Call,
     CallChanged,
     CallFinished,
@@ -34,10 +33,6 @@ from agora_analytics import (
     ClockState,
     Coverage,
     DecodeError,
-    ExportError,
-    ExportPlan,
-    ExportProgress,
-    ExportReport,
     FileCheckpoints,
     FileLedger,
     Filter,
@@ -46,10 +41,8 @@ from agora_analytics import (
     FreezeBucket,
     Gap,
     Health,
-    Insight,
     Lane,
     LedgerError,
-    LeftOut,
     Limits,
     MemoryCheckpoints,
     MemoryLedger,
@@ -66,7 +59,6 @@ from agora_analytics import (
     ResponseError,
     Retry,
     Revision,
-    Selection,
     Series,
     ServerError,
     Session,
@@ -83,10 +75,6 @@ from agora_analytics import (
     Watch,
     Window,
     broadcast,
-    export,
-    to_arrow,
-    to_pandas,
-    to_polars,
 )
 from agora_analytics.catalogue import (
     Dimension,
@@ -328,7 +316,7 @@ def catalogue() -> None:
     assert_type((MetricId(20001).unit, MetricId.name_of(99)), tuple[str, str])
     text: str = Dimension.OS
     number: int = MetricId.APP_CPU
-    print(text, number)  # noqa: T201
+    print(text, number)
 
 
 class Wire:
@@ -361,7 +349,7 @@ async def seams(simulation: Simulation) -> None:
     AnalyticsClient("id", "secret", plan="premium", transport=wire)
     deaf: Transport = Deaf()  # type: ignore[assignment]
     assert_type(simulation.client(), AnalyticsClient)
-    print(deaf)  # noqa: T201
+    print(deaf)
 
 
 async def watching(client: AnalyticsClient) -> None:
@@ -405,34 +393,3 @@ async def following(client: AnalyticsClient) -> None:
                 assert_type(event.span, Span)
             case _:
                 assert_never(event)
-
-
-async def exporting(client: AnalyticsClient) -> None:
-    freezes = Insight("audioFreezeRate", product="Native", dimension="country")
-    selection = Selection.of(
-        1_700_000_000,
-        1_700_100_000,
-        "calls",
-        "statistics",
-        "insights",
-        statistics=[Breakdown("audio_freeze_rate", "country")],
-        insights=[freezes],
-        worse_than=0.05,
-    )
-    plan = await client.export.plan(selection, order="worst")
-    assert_type(plan, ExportPlan)
-    assert_type(plan.expired, tuple[LeftOut, ...])
-    report = await client.export.run(selection, "folder", format="parquet", watcher=look)
-    assert_type(report, ExportReport)
-    assert_type(report.complete, bool)
-    try:
-        await to_arrow(client.calls.search(*selection.span))
-        await to_pandas(client.calls.search(*selection.span))
-        await to_polars(await client.insights.usage("userCount", *selection.span))
-    except ExportError as error:
-        assert_type(error.advice, str)
-    assert_type(export.DATASETS["calls"].columns, tuple[export.Column, ...])
-
-
-def look(progress: ExportProgress) -> None:
-    assert_type(progress.requests, int)

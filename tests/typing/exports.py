@@ -1,0 +1,54 @@
+"""What type checkers must find of exports; see `api.py`."""
+
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from __future__ import annotations
+
+from typing import assert_type
+
+from agora_analytics import (
+    AnalyticsClient,
+    Breakdown,
+    ExportError,
+    ExportPlan,
+    ExportProgress,
+    ExportReport,
+    Insight,
+    LeftOut,
+    Selection,
+    export,
+    to_arrow,  # pyright: ignore[reportUnknownVariableType]  # pyarrow has no types
+    to_pandas,
+    to_polars,
+)
+
+
+async def exporting(client: AnalyticsClient) -> None:
+    freezes = Insight("audioFreezeRate", product="Native", dimension="country")
+    selection = Selection.of(
+        1_700_000_000,
+        1_700_100_000,
+        "calls",
+        "statistics",
+        "insights",
+        statistics=[Breakdown("audio_freeze_rate", "country")],
+        insights=[freezes],
+        worse_than=0.05,
+    )
+    plan = await client.export.plan(selection, order="worst")
+    assert_type(plan, ExportPlan)
+    assert_type(plan.expired, tuple[LeftOut, ...])
+    report = await client.export.run(selection, "folder", format="parquet", watcher=look)
+    assert_type(report, ExportReport)
+    assert_type(report.complete, bool)
+    try:
+        await to_arrow(client.calls.search(*selection.span))
+        await to_pandas(client.calls.search(*selection.span))
+        await to_polars(await client.insights.usage("userCount", *selection.span))
+    except ExportError as error:
+        assert_type(error.advice, str)
+    assert_type(export.DATASETS["calls"].columns, tuple[export.Column, ...])
+
+
+def look(progress: ExportProgress) -> None:
+    assert_type(progress.requests, int)
