@@ -35,7 +35,7 @@ class Tables:
     def _prepare(self) -> None:
         # Exclusive from the first access until closed, with the log of changes in memory of this process alone.
         self._database.execute("PRAGMA locking_mode=EXCLUSIVE")
-        self._database.execute("PRAGMA page_size=16384")  # answers are tens of kilobytes
+        self._database.execute("PRAGMA page_size=8192")  # answers are tens of kilobytes
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=NORMAL")
         self._database.execute("BEGIN EXCLUSIVE")

@@ -26,13 +26,13 @@ from agora_analytics.simulator import Service, Simulation, World
 HOUR = 3_600
 DATASETS = ("calls", "sessions", "metrics", "statistics", "insights", "realtime")
 SELECTION = Selection.of(
-    NOON - 30 * HOUR,
+    NOON - 11 * HOUR,
     NOON - 600,
     *DATASETS,
     mids={20001},
     insights=[Insight("userCount", granularity="1h")],
     series=[Series("userCount", product="Native")],
-    worse_than=0.06,
+    worse_than=0.04,
 )
 
 

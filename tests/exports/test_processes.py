@@ -20,8 +20,8 @@ import pytest
 from reading import check_manifest, manifest_of, rows
 
 HERE = Path(__file__).parent
-KILLS = int(os.environ.get("AGORA_TEST_KILLS", "5"))
-CALLS = int(os.environ.get("AGORA_TEST_CALLS", "80"))
+KILLS = int(os.environ.get("AGORA_TEST_KILLS", "4"))
+CALLS = int(os.environ.get("AGORA_TEST_CALLS", "60"))
 PER_HOUR = 600
 DATASETS = ("calls", "sessions", "metrics")
 END = int(time.time()) - 7_200
@@ -102,7 +102,7 @@ def can_mount() -> bool:
 
 
 @pytest.mark.skipif(not can_mount(), reason="needs a small disk of its own")
-@pytest.mark.parametrize("size", ["600k", "1200k"])
+@pytest.mark.parametrize("size", ["500k", "800k"])
 def test_a_full_disk_is_told_and_more_room_mends_it(url, whole, tmp_path, size):
     """The small disk is seen by the export alone; what it holds is copied off it, as if it had grown."""
     small, saved = tmp_path / "small", tmp_path / "saved"
@@ -189,9 +189,6 @@ def test_the_command_tells_what_is_there_and_ends_with_0_only_if_it_is_all(url, 
     code, out, _ = ended(command(url, tmp_path, "--format", "csv", "--json"))
     assert code == 0
     assert '"step":"report"' in out.splitlines()[-1]
-
-
-def test_the_command_plans_without_a_folder(url, tmp_path):
     code, out, _ = ended(command(url, tmp_path / "none", "--plan", "--datasets", "calls,sessions"))
     assert code == 0
     assert "call_details" in out
