@@ -1,4 +1,4 @@
-"""A process that exports: `python exporting.py URL FOLDER START END FORMAT`; prints what it did."""
+"""A process that exports: `python exporting.py URL FOLDER START END FORMAT [MOST]`; prints what it did."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from agora_analytics import AnalyticsClient, ExportError, Selection
 from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET
 
 
-async def main(url: str, folder: str, start: str, end: str, form: str) -> int:
+async def main(url: str, folder: str, start: str, end: str, form: str, most: str = "") -> int:
     selection = Selection.of(int(start), int(end), "calls", "sessions", "metrics", mids={20001})
     settings = {"app_id": APP_ID, "plan": plan(), "base_url": url, "quotas": False}
     async with AnalyticsClient(CUSTOMER_ID, CUSTOMER_SECRET, **settings) as client:
         try:
-            report = await client.export.run(selection, folder, format=form, concurrency=8)
+            most_of = {"max_requests": int(most)} if most else {}
+            report = await client.export.run(selection, folder, format=form, concurrency=8, **most_of)
         except ExportError as error:
             print(error, file=sys.stderr)
             return 1
