@@ -9,7 +9,7 @@ from random import Random
 from typing import Final, TypeVar
 
 from agora_analytics._retry import Retry
-from agora_analytics.errors import AgoraError
+from agora_analytics.errors import AgoraError, PlanRefused
 
 T = TypeVar("T")
 
@@ -20,6 +20,19 @@ ONCE: Final = Retry(attempts=1)
 
 _STUBBORN: Final = Retry(attempts=12, base=1.0, cap=120.0, total=900.0)
 """An export sits out an outage of minutes; after a quarter of an hour it ends, to be run again."""
+
+
+EDGE: Final = 2
+"""Seconds that a question about the very oldest keeps off the edge: time passes before it is sent."""
+
+_LATENCY: Final = 30.0
+"""Seconds to wait where the service says that something is too new: its clock is known better by then."""
+
+_TIMES: Final = 5
+
+
+class TooOldError(Exception):
+    """The service keeps what is to be asked for no longer."""
 
 
 class OutOfBudgetError(Exception):
@@ -39,12 +52,17 @@ class Asking:
         """Whether no request may be made any more."""
         return self._most is not None and self.made >= self._most
 
-    async def __call__(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Return an answer; raises `OutOfBudgetError`, and what asking again does not mend."""
+    async def __call__(self, ask: Callable[[], Awaitable[T]], timely: Callable[[], float] = lambda: 0.0) -> T:
+        """Return an answer; raises `OutOfBudgetError`, and what asking again does not mend.
+
+        `timely` is asked before every attempt how many seconds are to pass before it, and raises `TooOldError`.
+        """
         loop = asyncio.get_running_loop()
-        begun = loop.time()
-        attempt = 0
+        failing: float | None = None  # since when: waiting for quota is no failure, however long
+        attempt = refused = 0
         while True:
+            if early := timely():
+                await asyncio.sleep(early)
             if self.spent:
                 raise OutOfBudgetError
             self.made += 1
@@ -52,8 +70,18 @@ class Asking:
             try:
                 return await ask()
             except AgoraError as error:
-                wait = _STUBBORN.wait(error, attempt, loop.time() - begun, self._random)
+                failing = failing or loop.time()
+                wait = _STUBBORN.wait(error, attempt, loop.time() - failing, self._random)
+                if wait is None and isinstance(error, PlanRefused):
+                    refused += 1
+                    wait = self._refused(error, refused)
                 if wait is None:
                     raise
                 log.info("export: attempt %d failed, next in %.1f s: %s", attempt, wait, error)
             await asyncio.sleep(wait)
+
+    def _refused(self, error: PlanRefused, times: int) -> float | None:
+        """Return after how many seconds to ask again for what the service says is too new; too old is too old."""
+        if error.kind == "range":
+            raise TooOldError from error
+        return _LATENCY if error.kind == "latency" and times <= _TIMES else None

@@ -5,7 +5,7 @@ A call's requests follow one another, and each answer is kept together with the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import attrs
@@ -14,21 +14,21 @@ from agora_analytics import _checks, _json, _paging
 from agora_analytics._session import Session
 from agora_analytics.errors import BadRequest, DecodeError, PlanRefused, ServerError
 from agora_analytics.export import _batches
-from agora_analytics.export._asking import Asking, log
+from agora_analytics.export._asking import EDGE, Asking, TooOldError, log
 from agora_analytics.export._batches import Batch, unpack
 from agora_analytics.export._disk import Disk
 from agora_analytics.export._selection import Selection
 from agora_analytics.export._sources import Groups
 from agora_analytics.export._staged import Packed, packed
-from agora_analytics.export._state import DONE, LEFT, PendingCall, State
+from agora_analytics.export._state import PendingCall, State
 from agora_analytics.models import Session as User
 from agora_analytics.models import SessionMetrics
 from agora_analytics.plans import CALL_SESSIONS
 from agora_analytics.spans import Span
 
 EXPIRED: Final = "expired"
-_EDGE: Final = 2
-"""Seconds that a question about the very oldest keeps off the edge: time passes before it is sent."""
+AGAIN: Final = frozenset({"BadRequest", "DecodeError", "ServerError"})
+"""Why a call is left out that the next run asks for again: the answer may have been an accident."""
 
 
 _BATCHES: Final = _checks.PAGE_SIZE // _checks.SIDS
@@ -37,9 +37,10 @@ _BATCHES: Final = _checks.PAGE_SIZE // _checks.SIDS
 
 @attrs.frozen
 class Cursor:
-    """The next request of a call: what, for which part of its span, which page or which of a list."""
+    """The next request of a call: what, for which part of its span (cut so long), which page or which of a list."""
 
     step: str
+    cut: int = 0
     part: int = 0
     page: int = 1
     count: int = 0
@@ -87,10 +88,12 @@ class Details:
         """Ask for all of a call that is still missing; what the service does not tell is left out, with the reason."""
         try:
             await self._fetch(groups, call)
+        except TooOldError:
+            await self._leave_out(call, EXPIRED)
         except PlanRefused as error:
             if error.kind == "access":
                 raise
-            await self._leave_out(call, EXPIRED if error.kind == "range" else f"PlanRefused: {error.kind}", error)
+            await self._leave_out(call, f"PlanRefused: {error.kind}", error)
         except (BadRequest, DecodeError) as error:
             await self._leave_out(call, type(error).__name__, error)
         except ServerError as error:
@@ -99,20 +102,33 @@ class Details:
             await self._leave_out(call, type(error).__name__, error)
 
     async def _fetch(self, groups: Groups, call: PendingCall) -> None:
-        work = _Work(groups, call, call.span.slices(self._limits.longest_query))
-        cursor: Cursor | None = self._first
-        if call.cursor:
-            cursor = _decode(call.cursor.encode())
-            work.pages.extend(await self._disk.change(lambda state: state.pages(call.id)))
+        longest = self._limits.longest_query
+        begun = _decode(call.cursor.encode()) if call.cursor else attrs.evolve(self._first, cut=longest)
+        if begun.cut > longest:
+            await self._leave_out(call, "begun under a plan that allowed longer spans")
+            return
+        pages = await self._disk.change(lambda state: state.pages(call.id)) if call.cursor else []
+        work = _Work(groups, call, call.span.slices(begun.cut), pages)
+        cursor: Cursor | None = begun
         while cursor is not None:
-            if call.span.start < self._limits.oldest(self._session.now()) + _EDGE:
-                await self._leave_out(call, EXPIRED)
-                return
             cursor = await getattr(self, f"_{cursor.step}")(work, cursor)
+
+    def _timely(self, call: PendingCall) -> Callable[[], float]:
+        """Return what makes sure, before every attempt, that a call can still be asked about, and already."""
+
+        def check() -> float:
+            now = self._session.now()
+            if call.span.start < self._limits.oldest(now) + EDGE:
+                raise TooOldError
+            return max(0.0, call.span.end - self._limits.newest(now))
+
+        return check
 
     async def _sessions(self, work: _Work, cursor: Cursor) -> Cursor | None:
         call, span = work.call, work.spans[cursor.part]
-        page = await self._ask(lambda: work.groups.calls.sessions_page(call.call_id, *span, page_no=cursor.page))
+        page = await self._ask(
+            lambda: work.groups.calls.sessions_page(call.call_id, *span, page_no=cursor.page), self._timely(call)
+        )
         count = cursor.count + len(page.items)
         new = work.new(page.items)
         if cursor.page > 1 and page.items and not new and len(work.spans) == 1:
@@ -122,9 +138,9 @@ class Details:
         if _paging.more(page, count):
             after = self._due(work, attrs.evolve(cursor, page=cursor.page + 1, count=count))
         elif not work.last(cursor):
-            after = self._due(work, Cursor("sessions", part=cursor.part + 1))
+            after = self._due(work, Cursor("sessions", cut=cursor.cut, part=cursor.part + 1))
         else:
-            after = self._due(work, Cursor("metrics"))
+            after = self._due(work, Cursor("metrics", cut=cursor.cut))
         wanted = "sessions" in self._selection.datasets
         rows = packed(_batches.sessions(call.app, call.call_id, new)) if wanted else None
 
@@ -146,7 +162,7 @@ class Details:
         async def ask() -> list[SessionMetrics]:
             return [one async for one in work.groups.calls.metrics(call.call_id, sids, *span)]
 
-        found = await self._ask(ask)
+        found = await self._ask(ask, self._timely(call))
         # Packed at once, and session by session: sixteen answers of a hundred thousand points each may wait here.
         pieces = [packed(self._measured(call, found.pop(0))) for _ in range(len(found))]
         last = work.last(cursor)
@@ -167,7 +183,9 @@ class Details:
     async def _statistics(self, work: _Work, cursor: Cursor) -> Cursor | None:
         call, span = work.call, work.spans[cursor.part]
         one = self._selection.breakdowns[cursor.number]
-        rows = await self._ask(lambda: work.groups.calls.statistics(call.call_id, one.metric, one.dimension, *span))
+        rows = await self._ask(
+            lambda: work.groups.calls.statistics(call.call_id, one.metric, one.dimension, *span), self._timely(call)
+        )
         asked = (one.metric, one.dimension)
         piece = packed(_batches.statistics(call.app, call.call_id, asked, (span.start, span.end), rows))
         number = (cursor.number + 1) % len(self._selection.breakdowns)
@@ -192,12 +210,12 @@ class Details:
                 return attrs.evolve(cursor, number=page * _BATCHES + batch)
         if cursor.step == "sessions":
             return cursor
-        return Cursor("statistics") if self._selection.breakdowns else None
+        return Cursor("statistics", cut=cursor.cut) if self._selection.breakdowns else None
 
     def _proceed(self, state: State, call: PendingCall, cursor: Cursor | None, *, begun: bool = True) -> None:
         """Keep where a call is; `begun` tells that there may be something to forget of it at its end."""
         if cursor is None:
-            state.end_call(call.id, DONE, begun=begun)
+            state.end_call(call.id, begun=begun)
         else:
             state.move_on(call, _json.encode(cursor).decode())
 
@@ -209,7 +227,7 @@ class Details:
     async def _leave_out(self, call: PendingCall, reason: str, error: Exception | None = None) -> None:
         if error is not None:
             log.warning("export: call %s is left out: %s", call.call_id, error)
-        await self._disk.change(lambda state: state.end_call(call.id, LEFT, reason))
+        await self._disk.change(lambda state: state.leave_out(call.id, reason))
 
 
 def _whole(pieces: Sequence[Packed]) -> list[Packed]:

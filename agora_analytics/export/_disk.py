@@ -22,6 +22,7 @@ class Disk:
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "agora-export")
+        self._aside = ThreadPoolExecutor(1, "agora-export-delivery")
         self._state: State | None = None
         self._waiting: list[tuple[Change, asyncio.Future[Any]]] = []
         self._busy = asyncio.Lock()
@@ -51,9 +52,12 @@ class Disk:
             if mine.cancel() is False and not mine.cancelled():
                 mine.exception()  # who was cancelled does not hear of it
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Do other work on the thread; who is cancelled meanwhile hears of it when the work is done."""
-        done, cancelled = await self._done(work)
+    async def run(self, work: Callable[[], T], *, aside: bool = False) -> T:
+        """Do other work on the thread; who is cancelled meanwhile hears of it when the work is done.
+
+        What may take long, as a network does, is done `aside`, on another thread.
+        """
+        done, cancelled = await self._done(work, self._aside if aside else self._thread)
         if cancelled is not None:
             done.exception()
             raise cancelled
@@ -70,11 +74,12 @@ class Disk:
                 await self.run(self._state.close)
         finally:
             self._thread.shutdown(wait=False)
+            self._aside.shutdown(wait=False)
 
     async def _make(self) -> None:
         """Make all changes that wait in one transaction, and tell those who asked; an error all of them."""
         changes, self._waiting = [one for one in self._waiting if not one[1].cancelled()], []
-        done, cancelled = await self._done(lambda: self._made([change for change, _ in changes]))
+        done, cancelled = await self._done(lambda: self._made([change for change, _ in changes]), self._thread)
         error = done.exception()
         for number, (_, future) in enumerate(changes):
             if future.cancelled():
@@ -86,9 +91,11 @@ class Disk:
         if cancelled is not None:
             raise cancelled
 
-    async def _done(self, work: Callable[[], T]) -> tuple[asyncio.Future[T], asyncio.CancelledError | None]:
-        """Wait for the end of work on the thread, however often cancelled meanwhile."""
-        done = asyncio.get_running_loop().run_in_executor(self._thread, work)
+    async def _done(
+        self, work: Callable[[], T], thread: ThreadPoolExecutor
+    ) -> tuple[asyncio.Future[T], asyncio.CancelledError | None]:
+        """Wait for the end of work on a thread, however often cancelled meanwhile."""
+        done = asyncio.get_running_loop().run_in_executor(thread, work)
         cancelled: asyncio.CancelledError | None = None
         while not done.done():
             try:

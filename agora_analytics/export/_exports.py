@@ -94,8 +94,8 @@ class Exports:
         )
         sink = sink_of(to, sink_options or {})
         groups = self._groups(selection)
-        async with _opened(formats.check(format), sink, _beside(sink, state)) as (disk, target, parts):
-            await disk.change(lambda found: _same_as_begun(found, selection, format, sink))
+        settings = _settings(selection, format, sink)
+        async with _opened(settings, sink, _beside(sink, state)) as (disk, target, parts):
             run = Run(self._session, selection, order_of, disk, parts)
             await run.finish(groups)
             await parts.publish_all()
@@ -116,17 +116,26 @@ class Exports:
 
 
 @asynccontextmanager
-async def _opened(name: str, sink: Sink, folder: Path) -> AsyncIterator[tuple[Disk, Target, Parts]]:
+async def _opened(settings: dict[str, Any], sink: Sink, folder: Path) -> AsyncIterator[tuple[Disk, Target, Parts]]:
     """Open the state and the target of an export; in the end the state is closed, whatever happened."""
     async with Disk() as disk:
         await disk.run(lambda: _check(sink))
         await disk.open(lambda: State(folder / "state.db", str(sink)))
-        target = await disk.run(lambda: target_of(name, sink, folder / "writing"))
+        await disk.change(lambda state: _same_as_begun(state, settings, sink))
+        target = await disk.run(lambda: _target(settings["format"], sink, folder))
         parts = Parts(disk, target, sink)
         try:
             yield disk, target, parts
         finally:
-            await disk.run(parts.close)
+            await parts.abandon()
+
+
+def _target(name: str, sink: Sink, folder: Path) -> Target:
+    try:
+        return target_of(name, sink, folder / "writing")
+    except Exception as error:  # noqa: BLE001 - whatever a format's library raises
+        wrong = sink.scrub(said(error))
+    raise ExportError(f"the export into {str(sink)!r} cannot be opened: {wrong}", advice="Close what else has it open.")
 
 
 def _check(sink: Sink) -> None:
@@ -143,17 +152,28 @@ def _check(sink: Sink) -> None:
 
 def _beside(sink: Sink, state: str | Path | None) -> Path:
     """Return the folder of an export's state."""
+    if isinstance(sink, LocalSink):
+        if state is not None:
+            raise ValueError(f"state={str(state)!r} goes with a URL: a local export keeps its state in its folder")
+        return sink.folder / _BESIDE
     if state is not None:
         return Path(state).expanduser()
-    if isinstance(sink, LocalSink):
-        return sink.folder / _BESIDE
     base = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
-    return base / "agora-analytics" / "exports" / sha256(str(sink).encode()).hexdigest()[:16]
+    return base / "agora-analytics" / "exports" / _fingerprint(sink)
 
 
-def _same_as_begun(state: State, selection: Selection, name: str, sink: Sink) -> None:
+def _fingerprint(sink: Sink) -> str:
+    return sha256(sink.identity.encode()).hexdigest()[:16]
+
+
+def _settings(selection: Selection, name: str, sink: Sink) -> dict[str, Any]:
+    """Return what may not change from one run to the next; a local folder may be moved."""
+    place = {} if isinstance(sink, LocalSink) else {"place": _fingerprint(sink)}
+    return {"version": VERSION, "format": formats.check(name), **place, **selection.identity()}
+
+
+def _same_as_begun(state: State, wanted: dict[str, Any], sink: Sink) -> None:
     """Insist on the settings that the export was begun with."""
-    wanted: dict[str, Any] = {"version": VERSION, "format": name, **selection.identity()}
     begun = state.settings()
     if not begun:
         state.keep_settings(wanted)

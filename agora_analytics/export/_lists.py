@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -11,7 +11,7 @@ import attrs
 from agora_analytics import _paging
 from agora_analytics._session import Session
 from agora_analytics.export import _batches
-from agora_analytics.export._asking import Asking
+from agora_analytics.export._asking import EDGE, Asking, TooOldError
 from agora_analytics.export._disk import Disk
 from agora_analytics.export._selection import Selection
 from agora_analytics.export._sources import (
@@ -27,9 +27,6 @@ from agora_analytics.export._staged import packed
 from agora_analytics.export._state import DONE, EXPIRED, LEFT, OPEN, PENDING, READ, UNSETTLED, PendingSlice, State
 from agora_analytics.models import Call
 from agora_analytics.spans import Span, without
-
-_EDGE: Final = 2
-"""Seconds that a question about the very oldest keeps off the edge: time passes before it is sent."""
 
 _NEAR: Final = 3_600
 """Seconds within which calls that went on are looked up together."""
@@ -50,16 +47,16 @@ class Lists:
         """Note what of a source is still to be asked for, and what nobody can ask for any more."""
         limits = self._session.plan.of_endpoint(source.endpoint)
         now = self._session.now()
-        oldest = limits.oldest(now) + _EDGE
+        oldest = limits.oldest(now) + EDGE
         self._settle(state, app, source, oldest)
-        end = min(self._selection.span.end, limits.newest(now))
-        start = self._selection.span.start
+        asked = source.whole(self._selection.span)
+        start, end = asked.start, min(asked.end, limits.newest(now))
         read = state.spans(app, str(source), READ)
         if isinstance(source, RealtimeSource):
             # An export of windows begins with what there is; only what comes after that can be missed.
             begun = (*read, *state.spans(app, str(source), UNSETTLED))
             start = max(start, min((span.start for span in begun), default=oldest))
-        pending = [one.slice for one in state.slices() if (one.app, one.source) == (app, str(source)) and not one.again]
+        pending = self._pending(state, app, source)
         if start < end:
             known = (
                 *read,
@@ -71,12 +68,25 @@ class Lists:
         if isinstance(source, CallSource):
             self._look_again(state, app, source, oldest)
 
+    def _pending(self, state: State, app: str, source: Source) -> list[Slice]:
+        """Return what is to be asked for already; what the plan no longer lets one request span is cut anew."""
+        longest = self._session.plan.of_endpoint(source.endpoint).longest_query
+        found = []
+        for one in state.slices():
+            if (one.app, one.source) == (app, str(source)) and not one.again:
+                if one.slice.span.duration > longest:
+                    state.end_slice(one)
+                else:
+                    found.append(one.slice)
+        return found
+
     def _note(self, state: State, app: str, source: Source, missing: Span, oldest: int) -> None:
-        if missing.start < oldest:
-            state.mark(app, str(source), Span(missing.start, min(oldest, missing.end)), EXPIRED)
-        if oldest < missing.end:
+        begin = missing.start if oldest <= missing.start else source.first(oldest)
+        if missing.start < begin:
+            state.mark(app, str(source), Span(missing.start, min(begin, missing.end)), EXPIRED)
+        if begin < missing.end:
             longest = self._session.plan.of_endpoint(source.endpoint).longest_query
-            state.add_slices(app, str(source), source.cut(Span(max(missing.start, oldest), missing.end), longest))
+            state.add_slices(app, str(source), source.cut(Span(begin, missing.end), longest))
 
     def _settle(self, state: State, app: str, source: Source, oldest: int) -> None:
         """What was provisional and cannot be asked for again stays as it is."""
@@ -95,7 +105,7 @@ class Lists:
             if mine != app or (source.cname is not None and cname != source.cname):
                 continue
             if first < oldest:
-                state.end_call(number, LEFT, "never seen to end")
+                state.leave_out(number, "never seen to end")
                 for _, day, rows in state.take_provisional(f"call {number}"):
                     state.stage(app, day, packed(rows))
             elif spans and first < spans[-1].end + _NEAR:
@@ -103,39 +113,59 @@ class Lists:
             else:
                 spans.append(Span(first, first + 1))
         longest = self._session.plan.of_endpoint(source.endpoint).longest_query
-        waiting = {one.slice for one in state.slices() if one.again and one.app == app}
+        waiting = {one.slice for one in state.slices() if one.again and (one.app, one.source) == (app, str(source))}
         new = [one for span in spans for one in source.cut(span, longest) if one not in waiting]
         state.add_slices(app, str(source), new, again=True)
 
     # Asking
 
     async def fetch(self, groups: Groups, source: Source, one: PendingSlice) -> None:
-        """Ask for all of a slice that is still missing."""
-        limits = self._session.plan.of_endpoint(source.endpoint)
+        """Ask for all of a slice that is still missing; what has become too old meanwhile is noted as that."""
         here: PendingSlice | None = one
         while here is not None:
-            oldest = limits.oldest(self._session.now()) + _EDGE
-            if here.slice.span.start < oldest:
-                here = await self._disk.change(partial(_clip, one=here, oldest=oldest))
-            elif isinstance(source, CallSource):
-                here = await self._page(groups, source, here)
-            else:
-                await self._series(groups, source, here)
-                here = None
+            here = await self._step(groups, source, here)
+
+    async def _step(self, groups: Groups, source: Source, one: PendingSlice) -> PendingSlice | None:
+        """Make one request, and return what is left of a slice."""
+        try:
+            if isinstance(source, CallSource):
+                return await self._page(groups, source, one)
+            await self._series(groups, source, one)
+        except TooOldError:
+            oldest = self._session.plan.of_endpoint(source.endpoint).oldest(self._session.now()) + EDGE
+            begin = source.first(max(oldest, one.slice.span.start + EDGE))
+            return await self._disk.change(partial(_clip, one=one, oldest=begin))
+        return None
+
+    def _timely(self, source: Source, span: Span) -> Callable[[], float]:
+        """Return what makes sure, before every attempt, that a span can still be asked for, and already."""
+        limits = self._session.plan.of_endpoint(source.endpoint)
+
+        def check() -> float:
+            now = self._session.now()
+            if span.start < limits.oldest(now) + EDGE:
+                raise TooOldError
+            return max(0.0, span.end - limits.newest(now))
+
+        return check
 
     async def _page(self, groups: Groups, source: CallSource, one: PendingSlice) -> PendingSlice | None:
+        span = one.slice.span
         now = self._session.now()
-        page = await self._ask(lambda: groups.calls.page(*one.slice.span, cname=source.cname, page_no=one.page))
+        page = await self._ask(
+            lambda: groups.calls.page(*span, cname=source.cname, page_no=one.page), self._timely(source, span)
+        )
         count = one.count + len(page.items)
-        more = _paging.more(page, count)
+        asked = now if one.page == 1 else one.asked  # what appeared after the first page was asked for is on none
+        after = attrs.evolve(one, page=one.page + 1, count=count, asked=asked) if _paging.more(page, count) else None
 
         def keep(state: State) -> PendingSlice | None:
             self._keep_calls(state, one.app, page.items)
-            if more:
-                state.turn_page(one, len(page.items))
-                return attrs.evolve(one, page=one.page + 1, count=count)
+            if after is not None:
+                state.turn_page(after)
+                return after
             if not one.again:
-                state.mark(one.app, one.source, _before(one.slice, source.settled(now)), READ)
+                state.mark(one.app, one.source, _before(one.slice, source.settled(asked)), READ)
             state.end_slice(one)
             return None
 
@@ -148,13 +178,20 @@ class Lists:
             known = state.known(app, call.call_id)
             if known is not None and known[1] != OPEN:
                 continue
-            over, wanted = call.finished is not False, self._wants(call)
-            number = state.keep_call(app, call, self._status(call, wanted=wanted), _score(call))
+            over, wanted = _over(call), self._wants(call)
+            span = call.span if over else None
+            strange = self._strange(call) if over and wanted and self._selection.details else None
+            status = self._status(wanted=wanted) if over else OPEN
+            begun = call.created_ts if call.started_at else 0
+            span = span or Span(begun or 0, (begun or 0) + 1)
+            number = state.keep_call(app, call, span, LEFT if strange else status, _score(call))
+            if strange:
+                state.leave_out(number, strange)
             if known is not None:
                 state.take_provisional(f"call {number}")
             if not wanted or "calls" not in self._selection.datasets:
                 continue
-            day = (call.created_ts or 0) // DAY
+            day = span.start // DAY
             if over:
                 days.setdefault(day, []).append(call)
             else:
@@ -162,20 +199,25 @@ class Lists:
         for day, found in days.items():
             state.stage(app, day, packed(_batches.calls(app, found)))
 
+    def _strange(self, call: Call) -> str | None:
+        """Return why a call that is over cannot be asked about; None for nearly all."""
+        if call.span is None:
+            return "without a start or an end"
+        return "its end is in the future" if call.span.end > self._session.now() + DAY else None
+
     def _wants(self, call: Call) -> bool:
         least = self._selection.worse_than
-        if self._selection.finished and call.finished is False:
+        if self._selection.finished and not _over(call):
             return False
         return least is None or _worst(call) > least
 
-    def _status(self, call: Call, *, wanted: bool) -> int:
-        if call.finished is False:
-            return OPEN
-        return PENDING if wanted and self._selection.details and call.created_ts else DONE
+    def _status(self, *, wanted: bool) -> int:
+        return PENDING if wanted and self._selection.details else DONE
 
     async def _series(self, groups: Groups, source: SeriesSource, one: PendingSlice) -> None:
         now = self._session.now()
-        rows = await self._ask(lambda: source.ask(groups, one.app, one.slice))
+        timely = self._timely(source, one.slice.span)
+        rows = await self._ask(lambda: source.ask(groups, one.app, one.slice), timely)
         cut = source.settled(now)
         name = f"{one.app} {one.source}"
         asked = Span(one.slice.span.start, one.slice.keep)
@@ -215,6 +257,11 @@ def _clip(state: State, one: PendingSlice, oldest: int) -> PendingSlice | None:
 def _before(one: Slice, moment: int) -> Span | None:
     end = min(one.keep, moment)
     return Span(one.span.start, end) if one.span.start < end else None
+
+
+def _over(call: Call) -> bool:
+    """Whether a call has ended: where the service does not say, whether it tells an end."""
+    return call.ended_at is not None if call.finished is None else call.finished
 
 
 def _worst(call: Call) -> float:

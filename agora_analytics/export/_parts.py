@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -72,6 +73,11 @@ class Parts:
             self._closed = True
             self._target.close()
 
+    async def abandon(self) -> None:
+        """Let go of the target after an error, which is what is told."""
+        with suppress(ExportError):
+            await self._guarded(self.close)
+
     async def _write(self, part: Part) -> None:
         add = await self._guarded(lambda: self._target.begin(part))
         rows, after = 0, 0
@@ -81,7 +87,7 @@ class Parts:
                 break
             rows += written
         facts: Facts = await self._guarded(lambda: self._target.finish(part, rows))
-        await self._delivered(part)
+        await self._guarded(partial(self._target.deliver, part), aside=True)
         await self._disk.change(lambda state: state.end_part(part, facts))
         self.written += rows
 
@@ -94,19 +100,9 @@ class Parts:
         add(batch)
         return batch.rows, found[-1][0]
 
-    async def _delivered(self, part: Part) -> None:
-        """Deliver on another thread: it may take as long as a network does."""
+    async def _guarded(self, work: Callable[[], Any], *, aside: bool = False) -> Any:
         try:
-            await asyncio.to_thread(self._target.deliver, part)
-        except Exception as error:  # noqa: BLE001 - whatever a store's library raises
-            told = self._told(error)
-        else:
-            return
-        raise told
-
-    async def _guarded(self, work: Callable[[], Any]) -> Any:
-        try:
-            return await self._disk.run(work)
+            return await self._disk.run(work, aside=aside)
         except ExportError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a format's or a store's library raises

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from math import ceil
-from typing import Final, TypeVar
+from typing import Final
 
 import attrs
 
 from agora_analytics import _checks, _json
 from agora_analytics._session import Session as Road
 from agora_analytics.export import _batches
+from agora_analytics.export._asking import Asking
 from agora_analytics.export._batches import Batch
 from agora_analytics.export._columns import DATASETS
 from agora_analytics.export._report import LeftOut
@@ -20,8 +22,6 @@ from agora_analytics.export._sources import CallSource, Groups, Source, sources
 from agora_analytics.models import Call, Session, SessionMetrics
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS, Limits
 from agora_analytics.spans import Span
-
-T = TypeVar("T")
 
 _APP: Final = "x" * 32
 """As long as an App ID, or the id of a call."""
@@ -88,7 +88,7 @@ class Planner:
         self._selection = selection
         self._worst = order_worst
         self._most = max_requests
-        self._spent = 0
+        self._ask = Asking(None)
 
     async def plan(self, groups: Mapping[str, Groups]) -> ExportPlan:
         """Ask a little, and reckon the rest."""
@@ -112,7 +112,7 @@ class Planner:
             calls=round(calls),
             counted=all(look.counted for look in looks),
             requests={name: self._bounded(count) for name, count in requests.items() if count},
-            spent=self._spent,
+            spent=self._ask.made,
             estimates=self._estimates(calls, size),
             done_at=await self._done_at(requests),
             expired=tuple(expired),
@@ -145,20 +145,26 @@ class Planner:
         spans = self._slices(app, CallSource(channel), expired)
         places = sorted({round(step * (len(spans) - 1) / (_PAGES - 1)) for step in range(_PAGES)}) if spans else []
         totals: dict[int, float] = {}
+        exact = True
         sample: Sequence[Call] = ()
         for place in places:
             whole = place == places[len(places) // 2]
+            size = _checks.PAGE_SIZE if whole or not exact else 1
             page = await self._ask(
-                groups.calls.page(
-                    *self._now_of(spans[place]), cname=channel, page_size=_checks.PAGE_SIZE if whole else 1
-                )
+                partial(groups.calls.page, *self._now_of(spans[place]), cname=channel, page_size=size)
             )
+            if page.total_size is None and exact:
+                # Without totals a page tells no more than its rows; whether there are more, only the export finds out.
+                exact = False
+                page = await self._ask(
+                    partial(groups.calls.page, *self._now_of(spans[place]), cname=channel, page_size=_checks.PAGE_SIZE)
+                )
             totals[place] = len(page.items) if page.total_size is None else page.total_size
             sample = sample or (page.items if whole else ())
         density = sum(totals.values()) / max(1, sum(spans[place].duration for place in totals))
         times = max(1, len(self._selection.channels))
         counts = [(span, totals.get(at, density * span.duration) * times) for at, span in enumerate(spans)]
-        return _Looked(counts, len(places) == len(spans) and times == 1, sample)
+        return _Looked(counts, exact and len(places) == len(spans) and times == 1, sample)
 
     def _now_of(self, span: Span) -> Span:
         oldest = self._session.plan.of_endpoint(CALL_LISTS).oldest(self._session.now()) + 2
@@ -176,14 +182,18 @@ class Planner:
         metrics: list[SessionMetrics] = []
         total, users, points, stays = 0.0, 0.0, 0.0, 0.0
         for app, call in dict.fromkeys(chosen):
-            page = await self._ask(groups[app].calls.sessions_page(call, *self._part(call)))
+            page = await self._ask(partial(groups[app].calls.sessions_page, call, *self._part(call)))
             sessions += page.items
             total += page.total_size or len(page.items)
             users += call.call_pcu or 1
             if self._selection.metrics and page.items:
                 found = await self._metrics(groups[app], call, page.items[: _checks.SIDS])
                 metrics += found
-                points += sum(len(track.kvs) for one in found for track in one.data) * len(page.items) / len(found)
+                points += (
+                    sum(len(track.kvs) for one in found for track in one.data)
+                    * (page.total_size or len(page.items))
+                    / len(found)
+                )
                 stays += _stay(call)
         return _Size(
             sessions=total / users * _mean([call.call_pcu or 1 for _, call in over]),
@@ -194,8 +204,10 @@ class Planner:
         )
 
     async def _metrics(self, groups: Groups, call: Call, sessions: Sequence[Session]) -> list[SessionMetrics]:
-        self._spent += 1
-        return [one async for one in groups.calls.metrics(call, sessions, *self._part(call))]
+        async def ask() -> list[SessionMetrics]:
+            return [one async for one in groups.calls.metrics(call, sessions, *self._part(call))]
+
+        return await self._ask(ask)
 
     def _part(self, call: Call) -> Span:
         """Return the part of a call that one request can be asked about."""
@@ -256,10 +268,6 @@ class Planner:
             if count
         ]
         return max(times, default=None)
-
-    async def _ask(self, asking: Awaitable[T]) -> T:
-        self._spent += 1
-        return await asking
 
 
 def _length(call: Call) -> int:

@@ -12,7 +12,7 @@ import attrs
 
 from agora_analytics._session import Session
 from agora_analytics.export._asking import Asking, OutOfBudgetError
-from agora_analytics.export._details import Details
+from agora_analytics.export._details import AGAIN, Details
 from agora_analytics.export._disk import Disk
 from agora_analytics.export._lists import Lists, by_name
 from agora_analytics.export._parts import Parts
@@ -83,6 +83,7 @@ class Run:
     def _prepare(self, state: State, groups: Mapping[str, Groups]) -> None:
         now = self._session.now()
         if self._selection.of_calls:
+            state.try_again(AGAIN)
             state.forget_calls(self._session.plan.of_endpoint(CALL_LISTS).oldest(now))
         for app in groups:
             for source in self._sources.values():

@@ -72,6 +72,14 @@ class CallSource:
     def __str__(self) -> str:
         return "calls" if self.cname is None else f"calls {self.cname}"
 
+    def whole(self, span: Span) -> Span:
+        """Return what must be asked for so that a span is whole."""
+        return span
+
+    def first(self, moment: int) -> int:
+        """Return the first moment from which on can be asked, not before another."""
+        return moment
+
     def settled(self, now: int) -> int:
         """Return until when nothing more will appear."""
         return now - _LATE
@@ -97,6 +105,16 @@ class InsightSource:
         if self.insight.dimension is None:
             return INSIGHT_USAGE if self.insight.usage else INSIGHT_QUALITY
         return INSIGHT_USAGE_TOTAL if self.insight.usage else INSIGHT_QUALITY_TOTAL
+
+    def whole(self, span: Span) -> Span:
+        """Return what must be asked for so that a span is whole: by a dimension, whole UTC days."""
+        if self.insight.dimension is None:
+            return span
+        return Span(span.start // DAY * DAY, -(-span.end // DAY) * DAY)
+
+    def first(self, moment: int) -> int:
+        """Return the first moment from which on can be asked, not before another."""
+        return moment if self.insight.dimension is None else -(-moment // DAY) * DAY
 
     def settled(self, now: int) -> int:
         """Return until when nothing is computed anew: the start of the day three days ago."""
@@ -146,6 +164,14 @@ class RealtimeSource:
     def endpoint(self) -> Endpoint:
         """What is asked."""
         return REALTIME_USAGE if self.series.usage else REALTIME_QUALITY
+
+    def whole(self, span: Span) -> Span:
+        """Return what must be asked for so that a span is whole."""
+        return span
+
+    def first(self, moment: int) -> int:
+        """Return the first moment from which on can be asked, not before another."""
+        return -(-moment // WINDOW) * WINDOW
 
     def settled(self, now: int) -> int:
         """Return until when no window changes any more."""

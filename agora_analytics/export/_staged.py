@@ -61,6 +61,8 @@ _PARTS: Final = "SELECT parts.id, dataset, app, day, number FROM parts JOIN grou
 class Staged(Tables):
     """Rows that wait for their file, and the parts that they make.
 
+    Numbers are never given twice: a part has the rows of its group up to a number, and those after it wait.
+
     Attributes:
         grown: bytes that wait, by dataset, App ID and day; at most a little too much.
 
@@ -71,12 +73,13 @@ CREATE TABLE IF NOT EXISTS groups (
     id INTEGER PRIMARY KEY, dataset TEXT, app TEXT, day INTEGER, UNIQUE (dataset, app, day)
 );
 CREATE TABLE IF NOT EXISTS staged (
-    id INTEGER PRIMARY KEY, kin INTEGER, provisional INTEGER, source TEXT, size INTEGER, bytes INTEGER, piece BLOB
+    id INTEGER PRIMARY KEY AUTOINCREMENT, kin INTEGER, provisional INTEGER, source TEXT, size INTEGER, bytes INTEGER,
+    piece BLOB
 );
 CREATE INDEX IF NOT EXISTS staged_by_group ON staged (kin, provisional);
 CREATE INDEX IF NOT EXISTS staged_by_source ON staged (source) WHERE provisional;
 CREATE TABLE IF NOT EXISTS parts (
-    id INTEGER PRIMARY KEY, kin INTEGER, number INTEGER, upto INTEGER, written INTEGER,
+    id INTEGER PRIMARY KEY AUTOINCREMENT, kin INTEGER, number INTEGER, upto INTEGER, written INTEGER,
     size INTEGER, bytes INTEGER, sha256 TEXT, UNIQUE (kin, number)
 );
 """

@@ -19,6 +19,7 @@ from agora_analytics.models import Call
 from agora_analytics.spans import Span, merged, without
 
 VERSION: Final = 1
+_MOST: Final = 2**31
 READ, UNSETTLED, EXPIRED = range(3)
 """What a span is: read for good; read, and to be read again; never read, and forgotten by the service."""
 
@@ -31,7 +32,7 @@ _sids = _json.strict(tuple[str, ...])
 
 @attrs.frozen
 class PendingSlice:
-    """A slice still to be asked for, from its `page` on; `count` rows of it have come."""
+    """A slice still to be asked for, from its `page` on: `count` rows have come, the first when it was `asked`."""
 
     id: int
     app: str
@@ -40,6 +41,7 @@ class PendingSlice:
     page: int
     count: int
     again: bool
+    asked: int = 0
 
 
 @attrs.frozen
@@ -78,7 +80,7 @@ CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL)
 CREATE TABLE IF NOT EXISTS spans (app TEXT, source TEXT, first INTEGER, last INTEGER, kind INTEGER);
 CREATE TABLE IF NOT EXISTS slices (
     id INTEGER PRIMARY KEY, app TEXT, source TEXT, first INTEGER, last INTEGER, keep INTEGER,
-    page INTEGER DEFAULT 1, count INTEGER DEFAULT 0, again INTEGER DEFAULT 0
+    page INTEGER DEFAULT 1, count INTEGER DEFAULT 0, again INTEGER DEFAULT 0, asked INTEGER DEFAULT 0
 );
 CREATE TABLE IF NOT EXISTS calls (
     id INTEGER PRIMARY KEY, app TEXT, call_id TEXT, cname TEXT, first INTEGER, last INTEGER, score REAL, users INTEGER,
@@ -136,15 +138,19 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
 
     def slices(self) -> tuple[PendingSlice, ...]:
         """Return what is still to be asked for, oldest first."""
-        rows = self._all("SELECT id, app, source, first, last, keep, page, count, again FROM slices ORDER BY first, id")
+        rows = self._all(
+            "SELECT id, app, source, first, last, keep, page, count, again, asked FROM slices ORDER BY first, id"
+        )
         return tuple(
-            PendingSlice(number, app, source, Slice(Span(first, last), keep), page, count, bool(again))
-            for number, app, source, first, last, keep, page, count, again in rows
+            PendingSlice(number, app, source, Slice(Span(first, last), keep), page, count, bool(again), asked)
+            for number, app, source, first, last, keep, page, count, again, asked in rows
         )
 
-    def turn_page(self, one: PendingSlice, rows: int) -> None:
-        """Note that a page of a slice has come, with so many rows."""
-        self._run("UPDATE slices SET page = page + 1, count = count + ? WHERE id = ?", rows, one.id)
+    def turn_page(self, one: PendingSlice) -> None:
+        """Note which page of a slice is next, and how many rows have come."""
+        self._run(
+            "UPDATE slices SET page = ?, count = ?, asked = ? WHERE id = ?", one.page, one.count, one.asked, one.id
+        )
 
     def end_slice(self, one: PendingSlice) -> None:
         """Note that a slice need not be asked for any more."""
@@ -159,7 +165,7 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         )
         return found
 
-    def keep_call(self, app: str, call: Call, status: int, score: float) -> int:
+    def keep_call(self, app: str, call: Call, span: Span, status: int, score: float) -> int:
         """Remember a call, or what has become of it, and return its id."""
         row = self._one(
             "INSERT INTO calls (app, call_id, cname, first, last, score, users, status) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
@@ -168,10 +174,10 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
             app,
             call.call_id,
             call.cname,
-            call.created_ts or 0,
-            max(call.destroyed_ts or 0, call.created_ts or 0) + 1,
+            span.start,
+            span.end,
             score,
-            call.call_pcu or 0,
+            min(max(call.call_pcu or 0, 0), _MOST),
             status,
         )
         return int(row[0]) if row else 0
@@ -214,12 +220,23 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         """Note how far the details of a call are."""
         self._run("UPDATE calls SET cursor = ? WHERE id = ?", cursor, call.id)
 
-    def end_call(self, call: int, status: int, reason: str | None = None, *, begun: bool = True) -> None:
-        """Note that nothing more is to be asked of a call, and why not where it is left out.
+    def leave_out(self, call: int, reason: str) -> None:
+        """Note that a call is left out, and why; how far it was is kept, should it be asked for again."""
+        self._run("UPDATE calls SET status = ?, reason = ? WHERE id = ?", LEFT, reason, call)
 
-        `begun` tells that there may be something to forget of it.
-        """
-        self._run("UPDATE calls SET status = ?, reason = ?, cursor = '' WHERE id = ?", status, reason, call)
+    def try_again(self, reasons: Iterable[str]) -> None:
+        """Have the calls asked for again that were left out for these reasons."""
+        again = _json.encode(list(reasons)).decode()
+        self._run(
+            "UPDATE calls SET status = ? WHERE status = ? AND reason IN (SELECT value FROM json_each(?))",
+            PENDING,
+            LEFT,
+            again,
+        )
+
+    def end_call(self, call: int, *, begun: bool = True) -> None:
+        """Note that nothing more is to be asked of a call; `begun` tells that there may be something to forget."""
+        self._run("UPDATE calls SET status = ?, cursor = '' WHERE id = ?", DONE, call)
         if begun:
             self._run("DELETE FROM pages WHERE call = ?", call)
             self._run("DELETE FROM halves WHERE call = ?", call)

@@ -257,10 +257,10 @@ async def test_insights_by_a_dimension_are_asked_day_by_day(tmp_path, simulation
     by_country = Insight("audioFreezeRate", product="Native", dimension="country")
     selection = Selection.of(NOON - 5 * DAY, NOON - DAY, "insights", insights=[by_country])
     await export(simulation, selection, tmp_path)
-    assert simulation.service.counts["insight_quality_total"] == 4
+    assert simulation.service.counts["insight_quality_total"] == 5  # whole days
     found = rows(tmp_path, "insights")
     assert {row[4] for row in found} == {"country"}
-    assert len({row[6] for row in found}) == 4
+    assert len({row[6] for row in found}) == 5
 
 
 async def test_windows_are_collected_run_by_run_and_a_gap_is_told(tmp_path, simulation):

@@ -15,6 +15,11 @@ class LocalSink:
 
     folder: Path
 
+    @property
+    def identity(self) -> str:
+        """What tells this place from all others."""
+        return str(self.folder)
+
     def check(self) -> None:
         """Raise `OSError` where nothing can be written."""
         self.folder.mkdir(parents=True, exist_ok=True)

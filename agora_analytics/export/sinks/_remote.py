@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 import fsspec
+
+from agora_analytics.errors import ExportError
+from agora_analytics.export.sinks._sink import said
 
 _SECRET: Final = 4
 """Characters from which on a text of the options is kept from what is shown."""
@@ -24,11 +27,28 @@ class RemoteSink:
         self._shown = _shown(url)
         self._secrets = _secrets(url, options)
         self._whole = urlsplit(url).scheme in _WHOLE
-        try:
-            self._store, path = fsspec.core.url_to_fs(url, **options)
-        except (ImportError, ValueError) as error:
-            raise ValueError(f"to={self._shown!r}: {self.scrub(str(error))}") from None
+        self._identity = f"{_without_password(url)} {_text_of(options, 'endpoint_url')} {_text_of(options, 'username')}"
+        self._store, path = self._opened(url, options)
         self._folder = str(path).rstrip("/")
+
+    def _opened(self, url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
+        """Open the store; what goes wrong is told without what is secret."""
+        try:
+            store, path = fsspec.core.url_to_fs(url, **options)
+        except (ImportError, ValueError) as error:
+            misuse, wrong = True, self.scrub(str(error))
+        except Exception as error:  # noqa: BLE001 - some stores connect at once
+            misuse, wrong = False, self.scrub(said(error))
+        else:
+            return store, str(path)
+        if misuse:
+            raise ValueError(f"to={self._shown!r}: {wrong}")
+        raise ExportError(f"{self._shown!r} cannot be reached: {wrong}", advice="Nothing was sent. Check the place.")
+
+    @property
+    def identity(self) -> str:
+        """What tells this place from all others: who, where, without the password."""
+        return self._identity
 
     def check(self) -> None:
         """Raise `OSError` where nothing can be written."""
@@ -68,14 +88,48 @@ class RemoteSink:
 
 
 def _secrets(url: str, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return every text that may not be shown: user and password of the URL, and the values of the options."""
-    parts = urlsplit(url)
-    inner = [value for more in options.values() if isinstance(more, Mapping) for value in more.values()]
-    texts = [parts.netloc.rpartition("@")[0], parts.password, parts.query, *options.values(), *inner]
-    return tuple(text for text in texts if isinstance(text, str) and len(text) >= _SECRET)
+    """Return every text that may not be shown: users and passwords of the URL, and the values of the options."""
+    texts = list(_texts(options))
+    for link in url.split("::"):
+        parts = urlsplit(link)
+        texts += [parts.netloc.rpartition("@")[0], parts.password or "", unquote(parts.password or ""), parts.query]
+    return tuple(sorted({text for text in texts if len(text) >= _SECRET}, key=len, reverse=True))
+
+
+def _texts(options: object) -> Iterator[str]:
+    """Yield every text in the options, however deep."""
+    if isinstance(options, str):
+        yield options
+    elif isinstance(options, Mapping):
+        for value in options.values():
+            yield from _texts(value)
+    elif isinstance(options, list | tuple):
+        for value in options:
+            yield from _texts(value)
+
+
+def _text_of(options: Mapping[str, Any], name: str) -> str:
+    """Return an option, at the top or one step below."""
+    inner = (more.get(name) for more in options.values() if isinstance(more, Mapping))
+    return str(options.get(name) or next(filter(None, inner), ""))
 
 
 def _shown(url: str) -> str:
-    """Return a URL without a user, a password and options."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
+    """Return a URL, each link of a chain, without a user, a password and options."""
+    return "::".join(_link(link, lambda netloc: netloc.rpartition("@")[2], query=False) for link in url.split("::"))
+
+
+def _without_password(url: str) -> str:
+    return "::".join(_link(link, _user_and_host, query=True) for link in url.split("::"))
+
+
+def _user_and_host(netloc: str) -> str:
+    user, at, host = netloc.rpartition("@")
+    return f"{user.partition(':')[0]}{at}{host}"
+
+
+def _link(link: str, netloc: Callable[[str], str], *, query: bool) -> str:
+    if "://" not in link:
+        return link
+    parts = urlsplit(link)
+    return urlunsplit(parts._replace(netloc=netloc(parts.netloc), query=parts.query if query else "", fragment=""))

@@ -9,6 +9,10 @@ from typing import Protocol
 class Sink(Protocol):
     """A place for files, by names relative to it with `/` between; each appears whole or not at all."""
 
+    @property
+    def identity(self) -> str:
+        """What tells this place from all others; not for showing."""
+
     def check(self) -> None:
         """Raise `OSError` where nothing can be written."""
 
