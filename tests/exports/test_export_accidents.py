@@ -1,0 +1,206 @@
+"""Accidents between two runs and in the middle of one; each of these lost or spoilt something once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import attrs
+import pytest
+from conftest import NOON
+from reading import rows
+from runs import DAY, HOUR, asked, export, free, last
+
+from agora_analytics import ExportError, Insight, Plan, Selection, Span, Unauthorized
+from agora_analytics.protocols import Request, Response
+from agora_analytics.simulator import Fault, Faults, Quirks, Service, Simulation
+
+
+async def test_rows_that_waited_when_a_later_run_died_are_written_by_the_next(tmp_path, simulation):
+    free(simulation)
+    before = Selection.of(NOON - 5 * HOUR, NOON - 2 * HOUR, "calls", "sessions")
+    longer = attrs.evolve(before, span=Span(NOON - 5 * HOUR, NOON - 600))
+    await export(simulation, before, tmp_path / "died")
+    refused = asked(simulation) + 6
+    simulation.faults = Faults.script([*[None] * refused, Fault("status", status=401)])
+    with pytest.raises(Unauthorized):
+        await export(simulation, longer, tmp_path / "died", concurrency=1)
+    simulation.faults = Faults()
+    report = await export(simulation, longer, tmp_path / "died")
+    await export(simulation, longer, tmp_path / "whole")
+    for name in ("calls", "sessions"):
+        assert rows(tmp_path / "died", name) == rows(tmp_path / "whole", name)
+        assert report.rows[name] == len(rows(tmp_path / "died", name))
+
+
+async def test_an_outage_right_after_a_night_of_waiting_is_sat_out(tmp_path, simulation):
+    simulation.service.plan = Plan.of("enterprise").with_limits("call_details", per_day=12)
+    midnight = NOON // DAY * DAY + DAY
+    simulation.faults = Faults.outage(midnight - 5, midnight + 60, Fault("status", status=503))
+    report = await export(simulation, last(2, "sessions"), tmp_path, free=False)
+    assert report.complete
+    assert simulation.service.clock() > midnight
+
+
+async def test_a_list_that_waits_past_the_age_of_its_calls_is_told_as_expired(tmp_path, simulation):
+    simulation.service.plan = Plan.of("enterprise").with_limits(
+        "call_lists", per_day=3, available=DAY, longest=3 * HOUR
+    )
+    report = await export(simulation, Selection.of(NOON - DAY + 60, NOON - 600, "calls"), tmp_path, free=False)
+    assert {(one.what, one.reason) for one in report.left_out} == {("calls", "expired")}
+    assert rows(tmp_path, "calls")
+
+
+async def test_calls_that_appear_between_two_pages_are_found_by_the_next_run(tmp_path, simulation):
+    free(simulation)
+    simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=150.0)
+    simulation.service.quirks = Quirks(late_calls=0.5)
+    selection = Selection.of(NOON - 2 * HOUR, NOON + HOUR, "calls")
+    await export(simulation, selection, tmp_path / "late", max_requests=1)
+    await asyncio.sleep(HOUR)
+    for _ in range(8):
+        await export(simulation, selection, tmp_path / "late", max_requests=1)
+    await asyncio.sleep(HOUR)
+    await export(simulation, selection, tmp_path / "late")
+    await export(simulation, selection, tmp_path / "fresh")
+    assert len(rows(tmp_path / "fresh", "calls")) > 200
+    assert rows(tmp_path / "late", "calls") == rows(tmp_path / "fresh", "calls")
+
+
+async def test_an_export_goes_on_after_the_plan_was_put_right(tmp_path, simulation):
+    free(simulation)
+    generous = simulation.service.plan
+    simulation.service.plan = generous.with_limits("call_lists", longest=2 * HOUR)
+    async with simulation.client(plan=generous, quotas=False) as client:
+        with pytest.raises(Exception, match="limit"):
+            await client.export.run(last(8, "calls"), tmp_path, format="jsonl")
+    report = await export(simulation, last(8, "calls"), tmp_path)
+    assert report.complete
+    assert report.rows["calls"] > 50
+
+
+async def test_days_of_a_dimension_are_whole_also_when_the_span_grows(tmp_path, simulation):
+    free(simulation)
+    one = Insight("audioFreezeRate", product="Native", dimension="country")
+    short = Selection.of(NOON - 10 * DAY, NOON - 6 * DAY, "insights", insights=[one])
+    longer = attrs.evolve(short, span=Span(NOON - 10 * DAY, NOON - 4 * DAY))
+    await export(simulation, short, tmp_path / "grown")
+    await export(simulation, longer, tmp_path / "grown")
+    await export(simulation, longer, tmp_path / "fresh")
+    assert rows(tmp_path / "grown", "insights") == rows(tmp_path / "fresh", "insights")
+
+
+class Tampering:
+    """A transport that changes what is answered."""
+
+    def __init__(self, inner, change) -> None:
+        self._inner, self._change = inner, change
+
+    @property
+    def hosts(self) -> int:
+        return self._inner.hosts
+
+    def scrub(self, body: bytes) -> bytes:
+        return self._inner.scrub(body)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    async def send(self, request: Request, host: int) -> Response:
+        response = await self._inner.send(request, host)
+        document = json.loads(response.body)
+        for number, call in enumerate(document.get("call_lists") or ()):
+            self._change(number, call)
+        return Response(response.status, response.headers, json.dumps(document).encode())
+
+
+def odd(number: int, call: dict[str, Any]) -> None:
+    if number < len(ODD):
+        call |= ODD[number]
+
+
+ODD: tuple[dict[str, Any], ...] = (
+    {"created_ts": None, "destroyed_ts": None},
+    {"created_ts": -1},
+    {"destroyed_ts": 4_000_000_000},
+    {"created_ts": NOON * 1_000, "destroyed_ts": NOON * 1_000 + 5},
+    {"call_pcu": 2**70},
+    {"call_pcu": -5},
+    {"finished": None, "destroyed_ts": None},
+    {"finished": None},
+    {"call_audio_freeze_rate": 1e308},
+)
+
+
+async def test_odd_calls_are_told_and_hold_nothing_up(tmp_path, simulation):
+    free(simulation)
+    loop = asyncio.get_running_loop()
+    transport = Tampering(simulation.transport(), odd)
+    async with simulation.client(quotas=False, transport=transport) as client:
+        report = await client.export.run(last(2, "calls", "sessions"), tmp_path, format="jsonl")
+    assert loop.time() < 600
+    assert {one.reason: one.calls for one in report.left_out} == {
+        "without a start or an end": 3,
+        "its end is in the future": 1,
+    }
+    assert report.unfinished == 1
+    calls = rows(tmp_path, "calls")
+    assert len({row[1] for row in rows(tmp_path, "sessions")}) == len(calls) - 5
+
+
+async def test_a_garbled_answer_spoils_an_export_for_one_run_only(tmp_path, simulation):
+    free(simulation)
+    selection = last(1, "sessions", "metrics", mids={20001})
+    await export(simulation, selection, tmp_path / "whole")
+    simulation.faults = Faults.script([*[None] * (asked(simulation) + 6), Fault("garbage")])
+    first = await export(simulation, selection, tmp_path / "spoilt", concurrency=1)
+    assert [one.reason for one in first.left_out] == ["DecodeError"]
+    assert (await export(simulation, selection, tmp_path / "spoilt")).complete
+    for name in ("sessions", "metrics"):
+        assert rows(tmp_path / "spoilt", name) == rows(tmp_path / "whole", name)
+
+
+@pytest.mark.parametrize("ahead", [30.0, -30.0])
+async def test_a_host_clock_that_is_wrong_ends_nothing(tmp_path, world, ahead):
+    loop = asyncio.get_running_loop()
+    service = Service(world, clock=lambda: NOON + loop.time())
+    simulation = Simulation(service)
+    async with simulation.client(clock=lambda: NOON + ahead + loop.time()) as client:
+        report = await client.export.run(Selection.of(NOON - HOUR, NOON + 1_000, "calls"), tmp_path, format="jsonl")
+    assert report.complete
+    assert rows(tmp_path, "calls")
+
+
+async def test_a_state_belongs_to_one_place(tmp_path, simulation):
+    free(simulation)
+    state = tmp_path / "state"
+    async with simulation.client(quotas=False) as client:
+        run = client.export.run
+        await run(last(1, "calls"), f"memory://{tmp_path.name}/a", format="jsonl", state=state)
+        with pytest.raises(ExportError, match="place"):
+            await run(last(1, "calls"), f"memory://{tmp_path.name}/b", format="jsonl", state=state)
+        with pytest.raises(ValueError, match=r"state=.* goes with a URL"):
+            await run(last(1, "calls"), tmp_path / "local", format="jsonl", state=state)
+
+
+@pytest.mark.parametrize("link", ["", "simplecache::"])
+async def test_no_password_of_a_url_is_told(tmp_path, simulation, link):
+    url = f"{link}ftp://alice:s3cret%20pw@127.0.0.1:1/x"
+    async with simulation.client() as client:
+        with pytest.raises((ExportError, ValueError)) as error:
+            await client.export.run(last(1, "calls"), url, format="jsonl", state=tmp_path)
+    told = f"{error.value!r}"
+    assert "127.0.0.1:1/x" in told
+    assert not {"alice", "s3cret"} & set(told.replace(":", " ").replace("/", " ").split())
+    assert "s3cret" not in told
+    assert error.value.__cause__ is error.value.__context__ is None
+
+
+async def test_a_plan_without_totals_says_that_it_counts_less(simulation):
+    simulation.service.quirks = Quirks(totals=False)
+    simulation.faults = Faults.script([Fault("status", status=502)])
+    async with simulation.client() as client:
+        plan = await client.export.plan(last(20, "calls"))
+    assert not plan.counted
+    assert plan.calls > 50
