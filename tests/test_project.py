@@ -57,7 +57,7 @@ async def test_an_example_runs_over_the_simulator(example, tmp_path):
             "AGORA_BASE_URL": url,
             "PYTHONPATH": str(ROOT),
             "DAYS": "1",
-            "REQUESTS": "35",
+            "REQUESTS": "30",
             "FOLDER": str(tmp_path),
         }
         process = await asyncio.create_subprocess_exec(
