@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -92,7 +93,8 @@ class Exports:
             concurrency=_checks.number("concurrency", concurrency, 1, 1_000),
             watcher=watcher,
         )
-        sink = sink_of(to, sink_options or {})
+        formats.check(format)
+        sink = await asyncio.to_thread(sink_of, to, sink_options or {})  # some stores connect at once
         groups = self._groups(selection)
         settings = _settings(selection, format, sink)
         async with _opened(settings, sink, _beside(sink, state)) as (disk, target, parts):
