@@ -85,7 +85,8 @@ def _field(column: Column) -> pa.Field:
 def _array(values: Values, field: pa.Field) -> pa.Array:
     if not pa.types.is_dictionary(field.type):
         return pa.array(list(values) if isinstance(values, Runs) else values, field.type)
-    runs = values if isinstance(values, Runs) else Runs.of(values)
-    known = {value: at for at, value in enumerate(dict.fromkeys(one for one in runs.values if one is not None))}
-    indices = pa.array(list(runs.map(known.get)), pa.int32())
+    if not isinstance(values, Runs):
+        return pa.array(values, field.type.value_type).dictionary_encode()
+    known = {value: at for at, value in enumerate(dict.fromkeys(one for one in values.values if one is not None))}
+    indices = pa.array(list(values.map(known.get)), pa.int32())
     return pa.DictionaryArray.from_arrays(indices, pa.array(list(known), field.type.value_type))

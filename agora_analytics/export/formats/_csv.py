@@ -5,6 +5,7 @@ Text that a spreadsheet would take for a formula gets an apostrophe in front, wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -12,11 +13,11 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics.export._batches import Batch, Runs, Values
-from agora_analytics.export._columns import Dataset
+from agora_analytics.export._columns import Column, Dataset
 from agora_analytics.export.formats._writing import iso
 
 _END: Final = "\r\n"
-_SPECIAL: Final = (",", '"', "\r", "\n")
+_SPECIAL: Final = re.compile('[,"\r\n]').search
 _FORMULA: Final = frozenset("=+-@\t\r")
 
 
@@ -39,12 +40,12 @@ class CsvWriter:
 
     def __init__(self, path: Path, dataset: Dataset) -> None:
         self._file = path.open("w", encoding="utf-8", newline="")
-        self._tell = [_TELL[column.kind] for column in dataset.columns]
+        self._columns = dataset.columns
         self._file.write(",".join(dataset.names) + _END)
 
     def write(self, batch: Batch) -> None:
         """Add rows."""
-        cells = (_told(*pair) for pair in zip(self._tell, batch.columns, strict=True))
+        cells = (_told(*pair) for pair in zip(self._columns, batch.columns, strict=True))
         lines = map(",".join, zip(*cells, strict=True))
         self._file.write(_END.join(lines) + _END if batch.rows else "")
 
@@ -53,8 +54,13 @@ class CsvWriter:
         self._file.close()
 
 
-def _told(tell: Callable[[Any], str], values: Values) -> Iterable[str]:
-    return values.map(tell) if isinstance(values, Runs) else map(tell, values)
+def _told(column: Column, values: Values) -> Iterable[str]:
+    tell = _TELL[column.kind]
+    if isinstance(values, Runs):
+        return values.map(tell)
+    if column.repeats:
+        return map({value: tell(value) for value in set(values)}.__getitem__, values)
+    return map(tell, values)
 
 
 def _text(text: str | None) -> str:
@@ -62,7 +68,7 @@ def _text(text: str | None) -> str:
         return ""
     if text[0] in _FORMULA:
         text = f"'{text}"
-    if any(map(text.__contains__, _SPECIAL)):
+    if _SPECIAL(text):
         doubled = text.replace('"', '""')
         return f'"{doubled}"'
     return text
