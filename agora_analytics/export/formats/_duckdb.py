@@ -19,7 +19,6 @@ _TYPES: Final[Mapping[str, str]] = {
     "boolean": "BOOLEAN",
     "time": "TIMESTAMPTZ",
 }
-_GROUP: Final = 16_384
 _MEMORY: Final = "16MB"
 
 
@@ -27,11 +26,7 @@ class DuckdbTables:
     """The tables of a database, one for each dataset; a part's rows are there whole or not at all."""
 
     def __init__(self, path: Path) -> None:
-        self._database = duckdb.connect(config={"memory_limit": _MEMORY, "threads": "1"})
-        # Attached, since only so can the groups of rows be small; a whole one is held in memory.
-        quoted = str(path).replace("'", "''")
-        self._database.execute(f"ATTACH '{quoted}' AS export (ROW_GROUP_SIZE {_GROUP})")
-        self._database.execute("USE export")
+        self._database = duckdb.connect(str(path), config={"memory_limit": _MEMORY, "threads": "1"})
 
     def begin(self, dataset: Dataset, part: int) -> None:
         """Begin to write a part anew, its table too where need be."""
