@@ -181,7 +181,8 @@ def command(url: str, folder: Path, *arguments: str, **environment: str) -> subp
 
 
 def test_the_command_tells_what_is_there_and_ends_with_0_only_if_it_is_all(url, tmp_path):
-    code, out, err = ended(command(url, tmp_path, "--format", "csv", "--max-requests", "1"))
+    some = ("--datasets", "calls,sessions", "--format", "csv", "--max-requests", "1")
+    code, out, err = ended(command(url, tmp_path / "some", *some))
     assert code == 1
     assert "not asked for yet" in out
     code, out, err = ended(command(url, tmp_path, "--format", "csv"))
