@@ -46,20 +46,21 @@ def together(tables: Sequence[pa.Table]) -> pa.Table:
 
 
 class ParquetWriter:
-    """Writes Parquet with zstd, in groups of rows."""
+    """Writes Parquet with zstd, in groups of rows: as many as are held in memory meanwhile."""
 
-    rows_in_group = 65_536
+    _group = 2 * 2**20
+    """Bytes of a group while it is in memory; on disk it is a tenth."""
 
     def __init__(self, path: Path, dataset: Dataset) -> None:
         self._writer = pq.ParquetWriter(path, schema(dataset), compression="zstd")
         self._waiting: list[pa.Table] = []
-        self._rows = 0
+        self._bytes = 0
 
     def write(self, batch: Batch) -> None:
         """Add rows."""
         self._waiting.append(table(batch))
-        self._rows += batch.rows
-        if self._rows >= self.rows_in_group:
+        self._bytes += self._waiting[-1].nbytes
+        if self._bytes >= self._group:
             self._flush()
 
     def close(self) -> None:
@@ -69,8 +70,8 @@ class ParquetWriter:
 
     def _flush(self) -> None:
         if self._waiting:
-            self._writer.write_table(pa.concat_tables(self._waiting).unify_dictionaries(), row_group_size=self._rows)
-            self._waiting, self._rows = [], 0
+            self._writer.write_table(pa.concat_tables(self._waiting).unify_dictionaries())
+            self._waiting, self._bytes = [], 0
             release()
 
 

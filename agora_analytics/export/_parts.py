@@ -20,10 +20,7 @@ from agora_analytics.export._state import State
 from agora_analytics.export._target import Target
 from agora_analytics.export.sinks import Sink, said
 
-_FULL: Final = 16 * 2**20
-"""Bytes of waiting rows that make a part."""
-
-_CHUNK: Final = 2**18
+_CHUNK: Final = 2**17
 """Bytes of waiting rows that are turned into rows of a file in one go."""
 
 
@@ -43,8 +40,9 @@ class Parts:
         for part in await self._disk.change(State.begun_parts):
             await self._write(part)
 
-    async def publish(self, least: int = _FULL) -> None:
-        """Write the rows that wait, of each part with so many bytes."""
+    async def publish(self, least: int | None = None) -> None:
+        """Write the rows that wait, of each part with so many bytes (None: as many as make one)."""
+        least = self._target.full if least is None else least
         if least > 1 and max(self._disk.state.grown.values(), default=0) < least:
             return
         async with self._busy:

@@ -35,6 +35,10 @@ def path_of(part: Part, suffix: str) -> str:
 class Target(Protocol):
     """Where parts become visible, each whole or not at all, in the place of what the same part was before."""
 
+    @property
+    def full(self) -> int:
+        """Bytes of waiting rows that make a part."""
+
     def begin(self, part: Part) -> Callable[[Batch], None]:
         """Begin a part, and return what takes its rows."""
 
@@ -59,6 +63,8 @@ class Target(Protocol):
 
 class Files:
     """Parts are files of their own."""
+
+    full = 16 * 2**20
 
     def __init__(self, form: Format, sink: Sink, scratch: Path) -> None:
         self._format = form
@@ -107,6 +113,8 @@ class Files:
 
 class DatabaseFile:
     """Parts are rows of a database: in a local folder the file itself, elsewhere a copy of it in the end."""
+
+    full = 2**20  # a transaction's rows cost memory, and nobody sees how many there were
 
     def __init__(self, form: Database, sink: Sink, scratch: Path) -> None:
         self._sink = sink
