@@ -74,8 +74,7 @@ async def _pages(
             task, ahead = ahead, None
             page = await (task or fetch(span, number))
             here = span
-            if number > 1 and page.items and page.items == last:
-                raise DecodeError(f"page {number} repeats the one before it: the service does not turn pages")
+            insist(number, page.items, last)
             last = page.items
             count += len(page.items)
             if more(page, count):
@@ -94,6 +93,12 @@ async def _pages(
 async def _later(fetch: Fetch[ItemT], span: Span, number: int) -> Page[ItemT]:
     """Fetch so that whatever goes wrong, be it the asking itself, is told when the page is due."""
     return await fetch(span, number)
+
+
+def insist(number: int, rows: tuple[ItemT, ...], before: tuple[ItemT, ...]) -> None:
+    """Raise `DecodeError` for a page with the rows of the one before: the service would give it for ever."""
+    if number > 1 and rows and rows == before:
+        raise DecodeError(f"page {number} repeats the one before it: the service does not turn pages")
 
 
 def more(page: Page[ItemT], count: int) -> bool:

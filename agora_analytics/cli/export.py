@@ -11,13 +11,13 @@ from typing import Annotated, Any, Final
 import attrs
 import typer
 
-from agora_analytics.catalogue import MetricId, Product
+from agora_analytics.catalogue import MetricId
 from agora_analytics.cli.figures import clock, lasting, number
 from agora_analytics.cli.options import Account, Shown, When, command
 from agora_analytics.cli.output import Screen, Step
 from agora_analytics.cli.running import FAILED
 from agora_analytics.cli.views import Table
-from agora_analytics.cli.words import listed, mids_of, suggest
+from agora_analytics.cli.words import listed, mids_of, series_of, suggest
 from agora_analytics.export import (
     DATASETS,
     Breakdown,
@@ -30,7 +30,7 @@ from agora_analytics.export import (
 )
 from agora_analytics.export.formats import NAMES
 from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE, REALTIME_USAGE, Endpoint
-from agora_analytics.streams import Series
+from agora_analytics.spans import Span
 
 _PANEL: Final = "What"
 _QUIET: Final = 60.0
@@ -64,7 +64,7 @@ class What:
     ] = ""
     series: Annotated[str, _option("Of real-time windows: METRIC:PRODUCT, with commas between.")] = ""
 
-    def selection(self, span: Any) -> Selection:
+    def selection(self, span: Span) -> Selection:
         """Return the selection; raises `ValueError` for what cannot be asked."""
         return Selection(
             span=span,
@@ -76,7 +76,7 @@ class What:
             mids=mids_of(self.mids),
             statistics=tuple(Breakdown(*_pair(one, "--statistics")) for one in listed(self.statistics)),
             insights=tuple(map(_insight, listed(self.insights))),
-            series=tuple(_series(one) for one in listed(self.series)),
+            series=tuple(map(series_of, listed(self.series))),
         )
 
     @property
@@ -241,11 +241,6 @@ def _pair(text: str, option: str) -> tuple[str, str]:
     if not (first and colon and second):
         raise ValueError(f"{option}={text!r}: allowed is METRIC:DIMENSION, like audio_freeze_rate:country")
     return first, second
-
-
-def _series(text: str) -> Series:
-    metric, _, product = text.partition(":")
-    return Series(metric, product=product or Product.NATIVE)
 
 
 def _insight(text: str) -> Insight:

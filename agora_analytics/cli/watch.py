@@ -10,13 +10,12 @@ from typing import Annotated
 import attrs
 import typer
 
-from agora_analytics.catalogue import Product
 from agora_analytics.cli import times, views
 from agora_analytics.cli.figures import Pair, clock, lasting
 from agora_analytics.cli.options import Account, Shown, command
 from agora_analytics.cli.output import Live
 from agora_analytics.cli.views import Table
-from agora_analytics.cli.words import unit_of
+from agora_analytics.cli.words import series_of, unit_of
 from agora_analytics.models import Point
 from agora_analytics.plans import REALTIME_USAGE
 from agora_analytics.spans import WINDOW
@@ -56,7 +55,7 @@ async def watch(
     gaps: Annotated[bool, typer.Option("--gaps", help="More series than the plan carries without gaps.")] = False,
 ) -> None:
     """Watch 20-second windows, each once and in order. Example: agora-analytics watch userCount:WebRTC --json | jq ."""
-    chosen = [_series(one) for one in series or _USUAL]
+    chosen = [series_of(one) for one in series or _USUAL]
     async with account.client(shown.screen) as client:
         begin = times.instant(start, "--start") if start else None
         if begin is None and last:
@@ -78,11 +77,6 @@ async def watch(
                     count += isinstance(event, Window)
                     if windows is not None and count >= windows:
                         stream.stop()
-
-
-def _series(text: str) -> Series:
-    metric, _, product = text.partition(":")
-    return Series(metric, product=product or Product.NATIVE)
 
 
 class _Board:

@@ -10,12 +10,14 @@ from agora_analytics.catalogue import (
     FreezeMetric,
     Metric,
     MetricId,
+    Product,
     QualityMetric,
     RealtimeUsageMetric,
     TimelineMetric,
     UsageMetric,
 )
 from agora_analytics.endpoints import Filter
+from agora_analytics.streams import Series
 
 METRICS: Final[dict[str, type[Metric]]] = {
     "usage": UsageMetric,
@@ -45,6 +47,12 @@ def mids_of(text: str) -> frozenset[int]:
 def filters_of(texts: Iterable[str]) -> tuple[Filter, ...]:
     """Read filters like `country=China`."""
     return tuple(map(_filter, texts))
+
+
+def series_of(text: str) -> Series:
+    """Read a real-time series: METRIC:PRODUCT, or METRIC for the native SDKs."""
+    metric, _, product = text.partition(":")
+    return Series(metric, product=product or Product.NATIVE)
 
 
 def unit_of(name: str) -> str:

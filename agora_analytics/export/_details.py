@@ -47,14 +47,18 @@ class Cursor:
     number: int = 0
 
 
-@attrs.frozen
+@attrs.define
 class _Work:
-    """A call that is being worked on: its endpoints, the parts of its span, and its sessions, page by page."""
+    """A call that is being worked on: its endpoints, the parts of its span, and its sessions, page by page.
+
+    `last_page` is what came last, as it came.
+    """
 
     groups: Groups
     call: PendingCall
     spans: tuple[Span, ...]
-    pages: list[tuple[str, ...]] = attrs.field(factory=list)
+    pages: list[tuple[str, ...]]
+    last_page: tuple[User, ...] = ()
 
     def new(self, sessions: Sequence[User]) -> tuple[User, ...]:
         """Return the sessions that no page had before."""
@@ -130,9 +134,9 @@ class Details:
             lambda: work.groups.calls.sessions_page(call.call_id, *span, page_no=cursor.page), self._timely(call)
         )
         count = cursor.count + len(page.items)
+        _paging.insist(cursor.page, page.items, work.last_page)
+        work.last_page = page.items
         new = work.new(page.items)
-        if cursor.page > 1 and page.items and not new and len(work.spans) == 1:
-            raise DecodeError(f"page {cursor.page} has no new session: the service does not turn pages")
         sids = tuple(one.sid for one in new)
         work.pages.append(sids)
         if _paging.more(page, count):

@@ -7,7 +7,6 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from hashlib import sha256
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -19,18 +18,17 @@ from agora_analytics.endpoints import Scope
 from agora_analytics.errors import ExportError
 from agora_analytics.export import formats
 from agora_analytics.export._asking import ONCE
-from agora_analytics.export._columns import DATASETS
 from agora_analytics.export._disk import Disk
 from agora_analytics.export._parts import Parts
 from agora_analytics.export._plan import ExportPlan, Planner
-from agora_analytics.export._report import ExportReport, LeftOut, Watcher
+from agora_analytics.export._report import ExportReport, Watcher
 from agora_analytics.export._run import Order, Run
 from agora_analytics.export._selection import Selection
 from agora_analytics.export._sources import Groups
-from agora_analytics.export._state import EXPIRED, OPEN, VERSION, State
+from agora_analytics.export._state import VERSION, State
+from agora_analytics.export._summary import manifest_of, report_of
 from agora_analytics.export._target import Target, target_of
 from agora_analytics.export.sinks import LocalSink, Sink, said, sink_of
-from agora_analytics.spans import Span
 
 _BESIDE: Final = ".agora-export"
 """The folder in a local export that keeps its state."""
@@ -101,8 +99,8 @@ class Exports:
             run = Run(self._session, selection, order_of, disk, parts)
             await run.finish(groups)
             await parts.publish_all()
-            report = await disk.change(lambda found: _report(found, run.asking.made, order_of, sink))
-            manifest = await disk.change(lambda found: _manifest(found, target, report))
+            report = await disk.change(lambda found: report_of(found, run.asking.made, order_of, str(sink)))
+            manifest = await disk.change(lambda found: manifest_of(found, target.name, report))
             if watcher is not None:
                 watcher(await run.progress())
             await parts.complete(manifest)
@@ -187,80 +185,6 @@ def _same_as_begun(state: State, wanted: dict[str, Any], sink: Sink) -> None:
             f"{str(sink)!r} holds an export of other settings: {told}",
             advice="Nothing was sent. Run it with the settings it was begun with, or export into another place.",
         )
-
-
-def _report(state: State, requests: int, order: Order, sink: Sink) -> ExportReport:
-    slices, calls, rows = state.counts()
-    too_small = state.too_small(order.least_users) if order.least_users else 0
-    left = [
-        LeftOut(app_id=app, what="details", reason=reason, span=Span(first, max(last, first + 1)), calls=count)
-        for app, reason, count, first, last in state.left()
-    ]
-    left += [
-        LeftOut(app_id=app, what=source, reason="expired", span=Span(first, last))
-        for app, source, first, last, kind in state.all_spans()
-        if kind == EXPIRED
-    ]
-    return ExportReport(
-        to=str(sink),
-        rows={name: rows.get(name, 0) for name in DATASETS if name in state.settings().get("datasets", ())},
-        parts=sum(1 for _ in state.parts()),
-        requests=requests,
-        unfinished=state.calls_by_status().get(OPEN, 0),
-        provisional=state.provisional_rows(),
-        pending=slices + calls - too_small,
-        left_out=tuple(left),
-        too_small=too_small,
-    )
-
-
-def _manifest(state: State, target: Target, report: ExportReport) -> dict[str, Any]:
-    """Return what stands in `manifest.json`."""
-    settings = state.settings()
-    return {
-        "tool": "agora-analytics",
-        "version": version("agora-analytics"),
-        "settings": settings,
-        "complete": report.complete,
-        "rows": report.rows,
-        "columns": {
-            name: [
-                {key: value for key, value in attrs.asdict(column).items() if value != ""}
-                for column in DATASETS[name].columns
-            ]
-            for name in settings["datasets"]
-        },
-        "spans": [
-            {
-                "app_id": app,
-                "source": source,
-                "span": str(Span(first, last)),
-                "state": ("read", "unsettled", "expired")[kind],
-            }
-            for app, source, first, last, kind in state.all_spans()
-        ],
-        "left_out": [
-            {
-                "app_id": one.app_id,
-                "what": one.what,
-                "reason": one.reason,
-                "calls": one.calls,
-                "span": one.span and str(one.span),
-            }
-            for one in report.left_out
-        ],
-        "parts": [
-            {
-                "path": target.name(part),
-                "dataset": part.dataset,
-                "app_id": part.app,
-                "day": part.day,
-                "provisional": part.number == 0,
-                **attrs.asdict(facts),
-            }
-            for part, facts in state.parts()
-        ],
-    }
 
 
 def _worst(order: str) -> bool:

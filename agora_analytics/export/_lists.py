@@ -24,7 +24,7 @@ from agora_analytics.export._sources import (
     Source,
 )
 from agora_analytics.export._staged import packed
-from agora_analytics.export._state import DONE, EXPIRED, LEFT, OPEN, PENDING, READ, UNSETTLED, PendingSlice, State
+from agora_analytics.export._state import DONE, EXPIRED, OPEN, PENDING, READ, UNSETTLED, PendingSlice, State
 from agora_analytics.models import Call
 from agora_analytics.spans import Span, without
 
@@ -155,9 +155,12 @@ class Lists:
         page = await self._ask(
             lambda: groups.calls.page(*span, cname=source.cname, page_no=one.page), self._timely(source, span)
         )
+        _paging.insist(one.page, page.items, one.last_page)
         count = one.count + len(page.items)
         asked = now if one.page == 1 else one.asked  # what appeared after the first page was asked for is on none
-        after = attrs.evolve(one, page=one.page + 1, count=count, asked=asked) if _paging.more(page, count) else None
+        after = None
+        if _paging.more(page, count):
+            after = attrs.evolve(one, page=one.page + 1, count=count, asked=asked, last_page=page.items)
 
         def keep(state: State) -> PendingSlice | None:
             self._keep_calls(state, one.app, page.items)
@@ -178,26 +181,28 @@ class Lists:
             known = state.known(app, call.call_id)
             if known is not None and known[1] != OPEN:
                 continue
-            over, wanted = _over(call), self._wants(call)
-            span = call.span if over else None
-            strange = self._strange(call) if over and wanted and self._selection.details else None
-            status = self._status(wanted=wanted) if over else OPEN
-            begun = call.created_ts if call.started_at else 0
-            span = span or Span(begun or 0, (begun or 0) + 1)
-            number = state.keep_call(app, call, span, LEFT if strange else status, _score(call))
-            if strange:
-                state.leave_out(number, strange)
+            number, day = self._keep_call(state, app, call)
             if known is not None:
                 state.take_provisional(f"call {number}")
-            if not wanted or "calls" not in self._selection.datasets:
+            if not self._wants(call) or "calls" not in self._selection.datasets:
                 continue
-            day = span.start // DAY
-            if over:
+            if _over(call):
                 days.setdefault(day, []).append(call)
             else:
                 state.stage(app, day, packed(_batches.calls(app, [call])), source=f"call {number}", provisional=True)
         for day, found in days.items():
             state.stage(app, day, packed(_batches.calls(app, found)))
+
+    def _keep_call(self, state: State, app: str, call: Call) -> tuple[int, int]:
+        """Remember a call and what is to become of it, and return its number and its day."""
+        wanted = self._wants(call) and self._selection.details
+        status = (PENDING if wanted else DONE) if _over(call) else OPEN
+        begun = (call.created_ts or 0) if call.started_at else 0
+        span = (call.span if _over(call) else None) or Span(begun, begun + 1)
+        number = state.keep_call(app, call, span, status, _score(call))
+        if status == PENDING and (strange := self._strange(call)):
+            state.leave_out(number, strange)
+        return number, span.start // DAY
 
     def _strange(self, call: Call) -> str | None:
         """Return why a call that is over cannot be asked about; None for nearly all."""
@@ -210,9 +215,6 @@ class Lists:
         if self._selection.finished and not _over(call):
             return False
         return least is None or _worst(call) > least
-
-    def _status(self, *, wanted: bool) -> int:
-        return PENDING if wanted and self._selection.details else DONE
 
     async def _series(self, groups: Groups, source: SeriesSource, one: PendingSlice) -> None:
         now = self._session.now()

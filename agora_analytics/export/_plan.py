@@ -20,7 +20,7 @@ from agora_analytics.export._report import LeftOut
 from agora_analytics.export._selection import Selection
 from agora_analytics.export._sources import CallSource, Groups, Source, sources
 from agora_analytics.models import Call, Session, SessionMetrics
-from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS, Limits
+from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS, Endpoint, Limits
 from agora_analytics.spans import Span
 
 _APP: Final = "x" * 32
@@ -97,15 +97,14 @@ class Planner:
         for app in groups:
             for source in sources(self._selection):
                 if not isinstance(source, CallSource):
-                    counter = self._session.plan.counter(source.endpoint)
-                    requests[counter] = requests.get(counter, 0) + len(self._slices(app, source, expired))
+                    self._add(requests, source.endpoint, len(self._slices(app, source, expired)))
         looks = [await self._look(groups[app], app, expired) for app in groups] if self._selection.of_calls else []
         slices = [one for look in looks for one in look.slices]
         calls = sum(count for _, count in slices)
         size = await self._size(groups, looks)
-        self._add(requests, CALL_LISTS.table, sum(max(1, ceil(count / _checks.PAGE_SIZE)) for _, count in slices))
+        self._add(requests, CALL_LISTS, sum(max(1, ceil(count / _checks.PAGE_SIZE)) for _, count in slices))
         each = self._requests_of_call(size)
-        self._add(requests, CALL_SESSIONS.table, ceil(calls * each))
+        self._add(requests, CALL_SESSIONS, ceil(calls * each))
         if each and calls:
             expired += await self._late(slices, each)
         return ExportPlan(
@@ -118,8 +117,7 @@ class Planner:
             expired=tuple(expired),
         )
 
-    def _add(self, requests: dict[str, int], table: str, count: int) -> None:
-        endpoint = CALL_LISTS if table == CALL_LISTS.table else CALL_SESSIONS
+    def _add(self, requests: dict[str, int], endpoint: Endpoint, count: int) -> None:
         counter = self._session.plan.counter(endpoint)
         requests[counter] = requests.get(counter, 0) + count
 

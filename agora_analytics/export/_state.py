@@ -32,7 +32,10 @@ _sids = _json.strict(tuple[str, ...])
 
 @attrs.frozen
 class PendingSlice:
-    """A slice still to be asked for, from its `page` on: `count` rows have come, the first when it was `asked`."""
+    """A slice still to be asked for, from its `page` on: `count` rows have come, the first when it was `asked`.
+
+    `last_page` is what came last, in this run.
+    """
 
     id: int
     app: str
@@ -42,6 +45,7 @@ class PendingSlice:
     count: int
     again: bool
     asked: int = 0
+    last_page: tuple[Call, ...] = ()
 
 
 @attrs.frozen

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from runs import NOON, all_rows, asked, export, free, last
 
 from agora_analytics import Plan, Selection
 from agora_analytics.protocols import WallClock
 from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
 
-NOON = 1_795_521_600
 SMALL = {"calls_per_hour": 12.0, "typical_minutes": 0.2, "long_share": 0.0, "large_share": 0.0}
 
 
@@ -43,8 +43,6 @@ def whole(tmp_path: Path, simulation: Simulation):
     """An export that nothing interrupted, its rows and what it cost."""
 
     async def made(selection: Selection | None = None):
-        from runs import all_rows, asked, export, free, last
-
         free(simulation)
         before = asked(simulation)
         report = await export(simulation, selection or last(3), tmp_path / "whole")

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from conftest import NOON
 from reading import Rows, rows
 
 from agora_analytics import Selection
+from agora_analytics.protocols import Request, Response
 from agora_analytics.simulator import Simulation
 
+NOON = 1_795_521_600
 HOUR = 3_600
 DAY = 86_400
 ALL = ("calls", "sessions", "metrics")
@@ -42,3 +44,26 @@ def asked(simulation: Simulation) -> int:
 
 def all_rows(folder: Path, *datasets: str) -> dict[str, Rows]:
     return {dataset: rows(folder, dataset) for dataset in datasets or ALL}
+
+
+class Tampering:
+    """A transport that changes each document that is answered."""
+
+    def __init__(self, inner, change) -> None:
+        self._inner, self._change = inner, change
+
+    @property
+    def hosts(self) -> int:
+        return self._inner.hosts
+
+    def scrub(self, body: bytes) -> bytes:
+        return self._inner.scrub(body)
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+    async def send(self, request: Request, host: int) -> Response:
+        response = await self._inner.send(request, host)
+        document = json.loads(response.body)
+        self._change(document)
+        return Response(response.status, response.headers, json.dumps(document).encode())

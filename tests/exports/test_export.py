@@ -8,9 +8,8 @@ from contextlib import suppress
 
 import attrs
 import pytest
-from conftest import NOON
 from reading import check_manifest, rows
-from runs import ALL, DAY, FEW, HOUR, all_rows, asked, export, free, last
+from runs import ALL, DAY, FEW, HOUR, NOON, all_rows, asked, export, free, last
 
 from agora_analytics import (
     Breakdown,

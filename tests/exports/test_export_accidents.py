@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import Any
 
 import attrs
 import pytest
-from conftest import NOON
 from reading import rows
-from runs import DAY, HOUR, asked, export, free, last
+from runs import DAY, HOUR, NOON, Tampering, asked, export, free, last
 
-from agora_analytics import ExportError, Insight, Plan, Selection, Span, Unauthorized
-from agora_analytics.protocols import Request, Response
+from agora_analytics import DecodeError, ExportError, Insight, Plan, Selection, Span, Unauthorized
 from agora_analytics.simulator import Fault, Faults, Quirks, Service, Simulation
 
 
@@ -91,33 +88,21 @@ async def test_days_of_a_dimension_are_whole_also_when_the_span_grows(tmp_path, 
     assert rows(tmp_path / "grown", "insights") == rows(tmp_path / "fresh", "insights")
 
 
-class Tampering:
-    """A transport that changes what is answered."""
-
-    def __init__(self, inner, change) -> None:
-        self._inner, self._change = inner, change
-
-    @property
-    def hosts(self) -> int:
-        return self._inner.hosts
-
-    def scrub(self, body: bytes) -> bytes:
-        return self._inner.scrub(body)
-
-    async def close(self) -> None:
-        await self._inner.close()
-
-    async def send(self, request: Request, host: int) -> Response:
-        response = await self._inner.send(request, host)
-        document = json.loads(response.body)
-        for number, call in enumerate(document.get("call_lists") or ()):
-            self._change(number, call)
-        return Response(response.status, response.headers, json.dumps(document).encode())
+def odd(document: dict[str, Any]) -> None:
+    for call, change in zip(document.get("call_lists") or (), ODD, strict=False):
+        call.update(change)
 
 
-def odd(number: int, call: dict[str, Any]) -> None:
-    if number < len(ODD):
-        call |= ODD[number]
+def never_turning(kind: str):
+    """A change of an answer that says without end that there are more rows, of one page that is always the same."""
+    pages: list[Any] = []
+
+    def change(document: dict[str, Any]) -> None:
+        if kind in document:
+            pages.append(document[kind])
+            document |= {kind: pages[0], "has_more": True}
+
+    return change
 
 
 ODD: tuple[dict[str, Any], ...] = (
@@ -147,6 +132,24 @@ async def test_odd_calls_are_told_and_hold_nothing_up(tmp_path, simulation):
     assert report.unfinished == 1
     calls = rows(tmp_path, "calls")
     assert len({row[1] for row in rows(tmp_path, "sessions")}) == len(calls) - 5
+
+
+async def test_a_list_that_never_ends_is_told_at_its_second_page(tmp_path, simulation):
+    free(simulation)
+    transport = Tampering(simulation.transport(), never_turning("call_lists"))
+    async with simulation.client(quotas=False, transport=transport) as client:
+        with pytest.raises(DecodeError, match="page 2 repeats"):
+            await client.export.run(last(1, "calls"), tmp_path, format="jsonl")
+    assert asked(simulation) == 2
+
+
+async def test_sessions_that_never_end_are_left_out_and_told(tmp_path, simulation):
+    free(simulation)
+    transport = Tampering(simulation.transport(), never_turning("call_info"))
+    async with simulation.client(quotas=False, transport=transport) as client:
+        selection = last(1, "sessions", finished=True)
+        report = await client.export.run(selection, tmp_path, format="jsonl", concurrency=1)
+    assert {one.reason for one in report.left_out} == {"DecodeError"}
 
 
 async def test_a_garbled_answer_spoils_an_export_for_one_run_only(tmp_path, simulation):

@@ -6,9 +6,8 @@ import asyncio
 import json
 
 import pytest
-from conftest import NOON
 from reading import rows
-from runs import ALL, DAY, HOUR, all_rows, asked, export, free, last
+from runs import ALL, DAY, HOUR, NOON, all_rows, asked, export, free, last
 
 from agora_analytics import (
     AgoraError,

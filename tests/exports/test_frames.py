@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 import pytest
-from conftest import NOON
+from runs import NOON
 
 from agora_analytics import Gap, Point, Series, Session, Span, Statistic, to_arrow, to_pandas, to_polars
 

@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import fsspec
 import pytest
-from conftest import NOON
 from reading import check_manifest, manifest_of, rows
+from runs import NOON, Tampering
 
 from agora_analytics import ExportError, Insight, Selection, Series
 from agora_analytics.export.formats import NAMES
-from agora_analytics.protocols import Request, Response
 from agora_analytics.simulator import Service, Simulation, World
 
 HOUR = 3_600
@@ -161,37 +160,19 @@ HOSTILE = (
 )
 
 
-class Hostile:
-    """A transport whose calls have the names of a nightmare."""
-
-    def __init__(self, inner) -> None:
-        self._inner = inner
-
-    @property
-    def hosts(self) -> int:
-        return self._inner.hosts
-
-    def scrub(self, body: bytes) -> bytes:
-        return self._inner.scrub(body)
-
-    async def close(self) -> None:
-        await self._inner.close()
-
-    async def send(self, request: Request, host: int) -> Response:
-        response = await self._inner.send(request, host)
-        document = json.loads(response.body)
-        for number, call in enumerate(document.get("call_lists") or ()):
-            call["cname"] = HOSTILE[number % len(HOSTILE)]
-        for session in document.get("call_info") or ():
-            session["account"] = HOSTILE[len(session["sid"]) % 10 + hash(session["sid"]) % 10]
-        return Response(response.status, response.headers, json.dumps(document).encode())
+def hostile(document: dict[str, Any]) -> None:
+    """Give calls and users the names of a nightmare."""
+    for number, call in enumerate(document.get("call_lists") or ()):
+        call["cname"] = HOSTILE[number % len(HOSTILE)]
+    for number, session in enumerate(document.get("call_info") or ()):
+        session["account"] = HOSTILE[number % len(HOSTILE)]
 
 
 @pytest.mark.parametrize("form", NAMES)
 async def test_hostile_names_stay_data(tmp_path, simulation, form):
     folder = tmp_path / "deep" / "export"
     before = set(tmp_path.rglob("*"))
-    async with simulation.client(transport=Hostile(simulation.transport())) as client:
+    async with simulation.client(transport=Tampering(simulation.transport(), hostile)) as client:
         await client.export.run(Selection.of(NOON - 5 * HOUR, NOON - 600, "calls", "sessions"), folder, format=form)
     names = [row[2] for row in rows(folder, "calls")]
     harmless = {name: f"'{name}" if name.startswith(tuple("=+-@\t\r")) and form == "csv" else name for name in HOSTILE}
@@ -206,7 +187,7 @@ async def test_hostile_names_stay_data(tmp_path, simulation, form):
 
 
 async def test_no_cell_of_a_csv_is_a_formula(tmp_path, simulation):
-    async with simulation.client(transport=Hostile(simulation.transport())) as client:
+    async with simulation.client(transport=Tampering(simulation.transport(), hostile)) as client:
         await client.export.run(Selection.of(NOON - 5 * HOUR, NOON - 600, "calls"), tmp_path, format="csv")
     texts = [path.read_text().splitlines(keepends=True) for path in tmp_path.rglob("*.csv")]
     cells = [cell for text in texts for row in csv.reader(text) for cell in row]

@@ -1,0 +1,77 @@
+"""What an export holds, read from its state: for the caller, and for `manifest.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from typing import Any
+
+import attrs
+
+from agora_analytics.export._columns import DATASETS, Column
+from agora_analytics.export._report import ExportReport, LeftOut
+from agora_analytics.export._run import Order
+from agora_analytics.export._staged import Part
+from agora_analytics.export._state import EXPIRED, OPEN, READ, UNSETTLED, State
+from agora_analytics.spans import Span
+
+_KINDS = {READ: "read", UNSETTLED: "unsettled", EXPIRED: "expired"}
+
+
+def report_of(state: State, requests: int, order: Order, place: str) -> ExportReport:
+    """Return what a run did, and what the export holds now."""
+    slices, calls, rows = state.counts()
+    too_small = state.too_small(order.least_users) if order.least_users else 0
+    return ExportReport(
+        to=place,
+        rows={name: rows.get(name, 0) for name in DATASETS if name in state.settings().get("datasets", ())},
+        parts=sum(1 for _ in state.parts()),
+        requests=requests,
+        unfinished=state.calls_by_status().get(OPEN, 0),
+        provisional=state.provisional_rows(),
+        pending=slices + calls - too_small,
+        left_out=tuple(_left_out(state)),
+        too_small=too_small,
+    )
+
+
+def manifest_of(state: State, name: Callable[[Part], str], report: ExportReport) -> dict[str, Any]:
+    """Return what stands in the manifest; `name` tells where a part is."""
+    settings = state.settings()
+    return {
+        "tool": "agora-analytics",
+        "version": version("agora-analytics"),
+        "settings": settings,
+        "complete": report.complete,
+        "rows": report.rows,
+        "columns": {dataset: list(map(_column, DATASETS[dataset].columns)) for dataset in settings["datasets"]},
+        "spans": list(_spans(state)),
+        "left_out": [
+            attrs.asdict(one, recurse=False) | {"span": one.span and str(one.span)} for one in report.left_out
+        ],
+        "parts": list(_parts(state, name)),
+    }
+
+
+def _left_out(state: State) -> Iterator[LeftOut]:
+    for app, reason, count, first, last in state.left():
+        span = Span(first, max(last, first + 1))
+        yield LeftOut(app_id=app, what="details", reason=reason, span=span, calls=count)
+    for app, source, first, last, kind in state.all_spans():
+        if kind == EXPIRED:
+            yield LeftOut(app_id=app, what=source, reason="expired", span=Span(first, last))
+
+
+def _column(column: Column) -> dict[str, Any]:
+    return {key: value for key, value in attrs.asdict(column).items() if value != ""}
+
+
+def _spans(state: State) -> Iterator[dict[str, Any]]:
+    for app, source, first, last, kind in state.all_spans():
+        yield {"app_id": app, "source": source, "span": str(Span(first, last)), "state": _KINDS[kind]}
+
+
+def _parts(state: State, name: Callable[[Part], str]) -> Iterator[dict[str, Any]]:
+    for part, facts in state.parts():
+        about = {"path": name(part), "dataset": part.dataset, "app_id": part.app, "day": part.day}
+        yield about | {"provisional": part.number == 0} | attrs.asdict(facts)
