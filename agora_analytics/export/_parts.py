@@ -79,28 +79,17 @@ class Parts:
     async def _write(self, part: Part) -> None:
         add = await self._guarded(lambda: self._target.begin(part))
         rows, after = 0, 0
-        while True:
-            written, after = await self._guarded(partial(self._add, part, after, add))
-            if not written:
-                break
-            rows += written
+        while pieces := await self._disk.run(partial(self._disk.state.pieces, part, after, _CHUNK)):
+            rows += await self._guarded(partial(_add, part.dataset, pieces, add))
+            after = pieces[-1][0]
         facts: Facts = await self._guarded(lambda: self._target.finish(part, rows))
-        await self._guarded(partial(self._target.deliver, part), aside=True)
+        await self._guarded(partial(self._target.deliver, part))
         await self._disk.change(lambda state: state.end_part(part, facts))
         self.written += rows
 
-    def _add(self, part: Part, after: int, add: Callable[[Batch], None]) -> tuple[int, int]:
-        """Add the next rows of a part, and return how many and up to which staged id; on the disk's thread."""
-        found = self._disk.state.pieces(part, after, _CHUNK)
-        if not found:
-            return 0, after
-        batch = joined([unpack(part.dataset, stored) for _, stored in found])
-        add(batch)
-        return batch.rows, found[-1][0]
-
-    async def _guarded(self, work: Callable[[], Any], *, aside: bool = False) -> Any:
+    async def _guarded(self, work: Callable[[], Any]) -> Any:
         try:
-            return await self._disk.run(work, aside=aside)
+            return await self._disk.run(work, aside=True)
         except ExportError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a format's or a store's library raises
@@ -113,3 +102,10 @@ class Parts:
             f"the export into {str(self._sink)!r} cannot be written: {self._sink.scrub(said(error))}",
             advice="Mend that and run the same export again: it goes on where it stopped.",
         )
+
+
+def _add(dataset: str, pieces: list[tuple[int, bytes]], add: Callable[[Batch], None]) -> int:
+    """Add rows to a part, and return how many."""
+    batch = joined([unpack(dataset, stored) for _, stored in pieces])
+    add(batch)
+    return batch.rows
