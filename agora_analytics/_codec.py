@@ -21,9 +21,9 @@ RowT = TypeVar("RowT")
 Decode = Callable[[bytes], AnswerT]
 
 
-def decoder(kind: type[AnswerT]) -> Decode[AnswerT]:
-    """Return the decoder of answers whose fields are known."""
-    strict = _json.strict(kind)
+def decoder(kind: type[AnswerT], exact: type[AnswerT] | None = None) -> Decode[AnswerT]:
+    """Return the decoder of answers whose fields are known; what fits becomes an `exact` one where that is given."""
+    strict = _json.strict(exact or kind)
 
     def decode(body: bytes) -> AnswerT:
         try:

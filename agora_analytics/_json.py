@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
+import attrs
 import msgspec
 
 from agora_analytics.errors import DecodeError, TransportError
@@ -37,6 +38,13 @@ def lines(values: Iterable[Any]) -> bytes:
 def row(name: str, fields: Sequence[str]) -> Callable[..., object]:
     """Return a maker of objects with these fields, in this order, as cheap to make as to encode."""
     return msgspec.defstruct(name, [(field, Any) for field in fields], gc=False)
+
+
+def twin(kind: type[Any]) -> type[Any]:
+    """Return a struct with the fields of an attrs class: half as long to read, and no work for the garbage collector."""
+    told = attrs.fields(attrs.resolve_types(kind))
+    fields = [(one.name, one.type, *(() if one.default is attrs.NOTHING else (one.default,))) for one in told]
+    return msgspec.defstruct(kind.__name__, fields, gc=False)
 
 
 def strict(kind: type[T]) -> Callable[[bytes], T]:

@@ -44,7 +44,6 @@ from agora_analytics.spans import Instant, Span
 T = TypeVar("T")
 
 _call_page = decoder(CallPage)
-_session_page = decoder(SessionPage)
 _metrics = decoder(MetricsAnswer)
 _statistics = decoder(Rows[Statistic])
 _freeze = decoder(Rows[FreezeBucket])
@@ -55,6 +54,7 @@ class Calls(EndpointGroup):
     """`client.calls`: the six endpoints of Call Inspector."""
 
     _latest = CALL_LISTS
+    _session_page = staticmethod(decoder(SessionPage))
 
     async def page(
         self, start: Instant, end: Instant, *, cname: str | None = None, page_no: int = 1, page_size: int = 100
@@ -208,7 +208,7 @@ class Calls(EndpointGroup):
             "uids": joined(users),
             "exclude_server_user": exclude_server_user,
         }
-        return await self._fetch(CALL_SESSIONS, _session_page, params)
+        return await self._fetch(CALL_SESSIONS, self._session_page, params)
 
     async def _sessions(
         self, call_id: str, spans: tuple[Span, ...], users: tuple[Uid, ...], *, exclude_server_user: bool

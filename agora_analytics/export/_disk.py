@@ -25,7 +25,7 @@ class Disk:
         self._aside = ThreadPoolExecutor(1, "agora-export-delivery")
         self._state: State | None = None
         self._waiting: list[tuple[Change, asyncio.Future[Any]]] = []
-        self._busy = asyncio.Lock()
+        self._busy = False
 
     async def open(self, make: Callable[[], State]) -> State:
         """Open the state."""
@@ -41,12 +41,13 @@ class Disk:
 
     async def change(self, change: Callable[[State], T]) -> T:
         """Make a change, whole or not at all, and return what it returns."""
-        mine: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        mine: asyncio.Future[T] = loop.create_future()
         self._waiting.append((change, mine))
+        if not self._busy:
+            self._busy = True
+            loop.call_soon(self._begin, loop)  # with whatever else is changed in this turn of the loop
         try:
-            async with self._busy:
-                if not mine.done():
-                    await self._make()
             return await mine
         finally:
             if mine.cancel() is False and not mine.cancelled():
@@ -76,20 +77,28 @@ class Disk:
             self._thread.shutdown(wait=False)
             self._aside.shutdown(wait=False)
 
-    async def _make(self) -> None:
-        """Make all changes that wait in one transaction, and tell those who asked; an error all of them."""
-        changes, self._waiting = [one for one in self._waiting if not one[1].cancelled()], []
-        done, cancelled = await self._done(lambda: self._made([change for change, _ in changes]), self._thread)
-        error = done.exception()
-        for number, (_, future) in enumerate(changes):
-            if future.cancelled():
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Make all changes that wait in one transaction; of none, leave the thread to the next who asks."""
+        changes = [one for one in self._waiting if not one[1].cancelled()]
+        self._waiting.clear()
+        self._busy = bool(changes)
+        if changes:
+            made = loop.run_in_executor(self._thread, self._made, [change for change, _ in changes])
+            made.add_done_callback(lambda made: self._end(loop, made, [mine for _, mine in changes]))
+
+    def _end(
+        self, loop: asyncio.AbstractEventLoop, made: asyncio.Future[list[Any]], asked: list[asyncio.Future[Any]]
+    ) -> None:
+        """Tell those who asked what became of a transaction, an error all of them, and begin the next."""
+        error = made.exception()
+        for number, mine in enumerate(asked):
+            if mine.cancelled():
                 continue
             if error is None:
-                future.set_result(done.result()[number])
+                mine.set_result(made.result()[number])
             else:
-                future.set_exception(error)
-        if cancelled is not None:
-            raise cancelled
+                mine.set_exception(error)
+        self._begin(loop)
 
     async def _done(
         self, work: Callable[[], T], thread: ThreadPoolExecutor

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import pairwise
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import attrs
 
+from agora_analytics import _json, models
+from agora_analytics._codec import decoder
 from agora_analytics._session import Session
 from agora_analytics.endpoints import Calls, Insights, Realtime, Scope
 from agora_analytics.export import _batches
@@ -28,6 +30,11 @@ from agora_analytics.quota import Lane
 from agora_analytics.spans import WINDOW, Span
 from agora_analytics.streams import Series
 
+if TYPE_CHECKING:
+    from agora_analytics.models import Session as _User
+else:
+    _User = _json.twin(models.Session)
+
 RowT = TypeVar("RowT", bound=tuple[Any, ...])
 
 DAY: Final = 86_400
@@ -36,6 +43,17 @@ _LATE: Final = 300
 
 _PROVISIONAL_DAYS: Final = 3
 _BUCKETS: Final = {"1h": 3_600, "1m": 60}
+
+
+@attrs.frozen(kw_only=True)
+class _UserPage(models.SessionPage):
+    call_info: tuple[_User, ...] | None
+
+
+class _Calls(Calls):
+    """Call Inspector, whose sessions are no more than their fields: an export reads a great many."""
+
+    _session_page = staticmethod(decoder(models.SessionPage, _UserPage))
 
 
 @attrs.frozen
@@ -50,7 +68,7 @@ class Groups:
     def of(cls, session: Session, scope: Scope, app_id: str) -> Groups:
         """Return the groups of an App ID."""
         mine = attrs.evolve(scope, app_id=app_id, lane=Lane.EXPORT, read_ahead=False)
-        return cls(Calls(session, mine), Insights(session, mine), Realtime(session, mine))
+        return cls(_Calls(session, mine), Insights(session, mine), Realtime(session, mine))
 
 
 @attrs.frozen
