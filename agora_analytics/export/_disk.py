@@ -46,7 +46,7 @@ class Disk:
         self._waiting.append((change, mine))
         if not self._busy:
             self._busy = True
-            loop.call_soon(self._begin, loop)  # with whatever else is changed in this turn of the loop
+            loop.call_soon(self._begin, loop, 0)  # with whatever else is changed in this turn of the loop
         try:
             return await mine
         finally:
@@ -77,8 +77,10 @@ class Disk:
             self._thread.shutdown(wait=False)
             self._aside.shutdown(wait=False)
 
-    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _begin(self, loop: asyncio.AbstractEventLoop, seen=0) -> None:
         """Make all changes that wait in one transaction; of none, leave the thread to the next who asks."""
+        if len(self._waiting) > seen:
+            loop.call_soon(self._begin, loop, len(self._waiting)); return
         changes = [one for one in self._waiting if not one[1].cancelled()]
         self._waiting.clear()
         self._busy = bool(changes)

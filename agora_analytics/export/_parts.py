@@ -12,13 +12,18 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
+import attrs
+
 from agora_analytics.errors import ExportError
 from agora_analytics.export._batches import Batch, joined, unpack
 from agora_analytics.export._disk import Disk
-from agora_analytics.export._staged import Facts, Part
+from agora_analytics.export._staged import Facts, Part, Pieces
 from agora_analytics.export._state import State
 from agora_analytics.export._target import Target
 from agora_analytics.export.sinks import Sink, said
+
+_READ: Final = 2**20
+"""Bytes of waiting rows that are read at once."""
 
 _CHUNK: Final = 2**17
 """Bytes of waiting rows that are turned into rows of a file in one go."""
@@ -77,15 +82,17 @@ class Parts:
             await self._guarded(self.close)
 
     async def _write(self, part: Part) -> None:
-        add = await self._guarded(lambda: self._target.begin(part))
-        rows, after = 0, 0
-        while pieces := await self._disk.run(partial(self._disk.state.pieces, part, after, _CHUNK)):
-            rows += await self._guarded(partial(_add, part.dataset, pieces, add))
-            after = pieces[-1][0]
-        facts: Facts = await self._guarded(lambda: self._target.finish(part, rows))
-        await self._guarded(partial(self._target.deliver, part))
+        writing = _Writing(self._target, part)
+        read = await self._read(part, 0)
+        while read.more:
+            await self._guarded(partial(writing.add, read))
+            read = await self._read(part, read.last)
+        facts: Facts = await self._guarded(partial(writing.finish, read))
         await self._disk.change(lambda state: state.end_part(part, facts))
-        self.written += rows
+        self.written += facts.rows
+
+    async def _read(self, part: Part, after: int) -> Pieces:
+        return await self._disk.run(lambda: self._disk.state.pieces(part, after, _READ))
 
     async def _guarded(self, work: Callable[[], Any]) -> Any:
         try:
@@ -104,8 +111,27 @@ class Parts:
         )
 
 
-def _add(dataset: str, pieces: list[tuple[int, bytes]], add: Callable[[Batch], None]) -> int:
-    """Add rows to a part, and return how many."""
-    batch = joined([unpack(dataset, stored) for _, stored in pieces])
-    add(batch)
-    return batch.rows
+@attrs.define
+class _Writing:
+    """A part that is being written; used by one thread."""
+
+    _target: Target
+    _part: Part
+    _add: Callable[[Batch], None] | None = None
+    _rows: int = 0
+
+    def add(self, pieces: Pieces) -> None:
+        """Add rows."""
+        if self._add is None:
+            self._add = self._target.begin(self._part)
+        for some in pieces.groups(_CHUNK):
+            batch = joined([unpack(self._part.dataset, stored) for stored in some])
+            self._add(batch)
+            self._rows += batch.rows
+
+    def finish(self, pieces: Pieces) -> Facts:
+        """Add the last rows, and make the part visible."""
+        self.add(pieces)
+        facts = self._target.finish(self._part, self._rows)
+        self._target.deliver(self._part)
+        return facts

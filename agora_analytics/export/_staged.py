@@ -50,6 +50,28 @@ class Packed:
     stored: bytes
 
 
+@attrs.frozen
+class Pieces:
+    """Rows that waited, up to the staged id `last`; `more` of them may wait."""
+
+    stored: list[bytes]
+    last: int
+    more: bool
+
+    def groups(self, most: int) -> Iterator[list[bytes]]:
+        """Yield them a few at a time: about so many bytes."""
+        some: list[bytes] = []
+        size = 0
+        for piece in self.stored:
+            some.append(piece)
+            size += len(piece)
+            if size >= most:
+                yield some
+                some, size = [], 0
+        if some:
+            yield some
+
+
 def packed(rows: Batch) -> Packed:
     """Return rows as they wait on disk."""
     return Packed(rows.dataset.name, rows.rows, pack(rows))
@@ -171,22 +193,22 @@ CREATE TABLE IF NOT EXISTS parts (
         empty = self._all(f"{_PARTS} WHERE number = 0 AND NOT {has_rows}")
         return [Part(*row) for row in full], [Part(*row) for row in empty]
 
-    def pieces(self, part: Part, after: int, most: int) -> list[tuple[int, bytes]]:
+    def pieces(self, part: Part, after: int, most: int) -> Pieces:
         """Return the next rows of a part, after a staged id: about so many bytes."""
-        found: list[tuple[int, bytes]] = []
-        size = 0
+        found: list[bytes] = []
+        size, last = 0, after
         cursor = self._database.execute(
             "SELECT staged.id, piece FROM parts JOIN staged ON staged.kin = parts.kin AND provisional = (number = 0)"
             " WHERE parts.id = ? AND staged.id > ? AND (upto IS NULL OR staged.id <= upto) ORDER BY staged.id",
             (part.id, after),
         )
-        for number, piece in cursor:
-            found.append((number, piece))
+        for last, piece in cursor:
+            found.append(piece)
             size += len(piece)
             if size >= most:
                 break
         cursor.close()
-        return found
+        return Pieces(found, last, more=size >= most)
 
     def end_part(self, part: Part, facts: Facts) -> None:
         """Note that a part is written; rows that are not provisional wait no more."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
-from itertools import repeat
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,14 @@ _TYPES: Final[Mapping[str, str]] = {
     "boolean": "INTEGER",
     "time": "TEXT",
 }
+
+_ROWS: Final = 50
+
+
+def batched(rows, size):
+    rows = iter(rows)
+    while some := tuple(islice(rows, size)):
+        yield some
 
 
 class SqliteTables:
@@ -47,9 +55,13 @@ class SqliteTables:
         told: list[Any] = [
             map(iso, one) if kind == "time" else one for kind, one in zip(kinds, batch.columns, strict=True)
         ]
-        marks = ", ".join("?" * (len(kinds) + 1))
+        width = len(kinds) + 1
+        insert = f"INSERT INTO {batch.dataset.name} VALUES "
+        row = f"({', '.join('?' * width)})"
         rows = zip(*told, repeat(part, batch.rows), strict=True)
-        self._database.executemany(f"INSERT INTO {batch.dataset.name} VALUES ({marks})", rows)  # noqa: S608
+        # Many rows a statement: for each statement, the thread waits until the interpreter is free again.
+        for some in batched(rows, _ROWS):
+            self._database.execute(insert + ", ".join([row] * len(some)), tuple(chain.from_iterable(some)))
 
     def end(self) -> None:
         """Make what was written since `begin` visible."""
