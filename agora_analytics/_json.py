@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 from typing import Any, TypeVar
 
 import attrs
@@ -45,6 +46,14 @@ def twin(kind: type[Any]) -> type[Any]:
     told = attrs.fields(attrs.resolve_types(kind))
     fields = [(one.name, one.type, *(() if one.default is attrs.NOTHING else (one.default,))) for one in told]
     return msgspec.defstruct(kind.__name__, fields, gc=False)
+
+
+def columns(rows: Sequence[Any], names: Sequence[str]) -> list[tuple[Any, ...]]:
+    """Return these fields of objects of one class, at least one, column by column."""
+    if isinstance(rows[0], msgspec.Struct):  # all fields in one go is several times as fast as these one by one
+        fields = dict(zip(rows[0].__struct_fields__, zip(*map(msgspec.structs.astuple, rows), strict=True), strict=True))
+        return [fields[name] for name in names]
+    return list(zip(*map(attrgetter(*names), rows), strict=True))
 
 
 def strict(kind: type[T]) -> Callable[[bytes], T]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ _REPEATED: Mapping[str, pa.DataType] = {
 }
 
 
+@lru_cache
 def schema(dataset: Dataset) -> pa.Schema:
     """Return the types of a dataset's columns, with unit and meaning of each."""
     return pa.schema([_field(column) for column in dataset.columns], metadata={"row": dataset.row})
@@ -35,44 +37,53 @@ def table(batch: Batch) -> pa.Table:
     return pa.Table.from_arrays([_array(*pair) for pair in zip(batch.columns, fields, strict=True)], schema=fields)
 
 
-def release() -> None:
-    """Give back what Arrow's allocator holds in store: it would keep much more than a group of rows needs."""
-    pa.default_memory_pool().release_unused()
-
-
 def together(tables: Sequence[pa.Table]) -> pa.Table:
     """Return the rows of all tables as one; no table makes one without columns."""
     return pa.concat_tables(tables).unify_dictionaries() if tables else pa.table({})
 
 
-class ParquetWriter:
-    """Writes Parquet with zstd, in groups of rows: as many as are held in memory meanwhile."""
+class Gathering:
+    """Rows on their way to what takes many at a time: a group in a file, or a statement, costs however few it has."""
 
-    _group = 2 * 2**20
-    """Bytes of a group while it is in memory; on disk it is a tenth."""
+    _most = 2 * 2**20
+    """Bytes that are gathered, in memory; as Parquet they are a tenth."""
 
-    def __init__(self, path: Path, dataset: Dataset) -> None:
-        self._writer = pq.ParquetWriter(path, schema(dataset), compression="zstd")
+    def __init__(self, take: Callable[[pa.Table], object]) -> None:
+        self._take = take
         self._waiting: list[pa.Table] = []
         self._bytes = 0
 
-    def write(self, batch: Batch) -> None:
+    def add(self, batch: Batch) -> None:
         """Add rows."""
         self._waiting.append(table(batch))
         self._bytes += self._waiting[-1].nbytes
-        if self._bytes >= self._group:
-            self._flush()
+        if self._bytes >= self._most:
+            self.flush()
+
+    def flush(self) -> None:
+        """Pass on what was gathered."""
+        if self._waiting:
+            self._take(together(self._waiting))
+            self._waiting, self._bytes = [], 0
+            # Arrow's allocator would keep much more than that in store.
+            pa.default_memory_pool().release_unused()
+
+
+class ParquetWriter:
+    """Writes Parquet with zstd."""
+
+    def __init__(self, path: Path, dataset: Dataset) -> None:
+        self._writer = pq.ParquetWriter(path, schema(dataset), compression="zstd")
+        self._rows = Gathering(self._writer.write_table)
+
+    def write(self, batch: Batch) -> None:
+        """Add rows."""
+        self._rows.add(batch)
 
     def close(self) -> None:
         """Write what is left, and close the file."""
-        self._flush()
+        self._rows.flush()
         self._writer.close()
-
-    def _flush(self) -> None:
-        if self._waiting:
-            self._writer.write_table(pa.concat_tables(self._waiting).unify_dictionaries())
-            self._waiting, self._bytes = [], 0
-            release()
 
 
 def _field(column: Column) -> pa.Field:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, groupby, repeat
-from operator import attrgetter
 from typing import Any, Generic, TypeVar
 
 import attrs
@@ -22,6 +21,7 @@ from agora_analytics.export._columns import (
     REALTIME,
     SESSIONS,
     STATISTICS,
+    Column,
     Dataset,
 )
 from agora_analytics.models import Call, Session, SessionMetrics, Statistic
@@ -103,9 +103,7 @@ def calls(app_id: str, found: Sequence[Call]) -> Batch:
 
 def sessions(app_id: str, call_id: str, found: Sequence[Session]) -> Batch:
     """Return the rows of sessions of a call."""
-    uid = [None if session.uid is None else str(session.uid) for session in found]
-    roles = [",".join(session.roles) if session.roles is not None else None for session in found]
-    return _of_fields(SESSIONS, found, {"uid": uid, "roles": roles}, app_id=app_id, call_id=call_id)
+    return _of_fields(SESSIONS, found, app_id=app_id, call_id=call_id)
 
 
 def metrics(app_id: str, call_id: str, found: Iterable[SessionMetrics]) -> Batch:
@@ -193,22 +191,25 @@ def _together(parts: Sequence[Values]) -> Values:
     return Runs(values, list(chain.from_iterable(part.counts for part in runs)))
 
 
-def _of_fields(
-    dataset: Dataset, found: Sequence[object], given: dict[str, Values] | None = None, **alike: object
-) -> Batch:
-    """Return the rows of models, whose fields have the names of the columns that are neither `given` nor `alike`."""
+def _of_fields(dataset: Dataset, found: Sequence[object], **alike: object) -> Batch:
+    """Return the rows of models, whose fields have the names of the columns that are not `alike` in all rows."""
     rows = len(found)
-    made: dict[str, Values] = {**(given or {}), **{name: Runs([value], [rows]) for name, value in alike.items()}}
-    own = [column for column in dataset.columns if column.name not in made]
-    columns: Iterable[Sequence[Any]] = (
-        zip(*map(attrgetter(*(column.name for column in own)), found), strict=True) if found else ((),) * len(own)
-    )
-    for column, values in zip(own, columns, strict=True):
-        if column.kind == "time":
-            made[column.name] = [value or None for value in values]  # 0 is the service's other way to say "not yet"
-        else:
-            made[column.name] = values
-    return Batch(dataset, rows, tuple(made[name] for name in dataset.names))
+    own = [column for column in dataset.columns if column.name not in alike]
+    fields = _json.columns(found, [column.name for column in own]) if found else [()] * len(own)
+    told = (_flat(column, values) for column, values in zip(own, fields, strict=True))
+    same = (Runs([alike[name]], [rows]) if name in alike else next(told) for name in dataset.names)
+    return Batch(dataset, rows, tuple(same))
+
+
+def _flat(column: Column, values: Sequence[Any]) -> Sequence[Any]:
+    """Return the values of a field as a column has them: text of user IDs and of lists, no time for 0."""
+    if column.kind == "time" and 0 in values:
+        return [value or None for value in values]  # 0 is the service's other way to say "not yet"
+    if column.name == "uid":
+        return list(map(_uid, values))
+    if column.name == "roles":
+        return [None if roles is None else ",".join(roles) for roles in values]
+    return values
 
 
 def _uid(uid: object) -> str | None:

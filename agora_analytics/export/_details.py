@@ -6,6 +6,7 @@ A call's requests follow one another, and each answer is kept together with the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Final
 
 import attrs
@@ -59,14 +60,18 @@ class _Work:
     spans: tuple[Span, ...]
     pages: list[tuple[str, ...]]
     last_page: tuple[User, ...] = ()
+    _seen: set[str] = attrs.field(init=False)
 
-    def new(self, sessions: Sequence[User]) -> tuple[User, ...]:
-        """Return the sessions that no page had before."""
-        found = {one.sid: one for one in sessions}
-        for page in self.pages:
-            for sid in page:
-                found.pop(sid, None)
-        return tuple(found.values())
+    def __attrs_post_init__(self) -> None:
+        self._seen = set(chain.from_iterable(self.pages))
+
+    def turn(self, page: tuple[User, ...]) -> tuple[User, ...]:
+        """Take in a page, and return the sessions that none had before."""
+        new = {one.sid: one for one in page if one.sid not in self._seen}
+        self.last_page = page
+        self.pages.append(tuple(new))
+        self._seen.update(new)
+        return tuple(new.values())
 
     def last(self, cursor: Cursor) -> bool:
         """Whether a cursor is in the last part of the span."""
@@ -135,10 +140,7 @@ class Details:
         )
         count = cursor.count + len(page.items)
         _paging.insist(cursor.page, page.items, work.last_page)
-        work.last_page = page.items
-        new = work.new(page.items)
-        sids = tuple(one.sid for one in new)
-        work.pages.append(sids)
+        new = work.turn(page.items)
         if _paging.more(page, count):
             after = self._due(work, attrs.evolve(cursor, page=cursor.page + 1, count=count))
         elif not work.last(cursor):
@@ -152,7 +154,7 @@ class Details:
             if rows is not None:
                 state.stage(call.app, call.day, rows)
             if after is not None:
-                state.keep_page(call.id, sids)
+                state.keep_page(call.id, work.pages[-1])
             self._proceed(state, call, after, begun=len(work.pages) > 1)
 
         await self._disk.change(keep)

@@ -128,7 +128,7 @@ class DatabaseFile:
         """Begin a transaction."""
         self._tables.undo()
         self._tables.begin(DATASETS[part.dataset], part.id)
-        return lambda batch: self._tables.add(batch, part.id)
+        return self._tables.add
 
     def finish(self, part: Part, rows: int) -> Facts:  # noqa: ARG002 - a file has more to do
         """Commit it."""

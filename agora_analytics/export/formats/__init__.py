@@ -25,8 +25,8 @@ class Tables(Protocol):
     def begin(self, dataset: Dataset, part: int) -> None:
         """Begin to write a part anew, its table too where need be."""
 
-    def add(self, batch: Batch, part: int) -> None:
-        """Add rows of a part."""
+    def add(self, batch: Batch) -> None:
+        """Add rows to the part."""
 
     def end(self) -> None:
         """Make what was written since `begin` visible."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import duckdb
 
@@ -27,6 +28,7 @@ class DuckdbTables:
 
     def __init__(self, path: Path) -> None:
         self._database = duckdb.connect(str(path), config={"memory_limit": _MEMORY, "threads": "1"})
+        self._rows: _arrow.Gathering | None = None
 
     def begin(self, dataset: Dataset, part: int) -> None:
         """Begin to write a part anew, its table too where need be."""
@@ -34,20 +36,22 @@ class DuckdbTables:
         self._database.execute("BEGIN")
         self._database.execute(f"CREATE TABLE IF NOT EXISTS {dataset.name} ({columns}, _part BIGINT)")
         self._database.execute(f"DELETE FROM {dataset.name} WHERE _part = ?", (part,))  # noqa: S608 - a dataset's own
+        self._rows = _arrow.Gathering(partial(self._insert, dataset.name, part))
 
-    def add(self, batch: Batch, part: int) -> None:
-        """Add rows of a part."""
-        self._database.register("_batch", _arrow.table(batch))
-        self._database.execute(f"INSERT INTO {batch.dataset.name} SELECT *, ? FROM _batch", (part,))  # noqa: S608
-        self._database.unregister("_batch")
-        _arrow.release()
+    def add(self, batch: Batch) -> None:
+        """Add rows to the part."""
+        if self._rows is not None:
+            self._rows.add(batch)
 
     def end(self) -> None:
         """Make what was written since `begin` visible."""
+        if self._rows is not None:
+            self._rows.flush()
         self._database.execute("COMMIT")
 
     def undo(self) -> None:
         """Forget what was written since `begin`."""
+        self._rows = None
         try:
             self._database.execute("ROLLBACK")
         except duckdb.TransactionException:
@@ -56,3 +60,8 @@ class DuckdbTables:
     def close(self) -> None:
         """Close the database, with all of it in one file."""
         self._database.close()
+
+    def _insert(self, name: str, part: int, rows: Any) -> None:
+        self._database.register("_rows", rows)
+        self._database.execute(f"INSERT INTO {name} SELECT *, ? FROM _rows", (part,))  # noqa: S608 - a dataset's own
+        self._database.unregister("_rows")

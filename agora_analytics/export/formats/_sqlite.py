@@ -38,6 +38,7 @@ class SqliteTables:
         self._database.execute("PRAGMA journal_mode=DELETE")
         self._database.execute("PRAGMA synchronous=NORMAL")
         self._database.execute("PRAGMA cache_size=-4000")
+        self._part = 0
 
     def begin(self, dataset: Dataset, part: int) -> None:
         """Begin to write a part anew, its table too where need be."""
@@ -48,9 +49,10 @@ class SqliteTables:
         if self._database.execute("DELETE FROM _parts WHERE part = ?", (part,)).rowcount:
             self._database.execute(f"DELETE FROM {dataset.name} WHERE _part = ?", (part,))  # noqa: S608 - our own name
         self._database.execute("INSERT INTO _parts VALUES (?)", (part,))
+        self._part = part
 
-    def add(self, batch: Batch, part: int) -> None:
-        """Add rows of a part."""
+    def add(self, batch: Batch) -> None:
+        """Add rows to the part."""
         kinds = [column.kind for column in batch.dataset.columns]
         told: list[Any] = [
             map(iso, one) if kind == "time" else one for kind, one in zip(kinds, batch.columns, strict=True)
@@ -58,7 +60,7 @@ class SqliteTables:
         width = len(kinds) + 1
         insert = f"INSERT INTO {batch.dataset.name} VALUES "
         row = f"({', '.join('?' * width)})"
-        rows = zip(*told, repeat(part, batch.rows), strict=True)
+        rows = zip(*told, repeat(self._part, batch.rows), strict=True)
         # Many rows a statement: for each statement, the thread waits until the interpreter is free again.
         for some in batched(rows, _ROWS):
             self._database.execute(insert + ", ".join([row] * len(some)), tuple(chain.from_iterable(some)))
