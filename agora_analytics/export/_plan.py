@@ -202,8 +202,10 @@ class Planner:
         )
 
     async def _metrics(self, groups: Groups, call: Call, sessions: Sequence[Session]) -> list[SessionMetrics]:
+        sids = [one.sid for one in sessions]
+
         async def ask() -> list[SessionMetrics]:
-            return [one async for one in groups.calls.metrics(call, sessions, *self._part(call))]
+            return [one async for one in groups.calls.metrics(call, sids, *self._part(call))]
 
         return await self._ask(ask)
 
