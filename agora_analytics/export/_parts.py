@@ -22,6 +22,9 @@ from agora_analytics.export._state import State
 from agora_analytics.export._target import Target
 from agora_analytics.export.sinks import Sink, said
 
+_BACKLOG: Final = 2**24
+"""Bytes of a part's rows that may wait while another is written; they do so on disk."""
+
 _READ: Final = 2**20
 """Bytes of waiting rows that are read at once."""
 
@@ -48,7 +51,8 @@ class Parts:
     async def publish(self, least: int | None = None) -> None:
         """Write the rows that wait, of each part with so many bytes (None: as many as make one)."""
         least = self._target.full if least is None else least
-        if least > 1 and max(self._disk.state.grown.values(), default=0) < least:
+        waiting = max(self._disk.state.grown.values(), default=0)
+        if least > 1 and (waiting < least or (waiting < _BACKLOG and self._busy.locked())):
             return
         async with self._busy:
             for group in [group for group, size in self._disk.state.grown.items() if size >= least]:
