@@ -20,13 +20,7 @@ _TYPES: Final[Mapping[str, str]] = {
     "time": "TEXT",
 }
 
-_ROWS: Final = 50
-
-
-def batched(rows, size):
-    rows = iter(rows)
-    while some := tuple(islice(rows, size)):
-        yield some
+_ROWS: Final = 200
 
 
 class SqliteTables:
@@ -61,9 +55,11 @@ class SqliteTables:
         insert = f"INSERT INTO {batch.dataset.name} VALUES "
         row = f"({', '.join('?' * width)})"
         rows = zip(*told, repeat(self._part, batch.rows), strict=True)
-        # Many rows a statement: for each statement, the thread waits until the interpreter is free again.
-        for some in batched(rows, _ROWS):
-            self._database.execute(insert + ", ".join([row] * len(some)), tuple(chain.from_iterable(some)))
+        # Many rows a statement: for each, the thread waits until the interpreter is free again.
+        many = insert + ", ".join([row] * _ROWS)
+        for _ in range(batch.rows // _ROWS):
+            self._database.execute(many, tuple(chain.from_iterable(islice(rows, _ROWS))))
+        self._database.executemany(insert + row, rows)
 
     def end(self) -> None:
         """Make what was written since `begin` visible."""
