@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 import attrs
 
 from agora_analytics.export._batches import Batch, pack, unpack
-from agora_analytics.export._tables import Insertion, Tables
+from agora_analytics.export._tables import Tables
 
 
 @attrs.frozen
@@ -77,7 +77,6 @@ def packed(rows: Batch) -> Packed:
     return Packed(rows.dataset.name, rows.rows, pack(rows))
 
 
-_STAGED: Final = Insertion("staged (kin, provisional, source, size, bytes, piece)", 6)
 _PARTS: Final = "SELECT parts.id, dataset, app, day, number FROM parts JOIN groups ON groups.id = kin"
 
 
@@ -123,8 +122,8 @@ CREATE TABLE IF NOT EXISTS parts (
         group = Group(rows.dataset, app, day)
         if not provisional:
             self.grown[group] = self.grown.get(group, 0) + len(rows.stored)
-        self._add(
-            _STAGED,
+        self._run(
+            "INSERT INTO staged (kin, provisional, source, size, bytes, piece) VALUES (?, ?, ?, ?, ?, ?)",
             self._number(group),
             provisional,
             source,

@@ -15,7 +15,6 @@ import attrs
 from agora_analytics import _json
 from agora_analytics.export._sources import DAY, Slice
 from agora_analytics.export._staged import Packed, Staged
-from agora_analytics.export._tables import Insertion
 from agora_analytics.models import Call
 from agora_analytics.spans import Span, merged, without
 
@@ -27,12 +26,6 @@ READ, UNSETTLED, EXPIRED = range(3)
 OPEN, PENDING, DONE, LEFT = range(4)
 """What a call's status is: it goes on; its details are to be asked for; done; left out."""
 
-
-_PAGES: Final = Insertion("pages", 2)
-_MOVED: Final = Insertion(
-    "calls (id, status, cursor)", 3, "ON CONFLICT (id) DO UPDATE SET status = excluded.status, cursor = excluded.cursor"
-)
-"""How far calls are, all of which are there already."""
 
 _sids = _json.strict(tuple[str, ...])
 
@@ -229,7 +222,7 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
 
     def move_on(self, call: PendingCall, cursor: str) -> None:
         """Note how far the details of a call are."""
-        self._add(_MOVED, call.id, PENDING, cursor)
+        self._run("UPDATE calls SET cursor = ? WHERE id = ?", cursor, call.id)
 
     def leave_out(self, call: int, reason: str) -> None:
         """Note that a call is left out, and why; how far it was is kept, should it be asked for again."""
@@ -247,7 +240,7 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
 
     def end_call(self, call: int, *, begun: bool = True) -> None:
         """Note that nothing more is to be asked of a call; `begun` tells that there may be something to forget."""
-        self._add(_MOVED, call, DONE, "")
+        self._run("UPDATE calls SET status = ?, cursor = '' WHERE id = ?", DONE, call)
         if begun:
             self._run("DELETE FROM pages WHERE call = ?", call)
             self._run("DELETE FROM halves WHERE call = ?", call)
@@ -283,7 +276,7 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
 
     def keep_page(self, call: int, sids: tuple[str, ...]) -> None:
         """Remember the sessions of a page of a call."""
-        self._add(_PAGES, call, _json.encode(sids))
+        self._run("INSERT INTO pages VALUES (?, ?)", call, _json.encode(sids))
 
     def pages(self, call: int) -> list[tuple[str, ...]]:
         """Return the sessions of a call, page by page."""

@@ -9,29 +9,9 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, ClassVar, Final
-
-import attrs
+from typing import Any, ClassVar
 
 from agora_analytics.errors import ExportError
-
-
-_TOGETHER: Final = 32
-"""Rows that one statement takes; there is one for each number of rows, and the connection remembers them."""
-
-
-@attrs.frozen
-class Insertion:
-    """A statement that puts rows of so many values into a table."""
-
-    into: str
-    width: int
-    conflict: str = ""
-
-    def of(self, rows: int) -> str:
-        """Return its text for so many rows."""
-        row = f"({', '.join('?' * self.width)})"
-        return f"INSERT INTO {self.into} VALUES {', '.join([row] * rows)} {self.conflict}"
 
 
 class Tables:
@@ -43,7 +23,6 @@ class Tables:
     def __init__(self, path: Path, place: str) -> None:
         self._path = path
         self._place = place
-        self._soon: dict[Insertion, list[object]] = {}
         with self._telling():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
@@ -75,43 +54,23 @@ class Tables:
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
-                self._insert()
                 self._database.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):
                     self._database.execute("ROLLBACK")
-                self._soon.clear()
                 self.undone()
                 raise
 
     def undone(self) -> None:
         """Forget what is remembered of a transaction that was not made."""
 
-    def _add(self, insertion: Insertion, *row: object) -> None:
-        """Insert a row before the next other statement, or the end of the transaction.
-
-        For each statement, the thread waits until the interpreter is free again, so there had better be few.
-        """
-        self._soon.setdefault(insertion, []).extend(row)
-
-    def _insert(self) -> None:
-        soon, self._soon = self._soon, {}
-        for insertion, values in soon.items():
-            most = _TOGETHER * insertion.width
-            for at in range(0, len(values), most):
-                some = values[at : at + most]
-                self._database.execute(insertion.of(len(some) // insertion.width), some)
-
     def _run(self, statement: str, *values: object) -> int:
-        self._insert()
         return self._database.execute(statement, values).rowcount
 
     def _many(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
-        self._insert()
         self._database.executemany(statement, rows)
 
     def _all(self, statement: str, *values: object) -> list[Any]:
-        self._insert()
         return self._database.execute(statement, values).fetchall()
 
     def _one(self, statement: str, *values: object) -> Any:
