@@ -42,7 +42,7 @@ def row(name: str, fields: Sequence[str]) -> Callable[..., object]:
 
 
 def twin(kind: type[Any]) -> type[Any]:
-    """Return a struct with the fields of an attrs class: half as long to read, and no work for the garbage collector."""
+    """Return a struct with the fields of an attrs class: read in half the time, and no garbage collector's business."""
     told = attrs.fields(attrs.resolve_types(kind))
     fields = [(one.name, one.type, *(() if one.default is attrs.NOTHING else (one.default,))) for one in told]
     return msgspec.defstruct(kind.__name__, fields, gc=False)
@@ -51,7 +51,9 @@ def twin(kind: type[Any]) -> type[Any]:
 def columns(rows: Sequence[Any], names: Sequence[str]) -> list[tuple[Any, ...]]:
     """Return these fields of objects of one class, at least one, column by column."""
     if isinstance(rows[0], msgspec.Struct):  # all fields in one go is several times as fast as these one by one
-        fields = dict(zip(rows[0].__struct_fields__, zip(*map(msgspec.structs.astuple, rows), strict=True), strict=True))
+        fields = dict(
+            zip(rows[0].__struct_fields__, zip(*map(msgspec.structs.astuple, rows), strict=True), strict=True)
+        )
         return [fields[name] for name in names]
     return list(zip(*map(attrgetter(*names), rows), strict=True))
 

@@ -1,4 +1,4 @@
-"""The one thread of an export that touches the disk, and how changes of the state reach it: many in a transaction."""
+"""The threads of an export that touch the disk, and how changes of the state reach theirs: many in a transaction."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Disk:
     """
 
     def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, "agora-export")
-        self._aside = ThreadPoolExecutor(1, "agora-export-delivery")
+        self._thread = ThreadPoolExecutor(1, "agora-export-state")
+        self._aside = ThreadPoolExecutor(1, "agora-export-files")
         self._state: State | None = None
         self._waiting: list[tuple[Change, asyncio.Future[Any]]] = []
         self._busy = False
@@ -46,7 +46,7 @@ class Disk:
         self._waiting.append((change, mine))
         if not self._busy:
             self._busy = True
-            loop.call_soon(self._begin, loop, 0)  # with whatever else is changed in this turn of the loop
+            loop.call_soon(self._begin, loop)
         try:
             return await mine
         finally:
@@ -56,7 +56,7 @@ class Disk:
     async def run(self, work: Callable[[], T], *, aside: bool = False) -> T:
         """Do other work on the thread; who is cancelled meanwhile hears of it when the work is done.
 
-        What may take long, as a network does, is done `aside`, on another thread.
+        What is not about the state is done `aside`, on another thread: files, and the networks they go to, take long.
         """
         done, cancelled = await self._done(work, self._aside if aside else self._thread)
         if cancelled is not None:
@@ -77,10 +77,14 @@ class Disk:
             self._thread.shutdown(wait=False)
             self._aside.shutdown(wait=False)
 
-    def _begin(self, loop: asyncio.AbstractEventLoop, seen=0) -> None:
-        """Make all changes that wait in one transaction; of none, leave the thread to the next who asks."""
+    def _begin(self, loop: asyncio.AbstractEventLoop, seen: int = 0) -> None:
+        """Make all changes that wait in one transaction, once a turn of the loop has brought no more than were `seen`.
+
+        Of none, leave the thread to the next who asks.
+        """
         if len(self._waiting) > seen:
-            loop.call_soon(self._begin, loop, len(self._waiting)); return
+            loop.call_soon(self._begin, loop, len(self._waiting))
+            return
         changes = [one for one in self._waiting if not one[1].cancelled()]
         self._waiting.clear()
         self._busy = bool(changes)

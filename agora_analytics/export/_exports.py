@@ -119,10 +119,10 @@ class Exports:
 async def _opened(settings: dict[str, Any], sink: Sink, folder: Path) -> AsyncIterator[tuple[Disk, Target, Parts]]:
     """Open the state and the target of an export; in the end the state is closed, whatever happened."""
     async with Disk() as disk:
-        await disk.run(lambda: _check(sink))
+        await disk.run(lambda: _check(sink), aside=True)
         await disk.open(lambda: State(folder / "state.db", str(sink)))
         await disk.change(lambda state: _same_as_begun(state, settings, sink))
-        target = await disk.run(lambda: _target(settings["format"], sink, folder))
+        target = await disk.run(lambda: _target(settings["format"], sink, folder), aside=True)
         parts = Parts(disk, target, sink)
         try:
             yield disk, target, parts

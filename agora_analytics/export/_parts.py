@@ -75,7 +75,7 @@ class Parts:
         await self._guarded(lambda: self._target.complete(manifest))
 
     def close(self) -> None:
-        """Let go of the target; on the disk's thread, and as often as need be."""
+        """Let go of the target; on the thread of files, and as often as need be."""
         if not self._closed:
             self._closed = True
             self._target.close()

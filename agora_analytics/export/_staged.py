@@ -77,6 +77,9 @@ def packed(rows: Batch) -> Packed:
     return Packed(rows.dataset.name, rows.rows, pack(rows))
 
 
+_BETWEEN: Final = b"\n"
+"""What is in no packed rows."""
+
 _PARTS: Final = "SELECT parts.id, dataset, app, day, number FROM parts JOIN groups ON groups.id = kin"
 
 
@@ -107,13 +110,15 @@ CREATE TABLE IF NOT EXISTS parts (
 """
 
     def __init__(self, path: Path, place: str) -> None:
+        self._gathered: dict[tuple[int, bool, str], list[Packed]] = {}
+        self._kin: dict[Group, int] = {}
         super().__init__(path, place)
         self.grown = dict(self.waiting())
-        self._kin: dict[Group, int] = {}
 
     def undone(self) -> None:
         """Forget what a transaction that was not made had numbered."""
         self._kin.clear()
+        self._gathered.clear()
 
     def stage(self, app: str, day: int, rows: Packed, *, source: str = "", provisional: bool = False) -> None:
         """Keep rows until their file is written; provisional ones until they are replaced."""
@@ -122,15 +127,20 @@ CREATE TABLE IF NOT EXISTS parts (
         group = Group(rows.dataset, app, day)
         if not provisional:
             self.grown[group] = self.grown.get(group, 0) + len(rows.stored)
-        self._run(
-            "INSERT INTO staged (kin, provisional, source, size, bytes, piece) VALUES (?, ?, ?, ?, ?, ?)",
-            self._number(group),
-            provisional,
-            source,
-            rows.count,
-            len(rows.stored),
-            rows.stored,
-        )
+        self._gathered.setdefault((self._number(group), provisional, source), []).append(rows)
+
+    def settle(self) -> None:
+        """Keep what was staged: what goes together as one, in fewer pages of the file than each by itself."""
+        for key, some in self._gathered.items():
+            piece = _BETWEEN.join([one.stored for one in some])
+            self._run(
+                "INSERT INTO staged (kin, provisional, source, size, bytes, piece) VALUES (?, ?, ?, ?, ?, ?)",
+                *key,
+                sum(one.count for one in some),
+                len(piece),
+                piece,
+            )
+        self._gathered.clear()
 
     def _number(self, group: Group) -> int:
         """Return a group's number, a new one for a new group."""
@@ -151,7 +161,9 @@ CREATE TABLE IF NOT EXISTS parts (
         )
         if rows:
             self._run("DELETE FROM staged WHERE provisional AND source = ?", source)
-        return [(app, day, unpack(dataset, stored)) for dataset, app, day, stored in rows]
+        return [
+            (app, day, unpack(dataset, stored)) for dataset, app, day, piece in rows for stored in piece.split(_BETWEEN)
+        ]
 
     def provisional_rows(self) -> int:
         """Return how many rows are provisional."""
@@ -185,6 +197,7 @@ CREATE TABLE IF NOT EXISTS parts (
 
     def provisional_parts(self) -> tuple[list[Part], list[Part]]:
         """Number the parts that provisional rows make now; return these, and the parts that have no rows any more."""
+        self.settle()
         self._run(
             "INSERT OR IGNORE INTO parts (kin, number, written) SELECT DISTINCT kin, 0, 1 FROM staged WHERE provisional"
         )
@@ -202,8 +215,9 @@ CREATE TABLE IF NOT EXISTS parts (
             " WHERE parts.id = ? AND staged.id > ? AND (upto IS NULL OR staged.id <= upto) ORDER BY staged.id",
             (part.id, after),
         )
-        for last, piece in cursor:
-            found.append(piece)
+        for number, piece in cursor:
+            last = number
+            found += piece.split(_BETWEEN)
             size += len(piece)
             if size >= most:
                 break

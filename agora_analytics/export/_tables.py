@@ -54,12 +54,16 @@ class Tables:
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self.settle()
                 self._database.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):
                     self._database.execute("ROLLBACK")
                 self.undone()
                 raise
+
+    def settle(self) -> None:
+        """Put down what was gathered to go together; done before anything is read, and in the end."""
 
     def undone(self) -> None:
         """Forget what is remembered of a transaction that was not made."""
@@ -71,6 +75,7 @@ class Tables:
         self._database.executemany(statement, rows)
 
     def _all(self, statement: str, *values: object) -> list[Any]:
+        self.settle()
         return self._database.execute(statement, values).fetchall()
 
     def _one(self, statement: str, *values: object) -> Any:

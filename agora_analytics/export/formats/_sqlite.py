@@ -21,6 +21,7 @@ _TYPES: Final[Mapping[str, str]] = {
 }
 
 _ROWS: Final = 200
+"""Rows that one statement takes at most."""
 
 
 class SqliteTables:
@@ -52,13 +53,14 @@ class SqliteTables:
             map(iso, one) if kind == "time" else one for kind, one in zip(kinds, batch.columns, strict=True)
         ]
         width = len(kinds) + 1
-        insert = f"INSERT INTO {batch.dataset.name} VALUES "
+        insert = f"INSERT INTO {batch.dataset.name} VALUES "  # noqa: S608 - our own name
         row = f"({', '.join('?' * width)})"
         rows = zip(*told, repeat(self._part, batch.rows), strict=True)
-        # Many rows a statement: for each, the thread waits until the interpreter is free again.
-        many = insert + ", ".join([row] * _ROWS)
-        for _ in range(batch.rows // _ROWS):
-            self._database.execute(many, tuple(chain.from_iterable(islice(rows, _ROWS))))
+        # Many rows a statement: for each statement, the thread waits until the interpreter is free again.
+        together = min(_ROWS, self._database.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width)
+        many = insert + ", ".join([row] * together)
+        for _ in range(batch.rows // together):
+            self._database.execute(many, tuple(chain.from_iterable(islice(rows, together))))
         self._database.executemany(insert + row, rows)
 
     def end(self) -> None:
