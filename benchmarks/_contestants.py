@@ -21,6 +21,7 @@ from agora_analytics import AnalyticsClient, Selection
 from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET
 from agora_analytics.simulator.service import basic
 from benchmarks._canned import plan
+from benchmarks._scripts import opened
 
 _ROOT = "/beta/analytics/call"
 _AT_ONCE = 16
@@ -36,12 +37,13 @@ async def ours(job: dict[str, Any]) -> int:
 
 
 async def bare(job: dict[str, Any]) -> int:  # noqa: C901 - as such a script is
-    """Do what a script of an afternoon does: get, json.loads, json.dumps, write; nothing is checked or kept."""
+    """Do what a script of an afternoon does: get, json.loads, write; nothing is checked or kept."""
     metrics = "metrics" in job["datasets"]
     folder = Path(job["folder"])
     folder.mkdir(parents=True)  # noqa: ASYNC240 - as such a script does
     headers = {"Authorization": basic(CUSTOMER_ID, CUSTOMER_SECRET)}
-    files = {name: (folder / f"{name}.jsonl").open("w") for name in job["datasets"]}
+    files = {name: opened(job["format"], folder, name) for name in job["datasets"]}
+    write = {name: file[0] for name, file in files.items()}
     gate = asyncio.Semaphore(_AT_ONCE)
     rows = 0
 
@@ -63,8 +65,7 @@ async def bare(job: dict[str, Any]) -> int:  # noqa: C901 - as such a script is
             span = {"call_id": call["call_id"], "start_ts": call["created_ts"], "end_ts": call["destroyed_ts"] + 1}
             async with gate:
                 async for sessions in pages("/sessions", "call_info", exclude_server_user="true", **span):
-                    for one in sessions:
-                        files["sessions"].write(json.dumps({"call_id": call["call_id"], **one}) + "\n")
+                    write["sessions"]([{"call_id": call["call_id"], **one} for one in sessions])
                     rows += 0 if metrics else len(sessions)
                     for at in range(0, len(sessions) if metrics else 0, 20):
                         sids = ",".join(one["sid"] for one in sessions[at : at + 20])
@@ -73,18 +74,17 @@ async def bare(job: dict[str, Any]) -> int:  # noqa: C901 - as such a script is
                             for track in one["data"]:
                                 row = {"call_id": call["call_id"], "sid": one["sid"], "mid": track["mid"]}
                                 row["peer_uid"] = track["peer_uid"]
-                                for ts, value in track["kvs"]:
-                                    files["metrics"].write(json.dumps({**row, "ts": ts, "value": value}) + "\n")
+                                write["metrics"]([{**row, "ts": ts, "value": value} for ts, value in track["kvs"]])
                                 rows += len(track["kvs"])
 
         work = []
         async for calls in pages("/lists", "call_lists", start_ts=job["start"], end_ts=job["end"]):
+            write["calls"](calls)
             for call in calls:
-                files["calls"].write(json.dumps(call) + "\n")
                 work.append(asyncio.create_task(details(call)))
         await asyncio.gather(*work)
-    for file in files.values():
-        file.close()
+    for _, close in files.values():
+        close()
     return rows
 
 
@@ -173,6 +173,9 @@ _NEEDS = {
     "ours parquet": ("agora_analytics.export._arrow",),
     "ours duckdb": ("agora_analytics.export.formats._duckdb",),
     "bare": (),
+    "bare jsonl.zst": ("zstandard",),
+    "bare parquet": ("pyarrow.parquet",),
+    "bare duckdb": ("duckdb", "pyarrow"),
     "dlt": ("dlt", "dlt.sources.rest_api", "dlt.destinations", "pyarrow.parquet"),
 }
 """What a contestant loads before its time begins."""

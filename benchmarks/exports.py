@@ -106,7 +106,7 @@ def _measure(job: Job, contestants: list[tuple[str, str]], rounds: int) -> dict[
 
 
 def _compare(rounds: int) -> None:
-    contestants = [*(("ours", form) for form in NAMES), ("bare", "jsonl"), ("dlt", "jsonl"), ("dlt", "parquet")]
+    contestants = [*((who, form) for who in ("ours", "bare") for form in NAMES), ("dlt", "jsonl"), ("dlt", "parquet")]
     small = _measure(_SMALL, [one for one in contestants if one[0] == "ours"], 1)
     for job in (_LARGE, _SESSIONS):
         found = _measure(job, contestants, rounds)
@@ -116,7 +116,8 @@ def _compare(rounds: int) -> None:
             line = f"{one[0]:5} {one[1]:9} {median(done.rate for done in some):11,.0f} rows/s"
             line += f" {median(done.peak for done in some) / _MEGABYTE:7.0f} MB"
             if one[0] == "ours":
-                line += _ratio("bare", some, found["bare", "jsonl"], 1.0)
+                line += _ratio("bare", some, found["bare", one[1]], 1.0)
+                line += _ratio("bare json", some, found["bare", "jsonl"], 1.0)
                 line += _ratio("dlt", some, found["dlt", "parquet" if one[1] == "parquet" else "jsonl"], _TIMES_DLT)
                 grown = (median(done.peak for done in some) - small[one][0].peak) / _MEGABYTE
                 line += f"  {grown:+5.0f} MB over {_SMALL.name} {_verdict(met=grown < _GROWTH)}"
