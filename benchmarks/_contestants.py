@@ -80,8 +80,7 @@ async def bare(job: dict[str, Any]) -> int:  # noqa: C901 - as such a script is
         work = []
         async for calls in pages("/lists", "call_lists", start_ts=job["start"], end_ts=job["end"]):
             write["calls"](calls)
-            for call in calls:
-                work.append(asyncio.create_task(details(call)))
+            work += [asyncio.create_task(details(call)) for call in calls]
         await asyncio.gather(*work)
     for _, close in files.values():
         close()

@@ -7,6 +7,7 @@ import gzip
 import json
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 
 
 _OPEN: dict[str, Callable[[Path, str], Output]] = {
-    "jsonl": _lines(lambda path: path.open("w")),
+    "jsonl": _lines(partial(Path.open, mode="w")),
     "jsonl.gz": _lines(lambda path: gzip.open(path, "wt", 1)),
     "jsonl.zst": _lines(_zstd),
     "csv": _csv,

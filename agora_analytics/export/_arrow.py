@@ -45,7 +45,7 @@ def together(tables: Sequence[pa.Table]) -> pa.Table:
 class Gathering:
     """Rows on their way to what takes many at a time: a group in a file, or a statement, costs however few it has."""
 
-    _most = 2 * 2**20
+    _most = 2**20
     """Bytes that are gathered, in memory; as Parquet they are a tenth."""
 
     def __init__(self, take: Callable[[pa.Table], object]) -> None:

@@ -47,7 +47,7 @@ def _time(name: str, meaning: str) -> Column:
 
 
 def _rate(name: str, meaning: str) -> Column:
-    return Column(name=name, kind="number", meaning=meaning, unit="fraction")
+    return Column(name=name, kind="number", meaning=meaning, unit="fraction", repeats=True)
 
 
 def _count(name: str, meaning: str) -> Column:

@@ -186,6 +186,23 @@ async def test_hostile_names_stay_data(tmp_path, simulation, form):
     check_manifest(folder)
 
 
+def endless(document: dict[str, Any]) -> None:
+    """Give users long texts, each another one, in all that is told of them."""
+    for session in document.get("call_info") or ():
+        for name in ("account", "network", "platform", "sdk_version", "device_type"):
+            session[name] = f"{name} {session['sid']} " * 400
+
+
+@pytest.mark.parametrize("form", ["parquet", "sqlite", "duckdb"])
+async def test_long_texts_everywhere_are_no_more_than_a_format_can_take(tmp_path, simulation, form):
+    async with simulation.client(transport=Tampering(simulation.transport(), endless)) as client:
+        selection = Selection.of(NOON - 5 * HOUR, NOON - 600, "sessions")
+        report = await client.export.run(selection, tmp_path, format=form)
+    accounts = [row[5] for row in rows(tmp_path, "sessions")]
+    assert len(accounts) == report.rows["sessions"] > 0
+    assert {len(account) for account in accounts} == {41 * 400}
+
+
 async def test_no_cell_of_a_csv_is_a_formula(tmp_path, simulation):
     async with simulation.client(transport=Tampering(simulation.transport(), hostile)) as client:
         await client.export.run(Selection.of(NOON - 5 * HOUR, NOON - 600, "calls"), tmp_path, format="csv")

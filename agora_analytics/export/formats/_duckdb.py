@@ -20,7 +20,8 @@ _TYPES: Final[Mapping[str, str]] = {
     "boolean": "BOOLEAN",
     "time": "TIMESTAMPTZ",
 }
-_MEMORY: Final = "16MB"
+_MEMORY: Final = "32MB"
+"""What a checkpoint of wide rows with texts of kilobytes needs: with half of that, DuckDB refuses them for good."""
 
 
 class DuckdbTables:
