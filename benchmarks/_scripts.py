@@ -143,7 +143,7 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
 
 _OPEN: dict[str, Callable[[Path, str], Output]] = {
     "jsonl": _lines(partial(Path.open, mode="w")),
-    "jsonl.gz": _lines(lambda path: gzip.open(path, "wt", 1)),
+    "jsonl.gz": _lines(partial(gzip.open, mode="wt", compresslevel=1)),
     "jsonl.zst": _lines(_zstd),
     "csv": _csv,
     "parquet": _parquet,
