@@ -67,14 +67,11 @@ class _Work:
 
     def turn(self, page: tuple[User, ...]) -> tuple[User, ...]:
         """Take in a page, and return the sessions that none had before."""
+        new = {one.sid: one for one in page if one.sid not in self._seen}
         self.last_page = page
-        sids = tuple(one.sid for one in page)
-        if len({*sids}) < len(sids) or not self._seen.isdisjoint(sids):
-            new = {one.sid: one for one in page if one.sid not in self._seen}
-            sids, page = tuple(new), tuple(new.values())
-        self.pages.append(sids)
-        self._seen.update(sids)
-        return page
+        self.pages.append(tuple(new))
+        self._seen.update(new)
+        return tuple(new.values())
 
     def last(self, cursor: Cursor) -> bool:
         """Whether a cursor is in the last part of the span."""

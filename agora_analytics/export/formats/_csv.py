@@ -62,8 +62,10 @@ def _told(column: Column, values: Values) -> Iterable[str]:
         return map({value: tell(value) for value in set(values)}.__getitem__, values)
     if column.kind == "text":
         return _texts([value or "" for value in values])
-    if None not in values and column.kind in _ALWAYS:
-        return map(_ALWAYS[column.kind], values)
+    if column.kind == "time":
+        return [told or "" for told in map(iso, values)]
+    if column.kind == "number" and None not in values:
+        return map(repr, values)
     return map(tell, values)
 
 
@@ -95,9 +97,6 @@ def _number(value: float | None) -> str:
 def _moment(ts: int | None) -> str:
     return iso(ts) or ""
 
-
-_ALWAYS: Final[Mapping[str, Callable[[Any], Any]]] = {"number": repr, "time": iso}
-"""The same for columns without null, in half the time."""
 
 _TELL: Final[Mapping[str, Callable[[Any], str]]] = {
     "text": _text,
