@@ -42,6 +42,8 @@ async def export() -> None:
 
 
 asyncio.run(export())
+if not all(any(FOLDER.glob(f"{name}/**/*.parquet")) for name in ("week/insights", "calls/statistics")):
+    raise SystemExit("Nobody was there, or no call could be looked into: see what was left out above.")
 
 # %% The country: the mean of its days, each by the usage that it rests on.
 database = duckdb.connect()
