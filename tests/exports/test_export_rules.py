@@ -7,7 +7,7 @@ import json
 
 import pytest
 from reading import rows
-from runs import ALL, DAY, HOUR, NOON, all_rows, asked, export, free, last
+from runs import ALL, DAY, HOUR, NOON, Tampering, all_rows, asked, export, free, last
 
 from agora_analytics import (
     AgoraError,
@@ -89,6 +89,16 @@ async def test_a_plan_costs_little_and_comes_true(tmp_path, simulation):
     size = sum(path.stat().st_size for path in (tmp_path / "calls").rglob("*.jsonl"))
     assert expected["calls"].bytes == pytest.approx(size, rel=0.2)
     assert plan.done_at is not None
+
+
+async def test_a_plan_expects_no_points_where_the_service_knows_none(simulation):
+    selection = Selection.of(NOON - 9 * HOUR, NOON - 600, "calls", "sessions", "metrics")
+    transport = Tampering(simulation.transport(), lambda document: document.update(metrics=[]))
+    async with simulation.client(transport=transport) as client:
+        plan = await client.export.plan(selection)
+    expected = {one.dataset: one.rows for one in plan.estimates}
+    assert expected["metrics"] == 0
+    assert expected["sessions"] > 0
 
 
 async def test_a_plan_of_series_counts_their_requests(simulation):

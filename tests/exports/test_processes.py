@@ -29,7 +29,6 @@ BUSY = 1.5
 
 END = (int(time.time()) // 86_400 - 1) * 86_400 + 16 * 3_600
 START = END - int(CALLS * 3_600 / (PER_HOUR * BUSY))
-WORKERS = 8
 
 
 @contextmanager
