@@ -181,17 +181,14 @@ class Planner:
         total, users, points, stays = 0.0, 0.0, 0.0, 0.0
         for app, call in dict.fromkeys(chosen):
             page = await self._ask(partial(groups[app].calls.sessions_page, call, *self._part(call)))
+            many = page.total_size or len(page.items)
             sessions += page.items
-            total += page.total_size or len(page.items)
+            total += many
             users += call.call_pcu or 1
             if self._selection.metrics and page.items:
                 found = await self._metrics(groups[app], call, page.items[: _checks.SIDS])
                 metrics += found
-                points += (
-                    sum(len(track.kvs) for one in found for track in one.data)
-                    * (page.total_size or len(page.items))
-                    / len(found)
-                )
+                points += sum(len(track.kvs) for one in found for track in one.data) * many / len(found)
                 stays += _stay(call)
         return _Size(
             sessions=total / users * _mean([call.call_pcu or 1 for _, call in over]),
