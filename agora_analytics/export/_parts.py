@@ -17,23 +17,23 @@ import attrs
 from agora_analytics.errors import ExportError
 from agora_analytics.export._batches import Batch, joined, unpack
 from agora_analytics.export._disk import Disk
-from agora_analytics.export._staged import Facts, Part, Pieces
+from agora_analytics.export._staged import Facts, Group, Part, Pieces
 from agora_analytics.export._state import State
 from agora_analytics.export._target import Target
 from agora_analytics.export.sinks import Sink, said
 
 _BACKLOG: Final = 2**24
-"""Bytes of a part's rows that may wait while another is written; they do so on disk."""
+"""Bytes of a part's rows that may wait while others are written; they do so on disk."""
 
 _READ: Final = 2**20
-"""Bytes of waiting rows that are read at once."""
+"""Bytes of waiting rows that are read at once, and that are worth it."""
 
 _CHUNK: Final = 2**17
 """Bytes of waiting rows that are turned into rows of a file in one go."""
 
 
 class Parts:
-    """Writes parts, one at a time."""
+    """Writes parts, one at a time: begun as soon as there is something to write, ended when it is full."""
 
     def __init__(self, disk: Disk, target: Target, sink: Sink) -> None:
         self.written = 0
@@ -42,32 +42,35 @@ class Parts:
         self._target = target
         self._sink = sink
         self._busy = asyncio.Lock()
+        self._open: _Writing | None = None
 
     async def resume(self) -> None:
-        """Write the parts that were begun and not ended."""
+        """Write the parts that were sealed and not ended."""
         for part in await self._disk.change(State.begun_parts):
             await self._write(part)
 
-    async def publish(self, least: int | None = None) -> None:
-        """Write the rows that wait, of each part with so many bytes (None: as many as make one)."""
-        least = self._target.full if least is None else least
-        waiting = max(self._disk.state.grown.values(), default=0)
-        if least > 1 and (waiting < least or (waiting < _BACKLOG and self._busy.locked())):
+    async def publish(self) -> None:
+        """Write rows that wait, as many as are worth it; who comes meanwhile waits where too many do."""
+        most = max(self._waiting().values(), default=0)
+        if most < _READ or (most < _BACKLOG and self._busy.locked()):
             return
         async with self._busy:
-            for group in [group for group, size in self._disk.state.grown.items() if size >= least]:
-                await self._write(await self._disk.change(partial(State.begin_part, group=group)))
+            while (group := self._next(_READ, self._target.full)) and await self._grow(group):
+                pass
 
     async def publish_all(self) -> None:
-        """Write all rows that wait; provisional ones first, so that no reader sees a row twice."""
+        """Write all rows that wait, provisional ones first: no reader shall see a row twice."""
         async with self._busy:
             full, empty = await self._disk.change(State.provisional_parts)
-        for part in empty:
-            await self._guarded(partial(self._target.remove, part))
-            await self._disk.change(partial(State.remove_part, part=part))
-        for part in full:
-            await self._write(part)
-        await self.publish(least=1)
+            for part in empty:
+                await self._guarded(partial(self._target.remove, part))
+                await self._disk.change(partial(State.remove_part, part=part))
+            await self._seal()
+            for part in full:
+                await self._write(part)
+            while (group := self._next(1, 1)) and await self._grow(group):
+                pass
+            await self._seal()
 
     async def complete(self, manifest: object) -> None:
         """Make all of it visible, the manifest last."""
@@ -85,18 +88,62 @@ class Parts:
         with suppress(ExportError):
             await self._guarded(self.close)
 
-    async def _write(self, part: Part) -> None:
-        writing = _Writing(self._target, part)
-        read = await self._read(part, 0)
-        while read.more:
-            await self._guarded(partial(writing.add, read))
-            read = await self._read(part, read.last)
-        facts: Facts = await self._guarded(partial(writing.finish, read))
-        await self._disk.change(lambda state: state.end_part(part, facts))
-        self.written += facts.rows
+    def _waiting(self) -> dict[Group, int]:
+        """Return the bytes that wait for each group, and are not in the open part yet."""
+        waiting = dict(self._disk.state.grown)
+        if self._open is not None:
+            group = self._open.part.group
+            waiting[group] = waiting.get(group, 0) - self._open.size
+        return waiting
 
-    async def _read(self, part: Part, after: int) -> Pieces:
-        return await self._disk.run(lambda: self._disk.state.pieces(part, after, _READ))
+    def _next(self, least: int, others: int) -> Group | None:
+        """Return the group to write next: that of the open part, where `least` bytes wait for it, or the largest.
+
+        While a part is open, another begins only once it has as many as `others`.
+        """
+        waiting = self._waiting()
+        if self._open is not None:
+            if waiting[self._open.part.group] >= least:
+                return self._open.part.group
+            least = others
+        group = max(waiting, key=lambda one: waiting[one], default=None)
+        return group if group is not None and waiting[group] >= least else None
+
+    async def _grow(self, group: Group) -> bool:
+        """Write more of what waits for a group, if anything; the open part, if of another, ends with what it has."""
+        if self._open is not None and self._open.part.group != group:
+            await self._seal()
+        if self._open is None:
+            self._open = _Writing(self._target, await self._disk.change(partial(State.begin_part, group=group)))
+        grown = await self._add(self._open)
+        if self._open.size >= self._target.full:
+            await self._seal()
+        return grown
+
+    async def _seal(self) -> None:
+        """End the part that is open."""
+        if self._open is not None:
+            writing, self._open = self._open, None
+            await self._disk.change(lambda state: state.seal_part(writing.part, writing.last, writing.size))
+            await self._end(writing)
+
+    async def _write(self, part: Part) -> None:
+        """Write a part whose rows are known."""
+        writing = _Writing(self._target, part)
+        while await self._add(writing):
+            pass
+        await self._end(writing)
+
+    async def _add(self, writing: _Writing) -> bool:
+        pieces = await self._disk.run(lambda: self._disk.state.pieces(writing.part, writing.last, _READ))
+        if pieces is not None:
+            await self._guarded(partial(writing.add, pieces))
+        return pieces is not None
+
+    async def _end(self, writing: _Writing) -> None:
+        facts: Facts = await self._guarded(writing.finish)
+        await self._disk.change(lambda state: state.end_part(writing.part, facts))
+        self.written += facts.rows
 
     async def _guarded(self, work: Callable[[], Any]) -> Any:
         try:
@@ -117,25 +164,28 @@ class Parts:
 
 @attrs.define
 class _Writing:
-    """A part that is being written; used by one thread."""
+    """A part that is being written; used by one thread at a time. It has the rows up to the staged id `last`."""
 
     _target: Target
-    _part: Part
+    part: Part
+    last: int = 0
+    size: int = 0
     _add: Callable[[Batch], None] | None = None
     _rows: int = 0
 
     def add(self, pieces: Pieces) -> None:
         """Add rows."""
         if self._add is None:
-            self._add = self._target.begin(self._part)
+            self._add = self._target.begin(self.part)
         for some in pieces.groups(_CHUNK):
-            batch = joined([unpack(self._part.dataset, stored) for stored in some])
+            batch = joined([unpack(self.part.dataset, stored) for stored in some])
             self._add(batch)
             self._rows += batch.rows
+        self.last = pieces.last
+        self.size += pieces.size
 
-    def finish(self, pieces: Pieces) -> Facts:
-        """Add the last rows, and make the part visible."""
-        self.add(pieces)
-        facts = self._target.finish(self._part, self._rows)
-        self._target.deliver(self._part)
+    def finish(self) -> Facts:
+        """Make the part visible."""
+        facts = self._target.finish(self.part, self._rows)
+        self._target.deliver(self.part)
         return facts

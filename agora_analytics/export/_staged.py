@@ -22,6 +22,11 @@ class Part:
     day: int
     number: int
 
+    @property
+    def group(self) -> Group:
+        """Whose rows it has."""
+        return Group(self.dataset, self.app, self.day)
+
 
 @attrs.frozen(kw_only=True)
 class Facts:
@@ -52,11 +57,11 @@ class Packed:
 
 @attrs.frozen
 class Pieces:
-    """Rows that waited, up to the staged id `last`; `more` of them may wait."""
+    """Rows that waited, of so many bytes, up to the staged id `last`."""
 
     stored: list[bytes]
+    size: int
     last: int
-    more: bool
 
     def groups(self, most: int) -> Iterator[list[bytes]]:
         """Yield them a few at a time: about so many bytes."""
@@ -86,10 +91,11 @@ _PARTS: Final = "SELECT parts.id, dataset, app, day, number FROM parts JOIN grou
 class Staged(Tables):
     """Rows that wait for their file, and the parts that they make.
 
-    Numbers are never given twice: a part has the rows of its group up to a number, and those after it wait.
+    Numbers are never given twice: a part that is sealed has the rows of its group up to a number, and those after it
+    wait. One that was begun and not sealed is nothing yet.
 
     Attributes:
-        grown: bytes that wait, by dataset, App ID and day; at most a little too much.
+        grown: bytes that wait, by dataset, App ID and day; too much after a transaction that failed.
 
     """
 
@@ -137,7 +143,7 @@ CREATE TABLE IF NOT EXISTS parts (
                 "INSERT INTO staged (kin, provisional, source, size, bytes, piece) VALUES (?, ?, ?, ?, ?, ?)",
                 *key,
                 sum(one.count for one in some),
-                len(piece),
+                sum(len(one.stored) for one in some),
                 piece,
             )
         self._gathered.clear()
@@ -180,19 +186,23 @@ CREATE TABLE IF NOT EXISTS parts (
         return [(Group(*row[:3]), row[3]) for row in rows]
 
     def begin_part(self, group: Group) -> Part:
-        """Number a new part, to which all rows belong that wait for it now."""
+        """Number a new part of rows that wait."""
         kin = self._number(group)
-        self.grown.pop(group, None)
         number, row = self._one(
-            "INSERT INTO parts (kin, number, upto, written) SELECT ?1, coalesce(max(number), 0) + 1,"
-            " (SELECT max(id) FROM staged WHERE kin = ?1 AND NOT provisional), 0 FROM parts WHERE kin = ?1"
-            " RETURNING number, id",
+            "INSERT INTO parts (kin, number, written) SELECT ?1, coalesce(max(number), 0) + 1, 0 FROM parts"
+            " WHERE kin = ?1 RETURNING number, id",
             kin,
         )
         return Part(row, group.dataset, group.app, group.day, number)
 
+    def seal_part(self, part: Part, upto: int, size: int) -> None:
+        """Note that a part has all rows that waited up to a staged id, of so many bytes."""
+        self._run("UPDATE parts SET upto = ? WHERE id = ?", upto, part.id)
+        self.grown[part.group] = self.grown.get(part.group, 0) - size
+
     def begun_parts(self) -> list[Part]:
-        """Return the parts that were begun and not ended."""
+        """Return the parts that were sealed and not ended; those that were not even sealed are forgotten."""
+        self._run("DELETE FROM parts WHERE NOT written AND upto IS NULL")
         return [Part(*row) for row in self._all(f"{_PARTS} WHERE NOT written")]
 
     def provisional_parts(self) -> tuple[list[Part], list[Part]]:
@@ -206,23 +216,24 @@ CREATE TABLE IF NOT EXISTS parts (
         empty = self._all(f"{_PARTS} WHERE number = 0 AND NOT {has_rows}")
         return [Part(*row) for row in full], [Part(*row) for row in empty]
 
-    def pieces(self, part: Part, after: int, most: int) -> Pieces:
-        """Return the next rows of a part, after a staged id: about so many bytes."""
+    def pieces(self, part: Part, after: int, most: int) -> Pieces | None:
+        """Return the next rows of a part, after a staged id, about so many bytes; None where there are no more."""
         found: list[bytes] = []
         size, last = 0, after
         cursor = self._database.execute(
-            "SELECT staged.id, piece FROM parts JOIN staged ON staged.kin = parts.kin AND provisional = (number = 0)"
+            "SELECT staged.id, staged.bytes, piece FROM parts"
+            " JOIN staged ON staged.kin = parts.kin AND provisional = (number = 0)"
             " WHERE parts.id = ? AND staged.id > ? AND (upto IS NULL OR staged.id <= upto) ORDER BY staged.id",
             (part.id, after),
         )
-        for number, piece in cursor:
+        for number, size_of_piece, piece in cursor:
             last = number
             found += piece.split(_BETWEEN)
-            size += len(piece)
+            size += size_of_piece
             if size >= most:
                 break
         cursor.close()
-        return Pieces(found, last, more=size >= most)
+        return Pieces(found, size, last) if found else None
 
     def end_part(self, part: Part, facts: Facts) -> None:
         """Note that a part is written; rows that are not provisional wait no more."""
