@@ -135,7 +135,7 @@ class Parts:
         await self._end(writing)
 
     async def _add(self, writing: _Writing) -> bool:
-        pieces = await self._disk.run(lambda: self._disk.state.pieces(writing.part, writing.last, _READ))
+        pieces = await self._disk.run(lambda: self._disk.state.pieces(writing.part, writing.last, min(_READ, self._target.full)))
         if pieces is not None:
             await self._guarded(partial(writing.add, pieces))
         return pieces is not None

@@ -20,15 +20,30 @@ _TYPES: Final[Mapping[str, str]] = {
     "boolean": "BOOLEAN",
     "time": "TIMESTAMPTZ",
 }
-_MEMORY: Final = "32MB"
+_MEMORY: Final = "512MB"
 """What a checkpoint of wide rows with texts of kilobytes needs: with half of that, DuckDB refuses them for good."""
+
+_AT_REST: Final = "2MB"
+"""What it may keep of that from one part to the next."""
+
+_GROUP: Final = 4_096
+"""Rows that are compressed together: with DuckDB's own 122,880, a checkpoint takes tens of megabytes beside its limit,
+and writes what earlier parts wrote once more."""
 
 
 class DuckdbTables:
     """The tables of a database, one for each dataset; a part's rows are there whole or not at all."""
 
     def __init__(self, path: Path) -> None:
-        self._database = duckdb.connect(str(path), config={"memory_limit": _MEMORY, "threads": "1"})
+        settings = {"memory_limit": _MEMORY, "threads": "1", "wal_autocheckpoint": "1KB"}  # with each part
+        self._database = duckdb.connect(":memory:", config=settings)
+        quoted = str(path).replace("'", "''")
+        try:
+            self._database.execute(f"ATTACH '{quoted}' AS export (ROW_GROUP_SIZE {_GROUP})")
+            self._database.execute("USE export")
+        except BaseException:
+            self._database.close()
+            raise
         self._rows: _arrow.Gathering | None = None
 
     def begin(self, dataset: Dataset, part: int) -> None:
@@ -49,6 +64,8 @@ class DuckdbTables:
         if self._rows is not None:
             self._rows.flush()
         self._database.execute("COMMIT")
+        for limit in (_AT_REST, _MEMORY):
+            self._database.execute(f"SET memory_limit = '{limit}'")
 
     def undo(self) -> None:
         """Forget what was written since `begin`."""
