@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, groupby, repeat
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
 
@@ -24,7 +24,9 @@ from agora_analytics.export._columns import (
     Column,
     Dataset,
 )
-from agora_analytics.models import Call, Session, SessionMetrics, Statistic
+
+if TYPE_CHECKING:
+    from agora_analytics.models import Call, Session, SessionMetrics, Statistic
 
 T = TypeVar("T")
 U = TypeVar("U")

@@ -132,7 +132,7 @@ async def _opened(settings: dict[str, Any], sink: Sink, folder: Path) -> AsyncIt
 
 def _target(name: str, sink: Sink, folder: Path) -> Target:
     try:
-        return target_of(name, sink, folder / "writing")
+        return target_of(name, sink, folder)
     except Exception as error:  # noqa: BLE001 - whatever a format's library raises
         wrong = sink.scrub(said(error))
     raise ExportError(f"the export into {str(sink)!r} cannot be opened: {wrong}", advice="Close what else has it open.")

@@ -15,7 +15,6 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics.errors import ExportError
-from agora_analytics.export._batches import Batch, joined, unpack
 from agora_analytics.export._disk import Disk
 from agora_analytics.export._staged import Facts, Group, Part, Pieces
 from agora_analytics.export._state import State
@@ -27,9 +26,6 @@ _BACKLOG: Final = 2**24
 
 _READ: Final = 2**20
 """Bytes of waiting rows that are read at once, and that are worth it."""
-
-_CHUNK: Final = 2**17
-"""Bytes of waiting rows that are turned into rows of a file in one go."""
 
 
 class Parts:
@@ -81,7 +77,7 @@ class Parts:
         """Let go of the target; on the thread of files, and as often as need be."""
         if not self._closed:
             self._closed = True
-            self._target.close()
+            self._target.writer.close()
 
     async def abandon(self) -> None:
         """Let go of the target after an error, which is what is told."""
@@ -135,7 +131,9 @@ class Parts:
         await self._end(writing)
 
     async def _add(self, writing: _Writing) -> bool:
-        pieces = await self._disk.run(lambda: self._disk.state.pieces(writing.part, writing.last, min(_READ, self._target.full)))
+        pieces = await self._disk.run(
+            lambda: self._disk.state.pieces(writing.part, writing.last, min(_READ, self._target.full))
+        )
         if pieces is not None:
             await self._guarded(partial(writing.add, pieces))
         return pieces is not None
@@ -170,22 +168,15 @@ class _Writing:
     part: Part
     last: int = 0
     size: int = 0
-    _add: Callable[[Batch], None] | None = None
-    _rows: int = 0
 
     def add(self, pieces: Pieces) -> None:
         """Add rows."""
-        if self._add is None:
-            self._add = self._target.begin(self.part)
-        for some in pieces.groups(_CHUNK):
-            batch = joined([unpack(self.part.dataset, stored) for stored in some])
-            self._add(batch)
-            self._rows += batch.rows
+        if not self.last:
+            self._target.writer.begin(self.part.dataset, self.part.id)
+        self._target.writer.add(pieces.stored)
         self.last = pieces.last
         self.size += pieces.size
 
     def finish(self) -> Facts:
         """Make the part visible."""
-        facts = self._target.finish(self.part, self._rows)
-        self._target.deliver(self.part)
-        return facts
+        return self._target.finish(self.part)

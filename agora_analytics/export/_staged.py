@@ -63,19 +63,6 @@ class Pieces:
     size: int
     last: int
 
-    def groups(self, most: int) -> Iterator[list[bytes]]:
-        """Yield them a few at a time: about so many bytes."""
-        some: list[bytes] = []
-        size = 0
-        for piece in self.stored:
-            some.append(piece)
-            size += len(piece)
-            if size >= most:
-                yield some
-                some, size = [], 0
-        if some:
-            yield some
-
 
 def packed(rows: Batch) -> Packed:
     """Return rows as they wait on disk."""

@@ -12,18 +12,19 @@ import attrs
 from agora_analytics.export._batches import Batch
 from agora_analytics.export._columns import Dataset
 from agora_analytics.export.formats._csv import Csv
+from agora_analytics.export.formats._files import FileTables
 from agora_analytics.export.formats._lines import Lines
 from agora_analytics.export.formats._parquet import Parquet
 from agora_analytics.export.formats._writing import Format, Writer
 
-__all__ = ["DATABASES", "FILES", "NAMES", "Database", "Format", "Tables", "Writer", "check"]
+__all__ = ["DATABASES", "FILES", "NAMES", "Database", "Format", "Tables", "Writer", "check", "opened"]
 
 
 class Tables(Protocol):
-    """The tables of a database, one for each dataset; a part's rows are there whole or not at all."""
+    """What takes the rows of parts, one part after the other; they are there whole or not at all."""
 
     def begin(self, dataset: Dataset, part: int) -> None:
-        """Begin to write a part anew, its table too where need be."""
+        """Begin to write a part anew; in a database its table too, where need be."""
 
     def add(self, batch: Batch) -> None:
         """Add rows to the part."""
@@ -35,7 +36,7 @@ class Tables(Protocol):
         """Forget what was written since `begin`."""
 
     def close(self) -> None:
-        """Close the database, with all of it in one file."""
+        """Let go of it; a database has all of it in one file then."""
 
 
 @attrs.frozen
@@ -92,3 +93,10 @@ def check(name: str) -> str:
     if missing:
         raise ValueError(f'format={name!r} needs {", ".join(missing)}: pip install "agora-analytics[{_EXTRAS[name]}]"')
     return name
+
+
+def opened(name: str, folder: Path, scratch: Path) -> Tables:
+    """Open what takes rows in a format: a database in a folder, or files that are put down in another, out of sight."""
+    if name in FILES:
+        return FileTables(FILES[name], scratch)
+    return DATABASES[name].open(folder / DATABASES[name].file)

@@ -1,0 +1,150 @@
+"""A writer in a process of its own: to make files takes half as long as to fetch their rows, and can be done beside.
+
+The process is told what to do in lines: a verb and what it takes as JSON, after `add` as many lines of rows as it says.
+`ready`, `end` and `close` are answered, by a line of JSON: what came of it, and what has gone wrong so far. When nobody
+is left who could tell it more, the process ends.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any, Final, cast
+
+from agora_analytics import _json
+from agora_analytics.export._writer import Here, Writer
+from agora_analytics.export.sinks import said
+
+_CODE: Final = (
+    "import sys; sys.path[:] = sys.stdin.buffer.readline()[:-1].decode('utf-8', 'surrogateescape').split('\\0');"
+    " from agora_analytics.export._process import serve; serve()"
+)
+_PIPE: Final = 2**20
+"""Bytes that may be on their way to the process, where the system allows it."""
+
+_PATIENCE: Final = 30.0
+"""Seconds that the process may take to end."""
+
+_PYTHONS: Final = ("python", "pypy")
+
+_ANSWERED: Final = frozenset({"ready", "end", "close"})
+
+
+def writer_of(name: str, folder: Path, scratch: Path) -> Writer:
+    """Return a writer, in a process of its own where this one is run by a Python that can be started once more."""
+    alone = not getattr(sys, "frozen", False) and Path(sys.executable or "").name.lower().startswith(_PYTHONS)
+    if alone:
+        try:
+            return Apart(name, folder, scratch)
+        except OSError:  # no more processes
+            pass
+    return Here(name, folder, scratch)
+
+
+class Apart:
+    """Writes in a process of its own."""
+
+    def __init__(self, name: str, folder: Path, scratch: Path) -> None:
+        process = subprocess.Popen(  # noqa: S603 - this very Python
+            [sys.executable, "-c", _CODE],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pipesize=_PIPE,
+            start_new_session=True,  # Ctrl-C is for the export, which ends what it began
+            env={key: value for key, value in os.environ.items() if not key.startswith("AGORA_")},
+        )
+        self._process = process
+        self._in, self._out = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
+        self._send(os.fsencode("\0".join(sys.path)) + b"\n")
+        self._tell("open", name, str(folder.absolute()), str(scratch.absolute()))
+
+    def ready(self) -> None:
+        """Wait until all is open."""
+        self._ask("ready")
+
+    def begin(self, dataset: str, part: int) -> None:
+        """Begin a part."""
+        self._tell("begin", dataset, part)
+
+    def add(self, stored: Sequence[bytes]) -> None:
+        """Add rows."""
+        self._tell("add", len(stored))
+        self._send(b"\n".join([*stored, b""]))
+
+    def end(self) -> int:
+        """Complete the part."""
+        return int(self._ask("end"))
+
+    def close(self) -> None:
+        """End the process, when it has let go of everything."""
+        try:
+            self._ask("close")
+        finally:
+            self._stop()
+
+    def _ask(self, verb: str) -> Any:
+        self._tell(verb)
+        line = self._out.readline()
+        if not line:
+            raise self._gone()
+        came, wrong = _json.document(line)
+        if wrong:
+            raise OSError(wrong)
+        return came
+
+    def _tell(self, verb: str, *given: object) -> None:
+        self._send(_json.encode((verb, *given)) + b"\n")
+
+    def _send(self, line: bytes) -> None:
+        try:
+            self._in.write(line)
+            self._in.flush()
+        except BrokenPipeError:
+            pass
+        else:
+            return
+        raise self._gone()
+
+    def _gone(self) -> OSError:
+        """Say that the process is there no more, and why."""
+        self._stop()
+        code = self._process.returncode
+        why = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return OSError(f"the process that writes was ended from outside ({why})")
+
+    def _stop(self) -> None:
+        """See that the process ends."""
+        with suppress(BrokenPipeError):
+            self._in.close()
+        try:
+            self._process.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._out.close()
+
+
+def serve() -> None:
+    """Do as told, as the process, until nobody is there to tell more."""
+    told, answers = sys.stdin.buffer, os.dup(1)
+    os.dup2(2, 1)  # what a library prints is no answer
+    writer: Here | None = None
+    wrong = ""
+    while (line := told.readline()).endswith(b"\n"):
+        verb, *given = _json.document(line)
+        if verb == "add":
+            given = [[told.readline()[:-1] for _ in range(given[0])]]
+        came = None
+        try:
+            if verb == "open":
+                writer = Here(given[0], Path(given[1]), Path(given[2]))
+            elif writer is not None and (verb == "close" or not wrong):
+                came = getattr(writer, verb)(*given)
+        except Exception as error:  # noqa: BLE001 - whatever a format's library raises
+            wrong = said(error)
+        if verb in _ANSWERED:
+            os.write(answers, _json.encode((came, wrong)) + b"\n")

@@ -1,0 +1,104 @@
+"""Who writes parts: rows as they wait on disk become rows of a format.
+
+One writer at a time: one that outlives its export, since that was killed, is waited for.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+from agora_analytics.export._batches import joined, unpack
+from agora_analytics.export._columns import DATASETS
+from agora_analytics.export.formats import opened
+
+_CHUNK: Final = 2**17
+"""Bytes of waiting rows that are turned into rows of a format in one go."""
+
+_PATIENCE: Final = 30.0
+"""Seconds to wait for a writer whose export is gone; it ends once it has done what it was told."""
+
+
+class Writer(Protocol):
+    """Writes parts, one after the other; used by one thread. What goes wrong may be told by `end` alone."""
+
+    def ready(self) -> None:
+        """Wait until all is open; raises what went wrong with that."""
+
+    def begin(self, dataset: str, part: int) -> None:
+        """Begin a part, in the place of what was begun before."""
+
+    def add(self, stored: Sequence[bytes]) -> None:
+        """Add rows as they wait on disk."""
+
+    def end(self) -> int:
+        """Complete the part, and return how many rows it has."""
+
+    def close(self) -> None:
+        """Let go of everything; a part that was begun is not kept."""
+
+
+class Here:
+    """Writes in this process."""
+
+    def __init__(self, name: str, folder: Path, scratch: Path) -> None:
+        self._alone = _alone(scratch.parent / "writing.lock")
+        scratch.mkdir(parents=True, exist_ok=True)
+        for left in scratch.iterdir():
+            left.unlink()
+        self._tables = opened(name, folder, scratch)
+        self._dataset = ""
+        self._rows = 0
+
+    def ready(self) -> None:
+        """Return: it is open."""
+
+    def begin(self, dataset: str, part: int) -> None:
+        """Begin a part."""
+        self._tables.undo()
+        self._tables.begin(DATASETS[dataset], part)
+        self._dataset, self._rows = dataset, 0
+
+    def add(self, stored: Sequence[bytes]) -> None:
+        """Add rows."""
+        for some in _chunks(stored):
+            batch = joined([unpack(self._dataset, one) for one in some])
+            self._tables.add(batch)
+            self._rows += batch.rows
+
+    def end(self) -> int:
+        """Complete the part."""
+        self._tables.end()
+        return self._rows
+
+    def close(self) -> None:
+        """Let go of everything."""
+        try:
+            self._tables.undo()
+            self._tables.close()
+        finally:
+            self._alone.close()
+
+
+def _alone(path: Path) -> sqlite3.Connection:
+    """Return what keeps other writers out for as long as it is open; the system lets go of it with the process."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+    lock.execute("BEGIN EXCLUSIVE")
+    return lock
+
+
+def _chunks(stored: Sequence[bytes]) -> Iterator[list[bytes]]:
+    """Yield rows a few pieces at a time."""
+    some: list[bytes] = []
+    size = 0
+    for piece in stored:
+        some.append(piece)
+        size += len(piece)
+        if size >= _CHUNK:
+            yield some
+            some, size = [], 0
+    if some:
+        yield some

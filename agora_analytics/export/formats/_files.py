@@ -1,0 +1,42 @@
+"""Parts as files of their own, in a folder out of sight."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from agora_analytics.export._batches import Batch
+from agora_analytics.export._columns import Dataset
+from agora_analytics.export.formats._writing import Format, Writer
+
+
+@attrs.define
+class FileTables:
+    """Writes each part into a file `PART.SUFFIX` of a folder."""
+
+    _format: Format
+    _folder: Path
+    _writer: Writer | None = None
+
+    def begin(self, dataset: Dataset, part: int) -> None:
+        """Begin a file."""
+        self._writer = self._format.writer(self._folder / f"{part}{self._format.suffix}", dataset)
+
+    def add(self, batch: Batch) -> None:
+        """Add rows."""
+        if self._writer is not None:
+            self._writer.write(batch)
+
+    def end(self) -> None:
+        """Write what is left, and close the file."""
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.close()
+
+    def undo(self) -> None:
+        """Close the file; it is nobody's."""
+        self.end()
+
+    def close(self) -> None:
+        """Do nothing more: each file is closed when it ends."""
