@@ -24,7 +24,7 @@ from agora_analytics.export.sinks import Sink, said
 _BACKLOG: Final = 2**24
 """Bytes of a part's rows that may wait while others are written; they do so on disk."""
 
-_READ: Final = 2**20
+_READ: Final = 2**19
 """Bytes of waiting rows that are read at once, and that are worth it."""
 
 
