@@ -95,12 +95,12 @@ class Exports:
         sink = await asyncio.to_thread(sink_of, to, sink_options or {})  # some stores connect at once
         groups = self._groups(selection)
         settings = _settings(selection, format, sink)
-        async with _opened(settings, sink, _beside(sink, state)) as (disk, target, parts):
+        async with _opened(settings, sink, _beside(sink, state)) as (disk, parts):
             run = Run(self._session, selection, order_of, disk, parts)
             await run.finish(groups)
             await parts.publish_all()
             report = await disk.change(lambda found: report_of(found, run.asking.made, order_of, str(sink)))
-            manifest = await disk.change(lambda found: manifest_of(found, target.name, report))
+            manifest = await disk.change(lambda found: manifest_of(found, parts.target.name, report))
             if watcher is not None:
                 watcher(await run.progress())
             await parts.complete(manifest)
@@ -116,18 +116,21 @@ class Exports:
 
 
 @asynccontextmanager
-async def _opened(settings: dict[str, Any], sink: Sink, folder: Path) -> AsyncIterator[tuple[Disk, Target, Parts]]:
+async def _opened(settings: dict[str, Any], sink: Sink, folder: Path) -> AsyncIterator[tuple[Disk, Parts]]:
     """Open the state and the target of an export; in the end the state is closed, whatever happened."""
     async with Disk() as disk:
         await disk.run(lambda: _check(sink), aside=True)
         await disk.open(lambda: State(folder / "state.db", str(sink)))
         await disk.change(lambda state: _same_as_begun(state, settings, sink))
-        target = await disk.run(lambda: _target(settings["format"], sink, folder), aside=True)
-        parts = Parts(disk, target, sink)
+        made: list[Parts] = []  # who is cancelled while it opens has to let go of it too
         try:
-            yield disk, target, parts
+            await disk.run(
+                lambda: made.append(Parts(disk, _target(settings["format"], sink, folder), sink)), aside=True
+            )
+            yield disk, made[0]
         finally:
-            await parts.abandon()
+            for parts in made:
+                await parts.abandon()
 
 
 def _target(name: str, sink: Sink, folder: Path) -> Target:

@@ -35,7 +35,7 @@ class Parts:
         self.written = 0
         self._closed = False
         self._disk = disk
-        self._target = target
+        self.target = target
         self._sink = sink
         self._busy = asyncio.Lock()
         self._open: _Writing | None = None
@@ -51,7 +51,7 @@ class Parts:
         if most < _READ or (most < _BACKLOG and self._busy.locked()):
             return
         async with self._busy:
-            while (group := self._next(_READ, self._target.full)) and await self._grow(group):
+            while (group := self._next(_READ, self.target.full)) and await self._grow(group):
                 pass
 
     async def publish_all(self) -> None:
@@ -59,7 +59,7 @@ class Parts:
         async with self._busy:
             full, empty = await self._disk.change(State.provisional_parts)
             for part in empty:
-                await self._guarded(partial(self._target.remove, part))
+                await self._guarded(partial(self.target.remove, part))
                 await self._disk.change(partial(State.remove_part, part=part))
             await self._seal()
             for part in full:
@@ -71,13 +71,13 @@ class Parts:
     async def complete(self, manifest: object) -> None:
         """Make all of it visible, the manifest last."""
         await self._guarded(self.close)
-        await self._guarded(lambda: self._target.complete(manifest))
+        await self._guarded(lambda: self.target.complete(manifest))
 
     def close(self) -> None:
         """Let go of the target; on the thread of files, and as often as need be."""
         if not self._closed:
             self._closed = True
-            self._target.writer.close()
+            self.target.writer.close()
 
     async def abandon(self) -> None:
         """Let go of the target after an error, which is what is told."""
@@ -110,9 +110,9 @@ class Parts:
         if self._open is not None and self._open.part.group != group:
             await self._seal()
         if self._open is None:
-            self._open = _Writing(self._target, await self._disk.change(partial(State.begin_part, group=group)))
+            self._open = _Writing(self.target, await self._disk.change(partial(State.begin_part, group=group)))
         grown = await self._add(self._open)
-        if self._open.size >= self._target.full:
+        if self._open.size >= self.target.full:
             await self._seal()
         return grown
 
@@ -125,14 +125,14 @@ class Parts:
 
     async def _write(self, part: Part) -> None:
         """Write a part whose rows are known."""
-        writing = _Writing(self._target, part)
+        writing = _Writing(self.target, part)
         while await self._add(writing):
             pass
         await self._end(writing)
 
     async def _add(self, writing: _Writing) -> bool:
         pieces = await self._disk.run(
-            lambda: self._disk.state.pieces(writing.part, writing.last, min(_READ, self._target.full))
+            lambda: self._disk.state.pieces(writing.part, writing.last, min(_READ, self.target.full))
         )
         if pieces is not None:
             await self._guarded(partial(writing.add, pieces))

@@ -114,7 +114,7 @@ class Apart:
         self._stop()
         code = self._process.returncode
         why = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return OSError(f"the process that writes was ended from outside ({why})")
+        return OSError(f"the process that writes has ended before its time ({why})")
 
     def _stop(self) -> None:
         """See that the process ends."""

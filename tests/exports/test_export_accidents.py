@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -173,6 +176,82 @@ async def test_a_host_clock_that_is_wrong_ends_nothing(tmp_path, world, ahead):
         report = await client.export.run(Selection.of(NOON - HOUR, NOON + 1_000, "calls"), tmp_path, format="jsonl")
     assert report.complete
     assert rows(tmp_path, "calls")
+
+
+# The process that writes
+
+
+@pytest.fixture
+def started(monkeypatch) -> list[subprocess.Popen[bytes]]:
+    """The processes that are started."""
+    found: list[subprocess.Popen[bytes]] = []
+    start = subprocess.Popen
+
+    def kept(*arguments, **settings):
+        found.append(start(*arguments, **settings))
+        return found[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", kept)
+    return found
+
+
+def environment(process: subprocess.Popen[bytes]) -> str:
+    return Path(f"/proc/{process.pid}/environ").read_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+async def test_the_process_that_writes_knows_no_secret_and_ends_with_the_export(
+    tmp_path, simulation, started, monkeypatch
+):
+    free(simulation)
+    monkeypatch.setenv("AGORA_CUSTOMER_SECRET", "not-to-be-seen")
+    seen = []
+    transport = Tampering(simulation.transport(), lambda _: seen.append(environment(started[0])))
+    async with simulation.client(quotas=False, transport=transport) as client:
+        await client.export.run(last(1, "calls"), tmp_path, format="csv")
+    assert [process.returncode for process in started] == [0]
+    assert "PATH=" in seen[0]
+    assert "not-to-be-seen" not in "".join(seen)
+    assert not any("secret" in str(argument).lower() for process in started for argument in process.args)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sqlite", "duckdb"])
+async def test_a_process_that_writes_may_be_killed(tmp_path, simulation, started, whole, form):
+    expected, _, _ = await whole()
+    transport = Tampering(simulation.transport(), lambda _: started[-1].kill())
+    async with simulation.client(quotas=False, transport=transport) as client:
+        with pytest.raises(ExportError, match=r"signal 9.*\n?.*run the same export again"):
+            await client.export.run(last(3), tmp_path / "killed", format=form)
+    before = asked(simulation)
+    report = await export(simulation, last(3), tmp_path / "killed", format=form)
+    assert report.complete
+    assert {name: rows(tmp_path / "killed", name) for name in expected} == expected
+    assert asked(simulation) == before
+
+
+async def test_where_python_cannot_be_started_again_an_export_writes_itself(
+    tmp_path, simulation, started, whole, monkeypatch
+):
+    expected, _, _ = await whole()
+    monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
+    await export(simulation, last(3), tmp_path / "frozen")
+    assert {name: rows(tmp_path / "frozen", name) for name in expected} == expected
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python-that-is-not-there"))
+    await export(simulation, last(3), tmp_path / "gone")
+    assert {name: rows(tmp_path / "gone", name) for name in expected} == expected
+    assert len(started) == 1
+
+
+async def test_who_is_cancelled_while_it_opens_leaves_no_process(tmp_path, simulation, started):
+    free(simulation)
+    run = asyncio.create_task(export(simulation, last(1, "calls"), tmp_path, format="duckdb"))
+    while not started:
+        await asyncio.sleep(0)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert asked(simulation) == 0
+    assert [process.returncode for process in started] == [0]
 
 
 async def test_a_state_belongs_to_one_place(tmp_path, simulation):
