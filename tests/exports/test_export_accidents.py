@@ -245,7 +245,7 @@ async def test_where_python_cannot_be_started_again_an_export_writes_itself(
 async def test_who_is_cancelled_while_it_opens_leaves_no_process(tmp_path, simulation, started):
     free(simulation)
     run = asyncio.create_task(export(simulation, last(1, "calls"), tmp_path, format="duckdb"))
-    while not started:
+    while not started:  # noqa: ASYNC110 - what starts it is a thread
         await asyncio.sleep(0)
     run.cancel()
     with pytest.raises(asyncio.CancelledError):

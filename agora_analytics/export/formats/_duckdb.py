@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -37,14 +38,15 @@ class DuckdbTables:
     def __init__(self, path: Path) -> None:
         settings = {"memory_limit": _MEMORY, "threads": "1", "wal_autocheckpoint": "1KB"}  # with each part
         self._database = duckdb.connect(":memory:", config=settings)
-        quoted = str(path).replace("'", "''")
+        self._path = str(path).replace("'", "''")
+        self._rows: _arrow.Gathering | None = None
         try:
-            self._database.execute(f"ATTACH '{quoted}' AS export (ROW_GROUP_SIZE {_GROUP})")
-            self._database.execute("USE export")
+            with suppress(duckdb.CatalogException):  # before DuckDB 2.0, the groups it holds back are always five
+                self._database.execute("SET write_buffer_row_group_count = 1")
+            self._attach()
         except BaseException:
             self._database.close()
             raise
-        self._rows: _arrow.Gathering | None = None
 
     def begin(self, dataset: Dataset, part: int) -> None:
         """Begin to write a part anew, its table too where need be."""
@@ -66,6 +68,10 @@ class DuckdbTables:
         self._database.execute("COMMIT")
         for limit in (_AT_REST, _MEMORY):
             self._database.execute(f"SET memory_limit = '{limit}'")
+        # What it knows of each group of rows stays in memory for as long as the file is open.
+        self._database.execute("USE memory")
+        self._database.execute("DETACH export")
+        self._attach()
 
     def undo(self) -> None:
         """Forget what was written since `begin`."""
@@ -78,6 +84,10 @@ class DuckdbTables:
     def close(self) -> None:
         """Close the database, with all of it in one file."""
         self._database.close()
+
+    def _attach(self) -> None:
+        self._database.execute(f"ATTACH '{self._path}' AS export (ROW_GROUP_SIZE {_GROUP})")
+        self._database.execute("USE export")
 
     def _insert(self, name: str, part: int, rows: Any) -> None:
         self._database.register("_rows", rows)
