@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
@@ -128,8 +129,18 @@ class Apart:
         self._out.close()
 
 
+class _NoPandas(MetaPathFinder):
+    """Hides pandas, which pyarrow would load wherever it is: a fifth of a second, tens of megabytes, for nothing."""
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:  # noqa: ARG002 - as it is called
+        """Find no pandas."""
+        if name == "pandas":
+            raise ModuleNotFoundError(name=name)
+
+
 def serve() -> None:
     """Do as told, as the process, until nobody is there to tell more."""
+    sys.meta_path.insert(0, _NoPandas())
     told, answers = sys.stdin.buffer, os.dup(1)
     os.dup2(2, 1)  # what a library prints is no answer
     writer: Here | None = None
