@@ -12,7 +12,6 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib.abc import MetaPathFinder
 from pathlib import Path
 from typing import IO, Any, Final, cast
 
@@ -129,10 +128,10 @@ class Apart:
         self._out.close()
 
 
-class _NoPandas(MetaPathFinder):
+class _NoPandas:
     """Hides pandas, which pyarrow would load wherever it is: a fifth of a second, tens of megabytes, for nothing."""
 
-    def find_spec(self, name: str, path: object = None, target: object = None) -> None:  # noqa: ARG002 - as it is called
+    def find_spec(self, name: str, _path: object = None, _target: object = None, /) -> None:
         """Find no pandas."""
         if name == "pandas":
             raise ModuleNotFoundError(name=name)
