@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -71,23 +71,34 @@ def whole(url: str, tmp_path_factory) -> tuple[dict[str, object], float, int]:
     return {name: rows(folder, name) for name in DATASETS}, time.monotonic() - begun, int(out.split()[0])
 
 
-def test_killed_at_random_moments_and_resumed_it_holds_the_same_rows(url, whole, tmp_path):
+@pytest.mark.parametrize(("form", "kills"), [("jsonl", KILLS), ("sqlite", KILLS // 2), ("duckdb", KILLS // 2)])
+def test_killed_at_random_moments_and_resumed_it_holds_the_same_rows(url, whole, tmp_path, form, kills):
     expected, seconds, _ = whole
     assert len(expected["calls"]) >= CALLS
     chance = random.Random(11)
     killed = 0
-    while killed < KILLS:
-        process = start(url, tmp_path)
+    while killed < kills:
+        process = start(url, tmp_path, form)
         time.sleep(chance.uniform(0.3, 0.6 + 2 * seconds / KILLS))
         process.send_signal(signal.SIGKILL)
         code, _, _ = ended(process)
         if code == 0:  # it was done: begin anew
             shutil.rmtree(tmp_path)
         killed += code == -signal.SIGKILL
-    code, _, err = ended(start(url, tmp_path))
+    code, _, err = ended(start(url, tmp_path, form))
     assert (code, err) == (0, "")
     assert {name: rows(tmp_path, name) for name in DATASETS} == expected
     check_manifest(tmp_path)
+    assert not writers(tmp_path)
+
+
+def writers(folder: Path) -> list[str]:
+    """The files of the folder that a process has open, as far as the system tells."""
+    found = []
+    for opened in Path("/proc").glob("[0-9]*/fd/*"):
+        with suppress(OSError):  # somebody else's, or it has ended
+            found.append(str(opened.readlink()))
+    return [name for name in found if name.startswith(f"{folder}/")]
 
 
 def test_five_percent_of_faults_on_the_wire_change_nothing(whole, tmp_path):
