@@ -21,6 +21,8 @@ ONCE: Final = Retry(attempts=1)
 _STUBBORN: Final = Retry(attempts=12, base=1.0, cap=120.0, total=900.0)
 """An export sits out an outage of minutes; after a quarter of an hour it ends, to be run again."""
 
+_TOLD: Final = 10.0
+"""Seconds of trouble after which it is told as a warning: an export that waits shall not look like one that works."""
 
 EDGE: Final = 2
 """Seconds that a question about the very oldest keeps off the edge: time passes before it is sent."""
@@ -77,7 +79,8 @@ class Asking:
                     wait = self._refused(error, refused)
                 if wait is None:
                     raise
-                log.info("export: attempt %d failed, next in %.1f s: %s", attempt, wait, error)
+                level = logging.WARNING if loop.time() - failing >= _TOLD else logging.INFO
+                log.log(level, "export: attempt %d failed, next in %.1f s: %s", attempt, wait, error)
             await asyncio.sleep(wait)
 
     def _refused(self, error: PlanRefused, times: int) -> float | None:

@@ -43,6 +43,15 @@ async def test_an_outage_right_after_a_night_of_waiting_is_sat_out(tmp_path, sim
     assert simulation.service.clock() > midnight
 
 
+@pytest.mark.parametrize(("seconds", "told"), [(3, False), (60, True)])
+async def test_an_outage_that_lasts_is_told_while_it_is_sat_out(tmp_path, simulation, caplog, seconds, told):
+    simulation.faults = Faults.outage(NOON, NOON + seconds, Fault("status", status=503))
+    report = await export(simulation, last(2, "calls"), tmp_path)
+    assert report.complete
+    warned = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert any("503" in text and "next in" in text for text in warned) is told
+
+
 async def test_a_list_that_waits_past_the_age_of_its_calls_is_told_as_expired(tmp_path, simulation):
     simulation.service.plan = Plan.of("enterprise").with_limits(
         "call_lists", per_day=3, available=DAY, longest=3 * HOUR
