@@ -20,9 +20,12 @@ def plan() -> Plan:
     return found
 
 
+def world(calls_per_hour: float) -> World:
+    return World(seed=7, calls_per_hour=calls_per_hour, typical_minutes=0.05, long_share=0.0, large_share=0.0)
+
+
 async def main(calls_per_hour: float, fault_rate: float = 0.0) -> None:
-    world = World(seed=7, calls_per_hour=calls_per_hour, typical_minutes=0.05, long_share=0.0, large_share=0.0)
-    service = Service(world, plan(), faults=Faults.chance(fault_rate, FAULTS, seed=5))
+    service = Service(world(calls_per_hour), plan(), faults=Faults.chance(fault_rate, FAULTS, seed=5))
     async with serve(service) as url:
         print(url, flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)

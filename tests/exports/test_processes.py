@@ -18,17 +18,17 @@ from pathlib import Path
 
 import pytest
 from reading import check_manifest, manifest_of, rows
+from serving import world
 
 HERE = Path(__file__).parent
 KILLS = int(os.environ.get("AGORA_TEST_KILLS", "4"))
 CALLS = int(os.environ.get("AGORA_TEST_CALLS", "60"))
 PER_HOUR = 600
 DATASETS = ("calls", "sessions", "metrics")
-BUSY = 1.5
-"""How many times as many calls begin in the afternoon, always the same one: tests are of one size at any hour."""
 
 END = (int(time.time()) // 86_400 - 1) * 86_400 + 16 * 3_600
-START = END - int(CALLS * 3_600 / (PER_HOUR * BUSY))
+START = world(PER_HOUR).calls(END - 86_400, END)[-CALLS].created
+"""The span holds as many calls on every day: what a test is given does not hang on the date."""
 
 
 @contextmanager
