@@ -133,7 +133,7 @@ class AnalyticsClient:
         """
         if lane not in set(Lane):
             raise ValueError(f"lane={lane!r}: allowed are {', '.join(Lane)}")
-        return self._scoped(lane=Lane(lane))
+        return self._scoped(manner=attrs.evolve(self._scope.manner, lane=Lane(lane)))
 
     @property
     def plan(self) -> Plan:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import threading
+from collections.abc import Callable
 from itertools import count
 from random import Random
 from typing import TypeVar
@@ -17,16 +18,37 @@ from agora_analytics._codec import Decode
 from agora_analytics._retry import Hosts, Retry
 from agora_analytics.errors import AgoraError, DecodeError, RateLimited
 from agora_analytics.models import Answer
-from agora_analytics.plans import Plan
+from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.protocols import Request, Response, Transport
 from agora_analytics.quota import Lane, Quota
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
 
-_REFUSED = 5
-"""Refusals for frequency that one request takes before its caller hears of it."""
-
 log = logging.getLogger("agora_analytics")
+
+
+@attrs.frozen(kw_only=True)
+class Manner:
+    """How requests are made: in which lane, with which retries (None: the session's), waiting how long for quota.
+
+    `max_wait` is seconds in all (None: the session's for people; streams and exports wait as long as it takes),
+    `refusals` how many refusals for frequency one request takes before its caller hears of it.
+    """
+
+    lane: Lane = Lane.INTERACTIVE
+    retry: Retry | None = None
+    max_wait: float | None = None
+    refusals: int = 5
+
+
+_USUAL = Manner()
+
+Build = Callable[[], Request]
+"""Makes the request of one attempt, just before it is sent; raises `NothingToAskError` where it has become pointless."""
+
+
+class NothingToAskError(Exception):
+    """What was to be asked for has become too old while the request waited: nothing was sent."""
 
 
 class _Owner:
@@ -85,13 +107,12 @@ class Session:
         return int(self.quota.utc())
 
     async def fetch(
-        self,
-        request: Request,
-        decode: Decode[AnswerT],
-        lane: Lane = Lane.INTERACTIVE,
-        retry: Retry | None = None,
+        self, endpoint: Endpoint, build: Build, decode: Decode[AnswerT], manner: Manner = _USUAL
     ) -> AnswerT:
-        """Send a request as often as the retry policy allows (None: the session's) and return its decoded answer.
+        """Send a request as often as the retry policy allows and return its decoded answer.
+
+        `build` makes the request anew for each attempt, once there is a token for it: what a request says about now is
+        true when it is sent, however long it waited. What `build` raises ends the fetch, and the token goes back.
 
         Waits for the plan at most `max_wait` seconds in all. Raises what `agora_analytics.errors` lists, and
         `RuntimeError` where the client is closed or belongs to another loop or process.
@@ -101,15 +122,15 @@ class Session:
         failed: AgoraError | None = None
         refused = 0
         for attempt in count(1):
-            patience = self._patience(lane, loop.time() - begun)
+            patience = self._patience(manner, loop.time() - begun)
             host = self._hosts.choose(loop.time())
             try:
-                answer = await self._attempt(request, decode, host, patience, lane)
+                answer = await self._attempt(endpoint, build, decode, host, patience, manner.lane)
             except AgoraError as error:
-                error.asked = error.asked or str(request)
+                error.asked = error.asked or _told(endpoint, build)
                 self._hosts.failed(host, error, loop.time())
                 refused += isinstance(error, RateLimited)
-                wait = self._wait(retry or self._retry, error, attempt, refused, loop.time() - begun)
+                wait = self._wait(manner, error, attempt, refused, loop.time() - begun)
                 if wait is None:
                     raise error from failed
                 failed = error
@@ -143,24 +164,34 @@ class Session:
             raise RuntimeError(f"this client belongs to another {what}: make one client for each")
         return here.loop
 
-    def _wait(self, retry: Retry, error: AgoraError, attempt: int, refused: int, elapsed: float) -> float | None:
+    def _wait(self, manner: Manner, error: AgoraError, attempt: int, refused: int, elapsed: float) -> float | None:
         """Seconds until another attempt, None for none."""
-        if isinstance(error, RateLimited) and self.quota.enforced and refused <= _REFUSED:
+        if isinstance(error, RateLimited) and self.quota.enforced and refused <= manner.refusals:
             # The quota has learned from it, and holds the next attempt back as long as need be.
             return error.retry_after or 0.0
-        return retry.wait(error, attempt - refused, elapsed, self._random)
+        return (manner.retry or self._retry).wait(error, attempt - refused, elapsed, self._random)
 
-    def _patience(self, lane: Lane, elapsed: float) -> float | None:
+    def _patience(self, manner: Manner, elapsed: float) -> float | None:
         """Return how long a request may still wait for its quota: streams and exports wait it out."""
-        if self.max_wait is None or lane is not Lane.INTERACTIVE:
-            return None
-        return max(0.0, self.max_wait - elapsed)
+        most = manner.max_wait
+        if most is None and manner.lane is Lane.INTERACTIVE:
+            most = self.max_wait
+        return None if most is None else max(0.0, most - elapsed)
 
     async def _attempt(
-        self, request: Request, decode: Decode[AnswerT], host: int, patience: float | None, lane: Lane
+        self,
+        endpoint: Endpoint,
+        build: Build,
+        decode: Decode[AnswerT],
+        host: int,
+        patience: float | None,
+        lane: Lane,
     ) -> AnswerT:
-        async with self.quota.token(request.endpoint, patience, lane) as token:
+        async with self.quota.token(endpoint, patience, lane) as token:
+            token.sent = False
             self._refuse_closed()  # it may have been closed while this one waited
+            request = build()
+            token.sent = True
             response = await self._transport.send(request, host)
             token.answered(_wire.date(response))
             log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))
@@ -185,3 +216,11 @@ class Session:
             raise
         _wire.judge_code(request, response, answer)
         return answer
+
+
+def _told(endpoint: Endpoint, build: Build) -> str:
+    """Say what was asked for, also where it never came to a request."""
+    try:
+        return str(build())
+    except (NothingToAskError, ValueError):
+        return str(endpoint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
 
@@ -10,25 +10,25 @@ import attrs
 
 from agora_analytics import _wire
 from agora_analytics._codec import Decode
-from agora_analytics._retry import Retry
-from agora_analytics._session import Session
+from agora_analytics._session import Manner, Session
 from agora_analytics.models import Answer
 from agora_analytics.plans import Endpoint
-from agora_analytics.protocols import CheckpointStore
-from agora_analytics.quota import Lane
+from agora_analytics.protocols import CheckpointStore, Request
 from agora_analytics.spans import Instant, Span
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
 
+Timely = Callable[[], Span]
+"""Returns the span to ask for, each time a request is about to be sent; raises `NothingToAskError` where none is left."""
+
 
 @attrs.frozen(kw_only=True)
 class Scope:
-    """What all requests of a client have in common: whose they are, what for, how pages are read, what is retried."""
+    """What all requests of a client have in common: whose they are, how they are made, how pages are read."""
 
     app_id: str | None = None
     read_ahead: bool = True
-    lane: Lane = Lane.INTERACTIVE
-    retry: Retry | None = None
+    manner: Manner = Manner()
     checkpoints: CheckpointStore | None = None
 
 
@@ -41,8 +41,7 @@ class EndpointGroup:
         self._session = session
         self._app_id = scope.app_id
         self._read_ahead = scope.read_ahead
-        self._lane = scope.lane
-        self._retry = scope.retry
+        self._manner = scope.manner
 
     def recent(self, duration: timedelta | int) -> Span:
         """Return the newest span of this duration (a `timedelta` or seconds) that can be asked now: `search(*recent)`.
@@ -68,7 +67,19 @@ class EndpointGroup:
         params: Mapping[str, _wire.Param],
         body: Mapping[str, Any] | None = None,
     ) -> Coroutine[Any, Any, AnswerT]:
-        return self._session.fetch(_wire.build(endpoint, self._app(), params, body), decode, self._lane, self._retry)
+        request = _wire.build(endpoint, self._app(), params, body)
+        return self._session.fetch(endpoint, lambda: request, decode, self._manner)
+
+    def _fetch_timely(
+        self, endpoint: Endpoint, decode: Decode[AnswerT], params: Callable[[], Mapping[str, _wire.Param]]
+    ) -> Coroutine[Any, Any, AnswerT]:
+        """Fetch with parameters that are made anew for each attempt."""
+        app_id = self._app()
+
+        def build() -> Request:
+            return _wire.build(endpoint, app_id, params())
+
+        return self._session.fetch(endpoint, build, decode, self._manner)
 
     def _app(self) -> str:
         if self._app_id is None:

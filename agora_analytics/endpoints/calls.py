@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from agora_analytics import _checks, _merge, _paging
 from agora_analytics._codec import decoder, points_decoder
 from agora_analytics._wire import Param, joined
-from agora_analytics.endpoints._group import EndpointGroup
+from agora_analytics.endpoints._group import EndpointGroup, Timely
 from agora_analytics.models import (
     Call,
     CallPage,
@@ -64,7 +64,7 @@ class Calls(EndpointGroup):
         `page_no` counts from 1, `page_size` is 1 to 100. `GET /beta/analytics/call/lists`.
         """
         span = self._span(CALL_LISTS, start, end)
-        return await self._page(span, page_no, _checks.optional("cname", cname), page_size)
+        return await self._page(lambda: span, page_no, _checks.optional("cname", cname), page_size)
 
     def search(
         self, start: Instant, end: Instant, *, cname: str | None = None, page_size: int = 100
@@ -80,7 +80,7 @@ class Calls(EndpointGroup):
         size = _checks.number("page_size", page_size, 1, _checks.PAGE_SIZE)
         return _paging.rows(
             span.slices(self._longest(CALL_LISTS)),
-            lambda part, number: self._page(self._span(CALL_LISTS, *part), number, channel, size),
+            lambda part, number: self._page(lambda: self._span(CALL_LISTS, *part), number, channel, size),
             key=lambda call: call.call_id,
             ended=lambda call: call.destroyed_ts if call.ended_at else None,
             read_ahead=self._read_ahead,
@@ -105,7 +105,7 @@ class Calls(EndpointGroup):
         span = self._call_span(CALL_SESSIONS, call, start, end)
         users = _checks.at_most("uids", _checks.uids(uids), _checks.UIDS)
         return await self._sessions_page(
-            _id(call), span, page_no, page_size, users, exclude_server_user=exclude_server_user
+            _id(call), lambda: span, page_no, page_size, users, exclude_server_user=exclude_server_user
         )
 
     def sessions(
@@ -189,26 +189,19 @@ class Calls(EndpointGroup):
         parts = [(await self._fetch(CALL_TIMELINE, _timeline, _about(call, span) | params)).items for span in spans]
         return _merge.points(parts)
 
-    def _page(self, span: Span, number: int, cname: str | None, size: int) -> Coroutine[Any, Any, CallPage]:
-        params = {
-            "start_ts": span.start,
-            "end_ts": span.end,
-            "cname": cname,
-            "page_no": _checks.number("page_no", number, 1),
-            "page_size": _checks.number("page_size", size, 1, _checks.PAGE_SIZE),
-        }
-        return self._fetch(CALL_LISTS, _call_page, params)
+    def _page(self, span: Timely, number: int, cname: str | None, size: int) -> Coroutine[Any, Any, CallPage]:
+        paging = _paging_params(number, size)
+        return self._fetch_timely(CALL_LISTS, _call_page, lambda: {**_from_to(span()), "cname": cname, **paging})
 
-    async def _sessions_page(
-        self, call_id: str, span: Span, number: int, size: int, users: tuple[Uid, ...], *, exclude_server_user: bool
-    ) -> SessionPage:
-        params = _about(call_id, span) | {
-            "page_no": _checks.number("page_no", number, 1),
-            "page_size": _checks.number("page_size", size, 1, _checks.PAGE_SIZE),
+    def _sessions_page(
+        self, call_id: str, span: Timely, number: int, size: int, users: tuple[Uid, ...], *, exclude_server_user: bool
+    ) -> Coroutine[Any, Any, SessionPage]:
+        params: dict[str, Param] = {
+            **_paging_params(number, size),
             "uids": joined(users),
             "exclude_server_user": exclude_server_user,
         }
-        return await self._fetch(CALL_SESSIONS, self._session_page, params)
+        return self._fetch_timely(CALL_SESSIONS, self._session_page, lambda: {**_about(call_id, span()), **params})
 
     async def _sessions(
         self, call_id: str, spans: tuple[Span, ...], users: tuple[Uid, ...], *, exclude_server_user: bool
@@ -226,7 +219,7 @@ class Calls(EndpointGroup):
         self, call_id: str, users: tuple[Uid, ...], span: Span, number: int, *, exclude_server_user: bool
     ) -> SessionPage:
         return await self._sessions_page(
-            call_id, span, number, _checks.PAGE_SIZE, users, exclude_server_user=exclude_server_user
+            call_id, lambda: span, number, _checks.PAGE_SIZE, users, exclude_server_user=exclude_server_user
         )
 
     async def _metrics(
@@ -269,8 +262,19 @@ def _id(call: Call | str) -> str:
     return call.call_id if isinstance(call, Call) else _checks.text("call", call)
 
 
+def _from_to(span: Span) -> dict[str, Param]:
+    return {"start_ts": span.start, "end_ts": span.end}
+
+
 def _about(call: Call | str, span: Span) -> dict[str, Param]:
-    return {"call_id": _id(call), "start_ts": span.start, "end_ts": span.end}
+    return {"call_id": _id(call), **_from_to(span)}
+
+
+def _paging_params(number: int, size: int) -> dict[str, Param]:
+    return {
+        "page_no": _checks.number("page_no", number, 1),
+        "page_size": _checks.number("page_size", size, 1, _checks.PAGE_SIZE),
+    }
 
 
 def _sids(sids: Iterable[str | Session]) -> tuple[str, ...]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import attrs
+
 from agora_analytics import _checks, _merge
 from agora_analytics._codec import Decode, points_decoder, ranked_decoder, user_points_decoder
 from agora_analytics._wire import Param, joined, quoted
@@ -24,6 +26,19 @@ from agora_analytics.plans import (
     Endpoint,
 )
 from agora_analytics.spans import WINDOW, Instant, Span, seconds
+
+
+@attrs.frozen
+class Question:
+    """What is asked of one of the two endpoints by time, whatever the span."""
+
+    endpoint: Endpoint
+    decode: Decode[Rows[Point]]
+    params: Mapping[str, Param]
+
+    def over(self, span: Span) -> Mapping[str, Param]:
+        """Return the parameters for a span."""
+        return {"startTs": span.start, "endTs": span.end, **self.params}
 
 
 class Realtime(EndpointGroup):
@@ -47,11 +62,8 @@ class Realtime(EndpointGroup):
         `metric` is one of `RealtimeUsageMetric`; a dimension works with `userCount` only. Without `cname` the whole
         project is counted. A window may be missing. `GET /beta/realtime/usage/by_time_20sec`.
         """
-        if dimension is not None and metric == RealtimeUsageMetric.CHANNEL_COUNT:
-            raise ValueError(f"dimension={dimension!r} works with metric='userCount' only, not {str(metric)!r}")
-        decode = points_decoder(_checks.text("metric", metric), _checks.optional("dimension", dimension))
-        params = _params(metric, product, cname, dimension, dimension_values)
-        return await self._by_time(REALTIME_USAGE, self._windows(REALTIME_USAGE, start, end), decode, params)
+        question = self._usage(metric, product, cname, dimension, dimension_values)
+        return await self._by_time(question, self._windows(question.endpoint, start, end))
 
     async def quality(
         self,
@@ -70,15 +82,8 @@ class Realtime(EndpointGroup):
         `metric` is one of `QualityMetric`. At most 10 `uids`, which need a `cname` and exclude a dimension; their
         points tell them apart by `uid`. A window may be missing. `GET /beta/realtime/quality/by_time_20sec`.
         """
-        users = _checks.at_most("uids", _checks.uids(uids), _checks.UIDS)
-        if users and (cname is None or dimension is not None):
-            raise ValueError(f"uids={users!r} need a cname, and exclude a dimension")
-        metric = _checks.text("metric", metric)
-        decode = (
-            user_points_decoder(metric) if users else points_decoder(metric, _checks.optional("dimension", dimension))
-        )
-        params = _params(metric, product, cname, dimension, dimension_values) | {"uids": joined(users)}
-        return await self._by_time(REALTIME_QUALITY, self._windows(REALTIME_QUALITY, start, end), decode, params)
+        question = self._quality(metric, product, cname, uids, dimension, dimension_values)
+        return await self._by_time(question, self._windows(question.endpoint, start, end))
 
     async def usage_top(
         self, dimension: str, at: Instant, *, product: str, metric: str = RealtimeUsageMetric.USER_COUNT
@@ -106,12 +111,37 @@ class Realtime(EndpointGroup):
             raise ValueError(f"start={span.start} and end={span.end} lie in the same {WINDOW}-second window")
         return span
 
-    async def _by_time(
-        self, endpoint: Endpoint, span: Span, decode: Decode[Rows[Point]], params: dict[str, Param]
-    ) -> tuple[Point, ...]:
+    def _usage(
+        self, metric: str, product: str, cname: str | None, dimension: str | None, dimension_values: Iterable[str]
+    ) -> Question:
+        if dimension is not None and metric == RealtimeUsageMetric.CHANNEL_COUNT:
+            raise ValueError(f"dimension={dimension!r} works with metric='userCount' only, not {str(metric)!r}")
+        decode = points_decoder(_checks.text("metric", metric), _checks.optional("dimension", dimension))
+        return Question(REALTIME_USAGE, decode, _params(metric, product, cname, dimension, dimension_values))
+
+    def _quality(
+        self,
+        metric: str,
+        product: str,
+        cname: str | None,
+        uids: Iterable[Uid],
+        dimension: str | None,
+        dimension_values: Iterable[str],
+    ) -> Question:
+        users = _checks.at_most("uids", _checks.uids(uids), _checks.UIDS)
+        if users and (cname is None or dimension is not None):
+            raise ValueError(f"uids={users!r} need a cname, and exclude a dimension")
+        metric = _checks.text("metric", metric)
+        decode = (
+            user_points_decoder(metric) if users else points_decoder(metric, _checks.optional("dimension", dimension))
+        )
+        params = _params(metric, product, cname, dimension, dimension_values) | {"uids": joined(users)}
+        return Question(REALTIME_QUALITY, decode, params)
+
+    async def _by_time(self, question: Question, span: Span) -> tuple[Point, ...]:
         parts = []
-        for part in span.slices(self._longest(endpoint), WINDOW):
-            answer = await self._fetch(endpoint, decode, {"startTs": part.start, "endTs": part.end} | params)
+        for part in span.slices(self._longest(question.endpoint), WINDOW):
+            answer = await self._fetch(question.endpoint, question.decode, question.over(part))
             parts.append(answer.items)
         return _merge.points(parts)
 

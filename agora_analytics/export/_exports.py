@@ -17,7 +17,6 @@ from agora_analytics._session import Session
 from agora_analytics.endpoints import Scope
 from agora_analytics.errors import ExportError
 from agora_analytics.export import formats
-from agora_analytics.export._asking import ONCE
 from agora_analytics.export._disk import Disk
 from agora_analytics.export._parts import Parts
 from agora_analytics.export._plan import ExportPlan, Planner
@@ -111,8 +110,7 @@ class Exports:
         apps = selection.apps or ((self._scope.app_id,) if self._scope.app_id else ())
         if not apps:
             raise ValueError("apps=(): give App IDs, or make the client with one")
-        scope = attrs.evolve(self._scope, retry=ONCE)
-        return {app: Groups.of(self._session, scope, app) for app in apps}
+        return {app: Groups.of(self._session, self._scope, app) for app in apps}
 
 
 @asynccontextmanager

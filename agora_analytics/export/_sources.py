@@ -10,9 +10,10 @@ import attrs
 
 from agora_analytics import _json, models
 from agora_analytics._codec import decoder
-from agora_analytics._session import Session
+from agora_analytics._session import Manner, Session
 from agora_analytics.endpoints import Calls, Insights, Realtime, Scope
 from agora_analytics.export import _batches
+from agora_analytics.export._asking import ONCE
 from agora_analytics.export._batches import Batch
 from agora_analytics.export._selection import Insight, Selection
 from agora_analytics.models import Point, Total
@@ -56,6 +57,9 @@ class _Calls(Calls):
     _session_page = staticmethod(decoder(models.SessionPage, _UserPage))
 
 
+_MANNER: Final = Manner(lane=Lane.EXPORT, retry=ONCE)
+
+
 @attrs.frozen
 class Groups:
     """The endpoints for one App ID, in the lane of exports."""
@@ -67,7 +71,7 @@ class Groups:
     @classmethod
     def of(cls, session: Session, scope: Scope, app_id: str) -> Groups:
         """Return the groups of an App ID."""
-        mine = attrs.evolve(scope, app_id=app_id, lane=Lane.EXPORT, read_ahead=False)
+        mine = attrs.evolve(scope, app_id=app_id, manner=_MANNER, read_ahead=False)
         return cls(_Calls(session, mine), Insights(session, mine), Realtime(session, mine))
 
 

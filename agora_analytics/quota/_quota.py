@@ -140,7 +140,7 @@ class Reserve:
 
 
 class Token:
-    """The right to send one request; leaving it settles what that cost."""
+    """The right to send one request; leaving it settles what that cost: nothing while `sent` is false."""
 
     def __init__(self, quota: Quota, endpoint: Endpoint, patience: float | None, lane: Lane) -> None:
         self._quota = quota
@@ -151,6 +151,7 @@ class Token:
         self._granted: Granted | None = None
         self._received: float | None = None
         self._date: int | None = None
+        self.sent = True
 
     def answered(self, date: int | None) -> None:
         """Note that the answer has been received, and how its `Date` header dates it in UTC seconds."""
@@ -170,7 +171,7 @@ class Token:
             self._quota.absent(self._endpoint, error)
         if self._group is None or self._granted is None:
             return
-        if isinstance(error, TransportError) and not error.sent:
+        if not self.sent or (isinstance(error, TransportError) and not error.sent):
             await self._group.put_back(self._granted)
         else:
             refusal = error if isinstance(error, RateLimited) else None
