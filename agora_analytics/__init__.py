@@ -75,6 +75,8 @@ if TYPE_CHECKING:
     from agora_analytics.streams import (
         CallChanged,
         CallFinished,
+        CallLost,
+        CallSessions,
         CallStarted,
         Checkpoint,
         Coverage,
@@ -105,7 +107,9 @@ __all__ = [
     "Call",
     "CallChanged",
     "CallFinished",
+    "CallLost",
     "CallPage",
+    "CallSessions",
     "CallStarted",
     "Checkpoint",
     "CheckpointError",
@@ -227,6 +231,8 @@ _HOMES = {
     "streams": (
         "CallChanged",
         "CallFinished",
+        "CallLost",
+        "CallSessions",
         "CallStarted",
         "Checkpoint",
         "Coverage",

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from itertools import count
 from random import Random
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import attrs
 
@@ -44,7 +44,14 @@ class Manner:
 _USUAL = Manner()
 
 Build = Callable[[], Request]
-"""Makes the request of one attempt, just before it is sent; raises `NothingToAskError` where it has become pointless."""
+"""Makes the request of one attempt, just before it is sent; raises `NothingToAskError` where that is pointless."""
+
+
+@attrs.frozen
+class _Question(Generic[AnswerT]):
+    endpoint: Endpoint
+    build: Build
+    decode: Decode[AnswerT]
 
 
 class NothingToAskError(Exception):
@@ -119,15 +126,16 @@ class Session:
         """
         loop = self._enter()
         begun = loop.time()
+        question = _Question(endpoint, build, decode)
         failed: AgoraError | None = None
         refused = 0
         for attempt in count(1):
             patience = self._patience(manner, loop.time() - begun)
             host = self._hosts.choose(loop.time())
             try:
-                answer = await self._attempt(endpoint, build, decode, host, patience, manner.lane)
+                answer = await self._attempt(question, host, patience, manner.lane)
             except AgoraError as error:
-                error.asked = error.asked or _told(endpoint, build)
+                error.asked = error.asked or _told(question)
                 self._hosts.failed(host, error, loop.time())
                 refused += isinstance(error, RateLimited)
                 wait = self._wait(manner, error, attempt, refused, loop.time() - begun)
@@ -178,24 +186,16 @@ class Session:
             most = self.max_wait
         return None if most is None else max(0.0, most - elapsed)
 
-    async def _attempt(
-        self,
-        endpoint: Endpoint,
-        build: Build,
-        decode: Decode[AnswerT],
-        host: int,
-        patience: float | None,
-        lane: Lane,
-    ) -> AnswerT:
-        async with self.quota.token(endpoint, patience, lane) as token:
+    async def _attempt(self, question: _Question[AnswerT], host: int, patience: float | None, lane: Lane) -> AnswerT:
+        async with self.quota.token(question.endpoint, patience, lane) as token:
             token.sent = False
             self._refuse_closed()  # it may have been closed while this one waited
-            request = build()
+            request = question.build()
             token.sent = True
             response = await self._transport.send(request, host)
             token.answered(_wire.date(response))
             log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))
-            return self._read(request, response, decode)
+            return self._read(request, response, question.decode)
 
     def _read(self, request: Request, response: Response, decode: Decode[AnswerT]) -> AnswerT:
         """Judge and decode; what goes wrong is told of a body without credentials in it."""
@@ -218,9 +218,9 @@ class Session:
         return answer
 
 
-def _told(endpoint: Endpoint, build: Build) -> str:
+def _told(question: _Question[AnswerT]) -> str:
     """Say what was asked for, also where it never came to a request."""
     try:
-        return str(build())
+        return str(question.build())
     except (NothingToAskError, ValueError):
-        return str(endpoint)
+        return str(question.endpoint)

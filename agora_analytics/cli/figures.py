@@ -16,6 +16,16 @@ Pair = tuple[int, float]
 WIDTH = 48
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII = "_.:-=+*#"
+REASONS = {
+    "outage": "requests failed for too long",
+    "quota": "the quota was spent",
+    "consumer": "earlier events took too long",
+    "asleep": "this machine stood still",
+    "before_start": "it was too old when this began",
+    "service": "the service keeps less than the plan says",
+}
+"""Why something was lost, by `Gap.reason`."""
+
 _FULL = "█"
 _FINE = 10
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400

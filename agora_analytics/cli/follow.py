@@ -10,21 +10,33 @@ import attrs
 import typer
 
 from agora_analytics.cli import times
-from agora_analytics.cli.figures import clock, lasting, number, percent
+from agora_analytics.cli.figures import REASONS, clock, lasting, number, percent
 from agora_analytics.cli.options import Account, Shown, command
 from agora_analytics.models import Call, Session
-from agora_analytics.streams import CallChanged, CallEvent, CallFinished, CallStarted, Gap
+from agora_analytics.streams import (
+    CallChanged,
+    CallEvent,
+    CallFinished,
+    CallLost,
+    CallSessions,
+    CallStarted,
+    Gap,
+)
 
 
 @attrs.frozen(kw_only=True)
 class Fact:
-    """An event for JSON: `started`, `changed`, `finished` with its call, or a `gap` from `start` to `end`."""
+    """An event for JSON: `started`, `changed`, `finished`, `sessions`, `lost` with its call, or a `gap`.
+
+    A gap is from `start` to `end`. `reason` says why something is lost, or why there are no sessions.
+    """
 
     event: str
     call: Call | None = None
     sessions: Sequence[Session] | None = None
     start: int | None = None
     end: int | None = None
+    reason: str = ""
 
 
 @command
@@ -62,24 +74,33 @@ async def follow(
 def _fact(event: CallEvent) -> Fact:
     match event:
         case Gap():
-            return Fact(event="gap", start=event.span.start, end=event.span.end)
+            return Fact(event="gap", start=event.span.start, end=event.span.end, reason=event.reason)
         case CallStarted():
             return Fact(event="started", call=event.call)
         case CallChanged():
             return Fact(event="changed", call=event.call)
-        case CallFinished():
-            return Fact(event="finished", call=event.call, sessions=event.sessions)
+        case CallLost():
+            return Fact(event="lost", call=event.call, reason=event.reason)
+        case CallFinished() | CallSessions():
+            kind = "finished" if isinstance(event, CallFinished) else "sessions"
+            return Fact(event=kind, call=event.call, sessions=event.sessions, reason=event.reason)
 
 
 def _told(event: CallEvent) -> str:
     if isinstance(event, Gap):
-        return f"{clock(event.span.start)}  nothing is known of {lasting(event.span.duration)}: it was too long ago"
+        return f"{clock(event.span.start)}  nothing is known of {lasting(event.span.duration)}: {REASONS[event.reason]}"
     call = event.call
+    if isinstance(event, CallLost):
+        return f"{clock(call.created_ts)}  lost      {call.cname or call.call_id}  nobody sees its end: {event.reason}"
+    if isinstance(event, CallSessions):
+        told = f"{len(event.sessions)} sessions" if event.sessions is not None else f"no sessions: {event.reason}"
+        return f"{clock(call.destroyed_ts)}  sessions  {call.cname or call.call_id}  {told}"
     users = f"{number(call.call_pcu)} users at most" if call.call_pcu else ""
     if isinstance(event, CallFinished):
         rates = f"video froze {percent(call.call_video_freeze_rate)}" if call.call_video_freeze_rate else ""
         lasted = lasting((call.destroyed_ts or 0) - (call.created_ts or 0))
-        sessions = f"{len(event.sessions)} sessions" if event.sessions is not None else ""
+        without = f"no sessions: {event.reason}" if event.reason else ""
+        sessions = f"{len(event.sessions)} sessions" if event.sessions is not None else without
         parts = ("finished", call.cname or call.call_id, f"after {lasted}", users, sessions, rates)
         return f"{clock(call.destroyed_ts)}  {'  '.join(filter(None, parts))}"
     what = "started " if isinstance(event, CallStarted) else "changed "

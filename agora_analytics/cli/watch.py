@@ -11,7 +11,7 @@ import attrs
 import typer
 
 from agora_analytics.cli import times, views
-from agora_analytics.cli.figures import Pair, clock, lasting
+from agora_analytics.cli.figures import REASONS, Pair, clock, lasting
 from agora_analytics.cli.options import Account, Shown, command
 from agora_analytics.cli.output import Live
 from agora_analytics.cli.views import Table
@@ -27,14 +27,18 @@ _USUAL = ("userCount:Native", "audioFreezeRate:Native", "videoFreezeRate:Native"
 
 @attrs.frozen(kw_only=True)
 class Line:
-    """An event for JSON: a `window` or a `revision` of one at `ts`, or a `gap` from `ts` to `end`."""
+    """An event for JSON: a `window` or a `revision` of one at `ts`, or a `gap` from `ts` to `end` with the `reason`.
+
+    `missing` has the series that a window lacks, each with the reason.
+    """
 
     event: str
     ts: int
     end: int
     values: dict[str, tuple[Point, ...]] = attrs.field(factory=dict)
-    missing: tuple[str, ...] = ()
+    missing: dict[str, str] = attrs.field(factory=dict)
     settled: bool = False
+    reason: str = ""
 
 
 @command
@@ -110,7 +114,8 @@ class _Board:
 def _show(live: Live, board: _Board, event: Event, stream: Watch, delay: int) -> None:
     health = stream.health
     if isinstance(event, Gap):
-        live.say(f"{clock(event.span.start)}  nothing is known of {lasting(event.span.duration)}: it was too long ago")
+        lost = lasting(event.span.duration)
+        live.say(f"{clock(event.span.start)}  nothing is known of {lost}: {REASONS[event.reason]}")
     elif isinstance(event, Window):
         told = (views.reading(series, event.value(series)) for series in stream.series)
         live.say(f"{clock(event.ts)}  {'  '.join(told)}")
@@ -123,7 +128,7 @@ def _show(live: Live, board: _Board, event: Event, stream: Watch, delay: int) ->
 
 def _line(event: Event) -> Line:
     if isinstance(event, Gap):
-        return Line(event="gap", ts=event.span.start, end=event.span.end)
+        return Line(event="gap", ts=event.span.start, end=event.span.end, reason=event.reason)
     if isinstance(event, Revision):
         values = {str(event.series): event.after}
         return Line(event="revision", ts=event.ts, end=event.ts + WINDOW, values=values, settled=event.settled)
@@ -132,6 +137,6 @@ def _line(event: Event) -> Line:
         ts=event.ts,
         end=event.span.end,
         values={str(series): points for series, points in event.values.items()},
-        missing=tuple(map(str, event.missing)),
+        missing={str(series): reason for series, reason in event.missing.items()},
         settled=event.settled,
     )

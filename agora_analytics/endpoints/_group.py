@@ -19,7 +19,7 @@ from agora_analytics.spans import Instant, Span
 AnswerT = TypeVar("AnswerT", bound=Answer)
 
 Timely = Callable[[], Span]
-"""Returns the span to ask for, each time a request is about to be sent; raises `NothingToAskError` where none is left."""
+"""Returns the span to ask for, whenever a request is about to be sent; raises `NothingToAskError` for none."""
 
 
 @attrs.frozen(kw_only=True)
@@ -28,7 +28,7 @@ class Scope:
 
     app_id: str | None = None
     read_ahead: bool = True
-    manner: Manner = Manner()
+    manner: Manner = attrs.field(factory=Manner)
     checkpoints: CheckpointStore | None = None
 
 

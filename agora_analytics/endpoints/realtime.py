@@ -82,7 +82,7 @@ class Realtime(EndpointGroup):
         `metric` is one of `QualityMetric`. At most 10 `uids`, which need a `cname` and exclude a dimension; their
         points tell them apart by `uid`. A window may be missing. `GET /beta/realtime/quality/by_time_20sec`.
         """
-        question = self._quality(metric, product, cname, uids, dimension, dimension_values)
+        question = self._quality(metric, product, cname, dimension, dimension_values, uids=uids)
         return await self._by_time(question, self._windows(question.endpoint, start, end))
 
     async def usage_top(
@@ -124,9 +124,10 @@ class Realtime(EndpointGroup):
         metric: str,
         product: str,
         cname: str | None,
-        uids: Iterable[Uid],
         dimension: str | None,
         dimension_values: Iterable[str],
+        *,
+        uids: Iterable[Uid],
     ) -> Question:
         users = _checks.at_most("uids", _checks.uids(uids), _checks.UIDS)
         if users and (cname is None or dimension is not None):

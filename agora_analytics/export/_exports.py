@@ -10,8 +10,6 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Literal
 
-import attrs
-
 from agora_analytics import _checks
 from agora_analytics._session import Session
 from agora_analytics.endpoints import Scope

@@ -69,6 +69,11 @@ class Account:
             self._time = asyncio.get_running_loop().time
         return self._time()
 
+    @property
+    def known(self) -> bool:
+        """Whether there was an answer yet."""
+        return self._clock.known
+
     def utc(self) -> float:
         """Return UTC seconds: by the service's clock, at least, or by the host's until that is known."""
         if not self._clock.known:

@@ -82,6 +82,11 @@ class Quota:
         """
         return Reserve(self.group(endpoint), self._account)
 
+    @property
+    def confirmed(self) -> bool:
+        """Whether the service's time is known."""
+        return self._account.known
+
     def utc(self) -> float:
         """Return UTC seconds: by the service's clock, at least, or by the host's until that is known."""
         return self._account.utc()

@@ -6,19 +6,32 @@ from agora_analytics.streams._broadcast import Broadcast, Subscription, broadcas
 from agora_analytics.streams._cadence import Coverage
 from agora_analytics.streams._calls import Calls
 from agora_analytics.streams._checkpoints import Checkpoint, FileCheckpoints, MemoryCheckpoints
+from agora_analytics.streams._events import (
+    CallChanged,
+    CallEvent,
+    CallFinished,
+    CallLost,
+    CallSessions,
+    CallStarted,
+    Event,
+    Gap,
+    Missing,
+    Revision,
+    Window,
+)
 from agora_analytics.streams._follow import Follow
+from agora_analytics.streams._health import Health
 from agora_analytics.streams._realtime import Realtime
 from agora_analytics.streams._series import Series
-from agora_analytics.streams._stream import Health
-from agora_analytics.streams._tail import CallChanged, CallEvent, CallFinished, CallStarted
 from agora_analytics.streams._watch import Watch
-from agora_analytics.streams._windows import Event, Gap, Revision, Window
 
 __all__ = [
     "Broadcast",
     "CallChanged",
     "CallEvent",
     "CallFinished",
+    "CallLost",
+    "CallSessions",
     "CallStarted",
     "Calls",
     "Checkpoint",

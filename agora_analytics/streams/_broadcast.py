@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Final, Generic, Literal, Self, TypeVar
 
 from agora_analytics import _checks
-from agora_analytics.streams._stream import Stream, log
+from agora_analytics.streams._health import log
+from agora_analytics.streams._stream import Stream
 
 T = TypeVar("T")
 

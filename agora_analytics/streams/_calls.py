@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-import attrs
-
 from agora_analytics import _checks, endpoints
 from agora_analytics._session import Session
 from agora_analytics.endpoints import Scope
-from agora_analytics.quota import Lane
 from agora_analytics.spans import Instant, seconds
 from agora_analytics.streams._checkpoints import Checkpoint
 from agora_analytics.streams._follow import Follow, Settings
 from agora_analytics.streams._place import place_of
+from agora_analytics.streams._readers import CallReader
 
 
 class Calls(endpoints.Calls):
@@ -32,19 +30,29 @@ class Calls(endpoints.Calls):
         allowance: int = 300,
         every: int = 60,
         drill: bool = False,
+        late_sessions: bool = True,
     ) -> Follow:
         """Yield what happens to calls, for as long as you iterate: each start, change and end once.
 
         A `CallStarted` comes when a call is first seen, a `CallChanged` when one that goes on looks different, a
-        `CallFinished` when it is over; with `drill=True` with its sessions, as soon as the plan lets them be asked
-        for. Calls that appear late are found within `allowance` seconds; what nobody can ask for any more is a `Gap`.
+        `CallFinished` when it is over, and a `CallLost` where nobody will see its end: it was deleted, or began before
+        what the plan keeps. Calls that appear late are found within `allowance` seconds. What nobody can ask for any
+        more is a `Gap` with the reason.
+
+        With `drill=True` a call that is over comes with its sessions, as soon as the plan lets them be asked for. They
+        have a budget of their own, the day's requests for details less a tenth for people: where it is spent, or they
+        are refused or fail for minutes, the call comes without and with the reason, and they follow as `CallSessions`
+        if they can be had later, unless `late_sessions=False`.
 
         It begins where its `checkpoint` is (see `realtime.watch`), or at `start`, or with what begins from now on. It
         ends when all calls that began before `stop` are over, or never. The list is read every `every` seconds, less
-        often where the day's requests do not allow it.
+        often where the day's requests do not allow it. Calls that go on are looked at again the less often the longer
+        they last.
 
-        Raises `ValueError` or `TypeError` for bad arguments; while iterating, `CheckpointError`, and what asking again
-        does not mend. `GET /beta/analytics/call/lists`, `GET /beta/analytics/call/sessions`.
+        Raises `ValueError` or `TypeError` for bad arguments; while iterating, `CheckpointError`, and what ends a
+        stream: `BadRequest`, `NotFound`, `PlanRefused`, `LedgerError` or `Unauthorized` before anything was answered,
+        and later `Unauthorized` alone, after an hour. `GET /beta/analytics/call/lists`,
+        `GET /beta/analytics/call/sessions`.
         """
         settings = Settings(
             start=None if start is None else seconds(start, "start"),
@@ -52,10 +60,11 @@ class Calls(endpoints.Calls):
             allowance=_checks.number("allowance", allowance, 0),
             every=_checks.number("every", every, 1),
             drill=drill,
+            late_sessions=late_sessions,
         )
         if settings.start is not None and settings.stop is not None and settings.stop <= settings.start:
             raise ValueError(f"stop={settings.stop} must be after start={settings.start}")
         stream = f"follow {sha256(self._app().encode()).hexdigest()[:16]}"
-        asking = endpoints.Calls(self._session, attrs.evolve(self._scope, lane=Lane.STREAM))
+        reader = CallReader(self._session, self._scope)
         place = place_of(stream, checkpoint, self._scope.checkpoints)
-        return Follow(asking, self._session.quota, settings, place)
+        return Follow(reader, self._session.quota, settings, place)

@@ -1,36 +1,48 @@
 """The loop of following calls: read what is new, look again at what goes on, tell the facts, rest.
 
-New calls are found by reading on, a little of what was read before with it, for some appear late. A call that goes on
-is found there only if the service selects by overlap, which nobody knows; so those that began earlier are looked up,
-each on its own or all in one go, whichever takes fewer requests.
+New calls are found by reading on, a little of what was read before with it, for some appear late.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Final
 
 import attrs
 
-from agora_analytics.endpoints import Calls
-from agora_analytics.errors import AgoraError
-from agora_analytics.models import Call, Session
+from agora_analytics import _paging
+from agora_analytics._session import NothingToAskError
+from agora_analytics.errors import AgoraError, ResponseError, ServerError
+from agora_analytics.models import Call, CallPage
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS
 from agora_analytics.quota import Quota, Reserve
 from agora_analytics.spans import Span
+from agora_analytics.streams import _looks
 from agora_analytics.streams._checkpoints import Checkpoint
+from agora_analytics.streams._details import Details
+from agora_analytics.streams._edges import Edges
+from agora_analytics.streams._events import CallEvent, CallFinished, CallLost, Gap, Loss
+from agora_analytics.streams._health import log
 from agora_analytics.streams._place import Place
-from agora_analytics.streams._stream import Stream, log
-from agora_analytics.streams._tail import CallEvent, CallFinished, Tail
-from agora_analytics.streams._windows import Gap
+from agora_analytics.streams._poller import Poller, StoppedError
+from agora_analytics.streams._readers import CallReader
+from agora_analytics.streams._stream import Stream
+from agora_analytics.streams._tail import Open, Tail
 
 _SLICE: Final = 3_600
 """Seconds read at a time: what is read is held until it is told."""
 
-_PAGE: Final = 100
 _MARGIN: Final = 60
 _DAY: Final = 86_400
+_LOOKS: Final = 3
+"""Calls that are looked up singly in one round, for each request that reading on takes."""
+
+_SLOWEST: Final = 900.0
+"""Seconds between two looks at most, while they fail."""
+
+_OWED: Final = 1_000
+"""Finished calls whose sessions are still to come, above which no more is read while there is quota for these."""
 
 
 @attrs.frozen(kw_only=True)
@@ -42,159 +54,296 @@ class Settings:
     allowance: int
     every: int
     drill: bool
+    late_sessions: bool
 
 
 class Follow(Stream[CallEvent]):
-    """What happens to calls, each fact once: iterate over it; `aclose()` or `stop()` end it."""
+    """What happens to calls, each fact once: iterate over it, or `async with` it; `aclose()` or `stop()` end it."""
 
-    def __init__(self, calls: Calls, quota: Quota, settings: Settings, place: Place) -> None:
-        super().__init__(quota, place)
-        self._calls = calls
+    def __init__(self, reader: CallReader, quota: Quota, settings: Settings, place: Place) -> None:
+        super().__init__(FollowPoller(reader, quota, settings, place), quota)
+
+
+class FollowPoller(Poller[CallEvent]):
+    """Polls the lists of calls; see `Calls.follow`."""
+
+    def __init__(self, reader: CallReader, quota: Quota, settings: Settings, place: Place) -> None:
+        super().__init__("follow", quota, place, Edges(quota.plan.of_endpoint(CALL_LISTS), _MARGIN))
+        self._reader = reader
         self._settings = settings
-        self._tail = Tail(0)
+        self._details = Details(reader, quota) if settings.drill else None
+        self._tail: Tail | None = None
         self._begun = 0
-        self._current: CallEvent | None = None
+        self._first = 0
         self._cost = 1.0
         self._density = 0.0
         self._read: int | None = None
+        self._cut = 0
+        self._resume()
+        if self._tail is None and settings.start is not None:
+            self._begin_at(settings.start)
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """Where it will be once the event being worked on is done: for a sink that keeps that with what it writes."""
-        return self._tail.after(self._current).checkpoint(self._place.stream, self._begun)
+        """Where it will be once `current` is done."""
+        if self._tail is None:
+            return self.place.checkpoint
+        return self._tail.after(self.current).checkpoint(self.place.stream, self._begun)
 
-    async def _run(self) -> AsyncGenerator[CallEvent]:
-        await self._begin()
-        async with self._quota.reserve(CALL_LISTS) as kept:
-            while not self._over():
-                async with aclosing(self._round()) as events:
-                    async for event in events:
-                        self._current = event
-                        yield event
-                        self._tail.note(event)
-                        self._current = None
-                        if self._stopped.is_set():
-                            await self._save()
-                            return
-                if self._read is not None:
-                    self._tail.advance(self._read, self._read - self._settings.allowance)
-                    self._health = attrs.evolve(self._health, last_window=self._read)
-                    await self._save()
-                await self._rest(kept)
+    @property
+    def read_to(self) -> float | None:
+        """The moment up to which calls were read."""
+        return self.monitor.health.last_window
 
-    async def _begin(self) -> None:
-        done = await self._place.resume()
-        if done:
-            self._tail, self._begun = Tail.of(self._place.checkpoint), done[0].start
-            return
-        start = self._settings.start
-        self._begun = self._askable().end if start is None else start
-        self._tail = Tail(self._begun)
+    def _resume(self) -> None:
+        checkpoint = self.place.checkpoint
+        if checkpoint.done:
+            self._tail = Tail.of(checkpoint, late=self._settings.late_sessions)
+            self._begun = checkpoint.done[0].start
 
-    async def _round(self) -> AsyncGenerator[CallEvent]:
-        """Yield what is lost, then read on and yield what happened, oldest call first."""
+    def _begin_at(self, start: int) -> None:
+        self._begun, self._tail = start, Tail(start, late=self._settings.late_sessions)
+
+    async def events(self) -> AsyncGenerator[CallEvent]:
+        """Yield what happens to calls."""
+        await self.place.resume()
+        self._resume()
+        async with self._quota.reserve(CALL_LISTS) as lists, self._quota.reserve(CALL_SESSIONS) as details:
+            await self.learn()
+            self._first = self._askable().start
+            if self._tail is None:
+                self._begin_at(self._askable().end)
+            tail = self._tail
+            assert tail is not None  # noqa: S101 - it has just begun
+            try:
+                async for event in self._rounds(tail, lists, details):
+                    yield event
+            except StoppedError:
+                await self._save(tail)
+                raise
+
+    async def _rounds(self, tail: Tail, lists: Reserve, details: Reserve) -> AsyncGenerator[CallEvent]:
+        while not self._over(tail):
+            async with aclosing(self._round(tail, details)) as events:
+                async for event in events:
+                    yield event
+                    tail.note(event)
+                    self.current = None
+                    if self.stopped:
+                        await self._save(tail)
+                        return
+            if self._read is not None:
+                tail.advance(self._read, self._read - self._settings.allowance)
+                self.monitor.saw(last_window=self._read)
+            await self._save(tail)
+            if not self._over(tail):
+                await self._rest(tail, lists)
+
+    async def _round(self, tail: Tail, kept: Reserve) -> AsyncGenerator[CallEvent]:
+        """Read on and yield what is lost, what happened, oldest call first, and then the sessions that are owed."""
+        begun = self._quota.utc()
         self._read = None
-        lost = min(self._askable().start, self._settings.stop or self._askable().start)
-        if lost > self._tail.read_to:
-            yield Gap(span=Span(self._tail.read_to, lost))
-        for call in sorted(await self._poll(self._due()), key=lambda one: (one.created_ts or 0, one.call_id)):
-            for fact in self._tail.facts(call):
-                if not (self._settings.drill and isinstance(fact, CallFinished)):
+        calls: list[Call] = []
+        if self._details is None or len(tail.owed) < _OWED or self.monitor.health.failures:
+            calls = await self.unless_stopped(self._poll(tail))
+        if self._cut > tail.read_to:
+            yield Gap(span=Span(tail.read_to, self._cut), reason=self._why(tail.read_to, self._cut))
+        for call in sorted(calls, key=lambda one: (one.created_ts or 0, one.call_id)):
+            for fact in tail.facts(call):
+                if self._details is not None and isinstance(fact, CallFinished):
+                    tail.owe(call, self._details.askable_at(call))
+                else:
                     yield fact
-                elif (sessions := await self._drill(call)) is not None:
-                    yield CallFinished(call=call, sessions=sessions)
+        for lost in self._lost(tail):
+            yield lost
+        if self._details is not None:
+            async for event in self.each(self._details.round(tail, kept, begun + self._settings.every)):
+                yield event
 
-    async def _poll(self, span: Span | None) -> list[Call]:
-        """Read on, and look at the calls that go on; where that fails it is done again."""
-        try:
-            calls = [] if span is None else await self._search(span)
-            self._density = self._density if span is None else len(calls) / span.duration
-            calls += await self._again(self._tail.read_to if span is None else span.start, calls)
-        except AgoraError as error:
-            self._judge([error])
-            return []
-        except ValueError as error:
-            # It waited for so long that the plan keeps the beginning no more: what is lost is told next.
-            log.warning("calls were asked for too late: %s", error)
-            return []
-        self._judge([])
-        self._read = self._tail.read_to if span is None else span.end
-        self._give_up({call.call_id for call in calls})
+    async def _poll(self, tail: Tail) -> list[Call]:
+        """Read on, and look at the calls that go on; what fails is done again."""
+        mark, span = self.mark(), self._due(tail)
+        self._cut = 0
+        calls: list[Call] = []
+        if span is not None:
+            try:
+                calls = await self._search(span)
+            except NothingToAskError:
+                return []  # the next round begins where the plan does by then
+            except AgoraError as error:
+                self.judge([error], answered=False, certain=self.certain(mark))
+                return []
+            self._density = len(calls) / span.duration
+        self._read = tail.read_to if span is None else max(span.end, self._cut)
+        seen = await self._again(tail, tail.read_to if span is None else span.start, calls)
+        calls += seen.calls
+        errors = seen.errors
+        self.judge(errors, answered=True, certain=self.certain(mark))
         log.info(
             "read %d calls of %s; %d go on",
             len(calls),
             span or "nothing new",
-            len(self._tail.going),
-            extra={"agora_calls": len(calls), "agora_going": len(self._tail.going), "agora_read_to": self._read},
+            len(tail.going),
+            extra={"agora_calls": len(calls), "agora_going": len(tail.going), "agora_read_to": self._read},
         )
         return calls
 
-    def _give_up(self, seen: set[str]) -> None:
-        """Forget calls that nobody can look at any more: they go on for longer than the plan keeps calls."""
-        for call in self._tail.older(self._askable().start):
-            if call.call_id not in seen:
-                log.warning("call %s began too long ago to see its end", call.call_id)
-                self._tail.forget(call, int(self._quota.utc()))
-
-    def _due(self) -> Span | None:
+    def _due(self, tail: Tail) -> Span | None:
         """Return what is to be read next, from a little before where was read to; None where that is nothing."""
-        askable, read_to = self._askable(), self._tail.read_to
-        start = max(read_to - self._settings.allowance, self._begun, askable.start)
-        end = min(askable.end, read_to + _SLICE, self._settings.stop or askable.end)
+        askable = self._askable()
+        start = max(tail.read_to - self._settings.allowance, self._begun, askable.start)
+        end = min(askable.end, max(tail.read_to, askable.start) + _SLICE, self._settings.stop or askable.end)
         return Span(start, end) if start < end else None
 
     async def _search(self, span: Span, cname: str | None = None) -> list[Call]:
-        found = [call async for call in self._calls.search(*span, cname=cname)]
-        self._cost += 1 + len(found) // _PAGE
+        """Return the calls of a span, as much of it as can be asked for when each request is sent."""
+
+        async def page(part: Span, number: int) -> CallPage:
+            built = [part]
+
+            def timely() -> Span:
+                built[0] = self._timely(part)
+                return built[0]
+
+            answer = await self.ask(CALL_LISTS, lambda: self._reader.lists(timely, number, cname))
+            if built[0].start > part.start:
+                self._cut = max(self._cut, built[0].start)
+            self._edges.accepted(min(self._askable().start, built[0].start))
+            return answer
+
+        rows = _paging.rows(
+            span.slices(self._edges.limits.longest_query),
+            page,
+            key=lambda call: call.call_id,
+            ended=lambda call: call.destroyed_ts if call.ended_at else None,
+            read_ahead=False,
+        )
+        async with aclosing(rows) as calls:
+            found = [call async for call in calls]
+        self._cost += 1 + len(found) // _looks.PAGE
         return found
 
-    async def _again(self, start: int, seen: Iterable[Call]) -> list[Call]:
-        """Return the calls from before `start` that went on when they were last seen, and were not seen now."""
-        now = {call.call_id for call in seen}
+    def _timely(self, part: Span) -> Span:
+        askable = self._askable()
+        start, end = max(part.start, askable.start), min(part.end, max(askable.end, part.start + 1))
+        if start >= end:
+            raise NothingToAskError
+        return Span(start, end)
+
+    async def _again(self, tail: Tail, start: int, seen: Sequence[Call]) -> _Seen:
+        """Look at the calls from before `start` that went on when they were seen last, and were not seen now."""
+        now, there = self._quota.utc(), {call.call_id for call in seen}
+        for call_id in there & tail.going.keys():
+            tail.going[call_id] = _looks.found(tail.going[call_id], now=now, every=self._settings.every)
         oldest = self._askable().start
-        older = [call for call in self._tail.older(start) if call.call_id not in now]
-        older = [call for call in older if (call.created_ts or 0) >= oldest]
-        if not older:
-            return []
-        first = older[0].created_ts or oldest
-        pages = 1 + (start - first) * self._density / _PAGE
-        wanted = {call.call_id for call in older}
-        if pages <= len(older) or any(call.cname is None for call in older):
-            found = await self._search(Span(first, start))
-        else:
-            found = []
-            for call in older:
-                found += await self._search(Span(call.created_ts or 0, (call.created_ts or 0) + 1), call.cname)
-        return [call for call in {call.call_id: call for call in found}.values() if call.call_id in wanted]
+        older = [one for one in tail.older(start) if one.call.call_id not in there]
+        if any(self._edges.proved <= (one.call.created_ts or 0) < oldest for one in older):
+            # Too old, says the clock: that the service takes this for the oldest there is proves it.
+            await self._look(tail, _Seen(), [], Span(oldest, oldest + 1))
+        looks = _looks.plan(
+            [one for one in older if (one.call.created_ts or 0) >= oldest],
+            start,
+            now=now,
+            density=self._density,
+            longest=self._edges.limits.longest_query,
+            most=_LOOKS * (1 + len(seen) // _looks.PAGE),
+        )
+        again = _Seen()
+        if looks.span is not None:
+            together = [
+                one for one in older if (one.call.created_ts or 0) >= looks.span.start and one not in looks.single
+            ]
+            await self._look(tail, again, together, looks.span)
+        for one in looks.single:
+            where = _looks.where(one, max(self._askable().end, 2))
+            await self._look(tail, again, [one], where, one.call.cname)
+        return again
 
-    async def _drill(self, call: Call) -> tuple[Session, ...] | None:
-        """Return the sessions of a call; None where they cannot be had yet, and it is looked at again."""
-        newest = self._quota.plan.of_endpoint(CALL_SESSIONS).askable(int(self._quota.utc())).end
-        if call.span is None or call.span.end > newest:
-            return None
+    async def _look(
+        self, tail: Tail, again: _Seen, wanted: Sequence[Open], span: Span, cname: str | None = None
+    ) -> None:
+        """Search a span for calls, and note which were found; what the service refuses to look up counts as missed."""
         try:
-            return tuple([session async for session in self._calls.sessions(call)])
+            calls = {call.call_id: call for call in await self._search(span, cname)}
+        except NothingToAskError:
+            calls = {}
         except AgoraError as error:
-            self._judge([error])
+            if not isinstance(error, ResponseError) or isinstance(error, ServerError):
+                again.errors.append(error)
+                return
+            log.info("%s cannot be looked up: %s", span, error)
+            calls = {}
+        now = self._quota.utc()
+        for one in wanted:
+            call = calls.get(one.call.call_id)
+            if call is None:
+                tail.going[one.call.call_id] = _looks.missed(one, now=now)
+            else:
+                again.calls.append(call)
+                tail.going[call.call_id] = _looks.found(one, now=now, every=self._settings.every)
+
+    def _lost(self, tail: Tail) -> list[CallLost]:
+        """Return the calls whose end nobody will see."""
+        oldest = self._edges.proved
+        expired = [CallLost(call=one.call, reason="expired") for one in tail.older(oldest)]
+        gone = [
+            CallLost(call=one.call, reason="gone")
+            for one in tail.going.values()
+            if one.misses >= _looks.MISSES and (one.call.created_ts or 0) >= oldest
+        ]
+        return [*expired, *gone]
+
+    def _why(self, start: int, end: int) -> Loss:
+        if end <= self._first + _MARGIN:
+            return "before_start"
+        if self._edges.reduced and start + self._edges.limits.available > self._quota.utc():
+            return "service"
+        return self._causes.main(start + self._edges.delay, self._quota.utc(), "quota")
+
+    async def lesson(self) -> AgoraError | None:
+        """Read the first of what is due."""
+        askable = self._askable()
+        try:
+            await self._search(Span(max(askable.end - self._settings.every, 0), askable.end))
+        except NothingToAskError:
             return None
+        except AgoraError as error:
+            return error
+        return None
 
-    async def _save(self) -> None:
-        await self._place.keep(self._tail.checkpoint(self._place.stream, self._begun))
+    def forget_lesson(self) -> None:
+        """Forget what was answered."""
+        self._edges.proved = self._cut = 0
 
-    async def _rest(self, kept: Reserve) -> None:
+    async def _save(self, tail: Tail) -> None:
+        if self.place.named:
+            await self.place.keep(tail.checkpoint(self.place.stream, self._begun))
+
+    async def _rest(self, tail: Tail, kept: Reserve) -> None:
         """Rest as the day's requests allow; not at all while there is more to read."""
         cost, self._cost = max(self._cost, 1.0), 0.0
-        budget = await kept.keep(round(_DAY / self._settings.every), round(_DAY / self._settings.every))
-        self._health = attrs.evolve(self._health, requests_left=budget.requests)
-        pace = budget.seconds * cost / budget.requests if budget.requests else budget.seconds + 1
+        every, failures = self._settings.every, self.monitor.health.failures
+        budget = await kept.keep(round(_DAY / every), round(_DAY / every))
+        self.monitor.saw(requests_left=budget.requests)
+        pace = budget.seconds * cost / budget.requests if budget.requests else 0.0
         newest = min(self._askable().end, self._settings.stop or self._askable().end)
-        behind = newest - self._tail.read_to > self._settings.every and not self._health.failures
-        await self._pause(max(pace, 0.0 if behind else self._settings.every, 0.01))
+        behind = newest - tail.read_to > every and not failures
+        slower = min(every * 2.0 ** min(failures, 10), _SLOWEST) if failures else 0.0
+        await self.pause(max(pace, 0.0 if behind else every, slower, 0.01))
 
-    def _over(self) -> bool:
+    def _over(self, tail: Tail) -> bool:
         stop = self._settings.stop
-        return self._stopped.is_set() or (stop is not None and self._tail.read_to >= stop and not self._tail.going)
+        owed = tail.owed if self._details is not None else {}
+        ended = stop is not None and tail.read_to >= stop and not tail.going and not owed
+        return self.stopped or ended
 
     def _askable(self) -> Span:
-        span = self._quota.plan.of_endpoint(CALL_LISTS).askable(int(self._quota.utc()))
-        return Span(min(span.start + _MARGIN, span.end - 1), span.end)
+        return self._edges.askable(self._quota.utc())
+
+
+@attrs.define
+class _Seen:
+    """What looking again at calls that go on has shown, and what went wrong with it."""
+
+    calls: list[Call] = attrs.field(factory=list)
+    errors: list[AgoraError] = attrs.field(factory=list)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from agora_analytics.protocols import CheckpointStore
-from agora_analytics.spans import Span
 from agora_analytics.streams._checkpoints import Checkpoint, checked
 
 
@@ -18,23 +17,27 @@ class Place:
         self._name = name
         self.checkpoint = Checkpoint(stream=stream) if given is None else given.check(stream, "the checkpoint")
 
-    async def resume(self) -> tuple[Span, ...]:
-        """Return the spans that are done; raises `CheckpointError` for a checkpoint of another stream."""
+    @property
+    def named(self) -> bool:
+        """Whether it is saved under a name."""
+        return self._store is not None
+
+    async def resume(self) -> Checkpoint:
+        """Return where the stream was; raises `CheckpointError` for a checkpoint of another stream."""
         if self._store is not None:
             found = await self._store.load(self._name)
             if found is not None:
                 self.checkpoint = found.check(self.stream, f"checkpoint {self._name!r}")
-        return self.checkpoint.done
-
-    async def done(self, span: Span) -> None:
-        """Note that a span is done."""
-        await self.keep(self.checkpoint.with_done(span))
+        return self.checkpoint
 
     async def keep(self, checkpoint: Checkpoint) -> None:
         """Note where the stream is."""
         self.checkpoint = checkpoint
         if self._store is not None:
             await self._store.save(self._name, self.checkpoint)
+
+    async def leave(self) -> None:
+        """Let others have the name."""
 
 
 def place_of(stream: str, checkpoint: str | Checkpoint | None, store: CheckpointStore | None) -> Place:

@@ -4,23 +4,17 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-import attrs
-
 from agora_analytics import _checks, endpoints
-from agora_analytics._retry import Retry
 from agora_analytics._session import Session
 from agora_analytics.endpoints import Scope
 from agora_analytics.plans import REALTIME_USAGE
-from agora_analytics.quota import Lane
 from agora_analytics.spans import WINDOW, Instant, seconds
 from agora_analytics.streams._cadence import Coverage, coverage
 from agora_analytics.streams._checkpoints import Checkpoint
 from agora_analytics.streams._place import Place, place_of
+from agora_analytics.streams._readers import WindowReader
 from agora_analytics.streams._series import Series, queries
 from agora_analytics.streams._watch import Settings, Watch
-
-_RETRY = Retry(attempts=2)
-"""A poll that fails is made up for by the next one, which asks for the same and more: once more is enough."""
 
 
 class Realtime(endpoints.Realtime):
@@ -46,9 +40,11 @@ class Realtime(endpoints.Realtime):
         """Yield each 20-second window once and in order, with the points of all series, for as long as you iterate.
 
         A `Window` comes as soon as all series have it; one that some lack is waited for, `allowance` seconds beyond the
-        plan's delay, and then comes with those as `missing`. A value that changes after that, within `settling`
-        seconds, comes as a `Revision` (unless `revisions=False`); with `final=True` windows wait until they are
-        settled. An outage is made up for as far back as the plan keeps windows; what is lost is a `Gap`.
+        plan's delay, and then comes with those as `missing`, each with the reason. A value that changes after that, or
+        a group that appears, within `settling` seconds, comes as a `Revision` (unless `revisions=False`), also after a
+        restart from a checkpoint; the order of rows means nothing, and a row that a later answer lacks stays. With
+        `final=True` windows wait until they are settled. An outage is made up for as far back as the plan keeps
+        windows; what is lost is a `Gap` with the reason.
 
         It begins where its `checkpoint` is: a name in the client's `checkpoints`, saved whenever you come back for
         more, or a `Checkpoint` that you keep yourself. Without one yet, at `start`, or the newest window. It ends
@@ -56,8 +52,10 @@ class Realtime(endpoints.Realtime):
         `plan` tells beforehand how often that is.
 
         Raises `ValueError` or `TypeError` for bad arguments, and for series that the plan cannot carry without gaps
-        unless `gaps=True`; while iterating, `CheckpointError`, and what asking again does not mend: `Unauthorized`,
-        `BadRequest`, `NotFound`, `PlanRefused`. `GET /beta/realtime/{usage,quality}/by_time_20sec`.
+        unless `gaps=True`; while iterating, `CheckpointError`, and what ends a stream: `BadRequest`, `NotFound`,
+        `PlanRefused`, `LedgerError` or `Unauthorized` before anything was answered, and later `Unauthorized` alone,
+        after an hour. All else is sat out; `health` says what it waits for.
+        `GET /beta/realtime/{usage,quality}/by_time_20sec`.
         """
         settings = Settings(
             start=None if start is None else seconds(start, "start"),
@@ -74,8 +72,8 @@ class Realtime(endpoints.Realtime):
         told = self.plan(*series)
         if not (told.complete or gaps):
             raise ValueError(f"{len(series)} series: {told}; take fewer, or accept them with gaps=True")
-        asking = endpoints.Realtime(self._session, attrs.evolve(self._scope, lane=Lane.STREAM, retry=_RETRY))
-        return Watch(asking, self._session.quota, series, settings, self._place(series, checkpoint))
+        reader = WindowReader(self._session, self._scope, series)
+        return Watch(reader, self._session.quota, series, settings, self._place(series, checkpoint))
 
     def plan(self, *series: Series, every: int = WINDOW) -> Coverage:
         """Say what the plan can do for these series: requests a poll, interval, freshness, and whether all is had.

@@ -54,6 +54,12 @@ class Series:
         """Whether users or channels are counted."""
         return self.metric in _USAGE
 
+    @property
+    def grouped(self) -> bool:
+        """Whether a window has several values of it: by a dimension or by user, unless just one is asked for."""
+        asked = len(self.uids) or len(self.dimension_values)
+        return asked > 1 or (self.dimension is not None and asked != 1)
+
     def of(self, points: Iterable[Point]) -> tuple[Point, ...]:
         """Return the points that are this series' own, of an answer that serves several."""
         if self.uids:

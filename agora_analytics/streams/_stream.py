@@ -1,102 +1,130 @@
-"""What all streams share: how they are iterated over, stopped, watched over, and which errors they live with."""
+"""What all streams share: how they are iterated over, left, stopped and watched over."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+import weakref
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import suppress
+from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
 import attrs
 
-from agora_analytics.errors import AgoraError, BadRequest, LedgerError, NotFound, PlanRefused, Unauthorized
 from agora_analytics.quota import Quota
 from agora_analytics.streams._checkpoints import Checkpoint
-from agora_analytics.streams._place import Place
+from agora_analytics.streams._health import Health
+from agora_analytics.streams._poller import Poller
 
 T = TypeVar("T")
 
-log = logging.getLogger("agora_analytics.streams")
-
-_FATAL: Final = (Unauthorized, BadRequest, NotFound, LedgerError)
-_REFUSED: Final = 3
-"""Refusals of the span in a row that may be a clock's fault; more are the plan's."""
+_END: Final = object()
 
 
-@attrs.frozen(kw_only=True)
-class Health:
-    """How a stream is doing, for a liveness probe.
+class Stream(AsyncIterator[T], Generic[T]):
+    """An endless source of events: iterate over it, or `async with` it; `aclose()` or `stop()` end it.
 
-    `last_window` is the start of the last window, or the moment up to which calls were read (UTC seconds), `lag` how
-    many seconds ago that ended, `requests_left` what it can count on for the rest of the day, `failures` how many polls
-    in a row failed. All but the last are None before there are any.
+    A time-out or a cancellation around one `anext()` harms nothing: what was under way goes on, and the next `anext()`
+    returns it. One consumer at a time may wait; `broadcast` serves several.
     """
 
-    last_window: int | None = None
-    lag: float | None = None
-    requests_left: int | None = None
-    failures: int = 0
-
-
-class Stream(AsyncIterator[T], ABC, Generic[T]):
-    """An endless source: iterate over it; `aclose()` or `stop()` end it."""
-
-    _length = 0
-    """Seconds from the moment that `Health.last_window` names to what has been read."""
-
-    def __init__(self, quota: Quota, place: Place) -> None:
+    def __init__(self, poller: Poller[T], quota: Quota) -> None:
+        self._poller = poller
         self._quota = quota
-        self._place = place
-        self._health = Health()
-        self._refused = 0
-        self._stopped = asyncio.Event()
-        self._events = self._run()
+        self._place = poller.place
+        self._pump = _Pump(poller.run())
+        # A consumer who was cancelled, and left nothing but garbage behind, must not leave a stream that asks on.
+        weakref.finalize(self, self._pump.abandon).atexit = False
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._place.stream!r}, {str(self.health)!r})"
 
     @property
     def health(self) -> Health:
         """How it is doing now."""
-        last = self._health.last_window
-        return attrs.evolve(self._health, lag=None if last is None else self._quota.utc() - last - self._length)
+        read_to = self._poller.read_to
+        return attrs.evolve(self._poller.monitor.health, lag=None if read_to is None else self._quota.utc() - read_to)
 
     @property
-    @abstractmethod
     def checkpoint(self) -> Checkpoint:
         """Where it will be once the event being worked on is done: for a sink that keeps that with what it writes."""
+        return self._poller.checkpoint
 
     def stop(self) -> None:
-        """End after the event that is being worked on, which is noted as done; then iterating stops."""
-        self._stopped.set()
+        """End after the event that is being worked on, which is noted as done; then iterating stops.
+
+        Whatever the stream waits for, it ends at once.
+        """
+        self._poller.stop()
 
     async def aclose(self) -> None:
         """End now; an event being worked on counts as not delivered."""
-        await self._events.aclose()
+        await self._pump.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
-        return await anext(self._events)
+        event = await self._pump.next()
+        # Not before it is here: the one that a consumer did not wait for is not being worked on.
+        self._poller.current = event
+        return event
 
-    @abstractmethod
-    def _run(self) -> AsyncGenerator[T]:
-        """Yield without end, or until stopped."""
 
-    def _judge(self, errors: Sequence[AgoraError]) -> None:
-        """Raise what asking again will not mend; the rest is told in the log, and asked again in its time."""
-        self._health = attrs.evolve(self._health, failures=self._health.failures + 1 if errors else 0)
-        refused = [error for error in errors if isinstance(error, PlanRefused)]
-        self._refused = self._refused + 1 if refused else 0
-        for error in errors:
-            plan = isinstance(error, PlanRefused) and (error.kind == "access" or self._refused > _REFUSED)
-            if plan or isinstance(error, _FATAL):
-                raise error
-            log.warning("a poll failed and will be made up for: %s", error)
+class _Pump(Generic[T]):
+    """Gets one event after the other, each in a task, so that whoever stops waiting for one can come back for it."""
 
-    async def _pause(self, seconds: float) -> None:
-        """Sleep, unless stopped meanwhile."""
+    def __init__(self, events: AsyncGenerator[T]) -> None:
+        self._events = events
+        self._coming: asyncio.Task[T | object] | None = None
+        self._awaited = False
+
+    async def next(self) -> T:
+        if self._awaited:
+            raise RuntimeError("another task waits for this stream's next event: use broadcast() for several consumers")
+        if self._coming is None:
+            self._coming = asyncio.create_task(self._step())
+            self._coming.add_done_callback(_heard)
+        self._awaited = True
         try:
-            async with asyncio.timeout(seconds):
-                await self._stopped.wait()
-        except TimeoutError:
-            pass
+            await asyncio.wait((self._coming,))
+        finally:
+            self._awaited = False
+        task, self._coming = self._coming, None
+        if task.cancelled():
+            raise StopAsyncIteration
+        event = task.result()
+        if event is _END:
+            raise StopAsyncIteration
+        return event  # type: ignore[return-value]  # what is not the end is an event
+
+    async def _step(self) -> T | object:
+        return await anext(self._events, _END)
+
+    async def close(self) -> None:
+        """End the source, and whatever it was doing."""
+        if self._coming is not None and not self._coming.done():
+            self._coming.cancel()
+            await asyncio.wait((self._coming,))
+        await self._events.aclose()
+
+    def abandon(self) -> None:
+        """Cancel what is under way; may be called by the garbage collector, in any thread, at any time."""
+        task = self._coming
+        if task is not None and not task.done():
+            with suppress(RuntimeError):  # the loop is closed
+                task.get_loop().call_soon_threadsafe(task.cancel)
+
+
+def _heard(task: asyncio.Task[object]) -> None:
+    """Mark an error as seen: it is told to whoever comes for the event, who may have left for good."""
+    if not task.cancelled():
+        task.exception()

@@ -1,47 +1,61 @@
-"""What is known of calls while a list of them is followed: a pure machine of calls in and facts out.
+"""What is known of calls while a list of them is followed: a pure machine of calls in and events out.
 
 A list only shows how things are. What happened follows from what was known before, so each unfinished call is kept as
-it was last seen, and of finished ones that a search may still find, that they are over.
+it was last seen, each finished one whose sessions are still to come, and of finished ones that a search may still find,
+that they are over.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
-from agora_analytics.models import Call, Session
+from agora_analytics._json import Unreadable, encode, strict
+from agora_analytics.errors import CheckpointError
+from agora_analytics.models import Call
 from agora_analytics.spans import Span
 from agora_analytics.streams._checkpoints import Checkpoint
-from agora_analytics.streams._windows import Gap
+from agora_analytics.streams._events import (
+    CallChanged,
+    CallEvent,
+    CallFinished,
+    CallLost,
+    CallSessions,
+    CallStarted,
+    Gap,
+)
+
+_DAY: Final = 86_400
+MAY_FOLLOW: Final = frozenset({"quota", "outage"})
+"""Why sessions did not come that may come later."""
 
 
 @attrs.frozen(kw_only=True)
-class CallStarted:
-    """A call that was not known before; it may be over already, which is told next."""
+class Open:
+    """A call that goes on, as it was seen last; when to look at it again, and how often that found nothing."""
 
     call: Call
+    look_at: float = 0.0
+    misses: int = 0
 
 
 @attrs.frozen(kw_only=True)
-class CallChanged:
-    """A call that goes on, and looks different from `before`."""
+class Owed:
+    """A finished call whose sessions are to come; whether its end was told, and what asking came to so far.
+
+    `since` is when they could be asked for first, `next_at` when to ask again; `tries` how often that failed, `counted`
+    how often while it worked for others, and `mark` how many others had worked by the last failure.
+    """
 
     call: Call
-    before: Call
-
-
-@attrs.frozen(kw_only=True)
-class CallFinished:
-    """A call that is over; `sessions` where they were asked for."""
-
-    call: Call
-    sessions: tuple[Session, ...] | None = None
-
-
-CallEvent = CallStarted | CallChanged | CallFinished | Gap
-"""What following calls yields."""
+    told: bool = False
+    since: float = 0.0
+    next_at: float = 0.0
+    tries: int = 0
+    counted: int = 0
+    mark: int | None = None
 
 
 def over(call: Call) -> bool:
@@ -49,54 +63,78 @@ def over(call: Call) -> bool:
     return call.finished is True or (call.finished is None and call.ended_at is not None)
 
 
+def seen(call: Call) -> Call:
+    """Return a call without what differs at each look: until the end, `destroyed_ts` may be the last moment seen."""
+    return call if over(call) or call.destroyed_ts is None else attrs.evolve(call, destroyed_ts=None)
+
+
 @attrs.define
 class Tail:
-    """Calls that go on, as they were seen last; until when those that are over may be found; up to where was read."""
+    """Calls that go on, that are owed, and until when those that are over may be found; up to where was read."""
 
     read_to: int
-    going: dict[str, Call] = attrs.field(factory=dict)
+    going: dict[str, Open] = attrs.field(factory=dict)
     ended: dict[str, int] = attrs.field(factory=dict)
+    owed: dict[str, Owed] = attrs.field(factory=dict)
+    late: bool = True
+    """Whether sessions that could not be had in time are still waited for."""
 
     def facts(self, call: Call) -> Iterator[CallStarted | CallChanged | CallFinished]:
         """Yield what a call tells that was not known."""
-        if call.call_id in self.ended:
+        if call.call_id in self.ended or call.call_id in self.owed:
             return
         known = self.going.get(call.call_id)
         if known is None:
             yield CallStarted(call=call)
         if over(call):
             yield CallFinished(call=call)
-        elif known is not None and known != call:
-            yield CallChanged(call=call, before=known)
+        elif known is not None and seen(known.call) != seen(call):
+            yield CallChanged(call=call, before=known.call)
 
     def note(self, event: CallEvent) -> None:
         """Know what an event told."""
         if isinstance(event, Gap):
-            self.read_to = event.span.end
-        elif isinstance(event, CallFinished):
-            self.going.pop(event.call.call_id, None)
-            self.ended[event.call.call_id] = max(event.call.destroyed_ts or 0, event.call.created_ts or 0)
+            self.read_to = max(self.read_to, event.span.end)
+            return
+        key = event.call.call_id
+        if isinstance(event, CallStarted):
+            self.going[key] = Open(call=event.call)
+        elif isinstance(event, CallChanged):
+            self.going[key] = attrs.evolve(self.going.get(key) or Open(call=event.call), call=event.call)
+        elif isinstance(event, CallSessions):
+            self.owed.pop(key, None)
         else:
-            self.going[event.call.call_id] = event.call
+            self._end(event)
 
-    def forget(self, call: Call, now: int) -> None:
-        """Give a call up without knowing its end."""
-        del self.going[call.call_id]
-        self.ended[call.call_id] = now
+    def _end(self, event: CallFinished | CallLost) -> None:
+        call = event.call
+        self.going.pop(call.call_id, None)
+        # Not forgotten before any search could find it, were it shown again.
+        self.ended[call.call_id] = min(max(call.destroyed_ts or 0, self.read_to), self.read_to + _DAY)
+        owed = self.owed.get(call.call_id)
+        if owed is not None and self.late and isinstance(event, CallFinished) and event.reason in MAY_FOLLOW:
+            self.owed[call.call_id] = attrs.evolve(owed, told=True)
+        else:
+            self.owed.pop(call.call_id, None)
 
-    def older(self, start: int) -> list[Call]:
+    def owe(self, call: Call, since: float) -> None:
+        """Note that a call is over, and that its sessions are to come."""
+        self.going.pop(call.call_id, None)
+        self.owed[call.call_id] = Owed(call=call, since=since, next_at=since)
+
+    def older(self, start: int) -> list[Open]:
         """Return the calls that go on and began before a moment, oldest first."""
-        found = [call for call in self.going.values() if call.created_ts is not None and call.created_ts < start]
-        return sorted(found, key=lambda call: call.created_ts or 0)
+        found = [one for one in self.going.values() if (one.call.created_ts or 0) < start]
+        return sorted(found, key=lambda one: (one.call.created_ts or 0, one.call.call_id))
 
     def advance(self, read_to: int, oldest: int) -> None:
         """Note up to where was read, and forget what no search from `oldest` on can find again."""
-        self.read_to = read_to
+        self.read_to = max(self.read_to, read_to)
         self.ended = {call_id: until for call_id, until in self.ended.items() if until >= oldest}
 
     def after(self, event: CallEvent | None) -> Tail:
         """Return what will be known after an event."""
-        tail = Tail(self.read_to, dict(self.going), dict(self.ended))
+        tail = Tail(self.read_to, dict(self.going), dict(self.ended), dict(self.owed), self.late)
         if event is not None:
             tail.note(event)
         return tail
@@ -104,15 +142,63 @@ class Tail:
     def checkpoint(self, stream: str, start: int) -> Checkpoint:
         """Return it as a checkpoint."""
         known: dict[str, Mapping[str, Any]] = {
-            call_id: {"going": attrs.asdict(call)} for call_id, call in self.going.items()
+            call_id: {"going": attrs.asdict(one.call), "misses": one.misses, "look_at": one.look_at}
+            for call_id, one in self.going.items()
         }
         known |= {call_id: {"ended": until} for call_id, until in self.ended.items()}
+        known |= {
+            call_id: {"owed": attrs.asdict(one.call), "told": one.told, "since": one.since}
+            for call_id, one in self.owed.items()
+        }
         done = (Span(min(start, self.read_to - 1), self.read_to),)
         return Checkpoint(stream=stream, done=done, open=known)
 
     @classmethod
-    def of(cls, checkpoint: Checkpoint) -> Tail:
-        """Read it back."""
-        going = {key: Call(**one["going"]) for key, one in checkpoint.open.items() if "going" in one}
-        ended = {key: one["ended"] for key, one in checkpoint.open.items() if "ended" in one}
-        return cls(checkpoint.done[-1].end, going, ended)
+    def of(cls, checkpoint: Checkpoint, *, late: bool = True) -> Tail:
+        """Read it back; raises `CheckpointError` for what is none, or has fields that this version does not know."""
+        tail = cls(checkpoint.done[-1].end, late=late)
+        for key, dump in checkpoint.open.items():
+            try:
+                kept = _decode(encode(dump))
+                _refuse_unknown(dump)
+            except (*Unreadable, ValueError, TypeError) as error:
+                raise CheckpointError(
+                    f"the checkpoint of this follow cannot be read: call {key!r}: {error}",
+                    advice="Use the version of the library that wrote it, or remove it to begin anew.",
+                ) from None
+            tail._take(key, kept)
+        return tail
+
+    def _take(self, key: str, kept: _Kept) -> None:
+        if kept.going is not None:
+            self.going[key] = Open(call=kept.going, misses=kept.misses, look_at=kept.look_at)
+        elif kept.owed is not None:
+            self.owed[key] = Owed(call=kept.owed, told=kept.told, since=kept.since, next_at=kept.since)
+        # A call whose end was told before its sessions came is both.
+        if kept.ended is not None or kept.told:
+            self.ended[key] = kept.ended or self.read_to
+
+
+@attrs.frozen(kw_only=True)
+class _Kept:
+    """What a checkpoint keeps of one call."""
+
+    going: Call | None = None
+    ended: int | None = None
+    owed: Call | None = None
+    told: bool = False
+    since: float = 0.0
+    look_at: float = 0.0
+    misses: int = 0
+
+
+_decode = strict(_Kept)
+
+
+def _refuse_unknown(dump: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for fields that would be lost: a later version wrote them."""
+    unknown = set(dump) - {field.name for field in attrs.fields(_Kept)}
+    for call in (dump.get("going"), dump.get("owed")):
+        unknown |= set(call or ()) - {field.name for field in attrs.fields(Call)}
+    if unknown:
+        raise ValueError(f"it has fields that this version does not know: {', '.join(sorted(unknown))}")

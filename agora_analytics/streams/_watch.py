@@ -8,22 +8,28 @@ from typing import Final
 
 import attrs
 
-from agora_analytics.endpoints import Realtime
-from agora_analytics.errors import AgoraError
+from agora_analytics._session import NothingToAskError
+from agora_analytics.endpoints import Timely
+from agora_analytics.errors import AgoraError, CheckpointError
 from agora_analytics.models import Point
-from agora_analytics.plans import REALTIME_QUALITY, REALTIME_USAGE, Plan
+from agora_analytics.plans import REALTIME_USAGE
 from agora_analytics.quota import Budget, Quota, Reserve
 from agora_analytics.spans import WINDOW, Span
 from agora_analytics.streams._cadence import Schedule
 from agora_analytics.streams._checkpoints import Checkpoint
+from agora_analytics.streams._edges import Edges
+from agora_analytics.streams._events import Event, Loss, Revision, Window
+from agora_analytics.streams._health import log
 from agora_analytics.streams._place import Place
-from agora_analytics.streams._series import Query, Series, queries
-from agora_analytics.streams._stream import Stream, log
-from agora_analytics.streams._windows import Event, Revision, Window, Windows
+from agora_analytics.streams._policy import rule_of
+from agora_analytics.streams._poller import Poller
+from agora_analytics.streams._readers import WindowReader
+from agora_analytics.streams._series import Series
+from agora_analytics.streams._stream import Stream
+from agora_analytics.streams._windows import Windows
 
 _DAY: Final = 86_400
 _IN_A_ROW: Final = 2
-
 _MARGIN: Final = 5
 """Seconds by which the oldest window asked for must be younger than the plan says: a request takes time."""
 
@@ -42,164 +48,220 @@ class Settings:
 
 
 class Watch(Stream[Event]):
-    """Real-time windows, each once and in order: iterate over it; `aclose()` or `stop()` end it."""
-
-    _length = WINDOW
+    """Real-time windows, each once and in order: iterate over it, or `async with` it; `aclose()` or `stop()` end it."""
 
     def __init__(
-        self, realtime: Realtime, quota: Quota, series: Sequence[Series], settings: Settings, place: Place
+        self, reader: WindowReader, quota: Quota, series: Sequence[Series], settings: Settings, place: Place
     ) -> None:
-        super().__init__(quota, place)
         self.series = tuple(series)
-        self._realtime = realtime
+        super().__init__(WatchPoller(reader, quota, self.series, settings, place), quota)
+
+
+class WatchPoller(Poller[Event]):
+    """Polls real-time windows; see `Realtime.watch`."""
+
+    def __init__(
+        self, reader: WindowReader, quota: Quota, series: Sequence[Series], settings: Settings, place: Place
+    ) -> None:
+        edges = Edges(quota.plan.of_endpoint(REALTIME_USAGE), _MARGIN)
+        super().__init__(f"watch of {len(series)} series", quota, place, edges)
+        self._series = tuple(series)
+        self._reader = reader
         self._settings = settings
-        self._queries = queries(self.series)
-        self._schedule = Schedule([query.weight for query in self._queries], settings.least)
-        self._current: Span | None = None
+        self._schedule = Schedule([query.weight for query in reader.queries], settings.least)
+        self._windows: Windows | None = None
+        self._first = 0
+        self._early: tuple[_Asked, tuple[Point, ...]] | None = None
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """Where it will be once the event being worked on is done: for a sink that keeps that with what it writes."""
-        return self._place.checkpoint if self._current is None else self._place.checkpoint.with_done(self._current)
+        """Where it will be once `current` is done."""
+        checkpoint = self.place.checkpoint
+        if self._windows is None:
+            return checkpoint
+        if self.current is not None and not isinstance(self.current, Revision):
+            checkpoint = checkpoint.with_done(self.current.span)
+        return attrs.evolve(checkpoint, open=self._windows.unsettled(self.current))
 
-    async def _run(self) -> AsyncGenerator[Event]:
-        windows = await self._begin()
+    @property
+    def read_to(self) -> float | None:
+        """The end of the last window that was delivered."""
+        last = self.monitor.health.last_window
+        return None if last is None else last + WINDOW
+
+    async def events(self) -> AsyncGenerator[Event]:
+        """Yield windows, revisions and gaps."""
+        await self.place.resume()
         async with self._quota.reserve(REALTIME_USAGE) as kept:
+            await self.learn()
+            self._windows = windows = self._begin()
             while not self._over(windows):
-                await self._poll(windows)
-                for event in windows.events(self._askable().start, self._settings.stop):
-                    self._current = None if isinstance(event, Revision) else event.span
+                await self.unless_stopped(self._poll(windows))
+                for event in windows.events(self._edges.proved, self._settings.stop, self._why):
                     yield event
-                    await self._note(event)
-                    if self._stopped.is_set():
+                    await self._note(windows, event)
+                    if self.stopped:
                         return
                 if not self._over(windows):
                     await self._rest(kept)
 
-    async def _begin(self) -> Windows:
-        settings = self._settings
-        done = await self._place.resume()
+    def _begin(self) -> Windows:
+        """Return the windows from where it begins, which takes the service's time to know."""
+        settings, done = self._settings, self.place.checkpoint.done
+        self._first = self._askable().start
         start = done[0].start if done else settings.start
         if start is None:
             start = self._askable().end - WINDOW
-        return Windows(
-            self.series,
+        windows = Windows(
+            self._series,
             start // WINDOW * WINDOW,
-            delay=self._delay,
+            delay=self._edges.delay,
             allowance=settings.allowance,
             settling=settings.settling,
             revisions=settings.revisions,
             final=settings.final,
             done=done,
         )
+        try:
+            windows.restore(self.place.checkpoint.open)
+        except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
+            raise CheckpointError(
+                f"the checkpoint of this watch holds windows that cannot be read: {error!r}",
+                advice="Restore it, or remove it to begin anew: what the service still keeps is read again then.",
+            ) from None
+        return windows
+
+    async def lesson(self) -> AgoraError | None:
+        """Ask for what is due first; an answer is kept for the first poll."""
+        asked = _Asked()
+        try:
+            points = await self._fetch(0, lambda: asked.at(self._quota.utc(), self._askable(), 0))
+        except AgoraError as error:
+            return error
+        self._early = (asked, points)
+        return None
+
+    def forget_lesson(self) -> None:
+        """Forget what was answered."""
+        self._early = None
 
     async def _poll(self, windows: Windows) -> None:
         """Ask for all that is due, one query after the other, each for the span of its own moment."""
-        here = self._index()
+        here, mark = self._index(), self.mark()
         due = self._schedule.due(here)
         errors: list[AgoraError] = []
         in_a_row = 0
         for place in due:
             # Failures in a row are an outage: the others are not worth their requests.
-            error = await self._ask(self._queries[place], windows) if in_a_row < _IN_A_ROW else None
+            error = await self._ask(place, windows) if in_a_row < _IN_A_ROW else None
             if error is None and in_a_row < _IN_A_ROW:
                 self._schedule.answered(place, here)
                 in_a_row = 0
             else:
                 self._schedule.failed(place, here)
-                in_a_row += 1
+                in_a_row += error is None or rule_of(error).state == "outage"
             errors += [error] if error is not None else []
-        self._judge(errors)
+        self.judge(errors, answered=len(errors) < len(due) and not in_a_row, certain=self.certain(mark))
         log.info(
             "asked for %d of %d series, %d requests failed; windows are due from %d on",
-            sum(len(self._queries[place].serves) for place in due),
-            len(self.series),
+            sum(len(self._reader.queries[place].serves) for place in due),
+            len(self._series),
             len(errors),
             windows.due,
             extra={"agora_requests": len(due), "agora_failed": len(errors), "agora_due": windows.due},
         )
 
-    async def _ask(self, query: Query, windows: Windows) -> AgoraError | None:
+    async def _ask(self, place: int, windows: Windows) -> AgoraError | None:
         """Ask for all that may be new to the windows, and return what went wrong."""
-        endpoint = REALTIME_USAGE if query.usage else REALTIME_QUALITY
-        wait = (await self._quota.forecast(1, endpoint)).seconds
-        if wait:
-            # Rather than in line, where the span would grow old; and on to the next window, which is near.
-            begun = self._quota.utc() + wait - self._delay - 1
-            await self._pause(wait + (-begun % WINDOW if begun % WINDOW > 1 else 0))
-        askable = self._askable()
-        start = max(windows.wanted(), askable.start)
-        if start < askable.end and not self._stopped.is_set():
-            at = self._quota.utc()
-            span = Span(start, askable.end)
-            try:
-                points = await self._fetch(query, span)
-            except AgoraError as error:
-                return error
-            windows.absorb(query.serves, span, points, at)
+        asked = _Asked()
+        try:
+            if place == 0 and self._early is not None:
+                (asked, points), self._early = self._early, None
+            else:
+                points = await self._fetch(
+                    place, lambda: asked.at(self._quota.utc(), self._askable(), windows.wanted())
+                )
+        except NothingToAskError:
+            return None
+        except AgoraError as error:
+            return error
+        if asked.span is not None:
+            windows.absorb(self._reader.queries[place].serves, asked.span, points, asked.moment)
+            self._edges.accepted(asked.oldest)
         return None
 
-    async def _fetch(self, query: Query, span: Span) -> tuple[Point, ...]:
-        if query.usage:
-            return await self._realtime.usage(
-                query.metric,
-                *span,
-                product=query.product,
-                cname=query.cname,
-                dimension=query.dimension,
-                dimension_values=query.dimension_values,
-            )
-        return await self._realtime.quality(
-            query.metric,
-            *span,
-            product=query.product,
-            cname=query.cname,
-            uids=query.uids,
-            dimension=query.dimension,
-            dimension_values=query.dimension_values,
-        )
+    async def _fetch(self, place: int, span: Timely) -> tuple[Point, ...]:
+        question = self._reader.questions[place]
+        return await self.ask(question.endpoint, lambda: self._reader.read(question, span))
 
-    async def _note(self, event: Event) -> None:
+    def after_quota(self) -> float:
+        """Seconds until the next window can be asked for, unless one has just become so."""
+        since = (self._quota.utc() - self._edges.delay - 1) % WINDOW
+        return WINDOW - since if since > 1 else 0.0
+
+    def _why(self, ts: int) -> Loss:
+        """Return why a window was not asked for in time."""
+        kept_until = ts + self._edges.limits.available
+        if ts < self._first:
+            return "before_start"
+        if self._edges.reduced and kept_until > self._quota.utc():
+            return "service"
+        # Where nothing was in the way, the day's requests do not carry every window.
+        return self._causes.main(ts + WINDOW + self._edges.delay, kept_until, "quota")
+
+    async def _note(self, windows: Windows, event: Event) -> None:
         """Note that a consumer has come back for more."""
+        self.current = event
+        windows.note(event)
         if isinstance(event, Window):
-            self._health = attrs.evolve(self._health, last_window=event.ts)
-        if self._current is not None:
-            await self._place.done(self._current)
-            self._current = None
+            self.monitor.saw(last_window=event.ts)
+        if self.place.named:
+            await self.place.keep(self.checkpoint)
+        elif not isinstance(event, Revision):
+            self.place.checkpoint = self.place.checkpoint.with_done(event.span)
+        self.current = None
 
     async def _rest(self, kept: Reserve) -> None:
         """Rest until something is due again, as the day's requests allow."""
         budget = await self._budget(kept)
-        self._health = attrs.evolve(self._health, requests_left=budget.requests)
+        self.monitor.saw(requests_left=budget.requests)
         left = math.ceil(budget.seconds / WINDOW)
         due = self._schedule.next(self._index(), budget.requests, left)
-        while self._index() < due and not self._stopped.is_set():
-            await self._pause(max(due * WINDOW + self._delay + 1 - self._quota.utc(), 0.01))
+        while self._index() < due and not self.stopped:
+            await self.pause(max(due * WINDOW + self._edges.delay + 1 - self._quota.utc(), 0.01))
 
     async def _budget(self, kept: Reserve) -> Budget:
-        count, least = len(self._queries), self._settings.least
+        count, least = len(self._reader.queries), self._settings.least
         today = math.ceil((_DAY - self._quota.utc() % _DAY) / WINDOW)
         return await kept.keep(count * today // least, count * (_DAY // WINDOW) // least, count)
 
     def _over(self, windows: Windows) -> bool:
         stop = self._settings.stop
-        return self._stopped.is_set() or (stop is not None and windows.due >= stop)
-
-    @property
-    def _plan(self) -> Plan:
-        return self._quota.plan
-
-    @property
-    def _delay(self) -> int:
-        return self._plan.of_endpoint(REALTIME_USAGE).delay
+        return self.stopped or (stop is not None and windows.due >= stop)
 
     def _index(self) -> int:
         """Return the number of the newest window's end that can be asked for."""
-        return int(self._quota.utc() - self._delay - 1) // WINDOW
+        return int(self._quota.utc() - self._edges.delay - 1) // WINDOW
 
     def _askable(self) -> Span:
         """Return the whole windows that can be asked for now."""
-        limits = self._plan.of_endpoint(REALTIME_USAGE)
-        span = limits.askable(int(self._quota.utc()))
-        start = math.ceil((span.start + _MARGIN) / WINDOW) * WINDOW
+        span = self._edges.askable(self._quota.utc())
+        start = math.ceil(span.start / WINDOW) * WINDOW
         return Span(start, max(start + WINDOW, span.end // WINDOW * WINDOW))
+
+
+@attrs.define
+class _Asked:
+    """What a request asked for in the end, when (UTC seconds), and the oldest window it could have asked for."""
+
+    span: Span | None = None
+    moment: float = 0.0
+    oldest: int = 0
+
+    def at(self, moment: float, askable: Span, wanted: int) -> Span:
+        """Return what to ask for at a moment: what is wanted and can be asked for."""
+        start = max(wanted, askable.start)
+        if start >= askable.end:
+            raise NothingToAskError
+        self.span, self.moment, self.oldest = Span(start, askable.end), moment, askable.start
+        return self.span

@@ -3,75 +3,39 @@
 Windows leave in order, each once. One leaves as soon as all its series have it; a series that lacks it holds it back
 until an answer from after the allowance lacks it still, or until it is too old to be asked for. Nothing but an answer
 can say that something is missing: an outage only delays.
+
+The rows of a series in one window are a set: each has a group (a dimension's value, a user, or nothing) and a value, in
+no order. A later answer that has other values, or groups that were not known, changes the window. One that lacks rows
+takes nothing back: the reference promises no complete answer, and which groups are shown may depend on what else was
+asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import attrs
 
 from agora_analytics.models import Point
-from agora_analytics.models.points import Number
 from agora_analytics.spans import WINDOW, Span
+from agora_analytics.streams._events import Event, Gap, Loss, Missing, Revision, Window, group_of
 from agora_analytics.streams._series import Series
 
-_NOTHING: Final[tuple[Point, ...]] = ()
-
-
-@attrs.frozen(kw_only=True)
-class Window:
-    """20 seconds from `ts` (UTC), with the points of each series.
-
-    `missing` are series without a point: late beyond the allowance, or lost. `settled` tells that the service will not
-    change it any more, as far as is known.
-    """
-
-    ts: int
-    values: Mapping[Series, tuple[Point, ...]]
-    missing: tuple[Series, ...] = ()
-    settled: bool = False
-
-    @property
-    def span(self) -> Span:
-        """The window's 20 seconds."""
-        return Span(self.ts, self.ts + WINDOW)
-
-    def value(self, series: Series) -> Number | None:
-        """Return the value of a series of one point; None where it is missing."""
-        points = self.values.get(series, _NOTHING)
-        return points[0].value if points else None
-
-
-@attrs.frozen(kw_only=True)
-class Revision:
-    """A series of a window that was delivered before and has changed; `before` is empty where it was missing."""
-
-    ts: int
-    series: Series
-    before: tuple[Point, ...]
-    after: tuple[Point, ...]
-    settled: bool = False
-
-
-@attrs.frozen(kw_only=True)
-class Gap:
-    """Windows that nobody can ask for any more, of any series: the service has forgotten them."""
-
-    span: Span
-
-
-Event = Window | Revision | Gap
-"""What a watch yields."""
+Why = Callable[[int], Loss]
+"""Returns why a window (its start) could not be asked for in time."""
 
 
 @attrs.define
 class _Seen:
-    """What is known of one series of one window: its points, and when the service was asked for them last."""
+    """What is known of one series of one window: its points, when the service was asked last, and what was delivered.
+
+    `told` is None before the window is delivered.
+    """
 
     points: tuple[Point, ...]
     at: float
+    told: tuple[Point, ...] | None = None
 
 
 class Windows:
@@ -101,7 +65,7 @@ class Windows:
         self._revisions = revisions
         self._final = final
         self._seen: dict[int, dict[int, _Seen]] = {}
-        self._revised: list[Revision] = []
+        self._changed: dict[tuple[int, int], None] = {}
 
     def _skip(self, due: int) -> int:
         """Return the first window from `due` on that is not done."""
@@ -116,42 +80,34 @@ class Windows:
 
     def absorb(self, places: Iterable[int], asked: Span, points: Sequence[Point], at: float) -> None:
         """Take an answer about the series at these places, for the windows of a span, asked for at `at`."""
-        groups: dict[int, list[Point]] = {}
+        rows: dict[int, list[Point]] = {}
         for point in points:
-            groups.setdefault(point.ts // WINDOW * WINDOW, []).append(point)
-        oldest = self.wanted()
-        first = max(asked.start // WINDOW * WINDOW, oldest)
+            rows.setdefault(point.ts // WINDOW * WINDOW, []).append(point)
+        first = max(asked.start // WINDOW * WINDOW, self.wanted())
         for ts in range(first, asked.end // WINDOW * WINDOW, WINDOW):
-            if ts < self.due and ts not in self._seen:
-                continue
-            for place in places:
-                self._look(ts, place, self._series[place].of(groups.get(ts, ())), at)
+            if ts >= self.due or ts in self._seen:
+                for place in places:
+                    self._look(ts, place, self._series[place].of(rows.get(ts, ())), at)
 
     def _look(self, ts: int, place: int, points: tuple[Point, ...], at: float) -> None:
         window = self._seen.setdefault(ts, {})
         known = window.get(place)
         if known is None:
-            window[place] = _Seen(points, at)
-            return
-        known.at = max(at, known.at)
-        # Values that are gone again were there: an answer that lacks them takes nothing back.
-        if points and points != known.points:
-            if ts < self.due and self._revisions:
-                change = Revision(
-                    ts=ts, series=self._series[place], before=known.points, after=points, settled=self._settled(ts, at)
-                )
-                self._revised.append(change)
-            known.points = points
+            known = window[place] = _Seen(united((), points), at, None if ts >= self.due else ())
+        else:
+            known.at = max(at, known.at)
+            known.points = united(known.points, points)
+        if known.told is not None and known.points is not known.told and self._revisions:
+            self._changed[ts, place] = None
 
-    def events(self, oldest: int, stop: int | None) -> Iterator[Event]:
+    def events(self, oldest: int, stop: int | None, why: Why = lambda _: "outage") -> Iterator[Event]:
         """Yield what can be delivered now; `oldest` is the first window that can still be asked for."""
-        while self._revised:
-            yield self._revised.pop(0)
+        yield from self._revised()
         while stop is None or self.due < stop:
-            lost = self._lost(oldest, stop)
+            lost = self._lost(oldest, stop, why)
             if lost is not None:
-                self.due = self._skip(lost.end)
-                yield Gap(span=lost)
+                self.due = self._skip(lost.span.end)
+                yield lost
                 continue
             if not (self._ready(self.due) or self.due < oldest):
                 break
@@ -160,16 +116,33 @@ class Windows:
             yield window
         self._forget(oldest)
 
-    def _lost(self, oldest: int, stop: int | None) -> Span | None:
-        """Return the windows, from the one that is due on, that can not be asked for and were never seen."""
-        end = self.due
+    def _revised(self) -> Iterator[Revision]:
+        for ts, place in list(self._changed):
+            seen = self._seen[ts][place]
+            before = seen.told or ()
+            if united(before, seen.points) is not before:
+                settled = self._settled(ts, seen.at)
+                yield Revision(ts=ts, series=self._series[place], before=before, after=seen.points, settled=settled)
+            self._changed.pop((ts, place), None)
+
+    def note(self, event: Event) -> None:
+        """Know that an event was delivered."""
+        if isinstance(event, Revision):
+            seen = self._seen.get(event.ts, {}).get(self._series.index(event.series))
+            if seen is not None:
+                seen.told = event.after
+
+    def _lost(self, oldest: int, stop: int | None, why: Why) -> Gap | None:
+        """Return the windows, from the one that is due on, that cannot be asked for and were never seen."""
+        start = end = self.due
         last = oldest if stop is None else min(oldest, stop)
+        reason = why(start)
         while end < last and not any(one.points for one in self._seen.get(end, {}).values()):
-            if self._ready(end):
-                break  # it was asked for in time: it is there, and empty
+            if self._ready(end) or why(end) != reason or self._skip(end) != end:
+                break  # it was asked for in time: it is there, and empty; or lost for another reason
             self._seen.pop(end, None)
             end += WINDOW
-        return Span(self.due, end) if end > self.due else None
+        return Gap(span=Span(start, end), reason=reason) if end > start else None
 
     def _ready(self, ts: int) -> bool:
         """Whether every series has the window, or surely lacks it."""
@@ -182,11 +155,22 @@ class Windows:
 
     def _window(self, ts: int) -> Window:
         seen = self._seen.setdefault(ts, {})
-        found = {series: seen[place].points for place, series in enumerate(self._series) if place in seen}
-        missing = tuple(series for series in self._series if not found.get(series))
-        values = {series: points for series, points in found.items() if points}
+        values: dict[Series, tuple[Point, ...]] = {}
+        missing: dict[Series, Missing] = {}
+        for place, series in enumerate(self._series):
+            one = seen.get(place)
+            if one is not None:
+                one.told = one.points
+            if one is not None and one.points:
+                values[series] = one.points
+            else:
+                missing[series] = self._missing(ts, one)
         at = min((one.at for one in seen.values()), default=0.0)
-        return Window(ts=ts, values=values, missing=missing, settled=self._settled(ts, at))
+        return Window(ts=ts, values=values, missing=missing, settled=self._settled(ts, at) and len(seen) > 0)
+
+    def _missing(self, ts: int, seen: _Seen | None) -> Missing:
+        overdue = ts + WINDOW + self._delay + self._allowance
+        return "no data" if seen is not None and seen.at >= overdue else "not asked"
 
     def _settled(self, ts: int, at: float) -> bool:
         return at >= ts + WINDOW + self._delay + self._settling
@@ -194,6 +178,73 @@ class Windows:
     def _forget(self, oldest: int) -> None:
         """Forget delivered windows that are settled or older than can be asked for; without revisions, all of them."""
         for ts in [ts for ts in self._seen if ts < self.due]:
-            seen = self._seen[ts]
-            if not self._revisions or ts < oldest or all(self._settled(ts, one.at) for one in seen.values()):
+            seen = self._seen[ts].values()
+            if not self._revisions or ts < oldest or all(self._settled(ts, one.at) for one in seen):
                 del self._seen[ts]
+
+    def unsettled(self, current: Event | None = None) -> dict[str, Mapping[str, Any]]:
+        """Return the windows that were delivered and may still change, as a checkpoint keeps them.
+
+        That is as they were delivered, with `current` as the last event. Series are told by their place in the
+        alphabet, so that they may come in another order after a restart.
+        """
+        if not self._revisions:
+            return {}
+        order = _order(self._series)
+        kept: dict[str, Mapping[str, Any]] = {}
+        for ts, seen in self._seen.items():
+            rows = {str(order[place]): _dumped(one) for place, one in seen.items() if one.told is not None}
+            if isinstance(current, Revision) and current.ts == ts:
+                place = self._series.index(current.series)
+                rows[str(order[place])] = _dumped(attrs.evolve(seen[place], told=current.after))
+            if rows and ts < self.due:
+                kept[str(ts)] = rows
+        return kept
+
+    def restore(self, kept: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take up what `unsettled` kept; raises `ValueError`, `TypeError`, `KeyError` or others for what it is not."""
+        places = {str(number): place for place, number in _order(self._series).items()}
+        for key, rows in kept.items():
+            ts = int(key)
+            if self._revisions and self._skip(ts) != ts:
+                self._seen[ts] = {
+                    places[name]: _loaded(ts, self._series[places[name]], dump) for name, dump in rows.items()
+                }
+
+
+def united(known: tuple[Point, ...], points: tuple[Point, ...]) -> tuple[Point, ...]:
+    """Return the rows that are known after more have come; `known` itself where they say nothing new."""
+    if points == known:
+        return known
+    rows = {group_of(point): point for point in known}
+    # Without a value a row says as little as one that is not there.
+    new = {group_of(point): point for point in points if point.value is not None}
+    if all(group in rows and rows[group].value == point.value for group, point in new.items()):
+        return known
+    return tuple({**rows, **new}.values())
+
+
+def _order(series: Sequence[Series]) -> dict[int, int]:
+    """Return each place's rank by its series' text."""
+    ranked = sorted(range(len(series)), key=lambda place: (str(series[place]), series[place].weight))
+    return {place: rank for rank, place in enumerate(ranked)}
+
+
+def _dumped(seen: _Seen) -> dict[str, Any]:
+    rows = [[point.dimension_value, point.uid, point.value] for point in seen.told or ()]
+    return {"at": seen.at, "rows": rows}
+
+
+def _loaded(ts: int, series: Series, dump: Mapping[str, Any]) -> _Seen:
+    points = tuple(
+        Point.of(
+            ts,
+            value,
+            metric=series.metric,
+            dimension=series.dimension,
+            dimension_value=group,
+            uid=uid,
+        )
+        for group, uid, value in dump["rows"]
+    )
+    return _Seen(points, float(dump["at"]), points)

@@ -26,7 +26,9 @@ from agora_analytics import (
     Call,
     CallChanged,
     CallFinished,
+    CallLost,
     CallPage,
+    CallSessions,
     CallStarted,
     Checkpoint,
     CheckpointError,
@@ -358,12 +360,17 @@ async def watching(client: AnalyticsClient) -> None:
     watch = client.realtime.watch(users, checkpoint=Checkpoint.decode("{}"), final=True)
     assert_type(watch, Watch)
     assert_type(watch.health, Health)
+    assert_type(watch.health.state, Literal["polling", "waiting for quota", "outage", "refused", "stopped"])
+    assert_type(watch.health.until, float | None)
     assert_type(watch.checkpoint, Checkpoint)
     async for event in watch:
         match event:
             case Window():
                 assert_type(event.value(users), int | float | None)
                 assert_type(event.values[users], tuple[Point, ...])
+                assert_type(event.points(users), tuple[Point, ...])
+                assert_type(event.by_group(users), dict[str | None, int | float | None])
+                assert_type(event.missing[users], Literal["no data", "not asked"])
             case Revision():
                 assert_type(event.after, tuple[Point, ...])
             case Gap():
@@ -372,6 +379,8 @@ async def watching(client: AnalyticsClient) -> None:
                 assert_never(event)
     watch.stop()
     await watch.aclose()
+    async with client.realtime.watch(users) as windows:
+        assert_type(windows, Watch)
     async with broadcast(watch, size=10, slow="drop") as hub:
         assert_type(await anext(hub.subscribe()), Window | Revision | Gap)
     stores: tuple[CheckpointStore, ...] = (MemoryCheckpoints(), FileCheckpoints("places"))
@@ -389,6 +398,11 @@ async def following(client: AnalyticsClient) -> None:
                 assert_type(event.before, Call)
             case CallFinished():
                 assert_type(event.sessions, tuple[Session, ...] | None)
+                assert_type(event.reason, str)
+            case CallSessions():
+                assert_type(event.sessions, tuple[Session, ...] | None)
+            case CallLost():
+                assert_type(event.reason, str)
             case Gap():
                 assert_type(event.span, Span)
             case _:

@@ -11,6 +11,7 @@ import pytest
 from agora_analytics import (
     CallChanged,
     CallFinished,
+    CallLost,
     CallStarted,
     Checkpoint,
     Gap,
@@ -206,14 +207,16 @@ async def test_misuse_is_told_before_anything_is_sent():
     assert simulation.service.counts == {}
 
 
-async def test_a_call_that_outlasts_what_the_plan_keeps_is_given_up_and_told(caplog):
+async def test_a_call_that_outlasts_what_the_plan_keeps_is_lost_with_the_reason():
     simulation = simulated(world=World(seed=7, long_share=0.2))
     plan = simulation.service.plan.with_limits("call_lists", available=2 * HOUR, longest=HOUR)
     simulation.service.plan = plan
     async with simulation.client(plan=plan) as client:
         events = await all_of(client.calls.follow(start=NOON, stop=NOON + 1_800, every=600))
     started, finished = facts(events)
-    given_up = {record.args[0] for record in caplog.records if "too long ago" in record.message}
+    lost = [event for event in events if isinstance(event, CallLost)]
+    given_up = {event.call.call_id for event in lost}
+    assert {event.reason for event in lost} == {"expired"}
     assert given_up
     assert set(started) == set(finished) | given_up
     assert set(started) == set(once(simulation.world, NOON, NOON + 1_800))

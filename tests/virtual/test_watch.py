@@ -172,7 +172,7 @@ async def test_a_late_window_is_waited_for_and_comes_without_after_the_allowance
     assert [event for event in waited if isinstance(event, Window) and event.missing] == []
     lacking = [event for event in impatient if isinstance(event, Window) and event.missing]
     assert lacking
-    assert all(event.missing == (USERS,) and event.value(USERS) is None for event in lacking)
+    assert all(event.missing == {USERS: "no data"} and event.value(USERS) is None for event in lacking)
     came = {event.ts: event for event in impatient if isinstance(event, Revision)}
     assert {event.ts for event in lacking if event.ts < NOON + 6_000} <= set(came)
     assert {event.before for event in came.values()} == {()}

@@ -46,7 +46,7 @@ async def test_users_of_a_channel_share_requests_ten_by_ten(simulation):
         windows = await windows_of(client, *each)
     assert simulation.service.counts["realtime_quality"] == 2
     for window in windows:
-        assert window.missing == ()
+        assert window.missing == {}
         for series, uid in zip(each, uids, strict=False):
             assert [str(point.uid) for point in window.values[series]] == [str(uid)]
             assert window.value(series) is not None

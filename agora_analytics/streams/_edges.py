@@ -1,0 +1,107 @@
+"""What of a table can be asked for now, and why what is older was not: the plan's bounds, and what the service taught.
+
+Nothing is given up on a clock's word: what is lost is only what lies before a span that the service has accepted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+import attrs
+
+from agora_analytics.errors import PlanRefused
+from agora_analytics.plans import Limits
+from agora_analytics.spans import Span
+from agora_analytics.streams._events import Loss
+
+_DAY: Final = 86_400
+_TIMES: Final = 2
+"""Refusals in a row after which a span is made smaller: one may be a clock's fault, and the next has another span."""
+
+_LEAST: Final = 120
+_MOST_DELAY: Final = 3_600
+
+
+@attrs.define
+class Edges:
+    """The bounds of a table. `margin` is how many seconds a span stays away from the oldest: a request takes time.
+
+    Where the service refuses spans that the plan allows, less is asked for, and the plan believed again a day later.
+    """
+
+    limits: Limits
+    margin: int
+    proved: int = 0
+    """Where the last span began that was accepted, or could have begun."""
+
+    _reach: float = attrs.field(init=False)
+    _delay: int = attrs.field(init=False)
+    _until: float = 0.0
+    _refused: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._reach, self._delay = self.limits.available, self.limits.delay
+
+    @property
+    def delay(self) -> int:
+        """Seconds by which the newest that can be asked for is behind now."""
+        return self._delay
+
+    @property
+    def reduced(self) -> bool:
+        """Whether the service keeps less than the plan says."""
+        return self._reach < self.limits.available
+
+    def askable(self, now: float) -> Span:
+        """Return what can be asked for, never empty."""
+        if self._until and now > self._until:
+            self._until = 0.0
+            self._reset()
+        start = int(now - self._reach) + 1 + self.margin
+        end = int(now) - self._delay - 1
+        return Span(min(max(start, 0), max(end - 1, 0)), max(end, 1))
+
+    def accepted(self, oldest: int) -> None:
+        """Note that a span was accepted at a moment when it could have begun at `oldest`."""
+        self._refused = 0
+        self.proved = oldest
+
+    def refused(self, error: PlanRefused, now: float) -> None:
+        """Note that a span was refused that the plan allows."""
+        self._refused += 1
+        if self._refused < _TIMES or error.kind == "access":
+            return
+        named = error.limit or 0
+        self._until = now + _DAY
+        if error.kind == "latency":
+            self._delay = min(named + 1 if named > self._delay else 2 * self._delay + 20, _MOST_DELAY)
+        else:
+            self._reach = named if 0 < named < self._reach else self._reach / 2
+        self._reach = max(self._reach, self._delay + self.margin + _LEAST)
+
+
+class Causes:
+    """What kept a stream from asking, and when: bounded, however long it runs."""
+
+    def __init__(self) -> None:
+        self._spans: deque[tuple[float, float, Loss]] = deque(maxlen=64)
+
+    def add(self, start: float, end: float, reason: Loss) -> None:
+        """Note that something kept it from asking from `start` to `end` (UTC seconds)."""
+        if end <= start:
+            return
+        if self._spans and self._spans[-1][2] == reason and start <= self._spans[-1][1] + 1:
+            start = self._spans.pop()[0]
+        self._spans.append((start, end, reason))
+
+    def main(self, start: float, end: float, default: Loss) -> Loss:
+        """Return what took most of a time."""
+        shares: dict[Loss, float] = {}
+        for begun, over, reason in self._spans:
+            shares[reason] = shares.get(reason, 0.0) + max(0.0, min(end, over) - max(start, begun))
+        worst = max(shares, key=lambda reason: shares[reason], default=default)
+        return worst if shares.get(worst) else default

@@ -1,0 +1,141 @@
+"""How a stream is doing: for probes by `Health`, for people by one log record at each turn for worse or better."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import attrs
+
+from agora_analytics.errors import AgoraError
+from agora_analytics.quota import Quota
+from agora_analytics.streams._policy import Rule, State, rule_of
+
+log = logging.getLogger("agora_analytics.streams")
+
+_LONG: Final = 60.0
+"""Seconds of waiting for quota that are worth a log record."""
+
+
+@attrs.frozen(kw_only=True)
+class Health:
+    """How a stream is doing, for a liveness probe; `str()` says it in a few words.
+
+    `state` is `polling`; `waiting for quota` (`until` then is when the next request may go); `outage` or `refused`
+    (requests fail, `last_error` says how, and the stream goes on trying); or `stopped`. `since` is when that began.
+    A stream that waits for quota is well; one is stuck if it is `polling` and `lag` grows.
+
+    `last_window` is the start of the last window, or the moment up to which calls were read; `lag` how many seconds ago
+    that ended; `requests_left` what it can count on for the rest of the day; `failures` how many polls in a row failed;
+    `last_error` the last one's text, empty once it was answered again. Times are UTC seconds, None before there are
+    any.
+    """
+
+    state: State = "polling"
+    since: float | None = None
+    until: float | None = None
+    last_window: int | None = None
+    lag: float | None = None
+    requests_left: int | None = None
+    failures: int = 0
+    last_error: str = ""
+
+    def __str__(self) -> str:
+        """The state, since or until when, and the last error."""
+        until = f" until {_moment(self.until)}" if self.until is not None else ""
+        since = f" since {_moment(self.since)}" if self.since is not None and not until else ""
+        return f"{self.state}{until or since}" + (f": {self.last_error}" if self.last_error else "")
+
+
+class Monitor:
+    """Keeps a stream's health, and decides by the policy which failure ends it."""
+
+    def __init__(self, name: str, quota: Quota) -> None:
+        self.health = Health()
+        self.name = name
+        self._quota = quota
+        self._worked = False
+        self._told = self._told_wait = False
+        self._entered = self._waiting_since = 0.0
+        self._before: Health | None = None
+        self._failing: dict[Rule, float] = {}
+
+    def waits(self, seconds: float) -> None:
+        """Note that there is no quota for so long."""
+        if self._before is None:
+            self._before, self._waiting_since = self.health, self._quota.now()
+            self._enter("waiting for quota")
+        self.health = attrs.evolve(self.health, until=self._quota.utc() + seconds)
+        if seconds > _LONG and not self._told_wait:
+            self._told_wait = True
+            log.warning("%s waits for quota until %s", self.name, _moment(self.health.until))
+
+    def goes_on(self) -> None:
+        """Note that it waits for quota no more."""
+        if self._before is None:
+            return
+        before, self._before = self._before, None
+        self.health = attrs.evolve(self.health, state=before.state, since=before.since, until=None)
+        if self._told_wait:
+            self._told_wait = False
+            log.warning(
+                "%s goes on after waiting for quota for %.0f s", self.name, self._quota.now() - self._waiting_since
+            )
+
+    def worked(self) -> None:
+        """Note that a poll was answered."""
+        self._worked = True
+        self._failing.clear()
+        if self.health.failures:
+            self.health = attrs.evolve(self.health, failures=0, last_error="")
+        if self.health.state != "polling":
+            self._recovered()
+
+    def failed(self, errors: Sequence[AgoraError], *, answered: bool, certain: bool) -> None:
+        """Note that requests of a poll failed, and raise the first error that ends the stream.
+
+        `answered` tells that others were answered. Without a `certain` clock some refusals prove nothing: what was
+        asked may have been for another time.
+        """
+        now = self._quota.now()
+        self.health = attrs.evolve(self.health, failures=self.health.failures + 1, last_error=str(errors[0]))
+        for error in errors:
+            rule = rule_of(error)
+            if now - self._failing.setdefault(rule, now) >= rule.patience(worked=self._worked, certain=certain):
+                raise error
+        self._worked |= answered
+        self._turned_bad(rule_of(errors[0]).state, errors[0])
+
+    def _turned_bad(self, state: State, error: AgoraError) -> None:
+        if self.health.state == state:
+            log.debug("%s: %s: %s", self.name, state, error)
+            return
+        self._enter(state)
+        self._told = True
+        log.warning("%s: %s, which it sits out; the error: %s", self.name, state, error)
+
+    def saw(self, **facts: Any) -> None:
+        """Note facts of the health that are no state."""
+        self.health = attrs.evolve(self.health, **facts)
+
+    def stopped(self) -> None:
+        """Note the end."""
+        self._enter("stopped")
+
+    def _enter(self, state: State) -> None:
+        self._entered = self._quota.now()
+        self.health = attrs.evolve(self.health, state=state, since=self._quota.utc(), until=None)
+
+    def _recovered(self) -> None:
+        if self._told:
+            self._told = False
+            log.warning(
+                "%s goes on after %.0f s of %s", self.name, self._quota.now() - self._entered, self.health.state
+            )
+        self._enter("polling")
+
+
+def _moment(ts: float | None) -> str:
+    return "" if ts is None else f"{datetime.fromtimestamp(ts, UTC):%Y-%m-%dT%H:%M:%SZ}"

@@ -1,0 +1,245 @@
+"""What all streams do between two events: wait for quota, ask, weather what goes wrong, rest, and stop at once."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing
+from typing import Any, Final, Generic, TypeVar
+
+from agora_analytics.errors import AgoraError, PlanRefused, QuotaExhausted, RateLimited
+from agora_analytics.plans import Endpoint
+from agora_analytics.quota import Quota
+from agora_analytics.streams._checkpoints import Checkpoint
+from agora_analytics.streams._edges import Causes, Edges
+from agora_analytics.streams._health import Monitor, log
+from agora_analytics.streams._place import Place
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_LOOK: Final = 900.0
+"""Seconds after which a stream that waits for quota looks again: others may have given some back."""
+
+_REFUSALS: Final = 5
+"""Refusals for frequency in a row after which a request counts as failed."""
+
+_MOST_RETRY_AFTER: Final = 3_600.0
+_JUMP: Final = 30.0
+"""Seconds by which the service's clock is ahead of what passed here, after which this machine must have slept."""
+
+_CLOSE: Final = 5.0
+"""Seconds by which a clock may be wrong without having made a request wrong."""
+
+_LESSONS: Final = 3
+_BUSY: Final = 1.0
+
+
+class StoppedError(Exception):
+    """The stream was stopped while it waited."""
+
+
+class Poller(ABC, Generic[T]):
+    """The machine behind a stream: `run()` yields its events."""
+
+    def __init__(self, name: str, quota: Quota, place: Place, edges: Edges) -> None:
+        self.current: T | None = None
+        self.monitor = Monitor(name, quota)
+        self._quota = quota
+        self.place = place
+        self._edges = edges
+        self._causes = Causes()
+        self._stopped = asyncio.Event()
+        self._clocks: tuple[float, float] | None = None
+        self._failing_since: float | None = None
+
+    @property
+    @abstractmethod
+    def checkpoint(self) -> Checkpoint:
+        """Where the stream will be once `current`, the event that its consumer works on, is done."""
+
+    @property
+    @abstractmethod
+    def read_to(self) -> float | None:
+        """The moment up to which events were delivered (UTC seconds), None before any."""
+
+    @abstractmethod
+    def events(self) -> AsyncGenerator[T]:
+        """Yield without end, or until stopped."""
+
+    def stop(self) -> None:
+        """End after the event that is being worked on; cuts every wait."""
+        self._stopped.set()
+
+    async def run(self) -> AsyncGenerator[T]:
+        """Yield the events, and leave the place in the end."""
+        events = self.events()
+        try:
+            async for event in events:
+                begun = self._quota.utc()
+                yield event
+                if self._quota.utc() - begun > _BUSY:
+                    self._causes.add(begun, self._quota.utc(), "consumer")
+        except StoppedError:
+            pass
+        finally:
+            await events.aclose()
+            self.monitor.stopped()
+            await self.place.leave()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped."""
+        return self._stopped.is_set()
+
+    async def unless_stopped(self, work: Coroutine[Any, Any, R]) -> R:
+        """Return what comes of some work; raises `StoppedError`, and cancels it, as soon as the stream is stopped."""
+        task = asyncio.ensure_future(work)
+        stop = asyncio.ensure_future(self._stopped.wait())
+        try:
+            await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                raise StoppedError
+            return task.result()
+        finally:
+            stop.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.wait((task,))
+
+    async def each(self, source: AsyncGenerator[R]) -> AsyncGenerator[R]:
+        """Yield what a source yields; raises `StoppedError` as soon as the stream is stopped while that takes time."""
+        async with aclosing(source):
+            while True:
+                try:
+                    item = await self.unless_stopped(_next(source))
+                except StopAsyncIteration:
+                    return
+                yield item
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep, unless stopped meanwhile."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+        except TimeoutError:
+            pass
+
+    async def ask(self, endpoint: Endpoint, send: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        """Return the answer to a request that is sent as soon as there is quota for it, however long that takes.
+
+        A refusal for frequency is waited out; other errors, and the fifth of these in a row, come through.
+        """
+        refusals = 0
+        while True:
+            await self.ready(endpoint)
+            if self.stopped:
+                raise StoppedError
+            try:
+                return await send()
+            except QuotaExhausted as error:
+                await self._without_quota(min(max(error.resets_in, 1.0), _LOOK))
+            except RateLimited as error:
+                refusals += 1
+                if refusals >= _REFUSALS:
+                    raise
+                if error.retry_after:
+                    await self._without_quota(min(error.retry_after, _MOST_RETRY_AFTER))
+
+    def after_quota(self) -> float:
+        """Seconds by which a request is better late, after it waited for quota."""
+        return 0.0
+
+    async def ready(self, endpoint: Endpoint) -> None:
+        """Wait until a request may be sent."""
+        waited = False
+        while (wait := (await self._quota.forecast(1, endpoint)).seconds) > 0 and not self.stopped:
+            await self._without_quota(wait)
+            waited = True
+        if waited:
+            await self.pause(self.after_quota())
+        self.monitor.goes_on()
+
+    async def _without_quota(self, seconds: float) -> None:
+        if seconds < _BUSY:
+            await self.pause(seconds)
+            return
+        self._flush_outage()
+        begun, failing, self._failing_since = self._quota.utc(), self._failing_since is not None, None
+        self.monitor.waits(seconds)
+        try:
+            await self.pause(min(seconds, _LOOK))
+        finally:
+            now = self._quota.utc()
+            self._causes.add(begun, now, "quota")
+            self._failing_since = now if failing else None
+
+    async def learn(self) -> None:
+        """Learn the service's time from requests that are due anyway, a few at most: some services send no dates."""
+        for _ in range(_LESSONS):
+            if self._quota.confirmed or self.stopped:
+                break
+            mark = self.mark()
+            error = await self.unless_stopped(self.lesson())
+            certain = self.certain(mark)
+            if error is not None:
+                self.judge([error], answered=False, certain=certain)
+                await self.pause(_BUSY)
+            if not certain:
+                self.forget_lesson()
+            if abs(self.shift(mark)) > _CLOSE:
+                log.warning("%s: this host's clock is wrong by %.0f s", self.monitor.name, -self.shift(mark))
+
+    @abstractmethod
+    async def lesson(self) -> AgoraError | None:
+        """Make a request that is due anyway, and return what went wrong with it."""
+
+    @abstractmethod
+    def forget_lesson(self) -> None:
+        """Forget what was answered: it was asked at another time than was thought."""
+
+    def mark(self) -> tuple[float, float]:
+        """Return a moment by both clocks."""
+        return self._quota.now(), self._quota.utc()
+
+    def shift(self, mark: tuple[float, float]) -> float:
+        """Seconds by which the service's clock turned out to be ahead of what was thought at a moment."""
+        return self._quota.utc() - mark[1] - (self._quota.now() - mark[0])
+
+    def certain(self, mark: tuple[float, float]) -> bool:
+        """Whether the service's time was known at a moment, by all that is known now."""
+        return self._quota.confirmed and abs(self.shift(mark)) < _CLOSE
+
+    def judge(self, errors: list[AgoraError], *, answered: bool, certain: bool) -> None:
+        """Take in how a poll went: what failed in it, nothing perhaps; raises what ends the stream.
+
+        `answered` says whether anything was answered, `certain` whether the service's clock was known when it began.
+        """
+        self._note_sleep()
+        self._flush_outage()
+        self._failing_since = self._quota.utc() if errors else None
+        for error in errors:
+            if isinstance(error, PlanRefused) and certain:
+                self._edges.refused(error, self._quota.utc())
+        if errors:
+            self.monitor.failed(errors, answered=answered, certain=certain)
+        else:
+            self.monitor.worked()
+
+    def _flush_outage(self) -> None:
+        if self._failing_since is not None:
+            self._causes.add(self._failing_since, self._quota.utc(), "outage")
+
+    def _note_sleep(self) -> None:
+        """Note it where the service's clock went on for longer than time passed here."""
+        now, utc = self._quota.now(), self._quota.utc()
+        if self._clocks is not None:
+            expected = self._clocks[1] + now - self._clocks[0]
+            if utc - expected > _JUMP:
+                self._causes.add(expected, utc, "asleep")
+        self._clocks = now, utc
+
+
+async def _next(source: AsyncGenerator[R]) -> R:
+    return await anext(source)
