@@ -65,13 +65,23 @@ class Transport(Protocol):
 
 
 class CheckpointStore(Protocol):
-    """Keeps the places of streams by name; each is saved whole or not at all."""
+    """Keeps the places of streams by name; each is saved whole or not at all.
+
+    A stream acquires its name before it loads, and releases it when it ends. Whoever is cancelled in a call hears of
+    that once the call is done or undone: a save is not overtaken by a later one, and nothing is leased that nobody has.
+    """
 
     async def load(self, name: str) -> Checkpoint | None:
         """Return what was saved under a name last, or None; raises `CheckpointError` for what is no checkpoint."""
 
     async def save(self, name: str, checkpoint: Checkpoint) -> None:
         """Keep a checkpoint under a name; raises `CheckpointError` where it cannot be kept."""
+
+    async def acquire(self, name: str) -> None:
+        """Lease a name to one stream, no later than its process is gone; raises `CheckpointError` if it is in use."""
+
+    async def release(self, name: str) -> None:
+        """End the lease of a name; nothing happens where this store has none."""
 
 
 class Ledger(Protocol):

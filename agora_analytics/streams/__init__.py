@@ -5,7 +5,7 @@ from __future__ import annotations
 from agora_analytics.streams._broadcast import Broadcast, Subscription, broadcast
 from agora_analytics.streams._cadence import Coverage
 from agora_analytics.streams._calls import Calls
-from agora_analytics.streams._checkpoints import Checkpoint, FileCheckpoints, MemoryCheckpoints
+from agora_analytics.streams._checkpoints import Checkpoint
 from agora_analytics.streams._events import (
     CallChanged,
     CallEvent,
@@ -15,7 +15,6 @@ from agora_analytics.streams._events import (
     CallStarted,
     Event,
     Gap,
-    Missing,
     Revision,
     Window,
 )
@@ -23,6 +22,7 @@ from agora_analytics.streams._follow import Follow
 from agora_analytics.streams._health import Health
 from agora_analytics.streams._realtime import Realtime
 from agora_analytics.streams._series import Series
+from agora_analytics.streams._stores import FileCheckpoints, MemoryCheckpoints
 from agora_analytics.streams._watch import Watch
 
 __all__ = [

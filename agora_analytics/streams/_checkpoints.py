@@ -1,15 +1,9 @@
-"""Where a stream is: the spans of time that are done, and what it must remember of them; and where that is kept."""
+"""Where a stream is: the spans of time that are done, and what it must remember of them."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import re
-import tempfile
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 import attrs
 
@@ -17,8 +11,15 @@ from agora_analytics._json import Unreadable, encode, strict
 from agora_analytics.errors import CheckpointError
 from agora_analytics.spans import Span, merged
 
+T = TypeVar("T")
+
 _VERSION: Final = 1
-_NAME: Final = re.compile(r"[\w][\w.@+-]{0,99}")
+
+_NAMED: Final = 5
+"""Unknown fields that an error names at most."""
+
+_LATER: Final = "Use the version of the library that wrote it, or a later one."
+_RESTORE: Final = "Restore it, or remove it to begin anew: what the service still keeps is read again then."
 
 
 @attrs.frozen(kw_only=True)
@@ -44,20 +45,20 @@ class Checkpoint:
 
     @classmethod
     def decode(cls, text: str | bytes, *, source: str = "the text") -> Checkpoint:
-        """Read it back; raises `CheckpointError` for what is none, or of a later version of this library."""
+        """Read it back.
+
+        Raises `CheckpointError` for anything else, for a checkpoint of a later version, and for one with fields that
+        this version does not know: to leave them out would lose what they remember.
+        """
         try:
-            found = _decode(text.encode() if isinstance(text, str) else text)
+            body = text.encode() if isinstance(text, str) else text
+            given = _document(body)
+            _check_version(given, source)
+            found = _decode(body)
         except (*Unreadable, ValueError, TypeError) as error:
-            raise CheckpointError(
-                f"{source} holds no checkpoint: {error}",
-                advice="Restore it, or remove it to begin anew: what the service still keeps is read again then.",
-            ) from None
-        if found.version != _VERSION:
-            raise CheckpointError(
-                f"{source} holds a checkpoint of version {found.version}; this library reads {_VERSION}",
-                advice="Use the version of the library that wrote it, or a later one.",
-            )
-        return found
+            raise unreadable(source, error) from None
+        _check_fields(given, source)
+        return attrs.evolve(found, done=merged(found.done))
 
     def check(self, stream: str, source: str) -> Self:
         """Return it if it is of this stream; raises `CheckpointError` for one of another."""
@@ -70,96 +71,47 @@ class Checkpoint:
 
 
 _decode = strict(Checkpoint)
+_document = strict(dict[str, Any])
 
 
-class MemoryCheckpoints:
-    """Keeps checkpoints for as long as it lives."""
-
-    def __init__(self) -> None:
-        self._texts: dict[str, str] = {}
-
-    async def load(self, name: str) -> Checkpoint | None:
-        """Return what was saved under a name last, or None."""
-        text = self._texts.get(checked(name))
-        return None if text is None else Checkpoint.decode(text)
-
-    async def save(self, name: str, checkpoint: Checkpoint) -> None:
-        """Keep a checkpoint under a name."""
-        self._texts[checked(name)] = checkpoint.encode()
+def unreadable(source: str, why: object) -> CheckpointError:
+    """Return the error for a text or a part of it that is no checkpoint."""
+    return CheckpointError(f"{source} holds no checkpoint: {why}", advice=_RESTORE)
 
 
-class FileCheckpoints:
-    """Keeps each checkpoint in a file of a folder, which is made if need be.
+def opened(checkpoint: Checkpoint, field: str, kind: type[T], source: str = "the checkpoint") -> dict[str, T]:
+    """Return one field of each entry of `open` that has it, as a value of exactly this type.
 
-    Saved whole or not at all: written beside the file, brought to the disk, and put in its place. Raises
-    `CheckpointError` for what cannot be read or written.
+    Raises `CheckpointError` for what is not of the type, or has fields that the type does not know.
     """
-
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder).expanduser()
-
-    def __repr__(self) -> str:
-        return f"FileCheckpoints({str(self.folder)!r})"
-
-    async def load(self, name: str) -> Checkpoint | None:
-        """Return what was saved under a name last, or None where there is no such file."""
-        path = self._path(name)
-        try:
-            text = await asyncio.to_thread(path.read_bytes)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise _unusable(path, error) from None
-        return Checkpoint.decode(text, source=str(path))
-
-    async def save(self, name: str, checkpoint: Checkpoint) -> None:
-        """Keep a checkpoint under a name."""
-        path = self._path(name)
-        try:
-            await asyncio.to_thread(_replace, path, checkpoint.encode())
-        except OSError as error:
-            raise _unusable(path, error) from None
-
-    def _path(self, name: str) -> Path:
-        return self.folder / f"{checked(name)}.json"
-
-
-def checked(name: str) -> str:
-    """Return a name that can be a file's; raises `ValueError` for another."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise ValueError(f"checkpoint={name!r}: allowed are up to 100 letters, digits and . _ @ + -, not first a sign")
-    return name
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    wanted = {key: entry[field] for key, entry in checkpoint.open.items() if field in entry}
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(beside).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(beside).unlink()
-        raise
-    _sync(path.parent)
+        found = strict(dict[str, kind])(encode(wanted))  # type: ignore[valid-type]  # the type is an argument
+    except (*Unreadable, ValueError, TypeError) as error:
+        raise unreadable(source, f"{field!r} of an open entry: {error}") from None
+    if attrs.has(kind):
+        for value in wanted.values():
+            _check_known(value, kind, f"{field!r} of an open entry in {source}")
+    return found
 
 
-def _sync(folder: Path) -> None:
-    """Bring a folder's list of files to the disk, where the system can."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _check_version(given: Mapping[str, Any], source: str) -> None:
+    """Look at the version before anything else: another version may spell the rest in another way."""
+    version = given.get("version", _VERSION)
+    if type(version) is int and version != _VERSION:
+        raise CheckpointError(
+            f"{source} holds a checkpoint of version {version}; this library reads {_VERSION}", advice=_LATER
+        )
 
 
-def _unusable(path: Path, error: OSError) -> CheckpointError:
-    return CheckpointError(
-        f"the checkpoint {str(path)!r} cannot be used: {error.strerror or error}",
-        advice="Check the path and its rights, and that the disk has room.",
-    )
+def _check_fields(given: Mapping[str, Any], source: str) -> None:
+    _check_known(given, Checkpoint, source)
+    for span in given.get("done", ()):
+        _check_known(span, Span, f"a span in {source}")
+
+
+def _check_known(given: Mapping[str, Any], kind: type[Any], source: str) -> None:
+    unknown = sorted(given.keys() - {field.name for field in attrs.fields(kind)})
+    if unknown:
+        named = ", ".join(map(repr, unknown[:_NAMED]))
+        raise CheckpointError(f"{source} has fields that this version does not know: {named}", advice=_LATER)

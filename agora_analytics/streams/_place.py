@@ -2,8 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Final
+
+from agora_analytics.errors import CheckpointError
 from agora_analytics.protocols import CheckpointStore
-from agora_analytics.streams._checkpoints import Checkpoint, checked
+from agora_analytics.streams._checkpoints import Checkpoint
+from agora_analytics.streams._stores import checked
+
+_AHEAD: Final = 300
+"""Seconds by which a checkpoint may be later than now: clocks differ."""
+
+_TRIES: Final = 3
+_BETWEEN: Final = 0.05
+"""How often, and how many seconds apart, a name that is in use is tried again."""
 
 
 class Place:
@@ -15,7 +29,9 @@ class Place:
         self.stream = stream
         self._store = store
         self._name = name
-        self.checkpoint = Checkpoint(stream=stream) if given is None else given.check(stream, "the checkpoint")
+        self._leased = False
+        self._source = f"checkpoint {name!r}" if name else "the checkpoint"
+        self.checkpoint = Checkpoint(stream=stream) if given is None else given.check(stream, self._source)
 
     @property
     def named(self) -> bool:
@@ -23,12 +39,23 @@ class Place:
         return self._store is not None
 
     async def resume(self) -> Checkpoint:
-        """Return where the stream was; raises `CheckpointError` for a checkpoint of another stream."""
-        if self._store is not None:
-            found = await self._store.load(self._name)
-            if found is not None:
-                self.checkpoint = found.check(self.stream, f"checkpoint {self._name!r}")
+        """Lease the name, and return what was saved under it.
+
+        Raises `CheckpointError` for a checkpoint of another stream, and a name that another stream uses; the name is
+        not leased then.
+        """
+        try:
+            await self._load()
+        except BaseException:
+            await self.leave()
+            raise
         return self.checkpoint
+
+    async def leave(self) -> None:
+        """End the lease of the name, if there is one; may be called twice."""
+        if self._leased and self._store is not None:
+            self._leased = False
+            await self._store.release(self._name)
 
     async def keep(self, checkpoint: Checkpoint) -> None:
         """Note where the stream is."""
@@ -36,8 +63,40 @@ class Place:
         if self._store is not None:
             await self._store.save(self._name, self.checkpoint)
 
-    async def leave(self) -> None:
-        """Let others have the name."""
+    async def _load(self) -> None:
+        if self._store is None:
+            return
+        if not self._leased:
+            await _acquire(self._store, self._name)
+            self._leased = True
+        found = await self._store.load(self._name)
+        if found is not None:
+            self.checkpoint = found.check(self.stream, self._source)
+
+    def check_time(self, now: float) -> None:
+        """Raise `CheckpointError` for a checkpoint that ends after the service's time, if that is known for certain."""
+        end = max((span.end for span in self.checkpoint.done), default=0)
+        if end > now + _AHEAD:
+            raise CheckpointError(
+                f"{self._source} lies in the future: it is done up to {_shown(end)}, "
+                f"{end - now:.0f} s after the service's time, which is {_shown(now)}",
+                advice="A wrong clock wrote it, or it is of another service. Restore an earlier one, or remove it to "
+                "begin anew.",
+            )
+
+
+async def _acquire(store: CheckpointStore, name: str) -> None:
+    """Lease a name, also from a stream of this process that nobody iterates over any more."""
+    for _ in range(_TRIES):
+        with suppress(CheckpointError):
+            return await store.acquire(name)
+        # A stream that was left with `break` and not closed has its name until the event loop has closed it.
+        await asyncio.sleep(_BETWEEN)
+    return await store.acquire(name)
+
+
+def _shown(moment: float) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def place_of(stream: str, checkpoint: str | Checkpoint | None, store: CheckpointStore | None) -> Place:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
+import threading
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
-from agora_analytics import Checkpoint, CheckpointError, FileCheckpoints, MemoryCheckpoints, Span
+from agora_analytics import Call, Checkpoint, CheckpointError, FileCheckpoints, MemoryCheckpoints, Span
 from agora_analytics.protocols import CheckpointStore
+from agora_analytics.streams._checkpoints import opened
 
 PLACE = Checkpoint(stream="watch 0", done=(Span(20, 60), Span(100, 120)), open={"call": {"created_ts": 3}})
 
@@ -31,12 +39,51 @@ async def test_what_was_saved_last_is_loaded(store):
     assert await store.load("prod") == PLACE
 
 
-@pytest.mark.parametrize("name", ["", "../x", "a/b", ".hidden", "-x", "x" * 101, "a\0", None])
-async def test_a_name_that_could_leave_the_folder_is_misuse(store, name):
-    with pytest.raises(ValueError, match="checkpoint="):
-        await store.load(name)
-    with pytest.raises(ValueError, match="checkpoint="):
-        await store.save(name, PLACE)
+REFUSED = [
+    "",
+    "../x",
+    "a/b",
+    ".hidden",
+    "-x",
+    "x" * 101,
+    "a\0",
+    "prod\n",
+    "a b",
+    "caf\xe9",
+    "cafe\u0301",
+    "é",
+    "İ",
+    "\ud800",
+    None,
+]
+
+
+@pytest.mark.parametrize("name", REFUSED, ids=map(repr, REFUSED))
+async def test_a_name_that_could_be_another_file_is_misuse(store, name):
+    for use in (store.load(name), store.save(name, PLACE), store.acquire(name), store.release(name)):
+        with pytest.raises(ValueError, match=r"^checkpoint=.*: allowed are 1 to 100 of the letters"):
+            await use
+
+
+NAMES = some.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,99}", fullmatch=True)
+
+
+@given(NAMES, NAMES)
+def test_two_names_are_two_files_also_where_capitals_are_not_told_apart(one, other):
+    files = FileCheckpoints("places")
+    paths = [files._path(name) for name in (one, other, one.lower(), one.upper(), one.swapcase())]
+    names = {one, other, one.lower(), one.upper(), one.swapcase()}
+    assert len({path.name.lower() for path in paths}) == len(names)
+    # With a dot before it and an ending of up to 14 bytes behind it while it is written.
+    assert max(len(path.name.encode()) for path in paths) <= 255 - 15
+
+
+async def test_the_longest_name_can_be_saved(file):
+    for name in ("x" * 100, "X" * 100):
+        await file.acquire(name)
+        await file.save(name, PLACE)
+        assert await file.load(name) == PLACE
+        await file.release(name)
 
 
 def test_it_goes_through_a_text():
@@ -105,3 +152,194 @@ async def test_a_folder_that_cannot_be_is_told(tmp_path):
         await store.save("prod", PLACE)
     with pytest.raises(CheckpointError, match="cannot be used"):
         await store.load("prod")
+
+
+# What a text may hold that is none of ours.
+
+WHOLE = json.loads(PLACE.encode())
+STRANGE: tuple[Any, ...] = (
+    None,
+    True,
+    False,
+    -1,
+    0,
+    1.5,
+    10**11,
+    2**63,
+    10**400,
+    float("nan"),
+    float("inf"),
+    "",
+    "x",
+    "\ud800",
+    [],
+    [[]],
+    {},
+    {"start": 5, "end": 5},
+    {"start": 9, "end": 5},
+)
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every place of a document."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [at, *(place for key, one in inside for place in places(one, (*at, key)))]
+
+
+def changed(at: tuple[Any, ...], value: Any) -> Any:
+    """Return the document with another value in one place."""
+    if not at:
+        return value
+    document = deepcopy(WHOLE)
+    holder = document
+    for key in at[:-1]:
+        holder = holder[key]
+    holder[at[-1]] = value
+    return document
+
+
+def is_ours(text: str | bytes) -> bool:
+    """Whether a text is a checkpoint; if so it is one that can be saved, and says all that the text said."""
+    try:
+        found = Checkpoint.decode(text)
+    except CheckpointError as error:
+        assert error.advice  # noqa: PT017 - what else it raises is what fails
+        return False
+    assert Checkpoint.decode(found.encode()) == found
+    said = json.loads(text)
+    kept = json.loads(found.encode())
+    assert {key: value for key, value in said.items() if key != "done"}.items() <= kept.items()
+    return True
+
+
+@given(some.sampled_from(places(WHOLE)), some.sampled_from(STRANGE))
+def test_whatever_stands_in_a_text_is_a_checkpoint_or_an_error_that_says_so(at, value):
+    is_ours(json.dumps(changed(at, value)))
+
+
+@given(some.data())
+def test_a_text_with_any_byte_changed_or_cut_off_is_a_checkpoint_or_an_error_that_says_so(data):
+    whole = PLACE.encode().encode()
+    at = data.draw(some.integers(0, len(whole)))
+    new = data.draw(some.binary(max_size=3))
+    is_ours(whole[:at] + new + whole[at + data.draw(some.integers(0, 3)) :])
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    {
+        "nested": ('{"stream":"x","open":' + "[" * 100_000 + "]" * 100_000 + "}", "recursion"),
+        "a huge number": ('{"stream":"x","open":{"a":{"b":' + "9" * 5_000 + "}}}", "range"),
+        "NaN": ('{"stream":"x","open":{"a":{"b":NaN}}}', "invalid"),
+        "a surrogate in the text": ('{"stream":"\ud800"}', "surrogate"),
+        "a surrogate as it is spelled": ('{"stream":"\\ud800"}', "truncated"),
+        "a boolean for a number": ('{"stream":"x","done":[{"start":true,"end":5}]}', "bool"),
+        "a boolean for a version": ('{"stream":"x","version":true}', "bool"),
+        "a span of nothing": ('{"stream":"x","done":[{"start":5,"end":5}]}', "must be after"),
+        "milliseconds": ('{"stream":"x","done":[{"start":5,"end":1795521600000}]}', "milliseconds"),
+        "a list": ("[]", "array"),
+    }.values(),
+    ids=str,
+)
+def test_a_malformed_text_is_told(text, why):
+    with pytest.raises(CheckpointError, match=f"holds no checkpoint: .*{why}"):
+        Checkpoint.decode(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"stream":"x","mood":1,"version":1}',
+        '{"stream":"x","done":[{"start":0,"end":5,"mood":1}],"version":1}',
+        '{"stream":"x","mood":null}',
+    ],
+)
+def test_a_field_that_this_version_does_not_know_is_told_and_not_lost(text):
+    with pytest.raises(CheckpointError, match="fields that this version does not know: 'mood'") as caught:
+        Checkpoint.decode(text)
+    assert "or a later one" in caught.value.advice
+
+
+def test_another_version_is_told_before_what_it_spells_in_another_way():
+    with pytest.raises(CheckpointError, match="version 2; this library reads 1"):
+        Checkpoint.decode('{"stream":["x"],"mood":1,"version":2}')
+
+
+def test_spans_come_in_order_whoever_wrote_them():
+    text = '{"stream":"x","done":[{"start":60,"end":80},{"start":0,"end":20},{"start":20,"end":40}]}'
+    assert Checkpoint.decode(text).done == (Span(0, 40), Span(60, 80))
+
+
+def test_what_goes_on_is_read_as_exactly_what_it_should_be():
+    place = Checkpoint(stream="x", open={"a": {"going": {"call_id": "a", "created_ts": 3}}, "b": {"ended": 7}})
+    assert opened(place, "going", Call) == {"a": Call(call_id="a", created_ts=3)}
+    assert opened(place, "ended", int) == {"b": 7}
+    for wrong in ({"cname": "c"}, {"call_id": 3}, {"call_id": "a", "call_mos": 4.2}, None, [], "a"):
+        with pytest.raises(CheckpointError):
+            opened(Checkpoint(stream="x", open={"a": {"going": wrong}}), "going", Call)
+
+
+# Saving, and what may come between.
+
+
+@pytest.fixture
+def slow(monkeypatch) -> tuple[threading.Event, threading.Event]:
+    """A disk that waits: the first event is set when it is asked, and it goes on with the second."""
+    asked, go_on = threading.Event(), threading.Event()
+    fsync = os.fsync
+
+    def wait(handle: int) -> None:
+        asked.set()
+        assert go_on.wait(20)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", wait)
+    yield asked, go_on
+    go_on.set()
+
+
+async def test_a_save_that_is_cancelled_is_completed_before_anything_else(file, slow):
+    asked, go_on = slow
+    saving = asyncio.create_task(file.save("prod", PLACE))
+    await asyncio.to_thread(asked.wait)
+    for _ in range(3):
+        saving.cancel()
+        await asyncio.sleep(0)
+    assert not saving.done()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await saving
+    assert await file.load("prod") == PLACE
+    assert [path.name for path in file.folder.iterdir()] == ["prod.json"]
+
+
+async def test_a_loop_that_is_shut_down_completes_a_save_too(file, slow):
+    asked, go_on = slow
+
+    async def work() -> None:
+        saving = asyncio.create_task(file.save("prod", PLACE))
+        await asyncio.to_thread(asked.wait)
+        asyncio.get_running_loop().call_soon(go_on.set)
+        del saving
+
+    await asyncio.to_thread(asyncio.run, work())
+    assert await file.load("prod") == PLACE
+    assert [path.name for path in file.folder.iterdir()] == ["prod.json"]
+
+
+async def test_what_a_killed_process_left_half_written_goes_with_the_next_lease(file):
+    file.folder.mkdir()
+    for name in (".prod.json.abcd_123", ".prod.json", ".prod.json.other.json.abcd_123", ".prodxjson.abcd_123"):
+        (file.folder / name).write_text("half")
+    await file.acquire("prod")
+    await file.release("prod")
+    left = {path.name for path in file.folder.iterdir()}
+    assert left == {".prod.json", ".prod.json.other.json.abcd_123", ".prodxjson.abcd_123", ".prod.lock"}
+
+
+async def test_a_folder_that_was_removed_is_made_again(file):
+    await file.save("prod", PLACE)
+    (file.folder / "prod.json").unlink()
+    file.folder.rmdir()
+    await file.save("prod", PLACE)
+    assert await file.load("prod") == PLACE

@@ -385,6 +385,9 @@ async def watching(client: AnalyticsClient) -> None:
         assert_type(await anext(hub.subscribe()), Window | Revision | Gap)
     stores: tuple[CheckpointStore, ...] = (MemoryCheckpoints(), FileCheckpoints("places"))
     assert_type(await stores[0].load("prod"), Checkpoint | None)
+    await stores[1].acquire("prod")
+    await stores[1].save("prod", watch.checkpoint)
+    await stores[1].release("prod")
 
 
 async def following(client: AnalyticsClient) -> None:

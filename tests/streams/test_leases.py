@@ -1,0 +1,227 @@
+"""One stream on a name at a time, and never one that is gone."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agora_analytics import Checkpoint, CheckpointError, FileCheckpoints, MemoryCheckpoints, Span
+from agora_analytics.protocols import CheckpointStore
+from agora_analytics.quota import _alive
+from agora_analytics.streams._place import Place
+
+ROOT = Path(__file__).parents[2]
+NOON = 1_795_521_600
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "places"
+
+
+@pytest.fixture(params=["memory", "file"])
+def store(request: pytest.FixtureRequest, folder: Path) -> CheckpointStore:
+    return MemoryCheckpoints() if request.param == "memory" else FileCheckpoints(folder)
+
+
+@pytest.fixture
+def hold(folder: Path) -> Iterator[Start]:
+    """Start a process that leases the name; each is killed at the end."""
+    started = []
+
+    def start(*more: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("holder.py")), str(folder), *more],
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            pipe.close()
+
+
+def says(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+async def test_a_name_is_leased_once_until_it_is_released(store):
+    await store.acquire("prod")
+    await store.acquire("Prod")
+    with pytest.raises(CheckpointError, match="'prod' is in use by another stream") as caught:
+        await store.acquire("prod")
+    assert "Close that stream first" in caught.value.advice
+    await store.release("prod")
+    await store.acquire("prod")
+    await store.release("prod")
+    await store.release("prod")
+    await store.release("never-leased")
+    with pytest.raises(CheckpointError, match="'Prod' is in use"):
+        await store.acquire("Prod")
+    await store.release("Prod")
+
+
+async def test_two_stores_of_one_folder_are_as_one_and_only_who_has_it_can_release(folder):
+    one, other = FileCheckpoints(folder), FileCheckpoints(folder)
+    await one.acquire("prod")
+    await other.release("prod")
+    with pytest.raises(CheckpointError, match="in use"):
+        await other.acquire("prod")
+    await one.release("prod")
+    await other.acquire("prod")
+    await other.release("prod")
+    # Nothing but the lock is left, and that is empty.
+    assert [(path.name, path.stat().st_size) for path in folder.iterdir()] == [(".prod.lock", 0)]
+
+
+async def test_of_many_that_come_at_once_one_has_it(folder):
+    stores = [FileCheckpoints(folder) for _ in range(20)]
+    found = await asyncio.gather(*(store.acquire("prod") for store in stores), return_exceptions=True)
+    assert sorted(type(one).__name__ for one in found) == [*["CheckpointError"] * 19, "NoneType"]
+    await asyncio.gather(*(store.release("prod") for store in stores))
+
+
+async def test_who_is_cancelled_meanwhile_has_nothing(folder, monkeypatch):
+    store, real = FileCheckpoints(folder), _alive.claim
+
+    def claim(path: Path) -> _alive.Claim | None:
+        loop.call_soon_threadsafe(acquiring.cancel)
+        return real(path)
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(_alive, "claim", claim)
+    acquiring = asyncio.create_task(store.acquire("prod"))
+    with pytest.raises(asyncio.CancelledError):
+        await acquiring
+    monkeypatch.setattr(_alive, "claim", real)
+    await FileCheckpoints(folder).acquire("prod")
+
+
+async def test_a_store_that_is_dropped_has_nothing(folder):
+    store = FileCheckpoints(folder)
+    await store.acquire("prod")
+    del store
+    gc.collect()
+    other = FileCheckpoints(folder)
+    await other.acquire("prod")
+    await other.release("prod")
+
+
+async def test_a_lock_that_is_none_is_told(folder):
+    folder.mkdir()
+    (folder / ".prod.lock").write_text("hello" * 1_000)
+    with pytest.raises(CheckpointError, match=r"cannot be used: \.prod\.lock"):
+        await FileCheckpoints(folder).acquire("prod")
+    (folder / ".prod.lock").unlink()
+    (folder / ".prod.lock").mkdir()
+    with pytest.raises(CheckpointError, match=r"cannot be used: \.prod\.lock"):
+        await FileCheckpoints(folder).acquire("prod")
+
+
+async def test_a_folder_that_cannot_be_is_told(folder):
+    folder.write_text("in the way")
+    with pytest.raises(CheckpointError, match="cannot be used"):
+        await FileCheckpoints(folder).acquire("prod")
+
+
+async def test_a_process_that_is_killed_has_nothing(folder, hold):
+    store, process = FileCheckpoints(folder), hold()
+    assert (says(process), says(process)) == ("parent leased", "ready")
+    with pytest.raises(CheckpointError, match="in use by another stream or process"):
+        await store.acquire("prod")
+    process.kill()
+    process.wait()
+    await store.acquire("prod")
+    assert says(hold()) == "parent refused"
+    await store.release("prod")
+    assert says(hold()) == "parent leased"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
+@pytest.mark.parametrize("fork", ["keep", "release"])
+async def test_a_forked_child_has_nothing_of_its_parents(folder, hold, fork):
+    store, process = FileCheckpoints(folder), hold(fork)
+    assert [says(process) for _ in range(3)] == ["parent leased", "child refused", "ready"]
+    with pytest.raises(CheckpointError, match="in use"):
+        await store.acquire("prod")  # though the child may have released it
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    await store.acquire("prod")  # though the child lives
+    await store.release("prod")
+    process.stdin.write("once more\n")
+    process.stdin.flush()
+    assert says(process) == "child leased"
+    with pytest.raises(CheckpointError, match="in use"):
+        await store.acquire("prod")
+    process.stdin.close()
+    assert process.stdout.read() == ""  # the child has ended
+    await store.acquire("prod")
+    await store.release("prod")
+
+
+# What a stream makes of it.
+
+PLACE = Checkpoint(stream="watch 0", done=(Span(NOON - 100, NOON - 40), Span(NOON - 20, NOON)))
+
+
+async def test_a_place_is_leased_from_its_beginning_to_its_end(store):
+    await store.save("prod", PLACE)
+    place, other = (Place("watch 0", store=store, name="prod") for _ in range(2))
+    await other.leave()  # it never was there
+    assert await place.resume() == PLACE.done
+    assert await place.resume() == PLACE.done
+    with pytest.raises(CheckpointError, match="in use"):
+        await other.resume()
+    await other.leave()
+    with pytest.raises(CheckpointError, match="in use"):
+        await store.acquire("prod")
+    await place.leave()
+    await place.leave()
+    assert await other.resume() == PLACE.done
+    await place.leave()
+    with pytest.raises(CheckpointError, match="in use"):
+        await store.acquire("prod")
+    await other.leave()
+
+
+async def test_a_place_that_cannot_be_begun_is_not_leased(store):
+    await store.save("prod", PLACE)
+    with pytest.raises(CheckpointError, match="of another stream"):
+        await Place("watch 1", store=store, name="prod").resume()
+    with pytest.raises(CheckpointError, match="in the future"):
+        await Place("watch 0", store=store, name="prod").resume(NOON - 1_000)
+    await store.acquire("prod")
+    await store.release("prod")
+
+
+async def test_a_place_in_the_future_is_told_at_once(store):
+    await store.save("prod", PLACE)
+    for make in (lambda: Place("watch 0", store=store, name="prod"), lambda: Place("watch 0", given=PLACE)):
+        for fine in (None, NOON - 300, NOON - 299.5, NOON, NOON + 1e9):
+            place = make()
+            assert await place.resume(fine) == PLACE.done
+            await place.leave()
+        with pytest.raises(CheckpointError, match="lies in the future") as caught:
+            await make().resume(NOON - 301)
+        told = str(caught.value)
+        assert "done up to 2026-11-24T12:00:00Z, 301 s after the service's time, which is 2026-11-24T11:54:59Z" in told
+        assert "remove it to begin anew" in told
+    assert await Place("watch 0").resume(0) == ()
