@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, aclosing, suppress
 from types import TracebackType
-from typing import Final, Generic, Literal, Self, TypeVar
+from typing import Final, Generic, Literal, NoReturn, Self, TypeVar
+from weakref import ref
 
 from agora_analytics import _checks
 from agora_analytics.streams._health import log
@@ -24,60 +26,115 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
     The stream is begun by the first subscriber that iterates, and closed with the context.
     """
 
-    def __init__(self, stream: Stream[T], size: int, slow: str) -> None:
+    def __init__(self, stream: Stream[T], size: int, slow: str, history: int) -> None:
         self._stream = stream
         self._size = size
         self._drops = slow == "drop"
-        self._subscribers: list[Subscription[T]] = []
+        self._history: deque[T] = deque(maxlen=history)
+        # Weak, so that a subscription that was left with `break` does not hold the others back for ever.
+        self._subscribers: list[ref[Subscription[T]]] = []
+        self._room = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._pump: asyncio.Task[None] | None = None
+        self._over = False
+        self._error: Exception | None = None
 
-    def subscribe(self) -> Subscription[T]:
-        """Return an iterator over what comes from now on; close it to let the others go on without it."""
-        subscription = Subscription(self)
-        self._subscribers.append(subscription)
+    def subscribe(self, *, last: int = 0) -> Subscription[T]:
+        """Return an iterator over the `last` events that were, as far as the hub has them, and what comes from now on.
+
+        Close it, or let go of it, to let the others go on without it. After the end of the stream or of the hub it
+        ends after the `last` events; after a failure it raises that. Raises `ValueError` or `TypeError` unless `last`
+        is between 0 and the `history` of the hub.
+        """
+        skipped = len(self._history) - _checks.number("last", last, 0, self._history.maxlen)
+        subscription = Subscription(self, tuple(self._history)[max(skipped, 0) :])
+        if self._over:
+            subscription.end(self._error)
+        else:
+            self._subscribers.append(ref(subscription, self._gone))
         return subscription
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._end(None)
         if self._pump is not None:
             self._pump.cancel()
             await asyncio.wait([self._pump])
-        await self._stream.aclose()
+            if not self._pump.cancelled():
+                self._pump.result()
+        await self._stream.aclose()  # again, if the pump has begun
 
     def begin(self) -> None:
         """Begin to read the stream, at the first call."""
-        if self._pump is None:
-            self._pump = asyncio.create_task(self._run())
+        if self._pump is None and not self._over:
+            self._loop = asyncio.get_running_loop()
+            self._pump = self._loop.create_task(self._run())
+
+    def taken(self) -> None:
+        """Hear from a subscriber that it has taken an event, or leaves."""
+        self._room.set()
 
     def leave(self, subscription: Subscription[T]) -> None:
         """Go on without a subscriber."""
-        if subscription in self._subscribers:
-            self._subscribers.remove(subscription)
+        self._subscribers = [one for one in self._subscribers if one() is not subscription]
+        self._room.set()
 
     async def _run(self) -> None:
         failed: Exception | None = None
         try:
             async with aclosing(self._stream):
                 async for event in self._stream:
-                    for subscription in tuple(self._subscribers):
-                        await subscription.put(event, self._size, drop=self._drops)
-        except Exception as error:  # noqa: BLE001 - it is raised in every subscriber
-            failed = error
+                    self._history.append(event)
+                    self._subscribers = [one for one in self._subscribers if one() is not None]
+                    for subscriber in tuple(self._subscribers):
+                        await self._hand(event, subscriber)
+        except Exception as error:
+            if self._over:  # nobody else would hear that it cannot be closed
+                raise
+            failed = error  # it is raised in every subscriber
         finally:
-            for subscription in tuple(self._subscribers):
-                subscription.end(failed)
+            self._end(failed)
+
+    async def _hand(self, event: T, subscriber: ref[Subscription[T]]) -> None:
+        """Give an event to a subscriber; nothing here keeps that alive while there is no room."""
+        if self._drops and _full(subscriber, self._size):
+            await asyncio.sleep(0)  # many events come at once after an outage: who is waiting is not slow
+        while not self._drops and _full(subscriber, self._size):
+            self._room.clear()
+            await self._room.wait()
+        if (found := subscriber()) is not None:
+            found.put(event, self._size)
+
+    def _end(self, error: Exception | None) -> None:
+        """Tell the end to whoever subscribes or will, the first time."""
+        if self._over:
+            return
+        self._over, self._error = True, error
+        for subscriber in self._subscribers:
+            if (found := subscriber()) is not None:
+                found.end(error)
+        self._subscribers = []
+        self._room.set()
+
+    def _gone(self, _: ref[Subscription[T]]) -> None:
+        """Look again whether there is room; whichever thread collects garbage calls this, and at any time."""
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._room.set)
 
 
 class Subscription(AsyncIterator[T]):
-    """One consumer's view of a broadcast. `dropped` counts the events it lost because it was slow."""
+    """One consumer's view of a broadcast. `dropped` counts the events it lost because it was slow.
 
-    def __init__(self, hub: Broadcast[T]) -> None:
+    Time-outs and cancellation around `anext()` lose nothing: the next one goes on.
+    """
+
+    def __init__(self, hub: Broadcast[T], events: Iterable[T] = ()) -> None:
         self.dropped = 0
         self._hub = hub
-        self._events: deque[T] = deque()
+        self._events: deque[T] = deque(events)
         self._filled = asyncio.Event()
-        self._emptied = asyncio.Event()
         self._over = False
         self._error: Exception | None = None
 
@@ -88,50 +145,72 @@ class Subscription(AsyncIterator[T]):
         self._hub.begin()
         while not self._events:
             if self._error is not None:
-                raise self._error
+                _raise(self._error)
             if self._over:
                 raise StopAsyncIteration
             self._filled.clear()
             await self._filled.wait()
-        self._emptied.set()
-        return self._events.popleft()
+        event = self._events.popleft()
+        self._hub.taken()
+        return event
 
     async def aclose(self) -> None:
         """Leave; the others go on."""
-        self._hub.leave(self)
         self._events.clear()
-        self.end(None)
+        self._over, self._error = True, None
+        self._filled.set()
+        self._hub.leave(self)
 
-    async def put(self, event: T, size: int, *, drop: bool) -> None:
-        """Take an event from the hub."""
-        if drop and len(self._events) >= size:
-            await asyncio.sleep(0)  # many events come at once after an outage: who is waiting is not slow
-        if drop and len(self._events) >= size:
+    def full(self, size: int) -> bool:
+        """Whether it has as many events as it may."""
+        return len(self._events) >= size and not self._over
+
+    def put(self, event: T, size: int) -> None:
+        """Take an event from the hub; the oldest is lost where there is no room."""
+        if self._over:
+            return
+        if self.full(size):
             self._events.popleft()
             self.dropped += 1
             if self.dropped == 1:
                 log.warning("a subscriber is slow and loses events; its `dropped` counts them")
-        while len(self._events) >= size and not self._over:
-            self._emptied.clear()
-            await self._emptied.wait()
-        if not self._over:
-            self._events.append(event)
-            self._filled.set()
+        self._events.append(event)
+        self._filled.set()
 
     def end(self, error: Exception | None) -> None:
         """Hear from the hub that nothing more comes."""
-        self._over, self._error = True, error
-        self._filled.set()
-        self._emptied.set()
+        if not self._over:
+            self._over, self._error = True, error
+            self._filled.set()
 
 
-def broadcast(stream: Stream[T], *, size: int = 100, slow: Literal["wait", "drop"] = "wait") -> Broadcast[T]:
+def _full(subscriber: ref[Subscription[T]], size: int) -> bool:
+    found = subscriber()
+    return found is not None and found.full(size)
+
+
+def _raise(error: Exception) -> NoReturn:
+    """Raise a copy of a failure: one that is raised again and again grows by a traceback each time."""
+    try:
+        fresh = copy.copy(error)
+    except Exception:  # noqa: BLE001 - whose class cannot be copied is not known
+        fresh = error
+    if type(fresh) is not type(error) or fresh is error:
+        raise error.with_traceback(None)
+    raise fresh from error
+
+
+def broadcast(
+    stream: Stream[T], *, size: int = 100, slow: Literal["wait", "drop"] = "wait", history: int = 0
+) -> Broadcast[T]:
     """Share a stream between several consumers, each with a queue of at most `size` events.
 
     A consumer whose queue is full holds the stream and the others back (`slow="wait"`), or loses its oldest events,
     which are counted and logged (`slow="drop"`). What is in a queue counts as delivered: a consumer that must not lose
-    any in a crash watches by itself. Raises `ValueError` or `TypeError` for bad arguments.
+    any in a crash watches by itself. A consumer that subscribes late gets what comes from then on, and before that up
+    to `history` events if it asks for them: `hub.subscribe(last=…)`. Raises `ValueError` or `TypeError` for bad
+    arguments.
     """
     if slow not in _SLOW:
         raise ValueError(f"slow={slow!r}: allowed are {', '.join(_SLOW)}")
-    return Broadcast(stream, _checks.number("size", size, 1), slow)
+    return Broadcast(stream, _checks.number("size", size, 1), slow, _checks.number("history", history, 0))

@@ -381,8 +381,9 @@ async def watching(client: AnalyticsClient) -> None:
     await watch.aclose()
     async with client.realtime.watch(users) as windows:
         assert_type(windows, Watch)
-    async with broadcast(watch, size=10, slow="drop") as hub:
+    async with broadcast(watch, size=10, slow="drop", history=5) as hub:
         assert_type(await anext(hub.subscribe()), Window | Revision | Gap)
+        assert_type(await anext(hub.subscribe(last=5)), Window | Revision | Gap)
     stores: tuple[CheckpointStore, ...] = (MemoryCheckpoints(), FileCheckpoints("places"))
     assert_type(await stores[0].load("prod"), Checkpoint | None)
     await stores[1].acquire("prod")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
+from collections.abc import AsyncGenerator
 
 import pytest
 
-from agora_analytics import Series, Unauthorized, Window, broadcast
+from agora_analytics import CheckpointError, Series, Unauthorized, Window, broadcast
 from agora_analytics.simulator import Fault, Faults
 
 NOON = 1_795_521_600
@@ -91,9 +93,197 @@ async def test_leaving_the_hub_ends_all(simulation):
     assert states["day"].expected == 0
 
 
+# Late, early and impatient subscribers, over a stream of numbers.
+
+
+class Numbers:
+    """A stream of numbers, one a second; `failure` is raised after the last."""
+
+    def __init__(self, stop: int = 10, failure: Exception | None = None) -> None:
+        self.closed = 0
+        self._numbers = self._run(stop, failure)
+
+    async def _run(self, stop: int, failure: Exception | None) -> AsyncGenerator[int]:
+        for number in range(stop):
+            await asyncio.sleep(1)
+            yield number
+        if failure is not None:
+            raise failure
+
+    def __aiter__(self) -> AsyncGenerator[int]:
+        return self._numbers
+
+    async def aclose(self) -> None:
+        self.closed += 1
+        await self._numbers.aclose()
+
+
+async def rest(subscription) -> list[int]:
+    return [number async for number in subscription]
+
+
+def soon() -> asyncio.Timeout:
+    """What must not wait for ever."""
+    return asyncio.timeout(1_000)
+
+
+async def test_who_comes_after_the_end_or_the_exit_gets_the_end():
+    async with soon(), broadcast(Numbers()) as hub:
+        early = hub.subscribe()
+        assert await rest(early) == list(range(10))
+        assert await rest(hub.subscribe()) == []
+        assert await rest(early) == []
+    async with soon():
+        assert await rest(hub.subscribe()) == []
+    async with broadcast(Numbers()) as never:
+        pass
+    async with soon():
+        assert await rest(never.subscribe()) == []
+
+
+async def test_who_comes_after_the_failure_gets_the_failure():
+    async with soon(), broadcast(Numbers(3, Unauthorized("no", status=401)), history=2) as hub:
+        early, late = hub.subscribe(), None
+        for subscription in (early, early, hub.subscribe()):
+            with pytest.raises(Unauthorized, match="no") as caught:
+                await rest(subscription)
+            assert caught.value.status == 401
+        late = hub.subscribe(last=2)
+        assert [await anext(late), await anext(late)] == [1, 2]
+        with pytest.raises(Unauthorized):
+            await anext(late)
+    async with soon():
+        with pytest.raises(Unauthorized):
+            await anext(hub.subscribe())
+
+
+class Stubborn(Exception):
+    """It cannot be copied."""
+
+    def __init__(self, one: int, other: int) -> None:
+        super().__init__(f"{one} {other}")
+
+
+@pytest.mark.parametrize("failure", [Unauthorized("no"), Stubborn(1, 2), ValueError("x")], ids=repr)
+async def test_a_failure_that_is_raised_again_and_again_does_not_grow(failure):
+    async with soon(), broadcast(Numbers(1, failure)) as hub:
+        lengths = []
+        for _ in range(5):
+            subscription = hub.subscribe()
+            with pytest.raises(type(failure), match=str(failure)) as caught:
+                await rest(subscription)
+            cause = caught.value.__cause__
+            lengths.append((len(list(traceback.walk_tb(caught.value.__traceback__))), cause is failure))
+    assert len(set(lengths)) == 1
+    assert "_run" in "".join(traceback.format_exception(failure)) or isinstance(failure, Stubborn)
+
+
+async def test_who_comes_in_the_middle_gets_what_comes_from_then_on_or_the_last_events_too():
+    async with soon(), broadcast(Numbers(), history=5) as hub:
+        early = hub.subscribe()
+        assert [await anext(early) for _ in range(3)] == [0, 1, 2]
+        late = {last: hub.subscribe(last=last) for last in (0, 1, 3, 5)}
+        found = dict(zip(late, await asyncio.gather(*map(rest, late.values())), strict=True))
+        assert found == {0: [*range(3, 10)], 1: [*range(2, 10)], 3: [*range(10)], 5: [*range(10)]}
+        assert await rest(hub.subscribe(last=5)) == [5, 6, 7, 8, 9]
+        assert await rest(early) == list(range(3, 10))
+
+
+async def test_who_comes_while_an_event_is_held_back_misses_none_and_gets_none_twice():
+    async with soon(), broadcast(Numbers(), size=1, history=3) as hub:
+        slow = hub.subscribe()
+        assert await anext(slow) == 0
+        await asyncio.sleep(100)  # 1 is in its queue, and 2 waits for room
+        late, later = hub.subscribe(last=1), hub.subscribe()
+        assert [await anext(slow), await anext(slow)] == [1, 2]
+        assert await anext(late) == 2
+        assert await asyncio.gather(rest(slow), rest(late), rest(later)) == [list(range(3, 10))] * 3
+
+
+@pytest.mark.parametrize("slow", ["wait", "drop"])
+async def test_what_was_asked_for_of_the_past_may_be_more_than_a_queue_holds(slow):
+    async with soon(), broadcast(Numbers(), size=2, slow=slow, history=8) as hub:
+        early = hub.subscribe()
+        assert [await anext(early) for _ in range(8)] == list(range(8))
+        late = hub.subscribe(last=8)
+        assert await asyncio.gather(rest(late), rest(early)) == [list(range(10)), [8, 9]]
+
+
+async def test_a_time_out_or_a_cancellation_around_anext_loses_nothing():
+    async with soon(), broadcast(Numbers()) as hub:
+        subscription, found = hub.subscribe(), []
+        for _ in range(40):
+            try:
+                async with asyncio.timeout(0.3):
+                    found.append(await anext(subscription))
+            except TimeoutError:
+                continue
+            except StopAsyncIteration:
+                break
+        assert found == list(range(10))
+
+
+async def test_leaving_the_hub_ends_those_who_wait_and_those_who_are_waited_for():
+    stream = Numbers(100)
+    async with soon():
+        async with broadcast(stream, size=1) as hub:
+            slow, quick = hub.subscribe(), hub.subscribe()
+            assert await anext(slow) == 0
+            waiting = asyncio.create_task(rest(quick))
+            await asyncio.sleep(100)  # the hub waits for room
+        assert stream.closed
+        assert await waiting == [0, 1]
+        assert await rest(slow) == [1]
+
+
+async def test_leaving_the_hub_at_once_ends_who_has_just_begun():
+    async with soon():
+        async with broadcast(Numbers()) as hub:
+            waiting = asyncio.create_task(rest(hub.subscribe()))
+            await asyncio.sleep(0)
+        assert await waiting == []
+
+
+async def test_a_subscription_that_nobody_has_any_more_holds_nobody_back():
+    async with soon(), broadcast(Numbers(), size=1) as hub:
+        staying = hub.subscribe()
+        async for number in hub.subscribe():
+            assert number == 0
+            break
+        kept = [hub.subscribe()]
+        reading = asyncio.create_task(rest(staying))
+        await asyncio.sleep(100)  # the hub waits for the one that is kept
+        assert not reading.done()
+        kept.clear()
+        assert await reading == list(range(10))
+
+
+async def test_a_stream_that_cannot_be_closed_is_told_at_the_exit():
+    stream = Numbers()
+
+    async def aclose() -> None:
+        stream.closed += 1
+        if stream.closed == 1:
+            raise CheckpointError("full")
+
+    stream.aclose = aclose
+    with pytest.raises(CheckpointError, match="full"):
+        async with soon(), broadcast(stream) as hub:
+            await anext(hub.subscribe())
+
+
 async def test_misuse(simulation):
     async with simulation.client() as client:
         with pytest.raises(ValueError, match="slow='sometimes'"):
             broadcast(watch(client), slow="sometimes")
         with pytest.raises(ValueError, match="size=0"):
             broadcast(watch(client), size=0)
+        with pytest.raises(ValueError, match="history=-1"):
+            broadcast(watch(client), history=-1)
+        with pytest.raises(ValueError, match="last=4: allowed are 0 to 3"):
+            broadcast(watch(client), history=3).subscribe(last=4)
+        with pytest.raises(ValueError, match="last=1: allowed are 0 to 0"):
+            broadcast(watch(client)).subscribe(last=1)
+        for wrong in (None, True, 1.0):
+            with pytest.raises(TypeError, match="last="):
+                broadcast(watch(client), history=3).subscribe(last=wrong)
