@@ -14,15 +14,19 @@ _HINT = 'error: the command line needs typer and rich: pip install "agora-analyt
 _EXTRA = frozenset({"typer", "rich"})
 _MISUSE = 2
 _INTERRUPTED = 130
+_TERMINATED = 143
 
 
 def run() -> None:
-    """Run the command of this process and end it: 0 done, 1 a refused or failed request, 2 misuse, 130 Ctrl-C."""
+    """Run the command of this process and end it.
+
+    Exit codes: 0 done, 1 a refused or failed request, 2 misuse, 130 Ctrl-C, 143 SIGTERM.
+    """
     try:
         code = _main()
     except KeyboardInterrupt:
         code = _INTERRUPTED
-    if code == _INTERRUPTED:
+    if code in {_INTERRUPTED, _TERMINATED}:
         _leave_now(code)
     sys.exit(code)
 

@@ -12,6 +12,7 @@ import typer
 from agora_analytics.cli import times
 from agora_analytics.cli.figures import REASONS, clock, lasting, number, percent
 from agora_analytics.cli.options import Account, Shown, command
+from agora_analytics.cli.signals import stopped_by_signal
 from agora_analytics.models import Call, Session
 from agora_analytics.streams import (
     CallChanged,
@@ -60,7 +61,7 @@ async def follow(
         end = times.instant(stop, "--stop") if stop else None
         stream = client.calls.follow(start=begin, stop=end, checkpoint=checkpoint, every=every, drill=drill)
         count = 0
-        with shown.screen.live() as live:
+        with stopped_by_signal(stream.stop), shown.screen.live() as live:
             async with aclosing(stream):
                 async for event in stream:
                     if shown.screen.json:

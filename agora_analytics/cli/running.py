@@ -14,10 +14,11 @@ from contextlib import suppress
 from typing import Any
 
 from agora_analytics.cli.figures import printable
+from agora_analytics.cli.signals import Ending
 from agora_analytics.errors import AgoraError
 
-DONE, FAILED, MISUSE, INTERRUPTED, CLOSED = 0, 1, 2, 130, 141
-"""Exit codes; the last two are what a shell says of a program that Ctrl-C or a closed pipe ended."""
+DONE, FAILED, MISUSE, INTERRUPTED, CLOSED, TERMINATED = 0, 1, 2, 130, 141, 143
+"""Exit codes; the last three are what a shell says of a program that Ctrl-C, a closed pipe or SIGTERM ended."""
 
 Work = Coroutine[Any, Any, None]
 
@@ -25,7 +26,7 @@ Work = Coroutine[Any, Any, None]
 def finish(work: Callable[[], Work]) -> int:
     """Run a command to its end and return its exit code."""
     try:
-        _run(work())
+        code = _run(work())
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -34,7 +35,7 @@ def finish(work: Callable[[], Work]) -> int:
         return CLOSED
     except (AgoraError, OSError, ValueError, TypeError) as error:
         return fail(error)
-    return DONE
+    return code
 
 
 def fail(error: Exception) -> int:
@@ -54,20 +55,25 @@ def tell(*lines: str) -> None:
         sys.stderr.flush()
 
 
-def _run(work: Work) -> None:
-    """Run on a loop of its own; after Ctrl-C, which cancels the work first, no thread is waited for."""
-    runner = asyncio.Runner()
-    try:
-        runner.run(work)
-    except KeyboardInterrupt:
-        loop = runner.get_loop()
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.close()
-        raise
-    except BaseException:
-        runner.close()
-        raise
-    runner.close()
+def _run(work: Work) -> int:
+    """Run on a loop of its own, and return the exit code; after a signal that cancelled it, no thread is waited for."""
+    ending = Ending()
+    with ending.listening():
+        runner = asyncio.Runner()
+        try:
+            runner.run(ending.attend(work))
+        except asyncio.CancelledError:
+            loop = runner.get_loop()
+            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.close()
+            if not ending.code:
+                raise
+        except BaseException:
+            runner.close()
+            raise
+        else:
+            runner.close()
+    return ending.code
 
 
 def _let_go_of_stdout() -> None:

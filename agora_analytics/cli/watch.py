@@ -14,6 +14,7 @@ from agora_analytics.cli import times, views
 from agora_analytics.cli.figures import REASONS, Pair, clock, lasting
 from agora_analytics.cli.options import Account, Shown, command
 from agora_analytics.cli.output import Live
+from agora_analytics.cli.signals import stopped_by_signal
 from agora_analytics.cli.views import Table
 from agora_analytics.cli.words import series_of, unit_of
 from agora_analytics.models import Point
@@ -70,7 +71,7 @@ async def watch(
         shown.screen.note(str(client.realtime.plan(*chosen)))
         delay = client.plan.of_endpoint(REALTIME_USAGE).delay
         board = _Board(chosen)
-        with shown.screen.live(table=True) as live:
+        with stopped_by_signal(stream.stop), shown.screen.live(table=True) as live:
             async with aclosing(stream):
                 count = 0
                 async for event in stream:

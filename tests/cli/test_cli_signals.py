@@ -1,0 +1,229 @@
+"""How commands end by signals: the first one asks, the second one does not wait."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from agora_analytics import Checkpoint
+from agora_analytics.cli.running import finish
+
+ROOT = Path(__file__).parents[2]
+COMMAND = ("-m", "agora_analytics.cli")
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+BOTH = pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="processes are told to end in another way here")
+
+
+@pytest.fixture
+def start(environment) -> Iterator[Start]:
+    """Start a process of Python; whatever still runs at the end is killed."""
+    started = []
+
+    def begin(*arguments: str, **more: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            env=os.environ | dict(environment) | {"PYTHONPATH": str(ROOT)} | more,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,  # a line that is read takes nothing else with it
+            # In a shell's background Ctrl-C is ignored, and what is ignored is inherited.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509 - one thread
+        )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def ended(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=60)
+    return process.returncode, out.decode(), err.decode()
+
+
+def saved(tmp_path: Path) -> Checkpoint:
+    return Checkpoint.decode((tmp_path / "agora-analytics" / "checkpoints" / "desk.json").read_text())
+
+
+@BOTH
+def test_a_watch_saves_what_it_told_and_ends(start, run, tmp_path, number):
+    process = start(*COMMAND, "watch", "userCount", "--checkpoint", "desk", "--json")
+    told = [process.stdout.readline() for _ in range(5)]
+    process.send_signal(number)
+    code, out, err = ended(process)
+    assert (code, err) == (CODES[number], "")
+    stamps = [json.loads(line)["ts"] for line in [*told, *out.splitlines()]]
+    assert stamps == list(range(stamps[0], stamps[-1] + 20, 20))
+    (span,) = saved(tmp_path).done
+    assert list(span) == [stamps[0], stamps[-1] + 20]
+    again = run("watch", "userCount", "--windows", "1", "--checkpoint", "desk", "--json").lines
+    assert again[0]["ts"] == stamps[-1] + 20
+
+
+def test_a_follow_saves_what_it_told_and_ends(start, tmp_path):
+    process = start(*COMMAND, "follow", "--last", "2h", "--checkpoint", "desk", "--json")
+    told = [process.stdout.readline() for _ in range(5)]
+    process.send_signal(signal.SIGTERM)
+    code, out, err = ended(process)
+    assert (code, err) == (CODES[signal.SIGTERM], "")
+    facts = [json.loads(line) for line in [*told, *out.splitlines()]]
+    place = saved(tmp_path)
+    over = {fact["call"]["call_id"]: fact["call"]["destroyed_ts"] for fact in facts if fact["event"] == "finished"}
+    calls = {fact["call"]["call_id"] for fact in facts}
+    assert set(place.open) <= calls
+    assert {call_id for call_id, entry in place.open.items() if "going" in entry} == calls - set(over)
+    # The others were over so long before where it has read to that no search finds them again.
+    assert all(over[call_id] < place.done[-1].end for call_id in calls - set(place.open))
+
+
+@pytest.mark.parametrize("command", ["watch", "follow"])
+def test_for_people_it_tells_what_it_spent_as_after_any_other_end(start, command):
+    process = start(*COMMAND, command, "--last", "2h")
+    assert process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    code, _, err = ended(process)
+    assert code == 143
+    assert err.splitlines()[-1].startswith("spent today: ")
+
+
+def test_without_a_signal_it_ends_with_0(start):
+    assert ended(start(*COMMAND, "watch", "userCount", "--windows", "2", "--json"))[0] == 0
+
+
+def test_a_watch_whose_service_says_nothing_ends_by_the_second_signal(start):
+    with socket.create_server(("127.0.0.1", 0)) as service:
+        process = start(*COMMAND, "watch", "--json", AGORA_BASE_URL=f"http://127.0.0.1:{service.getsockname()[1]}")
+        service.settimeout(60)
+        connection, _ = service.accept()
+        with connection:
+            assert connection.recv(100).startswith(b"GET ")
+            process.send_signal(signal.SIGTERM)
+            # The same one, sent at once, would be taken for the first.
+            process.send_signal(signal.SIGINT)
+            code, out, err = ended(process)
+    assert code in CODES.values()
+    assert (out, err) == ("", "")
+
+
+def test_other_commands_are_cancelled(start):
+    process = start(*COMMAND, "demo", "--windows", "50", "--json")
+    assert process.stdout.readline()
+    process.send_signal(signal.SIGTERM)
+    code, _, err = ended(process)
+    assert (code, err) == (CODES[signal.SIGTERM], "")
+
+
+# Commands of the tests' own.
+
+WORK = """
+import asyncio, signal, time
+from agora_analytics.cli import program, run, running, signals
+
+def say(what):
+    print(what, flush=True)
+
+async def work():
+    {work}
+
+program.main = lambda: running.finish(work)
+run()
+"""
+
+
+def working(*lines: str) -> tuple[str, str]:
+    return "-c", WORK.format(work="\n    ".join(lines))
+
+
+@BOTH
+def test_the_first_signal_stops_what_can_be_stopped_and_what_follows_is_done(start, number):
+    process = start(
+        *working(
+            "stopped = asyncio.Event()",
+            "with signals.stopped_by_signal(stopped.set):",
+            "    say('begun')",
+            "    await stopped.wait()",
+            "await asyncio.sleep(0)",
+            "say('done')",
+        )
+    )
+    assert process.stdout.readline() == b"begun\n"
+    process.send_signal(number)
+    assert ended(process) == (CODES[number], "done\n", "")
+
+
+def test_after_what_can_be_stopped_the_work_is_cancelled_again(start):
+    process = start(
+        *working(
+            "with signals.stopped_by_signal(lambda: say('stopped')):",
+            "    await asyncio.sleep(0)",
+            "try:",
+            "    say('begun')",
+            "    await asyncio.Event().wait()",
+            "except asyncio.CancelledError:",
+            "    say('cancelled')",
+            "    raise",
+        )
+    )
+    assert process.stdout.readline() == b"begun\n"
+    process.send_signal(signal.SIGTERM)
+    assert ended(process) == (CODES[signal.SIGTERM], "cancelled\n", "")
+
+
+HELD = {
+    "that stops for ever": ("with signals.stopped_by_signal(lambda: say('heard')):", "    {begun}"),
+    "that holds the loop": ("with signals.stopped_by_signal(lambda: [say('heard'), time.sleep(600)]):", "    {begun}"),
+    "that is cancelled for ever": (
+        "try:",
+        "    {begun}",
+        "finally:",
+        "    say('heard')",
+        "    await asyncio.sleep(600)",
+    ),
+}
+
+
+@pytest.mark.parametrize("lines", HELD.values(), ids=HELD)
+def test_the_second_signal_ends_a_command_at_once(start, lines):
+    process = start(*working(*(line.format(begun="say('begun'); await asyncio.sleep(600)") for line in lines)))
+    assert process.stdout.readline() == b"begun\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == b"heard\n"
+    process.send_signal(signal.SIGTERM)
+    assert ended(process) == (CODES[signal.SIGINT], "", "")
+
+
+def test_what_is_ignored_stays_ignored(start):
+    ignoring = "signal.signal(signal.SIGINT, signal.SIG_IGN)\nasync def work"
+    _, code = working("say('begun')", "await asyncio.sleep(600)")
+    process = start("-c", code.replace("async def work", ignoring))
+    assert process.stdout.readline() == b"begun\n"
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGTERM)
+    assert ended(process) == (143, "", "")
+
+
+def test_a_command_in_a_program_leaves_its_signals_alone():
+    before = [signal.getsignal(number) for number in CODES]
+    seen = []
+
+    async def work() -> None:
+        seen.extend(signal.getsignal(number) for number in CODES)
+
+    assert finish(work) == 0
+    assert [signal.getsignal(number) for number in CODES] == before
+    assert before == [signal.default_int_handler, signal.SIG_DFL]
+    assert set(seen).isdisjoint(before)
