@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as some
 
 from agora_analytics import Call, Checkpoint, CheckpointError, FileCheckpoints, MemoryCheckpoints, Span
 from agora_analytics.protocols import CheckpointStore
 from agora_analytics.streams._checkpoints import opened
+
+same = settings(deadline=None, derandomize=True, database=None, max_examples=300)
 
 PLACE = Checkpoint(stream="watch 0", done=(Span(20, 60), Span(100, 120)), open={"call": {"created_ts": 3}})
 
@@ -68,6 +70,7 @@ async def test_a_name_that_could_be_another_file_is_misuse(store, name):
 NAMES = some.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,99}", fullmatch=True)
 
 
+@same
 @given(NAMES, NAMES)
 def test_two_names_are_two_files_also_where_capitals_are_not_told_apart(one, other):
     files = FileCheckpoints("places")
@@ -212,11 +215,13 @@ def is_ours(text: str | bytes) -> bool:
     return True
 
 
+@same
 @given(some.sampled_from(places(WHOLE)), some.sampled_from(STRANGE))
 def test_whatever_stands_in_a_text_is_a_checkpoint_or_an_error_that_says_so(at, value):
     is_ours(json.dumps(changed(at, value)))
 
 
+@same
 @given(some.data())
 def test_a_text_with_any_byte_changed_or_cut_off_is_a_checkpoint_or_an_error_that_says_so(data):
     whole = PLACE.encode().encode()
