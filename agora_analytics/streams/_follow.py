@@ -110,6 +110,7 @@ class FollowPoller(Poller[CallEvent]):
         self._resume()
         async with self._quota.reserve(CALL_LISTS) as lists, self._quota.reserve(CALL_SESSIONS) as details:
             await self.learn()
+            self.check_time()
             self._first = self._askable().start
             if self._tail is None:
                 self._begin_at(self._askable().end)

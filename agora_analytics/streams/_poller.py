@@ -191,6 +191,11 @@ class Poller(ABC, Generic[T]):
             if abs(self.shift(mark)) > _CLOSE:
                 log.warning("%s: this host's clock is wrong by %.0f s", self.monitor.name, -self.shift(mark))
 
+    def check_time(self) -> None:
+        """Raise `CheckpointError` where the place lies in the future, if the service's time is known."""
+        if self._quota.confirmed:
+            self.place.check_time(self._quota.utc())
+
     @abstractmethod
     async def lesson(self) -> AgoraError | None:
         """Make a request that is due anyway, and return what went wrong with it."""

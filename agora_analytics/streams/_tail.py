@@ -12,11 +12,9 @@ from typing import Any, Final
 
 import attrs
 
-from agora_analytics._json import Unreadable, encode, strict
-from agora_analytics.errors import CheckpointError
 from agora_analytics.models import Call
 from agora_analytics.spans import Span
-from agora_analytics.streams._checkpoints import Checkpoint
+from agora_analytics.streams._checkpoints import Checkpoint, opened, unreadable
 from agora_analytics.streams._events import (
     CallChanged,
     CallEvent,
@@ -28,6 +26,7 @@ from agora_analytics.streams._events import (
 )
 
 _DAY: Final = 86_400
+_FIELDS: Final = frozenset({"going", "look_at", "misses", "ended", "owed", "told", "since"})
 MAY_FOLLOW: Final = frozenset({"quota", "outage"})
 """Why sessions did not come that may come later."""
 
@@ -156,49 +155,22 @@ class Tail:
     @classmethod
     def of(cls, checkpoint: Checkpoint, *, late: bool = True) -> Tail:
         """Read it back; raises `CheckpointError` for what is none, or has fields that this version does not know."""
-        tail = cls(checkpoint.done[-1].end, late=late)
-        for key, dump in checkpoint.open.items():
-            try:
-                kept = _decode(encode(dump))
-                _refuse_unknown(dump)
-            except (*Unreadable, ValueError, TypeError) as error:
-                raise CheckpointError(
-                    f"the checkpoint of this follow cannot be read: call {key!r}: {error}",
-                    advice="Use the version of the library that wrote it, or remove it to begin anew.",
-                ) from None
-            tail._take(key, kept)
+        _refuse_unknown(checkpoint)
+        looks, misses = opened(checkpoint, "look_at", float), opened(checkpoint, "misses", int)
+        told, since = opened(checkpoint, "told", bool), opened(checkpoint, "since", float)
+        tail = cls(checkpoint.done[-1].end, ended=opened(checkpoint, "ended", int), late=late)
+        for key, call in opened(checkpoint, "going", Call).items():
+            tail.going[key] = Open(call=call, look_at=looks.get(key, 0.0), misses=misses.get(key, 0))
+        for key, call in opened(checkpoint, "owed", Call).items():
+            due = since.get(key, 0.0)
+            tail.owed[key] = Owed(call=call, told=told.get(key, False), since=due, next_at=due)
+            if tail.owed[key].told:
+                tail.ended[key] = tail.read_to
         return tail
 
-    def _take(self, key: str, kept: _Kept) -> None:
-        if kept.going is not None:
-            self.going[key] = Open(call=kept.going, misses=kept.misses, look_at=kept.look_at)
-        elif kept.owed is not None:
-            self.owed[key] = Owed(call=kept.owed, told=kept.told, since=kept.since, next_at=kept.since)
-        # A call whose end was told before its sessions came is both.
-        if kept.ended is not None or kept.told:
-            self.ended[key] = kept.ended or self.read_to
 
-
-@attrs.frozen(kw_only=True)
-class _Kept:
-    """What a checkpoint keeps of one call."""
-
-    going: Call | None = None
-    ended: int | None = None
-    owed: Call | None = None
-    told: bool = False
-    since: float = 0.0
-    look_at: float = 0.0
-    misses: int = 0
-
-
-_decode = strict(_Kept)
-
-
-def _refuse_unknown(dump: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for fields that would be lost: a later version wrote them."""
-    unknown = set(dump) - {field.name for field in attrs.fields(_Kept)}
-    for call in (dump.get("going"), dump.get("owed")):
-        unknown |= set(call or ()) - {field.name for field in attrs.fields(Call)}
-    if unknown:
-        raise ValueError(f"it has fields that this version does not know: {', '.join(sorted(unknown))}")
+def _refuse_unknown(checkpoint: Checkpoint) -> None:
+    for key, entry in checkpoint.open.items():
+        unknown = ", ".join(sorted(entry.keys() - _FIELDS))
+        if unknown:
+            raise unreadable("the checkpoint", f"call {key!r} has fields that this version does not know: {unknown}")

@@ -10,13 +10,13 @@ import attrs
 
 from agora_analytics._session import NothingToAskError
 from agora_analytics.endpoints import Timely
-from agora_analytics.errors import AgoraError, CheckpointError
+from agora_analytics.errors import AgoraError
 from agora_analytics.models import Point
 from agora_analytics.plans import REALTIME_USAGE
 from agora_analytics.quota import Budget, Quota, Reserve
 from agora_analytics.spans import WINDOW, Span
 from agora_analytics.streams._cadence import Schedule
-from agora_analytics.streams._checkpoints import Checkpoint
+from agora_analytics.streams._checkpoints import Checkpoint, unreadable
 from agora_analytics.streams._edges import Edges
 from agora_analytics.streams._events import Event, Loss, Revision, Window
 from agora_analytics.streams._health import log
@@ -94,6 +94,7 @@ class WatchPoller(Poller[Event]):
         await self.place.resume()
         async with self._quota.reserve(REALTIME_USAGE) as kept:
             await self.learn()
+            self.check_time()
             self._windows = windows = self._begin()
             while not self._over(windows):
                 await self.unless_stopped(self._poll(windows))
@@ -125,10 +126,7 @@ class WatchPoller(Poller[Event]):
         try:
             windows.restore(self.place.checkpoint.open)
         except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-            raise CheckpointError(
-                f"the checkpoint of this watch holds windows that cannot be read: {error!r}",
-                advice="Restore it, or remove it to begin anew: what the service still keeps is read again then.",
-            ) from None
+            raise unreadable("the checkpoint", f"windows of this watch: {error!r}") from None
         return windows
 
     async def lesson(self) -> AgoraError | None:
