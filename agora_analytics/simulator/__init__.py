@@ -14,12 +14,15 @@ on a `VirtualLoop` a day of either side takes seconds.
 
 from __future__ import annotations
 
-from agora_analytics.simulator.facts import Incident, SimulatedCall, SimulatedSession
-from agora_analytics.simulator.faults import Fault, Faults
+from agora_analytics.simulator.clocks import Clock, HostClock
+from agora_analytics.simulator.facts import CallChange, Incident, SimulatedCall, SimulatedSession
+from agora_analytics.simulator.faults import Fault
 from agora_analytics.simulator.quirks import Quirks
 from agora_analytics.simulator.records import Entry
+from agora_analytics.simulator.schedules import Faults
 from agora_analytics.simulator.service import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Service
 from agora_analytics.simulator.simulation import Simulation
+from agora_analytics.simulator.spending import Spender
 from agora_analytics.simulator.transport import SimulatorTransport
 from agora_analytics.simulator.virtual import VirtualLoop
 from agora_analytics.simulator.world import World
@@ -28,9 +31,12 @@ __all__ = [
     "APP_ID",
     "CUSTOMER_ID",
     "CUSTOMER_SECRET",
+    "CallChange",
+    "Clock",
     "Entry",
     "Fault",
     "Faults",
+    "HostClock",
     "Incident",
     "Quirks",
     "Service",
@@ -38,6 +44,7 @@ __all__ = [
     "SimulatedSession",
     "Simulation",
     "SimulatorTransport",
+    "Spender",
     "VirtualLoop",
     "World",
 ]

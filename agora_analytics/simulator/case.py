@@ -26,13 +26,19 @@ DIMENSIONS = {
 
 @attrs.frozen
 class Case:
-    """One request to one endpoint at `now`, in whole UTC seconds."""
+    """One request to one endpoint at `moment`, in UTC seconds; `number` counts the requests before it."""
 
     world: World
     quirks: Quirks
     limits: Limits
-    now: int
+    moment: float
     asked: Asked
+    number: int = 0
+
+    @property
+    def now(self) -> int:
+        """The moment in whole seconds."""
+        return int(self.moment)
 
     @property
     def known_until(self) -> int:
@@ -48,10 +54,10 @@ class Case:
 
         The inequalities are the reference's own, strict as it writes them.
         """
-        limits = self.limits
-        if not frame.end < self.now - limits.delay:
+        limits, now = self.limits, self.now if self.quirks.whole_seconds else self.moment
+        if not frame.end < now - limits.delay:
             raise too_new(limits.delay)
-        if not frame.start > self.now - limits.available:
+        if not frame.start > now - limits.available:
             raise too_old(limits.available)
         if limits.longest is not None and not frame.end - frame.start < limits.longest:
             raise too_long(limits.longest)

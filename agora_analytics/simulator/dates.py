@@ -17,11 +17,11 @@ class DateHeader:
         self._style = style
         self._renewed = float("-inf")
 
-    def at(self, now: float) -> str | None:
-        """Return the header's text at `now`, or None where there is no such header."""
+    def at(self, now: float, off: float = 0.0) -> str | None:
+        """Return the header's text at `now`, `off` seconds beside what is right, or None where there is no header."""
         if self._style == "absent":
             return None
-        return formatdate(self._written(now), usegmt=True)
+        return formatdate(self._written(now) + off, usegmt=True)
 
     def _written(self, now: float) -> float:
         """Return when the text sent at `now` was written."""

@@ -69,3 +69,21 @@ class Incident:
     end: int
     severity: float
     country: str | None
+
+
+@attrs.frozen
+class CallChange:
+    """From `at` on (UTC seconds) the service tells something else of one call.
+
+    Attributes:
+        deleted: it knows nothing of the call any more: lists lack it and details are refused.
+        endless: the call does not end, and neither do the sessions that ended with it.
+        moved: seconds by which `created_ts` is later (negative: earlier); always before the call's end.
+
+    """
+
+    call_id: str
+    at: float = float("-inf")
+    deleted: bool = attrs.field(default=False, kw_only=True)
+    endless: bool = attrs.field(default=False, kw_only=True)
+    moved: int = attrs.field(default=0, kw_only=True)

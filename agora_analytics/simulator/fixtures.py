@@ -9,5 +9,5 @@ from agora_analytics.simulator.simulation import Simulation
 
 @pytest.fixture
 def agora_simulator() -> Simulation:
-    """Return a simulation of its own for each test."""
+    """Return a simulation of its own for each test; it keeps real time, or the time of the `VirtualLoop` it runs on."""
     return Simulation()

@@ -4,26 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import TypeVar
 
+import attrs
+
+from agora_analytics.simulator import changes
 from agora_analytics.simulator.asked import Frame, Page
 from agora_analytics.simulator.attendance import Attendance
 from agora_analytics.simulator.case import Case, Document
 from agora_analytics.simulator.chance import share, stream
 from agora_analytics.simulator.facts import SimulatedCall, SimulatedSession
+from agora_analytics.simulator.refusals import no_such_call
 from agora_analytics.simulator.world import World
 
 _Row = TypeVar("_Row")
+_GONE = 404
+
+
+@attrs.frozen
+class _Told:
+    """A call, and as what the service shows it."""
+
+    call: SimulatedCall
+    shown: SimulatedCall
 
 
 def lists(case: Case) -> Document:
     """Answer a search for calls: a page of them, newest first."""
     frame = case.frame("start_ts", "end_ts")
     page, cname = case.asked.page(), case.asked.maybe_text("cname")
-    select = case.world.calls_during if case.quirks.calls_overlap else case.world.calls
-    calls = [call for call in select(frame.start, frame.end) if cname in {None, call.cname} and _appeared(case, call)]
+    calls = [one for one in _listed(case, frame) if cname in {None, one.call.cname} and _appeared(case, one.call)]
     shown = _cut(calls[::-1], page)
-    return {**_paging(case, page, len(calls)), "call_lists": [_call_row(case, call) for call in shown]}
+    return {**_paging(case, page, len(calls)), "call_lists": [_call_row(case, one) for one in shown]}
 
 
 def sessions(case: Case) -> Document:
@@ -45,23 +58,69 @@ def metrics(case: Case) -> Document:
     frame = case.frame("start_ts", "end_ts")
     case.asked.text("sids")
     sids = case.asked.several("sids", 20)
-    call = case.world.call(case.asked.text("call_id"))
     found = [one for one in sessions_in(case, frame) if one.sid in sids]
+    call = case.world.call(case.asked.text("call_id"))
     rows = [{"sid": one.sid, "data": tracks} for one in found if call and (tracks := _tracks(case, frame, call, one))]
     stream(case.world.seed, *sids).shuffle(rows)
     return {"metrics": rows}
 
 
 def sessions_in(case: Case, frame: Frame, *, overlapping: bool = True) -> list[SimulatedSession]:
-    """Return the sessions of the call asked for that overlap a time frame, or start in it, first to join first."""
+    """Return the sessions of the call asked for that overlap a time frame, or start in it, first to join first.
+
+    Raises `Refused` where the call was deleted.
+    """
     call = case.world.call(case.asked.text("call_id"))
-    if call is None:
-        return []
+    shown = call and changes.told(case.world, case.quirks, call, case.now)
+    if call and not shown:
+        raise no_such_call(case.quirks.unknown_call or _GONE)
+    if not call or not shown:
+        return _unknown(case)
     return [
         session
-        for session in case.world.sessions(call)
+        for session in changes.sessions(case.world, call, shown)
         if (session.overlaps(frame.start, frame.end) if overlapping else frame.start <= session.join < frame.end)
     ]
+
+
+def _unknown(case: Case) -> list[SimulatedSession]:
+    if case.quirks.unknown_call is not None:
+        raise no_such_call(case.quirks.unknown_call)
+    return []
+
+
+def _listed(case: Case, frame: Frame) -> list[_Told]:
+    """Return the calls of a time frame as the service tells of them, oldest first."""
+    world, quirks = case.world, case.quirks
+    if not quirks.changes_calls:
+        select = world.calls_during if quirks.calls_overlap else world.calls
+        return [_Told(call, call) for call in select(frame.start, frame.end)]
+    shown = (
+        _Told(call, one)
+        for call in _candidates(case, frame).values()
+        if (one := changes.told(world, quirks, call, case.now))
+    )
+    found = [one for one in shown if _selected(case, frame, one.shown)]
+    return sorted(found, key=lambda one: one.shown.created)
+
+
+def _candidates(case: Case, frame: Frame) -> dict[str, SimulatedCall]:
+    """Return the calls by id that may be told of in a time frame; any call is told of only while the plan keeps it."""
+    world, quirks = case.world, case.quirks
+    select = world.calls_during if quirks.calls_overlap else world.calls
+    kept = case.now - case.limits.available if quirks.calls_overlap else frame.start
+    found = chain(
+        select(frame.start, frame.end),
+        changes.astray(world, quirks, frame.start, frame.end),
+        changes.endless(world, quirks.endless_calls, kept, frame.end),
+    )
+    return {call.call_id: call for call in found}
+
+
+def _selected(case: Case, frame: Frame, call: SimulatedCall) -> bool:
+    if case.quirks.calls_overlap:
+        return call.created < frame.end and call.destroyed > frame.start
+    return frame.start <= call.created < frame.end
 
 
 def _says_servers(case: Case) -> bool:
@@ -96,8 +155,9 @@ def _end(case: Case, end: int) -> int | None:
     return {"null": None, "zero": 0, "last_seen": case.known_until}[case.quirks.unfinished_end]
 
 
-def _call_row(case: Case, call: SimulatedCall) -> Document:
-    attendance = _attendance(case.world, call, min(case.known_until, call.destroyed + 1))
+def _call_row(case: Case, told: _Told) -> Document:
+    call = told.shown
+    attendance = _attendance(case.world, told, min(case.known_until, call.destroyed + 1))
     return {
         "call_id": call.call_id,
         "cname": call.cname,
@@ -112,8 +172,8 @@ def _call_row(case: Case, call: SimulatedCall) -> Document:
 
 
 @lru_cache(maxsize=4_096)
-def _attendance(world: World, call: SimulatedCall, until: int) -> Attendance:
-    return Attendance.of(world.sessions(call), call, until)
+def _attendance(world: World, told: _Told, until: int) -> Attendance:
+    return Attendance.of(changes.sessions(world, told.call, told.shown), told.shown, until)
 
 
 def _session_row(case: Case, session: SimulatedSession) -> Document:

@@ -1,10 +1,17 @@
-"""What the reference leaves open or contradicts, as settings: a client has to live with either reading."""
+"""What the reference leaves open or contradicts, and what a service may do besides, as settings.
+
+A client has to live with either reading, and with all the rest.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 import attrs
+
+from agora_analytics.simulator.facts import CallChange
+from agora_analytics.simulator.spending import Spender
 
 DateStyle = Literal["exact", "timer", "lazy", "absent"]
 
@@ -37,7 +44,21 @@ class Quirks:
         aligned_echo: `windowStartTs` is rounded to its window instead of echoing `ts`.
         date: the `Date` header: of the moment, renewed on a timer of half a second, renewed by the first request
             more than a second after the last renewal, or absent.
+        date_ahead: seconds by which the `Date` header is ahead of the clock that counts requests.
         refusals_count: requests refused for frequency are counted too.
+        whole_seconds: the service compares times with its clock in whole seconds, which never allows more than the
+            documented inequalities do; otherwise with the fraction too.
+        shuffled_rows: rows of real-time answers (not of top lists) come in another order each time.
+        vanishing_rows: fraction of real-time rows that no answer has any more from twice `late_by` seconds after the
+            plan's delay on, single groups of a window among them.
+        deleted_calls: fraction of calls that are deleted at some moment, as often while they go on as after their end.
+        endless_calls: fraction of calls that never end.
+        moved_calls: fraction of calls whose `created_ts` moves, within ten minutes of their start.
+        moved_by: seconds by which it moves at most, to either side.
+        changes: what befalls single calls.
+        unknown_call: `code` with which details of a call are refused that the service does not know; None: they are
+            answered, with nothing in them. A deleted call's are refused in any case, then with 404.
+        others: other programs that spend from the same counters.
 
     """
 
@@ -63,7 +84,35 @@ class Quirks:
     bare_top_list: bool = False
     aligned_echo: bool = False
     date: DateStyle = "exact"
+    date_ahead: float = 0.0
     refusals_count: bool = True
+    whole_seconds: bool = True
+    shuffled_rows: bool = False
+    vanishing_rows: float = 0.0
+    deleted_calls: float = 0.0
+    endless_calls: float = 0.0
+    moved_calls: float = 0.0
+    moved_by: int = 120
+    changes: tuple[CallChange, ...] = attrs.field(default=(), converter=tuple)
+    unknown_call: int | None = None
+    others: tuple[Spender, ...] = attrs.field(default=(), converter=tuple)
+    _by_call: Mapping[str, tuple[CallChange, ...]] = attrs.field(init=False, repr=False, eq=False)
+
+    @_by_call.default
+    def _changes_by_call(self) -> Mapping[str, tuple[CallChange, ...]]:
+        found: dict[str, tuple[CallChange, ...]] = {}
+        for change in self.changes:
+            found[change.call_id] = (*found.get(change.call_id, ()), change)
+        return found
+
+    @property
+    def changes_calls(self) -> bool:
+        """Whether the service tells of any call otherwise than it happened."""
+        return bool(self.changes or self.deleted_calls or self.endless_calls or self.moved_calls)
+
+    def changes_of(self, call_id: str) -> tuple[CallChange, ...]:
+        """Return the changes named for one call."""
+        return self._by_call.get(call_id, ())
 
     @classmethod
     def rough(cls) -> Quirks:
@@ -88,4 +137,5 @@ class Quirks:
             bare_top_list=True,
             aligned_echo=True,
             date="lazy",
+            whole_seconds=False,
         )

@@ -10,7 +10,7 @@ import attrs
 from agora_analytics.catalogue import Product, QualityMetric, RealtimeUsageMetric
 from agora_analytics.simulator.asked import Frame
 from agora_analytics.simulator.case import Case, Document, Grouping
-from agora_analytics.simulator.chance import share
+from agora_analytics.simulator.chance import share, stream
 from agora_analytics.simulator.facts import SimulatedSession
 from agora_analytics.simulator.load import Stay, presence, value_of
 from agora_analytics.spans import WINDOW
@@ -58,7 +58,7 @@ def quality(case: Case) -> Document:
     series = _Series.of(case, case.asked.one_of("metric", tuple(QualityMetric)))
     uids = case.asked.several("uids", 10)
     if uids and series.cname:
-        return {"data": [_user_row(case, series, frame, uid) for uid in uids]}
+        return {"data": _shuffled(case, [_user_row(case, series, frame, uid) for uid in uids])}
     counts = _present(_counts(case, series, frame))
     return {"data": _rows(case, series, frame, counts, _rater(case, series))}
 
@@ -168,12 +168,27 @@ def _rows(
     for window in _windows(case, frame, series.metric):
         there = counts(window)
         for group in chosen:
-            if group in there:
+            if group in there and not _vanished(case, series, window, group):
                 named: Document = {series.grouping.echo: group} if series.grouping else {}
                 rows.append(
                     {series.metric: _so_far(case, series, window, value_at(window, group)), **named, "ts": window}
                 )
+    return _shuffled(case, rows)
+
+
+def _shuffled(case: Case, rows: list[Document]) -> list[Document]:
+    """Return rows as they are, or in an order that is another one in each answer."""
+    if case.quirks.shuffled_rows:
+        stream(case.world.seed, "rows", case.number).shuffle(rows)
     return rows
+
+
+def _vanished(case: Case, series: _Series, window: int, group: str) -> bool:
+    """Whether a row that earlier answers had is not told any more."""
+    part, since = case.quirks.vanishing_rows, window + WINDOW + 2 * case.quirks.late_by
+    return (
+        part > 0 and case.known_until >= since and share(case.world.seed, "gone", series.metric, window, group) < part
+    )
 
 
 def _chosen(case: Case, series: _Series, frame: Frame, counts: Counts) -> tuple[str, ...]:

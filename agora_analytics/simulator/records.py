@@ -13,7 +13,7 @@ class Entry:
 
     `at` is the service's time in seconds, `endpoint` the endpoint's name in `plans` or empty, `code` the body's code or
     None, and `refused` one word (`qps`, `qpm`, `qpd`, `latency`, `range`, `length`, `access`, `parameter`, `app`,
-    `milliseconds`, `credentials`, `path`), empty where it was accepted.
+    `milliseconds`, `credentials`, `path`, `unknown`, `fault`), empty where it was accepted.
     """
 
     at: float

@@ -32,6 +32,11 @@ def milliseconds() -> Refused:
     return Refused(500, "Unknown Error", "milliseconds")
 
 
+def no_such_call(code: int) -> Refused:
+    """Return the refusal of details of a call that the service does not know."""
+    return Refused(code, "no such call", "unknown")
+
+
 def wrong_app() -> Refused:
     """Return the refusal of an App ID that is not the account's."""
     return Refused(403, "Wrong authorization information. The request is forbidden.", "app")

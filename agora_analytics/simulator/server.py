@@ -17,7 +17,8 @@ import attrs
 from aiohttp import web
 
 from agora_analytics.protocols import Response
-from agora_analytics.simulator.service import Call, Service
+from agora_analytics.simulator.arrivals import Call
+from agora_analytics.simulator.service import Service
 
 _CHUNK = 2**16
 _PATIENCE = 1.0
@@ -75,9 +76,9 @@ class _Host:
     closing: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        body = await request.read()
-        fault = self.service.arrive(self.index)
-        response = self.service.carry(fault, self._call(request, body))
+        call = self._call(request, await request.read())
+        fault = self.service.arrive(self.index, call)
+        response = self.service.carry(fault, call)
         if fault and fault.delay and await self._closed_within(fault.delay):
             return _reset(request)
         if fault and fault.kind == "huge":

@@ -6,7 +6,6 @@ real HTTP statuses; behind it the service says everything with HTTP 200 and a `c
 
 from __future__ import annotations
 
-import time
 from base64 import b64encode
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
@@ -16,25 +15,28 @@ import attrs
 import msgspec
 
 from agora_analytics import plans
-from agora_analytics.plans import ENDPOINTS, Endpoint, Plan, Unit
+from agora_analytics.plans import Endpoint, Plan, Unit
 from agora_analytics.protocols import Response, WallClock
-from agora_analytics.simulator import insights, inspector, realtime, refusals, statistics
+from agora_analytics.simulator import changes, insights, inspector, realtime, refusals, spending, statistics
+from agora_analytics.simulator.arrivals import Arrival, Call
 from agora_analytics.simulator.asked import Asked
 from agora_analytics.simulator.case import Case, Document
 from agora_analytics.simulator.chance import token
+from agora_analytics.simulator.clocks import Clock
 from agora_analytics.simulator.dates import DateHeader
-from agora_analytics.simulator.faults import Arrival, Fault, Faults
-from agora_analytics.simulator.quirks import Quirks
+from agora_analytics.simulator.facts import CallChange, SimulatedCall
+from agora_analytics.simulator.faults import Fault
+from agora_analytics.simulator.quirks import DateStyle, Quirks
 from agora_analytics.simulator.quotas import Quotas
 from agora_analytics.simulator.records import Entry, Records
 from agora_analytics.simulator.refusals import Refused
+from agora_analytics.simulator.schedules import Faults
 from agora_analytics.simulator.world import World
 
 CUSTOMER_ID = "simulated-customer"
 CUSTOMER_SECRET = "simulated-secret"  # noqa: S105 - opens nothing
 APP_ID = "simulated-app-id-0123456789abcdef"
 
-_BY_PATH: Mapping[tuple[str, str], Endpoint] = {(endpoint.method, endpoint.path): endpoint for endpoint in ENDPOINTS}
 _ANSWERS: Mapping[Endpoint, Callable[[Case], Document]] = {
     plans.CALL_LISTS: inspector.lists,
     plans.CALL_SESSIONS: inspector.sessions,
@@ -60,33 +62,21 @@ def basic(customer_id: str, customer_secret: str) -> str:
 
 
 @attrs.frozen
-class Call:
-    """A request as it arrives at one of the hosts, whose clock is `skew` seconds ahead of the service's."""
-
-    method: str
-    path: str
-    query: str
-    body: bytes | None = None
-    authorization: str | None = None
-    host: int = 0
-    skew: float = 0.0
-
-
-@attrs.frozen
 class _Verdict:
-    """The HTTP status and body of an answer, and why it is a refusal (`Entry.refused`) or nothing."""
+    """The HTTP status and body of an answer, why it is a refusal (`Entry.refused`), and whether a gateway gave it."""
 
     status: int
     document: Document
     refused: str = ""
+    gateway: bool = False
 
 
 class Service:
     """A simulated Agora Analytics: a world, a plan, a clock, and counters of what was asked.
 
     Attributes:
-        world, plan, quirks, clock, customer_id, customer_secret, app_id: as given; the world, the plan and the quirks
-            may be replaced at any time.
+        world, plan, quirks, customer_id, customer_secret, app_id: as given; the world, the plan and the quirks may be
+            replaced at any time.
         faults: the schedule that transports and servers act out; may be replaced at any time.
         quotas: the counters of frequency limits.
 
@@ -97,7 +87,7 @@ class Service:
         world: World | None = None,
         plan: Plan | str = "enterprise",
         *,
-        clock: WallClock = time.time,
+        clock: WallClock | None = None,
         customer_id: str = CUSTOMER_ID,
         customer_secret: str = CUSTOMER_SECRET,
         app_id: str = APP_ID,
@@ -107,7 +97,7 @@ class Service:
     ) -> None:
         self.world = world or World()
         self.plan = Plan.of(plan)
-        self.clock = clock
+        self._clock = Clock.of(clock)
         self.customer_id = customer_id
         self.customer_secret = customer_secret
         self.app_id = app_id
@@ -116,9 +106,19 @@ class Service:
         self.quotas = Quotas(refusals_count=self.quirks.refusals_count)
         self._authorization = basic(customer_id, customer_secret).encode()
         self._records = Records(log_size)
-        self._dates: dict[int, DateHeader] = {}
-        self._arrived: Counter[int] = Counter()
+        self._dates: dict[tuple[int, DateStyle], DateHeader] = {}
+        self._arrived: Counter[int | str] = Counter()
+        self._number = 0
         self._answered = 0
+
+    @property
+    def clock(self) -> Clock:
+        """The clock by which requests are counted and answered; assign any function that returns UTC seconds."""
+        return self._clock
+
+    @clock.setter
+    def clock(self, clock: WallClock) -> None:
+        self._clock = Clock.of(clock)
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -136,22 +136,44 @@ class Service:
         return self._records.log
 
     def spent(self, counter: str, unit: Unit) -> int:
-        """Return the requests that a counter of the plan holds in the current UTC second, minute or day."""
-        return self.quotas.spent(counter, unit, self.clock())
+        """Return the requests that a counter of the plan holds in the current UTC second, minute or day.
 
-    def arrive(self, host: int = 0) -> Fault | None:
+        Those of other programs are among them.
+        """
+        now = self.clock()
+        return self.quotas.spent(counter, unit, now) + self._others(counter, now).get(unit, 0)
+
+    def spend(self, counter: Endpoint | str, requests: int = 1) -> None:
+        """Count requests of another program now, from an endpoint's counter or the counter of this name.
+
+        They count in the current second, minute and day alike, whatever is left. Raises `ValueError` for a counter that
+        the plan lacks.
+        """
+        name = self.plan.counter(counter) if isinstance(counter, Endpoint) else counter
+        if name not in self.plan.all_counters():
+            raise ValueError(f"counter={name!r}: the plan has {', '.join(self.plan.all_counters()) or 'none'}")
+        self.quotas.add(name, self.plan.rates(name), self.clock(), requests)
+
+    def changes(self, call: SimulatedCall) -> tuple[CallChange, ...]:
+        """Return all that befalls a call, whether the quirks name it or chance adds it."""
+        return changes.of_call(self.world, self.quirks, call)
+
+    def arrive(self, host: int = 0, call: Call | None = None) -> Fault | None:
         """Take note that a request is on its way to a host, and return the fault that hits it, if one does."""
-        arrival = Arrival(self._arrived.total(), self._arrived[host], host, self.clock())
-        self._arrived[host] += 1
+        endpoint = call.endpoint if call else None
+        name = endpoint.name if endpoint else ""
+        arrival = Arrival(self._number, self._arrived[host], host, self.clock(), self._arrived[name], call)
+        self._number += 1
+        self._arrived.update((host, name))
         return self.faults.strike(arrival)
 
     def carry(self, fault: Fault | None, call: Call) -> Response | None:
         """Return what comes back of a request that a fault may have hit; None where nothing does."""
         if fault is None or fault.counted:
-            response = self._handle(call)
+            response = self._handle(call, fault)
             return fault.spoil(response) if fault else response
         instead = fault.instead()
-        dated = self._date(call.host, self.clock() + call.skew)
+        dated = self._date(call.host, self.clock() + call.skew, fault)
         return instead and attrs.evolve(instead, headers={**instead.headers, **dated})
 
     def answer(
@@ -171,54 +193,65 @@ class Service:
         """
         return self._handle(Call(method, path, query, body, authorization, host, skew))
 
-    def _handle(self, call: Call) -> Response:
+    def _handle(self, call: Call, fault: Fault | None = None) -> Response:
         """Answer a request and remember it."""
         now = self.clock() + call.skew
-        endpoint = _BY_PATH.get((call.method, call.path))
         self._answered += 1
         request_id = token("request", self.world.seed, self._answered).lower()
-        verdict = self._judge(endpoint, call, now)
-        reached = endpoint if verdict.status == 200 else None  # noqa: PLR2004 - HTTP's own number
+        verdict = self._judge(call, now, fault)
+        reached = None if verdict.gateway else call.endpoint
         self._records.add(_entry(call, now, reached, verdict))
-        headers = {"Content-Type": "application/json; charset=utf-8", **self._date(call.host, now)}
+        headers = {"Content-Type": "application/json; charset=utf-8", **self._date(call.host, now, fault)}
         if reached and call.path.startswith(_REQUEST_ID_IN_BODY):
             verdict.document["requestId"] = request_id
         else:
             headers["X-Request-ID"] = request_id
         return Response(verdict.status, headers, msgspec.json.encode(verdict.document))
 
-    def _judge(self, endpoint: Endpoint | None, call: Call, now: float) -> _Verdict:
+    def _judge(self, call: Call, now: float, fault: Fault | None) -> _Verdict:
         """Tell what the answer is; where it is a refusal, say so."""
+        endpoint = call.endpoint
         if endpoint is None:
-            return _Verdict(404, {"message": "no Route matched with those values"}, "path")
+            return _Verdict(404, {"message": "no Route matched with those values"}, "path", gateway=True)
         if not compare_digest((call.authorization or "").encode(), self._authorization):
-            return _Verdict(401, {"message": "Invalid authentication credentials"}, "credentials")
+            return _Verdict(401, {"message": "Invalid authentication credentials"}, "credentials", gateway=True)
         try:
-            return _Verdict(200, {**self._envelope(), **self._document(endpoint, call, now)})
+            return _Verdict(200, {**self._envelope(), **self._document(endpoint, call, now, fault)})
         except Refused as no:
-            return _Verdict(200, {"code": no.code, "message": no.message, "data": None}, no.kind)
+            status = fault.status if fault and no.kind == "fault" else 200
+            return _Verdict(status, {"code": no.code, "message": no.message, "data": None}, no.kind)
 
-    def _document(self, endpoint: Endpoint, call: Call, now: float) -> Document:
+    def _document(self, endpoint: Endpoint, call: Call, now: float, fault: Fault | None) -> Document:
         """Answer an endpoint; raises `Refused`. Whatever reaches this far is counted."""
         if not self.plan.offers(endpoint):
             raise refusals.no_access()
         counter = self.plan.counter(endpoint)
-        refused = self.quotas.count(counter, self.plan.rates(counter), now)
+        refused = self.quotas.count(counter, self.plan.rates(counter), now, self._others(counter, now))
         if refused:
             raise refused
         asked = Asked.of(endpoint, call.query, call.body)
         if asked.app_id != self.app_id:
             raise refusals.wrong_app()
+        if fault and fault.kind == "refusal":
+            raise Refused(fault.code, fault.message, "fault")
         limits = self.plan.of_endpoint(endpoint)
-        return _ANSWERS[endpoint](Case(self.world, self.quirks, limits, int(now), asked))
+        return _ANSWERS[endpoint](Case(self.world, self.quirks, limits, now, asked, self._answered))
+
+    def _others(self, counter: str, now: float) -> Mapping[Unit, int]:
+        """Return what other programs have spent of a counter by now, by unit."""
+        return (
+            spending.spent_by(self.quirks.others, counter, self.plan.rates(counter), now) if self.quirks.others else {}
+        )
 
     def _envelope(self) -> Document:
         code = self.quirks.success_code
         return {**({} if code is None else {"code": code}), "message": self.quirks.message}
 
-    def _date(self, host: int, now: float) -> Mapping[str, str]:
-        header = self._dates.setdefault(host, DateHeader(self.quirks.date)).at(now)
-        return {} if header is None else {"Date": header}
+    def _date(self, host: int, now: float, fault: Fault | None) -> Mapping[str, str]:
+        style = self.quirks.date
+        header = self._dates.setdefault((host, style), DateHeader(style))
+        text = header.at(now + self.quirks.date_ahead, fault.date_off if fault else 0.0)
+        return {} if text is None else {"Date": text}
 
 
 def _entry(call: Call, now: float, endpoint: Endpoint | None, verdict: _Verdict) -> Entry:

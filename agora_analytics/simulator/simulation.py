@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from agora_analytics.plans import Plan
 from agora_analytics.protocols import WallClock
-from agora_analytics.simulator.faults import Faults
+from agora_analytics.simulator.clocks import Clock, HostClock
+from agora_analytics.simulator.quirks import Quirks
+from agora_analytics.simulator.schedules import Faults
 from agora_analytics.simulator.service import Service
 from agora_analytics.simulator.transport import Latency, SimulatorTransport
 
@@ -17,13 +20,34 @@ if TYPE_CHECKING:
 class Simulation:
     """A simulated service, and transports and clients that reach it with the right credentials.
 
+    Give a service, or the parts of one: its `world`, `plan` (enterprise by default), `clock` (a moment in UTC seconds
+    at which it starts, or a clock; by default the host's time, see `Clock`), `faults` and `variants`. Raises
+    `TypeError` for both.
+
     Attributes:
-        service: the service; by default an enterprise account over the world of seed 1, on the host's clock.
+        service: the service.
+        host_clock: the wall clock of the machine that clients of `client()` run on; assign its `wrong` to set it wrong.
 
     """
 
-    def __init__(self, service: Service | None = None) -> None:
-        self.service = service or Service()
+    def __init__(
+        self,
+        service: Service | None = None,
+        *,
+        world: World | None = None,
+        plan: Plan | str | None = None,
+        clock: WallClock | float | None = None,
+        faults: Faults | None = None,
+        variants: Quirks | None = None,
+    ) -> None:
+        parts = {"world": world, "plan": plan, "clock": clock, "faults": faults, "variants": variants}
+        given = [name for name, part in parts.items() if part is not None]
+        if service is not None and given:
+            raise TypeError(f"{', '.join(given)}: already the service's; give a service or its parts, not both")
+        self.service = service or Service(
+            world, plan or "enterprise", clock=Clock.of(clock), faults=faults, quirks=variants
+        )
+        self.host_clock = HostClock(self._now)
 
     @property
     def world(self) -> World:
@@ -36,7 +60,7 @@ class Simulation:
         return self.service.app_id
 
     @property
-    def clock(self) -> WallClock:
+    def clock(self) -> Clock:
         """The service's clock."""
         return self.service.clock
 
@@ -49,12 +73,24 @@ class Simulation:
     def faults(self, faults: Faults) -> None:
         self.service.faults = faults
 
+    @property
+    def variants(self) -> Quirks:
+        """How the service reads what the reference leaves open, and what it does besides; assign others at any time."""
+        return self.service.quirks
+
+    @variants.setter
+    def variants(self, variants: Quirks) -> None:
+        self.service.quirks = variants
+
     def transport(self, *, latency: Latency = (0.0, 0.0), hosts: int = 2, timeout: float = 30.0) -> SimulatorTransport:
         """Return a transport to the service."""
         return SimulatorTransport(self.service, latency=latency, hosts=hosts, timeout=timeout)
 
     def client(self, **options: Any) -> AnalyticsClient:
-        """Return a client of the service on its plan and clock; `options` go to `AnalyticsClient` and come first."""
+        """Return a client of the service on its plan and the host's clock.
+
+        `options` go to `AnalyticsClient` and come first.
+        """
         # Imported late: the simulator stands beside the client and works without it.
         from agora_analytics import AnalyticsClient  # noqa: PLC0415
 
@@ -64,6 +100,10 @@ class Simulation:
             "app_id": self.app_id,
             "plan": self.service.plan,
             "transport": self.transport(),
-            "clock": self.clock,
+            "clock": self.host_clock,
         }
         return AnalyticsClient(**{**settings, **options})
+
+    def _now(self) -> float:
+        # Asked each time: a test may give the service another clock later on.
+        return self.service.clock()

@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from agora_analytics.errors import DecodeError, TransportError, TransportTimeout
 from agora_analytics.protocols import Request, Response
+from agora_analytics.simulator.arrivals import Call
 from agora_analytics.simulator.faults import Fault, Kind
-from agora_analytics.simulator.service import Call, Service, basic
+from agora_analytics.simulator.service import Service, basic
 
 Latency = tuple[float, float] | Callable[[], tuple[float, float]]
 """Seconds to the service and back, or what draws them for each request."""
@@ -77,8 +78,9 @@ class SimulatorTransport:
     async def _carry(self, request: Request, host: int) -> Response:
         there, back = self._latency() if callable(self._latency) else self._latency
         await _pass(there)
-        fault = self._service.arrive(host)
-        response = self._service.carry(fault, self._call(request, host))
+        call = self._call(request, host)
+        fault = self._service.arrive(host, call)
+        response = self._service.carry(fault, call)
         await _pass(back + (fault.delay if fault else 0.0))
         if fault and fault.kind in _BROKEN:
             raise _broken(fault, request)

@@ -4,7 +4,7 @@ import pytest
 
 from agora_analytics.protocols import Response
 from agora_analytics.simulator import Fault, Faults
-from agora_analytics.simulator.faults import Arrival
+from agora_analytics.simulator.arrivals import Arrival
 
 from .asking import NOON
 
