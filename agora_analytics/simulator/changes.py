@@ -5,14 +5,14 @@ Lists and details of calls follow this; real-time numbers and Data Insights coun
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 import attrs
 
 from agora_analytics.simulator.chance import share
 from agora_analytics.simulator.facts import CallChange, SimulatedCall, SimulatedSession
-from agora_analytics.simulator.quirks import Quirks
+from agora_analytics.simulator.quirks import Odds, Quirks
 from agora_analytics.simulator.world import World
 
 NEVER = 10_000_000_000
@@ -25,7 +25,8 @@ _SOON = 600
 
 def of_call(world: World, quirks: Quirks, call: SimulatedCall) -> tuple[CallChange, ...]:
     """Return all that befalls a call: what the settings name, and what chance adds."""
-    return (*quirks.changes_of(call.call_id), *_by_chance(world, quirks, call))
+    drawn = _of_hour(world, quirks.odds, call.created // _HOUR).changes if quirks.odds else {}
+    return (*quirks.changes_of(call.call_id), *drawn.get(call.call_id, ()))
 
 
 def told(world: World, quirks: Quirks, call: SimulatedCall, now: float) -> SimulatedCall | None:
@@ -61,28 +62,37 @@ def astray(world: World, quirks: Quirks, start: int, end: int) -> Iterator[Simul
             yield call
 
 
-def endless(world: World, part: float, start: int, end: int) -> Iterable[SimulatedCall]:
-    """Return the calls of `[start, end)` that chance keeps from ending."""
-    hours = range(start // _HOUR, -(-end // _HOUR)) if part else ()
-    return [call for hour in hours for call in _endless_of_hour(world, part, hour)]
+def endless(world: World, quirks: Quirks, start: int, end: int) -> Iterator[SimulatedCall]:
+    """Yield the calls of the hours of `[start, end)` that chance keeps from ending."""
+    for hour in range(start // _HOUR, -(-end // _HOUR)) if quirks.endless_calls else ():
+        yield from _of_hour(world, quirks.odds, hour).endless
 
 
-@lru_cache(maxsize=1_024)
-def _endless_of_hour(world: World, part: float, hour: int) -> tuple[SimulatedCall, ...]:
+@attrs.frozen
+class _Hour:
+    """What chance changes of the calls that begin in an hour."""
+
+    changes: Mapping[str, tuple[CallChange, ...]]
+    endless: tuple[SimulatedCall, ...]
+
+
+@lru_cache(maxsize=512)
+def _of_hour(world: World, odds: Odds, hour: int) -> _Hour:
     calls = world.calls(hour * _HOUR, (hour + 1) * _HOUR)
-    return tuple(call for call in calls if _chosen(world, "endless", part, call))
+    found = {call.call_id: change for call in calls if (change := tuple(_drawn(world, odds, call)))}
+    return _Hour(found, tuple(call for call in calls if _chosen(world, "endless", odds.endless, call)))
 
 
-def _by_chance(world: World, quirks: Quirks, call: SimulatedCall) -> Iterator[CallChange]:
+def _drawn(world: World, odds: Odds, call: SimulatedCall) -> Iterator[CallChange]:
     seed, call_id = world.seed, call.call_id
-    if _chosen(world, "moved", quirks.moved_calls, call):
-        by = 1 + int(quirks.moved_by * share(seed, "moved by", call_id))
+    if _chosen(world, "moved", odds.moved, call):
+        by = 1 + int(odds.moved_by * share(seed, "moved by", call_id))
         later = share(seed, "moved later", call_id) < 0.5  # noqa: PLR2004 - half of them
         at = call.created + _SOON * share(seed, "moved at", call_id)
         yield CallChange(call_id, at, moved=by if later else -by)
-    if _chosen(world, "endless", quirks.endless_calls, call):
+    if _chosen(world, "endless", odds.endless, call):
         yield CallChange(call_id, endless=True)
-    if _chosen(world, "deleted", quirks.deleted_calls, call):
+    if _chosen(world, "deleted", odds.deleted, call):
         at = call.created + 2 * call.duration * share(seed, "deleted at", call_id)
         yield CallChange(call_id, at, deleted=True)
 

@@ -29,7 +29,7 @@ _ID_MASK = 0x5A_C3_91_7E
 _HOUR_DIGITS = 8
 
 
-@lru_cache(maxsize=2_048)
+@lru_cache(maxsize=192)
 def of_hour(world: World, hour: int) -> tuple[SimulatedCall, ...]:
     """Return the calls that begin in an hour (counted since 1970), oldest first."""
     rng = stream(world.seed, "calls", hour)

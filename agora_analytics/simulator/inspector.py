@@ -112,7 +112,7 @@ def _candidates(case: Case, frame: Frame) -> dict[str, SimulatedCall]:
     found = chain(
         select(frame.start, frame.end),
         changes.astray(world, quirks, frame.start, frame.end),
-        changes.endless(world, quirks.endless_calls, kept, frame.end),
+        changes.endless(world, quirks, kept, frame.end),
     )
     return {call.call_id: call for call in found}
 

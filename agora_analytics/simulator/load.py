@@ -64,7 +64,7 @@ def presence(stays: Iterable[Stay], start: int, count: int) -> tuple[int, ...]:
     return tuple(accumulate(steps[:-1]))
 
 
-@lru_cache(maxsize=1_024)
+@lru_cache(maxsize=128)
 def _users_of_hour(world: World, product: Product, hour: int, dimension: str | None) -> Mapping[str, tuple[int, ...]]:
     stays: dict[str, list[Stay]] = {"": []} if dimension is None else {}
     for session in _sessions(world, product, hour):
@@ -73,7 +73,7 @@ def _users_of_hour(world: World, product: Product, hour: int, dimension: str | N
     return {value: presence(group, hour * _HOUR, _WINDOWS) for value, group in stays.items()}
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def _channels_of_hour(world: World, product: Product, hour: int) -> tuple[int, ...]:
     stays = []
     for call in world.calls_during(hour * _HOUR, (hour + 1) * _HOUR):

@@ -16,6 +16,19 @@ from agora_analytics.simulator.spending import Spender
 DateStyle = Literal["exact", "timer", "lazy", "absent"]
 
 
+@attrs.frozen(cache_hash=True)
+class Odds:
+    """How often chance changes calls, and by how much; false where it changes none."""
+
+    deleted: float
+    endless: float
+    moved: float
+    moved_by: int
+
+    def __bool__(self) -> bool:
+        return bool(self.deleted or self.endless or self.moved)
+
+
 @attrs.frozen(kw_only=True)
 class Quirks:
     """How a simulated service reads the open points of the reference; the defaults follow its examples.
@@ -98,6 +111,12 @@ class Quirks:
     others: tuple[Spender, ...] = attrs.field(default=(), converter=tuple)
     _by_call: Mapping[str, tuple[CallChange, ...]] = attrs.field(init=False, repr=False, eq=False)
 
+    odds: Odds = attrs.field(init=False, repr=False, eq=False)
+
+    @odds.default
+    def _odds_of_changes(self) -> Odds:
+        return Odds(self.deleted_calls, self.endless_calls, self.moved_calls, self.moved_by)
+
     @_by_call.default
     def _changes_by_call(self) -> Mapping[str, tuple[CallChange, ...]]:
         found: dict[str, tuple[CallChange, ...]] = {}
@@ -108,7 +127,7 @@ class Quirks:
     @property
     def changes_calls(self) -> bool:
         """Whether the service tells of any call otherwise than it happened."""
-        return bool(self.changes or self.deleted_calls or self.endless_calls or self.moved_calls)
+        return bool(self.changes or self.odds)
 
     def changes_of(self, call_id: str) -> tuple[CallChange, ...]:
         """Return the changes named for one call."""
@@ -138,4 +157,7 @@ class Quirks:
             aligned_echo=True,
             date="lazy",
             whole_seconds=False,
+            shuffled_rows=True,
+            vanishing_rows=0.1,
+            unknown_call=404,
         )

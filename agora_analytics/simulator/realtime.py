@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import attrs
 
@@ -21,6 +21,9 @@ _LOW = 0.9
 
 Counts = Callable[[int], Mapping[str, int]]
 """Users by group in a window; the one group of all is the empty text."""
+
+_Value = Callable[[int, str, Mapping[str, int]], float]
+"""A value in a window, of a group, with the users by group there."""
 
 
 @attrs.frozen
@@ -49,7 +52,7 @@ def usage(case: Case) -> Document:
     counts = _counts(case, series, frame)
     if series.metric == RealtimeUsageMetric.CHANNEL_COUNT:
         counts = _channels(case, series, counts)
-    return {"data": _rows(case, series, frame, counts, lambda window, group: counts(window)[group])}
+    return {"data": _rows(case, series, frame, counts, lambda _, group, there: there[group])}
 
 
 def quality(case: Case) -> Document:
@@ -155,24 +158,22 @@ def _present(counts: Counts) -> Counts:
     return lambda window: {group: count for group, count in counts(window).items() if count}
 
 
-def _rater(case: Case, series: _Series, uid: str = "") -> Callable[[int, str], float]:
+def _rater(case: Case, series: _Series, uid: str = "") -> _Value:
     prefix = "/".join(filter(None, (series.cname, uid)))
-    return lambda window, group: case.world.rate(series.metric, series.product, window, prefix + group)
+    return lambda window, group, _: case.world.rate(series.metric, series.product, window, prefix + group)
 
 
-def _rows(
-    case: Case, series: _Series, frame: Frame, counts: Counts, value_at: Callable[[int, str], float]
-) -> list[Document]:
+def _rows(case: Case, series: _Series, frame: Frame, counts: Counts, value_at: _Value) -> list[Document]:
     chosen = _chosen(case, series, frame, counts)
     rows = []
     for window in _windows(case, frame, series.metric):
         there = counts(window)
-        for group in chosen:
-            if group in there and not _vanished(case, series, window, group):
+        low = _pending(case, window, series.metric, "revised", case.quirks.revised_windows)
+        for group in _kept(case, series, window, chosen):
+            if group in there:
                 named: Document = {series.grouping.echo: group} if series.grouping else {}
-                rows.append(
-                    {series.metric: _so_far(case, series, window, value_at(window, group)), **named, "ts": window}
-                )
+                value = value_at(window, group, there)
+                rows.append({series.metric: _before_revision(value) if low else value, **named, "ts": window})
     return _shuffled(case, rows)
 
 
@@ -183,12 +184,12 @@ def _shuffled(case: Case, rows: list[Document]) -> list[Document]:
     return rows
 
 
-def _vanished(case: Case, series: _Series, window: int, group: str) -> bool:
-    """Whether a row that earlier answers had is not told any more."""
-    part, since = case.quirks.vanishing_rows, window + WINDOW + 2 * case.quirks.late_by
-    return (
-        part > 0 and case.known_until >= since and share(case.world.seed, "gone", series.metric, window, group) < part
-    )
+def _kept(case: Case, series: _Series, window: int, groups: tuple[str, ...]) -> Iterable[str]:
+    """Return the groups whose rows of a window have not vanished from answers."""
+    part, seed = case.quirks.vanishing_rows, case.world.seed
+    if not part or case.known_until < window + WINDOW + 2 * case.quirks.late_by:
+        return groups
+    return [group for group in groups if share(seed, "vanishing", series.metric, window, group) >= part]
 
 
 def _chosen(case: Case, series: _Series, frame: Frame, counts: Counts) -> tuple[str, ...]:
@@ -203,10 +204,7 @@ def _chosen(case: Case, series: _Series, frame: Frame, counts: Counts) -> tuple[
     return tuple(group for group, _ in totals.most_common(series.grouping.most))
 
 
-def _so_far(case: Case, series: _Series, window: int, value: float) -> float:
-    """Return a window's value as the service tells it at this moment: low before it is revised."""
-    if not _pending(case, window, series.metric, "revised", case.quirks.revised_windows):
-        return value
+def _before_revision(value: float) -> float:
     return int(value * _LOW) if isinstance(value, int) else round(value * _LOW, 6)
 
 
