@@ -32,6 +32,8 @@ class HandClock:
 
 
 class Desk:
+    authorization = AUTHORIZATION
+
     def __init__(self, plan: Plan | str | None = None, **quirks: Any) -> None:
         self.clock = HandClock()
         self.service = Service(World(seed=7), plan or unlimited(), clock=self.clock, quirks=Quirks(**quirks))
@@ -39,6 +41,11 @@ class Desk:
     @property
     def world(self) -> World:
         return self.service.world
+
+    @staticmethod
+    def query(**params: object) -> str:
+        """The query of a GET with the right App ID."""
+        return urlencode({"appid": APP_ID, **params})
 
     def send(self, endpoint: Endpoint, **params: object) -> Response:
         """Send a request with the right credentials and App ID; what is None is left out."""

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import pytest
 
+from agora_analytics import plans
 from agora_analytics.protocols import Response
 from agora_analytics.simulator import Fault, Faults
-from agora_analytics.simulator.arrivals import Arrival
+from agora_analytics.simulator.arrivals import Arrival, Call
 
-from .asking import NOON
+from .asking import NOON, Desk
+
+LISTS = {"start_ts": NOON - 9_000, "end_ts": NOON - 60}
+TOTAL = {"startTs": NOON - 90_000, "endTs": NOON - 50_000, "metric": "userCount"}
 
 
 def struck(faults: Faults, count: int, host: int = 0) -> list[str]:
@@ -75,3 +79,108 @@ def test_other_faults_leave_or_spoil_the_answer():
     assert Fault("garbage").spoil(answer).body != answer.body
     assert (Fault("slow", seconds=3).delay, Fault("cut", seconds=3).delay) == (3, 0)
     assert Fault("huge").instead() is None
+
+
+def arriving(endpoint: plans.Endpoint, query: str = "", body: bytes | None = None, host: int = 0) -> Arrival:
+    return Arrival(0, 0, host, NOON, 0, Call(endpoint.method, endpoint.path, query, body))
+
+
+def test_a_schedule_may_be_for_one_endpoint_only():
+    faults = Faults.always(Fault("reset")).only("call_sessions")
+    assert faults.strike(arriving(plans.CALL_SESSIONS)) == Fault("reset")
+    assert faults.strike(arriving(plans.CALL_LISTS)) is None
+    assert faults.strike(Arrival(0, 0, 0, NOON)) is None
+    assert faults == Faults.always(Fault("reset")).only(plans.CALL_SESSIONS)
+
+
+def test_a_schedule_may_be_for_certain_parameters_only():
+    faults = Faults.always(Fault("reset")).only(metric="userCount", startTs=5)
+    assert faults.strike(arriving(plans.REALTIME_USAGE, "metric=userCount&startTs=5&appid=x"))
+    assert faults.strike(arriving(plans.INSIGHT_USAGE_TOTAL, "appid=x", b'{"metric":"userCount","startTs":5}'))
+    for query, body in (("metric=userCount&startTs=6", None), ("startTs=5", None), ("", b"[1]"), ("", b"{no")):
+        assert faults.strike(arriving(plans.REALTIME_USAGE, query, body)) is None
+
+
+def test_a_schedule_may_be_for_one_host_and_one_time_only():
+    faults = Faults.outage(NOON, NOON + 10, Fault("cut")).only("call_lists", host=1)
+    assert faults.strike(arriving(plans.CALL_LISTS, host=1)) == Fault("cut")
+    assert faults.strike(arriving(plans.CALL_LISTS, host=0)) is None
+    assert Faults.outage(NOON + 1, NOON + 10).only("call_lists").strike(arriving(plans.CALL_LISTS)) is None
+
+
+def test_narrowing_one_schedule_leaves_the_others_that_are_added():
+    faults = Faults.always(Fault("cut")).only("call_metrics") + Faults.always(Fault("reset"))
+    assert faults.strike(arriving(plans.CALL_METRICS)) == Fault("cut")
+    assert faults.strike(arriving(plans.CALL_LISTS)) == Fault("reset")
+
+
+def test_a_script_may_count_the_requests_to_an_endpoint():
+    desk = Desk()
+    desk.service.faults = Faults.script([None, Fault("reset")], endpoint="call_lists")
+    calls = [Call(endpoint.method, endpoint.path, "") for endpoint in (plans.CALL_LISTS, plans.CALL_METRICS)]
+    struck = [desk.service.arrive(0, calls[number]) for number in (0, 1, 1, 0, 0)]
+    assert struck == [None, None, None, Fault("reset"), None]
+
+
+def test_what_cannot_be_is_an_error():
+    with pytest.raises(ValueError, match="endpoint='lists': allowed are call_freeze, call_lists"):
+        Faults.always(Fault("reset")).only("lists")
+    with pytest.raises(ValueError, match="endpoint='lists'"):
+        Faults.script([], endpoint="lists")
+    with pytest.raises(TypeError, match="not of both"):
+        Faults.script([], endpoint="call_lists", host=0)
+
+
+def carried(desk: Desk, fault: Fault) -> Response:
+    call = Call("GET", plans.CALL_LISTS.path, desk.query(**LISTS), authorization=desk.authorization)
+    response = desk.service.carry(fault, call)
+    assert response
+    return response
+
+
+@pytest.mark.parametrize(("status", "http"), [(None, 200), (404, 404)])
+def test_a_refusal_is_counted_and_says_what_it_is_told_to(status: int | None, http: int):
+    desk = Desk("standard")
+    fault = Fault("refusal", code=1001, message="no such call", **({"status": status} if status else {}))
+    response = carried(desk, fault)
+    assert response.status == http
+    assert b'"code":1001,"message":"no such call","data":null' in response.body
+    entry = desk.service.log[-1]
+    assert (entry.status, entry.code, entry.refused, entry.endpoint) == (http, 1001, "fault", "call_lists")
+    assert desk.service.spent("call_lists", "day") == desk.service.counts["call_lists"] == 1
+
+
+def test_a_quota_is_refused_before_a_fault_refuses():
+    desk = Desk("standard")
+    desk.service.spend("call_lists", 1)
+    assert b"qps limit" in carried(desk, Fault("refusal")).body
+
+
+def test_one_call_is_unknown_and_no_other():
+    faults = Faults.of_call("A")
+    refused = faults.strike(arriving(plans.CALL_SESSIONS, "call_id=A&appid=x"))
+    assert refused == Fault("refusal", code=404, message="no such call")
+    assert faults.strike(arriving(plans.CALL_SESSIONS, "call_id=B&appid=x")) is None
+    gone = Faults.of_call("A", Fault("status", status=410))
+    assert gone.strike(arriving(plans.CALL_METRICS, "call_id=A")) == Fault("status", status=410)
+
+
+@pytest.mark.parametrize("kind", ["date", "status", "html", "busy", "garbage", "refusal", "slow"])
+def test_any_answer_may_have_a_wrong_date(kind: str):
+    desk = Desk()
+    assert carried(desk, Fault(kind)).headers["Date"] == "Tue, 24 Nov 2026 12:00:00 GMT"  # type: ignore[arg-type]
+    wrong = carried(desk, Fault(kind, date_off=40 * 86_400))  # type: ignore[arg-type]
+    assert wrong.headers["Date"] == "Sun, 03 Jan 2027 12:00:00 GMT"
+
+
+def test_a_wrong_date_leaves_the_answer_right():
+    desk = Desk()
+    plain, wrong = (carried(desk, Fault("date", date_off=off)) for off in (0, -3_600))
+    assert (wrong.status, len(wrong.body)) == (200, len(plain.body))
+    assert desk.service.spent("call_lists", "day") == 2
+
+
+def test_a_gateway_may_say_anything():
+    response = Fault("status", status=429, message='qpm limit error, "qpm limit" = 3').instead()
+    assert response
+    assert response.body == b'{"message": "qpm limit error, \\"qpm limit\\" = 3"}'

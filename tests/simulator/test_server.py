@@ -95,6 +95,29 @@ async def test_a_gateway_answers_whole(kind: str, status: int):
     assert body
 
 
+async def test_one_call_is_refused_by_the_service_or_by_a_gateway():
+    simulated = service()
+    simulated.faults = Faults.of_call("A") + Faults.of_call("B", Fault("refusal", code=403, status=403))
+    answers = []
+    async with visiting(simulated) as session:
+        for call_id in ("A", "B", "C"):
+            details = f"{plans.CALL_SESSIONS.path}?appid={APP_ID}&start_ts={NOON - 900}&end_ts={NOON - 300}"
+            async with session.get(f"{details}&call_id={call_id}") as response:
+                answers.append((response.status, (await response.json())["code"]))
+    assert answers == [(200, 404), (403, 403), (200, 200)]
+    assert simulated.spent("call_details", "day") == 3
+
+
+async def test_a_date_is_wrong_on_single_answers():
+    simulated = service(None, Fault("date", date_off=86_400), Fault("html", date_off=-86_400), None)
+    dates = []
+    async with visiting(simulated) as session:
+        for _ in range(4):
+            async with session.get(LISTS) as response:
+                dates.append(response.headers["Date"][5:7])
+    assert dates == ["24", "25", "23", "24"]
+
+
 async def test_without_a_date_there_is_none_of_the_host():
     simulated = service()
     simulated.quirks = type(simulated.quirks)(date="absent")

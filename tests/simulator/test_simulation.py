@@ -80,6 +80,20 @@ async def test_options_come_before_the_simulations_own():
             await client.calls.page(NOON - 7_200, NOON - 3_600)
 
 
+def test_a_simulation_is_made_of_parts():
+    faults, variants = Faults.always(Fault("reset")), Quirks(shuffled_rows=True)
+    simulated = Simulation(world=World(seed=3), plan="premium", clock=NOON, faults=faults, variants=variants)
+    assert (simulated.world, simulated.faults, simulated.variants) == (World(seed=3), faults, variants)
+    assert (simulated.service.plan.name, simulated.clock()) == ("premium", NOON)
+    simulated.variants = Quirks()
+    assert simulated.service.quirks == Quirks()
+
+
+def test_a_simulation_takes_a_service_or_its_parts():
+    with pytest.raises(TypeError, match=r"plan, faults: already the service's"):
+        Simulation(Service(), plan="premium", faults=Faults())
+
+
 async def test_the_fixture_is_a_simulation_of_ones_own(agora_simulator: Simulation):
     assert agora_simulator.service.log.maxlen
     assert agora_simulator.app_id == simulator.APP_ID

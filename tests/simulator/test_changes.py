@@ -1,0 +1,157 @@
+"""Calls that the service tells of otherwise than they happened."""
+
+from __future__ import annotations
+
+from itertools import count
+from typing import Any
+
+import pytest
+
+from agora_analytics import plans
+from agora_analytics.simulator import CallChange, Quirks, SimulatedCall, World
+
+from .asking import NOON, Desk
+
+HOUR = 3_600
+DETAILS = (
+    plans.CALL_SESSIONS,
+    plans.CALL_METRICS,
+    plans.CALL_STATISTICS,
+    plans.CALL_FREEZE,
+    plans.CALL_TIMELINE,
+)
+
+
+def listed(desk: Desk, start: int = NOON - 6 * HOUR, end: int | None = None) -> dict[str, Any]:
+    """Rows of all pages of a search, by id."""
+    rows: list[Any] = []
+    asked = {"start_ts": start, "end_ts": end or int(desk.clock.now) - 30, "page_size": 100}
+    for number in count(1):
+        page = desk.ask(plans.CALL_LISTS, **asked, page_no=number)
+        rows += page["call_lists"]
+        if not page["has_more"]:
+            break
+    assert [row["created_ts"] for row in rows] == sorted((row["created_ts"] for row in rows), reverse=True)
+    assert len({row["call_id"] for row in rows}) == len(rows)
+    return {row["call_id"]: row for row in rows}
+
+
+def happened(at: int = NOON - 2 * HOUR, shortest: int = 600) -> SimulatedCall:
+    return next(call for call in World(seed=7).calls(at, at + HOUR) if call.duration >= shortest)
+
+
+def details(call: SimulatedCall) -> dict[str, object]:
+    frame = {"call_id": call.call_id, "start_ts": call.created, "end_ts": call.created + 500}
+    return {**frame, "sids": "x", "metric": "audio_freeze_rate", "dimension": "os"}
+
+
+@pytest.mark.parametrize("endpoint", DETAILS, ids=str)
+def test_a_deleted_call_is_unknown_from_its_moment_on(endpoint: plans.Endpoint):
+    call = happened()
+    desk = Desk(changes=[CallChange(call.call_id, NOON + 100, deleted=True)])
+    assert call.call_id in listed(desk)
+    assert desk.ask(endpoint, **details(call))["code"] == 200
+    desk.clock.now = NOON + 100
+    assert call.call_id not in listed(desk)
+    assert desk.refusal(endpoint, **details(call)) == (404, "no such call")
+    assert desk.service.log[-1].refused == "unknown"
+
+
+def test_the_code_of_unknown_calls_is_a_setting():
+    call = happened()
+    desk = Desk(unknown_call=1001, changes=[CallChange(call.call_id, deleted=True)])
+    assert desk.refusal(plans.CALL_SESSIONS, **details(call)) == (1001, "no such call")
+    assert desk.refusal(plans.CALL_SESSIONS, **details(call) | {"call_id": "stranger"}) == (1001, "no such call")
+    assert Desk().ask(plans.CALL_SESSIONS, **details(call) | {"call_id": "stranger"})["call_info"] == []
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_an_endless_call_never_finishes_and_nor_do_its_last_sessions(overlap: bool):
+    call = happened()
+    desk = Desk(calls_overlap=overlap, changes=[CallChange(call.call_id, endless=True)])
+    row = listed(desk, call.created - 5)[call.call_id]
+    assert (row["finished"], row["destroyed_ts"]) == (False, None)
+    assert row["call_pcu"] >= 1
+    sessions = desk.ask(plans.CALL_SESSIONS, **details(call), page_size=100)["call_info"]
+    assert not all(one["finished"] for one in sessions)
+    desk.clock.now += 3 * 86_400
+    assert (call.call_id in listed(desk, int(desk.clock.now) - HOUR)) is overlap
+    assert not listed(desk, call.created - 5, call.created + 5)[call.call_id]["finished"]
+
+
+def test_calls_that_chance_keeps_from_ending_overlap_every_later_time():
+    desk = Desk(calls_overlap=True, endless_calls=0.1)
+    unfinished = {name for name, row in listed(desk).items() if not row["finished"]}
+    assert len(unfinished) > 1_000
+    desk.clock.now += 86_400
+    assert unfinished & set(listed(desk, NOON + 20 * HOUR))
+    assert all(
+        any(one.endless for one in desk.service.changes(call)) for call in old(desk) if call.call_id in unfinished
+    )
+
+
+def old(desk: Desk) -> tuple[SimulatedCall, ...]:
+    """Calls that must be over by now."""
+    return desk.world.calls(NOON - 86_400, NOON - 13 * HOUR)
+
+
+@pytest.mark.parametrize("by", [-4_000, -90, 90, 4_000])
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_call_moves_in_either_direction(by: int, overlap: bool):
+    call = happened(shortest=4_100)
+    change = CallChange(call.call_id, NOON + 50, moved=by)
+    desk = Desk(calls_overlap=overlap, changes=[change])
+    assert listed(desk)[call.call_id]["created_ts"] == call.created
+    desk.clock.now += 50
+    moved = call.created + by
+    assert listed(desk)[call.call_id]["created_ts"] == moved
+    assert call.call_id in listed(desk, moved - 5, moved + 5)
+    assert (call.call_id in listed(desk, call.created - 5, call.created + 5)) is (overlap and by < 0)
+
+
+def test_a_call_is_never_moved_past_its_end():
+    call = happened()
+    desk = Desk(changes=[CallChange(call.call_id, moved=10**6)])
+    assert listed(desk)[call.call_id]["created_ts"] == call.destroyed - 1
+
+
+def test_chance_changes_as_many_calls_as_said_and_tells_which():
+    desk = Desk(deleted_calls=0.2, endless_calls=0.1, moved_calls=0.3)
+    desk.clock.now += 86_400
+    calls = desk.world.calls(NOON - 6 * HOUR, NOON)
+    changes = {call.call_id: desk.service.changes(call) for call in calls}
+    rows = listed(desk, NOON - 6 * HOUR, NOON)
+    kinds = [change for befallen in changes.values() for change in befallen]
+    for part, found in (
+        (0.2, sum(one.deleted for one in kinds)),
+        (0.1, sum(one.endless for one in kinds)),
+        (0.3, sum(one.moved != 0 for one in kinds)),
+    ):
+        assert 0.6 * part < found / len(calls) < 1.4 * part
+    assert all(abs(one.moved) <= 120 for one in kinds)
+    for call in calls:
+        gone = any(one.deleted and one.at <= desk.clock.now for one in changes[call.call_id])
+        moved = sum(one.moved for one in changes[call.call_id])
+        if NOON - 6 * HOUR + 130 < call.created < NOON - 130:
+            assert (call.call_id in rows) is not gone
+        if call.call_id in rows and call.duration > 200:
+            assert rows[call.call_id]["created_ts"] == call.created + moved
+            assert rows[call.call_id]["finished"] is not any(one.endless for one in changes[call.call_id])
+
+
+def test_chance_deletes_calls_while_they_go_on_and_after_their_end():
+    desk = Desk(deleted_calls=1.0)
+    calls = desk.world.calls(NOON - 6 * HOUR, NOON)
+    moments = [desk.service.changes(call)[0].at - call.destroyed for call in calls]
+    assert 0.4 < sum(moment < 0 for moment in moments) / len(moments) < 0.6
+
+
+def test_what_befalls_a_call_does_not_depend_on_what_befalls_others():
+    call = happened()
+    alone = Quirks(deleted_calls=0.2)
+    together = Quirks(deleted_calls=0.2, endless_calls=0.5, moved_calls=0.5)
+    for quirks in (alone, together):
+        desk = Desk()
+        desk.service.quirks = quirks
+        deleted = [one for one in desk.service.changes(call) if one.deleted]
+        assert deleted == [one for one in Desk(deleted_calls=0.2).service.changes(call) if one.deleted]
