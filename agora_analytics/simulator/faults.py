@@ -23,6 +23,10 @@ _PAGE = b"<html><head><title>%d</title></head><body><center><h1>%d</h1></center>
 _GARBAGE = b'{"code":200,"data":[{"ts":17900\xff\xfe'
 
 
+def _usual_status(fault: Fault) -> int:
+    return 200 if fault.kind == "refusal" else 502
+
+
 @attrs.frozen
 class Fault:
     """One thing that goes wrong with one request.
@@ -49,17 +53,13 @@ class Fault:
     """
 
     kind: Kind
-    status: int = attrs.field()
+    status: int = attrs.field(default=attrs.Factory(_usual_status, takes_self=True))
     retry_after: int = 1
     seconds: float = 5.0
     size: int = 2**31
     code: int = 400
     message: str = "simulated fault"
     date_off: float = 0.0
-
-    @status.default
-    def _usual_status(self) -> int:
-        return 200 if self.kind == "refusal" else 502
 
     @property
     def counted(self) -> bool:

@@ -5,7 +5,7 @@ A client has to live with either reading, and with all the rest.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import attrs
@@ -14,6 +14,14 @@ from agora_analytics.simulator.facts import CallChange
 from agora_analytics.simulator.spending import Spender
 
 DateStyle = Literal["exact", "timer", "lazy", "absent"]
+
+
+def _all_changes(changes: Iterable[CallChange]) -> tuple[CallChange, ...]:
+    return tuple(changes)
+
+
+def _all_spenders(spenders: Iterable[Spender]) -> tuple[Spender, ...]:
+    return tuple(spenders)
 
 
 @attrs.frozen(cache_hash=True)
@@ -106,9 +114,9 @@ class Quirks:
     endless_calls: float = 0.0
     moved_calls: float = 0.0
     moved_by: int = 120
-    changes: tuple[CallChange, ...] = attrs.field(default=(), converter=tuple)
+    changes: tuple[CallChange, ...] = attrs.field(default=(), converter=_all_changes)
     unknown_call: int | None = None
-    others: tuple[Spender, ...] = attrs.field(default=(), converter=tuple)
+    others: tuple[Spender, ...] = attrs.field(default=(), converter=_all_spenders)
     _by_call: Mapping[str, tuple[CallChange, ...]] = attrs.field(init=False, repr=False, eq=False)
 
     odds: Odds = attrs.field(init=False, repr=False, eq=False)
