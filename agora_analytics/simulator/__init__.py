@@ -2,7 +2,7 @@
 
 ```python
 async def test_my_dashboard():
-    simulation = Simulation(Service(World(seed=7), plan="premium"))
+    simulation = Simulation(world=World(seed=7), plan="premium", variants=Quirks(shuffled_rows=True))
     async with simulation.client() as client:
         page = await client.calls.page(start, end)
     assert simulation.service.counts["call_lists"] == 1

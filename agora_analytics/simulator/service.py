@@ -103,7 +103,7 @@ class Service:
         self.app_id = app_id
         self.faults = faults or Faults()
         self.quirks = quirks or Quirks()
-        self.quotas = Quotas(refusals_count=self.quirks.refusals_count)
+        self.quotas = Quotas()
         self._authorization = basic(customer_id, customer_secret).encode()
         self._records = Records(log_size)
         self._dates: dict[tuple[int, DateStyle], DateHeader] = {}
@@ -225,10 +225,7 @@ class Service:
         """Answer an endpoint; raises `Refused`. Whatever reaches this far is counted."""
         if not self.plan.offers(endpoint):
             raise refusals.no_access()
-        counter = self.plan.counter(endpoint)
-        refused = self.quotas.count(counter, self.plan.rates(counter), now, self._others(counter, now))
-        if refused:
-            raise refused
+        self._charge(self.plan.counter(endpoint), now)
         asked = Asked.of(endpoint, call.query, call.body)
         if asked.app_id != self.app_id:
             raise refusals.wrong_app()
@@ -236,6 +233,13 @@ class Service:
             raise Refused(fault.code, fault.message, "fault")
         limits = self.plan.of_endpoint(endpoint)
         return _ANSWERS[endpoint](Case(self.world, self.quirks, limits, now, asked, self._answered))
+
+    def _charge(self, counter: str, now: float) -> None:
+        """Count a request; raises `Refused` where it is one too many."""
+        others, rates = self._others(counter, now), self.plan.rates(counter)
+        refused = self.quotas.count(counter, rates, now, others=others, refusals_count=self.quirks.refusals_count)
+        if refused:
+            raise refused
 
     def _others(self, counter: str, now: float) -> Mapping[Unit, int]:
         """Return what other programs have spent of a counter by now, by unit."""

@@ -1,0 +1,49 @@
+"""A simulated service that runs for weeks."""
+
+from __future__ import annotations
+
+import gc
+
+from agora_analytics import plans
+from agora_analytics.simulator import Quirks, Service, SimulatedCall, SimulatedSession, Spender, World
+
+from .asking import Desk
+
+HOUR = 3_600
+WORLD = World(seed=7, calls_per_hour=20)
+QUIRKS = Quirks(
+    shuffled_rows=True,
+    vanishing_rows=0.1,
+    calls_overlap=True,
+    deleted_calls=0.1,
+    endless_calls=0.01,
+    moved_calls=0.1,
+    others=[Spender(counter="realtime")],
+)
+
+
+def look_around(desk: Desk) -> None:
+    """Six hours later, ask for a list and for grouped windows."""
+    desk.clock.now += 6 * HOUR
+    now = int(desk.clock.now)
+    asked = {"metric": "userCount", "productType": "Native", "startTs": now - 90, "endTs": now - 30}
+    assert desk.ask(plans.CALL_LISTS, start_ts=now - 6 * HOUR, end_ts=now - 30, page_size=100)["call_lists"]
+    assert desk.ask(plans.REALTIME_USAGE, dimension="os", **asked)["code"] == 200
+
+
+def known() -> int:
+    """How many calls and sessions there are in memory."""
+    return sum(type(one) in {SimulatedCall, SimulatedSession} for one in gc.get_objects())
+
+
+def test_a_service_that_runs_for_weeks_holds_no_more_than_a_few_days():
+    desk = Desk()
+    desk.service = Service(WORLD, desk.service.plan, clock=desk.clock, quirks=QUIRKS)
+    held = []
+    for _ in range(3):
+        for _ in range(14 * 4):
+            look_around(desk)
+        gc.collect()
+        held.append(known())
+    assert held[0] > 1_000
+    assert held[2] - held[1] < 1_000, held
