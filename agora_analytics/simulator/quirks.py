@@ -118,7 +118,6 @@ class Quirks:
     unknown_call: int | None = None
     others: tuple[Spender, ...] = attrs.field(default=(), converter=_all_spenders)
     _by_call: Mapping[str, tuple[CallChange, ...]] = attrs.field(init=False, repr=False, eq=False)
-
     odds: Odds = attrs.field(init=False, repr=False, eq=False)
 
     @odds.default

@@ -10,7 +10,7 @@ from agora_analytics.simulator import Quirks, Service, SimulatedCall, SimulatedS
 from .asking import Desk
 
 HOUR = 3_600
-WORLD = World(seed=7, calls_per_hour=20)
+WORLD = World(seed=7, calls_per_hour=10)
 QUIRKS = Quirks(
     shuffled_rows=True,
     vanishing_rows=0.1,
@@ -23,11 +23,11 @@ QUIRKS = Quirks(
 
 
 def look_around(desk: Desk) -> None:
-    """Six hours later, ask for a list and for grouped windows."""
-    desk.clock.now += 6 * HOUR
+    """Twelve hours later, ask for a list and for grouped windows."""
+    desk.clock.now += 12 * HOUR
     now = int(desk.clock.now)
     asked = {"metric": "userCount", "productType": "Native", "startTs": now - 90, "endTs": now - 30}
-    assert desk.ask(plans.CALL_LISTS, start_ts=now - 6 * HOUR, end_ts=now - 30, page_size=100)["call_lists"]
+    assert desk.ask(plans.CALL_LISTS, start_ts=now - 12 * HOUR, end_ts=now - 30, page_size=100)["call_lists"]
     assert desk.ask(plans.REALTIME_USAGE, dimension="os", **asked)["code"] == 200
 
 
@@ -41,7 +41,7 @@ def test_a_service_that_runs_for_weeks_holds_no_more_than_a_few_days():
     desk.service = Service(WORLD, desk.service.plan, clock=desk.clock, quirks=QUIRKS)
     held = []
     for _ in range(3):
-        for _ in range(14 * 4):
+        for _ in range(14 * 2):
             look_around(desk)
         gc.collect()
         held.append(known())
