@@ -155,3 +155,15 @@ def test_what_befalls_a_call_does_not_depend_on_what_befalls_others():
         desk.service.quirks = quirks
         deleted = [one for one in desk.service.changes(call) if one.deleted]
         assert deleted == [one for one in Desk(deleted_calls=0.2).service.changes(call) if one.deleted]
+
+
+def test_a_call_that_chance_moves_is_found_where_it_has_moved_to():
+    desk = Desk(moved_calls=0.3)
+    desk.clock.now += 86_400
+    calls = [call for call in desk.world.calls(NOON - HOUR, NOON) if call.duration > 200]
+    moved = {call: sum(one.moved for one in desk.service.changes(call)) for call in calls}
+    assert len([by for by in moved.values() if by]) > 10
+    for call, by in moved.items():
+        there = listed(desk, call.created + by, call.created + by + 1)
+        assert there[call.call_id]["created_ts"] == call.created + by
+        assert not by or call.call_id not in listed(desk, call.created, call.created + 1)
