@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from changes import Held, Mishap, count, counted, whole
 
-from agora_analytics import FileLedger, LedgerError
-from agora_analytics.quota import Book
+from agora_analytics import ENTERPRISE, FileLedger, LedgerError
+from agora_analytics.plans import CALL_LISTS
+from agora_analytics.quota import Book, Quota
 from agora_analytics.simulator import Simulation
 
 
@@ -60,6 +61,23 @@ async def test_a_change_is_made_however_often_its_caller_is_cancelled(file):
         await second
     assert await first == 1
     assert await file.change("a", counted) == 2
+
+
+@pytest.mark.parametrize("turns", [1, 3])
+async def test_a_token_that_is_taken_for_a_caller_who_has_left_is_given_back(file, turns):
+    quota = Quota(ENTERPRISE, file, account="a", clock=lambda: 1_795_521_600.0)
+    held = Held()
+    before = asyncio.create_task(file.change("b", held))
+    await held.begun()
+    task = asyncio.create_task(quota.token(CALL_LISTS).__aenter__())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    held.release()
+    await asyncio.wait([before, task])
+    assert task.cancelled()
+    day = next(state for state in await quota.snapshot() if (state.counter, state.unit) == ("call_lists", "day"))
+    assert (day.used, await file.change("a", lambda book: book.given)) == (0, 1)
 
 
 async def test_a_change_that_fails_after_its_caller_was_cancelled_makes_no_noise(file):
