@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agora_analytics.spans import WINDOW, Span, length, moment, seconds
+from agora_analytics.spans import WINDOW, Span, length, merged, moment, seconds, without
 
 NOW = 1_795_521_600
 DAY = 86_400
@@ -199,3 +199,77 @@ def test_windows_hold_the_window_of_the_start_and_not_that_of_the_end(start, dur
     inside = {at for at in range(0, 400, WINDOW) if at // WINDOW in range(start // WINDOW, span.end // WINDOW)}
     windows = span.windows()
     assert set(range(*windows, WINDOW) if windows else ()) == inside
+
+
+# Unions and differences, against a model: the set of the seconds that a span holds.
+
+few = st.lists(
+    st.builds(lambda start, duration: Span(start, start + duration), st.integers(0, 40), st.integers(1, 15)), max_size=8
+)
+wide = st.builds(lambda start, duration: Span(start, start + duration), st.integers(0, 40), st.integers(1, 40))
+
+
+def held(*some: Span) -> set[int]:
+    """The seconds that spans hold."""
+    return {second for span in some for second in range(*span)}
+
+
+def apart(some: tuple[Span, ...]) -> bool:
+    """Whether spans are in order and at least a second lies between neighbours: no fewer can hold the same."""
+    return all(one.end < after.start for one, after in pairwise(some))
+
+
+MERGED = [
+    ([], ()),
+    ([(5, 9)], ((5, 9),)),
+    ([(0, 5), (5, 9)], ((0, 9),)),
+    ([(0, 5), (6, 9)], ((0, 5), (6, 9))),
+    ([(6, 9), (0, 5)], ((0, 5), (6, 9))),
+    ([(0, 9), (2, 4)], ((0, 9),)),
+    ([(0, 9), (2, 4), (8, 12)], ((0, 12),)),
+    ([(2, 4), (2, 9), (2, 3)], ((2, 9),)),
+    ([(0, 2), (4, 6), (1, 5)], ((0, 6),)),
+]
+
+
+@pytest.mark.parametrize(("given_spans", "expected"), MERGED)
+def test_spans_that_touch_or_overlap_become_one(given_spans, expected):
+    assert tuple(map(tuple, merged(Span(*ends) for ends in given_spans))) == expected
+
+
+@given(few)
+def test_merged_spans_hold_the_same_seconds_and_are_as_few_as_can_be(some):
+    found = merged(some)
+    assert held(*found) == held(*some)
+    assert apart(found)
+    assert merged(found) == found
+
+
+WITHOUT = [
+    ((10, 20), [], ((10, 20),)),
+    ((10, 20), [(10, 20)], ()),
+    ((10, 20), [(0, 30)], ()),
+    ((10, 20), [(0, 10)], ((10, 20),)),
+    ((10, 20), [(20, 30)], ((10, 20),)),
+    ((10, 20), [(0, 11)], ((11, 20),)),
+    ((10, 20), [(19, 30)], ((10, 19),)),
+    ((10, 20), [(12, 15)], ((10, 12), (15, 20))),
+    ((10, 20), [(12, 13), (15, 16)], ((10, 12), (13, 15), (16, 20))),
+    ((10, 20), [(15, 16), (12, 13)], ((10, 12), (13, 15), (16, 20))),
+    ((10, 20), [(5, 12), (11, 14), (18, 25)], ((14, 18),)),
+    ((10, 20), [(11, 18), (12, 13)], ((10, 11), (18, 20))),
+    ((10, 20), [(0, 5), (30, 40)], ((10, 20),)),
+    ((10, 20), [(10, 11), (19, 20)], ((11, 19),)),
+]
+
+
+@pytest.mark.parametrize(("span", "others", "expected"), WITHOUT)
+def test_what_is_taken_away_from_a_span_is_gone_and_no_second_more(span, others, expected):
+    assert tuple(map(tuple, without(Span(*span), *(Span(*ends) for ends in others)))) == expected
+
+
+@given(wide, few)
+def test_what_is_left_of_a_span_are_its_seconds_that_no_other_holds(span, others):
+    left = without(span, *others)
+    assert held(*left) == held(span) - held(*others)
+    assert apart(left)
