@@ -1,0 +1,42 @@
+"""A counter of a plan, the moments it is used at, and requests to make of it.
+
+The clocks of these tests agree unless told otherwise: our monotonic clock shows the service's UTC seconds.
+"""
+
+from __future__ import annotations
+
+import math
+
+from agora_analytics.quota._counter import Counter, Granted, Moment
+
+DAY = 86_400
+MIDNIGHT = 20_000 * DAY
+TODAY = 20_000
+NOON = MIDNIGHT + DAY // 2
+LIMIT = 8
+RATES = {"second": 100, "day": LIMIT}
+WINDOWS = {"second": 1.0, "minute": 60.0}
+APART = 0.1
+"""Seconds by which the clocks of the service's hosts may differ."""
+
+
+def sure(now: float, doubt: float = 0.01) -> Moment:
+    """A moment at which the service's clock is known: it is as much ahead as `doubt` says, or less."""
+    return Moment(now, now, 0.0, doubt, doubt)
+
+
+def unsure(now: float, wall: float | None = None) -> Moment:
+    """A moment before the first answer: only the host's wall clock tells the day, and may be 5 s wrong."""
+    return Moment(now, now if wall is None else wall, -1e15, math.inf, math.inf)
+
+
+def take(counter: Counter, number: int, moment: Moment, rates: dict = RATES) -> Granted:
+    got = counter.reserve(number, rates, moment)
+    assert isinstance(got, Granted)
+    return got
+
+
+def spend(counter: Counter, count: int, moment: Moment, rates: dict = RATES) -> None:
+    """Make so many requests that are answered at once."""
+    for number in range(count):
+        counter.settle(take(counter, number + 1, moment, rates), moment.now, moment)

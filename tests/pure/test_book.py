@@ -1,0 +1,101 @@
+"""A book that is opened again, by another process or after a restart of the machine."""
+
+from __future__ import annotations
+
+import pytest
+from counting import DAY, NOON, TODAY, spend, sure, take, unsure
+
+from agora_analytics import RateLimited
+from agora_analytics.quota import Book
+from agora_analytics.quota._counter import Expected, Moment
+
+
+def book(now: float, wall: float) -> Book:
+    """A book that has been in use, at these clocks."""
+    opened = Book()
+    opened.reopen(now, wall)
+    return opened
+
+
+def test_a_request_that_was_just_given_up_still_counts_where_the_wall_clock_is_set():
+    opened, rates = book(100.0, NOON), {"second": 1, "day": 100}
+    counter = opened.counter("lists")
+    counter.settle(take(counter, 1, unsure(100.0, NOON), rates), None, unsure(100.1, NOON))
+    opened.reopen(100.2, NOON + 3_600)
+    assert counter.left("second", 1, unsure(100.2, NOON + 3_600)) == 0
+    assert counter.left("second", 1, unsure(104.0, NOON + 3_604)) == 1
+
+
+@pytest.mark.parametrize("wall", [NOON + 90, 0.0, NOON - DAY], ids=["right", "of 1970", "a day back"])
+def test_after_a_restart_of_the_machine_no_answer_lies_in_the_future_whatever_the_wall_clock_says(wall):
+    opened, rates = book(1e6, NOON), {"second": 1, "minute": 3, "day": 100}
+    counter = opened.counter("lists")
+    for number in range(2):
+        now = 1e6 + 5 * number
+        counter.settle(take(counter, number + 1, unsure(now, NOON), rates), now, unsure(now, NOON))
+    take(counter, 3, unsure(1e6 + 10, NOON), rates)
+    opened.reopen(20.0, wall)
+    assert [counter.left(unit, rates[unit], unsure(20.0, wall)) for unit in ("second", "minute")] == [1, 3]
+    assert counter.left("day", 100, unsure(20.0, NOON)) == 97
+
+
+def test_after_a_restart_of_the_machine_no_refusal_and_no_burst_lies_in_the_future():
+    opened, rates = book(1e6, NOON), {"second": 2, "day": 100}
+    counter = opened.counter("lists")
+    burst = Moment(1e6, NOON, 0.0, 0.2, 0.6)  # as a second of the service begins
+    counter.settle(take(counter, 1, burst, rates), 1e6 + 0.1, burst)
+    counter.refuse(RateLimited("qps limit"), 1e6, 2, burst)
+    assert counter.left("second", 2, burst) == 0
+    opened.reopen(20.0, NOON + 90)
+    assert counter.left("second", 2, unsure(20.0, NOON + 90)) == 2
+
+
+def test_a_wall_clock_that_is_put_right_by_seconds_changes_nothing():
+    opened, rates = book(100.0, NOON), {"minute": 3, "day": 100}
+    counter = opened.counter("lists")
+    spend(counter, 2, unsure(100.0, NOON), rates)
+    opened.clock.observe(100.0, 100.1, NOON)
+    for wall in (NOON + 31, NOON - 29):
+        opened.reopen(101.0, wall)
+        assert opened.clock.known
+    assert counter.left("minute", 3, unsure(101.0, NOON)) == 1
+
+
+def test_a_process_that_is_gone_leaves_its_requests_counted_and_keeps_no_others_from_theirs():
+    opened, rates = Book(slot=1), {"second": 2, "day": 100}
+    counter = opened.counter("lists")
+    theirs, mine = opened.number(), Book(slot=2).number()
+    take(counter, theirs, unsure(100.0), rates)
+    granted = take(counter, mine, unsure(100.0), rates)
+    counter.expected = {theirs: Expected(0, 9, 9), mine: Expected(0, 4, 4)}
+    opened.bury(1, 200.0)
+    assert counter.left("second", 2, unsure(200.0)) == 0
+    assert counter.left("second", 2, unsure(202.0)) == 1  # half a second to arrive, a second in its window
+    assert counter.awaited(unsure(200.0)) == 4
+    counter.settle(granted, 202.0, unsure(202.0))
+    assert counter.left("second", 2, unsure(204.0)) == 2
+    assert counter.left("day", 100, unsure(204.0)) == 98
+
+
+def test_numbers_of_tokens_are_given_once_and_rise():
+    one, other = Book(slot=1), Book(slot=2)
+    numbers = [one.number() for _ in range(50)]
+    assert numbers == sorted(set(numbers))
+    assert not {other.number() for _ in range(50)} & set(numbers)
+
+
+def test_only_another_process_can_be_missed_and_not_at_once():
+    opened = Book(slot=1)
+    theirs = Book(slot=2).number()
+    take(opened.counter("lists"), opened.number(), sure(NOON))
+    assert not opened.doubtful(NOON + 100)
+    take(opened.counter("lists"), theirs, sure(NOON))
+    assert [opened.doubtful(NOON + at) for at in (0.4, 0.6)] == [False, True]
+
+
+def test_what_another_process_expects_is_doubted_at_once():
+    opened = Book(slot=1)
+    opened.counter("lists").expected[opened.number()] = Expected(TODAY, 1, 1)
+    assert not opened.doubtful(NOON)
+    opened.counter("lists").expected[Book(slot=2).number()] = Expected(TODAY, 1, 1)
+    assert opened.doubtful(NOON)
