@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from runs import NOON, all_rows, asked, export, free, last
 
 from agora_analytics import Plan, Selection
+from agora_analytics.export._state import State
 from agora_analytics.protocols import WallClock
 from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
 
@@ -50,3 +51,24 @@ def whole(tmp_path: Path, simulation: Simulation):
         return all_rows(tmp_path / "whole", *datasets), asked(simulation) - before, report
 
     return made
+
+
+@pytest.fixture
+def opened(tmp_path) -> Iterator[Callable[[], State]]:
+    """Opens the state, as the next process does; the one before is gone."""
+    states: list[State] = []
+
+    def opened() -> State:
+        for state in states:
+            state.close()
+        states.append(State(tmp_path / "state.db", "place"))
+        return states[-1]
+
+    yield opened
+    for state in states:
+        state.close()
+
+
+@pytest.fixture
+def state(opened) -> State:
+    return opened()

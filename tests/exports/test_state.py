@@ -1,0 +1,239 @@
+"""What an export remembers of what it asks for: settings, spans, slices and calls, from one process to the next."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import attrs
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agora_analytics.export._sources import Slice
+from agora_analytics.export._staged import Packed
+from agora_analytics.export._state import DONE, EXPIRED, LEFT, OPEN, PENDING, READ, UNSETTLED, Due, State
+from agora_analytics.models import Call
+from agora_analytics.spans import Span
+
+DAY = 86_400
+
+# Spans: a second of a source is of one kind, the last that it was marked with.
+
+kinds = st.sampled_from([READ, UNSETTLED, EXPIRED])
+apps = count()
+marks = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 12), kinds, st.sampled_from("ab")), max_size=12)
+
+
+@given(marks=marks)
+@settings(
+    max_examples=60,
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_each_second_of_a_source_is_of_the_kind_that_it_was_marked_with_last(state, marks):
+    app = f"app {next(apps)}"  # one file for all examples
+    expected: dict[str, dict[int, int]] = {"a": {}, "b": {}}
+    with state.transaction():
+        for start, duration, kind, source in marks:
+            state.mark(app, source, Span(start, start + duration), kind)
+            expected[source] |= dict.fromkeys(range(start, start + duration), kind)
+    for source, told in expected.items():
+        for kind in (READ, UNSETTLED, EXPIRED):
+            found = state.spans(app, source, kind)
+            assert [at for span in found for at in range(*span)] == sorted(at for at in told if told[at] == kind)
+            assert len({span.start for span in found} & {span.end for span in found}) == 0
+
+
+def test_what_was_read_for_good_is_unsettled_no_more(state, opened):
+    with state.transaction():
+        state.mark("app", "calls", Span(0, 100), UNSETTLED)
+        state.mark("app", "calls", Span(20, 100), READ)
+        state.mark("app", "calls", None, EXPIRED)
+    again = opened()
+    assert [again.spans("app", "calls", kind) for kind in (READ, UNSETTLED, EXPIRED)] == [
+        (Span(20, 100),),
+        (Span(0, 20),),
+        (),
+    ]
+    assert again.all_spans() == [("app", "calls", 0, 20, UNSETTLED), ("app", "calls", 20, 100, READ)]
+    assert again.spans("other", "calls", READ) == again.spans("app", "other", READ) == ()
+
+
+# Settings and slices.
+
+
+def test_settings_are_kept_and_changed_by_name(state, opened):
+    assert state.settings() == {}
+    with state.transaction():
+        state.keep_settings({"a": [1, "x"], "b": None})
+        state.keep_settings({"b": {"c": 2}})
+    assert opened().settings() == {"a": [1, "x"], "b": {"c": 2}}
+
+
+def test_slices_are_asked_for_oldest_first_from_the_page_that_is_next(state, opened):
+    later, first = Slice(Span(100, 200), 200), Slice(Span(0, 100), 90)
+    with state.transaction():
+        state.add_slices("app", "calls", [later, first])
+        state.add_slices("app", "calls room", [first], again=True)
+    one, again, other = state.slices()
+    assert [(slice_.slice, slice_.source, slice_.again) for slice_ in (one, again, other)] == [
+        (first, "calls", False),
+        (first, "calls room", True),
+        (later, "calls", False),
+    ]
+    assert (one.page, one.count, one.asked) == (1, 0, 0)
+    with state.transaction():
+        state.turn_page(attrs.evolve(one, page=3, count=200, asked=77))
+        state.end_slice(again)
+    after = opened().slices()
+    assert [(slice_.id, slice_.page, slice_.count, slice_.asked) for slice_ in after] == [
+        (one.id, 3, 200, 77),
+        (other.id, 1, 0, 0),
+    ]
+
+
+# Calls.
+
+
+def keep(
+    state: State, name: str, span: Span, *, status: int = PENDING, score: float = 0.0, users: int | None = 1, app="app"
+):
+    call = Call(call_id=name, cname=f"room {name}", call_pcu=users)
+    return state.keep_call(app, call, span, status, score)
+
+
+def due(state: State, *apps: str, but=(), **options) -> list[str]:
+    order = Due(**({"before": 10**6} | options))
+    return [call.call_id for call in state.pending(order, apps or ("app",), but)]
+
+
+@pytest.fixture
+def three(state) -> State:
+    """Three calls whose details are to be asked for, and some that are not."""
+    with state.transaction():
+        keep(state, "late", Span(50, 60), score=1.0, users=9)
+        keep(state, "bad", Span(20, 40), score=7.0, users=2)
+        keep(state, "early", Span(10, 100), score=1.0, users=5)
+        keep(state, "going", Span(5, 6), status=OPEN)
+        keep(state, "done", Span(5, 6), status=DONE)
+        keep(state, "elsewhere", Span(0, 5), app="other")
+    return state
+
+
+def test_pending_calls_come_oldest_first_or_worst_first(three):
+    assert due(three) == ["early", "bad", "late"]
+    assert due(three, worst=True) == ["bad", "early", "late"]
+    assert due(three, count=2) == ["early", "bad"]
+    assert due(three, "other", "app") == ["elsewhere", "early", "bad", "late"]
+    assert due(three, "nobody") == []
+
+
+def test_pending_calls_are_those_that_are_due(three):
+    assert due(three, before=60) == ["bad", "late"]
+    assert due(three, before=59) == ["bad"]
+    assert due(three, least_users=5) == ["early", "late"]
+    assert due(three, least_users=6) == ["late"]
+    bad = three.known("app", "bad")[0]
+    assert due(three, but=[bad]) == ["early", "late"]
+
+
+def test_the_soonest_is_the_first_end_of_those_that_are_not_due_yet(three):
+    soonest = lambda *apps, but=(), **options: three.soonest(Due(before=0, **options), apps or ("app",), but)  # noqa: E731
+    assert soonest() == 40
+    assert soonest("app", "other") == 5
+    assert soonest(least_users=5) == 60
+    assert soonest(least_users=10) is None
+    assert soonest(but=[three.known("app", "bad")[0]]) == 60
+
+
+def test_a_call_that_is_seen_again_keeps_its_start_and_its_place(three):
+    before = three.known("app", "going")
+    with three.transaction():
+        assert keep(three, "going", Span(7, 30), score=9.0, users=4) == before[0]
+    (call,) = three.pending(Due(before=30), ("app",), ())
+    assert (call.id, call.call_id, call.span, call.cursor, call.day) == (before[0], "going", Span(5, 30), "", 0)
+    assert three.known("app", "going") == (before[0], PENDING)
+    assert three.known("other", "going") is None
+
+
+def test_calls_that_go_on_are_told_with_their_channel_oldest_first(three):
+    with three.transaction():
+        keep(three, "older", Span(1, 2), status=OPEN)
+    assert [told[1:] for told in three.open_calls()] == [("app", "room older", 1), ("app", "room going", 5)]
+
+
+@pytest.mark.parametrize(("users", "least"), [(None, 0), (-5, 0), (2**40, 2**31)])
+def test_whatever_number_of_users_the_service_names_is_kept_in_bounds(state, users, least):
+    with state.transaction():
+        keep(state, "a", Span(0, 1), users=users)
+    assert due(state, least_users=least) == ["a"]
+    assert due(state, least_users=least + 1) == []
+
+
+def test_calls_with_few_users_are_counted(three):
+    assert [three.too_small(least) for least in (0, 2, 3, 6, 10)] == [0, 1, 2, 3, 4]
+
+
+def test_how_far_a_call_is_outlasts_the_process_and_its_being_left_out(three, opened):
+    early = next(call for call in three.pending(Due(before=10**6), ("app",), ()))
+    with three.transaction():
+        three.move_on(early, "metrics 3")
+        three.leave_out(early.id, "expired")
+    again = opened()
+    assert due(again) == ["bad", "late"]
+    assert again.left() == [("app", "expired", 1, 10, 100)]
+    with again.transaction():
+        again.try_again(["refused"])
+    assert due(again) == ["bad", "late"]
+    with again.transaction():
+        again.try_again(["refused", "expired"])
+    assert again.left() == []
+    assert [call.cursor for call in again.pending(Due(before=10**6), ("app",), ())] == ["metrics 3", "", ""]
+
+
+def test_calls_that_are_left_out_are_told_by_app_and_reason(three):
+    with three.transaction():
+        for name, reason in (("early", "expired"), ("late", "expired"), ("bad", "refused")):
+            three.leave_out(three.known("app", name)[0], reason)
+    assert sorted(three.left()) == [("app", "expired", 2, 10, 100), ("app", "refused", 1, 20, 40)]
+    assert three.calls_by_status() == {PENDING: 1, OPEN: 1, DONE: 1, LEFT: 3}
+    assert three.counts() == (0, 1, {})
+
+
+def test_ending_a_call_forgets_what_was_kept_of_it_alone(three):
+    one, other = (three.known("app", name)[0] for name in ("early", "bad"))
+    with three.transaction():
+        for call in (one, other):
+            three.keep_page(call, ("s1", "s2"))
+            three.keep_page(call, ("s3",))
+            three.keep_half(call, Packed("metrics", 4, b"[4]"))
+            three.keep_half(call, Packed("metrics", 5, b"[5]"))
+        three.end_call(one)
+    assert (three.pages(one), three.pages(other)) == ([], [("s1", "s2"), ("s3",)])
+    with three.transaction():
+        assert three.take_halves(one) == ()
+        assert three.take_halves(other) == (Packed("metrics", 4, b"[4]"), Packed("metrics", 5, b"[5]"))
+        assert three.take_halves(other) == ()
+    assert three.known("app", "early") == (one, DONE)
+    assert due(three) == ["bad", "late"]
+
+
+def test_an_ended_call_begins_anew_where_it_is_asked_for_again(three):
+    early = next(call for call in three.pending(Due(before=10**6), ("app",), ()))
+    with three.transaction():
+        three.move_on(early, "metrics 3")
+        three.end_call(early.id, begun=False)
+        keep(three, "early", Span(10, 120))
+    assert [call.cursor for call in three.pending(Due(before=10**6), ("app",), ())] == ["", "", ""]
+
+
+def test_calls_that_are_done_are_forgotten_once_no_list_shows_them(three):
+    with three.transaction():
+        three.forget_calls(6)
+    assert three.known("app", "done") is not None
+    with three.transaction():
+        three.forget_calls(200)
+    assert three.known("app", "done") is None
+    assert three.calls_by_status() == {PENDING: 4, OPEN: 1}
