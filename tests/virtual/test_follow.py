@@ -177,7 +177,8 @@ async def test_it_lasts_the_day_on_a_small_plan():
     assert started == finished == once(simulation.world, NOON, NOON + DAY)
 
 
-async def test_stop_saves_what_was_told_and_ends():
+@pytest.mark.parametrize("count", [1, 7, 12, 25])
+async def test_stop_saves_what_was_told_and_ends(count):
     simulation = simulated()
     store = MemoryCheckpoints()
     told = []
@@ -185,10 +186,14 @@ async def test_stop_saves_what_was_told_and_ends():
         follow = client.calls.follow(start=NOON, checkpoint="tail", every=60)
         async for event in follow:
             told.append(event)
-            if len(told) == 12:
+            if len(told) == count:
                 follow.stop()
-        assert follow.health.requests_left is not None
-        rest = await all_of(client.calls.follow(checkpoint="tail", stop=NOON + 600, every=60))
+        assert len(told) == count
+        assert count < 12 or follow.health.requests_left is not None
+        saved = await store.load("tail")
+        assert saved == follow.checkpoint
+        rest = await all_of(client.calls.follow(start=NOON, checkpoint="tail", stop=NOON + 600, every=60))
+    assert [event for event in rest if event in told] == []
     started, finished = facts([*told, *rest])
     assert started == finished == once(simulation.world, NOON, NOON + 600)
 
