@@ -1,0 +1,71 @@
+"""Answers about neighbouring slices, made into one."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agora_analytics import _merge
+from agora_analytics.models import Point, SessionMetrics, Track
+
+
+def users(ts: int, value: float | None, *, sdk: str | None = None, uid: int | None = None) -> Point:
+    return Point.of(ts, value, metric="userCount", dimension="sdk" if sdk else None, dimension_value=sdk, uid=uid)
+
+
+def metrics(*tracks: Track) -> SessionMetrics:
+    return SessionMetrics(sid="s", data=tracks)
+
+
+def track(mid: int, *kvs: tuple[int, float | None], peer: int | None = None) -> Track:
+    return Track(mid=mid, kvs=kvs, peer_uid=peer)
+
+
+def test_points_come_in_order_of_time_whatever_order_their_parts_have():
+    assert _merge.points([]) == ()
+    assert _merge.points([[users(40, 1), users(20, 2)]]) == (users(20, 2), users(40, 1))
+    assert _merge.points([[users(60, 3)], [], [users(40, 1), users(20, 2)]]) == (
+        users(20, 2),
+        users(40, 1),
+        users(60, 3),
+    )
+
+
+def test_where_parts_overlap_the_later_parts_point_counts():
+    assert _merge.points([[users(20, 1), users(40, 1)], [users(40, 2), users(60, 2)]]) == (
+        users(20, 1),
+        users(40, 2),
+        users(60, 2),
+    )
+
+
+def test_points_of_other_groups_and_users_at_one_moment_are_others():
+    one, two, three = users(20, 1, sdk="4.1"), users(20, 2, sdk="4.2"), users(20, 3, uid=7)
+    assert set(_merge.points([[one], [two], [three], [users(20, 9, uid=7)]])) == {one, two, users(20, 9, uid=7)}
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), max_size=8), min_size=2, max_size=5))
+def test_merged_points_are_the_last_known_of_each_moment(parts):
+    told = {ts: value for part in parts for ts, value in part}
+    merged = _merge.points([[users(ts, value) for ts, value in part] for part in parts])
+    assert [(point.ts, point.value) for point in merged] == sorted(told.items())
+
+
+def test_tracks_of_a_session_are_joined_by_metric_and_peer():
+    first = metrics(track(1, (20, 1.0), (10, 0.5)), track(1, (10, 7.0), peer=5))
+    second = metrics(track(2, (30, 4.0)), track(1, (30, 2.0), (20, 1.5)))
+    assert _merge.tracks("s", [first, second]) == metrics(
+        track(1, (10, 0.5), (20, 1.5), (30, 2.0)), track(1, (10, 7.0), peer=5), track(2, (30, 4.0))
+    )
+
+
+def test_a_sample_without_a_value_stays_one():
+    merged = _merge.tracks("s", [metrics(track(1, (10, 1.0))), metrics(track(1, (20, None)))])
+    assert merged == metrics(track(1, (10, 1.0), (20, None)))
+
+
+def test_a_session_of_which_no_slice_knows_anything_has_no_data():
+    assert _merge.tracks("s", []) == SessionMetrics(sid="s")
+    assert _merge.tracks("s", [metrics(), metrics()]) == SessionMetrics(sid="s")
+    only = metrics(track(1, (20, 1.0), (10, 0.5)))
+    assert _merge.tracks("s", [only]) is only
