@@ -229,6 +229,13 @@ def test_provisional_rows_make_part_0_of_their_day_until_there_are_none(state):
     assert list(state.parts()) == []
 
 
+def test_provisional_rows_of_the_same_transaction_make_a_part_too(state):
+    with state.transaction():
+        state.stage("app", 1, Packed("calls", 1, b"[1]"), source="calls", provisional=True)
+        full, _ = state.provisional_parts()
+    assert [part.group for part in full] == [GROUP]
+
+
 def test_rows_are_counted_once_wherever_they_are(state):
     stage(state, "[1]", "[2]")
     part = sealed(state)

@@ -64,7 +64,7 @@ async def test_a_change_is_made_however_often_its_caller_is_cancelled(file):
 
 
 @pytest.mark.parametrize("turns", [1, 3])
-async def test_a_token_that_is_taken_for_a_caller_who_has_left_is_given_back(file, turns):
+async def test_a_token_granted_to_a_caller_who_was_cancelled_is_given_back(file, turns):
     quota = Quota(ENTERPRISE, file, account="a", clock=lambda: 1_795_521_600.0)
     held = Held()
     before = asyncio.create_task(file.change("b", held))

@@ -61,7 +61,7 @@ def test_a_wall_clock_that_is_put_right_by_seconds_changes_nothing():
     assert counter.left("minute", 3, unsure(101.0, NOON)) == 1
 
 
-def test_a_process_that_is_gone_leaves_its_requests_counted_and_keeps_no_others_from_theirs():
+def test_requests_of_a_process_that_is_gone_stay_counted_and_its_reservations_end():
     opened, rates = Book(slot=1), {"second": 2, "day": 100}
     counter = opened.counter("lists")
     theirs, mine = opened.number(), Book(slot=2).number()
@@ -84,7 +84,7 @@ def test_numbers_of_tokens_are_given_once_and_rise():
     assert not {other.number() for _ in range(50)} & set(numbers)
 
 
-def test_only_another_process_can_be_missed_and_not_at_once():
+def test_a_request_of_another_process_is_doubtful_after_half_a_second_and_an_own_one_never():
     opened = Book(slot=1)
     theirs = Book(slot=2).number()
     take(opened.counter("lists"), opened.number(), sure(NOON))
@@ -93,7 +93,7 @@ def test_only_another_process_can_be_missed_and_not_at_once():
     assert [opened.doubtful(NOON + at) for at in (0.4, 0.6)] == [False, True]
 
 
-def test_what_another_process_expects_is_doubted_at_once():
+def test_a_reservation_of_another_process_is_doubtful_at_once():
     opened = Book(slot=1)
     opened.counter("lists").expected[opened.number()] = Expected(TODAY, 1, 1)
     assert not opened.doubtful(NOON)

@@ -41,11 +41,11 @@ def test_a_spent_day_says_how_long_until_the_next_has_begun_for_certain():
     assert isinstance(counter.reserve(99, RATES, sure(NOON + 60 + denied.wait)), Granted)
 
 
-def test_without_a_known_clock_the_next_day_begins_when_it_has_by_any_clock():
+def test_without_a_known_clock_the_next_day_begins_five_seconds_later():
     assert Counter(days={TODAY: LIMIT}).wait("day", LIMIT, unsure(NOON)) == pytest.approx(DAY / 2 + 5)
 
 
-def test_who_waits_behind_others_waits_for_as_many_days_as_they_fill():
+def test_a_wait_behind_others_counts_the_days_that_they_fill():
     counter = Counter()
     spend(counter, LIMIT, sure(NOON))
     days = [counter.wait("day", LIMIT, sure(NOON), ahead) // DAY for ahead in (0, LIMIT - 1, LIMIT, 3 * LIMIT)]
@@ -66,7 +66,7 @@ def test_what_yesterday_counted_is_remembered_after_midnight():
     assert left(counter, unsure(MIDNIGHT + 2)) == 1
 
 
-def test_what_was_counted_before_the_wall_clock_was_set_on_by_a_day_and_back_still_counts():
+def test_counts_survive_a_wall_clock_that_is_set_a_day_ahead_and_back():
     counter = Counter()
     spend(counter, 5, unsure(NOON))
     spend(counter, 1, unsure(NOON + 1, wall=NOON + 1 + DAY))
@@ -259,7 +259,7 @@ def test_a_request_that_was_given_up_may_still_be_counted_for_two_seconds():
     assert counter.left("second", 1, unsure(NOON + 4.2)) == 1
 
 
-def test_who_waits_behind_others_waits_for_as_many_windows_as_they_fill():
+def test_a_wait_behind_others_counts_the_windows_that_they_fill():
     counter, rates = Counter(), {"minute": 3, "day": 1_000}
     spend(counter, 3, unsure(NOON), rates)
     waits = [counter.wait("minute", 3, unsure(NOON), ahead) for ahead in (0, 2, 3, 5, 6)]
@@ -275,7 +275,7 @@ def test_a_unit_that_is_short_takes_nothing_of_the_others():
     assert [counter.left(unit, limit, sure(NOON + 0.1)) for unit, limit in rates.items()] == [1, 10, 10]
 
 
-def test_of_several_short_units_the_one_that_makes_wait_longest_is_told():
+def test_the_unit_with_the_longest_wait_is_reported():
     counter, rates = Counter(), {"second": 2, "minute": 2, "day": 100}
     spend(counter, 2, sure(NOON + 30), rates)
     denied = counter.reserve(9, rates, sure(NOON + 30))

@@ -122,13 +122,13 @@ def test_an_answer_in_between_makes_it_begin_anew():
 
 @pytest.mark.parametrize("error", [SAID_500, RateLimited("busy", status=429), Unauthorized("no", status=401)])
 def test_a_host_that_answered_is_not_left(error):
-    assert fail(Hosts(2), times=9, error=error) == 0
+    assert fail(Hosts(2), times=3, error=error) == 0
 
 
 def test_late_news_of_another_host_changes_nothing():
     hosts = Hosts(2)
     fail(hosts, times=2)
-    for _ in range(9):
+    for _ in range(2):
         hosts.failed(0, DOWN, 0.0)
     assert hosts.choose(0.0) == 1
     fail(hosts)

@@ -194,7 +194,7 @@ async def test_without_read_ahead_nothing_is_asked_before_it_is_wanted():
     assert service.asked == [(0, 1), (0, 2)]
 
 
-async def test_who_leaves_finds_the_page_on_its_way_put_away():
+async def test_closing_waits_until_the_page_read_ahead_is_cancelled():
     service = Service({0: [page("a", more=True), page("b", more=False)]})
     found = reading(service, ahead=True)
     await anext(found)
@@ -204,7 +204,7 @@ async def test_who_leaves_finds_the_page_on_its_way_put_away():
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_who_is_cancelled_while_a_page_is_on_its_way_leaves_nothing_behind():
+async def test_cancelling_the_reader_leaves_no_task_behind():
     service = Service({0: [page("a", more=True), page("b", more=False)]})
     reader = asyncio.create_task(names(service, ahead=True))
     await asyncio.sleep(1.5)
@@ -216,7 +216,7 @@ async def test_who_is_cancelled_while_a_page_is_on_its_way_leaves_nothing_behind
 
 
 @both
-async def test_what_goes_wrong_with_a_page_is_told_after_the_rows_before_it(ahead):
+async def test_an_error_of_a_page_is_raised_after_the_rows_before_it(ahead):
     service = Service({0: [page("a", "b", more=True), TransportError("down")]})
     seen: list[str] = []
 
@@ -230,7 +230,7 @@ async def test_what_goes_wrong_with_a_page_is_told_after_the_rows_before_it(ahea
     assert seen == ["a", "b"]
 
 
-async def test_a_page_that_cannot_even_be_asked_for_is_told_when_it_is_due():
+async def test_an_error_in_making_the_next_request_is_raised_after_the_rows_before_it():
     def fetch(span: Span, number: int):
         if span.start:
             raise ValueError("too old by now")
@@ -242,7 +242,7 @@ async def test_a_page_that_cannot_even_be_asked_for_is_told_when_it_is_due():
         await anext(found)
 
 
-async def test_a_failure_that_nobody_came_back_for_makes_no_noise(caplog):
+async def test_an_error_of_the_page_read_ahead_is_not_logged_once_the_reader_has_left(caplog):
     service = Service({0: [page("a", more=True), TransportError("down")]})
     found = reading(service, ahead=True)
     await anext(found)

@@ -1,4 +1,4 @@
-"""Who leaves while he waits for a token takes none with him, and who closes a client none of those who wait."""
+"""Cancelling a caller or closing a client while requests wait for quota: nothing is sent, and no token is lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class Distant:
-    """A ledger on another machine: a change takes a second each way, and is made though its caller leaves meanwhile."""
+    """A ledger on another machine: a change takes a second each way, and is made even if its caller is cancelled."""
 
     def __init__(self) -> None:
         self._book = Book()
@@ -55,9 +55,9 @@ async def used(quota: Quota) -> dict[str, int]:
     return {state.unit: state.used for state in await quota.snapshot() if state.counter == "call_lists"}
 
 
-@pytest.mark.parametrize("after", [0.5, 1.5], ids=["before the change is made", "before he hears of it"])
+@pytest.mark.parametrize("after", [0.5, 1.5], ids=["before the change is made", "before the caller hears of it"])
 @pytest.mark.parametrize("times", [1, 3])
-async def test_a_token_that_comes_after_its_caller_has_left_is_given_back(clock, after, times):
+async def test_a_token_granted_after_its_caller_was_cancelled_is_given_back(clock, after, times):
     ledger = Distant()
     quota = Quota(ENTERPRISE, ledger, account="a", clock=clock)
     task = asyncio.create_task(use(quota))
@@ -73,7 +73,7 @@ async def test_a_token_that_comes_after_its_caller_has_left_is_given_back(clock,
     assert await used(quota) == {"second": 0, "day": 1}
 
 
-async def test_who_leaves_while_no_token_is_there_takes_none_with_him(clock):
+async def test_cancelled_waiters_take_no_token(clock):
     quota = Quota(ENTERPRISE.with_limits("call_lists", per_second=1), Distant(), account="a", clock=clock)
     waiting = [asyncio.create_task(use(quota)) for _ in range(5)]
     await asyncio.sleep(5)
@@ -101,7 +101,7 @@ async def test_requests_that_wait_for_quota_while_their_client_is_closed_are_not
 
 
 class Down:
-    """A network that is down, and counts who tried it."""
+    """A network that is down; counts the attempts."""
 
     hosts = 1
 
