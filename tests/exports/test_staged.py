@@ -154,6 +154,21 @@ def test_ending_a_part_takes_nothing_from_another_and_nothing_provisional(state)
     assert state.provisional_rows() == 1
 
 
+def test_rows_of_the_part_that_is_being_written_do_not_wait_though_earlier_parts_are_done(state, opened):
+    stage(state, "[1]")
+    first = sealed(state)
+    with state.transaction():
+        state.end_part(first, Facts(rows=1))
+    stage(state, "[2]")
+    second = sealed(state)
+    stage(state, "[33]")
+    assert waiting(state) == {GROUP: 4}
+    again = opened()
+    assert waiting(again) == {GROUP: 4}
+    assert again.begun_parts() == [second]
+    assert pieces(again, second) == ["[2]"]
+
+
 def test_a_part_that_was_begun_and_not_sealed_is_nothing_yet(state, opened):
     stage(state, "[1]")
     with state.transaction():
@@ -227,6 +242,19 @@ def test_provisional_rows_make_part_0_of_their_day_until_there_are_none(state):
     with state.transaction():
         assert state.provisional_parts() == ([], [])
     assert list(state.parts()) == []
+
+
+def test_a_provisional_part_whose_rows_were_replaced_is_removed_by_the_next_process_too(state, opened):
+    stage(state, "[1]", source="calls", provisional=True)
+    with state.transaction():
+        full, _ = state.provisional_parts()
+        state.end_part(full[0], Facts(rows=1))
+    again = opened()
+    with again.transaction():
+        assert again.begun_parts() == []
+        again._run("DELETE FROM staged WHERE provisional")
+    with again.transaction():
+        assert again.provisional_parts() == ([], full)
 
 
 def test_provisional_rows_of_the_same_transaction_make_a_part_too(state):
