@@ -39,14 +39,16 @@ def test_after_a_restart_of_the_machine_no_answer_lies_in_the_future_whatever_th
     assert counter.left("day", 100, unsure(20.0, NOON)) == 97
 
 
-def test_after_a_restart_of_the_machine_no_refusal_and_no_burst_lies_in_the_future():
+def test_after_a_restart_of_the_machine_no_refusal_burst_or_clock_of_before_is_believed():
     opened, rates = book(1e6, NOON), {"second": 2, "day": 100}
     counter = opened.counter("lists")
     burst = Moment(1e6, NOON, 0.0, 0.2, 0.6)  # as a second of the service begins
     counter.settle(take(counter, 1, burst, rates), 1e6 + 0.1, burst)
     counter.refuse(RateLimited("qps limit"), 1e6, 2, burst)
+    opened.clock.observe(1e6, 1e6 + 0.1, NOON)
     assert counter.left("second", 2, burst) == 0
     opened.reopen(20.0, NOON + 90)
+    assert not opened.clock.known  # what it knew was about monotonic time, which began anew
     assert counter.left("second", 2, unsure(20.0, NOON + 90)) == 2
 
 
@@ -70,7 +72,8 @@ def test_requests_of_a_process_that_is_gone_stay_counted_and_its_reservations_en
     counter.expected = {theirs: Expected(0, 9, 9), mine: Expected(0, 4, 4)}
     opened.bury(1, 200.0)
     assert counter.left("second", 2, unsure(200.0)) == 0
-    assert counter.left("second", 2, unsure(202.0)) == 1  # half a second to arrive, a second in its window
+    # Half a second to arrive, a second in its window.
+    assert [counter.left("second", 2, unsure(at)) for at in (201.5, 201.7)] == [0, 1]
     assert counter.awaited(unsure(200.0)) == 4
     counter.settle(granted, 202.0, unsure(202.0))
     assert counter.left("second", 2, unsure(204.0)) == 2
