@@ -23,13 +23,17 @@ AnswerT = TypeVar("AnswerT", bound=Answer)
 
 @attrs.frozen(kw_only=True)
 class Scope:
-    """What all requests of a client have in common: whose they are, what for, how pages are read, what is retried."""
+    """What all requests of a client have in common: whose they are, what for, how pages are read, what is retried.
+
+    `ages` tells whether a span that is too old or too new by a clock that is confirmed is refused without asking.
+    """
 
     app_id: str | None = None
     read_ahead: bool = True
     lane: Lane = Lane.INTERACTIVE
     retry: Retry | None = None
     checkpoints: CheckpointStore | None = None
+    ages: bool = True
 
 
 class EndpointGroup:
@@ -43,6 +47,7 @@ class EndpointGroup:
         self._read_ahead = scope.read_ahead
         self._lane = scope.lane
         self._retry = scope.retry
+        self._ages = scope.ages
 
     def recent(self, duration: timedelta | int) -> Span:
         """Return the newest span of this duration (a `timedelta` or seconds) that can be asked now: `search(*recent)`.
@@ -53,9 +58,13 @@ class EndpointGroup:
         return self._session.plan.recent(self._latest, duration, self._session.now())
 
     def _span(self, endpoint: Endpoint, start: Instant, end: Instant, *, whole: bool = True) -> Span:
-        """Check a span against the plan; `whole` means that one request must carry it."""
+        """Check a span against the plan; `whole` means that one request must carry it.
+
+        Its age is judged by a clock that is confirmed, or else by the service.
+        """
         self._app()
-        return self._session.plan.check(endpoint, Span.of(start, end), self._session.now(), whole=whole)
+        now = self._session.now() if self._ages and self._session.confirmed else None
+        return self._session.plan.check(endpoint, Span.of(start, end), now, whole=whole)
 
     def _longest(self, endpoint: Endpoint) -> int:
         return self._session.plan.of_endpoint(endpoint).longest_query

@@ -121,8 +121,7 @@ def live(book: Book) -> Book:
     book.clock.observe(now - 0.2, now - 0.1, wall)
     counter = book.counter("lists")
     counter.days = {wall // 86_400: 17}
-    counter.limits = {"second": 4}
-    counter.hints = {"second": 4}
+    counter.named.learn("second", 4, 10, wall)
     counter.answered = [now - 0.1]
     counter.full = {"second": now}
     counter.closed = wall // 86_400
@@ -156,7 +155,7 @@ async def test_after_a_restart_of_the_machine_days_and_limits_are_left(file):
     new, old = after.counter("lists"), before.counter("lists")
     assert not after.clock.known
     assert (new.answered, new.underway, new.full) == ([], {}, {})
-    assert (new.days, new.limits, new.closed, after.given) == (old.days, old.limits, old.closed, before.given)
+    assert (new.days, new.named, new.closed, after.given) == (old.days, old.named, old.closed, before.given)
 
 
 def sent(book: Book) -> None:
