@@ -83,7 +83,7 @@ class Account:
         now = self._time()
         if not self._clock.known:
             return self._trust.utc(now, wall)
-        return now + self._clock.low(now) + self._trust.slept(now, wall)
+        return now + self._clock.low(now)
 
     def passed(self) -> float:
         """Return UTC seconds that have passed by every account: until the clock is confirmed, by the host's too."""
@@ -120,7 +120,8 @@ class Account:
         if trust.believed is None or trust.steady(now, wall):
             return Moment(now, wall if clock.known else trust.utc(now, wall), *clock.bounds(now))
         # Until the clock is confirmed it may be any of two days, and no second is known to have begun.
-        return Moment(now, trust.utc(now, wall), clock.low(now), math.inf, math.inf, wall)
+        reading = trust.utc(now, wall) + trust.slept(now, wall)
+        return Moment(now, reading, clock.low(now), math.inf, math.inf, wall)
 
 
 class Group:

@@ -99,7 +99,7 @@ class Trust:
         """Return UTC seconds as the service's answers tell them, or the wall clock's before any answer."""
         if self.believed is None:
             return wall
-        return now + self.believed.low + self.slept(now, wall)
+        return now + self.believed.low
 
     def learn(self, clock: ServerClock, host: int, seen: Dated, ahead: float) -> bool:
         """Pass an answer's date on to the clock if it is believed; `ahead` is wall minus monotonic time.
