@@ -59,9 +59,9 @@ _DAYS: Final = 8
 class Moment(NamedTuple):
     """Now, and what is known of the service's clock: how far it is ahead of `now` at least, and what may be missing.
 
-    That is `slack` by all experience, and `doubt` for certain. `now` is monotonic, `wall` the best reading of UTC, which
-    is the host's wall clock until the service has answered; `rival` is what the host's wall clock says while that
-    reading is not confirmed.
+    That is `slack` by all experience, and `doubt` for certain. `now` is monotonic, `wall` the best reading of UTC,
+    which is the host's wall clock until the service has answered; `rival` is what the host's wall clock says while
+    that reading is not confirmed.
     """
 
     now: float

@@ -90,7 +90,7 @@ class Quota:
         return self._account.utc()
 
     def passed(self) -> float:
-        """Return UTC seconds that have passed by every account: until the clock is confirmed, by the host's clock too."""
+        """Return UTC seconds that have passed by every account: by the host's too until the clock is confirmed."""
         return self._account.passed()
 
     @property
@@ -180,7 +180,7 @@ class Token:
         self._host = 0
 
     def answered(self, date: int | None, host: int = 0) -> None:
-        """Note that the answer has been received, how its `Date` header dates it in UTC seconds, and from which host."""
+        """Note that a host's answer has been received, and how its `Date` header dates it in UTC seconds."""
         self._received = self._quota.now()
         self._date, self._host = date, host
 

@@ -22,7 +22,7 @@ class QuotaState:
     could go now; `resets_in` is seconds until more are left (0 where some are). `waiting` are those of this process in
     line for the counter, by lane in `lanes`; `refusals` how often the service refused one for its frequency;
     `expected` (of the day) what streams will still need of it, which exports leave to them. `planned` is the plan's own
-    limit; where a refusal named another, `limit` is that one and `learned` the seconds since: it is forgotten after a day.
+    limit; where a refusal named another, `limit` is that one and `learned` the seconds since, of a day at most.
     """
 
     counter: str

@@ -8,8 +8,8 @@ that agree confirm the clock:
   agrees with the wall clock, the clock is confirmed.
 - The first answer, where the wall clock contradicts it, starts a tentative clock, and so does each further answer that
   contradicts a tentative clock.
-- An answer that contradicts a confirmed clock is kept as the candidate of its host and teaches nothing. The clock starts
-  anew from a later answer of the same host that agrees with the candidate.
+- An answer that contradicts a confirmed clock is kept as the candidate of its host and teaches nothing. The clock
+  starts anew from a later answer of the same host that agrees with the candidate.
 - A machine that slept has a monotonic clock that stood still and a wall clock that went on. When the two have parted,
   an answer that agrees with the wall clock starts the clock anew at once.
 
