@@ -85,17 +85,17 @@ class _Worker:
         """Close the file after all changes before."""
         return self._thread.submit(self._shut)
 
-    def end(self, *, wait: bool = True) -> None:
+    def end(self) -> None:
         """End the thread, which has nothing left to do."""
-        self._thread.shutdown(wait)
+        self._thread.shutdown()
 
     def abandon(self) -> None:
-        """Close the file for one who is gone: in the thread, or right here where the interpreter has ended that."""
-        try:
-            self.shut()
-        except RuntimeError:
-            self._shut()
-        self.end(wait=False)
+        """Close the file for one who is gone; the thread ends by itself.
+
+        The garbage collector may call it anywhere, even where the thread's own lock is held: it takes none.
+        """
+        if self._file is not None:
+            self._file.abandon()
 
     def _change(self, account: str, change: Callable[[Book], T]) -> T:
         if self._file is None:
