@@ -28,7 +28,6 @@ from agora_analytics.export._sources import (
 from agora_analytics.export._staged import packed
 from agora_analytics.export._state import DONE, EXPIRED, OPEN, PENDING, READ, UNSETTLED, PendingSlice, State
 from agora_analytics.models import Call
-from agora_analytics.plans import Limits
 from agora_analytics.spans import Span, without
 
 _NEAR: Final = 3_600
@@ -61,12 +60,13 @@ class Lists:
         self._begun.setdefault(source, self._newest(source))
         longest = self._session.plan.of_endpoint(source.endpoint).longest_query
         if not any(one.slice.span.duration <= longest for one in self._noted(state, app, source)):
-            oldest = self._oldest(source)
-            for missing in self._missing(state, app, source):
-                start = source.first(max(missing.start, oldest))
-                span = Span(start, missing.end) if start < missing.end else missing
+            # By that clock all of it may lie in the future, or be too old.
+            asked = source.whole(self._selection.span)
+            missing = self._missing(state, app, source) or self._absent(state, app, source, asked)
+            if missing:
+                start = source.first(max(missing[0].start, self._oldest(source)))
+                span = Span(start, missing[0].end) if start < missing[0].end else missing[0]
                 state.add_slices(app, str(source), self._cut(source, span)[:1])
-                break
         return next(iter(self._noted(state, app, source)), None)
 
     def _noted(self, state: State, app: str, source: Source) -> list[PendingSlice]:
@@ -86,8 +86,7 @@ class Lists:
         return source.cut(span, self._session.plan.of_endpoint(source.endpoint).longest_query)
 
     def _missing(self, state: State, app: str, source: Source) -> tuple[Span, ...]:
-        """Return what of a source is neither there nor to be asked for already."""
-        limits = self._session.plan.of_endpoint(source.endpoint)
+        """Return what of a source has come by now, and is neither there nor to be asked for already."""
         asked = source.whole(self._selection.span)
         start, end = asked.start, min(asked.end, self._newest(source))
         read = state.spans(app, str(source), READ)
@@ -95,25 +94,22 @@ class Lists:
             # An export of windows begins with what there is; only what comes after that can be missed.
             begun = (*read, *state.spans(app, str(source), UNSETTLED))
             start = max(start, min((span.start for span in begun), default=self._oldest(source)))
-        pending = self._pending(state, app, source, limits)
-        if start >= end:
-            return ()
-        noted = (Span(one.span.start, one.keep) for one in pending)
-        return without(Span(start, end), *read, *state.spans(app, str(source), EXPIRED), *noted)
+        self._cut_anew(state, app, source)
+        return self._absent(state, app, source, Span(start, end)) if start < end else ()
 
-    def _pending(self, state: State, app: str, source: Source, limits: Limits) -> list[Slice]:
-        """Return what is to be asked for already; what the plan no longer lets one request span is cut anew.
+    def _absent(self, state: State, app: str, source: Source, span: Span) -> tuple[Span, ...]:
+        """Return what of a span is neither there nor to be asked for already."""
+        noted = (Span(one.slice.span.start, one.slice.keep) for one in self._noted(state, app, source))
+        known = (*state.spans(app, str(source), READ), *state.spans(app, str(source), EXPIRED))
+        return without(span, *known, *noted)
 
-        So is what lies in the future: it was noted by another clock.
-        """
-        found = []
+    def _cut_anew(self, state: State, app: str, source: Source) -> None:
+        """Forget what was to be asked for as the plan, or another clock, allowed it then: it is missing now."""
+        limits = self._session.plan.of_endpoint(source.endpoint)
         newest = limits.newest(self._session.now())
         for one in self._noted(state, app, source):
             if one.slice.span.duration > limits.longest_query or one.slice.span.end > newest:
                 state.end_slice(one)
-            else:
-                found.append(one.slice)
-        return found
 
     def _note(self, state: State, app: str, source: Source, missing: Span) -> None:
         """Note what is missing, cut where it is too old by the clock."""
@@ -164,6 +160,7 @@ class Lists:
             while here is not None:
                 here = await self._ask_for(groups, source, here)
         except TooOldError:
+            self._expiry.refused(source.endpoint, one.slice.span.start)
             await self._disk.change(lambda state: state.end_slice(one))
         except PlanRefused as error:
             if error.kind != "latency":
