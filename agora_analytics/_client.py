@@ -41,7 +41,8 @@ class AnalyticsClient:
         session: your own `aiohttp.ClientSession`, which is used and not closed.
         timeouts: seconds for one attempt.
         retry: how often and how long to try again.
-        max_wait: seconds that one request waits for its quota before `QuotaExhausted`; None waits for ever.
+        max_wait: seconds that one request waits for its quota before `QuotaExhausted`, and at most for a `Retry-After`;
+            None waits for ever, for a `Retry-After` an hour.
         max_bytes: largest answer read, after decompression.
         read_ahead: fetch the next page while the last is worked on.
         ledger: keeps the count of requests and the service's clock; by default in memory, for this client alone. A
