@@ -103,9 +103,6 @@ async def opening(mine: Transport, counts: Ledger, own: Plan) -> None:
         snapshot: QuotaSnapshot = await client.quota.snapshot()
         assert_type((snapshot.states, snapshot.clock), tuple[tuple[QuotaState, ...], ClockState | None])
         assert_type([state.lanes[Lane.STREAM] for state in snapshot], list[int])
-        assert_type([(state.planned, state.learned) for state in snapshot], list[tuple[int, float | None]])
-        assert_type(client.quota.confirmed, bool)
-        assert_type([clock.confirmed for clock in (snapshot.clock,) if clock], list[bool])
         assert_type(await client.quota.forecast(100, CALL_LISTS), Forecast)
         assert_type((await client.quota.forecast(100, "realtime")).at, datetime)
         assert_type(await client.close(), None)
@@ -348,8 +345,6 @@ class Deaf:
 
 async def seams(simulation: Simulation) -> None:
     ledgers: tuple[Ledger, ...] = (MemoryLedger(), FileLedger("quota.db"))
-    async with FileLedger("quota.db") as ledger:
-        assert_type(ledger, FileLedger)
     assert_type(await ledgers[0].change("account", lambda book: book.given), int)
     wire: Transport = Wire()
     AnalyticsClient("id", "secret", plan="premium", transport=wire)
