@@ -53,8 +53,10 @@ class Dated(NamedTuple):
 
     def agrees(self, other: Dated) -> bool:
         """Whether a later answer tells the same time."""
-        near = FEW + DRIFT * abs(other.received - self.received)
-        return other.low - self.high <= near and self.low - other.high <= near
+        sent, received, date = self
+        other_sent, other_received, other_date = other
+        near = FEW + 1 + STALE + DRIFT * abs(other_received - received)
+        return other_date - other_received - date + sent <= near and date - received - other_date + other_sent <= near
 
     def agrees_with_wall(self, ahead: float) -> bool:
         """Whether a wall clock that is so far ahead of our monotonic clock tells the same time."""
@@ -149,8 +151,8 @@ class Trust:
         if not self.confirmed:
             # A tentative clock keeps standing on its first answer, so that a later one is later.
             self.confirmed = before.precedes(seen) or seen.agrees_with_wall(ahead)
-        elif seen.high - seen.low <= before.high - before.low + 2 * DRIFT * (seen.received - before.received):
-            self.believed = seen
+        elif seen.received - seen.sent <= before.received - before.sent + 2 * DRIFT * (seen.received - before.received):
+            self.believed = seen  # it tells as much, less what the clocks' pace has blurred since
         self.doubted, self.agreed_at, self.ahead = False, seen.received, ahead
         if self.candidates:
             self.candidates.pop(host, None)
