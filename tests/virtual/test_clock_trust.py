@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 from misdating import Misdated, Wrong
 
-from agora_analytics import ENTERPRISE, AgoraError, MemoryLedger, Retry
+from agora_analytics import ENTERPRISE, AgoraError, MemoryLedger, RateLimited, Retry
 from agora_analytics.plans import CALL_LISTS
 from agora_analytics.protocols import WallClock
 from agora_analytics.quota import Book, Quota, decode
@@ -93,6 +93,14 @@ async def test_a_refusal_of_the_api_itself_tells_the_time(simulation, clock):
     client, _ = client_of(simulation, lambda: clock() + HOUR, {1: Wrong(0, body=REFUSED)})
     assert not await ask(client, clock())
     assert abs(off(client.quota, clock)) < 2
+
+
+async def test_a_refusal_for_frequency_tells_the_time_too(clock):
+    quota = quota_of(lambda: clock() - HOUR)
+    refusal = RateLimited("qps limit error")
+    refusal.unit = "second"
+    await answer(quota, clock() + 1, error=refusal)
+    assert abs(off(quota, clock)) < 2
 
 
 async def test_a_clock_is_confirmed_by_an_answer_that_agrees_with_the_host(clock):
