@@ -101,6 +101,8 @@ async def test_a_refusal_for_frequency_tells_the_time_too(clock):
     refusal.unit = "second"
     await answer(quota, clock() + 1, error=refusal)
     assert abs(off(quota, clock)) < 2
+    await answer(quota, clock() + 1, error=refusal)
+    assert quota.confirmed
 
 
 async def test_a_clock_is_confirmed_by_an_answer_that_agrees_with_the_host(clock):
