@@ -30,6 +30,7 @@ import attrs
 from agora_analytics.errors import RateLimited
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.quota._clock import GUARD, guard
+from agora_analytics.quota._limits import NamedLimits
 
 LOST: Final = 2.0
 """Seconds after giving up on a request in which the service may still count it."""
@@ -51,12 +52,16 @@ _MANY: Final = 64
 
 _DAY: Final = 86_400
 
+_DAYS: Final = 8
+"""Days that are counted at a time, however often the clock was set."""
+
 
 class Moment(NamedTuple):
     """Now, and what is known of the service's clock: how far it is ahead of `now` at least, and what may be missing.
 
-    That is `slack` by all experience, and `doubt` for certain. `now` is monotonic, `wall` the host's wall clock, which
-    only guesses the day until the service has answered.
+    That is `slack` by all experience, and `doubt` for certain. `now` is monotonic, `wall` the best reading of UTC,
+    which is the host's wall clock until the service has answered; `rival` is what the host's wall clock says while
+    that reading is not confirmed.
     """
 
     now: float
@@ -64,6 +69,12 @@ class Moment(NamedTuple):
     low: float
     slack: float
     doubt: float
+    rival: float | None = None
+
+    @property
+    def utc(self) -> float:
+        """UTC seconds, as well as they are known."""
+        return self.wall if self.doubt == math.inf else self.now + self.low
 
     @property
     def early(self) -> bool:
@@ -105,23 +116,22 @@ class Counter:
     """Requests of one counter: under way (until when, by number), answered (when, sorted), and per UTC day.
 
     `early` are answers, too: those of requests that went as a second began. `expected` is what streams will need.
-    `limits` are what refusals taught; the plan's apply elsewhere.
+    `named` are the limits that refusals taught; the plan's apply elsewhere.
     """
 
     underway: dict[int, float] = attrs.field(factory=dict)
     answered: list[float] = attrs.field(factory=list)
     early: list[float] = attrs.field(factory=list)
     days: dict[int, int] = attrs.field(factory=dict)
-    limits: dict[Unit, int] = attrs.field(factory=dict)
-    hints: dict[Unit, int] = attrs.field(factory=dict)
+    named: NamedLimits = attrs.field(factory=NamedLimits)
     full: dict[Unit, float] = attrs.field(factory=dict)
     closed: int | None = None
     refusals: int = 0
     expected: dict[int, Expected] = attrs.field(factory=dict)
 
-    def limit(self, unit: Unit, planned: int) -> int:
+    def limit(self, unit: Unit, planned: int, moment: Moment) -> int:
         """Return the limit that holds: the plan's, or what the service named."""
-        return self.limits.get(unit, planned)
+        return self.named.limit(unit, planned, moment.utc) if self.named.limits else planned
 
     def left(self, unit: Unit, limit: int, moment: Moment) -> int:
         """Tokens of a unit that can be taken now; none or less where it is full."""
@@ -165,7 +175,7 @@ class Counter:
 
     def forecast(self, requests: int, rates: dict[Unit, int], moment: Moment) -> float:
         """Seconds until so many more can have been accepted, if none but these are made."""
-        limits = {unit: self.limit(unit, planned) for unit, planned in rates.items()}
+        limits = {unit: self.limit(unit, planned, moment) for unit, planned in rates.items()}
         daily = limits.pop("day", None)
         today = requests if daily is None else max(0, self.left("day", daily, moment))
         if requests <= today or daily is None:
@@ -183,7 +193,7 @@ class Counter:
         # Counts too many, those of past windows too, and mostly tells enough all the same.
         recent = len(self.underway) + answers
         for unit, planned in rates.items():
-            limit = self.limits.get(unit, planned) if self.limits else planned
+            limit = self.limit(unit, planned, moment)
             if unit == "day":
                 spare = self._left_of_days(limit, days) - kept
             elif recent < limit and not self.full:
@@ -243,14 +253,14 @@ class Counter:
             return False
         self.full[unit] = moment.now
         if refusal.limit is not None:
-            self._learn(unit, refusal.limit, planned)
+            self.named.learn(unit, refusal.limit, planned, moment.utc)
         return True
 
     def _deny(self, rates: dict[Unit, int], moment: Moment, kept: int) -> Denied:
         """Tell which unit makes wait longest."""
         waits: list[Denied] = []
         for unit, planned in rates.items():
-            limit = self.limit(unit, planned)
+            limit = self.limit(unit, planned, moment)
             waits.append(Denied(self.wait(unit, limit, moment, kept if unit == "day" else 0), unit, limit))
         return max(waits, key=lambda denied: denied.wait)
 
@@ -268,17 +278,18 @@ class Counter:
         self.underway = {number: until for number, until in self.underway.items() if until <= now + PATIENCE}
         self.full = {unit: at for unit, at in self.full.items() if at <= now}
 
-    def _learn(self, unit: Unit, limit: int, planned: int) -> None:
-        """Believe a lower limit at once, a higher one when it is named again."""
-        if limit <= self.limit(unit, planned) or self.hints.get(unit) == limit:
-            self.limits[unit] = limit
-        self.hints[unit] = limit
-
     def _charge(self, day: int) -> None:
         if day not in self.days:
-            for old in [old for old in self.days if old < day - 2]:
-                del self.days[old]
+            self._forget_days(day)
         self.days[day] = self.days.get(day, 0) + 1
+
+    def _forget_days(self, day: int) -> None:
+        """Forget days far from one that begins; but none where the clock was set: it may have been set wrongly."""
+        before = next(reversed(self.days), day)
+        kept = 2 if abs(day - before) <= 2 else math.inf  # noqa: PLR2004 - a day or two without a request
+        for other in sorted(self.days, key=lambda other: -abs(other - day)):
+            if abs(other - day) > kept or len(self.days) >= _DAYS:
+                del self.days[other]
 
     def _uncharge(self, day: int) -> None:
         self.days[day] = max(0, self.days.get(day, 0) - 1)
@@ -298,8 +309,10 @@ class Counter:
 
 def possible_days(moment: Moment, since: float | None = None) -> tuple[int, ...]:
     """Return the UTC days of the service's clock that something can fall into, now or since a moment of our clock."""
-    now, wall, low, _, doubt = moment
+    now, wall, low, _, doubt, rival = moment
     behind = 0.0 if since is None else now - since
+    if rival is not None:
+        return tuple(sorted({*_days(wall - behind), *_days(rival - behind), *_days(wall), *_days(rival)}))
     if doubt == math.inf:
         first, last = int((wall - behind - SKEW) // _DAY), int((wall + SKEW) // _DAY)
     else:
@@ -307,10 +320,20 @@ def possible_days(moment: Moment, since: float | None = None) -> tuple[int, ...]
     return (first,) if first == last else tuple(range(first, last + 1))
 
 
+def _days(utc: float) -> tuple[int, ...]:
+    """Return the days of a moment that is known to a few seconds."""
+    return int((utc - SKEW) // _DAY), int((utc + SKEW) // _DAY)
+
+
 def until_tomorrow(moment: Moment) -> float:
     """Seconds until the next UTC day has begun for certain."""
-    earliest = moment.wall - SKEW if moment.doubt == math.inf else moment.now + moment.low - GUARD
-    return (earliest // _DAY + 1) * _DAY - earliest
+    if moment.rival is not None:
+        return min(_until_tomorrow(moment.wall - SKEW), _until_tomorrow(moment.rival - SKEW))
+    return _until_tomorrow(moment.wall - SKEW if moment.doubt == math.inf else moment.now + moment.low - GUARD)
+
+
+def _until_tomorrow(utc: float) -> float:
+    return (utc // _DAY + 1) * _DAY - utc
 
 
 def _thresholds(unit: Unit, moment: Moment) -> tuple[float, float]:
@@ -318,7 +341,7 @@ def _thresholds(unit: Unit, moment: Moment) -> tuple[float, float]:
 
     The second one is for those that went as a second began, the first for all others.
     """
-    now, _, low, slack, doubt = moment
+    now, _, low, slack, doubt, _ = moment
     window = WINDOWS[unit]
     latest = now - window - GUARD
     if doubt == math.inf:

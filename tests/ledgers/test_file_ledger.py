@@ -18,6 +18,7 @@ from changes import Held, Mishap, count, counted, whole
 from agora_analytics import ENTERPRISE, FileLedger, LedgerError
 from agora_analytics.plans import CALL_LISTS
 from agora_analytics.quota import Book, Quota
+from agora_analytics.quota._trust import Dated, Trust
 from agora_analytics.simulator import Simulation
 
 
@@ -137,11 +138,10 @@ async def test_two_ledgers_of_one_file_see_each_others_counts(file, path):
 def live(book: Book) -> Book:
     """Fill a book with what a program learns."""
     now, wall = time.monotonic(), int(time.time())
-    book.clock.observe(now - 0.2, now - 0.1, wall)
+    book.trust.learn(book.clock, 0, Dated(now - 0.2, now - 0.1, wall), wall - now)
     counter = book.counter("lists")
     counter.days = {wall // 86_400: 17}
-    counter.limits = {"second": 4}
-    counter.hints = {"second": 4}
+    counter.named.learn("second", 4, 10, wall)
     counter.answered = [now - 0.1]
     counter.full = {"second": now}
     counter.closed = wall // 86_400
@@ -157,7 +157,9 @@ async def test_a_file_that_is_opened_again_remembers_all_of_it(file, path):
     after = await other.change("a", whole)
     await other.close()
     assert after.clock.known
+    assert after.trust.confirmed
     assert (after.counters, after.clock, after.given) == (before.counters, before.clock, before.given)
+    assert after.trust == before.trust
 
 
 async def test_after_a_restart_of_the_machine_days_and_limits_are_left(file):
@@ -176,8 +178,9 @@ async def test_after_a_restart_of_the_machine_days_and_limits_are_left(file):
     after = await file.change("a", whole)
     new, old = after.counter("lists"), before.counter("lists")
     assert not after.clock.known
+    assert after.trust == Trust()
     assert (new.answered, new.underway, new.full) == ([], {}, {})
-    assert (new.days, new.limits, new.closed, after.given) == (old.days, old.limits, old.closed, before.given)
+    assert (new.days, new.named, new.closed, after.given) == (old.days, old.named, old.closed, before.given)
 
 
 def sent(book: Book) -> None:

@@ -104,6 +104,7 @@ async def opening(mine: Transport, counts: Ledger, own: Plan) -> None:
         max_bytes=2**20,
         read_ahead=False,
         ledger=counts,
+        close_ledger=True,
         quotas=False,
         transport=mine,
         clock=lambda: 0.0,
