@@ -37,6 +37,7 @@ class Quirks:
         aligned_echo: `windowStartTs` is rounded to its window instead of echoing `ts`.
         date: the `Date` header: of the moment, renewed on a timer of half a second, renewed by the first request
             more than a second after the last renewal, or absent.
+        date_ahead: seconds by which the clock that dates answers is ahead of the one that counts requests.
         refusals_count: requests refused for frequency are counted too.
 
     """
@@ -63,6 +64,7 @@ class Quirks:
     bare_top_list: bool = False
     aligned_echo: bool = False
     date: DateStyle = "exact"
+    date_ahead: float = 0.0
     refusals_count: bool = True
 
     @classmethod
@@ -88,4 +90,5 @@ class Quirks:
             bare_top_list=True,
             aligned_echo=True,
             date="lazy",
+            date_ahead=0.3,
         )

@@ -217,7 +217,7 @@ class Service:
         return {**({} if code is None else {"code": code}), "message": self.quirks.message}
 
     def _date(self, host: int, now: float) -> Mapping[str, str]:
-        header = self._dates.setdefault(host, DateHeader(self.quirks.date)).at(now)
+        header = self._dates.setdefault(host, DateHeader(self.quirks.date)).at(now + self.quirks.date_ahead)
         return {} if header is None else {"Date": header}
 
 
