@@ -66,7 +66,7 @@ small."""
 _SHIFTS: Final = (0.4, 0.3, 0.3)
 """Seconds by which bursts are sent later once the counter's second was found to change while they arrive."""
 
-_PROVEN: Final = 200
+_PROVEN: Final = 300
 """Requests after which a later aim is kept at a refusal, which has another reason then."""
 
 _WARY: Final = 1.0
@@ -203,7 +203,8 @@ class ServerClock:
         if self.least == _FAR:
             self.way = self.least = way
         self.way += _STEP * (1 - _RARE if way > self.way else -_RARE)
-        self.least = min(way, self.least + _FORGET * (self.way - self.least))
+        least = self.least + _FORGET * (self.way - self.least)
+        self.least = way if way < least else least  # noqa: FURB136 - twice as fast, at every answer
 
     def _narrow(self, sent: float, received: float, low: float, high: float) -> None:
         if sent > self.tried_at and self.telling(sent - NEAR) <= sent:

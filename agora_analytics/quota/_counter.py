@@ -236,12 +236,6 @@ class Counter:
             for day in granted.days:
                 self._uncharge(day)
 
-    def unsure(self, now: float) -> None:
-        """Take what went as a second began for what may be in either of two: it was aimed wrong."""
-        self.answered.extend([now] * len(self.early))
-        self.answered.sort()
-        self.early, self.fresh = [], {}
-
     def refuse(self, refusal: RateLimited, sent: float, planned: int, moment: Moment) -> bool:
         """Learn from a refusal of what was sent at `sent`, and say whether it was news.
 

@@ -265,4 +265,3 @@ class Group:
             return
         limit = counter.limit("second", planned)
         book.clock.refused(moment, limit if counter.crowded(granted.at, limit) else 0)
-        counter.unsure(moment.now)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from itertools import pairwise
 from random import Random
 
 import pytest
 
-from agora_analytics import ENTERPRISE, MemoryLedger
-from agora_analytics.quota import fingerprint
+from agora_analytics import ENTERPRISE, MemoryLedger, RateLimited
+from agora_analytics.plans import CALL_LISTS
+from agora_analytics.quota import Quota, fingerprint
 from agora_analytics.simulator import CUSTOMER_ID, Quirks, Service, Simulation, World
 
 START = 1_795_521_600.37
@@ -153,9 +155,29 @@ async def test_a_counter_beside_the_clock_that_dates_answers_costs_little(beside
     assert used > 0.95
 
 
+@pytest.mark.parametrize("delay", [0.2, 0.35, 0.5])
+async def test_a_long_way_costs_nothing_and_nothing_is_refused(delay):
+    used, service, _, _ = await saturated(delay=delay, jitter=0.3, warm=30)
+    assert service.refusals == {}
+    assert used > 0.95
+
+
 @pytest.mark.parametrize("delay", [0.0, 0.5])
 async def test_another_program_costs_little_more_than_it_takes(delay):
     """A refusal looks the same whoever is the reason: what follows from it must do no harm."""
-    used, service, _, _ = await saturated(jitter=0.3, delay=delay, warm=30, foreign=(40.631, 70.631))
+    used, service, _, _ = await saturated(jitter=0.3, delay=delay, warm=30, foreign=(40.631, 80.631))
     assert 0 < events(service) <= 2
     assert used > 0.83
+
+
+async def test_a_refusal_while_few_of_ours_were_out_does_not_move_the_aim():
+    _, _, _, ledger = await saturated()
+    await asyncio.sleep(5)
+    quota = Quota(ENTERPRISE, ledger, account=fingerprint(CUSTOMER_ID), clock=lambda: START)
+    with suppress(RateLimited):
+        async with quota.token(CALL_LISTS) as token:
+            token.answered(None)
+            raise RateLimited("qps limit error")
+    book = await ledger.change(fingerprint(CUSTOMER_ID), lambda book: book)
+    assert book.counter("call_lists").refusals == 1
+    assert book.clock.moves == 0
