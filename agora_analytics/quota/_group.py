@@ -13,9 +13,10 @@ from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.protocols import Ledger, WallClock
 from agora_analytics.quota._book import Book
 from agora_analytics.quota._clock import NEAR, ServerClock
-from agora_analytics.quota._counter import Counter, Denied, Expected, Granted, Moment, possible_days, until_tomorrow
+from agora_analytics.quota._counter import Counter, Denied, Expected, Granted
 from agora_analytics.quota._line import Lane, Line
 from agora_analytics.quota._memory import MemoryLedger
+from agora_analytics.quota._moment import Moment, possible_days, until_tomorrow
 from agora_analytics.quota._pace import Pace
 from agora_analytics.quota._states import Forecast, QuotaState
 from agora_analytics.quota._trust import Dated, Trust
@@ -24,9 +25,6 @@ T = TypeVar("T")
 
 _PEOPLE: Final = 0.05
 """Part of the day that exports leave to people."""
-
-_DISTRUST: Final = 10.0
-"""Seconds in which the service's clock is not believed after a refusal that nobody had counted on."""
 
 
 class Outcome(NamedTuple):
@@ -118,7 +116,7 @@ class Account:
         now, wall = self.now(), self._wall()
         self._clock, self._trust = clock, trust = book.clock, book.trust
         if trust.believed is None or trust.steady(now, wall):
-            return Moment(now, wall if clock.known else trust.utc(now, wall), *clock.bounds(now))
+            return clock.moment(now, wall if clock.known else trust.utc(now, wall))
         # Until the clock is confirmed it may be any of two days, and no second is known to have begun.
         reading = trust.utc(now, wall) + trust.slept(now, wall)
         return Moment(now, reading, clock.low(now), math.inf, math.inf, wall)
@@ -165,9 +163,11 @@ class Group:
     async def settle(self, granted: Granted, outcome: Outcome) -> None:
         """Note what became of a request."""
         if self._account.book is not None:
-            self._settle(granted, outcome, self._account.book)
+            opened = self._settle(granted, outcome, self._account.book)
         else:
-            await self._account.change(partial(self._settle, granted, outcome))
+            opened = await self._account.change(partial(self._settle, granted, outcome))
+        if opened:
+            self.line.wake()
 
     async def expect(self, number: int | None, need: Need) -> tuple[int, Budget]:
         """Note what a stream would like, and return the number it is kept by and what it can count on."""
@@ -188,9 +188,12 @@ class Group:
     def exhausted(self, denied: Denied, patience: float) -> QuotaExhausted:
         """Return the error that says that waiting takes too long."""
         limit = denied.limit
+        spent = f"the plan's {limit} requests per {denied.unit} of {self.name!r} are spent"
+        if denied.unit not in self._rates:
+            spent = f"the service refuses more requests per {denied.unit} of {self.name!r}"
         return QuotaExhausted(
-            f"the plan's {limit} requests per {denied.unit} of {self.name!r} are spent; the next is possible in"
-            f" {denied.wait:.1f} s or later, which is more than max_wait={patience:g} s allows",
+            f"{spent}; the next is possible in {denied.wait:.1f} s or later, which is more than max_wait={patience:g} s"
+            " allows",
             advice="Wait, ask for less, or raise max_wait; client.quota.snapshot() shows what is left.",
             group=self.name,
             unit=denied.unit,
@@ -229,13 +232,23 @@ class Group:
         return got
 
     def _held(self, counter: Counter, clock: ServerClock, moment: Moment, waiting: int) -> Denied | None:
-        """Hold tokens back, from many who wait, for a moment that tells the service's clock.
+        """Hold tokens back, from so many who wait that they take all of a second's, for a better moment."""
+        limit = counter.limit("second", self._rates.get("second", 0), moment)
+        if not limit or waiting < limit or not clock.known:
+            return None
+        if clock.searching or clock.ageing(moment.now):
+            return self._untelling(counter, clock, moment, limit)
+        # A token that goes in the midst of a second is charged to the next one too, and so is the one after it.
+        if moment.sure and not moment.early and not counter.idle(moment.now):
+            return Denied(moment.following - moment.now, "second", limit)
+        return None
+
+    def _untelling(self, counter: Counter, clock: ServerClock, moment: Moment, limit: int) -> Denied | None:
+        """Wait for a moment that tells the service's clock.
 
         All of a burst while the clock is unknown, and the last of a window when it has not been looked at for long.
         """
-        now, limit = moment.now, counter.limit("second", self._rates.get("second", 0), moment)
-        if not limit or waiting < limit or not clock.known or not (clock.searching or clock.ageing(now)):
-            return None
+        now = moment.now
         if clock.telling(now - NEAR) <= now or (not clock.searching and counter.left("second", limit, moment) > 1):
             return None
         return Denied(clock.telling(now) - now, "second", limit)
@@ -261,20 +274,32 @@ class Group:
         moment, counter = self._account.moment(book), book.counter(self.name)
         limits = {unit: counter.limit(unit, planned, moment) for unit, planned in self._rates.items()}
         bounds = [Denied(counter.wait(unit, limit, moment, ahead), unit, limit) for unit, limit in limits.items()]
+        if barred := counter.barred(self._rates, moment):
+            bounds.append(barred)
         return max(bounds, key=lambda bound: bound.wait)
 
-    def _settle(self, granted: Granted, outcome: Outcome, book: Book) -> None:
+    def _settle(self, granted: Granted, outcome: Outcome, book: Book) -> bool:
+        """Note what became of a request, and say whether others may go sooner than they were told."""
         counter, clock = book.counter(self.name), book.clock
         moment = self._account.moment(book)
         received, dated, refusal, host = outcome
         # The time first: which day a refusal closes depends on it.
         if dated is not None and book.trust.learn(clock, host, dated, self._account.ahead()):
             moment = self._account.moment(book)
-        if refusal is not None:
-            planned = self._rates.get(refusal.unit, 0)
-            if counter.refuse(refusal, granted.at, planned, moment) and refusal.unit != "day":
-                clock.restart(moment.now + _DISTRUST)
-                if dated is not None and not book.trust.doubted:
-                    clock.observe(*dated)
-                moment = self._account.moment(book)
         counter.settle(granted, received, moment)
+        if refusal is not None:
+            self._refused(granted, refusal, book, moment)
+        elif received is not None and counter.shut:
+            opened = counter.accept(granted)
+            if "day" in opened:
+                clock.dawned(granted.at)
+            return bool(opened)
+        return False
+
+    def _refused(self, granted: Granted, refusal: RateLimited, book: Book, moment: Moment) -> None:
+        counter, planned = book.counter(self.name), self._rates.get(refusal.unit, 0)
+        news = counter.refuse(refusal, granted.at, planned, moment)
+        if not news or refusal.unit != "second" or not planned:
+            return
+        limit = counter.limit("second", planned, moment)
+        book.clock.refused(moment, limit if counter.crowded(granted.at, limit) else 0)

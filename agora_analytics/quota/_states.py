@@ -10,8 +10,8 @@ from typing import Self
 import attrs
 
 from agora_analytics.plans import Unit
-from agora_analytics.quota._counter import Moment
 from agora_analytics.quota._line import Lane
+from agora_analytics.quota._moment import Moment
 
 
 @attrs.frozen(kw_only=True)

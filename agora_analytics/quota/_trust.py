@@ -113,7 +113,7 @@ class Trust:
                 self._keep(host, seen)
                 return False
             if self.believed is not None:
-                clock.restart(clock.wary_until)
+                clock.restart()
             self._restart(host, seen, ahead)
         self._agree(host, seen, ahead)
         return clock.observe(*seen)
