@@ -14,9 +14,13 @@ _NOBODY: Mapping[Unit, int] = {}
 
 
 class Quotas:
-    """Counters of requests by UTC window; a few numbers per counter, however long it runs."""
+    """Counters of requests by UTC window; a few numbers per counter, however long it runs.
 
-    def __init__(self) -> None:
+    `refusals_count` says whether a request that is refused is counted.
+    """
+
+    def __init__(self, *, refusals_count: bool = True) -> None:
+        self.refusals_count = refusals_count
         self._counted: dict[tuple[str, Unit], dict[int, int]] = {}
 
     def count(
@@ -24,20 +28,17 @@ class Quotas:
         counter: str,
         rates: Mapping[Unit, int],
         now: float,
-        *,
         others: Mapping[Unit, int] = _NOBODY,
-        refusals_count: bool = True,
     ) -> Refused | None:
         """Count a request at `now` and return its refusal if it is one too many; the longest unit speaks first.
 
-        `others` is what other programs have spent in the current windows; `refusals_count` whether a request that is
-        refused is counted.
+        `others` is what other programs have spent in the current windows.
         """
         refused = None
         for unit, limit in sorted(rates.items(), key=lambda rate: -WINDOWS[rate[0]]):
             if self.spent(counter, unit, now) + others.get(unit, 0) >= limit and refused is None:
                 refused = too_frequent(unit, limit)
-        if refused is None or refusals_count:
+        if refused is None or self.refusals_count:
             self.add(counter, rates, now)
         return refused
 

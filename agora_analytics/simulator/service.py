@@ -237,7 +237,8 @@ class Service:
     def _charge(self, counter: str, now: float) -> None:
         """Count a request; raises `Refused` where it is one too many."""
         others, rates = self._others(counter, now), self.plan.rates(counter)
-        refused = self.quotas.count(counter, rates, now, others=others, refusals_count=self.quirks.refusals_count)
+        self.quotas.refusals_count = self.quirks.refusals_count
+        refused = self.quotas.count(counter, rates, now, others)
         if refused:
             raise refused
 

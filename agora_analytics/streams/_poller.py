@@ -180,6 +180,7 @@ class Poller(ABC, Generic[T]):
 
     async def learn(self) -> None:
         """Learn the service's time from requests that are due anyway, a few at most: some services send no dates."""
+        begun = self.mark()
         for _ in range(_LESSONS):
             if self._quota.confirmed or self.stopped:
                 break
@@ -191,8 +192,8 @@ class Poller(ABC, Generic[T]):
             if not certain:
                 self.forget_lesson()
                 await self.pause(_NEXT_SECOND)
-            if abs(self.shift(mark)) > _CLOSE:
-                log.warning("%s: this host's clock is wrong by %.0f s", self.monitor.name, -self.shift(mark))
+        if self._quota.confirmed and abs(self.shift(begun)) > _CLOSE:
+            log.warning("%s: this host's clock is wrong by %.0f s", self.monitor.name, -self.shift(begun))
 
     def check_time(self) -> None:
         """Raise `CheckpointError` where the place lies in the future, if the service's time is known."""
