@@ -161,6 +161,11 @@ def _before_the_first_poll(simulation, client):
     return client.realtime.watch(USERS, start=NOON, checkpoint="prod"), 0
 
 
+def _in_the_first_request(simulation, client):
+    simulation.faults = Faults.always(Fault("slow", seconds=25))
+    return client.realtime.watch(USERS, start=NOON, checkpoint="prod"), 10
+
+
 def _waiting_for_quota(simulation, client):
     asyncio.get_running_loop().call_later(600, simulation.service.spend, "realtime", 480)
     return client.realtime.watch(USERS, start=NOON, checkpoint="prod"), 3 * HOUR
@@ -203,6 +208,7 @@ def _drilling_without_quota(simulation, client):
 PLACES = [
     _resting,
     _before_the_first_poll,
+    _in_the_first_request,
     _waiting_for_quota,
     _between_retries,
     _in_a_slow_request,
