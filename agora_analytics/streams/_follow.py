@@ -108,7 +108,7 @@ class FollowPoller(Poller[CallEvent]):
         """Yield what happens to calls."""
         await self.place.resume()
         self._resume()
-        async with self._quota.reserve(CALL_LISTS) as lists, self._quota.reserve(CALL_SESSIONS) as details:
+        async with self.reserved(CALL_LISTS) as lists, self.reserved(CALL_SESSIONS) as details:
             await self.learn()
             self.check_time()
             self._first = self._askable().start
@@ -324,7 +324,7 @@ class FollowPoller(Poller[CallEvent]):
         """Rest as the day's requests allow; not at all while there is more to read."""
         cost, self._cost = max(self._cost, 1.0), 0.0
         every, failures = self._settings.every, self.monitor.health.failures
-        budget = await kept.keep(round(_DAY / every), round(_DAY / every))
+        budget = await self.budget(kept, round(_DAY / every), round(_DAY / every))
         self.monitor.saw(requests_left=budget.requests)
         pace = budget.seconds * cost / budget.requests if budget.requests else 0.0
         newest = min(self._askable().end, self._settings.stop or self._askable().end)

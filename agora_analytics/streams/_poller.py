@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, Final, Generic, TypeVar
 
-from agora_analytics.errors import AgoraError, PlanRefused, QuotaExhausted, RateLimited
+from agora_analytics.errors import AgoraError, LedgerError, PlanRefused, QuotaExhausted, RateLimited
 from agora_analytics.plans import Endpoint
-from agora_analytics.quota import Quota
+from agora_analytics.quota import Budget, Quota, Reserve
 from agora_analytics.streams._checkpoints import Checkpoint
 from agora_analytics.streams._edges import Causes, Edges
+from agora_analytics.streams._events import Loss
 from agora_analytics.streams._health import Monitor, log
 from agora_analytics.streams._place import Place
 
@@ -34,6 +35,7 @@ _CLOSE: Final = 5.0
 
 _LESSONS: Final = 3
 _BUSY: Final = 1.0
+_DAY: Final = 86_400
 
 
 class StoppedError(Exception):
@@ -53,6 +55,8 @@ class Poller(ABC, Generic[T]):
         self._stopped = asyncio.Event()
         self._clocks: tuple[float, float] | None = None
         self._failing_since: float | None = None
+        self._failing: Loss = "outage"
+        self._budgets: dict[Reserve, Budget] = {}
 
     @property
     @abstractmethod
@@ -147,6 +151,24 @@ class Poller(ABC, Generic[T]):
                 if error.retry_after:
                     await self._without_quota(min(error.retry_after, _MOST_RETRY_AFTER))
 
+    @asynccontextmanager
+    async def reserved(self, endpoint: Endpoint) -> AsyncIterator[Reserve]:
+        """Keep requests for the stream until it ends, whether the ledger can be written to then or not."""
+        kept = self._quota.reserve(endpoint)
+        try:
+            yield kept
+        finally:
+            with suppress(LedgerError):
+                await kept.__aexit__(None, None, None)
+
+    async def budget(self, kept: Reserve, rest: int, daily: int, weight: float = 1.0) -> Budget:
+        """Keep so many requests (see `Reserve.keep`), and return what can be counted on; the last, if that fails."""
+        try:
+            self._budgets[kept] = await kept.keep(rest, daily, weight)
+        except LedgerError as error:
+            self.judge([error], answered=False, certain=True)
+        return self._budgets.get(kept) or Budget(rest, _DAY - self._quota.utc() % _DAY)
+
     def after_quota(self) -> float:
         """Seconds by which a request is better late, after it waited for quota."""
         return 0.0
@@ -224,6 +246,8 @@ class Poller(ABC, Generic[T]):
         self._note_sleep()
         self._flush_outage()
         self._failing_since = self._quota.utc() if errors else None
+        refused = errors and all(isinstance(error, RateLimited | QuotaExhausted) for error in errors)
+        self._failing = "quota" if refused else "outage"
         for error in errors:
             if isinstance(error, PlanRefused) and certain:
                 self._edges.refused(error, self._quota.utc())
@@ -234,7 +258,7 @@ class Poller(ABC, Generic[T]):
 
     def _flush_outage(self) -> None:
         if self._failing_since is not None:
-            self._causes.add(self._failing_since, self._quota.utc(), "outage")
+            self._causes.add(self._failing_since, self._quota.utc(), self._failing)
 
     def _note_sleep(self) -> None:
         """Note it where the service's clock went on for longer than time passed here."""
