@@ -64,6 +64,29 @@ async def taken_for(stream, seconds: float) -> list:
     return events
 
 
+class Counted:
+    """A transport that notes when requests are sent, also those that never arrive."""
+
+    def __init__(self, simulation: Simulation) -> None:
+        self._transport = simulation.transport()
+        self.hosts = self._transport.hosts
+        self.sent: list[float] = []
+
+    async def send(self, request, host: int = 0):
+        self.sent.append(passed())
+        return await self._transport.send(request, host)
+
+    def scrub(self, body: bytes) -> bytes:
+        return self._transport.scrub(body)
+
+    async def close(self) -> None:
+        await self._transport.close()
+
+    def between(self, start: float, end: float) -> int:
+        """How many requests were sent in a span of virtual seconds."""
+        return sum(start <= moment < end for moment in self.sent)
+
+
 def of(kind, events) -> list:
     return [event for event in events if isinstance(event, kind)]
 
