@@ -96,6 +96,7 @@ class Details:
                     event = await self._try(tail, one)
                 except _OutOfQuotaError:
                     spent = True
+                spent = spent or await self._spent(tail, kept)
             if event is None and not one.told and (spent or now > one.since + _HELD):
                 event = CallFinished(call=one.call, reason="quota" if spent else "outage")
             if event is not None:
@@ -104,7 +105,7 @@ class Details:
                 return
 
     async def _spent(self, tail: Tail, kept: Reserve) -> bool:
-        """Whether nothing is left of the day but what people may need."""
+        """Keep what is owed, and return whether nothing is left of the day but what people may need."""
         try:
             budget = await kept.keep(sum(not one.told for one in tail.owed.values()), 0)
         except LedgerError:
