@@ -99,7 +99,7 @@ async def test_what_is_wrong_at_the_very_first_poll_is_raised_at_once(kind, faul
     async with simulation.client(transport=transport) as client:
         stream = stream_of(client, kind)
         with pytest.raises(error):
-            await all_of(stream)
+            await asyncio.wait_for(all_of(stream), DAY)
         assert stream.health.state == "stopped"
     assert passed() < 60
     assert len(transport.sent) <= 6
@@ -110,7 +110,7 @@ async def test_a_ledger_that_fails_at_once_is_raised_at_once():
     async with simulation.client(ledger=Failing(0, DAY)) as client:
         for kind in ("watch", "follow"):
             with pytest.raises(LedgerError):
-                await all_of(stream_of(client, kind))
+                await asyncio.wait_for(all_of(stream_of(client, kind)), DAY)
 
 
 @pytest.mark.parametrize(("fault", "state"), WEATHERED.values(), ids=WEATHERED)
@@ -199,7 +199,7 @@ async def test_credentials_that_are_refused_for_an_hour_end_it(kind):
     simulation = simulated(faults=Faults.outage(NOON + 600, NOON + DAY, Fault("status", status=401)))
     async with simulation.client() as client:
         with pytest.raises(Unauthorized):
-            await all_of(stream_of(client, kind, start=NOON))
+            await asyncio.wait_for(all_of(stream_of(client, kind, start=NOON)), DAY)
     assert 4_200 <= passed() <= 4_200 + 1_200
 
 
@@ -215,7 +215,7 @@ async def test_a_checkpoint_that_cannot_be_kept_ends_it(kind):
     async with simulation.client(checkpoints=Full()) as client:
         stream = stream_of(client, kind, checkpoint="prod")
         with pytest.raises(CheckpointError, match="no space"):
-            await all_of(stream)
+            await asyncio.wait_for(all_of(stream), DAY)
         assert 3_000 < passed() < 3_000 + HOUR
         assert stream.health.state == "stopped"
 
