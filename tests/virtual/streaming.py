@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from urllib.parse import parse_qs
 
 from agora_analytics import Gap, Revision, Series, Window
@@ -42,6 +42,14 @@ async def consume(stream, events: list) -> None:
     """Put the events of a stream into a list, one after the other."""
     async for event in stream:
         events.append(event)  # noqa: PERF401 - they are looked at meanwhile
+
+
+@asynccontextmanager
+async def within(seconds: float):
+    """Leave after so many seconds at most."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            yield
 
 
 @asynccontextmanager
