@@ -27,7 +27,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """The whole package by mypy, its public face by mypy and pyright."""
-    session.install("-e", ".[cli]", "pytest", *_group("typing"))
+    session.install("-e", ".[cli,pandas,polars]", "pytest", *_group("typing"))
     session.run("mypy")
     session.run("pyright")
 

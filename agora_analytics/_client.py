@@ -41,11 +41,13 @@ class AnalyticsClient:
         session: your own `aiohttp.ClientSession`, which is used and not closed.
         timeouts: seconds for one attempt.
         retry: how often and how long to try again.
-        max_wait: seconds that one request waits for its quota before `QuotaExhausted`; None waits for ever.
+        max_wait: seconds that one request waits for its quota before `QuotaExhausted`, and at most for a `Retry-After`;
+            None waits for ever, for a `Retry-After` an hour.
         max_bytes: largest answer read, after decompression.
         read_ahead: fetch the next page while the last is worked on.
         ledger: keeps the count of requests and the service's clock; by default in memory, for this client alone. A
             `FileLedger` shares both with other processes of the machine, and remembers.
+        close_ledger: close the ledger with the client; by default it is yours to close, as others may use it too.
         quotas: False sends without regard to the plan's frequencies, for accounts that are paced elsewhere.
         checkpoints: keeps the places of streams by name, such as `FileCheckpoints(folder)`.
         transport: carries requests instead of aiohttp, as the simulator's does; it is closed with the client.
@@ -68,6 +70,7 @@ class AnalyticsClient:
         max_bytes: int = 256 * 2**20,
         read_ahead: bool = True,
         ledger: Ledger | None = None,
+        close_ledger: bool = False,
         quotas: bool = True,
         checkpoints: CheckpointStore | None = None,
         transport: Transport | None = None,
@@ -75,6 +78,7 @@ class AnalyticsClient:
     ) -> None:
         credentials = Credentials(customer_id, customer_secret)
         hosts = (base_url,) if isinstance(base_url, str) else tuple(base_url)
+        self._ledger = ledger if close_ledger else None
         self._session = Session(
             transport
             or AiohttpTransport(
@@ -154,8 +158,15 @@ class AnalyticsClient:
         return Exports(self._session, self._scope)
 
     async def close(self) -> None:
-        """Close what the client opened; requests under way fail, further ones are refused."""
-        await self._session.close()
+        """Close what the client opened; requests under way fail, further ones are refused.
+
+        A ledger that it was given is left open, unless `close_ledger` says otherwise.
+        """
+        try:
+            await self._session.close()
+        finally:
+            if self._ledger is not None:
+                await self._ledger.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -170,7 +181,7 @@ class AnalyticsClient:
 
     def _scoped(self, **changes: Any) -> AnalyticsClient:
         other = object.__new__(type(self))
-        other._session = self._session
+        other._session, other._ledger = self._session, self._ledger
         other._make_groups(attrs.evolve(self._scope, **changes))
         return other
 

@@ -16,13 +16,16 @@ import attrs
 from agora_analytics import _wire
 from agora_analytics._codec import Decode
 from agora_analytics._retry import Hosts, Retry
-from agora_analytics.errors import AgoraError, DecodeError, RateLimited
+from agora_analytics.errors import AgoraError, DecodeError, RateLimited, ResponseError
 from agora_analytics.models import Answer
 from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.protocols import Request, Response, Transport
 from agora_analytics.quota import Lane, Quota
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
+
+_LONGEST = 3_600.0
+"""Seconds that a `Retry-After` is waited for by those who wait for their quota as long as it takes."""
 
 log = logging.getLogger("agora_analytics")
 
@@ -113,6 +116,15 @@ class Session:
         """Return the current UTC second: the service's, as far as it is known."""
         return int(self.quota.utc())
 
+    def passed(self) -> int:
+        """Return the UTC second that has come by every account (see `Quota.passed`)."""
+        return int(self.quota.passed())
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the service's clock is known for certain (see `Quota.confirmed`)."""
+        return self.quota.confirmed
+
     async def fetch(
         self, endpoint: Endpoint, build: Build, decode: Decode[AnswerT], manner: Manner = _USUAL
     ) -> AnswerT:
@@ -139,6 +151,7 @@ class Session:
                 self._hosts.failed(host, error, loop.time())
                 refused += isinstance(error, RateLimited)
                 wait = self._wait(manner, error, attempt, refused, loop.time() - begun)
+                wait = self._bounded(wait, error, manner, loop.time() - begun)
                 if wait is None:
                     raise error from failed
                 failed = error
@@ -179,6 +192,14 @@ class Session:
             return error.retry_after or 0.0
         return (manner.retry or self._retry).wait(error, attempt - refused, elapsed, self._random)
 
+    def _bounded(self, wait: float | None, error: AgoraError, manner: Manner, elapsed: float) -> float | None:
+        """Bound a wait that a `Retry-After` asks for: by `max_wait`, past which it is given up, or else by an hour."""
+        asked = error.retry_after if isinstance(error, ResponseError) else None
+        if wait is None or not asked:
+            return wait
+        patience = self._patience(manner, elapsed)
+        return min(wait, _LONGEST) if patience is None else wait if wait <= patience else None
+
     def _patience(self, manner: Manner, elapsed: float) -> float | None:
         """Return how long a request may still wait for its quota: streams and exports wait it out."""
         most = manner.max_wait
@@ -193,7 +214,7 @@ class Session:
             request = question.build()
             token.sent = True
             response = await self._transport.send(request, host)
-            token.answered(_wire.date(response))
+            token.answered(_wire.date(response), host)
             log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))
             return self._read(request, response, question.decode)
 

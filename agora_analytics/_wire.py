@@ -44,6 +44,9 @@ _PLAN = {
 }
 _SCALE = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
+_LONGEST = 86_400.0
+"""Seconds of a `Retry-After` that are believed at most: by then everything the plan allows is there again."""
+
 _ADVICE: dict[type[ResponseError], str] = {
     BadRequest: "Check the parameters against the endpoint's docstring.",
     Unauthorized: "Check Customer ID, Customer Secret and App ID in Agora Console.",
@@ -169,8 +172,11 @@ def _classify(number: int, message: str) -> tuple[type[ResponseError], dict[str,
 
 
 def _limit(said: str) -> int | None:
-    """Read the number that a refusal names (`limit = 10`, `= 20s`, `= 3d`, `= 3h`), durations in seconds."""
-    found = re.search(r"limit\s*(?:error)?\s*[=:]\s*(\d+)\s*([smhd]?)\b", said)
+    """Read the number that a refusal names (`limit = 10`, `= 20s`, `= 3d`, `= 3h`), durations in seconds.
+
+    One of more than nine digits is none.
+    """
+    found = re.search(r"limit\s*(?:error)?\s*[=:]\s*(\d{1,9})\s*([smhd]?)\b", said)
     return int(found[1]) * _SCALE[found[2]] if found else None
 
 
@@ -178,16 +184,17 @@ def _limit(said: str) -> int | None:
 def _second(text: str) -> int | None:
     try:
         return int(parsedate_to_datetime(text).timestamp())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 
 def _retry_after(response: Response) -> float | None:
-    """Seconds of a `Retry-After` header; its other form, a date, is read by the answer's own `Date`."""
-    value, now = header(response, "Retry-After"), header(response, "Date")
-    if not value or value.isdecimal():
-        return float(value) if value else None
+    """Seconds of a `Retry-After` header, a day at most; its other form, a date, is read by the answer's own `Date`."""
+    value, now = (header(response, "Retry-After") or "").strip(), header(response, "Date")
+    if value.isdecimal():
+        return min(float(value), _LONGEST)
     try:
-        return max(0.0, (parsedate_to_datetime(value) - parsedate_to_datetime(now or "")).total_seconds())
-    except (TypeError, ValueError):
+        seconds = (parsedate_to_datetime(value) - parsedate_to_datetime(now or "")).total_seconds()
+    except (TypeError, ValueError, OverflowError):
         return None
+    return min(max(0.0, seconds), _LONGEST)

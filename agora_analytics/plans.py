@@ -214,11 +214,24 @@ class Plan:
         shared = {endpoint.name: counter for endpoint in endpoints}
         return attrs.evolve(self, counters={**self.counters, **shared})
 
-    def check(self, endpoint: Endpoint, span: Span, now: int, *, whole: bool = True) -> Span:
+    def check(self, endpoint: Endpoint, span: Span, now: int | None, *, whole: bool = True) -> Span:
         """Return the span if it can be asked at `now`, and raise `ValueError` with the right number if it cannot.
 
-        `whole` also asks that one request can carry it.
+        Where `now` is None, as nobody knows for certain what time it is at the service, the span's age is left to the
+        service to judge. `whole` also asks that one request can carry it.
         """
+        limits = self.of_endpoint(endpoint)
+        if now is not None:
+            self._check_age(endpoint, span, now)
+        if whole and span.duration > limits.longest_query:
+            msg = (
+                f"end - start = {span.duration} s is longer than one request may span (plan {self.name!r}, {endpoint}):"
+                f" at most {limits.longest_query} s"
+            )
+            raise ValueError(msg)
+        return span
+
+    def _check_age(self, endpoint: Endpoint, span: Span, now: int) -> None:
         limits = self.of_endpoint(endpoint)
         newest, oldest = limits.newest(now), limits.oldest(now)
         if span.end > newest:
@@ -232,13 +245,6 @@ class Plan:
                 f" at least {oldest} now"
             )
             raise ValueError(msg)
-        if whole and span.duration > limits.longest_query:
-            msg = (
-                f"end - start = {span.duration} s is longer than one request may span (plan {self.name!r}, {endpoint}):"
-                f" at most {limits.longest_query} s"
-            )
-            raise ValueError(msg)
-        return span
 
     def recent(self, endpoint: Endpoint, duration: timedelta | int, now: int) -> Span:
         """Return the newest span of this duration that can be asked at `now` and for two minutes more.

@@ -46,6 +46,11 @@ def test_no_file_is_longer_than_four_hundred_lines():
     assert [path.name for path in files if len(path.read_text().splitlines()) > 400] == []
 
 
+def complaints(errors: str) -> list[str]:
+    """The lines of stderr, without those of asyncio's debug mode that depend on how busy the machine is."""
+    return [line for line in errors.splitlines() if not re.fullmatch(r"Executing <.*> took \d+\.\d+ seconds", line)]
+
+
 @pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
 async def test_an_example_runs_over_the_simulator(example, tmp_path):
     async with serve(Service(World(seed=3), "enterprise")) as url:
@@ -72,5 +77,5 @@ async def test_an_example_runs_over_the_simulator(example, tmp_path):
             stderr=asyncio.subprocess.PIPE,
         )
         said, complained = await process.communicate()
-    assert (process.returncode, complained.decode()) == (0, "")
+    assert (process.returncode, complaints(complained.decode())) == (0, [])
     assert len(said.splitlines()) >= 3

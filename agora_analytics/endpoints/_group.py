@@ -24,12 +24,16 @@ Timely = Callable[[], Span]
 
 @attrs.frozen(kw_only=True)
 class Scope:
-    """What all requests of a client have in common: whose they are, how they are made, how pages are read."""
+    """What all requests of a client have in common: whose they are, how they are made, how pages are read.
+
+    `ages` tells whether a span that is too old or too new by a clock that is confirmed is refused without asking.
+    """
 
     app_id: str | None = None
     read_ahead: bool = True
     manner: Manner = attrs.field(factory=Manner)
     checkpoints: CheckpointStore | None = None
+    ages: bool = True
 
 
 class EndpointGroup:
@@ -42,6 +46,7 @@ class EndpointGroup:
         self._app_id = scope.app_id
         self._read_ahead = scope.read_ahead
         self._manner = scope.manner
+        self._ages = scope.ages
 
     def recent(self, duration: timedelta | int) -> Span:
         """Return the newest span of this duration (a `timedelta` or seconds) that can be asked now: `search(*recent)`.
@@ -52,9 +57,13 @@ class EndpointGroup:
         return self._session.plan.recent(self._latest, duration, self._session.now())
 
     def _span(self, endpoint: Endpoint, start: Instant, end: Instant, *, whole: bool = True) -> Span:
-        """Check a span against the plan; `whole` means that one request must carry it."""
+        """Check a span against the plan; `whole` means that one request must carry it.
+
+        Its age is judged by a clock that is confirmed, or else by the service.
+        """
         self._app()
-        return self._session.plan.check(endpoint, Span.of(start, end), self._session.now(), whole=whole)
+        now = self._session.now() if self._ages and self._session.confirmed else None
+        return self._session.plan.check(endpoint, Span.of(start, end), now, whole=whole)
 
     def _longest(self, endpoint: Endpoint) -> int:
         return self._session.plan.of_endpoint(endpoint).longest_query

@@ -33,6 +33,10 @@ _LATENCY: Final = 30.0
 _TIMES: Final = 5
 
 
+async def _at_once() -> float:
+    return 0.0
+
+
 class TooOldError(Exception):
     """The service keeps what is to be asked for no longer."""
 
@@ -42,10 +46,11 @@ class OutOfBudgetError(Exception):
 
 
 class Asking:
-    """Makes requests, at most so many."""
+    """Makes requests, at most so many; unless `patient`, what is too new for the service is refused at once."""
 
     def __init__(self, max_requests: int | None) -> None:
         self.made = 0
+        self.patient = True
         self._most = max_requests
         self._random = Random()  # noqa: S311 - jitter, no secret
 
@@ -54,17 +59,18 @@ class Asking:
         """Whether no request may be made any more."""
         return self._most is not None and self.made >= self._most
 
-    async def __call__(self, ask: Callable[[], Awaitable[T]], timely: Callable[[], float] = lambda: 0.0) -> T:
+    async def __call__(self, ask: Callable[[], Awaitable[T]], timely: Callable[[], Awaitable[float]] = _at_once) -> T:
         """Return an answer; raises `OutOfBudgetError`, and what asking again does not mend.
 
-        `timely` is asked before every attempt how many seconds are to pass before it, and raises `TooOldError`.
+        `timely` is asked before every attempt how many seconds are to pass before it, and raises `TooOldError`. However
+        many it says, the service is asked after half a minute: the clock may be wrong.
         """
         loop = asyncio.get_running_loop()
         failing: float | None = None  # since when: waiting for quota is no failure, however long
         attempt = refused = 0
         while True:
-            if early := timely():
-                await asyncio.sleep(early)
+            if early := await timely():
+                await asyncio.sleep(min(early, _LATENCY))
             if self.spent:
                 raise OutOfBudgetError
             self.made += 1
@@ -87,4 +93,4 @@ class Asking:
         """Return after how many seconds to ask again for what the service says is too new; too old is too old."""
         if error.kind == "range":
             raise TooOldError from error
-        return _LATENCY if error.kind == "latency" and times <= _TIMES else None
+        return _LATENCY if error.kind == "latency" and self.patient and times <= _TIMES else None

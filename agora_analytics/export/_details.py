@@ -5,7 +5,8 @@ A call's requests follow one another, and each answer is kept together with the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from itertools import chain
 from typing import Final
 
@@ -15,9 +16,10 @@ from agora_analytics import _checks, _json, _paging
 from agora_analytics._session import Session
 from agora_analytics.errors import BadRequest, DecodeError, PlanRefused, ServerError
 from agora_analytics.export import _batches
-from agora_analytics.export._asking import EDGE, Asking, TooOldError, log
+from agora_analytics.export._asking import Asking, TooOldError, log
 from agora_analytics.export._batches import Batch, unpack
 from agora_analytics.export._disk import Disk
+from agora_analytics.export._expiry import Expiry, Question
 from agora_analytics.export._selection import Selection
 from agora_analytics.export._sources import Groups
 from agora_analytics.export._staged import Packed, packed
@@ -84,11 +86,12 @@ _decode = _json.strict(Cursor)
 class Details:
     """Asks for the details of calls."""
 
-    def __init__(self, session: Session, selection: Selection, disk: Disk, asking: Asking) -> None:
+    def __init__(self, session: Session, selection: Selection, disk: Disk, asking: Asking, expiry: Expiry) -> None:
         self._session = session
         self._selection = selection
         self._disk = disk
         self._ask = asking
+        self._expiry = expiry
         self._limits = session.plan.of_endpoint(CALL_SESSIONS)
         first = "sessions" if selection.sessions else "statistics"
         self._first = Cursor(first)
@@ -98,6 +101,7 @@ class Details:
         try:
             await self._fetch(groups, call)
         except TooOldError:
+            self._expiry.refused(CALL_SESSIONS, call.span.start)
             await self._leave_out(call, EXPIRED)
         except PlanRefused as error:
             if error.kind == "access":
@@ -122,21 +126,25 @@ class Details:
         while cursor is not None:
             cursor = await getattr(self, f"_{cursor.step}")(work, cursor)
 
-    def _timely(self, call: PendingCall) -> Callable[[], float]:
+    def _timely(self, work: _Work) -> Callable[[], Awaitable[float]]:
         """Return what makes sure, before every attempt, that a call can still be asked about, and already."""
+        call, page = work.call, work.groups.calls.sessions_page
 
-        def check() -> float:
-            now = self._session.now()
-            if call.span.start < self._limits.oldest(now) + EDGE:
-                raise TooOldError
-            return max(0.0, call.span.end - self._limits.newest(now))
+        async def check() -> float:
+            await self._expiry.check(
+                CALL_SESSIONS,
+                call.span.start,
+                lambda second: Question(second, partial(page, call.call_id, second, second + 1)),
+            )
+            early = call.span.end - self._limits.newest(self._session.now())
+            return max(0.0, early) if self._session.confirmed else 0.0
 
         return check
 
     async def _sessions(self, work: _Work, cursor: Cursor) -> Cursor | None:
         call, span = work.call, work.spans[cursor.part]
         page = await self._ask(
-            lambda: work.groups.calls.sessions_page(call.call_id, *span, page_no=cursor.page), self._timely(call)
+            lambda: work.groups.calls.sessions_page(call.call_id, *span, page_no=cursor.page), self._timely(work)
         )
         count = cursor.count + len(page.items)
         _paging.insist(cursor.page, page.items, work.last_page)
@@ -168,7 +176,7 @@ class Details:
         async def ask() -> list[SessionMetrics]:
             return [one async for one in work.groups.calls.metrics(call.call_id, sids, *span)]
 
-        found = await self._ask(ask, self._timely(call))
+        found = await self._ask(ask, self._timely(work))
         # Packed at once, and session by session: sixteen answers of a hundred thousand points each may wait here.
         pieces = [packed(self._measured(call, found.pop(0))) for _ in range(len(found))]
         last = work.last(cursor)
@@ -190,7 +198,7 @@ class Details:
         call, span = work.call, work.spans[cursor.part]
         one = self._selection.breakdowns[cursor.number]
         rows = await self._ask(
-            lambda: work.groups.calls.statistics(call.call_id, one.metric, one.dimension, *span), self._timely(call)
+            lambda: work.groups.calls.statistics(call.call_id, one.metric, one.dimension, *span), self._timely(work)
         )
         asked = (one.metric, one.dimension)
         piece = packed(_batches.statistics(call.app, call.call_id, asked, (span.start, span.end), rows))

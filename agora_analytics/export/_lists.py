@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -10,9 +10,11 @@ import attrs
 
 from agora_analytics import _paging
 from agora_analytics._session import Session
+from agora_analytics.errors import PlanRefused
 from agora_analytics.export import _batches
 from agora_analytics.export._asking import EDGE, Asking, TooOldError
 from agora_analytics.export._disk import Disk
+from agora_analytics.export._expiry import Expiry
 from agora_analytics.export._selection import Selection
 from agora_analytics.export._sources import (
     DAY,
@@ -31,90 +33,102 @@ from agora_analytics.spans import Span, without
 _NEAR: Final = 3_600
 """Seconds within which calls that went on are looked up together."""
 
+_SOON: Final = 60
+"""Seconds of a run's beginning for which no request of their own is made."""
+
 
 class Lists:
     """Plans which spans are to be asked for, and asks."""
 
-    def __init__(self, session: Session, selection: Selection, disk: Disk, asking: Asking) -> None:
+    def __init__(self, session: Session, selection: Selection, disk: Disk, asking: Asking, expiry: Expiry) -> None:
         self._session = session
         self._selection = selection
         self._disk = disk
         self._ask = asking
+        self._expiry = expiry
+        self._begun: dict[Source, int] = {}
 
     # Which spans
 
     def prepare(self, state: State, app: str, source: Source) -> None:
-        """Note what of a source is still to be asked for, and what nobody can ask for any more."""
-        limits = self._session.plan.of_endpoint(source.endpoint)
-        now = self._session.now()
-        oldest = limits.oldest(now) + EDGE
-        self._settle(state, app, source, oldest)
+        """Note what of a source is still to be asked for, were it too old by the clock: the service says what is."""
+        for missing in self._missing(state, app, source):
+            self._note(state, app, source, missing)
+
+    def first(self, state: State, app: str, source: Source) -> PendingSlice | None:
+        """Return a slice that is due by a clock that may be wrong, and note it; None where there is none."""
+        self._begun.setdefault(source, self._newest(source))
+        longest = self._session.plan.of_endpoint(source.endpoint).longest_query
+        if not any(one.slice.span.duration <= longest for one in self._noted(state, app, source)):
+            # By that clock all of it may lie in the future, or be too old.
+            asked = source.whole(self._selection.span)
+            missing = self._missing(state, app, source) or self._absent(state, app, source, asked)
+            if missing:
+                start = source.first(max(missing[0].start, self._oldest(source)))
+                span = Span(start, missing[0].end) if start < missing[0].end else missing[0]
+                state.add_slices(app, str(source), self._cut(source, span)[:1])
+        return next(iter(self._noted(state, app, source)), None)
+
+    def _noted(self, state: State, app: str, source: Source) -> list[PendingSlice]:
+        return [one for one in state.slices() if (one.app, one.source) == (app, str(source)) and not one.again]
+
+    def _oldest(self, source: Source) -> int:
+        """Return the oldest second that can be asked for by the clock, and still can when it is asked for."""
+        return self._session.plan.of_endpoint(source.endpoint).oldest(self._session.now()) + EDGE
+
+    def _newest(self, source: Source) -> int:
+        """Return the last end that can be asked for by the clock, or that could when the run began just before."""
+        newest = self._session.plan.of_endpoint(source.endpoint).newest(self._session.now())
+        begun = self._begun.get(source, newest)
+        return begun if begun <= newest < begun + _SOON else newest
+
+    def _cut(self, source: Source, span: Span) -> tuple[Slice, ...]:
+        return source.cut(span, self._session.plan.of_endpoint(source.endpoint).longest_query)
+
+    def _missing(self, state: State, app: str, source: Source) -> tuple[Span, ...]:
+        """Return what of a source has come by now, and is neither there nor to be asked for already."""
         asked = source.whole(self._selection.span)
-        start, end = asked.start, min(asked.end, limits.newest(now))
+        start, end = asked.start, min(asked.end, self._newest(source))
         read = state.spans(app, str(source), READ)
         if isinstance(source, RealtimeSource):
             # An export of windows begins with what there is; only what comes after that can be missed.
             begun = (*read, *state.spans(app, str(source), UNSETTLED))
-            start = max(start, min((span.start for span in begun), default=oldest))
-        pending = self._pending(state, app, source)
-        if start < end:
-            known = (
-                *read,
-                *state.spans(app, str(source), EXPIRED),
-                *(Span(one.span.start, one.keep) for one in pending),
-            )
-            for missing in without(Span(start, end), *known):
-                self._note(state, app, source, missing, oldest)
-        if isinstance(source, CallSource):
-            self._look_again(state, app, source, oldest)
+            start = max(start, min((span.start for span in begun), default=self._oldest(source)))
+        self._cut_anew(state, app, source)
+        return self._absent(state, app, source, Span(start, end)) if start < end else ()
 
-    def _pending(self, state: State, app: str, source: Source) -> list[Slice]:
-        """Return what is to be asked for already; what the plan no longer lets one request span is cut anew."""
-        longest = self._session.plan.of_endpoint(source.endpoint).longest_query
-        found = []
-        for one in state.slices():
-            if (one.app, one.source) == (app, str(source)) and not one.again:
-                if one.slice.span.duration > longest:
-                    state.end_slice(one)
-                else:
-                    found.append(one.slice)
-        return found
+    def _absent(self, state: State, app: str, source: Source, span: Span) -> tuple[Span, ...]:
+        """Return what of a span is neither there nor to be asked for already."""
+        noted = (Span(one.slice.span.start, one.slice.keep) for one in self._noted(state, app, source))
+        known = (*state.spans(app, str(source), READ), *state.spans(app, str(source), EXPIRED))
+        return without(span, *known, *noted)
 
-    def _note(self, state: State, app: str, source: Source, missing: Span, oldest: int) -> None:
-        begin = missing.start if oldest <= missing.start else source.first(oldest)
-        if missing.start < begin:
-            state.mark(app, str(source), Span(missing.start, min(begin, missing.end)), EXPIRED)
-        if begin < missing.end:
-            longest = self._session.plan.of_endpoint(source.endpoint).longest_query
-            state.add_slices(app, str(source), source.cut(Span(begin, missing.end), longest))
+    def _cut_anew(self, state: State, app: str, source: Source) -> None:
+        """Forget what was to be asked for as the plan, or another clock, allowed it then: it is missing now."""
+        limits = self._session.plan.of_endpoint(source.endpoint)
+        newest = limits.newest(self._session.now())
+        for one in self._noted(state, app, source):
+            if one.slice.span.duration > limits.longest_query or one.slice.span.end > newest:
+                state.end_slice(one)
 
-    def _settle(self, state: State, app: str, source: Source, oldest: int) -> None:
-        """What was provisional and cannot be asked for again stays as it is."""
-        for span in state.spans(app, str(source), UNSETTLED):
-            if span.start < oldest:
-                state.mark(app, str(source), Span(span.start, min(span.end, oldest)), READ)
-        name = f"{app} {source}"
-        for _, day, rows in state.take_provisional(name):
-            state.stage(app, day, packed(rows.where("ts", lambda ts: ts < oldest).having("provisional", value=False)))
-            state.stage(app, day, packed(rows.where("ts", lambda ts: ts >= oldest)), source=name, provisional=True)
+    def _note(self, state: State, app: str, source: Source, missing: Span) -> None:
+        """Note what is missing, cut where it is too old by the clock."""
+        oldest = self._oldest(source)
+        begin = missing.start if oldest <= missing.start else min(source.first(oldest), missing.end)
+        for first, last in ((missing.start, begin), (begin, missing.end)):
+            if first < last:
+                state.add_slices(app, str(source), self._cut(source, Span(first, last)))
 
-    def _look_again(self, state: State, app: str, source: CallSource, oldest: int) -> None:
+    def look_again(self, state: State, app: str, source: CallSource) -> None:
         """Note the spans in which calls began that went on when they were seen last."""
         spans: list[Span] = []
-        for number, mine, cname, first in state.open_calls():
-            if mine != app or (source.cname is not None and cname != source.cname):
-                continue
-            if first < oldest:
-                state.leave_out(number, "never seen to end")
-                for _, day, rows in state.take_provisional(f"call {number}"):
-                    state.stage(app, day, packed(rows))
-            elif spans and first < spans[-1].end + _NEAR:
+        for _, first in _open(state, app, source):
+            if spans and first < spans[-1].end + _NEAR:
                 spans[-1] = Span(spans[-1].start, first + 1)
             else:
                 spans.append(Span(first, first + 1))
-        longest = self._session.plan.of_endpoint(source.endpoint).longest_query
         waiting = {one.slice for one in state.slices() if one.again and (one.app, one.source) == (app, str(source))}
-        new = [one for span in spans for one in source.cut(span, longest) if one not in waiting]
+        new = [one for span in spans for one in self._cut(source, span) if one not in waiting]
         state.add_slices(app, str(source), new, again=True)
 
     # Asking
@@ -128,33 +142,52 @@ class Lists:
     async def _step(self, groups: Groups, source: Source, one: PendingSlice) -> PendingSlice | None:
         """Make one request, and return what is left of a slice."""
         try:
-            if isinstance(source, CallSource):
-                return await self._page(groups, source, one)
-            await self._series(groups, source, one)
+            return await self._ask_for(groups, source, one)
         except TooOldError:
-            oldest = self._session.plan.of_endpoint(source.endpoint).oldest(self._session.now()) + EDGE
-            begin = source.first(max(oldest, one.slice.span.start + EDGE))
-            return await self._disk.change(partial(_clip, one=one, oldest=begin))
+            begin = source.first(self._expiry.refused(source.endpoint, one.slice.span.start))
+            return await self._disk.change(partial(_clip, source=source, one=one, begin=begin))
+
+    async def _ask_for(self, groups: Groups, source: Source, one: PendingSlice) -> PendingSlice | None:
+        if isinstance(source, CallSource):
+            return await self._page(groups, source, one)
+        await self._series(groups, source, one)
         return None
 
-    def _timely(self, source: Source, span: Span) -> Callable[[], float]:
-        """Return what makes sure, before every attempt, that a span can still be asked for, and already."""
-        limits = self._session.plan.of_endpoint(source.endpoint)
+    async def try_first(self, groups: Groups, source: Source, one: PendingSlice) -> None:
+        """Ask for a slice that is due by a clock that may be wrong; where it was, its answer tells the time."""
+        here: PendingSlice | None = one
+        try:
+            while here is not None:
+                here = await self._ask_for(groups, source, here)
+        except TooOldError:
+            self._expiry.refused(source.endpoint, one.slice.span.start)
+            await self._disk.change(lambda state: state.end_slice(one))
+        except PlanRefused as error:
+            if error.kind != "latency":
+                raise
+            await self._disk.change(lambda state: state.end_slice(one))
 
-        def check() -> float:
-            now = self._session.now()
-            if span.start < limits.oldest(now) + EDGE:
-                raise TooOldError
-            return max(0.0, span.end - limits.newest(now))
+    def _timely(self, groups: Groups, source: Source, one: PendingSlice) -> Callable[[], Awaitable[float]]:
+        """Return what makes sure, before every attempt, that a slice can still be asked for, and already."""
+        limits, span = self._session.plan.of_endpoint(source.endpoint), one.slice.span
+
+        async def check() -> float:
+            await self._expiry.check(source.endpoint, span.start, partial(source.about, groups, one.app))
+            return max(0.0, span.end - limits.newest(self._session.now())) if self._session.confirmed else 0.0
 
         return check
 
+    def _passed(self, before: int) -> int:
+        """Return what was surely past at `before`, now that an answer has told more of the time."""
+        return min(before, self._session.passed())
+
     async def _page(self, groups: Groups, source: CallSource, one: PendingSlice) -> PendingSlice | None:
         span = one.slice.span
-        now = self._session.now()
+        now = self._session.passed()
         page = await self._ask(
-            lambda: groups.calls.page(*span, cname=source.cname, page_no=one.page), self._timely(source, span)
+            lambda: groups.calls.page(*span, cname=source.cname, page_no=one.page), self._timely(groups, source, one)
         )
+        now = self._passed(now)
         _paging.insist(one.page, page.items, one.last_page)
         count = one.count + len(page.items)
         asked = now if one.page == 1 else one.asked  # what appeared after the first page was asked for is on none
@@ -208,7 +241,9 @@ class Lists:
         """Return why a call that is over cannot be asked about; None for nearly all."""
         if call.span is None:
             return "without a start or an end"
-        return "its end is in the future" if call.span.end > self._session.now() + DAY else None
+        if self._session.confirmed and call.span.end > self._session.now() + DAY:
+            return "its end is in the future"
+        return None
 
     def _wants(self, call: Call) -> bool:
         least = self._selection.worse_than
@@ -217,10 +252,9 @@ class Lists:
         return least is None or _worst(call) > least
 
     async def _series(self, groups: Groups, source: SeriesSource, one: PendingSlice) -> None:
-        now = self._session.now()
-        timely = self._timely(source, one.slice.span)
-        rows = await self._ask(lambda: source.ask(groups, one.app, one.slice), timely)
-        cut = source.settled(now)
+        now = self._session.passed()
+        rows = await self._ask(lambda: source.ask(groups, one.app, one.slice), self._timely(groups, source, one))
+        cut = source.settled(self._passed(now))
         name = f"{one.app} {one.source}"
         asked = Span(one.slice.span.start, one.slice.keep)
 
@@ -245,15 +279,54 @@ def by_name(sources: Sequence[Source]) -> Mapping[str, Source]:
     return {str(source): source for source in sources}
 
 
-def _clip(state: State, one: PendingSlice, oldest: int) -> PendingSlice | None:
-    """Note what of a slice cannot be asked for any more, and return what is left of it."""
+def _clip(state: State, source: Source, one: PendingSlice, begin: int) -> PendingSlice | None:
+    """Note what of a slice the service keeps no longer, and return what is left of it."""
     span, keep = one.slice.span, one.slice.keep
+    gone = Span(span.start, min(begin, keep))
     if not one.again:
-        state.mark(one.app, one.source, Span(span.start, min(oldest, keep)), EXPIRED)
-    if keep <= oldest:
+        _expire(state, one, gone)
+    elif isinstance(source, CallSource):
+        _never_ended(state, source, one.app, gone)
+    if keep <= begin:
         state.end_slice(one)
         return None
-    return attrs.evolve(one, slice=Slice(Span(oldest, span.end), keep))
+    return attrs.evolve(one, slice=Slice(Span(begin, span.end), keep))
+
+
+def _expire(state: State, one: PendingSlice, gone: Span) -> None:
+    """Note that a span cannot be asked for any more; what was provisional stays as it is."""
+    kept = [
+        Span(max(span.start, gone.start), min(span.end, gone.end))
+        for span in state.spans(one.app, one.source, UNSETTLED)
+        if span.start < gone.end and gone.start < span.end
+    ]
+    state.mark(one.app, one.source, gone, EXPIRED)
+    for span in kept:
+        state.mark(one.app, one.source, span, READ)
+    name = f"{one.app} {one.source}"
+    for app, day, rows in state.take_provisional(name) if kept else ():
+        final = rows.where("ts", gone.__contains__)
+        state.stage(app, day, packed(final.having("provisional", value=False)))
+        others = rows.where("ts", lambda ts: ts not in gone)
+        state.stage(app, day, packed(others), source=name, provisional=True)
+
+
+def _never_ended(state: State, source: CallSource, app: str, gone: Span) -> None:
+    """Leave out the calls that went on when last seen and began in a span that cannot be asked for any more."""
+    for number, first in _open(state, app, source):
+        if first in gone:
+            state.leave_out(number, "never seen to end")
+            for _, day, rows in state.take_provisional(f"call {number}"):
+                state.stage(app, day, packed(rows))
+
+
+def _open(state: State, app: str, source: CallSource) -> list[tuple[int, int]]:
+    """Return id and start of a source's calls that went on when they were seen last, oldest first."""
+    return [
+        (number, first)
+        for number, mine, cname, first in state.open_calls()
+        if mine == app and source.cname in {None, cname}
+    ]
 
 
 def _before(one: Slice, moment: int) -> Span | None:

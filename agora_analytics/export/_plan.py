@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from math import ceil
@@ -13,13 +14,13 @@ import attrs
 from agora_analytics import _checks, _json
 from agora_analytics._session import Session as Road
 from agora_analytics.export import _batches
-from agora_analytics.export._asking import Asking
+from agora_analytics.export._asking import EDGE, Asking, TooOldError
 from agora_analytics.export._batches import Batch
 from agora_analytics.export._columns import DATASETS
 from agora_analytics.export._report import LeftOut
 from agora_analytics.export._selection import Selection
 from agora_analytics.export._sources import CallSource, Groups, Source, sources
-from agora_analytics.models import Call, Session, SessionMetrics
+from agora_analytics.models import Call, CallPage, Session, SessionMetrics
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS, Endpoint, Limits
 from agora_analytics.spans import Span
 
@@ -28,6 +29,9 @@ _APP: Final = "x" * 32
 
 _PAGES: Final = 6
 """Slices of a list that are looked at for their totals."""
+
+_TRIES: Final = 3
+"""Questions about one slice, where the clock is found to be wrong."""
 
 _CALLS: Final = 3
 """Calls that are looked at for their size."""
@@ -148,15 +152,11 @@ class Planner:
         for place in places:
             whole = place == places[len(places) // 2]
             size = _checks.PAGE_SIZE if whole or not exact else 1
-            page = await self._ask(
-                partial(groups.calls.page, *self._now_of(spans[place]), cname=channel, page_size=size)
-            )
+            page = await self._page(groups, spans[place], channel, size)
             if page.total_size is None and exact:
                 # Without totals a page tells no more than its rows; whether there are more, only the export finds out.
                 exact = False
-                page = await self._ask(
-                    partial(groups.calls.page, *self._now_of(spans[place]), cname=channel, page_size=_checks.PAGE_SIZE)
-                )
+                page = await self._page(groups, spans[place], channel, _checks.PAGE_SIZE)
             totals[place] = len(page.items) if page.total_size is None else page.total_size
             sample = sample or (page.items if whole else ())
         density = sum(totals.values()) / max(1, sum(spans[place].duration for place in totals))
@@ -164,9 +164,17 @@ class Planner:
         counts = [(span, totals.get(at, density * span.duration) * times) for at, span in enumerate(spans)]
         return _Looked(counts, exact and len(places) == len(spans) and times == 1, sample)
 
+    async def _page(self, groups: Groups, span: Span, channel: str | None, size: int) -> CallPage:
+        """Return a page of what can be asked for of a span; asked again where only the answer told the time."""
+        for _ in range(_TRIES):
+            with suppress(TooOldError):
+                return await self._ask(lambda: groups.calls.page(*self._now_of(span), cname=channel, page_size=size))
+        return CallPage(call_lists=(), total_size=0)
+
     def _now_of(self, span: Span) -> Span:
-        oldest = self._session.plan.of_endpoint(CALL_LISTS).oldest(self._session.now()) + 2
-        return Span(min(max(span.start, oldest), span.end - 1), span.end)
+        askable = self._session.plan.of_endpoint(CALL_LISTS).askable(self._session.now())
+        end = max(min(span.end, askable.end), span.start + 1)
+        return Span(min(max(span.start, askable.start + EDGE), end - 1), end)
 
     async def _size(self, groups: Mapping[str, Groups], looks: Sequence[_Looked]) -> _Size:
         """Look into a few calls that are over, from short to long, for what a call comes to."""

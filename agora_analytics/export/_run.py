@@ -6,6 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import attrs
@@ -14,16 +15,25 @@ from agora_analytics._session import Session
 from agora_analytics.export._asking import Asking, OutOfBudgetError
 from agora_analytics.export._details import AGAIN, Details
 from agora_analytics.export._disk import Disk
+from agora_analytics.export._expiry import Expiry
 from agora_analytics.export._lists import Lists, by_name
 from agora_analytics.export._parts import Parts
 from agora_analytics.export._report import ExportProgress, Watcher
 from agora_analytics.export._selection import Selection
-from agora_analytics.export._sources import CallSource, Groups, sources
+from agora_analytics.export._sources import DAY, CallSource, Groups, sources
 from agora_analytics.export._state import Due, PendingCall, PendingSlice, State
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS
 
 _LOOK: Final = 1.0
-"""Seconds between two looks at how far it is."""
+"""Seconds between two looks at how far it is, or at what time it is."""
+
+_LOOKS: Final = 3
+"""Looks at what time it is, before an export begins by a clock that may be wrong."""
+
+_LONGEST: Final = 60
+"""Seconds after which who waits for a moment looks at the clock again."""
+
+_NEVER: Final = 2**62
 
 
 @attrs.frozen(kw_only=True)
@@ -48,8 +58,9 @@ class Run:
         self._disk = disk
         self._parts = parts
         self._sources = by_name(sources(selection))
-        self._lists = Lists(session, selection, disk, self.asking)
-        self._details = Details(session, selection, disk, self.asking) if selection.details else None
+        expiry = Expiry(session, self.asking)
+        self._lists = Lists(session, selection, disk, self.asking, expiry)
+        self._details = Details(session, selection, disk, self.asking, expiry) if selection.details else None
         self._slices: dict[str, deque[PendingSlice]] = {}
         self._listing = 0
         self._ready: deque[PendingCall] = deque()
@@ -59,6 +70,8 @@ class Run:
 
     async def finish(self, groups: Mapping[str, Groups]) -> None:
         """Ask for all that is missing, and write what comes."""
+        await self._disk.change(lambda state: self._resume(state, groups))
+        await self._learn_the_time(groups)
         await self._disk.change(lambda state: self._prepare(state, groups))
         await self._parts.resume()
         await self._parts.publish()
@@ -80,11 +93,39 @@ class Run:
                 for _ in range(self._order.concurrency):
                     work.create_task(self._ask_details(groups, self._details))
 
+    async def _learn_the_time(self, groups: Mapping[str, Groups]) -> None:
+        """Ask for something that is due, until the service's clock is confirmed: all else is planned by it."""
+        self.asking.patient = False
+        try:
+            for _ in range(_LOOKS):
+                due = None if self._session.confirmed else await self._disk.change(partial(self._first, groups=groups))
+                if due is None:
+                    return
+                await self._lists.try_first(groups[due.app], self._sources[due.source], due)
+                if self._session.confirmed or (await self._session.quota.snapshot()).clock is None:
+                    return
+                await asyncio.sleep(_LOOK)  # another answer tells something new once it has another date
+        except OutOfBudgetError:
+            return
+        finally:
+            self.asking.patient = True
+
+    def _first(self, state: State, groups: Mapping[str, Groups]) -> PendingSlice | None:
+        found = (self._lists.first(state, app, source) for app in groups for source in self._sources.values())
+        return next((one for one in found if one is not None), None)
+
+    def _resume(self, state: State, groups: Mapping[str, Groups]) -> None:
+        """Note what earlier runs left to be asked for again, before this one leaves anything."""
+        state.try_again(AGAIN)
+        for app in groups:
+            for source in self._sources.values():
+                if isinstance(source, CallSource):
+                    self._lists.look_again(state, app, source)
+
     def _prepare(self, state: State, groups: Mapping[str, Groups]) -> None:
-        now = self._session.now()
-        if self._selection.of_calls:
-            state.try_again(AGAIN)
-            state.forget_calls(self._session.plan.of_endpoint(CALL_LISTS).oldest(now))
+        if self._selection.of_calls and self._session.confirmed:
+            # A day later than by the clock: what is forgotten too early comes twice.
+            state.forget_calls(self._session.plan.of_endpoint(CALL_LISTS).oldest(self._session.passed()) - DAY)
         for app in groups:
             for source in self._sources.values():
                 self._lists.prepare(state, app, source)
@@ -143,6 +184,8 @@ class Run:
             if self._ready:
                 return None
             newest = self._session.plan.of_endpoint(CALL_SESSIONS).newest(self._session.now())
+            if not self._session.confirmed:
+                newest = _NEVER
             due = Due(worst=self._order.worst, least_users=self._order.least_users, before=newest)
             found = await self._disk.change(lambda state: state.pending(due, groups, self._taken))
             self._taken.update(call.id for call in found)
@@ -157,7 +200,7 @@ class Run:
     async def _until(self, end: int, news: asyncio.Event) -> None:
         """Wait until a call that ended then can be asked about, or there is news."""
         limits = self._session.plan.of_endpoint(CALL_SESSIONS)
-        wait = max(1, end - limits.newest(self._session.now()))
+        wait = min(max(1, end - limits.newest(self._session.now())), _LONGEST)
         try:
             async with asyncio.timeout(wait):
                 await news.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -15,6 +16,7 @@ from agora_analytics.endpoints import Calls, Insights, Realtime, Scope
 from agora_analytics.export import _batches
 from agora_analytics.export._asking import ONCE
 from agora_analytics.export._batches import Batch
+from agora_analytics.export._expiry import Question
 from agora_analytics.export._selection import Insight, Selection
 from agora_analytics.models import Point, Total
 from agora_analytics.plans import (
@@ -71,7 +73,8 @@ class Groups:
     @classmethod
     def of(cls, session: Session, scope: Scope, app_id: str) -> Groups:
         """Return the groups of an App ID."""
-        mine = attrs.evolve(scope, app_id=app_id, manner=_MANNER, read_ahead=False)
+        # What is too old, the service itself has to say (see `_expiry`).
+        mine = attrs.evolve(scope, app_id=app_id, manner=_MANNER, read_ahead=False, ages=False)
         return cls(_Calls(session, mine), Insights(session, mine), Realtime(session, mine))
 
 
@@ -109,6 +112,10 @@ class CallSource:
     def cut(self, span: Span, longest: int) -> tuple[Slice, ...]:
         """Return what one request after the other asks for."""
         return _tiles(span.slices(longest))
+
+    def about(self, groups: Groups, app: str, second: int) -> Question:  # noqa: ARG002 - as the others'
+        """Return the smallest question about a second."""
+        return Question(second, partial(groups.calls.page, second, second + 1, page_size=1))
 
 
 @attrs.frozen
@@ -149,6 +156,11 @@ class InsightSource:
             return tuple(map(Slice, spans, (*(one.start for one in spans[1:]), span.end)))
         marks = (*range(-(-span.start // DAY) * DAY, span.end, DAY), span.end)
         return _tiles(tuple(Span(*pair) for pair in pairwise(marks)))
+
+    def about(self, groups: Groups, app: str, second: int) -> Question:
+        """Return the smallest question about a second."""
+        start, size = (second, _BUCKETS["1h"]) if self.insight.dimension is None else (second // DAY * DAY, DAY)
+        return Question(start, partial(self.ask, groups, app, Slice(Span(start, start + size), start)))
 
     async def ask(self, groups: Groups, app: str, one: Slice) -> Batch:
         """Ask for a slice, and return its rows."""
@@ -203,6 +215,11 @@ class RealtimeSource:
         """Return what one request after the other asks for; nothing where no whole window is in it."""
         start, end = -(-span.start // WINDOW) * WINDOW, span.end // WINDOW * WINDOW
         return _tiles(Span(start, end).slices(longest, WINDOW)) if start < end else ()
+
+    def about(self, groups: Groups, app: str, second: int) -> Question:
+        """Return the smallest question about a second."""
+        start = second // WINDOW * WINDOW
+        return Question(start, partial(self.ask, groups, app, Slice(Span(start, start + WINDOW), start)))
 
     async def ask(self, groups: Groups, app: str, one: Slice) -> Batch:
         """Ask for a slice, and return its rows."""

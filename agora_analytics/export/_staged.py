@@ -176,8 +176,9 @@ CREATE TABLE IF NOT EXISTS parts (
         """Number a new part of rows that wait."""
         kin = self._number(group)
         number, row = self._one(
-            "INSERT INTO parts (kin, number, written) SELECT ?1, coalesce(max(number), 0) + 1, 0 FROM parts"
-            " WHERE kin = ?1 RETURNING number, id",
+            "INSERT INTO parts (kin, number, written) SELECT ?, coalesce(max(number), 0) + 1, 0 FROM parts"
+            " WHERE kin = ? RETURNING number, id",
+            kin,
             kin,
         )
         return Part(row, group.dataset, group.app, group.day, number)
@@ -233,8 +234,9 @@ CREATE TABLE IF NOT EXISTS parts (
         )
         if part.number:
             self._run(
-                "DELETE FROM staged WHERE NOT provisional AND kin = (SELECT kin FROM parts WHERE id = ?1)"
-                " AND id <= (SELECT upto FROM parts WHERE id = ?1)",
+                "DELETE FROM staged WHERE NOT provisional AND kin = (SELECT kin FROM parts WHERE id = ?)"
+                " AND id <= (SELECT upto FROM parts WHERE id = ?)",
+                part.id,
                 part.id,
             )
 

@@ -10,6 +10,7 @@ import attrs
 from agora_analytics._json import encode, strict
 from agora_analytics.quota._clock import ServerClock
 from agora_analytics.quota._counter import DELAY, PATIENCE, Counter
+from agora_analytics.quota._trust import Trust
 
 _STEPPED: Final = 60.0
 """Seconds by which wall and monotonic clock may part before the book is from before a restart of the machine."""
@@ -20,7 +21,7 @@ SLOTS: Final = 4096
 
 @attrs.define
 class Book:
-    """The service's clock, the counters by name, and how many tokens were given so far.
+    """The service's clock and why it is believed, the counters by name, and how many tokens were given so far.
 
     `slot` is the process that has it open, one of those that share it; its tokens' numbers tell.
     """
@@ -30,6 +31,7 @@ class Book:
     given: int = 0
     booted: float = 0.0
     slot: int = 0
+    trust: Trust = attrs.field(factory=Trust)
 
     def counter(self, name: str) -> Counter:
         """Return the counter of this name, a new one at first."""
@@ -66,6 +68,7 @@ class Book:
         """Look at a book that may be of before a restart of the machine, when monotonic time began anew."""
         if abs(wall - now - self.booted) > _STEPPED:
             self.clock.restart()
+            self.trust.forget()
             for counter in self.counters.values():
                 counter.forget_after(now)
         self.booted = wall - now

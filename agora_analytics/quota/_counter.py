@@ -9,8 +9,9 @@ well, the clock lets all tokens of a window go as it begins; unknown, the same r
 comes back one window after its answer.
 
 What is left of the doubt about the service's clock once that has been searched for (`slack`) is enough for what went as
-a window began: whatever the doubt really is, the next window's requests are as much later. What went at another time,
-or while the clock was unsure, may be in either of two windows and is charged to both (`doubt`).
+a second began (`early`): whatever the doubt really is, the next second's requests are as much later. Such a request is
+in its own second even while its answer is awaited, as long as it takes no longer than usual (`late`). What went at
+another time, or while the clock was unsure, may be in either of two windows and is charged to both (`doubt`).
 
 Windows are not kept as counts but as the moments of the answers, because what is known of the service's clock may
 change after the fact. Days are counts: they are many requests, and outlast the process.
@@ -29,7 +30,9 @@ import attrs
 
 from agora_analytics.errors import RateLimited
 from agora_analytics.plans import WINDOWS, Unit
-from agora_analytics.quota._clock import GUARD, guard
+from agora_analytics.quota._limits import NamedLimits
+from agora_analytics.quota._moment import GUARD, Moment, passes, passes_early, possible_days, thresholds, until_tomorrow
+from agora_analytics.quota._shut import Shut, dawning, shut
 
 LOST: Final = 2.0
 """Seconds after giving up on a request in which the service may still count it."""
@@ -40,47 +43,24 @@ DELAY: Final = 0.5
 PATIENCE: Final = 300.0
 """Seconds after which a request that nobody settled is over."""
 
-SKEW: Final = 5.0
-"""Seconds that the host's wall clock may be wrong, which is all there is to tell the day before the first answer."""
-
-_EARLY: Final = 0.18
-"""Part of a second, its guard included, in which it has just begun: two such moments must be nearly a second apart."""
+_IDLE: Final = 2.0
+"""Seconds after an answer in which its request may share a second with another."""
 
 _MANY: Final = 64
 """Answers, of past windows too, that are looked through before they get more."""
 
 _DAY: Final = 86_400
 
-
-class Moment(NamedTuple):
-    """Now, and what is known of the service's clock: how far it is ahead of `now` at least, and what may be missing.
-
-    That is `slack` by all experience, and `doubt` for certain. `now` is monotonic, `wall` the host's wall clock, which
-    only guesses the day until the service has answered.
-    """
-
-    now: float
-    wall: float
-    low: float
-    slack: float
-    doubt: float
-
-    @property
-    def early(self) -> bool:
-        """Whether a second of the service has just begun, as far as it is known when."""
-        return self.slack < self.doubt and (self.now + self.low) % 1 < _EARLY
+_DAYS: Final = 8
+"""Days that are counted at a time, however often the clock was set."""
 
 
 class Granted(NamedTuple):
-    """The right to send one request: its number, when it was given, the days it is charged to.
-
-    `early` tells that it was given as a second of the service began.
-    """
+    """The right to send one request: its number, when it was given, the days it is charged to."""
 
     number: int
     at: float
     days: tuple[int, ...]
-    early: bool = False
 
 
 class Expected(NamedTuple):
@@ -104,57 +84,74 @@ class Denied(NamedTuple):
 class Counter:
     """Requests of one counter: under way (until when, by number), answered (when, sorted), and per UTC day.
 
-    `early` are answers, too: those of requests that went as a second began. `expected` is what streams will need.
-    `limits` are what refusals taught; the plan's apply elsewhere.
+    `early` are answers, too: those of requests that went as a second began; `fresh` is when such that are under way
+    did. `expected` is what streams will need. `named` are the limits that refusals taught; the plan's apply elsewhere.
+    `full` is when a unit was last refused, `shut` which are refused still.
     """
 
     underway: dict[int, float] = attrs.field(factory=dict)
+    fresh: dict[int, float] = attrs.field(factory=dict)
     answered: list[float] = attrs.field(factory=list)
     early: list[float] = attrs.field(factory=list)
     days: dict[int, int] = attrs.field(factory=dict)
-    limits: dict[Unit, int] = attrs.field(factory=dict)
-    hints: dict[Unit, int] = attrs.field(factory=dict)
+    named: NamedLimits = attrs.field(factory=NamedLimits)
     full: dict[Unit, float] = attrs.field(factory=dict)
+    shut: dict[Unit, Shut] = attrs.field(factory=dict)
     closed: int | None = None
     refusals: int = 0
     expected: dict[int, Expected] = attrs.field(factory=dict)
 
-    def limit(self, unit: Unit, planned: int) -> int:
+    def limit(self, unit: Unit, planned: int, moment: Moment) -> int:
         """Return the limit that holds: the plan's, or what the service named."""
-        return self.limits.get(unit, planned)
+        return self.named.limit(unit, planned, moment.utc) if self.named.limits else planned
 
     def left(self, unit: Unit, limit: int, moment: Moment) -> int:
         """Tokens of a unit that can be taken now; none or less where it is full."""
+        if unit in self.shut and moment.now < self.shut[unit].until:
+            return 0
         if unit == "day":
             return self._left_of_days(limit, possible_days(moment))
-        since, since_early = _thresholds(unit, moment)
+        since, since_early = thresholds(unit, moment)
         if self.full and self.full.get(unit, -math.inf) > since:
             return 0
         over = bisect_right(self.answered, since) + bisect_right(self.early, since_early)
-        return limit - len(self.underway) - len(self.answered) - len(self.early) + over
+        return limit - len(self.underway) + self._arrived(unit, moment) - len(self.answered) - len(self.early) + over
+
+    def _arrived(self, unit: Unit, moment: Moment) -> int:
+        """Requests under way that were sent as an earlier second began, and are in that one as all experience says."""
+        if unit != "second" or not self.fresh or not moment.sure:
+            return 0
+        # Half a second is between those that went as the second before began and those that went as this one did.
+        since, until = moment.now - moment.late, moment.begun - 0.5
+        return sum(since <= at < until for at in self.fresh.values())
+
+    def idle(self, now: float) -> bool:
+        """Whether nothing that happened before `now` matters to any second from now on."""
+        return not self.underway and max(self.answered[-1:] + self.early[-1:], default=-math.inf) < now - _IDLE
 
     def wait(self, unit: Unit, limit: int, moment: Moment, ahead: int = 0) -> float:
         """Seconds until a token is free for one who has `ahead` others before him; a lower bound."""
+        now = moment.now
+        pause = self.shut[unit].until - now if unit in self.shut else 0.0
         if unit == "day":
-            short = ahead + 1 - self.left(unit, limit, moment)
-            return 0.0 if short <= 0 else until_tomorrow(moment) + (short - 1) // max(limit, 1) * _DAY
-        window, now = WINDOWS[unit], moment.now
-        since, since_early = _thresholds(unit, moment)
+            short = ahead + 1 - self._left_of_days(limit, possible_days(moment))
+            return max(pause, 0.0 if short <= 0 else until_tomorrow(moment) + (short - 1) // max(limit, 1) * _DAY)
+        since, since_early = thresholds(unit, moment)
         full = self.full.get(unit, -math.inf)
-        first = max(0.0, _passes(full, window, moment, moment.doubt) - now) if full > since else 0.0
+        first = max(0.0, pause, passes(full, unit, moment) - now if full > since else 0.0)
         over, over_early = bisect_right(self.answered, since), bisect_right(self.early, since_early)
-        short = ahead + 1 - (limit - len(self.underway) - len(self.answered) + over - len(self.early) + over_early)
+        out = len(self.underway) - self._arrived(unit, moment)
+        short = ahead + 1 - (limit - out - len(self.answered) + over - len(self.early) + over_early)
         if short <= 0:
             return first
         rounds, place = divmod(short - 1, max(limit, 1))
-        slack = moment.slack if unit == "second" else moment.doubt
         passing = merge(
-            (_passes(at, window, moment, moment.doubt) for at in islice(self.answered, over, None)),
-            (_passes(at, window, moment, slack) for at in islice(self.early, over_early, None)),
+            (passes(at, unit, moment) for at in islice(self.answered, over, None)),
+            (passes_early(at, unit, moment) for at in islice(self.early, over_early, None)),
         )
         # What is under way will be answered now at the earliest.
-        passes = next(islice(passing, place, None), _passes(now, window, moment, slack))
-        return max(first, passes - now) + rounds * window
+        soonest = moment.following if unit == "second" and moment.sure else passes(now, unit, moment)
+        return max(first, next(islice(passing, place, None), soonest) - now) + rounds * WINDOWS[unit]
 
     def awaited(self, moment: Moment) -> int:
         """Requests that streams will make before the day is over."""
@@ -165,7 +162,7 @@ class Counter:
 
     def forecast(self, requests: int, rates: dict[Unit, int], moment: Moment) -> float:
         """Seconds until so many more can have been accepted, if none but these are made."""
-        limits = {unit: self.limit(unit, planned) for unit, planned in rates.items()}
+        limits = {unit: self.limit(unit, planned, moment) for unit, planned in rates.items()}
         daily = limits.pop("day", None)
         today = requests if daily is None else max(0, self.left("day", daily, moment))
         if requests <= today or daily is None:
@@ -176,6 +173,8 @@ class Counter:
 
     def reserve(self, number: int, rates: dict[Unit, int], moment: Moment, kept: int = 0) -> Granted | Denied:
         """Take a token of every unit, or none; `kept` of the day's are for others."""
+        if self.shut and (denied := self.barred(rates, moment)):
+            return denied
         days = possible_days(moment)
         answers = len(self.answered) + len(self.early)
         if answers >= _MANY:
@@ -183,7 +182,7 @@ class Counter:
         # Counts too many, those of past windows too, and mostly tells enough all the same.
         recent = len(self.underway) + answers
         for unit, planned in rates.items():
-            limit = self.limits.get(unit, planned) if self.limits else planned
+            limit = self.limit(unit, planned, moment)
             if unit == "day":
                 spare = self._left_of_days(limit, days) - kept
             elif recent < limit and not self.full:
@@ -193,22 +192,31 @@ class Counter:
                 spare = self.left(unit, limit, moment)
             if spare <= 0:
                 return self._deny(rates, moment, kept)
+        return self._take(number, moment, days)
+
+    def _take(self, number: int, moment: Moment, days: tuple[int, ...]) -> Granted:
+        """Note that a request goes now."""
         if len(days) == 1 and days[0] in self.days:
             self.days[days[0]] += 1
         else:
             for day in days:
                 self._charge(day)
         self.underway[number] = moment.now + PATIENCE
-        return Granted(number, moment.now, days, moment.early)
+        if moment.early:
+            self.fresh[number] = moment.now
+        if self.shut:
+            self.shut = {unit: one.tried(unit, moment) for unit, one in self.shut.items()}
+        return Granted(number, moment.now, days)
 
     def settle(self, granted: Granted, received: float | None, moment: Moment) -> None:
         """Note when a request was answered, or that no answer will come."""
         if self.underway.pop(granted.number, None) is None:
             return
+        early = self.fresh.pop(granted.number, None) is not None
         if received is None:
             insort(self.answered, moment.now + LOST)
         else:
-            insort(self.early if granted.early else self.answered, received)
+            insort(self.early if early else self.answered, received)
         # What the service's clock turned out to be says which days it can have been counted on.
         days = possible_days(moment, granted.at)
         if days != granted.days:
@@ -221,36 +229,71 @@ class Counter:
         """Take requests as answered at a moment: those who sent them are gone."""
         for number in numbers:
             del self.underway[number]
+            self.fresh.pop(number, None)
             insort(self.answered, at)
 
     def put_back(self, granted: Granted) -> None:
         """Return the tokens of a request that was not sent."""
         if self.underway.pop(granted.number, None) is not None:
+            self.fresh.pop(granted.number, None)
             for day in granted.days:
                 self._uncharge(day)
 
     def refuse(self, refusal: RateLimited, sent: float, planned: int, moment: Moment) -> bool:
         """Learn from a refusal of what was sent at `sent`, and say whether it was news.
 
-        Nothing more goes in this window, and the limit may be another than the one `planned`. What was under way when
-        a refusal came only repeats it.
+        Nothing more goes in this window, and the limit may be another than the one `planned` (0: none). What was under
+        way when a refusal came only repeats it.
         """
         self.refusals += 1
         unit = refusal.unit
-        if unit == "day":
+        yesterday = unit == "day" and self._of_yesterday(planned, moment)
+        if yesterday:
+            self._uncharge(possible_days(moment)[-1])
+        elif unit == "day":
             self.closed = possible_days(moment)[0]
         if sent <= self.full.get(unit, -math.inf):
             return False
         self.full[unit] = moment.now
+        if unit != "day" or yesterday:
+            self.shut[unit] = shut(self.shut.get(unit), unit, planned, moment)
         if refusal.limit is not None:
-            self._learn(unit, refusal.limit, planned)
+            self.named.learn(unit, refusal.limit, planned, moment.utc)
         return True
+
+    def accept(self, granted: Granted) -> list[Unit]:
+        """Note that a request was not refused, and return the units that are open again by that."""
+        opened = [unit for unit, one in self.shut.items() if one.at < granted.at]
+        for unit in opened:
+            del self.shut[unit]
+        return opened
+
+    def crowded(self, sent: float, limit: int) -> bool:
+        """Whether so many of ours may have been counted in one second with what was sent then that one was too many."""
+        late = (bisect_right(answers, sent - 1) for answers in (self.answered, self.early))
+        return len(self.underway) + len(self.answered) + len(self.early) - sum(late) > limit
+
+    def barred(self, rates: dict[Unit, int], moment: Moment) -> Denied | None:
+        """Tell which of the units that were refused makes wait longest."""
+        waits = [
+            Denied(one.until - moment.now, unit, self.limit(unit, rates.get(unit, 0), moment))
+            for unit, one in self.shut.items()
+            if moment.now < one.until
+        ]
+        return max(waits, default=None, key=lambda denied: denied.wait)
+
+    def _of_yesterday(self, planned: int, moment: Moment) -> bool:
+        """Whether a refusal for the day may be one of the day that the counter is still in."""
+        if "day" in self.shut:
+            return True
+        counted = self.days.get(possible_days(moment)[-1], 0) - len(self.underway)
+        return dawning(moment) and 2 * counted <= self.limit("day", planned, moment)
 
     def _deny(self, rates: dict[Unit, int], moment: Moment, kept: int) -> Denied:
         """Tell which unit makes wait longest."""
         waits: list[Denied] = []
         for unit, planned in rates.items():
-            limit = self.limit(unit, planned)
+            limit = self.limit(unit, planned, moment)
             waits.append(Denied(self.wait(unit, limit, moment, kept if unit == "day" else 0), unit, limit))
         return max(waits, key=lambda denied: denied.wait)
 
@@ -266,19 +309,22 @@ class Counter:
         self.answered = [at for at in self.answered if at <= now + LOST]
         self.early = [at for at in self.early if at <= now]
         self.underway = {number: until for number, until in self.underway.items() if until <= now + PATIENCE}
+        self.fresh = {number: at for number, at in self.fresh.items() if at <= now}
         self.full = {unit: at for unit, at in self.full.items() if at <= now}
-
-    def _learn(self, unit: Unit, limit: int, planned: int) -> None:
-        """Believe a lower limit at once, a higher one when it is named again."""
-        if limit <= self.limit(unit, planned) or self.hints.get(unit) == limit:
-            self.limits[unit] = limit
-        self.hints[unit] = limit
+        self.shut = {unit: one for unit, one in self.shut.items() if one.at <= now}
 
     def _charge(self, day: int) -> None:
         if day not in self.days:
-            for old in [old for old in self.days if old < day - 2]:
-                del self.days[old]
+            self._forget_days(day)
         self.days[day] = self.days.get(day, 0) + 1
+
+    def _forget_days(self, day: int) -> None:
+        """Forget days far from one that begins; but none where the clock was set: it may have been set wrongly."""
+        before = next(reversed(self.days), day)
+        kept = 2 if abs(day - before) <= 2 else math.inf  # noqa: PLR2004 - a day or two without a request
+        for other in sorted(self.days, key=lambda other: -abs(other - day)):
+            if abs(other - day) > kept or len(self.days) >= _DAYS:
+                del self.days[other]
 
     def _uncharge(self, day: int) -> None:
         self.days[day] = max(0, self.days.get(day, 0) - 1)
@@ -293,45 +339,5 @@ class Counter:
         # Numbers rise with time, so the first is the oldest.
         while self.underway and self.underway[first := next(iter(self.underway))] <= now:
             del self.underway[first]
+            self.fresh.pop(first, None)
             insort(self.answered, now)
-
-
-def possible_days(moment: Moment, since: float | None = None) -> tuple[int, ...]:
-    """Return the UTC days of the service's clock that something can fall into, now or since a moment of our clock."""
-    now, wall, low, _, doubt = moment
-    behind = 0.0 if since is None else now - since
-    if doubt == math.inf:
-        first, last = int((wall - behind - SKEW) // _DAY), int((wall + SKEW) // _DAY)
-    else:
-        first, last = int((now - behind + low) // _DAY), int((now + low + doubt) // _DAY)
-    return (first,) if first == last else tuple(range(first, last + 1))
-
-
-def until_tomorrow(moment: Moment) -> float:
-    """Seconds until the next UTC day has begun for certain."""
-    earliest = moment.wall - SKEW if moment.doubt == math.inf else moment.now + moment.low - GUARD
-    return (earliest // _DAY + 1) * _DAY - earliest
-
-
-def _thresholds(unit: Unit, moment: Moment) -> tuple[float, float]:
-    """Return the moments before which an answered request cannot share a window with one that goes now.
-
-    The second one is for those that went as a second began, the first for all others.
-    """
-    now, _, low, slack, doubt = moment
-    window = WINDOWS[unit]
-    latest = now - window - GUARD
-    if doubt == math.inf:
-        return latest, latest
-    # When the window began that the service is in for certain, were it as little ahead of us as is known.
-    begun = (now + low - guard(window)) // window * window - low
-    since = max(latest, begun - doubt)
-    return since, max(latest, begun - slack) if unit == "second" else since
-
-
-def _passes(at: float, window: float, moment: Moment, slack: float) -> float:
-    """Return when the first window has begun for certain that something done at `at` cannot be counted in."""
-    latest = at + window + GUARD
-    if slack == math.inf:
-        return latest
-    return min(latest, math.ceil((at + moment.low + slack) / window) * window - moment.low + guard(window))

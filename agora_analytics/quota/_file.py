@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from agora_analytics.quota._book import Book
 
@@ -23,11 +25,18 @@ class FileLedger:
     `path` must be on a local disk; its folder is made if need be, readable by the user alone. Nothing in it is a
     credential: accounts are told apart by a fingerprint. Raises `LedgerError` where the file cannot be used, or is
     locked for longer than a second.
+
+    Opens at the first request; close it with `async with` or `close()`, after the clients that use it. One that is
+    dropped without closes when it is collected, or at the interpreter's end.
+
+        async with FileLedger("quota.db") as ledger, AnalyticsClient.from_env(ledger=ledger) as client:
+            ...
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser()
         self._worker: _Worker | None = None
+        self._dropped: weakref.finalize[[_Worker], FileLedger] | None = None
 
     def __repr__(self) -> str:
         return f"FileLedger({str(self.path)!r})"
@@ -39,14 +48,25 @@ class FileLedger:
         """
         if self._worker is None or self._worker.process != os.getpid():
             self._worker = _Worker(self.path)
+            self._dropped = weakref.finalize(self, _abandon, self._worker)
         return await _finished(self._worker.submit(account, change))
 
     async def close(self) -> None:
         """Close the file; may be called twice, and the ledger used again after."""
         worker, self._worker = self._worker, None
+        if self._dropped is not None:
+            self._dropped.detach()
         if worker is not None and worker.process == os.getpid():
             await _finished(worker.shut())
             worker.end()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
 
 
 class _Worker:
@@ -69,6 +89,14 @@ class _Worker:
         """End the thread, which has nothing left to do."""
         self._thread.shutdown()
 
+    def abandon(self) -> None:
+        """Close the file for one who is gone; the thread ends by itself.
+
+        The garbage collector may call it anywhere, even where the thread's own lock is held: it takes none.
+        """
+        if self._file is not None:
+            self._file.abandon()
+
     def _change(self, account: str, change: Callable[[Book], T]) -> T:
         if self._file is None:
             # SQLite is loaded by those who use it.
@@ -80,6 +108,11 @@ class _Worker:
     def _shut(self) -> None:
         if self._file is not None:
             self._file.close()
+
+
+def _abandon(worker: _Worker) -> None:
+    if worker.process == os.getpid():  # a forked child leaves its parent's file alone
+        worker.abandon()
 
 
 async def _finished(work: Future[T]) -> T:

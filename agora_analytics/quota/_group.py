@@ -13,27 +13,30 @@ from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.protocols import Ledger, WallClock
 from agora_analytics.quota._book import Book
 from agora_analytics.quota._clock import NEAR, ServerClock
-from agora_analytics.quota._counter import Counter, Denied, Expected, Granted, Moment, possible_days, until_tomorrow
+from agora_analytics.quota._counter import Counter, Denied, Expected, Granted
 from agora_analytics.quota._line import Lane, Line
 from agora_analytics.quota._memory import MemoryLedger
+from agora_analytics.quota._moment import Moment, possible_days, until_tomorrow
 from agora_analytics.quota._pace import Pace
 from agora_analytics.quota._states import Forecast, QuotaState
+from agora_analytics.quota._trust import Dated, Trust
 
 T = TypeVar("T")
 
 _PEOPLE: Final = 0.05
 """Part of the day that exports leave to people."""
 
-_DISTRUST: Final = 10.0
-"""Seconds in which the service's clock is not believed after a refusal that nobody had counted on."""
-
 
 class Outcome(NamedTuple):
-    """What became of a request: when its answer was received, how that was dated, whether it refused."""
+    """What became of a request: when its answer was received, what that tells of the time, whether it refused.
+
+    `dated` is None where nothing is to be learned of the time; `host` is the number of the host that answered.
+    """
 
     received: float | None = None
-    date: int | None = None
+    dated: Dated | None = None
     refusal: RateLimited | None = None
+    host: int = 0
 
 
 class Need(NamedTuple):
@@ -60,6 +63,7 @@ class Account:
         self._wall = wall
         self._time: Callable[[], float] | None = None
         self._clock = ServerClock()
+        self._trust = Trust()
         # A book in memory needs no waiting for, and no coroutine.
         self.book = ledger.book(account) if isinstance(ledger, MemoryLedger) else None
 
@@ -69,17 +73,36 @@ class Account:
             self._time = asyncio.get_running_loop().time
         return self._time()
 
-    @property
-    def known(self) -> bool:
-        """Whether there was an answer yet."""
-        return self._clock.known
-
     def utc(self) -> float:
         """Return UTC seconds: by the service's clock, at least, or by the host's until that is known."""
+        wall = self._wall()
+        if self._time is None:  # nothing was sent yet, and there may be no loop
+            return wall
+        now = self._time()
         if not self._clock.known:
-            return self._wall()
-        now = self.now()
+            return self._trust.utc(now, wall)
         return now + self._clock.low(now)
+
+    def passed(self) -> float:
+        """Return UTC seconds that have passed by every account: until the clock is confirmed, by the host's too."""
+        return self.utc() if self.confirmed else min(self.utc(), self._wall())
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the service's clock is known for certain."""
+        return self._time is not None and self._trust.sure(self._time(), self._wall())
+
+    async def learn(self, host: int, dated: Dated) -> None:
+        """Learn the time from an answer that no counter counts."""
+        await self.change(partial(self._learn, host, dated))
+
+    def ahead(self) -> float:
+        """Return how far the host's wall clock is ahead of the loop's."""
+        return self._wall() - self.now()
+
+    def _learn(self, host: int, dated: Dated, book: Book) -> bool:
+        self._clock, self._trust = book.clock, book.trust
+        return book.trust.learn(book.clock, host, dated, self.ahead())
 
     async def change(self, change: Callable[[Book], T]) -> T:
         """Change the book; `change` may be called in another thread."""
@@ -90,8 +113,13 @@ class Account:
 
     def moment(self, book: Book) -> Moment:
         """Return the moment as a change sees it."""
-        now, self._clock = self.now(), book.clock
-        return Moment(now, self._wall(), *book.clock.bounds(now))
+        now, wall = self.now(), self._wall()
+        self._clock, self._trust = clock, trust = book.clock, book.trust
+        if trust.believed is None or trust.steady(now, wall):
+            return clock.moment(now, wall if clock.known else trust.utc(now, wall))
+        # Until the clock is confirmed it may be any of two days, and no second is known to have begun.
+        reading = trust.utc(now, wall) + trust.slept(now, wall)
+        return Moment(now, reading, clock.low(now), math.inf, math.inf, wall)
 
 
 class Group:
@@ -135,9 +163,11 @@ class Group:
     async def settle(self, granted: Granted, outcome: Outcome) -> None:
         """Note what became of a request."""
         if self._account.book is not None:
-            self._settle(granted, outcome, self._account.book)
+            opened = self._settle(granted, outcome, self._account.book)
         else:
-            await self._account.change(partial(self._settle, granted, outcome))
+            opened = await self._account.change(partial(self._settle, granted, outcome))
+        if opened:
+            self.line.wake()
 
     async def expect(self, number: int | None, need: Need) -> tuple[int, Budget]:
         """Note what a stream would like, and return the number it is kept by and what it can count on."""
@@ -158,9 +188,12 @@ class Group:
     def exhausted(self, denied: Denied, patience: float) -> QuotaExhausted:
         """Return the error that says that waiting takes too long."""
         limit = denied.limit
+        spent = f"the plan's {limit} requests per {denied.unit} of {self.name!r} are spent"
+        if denied.unit not in self._rates:
+            spent = f"the service refuses more requests per {denied.unit} of {self.name!r}"
         return QuotaExhausted(
-            f"the plan's {limit} requests per {denied.unit} of {self.name!r} are spent; the next is possible in"
-            f" {denied.wait:.1f} s or later, which is more than max_wait={patience:g} s allows",
+            f"{spent}; the next is possible in {denied.wait:.1f} s or later, which is more than max_wait={patience:g} s"
+            " allows",
             advice="Wait, ask for less, or raise max_wait; client.quota.snapshot() shows what is left.",
             group=self.name,
             unit=denied.unit,
@@ -175,7 +208,7 @@ class Group:
             QuotaState(
                 counter=self.name,
                 unit=unit,
-                limit=(limit := counter.limit(unit, planned)),
+                limit=(limit := counter.limit(unit, planned, moment)),
                 used=limit - (left := max(0, counter.left(unit, limit, moment))),
                 left=left,
                 waiting=sum(self.line.waiting.values()),
@@ -183,6 +216,8 @@ class Group:
                 lanes=dict(self.line.waiting),
                 refusals=counter.refusals,
                 expected=counter.awaited(moment) if unit == "day" else 0,
+                planned=planned,
+                learned=counter.named.age(unit, planned, moment.utc),
             )
             for unit, planned in self._rates.items()
         ]
@@ -197,13 +232,23 @@ class Group:
         return got
 
     def _held(self, counter: Counter, clock: ServerClock, moment: Moment, waiting: int) -> Denied | None:
-        """Hold tokens back, from many who wait, for a moment that tells the service's clock.
+        """Hold tokens back, from so many who wait that they take all of a second's, for a better moment."""
+        limit = counter.limit("second", self._rates.get("second", 0), moment)
+        if not limit or waiting < limit or not clock.known:
+            return None
+        if clock.searching or clock.ageing(moment.now):
+            return self._untelling(counter, clock, moment, limit)
+        # A token that goes in the midst of a second is charged to the next one too, and so is the one after it.
+        if moment.sure and not moment.early and not counter.idle(moment.now):
+            return Denied(moment.following - moment.now, "second", limit)
+        return None
+
+    def _untelling(self, counter: Counter, clock: ServerClock, moment: Moment, limit: int) -> Denied | None:
+        """Wait for a moment that tells the service's clock.
 
         All of a burst while the clock is unknown, and the last of a window when it has not been looked at for long.
         """
-        now, limit = moment.now, counter.limit("second", self._rates.get("second", 0))
-        if not limit or waiting < limit or not clock.known or not (clock.searching or clock.ageing(now)):
-            return None
+        now = moment.now
         if clock.telling(now - NEAR) <= now or (not clock.searching and counter.left("second", limit, moment) > 1):
             return None
         return Denied(clock.telling(now) - now, "second", limit)
@@ -211,7 +256,7 @@ class Group:
     def _expect(self, number: int | None, need: Need, book: Book) -> tuple[int, Budget]:
         moment, counter = self._account.moment(book), book.counter(self.name)
         number = book.number() if number is None else number
-        limit = counter.limit("day", self._rates["day"])
+        limit = counter.limit("day", self._rates["day"], moment)
         weights = need.weight + sum(one.weight for key, one in counter.expected.items() if key != number)
         part = need.weight / weights
         left = int(max(0, counter.left("day", limit, moment)) * part)
@@ -227,18 +272,34 @@ class Group:
 
     def _bound(self, ahead: int, book: Book) -> Denied:
         moment, counter = self._account.moment(book), book.counter(self.name)
-        limits = {unit: counter.limit(unit, planned) for unit, planned in self._rates.items()}
+        limits = {unit: counter.limit(unit, planned, moment) for unit, planned in self._rates.items()}
         bounds = [Denied(counter.wait(unit, limit, moment, ahead), unit, limit) for unit, limit in limits.items()]
+        if barred := counter.barred(self._rates, moment):
+            bounds.append(barred)
         return max(bounds, key=lambda bound: bound.wait)
 
-    def _settle(self, granted: Granted, outcome: Outcome, book: Book) -> None:
+    def _settle(self, granted: Granted, outcome: Outcome, book: Book) -> bool:
+        """Note what became of a request, and say whether others may go sooner than they were told."""
         counter, clock = book.counter(self.name), book.clock
         moment = self._account.moment(book)
-        received, date, refusal = outcome
-        if refusal is not None:
-            planned = self._rates.get(refusal.unit, 0)
-            if counter.refuse(refusal, granted.at, planned, moment) and refusal.unit != "day":
-                clock.restart(moment.now + _DISTRUST)
-        if received is not None and date is not None and clock.observe(granted.at, received, date):
+        received, dated, refusal, host = outcome
+        # The time first: which day a refusal closes depends on it.
+        if dated is not None and book.trust.learn(clock, host, dated, self._account.ahead()):
             moment = self._account.moment(book)
         counter.settle(granted, received, moment)
+        if refusal is not None:
+            self._refused(granted, refusal, book, moment)
+        elif received is not None and counter.shut:
+            opened = counter.accept(granted)
+            if "day" in opened:
+                clock.dawned(granted.at)
+            return bool(opened)
+        return False
+
+    def _refused(self, granted: Granted, refusal: RateLimited, book: Book, moment: Moment) -> None:
+        counter, planned = book.counter(self.name), self._rates.get(refusal.unit, 0)
+        news = counter.refuse(refusal, granted.at, planned, moment)
+        if not news or refusal.unit != "second" or not planned:
+            return
+        limit = counter.limit("second", planned, moment)
+        book.clock.refused(moment, limit if counter.crowded(granted.at, limit) else 0)

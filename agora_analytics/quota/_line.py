@@ -22,6 +22,9 @@ _SHARE: Final = 10
 _TICK: Final = 1e-3
 """Seconds that who is denied sleeps at least: a shorter rest of a window may round to no time at all."""
 
+_LOOK: Final = 60.0
+"""Seconds after which who is denied looks again at the latest: the clock may have been set, the machine have slept."""
+
 
 class Lane(StrEnum):
     """What a request is for: people come first, then streams, then exports; a small share keeps each moving."""
@@ -98,7 +101,7 @@ class Line:
             now = asyncio.get_running_loop().time()
             if deadline is not None and patience is not None:
                 self._refuse(got, deadline - now, patience)
-            self._sleeps[lane] = now + max(got.wait, _TICK)
+            self._sleeps[lane] = now + min(max(got.wait, _TICK), _LOOK)
             await self._turn(lane, deadline, patience, first=True)
 
     def _join(self, lane: Lane, change: int) -> None:

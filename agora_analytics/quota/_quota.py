@@ -8,14 +8,16 @@ from types import TracebackType
 from typing import Final, Self
 
 from agora_analytics import _checks
-from agora_analytics.errors import PlanRefused, RateLimited, TransportError
+from agora_analytics.errors import PlanRefused, RateLimited, ResponseError, TransportError
 from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.protocols import Ledger, WallClock
 from agora_analytics.quota._book import Book
 from agora_analytics.quota._counter import Granted
 from agora_analytics.quota._group import Account, Budget, Group, Need, Outcome
 from agora_analytics.quota._line import Lane
+from agora_analytics.quota._memory import MemoryLedger
 from agora_analytics.quota._states import ClockState, Forecast, QuotaSnapshot
+from agora_analytics.quota._trust import Dated
 
 _DAY: Final = 86_400
 _PLENTY: Final = 2**31
@@ -40,7 +42,8 @@ class Quota:
         self.plan = plan
         self.ledger = ledger
         self.enforced = enforce
-        self._account = Account(ledger, account, clock)
+        # Where nothing is counted there is nothing to share but the time, which is not worth a ledger's while.
+        self._account = Account(ledger if enforce else MemoryLedger(), account, clock)
         names = plan.all_counters() if enforce else ()
         self._groups = {name: Group(name, plan.rates(name), self._account) for name in names}
         # Endpoints that the service said the plan does not include, and until when that is believed.
@@ -82,14 +85,22 @@ class Quota:
         """
         return Reserve(self.group(endpoint), self._account)
 
-    @property
-    def confirmed(self) -> bool:
-        """Whether the service's time is known."""
-        return self._account.known
-
     def utc(self) -> float:
         """Return UTC seconds: by the service's clock, at least, or by the host's until that is known."""
         return self._account.utc()
+
+    def passed(self) -> float:
+        """Return UTC seconds that have passed by every account: by the host's too until the clock is confirmed."""
+        return self._account.passed()
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether two witnesses agree on the service's clock: two answers, or an answer and the host's clock.
+
+        Until then, and whenever something contradicts it, nothing may be given up because the clock says so: only the
+        service knows. False before the first answer.
+        """
+        return self._account.confirmed
 
     def group(self, endpoint: Endpoint) -> Group | None:
         """Return what an endpoint spends from, None where nothing is counted; raises `PlanRefused` (see `token`)."""
@@ -107,12 +118,21 @@ class Quota:
         """Remember that the plan does not include an endpoint."""
         self._absent[endpoint.name] = (self.now() + _REMEMBERED, error)
 
+    async def learn(self, host: int, dated: Dated) -> None:
+        """Learn the time from an answer that no counter counts."""
+        await self._account.learn(host, dated)
+
     def _snapshot(self, book: Book) -> QuotaSnapshot:
         moment = self._account.moment(book)
         return QuotaSnapshot(
             states=tuple(state for group in self._groups.values() for state in group.states(book, moment)),
-            clock=ClockState.of(moment) if book.clock.known else None,
+            clock=self._clock_state(book) if book.clock.known else None,
         )
+
+    def _clock_state(self, book: Book) -> ClockState:
+        now, ahead = self.now(), self._account.ahead()
+        low, slack, _ = book.clock.bounds(now)
+        return ClockState(offset=low - ahead, uncertainty=slack, confirmed=book.trust.sure(now, now + ahead))
 
 
 class Reserve:
@@ -154,19 +174,22 @@ class Token:
         self._lane = lane
         self._group: Group | None = None
         self._granted: Granted | None = None
+        self._sent = 0.0
         self._received: float | None = None
         self._date: int | None = None
+        self._host = 0
         self.sent = True
 
-    def answered(self, date: int | None) -> None:
-        """Note that the answer has been received, and how its `Date` header dates it in UTC seconds."""
+    def answered(self, date: int | None, host: int = 0) -> None:
+        """Note that a host's answer has been received, and how its `Date` header dates it in UTC seconds."""
         self._received = self._quota.now()
-        self._date = date
+        self._date, self._host = date, host
 
     async def __aenter__(self) -> Self:
         self._group = self._quota.group(self._endpoint)
         if self._group is not None:
             self._granted = await self._group.take(self._lane, self._patience)
+        self._sent = self._granted.at if self._granted is not None else self._quota.now()
         return self
 
     async def __aexit__(
@@ -174,10 +197,27 @@ class Token:
     ) -> None:
         if isinstance(error, PlanRefused) and error.kind == "access":
             self._quota.absent(self._endpoint, error)
+        dated = self._dated(error)
         if self._group is None or self._granted is None:
-            return
-        if not self.sent or (isinstance(error, TransportError) and not error.sent):
+            if dated is not None:
+                await self._quota.learn(self._host, dated)
+        elif not self.sent or (isinstance(error, TransportError) and not error.sent):
             await self._group.put_back(self._granted)
         else:
             refusal = error if isinstance(error, RateLimited) else None
-            await self._group.settle(self._granted, Outcome(self._received, self._date, refusal))
+            await self._group.settle(self._granted, Outcome(self._received, dated, refusal, self._host))
+
+    def _dated(self, error: BaseException | None) -> Dated | None:
+        """Return what the answer tells of the time: nothing, unless the API itself has answered, were it to refuse.
+
+        A gateway's answer is dated by the gateway, an answer that cannot be read by anyone.
+        """
+        if self._received is None or self._date is None:
+            return None
+        taught = error is None or (isinstance(error, ResponseError) and _of_api(error))
+        return Dated(self._sent, self._received, self._date) if taught else None
+
+
+def _of_api(error: ResponseError) -> bool:
+    """Whether the API itself refused: a gateway's refusal has a message, and no code of its own."""
+    return error.status < 300 or (error.status < 500 and error.code is not None)  # noqa: PLR2004 - HTTP's own numbers

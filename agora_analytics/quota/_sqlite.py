@@ -71,6 +71,12 @@ class BookFile:
             self._sign.remove()
         self._database.close()
 
+    def abandon(self) -> None:
+        """Let go of it at once, as a process does that is killed: others find that it is gone."""
+        if self._sign is not None:
+            self._sign.remove()
+        self._database.close()
+
     def _prepare(self) -> None:
         with self._telling():
             # A log of changes instead of whole pages: no reader stops a writer, and nothing waits for the disk.

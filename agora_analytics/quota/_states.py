@@ -10,8 +10,8 @@ from typing import Self
 import attrs
 
 from agora_analytics.plans import Unit
-from agora_analytics.quota._counter import Moment
 from agora_analytics.quota._line import Lane
+from agora_analytics.quota._moment import Moment
 
 
 @attrs.frozen(kw_only=True)
@@ -21,7 +21,8 @@ class QuotaState:
     `used` counts requests under way and tokens that are not back yet, of all who share the ledger; `left` those that
     could go now; `resets_in` is seconds until more are left (0 where some are). `waiting` are those of this process in
     line for the counter, by lane in `lanes`; `refusals` how often the service refused one for its frequency;
-    `expected` (of the day) what streams will still need of it, which exports leave to them.
+    `expected` (of the day) what streams will still need of it, which exports leave to them. `planned` is the plan's own
+    limit; where a refusal named another, `limit` is that one and `learned` the seconds since, of a day at most.
     """
 
     counter: str
@@ -34,19 +35,21 @@ class QuotaState:
     lanes: Mapping[Lane, int] = attrs.field(factory=dict)
     refusals: int = 0
     expected: int = 0
+    planned: int = 0
+    learned: float | None = None
 
 
 @attrs.frozen(kw_only=True)
 class ClockState:
-    """The service's clock: seconds it is ahead of the host's wall clock at least, and by how much more it may be."""
+    """The service's clock: seconds it is ahead of the host's wall clock at least, and by how much more it may be.
+
+    `confirmed` tells that two witnesses agree on it: two answers, or an answer and the host's clock. Until then nothing
+    is refused on its account.
+    """
 
     offset: float
     uncertainty: float
-
-    @classmethod
-    def of(cls, moment: Moment) -> Self:
-        """Return the state of a clock that is known."""
-        return cls(offset=moment.now + moment.low - moment.wall, uncertainty=moment.slack)
+    confirmed: bool = False
 
 
 @attrs.frozen(kw_only=True)

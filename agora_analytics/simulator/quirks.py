@@ -65,7 +65,7 @@ class Quirks:
         aligned_echo: `windowStartTs` is rounded to its window instead of echoing `ts`.
         date: the `Date` header: of the moment, renewed on a timer of half a second, renewed by the first request
             more than a second after the last renewal, or absent.
-        date_ahead: seconds by which the `Date` header is ahead of the clock that counts requests.
+        date_ahead: seconds by which the clock that dates answers is ahead of the one that counts requests.
         refusals_count: requests refused for frequency are counted too.
         whole_seconds: the service compares times with its clock in whole seconds, which never allows more than the
             documented inequalities do; otherwise with the fraction too.
@@ -167,4 +167,5 @@ class Quirks:
             shuffled_rows=True,
             vanishing_rows=0.1,
             unknown_call=404,
+            date_ahead=0.3,
         )

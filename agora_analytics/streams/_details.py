@@ -73,6 +73,7 @@ class Details:
         self._limits = quota.plan.of_endpoint(CALL_SESSIONS)
         counter = quota.plan.counter(CALL_SESSIONS)
         self._people = math.ceil(_PEOPLE * quota.plan.rates(counter)["day"])
+        self._left = 0
         self._worked = 0
         self._in_a_row = 0
         self._rests_until = 0.0
@@ -87,7 +88,8 @@ class Details:
 
         At least one request is made, where one can be.
         """
-        spent = await self._spent(tail, kept)
+        self._left = await self._budget(tail, kept)
+        spent = self._left <= 0
         for one in sorted(tail.owed.values(), key=lambda one: (one.told, one.next_at)):
             now = self._quota.utc()
             event = self._given_up(one, now, len(tail.owed))
@@ -96,21 +98,21 @@ class Details:
                     event = await self._try(tail, one)
                 except _OutOfQuotaError:
                     spent = True
-                spent = spent or await self._spent(tail, kept)
             if event is None and not one.told and (spent or now > one.since + _HELD):
                 event = CallFinished(call=one.call, reason="quota" if spent else "outage")
             if event is not None:
                 yield event
+            spent = spent or self._left <= 0
             if self._quota.utc() >= until and not spent:
                 return
 
-    async def _spent(self, tail: Tail, kept: Reserve) -> bool:
-        """Keep what is owed, and return whether nothing is left of the day but what people may need."""
+    async def _budget(self, tail: Tail, kept: Reserve) -> int:
+        """Return how many requests are left of the day, but for those that people may need."""
         try:
             budget = await kept.keep(sum(not one.told for one in tail.owed.values()), 0)
         except LedgerError:
-            return False  # asking shows it too, and counts as an outage
-        return budget.requests <= self._people
+            return 1  # asking shows it too, and counts as an outage
+        return budget.requests - self._people
 
     def _given_up(self, one: Owed, now: float, count: int) -> Told | None:
         """Return the event of a call whose sessions will never come."""
@@ -151,6 +153,7 @@ class Details:
         span = call.span or Span(0, 1)
 
         def page(part: Span, number: int) -> Coroutine[Any, Any, SessionPage]:
+            self._left -= 1
             return self._reader.details(call.call_id, lambda: self._timely(part), number)
 
         rows = _paging.rows(

@@ -42,7 +42,7 @@ _SLOWEST: Final = 900.0
 """Seconds between two looks at most, while they fail."""
 
 _OWED: Final = 1_000
-"""Finished calls whose sessions are still to come, above which no more is read while there is quota for these."""
+"""Finished calls whose end waits for their sessions, above which no more is read before these are told."""
 
 
 @attrs.frozen(kw_only=True)
@@ -145,7 +145,7 @@ class FollowPoller(Poller[CallEvent]):
         begun = self._quota.utc()
         self._read = None
         calls: list[Call] = []
-        if self._details is None or len(tail.owed) < _OWED or self.monitor.health.failures:
+        if self._details is None or sum(not one.told for one in tail.owed.values()) < _OWED:
             calls = await self.unless_stopped(self._poll(tail))
         if self._cut > tail.read_to:
             yield Gap(span=Span(tail.read_to, self._cut), reason=self._why(tail.read_to, self._cut))

@@ -34,6 +34,9 @@ _CLOSE: Final = 5.0
 """Seconds by which a clock may be wrong without having made a request wrong."""
 
 _LESSONS: Final = 3
+_NEXT_SECOND: Final = 1.1
+"""Seconds after which an answer is dated later than the one before, and can confirm it."""
+
 _BUSY: Final = 1.0
 _DAY: Final = 86_400
 
@@ -207,9 +210,9 @@ class Poller(ABC, Generic[T]):
             certain = self.certain(mark)
             if error is not None:
                 self.judge([error], answered=False, certain=certain)
-                await self.pause(_BUSY)
             if not certain:
                 self.forget_lesson()
+                await self.pause(_NEXT_SECOND)
             if abs(self.shift(mark)) > _CLOSE:
                 log.warning("%s: this host's clock is wrong by %.0f s", self.monitor.name, -self.shift(mark))
 

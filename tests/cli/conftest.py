@@ -57,10 +57,10 @@ def served() -> Iterator[Served]:
 
     thread = threading.Thread(target=loop.run_until_complete, args=(work(),))
     thread.start()
-    assert ready.wait(10)
+    assert ready.wait(60)
     yield Served(service, urls[0])
     loop.call_soon_threadsafe(over.set)
-    thread.join(10)
+    thread.join(60)
     loop.close()
 
 

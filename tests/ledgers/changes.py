@@ -37,13 +37,13 @@ class Held:
 
     def __call__(self, book: Book) -> int:
         self._begun.set()
-        assert self._released.wait(5)
+        assert self._released.wait(60)
         if self._error:
             raise self._error
         return count(book)
 
     async def begun(self) -> None:
-        assert await asyncio.to_thread(self._begun.wait, 5)
+        assert await asyncio.to_thread(self._begun.wait, 60)
 
     def release(self) -> None:
         self._released.set()

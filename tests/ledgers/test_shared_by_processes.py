@@ -52,14 +52,15 @@ async def ledger(tmp_path: Path) -> AsyncIterator[FileLedger]:
 
 @pytest.fixture
 async def start(service: Service, ledger: FileLedger, shift: float) -> AsyncIterator[Start]:
-    """Start a spender: its name, how many tasks it has, how many seconds it works. None is left running."""
+    """Start a spender: its name and how many tasks it has. None is left running."""
     started: list[Process] = []
 
-    async def begin(url: str, name: str, tasks: int, seconds: float) -> Process:
-        arguments = (url, ledger.path, name, tasks, seconds, shift)
+    async def begin(url: str, name: str, tasks: int) -> Process:
+        arguments = (url, ledger.path, name, tasks, shift)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-W", "error", SCRIPT, *map(str, arguments)),
             env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdin=PIPE,
             stdout=PIPE,
             stderr=PIPE,
         )
@@ -75,8 +76,8 @@ async def start(service: Service, ledger: FileLedger, shift: float) -> AsyncIter
 
 
 async def answers(process: Process) -> int:
-    """Wait for the end of a spender and return how many answers it got."""
-    out, err = await process.communicate()
+    """End a spender and return how many answers it got."""
+    out, err = await process.communicate(b"")  # nothing more: its standard input ends
     assert (process.returncode, err) == (0, b"")
     return int(out)
 
@@ -87,7 +88,7 @@ def asked(service: Service) -> Counter[str]:
 
 
 async def until(reached: Callable[[], bool]) -> None:
-    async with asyncio.timeout(9):
+    async with asyncio.timeout(60):
         while not reached():  # noqa: ASYNC110 - nothing tells of other processes
             await asyncio.sleep(0.01)
 
@@ -100,7 +101,7 @@ async def test_processes_keep_the_plan_together_though_one_is_killed(service, le
     # Answers take a while, so that some are under way at any time.
     service.faults = Faults.chance(1, [Fault("slow", seconds=0.2)])
     tasks = {"killed": 4, "one": 10, "two": 10}
-    killed, *others = [await start(name, tasks=count, seconds=6) for name, count in tasks.items()]
+    killed, *others = [await start(name, tasks=count) for name, count in tasks.items()]
     await until(lambda: asked(service)["killed"] >= 5)
     killed.kill()
     await killed.wait()

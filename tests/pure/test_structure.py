@@ -210,6 +210,11 @@ def test_a_wrong_name_at_the_front_door_is_an_attribute_error():
     assert re.match(r"\d+\.\d+", agora_analytics.__version__)
 
 
+def test_values_of_statements_are_given_by_place():
+    """Python 3.12.0 to 3.12.3 warn when `?1` gets its value from a sequence."""
+    assert [path.name for path in PACKAGE.rglob("*.py") if re.search(r"(?<!\[)\?\d", path.read_text())] == []
+
+
 # What is public.
 
 PUBLIC = sorted(

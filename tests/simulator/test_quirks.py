@@ -271,7 +271,7 @@ def test_rough_turns_every_switch():
     same = {name for name in default if default[name] == rough[name] and not name.startswith("_")}
     assert same == {
         *("totals", "settles_after", "late_by", "refusals_count"),  # the other reading would say nothing
-        *("date_ahead", "others", "changes", "odds", "deleted_calls", "endless_calls", "moved_calls", "moved_by"),
+        *("others", "changes", "odds", "deleted_calls", "endless_calls", "moved_calls", "moved_by"),
     }
 
 
@@ -289,3 +289,13 @@ def test_dates_are_never_ahead_and_as_stale_as_their_style():
     assert DateHeader("exact").at(NOON + 0.9) == "Tue, 24 Nov 2026 12:00:00 GMT"
     assert DateHeader("absent").at(NOON) is None
     assert "Date" not in Desk(date="absent").send(plans.CALL_LISTS, **RECENT).headers
+
+
+def test_the_clock_that_dates_answers_may_be_beside_the_one_that_counts():
+    desk = Desk(plans.ENTERPRISE.with_limits("call_lists", per_second=1), date_ahead=0.7)
+    desk.clock.now = NOON + 0.2
+    assert desk.send(plans.CALL_LISTS, **RECENT).headers["Date"][-12:-4] == "12:00:00"
+    desk.clock.now = NOON + 0.4
+    late = desk.send(plans.CALL_LISTS, **RECENT)
+    assert late.headers["Date"][-12:-4] == "12:00:01"
+    assert b"qps limit" in late.body

@@ -131,7 +131,7 @@ async def test_a_slow_answer_does_not_hold_up_the_end():
         with pytest.raises(TimeoutError):
             await session.get(LISTS, timeout=aiohttp.ClientTimeout(0.05))
         leaving = time.monotonic()
-    assert time.monotonic() - leaving < 5
+    assert time.monotonic() - leaving < 30
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 

@@ -37,7 +37,7 @@ async def test_each_window_is_in_the_table_once_though_its_writer_is_killed_twen
             stdout=PIPE,
         )
         assert process.stdout is not None
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             for _ in range(lines):
                 await process.stdout.readline()
             if kill:

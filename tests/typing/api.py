@@ -24,29 +24,17 @@ from agora_analytics import (
     AnalyticsClient,
     BadRequest,
     Call,
-    CallChanged,
-    CallFinished,
-    CallLost,
     CallPage,
-    CallSessions,
-    CallStarted,
-    Checkpoint,
     CheckpointError,
     ClockState,
-    Coverage,
     DecodeError,
-    FileCheckpoints,
     FileLedger,
     Filter,
-    Follow,
     Forecast,
     FreezeBucket,
-    Gap,
-    Health,
     Lane,
     LedgerError,
     Limits,
-    MemoryCheckpoints,
     MemoryLedger,
     NotFound,
     Plan,
@@ -60,8 +48,6 @@ from agora_analytics import (
     RateLimited,
     ResponseError,
     Retry,
-    Revision,
-    Series,
     ServerError,
     Session,
     SessionMetrics,
@@ -74,9 +60,6 @@ from agora_analytics import (
     TransportError,
     TransportTimeout,
     Unauthorized,
-    Watch,
-    Window,
-    broadcast,
 )
 from agora_analytics.catalogue import (
     Dimension,
@@ -91,7 +74,7 @@ from agora_analytics.catalogue import (
 )
 from agora_analytics.errors import Fault
 from agora_analytics.plans import CALL_LISTS, ENDPOINTS, PLANS, Endpoint, Unit
-from agora_analytics.protocols import CheckpointStore, Ledger, Request, Response, Transport
+from agora_analytics.protocols import Ledger, Request, Response, Transport
 from agora_analytics.simulator import Simulation
 
 
@@ -121,6 +104,7 @@ async def opening(mine: Transport, counts: Ledger, own: Plan) -> None:
         max_bytes=2**20,
         read_ahead=False,
         ledger=counts,
+        close_ledger=True,
         quotas=False,
         transport=mine,
         clock=lambda: 0.0,
@@ -352,62 +336,3 @@ async def seams(simulation: Simulation) -> None:
     deaf: Transport = Deaf()  # type: ignore[assignment]
     assert_type(simulation.client(), AnalyticsClient)
     print(deaf)
-
-
-async def watching(client: AnalyticsClient) -> None:
-    users = Series("userCount", product="Native")
-    assert_type(client.realtime.plan(users), Coverage)
-    watch = client.realtime.watch(users, checkpoint=Checkpoint.decode("{}"), final=True)
-    assert_type(watch, Watch)
-    assert_type(watch.health, Health)
-    assert_type(watch.health.state, Literal["polling", "waiting for quota", "outage", "refused", "stopped"])
-    assert_type(watch.health.until, float | None)
-    assert_type(watch.checkpoint, Checkpoint)
-    async for event in watch:
-        match event:
-            case Window():
-                assert_type(event.value(users), int | float | None)
-                assert_type(event.values[users], tuple[Point, ...])
-                assert_type(event.points(users), tuple[Point, ...])
-                assert_type(event.by_group(users), dict[str | None, int | float | None])
-                assert_type(event.missing[users], Literal["no data", "not asked"])
-            case Revision():
-                assert_type(event.after, tuple[Point, ...])
-            case Gap():
-                assert_type(event.span, Span)
-            case _:
-                assert_never(event)
-    watch.stop()
-    await watch.aclose()
-    async with client.realtime.watch(users) as windows:
-        assert_type(windows, Watch)
-    async with broadcast(watch, size=10, slow="drop", history=5) as hub:
-        assert_type(await anext(hub.subscribe()), Window | Revision | Gap)
-        assert_type(await anext(hub.subscribe(last=5)), Window | Revision | Gap)
-    stores: tuple[CheckpointStore, ...] = (MemoryCheckpoints(), FileCheckpoints("places"))
-    assert_type(await stores[0].load("prod"), Checkpoint | None)
-    await stores[1].acquire("prod")
-    await stores[1].save("prod", watch.checkpoint)
-    await stores[1].release("prod")
-
-
-async def following(client: AnalyticsClient) -> None:
-    follow = client.calls.follow(start=1_700_000_000, drill=True)
-    assert_type(follow, Follow)
-    async for event in follow:
-        match event:
-            case CallStarted():
-                assert_type(event.call, Call)
-            case CallChanged():
-                assert_type(event.before, Call)
-            case CallFinished():
-                assert_type(event.sessions, tuple[Session, ...] | None)
-                assert_type(event.reason, str)
-            case CallSessions():
-                assert_type(event.sessions, tuple[Session, ...] | None)
-            case CallLost():
-                assert_type(event.reason, str)
-            case Gap():
-                assert_type(event.span, Span)
-            case _:
-                assert_never(event)

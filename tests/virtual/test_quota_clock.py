@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
+from itertools import pairwise
 from random import Random
 
 import pytest
 
-from agora_analytics import ENTERPRISE, MemoryLedger
-from agora_analytics.quota import fingerprint
+from agora_analytics import ENTERPRISE, MemoryLedger, RateLimited
+from agora_analytics.plans import CALL_LISTS
+from agora_analytics.quota import Quota, fingerprint
 from agora_analytics.simulator import CUSTOMER_ID, Quirks, Service, Simulation, World
 
 START = 1_795_521_600.37
@@ -17,14 +20,31 @@ SECONDS = 100
 WORLD = World(seed=7)
 
 
-async def saturated(*, host=lambda t: t, service=lambda t: t, date="exact", apart=0.0, limit=10, warm=10):
-    """Ask for all there is for 100 seconds; return the part of the plan that was used once warm, and the service."""
+async def saturated(
+    *,
+    host=lambda t: t,
+    service=lambda t: t,
+    date="exact",
+    apart=0.0,
+    limit=10,
+    warm=10,
+    ahead=0.0,
+    delay=0.0,
+    jitter=0.12,
+    foreign=(),
+    lasting=SECONDS,
+):
+    """Ask for all there is for so many seconds; return the part of the plan that was used once warm, and the service.
+
+    `delay` and `jitter` are of each way; at each of the moments `foreign` another program spends the second.
+    """
     time, random = asyncio.get_running_loop().time, Random(3)
     plan = ENTERPRISE.with_limits("call_lists", per_second=limit, per_day=10**6)
     clock = lambda: START + service(time()) + random.choice([-apart, apart])  # noqa: E731
-    simulated = Service(WORLD, plan, clock=clock, quirks=Quirks(date=date), log_size=10**6)
+    simulated = Service(WORLD, plan, clock=clock, quirks=Quirks(date=date, date_ahead=ahead), log_size=10**6)
     simulation = Simulation(simulated)
-    transport = simulation.transport(latency=lambda: (random.uniform(0, 0.12), random.uniform(0, 0.12)), hosts=1)
+    way = lambda: delay + random.uniform(0, jitter)  # noqa: E731
+    transport = simulation.transport(latency=lambda: (way(), way()), hosts=1)
     ledger = MemoryLedger()
     client = simulation.client(
         transport=transport, clock=lambda: START + host(time()), max_wait=None, plan=plan, ledger=ledger
@@ -35,13 +55,26 @@ async def saturated(*, host=lambda t: t, service=lambda t: t, date="exact", apar
         while True:
             await client.calls.page(*span, page_size=1)
 
-    asking = [asyncio.create_task(ask()) for _ in range(2 * limit)]
-    await asyncio.sleep(SECONDS)
+    for second in foreign:
+        asyncio.get_running_loop().call_at(second, spend_a_second, simulated, limit)
+    asking = [asyncio.create_task(ask()) for _ in range((2 + 3 * (delay > 0)) * limit)]
+    await asyncio.sleep(lasting)
     for task in asking:
         task.cancel()
-    seconds = Counter(int(entry.at - START) for entry in simulated.log)
-    used = sum(seconds[second] for second in range(warm, SECONDS - 1)) / limit / (SECONDS - 1 - warm)
+    seconds = Counter(int(entry.at - START) for entry in simulated.log if not entry.refused)
+    used = sum(seconds[second] for second in range(warm, lasting - 1)) / limit / (lasting - 1 - warm)
     return used, simulated, (await client.quota.snapshot()).clock, ledger
+
+
+def spend_a_second(service: Service, limit: int) -> None:
+    for _ in range(limit):
+        service.quotas.count("call_lists", {"second": limit}, service.clock())
+
+
+def events(service: Service) -> int:
+    """How often something was refused, where all that is refused within three seconds is once."""
+    refused = [entry.at for entry in service.log if entry.refused]
+    return sum(at - before > 3 for before, at in pairwise([0.0, *refused]))
 
 
 CLOCKS = {
@@ -101,3 +134,52 @@ async def test_a_host_that_slept_begins_anew():
     assert service.refusals == {}
     assert clock is not None
     assert abs(clock.offset) < 1
+
+
+BESIDE = {
+    "a little": {"ahead": 0.2},
+    "more": {"ahead": 0.3, "jitter": 0.3},
+    "behind": {"ahead": -0.7, "jitter": 0.3},
+    "a little, close by": {"ahead": 0.15, "jitter": 0.02, "limit": 3},
+    "nearly a second": {"ahead": 0.9, "jitter": 0.3},
+    "one a second": {"ahead": 0.25, "limit": 1},
+    "not at all, far away": {"delay": 0.5, "jitter": 0.3},
+    "a little, far away": {"ahead": 0.35, "delay": 0.5, "jitter": 0.3},
+    "one a second, far away": {"ahead": 0.3, "delay": 0.4, "limit": 1},
+}
+
+
+@pytest.mark.parametrize("beside", BESIDE.values(), ids=BESIDE)
+async def test_a_counter_beside_the_clock_that_dates_answers_costs_little(beside):
+    # One event costs a few seconds, of few tokens where there is one a second: that takes longer to make up for.
+    used, service, _, _ = await saturated(**beside, warm=30, lasting=300 if beside.get("limit") == 1 else SECONDS)
+    assert events(service) <= 2
+    assert used > 0.95
+
+
+@pytest.mark.parametrize("delay", [0.2, 0.35, 0.5])
+async def test_a_long_way_costs_nothing_and_nothing_is_refused(delay):
+    used, service, _, _ = await saturated(delay=delay, jitter=0.3, warm=30)
+    assert service.refusals == {}
+    assert used > 0.95
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.5])
+async def test_another_program_costs_little_more_than_it_takes(delay):
+    """A refusal looks the same whoever is the reason: what follows from it must do no harm."""
+    used, service, _, _ = await saturated(jitter=0.3, delay=delay, warm=30, foreign=(40.631, 80.631))
+    assert 0 < events(service) <= 2
+    assert used > 0.83
+
+
+async def test_a_refusal_while_few_of_ours_were_out_does_not_move_the_aim():
+    _, _, _, ledger = await saturated()
+    await asyncio.sleep(5)
+    quota = Quota(ENTERPRISE, ledger, account=fingerprint(CUSTOMER_ID), clock=lambda: START)
+    with suppress(RateLimited):
+        async with quota.token(CALL_LISTS) as token:
+            token.answered(None)
+            raise RateLimited("qps limit error")
+    book = await ledger.change(fingerprint(CUSTOMER_ID), lambda book: book)
+    assert book.counter("call_lists").refusals == 1
+    assert book.clock.moves == 0

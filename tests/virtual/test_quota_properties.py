@@ -10,7 +10,7 @@ import asyncio
 from collections import Counter
 from contextlib import suppress
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from agora_analytics import ENTERPRISE, AgoraError, Lane, Retry, TransportError
@@ -75,6 +75,14 @@ class Way:
     date=st.sampled_from(["exact", "timer", "lazy"]),
     drift=st.sampled_from([0.0, 2e-4, -2e-4]),
     apart=st.sampled_from([0.0, 0.04]),
+)
+@example(
+    # Two that go as a second begins, when the clock has just become known, are still out when it is looked at again.
+    actions=[("rest", 1.5625, None), ("ask", 16, Lane.EXPORT)],
+    ways=[(0.0, 0.0), (0.0, 0.0), (0.0, 0.0), (0.0, 0.5), (0.0, 0.5)],
+    date="exact",
+    drift=0.0,
+    apart=0.0,
 )
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 def test_no_window_is_overrun_and_no_token_lost(actions, ways, date, drift, apart):

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from email.utils import formatdate
 
 import pytest
 
 from agora_analytics import AnalyticsClient, Call, Filter
 from agora_analytics.plans import STARTER
+from agora_analytics.protocols import Response
 
 NOW = 1_795_521_600
 HOUR = 3_600
 
 
 class Silent:
-    """A transport on which nothing may be sent."""
+    """A transport on which nothing may be sent once it is `silent`."""
 
     hosts = 1
+    silent = True
 
     async def send(self, request, host=0):
-        raise AssertionError(f"sent {request}")
+        assert not self.silent, f"sent {request}"
+        return Response(200, {"Date": formatdate(NOW, usegmt=True)}, b'{"code":200,"call_lists":[]}')
 
     async def close(self):
         pass
@@ -28,6 +32,16 @@ class Silent:
 def client_of(plan="premium", **options):
     settings = {"app_id": "app", "clock": lambda: NOW, "transport": Silent()} | options
     return AnalyticsClient("customer", "the-secret", plan=plan, **settings)
+
+
+async def client_that_knows_the_time():
+    """Return a client whose clock one answer has confirmed, and that may send nothing more."""
+    transport = Silent()
+    client = client_of(transport=transport)
+    transport.silent = False
+    await client.calls.page(A, B)
+    transport.silent = True
+    return client
 
 
 async def run(ask, client):
@@ -160,7 +174,7 @@ CALL = Call(call_id="c1", cname="x", created_ts=A, destroyed_ts=B, finished=True
 )
 async def test_a_bad_argument_is_named_and_nothing_is_sent(ask, error, message):
     with pytest.raises(error, match=message):
-        await run(ask, client_of())
+        await run(ask, await client_that_knows_the_time())
 
 
 @pytest.mark.parametrize(

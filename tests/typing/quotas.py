@@ -1,0 +1,19 @@
+"""What a type checker sees of quotas and ledgers, beside `api.py`."""
+
+from __future__ import annotations
+
+from typing import assert_type
+
+from agora_analytics import AnalyticsClient, FileLedger
+
+
+async def trusting(client: AnalyticsClient) -> None:
+    assert_type(client.quota.confirmed, bool)
+    snapshot = await client.quota.snapshot()
+    assert_type([(state.planned, state.learned) for state in snapshot], list[tuple[int, float | None]])
+    assert_type([clock.confirmed for clock in (snapshot.clock,) if clock], list[bool])
+
+
+async def sharing() -> None:
+    async with FileLedger("quota.db") as ledger:
+        assert_type(ledger, FileLedger)

@@ -1,0 +1,90 @@
+"""What type checkers must find at the public face of streams: see `api.py`."""
+
+from __future__ import annotations
+
+from typing import Literal, assert_never, assert_type
+
+from agora_analytics import (
+    AnalyticsClient,
+    Call,
+    CallChanged,
+    CallFinished,
+    CallLost,
+    CallSessions,
+    CallStarted,
+    Checkpoint,
+    Coverage,
+    FileCheckpoints,
+    Follow,
+    Gap,
+    Health,
+    MemoryCheckpoints,
+    Point,
+    Revision,
+    Series,
+    Session,
+    Span,
+    Watch,
+    Window,
+    broadcast,
+)
+from agora_analytics.protocols import CheckpointStore
+
+
+async def watching(client: AnalyticsClient) -> None:
+    users = Series("userCount", product="Native")
+    assert_type(client.realtime.plan(users), Coverage)
+    watch = client.realtime.watch(users, checkpoint=Checkpoint.decode("{}"), final=True)
+    assert_type(watch, Watch)
+    assert_type(watch.health, Health)
+    assert_type(watch.health.state, Literal["polling", "waiting for quota", "outage", "refused", "stopped"])
+    assert_type(watch.health.until, float | None)
+    assert_type(watch.checkpoint, Checkpoint)
+    async for event in watch:
+        match event:
+            case Window():
+                assert_type(event.value(users), int | float | None)
+                assert_type(event.values[users], tuple[Point, ...])
+                assert_type(event.points(users), tuple[Point, ...])
+                assert_type(event.by_group(users), dict[str | None, int | float | None])
+                assert_type(event.missing[users], Literal["no data", "not asked"])
+            case Revision():
+                assert_type(event.after, tuple[Point, ...])
+            case Gap():
+                assert_type(event.span, Span)
+            case _:
+                assert_never(event)
+    watch.stop()
+    await watch.aclose()
+    async with client.realtime.watch(users) as windows:
+        assert_type(windows, Watch)
+    async with broadcast(watch, size=10, slow="drop", history=5) as hub:
+        assert_type(await anext(hub.subscribe()), Window | Revision | Gap)
+        assert_type(await anext(hub.subscribe(last=5)), Window | Revision | Gap)
+    stores: tuple[CheckpointStore, ...] = (MemoryCheckpoints(), FileCheckpoints("places"))
+    assert_type(await stores[0].load("prod"), Checkpoint | None)
+    await stores[1].acquire("prod")
+    await stores[1].save("prod", watch.checkpoint)
+    await stores[1].release("prod")
+
+
+async def following(client: AnalyticsClient) -> None:
+    follow = client.calls.follow(start=1_700_000_000, drill=True)
+    assert_type(follow, Follow)
+    async for event in follow:
+        match event:
+            case CallStarted():
+                assert_type(event.call, Call)
+            case CallChanged():
+                assert_type(event.before, Call)
+            case CallFinished():
+                assert_type(event.sessions, tuple[Session, ...] | None)
+                assert_type(event.reason, str)
+            case CallSessions():
+                assert_type(event.sessions, tuple[Session, ...] | None)
+            case CallLost():
+                assert_type(event.reason, str)
+            case Gap():
+                assert_type(event.span, Span)
+            case _:
+                assert_never(event)

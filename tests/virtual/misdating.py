@@ -1,0 +1,48 @@
+"""Answers that are dated wrongly, or are no answers of the API at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from email.utils import formatdate, parsedate_to_datetime
+
+import attrs
+
+from agora_analytics.protocols import Request, Response, Transport
+
+
+@attrs.frozen
+class Wrong:
+    """What is wrong with one answer: seconds that its `Date` is ahead, and what comes in its place, if anything."""
+
+    ahead: float
+    status: int = 200
+    body: bytes | None = None
+
+
+class Misdated:
+    """A transport whose answers, counted from 1, are wrong where it is said how."""
+
+    def __init__(self, inner: Transport, wrong: Mapping[int, Wrong] | Callable[[int], Wrong | None]) -> None:
+        self._inner = inner
+        self._wrong = wrong if callable(wrong) else wrong.get
+        self.sent = 0
+
+    @property
+    def hosts(self) -> int:
+        return self._inner.hosts
+
+    async def send(self, request: Request, host: int = 0) -> Response:
+        self.sent += 1
+        wrong = self._wrong(self.sent)
+        response = await self._inner.send(request, host)
+        if wrong is None:
+            return response
+        date = parsedate_to_datetime(response.headers["Date"]).timestamp() + wrong.ahead
+        body = response.body if wrong.body is None else wrong.body
+        return Response(wrong.status, {**response.headers, "Date": formatdate(date, usegmt=True)}, body)
+
+    def scrub(self, body: bytes) -> bytes:
+        return self._inner.scrub(body)
+
+    async def close(self) -> None:
+        await self._inner.close()

@@ -1,0 +1,282 @@
+"""Which answers the clock believes, and what is never given up because a clock says so."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import pytest
+from misdating import Misdated, Wrong
+
+from agora_analytics import ENTERPRISE, AgoraError, MemoryLedger, RateLimited, Retry
+from agora_analytics.plans import CALL_LISTS
+from agora_analytics.protocols import WallClock
+from agora_analytics.quota import Book, Quota, decode
+from agora_analytics.simulator import Service, Simulation, World
+
+DAY = 86_400
+HOUR = 3_600
+NOON = 1_795_521_600
+PAGE = b"<html>Bad gateway</html>"
+REFUSED = b'{"code":300,"message":"query time length limit error","data":null}'
+
+
+def quota_of(clock: WallClock, ledger: MemoryLedger | None = None) -> Quota:
+    return Quota(ENTERPRISE, ledger or MemoryLedger(), account="a", clock=clock)
+
+
+async def answer(quota: Quota, date: float | None, *, host: int = 0, error: Exception | None = None) -> None:
+    """Get an answer of this date, a second after the last."""
+    await asyncio.sleep(1)
+    with suppress(AgoraError):
+        async with quota.token(CALL_LISTS) as token:
+            token.answered(None if date is None else int(date), host)
+            if error is not None:
+                raise error
+
+
+def off(quota: Quota, clock: WallClock) -> float:
+    return quota.utc() - clock()
+
+
+def client_of(simulation: Simulation, clock: WallClock, wrong, **options):
+    transport = Misdated(simulation.transport(hosts=1), wrong)
+    settings = {"transport": transport, "clock": clock, "retry": Retry(attempts=1)} | options
+    return simulation.client(**settings), transport
+
+
+async def ask(client, at: float) -> bool:
+    """Ask for the last hour and tell whether that was answered."""
+    try:
+        await client.calls.page(int(at) - 2 * HOUR, int(at) - 60, page_size=1)
+    except AgoraError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("number", [1, 4])
+@pytest.mark.parametrize("ahead", [-DAY, -120, 120, 5 * DAY, 30 * DAY])
+@pytest.mark.parametrize("what", [{}, {"status": 502, "body": PAGE}])
+async def test_one_wrong_date_refuses_nothing_and_leaves_the_clock_right(simulation, clock, number, ahead, what):
+    client, transport = client_of(simulation, clock, {number: Wrong(ahead, **what)})
+    answered = []
+    for _ in range(9):
+        answered.append(await ask(client, clock()))
+        await asyncio.sleep(1)
+    assert answered == [not (what and at == number) for at in range(1, 10)]
+    assert transport.sent == 9
+    assert -2 < client.quota.utc() - clock() <= 0
+    assert client.quota.confirmed
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (502, PAGE),
+        (503, b'{"message":"busy"}'),
+        (401, b'{"message":"no"}'),
+        (404, b'{"message":"no Route matched"}'),
+        (429, b'{"message":"API rate limit exceeded"}'),
+        (200, PAGE),
+        (200, b'{"code":200,"data":[{"ts":17900\xff\xfe'),
+        (200, b'{"code":0,"message":"success"}'),
+    ],
+)
+async def test_what_is_no_answer_of_the_api_teaches_nothing(simulation, clock, status, body):
+    client, _ = client_of(simulation, clock, {1: Wrong(0, status=status, body=body)}, max_wait=0.5)
+    assert not await ask(client, clock())
+    assert (await client.quota.snapshot()).clock is None
+    assert not client.quota.confirmed
+
+
+async def test_a_refusal_of_the_api_itself_tells_the_time(simulation, clock):
+    client, _ = client_of(simulation, lambda: clock() + HOUR, {1: Wrong(0, body=REFUSED)})
+    assert not await ask(client, clock())
+    assert abs(off(client.quota, clock)) < 2
+
+
+async def test_a_refusal_for_frequency_tells_the_time_too(clock):
+    quota = quota_of(lambda: clock() - HOUR)
+    refusal = RateLimited("qps limit error")
+    refusal.unit = "second"
+    await answer(quota, clock() + 1, error=refusal)
+    assert abs(off(quota, clock)) < 2
+    await answer(quota, clock() + 1, error=refusal)
+    assert quota.confirmed
+
+
+async def test_a_clock_is_confirmed_by_an_answer_that_agrees_with_the_host(clock):
+    quota = quota_of(clock)
+    assert not quota.confirmed
+    await answer(quota, None)
+    assert not quota.confirmed
+    await answer(quota, clock())
+    assert quota.confirmed
+
+
+async def test_where_the_host_disagrees_a_later_answer_confirms_the_clock(clock):
+    quota = quota_of(lambda: clock() - HOUR)
+    await answer(quota, clock() + 1)
+    assert abs(off(quota, clock)) < 2
+    assert not quota.confirmed
+    await answer(quota, clock() + 1)
+    assert quota.confirmed
+
+
+async def test_the_same_date_twice_is_one_witness(clock):
+    """A cache sends the header that it keeps."""
+    quota = quota_of(lambda: clock() - HOUR)
+    date = clock()
+    for _ in range(20):
+        await answer(quota, date)
+        assert not quota.confirmed
+
+
+async def test_a_confirmed_clock_starts_anew_from_two_answers_of_one_host_alone(clock):
+    quota = quota_of(clock)
+    await answer(quota, clock())
+    for host in (1, 0, 2):
+        await answer(quota, clock() + DAY, host=host)
+        assert abs(off(quota, clock)) < 2
+        assert not quota.confirmed
+    await answer(quota, clock() + DAY, host=1)
+    assert off(quota, clock) > DAY - 3
+
+
+async def test_an_answer_that_agrees_clears_the_doubt_of_its_host(clock):
+    quota = quota_of(clock)
+    for ahead in (0, DAY, 0, DAY, 0):
+        await answer(quota, clock() + ahead)
+        assert abs(off(quota, clock)) < 2
+        assert quota.confirmed is (ahead == 0)
+
+
+async def test_the_doubts_of_many_hosts_are_bounded(clock):
+    ledger = MemoryLedger()
+    quota = quota_of(clock, ledger)
+    await answer(quota, clock())
+    for host in range(100):
+        await answer(quota, clock() + DAY, host=host)
+    assert len(ledger.book("a").trust.candidates) < 20
+
+
+@pytest.mark.parametrize(("at", "told"), [(NOON + DAY, "in the future"), (NOON - 30 * DAY, "older than the plan")])
+async def test_a_span_is_refused_without_asking_only_by_a_confirmed_clock(simulation, clock, at, told):
+    client, transport = client_of(simulation, clock, {})
+    assert not await ask(client, at)
+    assert transport.sent == 1
+    with pytest.raises(ValueError, match=told):
+        await ask(client, at)
+    assert transport.sent == 1
+
+
+@pytest.mark.parametrize("ahead", [-30 * DAY, -HOUR, 600, HOUR, 30 * DAY])
+async def test_a_host_clock_that_is_wrong_refuses_nothing(simulation, clock, ahead):
+    client, transport = client_of(simulation, lambda: clock() + ahead, {})
+    for number in range(1, 5):
+        assert await ask(client, clock())
+        assert transport.sent == number
+        assert abs(off(client.quota, clock)) < 2
+        await asyncio.sleep(1)
+
+
+async def test_without_quotas_the_time_is_learned_too(simulation, clock):
+    client, _ = client_of(simulation, lambda: clock() - HOUR, {}, quotas=False)
+    await ask(client, clock())
+    assert abs(off(client.quota, clock)) < 2
+
+
+async def test_a_machine_that_slept_asks_and_is_right_after_one_answer(clock):
+    slept = 0.0
+
+    def now() -> float:
+        return clock() + slept
+
+    quota = quota_of(now)
+    await answer(quota, now())
+    slept = 3 * HOUR
+    assert not quota.confirmed
+    await answer(quota, now())
+    assert abs(off(quota, now)) < 2
+    assert quota.confirmed
+
+
+async def test_a_host_clock_that_is_stepped_changes_nothing(clock):
+    stepped = 0.0
+    quota = quota_of(lambda: clock() + stepped)
+    await answer(quota, clock())
+    for stepped in (HOUR, -HOUR, 40 * DAY):  # noqa: B007 - the clock reads it
+        assert not quota.confirmed
+        assert abs(off(quota, clock)) < 2
+        await answer(quota, clock())
+        assert quota.confirmed
+        assert abs(off(quota, clock)) < 2
+
+
+async def test_what_two_wrong_dates_made_of_the_clock_heals_without_help(simulation, clock):
+    """All is refused by the clock then: unless it is asked again now and then, nothing is sent ever more."""
+    client, transport = client_of(simulation, clock, {2: Wrong(-120), 3: Wrong(-120)})
+    for _ in range(3):
+        await ask(client, clock())
+        await asyncio.sleep(2)
+    with pytest.raises(ValueError, match="in the future"):
+        await ask(client, clock())
+    assert transport.sent == 3
+    await asyncio.sleep(700)
+    for _ in range(3):
+        assert await ask(client, clock())
+        await asyncio.sleep(2)
+    assert abs(off(client.quota, clock)) < 2
+
+
+async def used_today(quota: Quota) -> int:
+    return next(one.used for one in await quota.snapshot() if (one.counter, one.unit) == ("call_lists", "day"))
+
+
+@pytest.mark.parametrize("number", [1, 8])
+@pytest.mark.parametrize("ahead", [-40 * DAY, -DAY, DAY, 5 * DAY])
+async def test_a_wrong_date_erases_nothing_of_the_days_count(clock, number, ahead):
+    quota = quota_of(clock)
+    for at in range(1, 12):
+        await answer(quota, clock() + (ahead if at == number else 0))
+    assert await used_today(quota) == 11
+
+
+async def test_a_clock_that_two_wrong_dates_set_gives_the_days_count_back_with_the_time(clock):
+    quota = quota_of(clock)
+    for at in range(1, 12):
+        await answer(quota, clock() + (5 * DAY if at in {6, 7, 8} else 0))
+    assert abs(off(quota, clock)) < 2
+    # The three that were answered while the clock was wrong are counted on its day.
+    assert await used_today(quota) == 11 - 3
+
+
+async def test_days_are_forgotten_however_often_the_clock_is_set(clock):
+    ledger = MemoryLedger()
+    quota = quota_of(clock, ledger)
+    for jump in range(30):
+        for _ in range(3):
+            await answer(quota, clock() + jump * 10 * DAY)
+    assert len(ledger.book("a").counter("call_lists").days) <= 8
+
+
+async def test_a_day_that_is_closed_is_the_one_that_the_answer_tells(clock):
+    """The host is a day behind: what it takes for today says nothing of the day that the service has closed."""
+    service = Service(World(seed=1), ENTERPRISE.with_limits("call_lists", per_day=1), clock=clock)
+    client, transport = client_of(Simulation(service), lambda: clock() - DAY, {}, plan="enterprise", max_wait=2)
+    for _ in range(5):
+        await ask(client, clock())
+        await asyncio.sleep(1)
+    assert transport.sent == 2
+
+
+def test_a_book_of_an_earlier_version_is_read():
+    old = b'{"clock":{"floor":5.0},"counters":{"lists":{"days":{"7":3},"limits":{"day":5},"hints":{}}},"given":9}'
+    book = decode(old)
+    assert (book.clock.floor, book.given, book.counter("lists").days) == (5.0, 9, {7: 3})
+    assert not book.trust.confirmed
+
+
+def test_what_is_believed_outlives_the_process():
+    book = Book()
+    assert decode(book.encode()).trust == book.trust

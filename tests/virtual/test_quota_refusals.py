@@ -1,0 +1,199 @@
+"""What follows from refusals: of a day that was spent, by us or by others, and in units that the plan does not have."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import suppress
+from itertools import pairwise
+
+import pytest
+
+from agora_analytics import ENTERPRISE, PREMIUM, Lane, MemoryLedger, Plan, QuotaExhausted, RateLimited
+from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE, Unit
+from agora_analytics.quota import Quota
+from agora_analytics.simulator import Quirks, Service, Simulation, World
+
+NOON = 1_795_521_600
+DAY = 86_400
+MIDNIGHT = NOON + DAY // 2
+ALLOWED = 60
+WORLD = World(seed=7)
+DAILY = PREMIUM.with_limits("insight_usage", per_minute=None)
+"""A plan that limits data insights by the day alone."""
+
+
+def days(**rates: int) -> Plan:
+    """A plan whose call lists are limited by the day, and else only as told."""
+    return ENTERPRISE.with_limits("call_lists", per_second=None, per_minute=None, **{"per_day": ALLOWED, **rates})
+
+
+def simulated(begins: float, **quirks) -> Simulation:
+    """A service whose clock shows `begins` when the loop's shows nothing."""
+    time = asyncio.get_running_loop().time
+    return Simulation(Service(WORLD, days(), clock=lambda: begins + time(), quirks=Quirks(**quirks), log_size=10**5))
+
+
+async def spend_all(simulation: Simulation, seconds: float, *, workers: int = 20) -> Counter[tuple[int, bool]]:
+    """Ask for all there is; return how many came on each of the service's days, by whether they were refused.
+
+    Something else is asked for now and then, so that the service's clock stays known.
+    """
+    client = simulation.client(
+        transport=simulation.transport(latency=(0.01, 0.05), hosts=1), plan=days(), max_wait=None
+    ).with_lane(Lane.STREAM)
+
+    async def ask() -> None:
+        while True:
+            now = int(simulation.service.clock())
+            with suppress(RateLimited):
+                await client.calls.page(now - 6_000, now - 3_000, page_size=1)
+
+    async def ask_for_something_else() -> None:
+        while True:
+            now = int(simulation.service.clock())
+            await client.realtime.usage("userCount", now - 600, now - 300, product="Native")
+            await asyncio.sleep(250)
+
+    asking = [asyncio.create_task(ask()) for _ in range(workers)]
+    asking.append(asyncio.create_task(ask_for_something_else()))
+    await asyncio.sleep(seconds)
+    for task in asking:
+        task.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+    lists = [entry for entry in simulation.service.log if entry.endpoint == "call_lists"]
+    return Counter((int(entry.at // DAY) - NOON // DAY, bool(entry.refused)) for entry in lists)
+
+
+@pytest.mark.parametrize("refusals_count", [True, False])
+@pytest.mark.parametrize("ahead", [0.2, 0.5, 0.9, 5.0, -0.5])
+async def test_a_header_that_is_ahead_at_midnight_does_not_cost_the_day(ahead, refusals_count):
+    simulation = simulated(MIDNIGHT - 30, date_ahead=ahead, refusals_count=refusals_count)
+    came = await spend_all(simulation, 120)
+    assert came[0, False] == came[1, False] == ALLOWED
+    assert came[0, True] <= 20 + 4  # those that went at once, and those that found out
+    assert came[1, True] == 0
+
+
+async def test_how_late_the_day_begins_is_remembered_at_the_next_midnight():
+    simulation = simulated(MIDNIGHT - 30, date_ahead=2.0)
+    came = await spend_all(simulation, DAY + 120)
+    assert came[0, True] > 0
+    assert came[1, True] == 0
+    assert came[1, False] == came[2, False] == ALLOWED
+
+
+def spend_the_rest(service: Service) -> None:
+    """Spend the day, as another program does."""
+    while service.spent("call_lists", "day") < ALLOWED:
+        service.quotas.count("call_lists", {"day": ALLOWED}, service.clock())
+
+
+async def test_a_day_that_another_program_spent_is_over_until_midnight():
+    simulation = simulated(NOON)
+    spend_the_rest(simulation.service)
+    came = await spend_all(simulation, DAY / 2 + 600, workers=1)
+    assert came == {(0, True): 1, (1, False): ALLOWED}
+
+
+async def test_a_day_that_another_program_spends_at_its_beginning_costs_few_requests_and_no_other_day():
+    simulation = simulated(MIDNIGHT - 30, date_ahead=0.5)
+    spend_the_rest(simulation.service)
+    asyncio.get_running_loop().call_at(30.0, spend_the_rest, simulation.service)
+    came = await spend_all(simulation, DAY + 600, workers=1)
+    assert 0 < came[1, True] <= 20
+    assert came[2, False] == ALLOWED
+
+
+async def spend(
+    quota: Quota, endpoint=INSIGHT_USAGE, *, date: int | None = None, max_wait: float | None = None
+) -> float:
+    """Send one request that is answered at once, and return when it went out."""
+    async with quota.token(endpoint, max_wait) as token:
+        sent = asyncio.get_running_loop().time()
+        token.answered(date)
+    return sent
+
+
+async def refuse(quota: Quota, unit: Unit, endpoint=INSIGHT_USAGE) -> float:
+    """Send one request that is refused at once, and return when it went out."""
+    error = RateLimited(f"{unit} limit error")
+    error.unit = unit
+    with suppress(RateLimited):
+        async with quota.token(endpoint) as token:
+            sent = asyncio.get_running_loop().time()
+            token.answered(None)
+            raise error
+    return sent
+
+
+def quota_of(plan: Plan, begins: float = NOON) -> Quota:
+    time = asyncio.get_running_loop().time
+    return Quota(plan, MemoryLedger(), account="a", clock=lambda: begins + time())
+
+
+async def test_a_request_that_was_charged_to_two_days_gives_one_back():
+    quota = quota_of(days(per_day=1), MIDNIGHT - 4)
+    await spend(quota, CALL_LISTS, date=MIDNIGHT - 4)
+    assert 4 < await spend(quota, CALL_LISTS) < 10
+
+
+async def test_what_was_spent_yesterday_counts_for_as_long_as_it_may_still_be_yesterday():
+    quota = quota_of(days(per_day=2), MIDNIGHT - 60)
+    await spend(quota, CALL_LISTS)
+    await asyncio.sleep(56)
+    await spend(quota, CALL_LISTS)
+    assert 60 < await spend(quota, CALL_LISTS) < 70
+
+
+@pytest.mark.parametrize(("unit", "least", "most"), [("second", 1, 1.2), ("minute", 15, 16), ("day", 70_000, 70_100)])
+async def test_a_refusal_in_a_unit_that_the_plan_lacks_is_waited_for_in_that_unit(unit, least, most):
+    quota = quota_of(DAILY, MIDNIGHT - 70_030)
+    await refuse(quota, unit)
+    assert least <= await spend(quota) <= most
+
+
+async def test_a_unit_that_the_plan_lacks_is_tried_at_ever_longer_pauses_and_no_more_once_it_is_open():
+    quota = quota_of(DAILY)
+    refused = [await refuse(quota, "second") for _ in range(7)]
+    pauses = [after - before for before, after in pairwise(refused)]
+    assert pauses == pytest.approx([1.1, 8.8, 70.4, 563.2, 3_600, 3_600], abs=0.01)
+    begun = await spend(quota)
+    assert await spend(quota) == pytest.approx(begun, abs=0.01)
+    again = await refuse(quota, "second")
+    assert await spend(quota) == pytest.approx(again + 1.1, abs=0.01)
+
+
+async def test_a_unit_of_the_plan_that_stays_refused_is_tried_at_longer_pauses_too():
+    quota = quota_of(PREMIUM)
+    refused = [await refuse(quota, "second", CALL_LISTS) for _ in range(5)]
+    assert refused == pytest.approx([0, 1.1, 3.1, 7.1, 15.1], abs=0.1)
+
+
+async def test_one_request_finds_out_whether_a_unit_is_open_and_the_others_wait_for_it():
+    quota = quota_of(DAILY)
+    await refuse(quota, "second")
+    sent: list[float] = []
+
+    async def ask() -> None:
+        async with quota.token(INSIGHT_USAGE) as token:
+            sent.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(3)
+            token.answered(None)
+
+    await asyncio.gather(*(ask() for _ in range(4)))
+    assert sent == pytest.approx([1.1, 4.1, 4.1, 4.1], abs=0.01)
+
+
+async def test_who_cannot_wait_for_a_unit_that_is_refused_is_told_so_at_once():
+    quota = quota_of(DAILY)
+    for _ in range(3):
+        await refuse(quota, "second")
+    begun = asyncio.get_running_loop().time()
+    with pytest.raises(
+        QuotaExhausted, match="the service refuses more requests per second of 'insight_usage'"
+    ) as caught:
+        await spend(quota, max_wait=10)
+    assert caught.value.unit == "second"
+    assert caught.value.resets_in == pytest.approx(70.4, abs=0.1)
+    assert asyncio.get_running_loop().time() == begun
