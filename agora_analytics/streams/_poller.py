@@ -59,6 +59,7 @@ class Poller(ABC, Generic[T]):
         self._clocks: tuple[float, float] | None = None
         self._failing_since: float | None = None
         self._failing: Loss = "outage"
+        self._answered = False
         self._budgets: dict[Reserve, Budget] = {}
 
     @property
@@ -144,7 +145,7 @@ class Poller(ABC, Generic[T]):
             if self.stopped:
                 raise StoppedError
             try:
-                return await send()
+                answer = await send()
             except QuotaExhausted as error:
                 await self._without_quota(min(max(error.resets_in, 1.0), _LOOK))
             except RateLimited as error:
@@ -153,6 +154,9 @@ class Poller(ABC, Generic[T]):
                     raise
                 if error.retry_after:
                     await self._without_quota(min(error.retry_after, _MOST_RETRY_AFTER))
+            else:
+                self._answered = True
+                return answer
 
     @asynccontextmanager
     async def reserved(self, endpoint: Endpoint) -> AsyncIterator[Reserve]:
@@ -256,8 +260,9 @@ class Poller(ABC, Generic[T]):
                 self._edges.refused(error, self._quota.utc())
         if errors:
             self.monitor.failed(errors, answered=answered, certain=certain)
-        else:
+        elif self._answered:  # where nothing was asked, nothing works yet
             self.monitor.worked()
+        self._answered = False
 
     def _flush_outage(self) -> None:
         if self._failing_since is not None:
