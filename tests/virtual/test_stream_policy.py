@@ -101,8 +101,9 @@ async def test_what_is_wrong_at_the_very_first_poll_is_raised_at_once(kind, faul
         with pytest.raises(error):
             await asyncio.wait_for(all_of(stream), DAY)
         assert stream.health.state == "stopped"
-    assert passed() < 60
-    assert len(transport.sent) <= 6
+    # A gateway's answer does not tell the time, and what is wrong may be the span.
+    assert passed() < (1_000 if fault == Fault("status", status=400) else 60)
+    assert len(transport.sent) <= 12
 
 
 async def test_a_ledger_that_fails_at_once_is_raised_at_once():
