@@ -188,7 +188,8 @@ class Poller(ABC, Generic[T]):
             waited = True
         if waited:
             await self.pause(self.after_quota())
-        self.monitor.goes_on()
+        if not self.stopped:
+            self.monitor.goes_on()
 
     async def _without_quota(self, seconds: float) -> None:
         if seconds < _BUSY:

@@ -137,6 +137,18 @@ async def test_a_day_of_two_outages_is_four_records(caplog):
     assert len(turns(caplog)) == 4
 
 
+async def test_one_that_is_stopped_while_it_waits_does_not_go_on(caplog):
+    simulation = simulated()
+    async with simulation.client() as client:
+        watch = client.realtime.watch(USERS)
+        async with taking(watch):
+            simulation.service.spend("realtime", 480)
+            await asyncio.sleep(HOUR)
+            assert watch.health.state == "waiting for quota"
+    assert watch.health.state == "stopped"
+    assert len(turns(caplog)) == 1
+
+
 async def test_single_failures_are_no_turn_of_more_than_a_poll(caplog):
     simulation = simulated()
     async with simulation.client() as client:
