@@ -17,6 +17,8 @@ from agora_analytics.spans import WINDOW
 _DAY: Final = 86_400
 _WINDOWS: Final = _DAY // WINDOW
 _DOUBLINGS: Final = 16
+_IMPATIENT: Final = 16
+"""Failures after which a query is tried only twice a pace, and as many more after which it is tried less still."""
 
 
 def steps(weights: Sequence[float], requests: int, windows: int, least: int = 1) -> list[int]:
@@ -46,9 +48,10 @@ def steps(weights: Sequence[float], requests: int, windows: int, least: int = 1)
 
 
 class Schedule:
-    """When each query is due, in windows; one that failed is tried again ever later, at most four times a pace.
+    """When each query is due, in windows; one that failed is tried again ever later, at most a pace later.
 
-    What a plan keeps is short, and an outage may end at any time; but each try may cost a request.
+    What a plan keeps is short, and an outage may end at any time: at first that is four times a pace. But each try may
+    cost a request or two, and after a long outage there must be some left for the rest of the day.
     """
 
     def __init__(self, weights: Sequence[float], least: int) -> None:
@@ -78,10 +81,16 @@ class Schedule:
             self._next = [here + pace for pace in paces]
             return min(self._next)
         for place, pace in enumerate(paces):
-            failed = self._failed[place]
-            soon = min(self._least * 2 ** min(failed - 1, _DOUBLINGS), max(pace // 4, self._least)) if failed else pace
-            self._next[place] = max(self._last[place] + soon, here + 1)
+            self._next[place] = max(self._last[place] + self._pause(self._failed[place], pace), here + 1)
         return min(self._next)
+
+    def _pause(self, failed: int, pace: int) -> int:
+        """Return how many windows after its last try a query is due that has failed so often in a row."""
+        if not failed:
+            return pace
+        longest = max(pace * min(1 + failed // _IMPATIENT, 4) // 4, self._least)
+        doubled: int = self._least * 2 ** min(failed - 1, _DOUBLINGS)
+        return min(doubled, longest)
 
 
 @attrs.frozen(kw_only=True)

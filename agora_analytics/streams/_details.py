@@ -18,6 +18,7 @@ from agora_analytics import _paging
 from agora_analytics._session import NothingToAskError
 from agora_analytics.errors import (
     AgoraError,
+    LedgerError,
     PlanRefused,
     QuotaExhausted,
     RateLimited,
@@ -107,7 +108,10 @@ class Details:
 
     async def _budget(self, tail: Tail, kept: Reserve) -> int:
         """Return how many requests are left of the day, but for those that people may need."""
-        budget = await kept.keep(sum(not one.told for one in tail.owed.values()), 0)
+        try:
+            budget = await kept.keep(sum(not one.told for one in tail.owed.values()), 0)
+        except LedgerError:
+            return 1  # asking shows it too, and counts as an outage
         return budget.requests - self._people
 
     def _given_up(self, one: Owed, now: float, count: int) -> Told | None:
@@ -125,8 +129,8 @@ class Details:
 
     async def _try(self, tail: Tail, one: Owed) -> Told | None:
         """Ask for the sessions of a call, and return what came of it, nothing if it is to be tried again."""
-        await self._ready()
         try:
+            await self._ready()
             sessions = await self._sessions(one.call)
         except (RateLimited, QuotaExhausted):
             raise _OutOfQuotaError from None

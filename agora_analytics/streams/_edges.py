@@ -20,6 +20,9 @@ _TIMES: Final = 2
 """Refusals in a row after which a span is made smaller: one may be a clock's fault, and the next has another span."""
 
 _LEAST: Final = 120
+_DRIFT: Final = 3e-4
+"""Seconds by which a clock may be behind for each second in which nothing was answered."""
+
 _MOST_DELAY: Final = 3_600
 
 
@@ -61,9 +64,13 @@ class Edges:
         if self._until and now > self._until:
             self._until = 0.0
             self._reset()
-        start = int(now - self._reach) + 1 + self.margin
+        start = int(now - self._reach) + 1 + self.margin + self._unsure(now)
         end = int(now) - self._delay - 1
         return Span(min(max(start, 0), max(end - 1, 0)), max(end, 1))
+
+    def _unsure(self, now: float) -> int:
+        """Return the seconds by which it may be later than `now`, by the time since a span was accepted."""
+        return int(_DRIFT * max(now - self._reach - self.proved, 0)) if self.proved else 0
 
     def accepted(self, oldest: int) -> None:
         """Note that a span was accepted at a moment when it could have begun at `oldest`."""

@@ -108,7 +108,7 @@ class FollowPoller(Poller[CallEvent]):
         """Yield what happens to calls."""
         await self.place.resume()
         self._resume()
-        async with self._quota.reserve(CALL_LISTS) as lists, self._quota.reserve(CALL_SESSIONS) as details:
+        async with self.reserved(CALL_LISTS) as lists, self.reserved(CALL_SESSIONS) as details:
             await self.learn()
             self.check_time()
             self._first = self._askable().start
@@ -175,8 +175,10 @@ class FollowPoller(Poller[CallEvent]):
                 self.judge([error], answered=False, certain=self.certain(mark))
                 return []
             self._density = len(calls) / span.duration
+            self._cut = max(self._cut, span.start)
         self._read = tail.read_to if span is None else max(span.end, self._cut)
-        seen = await self._again(tail, tail.read_to if span is None else span.start, calls)
+        reads_on = span is not None and span.end > tail.read_to
+        seen = await self._again(tail, span.start if span and reads_on else self._behind(tail), calls)
         calls += seen.calls
         errors = seen.errors
         self.judge(errors, answered=True, certain=self.certain(mark))
@@ -195,6 +197,11 @@ class FollowPoller(Poller[CallEvent]):
         start = max(tail.read_to - self._settings.allowance, self._begun, askable.start)
         end = min(askable.end, max(tail.read_to, askable.start) + _SLICE, self._settings.stop or askable.end)
         return Span(start, end) if start < end else None
+
+    def _behind(self, tail: Tail) -> int:
+        """Return what calls that go on began before where nothing more is read: one may have moved behind the end."""
+        last = max((one.call.created_ts or 0 for one in tail.going.values()), default=0)
+        return max(tail.read_to, min(last + 1, self._askable().end))
 
     async def _search(self, span: Span, cname: str | None = None) -> list[Call]:
         """Return the calls of a span, as much of it as can be asked for when each request is sent."""
@@ -251,8 +258,11 @@ class FollowPoller(Poller[CallEvent]):
         )
         again = _Seen()
         if looks.span is not None:
+            # Where one was missed, another look at the same place proves nothing: it is searched for elsewhere.
             together = [
-                one for one in older if (one.call.created_ts or 0) >= looks.span.start and one not in looks.single
+                one
+                for one in older
+                if (one.call.created_ts or 0) >= looks.span.start and not one.misses and one not in looks.single
             ]
             await self._look(tail, again, together, looks.span)
         for one in looks.single:
@@ -324,7 +334,7 @@ class FollowPoller(Poller[CallEvent]):
         """Rest as the day's requests allow; not at all while there is more to read."""
         cost, self._cost = max(self._cost, 1.0), 0.0
         every, failures = self._settings.every, self.monitor.health.failures
-        budget = await kept.keep(round(_DAY / every), round(_DAY / every))
+        budget = await self.budget(kept, round(_DAY / every), round(_DAY / every))
         self.monitor.saw(requests_left=budget.requests)
         pace = budget.seconds * cost / budget.requests if budget.requests else 0.0
         newest = min(self._askable().end, self._settings.stop or self._askable().end)

@@ -121,8 +121,9 @@ class Monitor:
         self.health = attrs.evolve(self.health, **facts)
 
     def stopped(self) -> None:
-        """Note the end."""
-        self._enter("stopped")
+        """Note the end; may be called twice."""
+        if self.health.state != "stopped":
+            self._enter("stopped")
 
     def _enter(self, state: State) -> None:
         self._entered = self._quota.now()

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Callable, Coroutine
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any, Final, Generic, TypeVar
 
-from agora_analytics.errors import AgoraError, PlanRefused, QuotaExhausted, RateLimited
+from agora_analytics.errors import AgoraError, LedgerError, PlanRefused, QuotaExhausted, RateLimited
 from agora_analytics.plans import Endpoint
-from agora_analytics.quota import Quota
+from agora_analytics.quota import Budget, Quota, Reserve
 from agora_analytics.streams._checkpoints import Checkpoint
 from agora_analytics.streams._edges import Causes, Edges
+from agora_analytics.streams._events import Loss
 from agora_analytics.streams._health import Monitor, log
 from agora_analytics.streams._place import Place
 
@@ -37,6 +38,7 @@ _NEXT_SECOND: Final = 1.1
 """Seconds after which an answer is dated later than the one before, and can confirm it."""
 
 _BUSY: Final = 1.0
+_DAY: Final = 86_400
 
 
 class StoppedError(Exception):
@@ -56,6 +58,9 @@ class Poller(ABC, Generic[T]):
         self._stopped = asyncio.Event()
         self._clocks: tuple[float, float] | None = None
         self._failing_since: float | None = None
+        self._failing: Loss = "outage"
+        self._answered = False
+        self._budgets: dict[Reserve, Budget] = {}
 
     @property
     @abstractmethod
@@ -140,7 +145,7 @@ class Poller(ABC, Generic[T]):
             if self.stopped:
                 raise StoppedError
             try:
-                return await send()
+                answer = await send()
             except QuotaExhausted as error:
                 await self._without_quota(min(max(error.resets_in, 1.0), _LOOK))
             except RateLimited as error:
@@ -149,6 +154,27 @@ class Poller(ABC, Generic[T]):
                     raise
                 if error.retry_after:
                     await self._without_quota(min(error.retry_after, _MOST_RETRY_AFTER))
+            else:
+                self._answered = True
+                return answer
+
+    @asynccontextmanager
+    async def reserved(self, endpoint: Endpoint) -> AsyncIterator[Reserve]:
+        """Keep requests for the stream until it ends, whether the ledger can be written to then or not."""
+        kept = self._quota.reserve(endpoint)
+        try:
+            yield kept
+        finally:
+            with suppress(LedgerError):
+                await kept.__aexit__(None, None, None)
+
+    async def budget(self, kept: Reserve, rest: int, daily: int, weight: float = 1.0) -> Budget:
+        """Keep so many requests (see `Reserve.keep`), and return what can be counted on; the last, if that fails."""
+        try:
+            self._budgets[kept] = await kept.keep(rest, daily, weight)
+        except LedgerError as error:
+            self.judge([error], answered=False, certain=True)
+        return self._budgets.get(kept) or Budget(rest, _DAY - self._quota.utc() % _DAY)
 
     def after_quota(self) -> float:
         """Seconds by which a request is better late, after it waited for quota."""
@@ -162,7 +188,8 @@ class Poller(ABC, Generic[T]):
             waited = True
         if waited:
             await self.pause(self.after_quota())
-        self.monitor.goes_on()
+        if not self.stopped:
+            self.monitor.goes_on()
 
     async def _without_quota(self, seconds: float) -> None:
         if seconds < _BUSY:
@@ -228,17 +255,20 @@ class Poller(ABC, Generic[T]):
         self._note_sleep()
         self._flush_outage()
         self._failing_since = self._quota.utc() if errors else None
+        refused = errors and all(isinstance(error, RateLimited | QuotaExhausted) for error in errors)
+        self._failing = "quota" if refused else "outage"
         for error in errors:
             if isinstance(error, PlanRefused) and certain:
                 self._edges.refused(error, self._quota.utc())
         if errors:
             self.monitor.failed(errors, answered=answered, certain=certain)
-        else:
+        elif self._answered:  # where nothing was asked, nothing works yet
             self.monitor.worked()
+        self._answered = False
 
     def _flush_outage(self) -> None:
         if self._failing_since is not None:
-            self._causes.add(self._failing_since, self._quota.utc(), "outage")
+            self._causes.add(self._failing_since, self._quota.utc(), self._failing)
 
     def _note_sleep(self) -> None:
         """Note it where the service's clock went on for longer than time passed here."""

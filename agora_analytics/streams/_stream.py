@@ -60,6 +60,7 @@ class Stream(AsyncIterator[T], Generic[T]):
     async def aclose(self) -> None:
         """End now; an event being worked on counts as not delivered."""
         await self._pump.close()
+        self._poller.monitor.stopped()  # one that never began does not tell
 
     async def __aenter__(self) -> Self:
         return self

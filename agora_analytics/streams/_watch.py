@@ -92,7 +92,7 @@ class WatchPoller(Poller[Event]):
     async def events(self) -> AsyncGenerator[Event]:
         """Yield windows, revisions and gaps."""
         await self.place.resume()
-        async with self._quota.reserve(REALTIME_USAGE) as kept:
+        async with self.reserved(REALTIME_USAGE) as kept:
             await self.learn()
             self.check_time()
             self._windows = windows = self._begin()
@@ -231,7 +231,7 @@ class WatchPoller(Poller[Event]):
     async def _budget(self, kept: Reserve) -> Budget:
         count, least = len(self._reader.queries), self._settings.least
         today = math.ceil((_DAY - self._quota.utc() % _DAY) / WINDOW)
-        return await kept.keep(count * today // least, count * (_DAY // WINDOW) // least, count)
+        return await self.budget(kept, count * today // least, count * (_DAY // WINDOW) // least, count)
 
     def _over(self, windows: Windows) -> bool:
         stop = self._settings.stop

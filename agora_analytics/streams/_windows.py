@@ -137,12 +137,16 @@ class Windows:
         start = end = self.due
         last = oldest if stop is None else min(oldest, stop)
         reason = why(start)
-        while end < last and not any(one.points for one in self._seen.get(end, {}).values()):
-            if self._ready(end) or why(end) != reason or self._skip(end) != end:
-                break  # it was asked for in time: it is there, and empty; or lost for another reason
+        while end < last and not self._heard(end):
+            if why(end) != reason or self._skip(end) != end:
+                break  # it is lost for another reason, or done
             self._seen.pop(end, None)
             end += WINDOW
         return Gap(span=Span(start, end), reason=reason) if end > start else None
+
+    def _heard(self, ts: int) -> bool:
+        """Whether any series has the window, or surely lacks it: a window without rows was asked for in time too."""
+        return any(one.points or self._lacks(ts, one) for one in self._seen.get(ts, {}).values())
 
     def _ready(self, ts: int) -> bool:
         """Whether every series has the window, or surely lacks it."""
@@ -169,8 +173,12 @@ class Windows:
         return Window(ts=ts, values=values, missing=missing, settled=self._settled(ts, at) and len(seen) > 0)
 
     def _missing(self, ts: int, seen: _Seen | None) -> Missing:
-        overdue = ts + WINDOW + self._delay + self._allowance
-        return "no data" if seen is not None and seen.at >= overdue else "not asked"
+        return "no data" if seen is not None and self._lacks(ts, seen) else "not asked"
+
+    def _lacks(self, ts: int, seen: _Seen) -> bool:
+        """Whether the service was asked so late that what it did not have then it will not have."""
+        patience = min(self._allowance, self._settling) if self._final else self._allowance
+        return not seen.points and seen.at >= ts + WINDOW + self._delay + patience
 
     def _settled(self, ts: int, at: float) -> bool:
         return at >= ts + WINDOW + self._delay + self._settling
@@ -236,6 +244,8 @@ def _dumped(seen: _Seen) -> dict[str, Any]:
 
 
 def _loaded(ts: int, series: Series, dump: Mapping[str, Any]) -> _Seen:
+    if not all(value is None or type(value) in {int, float} for _, _, value in dump["rows"]):
+        raise TypeError(f"a value is no number: {dump['rows']!r}")
     points = tuple(
         Point.of(
             ts,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +14,8 @@ from agora_analytics.streams._cadence import Schedule, steps
 from agora_analytics.streams._windows import Windows
 
 ONE, TWO = Series("userCount", product="Native"), Series("videoFreezeRate", product="Native")
+NETS = Series("userCount", product="Native", dimension="net")
+GROUPS = ("WIFI", "4G", "LAN")
 KEPT = 600
 DELAY = 40
 
@@ -82,6 +86,93 @@ def test_each_window_once_in_order_with_the_last_value_known(  # noqa: C901 - on
                 assert event.before != event.after
         assert due == windows.due
         assert len(windows._seen) <= (KEPT + settling + 12 * 20) // 20 + 40  # bounded, however long it runs
+
+
+@given(
+    steps_made=st.lists(
+        st.tuples(st.integers(1, 8), st.booleans(), st.booleans(), st.none() | st.integers(0, 6), st.booleans()),
+        max_size=30,
+    ),  # windows since the last, whether each series is answered, and at which event it dies, if that was delivered
+    late=st.sets(st.tuples(st.integers(0, 99), st.integers(0, 3)), max_size=40),
+    revised=st.sets(st.tuples(st.integers(0, 99), st.integers(0, 3)), max_size=40),
+    vanishing=st.sets(st.tuples(st.integers(0, 99), st.integers(0, 3)), max_size=40),
+    late_by=st.integers(0, 300),
+    settling=st.integers(0, 400),
+    random=st.randoms(use_true_random=False),
+)
+def test_what_is_told_is_what_was_heard_in_any_order_and_across_restarts(  # noqa: C901, PLR0912 - one run
+    steps_made, late, revised, vanishing, late_by, settling, random
+):
+    now = DELAY + 1
+    heard: dict[tuple[int, Series], dict] = {}
+    told: dict[tuple[int, Series], dict] = {}
+    due = 0
+
+    def begun(kept: str | None = None) -> Windows:
+        done = [Span(0, due)] if due else []
+        windows = Windows((ONE, NETS), 0, delay=DELAY, allowance=60, settling=settling, done=done)
+        windows.restore(json.loads(kept or "{}"))
+        return windows
+
+    def shown(ts: int, series: Series) -> dict:
+        """The rows that the service has of a window now."""
+        age, rows = now - ts - 20 - DELAY, {}
+        for place, group in enumerate(GROUPS) if series is NETS else [(3, None)]:
+            key = (ts // 20, place)
+            if not ((key in late and age < late_by) or (key in vanishing and age >= late_by)):
+                rows[group] = ts + place - (key in revised and age < late_by)
+        return rows
+
+    def rows_of(points) -> dict:
+        return {point.dimension_value: point.value for point in points}
+
+    windows = begun()
+    for step, first, second, restarted, delivered in steps_made:
+        now += 20 * step
+        oldest, end = max(0, -(-(now - KEPT) // 20) * 20), (now - DELAY - 1) // 20 * 20
+        asked = Span(max(oldest, windows.wanted()), max(end, windows.wanted() + 20, oldest + 20))
+        going = {int(ts) for ts in windows.unsettled()}
+        for place, series in enumerate((ONE, NETS)):
+            if not (first, second)[place] or asked.end > end:
+                continue
+            points = []
+            for ts in range(asked.start, asked.end, 20):
+                rows = shown(ts, series)
+                points += [
+                    Point.of(ts, value, metric=series.metric, dimension=series.dimension, dimension_value=group)
+                    for group, value in rows.items()
+                ]
+                if ts >= due or ts in going:
+                    heard[ts, series] = {**heard.get((ts, series), {}), **rows}
+            random.shuffle(points)
+            windows.absorb([place], asked, points, now)
+        events, current = windows.events(oldest, None), None
+        for number, event in enumerate(events):
+            if number == restarted and not delivered:
+                break
+            current = event
+            if isinstance(event, Revision):
+                assert rows_of(event.before) == told.get((event.ts, event.series), {}) != rows_of(event.after)
+                told[event.ts, event.series] = rows_of(event.after)
+            else:
+                assert event.span.start == due
+                due = event.span.end
+                for series, points in event.values.items() if isinstance(event, Window) else ():
+                    told[event.ts, series] = rows_of(points)
+            if number == restarted:
+                break
+            windows.note(event)
+        else:
+            assert told == {key: rows for key, rows in heard.items() if key[0] < due and rows}
+            for ts in {ts for ts, _ in told if ts >= oldest and now < ts + 20 + DELAY + settling}:
+                assert str(ts) in windows.unsettled()
+        if restarted is not None:
+            kept = json.dumps(windows.unsettled(current))
+            windows = begun(kept)
+            # What was heard and not told is heard again, or not.
+            heard = {key: dict(rows) for key, rows in told.items()}
+            # The next window may be there already; it is not done, and comes again.
+            assert windows.unsettled() == {ts: rows for ts, rows in json.loads(kept).items() if int(ts) < due}
 
 
 @given(

@@ -12,7 +12,6 @@ from agora_analytics import (
     CheckpointError,
     Gap,
     MemoryCheckpoints,
-    PlanRefused,
     Revision,
     Series,
     Unauthorized,
@@ -333,13 +332,16 @@ async def test_what_asking_again_does_not_mend_is_raised(simulation):
             await all_of(client.realtime.watch(USERS))
 
 
-async def test_a_plan_that_the_service_does_not_know_of_is_raised_after_a_few_tries(simulation):
+async def test_where_the_service_keeps_less_than_the_plan_says_the_rest_is_a_gap(simulation):
     service = Service(World(seed=7), "premium", clock=simulation.service.clock)
     simulation = Simulation(service)
     async with simulation.client(plan="enterprise") as client:  # keeps more than premium does
-        with pytest.raises(PlanRefused):
-            await all_of(client.realtime.watch(USERS, start=NOON - 3_500))
-    assert sum(service.counts.values()) <= 5
+        events = await all_of(client.realtime.watch(USERS, start=NOON - 3_500, stop=NOON))
+    gap, *windows = events
+    assert isinstance(gap, Gap)
+    assert gap.span.end - NOON in range(-2_400, -2_200)
+    assert stamps(windows) == list(range(gap.span.end, NOON, 20))
+    assert sum(service.counts.values()) <= 8
 
 
 async def test_health_tells_a_probe_how_it_is(simulation):

@@ -1,0 +1,178 @@
+"""What a probe and a log see of a stream: that it is well, that it waits and until when, or that it fails and how."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+
+import pytest
+from streaming import DAY, HOUR, MIDNIGHT, NOON, USERS, of, simulated, taking
+
+from agora_analytics import Health, Window
+from agora_analytics.plans import PREMIUM
+from agora_analytics.simulator import Fault, Faults
+
+NEXT_MIDNIGHT = MIDNIGHT + DAY
+
+
+def well(health: Health, now: float) -> bool:
+    """What a liveness probe asks."""
+    if health.state == "waiting for quota":
+        return health.until is not None and health.until > now - 60
+    return health.state == "polling" and (health.lag is None or health.lag < 900)
+
+
+def turns(caplog) -> list[str]:
+    """The records of a stream's turns for worse or better."""
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.name == "agora_analytics.streams" and record.levelno >= logging.WARNING
+    ]
+
+
+async def test_before_anything_it_is_polling():
+    async with simulated().client() as client:
+        watch = client.realtime.watch(USERS)
+        assert watch.health == Health()
+        assert str(watch.health) == "polling"
+        await watch.aclose()
+        assert watch.health.state == "stopped"
+        assert well(Health(), NOON)
+
+
+async def test_a_stream_that_goes_on_tells_how_old_its_windows_are_and_what_is_left():
+    simulation = simulated()
+    async with simulation.client() as client:
+        watch = client.realtime.watch(USERS)
+        async with taking(watch) as events:
+            await asyncio.sleep(HOUR)
+            health, now = watch.health, simulation.clock()
+            assert (health.state, health.until, health.failures, health.last_error) == ("polling", None, 0, "")
+            assert health.last_window == events[-1].ts
+            assert health.lag == pytest.approx(now - events[-1].ts - 20, abs=3)
+            assert 400 < health.requests_left <= 480 - len(simulation.service.log) + 10
+            assert well(health, now)
+        ended = watch.health
+    assert (ended.state, ended.until) == ("stopped", None)
+    assert ended.since == pytest.approx(simulation.clock(), abs=3)
+    assert str(ended).startswith("stopped since 2026-11-24T12:59:59")
+
+
+@pytest.mark.parametrize("kind", ["watch", "follow"])
+async def test_waiting_for_quota_is_told_with_its_end_and_logged_once_in_and_once_out(kind, caplog):
+    simulation = simulated(PREMIUM.with_limits("call_lists", per_day=480))
+    async with simulation.client() as client:
+        stream = client.realtime.watch(USERS) if kind == "watch" else client.calls.follow(start=NOON, every=300)
+        counter = "realtime" if kind == "watch" else "call_lists"
+        asyncio.get_running_loop().call_later(1_000, simulation.service.spend, counter, 480)
+        async with taking(stream) as events:
+            await asyncio.sleep(6 * HOUR)
+            health, now = stream.health, simulation.clock()
+            assert health.state == "waiting for quota"
+            assert NOON + 1_000 < health.since < NOON + 2_000
+            assert health.until == pytest.approx(NEXT_MIDNIGHT, abs=30)
+            assert str(health) == f"waiting for quota until {_shown(health.until)}"
+            assert health.failures == 0
+            assert well(health, now)
+            (warning,) = turns(caplog)
+            assert "waits for quota until 2026-11-25T00:00" in warning
+            told = len(events)
+            await asyncio.sleep(7 * HOUR)
+            assert stream.health.state == "polling"
+            assert stream.health.until is None
+            assert len(events) > told
+    _, better = turns(caplog)
+    assert "goes on after waiting for quota for" in better
+
+
+@pytest.mark.parametrize("kind", ["watch", "follow"])
+@pytest.mark.parametrize(
+    ("fault", "state", "said"),
+    [
+        (Fault("html"), "outage", "HTTP 502"),
+        (Fault("refused"), "outage", "connection refused"),
+        (Fault("refusal", code=400, message="no such metric"), "refused", "no such metric"),
+        (Fault("status", status=404), "refused", "HTTP 404"),
+    ],
+)
+async def test_what_fails_is_told_with_the_last_error_and_logged_once_in_and_once_out(kind, fault, state, said, caplog):
+    simulation = simulated(faults=Faults.outage(NOON + 1_000, NOON + 10 * HOUR, fault))
+    async with simulation.client() as client:
+        stream = client.realtime.watch(USERS) if kind == "watch" else client.calls.follow(start=NOON, every=300)
+        async with taking(stream) as events:
+            failures = []
+            for _ in range(3):
+                await asyncio.sleep(3 * HOUR)
+                health, now = stream.health, simulation.clock()
+                failures.append(health.failures)
+                assert health.state == state
+                assert NOON + 1_000 <= health.since < NOON + 2_000
+                assert health.until is None
+                assert said in health.last_error
+                assert str(health) == f"{state} since {_shown(health.since)}: {health.last_error}"
+                assert health.lag > now - NOON - 2_000
+                assert not well(health, now)
+                assert len(turns(caplog)) == 1
+            assert failures == sorted(set(failures))
+            told = len(events)
+            await asyncio.sleep(2 * HOUR)
+            assert (stream.health.state, stream.health.failures, stream.health.last_error) == ("polling", 0, "")
+            assert stream.health.since >= NOON + 10 * HOUR
+            assert len(events) > told
+            assert well(stream.health, simulation.clock())
+    worse, better = turns(caplog)
+    assert f"{state}, which it sits out" in worse
+    assert said in worse
+    assert f"s of {state}" in better
+
+
+async def test_a_day_of_two_outages_is_four_records(caplog):
+    simulation = simulated(
+        faults=Faults.outage(NOON + HOUR, NOON + 5 * HOUR) + Faults.outage(NOON + 8 * HOUR, NOON + 20 * HOUR)
+    )
+    async with simulation.client() as client, taking(client.realtime.watch(USERS)):
+        await asyncio.sleep(DAY)
+    assert len(turns(caplog)) == 4
+
+
+async def test_one_that_is_stopped_while_it_waits_does_not_go_on(caplog):
+    simulation = simulated()
+    async with simulation.client() as client:
+        watch = client.realtime.watch(USERS)
+        async with taking(watch):
+            simulation.service.spend("realtime", 480)
+            await asyncio.sleep(HOUR)
+            assert watch.health.state == "waiting for quota"
+    assert watch.health.state == "stopped"
+    assert len(turns(caplog)) == 1
+
+
+async def test_single_failures_are_no_turn_of_more_than_a_poll(caplog):
+    simulation = simulated()
+    async with simulation.client() as client:
+        watch = client.realtime.watch(USERS)
+        simulation.faults = Faults.script([None] * 10 + [Fault("status", status=503)] * 2)
+        async with taking(watch) as events:
+            await asyncio.sleep(2 * HOUR)
+            assert watch.health.failures == 0
+    assert len(of(Window, events)) > 300
+    assert len(turns(caplog)) <= 2
+
+
+async def test_a_probe_can_tell_one_that_waits_from_one_whose_consumer_is_stuck():
+    simulation = simulated()
+    async with simulation.client() as client:
+        watch = client.realtime.watch(USERS)
+        await anext(watch)
+        await anext(watch)
+        await asyncio.sleep(HOUR)  # nobody comes back for more
+        assert watch.health.state == "polling"
+        assert watch.health.lag > 3_500
+        assert not well(watch.health, simulation.clock())
+        await watch.aclose()
+
+
+def _shown(moment: float) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H:%M:%SZ}"
