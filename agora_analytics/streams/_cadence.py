@@ -69,6 +69,10 @@ class Schedule:
         """Note that a query was answered."""
         self._last[place], self._failed[place] = here, 0
 
+    def worked(self, place: int) -> bool:
+        """Whether a query was answered when it was asked last."""
+        return not self._failed[place]
+
     def failed(self, place: int, here: int) -> None:
         """Note that a query failed, or was not even tried because others did."""
         self._last[place] = here

@@ -247,10 +247,11 @@ class Poller(ABC, Generic[T]):
         """Whether the service's time was known at a moment, by all that is known now."""
         return self._quota.confirmed and abs(self.shift(mark)) < _CLOSE
 
-    def judge(self, errors: list[AgoraError], *, answered: bool, certain: bool) -> None:
+    def judge(self, errors: list[AgoraError], *, answered: bool, certain: bool, over: bool = True) -> None:
         """Take in how a poll went: what failed in it, nothing perhaps; raises what ends the stream.
 
-        `answered` says whether anything was answered, `certain` whether the service's clock was known when it began.
+        `answered` says whether anything was answered, `certain` whether the service's clock was known when it began,
+        `over` whether what failed in earlier polls works again.
         """
         self._note_sleep()
         self._flush_outage()
@@ -262,7 +263,7 @@ class Poller(ABC, Generic[T]):
                 self._edges.refused(error, self._quota.utc())
         if errors:
             self.monitor.failed(errors, answered=answered, certain=certain)
-        elif self._answered:  # where nothing was asked, nothing works yet
+        elif self._answered and over:  # where nothing was asked, nothing works yet
             self.monitor.worked()
         self._answered = False
 

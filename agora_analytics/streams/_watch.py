@@ -30,6 +30,9 @@ from agora_analytics.streams._windows import Windows
 
 _DAY: Final = 86_400
 _IN_A_ROW: Final = 2
+_GIVEN_UP: Final = 600.0
+"""Seconds for which a series must fail, while others are answered, before their windows wait for it no more."""
+
 _MARGIN: Final = 5
 """Seconds by which the oldest window asked for must be younger than the plan says: a request takes time."""
 
@@ -71,6 +74,7 @@ class WatchPoller(Poller[Event]):
         self._schedule = Schedule([query.weight for query in reader.queries], settings.least)
         self._windows: Windows | None = None
         self._first = 0
+        self._bad_since: dict[int, float] = {}
         self._early: tuple[_Asked, tuple[Point, ...]] | None = None
 
     @property
@@ -144,22 +148,13 @@ class WatchPoller(Poller[Event]):
         self._early = None
 
     async def _poll(self, windows: Windows) -> None:
-        """Ask for all that is due, one query after the other, each for the span of its own moment."""
-        here, mark = self._index(), self.mark()
-        due = self._schedule.due(here)
-        errors: list[AgoraError] = []
-        in_a_row = 0
-        for place in due:
-            # Failures in a row are an outage: the others are not worth their requests.
-            error = await self._ask(place, windows) if in_a_row < _IN_A_ROW else None
-            if error is None and in_a_row < _IN_A_ROW:
-                self._schedule.answered(place, here)
-                in_a_row = 0
-            else:
-                self._schedule.failed(place, here)
-                in_a_row += error is None or rule_of(error).state == "outage"
-            errors += [error] if error is not None else []
-        self.judge(errors, answered=len(errors) < len(due) and not in_a_row, certain=self.certain(mark))
+        """Ask for all that is due, and judge what came of it."""
+        mark = self.mark()
+        due = self._schedule.due(self._index())
+        errors = await self._ask_all(windows, due)
+        answered = any(map(self._schedule.worked, due))
+        windows.absent = self._absent() if answered else frozenset()
+        self.judge(errors, answered=answered, certain=self.certain(mark), over=not self._bad_since)
         log.info(
             "asked for %d of %d series, %d requests failed; windows are due from %d on",
             sum(len(self._reader.queries[place].serves) for place in due),
@@ -168,6 +163,35 @@ class WatchPoller(Poller[Event]):
             windows.due,
             extra={"agora_requests": len(due), "agora_failed": len(errors), "agora_due": windows.due},
         )
+
+    async def _ask_all(self, windows: Windows, due: Sequence[int]) -> list[AgoraError]:
+        """Ask one query after the other, each for the span of its own moment, and return what went wrong."""
+        here = self._index()
+        errors: list[AgoraError] = []
+        in_a_row = 0
+        for place in due:
+            # Failures in a row are an outage: the others are not worth their requests.
+            error = await self._ask(place, windows) if in_a_row < _IN_A_ROW else None
+            if error is None and in_a_row < _IN_A_ROW:
+                self._schedule.answered(place, here)
+                self._bad_since.pop(place, None)
+                in_a_row = 0
+            else:
+                self._schedule.failed(place, here)
+                self._bad_since.setdefault(place, self._quota.now())
+                in_a_row += error is None or rule_of(error).state == "outage"
+            errors += [error] if error is not None else []
+        return errors
+
+    def _absent(self) -> frozenset[int]:
+        """Return the places of the series that fail while others are answered: the others' windows come without them.
+
+        What they miss follows as revisions; where there are to be none, windows wait.
+        """
+        if self._settings.final or not self._settings.revisions:
+            return frozenset()
+        bad = [place for place, since in self._bad_since.items() if self._quota.now() - since >= _GIVEN_UP]
+        return frozenset(place for number in bad for place in self._reader.queries[number].serves)
 
     async def _ask(self, place: int, windows: Windows) -> AgoraError | None:
         """Ask for all that may be new to the windows, and return what went wrong."""

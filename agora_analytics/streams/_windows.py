@@ -66,6 +66,8 @@ class Windows:
         self._final = final
         self._seen: dict[int, dict[int, _Seen]] = {}
         self._changed: dict[tuple[int, int], None] = {}
+        self.absent: frozenset[int] = frozenset()
+        """Places of series that cannot be asked for: windows do not wait for these."""
 
     def _skip(self, due: int) -> int:
         """Return the first window from `due` on that is not done."""
@@ -111,7 +113,7 @@ class Windows:
                 continue
             if not (self._ready(self.due) or self.due < oldest):
                 break
-            window = self._window(self.due)
+            window = self._window(self.due, oldest)
             self.due = self._skip(self.due + WINDOW)
             yield window
         self._forget(oldest)
@@ -149,15 +151,18 @@ class Windows:
         return any(one.points or self._lacks(ts, one) for one in self._seen.get(ts, {}).values())
 
     def _ready(self, ts: int) -> bool:
-        """Whether every series has the window, or surely lacks it."""
+        """Whether every series has the window, or surely lacks it, but for those that are absent."""
         seen = self._seen.get(ts, {})
-        if len(seen) < len(self._series):
+        if not seen or not self.absent.issuperset(self._unseen(seen)):
             return False
         patience = self._settling if self._final else self._allowance
         overdue = ts + WINDOW + self._delay + patience
         return all(one.at >= overdue or (one.points and not self._final) for one in seen.values())
 
-    def _window(self, ts: int) -> Window:
+    def _unseen(self, seen: Mapping[int, _Seen]) -> set[int]:
+        return set(range(len(self._series))) - seen.keys()
+
+    def _window(self, ts: int, oldest: int) -> Window:
         seen = self._seen.setdefault(ts, {})
         values: dict[Series, tuple[Point, ...]] = {}
         missing: dict[Series, Missing] = {}
@@ -170,7 +175,8 @@ class Windows:
             else:
                 missing[series] = self._missing(ts, one)
         at = min((one.at for one in seen.values()), default=0.0)
-        return Window(ts=ts, values=values, missing=missing, settled=self._settled(ts, at) and len(seen) > 0)
+        whole = ts < oldest or not self._unseen(seen)
+        return Window(ts=ts, values=values, missing=missing, settled=whole and self._settled(ts, at))
 
     def _missing(self, ts: int, seen: _Seen | None) -> Missing:
         return "no data" if seen is not None and self._lacks(ts, seen) else "not asked"
@@ -186,8 +192,9 @@ class Windows:
     def _forget(self, oldest: int) -> None:
         """Forget delivered windows that are settled or older than can be asked for; without revisions, all of them."""
         for ts in [ts for ts in self._seen if ts < self.due]:
-            seen = self._seen[ts].values()
-            if not self._revisions or ts < oldest or all(self._settled(ts, one.at) for one in seen):
+            seen = self._seen[ts]
+            settled = not self._unseen(seen) and all(self._settled(ts, one.at) for one in seen.values())
+            if not self._revisions or ts < oldest or settled:
                 del self._seen[ts]
 
     def unsettled(self, current: Event | None = None) -> dict[str, Mapping[str, Any]]:

@@ -36,6 +36,7 @@ from agora_analytics import (
     MemoryLedger,
     NotFound,
     PlanRefused,
+    Revision,
     Unauthorized,
     Window,
 )
@@ -236,10 +237,19 @@ async def test_one_bad_series_of_three_does_not_stop_the_others(fault):
             await asyncio.sleep(4 * HOUR)
             assert watch.health.failures > 0
             assert "videoFreezeRate" in watch.health.last_error
+            assert watch.health.lag < 1_500  # the others do not wait for it until the service has forgotten
+            simulation.faults = Faults()
+            await asyncio.sleep(HOUR)
     assert whole(events, NOON)
     windows = of(Window, events)
-    assert windows == events
-    assert windows[-1].ts > NOON + 3 * HOUR
+    assert windows[-1].ts > NOON + 4 * HOUR
+    late = of(Revision, events)
+    assert len(late) + len(windows) == len(events)
+    assert {event.series for event in late} <= {FREEZES}
+    if fault is not NO_ACCESS:  # that is believed for an hour, in which the windows are forgotten
+        kept = {window.ts for window in windows if window.missing and window.ts > NOON + 4 * HOUR - 1_500}
+        assert kept
+        assert kept <= {event.ts for event in late}
     for window in windows:
         assert window.value(USERS) == simulation.world.users("Native", window.ts, None)[""]
         assert window.value(CHANNELS) == simulation.world.channels("WebRTC", window.ts)
