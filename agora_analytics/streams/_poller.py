@@ -61,6 +61,8 @@ class Poller(ABC, Generic[T]):
         self._failing: Loss = "outage"
         self._answered = False
         self._budgets: dict[Reserve, Budget] = {}
+        self._began = 0.0
+        self._began_at: float | None = None
 
     @property
     @abstractmethod
@@ -207,7 +209,9 @@ class Poller(ABC, Generic[T]):
 
     async def learn(self) -> None:
         """Learn the service's time from requests that are due anyway, a few at most: some services send no dates."""
+        await self._quota.snapshot()  # a ledger may know it already
         begun = self.mark()
+        self._began, self._began_at = begun[0], begun[1] if self._quota.confirmed else None
         for _ in range(_LESSONS):
             if self._quota.confirmed or self.stopped:
                 break
@@ -221,6 +225,12 @@ class Poller(ABC, Generic[T]):
                 await self.pause(_NEXT_SECOND)
         if self._quota.confirmed and abs(self.shift(begun)) > _CLOSE:
             log.warning("%s: this host's clock is wrong by %.0f s", self.monitor.name, -self.shift(begun))
+
+    def began_at(self) -> float:
+        """Return when the stream began to ask (UTC seconds), by all that is known now: it may have waited for quota."""
+        if self._began_at is not None:
+            return self._began_at
+        return self._quota.utc() - (self._quota.now() - self._began)
 
     def check_time(self) -> None:
         """Raise `CheckpointError` where the place lies in the future, if the service's time is known."""

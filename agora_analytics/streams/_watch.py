@@ -113,7 +113,7 @@ class WatchPoller(Poller[Event]):
     def _begin(self) -> Windows:
         """Return the windows from where it begins, which takes the service's time to know."""
         settings, done = self._settings, self.place.checkpoint.done
-        self._first = self._askable().start
+        self._first = self._edges.askable(self.began_at()).start
         start = done[0].start if done else settings.start
         if start is None:
             start = self._askable().end - WINDOW

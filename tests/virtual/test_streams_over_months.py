@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
-from agora_analytics import CallFinished, CallStarted
+from agora_analytics import CallFinished, CallStarted, Gap, MemoryLedger, Series, Window
 from agora_analytics.simulator import Simulation, World
 
 NOON = 1_795_521_600
+MIDNIGHT = NOON + 43_200
+USERS = Series("userCount", product="Native")
 
 
 async def test_calls_are_read_on_while_a_thousand_owe_sessions_that_cannot_be_had_today():
@@ -25,3 +27,34 @@ async def test_calls_are_read_on_while_a_thousand_owe_sessions_that_cannot_be_ha
     assert len(ages[CallStarted]) > len(ages[CallFinished]) > 1_500
     assert max(ages[CallStarted]) < 300
     assert sorted(ages[CallFinished])[-100] < 900
+
+
+async def first_events(simulation: Simulation, ledger: MemoryLedger, start: int) -> list[Gap | Window]:
+    """What a watch yields up to its first window, with no more requests left today than the ledger says."""
+    found: list[Gap | Window] = []
+    async with simulation.client(ledger=ledger) as client, client.realtime.watch(USERS, start=start) as events:
+        async for event in events:
+            found.append(event)
+            if isinstance(event, Window):
+                break
+    return found
+
+
+async def test_what_is_lost_while_a_new_stream_waits_for_quota_is_lost_for_quota():
+    simulation = Simulation(world=World(seed=7), plan="premium", clock=NOON)
+    ledger = MemoryLedger()
+    start = NOON + 60 - 3_600
+    async with simulation.client(ledger=ledger) as client:
+        simulation.service.spend("realtime", 480)
+        await asyncio.sleep(60)
+        early = client.realtime.watch(USERS, start=NOON)
+        waiting = asyncio.ensure_future(anext(early))
+        await asyncio.sleep(60)  # it is refused, and the ledger knows
+        waiting.cancel()
+        await early.aclose()
+    events = await first_events(simulation, ledger, start)
+    gaps = {event.reason: event.span for event in events if isinstance(event, Gap)}
+    assert list(gaps) == ["before_start", "quota"]
+    assert gaps["before_start"].start == start
+    assert abs(gaps["before_start"].end - (NOON + 120 - 2_400)) <= 60
+    assert gaps["quota"].end - (MIDNIGHT - 2_400) <= 60
