@@ -277,9 +277,9 @@ class Poller(ABC, Generic[T]):
             self.monitor.worked()
         self._answered = False
 
-    def _flush_outage(self) -> None:
+    def _flush_outage(self, until: float | None = None) -> None:
         if self._failing_since is not None:
-            self._causes.add(self._failing_since, self._quota.utc(), self._failing)
+            self._causes.add(self._failing_since, self._quota.utc() if until is None else until, self._failing)
 
     def _note_sleep(self) -> None:
         """Note it where the service's clock went on for longer than time passed here."""
@@ -287,8 +287,11 @@ class Poller(ABC, Generic[T]):
         if self._clocks is not None:
             expected = self._clocks[1] + now - self._clocks[0]
             if utc - expected > _JUMP:
+                self._flush_outage(expected)
+                self._failing_since = None if self._failing_since is None else utc
                 self._causes.add(expected, utc, "asleep")
-        self._clocks = now, utc
+        # Before it is known what time it is, a jump is a lesson and no sleep.
+        self._clocks = (now, utc) if self._quota.confirmed else None
 
 
 async def _next(source: AsyncGenerator[R]) -> R:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from agora_analytics import CallFinished, CallStarted, Gap, MemoryLedger, Series, Window
-from agora_analytics.simulator import Simulation, World
+from agora_analytics.simulator import Faults, Simulation, World
 
 NOON = 1_795_521_600
 MIDNIGHT = NOON + 43_200
@@ -58,3 +58,19 @@ async def test_what_is_lost_while_a_new_stream_waits_for_quota_is_lost_for_quota
     assert gaps["before_start"].start == start
     assert abs(gaps["before_start"].end - (NOON + 120 - 2_400)) <= 60
     assert gaps["quota"].end - (MIDNIGHT - 2_400) <= 60
+
+
+async def test_what_is_lost_to_a_sleep_is_not_an_outage_because_a_request_had_failed_before():
+    simulation = Simulation(world=World(seed=7), plan="premium", clock=NOON)
+    async with simulation.client() as client, client.realtime.watch(USERS) as events:
+        await anext(events)
+        simulation.faults = Faults.outage(0, MIDNIGHT)
+        waiting = asyncio.ensure_future(anext(events))
+        while events.health.state != "outage":
+            await asyncio.sleep(1)
+        simulation.clock.suspend(10_800)
+        simulation.faults = Faults()
+        found = [await waiting]
+        while not isinstance(found[-1], Gap):
+            found.append(await anext(events))
+    assert found[-1].reason == "asleep"
