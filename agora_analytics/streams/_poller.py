@@ -149,13 +149,13 @@ class Poller(ABC, Generic[T]):
             try:
                 answer = await send()
             except QuotaExhausted as error:
-                await self._without_quota(min(max(error.resets_in, 1.0), _LOOK))
+                await self.without_quota(min(max(error.resets_in, 1.0), _LOOK))
             except RateLimited as error:
                 refusals += 1
                 if refusals >= _REFUSALS:
                     raise
                 if error.retry_after:
-                    await self._without_quota(min(error.retry_after, _MOST_RETRY_AFTER))
+                    await self.without_quota(min(error.retry_after, _MOST_RETRY_AFTER))
             else:
                 self._answered = True
                 return answer
@@ -186,14 +186,15 @@ class Poller(ABC, Generic[T]):
         """Wait until a request may be sent."""
         waited = False
         while (wait := (await self._quota.forecast(1, endpoint)).seconds) > 0 and not self.stopped:
-            await self._without_quota(wait)
+            await self.without_quota(wait)
             waited = True
         if waited:
             await self.pause(self.after_quota())
         if not self.stopped:
             self.monitor.goes_on()
 
-    async def _without_quota(self, seconds: float) -> None:
+    async def without_quota(self, seconds: float) -> None:
+        """Wait for quota, a quarter of an hour at most, and tell it in `health` and as a reason for what is lost."""
         if seconds < _BUSY:
             await self.pause(seconds)
             return

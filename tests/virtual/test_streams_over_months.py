@@ -74,3 +74,26 @@ async def test_what_is_lost_to_a_sleep_is_not_an_outage_because_a_request_had_fa
         while not isinstance(found[-1], Gap):
             found.append(await anext(events))
     assert found[-1].reason == "asleep"
+
+
+async def test_a_watch_with_too_few_requests_for_a_poll_waits_for_quota_and_says_so():
+    simulation = Simulation(world=World(seed=7), plan="premium", clock=NOON)
+    simulation.service.plan = plan = simulation.service.plan.with_limits("realtime", per_day=7)
+    channels = Series("channelCount", product="Native")
+    async with simulation.client(plan=plan) as client, client.realtime.watch(USERS, channels, gaps=True) as events:
+        coming = asyncio.ensure_future(_reasons(events))
+        while simulation.service.spent("realtime", "day") < 6:
+            await asyncio.sleep(60)
+        simulation.faults = Faults.outage(0, simulation.clock() + 60)
+        await asyncio.sleep(900)
+        assert events.health.state == "waiting for quota"
+        assert events.health.until is not None
+        await asyncio.sleep(MIDNIGHT + 7_200 - simulation.clock())
+        events.stop()
+        reasons = await coming
+    assert events.health.failures == 0
+    assert reasons[-1] == "quota"
+
+
+async def _reasons(events) -> list[str]:
+    return [event.reason async for event in events if isinstance(event, Gap)]
