@@ -57,6 +57,7 @@ class Poller(ABC, Generic[T]):
         self._causes = Causes()
         self._stopped = asyncio.Event()
         self._clocks: tuple[float, float] | None = None
+        self._asking_since = 0.0
         self._failing_since: float | None = None
         self._failing: Loss = "outage"
         self._answered = False
@@ -206,6 +207,7 @@ class Poller(ABC, Generic[T]):
         finally:
             now = self._quota.utc()
             self._causes.add(begun, now, "quota")
+            self._asking_since = now
             self._failing_since = now if failing else None
 
     async def learn(self) -> None:
@@ -247,8 +249,9 @@ class Poller(ABC, Generic[T]):
         """Forget what was answered: it was asked at another time than was thought."""
 
     def mark(self) -> tuple[float, float]:
-        """Return a moment by both clocks."""
-        return self._quota.now(), self._quota.utc()
+        """Return the moment at which a poll begins, by both clocks."""
+        self._asking_since = self._quota.utc()
+        return self._quota.now(), self._asking_since
 
     def shift(self, mark: tuple[float, float]) -> float:
         """Seconds by which the service's clock turned out to be ahead of what was thought at a moment."""
@@ -266,7 +269,7 @@ class Poller(ABC, Generic[T]):
         """
         self._note_sleep()
         self._flush_outage()
-        self._failing_since = self._quota.utc() if errors else None
+        self._failing_since = self._asking_since if errors else None
         refused = errors and all(isinstance(error, RateLimited | QuotaExhausted) for error in errors)
         self._failing = "quota" if refused else "outage"
         for error in errors:
@@ -290,6 +293,7 @@ class Poller(ABC, Generic[T]):
             if utc - expected > _JUMP:
                 self._flush_outage(expected)
                 self._failing_since = None if self._failing_since is None else utc
+                self._asking_since = utc
                 self._causes.add(expected, utc, "asleep")
         # Before it is known what time it is, a jump is a lesson and no sleep.
         self._clocks = (now, utc) if self._quota.confirmed else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from agora_analytics import CallFinished, CallStarted, Gap, MemoryLedger, Series, Window
-from agora_analytics.simulator import Faults, Simulation, World
+from agora_analytics.simulator import Fault, Faults, Simulation, World
 
 NOON = 1_795_521_600
 MIDNIGHT = NOON + 43_200
@@ -66,8 +66,8 @@ async def test_what_is_lost_to_a_sleep_is_not_an_outage_because_a_request_had_fa
         await anext(events)
         simulation.faults = Faults.outage(0, MIDNIGHT)
         waiting = asyncio.ensure_future(anext(events))
-        while events.health.state != "outage":
-            await asyncio.sleep(1)
+        await asyncio.sleep(900)
+        assert events.health.state == "outage"
         simulation.clock.suspend(10_800)
         simulation.faults = Faults()
         found = [await waiting]
@@ -82,10 +82,8 @@ async def test_a_watch_with_too_few_requests_for_a_poll_waits_for_quota_and_says
     channels = Series("channelCount", product="Native")
     async with simulation.client(plan=plan) as client, client.realtime.watch(USERS, channels, gaps=True) as events:
         coming = asyncio.ensure_future(_reasons(events))
-        while simulation.service.spent("realtime", "day") < 6:
-            await asyncio.sleep(60)
-        simulation.faults = Faults.outage(0, simulation.clock() + 60)
-        await asyncio.sleep(900)
+        await asyncio.sleep(10 * 3_600)
+        assert simulation.service.spent("realtime", "day") == 6
         assert events.health.state == "waiting for quota"
         assert events.health.until is not None
         await asyncio.sleep(MIDNIGHT + 7_200 - simulation.clock())
@@ -97,3 +95,13 @@ async def test_a_watch_with_too_few_requests_for_a_poll_waits_for_quota_and_says
 
 async def _reasons(events) -> list[str]:
     return [event.reason async for event in events if isinstance(event, Gap)]
+
+
+async def test_what_is_lost_while_the_first_request_hangs_is_lost_to_the_outage():
+    simulation = Simulation(world=World(seed=7), plan="premium", clock=NOON)
+    simulation.faults = Faults.outage(0, NOON + 60, Fault("slow", seconds=90))
+    start = NOON - 2_400 + 20
+    async with simulation.client() as client, client.realtime.watch(USERS, start=start) as events:
+        first = await anext(events)
+        assert isinstance(first, Gap)
+        assert (first.span.start, first.reason) == (start, "outage")
