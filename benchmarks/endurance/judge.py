@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import resource
 from collections import Counter, defaultdict
 from typing import Any, Final
@@ -86,6 +87,8 @@ class Judge:
         self._refused: Counter[tuple[str, str, int]] = Counter()
         self._others = simulation.service.quirks.others
         self._answers = 0
+        self._last_answer = float(schedule.begin)
+        self._slept = math.inf
         self._day = schedule.begin // DAY
 
     def fault(self, promise: str, how: str) -> None:
@@ -105,8 +108,12 @@ class Judge:
         return self._answers < _LESSONS
 
     def slept(self, begun: float, now: float) -> None:
-        """Note that the machine slept; one that had no quota to ask with finds out only when it asks again."""
+        """Note that the machine slept; one that had no quota to ask with finds out only when it asks again.
+
+        When that was, between the answers before and after it, it cannot know.
+        """
         self._answers = 0
+        self._slept = min(self._slept, self._last_answer)
         late = now - begun if "spent" in self.hindrances.kinds(begun, now) else 0.0
         self.hindrances.add(Trouble("asleep", begun, now))
         if late:
@@ -122,6 +129,10 @@ class Judge:
     def answered(self, request: Request, response: Response, now: float, *, ignorant: bool) -> None:
         """Note that a request was answered; one that was sent while the time was not known may be refused for that."""
         self._answers += 1
+        self._last_answer = now
+        if not self.ignorant and self._slept < now:
+            self.windows.dozes.append((self._slept, now))
+            self._slept = math.inf
         if request.endpoint.name == "call_sessions" and b"Unknown Error" in response.body:
             self.calls.refused.add(dict(parse_qsl(request.query))["call_id"])
         kind = next((kind for kind, said in _REFUSALS.items() if said in response.body), "")

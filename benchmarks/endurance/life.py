@@ -25,7 +25,7 @@ T = TypeVar("T")
 _LOOK: Final = 300.0
 """Seconds between two looks at the service's counters."""
 
-_WINDOWS: Final = 5
+_WINDOWS: Final = 1
 _CALLS: Final = 50
 """Events of each stream in one transaction of its sink."""
 

@@ -61,6 +61,7 @@ class WindowJudge:
         self.seen: Counter[str] = Counter()
         self.ages: list[float] = []
         self.lives: list[float] = []
+        self.dozes: list[tuple[float, float]] = []
 
     def take(self, at: float, life: int, event: Event) -> None:
         """Take an event that was committed."""
@@ -87,8 +88,9 @@ class WindowJudge:
         for place, reason in missing.items():
             self.seen[f"values missing: {reason}"] += 1
             overdue = window.ts + WINDOW + _LIMITS.delay + _ALLOWANCE
-            heard = [one for one in self._questions.about(place, window.ts, overdue) if one.received <= at]
-            if (reason == "no data") != bool(self._heard(heard)):
+            answers = self._questions.about(place, window.ts, overdue)
+            heard = [one for one in answers if one.received <= at and one.life == life]
+            if (reason == "no data") != bool(heard):
                 self._report("missing with the right reason", f"{window.ts} {SERIES[place]}: {reason}, heard {heard}")
         for place, found in enumerate(told.values):
             true = value(self._world, SERIES[place], window.ts)
@@ -128,6 +130,7 @@ class WindowJudge:
         first, last = ts + WINDOW + _LIMITS.delay, ts + _LIMITS.available
         causes = {_REASONS[kind] for kind in self._hindrances.kinds(first, last)}
         causes |= {"before_start"} if told.too_old else set()
+        causes |= {"asleep"} if any(begun < last and over > first for begun, over in self.dozes) else set()
         if told.lost not in causes:
             self._report("gaps with the reason that was there", f"{ts}: {told.lost}, not of {sorted(causes)}")
         for place, series in enumerate(SERIES):
