@@ -100,6 +100,11 @@ class Poller(ABC, Generic[T]):
             await self.place.leave()
 
     @property
+    def failing(self) -> bool:
+        """Whether requests failed at the last poll."""
+        return self._failing_since is not None
+
+    @property
     def stopped(self) -> bool:
         """Whether it was stopped."""
         return self._stopped.is_set()

@@ -249,8 +249,9 @@ class WatchPoller(Poller[Event]):
         self.monitor.saw(requests_left=budget.requests)
         left = math.ceil(budget.seconds / WINDOW)
         due = self._schedule.next(self._index(), budget.requests, left)
-        # With less than a request for each series it waits for the next day.
-        rest = self.without_quota if budget.requests < len(self._reader.queries) else self.pause
+        # With less than a request for each series it waits for the next day; in an outage it waits for the end of that.
+        short = budget.requests < len(self._reader.queries) and not self.failing
+        rest = self.without_quota if short else self.pause
         while self._index() < due and not self.stopped:
             await rest(max(due * WINDOW + self._edges.delay + 1 - self._quota.utc(), 0.01))
 
