@@ -124,3 +124,9 @@ class Questions:
         asked = self._asked[place]
         first = bisect_left(asked, max(ts, since), key=lambda one: one.sent)
         return [one for one in asked[first : first + 200] if one.start <= ts < one.end]
+
+    def last(self, place: int, moment: float) -> float:
+        """Return when a series was asked for last, and answered, before a moment."""
+        asked = self._asked[place]
+        before = bisect_left(asked, moment, key=lambda one: one.sent)
+        return asked[before - 1].sent if before else 0.0

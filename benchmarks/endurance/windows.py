@@ -130,6 +130,10 @@ class WindowJudge:
         first, last = ts + WINDOW + _LIMITS.delay, ts + _LIMITS.available
         causes = {_REASONS[kind] for kind in self._hindrances.kinds(first, last)}
         causes |= {"before_start"} if told.too_old else set()
+        if self._begun_failing(first, last):
+            causes.add("outage")
+        if self._hindrances.free(first, last) > _PACE:
+            self._report("nothing lost that could be asked for", f"{ts}: {told.lost}")
         causes |= {"asleep"} if any(begun < last and over > first for begun, over in self.dozes) else set()
         if told.lost not in causes:
             self._report("gaps with the reason that was there", f"{ts}: {told.lost}, not of {sorted(causes)}")
@@ -138,6 +142,11 @@ class WindowJudge:
             heard = [one for one in self._questions.about(place, ts, first + LATE) if one.life == told.life]
             if heard and value(self._world, series, ts) is not None:
                 self._report("nothing lost that was answered", f"{ts} {series}: {told.lost}, {heard[0]}")
+
+    def _begun_failing(self, first: float, last: float) -> bool:
+        """Whether it was out when it asked last: with no requests left, it cannot know that the outage is over."""
+        asked = [self._questions.last(place, first) for place in range(len(SERIES))]
+        return "outage" in self._hindrances.kinds(max(asked), last)
 
     def _judge_values(self, ts: int, told: _Told) -> None:
         final, last = ts + WINDOW + _LIMITS.delay + LATE, ts + _LIMITS.available
