@@ -111,7 +111,7 @@ class FollowPoller(Poller[CallEvent]):
         async with self.reserved(CALL_LISTS) as lists, self.reserved(CALL_SESSIONS) as details:
             await self.learn()
             self.check_time()
-            self._first = self._askable().start
+            self._first = self._edges.askable(self.began_at()).start
             if self._tail is None:
                 self._begin_at(self._askable().end)
             tail = self._tail

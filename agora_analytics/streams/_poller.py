@@ -57,10 +57,13 @@ class Poller(ABC, Generic[T]):
         self._causes = Causes()
         self._stopped = asyncio.Event()
         self._clocks: tuple[float, float] | None = None
+        self._asking_since = 0.0
         self._failing_since: float | None = None
         self._failing: Loss = "outage"
         self._answered = False
         self._budgets: dict[Reserve, Budget] = {}
+        self._began = 0.0
+        self._began_at: float | None = None
 
     @property
     @abstractmethod
@@ -95,6 +98,11 @@ class Poller(ABC, Generic[T]):
             await events.aclose()
             self.monitor.stopped()
             await self.place.leave()
+
+    @property
+    def failing(self) -> bool:
+        """Whether requests failed at the last poll."""
+        return self._failing_since is not None
 
     @property
     def stopped(self) -> bool:
@@ -147,13 +155,13 @@ class Poller(ABC, Generic[T]):
             try:
                 answer = await send()
             except QuotaExhausted as error:
-                await self._without_quota(min(max(error.resets_in, 1.0), _LOOK))
+                await self.without_quota(min(max(error.resets_in, 1.0), _LOOK))
             except RateLimited as error:
                 refusals += 1
                 if refusals >= _REFUSALS:
                     raise
                 if error.retry_after:
-                    await self._without_quota(min(error.retry_after, _MOST_RETRY_AFTER))
+                    await self.without_quota(min(error.retry_after, _MOST_RETRY_AFTER))
             else:
                 self._answered = True
                 return answer
@@ -184,14 +192,15 @@ class Poller(ABC, Generic[T]):
         """Wait until a request may be sent."""
         waited = False
         while (wait := (await self._quota.forecast(1, endpoint)).seconds) > 0 and not self.stopped:
-            await self._without_quota(wait)
+            await self.without_quota(wait)
             waited = True
         if waited:
             await self.pause(self.after_quota())
         if not self.stopped:
             self.monitor.goes_on()
 
-    async def _without_quota(self, seconds: float) -> None:
+    async def without_quota(self, seconds: float) -> None:
+        """Wait for quota, a quarter of an hour at most, and tell it in `health` and as a reason for what is lost."""
         if seconds < _BUSY:
             await self.pause(seconds)
             return
@@ -203,11 +212,14 @@ class Poller(ABC, Generic[T]):
         finally:
             now = self._quota.utc()
             self._causes.add(begun, now, "quota")
+            self._asking_since = now
             self._failing_since = now if failing else None
 
     async def learn(self) -> None:
         """Learn the service's time from requests that are due anyway, a few at most: some services send no dates."""
+        await self._quota.snapshot()  # a ledger may know it already
         begun = self.mark()
+        self._began, self._began_at = begun[0], begun[1] if self._quota.confirmed else None
         for _ in range(_LESSONS):
             if self._quota.confirmed or self.stopped:
                 break
@@ -221,6 +233,12 @@ class Poller(ABC, Generic[T]):
                 await self.pause(_NEXT_SECOND)
         if self._quota.confirmed and abs(self.shift(begun)) > _CLOSE:
             log.warning("%s: this host's clock is wrong by %.0f s", self.monitor.name, -self.shift(begun))
+
+    def began_at(self) -> float:
+        """Return when the stream began to ask (UTC seconds), by all that is known now: it may have waited for quota."""
+        if self._began_at is not None:
+            return self._began_at
+        return self._quota.utc() - (self._quota.now() - self._began)
 
     def check_time(self) -> None:
         """Raise `CheckpointError` where the place lies in the future, if the service's time is known."""
@@ -236,8 +254,9 @@ class Poller(ABC, Generic[T]):
         """Forget what was answered: it was asked at another time than was thought."""
 
     def mark(self) -> tuple[float, float]:
-        """Return a moment by both clocks."""
-        return self._quota.now(), self._quota.utc()
+        """Return the moment at which a poll begins, by both clocks."""
+        self._asking_since = self._quota.utc()
+        return self._quota.now(), self._asking_since
 
     def shift(self, mark: tuple[float, float]) -> float:
         """Seconds by which the service's clock turned out to be ahead of what was thought at a moment."""
@@ -255,7 +274,7 @@ class Poller(ABC, Generic[T]):
         """
         self._note_sleep()
         self._flush_outage()
-        self._failing_since = self._quota.utc() if errors else None
+        self._failing_since = self._asking_since if errors else None
         refused = errors and all(isinstance(error, RateLimited | QuotaExhausted) for error in errors)
         self._failing = "quota" if refused else "outage"
         for error in errors:
@@ -267,9 +286,9 @@ class Poller(ABC, Generic[T]):
             self.monitor.worked()
         self._answered = False
 
-    def _flush_outage(self) -> None:
+    def _flush_outage(self, until: float | None = None) -> None:
         if self._failing_since is not None:
-            self._causes.add(self._failing_since, self._quota.utc(), self._failing)
+            self._causes.add(self._failing_since, self._quota.utc() if until is None else until, self._failing)
 
     def _note_sleep(self) -> None:
         """Note it where the service's clock went on for longer than time passed here."""
@@ -277,8 +296,12 @@ class Poller(ABC, Generic[T]):
         if self._clocks is not None:
             expected = self._clocks[1] + now - self._clocks[0]
             if utc - expected > _JUMP:
+                self._flush_outage(expected)
+                self._failing_since = None if self._failing_since is None else utc
+                self._asking_since = utc
                 self._causes.add(expected, utc, "asleep")
-        self._clocks = now, utc
+        # Before it is known what time it is, a jump is a lesson and no sleep.
+        self._clocks = (now, utc) if self._quota.confirmed else None
 
 
 async def _next(source: AsyncGenerator[R]) -> R:

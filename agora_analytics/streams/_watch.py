@@ -113,7 +113,7 @@ class WatchPoller(Poller[Event]):
     def _begin(self) -> Windows:
         """Return the windows from where it begins, which takes the service's time to know."""
         settings, done = self._settings, self.place.checkpoint.done
-        self._first = self._askable().start
+        self._first = self._edges.askable(self.began_at()).start
         start = done[0].start if done else settings.start
         if start is None:
             start = self._askable().end - WINDOW
@@ -249,8 +249,11 @@ class WatchPoller(Poller[Event]):
         self.monitor.saw(requests_left=budget.requests)
         left = math.ceil(budget.seconds / WINDOW)
         due = self._schedule.next(self._index(), budget.requests, left)
+        # With less than a request for each series it waits for the next day; in an outage it waits for the end of that.
+        short = budget.requests < len(self._reader.queries) and not self.failing
+        rest = self.without_quota if short else self.pause
         while self._index() < due and not self.stopped:
-            await self.pause(max(due * WINDOW + self._edges.delay + 1 - self._quota.utc(), 0.01))
+            await rest(max(due * WINDOW + self._edges.delay + 1 - self._quota.utc(), 0.01))
 
     async def _budget(self, kept: Reserve) -> Budget:
         count, least = len(self._reader.queries), self._settings.least

@@ -1,0 +1,185 @@
+"""What a follow must have told of each call: its start and its end once and in order, or that it is lost, and why."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from typing import Final
+
+import attrs
+
+from agora_analytics import CallChanged, CallFinished, CallLost, CallSessions, Gap
+from agora_analytics.plans import PREMIUM
+from agora_analytics.simulator import SimulatedCall, Simulation
+from agora_analytics.streams import CallEvent
+from benchmarks.endurance.schedule import DAY, LATE, RefusedCalls
+from benchmarks.endurance.truth import Fate, Hindrances, fate
+from benchmarks.endurance.windows import Report
+
+_LIMITS: Final = PREMIUM.limits["call_lists"]
+_HOUR: Final = 3_600
+_SOON: Final = 3_600.0
+"""Seconds without a hindrance in which a follow reads on, whatever fails singly."""
+
+_JUDGED: Final = _LIMITS.available + DAY
+"""Seconds after a call began in which all that can be told of it is told, those of twelve hours among them."""
+
+_MOVED: Final = 130
+_MAY_FOLLOW: Final = {"quota", "outage"}
+_REASON: Final = re.compile(r"quota|outage|expired|[A-Z]\w+: .*")
+
+
+@attrs.define
+class _Told:
+    """What was told of a call, in order, and when it began."""
+
+    kinds: list[str] = attrs.field(factory=list)
+    ended: int | None = None
+    reason: str = ""
+    sessions: str = ""
+
+    @property
+    def over(self) -> bool:
+        """Whether its end was told, or that nobody will see it."""
+        return "CallFinished" in self.kinds or "CallLost" in self.kinds
+
+
+class CallJudge:
+    """Takes the committed events of all lives in their order."""
+
+    def __init__(self, simulation: Simulation, begin: int, hindrances: Hindrances, report: Report, seed: int) -> None:
+        self._simulation = simulation
+        self._hindrances = hindrances
+        self._report = report
+        self._refused = RefusedCalls(seed)
+        self.refused: set[str] = set()
+        self._told: dict[str, _Told] = {}
+        self.judged = begin
+        self._begin = begin
+        self.seen: Counter[str] = Counter()
+        self.ages: list[float] = []
+
+    def take(self, at: float, life: int, event: CallEvent) -> None:  # noqa: ARG002 - a seam that two judges share
+        """Take an event that was committed."""
+        self.seen[type(event).__name__] += 1
+        if isinstance(event, Gap):
+            self._report("no calls lost: the plan keeps a week", str(event))
+            return
+        told = self._told.setdefault(event.call.call_id, _Told())
+        if not isinstance(event, CallChanged):
+            told.kinds.append(type(event).__name__)
+        if isinstance(event, CallChanged) and told.kinds != ["CallStarted"]:
+            self._report("changes between start and end", f"{event.call.call_id}: {told.kinds}")
+        if isinstance(event, CallFinished):
+            told.ended, told.sessions = event.call.destroyed_ts, event.reason
+            self.ages.append(at - (event.call.destroyed_ts or 0) - _LIMITS.delay)
+        if isinstance(event, CallLost):
+            told.reason = event.reason
+        if isinstance(event, CallFinished | CallSessions):
+            self._sessions(event)
+
+    def _sessions(self, event: CallFinished | CallSessions) -> None:
+        self.seen[f"{type(event).__name__} {_kind(event.reason) or 'with sessions'}"] += 1
+        call = self._simulation.world.call(event.call.call_id)
+        if event.sessions is None:
+            self._reason(event, call)
+            return
+        if event.reason or call is None:
+            self._report("sessions are the world's", f"{event.call.call_id}: {event.reason}")
+            return
+        found = sorted((one.sid, one.leave_ts) for one in event.sessions)
+        begun = event.call.created_ts or 0
+        true = sorted(
+            (one.sid, one.leave)
+            for one in self._simulation.world.sessions(call)
+            if not one.server and one.overlaps(begun, call.destroyed)
+        )
+        if found != true:
+            self._report("sessions are the world's", f"{call.call_id}: {len(found)} of {len(true)}")
+
+    def _reason(self, event: CallFinished | CallSessions, call: SimulatedCall | None) -> None:
+        if not _REASON.fullmatch(event.reason) or (isinstance(event, CallSessions) and event.reason == "outage"):
+            self._report("sessions without a documented reason", f"{event.call.call_id}: {event.reason!r}")
+        own = ":" in event.reason
+        refused = call and (
+            self._refused.of(call.call_id) or call.call_id in self.refused or fate(self._simulation, call).deleted
+        )
+        if own and not refused:
+            self._report("sessions refused by the service alone", f"{event.call.call_id}: {event.reason}")
+
+    def judge(self, now: float) -> None:
+        """Judge the calls of which nothing more can be told, and forget them."""
+        while self.judged + _HOUR < now - _JUDGED:
+            self._judge_hour(self.judged, now)
+            self.judged += _HOUR
+
+    def close(self, end: int, now: float) -> None:
+        """Judge all calls that began before the troubles were over."""
+        while self.judged < end:
+            self._judge_hour(self.judged, now)
+            self.judged += _HOUR
+
+    def _judge_hour(self, hour: int, now: float) -> None:
+        for call in self._simulation.world.calls(hour, hour + _HOUR):
+            told = self._told.pop(call.call_id, _Told())
+            self.seen["calls judged"] += 1
+            wrong = self._wrong(call, fate(self._simulation, call), told, now)
+            if wrong:
+                self._report(f"calls: {wrong}", f"{call} {fate(self._simulation, call)} {told}")
+
+    def _wrong(self, call: SimulatedCall, fate: Fate, told: _Told, now: float) -> str:
+        """Return what is wrong with what was told of a call; empty if nothing."""
+        if wrong := _wrong_order(told):
+            return wrong
+        if not told.kinds:
+            return "" if self._unseen(call, fate) else "a start that was not told"
+        if told.reason:
+            return self._wrong_loss(call, fate, told, now)
+        return self._wrong_end(call, fate, told) if told.over else self._wrong_open(call, fate, now)
+
+    def _unseen(self, call: SimulatedCall, fate: Fate) -> bool:
+        """Whether a call was deleted before anybody could read of it, or began before the follow did, after all."""
+        visible = call.created + _LIMITS.delay + LATE
+        if call.created + fate.moved < self._begin:
+            return True
+        return fate.deleted is not None and fate.deleted < self._hindrances.next_free(visible, _SOON)
+
+    def _wrong_loss(self, call: SimulatedCall, fate: Fate, told: _Told, now: float) -> str:
+        if told.reason == "gone":
+            return "" if fate.deleted is not None else "gone, and it is there"
+        if told.reason == "expired":
+            old = now > call.created - _MOVED + _LIMITS.available
+            return "" if fate.endless and fate.deleted is None and old else "expired, and it is not"
+        return "lost for no documented reason"
+
+    def _wrong_end(self, call: SimulatedCall, fate: Fate, told: _Told) -> str:
+        if fate.endless:
+            return "an end of a call without one"
+        if told.ended != call.destroyed:
+            return "another end"
+        return "an end after it was deleted" if fate.deleted is not None and fate.deleted < call.destroyed else ""
+
+    def _wrong_open(self, call: SimulatedCall, fate: Fate, now: float) -> str:
+        """Return what is wrong with a call that goes on, as far as was told."""
+        if fate.deleted is not None:
+            age = now - fate.deleted
+            return "deleted, and not told" if age > 2 * _HOUR + 0.2 * (now - call.created) else ""
+        if fate.endless:
+            return "expired, and not told" if now > call.created + _LIMITS.available + DAY else ""
+        return "an end that was not told" if now > call.destroyed + _HOUR + 0.2 * call.duration else ""
+
+
+def _wrong_order(told: _Told) -> str:
+    """Return what is wrong with the order of what was told of a call; empty if nothing."""
+    often = Counter(told.kinds)
+    if any(count > 1 for count in often.values()) or often["CallFinished"] + often["CallLost"] > 1:
+        return "a start or an end twice"
+    if told.kinds and told.kinds[0] != "CallStarted":
+        return "an end before its start"
+    if often["CallSessions"] and (told.kinds[-1] != "CallSessions" or told.sessions not in _MAY_FOLLOW):
+        return "sessions that were not to follow"
+    return ""
+
+
+def _kind(reason: str) -> str:
+    return reason.split(":", maxsplit=1)[0]

@@ -1,0 +1,256 @@
+"""The process that watches and follows, which is killed or stopped once a day, and the machine that it runs on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any, Final, TypeVar
+from urllib.parse import parse_qsl
+
+import attrs
+
+from agora_analytics import Checkpoint
+from agora_analytics.protocols import Request, Response
+from agora_analytics.quota import Book, decode
+from agora_analytics.simulator import Service, Simulation, SimulatorTransport, VirtualLoop, World
+from agora_analytics.simulator.chance import stream
+from benchmarks.endurance.judge import Judge
+from benchmarks.endurance.schedule import Schedule, Trouble
+from benchmarks.endurance.truth import SERIES, Asked
+
+T = TypeVar("T")
+
+_LOOK: Final = 300.0
+"""Seconds between two looks at the service's counters."""
+
+_WINDOWS: Final = 1
+_CALLS: Final = 50
+"""Events of each stream in one transaction of its sink."""
+
+
+class Recorder(SimulatorTransport):
+    """Notes which windows were asked about, and whether that was answered."""
+
+    def __init__(self, service: Service, latency: Callable[[], tuple[float, float]], judge: Judge, life: int) -> None:
+        super().__init__(service, latency=latency)
+        self._clock = service.clock
+        self._judge = judge
+        self._life = life
+
+    async def send(self, request: Request, host: int = 0) -> Response:
+        """Carry a request there and its answer back."""
+        sent = self._clock()
+        ignorant = self._judge.ignorant
+        response = await super().send(request, host)
+        self._judge.answered(request, response, self._clock(), ignorant=ignorant)
+        if request.endpoint.table == "realtime" and _success(response):
+            params = dict(parse_qsl(request.query))
+            place = next(
+                number
+                for number, one in enumerate(SERIES)
+                if (one.metric, one.product) == (params["metric"], params["productType"])
+            )
+            asked = Asked(sent, self._clock(), self._life, int(params["startTs"]), int(params["endTs"]))
+            self._judge.questions.add(place, asked)
+        return response
+
+
+def _success(response: Response) -> bool:
+    try:
+        return response.status == 200 and json.loads(response.body)["code"] == 200  # noqa: PLR2004 - a success
+    except (ValueError, TypeError, KeyError):
+        return False
+
+
+class Disk:
+    """A ledger that outlasts its process, as a `FileLedger` does, without a thread: those keep no virtual time."""
+
+    def __init__(self) -> None:
+        self._book = Book()
+
+    async def change(self, account: str, change: Callable[[Book], T]) -> T:
+        """Apply a change to the book of the one account."""
+        assert account  # noqa: S101 - there is but one
+        return change(self._book)
+
+    async def close(self) -> None:
+        """Close nothing."""
+
+    def reopen(self, now: float, wall: float) -> None:
+        """Be opened by another process, as a file is."""
+        self._book = decode(self._book.encode())
+        self._book.bury(self._book.slot, now)
+        self._book.reopen(now, wall)
+
+
+@attrs.define
+class Sink:
+    """Keeps rows and the checkpoint in one transaction; what was not committed is gone with the process."""
+
+    write: Callable[[float, int, Any], None]
+    batch: int
+    checkpoint: str = ""
+    pending: list[tuple[float, int, Any]] = attrs.field(factory=list)
+
+    def take(self, at: float, life: int, event: Any, stream: Any) -> None:
+        """Take an event, and commit where there are enough."""
+        self.pending.append((at, life, event))
+        if len(self.pending) >= self.batch:
+            self.commit(stream)
+
+    def commit(self, stream: Any) -> None:
+        """Write what is pending, and where the stream is then."""
+        for row in self.pending:
+            self.write(*row)
+        self.pending.clear()
+        self.checkpoint = stream.checkpoint.encode()
+
+    def resume(self) -> Checkpoint | None:
+        """Return where the stream goes on, in a process that has nothing else."""
+        self.pending.clear()
+        return Checkpoint.decode(self.checkpoint) if self.checkpoint else None
+
+
+class Month:
+    """Runs a schedule; all that is seen is told to the judge."""
+
+    def __init__(self, schedule: Schedule) -> None:
+        self.schedule = schedule
+        self.simulation = Simulation(
+            world=World(seed=schedule.seed, calls_per_hour=schedule.calls / 24),
+            plan="premium",
+            clock=float(schedule.begin),
+            faults=schedule.faults(),
+            variants=schedule.quirks(),
+        )
+        self.judge = Judge(self.simulation, schedule)
+        self._ledger = Disk()
+        self._windows = Sink(self.judge.windows.take, _WINDOWS)
+        self._calls = Sink(self.judge.calls.take, _CALLS)
+        self._life = 0
+        self._streams: tuple[Any, ...] = ()
+        self._process: asyncio.Task[None] | None = None
+
+    @property
+    def now(self) -> float:
+        """The service's time."""
+        return self.simulation.clock()
+
+    async def run(self) -> Judge:
+        """Let the whole time pass."""
+        self._start()
+        looking = asyncio.create_task(self._look_on())
+        try:
+            for at, act in self._acts():
+                await self._until(at)
+                await act()
+            await self._until(self.schedule.stop)
+            await self._end(kill=False)
+        finally:
+            looking.cancel()
+        self._look()
+        self.judge.close(self.now)
+        return self.judge
+
+    def _acts(self) -> list[tuple[float, Callable[[], Coroutine[Any, Any, None]]]]:
+        """Return all that is done to the machine and the process, in order of time."""
+        schedule = self.schedule
+        sleeps = [(one.start, partial(self._sleep, one)) for one in schedule.sleeps]
+        steps = [(one.at, partial(self._step, one.wrong)) for one in schedule.steps]
+        restarts = [
+            (one.start, partial(self._restart, one, kill=number % 2 == 0))
+            for number, one in enumerate(schedule.restarts)
+        ]
+        acts: list[tuple[float, Callable[[], Coroutine[Any, Any, None]]]] = [*sleeps, *steps, *restarts]
+        return sorted(acts, key=lambda act: act[0])
+
+    async def _until(self, moment: float) -> None:
+        while self.now < moment:
+            await asyncio.sleep(max(moment - self.now, 0.001))
+            self._notice_death()
+
+    async def _sleep(self, sleep: Trouble) -> None:
+        begun = self.now
+        self.simulation.clock.suspend(sleep.end - sleep.start)
+        self.judge.slept(begun, self.now)
+
+    async def _step(self, wrong: float) -> None:
+        self.simulation.host_clock.wrong = wrong
+
+    async def _restart(self, down: Trouble, *, kill: bool) -> None:
+        begun = self.now
+        await self._end(kill=kill)
+        await self._until(begun + down.end - down.start)
+        self.judge.hindrances.add(attrs.evolve(down, start=begun, end=self.now))
+        self._start()
+
+    def _start(self) -> None:
+        self._life += 1
+        self.judge.begins(self.now)
+        self._process = asyncio.create_task(self._live())
+
+    async def _end(self, *, kill: bool) -> None:
+        """Kill the process, or stop it gracefully."""
+        process = self._process
+        if process is None:
+            return
+        if kill:
+            process.cancel()
+        else:
+            begun = self.now
+            for one in self._streams:
+                one.stop()
+        await asyncio.wait([process])
+        if not kill and self.now - begun > 1:
+            self.judge.fault("stop", f"stop() took {self.now - begun:.1f} s")
+        self._process = None
+        if not process.cancelled() and process.exception():
+            self.judge.died(self.now, process.exception())
+
+    def _notice_death(self) -> None:
+        if self._process is not None and self._process.done():
+            self.judge.died(self.now, None if self._process.cancelled() else self._process.exception())
+            self._start()
+
+    async def _live(self) -> None:
+        """Be a process: a client, a watch and a follow, each with a sink."""
+        draw = stream(self.schedule.seed, "latency", self._life)
+        judge, life = self.judge, self._life
+        recorder = Recorder(
+            self.simulation.service, lambda: (draw.uniform(0.02, 0.3), draw.uniform(0.02, 0.3)), judge, life
+        )
+        self._ledger.reopen(asyncio.get_running_loop().time(), self.simulation.host_clock())
+        async with self.simulation.client(ledger=self._ledger, transport=recorder) as client:
+            client._session._random = draw  # noqa: SLF001 - pauses between attempts are drawn: alike in each run
+            watch = client.realtime.watch(*SERIES, start=self.schedule.begin, checkpoint=self._windows.resume())
+            follow = client.calls.follow(start=self.schedule.begin, checkpoint=self._calls.resume(), drill=True)
+            self._streams = (watch, follow)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._consume(watch, self._windows, life))
+                group.create_task(self._consume(follow, self._calls, life))
+
+    async def _consume(self, source: Any, sink: Sink, life: int) -> None:
+        async with source as events:
+            async for event in events:
+                sink.take(self.now, life, event, source)
+            sink.commit(source)
+
+    async def _look_on(self) -> None:
+        while True:
+            self._look()
+            await asyncio.sleep(_LOOK)
+
+    def _look(self) -> None:
+        self.judge.look(self.now, (self._windows.checkpoint, self._calls.checkpoint))
+
+
+def run(schedule: Schedule) -> Judge:
+    """Run a schedule on virtual time, and return the judge with all that was seen."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(_run(schedule))
+
+
+async def _run(schedule: Schedule) -> Judge:
+    return await Month(schedule).run()

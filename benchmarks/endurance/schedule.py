@@ -1,0 +1,221 @@
+"""What befalls a service, a machine and a process on each day: drawn from a seed, known beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final, Literal
+
+import attrs
+
+from agora_analytics.simulator import Fault, Faults, Quirks, Spender
+from agora_analytics.simulator.arrivals import Arrival
+from agora_analytics.simulator.chance import share
+
+DAY: Final = 86_400
+LATE: Final = 180
+"""Seconds by which windows and calls may be late, or be revised."""
+
+Kind = Literal["outage", "asleep", "down", "spent"]
+
+_FAULTS: Final = (
+    Fault("status", status=500),
+    Fault("status", status=503),
+    Fault("html"),
+    Fault("html", status=200),
+    Fault("busy"),
+    Fault("garbage"),
+    Fault("refused"),
+    Fault("reset"),
+    Fault("reset_after"),
+    Fault("cut"),
+    Fault("slow", seconds=4),
+    Fault("slow", seconds=90),
+    Fault("huge"),
+    Fault("bomb"),
+    Fault("refusal", code=500, message="Unknown Error"),
+)
+_OUTAGES: Final = (
+    Fault("refused"),
+    Fault("html"),
+    Fault("status", status=503),
+    Fault("slow", seconds=90),
+    Fault("reset_after"),
+)
+_REFUSALS: Final = (
+    Fault("refusal", code=403, message="forbidden"),
+    Fault("refusal", code=400, message="bad"),
+    Fault("status", status=410),
+    Fault("status", status=404),
+)
+
+
+@attrs.frozen
+class Trouble:
+    """A time in which a stream cannot ask, in UTC seconds, and why."""
+
+    kind: Kind
+    start: float
+    end: float
+    fault: Fault | None = None
+
+
+@attrs.frozen
+class Step:
+    """At a moment the host's clock is set wrong by so many seconds."""
+
+    at: float
+    wrong: float
+
+
+@attrs.frozen
+class Schedule:
+    """All that happens from `begin` on, for so many days, and `calm` seconds of nothing after; see `drawn`."""
+
+    seed: int
+    begin: int
+    days: int
+    outages: tuple[Trouble, ...]
+    sleeps: tuple[Trouble, ...]
+    restarts: tuple[Trouble, ...]
+    steps: tuple[Step, ...]
+    dates: tuple[Step, ...]
+    calls: int
+    calm: int
+
+    @property
+    def end(self) -> int:
+        """When the troubles are over."""
+        return self.begin + self.days * DAY
+
+    @property
+    def stop(self) -> int:
+        """When the streams are stopped."""
+        return self.end + self.calm
+
+    def faults(self) -> Faults:
+        """Return the faults of the whole time, first the outages."""
+        outages = Faults((_Outages(self.outages),))
+        chance = Faults.chance(0.05, _FAULTS, seed=self.seed)
+        days = Faults((_Until(self.end, (Faults((_WrongDates(self.dates),)), chance)),))
+        return outages + Faults((RefusedCalls(self.seed),)) + days
+
+    def quirks(self) -> Quirks:
+        """Return how the service behaves: rows in random order, late and revised ones, calls that change."""
+        others = [Spender(counter=name, end=self.end) for name in ("realtime", "call_lists", "call_details")]
+        return Quirks(
+            unfinished_end="last_seen",
+            late_windows=0.05,
+            revised_windows=0.05,
+            late_by=LATE,
+            late_calls=0.03,
+            shuffled_rows=True,
+            whole_seconds=False,
+            date="lazy",
+            deleted_calls=0.01,
+            endless_calls=0.001,
+            moved_calls=0.01,
+            calls_overlap=self.seed % 2 == 0,
+            others=others,
+        )
+
+
+def drawn(seed: int, begin: int, days: int, *, calls: int = 3_000, calm: int = 36_000) -> Schedule:
+    """Draw a schedule: on each day an outage or two, a sleep, a restart, a wrong host clock, and a wrong `Date`.
+
+    There are `calls` a day, and at last `calm` seconds in which all that can be told is told.
+    """
+    whole = range(days)
+    outages = [one for day in whole for one in _outages(seed, begin, day)]
+    return Schedule(
+        seed=seed,
+        begin=begin,
+        days=days,
+        outages=tuple(outages),
+        sleeps=tuple(_one("asleep", seed, begin, day, (600, 10_800)) for day in whole),
+        restarts=tuple(_one("down", seed, begin, day, (1, 3_000)) for day in whole),
+        steps=tuple(Step(_moment("step", seed, begin, day), _off(seed, "step", day, 7_200)) for day in whole),
+        calls=calls,
+        calm=calm,
+        dates=tuple(Step(_moment("date", seed, begin, day), _off(seed, "date", day, 40 * DAY)) for day in whole),
+    )
+
+
+def _outages(seed: int, begin: int, day: int) -> Iterator[Trouble]:
+    for number in range(1 + (share(seed, "second", day) < 0.3)):  # noqa: PLR2004 - a share
+        found = _one("outage", seed, begin, day, (300, 21_600), number=number)
+        yield attrs.evolve(found, fault=_OUTAGES[int(share(seed, "kind", day, number) * len(_OUTAGES))])
+
+
+def _one(kind: Kind, seed: int, begin: int, day: int, lengths: tuple[int, int], *, number: int = 0) -> Trouble:
+    """Draw a time of trouble; short ones are as likely as ones that are twice as long."""
+    shortest, longest = lengths
+    start = _moment(kind, seed, begin, day, number)
+    return Trouble(kind, start, start + shortest * (longest / shortest) ** share(seed, kind, "length", day, number))
+
+
+def _moment(what: str, seed: int, begin: int, day: int, number: int = 0) -> float:
+    """Draw a moment of a day that leaves its last hours to what begins in it."""
+    return begin + day * DAY + 300 + int(share(seed, what, day, number) * 0.93 * DAY)
+
+
+def _off(seed: int, what: str, day: int, most: int) -> float:
+    """Draw seconds to either side, small ones as likely as great ones."""
+    size = most ** share(seed, what, "off", day)
+    return round(60 + size if share(seed, what, "side", day) < 0.5 else -60 - size)  # noqa: PLR2004 - half of them
+
+
+@attrs.frozen
+class _Outages:
+    """One rule for many outages: each request looks at the next alone."""
+
+    troubles: tuple[Trouble, ...]
+
+    def strike(self, arrival: Arrival) -> Fault | None:
+        return next((one.fault for one in self.troubles if one.start <= arrival.now < one.end), None)
+
+
+@attrs.frozen
+class _Until:
+    """Rules that strike until a moment."""
+
+    end: float
+    rules: tuple[Faults, ...]
+
+    def strike(self, arrival: Arrival) -> Fault | None:
+        struck = (rule.strike(arrival) for rule in self.rules) if arrival.now < self.end else ()
+        return next((fault for fault in struck if fault), None)
+
+
+@attrs.define
+class _WrongDates:
+    """The first request after each moment is answered with a wrong date."""
+
+    steps: tuple[Step, ...]
+    told: int = 0
+
+    def strike(self, arrival: Arrival) -> Fault | None:
+        if self.told == len(self.steps) or arrival.now < self.steps[self.told].at:
+            return None
+        self.told += 1
+        return Fault("date", date_off=self.steps[self.told - 1].wrong)
+
+
+@attrs.frozen
+class RefusedCalls:
+    """Every request for the details of a few calls is refused, in one of many ways."""
+
+    seed: int
+    part: float = 0.003
+
+    def of(self, call_id: str) -> Fault | None:
+        """Return how the details of a call are refused."""
+        if share(self.seed, "refused", call_id) >= self.part:
+            return None
+        return _REFUSALS[int(share(self.seed, "how", call_id) * len(_REFUSALS))]
+
+    def strike(self, arrival: Arrival) -> Fault | None:
+        """Return the fault that hits a request, or None."""
+        if arrival.endpoint != "call_sessions" or arrival.call is None:
+            return None
+        params: Mapping[str, object] = arrival.call.params
+        return self.of(str(params.get("call_id", "")))

@@ -1,0 +1,36 @@
+"""Two days of everything at once; `python -m benchmarks.endurance` has thirty, with ten times the calls."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from benchmarks.endurance.life import Sink, run
+from benchmarks.endurance.schedule import drawn
+
+MIDNIGHT = 1_795_478_400
+HOUR = 3_600
+
+
+def test_two_days_of_everything_break_no_promise():
+    judge = run(drawn(1, MIDNIGHT, 2, calls=300, calm=4 * HOUR))
+    assert judge.broken == {}
+    assert judge.windows.seen["Window"] > 6_000
+    assert judge.windows.seen["Revision"] > 100
+    assert judge.calls.seen["calls judged"] > 500
+    assert judge.calls.seen["CallFinished with sessions"] > 500
+    assert judge.refusals["days spent: realtime"] == 2
+
+
+def test_the_judge_misses_each_event_that_is_not_told(monkeypatch):
+    seen: Counter[str] = Counter()
+    take = Sink.take
+
+    def lossy(sink, at, life, event, source):
+        name = type(event).__name__
+        seen[name] += 1
+        if (name, seen[name]) not in {("Window", 1_000), ("CallFinished", 20)}:
+            take(sink, at, life, event, source)
+
+    monkeypatch.setattr(Sink, "take", lossy)
+    judge = run(drawn(1, MIDNIGHT, 1, calls=60, calm=4 * HOUR))
+    assert judge.counts == {"windows in order, each once": 1, "calls: an end that was not told": 1}
