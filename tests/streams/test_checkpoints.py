@@ -233,7 +233,7 @@ def test_a_text_with_any_byte_changed_or_cut_off_is_a_checkpoint_or_an_error_tha
 @pytest.mark.parametrize(
     ("text", "why"),
     {
-        "nested": ('{"stream":"x","open":' + "[" * 100_000 + "]" * 100_000 + "}", "recursion"),
+        "nested": ('{"stream":"x","open":' + "[" * 100_000 + "]" * 100_000 + "}", "(recursion|Stack overflow)"),
         "a huge number": ('{"stream":"x","open":{"a":{"b":' + "9" * 5_000 + "}}}", "range"),
         "NaN": ('{"stream":"x","open":{"a":{"b":NaN}}}', "invalid"),
         "a surrogate in the text": ('{"stream":"\ud800"}', "surrogate"),
