@@ -230,22 +230,21 @@ def test_a_text_with_any_byte_changed_or_cut_off_is_a_checkpoint_or_an_error_tha
     is_ours(whole[:at] + new + whole[at + data.draw(some.integers(0, 3)) :])
 
 
-@pytest.mark.parametrize(
-    ("text", "why"),
-    {
-        "nested": ('{"stream":"x","open":' + "[" * 100_000 + "]" * 100_000 + "}", "(recursion|Stack overflow)"),
-        "a huge number": ('{"stream":"x","open":{"a":{"b":' + "9" * 5_000 + "}}}", "range"),
-        "NaN": ('{"stream":"x","open":{"a":{"b":NaN}}}', "invalid"),
-        "a surrogate in the text": ('{"stream":"\ud800"}', "surrogate"),
-        "a surrogate as it is spelled": ('{"stream":"\\ud800"}', "truncated"),
-        "a boolean for a number": ('{"stream":"x","done":[{"start":true,"end":5}]}', "bool"),
-        "a boolean for a version": ('{"stream":"x","version":true}', "bool"),
-        "a span of nothing": ('{"stream":"x","done":[{"start":5,"end":5}]}', "must be after"),
-        "milliseconds": ('{"stream":"x","done":[{"start":5,"end":1795521600000}]}', "milliseconds"),
-        "a list": ("[]", "array"),
-    }.values(),
-    ids=str,
-)
+MALFORMED = {
+    "nested": ('{"stream":"x","open":' + "[" * 100_000 + "]" * 100_000 + "}", "(recursion|Stack overflow)"),
+    "a huge number": ('{"stream":"x","open":{"a":{"b":' + "9" * 5_000 + "}}}", "range"),
+    "NaN": ('{"stream":"x","open":{"a":{"b":NaN}}}', "invalid"),
+    "a surrogate in the text": ('{"stream":"\ud800"}', "surrogate"),
+    "a surrogate as it is spelled": ('{"stream":"\\ud800"}', "truncated"),
+    "a boolean for a number": ('{"stream":"x","done":[{"start":true,"end":5}]}', "bool"),
+    "a boolean for a version": ('{"stream":"x","version":true}', "bool"),
+    "a span of nothing": ('{"stream":"x","done":[{"start":5,"end":5}]}', "must be after"),
+    "milliseconds": ('{"stream":"x","done":[{"start":5,"end":1795521600000}]}', "milliseconds"),
+    "a list": ("[]", "array"),
+}
+
+
+@pytest.mark.parametrize(("text", "why"), MALFORMED.values(), ids=MALFORMED)
 def test_a_malformed_text_is_told(text, why):
     with pytest.raises(CheckpointError, match=f"holds no checkpoint: .*{why}"):
         Checkpoint.decode(text)
