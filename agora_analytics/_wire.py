@@ -48,7 +48,7 @@ _LONGEST = 86_400.0
 """Seconds of a `Retry-After` that are believed at most: by then everything the plan allows is there again."""
 
 _ADVICE: dict[type[ResponseError], str] = {
-    BadRequest: "Check the parameters against the endpoint's docstring.",
+    BadRequest: "Check the parameters against the endpoint's docstring and the catalogue (`agora-analytics metrics`).",
     Unauthorized: "Check Customer ID, Customer Secret and App ID in Agora Console.",
     PlanRefused: "Ask within the plan, check that `plan=` is the account's, or upgrade it.",
     NotFound: "Check the host and AGORA_BASE_URL.",

@@ -62,7 +62,10 @@ class Chosen:
     plan: Annotated[
         str | None, _option("Pricing plan: starter, standard, premium or enterprise [AGORA_PLAN].", _ACCOUNT)
     ] = None
-    config: Annotated[Path | None, _option("TOML file with settings (default: see README).", _ACCOUNT)] = None
+    config: Annotated[
+        Path | None,
+        _option("TOML file with settings (default: ~/.config/agora-analytics/config.toml).", _ACCOUNT),
+    ] = None
     ledger: Annotated[
         str | None,
         _option("File in which commands count their requests together, or :memory: [AGORA_LEDGER].", _ACCOUNT),

@@ -29,7 +29,8 @@ def instant(text: str, option: str) -> int:
             f"{option}={text!r}: allowed are ISO 8601 like 2026-11-24T12:00:00Z, or seconds since 1970"
         ) from None
     if moment.utcoffset() is None:
-        raise ValueError(f"{option}={text!r} has no time zone: end it with Z or an offset like +01:00")
+        with_zone = moment.isoformat() + "Z"
+        raise ValueError(f"{option}={text!r} has no time zone: write {with_zone}, or an offset like +01:00 for the Z")
     return seconds(moment, option)
 
 

@@ -51,7 +51,10 @@ async def watch(
         list[str] | None,
         typer.Argument(help="METRIC:PRODUCT, or METRIC for Native (default: users and both freeze rates)."),
     ] = None,
-    last: Annotated[str | None, typer.Option(help="Begin so long ago, where there is no checkpoint yet.")] = "10m",
+    last: Annotated[
+        str | None,
+        typer.Option(help="Begin so long ago, at most as the plan keeps, where there is no checkpoint yet."),
+    ] = "10m",
     start: Annotated[str | None, typer.Option(help="Begin there: ISO 8601 or seconds since 1970.")] = None,
     windows: Annotated[int | None, typer.Option(help="End after so many windows.", min=1)] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Go on where the last watch of this name ended.")] = None,

@@ -89,7 +89,8 @@ class Simulation:
     def client(self, **options: Any) -> AnalyticsClient:
         """Return a client of the service on its plan and the host's clock.
 
-        `options` go to `AnalyticsClient` and come first.
+        `options` go to `AnalyticsClient` and come first. Its transport carries the right credentials whatever they say:
+        let the service refuse them with `Faults.always(Fault("status", status=401))`.
         """
         # Imported late: the simulator stands beside the client and works without it.
         from agora_analytics import AnalyticsClient  # noqa: PLC0415

@@ -205,6 +205,10 @@ def broadcast(
 ) -> Broadcast[T]:
     """Share a stream between several consumers, each with a queue of at most `size` events.
 
+        async with broadcast(watch) as hub:
+            async for event in hub.subscribe():
+                ...
+
     A consumer whose queue is full holds the stream and the others back (`slow="wait"`), or loses its oldest events,
     which are counted and logged (`slow="drop"`). What is in a queue counts as delivered: a consumer that must not lose
     any in a crash watches by itself. A consumer that subscribes late gets what comes from then on, and before that up

@@ -19,7 +19,7 @@ _NAMED: Final = 5
 """Unknown fields that an error names at most."""
 
 _LATER: Final = "Use the version of the library that wrote it, or a later one."
-_RESTORE: Final = "Restore it, or remove it to begin anew: what the service still keeps is read again then."
+_RESTORE: Final = "Restore it, or remove it to begin anew, at `start` or `--last` where that is given."
 
 
 @attrs.frozen(kw_only=True)

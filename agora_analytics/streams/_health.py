@@ -25,7 +25,8 @@ class Health:
 
     `state` is `polling`; `waiting for quota` (`until` then is when the next request may go); `outage` or `refused`
     (requests fail, `last_error` says how, and the stream goes on trying); or `stopped`. `since` is when that began.
-    A stream that waits for quota is well; one is stuck if it is `polling` and `lag` grows.
+    A stream that waits for quota is well if `failures` is 0: in an outage, it waits for the quota of further tries. One
+    is stuck if it is `polling` and `lag` goes on growing; between two polls it grows by their interval.
 
     `last_window` is the start of the last window, or the moment up to which calls were read; `lag` how many seconds ago
     that ended; `requests_left` what it can count on for the rest of the day; `failures` how many polls in a row failed;

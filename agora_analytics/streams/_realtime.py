@@ -71,7 +71,7 @@ class Realtime(endpoints.Realtime):
         self._app()
         told = self.plan(*series)
         if not (told.complete or gaps):
-            raise ValueError(f"{len(series)} series: {told}; take fewer, or accept them with gaps=True")
+            raise ValueError(f"{len(series)} series: {told}; take fewer, or accept them with gaps=True (--gaps)")
         reader = WindowReader(self._session, self._scope, series)
         return Watch(reader, self._session.quota, series, settings, self._place(series, checkpoint))
 
@@ -83,7 +83,8 @@ class Realtime(endpoints.Realtime):
         if not series or not all(isinstance(one, Series) for one in series):
             raise TypeError(f"series={series!r}: allowed is one Series or several")
         if len(set(series)) < len(series):
-            raise ValueError("series: one is there twice")
+            twice = next(one for one in series if series.count(one) > 1)
+            raise ValueError(f"series: {twice} is there twice")
         self._session.plan.of_endpoint(REALTIME_USAGE)
         weights = [query.weight for query in queries(series)]
         return coverage(self._session.plan, weights, -(-every // WINDOW))

@@ -59,7 +59,7 @@ class FileCheckpoints:
 
     Saved whole or not at all: written beside the file, brought to the disk, and put in its place; a save that is
     cancelled is completed first. A name is leased to one stream at a time, among all processes that use the folder; the
-    lease ends with its process, however that ends. `path` must be on a local disk. Raises `CheckpointError` for what
+    lease ends with its process, however that ends. `folder` must be on a local disk. Raises `CheckpointError` for what
     cannot be read or written.
     """
 
