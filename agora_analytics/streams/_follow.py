@@ -117,8 +117,9 @@ class FollowPoller(Poller[CallEvent]):
             tail = self._tail
             assert tail is not None  # noqa: S101 - it has just begun
             try:
-                async for event in self._rounds(tail, lists, details):
-                    yield event
+                async with aclosing(self._rounds(tail, lists, details)) as events:
+                    async for event in events:
+                        yield event
             except StoppedError:
                 await self._save(tail)
                 raise
