@@ -167,17 +167,13 @@ class FollowPoller(Poller[CallEvent]):
         """Read on, and look at the calls that go on; what fails is done again."""
         mark, span = self.mark(), self._due(tail)
         self._cut = 0
-        calls: list[Call] = []
-        if span is not None:
-            try:
-                calls = await self._search(span)
-            except NothingToAskError:
-                return []  # the next round begins where the plan does by then
-            except AgoraError as error:
-                self.judge([error], answered=False, certain=self.certain(mark))
-                return []
-            self._density = len(calls) / span.duration
-            self._cut = max(self._cut, span.start)
+        try:
+            calls = await self._read_on(span)
+        except NothingToAskError:
+            return []  # the next round begins where the plan does by then
+        except AgoraError as error:
+            self.judge([error], answered=False, certain=self.certain(mark))
+            return []
         self._read = tail.read_to if span is None else max(span.end, self._cut)
         reads_on = span is not None and span.end > tail.read_to
         seen = await self._again(tail, span.start if span and reads_on else self._behind(tail), calls)
@@ -185,6 +181,18 @@ class FollowPoller(Poller[CallEvent]):
         self.judge(seen.errors, answered=True, certain=self.certain(mark))
         self._log(tail, span, calls)
         return calls
+
+    async def _read_on(self, span: Span | None) -> list[Call]:
+        """Return the calls of what is to be read next; where a clock that was set back leaves nothing, ask the time."""
+        if span is not None:
+            calls = await self._search(span)
+            self._density = len(calls) / span.duration
+            self._cut = max(self._cut, span.start)
+            return calls
+        newest = self._askable().end
+        if self._edges.set_back(self._quota.utc()):
+            await self.ask(CALL_LISTS, lambda: self._reader.lists(lambda: Span(newest - 1, newest), 1))
+        return []
 
     def _log(self, tail: Tail, span: Span | None, calls: Sequence[Call]) -> None:
         log.info(
@@ -327,7 +335,8 @@ class FollowPoller(Poller[CallEvent]):
 
     def forget_lesson(self) -> None:
         """Forget what was answered."""
-        self._edges.proved = self._cut = 0
+        self._edges.forget_accepted()
+        self._cut = 0
 
     async def _save(self, tail: Tail) -> None:
         if self.place.named:

@@ -269,12 +269,14 @@ class Poller(ABC, Generic[T]):
             self._causes.add(self._failing_since, self._quota.utc(), self._failing)
 
     def _note_sleep(self) -> None:
-        """Note it where the service's clock went on for longer than time passed here."""
+        """Note it where the service's clock went on for longer than time passed here, or turned out to be another."""
         now, utc = self._quota.now(), self._quota.utc()
         if self._clocks is not None:
             expected = self._clocks[1] + now - self._clocks[0]
             if utc - expected > _JUMP:
                 self._causes.add(expected, utc, "asleep")
+            if abs(utc - expected) > _JUMP:
+                self._edges.forget_refusals()
         self._clocks = now, utc
 
 
