@@ -198,7 +198,9 @@ class Session:
         if wait is None or not asked:
             return wait
         patience = self._patience(manner, elapsed)
-        return min(wait, _LONGEST) if patience is None else wait if wait <= patience else None
+        if patience is None:
+            return min(wait, _LONGEST)
+        return wait if wait <= patience else None
 
     def _patience(self, manner: Manner, elapsed: float) -> float | None:
         """Return how long a request may still wait for its quota: streams and exports wait it out."""

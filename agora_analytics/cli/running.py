@@ -7,10 +7,11 @@ so nothing in it that could steer a terminal gets through.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from agora_analytics.cli.figures import printable
@@ -26,7 +27,8 @@ Work = Coroutine[Any, Any, None]
 def finish(work: Callable[[], Work]) -> int:
     """Run a command to its end and return its exit code."""
     try:
-        code = _run(work())
+        with _told_log():
+            code = _run(work())
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -53,6 +55,27 @@ def tell(*lines: str) -> None:
     with suppress(OSError):
         sys.stderr.write("".join(f"{printable(line)}\n" for line in lines if line))
         sys.stderr.flush()
+
+
+class _Teller(logging.Handler):
+    """Tells what the library warns of as everything else is told: Python's own way lets through whatever it quotes."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tell(record.getMessage())
+
+
+@contextmanager
+def _told_log() -> Iterator[None]:
+    """Tell warnings while inside, unless whoever runs the command has seen to the log."""
+    library, teller = logging.getLogger("agora_analytics"), _Teller(logging.WARNING)
+    if library.hasHandlers():
+        yield
+        return
+    library.addHandler(teller)
+    try:
+        yield
+    finally:
+        library.removeHandler(teller)
 
 
 def _run(work: Work) -> int:

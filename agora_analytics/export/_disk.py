@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from agora_analytics._futures import ended
 from agora_analytics.export._state import State
 
 T = TypeVar("T")
@@ -58,11 +59,8 @@ class Disk:
 
         What is not about the state is done `aside`, on another thread: files, and the networks they go to, take long.
         """
-        done, cancelled = await self._done(work, self._aside if aside else self._thread)
-        if cancelled is not None:
-            done.exception()
-            raise cancelled
-        return done.result()
+        thread = self._aside if aside else self._thread
+        return await ended(asyncio.get_running_loop().run_in_executor(thread, work))
 
     async def __aenter__(self) -> Self:
         return self
@@ -105,21 +103,6 @@ class Disk:
             else:
                 mine.set_exception(error)
         self._begin(loop)
-
-    async def _done(
-        self, work: Callable[[], T], thread: ThreadPoolExecutor
-    ) -> tuple[asyncio.Future[T], asyncio.CancelledError | None]:
-        """Wait for the end of work on a thread, however often cancelled meanwhile."""
-        done = asyncio.get_running_loop().run_in_executor(thread, work)
-        cancelled: asyncio.CancelledError | None = None
-        while not done.done():
-            try:
-                await asyncio.shield(done)
-            except asyncio.CancelledError as error:
-                cancelled = error
-            except Exception:  # noqa: BLE001 - it is told by who looks at what is returned
-                break
-        return done, cancelled
 
     def _made(self, changes: list[Change]) -> list[Any]:
         with self.state.transaction():

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from agora_analytics._futures import ended
 from agora_analytics.quota._book import Book
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class FileLedger:
         if self._worker is None or self._worker.process != os.getpid():
             self._worker = _Worker(self.path)
             self._dropped = weakref.finalize(self, _abandon, self._worker)
-        return await _finished(self._worker.submit(account, change))
+        return await ended(asyncio.wrap_future(self._worker.submit(account, change)))
 
     async def close(self) -> None:
         """Close the file; may be called twice, and the ledger used again after."""
@@ -57,7 +58,7 @@ class FileLedger:
         if self._dropped is not None:
             self._dropped.detach()
         if worker is not None and worker.process == os.getpid():
-            await _finished(worker.shut())
+            await ended(asyncio.wrap_future(worker.shut()))
             worker.end()
 
     async def __aenter__(self) -> Self:
@@ -113,18 +114,3 @@ class _Worker:
 def _abandon(worker: _Worker) -> None:
     if worker.process == os.getpid():  # a forked child leaves its parent's file alone
         worker.abandon()
-
-
-async def _finished(work: Future[T]) -> T:
-    """Wait for the end of what a thread does, however often cancelled meanwhile."""
-    future = asyncio.wrap_future(work)
-    cancelled: asyncio.CancelledError | None = None
-    while not future.done():
-        try:
-            await asyncio.wait([future])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        future.exception()  # nobody is left to hear of it
-        raise cancelled
-    return future.result()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Self
@@ -67,8 +66,8 @@ class Forecast:
     @classmethod
     def of(cls, counter: str, requests: int, seconds: float, moment: Moment) -> Self:
         """Return the forecast of a wait that begins now."""
-        begun = moment.wall if moment.doubt == math.inf else moment.now + moment.low
-        return cls(counter=counter, requests=requests, seconds=seconds, at=datetime.fromtimestamp(begun + seconds, UTC))
+        at = datetime.fromtimestamp(moment.utc + seconds, UTC)
+        return cls(counter=counter, requests=requests, seconds=seconds, at=at)
 
 
 @attrs.frozen(kw_only=True)

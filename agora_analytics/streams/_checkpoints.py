@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, Final, Self, TypeVar
 
 import attrs
@@ -91,7 +92,7 @@ def opened(checkpoint: Checkpoint, field: str, kind: type[T], source: str = "the
         raise unreadable(source, f"{field!r} of an open entry: {error}") from None
     if attrs.has(kind):
         for value in wanted.values():
-            _check_known(value, kind, f"{field!r} of an open entry in {source}")
+            check_known(value, _fields(kind), f"{field!r} of an open entry in {source}")
     return found
 
 
@@ -105,13 +106,18 @@ def _check_version(given: Mapping[str, Any], source: str) -> None:
 
 
 def _check_fields(given: Mapping[str, Any], source: str) -> None:
-    _check_known(given, Checkpoint, source)
+    check_known(given, _fields(Checkpoint), source)
     for span in given.get("done", ()):
-        _check_known(span, Span, f"a span in {source}")
+        check_known(span, _fields(Span), f"a span in {source}")
 
 
-def _check_known(given: Mapping[str, Any], kind: type[Any], source: str) -> None:
-    unknown = sorted(given.keys() - {field.name for field in attrs.fields(kind)})
+def check_known(given: Mapping[str, Any], known: AbstractSet[str], source: str) -> None:
+    """Raise `CheckpointError` for fields that this version does not know: to leave them out would lose something."""
+    unknown = sorted(given.keys() - known)
     if unknown:
         named = ", ".join(map(repr, unknown[:_NAMED]))
         raise CheckpointError(f"{source} has fields that this version does not know: {named}", advice=_LATER)
+
+
+def _fields(kind: type[Any]) -> set[str]:
+    return {field.name for field in attrs.fields(kind)}

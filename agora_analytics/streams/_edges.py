@@ -24,6 +24,8 @@ _DRIFT: Final = 3e-4
 """Seconds by which a clock may be behind for each second in which nothing was answered."""
 
 _MOST_DELAY: Final = 3_600
+_BACK: Final = 30
+"""Seconds by which a clock must be behind what was accepted to be a wrong one."""
 
 
 @attrs.define
@@ -42,6 +44,7 @@ class Edges:
     _delay: int = attrs.field(init=False)
     _until: float = 0.0
     _refused: int = 0
+    _latest: int = 0
 
     def __attrs_post_init__(self) -> None:
         self._reset()
@@ -62,11 +65,14 @@ class Edges:
     def askable(self, now: float) -> Span:
         """Return what can be asked for, never empty."""
         if self._until and now > self._until:
-            self._until = 0.0
-            self._reset()
+            self.forget_refusals()
         start = int(now - self._reach) + 1 + self.margin + self._unsure(now)
         end = int(now) - self._delay - 1
         return Span(min(max(start, 0), max(end - 1, 0)), max(end, 1))
+
+    def set_back(self, now: float) -> bool:
+        """Whether it is earlier than when the service accepted a span: one of two times was wrong, and it must tell."""
+        return self._latest - self.askable(now).start > _BACK
 
     def _unsure(self, now: float) -> int:
         """Return the seconds by which it may be later than `now`, by the time since a span was accepted."""
@@ -76,6 +82,16 @@ class Edges:
         """Note that a span was accepted at a moment when it could have begun at `oldest`."""
         self._refused = 0
         self.proved = oldest
+        self._latest = max(self._latest, oldest)
+
+    def forget_accepted(self) -> None:
+        """Forget what was accepted: it was another time than was thought."""
+        self.proved = self._latest = 0
+
+    def forget_refusals(self) -> None:
+        """Believe the plan again: that the service refused its spans was perhaps the fault of a clock."""
+        self._until, self._refused = 0.0, 0
+        self._reset()
 
     def refused(self, error: PlanRefused, now: float) -> None:
         """Note that a span was refused that the plan allows."""
@@ -85,7 +101,8 @@ class Edges:
         named = error.limit or 0
         self._until = now + _DAY
         if error.kind == "latency":
-            self._delay = min(named + 1 if named > self._delay else 2 * self._delay + 20, _MOST_DELAY)
+            most = max(self.limits.delay, min(_MOST_DELAY, self.limits.available - self.margin - _LEAST))
+            self._delay = min(named + 1 if named > self._delay else 2 * self._delay + 20, most)
         else:
             self._reach = named if 0 < named < self._reach else self._reach / 2
         self._reach = max(self._reach, self._delay + self.margin + _LEAST)

@@ -6,6 +6,7 @@ New calls are found by reading on, a little of what was read before with it, for
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import aclosing
 from typing import Final
 
@@ -117,8 +118,9 @@ class FollowPoller(Poller[CallEvent]):
             tail = self._tail
             assert tail is not None  # noqa: S101 - it has just begun
             try:
-                async for event in self._rounds(tail, lists, details):
-                    yield event
+                async with aclosing(self._rounds(tail, lists, details)) as events:
+                    async for event in events:
+                        yield event
             except StoppedError:
                 await self._save(tail)
                 raise
@@ -165,23 +167,34 @@ class FollowPoller(Poller[CallEvent]):
         """Read on, and look at the calls that go on; what fails is done again."""
         mark, span = self.mark(), self._due(tail)
         self._cut = 0
-        calls: list[Call] = []
-        if span is not None:
-            try:
-                calls = await self._search(span)
-            except NothingToAskError:
-                return []  # the next round begins where the plan does by then
-            except AgoraError as error:
-                self.judge([error], answered=False, certain=self.certain(mark))
-                return []
-            self._density = len(calls) / span.duration
-            self._cut = max(self._cut, span.start)
+        try:
+            calls = await self._read_on(span)
+        except NothingToAskError:
+            return []  # the next round begins where the plan does by then
+        except AgoraError as error:
+            self.judge([error], answered=False, certain=self.certain(mark))
+            return []
         self._read = tail.read_to if span is None else max(span.end, self._cut)
         reads_on = span is not None and span.end > tail.read_to
         seen = await self._again(tail, span.start if span and reads_on else self._behind(tail), calls)
         calls += seen.calls
-        errors = seen.errors
-        self.judge(errors, answered=True, certain=self.certain(mark))
+        self.judge(seen.errors, answered=True, certain=self.certain(mark))
+        self._log(tail, span, calls)
+        return calls
+
+    async def _read_on(self, span: Span | None) -> list[Call]:
+        """Return the calls of what is to be read next; where a clock that was set back leaves nothing, ask the time."""
+        if span is not None:
+            calls = await self._search(span)
+            self._density = len(calls) / span.duration
+            self._cut = max(self._cut, span.start)
+            return calls
+        newest = self._askable().end
+        if self._edges.set_back(self._quota.utc()):
+            await self.ask(CALL_LISTS, lambda: self._reader.lists(lambda: Span(newest - 1, newest), 1))
+        return []
+
+    def _log(self, tail: Tail, span: Span | None, calls: Sequence[Call]) -> None:
         log.info(
             "read %d calls of %s; %d go on",
             len(calls),
@@ -189,7 +202,6 @@ class FollowPoller(Poller[CallEvent]):
             len(tail.going),
             extra={"agora_calls": len(calls), "agora_going": len(tail.going), "agora_read_to": self._read},
         )
-        return calls
 
     def _due(self, tail: Tail) -> Span | None:
         """Return what is to be read next, from a little before where was read to; None where that is nothing."""
@@ -243,13 +255,9 @@ class FollowPoller(Poller[CallEvent]):
         now, there = self._quota.utc(), {call.call_id for call in seen}
         for call_id in there & tail.going.keys():
             tail.going[call_id] = _looks.found(tail.going[call_id], now=now, every=self._settings.every)
-        oldest = self._askable().start
-        older = [one for one in tail.older(start) if one.call.call_id not in there]
-        if any(self._edges.proved <= (one.call.created_ts or 0) < oldest for one in older):
-            # Too old, says the clock: that the service takes this for the oldest there is proves it.
-            await self._look(tail, _Seen(), [], Span(oldest, oldest + 1))
+        older = await self._older(tail, start, there)
         looks = _looks.plan(
-            [one for one in older if (one.call.created_ts or 0) >= oldest],
+            [one for one in older if (one.call.created_ts or 0) >= self._askable().start],
             start,
             now=now,
             density=self._density,
@@ -258,17 +266,20 @@ class FollowPoller(Poller[CallEvent]):
         )
         again = _Seen()
         if looks.span is not None:
-            # Where one was missed, another look at the same place proves nothing: it is searched for elsewhere.
-            together = [
-                one
-                for one in older
-                if (one.call.created_ts or 0) >= looks.span.start and not one.misses and one not in looks.single
-            ]
-            await self._look(tail, again, together, looks.span)
+            await self._look(tail, again, looks.together(older), looks.span)
         for one in looks.single:
             where = _looks.where(one, max(self._askable().end, 2))
             await self._look(tail, again, [one], where, one.call.cname)
         return again
+
+    async def _older(self, tail: Tail, start: int, there: AbstractSet[str]) -> list[Open]:
+        """Return the calls that go on and began before `start`, but for those that are `there`."""
+        oldest = self._askable().start
+        older = [one for one in tail.older(start) if one.call.call_id not in there]
+        if any(self._edges.proved <= (one.call.created_ts or 0) < oldest for one in older):
+            # Too old, says the clock: that the service takes this for the oldest there is proves it.
+            await self._look(tail, _Seen(), [], Span(oldest, oldest + 1))
+        return older
 
     async def _look(
         self, tail: Tail, again: _Seen, wanted: Sequence[Open], span: Span, cname: str | None = None
@@ -324,7 +335,8 @@ class FollowPoller(Poller[CallEvent]):
 
     def forget_lesson(self) -> None:
         """Forget what was answered."""
-        self._edges.proved = self._cut = 0
+        self._edges.forget_accepted()
+        self._cut = 0
 
     async def _save(self, tail: Tail) -> None:
         if self.place.named:

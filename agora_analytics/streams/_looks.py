@@ -11,6 +11,7 @@ up after a few looks.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -40,6 +41,12 @@ class Looks:
 
     span: Span | None = None
     single: tuple[Open, ...] = ()
+
+    def together(self, older: Sequence[Open]) -> list[Open]:
+        """Return the calls that the search over `span` should find."""
+        start = self.span.start if self.span is not None else math.inf
+        # Where one was missed, another look at the same place proves nothing: it is searched for elsewhere.
+        return [one for one in older if _begun(one) >= start and not one.misses and one not in self.single]
 
 
 def plan(older: Sequence[Open], start: int, *, now: float, density: float, longest: int, most: int) -> Looks:

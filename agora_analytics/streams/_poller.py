@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import aclosing, suppress
+from types import TracebackType
 from typing import Any, Final, Generic, TypeVar
 
 from agora_analytics.errors import AgoraError, LedgerError, PlanRefused, QuotaExhausted, RateLimited
@@ -95,9 +96,11 @@ class Poller(ABC, Generic[T]):
         except StoppedError:
             pass
         finally:
-            await events.aclose()
-            self.monitor.stopped()
-            await self.place.leave()
+            try:
+                await events.aclose()
+            finally:  # whatever closing comes to: the name is free for the next
+                self.monitor.stopped()
+                await self.place.leave()
 
     @property
     def failing(self) -> bool:
@@ -166,15 +169,9 @@ class Poller(ABC, Generic[T]):
                 self._answered = True
                 return answer
 
-    @asynccontextmanager
-    async def reserved(self, endpoint: Endpoint) -> AsyncIterator[Reserve]:
-        """Keep requests for the stream until it ends, whether the ledger can be written to then or not."""
-        kept = self._quota.reserve(endpoint)
-        try:
-            yield kept
-        finally:
-            with suppress(LedgerError):
-                await kept.__aexit__(None, None, None)
+    def reserved(self, endpoint: Endpoint) -> _Reserved:
+        """Return what keeps requests for the stream until it ends, whether the ledger can be written to then or not."""
+        return _Reserved(self._quota.reserve(endpoint))
 
     async def budget(self, kept: Reserve, rest: int, daily: int, weight: float = 1.0) -> Budget:
         """Keep so many requests (see `Reserve.keep`), and return what can be counted on; the last, if that fails."""
@@ -291,7 +288,7 @@ class Poller(ABC, Generic[T]):
             self._causes.add(self._failing_since, self._quota.utc() if until is None else until, self._failing)
 
     def _note_sleep(self) -> None:
-        """Note it where the service's clock went on for longer than time passed here."""
+        """Note it where the service's clock went on for longer than time passed here, or turned out to be another."""
         now, utc = self._quota.now(), self._quota.utc()
         if self._clocks is not None:
             expected = self._clocks[1] + now - self._clocks[0]
@@ -300,8 +297,26 @@ class Poller(ABC, Generic[T]):
                 self._failing_since = None if self._failing_since is None else utc
                 self._asking_since = utc
                 self._causes.add(expected, utc, "asleep")
+            if abs(utc - expected) > _JUMP:
+                self._edges.forget_refusals()
         # Before it is known what time it is, a jump is a lesson and no sleep.
         self._clocks = (now, utc) if self._quota.confirmed else None
+
+
+class _Reserved:
+    """Keeps requests while inside; no generator, which a loop that is shut down would close before its user."""
+
+    def __init__(self, kept: Reserve) -> None:
+        self._kept = kept
+
+    async def __aenter__(self) -> Reserve:
+        return await self._kept.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with suppress(LedgerError):
+            await self._kept.__aexit__(kind, error, trace)
 
 
 async def _next(source: AsyncGenerator[R]) -> R:

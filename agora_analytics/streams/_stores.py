@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from agora_analytics._futures import ended
 from agora_analytics.errors import CheckpointError
 from agora_analytics.streams._checkpoints import Checkpoint
 
@@ -179,22 +180,9 @@ def _sync(folder: Path) -> None:
 
 
 async def _completed(work: Callable[[], T]) -> T:
-    """Run in a thread, and return or raise after its end, however often cancelled meanwhile.
-
-    A thread cannot be stopped: left to itself, a save would come after a later one, or after the end of the lease.
-    """
+    """Run in a thread, and return or raise after its end: a save is overtaken by no later one, nor by a lease's end."""
     # A future and not a task, which would be cancelled by itself when the loop is shut down.
-    future = asyncio.get_running_loop().run_in_executor(None, work)
-    cancelled: asyncio.CancelledError | None = None
-    while not future.done():
-        try:
-            await asyncio.wait([future])
-        except asyncio.CancelledError as error:
-            cancelled = error
-    if cancelled is not None:
-        future.exception()  # nobody is left to hear of it
-        raise cancelled
-    return future.result()
+    return await ended(asyncio.get_running_loop().run_in_executor(None, work))
 
 
 def _in_use(name: str, by: str) -> CheckpointError:

@@ -14,7 +14,7 @@ import attrs
 
 from agora_analytics.models import Call
 from agora_analytics.spans import Span
-from agora_analytics.streams._checkpoints import Checkpoint, opened, unreadable
+from agora_analytics.streams._checkpoints import Checkpoint, check_known, opened
 from agora_analytics.streams._events import (
     CallChanged,
     CallEvent,
@@ -155,7 +155,8 @@ class Tail:
     @classmethod
     def of(cls, checkpoint: Checkpoint, *, late: bool = True) -> Tail:
         """Read it back; raises `CheckpointError` for what is none, or has fields that this version does not know."""
-        _refuse_unknown(checkpoint)
+        for key, entry in checkpoint.open.items():
+            check_known(entry, _FIELDS, f"call {key!r} in the checkpoint")
         looks, misses = opened(checkpoint, "look_at", float), opened(checkpoint, "misses", int)
         told, since = opened(checkpoint, "told", bool), opened(checkpoint, "since", float)
         tail = cls(checkpoint.done[-1].end, ended=opened(checkpoint, "ended", int), late=late)
@@ -167,10 +168,3 @@ class Tail:
             if tail.owed[key].told:
                 tail.ended[key] = tail.read_to
         return tail
-
-
-def _refuse_unknown(checkpoint: Checkpoint) -> None:
-    for key, entry in checkpoint.open.items():
-        unknown = ", ".join(sorted(entry.keys() - _FIELDS))
-        if unknown:
-            raise unreadable("the checkpoint", f"call {key!r} has fields that this version does not know: {unknown}")

@@ -33,6 +33,10 @@ _IN_A_ROW: Final = 2
 _GIVEN_UP: Final = 600.0
 """Seconds for which a series must fail, while others are answered, before their windows wait for it no more."""
 
+_GLANCE: Final = 60.0
+_SET_BACK: Final = 30.0
+"""How often a rest looks at the clock, and by how many seconds that must have been set back to end it."""
+
 _MARGIN: Final = 5
 """Seconds by which the oldest window asked for must be younger than the plan says: a request takes time."""
 
@@ -200,9 +204,7 @@ class WatchPoller(Poller[Event]):
             if place == 0 and self._early is not None:
                 (asked, points), self._early = self._early, None
             else:
-                points = await self._fetch(
-                    place, lambda: asked.at(self._quota.utc(), self._askable(), windows.wanted())
-                )
+                points = await self._fetch(place, lambda: self._span(asked, windows))
         except NothingToAskError:
             return None
         except AgoraError as error:
@@ -211,6 +213,13 @@ class WatchPoller(Poller[Event]):
             windows.absorb(self._reader.queries[place].serves, asked.span, points, asked.moment)
             self._edges.accepted(asked.oldest)
         return None
+
+    def _span(self, asked: _Asked, windows: Windows) -> Span:
+        """Return what to ask for now: all that may be new; where a clock that was set back leaves nothing, the time."""
+        now, askable, wanted = self._quota.utc(), self._askable(), windows.wanted()
+        if wanted >= askable.end and self._edges.set_back(now):
+            return Span(askable.end - WINDOW, askable.end)
+        return asked.at(now, askable, wanted)
 
     async def _fetch(self, place: int, span: Timely) -> tuple[Point, ...]:
         question = self._reader.questions[place]
@@ -251,9 +260,11 @@ class WatchPoller(Poller[Event]):
         due = self._schedule.next(self._index(), budget.requests, left)
         # With less than a request for each series it waits for the next day; in an outage it waits for the end of that.
         short = budget.requests < len(self._reader.queries) and not self.failing
-        rest = self.without_quota if short else self.pause
-        while self._index() < due and not self.stopped:
-            await rest(max(due * WINDOW + self._edges.delay + 1 - self._quota.utc(), 0.01))
+        mark = self.mark()
+        # Another's answers may set the clock back meanwhile: then it was for another time that this was planned.
+        while self._index() < due and not self.stopped and self.shift(mark) > -_SET_BACK:
+            wait = max(due * WINDOW + self._edges.delay + 1 - self._quota.utc(), 0.01)
+            await (self.without_quota(wait) if short else self.pause(min(wait, _GLANCE)))
 
     async def _budget(self, kept: Reserve) -> Budget:
         count, least = len(self._reader.queries), self._settings.least

@@ -13,17 +13,24 @@ asked for.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
 from agora_analytics.models import Point
 from agora_analytics.spans import WINDOW, Span
+from agora_analytics.streams._checkpoints import check_known
 from agora_analytics.streams._events import Event, Gap, Loss, Missing, Revision, Window, group_of
 from agora_analytics.streams._series import Series
 
 Why = Callable[[int], Loss]
 """Returns why a window (its start) could not be asked for in time."""
+
+_DUMPED: Final = frozenset({"at", "rows"})
+"""What a checkpoint keeps of a series of a window."""
+
+Row = list[str | int | float | None]
+"""A group, a user and a value."""
 
 
 @attrs.define
@@ -36,6 +43,16 @@ class _Seen:
     points: tuple[Point, ...]
     at: float
     told: tuple[Point, ...] | None = None
+    _rows: tuple[tuple[Point, ...], list[Row]] | None = attrs.field(default=None, init=False)
+
+    def dumped(self, told: tuple[Point, ...]) -> dict[str, Any]:
+        """Return what a checkpoint keeps of it, as it was delivered.
+
+        A checkpoint is taken at each event, of many windows that have not changed since: their rows are kept.
+        """
+        if self._rows is None or self._rows[0] is not told:
+            self._rows = told, [[point.dimension_value, point.uid, point.value] for point in told]
+        return {"at": self.at, "rows": self._rows[1]}
 
 
 class Windows:
@@ -208,16 +225,20 @@ class Windows:
         order = _order(self._series)
         kept: dict[str, Mapping[str, Any]] = {}
         for ts, seen in self._seen.items():
-            rows = {str(order[place]): _dumped(one) for place, one in seen.items() if one.told is not None}
+            rows = {str(order[place]): one.dumped(one.told) for place, one in seen.items() if one.told is not None}
             if isinstance(current, Revision) and current.ts == ts:
                 place = self._series.index(current.series)
-                rows[str(order[place])] = _dumped(attrs.evolve(seen[place], told=current.after))
+                rows[str(order[place])] = seen[place].dumped(current.after)
             if rows and ts < self.due:
                 kept[str(ts)] = rows
         return kept
 
     def restore(self, kept: Mapping[str, Mapping[str, Any]]) -> None:
-        """Take up what `unsettled` kept; raises `ValueError`, `TypeError`, `KeyError` or others for what it is not."""
+        """Take up what `unsettled` kept.
+
+        Raises `CheckpointError` for fields that this version does not know, and `ValueError`, `TypeError`, `KeyError`
+        or others for what is no such thing at all.
+        """
         places = {str(number): place for place, number in _order(self._series).items()}
         for key, rows in kept.items():
             ts = int(key)
@@ -245,12 +266,8 @@ def _order(series: Sequence[Series]) -> dict[int, int]:
     return {place: rank for rank, place in enumerate(ranked)}
 
 
-def _dumped(seen: _Seen) -> dict[str, Any]:
-    rows = [[point.dimension_value, point.uid, point.value] for point in seen.told or ()]
-    return {"at": seen.at, "rows": rows}
-
-
 def _loaded(ts: int, series: Series, dump: Mapping[str, Any]) -> _Seen:
+    check_known(dump, _DUMPED, f"window {ts} in the checkpoint")
     if not all(value is None or type(value) in {int, float} for _, _, value in dump["rows"]):
         raise TypeError(f"a value is no number: {dump['rows']!r}")
     points = tuple(

@@ -104,3 +104,19 @@ def test_the_simulator_tells_programs_how_to_reach_it(environment):
 def test_the_secret_is_nowhere_in_what_is_shown(run, arguments, form):
     ran = run(*arguments, *form)
     assert CUSTOMER_SECRET not in ran.out + ran.err
+
+
+WARNS = """
+import logging, sys
+from agora_analytics.cli import running
+
+async def work():
+    logging.getLogger("agora_analytics.streams").warning("the error: %s", "HTTP 503: \\x1b[31mred\\nand more")
+
+sys.exit(running.finish(work))
+"""
+
+
+def test_what_is_warned_of_steers_no_terminal():
+    done = subprocess.run([sys.executable, "-c", WARNS], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stderr == "the error: HTTP 503:  [31mred and more\n"

@@ -52,6 +52,7 @@ async def watching(client: AnalyticsClient) -> None:
                 assert_type(event.after, tuple[Point, ...])
             case Gap():
                 assert_type(event.span, Span)
+                assert_type(event.reason, Literal["outage", "quota", "consumer", "asleep", "before_start", "service"])
             case _:
                 assert_never(event)
     watch.stop()
@@ -69,7 +70,7 @@ async def watching(client: AnalyticsClient) -> None:
 
 
 async def following(client: AnalyticsClient) -> None:
-    follow = client.calls.follow(start=1_700_000_000, drill=True)
+    follow = client.calls.follow(start=1_700_000_000, drill=True, late_sessions=False)
     assert_type(follow, Follow)
     async for event in follow:
         match event:

@@ -9,8 +9,8 @@ from contextlib import aclosing, suppress
 import pytest
 from streaming import DAY, HOUR, NOON, USERS, all_of, consume, of, passed, simulated, stamps, whole
 
-from agora_analytics import CallFinished, CallStarted, MemoryCheckpoints, Window
-from agora_analytics.simulator import Fault, Faults
+from agora_analytics import CallFinished, CallStarted, MemoryCheckpoints, MemoryLedger, Window
+from agora_analytics.simulator import Fault, Faults, VirtualLoop
 
 
 async def nothing_left(client) -> bool:
@@ -115,6 +115,57 @@ async def test_however_it_is_left_nothing_stays_behind(left, kind):
         async with stream() as again:  # the name is free
             assert await anext(again)
         assert await nothing_left(client)
+
+
+@pytest.mark.parametrize("kind", ["watch", "follow"])
+def test_one_that_is_left_open_makes_no_noise_when_its_loop_ends(kind, caplog):
+    kept = []
+
+    async def leave() -> None:
+        async with simulated().client(checkpoints=MemoryCheckpoints()) as client:
+            stream = client.realtime.watch(USERS, checkpoint="prod")
+            if kind == "follow":
+                stream = client.calls.follow(start=NOON - HOUR, checkpoint="prod", drill=True)
+            kept.append(stream)
+            await _broken_off(stream)
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(leave())
+    assert [record for record in caplog.records if record.name == "asyncio" and record.levelname == "ERROR"] == []
+
+
+class Unwritable:
+    """A ledger that cannot be changed any more once it is told so, which is no `LedgerError`."""
+
+    def __init__(self) -> None:
+        self.broken = False
+        self._ledger = MemoryLedger()
+
+    async def change(self, account, change):
+        if self.broken:
+            raise OSError("no disk")
+        return await self._ledger.change(account, change)
+
+    async def close(self) -> None:
+        await self._ledger.close()
+
+
+@pytest.mark.parametrize("kind", ["watch", "follow"])
+async def test_where_it_cannot_be_closed_that_is_told_and_its_name_is_free(kind):
+    ledger, store = Unwritable(), MemoryCheckpoints()
+    async with simulated().client(ledger=ledger, checkpoints=store) as client:
+        stream = client.realtime.watch(USERS, start=NOON - HOUR, checkpoint="prod")
+        if kind == "follow":
+            stream = client.calls.follow(start=NOON - HOUR, checkpoint="prod")
+        for _ in range(20 * 60):  # until it has kept requests for itself, at its first rest
+            await anext(stream)
+            if any(state.expected for state in await client.quota.snapshot()):
+                break
+        ledger.broken = True
+        with pytest.raises(OSError, match="no disk"):
+            await stream.aclose()
+        assert stream.health.state == "stopped"
+        await store.acquire("prod")
 
 
 async def test_two_consumers_at_once_are_refused():

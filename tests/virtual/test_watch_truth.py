@@ -232,6 +232,7 @@ MANGLED = {
     "short rows": lambda entry: {str(NOON): {"0": {"at": 1.0, "rows": [[None]]}}},
     "a value": lambda entry: {str(NOON): {"0": {"at": 1.0, "rows": [[None, None, "many"]]}}},
     "a list": lambda entry: {str(NOON): {"0": []}},
+    "an unknown field": lambda entry: {str(NOON): {"0": {**entry["0"], "mood": 1}}},
 }
 
 

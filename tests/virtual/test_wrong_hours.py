@@ -1,0 +1,46 @@
+"""A `Date` that is wrong for a quarter of an hour, in all answers alike: nothing is lost once it is right again."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from streaming import DAY, HOUR, NOON, SMALL, USERS, lost, of, simulated, stamps, taking, whole
+
+from agora_analytics import CallStarted
+from agora_analytics.simulator import Fault, Faults
+
+OFF = [40 * DAY, 3 * HOUR, -3 * HOUR, -3 * DAY]
+
+
+def wrong(off: float):
+    """A service whose answers are dated wrongly for a while, so consistently that they are believed."""
+    return simulated(faults=Faults.outage(NOON + HOUR, NOON + HOUR + 900, Fault("date", date_off=off)))
+
+
+@pytest.mark.parametrize("off", OFF)
+async def test_a_watch_has_every_window(off):
+    simulation = wrong(off)
+    async with simulation.client() as client:
+        watch = client.realtime.watch(USERS, start=NOON)
+        async with taking(watch) as events:
+            await asyncio.sleep(4 * HOUR)
+            assert watch.health.state == "polling"
+            assert watch.health.lag < 600
+    assert whole(events, NOON)
+    assert lost(events) == []
+    assert len(stamps(events)) > 3.8 * 180
+    assert sum(simulation.service.refusals.values()) < 60
+
+
+@pytest.mark.parametrize("off", OFF)
+async def test_a_follow_has_every_call_once(off):
+    simulation = wrong(off)
+    async with simulation.client() as client:
+        async with taking(client.calls.follow(start=NOON)) as events:
+            await asyncio.sleep(4 * HOUR)
+        now = simulation.clock()
+    ids = [event.call.call_id for event in of(CallStarted, events)]
+    assert len(ids) == len(set(ids))
+    assert {call.call_id for call in SMALL.calls(NOON, int(now) - 600)} <= set(ids)
+    assert lost(events) == []
