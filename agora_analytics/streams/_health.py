@@ -15,8 +15,8 @@ from agora_analytics.streams._policy import Rule, State, rule_of
 
 log = logging.getLogger("agora_analytics.streams")
 
-_LONG: Final = 60.0
-"""Seconds of waiting for quota that are worth a log record."""
+_LONG: Final = 61.0
+"""Seconds of waiting for quota that are worth a log record: not the next minute's, but the next day's."""
 
 
 @attrs.frozen(kw_only=True)
@@ -60,24 +60,31 @@ class Monitor:
         self._worked = False
         self._told = self._told_wait = False
         self._entered = self._waiting_since = 0.0
-        self._before: Health | None = None
+        self._before: tuple[Health, float] | None = None
         self._failing: dict[Rule, float] = {}
 
-    def waits(self, seconds: float) -> None:
-        """Note that there is no quota for so long."""
-        if self._before is None:
-            self._before, self._waiting_since = self.health, self._quota.now()
+    def waits(self, seconds: float, until: float) -> None:
+        """Note that there is no quota for so long, until a moment (UTC seconds).
+
+        An outage stays one while it waits for the next minute: that is no other trouble.
+        """
+        if self._before is None and (self.health.state == "polling" or seconds > _LONG):
+            self._before, self._waiting_since = (self.health, self._entered), self._quota.now()
             self._enter("waiting for quota")
-        self.health = attrs.evolve(self.health, until=self._quota.utc() + seconds)
+        if self._before is None:
+            return
+        self.health = attrs.evolve(self.health, until=until)
+        if seconds > _LONG:
+            self.health = attrs.evolve(self.health, requests_left=0)
         if seconds > _LONG and not self._told_wait:
             self._told_wait = True
-            log.warning("%s waits for quota until %s", self.name, _moment(self.health.until))
+            log.warning("%s waits for quota until %s", self.name, _moment(until))
 
     def goes_on(self) -> None:
         """Note that it waits for quota no more."""
         if self._before is None:
             return
-        before, self._before = self._before, None
+        (before, self._entered), self._before = self._before, None
         self.health = attrs.evolve(self.health, state=before.state, since=before.since, until=None)
         if self._told_wait:
             self._told_wait = False

@@ -188,22 +188,22 @@ class Poller(ABC, Generic[T]):
     async def ready(self, endpoint: Endpoint) -> None:
         """Wait until a request may be sent."""
         waited = False
-        while (wait := (await self._quota.forecast(1, endpoint)).seconds) > 0 and not self.stopped:
-            await self.without_quota(wait)
+        while (next_one := await self._quota.forecast(1, endpoint)).seconds > 0 and not self.stopped:
+            await self.without_quota(next_one.seconds, next_one.at.timestamp())
             waited = True
         if waited:
             await self.pause(self.after_quota())
         if not self.stopped:
             self.monitor.goes_on()
 
-    async def without_quota(self, seconds: float) -> None:
+    async def without_quota(self, seconds: float, until: float | None = None) -> None:
         """Wait for quota, a quarter of an hour at most, and tell it in `health` and as a reason for what is lost."""
         if seconds < _BUSY:
             await self.pause(seconds)
             return
         self._flush_outage()
         begun, failing, self._failing_since = self._quota.utc(), self._failing_since is not None, None
-        self.monitor.waits(seconds)
+        self.monitor.waits(seconds, self._quota.utc() + seconds if until is None else until)
         try:
             await self.pause(min(seconds, _LOOK))
         finally:

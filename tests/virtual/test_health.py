@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from datetime import UTC, datetime
 
 import pytest
 from streaming import DAY, HOUR, MIDNIGHT, NOON, USERS, of, simulated, taking
 
-from agora_analytics import Health, Window
+from agora_analytics import Health, Series, Window
 from agora_analytics.plans import PREMIUM
 from agora_analytics.simulator import Fault, Faults
 
@@ -74,7 +75,7 @@ async def test_waiting_for_quota_is_told_with_its_end_and_logged_once_in_and_onc
             assert NOON + 1_000 < health.since < NOON + 2_000
             assert health.until == pytest.approx(NEXT_MIDNIGHT, abs=30)
             assert str(health) == f"waiting for quota until {_shown(health.until)}"
-            assert health.failures == 0
+            assert (health.failures, health.requests_left) == (0, 0)
             assert well(health, now)
             (warning,) = turns(caplog)
             assert "waits for quota until 2026-11-25T00:00" in warning
@@ -176,3 +177,24 @@ async def test_a_probe_can_tell_one_that_waits_from_one_whose_consumer_is_stuck(
 
 def _shown(moment: float) -> str:
     return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+async def test_an_outage_that_waits_for_the_next_minute_stays_an_outage_of_its_true_length(caplog):
+    """Two series on premium spend the minute's three requests on an outage, again and again."""
+    simulation = simulated(faults=Faults.outage(NOON + 600, NOON + 2 * HOUR + 600, Fault("html")))
+    freezes = Series("videoFreezeRate", product="Native")
+    seen: set[str] = set()
+    async with simulation.client() as client:
+        watch = client.realtime.watch(USERS, freezes)
+        async with taking(watch):
+            await asyncio.sleep(1_200)
+            for _ in range(4_000):
+                seen.add(watch.health.state)
+                await asyncio.sleep(1)
+            await asyncio.sleep(HOUR)
+            assert watch.health.state == "polling"
+    assert seen == {"outage"}
+    worse, better = turns(caplog)
+    assert "outage" in worse
+    lasted = float(re.search(r"after (\d+) s of outage", better)[1])
+    assert 2 * HOUR - 900 < lasted < 2 * HOUR + 900
