@@ -316,3 +316,16 @@ async def test_a_bad_app_id_of_one_stream_does_not_touch_another():
         good = await taken_for(client.realtime.watch(WEB, start=NOON), 2 * HOUR)
     assert len(of(Window, good)) > 340
     assert len(of(Window, bad)) < 40
+
+
+@pytest.mark.parametrize("message", ["query latency limit", "query time range limit", "query time length limit"])
+async def test_a_service_that_refuses_every_span_for_a_while_is_asked_for_all_again_afterwards(message):
+    refused = Fault("refusal", code=300, message=message)
+    simulation = simulated(faults=Faults.outage(NOON + 1_800, NOON + 3 * HOUR, refused))
+    async with simulation.client() as client:
+        watch = client.realtime.watch(USERS)
+        events = await taken_for(watch, 9 * HOUR)
+    assert whole(events)
+    assert all(gap.span.end <= NOON + 3 * HOUR for gap in of(Gap, events))
+    assert max(event.ts for event in of(Window, events)) > NOON + 9 * HOUR - 400
+    assert max(at - end for at, _, end in spans_asked(simulation) if at > NOON + 8 * HOUR) < 120
