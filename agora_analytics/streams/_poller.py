@@ -261,6 +261,8 @@ class Poller(ABC, Generic[T]):
         for error in errors:
             if isinstance(error, PlanRefused) and certain:
                 self._edges.refused(error, self._quota.utc())
+        if self._answered:
+            self.monitor.accepted()
         if errors:
             self.monitor.failed(errors, answered=answered, certain=certain)
         elif self._answered and over:  # where nothing was asked, nothing works yet

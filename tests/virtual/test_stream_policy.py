@@ -329,3 +329,22 @@ async def test_a_service_that_refuses_every_span_for_a_while_is_asked_for_all_ag
     assert all(gap.span.end <= NOON + 3 * HOUR for gap in of(Gap, events))
     assert max(event.ts for event in of(Window, events)) > NOON + 9 * HOUR - 400
     assert max(at - end for at, _, end in spans_asked(simulation) if at > NOON + 8 * HOUR) < 120
+
+
+async def test_a_series_whose_requests_alone_are_unauthorized_ends_nothing():
+    refused = Faults.outage(NOON + 300, NOON + 3 * HOUR, Fault("status", status=401)).only(metric="channelCount")
+    simulation = simulated("enterprise", faults=refused)
+    async with simulation.client() as client:
+        events = await taken_for(client.realtime.watch(USERS, CHANNELS), 4 * HOUR)
+    assert whole(events)
+    assert events[-1].span.end > NOON + 4 * HOUR - 200
+
+
+async def test_two_hours_between_two_moments_without_authorization_are_not_one_hour_of_it():
+    moments = [Faults.outage(at, at + 60, Fault("status", status=401)) for at in (NOON + 600, NOON + 2 * HOUR)]
+    wrong = Faults.outage(NOON + 300, NOON + DAY, Fault("refusal", code=400)).only(metric="channelCount")
+    simulation = simulated("enterprise", faults=moments[0] + moments[1] + wrong)
+    async with simulation.client() as client:
+        events = await taken_for(client.realtime.watch(USERS, CHANNELS), 3 * HOUR)
+    assert whole(events)
+    assert events[-1].span.end > NOON + 3 * HOUR - 200
