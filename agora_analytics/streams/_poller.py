@@ -92,9 +92,11 @@ class Poller(ABC, Generic[T]):
         except StoppedError:
             pass
         finally:
-            await events.aclose()
-            self.monitor.stopped()
-            await self.place.leave()
+            try:
+                await events.aclose()
+            finally:  # also when this is cancelled, or the name would be in use until the process ends
+                self.monitor.stopped()
+                await self.place.leave()
 
     @property
     def stopped(self) -> bool:

@@ -9,7 +9,7 @@ from contextlib import aclosing, suppress
 import pytest
 from streaming import DAY, HOUR, NOON, USERS, all_of, consume, of, passed, simulated, stamps, whole
 
-from agora_analytics import CallFinished, CallStarted, MemoryCheckpoints, Window
+from agora_analytics import CallFinished, CallStarted, MemoryCheckpoints, MemoryLedger, Window
 from agora_analytics.simulator import Fault, Faults
 
 
@@ -272,3 +272,30 @@ async def test_stopped_from_another_task_while_an_event_is_worked_on_that_event_
         assert passed() < 400
         rest = await all_of(client.realtime.watch(USERS, checkpoint="prod", stop=NOON + 600))
     assert whole([*told, *rest], NOON)
+
+
+class _Slow:
+    """A ledger whose changes take a while, as those in a file do."""
+
+    def __init__(self) -> None:
+        self._ledger = MemoryLedger()
+
+    async def change(self, account, change):
+        await asyncio.sleep(0.01)
+        return await self._ledger.change(account, change)
+
+
+@pytest.mark.parametrize("kind", ["watch", "follow"])
+async def test_a_stream_whose_closing_is_cancelled_leaves_its_name(kind):
+    simulation, store = simulated("enterprise"), MemoryCheckpoints()
+    async with simulation.client(ledger=_Slow(), checkpoints=store) as client:
+        for _ in range(2):
+            stream = client.realtime.watch(USERS, checkpoint="a")
+            if kind == "follow":
+                stream = client.calls.follow(checkpoint="b")
+            for _ in range(6):
+                await anext(stream)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.005):
+                    await stream.aclose()
+            assert stream.health.state == "stopped"
