@@ -13,7 +13,7 @@ import attrs
 
 from agora_analytics import _paging
 from agora_analytics._session import NothingToAskError
-from agora_analytics.errors import AgoraError, ResponseError, ServerError
+from agora_analytics.errors import AgoraError, RateLimited, ResponseError, ServerError
 from agora_analytics.models import Call, CallPage
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS
 from agora_analytics.quota import Quota, Reserve
@@ -279,7 +279,7 @@ class FollowPoller(Poller[CallEvent]):
         except NothingToAskError:
             calls = {}
         except AgoraError as error:
-            if not isinstance(error, ResponseError) or isinstance(error, ServerError):
+            if not isinstance(error, ResponseError) or isinstance(error, ServerError | RateLimited):
                 again.errors.append(error)
                 return
             log.info("%s cannot be looked up: %s", span, error)
