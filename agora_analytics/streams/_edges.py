@@ -65,7 +65,7 @@ class Edges:
 
     def askable(self, now: float) -> Span:
         """Return what can be asked for, never empty."""
-        if self._until and now > self._until:
+        if self._until and not 0 <= self._until - now <= self._believed:  # over, or of a clock that was set back
             self._until, self._believed = 0.0, min(2 * self._believed, _DAY)
             self._reset()
         start = int(now - self._reach) + 1 + self.margin + self._unsure(now)

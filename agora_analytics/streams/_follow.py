@@ -165,6 +165,11 @@ class FollowPoller(Poller[CallEvent]):
         """Read on, and look at the calls that go on; what fails is done again."""
         mark, span = self.mark(), self._due(tail)
         self._cut = 0
+        if tail.read_to > max(self._begun, self._askable().end + _MARGIN):
+            # By a clock that was set back; only an answer can tell whether that one is right.
+            error = await self.lesson()
+            self.judge([error] if error else [], answered=error is None, certain=self.certain(mark))
+            return []
         calls: list[Call] = []
         if span is not None:
             try:
@@ -207,16 +212,18 @@ class FollowPoller(Poller[CallEvent]):
         """Return the calls of a span, as much of it as can be asked for when each request is sent."""
 
         async def page(part: Span, number: int) -> CallPage:
-            built = [part]
+            built, oldest = part, 0
 
             def timely() -> Span:
-                built[0] = self._timely(part)
-                return built[0]
+                nonlocal built, oldest
+                # What the answer tells of the time is of no account to what was asked.
+                built, oldest = self._timely(part), self._askable().start
+                return built
 
             answer = await self.ask(CALL_LISTS, lambda: self._reader.lists(timely, number, cname))
-            if built[0].start > part.start:
-                self._cut = max(self._cut, built[0].start)
-            self._edges.accepted(min(self._askable().start, built[0].start))
+            if built.start > part.start:
+                self._cut = max(self._cut, built.start)
+            self._edges.accepted(min(oldest, built.start))
             return answer
 
         rows = _paging.rows(
@@ -277,7 +284,8 @@ class FollowPoller(Poller[CallEvent]):
         try:
             calls = {call.call_id: call for call in await self._search(span, cname)}
         except NothingToAskError:
-            calls = {}
+            tail.going.update({one.call.call_id: _looks.later(one, now=self._quota.utc()) for one in wanted})
+            return
         except AgoraError as error:
             if not isinstance(error, ResponseError) or isinstance(error, ServerError | RateLimited):
                 again.errors.append(error)

@@ -200,9 +200,7 @@ class WatchPoller(Poller[Event]):
             if place == 0 and self._early is not None:
                 (asked, points), self._early = self._early, None
             else:
-                points = await self._fetch(
-                    place, lambda: asked.at(self._quota.utc(), self._askable(), windows.wanted())
-                )
+                points = await self._fetch(place, lambda: self._span(asked, windows))
         except NothingToAskError:
             return None
         except AgoraError as error:
@@ -211,6 +209,16 @@ class WatchPoller(Poller[Event]):
             windows.absorb(self._reader.queries[place].serves, asked.span, points, asked.moment)
             self._edges.accepted(asked.oldest)
         return None
+
+    def _span(self, asked: _Asked, windows: Windows) -> Span:
+        """Return what to ask for now; the newest window where the clock says that later ones were delivered.
+
+        Only an answer can tell whether that clock is right.
+        """
+        askable, wanted = self._askable(), windows.wanted()
+        if wanted > askable.end and self.place.checkpoint.done:
+            wanted = askable.end - WINDOW
+        return asked.at(self._quota.utc(), askable, wanted)
 
     async def _fetch(self, place: int, span: Timely) -> tuple[Point, ...]:
         question = self._reader.questions[place]
@@ -249,7 +257,9 @@ class WatchPoller(Poller[Event]):
         self.monitor.saw(requests_left=budget.requests)
         left = math.ceil(budget.seconds / WINDOW)
         due = self._schedule.next(self._index(), budget.requests, left)
-        while self._index() < due and not self.stopped:
+        # The service's clock may be set back meanwhile, the loop's is not.
+        latest = self._quota.now() + (due - self._index() + 1) * WINDOW
+        while self._index() < due and self._quota.now() < latest and not self.stopped:
             await self.pause(max(due * WINDOW + self._edges.delay + 1 - self._quota.utc(), 0.01))
 
     async def _budget(self, kept: Reserve) -> Budget:

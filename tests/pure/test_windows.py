@@ -246,3 +246,11 @@ def test_a_settled_window_is_in_no_checkpoint_unless_a_revision_of_it_is_to_be_t
         expected = {1: [told[:1], told], 2: [told, told[1:]]}[value]
         assert kept == [(NOON, expected[0]), (NOON + 20, expected[1])]
     assert windows.unsettled() == {}
+
+
+def test_a_query_that_was_asked_in_the_future_is_due_within_a_pace():
+    schedule = Schedule([1.0, 1.0], 1)
+    schedule.answered(0, 10_000)
+    schedule.failed(1, 10_000)
+    assert schedule.next(100, 100, 1_000) <= 120
+    assert schedule.due(120) == [0, 1]

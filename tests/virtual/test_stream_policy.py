@@ -20,6 +20,7 @@ from streaming import (
     passed,
     simulated,
     spans_asked,
+    stamps,
     taken_for,
     taking,
     whole,
@@ -28,6 +29,7 @@ from streaming import (
 from agora_analytics import (
     BadRequest,
     CallFinished,
+    CallLost,
     CallStarted,
     CheckpointError,
     Gap,
@@ -348,3 +350,58 @@ async def test_two_hours_between_two_moments_without_authorization_are_not_one_h
         events = await taken_for(client.realtime.watch(USERS, CHANNELS), 3 * HOUR)
     assert whole(events)
     assert events[-1].span.end > NOON + 3 * HOUR - 200
+
+
+@pytest.mark.parametrize("off", [2 * HOUR, 40 * DAY])
+async def test_a_watch_goes_on_at_once_when_a_clock_that_was_wrong_is_set_back(off):
+    end = NOON + 4 * HOUR
+    gone = Faults.outage(NOON + 1_800, end, Fault("refused"), host=0)
+    wrong = Faults.always(Fault("date", date_off=off)).only(host=1)
+    simulation = simulated(faults=gone + wrong)
+    async with simulation.client() as client:
+        events = await taken_for(client.realtime.watch(USERS), 5 * HOUR)
+    assert whole(events)
+    assert stamps(events)[-1] > NOON + 5 * HOUR - 300
+    assert min(ts for ts in stamps(events) if ts > NOON + 2 * HOUR) < end
+
+
+@pytest.mark.parametrize("off", [-40 * DAY, -DAY, -HOUR, HOUR, DAY, 40 * DAY])
+async def test_a_date_that_is_wrong_for_hours_stops_no_watch(off):
+    simulation = simulated(faults=Faults.outage(NOON + HOUR, NOON + 3 * HOUR, Fault("date", date_off=off)))
+    async with simulation.client() as client:
+        events = await taken_for(client.realtime.watch(USERS), 5 * HOUR)
+    assert whole(events)
+    assert stamps(events)[-1] > NOON + 5 * HOUR - 300
+    assert sum(gap.span.duration for gap in of(Gap, events)) < 2 * HOUR + 300
+
+
+@pytest.mark.parametrize("off", [-40 * DAY, -DAY, -HOUR, HOUR, DAY, 40 * DAY])
+async def test_a_date_that_is_wrong_for_hours_loses_no_call(off):
+    simulation = simulated(
+        "enterprise", faults=Faults.outage(NOON + HOUR, NOON + 3 * HOUR, Fault("date", date_off=off))
+    )
+    async with simulation.client() as client:
+        events = await taken_for(client.calls.follow(), 8 * HOUR)
+    started = sorted(event.call.call_id for event in of(CallStarted, events))
+    happened = sorted(call.call_id for call in simulation.world.calls(NOON, NOON + 7 * HOUR))
+    assert set(happened) <= set(started)
+    assert len(set(started)) == len(started)
+    assert not of(CallLost, events)
+    assert not of(Gap, events)
+    finished = {event.call.call_id for event in of(CallFinished, events)}
+    over = {call.call_id for call in simulation.world.calls(NOON, NOON + 7 * HOUR) if call.destroyed < NOON + 5 * HOUR}
+    assert over <= finished
+
+
+async def test_sessions_that_failed_under_a_wrong_clock_are_asked_for_when_it_is_set_back():
+    begun, end = NOON + 1_800, NOON + 3 * HOUR
+    gone = Faults.outage(begun, end, Fault("refused"), host=0)
+    wrong = Faults.always(Fault("date", date_off=40 * DAY)).only(host=1)
+    broken = Faults.outage(begun, end, Fault("html")).only("call_sessions")
+    simulation = simulated("enterprise", faults=broken + gone + wrong)
+    async with simulation.client() as client:
+        events = await taken_for(client.calls.follow(drill=True), 6 * HOUR)
+    finished = [event for event in of(CallFinished, events) if event.call.destroyed_ts > end]
+    assert len(finished) > 20
+    assert all(event.sessions for event in finished)
+    assert not of(CallLost, events)
