@@ -35,7 +35,7 @@ _CLOSE: Final = 5.0
 
 _LESSONS: Final = 3
 _NEXT_SECOND: Final = 1.1
-"""Seconds after which an answer is dated later than the one before, and can confirm it."""
+"""Seconds after which another second has begun: an answer is dated later than the one before, and can confirm it."""
 
 _BUSY: Final = 1.0
 _DAY: Final = 86_400
@@ -154,8 +154,10 @@ class Poller(ABC, Generic[T]):
                 refusals += 1
                 if refusals >= _REFUSALS:
                     raise
-                if error.retry_after:
-                    await self._without_quota(min(error.retry_after, _MOST_RETRY_AFTER))
+                # Where nothing is counted, nothing else holds the next attempt back.
+                rest = error.retry_after or (0.0 if self._quota.enforced else _NEXT_SECOND)
+                if rest:
+                    await self._without_quota(min(rest, _MOST_RETRY_AFTER))
             else:
                 self._answered = True
                 return answer
