@@ -38,6 +38,11 @@ class _Seen:
     told: tuple[Point, ...] | None = None
 
 
+_GROUPS: Final = frozenset({str, type(None)})
+_UIDS: Final = frozenset({int, str, type(None)})
+_NUMBERS: Final = frozenset({int, float, type(None)})
+"""Types of what a checkpoint keeps of a row."""
+
 _PARTS: Final = 2_000
 """Into so many parts a long loss is divided to find its reasons: years have millions of windows."""
 
@@ -268,8 +273,9 @@ def _dumped(seen: _Seen) -> dict[str, Any]:
 
 
 def _loaded(ts: int, series: Series, dump: Mapping[str, Any]) -> _Seen:
-    if not all(value is None or type(value) in {int, float} for _, _, value in dump["rows"]):
-        raise TypeError(f"a value is no number: {dump['rows']!r}")
+    for group, uid, value in dump["rows"]:
+        if not (type(group) in _GROUPS and type(uid) in _UIDS and type(value) in _NUMBERS):
+            raise TypeError(f"this is no row: {group!r}, {uid!r}, {value!r}")
     points = tuple(
         Point.of(
             ts,
