@@ -56,6 +56,8 @@ class Poller(ABC, Generic[T]):
         self._edges = edges
         self._causes = Causes()
         self._stopped = asyncio.Event()
+        self._stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._clocks: tuple[float, float] | None = None
         self._failing_since: float | None = None
         self._failing: Loss = "outage"
@@ -77,11 +79,17 @@ class Poller(ABC, Generic[T]):
         """Yield without end, or until stopped."""
 
     def stop(self) -> None:
-        """End after the event that is being worked on; cuts every wait."""
-        self._stopped.set()
+        """End after the event that is being worked on; cuts every wait. Any thread and signal handler may call it."""
+        self._stopping = True
+        if self._loop is None:  # nobody waits yet
+            self._stopped.set()
+            return
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._stopped.set)
 
     async def run(self) -> AsyncGenerator[T]:
         """Yield the events, and leave the place in the end."""
+        self._loop = asyncio.get_running_loop()
         events = self.events()
         try:
             async for event in events:
@@ -101,7 +109,7 @@ class Poller(ABC, Generic[T]):
     @property
     def stopped(self) -> bool:
         """Whether it was stopped."""
-        return self._stopped.is_set()
+        return self._stopping
 
     async def unless_stopped(self, work: Coroutine[Any, Any, R]) -> R:
         """Return what comes of some work; raises `StoppedError`, and cancels it, as soon as the stream is stopped."""

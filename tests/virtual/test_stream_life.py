@@ -10,7 +10,7 @@ import pytest
 from streaming import DAY, HOUR, NOON, USERS, all_of, consume, of, passed, simulated, stamps, whole
 
 from agora_analytics import CallFinished, CallStarted, MemoryCheckpoints, MemoryLedger, Window
-from agora_analytics.simulator import Fault, Faults
+from agora_analytics.simulator import Fault, Faults, VirtualLoop
 
 
 async def nothing_left(client) -> bool:
@@ -299,3 +299,18 @@ async def test_a_stream_whose_closing_is_cancelled_leaves_its_name(kind):
                 async with asyncio.timeout(0.005):
                     await stream.aclose()
             assert stream.health.state == "stopped"
+
+
+def test_another_thread_may_stop_a_stream():
+    async def stopped():
+        simulation, events = simulated(), []
+        async with simulation.client() as client, client.realtime.watch(USERS) as watch:
+            task = asyncio.create_task(consume(watch, events))
+            await asyncio.sleep(HOUR)
+            await asyncio.to_thread(watch.stop)
+            await task
+        return events
+
+    # In debug mode the loop refuses what is not safe from another thread.
+    with asyncio.Runner(debug=True, loop_factory=VirtualLoop) as runner:
+        assert whole(runner.run(stopped()))
