@@ -256,9 +256,13 @@ class WatchPoller(Poller[Event]):
         budget = await self._budget(kept)
         self.monitor.saw(requests_left=budget.requests)
         left = math.ceil(budget.seconds / WINDOW)
+        spent = budget.requests < len(self._reader.queries) and not self.monitor.health.failures
         due = self._schedule.next(self._index(), budget.requests, left)
         # The service's clock may be set back meanwhile, the loop's is not.
         latest = self._quota.now() + (due - self._index() + 1) * WINDOW
+        if spent:  # health tells, and others may give some back
+            await self._without_quota(budget.seconds)
+            return
         while self._index() < due and self._quota.now() < latest and not self.stopped:
             await self.pause(max(due * WINDOW + self._edges.delay + 1 - self._quota.utc(), 0.01))
 

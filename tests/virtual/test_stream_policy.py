@@ -405,3 +405,19 @@ async def test_sessions_that_failed_under_a_wrong_clock_are_asked_for_when_it_is
     assert len(finished) > 20
     assert all(event.sessions for event in finished)
     assert not of(CallLost, events)
+
+
+async def test_a_watch_without_requests_says_so_and_looks_whether_there_are_some_again():
+    learned = Fault("refusal", code=300, message="qpd limit error, qpd limit = 1")
+    simulation = simulated(faults=Faults.script([None, learned]))
+    async with simulation.client() as client:
+        watch = client.realtime.watch(USERS)
+        async with taking(watch) as events:
+            await asyncio.sleep(20 * HOUR)
+            assert watch.health.state == "waiting for quota"
+            await asyncio.sleep(5 * HOUR)
+            assert watch.health.state == "polling"
+    # The limit is forgotten after a day, long before the next midnight.
+    assert of(Gap, events)[-1].reason == "quota"
+    assert NOON + 23 * HOUR < of(Gap, events)[-1].span.end < NOON + 25 * HOUR
+    assert whole(events)
