@@ -81,6 +81,8 @@ class Schedule:
     def next(self, here: int, requests: int, windows: int) -> int:
         """Return when something is due again, if so many requests must last for so many windows."""
         paces = steps(self._weights, requests, windows, self._least)
+        # A clock that was wrong may have been set back since.
+        self._last = [min(last, here) for last in self._last]
         if requests < len(paces):
             self._next = [here + pace for pace in paces]
             return min(self._next)

@@ -93,7 +93,7 @@ class Details:
         for one in sorted(tail.owed.values(), key=lambda one: (one.told, one.next_at)):
             now = self._quota.utc()
             event = self._given_up(one, now, len(tail.owed))
-            if event is None and not spent and one.next_at <= now and self._rests_until <= now:
+            if event is None and not spent and _is_due(one, now) and self._rests_until <= self._quota.now():
                 try:
                     event = await self._try(tail, one)
                 except _OutOfQuotaError:
@@ -191,8 +191,13 @@ class Details:
         )
         self._in_a_row += 1
         if self._in_a_row > 1:  # an outage: the others are not worth their requests
-            self._rests_until, self._rest = now + self._rest, min(2 * self._rest, _LONGEST_REST)
+            self._rests_until, self._rest = self._quota.now() + self._rest, min(2 * self._rest, _LONGEST_REST)
         return None
+
+
+def _is_due(one: Owed, now: float) -> bool:
+    """Whether it is time to ask; also where that is further off than any try, but for a clock that was set back."""
+    return one.next_at <= now or one.next_at > now + 2 * _DAY
 
 
 def _without(one: Owed, reason: str) -> Told:

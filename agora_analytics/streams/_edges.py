@@ -15,7 +15,8 @@ from agora_analytics.plans import Limits
 from agora_analytics.spans import Span
 from agora_analytics.streams._events import Loss
 
-_DAY: Final = 86_400
+_DAY: Final = 86_400.0
+_HOUR: Final = 3_600.0
 _TIMES: Final = 2
 """Refusals in a row after which a span is made smaller: one may be a clock's fault, and the next has another span."""
 
@@ -32,7 +33,9 @@ _BACK: Final = 30
 class Edges:
     """The bounds of a table. `margin` is how many seconds a span stays away from the oldest: a request takes time.
 
-    Where the service refuses spans that the plan allows, less is asked for, and the plan believed again a day later.
+    Where the service refuses spans that the plan allows, less is asked for, and the plan believed again an hour later,
+    or twice as late as the last time, up to a day. Where it refuses the least, too, all of the plan's is tried again: a
+    service that refuses everything for a while says nothing of its bounds.
     """
 
     limits: Limits
@@ -43,6 +46,7 @@ class Edges:
     _reach: float = attrs.field(init=False)
     _delay: int = attrs.field(init=False)
     _until: float = 0.0
+    _believed: float = _HOUR
     _refused: int = 0
     _latest: int = 0
 
@@ -64,7 +68,8 @@ class Edges:
 
     def askable(self, now: float) -> Span:
         """Return what can be asked for, never empty."""
-        if self._until and now > self._until:
+        if self._until and not 0 <= self._until - now <= self._believed:  # over, or of a clock that was set back
+            self._believed = min(2 * self._believed, _DAY)
             self.forget_refusals()
         start = int(now - self._reach) + 1 + self.margin + self._unsure(now)
         end = int(now) - self._delay - 1
@@ -83,6 +88,8 @@ class Edges:
         self._refused = 0
         self.proved = oldest
         self._latest = max(self._latest, oldest)
+        if not self._until:
+            self._believed = _HOUR
 
     def forget_accepted(self) -> None:
         """Forget what was accepted: it was another time than was thought."""
@@ -98,14 +105,21 @@ class Edges:
         self._refused += 1
         if self._refused < _TIMES or error.kind == "access":
             return
-        named = error.limit or 0
-        self._until = now + _DAY
+        before = self._reach, self._delay
+        self._narrow(error)
+        if (self._reach, self._delay) == before:
+            self._reset()
+        self._until = now + self._believed
+
+    def _narrow(self, error: PlanRefused) -> None:
+        """Ask for less, but for no more than the plan has and no less than can be asked for."""
+        named, least = error.limit or 0, self.margin + _LEAST
         if error.kind == "latency":
-            most = max(self.limits.delay, min(_MOST_DELAY, self.limits.available - self.margin - _LEAST))
+            most = max(min(_MOST_DELAY, self.limits.available - least), self.limits.delay)
             self._delay = min(named + 1 if named > self._delay else 2 * self._delay + 20, most)
         else:
             self._reach = named if 0 < named < self._reach else self._reach / 2
-        self._reach = max(self._reach, self._delay + self.margin + _LEAST)
+        self._reach = min(max(self._reach, self._delay + least), self.limits.available)
 
 
 class Causes:

@@ -14,7 +14,7 @@ import attrs
 
 from agora_analytics import _paging
 from agora_analytics._session import NothingToAskError
-from agora_analytics.errors import AgoraError, ResponseError, ServerError
+from agora_analytics.errors import AgoraError, RateLimited, ResponseError, ServerError
 from agora_analytics.models import Call, CallPage
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS
 from agora_analytics.quota import Quota, Reserve
@@ -219,16 +219,18 @@ class FollowPoller(Poller[CallEvent]):
         """Return the calls of a span, as much of it as can be asked for when each request is sent."""
 
         async def page(part: Span, number: int) -> CallPage:
-            built = [part]
+            built, oldest = part, 0
 
             def timely() -> Span:
-                built[0] = self._timely(part)
-                return built[0]
+                nonlocal built, oldest
+                # What the answer tells of the time is of no account to what was asked.
+                built, oldest = self._timely(part), self._askable().start
+                return built
 
             answer = await self.ask(CALL_LISTS, lambda: self._reader.lists(timely, number, cname))
-            if built[0].start > part.start:
-                self._cut = max(self._cut, built[0].start)
-            self._edges.accepted(min(self._askable().start, built[0].start))
+            if built.start > part.start:
+                self._cut = max(self._cut, built.start)
+            self._edges.accepted(min(oldest, built.start))
             return answer
 
         rows = _paging.rows(
@@ -288,9 +290,10 @@ class FollowPoller(Poller[CallEvent]):
         try:
             calls = {call.call_id: call for call in await self._search(span, cname)}
         except NothingToAskError:
-            calls = {}
+            tail.going.update({one.call.call_id: _looks.later(one, now=self._quota.utc()) for one in wanted})
+            return
         except AgoraError as error:
-            if not isinstance(error, ResponseError) or isinstance(error, ServerError):
+            if not isinstance(error, ResponseError) or isinstance(error, ServerError | RateLimited):
                 again.errors.append(error)
                 return
             log.info("%s cannot be looked up: %s", span, error)

@@ -101,6 +101,11 @@ class Monitor:
         if self.health.state != "polling":
             self._recovered()
 
+    def accepted(self) -> None:
+        """Note that the service accepted a request, whatever else goes wrong: credentials are not refused for good."""
+        if self._worked:
+            self._failing.clear()
+
     def failed(self, errors: Sequence[AgoraError], *, answered: bool, certain: bool) -> None:
         """Note that requests of a poll failed, and raise the first error that ends the stream.
 

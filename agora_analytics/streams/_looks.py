@@ -22,6 +22,7 @@ from agora_analytics.streams._tail import Open
 
 PAGE: Final = 100
 
+_LONG: Final = 7_200
 _AGE: Final = 0.1
 """Part of its age after which a call is looked at again."""
 
@@ -55,7 +56,7 @@ def plan(older: Sequence[Open], start: int, *, now: float, density: float, longe
     `density` is how many calls a search of one second finds, `longest` what one request may span. At most `most` calls
     are searched for singly, those that are overdue longest.
     """
-    due = [one for one in older if one.look_at <= now]
+    due = [one for one in older if _is_due(one, now)]
     missed = [one for one in due if one.misses or one.call.created_ts is None]
     steady = [one for one in due if not one.misses and one.call.created_ts is not None]
     best, cost = len(steady), float(len(steady))
@@ -69,6 +70,12 @@ def plan(older: Sequence[Open], start: int, *, now: float, density: float, longe
     return Looks(span=span, single=tuple(single[:most]))
 
 
+def _is_due(one: Open, now: float) -> bool:
+    """Whether it is time for a look; also where no look would be that far off, but for a clock that was set back."""
+    longest = max(_LONG, 2 * _AGE * (now - _begun(one)))
+    return one.look_at <= now or one.look_at > now + longest
+
+
 def where(one: Open, newest: int) -> Span:
     """Return the span in which to search for a call."""
     around = _WIDE[min(one.misses, len(_WIDE) - 1)]
@@ -80,6 +87,11 @@ def where(one: Open, newest: int) -> Span:
 def found(one: Open, *, now: float, every: int) -> Open:
     """Return a call that a look found, with the time of the next."""
     return attrs.evolve(one, misses=0, look_at=now + max(every, _AGE * (now - _begun(one))))
+
+
+def later(one: Open, *, now: float) -> Open:
+    """Return a call that cannot be asked for by the clock, with the time of the next look: nothing is known by that."""
+    return attrs.evolve(one, look_at=now + _AGAIN)
 
 
 def missed(one: Open, *, now: float) -> Open:

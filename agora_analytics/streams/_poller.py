@@ -36,7 +36,7 @@ _CLOSE: Final = 5.0
 
 _LESSONS: Final = 3
 _NEXT_SECOND: Final = 1.1
-"""Seconds after which an answer is dated later than the one before, and can confirm it."""
+"""Seconds after which another second has begun: an answer is dated later than the one before, and can confirm it."""
 
 _BUSY: Final = 1.0
 _DAY: Final = 86_400
@@ -57,7 +57,10 @@ class Poller(ABC, Generic[T]):
         self._edges = edges
         self._causes = Causes()
         self._stopped = asyncio.Event()
+        self._stopping = False
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._clocks: tuple[float, float] | None = None
+        self._sure = False
         self._asking_since = 0.0
         self._failing_since: float | None = None
         self._failing: Loss = "outage"
@@ -81,11 +84,17 @@ class Poller(ABC, Generic[T]):
         """Yield without end, or until stopped."""
 
     def stop(self) -> None:
-        """End after the event that is being worked on; cuts every wait."""
-        self._stopped.set()
+        """End after the event that is being worked on; cuts every wait. Any thread and signal handler may call it."""
+        self._stopping = True
+        if self._loop is None:  # nobody waits yet
+            self._stopped.set()
+            return
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._stopped.set)
 
     async def run(self) -> AsyncGenerator[T]:
         """Yield the events, and leave the place in the end."""
+        self._loop = asyncio.get_running_loop()
         events = self.events()
         try:
             async for event in events:
@@ -98,7 +107,7 @@ class Poller(ABC, Generic[T]):
         finally:
             try:
                 await events.aclose()
-            finally:  # whatever closing comes to: the name is free for the next
+            finally:  # also when this is cancelled, or the name would be in use until the process ends
                 self.monitor.stopped()
                 await self.place.leave()
 
@@ -110,7 +119,7 @@ class Poller(ABC, Generic[T]):
     @property
     def stopped(self) -> bool:
         """Whether it was stopped."""
-        return self._stopped.is_set()
+        return self._stopping
 
     async def unless_stopped(self, work: Coroutine[Any, Any, R]) -> R:
         """Return what comes of some work; raises `StoppedError`, and cancels it, as soon as the stream is stopped."""
@@ -163,8 +172,10 @@ class Poller(ABC, Generic[T]):
                 refusals += 1
                 if refusals >= _REFUSALS:
                     raise
-                if error.retry_after:
-                    await self.without_quota(min(error.retry_after, _MOST_RETRY_AFTER))
+                # Where nothing is counted, nothing else holds the next attempt back.
+                rest = error.retry_after or (0.0 if self._quota.enforced else _NEXT_SECOND)
+                if rest:
+                    await self.without_quota(min(rest, _MOST_RETRY_AFTER))
             else:
                 self._answered = True
                 return answer
@@ -277,6 +288,8 @@ class Poller(ABC, Generic[T]):
         for error in errors:
             if isinstance(error, PlanRefused) and certain:
                 self._edges.refused(error, self._quota.utc())
+        if self._answered:
+            self.monitor.accepted()
         if errors:
             self.monitor.failed(errors, answered=answered, certain=certain)
         elif self._answered and over:  # where nothing was asked, nothing works yet
@@ -292,15 +305,15 @@ class Poller(ABC, Generic[T]):
         now, utc = self._quota.now(), self._quota.utc()
         if self._clocks is not None:
             expected = self._clocks[1] + now - self._clocks[0]
-            if utc - expected > _JUMP:
+            # Before it is known what time it is, a jump is a lesson and no sleep.
+            if utc - expected > _JUMP and self._sure:
                 self._flush_outage(expected)
                 self._failing_since = None if self._failing_since is None else utc
                 self._asking_since = utc
                 self._causes.add(expected, utc, "asleep")
             if abs(utc - expected) > _JUMP:
                 self._edges.forget_refusals()
-        # Before it is known what time it is, a jump is a lesson and no sleep.
-        self._clocks = (now, utc) if self._quota.confirmed else None
+        self._clocks, self._sure = (now, utc), self._quota.confirmed
 
 
 class _Reserved:

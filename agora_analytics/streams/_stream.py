@@ -53,7 +53,7 @@ class Stream(AsyncIterator[T], Generic[T]):
     def stop(self) -> None:
         """End after the event that is being worked on, which is noted as done; then iterating stops.
 
-        Whatever the stream waits for, it ends at once.
+        Whatever the stream waits for, it ends at once. Any thread and any signal handler may call it.
         """
         self._poller.stop()
 

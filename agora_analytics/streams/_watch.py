@@ -264,7 +264,9 @@ class WatchPoller(Poller[Event]):
         # Another's answers may set the clock back meanwhile: then it was for another time that this was planned.
         while self._index() < due and not self.stopped and self.shift(mark) > -_SET_BACK:
             wait = max(due * WINDOW + self._edges.delay + 1 - self._quota.utc(), 0.01)
-            await (self.without_quota(wait) if short else self.pause(min(wait, _GLANCE)))
+            if short:  # others may give some back, or a limit be forgotten: look again
+                return await self.without_quota(wait)
+            await self.pause(min(wait, _GLANCE))
 
     async def _budget(self, kept: Reserve) -> Budget:
         count, least = len(self._reader.queries), self._settings.least

@@ -55,6 +55,15 @@ class _Seen:
         return {"at": self.at, "rows": self._rows[1]}
 
 
+_GROUPS: Final = frozenset({str, type(None)})
+_UIDS: Final = frozenset({int, str, type(None)})
+_NUMBERS: Final = frozenset({int, float, type(None)})
+"""Types of what a checkpoint keeps of a row."""
+
+_PARTS: Final = 2_000
+"""Into so many parts a long loss is divided to find its reasons: years have millions of windows."""
+
+
 class Windows:
     """Windows from `due` on, until delivered, and after that until they are settled.
 
@@ -154,14 +163,22 @@ class Windows:
     def _lost(self, oldest: int, stop: int | None, why: Why) -> Gap | None:
         """Return the windows, from the one that is due on, that cannot be asked for and were never seen."""
         start = end = self.due
-        last = oldest if stop is None else min(oldest, stop)
+        last = self._next_known(start, oldest if stop is None else min(oldest, stop))
         reason = why(start)
-        while end < last and not self._heard(end):
-            if why(end) != reason or self._skip(end) != end:
-                break  # it is lost for another reason, or done
-            self._seen.pop(end, None)
-            end += WINDOW
+        step = WINDOW * max(1, (last - start) // (WINDOW * _PARTS))
+        while end < last and why(end) == reason:
+            end += step
+        end = min(end, last)
+        for ts in [ts for ts in self._seen if start <= ts < end]:
+            del self._seen[ts]
         return Gap(span=Span(start, end), reason=reason) if end > start else None
+
+    def _next_known(self, start: int, last: int) -> int:
+        """Return the first window from `start` on that was heard of or is done; `last`, or its end, if none is."""
+        heard = (ts for ts in self._seen if ts >= start and self._heard(ts))
+        done = (span.start for span in self._done if span.end > start)
+        first = min((last, *heard, *done))
+        return max(start, -(-first // WINDOW) * WINDOW)
 
     def _heard(self, ts: int) -> bool:
         """Whether any series has the window, or surely lacks it: a window without rows was asked for in time too."""
@@ -209,10 +226,12 @@ class Windows:
     def _forget(self, oldest: int) -> None:
         """Forget delivered windows that are settled or older than can be asked for; without revisions, all of them."""
         for ts in [ts for ts in self._seen if ts < self.due]:
-            seen = self._seen[ts]
-            settled = not self._unseen(seen) and all(self._settled(ts, one.at) for one in seen.values())
-            if not self._revisions or ts < oldest or settled:
+            if not self._revisions or ts < oldest or self._final_by(ts, self._seen[ts]):
                 del self._seen[ts]
+
+    def _final_by(self, ts: int, seen: Mapping[int, _Seen]) -> bool:
+        """Whether no series of a window will change any more."""
+        return not self._unseen(seen) and all(self._settled(ts, one.at) for one in seen.values())
 
     def unsettled(self, current: Event | None = None) -> dict[str, Mapping[str, Any]]:
         """Return the windows that were delivered and may still change, as a checkpoint keeps them.
@@ -223,8 +242,11 @@ class Windows:
         if not self._revisions:
             return {}
         order = _order(self._series)
+        changed = {ts for ts, _ in self._changed}
         kept: dict[str, Mapping[str, Any]] = {}
         for ts, seen in self._seen.items():
+            if ts not in changed and self._final_by(ts, seen):
+                continue
             rows = {str(order[place]): one.dumped(one.told) for place, one in seen.items() if one.told is not None}
             if isinstance(current, Revision) and current.ts == ts:
                 place = self._series.index(current.series)
@@ -268,8 +290,9 @@ def _order(series: Sequence[Series]) -> dict[int, int]:
 
 def _loaded(ts: int, series: Series, dump: Mapping[str, Any]) -> _Seen:
     check_known(dump, _DUMPED, f"window {ts} in the checkpoint")
-    if not all(value is None or type(value) in {int, float} for _, _, value in dump["rows"]):
-        raise TypeError(f"a value is no number: {dump['rows']!r}")
+    for group, uid, value in dump["rows"]:
+        if not (type(group) in _GROUPS and type(uid) in _UIDS and type(value) in _NUMBERS):
+            raise TypeError(f"this is no row: {group!r}, {uid!r}, {value!r}")
     points = tuple(
         Point.of(
             ts,

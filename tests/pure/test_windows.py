@@ -17,6 +17,7 @@ ONE, TWO = Series("userCount", product="Native"), Series("videoFreezeRate", prod
 NETS = Series("userCount", product="Native", dimension="net")
 GROUPS = ("WIFI", "4G", "LAN")
 KEPT = 600
+NOON = 1_795_521_600
 DELAY = 40
 
 polls = st.lists(
@@ -204,3 +205,52 @@ def test_a_day_of_failures_takes_no_more_than_the_days_requests(answers, queries
         due = schedule.next(here, max(left, 0), 4_320 - here)
         assert due > here
         here = due
+
+
+def test_a_loss_of_years_is_one_gap_that_takes_no_time():
+    asked = []
+
+    def why(ts):
+        asked.append(ts)
+        return "before_start"
+
+    windows = Windows([ONE], 0, delay=DELAY, allowance=0, settling=0)
+    first = next(windows.events(1_800_000_010, None, why))
+    assert first == Gap(span=Span(0, 1_800_000_020), reason="before_start")
+    assert len(asked) < 10_000
+
+
+def test_a_long_loss_ends_before_what_is_known():
+    done = (Span(0, 20), Span(1_000_000_000, 1_000_000_020))
+    windows = Windows([ONE], 0, delay=DELAY, allowance=0, settling=0, done=done)
+    windows.absorb([0], Span(500_000_000, 500_000_020), [Point.of(500_000_000, 1, metric=ONE.metric)], 500_000_100)
+    events = windows.events(1_500_000_000, None)
+    spans = [(event.span.start, event.span.end) for event in events]
+    assert spans == [
+        (20, 500_000_000),
+        (500_000_000, 500_000_020),
+        (500_000_020, 1_000_000_000),
+        (1_000_000_020, 1_500_000_000),
+    ]
+
+
+def test_a_settled_window_is_in_no_checkpoint_unless_a_revision_of_it_is_to_be_told():
+    windows = Windows([ONE], NOON, delay=DELAY, allowance=0, settling=100)
+    span = Span(NOON, NOON + 40)
+    for value in (1, 2):
+        points = [Point.of(ts, value, metric=ONE.metric) for ts in (NOON, NOON + 20)]
+        windows.absorb([0], span, points, NOON + 80 + 1_000 * (value - 1))
+        events = windows.events(NOON, None)
+        kept = [(event.ts, sorted(windows.unsettled(event))) for event in events]
+        told = [str(NOON), str(NOON + 20)]
+        expected = {1: [told[:1], told], 2: [told, told[1:]]}[value]
+        assert kept == [(NOON, expected[0]), (NOON + 20, expected[1])]
+    assert windows.unsettled() == {}
+
+
+def test_a_query_that_was_asked_in_the_future_is_due_within_a_pace():
+    schedule = Schedule([1.0, 1.0], 1)
+    schedule.answered(0, 10_000)
+    schedule.failed(1, 10_000)
+    assert schedule.next(100, 100, 1_000) <= 120
+    assert schedule.due(120) == [0, 1]

@@ -282,3 +282,15 @@ async def test_what_it_remembers_does_not_grow():
                 sizes.append(len(follow.checkpoint.open))
     # Calls that never end go on: one of a hundred.
     assert max(sizes[8:]) < 60
+
+
+async def test_a_call_is_not_gone_because_looks_at_it_are_refused_for_frequency():
+    call = a_long_call()
+    busy = Fault("refusal", code=300, message="qps limit error")
+    looks = Faults.outage(call.created, call.created + 3 * HOUR, busy).only(cname=call.cname)
+    simulation = simulated(world=LONG, faults=looks)
+    async with simulation.client(quotas=False) as client:
+        events = await taken_for(client.calls.follow(start=NOON), 2 * call.duration + 5 * HOUR)
+    assert asked_about(simulation, "cname=")
+    assert not of(CallLost, events)
+    assert ids(CallFinished, events)[call.call_id] == 1

@@ -323,3 +323,45 @@ async def test_stopped_from_another_task_while_an_event_is_worked_on_that_event_
         assert passed() < 400
         rest = await all_of(client.realtime.watch(USERS, checkpoint="prod", stop=NOON + 600))
     assert whole([*told, *rest], NOON)
+
+
+class _Slow:
+    """A ledger whose changes take a while, as those in a file do."""
+
+    def __init__(self) -> None:
+        self._ledger = MemoryLedger()
+
+    async def change(self, account, change):
+        await asyncio.sleep(0.01)
+        return await self._ledger.change(account, change)
+
+
+@pytest.mark.parametrize("kind", ["watch", "follow"])
+async def test_a_stream_whose_closing_is_cancelled_leaves_its_name(kind):
+    simulation, store = simulated("enterprise"), MemoryCheckpoints()
+    async with simulation.client(ledger=_Slow(), checkpoints=store) as client:
+        for _ in range(2):
+            stream = client.realtime.watch(USERS, checkpoint="a")
+            if kind == "follow":
+                stream = client.calls.follow(checkpoint="b")
+            for _ in range(6):
+                await anext(stream)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.005):
+                    await stream.aclose()
+            assert stream.health.state == "stopped"
+
+
+def test_another_thread_may_stop_a_stream():
+    async def stopped():
+        simulation, events = simulated(), []
+        async with simulation.client() as client, client.realtime.watch(USERS) as watch:
+            task = asyncio.create_task(consume(watch, events))
+            await asyncio.sleep(HOUR)
+            await asyncio.to_thread(watch.stop)
+            await task
+        return events
+
+    # In debug mode the loop refuses what is not safe from another thread.
+    with asyncio.Runner(debug=True, loop_factory=VirtualLoop) as runner:
+        assert whole(runner.run(stopped()))

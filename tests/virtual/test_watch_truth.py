@@ -231,6 +231,8 @@ MANGLED = {
     "no rows": lambda entry: {str(NOON): {"0": {"at": 1.0}}},
     "short rows": lambda entry: {str(NOON): {"0": {"at": 1.0, "rows": [[None]]}}},
     "a value": lambda entry: {str(NOON): {"0": {"at": 1.0, "rows": [[None, None, "many"]]}}},
+    "a group": lambda entry: {str(NOON): {"0": {"at": 1.0, "rows": [[["WIFI"], None, 1]]}}},
+    "a user": lambda entry: {str(NOON): {"0": {"at": 1.0, "rows": [[None, {}, 1]]}}},
     "a list": lambda entry: {str(NOON): {"0": []}},
     "an unknown field": lambda entry: {str(NOON): {"0": {**entry["0"], "mood": 1}}},
 }
