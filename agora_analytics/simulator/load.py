@@ -94,4 +94,4 @@ def _sessions(world: World, product: Product, hour: int) -> list[SimulatedSessio
 
 
 def _counts(session: SimulatedSession, product: Product) -> bool:
-    return not session.server and session.profile.product is product
+    return not session.server and session.profile.product == product

@@ -116,7 +116,9 @@ class Edges:
         named, least = error.limit or 0, self.margin + _LEAST
         if error.kind == "latency":
             most = max(min(_MOST_DELAY, self.limits.available - least), self.limits.delay)
-            self._delay = min(named + 1 if named > self._delay else 2 * self._delay + 20, most)
+            # Where the plan's own number is named, the counter's clock is behind the header's: by a second, mostly.
+            later = self.limits.delay + max(1, 2 * (self._delay - self.limits.delay))
+            self._delay = min(max(named + 1 if named > self._delay else 0, later), most)
         else:
             self._reach = named if 0 < named < self._reach else self._reach / 2
         self._reach = min(max(self._reach, self._delay + least), self.limits.available)

@@ -258,8 +258,10 @@ class FollowPoller(Poller[CallEvent]):
         for call_id in there & tail.going.keys():
             tail.going[call_id] = _looks.found(tail.going[call_id], now=now, every=self._settings.every)
         older = await self._older(tail, start, there)
+        askable = self._askable()
         looks = _looks.plan(
-            [one for one in older if (one.call.created_ts or 0) >= self._askable().start],
+            # By a clock that was set back some began in the future: there is nowhere to look for these.
+            [one for one in older if askable.start <= (one.call.created_ts or 0) < askable.end],
             start,
             now=now,
             density=self._density,

@@ -265,7 +265,8 @@ class WatchPoller(Poller[Event]):
         while self._index() < due and not self.stopped and self.shift(mark) > -_SET_BACK:
             wait = max(due * WINDOW + self._edges.delay + 1 - self._quota.utc(), 0.01)
             if short:  # others may give some back, or a limit be forgotten: look again
-                return await self.without_quota(wait)
+                await self.without_quota(wait)
+                return
             await self.pause(min(wait, _GLANCE))
 
     async def _budget(self, kept: Reserve) -> Budget:

@@ -264,3 +264,11 @@ def test_caches_are_bounded():
     )  # fmt: skip
     for function in cached:
         assert 0 < (function.cache_info().maxsize or 0) <= 4_096
+
+
+def test_a_product_may_be_told_as_text_and_what_was_asked_first_changes_nothing():
+    ts = 1_795_521_600
+    as_text, as_value = World(seed=11), World(seed=12)
+    assert as_text.users("Native", ts) == as_text.users(Product.NATIVE, ts) != {"": 0}
+    assert as_value.users(Product.NATIVE, ts) == as_value.users("Native", ts) != {"": 0}
+    assert as_text.channels("Native", ts) == as_text.channels(Product.NATIVE, ts) > 0

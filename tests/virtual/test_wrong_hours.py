@@ -1,11 +1,11 @@
-"""A `Date` that is wrong for a quarter of an hour, in all answers alike: nothing is lost once it is right again."""
+"""A `Date` that is wrong in all answers alike, for a quarter of an hour or for ever: nothing is lost by it."""
 
 from __future__ import annotations
 
 import asyncio
 
 import pytest
-from streaming import DAY, HOUR, NOON, SMALL, USERS, lost, of, simulated, stamps, taking, whole
+from streaming import CHANNELS, DAY, HOUR, NOON, SMALL, USERS, WEB, lost, of, simulated, stamps, taking, whole
 
 from agora_analytics import CallStarted
 from agora_analytics.simulator import Fault, Faults
@@ -44,3 +44,18 @@ async def test_a_follow_has_every_call_once(off):
     assert len(ids) == len(set(ids))
     assert {call.call_id for call in SMALL.calls(NOON, int(now) - 600)} <= set(ids)
     assert lost(events) == []
+
+
+@pytest.mark.parametrize("ahead", [0.3, 0.9])
+async def test_a_header_that_is_ahead_of_the_counter_makes_windows_no_older(ahead):
+    lags = []
+    for date_ahead in (0.0, ahead):
+        simulation = simulated("enterprise", date_ahead=date_ahead)
+        async with simulation.client() as client:
+            watch = client.realtime.watch(USERS, WEB, CHANNELS, start=NOON)
+            async with taking(watch) as events:
+                await asyncio.sleep(HOUR)
+                lags.append(simulation.clock() - events[-1].span.end)
+        assert sum(simulation.service.refusals.values()) <= 4
+        assert whole(events, NOON)
+    assert lags[1] < lags[0] + 60
