@@ -164,7 +164,7 @@ class Session:
 
     async def close(self) -> None:
         """Refuse further requests and close the transport; may be called twice."""
-        self._closed = True
+        self._closed = self.quota.closed = True
         await self._transport.close()
 
     def _refuse_closed(self) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from contextlib import aclosing
 from datetime import timedelta
 from tempfile import TemporaryDirectory
 
@@ -18,8 +17,7 @@ async def main(folder: str, events: str = "20") -> None:
     """Tell so many events, and remember where that was."""
     left = int(events)
     async with AnalyticsClient.from_env(checkpoints=FileCheckpoints(folder)) as client:
-        start = client.calls.recent(timedelta(minutes=30)).start
-        async with aclosing(client.calls.follow(start=start, checkpoint="calls")) as follow:
+        async with client.calls.follow(start=timedelta(minutes=30), checkpoint="calls") as follow:
             async for event in follow:
                 if isinstance(event, Gap):
                     print("nothing is known of", event.span)

@@ -9,6 +9,7 @@ import asyncio
 import sqlite3
 import sys
 from contextlib import aclosing, closing
+from datetime import timedelta
 
 from agora_analytics import AnalyticsClient, Checkpoint, Series, Window
 
@@ -24,7 +25,7 @@ async def main(path: str = ":memory:", windows: str = "20", minutes: str = "10")
         found = database.execute("SELECT checkpoint FROM place").fetchone()
         place = Checkpoint.decode(found[0]) if found else None
         async with AnalyticsClient.from_env() as client:
-            start = client.realtime.recent(int(minutes) * 60).start
+            start = timedelta(minutes=int(minutes))
             watch = client.realtime.watch(USERS, start=start, checkpoint=place, revisions=False)
             async with aclosing(watch):
                 async for event in watch:

@@ -55,9 +55,7 @@ async def follow(
 ) -> None:
     """Follow calls: each start, change and end once. Example: agora-analytics follow --drill --json >> calls.jsonl."""
     async with account.client(shown.screen) as client:
-        begin = times.instant(start, "--start") if start else None
-        if begin is None and last:
-            begin = client.calls.recent(times.duration(last)).start
+        begin = times.beginning(start, last)
         end = times.instant(stop, "--stop") if stop else None
         stream = client.calls.follow(start=begin, stop=end, checkpoint=checkpoint, every=every, drill=drill)
         count = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.spans import WINDOW, seconds
@@ -32,6 +32,13 @@ def instant(text: str, option: str) -> int:
         with_zone = moment.isoformat() + "Z"
         raise ValueError(f"{option}={text!r} has no time zone: write {with_zone}, or an offset like +01:00 for the Z")
     return seconds(moment, option)
+
+
+def beginning(start: str | None, last: str | None) -> int | timedelta | None:
+    """Return where a stream begins: at `--start`, or so long ago by the service's clock (`--last`)."""
+    if start:
+        return instant(start, "--start")
+    return timedelta(seconds=duration(last)) if last else None
 
 
 def newest_window(plan: Plan, endpoint: Endpoint, now: int) -> int:

@@ -65,9 +65,7 @@ async def watch(
     """Watch 20-second windows, each once and in order. Example: agora-analytics watch userCount:WebRTC --json | jq ."""
     chosen = [series_of(one) for one in series or _USUAL]
     async with account.client(shown.screen) as client:
-        begin = times.instant(start, "--start") if start else None
-        if begin is None and last:
-            begin = client.realtime.recent(times.duration(last)).start
+        begin = times.beginning(start, last)
         stream = client.realtime.watch(
             *chosen, start=begin, checkpoint=checkpoint, allowance=allowance, final=final, gaps=gaps
         )

@@ -42,6 +42,8 @@ class Quota:
         self.plan = plan
         self.ledger = ledger
         self.enforced = enforce
+        self.closed = False
+        """Whether its client is closed, for those who wait without asking for a token."""
         # Where nothing is counted there is nothing to share but the time, which is not worth a ledger's while.
         self._account = Account(ledger if enforce else MemoryLedger(), account, clock)
         names = plan.all_counters() if enforce else ()

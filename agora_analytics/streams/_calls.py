@@ -7,9 +7,10 @@ from hashlib import sha256
 from agora_analytics import _checks, endpoints
 from agora_analytics._session import Session
 from agora_analytics.endpoints import Scope
-from agora_analytics.spans import Instant, seconds
+from agora_analytics.spans import Instant
 from agora_analytics.streams._checkpoints import Checkpoint
 from agora_analytics.streams._follow import Follow, Settings
+from agora_analytics.streams._period import Beginning, Period
 from agora_analytics.streams._place import place_of
 from agora_analytics.streams._readers import CallReader
 
@@ -24,7 +25,7 @@ class Calls(endpoints.Calls):
     def follow(
         self,
         *,
-        start: Instant | None = None,
+        start: Beginning = None,
         stop: Instant | None = None,
         checkpoint: str | Checkpoint | None = None,
         allowance: int = 300,
@@ -44,26 +45,26 @@ class Calls(endpoints.Calls):
         are refused or fail for minutes, the call comes without and with the reason, and they follow as `CallSessions`
         if they can be had later, unless `late_sessions=False`.
 
-        It begins where its `checkpoint` is (see `realtime.watch`), or at `start`, or with what begins from now on. It
-        ends when all calls that began before `stop` are over, or never. The list is read every `every` seconds, less
-        often where the day's requests do not allow it. Calls that go on are looked at again the less often the longer
-        they last.
+        It begins where its `checkpoint` is (see `realtime.watch`), or at `start` (a moment, or a `timedelta` before the
+        newest that can be asked for, by the service's clock), or with what begins from now on. It ends when all calls
+        that began before `stop` are over, or never. The list is read every `every` seconds, less often where the day's
+        requests do not allow it. Calls that go on are looked at again the less often the longer they last.
 
         Raises `ValueError` or `TypeError` for bad arguments; while iterating, `CheckpointError`, and what ends a
         stream: `BadRequest`, `NotFound`, `PlanRefused`, `LedgerError` or `Unauthorized` before anything was answered,
         and later `Unauthorized` alone, after an hour. `GET /beta/analytics/call/lists`,
         `GET /beta/analytics/call/sessions`.
         """
+        period = Period.of(start, stop)
         settings = Settings(
-            start=None if start is None else seconds(start, "start"),
-            stop=None if stop is None else seconds(stop, "stop"),
+            start=period.start,
+            back=period.back,
+            stop=period.stop,
             allowance=_checks.number("allowance", allowance, 0),
             every=_checks.number("every", every, 1),
             drill=drill,
             late_sessions=late_sessions,
         )
-        if settings.start is not None and settings.stop is not None and settings.stop <= settings.start:
-            raise ValueError(f"stop={settings.stop} must be after start={settings.start}")
         stream = f"follow {sha256(self._app().encode()).hexdigest()[:16]}"
         reader = CallReader(self._session, self._scope)
         place = place_of(stream, checkpoint, self._scope.checkpoints)

@@ -15,7 +15,6 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics import _paging
-from agora_analytics._session import NothingToAskError
 from agora_analytics.errors import (
     AgoraError,
     LedgerError,
@@ -73,6 +72,7 @@ class Details:
         self._limits = quota.plan.of_endpoint(CALL_SESSIONS)
         counter = quota.plan.counter(CALL_SESSIONS)
         self._people = math.ceil(_PEOPLE * quota.plan.rates(counter)["day"])
+        self.proved = 0
         self._left = 0
         self._worked = 0
         self._in_a_row = 0
@@ -116,12 +116,13 @@ class Details:
 
     def _given_up(self, one: Owed, now: float, count: int) -> Told | None:
         """Return the event of a call whose sessions will never come."""
-        span, oldest = one.call.span, self._limits.oldest(int(now))
+        span = one.call.span
         if span is None:
             return _without(one, "it has no start or no end")
-        if self._quota.confirmed and span.start < oldest:
+        # Not by the clock alone: the lists are kept as long, and the service has shown how long that is.
+        if span.start < min(self.proved, self._limits.oldest(int(now))):
             return _without(one, "expired")
-        if span.end > now + _DAY:
+        if self._quota.confirmed and span.end > now + _DAY:
             return _without(one, "its end lies in the future")
         if one.told and count > _MOST:
             return _without(one, "quota")
@@ -134,8 +135,6 @@ class Details:
             sessions = await self._sessions(one.call)
         except (RateLimited, QuotaExhausted):
             raise _OutOfQuotaError from None
-        except NothingToAskError:
-            return _without(one, "expired")
         except AgoraError as error:
             return self._failed(tail, one, error)
         self._worked += 1
@@ -154,7 +153,7 @@ class Details:
 
         def page(part: Span, number: int) -> Coroutine[Any, Any, SessionPage]:
             self._left -= 1
-            return self._reader.details(call.call_id, lambda: self._timely(part), number)
+            return self._reader.details(call.call_id, lambda: part, number)
 
         rows = _paging.rows(
             span.slices(self._limits.longest_query),
@@ -166,21 +165,14 @@ class Details:
         async with aclosing(rows) as found:
             return tuple([session async for session in found])
 
-    def _timely(self, part: Span) -> Span:
-        """Return a part of a call as it can be asked for when it is sent."""
-        if self._quota.confirmed and part.start < self._limits.oldest(int(self._quota.utc())):
-            raise NothingToAskError
-        return part
-
     def _failed(self, tail: Tail, one: Owed, error: AgoraError) -> Told | None:
         """Note that asking for a call failed; return its event where that is the call's own fault."""
-        own = isinstance(error, ResponseError) and not (isinstance(error, ServerError) and error.status >= 500)  # noqa: PLR2004
-        if isinstance(error, PlanRefused) and error.kind in {"latency", "range"}:
-            own = False  # a clock's fault, perhaps
         counted = one.counted + (one.mark is not None and self._worked > one.mark)
         log.info("the sessions of call %s cannot be had: %s", one.call.call_id, error)
-        if own or counted >= _TRIES:
-            return _without(one, f"{type(error).__name__}: {error.args[0]}")
+        if self._is_own(one.call, error) or counted >= _TRIES:
+            self._in_a_row += 1
+            expired = isinstance(error, PlanRefused) and error.kind == "range"
+            return _without(one, "expired" if expired else f"{type(error).__name__}: {error.args[0]}")
         now = self._quota.utc()
         tail.owed[one.call.call_id] = attrs.evolve(
             one,
@@ -193,6 +185,16 @@ class Details:
         if self._in_a_row > 1:  # an outage: the others are not worth their requests
             self._rests_until, self._rest = self._quota.now() + self._rest, min(2 * self._rest, _LONGEST_REST)
         return None
+
+    def _is_own(self, call: Call, error: AgoraError) -> bool:
+        """Whether a failure is the call's own fault: a refusal, unless the one before was refused or failed, too."""
+        if isinstance(error, PlanRefused) and error.kind == "range":
+            start = call.created_ts or 0
+            return self._quota.confirmed and start < self._limits.oldest(int(self._quota.utc()))
+        if isinstance(error, PlanRefused) and error.kind != "latency":
+            return True
+        failed = not isinstance(error, ResponseError) or (isinstance(error, ServerError) and error.status >= 500)  # noqa: PLR2004
+        return not failed and not isinstance(error, PlanRefused) and not self._in_a_row
 
 
 def _is_due(one: Owed, now: float) -> bool:

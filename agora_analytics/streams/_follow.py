@@ -51,6 +51,7 @@ class Settings:
     """How calls are followed; see `Calls.follow`."""
 
     start: int | None
+    back: int | None
     stop: int | None
     allowance: int
     every: int
@@ -114,7 +115,8 @@ class FollowPoller(Poller[CallEvent]):
             self.check_time()
             self._first = self._edges.askable(self.began_at()).start
             if self._tail is None:
-                self._begin_at(self._askable().end)
+                askable = self._askable()
+                self._begin_at(max(askable.start, askable.end - (self._settings.back or 0)))
             tail = self._tail
             assert tail is not None  # noqa: S101 - it has just begun
             try:
@@ -160,6 +162,7 @@ class FollowPoller(Poller[CallEvent]):
         for lost in self._lost(tail):
             yield lost
         if self._details is not None:
+            self._details.proved = self._edges.proved
             async for event in self.each(self._details.round(tail, kept, begun + self._settings.every)):
                 yield event
 

@@ -21,8 +21,8 @@ from agora_analytics.streams._place import Place
 T = TypeVar("T")
 R = TypeVar("R")
 
-_LOOK: Final = 900.0
-"""Seconds after which a stream that waits for quota looks again: others may have given some back."""
+_LOOK: Final = 60.0
+"""Seconds after which a stream that waits for quota looks again: some may be back, or its client closed."""
 
 _REFUSALS: Final = 5
 """Refusals for frequency in a row after which a request counts as failed."""
@@ -198,10 +198,14 @@ class Poller(ABC, Generic[T]):
 
     async def ready(self, endpoint: Endpoint) -> None:
         """Wait until a request may be sent."""
+        if self._quota.closed:
+            raise RuntimeError("the client of this stream is closed")
         waited = False
         while (next_one := await self._quota.forecast(1, endpoint)).seconds > 0 and not self.stopped:
             await self.without_quota(next_one.seconds, next_one.at.timestamp())
             waited = True
+            if self._quota.closed:
+                raise RuntimeError("the client of this stream is closed")
         if waited:
             await self.pause(self.after_quota())
         if not self.stopped:

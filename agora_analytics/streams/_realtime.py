@@ -8,9 +8,10 @@ from agora_analytics import _checks, endpoints
 from agora_analytics._session import Session
 from agora_analytics.endpoints import Scope
 from agora_analytics.plans import REALTIME_USAGE
-from agora_analytics.spans import WINDOW, Instant, seconds
+from agora_analytics.spans import WINDOW, Instant
 from agora_analytics.streams._cadence import Coverage, coverage
 from agora_analytics.streams._checkpoints import Checkpoint
+from agora_analytics.streams._period import Beginning, Period
 from agora_analytics.streams._place import Place, place_of
 from agora_analytics.streams._readers import WindowReader
 from agora_analytics.streams._series import Series, queries
@@ -27,7 +28,7 @@ class Realtime(endpoints.Realtime):
     def watch(
         self,
         *series: Series,
-        start: Instant | None = None,
+        start: Beginning = None,
         stop: Instant | None = None,
         checkpoint: str | Checkpoint | None = None,
         allowance: int = 120,
@@ -47,9 +48,10 @@ class Realtime(endpoints.Realtime):
         windows; what is lost is a `Gap` with the reason.
 
         It begins where its `checkpoint` is: a name in the client's `checkpoints`, saved whenever you come back for
-        more, or a `Checkpoint` that you keep yourself. Without one yet, at `start`, or the newest window. It ends
-        before `stop`, or never. It asks as often as the day's requests allow, and not more often than `every` seconds;
-        `plan` tells beforehand how often that is.
+        more, or a `Checkpoint` that you keep yourself. Without one yet, at `start` (a moment, or a `timedelta` before
+        the newest that can be asked for, by the service's clock), or the newest window. It ends before `stop`, or
+        never. It asks as often as the day's requests allow, and not more often than `every` seconds; `plan` tells
+        beforehand how often that is.
 
         Raises `ValueError` or `TypeError` for bad arguments, and for series that the plan cannot carry without gaps
         unless `gaps=True`; while iterating, `CheckpointError`, and what ends a stream: `BadRequest`, `NotFound`,
@@ -57,17 +59,17 @@ class Realtime(endpoints.Realtime):
         after an hour. All else is sat out; `health` says what it waits for.
         `GET /beta/realtime/{usage,quality}/by_time_20sec`.
         """
+        period = Period.of(start, stop)
         settings = Settings(
-            start=None if start is None else seconds(start, "start"),
-            stop=None if stop is None else seconds(stop, "stop"),
+            start=period.start,
+            back=period.back,
+            stop=period.stop,
             allowance=_checks.number("allowance", allowance, 0),
             settling=_checks.number("settling", settling, 0),
             revisions=revisions,
             final=final,
             least=-(-_checks.number("every", every, WINDOW) // WINDOW),
         )
-        if settings.start is not None and settings.stop is not None and settings.stop <= settings.start:
-            raise ValueError(f"stop={settings.stop} must be after start={settings.start}")
         self._app()
         told = self.plan(*series)
         if not (told.complete or gaps):

@@ -46,6 +46,7 @@ class Settings:
     """How a watch goes about it; see `Realtime.watch`."""
 
     start: int | None
+    back: int | None
     stop: int | None
     allowance: int
     settling: int
@@ -120,7 +121,8 @@ class WatchPoller(Poller[Event]):
         self._first = self._edges.askable(self.began_at()).start
         start = done[0].start if done else settings.start
         if start is None:
-            start = self._askable().end - WINDOW
+            askable = self._askable()
+            start = max(askable.start, askable.end - (settings.back or WINDOW))
         windows = Windows(
             self._series,
             start // WINDOW * WINDOW,
