@@ -16,18 +16,20 @@ from agora_analytics import AnalyticsClient, CallFinished, CallStarted, FileChec
 async def main(folder: str, events: str = "20") -> None:
     """Tell so many events, and remember where that was."""
     left = int(events)
-    async with AnalyticsClient.from_env(checkpoints=FileCheckpoints(folder)) as client:
-        async with client.calls.follow(start=timedelta(minutes=30), checkpoint="calls") as follow:
-            async for event in follow:
-                if isinstance(event, Gap):
-                    print("nothing is known of", event.span)
-                elif isinstance(event, CallStarted):
-                    print(f"{event.call.started_at:%H:%M:%S}  {event.call.cname} began")
-                elif isinstance(event, CallFinished):
-                    print(f"{event.call.ended_at:%H:%M:%S}  {event.call.cname} ended")
-                left -= 1
-                if not left:
-                    follow.stop()
+    async with (
+        AnalyticsClient.from_env(checkpoints=FileCheckpoints(folder)) as client,
+        client.calls.follow(start=timedelta(minutes=30), checkpoint="calls") as follow,
+    ):
+        async for event in follow:
+            if isinstance(event, Gap):
+                print("nothing is known of", event.span)
+            elif isinstance(event, CallStarted):
+                print(f"{event.call.started_at:%H:%M:%S}  {event.call.cname} began")
+            elif isinstance(event, CallFinished):
+                print(f"{event.call.ended_at:%H:%M:%S}  {event.call.cname} ended")
+            left -= 1
+            if not left:
+                follow.stop()
 
 
 if __name__ == "__main__":

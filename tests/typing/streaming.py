@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Literal, assert_never, assert_type
 
 from agora_analytics import (
@@ -70,7 +71,7 @@ async def watching(client: AnalyticsClient) -> None:
 
 
 async def following(client: AnalyticsClient) -> None:
-    follow = client.calls.follow(start=1_700_000_000, drill=True, late_sessions=False)
+    follow = client.calls.follow(start=timedelta(hours=1), drill=True, late_sessions=False)
     assert_type(follow, Follow)
     async for event in follow:
         match event:
