@@ -80,7 +80,7 @@ class Calls(EndpointGroup):
         size = _checks.number("page_size", page_size, 1, _checks.PAGE_SIZE)
         return _paging.rows(
             span.slices(self._longest(CALL_LISTS)),
-            lambda part, number: self._page(lambda: self._span(CALL_LISTS, *part), number, channel, size),
+            lambda part, number: self._page(lambda: part, number, channel, size),
             key=lambda call: call.call_id,
             ended=lambda call: call.destroyed_ts if call.ended_at else None,
             read_ahead=self._read_ahead,

@@ -67,6 +67,7 @@ class Poller(ABC, Generic[T]):
         self._answered = False
         self._budgets: dict[Reserve, Budget] = {}
         self._began = 0.0
+        self._began_by_host = 0.0
         self._began_at: float | None = None
 
     @property
@@ -231,7 +232,8 @@ class Poller(ABC, Generic[T]):
         """Learn the service's time from requests that are due anyway, a few at most: some services send no dates."""
         await self._quota.snapshot()  # a ledger may know it already
         begun = self.mark()
-        self._began, self._began_at = begun[0], begun[1] if self._quota.confirmed else None
+        self._began, self._began_by_host = begun
+        self._began_at = begun[1] if self._quota.confirmed else None
         for _ in range(_LESSONS):
             if self._quota.confirmed or self.stopped:
                 break
@@ -250,7 +252,10 @@ class Poller(ABC, Generic[T]):
         """Return when the stream began to ask (UTC seconds), by all that is known now: it may have waited for quota."""
         if self._began_at is not None:
             return self._began_at
-        return self._quota.utc() - (self._quota.now() - self._began)
+        passed = self._quota.now() - self._began
+        began = self._quota.utc() - passed
+        # This machine may have slept in a long wait; the host's clock, by which the stream began, went on meanwhile.
+        return began if passed < _JUMP else min(began, self._began_by_host)
 
     def check_time(self) -> None:
         """Raise `CheckpointError` where the place lies in the future, if the service's time is known."""

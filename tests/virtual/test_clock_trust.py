@@ -280,3 +280,17 @@ def test_a_book_of_an_earlier_version_is_read():
 def test_what_is_believed_outlives_the_process():
     book = Book()
     assert decode(book.encode()).trust == book.trust
+
+
+async def test_a_search_up_to_the_newest_is_not_refused_by_a_clock_that_a_ledger_knows(simulation):
+    """The ledger knows the time to a second; the search begins by the host's clock, before the ledger is read."""
+    ledger = MemoryLedger()
+    slow = simulation.transport(latency=(0.3, 0.3))
+    async with simulation.client(ledger=ledger, transport=slow) as client:
+        await client.calls.page(NOON - 7_200, NOON - 3_600)
+        await asyncio.sleep(1.2 - asyncio.get_running_loop().time())
+        behind = client.quota.utc()
+    async with simulation.client(ledger=ledger) as client:
+        newest = client.calls.recent(600)
+        assert newest.end > int(behind) - 21
+        assert len([call async for call in client.calls.search(*newest)]) > 5
