@@ -60,7 +60,7 @@ class Poller(ABC, Generic[T]):
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clocks: tuple[float, float] | None = None
-        self._sure = False
+        self._learned = False
         self._asking_since = 0.0
         self._failing_since: float | None = None
         self._failing: Loss = "outage"
@@ -245,6 +245,7 @@ class Poller(ABC, Generic[T]):
             if not certain:
                 self.forget_lesson()
                 await self.pause(_NEXT_SECOND)
+        self._learned = True
         if self._quota.confirmed and abs(self.shift(begun)) > _CLOSE:
             log.warning("%s: this host's clock is wrong by %.0f s", self.monitor.name, -self.shift(begun))
 
@@ -315,14 +316,14 @@ class Poller(ABC, Generic[T]):
         if self._clocks is not None:
             expected = self._clocks[1] + now - self._clocks[0]
             # Before it is known what time it is, a jump is a lesson and no sleep.
-            if utc - expected > _JUMP and self._sure:
+            if utc - expected > _JUMP and self._learned:
                 self._flush_outage(expected)
                 self._failing_since = None if self._failing_since is None else utc
                 self._asking_since = utc
                 self._causes.add(expected, utc, "asleep")
             if abs(utc - expected) > _JUMP:
                 self._edges.forget_refusals()
-        self._clocks, self._sure = (now, utc), self._quota.confirmed
+        self._clocks = now, utc
 
 
 class _Reserved:
