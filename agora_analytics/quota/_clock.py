@@ -92,7 +92,8 @@ class ServerClock:
 
     `floor`, `ceiling` and `top` are the lower bound, the upper one and the certain upper one, each with the moment
     that it is of. `way` is a round trip that few exceed, `least` the shortest one. `shift` is how much later bursts are
-    sent after so many `moves`, `behind` how much later than the header's the counter's days begin.
+    sent after so many `moves`, `moved` whether one was made by these bounds. `behind` is how much later than the
+    header's the counter's days begin.
     """
 
     floor: float = -_FAR
@@ -108,6 +109,7 @@ class ServerClock:
     least: float = _FAR
     shift: float = 0.0
     moves: int = 0
+    moved: bool = False
     behind: float = 0.0
     wary: float = 0.0
     wary_until: float = -_FAR
@@ -154,6 +156,7 @@ class ServerClock:
         if limit and moment.sure and (not self.moves or held * limit < _PROVEN):
             self.shift = (self.shift + _SHIFTS[self.moves % len(_SHIFTS)]) % 1
             self.moves += 1
+            self.moved = True
 
     def dawned(self, at: float) -> None:
         """Learn how late the counter's day began, from the first request that it accepted after refusing others."""
@@ -210,9 +213,9 @@ class ServerClock:
         if sent > self.tried_at and self.telling(sent - NEAR) <= sent:
             self.tries, self.tried_at = self.tries + 1, received
         if low > self.low(received):
-            if self.moves and self.sure_at is not None:
+            if self.moved and self.sure_at is not None:
                 # What was found out about the aim holds for it as it was, wherever the header's second turns out to be.
-                self.shift += max(0.0, low - self.floor - DRIFT * (received - self.floor_at))
+                self.shift = (self.shift + max(0.0, low - self.floor - DRIFT * (received - self.floor_at))) % 1
             self.floor, self.floor_at = low, received
         if high < self._upper(received):
             self.ceiling, self.ceiling_at = high, received

@@ -136,6 +136,13 @@ async def test_a_host_that_slept_begins_anew():
     assert abs(clock.offset) < 1
 
 
+async def test_the_aim_outlasts_every_sleep_of_the_host():
+    """Where the counter's second changes is found out once, however often the header's second is looked for anew."""
+    slept = lambda t: t + 61.7 * (t // 60)  # noqa: E731
+    _, service, _, _ = await saturated(service=slept, host=slept, ahead=0.3, jitter=0.3, date="lazy", lasting=900)
+    assert events(service) <= 2
+
+
 BESIDE = {
     "a little": {"ahead": 0.2},
     "more": {"ahead": 0.3, "jitter": 0.3},
