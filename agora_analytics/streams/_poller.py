@@ -102,7 +102,7 @@ class Poller(ABC, Generic[T]):
                 begun = self._quota.utc()
                 yield event
                 if self._quota.utc() - begun > _BUSY:
-                    self._causes.add(begun, self._quota.utc(), "consumer")
+                    self._note_time(begun, "consumer")
         except StoppedError:
             pass
         finally:
@@ -223,9 +223,8 @@ class Poller(ABC, Generic[T]):
         try:
             await self.pause(min(seconds, _LOOK))
         finally:
-            now = self._quota.utc()
-            self._causes.add(begun, now, "quota")
-            self._asking_since = now
+            self._note_time(begun, "quota")
+            self._asking_since = now = self._quota.utc()
             self._failing_since = now if failing else None
 
     async def learn(self) -> None:
@@ -290,7 +289,6 @@ class Poller(ABC, Generic[T]):
         `answered` says whether anything was answered, `certain` whether the service's clock was known when it began,
         `over` whether what failed in earlier polls works again.
         """
-        self._note_sleep()
         self._flush_outage()
         self._failing_since = self._asking_since if errors else None
         refused = errors and all(isinstance(error, RateLimited | QuotaExhausted) for error in errors)
@@ -306,24 +304,37 @@ class Poller(ABC, Generic[T]):
             self.monitor.worked()
         self._answered = False
 
-    def _flush_outage(self, until: float | None = None) -> None:
-        if self._failing_since is not None:
-            self._causes.add(self._failing_since, self._quota.utc() if until is None else until, self._failing)
+    def _note_time(self, since: float, reason: Loss) -> None:
+        """Note what took the time until now, or until this machine fell asleep."""
+        slept_from = self._note_sleep()
+        self._causes.add(since, self._quota.utc() if slept_from is None else slept_from, reason)
 
-    def _note_sleep(self) -> None:
-        """Note it where the service's clock went on for longer than time passed here, or turned out to be another."""
+    def _flush_outage(self) -> None:
+        """Note it as a cause that requests failed until now, or until this machine fell asleep."""
+        self._note_sleep()
+        self._note_outage(self._quota.utc())
+
+    def _note_outage(self, until: float) -> None:
+        if self._failing_since is not None:
+            self._causes.add(self._failing_since, until, self._failing)
+
+    def _note_sleep(self) -> float | None:
+        """Note it where the service's clock went on for longer than time passed here, and return since when it did."""
         now, utc = self._quota.now(), self._quota.utc()
-        if self._clocks is not None:
-            expected = self._clocks[1] + now - self._clocks[0]
-            # Before it is known what time it is, a jump is a lesson and no sleep.
-            if utc - expected > _JUMP and self._learned:
-                self._flush_outage(expected)
-                self._failing_since = None if self._failing_since is None else utc
-                self._asking_since = utc
-                self._causes.add(expected, utc, "asleep")
-            if abs(utc - expected) > _JUMP:
-                self._edges.forget_refusals()
-        self._clocks = now, utc
+        before, self._clocks = self._clocks, (now, utc)
+        if before is None:
+            return None
+        expected = before[1] + now - before[0]
+        if abs(utc - expected) > _JUMP:
+            self._edges.forget_refusals()
+        # Before it is known what time it is, a jump is a lesson and no sleep.
+        if utc - expected <= _JUMP or not self._learned:
+            return None
+        self._note_outage(expected)
+        self._failing_since = None if self._failing_since is None else utc
+        self._asking_since = utc
+        self._causes.add(expected, utc, "asleep")
+        return expected
 
 
 class _Reserved:
