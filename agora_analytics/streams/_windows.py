@@ -46,7 +46,7 @@ class _Seen:
     _rows: tuple[tuple[Point, ...], list[Row]] | None = attrs.field(default=None, init=False)
 
     def dumped(self, told: tuple[Point, ...]) -> dict[str, Any]:
-        """Return what a checkpoint keeps of it, as it was delivered.
+        """Return what a checkpoint keeps of it, with these rows.
 
         A checkpoint is taken at each event, of many windows that have not changed since: their rows are kept.
         """
@@ -134,14 +134,13 @@ class Windows:
         while stop is None or self.due < stop:
             lost = self._lost(oldest, stop, why)
             if lost is not None:
-                self.due = self._skip(lost.span.end)
                 yield lost
+                self.due = self._skip(lost.span.end)
                 continue
             if not (self._ready(self.due) or self.due < oldest):
                 break
-            window = self._window(self.due, oldest)
+            yield self._window(self.due, oldest)
             self.due = self._skip(self.due + WINDOW)
-            yield window
         self._forget(oldest)
 
     def _revised(self) -> Iterator[Revision]:
@@ -234,25 +233,24 @@ class Windows:
         return not self._unseen(seen) and all(self._settled(ts, one.at) for one in seen.values())
 
     def unsettled(self, current: Event | None = None) -> dict[str, Mapping[str, Any]]:
-        """Return the windows that were delivered and may still change, as a checkpoint keeps them.
+        """Return, as a checkpoint keeps them, the windows that may still change, or were only heard of.
 
         That is as they were delivered, with `current` as the last event. Series are told by their place in the
         alphabet, so that they may come in another order after a restart.
         """
-        if not self._revisions:
-            return {}
         order = _order(self._series)
         changed = {ts for ts, _ in self._changed}
+        current_ts = current.ts if isinstance(current, Window) else None
         kept: dict[str, Mapping[str, Any]] = {}
         for ts, seen in self._seen.items():
-            if ts not in changed and self._final_by(ts, seen):
-                continue
-            rows = {str(order[place]): one.dumped(one.told) for place, one in seen.items() if one.told is not None}
-            if isinstance(current, Revision) and current.ts == ts:
-                place = self._series.index(current.series)
-                rows[str(order[place])] = seen[place].dumped(current.after)
-            if rows and ts < self.due:
-                kept[str(ts)] = rows
+            if ts >= self.due and ts != current_ts:
+                kept[str(ts)] = {str(order[place]): one.dumped(one.points) for place, one in seen.items()}
+            elif self._revisions and (ts in changed or not self._final_by(ts, seen)):
+                rows = {str(order[place]): one.dumped(one.told) for place, one in seen.items() if one.told is not None}
+                if isinstance(current, Revision) and current.ts == ts:
+                    place = self._series.index(current.series)
+                    rows[str(order[place])] = seen[place].dumped(current.after)
+                kept |= {str(ts): rows} if rows else {}
         return kept
 
     def restore(self, kept: Mapping[str, Mapping[str, Any]]) -> None:
@@ -264,9 +262,11 @@ class Windows:
         places = {str(number): place for place, number in _order(self._series).items()}
         for key, rows in kept.items():
             ts = int(key)
-            if self._revisions and self._skip(ts) != ts:
+            delivered = self._skip(ts) != ts
+            if (delivered and self._revisions) or (not delivered and ts >= self.due):
                 self._seen[ts] = {
-                    places[name]: _loaded(ts, self._series[places[name]], dump) for name, dump in rows.items()
+                    places[name]: _loaded(ts, self._series[places[name]], dump, delivered=delivered)
+                    for name, dump in rows.items()
                 }
 
 
@@ -288,7 +288,7 @@ def _order(series: Sequence[Series]) -> dict[int, int]:
     return {place: rank for rank, place in enumerate(ranked)}
 
 
-def _loaded(ts: int, series: Series, dump: Mapping[str, Any]) -> _Seen:
+def _loaded(ts: int, series: Series, dump: Mapping[str, Any], *, delivered: bool) -> _Seen:
     check_known(dump, _DUMPED, f"window {ts} in the checkpoint")
     for group, uid, value in dump["rows"]:
         if not (type(group) in _GROUPS and type(uid) in _UIDS and type(value) in _NUMBERS):
@@ -304,4 +304,4 @@ def _loaded(ts: int, series: Series, dump: Mapping[str, Any]) -> _Seen:
         )
         for group, uid, value in dump["rows"]
     )
-    return _Seen(points, float(dump["at"]), points)
+    return _Seen(points, float(dump["at"]), points if delivered else None)

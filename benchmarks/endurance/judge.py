@@ -47,7 +47,8 @@ _EARLY: Final = 2
 
 _OK: Final = 200
 _LESSONS: Final = 4
-"""Answers after which the time is known: two that agree, of each of two streams."""
+_SECONDS: Final = 2
+"""Answers after which the time is known, two of each of two streams, and in how many seconds: one may be a cache's."""
 
 _ONCE: Final = 3
 """Refusals of one kind for one reason that cannot be avoided: each stream learns of it by one."""
@@ -87,7 +88,7 @@ class Judge:
         self._spent: dict[str, int] = {}
         self._refused: Counter[tuple[str, str, int]] = Counter()
         self._others = simulation.service.quirks.others
-        self._answers = 0
+        self._lessons: list[str | None] = []
         self._last_answer = float(schedule.begin)
         self._slept = math.inf
         self._day = schedule.begin // DAY
@@ -106,14 +107,14 @@ class Judge:
     @property
     def ignorant(self) -> bool:
         """Whether the machine slept, or the process began, and the service has hardly told the time since."""
-        return self._answers < _LESSONS
+        return len(self._lessons) < _LESSONS or len({*self._lessons}) < _SECONDS
 
     def slept(self, begun: float, now: float) -> None:
         """Note that the machine slept; one that had no quota to ask with finds out only when it asks again.
 
         When that was, between the answers before and after it, it cannot know.
         """
-        self._answers = 0
+        self._lessons = []
         self._slept = min(self._slept, self._last_answer)
         late = now - begun if "spent" in self.hindrances.kinds(begun, now) else 0.0
         self.hindrances.add(Trouble("asleep", begun, now))
@@ -124,13 +125,14 @@ class Judge:
 
     def begins(self, now: float) -> None:
         """Note that a process begins."""
-        self._answers = 0
+        self._lessons = []
         self.windows.lives.append(now)
 
     def answered(self, request: Request, response: Response, now: float, *, ignorant: bool) -> None:
         """Note that a request was answered; one that was sent while the time was not known may be refused for that."""
         # What a gateway says teaches nothing.
-        self._answers += response.status == _OK and response.body.startswith(b'{"code"')
+        if self.ignorant and response.status == _OK and response.body.startswith(b'{"code"'):
+            self._lessons.append(response.headers.get("Date"))
         self._last_answer = now
         if not self.ignorant and self._slept < now:
             self.windows.dozes.append((self._slept, now))
