@@ -67,7 +67,7 @@ _SHIFTS: Final = (0.4, 0.3, 0.3)
 """Seconds by which bursts are sent later once the counter's second was found to change while they arrive."""
 
 _PROVEN: Final = 300
-"""Requests after which a later aim is kept at a refusal, which has another reason then."""
+"""Answers after which a later aim is kept at a refusal, which has another reason then."""
 
 _WARY: Final = 1.0
 _WARIEST: Final = 60.0
@@ -92,8 +92,8 @@ class ServerClock:
 
     `floor`, `ceiling` and `top` are the lower bound, the upper one and the certain upper one, each with the moment
     that it is of. `way` is a round trip that few exceed, `least` the shortest one. `shift` is how much later bursts are
-    sent after so many `moves`, `moved` whether one was made by these bounds. `behind` is how much later than the
-    header's the counter's days begin.
+    sent after so many `moves`, `moved` whether one was made by these bounds, `proven` how many answers came since the
+    last refusal. `behind` is how much later than the header's the counter's days begin.
     """
 
     floor: float = -_FAR
@@ -110,6 +110,7 @@ class ServerClock:
     shift: float = 0.0
     moves: int = 0
     moved: bool = False
+    proven: int = 0
     behind: float = 0.0
     wary: float = 0.0
     wary_until: float = -_FAR
@@ -143,20 +144,21 @@ class ServerClock:
             return Moment(now, wall, low, slack, doubt, behind=self.behind)
         return Moment(now, wall, low, slack, doubt, None, self.least - self.shift, self.least, self.behind)
 
-    def refused(self, moment: Moment, limit: int) -> None:
+    def refused(self, moment: Moment, *, crowded: bool) -> None:
         """Learn from a refusal that no count of ours explains: send no bursts for a while, then aim elsewhere.
 
-        `limit` is how many requests a second tried the aim until then, 0 if it cannot be the reason.
+        `crowded` tells whether the aim can be the reason: so many were sent that one in a wrong second was too many.
         """
         now, held = moment.now, moment.now - self.wary_until
         if held < 0:
             return
         self.wary = min(2 * self.wary, _WARIEST) if held < _SOON else _WARY
         self.wary_until = now + self.wary
-        if limit and moment.sure and (not self.moves or held * limit < _PROVEN):
+        if crowded and moment.sure and (not self.moves or self.proven < _PROVEN):
             self.shift = (self.shift + _SHIFTS[self.moves % len(_SHIFTS)]) % 1
             self.moves += 1
             self.moved = True
+        self.proven = 0
 
     def dawned(self, at: float) -> None:
         """Learn how late the counter's day began, from the first request that it accepted after refusing others."""
@@ -188,6 +190,7 @@ class ServerClock:
         """
         changed = self._bound(sent, received, date)
         self._follow(received - sent)
+        self.proven += 1
         return changed
 
     def _bound(self, sent: float, received: float, date: int) -> bool:

@@ -32,6 +32,7 @@ from agora_analytics.errors import RateLimited
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.quota._limits import NamedLimits
 from agora_analytics.quota._moment import GUARD, Moment, passes, passes_early, possible_days, thresholds, until_tomorrow
+from agora_analytics.quota._others import Others
 from agora_analytics.quota._shut import Shut, dawning, shut
 
 LOST: Final = 2.0
@@ -85,8 +86,8 @@ class Counter:
     """Requests of one counter: under way (until when, by number), answered (when, sorted), and per UTC day.
 
     `early` are answers, too: those of requests that went as a second began; `fresh` is when such that are under way
-    did. `expected` is what streams will need. `named` are the limits that refusals taught; the plan's apply elsewhere.
-    `full` is when a unit was last refused, `shut` which are refused still.
+    did. `expected` is what streams will need, `others` what other programs take. `named` are the limits that refusals
+    taught; the plan's apply elsewhere. `full` is when a unit was last refused, `shut` which are refused still.
     """
 
     underway: dict[int, float] = attrs.field(factory=dict)
@@ -100,6 +101,7 @@ class Counter:
     closed: int | None = None
     refusals: int = 0
     expected: dict[int, Expected] = attrs.field(factory=dict)
+    others: Others = attrs.field(factory=Others)
 
     def limit(self, unit: Unit, planned: int, moment: Moment) -> int:
         """Return the limit that holds: the plan's, or what the service named."""
@@ -251,7 +253,7 @@ class Counter:
         if yesterday:
             self._uncharge(possible_days(moment)[-1])
         elif unit == "day":
-            self.closed = possible_days(moment)[0]
+            self._close(possible_days(moment)[0], refusal.limit or self.limit(unit, planned, moment))
         if sent <= self.full.get(unit, -math.inf):
             return False
         self.full[unit] = moment.now
@@ -260,6 +262,12 @@ class Counter:
         if refusal.limit is not None:
             self.named.learn(unit, refusal.limit, planned, moment.utc)
         return True
+
+    def _close(self, day: int, limit: int) -> None:
+        """Note that a day is spent: what of it is not ours is others', if all of it was counted here."""
+        if self.closed != day and min(self.days, default=day) < day:
+            self.others.saw(limit - self.days.get(day, 0), day)
+        self.closed = day
 
     def accept(self, granted: Granted) -> list[Unit]:
         """Note that a request was not refused, and return the units that are open again by that."""

@@ -216,6 +216,7 @@ class Group:
                 lanes=dict(self.line.waiting),
                 refusals=counter.refusals,
                 expected=counter.awaited(moment) if unit == "day" else 0,
+                others=counter.others.of(possible_days(moment)[-1]) if unit == "day" else 0,
                 planned=planned,
                 learned=counter.named.age(unit, planned, moment.utc),
             )
@@ -226,7 +227,9 @@ class Group:
         """Take a token, and note it in `taken`: whoever asked may be gone by the time it is there."""
         moment, counter = self._account.moment(book), book.counter(self.name)
         held = self._held(counter, book.clock, moment, waiting) if waiting > 1 else None
-        kept = counter.awaited(moment) + self._people if lane is Lane.EXPORT else 0
+        kept = 0
+        if lane is Lane.EXPORT:
+            kept = counter.awaited(moment) + counter.others.of(possible_days(moment)[-1]) + self._people
         got = held or counter.reserve(book.number(), self._rates, moment, kept)
         taken.append(got)
         return got
@@ -259,9 +262,10 @@ class Group:
         limit = counter.limit("day", self._rates["day"], moment)
         weights = need.weight + sum(one.weight for key, one in counter.expected.items() if key != number)
         part = need.weight / weights
-        left = int(max(0, counter.left("day", limit, moment)) * part)
         day = possible_days(moment)[-1]
-        counter.expected[number] = Expected(day, min(need.rest, left), min(need.daily, int(limit * part)), need.weight)
+        left = int(max(0, counter.left("day", limit, moment) - counter.others.of(day)) * part)
+        daily = int((limit - counter.others.of(day + 1)) * part)
+        counter.expected[number] = Expected(day, min(need.rest, left), min(need.daily, daily), need.weight)
         return number, Budget(left, until_tomorrow(moment))
 
     def _forecast(self, requests: int, book: Book) -> Forecast:
@@ -302,4 +306,4 @@ class Group:
         if not news or refusal.unit != "second" or not planned:
             return
         limit = counter.limit("second", planned, moment)
-        book.clock.refused(moment, limit if counter.crowded(granted.at, limit) else 0)
+        book.clock.refused(moment, crowded=counter.crowded(granted.at, limit))

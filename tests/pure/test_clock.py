@@ -1,0 +1,48 @@
+"""The service's clock as a value: when a refusal moves the aim of bursts, and when it has another reason."""
+
+from __future__ import annotations
+
+import pytest
+
+from agora_analytics.quota._clock import ServerClock
+
+
+def searched(clock: ServerClock, since: float) -> float:
+    """Answers of a second and a half, until it is known when the service's second begins; return when that was."""
+    now = since
+    while clock.sure_at is None:
+        sent = clock.telling(now + 0.3)
+        clock.observe(sent, sent + 0.1, int(sent + 0.05))
+        now = sent
+    return now + 0.1
+
+
+def refused(clock: ServerClock, now: float) -> int:
+    """Be refused, and return how often the aim was moved."""
+    clock.refused(clock.moment(now, now), crowded=True)
+    return clock.moves
+
+
+@pytest.mark.parametrize(("answers", "moves"), [(50, 2), (400, 1)])
+def test_an_aim_is_given_up_until_as_many_answers_have_proven_it(answers, moves):
+    clock = ServerClock()
+    now = searched(clock, 1_000.0)
+    assert refused(clock, now) == 1
+    for number in range(answers):
+        at = now + 200 * number / answers
+        clock.observe(at, at + 0.1, int(at + 0.05))
+    assert refused(clock, now + 200) == moves
+
+
+def test_what_a_refusal_taught_is_kept_when_the_second_is_searched_for_anew():
+    clock = ServerClock()
+    refused(clock, searched(clock, 1_000.0))
+    aim = clock.shift
+    for begun in range(10_000, 500_000, 50_000):
+        clock.restart()
+        clock.observe(begun + 0.4, begun + 0.9, begun)  # this tells little, and the next ones more
+        searched(clock, begun + 1.0)
+        for later in range(30, 900, 30):
+            at = begun + later + 0.9 - later / 1_000
+            clock.observe(at, at + 0.1, int(at + 0.05))
+    assert clock.shift == pytest.approx(aim, abs=0.01)

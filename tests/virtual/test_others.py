@@ -1,0 +1,51 @@
+"""Another program spends from the same plan: after some days it is planned for, and each day lasts to its end."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from streaming import DAY, FREEZES, NOON, USERS, WEB, simulated
+
+from agora_analytics import Gap, Series
+from agora_analytics.simulator import Spender
+
+MIDNIGHT = NOON + DAY // 2
+SERIES = (USERS, FREEZES, WEB, Series("channelCount", product="Native"), Series("audioFreezeRate", product="WebRTC"))
+
+
+async def lost_by_day(days: int, other: Spender) -> list[int]:
+    """Watch five series on Premium for so many days; return the seconds lost for quota on each of them."""
+    simulation = simulated(at=MIDNIGHT, others=[other])
+    found: Counter[int] = Counter()
+    async with simulation.client() as client:
+        async for event in client.realtime.watch(*SERIES, start=MIDNIGHT, stop=MIDNIGHT + days * DAY):
+            if isinstance(event, Gap):
+                assert event.reason == "quota"
+                found[(event.span.end - MIDNIGHT) // DAY] += event.span.duration
+        state = next(one for one in await client.quota.snapshot() if one.counter == "realtime" and one.unit == "day")
+    assert (state.others > 0) == bool(found)
+    return [found[day] for day in range(days)]
+
+
+async def test_what_others_take_on_every_day_is_left_to_them():
+    lost = await lost_by_day(6, Spender(counter="realtime", share=1 / 3))
+    assert lost[0] > 4 * 3_600  # nobody can know it on the first day
+    assert sorted(lost, reverse=True) == lost
+    assert lost[-1] < 1_800
+
+
+async def test_what_others_took_once_costs_no_window_of_later_days():
+    once = Spender(counter="realtime", share=1 / 2, start=MIDNIGHT + DAY, end=MIDNIGHT + 2 * DAY)
+    lost = await lost_by_day(5, once)
+    assert lost[1] > 0
+    assert [lost[0], *lost[2:]] == [0, 0, 0, 0]
+
+
+async def test_a_count_that_began_in_the_midst_of_a_day_says_nothing_of_others():
+    simulation = simulated(at=NOON)
+    simulation.service.spend("realtime", 450)  # by an earlier process of ours, with a ledger in memory
+    async with simulation.client() as client:
+        async with client.realtime.watch(USERS, start=NOON, stop=NOON + DAY) as events:
+            lost = [event async for event in events if isinstance(event, Gap)]
+        assert [gap.reason for gap in lost] == ["quota"]
+        assert all(state.others == 0 for state in await client.quota.snapshot())
