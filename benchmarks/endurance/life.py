@@ -188,14 +188,16 @@ class Month:
 
     def _start(self) -> None:
         self._life += 1
+        self._streams = ()
         self.judge.begins(self.now)
         self._process = asyncio.create_task(self._live())
 
     async def _end(self, *, kill: bool) -> None:
-        """Kill the process, or stop it gracefully."""
+        """Kill the process, or stop it gracefully, if it has anything to stop yet."""
         process = self._process
         if process is None:
             return
+        kill = kill or not self._streams
         if kill:
             process.cancel()
         else:

@@ -88,9 +88,10 @@ class WindowJudge:
         for place, reason in missing.items():
             self.seen[f"values missing: {reason}"] += 1
             overdue = window.ts + WINDOW + _LIMITS.delay + _ALLOWANCE
-            answers = self._questions.about(place, window.ts, overdue)
-            heard = [one for one in answers if one.received <= at and one.life == life]
-            if (reason == "no data") != bool(heard):
+            heard = [one for one in self._questions.about(place, window.ts, overdue) if one.received <= at]
+            # What an earlier process heard is known where it was committed.
+            surely = [one for one in heard if one.life == life]
+            if surely if reason != "no data" else not heard:
                 self._report("missing with the right reason", f"{window.ts} {SERIES[place]}: {reason}, heard {heard}")
         for place, found in enumerate(told.values):
             true = value(self._world, SERIES[place], window.ts)
