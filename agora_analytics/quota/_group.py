@@ -48,10 +48,18 @@ class Need(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """Requests that a stream can count on, and the seconds until the day is over and there are others."""
+    """Requests that are a stream's part of what the day has left, and the seconds until the next day has others.
+
+    `others` is how many of them other programs may take before it asks.
+    """
 
     requests: int
     seconds: float
+    others: int = 0
+
+    def leaving(self, needed: float) -> int:
+        """Return how many it should plan with: others are left what they take, but not of what it needs itself."""
+        return max(self.requests - self.others, min(self.requests, math.ceil(needed)))
 
 
 class Account:
@@ -263,10 +271,9 @@ class Group:
         weights = need.weight + sum(one.weight for key, one in counter.expected.items() if key != number)
         part = need.weight / weights
         day = possible_days(moment)[-1]
-        left = int(max(0, counter.left("day", limit, moment) - counter.others.of(day)) * part)
-        daily = int((limit - counter.others.of(day + 1)) * part)
-        counter.expected[number] = Expected(day, min(need.rest, left), min(need.daily, daily), need.weight)
-        return number, Budget(left, until_tomorrow(moment))
+        left = int(max(0, counter.left("day", limit, moment)) * part)
+        counter.expected[number] = Expected(day, min(need.rest, left), min(need.daily, int(limit * part)), need.weight)
+        return number, Budget(left, until_tomorrow(moment), int(counter.others.of(day) * part))
 
     def _forecast(self, requests: int, book: Book) -> Forecast:
         moment = self._account.moment(book)

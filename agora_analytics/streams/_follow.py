@@ -356,7 +356,8 @@ class FollowPoller(Poller[CallEvent]):
         every, failures = self._settings.every, self.monitor.health.failures
         budget = await self.budget(kept, round(_DAY / every), round(_DAY / every))
         self.monitor.saw(requests_left=budget.requests)
-        pace = budget.seconds * cost / budget.requests if budget.requests else 0.0
+        requests = budget.leaving(budget.seconds * cost / _SLOWEST)
+        pace = budget.seconds * cost / requests if requests else 0.0
         newest = min(self._askable().end, self._settings.stop or self._askable().end)
         behind = newest - tail.read_to > every and not failures
         slower = min(every * 2.0 ** min(failures, 10), _SLOWEST) if failures else 0.0

@@ -15,7 +15,7 @@ from agora_analytics.models import Point
 from agora_analytics.plans import REALTIME_USAGE
 from agora_analytics.quota import Budget, Quota, Reserve
 from agora_analytics.spans import WINDOW, Span
-from agora_analytics.streams._cadence import Schedule
+from agora_analytics.streams._cadence import Schedule, reach
 from agora_analytics.streams._checkpoints import Checkpoint, unreadable
 from agora_analytics.streams._edges import Edges
 from agora_analytics.streams._events import Event, Loss, Revision, Window
@@ -32,6 +32,9 @@ _DAY: Final = 86_400
 _IN_A_ROW: Final = 2
 _GIVEN_UP: Final = 600.0
 """Seconds for which a series must fail, while others are answered, before their windows wait for it no more."""
+
+_OFTEN: Final = 0.8
+"""Part of what one request can bring, after which the next must come at the latest: it may fail."""
 
 _GLANCE: Final = 60.0
 _SET_BACK: Final = 30.0
@@ -259,7 +262,8 @@ class WatchPoller(Poller[Event]):
         budget = await self._budget(kept)
         self.monitor.saw(requests_left=budget.requests)
         left = math.ceil(budget.seconds / WINDOW)
-        due = self._schedule.next(self._index(), budget.requests, left)
+        needed = len(self._reader.queries) * budget.seconds / (_OFTEN * reach(self._quota.plan) * WINDOW)
+        due = self._schedule.next(self._index(), budget.leaving(needed), left)
         # With less than a request for each series it waits for the next day; in an outage it waits for the end of that.
         short = budget.requests < len(self._reader.queries) and not self.failing
         mark = self.mark()
