@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import attrs
 import typer
@@ -14,7 +14,9 @@ from agora_analytics.catalogue import Dimension, FreezeMetric, MetricId, Timelin
 from agora_analytics.cli import views
 from agora_analytics.cli.options import Account, Limited, Shown, When, command
 from agora_analytics.cli.words import listed, mids_of, suggest, uids_of
-from agora_analytics.models import SessionMetrics
+
+if TYPE_CHECKING:
+    from agora_analytics.models import SessionMetrics
 
 app = typer.Typer(
     no_args_is_help=True,

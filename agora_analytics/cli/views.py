@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -10,9 +11,10 @@ from agora_analytics.catalogue import MetricId
 from agora_analytics.cli import figures
 from agora_analytics.cli.figures import Pair, Summary, clock, lasting, measured, number, percent
 from agora_analytics.cli.words import unit_of
-from agora_analytics.models import Call, FreezeBucket, Point, Ranked, Session, SessionMetrics, Statistic, Total
-from agora_analytics.quota import ClockState, QuotaState
-from agora_analytics.streams import Series
+
+if TYPE_CHECKING:
+    from agora_analytics import ClockState, QuotaState, Series
+    from agora_analytics.models import Call, FreezeBucket, Point, Ranked, Session, SessionMetrics, Statistic, Total
 
 NO_ACCESS = "no API access"
 """What a plan without limits comes to."""
