@@ -13,6 +13,7 @@ import agora_analytics as agora
 from agora_analytics.cli import times
 from agora_analytics.cli.figures import REASONS, clock, lasting, number, percent
 from agora_analytics.cli.options import Account, Shown, command
+from agora_analytics.cli.pulse import pulse
 from agora_analytics.cli.signals import stopped_by_signal
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ async def follow(
         stream = client.calls.follow(start=begin, stop=end, checkpoint=checkpoint, every=every, drill=drill)
         count = 0
         with stopped_by_signal(stream.stop), shown.screen.live() as live:
-            async with aclosing(stream):
+            async with aclosing(stream), pulse(stream, shown.screen, every) as beat:
                 async for event in stream:
+                    beat()
                     if shown.screen.json:
                         shown.screen.emit(_fact(event))
                     live.say(_told(event))

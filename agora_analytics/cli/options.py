@@ -50,7 +50,7 @@ class Shown:
 class Limited(Shown):
     """How a list of any length is shown."""
 
-    limit: Annotated[int | None, _option("Stop after so many (default: 100, with --json none).", _OUTPUT, min=1)] = None
+    limit: Annotated[int | None, _option("Show so many (default: 100, or all with --json).", _OUTPUT, min=1)] = None
 
     def most(self, otherwise: int = 100) -> int | None:
         """Return where to stop."""

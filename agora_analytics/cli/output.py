@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from typing import NoReturn, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 import attrs
 from rich import box
@@ -63,6 +63,15 @@ class Step:
     value: object
 
 
+@attrs.frozen
+class Seen(Generic[T]):
+    """What a list came to: how many were shown, the last of them, and whether there are more."""
+
+    count: int
+    last: T | None
+    more: bool
+
+
 @attrs.frozen(kw_only=True)
 class Screen:
     """Where a command's results go; with a `step` its JSON lines say it."""
@@ -87,21 +96,21 @@ class Screen:
 
     async def stream(
         self, items: AsyncGenerator[T], what: str, view: Callable[[Sequence[T]], Sequence[Table]], limit: int | None
-    ) -> None:
-        """Show items as they come: JSON lines one by one, or tables of the first `limit`."""
+    ) -> Seen[T]:
+        """Show items as they come: JSON lines one by one, or tables of the first `limit`; return what there was."""
         found: list[T] = []
-        count, more = 0, False
+        count, more, last = 0, False, None
         with self.progress(what) as advance:
             async with aclosing(items) as rows:
                 async for item in rows:
                     if limit is not None and count >= limit:
                         more = True
                         break
-                    count += 1
+                    count, last = count + 1, item
                     self.emit(item) if self.json else found.append(item)
                     advance(count, f"{count:,}")
         self.show((), *view(found))
-        self.note(f"the first {limit} {what}, there are more: see --limit and --json" if more else f"{count} {what}")
+        return Seen(count, last, more)
 
     def say(self, line: str = "") -> None:
         """Write a line for people to standard output."""
@@ -110,7 +119,12 @@ class Screen:
 
     def note(self, line: str) -> None:
         """Write a line for people to standard error."""
-        if line and not self.json:
+        if not self.json:
+            self.warn(line)
+
+    def warn(self, line: str) -> None:
+        """Write a line to standard error that must not be missed, whatever standard output carries."""
+        if line:
             _console(stderr=True).print(Text(printable(line), style="dim"), soft_wrap=True)
 
     @contextmanager
@@ -118,7 +132,7 @@ class Screen:
         """Show a bar, or a spinner where no total is known, on standard error if that is a terminal."""
         console = _console(stderr=True)
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[beside]}"))
-        shown = console.is_terminal and not self.json
+        shown = _redraws(console) and not self.json
         bars = Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not shown)
         with bars:
             task = bars.add_task(what, total=total, beside="")
@@ -128,7 +142,7 @@ class Screen:
     def board(self) -> Iterator[Callable[[Table], None] | None]:
         """Show a table that moves, on standard error if that is a terminal; else there is nothing to draw on."""
         console = _console(stderr=True)
-        if self.json or not console.is_terminal:
+        if self.json or not _redraws(console):
             yield None
             return
         with Moving(console=console, auto_refresh=False, transient=True) as moving:
@@ -140,7 +154,7 @@ class Screen:
         console = _console()
         if self.json:
             yield Live(_nothing, _nothing)
-        elif table and console.is_terminal:
+        elif table and _redraws(console):
             with Moving(console=console, auto_refresh=False, vertical_overflow="visible") as moving:
                 yield Live(_nothing, lambda table: moving.update(_moving(table, console), refresh=True))
         else:
@@ -155,6 +169,11 @@ class Screen:
             self.say(table.title)
         console.print(_fitted(table, console))
         self.say()
+
+
+def _redraws(console: Console) -> bool:
+    """Whether what was drawn can be drawn anew in its place: not on a pipe, and not with `TERM=dumb`."""
+    return console.is_terminal and not console.is_dumb_terminal
 
 
 def _nothing(_: object) -> None:

@@ -10,6 +10,7 @@ import attrs
 from agora_analytics.catalogue import MetricId
 from agora_analytics.cli import figures
 from agora_analytics.cli.figures import Pair, Summary, clock, lasting, measured, number, percent
+from agora_analytics.cli.ranking import frozen_users
 from agora_analytics.cli.words import unit_of
 
 if TYPE_CHECKING:
@@ -47,10 +48,11 @@ class Table:
     empty: str = "nothing found"
 
 
-def calls(found: Sequence[Call], title: str = "calls") -> Table:
-    """Calls, one a row."""
+def calls(found: Sequence[Call], title: str = "calls", *, worst: bool = False) -> Table:
+    """Calls, one a row; where they are the `worst`, with what they are sorted by."""
     columns = ("call_id", "cname", "started (UTC)", ">lasted", ">peak", ">average", ">audio freeze", ">video freeze")
-    return Table(title, columns, tuple(map(_call, found)), frozenset({">average"}))
+    rows = tuple((*_call(one), number(frozen_users(one)) if worst else "") for one in found)
+    return Table(title, (*columns, ">freeze x users"), rows, frozenset({">average"}))
 
 
 def sessions(found: Sequence[Session], title: str = "sessions") -> Table:

@@ -15,6 +15,7 @@ from agora_analytics.cli import times, views
 from agora_analytics.cli.figures import REASONS, Pair, clock, lasting
 from agora_analytics.cli.options import Account, Shown, command
 from agora_analytics.cli.output import Live
+from agora_analytics.cli.pulse import pulse
 from agora_analytics.cli.signals import stopped_by_signal
 from agora_analytics.cli.views import Table
 from agora_analytics.cli.words import series_of, unit_of
@@ -72,13 +73,15 @@ async def watch(
         stream = client.realtime.watch(
             *chosen, start=begin, checkpoint=checkpoint, allowance=allowance, final=final, gaps=gaps
         )
-        shown.screen.note(str(client.realtime.plan(*chosen)))
         delay = client.plan.of_endpoint(REALTIME_USAGE).delay
         board = _Board(chosen)
+        coverage = client.realtime.plan(*chosen)
+        shown.screen.note(str(coverage))
         with stopped_by_signal(stream.stop), shown.screen.live(table=True) as live:
-            async with aclosing(stream):
+            async with aclosing(stream), pulse(stream, shown.screen, coverage.interval) as beat:
                 count = 0
                 async for event in stream:
+                    beat()
                     if shown.screen.json:
                         shown.screen.emit(_line(event))
                     board.take(event)
