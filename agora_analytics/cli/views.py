@@ -31,7 +31,15 @@ class Plot:
     pairs: tuple[Pair, ...]
 
 
-Cell = str | Plot
+@attrs.frozen
+class Bar:
+    """A cell that is drawn: a value as a bar, which `highest` fills."""
+
+    value: float | None
+    highest: float
+
+
+Cell = str | Plot | Bar
 
 
 @attrs.frozen
@@ -76,7 +84,7 @@ def statistics(found: Sequence[Statistic], metric: str, dimension: str) -> Table
     """Averages by a dimension's values."""
     highest = max((one.value or 0 for one in found), default=0)
     rows = (
-        (one.dimension_value or "", number(one.user_count), percent(one.value), figures.bar(one.value, highest))
+        (one.dimension_value or "", number(one.user_count), percent(one.value), Bar(one.value, highest))
         for one in found
     )
     return Table(f"{metric} by {dimension}", (dimension, ">users", ">mean", ""), tuple(rows))
@@ -85,7 +93,7 @@ def statistics(found: Sequence[Statistic], metric: str, dimension: str) -> Table
 def freeze_buckets(found: Sequence[FreezeBucket], metric: str) -> Table:
     """How many users froze how much."""
     highest = max((one.user_count or 0 for one in found), default=0)
-    rows = ((one.bucket, number(one.user_count), figures.bar(one.user_count, highest)) for one in found)
+    rows = ((one.bucket, number(one.user_count), Bar(one.user_count, highest)) for one in found)
     return Table(f"users by {metric}", (metric, ">users", ""), tuple(rows))
 
 
@@ -115,7 +123,7 @@ def totals(found: Sequence[Total], title: str, unit: str, dimension: str | None)
             one.dimension_value or "",
             measured(one.value, unit),
             number(one.refUsage),
-            figures.bar(one.value, highest) if len(found) > 1 else "",
+            Bar(one.value, highest) if len(found) > 1 else "",
         )
         for one in found
     )
@@ -130,7 +138,7 @@ def ranked(found: Sequence[Ranked], title: str, unit: str, dimension: str) -> Ta
             one.dimension_value or "",
             measured(one.value, unit),
             number(one.userCount),
-            figures.bar(one.value, highest),
+            Bar(one.value, highest),
         )
         for one in found
     )
@@ -249,5 +257,5 @@ def _series(name: str, unit: str, points: Sequence[Point]) -> tuple[Cell, ...]:
 
 def _listed(points: Sequence[Point], title: str, unit: str) -> Table:
     highest = max(point.value or 0 for point in points)
-    rows = ((clock(point.ts), measured(point.value, unit), figures.bar(point.value, highest)) for point in points)
+    rows = ((clock(point.ts), measured(point.value, unit), Bar(point.value, highest)) for point in points)
     return Table("", ("from (UTC)", f">{title}", ""), tuple(rows))
