@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import attrs
 import typer
@@ -12,9 +12,17 @@ import typer
 from agora_analytics import plans
 from agora_analytics.catalogue import Dimension, FreezeMetric, MetricId, TimelineMetric
 from agora_analytics.cli import views
+from agora_analytics.cli.figures import clock, number
+from agora_analytics.cli.naming import explained
 from agora_analytics.cli.options import Account, Limited, Shown, When, command
+from agora_analytics.cli.output import Screen, Seen
+from agora_analytics.cli.search import search
 from agora_analytics.cli.words import listed, mids_of, suggest, uids_of
-from agora_analytics.models import SessionMetrics
+
+if TYPE_CHECKING:
+    from agora_analytics.models import SessionMetrics
+
+T = TypeVar("T")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,21 +36,7 @@ Freeze = Annotated[
 ]
 
 
-@app.command()
-@command
-async def search(
-    account: Account,
-    when: When,
-    shown: Limited,
-    *,
-    cname: Annotated[str | None, typer.Option(help="Only this channel.")] = None,
-    page_size: Annotated[int, typer.Option(help="Calls per request, 1 to 100.")] = 100,
-) -> None:
-    """List the calls of a span (default: the last hour)."""
-    async with account.client(shown.screen) as client:
-        span = when.span(client.plan, plans.CALL_LISTS, 3_600)
-        found = client.calls.search(*span, cname=cname, page_size=page_size)
-        await shown.screen.stream(found, f"calls in {span}", lambda rows: (views.calls(rows),), shown.most())
+app.command()(search)
 
 
 @app.command()
@@ -60,7 +54,10 @@ async def sessions(
     async with account.client(shown.screen) as client:
         span = when.span(client.plan, plans.CALL_SESSIONS)
         found = client.calls.sessions(call_id, *span, uids=uids_of(uids), exclude_server_user=exclude_server_user)
-        await shown.screen.stream(found, "sessions", lambda rows: (views.sessions(rows),), shown.most())
+        async with explained(client, shown.screen, call_id, span) as told:
+            seen = await shown.screen.stream(found, "sessions", lambda rows: (views.sessions(rows),), shown.most())
+            told(seen.count)
+        _tell(shown.screen, seen, f"the latest to join, back to {clock(seen.last.join_ts)} UTC" if seen.last else "")
 
 
 @app.command()
@@ -81,7 +78,10 @@ async def metrics(
     async with account.client(shown.screen) as client:
         span = when.span(client.plan, plans.CALL_METRICS)
         found = client.calls.metrics(call_id, listed(sids) or None, *span)
-        await shown.screen.stream(_only(found, wanted), "sessions", views.all_metrics, shown.most(5))
+        async with explained(client, shown.screen, call_id, span) as told:
+            seen = await shown.screen.stream(_only(found, wanted), "sessions", views.all_metrics, shown.most(5))
+            told(seen.count)
+        _tell(shown.screen, seen, f"up to {seen.last.sid}" if seen.last else "")
 
 
 @app.command()
@@ -100,7 +100,9 @@ async def statistics(
     """Show a call's freeze rate by a dimension."""
     async with account.client(shown.screen) as client:
         span = when.span(client.plan, plans.CALL_STATISTICS)
-        found = await client.calls.statistics(call_id, metric, dimension, *span)
+        async with explained(client, shown.screen, call_id, span) as told:
+            found = await client.calls.statistics(call_id, metric, dimension, *span)
+            told(len(found))
         shown.screen.show(found, views.statistics(found, metric, dimension))
 
 
@@ -112,7 +114,9 @@ async def freeze(
     """Show how many users of a call froze how much."""
     async with account.client(shown.screen) as client:
         span = when.span(client.plan, plans.CALL_FREEZE)
-        found = await client.calls.freeze_buckets(call_id, metric, *span)
+        async with explained(client, shown.screen, call_id, span) as told:
+            found = await client.calls.freeze_buckets(call_id, metric, *span)
+            told(len(found))
         shown.screen.show(found, views.freeze_buckets(found, metric))
 
 
@@ -132,8 +136,18 @@ async def timeline(
     """Show a call minute by minute."""
     async with account.client(shown.screen) as client:
         span = when.span(client.plan, plans.CALL_TIMELINE)
-        found = await client.calls.timeline(call_id, metric, *span)
+        async with explained(client, shown.screen, call_id, span) as told:
+            found = await client.calls.timeline(call_id, metric, *span)
+            told(len(found))
         shown.screen.show(found, *views.series(found, metric))
+
+
+def _tell(screen: Screen, seen: Seen[T], which: str) -> None:
+    """Say how many sessions were shown, and which were left out."""
+    if seen.more:
+        screen.warn(f"{number(seen.count)} sessions, {which}; the others are left out: see --limit and --json")
+    elif seen.count:
+        screen.note(f"{number(seen.count)} sessions")
 
 
 async def _only(found: AsyncGenerator[SessionMetrics], mids: frozenset[int]) -> AsyncGenerator[SessionMetrics]:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
 
-from agora_analytics import AnalyticsClient
+import agora_analytics as agora
 from agora_analytics.cli.options import Shown, command
 from agora_analytics.cli.simulate import Plan, Seed
-from agora_analytics.cli.tour import Tour
-from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Service, World
-from agora_analytics.simulator.server import serve
+
+if TYPE_CHECKING:
+    from agora_analytics import AnalyticsClient
+    from agora_analytics.simulator import Service
 
 _NO_PROXY = ("no_proxy", "NO_PROXY")
 
@@ -31,6 +32,10 @@ async def demo(
 
     Example: agora-analytics demo --windows 3
     """
+    from agora_analytics.cli.tour import Tour  # noqa: PLC0415 - what it needs takes longer than any help
+    from agora_analytics.simulator import Service, World  # noqa: PLC0415
+    from agora_analytics.simulator.server import serve  # noqa: PLC0415
+
     service = Service(World(seed=seed), plan)
     async with serve(service) as url, _client(service, url) as client:
         tour = Tour(client, shown.screen)
@@ -43,7 +48,9 @@ async def demo(
 
 def _client(service: Service, url: str) -> AnalyticsClient:
     """Return a client with the simulator's credentials, whatever the environment holds: those must not go there."""
-    return AnalyticsClient(CUSTOMER_ID, CUSTOMER_SECRET, app_id=APP_ID, plan=service.plan, base_url=url)
+    from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET  # noqa: PLC0415
+
+    return agora.AnalyticsClient(CUSTOMER_ID, CUSTOMER_SECRET, app_id=APP_ID, plan=service.plan, base_url=url)
 
 
 @contextmanager

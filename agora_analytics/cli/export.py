@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import attrs
 import typer
 
+import agora_analytics as agora
 from agora_analytics.catalogue import MetricId
 from agora_analytics.cli.figures import clock, lasting, number
 from agora_analytics.cli.options import Account, Shown, When, command
@@ -18,19 +19,13 @@ from agora_analytics.cli.output import Screen, Step
 from agora_analytics.cli.running import FAILED
 from agora_analytics.cli.views import Table
 from agora_analytics.cli.words import listed, mids_of, series_of, suggest
-from agora_analytics.export import (
-    DATASETS,
-    Breakdown,
-    ExportPlan,
-    ExportProgress,
-    ExportReport,
-    Insight,
-    LeftOut,
-    Selection,
-)
+from agora_analytics.export import DATASETS
 from agora_analytics.export.formats import NAMES
 from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE, REALTIME_USAGE, Endpoint
 from agora_analytics.spans import Span
+
+if TYPE_CHECKING:
+    from agora_analytics import ExportPlan, ExportProgress, ExportReport, Insight, LeftOut, Selection
 
 _PANEL: Final = "What"
 _QUIET: Final = 60.0
@@ -66,7 +61,7 @@ class What:
 
     def selection(self, span: Span) -> Selection:
         """Return the selection; raises `ValueError` for what cannot be asked."""
-        return Selection(
+        return agora.Selection(
             span=span,
             datasets=listed(self.datasets),
             apps=listed(self.apps),
@@ -74,7 +69,7 @@ class What:
             worse_than=self.worse_than,
             finished=self.finished,
             mids=mids_of(self.mids),
-            statistics=tuple(Breakdown(*_pair(one, "--statistics")) for one in listed(self.statistics)),
+            statistics=tuple(agora.Breakdown(*_pair(one, "--statistics")) for one in listed(self.statistics)),
             insights=tuple(map(_insight, listed(self.insights))),
             series=tuple(map(series_of, listed(self.series))),
         )
@@ -246,7 +241,7 @@ def _pair(text: str, option: str) -> tuple[str, str]:
 def _insight(text: str) -> Insight:
     metric, product, by = (*text.split(":", 2), "", "")[:3]
     over_time = not by or by[0].isdecimal()
-    return Insight(
+    return agora.Insight(
         metric,
         product=product or None,
         granularity=by if by and over_time else "1d",

@@ -16,6 +16,7 @@ Pair = tuple[int, float]
 WIDTH = 48
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII = "_.:-=+*#"
+FULL = "█"
 REASONS = {
     "outage": "requests failed for too long",
     "quota": "the quota was spent",
@@ -26,7 +27,6 @@ REASONS = {
 }
 """Why something was lost, by `Gap.reason`."""
 
-_FULL = "█"
 _FINE = 10
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 
@@ -65,9 +65,9 @@ def sparkline(pairs: Sequence[Pair], width: int = WIDTH, blocks: str = BLOCKS) -
     )
 
 
-def bar(value: float | None, highest: float, width: int = 20) -> str:
+def bar(value: float | None, highest: float, width: int = 20, full: str = FULL) -> str:
     """Draw one value as a bar; `highest` fills the width."""
-    return _FULL * round(width * (value or 0) / highest) if highest > 0 else ""
+    return full * round(width * (value or 0) / highest) if highest > 0 else ""
 
 
 def percent(rate: float | None) -> str:

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import attrs
 import typer
 
+import agora_analytics as agora
 from agora_analytics.cli import times
 from agora_analytics.cli.figures import REASONS, clock, lasting, number, percent
 from agora_analytics.cli.options import Account, Shown, command
+from agora_analytics.cli.pulse import pulse
 from agora_analytics.cli.signals import stopped_by_signal
-from agora_analytics.models import Call, Session
-from agora_analytics.streams import (
-    CallChanged,
-    CallEvent,
-    CallFinished,
-    CallLost,
-    CallSessions,
-    CallStarted,
-    Gap,
-)
+
+if TYPE_CHECKING:
+    from agora_analytics.models import Call, Session
+    from agora_analytics.streams import CallEvent
 
 
 @attrs.frozen(kw_only=True)
@@ -60,8 +56,9 @@ async def follow(
         stream = client.calls.follow(start=begin, stop=end, checkpoint=checkpoint, every=every, drill=drill)
         count = 0
         with stopped_by_signal(stream.stop), shown.screen.live() as live:
-            async with aclosing(stream):
+            async with aclosing(stream), pulse(stream, shown.screen, every) as beat:
                 async for event in stream:
+                    beat()
                     if shown.screen.json:
                         shown.screen.emit(_fact(event))
                     live.say(_told(event))
@@ -72,35 +69,35 @@ async def follow(
 
 def _fact(event: CallEvent) -> Fact:
     match event:
-        case Gap():
+        case agora.Gap():
             return Fact(event="gap", start=event.span.start, end=event.span.end, reason=event.reason)
-        case CallStarted():
+        case agora.CallStarted():
             return Fact(event="started", call=event.call)
-        case CallChanged():
+        case agora.CallChanged():
             return Fact(event="changed", call=event.call)
-        case CallLost():
+        case agora.CallLost():
             return Fact(event="lost", call=event.call, reason=event.reason)
-        case CallFinished() | CallSessions():
-            kind = "finished" if isinstance(event, CallFinished) else "sessions"
+        case agora.CallFinished() | agora.CallSessions():
+            kind = "finished" if isinstance(event, agora.CallFinished) else "sessions"
             return Fact(event=kind, call=event.call, sessions=event.sessions, reason=event.reason)
 
 
 def _told(event: CallEvent) -> str:
-    if isinstance(event, Gap):
+    if isinstance(event, agora.Gap):
         return f"{clock(event.span.start)}  nothing is known of {lasting(event.span.duration)}: {REASONS[event.reason]}"
     call = event.call
-    if isinstance(event, CallLost):
+    if isinstance(event, agora.CallLost):
         return f"{clock(call.created_ts)}  lost      {call.cname or call.call_id}  nobody sees its end: {event.reason}"
-    if isinstance(event, CallSessions):
+    if isinstance(event, agora.CallSessions):
         told = f"{len(event.sessions)} sessions" if event.sessions is not None else f"no sessions: {event.reason}"
         return f"{clock(call.destroyed_ts)}  sessions  {call.cname or call.call_id}  {told}"
     users = f"{number(call.call_pcu)} users at most" if call.call_pcu else ""
-    if isinstance(event, CallFinished):
+    if isinstance(event, agora.CallFinished):
         rates = f"video froze {percent(call.call_video_freeze_rate)}" if call.call_video_freeze_rate else ""
         lasted = lasting((call.destroyed_ts or 0) - (call.created_ts or 0))
         without = f"no sessions: {event.reason}" if event.reason else ""
         sessions = f"{len(event.sessions)} sessions" if event.sessions is not None else without
         parts = ("finished", call.cname or call.call_id, f"after {lasted}", users, sessions, rates)
         return f"{clock(call.destroyed_ts)}  {'  '.join(filter(None, parts))}"
-    what = "started " if isinstance(event, CallStarted) else "changed "
+    what = "started " if isinstance(event, agora.CallStarted) else "changed "
     return f"{clock(call.created_ts)}  {'  '.join(filter(None, (what, call.cname or call.call_id, users)))}"

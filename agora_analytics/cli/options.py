@@ -9,18 +9,20 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import attrs
 import typer
 
-from agora_analytics import AnalyticsClient, Plan
 from agora_analytics.cli import times, views
 from agora_analytics.cli.output import Screen
 from agora_analytics.cli.running import finish
-from agora_analytics.cli.settings import Settings, default_path, from_environment, from_file, secret_of, secret_text
-from agora_analytics.plans import Endpoint
+from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.spans import Span
+
+if TYPE_CHECKING:
+    from agora_analytics import AnalyticsClient
+    from agora_analytics.cli.settings import Settings
 
 Command = Callable[..., Coroutine[Any, Any, None]]
 
@@ -48,7 +50,7 @@ class Shown:
 class Limited(Shown):
     """How a list of any length is shown."""
 
-    limit: Annotated[int | None, _option("Stop after so many (default: 100, with --json none).", _OUTPUT, min=1)] = None
+    limit: Annotated[int | None, _option("Show so many (default: 100, or all with --json).", _OUTPUT, min=1)] = None
 
     def most(self, otherwise: int = 100) -> int | None:
         """Return where to stop."""
@@ -73,6 +75,8 @@ class Chosen:
 
     def settings(self) -> Settings:
         """Return flags over environment over file."""
+        from agora_analytics.cli.settings import Settings, default_path, from_environment, from_file  # noqa: PLC0415 - with a client, when one is needed
+
         path = self.config or default_path()
         file = from_file(path.expanduser(), required=self.config is not None)
         return Settings(plan=self.plan, ledger=self.ledger).over(from_environment(os.environ)).over(file)
@@ -86,6 +90,8 @@ class Customer(Chosen):
 
     def settings(self) -> Settings:
         """Return flags over environment over file."""
+        from agora_analytics.cli.settings import Settings  # noqa: PLC0415 - with a client, when one is needed
+
         return Settings(customer_id=self.customer_id).over(super().settings())
 
 
@@ -107,6 +113,8 @@ class Account(Customer):
 
     def settings(self) -> Settings:
         """Return flags over environment over file."""
+        from agora_analytics.cli.settings import Settings  # noqa: PLC0415 - with a client, when one is needed
+
         flags = Settings(
             customer_secret=self._secret(),
             app_id=self.app_id,
@@ -123,6 +131,8 @@ class Account(Customer):
             screen.note(views.spent((await client.quota.snapshot()).states))
 
     def _secret(self) -> str | None:
+        from agora_analytics.cli.settings import secret_of, secret_text  # noqa: PLC0415 - with a client, when one is needed
+
         if self.secret_file and self.secret_stdin:
             raise ValueError("--secret-file and --secret-stdin exclude each other")
         if self.secret_file:

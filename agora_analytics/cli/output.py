@@ -9,19 +9,20 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from typing import NoReturn, TypeVar
+from typing import Generic, NoReturn, TypeVar
 
 import attrs
 from rich import box
-from rich.console import Console, Group
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
 from rich.live import Live as Moving
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as Grid
 from rich.text import Text
 
 from agora_analytics._json import encode
-from agora_analytics.cli.figures import ASCII, BLOCKS, WIDTH, printable, sparkline
-from agora_analytics.cli.views import Cell, Plot, Table
+from agora_analytics.cli.figures import ASCII, BLOCKS, FULL, WIDTH, bar, printable, sparkline
+from agora_analytics.cli.views import Bar, Cell, Plot, Table
 
 T = TypeVar("T")
 
@@ -33,8 +34,28 @@ _UNBOUNDED = 10_000
 
 _DATE = len("2026-11-24")
 
-_LAYOUTS = ((WIDTH, False), (WIDTH // 2, False), (WIDTH // 3, True))
-"""Widths of plots, and whether to save room otherwise; the first with which a table fits is taken, or the last."""
+_ID = 12
+"""Columns that a text keeps at least where it is folded."""
+
+
+@attrs.frozen
+class _Layout:
+    """How wide plots and bars are, and what is done to save room.
+
+    `tight` puts the words of headings below each other and does without columns that can be spared; `folded` also folds
+    times and ids onto further lines.
+    """
+
+    plot: int
+    bar: int = 20
+    tight: bool = False
+    folded: bool = False
+
+
+_WIDE = (_Layout(WIDTH), _Layout(WIDTH // 2), _Layout(WIDTH // 3, tight=True))
+"""The first with which a table fits as it is gets taken."""
+
+_NARROW = _Layout(WIDTH // 3, bar=10, tight=True, folded=True)
 
 
 @attrs.frozen
@@ -63,6 +84,15 @@ class Step:
     value: object
 
 
+@attrs.frozen
+class Seen(Generic[T]):
+    """What a list came to: how many were shown, the last of them, and whether there are more."""
+
+    count: int
+    last: T | None
+    more: bool
+
+
 @attrs.frozen(kw_only=True)
 class Screen:
     """Where a command's results go; with a `step` its JSON lines say it."""
@@ -87,21 +117,21 @@ class Screen:
 
     async def stream(
         self, items: AsyncGenerator[T], what: str, view: Callable[[Sequence[T]], Sequence[Table]], limit: int | None
-    ) -> None:
-        """Show items as they come: JSON lines one by one, or tables of the first `limit`."""
+    ) -> Seen[T]:
+        """Show items as they come: JSON lines one by one, or tables of the first `limit`; return what there was."""
         found: list[T] = []
-        count, more = 0, False
+        count, more, last = 0, False, None
         with self.progress(what) as advance:
             async with aclosing(items) as rows:
                 async for item in rows:
                     if limit is not None and count >= limit:
                         more = True
                         break
-                    count += 1
+                    count, last = count + 1, item
                     self.emit(item) if self.json else found.append(item)
                     advance(count, f"{count:,}")
         self.show((), *view(found))
-        self.note(f"the first {limit} {what}, there are more: see --limit and --json" if more else f"{count} {what}")
+        return Seen(count, last, more)
 
     def say(self, line: str = "") -> None:
         """Write a line for people to standard output."""
@@ -110,7 +140,12 @@ class Screen:
 
     def note(self, line: str) -> None:
         """Write a line for people to standard error."""
-        if line and not self.json:
+        if not self.json:
+            self.warn(line)
+
+    def warn(self, line: str) -> None:
+        """Write a line to standard error that must not be missed, whatever standard output carries."""
+        if line:
             _console(stderr=True).print(Text(printable(line), style="dim"), soft_wrap=True)
 
     @contextmanager
@@ -118,7 +153,7 @@ class Screen:
         """Show a bar, or a spinner where no total is known, on standard error if that is a terminal."""
         console = _console(stderr=True)
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[beside]}"))
-        shown = console.is_terminal and not self.json
+        shown = _redraws(console) and not self.json
         bars = Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not shown)
         with bars:
             task = bars.add_task(what, total=total, beside="")
@@ -128,7 +163,7 @@ class Screen:
     def board(self) -> Iterator[Callable[[Table], None] | None]:
         """Show a table that moves, on standard error if that is a terminal; else there is nothing to draw on."""
         console = _console(stderr=True)
-        if self.json or not console.is_terminal:
+        if self.json or not _redraws(console):
             yield None
             return
         with Moving(console=console, auto_refresh=False, transient=True) as moving:
@@ -140,7 +175,7 @@ class Screen:
         console = _console()
         if self.json:
             yield Live(_nothing, _nothing)
-        elif table and console.is_terminal:
+        elif table and _redraws(console):
             with Moving(console=console, auto_refresh=False, vertical_overflow="visible") as moving:
                 yield Live(_nothing, lambda table: moving.update(_moving(table, console), refresh=True))
         else:
@@ -157,6 +192,11 @@ class Screen:
         self.say()
 
 
+def _redraws(console: Console) -> bool:
+    """Whether what was drawn can be drawn anew in its place: not on a pipe, and not with `TERM=dumb`."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 def _nothing(_: object) -> None:
     """Show nothing."""
 
@@ -165,38 +205,94 @@ def _moving(table: Table, console: Console) -> Group:
     return Group(Text(printable(table.title), style="bold"), _fitted(table, console))
 
 
-def _fitted(table: Table, console: Console) -> Grid:
-    """Lay a table out as wide as the console has room for."""
-    grids = (_grid(table, console, width, tight=tight) for width, tight in _LAYOUTS)
+def _fitted(table: Table, console: Console) -> RenderableType:
+    """Lay a table out as wide as the console has room for: as a grid, or else row by row."""
     natural = console.options.update(width=_UNBOUNDED)
-    fitting = (grid for grid in grids if console.measure(grid, options=natural).maximum <= console.width)
-    width, tight = _LAYOUTS[-1]
-    return next(fitting, None) or _grid(table, console, width, tight=tight)
+    for layout in _WIDE:
+        grid = _grid(table, console, layout)
+        if console.measure(grid, options=natural).maximum <= console.width:
+            return grid
+    if sum(_least(table, at) + 2 for at in _kept(table, _NARROW)) - 2 <= console.width:
+        return _grid(table, console, _NARROW)
+    return _records(table, console)
 
 
-def _grid(table: Table, console: Console, width: int, *, tight: bool) -> Grid:
-    """Lay a table out: columns without content are left out, and where room is short those that can be spared."""
-    blocks = BLOCKS if console.encoding.startswith("utf") else ASCII
+def _kept(table: Table, layout: _Layout) -> list[int]:
+    """Return which columns are shown: those without content are not, and where room is short those to spare."""
+    spare = table.spare if layout.tight else ()
+    return [at for at, name in enumerate(table.columns) if name not in spare and any(row[at] for row in table.rows)]
+
+
+def _grid(table: Table, console: Console, layout: _Layout) -> Grid:
+    """Lay a table out in columns."""
+    tight = layout.tight
     grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0) if tight else (0, 1))
-    spare = table.spare if tight else ()
-    kept = [at for at, name in enumerate(table.columns) if name not in spare and any(row[at] for row in table.rows)]
+    kept = _kept(table, layout)
     for at in kept:
         name, number = table.columns[at].lstrip(">"), table.columns[at].startswith(">")
         grid.add_column(
-            name.replace(" ", "\n") if tight else name,
+            _heading(table, at) if tight else name,
             justify="right" if number else "left",
             overflow="fold",
-            max_width=_DATE if tight and name.endswith("(UTC)") else None,
-            no_wrap=tight and (number or any(isinstance(row[at], Plot) for row in table.rows)),
+            min_width=_least(table, at) if layout.folded else None,
+            max_width=_DATE if layout.folded and _is_time(name) else None,
+            no_wrap=tight and (not layout.folded or _is_whole(table, at)),
         )
     for row in table.rows:
-        grid.add_row(*(_cell(row[at], width, blocks) for at in kept))
+        grid.add_row(*(_cell(row[at], console, layout) for at in kept))
     return grid
 
 
-def _cell(cell: Cell, width: int, blocks: str) -> Text:
+def _heading(table: Table, at: int) -> str:
+    return table.columns[at].lstrip(">").replace(" ", "\n")
+
+
+def _is_time(name: str) -> bool:
+    return name.endswith("(UTC)")
+
+
+def _is_whole(table: Table, at: int) -> bool:
+    """Whether a column is never folded: a number, or what is drawn."""
+    return table.columns[at].startswith(">") or any(not isinstance(row[at], str) for row in table.rows)
+
+
+def _least(table: Table, at: int) -> int:
+    """Return the columns that a column of a table needs where its times and ids are folded."""
+    widths = [_width(row[at]) for row in table.rows] + [cell_len(word) for word in _heading(table, at).split("\n")]
+    if _is_time(table.columns[at]):
+        return _DATE
+    return max(widths) if _is_whole(table, at) else min(max(widths), _ID)
+
+
+def _width(cell: Cell) -> int:
     if isinstance(cell, Plot):
-        return Text(sparkline(cell.pairs, width, blocks), style="cyan", no_wrap=True)
+        return min(len(cell.pairs), _NARROW.plot)
+    return _NARROW.bar if isinstance(cell, Bar) else cell_len(cell)
+
+
+def _records(table: Table, console: Console) -> Group:
+    """Lay a table out row by row, a line for each cell, for a terminal too narrow for columns."""
+    first, *rest = _kept(table, _Layout(WIDTH))
+    layout = _Layout(WIDTH // 2, bar=10)
+    parts: list[RenderableType] = []
+    for row in table.rows:
+        lines = Grid.grid(padding=(0, 1), pad_edge=False)
+        lines.add_column(style="dim", overflow="fold")
+        lines.add_column(overflow="fold")
+        for at in rest:
+            if row[at]:
+                lines.add_row(Text(f"  {table.columns[at].lstrip('>')}"), _cell(row[at], console, layout))
+        parts += [Text(""), _cell(row[first], console, layout), lines]
+    return Group(*parts[1:])
+
+
+def _cell(cell: Cell, console: Console, layout: _Layout) -> Text:
+    drawn = console.encoding.startswith("utf")
+    if isinstance(cell, Plot):
+        plot = sparkline(cell.pairs, layout.plot, BLOCKS if drawn else ASCII)
+        return Text(plot, style="cyan", no_wrap=True)
+    if isinstance(cell, Bar):
+        return Text(bar(cell.value, cell.highest, layout.bar, FULL if drawn else ASCII[-1]), no_wrap=True)
     return Text(printable(cell))
 
 

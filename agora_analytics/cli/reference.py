@@ -9,7 +9,7 @@ from typing import Annotated
 import attrs
 import typer
 
-from agora_analytics import Quota
+import agora_analytics as agora
 from agora_analytics.catalogue import Dimension, Granularity, MetricId, Product
 from agora_analytics.cli import views
 from agora_analytics.cli.figures import lasting, number
@@ -17,7 +17,6 @@ from agora_analytics.cli.options import Customer, Shown, command
 from agora_analytics.cli.views import NO_ACCESS, Table
 from agora_analytics.cli.words import METRICS
 from agora_analytics.plans import ENDPOINTS, PLANS, Limits, Plan
-from agora_analytics.quota import fingerprint
 
 _HONEST = (
     "used and left are what the programs have counted that share this ledger: the service counts all programs of the"
@@ -77,11 +76,13 @@ async def metrics(
 @command
 async def quota(chosen: Customer, shown: Shown) -> None:
     """Show a plan's counters, and what is used of them. Example: agora-analytics quota --plan premium."""
+    from agora_analytics.quota import fingerprint  # noqa: PLC0415 - with what counts
+
     settings = chosen.settings()
     plan = settings.known_plan()
     async with settings.counting() as ledger:
         account = fingerprint(settings.customer_id or "")
-        snapshot = await Quota(plan, ledger, account=account, clock=time.time).snapshot()
+        snapshot = await agora.Quota(plan, ledger, account=account, clock=time.time).snapshot()
     found = [*snapshot, *filter(None, [snapshot.clock])]
     shown.screen.show(found, views.quota(snapshot.states, f"quota of the plan {plan.name}"))
     if snapshot.clock:

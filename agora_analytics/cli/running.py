@@ -10,11 +10,13 @@ import asyncio
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from agora_analytics.cli.figures import printable
+from agora_analytics.cli.repeats import Repeats
 from agora_analytics.cli.signals import Ending
 from agora_analytics.errors import AgoraError
 
@@ -58,10 +60,22 @@ def tell(*lines: str) -> None:
 
 
 class _Teller(logging.Handler):
-    """Tells what the library warns of as everything else is told: Python's own way lets through whatever it quotes."""
+    """Tells what the library warns of as everything else is told: Python's own way lets through whatever it quotes.
+
+    Warnings of one kind are told once and then counted: a server that is down has a new one every few seconds.
+    """
+
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._repeats = Repeats()
 
     def emit(self, record: logging.LogRecord) -> None:
-        tell(record.getMessage())
+        kind = f"{record.name}: {record.msg}"
+        tell(*self._repeats.take(kind, record.getMessage(), time.monotonic()))
+
+    def close(self) -> None:
+        tell(*self._repeats.rest())
+        super().close()
 
 
 @contextmanager
@@ -76,6 +90,7 @@ def _told_log() -> Iterator[None]:
         yield
     finally:
         library.removeHandler(teller)
+        teller.close()
 
 
 def _run(work: Work) -> int:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import attrs
 import typer
 
 from agora_analytics.cli.options import Shown, command
 from agora_analytics.cli.output import Screen
-from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Fault, Faults, Quirks, Service, World
-from agora_analytics.simulator.faults import Kind
-from agora_analytics.simulator.server import serve
+
+if TYPE_CHECKING:
+    from agora_analytics.simulator import Fault, Service
 
 _KINDS = "reset,status,slow,cut,html"
 
@@ -33,6 +33,8 @@ class Access:
     @classmethod
     def to(cls, service: Service, base_url: str) -> Access:
         """Return the access to a service with its usual credentials."""
+        from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET  # noqa: PLC0415
+
         return cls(
             base_url=base_url,
             customer_id=CUSTOMER_ID,
@@ -61,6 +63,9 @@ async def simulate(
     ] = _KINDS,
 ) -> None:
     """Serve a simulated Agora Analytics until Ctrl-C. Example: agora-analytics simulate --port 8765 --seed 7."""
+    from agora_analytics.simulator import Faults, Quirks, Service, World  # noqa: PLC0415 - longer than any help
+    from agora_analytics.simulator.server import serve  # noqa: PLC0415
+
     faults = Faults.chance(fault_rate, _faults(fault_kinds), seed=seed)
     quirks = Quirks.rough() if rough else Quirks()
     service = Service(World(seed=seed), plan, faults=faults, quirks=quirks)
@@ -84,6 +89,9 @@ def _introduce(screen: Screen, access: Access) -> None:
 
 
 def _faults(kinds: str) -> tuple[Fault, ...]:
+    from agora_analytics.simulator import Fault  # noqa: PLC0415
+    from agora_analytics.simulator.faults import Kind  # noqa: PLC0415
+
     known = {kind: Fault(kind) for kind in get_args(Kind)}
     wanted = tuple(kind.strip() for kind in kinds.split(","))
     unknown = [kind for kind in wanted if kind not in known]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import attrs
 
 from agora_analytics.catalogue import MetricId
 from agora_analytics.cli import figures
 from agora_analytics.cli.figures import Pair, Summary, clock, lasting, measured, number, percent
+from agora_analytics.cli.ranking import frozen_users
 from agora_analytics.cli.words import unit_of
-from agora_analytics.models import Call, FreezeBucket, Point, Ranked, Session, SessionMetrics, Statistic, Total
-from agora_analytics.quota import ClockState, QuotaState
-from agora_analytics.streams import Series
+
+if TYPE_CHECKING:
+    from agora_analytics import ClockState, QuotaState, Series
+    from agora_analytics.models import Call, FreezeBucket, Point, Ranked, Session, SessionMetrics, Statistic, Total
 
 NO_ACCESS = "no API access"
 """What a plan without limits comes to."""
@@ -28,7 +31,15 @@ class Plot:
     pairs: tuple[Pair, ...]
 
 
-Cell = str | Plot
+@attrs.frozen
+class Bar:
+    """A cell that is drawn: a value as a bar, which `highest` fills."""
+
+    value: float | None
+    highest: float
+
+
+Cell = str | Plot | Bar
 
 
 @attrs.frozen
@@ -45,10 +56,11 @@ class Table:
     empty: str = "nothing found"
 
 
-def calls(found: Sequence[Call], title: str = "calls") -> Table:
-    """Calls, one a row."""
+def calls(found: Sequence[Call], title: str = "calls", *, worst: bool = False) -> Table:
+    """Calls, one a row; where they are the `worst`, with what they are sorted by."""
     columns = ("call_id", "cname", "started (UTC)", ">lasted", ">peak", ">average", ">audio freeze", ">video freeze")
-    return Table(title, columns, tuple(map(_call, found)), frozenset({">average"}))
+    rows = tuple((*_call(one), number(frozen_users(one)) if worst else "") for one in found)
+    return Table(title, (*columns, ">freeze x users"), rows, frozenset({">average"}))
 
 
 def sessions(found: Sequence[Session], title: str = "sessions") -> Table:
@@ -72,7 +84,7 @@ def statistics(found: Sequence[Statistic], metric: str, dimension: str) -> Table
     """Averages by a dimension's values."""
     highest = max((one.value or 0 for one in found), default=0)
     rows = (
-        (one.dimension_value or "", number(one.user_count), percent(one.value), figures.bar(one.value, highest))
+        (one.dimension_value or "", number(one.user_count), percent(one.value), Bar(one.value, highest))
         for one in found
     )
     return Table(f"{metric} by {dimension}", (dimension, ">users", ">mean", ""), tuple(rows))
@@ -81,7 +93,7 @@ def statistics(found: Sequence[Statistic], metric: str, dimension: str) -> Table
 def freeze_buckets(found: Sequence[FreezeBucket], metric: str) -> Table:
     """How many users froze how much."""
     highest = max((one.user_count or 0 for one in found), default=0)
-    rows = ((one.bucket, number(one.user_count), figures.bar(one.user_count, highest)) for one in found)
+    rows = ((one.bucket, number(one.user_count), Bar(one.user_count, highest)) for one in found)
     return Table(f"users by {metric}", (metric, ">users", ""), tuple(rows))
 
 
@@ -111,7 +123,7 @@ def totals(found: Sequence[Total], title: str, unit: str, dimension: str | None)
             one.dimension_value or "",
             measured(one.value, unit),
             number(one.refUsage),
-            figures.bar(one.value, highest) if len(found) > 1 else "",
+            Bar(one.value, highest) if len(found) > 1 else "",
         )
         for one in found
     )
@@ -126,7 +138,7 @@ def ranked(found: Sequence[Ranked], title: str, unit: str, dimension: str) -> Ta
             one.dimension_value or "",
             measured(one.value, unit),
             number(one.userCount),
-            figures.bar(one.value, highest),
+            Bar(one.value, highest),
         )
         for one in found
     )
@@ -245,5 +257,5 @@ def _series(name: str, unit: str, points: Sequence[Point]) -> tuple[Cell, ...]:
 
 def _listed(points: Sequence[Point], title: str, unit: str) -> Table:
     highest = max(point.value or 0 for point in points)
-    rows = ((clock(point.ts), measured(point.value, unit), figures.bar(point.value, highest)) for point in points)
+    rows = ((clock(point.ts), measured(point.value, unit), Bar(point.value, highest)) for point in points)
     return Table("", ("from (UTC)", f">{title}", ""), tuple(rows))

@@ -5,22 +5,26 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import attrs
 import typer
 
+import agora_analytics as agora
 from agora_analytics.cli import times, views
 from agora_analytics.cli.figures import REASONS, Pair, clock, lasting
 from agora_analytics.cli.options import Account, Shown, command
 from agora_analytics.cli.output import Live
+from agora_analytics.cli.pulse import pulse
 from agora_analytics.cli.signals import stopped_by_signal
 from agora_analytics.cli.views import Table
 from agora_analytics.cli.words import series_of, unit_of
-from agora_analytics.models import Point
 from agora_analytics.plans import REALTIME_USAGE
 from agora_analytics.spans import WINDOW
-from agora_analytics.streams import Event, Gap, Revision, Series, Watch, Window
+
+if TYPE_CHECKING:
+    from agora_analytics.models import Point
+    from agora_analytics.streams import Event, Series, Watch
 
 _KEPT = 180
 _USUAL = ("userCount:Native", "audioFreezeRate:Native", "videoFreezeRate:Native")
@@ -69,18 +73,20 @@ async def watch(
         stream = client.realtime.watch(
             *chosen, start=begin, checkpoint=checkpoint, allowance=allowance, final=final, gaps=gaps
         )
-        shown.screen.note(str(client.realtime.plan(*chosen)))
         delay = client.plan.of_endpoint(REALTIME_USAGE).delay
         board = _Board(chosen)
+        coverage = client.realtime.plan(*chosen)
+        shown.screen.note(str(coverage))
         with stopped_by_signal(stream.stop), shown.screen.live(table=True) as live:
-            async with aclosing(stream):
+            async with aclosing(stream), pulse(stream, shown.screen, coverage.interval) as beat:
                 count = 0
                 async for event in stream:
+                    beat()
                     if shown.screen.json:
                         shown.screen.emit(_line(event))
                     board.take(event)
                     _show(live, board, event, stream, delay)
-                    count += isinstance(event, Window)
+                    count += isinstance(event, agora.Window)
                     if windows is not None and count >= windows:
                         stream.stop()
 
@@ -92,10 +98,10 @@ class _Board:
         self._pairs: dict[Series, deque[Pair]] = {one: deque(maxlen=_KEPT) for one in series}
 
     def take(self, event: Event) -> None:
-        if isinstance(event, Window):
+        if isinstance(event, agora.Window):
             for series in event.values:
                 self._put(series, event.ts, event.value(series))
-        elif isinstance(event, Revision):
+        elif isinstance(event, agora.Revision):
             self._put(event.series, event.ts, event.after[0].value)
 
     def _put(self, series: Series, ts: int, value: float | None) -> None:
@@ -115,10 +121,10 @@ class _Board:
 
 def _show(live: Live, board: _Board, event: Event, stream: Watch, delay: int) -> None:
     health = stream.health
-    if isinstance(event, Gap):
+    if isinstance(event, agora.Gap):
         lost = lasting(event.span.duration)
         live.say(f"{clock(event.span.start)}  nothing is known of {lost}: {REASONS[event.reason]}")
-    elif isinstance(event, Window):
+    elif isinstance(event, agora.Window):
         told = (views.reading(series, event.value(series)) for series in stream.series)
         live.say(f"{clock(event.ts)}  {'  '.join(told)}")
         lag = f"{health.lag or 0:.0f} s old, {delay} of them the plan's delay"
@@ -129,9 +135,9 @@ def _show(live: Live, board: _Board, event: Event, stream: Watch, delay: int) ->
 
 
 def _line(event: Event) -> Line:
-    if isinstance(event, Gap):
+    if isinstance(event, agora.Gap):
         return Line(event="gap", ts=event.span.start, end=event.span.end, reason=event.reason)
-    if isinstance(event, Revision):
+    if isinstance(event, agora.Revision):
         values = {str(event.series): event.after}
         return Line(event="revision", ts=event.ts, end=event.ts + WINDOW, values=values, settled=event.settled)
     return Line(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import Final
 
+import agora_analytics as agora
 from agora_analytics.catalogue import (
     FreezeMetric,
     Metric,
@@ -16,8 +17,6 @@ from agora_analytics.catalogue import (
     TimelineMetric,
     UsageMetric,
 )
-from agora_analytics.endpoints import Filter
-from agora_analytics.streams import Series
 
 METRICS: Final[dict[str, type[Metric]]] = {
     "usage": UsageMetric,
@@ -44,15 +43,15 @@ def mids_of(text: str) -> frozenset[int]:
     return frozenset(map(_mid, listed(text)))
 
 
-def filters_of(texts: Iterable[str]) -> tuple[Filter, ...]:
+def filters_of(texts: Iterable[str]) -> tuple[agora.Filter, ...]:
     """Read filters like `country=China`."""
     return tuple(map(_filter, texts))
 
 
-def series_of(text: str) -> Series:
+def series_of(text: str) -> agora.Series:
     """Read a real-time series: METRIC:PRODUCT, or METRIC for the native SDKs."""
     metric, _, product = text.partition(":")
-    return Series(metric, product=product or Product.NATIVE)
+    return agora.Series(metric, product=product or Product.NATIVE)
 
 
 def unit_of(name: str) -> str:
@@ -76,8 +75,8 @@ def _mid(text: str) -> int:
         raise ValueError(f"mids: {text!r} is neither a number nor one of the names that `metrics` lists") from None
 
 
-def _filter(text: str) -> Filter:
+def _filter(text: str) -> agora.Filter:
     name, equals, value = text.partition("=")
     if not (name and equals and value):
         raise ValueError(f"--filters={text!r}: allowed is NAME=VALUE, like country=China")
-    return Filter(name, value)
+    return agora.Filter(name, value)

@@ -1,0 +1,124 @@
+"""Calls of a span of any length, newest first, for at most so many requests.
+
+A search yields the oldest part of a span first, since that expires first. For a person the newest part comes first, so
+each part is a search of its own. One that began before its part is left to the part in which it began, whichever way
+the service selects calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final, Self
+
+import attrs
+
+from agora_analytics.plans import CALL_LISTS
+from agora_analytics.spans import Span
+
+if TYPE_CHECKING:
+    from agora_analytics import AnalyticsClient
+    from agora_analytics.models import Call
+    from agora_analytics.quota import QuotaState
+
+_AHEAD: Final = 1
+"""Requests that a search makes before its caller has asked for them."""
+
+
+@attrs.define
+class Budget:
+    """Requests for lists of calls: how many there may be (None: not limited), and what the day had left before."""
+
+    client: AnalyticsClient
+    most: int | None
+    left: int | None
+    _before: int
+
+    @classmethod
+    async def of(cls, client: AnalyticsClient, most: int | None) -> Self:
+        """Return the budget: `most`, and never more than what the day has left."""
+        day = await _day(client)
+        left = day.left if day else None
+        # What the day has left may be nothing: then the search itself says when there is more.
+        bounds = [bound for bound in (most, left) if bound is not None and bound > _AHEAD]
+        return cls(client, min(bounds, default=None), left, day.used if day else 0)
+
+    async def spent(self) -> int:
+        """Return how many requests were counted since, those of other programs included."""
+        day = await _day(self.client)
+        return max(0, day.used - self._before) if day else 0
+
+    async def has(self, made: int, more: int) -> bool:
+        """Whether `more` requests may follow the `made` ones."""
+        return self.most is None or max(made, await self.spent()) + more <= self.most
+
+
+@attrs.define
+class Newest:
+    """The calls of a span, newest first; `asked_from` is where what was asked for begins, once it is over."""
+
+    budget: Budget
+    span: Span
+    cname: str | None
+    page_size: int
+    asked_from: int = attrs.field(init=False)
+    parts_read: int = attrs.field(init=False, default=0)
+    _made: int = attrs.field(init=False, default=0)
+    _early: dict[str, Call] = attrs.field(init=False, factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self.asked_from = self.span.start
+
+    @property
+    def parts(self) -> tuple[Span, ...]:
+        """What one request may span each, the newest first."""
+        longest = self.budget.client.plan.of_endpoint(CALL_LISTS).longest_query
+        ends = range(self.span.end, self.span.start, -longest)
+        return tuple(Span(max(self.span.start, end - longest), end) for end in ends)
+
+    async def calls(self) -> AsyncGenerator[Call]:
+        """Yield each call once, until all are there or the budget is spent."""
+        for part in self.parts:
+            # Its first page, and the one that is fetched meanwhile.
+            if self.parts_read and not await self.budget.has(self._made, 1 + _AHEAD):
+                self.asked_from = part.end
+                return
+            async with aclosing(self._part(part)) as found:
+                async for call in found:
+                    yield call
+            if self.asked_from != self.span.start:
+                return
+            self.parts_read += 1
+        for call in self._early.values():
+            yield call
+
+    async def _part(self, part: Span) -> AsyncGenerator[Call]:
+        """Yield the calls that began in a part; in the oldest one also those that began before."""
+        count, pages = 0, self._made
+        self._made += 1
+        async with aclosing(
+            self.budget.client.calls.search(*part, cname=self.cname, page_size=self.page_size)
+        ) as found:
+            async for call in found:
+                count += 1
+                self._made = pages + -(-count // self.page_size)
+                if self._is_of(part, call):
+                    yield call
+                if count % self.page_size == 0 and not await self.budget.has(self._made + _AHEAD, _AHEAD):
+                    self.asked_from = call.created_ts or part.start
+                    return
+
+    def _is_of(self, part: Span, call: Call) -> bool:
+        began = call.created_ts or part.start
+        if began < part.start and part.start > self.span.start:
+            self._early.setdefault(call.call_id, call)
+            return False
+        self._early.pop(call.call_id, None)
+        return began < part.end or part.end == self.span.end
+
+
+async def _day(client: AnalyticsClient) -> QuotaState | None:
+    """Return the day's state of the counter for lists of calls; None where the plan has no such limit."""
+    counter = client.plan.counter(CALL_LISTS)
+    states = (await client.quota.snapshot()).states
+    return next((one for one in states if (one.counter, one.unit) == (counter, "day")), None)

@@ -1,0 +1,129 @@
+"""Trouble is told once and then counted; a stream that is silent says what it does."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agora_analytics.cli.output import Screen
+from agora_analytics.cli.pulse import pulse
+from agora_analytics.cli.repeats import Repeats
+from agora_analytics.simulator import VirtualLoop
+from agora_analytics.streams import Health
+
+ROOT = Path(__file__).parents[2]
+
+
+def told(every: float, until: float) -> list[tuple[float, str]]:
+    repeats = Repeats()
+    found = [(at, repeats.take("down", f"down at {at:.0f}", at)) for at in map(float, range(0, int(until), int(every)))]
+    return [(at, line) for at, lines in found for line in lines]
+
+
+def test_a_server_that_is_down_is_told_once_and_then_counted():
+    assert told(10, 60) == [(0, "down at 0")]
+    assert told(10, 70)[1:] == [(60, "down at 60 (and 5 more like it in 1 m)")]
+
+
+def test_trouble_that_goes_on_is_told_ever_more_seldom_and_once_an_hour_at_least():
+    moments = [at for at, _ in told(10, 4 * 3_600)]
+    assert moments == [0, 60, 180, 420, 900, 1_860, 3_780, 7_380, 10_980]
+
+
+def test_what_comes_again_after_a_while_is_told_as_new():
+    repeats = Repeats()
+    assert repeats.take("down", "a", 0) == ["a"]
+    assert repeats.take("down", "b", 121) == ["b"]
+    assert repeats.take("down", "c", 122) == []
+    assert repeats.take("down", "d", 400) == ["c", "d"]
+
+
+def test_lines_of_another_kind_are_told_and_what_was_only_counted_is_told_in_the_end():
+    repeats = Repeats()
+    assert repeats.take("down", "down", 0) == ["down"]
+    assert repeats.take("up", "up", 1) == ["up"]
+    assert repeats.take("down", "down again", 2) == []
+    assert repeats.take("down", "still down", 3) == []
+    assert repeats.rest() == ["still down (and 1 more like it in 3 s)"]
+
+
+WARNS = """
+import logging, sys
+from agora_analytics.cli import running
+
+async def work():
+    for number in range(4):
+        logging.getLogger("agora_analytics.export").warning("attempt %d failed", number)
+
+sys.exit(running.finish(work))
+"""
+
+
+def test_a_command_tells_warnings_of_a_kind_once_and_the_count_at_its_end():
+    done = subprocess.run([sys.executable, "-c", WARNS], cwd=ROOT, capture_output=True, text=True, check=True)
+    first, last = done.stderr.splitlines()
+    assert first == "attempt 0 failed"
+    assert last.startswith("attempt 3 failed (and 2 more like it in ")
+
+
+class Silent:
+    """What a pulse needs of a stream."""
+
+    def __init__(self, health: Health) -> None:
+        self.health = health
+
+
+def silence(health: Health, seconds: float, *, json: bool = False, usual: float = 0, events: int = 0) -> None:
+    async def wait() -> None:
+        async with pulse(Silent(health), Screen(json=json), usual) as beat:
+            for _ in range(events + 1):
+                await asyncio.sleep(seconds / (events + 1))
+                beat()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(wait())
+
+
+DOWN = Health(state="outage", since=1_795_521_600, failures=7, last_error="HTTP 503")
+
+
+@pytest.mark.parametrize("json", [False, True])
+def test_an_outage_is_told_of_after_a_minute_and_ever_more_seldom(capfd, json):
+    silence(DOWN, 59, json=json)
+    assert capfd.readouterr().err == ""
+    silence(DOWN, 600, json=json)
+    lines = capfd.readouterr().err.splitlines()
+    assert [line.partition(" without")[0] for line in lines] == ["1 m", "3 m", "7 m"]
+    assert lines[0].endswith("outage since 2026-11-24T12:00:00Z, 7 tries failed")
+
+
+def test_a_stream_that_is_well_and_silent_is_said_to_be_so_to_people_alone(capfd):
+    silence(Health(lag=70.0), 100)
+    assert capfd.readouterr().err.endswith(" without an event: polling, read to 1 m 10 s ago\n")
+    silence(Health(lag=70.0), 100, json=True)
+    silence(Health(lag=70.0), 170, usual=180)
+    silence(Health(lag=70.0), 1_000, events=20)
+    assert capfd.readouterr().err == ""
+
+
+def test_what_goes_wrong_while_a_stream_is_watched_comes_out_as_it_is():
+    async def fail() -> None:
+        async with pulse(Silent(Health()), Screen()):
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        asyncio.run(fail())
+
+
+def test_a_terminal_that_cannot_redraw_gets_a_line_for_each_window(run, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    ran = run("watch", "userCount", "--windows", "3", "--last", "5m")
+    lines = ran.out.splitlines()
+    assert len(lines) == 3
+    assert all("userCount Native" in line for line in lines)
+    assert "\x1b" not in ran.out

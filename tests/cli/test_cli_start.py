@@ -1,0 +1,38 @@
+"""Help is quick: it loads nothing that only a request, a stream or a simulated service needs."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LOADED = """
+import sys
+from agora_analytics.cli.program import main
+
+code = main(sys.argv[1:])
+print(*sys.modules, file=sys.stderr)
+sys.exit(code)
+"""
+SLOW = ("aiohttp", "cattrs", "pyarrow", "sqlite3", "agora_analytics.simulator", "agora_analytics.streams")
+
+
+@pytest.mark.parametrize(
+    "words", [(), ("calls",), ("calls", "search"), ("watch",), ("export",), ("demo",), ("simulate",)], ids=" ".join
+)
+def test_help_loads_no_client_no_stream_and_no_simulator(words):
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, *words, "--help"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=clean,
+        check=True,
+    )
+    assert "Usage" in done.stdout
+    assert {*SLOW, "agora_analytics._client"} & set(done.stderr.split()) == set()

@@ -1,0 +1,97 @@
+"""What tables look like at the widths of real terminals: nothing is cut off, and no line is wider than its terminal."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from agora_analytics.cli import views
+from agora_analytics.cli.output import Screen
+from agora_analytics.models import Call, Point, Total
+
+WIDTHS = (40, 80, 100, 124, 160)
+NOON = 1_795_521_600
+CALLS = [
+    Call(
+        call_id=f"5AC413F01FAF16B3192E987D79A13F{number}",
+        cname=f"room-{number}",
+        created_ts=NOON,
+        destroyed_ts=NOON + 1_863,
+        finished=True,
+        call_pcu=182,
+        call_acu=128.9,
+        call_audio_freeze_rate=0.0113,
+        call_video_freeze_rate=0.0093,
+    )
+    for number in (71, 72)
+]
+TOLD = ("room-71", "31 m 3 s", "182", "1.13 %", "0.93 %", "2.057")
+
+
+@pytest.fixture
+def shown(capsys, monkeypatch):
+    """Show a table on a terminal of a width; returns its lines without styles."""
+
+    def show(columns: int, table: views.Table, **environment: str) -> list[str]:
+        for name, value in {"COLUMNS": str(columns), "FORCE_COLOR": "1", **environment}.items():
+            monkeypatch.setenv(name, value)
+        Screen().show((), table)
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out).splitlines()
+
+    return show
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_every_figure_of_a_call_is_whole_at_every_width(shown, columns):
+    lines = shown(columns, views.calls(CALLS, worst=True))
+    assert max(map(len, lines)) <= columns
+    assert all(any(figure in line for line in lines) for figure in TOLD)
+    text = "".join(line.replace(" ", "") for line in lines)
+    assert ("5AC413F01FAF16B3192E987D79A13F71" in text) == (columns != 80)  # there it is on two lines
+    assert any("5AC413F01FAF16B3" in line for line in lines)
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(80, 2), (100, 2), (124, 1), (160, 1)])
+def test_a_call_is_one_line_where_there_is_room_for_it(shown, columns, lines):
+    (start,) = (at for at, line in enumerate(shown(columns, views.calls(CALLS, worst=True))) if "─" in line)
+    rows = shown(columns, views.calls(CALLS, worst=True))[start + 1 : -1]
+    assert len(rows) == 2 * lines
+
+
+def test_where_columns_have_no_room_each_cell_has_a_line_of_its_own(shown):
+    assert [line.rstrip() for line in shown(40, views.calls(CALLS[:1], worst=True))] == [
+        "calls",
+        "5AC413F01FAF16B3192E987D79A13F71",
+        "  cname          room-71",
+        "  started (UTC)  2026-11-24 12:00:00",
+        "  lasted         31 m 3 s",
+        "  peak           182",
+        "  average        128.9",
+        "  audio freeze   1.13 %",
+        "  video freeze   0.93 %",
+        "  freeze x users 2.057",
+        "",
+    ]
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_a_bar_is_never_folded(shown, columns):
+    totals = [
+        Total(value=value, dimension_value=name) for name, value in {"China": 14_617, "United States": 7_308}.items()
+    ]
+    lines = shown(columns, views.totals(totals, "users", "", "country"))
+    bars = [len(found.group()) for found in map(re.compile("█+").search, lines) if found]
+    assert len(bars) == 2
+    assert bars[0] == 2 * bars[1]
+    assert max(map(len, lines)) <= columns
+
+
+@pytest.mark.parametrize("columns", WIDTHS)
+def test_a_plot_is_whole_at_every_width(shown, columns):
+    points = tuple(Point.of(NOON + 60 * at, 100 + at) for at in range(200))
+    lines = shown(columns, views.plots("", "metric", [("video_freeze_rate", "", points)]))
+    (plot,) = (found.group() for found in map(re.compile("[▁▂▃▄▅▆▇█]+").search, lines) if found)
+    assert (plot[0], plot[-1]) == ("▁", "█")
+    assert any("video_freeze_rate" in line for line in lines)
+    assert max(map(len, lines)) <= columns
