@@ -64,7 +64,8 @@ def table(tally: Tally) -> str:
         for one in sorted(found, key=lambda one: -tally.broken[one].count):
             seen = tally.broken[one]
             lines.append(f"    {seen.count:,} x {one.place}: {seen.what}")
-            lines.append(f"        {seen.door}, HTTP {seen.response.status}, {seen.name}")
+            headers = {name: value[:60] for name, value in seen.response.headers.items()}
+            lines.append(f"        {seen.door}, HTTP {seen.response.status}, {headers or 'no headers'}, {seen.name}")
             lines.append(f"        {asyncio.run(shortened(one, seen))}")
     return "\n".join(lines)
 
