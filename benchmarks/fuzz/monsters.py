@@ -12,7 +12,6 @@ _DEEP: Final = (1, 50, *range(100, 850, 50), *range(850, 1_010), 1_100, 5_000, 1
 """Closest where Python's own bound is near: what reads a body may just manage what quotes it does not."""
 
 
-
 def monsters(door: Door) -> Iterator[tuple[str, int, bytes]]:
     """Yield the name, the status and the body of every monster, for one door."""
     for name, make in _WHOLE.items():
