@@ -20,6 +20,7 @@ from benchmarks.fuzz.mutations import mutated
 _THOROUGH: Final = 50
 """Every so many bodies one is looked at thoroughly."""
 
+_MUTATION: Final = "mutation"
 _SHOWN: Final = 300
 _TRIES: Final = 500
 
@@ -98,7 +99,7 @@ def look_at_monsters(door: int) -> Tally:
 
 def _mutation(seed: int, number: int) -> tuple[Door, str, Response]:
     door, response = mutated(Random(seed << 32 | number))  # noqa: S311 - to be had again
-    return door, f"number {number}", response
+    return door, f"{_MUTATION} {number}", response
 
 
 async def _look(bodies: Iterable[tuple[Door, str, Response, bool]]) -> Tally:
@@ -110,7 +111,8 @@ async def _look(bodies: Iterable[tuple[Door, str, Response, bool]]) -> Tally:
 
 
 def _kind(broken: Broken, name: str) -> Kind:
-    return Kind(broken.promise, broken.place or name)
+    """Return what a body broke: a monster by its name, since each is one of its kind."""
+    return Kind(broken.promise, broken.place or (_MUTATION if name.startswith(_MUTATION) else name))
 
 
 async def shortened(kind: Kind, example: Example) -> str:
