@@ -16,6 +16,7 @@ from cattrs.preconf.orjson import make_converter
 
 from agora_analytics import _codec
 from agora_analytics.models import CallPage, MetricsAnswer, Rows, SessionPage, shape
+from benchmarks import _answers
 from benchmarks._measure import Row, compare, cpu, interleaved
 
 _NOW = 1_795_521_600
@@ -40,9 +41,11 @@ def measure(*, quick: bool) -> Iterator[Row]:
 def cases() -> Iterator[Case]:
     """Yield the answers of the issue, made up of values as the service sends them."""
     random = Random(7)  # noqa: S311 - the same answers at every run
-    yield _case("100 calls", CallPage, {"call_lists": [_call(random) for _ in range(100)], **_paging()})
-    yield _case("100 sessions", SessionPage, {"call_info": [_session(random) for _ in range(100)], **_paging()})
-    metrics = [_metrics(random) for _ in range(20)]
+    yield _case("100 calls", CallPage, {"call_lists": [_answers.call(random) for _ in range(100)], **_answers.paging()})
+    yield _case(
+        "100 sessions", SessionPage, {"call_info": [_answers.session(random) for _ in range(100)], **_answers.paging()}
+    )
+    metrics = [_answers.metrics(random) for _ in range(20)]
     yield _case("20 x 30 x 1,800 metrics", MetricsAnswer, {"metrics": metrics})
     rows = [
         {"userCount": random.randrange(900), "sdk": f"4.{value}.1", "ts": _NOW + 20 * window}
@@ -81,62 +84,6 @@ def _timed(way: Callable[[], object], times: int) -> float:
 def _case(name: str, kind: Any, document: dict[str, Any], decode: Callable[[bytes], object] | None = None) -> Case:
     body = orjson.dumps({"code": 200, "message": "success", **document})
     return Case(name, kind, body, decode or _codec.decoder(kind))
-
-
-def _paging() -> dict[str, Any]:
-    return {"total_size": 431, "page_no": 1, "page_size": 100, "has_more": True, "requestId": "c14975ab521e7fa2"}
-
-
-def _call(random: Random) -> dict[str, Any]:
-    begun = _NOW - random.randrange(86_400)
-    return {
-        "call_id": f"{random.getrandbits(128):032X}",
-        "cname": f"room-{random.randrange(1000)}",
-        "created_ts": begun,
-        "destroyed_ts": begun + random.randrange(7_200),
-        "finished": True,
-        "call_pcu": random.randrange(1, 40),
-        "call_acu": round(random.uniform(1, 20), 2),
-        "call_audio_freeze_rate": round(random.random() / 10, 4),
-        "call_video_freeze_rate": round(random.random() / 10, 4),
-    }
-
-
-def _session(random: Random) -> dict[str, Any]:
-    begun = _NOW - random.randrange(86_400)
-    return {
-        "sid": f"{random.getrandbits(128):032X}",
-        "cname": f"room-{random.randrange(1000)}",
-        "uid": random.getrandbits(32),
-        "account": f"user_{random.randrange(99_999)}",
-        "network": random.choice(["WIFI", "4G", "5G"]),
-        "platform": random.choice(["iOS", "Android", "Web"]),
-        "speaker": True,
-        "roles": ["Host"],
-        "sdk_version": "4.2.1",
-        "device_type": "iPhone14,1",
-        "join_ts": begun,
-        "leave_ts": begun + random.randrange(7_200),
-        "finished": True,
-        "user_audio_freeze_rate": round(random.random() / 10, 4),
-        "user_video_freeze_rate": round(random.random() / 10, 4),
-    }
-
-
-def _metrics(random: Random) -> dict[str, Any]:
-    return {
-        "sid": f"{random.getrandbits(128):032X}",
-        "data": [
-            {
-                "mid": 20_001 + mid,
-                "peer_uid": random.getrandbits(32),
-                "kvs": [
-                    [_NOW + 2 * at, random.choice([random.randrange(900), random.random()])] for at in range(1_800)
-                ],
-            }
-            for mid in range(30)
-        ],
-    }
 
 
 def _pydantic(kind: Any) -> type[pydantic.BaseModel]:

@@ -20,8 +20,8 @@ import orjson
 
 from agora_analytics import AnalyticsClient, Plan
 from agora_analytics.models import CallPage
+from benchmarks import _answers
 from benchmarks._measure import Row, compare
-from benchmarks.decode import _call, _paging
 
 _CALLS = 100
 Ask = Callable[[], Awaitable[object]]
@@ -112,8 +112,8 @@ class _Server(asyncio.Protocol):
         {
             "code": 200,
             "message": "success",
-            "call_lists": [_call(Random(number)) for number in range(_CALLS)],  # noqa: S311 - the same at every run
-            **_paging(),
+            "call_lists": [_answers.call(Random(number)) for number in range(_CALLS)],  # noqa: S311 - the same at every run
+            **_answers.paging(),
         }
     )
 

@@ -7,7 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from agora_analytics.export._batches import Batch, Runs, Values
 from agora_analytics.export._columns import Column, Dataset
@@ -73,6 +72,9 @@ class ParquetWriter:
     """Writes Parquet with zstd."""
 
     def __init__(self, path: Path, dataset: Dataset) -> None:
+        # Only who writes files needs it, and loading it holds all threads of a process that makes frames.
+        import pyarrow.parquet as pq  # noqa: PLC0415 - as said
+
         self._writer = pq.ParquetWriter(path, schema(dataset), compression="zstd")
         self._rows = Gathering(self._writer.write_table)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
-_MANY: Final = 10_000
-"""Models that are turned into columns in one go."""
+_MANY: Final = 1_000
+"""Models that are turned into columns in one go: on another thread, but Python lets no other thread run meanwhile."""
 
 _TIMES: Final = frozenset({"ts", "windowStartTs", "windowEndTs"})
 
@@ -31,7 +32,7 @@ async def to_arrow(models: AsyncIterable[object] | Iterable[object]) -> pa.Table
     a value; the columns are the fields, times are timestamps in UTC. All models must be of one kind. Needs the extra
     `parquet`. Raises `TypeError` for what are no models, and what the stream raises.
     """
-    _arrow = _needed("_arrow", "parquet")
+    _arrow = await asyncio.to_thread(_needed, "_arrow", "parquet")
     kind: type | None = None
     tables: list[Any] = []
     async for some in _chunks(models):
@@ -39,28 +40,39 @@ async def to_arrow(models: AsyncIterable[object] | Iterable[object]) -> pa.Table
         strange = next((one for one in some if not isinstance(one, kind)), None)
         if strange is not None:
             raise TypeError(f"a stream of {kind.__name__} has a {type(strange).__name__} in it: one kind makes a table")
-        tables.append(_arrow.table(_batch(kind, some)))
-    return _arrow.together(tables)
+        tables.append(await asyncio.to_thread(_table, _arrow, kind, some))
+    return await asyncio.to_thread(_arrow.together, tables)
 
 
 async def to_pandas(models: AsyncIterable[object] | Iterable[object]) -> pd.DataFrame:
     """Return the models of a stream as a pandas data frame; see `to_arrow`. Needs the extra `pandas`."""
-    try:
-        import pandas as _  # noqa: F401, ICN001, PLC0415 - an extra
-    except ModuleNotFoundError:
-        raise _missing("pandas", "pandas") from None
-    frame: pd.DataFrame = (await to_arrow(models)).to_pandas()
+    await asyncio.to_thread(_pandas)
+    table = await to_arrow(models)
+    frame: pd.DataFrame = await asyncio.to_thread(table.to_pandas)
     return frame
 
 
 async def to_polars(models: AsyncIterable[object] | Iterable[object]) -> pl.DataFrame:
     """Return the models of a stream as a Polars data frame; see `to_arrow`. Needs the extra `polars`."""
+    polars = await asyncio.to_thread(_polars)
+    frame: pl.DataFrame = await asyncio.to_thread(polars.from_arrow, await to_arrow(models))
+    return frame
+
+
+def _pandas() -> None:
+    """Load pandas, which `pyarrow` makes frames of; that takes half a second."""
+    try:
+        import pandas as _  # noqa: F401, ICN001, PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise _missing("pandas", "pandas") from None
+
+
+def _polars() -> Any:
     try:
         import polars  # noqa: ICN001, PLC0415 - an extra
     except ModuleNotFoundError:
         raise _missing("polars", "polars") from None
-    frame: pl.DataFrame = polars.from_arrow(await to_arrow(models))
-    return frame
+    return polars
 
 
 def _needed(name: str, extra: str) -> Any:
@@ -103,6 +115,10 @@ def _family(one: object) -> type:
     if not attrs.has(type(one)):
         raise TypeError(f"{type(one).__name__} is no model: allowed are those of agora_analytics.models, and Window")
     return type(one)
+
+
+def _table(arrow: Any, kind: type, models: Sequence[Any]) -> pa.Table:
+    return arrow.table(_batch(kind, models))
 
 
 def _batch(kind: type, models: Sequence[Any]) -> Batch:

@@ -1,0 +1,149 @@
+"""How an export begins and ends: its place, its state, its settings; what only those load who export."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Final
+
+from agora_analytics._session import Session
+from agora_analytics.endpoints import Scope
+from agora_analytics.errors import ExportError
+from agora_analytics.export import formats
+from agora_analytics.export._disk import Disk
+from agora_analytics.export._parts import Parts
+from agora_analytics.export._plan import ExportPlan, Planner
+from agora_analytics.export._report import ExportReport
+from agora_analytics.export._run import Order, Run
+from agora_analytics.export._selection import Selection
+from agora_analytics.export._sources import Groups
+from agora_analytics.export._state import VERSION, State
+from agora_analytics.export._summary import manifest_of, report_of
+from agora_analytics.export._target import Target, target_of
+from agora_analytics.export.sinks import LocalSink, Sink, said, sink_of
+
+_BESIDE: Final = ".agora-export"
+"""The folder in a local export that keeps its state."""
+
+
+async def planned(
+    session: Session, scope: Scope, selection: Selection, *, worst: bool, max_requests: int | None
+) -> ExportPlan:
+    """Return what an export will take; see `Exports.plan`."""
+    planner = Planner(session, selection, order_worst=worst, max_requests=max_requests)
+    return await planner.plan(_groups(session, scope, selection))
+
+
+async def exported(
+    session: Session,
+    scope: Scope,
+    selection: Selection,
+    to: str | Path,
+    *,
+    name: str,
+    order: Order,
+    state: str | Path | None,
+    sink_options: Mapping[str, Any],
+) -> ExportReport:
+    """Fetch a selection into files of the format `name`; see `Exports.run`."""
+    formats.check(name)
+    sink = await asyncio.to_thread(sink_of, to, sink_options)  # some stores connect at once
+    groups = _groups(session, scope, selection)
+    settings = _settings(selection, name, sink)
+    async with _opened(settings, sink, _beside(sink, state)) as (disk, parts):
+        run = Run(session, selection, order, disk, parts)
+        await run.finish(groups)
+        await parts.publish_all()
+        report = await disk.change(lambda found: report_of(found, run.asking.made, order, str(sink)))
+        manifest = await disk.change(lambda found: manifest_of(found, parts.target.name, report))
+        if order.watcher is not None:
+            order.watcher(await run.progress())
+        await parts.complete(manifest)
+    return report
+
+
+def _groups(session: Session, scope: Scope, selection: Selection) -> dict[str, Groups]:
+    """Return the endpoints for each App ID; raises `ValueError` where there is none, or the plan lacks one."""
+    apps = selection.apps or ((scope.app_id,) if scope.app_id else ())
+    if not apps:
+        raise ValueError("apps=(): give App IDs, or make the client with one")
+    return {app: Groups.of(session, scope, app) for app in apps}
+
+
+@asynccontextmanager
+async def _opened(settings: dict[str, Any], sink: Sink, folder: Path) -> AsyncIterator[tuple[Disk, Parts]]:
+    """Open the state and the target of an export; in the end the state is closed, whatever happened."""
+    async with Disk() as disk:
+        await disk.run(lambda: _check(sink), aside=True)
+        await disk.open(lambda: State(folder / "state.db", str(sink)))
+        await disk.change(lambda state: _same_as_begun(state, settings, sink))
+        made: list[Parts] = []  # who is cancelled while it opens has to let go of it too
+        try:
+            await disk.run(
+                lambda: made.append(Parts(disk, _target(settings["format"], sink, folder), sink)), aside=True
+            )
+            yield disk, made[0]
+        finally:
+            for parts in made:
+                await parts.abandon()
+
+
+def _target(name: str, sink: Sink, folder: Path) -> Target:
+    try:
+        return target_of(name, sink, folder)
+    except Exception as error:  # noqa: BLE001 - whatever a format's library raises
+        wrong = sink.scrub(said(error))
+    raise ExportError(f"the export into {str(sink)!r} cannot be opened: {wrong}", advice="Close what else has it open.")
+
+
+def _check(sink: Sink) -> None:
+    try:
+        sink.check()
+    except Exception as error:  # noqa: BLE001 - whatever a store's library raises
+        wrong = sink.scrub(said(error))
+    else:
+        return
+    raise ExportError(
+        f"nothing can be written to {str(sink)!r}: {wrong}", advice="Nothing was sent. Check the place and its rights."
+    )
+
+
+def _beside(sink: Sink, state: str | Path | None) -> Path:
+    """Return the folder of an export's state."""
+    if isinstance(sink, LocalSink):
+        if state is not None:
+            raise ValueError(f"state={str(state)!r} goes with a URL: a local export keeps its state in its folder")
+        return sink.folder / _BESIDE
+    if state is not None:
+        return Path(state).expanduser()
+    base = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
+    return base / "agora-analytics" / "exports" / _fingerprint(sink)
+
+
+def _fingerprint(sink: Sink) -> str:
+    return sha256(sink.identity.encode()).hexdigest()[:16]
+
+
+def _settings(selection: Selection, name: str, sink: Sink) -> dict[str, Any]:
+    """Return what may not change from one run to the next; a local folder may be moved."""
+    place = {} if isinstance(sink, LocalSink) else {"place": _fingerprint(sink)}
+    return {"version": VERSION, "format": formats.check(name), **place, **selection.identity()}
+
+
+def _same_as_begun(state: State, wanted: dict[str, Any], sink: Sink) -> None:
+    """Insist on the settings that the export was begun with."""
+    begun = state.settings()
+    if not begun:
+        state.keep_settings(wanted)
+        return
+    different = [key for key in wanted if begun.get(key) != wanted[key]]
+    if different:
+        told = ", ".join(f"{key} {begun.get(key)!r}, now {wanted[key]!r}" for key in different)
+        raise ExportError(
+            f"{str(sink)!r} holds an export of other settings: {told}",
+            advice="Nothing was sent. Run it with the settings it was begun with, or export into another place.",
+        )

@@ -1,0 +1,115 @@
+"""An event loop that tells for how long it was held, and a faster one for what takes hours."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import selectors
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
+
+_BEAT: Final = 0.001
+_REAL: Final = 0.002
+"""Seconds that a fast loop waits for threads at a time."""
+
+
+class _Selector(selectors.DefaultSelector):
+    """Times what happens between two waits, and by how much a wait took longer than asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stalls: list[float] = []
+        self.excused = 0.0
+        self._left: float | None = None
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        entered = time.perf_counter()
+        events = self._wait(timeout)
+        left = time.perf_counter()
+        late = left - entered - (timeout or 0.0) if not events else 0.0  # another thread may have kept it from going on
+        if self._left is not None:
+            self.stalls.append(max(0.0, entered - self._left - self.excused) + max(0.0, late))
+        self.excused = 0.0
+        self._left = left
+        return events
+
+    def _wait(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        return super().select(timeout)
+
+
+class _FastSelector(_Selector):
+    """Waits only for threads; timers are due at once, and time is what was waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elapsed = 0.0
+        self.threads = 0
+
+    def _wait(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        if self.threads:
+            return super()._wait(_REAL if timeout is None else min(timeout, _REAL))
+        self.elapsed += max(timeout or 0.0, 1e-6)
+        return super()._wait(0.0)
+
+
+class _FastLoop(asyncio.SelectorEventLoop):
+    def __init__(self, selector: _FastSelector) -> None:
+        self._fast = selector
+        super().__init__(selector)
+
+    def time(self) -> float:
+        return self._fast.elapsed
+
+    def run_in_executor(  # type: ignore[override]  # positional arguments are told by their types there
+        self, executor: Executor | None, func: Callable[..., T], *args: Any
+    ) -> asyncio.Future[T]:
+        self._fast.threads += 1
+        work: asyncio.Future[T] = super().run_in_executor(executor, func, *args)
+        work.add_done_callback(self._ended)
+        return work
+
+    def _ended(self, _: object) -> None:
+        self._fast.threads -= 1
+
+
+def measured(job: Callable[[], Awaitable[None]], *, fast: bool = False) -> list[float]:
+    """Return the seconds of every turn of the loop while a job ran in it; a fast loop does not wait for its timers."""
+    selector = _FastSelector() if fast else _Selector()
+    make = partial(_loop, selector)
+    gc.collect()
+    with asyncio.Runner(loop_factory=make) as runner:
+        runner.run(_beating(job, selector, beat=not fast))
+    return selector.stalls
+
+
+def excuse(seconds: float) -> None:
+    """Take so many seconds of this turn as not the job's: what plays the service in the same loop took them."""
+    loop: Any = asyncio.get_running_loop()
+    loop.meter.excused += seconds
+
+
+def _loop(selector: _Selector) -> asyncio.AbstractEventLoop:
+    loop: Any = _FastLoop(selector) if isinstance(selector, _FastSelector) else asyncio.SelectorEventLoop(selector)
+    loop.meter = selector
+    return loop
+
+
+async def _beating(job: Callable[[], Awaitable[None]], selector: _Selector, *, beat: bool) -> None:
+    """Run a job beside a timer that is always due soon, so that there is something that can be late."""
+    beating = asyncio.create_task(_beats()) if beat else None
+    await asyncio.sleep(0.05)
+    selector.stalls.clear()
+    await job()
+    await asyncio.sleep(0)  # the turn in which it ended counts too
+    if beating:
+        beating.cancel()
+
+
+async def _beats() -> None:
+    while True:  # noqa: ASYNC110 - nothing is waited for
+        await asyncio.sleep(_BEAT)

@@ -1,0 +1,23 @@
+"""A checkpoint may be megabytes: it is spelled on the thread that writes it, not on the loop's."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from agora_analytics import Checkpoint, FileCheckpoints
+
+
+def test_a_checkpoint_is_spelled_on_another_thread(tmp_path, monkeypatch):
+    threads = []
+    spell = Checkpoint.encode
+
+    def noted(checkpoint):
+        threads.append(threading.current_thread())
+        return spell(checkpoint)
+
+    monkeypatch.setattr(Checkpoint, "encode", noted)
+    asyncio.run(FileCheckpoints(tmp_path).save("one", Checkpoint(stream="watch")))
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
+    assert Checkpoint.decode((tmp_path / "one.json").read_bytes()) == Checkpoint(stream="watch")
