@@ -92,6 +92,8 @@ class Windows:
         self._final = final
         self._seen: dict[int, dict[int, _Seen]] = {}
         self._changed: dict[tuple[int, int], None] = {}
+        self._order = _order(self._series)
+        self._dumps: dict[int, Mapping[str, Any]] = {}
         self.absent: frozenset[int] = frozenset()
         """Places of series that cannot be asked for: windows do not wait for these."""
 
@@ -118,6 +120,7 @@ class Windows:
                     self._look(ts, place, self._series[place].of(rows.get(ts, ())), at)
 
     def _look(self, ts: int, place: int, points: tuple[Point, ...], at: float) -> None:
+        self._dumps.pop(ts, None)
         window = self._seen.setdefault(ts, {})
         known = window.get(place)
         if known is None:
@@ -140,6 +143,7 @@ class Windows:
             if not (self._ready(self.due) or self.due < oldest):
                 break
             yield self._window(self.due, oldest)
+            self._dumps.pop(self.due, None)
             self.due = self._skip(self.due + WINDOW)
         self._forget(oldest)
 
@@ -151,6 +155,7 @@ class Windows:
                 settled = self._settled(ts, seen.at)
                 yield Revision(ts=ts, series=self._series[place], before=before, after=seen.points, settled=settled)
             self._changed.pop((ts, place), None)
+            self._dumps.pop(ts, None)
 
     def note(self, event: Event) -> None:
         """Know that an event was delivered."""
@@ -158,6 +163,7 @@ class Windows:
             seen = self._seen.get(event.ts, {}).get(self._series.index(event.series))
             if seen is not None:
                 seen.told = event.after
+                self._dumps.pop(event.ts, None)
 
     def _lost(self, oldest: int, stop: int | None, why: Why) -> Gap | None:
         """Return the windows, from the one that is due on, that cannot be asked for and were never seen."""
@@ -169,7 +175,7 @@ class Windows:
             end += step
         end = min(end, last)
         for ts in [ts for ts in self._seen if start <= ts < end]:
-            del self._seen[ts]
+            self._drop(ts)
         return Gap(span=Span(start, end), reason=reason) if end > start else None
 
     def _next_known(self, start: int, last: int) -> int:
@@ -226,7 +232,11 @@ class Windows:
         """Forget delivered windows that are settled or older than can be asked for; without revisions, all of them."""
         for ts in [ts for ts in self._seen if ts < self.due]:
             if not self._revisions or ts < oldest or self._final_by(ts, self._seen[ts]):
-                del self._seen[ts]
+                self._drop(ts)
+
+    def _drop(self, ts: int) -> None:
+        del self._seen[ts]
+        self._dumps.pop(ts, None)
 
     def _final_by(self, ts: int, seen: Mapping[int, _Seen]) -> bool:
         """Whether no series of a window will change any more."""
@@ -238,20 +248,37 @@ class Windows:
         That is as they were delivered, with `current` as the last event. Series are told by their place in the
         alphabet, so that they may come in another order after a restart.
         """
-        order = _order(self._series)
         changed = {ts for ts, _ in self._changed}
-        current_ts = current.ts if isinstance(current, Window) else None
         kept: dict[str, Mapping[str, Any]] = {}
         for ts, seen in self._seen.items():
-            if ts >= self.due and ts != current_ts:
-                kept[str(ts)] = {str(order[place]): one.dumped(one.points) for place, one in seen.items()}
-            elif self._revisions and (ts in changed or not self._final_by(ts, seen)):
-                rows = {str(order[place]): one.dumped(one.told) for place, one in seen.items() if one.told is not None}
-                if isinstance(current, Revision) and current.ts == ts:
-                    place = self._series.index(current.series)
-                    rows[str(order[place])] = seen[place].dumped(current.after)
-                kept |= {str(ts): rows} if rows else {}
+            rows = self._dumps.get(ts)
+            if rows is None:
+                rows = self._dumps[ts] = self._dumped(ts, seen, changed=ts in changed)
+            if rows:
+                kept[str(ts)] = rows
+        if current is not None and not isinstance(current, Gap) and current.ts in self._seen:
+            self._keep_current(kept, current, changed=current.ts in changed)
         return kept
+
+    def _dumped(self, ts: int, seen: Mapping[int, _Seen], *, changed: bool) -> dict[str, Any]:
+        """Return what a checkpoint keeps of a window, which may be nothing.
+
+        A checkpoint is taken at each event, of many windows of which nothing was heard since: theirs are remembered.
+        """
+        if ts >= self.due:
+            return {str(self._order[place]): one.dumped(one.points) for place, one in seen.items()}
+        if not self._revisions or (not changed and self._final_by(ts, seen)):
+            return {}
+        return {str(self._order[place]): one.dumped(one.told) for place, one in seen.items() if one.told is not None}
+
+    def _keep_current(self, kept: dict[str, Mapping[str, Any]], current: Window | Revision, *, changed: bool) -> None:
+        """Keep a window as it will be once an event is delivered."""
+        seen, key = self._seen[current.ts], str(current.ts)
+        if isinstance(current, Revision):
+            place = self._series.index(current.series)
+            kept[key] = {**kept.get(key, {}), str(self._order[place]): seen[place].dumped(current.after)}
+        elif not self._revisions or (not changed and self._final_by(current.ts, seen)):
+            kept.pop(key, None)
 
     def restore(self, kept: Mapping[str, Mapping[str, Any]]) -> None:
         """Take up what `unsettled` kept.
@@ -259,7 +286,7 @@ class Windows:
         Raises `CheckpointError` for fields that this version does not know, and `ValueError`, `TypeError`, `KeyError`
         or others for what is no such thing at all.
         """
-        places = {str(number): place for place, number in _order(self._series).items()}
+        places = {str(number): place for place, number in self._order.items()}
         for key, rows in kept.items():
             ts = int(key)
             delivered = self._skip(ts) != ts

@@ -253,3 +253,14 @@ def test_a_query_that_was_asked_in_the_future_is_due_within_a_pace():
     schedule.failed(1, 10_000)
     assert schedule.next(100, 100, 1_000) <= 120
     assert schedule.due(120) == [0, 1]
+
+
+def test_a_checkpoint_tells_what_was_delivered_however_often_it_is_taken():
+    windows = Windows([ONE], NOON, delay=DELAY, allowance=0, settling=1_000)
+    for number, value in enumerate((1, 2, 3)):
+        windows.absorb([0], Span(NOON, NOON + 20), [Point.of(NOON, value, metric=ONE.metric)], NOON + 60 + number)
+        (event,) = windows.events(NOON, None)
+        for current in (None, event, None):
+            windows.unsettled(current)
+        windows.note(event)
+        assert windows.unsettled()[str(NOON)] == {"0": {"at": NOON + 60 + number, "rows": [[None, None, value]]}}
