@@ -152,7 +152,8 @@ class FreezeBucket:
     @property
     def lowest(self) -> float:
         """Lower bound as a fraction, included; infinity where `bucket` names none, so that it sorts last."""
-        found = re.search(r"(\d+(?:\.\d+)?)\s*%", self.bucket)
+        # Bounded on all sides and with nothing that could match twice over: the text is the service's.
+        found = re.search(r"(?<![0-9.])([0-9]{1,9}(?:\.[0-9]{1,9})?) ?%", self.bucket)
         return float(found[1]) / 100 if found else math.inf
 
 

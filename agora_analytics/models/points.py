@@ -26,7 +26,7 @@ Number = int | float
 """A count or a measurement, as the service sent it."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Point:
     """A value at `ts`: UTC seconds of the start of its window or bucket.
 
@@ -77,6 +77,16 @@ class Point:
         """`ts` as an aware datetime, UTC."""
         return moment(self.ts)
 
+    def __eq__(self, other: object) -> bool:
+        """Compare by what is said, not by class: the same shape may have been generated more than once."""
+        return self._said() == other._said() if isinstance(other, Point) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._said())
+
+    def _said(self) -> tuple[Any, ...]:
+        return self.ts, self.value, self.dimension_value, self.uid, self._metric, self._dimension
+
     def __reduce__(self) -> tuple[Callable[..., Point], tuple[Any, ...]]:
         """Pickle by shape and values, since the class is generated."""
         user = self.uid is not None
@@ -111,7 +121,7 @@ def _make(metric: str, dimension: str | None, user: bool) -> type[Point]:  # noq
     if user:
         kinds["uid"] = int | str | None
     fields = {name: attrs.field(type=kind) for name, kind in kinds.items()}
-    made = attrs.make_class("Point", fields, bases=(Point,), frozen=True, slots=True)
+    made = attrs.make_class("Point", fields, bases=(Point,), frozen=True, slots=True, eq=False)
     made._metric = metric  # type: ignore[attr-defined]  # noqa: SLF001 - completes the class made here
     made._dimension = dimension  # type: ignore[attr-defined]  # noqa: SLF001
     return made
