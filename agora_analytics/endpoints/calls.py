@@ -54,7 +54,7 @@ class Calls(EndpointGroup):
     """`client.calls`: the six endpoints of Call Inspector."""
 
     _latest = CALL_LISTS
-    _session_page = staticmethod(decoder(SessionPage))
+    _session_page = decoder(SessionPage)
 
     async def page(
         self, start: Instant, end: Instant, *, cname: str | None = None, page_no: int = 1, page_size: int = 100

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agora_analytics.models.answers import Answer, Rows
+from agora_analytics.models.answers import Answer, Rows, Skipped
 from agora_analytics.models.calls import (
     Call,
     CallPage,
@@ -30,6 +30,7 @@ __all__ = [
     "Session",
     "SessionMetrics",
     "SessionPage",
+    "Skipped",
     "Statistic",
     "Total",
     "Track",

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
+from agora_analytics._json import Whole
 from agora_analytics.spans import moment
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class Point:
     one with `Point.of`.
     """
 
-    ts: int
+    ts: Whole
 
     _metric: ClassVar[str] = ""
     _dimension: ClassVar[str | None] = None
@@ -115,11 +116,11 @@ def shape(metric: str, dimension: str | None = None, *, user: bool = False) -> t
 
 @lru_cache(maxsize=256)
 def _make(metric: str, dimension: str | None, user: bool) -> type[Point]:  # noqa: FBT001 - a cache key
-    kinds: dict[str, Any] = {metric: int | float | None}
+    kinds: dict[str, Any] = {metric: Whole | float | None}
     if dimension:
         kinds[dimension] = str | None
     if user:
-        kinds["uid"] = int | str | None
+        kinds["uid"] = Whole | str | None
     fields = {name: attrs.field(type=kind) for name, kind in kinds.items()}
     made = attrs.make_class("Point", fields, bases=(Point,), frozen=True, slots=True, eq=False)
     made._metric = metric  # type: ignore[attr-defined]  # noqa: SLF001 - completes the class made here
