@@ -32,6 +32,10 @@ _LARGEST: Final = 1 << 20
 _MOST: Final = 1_000
 """Items that are skipped at most; an answer with more of them is another one than the reference's."""
 
+_PATIENT: Final = 2_048
+"""Bytes that are read patiently in one go."""
+
+_TRIES: Final = 8
 _LONG: Final = 2_048
 _OPENING = re.compile(rb'\[|\{[ \t\r\n]*+"[^"\\]{1,64}"[ \t\r\n]*+:')
 _ENVELOPE: Final = frozenset({"code", "message", "requestId"})
@@ -147,40 +151,59 @@ class Reading:
         at = _scan.space(self.body, at + 1)
         if self.body[at : at + 1] == b"]":
             return (), at + 1
-        count, lost, wary, before, ended = 0, 0, 0, len(self.skipped), False
+        count, lost, before, ended = 0, 0, len(self.skipped), False
+        wary = _Wary(0, 0)
         while not ended:
-            piece = None if at < wary else self._guessed(form, at)
-            if piece is not None and piece[0] is not None:
-                found, end = piece
-                count += len(found)
-                _take(form, values, found)
-            else:
-                wary = max(wary, at if piece is None else piece[1])
+            start = at
+            found, end = self._group(form, at, wary)
+            if found is None:
                 end, fits = yield from self._item(form, at, f"{path}[{count}]", values)
                 count, lost = count + 1, lost + (not fits)
-            start, (at, ended) = end, _scan.after(self.body, end, b"]")
-            if not ended and start > wary:
-                self._learn(form, start, at)
+            else:
+                count += len(found)
+                _take(form, values, found)
+            at, ended = _scan.after(self.body, end, b"]")
+            if not ended and start >= wary.strictly:
+                self._learn(form, end, at)
             yield None
         if lost == count > 1:
             raise UnfitError(self.skipped[before].reason, self.skipped[before].path)
         return tuple(values), at
 
-    def _guessed(self, form: Form, at: int) -> tuple[Any, int] | None:
-        """Decode a piece that begins with an item; None where no end can be guessed, no values where it is wrong."""
+    def _group(self, form: Form, at: int, wary: _Wary) -> tuple[Any, int]:
+        """Decode several items, the first of which begins here; None where that fails, or the end is not known.
+
+        Where they failed together, fewer are tried, patiently, and where these fail, none until these are passed.
+        """
+        if at >= wary.strictly:
+            found, end = self._guessed(form, at, form.size, form.many)
+            if found is not None or not end:
+                return found, end
+            wary.strictly = end
+        if at < wary.patiently or form.parts or (form.load and form.load()):
+            return None, 0
+        found, end = self._guessed(form, at, _PATIENT, lambda text: [form.patient(row) for row in _json.plain(text)])
+        if found is None:
+            wary.patiently = end
+        return found, end
+
+    def _guessed(self, form: Form, at: int, size: int, many: Callable[[bytes], Any]) -> tuple[Any, int]:
+        """Decode items up to where a piece seems to end; no items where it does not, 0 where no end is seen."""
         cut = self._cuts.get(id(form))
         if cut is None:
-            return None
-        body, most = self.body, at + 3 * form.size
-        mark = body.find(cut, at + form.size, most)
-        last = body.find(cut[:1] + b"]", at, most if mark < 0 else mark)
-        end = (last if last >= 0 else mark) + 1
-        if end == 0:
-            return None
-        try:
-            return form.many(b"[%b]" % body[at:end]), end
-        except (*_json.Unreadable, UnfitError):
-            return None, end
+            return None, 0
+        body, closing = self.body, cut[:1] + b"]"
+        mark = _find(body, cut, at + size, at + 3 * size)
+        most = at + 3 * size if mark < 0 else mark + 1
+        last, sure = _near(body, closing, at, most)
+        ends = [last] if last >= 0 else [mark] * (mark >= 0) + ([] if sure else [body.find(closing, at, most)])
+        for end in ends:
+            if end >= 0:
+                try:
+                    return many(b"[%b]" % body[at : end + 1]), end + 1
+                except (*_json.Unreadable, UnfitError):
+                    pass
+        return None, max(ends, default=-1) + 1
 
     def _learn(self, form: Form, end: int, at: int) -> None:
         """Note what stands between two items, if it can be told from what stands inside of them."""
@@ -262,6 +285,32 @@ class Reading:
             raise UnfitError(spot.reason, spot.path)
         if len(self.skipped) < _MOST:
             self.skipped.append(spot)
+
+
+@attrs.define
+class _Wary:
+    """Up to where groups of items are known not to decode, strictly and patiently."""
+
+    strictly: int
+    patiently: int
+
+
+def _near(body: bytes, mark: bytes, at: int, end: int) -> tuple[int, bool]:
+    """Look for a mark by its first byte, which is several times as fast as a search for two or more, if it is rare.
+
+    Return -1 where it is not there, and whether that is certain.
+    """
+    for _ in range(_TRIES):
+        at = body.find(mark[:1], at, end)
+        if at < 0 or body.startswith(mark, at):
+            return at, True
+        at += 1
+    return -1, False
+
+
+def _find(body: bytes, mark: bytes, at: int, end: int) -> int:
+    found, sure = _near(body, mark, at, end)
+    return found if sure else body.find(mark, at, end)
 
 
 class TooManyError(Exception):
