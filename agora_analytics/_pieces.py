@@ -21,7 +21,7 @@ import attrs
 from agora_analytics import _json, _scan
 from agora_analytics._json import BrokenError, UnfitError
 from agora_analytics._scan import Steps
-from agora_analytics.models.answers import Skipped
+from agora_analytics.models.answers import BadRow
 
 PIECE: Final = 65_536
 """Bytes that are decoded in one go: half a millisecond."""
@@ -67,7 +67,7 @@ class Reading:
 
     body: bytes
     insist: bool
-    skipped: list[Skipped] = attrs.field(factory=list)
+    skipped: list[BadRow] = attrs.field(factory=list)
     known: dict[str, Any] = attrs.field(factory=dict)
     """What the outermost object says beside its list."""
     _cuts: dict[int, bytes] = attrs.field(factory=dict)
@@ -250,7 +250,7 @@ class Reading:
             pass
         mended = _json.mended(text)
         if mended != text:
-            self._note(Skipped(path=path, reason=_MENDED, whole=False))
+            self._note(BadRow(path=path, reason=_MENDED, whole=False))
         missing = form.load and form.load()
         if missing:
             yield missing
@@ -275,12 +275,12 @@ class Reading:
         if self.insist:
             raise error
         self._lost += 1
-        self._note(Skipped(error.path, error.reason))
+        self._note(BadRow(error.path, error.reason))
         if self._lost > _MOST:
             first = self.skipped[0]
             raise TooManyError(f"more than {_MOST} items do not fit; the first: {first.reason}", first.path)
 
-    def _note(self, spot: Skipped) -> None:
+    def _note(self, spot: BadRow) -> None:
         if not spot.whole and self.insist:
             raise UnfitError(spot.reason, spot.path)
         if len(self.skipped) < _MOST:

@@ -14,7 +14,7 @@ RowT = TypeVar("RowT")
 
 
 @attrs.frozen
-class Skipped:
+class BadRow:
     """A spot of an answer that does not fit the reference: where, as `$.call_lists[3].created_ts`, and why.
 
     The item of the list at that place is left out; where `whole` is false it is there, with U+FFFD for what could not
@@ -36,7 +36,7 @@ class Answer:
     code: Whole | None = None
     message: str | None = None
     requestId: str | None = None
-    skipped: tuple[Skipped, ...] = ()
+    skipped: tuple[BadRow, ...] = ()
 
 
 def few(values: tuple[object, ...] | None) -> str:
