@@ -17,7 +17,7 @@ import attrs
 from agora_analytics import _json, _rows
 from agora_analytics._json import BrokenError, UnfitError, shown
 from agora_analytics._pieces import PIECE, Form, Reading, TooManyError
-from agora_analytics._scan import Steps
+from agora_analytics._scan import Steps, finish
 from agora_analytics.errors import AgoraError, DecodeError
 from agora_analytics.models import Answer, Point, Ranked, Rows, Total, shape
 
@@ -41,15 +41,7 @@ class Decode(Generic[AnswerT_co]):
 
     def __call__(self, body: bytes, *, insist: bool = False) -> AnswerT_co:
         """Decode at once; `insist` raises for what would be skipped."""
-        steps = self.steps(body, insist=insist)
-        while True:
-            try:
-                work = next(steps)
-            except StopIteration as done:
-                answer: AnswerT_co = done.value
-                return answer
-            if work is not None:
-                work()
+        return finish(self.steps(body, insist=insist))
 
     def steps(self, body: bytes, *, insist: bool = False) -> Steps[AnswerT_co]:
         """Decode in steps of a millisecond at most."""

@@ -21,6 +21,19 @@ T = TypeVar("T")
 Steps = Generator[Callable[[], object] | None, None, T]
 """Work in steps that returns a T; between two of them others may have their turn, or something is to be called."""
 
+
+def finish(steps: Steps[T]) -> T:
+    """Do all steps at once."""
+    while True:
+        try:
+            work = next(steps)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        if work is not None:
+            work()
+
+
 _STEP: Final = 4_096
 _WIDE: Final = 65_536
 _ROUNDS: Final = 12

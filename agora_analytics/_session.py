@@ -17,6 +17,7 @@ import attrs
 from agora_analytics import _wire
 from agora_analytics._codec import Decode
 from agora_analytics._retry import Hosts, Retry
+from agora_analytics._scan import Steps
 from agora_analytics.errors import AgoraError, DecodeError, RateLimited, ResponseError
 from agora_analytics.models import Answer
 from agora_analytics.plans import Endpoint, Plan
@@ -24,6 +25,7 @@ from agora_analytics.protocols import Request, Response, Transport
 from agora_analytics.quota import Lane, Quota
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
+T = TypeVar("T")
 
 OnBadRow = Literal["skip", "raise"]
 """What happens to an item of an answer that does not fit the reference."""
@@ -31,8 +33,8 @@ OnBadRow = Literal["skip", "raise"]
 _LONGEST = 3_600.0
 """Seconds that a `Retry-After` is waited for by those who wait for their quota as long as it takes."""
 
-_TURN = 0.003
-"""Seconds of decoding after which the event loop has its turn."""
+_TURN = 0.002
+"""Seconds of work after which the event loop has its turn."""
 
 _LOOKED_AT = 1 << 20
 _OVERLAP = 4_096
@@ -258,7 +260,7 @@ class Session:
         """Judge and decode: a refusal is told as one even where it does not look like an answer at all."""
         _wire.judge_status(request, response)
         try:
-            answer = await self._decoded(decode, response.body)
+            answer = await in_turns(decode.steps(response.body, insist=self._insist))
         except DecodeError as error:
             _wire.judge_code(request, response, getattr(error, "answer", Answer()))
             error.request_id = _wire.request_id(response, getattr(error, "answer", Answer()))
@@ -274,21 +276,21 @@ class Session:
             )
         return answer
 
-    async def _decoded(self, decode: Decode[AnswerT], body: bytes) -> AnswerT:
-        """Decode, and let the event loop have its turn every few milliseconds."""
-        steps = decode.steps(body, insist=self._insist)
-        begun = time.perf_counter()
-        while True:
-            try:
-                work = next(steps)
-            except StopIteration as done:
-                answer: AnswerT = done.value
-                return answer
-            if work is not None:
-                await asyncio.to_thread(work)
-            elif time.perf_counter() - begun > _TURN:
-                await asyncio.sleep(0)
-                begun = time.perf_counter()
+
+async def in_turns(steps: Steps[T]) -> T:
+    """Do work in steps, and let the event loop have its turn every few milliseconds."""
+    begun = time.perf_counter()
+    while True:
+        try:
+            work = next(steps)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        if work is not None:
+            await asyncio.to_thread(work)
+        elif time.perf_counter() - begun > _TURN:
+            await asyncio.sleep(0)
+            begun = time.perf_counter()
 
 
 def _told(question: _Question[AnswerT]) -> str:

@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from agora_analytics import AnalyticsClient, DecodeError, TransportError, _session
+from agora_analytics import AnalyticsClient, DecodeError, TransportError, _merge, _session
+from agora_analytics.models import SessionMetrics, Track
 from agora_analytics.protocols import Request, Response
 
 METRICS = json.dumps(
@@ -60,6 +61,18 @@ async def test_others_have_their_turn_while_a_large_answer_is_decoded(clock, mon
         turns += 1
     assert set(work.result()) >= {"s0", "s19"}
     assert turns > len(METRICS) / 200_000
+
+
+async def test_others_have_their_turn_while_the_parts_of_a_long_call_are_merged(monkeypatch):
+    monkeypatch.setattr(_session, "_TURN", 0.0)
+    part = SessionMetrics(sid="s", data=tuple(Track(mid=mid, kvs=((1, 1.0), (0, 2.0))) for mid in range(50)))
+    turns = 0
+    work = asyncio.ensure_future(_session.in_turns(_merge.tracks("s", [part, part])))
+    while not work.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert work.result().data[49] == Track(mid=49, kvs=((0, 2.0), (1, 1.0)))
+    assert turns > 100
 
 
 async def test_a_caller_who_leaves_while_an_answer_is_decoded_leaves_at_once(clock, monkeypatch):
