@@ -42,6 +42,7 @@ _SHALLOW: Final = 4
 
 _SPACE = re.compile(rb"[ \t\r\n]*+")
 _KEY = re.compile(rb'"((?:[^"\\]|\\.)*+)"[ \t\r\n]*+:', re.DOTALL)
+_PART_OF_KEY = re.compile(rb'"(?:[^"\\]|\\.)*+(?:\\|"[ \t\r\n]*+)?', re.DOTALL)
 _SCALAR = re.compile(rb"[^,\]}\s]*+")
 _ESCAPED = re.compile(rb"\\.", re.DOTALL)
 _MARKS = re.compile(rb'\\.|["\[\]{}]', re.DOTALL)
@@ -73,7 +74,9 @@ def key(body: bytes, at: int) -> tuple[str, int]:
     """Return the name of a member of an object, and where its value begins."""
     found = _KEY.match(body, at, at + _WIDE)
     if found is None:
-        raise BrokenError(f"expected a name (byte {at})", ended=at + _WIDE > len(body) and not _closed(body, at))
+        raise BrokenError(
+            f"expected a name (byte {at})", ended=_PART_OF_KEY.fullmatch(body[at : at + _WIDE + 1]) is not None
+        )
     return found[1].decode(errors="replace"), space(body, found.end())
 
 
@@ -112,13 +115,6 @@ def whole(body: bytes, at: int) -> Steps[int]:
 
 def _space_end(body: bytes, at: int) -> int:
     return _SPACE.match(body, at, at + _WIDE).end()  # type: ignore[union-attr]  # it matches nothing, too
-
-
-def _closed(body: bytes, at: int) -> bool:
-    """Whether a name is there to its end, or what begins here is none at all."""
-    return body[at : at + 1] != b'"' or (
-        _KEY.match(body + b":", at, at + _WIDE) is None and b'"' in body[at + 1 : at + _WIDE]
-    )
 
 
 def _window(body: bytes, at: int, size: int) -> tuple[int, bytes]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agora_analytics import _codec, _scan
 from agora_analytics._json import BrokenError
-from agora_analytics.errors import AgoraError, DecodeError
+from agora_analytics.errors import AgoraError, DecodeError, TransportError
 from agora_analytics.models import BadRow, Call, CallPage, MetricsAnswer, SessionPage
 
 calls = _codec.decoder(CallPage)
@@ -76,6 +76,14 @@ def test_a_value_is_found_to_end_where_it_does(value, how, behind):
     with pytest.raises(BrokenError) as caught:
         last(_scan.skip(body[:-1], 0))
     assert caught.value.ended
+
+
+@given(answer, spelling, st.data())
+def test_an_answer_that_ends_early_is_cut_off_wherever_that_is(document, how, data):
+    body = json.dumps(document, **how).encode()
+    cut = body[: data.draw(st.integers(1, len(body) - 1))]
+    with pytest.raises(TransportError, match="cut off after"):
+        metrics(cut)
 
 
 def last(steps):
