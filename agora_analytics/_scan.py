@@ -74,9 +74,8 @@ def key(body: bytes, at: int) -> tuple[str, int]:
     """Return the name of a member of an object, and where its value begins."""
     found = _KEY.match(body, at, at + _WIDE)
     if found is None:
-        raise BrokenError(
-            f"expected a name (byte {at})", ended=_PART_OF_KEY.fullmatch(body[at : at + _WIDE + 1]) is not None
-        )
+        early = at + _WIDE >= len(body) and _PART_OF_KEY.fullmatch(body, at) is not None
+        raise BrokenError(f"expected a name (byte {at})", ended=early)
     return found[1].decode(errors="replace"), space(body, found.end())
 
 
