@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         to_polars,
     )
     from agora_analytics.models import (
+        BadRow,
         Call,
         CallPage,
         FreezeBucket,
@@ -103,6 +104,7 @@ __all__ = [
     "AgoraError",
     "AnalyticsClient",
     "BadRequest",
+    "BadRow",
     "Breakdown",
     "Call",
     "CallChanged",
@@ -213,6 +215,7 @@ _HOMES = {
         "to_polars",
     ),
     "models": (
+        "BadRow",
         "Call",
         "CallPage",
         "FreezeBucket",

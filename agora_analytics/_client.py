@@ -12,7 +12,7 @@ import attrs
 
 from agora_analytics import _checks
 from agora_analytics._retry import Retry
-from agora_analytics._session import Session
+from agora_analytics._session import OnBadRow, Session
 from agora_analytics._transport import HOSTS, AiohttpTransport, Credentials, Timeouts
 from agora_analytics.endpoints import Insights, Scope
 from agora_analytics.plans import Plan
@@ -49,6 +49,8 @@ class AnalyticsClient:
             `FileLedger` shares both with other processes of the machine, and remembers.
         close_ledger: close the ledger with the client; by default it is yours to close, as others may use it too.
         quotas: False sends without regard to the plan's frequencies, for accounts that are paced elsewhere.
+        on_bad_row: "skip" leaves out what does not fit the reference (a row, a sample), logs a warning and lists it in
+            the answer's `skipped`; "raise" raises `DecodeError` for it.
         checkpoints: keeps the places of streams by name, such as `FileCheckpoints(folder)`.
         transport: carries requests instead of aiohttp, as the simulator's does; it is closed with the client.
         clock: seconds since 1970.
@@ -72,6 +74,7 @@ class AnalyticsClient:
         ledger: Ledger | None = None,
         close_ledger: bool = False,
         quotas: bool = True,
+        on_bad_row: OnBadRow = "skip",
         checkpoints: CheckpointStore | None = None,
         transport: Transport | None = None,
         clock: WallClock = time.time,
@@ -98,6 +101,7 @@ class AnalyticsClient:
             ),
             retry=retry or Retry(),
             max_wait=_patience(max_wait),
+            on_bad_row=_on_bad_row(on_bad_row),
         )
         app = _checks.optional("app_id", app_id)
         self._make_groups(Scope(app_id=app, read_ahead=read_ahead, checkpoints=checkpoints))
@@ -196,3 +200,9 @@ def _patience(max_wait: float | None) -> float | None:
     if max_wait is not None and (isinstance(max_wait, bool) or not max_wait >= 0):
         raise ValueError(f"max_wait={max_wait!r}: allowed are seconds from 0, or None")
     return max_wait
+
+
+def _on_bad_row(choice: OnBadRow) -> OnBadRow:
+    if choice not in {"skip", "raise"}:
+        raise ValueError(f"on_bad_row={choice!r}: allowed are 'skip' and 'raise'")
+    return choice

@@ -1,78 +1,98 @@
-"""Bytes to models, twice over: at full speed into the exact types, and patiently where an answer does not fit them.
+"""Bytes to models: at full speed into the exact types, and piece by piece where an answer is large or does not fit.
 
-A decoder is a function from a body to an `Answer`. It raises `DecodeError` (or `TransportError`, for a body that ends
-early); whether the answer is a refusal is not its business but that of `_wire.judge_code`.
+Whether an answer is a refusal is not the decoder's business but that of `_wire.judge_code`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import lru_cache
-from reprlib import repr as shorten
-from typing import Any, TypeVar
+import sys
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from importlib import import_module
+from typing import Any, Generic, TypeVar, get_args, get_origin
+
+import attrs
 
 from agora_analytics import _json, _rows
-from agora_analytics.errors import DecodeError
+from agora_analytics._json import BrokenError, UnfitError, shown
+from agora_analytics._pieces import PIECE, Form, Reading, TooManyError
+from agora_analytics._scan import Steps, finish
+from agora_analytics.errors import AgoraError, DecodeError
 from agora_analytics.models import Answer, Point, Ranked, Rows, Total, shape
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
-RowT = TypeVar("RowT")
-Decode = Callable[[bytes], AnswerT]
+AnswerT_co = TypeVar("AnswerT_co", bound=Answer, covariant=True)
+
+_ROWS_PIECE = 8_192
+"""Bytes of rows that are read one by one in one go."""
+
+
+@attrs.frozen(eq=False)
+class Decode(Generic[AnswerT_co]):
+    """Makes answers of bodies: `decode(body)`, or in steps that leave others their turn.
+
+    Both raise `DecodeError` for what does not fit (with the envelope, as far as it was read, as its `answer`), and
+    `TransportError` for a body that ends early or was not written by the service.
+    """
+
+    _form: Form
+    _exact: Callable[[bytes], AnswerT_co] | None = None
+
+    def __call__(self, body: bytes, *, insist: bool = False) -> AnswerT_co:
+        """Decode at once; `insist` raises for what would be skipped."""
+        return finish(self.steps(body, insist=insist))
+
+    def steps(self, body: bytes, *, insist: bool = False) -> Steps[AnswerT_co]:
+        """Decode in steps of a millisecond at most."""
+        if self._exact is not None and len(body) <= PIECE:
+            try:
+                answer = self._exact(body)
+            except _json.Unreadable:
+                pass
+            else:
+                return attrs.evolve(answer, skipped=()) if answer.skipped else answer
+        found: AnswerT_co = yield from _read(self._form, body, insist=insist)
+        return found
 
 
 def decoder(kind: type[AnswerT], exact: type[AnswerT] | None = None) -> Decode[AnswerT]:
     """Return the decoder of answers whose fields are known; what fits becomes an `exact` one where that is given."""
-    strict = _json.strict(exact or kind)
-
-    def decode(body: bytes) -> AnswerT:
-        try:
-            return strict(body)
-        except _json.Mismatch:
-            # Imported here, since nearly no answer needs cattrs, and importing it costs more than msgspec and attrs.
-            from agora_analytics._tolerant import structure  # noqa: PLC0415
-
-            return structure(_json.document(body), kind)
-        except _json.Unreadable as error:
-            raise _json.refusal(body, error) from error
-
-    return decode
+    if getattr(kind, "__origin__", None) is Rows:
+        return Decode(_rows_form(_form(get_args(kind)[0]), kind), _json.strict(kind))
+    return Decode(_form(exact or kind, kind), _json.strict(exact or kind))
 
 
 @lru_cache(maxsize=256)
 def points_decoder(metric: str, dimension: str | None = None) -> Decode[Rows[Point]]:
     """Return the decoder of points about a metric, by a dimension where one is given."""
     row: Any = shape(metric, dimension)
-    strict: Decode[Rows[Point]] = _json.strict(Rows[row])
-    tolerant = _rows_decoder(lambda data: _rows.points(data, metric, dimension))
-
-    def decode(body: bytes) -> Rows[Point]:
-        try:
-            return strict(body)
-        except _json.Unreadable:
-            return tolerant(body)
-
-    return decode
+    form = Form(
+        many=_json.strict(list[row]),
+        one=_json.strict(row),
+        patient=lambda document: _rows.point(document, metric, dimension),
+    )
+    return Decode(_rows_form(form, Rows[row]), _json.strict(Rows[row]))
 
 
 def user_points_decoder(metric: str) -> Decode[Rows[Point]]:
     """Return the decoder of points by user."""
-    return _rows_decoder(lambda data: _rows.user_points(data, metric))
+    return _rows_decoder(lambda row: _rows.user_points(row, metric), flat=True)
 
 
 def totals_decoder(metric: str, dimension: str | None = None) -> Decode[Rows[Total]]:
     """Return the decoder of values over a whole span."""
-    return _rows_decoder(lambda data: _rows.totals(data, metric, dimension))
+    return _rows_decoder(lambda row: _rows.total(row, metric, dimension))
 
 
 def ranked_decoder(metric: str, dimension: str) -> Decode[Rows[Ranked]]:
     """Return the decoder of top lists."""
-    return _rows_decoder(lambda data: _rows.ranked(data, metric, dimension))
+    return _rows_decoder(lambda row: _rows.ranked(row, metric, dimension))
 
 
 def envelope(document: object) -> Answer:
     """Read code, message and request id of whatever came; empty where it has none."""
-    fields = document if isinstance(document, dict) else {}
+    fields: Mapping[str, Any] = document if isinstance(document, dict) else {}
     code, message, request_id = (fields.get(name) for name in ("code", "message", "requestId"))
     return Answer(
         code=_code(code),
@@ -83,21 +103,106 @@ def envelope(document: object) -> Answer:
 
 def _code(value: object) -> int | None:
     """Read a code that is a whole number or text that says one; None for anything else."""
-    found = re.fullmatch(r"(-?\d{1,9})(?:\.0*)?", str(value))
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, int):
+        return value if abs(value) < 10**9 else None
+    found = re.fullmatch(r"(-?[0-9]{1,9})(?:\.0{0,9})?", str(value))
     return int(found[1]) if found else None
 
 
-def _rows_decoder(read: Callable[[object], tuple[RowT, ...]]) -> Decode[Rows[RowT]]:
-    def decode(body: bytes) -> Rows[RowT]:
-        document = _json.document(body)
-        if not isinstance(document, dict) or "data" not in document:
-            raise DecodeError("the answer does not fit the reference: field 'data' is missing at $", path="$")
-        outer = envelope(document)
-        if outer.code is None and document.get("code") is not None:
-            said = shorten(document["code"])
-            raise DecodeError(
-                f"the answer does not fit the reference: expected a whole number, got {said} at $.code", path="$.code"
-            )
-        return Rows(data=read(document["data"]), code=outer.code, message=outer.message, requestId=outer.requestId)
+def _read(form: Form, body: bytes, *, insist: bool) -> Steps[Any]:
+    """Read a body in pieces; what goes wrong is told as an error of this library."""
+    reading = Reading(body, insist)
+    try:
+        answer = yield from reading.whole(form)
+    except (UnfitError, TooManyError) as error:
+        failure: AgoraError = DecodeError(
+            f"the answer does not fit the reference: {error.reason} at {error.path}",
+            advice="The service may have changed: look for a newer version, or give Agora support the request id.",
+            path=error.path,
+        )
+        failure.answer = envelope(reading.known)  # type: ignore[attr-defined]
+    except BrokenError as error:
+        failure = _json.refusal(body, error, ended=error.ended)
+    else:
+        return attrs.evolve(answer, skipped=tuple(reading.skipped)) if reading.skipped or answer.skipped else answer
+    raise failure
 
-    return decode
+
+def _form(kind: Any, patient: Any = None) -> Form:
+    """Return how a kind of the models is read."""
+    return Form(
+        many=_json.strict(list[kind]),
+        one=_json.strict(kind),
+        patient=partial(_structure, patient or kind, kind),
+        load=_load,
+        parts=_parts(kind, patient or kind) if attrs.has(kind) else {},
+    )
+
+
+def _parts(kind: Any, patient: Any) -> dict[str, Form]:
+    """Return the fields that are lists of models or of pairs."""
+    exact = {field.name: _item_kind(field.type) for field in attrs.fields(attrs.resolve_types(kind))}
+    kinds = {field.name: _item_kind(field.type) for field in attrs.fields(attrs.resolve_types(patient))}
+    listed = {name: item for name, item in kinds.items() if attrs.has(item) or len(_members(item)) > 1}
+    return {name: _form(exact[name], item) for name, item in listed.items() if name != "skipped"}
+
+
+def _item_kind(kind: Any) -> Any:
+    """Return of what a type is a list, or a list or None; None where it is none."""
+    lists = [_members(one)[0] for one in (kind, *get_args(kind)) if get_args(one)[-1:] == (...,)]
+    return lists[0] if lists else None
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) is tuple else ()
+
+
+_TOLERANT = "agora_analytics._tolerant"
+
+
+def _load() -> Callable[[], object] | None:
+    # Nearly no answer needs cattrs, and importing it costs more than importing msgspec and attrs.
+    return None if _TOLERANT in sys.modules else partial(import_module, _TOLERANT)
+
+
+def _structure(kind: Any, exact: Any, document: object) -> Any:
+    from agora_analytics._tolerant import structure  # noqa: PLC0415 - as above
+
+    value = structure(document, kind)
+    return value if exact is kind else exact(**attrs.asdict(value, recurse=False))
+
+
+def _rows_decoder(read: Callable[[object], Any], *, flat: bool = False) -> Decode[Rows[Any]]:
+    """Return the decoder of rows whose keys are not known beforehand."""
+    form = Form(
+        many=lambda text: [read(row) for row in _json.plain(text)],
+        one=lambda text: read(_json.plain(text)),
+        patient=read,
+        flat=flat,
+        size=_ROWS_PIECE,
+    )
+    return Decode(_rows_form(form, Rows[Any]))
+
+
+def _rows_form(item: Form, kind: Any) -> Form:
+    return Form(
+        many=_json.strict(list[Any]),
+        one=_json.strict(kind),
+        patient=_rows_outline,
+        parts={"data": attrs.evolve(item, wrapped=True)},
+        wrapped=True,
+    )
+
+
+def _rows_outline(document: Any) -> Rows[Any]:
+    """Make an answer of all but its rows."""
+    if "data" not in document:
+        raise UnfitError("field 'data' is missing")
+    if document["data"] not in (None, []):
+        raise UnfitError(f"expected rows, got {shown(document['data'])}", ".data")
+    outer = envelope(document)
+    if outer.code is None and document.get("code") is not None:
+        raise UnfitError(f"expected a whole number, got {shown(document['code'])}", ".code")
+    return Rows(data=(), code=outer.code, message=outer.message, requestId=outer.requestId)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
-from typing import Any, TypeVar
+from reprlib import Repr
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import attrs
 import msgspec
@@ -12,6 +14,12 @@ import msgspec
 from agora_analytics.errors import DecodeError, TransportError
 
 T = TypeVar("T")
+
+if TYPE_CHECKING:
+    Whole = int
+    """A whole number of at most 64 bits, which is what files and data frames can hold."""
+else:
+    Whole = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 
 _SHOWN = 200
 
@@ -23,6 +31,24 @@ Unreadable = (NotJson, UnicodeDecodeError, RecursionError)
 
 Mismatch = msgspec.ValidationError
 """JSON that does not fit the exact types; a kind of `NotJson`, so catch it first."""
+
+
+class UnfitError(Exception):
+    """A value that does not fit: why, and where in the document."""
+
+    def __init__(self, reason: str, path: str = "") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.path = path
+
+
+class BrokenError(Exception):
+    """A text that stops being JSON at some byte; `ended` where it is the last one."""
+
+    def __init__(self, reason: str, *, ended: bool = False) -> None:
+        super().__init__(reason)
+        self.ended = ended
+
 
 encode: Callable[[Any], bytes] = msgspec.json.encode
 
@@ -64,30 +90,80 @@ def strict(kind: type[T]) -> Callable[[bytes], T]:
 
 
 def document(body: bytes) -> Any:
-    """Read a body into plain values; raises `DecodeError`, or `TransportError` where it ends early."""
+    """Read a text into plain values; raises `DecodeError`, or `TransportError` where it ends early."""
     try:
         return msgspec.json.decode(body)
     except Unreadable as error:
-        raise refusal(body, error) from error
+        raise refusal(body, error, ended=body.rstrip()[-1:] not in b"}]") from error
+
+
+def plain(text: bytes) -> Any:
+    """Read the text of one value; raises `UnfitError` that says what is wrong with it."""
+    try:
+        return msgspec.json.decode(text)
+    except Unreadable as error:
+        raise UnfitError(f"{one_line(str(error), _SHOWN)}: {excerpt(text)!r}") from error
+
+
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|u[dD][89a-fA-F][0-9a-fA-F]{2}|.)", re.DOTALL
+)
+_HALF = len(rb"\ud800")
+
+
+def mended(text: bytes) -> bytes:
+    """Return JSON with U+FFFD in place of half characters: surrogates without their other half, and no UTF-8."""
+    text = text.decode(errors="replace").encode()
+    if b"\\u" not in text:
+        return text
+    return _ESCAPE.sub(lambda found: rb"\ufffd" if len(found[0]) == _HALF else found[0], text)
+
+
+def one_line(text: str, most: int) -> str:
+    """Return a text that someone else wrote on one line, without control characters, cut to `most` characters."""
+    cut = " ".join(text[: 4 * most].split())
+    shown = "".join(char if char.isprintable() else "\ufffd" for char in cut[:most])
+    return shown if len(cut) <= most else shown[:-1] + "\u2026"
+
+
+_short = Repr()
+_short.maxlevel = 3
+
+
+def shown(value: object) -> str:
+    """Return a value that someone else sent, in a few words."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 63:
+        return "a number of more than 64 bits"
+    return one_line(_short.repr(value), _SHOWN)
 
 
 def excerpt(body: bytes) -> str:
     """Return the first characters of a body on one line."""
-    return " ".join(body[:_SHOWN].decode(errors="replace").split())
+    return one_line(body[: 4 * _SHOWN].decode(errors="replace"), _SHOWN)
 
 
-def refusal(body: bytes, error: Exception) -> DecodeError | TransportError:
-    """Say what a body is that is not JSON: cut off, HTML, or something else."""
-    if not body.strip():
+_FAULT = (
+    "Something between us and the service answered in its place: try again, or check AGORA_BASE_URL and HTTPS_PROXY."
+)
+
+
+def refusal(body: bytes, error: Exception, *, ended: bool) -> DecodeError | TransportError:
+    """Say what a body is that is not JSON: nothing, cut off, or something else.
+
+    What does not even begin as JSON does was not written by the service: that passes, as a failing host does.
+    """
+    first = body[: 1 << 16].lstrip()[:1]
+    if not first or (len(body) < _SHOWN and body.strip() == b"null"):
         return TransportError("the answer is empty", advice="Try again.")
-    # A number cut off after its sign, point or exponent is told as an invalid one at the very end.
-    ended = "truncated" in str(error) or str(error).endswith(f"invalid number (byte {len(body)})")
-    if ended and body.lstrip()[:1] in b"{[":
+    if first not in b'{["-0123456789tfn':
+        what = "HTML or XML, not JSON" if first == b"<" else "not JSON"
+        return TransportError(f"the answer is {what}: {excerpt(body)!r}", advice=_FAULT)
+    if ended and first in b"{[":
         return TransportError(f"the answer is cut off after {len(body)} bytes", advice="Try again.")
-    if body.lstrip()[:1] == b"<":
-        what = "the answer is HTML, not JSON"
-        advice = "A proxy, a captive portal or a wrong host answered: check AGORA_BASE_URL and HTTPS_PROXY."
-    else:
-        what, advice = f"the answer is not JSON: {error}", "Something else than the API answered: check AGORA_BASE_URL."
     shown = excerpt(body)
-    return DecodeError(f"{what}: {shown!r}", advice=advice, excerpt=shown)
+    return DecodeError(
+        f"the answer is not JSON: {one_line(str(error), _SHOWN)}: {shown!r}", advice=DAMAGED, excerpt=shown
+    )
+
+
+DAMAGED = "The answer was damaged, or the service changed: ask again, and give Agora support the request id."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from operator import attrgetter
 
+from agora_analytics._scan import Steps
 from agora_analytics.models import Point, SessionMetrics, Track, Uid
 
 _by_time = attrgetter("ts")
@@ -18,17 +19,17 @@ def points(parts: Sequence[Iterable[Point]]) -> tuple[Point, ...]:
     return tuple(sorted(last.values(), key=_by_time))
 
 
-def tracks(sid: str, parts: Sequence[SessionMetrics]) -> SessionMetrics:
-    """Merge the metrics of one session; none gives one without data."""
+def tracks(sid: str, parts: Sequence[SessionMetrics]) -> Steps[SessionMetrics]:
+    """Merge the metrics of one session, in steps of a track; none gives one without data."""
     if len(parts) == 1:
         return parts[0]
     values: dict[tuple[int, Uid | None], dict[int, float | None]] = {}
     for part in parts:
         for track in part.data:
             values.setdefault((track.mid, track.peer_uid), {}).update(track.kvs)
-    return SessionMetrics(
-        sid=sid,
-        data=tuple(
-            Track(mid=mid, kvs=tuple(sorted(kvs.items())), peer_uid=peer) for (mid, peer), kvs in values.items()
-        ),
-    )
+            yield None
+    merged = []
+    for (mid, peer), kvs in values.items():
+        merged.append(Track(mid=mid, kvs=tuple(sorted(kvs.items())), peer_uid=peer))
+        yield None
+    return SessionMetrics(sid=sid, data=tuple(merged))

@@ -7,11 +7,12 @@ dimension's. A row in which that is not one clear choice is an error, never a gu
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping
-from reprlib import repr as shorten
 from typing import Any, TypeVar
 
-from agora_analytics.errors import DecodeError
+from agora_analytics._json import UnfitError, shown
 from agora_analytics.models.points import Number, Point, Ranked, Total
 
 Row = Mapping[str, Any]
@@ -20,57 +21,85 @@ T = TypeVar("T")
 _OTHER = frozenset({"ts", "refUsage", "windowStartTs", "windowEndTs", "uid"})
 
 
-def rows_of(data: object) -> list[Row]:
-    """Return the rows of an answer's `data`: a list, an object with a `list`, one row alone, or nothing."""
-    rows = data.get("list", [data] if data else []) if isinstance(data, dict) else data
-    if rows is None:
-        return []
-    if not isinstance(rows, list):
-        raise DecodeError(
-            f"the answer does not fit the reference: expected rows, got {shorten(rows)} at $.data", path="$.data"
-        )
-    return rows
+def point(row: object, metric: str, dimension: str | None) -> Point:
+    """Read a row of timestamp, value and, where one was asked for, dimension."""
+    return _read(row, lambda fields: _point(fields, metric, dimension))
 
 
-def points(data: object, metric: str, dimension: str | None) -> tuple[Point, ...]:
-    """Read rows of timestamp, value and, where one was asked for, dimension."""
-    return _each(data, lambda row: _point(row, metric, dimension))
+def user_points(row: object, metric: str) -> tuple[Point, ...]:
+    """Read a row of a user, `{"uid": …, "values": […]}`, into points that carry the user."""
+    return _read(row, lambda fields: _user_points(fields, metric))
 
 
-def user_points(data: object, metric: str) -> tuple[Point, ...]:
-    """Read rows by user, each `{"uid": …, "values": […]}`, into points that carry the user."""
-    by_user = _each(
-        data, lambda row: [_point(value, metric, None, uid=_uid(row["uid"])) for value in rows_of(row["values"])]
-    )
-    return tuple(point for points in by_user for point in points)
+def total(row: object, metric: str, dimension: str | None) -> Total:
+    """Read a row over a whole span."""
+    return _read(row, lambda fields: Total(*_split(fields, metric, dimension), _number(fields.get("refUsage"))))
 
 
-def totals(data: object, metric: str, dimension: str | None) -> tuple[Total, ...]:
-    """Read rows over a whole span."""
-    return _each(data, lambda row: Total(*_split(row, metric, dimension), _number(row.get("refUsage"))))
+def ranked(row: object, metric: str, dimension: str) -> Ranked:
+    """Read a row of a top list; the user count beside a quality metric is not its value."""
+    return _read(row, lambda fields: _ranked(fields, metric, dimension))
 
 
-def ranked(data: object, metric: str, dimension: str) -> tuple[Ranked, ...]:
-    """Read rows of a top list; the user count beside a quality metric is not its value."""
-    return _each(data, lambda row: _ranked(row, metric, dimension))
+def number(value: object) -> Number:
+    """Read a number, or text that says one as JSON does; raises `UnfitError`."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = int(value) if _is_digits(value) else float(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not -math.inf < value < math.inf:
+        raise UnfitError(f"expected a number, got {shown(value)}")
+    if isinstance(value, int) and not -_TOO_LARGE <= value < _TOO_LARGE:
+        raise UnfitError(f"expected a number, got {shown(value)}")
+    return value
 
 
-def _each(data: object, read: Callable[[Row], T]) -> tuple[T, ...]:
-    """Read every row, and say which one does not fit."""
-    result = []
-    for index, row in enumerate(rows_of(data)):
-        try:
-            result.append(read(row))
-        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
-            reason = f"field {error} is missing" if isinstance(error, KeyError) else str(error)
-            path = f"$.data[{index}]"
-            raise DecodeError(f"the answer does not fit the reference: {reason} at {path}", path=path) from error
-    return tuple(result)
+def whole(value: object) -> int:
+    """Read a whole number, or text that says one; raises `UnfitError` for others, also for 2.5."""
+    try:
+        found = number(value)
+    except UnfitError:
+        found = 0.5
+    if found != int(found) or not -_TOO_LARGE <= found < _TOO_LARGE:
+        raise UnfitError(f"expected a whole number, got {shown(value)}")
+    return int(found)
 
 
-def _point(row: Row, metric: str, dimension: str | None, uid: int | str | None = None) -> Point:
+def uid(value: object) -> int | str:
+    """Read a user ID: numeric text becomes a number, other text stays as it is."""
+    if isinstance(value, str) and not (_is_digits(value) and len(value) < _DIGITS and value[0] != "-"):
+        return value
+    return whole(value)
+
+
+_TOO_LARGE = 1 << 63
+_DIGITS = 19
+_NUMBER = re.compile(r"-?[0-9]{1,19}(?:\.[0-9]{0,40})?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
+
+
+def _is_digits(value: str) -> bool:
+    return value.isascii() and value.removeprefix("-").isdecimal()
+
+
+def _read(row: object, read: Callable[[Row], T]) -> T:
+    if not isinstance(row, dict):
+        raise UnfitError(f"expected an object, got {shown(row)}")
+    try:
+        return read(row)
+    except KeyError as error:
+        raise UnfitError(f"field {error} is missing") from error
+
+
+def _user_points(row: Row, metric: str) -> tuple[Point, ...]:
+    user, values = row["uid"], row["values"]
+    if isinstance(values, dict):
+        values = values.get("list", [values] if values else [])
+    if not isinstance(values, list | None):
+        raise UnfitError(f"expected rows, got {shown(values)}", ".values")
+    return tuple(_read(value, lambda one: _point(one, metric, None, uid(user))) for value in values or ())
+
+
+def _point(row: Row, metric: str, dimension: str | None, user: int | str | None = None) -> Point:
     value, group = _split(row, metric, dimension)
-    return Point.of(_whole(row["ts"]), value, metric=metric, dimension=dimension, dimension_value=group, uid=uid)
+    return Point.of(whole(row["ts"]), value, metric=metric, dimension=dimension, dimension_value=group, uid=user)
 
 
 def _ranked(row: Row, metric: str, dimension: str) -> Ranked:
@@ -81,8 +110,8 @@ def _ranked(row: Row, metric: str, dimension: str) -> Ranked:
     return Ranked(
         dimension_value=group,
         value=value,
-        windowStartTs=None if start is None else _whole(start),
-        windowEndTs=None if end is None else _whole(end),
+        windowStartTs=None if start is None else whole(start),
+        windowEndTs=None if end is None else whole(end),
         userCount=_number(users),
     )
 
@@ -98,13 +127,15 @@ def _split(row: Row, metric: str, dimension: str | None) -> tuple[Number | None,
         return value, None
     group_key = dimension if dimension in rest else _only(rest, f"{dimension!r}", lambda key: _is_text(rest[key]))
     group = rest[group_key]
+    if isinstance(group, list | dict):
+        raise UnfitError(f"expected text, got {shown(group)}", f".{group_key}")
     return value, None if group is None else str(group)
 
 
 def _only(row: Row, what: str, fits: Callable[[str], bool]) -> str:
     keys = [key for key in row if fits(key)]
     if len(keys) != 1:
-        raise ValueError(f"cannot tell which of {sorted(row)} is the {what}")
+        raise UnfitError(f"cannot tell which of {shown(sorted(row))} is the {what}")
     return keys[0]
 
 
@@ -113,21 +144,4 @@ def _is_text(value: object) -> bool:
 
 
 def _number(value: object) -> Number | None:
-    if value is None or (isinstance(value, int | float) and not isinstance(value, bool)):
-        return value
-    if not isinstance(value, str):
-        raise TypeError(f"expected a number, got {shorten(value)}")
-    return int(value) if value.isdecimal() else float(value)
-
-
-def _whole(value: object) -> int:
-    number = _number(value)
-    if number is None:
-        raise TypeError("expected seconds, got None")
-    return int(number)
-
-
-def _uid(value: object) -> int | str:
-    if isinstance(value, str) and not value.isdecimal():
-        return value
-    return _whole(value)
+    return None if value is None else number(value)

@@ -6,16 +6,18 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from itertools import count
 from random import Random
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 import attrs
 
 from agora_analytics import _wire
 from agora_analytics._codec import Decode
 from agora_analytics._retry import Hosts, Retry
+from agora_analytics._scan import Steps
 from agora_analytics.errors import AgoraError, DecodeError, RateLimited, ResponseError
 from agora_analytics.models import Answer
 from agora_analytics.plans import Endpoint, Plan
@@ -23,9 +25,20 @@ from agora_analytics.protocols import Request, Response, Transport
 from agora_analytics.quota import Lane, Quota
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
+T = TypeVar("T")
+
+OnBadRow = Literal["skip", "raise"]
+"""What happens to an item of an answer that does not fit the reference."""
 
 _LONGEST = 3_600.0
 """Seconds that a `Retry-After` is waited for by those who wait for their quota as long as it takes."""
+
+_TURN = 0.002
+"""Seconds of work after which the event loop has its turn."""
+
+_LOOKED_AT = 1 << 20
+_OVERLAP = 4_096
+"""Bytes of a body that are searched for credentials in one go, and those that the next go searches again."""
 
 log = logging.getLogger("agora_analytics")
 
@@ -101,6 +114,7 @@ class Session:
         retry: Retry,
         max_wait: float | None,
         random: Random | None = None,
+        on_bad_row: OnBadRow = "skip",
     ) -> None:
         self.plan = plan
         self.quota = quota
@@ -111,6 +125,7 @@ class Session:
         self._hosts = Hosts(transport.hosts)
         self._owner: _Owner | None = None
         self._closed = False
+        self._insist = on_bad_row == "raise"
 
     def now(self) -> int:
         """Return the current UTC second: the service's, as far as it is known."""
@@ -218,27 +233,64 @@ class Session:
             response = await self._transport.send(request, host)
             token.answered(_wire.date(response), host)
             log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))
-            return self._read(request, response, question.decode)
+            return await self._read(request, response, question.decode)
 
-    def _read(self, request: Request, response: Response, decode: Decode[AnswerT]) -> AnswerT:
+    async def _read(self, request: Request, response: Response, decode: Decode[AnswerT]) -> AnswerT:
         """Judge and decode; what goes wrong is told of a body without credentials in it."""
         try:
-            return self._judged(request, response, decode)
+            return await self._judged(request, response, decode)
         except AgoraError:
-            body = self._transport.scrub(response.body)
+            body = await self._scrubbed(response.body)
+            if body is None:
+                raise
         # Outside of `except`, or what was told of the body as it came would stay as this error's context.
-        return self._judged(request, attrs.evolve(response, body=body), decode)
+        return await self._judged(request, attrs.evolve(response, body=body), decode)
 
-    def _judged(self, request: Request, response: Response, decode: Decode[AnswerT]) -> AnswerT:
+    async def _scrubbed(self, body: bytes) -> bytes | None:
+        """Return a body without the credentials in it; None where there are none, so that it is judged once."""
+        for at in range(0, len(body), _LOOKED_AT):
+            part = body[at : at + _LOOKED_AT + _OVERLAP]
+            if self._transport.scrub(part) != part:
+                return self._transport.scrub(body)
+            if at:
+                await asyncio.sleep(0)
+        return None
+
+    async def _judged(self, request: Request, response: Response, decode: Decode[AnswerT]) -> AnswerT:
         """Judge and decode: a refusal is told as one even where it does not look like an answer at all."""
         _wire.judge_status(request, response)
         try:
-            answer = decode(response.body)
-        except DecodeError:
-            _wire.judge_code(request, response, _wire.read_envelope(response.body))
+            answer = await in_turns(decode.steps(response.body, insist=self._insist))
+        except DecodeError as error:
+            _wire.judge_code(request, response, getattr(error, "answer", Answer()))
+            error.request_id = _wire.request_id(response, getattr(error, "answer", Answer()))
             raise
         _wire.judge_code(request, response, answer)
+        if answer.skipped:
+            log.warning(
+                "%s: %d spots of the answer do not fit the reference, the first is %s: %s",
+                request,
+                len(answer.skipped),
+                answer.skipped[0].path,
+                answer.skipped[0].reason,
+            )
         return answer
+
+
+async def in_turns(steps: Steps[T]) -> T:
+    """Do work in steps, and let the event loop have its turn every few milliseconds."""
+    begun = time.perf_counter()
+    while True:
+        try:
+            work = next(steps)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        if work is not None:
+            await asyncio.to_thread(work)
+        elif time.perf_counter() - begun > _TURN:
+            await asyncio.sleep(0)
+            begun = time.perf_counter()
 
 
 def _told(question: _Question[AnswerT]) -> str:

@@ -1,81 +1,95 @@
-"""The slow road from bytes to models: forgiving where the service is careless, exact about what cannot be forgiven.
+"""The slow road to one model: forgiving where the service is careless, exact about what cannot be forgiven.
 
-Taken only for an answer that the strict types refuse, so `cattrs` is imported only then. It takes numbers and booleans
-written as text, one value where a list is due, null where an empty list is due, and cuts fractions off where a whole
-number is due.
+Taken only for an item that the strict types refuse, so `cattrs` is imported only then. It takes numbers and booleans
+written as text, one value where a list is due, and null where an empty list is due, and no number for another.
 """
 
 from __future__ import annotations
 
-from reprlib import repr as shorten
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Any, get_args, get_origin
 
-from cattrs import Converter, transform_error
-from cattrs.gen import make_dict_structure_fn, override
+import attrs
+from cattrs import Converter
 
-from agora_analytics.errors import DecodeError
-from agora_analytics.models.calls import Session, Track
+from agora_analytics import _rows
+from agora_analytics._json import UnfitError, shown
 
-T = TypeVar("T")
+_UIDS = ("uid", "peer_uid")
 
 
-def structure(document: object, kind: type[T]) -> T:
-    """Make a `kind` of a JSON document; raises `DecodeError` that names the first place which does not fit."""
+def structure(document: object, kind: Any) -> Any:
+    """Make a `kind` of a JSON document; raises `UnfitError` that names the first field which does not fit."""
+    if attrs.has(kind):
+        return _fields(document, kind)
+    return _items(document, kind)
+
+
+def _fields(document: object, kind: Any) -> Any:
     if not isinstance(document, dict):
-        raise DecodeError(
-            f"the answer does not fit the reference: expected an object, got {shorten(document)} at $", path="$"
-        )
+        raise UnfitError(f"expected an object, got {shown(document)}")
+    users = [name for name in _UIDS if name in document and name in attrs.fields_dict(kind)]
+    rest = {name: value for name, value in document.items() if name not in users} if users else document
     try:
-        return _converter.structure(document, kind)
-    except Exception as error:
-        reason, _, path = transform_error(error, path="$", format_exception=_say)[0].rpartition(" @ ")
-        msg = f"the answer does not fit the reference: {reason} at {path}"
-        raise DecodeError(msg, path=path) from error
+        value = _converter.structure(rest, kind)
+        return attrs.evolve(value, **{name: _uid(document[name]) for name in users}) if users else value
+    except UnfitError:
+        raise UnfitError(*_misfit(document, kind)) from None
+    except KeyError as error:
+        raise UnfitError(f"field {error} is missing", f".{error.args[0]}") from error
 
 
-def _say(error: BaseException, _: type | None) -> str:
-    if isinstance(error, KeyError):
-        return f"field {error} is missing"
-    return str(error)
+def _misfit(document: dict[str, Any], kind: type[Any]) -> tuple[str, str]:
+    """Return what is wrong with the first field that does not fit, and its name."""
+    for field in attrs.fields(attrs.resolve_types(kind)):
+        if field.name in document:
+            try:
+                _field(document[field.name], field)
+            except UnfitError as error:
+                return error.reason, f".{field.name}{error.path}"
+    raise AssertionError("unreachable")
+
+
+def _field(value: object, field: Any) -> object:
+    return _uid(value) if field.name in _UIDS else _converter.structure(value, field.type)
+
+
+def _items(document: object, kind: Any) -> Any:
+    """Make a pair, or whatever else has its parts in order."""
+    kinds = get_args(kind)
+    if not isinstance(document, list) or len(document) != len(kinds):
+        raise UnfitError(f"expected a list of {len(kinds)}, got {shown(document)}")
+    made = []
+    for index, (value, part) in enumerate(zip(document, kinds, strict=True)):
+        try:
+            made.append(_converter.structure(value, part))
+        except UnfitError as error:
+            raise UnfitError(error.reason, f"[{index}]") from error
+    return tuple(made)
 
 
 def _integer(value: object, _: object = None) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise TypeError(f"expected a whole number, got {shorten(value)}")
-    try:
-        return int(value)
-    except ValueError:
-        return int(_float(value))
+    return _rows.whole(value)
 
 
 def _float(value: object, _: object = None) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise TypeError(f"expected a number, got {shorten(value)}")
-    try:
-        return float(value)
-    except ValueError:
-        raise ValueError(f"expected a number, got {shorten(value)}") from None
+    return float(_rows.number(value))
 
 
 def _text(value: object, _: object = None) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise TypeError(f"expected text, got {shorten(value)}")
+        raise UnfitError(f"expected text, got {shown(value)}")
     return str(value)
 
 
 def _boolean(value: object, _: object = None) -> bool:
     known = {"true": True, "1": True, "false": False, "0": False}
-    try:
+    if isinstance(value, bool | int | str) and str(value).lower() in known:
         return known[str(value).lower()]
-    except KeyError:
-        raise ValueError(f"expected true or false, got {shorten(value)}") from None
+    raise UnfitError(f"expected true or false, got {shown(value)}")
 
 
 def _uid(value: object, _: object = None) -> int | str | None:
-    """Read a user ID: numeric text becomes a number, other text stays as it is."""
-    if value is None or (isinstance(value, str) and not value.isdecimal()):
-        return value
-    return _integer(value)
+    return None if value is None else _rows.uid(value)
 
 
 def _is_list(kind: Any) -> bool:
@@ -87,19 +101,15 @@ def _list(value: object, kind: Any) -> tuple[Any, ...]:
     if value is None:
         return ()
     if not isinstance(value, list | str):
-        raise TypeError(f"expected a list, got {shorten(value)}")
+        raise UnfitError(f"expected a list, got {shown(value)}")
     items = [value] if isinstance(value, str) else value
-    item: Any = get_args(kind)[0]
-    return tuple(_converter.structure(items, list[item]))
+    return tuple(_converter.structure(item, get_args(kind)[0]) for item in items)
 
 
-_converter = Converter()
+# The first misfit is enough; where it is, is looked up when there is one.
+_converter = Converter(detailed_validation=False)
 _converter.register_structure_hook(int, _integer)
 _converter.register_structure_hook(float, _float)
 _converter.register_structure_hook(str, _text)
 _converter.register_structure_hook(bool, _boolean)
 _converter.register_structure_hook_func(_is_list, _list)
-_converter.register_structure_hook(Session, make_dict_structure_fn(Session, _converter, uid=override(struct_hook=_uid)))
-_converter.register_structure_hook(
-    Track, make_dict_structure_fn(Track, _converter, peer_uid=override(struct_hook=_uid))
-)

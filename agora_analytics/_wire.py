@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
 from agora_analytics._codec import envelope
-from agora_analytics._json import document, encode, excerpt
+from agora_analytics._json import UnfitError, encode, excerpt, mended, one_line, plain
 from agora_analytics.errors import (
-    AgoraError,
     BadRequest,
     NotFound,
     PlanRefused,
@@ -40,9 +40,24 @@ _PLAN = {
     "query time range limit": "range",
     "query time length limit": "length",
     "query duration limit": "length",
-    r"no auth\b": "access",
+    "no auth": "access",
 }
 _SCALE = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+_DATE = 60
+"""Characters of the longest date or number in a header."""
+
+_ID = 100
+"""Characters of a request id that are kept."""
+
+_READ = 2_000
+"""Characters of a message that are searched for what it means."""
+
+_TOLD = 500
+"""Characters of a message that an error repeats."""
+
+_REFUSAL = 65_536
+"""Bytes of the largest body that is read for why the HTTP status is what it is."""
 
 _LONGEST = 86_400.0
 """Seconds of a `Retry-After` that are believed at most: by then everything the plan allows is there again."""
@@ -88,16 +103,19 @@ def quoted(values: Iterable[str]) -> str | None:
 
 
 def read_envelope(body: bytes) -> Answer:
-    """Read code, message and request id of a body; empty where it is no JSON object."""
+    """Read code, message and request id of a body; empty where it is no JSON object, or larger than a refusal is."""
+    if len(body) > _REFUSAL:
+        return Answer()
     try:
-        return envelope(document(body))
-    except AgoraError:
+        return envelope(plain(mended(body)))
+    except UnfitError:
         return Answer()
 
 
 def request_id(response: Response, answer: Answer) -> str | None:
     """Return the request id of the body or, where it has none, of the headers."""
-    return answer.requestId or header(response, "X-Request-ID")
+    told = answer.requestId or header(response, "X-Request-ID")
+    return told and one_line(told, _ID)
 
 
 def header(response: Response, name: str) -> str | None:
@@ -129,9 +147,9 @@ def judge_code(request: Request, response: Response, answer: Answer) -> None:
 def _raise(request: Request, response: Response, answer: Answer, number: int) -> None:
     said = answer.message or excerpt(response.body)
     kind, details = _classify(number, said)
-    message = said[:200]
+    message = one_line(said, _TOLD)
     target = header(response, "Location")
-    location = f", redirect to {target!r} not followed" if target else ""
+    location = f", redirect to {one_line(target, 200)!r} not followed" if target else ""
     shown = f"HTTP {response.status}" + (f", code {answer.code}" if answer.code is not None else "")
     rid = request_id(response, answer)
     error = kind(
@@ -151,14 +169,14 @@ def _raise(request: Request, response: Response, answer: Answer, number: int) ->
 
 def _classify(number: int, message: str) -> tuple[type[ResponseError], dict[str, object]]:
     """Tell which error a status or code and a message are, and its details."""
-    said = message.lower()
+    said = message[:_READ].lower()
     limit = _limit(said)
     if number != 401:  # noqa: PLR2004 - a gateway that says 401 means it, whatever the words
         for phrase, unit in _RATES.items():
             if phrase in said:
                 return RateLimited, {"unit": unit, "limit": limit}
         for phrase, kind in _PLAN.items():
-            if re.search(phrase, said):
+            if _has(phrase, said):
                 return PlanRefused, {"kind": kind, "limit": limit}
     by_number: dict[int, type[ResponseError]] = {
         300: PlanRefused,
@@ -171,30 +189,49 @@ def _classify(number: int, message: str) -> tuple[type[ResponseError], dict[str,
     return by_number.get(number, ServerError if 500 <= number < 600 else ResponseError), {}  # noqa: PLR2004
 
 
+def _has(phrase: str, said: str) -> bool:
+    """Whether a phrase stands in a message, not as the beginning of a longer word (`no authentication`)."""
+    return re.search(rf"{phrase}\b", said) is not None
+
+
+# Bounded in every part, so that no text takes longer than its length: the text is the service's.
+_LIMIT = re.compile(r"limit[ ]{0,9}(?:error[ ]{0,9})?[=:][ ]{0,9}([0-9]{1,9})[ ]{0,9}([smhd]?)\b")
+
+
 def _limit(said: str) -> int | None:
     """Read the number that a refusal names (`limit = 10`, `= 20s`, `= 3d`, `= 3h`), durations in seconds.
 
     One of more than nine digits is none.
     """
-    found = re.search(r"limit\s*(?:error)?\s*[=:]\s*(\d{1,9})\s*([smhd]?)\b", said)
+    found = _LIMIT.search(said)
     return int(found[1]) * _SCALE[found[2]] if found else None
 
 
 @lru_cache(maxsize=8)  # many answers a second have the same
 def _second(text: str) -> int | None:
-    try:
-        return int(parsedate_to_datetime(text).timestamp())
-    except (ValueError, OverflowError):
+    moment = _moment(text)
+    return None if moment is None else int(moment.timestamp())
+
+
+def _moment(text: str) -> datetime | None:
+    """Read an HTTP date; None for what is none, and for one of a time or zone beyond all calendars."""
+    if len(text) > _DATE:
         return None
+    try:
+        moment = parsedate_to_datetime(text)
+        moment.timestamp()
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+    return moment
 
 
 def _retry_after(response: Response) -> float | None:
     """Seconds of a `Retry-After` header, a day at most; its other form, a date, is read by the answer's own `Date`."""
-    value, now = (header(response, "Retry-After") or "").strip(), header(response, "Date")
-    if value.isdecimal():
-        return min(float(value), _LONGEST)
-    try:
-        seconds = (parsedate_to_datetime(value) - parsedate_to_datetime(now or "")).total_seconds()
-    except (TypeError, ValueError, OverflowError):
+    value = (header(response, "Retry-After") or "").strip()
+    if value.isascii() and value.isdecimal():
+        return min(float(value[:_DATE]), _LONGEST)
+    then, now = _moment(value), _moment(header(response, "Date") or "")
+    if then is None or now is None or (then.tzinfo is None) != (now.tzinfo is None):
         return None
+    seconds = (then - now).total_seconds()
     return min(max(0.0, seconds), _LONGEST)

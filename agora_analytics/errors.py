@@ -161,13 +161,24 @@ class DecodeError(AgoraError):
     Attributes:
         path: where in the JSON document, like `$.call_lists[3].created_ts`; empty where it is no JSON.
         excerpt: the first characters of what came.
+        request_id: what Agora support asks for, where there was one.
 
     """
 
-    def __init__(self, what: str, *, asked: str = "", advice: str = "", path: str = "", excerpt: str = "") -> None:
+    def __init__(
+        self,
+        what: str,
+        *,
+        asked: str = "",
+        advice: str = "",
+        path: str = "",
+        excerpt: str = "",
+        request_id: str | None = None,
+    ) -> None:
         super().__init__(what, asked=asked, advice=advice)
         self.path = path
         self.excerpt = excerpt
+        self.request_id = request_id
 
 
 class QuotaExhausted(AgoraError):

@@ -6,15 +6,18 @@ everything here stays one second inside.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import attrs
 
 from agora_analytics.spans import Span, length
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
     from datetime import timedelta
+
+ValueT = TypeVar("ValueT")
 
 Unit = Literal["second", "minute", "day"]
 """What a frequency is counted in: fixed UTC seconds, minutes and days of the service's clock."""
@@ -136,18 +139,45 @@ class Limits:
         return now - self.delay - 1
 
 
+class _Table(Mapping[str, ValueT]):
+    """A mapping that cannot be changed, so that a plan can be a key, a default and shared between threads."""
+
+    __slots__ = ("_values",)
+
+    def __init__(self, values: Mapping[str, ValueT]) -> None:
+        self._values = dict(values)
+
+    def __getitem__(self, name: str) -> ValueT:
+        return self._values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._values.items()))
+
+    def __repr__(self) -> str:
+        return f"<{', '.join(self._values)}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Table, (self._values,)
+
+
 @attrs.frozen
 class Plan:
     """A pricing plan: the limits of each table, and which endpoints share a counter.
 
     `limits` maps a table's name to its limits, absent where the plan does not offer it; `counters` maps an endpoint's
     name to the counter it spends from, absent where that is its table's. Change a copy with `with_limits`, `split`,
-    `merge`, or `attrs.evolve`.
+    `merge`, or `attrs.evolve`. A plan is a value: it cannot be changed, and can be hashed and pickled.
     """
 
     name: str
-    limits: Mapping[str, Limits]
-    counters: Mapping[str, str] = attrs.field(factory=dict)
+    limits: Mapping[str, Limits] = attrs.field(converter=_Table[Limits])
+    counters: Mapping[str, str] = attrs.field(factory=dict, converter=_Table[str])
 
     @classmethod
     def of(cls, plan: Plan | str) -> Plan:

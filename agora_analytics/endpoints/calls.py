@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from agora_analytics import _checks, _merge, _paging
 from agora_analytics._codec import decoder, points_decoder
+from agora_analytics._session import in_turns
 from agora_analytics._wire import Param, joined
 from agora_analytics.endpoints._group import EndpointGroup, Timely
 from agora_analytics.models import (
@@ -54,7 +55,7 @@ class Calls(EndpointGroup):
     """`client.calls`: the six endpoints of Call Inspector."""
 
     _latest = CALL_LISTS
-    _session_page = staticmethod(decoder(SessionPage))
+    _session_page = decoder(SessionPage)
 
     async def page(
         self, start: Instant, end: Instant, *, cname: str | None = None, page_no: int = 1, page_size: int = 100
@@ -235,7 +236,7 @@ class Calls(EndpointGroup):
                 for part in answer.metrics or ():
                     parts.setdefault(part.sid, []).append(part)
             for sid, found in parts.items():
-                yield _merge.tracks(sid, found)
+                yield await in_turns(_merge.tracks(sid, found))
 
     def _call_span(
         self, endpoint: Endpoint, call: Call | str, start: Instant | None, end: Instant | None, *, whole: bool = True

@@ -56,7 +56,7 @@ class _UserPage(models.SessionPage):
 class _Calls(Calls):
     """Call Inspector, whose sessions are no more than their fields: an export reads a great many."""
 
-    _session_page = staticmethod(decoder(models.SessionPage, _UserPage))
+    _session_page = decoder(models.SessionPage, _UserPage)
 
 
 _MANNER: Final = Manner(lane=Lane.EXPORT, retry=ONCE)

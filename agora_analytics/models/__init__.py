@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agora_analytics.models.answers import Answer, Rows
+from agora_analytics.models.answers import Answer, BadRow, Rows
 from agora_analytics.models.calls import (
     Call,
     CallPage,
@@ -19,6 +19,7 @@ from agora_analytics.models.points import Number, Point, Ranked, Total, shape
 
 __all__ = [
     "Answer",
+    "BadRow",
     "Call",
     "CallPage",
     "FreezeBucket",

@@ -6,16 +6,44 @@ from typing import Generic, Optional, TypeVar
 
 import attrs
 
+from agora_analytics._json import Whole
+
+_FEW = 6
+
 RowT = TypeVar("RowT")
+
+
+@attrs.frozen
+class BadRow:
+    """A spot of an answer that does not fit the reference: where, as `$.call_lists[3].created_ts`, and why.
+
+    The item of the list at that place is left out; where `whole` is false it is there, with U+FFFD for what could not
+    be read of a text.
+    """
+
+    path: str
+    reason: str
+    whole: bool = True
 
 
 @attrs.frozen(kw_only=True)
 class Answer:
-    """The envelope: `code` (absent, 0 or 200 on success), `message` (means nothing on success), `requestId`."""
+    """The envelope: `code` (absent, 0 or 200 on success), `message` (means nothing on success), `requestId`.
 
-    code: int | None = None
+    `skipped` tells what is missing of the answer because it does not fit (see `AnalyticsClient(on_bad_row=…)`).
+    """
+
+    code: Whole | None = None
     message: str | None = None
     requestId: str | None = None
+    skipped: tuple[BadRow, ...] = ()
+
+
+def few(values: tuple[object, ...] | None) -> str:
+    """Show the first items of a list, and how many more there are."""
+    if values is None or len(values) <= _FEW:
+        return repr(values)
+    return f"({', '.join(map(repr, values[:_FEW]))}, … {len(values) - _FEW} more)"
 
 
 @attrs.frozen(kw_only=True)
@@ -23,7 +51,7 @@ class Rows(Answer, Generic[RowT]):
     """An answer that consists of rows, in the service's order; None where it sent null."""
 
     # Not `… | None`: cattrs puts no type for RowT into a union of that spelling.
-    data: Optional[tuple[RowT, ...]]  # noqa: UP045
+    data: Optional[tuple[RowT, ...]] = attrs.field(repr=few)  # noqa: UP045
 
     @property
     def items(self) -> tuple[RowT, ...]:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from agora_analytics.models.answers import Answer
+from agora_analytics._json import Whole
+from agora_analytics.models.answers import Answer, few
 from agora_analytics.spans import Span, moment
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     """A user ID; text only where the service sent text that is no number."""
 else:
     # What the strict decoder takes: text makes it hand over to the tolerant one, which turns numeric text into numbers.
-    Uid = int
+    Uid = Whole
 
 
 @attrs.frozen(kw_only=True)
@@ -35,10 +36,10 @@ class Call:
 
     call_id: str
     cname: str | None = None
-    created_ts: int | None = None
-    destroyed_ts: int | None = None
+    created_ts: Whole | None = None
+    destroyed_ts: Whole | None = None
     finished: bool | None = None
-    call_pcu: int | None = None
+    call_pcu: Whole | None = None
     call_acu: float | None = None
     call_audio_freeze_rate: float | None = None
     call_video_freeze_rate: float | None = None
@@ -75,8 +76,8 @@ class Session:
     roles: tuple[str, ...] | None = None
     sdk_version: str | None = None
     device_type: str | None = None
-    join_ts: int | None = None
-    leave_ts: int | None = None
+    join_ts: Whole | None = None
+    leave_ts: Whole | None = None
     finished: bool | None = None
     user_audio_freeze_rate: float | None = None
     user_video_freeze_rate: float | None = None
@@ -100,8 +101,8 @@ class Track:
     values are about, 0 for the session's own.
     """
 
-    mid: int
-    kvs: tuple[tuple[int, float | None], ...]
+    mid: Whole
+    kvs: tuple[tuple[Whole, float | None], ...] = attrs.field(repr=few)
     peer_uid: Uid | None = None
 
     @property
@@ -126,7 +127,7 @@ class SessionMetrics:
     """All metrics of one session (`/beta/analytics/call/metrics`); `data` is empty where the service has none."""
 
     sid: str
-    data: tuple[Track, ...] = ()
+    data: tuple[Track, ...] = attrs.field(default=(), repr=few)
 
     def track(self, mid: int, peer_uid: int | str = 0) -> Track | None:
         """Return the track of a metric id and a peer (0: the session's own), or None."""
@@ -138,7 +139,7 @@ class Statistic:
     """Average of a metric over the users that share a dimension's value (`/beta/analytics/call/statistics`)."""
 
     dimension_value: str | None
-    user_count: int | None = None
+    user_count: Whole | None = None
     value: float | None = None
 
 
@@ -147,12 +148,13 @@ class FreezeBucket:
     """How many users froze how much (`/beta/analytics/call/freeze/bucket`); `bucket` is like `[3%,5%)`."""
 
     bucket: str
-    user_count: int | None = None
+    user_count: Whole | None = None
 
     @property
     def lowest(self) -> float:
         """Lower bound as a fraction, included; infinity where `bucket` names none, so that it sorts last."""
-        found = re.search(r"(\d+(?:\.\d+)?)\s*%", self.bucket)
+        # Bounded on all sides and with nothing that could match twice over: the text is the service's.
+        found = re.search(r"(?<![0-9.])([0-9]{1,9}(?:\.[0-9]{1,9})?) ?%", self.bucket)
         return float(found[1]) / 100 if found else math.inf
 
 
@@ -160,10 +162,10 @@ class FreezeBucket:
 class CallPage(Answer):
     """One page of calls, newest first; `total_size` counts all pages, `page_size` may be less than asked for."""
 
-    call_lists: tuple[Call, ...] | None
-    total_size: int | None = None
-    page_no: int | None = None
-    page_size: int | None = None
+    call_lists: tuple[Call, ...] | None = attrs.field(repr=few)
+    total_size: Whole | None = None
+    page_no: Whole | None = None
+    page_size: Whole | None = None
     has_more: bool | None = None
 
     @property
@@ -176,10 +178,10 @@ class CallPage(Answer):
 class SessionPage(Answer):
     """One page of sessions, latest to join first."""
 
-    call_info: tuple[Session, ...] | None
-    total_size: int | None = None
-    page_no: int | None = None
-    page_size: int | None = None
+    call_info: tuple[Session, ...] | None = attrs.field(repr=few)
+    total_size: Whole | None = None
+    page_no: Whole | None = None
+    page_size: Whole | None = None
     has_more: bool | None = None
 
     @property
@@ -192,4 +194,4 @@ class SessionPage(Answer):
 class MetricsAnswer(Answer):
     """Metrics of up to 20 sessions, in the service's order: find yours by `sid`."""
 
-    metrics: tuple[SessionMetrics, ...] | None
+    metrics: tuple[SessionMetrics, ...] | None = attrs.field(repr=few)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
+from agora_analytics._json import Whole
 from agora_analytics.spans import moment
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ Number = int | float
 """A count or a measurement, as the service sent it."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False)
 class Point:
     """A value at `ts`: UTC seconds of the start of its window or bucket.
 
@@ -34,7 +35,7 @@ class Point:
     one with `Point.of`.
     """
 
-    ts: int
+    ts: Whole
 
     _metric: ClassVar[str] = ""
     _dimension: ClassVar[str | None] = None
@@ -77,6 +78,16 @@ class Point:
         """`ts` as an aware datetime, UTC."""
         return moment(self.ts)
 
+    def __eq__(self, other: object) -> bool:
+        """Compare by what is said, not by class: the same shape may have been generated more than once."""
+        return self._said() == other._said() if isinstance(other, Point) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._said())
+
+    def _said(self) -> tuple[Any, ...]:
+        return self.ts, self.value, self.dimension_value, self.uid, self._metric, self._dimension
+
     def __reduce__(self) -> tuple[Callable[..., Point], tuple[Any, ...]]:
         """Pickle by shape and values, since the class is generated."""
         user = self.uid is not None
@@ -105,13 +116,13 @@ def shape(metric: str, dimension: str | None = None, *, user: bool = False) -> t
 
 @lru_cache(maxsize=256)
 def _make(metric: str, dimension: str | None, user: bool) -> type[Point]:  # noqa: FBT001 - a cache key
-    kinds: dict[str, Any] = {metric: int | float | None}
+    kinds: dict[str, Any] = {metric: Whole | float | None}
     if dimension:
         kinds[dimension] = str | None
     if user:
-        kinds["uid"] = int | str | None
+        kinds["uid"] = Whole | str | None
     fields = {name: attrs.field(type=kind) for name, kind in kinds.items()}
-    made = attrs.make_class("Point", fields, bases=(Point,), frozen=True, slots=True)
+    made = attrs.make_class("Point", fields, bases=(Point,), frozen=True, slots=True, eq=False)
     made._metric = metric  # type: ignore[attr-defined]  # noqa: SLF001 - completes the class made here
     made._dimension = dimension  # type: ignore[attr-defined]  # noqa: SLF001
     return made

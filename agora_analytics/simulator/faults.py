@@ -20,7 +20,7 @@ Kind = Literal[
 _COUNTED = frozenset({"reset_after", "cut", "slow", "garbage", "refusal", "date"})
 _GATEWAY = frozenset({"status", "html", "busy"})
 _PAGE = b"<html><head><title>%d</title></head><body><center><h1>%d</h1></center><hr>nginx</body></html>\r\n"
-_GARBAGE = b'{"code":200,"data":[{"ts":17900\xff\xfe'
+_GARBAGE = b'{"code":200,"data" [{"ts":17900\xff\xfe}]}'
 
 
 def _usual_status(fault: Fault) -> int:

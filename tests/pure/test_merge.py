@@ -5,8 +5,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agora_analytics import _merge
+from agora_analytics import _merge, _scan
 from agora_analytics.models import Point, SessionMetrics, Track
+
+
+def merged_tracks(sid: str, parts: list[SessionMetrics]) -> SessionMetrics:
+    return _scan.finish(_merge.tracks(sid, parts))
 
 
 def users(ts: int, value: float | None, *, sdk: str | None = None, uid: int | None = None) -> Point:
@@ -54,18 +58,18 @@ def test_merged_points_are_the_last_known_of_each_moment(parts):
 def test_tracks_of_a_session_are_joined_by_metric_and_peer():
     first = metrics(track(1, (20, 1.0), (10, 0.5)), track(1, (10, 7.0), peer=5))
     second = metrics(track(2, (30, 4.0)), track(1, (30, 2.0), (20, 1.5)))
-    assert _merge.tracks("s", [first, second]) == metrics(
+    assert merged_tracks("s", [first, second]) == metrics(
         track(1, (10, 0.5), (20, 1.5), (30, 2.0)), track(1, (10, 7.0), peer=5), track(2, (30, 4.0))
     )
 
 
 def test_a_sample_without_a_value_stays_one():
-    merged = _merge.tracks("s", [metrics(track(1, (10, 1.0))), metrics(track(1, (20, None)))])
+    merged = merged_tracks("s", [metrics(track(1, (10, 1.0))), metrics(track(1, (20, None)))])
     assert merged == metrics(track(1, (10, 1.0), (20, None)))
 
 
 def test_a_session_of_which_no_slice_knows_anything_has_no_data():
-    assert _merge.tracks("s", []) == SessionMetrics(sid="s")
-    assert _merge.tracks("s", [metrics(), metrics()]) == SessionMetrics(sid="s")
+    assert merged_tracks("s", []) == SessionMetrics(sid="s")
+    assert merged_tracks("s", [metrics(), metrics()]) == SessionMetrics(sid="s")
     only = metrics(track(1, (20, 1.0), (10, 0.5)))
-    assert _merge.tracks("s", [only]) is only
+    assert merged_tracks("s", [only]) is only

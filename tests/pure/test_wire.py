@@ -194,7 +194,7 @@ def test_an_error_tells_what_was_asked_what_came_whose_fault_it_is_and_what_to_d
         (b'["x"]', '["x"]'),
         (b'{"message": null}', '{"message": null}'),
         (b"\xff\xfe", "\ufffd\ufffd"),
-        (b'{"message": "' + b"m" * 5_000 + b'"}', "m" * 200),
+        (b'{"message": "' + b"m" * 5_000 + b'"}', "m" * 499 + "\u2026"),
     ],
 )
 def test_a_gateway_is_quoted_whatever_it_says(body, message):
@@ -207,6 +207,42 @@ def test_the_request_id_is_that_of_the_body_or_else_of_the_headers():
     assert judged(said(500, None, "", **{"x-request-ID": "h-1"})).request_id == "h-1"
     assert judged(said(200, 500, "", **{"X-Request-ID": "h-1"})).request_id == "r-1"
     assert _wire.request_id(Response(200, {}, b""), Answer()) is None
+
+
+@pytest.mark.parametrize("zone", ["+9999", "-9999", "+99999999999999999999", "+2300"])
+@pytest.mark.parametrize("day", ["Mon, 01 Jan 2024", "Mon, 01 Jan 0001", "Fri, 31 Dec 9999"])
+def test_dates_of_any_zone_are_read_or_none(day, zone):
+    text = f"{day} 00:00:00 {zone}"
+    second = _wire.date(Response(200, {"Date": text}, b""))
+    assert second is None or isinstance(second, int)
+    for date, after in ((text, DATE), (DATE, text), (text, text)):
+        wait = judged(said(503, None, "", **{"Date": date, "Retry-After": after})).retry_after
+        assert wait is None or 0 <= wait <= 86_400
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "limit" + " " * 32_000,
+        "query latency limit" * 2_000,
+        "limit = " + "1" * 50_000,
+        "no auth" + "h" * 50_000,
+        "x\n\x1b[31m\u202e",
+    ],
+)
+def test_what_a_refusal_says_is_read_and_repeated_in_bounds(message):
+    error = judged(said(200, 300, message))
+    assert len(error.message) <= 500
+    assert len(str(error)) < 900
+    assert str(error).isprintable()
+    assert error.limit is None
+
+
+def test_a_request_id_and_a_redirect_are_told_in_bounds():
+    error = judged(Response(502, {"X-Request-ID": "a\nFORGED " + "r" * 10**6, "Location": "\x1b" + "l" * 10**6}, b""))
+    assert str(error).isprintable()
+    assert len(str(error)) < 700
+    assert len(error.request_id) == 100
 
 
 def test_a_redirect_is_told():

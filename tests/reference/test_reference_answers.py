@@ -272,7 +272,7 @@ def test_an_example_of_known_fields_takes_the_fast_road(name, monkeypatch):
         raise AssertionError(f"took the slow road with {args!r:.100}")
 
     monkeypatch.setattr(_tolerant, "structure", refuse)
-    monkeypatch.setattr(_rows, "points", refuse)
+    monkeypatch.setattr(_rows, "point", refuse)
     decode, expected = ANSWERS[name]
     assert decode(body_of(name)) == expected
 

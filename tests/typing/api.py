@@ -23,6 +23,7 @@ from agora_analytics import (
     AgoraError,
     AnalyticsClient,
     BadRequest,
+    BadRow,
     Call,
     CallPage,
     CheckpointError,
@@ -112,6 +113,8 @@ async def opening(mine: Transport, counts: Ledger, own: Plan) -> None:
     AnalyticsClient("id", "secret")  # type: ignore[call-arg]
     AnalyticsClient("id", "secret", plan=3)  # type: ignore[arg-type]
     AnalyticsClient("id", b"secret", plan=own)  # type: ignore[arg-type]
+    AnalyticsClient("id", "secret", plan=own, on_bad_row="raise")
+    AnalyticsClient("id", "secret", plan=own, on_bad_row="ignore")  # type: ignore[arg-type]
     AnalyticsClient("id", "secret", own)  # type: ignore[call-arg]
     assert_type(agora_analytics.__version__, str)
 
@@ -208,6 +211,8 @@ def models(
     assert_type((page.total_size, page.page_no, page.page_size), tuple[int | None, int | None, int | None])
     assert_type((page.has_more, page.code, page.message), tuple[bool | None, int | None, str | None])
     assert_type(page.requestId, str | None)
+    assert_type(page.skipped, tuple[BadRow, ...])
+    assert_type([(row.path, row.reason, row.whole) for row in page.skipped], list[tuple[str, str, bool]])
     call = page.items[0]
     assert_type((call.call_id, call.cname), tuple[str, str | None])
     assert_type((call.started_at, call.ended_at), tuple[datetime | None, datetime | None])
@@ -285,7 +290,7 @@ def failures(error: AgoraError) -> str:
         case ResponseError():
             assert_type((error.request_id, error.retry_after), tuple[str | None, float | None])
         case DecodeError():
-            assert_type((error.path, error.excerpt), tuple[str, str])
+            assert_type((error.path, error.excerpt, error.request_id), tuple[str, str, str | None])
         case QuotaExhausted():
             assert_type((error.group, error.unit, error.limit, error.resets_in), tuple[str, str, int, float])
         case CheckpointError() | LedgerError() | AgoraError():

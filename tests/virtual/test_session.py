@@ -141,7 +141,7 @@ async def test_a_body_500_is_tried_once_more(clock):
         (answer('{"code":403,"message":"no"}'), Unauthorized),
         (answer('{"message":"no Route matched"}', 404), NotFound),
         (answer('{"code":300,"message":"query time length limit error","data":null}'), PlanRefused),
-        (answer("<html>captive</html>"), DecodeError),
+        (answer('{"code":0,"call_lists":7}'), DecodeError),
         (answer("<html>moved</html>", 302, Location="https://elsewhere"), Exception),
         (answer('{"code":0,"message":"success"}'), DecodeError),
     ],

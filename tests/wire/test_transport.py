@@ -84,7 +84,7 @@ async def test_the_other_host_takes_over(service):
         (Fault("cut"), TransportError, "ClientPayloadError|cut off|empty"),
         (Fault("slow", seconds=30), TransportTimeout, "in time"),
         (Fault("garbage"), DecodeError, "not JSON"),
-        (Fault("html", status=200), DecodeError, "HTML, not JSON"),
+        (Fault("html", status=200), TransportError, "HTML or XML, not JSON"),
         (Fault("html", status=502), ServerError, "HTTP 502"),
         (Fault("status", status=500), ServerError, "HTTP 500: simulated fault"),
         (Fault("bomb", size=2**31), DecodeError, "larger than max_bytes=1000000"),

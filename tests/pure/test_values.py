@@ -1,0 +1,61 @@
+"""Plans and models as values: what is equal, what can be a key, and how they are shown."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+
+from agora_analytics.models import Call, CallPage, FreezeBucket, Point, SessionMetrics, Track, points
+from agora_analytics.plans import ENTERPRISE, PLANS, PREMIUM
+
+
+def test_a_plan_cannot_be_changed():
+    with pytest.raises(TypeError):
+        PREMIUM.limits["realtime"] = ENTERPRISE.limits["realtime"]
+    given = dict(PREMIUM.limits)
+    plan = PREMIUM.with_limits("realtime", per_day=7)
+    given.clear()
+    assert (PREMIUM.limits["realtime"].per_day, plan.limits["realtime"].per_day) == (480, 7)
+
+
+@pytest.mark.parametrize("plan", PLANS.values())
+def test_a_plan_is_a_key_and_can_be_copied(plan):
+    assert {plan: 1}[copy.deepcopy(plan)] == 1
+    assert pickle.loads(pickle.dumps(plan)) == plan
+    assert hash(plan.split()) == hash(plan.split())
+    assert plan.split() != plan or not plan.limits
+    assert plan.limits == dict(plan.limits)
+
+
+@pytest.mark.parametrize("made", [{"uid": 7}, {"dimension": "sdk", "dimension_value": "4"}, {}])
+def test_equal_points_are_equal_however_many_shapes_there_were(made):
+    point = Point.of(1, 2, metric="userCount", **made)
+    points._make.cache_clear()
+    same = Point.of(1, 2, metric="userCount", **made)
+    assert type(same) is not type(point)
+    assert (point == same, {point: 1}[same]) == (True, 1)
+    assert pickle.loads(pickle.dumps(point)) == same
+    assert point not in {Point.of(2, 2, metric="userCount", **made), Point.of(1, 3, metric="userCount", **made)}
+    assert point != Point.of(1, 2, metric="channelCount", **made)
+    assert point != (1, 2)
+
+
+def test_a_repr_is_short_however_much_there_is():
+    page = CallPage(call_lists=tuple(Call(call_id=f"c{number}") for number in range(10_000)))
+    track = Track(mid=1, kvs=tuple((number, 1.0) for number in range(10_000)))
+    metrics = SessionMetrics(sid="s", data=(track,) * 1_000)
+    for value in (page, track, metrics, PREMIUM):
+        assert len(repr(value)) < 3_000
+    assert "(9999, 1.0)" not in repr(track)
+    assert "9994 more" in repr(track)
+    assert "c5" in repr(page)
+
+
+@pytest.mark.parametrize(
+    ("bucket", "lowest"),
+    [("[3%,5%)", 0.03), ("[0.5%,3%)", 0.005), ("20 %+", 0.2), ("1" * 100_000, None), ("1." * 50_000 + "%", None)],
+)
+def test_a_bucket_tells_its_lower_bound_in_time_that_grows_with_its_length(bucket, lowest):
+    assert FreezeBucket(bucket=bucket).lowest == (float("inf") if lowest is None else lowest)
