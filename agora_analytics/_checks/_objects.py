@@ -34,11 +34,13 @@ def function(name: str, value: T, allowed: str) -> T:
     return value
 
 
-def mapping(name: str, value: object, allowed: str) -> dict[str, Any]:
-    """Return a mapping from texts; its values may be secrets, so the error shows none of it."""
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise TypeError(f"{name}: allowed is {allowed} (value not shown)")
-    return dict(value)
+def mapping(name: str, value: object, kind: type[T]) -> Mapping[str, T]:
+    """Return a mapping from texts to values of a class, which may be secrets: the error shows none of it."""
+    if not isinstance(value, Mapping) or not all(
+        isinstance(key, str) and isinstance(one, kind) for key, one in value.items()
+    ):
+        raise TypeError(f"{name}: allowed is a mapping from str to {kind.__name__} (value not shown)")
+    return value
 
 
 def none_or(rule: Callable[..., T], name: str, value: object, *more: Any) -> T | None:
