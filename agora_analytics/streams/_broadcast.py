@@ -215,6 +215,6 @@ def broadcast(
     to `history` events if it asks for them: `hub.subscribe(last=…)`. Raises `ValueError` or `TypeError` for bad
     arguments.
     """
-    if slow not in _SLOW:
-        raise ValueError(f"slow={slow!r}: allowed are {', '.join(_SLOW)}")
-    return Broadcast(stream, _checks.number("size", size, 1), slow, _checks.number("history", history, 0))
+    _checks.having("stream", stream, "a stream, such as client.realtime.watch(…)", "__aiter__", "aclose")
+    chosen = _checks.choice("slow", slow, _SLOW)
+    return Broadcast(stream, _checks.number("size", size, 1), chosen, _checks.number("history", history, 0))
