@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import attrs
 
@@ -80,31 +80,35 @@ class AnalyticsClient:
         clock: WallClock = time.time,
     ) -> None:
         credentials = Credentials(customer_id, customer_secret)
-        hosts = (base_url,) if isinstance(base_url, str) else tuple(base_url)
-        self._ledger = ledger if close_ledger else None
-        self._session = Session(
-            transport
-            or AiohttpTransport(
-                credentials,
-                hosts=hosts,
-                session=session,
-                timeouts=timeouts,
-                max_bytes=_checks.number("max_bytes", max_bytes, 1),
-            ),
-            Plan.of(plan),
-            Quota(
-                Plan.of(plan),
-                ledger or MemoryLedger(),
-                account=fingerprint(customer_id),
-                clock=clock,
-                enforce=quotas,
-            ),
-            retry=retry or Retry(),
-            max_wait=_patience(max_wait),
-            on_bad_row=_on_bad_row(on_bad_row),
+        opened = AiohttpTransport(
+            credentials,
+            hosts=_hosts(base_url),
+            session=session,
+            timeouts=_checks.none_or(_checks.instance, "timeouts", timeouts, Timeouts),
+            max_bytes=_checks.number("max_bytes", max_bytes, 1, 2**63 - 1),
         )
-        app = _checks.optional("app_id", app_id)
-        self._make_groups(Scope(app_id=app, read_ahead=read_ahead, checkpoints=checkpoints))
+        quota = Quota(
+            Plan.of(plan),
+            MemoryLedger() if ledger is None else _ledger(ledger),
+            account=fingerprint(customer_id),
+            clock=_checks.function("clock", clock, "a function that returns seconds since 1970"),
+            enforce=_checks.flag("quotas", quotas),
+        )
+        self._ledger = ledger if _checks.flag("close_ledger", close_ledger) else None
+        self._session = Session(
+            opened if transport is None else _transport(transport),
+            quota.plan,
+            quota,
+            retry=Retry() if retry is None else _checks.instance("retry", retry, Retry),
+            max_wait=None if max_wait is None else _checks.amount("max_wait", max_wait, endless=True),
+            on_bad_row=cast("OnBadRow", _checks.choice("on_bad_row", on_bad_row, ("skip", "raise"))),
+        )
+        scope = Scope(
+            app_id=_checks.none_or(_checks.app_id, "app_id", app_id),
+            read_ahead=_checks.flag("read_ahead", read_ahead),
+            checkpoints=None if checkpoints is None else _store(checkpoints),
+        )
+        self._make_groups(scope)
 
     @classmethod
     def from_env(cls, **settings: Any) -> Self:
@@ -131,7 +135,7 @@ class AnalyticsClient:
 
     def with_app(self, app_id: str) -> AnalyticsClient:
         """Return a client for another App ID that shares this one's connections and quotas; close only this one."""
-        return self._scoped(app_id=_checks.text("app_id", app_id))
+        return self._scoped(app_id=_checks.app_id("app_id", app_id))
 
     def with_lane(self, lane: Lane | str) -> AnalyticsClient:
         """Return a client that shares this one's connections and quotas, for requests of a lane; close only this one.
@@ -139,9 +143,8 @@ class AnalyticsClient:
         Interactive requests come first, then streams, then exports; these two wait for their quota as long as it takes.
         Raises `ValueError` for a name that is none of the three.
         """
-        if lane not in set(Lane):
-            raise ValueError(f"lane={lane!r}: allowed are {', '.join(Lane)}")
-        return self._scoped(manner=attrs.evolve(self._scope.manner, lane=Lane(lane)))
+        chosen = Lane(_checks.choice("lane", lane, Lane))
+        return self._scoped(manner=attrs.evolve(self._scope.manner, lane=chosen))
 
     @property
     def plan(self) -> Plan:
@@ -181,6 +184,9 @@ class AnalyticsClient:
         await self.close()
 
     def __repr__(self) -> str:
+        made = vars(self)  # a debugger may ask for it while the constructor still works, or has failed
+        if "_session" not in made or "_scope" not in made:
+            return "AnalyticsClient(not made)"
         return f"AnalyticsClient(plan={self.plan.name!r}, app_id={self._scope.app_id!r})"
 
     def _scoped(self, **changes: Any) -> AnalyticsClient:
@@ -196,13 +202,22 @@ class AnalyticsClient:
         self.realtime = Realtime(self._session, scope)
 
 
-def _patience(max_wait: float | None) -> float | None:
-    if max_wait is not None and (isinstance(max_wait, bool) or not max_wait >= 0):
-        raise ValueError(f"max_wait={max_wait!r}: allowed are seconds from 0, or None")
-    return max_wait
+def _hosts(base_url: object) -> tuple[str, ...]:
+    """Return base URLs; whoever gives something else may have put credentials into it."""
+    one = isinstance(base_url, str)
+    if not one and not (isinstance(base_url, Sequence) and all(isinstance(url, str) for url in base_url)):
+        raise TypeError(f"base_url: allowed is a str or a list of str, not {type(base_url).__name__} (value not shown)")
+    return _checks.texts("base_url", (base_url,) if one else base_url)
 
 
-def _on_bad_row(choice: OnBadRow) -> OnBadRow:
-    if choice not in {"skip", "raise"}:
-        raise ValueError(f"on_bad_row={choice!r}: allowed are 'skip' and 'raise'")
-    return choice
+def _ledger(ledger: Ledger) -> Ledger:
+    return _checks.having("ledger", ledger, "a Ledger, such as FileLedger(path)", "change", "close")
+
+
+def _store(checkpoints: CheckpointStore) -> CheckpointStore:
+    allowed = "a CheckpointStore, such as FileCheckpoints(folder)"
+    return _checks.having("checkpoints", checkpoints, allowed, "load", "save", "acquire", "release")
+
+
+def _transport(transport: Transport) -> Transport:
+    return _checks.having("transport", transport, "a Transport", "hosts", "send", "scrub", "close")

@@ -5,10 +5,12 @@ Only what a second try can mend is tried again: a broken transport and a failing
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 import attrs
 
+from agora_analytics import _checks
 from agora_analytics.errors import AgoraError, ResponseError, ServerError, TransportError
 
 # More would only overflow: the cap has long been reached.
@@ -24,10 +26,16 @@ class Retry:
     own quota token.
     """
 
-    attempts: int = attrs.field(default=4, validator=attrs.validators.ge(1))
-    base: float = attrs.field(default=1.0, validator=attrs.validators.ge(0))
-    cap: float = attrs.field(default=8.0, validator=attrs.validators.ge(0))
-    total: float = attrs.field(default=120.0, validator=attrs.validators.ge(0))
+    attempts: int = 4
+    base: float = 1.0
+    cap: float = 8.0
+    total: float = 120.0
+
+    def __attrs_post_init__(self) -> None:
+        any_length = partial(_checks.amount, endless=True)
+        _checks.settle(
+            self, attempts=partial(_checks.number, least=1), base=_checks.amount, cap=any_length, total=any_length
+        )
 
     def wait(self, error: AgoraError, attempt: int, elapsed: float, random: Random) -> float | None:
         """Seconds to wait before the next attempt, or None to give up.

@@ -7,6 +7,7 @@ told anew, in an error without a cause: nothing that is logged or printed of it 
 from __future__ import annotations
 
 import base64
+from functools import partial
 from ipaddress import ip_address
 from urllib.request import getproxies, proxy_bypass
 
@@ -14,6 +15,7 @@ import aiohttp
 import attrs
 from yarl import URL
 
+from agora_analytics import _checks
 from agora_analytics.errors import DecodeError, TransportError, TransportTimeout
 from agora_analytics.protocols import Request, Response
 
@@ -27,9 +29,13 @@ _AGENT = "agora-analytics-python"
 class Timeouts:
     """Seconds allowed for one attempt in all, for a connection, and between two pieces of an answer (None: in all)."""
 
-    total: float = attrs.field(default=60.0, validator=attrs.validators.gt(0))
-    connect: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))
-    read: float | None = attrs.field(default=None, validator=attrs.validators.optional(attrs.validators.gt(0)))
+    total: float = 60.0
+    connect: float = 10.0
+    read: float | None = None
+
+    def __attrs_post_init__(self) -> None:
+        above = partial(_checks.amount, above=True)
+        _checks.settle(self, total=above, connect=above, read=partial(_checks.none_or, above))
 
 
 class Credentials:
@@ -37,10 +43,7 @@ class Credentials:
 
     def __init__(self, customer_id: str, customer_secret: str) -> None:
         for name, value in (("customer_id", customer_id), ("customer_secret", customer_secret)):
-            if not isinstance(value, str):
-                raise TypeError(f"{name} must be a str, not {type(value).__name__}")
-            if not value or value != value.strip():
-                raise ValueError(f"{name} is empty or has spaces around it (value not shown)")
+            _checks.credential(name, value)
         if ":" in customer_id:
             raise ValueError(
                 "customer_id contains a colon, which Basic authentication does not allow (value not shown)"
@@ -85,8 +88,8 @@ class AiohttpTransport:
         self._credentials = credentials
         self._hosts = tuple(map(_checked, hosts))
         if not self._hosts:
-            raise ValueError("hosts is empty: at least one is needed")
-        self._session = session
+            raise ValueError("base_url is empty: at least one is needed")
+        self._session = _checks.none_or(_checks.instance, "session", session, aiohttp.ClientSession)
         self._mine = session is None
         self._proxies: dict[str, str | None] = {}
         self._limit = max_bytes
@@ -184,14 +187,19 @@ async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType)
 
 def _checked(url: str) -> str:
     """Return a base URL without its trailing slash; https everywhere but on loopback."""
-    parsed = URL(url)
-    shown = str(parsed.with_user(None)) if parsed.host else url
+    try:
+        parsed = URL(url)
+    except ValueError:
+        raise ValueError(
+            "base_url is no URL (value not shown): allowed are those like 'https://api.agora.io'"
+        ) from None
+    shown = str(parsed.with_user(None)) if parsed.host else "***" if "@" in url else url
     if parsed.user or parsed.password:
-        raise ValueError(f"base URL {shown!r} carries credentials: give them as arguments")
+        raise ValueError(f"base_url={shown!r} carries credentials: give them as arguments")
     if parsed.scheme not in {"http", "https"} or not parsed.host or parsed.query_string or parsed.fragment:
-        raise ValueError(f"base URL {shown!r} is not like 'https://api.agora.io'")
+        raise ValueError(f"base_url={shown!r} is not like 'https://api.agora.io'")
     if parsed.scheme == "http" and not _loopback(parsed.host):
-        raise ValueError(f"base URL {shown!r} would send the secret in the clear: https is needed except on loopback")
+        raise ValueError(f"base_url={shown!r} would send the secret in the clear: https is needed except on loopback")
     return str(parsed).rstrip("/")
 
 

@@ -7,10 +7,12 @@ everything here stays one second inside.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import attrs
 
+from agora_analytics import _checks
 from agora_analytics.spans import Span, length
 
 if TYPE_CHECKING:
@@ -85,8 +87,9 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
 )
 """All 14, in the reference's order."""
 
-_COUNT: Final = (attrs.validators.instance_of(int), attrs.validators.ge(1))
-_SPAN: Final = (attrs.validators.instance_of(int), attrs.validators.ge(2))
+
+def _names(values: Iterable[str]) -> tuple[str, ...]:
+    return _checks.texts("granularities", values)
 
 
 @attrs.frozen(kw_only=True)
@@ -98,15 +101,19 @@ class Limits:
     `TypeError` for numbers that no request could keep.
     """
 
-    per_day: int = attrs.field(validator=_COUNT)
-    available: int = attrs.field(validator=_SPAN)
-    delay: int = attrs.field(validator=(attrs.validators.instance_of(int), attrs.validators.ge(0)))
-    per_second: int | None = attrs.field(default=None, validator=attrs.validators.optional(_COUNT))
-    per_minute: int | None = attrs.field(default=None, validator=attrs.validators.optional(_COUNT))
-    longest: int | None = attrs.field(default=None, validator=attrs.validators.optional(_SPAN))
-    granularities: tuple[str, ...] = ()
+    per_day: int
+    available: int
+    delay: int
+    per_second: int | None = None
+    per_minute: int | None = None
+    longest: int | None = None
+    granularities: tuple[str, ...] = attrs.field(default=(), converter=_names)
 
     def __attrs_post_init__(self) -> None:
+        count, seconds = partial(_checks.number, least=1), partial(_checks.number, least=2)
+        _checks.settle(self, per_day=count, available=seconds, delay=partial(_checks.number, least=0))
+        _checks.settle(self, **dict.fromkeys(("per_second", "per_minute"), partial(_checks.none_or, count)))
+        _checks.settle(self, longest=partial(_checks.none_or, seconds))
         if self.available < self.delay + 3:
             msg = f"available={self.available} with delay={self.delay} leaves nothing: it must be delay + 3 or more"
             raise ValueError(msg)
@@ -179,26 +186,35 @@ class Plan:
     limits: Mapping[str, Limits] = attrs.field(converter=_Table[Limits])
     counters: Mapping[str, str] = attrs.field(factory=dict, converter=_Table[str])
 
+    def __attrs_post_init__(self) -> None:
+        _checks.settle(self, name=_checks.text)
+        _checks.mapping("limits", self.limits, Limits)
+        _checks.mapping("counters", self.counters, str)
+
     @classmethod
     def of(cls, plan: Plan | str) -> Plan:
         """Return the plan of this name (`starter`, `standard`, `premium`, `enterprise`), or the plan itself.
 
-        Raises `ValueError` for a name that is not one of the four.
+        Raises `ValueError` for a name that is not one of the four, `TypeError` for what is no name.
         """
         if isinstance(plan, Plan):
             return plan
-        if not isinstance(plan, str) or plan.lower() not in PLANS:
-            msg = f"plan={plan!r}: allowed are {', '.join(PLANS)}, or a Plan of your own"
+        name = _checks.plain(plan)
+        if not isinstance(name, str):
+            raise _checks.wrong("plan", plan, f"{', '.join(PLANS)}, or a Plan of your own")
+        if name.lower() not in PLANS:
+            msg = f"plan={_checks.shown(name)}: allowed are {', '.join(PLANS)}, or a Plan of your own"
             raise ValueError(msg)
-        return PLANS[plan.lower()]
+        return PLANS[name.lower()]
 
     def offers(self, endpoint: Endpoint) -> bool:
         """Whether the plan has this endpoint at all."""
+        _checks.instance("endpoint", endpoint, Endpoint)
         return endpoint.table in self.limits
 
     def of_endpoint(self, endpoint: Endpoint) -> Limits:
         """Limits of an endpoint; raises `ValueError` where the plan does not offer it, naming the plans that do."""
-        limits = self.limits.get(endpoint.table)
+        limits = self.limits.get(_checks.instance("endpoint", endpoint, Endpoint).table)
         if limits is None:
             others = ", ".join(plan.name for plan in PLANS.values() if plan.offers(endpoint)) or "none"
             msg = f"plan={self.name!r} does not include {endpoint}; plans that do: {others}"
@@ -207,6 +223,7 @@ class Plan:
 
     def counter(self, endpoint: Endpoint) -> str:
         """Name of the counter that a request to this endpoint spends from."""
+        _checks.instance("endpoint", endpoint, Endpoint)
         return self.counters.get(endpoint.name, endpoint.table)
 
     def rates(self, counter: str) -> dict[Unit, int]:
@@ -224,24 +241,24 @@ class Plan:
 
     def with_limits(self, table: str, **changes: object) -> Plan:
         """Copy with negotiated numbers for one table, for example `plan.with_limits("realtime", per_day=1000)`."""
+        table = _checks.text("table", table)
         if table not in self.limits:
-            msg = f"table={table!r}: plan {self.name!r} has {', '.join(self.limits) or 'none'}"
+            msg = f"table={_checks.shown(table)}: plan {self.name!r} has {', '.join(self.limits) or 'none'}"
             raise ValueError(msg)
-        changed = attrs.evolve(self.limits[table], **changes)  # type: ignore[arg-type]  # checked by attrs itself
+        changed = attrs.evolve(self.limits[table], **changes)  # type: ignore[arg-type]  # checked by Limits itself
         return attrs.evolve(self, limits={**self.limits, table: changed})
 
     def split(self, *tables: str) -> Plan:
         """Copy in which each endpoint of these tables (none: of all) has a counter of its own."""
-        known = {endpoint.table for endpoint in ENDPOINTS}
-        if not known.issuperset(tables):
-            msg = f"tables={tables!r}: allowed are {', '.join(sorted(known))}"
-            raise ValueError(msg)
+        known = sorted({endpoint.table for endpoint in ENDPOINTS})
+        tables = tuple(_checks.choice("tables", table, known) for table in tables)
         own = {e.name: e.name for e in ENDPOINTS if not tables or e.table in tables}
         return attrs.evolve(self, counters={**self.counters, **own})
 
     def merge(self, counter: str, endpoints: Iterable[Endpoint]) -> Plan:
         """Copy in which these endpoints share one counter, as tight as the tightest of them."""
-        shared = {endpoint.name: counter for endpoint in endpoints}
+        counter = _checks.text("counter", counter)
+        shared = {endpoint.name: counter for endpoint in _checks.instances("endpoints", endpoints, Endpoint)}
         return attrs.evolve(self, counters={**self.counters, **shared})
 
     def check(self, endpoint: Endpoint, span: Span, now: int | None, *, whole: bool = True) -> Span:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Final, Self
 
 import attrs
 
+from agora_analytics import _checks
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 Instant = datetime | int
-"""A moment: an aware `datetime`, or whole seconds since 1970 in UTC."""
+"""A moment: an aware `datetime`, or whole seconds since 1970 in UTC, of any class of whole numbers."""
 
 WINDOW: Final = 20
 """Seconds in a real-time window; windows begin on multiples of it."""
@@ -29,34 +31,43 @@ def seconds(moment: Instant, name: str = "time") -> int:
     """
     if type(moment) is int and 0 <= moment < _MILLISECONDS:
         return moment  # nearly always
-    if isinstance(moment, datetime):
-        if moment.utcoffset() is None:
-            msg = f"{name}={moment!r} is naive: give it a time zone, for example datetime.now(UTC)"
-            raise ValueError(msg)
-        moment = int(moment.timestamp() // 1)
-    elif isinstance(moment, bool) or not isinstance(moment, int):
+    found = _second_of(moment, name) if isinstance(moment, datetime) else _checks.whole(moment)
+    if found is None:
         # A float is a type error in every other library, but a *wrong value* here: 1.7e9 is what time.time() gives.
         error = ValueError if isinstance(moment, float) else TypeError
-        msg = f"{name}={moment!r}: allowed are an aware datetime or whole seconds since 1970 as an int"
+        msg = f"{name}={_checks.shown(moment)}: allowed are an aware datetime or whole seconds since 1970 as an int"
         raise error(msg)
-    if not 0 <= moment < _MILLISECONDS:
-        hint = "milliseconds? divide by 1000" if moment > 0 else "before 1970"
-        msg = f"{name}={moment!r} is not a time in seconds ({hint})"
+    if not 0 <= found < _MILLISECONDS:
+        hint = "milliseconds? divide by 1000" if found > 0 else "before 1970"
+        msg = f"{name}={_checks.shown(found)} is not a time in seconds ({hint})"
         raise ValueError(msg)
-    return moment
+    return found
+
+
+def _second_of(moment: datetime, name: str) -> int:
+    try:
+        known = moment.utcoffset() is not None
+        found = int(moment.timestamp() // 1)
+    except (ValueError, OverflowError):  # pandas' "not a time" is a datetime too
+        msg = f"{name}={_checks.shown(moment)} is not a time"
+        raise ValueError(msg) from None
+    if not known:
+        msg = f"{name}={_checks.shown(moment)} is naive: give it a time zone, for example datetime.now(UTC)"
+        raise ValueError(msg)
+    return found
 
 
 def length(duration: timedelta | int, name: str = "duration") -> int:
     """Whole seconds of a positive duration; raises `TypeError` or `ValueError` naming the argument."""
-    if isinstance(duration, timedelta):
-        duration = int(duration.total_seconds())
-    if isinstance(duration, bool) or not isinstance(duration, int):
-        msg = f"{name}={duration!r}: allowed are a timedelta or whole seconds as an int"
+    found = int(duration.total_seconds()) if isinstance(duration, timedelta) else _checks.whole(duration)
+    if found is None:
+        msg = f"{name}={_checks.shown(duration)}: allowed are a timedelta or whole seconds as an int"
         raise TypeError(msg)
-    if duration <= 0:
-        msg = f"{name}={duration!r}: it must be at least one second"
+    if not 0 < found < _MILLISECONDS:
+        least = "it must be at least one second" if found <= 0 else "it is longer than any time in seconds"
+        msg = f"{name}={_checks.shown(duration)}: {least}"
         raise ValueError(msg)
-    return duration
+    return found
 
 
 def moment(ts: float | None) -> datetime | None:
@@ -78,10 +89,14 @@ class Span:
     end: int = attrs.field()
 
     def __attrs_post_init__(self) -> None:
-        for name, value in (("start", self.start), ("end", self.end)):
-            if seconds(value, name) != value:
-                msg = f"{name}={value!r}: a Span holds whole seconds, Span.of takes datetimes"
+        for name in ("start", "end"):
+            value: object = getattr(self, name)
+            found = seconds(value, name)  # type: ignore[arg-type]  # which is what is checked
+            if isinstance(value, datetime):
+                msg = f"{name}={_checks.shown(value)}: a Span holds whole seconds, Span.of takes datetimes"
                 raise TypeError(msg)
+            if found is not value:
+                object.__setattr__(self, name, found)  # of another class of whole numbers
         if self.start >= self.end:
             msg = f"end={self.end} must be after start={self.start}"
             raise ValueError(msg)
@@ -124,9 +139,7 @@ class Span:
         Cuts are on multiples of `mark`, unless `longest` is shorter than that. Raises `ValueError` for a `longest`
         below 1.
         """
-        if longest < 1:
-            msg = f"longest={longest!r}: a slice is at least one second long"
-            raise ValueError(msg)
+        longest, mark = _checks.number("longest", longest, 1), _checks.number("mark", mark, 1)
         cuts = [self.start]
         while self.end - cuts[-1] > longest:
             full = cuts[-1] + longest
@@ -140,6 +153,7 @@ class Span:
         beginning of the next, so a bucket is whole in the *last* slice that holds its start, whatever time of day the
         service's buckets begin at. Where a slice cannot hold two buckets, they tile as `slices` does.
         """
+        longest, bucket = _checks.number("longest", longest, 1), _checks.number("bucket", bucket, 1, _MILLISECONDS)
         if longest < 2 * bucket:
             return self.slices(longest)
         cut = [self.start]

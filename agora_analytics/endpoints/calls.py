@@ -105,8 +105,9 @@ class Calls(EndpointGroup):
         """
         span = self._call_span(CALL_SESSIONS, call, start, end)
         users = _checks.at_most("uids", _checks.uids(uids), _checks.UIDS)
+        servers = _checks.flag("exclude_server_user", exclude_server_user)
         return await self._sessions_page(
-            _id(call), lambda: span, page_no, page_size, users, exclude_server_user=exclude_server_user
+            _id(call), lambda: span, page_no, page_size, users, exclude_server_user=servers
         )
 
     def sessions(
@@ -126,7 +127,8 @@ class Calls(EndpointGroup):
         """
         spans = self._call_slices(CALL_SESSIONS, call, start, end)
         users = _checks.uids(uids)
-        return self._sessions(_id(call), spans, users, exclude_server_user=exclude_server_user)
+        servers = _checks.flag("exclude_server_user", exclude_server_user)
+        return self._sessions(_id(call), spans, users, exclude_server_user=servers)
 
     def metrics(
         self,
@@ -245,7 +247,7 @@ class Calls(EndpointGroup):
         _id(call)
         if start is not None and end is not None:
             return self._span(endpoint, start, end, whole=whole)
-        if start is not None or end is not None or isinstance(call, str):
+        if start is not None or end is not None or not isinstance(call, Call):
             raise TypeError("start and end go together, and are needed where the call is given by its id")
         if call.span is None and not call.created_ts:
             raise ValueError(f"call {call.call_id!r} has no created_ts: give start and end")
@@ -260,7 +262,7 @@ class Calls(EndpointGroup):
 
 
 def _id(call: Call | str) -> str:
-    return call.call_id if isinstance(call, Call) else _checks.text("call", call)
+    return _checks.text("call", call.call_id if isinstance(call, Call) else call)
 
 
 def _from_to(span: Span) -> dict[str, Param]:
@@ -279,10 +281,9 @@ def _paging_params(number: int, size: int) -> dict[str, Param]:
 
 
 def _sids(sids: Iterable[str | Session]) -> tuple[str, ...]:
-    if isinstance(sids, str):
-        raise TypeError(f"sids={sids!r}: allowed is a list of session ids or sessions")
-    named = (sid.sid if isinstance(sid, Session) else _checks.text("sids", sid) for sid in sids)
-    return tuple(dict.fromkeys(named))
+    listed = _checks.listed("sids", sids, "session ids or sessions")
+    named = _checks.texts("sids", [sid.sid if isinstance(sid, Session) else sid for sid in listed])
+    return tuple(dict.fromkeys(_checks.spelled("sids", named)))
 
 
 def _batches(values: tuple[T, ...], size: int) -> list[tuple[T, ...]]:

@@ -39,6 +39,9 @@ class Filter:
     name: str
     value: str
 
+    def __attrs_post_init__(self) -> None:
+        _checks.settle(self, name=_checks.text, value=_checks.text)
+
 
 class Insights(EndpointGroup):
     """`client.insights`: the four endpoints of Data Insights."""
@@ -81,8 +84,9 @@ class Insights(EndpointGroup):
         Without `dimension_values` a dimension answers with its top 20 (device: 50). `filters` go with the dimension
         `region` only, dimensions not with peak metrics. `POST /beta/insight/usage/aggregation`.
         """
+        metric = _checks.text("metric", metric)
         if dimension is not None and metric in _PEAKS:
-            raise ValueError(f"metric={str(metric)!r} is known for the whole project only: no dimension is allowed")
+            raise ValueError(f"metric={metric!r} is known for the whole project only: no dimension is allowed")
         span = self._span(INSIGHT_USAGE_TOTAL, start, end)
         body = _body(span, metric, dimension, dimension_values, filters)
         return await self._total(INSIGHT_USAGE_TOTAL, body)
@@ -103,16 +107,16 @@ class Insights(EndpointGroup):
         As `usage_total`; each total tells the usage it rests on in `refUsage`. The dimension `channelSize` has steps of
         its own and takes no values; `product` is sent when given. `POST /beta/insight/quality/aggregation`.
         """
-        values = tuple(dimension_values)
-        if values and dimension == Dimension.CHANNEL_SIZE:
-            raise ValueError(f"dimension_values={values!r}: dimension 'channelSize' takes none, its steps are preset")
         span = self._span(INSIGHT_QUALITY_TOTAL, start, end)
-        body = _body(span, metric, dimension, values, filters)
+        body = _body(span, metric, dimension, dimension_values, filters)
+        if body["dimensionValues"] and body["dimension"] == Dimension.CHANNEL_SIZE:
+            raise ValueError("dimension_values: dimension 'channelSize' takes none, its steps are preset")
         return await self._total(INSIGHT_QUALITY_TOTAL, body | {"productType": _checks.optional("product", product)})
 
     async def _by_time(self, endpoint: Endpoint, span: Span, metric: str, params: dict[str, str]) -> tuple[Point, ...]:
         """Ask slice by slice; each bucket lies whole in one of them, whatever hour the service's days begin at."""
-        decode = points_decoder(_checks.text("metric", metric))
+        metric = _checks.text("metric", metric)
+        decode = points_decoder(metric)
         bucket = _bucket(params["aggregateGranularity"])
         parts = []
         for part in span.overlapping(self._longest(endpoint), bucket):
@@ -126,21 +130,22 @@ class Insights(EndpointGroup):
 
 
 def _by(granularity: str) -> dict[str, str]:
-    return {"aggregateGranularity": _checks.text("granularity", granularity)}
+    return {"aggregateGranularity": _checks.granularity("granularity", granularity)}
 
 
 def _body(
     span: Span, metric: str, dimension: str | None, dimension_values: Iterable[str], filters: Iterable[Filter]
 ) -> dict[str, Any]:
     """Spell the body of a total, less what only quality has."""
-    chosen = tuple(filters)
+    dimension = _checks.optional("dimension", dimension)
+    chosen = _checks.instances("filters", filters, Filter)
     if chosen and dimension != Dimension.REGION:
         raise ValueError(f"filters={chosen!r} go with dimension='region' only, not {dimension!r}")
     return {
         "startTs": span.start,
         "endTs": span.end,
         "metric": _checks.text("metric", metric),
-        "dimension": _checks.optional("dimension", dimension),
+        "dimension": dimension,
         "dimensionValues": _checks.dimension_values(dimension, dimension_values) or None,
         "filters": [attrs.asdict(one) for one in chosen] or None,
     }
@@ -148,5 +153,5 @@ def _body(
 
 def _bucket(granularity: str) -> int:
     """Seconds of a granularity like `1h`; a day where it cannot be read, since none is longer."""
-    found = re.fullmatch(r"(\d+)([mhd])", granularity)
+    found = re.fullmatch(r"([0-9]{1,9})([mhd])", granularity)
     return int(found[1]) * _SECONDS[found[2]] if found else _SECONDS["d"]

@@ -92,7 +92,8 @@ class Realtime(EndpointGroup):
 
         In the service's order. `GET /beta/realtime/usage/dimension/top20`.
         """
-        return await self._top(REALTIME_USAGE_TOP, at, metric, dimension, {"productType": product})
+        params = {"productType": _checks.text("product", product)}
+        return await self._top(REALTIME_USAGE_TOP, at, metric, dimension, params)
 
     async def quality_top(
         self, metric: str, dimension: str, at: Instant, *, product: str, extra_metrics: str | None = None
@@ -102,7 +103,10 @@ class Realtime(EndpointGroup):
         `extra_metrics="userCount"` adds the users each value rests on. In the service's order.
         `GET /beta/realtime/quality/dimension/top20`.
         """
-        params = {"productType": product, "extraMetrics": _checks.optional("extra_metrics", extra_metrics)}
+        params = {
+            "productType": _checks.text("product", product),
+            "extraMetrics": _checks.optional("extra_metrics", extra_metrics),
+        }
         return await self._top(REALTIME_QUALITY_TOP, at, metric, dimension, params)
 
     def _windows(self, endpoint: Endpoint, start: Instant, end: Instant) -> Span:
@@ -114,9 +118,10 @@ class Realtime(EndpointGroup):
     def _usage(
         self, metric: str, product: str, cname: str | None, dimension: str | None, dimension_values: Iterable[str]
     ) -> Question:
+        metric, dimension = _checks.text("metric", metric), _checks.optional("dimension", dimension)
         if dimension is not None and metric == RealtimeUsageMetric.CHANNEL_COUNT:
-            raise ValueError(f"dimension={dimension!r} works with metric='userCount' only, not {str(metric)!r}")
-        decode = points_decoder(_checks.text("metric", metric), _checks.optional("dimension", dimension))
+            raise ValueError(f"dimension={dimension!r} works with metric='userCount' only, not {metric!r}")
+        decode = points_decoder(metric, dimension)
         return Question(REALTIME_USAGE, decode, _params(metric, product, cname, dimension, dimension_values))
 
     def _quality(
@@ -132,10 +137,8 @@ class Realtime(EndpointGroup):
         users = _checks.at_most("uids", _checks.uids(uids), _checks.UIDS)
         if users and (cname is None or dimension is not None):
             raise ValueError(f"uids={users!r} need a cname, and exclude a dimension")
-        metric = _checks.text("metric", metric)
-        decode = (
-            user_points_decoder(metric) if users else points_decoder(metric, _checks.optional("dimension", dimension))
-        )
+        metric, dimension = _checks.text("metric", metric), _checks.optional("dimension", dimension)
+        decode = user_points_decoder(metric) if users else points_decoder(metric, dimension)
         params = _params(metric, product, cname, dimension, dimension_values) | {"uids": joined(users)}
         return Question(REALTIME_QUALITY, decode, params)
 
@@ -151,22 +154,19 @@ class Realtime(EndpointGroup):
     ) -> tuple[Ranked, ...]:
         ts = seconds(at, "at")
         self._span(endpoint, ts, ts + WINDOW)
-        params: dict[str, Param] = {
-            "ts": ts,
-            "metric": _checks.text("metric", metric),
-            "dimension": _checks.text("dimension", dimension),
-        }
-        _checks.text("product", more["productType"])
+        metric, dimension = _checks.text("metric", metric), _checks.text("dimension", dimension)
+        params: dict[str, Param] = {"ts": ts, "metric": metric, "dimension": dimension}
         return (await self._fetch(endpoint, ranked_decoder(metric, dimension), params | dict(more))).items
 
 
 def _params(
     metric: str, product: str, cname: str | None, dimension: str | None, dimension_values: Iterable[str]
 ) -> dict[str, Param]:
+    values = _checks.dimension_values(dimension, dimension_values)
     return {
         "metric": metric,
         "productType": _checks.text("product", product),
         "cname": _checks.optional("cname", cname),
         "dimension": dimension,
-        "dimensionValues": quoted(_checks.dimension_values(dimension, dimension_values)),
+        "dimensionValues": quoted(_checks.quotable("dimension_values", values)),
     }

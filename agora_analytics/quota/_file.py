@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
+from agora_analytics import _checks
 from agora_analytics._futures import ended
 from agora_analytics.quota._book import Book
 
@@ -35,7 +36,7 @@ class FileLedger:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path).expanduser()
+        self.path = _checks.path("path", path)
         self._worker: _Worker | None = None
         self._dropped: weakref.finalize[[_Worker], FileLedger] | None = None
 

@@ -71,7 +71,7 @@ class Quota:
         `counter` is one of the plan's, as `snapshot` names them, or an endpoint. Raises `ValueError` for another, and
         for less than one request.
         """
-        name = self.plan.counter(counter) if isinstance(counter, Endpoint) else counter
+        name = self.plan.counter(counter) if isinstance(counter, Endpoint) else _checks.text("counter", counter)
         if name not in self.plan.all_counters():
             raise ValueError(f"counter={name!r}: plan {self.plan.name!r} has {', '.join(self.plan.all_counters())}")
         count = _checks.number("requests", requests, 1)

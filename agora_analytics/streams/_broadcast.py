@@ -46,7 +46,7 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
         ends after the `last` events; after a failure it raises that. Raises `ValueError` or `TypeError` unless `last`
         is between 0 and the `history` of the hub.
         """
-        skipped = len(self._history) - _checks.number("last", last, 0, self._history.maxlen)
+        skipped = len(self._history) - _checks.number("last", last, 0, self._history.maxlen or 0)
         subscription = Subscription(self, tuple(self._history)[max(skipped, 0) :])
         if self._over:
             subscription.end(self._error)
@@ -215,6 +215,6 @@ def broadcast(
     to `history` events if it asks for them: `hub.subscribe(last=…)`. Raises `ValueError` or `TypeError` for bad
     arguments.
     """
-    if slow not in _SLOW:
-        raise ValueError(f"slow={slow!r}: allowed are {', '.join(_SLOW)}")
-    return Broadcast(stream, _checks.number("size", size, 1), slow, _checks.number("history", history, 0))
+    _checks.having("stream", stream, "a stream, such as client.realtime.watch(…)", "__aiter__", "aclose")
+    chosen = _checks.choice("slow", slow, _SLOW)
+    return Broadcast(stream, _checks.number("size", size, 1), chosen, _checks.number("history", history, 0))

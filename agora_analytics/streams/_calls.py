@@ -62,8 +62,8 @@ class Calls(endpoints.Calls):
             stop=period.stop,
             allowance=_checks.number("allowance", allowance, 0),
             every=_checks.number("every", every, 1),
-            drill=drill,
-            late_sessions=late_sessions,
+            drill=_checks.flag("drill", drill),
+            late_sessions=_checks.flag("late_sessions", late_sessions),
         )
         stream = f"follow {sha256(self._app().encode()).hexdigest()[:16]}"
         reader = CallReader(self._session, self._scope)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
+from functools import partial
 from typing import Any, Final, Self, TypeVar
 
 import attrs
 
+from agora_analytics import _checks
 from agora_analytics._json import Unreadable, encode, strict
 from agora_analytics.errors import CheckpointError
 from agora_analytics.spans import Span, merged
@@ -36,9 +38,13 @@ class Checkpoint:
     open: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
     version: int = _VERSION
 
+    def __attrs_post_init__(self) -> None:
+        _checks.settle(self, stream=_checks.text, done=_spans, version=partial(_checks.number, least=0))
+        _checks.settle(self, open=_entries)
+
     def with_done(self, span: Span) -> Self:
         """Return a checkpoint in which one more span is done."""
-        return attrs.evolve(self, done=merged((*self.done, span)))
+        return attrs.evolve(self, done=merged((*self.done, _checks.instance("span", span, Span))))
 
     def encode(self) -> str:
         """Return it as one line of JSON."""
@@ -51,6 +57,8 @@ class Checkpoint:
         Raises `CheckpointError` for anything else, for a checkpoint of a later version, and for one with fields that
         this version does not know: to leave them out would lose what they remember.
         """
+        if not isinstance(text, str | bytes):
+            raise _checks.wrong("text", text, "a str or bytes")
         try:
             body = text.encode() if isinstance(text, str) else text
             given = _document(body)
@@ -69,6 +77,14 @@ class Checkpoint:
                 advice="Give each stream a checkpoint of its own: a name for each set of series.",
             )
         return self
+
+
+def _entries(name: str, entries: object) -> Mapping[str, Any]:
+    return _checks.mapping(name, entries, object)
+
+
+def _spans(name: str, spans: object) -> tuple[Span, ...]:
+    return _checks.instances(name, spans, Span)
 
 
 _decode = strict(Checkpoint)

@@ -7,6 +7,7 @@ from typing import Literal
 
 import attrs
 
+from agora_analytics import _checks
 from agora_analytics.models import Call, Point, Session
 from agora_analytics.models.points import Number
 from agora_analytics.spans import WINDOW, Span
@@ -39,14 +40,14 @@ class Window:
 
     def points(self, series: Series) -> tuple[Point, ...]:
         """Return the points of a series: one, or one for each group or user; empty where it is missing."""
-        return self.values.get(series, ())
+        return self.values.get(_checks.instance("series", series, Series), ())
 
     def value(self, series: Series) -> Number | None:
         """Return the value of a series that has one; None where it is missing.
 
         Raises `ValueError` for a series of several groups or users: `points` and `by_group` have these.
         """
-        if series.grouped:
+        if _checks.instance("series", series, Series).grouped:
             raise ValueError(f"{series}: has a value for each group; use window.points(series) or .by_group(series)")
         points = self.points(series)
         return points[0].value if points else None

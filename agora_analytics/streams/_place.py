@@ -103,7 +103,7 @@ def place_of(stream: str, checkpoint: str | Checkpoint | None, store: Checkpoint
     """Return the place of a stream by the argument `checkpoint`; raises `ValueError` for a name without a store."""
     if checkpoint is None or isinstance(checkpoint, Checkpoint):
         return Place(stream, given=checkpoint)
-    name = checked(checkpoint)
+    name = checked(checkpoint, "checkpoint")
     if store is None:
         raise ValueError(f"checkpoint={name!r} needs AnalyticsClient(checkpoints=FileCheckpoints(folder))")
     return Place(stream, store=store, name=name)

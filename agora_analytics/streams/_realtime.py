@@ -66,13 +66,13 @@ class Realtime(endpoints.Realtime):
             stop=period.stop,
             allowance=_checks.number("allowance", allowance, 0),
             settling=_checks.number("settling", settling, 0),
-            revisions=revisions,
-            final=final,
+            revisions=_checks.flag("revisions", revisions),
+            final=_checks.flag("final", final),
             least=-(-_checks.number("every", every, WINDOW) // WINDOW),
         )
         self._app()
         told = self.plan(*series)
-        if not (told.complete or gaps):
+        if not (_checks.flag("gaps", gaps) or told.complete):
             raise ValueError(f"{len(series)} series: {told}; take fewer, or accept them with gaps=True (--gaps)")
         reader = WindowReader(self._session, self._scope, series)
         return Watch(reader, self._session.quota, series, settings, self._place(series, checkpoint))
@@ -82,14 +82,14 @@ class Realtime(endpoints.Realtime):
 
         That is if all of the day's real-time requests are theirs. Raises `ValueError` where the plan offers none.
         """
-        if not series or not all(isinstance(one, Series) for one in series):
-            raise TypeError(f"series={series!r}: allowed is one Series or several")
+        if not _checks.instances("series", series, Series):
+            raise TypeError("series=(): allowed is one Series or several")
         if len(set(series)) < len(series):
             twice = next(one for one in series if series.count(one) > 1)
             raise ValueError(f"series: {twice} is there twice")
         self._session.plan.of_endpoint(REALTIME_USAGE)
         weights = [query.weight for query in queries(series)]
-        return coverage(self._session.plan, weights, -(-every // WINDOW))
+        return coverage(self._session.plan, weights, -(-_checks.number("every", every, WINDOW) // WINDOW))
 
     def _place(self, series: tuple[Series, ...], checkpoint: str | Checkpoint | None) -> Place:
         told = "\n".join((self._app(), *sorted(map(str, series))))

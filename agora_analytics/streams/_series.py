@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import chain
 from typing import Final
 
@@ -13,6 +14,14 @@ from agora_analytics.catalogue import RealtimeUsageMetric
 from agora_analytics.models import Point, Uid
 
 _USAGE: Final = frozenset(RealtimeUsageMetric)
+
+
+def _values(values: Iterable[str]) -> tuple[str, ...]:
+    return _checks.quotable("dimension_values", _checks.texts("dimension_values", values))
+
+
+def _users(values: Iterable[Uid]) -> tuple[Uid, ...]:
+    return _checks.at_most("uids", _checks.uids(values), _checks.UIDS)
 
 
 @attrs.frozen
@@ -29,21 +38,16 @@ class Series:
     product: str = attrs.field(kw_only=True)
     cname: str | None = attrs.field(default=None, kw_only=True)
     dimension: str | None = attrs.field(default=None, kw_only=True)
-    dimension_values: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=tuple)
-    uids: tuple[Uid, ...] = attrs.field(default=(), kw_only=True, converter=tuple)
+    dimension_values: tuple[str, ...] = attrs.field(default=(), kw_only=True, converter=_values)
+    uids: tuple[Uid, ...] = attrs.field(default=(), kw_only=True, converter=_users)
     weight: float = attrs.field(default=1.0, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        for name in ("metric", "product"):
-            _checks.text(name, getattr(self, name))
-        for name in ("cname", "dimension"):
-            _checks.optional(name, getattr(self, name))
+        _checks.settle(self, metric=_checks.text, product=_checks.text, cname=_checks.optional)
+        _checks.settle(self, dimension=_checks.optional, weight=partial(_checks.amount, above=True))
         _checks.dimension_values(self.dimension, self.dimension_values)
-        _checks.at_most("uids", _checks.uids(self.uids), _checks.UIDS)
         if self.uids and (self.cname is None or self.dimension is not None or self.usage):
             raise ValueError(f"uids={self.uids!r} need a cname and a metric of quality, and exclude a dimension")
-        if not self.weight > 0:
-            raise ValueError(f"weight={self.weight!r}: allowed is a number above 0")
 
     def __str__(self) -> str:
         parts = (self.metric, self.product, self.cname, self.dimension, *self.dimension_values, *map(str, self.uids))

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from agora_analytics import _checks
 from agora_analytics._futures import ended
 from agora_analytics.errors import CheckpointError
 from agora_analytics.streams._checkpoints import Checkpoint
@@ -41,11 +42,12 @@ class MemoryCheckpoints:
 
     async def save(self, name: str, checkpoint: Checkpoint) -> None:
         """Keep a checkpoint under a name."""
-        self._texts[checked(name)] = checkpoint.encode()
+        self._texts[checked(name)] = _checkpoint(checkpoint).encode()
 
     async def acquire(self, name: str) -> None:
         """Lease a name; raises `CheckpointError` while another stream has it."""
-        if checked(name) in self._leased:
+        name = checked(name)
+        if name in self._leased:
             raise _in_use(name, "another stream")
         self._leased.add(name)
 
@@ -64,7 +66,7 @@ class FileCheckpoints:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder).expanduser()
+        self.folder = _checks.path("folder", folder)
         self._leases: dict[str, Claim] = {}
 
     def __repr__(self) -> str:
@@ -83,7 +85,7 @@ class FileCheckpoints:
 
     async def save(self, name: str, checkpoint: Checkpoint) -> None:
         """Keep a checkpoint under a name."""
-        path = self._path(name)
+        path, checkpoint = self._path(name), _checkpoint(checkpoint)
         try:
             await _completed(lambda: _replace(path, checkpoint.encode()))  # of thousands of windows it is megabytes
         except OSError as error:
@@ -91,6 +93,7 @@ class FileCheckpoints:
 
     async def acquire(self, name: str) -> None:
         """Lease a name; raises `CheckpointError` while another stream has it, in this process or another one."""
+        name = checked(name)
         path = self._path(name)
         claimed: list[Claim] = []
         try:
@@ -115,14 +118,21 @@ class FileCheckpoints:
         return self.folder / f"{_file_name(checked(name))}.json"
 
 
-def checked(name: str) -> str:
-    """Return a name that can be a file's; raises `ValueError` for another."""
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+def checked(name: str, argument: str = "name") -> str:
+    """Return a name that can be a file's; raises `ValueError` for another, and `TypeError` for what is no text."""
+    found = _checks.plain(name)
+    if not isinstance(found, str):
+        raise _checks.wrong(argument, name, "a name: a str")
+    if not _NAME.fullmatch(found):
         raise ValueError(
-            f"checkpoint={name!r}: allowed are 1 to 100 of the letters a to z and A to Z, digits and . _ @ + -, "
-            "beginning with a letter, a digit or _"
+            f"{argument}={_checks.shown(found)}: allowed are 1 to 100 of the letters a to z and A to Z, digits and "
+            ". _ @ + -, beginning with a letter, a digit or _"
         )
-    return name
+    return str.__str__(found)
+
+
+def _checkpoint(checkpoint: Checkpoint) -> Checkpoint:
+    return _checks.instance("checkpoint", checkpoint, Checkpoint)
 
 
 def _file_name(name: str) -> str:

@@ -189,7 +189,7 @@ def test_slices_too_short_for_two_buckets_only_tile(span, longest):
 
 @pytest.mark.parametrize("longest", [0, -1])
 def test_a_slice_is_at_least_a_second(longest):
-    with pytest.raises(ValueError, match=rf"longest={longest}: a slice is at least one second long"):
+    with pytest.raises(ValueError, match=rf"longest={longest}: allowed are 1 or more"):
         Span(0, 10).slices(longest)
 
 

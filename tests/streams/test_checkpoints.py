@@ -56,15 +56,22 @@ REFUSED = [
     "é",
     "İ",
     "\ud800",
-    None,
 ]
 
 
 @pytest.mark.parametrize("name", REFUSED, ids=map(repr, REFUSED))
 async def test_a_name_that_could_be_another_file_is_misuse(store, name):
     for use in (store.load(name), store.save(name, PLACE), store.acquire(name), store.release(name)):
-        with pytest.raises(ValueError, match=r"^checkpoint=.*: allowed are 1 to 100 of the letters"):
+        with pytest.raises(ValueError, match=r"^name=.*: allowed are 1 to 100 of the letters"):
             await use
+
+
+async def test_what_is_no_name_and_what_is_no_checkpoint_are_misuse(store):
+    for use in (store.load(None), store.save(5, PLACE), store.acquire(b"x"), store.release([])):
+        with pytest.raises(TypeError, match=r"^name=.*: allowed is a name: a str$"):
+            await use
+    with pytest.raises(TypeError, match=r"^checkpoint='text': allowed is a Checkpoint$"):
+        await store.save("name", "text")
 
 
 NAMES = some.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,99}", fullmatch=True)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from email.utils import formatdate
+from fractions import Fraction
 
 import pytest
 
-from agora_analytics import AnalyticsClient, Call, Filter
+from agora_analytics import AnalyticsClient, Call, Filter, Retry, Timeouts
 from agora_analytics.plans import STARTER
 from agora_analytics.protocols import Response
 
@@ -15,11 +16,24 @@ NOW = 1_795_521_600
 HOUR = 3_600
 
 
+class Whole:
+    """A whole number that is no int, as numpy's are."""
+
+    def __init__(self, value):
+        self._value = value
+
+    def __index__(self):
+        return self._value
+
+
 class Silent:
     """A transport on which nothing may be sent once it is `silent`."""
 
     hosts = 1
     silent = True
+
+    def scrub(self, body):
+        return body
 
     async def send(self, request, host=0):
         assert not self.silent, f"sent {request}"
@@ -82,12 +96,12 @@ CALL = Call(call_id="c1", cname="x", created_ts=A, destroyed_ts=B, finished=True
         (lambda c: c.calls.sessions(""), ValueError, "call='' is empty"),
         (lambda c: c.calls.sessions(Call(call_id="c")), ValueError, "has no created_ts"),
         (lambda c: c.calls.sessions(CALL, uids="12"), TypeError, "uids='12'"),
-        (lambda c: c.calls.sessions(CALL, uids=[-1]), ValueError, r"uids\[0\]=-1: allowed are 0 to 4294967295"),
+        (lambda c: c.calls.sessions(CALL, uids=[-(2**31) - 1]), ValueError, r"uids\[0\]=-2147483649: allowed are -2"),
         (lambda c: c.calls.sessions(CALL, uids=["a,b"]), ValueError, "comma"),
         (lambda c: c.calls.sessions_page(CALL, uids=range(11)), ValueError, "uids has 11 entries: .* at most 10"),
         (lambda c: c.calls.sessions_page(CALL, page_size=200), ValueError, "page_size=200"),
         (lambda c: c.calls.metrics(CALL, "sid"), TypeError, "sids='sid'"),
-        (lambda c: c.calls.metrics(CALL, [""]), ValueError, "sids='' is empty"),
+        (lambda c: c.calls.metrics(CALL, [""]), ValueError, r"sids\[0\]='' is empty"),
         (lambda c: c.calls.statistics(CALL, "", "os"), ValueError, "metric=''"),
         (lambda c: c.calls.statistics(CALL, "audio_freeze_rate", ""), ValueError, "dimension=''"),
         (lambda c: c.calls.statistics("c", "x", "os", NOW - 5 * HOUR, B), ValueError, "at most 10799 s"),
@@ -202,7 +216,33 @@ async def test_an_app_id_is_needed():
         ({"customer_secret": " s3cret "}, ValueError, "customer_secret is empty or has spaces"),
         ({"customer_id": "a:b"}, ValueError, "colon"),
         ({"customer_secret": b"bytes"}, TypeError, "customer_secret must be a str"),
-        ({"app_id": ""}, ValueError, "app_id=''"),
+        ({"customer_id": '"customer"'}, ValueError, r"customer_id is in quotes \(value not shown\): remove them"),
+        ({"customer_secret": "'s3cret'"}, ValueError, "customer_secret is in quotes"),
+        ({"customer_secret": "s3cret\nHost: x"}, ValueError, "customer_secret has spaces or control characters"),
+        ({"customer_secret": "s3cret\udc80"}, ValueError, "customer_secret has spaces or control characters"),
+        ({"app_id": ""}, ValueError, "app_id is empty"),
+        ({"app_id": "an app"}, ValueError, "app_id has spaces"),
+        ({"app_id": " app"}, ValueError, "app_id is empty or has spaces around"),
+        ({"app_id": '"app"'}, ValueError, "app_id is in quotes"),
+        ({"app_id": 5}, TypeError, "app_id must be a str, not int"),
+        ({"retry": 3}, TypeError, "retry=3: allowed is a Retry"),
+        ({"timeouts": 5}, TypeError, "timeouts=5: allowed is a Timeouts"),
+        ({"session": "x"}, TypeError, "session='x': allowed is a ClientSession"),
+        ({"ledger": "x.db"}, TypeError, r"ledger='x.db': allowed is a Ledger, such as FileLedger\(path\)"),
+        ({"checkpoints": "folder"}, TypeError, r"checkpoints='folder': .* FileCheckpoints\(folder\)"),
+        ({"transport": AnalyticsClient}, TypeError, "transport=<type>: allowed is a Transport"),
+        ({"clock": NOW}, TypeError, f"clock={NOW}: allowed is a function"),
+        ({"plan": 3}, TypeError, "plan=3: allowed is"),
+        ({"quotas": "no"}, TypeError, "quotas='no': allowed is True or False"),
+        ({"read_ahead": 0}, TypeError, "read_ahead=0: allowed is True or False"),
+        ({"close_ledger": None}, TypeError, "close_ledger=None: allowed is True or False"),
+        ({"max_wait": "yes"}, TypeError, "max_wait='yes': allowed is a number"),
+        ({"max_wait": float("nan")}, ValueError, "max_wait=nan: allowed are numbers from 0"),
+        ({"max_bytes": 2.5}, TypeError, "max_bytes=2.5: allowed is an int"),
+        ({"base_url": {"https": "https://me:pass@api.agora.io"}}, TypeError, r"base_url: .*not dict \(value not shown"),
+        ({"base_url": b"https://me:pass@api.agora.io"}, TypeError, "base_url: .*not bytes"),
+        ({"base_url": "me:pass@api.agora.io"}, ValueError, r"base_url='\*\*\*' is not like"),
+        ({"base_url": "https://[me:pass@api"}, ValueError, r"base_url is no URL \(value not shown\)"),
         ({"plan": "gold"}, ValueError, "plan='gold': allowed are starter, standard, premium, enterprise"),
         ({"max_wait": -1}, ValueError, "max_wait=-1"),
         ({"max_bytes": 0}, ValueError, "max_bytes=0"),
@@ -210,7 +250,7 @@ async def test_an_app_id_is_needed():
         ({"base_url": "ftp://x"}, ValueError, "not like"),
         ({"base_url": "api.agora.io"}, ValueError, "not like"),
         ({"base_url": "https://me:pass@api.agora.io"}, ValueError, "carries credentials"),
-        ({"base_url": []}, ValueError, "hosts is empty"),
+        ({"base_url": []}, ValueError, "base_url is empty"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_at_once(settings, error, message):
@@ -235,3 +275,30 @@ def test_the_environment_is_read_and_what_is_missing_named(monkeypatch):
     assert repr(client) == "AnalyticsClient(plan='premium', app_id='app')"
     assert client._session._transport._hosts == ("https://api.sd-rtn.com", "https://api.agora.io")
     assert AnalyticsClient.from_env(plan="enterprise").plan.name == "enterprise"
+
+
+def test_a_client_that_is_not_made_yet_has_a_repr():
+    assert repr(object.__new__(AnalyticsClient)) == "AnalyticsClient(not made)"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Retry(attempts=0), "attempts=0: allowed are 1 or more"),
+        (lambda: Retry(attempts=2.5), r"attempts=2\.5: allowed is an int"),
+        (lambda: Retry(base=-1), "base=-1: allowed are numbers from 0"),
+        (lambda: Retry(cap="8"), "cap='8': allowed is a number"),
+        (lambda: Retry(total=True), "total=True: allowed is a number"),
+        (lambda: Timeouts(total=0), "total=0: allowed are numbers above 0"),
+        (lambda: Timeouts(connect=float("inf")), "connect=inf: allowed are numbers above 0"),
+        (lambda: Timeouts(read="x"), "read='x': allowed is a number"),
+    ],
+)
+def test_numbers_that_cannot_be_kept_are_refused(make, message):
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        make()
+
+
+def test_numbers_of_other_classes_and_no_limit_are_taken():
+    assert Retry(attempts=Whole(3), total=float("inf")) == Retry(attempts=3, total=float("inf"))
+    assert Timeouts(read=None, total=Fraction(3, 2)) == Timeouts(total=1.5)
