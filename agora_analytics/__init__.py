@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agora_analytics.errors import (
         AgoraError,
         BadRequest,
+        CertificateError,
         CheckpointError,
         DecodeError,
         ExportError,
@@ -111,6 +112,7 @@ __all__ = [
     "CallPage",
     "CallSessions",
     "CallStarted",
+    "CertificateError",
     "Checkpoint",
     "CheckpointError",
     "ClockState",
@@ -186,6 +188,7 @@ _HOMES = {
     "errors": (
         "AgoraError",
         "BadRequest",
+        "CertificateError",
         "CheckpointError",
         "DecodeError",
         "ExportError",

@@ -16,6 +16,7 @@ import attrs
 from agora_analytics import _wire
 from agora_analytics._codec import Decode
 from agora_analytics._retry import Hosts, Retry
+from agora_analytics._scrub import without_app
 from agora_analytics.errors import AgoraError, DecodeError, RateLimited, ResponseError
 from agora_analytics.models import Answer
 from agora_analytics.plans import Endpoint, Plan
@@ -221,13 +222,25 @@ class Session:
             return self._read(request, response, question.decode)
 
     def _read(self, request: Request, response: Response, decode: Decode[AnswerT]) -> AnswerT:
-        """Judge and decode; what goes wrong is told of a body without credentials in it."""
+        """Judge and decode; what goes wrong is told of an answer without credentials and App ID in it."""
         try:
             return self._judged(request, response, decode)
         except AgoraError:
-            body = self._transport.scrub(response.body)
-        # Outside of `except`, or what was told of the body as it came would stay as this error's context.
-        return self._judged(request, attrs.evolve(response, body=body), decode)
+            clean = self._scrubbed(request, response)
+        # Outside of `except`, or what was told of the answer as it came would stay as this error's context.
+        return self._judged(request, clean, decode)
+
+    def _scrubbed(self, request: Request, response: Response) -> Response:
+        """Return an answer that may be quoted; a header's text may hold bytes that are no UTF-8."""
+
+        def scrub(said: bytes) -> bytes:
+            return without_app(self._transport.scrub(said), request.app_id)
+
+        headers = {
+            name: scrub(value.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+            for name, value in response.headers.items()
+        }
+        return attrs.evolve(response, headers=headers, body=scrub(response.body))
 
     def _judged(self, request: Request, response: Response, decode: Decode[AnswerT]) -> AnswerT:
         """Judge and decode: a refusal is told as one even where it does not look like an answer at all."""

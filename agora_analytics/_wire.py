@@ -131,9 +131,9 @@ def _raise(request: Request, response: Response, answer: Answer, number: int) ->
     kind, details = _classify(number, said)
     message = said[:200]
     target = header(response, "Location")
-    location = f", redirect to {target!r} not followed" if target else ""
+    location = f", redirect to {_place(target)!r} not followed" if target else ""
     shown = f"HTTP {response.status}" + (f", code {answer.code}" if answer.code is not None else "")
-    rid = request_id(response, answer)
+    rid = _line(request_id(response, answer) or "") or None
     error = kind(
         f"{shown}: {message or 'no message'}{location}" + (f" (request id {rid})" if rid else ""),
         asked=str(request),
@@ -147,6 +147,16 @@ def _raise(request: Request, response: Response, answer: Answer, number: int) ->
     for name, value in details.items():
         setattr(error, name, value)
     raise error
+
+
+def _place(target: str) -> str:
+    """Show where a redirect leads: its query may repeat the request's."""
+    return _line(re.split(r"[?#]", target, maxsplit=1)[0])
+
+
+def _line(text: str) -> str:
+    """Return a header's value as it may be shown: one short line."""
+    return "".join(filter(str.isprintable, text[:200]))
 
 
 def _classify(number: int, message: str) -> tuple[type[ResponseError], dict[str, object]]:

@@ -25,6 +25,7 @@ from agora_analytics import (
     BadRequest,
     Call,
     CallPage,
+    CertificateError,
     CheckpointError,
     ClockState,
     DecodeError,
@@ -274,7 +275,7 @@ def failures(error: AgoraError) -> str:
     assert_type((error.asked, error.advice, error.retryable), tuple[str, str, bool])
     assert_type(error.fault, Fault)
     match error:
-        case TransportTimeout() | TransportError():
+        case TransportTimeout() | CertificateError() | TransportError():
             assert_type(error.sent, bool)
         case RateLimited():
             assert_type((error.unit, error.limit), tuple[Literal["second", "minute", "day"], int | None])
