@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agora_analytics.errors import (
         AgoraError,
         BadRequest,
+        CertificateError,
         CheckpointError,
         DecodeError,
         ExportError,
@@ -113,6 +114,7 @@ __all__ = [
     "CallPage",
     "CallSessions",
     "CallStarted",
+    "CertificateError",
     "Checkpoint",
     "CheckpointError",
     "ClockState",
@@ -188,6 +190,7 @@ _HOMES = {
     "errors": (
         "AgoraError",
         "BadRequest",
+        "CertificateError",
         "CheckpointError",
         "DecodeError",
         "ExportError",

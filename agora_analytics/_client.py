@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 import attrs
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import aiohttp
 
     from agora_analytics.export._exports import Exports
+
+_SHORT = 8
 
 
 class AnalyticsClient:
@@ -79,7 +81,10 @@ class AnalyticsClient:
         transport: Transport | None = None,
         clock: WallClock = time.time,
     ) -> None:
-        credentials = Credentials(customer_id, customer_secret)
+        try:
+            credentials = Credentials(customer_id, customer_secret)
+        finally:
+            del customer_secret  # reporters show the arguments of every frame of a traceback
         opened = AiohttpTransport(
             credentials,
             hosts=_hosts(base_url),
@@ -130,8 +135,14 @@ class AnalyticsClient:
         found |= settings
         missing = [names[name] for name in ("customer_id", "customer_secret", "plan") if name not in found]
         if missing:
+            found.clear()
+            settings.clear()
             raise ValueError(f"environment: {', '.join(missing)} not set")
-        return cls(**found)
+        try:
+            return cls(**found)
+        finally:
+            found.clear()  # of the secret: see above
+            settings.clear()
 
     def with_app(self, app_id: str) -> AnalyticsClient:
         """Return a client for another App ID that shares this one's connections and quotas; close only this one."""
@@ -183,11 +194,20 @@ class AnalyticsClient:
     ) -> None:
         await self.close()
 
+    def __reduce__(self) -> NoReturn:
+        """Refuse: a pickle or copy would hold the secret, and connections cannot be in two places."""
+        raise TypeError(
+            "a client is not pickled or copied, as it holds the secret and connections: make one where it is used, for"
+            " example with AnalyticsClient.from_env(), or use with_app() or with_lane()"
+        )
+
     def __repr__(self) -> str:
         made = vars(self)  # a debugger may ask for it while the constructor still works, or has failed
         if "_session" not in made or "_scope" not in made:
             return "AnalyticsClient(not made)"
-        return f"AnalyticsClient(plan={self.plan.name!r}, app_id={self._scope.app_id!r})"
+        app = self._scope.app_id
+        shown = app if app is None or len(app) < _SHORT else f"{app[:4]}…"  # enough to tell two clients apart
+        return f"AnalyticsClient(plan={self.plan.name!r}, app_id={shown!r})"
 
     def _scoped(self, **changes: Any) -> AnalyticsClient:
         other = object.__new__(type(self))

@@ -18,6 +18,7 @@ from agora_analytics import _wire
 from agora_analytics._codec import Decode
 from agora_analytics._retry import Hosts, Retry
 from agora_analytics._scan import Steps
+from agora_analytics._scrub import without_app
 from agora_analytics.errors import AgoraError, DecodeError, RateLimited, ResponseError
 from agora_analytics.models import Answer
 from agora_analytics.plans import Endpoint, Plan
@@ -236,25 +237,30 @@ class Session:
             return await self._read(request, response, question.decode)
 
     async def _read(self, request: Request, response: Response, decode: Decode[AnswerT]) -> AnswerT:
-        """Judge and decode; what goes wrong is told of a body without credentials in it."""
+        """Judge and decode; what goes wrong is told of an answer without credentials and App ID in it."""
         try:
             return await self._judged(request, response, decode)
         except AgoraError:
-            body = await self._scrubbed(response.body)
-            if body is None:
+            clean = await self._scrubbed(request, response)
+            if clean is None:
                 raise
-        # Outside of `except`, or what was told of the body as it came would stay as this error's context.
-        return await self._judged(request, attrs.evolve(response, body=body), decode)
+        # Outside of `except`, or what was told of the answer as it came would stay as this error's context.
+        return await self._judged(request, clean, decode)
 
-    async def _scrubbed(self, body: bytes) -> bytes | None:
-        """Return a body without the credentials in it; None where there are none, so that it is judged once."""
-        for at in range(0, len(body), _LOOKED_AT):
-            part = body[at : at + _LOOKED_AT + _OVERLAP]
-            if self._transport.scrub(part) != part:
-                return self._transport.scrub(body)
-            if at:
-                await asyncio.sleep(0)
-        return None
+    async def _scrubbed(self, request: Request, response: Response) -> Response | None:
+        """Return an answer that may be quoted; None where it may be as it came, so that it is judged once."""
+
+        def scrub(said: bytes) -> bytes:
+            return without_app(self._transport.scrub(said), request.app_id)
+
+        headers = {
+            name: scrub(value.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+            for name, value in response.headers.items()
+        }
+        body = await _scrubbed_body(response.body, scrub)
+        if body is response.body and headers == dict(response.headers):
+            return None
+        return attrs.evolve(response, headers=headers, body=body)
 
     async def _judged(self, request: Request, response: Response, decode: Decode[AnswerT]) -> AnswerT:
         """Judge and decode: a refusal is told as one even where it does not look like an answer at all."""
@@ -275,6 +281,17 @@ class Session:
                 answer.skipped[0].reason,
             )
         return answer
+
+
+async def _scrubbed_body(body: bytes, scrub: Callable[[bytes], bytes]) -> bytes:
+    """Return a body that may be quoted; itself where there is nothing to blank out in it."""
+    for at in range(0, len(body), _LOOKED_AT):
+        part = body[at : at + _LOOKED_AT + _OVERLAP]
+        if scrub(part) != part:
+            return scrub(body)
+        if at:
+            await asyncio.sleep(0)
+    return body
 
 
 async def in_turns(steps: Steps[T]) -> T:

@@ -1,28 +1,46 @@
 """Requests on sockets: the only client file that imports aiohttp, and the only one that knows the credentials.
 
-aiohttp's exceptions carry the request's headers, and their tracebacks the frames that hold them. So what fails here is
-told anew, in an error without a cause: nothing that is logged or printed of it can show the secret.
+aiohttp's exceptions carry the request's headers, and their tracebacks the frames that hold them. So every exchange runs
+in a task of its own that returns what came of it and raises nothing, and the `Authorization` header is written by a
+middleware, when aiohttp has built the request: no frame that an error, a time-out or a cancellation of the caller's
+passes through has seen it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import ssl
+from collections.abc import MutableMapping
 from functools import partial
-from ipaddress import ip_address
-from urllib.request import getproxies, proxy_bypass
+from http.cookies import SimpleCookie
+from pathlib import Path
+from typing import NoReturn
 
 import aiohttp
 import attrs
 from yarl import URL
 
-from agora_analytics import _checks
-from agora_analytics.errors import DecodeError, TransportError, TransportTimeout
+from agora_analytics import _addresses, _checks
+from agora_analytics._scrub import Scrubber
+from agora_analytics.errors import AgoraError, CertificateError, DecodeError, TransportError, TransportTimeout
 from agora_analytics.protocols import Request, Response
 
 HOSTS = ("https://api.agora.io", "https://api.sd-rtn.com")
 """The two main hosts, each the other's fallback: outside and inside mainland China."""
 
 _AGENT = "agora-analytics-python"
+_PLAIN = {"Accept": "application/json", "User-Agent": _AGENT}
+_JSON = {**_PLAIN, "Content-Type": "application/json"}
+
+_SHOWN = 200
+"""Characters that are told of what others wrote."""
+
+_NETWORK = "Check the network, proxies and AGORA_BASE_URL; the service may be down."
+_TRUST = (
+    "If a proxy or firewall of yours signs certificates itself, name the file of its authority: in SSL_CERT_FILE, by"
+    " session=aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=...)), or on the command line with --ca-file."
+)
 
 
 @attrs.frozen(kw_only=True)
@@ -42,37 +60,63 @@ class Credentials:
     """Customer ID and Customer Secret; nothing shows them but the header made of them."""
 
     def __init__(self, customer_id: str, customer_secret: str) -> None:
-        for name, value in (("customer_id", customer_id), ("customer_secret", customer_secret)):
-            _checks.credential(name, value)
-        if ":" in customer_id:
-            raise ValueError(
-                "customer_id contains a colon, which Basic authentication does not allow (value not shown)"
-            )
-        token = base64.b64encode(f"{customer_id}:{customer_secret}".encode()).decode()
-        self._headers = {"Authorization": f"Basic {token}", "Accept": "application/json", "User-Agent": _AGENT}
-        self._hidden = tuple(text.encode() for text in (token, customer_secret) if len(text) >= 4)  # noqa: PLR2004
+        try:
+            _check_credentials(customer_id=customer_id, customer_secret=customer_secret)
+            token = base64.b64encode(f"{customer_id}:{customer_secret}".encode()).decode()
+            self._authorization = f"Basic {token}"
+            self._scrubber = Scrubber(token, customer_secret)
+        finally:
+            del customer_secret  # reporters show the arguments of every frame of a traceback
 
     def __repr__(self) -> str:
         """Show nothing."""
         return "Credentials(***)"
 
-    def headers(self, *, json: bool) -> dict[str, str]:
-        """Headers of one request, with or without a JSON body."""
-        return {**self._headers, "Content-Type": "application/json"} if json else self._headers
+    def __reduce__(self) -> NoReturn:
+        """Refuse: a pickle would hold the secret."""
+        raise TypeError(
+            "credentials are not pickled or copied: make a client where it is used, for example with"
+            " AnalyticsClient.from_env()"
+        )
+
+    def sign(self, headers: MutableMapping[str, str]) -> None:
+        """Put the credentials into a request's headers, in the place of any others."""
+        headers["Authorization"] = self._authorization
 
     def scrub(self, body: bytes) -> bytes:
         """Blank out the secret where an answer echoes it, as debugging proxies do."""
-        for hidden in self._hidden:
-            if hidden in body:
-                body = body.replace(hidden, b"***")
-        return body
+        return self._scrubber.scrub(body)
+
+
+def _check_credentials(**texts: str) -> None:
+    """Raise what is wrong with Customer ID and Customer Secret, from a frame that has let go of both."""
+    wrong = next(filter(None, (_wrong(name, texts.pop(name)) for name in list(texts))), None)
+    texts.clear()
+    if wrong is not None:
+        raise wrong
+
+
+def _wrong(name: str, value: object) -> Exception | None:
+    if name == "customer_id" and isinstance(value, str) and ":" in value:
+        return ValueError("customer_id contains a colon, which Basic authentication does not allow (value not shown)")
+    return _checks.wrong_secret(name, value)
+
+
+def trusting(path: Path) -> ssl.SSLContext:
+    """Return what trusts the authorities of a PEM file, and no others; raises `ValueError` where there are none."""
+    try:
+        return ssl.create_default_context(cafile=path)
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
+        said = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise ValueError(f"certificate file {str(path)!r} cannot be used: {said}") from None
 
 
 class AiohttpTransport:
     """Sends over aiohttp to a list of hosts; opens a session of its own at the first request unless given one.
 
     One call of `send` is one request: redirects, aiohttp's own second attempts and a given session's middlewares, each
-    of which could make it two, are left out.
+    of which could make it two, are left out. Of a given session the connector, its proxy, headers and tracing are used;
+    its `auth`, cookies and `raise_for_status` are not. A loopback host is never reached through a proxy.
     Raises `ValueError` for a host that is neither https nor loopback.
     """
 
@@ -84,19 +128,25 @@ class AiohttpTransport:
         session: aiohttp.ClientSession | None = None,
         timeouts: Timeouts | None = None,
         max_bytes: int = 256 * 2**20,
+        trust: ssl.SSLContext | None = None,
     ) -> None:
         self._credentials = credentials
-        self._hosts = tuple(map(_checked, hosts))
+        self._hosts = tuple(map(_addresses.checked, hosts))
         if not self._hosts:
             raise ValueError("base_url is empty: at least one is needed")
         self._session = _checks.none_or(_checks.instance, "session", session, aiohttp.ClientSession)
         self._mine = session is None
-        self._proxies: dict[str, str | None] = {}
+        self._trust = trust
+        self._ways = tuple(_Way(credentials, direct=_addresses.loopback(base)) for base in self._hosts)
         self._limit = max_bytes
         timeouts = timeouts or Timeouts()
         self._timeout = aiohttp.ClientTimeout(
             total=timeouts.total, sock_connect=timeouts.connect, sock_read=timeouts.read
         )
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse: it holds credentials and connections."""
+        self._credentials.__reduce__()
 
     @property
     def hosts(self) -> int:
@@ -105,29 +155,44 @@ class AiohttpTransport:
 
     async def send(self, request: Request, host: int = 0) -> Response:
         """Send once, return whatever came whole; raises `TransportError`, or `DecodeError` for too large an answer."""
+        task = asyncio.create_task(self._exchange(self._opened(), request, host))
+        try:
+            # Not `await task`: its cancellation would bring the frames of the exchange along.
+            await asyncio.wait((task,))
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait((task,))
+            raise
+        if task.cancelled():
+            raise asyncio.CancelledError
+        outcome = task.result()
+        if isinstance(outcome, Response):
+            return outcome
+        raise outcome
+
+    async def _exchange(
+        self, session: aiohttp.ClientSession, request: Request, host: int
+    ) -> Response | AgoraError | RuntimeError:
+        """Send and receive, and return what came of it, an error too: one that was raised would show these frames."""
         base = self._hosts[host]
-        session = self._opened()
         try:
             async with session.request(
                 request.endpoint.method,
                 URL(f"{base}{request.endpoint.path}?{request.query}", encoded=True),
                 data=request.body,
-                headers=self._credentials.headers(json=request.body is not None),
+                headers=_PLAIN if request.body is None else _JSON,
                 allow_redirects=False,
+                auto_decompress=True,
+                raise_for_status=False,
                 timeout=self._timeout,
-                proxy=self._proxies.get(base),
-                middlewares=(_once,),
+                middlewares=(self._ways[host],),
             ) as answer:
                 body = await self._read(answer)
-                return Response(answer.status, answer.headers, body)
-        except TimeoutError as error:
-            failure: TransportError = TransportTimeout(f"no answer from {base} in time ({_describe(error)})")
-            failure.sent = not isinstance(error, aiohttp.ConnectionTimeoutError)
-        except (aiohttp.ClientError, OSError) as error:
-            failure = TransportError(f"the connection to {base} failed ({_describe(error)})")
-            failure.sent = not isinstance(error, aiohttp.ClientConnectorError)
-        failure.advice = "Check the network, proxies and AGORA_BASE_URL; the service may be down."
-        raise failure
+                return self._too_large() if body is None else Response(answer.status, answer.headers, body)
+        except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
+            return _failure(base, error)
+        except Exception as error:  # noqa: BLE001 - of a given session's parts: its traceback would show the header
+            return RuntimeError(f"the request failed with {type(error).__name__}: {self._shown(str(error))}")
 
     def scrub(self, body: bytes) -> bytes:
         """Blank out the credentials where an answer echoes them."""
@@ -141,17 +206,20 @@ class AiohttpTransport:
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            # No cookies: the API sets none, and one of a proxy's must not go to the other host.
-            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
             # Looked up once: `trust_env` would do it at every request, in a thread, which costs more than the request.
-            self._proxies = {base: _proxy(URL(base)) for base in self._hosts}
+            for way, base in zip(self._ways, self._hosts, strict=True):
+                way.proxy = _addresses.proxy(base)
+            # No cookies: the API sets none, and one of a proxy's must not go to the other host.
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=self._trust or True), cookie_jar=aiohttp.DummyCookieJar()
+            )
         return self._session
 
-    async def _read(self, answer: aiohttp.ClientResponse) -> bytes:
-        """Read a body up to the limit, counted after decompression."""
+    async def _read(self, answer: aiohttp.ClientResponse) -> bytes | None:
+        """Read a body up to the limit, counted after decompression; None for one that is larger."""
         length = answer.content_length
         if length is not None and length > self._limit:
-            raise self._too_large(answer)
+            return self._left(answer)
         if length is not None and "Content-Encoding" not in answer.headers:
             return await answer.read()
         chunks: list[bytes] = []
@@ -159,66 +227,88 @@ class AiohttpTransport:
         async for chunk in answer.content.iter_any():
             size += len(chunk)
             if size > self._limit:
-                raise self._too_large(answer)
+                return self._left(answer)
             chunks.append(chunk)
         return b"".join(chunks)
 
-    def _too_large(self, answer: aiohttp.ClientResponse) -> DecodeError:
+    @staticmethod
+    def _left(answer: aiohttp.ClientResponse) -> None:
         answer.close()  # or the rest would be read before the connection is used again
+
+    def _too_large(self) -> DecodeError:
         return DecodeError(
             f"the answer is larger than max_bytes={self._limit}",
             advice="Ask for a shorter span or fewer sessions, or raise max_bytes.",
         )
+
+    def _shown(self, text: str) -> str:
+        return " ".join(self.scrub(text.encode("utf-8", "replace")).decode(errors="replace").split())[:_SHOWN]
 
 
 class _Broken(aiohttp.ClientConnectionError):
     """A connection that broke while a request was under way."""
 
 
-async def _once(request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """Keep aiohttp from sending a GET again by itself when its connection breaks: the second has no quota token."""
-    try:
-        return await send(request)
-    except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise _Broken(_describe(error)) from None
+class _Way:
+    """How a request goes to one host: signed, without anybody's cookies, by the right proxy or none, and once."""
+
+    def __init__(self, credentials: Credentials, *, direct: bool) -> None:
+        self._credentials = credentials
+        self._direct = direct
+        self.proxy: _addresses.Proxy | None = None
+
+    async def __call__(self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        """Send a request; aiohttp is kept from sending a GET again by itself, as the second has no quota token."""
+        self._prepare(request)
+        try:
+            answer = await send(request)
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
+            raise
+        except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+            raise _Broken(_reason(error)) from None
+        answer.cookies = SimpleCookie()  # none for the jar of a given session
+        return answer
+
+    def _prepare(self, request: aiohttp.ClientRequest) -> None:
+        self._credentials.sign(request.headers)
+        request.headers.popall("Cookie", None)
+        if self.proxy is not None:
+            named = self.proxy.authorization
+            request.update_proxy(self.proxy.url, None, {"Proxy-Authorization": named} if named else None)
+        elif self._direct:
+            request.update_proxy(None, None, None)
 
 
-def _checked(url: str) -> str:
-    """Return a base URL without its trailing slash; https everywhere but on loopback."""
-    try:
-        parsed = URL(url)
-    except ValueError:
-        raise ValueError(
-            "base_url is no URL (value not shown): allowed are those like 'https://api.agora.io'"
-        ) from None
-    shown = str(parsed.with_user(None)) if parsed.host else "***" if "@" in url else url
-    if parsed.user or parsed.password:
-        raise ValueError(f"base_url={shown!r} carries credentials: give them as arguments")
-    if parsed.scheme not in {"http", "https"} or not parsed.host or parsed.query_string or parsed.fragment:
-        raise ValueError(f"base_url={shown!r} is not like 'https://api.agora.io'")
-    if parsed.scheme == "http" and not _loopback(parsed.host):
-        raise ValueError(f"base_url={shown!r} would send the secret in the clear: https is needed except on loopback")
-    return str(parsed).rstrip("/")
+def _failure(base: str, error: aiohttp.ClientError | OSError) -> TransportError:
+    """Return the error of this library for one of aiohttp's."""
+    if isinstance(error, TimeoutError):
+        failure: TransportError = TransportTimeout(f"no answer from {base} in time ({type(error).__name__})")
+        failure.sent = not isinstance(error, aiohttp.ConnectionTimeoutError)
+    elif isinstance(error, aiohttp.ClientConnectorCertificateError):
+        failure = CertificateError(f"the certificate of {base} is not trusted ({_reason(error)})")
+    else:
+        failure = TransportError(f"the connection to {base} failed ({_reason(error)})")
+        failure.sent = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError)
+    failure.advice = _TRUST if isinstance(failure, CertificateError) else _NETWORK
+    return failure
 
 
-def _proxy(base: URL) -> str | None:
-    """Return the proxy that the environment names for a host, None for a direct connection."""
-    return None if proxy_bypass(base.host or "") else getproxies().get(base.scheme)
-
-
-def _loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _describe(error: BaseException) -> str:
-    """Name an error and its message, without what aiohttp's own texts may hold of the request."""
+def _reason(error: BaseException) -> str:
+    """Say what went wrong in words of aiohttp's and the system's own: what the other side sent is never quoted."""
     if isinstance(error, _Broken):
         return str(error)
-    if isinstance(error, aiohttp.ClientResponseError):
-        return f"{type(error).__name__}: {error.message}"
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    said: object = ""
+    match error:
+        case aiohttp.ClientHttpProxyError():
+            said = f"the proxy answered HTTP {error.status}"
+        case aiohttp.ClientConnectorCertificateError():
+            said = getattr(error.certificate_error, "verify_message", error.certificate_error)
+        case aiohttp.ClientConnectorError():
+            said = error.os_error
+        case aiohttp.ClientResponseError():
+            said = "what came is not HTTP"
+        case aiohttp.ClientPayloadError():
+            said = "the answer was cut off or damaged"
+        case OSError():
+            said = error.strerror
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -149,7 +149,7 @@ def _raise(request: Request, response: Response, answer: Answer, number: int) ->
     kind, details = _classify(number, said)
     message = one_line(said, _TOLD)
     target = header(response, "Location")
-    location = f", redirect to {one_line(target, 200)!r} not followed" if target else ""
+    location = f", redirect to {_place(target)!r} not followed" if target else ""
     shown = f"HTTP {response.status}" + (f", code {answer.code}" if answer.code is not None else "")
     rid = request_id(response, answer)
     error = kind(
@@ -165,6 +165,11 @@ def _raise(request: Request, response: Response, answer: Answer, number: int) ->
     for name, value in details.items():
         setattr(error, name, value)
     raise error
+
+
+def _place(target: str) -> str:
+    """Show where a redirect leads: its query may repeat the request's."""
+    return one_line(re.split(r"[?#]", target, maxsplit=1)[0], _ID)
 
 
 def _classify(number: int, message: str) -> tuple[type[ResponseError], dict[str, object]]:

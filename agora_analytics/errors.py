@@ -3,7 +3,8 @@
 ```
 AgoraError
 ├── TransportError          no usable answer arrived
-│   └── TransportTimeout    … within the time allowed
+│   ├── TransportTimeout    … within the time allowed
+│   └── CertificateError    … because the host's certificate is not trusted
 ├── ResponseError           an answer arrived, and it says no
 │   ├── BadRequest          a parameter is wrong (400)
 │   ├── Unauthorized        the credentials or the App ID are wrong (401, 403)
@@ -69,6 +70,13 @@ class TransportError(AgoraError):
 
 class TransportTimeout(TransportError):
     """No answer arrived within the time allowed; the service may have counted the request all the same."""
+
+
+class CertificateError(TransportError):
+    """The host's certificate is not trusted, so nothing was sent; trying again would not change that."""
+
+    retryable = False
+    sent = False
 
 
 class ResponseError(AgoraError):

@@ -20,13 +20,23 @@ WallClock = Callable[[], float]
 """Seconds since 1970 in UTC, like `time.time`."""
 
 
+def _without_app(query: str) -> str:
+    """Show a query without the App ID."""
+    return repr("&".join(part for part in query.split("&") if not part.startswith("appid=")))
+
+
 @attrs.frozen
 class Request:
     """One request, ready to send: its endpoint, its encoded query, and the JSON body of a POST."""
 
     endpoint: Endpoint
-    query: str
+    query: str = attrs.field(repr=_without_app)
     body: bytes | None = None
+
+    @property
+    def app_id(self) -> str:
+        """The App ID that is asked about; empty where the query names none."""
+        return next((value for name, value in parse_qsl(self.query) if name == "appid"), "")
 
     def __str__(self) -> str:
         """Say in one line what is asked, for errors and logs; the App ID is left out."""
@@ -40,7 +50,7 @@ class Response:
     """What came back: HTTP status, headers (their names in any case), and the whole body, decompressed."""
 
     status: int
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = attrs.field(repr=False)
     body: bytes = attrs.field(repr=False)
 
 
@@ -58,7 +68,7 @@ class Transport(Protocol):
         """
 
     def scrub(self, body: bytes) -> bytes:
-        """Blank out credentials in a body that is about to be quoted in an error: some proxies echo them."""
+        """Blank out credentials in bytes that are about to be quoted in an error, of a body or a header."""
 
     async def close(self) -> None:
         """Close what it opened itself; may be called twice."""

@@ -29,7 +29,6 @@ from agora_analytics._checks._scalars import (
     amount,
     app_id,
     choice,
-    credential,
     flag,
     granularity,
     number,
@@ -37,6 +36,7 @@ from agora_analytics._checks._scalars import (
     plain,
     text,
     whole,
+    wrong_secret,
 )
 
 __all__ = [
@@ -48,7 +48,6 @@ __all__ = [
     "app_ids",
     "at_most",
     "choice",
-    "credential",
     "dimension_values",
     "flag",
     "function",
@@ -73,4 +72,5 @@ __all__ = [
     "uids",
     "whole",
     "wrong",
+    "wrong_secret",
 ]

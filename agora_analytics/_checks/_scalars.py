@@ -113,21 +113,21 @@ def flag(name: str, value: object) -> bool:
 
 def app_id(name: str, value: object) -> str:
     """Return an App ID; the error does not show it."""
-    return _secret(name, plain(value))
+    found = plain(value)
+    error = wrong_secret(name, found)
+    if error is not None:
+        raise error
+    return str.__str__(found)
 
 
-def credential(name: str, value: object) -> str:
-    """Return a credential; the error does not show it, and has no cause that does."""
-    return _secret(name, value)
-
-
-def _secret(name: str, value: object) -> str:
+def wrong_secret(name: str, value: object) -> Exception | None:
+    """Return what is wrong with a text that is not to be shown; raised from here, reporters would show it."""
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, not {type(value).__name__} (value not shown)")
+        return TypeError(f"{name} must be a str, not {type(value).__name__} (value not shown)")
     if not value or value != value.strip():
-        raise ValueError(f"{name} is empty or has spaces around it (value not shown)")
+        return ValueError(f"{name} is empty or has spaces around it (value not shown)")
     if value[0] in _QUOTES or value[-1] in _QUOTES:
-        raise ValueError(f"{name} is in quotes (value not shown): remove them, as from an environment file")
+        return ValueError(f"{name} is in quotes (value not shown): remove them, as from an environment file")
     if not value.isprintable() or any(map(str.isspace, value)):
-        raise ValueError(f"{name} has spaces or control characters in it (value not shown)")
-    return str.__str__(value)
+        return ValueError(f"{name} has spaces or control characters in it (value not shown)")
+    return None

@@ -109,6 +109,10 @@ class Account(Customer):
     base_url: Annotated[
         str | None, _option("Host, or several with commas between them [AGORA_BASE_URL].", _ACCOUNT)
     ] = None
+    ca_file: Annotated[
+        Path | None,
+        _option("PEM file of the authorities to trust instead of the system's, as a firewall's own.", _ACCOUNT),
+    ] = None
     max_wait: Annotated[float, _option("Seconds that one request waits for its quota (default: 120).", _ACCOUNT)] = 120
 
     def settings(self) -> Settings:
@@ -118,6 +122,7 @@ class Account(Customer):
         flags = Settings(
             customer_secret=self._secret(),
             app_id=self.app_id,
+            ca_file=self.ca_file,
             base_url=tuple(url.strip() for url in self.base_url.split(",")) if self.base_url else None,
         )
         return flags.over(super().settings())

@@ -12,12 +12,13 @@ import tomllib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import attrs
 
 from agora_analytics import HOSTS, AnalyticsClient, FileCheckpoints, FileLedger, MemoryLedger, Plan
-from agora_analytics.protocols import Ledger
+from agora_analytics._transport import AiohttpTransport, Credentials, trusting
+from agora_analytics.protocols import Ledger, Transport
 
 _ENVIRONMENT = {
     "customer_id": "AGORA_CUSTOMER_ID",
@@ -42,6 +43,7 @@ class Settings:
     plan: str | None = None
     base_url: tuple[str, ...] | None = None
     ledger: str | None = None
+    ca_file: Path | None = None
 
     def over(self, other: Settings) -> Settings:
         """Return these settings, and the other's where these say nothing."""
@@ -64,8 +66,16 @@ class Settings:
             max_wait=max_wait,
             base_url=self.base_url or HOSTS,
             ledger=ledger,
+            transport=self._transport(),
             checkpoints=FileCheckpoints(_state() / "checkpoints"),
         )
+
+    def _transport(self) -> Transport | None:
+        """Return what trusts the authorities of a file of the user's, None for the usual transport."""
+        if self.ca_file is None:
+            return None
+        credentials = Credentials(self.customer_id or "", self.customer_secret or "")
+        return AiohttpTransport(credentials, hosts=self.base_url or HOSTS, trust=trusting(self.ca_file.expanduser()))
 
     @asynccontextmanager
     async def counting(self) -> AsyncIterator[Ledger]:
@@ -96,7 +106,7 @@ def from_file(path: Path, *, required: bool) -> Settings:
     """
     try:
         with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
+            open_to_others = _open_to_others(file)
             table = tomllib.load(file)
     except FileNotFoundError:
         if required:
@@ -104,11 +114,8 @@ def from_file(path: Path, *, required: bool) -> Settings:
         return Settings()
     except (OSError, ValueError) as error:
         raise ValueError(f"config {str(path)!r} cannot be read: {error}") from None
-    if "customer_secret" in table and os.name != "nt" and mode & _OTHERS:
-        raise ValueError(
-            f"config {str(path)!r} holds the secret and others can read it (mode {stat.S_IMODE(mode):04o}):"
-            f" chmod 600 {path}"
-        )
+    if "customer_secret" in table and open_to_others:
+        raise ValueError(f"config {str(path)!r} holds the secret and {open_to_others}: chmod 600 {path}")
     return _of_table(table, path)
 
 
@@ -124,11 +131,28 @@ def default_ledger() -> Path:
 
 
 def secret_of(path: Path) -> str:
-    """Read a file that holds the secret and nothing else but white space around it; raises `ValueError`."""
+    """Read a file that holds the secret and nothing else but white space around it.
+
+    Raises `ValueError` for what cannot be read, or where others than its owner may read it.
+    """
     try:
-        return secret_text(path.expanduser().read_text(encoding="utf-8"), repr(str(path)))
+        with path.expanduser().open(encoding="utf-8") as file:
+            open_to_others, text = _open_to_others(file), file.read()
     except OSError as error:
         raise ValueError(f"secret file {str(path)!r} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ValueError(f"secret file {str(path)!r} cannot be read: it is not UTF-8") from None
+    if open_to_others:
+        raise ValueError(f"secret file {str(path)!r}: {open_to_others}: chmod 600 {path}, or --secret-stdin < {path}")
+    return secret_text(text, repr(str(path)))
+
+
+def _open_to_others(file: IO[Any]) -> str:
+    """Say that others than its owner can read a file, or nothing; a pipe is nobody else's."""
+    mode = os.fstat(file.fileno()).st_mode
+    if os.name == "nt" or not stat.S_ISREG(mode) or not mode & _OTHERS:
+        return ""
+    return f"others can read it (mode {stat.S_IMODE(mode):04o})"
 
 
 def secret_text(text: str, source: str) -> str:

@@ -16,8 +16,11 @@ _TYPES: Mapping[str, pa.DataType] = {
     "integer": pa.int64(),
     "number": pa.float64(),
     "boolean": pa.bool_(),
-    "time": pa.timestamp("s", tz="UTC"),
+    "time": pa.timestamp("ms", tz="UTC"),
 }
+_SECONDS = pa.timestamp("s", tz="UTC")
+"""What rows hold; Parquet and pandas know no such unit, and would each choose another."""
+
 _REPEATED: Mapping[str, pa.DataType] = {
     "text": pa.dictionary(pa.int32(), pa.string()),
     "integer": pa.dictionary(pa.int32(), pa.int64()),
@@ -97,6 +100,8 @@ def _field(column: Column) -> pa.Field:
 
 
 def _array(values: Values, field: pa.Field) -> pa.Array:
+    if pa.types.is_timestamp(field.type):
+        return pa.array(list(values), _SECONDS).cast(field.type)
     if not pa.types.is_dictionary(field.type):
         return pa.array(list(values) if isinstance(values, Runs) else values, field.type)
     if not isinstance(values, Runs):

@@ -43,7 +43,7 @@ def _text(name: str, meaning: str, *, repeats: bool = False) -> Column:
 
 
 def _time(name: str, meaning: str) -> Column:
-    return Column(name=name, kind="time", meaning=meaning, unit="s, UTC")
+    return Column(name=name, kind="time", meaning=meaning, unit="ms, UTC")
 
 
 def _rate(name: str, meaning: str) -> Column:
@@ -72,7 +72,7 @@ CALLS: Final = Dataset(
     row="a call, from its first join to its last leave",
     columns=(
         _APP,
-        _CALL,
+        attrs.evolve(_CALL, repeats=False),
         _text("cname", "channel"),
         _time("created_ts", "start"),
         _time("destroyed_ts", "end; while the call goes on, whatever the service says then"),

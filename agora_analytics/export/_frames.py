@@ -25,15 +25,16 @@ _MANY: Final = 1_000
 _TIMES: Final = frozenset({"ts", "windowStartTs", "windowEndTs"})
 
 
-async def to_arrow(models: AsyncIterable[object] | Iterable[object]) -> pa.Table:
+async def to_arrow(models: AsyncIterable[object] | Iterable[object], *, model: type | None = None) -> pa.Table:
     """Return the models of a stream, or of a sequence, as an Arrow table.
 
     For example `await to_arrow(client.calls.search(start, end))`. A row a model, of `SessionMetrics` and `Window` a row
-    a value; the columns are the fields, times are timestamps in UTC. All models must be of one kind. Needs the extra
+    a value; the columns are the fields, times are timestamps in UTC, in milliseconds. All models must be of one kind;
+    `model` names it (`model=Call`), so that a stream without any makes a table with its columns. Needs the extra
     `parquet`. Raises `TypeError` for what are no models, and what the stream raises.
     """
     _arrow = await asyncio.to_thread(_needed, "_arrow", "parquet")
-    kind: type | None = None
+    kind = None if model is None else _kind_of(model)
     tables: list[Any] = []
     async for some in _chunks(models):
         kind = kind or _family(some[0])
@@ -41,21 +42,23 @@ async def to_arrow(models: AsyncIterable[object] | Iterable[object]) -> pa.Table
         if strange is not None:
             raise TypeError(f"a stream of {kind.__name__} has a {type(strange).__name__} in it: one kind makes a table")
         tables.append(await asyncio.to_thread(_table, _arrow, kind, some))
+    if kind is not None and not tables:
+        tables.append(await asyncio.to_thread(_table, _arrow, kind, []))
     return await asyncio.to_thread(_arrow.together, tables)
 
 
-async def to_pandas(models: AsyncIterable[object] | Iterable[object]) -> pd.DataFrame:
+async def to_pandas(models: AsyncIterable[object] | Iterable[object], *, model: type | None = None) -> pd.DataFrame:
     """Return the models of a stream as a pandas data frame; see `to_arrow`. Needs the extra `pandas`."""
     await asyncio.to_thread(_pandas)
-    table = await to_arrow(models)
+    table = await to_arrow(models, model=model)
     frame: pd.DataFrame = await asyncio.to_thread(table.to_pandas)
     return frame
 
 
-async def to_polars(models: AsyncIterable[object] | Iterable[object]) -> pl.DataFrame:
+async def to_polars(models: AsyncIterable[object] | Iterable[object], *, model: type | None = None) -> pl.DataFrame:
     """Return the models of a stream as a Polars data frame; see `to_arrow`. Needs the extra `polars`."""
     polars = await asyncio.to_thread(_polars)
-    frame: pl.DataFrame = await asyncio.to_thread(polars.from_arrow, await to_arrow(models))
+    frame: pl.DataFrame = await asyncio.to_thread(polars.from_arrow, await to_arrow(models, model=model))
     return frame
 
 
@@ -109,12 +112,16 @@ async def _each(models: AsyncIterable[object] | Iterable[object]) -> AsyncIterat
 
 
 def _family(one: object) -> type:
-    """Return the class of a model; all points are of one, whatever class was made for their metric."""
-    if isinstance(one, Point):
-        return Point
-    if not attrs.has(type(one)):
-        raise TypeError(f"{type(one).__name__} is no model: allowed are those of agora_analytics.models, and Window")
-    return type(one)
+    """Return the class of a model."""
+    return _kind_of(type(one))
+
+
+def _kind_of(kind: type) -> type:
+    """Return a class of models; all points are of one, whatever class was made for their metric."""
+    if not isinstance(kind, type) or not attrs.has(kind):
+        name = getattr(kind, "__name__", repr(kind))
+        raise TypeError(f"{name} is no model: allowed are those of agora_analytics.models, and Window")
+    return Point if issubclass(kind, Point) else kind
 
 
 def _table(arrow: Any, kind: type, models: Sequence[Any]) -> pa.Table:
@@ -189,9 +196,9 @@ def _kind(name: str, values: Sequence[Any]) -> Any:
     if name in _TIMES or name.endswith("_ts"):
         return "time"
     kinds = {type(value) for value in values if value is not None}
-    if kinds == {bool}:
+    if kinds == {bool} or name == "settled":
         return "boolean"
-    if name == "uid" or str in kinds or name in {"dimension_value", "bucket"}:
+    if str in kinds or name in {"uid", "series", "dimension_value", "bucket"}:
         return "text"
     return "integer" if name.endswith(("_count", "Count")) and kinds <= {int} else "number"
 

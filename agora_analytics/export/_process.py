@@ -20,7 +20,8 @@ from agora_analytics.export._writer import Here, Writer
 from agora_analytics.export.sinks import said
 
 _CODE: Final = (
-    "import sys; sys.path[:] = sys.stdin.buffer.readline()[:-1].decode('utf-8', 'surrogateescape').split('\\0');"
+    "import sys; sys.path[:] = bytes.fromhex(sys.stdin.buffer.readline().decode()).decode('utf-8', 'surrogatepass')"
+    ".split('\\0');"
     " from agora_analytics.export._process import serve; serve()"
 )
 _PIPE: Final = 2**20
@@ -30,6 +31,17 @@ _PATIENCE: Final = 30.0
 """Seconds that the process may take to end."""
 
 _PYTHONS: Final = ("python", "pypy")
+
+_NAMED: Final = frozenset(
+    {
+        *("PATH", "HOME", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "TEMP", "TMP"),
+        *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LD_PRELOAD", "SYSTEMROOT", "USERPROFILE", "COMSPEC", "PATHEXT"),
+        *("PYTHONHOME", "PYTHONUTF8", "PYTHONIOENCODING", "PYTHONHASHSEED", "PYTHONWARNINGS", "__PYVENV_LAUNCHER__"),
+        *("ARROW_DEFAULT_MEMORY_POOL", "ARROW_IO_THREADS", "OMP_NUM_THREADS", "MALLOC_ARENA_MAX"),
+        *("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"),
+    }
+)
+"""Variables that the process gets, where they are set: what it needs to run, so that no secret of anybody is there."""
 
 _ANSWERED: Final = frozenset({"ready", "end", "close"})
 
@@ -50,16 +62,18 @@ class Apart:
 
     def __init__(self, name: str, folder: Path, scratch: Path) -> None:
         process = subprocess.Popen(  # noqa: S603 - this very Python
-            [sys.executable, "-c", _CODE],
+            [sys.executable, *(["-I"] if sys.flags.isolated else []), "-c", _CODE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pipesize=_PIPE,
             start_new_session=True,  # Ctrl-C is for the export, which ends what it began
-            env={key: value for key, value in os.environ.items() if not key.startswith("AGORA_")},
+            env={key: value for key, value in os.environ.items() if key.upper() in _NAMED},
         )
         self._process = process
         self._in, self._out = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
-        self._send(os.fsencode("\0".join(sys.path)) + b"\n")
+        # What is no text is ignored by imports, too.
+        path = "\0".join(entry for entry in sys.path if isinstance(entry, str))
+        self._send(path.encode("utf-8", "surrogatepass").hex().encode() + b"\n")
         self._tell("open", name, str(folder.absolute()), str(scratch.absolute()))
 
     def ready(self) -> None:

@@ -149,6 +149,7 @@ def test_flags_go_before_the_environment_and_that_before_the_file(run, tmp_path:
 def test_the_secret_may_stand_in_a_file(run, tmp_path: Path, monkeypatch, key):
     monkeypatch.delenv("AGORA_CUSTOMER_SECRET")
     (tmp_path / "secret").write_text(f"  {CUSTOMER_SECRET}\n")
+    (tmp_path / "secret").chmod(0o600)
     config = tmp_path / "settings.toml"
     config.write_text(f'{key} = "{CUSTOMER_SECRET if key == "customer_secret" else "secret"}"\n')
     config.chmod(0o600)

@@ -53,7 +53,7 @@ async def test_the_manifest_tells_files_spans_columns_and_the_version(tmp_path, 
     assert manifest["version"]
     assert [one["state"] for one in manifest["spans"]] == ["read"]
     units = {column["name"]: column.get("unit") for column in manifest["columns"]["metrics"]}
-    assert units["ts"] == "s, UTC"
+    assert units["ts"] == "ms, UTC"
 
 
 async def test_files_are_partitioned_by_app_and_day(tmp_path, simulation):

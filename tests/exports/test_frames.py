@@ -6,7 +6,21 @@ import pyarrow as pa
 import pytest
 from runs import NOON
 
-from agora_analytics import Gap, Point, Series, Session, Span, Statistic, to_arrow, to_pandas, to_polars
+from agora_analytics import (
+    Call,
+    FreezeBucket,
+    Gap,
+    Point,
+    Series,
+    Session,
+    SessionMetrics,
+    Span,
+    Statistic,
+    Window,
+    to_arrow,
+    to_pandas,
+    to_polars,
+)
 
 HOUR = 3_600
 
@@ -20,7 +34,7 @@ async def client(simulation):
 async def test_calls_become_typed_columns(client):
     table = await to_arrow(client.calls.search(NOON - 3 * HOUR, NOON - 600))
     assert table.num_rows > 20
-    assert table.schema.field("created_ts").type == pa.timestamp("s", tz="UTC")
+    assert table.schema.field("created_ts").type == pa.timestamp("ms", tz="UTC")
     assert table.schema.field("finished").type == pa.bool_()
     assert table.schema.field("call_pcu").type == pa.int64()
     assert "app_id" not in table.column_names
@@ -65,6 +79,35 @@ async def test_other_models_and_nothing():
         {"dimension_value": None, "user_count": None, "value": None},
     ]
     assert (await to_arrow(())).num_rows == 0
+
+
+@pytest.mark.parametrize("model", [Call, Session, SessionMetrics, Point, Window, Statistic, FreezeBucket])
+async def test_an_empty_stream_of_a_named_model_has_its_columns(model):
+    table = await to_arrow((), model=model)
+    assert table.num_rows == 0
+    assert table.num_columns >= 2
+    assert list((await to_pandas([], model=model)).columns) == (await to_polars([], model=model)).columns
+    assert (await to_pandas([], model=model)).columns.tolist() == table.column_names
+
+
+async def test_an_empty_stream_has_the_types_of_one_that_is_not(client):
+    found = await to_arrow(client.calls.search(NOON - 3 * HOUR, NOON - 600), model=Call)
+    assert (await to_arrow([], model=Call)).schema == found.schema
+
+
+async def test_times_are_milliseconds_everywhere_and_a_key_is_no_category(client):
+    frame = await to_pandas(client.calls.search(NOON - 3 * HOUR, NOON - 600))
+    other = await to_polars(client.calls.search(NOON - 3 * HOUR, NOON - 600))
+    assert str(frame["created_ts"].dtype) == "datetime64[ms, UTC]"
+    assert str(other["created_ts"].dtype) == "Datetime(time_unit='ms', time_zone='UTC')"
+    assert str(frame["call_id"].dtype) != "category"
+
+
+async def test_a_model_that_is_none_or_another_is_told():
+    with pytest.raises(TypeError, match="int is no model"):
+        await to_arrow((), model=int)
+    with pytest.raises(TypeError, match="a stream of Call has a Session in it"):
+        await to_arrow([Session(sid="1")], model=Call)
 
 
 async def test_what_is_no_table_is_told():

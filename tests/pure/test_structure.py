@@ -151,7 +151,7 @@ DOORS = {
     "polars": {"export/_frames.py"},
     "pandas": {"export/_frames.py"},
     "attrs": {""},
-    "yarl": {"_transport.py"},  # it comes with aiohttp
+    "yarl": {"_addresses.py", "_transport.py"},  # it comes with aiohttp
 }
 
 

@@ -26,6 +26,7 @@ from agora_analytics import (
     BadRow,
     Call,
     CallPage,
+    CertificateError,
     CheckpointError,
     ClockState,
     DecodeError,
@@ -279,7 +280,7 @@ def failures(error: AgoraError) -> str:
     assert_type((error.asked, error.advice, error.retryable), tuple[str, str, bool])
     assert_type(error.fault, Fault)
     match error:
-        case TransportTimeout() | TransportError():
+        case TransportTimeout() | CertificateError() | TransportError():
             assert_type(error.sent, bool)
         case RateLimited():
             assert_type((error.unit, error.limit), tuple[Literal["second", "minute", "day"], int | None])

@@ -9,6 +9,7 @@ from typing import assert_type
 from agora_analytics import (
     AnalyticsClient,
     Breakdown,
+    Call,
     ExportError,
     ExportPlan,
     ExportProgress,
@@ -43,7 +44,7 @@ async def exporting(client: AnalyticsClient) -> None:
     assert_type(report.complete, bool)
     try:
         await to_arrow(client.calls.search(*selection.span))
-        await to_pandas(client.calls.search(*selection.span))
+        await to_pandas(client.calls.search(*selection.span), model=Call)
         await to_polars(await client.insights.usage("userCount", *selection.span))
     except ExportError as error:
         assert_type(error.advice, str)

@@ -172,22 +172,6 @@ async def test_your_own_session_is_used_and_left_open(service):
         assert not session.closed
 
 
-async def test_a_proxy_of_the_environment_is_used(monkeypatch):
-    seen: list[str] = []
-
-    async def handle(request):
-        seen.append(request.raw_path if "://" in request.raw_path else str(request.url))
-        return web.Response(body=EMPTY)
-
-    async with answering(handle) as proxy:
-        monkeypatch.setenv("HTTP_PROXY", proxy)
-        monkeypatch.delenv("NO_PROXY", raising=False)
-        monkeypatch.delenv("no_proxy", raising=False)
-        async with client_of("http://127.0.0.1:9") as client:
-            await ask(client)
-    assert len(seen) == 1
-
-
 async def test_a_cancelled_request_leaves_nothing_behind(service):
     service.faults = Faults.script([Fault("slow", seconds=30)])
     async with serve(service) as url, client_of(url) as client:

@@ -1,0 +1,51 @@
+"""Where the command takes its secret and its trust from: files of its owner's alone, authorities that are there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from agora_analytics.simulator import CUSTOMER_SECRET
+
+SEARCH = ("calls", "search", "--last", "1h")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660])
+@pytest.mark.parametrize("by", ["flag", "settings"])
+def test_a_secret_file_that_others_can_read_is_refused_as_a_settings_file_is(
+    run, tmp_path: Path, monkeypatch, mode, by
+):
+    monkeypatch.delenv("AGORA_CUSTOMER_SECRET")
+    secret, config = tmp_path / "secret", tmp_path / "settings.toml"
+    secret.write_text(CUSTOMER_SECRET)
+    secret.chmod(mode)
+    config.write_text('customer_secret_file = "secret"\n')
+    ran = run(*SEARCH, *(("--secret-file", str(secret)) if by == "flag" else ("--config", str(config))))
+    assert ran.code == 2
+    assert f"others can read it (mode {mode:04o})" in ran.err
+    assert "--secret-stdin" in ran.err
+    assert CUSTOMER_SECRET not in ran.err
+
+
+def test_a_pipe_that_holds_the_secret_is_nobody_elses(run, monkeypatch):
+    monkeypatch.delenv("AGORA_CUSTOMER_SECRET")
+    reading, writing = os.pipe()
+    os.write(writing, CUSTOMER_SECRET.encode())
+    os.close(writing)
+    try:
+        assert run(*SEARCH, "--secret-file", f"/dev/fd/{reading}").code == 0
+    finally:
+        os.close(reading)
+
+
+@pytest.mark.parametrize(("text", "says"), [(None, "No such file"), ("no certificate", "cannot be used")])
+def test_a_file_without_authorities_is_refused(run, tmp_path: Path, text, says):
+    file = tmp_path / "authorities.pem"
+    if text:
+        file.write_text(text)
+    ran = run(*SEARCH, "--ca-file", str(file))
+    assert ran.code == 2
+    assert "authorities.pem" in ran.err
+    assert says in ran.err

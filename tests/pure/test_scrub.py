@@ -1,0 +1,82 @@
+"""What is blanked out of texts that others wrote: secrets in every spelling, and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+from urllib.parse import quote
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agora_analytics._scrub import Scrubber, without_app
+
+SECRET = 'f00d/Ba"r+&5e2c<9a41b7'
+LONG = "0123456789abcdef0123456789ABCDEF"
+TOKEN = base64.b64encode(b"id:\xff\xfe\xfb\xef" * 5).decode()
+
+
+@pytest.mark.parametrize(
+    "echo",
+    [
+        SECRET,
+        SECRET.upper(),
+        quote(SECRET),
+        quote(SECRET, safe="").lower(),
+        html.escape(SECRET),
+        json.dumps(SECRET)[1:-1],
+        json.dumps(SECRET)[1:-1].replace("/", "\\/"),
+    ],
+)
+def test_a_secret_is_blanked_out_in_every_spelling(echo):
+    assert Scrubber(SECRET).scrub(f"<{echo}> <{echo}>".encode()) == b"<***> <***>"
+
+
+def test_base64_is_found_in_its_other_alphabet_and_without_its_padding():
+    other = TOKEN.replace("+", "-").replace("/", "_").rstrip("=")
+    assert other != TOKEN
+    assert Scrubber(TOKEN).scrub(f"Basic {other};".encode()) == b"Basic ***;"
+
+
+def test_the_better_part_of_a_long_secret_is_a_secret_too():
+    assert Scrubber(LONG).scrub(f"{LONG[:20]}...".encode()) == b"***..."
+    assert Scrubber("simulated-secret").scrub(b"simulated fault") == b"simulated fault"
+
+
+def test_what_is_too_short_to_tell_apart_is_left():
+    assert Scrubber("abc").scrub(b"abc abcd") == b"abc abcd"
+
+
+@given(
+    st.text(st.characters(exclude_characters="*", codec="utf-8"), min_size=4, max_size=40),
+    st.binary(max_size=60),
+    st.binary(max_size=60),
+)
+def test_no_secret_is_left_and_nothing_else_is_lost(secret, before, after):
+    scrubber = Scrubber(secret)
+    assert secret.encode("utf-8", "surrogatepass") not in scrubber.scrub(
+        before + secret.encode("utf-8", "surrogatepass") + after
+    )
+    untouched = bytes(byte for byte in before if byte < 32)
+    assert Scrubber("never in there").scrub(untouched) == untouched
+
+
+@pytest.mark.parametrize(
+    ("said", "left"),
+    [
+        ("/beta?appid=APP&x=1", "/beta?appid=***&x=1"),
+        ("/beta%3Fappid%3DAPP%26x", "/beta%3Fappid%3D***"),
+        ('{"appid": "APP"}', '{"appid": "***"}'),
+        ("APP is an app", "APP is an app"),
+        (f"no project {LONG}", "no project ***"),
+    ],
+)
+def test_an_app_id_is_blanked_out_where_it_is_named_or_long(said, left):
+    app_id = LONG if LONG in said else "APP"
+    assert without_app(said.encode(), app_id) == left.encode()
+
+
+def test_nothing_shows_what_is_hidden():
+    assert LONG not in repr(Scrubber(LONG))

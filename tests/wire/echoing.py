@@ -1,0 +1,94 @@
+"""Servers that answer byte by byte, clients to try on them, and all that a reporter could tell of what happened."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import traceback
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, suppress
+from types import FrameType
+from typing import Any
+
+from agora_analytics import AnalyticsClient, Retry
+
+SECRET = "f00dba5e0123456789abcdef00c0ffee"
+APP = "0123456789abcdef0123456789abcdef"
+TOKEN = base64.b64encode(f"customer:{SECRET}".encode()).decode()
+PASSWORD = "pr0xyPassw0rd"
+HIDDEN = {"secret": SECRET, "token": TOKEN, "App ID": APP, "proxy's password": PASSWORD}
+HIDDEN |= {"proxy's token": base64.b64encode(f"user:{PASSWORD}".encode()).decode()}
+
+
+def client_of(url: str, **options: Any) -> AnalyticsClient:
+    settings = {"app_id": APP, "plan": "enterprise", "base_url": url, "retry": Retry(attempts=1), "quotas": False}
+    return AnalyticsClient("customer", SECRET, **(settings | options))
+
+
+async def ask(client: AnalyticsClient) -> Any:
+    return await client.calls.page(*client.calls.recent(3600))
+
+
+@asynccontextmanager
+async def speaking(said: bytes, *, close: bool = True) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """A server that reads a request, says these bytes, and hangs up, or keeps silent for ever."""
+    heard: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            heard.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(said)
+            await writer.drain()
+            if not close:
+                await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1], heard
+    finally:
+        server.close()
+
+
+def told(error: BaseException) -> str:
+    """All that a reporter tells of an error, with the variables of every frame but those of tests."""
+    parts = [str(error), repr(error), repr(getattr(error, "__dict__", ""))]
+    for one in chain_of(error):
+        trace = one.__traceback__
+        while trace:
+            if "/tests/" not in trace.tb_frame.f_code.co_filename:
+                parts.append(shown(trace.tb_frame))
+            trace = trace.tb_next
+        parts += traceback.format_exception_only(one)
+    return "\n".join(parts)
+
+
+def chain_of(error: BaseException | None) -> Iterator[BaseException]:
+    if error is not None:
+        yield error
+        yield from chain_of(error.__cause__)
+        yield from chain_of(error.__context__)
+        for one in getattr(error, "exceptions", ()):
+            yield from chain_of(one)
+
+
+def shown(frame: FrameType) -> str:
+    """A frame as `TracebackException(capture_locals=True)` shows it."""
+    stack = traceback.StackSummary.extract([(frame, frame.f_lineno)], capture_locals=True)
+    return "".join(stack.format())
+
+
+def frames_of_tasks() -> str:
+    """The variables of all frames that wait, as a sampling profiler sees them."""
+    parts: list[str] = []
+    for task in asyncio.all_tasks():
+        waiting: Any = task.get_coro()
+        while (frame := getattr(waiting, "cr_frame", None)) is not None:
+            if "/tests/" not in frame.f_code.co_filename:
+                parts.append(shown(frame))
+            waiting = waiting.cr_await
+    return "\n".join(parts)
+
+
+def leaks(text: str) -> list[str]:
+    return [name for name, value in HIDDEN.items() if value in text]
