@@ -47,6 +47,7 @@ class Exports:
         Estimates of rows and bytes are as if no filter applied. Raises `ValueError` for what the plan does not offer,
         and the errors of `agora_analytics.errors`.
         """
+        _checks.instance("selection", selection, Selection)
         planner = Planner(self._session, selection, order_worst=_worst(order), max_requests=_most(max_requests))
         return await planner.plan(self._groups(selection))
 
@@ -81,15 +82,18 @@ class Exports:
         Raises `ValueError` or `TypeError` for bad arguments, `ExportError` for files that cannot be written, an export
         that runs already, or one of other settings in that place, and the errors of `agora_analytics.errors`.
         """
+        _checks.instance("selection", selection, Selection)
         order_of = Order(
             worst=_worst(order),
             least_users=_checks.number("least_users", least_users, 0),
             max_requests=_most(max_requests),
             concurrency=_checks.number("concurrency", concurrency, 1, 1_000),
-            watcher=watcher,
+            watcher=_checks.none_or(_checks.function, "watcher", watcher, "a function that takes an ExportProgress"),
         )
-        formats.check(format)
-        sink = await asyncio.to_thread(sink_of, to, sink_options or {})  # some stores connect at once
+        format = formats.check(format)  # noqa: A001 - the word for it
+        state = _checks.none_or(_checks.path, "state", state)
+        options = _checks.none_or(_checks.mapping, "sink_options", sink_options, object) or {}
+        sink = await asyncio.to_thread(sink_of, to, options)  # some stores connect at once
         groups = self._groups(selection)
         settings = _settings(selection, format, sink)
         async with _opened(settings, sink, _beside(sink, state)) as (disk, parts):
@@ -156,7 +160,7 @@ def _beside(sink: Sink, state: str | Path | None) -> Path:
             raise ValueError(f"state={str(state)!r} goes with a URL: a local export keeps its state in its folder")
         return sink.folder / _BESIDE
     if state is not None:
-        return Path(state).expanduser()
+        return _checks.path("state", state)
     base = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
     return base / "agora-analytics" / "exports" / _fingerprint(sink)
 
@@ -187,9 +191,7 @@ def _same_as_begun(state: State, wanted: dict[str, Any], sink: Sink) -> None:
 
 
 def _worst(order: str) -> bool:
-    if order not in {"oldest", "worst"}:
-        raise ValueError(f"order={order!r}: allowed are 'oldest', 'worst'")
-    return order == "worst"
+    return _checks.choice("order", order, ("oldest", "worst")) == "worst"
 
 
 def _most(max_requests: int | None) -> int | None:

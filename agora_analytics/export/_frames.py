@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from agora_analytics import _checks
 from agora_analytics.export import _batches
 from agora_analytics.export._batches import Batch
 from agora_analytics.export._columns import CALLS, METRICS, SESSIONS, Column, Dataset
@@ -31,6 +32,8 @@ async def to_arrow(models: AsyncIterable[object] | Iterable[object]) -> pa.Table
     a value; the columns are the fields, times are timestamps in UTC. All models must be of one kind. Needs the extra
     `parquet`. Raises `TypeError` for what are no models, and what the stream raises.
     """
+    if isinstance(models, str | bytes | Mapping) or not isinstance(models, AsyncIterable | Iterable):
+        raise _checks.wrong("models", models, "a stream or a list of models")
     _arrow = _needed("_arrow", "parquet")
     kind: type | None = None
     tables: list[Any] = []
@@ -38,7 +41,9 @@ async def to_arrow(models: AsyncIterable[object] | Iterable[object]) -> pa.Table
         kind = kind or _family(some[0])
         strange = next((one for one in some if not isinstance(one, kind)), None)
         if strange is not None:
-            raise TypeError(f"a stream of {kind.__name__} has a {type(strange).__name__} in it: one kind makes a table")
+            raise TypeError(
+                f"models: a stream of {kind.__name__} has a {type(strange).__name__} in it: one kind makes a table"
+            )
         tables.append(_arrow.table(_batch(kind, some)))
     return _arrow.together(tables)
 
@@ -101,7 +106,9 @@ def _family(one: object) -> type:
     if isinstance(one, Point):
         return Point
     if not attrs.has(type(one)):
-        raise TypeError(f"{type(one).__name__} is no model: allowed are those of agora_analytics.models, and Window")
+        raise TypeError(
+            f"models: {type(one).__name__} is no model: allowed are those of agora_analytics.models, and Window"
+        )
     return type(one)
 
 

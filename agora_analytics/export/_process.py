@@ -20,7 +20,7 @@ from agora_analytics.export._writer import Here, Writer
 from agora_analytics.export.sinks import said
 
 _CODE: Final = (
-    "import sys; sys.path[:] = sys.stdin.buffer.readline()[:-1].decode('utf-8', 'surrogateescape').split('\\0');"
+    "import os, sys; sys.path[:] = os.fsdecode(bytes.fromhex(sys.stdin.buffer.readline().decode())).split('\\0');"
     " from agora_analytics.export._process import serve; serve()"
 )
 _PIPE: Final = 2**20
@@ -59,7 +59,7 @@ class Apart:
         )
         self._process = process
         self._in, self._out = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
-        self._send(os.fsencode("\0".join(sys.path)) + b"\n")
+        self._send(os.fsencode("\0".join(sys.path)).hex().encode() + b"\n")  # a folder's name may have a newline
         self._tell("open", name, str(folder.absolute()), str(scratch.absolute()))
 
     def ready(self) -> None:
