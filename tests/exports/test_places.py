@@ -212,7 +212,7 @@ async def test_no_cell_of_a_csv_is_a_formula(tmp_path, simulation):
     assert [cell for cell in cells if cell.startswith(("=", "+", "@", "\t", "\r"))] == []
 
 
-@pytest.mark.parametrize("app", ["../..", "a/b", ".", "x" * 300, "é\N{GRINNING FACE}", "nul\0"])
+@pytest.mark.parametrize("app", ["../..", "a/b", ".", "x" * 300, "é\N{GRINNING FACE}"])
 async def test_a_hostile_app_id_stays_one_folder(tmp_path, simulation, app):
     simulation.service.app_id = app
     folder = tmp_path / "deep" / "export"
