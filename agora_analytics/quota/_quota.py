@@ -95,6 +95,13 @@ class Quota:
         """Return UTC seconds that have passed by every account: by the host's too until the clock is confirmed."""
         return self._account.passed()
 
+    def slept(self) -> float:
+        """Return the seconds for which this machine seems to have slept since the last answer, by the host's clock.
+
+        No more than a hint, for that clock may have been set: only an answer can tell.
+        """
+        return self._account.slept()
+
     @property
     def confirmed(self) -> bool:
         """Whether two witnesses agree on the service's clock: two answers, or an answer and the host's clock.
