@@ -96,7 +96,7 @@ class Exports:
             run = Run(self._session, selection, order_of, disk, parts)
             await run.finish(groups)
             await parts.publish_all()
-            report = await disk.change(lambda found: report_of(found, run.asking.made, order_of, str(sink)))
+            report = await disk.change(lambda found: report_of(found, run.asking, order_of, str(sink)))
             manifest = await disk.change(lambda found: manifest_of(found, parts.target.name, report))
             if watcher is not None:
                 watcher(await run.progress())
