@@ -113,7 +113,9 @@ class Agenda(Generic[ItemT]):
     def _narrow(self, part: Part, reading: Reading[ItemT]) -> None:
         """Put narrower lists in the place of one that was cut off, if there are any."""
         parts = self._learned.instead(part, reading, fruitful=self._fruitful)
-        if parts is None:
+        if parts == ():
+            log.warning("%s of %s: total_size is wrong, it is not believed any more", self._kind.what, part.span)
+        elif parts is None:
             self._lost.append(_listing.incomplete(part, reading))
         elif parts and parts[0].cname is not None:
             self._second = _Second(part, reading, len(parts))
@@ -127,7 +129,7 @@ class Agenda(Generic[ItemT]):
         found = whole.least is not None and whole.distinct >= whole.least
         if found:
             del self._stack[len(self._stack) - second.left :]
-        elif not second.left and not self._learned.is_whole(whole):
+        elif not second.left:
             self._lost.append(_listing.incomplete(second.part, whole))
         if found or not second.left:
             self._second = None

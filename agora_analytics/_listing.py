@@ -252,11 +252,11 @@ class Learned:
             self.cap = reading.distinct
         if self.fruitless >= self.most:
             self.most = _FEW
-            return () if self.is_whole(reading) else None
+            return () if self._is_whole(reading) else None
         parts = () if reading.contradicts(part) else _narrower(part, reading)
-        return parts or (() if self.is_whole(reading) else None)
+        return parts or (() if self._is_whole(reading) else None)
 
-    def is_whole(self, reading: Reading[ItemT]) -> bool:
+    def _is_whole(self, reading: Reading[ItemT]) -> bool:
         """Whether a list that no narrower one adds to is whole: nothing but its total says no."""
         if reading.has_more is not False or reading.full:
             return False

@@ -207,6 +207,8 @@ class Lists:
                 return [after]
             fruitful = one.page > 1 or new > 0
             parts = self._learned.instead(part, reading, fruitful=fruitful) if verdict is Verdict.CUT else ()
+            if verdict is Verdict.CUT and parts == ():
+                log.warning("export: total_size of the calls of %s is wrong, it is not believed any more", part.span)
             if parts:
                 return self._narrow(state, source, one, parts, asked)
             self._end(state, source, one, asked, READ if parts is not None else CUT)
