@@ -228,8 +228,10 @@ class FollowPoller(Poller[CallEvent]):
 
         What a list lacks, however narrow it is asked for, goes to `missing`.
         """
+        narrower = 0
 
         async def page(part: _listing.Part, number: int) -> CallPage:
+            nonlocal narrower
             built, oldest = part.span, 0
 
             def timely() -> Span:
@@ -238,8 +240,8 @@ class FollowPoller(Poller[CallEvent]):
                 built, oldest = self._timely(part.span), self._askable().start
                 return built
 
-            self._cost += 1
             answer = await self.ask(CALL_LISTS, lambda: self._reader.lists(timely, number, part.cname or cname))
+            narrower += number == 1 and part.handed > 0
             if built.start > part.span.start:
                 self._cut = max(self._cut, built.start)
             self._edges.accepted(min(oldest, built.start))
@@ -249,7 +251,9 @@ class FollowPoller(Poller[CallEvent]):
         lost: list[IncompleteList] = [] if missing is None else missing
         rows = _paging.rows(spans, page, _listing.calls(cname), read_ahead=False, missing=lost.append)
         async with aclosing(rows) as calls:
-            return [call async for call in calls]
+            found = [call async for call in calls]
+        self._cost += 1 + len(found) // _looks.PAGE + narrower
+        return found
 
     def _cut_off(self, tail: Tail) -> list[Gap]:
         """Return gaps for what lists lacked of what was read for the first time."""

@@ -170,6 +170,15 @@ async def test_a_stream_tells_what_cannot_be_had_as_a_gap_once_and_goes_on():
     }
 
 
+async def test_a_stream_that_reads_a_little_again_tells_no_gap_twice():
+    simulation = served(CROWDED, most_rows=5)
+    async with simulation.client(quotas=False) as client:
+        events = await all_of(client.calls.follow(start=NOON - 60, stop=NOON + 30))
+    gaps = [(event.span.start, event.span.end) for event in of(Gap, events)]
+    assert len(gaps) > 3
+    assert sorted(gaps) == sorted(set(gaps))
+
+
 # Sessions.
 
 
