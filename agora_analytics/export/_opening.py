@@ -61,7 +61,7 @@ async def exported(
         run = Run(session, selection, order, disk, parts)
         await run.finish(groups)
         await parts.publish_all()
-        report = await disk.change(lambda found: report_of(found, run.asking.made, order, str(sink)))
+        report = await disk.change(lambda found: report_of(found, run.asking, order, str(sink)))
         manifest = await disk.change(lambda found: manifest_of(found, parts.target.name, report))
         if order.watcher is not None:
             order.watcher(await run.progress())
