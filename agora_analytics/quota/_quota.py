@@ -73,7 +73,9 @@ class Quota:
         """
         name = self.plan.counter(counter) if isinstance(counter, Endpoint) else _checks.text("counter", counter)
         if name not in self.plan.all_counters():
-            raise ValueError(f"counter={name!r}: plan {self.plan.name!r} has {', '.join(self.plan.all_counters())}")
+            raise ValueError(
+                f"counter={_checks.shown(name)}: plan {self.plan.name!r} has {', '.join(self.plan.all_counters())}"
+            )
         count = _checks.number("requests", requests, 1)
         group = self._groups.get(name)
         if group is not None:
