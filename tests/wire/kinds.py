@@ -92,6 +92,7 @@ METHODS = [
             "customer_id": "secret",
             "customer_secret": "secret",
             "plan": "choice",
+            "on_bad_row": "choice",
             "app_id": "app or None",
             "base_url": "hosts",
             "session": "object or None",
