@@ -261,7 +261,7 @@ class Session:
             return without_app(self._transport.scrub(said), request.app_id)
 
         headers = {
-            name: scrub(value.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+            name: scrub(value.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
             for name, value in response.headers.items()
         }
         body = await _scrubbed_body(response.body, scrub)
