@@ -333,7 +333,7 @@ class Poller(ABC, Generic[T]):
         if abs(utc - expected) > _JUMP:
             self._edges.forget_refusals()
         woke = now if self._woke is None else self._woke
-        self._look_at_host()
+        self._woke = woke if self._quota.slept() > _JUMP else None
         # Before it is known what time it is, a jump is a lesson and no sleep.
         if utc - expected <= _JUMP or not self._learned:
             return
@@ -344,9 +344,7 @@ class Poller(ABC, Generic[T]):
 
     def _look_at_host(self) -> None:
         """Note when the host's clock was seen to have gone on while ours stood still: what comes now is of later."""
-        if self._quota.slept() <= _JUMP:
-            self._woke = None
-        elif self._woke is None:
+        if self._woke is None and self._quota.slept() > _JUMP:
             self._woke = self._quota.now()
 
 
