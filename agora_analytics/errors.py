@@ -15,6 +15,7 @@ AgoraError
 ├── DecodeError             an answer arrived that is not what the reference promises
 │   └── IncompleteList      … a list that says that it has more rows than can be had
 ├── QuotaExhausted          the plan's allowance is spent: nothing was sent
+├── TooEarly                the service has it later: nothing was sent
 ├── LedgerError             the shared count of requests cannot be read or written: nothing was sent
 ├── CheckpointError         a saved position cannot be read or written
 └── ExportError             an export cannot be written, or is not the one that was begun
@@ -248,6 +249,21 @@ class QuotaExhausted(AgoraError):
         self.unit = unit
         self.limit = limit
         self.resets_in = resets_in
+
+
+class TooEarly(AgoraError):
+    """Nothing can be asked for yet, since the service has it later: nothing was sent.
+
+    Attributes:
+        askable_at: UTC seconds from which on it can be asked for.
+
+    """
+
+    fault = "plan"
+
+    def __init__(self, what: str, *, asked: str = "", advice: str = "", askable_at: int = 0) -> None:
+        super().__init__(what, asked=asked, advice=advice)
+        self.askable_at = askable_at
 
 
 class LedgerError(AgoraError):

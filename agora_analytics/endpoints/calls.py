@@ -17,7 +17,8 @@ from agora_analytics import _checks, _listing, _merge, _paging
 from agora_analytics._codec import decoder, points_decoder
 from agora_analytics._session import in_turns
 from agora_analytics._wire import Param, joined
-from agora_analytics.endpoints._group import EndpointGroup, Timely
+from agora_analytics.endpoints._call_spans import CallSpans
+from agora_analytics.endpoints._group import Timely
 from agora_analytics.models import (
     Call,
     CallPage,
@@ -38,7 +39,6 @@ from agora_analytics.plans import (
     CALL_SESSIONS,
     CALL_STATISTICS,
     CALL_TIMELINE,
-    Endpoint,
 )
 from agora_analytics.spans import Instant, Span
 
@@ -51,7 +51,7 @@ _freeze = decoder(Rows[FreezeBucket])
 _timeline = points_decoder("value")
 
 
-class Calls(EndpointGroup):
+class Calls(CallSpans):
     """`client.calls`: the six endpoints of Call Inspector."""
 
     _latest = CALL_LISTS
@@ -121,6 +121,7 @@ class Calls(EndpointGroup):
         *,
         uids: Iterable[Uid] = (),
         exclude_server_user: bool = True,
+        wait: bool = False,
     ) -> AsyncGenerator[Session]:
         """Yield every session of a call once, by `sid`, in as many requests as it takes.
 
@@ -128,12 +129,20 @@ class Calls(EndpointGroup):
         plan's delay). Long calls are cut by the plan's hours, `uids` (any number) are asked for ten at a time.
         `exclude_server_user` leaves out Linux users. `GET /beta/analytics/call/sessions`.
 
+        A call that has only just ended is listed before its details can be asked for: of what is too young then, and of
+        what is not kept any more, nothing comes, and the log tells it. `wait=True` waits until all of it can be asked
+        for (see `askable_at`). Raises `TooEarly` where nothing can be asked for yet.
+
         Where the service cuts the list off, halves of its span are asked for; raises `IncompleteList` as `search` does.
         """
-        spans = self._call_slices(CALL_SESSIONS, call, start, end)
         users = _checks.uids(uids)
         servers = _checks.flag("exclude_server_user", exclude_server_user)
-        return self._sessions(_id(call), spans, users, exclude_server_user=servers)
+
+        def found() -> AsyncGenerator[Session]:
+            spans = self._call_slices(CALL_SESSIONS, call, start, end)
+            return self._sessions(_id(call), spans, users, exclude_server_user=servers)
+
+        return self._once_askable(call, found) if _checks.flag("wait", wait) else found()
 
     def metrics(
         self,
@@ -141,16 +150,25 @@ class Calls(EndpointGroup):
         sids: Iterable[str | Session] | None = None,
         start: Instant | None = None,
         end: Instant | None = None,
+        *,
+        exclude_server_user: bool = True,
+        wait: bool = False,
     ) -> AsyncGenerator[SessionMetrics]:
         """Yield the metrics of each session asked for, in that order; one without data has an empty `data`.
 
         `sids` are ids or sessions, any number; None means all sessions of the call, which costs the requests to list
-        them. They are asked for twenty at a time, long calls cut by the plan's hours and merged.
-        `start` and `end` as in `sessions`. `GET /beta/analytics/call/metrics`.
+        them, without those of Linux users unless `exclude_server_user=False`. They are asked for twenty at a time, long
+        calls cut by the plan's hours and merged. `start`, `end` and `wait` as in `sessions`.
+        `GET /beta/analytics/call/metrics`.
         """
-        spans = self._call_slices(CALL_METRICS, call, start, end)
         wanted = None if sids is None else _sids(sids)
-        return self._metrics(_id(call), spans, wanted)
+        servers = _checks.flag("exclude_server_user", exclude_server_user)
+
+        def found() -> AsyncGenerator[SessionMetrics]:
+            spans = self._call_slices(CALL_METRICS, call, start, end)
+            return self._metrics(_id(call), spans, wanted, exclude_server_user=servers)
+
+        return self._once_askable(call, found) if _checks.flag("wait", wait) else found()
 
     async def statistics(
         self,
@@ -193,7 +211,8 @@ class Calls(EndpointGroup):
         `GET /beta/analytics/call/statistics/time`.
         """
         params: dict[str, Param] = {"metric": _checks.text("metric", metric)}
-        spans = self._call_slices(CALL_TIMELINE, call, start, end)
+        # The service averages what is in a span: a minute that is cut would be two averages of parts of it.
+        spans = self._call_slices(CALL_TIMELINE, call, start, end, mark=60)
         parts = [(await self._fetch(CALL_TIMELINE, _timeline, _about(call, span) | params)).items for span in spans]
         return _merge.points(parts)
 
@@ -214,12 +233,18 @@ class Calls(EndpointGroup):
     async def _sessions(
         self, call_id: str, spans: tuple[Span, ...], users: tuple[Uid, ...], *, exclude_server_user: bool
     ) -> AsyncGenerator[Session]:
-        for batch in _batches(users, _checks.UIDS) or [()]:
+        told: set[str] = set()
+        batches = _batches(users, _checks.UIDS) or [()]
+        for batch in batches:
             fetch = partial(self._sessions_of, call_id, batch, exclude_server_user=exclude_server_user)
             pages = _paging.rows(spans, fetch, _listing.SESSIONS, read_ahead=self._read_ahead)
             async with aclosing(pages) as found:
                 async for session in found:
-                    yield session
+                    # A user may be asked for by a number and by a text: those of one batch come once by themselves.
+                    if session.sid not in told:
+                        yield session
+                    if len(batches) > 1:
+                        told.add(session.sid)
 
     async def _sessions_of(
         self, call_id: str, users: tuple[Uid, ...], part: _listing.Part, number: int, *, exclude_server_user: bool
@@ -229,11 +254,12 @@ class Calls(EndpointGroup):
         )
 
     async def _metrics(
-        self, call_id: str, spans: tuple[Span, ...], wanted: tuple[str, ...] | None
+        self, call_id: str, spans: tuple[Span, ...], wanted: tuple[str, ...] | None, *, exclude_server_user: bool
     ) -> AsyncGenerator[SessionMetrics]:
         if wanted is None:
             whole = Span(spans[0].start, spans[-1].end)
-            wanted = tuple([session.sid async for session in self.sessions(call_id, *whole)])
+            listed = self.sessions(call_id, *whole, exclude_server_user=exclude_server_user)
+            wanted = tuple([session.sid async for session in listed])
         for batch in _batches(wanted, _checks.SIDS):
             parts: dict[str, list[SessionMetrics]] = {sid: [] for sid in batch}
             for span in spans:
@@ -242,26 +268,6 @@ class Calls(EndpointGroup):
                     parts.setdefault(part.sid, []).append(part)
             for sid, found in parts.items():
                 yield await in_turns(_merge.tracks(sid, found))
-
-    def _call_span(
-        self, endpoint: Endpoint, call: Call | str, start: Instant | None, end: Instant | None, *, whole: bool = True
-    ) -> Span:
-        """Return what to ask about a call: the span given, or all of it."""
-        _id(call)
-        if start is not None and end is not None:
-            return self._span(endpoint, start, end, whole=whole)
-        if start is not None or end is not None or not isinstance(call, Call):
-            raise TypeError("start and end go together, and are needed where the call is given by its id")
-        if call.span is None and not call.created_ts:
-            raise ValueError(f"call {call.call_id!r} has no created_ts: give start and end")
-        newest = self._session.plan.of_endpoint(endpoint).askable(self._session.now()).end
-        span = call.span or Span(call.created_ts or 0, max(newest, (call.created_ts or 0) + 1))
-        return self._span(endpoint, *span, whole=whole)
-
-    def _call_slices(
-        self, endpoint: Endpoint, call: Call | str, start: Instant | None, end: Instant | None
-    ) -> tuple[Span, ...]:
-        return self._call_span(endpoint, call, start, end, whole=False).slices(self._longest(endpoint))
 
 
 def _id(call: Call | str) -> str:

@@ -58,6 +58,7 @@ from agora_analytics import (
     Span,
     Statistic,
     Timeouts,
+    TooEarly,
     Total,
     Track,
     TransportError,
@@ -280,6 +281,13 @@ def plans(limits: Limits, span: Span) -> None:
 def missing(error: IncompleteList) -> DecodeError:
     assert_type((error.span, error.rows, error.told), tuple[Span | None, int, int | None])
     return error
+
+
+def early(error: TooEarly, client: AnalyticsClient, call: Call) -> None:
+    assert_type((error.askable_at, client.calls.askable_at(call)), tuple[int, int])
+    assert_type(client.calls.is_askable(call), bool)
+    assert_type(client.calls.sessions(call, wait=True), AsyncGenerator[Session])
+    assert_type(client.calls.metrics(call, exclude_server_user=False, wait=True), AsyncGenerator[SessionMetrics])
 
 
 def failures(error: AgoraError) -> str:

@@ -25,8 +25,7 @@ from streaming import (
 )
 
 from agora_analytics import Checkpoint, CheckpointError, Gap, MemoryCheckpoints, Revision, Series, Window
-from agora_analytics.simulator import Fault, Faults, World
-from agora_analytics.spans import Span
+from agora_analytics.simulator import Faults, World
 
 NOBODY = World(seed=7, calls_per_hour=20, web_share=0.0)
 EMPTY = Series("videoFreezeRate", product="WebRTC")
@@ -286,64 +285,6 @@ async def test_what_a_busy_consumer_costs_is_a_gap_for_the_consumer():
                 await asyncio.sleep(HOUR)
     assert whole(events, NOON)
     assert [reason for _, _, reason in lost(events)] == ["consumer"]
-
-
-@pytest.mark.parametrize("minutes", [39, 45, 70, 480])
-async def test_what_sleep_costs_is_a_gap_for_the_sleep(minutes):
-    simulation = simulated()
-    async with simulation.client() as client:
-        asyncio.get_running_loop().call_later(3_000, simulation.clock.suspend, minutes * 60)
-        events = await all_of(client.realtime.watch(USERS, start=NOON, stop=NOON + 4_000 + minutes * 60))
-    assert whole(events, NOON)
-    assert {reason for _, _, reason in lost(events)} == {"asleep"}
-    # What was not asked for before, and not kept any more after the first answer that told the time.
-    assert minutes * 60 - 2_400 <= sum(end - first for first, end, _ in lost(events)) <= minutes * 60 - 2_200
-
-
-async def test_a_sleep_in_an_outage_is_a_gap_for_the_sleep_though_another_request_tells_of_it_first():
-    awake = NOON + 3_000 + 3 * HOUR
-    out = Faults.outage(NOON + 2_900, NOON + 3_000)
-    busy = Faults.outage(awake, awake + 60, fault=Fault("busy", retry_after=20))
-    simulation = simulated(faults=(out + busy).only("realtime_usage"))
-
-    async def wake() -> None:
-        await asyncio.sleep(2_999)
-        simulation.clock.suspend(3 * HOUR)
-        for _ in range(3):
-            await client.calls.page(NOON, NOON + 60)
-            await asyncio.sleep(1.1)
-
-    async with simulation.client() as client:
-        waking = asyncio.create_task(wake())
-        events = await all_of(client.realtime.watch(USERS, start=NOON, stop=NOON + 4_000 + 3 * HOUR))
-        await waking
-    assert whole(events, NOON)
-    assert {reason for _, _, reason in lost(events)} == {"asleep"}
-
-
-@pytest.mark.parametrize("first", ["its own answer", "another's"])
-async def test_a_sleep_that_ends_in_an_outage_is_told_apart_from_it_by_the_host_s_clock(first):
-    asleep = Span(NOON + 3_000, NOON + 3_000 + 3 * HOUR)
-    out = Faults.outage(asleep.end - 60, asleep.end + 2 * HOUR)
-    simulation = simulated(faults=out)
-
-    async def ask() -> None:
-        """Ask for something else as soon as that is answered again, in two seconds."""
-        await asyncio.sleep(3_000 + 2 * HOUR)
-        for _ in range(3 * (first == "another's")):
-            await client.calls.page(NOON, NOON + 60)
-            await asyncio.sleep(1.1)
-
-    async with simulation.client() as client:
-        asking = asyncio.create_task(ask())
-        asyncio.get_running_loop().call_later(3_000, simulation.clock.suspend, asleep.duration)
-        events = await all_of(client.realtime.watch(USERS, start=NOON, stop=asleep.end + 3 * HOUR))
-        await asking
-    assert whole(events, NOON)
-    gaps = [(gap.span.start - asleep.start, gap.span.end - asleep.end, gap.reason) for gap in of(Gap, events)]
-    assert [reason for _, _, reason in gaps] == ["asleep", "outage"]
-    # A window is kept for 40 minutes: what could be asked for longer asleep than in the outage is lost asleep.
-    assert abs(gaps[0][1] + 1_200) < 180
 
 
 async def test_a_start_that_is_too_old_is_a_gap_before_the_start():

@@ -138,9 +138,16 @@ METHODS = [
         "Calls.sessions",
         C.calls.sessions,
         ABOUT,
-        MAYBE | {"call": "text", "uids": "list", "exclude_server_user": "flag"},
+        MAYBE | {"call": "text", "uids": "list", "exclude_server_user": "flag", "wait": "flag"},
     ),
-    Method("Calls.metrics", C.calls.metrics, ABOUT, MAYBE | {"call": "text", "sids": "list or None"}),
+    Method(
+        "Calls.metrics",
+        C.calls.metrics,
+        ABOUT,
+        MAYBE | {"call": "text", "sids": "list or None", "exclude_server_user": "flag", "wait": "flag"},
+    ),
+    Method("Calls.askable_at", C.calls.askable_at, {}, {"call": "object"}),
+    Method("Calls.is_askable", C.calls.is_askable, {}, {"call": "object"}),
     Method(
         "Calls.statistics",
         C.calls.statistics,

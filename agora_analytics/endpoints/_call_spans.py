@@ -1,0 +1,93 @@
+"""What can be asked about a call now: the service has details later than lists, and keeps both for some days only."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Final, TypeVar
+
+from agora_analytics import _checks
+from agora_analytics.endpoints._group import EndpointGroup
+from agora_analytics.errors import TooEarly
+from agora_analytics.models import Call
+from agora_analytics.plans import CALL_SESSIONS, Endpoint
+from agora_analytics.spans import Instant, Span, moment
+
+ItemT = TypeVar("ItemT")
+
+_MARGIN: Final = 5
+"""Seconds by which a span stays away from what expires: a request takes time."""
+
+_LOOK: Final = 60.0
+"""Seconds after which who waits looks at the service's clock again."""
+
+log = logging.getLogger("agora_analytics")
+
+
+class CallSpans(EndpointGroup):
+    """Spans of calls, cut to what can be asked about them."""
+
+    def askable_at(self, call: Call) -> int:
+        """Return when the details of a whole call can be asked for (UTC seconds): its end, and the plan's delay.
+
+        Of a call that goes on, when the first of them can be. Raises `ValueError` where the plan has no details, and
+        for a call without `created_ts`.
+        """
+        _checks.instance("call", call, Call)
+        span = call.span or Span(_created(call), _created(call) + 1)
+        return span.end + self._session.plan.of_endpoint(CALL_SESSIONS).delay + 1
+
+    def is_askable(self, call: Call) -> bool:
+        """Whether the details of a whole call can be asked for now, by the service's clock; see `askable_at`."""
+        return self._session.now() >= self.askable_at(call)
+
+    def _call_span(
+        self, endpoint: Endpoint, call: Call | str, start: Instant | None, end: Instant | None, *, whole: bool = True
+    ) -> Span:
+        """Return what to ask about a call: the span given, or as much of all of it as can be asked now."""
+        if start is not None and end is not None:
+            return self._span(endpoint, start, end, whole=whole)
+        if start is not None or end is not None or not isinstance(call, Call):
+            raise TypeError("start and end go together, and are needed where the call is given by its id")
+        return self._span(endpoint, *self._cut(endpoint, call), whole=whole)
+
+    def _call_slices(
+        self, endpoint: Endpoint, call: Call | str, start: Instant | None, end: Instant | None, *, mark: int = 1
+    ) -> tuple[Span, ...]:
+        return self._call_span(endpoint, call, start, end, whole=False).slices(self._longest(endpoint), mark)
+
+    def _cut(self, endpoint: Endpoint, call: Call) -> Span:
+        limits = self._session.plan.of_endpoint(endpoint)
+        askable = limits.askable(self._session.now())
+        created = _created(call)
+        span = call.span or Span(created, max(askable.end, created + 1))
+        if span.start >= askable.end:
+            at = span.start + limits.delay + 2
+            raise TooEarly(
+                f"nothing can be asked about call {call.call_id!r} before {moment(at)}: it began"
+                f" {self._session.now() - span.start} s ago, and details come {limits.delay} s later",
+                advice="Ask again then, or give wait=True to sessions() or metrics().",
+                askable_at=at,
+            )
+        oldest = askable.start + _MARGIN
+        found = Span(oldest if span.start < oldest < span.end else span.start, min(span.end, askable.end))
+        if found != span:
+            log.info("call %s: %s of %s can be asked for now", call.call_id, found, span)
+        return found
+
+    async def _once_askable(self, call: Call | str, make: Callable[[], AsyncGenerator[ItemT]]) -> AsyncGenerator[ItemT]:
+        """Yield what is made once all of a call can be asked about."""
+        at = self.askable_at(call) if isinstance(call, Call) else 0
+        while (rest := at - self._session.now()) > 0:  # noqa: ASYNC110 - time is what is waited for
+            await asyncio.sleep(min(rest, _LOOK))
+        async with aclosing(make()) as items:
+            async for item in items:
+                yield item
+
+
+def _created(call: Call) -> int:
+    if call.created_ts is None:
+        raise ValueError(f"call {call.call_id!r} has no created_ts: give start and end")
+    return call.created_ts

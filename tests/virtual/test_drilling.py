@@ -1,0 +1,102 @@
+"""Whatever was listed can be drilled into: now, as far as it can be asked for, or once it can."""
+
+from __future__ import annotations
+
+import asyncio
+
+import attrs
+import pytest
+from streaming import HOUR, NOON, simulated
+
+from agora_analytics import Call, TooEarly
+from agora_analytics.simulator import World
+
+BUSY = World(seed=7, calls_per_hour=600, typical_minutes=2)
+PLANS = ("standard", "premium", "enterprise")
+
+
+async def listed(client) -> list[Call]:
+    return [call async for call in client.calls.search(*client.calls.recent(HOUR))]
+
+
+@pytest.mark.parametrize("plan", PLANS)
+async def test_each_call_of_the_newest_hour_has_its_sessions_once_they_can_be_asked_for(plan):
+    simulation = simulated(plan, world=BUSY)
+    async with simulation.client() as client:
+        calls = await listed(client)
+        assert not client.calls.is_askable(calls[0])
+        ended = [call for call in calls[:40] if call.finished]
+        for call in ended:
+            sessions = [session async for session in client.calls.sessions(call, wait=True)]
+            assert {one.sid for one in sessions} == {
+                one.sid for one in simulation.world.sessions(known(simulation, call)) if not one.server
+            }
+        assert all(map(client.calls.is_askable, ended))
+    assert not simulation.service.refusals
+
+
+def known(simulation, call: Call):
+    found = simulation.world.calls_during(call.created_ts - 60, call.created_ts + 60)
+    return next(one for one in found if one.call_id == call.call_id)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+async def test_without_waiting_what_can_be_asked_for_comes_or_it_is_said_when(plan, caplog):
+    simulation = simulated(plan, world=BUSY)
+    caplog.set_level("INFO")
+    early: list[TooEarly] = []
+    async with simulation.client() as client:
+        calls = (await listed(client))[:40]
+        for call in calls:
+            try:
+                assert all([session.sid async for session in client.calls.sessions(call)])
+            except TooEarly as error:
+                early.append(error)
+        assert all(NOON < error.askable_at <= max(map(client.calls.askable_at, calls)) for error in early)
+    assert not simulation.service.refusals
+    assert early or "can be asked for now" in caplog.text
+
+
+async def test_what_was_too_early_can_be_asked_at_the_moment_that_was_told():
+    simulation = simulated("standard", world=BUSY)
+    async with simulation.client() as client:
+        call = (await listed(client))[0]
+        with pytest.raises(TooEarly) as caught:
+            client.calls.sessions(call)
+        await asyncio.sleep(caught.value.askable_at - simulation.clock() + 1)
+        page = await client.calls.sessions_page(call)
+        assert page.code == 200
+
+
+async def test_of_a_call_that_is_partly_not_kept_any_more_the_rest_comes():
+    simulation = simulated("premium", world=World(seed=7, calls_per_hour=60, typical_minutes=120))
+    async with simulation.client() as client:
+        oldest = (await client.calls.page(*client.calls.recent(HOUR))).items[-1]
+        available = client.plan.limits["call_details"].available
+        await asyncio.sleep(available - (simulation.clock() - oldest.created_ts) + 60)
+        await client.calls.page(*client.calls.recent(60))  # days without a request blur the service's clock
+        ended = attrs.evolve(oldest, destroyed_ts=oldest.created_ts + 600, finished=True)
+        page = await client.calls.sessions_page(ended)
+        assert page.code == 200
+
+
+async def test_all_metrics_are_of_bots_too_if_these_are_asked_for():
+    simulation = simulated("enterprise", world=World(seed=7, calls_per_hour=200))
+    async with simulation.client() as client:
+        for call in [call async for call in client.calls.search(NOON - 2 * HOUR, NOON - HOUR)][:60]:
+            sids = [one.sid async for one in client.calls.sessions(call, exclude_server_user=False)]
+            people = [one.sid async for one in client.calls.sessions(call)]
+            if len(sids) > len(people):
+                break
+        assert [one.sid async for one in client.calls.metrics(call)] == people
+        assert [one.sid async for one in client.calls.metrics(call, exclude_server_user=False)] == sids
+
+
+async def test_a_session_comes_once_in_however_many_batches_its_user_is_asked_for():
+    simulation = simulated("enterprise")
+    async with simulation.client() as client:
+        call = next(iter([call async for call in client.calls.search(NOON - 2 * HOUR, NOON - HOUR) if call.finished]))
+        users = [one.uid async for one in client.calls.sessions(call)]
+        many = [*users, *(f"nobody-{number}" for number in range(10)), *(str(user) for user in users)]
+        sids = [one.sid async for one in client.calls.sessions(call, uids=many)]
+    assert len(sids) == len(set(sids)) == len(users)

@@ -1,0 +1,70 @@
+"""A machine that sleeps: what that costs is a gap for the sleep, whatever else goes wrong about it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from streaming import HOUR, NOON, USERS, all_of, lost, of, simulated, whole
+
+from agora_analytics import Gap
+from agora_analytics.simulator import Fault, Faults
+from agora_analytics.spans import Span
+
+
+@pytest.mark.parametrize("minutes", [39, 45, 70, 480])
+async def test_what_sleep_costs_is_a_gap_for_the_sleep(minutes):
+    simulation = simulated()
+    async with simulation.client() as client:
+        asyncio.get_running_loop().call_later(3_000, simulation.clock.suspend, minutes * 60)
+        events = await all_of(client.realtime.watch(USERS, start=NOON, stop=NOON + 4_000 + minutes * 60))
+    assert whole(events, NOON)
+    assert {reason for _, _, reason in lost(events)} == {"asleep"}
+    # What was not asked for before, and not kept any more after the first answer that told the time.
+    assert minutes * 60 - 2_400 <= sum(end - first for first, end, _ in lost(events)) <= minutes * 60 - 2_200
+
+
+async def test_a_sleep_in_an_outage_is_a_gap_for_the_sleep_though_another_request_tells_of_it_first():
+    awake = NOON + 3_000 + 3 * HOUR
+    out = Faults.outage(NOON + 2_900, NOON + 3_000)
+    busy = Faults.outage(awake, awake + 60, fault=Fault("busy", retry_after=20))
+    simulation = simulated(faults=(out + busy).only("realtime_usage"))
+
+    async def wake() -> None:
+        await asyncio.sleep(2_999)
+        simulation.clock.suspend(3 * HOUR)
+        for _ in range(3):
+            await client.calls.page(NOON, NOON + 60)
+            await asyncio.sleep(1.1)
+
+    async with simulation.client() as client:
+        waking = asyncio.create_task(wake())
+        events = await all_of(client.realtime.watch(USERS, start=NOON, stop=NOON + 4_000 + 3 * HOUR))
+        await waking
+    assert whole(events, NOON)
+    assert {reason for _, _, reason in lost(events)} == {"asleep"}
+
+
+@pytest.mark.parametrize("first", ["its own answer", "another's"])
+async def test_a_sleep_that_ends_in_an_outage_is_told_apart_from_it_by_the_host_s_clock(first):
+    asleep = Span(NOON + 3_000, NOON + 3_000 + 3 * HOUR)
+    out = Faults.outage(asleep.end - 60, asleep.end + 2 * HOUR)
+    simulation = simulated(faults=out)
+
+    async def ask() -> None:
+        """Ask for something else as soon as that is answered again, in two seconds."""
+        await asyncio.sleep(3_000 + 2 * HOUR)
+        for _ in range(3 * (first == "another's")):
+            await client.calls.page(NOON, NOON + 60)
+            await asyncio.sleep(1.1)
+
+    async with simulation.client() as client:
+        asking = asyncio.create_task(ask())
+        asyncio.get_running_loop().call_later(3_000, simulation.clock.suspend, asleep.duration)
+        events = await all_of(client.realtime.watch(USERS, start=NOON, stop=asleep.end + 3 * HOUR))
+        await asking
+    assert whole(events, NOON)
+    gaps = [(gap.span.start - asleep.start, gap.span.end - asleep.end, gap.reason) for gap in of(Gap, events)]
+    assert [reason for _, _, reason in gaps] == ["asleep", "outage"]
+    # A window is kept for 40 minutes: what could be asked for longer asleep than in the outage is lost asleep.
+    assert abs(gaps[0][1] + 1_200) < 180
