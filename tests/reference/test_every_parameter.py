@@ -14,7 +14,7 @@ from vendor import OFFERED, Case, Place, every
 
 from agora_analytics.plans import ENDPOINTS
 from agora_analytics.protocols import Request, Response
-from agora_analytics.simulator import APP_ID, Service, Simulation, World
+from agora_analytics.simulator import APP_ID, Service, SimulatedCall, Simulation, World
 
 NOW = 1_795_867_200 + 43_211
 WORLD = World(seed=5)
@@ -38,11 +38,11 @@ class Overheard:
 
 @cache
 def place() -> Place:
-    """A call of an hour and a half ago that is over, and some who were there."""
+    """A call of today that is over, and some who were there, of whom not all froze."""
     call = next(
         one
-        for one in WORLD.calls(NOW - 6_000, NOW - 4_000)
-        if one.destroyed < NOW - 600 and 3 <= len(WORLD.sessions(one)) <= 15
+        for one in WORLD.calls(NOW - 36_000, NOW - 4_000)
+        if one.destroyed < NOW - 600 and 3 <= len(WORLD.sessions(one)) <= 20 and _bumpy(one)
     )
     there = WORLD.sessions(call)
     return Place(
@@ -54,6 +54,11 @@ def place() -> Place:
         sids=tuple(one.sid for one in there),
         uid=there[0].uid,
     )
+
+
+def _bumpy(call: SimulatedCall) -> bool:
+    rates = [one.video_freeze or 0.0 for one in WORLD.sessions(call) if not one.server]
+    return any(rate < 0.03 for rate in rates) and any(rate > 0.05 for rate in rates)
 
 
 def cases(path: str) -> list[Case]:
