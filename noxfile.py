@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import nox
 
 nox.options.default_venv_backend = "venv"
 nox.options.error_on_missing_interpreters = False
-nox.options.sessions = ["lint", "typing", "tests", "examples"]
+nox.options.sessions = ["lint", "typing", "tests", "lowest", "examples"]
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 PYTHONS = nox.project.python_versions(PROJECT)
@@ -14,6 +16,13 @@ PYTHONS = nox.project.python_versions(PROJECT)
 
 def _group(name: str) -> list[str]:
     return nox.project.dependency_groups(PROJECT, name)
+
+
+def _lowest() -> list[str]:
+    """Pin every dependency and extra to its lower bound."""
+    project = PROJECT["project"]
+    bounds = {*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())}
+    return sorted(bound.replace(">=", "==") for bound in bounds if not bound.startswith(project["name"]))
 
 
 @nox.session
@@ -39,6 +48,16 @@ def tests(session: nox.Session) -> None:
     session.run("coverage", "run", "-m", "pytest", *session.posargs)
     session.run("coverage", "combine")
     session.run("coverage", "report")
+
+
+@nox.session(python=PYTHONS[0])
+def lowest(session: nox.Session) -> None:
+    """The tests that reach other libraries, with each of those at its lower bound, on the oldest Python."""
+    # The tools of the tests come in whatever version goes with these.
+    tools = {tool.partition(">=")[0] for tool in _group("tests")} - {bound.partition("==")[0] for bound in _lowest()}
+    session.install("-e", ".", *_lowest(), *sorted(tools))
+    folders = ("pure", "reference", "wire", "ledgers", "exports", "cli")
+    session.run("pytest", "-q", *(session.posargs or [f"tests/{folder}" for folder in folders]))
 
 
 @nox.session

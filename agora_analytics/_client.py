@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 import attrs
 
 from agora_analytics import _checks
+from agora_analytics._calls import Calls
+from agora_analytics._realtime import Realtime
 from agora_analytics._retry import Retry
 from agora_analytics._session import OnBadRow, Session
 from agora_analytics._transport import HOSTS, AiohttpTransport, Credentials, Timeouts
@@ -18,7 +20,6 @@ from agora_analytics.endpoints import Insights, Scope
 from agora_analytics.plans import Plan
 from agora_analytics.protocols import CheckpointStore, Ledger, Transport, WallClock
 from agora_analytics.quota import Lane, MemoryLedger, Quota, fingerprint
-from agora_analytics.streams import Calls, Realtime
 
 if TYPE_CHECKING:
     import aiohttp

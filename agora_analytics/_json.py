@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 from operator import attrgetter
 from reprlib import Repr
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -86,7 +87,16 @@ def columns(rows: Sequence[Any], names: Sequence[str]) -> list[tuple[Any, ...]]:
 
 def strict(kind: type[T]) -> Callable[[bytes], T]:
     """Return the decoder into exact types; it raises `Mismatch` or another of `Unreadable`."""
-    return msgspec.json.Decoder(kind).decode
+
+    @cache  # made when first used: each takes a good part of a millisecond, which an import would wait for
+    def decoder() -> Callable[[bytes], T]:
+        return msgspec.json.Decoder(kind).decode
+
+    def decode(body: bytes) -> T:
+        """Read a text into exact types."""
+        return decoder()(body)
+
+    return decode
 
 
 def document(body: bytes) -> Any:

@@ -30,6 +30,14 @@ def test_ci_runs_the_command_of_the_readme():
     assert "README.md" in (ROOT / ".ci/run").read_text()
 
 
+def test_every_dependency_has_a_lower_bound_alone_which_ci_tries():
+    extras = PROJECT["project"]["optional-dependencies"]
+    bounds = {*PROJECT["project"]["dependencies"], *(bound for group in extras.values() for bound in group)}
+    loose = [bound for bound in bounds if not re.fullmatch(r"[\w-]+>=\d[\d.]*", bound)]
+    assert loose == extras["export"]
+    assert "--session lowest" in (ROOT / ".ci/run").read_text()
+
+
 def test_every_public_name_is_in_the_changelog():
     import agora_analytics
 

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
+from agora_analytics._json import Unreadable
 from agora_analytics.errors import LedgerError
 from agora_analytics.quota._alive import Sign, alive
 from agora_analytics.quota._book import SLOTS, Book, decode
@@ -161,7 +162,7 @@ class BookFile:
     def _telling(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError, ValueError) as error:
+        except (*Unreadable, sqlite3.Error, OSError, ValueError) as error:
             raise LedgerError(
                 f"the quota ledger {str(self._path)!r} cannot be used: {error}",
                 advice="Nothing was sent. Check the path and its rights, and that no other program holds the file.",

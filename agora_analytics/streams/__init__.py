@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from agora_analytics.streams._broadcast import Broadcast, Subscription, broadcast
 from agora_analytics.streams._cadence import Coverage
-from agora_analytics.streams._calls import Calls
 from agora_analytics.streams._checkpoints import Checkpoint
 from agora_analytics.streams._events import (
     CallChanged,
@@ -20,7 +19,6 @@ from agora_analytics.streams._events import (
 )
 from agora_analytics.streams._follow import Follow
 from agora_analytics.streams._health import Health
-from agora_analytics.streams._realtime import Realtime
 from agora_analytics.streams._series import Series
 from agora_analytics.streams._stores import FileCheckpoints, MemoryCheckpoints
 from agora_analytics.streams._watch import Watch
@@ -33,7 +31,6 @@ __all__ = [
     "CallLost",
     "CallSessions",
     "CallStarted",
-    "Calls",
     "Checkpoint",
     "Coverage",
     "Event",
@@ -42,7 +39,6 @@ __all__ = [
     "Gap",
     "Health",
     "MemoryCheckpoints",
-    "Realtime",
     "Revision",
     "Series",
     "Subscription",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import signature
 from typing import Any
 from unittest.mock import Mock
 
@@ -12,5 +13,6 @@ class MockedResponse(aiohttp.ClientResponse):
     """A response without a connection."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("stream_writer", Mock())
+        if "stream_writer" in signature(aiohttp.ClientResponse.__init__).parameters:
+            kwargs.setdefault("stream_writer", Mock())
         super().__init__(*args, **kwargs)

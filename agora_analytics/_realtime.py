@@ -1,21 +1,20 @@
-"""`client.realtime`, with the streams over it."""
+"""`client.realtime`, with the streams over it, which are loaded by those who watch."""
 
 from __future__ import annotations
 
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from agora_analytics import _checks, endpoints
 from agora_analytics._session import Session
 from agora_analytics.endpoints import Scope
 from agora_analytics.plans import REALTIME_USAGE
 from agora_analytics.spans import WINDOW, Instant
-from agora_analytics.streams._cadence import Coverage, coverage
-from agora_analytics.streams._checkpoints import Checkpoint
-from agora_analytics.streams._period import Beginning, Period
-from agora_analytics.streams._place import Place, place_of
-from agora_analytics.streams._readers import WindowReader
-from agora_analytics.streams._series import Series, queries
-from agora_analytics.streams._watch import Settings, Watch
+
+if TYPE_CHECKING:
+    from agora_analytics.streams import Checkpoint, Coverage, Series, Watch
+    from agora_analytics.streams._period import Beginning
+    from agora_analytics.streams._place import Place
 
 
 class Realtime(endpoints.Realtime):
@@ -59,6 +58,10 @@ class Realtime(endpoints.Realtime):
         after an hour. All else is sat out; `health` says what it waits for.
         `GET /beta/realtime/{usage,quality}/by_time_20sec`.
         """
+        from agora_analytics.streams._period import Period  # noqa: PLC0415
+        from agora_analytics.streams._readers import WindowReader  # noqa: PLC0415
+        from agora_analytics.streams._watch import Settings, Watch  # noqa: PLC0415
+
         period = Period.of(start, stop)
         settings = Settings(
             start=period.start,
@@ -82,6 +85,9 @@ class Realtime(endpoints.Realtime):
 
         That is if all of the day's real-time requests are theirs. Raises `ValueError` where the plan offers none.
         """
+        from agora_analytics.streams._cadence import coverage  # noqa: PLC0415
+        from agora_analytics.streams._series import Series, queries  # noqa: PLC0415
+
         if not _checks.instances("series", series, Series):
             raise TypeError("series=(): allowed is one Series or several")
         if len(set(series)) < len(series):
@@ -92,6 +98,8 @@ class Realtime(endpoints.Realtime):
         return coverage(self._session.plan, weights, -(-_checks.number("every", every, WINDOW) // WINDOW))
 
     def _place(self, series: tuple[Series, ...], checkpoint: str | Checkpoint | None) -> Place:
+        from agora_analytics.streams._place import place_of  # noqa: PLC0415
+
         told = "\n".join((self._app(), *sorted(map(str, series))))
         stream = f"watch {sha256(told.encode()).hexdigest()[:16]}"
         return place_of(stream, checkpoint, self._scope.checkpoints)

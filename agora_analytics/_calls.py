@@ -1,18 +1,18 @@
-"""`client.calls`, with the stream over it."""
+"""`client.calls`, with the stream over it, which is loaded by those who follow."""
 
 from __future__ import annotations
 
 from hashlib import sha256
+from typing import TYPE_CHECKING
 
 from agora_analytics import _checks, endpoints
 from agora_analytics._session import Session
 from agora_analytics.endpoints import Scope
 from agora_analytics.spans import Instant
-from agora_analytics.streams._checkpoints import Checkpoint
-from agora_analytics.streams._follow import Follow, Settings
-from agora_analytics.streams._period import Beginning, Period
-from agora_analytics.streams._place import place_of
-from agora_analytics.streams._readers import CallReader
+
+if TYPE_CHECKING:
+    from agora_analytics.streams import Checkpoint, Follow
+    from agora_analytics.streams._period import Beginning
 
 
 class Calls(endpoints.Calls):
@@ -55,6 +55,11 @@ class Calls(endpoints.Calls):
         and later `Unauthorized` alone, after an hour. `GET /beta/analytics/call/lists`,
         `GET /beta/analytics/call/sessions`.
         """
+        from agora_analytics.streams._follow import Follow, Settings  # noqa: PLC0415
+        from agora_analytics.streams._period import Period  # noqa: PLC0415
+        from agora_analytics.streams._place import place_of  # noqa: PLC0415
+        from agora_analytics.streams._readers import CallReader  # noqa: PLC0415
+
         period = Period.of(start, stop)
         settings = Settings(
             start=period.start,
