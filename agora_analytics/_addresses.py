@@ -27,16 +27,16 @@ def checked(url: str) -> str:
     """Return a base URL without its trailing slash; raises `ValueError` unless it is https, or loopback."""
     parsed = _parsed(url)
     if parsed is None:
-        raise ValueError("base URL (value not shown) is not like 'https://api.agora.io'")
+        raise ValueError("base_url (value not shown) is not like 'https://api.agora.io'")
     shown = str(parsed.origin())
     if parsed.user or parsed.password:
-        raise ValueError(f"base URL {shown!r} carries credentials: give them as arguments")
+        raise ValueError(f"base_url={shown!r} carries credentials: give them as arguments")
     if parsed.query_string or parsed.fragment:
         raise ValueError(
-            f"base URL {shown!r} has a query or a fragment (not shown): it is not like 'https://api.agora.io'"
+            f"base_url={shown!r} has a query or a fragment (not shown): it is not like 'https://api.agora.io'"
         )
     if parsed.scheme == "http" and not loopback(url):
-        raise ValueError(f"base URL {shown!r} would send the secret in the clear: https is needed except on loopback")
+        raise ValueError(f"base_url={shown!r} would send the secret in the clear: https is needed except on loopback")
     return str(parsed).rstrip("/")
 
 

@@ -231,7 +231,7 @@ def _hosts(base_url: object) -> tuple[str, ...]:
 
 
 def _ledger(ledger: Ledger) -> Ledger:
-    return _checks.having("ledger", ledger, "a Ledger, such as FileLedger(path)", "change", "close")
+    return _checks.having("ledger", ledger, "a Ledger, such as FileLedger(path)", "change")
 
 
 def _store(checkpoints: CheckpointStore) -> CheckpointStore:
@@ -240,4 +240,4 @@ def _store(checkpoints: CheckpointStore) -> CheckpointStore:
 
 
 def _transport(transport: Transport) -> Transport:
-    return _checks.having("transport", transport, "a Transport", "hosts", "send", "scrub", "close")
+    return _checks.having("transport", transport, "a Transport", "hosts", "send", "close")

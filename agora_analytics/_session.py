@@ -235,16 +235,23 @@ class Session:
             response = await self._transport.send(request, host)
             token.answered(_wire.date(response), host)
             log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))
-            return await self._read(request, response, question.decode)
+            answer = await self._read(request, response, question.decode)
+            _tell_skipped(request, answer)
+            return answer
 
     async def _read(self, request: Request, response: Response, decode: Decode[AnswerT]) -> AnswerT:
         """Judge and decode; what goes wrong is told of an answer without credentials and App ID in it."""
         try:
-            return await self._judged(request, response, decode)
+            answer = await self._judged(request, response, decode)
         except AgoraError:
             clean = await self._scrubbed(request, response)
             if clean is None:
                 raise
+        else:
+            # What was skipped is quoted, too.
+            clean = await self._scrubbed(request, response) if answer.skipped else None
+            if clean is None:
+                return answer
         # Outside of `except`, or what was told of the answer as it came would stay as this error's context.
         return await self._judged(request, clean, decode)
 
@@ -255,7 +262,7 @@ class Session:
             return without_app(self._transport.scrub(said), request.app_id)
 
         headers = {
-            name: scrub(value.encode("utf-8", "surrogateescape")).decode("utf-8", "surrogateescape")
+            name: scrub(value.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
             for name, value in response.headers.items()
         }
         body = await _scrubbed_body(response.body, scrub)
@@ -273,15 +280,18 @@ class Session:
             error.request_id = _wire.request_id(response, getattr(error, "answer", Answer()))
             raise
         _wire.judge_code(request, response, answer)
-        if answer.skipped:
-            log.warning(
-                "%s: %d spots of the answer do not fit the reference, the first is %s: %s",
-                request,
-                len(answer.skipped),
-                answer.skipped[0].path,
-                answer.skipped[0].reason,
-            )
         return answer
+
+
+def _tell_skipped(request: Request, answer: Answer) -> None:
+    if answer.skipped:
+        log.warning(
+            "%s: %d spots of the answer do not fit the reference, the first is %s: %s",
+            request,
+            len(answer.skipped),
+            answer.skipped[0].path,
+            answer.skipped[0].reason,
+        )
 
 
 async def _scrubbed_body(body: bytes, scrub: Callable[[bytes], bytes]) -> bytes:

@@ -97,13 +97,14 @@ def _is_list(kind: Any) -> bool:
 
 
 def _list(value: object, kind: Any) -> tuple[Any, ...]:
-    """Read a list; one bare text counts as a list of one, null as an empty one."""
+    """Read a list; null counts as an empty one and, where texts are due, a bare one as a list of one."""
     if value is None:
         return ()
-    if not isinstance(value, list | str):
+    item = get_args(kind)[0]
+    items = [value] if isinstance(value, str) and item is str else value
+    if not isinstance(items, list):
         raise UnfitError(f"expected a list, got {shown(value)}")
-    items = [value] if isinstance(value, str) else value
-    return tuple(_converter.structure(item, get_args(kind)[0]) for item in items)
+    return tuple(_converter.structure(one, item) for one in items)
 
 
 # The first misfit is enough; where it is, is looked up when there is one.

@@ -13,6 +13,7 @@ AgoraError
 │   ├── RateLimited         the service counted too many requests (429, qps, qpm, qpd)
 │   └── ServerError         the service failed (5xx)
 ├── DecodeError             an answer arrived that is not what the reference promises
+│   └── IncompleteList      … a list that says that it has more rows than can be had
 ├── QuotaExhausted          the plan's allowance is spent: nothing was sent
 ├── LedgerError             the shared count of requests cannot be read or written: nothing was sent
 ├── CheckpointError         a saved position cannot be read or written
@@ -24,7 +25,10 @@ Each keeps what it says as attributes, survives pickling, and never holds a cred
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from agora_analytics.spans import Span
 
 Fault = Literal["caller", "plan", "service", "network"]
 """Whose fault an error is: the calling code, the pricing plan, the service, or the network between."""
@@ -187,6 +191,32 @@ class DecodeError(AgoraError):
         self.path = path
         self.excerpt = excerpt
         self.request_id = request_id
+
+
+class IncompleteList(DecodeError):
+    """A list says that it has more rows than can be had, however narrow it is asked for; what could be had has come.
+
+    Attributes:
+        span: the time that rows are missing of (a `Span`), as narrow as it could be made.
+        rows: how many rows came of it.
+        told: how many there are by what the service says, None where it does not say.
+
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        asked: str = "",
+        advice: str = "",
+        span: Span | None = None,
+        rows: int = 0,
+        told: int | None = None,
+    ) -> None:
+        super().__init__(what, asked=asked, advice=advice)
+        self.span = span
+        self.rows = rows
+        self.told = told
 
 
 class QuotaExhausted(AgoraError):

@@ -173,6 +173,14 @@ class _Table(Mapping[str, ValueT]):
         return _Table, (self._values,)
 
 
+def _limits(values: Mapping[str, Limits]) -> Mapping[str, Limits]:
+    return _Table(_checks.mapping("limits", values, Limits))
+
+
+def _counters(values: Mapping[str, str]) -> Mapping[str, str]:
+    return _Table(_checks.mapping("counters", values, str))
+
+
 @attrs.frozen
 class Plan:
     """A pricing plan: the limits of each table, and which endpoints share a counter.
@@ -183,13 +191,11 @@ class Plan:
     """
 
     name: str
-    limits: Mapping[str, Limits] = attrs.field(converter=_Table[Limits])
-    counters: Mapping[str, str] = attrs.field(factory=dict, converter=_Table[str])
+    limits: Mapping[str, Limits] = attrs.field(converter=_limits)
+    counters: Mapping[str, str] = attrs.field(factory=dict, converter=_counters)
 
     def __attrs_post_init__(self) -> None:
         _checks.settle(self, name=_checks.text)
-        _checks.mapping("limits", self.limits, Limits)
-        _checks.mapping("counters", self.counters, str)
 
     @classmethod
     def of(cls, plan: Plan | str) -> Plan:

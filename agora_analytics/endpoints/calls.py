@@ -13,7 +13,7 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeVar
 
-from agora_analytics import _checks, _merge, _paging
+from agora_analytics import _checks, _listing, _merge, _paging
 from agora_analytics._codec import decoder, points_decoder
 from agora_analytics._session import in_turns
 from agora_analytics._wire import Param, joined
@@ -75,16 +75,19 @@ class Calls(EndpointGroup):
         The span is cut into what one request may carry, oldest slice first (it expires soonest); calls are newest first
         within a slice. The next page is fetched while you work on this one, unless the client was made with
         `read_ahead=False`. `GET /beta/analytics/call/lists`.
+
+        Where the service cuts a list off, the rest is asked for over less time, in pages of 100; the log tells how many
+        requests that took. Raises `IncompleteList` for what cannot be had even so, after all other calls of its slice.
         """
         span = self._span(CALL_LISTS, start, end, whole=False)
         channel = _checks.optional("cname", cname)
         size = _checks.number("page_size", page_size, 1, _checks.PAGE_SIZE)
         return _paging.rows(
             span.slices(self._longest(CALL_LISTS)),
-            lambda part, number: self._page(lambda: part, number, channel, size),
-            key=lambda call: call.call_id,
-            ended=lambda call: call.destroyed_ts if call.ended_at else None,
+            lambda part, number: self._page(lambda: part.span, number, part.cname or channel, part.page_size(size)),
+            _listing.calls(channel),
             read_ahead=self._read_ahead,
+            size=size,
         )
 
     async def sessions_page(
@@ -124,6 +127,8 @@ class Calls(EndpointGroup):
         `start` and `end` are needed with an id and default to the whole of a `Call` (while it goes on: to now, less the
         plan's delay). Long calls are cut by the plan's hours, `uids` (any number) are asked for ten at a time.
         `exclude_server_user` leaves out Linux users. `GET /beta/analytics/call/sessions`.
+
+        Where the service cuts the list off, halves of its span are asked for; raises `IncompleteList` as `search` does.
         """
         spans = self._call_slices(CALL_SESSIONS, call, start, end)
         users = _checks.uids(uids)
@@ -211,18 +216,16 @@ class Calls(EndpointGroup):
     ) -> AsyncGenerator[Session]:
         for batch in _batches(users, _checks.UIDS) or [()]:
             fetch = partial(self._sessions_of, call_id, batch, exclude_server_user=exclude_server_user)
-            pages = _paging.rows(
-                spans, fetch, key=lambda session: session.sid, ended=lambda _: None, read_ahead=self._read_ahead
-            )
+            pages = _paging.rows(spans, fetch, _listing.SESSIONS, read_ahead=self._read_ahead)
             async with aclosing(pages) as found:
                 async for session in found:
                     yield session
 
     async def _sessions_of(
-        self, call_id: str, users: tuple[Uid, ...], span: Span, number: int, *, exclude_server_user: bool
+        self, call_id: str, users: tuple[Uid, ...], part: _listing.Part, number: int, *, exclude_server_user: bool
     ) -> SessionPage:
         return await self._sessions_page(
-            call_id, lambda: span, number, _checks.PAGE_SIZE, users, exclude_server_user=exclude_server_user
+            call_id, lambda: part.span, number, _checks.PAGE_SIZE, users, exclude_server_user=exclude_server_user
         )
 
     async def _metrics(

@@ -46,10 +46,17 @@ class OutOfBudgetError(Exception):
 
 
 class Asking:
-    """Makes requests, at most so many; unless `patient`, what is too new for the service is refused at once."""
+    """Makes requests, at most so many; unless `patient`, what is too new for the service is refused at once.
+
+    Attributes:
+        made: the requests that were made.
+        narrowed: those of them for lists that were asked for again over less time, since the service cut them off.
+
+    """
 
     def __init__(self, max_requests: int | None) -> None:
         self.made = 0
+        self.narrowed = 0
         self.patient = True
         self._most = max_requests
         self._random = Random()  # noqa: S311 - jitter, no secret

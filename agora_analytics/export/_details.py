@@ -6,15 +6,17 @@ A call's requests follow one another, and each answer is kept together with the 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import aclosing
 from functools import partial
 from itertools import chain
 from typing import Final
 
 import attrs
 
-from agora_analytics import _checks, _json, _paging
+from agora_analytics import _checks, _json, _listing, _paging
+from agora_analytics._listing import Learned, Part, Reading, Verdict
 from agora_analytics._session import Session
-from agora_analytics.errors import BadRequest, DecodeError, PlanRefused, ServerError
+from agora_analytics.errors import BadRequest, DecodeError, IncompleteList, PlanRefused, ResponseError, ServerError
 from agora_analytics.export import _batches
 from agora_analytics.export._asking import Asking, TooOldError, log
 from agora_analytics.export._batches import Batch, unpack
@@ -25,7 +27,7 @@ from agora_analytics.export._sources import Groups
 from agora_analytics.export._staged import Packed, packed
 from agora_analytics.export._state import PendingCall, State
 from agora_analytics.models import Session as User
-from agora_analytics.models import SessionMetrics
+from agora_analytics.models import SessionMetrics, SessionPage
 from agora_analytics.plans import CALL_SESSIONS
 from agora_analytics.spans import Span
 
@@ -54,14 +56,14 @@ class Cursor:
 class _Work:
     """A call that is being worked on: its endpoints, the parts of its span, and its sessions, page by page.
 
-    `last_page` is what came last, as it came.
+    `reading` is how far the list of sessions is read.
     """
 
     groups: Groups
     call: PendingCall
     spans: tuple[Span, ...]
     pages: list[tuple[str, ...]]
-    last_page: tuple[User, ...] = ()
+    reading: Reading[User] | None = None
     _seen: set[str] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -70,7 +72,6 @@ class _Work:
     def turn(self, page: tuple[User, ...]) -> tuple[User, ...]:
         """Take in a page, and return the sessions that none had before."""
         new = {one.sid: one for one in page if one.sid not in self._seen}
-        self.last_page = page
         self.pages.append(tuple(new))
         self._seen.update(new)
         return tuple(new.values())
@@ -90,7 +91,8 @@ class Details:
         self._session = session
         self._selection = selection
         self._disk = disk
-        self._ask = asking
+        self._ask = self._asking = asking
+        self._learned = Learned()
         self._expiry = expiry
         self._limits = session.plan.of_endpoint(CALL_SESSIONS)
         first = "sessions" if selection.sessions else "statistics"
@@ -143,13 +145,10 @@ class Details:
 
     async def _sessions(self, work: _Work, cursor: Cursor) -> Cursor | None:
         call, span = work.call, work.spans[cursor.part]
-        page = await self._ask(
-            lambda: work.groups.calls.sessions_page(call.call_id, *span, page_no=cursor.page), self._timely(work)
-        )
-        count = cursor.count + len(page.items)
-        _paging.insist(cursor.page, page.items, work.last_page)
-        new = work.turn(page.items)
-        if _paging.more(page, count):
+        found, verdict, missing = await self._page(work, cursor, span)
+        count = cursor.count + len(found)
+        new = work.turn(found)
+        if verdict is Verdict.MORE:
             after = self._due(work, attrs.evolve(cursor, page=cursor.page + 1, count=count))
         elif not work.last(cursor):
             after = self._due(work, Cursor("sessions", cut=cursor.cut, part=cursor.part + 1))
@@ -166,7 +165,53 @@ class Details:
             self._proceed(state, call, after, begun=len(work.pages) > 1)
 
         await self._disk.change(keep)
+        if missing:
+            raise missing[0]
         return after
+
+    async def _page(
+        self, work: _Work, cursor: Cursor, span: Span
+    ) -> tuple[tuple[User, ...], Verdict, list[IncompleteList]]:
+        """Return a page of sessions, or all that can be had of a list that is cut off, and what cannot."""
+        if cursor.page == 1 or work.reading is None:
+            work.reading = self._learned.reading(_listing.SESSIONS, Part(span), count=cursor.count)
+        reading, items = work.reading, tuple[User, ...]()
+        try:
+            page = await self._ask_page(work, Part(span), cursor.page)
+        except ResponseError as error:
+            if not _listing.is_depth(error, cursor.page):
+                raise
+            reading.refuse(error)
+        else:
+            reading.take(page)
+            items = page.items
+        verdict = self._learned.verdict(Part(span), reading)
+        if verdict is not Verdict.CUT:
+            return items, verdict, []
+        rest, missing = await self._rest(work, Part(span), reading)
+        return (*items, *rest), verdict, missing
+
+    async def _rest(self, work: _Work, part: Part, reading: Reading[User]) -> tuple[list[User], list[IncompleteList]]:
+        """Return the sessions of a list that was cut off, asked for in narrower parts, and what cannot be had."""
+        parts = self._learned.instead(part, reading, fruitful=True)
+        if parts is None:
+            return [], [_listing.incomplete(part, reading)]
+        log.warning("export: the service cut off the sessions of call %s", work.call.call_id)
+        missing: list[IncompleteList] = []
+
+        async def fetch(part: Part, number: int) -> SessionPage:
+            self._asking.narrowed += 1
+            return await self._ask_page(work, part, number)
+
+        rows = _paging.rows(
+            parts[::-1], fetch, _listing.SESSIONS, read_ahead=False, missing=missing.append, learned=self._learned
+        )
+        async with aclosing(rows) as found:
+            return [user async for user in found], missing
+
+    async def _ask_page(self, work: _Work, part: Part, number: int) -> SessionPage:
+        page = work.groups.calls.sessions_page
+        return await self._ask(lambda: page(work.call.call_id, *part.span, page_no=number), self._timely(work))
 
     async def _metrics(self, work: _Work, cursor: Cursor) -> Cursor | None:
         call, span = work.call, work.spans[cursor.part]

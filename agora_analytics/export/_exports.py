@@ -79,7 +79,7 @@ class Exports:
             least_users=_checks.number("least_users", least_users, 0),
             max_requests=_most(max_requests),
             concurrency=_checks.number("concurrency", concurrency, 1, 1_000),
-            watcher=watcher,
+            watcher=_checks.none_or(_checks.function, "watcher", watcher, "a function that takes an ExportProgress"),
         )
         report: ExportReport = await opening.exported(
             self._session,
@@ -88,8 +88,8 @@ class Exports:
             to,
             name=format,
             order=wanted,
-            state=state,
-            sink_options=sink_options or {},
+            state=_checks.none_or(_checks.path, "state", state),
+            sink_options=_checks.none_or(_checks.mapping, "sink_options", sink_options, object) or {},
         )
         return report
 
@@ -100,9 +100,7 @@ async def _loaded() -> ModuleType:
 
 
 def _worst(order: str) -> bool:
-    if order not in {"oldest", "worst"}:
-        raise ValueError(f"order={order!r}: allowed are 'oldest', 'worst'")
-    return order == "worst"
+    return _checks.choice("order", order, ("oldest", "worst")) == "worst"
 
 
 def _most(max_requests: int | None) -> int | None:

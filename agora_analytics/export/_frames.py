@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
+from agora_analytics import _checks
 from agora_analytics.export import _batches
 from agora_analytics.export._batches import Batch
 from agora_analytics.export._columns import CALLS, METRICS, SESSIONS, Column, Dataset
@@ -33,6 +34,8 @@ async def to_arrow(models: AsyncIterable[object] | Iterable[object], *, model: t
     `model` names it (`model=Call`), so that a stream without any makes a table with its columns. Needs the extra
     `parquet`. Raises `TypeError` for what are no models, and what the stream raises.
     """
+    if isinstance(models, str | bytes | Mapping) or not isinstance(models, AsyncIterable | Iterable):
+        raise _checks.wrong("models", models, "a stream or a list of models")
     _arrow = await asyncio.to_thread(_needed, "_arrow", "parquet")
     kind = None if model is None else _kind_of(model)
     tables: list[Any] = []
@@ -40,7 +43,9 @@ async def to_arrow(models: AsyncIterable[object] | Iterable[object], *, model: t
         kind = kind or _family(some[0])
         strange = next((one for one in some if not isinstance(one, kind)), None)
         if strange is not None:
-            raise TypeError(f"a stream of {kind.__name__} has a {type(strange).__name__} in it: one kind makes a table")
+            raise TypeError(
+                f"models: a stream of {kind.__name__} has a {type(strange).__name__} in it: one kind makes a table"
+            )
         tables.append(await asyncio.to_thread(_table, _arrow, kind, some))
     if kind is not None and not tables:
         tables.append(await asyncio.to_thread(_table, _arrow, kind, []))
@@ -120,7 +125,7 @@ def _kind_of(kind: type) -> type:
     """Return a class of models; all points are of one, whatever class was made for their metric."""
     if not isinstance(kind, type) or not attrs.has(kind):
         name = getattr(kind, "__name__", repr(kind))
-        raise TypeError(f"{name} is no model: allowed are those of agora_analytics.models, and Window")
+        raise TypeError(f"models: {name} is no model: allowed are those of agora_analytics.models, and Window")
     return Point if issubclass(kind, Point) else kind
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from functools import partial
 from typing import Final
 
 import attrs
 
-from agora_analytics import _paging
+from agora_analytics import _listing, _paging
+from agora_analytics._listing import Learned, Part, Reading, Verdict
 from agora_analytics._session import Session
-from agora_analytics.errors import PlanRefused
+from agora_analytics.errors import IncompleteList, PlanRefused, ResponseError
 from agora_analytics.export import _batches
-from agora_analytics.export._asking import EDGE, Asking, TooOldError
+from agora_analytics.export import _marks as marks
+from agora_analytics.export._asking import EDGE, Asking, TooOldError, log
 from agora_analytics.export._disk import Disk
 from agora_analytics.export._expiry import Expiry
 from agora_analytics.export._selection import Selection
@@ -26,8 +29,8 @@ from agora_analytics.export._sources import (
     Source,
 )
 from agora_analytics.export._staged import packed
-from agora_analytics.export._state import DONE, EXPIRED, OPEN, PENDING, READ, UNSETTLED, PendingSlice, State
-from agora_analytics.models import Call
+from agora_analytics.export._state import CUT, DONE, EXPIRED, OPEN, PENDING, READ, UNSETTLED, PendingSlice, State
+from agora_analytics.models import Call, CallPage
 from agora_analytics.spans import Span, without
 
 _NEAR: Final = 3_600
@@ -44,7 +47,8 @@ class Lists:
         self._session = session
         self._selection = selection
         self._disk = disk
-        self._ask = asking
+        self._ask = self._asking = asking
+        self._learned = Learned()
         self._expiry = expiry
         self._begun: dict[Source, int] = {}
 
@@ -122,7 +126,7 @@ class Lists:
     def look_again(self, state: State, app: str, source: CallSource) -> None:
         """Note the spans in which calls began that went on when they were seen last."""
         spans: list[Span] = []
-        for _, first in _open(state, app, source):
+        for _, first in marks.open_calls(state, app, source):
             if spans and first < spans[-1].end + _NEAR:
                 spans[-1] = Span(spans[-1].start, first + 1)
             else:
@@ -135,30 +139,31 @@ class Lists:
 
     async def fetch(self, groups: Groups, source: Source, one: PendingSlice) -> None:
         """Ask for all of a slice that is still missing; what has become too old meanwhile is noted as that."""
-        here: PendingSlice | None = one
-        while here is not None:
-            here = await self._step(groups, source, here)
+        left = [one]
+        while left:
+            left += await self._step(groups, source, left.pop())
 
-    async def _step(self, groups: Groups, source: Source, one: PendingSlice) -> PendingSlice | None:
-        """Make one request, and return what is left of a slice."""
+    async def _step(self, groups: Groups, source: Source, one: PendingSlice) -> list[PendingSlice]:
+        """Make one request, and return what is left of a slice, the newest last."""
         try:
             return await self._ask_for(groups, source, one)
         except TooOldError:
             begin = source.first(self._expiry.refused(source.endpoint, one.slice.span.start))
-            return await self._disk.change(partial(_clip, source=source, one=one, begin=begin))
+            rest = await self._disk.change(partial(marks.clip, source=source, one=one, begin=begin))
+            return [rest] if rest else []
 
-    async def _ask_for(self, groups: Groups, source: Source, one: PendingSlice) -> PendingSlice | None:
+    async def _ask_for(self, groups: Groups, source: Source, one: PendingSlice) -> list[PendingSlice]:
         if isinstance(source, CallSource):
             return await self._page(groups, source, one)
         await self._series(groups, source, one)
-        return None
+        return []
 
     async def try_first(self, groups: Groups, source: Source, one: PendingSlice) -> None:
         """Ask for a slice that is due by a clock that may be wrong; where it was, its answer tells the time."""
-        here: PendingSlice | None = one
+        left = [one]
         try:
-            while here is not None:
-                here = await self._ask_for(groups, source, here)
+            while left:
+                left += await self._ask_for(groups, source, left.pop())
         except TooOldError:
             self._expiry.refused(source.endpoint, one.slice.span.start)
             await self._disk.change(lambda state: state.end_slice(one))
@@ -181,37 +186,108 @@ class Lists:
         """Return what was surely past at `before`, now that an answer has told more of the time."""
         return min(before, self._session.passed())
 
-    async def _page(self, groups: Groups, source: CallSource, one: PendingSlice) -> PendingSlice | None:
-        span = one.slice.span
+    async def _page(self, groups: Groups, source: CallSource, one: PendingSlice) -> list[PendingSlice]:
+        part = Part(one.slice.span, handed=one.handed)
+        kind = _listing.calls(source.cname)
+        reading = one.reading or self._learned.reading(kind, part, count=one.count)
         now = self._session.passed()
-        page = await self._ask(
-            lambda: groups.calls.page(*span, cname=source.cname, page_no=one.page), self._timely(groups, source, one)
-        )
+        self._asking.narrowed += bool(one.handed)
+        calls = await self._read(groups, source, one, reading)
         now = self._passed(now)
-        _paging.insist(one.page, page.items, one.last_page)
-        count = one.count + len(page.items)
         asked = now if one.page == 1 else one.asked  # what appeared after the first page was asked for is on none
-        after = None
-        if _paging.more(page, count):
-            after = attrs.evolve(one, page=one.page + 1, count=count, asked=asked, last_page=page.items)
+        verdict = self._learned.verdict(part, reading)
+        if verdict is Verdict.CUT and part.span.duration == 1 and source.cname is None and reading.channels:
+            return await self._second(groups, source, one, asked)
 
-        def keep(state: State) -> PendingSlice | None:
-            self._keep_calls(state, one.app, page.items)
-            if after is not None:
+        def keep(state: State) -> list[PendingSlice]:
+            new = self._keep_calls(state, one.app, calls)
+            if verdict is Verdict.MORE:
+                after = attrs.evolve(one, page=one.page + 1, count=reading.count, asked=asked, reading=reading)
                 state.turn_page(after)
-                return after
-            if not one.again:
-                state.mark(one.app, one.source, _before(one.slice, source.settled(asked)), READ)
-            state.end_slice(one)
-            return None
+                return [after]
+            fruitful = one.page > 1 or new > 0
+            parts = self._learned.instead(part, reading, fruitful=fruitful) if verdict is Verdict.CUT else ()
+            if verdict is Verdict.CUT and parts == ():
+                log.warning("export: total_size of the calls of %s is wrong, it is not believed any more", part.span)
+            if parts:
+                return self._narrow(state, source, one, parts, asked)
+            self._end(state, source, one, asked, READ if parts is not None else CUT)
+            return []
 
         return await self._disk.change(keep)
 
-    def _keep_calls(self, state: State, app: str, calls: Sequence[Call]) -> None:
-        """Remember the calls that are new, or have ended since; their rows wait for the files of their days."""
+    async def _read(
+        self, groups: Groups, source: CallSource, one: PendingSlice, reading: Reading[Call]
+    ) -> tuple[Call, ...]:
+        """Ask for the next page of a slice, and take it in."""
+        span = one.slice.span
+        try:
+            page = await self._ask(
+                lambda: groups.calls.page(*span, cname=source.cname, page_no=one.page),
+                self._timely(groups, source, one),
+            )
+        except ResponseError as error:
+            if not _listing.is_depth(error, one.page):
+                raise
+            reading.refuse(error)
+            return ()
+        reading.take(page)
+        return page.items
+
+    def _narrow(
+        self, state: State, source: CallSource, one: PendingSlice, parts: Sequence[Part], asked: int
+    ) -> list[PendingSlice]:
+        """Note what is to be asked for instead of a slice whose list was cut off, and what of it was read."""
+        log.warning("export: the service cut off the list of %s of %s", source, one.slice.span)
+        reached = parts[0].span.end
+        if reached < one.slice.keep and not one.again:
+            newer = Slice(Span(reached, one.slice.keep), one.slice.keep)
+            state.mark(one.app, one.source, marks.before(newer, source.settled(asked)), READ)
+        slices = [Slice(part.span, part.span.end) for part in reversed(parts)]
+        return state.narrow(one, slices, parts[0].handed)
+
+    def _end(self, state: State, source: CallSource, one: PendingSlice, asked: int, kind: int) -> None:
+        """Note what has become of a slice."""
+        if not one.again:
+            state.mark(one.app, one.source, marks.before(one.slice, source.settled(asked)), kind)
+        if kind == CUT:
+            log.warning("export: calls of %s are missing: the service cuts its list off", one.slice.span)
+        state.end_slice(one)
+
+    async def _second(self, groups: Groups, source: CallSource, one: PendingSlice, asked: int) -> list[PendingSlice]:
+        """Ask for a second whose list is cut off, channel by channel."""
+        missing: list[IncompleteList] = []
+
+        async def fetch(part: Part, number: int) -> CallPage:
+            self._asking.narrowed += 1
+            return await self._ask(
+                lambda: groups.calls.page(*part.span, cname=part.cname, page_no=number),
+                self._timely(groups, source, one),
+            )
+
+        rows = _paging.rows(
+            [one.slice.span], fetch, _listing.CALLS, read_ahead=False, missing=missing.append, learned=self._learned
+        )
+        async with aclosing(rows) as found:
+            calls = [call async for call in found]
+
+        def keep(state: State) -> list[PendingSlice]:
+            self._keep_calls(state, one.app, calls)
+            self._end(state, source, one, asked, CUT if missing else READ)
+            return []
+
+        return await self._disk.change(keep)
+
+    def _keep_calls(self, state: State, app: str, calls: Sequence[Call]) -> int:
+        """Remember the calls that are new, or have ended since, and return how many none had seen before.
+
+        Their rows wait for the files of their days.
+        """
         days: dict[int, list[Call]] = {}
+        new = 0
         for call in calls:
             known = state.known(app, call.call_id)
+            new += known is None
             if known is not None and known[1] != OPEN:
                 continue
             number, day = self._keep_call(state, app, call)
@@ -219,20 +295,21 @@ class Lists:
                 state.take_provisional(f"call {number}")
             if not self._wants(call) or "calls" not in self._selection.datasets:
                 continue
-            if _over(call):
+            if marks.is_over(call):
                 days.setdefault(day, []).append(call)
             else:
                 state.stage(app, day, packed(_batches.calls(app, [call])), source=f"call {number}", provisional=True)
         for day, found in days.items():
             state.stage(app, day, packed(_batches.calls(app, found)))
+        return new
 
     def _keep_call(self, state: State, app: str, call: Call) -> tuple[int, int]:
         """Remember a call and what is to become of it, and return its number and its day."""
         wanted = self._wants(call) and self._selection.details
-        status = (PENDING if wanted else DONE) if _over(call) else OPEN
+        status = (PENDING if wanted else DONE) if marks.is_over(call) else OPEN
         begun = (call.created_ts or 0) if call.started_at else 0
-        span = (call.span if _over(call) else None) or Span(begun, begun + 1)
-        number = state.keep_call(app, call, span, status, _score(call))
+        span = (call.span if marks.is_over(call) else None) or Span(begun, begun + 1)
+        number = state.keep_call(app, call, span, status, marks.score(call))
         if status == PENDING and (strange := self._strange(call)):
             state.leave_out(number, strange)
         return number, span.start // DAY
@@ -247,9 +324,9 @@ class Lists:
 
     def _wants(self, call: Call) -> bool:
         least = self._selection.worse_than
-        if self._selection.finished and not _over(call):
+        if self._selection.finished and not marks.is_over(call):
             return False
-        return least is None or _worst(call) > least
+        return least is None or marks.worst(call) > least
 
     async def _series(self, groups: Groups, source: SeriesSource, one: PendingSlice) -> None:
         now = self._session.passed()
@@ -268,7 +345,7 @@ class Lists:
                 later = today.where("ts", lambda ts: ts >= cut).having("provisional", value=True)
                 state.stage(one.app, day, packed(later), source=name, provisional=True)
             state.mark(one.app, one.source, asked, UNSETTLED)
-            state.mark(one.app, one.source, _before(one.slice, cut), READ)
+            state.mark(one.app, one.source, marks.before(one.slice, cut), READ)
             state.end_slice(one)
 
         await self._disk.change(keep)
@@ -277,73 +354,3 @@ class Lists:
 def by_name(sources: Sequence[Source]) -> Mapping[str, Source]:
     """Return sources by the names under which the state knows them."""
     return {str(source): source for source in sources}
-
-
-def _clip(state: State, source: Source, one: PendingSlice, begin: int) -> PendingSlice | None:
-    """Note what of a slice the service keeps no longer, and return what is left of it."""
-    span, keep = one.slice.span, one.slice.keep
-    gone = Span(span.start, min(begin, keep))
-    if not one.again:
-        _expire(state, one, gone)
-    elif isinstance(source, CallSource):
-        _never_ended(state, source, one.app, gone)
-    if keep <= begin:
-        state.end_slice(one)
-        return None
-    return attrs.evolve(one, slice=Slice(Span(begin, span.end), keep))
-
-
-def _expire(state: State, one: PendingSlice, gone: Span) -> None:
-    """Note that a span cannot be asked for any more; what was provisional stays as it is."""
-    kept = [
-        Span(max(span.start, gone.start), min(span.end, gone.end))
-        for span in state.spans(one.app, one.source, UNSETTLED)
-        if span.start < gone.end and gone.start < span.end
-    ]
-    state.mark(one.app, one.source, gone, EXPIRED)
-    for span in kept:
-        state.mark(one.app, one.source, span, READ)
-    name = f"{one.app} {one.source}"
-    for app, day, rows in state.take_provisional(name) if kept else ():
-        final = rows.where("ts", gone.__contains__)
-        state.stage(app, day, packed(final.having("provisional", value=False)))
-        others = rows.where("ts", lambda ts: ts not in gone)
-        state.stage(app, day, packed(others), source=name, provisional=True)
-
-
-def _never_ended(state: State, source: CallSource, app: str, gone: Span) -> None:
-    """Leave out the calls that went on when last seen and began in a span that cannot be asked for any more."""
-    for number, first in _open(state, app, source):
-        if first in gone:
-            state.leave_out(number, "never seen to end")
-            for _, day, rows in state.take_provisional(f"call {number}"):
-                state.stage(app, day, packed(rows))
-
-
-def _open(state: State, app: str, source: CallSource) -> list[tuple[int, int]]:
-    """Return id and start of a source's calls that went on when they were seen last, oldest first."""
-    return [
-        (number, first)
-        for number, mine, cname, first in state.open_calls()
-        if mine == app and source.cname in {None, cname}
-    ]
-
-
-def _before(one: Slice, moment: int) -> Span | None:
-    end = min(one.keep, moment)
-    return Span(one.span.start, end) if one.span.start < end else None
-
-
-def _over(call: Call) -> bool:
-    """Whether a call has ended: where the service does not say, whether it tells an end."""
-    return call.ended_at is not None if call.finished is None else call.finished
-
-
-def _worst(call: Call) -> float:
-    return max(call.call_audio_freeze_rate or 0.0, call.call_video_freeze_rate or 0.0)
-
-
-def _score(call: Call) -> float:
-    """How much a call is worth looking into: freeze rate times users times seconds."""
-    length = max(0, (call.destroyed_ts or 0) - (call.created_ts or 0))
-    return _worst(call) * (call.call_pcu or 0) * length

@@ -10,6 +10,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
+from agora_analytics import _checks
 from agora_analytics._session import Session
 from agora_analytics.endpoints import Scope
 from agora_analytics.errors import ExportError
@@ -34,6 +35,7 @@ async def planned(
     session: Session, scope: Scope, selection: Selection, *, worst: bool, max_requests: int | None
 ) -> ExportPlan:
     """Return what an export will take; see `Exports.plan`."""
+    _checks.instance("selection", selection, Selection)
     planner = Planner(session, selection, order_worst=worst, max_requests=max_requests)
     return await planner.plan(_groups(session, scope, selection))
 
@@ -46,11 +48,12 @@ async def exported(
     *,
     name: str,
     order: Order,
-    state: str | Path | None,
+    state: Path | None,
     sink_options: Mapping[str, Any],
 ) -> ExportReport:
     """Fetch a selection into files of the format `name`; see `Exports.run`."""
-    formats.check(name)
+    _checks.instance("selection", selection, Selection)
+    name = formats.check(name)
     sink = await asyncio.to_thread(sink_of, to, sink_options)  # some stores connect at once
     groups = _groups(session, scope, selection)
     settings = _settings(selection, name, sink)
@@ -58,7 +61,7 @@ async def exported(
         run = Run(session, selection, order, disk, parts)
         await run.finish(groups)
         await parts.publish_all()
-        report = await disk.change(lambda found: report_of(found, run.asking.made, order, str(sink)))
+        report = await disk.change(lambda found: report_of(found, run.asking, order, str(sink)))
         manifest = await disk.change(lambda found: manifest_of(found, parts.target.name, report))
         if order.watcher is not None:
             order.watcher(await run.progress())
@@ -112,14 +115,14 @@ def _check(sink: Sink) -> None:
     )
 
 
-def _beside(sink: Sink, state: str | Path | None) -> Path:
+def _beside(sink: Sink, state: Path | None) -> Path:
     """Return the folder of an export's state."""
     if isinstance(sink, LocalSink):
         if state is not None:
             raise ValueError(f"state={str(state)!r} goes with a URL: a local export keeps its state in its folder")
         return sink.folder / _BESIDE
     if state is not None:
-        return Path(state).expanduser()
+        return state
     base = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
     return base / "agora-analytics" / "exports" / _fingerprint(sink)
 
@@ -131,7 +134,7 @@ def _fingerprint(sink: Sink) -> str:
 def _settings(selection: Selection, name: str, sink: Sink) -> dict[str, Any]:
     """Return what may not change from one run to the next; a local folder may be moved."""
     place = {} if isinstance(sink, LocalSink) else {"place": _fingerprint(sink)}
-    return {"version": VERSION, "format": formats.check(name), **place, **selection.identity()}
+    return {"version": VERSION, "format": name, **place, **selection.identity()}
 
 
 def _same_as_begun(state: State, wanted: dict[str, Any], sink: Sink) -> None:

@@ -50,7 +50,8 @@ class ExportReport:
 
     `rows` and `parts` are of the whole export, by dataset; `requests` of this run. `unfinished` calls go on: they are
     asked for again by the next run, as is what is `provisional` (rows). `pending` calls and slices were not asked for,
-    since `max_requests` did not allow it; the details of `too_small` calls were not wanted (`least_users`).
+    since `max_requests` did not allow it; `narrowed` of the requests were made since the service cut a list off, so
+    that it was asked for again over less time; the details of `too_small` calls were not wanted (`least_users`).
     """
 
     to: str
@@ -62,6 +63,7 @@ class ExportReport:
     pending: int
     left_out: tuple[LeftOut, ...]
     too_small: int = 0
+    narrowed: int = 0
 
     @property
     def complete(self) -> bool:

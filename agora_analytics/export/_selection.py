@@ -29,8 +29,7 @@ class Breakdown:
     dimension: str
 
     def __attrs_post_init__(self) -> None:
-        _checks.text("metric", self.metric)
-        _checks.text("dimension", self.dimension)
+        _checks.settle(self, metric=_checks.text, dimension=_checks.text)
 
 
 @attrs.frozen
@@ -47,10 +46,8 @@ class Insight:
     dimension: str | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        _checks.text("metric", self.metric)
-        _checks.text("granularity", self.granularity)
-        for name in ("product", "dimension"):
-            _checks.optional(name, getattr(self, name))
+        _checks.settle(self, metric=_checks.text, granularity=_checks.granularity)
+        _checks.settle(self, product=_checks.optional, dimension=_checks.optional)
         if self.dimension is not None and self.granularity != "1d":
             raise ValueError(f"granularity={self.granularity!r}: by a dimension only '1d' is allowed")
         if self.metric in _QUALITY and self.product is None:
@@ -75,32 +72,37 @@ def _datasets(values: Iterable[str]) -> tuple[str, ...]:
     names = _checks.texts("datasets", values)
     unknown = [name for name in names if name not in DATASETS]
     if unknown or not names:
-        said = repr(unknown[0]) if unknown else "()"
+        said = _checks.shown(unknown[0]) if unknown else "()"
         raise ValueError(f"datasets={said}: allowed are {', '.join(DATASETS)}")
     return tuple(name for name in DATASETS if name in names)
 
 
-def _distinct(values: Iterable[Any]) -> tuple[Any, ...]:
-    return tuple(dict.fromkeys(values))
-
-
 def _apps(values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(_checks.texts("apps", values)))
+    return tuple(dict.fromkeys(_checks.app_ids("apps", values)))
 
 
 def _channels(values: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_checks.texts("channels", values)))
 
 
+def _fraction(name: str, value: object) -> float | None:
+    return None if value is None else _checks.amount(name, value, below=1)
+
+
 def _mids(values: Iterable[int]) -> frozenset[int]:
-    return frozenset(values)
+    return frozenset(_checks.numbers("mids", values, 0))
 
 
-def _of(kind: type) -> Any:
-    """Return a field of values of a kind, none twice."""
-    return attrs.field(
-        default=(), converter=_distinct, validator=attrs.validators.deep_iterable(attrs.validators.instance_of(kind))
-    )
+def _statistics(values: Iterable[Breakdown]) -> tuple[Breakdown, ...]:
+    return tuple(dict.fromkeys(_checks.instances("statistics", values, Breakdown)))
+
+
+def _insights(values: Iterable[Insight]) -> tuple[Insight, ...]:
+    return tuple(dict.fromkeys(_checks.instances("insights", values, Insight)))
+
+
+def _series(values: Iterable[Series]) -> tuple[Series, ...]:
+    return tuple(dict.fromkeys(_checks.instances("series", values, Series)))
 
 
 @attrs.frozen(kw_only=True)
@@ -122,9 +124,9 @@ class Selection:
     worse_than: float | None = None
     finished: bool = False
     mids: frozenset[int] = attrs.field(default=frozenset(), converter=_mids)
-    statistics: tuple[Breakdown, ...] = _of(Breakdown)
-    insights: tuple[Insight, ...] = _of(Insight)
-    series: tuple[Series, ...] = _of(Series)
+    statistics: tuple[Breakdown, ...] = attrs.field(default=(), converter=_statistics)
+    insights: tuple[Insight, ...] = attrs.field(default=(), converter=_insights)
+    series: tuple[Series, ...] = attrs.field(default=(), converter=_series)
 
     @classmethod
     def of(cls, start: Instant, end: Instant, *datasets: str, **filters: Any) -> Selection:
@@ -132,11 +134,8 @@ class Selection:
         return cls(span=Span.of(start, end), datasets=datasets or ("calls",), **filters)
 
     def __attrs_post_init__(self) -> None:
-        rate = self.worse_than
-        if rate is not None and (isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate < 1):
-            raise ValueError(f"worse_than={rate!r}: allowed are fractions from 0 to below 1 (0.05 is 5 %)")
-        if any(isinstance(mid, bool) or not isinstance(mid, int) for mid in self.mids):
-            raise TypeError(f"mids={sorted(map(str, self.mids))}: allowed are metric ids, whole numbers")
+        _checks.instance("span", self.span, Span)
+        _checks.settle(self, worse_than=_fraction, finished=_checks.flag)
         for dataset, name in (("insights", "insights"), ("realtime", "series")):
             if (dataset in self.datasets) != bool(getattr(self, name)):
                 raise ValueError(

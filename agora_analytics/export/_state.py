@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final
 import attrs
 
 from agora_analytics import _json
+from agora_analytics._listing import Reading
 from agora_analytics.export._sources import DAY, Slice
 from agora_analytics.export._staged import Packed, Staged
 from agora_analytics.models import Call
@@ -20,8 +21,11 @@ from agora_analytics.spans import Span, merged, without
 
 VERSION: Final = 1
 _MOST: Final = 2**31
-READ, UNSETTLED, EXPIRED = range(3)
-"""What a span is: read for good; read, and to be read again; never read, and forgotten by the service."""
+READ, UNSETTLED, EXPIRED, CUT = range(4)
+"""What a span is: read for good; read, and to be read again; never read, and forgotten by the service; read in part.
+
+What is read in part, since the service cuts its list off, is asked for again by the next run.
+"""
 
 OPEN, PENDING, DONE, LEFT = range(4)
 """What a call's status is: it goes on; its details are to be asked for; done; left out."""
@@ -34,7 +38,7 @@ _sids = _json.strict(tuple[str, ...])
 class PendingSlice:
     """A slice still to be asked for, from its `page` on: `count` rows have come, the first when it was `asked`.
 
-    `last_page` is what came last, in this run.
+    `reading` is what came in this run, `handed` how many rows came of the list that this one narrows.
     """
 
     id: int
@@ -45,7 +49,8 @@ class PendingSlice:
     count: int
     again: bool
     asked: int = 0
-    last_page: tuple[Call, ...] = ()
+    reading: Reading[Call] | None = None
+    handed: int = 0
 
 
 @attrs.frozen
@@ -114,7 +119,7 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
     # What is done, and slices to be asked for
 
     def spans(self, app: str, source: str, kind: int) -> tuple[Span, ...]:
-        """Return the spans of a source that are `READ`, `UNSETTLED` or `EXPIRED`, in order."""
+        """Return the spans of a source that are `READ`, `UNSETTLED`, `EXPIRED` or `CUT`, in order."""
         rows = self._all(
             "SELECT first, last FROM spans WHERE app = ? AND source = ? AND kind = ? ORDER BY first", app, source, kind
         )
@@ -124,7 +129,7 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         """Note that a span of a source is of a kind, and no other any more; None is nothing to note."""
         if span is None:
             return
-        for other in (READ, UNSETTLED, EXPIRED):
+        for other in (READ, UNSETTLED, EXPIRED, CUT):
             before = self.spans(app, source, other)
             after = merged((*before, span)) if other == kind else _less(before, span)
             if after != before:
@@ -159,6 +164,30 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
     def end_slice(self, one: PendingSlice) -> None:
         """Note that a slice need not be asked for any more."""
         self._run("DELETE FROM slices WHERE id = ?", one.id)
+
+    def narrow(self, one: PendingSlice, slices: Iterable[Slice], handed: int) -> list[PendingSlice]:
+        """Put narrower slices in the place of one, of whose list so many rows came, and return them."""
+        self.end_slice(one)
+        return [
+            PendingSlice(
+                self._one(
+                    "INSERT INTO slices (app, source, first, last, keep, again) VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
+                    one.app,
+                    one.source,
+                    *new.span,
+                    new.keep,
+                    one.again,
+                )[0],
+                one.app,
+                one.source,
+                new,
+                page=1,
+                count=0,
+                again=one.again,
+                handed=handed,
+            )
+            for new in slices
+        ]
 
     # Calls
 

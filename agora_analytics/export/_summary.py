@@ -8,17 +8,18 @@ from typing import Any
 
 import attrs
 
+from agora_analytics.export._asking import Asking
 from agora_analytics.export._columns import DATASETS, Column
 from agora_analytics.export._report import ExportReport, LeftOut
 from agora_analytics.export._run import Order
 from agora_analytics.export._staged import Part
-from agora_analytics.export._state import EXPIRED, OPEN, READ, UNSETTLED, State
+from agora_analytics.export._state import CUT, EXPIRED, OPEN, READ, UNSETTLED, State
 from agora_analytics.spans import Span
 
-_KINDS = {READ: "read", UNSETTLED: "unsettled", EXPIRED: "expired"}
+_KINDS = {READ: "read", UNSETTLED: "unsettled", EXPIRED: "expired", CUT: "cut off"}
 
 
-def report_of(state: State, requests: int, order: Order, place: str) -> ExportReport:
+def report_of(state: State, asking: Asking, order: Order, place: str) -> ExportReport:
     """Return what a run did, and what the export holds now."""
     slices, calls, rows = state.counts()
     too_small = state.too_small(order.least_users) if order.least_users else 0
@@ -26,7 +27,8 @@ def report_of(state: State, requests: int, order: Order, place: str) -> ExportRe
         to=place,
         rows={name: rows.get(name, 0) for name in DATASETS if name in state.settings().get("datasets", ())},
         parts=sum(1 for _ in state.parts()),
-        requests=requests,
+        requests=asking.made,
+        narrowed=asking.narrowed,
         unfinished=state.calls_by_status().get(OPEN, 0),
         provisional=state.provisional_rows(),
         pending=slices + calls - too_small,
@@ -58,8 +60,8 @@ def _left_out(state: State) -> Iterator[LeftOut]:
         span = Span(first, max(last, first + 1))
         yield LeftOut(app_id=app, what="details", reason=reason, span=span, calls=count)
     for app, source, first, last, kind in state.all_spans():
-        if kind == EXPIRED:
-            yield LeftOut(app_id=app, what=source, reason="expired", span=Span(first, last))
+        if kind in {EXPIRED, CUT}:
+            yield LeftOut(app_id=app, what=source, reason=_KINDS[kind], span=Span(first, last))
 
 
 def _column(column: Column) -> dict[str, Any]:

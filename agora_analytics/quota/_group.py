@@ -100,6 +100,10 @@ class Account:
         """Whether the service's clock is known for certain."""
         return self._time is not None and self._trust.sure(self._time(), self._wall())
 
+    def slept(self) -> float:
+        """Return the seconds by which the host's clock went on since the last answer while ours stood still."""
+        return 0.0 if self._time is None else self._trust.slept(self._time(), self._wall())
+
     async def learn(self, host: int, dated: Dated) -> None:
         """Learn the time from an answer that no counter counts."""
         await self.change(partial(self._learn, host, dated))

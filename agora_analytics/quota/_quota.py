@@ -75,7 +75,9 @@ class Quota:
         """
         name = self.plan.counter(counter) if isinstance(counter, Endpoint) else _checks.text("counter", counter)
         if name not in self.plan.all_counters():
-            raise ValueError(f"counter={name!r}: plan {self.plan.name!r} has {', '.join(self.plan.all_counters())}")
+            raise ValueError(
+                f"counter={_checks.shown(name)}: plan {self.plan.name!r} has {', '.join(self.plan.all_counters())}"
+            )
         count = _checks.number("requests", requests, 1)
         group = self._groups.get(name)
         if group is not None:
@@ -96,6 +98,13 @@ class Quota:
     def passed(self) -> float:
         """Return UTC seconds that have passed by every account: by the host's too until the clock is confirmed."""
         return self._account.passed()
+
+    def slept(self) -> float:
+        """Return the seconds for which this machine seems to have slept since the last answer, by the host's clock.
+
+        No more than a hint, for that clock may have been set: only an answer can tell.
+        """
+        return self._account.slept()
 
     @property
     def confirmed(self) -> bool:

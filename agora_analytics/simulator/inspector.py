@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import TypeVar
 
 import attrs
 
-from agora_analytics.simulator import changes
-from agora_analytics.simulator.asked import Frame, Page
+from agora_analytics.simulator import changes, paging
+from agora_analytics.simulator.asked import Frame
 from agora_analytics.simulator.attendance import Attendance
 from agora_analytics.simulator.case import Case, Document
 from agora_analytics.simulator.chance import share, stream
@@ -18,7 +16,6 @@ from agora_analytics.simulator.facts import SimulatedCall, SimulatedSession
 from agora_analytics.simulator.refusals import no_such_call
 from agora_analytics.simulator.world import World
 
-_Row = TypeVar("_Row")
 _GONE = 404
 
 
@@ -35,8 +32,8 @@ def lists(case: Case) -> Document:
     frame = case.frame("start_ts", "end_ts")
     page, cname = case.asked.page(), case.asked.maybe_text("cname")
     calls = [one for one in _listed(case, frame) if cname in {None, one.call.cname} and _appeared(case, one.call)]
-    shown = _cut(calls[::-1], page)
-    return {**_paging(case, page, len(calls)), "call_lists": [_call_row(case, one) for one in shown]}
+    shown, said = paging.shown(case, calls[::-1], page)
+    return {**said, "call_lists": [_call_row(case, one) for one in shown]}
 
 
 def sessions(case: Case) -> Document:
@@ -49,8 +46,8 @@ def sessions(case: Case) -> Document:
         for session in sessions_in(case, frame, overlapping=case.quirks.sessions_overlap)
         if not (session.server and hidden == "true") and (not uids or str(session.uid) in uids)
     ]
-    shown = _cut(found[::-1], page)
-    return {**_paging(case, page, len(found)), "call_info": [_session_row(case, session) for session in shown]}
+    shown, said = paging.shown(case, found[::-1], page)
+    return {**said, "call_info": [_session_row(case, session) for session in shown]}
 
 
 def metrics(case: Case) -> Document:
@@ -133,19 +130,6 @@ def _appeared(case: Case, call: SimulatedCall) -> bool:
     if not 0 <= age < case.quirks.late_by:
         return age >= 0
     return share(case.world.seed, "late call", call.call_id) >= case.quirks.late_calls
-
-
-def _cut(rows: Sequence[_Row], page: Page) -> Sequence[_Row]:
-    return rows[(page.number - 1) * page.size : page.number * page.size]
-
-
-def _paging(case: Case, page: Page, total: int) -> Document:
-    document: Document = {}
-    if case.quirks.totals:
-        document |= {"total_size": total, "page_no": page.number, "page_size": page.size}
-    if case.quirks.has_more:
-        document["has_more"] = page.number * page.size < total
-    return document
 
 
 def _end(case: Case, end: int) -> int | None:

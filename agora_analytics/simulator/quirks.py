@@ -49,6 +49,15 @@ class Quirks:
         unfinished_end: what `destroyed_ts` and `leave_ts` are before the end: null, 0, or the last moment seen.
         has_more: whether pages carry `has_more`.
         totals: whether pages carry `total_size`, `page_no` and `page_size`.
+        most_rows: rows of a list of calls or sessions that can be had at most, whatever it says of more.
+        beyond: what a page further on is: empty, refused (400), the last page before it, or empty where the page before
+            it says that none follows.
+        turning: which page is shown: the one that is asked for, the first whichever is asked for, or the first and the
+            second in turn.
+        always_more: `has_more` is true on every page.
+        total_off: how much too large `total_size` is.
+        arriving: new rows before all others that come between two pages of a list, so that the others move on.
+        arriving_pages: pages before which new rows come; None: before every one.
         late_calls: fraction of calls that appear in searches only `late_by` seconds after the plan's delay.
         uid_as_text: user IDs are text.
         roles_as_text: `roles` is one text.
@@ -90,6 +99,13 @@ class Quirks:
     unfinished_end: Literal["null", "zero", "last_seen"] = "null"
     has_more: bool = True
     totals: bool = True
+    most_rows: int | None = None
+    beyond: Literal["empty", "refused", "repeated", "ended"] = "empty"
+    turning: Literal["right", "never", "alternating"] = "right"
+    always_more: bool = False
+    total_off: int = 0
+    arriving: int = 0
+    arriving_pages: int | None = None
     late_calls: float = 0.0
     uid_as_text: bool = False
     roles_as_text: bool = False

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import attrs
 
-from agora_analytics import _paging
+from agora_analytics import _listing, _paging
 from agora_analytics.errors import (
     AgoraError,
     LedgerError,
@@ -151,17 +151,12 @@ class Details:
     async def _sessions(self, call: Call) -> tuple[Session, ...]:
         span = call.span or Span(0, 1)
 
-        def page(part: Span, number: int) -> Coroutine[Any, Any, SessionPage]:
+        def page(part: _listing.Part, number: int) -> Coroutine[Any, Any, SessionPage]:
             self._left -= 1
-            return self._reader.details(call.call_id, lambda: part, number)
+            return self._reader.details(call.call_id, lambda: part.span, number)
 
-        rows = _paging.rows(
-            span.slices(self._limits.longest_query),
-            page,
-            key=lambda session: session.sid,
-            ended=lambda _: None,
-            read_ahead=False,
-        )
+        spans = span.slices(self._limits.longest_query)
+        rows = _paging.rows(spans, page, _listing.SESSIONS, read_ahead=False)
         async with aclosing(rows) as found:
             return tuple([session async for session in found])
 

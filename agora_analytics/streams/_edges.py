@@ -138,6 +138,14 @@ class Causes:
             start = self._spans.pop()[0]
         self._spans.append((start, end, reason))
 
+    def slept(self, since: float, seconds: float) -> None:
+        """Note that this machine slept: what was noted since then, by a clock that stood still, was that much later."""
+        noted, self._spans = self._spans, deque(maxlen=self._spans.maxlen)
+        for start, end, reason in noted:
+            self._spans += [(start, min(end, since), reason)] if start < since else []
+            self._spans += [(max(start, since) + seconds, end + seconds, reason)] if end > since else []
+        self.add(since, since + seconds, "asleep")
+
     def main(self, start: float, end: float, default: Loss) -> Loss:
         """Return what took most of a time."""
         shares: dict[Loss, float] = {}

@@ -77,7 +77,8 @@ class Gap:
 
     `reason` says what kept the stream from asking: `outage` (requests failed), `quota` (none was left), `consumer` (it
     was busy with earlier events), `asleep` (this machine or process stood still), `before_start` (it was too old when
-    the stream began or was resumed), `service` (it keeps less than the plan says).
+    the stream began or was resumed), `service` (it keeps less than the plan says, or cuts off
+    its lists).
     """
 
     span: Span

@@ -12,9 +12,9 @@ from typing import Final
 
 import attrs
 
-from agora_analytics import _paging
+from agora_analytics import _listing, _paging
 from agora_analytics._session import NothingToAskError
-from agora_analytics.errors import AgoraError, RateLimited, ResponseError, ServerError
+from agora_analytics.errors import AgoraError, IncompleteList, RateLimited, ResponseError, ServerError
 from agora_analytics.models import Call, CallPage
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS
 from agora_analytics.quota import Quota, Reserve
@@ -81,6 +81,7 @@ class FollowPoller(Poller[CallEvent]):
         self._density = 0.0
         self._read: int | None = None
         self._cut = 0
+        self._missing: list[IncompleteList] = []
         self._resume()
         if self._tail is None and settings.start is not None:
             self._begin_at(settings.start)
@@ -153,6 +154,8 @@ class FollowPoller(Poller[CallEvent]):
             calls = await self.unless_stopped(self._poll(tail))
         if self._cut > tail.read_to:
             yield Gap(span=Span(tail.read_to, self._cut), reason=self._why(tail.read_to, self._cut))
+        for gap in self._cut_off(tail):
+            yield gap
         for call in sorted(calls, key=lambda one: (one.created_ts or 0, one.call_id)):
             for fact in tail.facts(call):
                 if self._details is not None and isinstance(fact, CallFinished):
@@ -169,7 +172,7 @@ class FollowPoller(Poller[CallEvent]):
     async def _poll(self, tail: Tail) -> list[Call]:
         """Read on, and look at the calls that go on; what fails is done again."""
         mark, span = self.mark(), self._due(tail)
-        self._cut = 0
+        self._cut, self._missing = 0, []
         try:
             calls = await self._read_on(span)
         except NothingToAskError:
@@ -188,7 +191,7 @@ class FollowPoller(Poller[CallEvent]):
     async def _read_on(self, span: Span | None) -> list[Call]:
         """Return the calls of what is to be read next; where a clock that was set back leaves nothing, ask the time."""
         if span is not None:
-            calls = await self._search(span)
+            calls = await self._search(span, missing=self._missing)
             self._density = len(calls) / span.duration
             self._cut = max(self._cut, span.start)
             return calls
@@ -218,35 +221,46 @@ class FollowPoller(Poller[CallEvent]):
         last = max((one.call.created_ts or 0 for one in tail.going.values()), default=0)
         return max(tail.read_to, min(last + 1, self._askable().end))
 
-    async def _search(self, span: Span, cname: str | None = None) -> list[Call]:
-        """Return the calls of a span, as much of it as can be asked for when each request is sent."""
+    async def _search(
+        self, span: Span, cname: str | None = None, *, missing: list[IncompleteList] | None = None
+    ) -> list[Call]:
+        """Return the calls of a span, as much of it as can be asked for when each request is sent.
 
-        async def page(part: Span, number: int) -> CallPage:
-            built, oldest = part, 0
+        What a list lacks, however narrow it is asked for, goes to `missing`.
+        """
+        narrower = 0
+
+        async def page(part: _listing.Part, number: int) -> CallPage:
+            nonlocal narrower
+            built, oldest = part.span, 0
 
             def timely() -> Span:
                 nonlocal built, oldest
                 # What the answer tells of the time is of no account to what was asked.
-                built, oldest = self._timely(part), self._askable().start
+                built, oldest = self._timely(part.span), self._askable().start
                 return built
 
-            answer = await self.ask(CALL_LISTS, lambda: self._reader.lists(timely, number, cname))
-            if built.start > part.start:
+            answer = await self.ask(CALL_LISTS, lambda: self._reader.lists(timely, number, part.cname or cname))
+            narrower += number == 1 and part.handed > 0
+            if built.start > part.span.start:
                 self._cut = max(self._cut, built.start)
             self._edges.accepted(min(oldest, built.start))
             return answer
 
-        rows = _paging.rows(
-            span.slices(self._edges.limits.longest_query),
-            page,
-            key=lambda call: call.call_id,
-            ended=lambda call: call.destroyed_ts if call.ended_at else None,
-            read_ahead=False,
-        )
+        spans = span.slices(self._edges.limits.longest_query)
+        lost: list[IncompleteList] = [] if missing is None else missing
+        rows = _paging.rows(spans, page, _listing.calls(cname), read_ahead=False, missing=lost.append)
         async with aclosing(rows) as calls:
             found = [call async for call in calls]
-        self._cost += 1 + len(found) // _looks.PAGE
+        self._cost += 1 + len(found) // _looks.PAGE + narrower
         return found
+
+    def _cut_off(self, tail: Tail) -> list[Gap]:
+        """Return gaps for what lists lacked of what was read for the first time."""
+        found = [(error.span, error) for error in self._missing if error.span and error.span.end > tail.read_to]
+        for _, error in found:
+            log.warning("follow: calls are missing: %s", error)
+        return [Gap(span=span, reason="service") for span, _ in sorted(found, key=lambda one: one[0].start)]
 
     def _timely(self, part: Span) -> Span:
         askable = self._askable()
@@ -292,8 +306,9 @@ class FollowPoller(Poller[CallEvent]):
         self, tail: Tail, again: _Seen, wanted: Sequence[Open], span: Span, cname: str | None = None
     ) -> None:
         """Search a span for calls, and note which were found; what the service refuses to look up counts as missed."""
+        missing: list[IncompleteList] = []
         try:
-            calls = {call.call_id: call for call in await self._search(span, cname)}
+            calls = {call.call_id: call for call in await self._search(span, cname, missing=missing)}
         except NothingToAskError:
             tail.going.update({one.call.call_id: _looks.later(one, now=self._quota.utc()) for one in wanted})
             return
@@ -307,7 +322,7 @@ class FollowPoller(Poller[CallEvent]):
         for one in wanted:
             call = calls.get(one.call.call_id)
             if call is None:
-                tail.going[one.call.call_id] = _looks.missed(one, now=now)
+                tail.going[one.call.call_id] = (_looks.later if missing else _looks.missed)(one, now=now)
             else:
                 again.calls.append(call)
                 tail.going[call.call_id] = _looks.found(one, now=now, every=self._settings.every)

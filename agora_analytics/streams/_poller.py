@@ -60,6 +60,7 @@ class Poller(ABC, Generic[T]):
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clocks: tuple[float, float] | None = None
+        self._woke: float | None = None
         self._learned = False
         self._asking_since = 0.0
         self._failing_since: float | None = None
@@ -272,6 +273,7 @@ class Poller(ABC, Generic[T]):
 
     def mark(self) -> tuple[float, float]:
         """Return the moment at which a poll begins, by both clocks."""
+        self._look_at_host()
         self._asking_since = self._quota.utc()
         return self._quota.now(), self._asking_since
 
@@ -305,12 +307,12 @@ class Poller(ABC, Generic[T]):
         self._answered = False
 
     def _note_time(self, since: float, reason: Loss) -> None:
-        """Note what took the time until now, or until this machine fell asleep."""
-        slept_from = self._note_sleep()
-        self._causes.add(since, self._quota.utc() if slept_from is None else slept_from, reason)
+        """Note what took the time until now."""
+        self._causes.add(since, self._expected(), reason)
+        self._note_sleep()
 
     def _flush_outage(self) -> None:
-        """Note it as a cause that requests failed until now, or until this machine fell asleep."""
+        """Note it as a cause that requests failed until now."""
         self._note_sleep()
         self._note_outage(self._quota.utc())
 
@@ -318,23 +320,32 @@ class Poller(ABC, Generic[T]):
         if self._failing_since is not None:
             self._causes.add(self._failing_since, until, self._failing)
 
-    def _note_sleep(self) -> float | None:
-        """Note it where the service's clock went on for longer than time passed here, and return since when it did."""
-        now, utc = self._quota.now(), self._quota.utc()
-        before, self._clocks = self._clocks, (now, utc)
-        if before is None:
-            return None
-        expected = before[1] + now - before[0]
+    def _expected(self) -> float:
+        """Return what time it is, unless the clock turned out to be another since the last look."""
+        if self._clocks is None:
+            return self._quota.utc()
+        return self._clocks[1] + self._quota.now() - self._clocks[0]
+
+    def _note_sleep(self) -> None:
+        """Note it where the service's clock went on for longer than time passed here."""
+        now, utc, expected = self._quota.now(), self._quota.utc(), self._expected()
+        self._clocks = now, utc
         if abs(utc - expected) > _JUMP:
             self._edges.forget_refusals()
+        woke = now if self._woke is None else self._woke
+        self._woke = woke if self._quota.slept() > _JUMP else None
         # Before it is known what time it is, a jump is a lesson and no sleep.
         if utc - expected <= _JUMP or not self._learned:
-            return None
+            return
         self._note_outage(expected)
         self._failing_since = None if self._failing_since is None else utc
         self._asking_since = utc
-        self._causes.add(expected, utc, "asleep")
-        return expected
+        self._causes.slept(expected - (now - woke), utc - expected)
+
+    def _look_at_host(self) -> None:
+        """Note when the host's clock was seen to have gone on while ours stood still: what comes now is of later."""
+        if self._woke is None and self._quota.slept() > _JUMP:
+            self._woke = self._quota.now()
 
 
 class _Reserved:

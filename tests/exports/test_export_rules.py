@@ -145,7 +145,7 @@ async def test_one_place_takes_one_run_at_a_time(tmp_path, simulation):
     ("options", "said"),
     [
         ({"format": "xml"}, "format='xml': allowed are jsonl, "),
-        ({"order": "best"}, "order='best': allowed are 'oldest', 'worst'"),
+        ({"order": "best"}, "order='best': allowed are oldest, worst"),
         ({"max_requests": 0}, "max_requests=0: allowed are 1 or more"),
         ({"concurrency": 0}, "concurrency=0: allowed are 1 to 1000"),
         ({"sink_options": {"key": "x"}}, "sink_options go with a URL"),
@@ -162,7 +162,7 @@ async def test_bad_arguments_are_told_before_anything_is_sent(tmp_path, simulati
     [
         ({"datasets": ("call",)}, "datasets='call': allowed are calls, sessions"),
         ({"datasets": ()}, r"datasets=\(\): allowed are"),
-        ({"worse_than": 3}, "worse_than=3: allowed are fractions"),
+        ({"worse_than": 3}, "worse_than=3: allowed are numbers from 0 to below 1"),
         ({"datasets": ("insights",)}, "insights=.*goes with some"),
         ({"datasets": ("calls",), "series": [Series("userCount", product="Native")]}, "series="),
     ],

@@ -27,6 +27,9 @@ class Recorder:
         self.sent.append(request)
         return Response(200, {}, self.body)
 
+    def scrub(self, body: bytes) -> bytes:
+        return body
+
     async def close(self) -> None:
         """Nothing is open."""
 

@@ -34,6 +34,7 @@ from agora_analytics import (
     Filter,
     Forecast,
     FreezeBucket,
+    IncompleteList,
     Lane,
     LedgerError,
     Limits,
@@ -274,6 +275,11 @@ def plans(limits: Limits, span: Span) -> None:
     assert_type(PREMIUM.check(CALL_LISTS, span, 0, whole=False), Span)
     assert_type(PREMIUM.recent(CALL_LISTS, timedelta(days=1), 0), Span)
     Limits(per_day=1, available=2)  # type: ignore[call-arg]
+
+
+def missing(error: IncompleteList) -> DecodeError:
+    assert_type((error.span, error.rows, error.told), tuple[Span | None, int, int | None])
+    return error
 
 
 def failures(error: AgoraError) -> str:

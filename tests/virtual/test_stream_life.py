@@ -335,6 +335,9 @@ class _Slow:
         await asyncio.sleep(0.01)
         return await self._ledger.change(account, change)
 
+    async def close(self) -> None:
+        await self._ledger.close()
+
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
 async def test_a_stream_whose_closing_is_cancelled_leaves_its_name(kind):

@@ -26,6 +26,7 @@ from streaming import (
 
 from agora_analytics import Checkpoint, CheckpointError, Gap, MemoryCheckpoints, Revision, Series, Window
 from agora_analytics.simulator import Fault, Faults, World
+from agora_analytics.spans import Span
 
 NOBODY = World(seed=7, calls_per_hour=20, web_share=0.0)
 EMPTY = Series("videoFreezeRate", product="WebRTC")
@@ -318,6 +319,31 @@ async def test_a_sleep_in_an_outage_is_a_gap_for_the_sleep_though_another_reques
         await waking
     assert whole(events, NOON)
     assert {reason for _, _, reason in lost(events)} == {"asleep"}
+
+
+@pytest.mark.parametrize("first", ["its own answer", "another's"])
+async def test_a_sleep_that_ends_in_an_outage_is_told_apart_from_it_by_the_host_s_clock(first):
+    asleep = Span(NOON + 3_000, NOON + 3_000 + 3 * HOUR)
+    out = Faults.outage(asleep.end - 60, asleep.end + 2 * HOUR)
+    simulation = simulated(faults=out)
+
+    async def ask() -> None:
+        """Ask for something else as soon as that is answered again, in two seconds."""
+        await asyncio.sleep(3_000 + 2 * HOUR)
+        for _ in range(3 * (first == "another's")):
+            await client.calls.page(NOON, NOON + 60)
+            await asyncio.sleep(1.1)
+
+    async with simulation.client() as client:
+        asking = asyncio.create_task(ask())
+        asyncio.get_running_loop().call_later(3_000, simulation.clock.suspend, asleep.duration)
+        events = await all_of(client.realtime.watch(USERS, start=NOON, stop=asleep.end + 3 * HOUR))
+        await asking
+    assert whole(events, NOON)
+    gaps = [(gap.span.start - asleep.start, gap.span.end - asleep.end, gap.reason) for gap in of(Gap, events)]
+    assert [reason for _, _, reason in gaps] == ["asleep", "outage"]
+    # A window is kept for 40 minutes: what could be asked for longer asleep than in the outage is lost asleep.
+    assert abs(gaps[0][1] + 1_200) < 180
 
 
 async def test_a_start_that_is_too_old_is_a_gap_before_the_start():

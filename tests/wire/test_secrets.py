@@ -50,12 +50,23 @@ ECHOES = {
 @pytest.mark.parametrize("said", ECHOES.values(), ids=list(ECHOES))
 async def test_no_echo_is_told(said, caplog):
     caplog.set_level(logging.DEBUG)
-    async with speaking(said) as (port, _), client_of(f"http://127.0.0.1:{port}") as client:
+    async with speaking(said) as (port, _), client_of(f"http://127.0.0.1:{port}", on_bad_row="raise") as client:
         with pytest.raises(AgoraError) as caught:
             await ask(client)
     everything = told(caught.value) + caplog.text + pickle.dumps(caught.value).decode("latin-1")
     assert "GET /beta/analytics/call/lists" in everything
     assert leaks(everything) == []
+
+
+async def test_no_echo_is_told_of_a_row_that_is_skipped(caplog):
+    async with (
+        speaking(ECHOES["not what was promised"]) as (port, _),
+        client_of(f"http://127.0.0.1:{port}") as client,
+    ):
+        page = await ask(client)
+    assert len(page.skipped) == 1
+    assert "call_lists[0]" in caplog.text
+    assert leaks(caplog.text + repr(page)) == []
 
 
 async def test_an_echo_in_a_redirect_or_a_request_id_is_one_short_line():
@@ -276,7 +287,7 @@ def told_but_self(error: BaseException) -> str:
     ],
 )
 def test_a_base_url_is_not_quoted_with_what_may_be_a_password(url):
-    with pytest.raises(ValueError, match="base URL") as caught:
+    with pytest.raises(ValueError, match="base_url") as caught:
         client_of(url.format(PASSWORD))
     assert PASSWORD not in str(caught.value)
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 import attrs
 
+from agora_analytics import _checks
 from agora_analytics.export._batches import Batch
 from agora_analytics.export._columns import Dataset
 from agora_analytics.export.formats._csv import Csv
@@ -87,8 +88,7 @@ _EXTRAS: Final[Mapping[str, Any]] = {"jsonl.zst": "zstd", "parquet": "parquet", 
 
 def check(name: str) -> str:
     """Return the name of a format; raises `ValueError` for another, or where what it needs is not installed."""
-    if name not in NAMES:
-        raise ValueError(f"format={name!r}: allowed are {', '.join(NAMES)}")
+    name = _checks.choice("format", name, NAMES)
     missing = [library for library in _NEEDS.get(name, ()) if find_spec(library) is None]
     if missing:
         raise ValueError(f'format={name!r} needs {", ".join(missing)}: pip install "agora-analytics[{_EXTRAS[name]}]"')

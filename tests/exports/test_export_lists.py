@@ -1,0 +1,106 @@
+"""An export of a service that cuts off its lists: all rows are there, or what is missing is told."""
+
+from __future__ import annotations
+
+import pytest
+from reading import rows
+from runs import HOUR, NOON, asked, free
+
+from agora_analytics import Selection, Span
+from agora_analytics.plans import ENTERPRISE
+from agora_analytics.simulator import Quirks, Simulation, World
+
+BUSY = World(seed=7, calls_per_hour=600, typical_minutes=2, long_share=0.0, large_share=0.0)
+CROWDED = World(seed=7, calls_per_hour=9_000, typical_minutes=1, long_share=0.0, large_share=0.0)
+LARGE = World(seed=7, calls_per_hour=6, typical_minutes=10, long_share=0.0, large_share=1.0)
+START, END = NOON - 2 * HOUR, NOON - 600
+
+
+def served(clock, world: World = BUSY, **quirks) -> Simulation:
+    simulation = Simulation(world=world, plan=ENTERPRISE, clock=clock, variants=Quirks(**quirks))
+    free(simulation)
+    return simulation
+
+
+async def export(simulation, folder, *datasets: str, span=(START, END), **options):
+    async with simulation.client(quotas=False) as client:
+        return await client.export.run(
+            Selection.of(*span, *(datasets or ("calls",))), folder, format="jsonl", **options
+        )
+
+
+def ids(world: World, start: int, end: int) -> list[str]:
+    return sorted(call.call_id for call in world.calls(start, end))
+
+
+def exported(folder) -> list[str]:
+    return sorted(row[1] for row in rows(folder, "calls"))
+
+
+@pytest.mark.parametrize("beyond", ["empty", "refused", "repeated", "ended"])
+async def test_an_export_has_all_calls_of_a_list_that_is_cut_off_and_tells_the_price(tmp_path, clock, beyond):
+    simulation = served(clock, most_rows=200, beyond=beyond)
+    report = await export(simulation, tmp_path)
+    assert exported(tmp_path) == ids(BUSY, START, END)
+    assert report.complete
+    assert 0 < report.narrowed < report.requests == asked(simulation) < 20
+
+
+@pytest.mark.parametrize("quirks", [{"calls_overlap": True}, {"has_more": False}, {"turning": "never"}], ids=str)
+async def test_an_export_has_all_calls_however_the_list_is_told(tmp_path, clock, quirks):
+    report = await export(served(clock, **{"most_rows": 200, **quirks}), tmp_path)
+    assert set(ids(BUSY, START, END)) <= set(exported(tmp_path))
+    assert len(set(exported(tmp_path))) == len(exported(tmp_path))
+    assert report.complete
+
+
+async def test_a_list_that_is_not_cut_off_costs_nothing_more(tmp_path, clock):
+    simulation = served(clock)
+    report = await export(simulation, tmp_path)
+    assert (report.narrowed, report.requests) == (0, -(-len(ids(BUSY, START, END)) // 100))
+
+
+@pytest.mark.parametrize("most", range(1, 12))
+async def test_an_export_of_a_list_that_is_cut_off_goes_on_wherever_it_stopped(tmp_path, clock, most):
+    simulation = served(clock, most_rows=200, beyond="refused")
+    await export(simulation, tmp_path, max_requests=most)
+    report = await export(simulation, tmp_path)
+    assert exported(tmp_path) == ids(BUSY, START, END)
+    assert report.complete
+
+
+async def test_what_cannot_be_had_is_left_out_and_asked_for_again(tmp_path, clock):
+    second = next(
+        Span(at, at + 1)
+        for at in range(START, END)
+        if len(found := [call.cname for call in CROWDED.calls(at, at + 1)]) > 3 and found[0] not in found[1:]
+    )
+    count = len(ids(CROWDED, *second))
+    simulation = served(clock, CROWDED, most_rows=count - 1)
+    report = await export(simulation, tmp_path, span=second)
+    ((what, reason, span),) = [(one.what, one.reason, one.span) for one in report.left_out]
+    assert (what, reason, span) == ("calls", "cut off", second)
+    assert not report.complete
+    assert len(exported(tmp_path)) == count - 1
+    simulation.variants = Quirks()
+    assert (await export(simulation, tmp_path, span=second)).complete
+    assert exported(tmp_path) == ids(CROWDED, *second)
+
+
+async def test_an_export_has_all_sessions_of_a_list_that_is_cut_off(tmp_path, clock):
+    whole, cut = (
+        served(clock, LARGE, sessions_overlap=False),
+        served(clock, LARGE, sessions_overlap=False, most_rows=100),
+    )
+    await export(whole, tmp_path / "whole", "calls", "sessions")
+    report = await export(cut, tmp_path / "cut", "calls", "sessions")
+    assert sorted(rows(tmp_path / "cut", "sessions")) == sorted(rows(tmp_path / "whole", "sessions"))
+    assert report.complete
+    assert report.narrowed
+
+
+async def test_a_call_whose_sessions_cannot_all_be_had_is_left_out(tmp_path, clock):
+    simulation = served(clock, LARGE, turning="never")
+    report = await export(simulation, tmp_path, "calls", "sessions")
+    assert {one.reason for one in report.left_out} <= {"IncompleteList"}
+    assert bool(report.left_out) is not report.complete
