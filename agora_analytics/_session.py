@@ -69,6 +69,7 @@ class _Question(Generic[AnswerT]):
     endpoint: Endpoint
     build: Build
     decode: Decode[AnswerT]
+    app: str
 
 
 class NothingToAskError(Exception):
@@ -142,7 +143,7 @@ class Session:
         return self.quota.confirmed
 
     async def fetch(
-        self, endpoint: Endpoint, build: Build, decode: Decode[AnswerT], manner: Manner = _USUAL
+        self, endpoint: Endpoint, build: Build, decode: Decode[AnswerT], manner: Manner = _USUAL, *, app: str = ""
     ) -> AnswerT:
         """Send a request as often as the retry policy allows and return its decoded answer.
 
@@ -154,7 +155,7 @@ class Session:
         """
         loop = self._enter()
         begun = loop.time()
-        question = _Question(endpoint, build, decode)
+        question = _Question(endpoint, build, decode, app)
         failed: AgoraError | None = None
         refused = 0
         for attempt in count(1):
@@ -226,7 +227,7 @@ class Session:
         return None if most is None else max(0.0, most - elapsed)
 
     async def _attempt(self, question: _Question[AnswerT], host: int, patience: float | None, lane: Lane) -> AnswerT:
-        async with self.quota.token(question.endpoint, patience, lane) as token:
+        async with self.quota.token(question.endpoint, patience, lane, question.app) as token:
             token.sent = False
             self._refuse_closed()  # it may have been closed while this one waited
             request = question.build()

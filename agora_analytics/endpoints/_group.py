@@ -76,8 +76,9 @@ class EndpointGroup:
         params: Mapping[str, _wire.Param],
         body: Mapping[str, Any] | None = None,
     ) -> Coroutine[Any, Any, AnswerT]:
-        request = _wire.build(endpoint, self._app(), params, body)
-        return self._session.fetch(endpoint, lambda: request, decode, self._manner)
+        app_id = self._app()
+        request = _wire.build(endpoint, app_id, params, body)
+        return self._session.fetch(endpoint, lambda: request, decode, self._manner, app=app_id)
 
     def _fetch_timely(
         self, endpoint: Endpoint, decode: Decode[AnswerT], params: Callable[[], Mapping[str, _wire.Param]]
@@ -88,7 +89,7 @@ class EndpointGroup:
         def build() -> Request:
             return _wire.build(endpoint, app_id, params())
 
-        return self._session.fetch(endpoint, build, decode, self._manner)
+        return self._session.fetch(endpoint, build, decode, self._manner, app=app_id)
 
     def _app(self) -> str:
         if self._app_id is None:

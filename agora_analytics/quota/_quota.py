@@ -48,18 +48,20 @@ class Quota:
         self._account = Account(ledger if enforce else MemoryLedger(), account, clock)
         names = plan.all_counters() if enforce else ()
         self._groups = {name: Group(name, plan.rates(name), self._account) for name in names}
-        # Endpoints that the service said the plan does not include, and until when that is believed.
-        self._absent: dict[str, tuple[float, PlanRefused]] = {}
+        # What the service said that the plan does not include, by App ID and endpoint, and until when that is believed.
+        self._absent: dict[tuple[str, str], tuple[float, PlanRefused]] = {}
 
-    def token(self, endpoint: Endpoint, max_wait: float | None = None, lane: Lane = Lane.INTERACTIVE) -> Token:
+    def token(
+        self, endpoint: Endpoint, max_wait: float | None = None, lane: Lane = Lane.INTERACTIVE, app: str = ""
+    ) -> Token:
         """Return the right to send one request to this endpoint: `async with quota.token(endpoint) as token: …`.
 
         Entering it waits until the plan allows the request, at most `max_wait` seconds (None: as long as it takes), and
         raises `QuotaExhausted` as soon as it is known that this will not do, or `PlanRefused` where the service said
-        within the last hour that the plan does not include the endpoint. Inside, tell it of the answer with
-        `token.answered`; what is raised inside tells it the rest.
+        within the last hour that the plan does not include the endpoint for the App ID `app`. Inside, tell it of the
+        answer with `token.answered`; what is raised inside tells it the rest.
         """
-        return Token(self, endpoint, max_wait, lane)
+        return Token(self, endpoint, max_wait, lane, app)
 
     async def snapshot(self) -> QuotaSnapshot:
         """Return the state of every counter and unit, in the plan's order, shortest unit first, and of the clock."""
@@ -87,7 +89,7 @@ class Quota:
 
         It keeps nothing until told how many with `kept.keep`, and nothing any more once left.
         """
-        return Reserve(self.group(endpoint), self._account)
+        return Reserve(self._group(endpoint), self._account)
 
     def utc(self) -> float:
         """Return UTC seconds: by the service's clock, at least, or by the host's until that is known."""
@@ -113,21 +115,26 @@ class Quota:
         """
         return self._account.confirmed
 
-    def group(self, endpoint: Endpoint) -> Group | None:
+    def group(self, endpoint: Endpoint, app: str = "") -> Group | None:
         """Return what an endpoint spends from, None where nothing is counted; raises `PlanRefused` (see `token`)."""
-        if endpoint.name in self._absent:
-            until, error = self._absent[endpoint.name]
+        known = self._absent.get((app, endpoint.name))
+        if known is not None:
+            until, error = known
             if self.now() < until:
                 raise copy(error)
+            del self._absent[app, endpoint.name]
+        return self._group(endpoint)
+
+    def _group(self, endpoint: Endpoint) -> Group | None:
         return self._groups.get(self.plan.counter(endpoint))
 
     def now(self) -> float:
         """Return the time of the loop that the quota is used in, by which all is counted."""
         return self._account.now()
 
-    def absent(self, endpoint: Endpoint, error: PlanRefused) -> None:
-        """Remember that the plan does not include an endpoint."""
-        self._absent[endpoint.name] = (self.now() + _REMEMBERED, error)
+    def absent(self, endpoint: Endpoint, error: PlanRefused, app: str = "") -> None:
+        """Remember that the plan does not include an endpoint for an App ID: others may be on another plan."""
+        self._absent[app, endpoint.name] = (self.now() + _REMEMBERED, error)
 
     async def learn(self, host: int, dated: Dated) -> None:
         """Learn the time from an answer that no counter counts."""
@@ -178,9 +185,10 @@ class Reserve:
 class Token:
     """The right to send one request; leaving it settles what that cost: nothing while `sent` is false."""
 
-    def __init__(self, quota: Quota, endpoint: Endpoint, patience: float | None, lane: Lane) -> None:
+    def __init__(self, quota: Quota, endpoint: Endpoint, patience: float | None, lane: Lane, app: str) -> None:
         self._quota = quota
         self._endpoint = endpoint
+        self._app = app
         self._patience = patience
         self._lane = lane
         self._group: Group | None = None
@@ -197,7 +205,7 @@ class Token:
         self._date, self._host = date, host
 
     async def __aenter__(self) -> Self:
-        self._group = self._quota.group(self._endpoint)
+        self._group = self._quota.group(self._endpoint, self._app)
         if self._group is not None:
             self._granted = await self._group.take(self._lane, self._patience)
         self._sent = self._granted.at if self._granted is not None else self._quota.now()
@@ -207,7 +215,7 @@ class Token:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, PlanRefused) and error.kind == "access":
-            self._quota.absent(self._endpoint, error)
+            self._quota.absent(self._endpoint, error, self._app)
         dated = self._dated(error)
         if self._group is None or self._granted is None:
             if dated is not None:
