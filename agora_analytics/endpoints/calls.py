@@ -44,6 +44,8 @@ from agora_analytics.spans import Instant, Span
 
 T = TypeVar("T")
 
+_MINUTE = 60
+
 _call_page = decoder(CallPage)
 _metrics = decoder(MetricsAnswer)
 _statistics = decoder(Rows[Statistic])
@@ -141,16 +143,20 @@ class Calls(EndpointGroup):
         sids: Iterable[str | Session] | None = None,
         start: Instant | None = None,
         end: Instant | None = None,
+        *,
+        exclude_server_user: bool = True,
     ) -> AsyncGenerator[SessionMetrics]:
         """Yield the metrics of each session asked for, in that order; one without data has an empty `data`.
 
         `sids` are ids or sessions, any number; None means all sessions of the call, which costs the requests to list
-        them. They are asked for twenty at a time, long calls cut by the plan's hours and merged.
-        `start` and `end` as in `sessions`. `GET /beta/analytics/call/metrics`.
+        them. These leave out Linux users, such as recorders and bots, unless `exclude_server_user` is False, as in
+        `sessions`; `sids` that you give are all asked for. They are asked for twenty at a time, long calls cut by the
+        plan's hours and merged. `start` and `end` as in `sessions`. `GET /beta/analytics/call/metrics`.
         """
         spans = self._call_slices(CALL_METRICS, call, start, end)
+        servers = _checks.flag("exclude_server_user", exclude_server_user)
         wanted = None if sids is None else _sids(sids)
-        return self._metrics(_id(call), spans, wanted)
+        return self._metrics(_id(call), spans, wanted, exclude_server_user=servers)
 
     async def statistics(
         self,
@@ -189,11 +195,12 @@ class Calls(EndpointGroup):
     ) -> tuple[Point, ...]:
         """Return a metric of a call minute by minute, in order of time, with the holes the service leaves.
 
-        `metric` is one of `TimelineMetric`; long calls are cut by the plan's hours and merged.
-        `GET /beta/analytics/call/statistics/time`.
+        `metric` is one of `TimelineMetric`; long calls are cut by the plan's hours, at whole minutes of UTC, and
+        merged. `GET /beta/analytics/call/statistics/time`.
         """
         params: dict[str, Param] = {"metric": _checks.text("metric", metric)}
-        spans = self._call_slices(CALL_TIMELINE, call, start, end)
+        # What a service counts in a minute that is cut in two cannot be added up: one user may be in both parts.
+        spans = self._call_slices(CALL_TIMELINE, call, start, end, mark=_MINUTE)
         parts = [(await self._fetch(CALL_TIMELINE, _timeline, _about(call, span) | params)).items for span in spans]
         return _merge.points(parts)
 
@@ -214,12 +221,16 @@ class Calls(EndpointGroup):
     async def _sessions(
         self, call_id: str, spans: tuple[Span, ...], users: tuple[Uid, ...], *, exclude_server_user: bool
     ) -> AsyncGenerator[Session]:
+        seen: set[str] = set()
         for batch in _batches(users, _checks.UIDS) or [()]:
             fetch = partial(self._sessions_of, call_id, batch, exclude_server_user=exclude_server_user)
             pages = _paging.rows(spans, fetch, _listing.SESSIONS, read_ahead=self._read_ahead)
             async with aclosing(pages) as found:
                 async for session in found:
-                    yield session
+                    if session.sid not in seen:
+                        yield session
+                    if len(users) > _checks.UIDS:  # pages of one batch repeat nothing
+                        seen.add(session.sid)
 
     async def _sessions_of(
         self, call_id: str, users: tuple[Uid, ...], part: _listing.Part, number: int, *, exclude_server_user: bool
@@ -229,11 +240,12 @@ class Calls(EndpointGroup):
         )
 
     async def _metrics(
-        self, call_id: str, spans: tuple[Span, ...], wanted: tuple[str, ...] | None
+        self, call_id: str, spans: tuple[Span, ...], wanted: tuple[str, ...] | None, *, exclude_server_user: bool
     ) -> AsyncGenerator[SessionMetrics]:
         if wanted is None:
             whole = Span(spans[0].start, spans[-1].end)
-            wanted = tuple([session.sid async for session in self.sessions(call_id, *whole)])
+            listed = self.sessions(call_id, *whole, exclude_server_user=exclude_server_user)
+            wanted = tuple([session.sid async for session in listed])
         for batch in _batches(wanted, _checks.SIDS):
             parts: dict[str, list[SessionMetrics]] = {sid: [] for sid in batch}
             for span in spans:
@@ -259,9 +271,9 @@ class Calls(EndpointGroup):
         return self._span(endpoint, *span, whole=whole)
 
     def _call_slices(
-        self, endpoint: Endpoint, call: Call | str, start: Instant | None, end: Instant | None
+        self, endpoint: Endpoint, call: Call | str, start: Instant | None, end: Instant | None, *, mark: int = 1
     ) -> tuple[Span, ...]:
-        return self._call_span(endpoint, call, start, end, whole=False).slices(self._longest(endpoint))
+        return self._call_span(endpoint, call, start, end, whole=False).slices(self._longest(endpoint), mark)
 
 
 def _id(call: Call | str) -> str:

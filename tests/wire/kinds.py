@@ -140,7 +140,12 @@ METHODS = [
         ABOUT,
         MAYBE | {"call": "text", "uids": "list", "exclude_server_user": "flag"},
     ),
-    Method("Calls.metrics", C.calls.metrics, ABOUT, MAYBE | {"call": "text", "sids": "list or None"}),
+    Method(
+        "Calls.metrics",
+        C.calls.metrics,
+        ABOUT,
+        MAYBE | {"call": "text", "sids": "list or None", "exclude_server_user": "flag"},
+    ),
     Method(
         "Calls.statistics",
         C.calls.statistics,
