@@ -62,7 +62,7 @@ class Calls(EndpointGroup):
     async def page(
         self, start: Instant, end: Instant, *, cname: str | None = None, page_no: int = 1, page_size: int = 100
     ) -> CallPage:
-        """Return one page of the calls in a span, newest first, for one request.
+        """Return one page of the calls in a span, newest first, for one request, as the service selects them.
 
         `page_no` counts from 1, `page_size` is 1 to 100. `GET /beta/analytics/call/lists`.
         """
@@ -72,8 +72,10 @@ class Calls(EndpointGroup):
     def search(
         self, start: Instant, end: Instant, *, cname: str | None = None, page_size: int = 100
     ) -> AsyncGenerator[Call]:
-        """Yield every call of a span once, however long the span and however many pages.
+        """Yield every call that began in a span once, however long the span and however many pages.
 
+        Spans laid side by side repeat nothing and miss nothing, whichever way the service selects: a call that began
+        earlier and was still on is not among them, one whose `created_ts` is unknown is, wherever the service lists it.
         The span is cut into what one request may carry, oldest slice first (it expires soonest); calls are newest first
         within a slice. The next page is fetched while you work on this one, unless the client was made with
         `read_ahead=False`. `GET /beta/analytics/call/lists`.
@@ -84,13 +86,14 @@ class Calls(EndpointGroup):
         span = self._span(CALL_LISTS, start, end, whole=False)
         channel = _checks.optional("cname", cname)
         size = _checks.number("page_size", page_size, 1, _checks.PAGE_SIZE)
-        return _paging.rows(
+        found = _paging.rows(
             span.slices(self._longest(CALL_LISTS)),
             lambda part, number: self._page(lambda: part.span, number, part.cname or channel, part.page_size(size)),
             _listing.calls(channel),
             read_ahead=self._read_ahead,
             size=size,
         )
+        return _begun_in(span, found)
 
     async def sessions_page(
         self,
@@ -278,6 +281,15 @@ class Calls(EndpointGroup):
 
 def _id(call: Call | str) -> str:
     return _checks.text("call", call.call_id if isinstance(call, Call) else call)
+
+
+async def _begun_in(span: Span, calls: AsyncGenerator[Call]) -> AsyncGenerator[Call]:
+    """Yield the calls that began in a span: a service that selects by overlap, or takes the end in, lists more."""
+    async with aclosing(calls):
+        async for call in calls:
+            began = call.created_ts if call.started_at else None
+            if began is None or span.start <= began < span.end:
+                yield call
 
 
 def _from_to(span: Span) -> dict[str, Param]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from urllib.parse import parse_qs
 
 import pytest
@@ -43,6 +44,32 @@ class Answering:
         return AnalyticsClient(
             "customer", "the-secret", app_id="app", plan=plan, transport=self, clock=clock, quotas=False
         )
+
+
+# Searches.
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+async def test_spans_side_by_side_have_every_call_once_by_the_moment_it_began(overlap):
+    world = World(seed=7, calls_per_hour=60, long_share=0.2)
+    client = simulated(FREE, world=world, calls_overlap=overlap).client(quotas=False)
+    marks = range(NOON - 30 * HOUR, NOON - 5 * HOUR + 1, 5 * HOUR)
+    spans = list(pairwise(marks))
+    found = [[call.call_id for call in await all_of(client.calls.search(*span))] for span in spans]
+    assert [sorted(ids) for ids in found] == [sorted(call.call_id for call in world.calls(*span)) for span in spans]
+
+
+def listing(*began: int | None):
+    """Answer with calls that began at these moments, whatever is asked for."""
+    rows = [{"call_id": f"{ts}", "created_ts": ts} for ts in began]
+    return lambda _: {"call_lists": rows, "has_more": False}
+
+
+async def test_a_search_has_its_first_second_and_not_its_end_and_what_has_no_time(clock):
+    start, end = NOON - 2 * HOUR, NOON - HOUR
+    service = Answering(listing(end, end - 1, start, start - 1, None, 0, start * 1000))
+    found = await all_of(service.client(clock, "premium").calls.search(start, end))
+    assert [call.created_ts for call in found] == [end - 1, start, None, 0, start * 1000]
 
 
 # Sessions, and their metrics.
