@@ -154,11 +154,13 @@ class Span:
         service's buckets begin at. Where a slice cannot hold two buckets, they tile as `slices` does.
         """
         longest, bucket = _checks.number("longest", longest, 1), _checks.number("bucket", bucket, 1, _MILLISECONDS)
-        if longest < 2 * bucket:
+        # The last bucket that begins before a cut begins a second before it, and ends within the slice.
+        advance = longest + 1 - bucket
+        if advance < bucket:
             return self.slices(longest)
         cut = [self.start]
         while self.end - cut[-1] > longest:
-            cut.append((cut[-1] + longest - bucket) // bucket * bucket)
+            cut.append((cut[-1] + advance) // bucket * bucket)
         return tuple(Span(start, min(start + longest, self.end)) for start in cut)
 
     def windows(self) -> Span | None:

@@ -72,12 +72,13 @@ async def metrics(
     mids: Annotated[
         str, typer.Option(help="Show only these metric ids or names: see `metrics`.", autocompletion=suggest(MetricId))
     ] = "",
+    exclude_server_user: Annotated[bool, typer.Option(help="Without --sids, leave out Linux users.")] = True,
 ) -> None:
     """Show what was measured in the sessions of a call: bitrates, losses, freezes … (tables: 5 sessions)."""
     wanted = mids_of(mids)
     async with account.client(shown.screen) as client:
         span = when.span(client.plan, plans.CALL_METRICS)
-        found = client.calls.metrics(call_id, listed(sids) or None, *span)
+        found = client.calls.metrics(call_id, listed(sids) or None, *span, exclude_server_user=exclude_server_user)
         async with explained(client, shown.screen, call_id, span) as told:
             seen = await shown.screen.stream(_only(found, wanted), "sessions", views.all_metrics, shown.most(5))
             told(seen.count)

@@ -1,8 +1,7 @@
 """Calls of a span of any length, newest first, for at most so many requests.
 
 A search yields the oldest part of a span first, since that expires first. For a person the newest part comes first, so
-each part is a search of its own. One that began before its part is left to the part in which it began, whichever way
-the service selects calls.
+each part is a search of its own, and has the calls that began in it.
 """
 
 from __future__ import annotations
@@ -64,7 +63,6 @@ class Newest:
     asked_from: int = attrs.field(init=False)
     parts_read: int = attrs.field(init=False, default=0)
     _made: int = attrs.field(init=False, default=0)
-    _early: dict[str, Call] = attrs.field(init=False, factory=dict)
 
     def __attrs_post_init__(self) -> None:
         self.asked_from = self.span.start
@@ -89,11 +87,9 @@ class Newest:
             if self.asked_from != self.span.start:
                 return
             self.parts_read += 1
-        for call in self._early.values():
-            yield call
 
     async def _part(self, part: Span) -> AsyncGenerator[Call]:
-        """Yield the calls that began in a part; in the oldest one also those that began before."""
+        """Yield the calls that began in a part."""
         count, pages = 0, self._made
         self._made += 1
         async with aclosing(
@@ -102,19 +98,10 @@ class Newest:
             async for call in found:
                 count += 1
                 self._made = pages + -(-count // self.page_size)
-                if self._is_of(part, call):
-                    yield call
+                yield call
                 if count % self.page_size == 0 and not await self.budget.has(self._made + _AHEAD, _AHEAD):
                     self.asked_from = call.created_ts or part.start
                     return
-
-    def _is_of(self, part: Span, call: Call) -> bool:
-        began = call.created_ts or part.start
-        if began < part.start and part.start > self.span.start:
-            self._early.setdefault(call.call_id, call)
-            return False
-        self._early.pop(call.call_id, None)
-        return began < part.end or part.end == self.span.end
 
 
 async def _day(client: AnalyticsClient) -> QuotaState | None:

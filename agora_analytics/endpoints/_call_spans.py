@@ -47,6 +47,7 @@ class CallSpans(EndpointGroup):
         self, endpoint: Endpoint, call: Call | str, start: Instant | None, end: Instant | None, *, whole: bool = True
     ) -> Span:
         """Return what to ask about a call: the span given, or as much of all of it as can be asked now."""
+        id_of(call)
         if start is not None and end is not None:
             return self._span(endpoint, start, end, whole=whole)
         if start is not None or end is not None or not isinstance(call, Call):
@@ -85,6 +86,11 @@ class CallSpans(EndpointGroup):
         async with aclosing(make()) as items:
             async for item in items:
                 yield item
+
+
+def id_of(call: Call | str) -> str:
+    """Return the id of a call that is given by it, or whole."""
+    return _checks.text("call", call.call_id if isinstance(call, Call) else call)
 
 
 def _created(call: Call) -> int:

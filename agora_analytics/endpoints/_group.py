@@ -14,6 +14,7 @@ from agora_analytics._session import Manner, Session
 from agora_analytics.models import Answer
 from agora_analytics.plans import Endpoint
 from agora_analytics.protocols import CheckpointStore, Request
+from agora_analytics.quota import fingerprint
 from agora_analytics.spans import Instant, Span
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
@@ -44,6 +45,8 @@ class EndpointGroup:
     def __init__(self, session: Session, scope: Scope) -> None:
         self._session = session
         self._app_id = scope.app_id
+        # Frames that an error leaves by hold no App ID.
+        self._app_key = "" if scope.app_id is None else fingerprint(scope.app_id)
         self._read_ahead = scope.read_ahead
         self._manner = scope.manner
         self._ages = scope.ages
@@ -78,7 +81,7 @@ class EndpointGroup:
     ) -> Coroutine[Any, Any, AnswerT]:
         app_id = self._app()
         request = _wire.build(endpoint, app_id, params, body)
-        return self._session.fetch(endpoint, lambda: request, decode, self._manner, app=app_id)
+        return self._session.fetch(endpoint, lambda: request, decode, self._manner, app=self._app_key)
 
     def _fetch_timely(
         self, endpoint: Endpoint, decode: Decode[AnswerT], params: Callable[[], Mapping[str, _wire.Param]]
@@ -89,7 +92,7 @@ class EndpointGroup:
         def build() -> Request:
             return _wire.build(endpoint, app_id, params())
 
-        return self._session.fetch(endpoint, build, decode, self._manner, app=app_id)
+        return self._session.fetch(endpoint, build, decode, self._manner, app=self._app_key)
 
     def _app(self) -> str:
         if self._app_id is None:

@@ -17,7 +17,7 @@ from agora_analytics import _checks, _listing, _merge, _paging
 from agora_analytics._codec import decoder, points_decoder
 from agora_analytics._session import in_turns
 from agora_analytics._wire import Param, joined
-from agora_analytics.endpoints._call_spans import CallSpans
+from agora_analytics.endpoints._call_spans import CallSpans, id_of
 from agora_analytics.endpoints._group import Timely
 from agora_analytics.models import (
     Call,
@@ -44,6 +44,8 @@ from agora_analytics.spans import Instant, Span
 
 T = TypeVar("T")
 
+_MINUTE = 60
+
 _call_page = decoder(CallPage)
 _metrics = decoder(MetricsAnswer)
 _statistics = decoder(Rows[Statistic])
@@ -60,7 +62,7 @@ class Calls(CallSpans):
     async def page(
         self, start: Instant, end: Instant, *, cname: str | None = None, page_no: int = 1, page_size: int = 100
     ) -> CallPage:
-        """Return one page of the calls in a span, newest first, for one request.
+        """Return one page of the calls in a span, newest first, for one request, as the service selects them.
 
         `page_no` counts from 1, `page_size` is 1 to 100. `GET /beta/analytics/call/lists`.
         """
@@ -70,8 +72,10 @@ class Calls(CallSpans):
     def search(
         self, start: Instant, end: Instant, *, cname: str | None = None, page_size: int = 100
     ) -> AsyncGenerator[Call]:
-        """Yield every call of a span once, however long the span and however many pages.
+        """Yield every call that began in a span once, however long the span and however many pages.
 
+        Spans laid side by side repeat nothing and miss nothing, whichever way the service selects: a call that began
+        earlier and was still on is not among them, one whose `created_ts` is unknown is, wherever the service lists it.
         The span is cut into what one request may carry, oldest slice first (it expires soonest); calls are newest first
         within a slice. The next page is fetched while you work on this one, unless the client was made with
         `read_ahead=False`. `GET /beta/analytics/call/lists`.
@@ -82,13 +86,14 @@ class Calls(CallSpans):
         span = self._span(CALL_LISTS, start, end, whole=False)
         channel = _checks.optional("cname", cname)
         size = _checks.number("page_size", page_size, 1, _checks.PAGE_SIZE)
-        return _paging.rows(
+        found = _paging.rows(
             span.slices(self._longest(CALL_LISTS)),
             lambda part, number: self._page(lambda: part.span, number, part.cname or channel, part.page_size(size)),
             _listing.calls(channel),
             read_ahead=self._read_ahead,
             size=size,
         )
+        return _begun_in(span, found)
 
     async def sessions_page(
         self,
@@ -110,7 +115,7 @@ class Calls(CallSpans):
         users = _checks.at_most("uids", _checks.uids(uids), _checks.UIDS)
         servers = _checks.flag("exclude_server_user", exclude_server_user)
         return await self._sessions_page(
-            _id(call), lambda: span, page_no, page_size, users, exclude_server_user=servers
+            id_of(call), lambda: span, page_no, page_size, users, exclude_server_user=servers
         )
 
     def sessions(
@@ -140,7 +145,7 @@ class Calls(CallSpans):
 
         def found() -> AsyncGenerator[Session]:
             spans = self._call_slices(CALL_SESSIONS, call, start, end)
-            return self._sessions(_id(call), spans, users, exclude_server_user=servers)
+            return self._sessions(id_of(call), spans, users, exclude_server_user=servers)
 
         return self._once_askable(call, found) if _checks.flag("wait", wait) else found()
 
@@ -157,16 +162,16 @@ class Calls(CallSpans):
         """Yield the metrics of each session asked for, in that order; one without data has an empty `data`.
 
         `sids` are ids or sessions, any number; None means all sessions of the call, which costs the requests to list
-        them, without those of Linux users unless `exclude_server_user=False`. They are asked for twenty at a time, long
-        calls cut by the plan's hours and merged. `start`, `end` and `wait` as in `sessions`.
-        `GET /beta/analytics/call/metrics`.
+        them, without those of Linux users, such as recorders and bots, unless `exclude_server_user=False`. They are
+        asked for twenty at a time, long calls cut by the plan's hours and merged. `start`, `end` and `wait` as in
+        `sessions`. `GET /beta/analytics/call/metrics`.
         """
         wanted = None if sids is None else _sids(sids)
         servers = _checks.flag("exclude_server_user", exclude_server_user)
 
         def found() -> AsyncGenerator[SessionMetrics]:
             spans = self._call_slices(CALL_METRICS, call, start, end)
-            return self._metrics(_id(call), spans, wanted, exclude_server_user=servers)
+            return self._metrics(id_of(call), spans, wanted, exclude_server_user=servers)
 
         return self._once_askable(call, found) if _checks.flag("wait", wait) else found()
 
@@ -207,12 +212,12 @@ class Calls(CallSpans):
     ) -> tuple[Point, ...]:
         """Return a metric of a call minute by minute, in order of time, with the holes the service leaves.
 
-        `metric` is one of `TimelineMetric`; long calls are cut by the plan's hours and merged.
-        `GET /beta/analytics/call/statistics/time`.
+        `metric` is one of `TimelineMetric`; long calls are cut by the plan's hours, at whole minutes of UTC, and
+        merged. `GET /beta/analytics/call/statistics/time`.
         """
         params: dict[str, Param] = {"metric": _checks.text("metric", metric)}
-        # The service averages what is in a span: a minute that is cut would be two averages of parts of it.
-        spans = self._call_slices(CALL_TIMELINE, call, start, end, mark=60)
+        # What a service counts in a minute that is cut in two cannot be added up: one user may be in both parts.
+        spans = self._call_slices(CALL_TIMELINE, call, start, end, mark=_MINUTE)
         parts = [(await self._fetch(CALL_TIMELINE, _timeline, _about(call, span) | params)).items for span in spans]
         return _merge.points(parts)
 
@@ -233,18 +238,16 @@ class Calls(CallSpans):
     async def _sessions(
         self, call_id: str, spans: tuple[Span, ...], users: tuple[Uid, ...], *, exclude_server_user: bool
     ) -> AsyncGenerator[Session]:
-        told: set[str] = set()
-        batches = _batches(users, _checks.UIDS) or [()]
-        for batch in batches:
+        seen: set[str] = set()
+        for batch in _batches(users, _checks.UIDS) or [()]:
             fetch = partial(self._sessions_of, call_id, batch, exclude_server_user=exclude_server_user)
             pages = _paging.rows(spans, fetch, _listing.SESSIONS, read_ahead=self._read_ahead)
             async with aclosing(pages) as found:
                 async for session in found:
-                    # A user may be asked for by a number and by a text: those of one batch come once by themselves.
-                    if session.sid not in told:
+                    if session.sid not in seen:
                         yield session
-                    if len(batches) > 1:
-                        told.add(session.sid)
+                    if len(users) > _checks.UIDS:  # pages of one batch repeat nothing
+                        seen.add(session.sid)
 
     async def _sessions_of(
         self, call_id: str, users: tuple[Uid, ...], part: _listing.Part, number: int, *, exclude_server_user: bool
@@ -270,8 +273,13 @@ class Calls(CallSpans):
                 yield await in_turns(_merge.tracks(sid, found))
 
 
-def _id(call: Call | str) -> str:
-    return _checks.text("call", call.call_id if isinstance(call, Call) else call)
+async def _begun_in(span: Span, calls: AsyncGenerator[Call]) -> AsyncGenerator[Call]:
+    """Yield the calls that began in a span: a service that selects by overlap, or takes the end in, lists more."""
+    async with aclosing(calls):
+        async for call in calls:
+            began = call.created_ts if call.started_at else None
+            if began is None or span.start <= began < span.end:
+                yield call
 
 
 def _from_to(span: Span) -> dict[str, Param]:
@@ -279,7 +287,7 @@ def _from_to(span: Span) -> dict[str, Param]:
 
 
 def _about(call: Call | str, span: Span) -> dict[str, Param]:
-    return {"call_id": _id(call), **_from_to(span)}
+    return {"call_id": id_of(call), **_from_to(span)}
 
 
 def _paging_params(number: int, size: int) -> dict[str, Param]:

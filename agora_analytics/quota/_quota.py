@@ -27,9 +27,9 @@ _REMEMBERED: Final = 3_600.0
 """Seconds for which an endpoint that the plan does not include is not asked again: it may be upgraded."""
 
 
-def fingerprint(customer_id: str) -> str:
-    """Return the name of an account in a ledger; it tells nobody whose it is."""
-    return sha256(customer_id.encode()).hexdigest()[:16]
+def fingerprint(identity: str) -> str:
+    """Return a name of an account or an App ID; it tells nobody whose it is."""
+    return sha256(identity.encode()).hexdigest()[:16]
 
 
 class Quota:

@@ -27,7 +27,7 @@ async def test_all_calls_of_a_long_span_come_once_and_the_newest_first(overlap):
         calls = [call async for call in newest.calls()]
     ids = [call.call_id for call in calls]
     assert (len(ids), set(ids)) == (len(wanted), wanted)
-    began = [call.created_ts for call in calls if call.created_ts >= span.start]
+    began = [call.created_ts for call in calls]
     assert began == sorted(began, reverse=True)
     assert newest.asked_from == span.start
 
@@ -43,9 +43,7 @@ async def test_no_more_requests_are_made_than_allowed_and_it_is_known_how_far_th
         assert 0 < simulation.service.counts["call_lists"] <= most
         assert newest.asked_from > span.start
         wanted = {call.call_id async for call in client.calls.search(newest.asked_from + 1, span.end)}
-    early = wanted - ids
-    assert ids
-    assert not early or overlap  # began before, and went on
+    assert wanted <= ids
 
 
 async def test_what_the_day_has_left_is_a_bound_too():

@@ -168,7 +168,7 @@ def test_slices_are_cut_on_marks_where_they_can_hold_one(span, pieces, mark):
     assert longest < mark or all(at % mark == 0 for at in cuts)
 
 
-@pytest.mark.parametrize("longest", range(10, 20))
+@pytest.mark.parametrize("longest", range(9, 20))
 def test_overlapping_slices_hold_every_bucket_whole_whatever_hour_it_begins_at(longest):
     bucket = 5
     for start, duration, offset in product(range(bucket), range(1, 60), range(bucket)):
@@ -181,7 +181,12 @@ def test_overlapping_slices_hold_every_bucket_whole_whatever_hour_it_begins_at(l
             assert begin + bucket <= last.end, "the last slice that knows a bucket must know all of it"
 
 
-@given(spans, st.integers(1, 2 * 3_600 - 1))
+def test_days_that_begin_at_any_hour_fit_two_by_two_into_slices_a_second_short_of_three():
+    slices = Span(0, 13 * DAY).overlapping(3 * DAY - 1, DAY)
+    assert [one.start // DAY for one in slices] == [0, 2, 4, 6, 8, 10, 12]
+
+
+@given(spans, st.integers(1, 2 * 3_600 - 2))
 def test_slices_too_short_for_two_buckets_only_tile(span, longest):
     span = Span(span.start, span.start + min(span.duration, 50 * longest))
     assert span.overlapping(longest, 3_600) == span.slices(longest)
