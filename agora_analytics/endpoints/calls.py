@@ -67,8 +67,9 @@ class Calls(CallSpans):
 
         `page_no` counts from 1, `page_size` is 1 to 100. `GET /beta/analytics/call/lists`.
         """
-        span = self._span(CALL_LISTS, start, end)
-        return await self._page(lambda: span, page_no, _checks.optional("cname", cname), page_size)
+        span, kept = self._span(CALL_LISTS, start, end), self._meant(CALL_LISTS, start, end)
+        channel = _checks.optional("cname", cname)
+        return await self._kept_page(kept, span, page_no, channel, page_size)
 
     def search(self, start: Instant, end: Instant, *, cname: str | None = None, page_size: int = 100) -> Results[Call]:
         """Yield every call that began in a span once, however long the span and however many pages.
@@ -88,15 +89,15 @@ class Calls(CallSpans):
         span = self._span(CALL_LISTS, start, end, whole=False)
         channel = _checks.optional("cname", cname)
         size = _checks.number("page_size", page_size, 1, _checks.PAGE_SIZE)
-        kept = Kept(self._session, CALL_LISTS)
+        kept = self._kept(CALL_LISTS, start, end)
         found = _paging.rows(
             span.slices(self._longest(CALL_LISTS)),
-            lambda part, number: self._kept_page(kept, part, number, part.cname or channel, part.page_size(size)),
+            lambda part, number: self._kept_page(kept, part.span, number, part.cname or channel, part.page_size(size)),
             _listing.calls(channel),
             read_ahead=self._read_ahead,
             size=size,
         )
-        return Results(_begun_in(span, found), kept)
+        return Results(_begun_in(lambda: kept.moved(span), found), kept)
 
     async def sessions_page(
         self,
@@ -147,7 +148,7 @@ class Calls(CallSpans):
         users = _checks.uids(uids)
         servers = _checks.flag("exclude_server_user", exclude_server_user)
 
-        kept = Kept(self._session, CALL_SESSIONS)
+        kept = self._kept(CALL_SESSIONS, start, end)
 
         def found() -> AsyncGenerator[Session]:
             spans = self._call_slices(CALL_SESSIONS, call, start, end, kept=kept)
@@ -175,7 +176,7 @@ class Calls(CallSpans):
         wanted = None if sids is None else _sids(sids)
         servers = _checks.flag("exclude_server_user", exclude_server_user)
 
-        kept = Kept(self._session, CALL_METRICS)
+        kept = self._kept(CALL_METRICS, start, end)
 
         def found() -> AsyncGenerator[SessionMetrics]:
             spans = self._call_slices(CALL_METRICS, call, start, end, kept=kept)
@@ -234,12 +235,12 @@ class Calls(CallSpans):
         return self._fetch_timely(CALL_LISTS, _call_page, lambda: {**_from_to(span()), "cname": cname, **paging})
 
     def _kept_page(
-        self, kept: Kept, part: _listing.Part, number: int, cname: str | None, size: int
+        self, kept: Kept, span: Span, number: int, cname: str | None, size: int
     ) -> Coroutine[Any, Any, CallPage]:
         def fetch() -> Coroutine[Any, Any, CallPage]:
-            return self._page(lambda: kept.left(part.span), number, cname, size)
+            return self._page(lambda: kept.left(span), number, cname, size)
 
-        return kept.ask(fetch, part.span, CallPage(call_lists=(), total_size=0, has_more=False))
+        return kept.ask(fetch, span, CallPage(call_lists=(), total_size=0, has_more=False))
 
     def _sessions_page(
         self, call_id: str, span: Timely, number: int, size: int, users: tuple[Uid, ...], *, exclude_server_user: bool
@@ -316,10 +317,11 @@ class Calls(CallSpans):
         return kept.ask(fetch, span, MetricsAnswer(metrics=()))
 
 
-async def _begun_in(span: Span, calls: AsyncGenerator[Call]) -> AsyncGenerator[Call]:
+async def _begun_in(within: Timely, calls: AsyncGenerator[Call]) -> AsyncGenerator[Call]:
     """Yield the calls that began in a span: a service that selects by overlap, or takes the end in, lists more."""
     async with aclosing(calls):
         async for call in calls:
+            span = within()
             began = call.created_ts if call.started_at else None
             if began is None or span.start <= began < span.end:
                 yield call
