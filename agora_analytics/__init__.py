@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from agora_analytics._client import AnalyticsClient
     from agora_analytics._retry import Retry
     from agora_analytics._transport import HOSTS, Timeouts
-    from agora_analytics.endpoints import Filter
+    from agora_analytics.endpoints import Filter, Results
     from agora_analytics.errors import (
         AgoraError,
         BadRequest,
@@ -153,6 +153,7 @@ __all__ = [
     "Ranked",
     "RateLimited",
     "ResponseError",
+    "Results",
     "Retry",
     "Revision",
     "Selection",
@@ -190,7 +191,7 @@ _HOMES = {
     "_client": ("AnalyticsClient",),
     "_retry": ("Retry",),
     "_transport": ("HOSTS", "Timeouts"),
-    "endpoints": ("Filter",),
+    "endpoints": ("Filter", "Results"),
     "errors": (
         "AgoraError",
         "BadRequest",

@@ -78,6 +78,10 @@ def moment(ts: float | None) -> datetime | None:
     return datetime.fromtimestamp(ts, UTC) if ts and 0 < ts < _MILLISECONDS else None
 
 
+class HostSecond(int):
+    """A second by the host's clock, from before the service's was known: requests about it are moved once it is."""
+
+
 @attrs.frozen
 class Span:
     """Half-open `[start, end)` in whole UTC seconds; it unpacks into the two: `search(*span)`.
@@ -95,7 +99,7 @@ class Span:
             if isinstance(value, datetime):
                 msg = f"{name}={_checks.shown(value)}: a Span holds whole seconds, Span.of takes datetimes"
                 raise TypeError(msg)
-            if found is not value:
+            if found is not value and not isinstance(value, HostSecond):
                 object.__setattr__(self, name, found)  # of another class of whole numbers
         if self.start >= self.end:
             msg = f"end={self.end} must be after start={self.start}"

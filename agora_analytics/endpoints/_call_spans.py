@@ -10,10 +10,11 @@ from typing import Final, TypeVar
 
 from agora_analytics import _checks
 from agora_analytics.endpoints._group import EndpointGroup
-from agora_analytics.errors import TooEarly
+from agora_analytics.endpoints._kept import Kept
+from agora_analytics.errors import PlanRefused, TooEarly
 from agora_analytics.models import Call
 from agora_analytics.plans import CALL_SESSIONS, Endpoint
-from agora_analytics.spans import Instant, Span, moment
+from agora_analytics.spans import Instant, Span, moment, without
 
 ItemT = TypeVar("ItemT")
 
@@ -44,7 +45,14 @@ class CallSpans(EndpointGroup):
         return self._session.now() >= self.askable_at(call)
 
     def _call_span(
-        self, endpoint: Endpoint, call: Call | str, start: Instant | None, end: Instant | None, *, whole: bool = True
+        self,
+        endpoint: Endpoint,
+        call: Call | str,
+        start: Instant | None,
+        end: Instant | None,
+        *,
+        whole: bool = True,
+        kept: Kept | None = None,
     ) -> Span:
         """Return what to ask about a call: the span given, or as much of all of it as can be asked now."""
         id_of(call)
@@ -52,14 +60,22 @@ class CallSpans(EndpointGroup):
             return self._span(endpoint, start, end, whole=whole)
         if start is not None or end is not None or not isinstance(call, Call):
             raise TypeError("start and end go together, and are needed where the call is given by its id")
-        return self._span(endpoint, *self._cut(endpoint, call), whole=whole)
+        return self._span(endpoint, *self._cut(endpoint, call, kept), whole=whole)
 
     def _call_slices(
-        self, endpoint: Endpoint, call: Call | str, start: Instant | None, end: Instant | None, *, mark: int = 1
+        self,
+        endpoint: Endpoint,
+        call: Call | str,
+        start: Instant | None,
+        end: Instant | None,
+        *,
+        mark: int = 1,
+        kept: Kept | None = None,
     ) -> tuple[Span, ...]:
-        return self._call_span(endpoint, call, start, end, whole=False).slices(self._longest(endpoint), mark)
+        span = self._call_span(endpoint, call, start, end, whole=False, kept=kept)
+        return span.slices(self._longest(endpoint), mark)
 
-    def _cut(self, endpoint: Endpoint, call: Call) -> Span:
+    def _cut(self, endpoint: Endpoint, call: Call, kept: Kept | None) -> Span:
         limits = self._session.plan.of_endpoint(endpoint)
         askable = limits.askable(self._session.now())
         created = _created(call)
@@ -73,8 +89,12 @@ class CallSpans(EndpointGroup):
                 askable_at=at,
             )
         oldest = askable.start + _MARGIN
+        if span.end <= oldest and self._session.confirmed:
+            raise _gone(call, limits.available)
         found = Span(oldest if span.start < oldest < span.end else span.start, min(span.end, askable.end))
         if found != span:
+            if kept is not None:
+                kept.lose(*without(span, found))
             log.info("call %s: %s of %s can be asked for now", call.call_id, found, span)
         return found
 
@@ -91,6 +111,15 @@ class CallSpans(EndpointGroup):
 def id_of(call: Call | str) -> str:
     """Return the id of a call that is given by it, or whole."""
     return _checks.text("call", call.call_id if isinstance(call, Call) else call)
+
+
+def _gone(call: Call, available: int) -> PlanRefused:
+    error = PlanRefused(
+        f"call {call.call_id!r} is over for longer than the plan keeps ({available} s): nothing was asked",
+        advice="Ask about calls while they are kept, or export them.",
+    )
+    error.kind, error.limit = "range", available
+    return error
 
 
 def _created(call: Call) -> int:

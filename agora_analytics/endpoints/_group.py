@@ -11,11 +11,12 @@ import attrs
 from agora_analytics import _wire
 from agora_analytics._codec import Decode
 from agora_analytics._session import Manner, Session
+from agora_analytics.endpoints._kept import Kept, is_by_host, moved
 from agora_analytics.models import Answer
 from agora_analytics.plans import Endpoint
 from agora_analytics.protocols import CheckpointStore, Request
 from agora_analytics.quota import fingerprint
-from agora_analytics.spans import Instant, Span
+from agora_analytics.spans import HostSecond, Instant, Span
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
 
@@ -54,10 +55,14 @@ class EndpointGroup:
     def recent(self, duration: timedelta | int) -> Span:
         """Return the newest span of this duration (a `timedelta` or seconds) that can be asked now: `search(*recent)`.
 
-        It ends before the plan's delay and begins no earlier than what the plan keeps. Raises `ValueError` where the
-        plan does not offer the group.
+        It ends before the plan's delay and begins no earlier than what the plan keeps. Before the first answer it is by
+        the host's clock, and moved to the service's by what it is given to. Raises `ValueError` where the plan does not
+        offer the group.
         """
-        return self._session.plan.recent(self._latest, duration, self._session.now())
+        span = self._session.plan.recent(self._latest, duration, self._session.now())
+        if self._session.quota.host_ahead() is not None:
+            return span
+        return Span(HostSecond(span.start), HostSecond(span.end))
 
     def _span(self, endpoint: Endpoint, start: Instant, end: Instant, *, whole: bool = True) -> Span:
         """Check a span against the plan; `whole` means that one request must carry it.
@@ -66,7 +71,18 @@ class EndpointGroup:
         """
         self._app()
         now = self._session.now() if self._ages and self._session.confirmed else None
-        return self._session.plan.check(endpoint, Span.of(start, end), now, whole=whole)
+        span = Span.of(start, end)
+        if is_by_host(start, end):
+            span = moved(span, self._session.quota.host_ahead())
+        return self._session.plan.check(endpoint, span, now, whole=whole)
+
+    def _kept(self, endpoint: Endpoint, start: Instant | None = None, end: Instant | None = None) -> Kept:
+        """Return what follows spans while they are asked for: their start moves on when it expires."""
+        return Kept(self._session, endpoint, by_host=is_by_host(start, end), moves_on=self._ages)
+
+    def _meant(self, endpoint: Endpoint, start: Instant, end: Instant) -> Kept:
+        """Return what follows spans of one request, which are asked for as they were meant, or not at all."""
+        return Kept(self._session, endpoint, by_host=is_by_host(start, end), moves_on=False)
 
     def _longest(self, endpoint: Endpoint) -> int:
         return self._session.plan.of_endpoint(endpoint).longest_query

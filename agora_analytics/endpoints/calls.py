@@ -19,6 +19,7 @@ from agora_analytics._session import in_turns
 from agora_analytics._wire import Param, joined
 from agora_analytics.endpoints._call_spans import CallSpans, id_of
 from agora_analytics.endpoints._group import Timely
+from agora_analytics.endpoints._kept import Kept, Results
 from agora_analytics.models import (
     Call,
     CallPage,
@@ -66,12 +67,11 @@ class Calls(CallSpans):
 
         `page_no` counts from 1, `page_size` is 1 to 100. `GET /beta/analytics/call/lists`.
         """
-        span = self._span(CALL_LISTS, start, end)
-        return await self._page(lambda: span, page_no, _checks.optional("cname", cname), page_size)
+        span, kept = self._span(CALL_LISTS, start, end), self._meant(CALL_LISTS, start, end)
+        channel = _checks.optional("cname", cname)
+        return await self._kept_page(kept, span, page_no, channel, page_size)
 
-    def search(
-        self, start: Instant, end: Instant, *, cname: str | None = None, page_size: int = 100
-    ) -> AsyncGenerator[Call]:
+    def search(self, start: Instant, end: Instant, *, cname: str | None = None, page_size: int = 100) -> Results[Call]:
         """Yield every call that began in a span once, however long the span and however many pages.
 
         Spans laid side by side repeat nothing and miss nothing, whichever way the service selects: a call that began
@@ -80,20 +80,24 @@ class Calls(CallSpans):
         within a slice. The next page is fetched while you work on this one, unless the client was made with
         `read_ahead=False`. `GET /beta/analytics/call/lists`.
 
+        What becomes older than the plan keeps while you work is left out: the log tells it, and `missing` of what is
+        returned, so `found = client.calls.search(…)`, `async for call in found`, `if found.missing`.
+
         Where the service cuts a list off, the rest is asked for over less time, in pages of 100; the log tells how many
         requests that took. Raises `IncompleteList` for what cannot be had even so, after all other calls of its slice.
         """
         span = self._span(CALL_LISTS, start, end, whole=False)
         channel = _checks.optional("cname", cname)
         size = _checks.number("page_size", page_size, 1, _checks.PAGE_SIZE)
+        kept = self._kept(CALL_LISTS, start, end)
         found = _paging.rows(
             span.slices(self._longest(CALL_LISTS)),
-            lambda part, number: self._page(lambda: part.span, number, part.cname or channel, part.page_size(size)),
+            lambda part, number: self._kept_page(kept, part.span, number, part.cname or channel, part.page_size(size)),
             _listing.calls(channel),
             read_ahead=self._read_ahead,
             size=size,
         )
-        return _begun_in(span, found)
+        return Results(_begun_in(lambda: kept.moved(span), found), kept)
 
     async def sessions_page(
         self,
@@ -127,7 +131,7 @@ class Calls(CallSpans):
         uids: Iterable[Uid] = (),
         exclude_server_user: bool = True,
         wait: bool = False,
-    ) -> AsyncGenerator[Session]:
+    ) -> Results[Session]:
         """Yield every session of a call once, by `sid`, in as many requests as it takes.
 
         `start` and `end` are needed with an id and default to the whole of a `Call` (while it goes on: to now, less the
@@ -135,19 +139,22 @@ class Calls(CallSpans):
         `exclude_server_user` leaves out Linux users. `GET /beta/analytics/call/sessions`.
 
         A call that has only just ended is listed before its details can be asked for: of what is too young then, and of
-        what is not kept any more, nothing comes, and the log tells it. `wait=True` waits until all of it can be asked
-        for (see `askable_at`). Raises `TooEarly` where nothing can be asked for yet.
+        what is not kept any more, nothing comes, as the log and `missing` of what is returned tell. `wait=True` waits
+        until all of it can be asked for (see `askable_at`). Raises `TooEarly` where nothing can be asked for yet, and
+        `PlanRefused` where nothing is kept any more.
 
         Where the service cuts the list off, halves of its span are asked for; raises `IncompleteList` as `search` does.
         """
         users = _checks.uids(uids)
         servers = _checks.flag("exclude_server_user", exclude_server_user)
 
-        def found() -> AsyncGenerator[Session]:
-            spans = self._call_slices(CALL_SESSIONS, call, start, end)
-            return self._sessions(id_of(call), spans, users, exclude_server_user=servers)
+        kept = self._kept(CALL_SESSIONS, start, end)
 
-        return self._once_askable(call, found) if _checks.flag("wait", wait) else found()
+        def found() -> AsyncGenerator[Session]:
+            spans = self._call_slices(CALL_SESSIONS, call, start, end, kept=kept)
+            return self._sessions(id_of(call), spans, users, kept, exclude_server_user=servers)
+
+        return Results(self._once_askable(call, found) if _checks.flag("wait", wait) else found(), kept)
 
     def metrics(
         self,
@@ -158,22 +165,24 @@ class Calls(CallSpans):
         *,
         exclude_server_user: bool = True,
         wait: bool = False,
-    ) -> AsyncGenerator[SessionMetrics]:
+    ) -> Results[SessionMetrics]:
         """Yield the metrics of each session asked for, in that order; one without data has an empty `data`.
 
         `sids` are ids or sessions, any number; None means all sessions of the call, which costs the requests to list
         them, without those of Linux users, such as recorders and bots, unless `exclude_server_user=False`. They are
-        asked for twenty at a time, long calls cut by the plan's hours and merged. `start`, `end` and `wait` as in
-        `sessions`. `GET /beta/analytics/call/metrics`.
+        asked for twenty at a time, long calls cut by the plan's hours and merged. `start`, `end`, `wait` and `missing`
+        as in `sessions`. `GET /beta/analytics/call/metrics`.
         """
         wanted = None if sids is None else _sids(sids)
         servers = _checks.flag("exclude_server_user", exclude_server_user)
 
-        def found() -> AsyncGenerator[SessionMetrics]:
-            spans = self._call_slices(CALL_METRICS, call, start, end)
-            return self._metrics(id_of(call), spans, wanted, exclude_server_user=servers)
+        kept = self._kept(CALL_METRICS, start, end)
 
-        return self._once_askable(call, found) if _checks.flag("wait", wait) else found()
+        def found() -> AsyncGenerator[SessionMetrics]:
+            spans = self._call_slices(CALL_METRICS, call, start, end, kept=kept)
+            return self._metrics(id_of(call), spans, wanted, kept, exclude_server_user=servers)
+
+        return Results(self._once_askable(call, found) if _checks.flag("wait", wait) else found(), kept)
 
     async def statistics(
         self,
@@ -225,6 +234,14 @@ class Calls(CallSpans):
         paging = _paging_params(number, size)
         return self._fetch_timely(CALL_LISTS, _call_page, lambda: {**_from_to(span()), "cname": cname, **paging})
 
+    def _kept_page(
+        self, kept: Kept, span: Span, number: int, cname: str | None, size: int
+    ) -> Coroutine[Any, Any, CallPage]:
+        def fetch() -> Coroutine[Any, Any, CallPage]:
+            return self._page(lambda: kept.left(span), number, cname, size)
+
+        return kept.ask(fetch, span, CallPage(call_lists=(), total_size=0, has_more=False))
+
     def _sessions_page(
         self, call_id: str, span: Timely, number: int, size: int, users: tuple[Uid, ...], *, exclude_server_user: bool
     ) -> Coroutine[Any, Any, SessionPage]:
@@ -236,11 +253,11 @@ class Calls(CallSpans):
         return self._fetch_timely(CALL_SESSIONS, self._session_page, lambda: {**_about(call_id, span()), **params})
 
     async def _sessions(
-        self, call_id: str, spans: tuple[Span, ...], users: tuple[Uid, ...], *, exclude_server_user: bool
+        self, call_id: str, spans: tuple[Span, ...], users: tuple[Uid, ...], kept: Kept, *, exclude_server_user: bool
     ) -> AsyncGenerator[Session]:
         seen: set[str] = set()
         for batch in _batches(users, _checks.UIDS) or [()]:
-            fetch = partial(self._sessions_of, call_id, batch, exclude_server_user=exclude_server_user)
+            fetch = partial(self._sessions_of, call_id, batch, kept, exclude_server_user=exclude_server_user)
             pages = _paging.rows(spans, fetch, _listing.SESSIONS, read_ahead=self._read_ahead)
             async with aclosing(pages) as found:
                 async for session in found:
@@ -249,15 +266,32 @@ class Calls(CallSpans):
                     if len(users) > _checks.UIDS:  # pages of one batch repeat nothing
                         seen.add(session.sid)
 
-    async def _sessions_of(
-        self, call_id: str, users: tuple[Uid, ...], part: _listing.Part, number: int, *, exclude_server_user: bool
-    ) -> SessionPage:
-        return await self._sessions_page(
-            call_id, lambda: part.span, number, _checks.PAGE_SIZE, users, exclude_server_user=exclude_server_user
-        )
+    def _sessions_of(
+        self,
+        call_id: str,
+        users: tuple[Uid, ...],
+        kept: Kept,
+        part: _listing.Part,
+        number: int,
+        *,
+        exclude_server_user: bool,
+    ) -> Coroutine[Any, Any, SessionPage]:
+        def fetch() -> Coroutine[Any, Any, SessionPage]:
+            span = partial(kept.left, part.span)
+            return self._sessions_page(
+                call_id, span, number, _checks.PAGE_SIZE, users, exclude_server_user=exclude_server_user
+            )
+
+        return kept.ask(fetch, part.span, SessionPage(call_info=(), total_size=0, has_more=False))
 
     async def _metrics(
-        self, call_id: str, spans: tuple[Span, ...], wanted: tuple[str, ...] | None, *, exclude_server_user: bool
+        self,
+        call_id: str,
+        spans: tuple[Span, ...],
+        wanted: tuple[str, ...] | None,
+        kept: Kept,
+        *,
+        exclude_server_user: bool,
     ) -> AsyncGenerator[SessionMetrics]:
         if wanted is None:
             whole = Span(spans[0].start, spans[-1].end)
@@ -266,17 +300,28 @@ class Calls(CallSpans):
         for batch in _batches(wanted, _checks.SIDS):
             parts: dict[str, list[SessionMetrics]] = {sid: [] for sid in batch}
             for span in spans:
-                answer = await self._fetch(CALL_METRICS, _metrics, _about(call_id, span) | {"sids": joined(batch)})
+                answer = await self._metrics_of(call_id, span, batch, kept)
                 for part in answer.metrics or ():
                     parts.setdefault(part.sid, []).append(part)
             for sid, found in parts.items():
                 yield await in_turns(_merge.tracks(sid, found))
 
+    def _metrics_of(
+        self, call_id: str, span: Span, sids: tuple[str, ...], kept: Kept
+    ) -> Coroutine[Any, Any, MetricsAnswer]:
+        def fetch() -> Coroutine[Any, Any, MetricsAnswer]:
+            return self._fetch_timely(
+                CALL_METRICS, _metrics, lambda: {**_about(call_id, kept.left(span)), "sids": joined(sids)}
+            )
 
-async def _begun_in(span: Span, calls: AsyncGenerator[Call]) -> AsyncGenerator[Call]:
+        return kept.ask(fetch, span, MetricsAnswer(metrics=()))
+
+
+async def _begun_in(within: Timely, calls: AsyncGenerator[Call]) -> AsyncGenerator[Call]:
     """Yield the calls that began in a span: a service that selects by overlap, or takes the end in, lists more."""
     async with aclosing(calls):
         async for call in calls:
+            span = within()
             began = call.created_ts if call.started_at else None
             if began is None or span.start <= began < span.end:
                 yield call

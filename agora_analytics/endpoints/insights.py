@@ -8,7 +8,7 @@ does not allow before anything is sent, and the errors of `agora_analytics.error
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 import attrs
@@ -18,7 +18,8 @@ from agora_analytics._codec import points_decoder, totals_decoder
 from agora_analytics._wire import Param
 from agora_analytics.catalogue import Dimension, UsageMetric
 from agora_analytics.endpoints._group import EndpointGroup
-from agora_analytics.models import Point, Total
+from agora_analytics.endpoints._kept import Kept
+from agora_analytics.models import Point, Rows, Total
 from agora_analytics.plans import (
     INSIGHT_QUALITY,
     INSIGHT_QUALITY_TOTAL,
@@ -55,7 +56,8 @@ class Insights(EndpointGroup):
         of `end` is in is the service's choice. `GET /beta/insight/usage/by_time`.
         """
         span = self._span(INSIGHT_USAGE, start, end, whole=False)
-        return await self._by_time(INSIGHT_USAGE, span, metric, _by(granularity))
+        kept = self._meant(INSIGHT_USAGE, start, end)
+        return await self._by_time(INSIGHT_USAGE, span, kept, metric, _by(granularity))
 
     async def quality(
         self, metric: str, start: Instant, end: Instant, *, product: str, granularity: str = "1d"
@@ -67,7 +69,8 @@ class Insights(EndpointGroup):
         """
         span = self._span(INSIGHT_QUALITY, start, end, whole=False)
         params = _by(granularity) | {"productType": _checks.text("product", product)}
-        return await self._by_time(INSIGHT_QUALITY, span, metric, params)
+        kept = self._meant(INSIGHT_QUALITY, start, end)
+        return await self._by_time(INSIGHT_QUALITY, span, kept, metric, params)
 
     async def usage_total(
         self,
@@ -89,7 +92,7 @@ class Insights(EndpointGroup):
             raise ValueError(f"metric={metric!r} is known for the whole project only: no dimension is allowed")
         span = self._span(INSIGHT_USAGE_TOTAL, start, end)
         body = _body(span, metric, dimension, dimension_values, filters)
-        return await self._total(INSIGHT_USAGE_TOTAL, body)
+        return await self._total(INSIGHT_USAGE_TOTAL, body, span, self._meant(INSIGHT_USAGE_TOTAL, start, end))
 
     async def quality_total(
         self,
@@ -111,22 +114,35 @@ class Insights(EndpointGroup):
         body = _body(span, metric, dimension, dimension_values, filters)
         if body["dimensionValues"] and body["dimension"] == Dimension.CHANNEL_SIZE:
             raise ValueError("dimension_values: dimension 'channelSize' takes none, its steps are preset")
-        return await self._total(INSIGHT_QUALITY_TOTAL, body | {"productType": _checks.optional("product", product)})
+        body |= {"productType": _checks.optional("product", product)}
+        return await self._total(INSIGHT_QUALITY_TOTAL, body, span, self._meant(INSIGHT_QUALITY_TOTAL, start, end))
 
-    async def _by_time(self, endpoint: Endpoint, span: Span, metric: str, params: dict[str, str]) -> tuple[Point, ...]:
+    async def _by_time(
+        self, endpoint: Endpoint, span: Span, kept: Kept, metric: str, params: dict[str, str]
+    ) -> tuple[Point, ...]:
         """Ask slice by slice; each bucket lies whole in one of them, whatever hour the service's days begin at."""
         metric = _checks.text("metric", metric)
         decode = points_decoder(metric)
-        bucket = _bucket(params["aggregateGranularity"])
-        parts = []
-        for part in span.overlapping(self._longest(endpoint), bucket):
+        longest, bucket = self._longest(endpoint), _bucket(params["aggregateGranularity"])
+
+        def fetch(part: Span) -> Coroutine[Any, Any, Rows[Point]]:
             times: dict[str, Param] = {"startTs": part.start, "endTs": part.end, "metric": metric}
-            parts.append((await self._fetch(endpoint, decode, times | params)).items)
+            return self._fetch(endpoint, decode, times | params)
+
+        first = span.overlapping(longest, bucket)[0]
+        parts = [(await kept.ask(lambda: fetch(kept.left(first)), first, Rows[Point](data=()))).items]
+        # The first answer may have moved the span: others are cut where its buckets are.
+        parts += [(await fetch(part)).items for part in kept.moved(span).overlapping(longest, bucket)[1:]]
         return _merge.points(parts)
 
-    async def _total(self, endpoint: Endpoint, body: dict[str, Any]) -> tuple[Total, ...]:
+    async def _total(self, endpoint: Endpoint, body: dict[str, Any], span: Span, kept: Kept) -> tuple[Total, ...]:
         decode = totals_decoder(body["metric"], body["dimension"])
-        return (await self._fetch(endpoint, decode, {}, body)).items
+
+        def fetch() -> Coroutine[Any, Any, Rows[Total]]:
+            left = kept.left(span)
+            return self._fetch(endpoint, decode, {}, body | {"startTs": left.start, "endTs": left.end})
+
+        return (await kept.ask(fetch, span, Rows[Total](data=()))).items
 
 
 def _by(granularity: str) -> dict[str, str]:

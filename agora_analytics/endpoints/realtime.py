@@ -8,7 +8,9 @@ errors of `agora_analytics.errors` for what goes wrong afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
+from functools import partial
+from typing import Any
 
 import attrs
 
@@ -17,6 +19,7 @@ from agora_analytics._codec import Decode, points_decoder, ranked_decoder, user_
 from agora_analytics._wire import Param, joined, quoted
 from agora_analytics.catalogue import RealtimeUsageMetric
 from agora_analytics.endpoints._group import EndpointGroup
+from agora_analytics.endpoints._kept import Kept
 from agora_analytics.models import Point, Ranked, Rows, Uid
 from agora_analytics.plans import (
     REALTIME_QUALITY,
@@ -63,7 +66,7 @@ class Realtime(EndpointGroup):
         project is counted. A window may be missing. `GET /beta/realtime/usage/by_time_20sec`.
         """
         question = self._usage(metric, product, cname, dimension, dimension_values)
-        return await self._by_time(question, self._windows(question.endpoint, start, end))
+        return await self._by_time(question, start, end)
 
     async def quality(
         self,
@@ -83,7 +86,7 @@ class Realtime(EndpointGroup):
         points tell them apart by `uid`. A window may be missing. `GET /beta/realtime/quality/by_time_20sec`.
         """
         question = self._quality(metric, product, cname, dimension, dimension_values, uids=uids)
-        return await self._by_time(question, self._windows(question.endpoint, start, end))
+        return await self._by_time(question, start, end)
 
     async def usage_top(
         self, dimension: str, at: Instant, *, product: str, metric: str = RealtimeUsageMetric.USER_COUNT
@@ -142,12 +145,16 @@ class Realtime(EndpointGroup):
         params = _params(metric, product, cname, dimension, dimension_values) | {"uids": joined(users)}
         return Question(REALTIME_QUALITY, decode, params)
 
-    async def _by_time(self, question: Question, span: Span) -> tuple[Point, ...]:
+    async def _by_time(self, question: Question, start: Instant, end: Instant) -> tuple[Point, ...]:
+        span, kept = self._windows(question.endpoint, start, end), self._meant(question.endpoint, start, end)
         parts = []
         for part in span.slices(self._longest(question.endpoint), WINDOW):
-            answer = await self._fetch(question.endpoint, question.decode, question.over(part))
+            answer = await kept.ask(partial(self._read, question, kept, part), part, Rows[Point](data=()))
             parts.append(answer.items)
         return _merge.points(parts)
+
+    def _read(self, question: Question, kept: Kept, part: Span) -> Coroutine[Any, Any, Rows[Point]]:
+        return self._fetch(question.endpoint, question.decode, question.over(kept.left(part)))
 
     async def _top(
         self, endpoint: Endpoint, at: Instant, metric: str, dimension: str, more: Mapping[str, str | None]

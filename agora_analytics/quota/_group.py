@@ -104,6 +104,10 @@ class Account:
         """Return the seconds by which the host's clock went on since the last answer while ours stood still."""
         return 0.0 if self._time is None else self._trust.slept(self._time(), self._wall())
 
+    def host_ahead(self) -> float | None:
+        """Return by how many seconds the host's clock is ahead of the service's, None until that is known."""
+        return self._wall() - self.utc() if self._time is not None and self._clock.known else None
+
     async def learn(self, host: int, dated: Dated) -> None:
         """Learn the time from an answer that no counter counts."""
         await self.change(partial(self._learn, host, dated))

@@ -95,6 +95,10 @@ class Quota:
         """Return UTC seconds: by the service's clock, at least, or by the host's until that is known."""
         return self._account.utc()
 
+    def host_ahead(self) -> float | None:
+        """Return by how many seconds the host's clock is ahead of the service's, None until that is known."""
+        return self._account.host_ahead()
+
     def passed(self) -> float:
         """Return UTC seconds that have passed by every account: by the host's too until the clock is confirmed."""
         return self._account.passed()

@@ -50,6 +50,7 @@ from agora_analytics import (
     Ranked,
     RateLimited,
     ResponseError,
+    Results,
     Retry,
     ServerError,
     Session,
@@ -124,13 +125,13 @@ async def opening(mine: Transport, counts: Ledger, own: Plan) -> None:
 
 async def calls(client: AnalyticsClient, start: datetime, end: int, call: Call) -> None:
     assert_type(client.calls.recent(timedelta(hours=8)), Span)
-    assert_type(client.calls.search(start, end, cname="c", page_size=20), AsyncGenerator[Call])
+    assert_type(client.calls.search(start, end, cname="c", page_size=20), Results[Call])
     assert_type(await client.calls.page(start, end, cname="c", page_no=2, page_size=20), CallPage)
-    assert_type(client.calls.sessions(call, uids=[1, "two"], exclude_server_user=False), AsyncGenerator[Session])
+    assert_type(client.calls.sessions(call, uids=[1, "two"], exclude_server_user=False), Results[Session])
     assert_type(await client.calls.sessions_page("id", start, end, uids=(1,)), SessionPage)
-    assert_type(client.calls.metrics(call), AsyncGenerator[SessionMetrics])
-    assert_type(client.calls.metrics("id", ["sid"], start, end), AsyncGenerator[SessionMetrics])
-    assert_type(client.calls.metrics(call, exclude_server_user=False), AsyncGenerator[SessionMetrics])
+    assert_type(client.calls.metrics(call), Results[SessionMetrics])
+    assert_type(client.calls.metrics("id", ["sid"], start, end), Results[SessionMetrics])
+    assert_type(client.calls.metrics(call, exclude_server_user=False), Results[SessionMetrics])
     assert_type(await client.calls.statistics(call, FreezeMetric.AUDIO, Dimension.OS), tuple[Statistic, ...])
     assert_type(await client.calls.freeze_buckets(call, "audio_freeze_rate"), tuple[FreezeBucket, ...])
     assert_type(await client.calls.timeline(call, TimelineMetric.USER_COUNT), tuple[Point, ...])
@@ -140,6 +141,9 @@ async def calls(client: AnalyticsClient, start: datetime, end: int, call: Call) 
         assert_type([session async for session in sessions], list[Session])
         client.calls.metrics(call, [session async for session in sessions])
     iterator: AsyncIterator[Call] = client.calls.search(start, end)
+    results: AsyncGenerator[Call] = client.calls.search(start, end)
+    await results.aclose()
+    assert_type(client.calls.search(start, end).missing, tuple[Span, ...])
     assert_type(await anext(iterator), Call)
     client.calls.search(1.5, end)  # type: ignore[arg-type]
     client.calls.search(start, end, "channel")  # type: ignore[call-arg]
@@ -287,8 +291,8 @@ def missing(error: IncompleteList) -> DecodeError:
 def early(error: TooEarly, client: AnalyticsClient, call: Call) -> None:
     assert_type((error.askable_at, client.calls.askable_at(call)), tuple[int, int])
     assert_type(client.calls.is_askable(call), bool)
-    assert_type(client.calls.sessions(call, wait=True), AsyncGenerator[Session])
-    assert_type(client.calls.metrics(call, exclude_server_user=False, wait=True), AsyncGenerator[SessionMetrics])
+    assert_type(client.calls.sessions(call, wait=True), Results[Session])
+    assert_type(client.calls.metrics(call, exclude_server_user=False, wait=True), Results[SessionMetrics])
 
 
 def failures(error: AgoraError) -> str:

@@ -1,0 +1,145 @@
+"""What is left of the time that was to be read: the service forgets its oldest end while a consumer works.
+
+A search of all that a plan keeps takes as long as its consumer, so the start of its span may be too old by the time it
+is asked for. It moves on then, and what was lost is told, rather than that the service refuses the rest as well.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, Final, Generic, TypeVar
+
+from agora_analytics._session import NothingToAskError, Session
+from agora_analytics.errors import PlanRefused
+from agora_analytics.plans import Endpoint
+from agora_analytics.spans import HostSecond, Instant, Span, merged
+
+T = TypeVar("T")
+
+_MARGINS: Final = (2, 10, 60)
+"""Seconds that a start keeps from what expires, by how often the service refused it even so: a request takes time."""
+
+_NEAR: Final = 5
+"""Seconds by which an answer may be about another time than was meant, where the host's clock alone was known."""
+
+log = logging.getLogger("agora_analytics")
+
+
+def is_by_host(start: Instant | None, end: Instant | None) -> bool:
+    """Whether a span is by the host's clock, and not its caller's own choice."""
+    return isinstance(start, HostSecond) and isinstance(end, HostSecond)
+
+
+def moved(span: Span, ahead: float | None) -> Span:
+    """Return a span by the service's clock, where the host's is known to be ahead by so much."""
+    by = -math.ceil(ahead or 0.0)
+    return Span(max(span.start + by, 0), max(span.end + by, 1))
+
+
+class Kept:
+    """Spans as they can still be asked for when their requests are sent.
+
+    The start of those that are `moves_on` is cut to what is still kept. Those that are `by_host` are moved by as much
+    as the host's clock proves to be wrong, once that is known.
+    """
+
+    def __init__(self, session: Session, endpoint: Endpoint, *, by_host: bool, moves_on: bool) -> None:
+        self._session = session
+        self._by_host = by_host and session.quota.host_ahead() is None
+        self._ahead: float | None = None
+        self._moves_on = moves_on
+        self._limits = session.plan.of_endpoint(endpoint)
+        self._refusals = 0
+        self._told = False
+        self.missing: tuple[Span, ...] = ()
+
+    def left(self, span: Span) -> Span:
+        """Return what can still be asked for of a span; raises `NothingToAskError` where that is nothing."""
+        span = self.moved(span)
+        oldest = self._oldest()
+        if oldest is None or span.start >= oldest:
+            return span
+        lost = Span(span.start, min(oldest, span.end))
+        if not self._told:
+            self._told = True
+            log.warning("%s is not kept any more before it could be asked for: the rest is read", lost)
+        self.lose(lost)
+        if oldest >= span.end:
+            raise NothingToAskError
+        return Span(oldest, span.end)
+
+    async def ask(self, fetch: Callable[[], Awaitable[T]], span: Span, gone: T) -> T:
+        """Return what `fetch` gets of `left(span)`, or `gone` where that is nothing.
+
+        It is asked again where it was refused as too old, or turns out to have been about another time than was meant.
+        """
+        while True:
+            asked = self.moved(span)
+            try:
+                answer = await fetch()
+            except NothingToAskError:
+                return gone
+            except PlanRefused as error:
+                if self.moved(span) != asked and error.kind in {"latency", "range"}:
+                    continue
+                if error.kind != "range" or not self._give_way(span):
+                    raise
+            else:
+                if abs(self.moved(span).start - asked.start) <= _NEAR:
+                    return answer
+                log.info("the host's clock is %.0f s ahead: what was asked for is asked again", self._ahead or 0.0)
+
+    def moved(self, span: Span) -> Span:
+        """Return a span by the service's clock, as soon as that is known; it stays where it is then."""
+        if self._by_host and self._ahead is None:
+            self._ahead = self._session.quota.host_ahead()
+        return span if self._ahead is None else moved(span, self._ahead)
+
+    def _oldest(self) -> int | None:
+        """Return the first second that is asked for, None for any: a clock that is in doubt gives nothing up."""
+        if not self._moves_on or not (self._session.confirmed or self._refusals):
+            return None
+        return self._limits.oldest(self._session.now()) + _MARGINS[self._refusals]
+
+    def _give_way(self, span: Span) -> bool:
+        """Keep further away from what expires, and return whether that asks for less than what was refused."""
+        before = self._oldest()
+        if not self._moves_on or self._refusals + 1 == len(_MARGINS):
+            return False
+        self._refusals += 1
+        now = self._oldest() or 0
+        return now > self.moved(span).start and (before is None or now > before)
+
+    def lose(self, *spans: Span) -> None:
+        """Note spans that cannot be asked for."""
+        self.missing = merged((*self.missing, *spans))
+
+
+class Results(AsyncGenerator[T, None], Generic[T]):
+    """What is found, item by item; `missing` says of which time nothing could be asked for, as far as was read."""
+
+    def __init__(self, items: AsyncGenerator[T], kept: Kept) -> None:
+        self._items = items
+        self._kept = kept
+
+    @property
+    def missing(self) -> tuple[Span, ...]:
+        """Spans that were too old or too young when their turn came, in order of time; empty where all could be had."""
+        return self._kept.missing
+
+    async def __anext__(self) -> T:
+        return await self._items.__anext__()
+
+    async def asend(self, value: None) -> T:
+        """Go on; what is sent goes nowhere."""
+        return await self._items.asend(value)
+
+    async def athrow(self, *error: Any) -> T:
+        """Raise an error where the last item was yielded."""
+        return await self._items.athrow(*error)
+
+    async def aclose(self) -> None:
+        """End now, with a page that is on its way."""
+        await self._items.aclose()

@@ -1,0 +1,90 @@
+"""`recent` before the first answer is by the host's clock: what is given it is about the time that was meant."""
+
+from __future__ import annotations
+
+import pytest
+from streaming import DAY, HOUR, NOON, simulated
+
+from agora_analytics.simulator import HostClock, Simulation, World
+
+BUSY = World(seed=7, calls_per_hour=240)
+WRONG = [-600, -90, -30, 30, 90, 600]
+NEAR = 5
+"""Seconds by which the service's clock may be unknown after one answer, and an answer may be off."""
+
+
+async def search(client):
+    return [call async for call in client.calls.search(*client.calls.recent(HOUR))]
+
+
+async def page(client):
+    return (await client.calls.page(*client.calls.recent(300))).items
+
+
+async def windows(client):
+    return await client.realtime.usage("userCount", *client.realtime.recent(600), product="Native")
+
+
+async def hours(client):
+    return await client.insights.usage("userCount", *client.insights.recent(10 * HOUR), granularity="1h")
+
+
+def began(one) -> int:
+    return one.created_ts if hasattr(one, "created_ts") else one.ts
+
+
+def of(wrong: float) -> tuple[Simulation, HostClock]:
+    simulation = simulated("premium", at=NOON + 30, world=BUSY)
+    return simulation, HostClock(simulation.service.clock, wrong=wrong)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("ask", [search, page, windows, hours])
+async def test_the_first_answer_is_as_with_a_right_clock(ask, wrong):
+    answers = []
+    for clock_is_wrong in (0, wrong):
+        simulation, clock = of(clock_is_wrong)
+        async with simulation.client(clock=clock) as client:
+            answers.append({began(one) for one in await ask(client)})
+        assert sum(simulation.service.refusals.values()) <= 1
+    right, found = answers
+    edges = (min(right), max(right))
+    slack = 20 + NEAR if ask is windows else NEAR
+    assert all(min(abs(ts - edge) for edge in edges) <= slack for ts in right ^ found)
+    assert len(right & found) > 5
+
+
+@pytest.mark.parametrize("wrong", [-600, 600])
+async def test_a_total_is_over_the_time_that_was_meant(wrong):
+    simulation, clock = of(wrong)
+    async with simulation.client(clock=clock) as client:
+        span = client.insights.recent(2 * DAY)
+        totals = await client.insights.usage_total("userCount", *span, dimension="country")
+        span = client.insights.recent(2 * DAY)
+        assert totals == await client.insights.usage_total("userCount", *span, dimension="country")
+
+
+@pytest.mark.parametrize("wrong", [-600, 0, 600])
+async def test_only_a_clock_that_is_wrong_costs_another_request(wrong):
+    simulation, clock = of(wrong)
+    async with simulation.client(clock=clock) as client:
+        await windows(client)
+        await windows(client)
+    assert len(simulation.service.log) == 2 + bool(wrong)
+
+
+async def test_a_span_of_the_callers_own_is_asked_for_as_it_is():
+    simulation, clock = of(-600)
+    async with simulation.client(clock=clock) as client:
+        start, end = (int(clock()) - ago for ago in (660, 60))
+        assert len(await client.realtime.usage("userCount", start, end, product="Native")) == 30
+    assert len(simulation.service.log) == 1
+
+
+async def test_a_span_from_before_the_first_answer_is_moved_after_it_too():
+    simulation, clock = of(600)
+    async with simulation.client(clock=clock) as client:
+        span = client.realtime.recent(600)
+        await client.calls.page(NOON - 2 * HOUR, NOON - HOUR)
+        assert len(await client.realtime.usage("userCount", *span, product="Native")) >= 29
+    assert len(simulation.service.log) == 2
