@@ -104,13 +104,17 @@ class Kept:
         return self._limits.oldest(self._session.now()) + _MARGINS[self._refusals]
 
     def _give_way(self, span: Span) -> bool:
-        """Keep further away from what expires, and return whether that asks for less than what was refused."""
+        """Keep further away from what expires; return whether that asks for less than was refused, and not for nothing.
+
+        Nothing of a span that was refused is an error: whoever asks for a time that is over has made a mistake.
+        """
         before = self._oldest()
         if not self._moves_on or self._refusals + 1 == len(_MARGINS):
             return False
         self._refusals += 1
         now = self._oldest() or 0
-        return now > self.moved(span).start and (before is None or now > before)
+        asked = self.moved(span)
+        return asked.start < now < asked.end and (before is None or now > before)
 
     def lose(self, *spans: Span) -> None:
         """Note spans that cannot be asked for."""
