@@ -230,7 +230,7 @@ class ServerClock:
 
     def restart(self) -> None:
         """Forget where the service's clock is; how long the way is and how far off the counter is holds on."""
-        kept = {name: getattr(self, name) for name in ("way", "least", "shift", "moves", "behind")}
+        kept = {name: getattr(self, name) for name in ("way", "least", "shift", "moves", "proven", "behind")}
         self.__init__(**kept)  # type: ignore[misc]
 
     def _decide(self, now: float) -> None:

@@ -86,8 +86,9 @@ class Counter:
     """Requests of one counter: under way (until when, by number), answered (when, sorted), and per UTC day.
 
     `early` are answers, too: those of requests that went as a second began; `fresh` is when such that are under way
-    did. `expected` is what streams will need, `others` what other programs take. `named` are the limits that refusals
-    taught; the plan's apply elsewhere. `full` is when a unit was last refused, `shut` which are refused still.
+    did. `expected` is what streams will need, `others` what other programs take; `began` is the day in which the count
+    began. `named` are the limits that refusals taught; the plan's apply elsewhere. `full` is when a unit was last
+    refused, `shut` which are refused still.
     """
 
     underway: dict[int, float] = attrs.field(factory=dict)
@@ -102,6 +103,7 @@ class Counter:
     refusals: int = 0
     expected: dict[int, Expected] = attrs.field(factory=dict)
     others: Others = attrs.field(factory=Others)
+    began: int | None = None
 
     def limit(self, unit: Unit, planned: int, moment: Moment) -> int:
         """Return the limit that holds: the plan's, or what the service named."""
@@ -221,6 +223,8 @@ class Counter:
             insort(self.early if early else self.answered, received)
         # What the service's clock turned out to be says which days it can have been counted on.
         days = possible_days(moment, granted.at)
+        if self.began is None and moment.certain:
+            self.began = days[-1]
         if days != granted.days:
             for day in {*days} - {*granted.days}:
                 self._charge(day)
@@ -265,7 +269,7 @@ class Counter:
 
     def _close(self, day: int, limit: int) -> None:
         """Note that a day is spent: what of it is not ours is others', if all of it was counted here."""
-        if self.closed != day and min(self.days, default=day) < day:
+        if self.closed != day and self.began is not None and self.began < day:
             self.others.saw(limit - self.days.get(day, 0), day)
         self.closed = day
 

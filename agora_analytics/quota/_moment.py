@@ -49,6 +49,11 @@ class Moment(NamedTuple):
         return self.wall if self.doubt == math.inf else self.now + self.low
 
     @property
+    def certain(self) -> bool:
+        """Whether answers have told the time, and nothing contradicts them."""
+        return self.rival is None and self.doubt < math.inf
+
+    @property
     def sure(self) -> bool:
         """Whether it is known well enough when the service's seconds begin."""
         return self.slack < self.doubt

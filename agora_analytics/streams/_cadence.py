@@ -61,6 +61,13 @@ class Schedule:
         self._failed = [0] * len(self._weights)
         self._next = [0] * len(self._weights)
 
+    def needed(self, windows: int, reach: float) -> float:
+        """Return so many requests that none is asked less often than every `reach` windows, for so many windows.
+
+        The lightest waits longest. Without a request for each query nothing would be tried again that failed.
+        """
+        return max(windows * sum(self._weights) / (min(self._weights) * reach), len(self._weights))
+
     def due(self, here: int) -> list[int]:
         """Return the queries that are due."""
         return [place for place, due in enumerate(self._next) if due <= here]

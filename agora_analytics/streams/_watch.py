@@ -262,7 +262,7 @@ class WatchPoller(Poller[Event]):
         budget = await self._budget(kept)
         self.monitor.saw(requests_left=budget.requests)
         left = math.ceil(budget.seconds / WINDOW)
-        needed = len(self._reader.queries) * budget.seconds / (_OFTEN * reach(self._quota.plan) * WINDOW)
+        needed = self._schedule.needed(left, _OFTEN * reach(self._quota.plan))
         due = self._schedule.next(self._index(), budget.leaving(needed), left)
         # With less than a request for each series it waits for the next day; in an outage it waits for the end of that.
         short = budget.requests < len(self._reader.queries) and not self.failing

@@ -46,3 +46,15 @@ def test_what_a_refusal_taught_is_kept_when_the_second_is_searched_for_anew():
             at = begun + later + 0.9 - later / 1_000
             clock.observe(at, at + 0.1, int(at + 0.05))
     assert clock.shift == pytest.approx(aim, abs=0.01)
+
+
+def test_an_aim_that_was_proven_is_not_given_up_at_the_first_refusal_after_a_sleep():
+    clock = ServerClock()
+    now = searched(clock, 1_000.0)
+    refused(clock, now)
+    for number in range(400):
+        clock.observe(now + number / 2, now + number / 2 + 0.1, int(now + number / 2 + 0.05))
+    clock.restart()
+    later = searched(clock, 90_000.0)
+    assert refused(clock, later) == 1
+    assert refused(clock, later + 100) == 2  # two in a row are no accident
