@@ -14,6 +14,7 @@ from agora_analytics.protocols import Ledger, WallClock
 from agora_analytics.quota._book import Book
 from agora_analytics.quota._clock import NEAR, ServerClock
 from agora_analytics.quota._counter import Counter, Denied, Expected, Granted
+from agora_analytics.quota._host import HostClock
 from agora_analytics.quota._line import Lane, Line
 from agora_analytics.quota._memory import MemoryLedger
 from agora_analytics.quota._moment import Moment, possible_days, until_tomorrow
@@ -72,6 +73,7 @@ class Account:
         self._time: Callable[[], float] | None = None
         self._clock = ServerClock()
         self._trust = Trust()
+        self._host = HostClock()
         # A book in memory needs no waiting for, and no coroutine.
         self.book = ledger.book(account) if isinstance(ledger, MemoryLedger) else None
 
@@ -87,6 +89,7 @@ class Account:
         if self._time is None:  # nothing was sent yet, and there may be no loop
             return wall
         now = self._time()
+        self._host.look(now, wall)
         if not self._clock.known:
             return self._trust.utc(now, wall)
         return now + self._clock.low(now)
@@ -100,9 +103,9 @@ class Account:
         """Whether the service's clock is known for certain."""
         return self._time is not None and self._trust.sure(self._time(), self._wall())
 
-    def slept(self) -> float:
-        """Return the seconds by which the host's clock went on since the last answer while ours stood still."""
-        return 0.0 if self._time is None else self._trust.slept(self._time(), self._wall())
+    def sleeps(self, since: float, seconds: float) -> list[tuple[float, float]]:
+        """Return when sleeps were over that took so many seconds in all, and how long each was."""
+        return self._host.sleeps(since, self.now(), seconds)
 
     def host_ahead(self) -> float | None:
         """Return by how many seconds the host's clock is ahead of the service's, None until that is known."""

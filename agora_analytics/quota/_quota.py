@@ -103,12 +103,13 @@ class Quota:
         """Return UTC seconds that have passed by every account: by the host's too until the clock is confirmed."""
         return self._account.passed()
 
-    def slept(self) -> float:
-        """Return the seconds for which this machine seems to have slept since the last answer, by the host's clock.
+    def sleeps(self, since: float, seconds: float) -> list[tuple[float, float]]:
+        """Return the sleeps of this machine since a moment of `now()`, where they took so many seconds in all.
 
-        No more than a hint, for that clock may have been set: only an answer can tell.
+        For each the moment of `now()` when it was over, and its seconds, in order; by the host's clock, whose changes
+        are noted whenever the time is asked for.
         """
-        return self._account.slept()
+        return self._account.sleeps(since, seconds)
 
     @property
     def confirmed(self) -> bool:

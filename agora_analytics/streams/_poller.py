@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any, Final, Generic, TypeVar
+from weakref import ref
 
 from agora_analytics.errors import AgoraError, LedgerError, PlanRefused, QuotaExhausted, RateLimited
 from agora_analytics.plans import Endpoint
@@ -60,12 +61,13 @@ class Poller(ABC, Generic[T]):
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clocks: tuple[float, float] | None = None
-        self._woke: float | None = None
+        self._looking: asyncio.TimerHandle | None = None
         self._learned = False
         self._asking_since = 0.0
         self._failing_since: float | None = None
         self._failing: Loss = "outage"
         self._answered = False
+        self._answered_at = 0.0
         self._budgets: dict[Reserve, Budget] = {}
         self._began = 0.0
         self._began_by_host = 0.0
@@ -97,6 +99,7 @@ class Poller(ABC, Generic[T]):
     async def run(self) -> AsyncGenerator[T]:
         """Yield the events, and leave the place in the end."""
         self._loop = asyncio.get_running_loop()
+        self.look_on()
         events = self.events()
         try:
             async for event in events:
@@ -110,8 +113,16 @@ class Poller(ABC, Generic[T]):
             try:
                 await events.aclose()
             finally:  # also when this is cancelled, or the name would be in use until the process ends
+                if self._looking is not None:
+                    self._looking.cancel()
                 self.monitor.stopped()
                 await self.place.leave()
+
+    def look_on(self) -> None:
+        """Look at the host's clock now, and again in a while: it tells when this machine slept."""
+        self._quota.utc()
+        # A stream that nobody closed, nor holds any more, is looked after no longer.
+        self._looking = asyncio.get_running_loop().call_later(_LOOK, _look_on, ref(self))
 
     @property
     def failing(self) -> bool:
@@ -245,7 +256,7 @@ class Poller(ABC, Generic[T]):
             if not certain:
                 self.forget_lesson()
                 await self.pause(_NEXT_SECOND)
-        self._learned = True
+        self._learned, self._answered_at = True, self._quota.now()
         if self._quota.confirmed and abs(self.shift(begun)) > _CLOSE:
             log.warning("%s: this host's clock is wrong by %.0f s", self.monitor.name, -self.shift(begun))
 
@@ -273,7 +284,6 @@ class Poller(ABC, Generic[T]):
 
     def mark(self) -> tuple[float, float]:
         """Return the moment at which a poll begins, by both clocks."""
-        self._look_at_host()
         self._asking_since = self._quota.utc()
         return self._quota.now(), self._asking_since
 
@@ -304,6 +314,8 @@ class Poller(ABC, Generic[T]):
             self.monitor.failed(errors, answered=answered, certain=certain)
         elif self._answered and over:  # where nothing was asked, nothing works yet
             self.monitor.worked()
+        if self._answered:
+            self._answered_at = self._quota.now()
         self._answered = False
 
     def _note_time(self, since: float, reason: Loss) -> None:
@@ -330,22 +342,26 @@ class Poller(ABC, Generic[T]):
         """Note it where the service's clock went on for longer than time passed here."""
         now, utc, expected = self._quota.now(), self._quota.utc(), self._expected()
         self._clocks = now, utc
-        if abs(utc - expected) > _JUMP:
+        slept = utc - expected
+        if abs(slept) > _JUMP:
             self._edges.forget_refusals()
-        woke = now if self._woke is None else self._woke
-        self._woke = woke if self._quota.slept() > _JUMP else None
         # Before it is known what time it is, a jump is a lesson and no sleep.
-        if utc - expected <= _JUMP or not self._learned:
+        if slept <= _JUMP or not self._learned:
             return
         self._note_outage(expected)
         self._failing_since = None if self._failing_since is None else utc
         self._asking_since = utc
-        self._causes.slept(expected - (now - woke), utc - expected)
+        thought = expected - now
+        for woke, seconds in self._quota.sleeps(self._answered_at, slept):
+            self._causes.slept(thought + woke, seconds)
+            thought += seconds
 
-    def _look_at_host(self) -> None:
-        """Note when the host's clock was seen to have gone on while ours stood still: what comes now is of later."""
-        if self._woke is None and self._quota.slept() > _JUMP:
-            self._woke = self._quota.now()
+
+def _look_on(reference: ref[Poller[Any]]) -> None:
+    """Look at the host's clock now and then while a stream is open, also while its consumer works."""
+    poller = reference()
+    if poller is not None:
+        poller.look_on()
 
 
 class _Reserved:

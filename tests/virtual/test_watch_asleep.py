@@ -68,3 +68,57 @@ async def test_a_sleep_that_ends_in_an_outage_is_told_apart_from_it_by_the_host_
     assert [reason for _, _, reason in gaps] == ["asleep", "outage"]
     # A window is kept for 40 minutes: what could be asked for longer asleep than in the outage is lost asleep.
     assert abs(gaps[0][1] + 1_200) < 180
+
+
+@pytest.mark.parametrize("first", ["its own answer", "another's"])
+async def test_a_sleep_while_the_consumer_works_is_told_apart_from_that(first):
+    asleep = Span(NOON + 3_600, NOON + 3_600 + 3 * HOUR)
+    simulation = simulated()
+    events: list = []
+
+    async def sleep() -> None:
+        await asyncio.sleep(3_600)
+        simulation.clock.suspend(asleep.duration)
+        for _ in range(3 * (first == "another's")):
+            await client.calls.page(NOON, NOON + 60)
+            await asyncio.sleep(1.1)
+
+    async with simulation.client() as client:
+        sleeping = asyncio.create_task(sleep())
+        async for event in client.realtime.watch(USERS, start=NOON, stop=asleep.end + 3 * HOUR):
+            events.append(event)
+            if event.span.end == NOON + 2_400:
+                await asyncio.sleep(2 * HOUR)
+        await sleeping
+    assert whole(events, NOON)
+    gaps = [(gap.span.end - asleep.end, gap.reason) for gap in of(Gap, events)]
+    assert [reason for _, reason in gaps] == ["asleep", "consumer"]
+    assert abs(gaps[0][0] + 1_200) < 180
+
+
+async def test_two_sleeps_with_an_outage_between_them_are_two():
+    first = Span(NOON + 3_000, NOON + 3_000 + 3 * HOUR)
+    second = Span(first.end + 2 * HOUR, first.end + 5 * HOUR)
+    simulation = simulated(faults=Faults.outage(first.end - 60, second.start + 60))
+    async with simulation.client() as client:
+        loop = asyncio.get_running_loop()
+        loop.call_later(3_000, simulation.clock.suspend, first.duration)
+        loop.call_later(3_000 + 2 * HOUR, simulation.clock.suspend, second.duration)
+        events = await all_of(client.realtime.watch(USERS, start=NOON, stop=second.end + HOUR))
+    assert whole(events, NOON)
+    gaps = [(gap.span.end, gap.reason) for gap in of(Gap, events)]
+    assert [reason for _, reason in gaps] == ["asleep", "outage", "asleep"]
+    assert abs(gaps[0][0] - first.end + 1_200) < 180
+    assert abs(gaps[1][0] - second.start + 1_200) < 180
+
+
+async def test_a_host_clock_that_was_set_is_no_sleep():
+    asleep = Span(NOON + 6_000, NOON + 6_000 + 3 * HOUR)
+    simulation = simulated()
+    async with simulation.client() as client:
+        loop = asyncio.get_running_loop()
+        loop.call_later(3_000, setattr, simulation.host_clock, "wrong", 4_000)
+        loop.call_later(6_000, simulation.clock.suspend, asleep.duration)
+        events = await all_of(client.realtime.watch(USERS, start=NOON, stop=asleep.end + HOUR))
+    assert whole(events, NOON)
+    assert [gap.reason for gap in of(Gap, events)] == ["asleep"]
