@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Final, TypeVar
 
@@ -14,9 +14,10 @@ from agora_analytics.endpoints._kept import Kept
 from agora_analytics.errors import PlanRefused, TooEarly
 from agora_analytics.models import Call
 from agora_analytics.plans import CALL_SESSIONS, Endpoint
-from agora_analytics.spans import Instant, Span, moment, without
+from agora_analytics.spans import Instant, Span, moment, seconds, without
 
 ItemT = TypeVar("ItemT")
+AnswerT = TypeVar("AnswerT")
 
 _MARGIN: Final = 5
 """Seconds by which a span stays away from what expires: a request takes time."""
@@ -55,11 +56,10 @@ class CallSpans(EndpointGroup):
         kept: Kept | None = None,
     ) -> Span:
         """Return what to ask about a call: the span given, or as much of all of it as can be asked now."""
-        id_of(call)
+        check_call(call, start, end)
         if start is not None and end is not None:
             return self._span(endpoint, start, end, whole=whole)
-        if start is not None or end is not None or not isinstance(call, Call):
-            raise TypeError("start and end go together, and are needed where the call is given by its id")
+        assert isinstance(call, Call)  # noqa: S101 - it was checked
         return self._span(endpoint, *self._cut(endpoint, call, kept), whole=whole)
 
     def _call_slices(
@@ -80,6 +80,8 @@ class CallSpans(EndpointGroup):
         askable = limits.askable(self._session.now())
         created = _created(call)
         span = call.span or Span(created, max(askable.end, created + 1))
+        if not self._is_dated():
+            return span
         if span.start >= askable.end:
             at = span.start + limits.delay + 2
             raise TooEarly(
@@ -98,19 +100,84 @@ class CallSpans(EndpointGroup):
             log.info("call %s: %s of %s can be asked for now", call.call_id, found, span)
         return found
 
-    async def _once_askable(self, call: Call | str, make: Callable[[], AsyncGenerator[ItemT]]) -> AsyncGenerator[ItemT]:
-        """Yield what is made once all of a call can be asked about."""
-        at = self.askable_at(call) if isinstance(call, Call) else 0
-        while (rest := at - self._session.now()) > 0:  # noqa: ASYNC110 - time is what is waited for
-            await asyncio.sleep(min(rest, _LOOK))
-        async with aclosing(make()) as items:
+    def _is_dated(self) -> bool:
+        """Whether an answer has told the service's time, by which it is known what can be asked about a call."""
+        return self._session.quota.host_ahead() is not None
+
+    async def _asked(self, ask: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
+        """Return an answer about a call; asks once more where the time was learned by a refusal only."""
+        dated = self._is_dated()
+        try:
+            return await ask()
+        except PlanRefused:
+            if dated or not self._is_dated():
+                raise
+        return await ask()
+
+    def _about_call(
+        self,
+        call: Call | str,
+        start: Instant | None,
+        end: Instant | None,
+        make: Callable[[], AsyncGenerator[ItemT]],
+        *,
+        wait: bool,
+    ) -> AsyncGenerator[ItemT]:
+        """Return what is made about a call, of what can be asked now or, with `wait`, once all of it can be."""
+        check_call(call, start, end)
+        if not wait and (end is not None or self._is_dated()):
+            return make()
+        return self._found(make, (lambda: self._until(call, end)) if wait else None)
+
+    async def _found(
+        self, make: Callable[[], AsyncGenerator[ItemT]], until: Callable[[], int] | None
+    ) -> AsyncGenerator[ItemT]:
+        """Yield what is made about a call, of what can be asked or, with `until`, once that moment has come.
+
+        Before the service's time is known all is asked for, and a refusal tells the time.
+        """
+        dated, told = self._is_dated(), False
+        if dated and until is not None:
+            await self._wait(until())
+        try:
+            async with aclosing(make()) as items:
+                async for item in items:
+                    told = True
+                    yield item
+        except PlanRefused:
+            if dated or told or not self._is_dated():
+                raise
+        else:
+            return
+        async with aclosing(self._found(make, until)) as items:
             async for item in items:
                 yield item
+
+    async def _wait(self, until: int) -> None:
+        while (rest := until - self._session.now()) > 0:  # noqa: ASYNC110 - time is what is waited for
+            await asyncio.sleep(min(rest, _LOOK))
+
+    def _until(self, call: Call | str, end: Instant | None) -> int:
+        """Return when all that is asked about a call can be asked for."""
+        if end is not None:
+            return seconds(end, "end") + self._session.plan.of_endpoint(CALL_SESSIONS).delay + 1
+        return self.askable_at(call) if isinstance(call, Call) else 0
 
 
 def id_of(call: Call | str) -> str:
     """Return the id of a call that is given by it, or whole."""
     return _checks.text("call", call.call_id if isinstance(call, Call) else call)
+
+
+def check_call(call: Call | str, start: Instant | None, end: Instant | None) -> None:
+    """Raise for a call, or a part of it, that cannot be asked about in this way."""
+    id_of(call)
+    if start is not None and end is not None:
+        Span.of(start, end)
+        return
+    if start is not None or end is not None or not isinstance(call, Call):
+        raise TypeError("start and end go together, and are needed where the call is given by its id")
+    _created(call)
 
 
 def _gone(call: Call, available: int) -> PlanRefused:

@@ -115,12 +115,16 @@ class Calls(CallSpans):
         `start` and `end` are needed with an id and default to the whole of a `Call`; at most 10 `uids`.
         `GET /beta/analytics/call/sessions`.
         """
-        span = self._call_span(CALL_SESSIONS, call, start, end)
         users = _checks.at_most("uids", _checks.uids(uids), _checks.UIDS)
         servers = _checks.flag("exclude_server_user", exclude_server_user)
-        return await self._sessions_page(
-            id_of(call), lambda: span, page_no, page_size, users, exclude_server_user=servers
-        )
+
+        def ask() -> Coroutine[Any, Any, SessionPage]:
+            span = self._call_span(CALL_SESSIONS, call, start, end)
+            return self._sessions_page(
+                id_of(call), lambda: span, page_no, page_size, users, exclude_server_user=servers
+            )
+
+        return await self._asked(ask)
 
     def sessions(
         self,
@@ -154,7 +158,7 @@ class Calls(CallSpans):
             spans = self._call_slices(CALL_SESSIONS, call, start, end, kept=kept)
             return self._sessions(id_of(call), spans, users, kept, exclude_server_user=servers)
 
-        return Results(self._once_askable(call, found) if _checks.flag("wait", wait) else found(), kept)
+        return Results(self._about_call(call, start, end, found, wait=_checks.flag("wait", wait)), kept)
 
     def metrics(
         self,
@@ -182,7 +186,7 @@ class Calls(CallSpans):
             spans = self._call_slices(CALL_METRICS, call, start, end, kept=kept)
             return self._metrics(id_of(call), spans, wanted, kept, exclude_server_user=servers)
 
-        return Results(self._once_askable(call, found) if _checks.flag("wait", wait) else found(), kept)
+        return Results(self._about_call(call, start, end, found, wait=_checks.flag("wait", wait)), kept)
 
     async def statistics(
         self,
@@ -201,8 +205,12 @@ class Calls(CallSpans):
             "metric": _checks.text("metric", metric),
             "dimension": _checks.text("dimension", dimension),
         }
-        span = self._call_span(CALL_STATISTICS, call, start, end)
-        return (await self._fetch(CALL_STATISTICS, _statistics, _about(call, span) | params)).items
+
+        def ask() -> Coroutine[Any, Any, Rows[Statistic]]:
+            span = self._call_span(CALL_STATISTICS, call, start, end)
+            return self._fetch(CALL_STATISTICS, _statistics, _about(call, span) | params)
+
+        return (await self._asked(ask)).items
 
     async def freeze_buckets(
         self, call: Call | str, metric: str, start: Instant | None = None, end: Instant | None = None
@@ -212,9 +220,12 @@ class Calls(CallSpans):
         `metric` is one of `FreezeMetric`; the span must fit one request. `GET /beta/analytics/call/freeze/bucket`.
         """
         params: dict[str, Param] = {"metric": _checks.text("metric", metric)}
-        span = self._call_span(CALL_FREEZE, call, start, end)
-        buckets = (await self._fetch(CALL_FREEZE, _freeze, _about(call, span) | params)).items
-        return tuple(sorted(buckets, key=lambda bucket: bucket.lowest))
+
+        def ask() -> Coroutine[Any, Any, Rows[FreezeBucket]]:
+            span = self._call_span(CALL_FREEZE, call, start, end)
+            return self._fetch(CALL_FREEZE, _freeze, _about(call, span) | params)
+
+        return tuple(sorted((await self._asked(ask)).items, key=lambda bucket: bucket.lowest))
 
     async def timeline(
         self, call: Call | str, metric: str, start: Instant | None = None, end: Instant | None = None
@@ -225,10 +236,15 @@ class Calls(CallSpans):
         merged. `GET /beta/analytics/call/statistics/time`.
         """
         params: dict[str, Param] = {"metric": _checks.text("metric", metric)}
-        # What a service counts in a minute that is cut in two cannot be added up: one user may be in both parts.
-        spans = self._call_slices(CALL_TIMELINE, call, start, end, mark=_MINUTE)
-        parts = [(await self._fetch(CALL_TIMELINE, _timeline, _about(call, span) | params)).items for span in spans]
-        return _merge.points(parts)
+
+        async def ask() -> tuple[Point, ...]:
+            # What a service counts in a minute that is cut in two cannot be added up: one user may be in both parts.
+            spans = self._call_slices(CALL_TIMELINE, call, start, end, mark=_MINUTE)
+            return _merge.points(
+                [(await self._fetch(CALL_TIMELINE, _timeline, _about(call, span) | params)).items for span in spans]
+            )
+
+        return await self._asked(ask)
 
     def _page(self, span: Timely, number: int, cname: str | None, size: int) -> Coroutine[Any, Any, CallPage]:
         paging = _paging_params(number, size)
@@ -294,8 +310,8 @@ class Calls(CallSpans):
         exclude_server_user: bool,
     ) -> AsyncGenerator[SessionMetrics]:
         if wanted is None:
-            whole = Span(spans[0].start, spans[-1].end)
-            listed = self.sessions(call_id, *whole, exclude_server_user=exclude_server_user)
+            slices = Span(spans[0].start, spans[-1].end).slices(self._longest(CALL_SESSIONS))
+            listed = self._sessions(call_id, slices, (), kept, exclude_server_user=exclude_server_user)
             wanted = tuple([session.sid async for session in listed])
         for batch in _batches(wanted, _checks.SIDS):
             parts: dict[str, list[SessionMetrics]] = {sid: [] for sid in batch}

@@ -100,3 +100,59 @@ async def test_a_session_comes_once_in_however_many_batches_its_user_is_asked_fo
         many = [*users, *(f"nobody-{number}" for number in range(10)), *(str(user) for user in users)]
         sids = [one.sid async for one in client.calls.sessions(call, uids=many)]
     assert len(sids) == len(set(sids)) == len(users)
+
+
+@pytest.mark.parametrize("wrong", [-600, 0, 600])
+@pytest.mark.parametrize("ago", [3_600, 200], ids=["over long ago", "over just now"])
+async def test_a_call_of_an_earlier_run_is_drilled_into_whatever_the_hosts_clock_says(wrong, ago):
+    simulation = simulated("enterprise", world=World(seed=7, calls_per_hour=600, typical_minutes=10))
+    async with simulation.client() as client:
+        calls = [call for call in await listed(client) if call.span and call.span.end - call.span.start > 300]
+        call = min(calls, key=lambda one: abs(NOON - one.span.end - ago))
+        wanted = [one.sid async for one in client.calls.sessions(call, wait=True)]
+    for ask in ("sessions", "metrics"):
+        async with simulation.client(clock=lambda: simulation.clock() + wrong) as client:
+            found = [one.sid async for one in getattr(client.calls, ask)(call, wait=True)]
+        assert found == wanted
+    async with simulation.client(clock=lambda: simulation.clock() + wrong) as client:
+        assert len(await client.calls.timeline(call, "user_count")) >= (call.span.end - call.span.start) // 60 - 1
+    async with simulation.client(clock=lambda: simulation.clock() + wrong) as client:
+        assert len((await client.calls.sessions_page(call)).items) == len(wanted)
+    assert sum(simulation.service.refusals.values()) == 0
+
+
+async def test_with_a_wrong_clock_one_refusal_tells_when_a_new_call_can_be_asked_about():
+    simulation = simulated("standard", world=BUSY)
+    async with simulation.client() as client:
+        call = next(one for one in await listed(client) if one.span)
+    for wrong in (-600, 600):
+        async with simulation.client(clock=lambda wrong=wrong: simulation.clock() + wrong) as client:
+            with pytest.raises(TooEarly):
+                [one async for one in client.calls.sessions(call)]
+            with pytest.raises(TooEarly):
+                await client.calls.freeze_buckets(call, "audioFreezeRate")
+    assert simulation.service.refusals["latency"] == 2
+
+
+async def test_a_part_that_is_asked_for_is_waited_for_and_not_the_whole_call():
+    simulation = simulated("standard", world=World(seed=7, calls_per_hour=60, typical_minutes=90))
+    async with simulation.client() as client:
+        call = next(one for one in await listed(client) if one.span is None and one.created_ts < NOON - 1_200)
+        begun = asyncio.get_running_loop().time()
+        found = client.calls.sessions(call, call.created_ts, call.created_ts + 30, wait=True)
+        assert {one.sid async for one in found} <= {one.sid async for one in client.calls.sessions(call)}
+        assert asyncio.get_running_loop().time() - begun < 60
+
+
+async def test_metrics_of_all_sessions_outlive_the_start_of_their_call():
+    simulation = simulated("premium", world=World(seed=7, calls_per_hour=60, typical_minutes=120))
+    async with simulation.client() as client:
+        old = (await client.calls.page(*client.calls.recent(HOUR))).items[-1]
+        ended = attrs.evolve(old, destroyed_ts=old.created_ts + 6 * HOUR, finished=True)
+        age = client.plan.limits["call_details"].available - (simulation.clock() - old.created_ts)
+        await asyncio.sleep(age - 30)
+        await client.calls.page(*client.calls.recent(60))
+        found = client.calls.metrics(ended)
+        await asyncio.sleep(60)
+        assert [one async for one in found]
+        assert found.missing
