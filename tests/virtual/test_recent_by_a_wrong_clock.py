@@ -26,7 +26,7 @@ async def windows(client):
 
 
 async def hours(client):
-    return await client.insights.usage("userCount", *client.insights.recent(10 * HOUR), granularity="1h")
+    return await client.insights.usage("userCount", *client.insights.recent(6 * DAY), granularity="1h")
 
 
 def began(one) -> int:

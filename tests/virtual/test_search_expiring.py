@@ -110,6 +110,14 @@ async def test_a_plan_that_keeps_less_than_thought_is_told_by_one_request():
     assert sum(simulation.service.refusals.values()) == 1
 
 
+async def test_a_span_that_was_too_old_from_the_beginning_is_refused_and_not_found_empty():
+    simulation = simulated("standard", world=BUSY)
+    async with simulation.client() as client:
+        with pytest.raises(PlanRefused):
+            [call async for call in client.calls.search(NOON - 3 * DAY, NOON - 2 * DAY)]
+    assert sum(simulation.service.refusals.values()) == 1
+
+
 async def test_where_nothing_is_lost_nothing_is_missing():
     simulation = simulated("standard", world=BUSY)
     async with simulation.client() as client:
