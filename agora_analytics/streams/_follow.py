@@ -157,7 +157,7 @@ class FollowPoller(Poller[CallEvent]):
         for gap in self._cut_off(tail):
             yield gap
         for call in sorted(calls, key=lambda one: (one.created_ts or 0, one.call_id)):
-            for fact in tail.facts(call):
+            for fact in tail.facts(call, self._edges.proved):
                 if self._details is not None and isinstance(fact, CallFinished):
                     tail.owe(call, self._details.askable_at(call))
                 else:

@@ -78,11 +78,16 @@ class Tail:
     late: bool = True
     """Whether sessions that could not be had in time are still waited for."""
 
-    def facts(self, call: Call) -> Iterator[CallStarted | CallChanged | CallFinished]:
-        """Yield what a call tells that was not known."""
+    def facts(self, call: Call, oldest: int) -> Iterator[CallStarted | CallChanged | CallFinished]:
+        """Yield what a call tells that was not known; one that goes on and began before `oldest` is lost from sight.
+
+        A service that lists what was on in a span shows it again and again, long after it was told as lost.
+        """
         if call.call_id in self.ended or call.call_id in self.owed:
             return
         known = self.going.get(call.call_id)
+        if known is None and not over(call) and call.created_ts is not None and call.created_ts < oldest:
+            return
         if known is None:
             yield CallStarted(call=call)
         if over(call):

@@ -145,6 +145,18 @@ async def test_calls_that_never_end_cost_a_bounded_share():
         assert median(lags[-len(lags) // 4 :]) <= 1.3 * evening  # it does not grow
 
 
+async def test_a_call_that_never_ends_is_lost_once_though_the_service_shows_it_ever_after():
+    world = World(seed=7, calls_per_hour=15, typical_minutes=6, long_share=0.0, large_share=0.0)
+    endless = {call.call_id for call in world.calls(NOON, NOON + HOUR)[:3]}
+    changes = [CallChange(call_id, endless=True) for call_id in endless]
+    simulation = simulated(world=world, changes=changes, calls_overlap=True)
+    simulation.service.plan = plan = simulation.service.plan.with_limits("call_lists", available=2 * HOUR)
+    async with simulation.client(plan=plan) as client:
+        events = await taken_for(client.calls.follow(start=NOON), 14 * HOUR)
+    assert {event.call.call_id: event.reason for event in of(CallLost, events)} == dict.fromkeys(endless, "expired")
+    assert set(ids(CallStarted, events).values()) == set(ids(CallLost, events).values()) == {1}
+
+
 @pytest.mark.parametrize("by", [5, -2_000, 7_200])
 @pytest.mark.parametrize("overlap", [False, True])
 async def test_a_call_whose_beginning_moves_is_told_once(by, overlap):
