@@ -103,6 +103,10 @@ class Account:
         """Whether the service's clock is known for certain."""
         return self._time is not None and self._trust.sure(self._time(), self._wall())
 
+    def slept(self, since: float) -> float:
+        """Return the seconds by which the host's clock gained on the loop's since a moment of that."""
+        return self._host.slept(since, self.now())
+
     def sleeps(self, since: float, seconds: float) -> list[tuple[float, float]]:
         """Return when sleeps were over that took so many seconds in all, and how long each was."""
         return self._host.sleeps(since, self.now(), seconds)

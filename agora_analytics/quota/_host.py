@@ -23,12 +23,16 @@ class HostClock:
             self._gains.append((now, ahead - self._ahead))
         self._ahead = ahead
 
+    def slept(self, since: float, now: float) -> float:
+        """Return the seconds by which the host's clock gained between two moments of the loop's."""
+        return sum(gained for woke, gained in self._gains if since < woke <= now)
+
     def sleeps(self, since: float, now: float, seconds: float) -> list[tuple[float, float]]:
         """Return the sleeps between two moments of the loop's clock that took so many seconds: when each was over.
 
         Where the gains do not add up to that, one was no sleep: then one is told, at the last of them, or now.
         """
         gains = [one for one in self._gains if since < one[0] <= now]
-        if abs(sum(gained for _, gained in gains) - seconds) <= _JUMP:
+        if abs(self.slept(since, now) - seconds) <= _JUMP:
             return gains
         return [(gains[-1][0] if gains else now, seconds)]

@@ -103,6 +103,10 @@ class Quota:
         """Return UTC seconds that have passed by every account: by the host's too until the clock is confirmed."""
         return self._account.passed()
 
+    def slept(self, since: float) -> float:
+        """Return the seconds by which the host's clock gained on `now()` since a moment of that: sleep, mostly."""
+        return self._account.slept(since)
+
     def sleeps(self, since: float, seconds: float) -> list[tuple[float, float]]:
         """Return the sleeps of this machine since a moment of `now()`, where they took so many seconds in all.
 

@@ -5,7 +5,6 @@ Nothing is given up on a clock's word: what is lost is only what lies before a s
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Final
 
 import attrs
@@ -13,7 +12,6 @@ import attrs
 from agora_analytics.errors import PlanRefused
 from agora_analytics.plans import Limits
 from agora_analytics.spans import Span
-from agora_analytics.streams._events import Loss
 
 _DAY: Final = 86_400.0
 _HOUR: Final = 3_600.0
@@ -75,6 +73,10 @@ class Edges:
         end = int(now) - self._delay - 1
         return Span(min(max(start, 0), max(end - 1, 0)), max(end, 1))
 
+    def kept_from(self, now: float) -> int:
+        """Return where what the plan keeps began at a moment, less the margin."""
+        return int(now - self.limits.available) + 1 + self.margin
+
     def set_back(self, now: float) -> bool:
         """Whether it is earlier than when the service accepted a span: one of two times was wrong, and it must tell."""
         return self._latest - self.askable(now).start > _BACK
@@ -122,34 +124,3 @@ class Edges:
         else:
             self._reach = named if 0 < named < self._reach else self._reach / 2
         self._reach = min(max(self._reach, self._delay + least), self.limits.available)
-
-
-class Causes:
-    """What kept a stream from asking, and when: bounded, however long it runs."""
-
-    def __init__(self) -> None:
-        self._spans: deque[tuple[float, float, Loss]] = deque(maxlen=64)
-
-    def add(self, start: float, end: float, reason: Loss) -> None:
-        """Note that something kept it from asking from `start` to `end` (UTC seconds)."""
-        if end <= start:
-            return
-        if self._spans and self._spans[-1][2] == reason and start <= self._spans[-1][1] + 1:
-            start = self._spans.pop()[0]
-        self._spans.append((start, end, reason))
-
-    def slept(self, since: float, seconds: float) -> None:
-        """Note that this machine slept: what was noted since then, by a clock that stood still, was that much later."""
-        noted, self._spans = self._spans, deque(maxlen=self._spans.maxlen)
-        for start, end, reason in noted:
-            self._spans += [(start, min(end, since), reason)] if start < since else []
-            self._spans += [(max(start, since) + seconds, end + seconds, reason)] if end > since else []
-        self.add(since, since + seconds, "asleep")
-
-    def main(self, start: float, end: float, default: Loss) -> Loss:
-        """Return what took most of a time."""
-        shares: dict[Loss, float] = {}
-        for begun, over, reason in self._spans:
-            shares[reason] = shares.get(reason, 0.0) + max(0.0, min(end, over) - max(start, begun))
-        worst = max(shares, key=lambda reason: shares[reason], default=default)
-        return worst if shares.get(worst) else default

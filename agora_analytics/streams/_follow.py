@@ -76,7 +76,6 @@ class FollowPoller(Poller[CallEvent]):
         self._details = Details(reader, quota) if settings.drill else None
         self._tail: Tail | None = None
         self._begun = 0
-        self._first = 0
         self._cost = 1.0
         self._density = 0.0
         self._read: int | None = None
@@ -114,7 +113,6 @@ class FollowPoller(Poller[CallEvent]):
         async with self.reserved(CALL_LISTS) as lists, self.reserved(CALL_SESSIONS) as details:
             await self.learn()
             self.check_time()
-            self._first = self._edges.askable(self.began_at()).start
             if self._tail is None:
                 askable = self._askable()
                 self._begin_at(max(askable.start, askable.end - (self._settings.back or 0)))
@@ -339,11 +337,11 @@ class FollowPoller(Poller[CallEvent]):
         return [*expired, *gone]
 
     def _why(self, start: int, end: int) -> Loss:
-        if end <= self._first + _MARGIN:
+        if end <= self.first() + _MARGIN:
             return "before_start"
         if self._edges.reduced and start + self._edges.limits.available > self._quota.utc():
             return "service"
-        return self._causes.main(start + self._edges.delay, self._quota.utc(), "quota")
+        return self.times.main(start + self._edges.delay, self._quota.utc())
 
     async def lesson(self) -> AgoraError | None:
         """Read the first of what is due."""

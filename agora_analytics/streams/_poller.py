@@ -14,10 +14,10 @@ from agora_analytics.errors import AgoraError, LedgerError, PlanRefused, QuotaEx
 from agora_analytics.plans import Endpoint
 from agora_analytics.quota import Budget, Quota, Reserve
 from agora_analytics.streams._checkpoints import Checkpoint
-from agora_analytics.streams._edges import Causes, Edges
-from agora_analytics.streams._events import Loss
+from agora_analytics.streams._edges import Edges
 from agora_analytics.streams._health import Monitor, log
 from agora_analytics.streams._place import Place
+from agora_analytics.streams._times import Times
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -29,8 +29,6 @@ _REFUSALS: Final = 5
 """Refusals for frequency in a row after which a request counts as failed."""
 
 _MOST_RETRY_AFTER: Final = 3_600.0
-_JUMP: Final = 30.0
-"""Seconds by which the service's clock is ahead of what passed here, after which this machine must have slept."""
 
 _CLOSE: Final = 5.0
 """Seconds by which a clock may be wrong without having made a request wrong."""
@@ -56,22 +54,13 @@ class Poller(ABC, Generic[T]):
         self._quota = quota
         self.place = place
         self._edges = edges
-        self._causes = Causes()
+        self.times = Times(quota, edges.forget_refusals)
         self._stopped = asyncio.Event()
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._clocks: tuple[float, float] | None = None
         self._looking: asyncio.TimerHandle | None = None
-        self._learned = False
-        self._asking_since = 0.0
-        self._failing_since: float | None = None
-        self._failing: Loss = "outage"
         self._answered = False
-        self._answered_at = 0.0
         self._budgets: dict[Reserve, Budget] = {}
-        self._began = 0.0
-        self._began_by_host = 0.0
-        self._began_at: float | None = None
 
     @property
     @abstractmethod
@@ -106,7 +95,7 @@ class Poller(ABC, Generic[T]):
                 begun = self._quota.utc()
                 yield event
                 if self._quota.utc() - begun > _BUSY:
-                    self._note_time(begun, "consumer")
+                    self.times.note(begun, "consumer")
         except StoppedError:
             pass
         finally:
@@ -123,11 +112,6 @@ class Poller(ABC, Generic[T]):
         self._quota.utc()
         # A stream that nobody closed, nor holds any more, is looked after no longer.
         self._looking = asyncio.get_running_loop().call_later(_LOOK, _look_on, ref(self))
-
-    @property
-    def failing(self) -> bool:
-        """Whether requests failed at the last poll."""
-        return self._failing_since is not None
 
     @property
     def stopped(self) -> bool:
@@ -229,22 +213,15 @@ class Poller(ABC, Generic[T]):
         if seconds < _BUSY:
             await self.pause(seconds)
             return
-        self._flush_outage()
-        begun, failing, self._failing_since = self._quota.utc(), self._failing_since is not None, None
-        self.monitor.waits(seconds, self._quota.utc() + seconds if until is None else until)
-        try:
+        with self.times.without_quota():
+            self.monitor.waits(seconds, self._quota.utc() + seconds if until is None else until)
             await self.pause(min(seconds, _LOOK))
-        finally:
-            self._note_time(begun, "quota")
-            self._asking_since = now = self._quota.utc()
-            self._failing_since = now if failing else None
 
     async def learn(self) -> None:
         """Learn the service's time from requests that are due anyway, a few at most: some services send no dates."""
         await self._quota.snapshot()  # a ledger may know it already
+        self.times.begin()
         begun = self.mark()
-        self._began, self._began_by_host = begun
-        self._began_at = begun[1] if self._quota.confirmed else None
         for _ in range(_LESSONS):
             if self._quota.confirmed or self.stopped:
                 break
@@ -256,18 +233,14 @@ class Poller(ABC, Generic[T]):
             if not certain:
                 self.forget_lesson()
                 await self.pause(_NEXT_SECOND)
-        self._learned, self._answered_at = True, self._quota.now()
+        self.times.look()
+        self.times.answered()
         if self._quota.confirmed and abs(self.shift(begun)) > _CLOSE:
             log.warning("%s: this host's clock is wrong by %.0f s", self.monitor.name, -self.shift(begun))
 
-    def began_at(self) -> float:
-        """Return when the stream began to ask (UTC seconds), by all that is known now: it may have waited for quota."""
-        if self._began_at is not None:
-            return self._began_at
-        passed = self._quota.now() - self._began
-        began = self._quota.utc() - passed
-        # This machine may have slept in a long wait; the host's clock, by which the stream began, went on meanwhile.
-        return began if passed < _JUMP else min(began, self._began_by_host)
+    def first(self) -> int:
+        """Return the oldest that could be asked for when the stream began to ask, by all that is known now."""
+        return self._edges.kept_from(self.times.began_at())
 
     def check_time(self) -> None:
         """Raise `CheckpointError` where the place lies in the future, if the service's time is known."""
@@ -284,8 +257,7 @@ class Poller(ABC, Generic[T]):
 
     def mark(self) -> tuple[float, float]:
         """Return the moment at which a poll begins, by both clocks."""
-        self._asking_since = self._quota.utc()
-        return self._quota.now(), self._asking_since
+        return self._quota.now(), self.times.ask()
 
     def shift(self, mark: tuple[float, float]) -> float:
         """Seconds by which the service's clock turned out to be ahead of what was thought at a moment."""
@@ -301,10 +273,9 @@ class Poller(ABC, Generic[T]):
         `answered` says whether anything was answered, `certain` whether the service's clock was known when it began,
         `over` whether what failed in earlier polls works again.
         """
-        self._flush_outage()
-        self._failing_since = self._asking_since if errors else None
-        refused = errors and all(isinstance(error, RateLimited | QuotaExhausted) for error in errors)
-        self._failing = "quota" if refused else "outage"
+        self.times.note_failure()
+        refused = all(isinstance(error, RateLimited | QuotaExhausted) for error in errors)
+        self.times.failed(("quota" if refused else "outage") if errors else None)
         for error in errors:
             if isinstance(error, PlanRefused) and certain:
                 self._edges.refused(error, self._quota.utc())
@@ -315,46 +286,8 @@ class Poller(ABC, Generic[T]):
         elif self._answered and over:  # where nothing was asked, nothing works yet
             self.monitor.worked()
         if self._answered:
-            self._answered_at = self._quota.now()
+            self.times.answered()
         self._answered = False
-
-    def _note_time(self, since: float, reason: Loss) -> None:
-        """Note what took the time until now."""
-        self._causes.add(since, self._expected(), reason)
-        self._note_sleep()
-
-    def _flush_outage(self) -> None:
-        """Note it as a cause that requests failed until now."""
-        self._note_sleep()
-        self._note_outage(self._quota.utc())
-
-    def _note_outage(self, until: float) -> None:
-        if self._failing_since is not None:
-            self._causes.add(self._failing_since, until, self._failing)
-
-    def _expected(self) -> float:
-        """Return what time it is, unless the clock turned out to be another since the last look."""
-        if self._clocks is None:
-            return self._quota.utc()
-        return self._clocks[1] + self._quota.now() - self._clocks[0]
-
-    def _note_sleep(self) -> None:
-        """Note it where the service's clock went on for longer than time passed here."""
-        now, utc, expected = self._quota.now(), self._quota.utc(), self._expected()
-        self._clocks = now, utc
-        slept = utc - expected
-        if abs(slept) > _JUMP:
-            self._edges.forget_refusals()
-        # Before it is known what time it is, a jump is a lesson and no sleep.
-        if slept <= _JUMP or not self._learned:
-            return
-        self._note_outage(expected)
-        self._failing_since = None if self._failing_since is None else utc
-        self._asking_since = utc
-        thought = expected - now
-        for woke, seconds in self._quota.sleeps(self._answered_at, slept):
-            self._causes.slept(thought + woke, seconds)
-            thought += seconds
 
 
 def _look_on(reference: ref[Poller[Any]]) -> None:

@@ -81,7 +81,6 @@ class WatchPoller(Poller[Event]):
         self._settings = settings
         self._schedule = Schedule([query.weight for query in reader.queries], settings.least)
         self._windows: Windows | None = None
-        self._first = 0
         self._bad_since: dict[int, float] = {}
         self._early: tuple[_Asked, tuple[Point, ...]] | None = None
 
@@ -121,7 +120,6 @@ class WatchPoller(Poller[Event]):
     def _begin(self) -> Windows:
         """Return the windows from where it begins, which takes the service's time to know."""
         settings, done = self._settings, self.place.checkpoint.done
-        self._first = self._edges.askable(self.began_at()).start
         start = done[0].start if done else settings.start
         if start is None:
             askable = self._askable()
@@ -238,12 +236,12 @@ class WatchPoller(Poller[Event]):
     def _why(self, ts: int) -> Loss:
         """Return why a window was not asked for in time."""
         kept_until = ts + self._edges.limits.available
-        if ts < self._first:
+        if ts < self.first():
             return "before_start"
         if self._edges.reduced and kept_until > self._quota.utc():
             return "service"
         # Where nothing was in the way, the day's requests do not carry every window.
-        return self._causes.main(ts + WINDOW + self._edges.delay, kept_until, "quota")
+        return self.times.main(ts + WINDOW + self._edges.delay, kept_until)
 
     async def _note(self, windows: Windows, event: Event) -> None:
         """Note that a consumer has come back for more."""
@@ -265,7 +263,7 @@ class WatchPoller(Poller[Event]):
         needed = self._schedule.needed(left, _OFTEN * reach(self._quota.plan))
         due = self._schedule.next(self._index(), budget.leaving(needed), left)
         # With less than a request for each series it waits for the next day; in an outage it waits for the end of that.
-        short = budget.requests < len(self._reader.queries) and not self.failing
+        short = budget.requests < len(self._reader.queries) and not self.times.failing
         mark = self.mark()
         # Another's answers may set the clock back meanwhile: then it was for another time that this was planned.
         while self._index() < due and not self.stopped and self.shift(mark) > -_SET_BACK:

@@ -1,0 +1,174 @@
+"""How a stream spends its time: since when it asks, and what kept it from asking, by the service's clock.
+
+That clock may be known late, and the machine may sleep. What was noted by then is put where it was.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from agora_analytics.quota import Quota
+from agora_analytics.streams._events import Loss
+
+_JUMP: Final = 30.0
+"""Seconds by which the service's clock is ahead of what passed here, after which this machine must have slept."""
+
+
+class Times:
+    """What kept a stream from asking, and when (UTC seconds); `jumped` is called where the clock was another."""
+
+    def __init__(self, quota: Quota, jumped: Callable[[], None]) -> None:
+        self._quota = quota
+        self._jumped = jumped
+        self._causes = Causes()
+        self._clocks: tuple[float, float] | None = None
+        self._dated = False
+        self._learned = False
+        self._asking_since = 0.0
+        self._failing_since: float | None = None
+        self._failing: Loss = "outage"
+        self._answered_at = 0.0
+        self._began = 0.0
+        self._began_by_host = 0.0
+        self._began_dated = False
+        self._began_at: float | None = None
+
+    @property
+    def failing(self) -> bool:
+        """Whether requests failed at the last poll."""
+        return self._failing_since is not None
+
+    def main(self, start: float, end: float) -> Loss:
+        """Return what took most of a time: nothing that is known is the quota."""
+        return self._causes.main(start, end, "quota")
+
+    def begin(self) -> None:
+        """Note that the stream begins to ask."""
+        self._began, self._began_by_host = self._quota.now(), self._quota.utc()
+        self._began_dated = self._quota.host_ahead() is not None
+        self._began_at = self._began_by_host if self._quota.confirmed else None
+
+    def began_at(self) -> float:
+        """Return when the stream began to ask, by all that is known now: it may have waited for quota."""
+        if self._began_at is not None:
+            return self._began_at
+        passed = self._quota.now() - self._began
+        began = self._quota.utc() - passed
+        # This machine may have slept in a long wait; the host's clock, by which the stream began, went on meanwhile.
+        wrong = 0.0 if self._began_dated else self._quota.host_ahead() or 0.0
+        return began if passed < _JUMP else min(began, self._began_by_host - wrong)
+
+    def ask(self) -> float:
+        """Note that a poll begins, and return when that is."""
+        self._asking_since = self._quota.utc()
+        return self._asking_since
+
+    def answered(self) -> None:
+        """Note that there was an answer, which tells the time."""
+        self._answered_at = self._quota.now()
+
+    def failed(self, why: Loss | None) -> None:
+        """Note why the last poll failed, None where it did not: what lasts is noted with the next."""
+        self._failing_since = self._asking_since if why else None
+        self._failing = why or self._failing
+
+    def note(self, since: float, reason: Loss) -> None:
+        """Note what took the time until now."""
+        self._causes.add(since, self._expected(), reason)
+        self.look()
+
+    def note_failure(self) -> None:
+        """Note it as a cause that requests failed until now."""
+        self.look()
+        self._note_failing(self._quota.utc())
+
+    @contextmanager
+    def without_quota(self) -> Iterator[None]:
+        """Note the time inside as one in which nothing could be sent, whatever failed before."""
+        self.note_failure()
+        begun, failing, self._failing_since = self._quota.utc(), self.failing, None
+        try:
+            yield
+        finally:
+            self.note(begun, "quota")
+            now = self.ask()
+            self._failing_since = now if failing else None
+
+    def look(self) -> None:
+        """Note it where the service's clock went on for longer than time passed here, or was another than thought."""
+        now, utc, expected = self._quota.now(), self._quota.utc(), self._expected()
+        # The service's clock shows a sleep with the first answer after it, the host's at once.
+        since = self._answered_at if self._dated or self._clocks is None else self._clocks[0]
+        self._clocks, self._dated = (now, utc), self._quota.host_ahead() is not None
+        slept = utc - expected
+        if abs(slept) > _JUMP:
+            self._jumped()
+            if not self._learned:  # what is no sleep by the host's clock is a lesson
+                lesson = slept - self._quota.slept(since)
+                self._move(lesson)
+                expected, slept = expected + lesson, slept - lesson
+        self._learned = self._learned or self._quota.confirmed
+        if slept <= _JUMP:
+            return
+        self._note_failing(expected)
+        self._failing_since = None if self._failing_since is None else utc
+        self._asking_since = utc
+        thought = expected - now
+        for woke, seconds in self._quota.sleeps(since, slept):
+            self._causes.slept(thought + woke, seconds)
+            thought += seconds
+
+    def _expected(self) -> float:
+        """Return what time it is, unless the clock turned out to be another since the last look."""
+        if self._clocks is None:
+            return self._quota.utc()
+        return self._clocks[1] + self._quota.now() - self._clocks[0]
+
+    def _note_failing(self, until: float) -> None:
+        if self._failing_since is not None:
+            self._causes.add(self._failing_since, until, self._failing)
+
+    def _move(self, seconds: float) -> None:
+        """Note that it was another time than was thought."""
+        self._causes.move(seconds)
+        self._asking_since += seconds
+        self._failing_since = None if self._failing_since is None else self._failing_since + seconds
+
+
+class Causes:
+    """What kept a stream from asking, and when: bounded, however long it runs."""
+
+    def __init__(self) -> None:
+        self._spans: deque[tuple[float, float, Loss]] = deque(maxlen=64)
+
+    def add(self, start: float, end: float, reason: Loss) -> None:
+        """Note that something kept it from asking from `start` to `end` (UTC seconds)."""
+        if end <= start:
+            return
+        if self._spans and self._spans[-1][2] == reason and start <= self._spans[-1][1] + 1:
+            start = self._spans.pop()[0]
+        self._spans.append((start, end, reason))
+
+    def move(self, seconds: float) -> None:
+        """Note that it was another time than was thought whenever something was noted."""
+        moved = ((start + seconds, end + seconds, reason) for start, end, reason in self._spans)
+        self._spans = deque(moved, self._spans.maxlen)
+
+    def slept(self, since: float, seconds: float) -> None:
+        """Note that this machine slept: what was noted since then, by a clock that stood still, was that much later."""
+        noted, self._spans = self._spans, deque(maxlen=self._spans.maxlen)
+        for start, end, reason in noted:
+            self._spans += [(start, min(end, since), reason)] if start < since else []
+            self._spans += [(max(start, since) + seconds, end + seconds, reason)] if end > since else []
+        self.add(since, since + seconds, "asleep")
+
+    def main(self, start: float, end: float, default: Loss) -> Loss:
+        """Return what took most of a time."""
+        shares: dict[Loss, float] = {}
+        for begun, over, reason in self._spans:
+            shares[reason] = shares.get(reason, 0.0) + max(0.0, min(end, over) - max(start, begun))
+        worst = max(shares, key=lambda reason: shares[reason], default=default)
+        return worst if shares.get(worst) else default
