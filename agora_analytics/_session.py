@@ -37,6 +37,9 @@ _LONGEST = 3_600.0
 _TURN = 0.002
 """Seconds of work after which the event loop has its turn."""
 
+_SAME = 5.0
+"""Seconds within which two readings of the host's clock are of the same error."""
+
 _LOOKED_AT = 1 << 20
 _OVERLAP = 4_096
 """Bytes of a body that are searched for credentials in one go, and those that the next go searches again."""
@@ -128,10 +131,21 @@ class Session:
         self._owner: _Owner | None = None
         self._closed = False
         self._insist = on_bad_row == "raise"
+        self._host_ahead: float | None = None
 
     def now(self) -> int:
         """Return the current UTC second: the service's, as far as it is known."""
         return int(self.quota.utc())
+
+    def host_ahead(self) -> float | None:
+        """Return by how much seconds of the host's clock are moved, None until that is known: by the same for all.
+
+        Each answer tells the time more precisely, and spans that adjoin must adjoin after they were moved.
+        """
+        ahead, known = self.quota.host_ahead(), self._host_ahead
+        if known is None or ahead is None or abs(ahead - known) > _SAME:
+            self._host_ahead = ahead
+        return self._host_ahead
 
     def passed(self) -> int:
         """Return the UTC second that has come by every account (see `Quota.passed`)."""

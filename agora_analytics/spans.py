@@ -176,6 +176,16 @@ class Span:
         return Span(start, end) if start < end else None
 
 
+def by_host(span: Span) -> Span:
+    """Return a span by the host's clock: requests about it are moved once the service's is known."""
+    return Span(HostSecond(span.start), HostSecond(span.end))
+
+
+def is_by_host(start: Instant | None, end: Instant | None) -> bool:
+    """Whether a span is by the host's clock, and not its caller's own choice."""
+    return isinstance(start, HostSecond) and isinstance(end, HostSecond)
+
+
 def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
     """Return the fewest spans that cover the same time, in order."""
     found: list[Span] = []

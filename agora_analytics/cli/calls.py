@@ -52,7 +52,7 @@ async def sessions(
 ) -> None:
     """List who was in a call (default span: the newest that one request carries)."""
     async with account.client(shown.screen) as client:
-        span = when.span(client.plan, plans.CALL_SESSIONS)
+        span = await when.span(client, plans.CALL_SESSIONS)
         found = client.calls.sessions(call_id, *span, uids=uids_of(uids), exclude_server_user=exclude_server_user)
         async with explained(client, shown.screen, call_id, span) as told:
             seen = await shown.screen.stream(found, "sessions", lambda rows: (views.sessions(rows),), shown.most())
@@ -77,7 +77,7 @@ async def metrics(
     """Show what was measured in the sessions of a call: bitrates, losses, freezes … (tables: 5 sessions)."""
     wanted = mids_of(mids)
     async with account.client(shown.screen) as client:
-        span = when.span(client.plan, plans.CALL_METRICS)
+        span = await when.span(client, plans.CALL_METRICS)
         found = client.calls.metrics(call_id, listed(sids) or None, *span, exclude_server_user=exclude_server_user)
         async with explained(client, shown.screen, call_id, span) as told:
             seen = await shown.screen.stream(_only(found, wanted), "sessions", views.all_metrics, shown.most(5))
@@ -100,7 +100,7 @@ async def statistics(
 ) -> None:
     """Show a call's freeze rate by a dimension."""
     async with account.client(shown.screen) as client:
-        span = when.span(client.plan, plans.CALL_STATISTICS)
+        span = await when.span(client, plans.CALL_STATISTICS)
         async with explained(client, shown.screen, call_id, span) as told:
             found = await client.calls.statistics(call_id, metric, dimension, *span)
             told(len(found))
@@ -114,7 +114,7 @@ async def freeze(
 ) -> None:
     """Show how many users of a call froze how much."""
     async with account.client(shown.screen) as client:
-        span = when.span(client.plan, plans.CALL_FREEZE)
+        span = await when.span(client, plans.CALL_FREEZE)
         async with explained(client, shown.screen, call_id, span) as told:
             found = await client.calls.freeze_buckets(call_id, metric, *span)
             told(len(found))
@@ -136,7 +136,7 @@ async def timeline(
 ) -> None:
     """Show a call minute by minute."""
     async with account.client(shown.screen) as client:
-        span = when.span(client.plan, plans.CALL_TIMELINE)
+        span = await when.span(client, plans.CALL_TIMELINE)
         async with explained(client, shown.screen, call_id, span) as told:
             found = await client.calls.timeline(call_id, metric, *span)
             told(len(found))

@@ -118,12 +118,11 @@ async def export(
     """Export to files; stopped by whatever, run again, it goes on. Example: agora-analytics export data --last 7d."""
     if to is None and not planned:
         raise ValueError("TO is missing: give a folder or a URL, or only --plan")
-    chosen = account.settings().known_plan()
-    span = when.span(chosen, what.endpoint, usual=chosen.of_endpoint(what.endpoint).available)
-    selection = what.selection(span)
     order: Any = "worst" if worst else "oldest"
-    who = attrs.evolve(account, app_id=account.app_id or next(iter(selection.apps), None))
+    who = attrs.evolve(account, app_id=account.app_id or next(iter(listed(what.apps)), None))
     async with who.client(shown.screen) as client:
+        kept = client.plan.of_endpoint(what.endpoint).available
+        selection = what.selection(await when.span(client, what.endpoint, kept))
         if to is None or planned:
             _show_plan(shown.screen, await client.export.plan(selection, order=order, max_requests=max_requests))
             return

@@ -46,7 +46,7 @@ async def usage(
 ) -> None:
     """Show users, sessions, channels, peaks or minutes over time."""
     async with account.client(shown.screen) as client:
-        span = when.span(client.plan, plans.INSIGHT_USAGE, _WEEK)
+        span = await when.span(client, plans.INSIGHT_USAGE, _WEEK)
         found = await client.insights.usage(metric, *span, granularity=granularity)
         shown.screen.show(found, *views.series(found, metric))
 
@@ -64,7 +64,7 @@ async def quality(
 ) -> None:
     """Show a quality metric of a product over time."""
     async with account.client(shown.screen) as client:
-        span = when.span(client.plan, plans.INSIGHT_QUALITY, _WEEK)
+        span = await when.span(client, plans.INSIGHT_QUALITY, _WEEK)
         found = await client.insights.quality(metric, *span, product=product, granularity=granularity)
         shown.screen.show(found, *views.series(found, f"{metric} {product}"))
 
@@ -84,7 +84,7 @@ async def usage_total(
     """Show usage over a whole span, in one or by a dimension."""
     chosen = filters_of(filters or ())
     async with account.client(shown.screen) as client:
-        span = when.span(client.plan, plans.INSIGHT_USAGE_TOTAL, _WEEK)
+        span = await when.span(client, plans.INSIGHT_USAGE_TOTAL, _WEEK)
         found = await client.insights.usage_total(
             metric, *span, dimension=dimension, dimension_values=listed(dimension_values), filters=chosen
         )
@@ -109,7 +109,7 @@ async def quality_total(
     """Show a quality metric over a whole span, in one or by a dimension."""
     chosen = filters_of(filters or ())
     async with account.client(shown.screen) as client:
-        span = when.span(client.plan, plans.INSIGHT_QUALITY_TOTAL, _WEEK)
+        span = await when.span(client, plans.INSIGHT_QUALITY_TOTAL, _WEEK)
         values = listed(dimension_values)
         found = await client.insights.quality_total(
             metric, *span, dimension=dimension, dimension_values=values, filters=chosen, product=product

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 import attrs
 
 from agora_analytics.plans import CALL_LISTS
-from agora_analytics.spans import Span
+from agora_analytics.spans import Span, by_host, is_by_host
 
 if TYPE_CHECKING:
     from agora_analytics import AnalyticsClient
@@ -72,7 +72,8 @@ class Newest:
         """What one request may span each, the newest first."""
         longest = self.budget.client.plan.of_endpoint(CALL_LISTS).longest_query
         ends = range(self.span.end, self.span.start, -longest)
-        return tuple(Span(max(self.span.start, end - longest), end) for end in ends)
+        parts = tuple(Span(max(self.span.start, end - longest), end) for end in ends)
+        return tuple(map(by_host, parts)) if is_by_host(*self.span) else parts
 
     async def calls(self) -> AsyncGenerator[Call]:
         """Yield each call once, until all are there or the budget is spent."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,8 +16,8 @@ import typer
 from agora_analytics.cli import times, views
 from agora_analytics.cli.output import Screen
 from agora_analytics.cli.running import finish
-from agora_analytics.plans import Endpoint, Plan
-from agora_analytics.spans import Span
+from agora_analytics.plans import Endpoint
+from agora_analytics.spans import Span, by_host
 
 if TYPE_CHECKING:
     from agora_analytics import AnalyticsClient
@@ -153,14 +152,20 @@ class When:
     start: Annotated[str | None, _option("ISO 8601 with a zone or Z, or seconds since 1970.", _TIME)] = None
     end: Annotated[str | None, _option("The same; the end is not included (default: the newest).", _TIME)] = None
 
-    def span(self, plan: Plan, endpoint: Endpoint, usual: int | None = None) -> Span:
-        """Return the span for an endpoint; without any option the newest `usual` seconds (None: one request's)."""
-        now = int(time.time())
+    async def span(self, client: AnalyticsClient, endpoint: Endpoint, usual: int | None = None) -> Span:
+        """Return the span for an endpoint; without any option the newest `usual` seconds (None: one request's).
+
+        What ends now does so by the service's clock, which a ledger may know; else requests about it are moved to that.
+        """
+        plan, quota = client.plan, client.quota
+        await quota.snapshot()
+        now = int(quota.utc())
         if self.start is None:
             if self.end is not None:
                 raise ValueError("--end needs --start")
             wanted = usual or plan.of_endpoint(endpoint).longest_query
-            return plan.recent(endpoint, times.duration(self.last) if self.last else wanted, now)
+            span = plan.recent(endpoint, times.duration(self.last) if self.last else wanted, now)
+            return span if quota.host_ahead() is not None else by_host(span)
         if self.last is not None:
             raise ValueError("--last and --start exclude each other")
         start = times.instant(self.start, "--start")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from agora_analytics import Plan, plans
+from agora_analytics import plans
 from agora_analytics.catalogue import Dimension, Product, QualityMetric, RealtimeUsageMetric
 from agora_analytics.cli import times, views
 from agora_analytics.cli.options import Account, Shown, When, command
 from agora_analytics.cli.words import listed, suggest, uids_of, unit_of
 from agora_analytics.plans import Endpoint
+
+if TYPE_CHECKING:
+    from agora_analytics import AnalyticsClient
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -53,7 +55,7 @@ async def usage(
     """Show users or channels in use."""
     values = listed(dimension_values)
     async with account.client(shown.screen) as client:
-        span = when.span(client.plan, plans.REALTIME_USAGE, _USUAL)
+        span = await when.span(client, plans.REALTIME_USAGE, _USUAL)
         found = await client.realtime.usage(
             metric, *span, product=product, cname=cname, dimension=dimension, dimension_values=values
         )
@@ -78,7 +80,7 @@ async def quality(
     values = listed(dimension_values)
     users = uids_of(uids)
     async with account.client(shown.screen) as client:
-        span = when.span(client.plan, plans.REALTIME_QUALITY, _USUAL)
+        span = await when.span(client, plans.REALTIME_QUALITY, _USUAL)
         found = await client.realtime.quality(
             metric, *span, product=product, cname=cname, uids=users, dimension=dimension, dimension_values=values
         )
@@ -93,7 +95,7 @@ async def usage_top(
 ) -> None:
     """Show which values of a dimension have the most users."""
     async with account.client(shown.screen) as client:
-        window = _window(client.plan, plans.REALTIME_USAGE_TOP, at)
+        window = await _window(client, plans.REALTIME_USAGE_TOP, at)
         found = await client.realtime.usage_top(dimension, window, product=product)
         shown.screen.show(found, views.ranked(found, f"users {product}", "", dimension))
 
@@ -114,12 +116,15 @@ async def quality_top(
 ) -> None:
     """Show how the top values of a dimension do in a quality metric."""
     async with account.client(shown.screen) as client:
-        window = _window(client.plan, plans.REALTIME_QUALITY_TOP, at)
+        window = await _window(client, plans.REALTIME_QUALITY_TOP, at)
         found = await client.realtime.quality_top(
             metric, dimension, window, product=product, extra_metrics=extra_metrics or None
         )
         shown.screen.show(found, views.ranked(found, f"{metric} {product}", unit_of(metric), dimension))
 
 
-def _window(plan: Plan, endpoint: Endpoint, at: str | None) -> int:
-    return times.instant(at, "--at") if at else times.newest_window(plan, endpoint, int(time.time()))
+async def _window(client: AnalyticsClient, endpoint: Endpoint, at: str | None) -> int:
+    if at:
+        return times.instant(at, "--at")
+    await client.quota.snapshot()  # a ledger may know what time it is
+    return times.newest_window(client.plan, endpoint, int(client.quota.utc()))

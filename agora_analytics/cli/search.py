@@ -85,7 +85,7 @@ async def search(
     """
     order = picked.order
     async with account.client(shown.screen) as client:
-        span = when.span(client.plan, plans.CALL_LISTS, 3_600)
+        span = await when.span(client, plans.CALL_LISTS, 3_600)
         newest = Newest(await Budget.of(client, max_requests), span, cname, page_size)
         listing = _Listing(shown.screen, newest, picked)
         if order == NEWEST:

@@ -102,7 +102,7 @@ class CallSpans(EndpointGroup):
 
     def _is_dated(self) -> bool:
         """Whether an answer has told the service's time, by which it is known what can be asked about a call."""
-        return self._session.quota.host_ahead() is not None
+        return self._session.host_ahead() is not None
 
     async def _asked(self, ask: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
         """Return an answer about a call; asks once more where the time was learned by a refusal only."""

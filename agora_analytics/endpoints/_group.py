@@ -11,12 +11,12 @@ import attrs
 from agora_analytics import _wire
 from agora_analytics._codec import Decode
 from agora_analytics._session import Manner, Session
-from agora_analytics.endpoints._kept import Kept, is_by_host, moved
+from agora_analytics.endpoints._kept import Kept, moved
 from agora_analytics.models import Answer
 from agora_analytics.plans import Endpoint
 from agora_analytics.protocols import CheckpointStore, Request
 from agora_analytics.quota import fingerprint
-from agora_analytics.spans import HostSecond, Instant, Span
+from agora_analytics.spans import Instant, Span, by_host, is_by_host
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
 
@@ -60,9 +60,9 @@ class EndpointGroup:
         offer the group.
         """
         span = self._session.plan.recent(self._latest, duration, self._session.now())
-        if self._session.quota.host_ahead() is not None:
+        if self._session.host_ahead() is not None:
             return span
-        return Span(HostSecond(span.start), HostSecond(span.end))
+        return by_host(span)
 
     def _span(self, endpoint: Endpoint, start: Instant, end: Instant, *, whole: bool = True) -> Span:
         """Check a span against the plan; `whole` means that one request must carry it.
@@ -73,7 +73,7 @@ class EndpointGroup:
         now = self._session.now() if self._ages and self._session.confirmed else None
         span = Span.of(start, end)
         if is_by_host(start, end):
-            span = moved(span, self._session.quota.host_ahead())
+            span = moved(span, self._session.host_ahead())
         return self._session.plan.check(endpoint, span, now, whole=whole)
 
     def _kept(self, endpoint: Endpoint, start: Instant | None = None, end: Instant | None = None) -> Kept:

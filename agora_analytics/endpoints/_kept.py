@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, TypeVar
 from agora_analytics._session import NothingToAskError, Session
 from agora_analytics.errors import PlanRefused
 from agora_analytics.plans import Endpoint
-from agora_analytics.spans import HostSecond, Instant, Span, merged
+from agora_analytics.spans import Span, merged
 
 T = TypeVar("T")
 
@@ -25,11 +25,6 @@ _NEAR: Final = 5
 """Seconds by which an answer may be about another time than was meant, where the host's clock alone was known."""
 
 log = logging.getLogger("agora_analytics")
-
-
-def is_by_host(start: Instant | None, end: Instant | None) -> bool:
-    """Whether a span is by the host's clock, and not its caller's own choice."""
-    return isinstance(start, HostSecond) and isinstance(end, HostSecond)
 
 
 def moved(span: Span, ahead: float | None) -> Span:
@@ -47,7 +42,7 @@ class Kept:
 
     def __init__(self, session: Session, endpoint: Endpoint, *, by_host: bool, moves_on: bool) -> None:
         self._session = session
-        self._by_host = by_host and session.quota.host_ahead() is None
+        self._by_host = by_host and session.host_ahead() is None
         self._ahead: float | None = None
         self._moves_on = moves_on
         self._limits = session.plan.of_endpoint(endpoint)
@@ -94,7 +89,7 @@ class Kept:
     def moved(self, span: Span) -> Span:
         """Return a span by the service's clock, as soon as that is known; it stays where it is then."""
         if self._by_host and self._ahead is None:
-            self._ahead = self._session.quota.host_ahead()
+            self._ahead = self._session.host_ahead()
         return span if self._ahead is None else moved(span, self._ahead)
 
     def _oldest(self) -> int | None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from agora_analytics import Plan
+from agora_analytics import MemoryLedger, Plan
 from agora_analytics.cli.newest import Budget, Newest
+from agora_analytics.cli.options import When
 from agora_analytics.cli.ranking import ORDERS, Best, frozen_users
 from agora_analytics.models import Call
+from agora_analytics.plans import CALL_LISTS
 from agora_analytics.simulator import Quirks, Service, Simulation, World
 
 DAY = 86_400
@@ -54,6 +56,28 @@ async def test_what_the_day_has_left_is_a_bound_too():
         assert [call async for call in newest.calls()]
     assert newest.asked_from > span.start
     assert simulation.service.counts["call_lists"] <= 7
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["a ledger knows the time", "new ledger"])
+@pytest.mark.parametrize("wrong", [0, 0.6, 3, 60, 7_200, -600])
+async def test_the_default_span_ends_now_by_the_services_clock(wrong, known):
+    simulation = simulated()
+    simulation.host_clock.wrong = wrong
+    ledger = MemoryLedger()
+    if known:
+        async with simulation.client(ledger=ledger) as client:
+            for _ in range(2):
+                await client.calls.page(*client.calls.recent(60))
+    before = simulation.service.refusals.copy()
+    async with simulation.client(ledger=ledger) as client:
+        span = await When().span(client, CALL_LISTS, DAY + 3_600)
+        calls = [call async for call in Newest(await Budget.of(client, None), span, None, 100).calls()]
+    assert sum((simulation.service.refusals - before).values()) <= (wrong > 0 and not known)
+    ids = [call.call_id for call in calls]
+    newest = int(simulation.clock()) - simulation.service.plan.of_endpoint(CALL_LISTS).delay - 60
+    there = {call.call_id for call in simulation.world.calls(newest - DAY - 3_400, newest)}
+    assert len(ids) == len(set(ids))
+    assert there <= set(ids)
 
 
 def call(name: str, **fields: object) -> Call:
