@@ -23,7 +23,7 @@ from agora_analytics.quota._book import SLOTS, Book, decode
 T = TypeVar("T")
 
 _BUSY: Final = 1.0
-"""Seconds that a change waits for those of others."""
+"""Seconds that a change, or the opening of the file, waits for those of others."""
 
 _POLL: Final = 1e-3
 """Seconds between two tries meanwhile; SQLite's own are ever further apart, which starves those who wait."""
@@ -45,7 +45,7 @@ class BookFile:
         self._sign: Sign | None = None
         with self._telling():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._database = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
+            self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             self._prepare()
         except BaseException:
@@ -81,10 +81,9 @@ class BookFile:
     def _prepare(self) -> None:
         with self._telling():
             # A log of changes instead of whole pages: no reader stops a writer, and nothing waits for the disk.
-            self._database.execute("PRAGMA journal_mode=WAL")
+            self._patiently("PRAGMA journal_mode=WAL")
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._path.chmod(0o600)
-            self._database.execute("PRAGMA busy_timeout=0")
         with self._transaction(), self._telling():
             for table in _LAYOUT:
                 self._database.execute(table)
@@ -136,7 +135,7 @@ class BookFile:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._telling():
-            self._begin()
+            self._patiently("BEGIN IMMEDIATE")
         try:
             yield
             with self._telling():
@@ -146,14 +145,17 @@ class BookFile:
                 self._database.execute("ROLLBACK")
             raise
 
-    def _begin(self) -> None:
+    def _patiently(self, statement: str) -> None:
+        """Execute what takes a lock, once others have given theirs back."""
         until = time.monotonic() + _BUSY
         while True:
             try:
-                self._database.execute("BEGIN IMMEDIATE")
+                self._database.execute(statement)
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
                     raise
+                if time.monotonic() > until:
+                    raise TimeoutError(f"another program has held it for {_BUSY:.0f} s") from None
                 time.sleep(_POLL)
             else:
                 return
