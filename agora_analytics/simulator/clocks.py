@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 
+from agora_analytics import _checks
 from agora_analytics.protocols import WallClock
 from agora_analytics.simulator.virtual import VirtualLoop
 
@@ -28,7 +29,7 @@ class Clock:
         if callable(start):
             self._source = start
         elif start is not None:
-            self._source, self._offset = _still, start
+            self._source, self._offset = _still, _checks.real("clock", start)
         self()
 
     @classmethod

@@ -6,10 +6,12 @@ A fault is a value; the transport or the server that carries the request acts it
 from __future__ import annotations
 
 import json
-from typing import Literal
+from functools import partial
+from typing import Literal, get_args
 
 import attrs
 
+from agora_analytics import _checks
 from agora_analytics.protocols import Response
 
 Kind = Literal[
@@ -29,7 +31,7 @@ def _usual_status(fault: Fault) -> int:
 
 @attrs.frozen
 class Fault:
-    """One thing that goes wrong with one request.
+    """One thing that goes wrong with one request; raises `ValueError` or `TypeError` for a kind that there is not.
 
     Kinds:
         status: HTTP `status` with a JSON `message`, from a gateway.
@@ -60,6 +62,14 @@ class Fault:
     code: int = 400
     message: str = "simulated fault"
     date_off: float = 0.0
+
+    def __attrs_post_init__(self) -> None:
+        count = partial(_checks.number, least=0)
+        _checks.settle(
+            self, kind=partial(_checks.choice, allowed=get_args(Kind)), seconds=_checks.amount, size=_checks.amount
+        )
+        _checks.settle(self, status=partial(_checks.number, least=100, most=999), retry_after=count, code=count)
+        _checks.settle(self, date_off=_checks.real)
 
     @property
     def counted(self) -> bool:

@@ -5,23 +5,64 @@ A client has to live with either reading, and with all the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from typing import Final, Literal, get_args
 
 import attrs
 
+from agora_analytics import _checks
 from agora_analytics.simulator.facts import CallChange
 from agora_analytics.simulator.spending import Spender
 
 DateStyle = Literal["exact", "timer", "lazy", "absent"]
 
 
+End = Literal["null", "zero", "last_seen"]
+Beyond = Literal["empty", "refused", "repeated", "ended"]
+Turning = Literal["right", "never", "alternating"]
+WebFreeze = Literal["null", "zero", "absent"]
+
+_count = partial(_checks.number, least=0)
+_some = partial(_checks.none_or, partial(_checks.number, least=1))
+_RULES: Final[Mapping[str, Callable[[str, object], object]]] = {
+    **{
+        name: partial(_checks.choice, allowed=get_args(allowed))
+        for name, allowed in {
+            "unfinished_end": End,
+            "beyond": Beyond,
+            "turning": Turning,
+            "web_audio_freeze": WebFreeze,
+            "date": DateStyle,
+        }.items()
+    },
+    **dict.fromkeys(
+        (
+            "late_calls",
+            "late_windows",
+            "revised_windows",
+            "vanishing_rows",
+            "deleted_calls",
+            "endless_calls",
+            "moved_calls",
+        ),
+        _checks.fraction,
+    ),
+    **dict.fromkeys(("arriving", "settles_after", "late_by", "moved_by"), _count),
+    **dict.fromkeys(("most_rows", "arriving_pages", "unknown_call"), _some),
+    "success_code": partial(_checks.none_or, partial(_checks.number, least=0)),
+    "day_starts_at": partial(_checks.number, least=0, most=86_399),
+    "date_ahead": _checks.real,
+    "total_off": _checks.real,
+}
+
+
 def _all_changes(changes: Iterable[CallChange]) -> tuple[CallChange, ...]:
-    return tuple(changes)
+    return _checks.instances("changes", changes, CallChange)
 
 
 def _all_spenders(spenders: Iterable[Spender]) -> tuple[Spender, ...]:
-    return tuple(spenders)
+    return _checks.instances("others", spenders, Spender)
 
 
 @attrs.frozen(cache_hash=True)
@@ -40,6 +81,8 @@ class Odds:
 @attrs.frozen(kw_only=True)
 class Quirks:
     """How a simulated service reads the open points of the reference; the defaults follow its examples.
+
+    Raises `ValueError` or `TypeError` for a value that a setting does not know.
 
     Attributes:
         success_code: `code` of a success: 200, 0, or None for no such field.
@@ -96,12 +139,12 @@ class Quirks:
     message: str | None = "success"
     calls_overlap: bool = False
     sessions_overlap: bool = True
-    unfinished_end: Literal["null", "zero", "last_seen"] = "null"
+    unfinished_end: End = "null"
     has_more: bool = True
     totals: bool = True
     most_rows: int | None = None
-    beyond: Literal["empty", "refused", "repeated", "ended"] = "empty"
-    turning: Literal["right", "never", "alternating"] = "right"
+    beyond: Beyond = "empty"
+    turning: Turning = "right"
     always_more: bool = False
     total_off: int = 0
     arriving: int = 0
@@ -109,7 +152,7 @@ class Quirks:
     late_calls: float = 0.0
     uid_as_text: bool = False
     roles_as_text: bool = False
-    web_audio_freeze: Literal["null", "zero", "absent"] = "null"
+    web_audio_freeze: WebFreeze = "null"
     echo_other_name: bool = False
     day_starts_at: int = 0
     end_inclusive: bool = True
@@ -135,6 +178,10 @@ class Quirks:
     others: tuple[Spender, ...] = attrs.field(default=(), converter=_all_spenders)
     _by_call: Mapping[str, tuple[CallChange, ...]] = attrs.field(init=False, repr=False, eq=False)
     odds: Odds = attrs.field(init=False, repr=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        flags = (name for name, field in attrs.fields_dict(Quirks).items() if isinstance(field.default, bool))
+        _checks.settle(self, **_RULES, **dict.fromkeys(flags, _checks.flag))
 
     @odds.default
     def _odds_of_changes(self) -> Odds:

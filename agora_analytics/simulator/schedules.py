@@ -10,6 +10,7 @@ from typing import Protocol, Self
 
 import attrs
 
+from agora_analytics import _checks
 from agora_analytics.plans import ENDPOINTS, Endpoint
 from agora_analytics.simulator.arrivals import Arrival
 from agora_analytics.simulator.chance import stream
@@ -104,14 +105,17 @@ class Faults:
         """
         if host is not None and endpoint is not None:
             raise TypeError("a script counts the requests of a host or of an endpoint, not of both")
-        return cls((_Script(tuple(steps), host, _name(endpoint)),))
+        return cls((_Script(_steps(steps), host, _name(endpoint)),))
 
     @classmethod
     def chance(
         cls, rate: float, faults: Sequence[Fault] = (_BROKEN,), *, seed: int = 1, host: int | None = None
     ) -> Self:
         """Return a schedule in which each request has a fault with probability `rate`, one of those given."""
-        return cls((_Chance(rate, tuple(faults), seed, host),))
+        some = _checks.instances("faults", faults, Fault)
+        if not some:
+            raise ValueError("faults=(): give at least one")
+        return cls((_Chance(_checks.fraction("rate", rate), some, seed, host),))
 
     @classmethod
     def outage(
@@ -123,7 +127,7 @@ class Faults:
         host: int | None = None,
     ) -> Self:
         """Return a schedule in which every request in `[start, end)`, in UTC seconds, has the fault."""
-        return cls((_Outage(start, end, fault, host),))
+        return cls((_Outage(start, end, _checks.instance("fault", fault, Fault), host),))
 
     @classmethod
     def always(cls, fault: Fault) -> Self:
@@ -154,6 +158,13 @@ class Faults:
 
 def _first(rules: Sequence[Rule], arrival: Arrival) -> Fault | None:
     return next((fault for rule in rules if (fault := rule.strike(arrival))), None)
+
+
+def _steps(steps: Sequence[Fault | None]) -> tuple[Fault | None, ...]:
+    found = _checks.listed("steps", steps, "faults")
+    for place, step in enumerate(found):
+        _checks.none_or(_checks.instance, f"steps[{place}]", step, Fault)
+    return found
 
 
 def _name(endpoint: Endpoint | str | None) -> str | None:

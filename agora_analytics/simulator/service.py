@@ -14,7 +14,7 @@ from hmac import compare_digest
 import attrs
 import msgspec
 
-from agora_analytics import plans
+from agora_analytics import _checks, plans
 from agora_analytics.plans import Endpoint, Plan, Unit
 from agora_analytics.protocols import Response, WallClock
 from agora_analytics.simulator import changes, insights, inspector, realtime, refusals, spending, statistics
@@ -95,6 +95,8 @@ class Service:
         quirks: Quirks | None = None,
         log_size: int = 10_000,
     ) -> None:
+        for name, part, kind in (("world", world, World), ("faults", faults, Faults), ("quirks", quirks, Quirks)):
+            _checks.none_or(_checks.instance, name, part, kind)
         self.world = world or World()
         self.plan = Plan.of(plan)
         self._clock = Clock.of(clock)

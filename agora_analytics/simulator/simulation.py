@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from agora_analytics import _checks
 from agora_analytics.plans import Plan
 from agora_analytics.protocols import WallClock
 from agora_analytics.simulator.clocks import Clock, HostClock
@@ -44,6 +45,7 @@ class Simulation:
         given = [name for name, part in parts.items() if part is not None]
         if service is not None and given:
             raise TypeError(f"{', '.join(given)}: already the service's; give a service or its parts, not both")
+        _checks.none_or(_checks.instance, "variants", variants, Quirks)
         self.service = service or Service(
             world, plan or "enterprise", clock=Clock.of(clock), faults=faults, quirks=variants
         )
