@@ -193,6 +193,7 @@ class Plan:
     name: str
     limits: Mapping[str, Limits] = attrs.field(converter=_limits)
     counters: Mapping[str, str] = attrs.field(factory=dict, converter=_counters)
+    _rates: dict[str, dict[Unit, int]] = attrs.field(factory=dict, init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
         _checks.settle(self, name=_checks.text)
@@ -234,16 +235,22 @@ class Plan:
 
     def rates(self, counter: str) -> dict[Unit, int]:
         """Requests per unit of a counter: the tightest of all endpoints that share it; empty if none is offered."""
-        rates: dict[Unit, int] = {}
-        for endpoint in ENDPOINTS:
-            if self.offers(endpoint) and self.counter(endpoint) == counter:
-                for unit, rate in self.limits[endpoint.table].rates.items():
-                    rates[unit] = min(rate, rates.get(unit, rate))
-        return rates
+        return dict(self._all_rates().get(counter, {}))
 
     def all_counters(self) -> tuple[str, ...]:
         """Return the counters of all endpoints offered, in the reference's order."""
-        return tuple(dict.fromkeys(self.counter(endpoint) for endpoint in ENDPOINTS if self.offers(endpoint)))
+        return tuple(self._all_rates())
+
+    def _all_rates(self) -> Mapping[str, dict[Unit, int]]:
+        """Return the rates of each counter, reckoned when they are first asked for."""
+        if not self._rates:
+            found: dict[str, dict[Unit, int]] = {}
+            for endpoint in filter(self.offers, ENDPOINTS):
+                rates = found.setdefault(self.counter(endpoint), {})
+                for unit, rate in self.limits[endpoint.table].rates.items():
+                    rates[unit] = min(rate, rates.get(unit, rate))
+            self._rates.update(found)  # in one step, for other threads
+        return self._rates
 
     def with_limits(self, table: str, **changes: object) -> Plan:
         """Copy with negotiated numbers for one table, for example `plan.with_limits("realtime", per_day=1000)`."""

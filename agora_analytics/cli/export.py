@@ -19,8 +19,7 @@ from agora_analytics.cli.output import Screen, Step
 from agora_analytics.cli.running import FAILED
 from agora_analytics.cli.views import Table
 from agora_analytics.cli.words import listed, mids_of, series_of, suggest
-from agora_analytics.export import DATASETS
-from agora_analytics.export.formats import NAMES
+from agora_analytics.export import DATASETS, formats
 from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE, REALTIME_USAGE, Endpoint
 from agora_analytics.spans import Span
 
@@ -104,7 +103,7 @@ async def export(
         str | None, typer.Argument(help="A folder, or a URL that fsspec knows, like s3://bucket/folder.")
     ] = None,
     format: Annotated[  # noqa: A002 - the word for it
-        str, typer.Option(help=f"{', '.join(NAMES)}.", autocompletion=lambda: list(NAMES))
+        str, typer.Option(help=f"{', '.join(formats.NAMES)}.", autocompletion=lambda: list(formats.NAMES))
     ] = "parquet",
     planned: Annotated[
         bool, typer.Option("--plan", help="Only say what it will take, for a handful of requests.")
@@ -118,6 +117,7 @@ async def export(
     """Export to files; stopped by whatever, run again, it goes on. Example: agora-analytics export data --last 7d."""
     if to is None and not planned:
         raise ValueError("TO is missing: give a folder or a URL, or only --plan")
+    formats.check(format)
     order: Any = "worst" if worst else "oldest"
     who = attrs.evolve(account, app_id=account.app_id or next(iter(listed(what.apps)), None))
     async with who.client(shown.screen) as client:

@@ -15,6 +15,7 @@ from agora_analytics.cli.figures import REASONS, clock, lasting, number, percent
 from agora_analytics.cli.options import Account, Shown, command
 from agora_analytics.cli.pulse import pulse
 from agora_analytics.cli.signals import stopped_by_signal
+from agora_analytics.plans import CALL_LISTS
 
 if TYPE_CHECKING:
     from agora_analytics.models import Call, Session
@@ -51,7 +52,7 @@ async def follow(
 ) -> None:
     """Follow calls: each start, change and end once. Example: agora-analytics follow --drill --json >> calls.jsonl."""
     async with account.client(shown.screen) as client:
-        begin = times.beginning(start, last)
+        begin = times.beginning(start, last, client.plan.of_endpoint(CALL_LISTS).available)
         end = times.instant(stop, "--stop") if stop else None
         stream = client.calls.follow(start=begin, stop=end, checkpoint=checkpoint, every=every, drill=drill)
         count = 0

@@ -163,8 +163,9 @@ class When:
         if self.start is None:
             if self.end is not None:
                 raise ValueError("--end needs --start")
-            wanted = usual or plan.of_endpoint(endpoint).longest_query
-            span = plan.recent(endpoint, times.duration(self.last) if self.last else wanted, now)
+            limits = plan.of_endpoint(endpoint)
+            wanted = times.latest(self.last, limits.available) if self.last else usual or limits.longest_query
+            span = plan.recent(endpoint, wanted, now)
             return span if quota.host_ahead() is not None else by_host(span)
         if self.last is not None:
             raise ValueError("--last and --start exclude each other")

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from datetime import datetime, timedelta
 
+from agora_analytics.cli.figures import lasting
 from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.spans import WINDOW, seconds
+
+log = logging.getLogger("agora_analytics.cli")
 
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
@@ -34,11 +38,19 @@ def instant(text: str, option: str) -> int:
     return seconds(moment, option)
 
 
-def beginning(start: str | None, last: str | None) -> int | timedelta | None:
+def latest(text: str, kept: int) -> int:
+    """Return the seconds of `--last`, at most as many as the plan keeps; that they are cut is told."""
+    wanted = duration(text)
+    if wanted > kept:
+        log.warning("--last=%s is more than the plan keeps: it begins %s ago", text, lasting(kept))
+    return min(wanted, kept)
+
+
+def beginning(start: str | None, last: str | None, kept: int) -> int | timedelta | None:
     """Return where a stream begins: at `--start`, or so long ago by the service's clock (`--last`)."""
     if start:
         return instant(start, "--start")
-    return timedelta(seconds=duration(last)) if last else None
+    return timedelta(seconds=latest(last, kept)) if last else None
 
 
 def newest_window(plan: Plan, endpoint: Endpoint, now: int) -> int:

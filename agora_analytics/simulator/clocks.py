@@ -6,8 +6,8 @@ second and not the first, and the first may be wrong by any amount; the service'
 
 from __future__ import annotations
 
-import asyncio
 import time
+from asyncio import AbstractEventLoop, _get_running_loop
 
 from agora_analytics import _checks
 from agora_analytics.protocols import WallClock
@@ -25,6 +25,7 @@ class Clock:
     def __init__(self, start: float | WallClock | None = None) -> None:
         self._own = callable(start)
         self._source: WallClock = time.time
+        self._loop: AbstractEventLoop | None = None
         self._offset = 0.0
         if callable(start):
             self._source = start
@@ -39,11 +40,20 @@ class Clock:
 
     def __call__(self) -> float:
         """Return the service's UTC seconds now."""
-        source = self._source if self._own else _running(self._source)
-        if source != self._source:
-            self._offset += self._source() - source()
-            self._source = source
-        return self._offset + source()
+        if not self._own:
+            loop = _get_running_loop()
+            if loop is not self._loop:
+                self._follow(loop)
+        return self._offset + self._source()
+
+    def _follow(self, loop: AbstractEventLoop | None) -> None:
+        """Go on with what tells the time in a loop; outside of all, with the last."""
+        self._loop = loop
+        if loop is None:
+            return
+        source = loop.time if isinstance(loop, VirtualLoop) else time.time
+        self._offset += self._source() - source()
+        self._source = source
 
     def suspend(self, seconds: float) -> None:
         """Suspend the machine for so long: wall clocks, the service's and the host's, go on; `loop.time()` does not.
@@ -67,12 +77,3 @@ class HostClock:
 
 def _still() -> float:
     return 0.0
-
-
-def _running(last: WallClock) -> WallClock:
-    """Return what tells the time in the loop that is running, or the last where none is."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return last
-    return loop.time if isinstance(loop, VirtualLoop) else time.time

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from itertools import chain
-
-import attrs
+from typing import NamedTuple
 
 from agora_analytics.simulator import changes, paging
 from agora_analytics.simulator.asked import Frame
@@ -19,8 +18,7 @@ from agora_analytics.simulator.world import World
 _GONE = 404
 
 
-@attrs.frozen
-class _Told:
+class _Told(NamedTuple):
     """A call, and as what the service shows it."""
 
     call: SimulatedCall
@@ -31,7 +29,10 @@ def lists(case: Case) -> Document:
     """Answer a search for calls: a page of them, newest first."""
     frame = case.frame("start_ts", "end_ts")
     page, cname = case.asked.page(), case.asked.maybe_text("cname")
-    calls = [one for one in _listed(case, frame) if cname in {None, one.call.cname} and _appeared(case, one.call)]
+    known = case.known_until
+    calls = [
+        one for one in _listed(case, frame) if cname in {None, one.call.cname} and _appeared(case, one.call, known)
+    ]
     shown, said = paging.shown(case, calls[::-1], page)
     return {**said, "call_lists": [_call_row(case, one) for one in shown]}
 
@@ -91,7 +92,8 @@ def _listed(case: Case, frame: Frame) -> list[_Told]:
     world, quirks = case.world, case.quirks
     if not quirks.changes_calls:
         select = world.calls_during if quirks.calls_overlap else world.calls
-        return [_Told(call, call) for call in select(frame.start, frame.end)]
+        calls = select(frame.start, frame.end)
+        return list(map(_Told, calls, calls))
     shown = (
         _Told(call, one)
         for call in _candidates(case, frame).values()
@@ -124,9 +126,9 @@ def _says_servers(case: Case) -> bool:
     return "exclude_server_user" in case.asked.values
 
 
-def _appeared(case: Case, call: SimulatedCall) -> bool:
-    """Whether the service has heard of a call yet."""
-    age = case.known_until - call.created
+def _appeared(case: Case, call: SimulatedCall, known: int) -> bool:
+    """Whether the service, which knows what happened until then, has heard of a call yet."""
+    age = known - call.created
     if not 0 <= age < case.quirks.late_by:
         return age >= 0
     return share(case.world.seed, "late call", call.call_id) >= case.quirks.late_calls

@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping
 from itertools import chain
+from operator import attrgetter
 
 import attrs
 
@@ -18,6 +19,8 @@ from agora_analytics.simulator.facts import Incident, SimulatedCall, SimulatedSe
 from agora_analytics.simulator.tallies import Tally
 
 HOUR = 3_600
+
+_created = attrgetter("created")
 
 
 @attrs.frozen(kw_only=True, cache_hash=True)
@@ -49,8 +52,7 @@ class World:
         """Return the calls created in `[start, end)`, oldest first."""
         hours = range(start // HOUR, -(-end // HOUR))
         found = tuple(chain.from_iterable(happenings.of_hour(self, hour) for hour in hours))
-        created = [call.created for call in found]
-        return found[bisect_left(created, start) : bisect_left(created, end)]
+        return found[bisect_left(found, start, key=_created) : bisect_left(found, end, key=_created)]
 
     def calls_during(self, start: int, end: int) -> tuple[SimulatedCall, ...]:
         """Return the calls in use at any time in `[start, end)`, oldest first."""

@@ -169,6 +169,6 @@ class Causes:
         """Return what took most of a time."""
         shares: dict[Loss, float] = {}
         for begun, over, reason in self._spans:
-            shares[reason] = shares.get(reason, 0.0) + max(0.0, min(end, over) - max(start, begun))
-        worst = max(shares, key=lambda reason: shares[reason], default=default)
-        return worst if shares.get(worst) else default
+            if begun < end and over > start:
+                shares[reason] = shares.get(reason, 0.0) + min(end, over) - max(start, begun)
+        return max(shares, key=lambda reason: shares[reason], default=default)

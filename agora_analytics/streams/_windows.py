@@ -168,7 +168,10 @@ class Windows:
     def _lost(self, oldest: int, stop: int | None, why: Why) -> Gap | None:
         """Return the windows, from the one that is due on, that cannot be asked for and were never seen."""
         start = end = self.due
-        last = self._next_known(start, oldest if stop is None else min(oldest, stop))
+        bound = oldest if stop is None else min(oldest, stop)
+        if bound <= start:
+            return None
+        last = self._next_known(start, bound)
         reason = why(start)
         step = WINDOW * max(1, (last - start) // (WINDOW * _PARTS))
         while end < last and why(end) == reason:

@@ -1,83 +1,13 @@
-"""`agora-analytics calls search`: newest first, or the worst first, for no more requests than it may make."""
+"""`agora-analytics calls search`: the worst first, what it costs, and what is left out (see also `virtual`)."""
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
-from agora_analytics import MemoryLedger, Plan
-from agora_analytics.cli.newest import Budget, Newest
-from agora_analytics.cli.options import When
 from agora_analytics.cli.ranking import ORDERS, Best, frozen_users
 from agora_analytics.models import Call
-from agora_analytics.plans import CALL_LISTS
-from agora_analytics.simulator import Quirks, Service, Simulation, World
-
-DAY = 86_400
-WHICH = pytest.mark.parametrize("overlap", [False, True], ids=["that began in it", "that were on in it"])
-
-
-def simulated(*, overlap: bool = False) -> Simulation:
-    return Simulation(Service(World(seed=3, calls_per_hour=40), "enterprise", quirks=Quirks(calls_overlap=overlap)))
-
-
-@WHICH
-async def test_all_calls_of_a_long_span_come_once_and_the_newest_first(overlap):
-    async with simulated(overlap=overlap).client() as client:
-        span = client.calls.recent(DAY + 3_600)
-        wanted = {call.call_id async for call in client.calls.search(*span)}
-        newest = Newest(await Budget.of(client, None), span, None, 100)
-        calls = [call async for call in newest.calls()]
-    ids = [call.call_id for call in calls]
-    assert (len(ids), set(ids)) == (len(wanted), wanted)
-    began = [call.created_ts for call in calls]
-    assert began == sorted(began, reverse=True)
-    assert newest.asked_from == span.start
-
-
-@WHICH
-@pytest.mark.parametrize("most", [2, 5, 12])
-async def test_no_more_requests_are_made_than_allowed_and_it_is_known_how_far_they_went(overlap, most):
-    simulation = simulated(overlap=overlap)
-    async with simulation.client() as client:
-        span = client.calls.recent(3 * DAY)
-        newest = Newest(await Budget.of(client, most), span, None, 100)
-        ids = {call.call_id async for call in newest.calls()}
-        assert 0 < simulation.service.counts["call_lists"] <= most
-        assert newest.asked_from > span.start
-        wanted = {call.call_id async for call in client.calls.search(newest.asked_from + 1, span.end)}
-    assert wanted <= ids
-
-
-async def test_what_the_day_has_left_is_a_bound_too():
-    simulation = simulated()
-    async with simulation.client(plan=Plan.of("enterprise").with_limits("call_lists", per_day=7)) as client:
-        span = client.calls.recent(3 * DAY)
-        newest = Newest(await Budget.of(client, 100), span, None, 100)
-        assert [call async for call in newest.calls()]
-    assert newest.asked_from > span.start
-    assert simulation.service.counts["call_lists"] <= 7
-
-
-@pytest.mark.parametrize("known", [True, False], ids=["a ledger knows the time", "new ledger"])
-@pytest.mark.parametrize("wrong", [0, 0.6, 3, 60, 7_200, -600])
-async def test_the_default_span_ends_now_by_the_services_clock(wrong, known):
-    simulation = simulated()
-    simulation.host_clock.wrong = wrong
-    ledger = MemoryLedger()
-    if known:
-        async with simulation.client(ledger=ledger) as client:
-            for _ in range(2):
-                await client.calls.page(*client.calls.recent(60))
-    before = simulation.service.refusals.copy()
-    async with simulation.client(ledger=ledger) as client:
-        span = await When().span(client, CALL_LISTS, DAY + 3_600)
-        calls = [call async for call in Newest(await Budget.of(client, None), span, None, 100).calls()]
-    assert sum((simulation.service.refusals - before).values()) <= (wrong > 0 and not known)
-    ids = [call.call_id for call in calls]
-    newest = int(simulation.clock()) - simulation.service.plan.of_endpoint(CALL_LISTS).delay - 60
-    there = {call.call_id for call in simulation.world.calls(newest - DAY - 3_400, newest)}
-    assert len(ids) == len(set(ids))
-    assert there <= set(ids)
 
 
 def call(name: str, **fields: object) -> Call:
@@ -102,8 +32,10 @@ def test_a_call_is_as_bad_as_its_higher_freeze_rate_times_its_users():
 
 
 def test_the_worst_are_those_of_the_whole_span_and_what_they_cost_is_said_before(run):
-    lines = run("calls", "search", "--last", "25h", "--json").lines
-    worst = run("calls", "search", "--last", "25h", "--worst", "--limit", "4", "--json")
+    end = int(time.time()) - 3_600
+    span = ("--cname", "room-96", "--start", str(end - 25 * 3_600), "--end", str(end))
+    lines = run("calls", "search", *span, "--json").lines
+    worst = run("calls", "search", *span, "--worst", "--limit", "4", "--json")
     rates = [
         max(one["call_audio_freeze_rate"] or 0, one["call_video_freeze_rate"] or 0) * one["call_pcu"] for one in lines
     ]
@@ -113,7 +45,7 @@ def test_the_worst_are_those_of_the_whole_span_and_what_they_cost_is_said_before
     ]
     assert shown == sorted(rates, reverse=True)[:4]
     assert worst.err.startswith("the worst 4 of ")
-    people = run("calls", "search", "--last", "25h", "--worst", "--limit", "4")
+    people = run("calls", "search", *span, "--worst", "--limit", "4")
     price, part, left, _ = people.err.splitlines()
     assert price.startswith("at least 2 of the 10,000 requests that the day has left")
     assert part.startswith("1 of 2 parts: ")
@@ -185,3 +117,18 @@ def test_a_call_without_what_was_asked_for_costs_no_further_request(run, call_id
     before = served.service.counts["call_lists"]
     assert run("calls", "sessions", call_id, "--last", "5h", "--json").lines
     assert served.service.counts["call_lists"] == before
+
+
+def test_a_span_that_the_plan_cuts_is_told(run, caplog):
+    ran = run("calls", "search", "--last", "400d", "--limit", "1", "--max-requests", "2")
+    assert ran.code == 0
+    assert "--last=400d is more than the plan keeps: it begins 15 d ago" in caplog.text
+
+
+def test_what_a_format_needs_is_told_before_an_export_is_planned(run, served, monkeypatch):
+    before = served.service.counts.total()
+    monkeypatch.setattr("agora_analytics.export.formats.find_spec", lambda name: None)
+    ran = run("export", "--plan", "--last", "1h")
+    assert (ran.code, ran.out) == (2, "")
+    assert 'needs pyarrow: pip install "agora-analytics[parquet]"' in ran.err
+    assert served.service.counts.total() == before

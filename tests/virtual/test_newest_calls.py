@@ -1,0 +1,78 @@
+"""The calls of a span, newest first, as `agora-analytics calls search` reads them: for as many requests as allowed."""
+
+from __future__ import annotations
+
+import pytest
+
+from agora_analytics import MemoryLedger, Plan
+from agora_analytics.cli.newest import Budget, Newest
+from agora_analytics.cli.options import When
+from agora_analytics.plans import CALL_LISTS
+from agora_analytics.simulator import Quirks, Service, Simulation, World
+
+DAY = 86_400
+WHICH = pytest.mark.parametrize("overlap", [False, True], ids=["that began in it", "that were on in it"])
+
+
+def simulated(*, overlap: bool = False) -> Simulation:
+    return Simulation(Service(World(seed=3, calls_per_hour=40), "enterprise", quirks=Quirks(calls_overlap=overlap)))
+
+
+@WHICH
+async def test_all_calls_of_a_long_span_come_once_and_the_newest_first(overlap):
+    async with simulated(overlap=overlap).client() as client:
+        span = client.calls.recent(DAY + 3_600)
+        wanted = {call.call_id async for call in client.calls.search(*span)}
+        newest = Newest(await Budget.of(client, None), span, None, 100)
+        calls = [call async for call in newest.calls()]
+    ids = [call.call_id for call in calls]
+    assert (len(ids), set(ids)) == (len(wanted), wanted)
+    began = [call.created_ts for call in calls]
+    assert began == sorted(began, reverse=True)
+    assert newest.asked_from == span.start
+
+
+@WHICH
+@pytest.mark.parametrize("most", [2, 5, 12])
+async def test_no_more_requests_are_made_than_allowed_and_it_is_known_how_far_they_went(overlap, most):
+    simulation = simulated(overlap=overlap)
+    async with simulation.client() as client:
+        span = client.calls.recent(3 * DAY)
+        newest = Newest(await Budget.of(client, most), span, None, 100)
+        ids = {call.call_id async for call in newest.calls()}
+        assert 0 < simulation.service.counts["call_lists"] <= most
+        assert newest.asked_from > span.start
+        wanted = {call.call_id async for call in client.calls.search(newest.asked_from + 1, span.end)}
+    assert wanted <= ids
+
+
+async def test_what_the_day_has_left_is_a_bound_too():
+    simulation = simulated()
+    async with simulation.client(plan=Plan.of("enterprise").with_limits("call_lists", per_day=7)) as client:
+        span = client.calls.recent(3 * DAY)
+        newest = Newest(await Budget.of(client, 100), span, None, 100)
+        assert [call async for call in newest.calls()]
+    assert newest.asked_from > span.start
+    assert simulation.service.counts["call_lists"] <= 7
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["a ledger knows the time", "new ledger"])
+@pytest.mark.parametrize("wrong", [0, 0.6, 3, 60, 7_200, -600])
+async def test_the_default_span_ends_now_by_the_services_clock(wrong, known):
+    simulation = simulated()
+    simulation.host_clock.wrong = wrong
+    ledger = MemoryLedger()
+    if known:
+        async with simulation.client(ledger=ledger) as client:
+            for _ in range(2):
+                await client.calls.page(*client.calls.recent(60))
+    before = simulation.service.refusals.copy()
+    async with simulation.client(ledger=ledger) as client:
+        span = await When().span(client, CALL_LISTS, DAY + 3_600)
+        calls = [call async for call in Newest(await Budget.of(client, None), span, None, 100).calls()]
+    assert sum((simulation.service.refusals - before).values()) <= (wrong > 0 and not known)
+    ids = [call.call_id for call in calls]
+    newest = int(simulation.clock()) - simulation.service.plan.of_endpoint(CALL_LISTS).delay - 60
+    there = {call.call_id for call in simulation.world.calls(newest - DAY - 3_400, newest)}
+    assert len(ids) == len(set(ids))
+    assert there <= set(ids)
