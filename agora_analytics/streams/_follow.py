@@ -114,7 +114,7 @@ class FollowPoller(Poller[CallEvent]):
             await self.learn()
             self.check_time()
             if self._tail is None:
-                askable = self._askable()
+                askable = self._edges.askable(self.times.began_at())
                 self._begin_at(max(askable.start, askable.end - (self._settings.back or 0)))
             tail = self._tail
             assert tail is not None  # noqa: S101 - it has just begun
@@ -343,7 +343,7 @@ class FollowPoller(Poller[CallEvent]):
             return "service"
         return self.times.main(start + self._edges.delay, self._quota.utc())
 
-    async def lesson(self) -> AgoraError | None:
+    async def lesson(self, number: int) -> AgoraError | None:  # noqa: ARG002 - there is one kind of request
         """Read the first of what is due."""
         askable = self._askable()
         try:

@@ -17,6 +17,7 @@ from agora_analytics.streams._checkpoints import Checkpoint
 from agora_analytics.streams._edges import Edges
 from agora_analytics.streams._health import Monitor, log
 from agora_analytics.streams._place import Place
+from agora_analytics.streams._policy import rule_of
 from agora_analytics.streams._times import Times
 
 T = TypeVar("T")
@@ -36,6 +37,9 @@ _CLOSE: Final = 5.0
 _LESSONS: Final = 3
 _NEXT_SECOND: Final = 1.1
 """Seconds after which another second has begun: an answer is dated later than the one before, and can confirm it."""
+
+_SLOWEST: Final = 300.0
+"""Seconds between two attempts to learn the time in an outage: a window is kept for 40 minutes at least."""
 
 _BUSY: Final = 1.0
 _DAY: Final = 86_400
@@ -218,21 +222,25 @@ class Poller(ABC, Generic[T]):
             await self.pause(min(seconds, _LOOK))
 
     async def learn(self) -> None:
-        """Learn the service's time from requests that are due anyway, a few at most: some services send no dates."""
+        """Learn the service's time from requests that are due anyway: from a few answers, for some have no date.
+
+        Until there is an answer nothing else is done, for what is asked by the host's clock alone may be of any time.
+        """
         await self._quota.snapshot()  # a ledger may know it already
         self.times.begin()
         begun = self.mark()
-        for _ in range(_LESSONS):
-            if self._quota.confirmed or self.stopped:
-                break
+        lessons = failures = 0
+        while lessons < _LESSONS and not (self._quota.confirmed or self.stopped):
             mark = self.mark()
-            error = await self.unless_stopped(self.lesson())
+            error = await self.unless_stopped(self.lesson(failures))
             certain = self.certain(mark)
             if error is not None:
                 self.judge([error], answered=False, certain=certain)
+            failures = failures + 1 if error is not None and rule_of(error).state == "outage" else 0
+            lessons += not failures
             if not certain:
                 self.forget_lesson()
-                await self.pause(_NEXT_SECOND)
+                await self.pause(min(_NEXT_SECOND * 2**failures, _SLOWEST))
         self.times.look()
         self.times.answered()
         if self._quota.confirmed and abs(self.shift(begun)) > _CLOSE:
@@ -248,8 +256,8 @@ class Poller(ABC, Generic[T]):
             self.place.check_time(self._quota.utc())
 
     @abstractmethod
-    async def lesson(self) -> AgoraError | None:
-        """Make a request that is due anyway, and return what went wrong with it."""
+    async def lesson(self, number: int) -> AgoraError | None:
+        """Make a request that is due anyway, another where the last one failed, and return what went wrong with it."""
 
     @abstractmethod
     def forget_lesson(self) -> None:

@@ -5,9 +5,11 @@ That clock may be known late, and the machine may sleep. What was noted by then 
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
+from operator import itemgetter
 from typing import Final
 
 from agora_analytics.quota import Quota
@@ -15,6 +17,11 @@ from agora_analytics.streams._events import Loss
 
 _JUMP: Final = 30.0
 """Seconds by which the service's clock is ahead of what passed here, after which this machine must have slept."""
+
+_MOST: Final = 1_024
+"""Causes that are remembered: in an outage another every few minutes, for what the plan keeps and longer."""
+
+_over = itemgetter(1)
 
 
 class Times:
@@ -110,7 +117,8 @@ class Times:
                 lesson = slept - self._quota.slept(since)
                 self._move(lesson)
                 expected, slept = expected + lesson, slept - lesson
-        self._learned = self._learned or self._quota.confirmed
+        if self._quota.confirmed and not self._learned:
+            self._learned, self._began_at = True, self.began_at()
         if slept <= _JUMP:
             return
         self._note_failing(expected)
@@ -139,10 +147,10 @@ class Times:
 
 
 class Causes:
-    """What kept a stream from asking, and when: bounded, however long it runs."""
+    """What kept a stream from asking, and when, in order of time: bounded, however long it runs."""
 
     def __init__(self) -> None:
-        self._spans: deque[tuple[float, float, Loss]] = deque(maxlen=64)
+        self._spans: list[tuple[float, float, Loss]] = []
 
     def add(self, start: float, end: float, reason: Loss) -> None:
         """Note that something kept it from asking from `start` to `end` (UTC seconds)."""
@@ -151,24 +159,26 @@ class Causes:
         if self._spans and self._spans[-1][2] == reason and start <= self._spans[-1][1] + 1:
             start = self._spans.pop()[0]
         self._spans.append((start, end, reason))
+        del self._spans[:-_MOST]
 
     def move(self, seconds: float) -> None:
         """Note that it was another time than was thought whenever something was noted."""
-        moved = ((start + seconds, end + seconds, reason) for start, end, reason in self._spans)
-        self._spans = deque(moved, self._spans.maxlen)
+        self._spans = [(start + seconds, end + seconds, reason) for start, end, reason in self._spans]
 
     def slept(self, since: float, seconds: float) -> None:
         """Note that this machine slept: what was noted since then, by a clock that stood still, was that much later."""
-        noted, self._spans = self._spans, deque(maxlen=self._spans.maxlen)
+        noted, self._spans = self._spans, []
         for start, end, reason in noted:
             self._spans += [(start, min(end, since), reason)] if start < since else []
-            self._spans += [(max(start, since) + seconds, end + seconds, reason)] if end > since else []
         self.add(since, since + seconds, "asleep")
+        for start, end, reason in noted:
+            self._spans += [(max(start, since) + seconds, end + seconds, reason)] if end > since else []
 
     def main(self, start: float, end: float, default: Loss) -> Loss:
         """Return what took most of a time."""
         shares: dict[Loss, float] = {}
-        for begun, over, reason in self._spans:
-            if begun < end and over > start:
-                shares[reason] = shares.get(reason, 0.0) + min(end, over) - max(start, begun)
+        for begun, over, reason in islice(self._spans, bisect_right(self._spans, start, key=_over), None):
+            if begun >= end:
+                break
+            shares[reason] = shares.get(reason, 0.0) + min(end, over) - max(start, begun)
         return max(shares, key=lambda reason: shares[reason], default=default)

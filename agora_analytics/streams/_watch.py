@@ -82,7 +82,7 @@ class WatchPoller(Poller[Event]):
         self._schedule = Schedule([query.weight for query in reader.queries], settings.least)
         self._windows: Windows | None = None
         self._bad_since: dict[int, float] = {}
-        self._early: tuple[_Asked, tuple[Point, ...]] | None = None
+        self._early: dict[int, tuple[_Asked, tuple[Point, ...]]] = {}
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -122,7 +122,7 @@ class WatchPoller(Poller[Event]):
         settings, done = self._settings, self.place.checkpoint.done
         start = done[0].start if done else settings.start
         if start is None:
-            askable = self._askable()
+            askable = self._askable(self.times.began_at())
             start = max(askable.start, askable.end - (settings.back or WINDOW))
         windows = Windows(
             self._series,
@@ -140,19 +140,19 @@ class WatchPoller(Poller[Event]):
             raise unreadable("the checkpoint", f"windows of this watch: {error!r}") from None
         return windows
 
-    async def lesson(self) -> AgoraError | None:
-        """Ask for what is due first; an answer is kept for the first poll."""
-        asked = _Asked()
+    async def lesson(self, number: int) -> AgoraError | None:
+        """Ask for what is due first, or for the next where that fails; an answer is kept for the first poll."""
+        asked, place = _Asked(), number % len(self._reader.queries)
         try:
-            points = await self._fetch(0, lambda: asked.at(self._quota.utc(), self._askable(), 0))
+            points = await self._fetch(place, lambda: asked.at(self._quota.utc(), self._askable(), 0))
         except AgoraError as error:
             return error
-        self._early = (asked, points)
+        self._early[place] = (asked, points)
         return None
 
     def forget_lesson(self) -> None:
         """Forget what was answered."""
-        self._early = None
+        self._early.clear()
 
     async def _poll(self, windows: Windows) -> None:
         """Ask for all that is due, and judge what came of it."""
@@ -204,8 +204,8 @@ class WatchPoller(Poller[Event]):
         """Ask for all that may be new to the windows, and return what went wrong."""
         asked = _Asked()
         try:
-            if place == 0 and self._early is not None:
-                (asked, points), self._early = self._early, None
+            if place in self._early:
+                asked, points = self._early.pop(place)
             else:
                 points = await self._fetch(place, lambda: self._span(asked, windows))
         except NothingToAskError:
@@ -286,9 +286,9 @@ class WatchPoller(Poller[Event]):
         """Return the number of the newest window's end that can be asked for."""
         return int(self._quota.utc() - self._edges.delay - 1) // WINDOW
 
-    def _askable(self) -> Span:
-        """Return the whole windows that can be asked for now."""
-        span = self._edges.askable(self._quota.utc())
+    def _askable(self, at: float | None = None) -> Span:
+        """Return the whole windows that can be asked for at a moment, or now."""
+        span = self._edges.askable(self._quota.utc() if at is None else at)
         start = math.ceil(span.start / WINDOW) * WINDOW
         return Span(start, max(start + WINDOW, span.end // WINDOW * WINDOW))
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from streaming import HOUR, NOON, USERS, all_of, of, simulated, taken_for
 
-from agora_analytics import CallFinished, CallSessions, CallStarted, Gap, MemoryCheckpoints
+from agora_analytics import CallFinished, CallSessions, CallStarted
 from agora_analytics.simulator import Fault, Faults
 
 TEN_MINUTES = timedelta(minutes=10)
@@ -51,45 +51,6 @@ async def test_a_duration_that_is_none_is_told_before_anything_is_sent():
             with pytest.raises(ValueError, match="start="):
                 stream()
     assert simulation.service.counts == {}
-
-
-@pytest.mark.parametrize("known", [False, True], ids=["first start", "restart"])
-@pytest.mark.parametrize("wrong", [0, 831, -831, 2 * HOUR, -2 * HOUR])
-async def test_a_start_in_an_outage_loses_to_the_outage_what_was_kept_at_the_start(wrong, known):
-    """A window is kept for 40 minutes: of those before the start the outage costs the newest, by any host clock."""
-    begun, over = NOON + 2 * HOUR, NOON + 4 * HOUR
-    simulation = simulated()
-    store = MemoryCheckpoints()
-    if known:
-        async with simulation.client(checkpoints=store) as client:
-            await all_of(client.realtime.watch(USERS, start=NOON, stop=NOON + 100, checkpoint="x"))
-    await asyncio.sleep(begun - simulation.clock())
-    simulation.host_clock.wrong = wrong
-    simulation.faults = Faults.outage(begun, over)
-    async with simulation.client(checkpoints=store) as client:
-        start = None if known else NOON + 200
-        events = await all_of(client.realtime.watch(USERS, start=start, stop=over + 60, checkpoint="x"))
-    before, outage = of(Gap, events)
-    assert (before.reason, outage.reason) == ("before_start", "outage")
-    assert before.span.end == outage.span.start
-    assert abs(outage.span.start - (begun - 2_400)) < 60
-    assert abs(outage.span.end - (over - 2_400)) < 700  # the pause of an outage
-
-
-@pytest.mark.parametrize("over", [3 * HOUR, 6 * HOUR], ids=["out when it wakes", "out no more"])
-@pytest.mark.parametrize("wrong", [0, 831, -831])
-async def test_a_sleep_in_an_outage_before_the_time_is_known_is_told_apart_from_it(wrong, over):
-    slept, awake = NOON + 2 * HOUR, NOON + 4 * HOUR
-    simulation = simulated(faults=Faults.outage(NOON, NOON + over))
-    simulation.host_clock.wrong = wrong
-    async with simulation.client() as client:
-        asyncio.get_running_loop().call_later(slept - NOON, simulation.clock.suspend, awake - slept)
-        events = await all_of(client.realtime.watch(USERS, start=NOON, stop=NOON + 7 * HOUR))
-    gaps = [(gap.reason, gap.span.start - NOON, gap.span.end - NOON) for gap in of(Gap, events)]
-    assert [reason for reason, _, _ in gaps] == ["outage", "asleep", "outage"][: 2 + (over > 4 * HOUR)]
-    # What could be asked for longer in the outage than asleep is lost to that.
-    assert abs(gaps[1][1] - (slept - NOON - 1_200)) < 180
-    assert over < 4 * HOUR or abs(gaps[1][2] - (awake - NOON - 1_200)) < 180
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
