@@ -242,6 +242,7 @@ class Counter:
         """Return the tokens of a request that was not sent."""
         if self.underway.pop(granted.number, None) is not None:
             self.fresh.pop(granted.number, None)
+            self.lose(granted)
             for day in granted.days:
                 self._uncharge(day)
 
@@ -279,6 +280,12 @@ class Counter:
         for unit in opened:
             del self.shut[unit]
         return opened
+
+    def lose(self, granted: Granted) -> bool:
+        """Note that a request has no answer, and say whether another may find out what is open again."""
+        before = self.shut
+        self.shut = {unit: one.lost(granted.at) for unit, one in before.items()}
+        return self.shut != before
 
     def crowded(self, sent: float, limit: int) -> bool:
         """Whether so many of ours may have been counted in one second with what was sent then that one was too many."""

@@ -320,6 +320,8 @@ class Group:
             if "day" in opened:
                 clock.dawned(granted.at)
             return bool(opened)
+        elif received is None and counter.shut:
+            return counter.lose(granted)
         return False
 
     def _refused(self, granted: Granted, refusal: RateLimited, book: Book, moment: Moment) -> None:

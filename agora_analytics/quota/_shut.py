@@ -1,8 +1,8 @@
 """Units that the service refused: how long nothing is sent, and how it is found out that they are open again.
 
-After a pause one request is sent, and the others follow once the service has accepted it; refused, it makes the pause
-longer. A unit of the plan's table should be open again with the next window. One that the table lacks (a gateway's) is
-not ours to count, so the pauses grow faster there.
+After a pause one request is sent, and the others follow once the service has accepted it. Refused, it makes the pause
+longer; where it has no answer, another finds out. A unit of the plan's table should be open again with the next window.
+One that the table lacks (a gateway's) is not ours to count, so the pauses grow faster there.
 
 A day that was spent is refused for a little longer than the `Date` header shows it, where the counter's clock is behind
 the header's. So a refusal soon after midnight, with little counted in the new day, is taken for yesterday's.
@@ -25,8 +25,8 @@ _KNOWN: Final = 2.0
 _UNKNOWN: Final = 8.0
 """By how much the next pause is longer: for a unit that the plan counts, and for another."""
 
-_LONGEST: Final = 3_600.0
-"""Seconds of a pause at most; that of a day ends with it."""
+_LONGEST: Final = 900.0
+"""Seconds of a pause at most (a day's ends with it): what is kept shortest, windows, is for 40 minutes."""
 
 
 class Shut(NamedTuple):
@@ -42,6 +42,10 @@ class Shut(NamedTuple):
         if self.until == self.at:
             return self
         return self._replace(until=moment.now + _longer(self, unit, moment))
+
+    def lost(self, at: float) -> Shut:
+        """Return what holds where the request that was granted at a moment, to find out, has no answer: another may."""
+        return self._replace(until=min(self.until, at)) if self.at < at else self
 
 
 def shut(before: Shut | None, unit: Unit, planned: int, moment: Moment) -> Shut:
