@@ -30,9 +30,11 @@ class HostClock:
     def sleeps(self, since: float, now: float, seconds: float) -> list[tuple[float, float]]:
         """Return the sleeps between two moments of the loop's clock that took so many seconds: when each was over.
 
-        Where the gains do not add up to that, one was no sleep: then one is told, at the last of them, or now.
+        Where the gains do not add up to that, one was a clock that was set: then the sleep is the gain that is nearest
+        to so many seconds, or it is over now.
         """
         gains = [one for one in self._gains if since < one[0] <= now]
         if abs(self.slept(since, now) - seconds) <= _JUMP:
             return gains
-        return [(gains[-1][0] if gains else now, seconds)]
+        woke, _ = min(gains, key=lambda gain: abs(gain[1] - seconds), default=(now, seconds))
+        return [(woke, seconds)]

@@ -94,8 +94,7 @@ class Schedule:
             self._next = [here + pace for pace in paces]
             return min(self._next)
         for place, pace in enumerate(paces):
-            last = min(self._last[place], here)  # the clock may have been set back since
-            self._next[place] = max(last + self._pause(self._failed[place], pace), here + 1)
+            self._next[place] = max(self._last[place] + self._pause(self._failed[place], pace), here + 1)
         return min(self._next)
 
     def _pause(self, failed: int, pace: int) -> int:

@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any, Final, Generic, TypeVar
-from weakref import ref
 
 from agora_analytics.errors import AgoraError, LedgerError, PlanRefused, QuotaExhausted, RateLimited
 from agora_analytics.plans import Endpoint
@@ -92,7 +91,7 @@ class Poller(ABC, Generic[T]):
     async def run(self) -> AsyncGenerator[T]:
         """Yield the events, and leave the place in the end."""
         self._loop = asyncio.get_running_loop()
-        self.look_on()
+        self.watch_host_clock()
         events = self.events()
         try:
             async for event in events:
@@ -111,11 +110,10 @@ class Poller(ABC, Generic[T]):
                 self.monitor.stopped()
                 await self.place.leave()
 
-    def look_on(self) -> None:
+    def watch_host_clock(self) -> None:
         """Look at the host's clock now, and again in a while: it tells when this machine slept."""
         self._quota.utc()
-        # A stream that nobody closed, nor holds any more, is looked after no longer.
-        self._looking = asyncio.get_running_loop().call_later(_LOOK, _look_on, ref(self))
+        self._looking = asyncio.get_running_loop().call_later(_LOOK, self.watch_host_clock)
 
     @property
     def stopped(self) -> bool:
@@ -289,20 +287,12 @@ class Poller(ABC, Generic[T]):
                 self._edges.refused(error, self._quota.utc())
         if self._answered:
             self.monitor.accepted()
+            self.times.answered()
         if errors:
             self.monitor.failed(errors, answered=answered, certain=certain)
         elif self._answered and over:  # where nothing was asked, nothing works yet
             self.monitor.worked()
-        if self._answered:
-            self.times.answered()
         self._answered = False
-
-
-def _look_on(reference: ref[Poller[Any]]) -> None:
-    """Look at the host's clock now and then while a stream is open, also while its consumer works."""
-    poller = reference()
-    if poller is not None:
-        poller.look_on()
 
 
 class _Reserved:

@@ -128,6 +128,7 @@ class Times:
         for woke, seconds in self._quota.sleeps(since, slept):
             self._causes.slept(thought + woke, seconds)
             thought += seconds
+        self.answered()  # or the next sleep would be added to these
 
     def _expected(self) -> float:
         """Return what time it is, unless the clock turned out to be another since the last look."""

@@ -122,3 +122,33 @@ async def test_a_host_clock_that_was_set_is_no_sleep():
         events = await all_of(client.realtime.watch(USERS, start=NOON, stop=asleep.end + HOUR))
     assert whole(events, NOON)
     assert [gap.reason for gap in of(Gap, events)] == ["asleep"]
+
+
+async def test_a_sleep_that_was_told_is_not_added_to_those_after_it():
+    first = Span(NOON + HOUR, NOON + 4 * HOUR)
+    second = Span(first.end + 4 * HOUR, first.end + 7 * HOUR)
+    third = Span(second.end + 2 * HOUR, second.end + 5 * HOUR)
+    simulation = simulated(faults=Faults.outage(first.end + 600, third.start + 60))
+    events: list = []
+
+    async def sleep() -> None:
+        await asyncio.sleep(HOUR)
+        simulation.clock.suspend(first.duration)
+        for _ in range(3):
+            await client.calls.page(NOON, NOON + 60)
+            await asyncio.sleep(1.1)
+
+    async with simulation.client() as client:
+        sleeping = asyncio.create_task(sleep())
+        for at, asleep in ((5 * HOUR, second), (7 * HOUR, third)):
+            asyncio.get_running_loop().call_later(at, simulation.clock.suspend, asleep.duration)
+        async for event in client.realtime.watch(USERS, start=NOON, stop=third.end + 2 * HOUR):
+            events.append(event)
+            if event.span.end == NOON + 2_400:
+                await asyncio.sleep(2 * HOUR)
+        await sleeping
+    assert whole(events, NOON)
+    gaps = [(gap.span.end, gap.reason) for gap in of(Gap, events)]
+    assert [reason for _, reason in gaps] == ["asleep", "consumer", "outage", "asleep", "outage", "asleep"]
+    ends = [gaps[0][0] - first.end, gaps[2][0] - second.start, gaps[3][0] - second.end, gaps[4][0] - third.start]
+    assert [abs(end + 1_200) < 180 for end in ends] == [True] * 4
