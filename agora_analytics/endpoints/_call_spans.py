@@ -1,31 +1,175 @@
-"""What can be asked about a call now: the service has details later than lists, and keeps both for some days only."""
+"""What can be asked about a call now: the service has details later than lists, and keeps both for some days only.
+
+Before the service has told the time, a call is asked about as if all of it could be: the host's clock says nothing of
+what is too young. A refusal tells the time then; or, where answers have no date, that the host's clock must do.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, TypeVar
 
 from agora_analytics import _checks
+from agora_analytics._session import NothingToAskError, Session
 from agora_analytics.endpoints._group import EndpointGroup
 from agora_analytics.endpoints._kept import Kept
 from agora_analytics.errors import PlanRefused, TooEarly
 from agora_analytics.models import Call
 from agora_analytics.plans import CALL_SESSIONS, Endpoint
-from agora_analytics.spans import Instant, Span, moment, seconds, without
+from agora_analytics.spans import Instant, Span, is_by_host, moment
 
-ItemT = TypeVar("ItemT")
 AnswerT = TypeVar("AnswerT")
+
+log = logging.getLogger("agora_analytics")
 
 _MARGIN: Final = 5
 """Seconds by which a span stays away from what expires: a request takes time."""
 
-_LOOK: Final = 60.0
-"""Seconds after which who waits looks at the service's clock again."""
+_NEAR: Final = 5
+"""Seconds by which the host's clock may be behind without cutting a call short that goes on."""
 
-log = logging.getLogger("agora_analytics")
+_LOOK: Final = 5.0
+"""Seconds after which who waits looks again: at the service's clock, and whether the client was closed."""
+
+
+_DOUBT: Final = 60.0
+"""Seconds that are waited on the word of one answer."""
+
+
+class CallKept(Kept):
+    """Spans of one call, or of the part of it that is given: cut to what can be asked about now, or waited for."""
+
+    def __init__(
+        self,
+        session: Session,
+        endpoint: Endpoint,
+        call: Call | None,
+        given: Span | None,
+        *,
+        by_host: bool,
+        moves_on: bool,
+        waits: bool,
+    ) -> None:
+        super().__init__(session, endpoint, by_host=by_host, moves_on=moves_on)
+        self._plan = session.plan
+        self._endpoint = endpoint
+        self._call = call
+        self._waits = waits
+        self._refused = False
+        self._begun = session.quota.now()
+        self._whole = given or (call.span if call else None)
+        self._start = self._whole.start if self._whole else _created(call)
+        self._end = self._whole.end if self._whole else None
+        """None while that of a call that goes on is now."""
+
+    def check(self) -> None:
+        """Raise `TooEarly` where nothing can be asked about the call yet, and `PlanRefused` where nothing is kept."""
+        if self._call is None or not self._known:
+            return
+        now = self._session.now()
+        if self._start >= self._limits.newest(now) and not self._waits:
+            raise _too_early(self._call, now - self._start, self._start, self._limits.delay)
+        if self._end is not None and self._end <= self._limits.oldest(now) + _MARGIN and self._session.confirmed:
+            raise _gone(self._call, self._limits.available)
+
+    def slices(self, longest: int | None = None, mark: int = 1) -> Iterator[Span]:
+        """Yield what one request each may be about, oldest first; cut at multiples of `mark`.
+
+        A call that goes on ends now, by what is known of the time when the last of them is due.
+        """
+        at = self._start
+        while at < (end := self._until(at)):
+            at = at if at == self._start else at // mark * mark
+            yield from Span(at, end).slices(longest or self._limits.longest_query, mark)
+            at = end
+
+    async def one(self, fetch: Callable[[Span], Awaitable[AnswerT]]) -> AnswerT:
+        """Return the answer to one request about all of it; raises `ValueError` where one cannot carry that."""
+        asked = self._one()
+        answer = await self._asked(fetch, asked)
+        # A call that goes on was asked about to the end of the host's day, which turned out to be behind.
+        later = self._one()
+        return answer if later.end - asked.end <= _NEAR else await self._asked(fetch, later)
+
+    def left(self, span: Span) -> Span:
+        """Return what can be asked of a span now; raises `NothingToAskError` where that is nothing."""
+        span = super().left(span)
+        newest = self._limits.newest(self._session.now())
+        if not self._known or span.end <= newest or (self._call is None and not self._waits):
+            return span
+        if self._waits:
+            raise NothingToAskError
+        if self._whole is not None:
+            self.lose(Span(max(newest, span.start), span.end))
+        if newest <= span.start:
+            raise NothingToAskError
+        log.info("%s of %s can be asked for now", Span(span.start, newest), span)
+        return Span(span.start, newest)
+
+    async def ask(self, fetch: Callable[[], Awaitable[AnswerT]], span: Span, gone: AnswerT) -> AnswerT:
+        """Return what `fetch` gets of `left(span)`, or `gone`; asked again where a refusal has told the time."""
+        while True:
+            self.check()
+            known = self._known
+            if self._waits and known:
+                await self._wait(span.end)
+            try:
+                found = await super().ask(fetch, span, gone)
+            except PlanRefused as error:
+                if error.kind != "latency" or (self._call is None and not self._waits):
+                    raise
+                if known and not (self._waits and self._doubtful):
+                    raise
+                self._refused = True
+                continue
+            if found is not gone:
+                return found
+            if known or not self._waits:  # or the time was learned while it was asked, and is waited for now
+                self.check()
+                return gone
+
+    @property
+    def _known(self) -> bool:
+        """Whether the service's time is certain, or a refusal has told that it is as early as it seems."""
+        return self._refused or self._session.confirmed
+
+    def _until(self, at: int) -> int:
+        """Return where it ends, by what is known of the time, if all until `at` was asked about."""
+        if self._end is None:
+            then = self._session.quota.utc() - (self._session.quota.now() - self._begun)
+            newest = max(self._limits.newest(int(then)), self._start + 1)
+            if at == self._start or newest - at > _NEAR:
+                return newest
+            self._end = at
+        return self._end
+
+    def _one(self) -> Span:
+        span = Span(self._start, self._until(self._start))
+        if self._whole is None and not self._known:
+            return Span(span.start, min(span.end, span.start + self._limits.longest_query))
+        return self._plan.check(self._endpoint, span, None)
+
+    async def _asked(self, fetch: Callable[[Span], Awaitable[AnswerT]], span: Span) -> AnswerT:
+        found: AnswerT | None = await self.ask(lambda: fetch(span), span, None)
+        if found is None:
+            raise _gone(self._call, self._limits.available)
+        return found
+
+    async def _wait(self, end: int) -> None:
+        """Wait until a span can be asked about, or the client is closed."""
+        quota, until = self._session.quota, end + self._limits.delay + 1
+        begun = quota.now()
+        while (rest := until - self._session.now()) > 0 and not quota.closed:
+            if self._doubtful and quota.now() - begun > _DOUBT:
+                return  # and ask, which tells the time
+            await asyncio.sleep(min(rest, _LOOK))
+
+    @property
+    def _doubtful(self) -> bool:
+        """Whether a single answer, which may have been dated wrongly, is all that has told the time."""
+        return self._session.host_ahead() is not None and not self._session.confirmed
 
 
 class CallSpans(EndpointGroup):
@@ -45,123 +189,30 @@ class CallSpans(EndpointGroup):
         """Whether the details of a whole call can be asked for now, by the service's clock; see `askable_at`."""
         return self._session.now() >= self.askable_at(call)
 
-    def _call_span(
+    def _of_call(
         self,
         endpoint: Endpoint,
         call: Call | str,
         start: Instant | None,
         end: Instant | None,
         *,
-        whole: bool = True,
-        kept: Kept | None = None,
-    ) -> Span:
-        """Return what to ask about a call: the span given, or as much of all of it as can be asked now."""
-        check_call(call, start, end)
+        whole: bool = False,
+        wait: bool = False,
+    ) -> CallKept:
+        """Return what to ask about a call; `whole` means that one request must carry it."""
+        id_of(call)
+        self._app()
+        given, moves_on, by_host = None, self._ages, is_by_host(start, end)
         if start is not None and end is not None:
-            return self._span(endpoint, start, end, whole=whole)
-        assert isinstance(call, Call)  # noqa: S101 - it was checked
-        return self._span(endpoint, *self._cut(endpoint, call, kept), whole=whole)
-
-    def _call_slices(
-        self,
-        endpoint: Endpoint,
-        call: Call | str,
-        start: Instant | None,
-        end: Instant | None,
-        *,
-        mark: int = 1,
-        kept: Kept | None = None,
-    ) -> tuple[Span, ...]:
-        span = self._call_span(endpoint, call, start, end, whole=False, kept=kept)
-        return span.slices(self._longest(endpoint), mark)
-
-    def _cut(self, endpoint: Endpoint, call: Call, kept: Kept | None) -> Span:
-        limits = self._session.plan.of_endpoint(endpoint)
-        askable = limits.askable(self._session.now())
-        created = _created(call)
-        span = call.span or Span(created, max(askable.end, created + 1))
-        if not self._is_dated():
-            return span
-        if span.start >= askable.end:
-            at = span.start + limits.delay + 2
-            raise TooEarly(
-                f"nothing can be asked about call {call.call_id!r} before {moment(at)}: it began"
-                f" {self._session.now() - span.start} s ago, and details come {limits.delay} s later",
-                advice="Ask again then, or give wait=True to sessions() or metrics().",
-                askable_at=at,
-            )
-        oldest = askable.start + _MARGIN
-        if span.end <= oldest and self._session.confirmed:
-            raise _gone(call, limits.available)
-        found = Span(oldest if span.start < oldest < span.end else span.start, min(span.end, askable.end))
-        if found != span:
-            if kept is not None:
-                kept.lose(*without(span, found))
-            log.info("call %s: %s of %s can be asked for now", call.call_id, found, span)
-        return found
-
-    def _is_dated(self) -> bool:
-        """Whether an answer has told the service's time, by which it is known what can be asked about a call."""
-        return self._session.host_ahead() is not None
-
-    async def _asked(self, ask: Callable[[], Awaitable[AnswerT]]) -> AnswerT:
-        """Return an answer about a call; asks once more where the time was learned by a refusal only."""
-        dated = self._is_dated()
-        try:
-            return await ask()
-        except PlanRefused:
-            if dated or not self._is_dated():
-                raise
-        return await ask()
-
-    def _about_call(
-        self,
-        call: Call | str,
-        start: Instant | None,
-        end: Instant | None,
-        make: Callable[[], AsyncGenerator[ItemT]],
-        *,
-        wait: bool,
-    ) -> AsyncGenerator[ItemT]:
-        """Return what is made about a call, of what can be asked now or, with `wait`, once all of it can be."""
-        check_call(call, start, end)
-        if not wait and (end is not None or self._is_dated()):
-            return make()
-        return self._found(make, (lambda: self._until(call, end)) if wait else None)
-
-    async def _found(
-        self, make: Callable[[], AsyncGenerator[ItemT]], until: Callable[[], int] | None
-    ) -> AsyncGenerator[ItemT]:
-        """Yield what is made about a call, of what can be asked or, with `until`, once that moment has come.
-
-        Before the service's time is known all is asked for, and a refusal tells the time.
-        """
-        dated, told = self._is_dated(), False
-        if dated and until is not None:
-            await self._wait(until())
-        try:
-            async with aclosing(make()) as items:
-                async for item in items:
-                    told = True
-                    yield item
-        except PlanRefused:
-            if dated or told or not self._is_dated():
-                raise
-        else:
-            return
-        async with aclosing(self._found(make, until)) as items:
-            async for item in items:
-                yield item
-
-    async def _wait(self, until: int) -> None:
-        while (rest := until - self._session.now()) > 0:  # noqa: ASYNC110 - time is what is waited for
-            await asyncio.sleep(min(rest, _LOOK))
-
-    def _until(self, call: Call | str, end: Instant | None) -> int:
-        """Return when all that is asked about a call can be asked for."""
-        if end is not None:
-            return seconds(end, "end") + self._session.plan.of_endpoint(CALL_SESSIONS).delay + 1
-        return self.askable_at(call) if isinstance(call, Call) else 0
+            given, moves_on = Span.of(start, end), moves_on and not whole
+            if not wait:  # what is waited for may lie in the future now
+                given = self._span(endpoint, start, end, whole=whole)
+        elif start is not None or end is not None or not isinstance(call, Call):
+            raise TypeError("start and end go together, and are needed where the call is given by its id")
+        whose = call if isinstance(call, Call) and given is None else None
+        kept = CallKept(self._session, endpoint, whose, given, by_host=by_host, moves_on=moves_on, waits=wait)
+        kept.check()
+        return kept
 
 
 def id_of(call: Call | str) -> str:
@@ -169,27 +220,29 @@ def id_of(call: Call | str) -> str:
     return _checks.text("call", call.call_id if isinstance(call, Call) else call)
 
 
-def check_call(call: Call | str, start: Instant | None, end: Instant | None) -> None:
-    """Raise for a call, or a part of it, that cannot be asked about in this way."""
-    id_of(call)
-    if start is not None and end is not None:
-        Span.of(start, end)
-        return
-    if start is not None or end is not None or not isinstance(call, Call):
-        raise TypeError("start and end go together, and are needed where the call is given by its id")
-    _created(call)
+def _too_early(call: Call, age: int, start: int, delay: int) -> TooEarly:
+    at = start + delay + 2
+    return TooEarly(
+        f"nothing can be asked about call {call.call_id!r} before {moment(at)}: it began {age} s ago, and details come"
+        f" {delay} s later",
+        advice="Ask again then, or give wait=True to sessions() or metrics().",
+        askable_at=at,
+    )
 
 
-def _gone(call: Call, available: int) -> PlanRefused:
+def _gone(call: Call | None, available: int) -> PlanRefused:
+    which = f"call {call.call_id!r}" if call else "the call"
     error = PlanRefused(
-        f"call {call.call_id!r} is over for longer than the plan keeps ({available} s): nothing was asked",
+        f"{which} is over for longer than the plan keeps ({available} s): nothing was asked",
         advice="Ask about calls while they are kept, or export them.",
     )
     error.kind, error.limit = "range", available
     return error
 
 
-def _created(call: Call) -> int:
-    if call.created_ts is None:
+def _created(call: Call | None) -> int:
+    """Return when a call began; 0 is the service's way to say that it does not know."""
+    assert call is not None  # noqa: S101 - or a span was given
+    if not call.created_ts:
         raise ValueError(f"call {call.call_id!r} has no created_ts: give start and end")
     return call.created_ts

@@ -8,16 +8,16 @@ before anything is sent, and the errors of `agora_analytics.errors` for what goe
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any, TypeVar
 
 from agora_analytics import _checks, _listing, _merge, _paging
-from agora_analytics._codec import decoder, points_decoder
+from agora_analytics._codec import Decode, decoder, points_decoder
 from agora_analytics._session import in_turns
 from agora_analytics._wire import Param, joined
-from agora_analytics.endpoints._call_spans import CallSpans, id_of
+from agora_analytics.endpoints._call_spans import CallKept, CallSpans, id_of
 from agora_analytics.endpoints._group import Timely
 from agora_analytics.endpoints._kept import Kept, Results
 from agora_analytics.models import (
@@ -40,10 +40,12 @@ from agora_analytics.plans import (
     CALL_SESSIONS,
     CALL_STATISTICS,
     CALL_TIMELINE,
+    Endpoint,
 )
 from agora_analytics.spans import Instant, Span
 
 T = TypeVar("T")
+RowT = TypeVar("RowT")
 
 _MINUTE = 60
 
@@ -118,13 +120,13 @@ class Calls(CallSpans):
         users = _checks.at_most("uids", _checks.uids(uids), _checks.UIDS)
         servers = _checks.flag("exclude_server_user", exclude_server_user)
 
-        def ask() -> Coroutine[Any, Any, SessionPage]:
-            span = self._call_span(CALL_SESSIONS, call, start, end)
-            return self._sessions_page(
-                id_of(call), lambda: span, page_no, page_size, users, exclude_server_user=servers
-            )
+        kept = self._of_call(CALL_SESSIONS, call, start, end, whole=True)
 
-        return await self._asked(ask)
+        def fetch(span: Span) -> Coroutine[Any, Any, SessionPage]:
+            timely = partial(kept.left, span)
+            return self._sessions_page(id_of(call), timely, page_no, page_size, users, exclude_server_user=servers)
+
+        return await kept.one(fetch)
 
     def sessions(
         self,
@@ -144,21 +146,15 @@ class Calls(CallSpans):
 
         A call that has only just ended is listed before its details can be asked for: of what is too young then, and of
         what is not kept any more, nothing comes, as the log and `missing` of what is returned tell. `wait=True` waits
-        until all of it can be asked for (see `askable_at`). Raises `TooEarly` where nothing can be asked for yet, and
-        `PlanRefused` where nothing is kept any more.
+        until all of a call that is over can be asked for (see `askable_at`). Raises `TooEarly` where nothing can be
+        asked for yet, and `PlanRefused` where nothing is kept any more.
 
         Where the service cuts the list off, halves of its span are asked for; raises `IncompleteList` as `search` does.
         """
         users = _checks.uids(uids)
         servers = _checks.flag("exclude_server_user", exclude_server_user)
-
-        kept = self._kept(CALL_SESSIONS, start, end)
-
-        def found() -> AsyncGenerator[Session]:
-            spans = self._call_slices(CALL_SESSIONS, call, start, end, kept=kept)
-            return self._sessions(id_of(call), spans, users, kept, exclude_server_user=servers)
-
-        return Results(self._about_call(call, start, end, found, wait=_checks.flag("wait", wait)), kept)
+        kept = self._of_call(CALL_SESSIONS, call, start, end, wait=_checks.flag("wait", wait))
+        return Results(self._sessions(id_of(call), users, kept, exclude_server_user=servers), kept)
 
     def metrics(
         self,
@@ -179,14 +175,8 @@ class Calls(CallSpans):
         """
         wanted = None if sids is None else _sids(sids)
         servers = _checks.flag("exclude_server_user", exclude_server_user)
-
-        kept = self._kept(CALL_METRICS, start, end)
-
-        def found() -> AsyncGenerator[SessionMetrics]:
-            spans = self._call_slices(CALL_METRICS, call, start, end, kept=kept)
-            return self._metrics(id_of(call), spans, wanted, kept, exclude_server_user=servers)
-
-        return Results(self._about_call(call, start, end, found, wait=_checks.flag("wait", wait)), kept)
+        kept = self._of_call(CALL_METRICS, call, start, end, wait=_checks.flag("wait", wait))
+        return Results(self._metrics(id_of(call), wanted, kept, exclude_server_user=servers), kept)
 
     async def statistics(
         self,
@@ -205,12 +195,8 @@ class Calls(CallSpans):
             "metric": _checks.text("metric", metric),
             "dimension": _checks.text("dimension", dimension),
         }
-
-        def ask() -> Coroutine[Any, Any, Rows[Statistic]]:
-            span = self._call_span(CALL_STATISTICS, call, start, end)
-            return self._fetch(CALL_STATISTICS, _statistics, _about(call, span) | params)
-
-        return (await self._asked(ask)).items
+        kept = self._of_call(CALL_STATISTICS, call, start, end, whole=True)
+        return (await kept.one(self._about_call(kept, CALL_STATISTICS, _statistics, id_of(call), params))).items
 
     async def freeze_buckets(
         self, call: Call | str, metric: str, start: Instant | None = None, end: Instant | None = None
@@ -220,12 +206,9 @@ class Calls(CallSpans):
         `metric` is one of `FreezeMetric`; the span must fit one request. `GET /beta/analytics/call/freeze/bucket`.
         """
         params: dict[str, Param] = {"metric": _checks.text("metric", metric)}
-
-        def ask() -> Coroutine[Any, Any, Rows[FreezeBucket]]:
-            span = self._call_span(CALL_FREEZE, call, start, end)
-            return self._fetch(CALL_FREEZE, _freeze, _about(call, span) | params)
-
-        return tuple(sorted((await self._asked(ask)).items, key=lambda bucket: bucket.lowest))
+        kept = self._of_call(CALL_FREEZE, call, start, end, whole=True)
+        found = await kept.one(self._about_call(kept, CALL_FREEZE, _freeze, id_of(call), params))
+        return tuple(sorted(found.items, key=lambda bucket: bucket.lowest))
 
     async def timeline(
         self, call: Call | str, metric: str, start: Instant | None = None, end: Instant | None = None
@@ -236,15 +219,23 @@ class Calls(CallSpans):
         merged. `GET /beta/analytics/call/statistics/time`.
         """
         params: dict[str, Param] = {"metric": _checks.text("metric", metric)}
+        kept = self._of_call(CALL_TIMELINE, call, start, end)
+        fetch = self._about_call(kept, CALL_TIMELINE, _timeline, id_of(call), params)
+        # What a service counts in a minute that is cut in two cannot be added up: one user may be in both parts.
+        spans = kept.slices(mark=_MINUTE)
+        nothing = Rows[Point](data=())
+        return _merge.points([(await kept.ask(partial(fetch, span), span, nothing)).items for span in spans])
 
-        async def ask() -> tuple[Point, ...]:
-            # What a service counts in a minute that is cut in two cannot be added up: one user may be in both parts.
-            spans = self._call_slices(CALL_TIMELINE, call, start, end, mark=_MINUTE)
-            return _merge.points(
-                [(await self._fetch(CALL_TIMELINE, _timeline, _about(call, span) | params)).items for span in spans]
-            )
-
-        return await self._asked(ask)
+    def _about_call(
+        self,
+        kept: CallKept,
+        endpoint: Endpoint,
+        decode: Decode[Rows[RowT]],
+        call_id: str,
+        params: Mapping[str, Param],
+    ) -> Callable[[Span], Coroutine[Any, Any, Rows[RowT]]]:
+        """Return what fetches what is left of a span of a call."""
+        return lambda span: self._fetch_timely(endpoint, decode, lambda: {**_about(call_id, kept.left(span)), **params})
 
     def _page(self, span: Timely, number: int, cname: str | None, size: int) -> Coroutine[Any, Any, CallPage]:
         paging = _paging_params(number, size)
@@ -269,11 +260,17 @@ class Calls(CallSpans):
         return self._fetch_timely(CALL_SESSIONS, self._session_page, lambda: {**_about(call_id, span()), **params})
 
     async def _sessions(
-        self, call_id: str, spans: tuple[Span, ...], users: tuple[Uid, ...], kept: Kept, *, exclude_server_user: bool
+        self,
+        call_id: str,
+        users: tuple[Uid, ...],
+        kept: CallKept,
+        *,
+        exclude_server_user: bool,
     ) -> AsyncGenerator[Session]:
         seen: set[str] = set()
         for batch in _batches(users, _checks.UIDS) or [()]:
             fetch = partial(self._sessions_of, call_id, batch, kept, exclude_server_user=exclude_server_user)
+            spans = kept.slices(self._longest(CALL_SESSIONS))
             pages = _paging.rows(spans, fetch, _listing.SESSIONS, read_ahead=self._read_ahead)
             async with aclosing(pages) as found:
                 async for session in found:
@@ -303,19 +300,17 @@ class Calls(CallSpans):
     async def _metrics(
         self,
         call_id: str,
-        spans: tuple[Span, ...],
         wanted: tuple[str, ...] | None,
-        kept: Kept,
+        kept: CallKept,
         *,
         exclude_server_user: bool,
     ) -> AsyncGenerator[SessionMetrics]:
         if wanted is None:
-            slices = Span(spans[0].start, spans[-1].end).slices(self._longest(CALL_SESSIONS))
-            listed = self._sessions(call_id, slices, (), kept, exclude_server_user=exclude_server_user)
+            listed = self._sessions(call_id, (), kept, exclude_server_user=exclude_server_user)
             wanted = tuple([session.sid async for session in listed])
         for batch in _batches(wanted, _checks.SIDS):
             parts: dict[str, list[SessionMetrics]] = {sid: [] for sid in batch}
-            for span in spans:
+            for span in kept.slices():
                 answer = await self._metrics_of(call_id, span, batch, kept)
                 for part in answer.metrics or ():
                     parts.setdefault(part.sid, []).append(part)

@@ -23,7 +23,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 _LOOK: Final = 60.0
-"""Seconds after which a stream that waits for quota looks again: some may be back, or its client closed."""
+"""Seconds after which a stream looks again: some quota may be back, its client closed, or the machine have slept."""
 
 _REFUSALS: Final = 5
 """Refusals for frequency in a row after which a request counts as failed."""
@@ -173,8 +173,9 @@ class Poller(ABC, Generic[T]):
                     raise
                 # Where nothing is counted, nothing else holds the next attempt back.
                 rest = error.retry_after or (0.0 if self._quota.enforced else _NEXT_SECOND)
-                if rest:
-                    await self.without_quota(min(rest, _MOST_RETRY_AFTER))
+                until = self._quota.now() + min(rest, _MOST_RETRY_AFTER)
+                while (left := until - self._quota.now()) > 0 and not (self.stopped or self._quota.closed):
+                    await self.without_quota(left)
             else:
                 self._answered = True
                 return answer
@@ -211,7 +212,7 @@ class Poller(ABC, Generic[T]):
             self.monitor.goes_on()
 
     async def without_quota(self, seconds: float, until: float | None = None) -> None:
-        """Wait for quota, a quarter of an hour at most, and tell it in `health` and as a reason for what is lost."""
+        """Wait for quota, a minute at most, and tell it in `health` and as a reason for what is lost."""
         if seconds < _BUSY:
             await self.pause(seconds)
             return

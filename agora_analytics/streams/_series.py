@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from functools import partial
 from itertools import chain
 from typing import Final
 
@@ -12,6 +11,8 @@ import attrs
 from agora_analytics import _checks
 from agora_analytics.catalogue import RealtimeUsageMetric
 from agora_analytics.models import Point, Uid
+
+_LEAST_WEIGHT: Final = 0.001
 
 _USAGE: Final = frozenset(RealtimeUsageMetric)
 
@@ -22,6 +23,13 @@ def _values(values: Iterable[str]) -> tuple[str, ...]:
 
 def _users(values: Iterable[Uid]) -> tuple[Uid, ...]:
     return _checks.at_most("uids", _checks.uids(values), _checks.UIDS)
+
+
+def _weight(name: str, value: object) -> float:
+    found = _checks.amount(name, value)
+    if found < _LEAST_WEIGHT:
+        raise ValueError(f"{name}={_checks.shown(found)}: allowed are numbers from {_LEAST_WEIGHT}")
+    return found
 
 
 @attrs.frozen
@@ -44,7 +52,7 @@ class Series:
 
     def __attrs_post_init__(self) -> None:
         _checks.settle(self, metric=_checks.text, product=_checks.text, cname=_checks.optional)
-        _checks.settle(self, dimension=_checks.optional, weight=partial(_checks.amount, above=True))
+        _checks.settle(self, dimension=_checks.optional, weight=_weight)
         _checks.dimension_values(self.dimension, self.dimension_values)
         if self.uids and (self.cname is None or self.dimension is not None or self.usage):
             raise ValueError(f"uids={self.uids!r} need a cname and a metric of quality, and exclude a dimension")

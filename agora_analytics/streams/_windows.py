@@ -60,7 +60,7 @@ _UIDS: Final = frozenset({int, str, type(None)})
 _NUMBERS: Final = frozenset({int, float, type(None)})
 """Types of what a checkpoint keeps of a row."""
 
-_PARTS: Final = 2_000
+_PARTS: Final = 500
 """Into so many parts a long loss is divided to find its reasons: years have millions of windows."""
 
 
@@ -172,8 +172,10 @@ class Windows:
         if bound <= start:
             return None
         last = self._next_known(start, bound)
+        if last <= start:
+            return None
         reason = why(start)
-        step = WINDOW * max(1, (last - start) // (WINDOW * _PARTS))
+        step = -(-(last - start) // (WINDOW * _PARTS)) * WINDOW
         while end < last and why(end) == reason:
             end += step
         end = min(end, last)

