@@ -9,7 +9,6 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -296,38 +295,6 @@ def stranger(path: Path):
     database.execute("PRAGMA journal_mode=WAL")
     yield database
     database.close()
-
-
-class Naps:
-    """A `time` that passes only while someone sleeps, and calls something once that was for long enough."""
-
-    def __init__(self) -> None:
-        self.slept = 0.0
-        self._begun = time.monotonic()
-        self._after, self._wake = float("inf"), lambda: None
-
-    def call_after(self, seconds: float, wake: Callable[[], object]) -> None:
-        self._after, self._wake = seconds, wake
-
-    def time(self) -> float:
-        return time.time()
-
-    def monotonic(self) -> float:
-        return self._begun + self.slept
-
-    def sleep(self, seconds: float) -> None:
-        self.slept += seconds
-        if self.slept >= self._after:
-            self._after = float("inf")
-            self._wake()
-
-
-@pytest.fixture
-def naps(monkeypatch) -> Naps:
-    """What a ledger waits for a lock, on a clock of its own: a busy machine makes no lock seem to stay."""
-    naps = Naps()
-    monkeypatch.setattr("agora_analytics.quota._sqlite.time", naps)
-    return naps
 
 
 @pytest.mark.parametrize("opened", [True, False])
