@@ -6,11 +6,14 @@ A fault is a value; the transport or the server that carries the request acts it
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Literal
 
 import attrs
 
+from agora_analytics import _checks
 from agora_analytics.protocols import Response
+from agora_analytics.simulator import allowed
 
 Kind = Literal[
     "status", "html", "busy", "garbage", "refused", "reset", "reset_after", "cut", "slow", "huge", "bomb",
@@ -60,6 +63,19 @@ class Fault:
     code: int = 400
     message: str = "simulated fault"
     date_off: float = 0.0
+
+    def __attrs_post_init__(self) -> None:
+        _checks.settle(
+            self,
+            kind=partial(allowed.one_of, Kind),
+            status=partial(_checks.number, least=100, most=599),
+            retry_after=allowed.count,
+            seconds=_checks.amount,
+            size=partial(_checks.number, least=0, most=2**40),
+            code=allowed.whole,
+            message=allowed.words,
+            date_off=allowed.seconds,
+        )
 
     @property
     def counted(self) -> bool:

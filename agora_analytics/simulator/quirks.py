@@ -5,23 +5,30 @@ A client has to live with either reading, and with all the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Literal
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Final, Literal
 
 import attrs
 
+from agora_analytics import _checks
+from agora_analytics.simulator import allowed
 from agora_analytics.simulator.facts import CallChange
 from agora_analytics.simulator.spending import Spender
 
 DateStyle = Literal["exact", "timer", "lazy", "absent"]
+UnfinishedEnd = Literal["null", "zero", "last_seen"]
+Beyond = Literal["empty", "refused", "repeated", "ended"]
+Turning = Literal["right", "never", "alternating"]
+NoFreeze = Literal["null", "zero", "absent"]
 
 
-def _all_changes(changes: Iterable[CallChange]) -> tuple[CallChange, ...]:
-    return tuple(changes)
+def _all_changes(changes: object) -> tuple[CallChange, ...]:
+    return _checks.instances("changes", changes, CallChange)
 
 
-def _all_spenders(spenders: Iterable[Spender]) -> tuple[Spender, ...]:
-    return tuple(spenders)
+def _all_spenders(spenders: object) -> tuple[Spender, ...]:
+    return _checks.instances("others", spenders, Spender)
 
 
 @attrs.frozen(cache_hash=True)
@@ -96,12 +103,12 @@ class Quirks:
     message: str | None = "success"
     calls_overlap: bool = False
     sessions_overlap: bool = True
-    unfinished_end: Literal["null", "zero", "last_seen"] = "null"
+    unfinished_end: UnfinishedEnd = "null"
     has_more: bool = True
     totals: bool = True
     most_rows: int | None = None
-    beyond: Literal["empty", "refused", "repeated", "ended"] = "empty"
-    turning: Literal["right", "never", "alternating"] = "right"
+    beyond: Beyond = "empty"
+    turning: Turning = "right"
     always_more: bool = False
     total_off: int = 0
     arriving: int = 0
@@ -109,7 +116,7 @@ class Quirks:
     late_calls: float = 0.0
     uid_as_text: bool = False
     roles_as_text: bool = False
-    web_audio_freeze: Literal["null", "zero", "absent"] = "null"
+    web_audio_freeze: NoFreeze = "null"
     echo_other_name: bool = False
     day_starts_at: int = 0
     end_inclusive: bool = True
@@ -135,6 +142,9 @@ class Quirks:
     others: tuple[Spender, ...] = attrs.field(default=(), converter=_all_spenders)
     _by_call: Mapping[str, tuple[CallChange, ...]] = attrs.field(init=False, repr=False, eq=False)
     odds: Odds = attrs.field(init=False, repr=False, eq=False)
+
+    def __attrs_post_init__(self) -> None:
+        _checks.settle(self, **_RULES)
 
     @odds.default
     def _odds_of_changes(self) -> Odds:
@@ -185,3 +195,40 @@ class Quirks:
             unknown_call=404,
             date_ahead=0.3,
         )
+
+
+def _success_code(name: str, value: object) -> int | None:
+    if value is not None and _checks.number(name, value, -(2**31)) not in {0, 200}:
+        raise ValueError(f"{name}={_checks.shown(value)}: allowed are 200, 0 and None")
+    return None if value is None else _checks.whole(value)
+
+
+_BY_ANNOTATION: Final[Mapping[str, Any]] = {
+    "bool": _checks.flag,
+    "int": allowed.count,
+    "int | None": allowed.or_none(allowed.count),
+    "float": allowed.fraction,
+    "DateStyle": partial(allowed.one_of, DateStyle),
+    "UnfinishedEnd": partial(allowed.one_of, UnfinishedEnd),
+    "Beyond": partial(allowed.one_of, Beyond),
+    "Turning": partial(allowed.one_of, Turning),
+    "NoFreeze": partial(allowed.one_of, NoFreeze),
+}
+
+_OWN: Final[Mapping[str, Any]] = {
+    "success_code": _success_code,
+    "message": allowed.or_none(allowed.words),
+    "total_off": allowed.whole,
+    "unknown_call": allowed.or_none(allowed.whole),
+    "date_ahead": allowed.seconds,
+    "day_starts_at": partial(_checks.number, least=0, most=86_399),
+}
+"""Rules of fields of which the annotation does not say enough."""
+
+_CONVERTED: Final = frozenset({"changes", "others"})
+
+_RULES: Final[Mapping[str, Any]] = {
+    field.name: _OWN.get(field.name) or _BY_ANNOTATION[field.type]
+    for field in attrs.fields(Quirks)
+    if field.init and field.name not in _CONVERTED
+}

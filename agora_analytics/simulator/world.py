@@ -12,8 +12,9 @@ from itertools import chain
 
 import attrs
 
+from agora_analytics import _checks
 from agora_analytics.catalogue import Product
-from agora_analytics.simulator import casting, gauges, happenings, load, quality, tallies
+from agora_analytics.simulator import allowed, casting, gauges, happenings, load, quality, tallies
 from agora_analytics.simulator.facts import Incident, SimulatedCall, SimulatedSession
 from agora_analytics.simulator.tallies import Tally
 
@@ -44,6 +45,17 @@ class World:
     rejoin_share: float = 0.1
     web_share: float = 0.3
     incidents_per_day: float = 1.5
+
+    def __attrs_post_init__(self) -> None:
+        shares = ("long_share", "large_share", "rejoin_share", "web_share")
+        _checks.settle(
+            self,
+            seed=allowed.whole,
+            calls_per_hour=_checks.amount,
+            typical_minutes=allowed.above_nothing,
+            incidents_per_day=_checks.amount,
+            **dict.fromkeys(shares, allowed.fraction),
+        )
 
     def calls(self, start: int, end: int) -> tuple[SimulatedCall, ...]:
         """Return the calls created in `[start, end)`, oldest first."""

@@ -19,7 +19,7 @@ from .asking import NOON, HandClock
 __all__ = ["agora_simulator"]
 
 FILES = sorted(Path(agora_analytics.simulator.__file__).parent.glob("*.py"))
-FLOOR = {"spans", "plans", "catalogue", "protocols", "errors", "models", "simulator"}
+FLOOR = {"_checks", "spans", "plans", "catalogue", "protocols", "errors", "models", "simulator"}
 
 
 def imported(path: Path) -> Iterator[str]:
