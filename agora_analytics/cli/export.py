@@ -19,8 +19,8 @@ from agora_analytics.cli.output import Screen, Step
 from agora_analytics.cli.running import FAILED
 from agora_analytics.cli.views import Table
 from agora_analytics.cli.words import listed, mids_of, series_of, suggest
-from agora_analytics.export import DATASETS
-from agora_analytics.export.formats import NAMES
+from agora_analytics.export import DATASETS, formats
+from agora_analytics.export.sinks import check_place
 from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE, REALTIME_USAGE, Endpoint
 from agora_analytics.spans import Span
 
@@ -104,7 +104,7 @@ async def export(
         str | None, typer.Argument(help="A folder, or a URL that fsspec knows, like s3://bucket/folder.")
     ] = None,
     format: Annotated[  # noqa: A002 - the word for it
-        str, typer.Option(help=f"{', '.join(NAMES)}.", autocompletion=lambda: list(NAMES))
+        str, typer.Option(help=f"{', '.join(formats.NAMES)}.", autocompletion=lambda: list(formats.NAMES))
     ] = "parquet",
     planned: Annotated[
         bool, typer.Option("--plan", help="Only say what it will take, for a handful of requests.")
@@ -118,6 +118,7 @@ async def export(
     """Export to files; stopped by whatever, run again, it goes on. Example: agora-analytics export data --last 7d."""
     if to is None and not planned:
         raise ValueError("TO is missing: give a folder or a URL, or only --plan")
+    _check_target(format, to)
     chosen = account.settings().known_plan()
     span = when.span(chosen, what.endpoint, usual=chosen.of_endpoint(what.endpoint).available)
     selection = what.selection(span)
@@ -142,6 +143,13 @@ async def export(
         _show_report(shown.screen, report)
     if not report.complete:
         raise typer.Exit(FAILED)
+
+
+def _check_target(format: str, to: str | None) -> None:  # noqa: A002 - the word for it
+    """Raise `ValueError` for what would end the export once it is planned: it needs what is not installed."""
+    formats.check(format)
+    if to is not None:
+        check_place(to)
 
 
 @contextmanager

@@ -228,7 +228,7 @@ _OWN: Final[Mapping[str, Any]] = {
 _CONVERTED: Final = frozenset({"changes", "others"})
 
 _RULES: Final[Mapping[str, Any]] = {
-    field.name: _OWN.get(field.name) or _BY_ANNOTATION[field.type]
+    field.name: _OWN.get(field.name) or _BY_ANNOTATION[str(field.type)]
     for field in attrs.fields(Quirks)
     if field.init and field.name not in _CONVERTED
 }
