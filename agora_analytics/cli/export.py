@@ -119,12 +119,13 @@ async def export(
     if to is None and not planned:
         raise ValueError("TO is missing: give a folder or a URL, or only --plan")
     _check_target(format, to)
-    chosen = account.settings().known_plan()
+    who = attrs.evolve(account, app_id=account.app_id or next(iter(listed(what.apps)), None))
+    settings = who.settings().complete("--account-plan")  # once: the secret may come from standard input
+    chosen = settings.known_plan()
     span = when.span(chosen, what.endpoint, usual=chosen.of_endpoint(what.endpoint).available)
     selection = what.selection(span)
     order: Any = "worst" if worst else "oldest"
-    who = attrs.evolve(account, app_id=account.app_id or next(iter(selection.apps), None))
-    async with who.client(shown.screen) as client:
+    async with who.client(shown.screen, settings) as client:
         if to is None or planned:
             _show_plan(shown.screen, await client.export.plan(selection, order=order, max_requests=max_requests))
             return

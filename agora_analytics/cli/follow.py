@@ -15,6 +15,7 @@ from agora_analytics.cli.figures import REASONS, clock, lasting, number, percent
 from agora_analytics.cli.options import Account, Shown, command
 from agora_analytics.cli.pulse import pulse
 from agora_analytics.cli.signals import stopped_by_signal
+from agora_analytics.plans import CALL_LISTS
 
 if TYPE_CHECKING:
     from agora_analytics.models import Call, Session
@@ -53,6 +54,7 @@ async def follow(
     async with account.client(shown.screen) as client:
         begin = times.beginning(start, last)
         end = times.instant(stop, "--stop") if stop else None
+        shown.screen.warn(times.cut_short(begin, client.plan, CALL_LISTS))
         stream = client.calls.follow(start=begin, stop=end, checkpoint=checkpoint, every=every, drill=drill)
         count = 0
         with stopped_by_signal(stream.stop), shown.screen.live() as live:

@@ -70,6 +70,7 @@ async def watch(
     chosen = [series_of(one) for one in series or _USUAL]
     async with account.client(shown.screen) as client:
         begin = times.beginning(start, last)
+        shown.screen.warn(times.cut_short(begin, client.plan, REALTIME_USAGE))
         stream = client.realtime.watch(
             *chosen, start=begin, checkpoint=checkpoint, allowance=allowance, final=final, gaps=gaps
         )
