@@ -6,6 +6,7 @@ A test whose fault has a name that nobody knows would pass without having tried 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from functools import partial
 from numbers import Real
 from typing import Any, Final, get_args
@@ -45,6 +46,27 @@ def moment(name: str, value: object) -> float:
     if math.isnan(found) or _FAR <= found < math.inf:
         raise ValueError(f"{name}={_checks.shown(value)}: allowed are UTC seconds, not milliseconds")
     return found
+
+
+def later(name: str, value: object) -> float:
+    """Return UTC seconds, or any number that stands for never."""
+    found = _number(name, value)
+    if math.isnan(found):
+        raise ValueError(f"{name}={_checks.shown(value)}: allowed are UTC seconds")
+    return found
+
+
+def second(name: str, value: object) -> int:
+    """Return whole UTC seconds."""
+    if _checks.whole(value) is None:
+        raise _checks.wrong(name, value, "whole UTC seconds")
+    return int(moment(name, _checks.whole(value)))
+
+
+def one_of_few(name: str, value: str | None, few: Collection[str]) -> None:
+    """Raise `ValueError` or `TypeError` for none of a few texts; quick enough to ask for each row."""
+    if value not in few:
+        _checks.choice(name, value, few)
 
 
 def clock(name: str, value: Any) -> WallClock | float:

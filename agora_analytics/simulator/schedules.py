@@ -141,7 +141,7 @@ class Faults:
         host: int | None = None,
     ) -> Self:
         """Return a schedule in which every request in `[start, end)`, in UTC seconds, has the fault."""
-        first, last = allowed.moment("start", start), allowed.moment("end", end)
+        first, last = allowed.moment("start", start), allowed.later("end", end)
         return cls((_Outage(first, last, _fault("fault", fault), _host(host)),))
 
     @classmethod

@@ -34,7 +34,7 @@ class Spender:
 
     def __attrs_post_init__(self) -> None:
         _checks.settle(self, counter=_checks.text, share=_share, burst=allowed.some)
-        _checks.settle(self, start=allowed.moment, end=allowed.moment)
+        _checks.settle(self, start=allowed.moment, end=allowed.later)
 
     def spent(self, per_day: int, since: float, until: float) -> int:
         """Return the requests that it sends from `since` up to and including `until`, where a day has `per_day`."""

@@ -69,7 +69,7 @@ WRONG: list[tuple[Callable[[], object], str]] = [
     (lambda: Faults.chance(0.2, RESET), "faults=<Fault>: allowed is a list of Fault, not one"),
     (lambda: Faults.outage("a", 5), "start='a': allowed is a number"),
     (lambda: Faults.outage(0, 5, "html"), "fault='html': allowed is a Fault"),
-    (lambda: Faults.outage(0, 1_795_521_600_000), "end=1795521600000: allowed are UTC seconds, not milliseconds"),
+    (lambda: Faults.outage(1_795_521_600_000, 2**50), "start=1795521600000: allowed are UTC seconds, not milliseconds"),
     (lambda: Faults.always(None), "fault=None: allowed is a Fault"),
     (lambda: Faults.of_call(None), "call_id=None: allowed is a str"),
     (lambda: Faults.always(RESET).only(5), "endpoint=5: allowed is one of call_freeze"),
@@ -109,6 +109,15 @@ WRONG: list[tuple[Callable[[], object], str]] = [
     (lambda: Simulation().transport(latency=(1,)), "latency=(1,): allowed are two numbers of seconds"),
     (lambda: Simulation().transport(timeout=0), "timeout=0: allowed are numbers above 0"),
     (lambda: SimulatorTransport(Service(), skews=["x"]), "skews[0]='x': allowed is a number"),
+    (lambda: World().calls(1_795_521_600_000, 1_795_521_660_000), "start=1795521600000: allowed are UTC seconds, not"),
+    (lambda: World().calls_during("a", 5), "start='a': allowed is whole UTC seconds"),
+    (lambda: World().incidents(0, 0.5), "end=0.5: allowed is whole UTC seconds"),
+    (lambda: World().call(5), "call_id=5: allowed is a str"),
+    (lambda: World().users("native", 0), "product='native': allowed are "),
+    (lambda: World().users("Native", 0, "colour"), "dimension='colour': allowed are "),
+    (lambda: World().channels("x", 0), "product='x': allowed are "),
+    (lambda: World().rate("freeze", None, 0), "metric='freeze': allowed are joinSuccessRate, "),
+    (lambda: World().rate("audioFreezeRate", "x", 0), "product='x': allowed are "),
 ]  # fmt: skip
 
 
