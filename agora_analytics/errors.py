@@ -31,8 +31,12 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 if TYPE_CHECKING:
     from agora_analytics.spans import Span
 
-Fault = Literal["caller", "plan", "service", "network"]
-"""Whose fault an error is: the calling code, the pricing plan, the service, or the network between."""
+Fault = Literal["caller", "plan", "service", "network", "host"]
+"""Whose fault an error is: the calling code, the pricing plan, the service, the network between, or the host.
+
+The host is the machine that the program runs on and what it writes to: a file, a disk, a store, another program that
+holds them.
+"""
 
 
 class AgoraError(Exception):
@@ -41,17 +45,20 @@ class AgoraError(Exception):
     Attributes:
         asked: the request in one line, without App ID or credentials; empty where none was made.
         advice: what to do next, in one sentence.
+        fault: whose fault it is; of the class, unless this one error is another's.
 
     """
 
-    fault: ClassVar[Fault] = "service"
+    fault: Fault = "service"
     retryable: ClassVar[bool] = False
 
-    def __init__(self, what: str, *, asked: str = "", advice: str = "") -> None:
+    def __init__(self, what: str, *, asked: str = "", advice: str = "", fault: Fault | None = None) -> None:
         # Only the text goes to Exception.__init__: pickle calls cls(*args) and then restores __dict__.
         super().__init__(what)
         self.asked = asked
         self.advice = advice
+        if fault is not None:
+            self.fault = fault
 
     def __str__(self) -> str:
         """Say what was asked, what came back, and what to do next, in one line."""
@@ -269,7 +276,7 @@ class TooEarly(AgoraError):
 class LedgerError(AgoraError):
     """The shared count of requests cannot be read or written: nothing was sent."""
 
-    fault = "caller"
+    fault = "host"
 
 
 class CheckpointError(AgoraError):

@@ -45,16 +45,6 @@ def test_every_public_name_is_in_the_changelog():
     assert [name for name in agora_analytics.__all__ if not re.search(rf"`{name}\b", changelog)] == []
 
 
-def test_every_error_is_in_the_readme():
-    import agora_analytics
-
-    rows = re.findall(r"^\| (`.*?) \| ", (ROOT / "README.md").read_text().partition("### Errors")[2], re.MULTILINE)
-    told = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
-    public = [getattr(agora_analytics, name) for name in agora_analytics.__all__]
-    errors = {one.__name__ for one in public if isinstance(one, type) and issubclass(one, agora_analytics.AgoraError)}
-    assert told == errors - {"AgoraError"}
-
-
 def test_no_file_is_longer_than_four_hundred_lines():
     files = [
         path

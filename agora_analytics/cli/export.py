@@ -20,6 +20,7 @@ from agora_analytics.cli.running import FAILED
 from agora_analytics.cli.views import Table
 from agora_analytics.cli.words import listed, mids_of, series_of, suggest
 from agora_analytics.export import DATASETS, formats
+from agora_analytics.export.sinks import check_place
 from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE, REALTIME_USAGE, Endpoint
 from agora_analytics.spans import Span
 
@@ -117,10 +118,11 @@ async def export(
     """Export to files; stopped by whatever, run again, it goes on. Example: agora-analytics export data --last 7d."""
     if to is None and not planned:
         raise ValueError("TO is missing: give a folder or a URL, or only --plan")
-    formats.check(format)
-    order: Any = "worst" if worst else "oldest"
+    _check_target(format, to)
     who = attrs.evolve(account, app_id=account.app_id or next(iter(listed(what.apps)), None))
-    async with who.client(shown.screen) as client:
+    settings = who.settings().complete("--account-plan")  # once: the secret may come from standard input
+    order: Any = "worst" if worst else "oldest"
+    async with who.client(shown.screen, settings) as client:
         kept = client.plan.of_endpoint(what.endpoint).available
         selection = what.selection(await when.span(client, what.endpoint, kept))
         if to is None or planned:
@@ -141,6 +143,13 @@ async def export(
         _show_report(shown.screen, report)
     if not report.complete:
         raise typer.Exit(FAILED)
+
+
+def _check_target(format: str, to: str | None) -> None:  # noqa: A002 - the word for it
+    """Raise `ValueError` for what would end the export once it is planned: it needs what is not installed."""
+    formats.check(format)
+    if to is not None:
+        check_place(to)
 
 
 @contextmanager

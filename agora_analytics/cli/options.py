@@ -8,7 +8,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
 import attrs
 import typer
@@ -127,9 +127,9 @@ class Account(Customer):
         return flags.over(super().settings())
 
     @asynccontextmanager
-    async def client(self, screen: Screen) -> AsyncIterator[AnalyticsClient]:
-        """Open a client, and tell in the end what it spent."""
-        settings = self.settings()
+    async def client(self, screen: Screen, settings: Settings | None = None) -> AsyncIterator[AnalyticsClient]:
+        """Open a client, and tell in the end what it spent; settings that were read already are not read again."""
+        settings = settings or self.settings()
         async with settings.counting() as ledger, settings.client(ledger, max_wait=self.max_wait) as client:
             yield client
             screen.note(views.spent((await client.quota.snapshot()).states))
@@ -191,8 +191,18 @@ def command(function: Command) -> Callable[..., None]:
     own = [one for one in signature.parameters.values() if one.name not in bundles]
     shared = [option for kind in bundles.values() for option in _options(kind)]
     parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in [*own, *shared]]
+    for one in parameters:
+        _without_type(one)
     spread.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
     return spread
+
+
+def _without_type(parameter: inspect.Parameter) -> None:
+    """Let the help show a flag without a type: there is no value to give."""
+    hint = parameter.annotation
+    if get_origin(hint) is Annotated and get_args(hint)[0] is bool:
+        for option in get_args(hint)[1:]:
+            option.metavar = ""
 
 
 def _options(kind: type[attrs.AttrsInstance]) -> Iterator[inspect.Parameter]:

@@ -52,12 +52,19 @@ class Settings:
 
     def known_plan(self) -> Plan:
         """Return the plan; raises `ValueError` where none or an unknown one is set."""
-        self._need("plan")
+        if self.plan is None:
+            # The customer is not needed, but without one there is nothing to tell of what is used.
+            self._need("customer_id", "plan")
         return Plan.of(self.plan or "")
 
+    def complete(self, plan_flag: str = "--plan") -> Settings:
+        """Return these settings; raises `ValueError` naming all that a client lacks, and from where it can come."""
+        self._need("customer_id", "customer_secret", "plan", "app_id", plan_flag=plan_flag)
+        return self
+
     def client(self, ledger: Ledger, *, max_wait: float | None) -> AnalyticsClient:
-        """Return a client of these settings; raises `ValueError` naming what is missing, and from where it can come."""
-        self._need("customer_id", "customer_secret", "plan", "app_id")
+        """Return a client of these settings; raises `ValueError` where they are not complete."""
+        self.complete()
         return AnalyticsClient(
             self.customer_id or "",
             self.customer_secret or "",
@@ -86,10 +93,10 @@ class Settings:
         finally:
             await ledger.close()
 
-    def _need(self, *names: str) -> None:
+    def _need(self, *names: str, plan_flag: str = "--plan") -> None:
         missing = [name for name in names if getattr(self, name) is None]
         if missing:
-            where = ", ".join(f"{name} ({_source(name)})" for name in missing)
+            where = ", ".join(f"{name} ({_source(name, plan_flag)})" for name in missing)
             raise ValueError(f"settings are missing: {where}; each can also stand in {default_path()}")
 
 
@@ -191,6 +198,7 @@ def _settings(values: Mapping[str, Any], source: str) -> Settings:
     return Settings(**texts, base_url=None if hosts is None else tuple(host.strip() for host in hosts))
 
 
-def _source(name: str) -> str:
-    flags = "--secret-file, --secret-stdin" if name == "customer_secret" else f"--{name.replace('_', '-')}"
+def _source(name: str, plan_flag: str) -> str:
+    others = {"customer_secret": "--secret-file, --secret-stdin", "plan": plan_flag}
+    flags = others.get(name) or f"--{name.replace('_', '-')}"
     return f"{flags} or {_ENVIRONMENT[name]}"

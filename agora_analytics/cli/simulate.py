@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import attrs
@@ -69,13 +70,29 @@ async def simulate(
     faults = Faults.chance(fault_rate, _faults(fault_kinds), seed=seed)
     quirks = Quirks.rough() if rough else Quirks()
     service = Service(World(seed=seed), plan, faults=faults, quirks=quirks)
-    async with serve(service, host, port) as url:
-        _introduce(shown.screen, Access.to(service, url))
-        try:
-            await asyncio.Event().wait()
-        finally:
-            refused = sum(service.refusals.values())
-            shown.screen.note(f"{sum(service.counts.values())} requests, {refused} refused")
+    try:
+        async with serve(service, host, port) as url:
+            await _serve_on(shown.screen, service, url)
+    except OSError as error:
+        raise OSError(_unable(error, host, port)) from None
+
+
+async def _serve_on(screen: Screen, service: Service, url: str) -> None:
+    _introduce(screen, Access.to(service, url))
+    try:
+        await asyncio.Event().wait()
+    finally:
+        refused = sum(service.refusals.values())
+        screen.note(f"{sum(service.counts.values())} requests, {refused} refused")
+
+
+def _unable(error: OSError, host: str, port: int) -> str:
+    """Say why nothing can listen there, and what to do."""
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} of {host} is in use: give another as --port, or 0 for any that is free"
+    if error.errno == errno.EACCES:
+        return f"port {port} needs rights that this user lacks: give one from 1024 on as --port, or 0 for any"
+    return f"nothing can listen on port {port} of {host}: {error.strerror or error}"
 
 
 def _introduce(screen: Screen, access: Access) -> None:

@@ -69,11 +69,12 @@ async def watch(
     """Watch 20-second windows, each once and in order. Example: agora-analytics watch userCount:WebRTC --json | jq ."""
     chosen = [series_of(one) for one in series or _USUAL]
     async with account.client(shown.screen) as client:
-        limits = client.plan.of_endpoint(REALTIME_USAGE)
-        begin = times.beginning(start, last, limits.available)
+        begin = times.beginning(start, last)
+        shown.screen.warn(times.cut_short(begin, client.plan, REALTIME_USAGE))
         stream = client.realtime.watch(
             *chosen, start=begin, checkpoint=checkpoint, allowance=allowance, final=final, gaps=gaps
         )
+        delay = client.plan.of_endpoint(REALTIME_USAGE).delay
         board = _Board(chosen)
         coverage = client.realtime.plan(*chosen)
         shown.screen.note(str(coverage))
@@ -85,7 +86,7 @@ async def watch(
                     if shown.screen.json:
                         shown.screen.emit(_line(event))
                     board.take(event)
-                    _show(live, board, event, stream, limits.delay)
+                    _show(live, board, event, stream, delay)
                     count += isinstance(event, agora.Window)
                     if windows is not None and count >= windows:
                         stream.stop()

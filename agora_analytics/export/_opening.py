@@ -100,7 +100,9 @@ def _target(name: str, sink: Sink, folder: Path) -> Target:
         return target_of(name, sink, folder)
     except Exception as error:  # noqa: BLE001 - whatever a format's library raises
         wrong = sink.scrub(said(error))
-    raise ExportError(f"the export into {str(sink)!r} cannot be opened: {wrong}", advice="Close what else has it open.")
+    raise ExportError(
+        f"the export into {str(sink)!r} cannot be opened: {wrong}", advice="Close what else has it open.", fault="host"
+    )
 
 
 def _check(sink: Sink) -> None:
@@ -111,7 +113,9 @@ def _check(sink: Sink) -> None:
     else:
         return
     raise ExportError(
-        f"nothing can be written to {str(sink)!r}: {wrong}", advice="Nothing was sent. Check the place and its rights."
+        f"nothing can be written to {str(sink)!r}: {wrong}",
+        advice="Nothing was sent. Check the place and its rights.",
+        fault="host",
     )
 
 

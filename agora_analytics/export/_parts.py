@@ -157,6 +157,7 @@ class Parts:
         return ExportError(
             f"the export into {str(self._sink)!r} cannot be written: {self._sink.scrub(said(error))}",
             advice="Mend that and run the same export again: it goes on where it stopped.",
+            fault="host",
         )
 
 

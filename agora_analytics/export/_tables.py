@@ -6,12 +6,20 @@ It is locked for as long as an export runs, by the kernel, which also unlocks it
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, ClassVar
+from random import Random
+from typing import Any, ClassVar, Final
 
 from agora_analytics.errors import ExportError
+
+_MEANWHILE: Final = 0.5
+"""Seconds that opening waits for others that are being opened; one that runs keeps its lock for longer."""
+
+_POLL: Final = 0.02
+"""Seconds between two tries meanwhile, at most."""
 
 
 class Tables:
@@ -25,12 +33,22 @@ class Tables:
         self._place = place
         with self._telling():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+            self._open()
+
+    def _open(self) -> None:
+        """Open it; two that meet while they lock it both fail, so each tries again, after a time of its own."""
+        until = time.monotonic() + _MEANWHILE
+        while True:
+            self._database = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
             try:
                 self._prepare()
-            except BaseException:
+            except BaseException as error:
                 self._database.close()
-                raise
+                if not _locked(error) or time.monotonic() > until:
+                    raise
+                time.sleep(Random().uniform(0, _POLL))  # noqa: S311 - jitter, no secret
+            else:
+                return
 
     def _prepare(self) -> None:
         # Exclusive from the first access until closed, with the log of changes in memory of this process alone.
@@ -90,10 +108,14 @@ class Tables:
             raise _unusable(self._path, self._place, error) from error
 
 
+def _locked(error: BaseException) -> bool:
+    """Whether another one has the file."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
 def _unusable(path: Path, place: str, error: Exception) -> ExportError:
     """Say what is wrong with the file of an export's state."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+    if _locked(error):
         return ExportError(
             f"an export into {place!r} is running already",
             advice="Wait for it, or export into another folder.",
@@ -102,4 +124,5 @@ def _unusable(path: Path, place: str, error: Exception) -> ExportError:
     return ExportError(
         f"the export's state {str(path)!r} cannot be kept: {said}",
         advice="Check the path and its rights, and that the disk has room; then run the same export again.",
+        fault="host",
     )

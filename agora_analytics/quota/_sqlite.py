@@ -23,10 +23,13 @@ from agora_analytics.quota._book import SLOTS, Book, decode
 T = TypeVar("T")
 
 _BUSY: Final = 1.0
-"""Seconds that a change, or the opening of the file, waits for those of others."""
+"""Seconds that a statement waits for the locks of others."""
 
 _POLL: Final = 1e-3
 """Seconds between two tries meanwhile; SQLite's own are ever further apart, which starves those who wait."""
+
+_LOCKED: Final = "Nothing was sent. End the program that holds it, or give this one a ledger of its own."
+_UNUSABLE: Final = "Nothing was sent. Check the path and its rights, and that the disk has room."
 
 _LAYOUT: Final = (
     "CREATE TABLE IF NOT EXISTS books (account TEXT PRIMARY KEY, book BLOB NOT NULL) WITHOUT ROWID",
@@ -45,11 +48,13 @@ class BookFile:
         self._sign: Sign | None = None
         with self._telling():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if not path.exists():
+                path.touch(0o600)  # from the first moment: another process may be opening it too
             self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             self._prepare()
         except BaseException:
-            self.close()
+            self.abandon()  # nothing of it is listed
             raise
 
     def change(self, account: str, change: Callable[[Book], T]) -> T:
@@ -82,7 +87,7 @@ class BookFile:
         with self._telling():
             # A log of changes instead of whole pages: no reader stops a writer, and nothing waits for the disk.
             self._patiently("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=NORMAL")
+            self._patiently("PRAGMA synchronous=NORMAL")
             self._path.chmod(0o600)
         with self._transaction(), self._telling():
             for table in _LAYOUT:
@@ -139,23 +144,21 @@ class BookFile:
         try:
             yield
             with self._telling():
-                self._database.execute("COMMIT")
+                self._patiently("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):
                 self._database.execute("ROLLBACK")
             raise
 
     def _patiently(self, statement: str) -> None:
-        """Execute what takes a lock, once others have given theirs back."""
+        """Run a statement that may meet a lock of others; SQLite waits for some of these locks only."""
         until = time.monotonic() + _BUSY
         while True:
             try:
                 self._database.execute(statement)
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY:
+                if not _locked(error) or time.monotonic() > until:
                     raise
-                if time.monotonic() > until:
-                    raise TimeoutError(f"another program has held it for {_BUSY:.0f} s") from None
                 time.sleep(_POLL)
             else:
                 return
@@ -165,7 +168,16 @@ class BookFile:
         try:
             yield
         except (*Unreadable, sqlite3.Error, OSError, ValueError) as error:
-            raise LedgerError(
-                f"the quota ledger {str(self._path)!r} cannot be used: {error}",
-                advice="Nothing was sent. Check the path and its rights, and that no other program holds the file.",
-            ) from error
+            raise _unusable(self._path, error) from error
+
+
+def _locked(error: Exception) -> bool:
+    """Whether it is a lock that a statement failed for."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _unusable(path: Path, error: Exception) -> LedgerError:
+    said, advice = str(error), _UNUSABLE
+    if _locked(error):
+        said, advice = f"another program has kept it locked for more than {_BUSY:g} s", _LOCKED
+    return LedgerError(f"the quota ledger {str(path)!r} cannot be used: {said}", advice=advice)

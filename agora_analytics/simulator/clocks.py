@@ -11,6 +11,7 @@ from asyncio import AbstractEventLoop, _get_running_loop
 
 from agora_analytics import _checks
 from agora_analytics.protocols import WallClock
+from agora_analytics.simulator import allowed
 from agora_analytics.simulator.virtual import VirtualLoop
 
 
@@ -23,14 +24,15 @@ class Clock:
     """
 
     def __init__(self, start: float | WallClock | None = None) -> None:
-        self._own = callable(start)
+        given = None if start is None else allowed.clock("clock", start)
+        self._own = callable(given)
         self._source: WallClock = time.time
         self._loop: AbstractEventLoop | None = None
         self._offset = 0.0
-        if callable(start):
-            self._source = start
-        elif start is not None:
-            self._source, self._offset = _still, _checks.real("clock", start)
+        if callable(given):
+            self._source = given
+        elif given is not None:
+            self._source, self._offset = _still, given
         self()
 
     @classmethod
@@ -60,19 +62,28 @@ class Clock:
 
         Nothing waits, and timers of the loop are late by so much. Negative seconds set the clocks back.
         """
-        self._offset += seconds
+        self._offset += allowed.seconds("seconds", seconds)
 
 
 class HostClock:
     """The wall clock of the client's machine: a clock with `wrong` seconds added; assign `wrong` at any time."""
 
     def __init__(self, clock: WallClock, wrong: float = 0.0) -> None:
-        self._clock = clock
+        self._clock = _checks.function("clock", clock, "a function that returns UTC seconds")
         self.wrong = wrong
+
+    @property
+    def wrong(self) -> float:
+        """Seconds that it is ahead."""
+        return self._wrong
+
+    @wrong.setter
+    def wrong(self, wrong: float) -> None:
+        self._wrong = allowed.seconds("wrong", wrong)
 
     def __call__(self) -> float:
         """Return what the host takes for UTC seconds now."""
-        return self._clock() + self.wrong
+        return self._clock() + self._wrong
 
 
 def _still() -> float:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import attrs
 
+from agora_analytics import _checks
+from agora_analytics.simulator import allowed
 from agora_analytics.simulator.population import Profile
 
 
@@ -87,3 +89,7 @@ class CallChange:
     deleted: bool = attrs.field(default=False, kw_only=True)
     endless: bool = attrs.field(default=False, kw_only=True)
     moved: int = attrs.field(default=0, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        _checks.settle(self, call_id=_checks.text, at=allowed.moment, moved=allowed.whole)
+        _checks.settle(self, deleted=_checks.flag, endless=_checks.flag)

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 import attrs
 
 from agora_analytics import _checks
 from agora_analytics.protocols import Response
+from agora_analytics.simulator import allowed
 
 Kind = Literal[
     "status", "html", "busy", "garbage", "refused", "reset", "reset_after", "cut", "slow", "huge", "bomb",
@@ -31,7 +32,7 @@ def _usual_status(fault: Fault) -> int:
 
 @attrs.frozen
 class Fault:
-    """One thing that goes wrong with one request; raises `ValueError` or `TypeError` for a kind that there is not.
+    """One thing that goes wrong with one request.
 
     Kinds:
         status: HTTP `status` with a JSON `message`, from a gateway.
@@ -64,12 +65,17 @@ class Fault:
     date_off: float = 0.0
 
     def __attrs_post_init__(self) -> None:
-        count = partial(_checks.number, least=0)
         _checks.settle(
-            self, kind=partial(_checks.choice, allowed=get_args(Kind)), seconds=_checks.amount, size=_checks.amount
+            self,
+            kind=partial(allowed.one_of, Kind),
+            status=partial(_checks.number, least=100, most=599),
+            retry_after=allowed.count,
+            seconds=_checks.amount,
+            size=partial(_checks.number, least=0, most=2**40),
+            code=allowed.whole,
+            message=allowed.words,
+            date_off=allowed.seconds,
         )
-        _checks.settle(self, status=partial(_checks.number, least=100, most=999), retry_after=count, code=count)
-        _checks.settle(self, date_off=_checks.real)
 
     @property
     def counted(self) -> bool:

@@ -26,7 +26,7 @@ class _Level:
     success: bool = False
 
 
-_LEVELS = {
+LEVELS = {
     "joinSuccessRate": _Level(0.012, 0.25, success=True),
     "joinSuccessIn5sRate": _Level(0.045, 0.4, success=True),
     "audioFreezeRate": _Level(0.012, 0.2),
@@ -37,7 +37,7 @@ _LEVELS = {
 
 def rate(world: World, metric: str, product: Product | None, ts: int, group: str = "") -> float:
     """Return a quality metric in the window of `ts`, a fraction with 6 digits; see `World.rate`."""
-    level = _LEVELS[metric]
+    level = LEVELS[metric]
     lean = 0.6 + 0.8 * share(world.seed, metric, product, group)
     noise = 0.7 + 0.6 * share(world.seed, metric, product, group, ts // WINDOW)
     bad = level.ordinary * lean * noise + level.worst * world.severity(ts, group if group in COUNTRIES else None)

@@ -5,63 +5,29 @@ A client has to live with either reading, and with all the rest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import attrs
 
 from agora_analytics import _checks
+from agora_analytics.simulator import allowed
 from agora_analytics.simulator.facts import CallChange
 from agora_analytics.simulator.spending import Spender
 
 DateStyle = Literal["exact", "timer", "lazy", "absent"]
-
-
-End = Literal["null", "zero", "last_seen"]
+UnfinishedEnd = Literal["null", "zero", "last_seen"]
 Beyond = Literal["empty", "refused", "repeated", "ended"]
 Turning = Literal["right", "never", "alternating"]
-WebFreeze = Literal["null", "zero", "absent"]
-
-_count = partial(_checks.number, least=0)
-_some = partial(_checks.none_or, partial(_checks.number, least=1))
-_RULES: Final[Mapping[str, Callable[[str, object], object]]] = {
-    **{
-        name: partial(_checks.choice, allowed=get_args(allowed))
-        for name, allowed in {
-            "unfinished_end": End,
-            "beyond": Beyond,
-            "turning": Turning,
-            "web_audio_freeze": WebFreeze,
-            "date": DateStyle,
-        }.items()
-    },
-    **dict.fromkeys(
-        (
-            "late_calls",
-            "late_windows",
-            "revised_windows",
-            "vanishing_rows",
-            "deleted_calls",
-            "endless_calls",
-            "moved_calls",
-        ),
-        _checks.fraction,
-    ),
-    **dict.fromkeys(("arriving", "settles_after", "late_by", "moved_by"), _count),
-    **dict.fromkeys(("most_rows", "arriving_pages", "unknown_call"), _some),
-    "success_code": partial(_checks.none_or, partial(_checks.number, least=0)),
-    "day_starts_at": partial(_checks.number, least=0, most=86_399),
-    "date_ahead": _checks.real,
-    "total_off": _checks.real,
-}
+NoFreeze = Literal["null", "zero", "absent"]
 
 
-def _all_changes(changes: Iterable[CallChange]) -> tuple[CallChange, ...]:
+def _all_changes(changes: object) -> tuple[CallChange, ...]:
     return _checks.instances("changes", changes, CallChange)
 
 
-def _all_spenders(spenders: Iterable[Spender]) -> tuple[Spender, ...]:
+def _all_spenders(spenders: object) -> tuple[Spender, ...]:
     return _checks.instances("others", spenders, Spender)
 
 
@@ -81,8 +47,6 @@ class Odds:
 @attrs.frozen(kw_only=True)
 class Quirks:
     """How a simulated service reads the open points of the reference; the defaults follow its examples.
-
-    Raises `ValueError` or `TypeError` for a value that a setting does not know.
 
     Attributes:
         success_code: `code` of a success: 200, 0, or None for no such field.
@@ -139,7 +103,7 @@ class Quirks:
     message: str | None = "success"
     calls_overlap: bool = False
     sessions_overlap: bool = True
-    unfinished_end: End = "null"
+    unfinished_end: UnfinishedEnd = "null"
     has_more: bool = True
     totals: bool = True
     most_rows: int | None = None
@@ -152,7 +116,7 @@ class Quirks:
     late_calls: float = 0.0
     uid_as_text: bool = False
     roles_as_text: bool = False
-    web_audio_freeze: WebFreeze = "null"
+    web_audio_freeze: NoFreeze = "null"
     echo_other_name: bool = False
     day_starts_at: int = 0
     end_inclusive: bool = True
@@ -180,8 +144,7 @@ class Quirks:
     odds: Odds = attrs.field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        flags = (name for name, field in attrs.fields_dict(Quirks).items() if isinstance(field.default, bool))
-        _checks.settle(self, **_RULES, **dict.fromkeys(flags, _checks.flag))
+        _checks.settle(self, **_RULES)
 
     @odds.default
     def _odds_of_changes(self) -> Odds:
@@ -232,3 +195,40 @@ class Quirks:
             unknown_call=404,
             date_ahead=0.3,
         )
+
+
+def _success_code(name: str, value: object) -> int | None:
+    if value is not None and _checks.number(name, value, -(2**31)) not in {0, 200}:
+        raise ValueError(f"{name}={_checks.shown(value)}: allowed are 200, 0 and None")
+    return None if value is None else _checks.whole(value)
+
+
+_BY_ANNOTATION: Final[Mapping[str, Any]] = {
+    "bool": _checks.flag,
+    "int": allowed.count,
+    "int | None": allowed.or_none(allowed.count),
+    "float": allowed.fraction,
+    "DateStyle": partial(allowed.one_of, DateStyle),
+    "UnfinishedEnd": partial(allowed.one_of, UnfinishedEnd),
+    "Beyond": partial(allowed.one_of, Beyond),
+    "Turning": partial(allowed.one_of, Turning),
+    "NoFreeze": partial(allowed.one_of, NoFreeze),
+}
+
+_OWN: Final[Mapping[str, Any]] = {
+    "success_code": _success_code,
+    "message": allowed.or_none(allowed.words),
+    "total_off": allowed.whole,
+    "unknown_call": allowed.or_none(allowed.whole),
+    "date_ahead": allowed.seconds,
+    "day_starts_at": partial(_checks.number, least=0, most=86_399),
+}
+"""Rules of fields of which the annotation does not say enough."""
+
+_CONVERTED: Final = frozenset({"changes", "others"})
+
+_RULES: Final[Mapping[str, Any]] = {
+    field.name: _OWN.get(field.name) or _BY_ANNOTATION[str(field.type)]
+    for field in attrs.fields(Quirks)
+    if field.init and field.name not in _CONVERTED
+}

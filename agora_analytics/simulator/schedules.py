@@ -12,6 +12,7 @@ import attrs
 
 from agora_analytics import _checks
 from agora_analytics.plans import ENDPOINTS, Endpoint
+from agora_analytics.simulator import allowed
 from agora_analytics.simulator.arrivals import Arrival
 from agora_analytics.simulator.chance import stream
 from agora_analytics.simulator.faults import Fault
@@ -21,6 +22,12 @@ UNKNOWN_CALL = Fault("refusal", code=404, message="no such call")
 """What `Faults.of_call` does unless another fault is given."""
 
 _NAMES = frozenset(endpoint.name for endpoint in ENDPOINTS)
+PARAMETERS = (
+    "aggregateGranularity", "appid", "call_id", "cname", "dimension", "dimensionValues", "endTs", "end_ts",
+    "exclude_server_user", "extraMetrics", "filters", "metric", "page_no", "page_size", "productType", "sids",
+    "startTs", "start_ts", "ts", "uids",
+)  # fmt: skip
+"""Names of all parameters that the service knows."""
 
 
 class Rule(Protocol):
@@ -89,11 +96,16 @@ class _Only:
         return _first(self.rules, arrival) if arrival.asks(self.params) else None
 
 
+def _rules(rules: object) -> tuple[Rule, ...]:
+    found = _checks.listed("rules", rules, "rules")
+    return tuple(_checks.having("rules", one, "what Faults.script, .chance and so on make", "strike") for one in found)
+
+
 @attrs.frozen
 class Faults:
     """A schedule of faults; `Faults()` is none at all. Add schedules up: the first that strikes wins."""
 
-    rules: tuple[Rule, ...] = ()
+    rules: tuple[Rule, ...] = attrs.field(default=(), converter=_rules)
 
     @classmethod
     def script(
@@ -105,17 +117,19 @@ class Faults:
         """
         if host is not None and endpoint is not None:
             raise TypeError("a script counts the requests of a host or of an endpoint, not of both")
-        return cls((_Script(_steps(steps), host, _name(endpoint)),))
+        allowed_steps = _checks.listed("steps", steps, "Fault or None")
+        faults = tuple(_checks.none_or(_fault, f"steps[{at}]", step) for at, step in enumerate(allowed_steps))
+        return cls((_Script(faults, _host(host), _name(endpoint)),))
 
     @classmethod
     def chance(
         cls, rate: float, faults: Sequence[Fault] = (_BROKEN,), *, seed: int = 1, host: int | None = None
     ) -> Self:
         """Return a schedule in which each request has a fault with probability `rate`, one of those given."""
-        some = _checks.instances("faults", faults, Fault)
-        if not some:
-            raise ValueError("faults=(): give at least one")
-        return cls((_Chance(_checks.fraction("rate", rate), some, seed, host),))
+        found = _checks.instances("faults", faults, Fault)
+        if not found:
+            raise ValueError("faults=(): allowed is a list of at least one Fault")
+        return cls((_Chance(allowed.fraction("rate", rate), found, allowed.whole("seed", seed), _host(host)),))
 
     @classmethod
     def outage(
@@ -127,7 +141,8 @@ class Faults:
         host: int | None = None,
     ) -> Self:
         """Return a schedule in which every request in `[start, end)`, in UTC seconds, has the fault."""
-        return cls((_Outage(start, end, _checks.instance("fault", fault, Fault), host),))
+        first, last = allowed.moment("start", start), allowed.later("end", end)
+        return cls((_Outage(first, last, _fault("fault", fault), _host(host)),))
 
     @classmethod
     def always(cls, fault: Fault) -> Self:
@@ -137,19 +152,21 @@ class Faults:
     @classmethod
     def of_call(cls, call_id: str, fault: Fault = UNKNOWN_CALL) -> Self:
         """Return a schedule in which every request for the details of one call has the fault."""
-        return cls.always(fault).only(call_id=call_id)
+        return cls.always(fault).only(call_id=_checks.text("call_id", call_id))
 
     def only(self, endpoint: Endpoint | str | None = None, *, host: int | None = None, **params: object) -> Self:
         """Return the same schedule for requests to one endpoint, one host, or with these parameters alone.
 
         Parameters have the service's names and are compared as text, such as `call_id="…"` or `metric="userCount"`.
-        Raises `ValueError` for an endpoint that is not there.
+        Raises `ValueError` for an endpoint or a parameter that is not there.
         """
+        for name in params:
+            _checks.choice("parameter", name, PARAMETERS)
         spelled = {name: str(value) for name, value in params.items()}
-        return type(self)((_Only(self.rules, _name(endpoint), host, spelled),))
+        return type(self)((_Only(self.rules, _name(endpoint), _host(host), spelled),))
 
     def __add__(self, other: Faults) -> Faults:
-        return Faults(self.rules + other.rules)
+        return Faults(self.rules + _checks.instance("faults", other, Faults).rules)
 
     def strike(self, arrival: Arrival) -> Fault | None:
         """Return the fault that hits a request, or None."""
@@ -160,15 +177,14 @@ def _first(rules: Sequence[Rule], arrival: Arrival) -> Fault | None:
     return next((fault for rule in rules if (fault := rule.strike(arrival))), None)
 
 
-def _steps(steps: Sequence[Fault | None]) -> tuple[Fault | None, ...]:
-    found = _checks.listed("steps", steps, "faults")
-    for place, step in enumerate(found):
-        _checks.none_or(_checks.instance, f"steps[{place}]", step, Fault)
-    return found
-
-
 def _name(endpoint: Endpoint | str | None) -> str | None:
     name = endpoint.name if isinstance(endpoint, Endpoint) else endpoint
-    if name is not None and name not in _NAMES:
-        raise ValueError(f"endpoint={name!r}: allowed are {', '.join(sorted(_NAMES))}")
-    return name
+    return None if name is None else _checks.choice("endpoint", name, sorted(_NAMES))
+
+
+def _host(host: object) -> int | None:
+    return _checks.none_or(allowed.count, "host", host)
+
+
+def _fault(name: str, fault: object) -> Fault:
+    return _checks.instance(name, fault, Fault)

@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import attrs
 from aiohttp import web
 
+from agora_analytics import _checks
 from agora_analytics.protocols import Response
 from agora_analytics.simulator.arrivals import Call
 from agora_analytics.simulator.service import Service
@@ -46,6 +47,10 @@ async def serve_hosts(
 
     A `port` other than 0 is the first of so many in a row.
     """
+    _checks.instance("service", service, Service)
+    _checks.text("host", host)
+    port = _checks.number("port", port, 0, 65_535)
+    count = _checks.number("count", count, 1, 65_536 - port)
     async with AsyncExitStack() as stack:
         yield tuple(
             [

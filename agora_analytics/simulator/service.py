@@ -10,14 +10,15 @@ from base64 import b64encode
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from hmac import compare_digest
+from typing import Any, Final
 
 import attrs
 import msgspec
 
 from agora_analytics import _checks, plans
-from agora_analytics.plans import Endpoint, Plan, Unit
+from agora_analytics.plans import WINDOWS, Endpoint, Plan, Unit
 from agora_analytics.protocols import Response, WallClock
-from agora_analytics.simulator import changes, insights, inspector, realtime, refusals, spending, statistics
+from agora_analytics.simulator import allowed, changes, insights, inspector, realtime, refusals, spending, statistics
 from agora_analytics.simulator.arrivals import Arrival, Call
 from agora_analytics.simulator.asked import Asked
 from agora_analytics.simulator.case import Case, Document
@@ -53,6 +54,17 @@ _ANSWERS: Mapping[Endpoint, Callable[[Case], Document]] = {
     plans.REALTIME_USAGE_TOP: realtime.usage_top,
     plans.REALTIME_QUALITY_TOP: realtime.quality_top,
 }
+_RULES: Final[Mapping[str, Callable[[str, Any], Any]]] = {
+    "world": allowed.an(World),
+    "plan": lambda _, value: Plan.of(value),
+    "faults": allowed.an(Faults),
+    "quirks": allowed.an(Quirks),
+    "customer_id": _checks.text,
+    "customer_secret": allowed.words,
+    "app_id": allowed.words,
+}
+"""What is checked whenever it is assigned."""
+
 _REQUEST_ID_IN_BODY = "/beta/analytics/call/"
 
 
@@ -95,23 +107,39 @@ class Service:
         quirks: Quirks | None = None,
         log_size: int = 10_000,
     ) -> None:
-        for name, part, kind in (("world", world, World), ("faults", faults, Faults), ("quirks", quirks, Quirks)):
-            _checks.none_or(_checks.instance, name, part, kind)
-        self.world = world or World()
+        self.world = World() if world is None else world
         self.plan = Plan.of(plan)
         self._clock = Clock.of(clock)
         self.customer_id = customer_id
         self.customer_secret = customer_secret
         self.app_id = app_id
-        self.faults = faults or Faults()
-        self.quirks = quirks or Quirks()
+        self.faults = Faults() if faults is None else faults
+        self.quirks = Quirks() if quirks is None else quirks
         self.quotas = Quotas()
         self._authorization = basic(customer_id, customer_secret).encode()
-        self._records = Records(log_size)
+        self._records = Records(allowed.count("log_size", log_size))
         self._dates: dict[tuple[int, DateStyle], DateHeader] = {}
         self._arrived: Counter[int | str] = Counter()
         self._number = 0
         self._answered = 0
+
+    def __setattr__(self, name: str, value: object) -> None:
+        rule = _RULES.get(name)
+        object.__setattr__(self, name, value if rule is None else rule(name, value))
+        if name in {"plan", "quirks"} and hasattr(self, "quirks"):
+            self._check_others()
+
+    def _check_others(self) -> None:
+        for other in self.quirks.others:
+            self._known(other.counter)
+
+    def _known(self, counter: str) -> str:
+        """Return the name of a counter; raises `ValueError` for one that the plan lacks."""
+        if counter not in self.plan.all_counters():
+            raise ValueError(
+                f"counter={_checks.shown(counter)}: the plan has {', '.join(self.plan.all_counters()) or 'none'}"
+            )
+        return counter
 
     @property
     def clock(self) -> Clock:
@@ -143,6 +171,8 @@ class Service:
         Those of other programs are among them.
         """
         now = self.clock()
+        _checks.choice("unit", unit, WINDOWS)
+        _checks.choice("counter", counter, dict.fromkeys(map(self.plan.counter, plans.ENDPOINTS)))
         return self.quotas.spent(counter, unit, now) + self._others(counter, now).get(unit, 0)
 
     def spend(self, counter: Endpoint | str, requests: int = 1) -> None:
@@ -152,9 +182,8 @@ class Service:
         the plan lacks.
         """
         name = self.plan.counter(counter) if isinstance(counter, Endpoint) else counter
-        if name not in self.plan.all_counters():
-            raise ValueError(f"counter={name!r}: the plan has {', '.join(self.plan.all_counters()) or 'none'}")
-        self.quotas.add(name, self.plan.rates(name), self.clock(), requests)
+        rates = self.plan.rates(self._known(name))
+        self.quotas.add(name, rates, self.clock(), allowed.count("requests", requests))
 
     def changes(self, call: SimulatedCall) -> tuple[CallChange, ...]:
         """Return all that befalls a call, whether the quirks name it or chance adds it."""

@@ -45,10 +45,11 @@ class Simulation:
         given = [name for name, part in parts.items() if part is not None]
         if service is not None and given:
             raise TypeError(f"{', '.join(given)}: already the service's; give a service or its parts, not both")
-        _checks.none_or(_checks.instance, "variants", variants, Quirks)
-        self.service = service or Service(
-            world, plan or "enterprise", clock=Clock.of(clock), faults=faults, quirks=variants
-        )
+        if service is None:
+            quirks = _checks.none_or(_checks.instance, "variants", variants, Quirks)
+            plan = "enterprise" if plan is None else plan
+            service = Service(world, plan, clock=Clock.of(clock), faults=faults, quirks=quirks)
+        self.service = _checks.instance("service", service, Service)
         self.host_clock = HostClock(self._now)
 
     @property
@@ -82,7 +83,7 @@ class Simulation:
 
     @variants.setter
     def variants(self, variants: Quirks) -> None:
-        self.service.quirks = variants
+        self.service.quirks = _checks.instance("variants", variants, Quirks)
 
     def transport(self, *, latency: Latency = (0.0, 0.0), hosts: int = 2, timeout: float = 30.0) -> SimulatorTransport:
         """Return a transport to the service."""

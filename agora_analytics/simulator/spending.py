@@ -6,7 +6,9 @@ from collections.abc import Iterable, Mapping
 
 import attrs
 
+from agora_analytics import _checks
 from agora_analytics.plans import WINDOWS, Unit
+from agora_analytics.simulator import allowed
 from agora_analytics.simulator.chance import share
 
 _DAY = 86_400
@@ -25,10 +27,14 @@ class Spender:
     """
 
     counter: str
-    share: float = attrs.field(default=1 / 3, validator=(attrs.validators.gt(0), attrs.validators.le(1)))
-    burst: int = attrs.field(default=1, validator=attrs.validators.ge(1))
+    share: float = 1 / 3
+    burst: int = 1
     start: float = float("-inf")
     end: float = float("inf")
+
+    def __attrs_post_init__(self) -> None:
+        _checks.settle(self, counter=_checks.text, share=_share, burst=allowed.some)
+        _checks.settle(self, start=allowed.moment, end=allowed.later)
 
     def spent(self, per_day: int, since: float, until: float) -> int:
         """Return the requests that it sends from `since` up to and including `until`, where a day has `per_day`."""
@@ -49,3 +55,7 @@ def spent_by(spenders: Iterable[Spender], counter: str, rates: Mapping[Unit, int
     if not mine or not per_day:
         return {}
     return {unit: sum(one.spent(per_day, now // WINDOWS[unit] * WINDOWS[unit], now) for one in mine) for unit in rates}
+
+
+def _share(name: str, value: object) -> float:
+    return _checks.amount(name, allowed.fraction(name, value), above=True)

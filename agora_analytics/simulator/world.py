@@ -13,12 +13,15 @@ from operator import attrgetter
 
 import attrs
 
+from agora_analytics import _checks
 from agora_analytics.catalogue import Product
-from agora_analytics.simulator import casting, gauges, happenings, load, quality, tallies
+from agora_analytics.simulator import allowed, casting, gauges, happenings, load, quality, tallies
 from agora_analytics.simulator.facts import Incident, SimulatedCall, SimulatedSession
 from agora_analytics.simulator.tallies import Tally
 
 HOUR = 3_600
+_PRODUCTS = frozenset(map(str, Product))
+_DIMENSIONS = ("country", "region", "net", "network", "sdk", "os", "device")
 
 _created = attrgetter("created")
 
@@ -48,20 +51,32 @@ class World:
     web_share: float = 0.3
     incidents_per_day: float = 1.5
 
+    def __attrs_post_init__(self) -> None:
+        shares = ("long_share", "large_share", "rejoin_share", "web_share")
+        _checks.settle(
+            self,
+            seed=allowed.whole,
+            calls_per_hour=_checks.amount,
+            typical_minutes=allowed.above_nothing,
+            incidents_per_day=_checks.amount,
+            **dict.fromkeys(shares, allowed.fraction),
+        )
+
     def calls(self, start: int, end: int) -> tuple[SimulatedCall, ...]:
         """Return the calls created in `[start, end)`, oldest first."""
+        start, end = allowed.second("start", start), allowed.second("end", end)
         hours = range(start // HOUR, -(-end // HOUR))
         found = tuple(chain.from_iterable(happenings.of_hour(self, hour) for hour in hours))
         return found[bisect_left(found, start, key=_created) : bisect_left(found, end, key=_created)]
 
     def calls_during(self, start: int, end: int) -> tuple[SimulatedCall, ...]:
         """Return the calls in use at any time in `[start, end)`, oldest first."""
-        earliest = start - happenings.LONGEST
+        earliest = allowed.second("start", start) - happenings.LONGEST
         return tuple(call for call in self.calls(earliest, end) if call.destroyed > start)
 
     def call(self, call_id: str) -> SimulatedCall | None:
         """Return the call of this id, or None where there is none."""
-        hour = happenings.hour_of(self, call_id)
+        hour = happenings.hour_of(self, _checks.text("call_id", call_id))
         calls = () if hour is None else happenings.of_hour(self, hour)
         return next((call for call in calls if call.call_id == call_id), None)
 
@@ -81,7 +96,7 @@ class World:
 
     def incidents(self, start: int, end: int) -> tuple[Incident, ...]:
         """Return the incidents that touch `[start, end)`, oldest first."""
-        return happenings.incidents(self, start, end)
+        return happenings.incidents(self, allowed.second("start", start), allowed.second("end", end))
 
     def severity(self, ts: int, country: str | None = None) -> float:
         """Return how bad things are at a moment, from 0 (well) to 1, in a country or overall."""
@@ -92,14 +107,21 @@ class World:
 
         Without a dimension the one key is the empty text, and it is there even for 0.
         """
+        allowed.one_of_few("product", product, _PRODUCTS)
+        if dimension is not None:
+            allowed.one_of_few("dimension", dimension, _DIMENSIONS)
         return load.users(self, product, window, dimension)
 
     def channels(self, product: Product, window: int) -> int:
         """Return channels in use at a 20-second window."""
+        allowed.one_of_few("product", product, _PRODUCTS)
         return load.channels(self, product, window)
 
     def rate(self, metric: str, product: Product | None, ts: int, group: str = "") -> float:
         """Return a quality metric (a fraction) in the window of `ts`, of a dimension's value or (empty) of all."""
+        allowed.one_of_few("metric", metric, quality.LEVELS)
+        if product is not None:
+            allowed.one_of_few("product", product, _PRODUCTS)
         return quality.rate(self, metric, product, ts, group)
 
     def tally(self, hour: int) -> Tally:

@@ -29,9 +29,9 @@ class Health:
     is stuck if it is `polling` and `lag` goes on growing; between two polls it grows by their interval.
 
     `last_window` is the start of the last window, or the moment up to which calls were read; `lag` how many seconds ago
-    that ended; `requests_left` what it can count on for the rest of the day; `failures` how many polls in a row failed;
-    `last_error` the last one's text, empty once it was answered again. Times are UTC seconds, None before there are
-    any.
+    that ended, counted up to the stream's own end; `requests_left` what it can count on for the rest of the day;
+    `failures` how many polls in a row failed; `last_error` the last one's text, empty once it was answered again. Times
+    are UTC seconds, None before there are any.
     """
 
     state: State = "polling"

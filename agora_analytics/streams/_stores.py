@@ -205,4 +205,5 @@ def _unusable(path: Path, error: OSError) -> CheckpointError:
     return CheckpointError(
         f"the checkpoint {str(path)!r} cannot be used: {error.strerror or error}",
         advice="Check the path and its rights, and that the disk has room.",
+        fault="host",
     )

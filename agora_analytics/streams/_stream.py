@@ -41,9 +41,12 @@ class Stream(AsyncIterator[T], Generic[T]):
 
     @property
     def health(self) -> Health:
-        """How it is doing now."""
-        read_to = self._poller.read_to
-        return attrs.evolve(self._poller.monitor.health, lag=None if read_to is None else self._quota.utc() - read_to)
+        """How it is doing now, or was doing when it ended."""
+        health, read_to = self._poller.monitor.health, self._poller.read_to
+        if read_to is None:
+            return health
+        ended = health.since if health.state == "stopped" else None
+        return attrs.evolve(health, lag=(self._quota.utc() if ended is None else ended) - read_to)
 
     @property
     def checkpoint(self) -> Checkpoint:

@@ -114,8 +114,9 @@ async def test_processes_keep_the_plan_together_though_one_is_killed(service, le
     assert counted - 2 * PER_SECOND <= got <= counted
     seconds = Counter(int(entry.at) for entry in service.log)
     assert max(seconds.values()) <= PER_SECOND
-    counter = (await read(ledger)).counter("call_lists")
-    assert counter.underway == {}
+    async with asyncio.timeout(60):  # that one is gone is found out within half a second
+        while (counter := (await read(ledger)).counter("call_lists")).underway:
+            await asyncio.sleep(0.05)
     # What was cancelled or killed may have been given up just before it reached the service.
     surplus = sum(counter.days.values()) - service.counts["call_lists"]
-    assert 0 <= surplus <= 4
+    assert 0 <= surplus <= sum(tasks.values())

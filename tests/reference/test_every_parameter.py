@@ -15,6 +15,7 @@ from vendor import OFFERED, Case, Place, every
 from agora_analytics.plans import ENDPOINTS
 from agora_analytics.protocols import Request, Response
 from agora_analytics.simulator import APP_ID, Service, SimulatedCall, Simulation, World
+from agora_analytics.simulator.schedules import PARAMETERS
 
 NOW = 1_795_867_200 + 43_211
 WORLD = World(seed=5)
@@ -100,3 +101,8 @@ async def test_what_a_plan_lacks_is_refused_and_nothing_is_sent(path, plan):
             with pytest.raises(ValueError, match=f"plan='{plan}' does not include"):
                 await run(case.ask(client))
         assert not simulation.service.log
+
+
+def test_faults_can_be_bound_to_every_parameter_that_there_is():
+    sent = {name for case in every(place()) for name in {*case.query, *(case.body or ())}}
+    assert sent == set(PARAMETERS)

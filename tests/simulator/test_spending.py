@@ -97,6 +97,6 @@ def test_the_answer_is_the_same_whenever_it_is_asked_for():
 
 @pytest.mark.parametrize("wrong", [{"share": 0.0}, {"share": 1.1}, {"burst": 0}])
 def test_a_spender_that_cannot_be_is_an_error(wrong: dict[str, float]):
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match="allowed are"):
         Spender(counter="realtime", **wrong)  # type: ignore[arg-type]
     assert Quirks().others == ()

@@ -316,7 +316,7 @@ def failures(error: AgoraError) -> str:
         case CheckpointError() | LedgerError() | AgoraError():
             return str(error)
     match error.fault:
-        case "caller" | "plan" | "service" | "network" as fault:
+        case "caller" | "plan" | "service" | "network" | "host" as fault:
             return fault
         case _ as never:
             assert_never(never)

@@ -62,6 +62,18 @@ async def test_a_stream_that_goes_on_tells_how_old_its_windows_are_and_what_is_l
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
+async def test_one_that_was_left_grows_no_older(kind):
+    async with simulated().client() as client:
+        stream = client.realtime.watch(USERS) if kind == "watch" else client.calls.follow()
+        async with taking(stream):
+            await asyncio.sleep(HOUR)
+        left = stream.health
+        await asyncio.sleep(HOUR)
+        assert stream.health == left
+        assert 0 < left.lag < 900
+
+
+@pytest.mark.parametrize("kind", ["watch", "follow"])
 async def test_waiting_for_quota_is_told_with_its_end_and_logged_once_in_and_once_out(kind, caplog):
     simulation = simulated(PREMIUM.with_limits("call_lists", per_day=480))
     async with simulation.client() as client:

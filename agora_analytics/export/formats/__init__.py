@@ -91,7 +91,11 @@ def check(name: str) -> str:
     name = _checks.choice("format", name, NAMES)
     missing = [library for library in _NEEDS.get(name, ()) if find_spec(library) is None]
     if missing:
-        raise ValueError(f'format={name!r} needs {", ".join(missing)}: pip install "agora-analytics[{_EXTRAS[name]}]"')
+        free = ", ".join(one for one in NAMES if one not in _NEEDS)
+        raise ValueError(
+            f'format={name!r} needs {", ".join(missing)}: pip install "agora-analytics[{_EXTRAS[name]}]"; '
+            f"without anything more there are {free}"
+        )
     return name
 
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from agora_analytics import _checks
 from agora_analytics.export.sinks._local import LocalSink
 from agora_analytics.export.sinks._sink import Sink, said
 
-__all__ = ["LocalSink", "Sink", "said", "sink_of"]
+__all__ = ["LocalSink", "Sink", "check_place", "said", "sink_of"]
+
+
+def check_place(to: str) -> None:
+    """Raise `ValueError` for a URL that needs what is not installed; nothing is reached for."""
+    if "://" in to:
+        _loaded().check_installed(to)
 
 
 def sink_of(to: str | Path, options: Mapping[str, Any]) -> Sink:
@@ -20,8 +28,12 @@ def sink_of(to: str | Path, options: Mapping[str, Any]) -> Sink:
         if options:
             raise ValueError("sink_options go with a URL, not with a local folder")
         return LocalSink(folder.absolute())
+    sink: Sink = _loaded().RemoteSink(to, options)
+    return sink
+
+
+def _loaded() -> ModuleType:
     try:
-        from agora_analytics.export.sinks._remote import RemoteSink  # noqa: PLC0415 - an extra
+        return import_module("agora_analytics.export.sinks._remote")  # an extra
     except ModuleNotFoundError as error:
         raise ValueError(f'to: a URL needs {error.name}: pip install "agora-analytics[remote]"') from None
-    return RemoteSink(to, options)

@@ -20,6 +20,15 @@ _WHOLE: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl
 """Stores in which a file appears when it is complete; elsewhere it gets its name last."""
 
 
+def check_installed(url: str) -> None:
+    """Raise `ValueError` where fsspec does not know the store, or needs another library for it."""
+    protocol = urlsplit(url).scheme
+    try:
+        fsspec.get_filesystem_class(protocol)
+    except (ImportError, ValueError) as error:
+        raise ValueError(f"to={_shown(url)!r}: {error}") from None
+
+
 class RemoteSink:
     """A folder of a store, by its URL; `options` go to fsspec, and are never shown."""
 
