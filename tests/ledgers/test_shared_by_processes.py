@@ -115,7 +115,7 @@ async def test_processes_keep_the_plan_together_though_one_is_killed(service, le
     seconds = Counter(int(entry.at) for entry in service.log)
     assert max(seconds.values()) <= PER_SECOND
     async with asyncio.timeout(60):  # that one is gone is found out within half a second
-        while (counter := (await read(ledger)).counter("call_lists")).underway:
+        while (counter := (await read(ledger)).counter("call_lists")).underway:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.05)
     # What was cancelled or killed may have been given up just before it reached the service.
     surplus = sum(counter.days.values()) - service.counts["call_lists"]
