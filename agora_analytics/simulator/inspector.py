@@ -136,8 +136,10 @@ def _appeared(case: Case, call: SimulatedCall, known: int) -> bool:
 
 def _end(case: Case, end: int) -> int | None:
     """Spell the end of a call or session: known only when it has come."""
-    if end <= case.known_until:
-        return end
+    return end if end <= case.known_until else _unfinished(case)
+
+
+def _unfinished(case: Case) -> int | None:
     return {"null": None, "zero": 0, "last_seen": case.known_until}[case.quirks.unfinished_end]
 
 
@@ -148,7 +150,7 @@ def _call_row(case: Case, told: _Told) -> Document:
         "call_id": call.call_id,
         "cname": call.cname,
         "created_ts": call.created,
-        "destroyed_ts": _end(case, call.destroyed),
+        "destroyed_ts": _unfinished(case) if case.quirks.untold_ends else _end(case, call.destroyed),
         "finished": call.destroyed <= case.known_until,
         "call_pcu": attendance.peak,
         "call_acu": attendance.average,

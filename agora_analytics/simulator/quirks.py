@@ -68,6 +68,7 @@ class Quirks:
         late_calls: fraction of calls that appear in searches only `late_by` seconds after the plan's delay.
         uid_as_text: user IDs are text.
         roles_as_text: `roles` is one text.
+        untold_ends: whether `destroyed_ts` of calls that are over stays what `unfinished_end` says.
         web_audio_freeze: what the audio freeze rate of a web user is.
         echo_other_name: rows name the dimension, or a peak metric, by its other spelling.
         day_starts_at: second of the UTC day at which days of Data Insights begin and are stamped, such as 57,600.
@@ -116,6 +117,7 @@ class Quirks:
     late_calls: float = 0.0
     uid_as_text: bool = False
     roles_as_text: bool = False
+    untold_ends: bool = False
     web_audio_freeze: NoFreeze = "null"
     echo_other_name: bool = False
     day_starts_at: int = 0

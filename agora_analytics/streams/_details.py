@@ -58,6 +58,9 @@ _MOST: Final = 1_000
 
 Told = CallFinished | CallSessions
 
+_UNAUTHORIZED: Final = 401
+"""The status of an answer that is about the account, whatever was asked."""
+
 
 class _OutOfQuotaError(Exception):
     """There is no request for details to be had for longer than is worth waiting for."""
@@ -188,7 +191,9 @@ class Details:
             return self._quota.confirmed and start < self._limits.oldest(int(self._quota.utc()))
         if isinstance(error, PlanRefused) and error.kind != "latency":
             return True
-        failed = not isinstance(error, ResponseError) or (isinstance(error, ServerError) and error.status >= 500)  # noqa: PLR2004
+        if not isinstance(error, ResponseError) or error.status == _UNAUTHORIZED:
+            return False
+        failed = isinstance(error, ServerError) and error.status >= 500  # noqa: PLR2004
         return not failed and not isinstance(error, PlanRefused) and not self._in_a_row
 
 

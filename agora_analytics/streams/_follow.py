@@ -146,7 +146,7 @@ class FollowPoller(Poller[CallEvent]):
     async def _round(self, tail: Tail, kept: Reserve) -> AsyncGenerator[CallEvent]:
         """Read on and yield what is lost, what happened, oldest call first, and then the sessions that are owed."""
         begun = self._quota.utc()
-        self._read = None
+        self._read, tail.now = None, int(begun)
         calls: list[Call] = []
         if self._details is None or sum(not one.told for one in tail.owed.values()) < _OWED:
             calls = await self.unless_stopped(self._poll(tail))
@@ -216,7 +216,7 @@ class FollowPoller(Poller[CallEvent]):
 
     def _behind(self, tail: Tail) -> int:
         """Return what calls that go on began before where nothing more is read: one may have moved behind the end."""
-        last = max((one.call.created_ts or 0 for one in tail.going.values()), default=0)
+        last = max((one.began for one in tail.going.values()), default=0)
         return max(tail.read_to, min(last + 1, self._askable().end))
 
     async def _search(
@@ -276,7 +276,7 @@ class FollowPoller(Poller[CallEvent]):
         askable = self._askable()
         looks = _looks.plan(
             # By a clock that was set back some began in the future: there is nowhere to look for these.
-            [one for one in older if askable.start <= (one.call.created_ts or 0) < askable.end],
+            [one for one in older if askable.start <= one.began < askable.end],
             start,
             now=now,
             density=self._density,
@@ -295,7 +295,7 @@ class FollowPoller(Poller[CallEvent]):
         """Return the calls that go on and began before `start`, but for those that are `there`."""
         oldest = self._askable().start
         older = [one for one in tail.older(start) if one.call.call_id not in there]
-        if any(self._edges.proved <= (one.call.created_ts or 0) < oldest for one in older):
+        if any(self._edges.proved <= one.began < oldest for one in older):
             # Too old, says the clock: that the service takes this for the oldest there is proves it.
             await self._look(tail, _Seen(), [], Span(oldest, oldest + 1))
         return older
@@ -332,7 +332,7 @@ class FollowPoller(Poller[CallEvent]):
         gone = [
             CallLost(call=one.call, reason="gone")
             for one in tail.going.values()
-            if one.misses >= _looks.MISSES and (one.call.created_ts or 0) >= oldest
+            if one.misses >= _looks.MISSES and one.began >= oldest
         ]
         return [*expired, *gone]
 

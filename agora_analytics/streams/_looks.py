@@ -47,7 +47,7 @@ class Looks:
         """Return the calls that the search over `span` should find."""
         start = self.span.start if self.span is not None else math.inf
         # Where one was missed, another look at the same place proves nothing: it is searched for elsewhere.
-        return [one for one in older if _begun(one) >= start and not one.misses and one not in self.single]
+        return [one for one in older if one.began >= start and not one.misses and one not in self.single]
 
 
 def plan(older: Sequence[Open], start: int, *, now: float, density: float, longest: int, most: int) -> Looks:
@@ -57,36 +57,36 @@ def plan(older: Sequence[Open], start: int, *, now: float, density: float, longe
     are searched for singly, those that are overdue longest.
     """
     due = [one for one in older if _is_due(one, now)]
-    missed = [one for one in due if one.misses or one.call.created_ts is None]
-    steady = [one for one in due if not one.misses and one.call.created_ts is not None]
+    missed = [one for one in due if one.misses]
+    steady = [one for one in due if not one.misses]
     best, cost = len(steady), float(len(steady))
     for number, one in enumerate(steady):
-        back = start - _begun(one)
+        back = start - one.began
         together = number + 1 + back // longest + back * density / PAGE
         if together < cost:
             best, cost = number, together
     single = sorted((*steady[:best], *missed), key=lambda one: one.look_at)
-    span = Span(_begun(steady[best]), start) if best < len(steady) else None
+    span = Span(steady[best].began, start) if best < len(steady) else None
     return Looks(span=span, single=tuple(single[:most]))
 
 
 def _is_due(one: Open, now: float) -> bool:
     """Whether it is time for a look; also where no look would be that far off, but for a clock that was set back."""
-    longest = max(_LONG, 2 * _AGE * (now - _begun(one)))
+    longest = max(_LONG, 2 * _AGE * (now - one.began))
     return one.look_at <= now or one.look_at > now + longest
 
 
 def where(one: Open, newest: int) -> Span:
     """Return the span in which to search for a call."""
     around = _WIDE[min(one.misses, len(_WIDE) - 1)]
-    begun = _begun(one)
+    begun = one.began
     start = max(0, begun - around)
     return Span(start, max(min(begun + 1 + around, newest), start + 1))
 
 
 def found(one: Open, *, now: float, every: int) -> Open:
     """Return a call that a look found, with the time of the next."""
-    return attrs.evolve(one, misses=0, look_at=now + max(every, _AGE * (now - _begun(one))))
+    return attrs.evolve(one, misses=0, look_at=now + max(every, _AGE * (now - one.began)))
 
 
 def later(one: Open, *, now: float) -> Open:
@@ -97,7 +97,3 @@ def later(one: Open, *, now: float) -> Open:
 def missed(one: Open, *, now: float) -> Open:
     """Return a call that a look did not find, with the time of the next."""
     return attrs.evolve(one, misses=one.misses + 1, look_at=now + _AGAIN * 2**one.misses)
-
-
-def _begun(one: Open) -> int:
-    return one.call.created_ts or 0

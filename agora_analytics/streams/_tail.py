@@ -26,18 +26,30 @@ from agora_analytics.streams._events import (
 )
 
 _DAY: Final = 86_400
-_FIELDS: Final = frozenset({"going", "look_at", "misses", "ended", "owed", "told", "since"})
+_LOST: Final = 30 * _DAY
+"""Seconds for which a call that was told as lost is known: nobody knows when a search finds it last."""
+
+_FIELDS: Final = frozenset({"going", "look_at", "misses", "seen", "ended", "owed", "told", "since"})
 MAY_FOLLOW: Final = frozenset({"quota", "outage"})
 """Why sessions did not come that may come later."""
 
 
 @attrs.frozen(kw_only=True)
 class Open:
-    """A call that goes on, as it was seen last; when to look at it again, and how often that found nothing."""
+    """A call that goes on, as it was seen last; when to look at it again, and how often that found nothing.
+
+    `seen` is when it was seen first.
+    """
 
     call: Call
     look_at: float = 0.0
     misses: int = 0
+    seen: int = 0
+
+    @property
+    def began(self) -> int:
+        """When it began, as far as is known: 0 and null are no time."""
+        return began(self.call) or self.seen
 
 
 @attrs.frozen(kw_only=True)
@@ -62,6 +74,11 @@ def over(call: Call) -> bool:
     return call.finished is True or (call.finished is None and call.ended_at is not None)
 
 
+def began(call: Call) -> int | None:
+    """Return when a call began; None where the service does not say."""
+    return call.created_ts if call.started_at else None
+
+
 def seen(call: Call) -> Call:
     """Return a call without what differs at each look: until the end, `destroyed_ts` may be the last moment seen."""
     return call if over(call) or call.destroyed_ts is None else attrs.evolve(call, destroyed_ts=None)
@@ -78,15 +95,20 @@ class Tail:
     late: bool = True
     """Whether sessions that could not be had in time are still waited for."""
 
+    now: int = 0
+    """When what is told was seen (UTC seconds)."""
+
     def facts(self, call: Call, oldest: int) -> Iterator[CallStarted | CallChanged | CallFinished]:
         """Yield what a call tells that was not known; one that goes on and began before `oldest` is lost from sight.
 
         A service that lists what was on in a span shows it again and again, long after it was told as lost.
         """
+        if call.call_id in self.ended:
+            self.ended[call.call_id] = max(self.ended[call.call_id], self.now)
         if call.call_id in self.ended or call.call_id in self.owed:
             return
         known = self.going.get(call.call_id)
-        if known is None and not over(call) and call.created_ts is not None and call.created_ts < oldest:
+        if known is None and not over(call) and (began(call) or oldest) < oldest:
             return
         if known is None:
             yield CallStarted(call=call)
@@ -102,9 +124,9 @@ class Tail:
             return
         key = event.call.call_id
         if isinstance(event, CallStarted):
-            self.going[key] = Open(call=event.call)
+            self.going[key] = Open(call=event.call, seen=self.now)
         elif isinstance(event, CallChanged):
-            self.going[key] = attrs.evolve(self.going.get(key) or Open(call=event.call), call=event.call)
+            self.going[key] = attrs.evolve(self.going.get(key) or Open(call=event.call, seen=self.now), call=event.call)
         elif isinstance(event, CallSessions):
             self.owed.pop(key, None)
         else:
@@ -113,13 +135,20 @@ class Tail:
     def _end(self, event: CallFinished | CallLost) -> None:
         call = event.call
         self.going.pop(call.call_id, None)
-        # Not forgotten before any search could find it, were it shown again.
-        self.ended[call.call_id] = min(max(call.destroyed_ts or 0, self.read_to), self.read_to + _DAY)
+        self.ended[call.call_id] = self._found_until(event)
         owed = self.owed.get(call.call_id)
         if owed is not None and self.late and isinstance(event, CallFinished) and event.reason in MAY_FOLLOW:
             self.owed[call.call_id] = attrs.evolve(owed, told=True)
         else:
             self.owed.pop(call.call_id, None)
+
+    def _found_until(self, event: CallFinished | CallLost) -> int:
+        """Return until when a search may find a call: until its end, which was no later than it was seen."""
+        call = event.call
+        if isinstance(event, CallLost):
+            return self.now + _LOST
+        end = call.destroyed_ts if call.ended_at and (call.destroyed_ts or 0) >= (began(call) or 0) else None
+        return max(self.now if end is None else min(end, self.read_to + _DAY), self.read_to)
 
     def owe(self, call: Call, since: float) -> None:
         """Note that a call is over, and that its sessions are to come."""
@@ -128,8 +157,8 @@ class Tail:
 
     def older(self, start: int) -> list[Open]:
         """Return the calls that go on and began before a moment, oldest first."""
-        found = [one for one in self.going.values() if (one.call.created_ts or 0) < start]
-        return sorted(found, key=lambda one: (one.call.created_ts or 0, one.call.call_id))
+        found = [one for one in self.going.values() if one.began < start]
+        return sorted(found, key=lambda one: (one.began, one.call.call_id))
 
     def advance(self, read_to: int, oldest: int) -> None:
         """Note up to where was read, and forget what no search from `oldest` on can find again."""
@@ -138,7 +167,7 @@ class Tail:
 
     def after(self, event: CallEvent | None) -> Tail:
         """Return what will be known after an event."""
-        tail = Tail(self.read_to, dict(self.going), dict(self.ended), dict(self.owed), self.late)
+        tail = Tail(self.read_to, dict(self.going), dict(self.ended), dict(self.owed), self.late, self.now)
         if event is not None:
             tail.note(event)
         return tail
@@ -146,12 +175,12 @@ class Tail:
     def checkpoint(self, stream: str, start: int) -> Checkpoint:
         """Return it as a checkpoint."""
         known: dict[str, Mapping[str, Any]] = {
-            call_id: {"going": attrs.asdict(one.call), "misses": one.misses, "look_at": one.look_at}
+            call_id: {"going": attrs.asdict(one.call), "misses": one.misses, "look_at": one.look_at, "seen": one.seen}
             for call_id, one in self.going.items()
         }
         known |= {call_id: {"ended": until} for call_id, until in self.ended.items()}
         known |= {
-            call_id: {"owed": attrs.asdict(one.call), "told": one.told, "since": one.since}
+            call_id: {**known.get(call_id, {}), "owed": attrs.asdict(one.call), "told": one.told, "since": one.since}
             for call_id, one in self.owed.items()
         }
         done = (Span(min(start, self.read_to - 1), self.read_to),)
@@ -164,12 +193,15 @@ class Tail:
             check_known(entry, _FIELDS, f"call {key!r} in the checkpoint")
         looks, misses = opened(checkpoint, "look_at", float), opened(checkpoint, "misses", int)
         told, since = opened(checkpoint, "told", bool), opened(checkpoint, "since", float)
+        seen_at = opened(checkpoint, "seen", int)
         tail = cls(checkpoint.done[-1].end, ended=opened(checkpoint, "ended", int), late=late)
         for key, call in opened(checkpoint, "going", Call).items():
-            tail.going[key] = Open(call=call, look_at=looks.get(key, 0.0), misses=misses.get(key, 0))
+            tail.going[key] = Open(
+                call=call, look_at=looks.get(key, 0.0), misses=misses.get(key, 0), seen=seen_at.get(key, tail.read_to)
+            )
         for key, call in opened(checkpoint, "owed", Call).items():
             due = since.get(key, 0.0)
             tail.owed[key] = Owed(call=call, told=told.get(key, False), since=due, next_at=due)
             if tail.owed[key].told:
-                tail.ended[key] = tail.read_to
+                tail.ended.setdefault(key, tail.read_to)
         return tail

@@ -271,7 +271,7 @@ def test_rough_turns_every_switch():
     same = {name for name in default if default[name] == rough[name] and not name.startswith("_")}
     assert same == {
         *("totals", "settles_after", "late_by", "refusals_count"),  # the other reading would say nothing
-        *("most_rows", "beyond", "turning", "always_more", "total_off", "arriving", "arriving_pages"),
+        *("most_rows", "beyond", "turning", "always_more", "untold_ends", "total_off", "arriving", "arriving_pages"),
         *("others", "changes", "odds", "deleted_calls", "endless_calls", "moved_calls", "moved_by"),
     }
 

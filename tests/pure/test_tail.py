@@ -1,0 +1,61 @@
+"""What a list of calls shows becomes events; each once, also of calls whose fields make no sense."""
+
+from __future__ import annotations
+
+import pytest
+
+from agora_analytics import Call, CallFinished, CallLost, CallStarted
+from agora_analytics.streams._tail import Tail
+
+NOON = 1_795_521_600
+KEPT = 7 * 86_400
+
+
+def shown(tail: Tail, call: Call, at: int, oldest: int) -> list:
+    """The events of one look, and the tail after them."""
+    tail.now = at
+    events = list(tail.facts(call, oldest))
+    for event in events:
+        tail.note(event)
+    for one in tail.older(oldest):
+        tail.note(CallLost(call=one.call, reason="expired"))
+        events.append(CallLost(call=one.call, reason="expired"))
+    tail.advance(at, at - 120)
+    return events
+
+
+@pytest.mark.parametrize("created", [None, 0, -5, NOON - KEPT - 9, NOON])
+@pytest.mark.parametrize("destroyed", [None, 0, -5, NOON - 4_000, NOON + 60, NOON + 86_400])
+@pytest.mark.parametrize("finished", [None, False, True])
+def test_a_call_that_is_shown_at_every_look_is_told_once(created, destroyed, finished):
+    tail = Tail(NOON)
+    call = Call(call_id="x", created_ts=created, destroyed_ts=destroyed, finished=finished)
+    events = [event for minute in range(12 * 60) for event in shown(tail, call, NOON + 60 * minute, NOON - KEPT)]
+    kinds = [type(event) for event in events]
+    assert len(kinds) == len(set(kinds)) <= 2
+    assert CallLost not in kinds
+
+
+def test_a_call_without_a_start_is_lost_when_what_was_seen_first_is_not_kept_any_more():
+    tail, call = Tail(NOON), Call(call_id="x", created_ts=None, finished=False)
+    told = [
+        (hour, type(event))
+        for hour in range(24 * 9)
+        for event in shown(tail, call, NOON + 3_600 * hour, NOON + 3_600 * hour - KEPT)
+    ]
+    assert [kind for _, kind in told] == [CallStarted, CallLost]
+    assert told[-1][0] == 7 * 24 + 1
+
+
+def test_what_is_known_is_read_back():
+    tail = Tail(NOON)
+    for call in (
+        Call(call_id="on", created_ts=None, finished=False),
+        Call(call_id="over", created_ts=NOON - 60, destroyed_ts=NOON + 9_000, finished=True),
+    ):
+        shown(tail, call, NOON, NOON - KEPT)
+    again = Tail.of(tail.checkpoint("x", NOON - 60))
+    assert (again.going, again.ended, again.read_to) == (tail.going, tail.ended, tail.read_to)
+    assert [one.began for one in again.going.values()] == [NOON]
+    assert list(again.facts(Call(call_id="over", finished=True), NOON - KEPT)) == []
+    assert CallFinished not in map(type, again.facts(Call(call_id="on", finished=False), NOON - KEPT))

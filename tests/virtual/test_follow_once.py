@@ -1,0 +1,83 @@
+"""Each start and each end is told once, whatever the service shows again, and through restarts."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from streaming import HOUR, NOON, all_of, of, simulated, taken_for
+
+from agora_analytics import CallFinished, CallLost, CallSessions, CallStarted, Checkpoint
+from agora_analytics.plans import PREMIUM
+from agora_analytics.simulator import Fault, Faults, World
+
+BUSY = World(seed=7, calls_per_hour=60, typical_minutes=4, long_share=0.0, large_share=0.0)
+LONG = World(seed=7, calls_per_hour=20, typical_minutes=20, long_share=0.3, large_share=0.0)
+
+
+def twice(kind, events) -> list[str]:
+    seen = Counter(event.call.call_id for event in of(kind, events))
+    return [call_id for call_id, count in seen.items() if count > 1]
+
+
+@pytest.mark.parametrize("overlap", [False, True], ids=["lists what began", "lists what was on"])
+@pytest.mark.parametrize("end", ["null", "zero"])
+@pytest.mark.parametrize("way", ["backlog", "outage", "seldom"])
+async def test_calls_that_are_over_and_have_no_end_are_told_once(overlap, end, way):
+    simulation = simulated(world=BUSY, calls_overlap=overlap, unfinished_end=end, untold_ends=True)
+    if way == "outage":
+        simulation.faults = Faults.outage(NOON + HOUR, NOON + 2 * HOUR + 1_800)
+    start = NOON - 6 * HOUR if way == "backlog" else NOON
+    async with simulation.client() as client:
+        follow = client.calls.follow(start=start, every=900 if way == "seldom" else 60)
+        events = await taken_for(follow, 4 * HOUR)
+    assert twice(CallStarted, events) == twice(CallFinished, events) == []
+    there = {call.call_id for call in BUSY.calls(start, NOON + 2 * HOUR)}
+    assert there <= {event.call.call_id for event in of(CallFinished, events)}
+    assert there <= {event.call.call_id for event in of(CallStarted, events)}
+
+
+async def test_a_call_whose_sessions_come_after_a_restart_is_not_told_again():
+    """It is shown in every list until its end, which lies hours ahead of where is read."""
+    world = World(seed=7, calls_per_hour=6, long_share=1.0, large_share=0.0)
+    plan = PREMIUM.with_limits("call_lists", longest=HOUR)
+    simulation = simulated(plan, world=world, calls_overlap=True)
+    start, places = NOON - 20 * HOUR, []
+    simulation.faults = Faults.always(Fault("reset")).only("call_sessions")
+    events: list = []
+    async with simulation.client() as client, client.calls.follow(start=start, drill=True) as follow:
+        async for event in follow:
+            events.append(event)
+            places.append(follow.checkpoint.encode())
+            if len(of(CallFinished, events)) == 3:
+                break
+    assert {event.reason for event in of(CallFinished, events)} == {"outage"}
+    simulation.faults = Faults()
+    async with simulation.client() as client:
+        # The event at which it was left was done.
+        follow = client.calls.follow(drill=True, checkpoint=Checkpoint.decode(places[-1]))
+        events += await taken_for(follow, HOUR)
+    assert twice(CallStarted, events) == twice(CallFinished, events) == []
+    assert len(of(CallSessions, events)) >= 3
+
+
+async def test_a_call_that_was_lost_is_not_told_again_when_it_ends():
+    plan = PREMIUM.with_limits("call_lists", available=2 * HOUR)
+    simulation = simulated(plan, world=LONG, calls_overlap=True)
+    async with simulation.client(plan=plan) as client:
+        events = await taken_for(client.calls.follow(start=NOON), 16 * HOUR)
+    lost = {event.call.call_id for event in of(CallLost, events)}
+    assert len(lost) > 5
+    assert twice(CallStarted, events) == twice(CallLost, events) == []
+    assert not lost & {event.call.call_id for event in of(CallFinished, events)}
+
+
+async def test_credentials_that_are_refused_for_a_while_cost_no_call_its_sessions():
+    out = Faults.outage(NOON + 1_800, NOON + 2_400, Fault("status", status=401)).only("call_sessions")
+    simulation = simulated("enterprise", world=BUSY, faults=out)
+    async with simulation.client() as client:
+        events = await all_of(client.calls.follow(start=NOON, stop=NOON + HOUR, drill=True))
+    told = [*of(CallFinished, events), *of(CallSessions, events)]
+    there = {call.call_id for call in BUSY.calls(NOON, NOON + HOUR)}
+    assert {event.call.call_id for event in told if event.sessions is not None} == there
+    assert not any("Unauthorized" in event.reason for event in told)
