@@ -307,8 +307,12 @@ def united(known: tuple[Point, ...], points: tuple[Point, ...]) -> tuple[Point, 
     if points == known:
         return known
     rows = {group_of(point): point for point in known}
-    # Without a value a row says as little as one that is not there.
-    new = {group_of(point): point for point in points if point.value is not None}
+    new: dict[str | None, Point] = {}
+    for point in points:
+        group = group_of(point)
+        # Without a value a row says as little as one that is not there; of two for a group the higher counts.
+        if point.value is not None and (group not in new or point.value > (new[group].value or 0.0)):
+            new[group] = point
     if all(group in rows and rows[group].value == point.value for group, point in new.items()):
         return known
     return tuple({**rows, **new}.values())

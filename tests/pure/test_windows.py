@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agora_analytics.models import Point
-from agora_analytics.spans import Span
+from agora_analytics.spans import WINDOW, Span
 from agora_analytics.streams import Gap, Revision, Series, Window
 from agora_analytics.streams._cadence import Schedule, steps
 from agora_analytics.streams._windows import Windows
@@ -264,3 +264,18 @@ def test_a_checkpoint_tells_what_was_delivered_however_often_it_is_taken():
             windows.unsettled(current)
         windows.note(event)
         assert windows.unsettled()[str(NOON)] == {"0": {"at": NOON + 60 + number, "rows": [[None, None, value]]}}
+
+
+def test_a_group_that_comes_twice_in_one_answer_is_the_higher_in_any_order():
+    windows = Windows([NETS], 0, delay=DELAY, allowance=0, settling=600)
+
+    def answer(*values: float, at: float) -> list:
+        rows = [Point.of(0, value, metric=NETS.metric, dimension="net", dimension_value="WIFI") for value in values]
+        windows.absorb([0], Span(0, WINDOW), rows, at)
+        return list(windows.events(0, None))
+
+    (window,) = answer(3, 5, at=100)
+    assert window.by_group(NETS) == {"WIFI": 5}
+    assert answer(5, 3, at=160) == answer(3, 5, at=220) == []
+    (revision,) = answer(3, 6, at=280)
+    assert isinstance(revision, Revision)
