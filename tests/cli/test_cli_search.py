@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import pytest
+from unhurried import unhurried
 
 from agora_analytics import Plan
 from agora_analytics.cli.newest import Budget, Newest
 from agora_analytics.cli.ranking import ORDERS, Best, frozen_users
 from agora_analytics.models import Call
+from agora_analytics.plans import PLANS
 from agora_analytics.simulator import Quirks, Service, Simulation, World
 
 DAY = 86_400
 WHICH = pytest.mark.parametrize("overlap", [False, True], ids=["that began in it", "that were on in it"])
+
+
+@pytest.fixture(autouse=True)
+def _unhurried(monkeypatch):
+    """No request waits for its second: here it matters which are made, and how many."""
+    monkeypatch.setitem(PLANS, "enterprise", unhurried(Plan.of("enterprise")))
 
 
 def simulated(*, overlap: bool = False) -> Simulation:
