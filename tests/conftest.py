@@ -1,0 +1,31 @@
+"""Which files begin first: a worker that begins a long one last keeps the others waiting for its end."""
+
+from __future__ import annotations
+
+import pytest
+
+LONG = (
+    "test_places",
+    "test_processes",
+    "test_stream_policy",
+    "test_follow_calls",
+    "test_export",
+    "test_others",
+    "test_endurance",
+    "test_export_accidents",
+    "test_export_clock",
+    "test_every_parameter",
+    "test_lists_cut_off",
+    "test_follow",
+    "test_quota_clock",
+    "test_watch_crash",
+    "test_cli_signals",
+    "test_shared_by_processes",
+)
+"""The files that take longest, the longest first; the others follow as they are found."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the long files first where workers share the files out in this order."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
