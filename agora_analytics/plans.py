@@ -7,7 +7,7 @@ everything here stays one second inside.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import attrs
@@ -234,16 +234,20 @@ class Plan:
 
     def rates(self, counter: str) -> dict[Unit, int]:
         """Requests per unit of a counter: the tightest of all endpoints that share it; empty if none is offered."""
-        rates: dict[Unit, int] = {}
-        for endpoint in ENDPOINTS:
-            if self.offers(endpoint) and self.counter(endpoint) == counter:
-                for unit, rate in self.limits[endpoint.table].rates.items():
-                    rates[unit] = min(rate, rates.get(unit, rate))
-        return rates
+        return dict(self._rates.get(counter, {}))
+
+    @cached_property
+    def _rates(self) -> Mapping[str, Mapping[Unit, int]]:
+        found: dict[str, dict[Unit, int]] = {}
+        for endpoint in filter(self.offers, ENDPOINTS):
+            rates = found.setdefault(self.counter(endpoint), {})
+            for unit, rate in self.limits[endpoint.table].rates.items():
+                rates[unit] = min(rate, rates.get(unit, rate))
+        return found
 
     def all_counters(self) -> tuple[str, ...]:
         """Return the counters of all endpoints offered, in the reference's order."""
-        return tuple(dict.fromkeys(self.counter(endpoint) for endpoint in ENDPOINTS if self.offers(endpoint)))
+        return tuple(self._rates)
 
     def with_limits(self, table: str, **changes: object) -> Plan:
         """Copy with negotiated numbers for one table, for example `plan.with_limits("realtime", per_day=1000)`."""

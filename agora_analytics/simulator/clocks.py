@@ -24,6 +24,7 @@ class Clock:
     def __init__(self, start: float | WallClock | None = None) -> None:
         self._own = callable(start)
         self._source: WallClock = time.time
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._offset = 0.0
         if callable(start):
             self._source = start
@@ -38,11 +39,22 @@ class Clock:
 
     def __call__(self) -> float:
         """Return the service's UTC seconds now."""
-        source = self._source if self._own else _running(self._source)
+        if not self._own:
+            try:
+                loop = asyncio.get_running_loop()
+            except RuntimeError:
+                pass
+            else:
+                if loop is not self._loop:
+                    self._follow(loop)
+        return self._offset + self._source()
+
+    def _follow(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Go on with what tells the time in this loop."""
+        source: WallClock = loop.time if isinstance(loop, VirtualLoop) else time.time
         if source != self._source:
             self._offset += self._source() - source()
-            self._source = source
-        return self._offset + source()
+        self._source, self._loop = source, loop
 
     def suspend(self, seconds: float) -> None:
         """Suspend the machine for so long: wall clocks, the service's and the host's, go on; `loop.time()` does not.
@@ -66,12 +78,3 @@ class HostClock:
 
 def _still() -> float:
     return 0.0
-
-
-def _running(last: WallClock) -> WallClock:
-    """Return what tells the time in the loop that is running, or the last where none is."""
-    try:
-        loop = asyncio.get_running_loop()
-    except RuntimeError:
-        return last
-    return loop.time if isinstance(loop, VirtualLoop) else time.time
