@@ -1,4 +1,4 @@
-"""How many workers run the suite."""
+"""How many workers run the suite, and which files begin first: one that is begun last keeps the others waiting."""
 
 from __future__ import annotations
 
@@ -6,8 +6,34 @@ import os
 
 import pytest
 
+LONG = (
+    "test_places",
+    "test_processes",
+    "test_stream_policy",
+    "test_follow_calls",
+    "test_export",
+    "test_others",
+    "test_endurance",
+    "test_export_accidents",
+    "test_export_clock",
+    "test_every_parameter",
+    "test_lists_cut_off",
+    "test_follow",
+    "test_quota_clock",
+    "test_watch_crash",
+    "test_cli_signals",
+    "test_shared_by_processes",
+)
+"""The files that take longest, the longest first; the others follow as they are found."""
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the long files first where workers share the files out in this order."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Two for each core: many tests wait for processes of their own."""
-    return 2 * (os.cpu_count() or 1)
+    """Half as many again as there are cores: many tests wait for processes of their own."""
+    return -(-3 * (os.cpu_count() or 1) // 2)

@@ -10,7 +10,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from unhurried import unhurried
 
+from agora_analytics import Plan
 from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Service, World
 from agora_analytics.simulator.server import serve
 
@@ -61,7 +63,8 @@ def complaints(errors: str) -> list[str]:
 
 @pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
 async def test_an_example_runs_over_the_simulator(example, tmp_path):
-    async with serve(Service(World(seed=3), "enterprise")) as url:
+    """What an example shows does not depend on how often it may ask; waiting for turns would take 16 s."""
+    async with serve(Service(World(seed=3), unhurried(Plan.of("enterprise")))) as url:
         environment = os.environ | {
             "AGORA_CUSTOMER_ID": CUSTOMER_ID,
             "AGORA_CUSTOMER_SECRET": CUSTOMER_SECRET,
@@ -79,6 +82,7 @@ async def test_an_example_runs_over_the_simulator(example, tmp_path):
             "dev",
             "-W",
             "error",
+            str(ROOT / "tests/unhurried.py"),
             str(ROOT / "examples" / example),
             env=environment,
             stdout=asyncio.subprocess.PIPE,

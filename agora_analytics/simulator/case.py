@@ -34,15 +34,18 @@ class Case:
     moment: float
     asked: Asked
     number: int = 0
+    now: int = attrs.field(init=False)
+    """The moment in whole seconds."""
 
-    @property
-    def now(self) -> int:
-        """The moment in whole seconds."""
+    known_until: int = attrs.field(init=False)
+    """The moment up to which the service knows what happened."""
+
+    @now.default
+    def _now(self) -> int:
         return int(self.moment)
 
-    @property
-    def known_until(self) -> int:
-        """The moment up to which the service knows what happened."""
+    @known_until.default
+    def _known_until(self) -> int:
         return self.now - self.limits.delay
 
     def frame(self, start: str, end: str) -> Frame:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import attrs
@@ -38,10 +39,15 @@ LEVELS = {
 def rate(world: World, metric: str, product: Product | None, ts: int, group: str = "") -> float:
     """Return a quality metric in the window of `ts`, a fraction with 6 digits; see `World.rate`."""
     level = LEVELS[metric]
-    lean = 0.6 + 0.8 * share(world.seed, metric, product, group)
+    lean = 0.6 + 0.8 * _luck(world.seed, metric, product, group)
     noise = 0.7 + 0.6 * share(world.seed, metric, product, group, ts // WINDOW)
     bad = level.ordinary * lean * noise + level.worst * world.severity(ts, group if group in COUNTRIES else None)
     return round(1 - bad if level.success else bad, 6)
+
+
+@lru_cache(maxsize=4_096)
+def _luck(seed: int, metric: str, product: Product | None, group: str) -> float:
+    return share(seed, metric, product, group)
 
 
 def average(world: World, metric: str, product: Product | None, start: int, end: int, *, group: str = "") -> float:

@@ -114,7 +114,7 @@ def _windows(case: Case, frame: Frame, metric: str) -> Iterator[int]:
 
 def _pending(case: Case, window: int, metric: str, what: str, part: float) -> bool:
     """Whether a window is one of those that come late or get revised, and has not come or been revised yet."""
-    if case.known_until >= window + WINDOW + case.quirks.late_by:
+    if not part or case.known_until >= window + WINDOW + case.quirks.late_by:
         return False
     return share(case.world.seed, what, metric, window) < part
 

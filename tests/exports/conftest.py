@@ -28,9 +28,9 @@ async def clock() -> WallClock:
     return lambda: NOON + loop.time()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def world() -> World:
-    """Few short calls, so that a test is quick."""
+    """Few short calls, so that a test is quick. It cannot be changed, and what it remembers serves all tests."""
     return World(seed=7, **SMALL)
 
 

@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 from urllib.parse import parse_qsl
 
+import msgspec
 import pytest
 import rows
 from recording import run
@@ -33,7 +34,7 @@ class Overheard:
 
     async def send(self, request: Request, host: int = 0) -> Response:
         response = await self._inner.send(request, host)
-        self.answers.append(json.loads(response.body))
+        self.answers.append(msgspec.json.decode(response.body))
         return response
 
 

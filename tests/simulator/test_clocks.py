@@ -118,3 +118,28 @@ async def test_a_service_without_a_clock_counts_by_the_loop_it_answers_on():
     assert abs(service.clock() - time.time()) < 60
     service.spend(plans.CALL_LISTS)
     assert service.spent("call_lists", "day") == 1
+
+
+def test_a_timer_too_short_for_the_clock_takes_a_few_turns_and_no_thousand():
+    """As a limiter asks for that waits for the rest of what a rounding left."""
+    asked: list[float] = []
+
+    async def waits() -> float:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(86_400)
+        begun, over = loop.time(), asyncio.Event()
+
+        def again() -> None:
+            asked.append(loop.time())
+            if loop.time() > begun:
+                over.set()
+            else:
+                loop.call_later(1e-15, again)
+
+        again()
+        await over.wait()
+        return loop.time() - begun
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        assert 0 < runner.run(waits()) < 0.001
+    assert len(asked) < 50
