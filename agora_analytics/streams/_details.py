@@ -58,8 +58,8 @@ _MOST: Final = 1_000
 
 Told = CallFinished | CallSessions
 
-_UNAUTHORIZED: Final = 401
-"""The status of an answer that is about the account, whatever was asked."""
+_REFUSED: Final = 6
+"""Tries after which a refusal is the call's own, though no other call was there to be answered."""
 
 
 class _OutOfQuotaError(Exception):
@@ -167,7 +167,7 @@ class Details:
         """Note that asking for a call failed; return its event where that is the call's own fault."""
         counted = one.counted + (one.mark is not None and self._worked > one.mark)
         log.info("the sessions of call %s cannot be had: %s", one.call.call_id, error)
-        if self._is_own(one.call, error) or counted >= _TRIES:
+        if self._is_own(one, counted, error) or counted >= _TRIES:
             self._in_a_row += 1
             expired = isinstance(error, PlanRefused) and error.kind == "range"
             return _without(one, "expired" if expired else f"{type(error).__name__}: {error.args[0]}")
@@ -184,17 +184,14 @@ class Details:
             self._rests_until, self._rest = self._quota.now() + self._rest, min(2 * self._rest, _LONGEST_REST)
         return None
 
-    def _is_own(self, call: Call, error: AgoraError) -> bool:
-        """Whether a failure is the call's own fault: a refusal, unless the one before was refused or failed, too."""
+    def _is_own(self, one: Owed, counted: int, error: AgoraError) -> bool:
+        """Whether a failure is the call's own fault: it is refused, and others are answered, or it always was."""
         if isinstance(error, PlanRefused) and error.kind == "range":
-            start = call.created_ts or 0
+            start = one.call.created_ts or 0
             return self._quota.confirmed and start < self._limits.oldest(int(self._quota.utc()))
-        if isinstance(error, PlanRefused) and error.kind != "latency":
-            return True
-        if not isinstance(error, ResponseError) or error.status == _UNAUTHORIZED:
-            return False
-        failed = isinstance(error, ServerError) and error.status >= 500  # noqa: PLR2004
-        return not failed and not isinstance(error, PlanRefused) and not self._in_a_row
+        failed = not isinstance(error, ResponseError) or (isinstance(error, ServerError) and error.status >= 500)  # noqa: PLR2004
+        latency = isinstance(error, PlanRefused) and error.kind == "latency"
+        return not (failed or latency) and (counted > 0 or one.tries >= _REFUSED)
 
 
 def _is_due(one: Owed, now: float) -> bool:
