@@ -1,8 +1,9 @@
-"""How many workers run the suite, and which files begin first: one that is begun last keeps the others waiting."""
+"""How the suite runs: with how many workers, which files first, and that Ctrl-C is heard as where people type."""
 
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 
@@ -37,3 +38,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_xdist_auto_num_workers() -> int:
     """Half as many again as there are cores: many tests wait for processes of their own."""
     return -(-3 * (os.cpu_count() or 1) // 2)
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C: a shell has it ignored by what it runs in the background, and they by their children."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
