@@ -23,7 +23,7 @@ _DAY: Final = 86_400
 _PLENTY: Final = 2**31
 """Requests a day, where none are counted."""
 
-_REMEMBERED: Final = 3_600.0
+_REMEMBERED: Final = 1_200.0
 """Seconds for which an endpoint that the plan does not include is not asked again: it may be upgraded."""
 
 

@@ -114,7 +114,7 @@ class Details:
         try:
             budget = await kept.keep(sum(not one.told for one in tail.owed.values()), 0)
         except LedgerError:
-            return 1  # asking shows it too, and counts as an outage
+            return len(tail.owed) + 1  # asking shows it too, and counts as an outage
         return budget.requests - self._people
 
     def _given_up(self, one: Owed, now: float, count: int) -> Told | None:

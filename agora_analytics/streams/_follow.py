@@ -26,7 +26,7 @@ from agora_analytics.streams._edges import Edges
 from agora_analytics.streams._events import CallEvent, CallFinished, CallLost, Gap, Loss
 from agora_analytics.streams._health import log
 from agora_analytics.streams._place import Place
-from agora_analytics.streams._poller import Poller, StoppedError
+from agora_analytics.streams._poller import Poller
 from agora_analytics.streams._readers import CallReader
 from agora_analytics.streams._stream import Stream
 from agora_analytics.streams._tail import Open, Tail
@@ -122,9 +122,8 @@ class FollowPoller(Poller[CallEvent]):
                 async with aclosing(self._rounds(tail, lists, details)) as events:
                     async for event in events:
                         yield event
-            except StoppedError:
+            finally:  # also where its consumer leaves: what that has worked on is done
                 await self._save(tail)
-                raise
 
     async def _rounds(self, tail: Tail, lists: Reserve, details: Reserve) -> AsyncGenerator[CallEvent]:
         while not self._over(tail):
@@ -134,7 +133,6 @@ class FollowPoller(Poller[CallEvent]):
                     tail.note(event)
                     self.current = None
                     if self.stopped:
-                        await self._save(tail)
                         return
             if self._read is not None:
                 tail.advance(self._read, self._read - self._settings.allowance)
@@ -152,14 +150,14 @@ class FollowPoller(Poller[CallEvent]):
             calls = await self.unless_stopped(self._poll(tail))
         if self._cut > tail.read_to:
             yield Gap(span=Span(tail.read_to, self._cut), reason=self._why(tail.read_to, self._cut))
-        for gap in self._cut_off(tail):
-            yield gap
         for call in sorted(calls, key=lambda one: (one.created_ts or 0, one.call_id)):
             for fact in tail.facts(call, self._edges.proved):
                 if self._details is not None and isinstance(fact, CallFinished):
                     tail.owe(call, self._details.askable_at(call))
                 else:
                     yield fact
+        for gap in self._cut_off(tail):  # after the calls of its span, since the place goes past it
+            yield gap
         for lost in self._lost(tail):
             yield lost
         if self._details is not None:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 
 import pytest
 from streaming import HOUR, NOON, all_of, of, simulated, taken_for
 
-from agora_analytics import CallFinished, CallLost, CallSessions, CallStarted, Checkpoint
+from agora_analytics import (
+    CallFinished,
+    CallLost,
+    CallSessions,
+    CallStarted,
+    Checkpoint,
+    Gap,
+    LedgerError,
+    MemoryCheckpoints,
+    MemoryLedger,
+)
 from agora_analytics.plans import PREMIUM
 from agora_analytics.simulator import Fault, Faults, World
 
@@ -84,3 +95,67 @@ async def test_a_refusal_of_all_calls_for_a_while_costs_none_its_sessions(fault)
     there = {call.call_id for call in BUSY.calls(NOON, NOON + HOUR)}
     assert {event.call.call_id for event in told if event.sessions is not None} == there
     assert {event.reason for event in told} <= {"", "outage"}
+
+
+async def work_on(stream, number: int, events: list) -> None:
+    """Work on so many events, then leave at the next."""
+    before = len(events)
+    async with stream as source:
+        async for event in source:
+            if len(events) - before == number:
+                break
+            events.append(event)
+
+
+async def test_what_was_worked_on_is_not_told_again_however_its_consumer_leaves():
+    simulation, store = simulated(world=BUSY), MemoryCheckpoints()
+    simulation.clock.suspend(3 * HOUR)  # a backlog, which is told in one round
+    events: list = []
+    async with simulation.client(checkpoints=store) as client:
+        await work_on(client.calls.follow(start=NOON, checkpoint="tail"), 50, events)
+        task = asyncio.create_task(work_on(client.calls.follow(checkpoint="tail"), 1_000, events))
+        while len(events) < 120:  # noqa: ASYNC110 - it is cancelled in the middle
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        more = await taken_for(client.calls.follow(checkpoint="tail"), 600)
+    # Whether the event at which it was cancelled was worked on, nobody knows.
+    sure = [*events[:-1], *more]
+    assert twice(CallStarted, sure) == twice(CallFinished, sure) == []
+    events += more
+    assert {call.call_id for call in BUSY.calls(NOON, NOON + 2 * HOUR)} <= {
+        event.call.call_id for event in of(CallFinished, events)
+    }
+
+
+async def test_the_place_does_not_pass_calls_that_are_not_told_where_a_list_is_cut_off():
+    simulation = simulated(world=BUSY, most_rows=20)
+    simulation.clock.suspend(2 * HOUR)
+    store = MemoryCheckpoints()
+    events: list = []
+    async with simulation.client(checkpoints=store) as client:
+        for _ in range(400):  # each is left after a few events
+            await work_on(client.calls.follow(start=NOON, checkpoint="tail"), 7, events)
+            if len(of(CallFinished, events)) > 100:
+                break
+    gaps = [gap.span for gap in of(Gap, events)]
+    started = {event.call.call_id for event in of(CallStarted, events)}
+    read_to = max(event.call.created_ts for event in of(CallStarted, events))
+    missing = [call for call in BUSY.calls(NOON, read_to) if call.call_id not in started]
+    assert all(any(gap.start <= call.created < gap.end for gap in gaps) for call in missing)
+
+
+async def test_a_ledger_that_fails_for_a_while_is_no_quota_that_is_spent():
+    class Failing(MemoryLedger):
+        async def change(self, account, change):
+            if NOON + 1_200 < simulation.clock() < NOON + 1_400:
+                raise LedgerError("the disk is full")
+            return await super().change(account, change)
+
+        def book(self, account):
+            return None
+
+    simulation = simulated("enterprise", world=BUSY)
+    async with simulation.client(ledger=Failing()) as client:
+        events = await all_of(client.calls.follow(start=NOON, stop=NOON + HOUR, drill=True))
+    assert {event.reason for event in of(CallFinished, events)} <= {"", "outage"}
