@@ -49,6 +49,7 @@ _LAST: Final = 6 * 3_600.0
 _LONGEST_REST: Final = 900.0
 """Seconds after which an outage of details is looked at again."""
 
+_DOUBLINGS: Final = 10
 _TRIES: Final = 3
 """Failures for a call, while others were answered, after which it is the call's own fault."""
 
@@ -177,7 +178,7 @@ class Details:
             tries=one.tries + 1,
             counted=counted,
             mark=self._worked,
-            next_at=now + min(_FIRST * 2**one.tries, _LAST),
+            next_at=now + min(_FIRST * 2 ** min(one.tries, _DOUBLINGS), _LAST),
         )
         self._in_a_row += 1
         if self._in_a_row > 1:  # an outage: the others are not worth their requests

@@ -40,6 +40,7 @@ _NEXT_SECOND: Final = 1.1
 _SLOWEST: Final = 300.0
 """Seconds between two attempts to learn the time in an outage: a window is kept for 40 minutes at least."""
 
+_DOUBLINGS: Final = 10
 _BUSY: Final = 1.0
 _DAY: Final = 86_400
 
@@ -239,7 +240,7 @@ class Poller(ABC, Generic[T]):
             lessons += not failures
             if not certain:
                 self.forget_lesson()
-                await self.pause(min(_NEXT_SECOND * 2**failures, _SLOWEST))
+                await self.pause(min(_NEXT_SECOND * 2 ** min(failures, _DOUBLINGS), _SLOWEST))
         self.times.look()
         self.times.answered()
         if self._quota.confirmed and abs(self.shift(begun)) > _CLOSE:

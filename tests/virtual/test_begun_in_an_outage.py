@@ -60,6 +60,19 @@ async def test_a_follow_tells_every_call_from_its_start_on(wrong, down):
     assert lost(events) == []
 
 
+@pytest.mark.parametrize("kind", ["watch", "follow"])
+async def test_an_outage_of_a_week_at_the_start_ends_no_stream(kind):
+    simulation = simulated(faults=Faults.outage(NOON, NOON + 7 * DAY))
+    async with simulation.client() as client:
+        stream = client.realtime.watch(USERS) if kind == "watch" else client.calls.follow()
+        async with taking(stream) as events:
+            await asyncio.sleep(7 * DAY - 60)
+            assert (stream.health.state, events) == ("outage", [])
+            await asyncio.sleep(HOUR)
+            assert stream.health.state == "polling"
+    assert events
+
+
 async def test_a_series_whose_requests_fail_keeps_no_other_from_being_watched():
     simulation = simulated(faults=Faults.always(Fault("html")).only("realtime_usage", metric="userCount"))
     async with simulation.client() as client:
