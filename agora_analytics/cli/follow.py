@@ -52,9 +52,8 @@ async def follow(
 ) -> None:
     """Follow calls: each start, change and end once. Example: agora-analytics follow --drill --json >> calls.jsonl."""
     async with account.client(shown.screen) as client:
-        begin = times.beginning(start, last)
+        begin = times.beginning(start, last, client.plan.of_endpoint(CALL_LISTS).available)
         end = times.instant(stop, "--stop") if stop else None
-        shown.screen.warn(times.cut_short(begin, client.plan, CALL_LISTS))
         stream = client.calls.follow(start=begin, stop=end, checkpoint=checkpoint, every=every, drill=drill)
         count = 0
         with stopped_by_signal(stream.stop), shown.screen.live() as live:

@@ -38,33 +38,22 @@ def instant(text: str, option: str) -> int:
     return seconds(moment, option)
 
 
-def latest(text: str, kept: int) -> int:
+def latest(text: str, kept: int, else_at: str = "") -> int:
     """Return the seconds of `--last`, at most as many as the plan keeps; that they are cut is told."""
     wanted = duration(text)
     if wanted > kept:
-        log.warning("--last=%s is more than the plan keeps: it begins %s ago", text, lasting(kept))
+        log.warning("--last=%s is more than the plan keeps: it begins %s ago%s", text, lasting(kept), else_at)
     return min(wanted, kept)
 
 
-def beginning(start: str | None, last: str | None) -> int | timedelta | None:
-    """Return where a stream begins: at `--start`, or so long ago by the service's clock (`--last`)."""
-    if start:
-        return instant(start, "--start")
-    return timedelta(seconds=duration(last)) if last else None
-
-
-def cut_short(start: int | timedelta | None, plan: Plan, endpoint: Endpoint) -> str:
-    """Say that a plan keeps less than `--last` wants; nothing where it keeps enough, or `--start` is given.
+def beginning(start: str | None, last: str | None, kept: int) -> int | timedelta | None:
+    """Return where a stream begins: at `--start`, or so long ago by the service's clock (`--last`).
 
     What a moment in the past loses is told by the stream, as a gap.
     """
-    limits = plan.of_endpoint(endpoint)
-    if not isinstance(start, timedelta) or start.total_seconds() <= limits.available:
-        return ""
-    return (
-        f"--last: {lasting(start.total_seconds())} is more than the plan {plan.name} keeps; it begins "
-        f"{lasting(limits.available)} ago, or where its checkpoint is"
-    )
+    if start:
+        return instant(start, "--start")
+    return timedelta(seconds=latest(last, kept, ", or where its checkpoint is")) if last else None
 
 
 def newest_window(plan: Plan, endpoint: Endpoint, now: int) -> int:

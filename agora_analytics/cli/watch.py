@@ -69,8 +69,7 @@ async def watch(
     """Watch 20-second windows, each once and in order. Example: agora-analytics watch userCount:WebRTC --json | jq ."""
     chosen = [series_of(one) for one in series or _USUAL]
     async with account.client(shown.screen) as client:
-        begin = times.beginning(start, last)
-        shown.screen.warn(times.cut_short(begin, client.plan, REALTIME_USAGE))
+        begin = times.beginning(start, last, client.plan.of_endpoint(REALTIME_USAGE).available)
         stream = client.realtime.watch(
             *chosen, start=begin, checkpoint=checkpoint, allowance=allowance, final=final, gaps=gaps
         )
