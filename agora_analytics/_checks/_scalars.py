@@ -103,22 +103,6 @@ def amount(name: str, value: object, *, above: bool = False, below: float = _END
     return found if isinstance(found, int) else float(found)
 
 
-def real(name: str, value: object) -> float:
-    """Return a number of either sign."""
-    found = plain(value)
-    if isinstance(found, bool) or not isinstance(found, _REAL) or not math.isfinite(found):
-        raise wrong(name, value, "a number")
-    return found if isinstance(found, int) else float(found)
-
-
-def fraction(name: str, value: object) -> float:
-    """Return a number from 0 to 1, both included."""
-    found = real(name, value)
-    if not 0 <= found <= 1:
-        raise ValueError(f"{name}={shown(found)}: allowed are numbers from 0 to 1")
-    return found
-
-
 def flag(name: str, value: object) -> bool:
     """Return True or False; a text like "no" would count as true."""
     found = plain(value)

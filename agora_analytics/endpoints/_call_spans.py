@@ -33,7 +33,6 @@ _NEAR: Final = 5
 _LOOK: Final = 5.0
 """Seconds after which who waits looks again: at the service's clock, and whether the client was closed."""
 
-
 _DOUBT: Final = 60.0
 """Seconds that are waited on the word of one answer."""
 
@@ -89,7 +88,7 @@ class CallKept(Kept):
         """Return the answer to one request about all of it; raises `ValueError` where one cannot carry that."""
         asked = self._one()
         answer = await self._asked(fetch, asked)
-        # A call that goes on was asked about to the end of the host's day, which turned out to be behind.
+        # A call that goes on was asked about until now by the host's clock, which may turn out to have been behind.
         later = self._one()
         return answer if later.end - asked.end <= _NEAR else await self._asked(fetch, later)
 

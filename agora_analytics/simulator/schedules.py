@@ -142,6 +142,8 @@ class Faults:
     ) -> Self:
         """Return a schedule in which every request in `[start, end)`, in UTC seconds, has the fault."""
         first, last = allowed.moment("start", start), allowed.later("end", end)
+        if first >= last:
+            raise ValueError(f"end={_checks.shown(end)} must be after start={_checks.shown(start)}")
         return cls((_Outage(first, last, _fault("fault", fault), _host(host)),))
 
     @classmethod

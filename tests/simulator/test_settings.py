@@ -36,6 +36,7 @@ def assigned(name: str, value: object) -> Callable[[], None]:
 
 
 WRONG: list[tuple[Callable[[], object], str]] = [
+    (lambda: Faults.outage(5, 1), "end=1 must be after start=5"),
     (lambda: Fault("htm"), "kind='htm': allowed are status, html, "),
     (lambda: Fault(5), "kind=5: allowed is one of status, html, "),
     (lambda: Fault("status", status=1), "status=1: allowed are 100 to 599"),

@@ -21,6 +21,7 @@ FREEZES = Series("videoFreezeRate", product="Native")
 NETWORKS = Series("userCount", product="Native", dimension="net")
 
 SMALL = World(seed=7, calls_per_hour=20)
+BUSY = World(seed=7, calls_per_hour=60, typical_minutes=4, long_share=0.0, large_share=0.0)
 
 
 def simulated(plan="premium", *, at: float = NOON, world: World = SMALL, faults=None, **variants) -> Simulation:

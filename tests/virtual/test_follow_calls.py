@@ -9,7 +9,7 @@ from statistics import median
 
 import attrs
 import pytest
-from streaming import DAY, HOUR, NOON, all_of, lost, of, passed, simulated, taken_for, taking, within
+from streaming import BUSY, DAY, HOUR, NOON, all_of, lost, of, passed, simulated, taken_for, taking, within
 
 from agora_analytics import (
     CallChanged,
@@ -25,7 +25,6 @@ from agora_analytics import (
 from agora_analytics.plans import PREMIUM
 from agora_analytics.simulator import CallChange, Fault, Faults, World
 
-BUSY = World(seed=7, calls_per_hour=60, typical_minutes=4, long_share=0.0, large_share=0.0)
 LONG = World(seed=7, calls_per_hour=20, typical_minutes=4, long_share=0.1, large_share=0.0)
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 
 import pytest
-from streaming import HOUR, NOON, all_of, of, simulated, taken_for
+from streaming import BUSY, HOUR, NOON, all_of, of, simulated, taken_for
 
 from agora_analytics import (
     CallFinished,
@@ -22,7 +22,6 @@ from agora_analytics import (
 from agora_analytics.plans import PREMIUM
 from agora_analytics.simulator import Fault, Faults, World
 
-BUSY = World(seed=7, calls_per_hour=60, typical_minutes=4, long_share=0.0, large_share=0.0)
 LONG = World(seed=7, calls_per_hour=20, typical_minutes=20, long_share=0.3, large_share=0.0)
 
 
