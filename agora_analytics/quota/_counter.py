@@ -31,7 +31,16 @@ import attrs
 from agora_analytics.errors import RateLimited
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.quota._limits import NamedLimits
-from agora_analytics.quota._moment import GUARD, Moment, passes, passes_early, possible_days, thresholds, until_tomorrow
+from agora_analytics.quota._moment import (
+    GUARD,
+    Moment,
+    day_of_service,
+    passes,
+    passes_early,
+    possible_days,
+    thresholds,
+    until_tomorrow,
+)
 from agora_analytics.quota._others import Others
 from agora_analytics.quota._shut import Shut, dawning, shut
 
@@ -114,7 +123,7 @@ class Counter:
         if unit in self.shut and moment.now < self.shut[unit].until:
             return 0
         if unit == "day":
-            return self._left_of_days(limit, possible_days(moment))
+            return self._left_of_days(limit, possible_days(moment), moment)
         since, since_early = thresholds(unit, moment)
         if self.full and self.full.get(unit, -math.inf) > since:
             return 0
@@ -138,7 +147,7 @@ class Counter:
         now = moment.now
         pause = self.shut[unit].until - now if unit in self.shut else 0.0
         if unit == "day":
-            short = ahead + 1 - self._left_of_days(limit, possible_days(moment))
+            short = ahead + 1 - self._left_of_days(limit, possible_days(moment), moment)
             return max(pause, 0.0 if short <= 0 else until_tomorrow(moment) + (short - 1) // max(limit, 1) * _DAY)
         since, since_early = thresholds(unit, moment)
         full = self.full.get(unit, -math.inf)
@@ -188,7 +197,7 @@ class Counter:
         for unit, planned in rates.items():
             limit = self.limit(unit, planned, moment)
             if unit == "day":
-                spare = self._left_of_days(limit, days) - kept
+                spare = self._left_of_days(limit, days, moment) - kept
             elif recent < limit and not self.full:
                 continue
             else:
@@ -258,7 +267,7 @@ class Counter:
         if yesterday:
             self._uncharge(possible_days(moment)[-1])
         elif unit == "day":
-            self._close(possible_days(moment)[0], refusal.limit or self.limit(unit, planned, moment))
+            self._close(day_of_service(moment), refusal.limit or self.limit(unit, planned, moment))
         if sent <= self.full.get(unit, -math.inf):
             return False
         self.full[unit] = moment.now
@@ -316,9 +325,10 @@ class Counter:
             waits.append(Denied(self.wait(unit, limit, moment, kept if unit == "day" else 0), unit, limit))
         return max(waits, key=lambda denied: denied.wait)
 
-    def _left_of_days(self, limit: int, days: tuple[int, ...]) -> int:
+    def _left_of_days(self, limit: int, days: tuple[int, ...], moment: Moment) -> int:
         if self.closed in days:
-            return 0
+            # Where the service says that the day is over, and the host that it is not, one request finds out.
+            return int(self.closed < day_of_service(moment) and not self.underway)
         if len(days) == 1:
             return limit - self.days.get(days[0], 0)
         return limit - max(self.days.get(day, 0) for day in days)

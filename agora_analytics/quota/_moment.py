@@ -108,6 +108,11 @@ def _days(utc: float) -> tuple[int, ...]:
     return int((utc - SKEW) // _DAY), int((utc + SKEW) // _DAY)
 
 
+def day_of_service(moment: Moment) -> int:
+    """Return the UTC day that it is at least, by what the service has told of the time, be it confirmed or not."""
+    return possible_days(moment)[0] if moment.rival is None else int((moment.wall - SKEW) // _DAY)
+
+
 def until_tomorrow(moment: Moment) -> float:
     """Seconds until the next UTC day has begun for certain."""
     if moment.rival is not None:

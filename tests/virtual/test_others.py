@@ -7,7 +7,7 @@ from collections import Counter
 
 import attrs
 import pytest
-from streaming import DAY, FREEZES, NOON, USERS, WEB, simulated
+from streaming import DAY, FREEZES, NOON, USERS, WEB, simulated, taking
 
 from agora_analytics import Gap, Series
 from agora_analytics.quota import Budget
@@ -79,3 +79,22 @@ def test_what_failed_shortly_before_midnight_is_tried_again_whatever_is_kept_for
         schedule.failed(place, 1_000)
     budget = Budget(requests=300, seconds=1_480, others=400)
     assert schedule.next(1_000, budget.leaving(schedule.needed(74, 94)), 74) == 1_001
+
+
+@pytest.mark.parametrize("kind", ["watch", "follow"])
+@pytest.mark.parametrize("wrong", [0, -600, -2 * 3_600, -12 * 3_600, -25 * 3_600, 2 * 3_600, 25 * 3_600])
+async def test_a_day_that_was_spent_before_the_start_is_over_at_the_services_midnight(kind, wrong):
+    """One answer has told the time, which the host contradicts: one request finds out, and no more are refused."""
+    simulation = simulated(at=MIDNIGHT - 7_000)
+    simulation.host_clock.wrong = wrong
+    for counter in ("realtime", "call_lists"):
+        simulation.service.spend(counter, 100_000)
+    async with simulation.client() as client:
+        stream = client.realtime.watch(USERS) if kind == "watch" else client.calls.follow()
+        async with taking(stream):
+            await asyncio.sleep(7_000 + 1_800)
+    asked = [entry.at - MIDNIGHT for entry in simulation.service.log]
+    assert sum(at < 0 for at in asked) == 1
+    assert min(at for at in asked if at >= 0) < 30
+    assert simulation.service.refusals["qpd"] == 1
+    assert sum(at > 0 for at in asked) > 5
