@@ -167,7 +167,7 @@ class Poller(ABC, Generic[T]):
             try:
                 answer = await send()
             except QuotaExhausted as error:
-                await self.without_quota(min(max(error.resets_in, 1.0), _LOOK))
+                await self.without_quota(max(error.resets_in, 1.0))
             except RateLimited as error:
                 refusals += 1
                 if refusals >= _REFUSALS:
@@ -217,7 +217,7 @@ class Poller(ABC, Generic[T]):
         if seconds < _BUSY:
             await self.pause(seconds)
             return
-        with self.times.without_quota():
+        with self.times.without_quota(seconds):
             self.monitor.waits(seconds, self._quota.utc() + seconds if until is None else until)
             await self.pause(min(seconds, _LOOK))
 

@@ -18,6 +18,9 @@ from agora_analytics.streams._events import Loss
 _JUMP: Final = 30.0
 """Seconds by which the service's clock is ahead of what passed here, after which this machine must have slept."""
 
+_MINUTE: Final = 61.0
+"""Seconds after which what a minute allows is back, and a little."""
+
 _MOST: Final = 1_024
 """Causes that are remembered: in an outage another every few minutes, for what the plan keeps and longer."""
 
@@ -93,14 +96,17 @@ class Times:
         self._note_failing(self._quota.utc())
 
     @contextmanager
-    def without_quota(self) -> Iterator[None]:
-        """Note the time inside as one in which nothing could be sent, whatever failed before."""
+    def without_quota(self, seconds: float) -> Iterator[None]:
+        """Note the time inside as one in which nothing could be sent, whatever failed before.
+
+        What attempts that failed have spent is back within a minute: that is waited for because they failed.
+        """
         self.note_failure()
         begun, failing, self._failing_since = self._quota.utc(), self.failing, None
         try:
             yield
         finally:
-            self.note(begun, "quota")
+            self.note(begun, self._failing if failing and seconds <= _MINUTE else "quota")
             now = self.ask()
             self._failing_since = now if failing else None
 

@@ -133,3 +133,19 @@ async def test_a_sleep_in_an_outage_before_the_time_is_known_is_told_apart_from_
     # What could be asked for longer in the outage than asleep is lost to that.
     assert abs(gaps[1][1] - (slept - NOON - 1_200)) < 180
     assert over < 4 * HOUR or abs(gaps[1][2] - (awake - NOON - 1_200)) < 180
+
+
+async def test_a_minute_whose_requests_all_failed_is_lost_to_the_outage_and_not_to_the_quota():
+    simulation, store = simulated(), MemoryCheckpoints()
+    async with simulation.client(checkpoints=store) as client:
+        await all_of(client.realtime.watch(USERS, start=NOON, stop=NOON + 100, checkpoint="x"))
+    await asyncio.sleep(HOUR)
+    simulation.faults = Faults.always(Fault("garbage"))  # counted, and not tried again at once
+    async with (
+        simulation.client(checkpoints=store) as client,
+        taking(client.realtime.watch(USERS, checkpoint="x")) as events,
+    ):
+        await asyncio.sleep(600)
+        simulation.faults = Faults()
+        await asyncio.sleep(HOUR)
+    assert [gap.reason for gap in of(Gap, events)] == ["before_start", "outage"]
