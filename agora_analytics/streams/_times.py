@@ -99,14 +99,17 @@ class Times:
     def without_quota(self, seconds: float) -> Iterator[None]:
         """Note the time inside as one in which nothing could be sent, whatever failed before.
 
-        What attempts that failed have spent is back within a minute: that is waited for because they failed.
+        A minute's wait is a part of the attempt that it is for: where that fails, this is why the time was lost.
         """
         self.note_failure()
+        if seconds <= _MINUTE:
+            yield
+            return
         begun, failing, self._failing_since = self._quota.utc(), self.failing, None
         try:
             yield
         finally:
-            self.note(begun, self._failing if failing and seconds <= _MINUTE else "quota")
+            self.note(begun, "quota")
             now = self.ask()
             self._failing_since = now if failing else None
 

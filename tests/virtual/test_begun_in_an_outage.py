@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from streaming import CHANNELS, DAY, HOUR, NOON, SMALL, USERS, all_of, lost, of, simulated, taken_for, taking, whole
 
-from agora_analytics import CallFinished, CallStarted, Gap, MemoryCheckpoints
+from agora_analytics import CallFinished, CallStarted, Gap, MemoryCheckpoints, MemoryLedger
 from agora_analytics.simulator import Fault, Faults
 
 WRONG = [0, 600, HOUR, 3 * DAY, -600, -HOUR, -2 * DAY]
@@ -135,16 +135,21 @@ async def test_a_sleep_in_an_outage_before_the_time_is_known_is_told_apart_from_
     assert over < 4 * HOUR or abs(gaps[1][2] - (awake - NOON - 1_200)) < 180
 
 
-async def test_a_minute_whose_requests_all_failed_is_lost_to_the_outage_and_not_to_the_quota():
-    simulation, store = simulated(), MemoryCheckpoints()
-    async with simulation.client(checkpoints=store) as client:
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_minute_whose_requests_all_failed_is_lost_to_the_outage_and_not_to_the_quota(restarted):
+    """Also where it was the process before that sent them."""
+    simulation, known = (
+        simulated(),
+        {"checkpoints": MemoryCheckpoints(), "ledger": MemoryLedger() if restarted else None},
+    )
+    async with simulation.client(**known) as client:
         await all_of(client.realtime.watch(USERS, start=NOON, stop=NOON + 100, checkpoint="x"))
-    await asyncio.sleep(HOUR)
+    await asyncio.sleep(NOON + HOUR - simulation.clock())
     simulation.faults = Faults.always(Fault("garbage"))  # counted, and not tried again at once
-    async with (
-        simulation.client(checkpoints=store) as client,
-        taking(client.realtime.watch(USERS, checkpoint="x")) as events,
-    ):
+    if restarted:
+        async with simulation.client(**known) as client, taking(client.realtime.watch(USERS, checkpoint="x")):
+            await asyncio.sleep(45)
+    async with simulation.client(**known) as client, taking(client.realtime.watch(USERS, checkpoint="x")) as events:
         await asyncio.sleep(600)
         simulation.faults = Faults()
         await asyncio.sleep(HOUR)
