@@ -6,7 +6,7 @@ import asyncio
 import os
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -51,7 +51,7 @@ class FileLedger:
         if self._worker is None or self._worker.process != os.getpid():
             self._worker = _Worker(self.path)
             self._dropped = weakref.finalize(self, _abandon, self._worker)
-        return await ended(asyncio.wrap_future(self._worker.submit(account, change)))
+        return await ended(self._worker.change(account, change))
 
     async def close(self) -> None:
         """Close the file; may be called twice, and the ledger used again after."""
@@ -59,7 +59,7 @@ class FileLedger:
         if self._dropped is not None:
             self._dropped.detach()
         if worker is not None and worker.process == os.getpid():
-            await ended(asyncio.wrap_future(worker.shut()))
+            await ended(worker.shut())
             worker.end()
 
     async def __aenter__(self) -> Self:
@@ -80,12 +80,12 @@ class _Worker:
         self._file: BookFile | None = None
         self._thread = ThreadPoolExecutor(1, "agora_analytics ledger")
 
-    def submit(self, account: str, change: Callable[[Book], T]) -> Future[T]:
-        return self._thread.submit(self._change, account, change)
+    def change(self, account: str, change: Callable[[Book], T]) -> asyncio.Future[T]:
+        return self._run(self._change, account, change)
 
-    def shut(self) -> Future[None]:
+    def shut(self) -> asyncio.Future[None]:
         """Close the file after all changes before."""
-        return self._thread.submit(self._shut)
+        return self._run(self._shut)
 
     def end(self) -> None:
         """End the thread, which has nothing left to do."""
@@ -98,6 +98,10 @@ class _Worker:
         """
         if self._file is not None:
             self._file.abandon()
+
+    def _run(self, work: Callable[..., T], *args: object) -> asyncio.Future[T]:
+        # The loop's own way to a thread: on a loop whose time is virtual nothing else could be waited for.
+        return asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
     def _change(self, account: str, change: Callable[[Book], T]) -> T:
         if self._file is None:

@@ -7,9 +7,17 @@ import gc
 from contextlib import aclosing, suppress
 
 import pytest
-from streaming import DAY, HOUR, NOON, USERS, all_of, consume, of, passed, simulated, stamps, whole
+from streaming import DAY, HOUR, NOON, USERS, all_of, consume, of, passed, simulated, stamps, taken_for, whole
 
-from agora_analytics import CallFinished, CallStarted, MemoryCheckpoints, MemoryLedger, Window
+from agora_analytics import (
+    CallFinished,
+    CallStarted,
+    FileCheckpoints,
+    FileLedger,
+    MemoryCheckpoints,
+    MemoryLedger,
+    Window,
+)
 from agora_analytics.simulator import Fault, Faults, VirtualLoop
 
 
@@ -368,3 +376,14 @@ def test_another_thread_may_stop_a_stream():
     # In debug mode the loop refuses what is not safe from another thread.
     with asyncio.Runner(debug=True, loop_factory=VirtualLoop) as runner:
         assert whole(runner.run(stopped()))
+
+
+async def test_a_ledger_and_a_place_in_files_are_used_on_virtual_time(tmp_path):
+    simulation = simulated()
+    known = {"checkpoints": FileCheckpoints(tmp_path), "ledger": FileLedger(tmp_path / "quota.db")}
+    events = []
+    for _ in range(2):
+        async with simulation.client(**known, close_ledger=True) as client:
+            events += await taken_for(client.realtime.watch(USERS, checkpoint="x"), 600)
+    assert whole(events)
+    assert simulation.service.refusals.total() == 0
