@@ -148,8 +148,8 @@ class FollowPoller(Poller[CallEvent]):
         calls: list[Call] = []
         if self._details is None or sum(not one.told for one in tail.owed.values()) < _OWED:
             calls = await self.unless_stopped(self._poll(tail))
-        if self._cut > tail.read_to:
-            yield Gap(span=Span(tail.read_to, self._cut), reason=self._why(tail.read_to, self._cut))
+        for gap in self._gaps(tail.read_to, self._cut):
+            yield gap
         for call in sorted(calls, key=lambda one: (one.created_ts or 0, one.call_id)):
             for fact in tail.facts(call, self._edges.proved):
                 if self._details is not None and isinstance(fact, CallFinished):
@@ -334,9 +334,14 @@ class FollowPoller(Poller[CallEvent]):
         ]
         return [*expired, *gone]
 
-    def _why(self, start: int, end: int) -> Loss:
-        if end <= self.first() + _MARGIN:
-            return "before_start"
+    def _gaps(self, start: int, end: int) -> list[Gap]:
+        """Return gaps for what cannot be read any more: what was lost when the stream began, and what was since."""
+        kept = self.first()
+        kept = end if end <= kept + _MARGIN else max(start, kept)
+        parts: list[tuple[int, int, Loss]] = [(start, kept, "before_start"), (kept, end, self._why(kept))]
+        return [Gap(span=Span(begun, over), reason=why) for begun, over, why in parts if begun < over]
+
+    def _why(self, start: int) -> Loss:
         if self._edges.reduced and start + self._edges.limits.available > self._quota.utc():
             return "service"
         return self.times.main(start + self._edges.delay, self._quota.utc())

@@ -154,3 +154,20 @@ async def test_a_minute_whose_requests_all_failed_is_lost_to_the_outage_and_not_
         simulation.faults = Faults()
         await asyncio.sleep(HOUR)
     assert [gap.reason for gap in of(Gap, events)] == ["before_start", "outage"]
+
+
+@pytest.mark.parametrize("wrong", [0, 831, -2 * HOUR])
+async def test_a_follow_that_starts_in_an_outage_tells_what_it_lost_apart_from_what_was_lost_before(wrong):
+    begun = NOON + 9 * DAY  # lists are kept for 7 days
+    simulation, store = simulated(), MemoryCheckpoints()
+    async with simulation.client(checkpoints=store) as client:
+        await taken_for(client.calls.follow(checkpoint="x"), HOUR)
+    await asyncio.sleep(begun - simulation.clock())
+    simulation.host_clock.wrong = wrong
+    simulation.faults = Faults.outage(begun, begun + 2 * HOUR)
+    async with simulation.client(checkpoints=store) as client:
+        before, outage = of(Gap, await taken_for(client.calls.follow(checkpoint="x"), 3 * HOUR))
+    assert (before.reason, outage.reason) == ("before_start", "outage")
+    assert before.span.end == outage.span.start
+    assert abs(outage.span.start - (begun - 7 * DAY)) < 120
+    assert abs(outage.span.end - (begun + 2 * HOUR - 7 * DAY)) < 700  # the pause of an outage
