@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+import agora_analytics
 from agora_analytics.cli import calls, demo, export, follow, insights, realtime, reference, simulate, watch
 from agora_analytics.cli.running import DONE, INTERRUPTED, MISUSE, tell
 
@@ -23,6 +25,24 @@ app = typer.Typer(
     help="Reads the Agora Analytics REST API and keeps the quotas of your plan.\n\n"
     "Example: agora-analytics demo, which needs no account.",
 )
+
+
+def _tell_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
+    if asked:
+        typer.echo(f"{NAME} {agora_analytics.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _every(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version, and exit.", is_eager=True, callback=_tell_version)
+    ] = False,
+) -> None:
+    """Take what stands before any command."""
+
+
 app.command()(demo.demo)
 app.command()(simulate.simulate)
 app.add_typer(calls.app, name="calls")

@@ -66,10 +66,16 @@ async def _listening(handler: _Host, host: str, port: int) -> AsyncIterator[str]
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()
-        yield f"http://{host}:{runner.addresses[0][1]}"
+        yield f"http://{_reached(host)}:{runner.addresses[0][1]}"
     finally:
         handler.closing.set()
         await runner.cleanup()
+
+
+def _reached(host: str) -> str:
+    """Return where a client of this machine reaches what listens there, as it stands in a URL."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is what to replace
+    return f"[{host}]" if ":" in host else host
 
 
 @attrs.frozen

@@ -46,7 +46,12 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
         ends after the `last` events; after a failure it raises that. Raises `ValueError` or `TypeError` unless `last`
         is between 0 and the `history` of the hub.
         """
-        skipped = len(self._history) - _checks.number("last", last, 0, self._history.maxlen or 0)
+        kept = self._history.maxlen or 0
+        if _checks.number("last", last, 0) > kept:
+            raise ValueError(
+                f"last={last}: the hub keeps the last {kept} events; ask for more with broadcast(history=)"
+            )
+        skipped = len(self._history) - last
         subscription = Subscription(self, tuple(self._history)[max(skipped, 0) :])
         if self._over:
             subscription.end(self._error)

@@ -23,7 +23,8 @@ _LONG: Final = 61.0
 class Health:
     """How a stream is doing, for a liveness probe; `str()` says it in a few words.
 
-    `state` is `polling`; `waiting for quota` (`until` then is when the next request may go); `outage` or `refused`
+    `state` is `polling`; `waiting for quota` (`until` then is when the next request may go); `waiting for consumer`
+    (nobody has come for the next event for a minute or longer, and nothing is asked meanwhile); `outage` or `refused`
     (requests fail, `last_error` says how, and the stream goes on trying); or `stopped`. `since` is when that began.
     A stream that waits for quota is well if `failures` is 0: in an outage, it waits for the quota of further tries. One
     is stuck if it is `polling` and `lag` goes on growing; between two polls it grows by their interval.
@@ -119,7 +120,11 @@ class Monitor:
             if now - self._failing.setdefault(rule, now) >= rule.patience(worked=self._worked, certain=certain):
                 raise error
         self._worked |= answered
-        self._turned_bad(rule_of(errors[0]).state, errors[0])
+        rule = rule_of(errors[0])
+        if rule.learning(now - self._failing[rule], certain=certain):
+            log.info("%s: asked by a clock that was wrong: %s", self.name, errors[0])
+        else:
+            self._turned_bad(rule.state, errors[0])
 
     def _turned_bad(self, state: State, error: AgoraError) -> None:
         if self.health.state == state:

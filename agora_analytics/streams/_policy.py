@@ -34,7 +34,7 @@ from agora_analytics.errors import (
     Unauthorized,
 )
 
-State = Literal["polling", "waiting for quota", "outage", "refused", "stopped"]
+State = Literal["polling", "waiting for quota", "waiting for consumer", "outage", "refused", "stopped"]
 """What a stream is doing: see `Health`."""
 
 
@@ -62,6 +62,10 @@ class Rule:
         if worked:
             return self.later
         return max(self.first, _LESSON) if self.dated and not certain else self.first
+
+    def learning(self, seconds: float, *, certain: bool) -> bool:
+        """Whether an error that has gone on for so long is no trouble: the clock was wrong, as this machine slept."""
+        return self.dated and not certain and seconds < _LESSON
 
 
 _NEVER: Final = math.inf

@@ -122,7 +122,7 @@ def checked(name: str, argument: str = "name") -> str:
     """Return a name that can be a file's; raises `ValueError` for another, and `TypeError` for what is no text."""
     found = _checks.plain(name)
     if not isinstance(found, str):
-        raise _checks.wrong(argument, name, "a name: a str")
+        raise _checks.wrong(argument, name, "a name: a str" if argument == "name" else "a Checkpoint, or a name: a str")
     if not _NAME.fullmatch(found):
         raise ValueError(
             f"{argument}={_checks.shown(found)}: allowed are 1 to 100 of the letters a to z and A to Z, digits and "

@@ -20,6 +20,9 @@ T = TypeVar("T")
 
 _END: Final = object()
 
+_AWAY: Final = 60.0
+"""Seconds after which a consumer that has not come for the next event is what the stream waits for."""
+
 
 class Stream(AsyncIterator[T], Generic[T]):
     """An endless source of events: iterate over it, or `async with` it; `aclose()` or `stop()` end it.
@@ -33,6 +36,7 @@ class Stream(AsyncIterator[T], Generic[T]):
         self._quota = quota
         self._place = poller.place
         self._pump = _Pump(poller.run())
+        self._away_since: float | None = None
         # A consumer who was cancelled, and left nothing but garbage behind, must not leave a stream that asks on.
         weakref.finalize(self, self._pump.abandon).atexit = False
 
@@ -43,6 +47,9 @@ class Stream(AsyncIterator[T], Generic[T]):
     def health(self) -> Health:
         """How it is doing now, or was doing when it ended."""
         health, read_to = self._poller.monitor.health, self._poller.read_to
+        away = 0.0 if self._away_since is None else self._quota.now() - self._away_since
+        if away > _AWAY and health.state == "polling":
+            health = attrs.evolve(health, state="waiting for consumer", since=self._quota.utc() - away)
         if read_to is None:
             return health
         ended = health.since if health.state == "stopped" else None
@@ -77,7 +84,11 @@ class Stream(AsyncIterator[T], Generic[T]):
         return self
 
     async def __anext__(self) -> T:
-        event = await self._pump.next()
+        self._away_since = None
+        try:
+            event = await self._pump.next()
+        finally:
+            self._away_since = self._quota.now()
         # Not before it is here: the one that a consumer did not wait for is not being worked on.
         self._poller.current = event
         return event

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,12 @@ print(*sys.modules, file=sys.stderr)
 sys.exit(code)
 """
 SLOW = ("aiohttp", "cattrs", "pyarrow", "sqlite3", "agora_analytics.simulator", "agora_analytics.streams")
+
+
+@pytest.mark.parametrize("start", [["-m", "agora_analytics"], ["-m", "agora_analytics.cli"]])
+def test_the_version_is_told_without_a_command(start):
+    done = subprocess.run([sys.executable, *start, "--version"], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout == f"agora-analytics {version('agora-analytics')}\n"
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import socket
 import time
 import tracemalloc
 import zlib
@@ -194,3 +195,21 @@ async def test_a_port_may_be_given():
         port = int(url.rpartition(":")[2])
     async with serve(service(), port=port) as url:
         assert url == f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize(("host", "reached"), [("0.0.0.0", "127.0.0.1"), ("localhost", "localhost"), ("::", "[::1]")])  # noqa: S104
+async def test_the_url_is_one_that_leads_to_it(host, reached):
+    if ":" in host and not _has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    async with serve(service(), host) as url, aiohttp.ClientSession() as session:
+        assert url.startswith(f"http://{reached}:")
+        async with session.get(url + LISTS) as response:
+            assert response.status == 401
+
+
+def _has_ipv6() -> bool:
+    try:
+        with socket.create_server(("::1", 0), family=socket.AF_INET6):
+            return True
+    except OSError:
+        return False

@@ -38,7 +38,10 @@ async def watching(client: AnalyticsClient) -> None:
     watch = client.realtime.watch(users, checkpoint=Checkpoint.decode("{}"), final=True)
     assert_type(watch, Watch)
     assert_type(watch.health, Health)
-    assert_type(watch.health.state, Literal["polling", "waiting for quota", "outage", "refused", "stopped"])
+    assert_type(
+        watch.health.state,
+        Literal["polling", "waiting for quota", "waiting for consumer", "outage", "refused", "stopped"],
+    )
     assert_type(watch.health.until, float | None)
     assert_type(watch.checkpoint, Checkpoint)
     async for event in watch:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
-from datetime import UTC, datetime
+from contextlib import nullcontext
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from streaming import DAY, HOUR, MIDNIGHT, NOON, USERS, of, simulated, taking
 
-from agora_analytics import Health, Series, Window
+from agora_analytics import Health, Series, Window, broadcast
 from agora_analytics.plans import PREMIUM
 from agora_analytics.simulator import Fault, Faults
 
@@ -41,6 +42,31 @@ async def test_before_anything_it_is_polling():
         await watch.aclose()
         assert watch.health.state == "stopped"
         assert well(Health(), NOON)
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["alone", "broadcast"])
+async def test_a_consumer_that_holds_its_stream_back_is_told_after_a_minute(shared):
+    simulation = simulated()
+    async with (
+        simulation.client() as client,
+        client.realtime.watch(USERS, start=timedelta(minutes=20)) as watch,
+        broadcast(watch, size=1) if shared else nullcontext() as hub,
+    ):
+        events = hub.subscribe() if hub else watch
+        first = await anext(events), await anext(events)
+        await asyncio.sleep(50)
+        assert watch.health.state == "polling"
+        begun = simulation.clock() - 50
+        await asyncio.sleep(HOUR)
+        assert (watch.health.state, watch.health.lag > HOUR) == ("waiting for consumer", True)
+        assert watch.health.since == pytest.approx(begun, abs=3)
+        next_one = await anext(events)
+        await asyncio.sleep(1)
+        assert (next_one.ts, watch.health.state) == (first[-1].ts + 20, "polling")
+        await asyncio.sleep(HOUR)
+        watch.stop()
+        assert watch.health.state == "waiting for consumer"
+    assert watch.health.state == "stopped"
 
 
 async def test_a_stream_that_goes_on_tells_how_old_its_windows_are_and_what_is_left():
@@ -181,7 +207,7 @@ async def test_a_probe_can_tell_one_that_waits_from_one_whose_consumer_is_stuck(
         await anext(watch)
         await anext(watch)
         await asyncio.sleep(HOUR)  # nobody comes back for more
-        assert watch.health.state == "polling"
+        assert watch.health.state == "waiting for consumer"
         assert watch.health.lag > 3_500
         assert not well(watch.health, simulation.clock())
         await watch.aclose()

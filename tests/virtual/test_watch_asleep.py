@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import pytest
-from streaming import HOUR, NOON, USERS, all_of, lost, of, simulated, whole
+from streaming import HOUR, NOON, USERS, all_of, lost, of, simulated, taking, whole
 
 from agora_analytics import Gap
 from agora_analytics.simulator import Fault, Faults
@@ -152,3 +153,14 @@ async def test_a_sleep_that_was_told_is_not_added_to_those_after_it():
     assert [reason for _, reason in gaps] == ["asleep", "consumer", "outage", "asleep", "outage", "asleep"]
     ends = [gaps[0][0] - first.end, gaps[2][0] - second.start, gaps[3][0] - second.end, gaps[4][0] - third.start]
     assert [abs(end + 1_200) < 180 for end in ends] == [True] * 4
+
+
+async def test_the_request_that_shows_that_a_machine_slept_is_no_trouble(caplog):
+    simulation = simulated()
+    async with simulation.client() as client, taking(client.realtime.watch(USERS)) as events:
+        await asyncio.sleep(600)
+        simulation.clock.suspend(39 * 60)
+        await asyncio.sleep(600)
+    assert [gap.reason for gap in of(Gap, events)] == ["asleep"]
+    assert simulation.service.refusals.total() <= 1
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
