@@ -97,9 +97,9 @@ class Times:
 
     @contextmanager
     def without_quota(self, seconds: float) -> Iterator[None]:
-        """Note the time inside as one in which nothing could be sent, whatever failed before.
+        """Note the time inside as one in which there was no quota for a request: so many `seconds` are to be waited.
 
-        What attempts that failed have spent is back within a minute: that is waited for because they failed.
+        Up to a minute is put down to failures before it, if there were any: their attempts have spent that quota.
         """
         self.note_failure()
         begun, failing, self._failing_since = self._quota.utc(), self.failing, None
