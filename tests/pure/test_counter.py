@@ -11,7 +11,6 @@ from counting import APART, DAY, LIMIT, MIDNIGHT, NOON, RATES, TODAY, WINDOWS, s
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agora_analytics.errors import RateLimited
 from agora_analytics.quota._counter import Counter, Denied, Expected, Granted, Moment
 
 
@@ -326,73 +325,3 @@ def test_a_forecast_counts_windows_and_days(requests, seconds):
 
 def test_a_forecast_without_a_limit_for_the_day_counts_windows():
     assert Counter().forecast(601, {"minute": 10}, sure(NOON)) == pytest.approx(3_600, abs=2)
-
-
-# Refusals for the day.
-
-
-def refused(counter: Counter, moment: Moment, limit: int | None = None) -> None:
-    """Be refused for the day."""
-    error = RateLimited("qpd limit error")
-    error.unit, error.limit = "day", limit
-    counter.refuse(error, moment.now, LIMIT, moment)
-
-
-def since_yesterday() -> Counter:
-    """A counter that has counted all of today."""
-    counter = Counter()
-    spend(counter, 1, sure(MIDNIGHT - 60))
-    return counter
-
-
-@pytest.mark.parametrize(("limit", "others"), [(None, LIMIT - 2), (6, 4)])
-def test_what_others_took_follows_from_the_first_refusal_of_a_day_and_the_limit_that_it_names(limit, others):
-    counter = since_yesterday()
-    spend(counter, 2, sure(NOON))
-    refused(counter, sure(NOON + 1), limit)
-    assert counter.others.daily == others / 2  # half, for it was one day
-    refused(counter, sure(NOON + 2), limit)
-    assert counter.others.daily == others / 2
-
-
-def test_of_requests_that_went_before_a_refusal_none_says_that_the_unit_is_open_again():
-    counter = Counter()
-    before, at = take(counter, 1, sure(MIDNIGHT + 1)), sure(MIDNIGHT + 2)
-    refused(counter, at)
-    assert counter.accept(before) == []
-    after = take(counter, 2, sure(MIDNIGHT + 9))
-    assert counter.accept(after) == ["day"]
-
-
-@pytest.mark.parametrize(("out", "answered", "today"), [(5, 0, False), (0, 4, False), (0, 5, True)])
-def test_a_refusal_soon_after_midnight_is_of_today_only_if_half_of_it_was_answered(out, answered, today):
-    counter = since_yesterday()
-    spend(counter, answered, sure(MIDNIGHT + 2))
-    for number in range(out):
-        take(counter, 100 + number, sure(MIDNIGHT + 2))
-    refused(counter, sure(MIDNIGHT + 4))
-    assert (counter.closed == TODAY) is today
-
-
-def test_a_day_that_is_refused_from_midnight_on_stays_yesterday_until_a_request_is_accepted():
-    counter = since_yesterday()
-    for at in (1, 300, 700, 1_500):
-        refused(counter, sure(MIDNIGHT + at))
-    assert counter.closed is None
-
-
-def test_where_the_host_says_that_a_spent_day_goes_on_one_request_at_a_time_finds_out():
-    counter = since_yesterday()
-    refused(counter, sure(MIDNIGHT - 50))
-    counter.closed = TODAY - 1
-    disputed = Moment(MIDNIGHT + 60, MIDNIGHT + 60, 0.0, math.inf, math.inf, MIDNIGHT - 3_600)
-    assert left(counter, disputed) == 1
-    take(counter, 7, disputed)
-    assert left(counter, disputed) == 0
-
-
-def test_a_day_is_over_later_where_the_counter_was_found_to_be_behind():
-    counter = Counter()
-    spend(counter, LIMIT, sure(NOON))
-    waits = [counter.wait("day", LIMIT, sure(NOON)._replace(behind=behind)) for behind in (0.0, 7.0)]
-    assert waits[1] - waits[0] == pytest.approx(7)
