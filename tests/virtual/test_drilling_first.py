@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from streaming import HOUR, NOON, simulated
 
-from agora_analytics import Call, PlanRefused, TooEarly
+from agora_analytics import STANDARD, Call, PlanRefused, TooEarly
 from agora_analytics.simulator import Fault, Faults, World
 
 LONG = World(seed=7, calls_per_hour=60, typical_minutes=150)
@@ -114,14 +114,29 @@ async def test_what_is_too_early_is_said_after_one_request_at_most(date):
     assert simulation.service.counts["call_details"] <= 2
 
 
-async def test_a_span_of_its_caller_s_is_asked_for_once_however_wrong_the_host_s_clock():
-    for wrong in (0, 600, -600):
-        simulation = simulated("standard")
-        simulation.host_clock.wrong = wrong
-        async with simulation.client() as client:
-            with pytest.raises(PlanRefused):
-                await client.calls.sessions_page("x", NOON - 3 * 86_400, NOON - 3 * 86_400 + 60)
-        assert sum(simulation.service.refusals.values()) == 1
+@pytest.mark.parametrize("ago", [3 * 86_400, 200], ids=["too old", "too young"])
+@pytest.mark.parametrize("wrong", [0, 600, -600])
+async def test_a_span_of_its_caller_s_is_asked_for_once_however_wrong_the_host_s_clock(ago, wrong):
+    simulation = simulated("standard")
+    simulation.host_clock.wrong = wrong
+    async with simulation.client() as client:
+        with pytest.raises(PlanRefused):
+            await client.calls.sessions_page("x", NOON - ago, NOON - ago + 60)
+    assert sum(simulation.service.refusals.values()) == 1
+
+
+async def test_a_service_whose_details_come_later_than_the_plan_says_is_not_asked_again_and_again():
+    simulation = simulated("standard", world=LONG)
+    calls = await calls_of(simulation)
+    call = next(one for one in calls if one.span and one.span.end > NOON - 200 and one.span.duration < HOUR)
+    plan = STANDARD.with_limits("call_details", delay=60)
+    async with simulation.client(plan=plan) as client, asyncio.timeout(60):
+        await client.calls.page(NOON - 600, NOON - 500)
+        await asyncio.sleep(call.span.end + 90 - simulation.clock())
+        with pytest.raises(PlanRefused) as caught:
+            [one async for one in client.calls.sessions(call)]
+    assert caught.value.kind == "latency"
+    assert simulation.service.refusals["latency"] == 1
 
 
 async def test_who_waits_hears_soon_that_the_client_was_closed():
