@@ -194,7 +194,7 @@ def test_who_asks_hears_when_the_clock_was_another(hours):
     assert jumps == [60] * hours
 
 
-@pytest.mark.parametrize("wrong", [0, 600, -600])
+@pytest.mark.parametrize("wrong", [0, 6_000, -6_000])
 def test_what_failed_before_the_time_was_known_is_put_where_it_was(wrong):
     clocks = Clocks(wrong)
     times = begun(clocks)
@@ -203,9 +203,22 @@ def test_what_failed_before_the_time_was_known_is_put_where_it_was(wrong):
         clocks.wait(60)
         times.note_failure()
     heard(clocks, times)
+    clocks.wait(60)
     times.note_failure()
-    found = [times.main(NOON + at, NOON + at + 30) for at in (-60, 0, 570, 601)]
-    assert found == ["quota", "outage", "outage", "quota"]
+    found = [times.main(NOON + at, NOON + at + 30) for at in (-60, 0, 570, 630, 661)]
+    assert found == ["quota", "outage", "outage", "outage", "quota"]
+
+
+@pytest.mark.parametrize("wrong", [0, 6_000, -6_000])
+def test_a_poll_during_which_the_time_was_learned_failed_from_its_own_beginning_on(wrong):
+    clocks = Clocks(wrong)
+    times = begun(clocks)
+    clocks.wait(60)
+    heard(clocks, times)
+    times.failed("outage")
+    clocks.wait(60)
+    times.note_failure()
+    assert [times.main(NOON + at, NOON + at + 30) for at in (-40, 0, 80, 121)] == ["quota", "outage", "outage", "quota"]
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["before the time is known", "after"])
