@@ -97,7 +97,8 @@ class Counter:
     `early` are answers, too: those of requests that went as a second began; `fresh` is when such that are under way
     did. `expected` is what streams will need, `others` what other programs take; `began` is the day in which the count
     began. `named` are the limits that refusals taught; the plan's apply elsewhere. `full` is when a unit was last
-    refused, `shut` which are refused still.
+    refused, `shut` which are refused still, `closed` the last UTC day that the service called spent. `refusals` counts
+    all of them.
     """
 
     underway: dict[int, float] = attrs.field(factory=dict)

@@ -58,7 +58,7 @@ class Quota:
 
         Entering it waits until the plan allows the request, at most `max_wait` seconds (None: as long as it takes), and
         raises `QuotaExhausted` as soon as it is known that this will not do, or `PlanRefused` where the service said
-        within the last hour that the plan does not include the endpoint for the App ID `app`. Inside, tell it of the
+        in the last 20 minutes that the plan does not include the endpoint for the App ID `app`. Inside, tell it of the
         answer with `token.answered`; what is raised inside tells it the rest.
         """
         return Token(self, endpoint, max_wait, lane, app)

@@ -170,7 +170,7 @@ class Quirks:
 
     @classmethod
     def rough(cls) -> Quirks:
-        """Return the opposite of every default: what a client must survive all the same."""
+        """Return the other reading of every open point: what a client must survive all the same."""
         return cls(
             success_code=0,
             message=None,

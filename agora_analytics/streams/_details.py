@@ -53,14 +53,14 @@ _DOUBLINGS: Final = 10
 _TRIES: Final = 3
 """Failures for a call, while others were answered, after which it is the call's own fault."""
 
+_REFUSED: Final = 6
+"""Tries after which a refusal is the call's own, though no other call was there to be answered."""
+
 _DAY: Final = 86_400
 _MOST: Final = 1_000
 """Finished calls whose sessions may still follow; of more, the oldest are left out."""
 
 Told = CallFinished | CallSessions
-
-_REFUSED: Final = 6
-"""Tries after which a refusal is the call's own, though no other call was there to be answered."""
 
 
 class _OutOfQuotaError(Exception):

@@ -126,8 +126,8 @@ class CallSessions:
 class CallLost:
     """A call that went on when it was last seen (`call`), and whose end nobody will see.
 
-    `reason` is `gone` (the service shows it no more), `expired` (it began before what the plan keeps), or the service's
-    refusal to look it up.
+    `reason` is `gone` (the service shows it no more, or refuses to look it up) or `expired` (it began before what the
+    plan keeps).
     """
 
     call: Call

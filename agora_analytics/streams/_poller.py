@@ -176,7 +176,7 @@ class Poller(ABC, Generic[T]):
                 rest = error.retry_after or (0.0 if self._quota.enforced else _NEXT_SECOND)
                 until = self._quota.now() + min(rest, _MOST_RETRY_AFTER)
                 while (left := until - self._quota.now()) > 0 and not (self.stopped or self._quota.closed):
-                    await self.without_quota(left)
+                    await self.without_quota(left, whole=rest)
             else:
                 self._answered = True
                 return answer
@@ -201,10 +201,10 @@ class Poller(ABC, Generic[T]):
         """Wait until a request may be sent."""
         if self._quota.closed:
             raise RuntimeError("the client of this stream is closed")
-        waited = False
+        waited = 0.0
         while (next_one := await self._quota.forecast(1, endpoint)).seconds > 0 and not self.stopped:
-            await self.without_quota(next_one.seconds, next_one.at.timestamp())
-            waited = True
+            waited = max(waited, next_one.seconds)
+            await self.without_quota(next_one.seconds, next_one.at.timestamp(), whole=waited)
             if self._quota.closed:
                 raise RuntimeError("the client of this stream is closed")
         if waited:
@@ -212,12 +212,12 @@ class Poller(ABC, Generic[T]):
         if not self.stopped:
             self.monitor.goes_on()
 
-    async def without_quota(self, seconds: float, until: float | None = None) -> None:
-        """Wait for quota, a minute at most, and tell it in `health` and as a reason for what is lost."""
+    async def without_quota(self, seconds: float, until: float | None = None, whole: float = 0.0) -> None:
+        """Wait for quota, a minute at most of the `whole`, and tell it in `health` and as a reason for what is lost."""
         if seconds < _BUSY:
             await self.pause(seconds)
             return
-        with self.times.without_quota(seconds):
+        with self.times.without_quota(max(seconds, whole)):
             self.monitor.waits(seconds, self._quota.utc() + seconds if until is None else until)
             await self.pause(min(seconds, _LOOK))
 

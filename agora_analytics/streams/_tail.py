@@ -137,7 +137,7 @@ class Tail:
         self.going.pop(call.call_id, None)
         self.ended[call.call_id] = self._found_until(event)
         owed = self.owed.get(call.call_id)
-        if owed is not None and self.late and isinstance(event, CallFinished) and event.reason in MAY_FOLLOW:
+        if owed is not None and self.late and event.reason in MAY_FOLLOW:
             self.owed[call.call_id] = attrs.evolve(owed, told=True)
         else:
             self.owed.pop(call.call_id, None)
@@ -202,6 +202,4 @@ class Tail:
         for key, call in opened(checkpoint, "owed", Call).items():
             due = since.get(key, 0.0)
             tail.owed[key] = Owed(call=call, told=told.get(key, False), since=due, next_at=due)
-            if tail.owed[key].told:
-                tail.ended.setdefault(key, tail.read_to)
         return tail

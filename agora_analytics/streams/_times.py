@@ -97,21 +97,24 @@ class Times:
 
     @contextmanager
     def without_quota(self, seconds: float) -> Iterator[None]:
-        """Note the time inside as one in which nothing could be sent, whatever failed before.
+        """Note the time inside as one in which there was no quota for a request: so many `seconds` are to be waited.
 
         A minute's wait is a part of the attempt that it is for: where that fails, this is why the time was lost.
         """
         self.note_failure()
-        if seconds <= _MINUTE:
-            yield
-            return
-        begun, failing, self._failing_since = self._quota.utc(), self.failing, None
+        begun, failing, short = self._quota.utc(), self.failing, seconds <= _MINUTE
+        if not short:
+            self._failing_since = None
         try:
             yield
         finally:
-            self.note(begun, "quota")
-            now = self.ask()
-            self._failing_since = now if failing else None
+            if short and failing:
+                self.note_failure()
+            else:
+                self.note(begun, "quota")
+            if not short:
+                now = self.ask()
+                self._failing_since = now if failing else None
 
     def look(self) -> None:
         """Note it where the service's clock went on for longer than time passed here, or was another than thought."""
@@ -185,10 +188,10 @@ class Causes:
             self._spans += [(max(start, since) + seconds, end + seconds, reason)] if end > since else []
 
     def main(self, start: float, end: float, default: Loss) -> Loss:
-        """Return what took most of a time."""
+        """Return what took most of a time; where a wait for quota was for attempts that failed, that they did."""
         shares: dict[Loss, float] = {}
         for begun, over, reason in islice(self._spans, bisect_right(self._spans, start, key=_over), None):
             if begun >= end:
                 break
             shares[reason] = shares.get(reason, 0.0) + min(end, over) - max(start, begun)
-        return max(shares, key=lambda reason: shares[reason], default=default)
+        return max(shares, key=lambda reason: (shares[reason], reason != "quota"), default=default)

@@ -35,8 +35,10 @@ _REFUSALS: Final = {
     "credentials": b"Invalid authentication",
 }
 _ENOUGH: Final = 5
+"""Days that a third must have to be compared with another."""
+
 _GROWTH: Final = 1.25
-"""Days that can be compared with others, and by how much these may have more."""
+"""How many times as much the later third may have."""
 
 _PEOPLE: Final = 0.1 - 0.01
 """Part of the day's details that people have, less the few requests under way when the rest was spent."""
@@ -47,8 +49,10 @@ _EARLY: Final = 2
 
 _OK: Final = 200
 _LESSONS: Final = 4
+"""Answers after which the time is known: two of each of two streams."""
+
 _SECONDS: Final = 2
-"""Answers after which the time is known, two of each of two streams, and in how many seconds: one may be a cache's."""
+"""How many different seconds they must be dated: answers of the same second may be a cache's."""
 
 _ONCE: Final = 3
 """Refusals of one kind for one reason that cannot be avoided: each stream learns of it by one."""

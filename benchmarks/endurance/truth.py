@@ -62,10 +62,6 @@ class Hindrances:
         if trouble.end > trouble.start:
             self._troubles.append(trouble)
 
-    def forget(self, before: float) -> None:
-        """Forget what was over before a moment."""
-        self._troubles = [one for one in self._troubles if one.end >= before]
-
     def kinds(self, start: float, end: float) -> set[Kind]:
         """Return what was in the way at any moment of a time."""
         return {one.kind for one in self._troubles if one.start < end and one.end > start}

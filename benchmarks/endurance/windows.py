@@ -43,7 +43,6 @@ class _Told:
     missing: dict[int, str]
     lost: str = ""
     too_old: bool = False
-    revised: int = 0
 
 
 class WindowJudge:
@@ -106,7 +105,7 @@ class WindowJudge:
             return
         if event.after[0].value == told.values[place]:
             self._report("revisions change something", str(event))
-        told.values[place], told.revised = event.after[0].value, told.revised + 1
+        told.values[place] = event.after[0].value
         told.missing.pop(place, None)
 
     def judge(self, now: float) -> None:

@@ -8,7 +8,9 @@ from agora_analytics import Call, CallFinished, CallLost, CallStarted
 from agora_analytics.streams._tail import Tail
 
 NOON = 1_795_521_600
-KEPT = 7 * 86_400
+HOUR = 3_600
+DAY = 86_400
+KEPT = 7 * DAY
 
 
 def shown(tail: Tail, call: Call, at: int, oldest: int) -> list:
@@ -59,3 +61,50 @@ def test_what_is_known_is_read_back():
     assert [one.began for one in again.going.values()] == [NOON]
     assert list(again.facts(Call(call_id="over", finished=True), NOON - KEPT)) == []
     assert CallFinished not in map(type, again.facts(Call(call_id="on", finished=False), NOON - KEPT))
+
+
+def test_a_call_that_was_lost_stays_known_long_after_it_was_shown_last():
+    tail, call = Tail(NOON), Call(call_id="x", created_ts=NOON - 60, finished=False)
+    shown(tail, call, NOON, NOON - KEPT)
+    tail.note(CallLost(call=call, reason="gone"))
+    tail.advance(NOON + 20 * DAY, NOON + 20 * DAY - 120)
+    over = Call(call_id="x", created_ts=NOON - 60, destroyed_ts=NOON + 19 * DAY, finished=True)
+    assert list(tail.facts(over, NOON + 13 * DAY)) == []
+
+
+def test_a_call_whose_end_lies_years_ahead_is_forgotten_like_others():
+    tail = Tail(NOON)
+    shown(tail, Call(call_id="x", created_ts=NOON, destroyed_ts=NOON + 900 * DAY, finished=True), NOON, NOON - KEPT)
+    tail.advance(NOON + 2 * DAY, NOON + 2 * DAY - 120)
+    assert tail.ended == {}
+
+
+def test_a_call_that_ended_before_it_began_is_told_once_while_a_backlog_is_read():
+    tail = Tail(NOON - 6 * HOUR)
+    call = Call(call_id="x", created_ts=NOON - 5 * HOUR, destroyed_ts=NOON - 7 * HOUR, finished=True)
+    tail.now = NOON
+    for event in list(tail.facts(call, NOON - KEPT)):
+        tail.note(event)
+    tail.advance(NOON - 3 * HOUR, NOON - 3 * HOUR - 120)
+    assert list(tail.facts(call, NOON - KEPT)) == []
+
+
+def test_a_call_whose_sessions_are_owed_goes_on_no_more_and_is_not_told_again():
+    tail, call = Tail(NOON), Call(call_id="x", created_ts=NOON, finished=False)
+    shown(tail, call, NOON, NOON - KEPT)
+    over = Call(call_id="x", created_ts=NOON, destroyed_ts=NOON + 60, finished=True)
+    tail.owe(over, NOON + 60.0)
+    assert tail.going == {}
+    assert list(tail.facts(over, NOON - KEPT)) == []
+
+
+@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize(("reason", "follows"), [("quota", True), ("outage", True), ("expired", False)])
+def test_sessions_follow_an_end_that_came_without_them_if_they_may(reason, follows, late):
+    tail = Tail(NOON, late=late)
+    call = Call(call_id="x", created_ts=NOON, destroyed_ts=NOON + 9_000, finished=True)
+    tail.owe(call, NOON + 9_000.0)
+    tail.note(CallFinished(call=call, reason=reason))
+    assert [one.told for one in tail.owed.values()] == [True] * (follows and late)
+    again = Tail.of(tail.checkpoint("x", NOON - 60), late=late)
+    assert (again.ended, list(again.owed)) == (tail.ended, list(tail.owed)) != ({}, [])

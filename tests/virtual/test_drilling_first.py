@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from streaming import HOUR, NOON, simulated
 
-from agora_analytics import Call, PlanRefused, TooEarly
+from agora_analytics import STANDARD, Call, PlanRefused, TooEarly
 from agora_analytics.simulator import Fault, Faults, World
 
 LONG = World(seed=7, calls_per_hour=60, typical_minutes=150)
@@ -26,9 +26,13 @@ def over(calls: list[Call]) -> Call:
 
 
 def truth(simulation, call: Call) -> set[str]:
-    found = simulation.world.calls_during(call.created_ts - 1, call.created_ts + 1)
-    (whole,) = [one for one in found if one.call_id == call.call_id]
-    return {one.sid for one in simulation.world.sessions(whole) if not one.server}
+    return joined(simulation, call, 0, NOON + 86_400)
+
+
+def joined(simulation, call: Call, start: int, end: int) -> set[str]:
+    """The sessions of people who joined a call in a span of time."""
+    whole = simulation.world.call(call.call_id)
+    return {one.sid for one in simulation.world.sessions(whole) if not one.server and start <= one.join < end}
 
 
 @pytest.mark.parametrize("ask", ["sessions", "metrics"])
@@ -81,9 +85,21 @@ async def test_a_call_that_goes_on_is_asked_about_until_now(wrong):
             elif ask == "timeline":
                 again = await client.calls.timeline(call, "user_count")
                 assert [one.ts for one in again][: len(points)] == [one.ts for one in points]
-            elif call.created_ts > NOON - 7_000:
+            else:
                 assert {one.sid for one in (await client.calls.sessions_page(call)).items} >= there
     assert sum(simulation.service.refusals.values()) <= 3 * (wrong > 0)
+
+
+async def test_one_request_about_a_call_that_goes_on_is_made_again_where_the_host_s_clock_was_behind():
+    simulation = simulated("standard", world=LONG)
+    goes_on = [call for call in await calls_of(simulation) if not call.finished and call.created_ts > NOON - 3_000]
+    call, late = next((call, late) for call in goes_on if (late := joined(simulation, call, NOON - 850, NOON - 350)))
+    await asyncio.sleep(2)
+    simulation.host_clock.wrong = -600
+    async with simulation.client() as client:
+        page = await client.calls.sessions_page(call)
+    assert late <= {one.sid for one in page.items}
+    assert simulation.service.counts["call_sessions"] == 2
 
 
 @pytest.mark.parametrize("date", DATES)
@@ -98,14 +114,29 @@ async def test_what_is_too_early_is_said_after_one_request_at_most(date):
     assert simulation.service.counts["call_details"] <= 2
 
 
-async def test_a_span_of_its_caller_s_is_asked_for_once_however_wrong_the_host_s_clock():
-    for wrong in (0, 600, -600):
-        simulation = simulated("standard")
-        simulation.host_clock.wrong = wrong
-        async with simulation.client() as client:
-            with pytest.raises(PlanRefused):
-                await client.calls.sessions_page("x", NOON - 3 * 86_400, NOON - 3 * 86_400 + 60)
-        assert sum(simulation.service.refusals.values()) == 1
+@pytest.mark.parametrize("ago", [3 * 86_400, 200], ids=["too old", "too young"])
+@pytest.mark.parametrize("wrong", [0, 600, -600])
+async def test_a_span_of_its_caller_s_is_asked_for_once_however_wrong_the_host_s_clock(ago, wrong):
+    simulation = simulated("standard")
+    simulation.host_clock.wrong = wrong
+    async with simulation.client() as client:
+        with pytest.raises(PlanRefused):
+            await client.calls.sessions_page("x", NOON - ago, NOON - ago + 60)
+    assert sum(simulation.service.refusals.values()) == 1
+
+
+async def test_a_service_whose_details_come_later_than_the_plan_says_is_not_asked_again_and_again():
+    simulation = simulated("standard", world=LONG)
+    calls = await calls_of(simulation)
+    call = next(one for one in calls if one.span and one.span.end > NOON - 200 and one.span.duration < HOUR)
+    plan = STANDARD.with_limits("call_details", delay=60)
+    async with simulation.client(plan=plan) as client, asyncio.timeout(60):
+        await client.calls.page(NOON - 600, NOON - 500)
+        await asyncio.sleep(call.span.end + 90 - simulation.clock())
+        with pytest.raises(PlanRefused) as caught:
+            [one async for one in client.calls.sessions(call)]
+    assert caught.value.kind == "latency"
+    assert simulation.service.refusals["latency"] == 1
 
 
 async def test_who_waits_hears_soon_that_the_client_was_closed():
