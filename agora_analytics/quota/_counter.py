@@ -61,6 +61,9 @@ _MANY: Final = 64
 
 _DAY: Final = 86_400
 
+_EVENING: Final = 1_800.0
+"""Seconds at the end of a day in which a refusal costs nothing: what is kept shortest, windows, is for 40 minutes."""
+
 _DAYS: Final = 8
 """Days that are counted at a time, however often the clock was set."""
 
@@ -133,6 +136,16 @@ class Counter:
     def rest_of_day(self, limit: int, moment: Moment) -> int:
         """Return the day's tokens, also where none can be taken yet: a day that is refused for a moment has them."""
         return max(0, self._left_of_days(limit, possible_days(moment), moment))
+
+    def plan_of_day(self, planned: int, moment: Moment) -> int:
+        """Return the day's tokens to plan with: a limit that was named before may hold again, and all be spent early.
+
+        Once that are spent, and when the day is nearly over, it is all the plan has, which finds out.
+        """
+        limit = self.limit("day", planned, moment)
+        rest = self.rest_of_day(limit, moment)
+        likely = rest - limit + self.named.planning("day", planned, moment.utc)
+        return likely if 0 < likely < rest and until_tomorrow(moment) > _EVENING else rest
 
     def _arrived(self, unit: Unit, moment: Moment) -> int:
         """Requests under way that were sent as an earlier second began, and are in that one as all experience says."""

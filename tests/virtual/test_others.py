@@ -7,9 +7,10 @@ from collections import Counter
 
 import attrs
 import pytest
-from streaming import DAY, FREEZES, NOON, USERS, WEB, simulated, taking
+from streaming import DAY, FREEZES, NOON, USERS, WEB, of, simulated, taking
 
 from agora_analytics import Gap, Series
+from agora_analytics.plans import PREMIUM
 from agora_analytics.quota import Budget
 from agora_analytics.simulator import Spender
 from agora_analytics.streams._cadence import Schedule
@@ -118,3 +119,16 @@ async def test_a_forecast_soon_after_midnight_is_of_the_next_attempt_and_not_of_
         await asyncio.sleep(1_000 - 60 + 30)
         assert simulation.service.refusals["qpd"] > 1
         assert (await client.quota.forecast(1, "realtime")).seconds < 60
+
+
+@pytest.mark.parametrize("limit", [100, 200])
+async def test_a_day_that_is_shorter_than_the_plans_is_planned_with_on_every_day_after_it_was_named(limit):
+    """It is believed for a day only; but one request brings 40 minutes of windows: a few dozen a day do for all."""
+    simulation = simulated(PREMIUM.with_limits("realtime", per_day=limit))
+    async with (
+        simulation.client(plan=PREMIUM) as client,
+        taking(client.realtime.watch(USERS)) as events,
+    ):
+        await asyncio.sleep(6 * DAY)
+    assert all(gap.span.start < NOON + DAY for gap in of(Gap, events))
+    assert simulation.service.refusals["qpd"] <= 7
