@@ -109,6 +109,7 @@ class CallKept(Kept):
 
     async def ask(self, fetch: Callable[[], Awaitable[AnswerT]], span: Span, gone: AnswerT) -> AnswerT:
         """Return what `fetch` gets of `left(span)`, or `gone`; asked again where a refusal has told the time."""
+        pause = 0.0
         while True:
             self.check()
             known = self._known
@@ -122,6 +123,9 @@ class CallKept(Kept):
                 if known and not (self._waits and self._doubtful):
                     raise
                 self._refused = True
+                # A clock in doubt may tell again and again that there is nothing to wait for.
+                await asyncio.sleep(pause)
+                pause = min(2 * pause + _LOOK, _DOUBT) if known else pause
                 continue
             if found is not gone:
                 return found

@@ -61,6 +61,9 @@ _MANY: Final = 64
 
 _DAY: Final = 86_400
 
+_EVENING: Final = 1_800.0
+"""Seconds at the end of a day in which a refusal costs nothing: what is kept shortest, windows, is for 40 minutes."""
+
 _DAYS: Final = 8
 """Days that are counted at a time, however often the clock was set."""
 
@@ -131,6 +134,20 @@ class Counter:
         over = bisect_right(self.answered, since) + bisect_right(self.early, since_early)
         return limit - len(self.underway) + self._arrived(unit, moment) - len(self.answered) - len(self.early) + over
 
+    def rest_of_day(self, limit: int, moment: Moment) -> int:
+        """Return the day's tokens, also where none can be taken yet: a day that is refused for a moment has them."""
+        return max(0, self._left_of_days(limit, possible_days(moment), moment))
+
+    def plan_of_day(self, planned: int, moment: Moment) -> int:
+        """Return the day's tokens to plan with: a limit that was named before may hold again, and all be spent early.
+
+        Once that are spent, and when the day is nearly over, it is all the plan has, which finds out.
+        """
+        limit = self.limit("day", planned, moment)
+        rest = self.rest_of_day(limit, moment)
+        likely = rest - limit + self.named.planning("day", planned, moment.utc)
+        return likely if 0 < likely < rest and until_tomorrow(moment) > _EVENING else rest
+
     def _arrived(self, unit: Unit, moment: Moment) -> int:
         """Requests under way that were sent as an earlier second began, and are in that one as all experience says."""
         if unit != "second" or not self.fresh or not moment.sure:
@@ -178,9 +195,11 @@ class Counter:
         """Seconds until so many more can have been accepted, if none but these are made."""
         limits = {unit: self.limit(unit, planned, moment) for unit, planned in rates.items()}
         daily = limits.pop("day", None)
-        today = requests if daily is None else max(0, self.left("day", daily, moment))
+        today = requests if daily is None else self.rest_of_day(daily, moment)
         if requests <= today or daily is None:
-            return max((self.wait(unit, limit, moment, requests - 1) for unit, limit in limits.items()), default=0.0)
+            pauses = (one.until - moment.now for one in self.shut.values())
+            waits = (self.wait(unit, limit, moment, requests - 1) for unit, limit in limits.items())
+            return max(0.0, *pauses, *waits)
         days, before = divmod(requests - today - 1, max(daily, 1))
         windows = (before // max(limit, 1) * WINDOWS[unit] for unit, limit in limits.items())
         return until_tomorrow(moment) + days * _DAY + max(windows, default=0.0)

@@ -286,7 +286,7 @@ class Group:
         weights = need.weight + sum(one.weight for key, one in counter.expected.items() if key != number)
         part = need.weight / weights
         day = possible_days(moment)[-1]
-        left = int(max(0, counter.left("day", limit, moment)) * part)
+        left = int(counter.plan_of_day(self._rates["day"], moment) * part)
         counter.expected[number] = Expected(day, min(need.rest, left), min(need.daily, int(limit * part)), need.weight)
         return number, Budget(left, until_tomorrow(moment), int(counter.others.of(day) * part))
 

@@ -15,6 +15,9 @@ from agora_analytics.plans import Unit
 
 _DAY: Final = 86_400.0
 
+_PLANNED: Final = 2.5 * _DAY
+"""Seconds for which streams plan with a named limit: each evening in it they find out whether it holds."""
+
 _MOST: Final = 10**6
 """Requests per unit, above which a limit that a message names is no limit."""
 
@@ -43,7 +46,7 @@ class NamedLimits:
     def age(self, unit: Unit, planned: int, utc: float) -> float | None:
         """Return seconds since the limit that holds was named, None where the plan's holds.
 
-        What holds no longer is forgotten.
+        What holds no longer is forgotten, but for planning.
         """
         named = self.limits.get(unit)
         if named is None:
@@ -51,9 +54,18 @@ class NamedLimits:
         age = utc - named.at if named.planned == planned else math.inf
         if abs(age) < _DAY:  # a clock that was set back makes it negative
             return max(0.0, age)
-        del self.limits[unit]
         self.hints.pop(unit, None)
+        if age > _PLANNED:
+            del self.limits[unit]
         return None
+
+    def planning(self, unit: Unit, planned: int, utc: float) -> int:
+        """Return the limit to plan with: what was named within some days, though it is not believed any more.
+
+        Whoever keeps to a named limit is not refused, and so does not hear of it again.
+        """
+        holds, named = self.limit(unit, planned, utc), self.limits.get(unit)
+        return holds if named is None or named.planned != planned else min(holds, named.limit)
 
     def learn(self, unit: Unit, limit: int, planned: int, utc: float) -> None:
         """Believe a lower limit at once, a higher one when it is named again, and none that cannot be one.

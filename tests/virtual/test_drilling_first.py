@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from email.utils import formatdate
 
 import pytest
+from misdating import Misdated
 from streaming import HOUR, NOON, simulated
 
 from agora_analytics import STANDARD, Call, PlanRefused, TooEarly
+from agora_analytics.protocols import Request, Response
 from agora_analytics.simulator import Fault, Faults, World
 
 LONG = World(seed=7, calls_per_hour=60, typical_minutes=150)
@@ -166,3 +169,21 @@ async def test_one_answer_that_is_dated_wrongly_makes_nothing_unaskable(wait, of
         assert {one.sid async for one in found} == truth(simulation, call)
         assert found.missing == ()
     assert simulation.clock() - begun < 300
+
+
+class Stuck(Misdated):
+    """A transport whose answers have all the same date, two hours ahead."""
+
+    async def send(self, request: Request, host: int = 0) -> Response:
+        response = await super().send(request, host)
+        return Response(response.status, {"Date": formatdate(NOON + 2 * HOUR, usegmt=True)}, response.body)
+
+
+async def test_a_date_that_stands_still_and_is_ahead_makes_nobody_ask_again_and_again():
+    """A cache may send one header for ever: it is no second witness, so the clock stays in doubt."""
+    simulation = simulated("standard", world=LONG)
+    call = over(await calls_of(simulation))
+    stuck = Stuck(simulation.transport(), {})
+    async with simulation.client(transport=stuck) as client:
+        assert {one.sid async for one in client.calls.sessions(call, wait=True)} == truth(simulation, call)
+    assert stuck.sent < 30

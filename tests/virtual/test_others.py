@@ -7,9 +7,10 @@ from collections import Counter
 
 import attrs
 import pytest
-from streaming import DAY, FREEZES, NOON, USERS, WEB, simulated, taking
+from streaming import DAY, FREEZES, NOON, USERS, WEB, of, simulated, taking
 
 from agora_analytics import Gap, Series
+from agora_analytics.plans import PREMIUM
 from agora_analytics.quota import Budget
 from agora_analytics.simulator import Spender
 from agora_analytics.streams._cadence import Schedule
@@ -98,3 +99,36 @@ async def test_a_day_that_was_spent_before_the_start_is_over_at_the_services_mid
     assert min(at for at in asked if at >= 0) < 30
     assert simulation.service.refusals["qpd"] == 1
     assert sum(at > 0 for at in asked) > 5
+
+
+@pytest.mark.parametrize("ahead", [5, 60, 400])
+async def test_a_spent_day_that_ends_late_by_the_header_costs_a_watch_no_other(ahead):
+    simulation = simulated(at=MIDNIGHT - 1_000, date_ahead=ahead)
+    async with simulation.client() as client, taking(client.realtime.watch(USERS)) as events:
+        await asyncio.sleep(300)
+        simulation.service.spend("realtime", 100_000)
+        await asyncio.sleep(700 + 2 * 3_600)
+    assert events[-1].span.end > MIDNIGHT + 2 * 3_600 - 600
+    assert simulation.service.refusals["qpd"] < 20
+
+
+async def test_a_forecast_soon_after_midnight_is_of_the_next_attempt_and_not_of_the_next_day():
+    simulation = simulated(at=MIDNIGHT - 1_000, date_ahead=60)
+    simulation.service.spend("realtime", 100_000)
+    async with simulation.client() as client, taking(client.realtime.watch(USERS)):
+        await asyncio.sleep(1_000 - 60 + 30)
+        assert simulation.service.refusals["qpd"] > 1
+        assert (await client.quota.forecast(1, "realtime")).seconds < 60
+
+
+@pytest.mark.parametrize("limit", [100, 200])
+async def test_a_day_that_is_shorter_than_the_plans_is_planned_with_on_every_day_after_it_was_named(limit):
+    """It is believed for a day only; but one request brings 40 minutes of windows: a few dozen a day do for all."""
+    simulation = simulated(PREMIUM.with_limits("realtime", per_day=limit))
+    async with (
+        simulation.client(plan=PREMIUM) as client,
+        taking(client.realtime.watch(USERS)) as events,
+    ):
+        await asyncio.sleep(6 * DAY)
+    assert all(gap.span.start < NOON + DAY for gap in of(Gap, events))
+    assert simulation.service.refusals["qpd"] <= 7
