@@ -14,7 +14,7 @@ import attrs
 
 from agora_analytics import _listing, _paging
 from agora_analytics._session import NothingToAskError
-from agora_analytics.errors import AgoraError, IncompleteList, RateLimited, ResponseError, ServerError
+from agora_analytics.errors import AgoraError, DecodeError, IncompleteList, RateLimited, ResponseError, ServerError
 from agora_analytics.models import Call, CallPage
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS
 from agora_analytics.quota import Quota, Reserve
@@ -78,12 +78,13 @@ class FollowPoller(Poller[CallEvent]):
         self._begun = 0
         self._cost = 1.0
         self._density = 0.0
+        self._slice = _SLICE
         self._read: int | None = None
         self._cut = 0
         self._missing: list[IncompleteList] = []
         self._resume()
         if self._tail is None and settings.start is not None:
-            self._begin_at(settings.start)
+            self._begun, self._tail = settings.start, Tail(settings.start, late=settings.late_sessions)
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -103,9 +104,6 @@ class FollowPoller(Poller[CallEvent]):
             self._tail = Tail.of(checkpoint, late=self._settings.late_sessions)
             self._begun = checkpoint.done[0].start
 
-    def _begin_at(self, start: int) -> None:
-        self._begun, self._tail = start, Tail(start, late=self._settings.late_sessions)
-
     async def events(self) -> AsyncGenerator[CallEvent]:
         """Yield what happens to calls."""
         await self.place.resume()
@@ -115,9 +113,9 @@ class FollowPoller(Poller[CallEvent]):
             self.check_time()
             if self._tail is None:
                 askable = self._edges.askable(self.times.began_at())
-                self._begin_at(max(askable.start, askable.end - (self._settings.back or 0)))
+                self._begun = max(askable.start, askable.end - (self._settings.back or 0))
+                self._tail = Tail(self._begun, late=self._settings.late_sessions)
             tail = self._tail
-            assert tail is not None  # noqa: S101 - it has just begun
             try:
                 async with aclosing(self._rounds(tail, lists, details)) as events:
                     async for event in events:
@@ -174,8 +172,11 @@ class FollowPoller(Poller[CallEvent]):
         except NothingToAskError:
             return []  # the next round begins where the plan does by then
         except AgoraError as error:
+            if isinstance(error, DecodeError):  # where no row can be read: with more of them, those are left out
+                self._slice = min(2 * self._slice, self._edges.limits.longest_query)
             self.judge([error], answered=False, certain=self.certain(mark))
             return []
+        self._slice = _SLICE
         self._read = tail.read_to if span is None else max(span.end, self._cut)
         reads_on = span is not None and span.end > tail.read_to
         seen = await self._again(tail, span.start if span and reads_on else self._behind(tail), calls)
@@ -209,7 +210,7 @@ class FollowPoller(Poller[CallEvent]):
         """Return what is to be read next, from a little before where was read to; None where that is nothing."""
         askable = self._askable()
         start = max(tail.read_to - self._settings.allowance, self._begun, askable.start)
-        end = min(askable.end, max(tail.read_to, askable.start) + _SLICE, self._settings.stop or askable.end)
+        end = min(askable.end, max(tail.read_to, askable.start) + self._slice, self._settings.stop or askable.end)
         return Span(start, end) if start < end else None
 
     def _behind(self, tail: Tail) -> int:
