@@ -16,11 +16,11 @@ from agora_analytics._session import NothingToAskError, Session
 from agora_analytics.endpoints._group import EndpointGroup
 from agora_analytics.endpoints._kept import Kept
 from agora_analytics.errors import PlanRefused, TooEarly
-from agora_analytics.models import Call
+from agora_analytics.models import Answer, Call
 from agora_analytics.plans import CALL_SESSIONS, Endpoint
 from agora_analytics.spans import Instant, Span, is_by_host, moment
 
-AnswerT = TypeVar("AnswerT")
+AnswerT = TypeVar("AnswerT", bound=Answer | None)
 
 log = logging.getLogger("agora_analytics")
 
