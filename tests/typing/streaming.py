@@ -40,6 +40,7 @@ async def watching(client: AnalyticsClient) -> None:
     assert_type(watch.health, Health)
     assert_type(watch.health.state, Literal["polling", "waiting for quota", "outage", "refused", "stopped"])
     assert_type(watch.health.until, float | None)
+    assert_type((watch.health.skipped, watch.health.first_skipped), tuple[int, str])
     assert_type(watch.checkpoint, Checkpoint)
     async for event in watch:
         match event:
