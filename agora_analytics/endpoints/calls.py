@@ -119,7 +119,8 @@ class Calls(CallSpans):
         """Return one page of the sessions of a call, latest to join first, for one request.
 
         `start` and `end` are needed with an id and default to the whole of a `Call`; what of that cannot be asked for
-        now is left out, and `missing` of the page tells it. At most 10 `uids`. `GET /beta/analytics/call/sessions`.
+        now is left out, and `missing` of the page tells it. A `Call` longer than one request may be about is
+        `PlanRefused`: `sessions` cuts it. At most 10 `uids`. `GET /beta/analytics/call/sessions`.
         """
         users = _checks.at_most("uids", _checks.uids(uids), _checks.UIDS)
         servers = _checks.flag("exclude_server_user", exclude_server_user)
@@ -194,7 +195,8 @@ class Calls(CallSpans):
         """Return the average of a freeze rate by a dimension's values, for one request.
 
         `metric` is one of `FreezeMetric`, `dimension` of `Dimension`; averages cannot be merged, so the span must fit
-        one request. What of a `Call` cannot be asked for now is left out: `missing` of what is returned tells it.
+        one request: a longer `Call` is `PlanRefused` (kind `length`, with the limit), ask about parts of it then. What
+        of a `Call` cannot be asked for now is left out: `missing` of what is returned tells it.
         `GET /beta/analytics/call/statistics`.
         """
         params: dict[str, Param] = {
@@ -210,7 +212,8 @@ class Calls(CallSpans):
     ) -> Found[FreezeBucket]:
         """Return how many users froze how much, lowest bucket first, without the empty ones, for one request.
 
-        `metric` is one of `FreezeMetric`; the span must fit one request. `missing` as in `statistics`.
+        `metric` is one of `FreezeMetric`; the span must fit one request, and `missing` tells what it lacks, as in
+        `statistics`.
         `GET /beta/analytics/call/freeze/bucket`.
         """
         params: dict[str, Param] = {"metric": _checks.text("metric", metric)}

@@ -8,7 +8,7 @@ import attrs
 import pytest
 from streaming import HOUR, NOON, simulated
 
-from agora_analytics import Call, TooEarly
+from agora_analytics import Call, PlanRefused, TooEarly
 from agora_analytics.simulator import World
 
 BUSY = World(seed=7, calls_per_hour=600, typical_minutes=2)
@@ -115,6 +115,24 @@ async def test_what_answers_about_what_is_kept_of_a_call_says_what_is_not(ask):
         [span] = answer.missing
         assert span.start == old.created_ts
         assert span.end == pytest.approx(simulation.clock() - available, abs=5)
+
+
+@pytest.mark.parametrize("ask", ["sessions_page", "statistics", "freeze_buckets"])
+async def test_a_call_too_long_for_one_request_is_refused_with_the_way_out(ask):
+    simulation = simulated("standard", world=World(seed=7, calls_per_hour=60, typical_minutes=120))
+    async with simulation.client() as client:
+        calls = [call async for call in client.calls.search(NOON - 12 * HOUR, NOON - 4 * HOUR)]
+        longest = client.plan.limits["call_details"].longest_query
+        long = next(call for call in calls if call.span and call.span.duration > longest)
+        sent = len(simulation.service.log)
+        with pytest.raises(PlanRefused, match="lasted") as caught:
+            await getattr(client.calls, ask)(long, *ONE_REQUEST[ask])
+        assert (caught.value.kind, caught.value.limit) == ("length", longest)
+        assert len(simulation.service.log) == sent
+        for part in long.span.slices(caught.value.limit):
+            await getattr(client.calls, ask)(long, *ONE_REQUEST[ask], *part)
+        with pytest.raises(ValueError, match="end"):
+            await getattr(client.calls, ask)(long, *ONE_REQUEST[ask], *long.span)
 
 
 async def test_all_metrics_are_of_bots_too_if_these_are_asked_for():
