@@ -20,6 +20,7 @@ from agora_analytics._pieces import PIECE, Form, Reading, TooManyError
 from agora_analytics._scan import Steps, finish
 from agora_analytics.errors import AgoraError, DecodeError
 from agora_analytics.models import Answer, Point, Ranked, Rows, Total, shape
+from agora_analytics.models.answers import OURS
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
 AnswerT_co = TypeVar("AnswerT_co", bound=Answer, covariant=True)
@@ -51,9 +52,15 @@ class Decode(Generic[AnswerT_co]):
             except _json.Unreadable:
                 pass
             else:
-                return attrs.evolve(answer, skipped=()) if answer.skipped else answer
+                return _without_ours(answer)
         found: AnswerT_co = yield from _read(self._form, body, insist=insist)
         return found
+
+
+def _without_ours(answer: AnswerT) -> AnswerT:
+    """Return an answer without what the service sent under the names of fields that this library fills in."""
+    sent: dict[str, Any] = {name: () for name in OURS if getattr(answer, name, ())}
+    return attrs.evolve(answer, **sent) if sent else answer
 
 
 def decoder(kind: type[AnswerT], exact: type[AnswerT] | None = None) -> Decode[AnswerT]:
@@ -146,7 +153,7 @@ def _parts(kind: Any, patient: Any) -> dict[str, Form]:
     exact = {field.name: _item_kind(field.type) for field in attrs.fields(attrs.resolve_types(kind))}
     kinds = {field.name: _item_kind(field.type) for field in attrs.fields(attrs.resolve_types(patient))}
     listed = {name: item for name, item in kinds.items() if attrs.has(item) or len(_members(item)) > 1}
-    return {name: _form(exact[name], item) for name, item in listed.items() if name != "skipped"}
+    return {name: _form(exact[name], item) for name, item in listed.items() if name not in OURS}
 
 
 def _item_kind(kind: Any) -> Any:
@@ -199,7 +206,7 @@ def _rows_form(item: Form, kind: Any) -> Form:
 def _rows_outline(document: Any) -> Rows[Any]:
     """Make an answer of all but its rows."""
     if "data" not in document:
-        raise UnfitError("field 'data' is missing")
+        raise UnfitError("field 'data' is missing", ".data")
     if document["data"] not in (None, []):
         raise UnfitError(f"expected rows, got {shown(document['data'])}", ".data")
     outer = envelope(document)

@@ -162,11 +162,12 @@ class Reading(Generic[ItemT]):
         for row in new:
             self._note(row)
         unread = _skipped(page)
-        self._unread += unread
+        # On a page that repeats others, rows that cannot be read are most likely known as well.
+        self._unread += unread if new or not page.items else 0
         self._last = len(page.items) + unread
         self.full = self._last >= self.size if self._last else self.full
         self.count += self._last
-        self._stale = 0 if new or unread else self._stale + 1
+        self._stale = 0 if new else self._stale + 1
         self._repeats = self._repeats or bool(page.items and not new)
         self._hear(page)
 

@@ -21,7 +21,7 @@ import attrs
 from agora_analytics import _json, _scan
 from agora_analytics._json import BrokenError, UnfitError
 from agora_analytics._scan import Steps
-from agora_analytics.models.answers import BadRow
+from agora_analytics.models.answers import OURS, BadRow
 
 PIECE: Final = 65_536
 """Bytes that are decoded in one go: half a millisecond."""
@@ -336,5 +336,5 @@ def _known(text: bytes) -> Any:
 
 def _outline(fields: Mapping[str, bytes], lists: Mapping[str, object]) -> bytes:
     """Spell an object again, its lists without their items."""
-    members = {name: text for name, text in fields.items() if name != "skipped"} | dict.fromkeys(lists, b"[]")
+    members = {name: text for name, text in fields.items() if name not in OURS} | dict.fromkeys(lists, b"[]")
     return b"{%b}" % b",".join(_json.encode(name) + b":" + text for name, text in members.items())

@@ -7,7 +7,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from random import Random
 from typing import Generic, Literal, TypeVar
@@ -20,7 +20,7 @@ from agora_analytics._retry import Hosts, Retry
 from agora_analytics._scan import Steps
 from agora_analytics._scrub import without_app
 from agora_analytics.errors import AgoraError, DecodeError, RateLimited, ResponseError
-from agora_analytics.models import Answer
+from agora_analytics.models import Answer, BadRow
 from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.protocols import Request, Response, Transport
 from agora_analytics.quota import Lane, Quota
@@ -47,18 +47,23 @@ _OVERLAP = 4_096
 log = logging.getLogger("agora_analytics")
 
 
+OnSkipped = Callable[[Endpoint, Sequence[BadRow]], None]
+
+
 @attrs.frozen(kw_only=True)
 class Manner:
     """How requests are made: in which lane, with which retries (None: the session's), waiting how long for quota.
 
     `max_wait` is seconds in all (None: the session's for people; streams and exports wait as long as it takes),
-    `refusals` how many refusals for frequency one request takes before its caller hears of it.
+    `refusals` how many refusals for frequency one request takes before its caller hears of it. `on_skipped` is told
+    the rows of each answer that were left out since they do not fit.
     """
 
     lane: Lane = Lane.INTERACTIVE
     retry: Retry | None = None
     max_wait: float | None = None
     refusals: int = 5
+    on_skipped: OnSkipped | None = None
 
 
 _USUAL = Manner()
@@ -188,6 +193,8 @@ class Session:
                 failed = error
             else:
                 self._hosts.worked(host)
+                if manner.on_skipped and (rows := [one for one in answer.skipped if one.whole]):
+                    manner.on_skipped(endpoint, rows)
                 return answer
             log.info("attempt %d failed, next in %.1f s: %s", attempt, wait, failed)
             await asyncio.sleep(wait)

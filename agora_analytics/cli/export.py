@@ -227,8 +227,9 @@ def _show_report(screen: Screen, report: ExportReport) -> None:
 
 def _told(one: LeftOut) -> str:
     calls = "" if one.calls is None else f"{number(one.calls)} calls"
+    rows = "" if one.rows is None else f"{number(one.rows)} rows"
     when = "" if one.span is None else f"{clock(one.span.start)} and {lasting(one.span.duration)} on"
-    return ", ".join(filter(None, (f"{one.what}: {one.reason}", calls, when, one.app_id)))
+    return ", ".join(filter(None, (f"{one.what}: {one.reason}", calls, rows, when, one.app_id)))
 
 
 def _size(count: float) -> str:

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
+from shlex import quote
 from typing import IO, Any
 
 import attrs
@@ -122,7 +123,7 @@ def from_file(path: Path, *, required: bool) -> Settings:
     except (OSError, ValueError) as error:
         raise ValueError(f"config {str(path)!r} cannot be read: {error}") from None
     if "customer_secret" in table and open_to_others:
-        raise ValueError(f"config {str(path)!r} holds the secret and {open_to_others}: chmod 600 {path}")
+        raise ValueError(f"config {str(path)!r} holds the secret and {open_to_others}: {_closed(path)}")
     return _of_table(table, path)
 
 
@@ -150,7 +151,8 @@ def secret_of(path: Path) -> str:
     except UnicodeDecodeError:
         raise ValueError(f"secret file {str(path)!r} cannot be read: it is not UTF-8") from None
     if open_to_others:
-        raise ValueError(f"secret file {str(path)!r}: {open_to_others}: chmod 600 {path}, or --secret-stdin < {path}")
+        instead = f"{_closed(path)}, or --secret-stdin < {quote(str(path))}"
+        raise ValueError(f"secret file {str(path)!r}: {open_to_others}: {instead}")
     return secret_text(text, repr(str(path)))
 
 
@@ -160,6 +162,11 @@ def _open_to_others(file: IO[Any]) -> str:
     if os.name == "nt" or not stat.S_ISREG(mode) or not mode & _OTHERS:
         return ""
     return f"others can read it (mode {stat.S_IMODE(mode):04o})"
+
+
+def _closed(path: Path) -> str:
+    """Return the command that takes a file from others, to be pasted as it is."""
+    return f"chmod 600 {quote(str(path))}"
 
 
 def secret_text(text: str, source: str) -> str:

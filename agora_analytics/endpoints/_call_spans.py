@@ -16,11 +16,11 @@ from agora_analytics._session import NothingToAskError, Session
 from agora_analytics.endpoints._group import EndpointGroup
 from agora_analytics.endpoints._kept import Kept
 from agora_analytics.errors import PlanRefused, TooEarly
-from agora_analytics.models import Call
+from agora_analytics.models import Answer, Call
 from agora_analytics.plans import CALL_SESSIONS, Endpoint
 from agora_analytics.spans import Instant, Span, is_by_host, moment
 
-AnswerT = TypeVar("AnswerT")
+AnswerT = TypeVar("AnswerT", bound=Answer | None)
 
 log = logging.getLogger("agora_analytics")
 
@@ -85,7 +85,10 @@ class CallKept(Kept):
             at = end
 
     async def one(self, fetch: Callable[[Span], Awaitable[AnswerT]]) -> AnswerT:
-        """Return the answer to one request about all of it; raises `ValueError` where one cannot carry that."""
+        """Return the answer to one request about all of it.
+
+        Where one cannot carry that, raises `PlanRefused` of a call, and `ValueError` of a span that was given.
+        """
         asked = self._one()
         answer = await self._asked(fetch, asked)
         # A call that goes on was asked about until now by the host's clock, which may turn out to have been behind.
@@ -152,6 +155,8 @@ class CallKept(Kept):
         span = Span(self._start, self._until(self._start))
         if self._whole is None and not self._known:
             return Span(span.start, min(span.end, span.start + self._limits.longest_query))
+        if self._call is not None and span.duration > self._limits.longest_query:
+            raise _too_long(self._call, span, self._limits.longest_query)
         return self._plan.check(self._endpoint, span, None)
 
     async def _asked(self, fetch: Callable[[Span], Awaitable[AnswerT]], span: Span) -> AnswerT:
@@ -231,6 +236,16 @@ def _too_early(call: Call, age: int, start: int, delay: int) -> TooEarly:
         advice="Ask again then, or give wait=True to sessions() or metrics().",
         askable_at=at,
     )
+
+
+def _too_long(call: Call, span: Span, longest: int) -> PlanRefused:
+    error = PlanRefused(
+        f"call {call.call_id!r} lasted {span.duration} s, and the plan allows one request about {longest} s at most:"
+        " nothing was asked",
+        advice="Give start and end, and ask about one part after the other: averages of parts cannot be merged.",
+    )
+    error.kind, error.limit = "length", longest
+    return error
 
 
 def _gone(call: Call | None, available: int) -> PlanRefused:

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Any, Final, Generic, TypeVar
 
 from agora_analytics._session import NothingToAskError, Session
 from agora_analytics.errors import PlanRefused
+from agora_analytics.models import Answer, BadRow, Found
 from agora_analytics.plans import Endpoint
 from agora_analytics.spans import Span, merged
 
 T = TypeVar("T")
+AnswerT = TypeVar("AnswerT", bound=Answer | None)
 
 _MARGINS: Final = (2, 10, 60)
 """Seconds that a start keeps from what expires, by how often the service refused it even so: a request takes time."""
+
+_SPOTS: Final = 1_000
+"""Spots of bad answers that are remembered."""
 
 _NEAR: Final = 5
 """Seconds by which an answer may be about another time than was meant, where the host's clock alone was known."""
@@ -33,15 +38,31 @@ def moved(span: Span, ahead: float | None) -> Span:
     return Span(max(span.start + by, 0), max(span.end + by, 1))
 
 
+class SpentError(NothingToAskError):
+    """As many requests were sent as there may be."""
+
+
 class Kept:
     """Spans as they can still be asked for when their requests are sent.
 
     The start of those that are `moves_on` is cut to what is still kept. Those that are `by_host` are moved by as much
     as the host's clock proves to be wrong, once that is known.
+
+    Attributes:
+        missing: what could not be asked for.
+        requests: requests that were made; one that was sent again counts once.
+        narrowed: those of them for lists that were asked for again, since the service cut them off.
+        skipped: what of the answers does not fit the reference, the first thousand spots.
+        exhausted: whether there was more to ask for than as `most` attempts allow.
+
     """
 
-    def __init__(self, session: Session, endpoint: Endpoint, *, by_host: bool, moves_on: bool) -> None:
+    def __init__(
+        self, session: Session, endpoint: Endpoint, *, by_host: bool, moves_on: bool, most: int | None = None
+    ) -> None:
         self._session = session
+        self._most = most
+        self._attempts = 0
         self._by_host = by_host and session.host_ahead() is None
         self._ahead: float | None = None
         self._moves_on = moves_on
@@ -49,9 +70,15 @@ class Kept:
         self._refusals = 0
         self._told = False
         self.missing: tuple[Span, ...] = ()
+        self.requests = 0
+        self.narrowed = 0
+        self.exhausted = False
+        self.skipped: tuple[BadRow, ...] = ()
 
     def left(self, span: Span) -> Span:
-        """Return what can still be asked for of a span; raises `NothingToAskError` where that is nothing."""
+        """Return what can still be asked for of a span, for an attempt; raises `NothingToAskError` for nothing."""
+        self._check_spent()
+        self._attempts += 1
         span = self.moved(span)
         oldest = self._oldest()
         if oldest is None or span.start >= oldest:
@@ -65,16 +92,27 @@ class Kept:
             raise NothingToAskError
         return Span(oldest, span.end)
 
-    async def ask(self, fetch: Callable[[], Awaitable[T]], span: Span, gone: T) -> T:
+    def _check_spent(self) -> None:
+        """Raise `SpentError` where no further attempt may be made."""
+        if self._most is not None and self._attempts >= self._most:
+            self.exhausted = True
+            raise SpentError
+
+    async def ask(self, fetch: Callable[[], Awaitable[AnswerT]], span: Span, gone: AnswerT) -> AnswerT:
         """Return what `fetch` gets of `left(span)`, or `gone` where that is nothing.
 
         It is asked again where it was refused as too old, or turns out to have been about another time than was meant.
         """
         while True:
             asked = self.moved(span)
+            self._check_spent()  # before it waits for quota
+            self.requests += 1
             try:
                 answer = await fetch()
-            except NothingToAskError:
+            except NothingToAskError as nothing:
+                self.requests -= 1
+                if isinstance(nothing, SpentError):
+                    raise
                 return gone
             except PlanRefused as error:
                 if self.moved(span) != asked and error.kind in {"latency", "range"}:
@@ -83,7 +121,7 @@ class Kept:
                     raise
             else:
                 if abs(self.moved(span).start - asked.start) <= _NEAR:
-                    return answer
+                    return self.took(answer)
                 log.info("the host's clock is %.0f s ahead: what was asked for is asked again", self._ahead or 0.0)
 
     def moved(self, span: Span) -> Span:
@@ -111,13 +149,23 @@ class Kept:
         asked = self.moved(span)
         return asked.start < now < asked.end and (before is None or now > before)
 
+    def took(self, answer: AnswerT) -> AnswerT:
+        """Note what of an answer was skipped, and return it."""
+        if answer is not None and answer.skipped:
+            self.skipped = (*self.skipped, *answer.skipped)[:_SPOTS]
+        return answer
+
+    def found(self, items: Iterable[T]) -> Found[T]:
+        """Return items with what is to be told of them."""
+        return Found(items, missing=self.missing, skipped=self.skipped)
+
     def lose(self, *spans: Span) -> None:
         """Note spans that cannot be asked for."""
         self.missing = merged((*self.missing, *spans))
 
 
 class Results(AsyncGenerator[T, None], Generic[T]):
-    """What is found, item by item; `missing` says of which time nothing could be asked for, as far as was read."""
+    """What is found, item by item, and what it took; all that is told is told as far as was read."""
 
     def __init__(self, items: AsyncGenerator[T], kept: Kept) -> None:
         self._items = items
@@ -127,6 +175,26 @@ class Results(AsyncGenerator[T, None], Generic[T]):
     def missing(self) -> tuple[Span, ...]:
         """Spans that were too old or too young when their turn came, in order of time; empty where all could be had."""
         return self._kept.missing
+
+    @property
+    def requests(self) -> int:
+        """Requests that were made so far, the one for the next page among them; one that was sent again counts once."""
+        return self._kept.requests
+
+    @property
+    def narrowed(self) -> int:
+        """Those of the requests that were made since the service cut a list off, for the rest of it."""
+        return self._kept.narrowed
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it ended since `max_requests` allowed no more, though there was more to ask for."""
+        return self._kept.exhausted
+
+    @property
+    def skipped(self) -> tuple[BadRow, ...]:
+        """Spots of the answers that do not fit the reference, the first thousand; the rows there are left out."""
+        return self._kept.skipped
 
     async def __anext__(self) -> T:
         return await self._items.__anext__()

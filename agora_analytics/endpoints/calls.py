@@ -9,9 +9,11 @@ before anything is sent, and the errors of `agora_analytics.errors` for what goe
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any, TypeVar
+
+import attrs
 
 from agora_analytics import _checks, _listing, _merge, _paging
 from agora_analytics._codec import Decode, decoder, points_decoder
@@ -19,10 +21,11 @@ from agora_analytics._session import in_turns
 from agora_analytics._wire import Param, joined
 from agora_analytics.endpoints._call_spans import CallKept, CallSpans, id_of
 from agora_analytics.endpoints._group import Timely
-from agora_analytics.endpoints._kept import Kept, Results
+from agora_analytics.endpoints._kept import Kept, Results, SpentError
 from agora_analytics.models import (
     Call,
     CallPage,
+    Found,
     FreezeBucket,
     MetricsAnswer,
     Point,
@@ -73,7 +76,15 @@ class Calls(CallSpans):
         channel = _checks.optional("cname", cname)
         return await self._kept_page(kept, span, page_no, channel, page_size)
 
-    def search(self, start: Instant, end: Instant, *, cname: str | None = None, page_size: int = 100) -> Results[Call]:
+    def search(
+        self,
+        start: Instant,
+        end: Instant,
+        *,
+        cname: str | None = None,
+        page_size: int = 100,
+        max_requests: int | None = None,
+    ) -> Results[Call]:
         """Yield every call that began in a span once, however long the span and however many pages.
 
         Spans laid side by side repeat nothing and miss nothing, whichever way the service selects: a call that began
@@ -85,16 +96,21 @@ class Calls(CallSpans):
         What becomes older than the plan keeps while you work is left out: the log tells it, and `missing` of what is
         returned, so `found = client.calls.search(…)`, `async for call in found`, `if found.missing`.
 
-        Where the service cuts a list off, the rest is asked for over less time, in pages of 100; the log tells how many
-        requests that took. Raises `IncompleteList` for what cannot be had even so, after all other calls of its slice.
+        Where the service cuts a list off, the rest is asked for over less time, in pages of 100. `requests` of what is
+        returned tells how many requests there were, `narrowed` and the log how many of them that took. Raises
+        `IncompleteList` for what cannot be had even so, after all other calls of its slice.
+
+        It ends early where it would take more than `max_requests`, repeated attempts among them: `exhausted` of what is
+        returned tells that.
         """
         span = self._span(CALL_LISTS, start, end, whole=False)
         channel = _checks.optional("cname", cname)
         size = _checks.number("page_size", page_size, 1, _checks.PAGE_SIZE)
-        kept = self._kept(CALL_LISTS, start, end)
+        most = _checks.none_or(_checks.number, "max_requests", max_requests, 1)
+        kept = self._kept(CALL_LISTS, start, end, most)
         found = _paging.rows(
             span.slices(self._longest(CALL_LISTS)),
-            lambda part, number: self._kept_page(kept, part.span, number, part.cname or channel, part.page_size(size)),
+            lambda part, number: self._kept_part(kept, part, number, channel, size),
             _listing.calls(channel),
             read_ahead=self._read_ahead,
             size=size,
@@ -114,8 +130,9 @@ class Calls(CallSpans):
     ) -> SessionPage:
         """Return one page of the sessions of a call, latest to join first, for one request.
 
-        `start` and `end` are needed with an id and default to the whole of a `Call`; at most 10 `uids`.
-        `GET /beta/analytics/call/sessions`.
+        `start` and `end` are needed with an id and default to the whole of a `Call`; what of that cannot be asked for
+        now is left out, and `missing` of the page tells it. A `Call` longer than one request may be about is
+        `PlanRefused`: `sessions` cuts it. At most 10 `uids`. `GET /beta/analytics/call/sessions`.
         """
         users = _checks.at_most("uids", _checks.uids(uids), _checks.UIDS)
         servers = _checks.flag("exclude_server_user", exclude_server_user)
@@ -126,7 +143,8 @@ class Calls(CallSpans):
             timely = partial(kept.left, span)
             return self._sessions_page(id_of(call), timely, page_no, page_size, users, exclude_server_user=servers)
 
-        return await kept.one(fetch)
+        page = await kept.one(fetch)
+        return attrs.evolve(page, missing=kept.missing) if kept.missing else page
 
     def sessions(
         self,
@@ -185,38 +203,43 @@ class Calls(CallSpans):
         dimension: str,
         start: Instant | None = None,
         end: Instant | None = None,
-    ) -> tuple[Statistic, ...]:
+    ) -> Found[Statistic]:
         """Return the average of a freeze rate by a dimension's values, for one request.
 
         `metric` is one of `FreezeMetric`, `dimension` of `Dimension`; averages cannot be merged, so the span must fit
-        one request. `GET /beta/analytics/call/statistics`.
+        one request: a longer `Call` is `PlanRefused` (kind `length`, with the limit), ask about parts of it then. What
+        of a `Call` cannot be asked for now is left out: `missing` of what is returned tells it.
+        `GET /beta/analytics/call/statistics`.
         """
         params: dict[str, Param] = {
             "metric": _checks.text("metric", metric),
             "dimension": _checks.text("dimension", dimension),
         }
         kept = self._of_call(CALL_STATISTICS, call, start, end, whole=True)
-        return (await kept.one(self._about_call(kept, CALL_STATISTICS, _statistics, id_of(call), params))).items
+        found = await kept.one(self._about_call(kept, CALL_STATISTICS, _statistics, id_of(call), params))
+        return kept.found(found.items)
 
     async def freeze_buckets(
         self, call: Call | str, metric: str, start: Instant | None = None, end: Instant | None = None
-    ) -> tuple[FreezeBucket, ...]:
+    ) -> Found[FreezeBucket]:
         """Return how many users froze how much, lowest bucket first, without the empty ones, for one request.
 
-        `metric` is one of `FreezeMetric`; the span must fit one request. `GET /beta/analytics/call/freeze/bucket`.
+        `metric` is one of `FreezeMetric`; the span must fit one request, and `missing` tells what it lacks, as in
+        `statistics`.
+        `GET /beta/analytics/call/freeze/bucket`.
         """
         params: dict[str, Param] = {"metric": _checks.text("metric", metric)}
         kept = self._of_call(CALL_FREEZE, call, start, end, whole=True)
         found = await kept.one(self._about_call(kept, CALL_FREEZE, _freeze, id_of(call), params))
-        return tuple(sorted(found.items, key=lambda bucket: bucket.lowest))
+        return kept.found(sorted(found.items, key=lambda bucket: bucket.lowest))
 
     async def timeline(
         self, call: Call | str, metric: str, start: Instant | None = None, end: Instant | None = None
-    ) -> tuple[Point, ...]:
+    ) -> Found[Point]:
         """Return a metric of a call minute by minute, in order of time, with the holes the service leaves.
 
         `metric` is one of `TimelineMetric`; long calls are cut by the plan's hours, at whole minutes of UTC, and
-        merged. `GET /beta/analytics/call/statistics/time`.
+        merged. `missing` as in `statistics`. `GET /beta/analytics/call/statistics/time`.
         """
         params: dict[str, Param] = {"metric": _checks.text("metric", metric)}
         kept = self._of_call(CALL_TIMELINE, call, start, end)
@@ -224,7 +247,8 @@ class Calls(CallSpans):
         # What a service counts in a minute that is cut in two cannot be added up: one user may be in both parts.
         spans = kept.slices(mark=_MINUTE)
         nothing = Rows[Point](data=())
-        return _merge.points([(await kept.ask(partial(fetch, span), span, nothing)).items for span in spans])
+        parts = [(await kept.ask(partial(fetch, span), span, nothing)).items for span in spans]
+        return kept.found(_merge.points(parts))
 
     def _about_call(
         self,
@@ -248,6 +272,12 @@ class Calls(CallSpans):
             return self._page(lambda: kept.left(span), number, cname, size)
 
         return kept.ask(fetch, span, CallPage(call_lists=(), total_size=0, has_more=False))
+
+    def _kept_part(
+        self, kept: Kept, part: _listing.Part, number: int, channel: str | None, size: int
+    ) -> Coroutine[Any, Any, CallPage]:
+        kept.narrowed += bool(part.handed)
+        return self._kept_page(kept, part.span, number, part.cname or channel, part.page_size(size))
 
     def _sessions_page(
         self, call_id: str, span: Timely, number: int, size: int, users: tuple[Uid, ...], *, exclude_server_user: bool
@@ -295,6 +325,7 @@ class Calls(CallSpans):
                 call_id, span, number, _checks.PAGE_SIZE, users, exclude_server_user=exclude_server_user
             )
 
+        kept.narrowed += bool(part.handed)
         return kept.ask(fetch, part.span, SessionPage(call_info=(), total_size=0, has_more=False))
 
     async def _metrics(
@@ -331,11 +362,12 @@ class Calls(CallSpans):
 async def _begun_in(within: Timely, calls: AsyncGenerator[Call]) -> AsyncGenerator[Call]:
     """Yield the calls that began in a span: a service that selects by overlap, or takes the end in, lists more."""
     async with aclosing(calls):
-        async for call in calls:
-            span = within()
-            began = call.created_ts if call.started_at else None
-            if began is None or span.start <= began < span.end:
-                yield call
+        with suppress(SpentError):
+            async for call in calls:
+                span = within()
+                began = call.created_ts if call.started_at else None
+                if began is None or span.start <= began < span.end:
+                    yield call
 
 
 def _from_to(span: Span) -> dict[str, Param]:

@@ -19,7 +19,7 @@ from agora_analytics._wire import Param
 from agora_analytics.catalogue import Dimension, UsageMetric
 from agora_analytics.endpoints._group import EndpointGroup
 from agora_analytics.endpoints._kept import Kept
-from agora_analytics.models import Point, Rows, Total
+from agora_analytics.models import Found, Point, Rows, Total
 from agora_analytics.plans import (
     INSIGHT_QUALITY,
     INSIGHT_QUALITY_TOTAL,
@@ -49,7 +49,7 @@ class Insights(EndpointGroup):
 
     _latest = INSIGHT_USAGE
 
-    async def usage(self, metric: str, start: Instant, end: Instant, *, granularity: str = "1d") -> tuple[Point, ...]:
+    async def usage(self, metric: str, start: Instant, end: Instant, *, granularity: str = "1d") -> Found[Point]:
         """Return a usage metric by hour or day, in order of time, in as many requests as the plan's days need.
 
         `metric` is one of `UsageMetric`, `granularity` of `Granularity`; other texts are passed on. Whether the bucket
@@ -61,7 +61,7 @@ class Insights(EndpointGroup):
 
     async def quality(
         self, metric: str, start: Instant, end: Instant, *, product: str, granularity: str = "1d"
-    ) -> tuple[Point, ...]:
+    ) -> Found[Point]:
         """Return a quality metric of a product by minute, hour or day, in order of time.
 
         `metric` is one of `QualityMetric`, `product` of `Product`, `granularity` of `Granularity` (the minute's literal
@@ -81,7 +81,7 @@ class Insights(EndpointGroup):
         dimension: str | None = None,
         dimension_values: Iterable[str] = (),
         filters: Iterable[Filter] = (),
-    ) -> tuple[Total, ...]:
+    ) -> Found[Total]:
         """Return a usage metric over a whole span, in one or by a dimension's top values, for one request.
 
         Without `dimension_values` a dimension answers with its top 20 (device: 50). `filters` go with the dimension
@@ -104,7 +104,7 @@ class Insights(EndpointGroup):
         dimension_values: Iterable[str] = (),
         filters: Iterable[Filter] = (),
         product: str | None = None,
-    ) -> tuple[Total, ...]:
+    ) -> Found[Total]:
         """Return a quality metric over a whole span, in one or by a dimension's top values, for one request.
 
         As `usage_total`; each total tells the usage it rests on in `refUsage`. The dimension `channelSize` has steps of
@@ -119,7 +119,7 @@ class Insights(EndpointGroup):
 
     async def _by_time(
         self, endpoint: Endpoint, span: Span, kept: Kept, metric: str, params: dict[str, str]
-    ) -> tuple[Point, ...]:
+    ) -> Found[Point]:
         """Ask slice by slice; each bucket lies whole in one of them, whatever hour the service's days begin at."""
         metric = _checks.text("metric", metric)
         decode = points_decoder(metric)
@@ -132,17 +132,17 @@ class Insights(EndpointGroup):
         first = span.overlapping(longest, bucket)[0]
         parts = [(await kept.ask(lambda: fetch(kept.left(first)), first, Rows[Point](data=()))).items]
         # The first answer may have moved the span: others are cut where its buckets are.
-        parts += [(await fetch(part)).items for part in kept.moved(span).overlapping(longest, bucket)[1:]]
-        return _merge.points(parts)
+        parts += [kept.took(await fetch(part)).items for part in kept.moved(span).overlapping(longest, bucket)[1:]]
+        return kept.found(_merge.points(parts))
 
-    async def _total(self, endpoint: Endpoint, body: dict[str, Any], span: Span, kept: Kept) -> tuple[Total, ...]:
+    async def _total(self, endpoint: Endpoint, body: dict[str, Any], span: Span, kept: Kept) -> Found[Total]:
         decode = totals_decoder(body["metric"], body["dimension"])
 
         def fetch() -> Coroutine[Any, Any, Rows[Total]]:
             left = kept.left(span)
             return self._fetch(endpoint, decode, {}, body | {"startTs": left.start, "endTs": left.end})
 
-        return (await kept.ask(fetch, span, Rows[Total](data=()))).items
+        return kept.found((await kept.ask(fetch, span, Rows[Total](data=()))).items)
 
 
 def _by(granularity: str) -> dict[str, str]:

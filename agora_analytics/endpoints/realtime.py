@@ -20,7 +20,7 @@ from agora_analytics._wire import Param, joined, quoted
 from agora_analytics.catalogue import RealtimeUsageMetric
 from agora_analytics.endpoints._group import EndpointGroup
 from agora_analytics.endpoints._kept import Kept
-from agora_analytics.models import Point, Ranked, Rows, Uid
+from agora_analytics.models import Found, Point, Ranked, Rows, Uid
 from agora_analytics.plans import (
     REALTIME_QUALITY,
     REALTIME_QUALITY_TOP,
@@ -59,7 +59,7 @@ class Realtime(EndpointGroup):
         cname: str | None = None,
         dimension: str | None = None,
         dimension_values: Iterable[str] = (),
-    ) -> tuple[Point, ...]:
+    ) -> Found[Point]:
         """Return users or channels in use, window by window, in order of time.
 
         `metric` is one of `RealtimeUsageMetric`; a dimension works with `userCount` only. Without `cname` the whole
@@ -79,7 +79,7 @@ class Realtime(EndpointGroup):
         uids: Iterable[Uid] = (),
         dimension: str | None = None,
         dimension_values: Iterable[str] = (),
-    ) -> tuple[Point, ...]:
+    ) -> Found[Point]:
         """Return a quality metric, window by window, in order of time.
 
         `metric` is one of `QualityMetric`. At most 10 `uids`, which need a `cname` and exclude a dimension; their
@@ -90,7 +90,7 @@ class Realtime(EndpointGroup):
 
     async def usage_top(
         self, dimension: str, at: Instant, *, product: str, metric: str = RealtimeUsageMetric.USER_COUNT
-    ) -> tuple[Ranked, ...]:
+    ) -> Found[Ranked]:
         """Return the 20 values of a dimension (device: 50) with the most users in the 20 seconds from `at`.
 
         In the service's order. `GET /beta/realtime/usage/dimension/top20`.
@@ -100,7 +100,7 @@ class Realtime(EndpointGroup):
 
     async def quality_top(
         self, metric: str, dimension: str, at: Instant, *, product: str, extra_metrics: str | None = None
-    ) -> tuple[Ranked, ...]:
+    ) -> Found[Ranked]:
         """Return the top values of a dimension by a quality metric in the 20 seconds from `at`.
 
         `extra_metrics="userCount"` adds the users each value rests on. In the service's order.
@@ -145,25 +145,26 @@ class Realtime(EndpointGroup):
         params = _params(metric, product, cname, dimension, dimension_values) | {"uids": joined(users)}
         return Question(REALTIME_QUALITY, decode, params)
 
-    async def _by_time(self, question: Question, start: Instant, end: Instant) -> tuple[Point, ...]:
+    async def _by_time(self, question: Question, start: Instant, end: Instant) -> Found[Point]:
         span, kept = self._windows(question.endpoint, start, end), self._meant(question.endpoint, start, end)
         parts = []
         for part in span.slices(self._longest(question.endpoint), WINDOW):
             answer = await kept.ask(partial(self._read, question, kept, part), part, Rows[Point](data=()))
             parts.append(answer.items)
-        return _merge.points(parts)
+        return kept.found(_merge.points(parts))
 
     def _read(self, question: Question, kept: Kept, part: Span) -> Coroutine[Any, Any, Rows[Point]]:
         return self._fetch(question.endpoint, question.decode, question.over(kept.left(part)))
 
     async def _top(
         self, endpoint: Endpoint, at: Instant, metric: str, dimension: str, more: Mapping[str, str | None]
-    ) -> tuple[Ranked, ...]:
+    ) -> Found[Ranked]:
         ts = seconds(at, "at")
         self._span(endpoint, ts, ts + WINDOW)
         metric, dimension = _checks.text("metric", metric), _checks.text("dimension", dimension)
         params: dict[str, Param] = {"ts": ts, "metric": metric, "dimension": dimension}
-        return (await self._fetch(endpoint, ranked_decoder(metric, dimension), params | dict(more))).items
+        answer = await self._fetch(endpoint, ranked_decoder(metric, dimension), params | dict(more))
+        return Found(answer.items, skipped=answer.skipped)
 
 
 def _params(

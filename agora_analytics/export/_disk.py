@@ -42,17 +42,25 @@ class Disk:
 
     async def change(self, change: Callable[[State], T]) -> T:
         """Make a change, whole or not at all, and return what it returns."""
+        mine = self._soon(change)
+        try:
+            return await mine
+        finally:
+            if mine.cancel() is False and not mine.cancelled():
+                mine.exception()  # who was cancelled does not hear of it
+
+    def note(self, change: Callable[[State], object]) -> None:
+        """Make a change before any that is asked for from now on, or together with it; nobody waits for this one."""
+        self._soon(change).add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def _soon(self, change: Callable[[State], T]) -> asyncio.Future[T]:
         loop = asyncio.get_running_loop()
         mine: asyncio.Future[T] = loop.create_future()
         self._waiting.append((change, mine))
         if not self._busy:
             self._busy = True
             loop.call_soon(self._begin, loop)
-        try:
-            return await mine
-        finally:
-            if mine.cancel() is False and not mine.cancelled():
-                mine.exception()  # who was cancelled does not hear of it
+        return mine
 
     async def run(self, work: Callable[[], T], *, aside: bool = False) -> T:
         """Do other work on the thread; who is cancelled meanwhile hears of it when the work is done.

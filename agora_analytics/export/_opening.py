@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -26,6 +27,8 @@ from agora_analytics.export._state import VERSION, State
 from agora_analytics.export._summary import manifest_of, report_of
 from agora_analytics.export._target import Target, target_of
 from agora_analytics.export.sinks import LocalSink, Sink, said, sink_of
+from agora_analytics.models import BadRow
+from agora_analytics.plans import Endpoint
 
 _BESIDE: Final = ".agora-export"
 """The folder in a local export that keeps its state."""
@@ -55,11 +58,11 @@ async def exported(
     _checks.instance("selection", selection, Selection)
     name = formats.check(name)
     sink = await asyncio.to_thread(sink_of, to, sink_options)  # some stores connect at once
-    groups = _groups(session, scope, selection)
+    _groups(session, scope, selection)  # what is wrong with them is told before anything is opened
     settings = _settings(selection, name, sink)
     async with _opened(settings, sink, _beside(sink, state)) as (disk, parts):
         run = Run(session, selection, order, disk, parts)
-        await run.finish(groups)
+        await run.finish(_groups(session, scope, selection, disk))
         await parts.publish_all()
         report = await disk.change(lambda found: report_of(found, run.asking, order, str(sink)))
         manifest = await disk.change(lambda found: manifest_of(found, parts.target.name, report))
@@ -69,12 +72,20 @@ async def exported(
     return report
 
 
-def _groups(session: Session, scope: Scope, selection: Selection) -> dict[str, Groups]:
-    """Return the endpoints for each App ID; raises `ValueError` where there is none, or the plan lacks one."""
+def _groups(session: Session, scope: Scope, selection: Selection, disk: Disk | None = None) -> dict[str, Groups]:
+    """Return the endpoints for each App ID; raises `ValueError` where there is none, or the plan lacks one.
+
+    Rows that do not fit are noted on the disk.
+    """
     apps = selection.apps or ((scope.app_id,) if scope.app_id else ())
     if not apps:
         raise ValueError("apps=(): give App IDs, or make the client with one")
-    return {app: Groups.of(session, scope, app) for app in apps}
+    return {app: Groups.of(session, scope, app, partial(_note_skipped, disk, app) if disk else None) for app in apps}
+
+
+def _note_skipped(disk: Disk, app: str, endpoint: Endpoint, rows: Sequence[BadRow]) -> None:
+    first = f"{rows[0].reason} at {rows[0].path}"
+    disk.note(lambda state: state.skip(app, endpoint.name, len(rows), first))
 
 
 @asynccontextmanager

@@ -14,8 +14,9 @@ from agora_analytics.spans import Span
 class LeftOut:
     """What was asked for and is not there, and why.
 
-    `what` is a source (the list of calls, a series) or `details`; `calls` is how many calls are meant, None where it is
-    not known; `span` is when.
+    `what` is a source (the list of calls, a series), `details`, or an endpoint some of whose `rows` do not fit the
+    reference (`reason` is of the first, and each is counted whenever it comes); `calls` is how many calls are meant,
+    None where it is not known; `span` is when.
     """
 
     app_id: str
@@ -23,6 +24,7 @@ class LeftOut:
     reason: str
     span: Span | None = None
     calls: int | None = None
+    rows: int | None = None
 
 
 @attrs.frozen(kw_only=True)

@@ -11,7 +11,7 @@ import attrs
 
 from agora_analytics import _json, models
 from agora_analytics._codec import decoder
-from agora_analytics._session import Manner, Session
+from agora_analytics._session import Manner, OnSkipped, Session
 from agora_analytics.endpoints import Calls, Insights, Realtime, Scope
 from agora_analytics.export import _batches
 from agora_analytics.export._asking import ONCE
@@ -71,10 +71,11 @@ class Groups:
     realtime: Realtime
 
     @classmethod
-    def of(cls, session: Session, scope: Scope, app_id: str) -> Groups:
+    def of(cls, session: Session, scope: Scope, app_id: str, on_skipped: OnSkipped | None = None) -> Groups:
         """Return the groups of an App ID."""
         # What is too old, the service itself has to say (see `_expiry`).
-        mine = attrs.evolve(scope, app_id=app_id, manner=_MANNER, read_ahead=False, ages=False)
+        manner = attrs.evolve(_MANNER, on_skipped=on_skipped)
+        mine = attrs.evolve(scope, app_id=app_id, manner=manner, read_ahead=False, ages=False)
         return cls(_Calls(session, mine), Insights(session, mine), Realtime(session, mine))
 
 

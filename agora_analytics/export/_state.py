@@ -97,6 +97,9 @@ CREATE TABLE IF NOT EXISTS calls (
 );
 CREATE INDEX IF NOT EXISTS oldest ON calls (status, first);
 CREATE INDEX IF NOT EXISTS worst ON calls (status, score);
+CREATE TABLE IF NOT EXISTS skipped (
+    app TEXT, source TEXT, count INTEGER, first TEXT, PRIMARY KEY (app, source)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS pages (call INTEGER, sids BLOB);
 CREATE INDEX IF NOT EXISTS pages_by_call ON pages (call);
 CREATE TABLE IF NOT EXISTS halves (call INTEGER, dataset TEXT, size INTEGER, piece BLOB);
@@ -298,6 +301,20 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         return self._all(
             "SELECT app, reason, count(*), min(first), max(last) FROM calls WHERE status = ? GROUP BY app, reason", LEFT
         )
+
+    def skip(self, app: str, source: str, count: int, first: str) -> None:
+        """Note that rows of a source do not fit, and what is wrong with the first of them."""
+        self._run(
+            "INSERT INTO skipped VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
+            app,
+            source,
+            count,
+            first,
+        )
+
+    def skipped(self) -> list[tuple[str, str, int, str]]:
+        """Return App ID, source, count of the rows that do not fit, and what is wrong with the first of them."""
+        return self._all("SELECT app, source, count, first FROM skipped ORDER BY app, source")
 
     def forget_calls(self, before: int) -> None:
         """Forget the calls that are done and ended before: no list shows them any more."""

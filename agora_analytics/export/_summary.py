@@ -62,6 +62,8 @@ def _left_out(state: State) -> Iterator[LeftOut]:
     for app, source, first, last, kind in state.all_spans():
         if kind in {EXPIRED, CUT}:
             yield LeftOut(app_id=app, what=source, reason=_KINDS[kind], span=Span(first, last))
+    for app, source, count, reason in state.skipped():
+        yield LeftOut(app_id=app, what=source, reason=f"does not fit the reference: {reason}", rows=count)
 
 
 def _column(column: Column) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agora_analytics.models.answers import Answer, BadRow, Rows
+from agora_analytics.models.answers import Answer, BadRow, Found, Rows
 from agora_analytics.models.calls import (
     Call,
     CallPage,
@@ -22,6 +22,7 @@ __all__ = [
     "BadRow",
     "Call",
     "CallPage",
+    "Found",
     "FreezeBucket",
     "MetricsAnswer",
     "Number",

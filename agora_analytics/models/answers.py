@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Generic, Optional, TypeVar
+from collections.abc import Iterable
+from typing import Generic, Optional, Self, TypeVar
 
 import attrs
 
 from agora_analytics._json import Whole
+from agora_analytics.spans import Span
 
 _FEW = 6
 
@@ -37,6 +39,32 @@ class Answer:
     message: str | None = None
     requestId: str | None = None
     skipped: tuple[BadRow, ...] = ()
+
+
+OURS = frozenset({"skipped", "missing"})
+"""Fields of answers that this library fills in: what the service sends under these names is not read."""
+
+
+class Found(tuple[RowT, ...]):  # noqa: SLOT001 - what it tells has no other place
+    """A tuple of what was found, which also tells what is not in it.
+
+    Attributes:
+        missing: spans that could not be asked for: not kept any more, or not to be had yet.
+        skipped: spots of the answers that do not fit the reference, the first thousand.
+
+    """
+
+    missing: tuple[Span, ...]
+    skipped: tuple[BadRow, ...]
+
+    def __new__(
+        cls, items: Iterable[RowT] = (), *, missing: tuple[Span, ...] = (), skipped: tuple[BadRow, ...] = ()
+    ) -> Self:
+        """Return the items, and what is to be told of them."""
+        found = super().__new__(cls, items)
+        found.missing = missing
+        found.skipped = skipped
+        return found
 
 
 def few(values: tuple[object, ...] | None) -> str:

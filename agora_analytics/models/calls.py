@@ -176,13 +176,17 @@ class CallPage(Answer):
 
 @attrs.frozen(kw_only=True)
 class SessionPage(Answer):
-    """One page of sessions, latest to join first."""
+    """One page of sessions, latest to join first.
+
+    `missing` are spans of the call that could not be asked for: not kept any more, or not to be had yet.
+    """
 
     call_info: tuple[Session, ...] | None = attrs.field(repr=few)
     total_size: Whole | None = None
     page_no: Whole | None = None
     page_size: Whole | None = None
     has_more: bool | None = None
+    missing: tuple[Span, ...] = ()
 
     @property
     def items(self) -> tuple[Session, ...]:

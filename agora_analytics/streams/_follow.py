@@ -72,6 +72,7 @@ class FollowPoller(Poller[CallEvent]):
     def __init__(self, reader: CallReader, quota: Quota, settings: Settings, place: Place) -> None:
         super().__init__("follow", quota, place, Edges(quota.plan.of_endpoint(CALL_LISTS), _MARGIN))
         self._reader = reader
+        reader.tell(self.monitor.skipped)
         self._settings = settings
         self._details = Details(reader, quota) if settings.drill else None
         self._tail: Tail | None = None

@@ -10,6 +10,8 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics.errors import AgoraError
+from agora_analytics.models import BadRow
+from agora_analytics.plans import Endpoint
 from agora_analytics.quota import Quota
 from agora_analytics.streams._policy import Rule, State, rule_of
 
@@ -31,8 +33,9 @@ class Health:
 
     `last_window` is the start of the last window, or the moment up to which calls were read; `lag` how many seconds ago
     that ended, counted up to the stream's own end; `requests_left` what it can count on for the rest of the day;
-    `failures` how many polls in a row failed; `last_error` the last one's text, empty once it was answered again. Times
-    are UTC seconds, None before there are any.
+    `failures` how many polls in a row failed; `last_error` the last one's text, empty once it was answered again;
+    `skipped` how many rows of answers were left out since they do not fit the reference, each whenever it comes, and
+    `first_skipped` which was the first, and why. Times are UTC seconds, None before there are any.
     """
 
     state: State = "polling"
@@ -43,6 +46,8 @@ class Health:
     requests_left: int | None = None
     failures: int = 0
     last_error: str = ""
+    skipped: int = 0
+    first_skipped: str = ""
 
     def __str__(self) -> str:
         """The state, since or until when, and the last error."""
@@ -133,6 +138,11 @@ class Monitor:
         self._enter(state)
         self._told = True
         log.warning("%s: %s, which it sits out; the error: %s", self.name, state, error)
+
+    def skipped(self, endpoint: Endpoint, rows: Sequence[BadRow]) -> None:
+        """Note rows of an answer that were left out since they do not fit."""
+        first = self.health.first_skipped or f"{endpoint.name}: {rows[0].reason} at {rows[0].path}"
+        self.health = attrs.evolve(self.health, skipped=self.health.skipped + len(rows), first_skipped=first)
 
     def saw(self, **facts: Any) -> None:
         """Note facts of the health that are no state."""

@@ -9,7 +9,7 @@ import attrs
 
 from agora_analytics import _checks, _merge, endpoints
 from agora_analytics._retry import Retry
-from agora_analytics._session import Manner, Session
+from agora_analytics._session import Manner, OnSkipped, Session
 from agora_analytics.endpoints import Question, Scope, Timely
 from agora_analytics.models import CallPage, Point, SessionPage
 from agora_analytics.quota import Lane
@@ -26,7 +26,17 @@ def _of_streams(scope: Scope) -> Scope:
     return attrs.evolve(scope, manner=_MANNER, read_ahead=False)
 
 
-class WindowReader(endpoints.Realtime):
+class _Reader:
+    """What both readers can do."""
+
+    _manner: Manner
+
+    def tell(self, on_skipped: OnSkipped) -> None:
+        """Tell of rows that do not fit from now on."""
+        self._manner = attrs.evolve(self._manner, on_skipped=on_skipped)
+
+
+class WindowReader(_Reader, endpoints.Realtime):
     """Reads real-time windows, with the fewest queries that serve all series."""
 
     def __init__(self, session: Session, scope: Scope, series: Sequence[Series]) -> None:
@@ -46,7 +56,7 @@ class WindowReader(endpoints.Realtime):
         return _merge.points([answer.items])
 
 
-class CallReader(endpoints.Calls):
+class CallReader(_Reader, endpoints.Calls):
     """Reads the lists of calls, and the sessions of one."""
 
     def __init__(self, session: Session, scope: Scope) -> None:

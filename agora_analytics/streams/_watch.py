@@ -78,6 +78,7 @@ class WatchPoller(Poller[Event]):
         super().__init__(f"watch of {len(series)} series", quota, place, edges)
         self._series = tuple(series)
         self._reader = reader
+        reader.tell(self.monitor.skipped)
         self._settings = settings
         self._schedule = Schedule([query.weight for query in reader.queries], settings.least)
         self._windows: Windows | None = None

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -27,6 +30,21 @@ def test_a_secret_file_that_others_can_read_is_refused_as_a_settings_file_is(
     assert f"others can read it (mode {mode:04o})" in ran.err
     assert "--secret-stdin" in ran.err
     assert CUSTOMER_SECRET not in ran.err
+
+
+@pytest.mark.parametrize("kind", ["secret file", "settings"])
+def test_what_is_to_be_done_about_a_file_that_others_can_read_can_be_pasted(run, tmp_path: Path, monkeypatch, kind):
+    monkeypatch.delenv("AGORA_CUSTOMER_SECRET")
+    file = tmp_path / "my file"
+    file.write_text(CUSTOMER_SECRET if kind == "secret file" else f'customer_secret = "{CUSTOMER_SECRET}"\n')
+    file.chmod(0o644)
+    flag = "--secret-file" if kind == "secret file" else "--config"
+    ran = run(*SEARCH, flag, str(file))
+    assert ran.code == 2
+    assert "others can read it (mode 0644)" in ran.err
+    [command] = re.findall(r"chmod 600 '[^']+'", ran.err)
+    subprocess.run(shlex.split(command), check=True)
+    assert run(*SEARCH, flag, str(file)).code == 0
 
 
 def test_a_pipe_that_holds_the_secret_is_nobody_elses(run, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -140,10 +141,43 @@ async def test_odd_calls_are_told_and_hold_nothing_up(tmp_path, simulation):
     assert {one.reason: one.calls for one in report.left_out} == {
         "without a start or an end": 3,
         "its end is in the future": 1,
+        "does not fit the reference: expected a whole number, got a number of more than 64 bits"
+        " at $.call_lists[4].call_pcu": None,
     }
     assert report.unfinished == 1
     calls = rows(tmp_path, "calls")
     assert len({row[1] for row in rows(tmp_path, "sessions")}) == len(calls) - 5
+
+
+def spoilt(document: dict) -> None:
+    """Make a number that nobody can read of one call, of one session and of one sample of each answer."""
+    for call in document.get("call_lists", [])[:1]:
+        call["call_acu"] = "many"
+    for session in document.get("call_info", [])[:1]:
+        session["join_ts"] = "early"
+    for track in [track for one in document.get("metrics", []) for track in one["data"]][:1]:
+        track["kvs"][0] = ["then", 1]
+
+
+async def test_rows_that_do_not_fit_are_told_in_the_report_and_in_the_manifest(tmp_path, simulation):
+    free(simulation)
+    transport = Tampering(simulation.transport(), spoilt)
+    async with simulation.client(quotas=False, transport=transport) as client:
+        report = await client.export.run(last(1), tmp_path, format="jsonl")
+    told = {one.what: (one.rows, one.reason) for one in report.left_out}
+    assert told["call_lists"][1] == (
+        "does not fit the reference: expected a number, got 'many' at $.call_lists[0].call_acu"
+    )
+    assert told["call_sessions"][1].endswith("got 'early' at $.call_info[0].join_ts")
+    assert "got 'then' at $.metrics[0].data[0].kvs[0][0]" in told["call_metrics"][1]
+    world = len(simulation.world.calls(NOON - HOUR, NOON - 600))
+    assert len(rows(tmp_path, "calls")) + told["call_lists"][0] == world
+    assert not report.complete
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["complete"] is False
+    assert {one["what"]: one["rows"] for one in manifest["left_out"]} == {what: one[0] for what, one in told.items()}
+    again = await export(simulation, last(1), tmp_path)
+    assert again.left_out == report.left_out  # no later run forgets it
 
 
 async def test_a_list_that_never_ends_ends_once_all_of_its_total_have_come(tmp_path, simulation):

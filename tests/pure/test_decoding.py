@@ -284,7 +284,7 @@ def test_rows_of_users_carry_them():
             "$.metrics[0].data[0].kvs[0][1]",
             "expected a number, got 'x'",
         ),
-        (users, {}, "$", "field 'data' is missing"),
+        (users, {}, "$.data", "field 'data' is missing"),
         (users, [], "$", "expected an object, got []"),
         (users, {"data": 5}, "$.data", "expected rows, got 5"),
         (users, {"data": [], "code": "x"}, "$.code", "expected a whole number, got 'x'"),

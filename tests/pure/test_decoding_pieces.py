@@ -195,6 +195,12 @@ def test_what_is_skipped_is_for_the_decoder_to_say():
     assert read(calls, call_lists=[], skipped="x").skipped == ()
 
 
+@pytest.mark.parametrize("sent", ["x", 3, [{"start": 1, "end": 2}], None])
+def test_what_is_missing_of_a_page_is_for_the_library_to_say(sent):
+    page = read(sessions, call_info=[{"sid": "a"}], missing=sent)
+    assert (page.missing, page.skipped, len(page.items)) == ((), (), 1)
+
+
 @pytest.mark.parametrize("kind", [lambda rows: rows, lambda rows: {"list": rows, "more": 1}])
 def test_rows_in_an_object_are_as_good_as_bare_ones(kind):
     rows = [{"userCount": 1, "sdk": "a"}, {"sdk": "b"}, {"userCount": 3, "sdk": "c"}]

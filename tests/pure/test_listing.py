@@ -58,6 +58,13 @@ def test_a_page_of_which_nothing_could_be_read_is_not_the_end():
     assert verdicts == [Verdict.MORE, Verdict.WHOLE]
 
 
+@pytest.mark.parametrize("items", [(9, 8), ()])
+def test_pages_that_do_not_turn_end_though_a_row_of_each_cannot_be_read(items):
+    page = Page(items, skipped=(BadRow("$.call_lists[0]", "why"),))
+    verdicts, _ = read(*[page] * 4, size=3)
+    assert verdicts[-1] is Verdict.CUT
+
+
 def test_a_text_that_was_mended_is_no_row_more():
     mended = BadRow("$.call_lists[0].cname", "half a character", whole=False)
     verdicts, _ = read(Page((9, 8), None, 3, skipped=(mended,)), Page((7,), None, 3))

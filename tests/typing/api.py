@@ -33,6 +33,7 @@ from agora_analytics import (
     FileLedger,
     Filter,
     Forecast,
+    Found,
     FreezeBucket,
     IncompleteList,
     Lane,
@@ -132,9 +133,9 @@ async def calls(client: AnalyticsClient, start: datetime, end: int, call: Call) 
     assert_type(client.calls.metrics(call), Results[SessionMetrics])
     assert_type(client.calls.metrics("id", ["sid"], start, end), Results[SessionMetrics])
     assert_type(client.calls.metrics(call, exclude_server_user=False), Results[SessionMetrics])
-    assert_type(await client.calls.statistics(call, FreezeMetric.AUDIO, Dimension.OS), tuple[Statistic, ...])
-    assert_type(await client.calls.freeze_buckets(call, "audio_freeze_rate"), tuple[FreezeBucket, ...])
-    assert_type(await client.calls.timeline(call, TimelineMetric.USER_COUNT), tuple[Point, ...])
+    assert_type(await client.calls.statistics(call, FreezeMetric.AUDIO, Dimension.OS), Found[Statistic])
+    assert_type(await client.calls.freeze_buckets(call, "audio_freeze_rate"), Found[FreezeBucket])
+    assert_type(await client.calls.timeline(call, TimelineMetric.USER_COUNT), Found[Point])
     async for found in client.calls.search(*client.calls.recent(3_600)):
         assert_type(found, Call)
     async with aclosing(client.calls.sessions(call)) as sessions:
@@ -144,6 +145,15 @@ async def calls(client: AnalyticsClient, start: datetime, end: int, call: Call) 
     results: AsyncGenerator[Call] = client.calls.search(start, end)
     await results.aclose()
     assert_type(client.calls.search(start, end).missing, tuple[Span, ...])
+    found_calls = client.calls.search(start, end, max_requests=7)
+    assert_type(found_calls.exhausted, bool)
+    assert_type((found_calls.requests, found_calls.narrowed, found_calls.skipped), tuple[int, int, tuple[BadRow, ...]])
+    points = await client.calls.timeline(call, "user_count")
+    assert_type((points.missing, points.skipped), tuple[tuple[Span, ...], tuple[BadRow, ...]])
+    assert_type(points[0], Point)
+    in_order: tuple[Point, ...] = points
+    assert_type(in_order, tuple[Point, ...])
+    assert_type((await client.calls.sessions_page(call)).missing, tuple[Span, ...])
     assert_type(await anext(iterator), Call)
     client.calls.search(1.5, end)  # type: ignore[arg-type]
     client.calls.search(start, end, "channel")  # type: ignore[call-arg]
@@ -155,12 +165,12 @@ async def calls(client: AnalyticsClient, start: datetime, end: int, call: Call) 
 
 async def insights(client: AnalyticsClient, start: datetime, end: datetime) -> None:
     assert_type(client.insights.recent(86_400), Span)
-    assert_type(await client.insights.usage("userCount", start, end, granularity="1h"), tuple[Point, ...])
+    assert_type(await client.insights.usage("userCount", start, end, granularity="1h"), Found[Point])
     assert_type(
         await client.insights.quality(
             QualityMetric.NETWORK_DELAY, start, end, product=Product.WEBRTC, granularity=Granularity.HOUR
         ),
-        tuple[Point, ...],
+        Found[Point],
     )
     assert_type(
         await client.insights.usage_total(
@@ -171,11 +181,11 @@ async def insights(client: AnalyticsClient, start: datetime, end: datetime) -> N
             dimension_values=["Shanghai"],
             filters=[Filter("country", "China")],
         ),
-        tuple[Total, ...],
+        Found[Total],
     )
     assert_type(
         await client.insights.quality_total("networkDelay", start, end, dimension=Dimension.SDK, product="Native"),
-        tuple[Total, ...],
+        Found[Total],
     )
     await client.insights.quality("networkDelay", start, end)  # type: ignore[call-arg]
     await client.insights.usage_total(
@@ -192,16 +202,16 @@ async def realtime(client: AnalyticsClient, start: int, end: int) -> None:
         await client.realtime.usage(
             RealtimeUsageMetric.USER_COUNT, start, end, product="Native", dimension="sdk", dimension_values=("4.1.1",)
         ),
-        tuple[Point, ...],
+        Found[Point],
     )
     assert_type(
         await client.realtime.quality("networkDelay", start, end, product=Product.NATIVE, cname="c", uids=[1, 2]),
-        tuple[Point, ...],
+        Found[Point],
     )
-    assert_type(await client.realtime.usage_top("device", end, product="Native"), tuple[Ranked, ...])
+    assert_type(await client.realtime.usage_top("device", end, product="Native"), Found[Ranked])
     assert_type(
         await client.realtime.quality_top("networkDelay", "os", end, product="WebRTC", extra_metrics="userCount"),
-        tuple[Ranked, ...],
+        Found[Ranked],
     )
     await client.realtime.usage("userCount", start, end)  # type: ignore[call-arg]
     await client.realtime.usage("userCount", start, end, product=None)  # type: ignore[arg-type]

@@ -39,6 +39,7 @@ async def exporting(client: AnalyticsClient) -> None:
     plan = await client.export.plan(selection, order="worst")
     assert_type(plan, ExportPlan)
     assert_type(plan.expired, tuple[LeftOut, ...])
+    assert_type([(one.rows, one.calls) for one in plan.expired], list[tuple[int | None, int | None]])
     report = await client.export.run(selection, "folder", format="parquet", watcher=look)
     assert_type(report, ExportReport)
     assert_type(report.complete, bool)

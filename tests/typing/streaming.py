@@ -43,6 +43,7 @@ async def watching(client: AnalyticsClient) -> None:
         Literal["polling", "waiting for quota", "waiting for consumer", "outage", "refused", "stopped"],
     )
     assert_type(watch.health.until, float | None)
+    assert_type((watch.health.skipped, watch.health.first_skipped), tuple[int, str])
     assert_type(watch.checkpoint, Checkpoint)
     async for event in watch:
         match event:

@@ -8,7 +8,7 @@ import attrs
 import pytest
 from streaming import HOUR, NOON, simulated
 
-from agora_analytics import Call, TooEarly
+from agora_analytics import Call, PlanRefused, TooEarly
 from agora_analytics.simulator import World
 
 BUSY = World(seed=7, calls_per_hour=600, typical_minutes=2)
@@ -78,6 +78,61 @@ async def test_of_a_call_that_is_partly_not_kept_any_more_the_rest_comes():
         ended = attrs.evolve(oldest, destroyed_ts=oldest.created_ts + 600, finished=True)
         page = await client.calls.sessions_page(ended)
         assert page.code == 200
+
+
+ONE_REQUEST = {
+    "sessions_page": (),
+    "statistics": ("audio_freeze_rate", "os"),
+    "freeze_buckets": ("audio_freeze_rate",),
+    "timeline": ("user_count",),
+}
+
+
+@pytest.mark.parametrize("ask", ONE_REQUEST)
+async def test_what_answers_about_a_part_of_a_call_says_of_which_it_does_not(ask):
+    simulation = simulated("standard", world=World(seed=7, calls_per_hour=60, typical_minutes=20))
+    async with simulation.client() as client:
+        calls = await listed(client)
+        young = next(call for call in calls if call.span and call.span.end > NOON - 200 and call.span.duration > 600)
+        answer = await getattr(client.calls, ask)(young, *ONE_REQUEST[ask])
+        [span] = answer.missing
+        assert span.end == young.span.end
+        assert span.start == pytest.approx(simulation.clock() - 300, abs=3)
+        await asyncio.sleep(600)
+        assert (await getattr(client.calls, ask)(young, *ONE_REQUEST[ask])).missing == ()
+
+
+@pytest.mark.parametrize("ask", ONE_REQUEST)
+async def test_what_answers_about_what_is_kept_of_a_call_says_what_is_not(ask):
+    simulation = simulated("premium", world=World(seed=7, calls_per_hour=60, typical_minutes=120))
+    async with simulation.client() as client:
+        old = (await client.calls.page(*client.calls.recent(HOUR))).items[-1]
+        ended = attrs.evolve(old, destroyed_ts=old.created_ts + 600, finished=True)
+        available = client.plan.limits["call_details"].available
+        await asyncio.sleep(available - (simulation.clock() - old.created_ts) + 60)
+        await client.calls.page(*client.calls.recent(60))  # days without a request blur the service's clock
+        answer = await getattr(client.calls, ask)(ended, *ONE_REQUEST[ask])
+        [span] = answer.missing
+        assert span.start == old.created_ts
+        assert span.end == pytest.approx(simulation.clock() - available, abs=5)
+
+
+@pytest.mark.parametrize("ask", ["sessions_page", "statistics", "freeze_buckets"])
+async def test_a_call_too_long_for_one_request_is_refused_with_the_way_out(ask):
+    simulation = simulated("standard", world=World(seed=7, calls_per_hour=60, typical_minutes=120))
+    async with simulation.client() as client:
+        calls = [call async for call in client.calls.search(NOON - 12 * HOUR, NOON - 4 * HOUR)]
+        longest = client.plan.limits["call_details"].longest_query
+        long = next(call for call in calls if call.span and call.span.duration > longest)
+        sent = len(simulation.service.log)
+        with pytest.raises(PlanRefused, match="lasted") as caught:
+            await getattr(client.calls, ask)(long, *ONE_REQUEST[ask])
+        assert (caught.value.kind, caught.value.limit) == ("length", longest)
+        assert len(simulation.service.log) == sent
+        for part in long.span.slices(caught.value.limit):
+            await getattr(client.calls, ask)(long, *ONE_REQUEST[ask], *part)
+        with pytest.raises(ValueError, match="end"):
+            await getattr(client.calls, ask)(long, *ONE_REQUEST[ask], *long.span)
 
 
 async def test_all_metrics_are_of_bots_too_if_these_are_asked_for():

@@ -79,6 +79,40 @@ async def test_a_search_logs_what_lists_that_are_cut_off_cost(caplog):
     assert record.agora_lists > 1
 
 
+@pytest.mark.parametrize("ahead", [False, True])
+async def test_what_is_found_tells_what_it_took(ahead):
+    simulation = served(most_rows=200)
+    async with simulation.client(quotas=False, read_ahead=ahead) as client:
+        results = client.calls.search(START, END)
+        assert (results.requests, results.narrowed) == (0, 0)
+        calls = [call async for call in results]
+        assert results.requests == asked(simulation)
+        assert results.narrowed == asked(simulation) - 3  # what told that the first list is cut off
+    assert len(calls) == len(ids())
+
+
+async def test_what_is_found_where_nothing_was_cut_off_took_no_more_than_its_pages():
+    simulation = served()
+    async with simulation.client(quotas=False) as client:
+        results = client.calls.search(START, END)
+        pages = -(-len([call async for call in results]) // 100)
+    assert (results.requests, results.narrowed) == (asked(simulation), 0)
+    assert pages <= results.requests <= pages + 1
+
+
+async def test_sessions_tell_what_they_took():
+    whole = World(seed=7, calls_per_hour=60, large_share=1.0)
+    simulation = simulated(FREE, world=whole, most_rows=200)
+    async with simulation.client(quotas=False) as client:
+        calls = [call async for call in client.calls.search(START, START + 600) if call.span]
+        large = max(calls, key=lambda one: one.call_pcu or 0)
+        before = sum(simulation.service.counts.values())
+        results = client.calls.sessions(large, exclude_server_user=False)
+        assert len([one async for one in results]) > 200
+    assert results.requests == sum(simulation.service.counts.values()) - before
+    assert results.requests > results.narrowed > 0
+
+
 @pytest.mark.parametrize(("pages", "requests"), [(1, 1), (2, 2), (None, None)])
 @pytest.mark.parametrize("size", [1, 2, 10, 100])
 async def test_as_many_new_calls_as_a_page_holds_come_between_two_pages(size, pages, requests):
