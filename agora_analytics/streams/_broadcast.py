@@ -11,6 +11,8 @@ from types import TracebackType
 from typing import Final, Generic, Literal, NoReturn, Self, TypeVar
 from weakref import ref
 
+import attrs
+
 from agora_analytics import _checks
 from agora_analytics.streams._health import log
 from agora_analytics.streams._stream import Stream
@@ -31,8 +33,9 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
         self._size = size
         self._drops = slow == "drop"
         self._history: deque[T] = deque(maxlen=history)
-        # Weak, so that a subscription that was left with `break` does not hold the others back for ever.
-        self._subscribers: list[ref[Subscription[T]]] = []
+        self._takers: list[_Taker[T]] = []
+        self.handed = 0
+        self._place = stream.hand_on(self) if isinstance(stream, Stream) else None
         self._room = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -52,12 +55,16 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
                 f"last={last}: the hub keeps the last {kept} events; ask for more with broadcast(history=)"
             )
         skipped = len(self._history) - last
-        subscription = Subscription(self, tuple(self._history)[max(skipped, 0) :])
+        subscription = Subscription(self, self.handed, tuple(self._history)[max(skipped, 0) :])
         if self._over:
             subscription.end(self._error)
         else:
-            self._subscribers.append(ref(subscription, self._gone))
+            self._takers.append(_Taker(ref(subscription, self._gone), subscription.progress))
         return subscription
+
+    def done(self) -> int:
+        """Return how many events all subscribers are done with; who left counts until the next event."""
+        return min((taker.progress.done for taker in self._takers), default=self.handed)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -68,7 +75,11 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
             await asyncio.wait([self._pump])
             if not self._pump.cancelled():
                 self._pump.result()
-        await self._stream.aclose()  # again, if the pump has begun
+        try:
+            await self._stream.aclose()  # again, if the pump has begun
+        finally:
+            if self._place is not None:
+                await self._place.let_go()
 
     def begin(self) -> None:
         """Begin to read the stream, at the first call."""
@@ -80,20 +91,16 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
         """Hear from a subscriber that it has taken an event, or leaves."""
         self._room.set()
 
-    def leave(self, subscription: Subscription[T]) -> None:
-        """Go on without a subscriber."""
-        self._subscribers = [one for one in self._subscribers if one() is not subscription]
-        self._room.set()
-
     async def _run(self) -> None:
         failed: Exception | None = None
         try:
             async with aclosing(self._stream):
                 async for event in self._stream:
                     self._history.append(event)
-                    self._subscribers = [one for one in self._subscribers if one() is not None]
-                    for subscriber in tuple(self._subscribers):
-                        await self._hand(event, subscriber)
+                    self._takers = [taker for taker in self._takers if not taker.left]
+                    self.handed += 1
+                    for taker in tuple(self._takers):
+                        await self._hand(event, taker)
         except Exception as error:
             if self._over:  # nobody else would hear that it cannot be closed
                 raise
@@ -101,25 +108,25 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
         finally:
             self._end(failed)
 
-    async def _hand(self, event: T, subscriber: ref[Subscription[T]]) -> None:
+    async def _hand(self, event: T, taker: _Taker[T]) -> None:
         """Give an event to a subscriber; nothing here keeps that alive while there is no room."""
-        if self._drops and _full(subscriber, self._size):
+        number = self.handed
+        if self._drops and taker.full(self._size):
             await asyncio.sleep(0)  # many events come at once after an outage: who is waiting is not slow
-        while not self._drops and _full(subscriber, self._size):
+        while not self._drops and taker.full(self._size):
             self._room.clear()
             await self._room.wait()
-        if (found := subscriber()) is not None:
-            found.put(event, self._size)
+        if (found := taker.subscription()) is not None:
+            found.put(number, event, self._size)
 
     def _end(self, error: Exception | None) -> None:
         """Tell the end to whoever subscribes or will, the first time."""
         if self._over:
             return
         self._over, self._error = True, error
-        for subscriber in self._subscribers:
-            if (found := subscriber()) is not None:
+        for taker in self._takers:
+            if (found := taker.subscription()) is not None:
                 found.end(error)
-        self._subscribers = []
         self._room.set()
 
     def _gone(self, _: ref[Subscription[T]]) -> None:
@@ -135,10 +142,12 @@ class Subscription(AsyncIterator[T]):
     Time-outs and cancellation around `anext()` lose nothing: the next one goes on.
     """
 
-    def __init__(self, hub: Broadcast[T], events: Iterable[T] = ()) -> None:
+    def __init__(self, hub: Broadcast[T], begun: int, events: Iterable[T] = ()) -> None:
         self.dropped = 0
+        self.progress = _Progress(begun)
         self._hub = hub
-        self._events: deque[T] = deque(events)
+        self._events: deque[tuple[int, T]] = deque((begun, event) for event in events)
+        self._taken = begun
         self._filled = asyncio.Event()
         self._over = False
         self._error: Exception | None = None
@@ -148,6 +157,7 @@ class Subscription(AsyncIterator[T]):
 
     async def __anext__(self) -> T:
         self._hub.begin()
+        self.progress.done = self._taken
         while not self._events:
             if self._error is not None:
                 _raise(self._error)
@@ -155,23 +165,24 @@ class Subscription(AsyncIterator[T]):
                 raise StopAsyncIteration
             self._filled.clear()
             await self._filled.wait()
-        event = self._events.popleft()
+        self._taken, event = self._events.popleft()
         self._hub.taken()
         return event
 
     async def aclose(self) -> None:
         """Leave; the others go on."""
         self._events.clear()
-        self._over, self._error = True, None
+        self.progress.left = self._over = True
+        self._error = None
         self._filled.set()
-        self._hub.leave(self)
+        self._hub.taken()
 
     def full(self, size: int) -> bool:
         """Whether it has as many events as it may."""
         return len(self._events) >= size and not self._over
 
-    def put(self, event: T, size: int) -> None:
-        """Take an event from the hub; the oldest is lost where there is no room."""
+    def put(self, number: int, event: T, size: int) -> None:
+        """Take an event from the hub, and its number; the oldest is lost where there is no room."""
         if self._over:
             return
         if self.full(size):
@@ -179,7 +190,7 @@ class Subscription(AsyncIterator[T]):
             self.dropped += 1
             if self.dropped == 1:
                 log.warning("a subscriber is slow and loses events; its `dropped` counts them")
-        self._events.append(event)
+        self._events.append((number, event))
         self._filled.set()
 
     def end(self, error: Exception | None) -> None:
@@ -189,9 +200,28 @@ class Subscription(AsyncIterator[T]):
             self._filled.set()
 
 
-def _full(subscriber: ref[Subscription[T]], size: int) -> bool:
-    found = subscriber()
-    return found is not None and found.full(size)
+@attrs.define
+class _Progress:
+    """How many of the hub's events a subscriber is done with, and whether it left; known also when it is gone."""
+
+    done: int
+    left: bool = False
+
+
+@attrs.frozen
+class _Taker(Generic[T]):
+    """A subscriber of a hub: weak, so that one that was left with `break` does not hold the others back for ever."""
+
+    subscription: ref[Subscription[T]]
+    progress: _Progress
+
+    @property
+    def left(self) -> bool:
+        return self.progress.left or self.subscription() is None
+
+    def full(self, size: int) -> bool:
+        found = self.subscription()
+        return found is not None and found.full(size)
 
 
 def _raise(error: Exception) -> NoReturn:
@@ -215,10 +245,10 @@ def broadcast(
                 ...
 
     A consumer whose queue is full holds the stream and the others back (`slow="wait"`), or loses its oldest events,
-    which are counted and logged (`slow="drop"`). What is in a queue counts as delivered: a consumer that must not lose
-    any in a crash watches by itself. A consumer that subscribes late gets what comes from then on, and before that up
-    to `history` events if it asks for them: `hub.subscribe(last=…)`. Raises `ValueError` or `TypeError` for bad
-    arguments.
+    which are counted and logged (`slow="drop"`). A named checkpoint goes past an event when all who were given it
+    have come back for the next, or have left before a later one: after a restart some get events again, and none is
+    lost. A consumer that subscribes late gets what comes from then on, and before that up to `history` events if it
+    asks for them: `hub.subscribe(last=…)`. Raises `ValueError` or `TypeError` for bad arguments.
     """
     _checks.having("stream", stream, "a stream, such as client.realtime.watch(…)", "__aiter__", "aclose")
     chosen = _checks.choice("slow", slow, _SLOW)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from agora_analytics.errors import CheckpointError
 from agora_analytics.protocols import CheckpointStore
@@ -20,6 +21,18 @@ _BETWEEN: Final = 0.05
 """How often, and how many seconds apart, a name that is in use is tried again."""
 
 
+class Progress(Protocol):
+    """How far those are to whom a stream's events are handed on: how many they were given, how many all are done with.
+
+    Both are counted from when the stream began.
+    """
+
+    handed: int
+
+    def done(self) -> int:
+        """Return how many events everyone is done with."""
+
+
 class Place:
     """Where a stream is; saved under a name, or left to a sink that keeps it with what it writes."""
 
@@ -30,6 +43,8 @@ class Place:
         self._store = store
         self._name = name
         self._leased = False
+        self._progress: Progress | None = None
+        self._undone: deque[tuple[int, Checkpoint]] = deque()
         self._source = f"checkpoint {name!r}" if name else "the checkpoint"
         self.checkpoint = Checkpoint(stream=stream) if given is None else given.check(stream, self._source)
 
@@ -51,17 +66,40 @@ class Place:
             raise
         return self.checkpoint
 
+    def hand_on(self, progress: Progress) -> None:
+        """Save only what those who work on the events are done with, until `let_go`."""
+        self._progress = progress
+
+    async def let_go(self) -> None:
+        """Save what they are done with at last, and end the lease."""
+        try:
+            await self._settle()
+        finally:
+            self._progress = None
+            await self.leave()
+
     async def leave(self) -> None:
-        """End the lease of the name, if there is one; may be called twice."""
-        if self._leased and self._store is not None:
+        """End the lease of the name, if there is one and nobody works on events still; may be called twice."""
+        if self._leased and self._store is not None and self._progress is None:
             self._leased = False
             await self._store.release(self._name)
 
     async def keep(self, checkpoint: Checkpoint) -> None:
         """Note where the stream is."""
         self.checkpoint = checkpoint
-        if self._store is not None:
-            await self._store.save(self._name, self.checkpoint)
+        handed = 0 if self._progress is None else self._progress.handed
+        if self._undone and self._undone[-1][0] == handed:
+            self._undone.pop()
+        self._undone.append((handed, checkpoint))
+        await self._settle()
+
+    async def _settle(self) -> None:
+        """Save the last of what was kept that is done."""
+        done, found = 0 if self._progress is None else self._progress.done(), None
+        while self._undone and self._undone[0][0] <= done:
+            found = self._undone.popleft()[1]
+        if found is not None and self._store is not None:
+            await self._store.save(self._name, found)
 
     async def _load(self) -> None:
         if self._store is None:

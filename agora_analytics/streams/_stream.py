@@ -14,6 +14,7 @@ import attrs
 from agora_analytics.quota import Quota
 from agora_analytics.streams._checkpoints import Checkpoint
 from agora_analytics.streams._health import Health
+from agora_analytics.streams._place import Place, Progress
 from agora_analytics.streams._poller import Poller
 
 T = TypeVar("T")
@@ -71,6 +72,11 @@ class Stream(AsyncIterator[T], Generic[T]):
         """End now; an event being worked on counts as not delivered."""
         await self._pump.close()
         self._poller.monitor.stopped()  # one that never began does not tell
+
+    def hand_on(self, progress: Progress) -> Place:
+        """Return the place, which goes on only as `progress` does: for `broadcast`, which lets it go in the end."""
+        self._place.hand_on(progress)
+        return self._place
 
     async def __aenter__(self) -> Self:
         return self

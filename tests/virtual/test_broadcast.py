@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from agora_analytics import CheckpointError, Series, Unauthorized, Window, broadcast
+from agora_analytics import CheckpointError, MemoryCheckpoints, Series, Unauthorized, Window, broadcast
 from agora_analytics.simulator import Fault, Faults
 
 NOON = 1_795_521_600
@@ -287,3 +287,48 @@ async def test_misuse(simulation):
         for wrong in (None, True, 1.0):
             with pytest.raises(TypeError, match="last="):
                 broadcast(watch(client), history=3).subscribe(last=wrong)
+
+
+class Desk:
+    """A consumer that notes what it is done with; works on each event for so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.done: list[int] = []
+        self._seconds = seconds
+
+    async def work(self, events) -> None:
+        async for event in events:
+            await asyncio.sleep(self._seconds)
+            self.done.append(event.ts)
+
+
+def named(client, **more):
+    return client.realtime.watch(USERS, stop=NOON + 1_200, revisions=False, checkpoint="hub", **more)
+
+
+async def rest_of(simulation, store) -> list[int]:
+    """What a stream from the saved place yields."""
+    async with simulation.client(checkpoints=store) as client:
+        return [event.ts async for event in named(client)]
+
+
+@pytest.mark.parametrize("slow", ["wait", "drop"])
+@pytest.mark.parametrize("killed", [False, True])
+async def test_the_place_is_where_the_slowest_consumer_is(simulation, killed, slow):
+    store, quick, lazy = MemoryCheckpoints(), Desk(0), Desk(7)
+    async with (
+        simulation.client(checkpoints=store) as client,
+        broadcast(named(client, start=NOON - 1_200), slow=slow) as hub,
+    ):
+        work = [asyncio.create_task(one.work(hub.subscribe())) for one in (quick, lazy)]
+        await asyncio.sleep(100)
+        saved, done = await store.load("hub"), list(lazy.done)
+        for task in work:
+            task.cancel()
+        await asyncio.wait(work)
+    if killed:
+        await store.save("hub", saved)
+    assert len(quick.done) > len(done) + 5
+    whole = [*done, *await rest_of(simulation, store)]
+    assert sorted(set(whole)) == list(range(NOON - 1_200, NOON + 1_200, 20))
+    assert len(whole) - len(set(whole)) <= (20 // 7 + 1 if killed else 0)  # saved as the next window comes
