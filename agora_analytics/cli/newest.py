@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from agora_analytics.models import Call
     from agora_analytics.quota import QuotaState
 
-_AHEAD: Final = 1
-"""Requests that a search makes before its caller has asked for them."""
+_LEAST: Final = 2
+"""Requests that a budget has at least: one less shows nothing that could be gone on with."""
 
 
 @attrs.define
@@ -39,7 +39,7 @@ class Budget:
         day = await _day(client)
         left = day.left if day else None
         # What the day has left may be nothing: then the search itself says when there is more.
-        bounds = [bound for bound in (most, left) if bound is not None and bound > _AHEAD]
+        bounds = [bound for bound in (most, left) if bound is not None and bound >= _LEAST]
         return cls(client, min(bounds, default=None), left, day.used if day else 0)
 
     async def spent(self) -> int:
@@ -47,9 +47,9 @@ class Budget:
         day = await _day(self.client)
         return max(0, day.used - self._before) if day else 0
 
-    async def has(self, made: int, more: int) -> bool:
-        """Whether `more` requests may follow the `made` ones."""
-        return self.most is None or max(made, await self.spent()) + more <= self.most
+    async def rest(self, made: int) -> int | None:
+        """Return how many requests may follow the `made` ones, None for any number."""
+        return None if self.most is None else max(0, self.most - max(made, await self.spent()))
 
 
 @attrs.define
@@ -78,31 +78,28 @@ class Newest:
     async def calls(self) -> AsyncGenerator[Call]:
         """Yield each call once, until all are there or the budget is spent."""
         for part in self.parts:
-            # Its first page, and the one that is fetched meanwhile.
-            if self.parts_read and not await self.budget.has(self._made, 1 + _AHEAD):
+            rest = await self.budget.rest(self._made)
+            if rest is not None and rest <= 0:
                 self.asked_from = part.end
                 return
-            async with aclosing(self._part(part)) as found:
+            async with aclosing(self._part(part, rest)) as found:
                 async for call in found:
                     yield call
             if self.asked_from != self.span.start:
                 return
             self.parts_read += 1
 
-    async def _part(self, part: Span) -> AsyncGenerator[Call]:
-        """Yield the calls that began in a part."""
-        count, pages = 0, self._made
-        self._made += 1
-        async with aclosing(
-            self.budget.client.calls.search(*part, cname=self.cname, page_size=self.page_size)
-        ) as found:
+    async def _part(self, part: Span, most: int | None) -> AsyncGenerator[Call]:
+        """Yield the calls that began in a part, for at most so many requests."""
+        calls, before, oldest = self.budget.client.calls, self._made, part.end
+        found = calls.search(*part, cname=self.cname, page_size=self.page_size, max_requests=most)
+        async with aclosing(found):
             async for call in found:
-                count += 1
-                self._made = pages + -(-count // self.page_size)
+                self._made, oldest = before + found.requests, call.created_ts or oldest
                 yield call
-                if count % self.page_size == 0 and not await self.budget.has(self._made + _AHEAD, _AHEAD):
-                    self.asked_from = call.created_ts or part.start
-                    return
+        self._made = before + found.requests
+        if found.exhausted:
+            self.asked_from = oldest
 
 
 async def _day(client: AnalyticsClient) -> QuotaState | None:

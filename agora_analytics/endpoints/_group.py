@@ -76,9 +76,9 @@ class EndpointGroup:
             span = moved(span, self._session.host_ahead())
         return self._session.plan.check(endpoint, span, now, whole=whole)
 
-    def _kept(self, endpoint: Endpoint, start: Instant | None = None, end: Instant | None = None) -> Kept:
-        """Return what follows spans while they are asked for: their start moves on when it expires."""
-        return Kept(self._session, endpoint, by_host=is_by_host(start, end), moves_on=self._ages)
+    def _kept(self, endpoint: Endpoint, start: Instant, end: Instant, most: int | None = None) -> Kept:
+        """Return what follows spans while they are asked for, by `most` attempts: their start moves on."""
+        return Kept(self._session, endpoint, by_host=is_by_host(start, end), moves_on=self._ages, most=most)
 
     def _meant(self, endpoint: Endpoint, start: Instant, end: Instant) -> Kept:
         """Return what follows spans of one request, which are asked for as they were meant, or not at all."""

@@ -38,6 +38,10 @@ def moved(span: Span, ahead: float | None) -> Span:
     return Span(max(span.start + by, 0), max(span.end + by, 1))
 
 
+class SpentError(NothingToAskError):
+    """As many requests were sent as there may be."""
+
+
 class Kept:
     """Spans as they can still be asked for when their requests are sent.
 
@@ -49,11 +53,16 @@ class Kept:
         requests: requests that were made; one that was sent again counts once.
         narrowed: those of them for lists that were asked for again, since the service cut them off.
         skipped: what of the answers does not fit the reference, the first thousand spots.
+        exhausted: whether there was more to ask for than as `most` attempts allow.
 
     """
 
-    def __init__(self, session: Session, endpoint: Endpoint, *, by_host: bool, moves_on: bool) -> None:
+    def __init__(
+        self, session: Session, endpoint: Endpoint, *, by_host: bool, moves_on: bool, most: int | None = None
+    ) -> None:
         self._session = session
+        self._most = most
+        self._attempts = 0
         self._by_host = by_host and session.host_ahead() is None
         self._ahead: float | None = None
         self._moves_on = moves_on
@@ -63,10 +72,13 @@ class Kept:
         self.missing: tuple[Span, ...] = ()
         self.requests = 0
         self.narrowed = 0
+        self.exhausted = False
         self.skipped: tuple[BadRow, ...] = ()
 
     def left(self, span: Span) -> Span:
-        """Return what can still be asked for of a span; raises `NothingToAskError` where that is nothing."""
+        """Return what can still be asked for of a span, for an attempt; raises `NothingToAskError` for nothing."""
+        self._check_spent()
+        self._attempts += 1
         span = self.moved(span)
         oldest = self._oldest()
         if oldest is None or span.start >= oldest:
@@ -80,6 +92,12 @@ class Kept:
             raise NothingToAskError
         return Span(oldest, span.end)
 
+    def _check_spent(self) -> None:
+        """Raise `SpentError` where no further attempt may be made."""
+        if self._most is not None and self._attempts >= self._most:
+            self.exhausted = True
+            raise SpentError
+
     async def ask(self, fetch: Callable[[], Awaitable[AnswerT]], span: Span, gone: AnswerT) -> AnswerT:
         """Return what `fetch` gets of `left(span)`, or `gone` where that is nothing.
 
@@ -87,11 +105,14 @@ class Kept:
         """
         while True:
             asked = self.moved(span)
+            self._check_spent()  # before it waits for quota
             self.requests += 1
             try:
                 answer = await fetch()
-            except NothingToAskError:
+            except NothingToAskError as nothing:
                 self.requests -= 1
+                if isinstance(nothing, SpentError):
+                    raise
                 return gone
             except PlanRefused as error:
                 if self.moved(span) != asked and error.kind in {"latency", "range"}:
@@ -164,6 +185,11 @@ class Results(AsyncGenerator[T, None], Generic[T]):
     def narrowed(self) -> int:
         """Those of the requests that were made since the service cut a list off, for the rest of it."""
         return self._kept.narrowed
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it ended since `max_requests` allowed no more, though there was more to ask for."""
+        return self._kept.exhausted
 
     @property
     def skipped(self) -> tuple[BadRow, ...]:

@@ -9,7 +9,7 @@ before anything is sent, and the errors of `agora_analytics.errors` for what goe
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from agora_analytics._session import in_turns
 from agora_analytics._wire import Param, joined
 from agora_analytics.endpoints._call_spans import CallKept, CallSpans, id_of
 from agora_analytics.endpoints._group import Timely
-from agora_analytics.endpoints._kept import Kept, Results
+from agora_analytics.endpoints._kept import Kept, Results, SpentError
 from agora_analytics.models import (
     Call,
     CallPage,
@@ -76,7 +76,15 @@ class Calls(CallSpans):
         channel = _checks.optional("cname", cname)
         return await self._kept_page(kept, span, page_no, channel, page_size)
 
-    def search(self, start: Instant, end: Instant, *, cname: str | None = None, page_size: int = 100) -> Results[Call]:
+    def search(
+        self,
+        start: Instant,
+        end: Instant,
+        *,
+        cname: str | None = None,
+        page_size: int = 100,
+        max_requests: int | None = None,
+    ) -> Results[Call]:
         """Yield every call that began in a span once, however long the span and however many pages.
 
         Spans laid side by side repeat nothing and miss nothing, whichever way the service selects: a call that began
@@ -91,11 +99,15 @@ class Calls(CallSpans):
         Where the service cuts a list off, the rest is asked for over less time, in pages of 100. `requests` of what is
         returned tells how many requests there were, `narrowed` and the log how many of them that took. Raises
         `IncompleteList` for what cannot be had even so, after all other calls of its slice.
+
+        It ends early where it would take more than `max_requests`, repeated attempts among them: `exhausted` of what is
+        returned tells that.
         """
         span = self._span(CALL_LISTS, start, end, whole=False)
         channel = _checks.optional("cname", cname)
         size = _checks.number("page_size", page_size, 1, _checks.PAGE_SIZE)
-        kept = self._kept(CALL_LISTS, start, end)
+        most = _checks.none_or(_checks.number, "max_requests", max_requests, 1)
+        kept = self._kept(CALL_LISTS, start, end, most)
         found = _paging.rows(
             span.slices(self._longest(CALL_LISTS)),
             lambda part, number: self._kept_part(kept, part, number, channel, size),
@@ -350,11 +362,12 @@ class Calls(CallSpans):
 async def _begun_in(within: Timely, calls: AsyncGenerator[Call]) -> AsyncGenerator[Call]:
     """Yield the calls that began in a span: a service that selects by overlap, or takes the end in, lists more."""
     async with aclosing(calls):
-        async for call in calls:
-            span = within()
-            began = call.created_ts if call.started_at else None
-            if began is None or span.start <= began < span.end:
-                yield call
+        with suppress(SpentError):
+            async for call in calls:
+                span = within()
+                began = call.created_ts if call.started_at else None
+                if began is None or span.start <= began < span.end:
+                    yield call
 
 
 def _from_to(span: Span) -> dict[str, Param]:

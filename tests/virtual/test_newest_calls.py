@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from agora_analytics import MemoryLedger, Plan
+from agora_analytics import MemoryLedger, Plan, Span
 from agora_analytics.cli.newest import Budget, Newest
 from agora_analytics.cli.options import When
 from agora_analytics.plans import CALL_LISTS
-from agora_analytics.simulator import Quirks, Service, Simulation, World
+from agora_analytics.simulator import Fault, Faults, Quirks, Service, Simulation, World
 
 DAY = 86_400
 WHICH = pytest.mark.parametrize("overlap", [False, True], ids=["that began in it", "that were on in it"])
@@ -44,6 +44,41 @@ async def test_no_more_requests_are_made_than_allowed_and_it_is_known_how_far_th
         assert newest.asked_from > span.start
         wanted = {call.call_id async for call in client.calls.search(newest.asked_from + 1, span.end)}
     assert wanted <= ids
+
+
+@pytest.mark.parametrize("most", range(2, 40, 3))
+@pytest.mark.parametrize("turned", [{"beyond": "refused"}, {"beyond": "empty"}, {"beyond": "repeated"}], ids=str)
+async def test_no_more_requests_are_made_than_allowed_where_lists_are_cut_off(most, turned):
+    busy = World(seed=7, calls_per_hour=600, typical_minutes=2, long_share=0.0, large_share=0.0)
+    simulation = Simulation(Service(busy, "enterprise", quirks=Quirks(most_rows=200, **turned)))
+    async with simulation.client() as client:
+        span = Span(*map(int, client.calls.recent(2 * 3_600)))
+        newest = Newest(await Budget.of(client, most), span, None, 100)
+        ids = {call.call_id async for call in newest.calls()}
+        assert simulation.service.counts["call_lists"] <= most
+    there = {call.call_id: call.created for call in busy.calls(*newest.span)}
+    assert {call for call, began in there.items() if began > newest.asked_from} <= ids <= set(there)
+    assert newest.asked_from > newest.span.start or ids == set(there)
+
+
+async def test_attempts_that_fail_count_as_requests():
+    simulation = simulated()
+    simulation.faults = Faults.script([None, *[Fault("status", status=503)] * 3])
+    async with simulation.client() as client:
+        found = client.calls.search(*client.calls.recent(3 * DAY), max_requests=5)
+        assert [call async for call in found]
+        assert found.exhausted
+    assert simulation.service.counts["call_lists"] + 3 <= 5
+
+
+async def test_a_search_that_needs_no_more_requests_than_allowed_is_not_exhausted():
+    async with simulated().client() as client:
+        span = client.calls.recent(3_600)
+        whole = client.calls.search(*span)
+        count = len([call async for call in whole])
+        found = client.calls.search(*span, max_requests=whole.requests)
+        assert len([call async for call in found]) == count
+        assert not found.exhausted
 
 
 async def test_what_the_day_has_left_is_a_bound_too():

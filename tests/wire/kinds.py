@@ -119,7 +119,10 @@ METHODS = [
         TIMES | {"cname": "text or None", "page_no": "count", "page_size": "count"},
     ),
     Method(
-        "Calls.search", C.calls.search, {"start": A, "end": B}, TIMES | {"cname": "text or None", "page_size": "count"}
+        "Calls.search",
+        C.calls.search,
+        {"start": A, "end": B},
+        TIMES | {"cname": "text or None", "page_size": "count", "max_requests": "count or None"},
     ),
     Method(
         "Calls.sessions_page",
