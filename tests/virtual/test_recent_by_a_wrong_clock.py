@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qs
+
 import pytest
 from streaming import DAY, HOUR, NOON, simulated
 
+from agora_analytics import plans
+from agora_analytics.cli.realtime import _window
 from agora_analytics.simulator import HostClock, Simulation, World
 
 BUSY = World(seed=7, calls_per_hour=240)
@@ -88,3 +92,20 @@ async def test_a_span_from_before_the_first_answer_is_moved_after_it_too():
         await client.calls.page(NOON - 2 * HOUR, NOON - HOUR)
         assert len(await client.realtime.usage("userCount", *span, product="Native")) >= 29
     assert len(simulation.service.log) == 2
+
+
+@pytest.mark.parametrize("wrong", [0, *WRONG, 7_200])
+@pytest.mark.parametrize("ask", ["usage_top", "quality_top"])
+async def test_the_newest_top_list_is_as_with_a_right_clock(ask, wrong):
+    simulation, clock = of(wrong)
+    async with simulation.client(clock=clock) as client:
+        endpoint = getattr(plans, f"REALTIME_{ask.upper()}")
+        at = await _window(client, endpoint, None)
+        about = ("country",) if ask == "usage_top" else ("networkDelay", "country")
+        found = await getattr(client.realtime, ask)(*about, at, product="Native")
+        newest = client.plan.of_endpoint(endpoint).newest(int(simulation.clock()))
+        asked = parse_qs(simulation.service.log[-1].query)
+        assert newest - 60 < int(asked["ts"][0]) <= newest - 20
+    assert found
+    assert found[0].windowStartTs % 20 == 0
+    assert sum(simulation.service.refusals.values()) <= (wrong > 0)
