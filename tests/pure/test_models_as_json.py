@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
 import re
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import attrs
 import pytest
 
 from agora_analytics import (
+    BadRow,
     Call,
     Found,
     FreezeBucket,
@@ -65,3 +68,11 @@ def test_a_window_goes_through_json_by_the_line_of_the_readme():
 
 def test_a_point_keeps_the_names_of_the_wire():
     assert attrs.asdict(MODELS[5]) == {"ts": 20, "userCount": 3, "os": "iOS", "uid": 7}
+
+
+@pytest.mark.parametrize("again", [lambda found: pickle.loads(pickle.dumps(found)), copy.copy, copy.deepcopy])
+def test_what_was_found_keeps_what_it_tells_and_is_as_good_as_a_tuple(again):
+    found = Found([Point.of(20, 3)], missing=(Span(0, 20),), skipped=(BadRow("$.data[1]", "why"),))
+    other = again(found)
+    assert (other, other.missing, other.skipped) == (tuple(found), found.missing, found.skipped)
+    assert hash(other) == hash(tuple(found))
