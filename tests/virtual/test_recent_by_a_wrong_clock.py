@@ -8,6 +8,8 @@ import pytest
 from streaming import DAY, HOUR, NOON, simulated
 
 from agora_analytics import plans
+from agora_analytics.cli.newest import Budget, Newest
+from agora_analytics.cli.options import When
 from agora_analytics.cli.realtime import _window
 from agora_analytics.simulator import HostClock, Simulation, World
 
@@ -109,3 +111,41 @@ async def test_the_newest_top_list_is_as_with_a_right_clock(ask, wrong):
     assert found
     assert found[0].windowStartTs % 20 == 0
     assert sum(simulation.service.refusals.values()) <= (wrong > 0)
+
+
+async def of_search(client, span):
+    newest = Newest(await Budget.of(client, None), span, None, 100)
+    return [call async for call in newest.calls()]
+
+
+async def of_windows(client, span):
+    return await client.realtime.usage("userCount", *span, product="Native")
+
+
+async def of_hours(client, span):
+    return await client.insights.usage("userCount", *span, granularity="1h")
+
+
+@pytest.mark.parametrize("wrong", [0, *WRONG, 7_200])
+@pytest.mark.parametrize(
+    ("ask", "endpoint", "ago"),
+    [
+        (of_search, plans.CALL_LISTS, 3 * HOUR),
+        (of_windows, plans.REALTIME_USAGE, 1_200),
+        (of_hours, plans.INSIGHT_USAGE, 6 * DAY),
+    ],
+)
+async def test_what_ends_now_by_default_ends_now_by_the_services_clock(ask, endpoint, ago, wrong):
+    answers = []
+    start = NOON - ago
+    for clock_is_wrong in (0, wrong):
+        simulation, clock = of(clock_is_wrong)
+        async with simulation.client(clock=clock) as client:
+            span = await When(start=str(start)).span(client, endpoint)
+            answers.append({began(one) for one in await ask(client, span)})
+        assert sum(simulation.service.refusals.values()) <= (clock_is_wrong > 0)
+    right, found = answers
+    assert found <= right | {max(right) + 20}
+    # Where the host's clock is behind, what is asked for ends by that.
+    slack = 60 if wrong >= 0 else 3_600 if ask is of_hours else 700
+    assert min(right - found, default=NOON) > max(right) - slack
