@@ -82,7 +82,7 @@ CALLS: Final = RowKind[Call](
     what="calls",
     key=lambda call: call.call_id,
     ended=lambda call: call.destroyed_ts if call.ended_at else None,
-    began=lambda call: call.created_ts,
+    began=lambda call: call.created_ts if call.started_at else None,
     channel=lambda call: call.cname,
 )
 _CALLS_OF_CHANNEL: Final = attrs.evolve(CALLS, channel=_none)

@@ -47,6 +47,9 @@ _SCALE = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DATE = 60
 """Characters of the longest date or number in a header."""
 
+_EARLIEST, _LATEST = 1_000_000_000, 4_102_444_800
+"""When answers can be dated: between 2001, which is before the service, and 2100. Other dates tell nothing."""
+
 _ID = 100
 """Characters of a request id that are kept."""
 
@@ -215,7 +218,8 @@ def _limit(said: str) -> int | None:
 @lru_cache(maxsize=8)  # many answers a second have the same
 def _second(text: str) -> int | None:
     moment = _moment(text)
-    return None if moment is None else int(moment.timestamp())
+    second = None if moment is None else int(moment.timestamp())
+    return second if second is not None and _EARLIEST <= second < _LATEST else None
 
 
 def _moment(text: str) -> datetime | None:

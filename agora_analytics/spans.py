@@ -186,6 +186,11 @@ def is_by_host(start: Instant | None, end: Instant | None) -> bool:
     return isinstance(start, HostSecond) and isinstance(end, HostSecond)
 
 
+def ends_by_host(start: Instant | None, end: Instant | None) -> bool:
+    """Whether only the end of a span is by the host's clock: the newest that can be asked for, whenever that is."""
+    return isinstance(end, HostSecond) and not isinstance(start, HostSecond)
+
+
 def merged(spans: Iterable[Span]) -> tuple[Span, ...]:
     """Return the fewest spans that cover the same time, in order."""
     found: list[Span] = []

@@ -95,10 +95,10 @@ def _told(event: CallEvent) -> str:
     users = f"{number(call.call_pcu)} users at most" if call.call_pcu else ""
     if isinstance(event, agora.CallFinished):
         rates = f"video froze {percent(call.call_video_freeze_rate)}" if call.call_video_freeze_rate else ""
-        lasted = lasting((call.destroyed_ts or 0) - (call.created_ts or 0))
+        lasted = f"after {lasting(call.span.duration - 1)}" if call.span else ""
         without = f"no sessions: {event.reason}" if event.reason else ""
         sessions = f"{len(event.sessions)} sessions" if event.sessions is not None else without
-        parts = ("finished", call.cname or call.call_id, f"after {lasted}", users, sessions, rates)
+        parts = ("finished", call.cname or call.call_id, lasted, users, sessions, rates)
         return f"{clock(call.destroyed_ts)}  {'  '.join(filter(None, parts))}"
     what = "started " if isinstance(event, agora.CallStarted) else "changed "
     return f"{clock(call.created_ts)}  {'  '.join(filter(None, (what, call.cname or call.call_id, users)))}"

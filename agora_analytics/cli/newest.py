@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Self
 import attrs
 
 from agora_analytics.plans import CALL_LISTS
-from agora_analytics.spans import Span, by_host, is_by_host
+from agora_analytics.spans import HostSecond, Span, by_host, ends_by_host, is_by_host
 
 if TYPE_CHECKING:
     from agora_analytics import AnalyticsClient
@@ -73,6 +73,8 @@ class Newest:
         longest = self.budget.client.plan.of_endpoint(CALL_LISTS).longest_query
         ends = range(self.span.end, self.span.start, -longest)
         parts = tuple(Span(max(self.span.start, end - longest), end) for end in ends)
+        if ends_by_host(*self.span):
+            return tuple(Span(part.start, HostSecond(part.end)) for part in parts)
         return tuple(map(by_host, parts)) if is_by_host(*self.span) else parts
 
     async def calls(self) -> AsyncGenerator[Call]:

@@ -17,7 +17,7 @@ from agora_analytics.cli import times, views
 from agora_analytics.cli.output import Screen
 from agora_analytics.cli.running import finish
 from agora_analytics.plans import Endpoint
-from agora_analytics.spans import Span, by_host
+from agora_analytics.spans import HostSecond, Span, by_host
 
 if TYPE_CHECKING:
     from agora_analytics import AnalyticsClient
@@ -170,8 +170,10 @@ class When:
         if self.last is not None:
             raise ValueError("--last and --start exclude each other")
         start = times.instant(self.start, "--start")
+        if self.end is not None:
+            return Span(start, times.instant(self.end, "--end"))
         newest = plan.of_endpoint(endpoint).askable(now).end
-        return Span(start, newest if self.end is None else times.instant(self.end, "--end"))
+        return Span(start, newest if quota.host_ahead() is not None else HostSecond(newest))
 
 
 def command(function: Command) -> Callable[..., None]:

@@ -12,6 +12,7 @@ from agora_analytics.cli import times, views
 from agora_analytics.cli.options import Account, Shown, When, command
 from agora_analytics.cli.words import listed, suggest, uids_of, unit_of
 from agora_analytics.plans import Endpoint
+from agora_analytics.spans import HostSecond
 
 if TYPE_CHECKING:
     from agora_analytics import AnalyticsClient
@@ -127,4 +128,5 @@ async def _window(client: AnalyticsClient, endpoint: Endpoint, at: str | None) -
     if at:
         return times.instant(at, "--at")
     await client.quota.snapshot()  # a ledger may know what time it is
-    return times.newest_window(client.plan, endpoint, int(client.quota.utc()))
+    window = times.newest_window(client.plan, endpoint, int(client.quota.utc()))
+    return window if client.quota.host_ahead() is not None else HostSecond(window)

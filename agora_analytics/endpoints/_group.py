@@ -16,7 +16,7 @@ from agora_analytics.models import Answer
 from agora_analytics.plans import Endpoint
 from agora_analytics.protocols import CheckpointStore, Request
 from agora_analytics.quota import fingerprint
-from agora_analytics.spans import Instant, Span, by_host, is_by_host
+from agora_analytics.spans import Instant, Span, by_host, ends_by_host, is_by_host
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
 
@@ -78,11 +78,13 @@ class EndpointGroup:
 
     def _kept(self, endpoint: Endpoint, start: Instant, end: Instant, most: int | None = None) -> Kept:
         """Return what follows spans while they are asked for, by `most` attempts: their start moves on."""
-        return Kept(self._session, endpoint, by_host=is_by_host(start, end), moves_on=self._ages, most=most)
+        by_host, ends = is_by_host(start, end), ends_by_host(start, end)
+        return Kept(self._session, endpoint, by_host=by_host, moves_on=self._ages, most=most, ends=ends)
 
     def _meant(self, endpoint: Endpoint, start: Instant, end: Instant) -> Kept:
         """Return what follows spans of one request, which are asked for as they were meant, or not at all."""
-        return Kept(self._session, endpoint, by_host=is_by_host(start, end), moves_on=False)
+        by_host, ends = is_by_host(start, end), ends_by_host(start, end)
+        return Kept(self._session, endpoint, by_host=by_host, moves_on=False, ends=ends)
 
     def _longest(self, endpoint: Endpoint) -> int:
         return self._session.plan.of_endpoint(endpoint).longest_query

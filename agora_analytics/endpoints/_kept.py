@@ -46,7 +46,7 @@ class Kept:
     """Spans as they can still be asked for when their requests are sent.
 
     The start of those that are `moves_on` is cut to what is still kept. Those that are `by_host` are moved by as much
-    as the host's clock proves to be wrong, once that is known.
+    as the host's clock proves to be wrong, once that is known; where they only `end` by it, they are cut to the newest.
 
     Attributes:
         missing: what could not be asked for.
@@ -58,9 +58,18 @@ class Kept:
     """
 
     def __init__(
-        self, session: Session, endpoint: Endpoint, *, by_host: bool, moves_on: bool, most: int | None = None
+        self,
+        session: Session,
+        endpoint: Endpoint,
+        *,
+        by_host: bool,
+        moves_on: bool,
+        most: int | None = None,
+        ends: bool = False,
     ) -> None:
         self._session = session
+        self._ends = ends and session.host_ahead() is None
+        self._newest: int | None = None
         self._most = most
         self._attempts = 0
         self._by_host = by_host and session.host_ahead() is None
@@ -80,6 +89,8 @@ class Kept:
         self._check_spent()
         self._attempts += 1
         span = self.moved(span)
+        if self._newest is not None and span.start >= self._newest:
+            raise NothingToAskError
         oldest = self._oldest()
         if oldest is None or span.start >= oldest:
             return span
@@ -128,6 +139,10 @@ class Kept:
         """Return a span by the service's clock, as soon as that is known; it stays where it is then."""
         if self._by_host and self._ahead is None:
             self._ahead = self._session.host_ahead()
+        if self._ends and self._newest is None and self._session.host_ahead() is not None:
+            self._newest = self._limits.newest(self._session.now())
+        if self._newest is not None and span.start < self._newest < span.end:
+            return Span(span.start, self._newest)
         return span if self._ahead is None else moved(span, self._ahead)
 
     def _oldest(self) -> int | None:

@@ -28,7 +28,7 @@ from agora_analytics.plans import (
     REALTIME_USAGE_TOP,
     Endpoint,
 )
-from agora_analytics.spans import WINDOW, Instant, Span, seconds
+from agora_analytics.spans import WINDOW, HostSecond, Instant, Span, seconds
 
 
 @attrs.frozen
@@ -160,11 +160,19 @@ class Realtime(EndpointGroup):
         self, endpoint: Endpoint, at: Instant, metric: str, dimension: str, more: Mapping[str, str | None]
     ) -> Found[Ranked]:
         ts = seconds(at, "at")
-        self._span(endpoint, ts, ts + WINDOW)
+        by_host = isinstance(at, HostSecond)
+        end = HostSecond(ts + WINDOW) if by_host else ts + WINDOW
+        span, kept = self._span(endpoint, at, end), self._meant(endpoint, at, end)
         metric, dimension = _checks.text("metric", metric), _checks.text("dimension", dimension)
-        params: dict[str, Param] = {"ts": ts, "metric": metric, "dimension": dimension}
-        answer = await self._fetch(endpoint, ranked_decoder(metric, dimension), params | dict(more))
-        return Found(answer.items, skipped=answer.skipped)
+        params: dict[str, Param] = {"metric": metric, "dimension": dimension, **more}
+        decode = ranked_decoder(metric, dimension)
+
+        def fetch() -> Coroutine[Any, Any, Rows[Ranked]]:
+            start = kept.left(span).start
+            window = start // WINDOW * WINDOW if by_host else start
+            return self._fetch(endpoint, decode, {"ts": window} | params)
+
+        return kept.found((await kept.ask(fetch, span, Rows[Ranked](data=()))).items)
 
 
 def _params(

@@ -77,5 +77,5 @@ def worst(call: Call) -> float:
 
 def score(call: Call) -> float:
     """How much a call is worth looking into: freeze rate times users times seconds."""
-    length = max(0, (call.destroyed_ts or 0) - (call.created_ts or 0))
+    length = call.span.duration - 1 if call.span else 0
     return worst(call) * (call.call_pcu or 0) * length

@@ -209,6 +209,21 @@ def test_the_request_id_is_that_of_the_body_or_else_of_the_headers():
     assert _wire.request_id(Response(200, {}, b""), Answer()) is None
 
 
+@pytest.mark.parametrize(
+    ("text", "second"),
+    [
+        ("Fri, 31 Dec 9999 23:59:59 GMT", None),
+        ("Fri, 01 Jan 2100 00:00:00 GMT", None),
+        ("Thu, 31 Dec 2099 23:59:59 GMT", 4_102_444_799),
+        ("Sun, 09 Sep 2001 01:46:40 GMT", 1_000_000_000),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", None),
+        ("Mon, 01 Jan 0001 00:00:00 GMT", None),
+    ],
+)
+def test_a_date_that_no_answer_can_have_tells_nothing(text, second):
+    assert _wire.date(Response(200, {"Date": text}, b"")) == second
+
+
 @pytest.mark.parametrize("zone", ["+9999", "-9999", "+99999999999999999999", "+2300"])
 @pytest.mark.parametrize("day", ["Mon, 01 Jan 2024", "Mon, 01 Jan 0001", "Fri, 31 Dec 9999"])
 def test_dates_of_any_zone_are_read_or_none(day, zone):

@@ -151,8 +151,8 @@ async def calls(client: AnalyticsClient, start: datetime, end: int, call: Call) 
     points = await client.calls.timeline(call, "user_count")
     assert_type((points.missing, points.skipped), tuple[tuple[Span, ...], tuple[BadRow, ...]])
     assert_type(points[0], Point)
-    in_order: tuple[Point, ...] = points  # a tuple like any other
-    assert_type(in_order[0], Point)
+    any_tuple: tuple[Point, ...] = points
+    assert_type(any_tuple[0], Point)
     assert_type((await client.calls.sessions_page(call)).missing, tuple[Span, ...])
     assert_type(await anext(iterator), Call)
     client.calls.search(1.5, end)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from email.utils import formatdate, parsedate_to_datetime
 
@@ -46,3 +47,27 @@ class Misdated:
 
     async def close(self) -> None:
         await self._inner.close()
+
+
+@attrs.frozen
+class Tampering:
+    """A transport that changes each document that is answered."""
+
+    inner: Transport
+    change: Callable[[dict], None]
+
+    @property
+    def hosts(self) -> int:
+        return self.inner.hosts
+
+    async def send(self, request: Request, host: int = 0) -> Response:
+        response = await self.inner.send(request, host)
+        document = json.loads(response.body)
+        self.change(document)
+        return attrs.evolve(response, body=json.dumps(document).encode())
+
+    def scrub(self, body: bytes) -> bytes:
+        return self.inner.scrub(body)
+
+    async def close(self) -> None:
+        await self.inner.close()

@@ -8,9 +8,9 @@ from contextlib import suppress
 import pytest
 from misdating import Misdated, Wrong
 
-from agora_analytics import ENTERPRISE, AgoraError, MemoryLedger, RateLimited, Retry
+from agora_analytics import ENTERPRISE, AgoraError, AnalyticsClient, MemoryLedger, RateLimited, Retry
 from agora_analytics.plans import CALL_LISTS
-from agora_analytics.protocols import WallClock
+from agora_analytics.protocols import Request, Response, WallClock
 from agora_analytics.quota import Book, Quota, decode
 from agora_analytics.simulator import Service, Simulation, World
 
@@ -294,3 +294,38 @@ async def test_a_search_up_to_the_newest_is_not_refused_by_a_clock_that_a_ledger
         newest = client.calls.recent(600)
         assert newest.end > int(behind) - 21
         assert len([call async for call in client.calls.search(*newest)]) > 5
+
+
+class Dated:
+    """A service that has nothing, and dates all its answers alike."""
+
+    hosts = 1
+
+    def __init__(self, date: str) -> None:
+        self._date = date
+
+    async def send(self, request: Request, host: int = 0) -> Response:
+        return Response(200, {"Date": self._date}, b'{"code":200,"call_lists":[],"data":[]}')
+
+    def scrub(self, body: bytes) -> bytes:
+        return body
+
+    async def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    "date",
+    [f"{day} GMT" for day in ("Fri, 31 Dec 9999 23:59:59", "Thu, 31 Dec 2099 23:59:59", "Thu, 01 Jan 1970 00:00:00")],
+)
+async def test_whatever_the_date_the_newest_can_be_asked_for(clock, date):
+    async with AnalyticsClient(
+        "id", "secret", app_id="app", plan=ENTERPRISE, transport=Dated(date), clock=clock
+    ) as client:
+        for _ in range(3):
+            assert (await client.calls.page(*client.calls.recent(600))).items == ()
+            assert [call async for call in client.calls.search(*client.calls.recent(DAY))] == []
+            assert await client.realtime.usage("userCount", *client.realtime.recent(600), product="Native") == ()
+            assert await client.insights.usage("userCount", *client.insights.recent(DAY)) == ()
+            assert str(await client.quota.snapshot())
+    assert asyncio.get_running_loop().time() < 120

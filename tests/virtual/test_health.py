@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import re
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
-import attrs
 import pytest
+from misdating import Tampering
 from streaming import BUSY, DAY, HOUR, MIDNIGHT, NOON, USERS, of, simulated, taking
 
 from agora_analytics import Health, Series, Window, broadcast
 from agora_analytics.plans import PREMIUM
-from agora_analytics.protocols import Request, Response, Transport
 from agora_analytics.simulator import Fault, Faults
 
 NEXT_MIDNIGHT = MIDNIGHT + DAY
@@ -241,29 +239,11 @@ async def test_an_outage_that_waits_for_the_next_minute_stays_an_outage_of_its_t
     assert 2 * HOUR - 900 < lasted < 2 * HOUR + 900
 
 
-@attrs.frozen
-class Spoiling:
-    """A transport in whose answers one row has a number that nobody can read."""
-
-    inner: Transport
-
-    @property
-    def hosts(self) -> int:
-        return self.inner.hosts
-
-    async def send(self, request: Request, host: int = 0) -> Response:
-        response = await self.inner.send(request, host)
-        document = json.loads(response.body)
-        for rows, name in (("call_lists", "created_ts"), ("data", "ts")):
-            for row in (document.get(rows) or [])[:1]:
-                row[name] = "then"
-        return attrs.evolve(response, body=json.dumps(document).encode())
-
-    def scrub(self, body: bytes) -> bytes:
-        return self.inner.scrub(body)
-
-    async def close(self) -> None:
-        await self.inner.close()
+def spoilt(document: dict) -> None:
+    """Make a time that nobody can read of the first row."""
+    for rows, name in (("call_lists", "created_ts"), ("data", "ts")):
+        for row in (document.get(rows) or [])[:1]:
+            row[name] = "then"
 
 
 @pytest.mark.parametrize(
@@ -275,7 +255,7 @@ class Spoiling:
 )
 async def test_rows_that_do_not_fit_are_counted_and_the_first_is_told(stream, first):
     simulation = simulated(world=BUSY)
-    async with simulation.client(transport=Spoiling(simulation.transport())) as client:
+    async with simulation.client(transport=Tampering(simulation.transport(), spoilt)) as client:
         found = client.calls.follow() if stream == "follow" else client.realtime.watch(USERS)
         assert (found.health.skipped, found.health.first_skipped) == (0, "")
         async with taking(found):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from misdating import Tampering
 from streaming import HOUR, NOON, all_of, consume, lost, of, simulated
 
 from agora_analytics import CallStarted, Gap, IncompleteList, Span
@@ -77,6 +78,22 @@ async def test_a_search_logs_what_lists_that_are_cut_off_cost(caplog):
     (record,) = [one for one in caplog.records if hasattr(one, "agora_lists")]
     assert (record.agora_rows, record.agora_requests) == (len(found), asked(simulation))
     assert record.agora_lists > 1
+
+
+@pytest.mark.parametrize("unknown", [0, None, -1])
+async def test_a_search_has_all_calls_of_a_list_that_is_cut_off_though_the_start_of_one_is_unknown(unknown):
+    simulation = served(most_rows=200)
+    odd = BUSY.calls(START, END)[-200].call_id  # the last that comes before the list is cut off
+
+    def spoil(document: dict) -> None:
+        for call in document.get("call_lists") or []:
+            call["created_ts"] = unknown if call["call_id"] == odd else call["created_ts"]
+
+    async with simulation.client(quotas=False, transport=Tampering(simulation.transport(), spoil)) as client:
+        found = [call async for call in client.calls.search(START, END)]
+    assert sorted(call.call_id for call in found) == ids()
+    [one] = [call for call in found if call.call_id == odd]
+    assert one.started_at is None
 
 
 @pytest.mark.parametrize("ahead", [False, True])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agora_analytics import MemoryLedger, Plan
+from agora_analytics import MemoryLedger, Plan, Span
 from agora_analytics.cli.newest import Budget, Newest
 from agora_analytics.cli.options import When
 from agora_analytics.plans import CALL_LISTS
@@ -52,10 +52,11 @@ async def test_no_more_requests_are_made_than_allowed_where_lists_are_cut_off(mo
     busy = World(seed=7, calls_per_hour=600, typical_minutes=2, long_share=0.0, large_share=0.0)
     simulation = Simulation(Service(busy, "enterprise", quirks=Quirks(most_rows=200, **turned)))
     async with simulation.client() as client:
-        newest = Newest(await Budget.of(client, most), client.calls.recent(2 * 3_600), None, 100)
+        span = Span(*map(int, client.calls.recent(2 * 3_600)))
+        newest = Newest(await Budget.of(client, most), span, None, 100)
         ids = {call.call_id async for call in newest.calls()}
         assert simulation.service.counts["call_lists"] <= most
-    there = {call.call_id: call.created_ts for call in busy.calls(*newest.span)}
+    there = {call.call_id: call.created for call in busy.calls(*newest.span)}
     assert {call for call, began in there.items() if began > newest.asked_from} <= ids <= set(there)
     assert newest.asked_from > newest.span.start or ids == set(there)
 

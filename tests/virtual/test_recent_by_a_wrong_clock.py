@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qs
+
 import pytest
 from streaming import DAY, HOUR, NOON, simulated
 
+from agora_analytics import plans
+from agora_analytics.cli.newest import Budget, Newest
+from agora_analytics.cli.options import When
+from agora_analytics.cli.realtime import _window
 from agora_analytics.simulator import HostClock, Simulation, World
 
 BUSY = World(seed=7, calls_per_hour=240)
@@ -88,3 +94,58 @@ async def test_a_span_from_before_the_first_answer_is_moved_after_it_too():
         await client.calls.page(NOON - 2 * HOUR, NOON - HOUR)
         assert len(await client.realtime.usage("userCount", *span, product="Native")) >= 29
     assert len(simulation.service.log) == 2
+
+
+@pytest.mark.parametrize("wrong", [0, *WRONG, 7_200])
+@pytest.mark.parametrize("ask", ["usage_top", "quality_top"])
+async def test_the_newest_top_list_is_as_with_a_right_clock(ask, wrong):
+    simulation, clock = of(wrong)
+    async with simulation.client(clock=clock) as client:
+        endpoint = getattr(plans, f"REALTIME_{ask.upper()}")
+        at = await _window(client, endpoint, None)
+        about = ("country",) if ask == "usage_top" else ("networkDelay", "country")
+        found = await getattr(client.realtime, ask)(*about, at, product="Native")
+        newest = client.plan.of_endpoint(endpoint).newest(int(simulation.clock()))
+        asked = parse_qs(simulation.service.log[-1].query)
+        assert newest - 60 < int(asked["ts"][0]) <= newest - 20
+    assert found
+    assert found[0].windowStartTs % 20 == 0
+    assert sum(simulation.service.refusals.values()) <= (wrong > 0)
+
+
+async def of_search(client, span):
+    newest = Newest(await Budget.of(client, None), span, None, 100)
+    return [call async for call in newest.calls()]
+
+
+async def of_windows(client, span):
+    return await client.realtime.usage("userCount", *span, product="Native")
+
+
+async def of_hours(client, span):
+    return await client.insights.usage("userCount", *span, granularity="1h")
+
+
+@pytest.mark.parametrize("wrong", [0, *WRONG, 7_200])
+@pytest.mark.parametrize(
+    ("ask", "endpoint", "ago"),
+    [
+        (of_search, plans.CALL_LISTS, 3 * HOUR),
+        (of_windows, plans.REALTIME_USAGE, 1_200),
+        (of_hours, plans.INSIGHT_USAGE, 6 * DAY),
+    ],
+)
+async def test_what_ends_now_by_default_ends_now_by_the_services_clock(ask, endpoint, ago, wrong):
+    answers = []
+    start = NOON - ago
+    for clock_is_wrong in (0, wrong):
+        simulation, clock = of(clock_is_wrong)
+        async with simulation.client(clock=clock) as client:
+            span = await When(start=str(start)).span(client, endpoint)
+            answers.append({began(one) for one in await ask(client, span)})
+        assert sum(simulation.service.refusals.values()) <= (clock_is_wrong > 0)
+    right, found = answers
+    assert found <= right | {max(right) + 20}
+    # Where the host's clock is behind, what is asked for ends by that.
+    slack = 60 if wrong >= 0 else 3_600 if ask is of_hours else 700
+    assert min(right - found, default=NOON) > max(right) - slack

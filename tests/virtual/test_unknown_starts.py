@@ -1,0 +1,57 @@
+"""A call of which the service does not say when it began (null, or 0) is told like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from misdating import Tampering
+from streaming import BUSY, HOUR, NOON, all_of, simulated
+
+from agora_analytics import Call, CallFinished, CallStarted, to_arrow
+from agora_analytics.cli.follow import _told
+from agora_analytics.cli.ranking import ORDERS, Best
+from agora_analytics.cli.views import calls as table
+from agora_analytics.export._marks import score
+
+UNKNOWN = pytest.mark.parametrize("unknown", [0, None])
+START, STOP = NOON - HOUR, NOON - 600
+
+
+def of_one(call_id: str, unknown: int | None) -> Callable[[dict], None]:
+    def change(document: dict) -> None:
+        for call in document.get("call_lists") or []:
+            call["created_ts"] = unknown if call["call_id"] == call_id else call["created_ts"]
+
+    return change
+
+
+@UNKNOWN
+@pytest.mark.parametrize("drill", [False, True])
+async def test_it_is_searched_tabled_and_followed(unknown, drill):
+    simulation = simulated(world=BUSY)
+    world = [call.call_id for call in BUSY.calls(START, STOP)]
+    odd = world[len(world) // 2]
+    transport = Tampering(simulation.transport(), of_one(odd, unknown))
+    async with simulation.client(transport=transport) as client:
+        assert {call.call_id async for call in client.calls.search(START, STOP)} == set(world)
+        rows = (await to_arrow(client.calls.search(START, STOP))).to_pylist()
+        assert [row["created_ts"] for row in rows if row["call_id"] == odd] == [None]
+        events = await all_of(client.calls.follow(start=START, stop=STOP, drill=drill))
+    for kind in (CallStarted, CallFinished):
+        told = [event.call.call_id for event in events if isinstance(event, kind)]
+        assert (len(told), set(told)) == (len(world), set(world))
+
+
+@UNKNOWN
+def test_nothing_is_made_of_the_time_since_1970(unknown):
+    call = Call(
+        call_id="c", created_ts=unknown, destroyed_ts=NOON, finished=True, call_pcu=9, call_video_freeze_rate=0.1
+    )
+    assert score(call) == 0
+    assert "after" not in _told(CallFinished(call=call))
+    assert "1970" not in _told(CallStarted(call=call))
+    assert "1970" not in str(table([call]))
+    best = Best(ORDERS["lasted"], 1)
+    best.offer(call)
+    assert best.calls() == [call]
