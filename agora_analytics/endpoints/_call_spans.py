@@ -69,7 +69,8 @@ class CallKept(Kept):
             return
         now = self._session.now()
         if self._start >= self._limits.newest(now) and not self._waits:
-            raise _too_early(self._call, now - self._start, self._start, self._limits.delay)
+            at = self._limits.askable_at(self._start + 1)
+            raise _too_early(self._call, now - self._start, at, self._limits.delay)
         if self._end is not None and self._end <= self._limits.oldest(now) + _MARGIN and self._session.confirmed:
             raise _gone(self._call, self._limits.available)
 
@@ -158,7 +159,7 @@ class CallKept(Kept):
 
     async def _wait(self, end: int) -> None:
         """Wait until a span can be asked about, or the client is closed."""
-        quota, until = self._session.quota, end + self._limits.delay + 1
+        quota, until = self._session.quota, self._limits.askable_at(end)
         begun = quota.now()
         while (rest := until - self._session.now()) > 0 and not quota.closed:
             if self._doubtful and quota.now() - begun > _DOUBT:
@@ -182,7 +183,7 @@ class CallSpans(EndpointGroup):
         """
         _checks.instance("call", call, Call)
         span = call.span or Span(_created(call), _created(call) + 1)
-        return span.end + self._session.plan.of_endpoint(CALL_SESSIONS).delay + 1
+        return self._session.plan.of_endpoint(CALL_SESSIONS).askable_at(span.end)
 
     def is_askable(self, call: Call) -> bool:
         """Whether the details of a whole call can be asked for now, by the service's clock; see `askable_at`."""
@@ -203,9 +204,9 @@ class CallSpans(EndpointGroup):
         self._app()
         given, moves_on, by_host = None, self._ages, is_by_host(start, end)
         if start is not None and end is not None:
-            given, moves_on = Span.of(start, end), moves_on and not whole
-            if not wait:  # what is waited for may lie in the future now
-                given = self._span(endpoint, start, end, whole=whole)
+            # What is waited for may lie in the future now.
+            given = Span.of(start, end) if wait else self._span(endpoint, start, end, whole=whole)
+            moves_on = moves_on and not whole
         elif start is not None or end is not None or not isinstance(call, Call):
             raise TypeError("start and end go together, and are needed where the call is given by its id")
         whose = call if isinstance(call, Call) and given is None else None
@@ -219,8 +220,7 @@ def id_of(call: Call | str) -> str:
     return _checks.text("call", call.call_id if isinstance(call, Call) else call)
 
 
-def _too_early(call: Call, age: int, start: int, delay: int) -> TooEarly:
-    at = start + delay + 2
+def _too_early(call: Call, age: int, at: int, delay: int) -> TooEarly:
     return TooEarly(
         f"nothing can be asked about call {call.call_id!r} before {moment(at)}: it began {age} s ago, and details come"
         f" {delay} s later",
