@@ -36,6 +36,9 @@ _LOOK: Final = 5.0
 _DOUBT: Final = 60.0
 """Seconds that are waited on the word of one answer."""
 
+_REFUSALS: Final = 10
+"""Refusals of one request that are taken while the clock is in doubt: they tell nothing where they have no date."""
+
 
 class CallKept(Kept):
     """Spans of one call, or of the part of it that is given: cut to what can be asked about now, or waited for."""
@@ -99,6 +102,8 @@ class CallKept(Kept):
         newest = self._limits.newest(self._session.now())
         if not self._known or span.end <= newest or (self._call is None and not self._waits):
             return span
+        if self._waits and self._doubtful:
+            return span  # it was waited for long enough: the answer tells the time
         if self._waits:
             raise NothingToAskError
         if self._whole is not None:
@@ -110,23 +115,26 @@ class CallKept(Kept):
 
     async def ask(self, fetch: Callable[[], Awaitable[AnswerT]], span: Span, gone: AnswerT) -> AnswerT:
         """Return what `fetch` gets of `left(span)`, or `gone`; asked again where a refusal has told the time."""
+        refusals = 0
         while True:
             self.check()
             known = self._known
             if self._waits and known:
-                await self._wait(span.end)
+                await self._wait(span)
+            doubtful = self._doubtful
             try:
                 found = await super().ask(fetch, span, gone)
             except PlanRefused as error:
+                refusals += 1
                 if error.kind != "latency" or (self._call is None and not self._waits):
                     raise
-                if known and not (self._waits and self._doubtful):
+                if known and not (doubtful and refusals < _REFUSALS):
                     raise
                 self._refused = True
                 continue
             if found is not gone:
                 return found
-            if known or not self._waits:  # or the time was learned while it was asked, and is waited for now
+            if not self._waits or self._is_gone(span):  # or it turned out to be too young, and is waited for now
                 self.check()
                 return gone
 
@@ -157,11 +165,16 @@ class CallKept(Kept):
             raise _gone(self._call, self._limits.available)
         return found
 
-    async def _wait(self, end: int) -> None:
+    def _is_gone(self, span: Span) -> bool:
+        """Whether nothing of a span is kept any more."""
+        oldest = self._oldest()
+        return oldest is not None and self.moved(span).end <= oldest
+
+    async def _wait(self, span: Span) -> None:
         """Wait until a span can be asked about, or the client is closed."""
-        quota, until = self._session.quota, self._limits.askable_at(end)
+        quota = self._session.quota
         begun = quota.now()
-        while (rest := until - self._session.now()) > 0 and not quota.closed:
+        while (rest := self._limits.askable_at(self.moved(span).end) - self._session.now()) > 0 and not quota.closed:
             if self._doubtful and quota.now() - begun > _DOUBT:
                 return  # and ask, which tells the time
             await asyncio.sleep(min(rest, _LOOK))
