@@ -145,6 +145,10 @@ class Limits:
         """Last `end` that can be asked at `now`."""
         return now - self.delay - 1
 
+    def askable_at(self, end: int) -> int:
+        """First moment at which a span that ends at `end` can be asked: the first that has it as its `newest`."""
+        return end + self.delay + 1
+
 
 class _Table(Mapping[str, ValueT]):
     """A mapping that cannot be changed, so that a plan can be a key, a default and shared between threads."""

@@ -36,6 +36,9 @@ _LOOK: Final = 5.0
 _DOUBT: Final = 60.0
 """Seconds that are waited on the word of one answer."""
 
+_REFUSALS: Final = {True: 10, False: 3}
+"""Refusals of one request that who waits, or does not, takes while the clock is in doubt: some have no date."""
+
 
 class CallKept(Kept):
     """Spans of one call, or of the part of it that is given: cut to what can be asked about now, or waited for."""
@@ -69,7 +72,8 @@ class CallKept(Kept):
             return
         now = self._session.now()
         if self._start >= self._limits.newest(now) and not self._waits:
-            raise _too_early(self._call, now - self._start, self._start, self._limits.delay)
+            at = self._limits.askable_at(self._start + 1)
+            raise _too_early(self._call, now - self._start, at, self._limits.delay)
         if self._end is not None and self._end <= self._limits.oldest(now) + _MARGIN and self._session.confirmed:
             raise _gone(self._call, self._limits.available)
 
@@ -101,6 +105,8 @@ class CallKept(Kept):
         newest = self._limits.newest(self._session.now())
         if not self._known or span.end <= newest or (self._call is None and not self._waits):
             return span
+        if self._waits and self._doubtful:
+            return span  # it was waited for long enough: the answer tells the time
         if self._waits:
             raise NothingToAskError
         if self._whole is not None:
@@ -112,27 +118,29 @@ class CallKept(Kept):
 
     async def ask(self, fetch: Callable[[], Awaitable[AnswerT]], span: Span, gone: AnswerT) -> AnswerT:
         """Return what `fetch` gets of `left(span)`, or `gone`; asked again where a refusal has told the time."""
-        pause = 0.0
+        refusals, pause = 0, 0.0
         while True:
             self.check()
             known = self._known
             if self._waits and known:
-                await self._wait(span.end)
+                await self._wait(span)
+            doubtful = self._doubtful
             try:
                 found = await super().ask(fetch, span, gone)
             except PlanRefused as error:
+                refusals += 1
                 if error.kind != "latency" or (self._call is None and not self._waits):
                     raise
-                if known and not (self._waits and self._doubtful):
+                if known and not (doubtful and refusals < _REFUSALS[self._waits]):
                     raise
                 self._refused = True
-                # A clock in doubt may tell again and again that there is nothing to wait for.
-                await asyncio.sleep(pause)
-                pause = min(2 * pause + _LOOK, _DOUBT) if known else pause
+                if self._waits and known:  # such a clock may tell again and again that there is nothing to wait for
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause + _LOOK, _DOUBT)
                 continue
             if found is not gone:
                 return found
-            if known or not self._waits:  # or the time was learned while it was asked, and is waited for now
+            if not self._waits or self._is_gone(span):  # or it turned out to be too young, and is waited for now
                 self.check()
                 return gone
 
@@ -165,11 +173,16 @@ class CallKept(Kept):
             raise _gone(self._call, self._limits.available)
         return found
 
-    async def _wait(self, end: int) -> None:
+    def _is_gone(self, span: Span) -> bool:
+        """Whether nothing of a span is kept any more."""
+        oldest = self._oldest()
+        return oldest is not None and self.moved(span).end <= oldest
+
+    async def _wait(self, span: Span) -> None:
         """Wait until a span can be asked about, or the client is closed."""
-        quota, until = self._session.quota, end + self._limits.delay + 1
+        quota = self._session.quota
         begun = quota.now()
-        while (rest := until - self._session.now()) > 0 and not quota.closed:
+        while (rest := self._limits.askable_at(self.moved(span).end) - self._session.now()) > 0 and not quota.closed:
             if self._doubtful and quota.now() - begun > _DOUBT:
                 return  # and ask, which tells the time
             await asyncio.sleep(min(rest, _LOOK))
@@ -191,7 +204,7 @@ class CallSpans(EndpointGroup):
         """
         _checks.instance("call", call, Call)
         span = call.span or Span(_created(call), _created(call) + 1)
-        return span.end + self._session.plan.of_endpoint(CALL_SESSIONS).delay + 1
+        return self._session.plan.of_endpoint(CALL_SESSIONS).askable_at(span.end)
 
     def is_askable(self, call: Call) -> bool:
         """Whether the details of a whole call can be asked for now, by the service's clock; see `askable_at`."""
@@ -212,9 +225,9 @@ class CallSpans(EndpointGroup):
         self._app()
         given, moves_on, by_host = None, self._ages, is_by_host(start, end)
         if start is not None and end is not None:
-            given, moves_on = Span.of(start, end), moves_on and not whole
-            if not wait:  # what is waited for may lie in the future now
-                given = self._span(endpoint, start, end, whole=whole)
+            # What is waited for may lie in the future now.
+            given = Span.of(start, end) if wait else self._span(endpoint, start, end, whole=whole)
+            moves_on = moves_on and not whole
         elif start is not None or end is not None or not isinstance(call, Call):
             raise TypeError("start and end go together, and are needed where the call is given by its id")
         whose = call if isinstance(call, Call) and given is None else None
@@ -228,8 +241,7 @@ def id_of(call: Call | str) -> str:
     return _checks.text("call", call.call_id if isinstance(call, Call) else call)
 
 
-def _too_early(call: Call, age: int, start: int, delay: int) -> TooEarly:
-    at = start + delay + 2
+def _too_early(call: Call, age: int, at: int, delay: int) -> TooEarly:
     return TooEarly(
         f"nothing can be asked about call {call.call_id!r} before {moment(at)}: it began {age} s ago, and details come"
         f" {delay} s later",

@@ -84,8 +84,8 @@ class Details:
         self._rest = _FIRST
 
     def askable_at(self, call: Call) -> float:
-        """Return when the sessions of a call can be asked for (UTC seconds)."""
-        return (call.destroyed_ts or 0) + 2.0 + self._limits.delay
+        """Return when all sessions of a call can be asked for (UTC seconds), 0 where that is never."""
+        return 0.0 if call.span is None else float(self._limits.askable_at(call.span.end))
 
     async def round(self, tail: Tail, kept: Reserve, until: float) -> AsyncGenerator[Told]:
         """Yield what is known of the calls that are owed, first those whose end is not told, until a moment.
@@ -153,13 +153,11 @@ class Details:
             raise _OutOfQuotaError
 
     async def _sessions(self, call: Call) -> tuple[Session, ...]:
-        span = call.span or Span(0, 1)
-
         def page(part: _listing.Part, number: int) -> Coroutine[Any, Any, SessionPage]:
             self._left -= 1
             return self._reader.details(call.call_id, lambda: part.span, number)
 
-        spans = span.slices(self._limits.longest_query)
+        spans = _span(call).slices(self._limits.longest_query)
         rows = _paging.rows(spans, page, _listing.SESSIONS, read_ahead=False)
         async with aclosing(rows) as found:
             return tuple([session async for session in found])
@@ -188,11 +186,15 @@ class Details:
     def _is_own(self, one: Owed, counted: int, error: AgoraError) -> bool:
         """Whether a failure is the call's own fault: it is refused, and others are answered, or it always was."""
         if isinstance(error, PlanRefused) and error.kind == "range":
-            start = one.call.created_ts or 0
-            return self._quota.confirmed and start < self._limits.oldest(int(self._quota.utc()))
+            return self._quota.confirmed and _span(one.call).start < self._limits.oldest(int(self._quota.utc()))
         failed = not isinstance(error, ResponseError) or (isinstance(error, ServerError) and error.status >= 500)  # noqa: PLR2004
         latency = isinstance(error, PlanRefused) and error.kind == "latency"
         return not (failed or latency) and (counted > 0 or one.tries >= _REFUSED)
+
+
+def _span(call: Call) -> Span:
+    assert call.span is not None  # noqa: S101 - or it was given up before anything was asked
+    return call.span
 
 
 def _is_due(one: Owed, now: float) -> bool:

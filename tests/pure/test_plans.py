@@ -152,6 +152,14 @@ def test_nothing_that_could_be_asked_is_refused(which, now):
         assert plan.check(endpoint, longest, now) == longest
 
 
+@given(offered, moments)
+def test_a_span_can_be_asked_from_the_first_moment_at_which_it_is_the_newest(which, end):
+    plan, endpoint = which
+    limits = plan.of_endpoint(endpoint)
+    at = limits.askable_at(end)
+    assert limits.newest(at) == end > limits.newest(at - 1)
+
+
 @given(offered, moments, st.integers(1, 60 * D), st.integers(0, 120))
 def test_recent_stays_askable_for_two_minutes(which, now, duration, later):
     plan, endpoint = which

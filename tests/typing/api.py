@@ -287,6 +287,7 @@ def plans(limits: Limits, span: Span) -> None:
     assert_type(limits.rates, dict[Unit, int])
     assert_type((limits.longest, limits.longest_query), tuple[int | None, int])
     assert_type(limits.askable(0), Span)
+    assert_type(limits.askable_at(0), int)
     assert_type(ENTERPRISE.with_limits("realtime", per_day=1).split().merge("all", ENDPOINTS), Plan)
     assert_type(PREMIUM.check(CALL_LISTS, span, 0, whole=False), Span)
     assert_type(PREMIUM.recent(CALL_LISTS, timedelta(days=1), 0), Span)
