@@ -70,6 +70,8 @@ def points_decoder(metric: str, dimension: str | None = None) -> Decode[Rows[Poi
     form = Form(
         many=_json.strict(list[row]),
         one=_json.strict(row),
+        lax=_json.lax(list[row]),
+        lax_one=_json.lax(row),
         patient=lambda document: _rows.point(document, metric, dimension),
     )
     return Decode(_rows_form(form, Rows[row]), _json.strict(Rows[row]))
@@ -135,6 +137,8 @@ def _form(kind: Any, patient: Any = None) -> Form:
     return Form(
         many=_json.strict(list[kind]),
         one=_json.strict(kind),
+        lax=_json.lax(list[kind]),
+        lax_one=_json.lax(kind),
         patient=partial(_structure, patient or kind, kind),
         load=_load,
         parts=_parts(kind, patient or kind) if attrs.has(kind) else {},
