@@ -30,13 +30,16 @@ class Cuts:
             if opening is not None:
                 self._known[kind] = body[end - 1 : opening.end()]
 
-    def ends(self, kind: int, body: bytes, at: int, size: int) -> list[int]:
-        """Return where a piece of about this size may end, the likeliest first; none where that is not known."""
+    def ends(self, kind: int, body: bytes, at: int, size: int, *, nested: bool) -> list[int]:
+        """Return where a piece of about this size may end, the likeliest first; none where that is not known.
+
+        Where items are not `nested`, brackets alone tell them apart as well.
+        """
         cut = self._known.get(kind)
         if cut is None:
             return []
         found = _ends(body, cut, at, size)
-        if not found and not cut.endswith((b"{", b"[")):  # its items do not all begin with the same name
+        if not found and not nested and not cut.endswith((b"{", b"[")):  # its items do not all begin with the same name
             cut = self._known[kind] = _BRACKETS.match(cut)[0]  # type: ignore[index]  # it begins with these
             found = _ends(body, cut, at, size)
         return found

@@ -201,7 +201,9 @@ class Reading:
         """Read items of a list, at least one, and return where they end; 0 where less is to be tried at once."""
         form, wary = found.form, at < found.wary
         size = form.size // _WARY if wary else form.size
-        ends = self._cuts.ends(id(form), self.body, at, size) if at >= found.alone else []
+        ends: list[int] = []
+        if at >= found.alone:
+            ends = self._cuts.ends(id(form), self.body, at, size, nested=bool(form.parts))
         items, end = self._at_once(form, at, ends, patiently=wary)
         if items is not None:
             found.take(items)
