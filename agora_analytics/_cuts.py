@@ -9,19 +9,19 @@ from __future__ import annotations
 import re
 from typing import Final
 
-import attrs
-
 _TRIES: Final = 8
 _LONG: Final = 2_048
 _OPENING = re.compile(rb'\[|\{[ \t\r\n]*+"[^"\\]{1,64}"[ \t\r\n]*+:')
 _BRACKETS = re.compile(rb"[}\]][ \t\r\n]*+,[ \t\r\n]*+[{\[]")
 
 
-@attrs.define
 class Cuts:
     """Separators of the lists of one body, such as `},{"sid":`, by the kind of their items."""
 
-    _known: dict[int, bytes] = attrs.field(factory=dict)
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: dict[int, bytes] = {}
 
     def learn(self, kind: int, body: bytes, end: int, at: int) -> None:
         """Note what stands between two items, if it can be told from what stands inside of them."""

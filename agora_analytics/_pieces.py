@@ -45,7 +45,7 @@ _ENVELOPE: Final = frozenset({"code", "message", "requestId"})
 _MENDED: Final = "half of a character, shown as U+FFFD"
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Form:
     """How values of one kind are read.
 
@@ -67,20 +67,20 @@ class Form:
     size: int = PIECE
 
 
-@attrs.define
 class _List:
-    """A list while it is read: what came of it, how many items there were, how many of these do not fit."""
+    """A list while it is read: what came of it, how many items there were, how many of these do not fit.
 
-    form: Form
-    path: str
-    listed: bool = True
-    values: list[Any] = attrs.field(factory=list)
-    count: int = 0
-    lost: int = 0
-    wary: int = 0
-    """Up to where a large piece did not fit."""
-    alone: int = 0
-    """Up to where not even the ends of items could be told."""
+    `wary` is up to where a large piece did not fit, `alone` up to where not even the ends of items could be told.
+    """
+
+    __slots__ = ("alone", "count", "form", "listed", "lost", "path", "values", "wary")
+
+    def __init__(self, form: Form, path: str, *, listed: bool = True) -> None:
+        self.form = form
+        self.path = path
+        self.listed = listed
+        self.values: list[Any] = []
+        self.count = self.lost = self.wary = self.alone = 0
 
     def take(self, items: Any) -> None:
         """Note items that fit."""
@@ -94,20 +94,20 @@ class _List:
         self.lost += 1
 
 
-@attrs.define
 class Reading:
-    """One body while it is read; `insist` raises `UnfitError` for what would be skipped."""
+    """One body while it is read; `insist` raises `UnfitError` for what would be skipped.
 
-    body: bytes
-    insist: bool
-    skipped: list[BadRow] = attrs.field(factory=list)
-    known: dict[str, Any] = attrs.field(factory=dict)
-    """What the outermost object says beside its list."""
-    _cuts: Cuts = attrs.field(factory=Cuts)
-    _large: set[int] = attrs.field(factory=set)
-    _lost: int = 0
-    _members: int = 0
-    _odd: int = 0
+    `known` is what the outermost object says beside its list.
+    """
+
+    def __init__(self, body: bytes, *, insist: bool) -> None:
+        self.body = body
+        self.insist = insist
+        self.skipped: list[BadRow] = []
+        self.known: dict[str, Any] = {}
+        self._cuts = Cuts()
+        self._large: set[int] = set()
+        self._lost = self._members = self._odd = 0
 
     def whole(self, form: Form) -> Steps[Any]:
         """Read the body as one value; raises `UnfitError` or `BrokenError`."""

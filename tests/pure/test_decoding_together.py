@@ -25,7 +25,7 @@ def by_form(decode, **changes):
     def changed(form):
         return attrs.evolve(form, parts={name: changed(part) for name, part in form.parts.items()}, **changes)
 
-    return attrs.evolve(decode, form=changed(decode._form), exact=None)
+    return attrs.evolve(decode, form=lambda: changed(decode._form()), exact=None)
 
 
 def one_by_one(decode):
