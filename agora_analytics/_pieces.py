@@ -34,7 +34,7 @@ _MOST: Final = 1_000
 _ODD: Final = 2_048
 """Items of models that are read patiently at most, at some 20 us each: a page has 100."""
 
-_MEMBERS: Final = 8_192
+_MEMBERS: Final = 4_096
 """Members of objects that are looked at one by one; the reference's answers have some dozens outside of their lists."""
 
 _WARY: Final = 8
@@ -204,7 +204,7 @@ class Reading:
         ends: list[int] = []
         if at >= found.alone:
             ends = self._cuts.ends(id(form), self.body, at, size, nested=bool(form.parts))
-        items, end = self._at_once(form, at, ends, patiently=wary)
+        items, end = self._at_once(form, at, ends)
         if items is not None:
             found.take(items)
             return end
@@ -227,6 +227,11 @@ class Reading:
     def _several(self, found: _List, spans: list[tuple[int, int]]) -> Steps[None]:
         """Read items that do not fit together."""
         form, ways = found.form, (found.form.one, found.form.lax_one)
+        if form.lax and not form.load and len(spans) > _WARY:  # small ones, whose names may be all that is odd
+            items = _fitting((_each(form),), b"[%b]" % self.body[spans[0][0] : spans[-1][1]])
+            if items is not None:
+                found.take(items)
+                return
         for at, end in spans:
             value = None if form.parts else _fitting(ways, self.body[at:end])
             if value is not None:
@@ -235,14 +240,13 @@ class Reading:
                 yield from self._item(found, at, end)
                 yield None
 
-    def _at_once(self, form: Form, at: int, ends: list[int], *, patiently: bool) -> tuple[Any, int]:
+    def _at_once(self, form: Form, at: int, ends: list[int]) -> tuple[Any, int]:
         """Return several items if all up to one of these ends fit, and this end; None and 0 if not."""
-        ways = (form.many, form.lax, _each(form)) if patiently and not form.load else (form.many, form.lax)
         for end in ends:
             text = b"[%b]" % self.body[at:end]
             if len(self.skipped) >= _MOST:
                 text = _json.mended(text)  # it could not be told any more
-            found = _fitting(ways, text)
+            found = _fitting((form.many, form.lax), text)
             if found is not None:
                 return found, end
         return None, 0

@@ -154,5 +154,5 @@ ODD = b'{"mid":1,"peer_uid":"bob","kvs":[]}'
     ids=["members", "members of an item", "odd items of items", "odd items"],
 )
 def test_what_has_to_be_looked_at_one_by_one_has_its_bounds(body):
-    with pytest.raises(DecodeError, match=r"more than (8192 members|2048 items)"):
+    with pytest.raises(DecodeError, match=r"more than (4096 members|2048 items)"):
         metrics(body)
