@@ -18,7 +18,7 @@ ItemT = TypeVar("ItemT")
 log = logging.getLogger("agora_analytics")
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class _Second(Generic[ItemT]):
     """A second that is asked for channel by channel: its list as a whole, and how many channels are to come."""
 
@@ -27,7 +27,7 @@ class _Second(Generic[ItemT]):
     left: int
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class _Price:
     """What the lists of a span cost: how many there were, of how many requests and rows."""
 

@@ -5,18 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 
 import attrs
 
 from agora_analytics import _checks
-from agora_analytics._calls import Calls
-from agora_analytics._realtime import Realtime
 from agora_analytics._retry import Retry
 from agora_analytics._session import OnBadRow, Session
 from agora_analytics._transport import HOSTS, AiohttpTransport, Credentials, Timeouts
-from agora_analytics.endpoints import Insights, Scope
+from agora_analytics.endpoints import Scope
 from agora_analytics.plans import Plan
 from agora_analytics.protocols import CheckpointStore, Ledger, Transport, WallClock
 from agora_analytics.quota import Lane, MemoryLedger, Quota, fingerprint
@@ -24,6 +23,9 @@ from agora_analytics.quota import Lane, MemoryLedger, Quota, fingerprint
 if TYPE_CHECKING:
     import aiohttp
 
+    from agora_analytics._calls import Calls
+    from agora_analytics._realtime import Realtime
+    from agora_analytics.endpoints import Insights
     from agora_analytics.export._exports import Exports
 
 _SHORT = 8
@@ -168,11 +170,25 @@ class AnalyticsClient:
         """The quota core; `await client.quota.snapshot()` tells what is left."""
         return self._session.quota
 
+    @cached_property
+    def insights(self) -> Insights:
+        """Data Insights: usage and quality by hour and day, loaded when first asked for."""
+        # What not every program uses is loaded by those that do.
+        from agora_analytics.endpoints import Insights  # noqa: PLC0415
+
+        return Insights(self._session, self._scope)
+
+    @cached_property
+    def realtime(self) -> Realtime:
+        """Real-time Monitoring: usage and quality of 20 seconds each, loaded when first asked for."""
+        from agora_analytics._realtime import Realtime  # noqa: PLC0415 - as above
+
+        return Realtime(self._session, self._scope)
+
     @property
     def export(self) -> Exports:
         """Exports into files: `await client.export.run(Selection.of(start, end, "calls"), "folder")`."""
-        # What most clients never use is loaded by those that do.
-        from agora_analytics.export._exports import Exports  # noqa: PLC0415
+        from agora_analytics.export._exports import Exports  # noqa: PLC0415 - as above
 
         return Exports(self._session, self._scope)
 
@@ -217,10 +233,10 @@ class AnalyticsClient:
         return other
 
     def _make_groups(self, scope: Scope) -> None:
+        from agora_analytics._calls import Calls  # noqa: PLC0415 - as above
+
         self._scope = scope
-        self.calls = Calls(self._session, scope)
-        self.insights = Insights(self._session, scope)
-        self.realtime = Realtime(self._session, scope)
+        self.calls: Calls = Calls(self._session, scope)
 
 
 def _hosts(base_url: object) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from importlib import import_module
 from typing import Any, Generic, TypeVar, get_args, get_origin
 
@@ -29,7 +29,7 @@ _ROWS_PIECE = 8_192
 """Bytes of rows that are read one by one in one go."""
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Decode(Generic[AnswerT_co]):
     """Makes answers of bodies: `decode(body)`, or in steps that leave others their turn.
 
@@ -37,7 +37,7 @@ class Decode(Generic[AnswerT_co]):
     `TransportError` for a body that ends early or was not written by the service.
     """
 
-    _form: Form
+    _form: Callable[[], Form]
     _exact: Callable[[bytes], AnswerT_co] | None = None
 
     def __call__(self, body: bytes, *, insist: bool = False) -> AnswerT_co:
@@ -53,7 +53,7 @@ class Decode(Generic[AnswerT_co]):
                 pass
             else:
                 return _without_ours(answer)
-        found: AnswerT_co = yield from _read(self._form, body, insist=insist)
+        found: AnswerT_co = yield from _read(self._form(), body, insist=insist)
         return found
 
 
@@ -66,8 +66,9 @@ def _without_ours(answer: AnswerT) -> AnswerT:
 def decoder(kind: type[AnswerT], exact: type[AnswerT] | None = None) -> Decode[AnswerT]:
     """Return the decoder of answers whose fields are known; what fits becomes an `exact` one where that is given."""
     if getattr(kind, "__origin__", None) is Rows:
-        return Decode(_rows_form(_form(get_args(kind)[0]), kind), _json.strict(kind))
-    return Decode(_form(exact or kind, kind), _json.strict(exact or kind))
+        return Decode(cache(lambda: _rows_form(_form(get_args(kind)[0]), kind)), _json.strict(kind))
+    # What a form needs is found out when it is needed, as the types' annotations take milliseconds to evaluate.
+    return Decode(cache(partial(_form, exact or kind, kind)), _json.strict(exact or kind))
 
 
 @lru_cache(maxsize=256)
@@ -77,9 +78,11 @@ def points_decoder(metric: str, dimension: str | None = None) -> Decode[Rows[Poi
     form = Form(
         many=_json.strict(list[row]),
         one=_json.strict(row),
+        lax=_json.lax(list[row]),
+        lax_one=_json.lax(row),
         patient=lambda document: _rows.point(document, metric, dimension),
     )
-    return Decode(_rows_form(form, Rows[row]), _json.strict(Rows[row]))
+    return Decode(cache(partial(_rows_form, form, Rows[row])), _json.strict(Rows[row]))
 
 
 def user_points_decoder(metric: str) -> Decode[Rows[Point]]:
@@ -120,7 +123,7 @@ def _code(value: object) -> int | None:
 
 def _read(form: Form, body: bytes, *, insist: bool) -> Steps[Any]:
     """Read a body in pieces; what goes wrong is told as an error of this library."""
-    reading = Reading(body, insist)
+    reading = Reading(body, insist=insist)
     try:
         answer = yield from reading.whole(form)
     except (UnfitError, TooManyError) as error:
@@ -142,6 +145,8 @@ def _form(kind: Any, patient: Any = None) -> Form:
     return Form(
         many=_json.strict(list[kind]),
         one=_json.strict(kind),
+        lax=_json.lax(list[kind]),
+        lax_one=_json.lax(kind),
         patient=partial(_structure, patient or kind, kind),
         load=_load,
         parts=_parts(kind, patient or kind) if attrs.has(kind) else {},
@@ -190,7 +195,7 @@ def _rows_decoder(read: Callable[[object], Any], *, flat: bool = False) -> Decod
         flat=flat,
         size=_ROWS_PIECE,
     )
-    return Decode(_rows_form(form, Rows[Any]))
+    return Decode(cache(partial(_rows_form, form, Rows[Any])))
 
 
 def _rows_form(item: Form, kind: Any) -> Form:

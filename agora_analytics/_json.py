@@ -99,6 +99,58 @@ def strict(kind: type[T]) -> Callable[[bytes], T]:
     return decode
 
 
+_DOUBTFUL = re.compile(
+    rb'"(?:[+-]?(?:[nN][aA][nN]|[iI][nN][fF](?:[iI][nN][iI][tT][yY])?|[nN][uU][lL][lL])"'
+    rb'|(?:peer_)?uid"[ \t\r\n]*+:[ \t\r\n]*+"(?![0-9]{1,18}"))'
+)
+
+
+def lax(kind: type[T]) -> Callable[[bytes], T]:
+    """Return a decoder that also takes numbers and booleans written as text; it raises as the strict one does.
+
+    It refuses what msgspec takes for a number and this library does not, and user IDs that are no numbers.
+    """
+
+    @cache
+    def decoder() -> Callable[[bytes], T]:
+        return msgspec.json.Decoder(kind, strict=False).decode
+
+    def decode(text: bytes) -> T:
+        """Read a text into nearly exact types."""
+        value = decoder()(text)
+        if b"\\u00" in text or _DOUBTFUL.search(text):
+            raise Mismatch("a text that may be no number")
+        return value
+
+    return decode
+
+
+def fitted(document: object, kind: type[T]) -> T | None:
+    """Make a value of an exact type of a document; None where it does not fit."""
+    try:
+        return msgspec.convert(document, kind)
+    except Mismatch:
+        return None
+
+
+_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def spans(text: bytes) -> list[tuple[int, int]]:
+    """Return where the items of a list begin and end; raises one of `Unreadable`."""
+    try:
+        items = _raws(text)
+    except NotJson:
+        text = _whole_escapes(text)
+        items = _raws(text)
+    found, at = [], 1
+    for item in map(bytes, items):
+        start = text.find(item[:1], at)  # between two items are only spaces and a comma
+        at = start + len(item)
+        found.append((start, at))
+    return found
+
+
 def document(body: bytes) -> Any:
     """Read a text into plain values; raises `DecodeError`, or `TransportError` where it ends early."""
     try:
@@ -123,7 +175,11 @@ _HALF = len(rb"\ud800")
 
 def mended(text: bytes) -> bytes:
     """Return JSON with U+FFFD in place of half characters: surrogates without their other half, and no UTF-8."""
-    text = text.decode(errors="replace").encode()
+    return _whole_escapes(text.decode(errors="replace").encode())
+
+
+def _whole_escapes(text: bytes) -> bytes:
+    """Return JSON of the same length with U+FFFD in place of surrogates without their other half."""
     if b"\\u" not in text:
         return text
     return _ESCAPE.sub(lambda found: rb"\ufffd" if len(found[0]) == _HALF else found[0], text)
@@ -132,7 +188,9 @@ def mended(text: bytes) -> bytes:
 def one_line(text: str, most: int) -> str:
     """Return a text that someone else wrote on one line, without control characters, cut to `most` characters."""
     cut = " ".join(text[: 4 * most].split())
-    shown = "".join(char if char.isprintable() else "\ufffd" for char in cut[:most])
+    shown = cut[:most]
+    if not shown.isprintable():
+        shown = "".join(char if char.isprintable() else "\ufffd" for char in shown)
     return shown if len(cut) <= most else shown[:-1] + "\u2026"
 
 

@@ -119,7 +119,7 @@ class Verdict(Enum):
     CUT = "nothing, though there are more rows"
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class Reading(Generic[ItemT]):
     """How far one list is read.
 
@@ -227,7 +227,7 @@ class Reading(Generic[ItemT]):
         return halved and part.handed > 0 and cap is not None and (self._total or 0) > cap
 
 
-@attrs.define
+@attrs.define(eq=False, repr=False)
 class Learned:
     """What the lists of a service have shown: at how many rows they are cut off, and whether totals are to be believed.
 

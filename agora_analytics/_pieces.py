@@ -1,24 +1,23 @@
 """Answers in pieces: whatever its size and whatever is wrong with it, what is right of an answer is read.
 
 An answer is an object with a list of items, which may hold lists themselves (sessions of tracks of samples). Items are
-decoded strictly, as many at once as make a piece. Where one ends and the next begins is guessed: the separator is what
-stood between two items before, such as `},{"sid":`. A guess cannot do harm, since a list that is cut anywhere else than
-between two items, or after the last, leaves a first piece that is no JSON. Where a guess fails, `_scan` finds the end
-of each item, and each is read by itself: strictly, else patiently, else it is skipped and told, or ends the reading
-where that is asked for.
+decoded strictly, as many at once as make a piece, whose end `_cuts` guesses. A piece that does not fit is read again in
+smaller ones with numbers that may be texts, else item by item. Where a guess fails, `_scan` finds the end of each item.
+An item that does not fit is read patiently, else it is skipped and told, or ends the reading where that is asked for.
 
-A list of which several items came and none fits does not fit itself, and neither does an answer with too many misfits.
+A list of which several items came and none fits does not fit itself, and neither does an answer with too many misfits,
+or with more members than any: each costs thousands of times what a byte may.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import attrs
 
 from agora_analytics import _json, _scan
+from agora_analytics._cuts import Cuts
 from agora_analytics._json import BrokenError, UnfitError
 from agora_analytics._scan import Steps
 from agora_analytics.models.answers import OURS, BadRow
@@ -32,28 +31,35 @@ _LARGEST: Final = 1 << 20
 _MOST: Final = 1_000
 """Items that are skipped at most; an answer with more of them is another one than the reference's."""
 
-_PATIENT: Final = 2_048
-"""Bytes that are read patiently in one go."""
+_ODD: Final = 2_048
+"""Items of models that are read patiently at most, at some 20 us each: a page has 100."""
 
-_TRIES: Final = 8
+_MEMBERS: Final = 4_096
+"""Members of objects that are looked at one by one; the reference's answers have some dozens outside of their lists."""
+
+_WARY: Final = 8
+"""How many times as small pieces are where a large one did not fit."""
+
 _LONG: Final = 2_048
-_OPENING = re.compile(rb'\[|\{[ \t\r\n]*+"[^"\\]{1,64}"[ \t\r\n]*+:')
 _ENVELOPE: Final = frozenset({"code", "message", "requestId"})
 _MENDED: Final = "half of a character, shown as U+FFFD"
 
 
-@attrs.frozen(kw_only=True, eq=False)
+@attrs.frozen(kw_only=True, eq=False, repr=False)
 class Form:
     """How values of one kind are read.
 
-    `many` and `one` are strict decoders of a list and of a value; `patient` makes a value of a document that these
-    refuse; `load` returns what has to be called before; `parts` are the fields that are lists of items; `wrapped` ones
-    may also be an object with a `list`, or one item alone; `flat` items are themselves sequences, which are chained.
+    `many` and `one` are strict decoders of a list and of a value, `lax` and `lax_one` also take numbers that are texts
+    (None where rows are read in Python anyway); `patient` makes a value of a document that these refuse; `load` returns
+    what has to be called before; `parts` are the fields that are lists of items; `wrapped` ones may also be an object
+    with a `list`, or one item alone; `flat` items are themselves sequences, which are chained.
     """
 
     many: Callable[[bytes], Any]
     one: Callable[[bytes], Any]
     patient: Callable[[Any], Any]
+    lax: Callable[[bytes], Any] | None = None
+    lax_one: Callable[[bytes], Any] | None = None
     load: Callable[[], Callable[[], object] | None] | None = None
     parts: Mapping[str, Form] = attrs.field(factory=dict)
     wrapped: bool = False
@@ -61,18 +67,47 @@ class Form:
     size: int = PIECE
 
 
-@attrs.define
-class Reading:
-    """One body while it is read; `insist` raises `UnfitError` for what would be skipped."""
+class _List:
+    """A list while it is read: what came of it, how many items there were, how many of these do not fit.
 
-    body: bytes
-    insist: bool
-    skipped: list[BadRow] = attrs.field(factory=list)
-    known: dict[str, Any] = attrs.field(factory=dict)
-    """What the outermost object says beside its list."""
-    _cuts: dict[int, bytes] = attrs.field(factory=dict)
-    _large: set[int] = attrs.field(factory=set)
-    _lost: int = 0
+    `wary` is up to where a large piece did not fit, `alone` up to where not even the ends of items could be told.
+    """
+
+    __slots__ = ("alone", "count", "form", "listed", "lost", "path", "values", "wary")
+
+    def __init__(self, form: Form, path: str, *, listed: bool = True) -> None:
+        self.form = form
+        self.path = path
+        self.listed = listed
+        self.values: list[Any] = []
+        self.count = self.lost = self.wary = self.alone = 0
+
+    def take(self, items: Any) -> None:
+        """Note items that fit."""
+        self.count += len(items)
+        for each in items if self.form.flat else (items,):
+            self.values.extend(each)
+
+    def lose(self) -> None:
+        """Note an item that does not."""
+        self.count += 1
+        self.lost += 1
+
+
+class Reading:
+    """One body while it is read; `insist` raises `UnfitError` for what would be skipped.
+
+    `known` is what the outermost object says beside its list.
+    """
+
+    def __init__(self, body: bytes, *, insist: bool) -> None:
+        self.body = body
+        self.insist = insist
+        self.skipped: list[BadRow] = []
+        self.known: dict[str, Any] = {}
+        self._cuts = Cuts()
+        self._large: set[int] = set()
+        self._lost = self._members = self._odd = 0
 
     def whole(self, form: Form) -> Steps[Any]:
         """Read the body as one value; raises `UnfitError` or `BrokenError`."""
@@ -94,7 +129,7 @@ class Reading:
         ended = self.body[at : at + 1] == b"}"
         at += ended
         while not ended:
-            name, at = _scan.key(self.body, at)
+            name, at = self._key(at, path)
             part = form.parts.get(name)
             first = self.body[at : at + 1]
             if part is not None and first == b"[":
@@ -133,7 +168,7 @@ class Reading:
             return (), end
         ended = False
         while not ended:
-            name, at = _scan.key(self.body, at)
+            name, at = self._key(at, path)
             if name == "list" and self.body[at : at + 1] == b"[":
                 found, _ = yield from self._items(form, at, f"{path}.list")
                 return found, end
@@ -141,81 +176,94 @@ class Reading:
                 return (), end
             at = yield from _scan.whole(self.body, at)
             at, ended = _scan.after(self.body, at, b"}")
-        values: list[Any] = []
-        yield from self._item(form, start, path, values)
-        return tuple(values), end
+        alone = _List(form, path, listed=False)
+        yield from self._item(alone, start)
+        return tuple(alone.values), end
 
     def _items(self, form: Form, at: int, path: str) -> Steps[tuple[tuple[Any, ...], int]]:
         """Read a list."""
-        values: list[Any] = []
         at = _scan.space(self.body, at + 1)
         if self.body[at : at + 1] == b"]":
             return (), at + 1
-        count, lost, before, ended = 0, 0, len(self.skipped), False
-        wary = _Wary(0, 0)
+        found, before, ended = _List(form, path), len(self.skipped), False
         while not ended:
-            start = at
-            found, end = self._group(form, at, wary)
-            if found is None:
-                end, fits = yield from self._item(form, at, f"{path}[{count}]", values)
-                count, lost = count + 1, lost + (not fits)
-            else:
-                count += len(found)
-                _take(form, values, found)
-            at, ended = _scan.after(self.body, end, b"]")
-            if not ended and start >= wary.strictly:
-                self._learn(form, end, at)
+            end = yield from self._some(found, at)
             yield None
-        if lost == count > 1:
+            if end:
+                at, ended = _scan.after(self.body, end, b"]")
+                if not ended:
+                    self._cuts.learn(id(form), self.body, end, at)
+        if found.lost == found.count > 1:
             raise UnfitError(self.skipped[before].reason, self.skipped[before].path)
-        return tuple(values), at
+        return tuple(found.values), at
 
-    def _group(self, form: Form, at: int, wary: _Wary) -> tuple[Any, int]:
-        """Decode several items, the first of which begins here; None where that fails, or the end is not known.
+    def _some(self, found: _List, at: int) -> Steps[int]:
+        """Read items of a list, at least one, and return where they end; 0 where less is to be tried at once."""
+        form, wary = found.form, at < found.wary
+        size = form.size // _WARY if wary else form.size
+        ends: list[int] = []
+        if at >= found.alone:
+            ends = self._cuts.ends(id(form), self.body, at, size, nested=bool(form.parts))
+        items, end = self._at_once(form, at, ends)
+        if items is not None:
+            found.take(items)
+            return end
+        if ends and not wary:
+            found.wary = max(ends)
+            return 0
+        apart = self._apart(at, ends)
+        if apart:
+            yield from self._several(found, apart)
+            return apart[-1][1]
+        found.alone = max(ends, default=at)
+        return (yield from self._item(found, at))
 
-        Where they failed together, fewer are tried, patiently, and where these fail, none until these are passed.
-        """
-        if at >= wary.strictly:
-            found, end = self._guessed(form, at, form.size, form.many)
-            if found is not None or not end:
-                return found, end
-            wary.strictly = end
-        if at < wary.patiently or form.parts or (form.load and form.load()):
-            return None, 0
-        found, end = self._guessed(form, at, _PATIENT, lambda text: [form.patient(row) for row in _json.plain(text)])
-        if found is None:
-            wary.patiently = end
-        return found, end
+    def _key(self, at: int, path: str) -> tuple[str, int]:
+        self._members += 1
+        if self._members > _MEMBERS:
+            raise TooManyError(f"more than {_MEMBERS} members to be looked at", path)
+        return _scan.key(self.body, at)
 
-    def _guessed(self, form: Form, at: int, size: int, many: Callable[[bytes], Any]) -> tuple[Any, int]:
-        """Decode items up to where a piece seems to end; no items where it does not, 0 where no end is seen."""
-        cut = self._cuts.get(id(form))
-        if cut is None:
-            return None, 0
-        body, closing = self.body, cut[:1] + b"]"
-        mark = _find(body, cut, at + size, at + 3 * size)
-        most = at + 3 * size if mark < 0 else mark + 1
-        last, sure = _near(body, closing, at, most)
-        ends = [last] if last >= 0 else [mark] * (mark >= 0) + ([] if sure else [body.find(closing, at, most)])
+    def _several(self, found: _List, spans: list[tuple[int, int]]) -> Steps[None]:
+        """Read items that do not fit together."""
+        form, ways = found.form, (found.form.one, found.form.lax_one)
+        if form.lax and not form.load and len(spans) > _WARY:  # small ones, whose names may be all that is odd
+            items = _fitting((_each(form),), b"[%b]" % self.body[spans[0][0] : spans[-1][1]])
+            if items is not None:
+                found.take(items)
+                return
+        for at, end in spans:
+            value = None if form.parts else _fitting(ways, self.body[at:end])
+            if value is not None:
+                found.take((value,))
+            else:
+                yield from self._item(found, at, end)
+                yield None
+
+    def _at_once(self, form: Form, at: int, ends: list[int]) -> tuple[Any, int]:
+        """Return several items if all up to one of these ends fit, and this end; None and 0 if not."""
         for end in ends:
-            if end >= 0:
-                try:
-                    return many(b"[%b]" % body[at : end + 1]), end + 1
-                except (*_json.Unreadable, UnfitError):
-                    pass
-        return None, max(ends, default=-1) + 1
+            text = b"[%b]" % self.body[at:end]
+            if len(self.skipped) >= _MOST:
+                text = _json.mended(text)  # it could not be told any more
+            found = _fitting((form.many, form.lax), text)
+            if found is not None:
+                return found, end
+        return None, 0
 
-    def _learn(self, form: Form, end: int, at: int) -> None:
-        """Note what stands between two items, if it can be told from what stands inside of them."""
-        if id(form) not in self._cuts and at - end < _LONG and self.body[end - 1 : end] in {b"}", b"]"}:
-            opening = _OPENING.match(self.body, at, at + _LONG)
-            if opening is not None:
-                self._cuts[id(form)] = self.body[end - 1 : opening.end()]
+    def _apart(self, at: int, ends: list[int]) -> list[tuple[int, int]]:
+        """Return where items begin and end, up to the first of these ends which is one; none where none is."""
+        for end in ends:
+            try:
+                return [(at + one - 1, at + other - 1) for one, other in _json.spans(b"[%b]" % self.body[at:end])]
+            except _json.Unreadable:
+                pass
+        return []
 
-    def _item(self, form: Form, at: int, path: str, values: list[Any]) -> Steps[tuple[int, bool]]:
-        """Read one item into `values`, or skip it; return its end, and whether it fits."""
-        end = None
-        if not (form.parts and id(form) in self._large):
+    def _item(self, found: _List, at: int, end: int | None = None) -> Steps[int]:
+        """Read one item, or skip it; return its end."""
+        form, path = found.form, f"{found.path}[{found.count}]" if found.listed else found.path
+        if end is None and not (form.parts and id(form) in self._large):
             end = yield from _scan.skip(self.body, at, form.size if form.parts else None)
         try:
             if end is None:
@@ -228,36 +276,53 @@ class Reading:
         except UnfitError as error:
             end = end or (yield from _scan.whole(self.body, at))
             self._skip(error)
-            return end, False
-        _take(form, values, (value,))
-        return end, True
+            found.lose()
+        else:
+            found.take((value,))
+        return end
 
     def _one(self, form: Form, at: int, end: int, path: str) -> Steps[Any]:
-        text = self.body[at:end]
-        if not form.parts:
-            return (yield from self._value(form, text, path))
-        try:
-            return form.one(text)
-        except _json.Unreadable:
+        value, mended = self._exact(form, self.body[at:end], path)
+        if value is None and form.parts:
             value, _ = yield from self._object(form, at, path)
-            return value
+        elif value is None:
+            value = yield from self._patiently(form, mended, path)
+        return value
 
     def _value(self, form: Form, text: bytes, path: str) -> Steps[Any]:
         """Read the text of one value: as it is, else with half characters replaced, else patiently."""
-        try:
-            return form.one(text)
-        except (*_json.Unreadable, UnfitError):
-            pass
+        value, mended = self._exact(form, text, path)
+        return (yield from self._patiently(form, mended, path)) if value is None else value
+
+    def _exact(self, form: Form, text: bytes, path: str) -> tuple[Any, bytes]:
+        """Return the value of a text or None, and the text with half characters replaced, which is told."""
+        ways = form.one, form.lax_one
+        value = _fitting(ways, text)
+        if value is not None:
+            return value, text
         mended = _json.mended(text)
-        if mended != text:
+        if mended == text:
+            return None, text
+        value = _fitting(ways, mended)
+        if value is not None or not form.parts:
             self._note(BadRow(path=path, reason=_MENDED, whole=False))
-        missing = form.load and form.load()
-        if missing:
-            yield missing
+        return value, mended
+
+    def _patiently(self, form: Form, text: bytes, path: str) -> Steps[Any]:
+        if form.load is not None:
+            self._count(path)
+            missing = form.load()
+            if missing:
+                yield missing
         try:
-            return form.patient(_json.plain(mended))
+            return form.patient(_json.plain(text))
         except UnfitError as error:
             raise UnfitError(error.reason, path + error.path) from error
+
+    def _count(self, path: str) -> None:
+        self._odd += 1
+        if self._odd > _ODD:
+            raise TooManyError(f"more than {_ODD} items are not as the reference has them", path)
 
     def _text(self, at: int) -> Steps[bytes]:
         end = yield from _scan.whole(self.body, at)
@@ -287,30 +352,19 @@ class Reading:
             self.skipped.append(spot)
 
 
-@attrs.define
-class _Wary:
-    """Up to where groups of items are known not to decode, strictly and patiently."""
-
-    strictly: int
-    patiently: int
+def _each(form: Form) -> Callable[[bytes], Any]:
+    return lambda text: [form.patient(row) for row in _json.plain(text)]
 
 
-def _near(body: bytes, mark: bytes, at: int, end: int) -> tuple[int, bool]:
-    """Look for a mark by its first byte, which is several times as fast as a search for two or more, if it is rare.
-
-    Return -1 where it is not there, and whether that is certain.
-    """
-    for _ in range(_TRIES):
-        at = body.find(mark[:1], at, end)
-        if at < 0 or body.startswith(mark, at):
-            return at, True
-        at += 1
-    return -1, False
-
-
-def _find(body: bytes, mark: bytes, at: int, end: int) -> int:
-    found, sure = _near(body, mark, at, end)
-    return found if sure else body.find(mark, at, end)
+def _fitting(ways: tuple[Callable[[bytes], Any] | None, ...], text: bytes) -> Any:
+    """Read a text in the first way in which it can be read; None where there is none."""
+    for read in ways:
+        try:
+            if read is not None:
+                return read(text)
+        except (*_json.Unreadable, UnfitError):
+            pass
+    return None
 
 
 class TooManyError(Exception):
@@ -320,11 +374,6 @@ class TooManyError(Exception):
         super().__init__(reason)
         self.reason = reason
         self.path = path
-
-
-def _take(form: Form, values: list[Any], found: Any) -> None:
-    for each in found if form.flat else (found,):
-        values.extend(each)
 
 
 def _known(text: bytes) -> Any:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from agora_analytics._json import UnfitError, shown
-from agora_analytics.models.points import Number, Point, Ranked, Total
+from agora_analytics.models.points import Number, Point, Ranked, Total, shape
 
 Row = Mapping[str, Any]
 T = TypeVar("T")
@@ -43,6 +43,8 @@ def ranked(row: object, metric: str, dimension: str) -> Ranked:
 
 def number(value: object) -> Number:
     """Read a number, or text that says one as JSON does; raises `UnfitError`."""
+    if type(value) is int and -_TOO_LARGE <= value < _TOO_LARGE:
+        return value  # nearly always
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = int(value) if _is_digits(value) else float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not -math.inf < value < math.inf:
@@ -54,6 +56,8 @@ def number(value: object) -> Number:
 
 def whole(value: object) -> int:
     """Read a whole number, or text that says one; raises `UnfitError` for others, also for 2.5."""
+    if type(value) is int and -_TOO_LARGE <= value < _TOO_LARGE:
+        return value  # nearly always
     try:
         found = number(value)
     except UnfitError:
@@ -94,12 +98,16 @@ def _user_points(row: Row, metric: str) -> tuple[Point, ...]:
         values = values.get("list", [values] if values else [])
     if not isinstance(values, list | None):
         raise UnfitError(f"expected rows, got {shown(values)}", ".values")
-    return tuple(_read(value, lambda one: _point(one, metric, None, uid(user))) for value in values or ())
+    known = uid(user) if values else None
+    return tuple(_read(value, lambda one: _point(one, metric, None, known)) for value in values or ())
 
 
 def _point(row: Row, metric: str, dimension: str | None, user: int | str | None = None) -> Point:
     value, group = _split(row, metric, dimension)
-    return Point.of(whole(row["ts"]), value, metric=metric, dimension=dimension, dimension_value=group, uid=user)
+    values = (group,) if dimension else ()
+    users = () if user is None else (user,)
+    make: Callable[..., Point] = shape(metric, dimension, user=user is not None)
+    return make(whole(row["ts"]), value, *values, *users)
 
 
 def _ranked(row: Row, metric: str, dimension: str) -> Ranked:
@@ -118,6 +126,8 @@ def _ranked(row: Row, metric: str, dimension: str) -> Ranked:
 
 def _split(row: Row, metric: str, dimension: str | None) -> tuple[Number | None, str | None]:
     """Tell a row's value from its dimension's value."""
+    if metric in row and (dimension is None or dimension in row):  # nearly always
+        return _number(row[metric]), None if dimension is None else _group(row[dimension], dimension)
     rest = {key: value for key, value in row.items() if key not in _OTHER}
     value_key = (
         metric if metric in rest else _only(rest, "value", lambda key: key != dimension and not _is_text(rest[key]))
@@ -126,10 +136,13 @@ def _split(row: Row, metric: str, dimension: str | None) -> tuple[Number | None,
     if dimension is None:
         return value, None
     group_key = dimension if dimension in rest else _only(rest, f"{dimension!r}", lambda key: _is_text(rest[key]))
-    group = rest[group_key]
+    return value, _group(rest[group_key], group_key)
+
+
+def _group(group: object, key: str) -> str | None:
     if isinstance(group, list | dict):
-        raise UnfitError(f"expected text, got {shown(group)}", f".{group_key}")
-    return value, None if group is None else str(group)
+        raise UnfitError(f"expected text, got {shown(group)}", f".{key}")
+    return None if group is None else str(group)
 
 
 def _only(row: Row, what: str, fits: Callable[[str], bool]) -> str:

@@ -34,6 +34,7 @@ def finish(steps: Steps[T]) -> T:
             work()
 
 
+_NARROW: Final = 256
 _STEP: Final = 4_096
 _WIDE: Final = 65_536
 _ROUNDS: Final = 12
@@ -46,6 +47,7 @@ _PART_OF_KEY = re.compile(rb'"(?:[^"\\]|\\.)*+(?:\\|"[ \t\r\n]*+)?', re.DOTALL)
 _SCALAR = re.compile(rb"[^,\]}\s]*+")
 _ESCAPED = re.compile(rb"\\.", re.DOTALL)
 _MARKS = re.compile(rb'\\.|["\[\]{}]', re.DOTALL)
+_SHORT = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 _QUOTE = re.compile(rb'\\.|"', re.DOTALL)
 _PEAK = re.compile(rb"(\[++)(\]++)")
 _SQUARE: Final = bytes.maketrans(b"{}", b"[]")
@@ -130,6 +132,9 @@ def _window(body: bytes, at: int, size: int) -> tuple[int, bytes]:
 
 
 def _text(body: bytes, at: int, most: int | None) -> Steps[int | None]:
+    short = _SHORT.match(body, at, at + _STEP)
+    if short is not None:
+        return short.end()  # nearly always
     start, at = at, at + 1
     while at < len(body):
         end, clean = _window(body, at, _WIDE)
@@ -143,9 +148,10 @@ def _text(body: bytes, at: int, most: int | None) -> Steps[int | None]:
 
 
 def _container(body: bytes, at: int, most: int | None) -> Steps[int | None]:
-    start, at, depth, inside = at, at + 1, 1, False
+    start, at, depth, inside, size = at, at + 1, 1, False, _NARROW
     while at < len(body):
-        end, clean = _window(body, at, _STEP)
+        end, clean = _window(body, at, size)
+        size = min(4 * size, _STEP)
         parts = clean.split(b'"')
         shape = _folded(b"".join(parts[inside::2]).translate(_SQUARE, _REST))
         closing = shape.count(b"]")

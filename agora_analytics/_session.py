@@ -72,7 +72,7 @@ Build = Callable[[], Request]
 """Makes the request of one attempt, just before it is sent; raises `NothingToAskError` where that is pointless."""
 
 
-@attrs.frozen
+@attrs.frozen(eq=False, repr=False)
 class _Question(Generic[AnswerT]):
     endpoint: Endpoint
     build: Build

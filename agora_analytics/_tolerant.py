@@ -6,13 +6,14 @@ written as text, one value where a list is due, and null where an empty list is 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, get_args, get_origin
 
 import attrs
 from cattrs import Converter
 
 from agora_analytics import _rows
-from agora_analytics._json import UnfitError, shown
+from agora_analytics._json import UnfitError, fitted, shown
 
 _UIDS = ("uid", "peer_uid")
 
@@ -27,15 +28,20 @@ def structure(document: object, kind: Any) -> Any:
 def _fields(document: object, kind: Any) -> Any:
     if not isinstance(document, dict):
         raise UnfitError(f"expected an object, got {shown(document)}")
-    users = [name for name in _UIDS if name in document and name in attrs.fields_dict(kind)]
+    users = [name for name in _users(kind) if name in document]
     rest = {name: value for name, value in document.items() if name not in users} if users else document
     try:
-        value = _converter.structure(rest, kind)
+        value = fitted(rest, kind) or _converter.structure(rest, kind)  # a name for a user is often all that is odd
         return attrs.evolve(value, **{name: _uid(document[name]) for name in users}) if users else value
     except UnfitError:
         raise UnfitError(*_misfit(document, kind)) from None
     except KeyError as error:
         raise UnfitError(f"field {error} is missing", f".{error.args[0]}") from error
+
+
+@cache
+def _users(kind: Any) -> list[str]:
+    return [name for name in _UIDS if name in attrs.fields_dict(kind)]
 
 
 def _misfit(document: dict[str, Any], kind: type[Any]) -> tuple[str, str]:

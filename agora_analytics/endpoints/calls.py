@@ -8,6 +8,7 @@ before anything is sent, and the errors of `agora_analytics.errors` for what goe
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from contextlib import aclosing, suppress
 from functools import partial
@@ -345,8 +346,11 @@ class Calls(CallSpans):
                 answer = await self._metrics_of(call_id, span, batch, kept)
                 for part in answer.metrics or ():
                     parts.setdefault(part.sid, []).append(part)
-            for sid, found in parts.items():
-                yield await in_turns(_merge.tracks(sid, found))
+                del answer
+            while parts:
+                sid = next(iter(parts))
+                yield await in_turns(_merge.tracks(sid, parts.pop(sid)))
+                await asyncio.sleep(0)  # to free the samples of 20 sessions takes 30 ms: one in a turn
 
     def _metrics_of(
         self, call_id: str, span: Span, sids: tuple[str, ...], kept: Kept

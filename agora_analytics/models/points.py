@@ -106,6 +106,7 @@ def can_be_field(name: str) -> bool:
     return name.isidentifier() and not iskeyword(name) and not name.startswith("_") and name not in _TAKEN
 
 
+@lru_cache(maxsize=256)
 def shape(metric: str, dimension: str | None = None, *, user: bool = False) -> type[Point]:
     """Return the class of points about `metric` by `dimension`, and by user; a name unfit for a field is replaced."""
     metric = metric if can_be_field(metric) else "value"

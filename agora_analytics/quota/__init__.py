@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from agora_analytics.quota._book import Book, decode
-from agora_analytics.quota._file import FileLedger
 from agora_analytics.quota._group import Budget
 from agora_analytics.quota._line import Lane
 from agora_analytics.quota._memory import MemoryLedger
 from agora_analytics.quota._quota import Quota, Reserve, fingerprint
-from agora_analytics.quota._states import ClockState, Forecast, QuotaSnapshot, QuotaState
+
+if TYPE_CHECKING:
+    from agora_analytics.quota._file import FileLedger
+    from agora_analytics.quota._states import ClockState, Forecast, QuotaSnapshot, QuotaState
 
 __all__ = [
     "Book",
@@ -25,3 +30,14 @@ __all__ = [
     "decode",
     "fingerprint",
 ]
+
+
+_LATER = {"FileLedger": "_file"} | dict.fromkeys(["ClockState", "Forecast", "QuotaSnapshot", "QuotaState"], "_states")
+
+
+def __getattr__(name: str) -> Any:
+    """Load what not every program needs for those who ask for it."""
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    return found

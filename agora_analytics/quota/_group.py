@@ -6,7 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable, Coroutine
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from agora_analytics.errors import QuotaExhausted, RateLimited
 from agora_analytics.plans import WINDOWS, Unit
@@ -19,8 +19,10 @@ from agora_analytics.quota._line import Lane, Line
 from agora_analytics.quota._memory import MemoryLedger
 from agora_analytics.quota._moment import Moment, possible_days, until_tomorrow
 from agora_analytics.quota._pace import Pace
-from agora_analytics.quota._states import Forecast, QuotaState
 from agora_analytics.quota._trust import Dated, Trust
+
+if TYPE_CHECKING:
+    from agora_analytics.quota._states import Forecast, QuotaState
 
 T = TypeVar("T")
 
@@ -226,6 +228,8 @@ class Group:
 
     def states(self, book: Book, moment: Moment) -> list[QuotaState]:
         """Tell the state of each unit, shortest first."""
+        from agora_analytics.quota._states import QuotaState  # noqa: PLC0415 - loaded by those who look
+
         counter = book.counter(self.name)
         return [
             QuotaState(
@@ -291,6 +295,8 @@ class Group:
         return number, Budget(left, until_tomorrow(moment), int(counter.others.of(day) * part))
 
     def _forecast(self, requests: int, book: Book) -> Forecast:
+        from agora_analytics.quota._states import Forecast  # noqa: PLC0415 - as above
+
         moment = self._account.moment(book)
         ahead = sum(self.line.waiting.values())
         seconds = book.counter(self.name).forecast(ahead + requests, self._rates, moment)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import copy
 from hashlib import sha256
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from agora_analytics import _checks
 from agora_analytics.errors import PlanRefused, RateLimited, ResponseError, TransportError
@@ -16,8 +16,10 @@ from agora_analytics.quota._counter import Granted
 from agora_analytics.quota._group import Account, Budget, Group, Need, Outcome
 from agora_analytics.quota._line import Lane
 from agora_analytics.quota._memory import MemoryLedger
-from agora_analytics.quota._states import ClockState, Forecast, QuotaSnapshot
 from agora_analytics.quota._trust import Dated
+
+if TYPE_CHECKING:
+    from agora_analytics.quota._states import ClockState, Forecast, QuotaSnapshot
 
 _DAY: Final = 86_400
 _PLENTY: Final = 2**31
@@ -82,6 +84,8 @@ class Quota:
         group = self._groups.get(name)
         if group is not None:
             return await group.forecast(count)
+        from agora_analytics.quota._states import Forecast  # noqa: PLC0415 - loaded by those who look
+
         return await self._account.change(lambda book: Forecast.of(name, count, 0.0, self._account.moment(book)))
 
     def reserve(self, endpoint: Endpoint) -> Reserve:
@@ -150,6 +154,8 @@ class Quota:
         await self._account.learn(host, dated)
 
     def _snapshot(self, book: Book) -> QuotaSnapshot:
+        from agora_analytics.quota._states import QuotaSnapshot  # noqa: PLC0415 - as above
+
         moment = self._account.moment(book)
         return QuotaSnapshot(
             states=tuple(state for group in self._groups.values() for state in group.states(book, moment)),
@@ -157,6 +163,8 @@ class Quota:
         )
 
     def _clock_state(self, book: Book) -> ClockState:
+        from agora_analytics.quota._states import ClockState  # noqa: PLC0415 - as above
+
         now, ahead = self.now(), self._account.ahead()
         low, slack, _ = book.clock.bounds(now)
         return ClockState(offset=low - ahead, uncertainty=slack, confirmed=book.trust.sure(now, now + ahead))

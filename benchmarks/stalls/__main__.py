@@ -1,8 +1,10 @@
 """`python -m benchmarks.stalls [--quick] [--rounds N] [--only WORD]`: for how long each job holds the event loop.
 
 Each job of each contestant is a process of its own, imports included, the service another; contestants take turns.
-Shown are the longest turn of the loop and the 99.9th percentile of its turns, each the least of all rounds: what other
-programs do to this machine only adds. Exits with 1 where the library holds the loop for more than 10 ms.
+Shown are the longest turn of the loop, the longest but for Python's garbage collector, and the 99.9th percentile of
+turns, each the least of all rounds: what other programs do to this machine only adds. Exits with 1 where the library
+holds the loop for more than 10 ms, the collector aside, which runs when it likes and takes as long as the program is
+large.
 """
 
 from __future__ import annotations
@@ -40,11 +42,11 @@ def main() -> int:
             _measure(name, job, urls.get(job["what"], bodies), 1 if given.quick else given.rounds)
             for name, job in jobs.items()
         ]
-    print(f"{'':34}{'longest':>12}{'99.9 %':>10}{'bare':>14}{'99.9 %':>10}")
+    titles = ("longest", "but for gc", "99.9 %")
+    print(f"{'':34}" + "".join(f"{title:>12}" for title in (*titles, "bare", *titles[1:])))
     for name, ours, bare in rows:
-        verdict = "met" if ours[0] <= _ALLOWED else "MISSED"
-        print(f"{name:34}{_ms(ours[0]):>12}{_ms(ours[1]):>10}{_ms(bare[0]):>14}{_ms(bare[1]):>10}  {verdict}")
-    return 0 if all(ours[0] <= _ALLOWED for _, ours, _ in rows) else 1
+        print(f"{name:34}" + "".join(f"{_ms(one):>12}" for one in (*ours, *bare)) + f"  {_verdict(ours)}")
+    return 0 if all(ours[1] <= _ALLOWED for _, ours, _ in rows) else 1
 
 
 def _jobs() -> dict[str, dict[str, Any]]:
@@ -59,8 +61,8 @@ def _jobs() -> dict[str, dict[str, Any]]:
     }
 
 
-Stall = tuple[float, float]
-"""Seconds: the longest, and the 99.9th percentile."""
+Stall = tuple[float, float, float]
+"""Seconds: the longest, the longest but for garbage collection, and the 99.9th percentile."""
 
 
 def _measure(name: str, job: dict[str, Any], url: str, rounds: int) -> tuple[str, Stall, Stall]:
@@ -85,12 +87,20 @@ def _run(job: dict[str, Any]) -> Stall:
         done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own
     if done.returncode:
         raise SystemExit(f"{job}: {done.stderr[-2_000:]}")
-    stalls = sorted(json.loads(done.stdout.splitlines()[-1]))
-    return stalls[-1], stalls[len(stalls) * 999 // 1_000]
+    turns = json.loads(done.stdout.splitlines()[-1])
+    held = sorted(whole for whole, _ in turns)
+    return held[-1], max(whole - collected for whole, collected in turns), held[len(held) * 999 // 1_000]
 
 
 def _least(found: list[Stall]) -> Stall:
-    return min(one[0] for one in found), min(one[1] for one in found)
+    longest, ours, most = (min(one) for one in zip(*found, strict=True))
+    return longest, ours, most
+
+
+def _verdict(ours: Stall) -> str:
+    if ours[1] > _ALLOWED:
+        return "MISSED"
+    return "met" if ours[0] <= _ALLOWED else "met but for gc"
 
 
 def _ms(seconds: float) -> str:

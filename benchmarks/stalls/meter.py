@@ -1,9 +1,13 @@
-"""An event loop that tells for how long it was held, and a faster one for what takes hours."""
+"""An event loop that tells for how long it was held, and a faster one for what takes hours.
+
+What the loop's thread waits for a processor that other programs have is not counted, where the system tells it (Linux).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import selectors
 import time
 from collections.abc import Awaitable, Callable
@@ -18,24 +22,66 @@ _REAL: Final = 0.002
 """Seconds that a fast loop waits for threads at a time."""
 
 
+Turn = tuple[float, float]
+"""Seconds that a turn of the loop took, and those of them that Python's garbage collector took, in any thread."""
+
+
+class _Collector:
+    """Counts the seconds of garbage collection."""
+
+    def __init__(self) -> None:
+        self._begun: float | None = None
+        self._seconds = 0.0
+        gc.callbacks.append(self._told)
+
+    def _told(self, phase: str, _: object) -> None:
+        if phase == "start":
+            self._begun = time.perf_counter()
+        elif self._begun is not None:
+            self._seconds, self._begun = self.seconds(), None
+
+    def seconds(self) -> float:
+        """Return the seconds so far, also of a collection that goes on in another thread."""
+        return self._seconds + (time.perf_counter() - self._begun if self._begun is not None else 0.0)
+
+
+class _Queue:
+    """Tells the seconds that the thread which made it has waited for a processor."""
+
+    def __init__(self) -> None:
+        try:
+            self._file: int | None = os.open("/proc/thread-self/schedstat", os.O_RDONLY)
+        except OSError:
+            self._file = None
+
+    def seconds(self) -> float:
+        """Return the seconds so far; 0 where the system does not tell."""
+        return 0.0 if self._file is None else int(os.pread(self._file, 64, 0).split()[1]) / 1e9
+
+
 class _Selector(selectors.DefaultSelector):
     """Times what happens between two waits, and by how much a wait took longer than asked for."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.stalls: list[float] = []
+        self.stalls: list[Turn] = []
         self.excused = 0.0
-        self._left: float | None = None
+        self._collector = _Collector()
+        self._queue = _Queue()
+        self._left: tuple[float, float, float] | None = None
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         entered = time.perf_counter()
         events = self._wait(timeout)
         left = time.perf_counter()
         late = left - entered - (timeout or 0.0) if not events else 0.0  # another thread may have kept it from going on
+        now = left, self._collector.seconds(), self._queue.seconds()
         if self._left is not None:
-            self.stalls.append(max(0.0, entered - self._left - self.excused) + max(0.0, late))
+            before, collected, queued = self._left
+            held = max(0.0, entered - before - self.excused) + max(0.0, late) - (now[2] - queued)
+            self.stalls.append((max(0.0, held), now[1] - collected))
         self.excused = 0.0
-        self._left = left
+        self._left = now
         return events
 
     def _wait(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -77,8 +123,8 @@ class _FastLoop(asyncio.SelectorEventLoop):
         self._fast.threads -= 1
 
 
-def measured(job: Callable[[], Awaitable[None]], *, fast: bool = False) -> list[float]:
-    """Return the seconds of every turn of the loop while a job ran in it; a fast loop does not wait for its timers."""
+def measured(job: Callable[[], Awaitable[None]], *, fast: bool = False) -> list[Turn]:
+    """Return what every turn of the loop took while a job ran in it; a fast loop does not wait for its timers."""
     selector = _FastSelector() if fast else _Selector()
     make = partial(_loop, selector)
     gc.collect()

@@ -41,13 +41,17 @@ asyncio.run(main())
 
 
 SMALL = {
+    "_queue",
     "agora_analytics.export._exports",
+    "agora_analytics.quota._states",
     "aiolimiter",
     "aiolimiter.leakybucket",
+    "concurrent.futures.thread",
     "importlib.metadata._adapters",
     "importlib.metadata._text",
+    "queue",
 }
-"""The door itself, what paces requests, and what reads the version on some Pythons: a millisecond or two."""
+"""The door itself, what paces requests and foresees when, threads, and what reads the version: a millisecond or two."""
 
 
 def test_nothing_large_is_loaded_in_the_loops_thread_by_an_export(tmp_path):

@@ -33,7 +33,7 @@ def in_pieces(decode, size):
     def smaller(form):
         return attrs.evolve(form, size=size, parts={name: smaller(part) for name, part in form.parts.items()})
 
-    return attrs.evolve(decode, form=smaller(decode._form), exact=None)
+    return attrs.evolve(decode, form=lambda: smaller(decode._form()), exact=None)
 
 
 # What could be taken for the end of an item, and texts in which nothing may be cut.

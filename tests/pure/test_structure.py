@@ -204,6 +204,13 @@ def test_the_front_door_loads_neither_simulator_nor_command_line():
     assert "agora_analytics" in loaded_by(f"import agora_analytics, sys\nassert not {left_out}")
 
 
+def test_the_client_is_imported_without_what_not_every_program_uses():
+    parts = ["endpoints.calls", "endpoints.insights", "endpoints.realtime", "catalogue", "quota._file", "quota._states"]
+    later = {f"agora_analytics.{name}" for name in [*parts, "streams", "export", "_tolerant"]} | {"html", "cattrs"}
+    client = "from agora_analytics import AnalyticsClient"
+    assert loaded_by(f"{client}\nimport sys\nassert not {later} & sys.modules.keys()")
+
+
 def test_a_wrong_name_at_the_front_door_is_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'agora_analytics' has no attribute 'Analytics'"):
         _ = agora_analytics.Analytics  # type: ignore[attr-defined]

@@ -32,6 +32,7 @@ def test_a_plan_is_a_key_and_can_be_copied(plan):
 @pytest.mark.parametrize("made", [{"uid": 7}, {"dimension": "sdk", "dimension_value": "4"}, {}])
 def test_equal_points_are_equal_however_many_shapes_there_were(made):
     point = Point.of(1, 2, metric="userCount", **made)
+    points.shape.cache_clear()
     points._make.cache_clear()
     same = Point.of(1, 2, metric="userCount", **made)
     assert type(same) is not type(point)

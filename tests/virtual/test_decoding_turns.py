@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import weakref
 
 import pytest
 
@@ -73,6 +74,17 @@ async def test_others_have_their_turn_while_the_parts_of_a_long_call_are_merged(
         turns += 1
     assert work.result().data[49] == Track(mid=49, kvs=((0, 2.0), (1, 1.0)))
     assert turns > 100
+
+
+async def test_sessions_are_let_go_one_by_one_and_others_have_their_turn_between_them(clock):
+    client = client_of(clock, METRICS)
+    turns, seen, first = [], [], None
+    async for session in client.calls.metrics("c", ["s0", "s1"], *client.calls.recent(600)):
+        seen.append(len(turns))
+        asyncio.get_running_loop().call_soon(turns.append, session.sid)
+        first = first or weakref.ref(session)
+        assert (first() is None) is (len(seen) > 1)
+    assert seen == list(range(20))
 
 
 async def test_a_caller_who_leaves_while_an_answer_is_decoded_leaves_at_once(clock, monkeypatch):
