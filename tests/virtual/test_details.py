@@ -174,6 +174,18 @@ async def test_a_refusal_as_too_old_is_believed_where_a_clock_that_is_certain_sa
     assert len(old.reader.asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("ago", "proved", "reasons"),
+    [(8, 7, ["expired"]), (8, 9, [""]), (2, 1, [""])],
+    ids=["by both", "by the clock", "by the lists"],
+)
+async def test_a_call_is_expired_where_the_clock_and_the_lists_that_were_had_say_so(ago, proved, reasons):
+    old = asking(lambda call_id: None, ended("x", ago * DAY))
+    old.details.proved = NOON - proved * DAY
+    assert [event.reason for event in await old.round()] == reasons
+    assert len(old.reader.asked) == (reasons == [""])
+
+
 # When to ask.
 
 
@@ -232,7 +244,30 @@ async def test_nothing_is_asked_about_a_call_without_a_start_or_an_end(times):
     assert odd.reader.asked == []
 
 
+async def test_the_end_of_a_call_waits_five_minutes_for_sessions_that_could_be_had():
+    fresh = asking(lambda call_id: FAULTS[0], ended("x", 0))
+    assert await fresh.rounds(480) == []  # they could be had after 152 seconds
+    assert [event.reason for event in await fresh.round()] == ["outage"]
+
+
+async def test_after_a_minute_the_calls_have_their_turn():
+    def slow(call_id: str) -> None:
+        many.clocks.passed += 40
+
+    many = asking(slow, *[ended(f"{number}") for number in range(5)])
+    told = [[event.call.call_id for event in await many.round()] for _ in range(3)]
+    assert told == [["0", "1"], ["2", "3"], ["4"]]
+
+
 # How many are waited for.
+
+
+@pytest.mark.parametrize(("wait", "reasons"), [(4.0, [""]), (6.0, ["quota"])])
+async def test_a_request_that_is_to_be_had_in_a_moment_is_waited_for(wait, reasons):
+    one = asking()
+    one.clocks.wait = wait
+    assert [event.reason for event in await one.round()] == reasons
+    assert len(one.reader.asked) == (reasons == [""])
 
 
 async def test_of_more_than_a_thousand_calls_whose_end_was_told_the_oldest_get_no_sessions():

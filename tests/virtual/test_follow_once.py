@@ -106,17 +106,28 @@ async def work_on(stream, number: int, events: list) -> None:
             events.append(event)
 
 
+async def be_cancelled_after(stream, number: int, events: list) -> None:
+    """Work on events, and be cancelled while the next after so many is waited for."""
+    end = len(events) + number
+    async with stream as source:
+        async for event in source:
+            events.append(event)
+            if len(events) == end:
+                asyncio.current_task().cancel()
+
+
 async def test_what_was_worked_on_is_not_told_again_however_its_consumer_leaves():
     simulation, store = simulated(world=BUSY), MemoryCheckpoints()
     simulation.clock.suspend(3 * HOUR)  # a backlog, which is told in one round
     events: list = []
     async with simulation.client(checkpoints=store) as client:
         await work_on(client.calls.follow(start=NOON, checkpoint="tail"), 50, events)
-        task = asyncio.create_task(work_on(client.calls.follow(checkpoint="tail"), 1_000, events))
-        while len(events) < 120:  # noqa: ASYNC110 - it is cancelled in the middle
-            await asyncio.sleep(0)
-        task.cancel()
-        await asyncio.wait([task])
+        stream = client.calls.follow(checkpoint="tail")
+        async with asyncio.timeout(600):  # it fails where the stream stalls
+            task = asyncio.create_task(be_cancelled_after(stream, 70, events))
+            await asyncio.wait([task])
+        assert task.cancelled()
+        assert len(events) < 130  # in the middle of the round
         more = await taken_for(client.calls.follow(checkpoint="tail"), 600)
     # Whether the event at which it was cancelled was worked on, nobody knows.
     sure = [*events[:-1], *more]
