@@ -73,9 +73,9 @@ def length(duration: timedelta | int, name: str = "duration") -> int:
 def moment(ts: float | None) -> datetime | None:
     """Turn the service's seconds into an aware UTC datetime.
 
-    None for null and 0, its ways to say "not yet", and for what is no time in seconds.
+    None for null and 0, its ways to say "not yet", and for what is no time in seconds, or the last that can be.
     """
-    return datetime.fromtimestamp(ts, UTC) if ts and 0 < ts < _MILLISECONDS else None
+    return datetime.fromtimestamp(ts, UTC) if ts and 0 < ts < _MILLISECONDS - 1 else None
 
 
 class HostSecond(int):

@@ -60,3 +60,9 @@ def test_a_repr_is_short_however_much_there_is():
 )
 def test_a_bucket_tells_its_lower_bound_in_time_that_grows_with_its_length(bucket, lowest):
     assert FreezeBucket(bucket=bucket).lowest == (float("inf") if lowest is None else lowest)
+
+
+@pytest.mark.parametrize("ended", [10**11 - 2, 10**11 - 1, 10**11, 2**62])
+def test_a_call_has_a_span_or_none_whatever_its_end_is(ended):
+    span = Call(call_id="a", created_ts=1_795_521_600, destroyed_ts=ended).span
+    assert span is None or span.end == ended + 1
