@@ -253,10 +253,14 @@ class Session:
             self._refuse_closed()  # it may have been closed while this one waited
             request = question.build()
             token.sent = True
-            response = await self._transport.send(request, host)
-            token.answered(_wire.date(response), host)
-            log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))
-            answer = await self._read(request, response, question.decode)
+            try:
+                response = await self._transport.send(request, host)
+                token.answered(_wire.date(response), host)
+                log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))
+                answer = await self._read(request, response, question.decode)
+            except AgoraError as error:
+                error.asked = error.asked or str(request)  # what is built anew may count as another attempt
+                raise
             _tell_skipped(request, answer)
             return answer
 

@@ -111,3 +111,21 @@ async def test_the_default_span_ends_now_by_the_services_clock(wrong, known):
     there = {call.call_id for call in simulation.world.calls(newest - DAY - 3_400, newest)}
     assert len(ids) == len(set(ids))
     assert there <= set(ids)
+
+
+async def test_an_attempt_of_which_nothing_arrives_counts_once():
+    simulation = simulated()
+    simulation.faults = Faults.script([Fault("reset")])
+    async with simulation.client() as client:
+        found = client.calls.search(*client.calls.recent(600), max_requests=2)
+        assert [call async for call in found]
+        assert not found.exhausted
+
+
+async def test_a_request_of_which_no_further_attempt_is_allowed_was_made_all_the_same():
+    simulation = simulated()
+    simulation.faults = Faults.always(Fault("reset"))
+    async with simulation.client() as client:
+        found = client.calls.search(*client.calls.recent(600), max_requests=2)
+        assert not [call async for call in found]
+        assert (found.exhausted, found.requests) == (True, 1)
