@@ -60,3 +60,10 @@ def test_a_repr_is_short_however_much_there_is():
 )
 def test_a_bucket_tells_its_lower_bound_in_time_that_grows_with_its_length(bucket, lowest):
     assert FreezeBucket(bucket=bucket).lowest == (float("inf") if lowest is None else lowest)
+
+
+@pytest.mark.parametrize("name", ["self", "\N{MICRO SIGN}", "\N{LATIN SMALL LIGATURE FI}eld", "class", "no name"])
+def test_a_name_that_cannot_be_a_field_is_replaced(name):
+    point = points.Point.of(60, 5, metric=name, dimension=name, dimension_value="x")
+    assert (point.ts, point.value, point.dimension_value) == (60, 5, "x")
+    assert pickle.loads(pickle.dumps(point)) == point
