@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from agora_analytics import MemoryLedger, Plan, Span
+from agora_analytics import MemoryLedger, Plan, Span, TransportError
 from agora_analytics.cli.newest import Budget, Newest
 from agora_analytics.cli.options import When
 from agora_analytics.plans import CALL_LISTS
+from agora_analytics.protocols import Request, Response, Transport
 from agora_analytics.simulator import Fault, Faults, Quirks, Service, Simulation, World
 
 DAY = 86_400
@@ -113,10 +116,26 @@ async def test_the_default_span_ends_now_by_the_services_clock(wrong, known):
     assert there <= set(ids)
 
 
+class Unreachable:
+    """Passes requests on but for the first, whose error says nothing of what was asked, as that of a socket."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.inner = transport
+        self.sent = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    async def send(self, request: Request, host: int = 0) -> Response:
+        self.sent += 1
+        if self.sent == 1:
+            raise TransportError("the connection failed")
+        return await self.inner.send(request, host)
+
+
 async def test_an_attempt_of_which_nothing_arrives_counts_once():
     simulation = simulated()
-    simulation.faults = Faults.script([Fault("reset")])
-    async with simulation.client() as client:
+    async with simulation.client(transport=Unreachable(simulation.transport())) as client:
         found = client.calls.search(*client.calls.recent(600), max_requests=2)
         assert [call async for call in found]
         assert not found.exhausted
