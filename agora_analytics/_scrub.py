@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import chain, islice
 from urllib.parse import quote, quote_plus
+
+from agora_analytics._scan import Steps
 
 _BLANK = b"***"
 
@@ -24,6 +27,17 @@ _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"}
 
 _LEAST_APP = 8
 """Shorter App IDs, which no real account has, are blanked out only where they are named as one."""
+
+_WINDOW = 32_768
+_OVERLAP = 4_096
+"""Bytes that are looked at in one go, and those that the next one looks at again: more than the longest text has."""
+
+_ESCAPE = re.compile(rb"\\(?:u00([2-7][0-9a-fA-F])|.)", re.DOTALL)
+
+_BREAK = re.compile(rb"[\"\s]")
+_BREAKS = 8
+_NEAR = 256
+"""Where a body may be cut, how many of these places are tried, and how many bytes one by one after that."""
 
 
 class Scrubber:
@@ -52,6 +66,47 @@ def without_app(body: bytes, app_id: str) -> bytes:
     """Return the bytes without an App ID, and without whatever is named as one."""
     named = _APP.sub(rb"\1" + _BLANK, body)
     return Scrubber(app_id).scrub(named) if len(app_id) >= _LEAST_APP else named
+
+
+def without_escapes(body: bytes) -> bytes:
+    """Return JSON that means the same, with ASCII as itself: many a gateway escapes `&`, `<` and `=`."""
+    return _ESCAPE.sub(_plainly, body) if b"\\" in body else body
+
+
+def in_steps(body: bytes, scrub: Callable[[bytes], bytes]) -> Steps[bytes]:
+    """Return a body as `scrub` leaves it, in steps of a few milliseconds."""
+    kept, at = [], 0
+    while at < len(body):
+        part = body[at : at + _WINDOW + _OVERLAP]
+        end = _WINDOW
+        if scrub(part) != part:
+            end = len(part) if at + len(part) == len(body) else (yield from _cut(part, scrub))
+            if not end:
+                return scrub(body)
+        kept.append(scrub(part[:end]))
+        at += end
+        yield None
+    found = b"".join(kept)
+    return body if found == body else found
+
+
+def _cut(part: bytes, scrub: Callable[[bytes], bytes]) -> Steps[int]:
+    """Find where a part can be cut with nothing hidden cut in two; 0 for nowhere."""
+    breaks = (found.end() for found in islice(_BREAK.finditer(part, _WINDOW), _BREAKS))
+    for end in chain(breaks, range(_WINDOW, _WINDOW + _NEAR)):
+        before, after = part[end - _OVERLAP : end], part[end:]
+        if scrub(before) + scrub(after) == scrub(before + after):
+            return end
+        yield None
+    return 0
+
+
+def _plainly(found: re.Match[bytes]) -> bytes:
+    """Return the character of an escape, unless JSON needs it escaped."""
+    if found[1] is None:
+        return b"/" if found[0] == rb"\/" else found[0]
+    char = bytes([int(found[1], 16)])
+    return found[0] if char in {b'"', b"\\", b"\x7f"} else char
 
 
 def _forms(text: str) -> Iterator[bytes]:

@@ -18,7 +18,7 @@ from agora_analytics import _wire
 from agora_analytics._codec import Decode
 from agora_analytics._retry import Hosts, Retry
 from agora_analytics._scan import Steps
-from agora_analytics._scrub import without_app
+from agora_analytics._scrub import in_steps, without_app, without_escapes
 from agora_analytics.errors import AgoraError, DecodeError, RateLimited, ResponseError
 from agora_analytics.models import Answer, BadRow
 from agora_analytics.plans import Endpoint, Plan
@@ -37,12 +37,12 @@ _LONGEST = 3_600.0
 _TURN = 0.002
 """Seconds of work after which the event loop has its turn."""
 
+_SUCCESSES = range(200, 300)
+_QUOTED = 131_072
+"""Bytes of an answer of another HTTP status that may be quoted, and more than are read of a refusal."""
+
 _SAME = 5.0
 """Seconds within which two readings of the host's clock are of the same error."""
-
-_LOOKED_AT = 1 << 20
-_OVERLAP = 4_096
-"""Bytes of a body that are searched for credentials in one go, and those that the next go searches again."""
 
 log = logging.getLogger("agora_analytics")
 
@@ -253,10 +253,14 @@ class Session:
             self._refuse_closed()  # it may have been closed while this one waited
             request = question.build()
             token.sent = True
-            response = await self._transport.send(request, host)
-            token.answered(_wire.date(response), host)
-            log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))
-            answer = await self._read(request, response, question.decode)
+            try:
+                response = await self._transport.send(request, host)
+                token.answered(_wire.date(response), host)
+                log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))
+                answer = await self._read(request, response, question.decode)
+            except AgoraError as error:
+                error.asked = error.asked or str(request)  # what is built anew may count as another attempt
+                raise
             _tell_skipped(request, answer)
             return answer
 
@@ -280,14 +284,17 @@ class Session:
         """Return an answer that may be quoted; None where it may be as it came, so that it is judged once."""
 
         def scrub(said: bytes) -> bytes:
-            return without_app(self._transport.scrub(said), request.app_id)
+            plain = without_escapes(said)
+            clean = without_app(self._transport.scrub(plain), request.app_id)
+            return said if clean == plain else clean
 
         headers = {
             name: scrub(value.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
             for name, value in response.headers.items()
         }
-        body = await _scrubbed_body(response.body, scrub)
-        if body is response.body and headers == dict(response.headers):
+        said = response.body if response.status in _SUCCESSES else response.body[:_QUOTED]
+        body = await in_turns(in_steps(said, scrub))
+        if body is said and headers == dict(response.headers):
             return None
         return attrs.evolve(response, headers=headers, body=body)
 
@@ -313,17 +320,6 @@ def _tell_skipped(request: Request, answer: Answer) -> None:
             answer.skipped[0].path,
             answer.skipped[0].reason,
         )
-
-
-async def _scrubbed_body(body: bytes, scrub: Callable[[bytes], bytes]) -> bytes:
-    """Return a body that may be quoted; itself where there is nothing to blank out in it."""
-    for at in range(0, len(body), _LOOKED_AT):
-        part = body[at : at + _LOOKED_AT + _OVERLAP]
-        if scrub(part) != part:
-            return scrub(body)
-        if at:
-            await asyncio.sleep(0)
-    return body
 
 
 async def in_turns(steps: Steps[T]) -> T:

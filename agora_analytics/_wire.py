@@ -65,6 +65,8 @@ _REFUSAL = 65_536
 _LONGEST = 86_400.0
 """Seconds of a `Retry-After` that are believed at most: by then everything the plan allows is there again."""
 
+_USER = re.compile(r"//[^/]*@")
+
 _ADVICE: dict[type[ResponseError], str] = {
     BadRequest: "Check the parameters against the endpoint's docstring and the catalogue (`agora-analytics metrics`).",
     Unauthorized: "Check Customer ID, Customer Secret and App ID in Agora Console.",
@@ -151,12 +153,10 @@ def _raise(request: Request, response: Response, answer: Answer, number: int) ->
     said = answer.message or excerpt(response.body)
     kind, details = _classify(number, said)
     message = one_line(said, _TOLD)
-    target = header(response, "Location")
-    location = f", redirect to {_place(target)!r} not followed" if target else ""
     shown = f"HTTP {response.status}" + (f", code {answer.code}" if answer.code is not None else "")
     rid = request_id(response, answer)
     error = kind(
-        f"{shown}: {message or 'no message'}{location}" + (f" (request id {rid})" if rid else ""),
+        f"{shown}: {message or 'no message'}{_redirect(response)}" + (f" (request id {rid})" if rid else ""),
         asked=str(request),
         advice=_ADVICE[kind],
         status=response.status,
@@ -170,9 +170,13 @@ def _raise(request: Request, response: Response, answer: Answer, number: int) ->
     raise error
 
 
-def _place(target: str) -> str:
-    """Show where a redirect leads: its query may repeat the request's."""
-    return one_line(re.split(r"[?#]", target, maxsplit=1)[0], _ID)
+def _redirect(response: Response) -> str:
+    """Show where a redirect leads: its query may repeat the request's, and before its host may stand a password."""
+    target = header(response, "Location")
+    if not target:
+        return ""
+    place = _USER.sub("//", re.split(r"[?#]", target, maxsplit=1)[0][:_READ])
+    return f", redirect to {one_line(place, _ID)!r} not followed"
 
 
 def _classify(number: int, message: str) -> tuple[type[ResponseError], dict[str, object]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import TYPE_CHECKING, Final, Self
 
 import attrs
@@ -143,12 +142,17 @@ class Span:
         Cuts are on multiples of `mark`, unless `longest` is shorter than that. Raises `ValueError` for a `longest`
         below 1.
         """
-        longest, mark = _checks.number("longest", longest, 1), _checks.number("mark", mark, 1)
-        cuts = [self.start]
-        while self.end - cuts[-1] > longest:
-            full = cuts[-1] + longest
-            cuts.append(full // mark * mark if longest >= mark else full)
-        return tuple(Span(*ends) for ends in pairwise([*cuts, self.end]))
+        return tuple(self.sliced(_checks.number("longest", longest, 1), _checks.number("mark", mark, 1)))
+
+    def sliced(self, longest: int, mark: int = 1) -> Iterator[Span]:
+        """Yield what `slices` returns, one by one: a span may be thousands of years long."""
+        at = self.start
+        while self.end - at > longest:
+            full = at + longest
+            cut = full // mark * mark if longest >= mark else full
+            yield Span(at, cut)
+            at = cut
+        yield Span(at, self.end)
 
     def overlapping(self, longest: int, bucket: int) -> tuple[Span, ...]:
         """Cut into spans of at most `longest` seconds so that each `bucket` of seconds lies whole in one of them.

@@ -80,12 +80,17 @@ class CallKept(Kept):
     def slices(self, longest: int | None = None, mark: int = 1) -> Iterator[Span]:
         """Yield what one request each may be about, oldest first; cut at multiples of `mark`.
 
-        A call that goes on ends now, by what is known of the time when the last of them is due.
+        A call that goes on ends now, by what is known of the time when the last of them is due. One that is said to end
+        in the future ends where nothing can be asked for yet: the rest is missing, and costs nothing.
         """
         at = self._start
         while at < (end := self._until(at)):
             at = at if at == self._start else at // mark * mark
-            yield from Span(at, end).slices(longest or self._limits.longest_query, mark)
+            for part in Span(at, end).sliced(longest or self._limits.longest_query, mark):
+                if self._is_too_young(part) and part.start > self._start:
+                    self.lose(Span(part.start, end))
+                    return
+                yield part
             at = end
 
     async def one(self, fetch: Callable[[Span], Awaitable[AnswerT]]) -> AnswerT:
@@ -172,6 +177,11 @@ class CallKept(Kept):
         if found is None:
             raise _gone(self._call, self._limits.available)
         return found
+
+    def _is_too_young(self, span: Span) -> bool:
+        """Whether nothing of a span of a call can be asked for yet, and it is not waited for."""
+        waited_for = self._waits or self._call is None or not self._known
+        return not waited_for and span.start >= self._limits.newest(self._session.now())
 
     def _is_gone(self, span: Span) -> bool:
         """Whether nothing of a span is kept any more."""

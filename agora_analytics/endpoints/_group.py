@@ -74,7 +74,18 @@ class EndpointGroup:
         span = Span.of(start, end)
         if is_by_host(start, end):
             span = moved(span, self._session.host_ahead())
+        elif self._ages and not ends_by_host(start, end):
+            self._check_length(endpoint, span)
         return self._session.plan.check(endpoint, span, now, whole=whole)
+
+    def _check_length(self, endpoint: Endpoint, span: Span) -> None:
+        """Raise `ValueError` for what is longer than all that the plan keeps: too long whatever the time is."""
+        available = self._session.plan.of_endpoint(endpoint).available
+        if span.duration > available:
+            raise ValueError(
+                f"end - start = {span.duration} s: start is older than the plan keeps (plan"
+                f" {self._session.plan.name!r}, {endpoint}), or end lies in the future: at most {available} s"
+            )
 
     def _kept(self, endpoint: Endpoint, start: Instant, end: Instant, most: int | None = None) -> Kept:
         """Return what follows spans while they are asked for, by `most` attempts: their start moves on."""

@@ -87,8 +87,11 @@ class Kept:
     def left(self, span: Span) -> Span:
         """Return what can still be asked for of a span, for an attempt; raises `NothingToAskError` for nothing."""
         self._check_spent()
+        found = self._kept_of(self.moved(span))
         self._attempts += 1
-        span = self.moved(span)
+        return found
+
+    def _kept_of(self, span: Span) -> Span:
         if self._newest is not None and span.start >= self._newest:
             raise NothingToAskError
         oldest = self._oldest()
@@ -117,11 +120,11 @@ class Kept:
         while True:
             asked = self.moved(span)
             self._check_spent()  # before it waits for quota
-            self.requests += 1
+            before, self.requests = self._attempts, self.requests + 1
             try:
                 answer = await fetch()
             except NothingToAskError as nothing:
-                self.requests -= 1
+                self.requests -= self._attempts == before  # a further attempt may be what was not made
                 if isinstance(nothing, SpentError):
                     raise
                 return gone

@@ -98,12 +98,14 @@ def _restore(metric: str, dimension: str | None, user: bool, values: tuple[Any, 
     return shape(metric, dimension, user=user)(*values)
 
 
-_TAKEN = frozenset({"ts", "uid", "of", "value", "dimension_value", "started_at"})
+_TAKEN = frozenset({"self", "ts", "uid", "of", "value", "dimension_value", "started_at"})
 
 
 def can_be_field(name: str) -> bool:
     """Whether a wire name can be a field of a generated class beside what every point has."""
-    return name.isidentifier() and not iskeyword(name) and not name.startswith("_") and name not in _TAKEN
+    # Python writes some letters that are not ASCII another way, and would not find them again.
+    fits = name.isascii() and name.isidentifier() and not iskeyword(name)
+    return fits and not name.startswith("_") and name not in _TAKEN
 
 
 @lru_cache(maxsize=256)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import base64
 import html
 import json
+import string
 from urllib.parse import quote
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agora_analytics._scrub import Scrubber, without_app
+from agora_analytics._scan import finish
+from agora_analytics._scrub import Scrubber, in_steps, without_app, without_escapes
 
 SECRET = 'f00d/Ba"r+&5e2c<9a41b7'
 LONG = "0123456789abcdef0123456789ABCDEF"
@@ -80,3 +82,29 @@ def test_an_app_id_is_blanked_out_where_it_is_named_or_long(said, left):
 
 def test_nothing_shows_what_is_hidden():
     assert LONG not in repr(Scrubber(LONG))
+
+
+@pytest.mark.parametrize("escaped", ["&<>", "&<>='/+", string.printable])
+def test_what_json_escapes_without_need_is_looked_at_as_it_is_meant(escaped):
+    said = json.dumps({"message": SECRET}).encode()
+    echo = b"".join(
+        b"\\u%04x" % byte if chr(byte) in escaped and byte not in b'{": }\\' else b"%c" % byte for byte in said
+    )
+    assert without_escapes(echo) == said
+    assert json.loads(without_escapes(echo)) == json.loads(echo)
+
+
+@given(st.text())
+def test_json_means_the_same_without_escapes(text):
+    for said in (json.dumps(text), json.dumps(text).replace("/", "\\/"), json.dumps(json.dumps(text))):
+        assert json.loads(without_escapes(said.encode())) == json.loads(said)
+
+
+@pytest.mark.parametrize("between", ["", " ", ", ", "x" * 1_001, "x" * 40_000])
+def test_a_large_body_is_scrubbed_in_steps_as_it_is_in_one_go(between):
+    scrubber = Scrubber(TOKEN, SECRET)
+    body = between.join([TOKEN, SECRET, "{}"] * (1 + 120_000 // (len(between) + 30))).encode()
+    steps = in_steps(body, scrubber.scrub)
+    assert len(list(steps)) > 3
+    assert finish(in_steps(body, scrubber.scrub)) == scrubber.scrub(body)
+    assert finish(in_steps(b"x" * 100_000, scrubber.scrub)) == b"x" * 100_000

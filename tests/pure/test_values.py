@@ -66,3 +66,10 @@ def test_a_bucket_tells_its_lower_bound_in_time_that_grows_with_its_length(bucke
 def test_a_call_has_a_span_or_none_whatever_its_end_is(ended):
     span = Call(call_id="a", created_ts=1_795_521_600, destroyed_ts=ended).span
     assert span is None or span.end == ended + 1
+
+
+@pytest.mark.parametrize("name", ["self", "\N{MICRO SIGN}", "\N{LATIN SMALL LIGATURE FI}eld", "class", "no name"])
+def test_a_name_that_cannot_be_a_field_is_replaced(name):
+    point = points.Point.of(60, 5, metric=name, dimension=name, dimension_value="x")
+    assert (point.ts, point.value, point.dimension_value) == (60, 5, "x")
+    assert pickle.loads(pickle.dumps(point)) == point

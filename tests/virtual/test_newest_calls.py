@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from agora_analytics import MemoryLedger, Plan, Span
+from agora_analytics import MemoryLedger, Plan, Span, TransportError
 from agora_analytics.cli.newest import Budget, Newest
 from agora_analytics.cli.options import When
 from agora_analytics.plans import CALL_LISTS
+from agora_analytics.protocols import Request, Response, Transport
 from agora_analytics.simulator import Fault, Faults, Quirks, Service, Simulation, World
 
 DAY = 86_400
@@ -111,3 +114,37 @@ async def test_the_default_span_ends_now_by_the_services_clock(wrong, known):
     there = {call.call_id for call in simulation.world.calls(newest - DAY - 3_400, newest)}
     assert len(ids) == len(set(ids))
     assert there <= set(ids)
+
+
+class Unreachable:
+    """Passes requests on but for the first, whose error says nothing of what was asked, as that of a socket."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.inner = transport
+        self.sent = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    async def send(self, request: Request, host: int = 0) -> Response:
+        self.sent += 1
+        if self.sent == 1:
+            raise TransportError("the connection failed")
+        return await self.inner.send(request, host)
+
+
+async def test_an_attempt_of_which_nothing_arrives_counts_once():
+    simulation = simulated()
+    async with simulation.client(transport=Unreachable(simulation.transport())) as client:
+        found = client.calls.search(*client.calls.recent(600), max_requests=2)
+        assert [call async for call in found]
+        assert not found.exhausted
+
+
+async def test_a_request_of_which_no_further_attempt_is_allowed_was_made_all_the_same():
+    simulation = simulated()
+    simulation.faults = Faults.always(Fault("reset"))
+    async with simulation.client() as client:
+        found = client.calls.search(*client.calls.recent(600), max_requests=2)
+        assert not [call async for call in found]
+        assert (found.exhausted, found.requests) == (True, 1)

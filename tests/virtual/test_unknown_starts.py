@@ -55,3 +55,15 @@ def test_nothing_is_made_of_the_time_since_1970(unknown):
     best = Best(ORDERS["lasted"], 1)
     best.offer(call)
     assert best.calls() == [call]
+
+
+@pytest.mark.parametrize("plan", ["standard", "enterprise"])
+async def test_a_call_that_is_said_to_end_in_thousands_of_years_costs_no_more_than_until_now(plan):
+    simulation = simulated(world=BUSY, plan=plan)
+    lasting = Call(call_id="c", created_ts=NOON - HOUR, destroyed_ts=99_999_999_998, finished=True)
+    async with simulation.client() as client:
+        await client.calls.page(START, STOP)
+        found = client.calls.sessions(lasting)
+        assert not [session async for session in found]
+        assert found.missing[-1].end == 99_999_999_999
+        assert found.requests <= 3

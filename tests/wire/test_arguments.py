@@ -302,3 +302,17 @@ def test_numbers_that_cannot_be_kept_are_refused(make, message):
 def test_numbers_of_other_classes_and_no_limit_are_taken():
     assert Retry(attempts=Whole(3), total=float("inf")) == Retry(attempts=3, total=float("inf"))
     assert Timeouts(read=None, total=Fraction(3, 2)) == Timeouts(total=1.5)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda c: c.calls.search(0, 99_999_999_999),
+        lambda c: c.calls.sessions("c1", 0, 99_999_999_999),
+        lambda c: c.insights.usage("userCount", NOW - 31 * 24 * HOUR, NOW),
+        lambda c: c.realtime.usage("userCount", 0, 99_999_999_999, product="Native"),
+    ],
+)
+async def test_what_is_longer_than_the_plan_keeps_is_refused_before_the_time_is_known(ask):
+    with pytest.raises(ValueError, match="older than the plan keeps"):
+        await run(ask, client_of(transport=Silent()))

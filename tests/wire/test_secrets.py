@@ -15,6 +15,7 @@ from echoing import APP, HIDDEN, PASSWORD, SECRET, TOKEN, ask, client_of, frames
 from agora_analytics import AgoraError, AnalyticsClient, ResponseError, Timeouts, TransportError
 
 ECHO = f"Basic {TOKEN} {SECRET} /x?appid={APP}"
+ESCAPED = "".join(f"\\u{ord(letter):04x}" for letter in ECHO)
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +34,7 @@ ECHOES = {
     "broken status line": f"{ECHO} HTTP/1.1 200\r\n\r\n".encode(),
     "location": reply("302 Found", f"Location: https://x/{SECRET}?{ECHO.replace(' ', '+')}\r\n"),
     "location with an App ID": reply("307 Found", f"Location: https://x/{APP}/?appid={APP}\r\n"),
+    "location with a password": reply("307 Found", f"Location: https://user:{PASSWORD}@x/\r\n"),
     "request id": reply("500 No", f"X-Request-ID: {ECHO}\r\n"),
     "request id of a body": reply("400 No", body=f'{{"requestId":"{TOKEN}","message":"{ECHO}"}}'),
     "header name": reply(headers=f"{ECHO}: x\r\n"),
@@ -43,6 +45,7 @@ ECHOES = {
     "page": reply(body=f"<html>{ECHO}</html>"),
     "not what was promised": reply(body=f'{{"call_lists":[{{"call_id":["{TOKEN} {APP}"],"created_ts":"{SECRET}"}}]}}'),
     "refusal": reply(body=f'{{"code":400,"message":"{ECHO}","requestId":"{SECRET}"}}'),
+    "escaped refusal": reply(body=f'{{"code":400,"message":"{ESCAPED}"}}'),
     "refusal of an App ID": reply("401 No", body=f'{{"message":"no project {APP}"}}'),
 }
 
