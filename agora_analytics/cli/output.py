@@ -211,10 +211,32 @@ def _fitted(table: Table, console: Console) -> RenderableType:
     for layout in _WIDE:
         grid = _grid(table, console, layout)
         if console.measure(grid, options=natural).maximum <= console.width:
-            return grid
+            return _noted(table, grid) if layout.tight else grid
+    if (stacked := _stacked(table, console)) is not None:
+        return _noted(table, stacked)
     if sum(_least(table, at) + 2 for at in _kept(table, _NARROW)) - 2 <= console.width:
-        return _grid(table, console, _NARROW)
+        return _noted(table, _grid(table, console, _NARROW))
     return _records(table, console)
+
+
+def _noted(table: Table, shown: RenderableType) -> RenderableType:
+    """Say which columns there was no room for."""
+    whole = [table.columns[at].lstrip(">") for at in _kept(table, _WIDE[0]) if table.columns[at] in table.spare]
+    return Group(shown, Text(f"no room for: {', '.join(whole)}", style="dim")) if whole else shown
+
+
+def _stacked(table: Table, console: Console) -> Group | None:
+    """Lay a table of ids out in columns, with each id on a line above its row: in two parts nobody could copy it."""
+    if not any(_ID < _width(row[0]) <= console.width for row in table.rows):
+        return None
+    rest = attrs.evolve(table, columns=table.columns[1:], rows=tuple(row[1:] for row in table.rows))
+    grid, options = _grid(rest, console, _WIDE[-1]), console.options.update(width=_UNBOUNDED)
+    lines = [Text("".join(part.text for part in line).rstrip()) for line in console.render_lines(grid, options)]
+    if max(line.cell_len for line in lines) > console.width:
+        return None
+    head, rows = lines[: -len(table.rows)], lines[-len(table.rows) :]
+    ids = (_cell(row[0], console, _WIDE[-1]) for row in table.rows)
+    return Group(Text(table.columns[0]), *head, *(line for pair in zip(ids, rows, strict=True) for line in pair))
 
 
 def _kept(table: Table, layout: _Layout) -> list[int]:
