@@ -11,11 +11,11 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Annotated, Any
 
 import attrs
 import httpx
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse
 
 from agora_analytics import AgoraError, AnalyticsClient, QuotaExhausted
@@ -33,7 +33,7 @@ app = FastAPI(lifespan=opened)
 
 
 @app.get("/calls")
-async def calls(request: Request, hours: int = 1) -> list[dict[str, Any]]:
+async def calls(request: Request, hours: Annotated[int, Query(ge=1, le=24)] = 1) -> list[dict[str, Any]]:
     """Return the calls of the last hours."""
     client: AnalyticsClient = request.app.state.client
     span = client.calls.recent(timedelta(hours=hours))

@@ -26,7 +26,9 @@ async def main() -> None:
         worst = max(over, key=freezing)
         print(f"worst: {worst.cname}, {worst.started_at:%H:%M} UTC, {freezing(worst):.1%} frozen")
         async for session in client.calls.sessions(worst):
-            print(f"  {session.uid} on {session.platform}: {session.user_audio_freeze_rate or 0:.1%}")
+            rates = {"audio": session.user_audio_freeze_rate, "video": session.user_video_freeze_rate}
+            told = ", ".join(f"{kind} {rate:.1%}" for kind, rate in rates.items() if rate is not None)
+            print(f"  {session.uid} on {session.platform}: {told or 'nothing measured'}")
 
 
 if __name__ == "__main__":
