@@ -142,17 +142,7 @@ class Span:
         Cuts are on multiples of `mark`, unless `longest` is shorter than that. Raises `ValueError` for a `longest`
         below 1.
         """
-        return tuple(self.sliced(_checks.number("longest", longest, 1), _checks.number("mark", mark, 1)))
-
-    def sliced(self, longest: int, mark: int = 1) -> Iterator[Span]:
-        """Yield what `slices` returns, one by one: a span may be thousands of years long."""
-        at = self.start
-        while self.end - at > longest:
-            full = at + longest
-            cut = full // mark * mark if longest >= mark else full
-            yield Span(at, cut)
-            at = cut
-        yield Span(at, self.end)
+        return tuple(sliced(self, _checks.number("longest", longest, 1), _checks.number("mark", mark, 1)))
 
     def overlapping(self, longest: int, bucket: int) -> tuple[Span, ...]:
         """Cut into spans of at most `longest` seconds so that each `bucket` of seconds lies whole in one of them.
@@ -178,6 +168,17 @@ class Span:
         """
         start, end = self.start // WINDOW * WINDOW, self.end // WINDOW * WINDOW
         return Span(start, end) if start < end else None
+
+
+def sliced(span: Span, longest: int, mark: int = 1) -> Iterator[Span]:
+    """Yield what `Span.slices` returns, one by one: there may be millions of them."""
+    at = span.start
+    while span.end - at > longest:
+        full = at + longest
+        cut = full // mark * mark if longest >= mark else full
+        yield Span(at, cut)
+        at = cut
+    yield Span(at, span.end)
 
 
 def by_host(span: Span) -> Span:

@@ -18,7 +18,7 @@ from agora_analytics.endpoints._kept import Kept
 from agora_analytics.errors import PlanRefused, TooEarly
 from agora_analytics.models import Answer, Call
 from agora_analytics.plans import CALL_SESSIONS, Endpoint
-from agora_analytics.spans import Instant, Span, is_by_host, moment
+from agora_analytics.spans import Instant, Span, is_by_host, moment, sliced
 
 AnswerT = TypeVar("AnswerT", bound=Answer | None)
 
@@ -80,18 +80,28 @@ class CallKept(Kept):
     def slices(self, longest: int | None = None, mark: int = 1) -> Iterator[Span]:
         """Yield what one request each may be about, oldest first; cut at multiples of `mark`.
 
-        A call that goes on ends now, by what is known of the time when the last of them is due. One that is said to end
-        in the future ends where nothing can be asked for yet: the rest is missing, and costs nothing.
+        A call that goes on ends now, by what is known of the time when the last of them is due. What is not kept any
+        more and what cannot be asked for yet is missing, and costs nothing: a wrong time makes it thousands of years.
         """
-        at = self._start
+        at, longest = self._start, longest or self._limits.longest_query
         while at < (end := self._until(at)):
             at = at if at == self._start else at // mark * mark
-            for part in Span(at, end).sliced(longest or self._limits.longest_query, mark):
-                if self._is_too_young(part) and part.start > self._start:
+            while at < end:
+                part = next(sliced(Span(self._kept_from(at, end, longest, mark), end), longest, mark))
+                if part.start > self._start and self._is_too_young(part):
                     self.lose(Span(part.start, end))
                     return
                 yield part
-            at = end
+                at = part.end
+
+    def _kept_from(self, at: int, end: int, longest: int, mark: int) -> int:
+        """Return where to go on, past what is not kept any more; the last part is left to be told of."""
+        oldest = self._oldest()
+        first = min(oldest or at, end - 1) // mark * mark
+        if first - at < longest:
+            return at
+        self.lose(Span(at, first))
+        return first
 
     async def one(self, fetch: Callable[[Span], Awaitable[AnswerT]]) -> AnswerT:
         """Return the answer to one request about all of it.

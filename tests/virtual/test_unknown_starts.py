@@ -8,11 +8,12 @@ import pytest
 from misdating import Tampering
 from streaming import BUSY, HOUR, NOON, all_of, simulated
 
-from agora_analytics import Call, CallFinished, CallStarted, to_arrow
+from agora_analytics import Call, CallFinished, CallStarted, PlanRefused, to_arrow
 from agora_analytics.cli.follow import _told
 from agora_analytics.cli.ranking import ORDERS, Best
 from agora_analytics.cli.views import calls as table
 from agora_analytics.export._marks import score
+from agora_analytics.plans import CALL_SESSIONS
 
 UNKNOWN = pytest.mark.parametrize("unknown", [0, None])
 START, STOP = NOON - HOUR, NOON - 600
@@ -67,3 +68,23 @@ async def test_a_call_that_is_said_to_end_in_thousands_of_years_costs_no_more_th
         assert not [session async for session in found]
         assert found.missing[-1].end == 99_999_999_999
         assert found.requests <= 3
+
+
+@pytest.mark.parametrize("known", [0, 2])
+@pytest.mark.parametrize("ended", [NOON - 1_800, 99_999_999_998])
+async def test_a_call_that_is_said_to_have_begun_in_1970_costs_no_more_than_what_is_kept(ended, known):
+    simulation = simulated(world=BUSY)
+    lasting = Call(call_id="c", created_ts=5, destroyed_ts=ended, finished=True)
+    async with simulation.client() as client:
+        for _ in range(known):
+            await client.calls.page(START, STOP)
+        kept = simulation.client().plan.of_endpoint(CALL_SESSIONS)
+        found = client.calls.metrics(lasting, ["s"])
+        if not known:  # the service knows, and says so
+            with pytest.raises(PlanRefused):
+                await all_of(found)
+            return
+        assert await all_of(found)
+        assert found.missing[0].start == 5
+        assert found.missing[0].end >= NOON - kept.available
+        assert found.requests <= kept.available // kept.longest_query + 1

@@ -16,6 +16,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 from aiohttp import web
+from echoing import speaking
 
 from agora_analytics import (
     AgoraError,
@@ -28,7 +29,9 @@ from agora_analytics import (
     TransportError,
     TransportTimeout,
     Unauthorized,
+    _transport,
 )
+from agora_analytics._transport import AiohttpTransport
 from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Fault, Faults, Service, World
 from agora_analytics.simulator.server import serve, serve_hosts
 
@@ -121,6 +124,36 @@ async def test_a_gzipped_answer_is_read(service):
 
     async with answering(handle) as url, client_of(url) as client:
         assert (await ask(client)).has_more is False
+
+
+async def test_others_have_their_turn_while_an_answer_that_is_compressed_well_is_read(monkeypatch):
+    monkeypatch.setattr(_transport, "_TURN", 0.0)  # so that nothing depends on how fast this machine is
+    said = gzip.compress(EMPTY[:-1] + b" " * 20_000_000 + b"}")
+    turns, most = 0, 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    read = AiohttpTransport._read
+
+    async def counted(transport, answer) -> bytes | None:
+        nonlocal most
+        before = turns
+        body = await read(transport, answer)
+        most = turns - before
+        return body
+
+    monkeypatch.setattr(AiohttpTransport, "_read", counted)
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(said)}\r\n\r\n".encode()
+    async with speaking(head + said) as (port, _), client_of(f"http://127.0.0.1:{port}") as client:
+        ticking = asyncio.create_task(others())
+        with pytest.raises(DecodeError, match="nothing but spaces"):
+            await ask(client)
+        ticking.cancel()
+    assert most >= 15
 
 
 async def test_an_answer_without_length_is_read():
