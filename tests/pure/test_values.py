@@ -56,7 +56,14 @@ def test_a_repr_is_short_however_much_there_is():
 
 @pytest.mark.parametrize(
     ("bucket", "lowest"),
-    [("[3%,5%)", 0.03), ("[0.5%,3%)", 0.005), ("20 %+", 0.2), ("1" * 100_000, None), ("1." * 50_000 + "%", None)],
+    [
+        ("[3%,5%)", 0.03),
+        ("[0.5%,3%)", 0.005),
+        ("20 %+", 0.2),
+        ("12345678901%", None),
+        ("1" * 100_000, None),
+        ("1." * 50_000 + "%", None),
+    ],
 )
 def test_a_bucket_tells_its_lower_bound_in_time_that_grows_with_its_length(bucket, lowest):
     assert FreezeBucket(bucket=bucket).lowest == (float("inf") if lowest is None else lowest)

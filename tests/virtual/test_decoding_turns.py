@@ -129,6 +129,23 @@ async def test_a_large_answer_that_echoes_the_secret_is_cleaned_a_little_at_a_ti
     assert max(asked) < 100_000 < len(body)
 
 
+async def test_the_first_thousand_spots_of_all_pages_are_told(clock):
+    rows = [{"call_id": "a"}, *[{"call_id": "b", "call_pcu": 2.5}] * 600]
+    pages = [json.dumps({"call_lists": rows, "has_more": more}).encode() for more in (True, True, False)]
+    pages[1] = pages[1].replace(b'"a"', b'"c"')
+    client = client_of(clock, *pages)
+    found = client.calls.search(*client.calls.recent(600))
+    assert [call.call_id async for call in found] == ["a", "c"]
+    assert len(found.skipped) == 1_000
+
+
+async def test_a_session_that_two_batches_of_users_have_comes_once(clock):
+    client = client_of(clock, b'{"call_info":[{"sid":"a"},{"sid":"b"}],"has_more":false}')
+    found = client.calls.sessions("c", *client.calls.recent(600), uids=range(1, 12))
+    assert [session.sid async for session in found] == ["a", "b"]
+    assert found.requests == 2
+
+
 async def test_strictness_is_a_setting_and_the_error_has_what_support_asks_for(clock):
     client = client_of(clock, BAD_ROW, on_bad_row="raise")
     with pytest.raises(DecodeError, match=r"expected a whole number, got 2\.5 at") as caught:
