@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from datetime import UTC, datetime
 
 import pytest
 
@@ -41,6 +42,13 @@ def test_equal_points_are_equal_however_many_shapes_there_were(made):
     assert point not in {Point.of(2, 2, metric="userCount", **made), Point.of(1, 3, metric="userCount", **made)}
     assert point != Point.of(1, 2, metric="channelCount", **made)
     assert point != (1, 2)
+
+
+@pytest.mark.parametrize("metric", ["ts", "uid", "of", "value", "dimension_value", "started_at", "class", "_metric"])
+def test_a_metric_of_any_name_takes_nothing_from_a_point(metric):
+    point = Point.of(60, 2, metric=metric)
+    assert (point.ts, point.value, point.uid, point.dimension_value) == (60, 2, None, None)
+    assert point.started_at == datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
 
 
 def test_a_repr_is_short_however_much_there_is():
