@@ -51,6 +51,17 @@ def test_a_metric_of_any_name_takes_nothing_from_a_point(metric):
     assert point.started_at == datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
 
 
+def test_a_track_that_is_out_of_order_has_its_columns_in_order():
+    columns = Track(mid=1, kvs=((3, 1.0), (1, 3.0), (2, 2.0))).columns()
+    assert [list(column) for column in columns] == [[1, 2, 3], [3.0, 2.0, 1.0]]
+
+
+@pytest.mark.parametrize(("finished", "over"), [(True, True), (None, True), (False, False)])
+def test_a_call_that_goes_on_has_no_end_whatever_is_sent_for_it(finished, over):
+    call = Call(call_id="c", created_ts=60, destroyed_ts=120, finished=finished)
+    assert ((call.ended_at is not None), (call.span is not None)) == (over, over)
+
+
 def test_a_repr_is_short_however_much_there_is():
     page = CallPage(call_lists=tuple(Call(call_id=f"c{number}") for number in range(10_000)))
     track = Track(mid=1, kvs=tuple((number, 1.0) for number in range(10_000)))

@@ -83,6 +83,7 @@ async def test_a_consumer_who_comes_back_after_two_days_finds_the_end_and_what_w
         await asyncio.sleep(2 * DAY)
         rest = [call async for call in found]
     assert len(whole([first, *rest])) <= 20, "of pages that were there already"
+    assert found.requests == simulation.service.counts["call_lists"] - 1, "what was not sent is no request"
     assert found.missing[-1].end == span.end
     assert not simulation.service.refusals
 
