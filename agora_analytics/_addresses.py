@@ -12,7 +12,7 @@ from urllib.request import getproxies, proxy_bypass
 import attrs
 from yarl import URL
 
-_PROXIES = frozenset({"http", "https"})
+_SCHEMES = frozenset({"http", "https"})
 
 
 @attrs.frozen
@@ -72,7 +72,7 @@ def _parsed(url: str) -> URL | None:
     """Read a base URL; None where it is none, since what is wrong with it may be a password's place."""
     try:
         parsed = URL(url)
-        whole = parsed.scheme in _PROXIES and parsed.host and parsed.port
+        whole = parsed.scheme in _SCHEMES and parsed.host and parsed.port
     except ValueError:
         return None
     return parsed if whole and not any(map(str.isspace, parsed.host or "")) else None
@@ -82,7 +82,7 @@ def _proxy(text: str) -> Proxy | None:
     """Read a proxy as the environment spells it, with or without a scheme; None where it is none."""
     try:
         url = URL(text if "://" in text else f"http://{text}")
-        usable = url.scheme in _PROXIES and url.host and url.port and url.raw_path in {"", "/"}
+        usable = url.scheme in _SCHEMES and url.host and url.port and url.raw_path in {"", "/"}
     except ValueError:
         return None
     if not usable or url.query_string or url.fragment or any(map(str.isspace, text)):

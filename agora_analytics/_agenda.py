@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import attrs
 
-from agora_analytics import _listing
+from agora_analytics import _checks, _listing
 from agora_analytics._listing import Learned, Page, Part, Reading, RowKind, Verdict
 from agora_analytics.errors import IncompleteList, ResponseError
 from agora_analytics.spans import Span
@@ -55,7 +55,7 @@ class Agenda(Generic[ItemT]):
         self,
         spans: Iterable[Span | Part],
         kind: RowKind[ItemT],
-        size: int = _listing.PAGE_SIZE,
+        size: int = _checks.PAGE_SIZE,
         learned: Learned | None = None,
     ) -> None:
         self._spans = iter(spans)

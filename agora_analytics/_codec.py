@@ -140,25 +140,28 @@ def _read(form: Form, body: bytes, *, insist: bool) -> Steps[Any]:
     raise failure
 
 
-def _form(kind: Any, patient: Any = None) -> Form:
-    """Return how a kind of the models is read."""
+def _form(exact: Any, kind: Any = None) -> Form:
+    """Return how models are read: into `exact` ones, where need be by way of the patient `kind`, if there is one."""
     return Form(
-        many=_json.strict(list[kind]),
-        one=_json.strict(kind),
-        lax=_json.lax(list[kind]),
-        lax_one=_json.lax(kind),
-        patient=partial(_structure, patient or kind, kind),
+        many=_json.strict(list[exact]),
+        one=_json.strict(exact),
+        lax=_json.lax(list[exact]),
+        lax_one=_json.lax(exact),
+        patient=partial(_structure, kind or exact, exact),
         load=_load,
-        parts=_parts(kind, patient or kind) if attrs.has(kind) else {},
+        parts=_parts(exact, kind or exact) if attrs.has(exact) else {},
     )
 
 
-def _parts(kind: Any, patient: Any) -> dict[str, Form]:
+def _parts(exact: Any, kind: Any) -> dict[str, Form]:
     """Return the fields that are lists of models or of pairs."""
-    exact = {field.name: _item_kind(field.type) for field in attrs.fields(attrs.resolve_types(kind))}
-    kinds = {field.name: _item_kind(field.type) for field in attrs.fields(attrs.resolve_types(patient))}
-    listed = {name: item for name, item in kinds.items() if attrs.has(item) or len(_members(item)) > 1}
-    return {name: _form(exact[name], item) for name, item in listed.items() if name not in OURS}
+    exact_items, items = _items(exact), _items(kind)
+    listed = {name: item for name, item in items.items() if attrs.has(item) or len(_members(item)) > 1}
+    return {name: _form(exact_items[name], item) for name, item in listed.items() if name not in OURS}
+
+
+def _items(kind: Any) -> dict[str, Any]:
+    return {field.name: _item_kind(field.type) for field in attrs.fields(attrs.resolve_types(kind))}
 
 
 def _item_kind(kind: Any) -> Any:

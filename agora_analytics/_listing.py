@@ -13,15 +13,13 @@ from typing import Final, Generic, Protocol, TypeVar
 
 import attrs
 
+from agora_analytics import _checks
 from agora_analytics.errors import AgoraError, BadRequest, IncompleteList, ResponseError, ServerError
 from agora_analytics.models import BadRow, Call, Session
 from agora_analytics.spans import Span
 
 ItemT = TypeVar("ItemT")
 ItemT_co = TypeVar("ItemT_co", covariant=True)
-
-PAGE_SIZE: Final = 100
-"""Rows of a page at most."""
 
 PATIENCE: Final = 3
 """Pages in a row without a new row that are read: as many new rows as a page holds may have come meanwhile."""
@@ -108,7 +106,7 @@ class Part:
 
     def page_size(self, usual: int) -> int:
         """Return how many rows a page has: full pages where a list is narrowed, for each request counts."""
-        return PAGE_SIZE if self.handed else usual
+        return _checks.PAGE_SIZE if self.handed else usual
 
 
 class Verdict(Enum):
@@ -130,7 +128,7 @@ class Reading(Generic[ItemT]):
 
     kind: RowKind[ItemT]
     count: int = 0
-    size: int = PAGE_SIZE
+    size: int = _checks.PAGE_SIZE
     trust_total: bool = True
     patience: int = PATIENCE
     keys: set[str] = attrs.field(factory=set)
@@ -239,7 +237,9 @@ class Learned:
     fruitless: int = 0
     most: int = FRUITLESS
 
-    def reading(self, kind: RowKind[ItemT], part: Part, size: int = PAGE_SIZE, *, count: int = 0) -> Reading[ItemT]:
+    def reading(
+        self, kind: RowKind[ItemT], part: Part, size: int = _checks.PAGE_SIZE, *, count: int = 0
+    ) -> Reading[ItemT]:
         """Return a reading of a part that begins, or goes on after so many rows; `size` is of pages of a whole list."""
         # A narrower list is narrowed again for the price of one such page.
         return Reading(kind, count, part.page_size(size), self.trusts_totals, 1 if part.handed else PATIENCE)

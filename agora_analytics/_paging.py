@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from typing import TypeVar
 
-from agora_analytics import _listing
+from agora_analytics import _checks
 from agora_analytics._agenda import Agenda
 from agora_analytics._listing import Learned, Page, Part, RowKind
 from agora_analytics.errors import IncompleteList, ResponseError
@@ -27,7 +27,7 @@ async def rows(
     kind: RowKind[ItemT],
     *,
     read_ahead: bool,
-    size: int = _listing.PAGE_SIZE,
+    size: int = _checks.PAGE_SIZE,
     missing: Missing | None = None,
     learned: Learned | None = None,
 ) -> AsyncGenerator[ItemT]:

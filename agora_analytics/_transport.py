@@ -24,6 +24,7 @@ import attrs
 from yarl import URL
 
 from agora_analytics import _addresses, _checks
+from agora_analytics._json import one_line
 from agora_analytics._scrub import Scrubber
 from agora_analytics.errors import AgoraError, CertificateError, DecodeError, TransportError, TransportTimeout
 from agora_analytics.protocols import Request, Response
@@ -252,7 +253,7 @@ class AiohttpTransport:
         )
 
     def _shown(self, text: str) -> str:
-        return " ".join(self.scrub(text.encode("utf-8", "replace")).decode(errors="replace").split())[:_SHOWN]
+        return one_line(self.scrub(text.encode("utf-8", "replace")).decode(errors="replace"), _SHOWN)
 
 
 class _Broken(aiohttp.ClientConnectionError):

@@ -53,7 +53,7 @@ class Kept:
         requests: requests that were made; one that was sent again counts once.
         narrowed: those of them for lists that were asked for again, since the service cut them off.
         skipped: what of the answers does not fit the reference, the first thousand spots.
-        exhausted: whether there was more to ask for than as `most` attempts allow.
+        exhausted: whether there was more to ask for than `most` attempts can get.
 
     """
 

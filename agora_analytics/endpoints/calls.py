@@ -378,8 +378,8 @@ def _from_to(span: Span) -> dict[str, Param]:
     return {"start_ts": span.start, "end_ts": span.end}
 
 
-def _about(call: Call | str, span: Span) -> dict[str, Param]:
-    return {"call_id": id_of(call), **_from_to(span)}
+def _about(call_id: str, span: Span) -> dict[str, Param]:
+    return {"call_id": call_id, **_from_to(span)}
 
 
 def _paging_params(number: int, size: int) -> dict[str, Param]:

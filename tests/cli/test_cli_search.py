@@ -85,6 +85,7 @@ def test_a_bound_on_requests_says_what_was_not_asked_for_in_every_form(run):
         ran = run("calls", "search", "--last", "3d", "--worst", "--max-requests", "6", *form)
         assert "were not asked for: --max-requests allows no more" in ran.err
         assert "after 6 requests, calls that began before " in ran.err
+        assert (", at most 6, and one more for each 100 calls in a part" in ran.err) is (form == ())
 
 
 @pytest.mark.parametrize(

@@ -219,7 +219,14 @@ def test_rows_come_as_a_list_an_object_with_one_or_a_row_alone(data):
 
 @pytest.mark.parametrize("data", [{}, {"list": None}, {"list": []}, [], None])
 def test_no_rows_come_in_any_of_these_ways(data):
-    assert read(totals, data=data).items == read(top, data=data).items == ()
+    for answer in (read(totals, data=data), read(top, data=data)):
+        assert (answer.items, answer.skipped) == ((), ())
+
+
+def test_of_two_members_of_one_name_the_last_one_counts():
+    rows = b'[{"userCount":3,"sdk":"4"}]'
+    assert totals(b'{"data":%b,"data":null}' % rows).items == ()
+    assert totals(b'{"data":null,"data":%b}' % rows).items == (Total(3, "4"),)
 
 
 def test_a_top_list_keeps_its_order_and_tells_users_from_the_value():

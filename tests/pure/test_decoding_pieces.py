@@ -171,6 +171,10 @@ def test_no_model_holds_an_integer_beyond_64_bits(number):
     )
     assert [uid.uid for uid in read(sessions, call_info=[{"sid": "a", "uid": str(10**30)}]).items] == [str(10**30)]
     assert len(read(metrics, metrics=[{"sid": "a", "data": [{"mid": 1, "kvs": [[number, 1]]}]}]).skipped) == 1
+    assert len(read(users, data=[{"ts": 2.0 * number, "userCount": 1}]).skipped) == 1
+    with pytest.raises(DecodeError) as caught:
+        read(calls, code=number, call_lists=[{"call_id": "a"}])
+    assert caught.value.answer.code is None
 
 
 @pytest.mark.parametrize("broken", [rb"iPhone \ud83d", rb"\ude00 \ud83d\ude00", b"iPhone \xf0\x9f", rb"\\ud83d \ud83d"])
@@ -183,6 +187,31 @@ def test_half_a_character_costs_no_more_than_itself(broken):
     assert [(spot.path, spot.whole) for spot in page.skipped] == [("$.call_info[1]", False)]
     with pytest.raises(DecodeError):
         sessions(body, insist=True)
+
+
+def test_half_a_character_is_told_of_what_is_odd_in_other_ways_too():
+    page = sessions(rb'{"call_info":[{"sid":"a","roles":"HOST","device_type":"iPhone \ud83d"}]}')
+    assert page.items[0].roles == ("HOST",)
+    assert [(spot.path, spot.whole) for spot in page.skipped] == [("$.call_info[0]", False)]
+
+
+def test_a_number_that_is_spelled_in_escapes_is_none():
+    page = calls(rb'{"call_lists":[{"call_id":"a","call_acu":"\u006ean"},{"call_id":"b"}]}')
+    assert [call.call_id for call in page.items] == ["b"]
+
+
+def test_an_item_of_more_than_a_mebibyte_is_skipped_and_told():
+    page = read(calls, call_lists=[{"call_id": "a"}, {"call_id": "b", "cname": "x" * (1 << 20)}, {"call_id": "c"}])
+    assert [call.call_id for call in page.items] == ["a", "c"]
+    assert [(spot.path, spot.reason) for spot in page.skipped] == [
+        ("$.call_lists[1]", "it is longer than 1048576 bytes")
+    ]
+
+
+def test_what_an_item_says_is_not_what_the_answer_says():
+    with pytest.raises(DecodeError) as caught:
+        read(metrics, code=0, metrics=[{"sid": at, "code": 401, "data": 1} for at in range(2)])
+    assert caught.value.answer.code == 0
 
 
 def test_a_byte_order_mark_is_passed_over():

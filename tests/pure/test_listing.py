@@ -65,6 +65,11 @@ def test_pages_that_do_not_turn_end_though_a_row_of_each_cannot_be_read(items):
     assert verdicts[-1] is Verdict.CUT
 
 
+def test_a_row_that_cannot_be_read_counts_once_though_its_page_comes_again():
+    page = Page((9, 8), True, 4, skipped=(BadRow("$.call_lists[0]", "why"),))
+    assert read(*[page] * 4, size=3)[0] == [Verdict.MORE] * 3 + [Verdict.CUT]
+
+
 def test_a_text_that_was_mended_is_no_row_more():
     mended = BadRow("$.call_lists[0].cname", "half a character", whole=False)
     verdicts, _ = read(Page((9, 8), None, 3, skipped=(mended,)), Page((7,), None, 3))
@@ -93,6 +98,7 @@ def test_a_list_that_will_be_halved_anyway_is_left_after_its_first_page():
     half = Part(Span(0, 1_800), handed=2)
     assert read(Page((8, 9), True, 400), part=half, kind=UNORDERED, learned=learned)[0] == [Verdict.CUT]
     assert read(Page((9, 8), True, 2), part=half, kind=UNORDERED, learned=Learned(cap=4))[0] == [Verdict.MORE]
+    assert read(Page((8, 9), True, 400), kind=UNORDERED, learned=Learned(cap=4))[0] == [Verdict.MORE], "not narrowed"
 
 
 def test_a_list_is_not_read_further_than_another_was_cut_off():

@@ -47,6 +47,10 @@ def test_the_better_part_of_a_long_secret_is_a_secret_too():
     assert Scrubber("simulated-secret").scrub(b"simulated fault") == b"simulated fault"
 
 
+def test_a_secret_within_another_leaves_nothing_of_the_other():
+    assert Scrubber(f"left-{LONG}-right", LONG).scrub(f"<left-{LONG}-right>".encode()) == b"<***>"
+
+
 def test_what_is_too_short_to_tell_apart_is_left():
     assert Scrubber("abc").scrub(b"abc abcd") == b"abc abcd"
 
@@ -72,11 +76,12 @@ def test_no_secret_is_left_and_nothing_else_is_lost(secret, before, after):
         ("/beta%3Fappid%3DAPP%26x", "/beta%3Fappid%3D***"),
         ('{"appid": "APP"}', '{"appid": "***"}'),
         ("APP is an app", "APP is an app"),
+        ("a demo of appid=demo", "a demo of appid=***"),
         (f"no project {LONG}", "no project ***"),
     ],
 )
 def test_an_app_id_is_blanked_out_where_it_is_named_or_long(said, left):
-    app_id = LONG if LONG in said else "APP"
+    app_id = LONG if LONG in said else "demo" if "demo" in said else "APP"
     assert without_app(said.encode(), app_id) == left.encode()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from datetime import UTC, datetime
 
 import pytest
 
@@ -43,6 +44,24 @@ def test_equal_points_are_equal_however_many_shapes_there_were(made):
     assert point != (1, 2)
 
 
+@pytest.mark.parametrize("metric", ["ts", "uid", "of", "value", "dimension_value", "started_at", "class", "_metric"])
+def test_a_metric_of_any_name_takes_nothing_from_a_point(metric):
+    point = Point.of(60, 2, metric=metric)
+    assert (point.ts, point.value, point.uid, point.dimension_value) == (60, 2, None, None)
+    assert point.started_at == datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
+
+
+def test_a_track_that_is_out_of_order_has_its_columns_in_order():
+    columns = Track(mid=1, kvs=((3, 1.0), (1, 3.0), (2, 2.0))).columns()
+    assert [list(column) for column in columns] == [[1, 2, 3], [3.0, 2.0, 1.0]]
+
+
+@pytest.mark.parametrize(("finished", "over"), [(True, True), (None, True), (False, False)])
+def test_a_call_that_goes_on_has_no_end_whatever_is_sent_for_it(finished, over):
+    call = Call(call_id="c", created_ts=60, destroyed_ts=120, finished=finished)
+    assert ((call.ended_at is not None), (call.span is not None)) == (over, over)
+
+
 def test_a_repr_is_short_however_much_there_is():
     page = CallPage(call_lists=tuple(Call(call_id=f"c{number}") for number in range(10_000)))
     track = Track(mid=1, kvs=tuple((number, 1.0) for number in range(10_000)))
@@ -56,7 +75,14 @@ def test_a_repr_is_short_however_much_there_is():
 
 @pytest.mark.parametrize(
     ("bucket", "lowest"),
-    [("[3%,5%)", 0.03), ("[0.5%,3%)", 0.005), ("20 %+", 0.2), ("1" * 100_000, None), ("1." * 50_000 + "%", None)],
+    [
+        ("[3%,5%)", 0.03),
+        ("[0.5%,3%)", 0.005),
+        ("20 %+", 0.2),
+        ("12345678901%", None),
+        ("1" * 100_000, None),
+        ("1." * 50_000 + "%", None),
+    ],
 )
 def test_a_bucket_tells_its_lower_bound_in_time_that_grows_with_its_length(bucket, lowest):
     assert FreezeBucket(bucket=bucket).lowest == (float("inf") if lowest is None else lowest)

@@ -84,6 +84,13 @@ async def test_a_failing_service_is_waited_for_no_longer_either(clock):
     assert asyncio.get_running_loop().time() < 20
 
 
+async def test_a_refusal_for_frequency_is_none_of_the_attempts_at_a_failing_service(clock):
+    transport = Answers(busy("1"), Response(503, {}, b"{}"))
+    with pytest.raises(ServerError):
+        await ask(client_of(transport, clock, retry=Retry(attempts=3)))
+    assert len(transport.sent) == 1 + 3
+
+
 async def test_the_seconds_that_were_waited_already_count(clock):
     transport = Answers(busy("15"))
     with pytest.raises(RateLimited):

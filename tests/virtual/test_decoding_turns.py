@@ -9,6 +9,7 @@ import weakref
 import pytest
 
 from agora_analytics import AnalyticsClient, DecodeError, TransportError, _merge, _session
+from agora_analytics._scrub import Scrubber
 from agora_analytics.models import SessionMetrics, Track
 from agora_analytics.protocols import Request, Response
 
@@ -109,6 +110,40 @@ async def test_what_does_not_fit_is_skipped_and_told_on_the_page_and_in_the_log(
     (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert told.startswith("GET /beta/analytics/call/lists ")
     assert "$.call_lists[1].call_pcu: expected a whole number, got 2.5" in told
+
+
+async def test_a_large_answer_that_echoes_the_secret_is_cleaned_a_little_at_a_time(clock):
+    secret, asked = "0123456789abcdef0123456789ABCDEF", []
+
+    class Echoing(Canned):
+        def scrub(self, body: bytes) -> bytes:
+            asked.append(len(body))
+            return Scrubber(secret).scrub(body)
+
+    calls = [{"call_id": f"{number} {secret} /appid={number}&"} for number in range(10_000)]
+    body = json.dumps({"code": 0, "call_lists": [*calls, {"call_id": "a", "call_pcu": 2.5}]}).encode()
+    client = client_of(clock, transport=Echoing(body))
+    page = await client.calls.page(*client.calls.recent(600))
+    assert [call.call_id for call in page.items] == [f"{number} *** /appid=***&" for number in range(10_000)]
+    assert [spot.path for spot in page.skipped] == ["$.call_lists[10000].call_pcu"]
+    assert max(asked) < 100_000 < len(body)
+
+
+async def test_the_first_thousand_spots_of_all_pages_are_told(clock):
+    rows = [{"call_id": "a"}, *[{"call_id": "b", "call_pcu": 2.5}] * 600]
+    pages = [json.dumps({"call_lists": rows, "has_more": more}).encode() for more in (True, True, False)]
+    pages[1] = pages[1].replace(b'"a"', b'"c"')
+    client = client_of(clock, *pages)
+    found = client.calls.search(*client.calls.recent(600))
+    assert [call.call_id async for call in found] == ["a", "c"]
+    assert len(found.skipped) == 1_000
+
+
+async def test_a_session_that_two_batches_of_users_have_comes_once(clock):
+    client = client_of(clock, b'{"call_info":[{"sid":"a"},{"sid":"b"}],"has_more":false}')
+    found = client.calls.sessions("c", *client.calls.recent(600), uids=range(1, 12))
+    assert [session.sid async for session in found] == ["a", "b"]
+    assert found.requests == 2
 
 
 async def test_strictness_is_a_setting_and_the_error_has_what_support_asks_for(clock):

@@ -267,3 +267,18 @@ async def test_rows_that_do_not_fit_are_counted_and_the_first_is_told(stream, fi
             assert first in before.first_skipped
             assert found.health.state == "polling"
     assert found.health.skipped
+
+
+def halved(document: dict) -> None:
+    """Leave half a character of the first call's channel."""
+    for row in (document.get("call_lists") or [])[:1]:
+        row["cname"] = "\ud83d"
+
+
+async def test_a_text_with_half_a_character_costs_no_row():
+    simulation = simulated(world=BUSY)
+    async with simulation.client(transport=Tampering(simulation.transport(), halved)) as client:
+        follow = client.calls.follow()
+        async with taking(follow):
+            await asyncio.sleep(HOUR / 4)
+        assert follow.health.skipped == 0

@@ -176,6 +176,7 @@ async def test_a_second_with_more_calls_than_a_list_may_have_is_asked_for_by_cha
     second = crowded(told=True)
     simulation = served(CROWDED, most_rows=len(ids(CROWDED, *second)) - 1, beyond=beyond)
     assert await searched(simulation, *second) == ids(CROWDED, *second)
+    assert asked(simulation) <= 5, "not each of its four channels, once all are there"
 
 
 async def test_a_call_of_a_channel_that_no_list_names_is_an_error_after_all_others():

@@ -64,6 +64,30 @@ async def test_no_more_requests_are_made_than_allowed_where_lists_are_cut_off(mo
     assert newest.asked_from > newest.span.start or ids == set(there)
 
 
+async def test_where_the_first_part_takes_all_requests_the_others_are_known_not_to_be_asked_for():
+    async with simulated().client() as client:
+        span = client.calls.recent(9 * DAY)
+        parts = Newest(await Budget.of(client, None), span, None, 100).parts
+        first = client.calls.search(*parts[0])
+        count = len([call async for call in first])
+        newest = Newest(await Budget.of(client, first.requests), span, None, 100)
+        assert len([call async for call in newest.calls()]) == count
+    assert len(parts) > 2
+    assert newest.asked_from == parts[1].end
+
+
+async def test_what_other_programs_spend_meanwhile_is_not_spent_again():
+    simulation = simulated()
+    async with simulation.client() as client:
+        span = client.calls.recent(3 * DAY)
+        budget = await Budget.of(client, 5)
+        await client.calls.page(*client.calls.recent(3_600))
+        newest = Newest(budget, span, None, 100)
+        assert [call async for call in newest.calls()]
+    assert simulation.service.counts["call_lists"] <= 5
+    assert newest.asked_from > span.start
+
+
 async def test_attempts_that_fail_count_as_requests():
     simulation = simulated()
     simulation.faults = Faults.script([None, *[Fault("status", status=503)] * 3])

@@ -83,6 +83,7 @@ async def test_a_consumer_who_comes_back_after_two_days_finds_the_end_and_what_w
         await asyncio.sleep(2 * DAY)
         rest = [call async for call in found]
     assert len(whole([first, *rest])) <= 20, "of pages that were there already"
+    assert found.requests == simulation.service.counts["call_lists"] - 1, "what was not sent is no request"
     assert found.missing[-1].end == span.end
     assert not simulation.service.refusals
 
@@ -108,6 +109,18 @@ async def test_a_plan_that_keeps_less_than_thought_is_told_by_one_request():
             [call async for call in client.calls.search(NOON - 3 * DAY, NOON - 3 * DAY + HOUR)]
     assert caught.value.kind == "range"
     assert sum(simulation.service.refusals.values()) == 1
+
+
+async def test_a_start_that_is_refused_wherever_it_moves_is_refused_three_times():
+    simulation = simulated("standard", world=BUSY)
+    believed = STANDARD.with_limits("call_lists", available=KEPT.available + 300)
+    async with simulation.client(plan=believed) as client:
+        await known(client)
+        oldest = KEPT.oldest(NOON) - 300
+        with pytest.raises(PlanRefused) as caught:
+            [call async for call in client.calls.search(oldest, oldest + HOUR)]
+    assert caught.value.kind == "range"
+    assert sum(simulation.service.refusals.values()) == 3
 
 
 async def test_a_span_that_was_too_old_from_the_beginning_is_refused_and_not_found_empty():

@@ -118,6 +118,10 @@ async def sent(ask):
             lambda c: c.calls.sessions(CALL, uids=[-1_085_958_910, 3_209_008_386, "-1085958910", "7", 7, "-x"]),
             {"uids": "3209008386,7,-x"},
         ),
+        (
+            lambda c: c.calls.sessions(CALL, uids=["-2147483648", "-2147483649"]),
+            {"uids": "2147483648,-2147483649"},
+        ),
         (lambda c: c.calls.sessions(CALL, uids=[-(2**31), -1]), {"uids": "2147483648,4294967295"}),
         (lambda c: c.calls.sessions(CALL, exclude_server_user=False), {"exclude_server_user": "false"}),
     ],

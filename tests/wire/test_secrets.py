@@ -194,6 +194,14 @@ async def test_a_proxys_password_is_not_told_in_any_spelling(spelled, monkeypatc
         assert leaks(told(caught.value) + caplog.text + repr(vars(client._session._transport))) == []
 
 
+@pytest.mark.parametrize("spelled", ["http://us er:{}@127.0.0.1:1", "http://user:{} @127.0.0.1:1"])
+async def test_a_proxy_with_spaces_is_no_proxy(spelled, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", spelled.format(PASSWORD))
+    async with client_of("https://analytics.example") as client:
+        with pytest.raises(ValueError, match="HTTPS_PROXY names no proxy"):
+            await ask(client)
+
+
 @pytest.mark.parametrize("spelled", ["http://user:{}@127.0.0.1:{}", "user:{}@127.0.0.1:{}/", "http://127.0.0.1:{1}"])
 async def test_a_proxy_of_the_environment_is_used(spelled, monkeypatch):
     async with speaking(reply("407 Who?")) as (port, heard):

@@ -156,6 +156,15 @@ async def test_others_have_their_turn_while_an_answer_that_is_compressed_well_is
     assert most >= 15
 
 
+async def test_a_small_gzipped_answer_that_is_large_inside_is_too_large():
+    async def handle(request):
+        return web.Response(body=gzip.compress(EMPTY + b" " * 2_000_000), headers={"Content-Encoding": "gzip"})
+
+    async with answering(handle) as url, client_of(url, max_bytes=1_000_000) as client:
+        with pytest.raises(DecodeError, match="larger than max_bytes=1000000"):
+            await ask(client)
+
+
 async def test_an_answer_without_length_is_read():
     async def handle(request):
         response = web.StreamResponse()
