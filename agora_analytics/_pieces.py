@@ -31,11 +31,11 @@ _LARGEST: Final = 1 << 20
 _MOST: Final = 1_000
 """Items that are skipped at most; an answer with more of them is another one than the reference's."""
 
-_ODD: Final = 2_048
-"""Items of models that are read patiently at most, at some 20 us each: a page has 100."""
+_ODD: Final = 32_768
+"""Items of models that are read patiently at most: so many tracks have the calls of a busy page."""
 
-_MEMBERS: Final = 4_096
-"""Members of objects that are looked at one by one; the reference's answers have some dozens outside of their lists."""
+_MEMBERS: Final = 131_072
+"""Members of objects that are looked at one by one: those of so many items, and some dozens outside of lists."""
 
 _WARY: Final = 8
 """How many times as small pieces are where a large one did not fit."""

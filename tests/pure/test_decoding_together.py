@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agora_analytics import _codec
+from agora_analytics import _codec, _pieces
 from agora_analytics.errors import DecodeError
 from agora_analytics.models import MetricsAnswer, Session, SessionPage
 
@@ -154,6 +154,16 @@ ODD = b'{"mid":1,"peer_uid":"bob","kvs":[]}'
     ],
     ids=["members", "members of an item", "odd items of items", "odd items", "odd items without lists"],
 )
-def test_what_has_to_be_looked_at_one_by_one_has_its_bounds(decode, body, bound):
+def test_what_has_to_be_looked_at_one_by_one_has_its_bounds(decode, body, bound, monkeypatch):
+    monkeypatch.setattr(_pieces, "_MEMBERS", 4_096)
+    monkeypatch.setattr(_pieces, "_ODD", 2_048)
     with pytest.raises(DecodeError, match=f"more than {bound}"):
         decode(body)
+
+
+def test_the_tracks_of_peers_with_names_are_all_there():
+    """As where an account's users have names for ids: 20 sessions, each of some peers, as many as a page may have."""
+    tracks = b",".join([ODD] * 300)
+    found = metrics(listed("metrics", *[b'{"sid":"a","data":[%b]}' % tracks] * 20))
+    assert [len(session.data) for session in found.metrics] == [300] * 20
+    assert found.skipped == ()
