@@ -96,6 +96,13 @@ class Asking:
                 log.log(level, "export: attempt %d failed, next in %.1f s: %s", attempt, wait, error)
             await asyncio.sleep(wait)
 
+    async def once(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Return an answer to a question that is not worth asking again; raises as a call does."""
+        if self.spent:
+            raise OutOfBudgetError
+        self.made += 1
+        return await ask()
+
     def _refused(self, error: PlanRefused, times: int) -> float | None:
         """Return after how many seconds to ask again for what the service says is too new; too old is too old."""
         if error.kind == "range":

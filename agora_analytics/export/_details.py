@@ -16,7 +16,7 @@ import attrs
 from agora_analytics import _checks, _json, _listing, _paging
 from agora_analytics._listing import Learned, Part, Reading, Verdict
 from agora_analytics._session import Session
-from agora_analytics.errors import BadRequest, DecodeError, IncompleteList, PlanRefused, ResponseError, ServerError
+from agora_analytics.errors import IncompleteList, ResponseError
 from agora_analytics.export import _batches
 from agora_analytics.export._asking import Asking, TooOldError, log
 from agora_analytics.export._batches import Batch, unpack
@@ -32,10 +32,6 @@ from agora_analytics.plans import CALL_SESSIONS
 from agora_analytics.spans import Span
 
 EXPIRED: Final = "expired"
-AGAIN: Final = frozenset({"BadRequest", "DecodeError", "ServerError"})
-"""Why a call is left out that the next run asks for again: the answer may have been an accident."""
-
-
 _BATCHES: Final = _checks.PAGE_SIZE // _checks.SIDS
 """Requests for metrics that the sessions of a page need at most."""
 
@@ -98,35 +94,32 @@ class Details:
         first = "sessions" if selection.sessions else "statistics"
         self._first = Cursor(first)
 
-    async def fetch(self, groups: Groups, call: PendingCall) -> None:
-        """Ask for all of a call that is still missing; what the service does not tell is left out, with the reason."""
+    async def fetch(self, groups: Groups, call: PendingCall) -> bool:
+        """Ask for all of a call that is still missing, and return whether the service answered.
+
+        What it keeps no longer, or cannot tell, is left out. Raises its refusals; `Refusals` finds out what they mean.
+        """
         try:
-            await self._fetch(groups, call)
+            return await self._fetch(groups, call)
         except TooOldError:
             self._expiry.refused(CALL_SESSIONS, call.span.start)
             await self._leave_out(call, EXPIRED)
-        except PlanRefused as error:
-            if error.kind == "access":
-                raise
-            await self._leave_out(call, f"PlanRefused: {error.kind}", error)
-        except (BadRequest, DecodeError) as error:
+        except IncompleteList as error:
             await self._leave_out(call, type(error).__name__, error)
-        except ServerError as error:
-            if error.status >= 500:  # noqa: PLR2004 - the host failed; otherwise the service did not like the question
-                raise
-            await self._leave_out(call, type(error).__name__, error)
+        return False
 
-    async def _fetch(self, groups: Groups, call: PendingCall) -> None:
+    async def _fetch(self, groups: Groups, call: PendingCall) -> bool:
         longest = self._limits.longest_query
         begun = _decode(call.cursor.encode()) if call.cursor else attrs.evolve(self._first, cut=longest)
         if begun.cut > longest:
             await self._leave_out(call, "begun under a plan that allowed longer spans")
-            return
+            return False
         pages = await self._disk.change(lambda state: state.pages(call.id)) if call.cursor else []
         work = _Work(groups, call, call.span.slices(begun.cut), pages)
         cursor: Cursor | None = begun
         while cursor is not None:
             cursor = await getattr(self, f"_{cursor.step}")(work, cursor)
+        return True
 
     def _timely(self, work: _Work) -> Callable[[], Awaitable[float]]:
         """Return what makes sure, before every attempt, that a call can still be asked about, and already."""

@@ -61,10 +61,10 @@ async def exported(
     _groups(session, scope, selection)  # what is wrong with them is told before anything is opened
     settings = _settings(selection, name, sink)
     async with _opened(settings, sink, _beside(sink, state)) as (disk, parts):
-        run = Run(session, selection, order, disk, parts)
-        await run.finish(_groups(session, scope, selection, disk))
+        run = Run(session, selection, order, disk, parts, groups=_groups(session, scope, selection, disk))
+        await run.finish()
         await parts.publish_all()
-        report = await disk.change(lambda found: report_of(found, run.asking, order, str(sink)))
+        report = await disk.change(lambda found: report_of(found, run, str(sink)))
         manifest = await disk.change(lambda found: manifest_of(found, parts.target.name, report))
         if order.watcher is not None:
             order.watcher(await run.progress())

@@ -24,7 +24,7 @@ async def test_rows_that_waited_when_a_later_run_died_are_written_by_the_next(tm
     longer = attrs.evolve(before, span=Span(NOON - 5 * HOUR, NOON - 600))
     await export(simulation, before, tmp_path / "died")
     refused = asked(simulation) + 6
-    simulation.faults = Faults.script([*[None] * refused, Fault("status", status=401)])
+    simulation.faults = Faults.script([*[None] * refused, *[Fault("status", status=401)] * 50])
     with pytest.raises(Unauthorized):
         await export(simulation, longer, tmp_path / "died", concurrency=1)
     simulation.faults = Faults()

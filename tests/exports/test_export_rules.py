@@ -186,10 +186,20 @@ async def test_a_call_that_the_service_refuses_is_left_out_and_told(tmp_path, si
     simulation = Simulation(Service(simulation.world, simulation.service.plan, clock=simulation.clock))
     simulation.faults = Faults.script([*[None] * 5, Fault("garbage")])
     report = await export(simulation, last(1), tmp_path / "one", concurrency=1)
-    span = report.left_out[0].span
+    span, names = report.left_out[0].span, report.left_out[0].call_ids
     assert report.left_out == (
-        LeftOut(app_id=simulation.app_id, what="details", reason="DecodeError", span=span, calls=1),
+        LeftOut(
+            app_id=simulation.app_id,
+            what="details",
+            reason="DecodeError",
+            span=span,
+            calls=1,
+            call_ids=names,
+            again=True,
+        ),
     )
+    assert {row[1] for row in found["calls"]}.issuperset(names)
+    assert len(names) == 1
     assert not report.complete
     assert len(rows(tmp_path / "one", "calls")) == len(found["calls"])
 

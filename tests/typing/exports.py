@@ -43,6 +43,7 @@ async def exporting(client: AnalyticsClient) -> None:
     report = await client.export.run(selection, "folder", format="parquet", watcher=look)
     assert_type(report, ExportReport)
     assert_type(report.complete, bool)
+    assert_type([(one.call_ids, one.again) for one in report.left_out], list[tuple[tuple[str, ...], bool]])
     try:
         await to_arrow(client.calls.search(*selection.span))
         await to_pandas(client.calls.search(*selection.span), model=Call)

@@ -1,0 +1,169 @@
+"""One call, span, source or App ID that the service refuses never stops the rest of an export, and is told."""
+
+from __future__ import annotations
+
+import pytest
+from reading import rows
+from runs import ALL, DAY, HOUR, NOON, all_rows, asked, export, free, last
+
+from agora_analytics import Insight, NotFound, Selection, Series, Unauthorized
+from agora_analytics.simulator import Fault, Faults
+
+ANSWERS = [(400, 200), (404, 404), (503, 503), (403, 200), (401, 401), (300, 200), (204, 200), (1001, 200)]
+"""A code in the body, and an HTTP status."""
+
+BAD = "an-app-id-of-somebody-else"
+
+
+def no(code: int, status: int = 200) -> Fault:
+    return Fault("refusal", code=code, status=status, message="not for you")
+
+
+def oldest(found) -> str:
+    """Return the id of the call that began first."""
+    return min(found["calls"], key=lambda row: row[3])[1]
+
+
+# Calls
+
+
+@pytest.mark.parametrize(("code", "status"), ANSWERS)
+async def test_a_call_whose_details_are_refused_is_left_out_by_name(tmp_path, simulation, whole, code, status):
+    found, _, _ = await whole(last(1))
+    bad = oldest(found)
+    simulation.faults = Faults.of_call(bad, no(code, status))
+    for _ in range(2):
+        report = await export(simulation, last(1), tmp_path / "rest", concurrency=1)
+        (left,) = report.left_out
+        assert (left.what, left.calls, left.call_ids, left.again) == ("details", 1, (bad,), True)
+        assert str(code) in left.reason
+        assert (report.pending, report.complete) == (0, False)
+    without = {name: [row for row in kept if name == "calls" or row[1] != bad] for name, kept in found.items()}
+    assert all_rows(tmp_path / "rest") == without
+    simulation.faults = Faults()
+    assert (await export(simulation, last(1), tmp_path / "rest")).complete
+    assert all_rows(tmp_path / "rest") == found
+
+
+async def test_many_calls_that_are_refused_cost_few_questions(tmp_path, simulation, whole):
+    _, cost, _ = await whole(last(3, "calls", "sessions"))
+    simulation.faults = Faults.always(no(404)).only("call_sessions")
+    report = await export(simulation, last(3, "calls", "sessions"), tmp_path / "rest")
+    (left,) = report.left_out
+    assert left.calls == report.rows["calls"] > 20
+    assert len(left.call_ids) == 10
+    assert report.requests <= cost + cost // 8 + 2
+
+
+async def test_calls_are_not_left_out_where_everything_is_refused_from_then_on(tmp_path, simulation, whole):
+    found, _, _ = await whole(last(3))
+    before = asked(simulation)
+    revoked = Fault("status", status=401)
+    simulation.faults = Faults.script([*[None] * (before + 12), *[revoked] * 200])
+    with pytest.raises(Unauthorized):
+        await export(simulation, last(3), tmp_path / "rest")
+    assert asked(simulation) - before < 12 + 30
+    simulation.faults = Faults()
+    report = await export(simulation, last(3), tmp_path / "rest")
+    assert report.complete
+    assert all_rows(tmp_path / "rest") == found
+
+
+async def test_details_that_the_plan_lacks_are_left_out_as_a_whole(tmp_path, simulation, whole):
+    found, _, _ = await whole(last(3))
+    simulation.faults = Faults.always(Fault("refusal", code=300, message="no auth")).only("call_sessions")
+    report = await export(simulation, last(3), tmp_path / "rest", concurrency=1)
+    (left,) = report.left_out
+    assert (left.what, left.reason) == ("details", "PlanRefused: access: no auth")
+    assert (report.pending, report.complete) == (0, False)
+    assert rows(tmp_path / "rest", "calls") == found["calls"]
+    assert simulation.service.counts["call_sessions"]
+
+
+# App IDs
+
+
+@pytest.mark.parametrize(
+    ("place", "code", "status"), [(0, 403, 200), (0, 400, 200), (1, 401, 401), (2, 404, 200), (2, 404, 404)]
+)
+async def test_an_app_id_that_is_refused_is_left_out_by_name(tmp_path, simulation, place, code, status):
+    free(simulation)
+    simulation.service.other_apps = ["app-2"]
+    simulation.faults = Faults.always(no(code, status)).only(appid=BAD)
+    apps = [simulation.app_id, "app-2"]
+    await export(simulation, last(1, apps=apps), tmp_path / "good")
+    apps.insert(place, BAD)
+    for _ in range(2):
+        report = await export(simulation, last(1, *ALL, mids={20001, 20003, 20004}, apps=apps), tmp_path / "rest")
+        (left,) = report.left_out
+        assert (left.app_id, left.what, left.again) == (BAD, "app", True)
+        assert left.reason.endswith(f"code {code}: not for you")
+        assert (report.pending, report.complete) == (0, False)
+    assert all_rows(tmp_path / "rest") == all_rows(tmp_path / "good")
+
+
+async def test_an_app_id_that_is_refused_no_more_is_exported_by_the_next_run(tmp_path, simulation):
+    free(simulation)
+    both = last(1, "calls", apps=[BAD, simulation.app_id])
+    assert [one.app_id for one in (await export(simulation, both, tmp_path)).left_out] == [BAD]
+    simulation.service.other_apps = [BAD]
+    report = await export(simulation, both, tmp_path)
+    assert report.complete
+    assert {row[0] for row in rows(tmp_path, "calls")} == {BAD, simulation.app_id}
+
+
+async def test_credentials_that_are_refused_end_it_at_once(tmp_path, simulation):
+    simulation.service.other_apps = ["app-2"]
+    simulation.faults = Faults.always(Fault("status", status=401))
+    for apps, most in (([simulation.app_id], 2), ([simulation.app_id, "app-2"], 3)):
+        before = len(simulation.service.log)
+        with pytest.raises(Unauthorized):
+            await export(simulation, last(6, apps=apps), tmp_path, concurrency=1)
+        assert len(simulation.service.log) - before <= most
+
+
+# Series
+
+
+async def test_a_series_that_is_refused_is_left_out_alone(tmp_path, simulation):
+    free(simulation)
+    good, bad = Insight("userCount"), Insight("peakCurrentChannels")
+    span = (NOON - 10 * DAY, NOON - 6 * DAY)
+    await export(simulation, Selection.of(*span, "insights", insights=[good]), tmp_path / "good")
+    simulation.faults = Faults.always(no(400)).only(metric="peakCurrentChannels")
+    report = await export(simulation, Selection.of(*span, "insights", insights=[bad, good]), tmp_path / "rest")
+    (left,) = report.left_out
+    assert (left.what, left.reason) == (
+        "insight peakCurrentChannels 1d",
+        "BadRequest: HTTP 200, code 400: not for you",
+    )
+    assert rows(tmp_path / "rest", "insights") == rows(tmp_path / "good", "insights")
+
+
+async def test_series_that_are_all_refused_end_it(tmp_path, simulation):
+    selection = Selection.of(NOON - HOUR, NOON, "realtime", series=[Series("userCount", product="Native")])
+    simulation.faults = Faults.always(no(404))
+    with pytest.raises(NotFound, match="not for you"):
+        await export(simulation, selection, tmp_path)
+
+
+# Spans
+
+
+async def test_a_span_that_is_refused_is_left_out_and_asked_for_again(tmp_path, simulation, whole):
+    simulation.service.plan = simulation.service.plan.with_limits("call_lists", longest=HOUR)
+    found, _, _ = await whole(last(5, "calls"))
+    first = NOON - 5 * HOUR
+    simulation.faults = Faults.always(no(404)).only(start_ts=first)
+    for _ in range(2):
+        report = await export(simulation, last(5, "calls"), tmp_path / "rest")
+        (left,) = report.left_out
+        assert (left.what, left.again) == ("calls", True)
+        assert left.reason == "NotFound: HTTP 200, code 404: not for you"
+        assert left.span is not None
+        assert left.span.start == first
+        assert (report.pending, report.complete) == (0, False)
+    assert set(rows(tmp_path / "rest", "calls")) < set(found["calls"])
+    simulation.faults = Faults()
+    assert (await export(simulation, last(5, "calls"), tmp_path / "rest")).complete
+    assert rows(tmp_path / "rest", "calls") == found["calls"]
