@@ -266,8 +266,9 @@ async def test_a_process_that_writes_may_be_killed(tmp_path, simulation, started
     expected, _, _ = await whole()
     transport = Tampering(simulation.transport(), lambda _: started[-1].kill())
     async with simulation.client(quotas=False, transport=transport) as client:
-        with pytest.raises(ExportError, match=r"signal 9.*\n?.*run the same export again"):
+        with pytest.raises(ExportError, match=r"signal 9.*\n?.*run the same export again") as error:
             await client.export.run(last(3), tmp_path / "killed", format=form)
+    assert error.value.kind == "writer"
     before = asked(simulation)
     report = await export(simulation, last(3), tmp_path / "killed", format=form)
     assert report.complete

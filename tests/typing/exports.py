@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import assert_type
+from typing import Literal, assert_type
 
 from agora_analytics import (
     AnalyticsClient,
@@ -50,6 +50,7 @@ async def exporting(client: AnalyticsClient) -> None:
         await to_polars(await client.insights.usage("userCount", *selection.span))
     except ExportError as error:
         assert_type(error.advice, str)
+        assert_type(error.kind, Literal["running", "disk", "settings", "state", "writer"])
     assert_type(export.DATASETS["calls"].columns, tuple[export.Column, ...])
 
 
