@@ -18,6 +18,7 @@ from agora_analytics._listing import Learned, Part, Reading, Verdict
 from agora_analytics._session import Session
 from agora_analytics.errors import IncompleteList, ResponseError
 from agora_analytics.export import _batches
+from agora_analytics.export import _marks as marks
 from agora_analytics.export._asking import Asking, TooOldError, log
 from agora_analytics.export._batches import Batch, unpack
 from agora_analytics.export._disk import Disk
@@ -148,11 +149,13 @@ class Details:
         else:
             after = self._due(work, Cursor("metrics", cut=cursor.cut))
         wanted = "sessions" in self._selection.datasets
-        rows = packed(_batches.sessions(call.app, call.call_id, new)) if wanted else None
+        batch = _batches.sessions(call.app, call.call_id, new) if wanted else None
+        rows = packed(batch) if batch else None
 
         def keep(state: State) -> None:
-            if rows is not None:
+            if batch is not None and rows is not None:
                 state.stage(call.app, call.day, rows)
+                marks.undated(state, call.app, batch)
             if after is not None:
                 state.keep_page(call.id, work.pages[-1])
             self._proceed(state, call, after, begun=len(work.pages) > 1)
@@ -216,7 +219,8 @@ class Details:
 
         found = await self._ask(ask, self._timely(work))
         # Packed at once, and session by session: sixteen answers of a hundred thousand points each may wait here.
-        pieces = [packed(self._measured(call, found.pop(0))) for _ in range(len(found))]
+        undated: list[Batch] = []
+        pieces = [self._packed(call, found.pop(0), undated) for _ in range(len(found))]
         last = work.last(cursor)
         after = self._due(work, attrs.evolve(cursor, part=0 if last else cursor.part + 1, number=cursor.number + last))
 
@@ -227,6 +231,8 @@ class Details:
                     state.stage(call.app, call.day, piece)
                 else:
                     state.keep_half(call.id, piece)
+            for batch in undated:
+                marks.undated(state, call.app, batch)
             self._proceed(state, call, after)
 
         await self._disk.change(keep)
@@ -270,6 +276,13 @@ class Details:
             state.end_call(call.id, begun=begun)
         else:
             state.move_on(call, _json.encode(cursor).decode())
+
+    def _packed(self, call: PendingCall, found: SessionMetrics, undated: list[Batch]) -> Packed:
+        """Pack the metrics of a session; a batch with times that are no dates is noted."""
+        batch = self._measured(call, found)
+        if batch.undated:
+            undated.append(batch)
+        return packed(batch)
 
     def _measured(self, call: PendingCall, found: SessionMetrics) -> Batch:
         mids = self._selection.mids

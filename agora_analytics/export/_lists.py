@@ -300,7 +300,9 @@ class Lists:
             else:
                 state.stage(app, day, packed(_batches.calls(app, [call])), source=f"call {number}", provisional=True)
         for day, found in days.items():
-            state.stage(app, day, packed(_batches.calls(app, found)))
+            batch = _batches.calls(app, found)
+            state.stage(app, day, packed(batch))
+            marks.undated(state, app, batch)
         return new
 
     def _keep_call(self, state: State, app: str, call: Call) -> tuple[int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from reading import rows
-from runs import ALL, DAY, HOUR, NOON, all_rows, asked, export, free, last
+from runs import ALL, DAY, HOUR, NOON, Tampering, all_rows, asked, export, free, last
 
 from agora_analytics import Insight, NotFound, Selection, Series, Unauthorized
 from agora_analytics.simulator import Fault, Faults
@@ -167,3 +167,34 @@ async def test_a_span_that_is_refused_is_left_out_and_asked_for_again(tmp_path, 
     simulation.faults = Faults()
     assert (await export(simulation, last(5, "calls"), tmp_path / "rest")).complete
     assert rows(tmp_path / "rest", "calls") == found["calls"]
+
+
+# Values
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "sqlite", "duckdb"])
+async def test_a_value_that_no_file_can_hold_is_left_out_and_the_rest_comes(tmp_path, simulation, whole, form):
+    found, _, _ = await whole(last(1))
+
+    def spoilt(document) -> None:
+        for key, value in (("call_pcu", 2**70), ("created_ts", 1e300)):
+            for call in document.get("call_lists", [])[-1:]:
+                call[key] = value
+        for call in document.get("call_lists", [])[:1]:
+            call["destroyed_ts"] = 2**62
+        for session in document.get("call_info", [])[:1]:
+            session["leave_ts"] = -(2**62)
+        for track in [track for one in document.get("metrics", []) for track in one["data"]][:1]:
+            track["kvs"][0][0] = 2**63 - 1
+
+    transport = Tampering(simulation.transport(), spoilt)
+    async with simulation.client(quotas=False, transport=transport) as client:
+        report = await client.export.run(last(1), tmp_path / "rest", format=form)
+    told = {one.what: one for one in report.left_out if one.rows}
+    assert set(told) == {"call_lists", *ALL}
+    assert told["calls"].rows == 1
+    assert told["sessions"].reason == "does not fit the reference: a time that is no date, null here"
+    assert len(rows(tmp_path / "rest", "calls")) == len(found["calls"]) - 1
+    again = await export(simulation, last(1), tmp_path / "rest", format=form)
+    assert not again.complete
+    assert {row[4] for row in rows(tmp_path / "rest", "calls")} >= {None}
