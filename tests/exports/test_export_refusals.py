@@ -7,7 +7,7 @@ from reading import rows
 from runs import ALL, DAY, HOUR, NOON, Tampering, all_rows, asked, export, free, last
 
 from agora_analytics import Insight, NotFound, Selection, Series, Unauthorized
-from agora_analytics.simulator import Fault, Faults
+from agora_analytics.simulator import Fault, Faults, Service, Simulation
 
 ANSWERS = [(400, 200), (404, 404), (503, 503), (403, 200), (401, 401), (300, 200), (204, 200), (1001, 200)]
 """A code in the body, and an HTTP status."""
@@ -43,6 +43,16 @@ async def test_a_call_whose_details_are_refused_is_left_out_by_name(tmp_path, si
     simulation.faults = Faults()
     assert (await export(simulation, last(1), tmp_path / "rest")).complete
     assert all_rows(tmp_path / "rest") == found
+
+
+async def test_a_refused_call_costs_a_question_only_where_no_other_is_answered_after_it(tmp_path, simulation, whole):
+    found, cost, _ = await whole(last(1, "calls", "sessions"))
+    calls = sorted(found["calls"], key=lambda row: row[3] or "")
+    for bad, questions in ((calls[0][1], 0), (calls[-1][1], 1)):
+        simulation.faults = Faults.of_call(bad)
+        report = await export(simulation, last(1, "calls", "sessions"), tmp_path / bad, concurrency=1)
+        assert [one.call_ids for one in report.left_out] == [(bad,)]
+        assert (report.requests, report.pending) == (cost + questions, 0)
 
 
 async def test_many_calls_that_are_refused_cost_few_questions(tmp_path, simulation, whole):
@@ -167,6 +177,38 @@ async def test_a_span_that_is_refused_is_left_out_and_asked_for_again(tmp_path, 
     simulation.faults = Faults()
     assert (await export(simulation, last(5, "calls"), tmp_path / "rest")).complete
     assert rows(tmp_path / "rest", "calls") == found["calls"]
+
+
+# Plans
+
+
+async def test_a_plan_leaves_out_an_app_id_that_is_refused(simulation):
+    async with simulation.client() as client:
+        alone = await client.export.plan(last(3))
+        plan = await client.export.plan(last(3, apps=[BAD, simulation.app_id]))
+    assert (plan.calls, plan.requests) == (alone.calls, alone.requests)
+    (left,) = plan.expired
+    assert (left.app_id, left.what, left.reason) == (BAD, "app", "Unauthorized: HTTP 200, code 403")
+
+
+async def test_a_plan_ends_where_every_app_id_is_refused(simulation):
+    async with simulation.client() as client:
+        with pytest.raises(Unauthorized):
+            await client.export.plan(last(3, apps=[BAD, "another"]))
+
+
+async def test_a_plan_does_without_a_call_that_is_refused(simulation, whole):
+    found, _, _ = await whole(last(3))
+    for sessions, metrics in ((no(404), None), (None, no(404))):
+        simulation.faults = Faults.script([sessions] * 2, endpoint="call_sessions")
+        simulation.faults += Faults.script([metrics] * 2, endpoint="call_metrics")
+        fresh = Simulation(
+            Service(simulation.world, simulation.service.plan, clock=simulation.clock, faults=simulation.faults)
+        )
+        async with fresh.client(quotas=False) as client:
+            plan = await client.export.plan(last(3))
+        assert plan.calls == len(found["calls"])
+        assert min(one.rows for one in plan.estimates) > 0
 
 
 # Values
