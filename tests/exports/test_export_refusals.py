@@ -12,6 +12,7 @@ from agora_analytics.simulator import Fault, Faults, Service, Simulation
 ANSWERS = [(400, 200), (404, 404), (503, 503), (403, 200), (401, 401), (300, 200), (204, 200), (1001, 200)]
 """A code in the body, and an HTTP status."""
 
+REVOKED = Fault("refusal", code=401, status=401, message="Invalid authentication credentials")
 BAD = "an-app-id-of-somebody-else"
 
 
@@ -68,15 +69,25 @@ async def test_many_calls_that_are_refused_cost_few_questions(tmp_path, simulati
 async def test_calls_are_not_left_out_where_everything_is_refused_from_then_on(tmp_path, simulation, whole):
     found, _, _ = await whole(last(3))
     before = asked(simulation)
-    revoked = Fault("status", status=401)
-    simulation.faults = Faults.script([*[None] * (before + 12), *[revoked] * 200])
+    simulation.faults = Faults.script([*[None] * (before + 12), *[REVOKED] * 200])
     with pytest.raises(Unauthorized):
-        await export(simulation, last(3), tmp_path / "rest")
-    assert asked(simulation) - before < 12 + 30
+        await export(simulation, last(3), tmp_path / "rest", concurrency=1)
+    assert len(simulation.service.log) - before <= 12 + 8 + 1
     simulation.faults = Faults()
     report = await export(simulation, last(3), tmp_path / "rest")
     assert report.complete
     assert all_rows(tmp_path / "rest") == found
+
+
+async def test_an_answer_to_what_was_asked_before_a_refusal_says_nothing_of_it(tmp_path, simulation, whole, caplog):
+    _, cost, report = await whole(last(3, "calls", "sessions"))
+    lists = cost - report.rows["calls"]
+    simulation.faults = Faults.script([*[None] * (cost + lists), REVOKED, None, *[REVOKED] * 200])
+    transport = simulation.transport(latency=(0.1, 0.1))
+    async with simulation.client(quotas=False, transport=transport) as client:
+        with pytest.raises(Unauthorized):
+            await client.export.run(last(3, "calls", "sessions"), tmp_path / "rest", format="jsonl", concurrency=2)
+    assert "is left out" not in caplog.text
 
 
 async def test_details_that_the_plan_lacks_are_left_out_as_a_whole(tmp_path, simulation, whole):
@@ -124,7 +135,7 @@ async def test_an_app_id_that_is_refused_no_more_is_exported_by_the_next_run(tmp
 
 async def test_credentials_that_are_refused_end_it_at_once(tmp_path, simulation):
     simulation.service.other_apps = ["app-2"]
-    simulation.faults = Faults.always(Fault("status", status=401))
+    simulation.faults = Faults.always(REVOKED)
     for apps, most in (([simulation.app_id], 2), ([simulation.app_id, "app-2"], 3)):
         before = len(simulation.service.log)
         with pytest.raises(Unauthorized):
