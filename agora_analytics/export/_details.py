@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from itertools import chain
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 
@@ -33,6 +33,8 @@ from agora_analytics.plans import CALL_SESSIONS
 from agora_analytics.spans import Span
 
 EXPIRED: Final = "expired"
+T = TypeVar("T")
+
 _BATCHES: Final = _checks.PAGE_SIZE // _checks.SIDS
 """Requests for metrics that the sessions of a page need at most."""
 
@@ -122,6 +124,9 @@ class Details:
             cursor = await getattr(self, f"_{cursor.step}")(work, cursor)
         return True
 
+    async def _asked(self, work: _Work, ask: Callable[[], Awaitable[T]]) -> T:
+        return await self._ask(ask, self._timely(work), like=f"details {work.call.app}")
+
     def _timely(self, work: _Work) -> Callable[[], Awaitable[float]]:
         """Return what makes sure, before every attempt, that a call can still be asked about, and already."""
         call, page = work.call, work.groups.calls.sessions_page
@@ -207,7 +212,7 @@ class Details:
 
     async def _ask_page(self, work: _Work, part: Part, number: int) -> SessionPage:
         page = work.groups.calls.sessions_page
-        return await self._ask(lambda: page(work.call.call_id, *part.span, page_no=number), self._timely(work))
+        return await self._asked(work, lambda: page(work.call.call_id, *part.span, page_no=number))
 
     async def _metrics(self, work: _Work, cursor: Cursor) -> Cursor | None:
         call, span = work.call, work.spans[cursor.part]
@@ -217,7 +222,7 @@ class Details:
         async def ask() -> list[SessionMetrics]:
             return [one async for one in work.groups.calls.metrics(call.call_id, sids, *span)]
 
-        found = await self._ask(ask, self._timely(work))
+        found = await self._asked(work, ask)
         # Packed at once, and session by session: sixteen answers of a hundred thousand points each may wait here.
         undated: list[Batch] = []
         pieces = [self._packed(call, found.pop(0), undated) for _ in range(len(found))]
@@ -241,8 +246,8 @@ class Details:
     async def _statistics(self, work: _Work, cursor: Cursor) -> Cursor | None:
         call, span = work.call, work.spans[cursor.part]
         one = self._selection.breakdowns[cursor.number]
-        rows = await self._ask(
-            lambda: work.groups.calls.statistics(call.call_id, one.metric, one.dimension, *span), self._timely(work)
+        rows = await self._asked(
+            work, lambda: work.groups.calls.statistics(call.call_id, one.metric, one.dimension, *span)
         )
         asked = (one.metric, one.dimension)
         piece = packed(_batches.statistics(call.app, call.call_id, asked, (span.start, span.end), rows))

@@ -225,6 +225,7 @@ class Lists:
             page = await self._ask(
                 lambda: groups.calls.page(*span, cname=source.cname, page_no=one.page),
                 self._timely(groups, source, one),
+                like=f"{source} {one.app}",
             )
         except ResponseError as error:
             if not _listing.is_depth(error, one.page):
@@ -332,7 +333,11 @@ class Lists:
 
     async def _series(self, groups: Groups, source: SeriesSource, one: PendingSlice) -> None:
         now = self._session.passed()
-        rows = await self._ask(lambda: source.ask(groups, one.app, one.slice), self._timely(groups, source, one))
+        rows = await self._ask(
+            lambda: source.ask(groups, one.app, one.slice),
+            self._timely(groups, source, one),
+            like=f"{source} {one.app}",
+        )
         cut = source.settled(self._passed(now))
         name = f"{one.app} {one.source}"
         asked = Span(one.slice.span.start, one.slice.keep)

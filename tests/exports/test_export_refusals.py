@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from reading import rows
 from runs import ALL, DAY, HOUR, NOON, Tampering, all_rows, asked, export, free, last
@@ -54,6 +56,18 @@ async def test_a_refused_call_costs_a_question_only_where_no_other_is_answered_a
         report = await export(simulation, last(1, "calls", "sessions"), tmp_path / bad, concurrency=1)
         assert [one.call_ids for one in report.left_out] == [(bad,)]
         assert (report.requests, report.pending) == (cost + questions, 0)
+
+
+async def test_a_call_that_breaks_the_service_is_not_waited_for_as_long_as_an_outage(tmp_path, simulation, whole):
+    found, _, _ = await whole(last(1))
+    bad = oldest(found)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    simulation.faults = Faults.of_call(bad, no(503, 503))
+    others = Selection.of(NOON - HOUR, NOON + 60, *ALL, mids={20001, 20003, 20004})  # more calls come meanwhile
+    report = await export(simulation, others, tmp_path / "rest")
+    assert [one.call_ids for one in report.left_out] == [(bad,)]
+    assert loop.time() - began < 200
 
 
 async def test_many_calls_that_are_refused_cost_few_questions(tmp_path, simulation, whole):
