@@ -230,7 +230,9 @@ def _flat(column: Column, values: Sequence[Any]) -> Sequence[Any]:
 
 def _dated(values: Sequence[int | None]) -> Sequence[int | None]:
     """Return times, null where one is no date; 0 is the service's other way to say "not yet"."""
-    return values if all(map(moment, values)) else [ts if moment(ts) else None for ts in values]
+    known = [ts for ts in values if ts is not None]
+    plain = len(known) == len(values) and (not known or (moment(min(known)) and moment(max(known))))
+    return values if plain else [ts if moment(ts) else None for ts in values]
 
 
 def _fewer(before: Sequence[int | None], now: Sequence[int | None]) -> int:

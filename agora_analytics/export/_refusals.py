@@ -103,6 +103,7 @@ class Refusals:
         self._out: dict[tuple[str, str], str] = {}
         self._slices: dict[int, tuple[PendingSlice, str]] = {}
         self._suspects: list[_Suspect] = []
+        self._heard: set[str] = set()
         self._lock = asyncio.Lock()
 
     def has(self, app: str, what: str) -> bool:
@@ -138,7 +139,7 @@ class Refusals:
     async def of_call(self, call: PendingCall, error: AgoraError) -> None:
         """Note that a call is refused; raises it where everything is."""
         self._suspects.append(_Suspect(call, error, self._asking.made))
-        if len(self._suspects) >= _ROW or _is_access(error):
+        if len(self._suspects) >= _ROW:
             await self.settle()
 
     async def heard(self, app: str, made: int) -> None:
@@ -146,6 +147,7 @@ class Refusals:
 
         `made` is how many requests had been made before.
         """
+        self._heard.add(app)
         if self._suspects:
             await self._own([one for one in self._suspects if one.call.app == app and one.made <= made])
 
@@ -164,8 +166,8 @@ class Refusals:
             return
         if not await self._any(app, ""):
             await self._leave_out_app(app, mine[0].error)
-        elif refused := next((one.error for one in mine if _is_access(one.error)), None):
-            self._leave_out(app, DETAILS, refused)
+        elif app not in self._heard and all(_is_access(one.error) for one in mine):
+            self._leave_out(app, DETAILS, mine[0].error)
         else:
             await self._own(mine)
 
