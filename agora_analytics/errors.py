@@ -39,6 +39,10 @@ holds them.
 """
 
 
+ExportTrouble = Literal["running", "disk", "settings", "state", "writer"]
+"""Why an export cannot be written; see `ExportError`."""
+
+
 class AgoraError(Exception):
     """What every error of this library is.
 
@@ -286,6 +290,21 @@ class CheckpointError(AgoraError):
 
 
 class ExportError(AgoraError):
-    """An export cannot be written, or is not the one that was begun there; what is written already is safe."""
+    """An export cannot be written, or is not the one that was begun there; what is written already is safe.
+
+    Attributes:
+        kind: why. `running`: another run writes to that place; try again when it is over. `disk`: the place cannot be
+            read or written (full, no rights, a store that is not reached); try again once that is mended. `settings`:
+            the place holds an export of other settings; no later try will do. `state`: the export's state there is
+            damaged or of another version; no later try will do. `writer`: the process that makes the files ended, or
+            the format's library failed; a later try may do.
+
+    """
 
     fault = "caller"
+
+    def __init__(
+        self, what: str, *, asked: str = "", advice: str = "", fault: Fault | None = None, kind: ExportTrouble = "disk"
+    ) -> None:
+        super().__init__(what, asked=asked, advice=advice, fault=fault)
+        self.kind: ExportTrouble = kind

@@ -226,10 +226,19 @@ def _show_report(screen: Screen, report: ExportReport) -> None:
 
 
 def _told(one: LeftOut) -> str:
-    calls = "" if one.calls is None else f"{number(one.calls)} calls"
+    calls = "" if one.calls is None else f"{number(one.calls)} calls{_names(one)}"
     rows = "" if one.rows is None else f"{number(one.rows)} rows"
     when = "" if one.span is None else f"{clock(one.span.start)} and {lasting(one.span.duration)} on"
-    return ", ".join(filter(None, (f"{one.what}: {one.reason}", calls, rows, when, one.app_id)))
+    again = "the next run asks again" if one.again else ""
+    return ", ".join(filter(None, (f"{one.what}: {one.reason}", calls, rows, when, one.app_id, again)))
+
+
+def _names(one: LeftOut) -> str:
+    """Return which calls are left out, as far as they are named."""
+    if not one.call_ids:
+        return ""
+    more = ", …" if (one.calls or 0) > len(one.call_ids) else ""
+    return f" ({', '.join(one.call_ids)}{more})"
 
 
 def _size(count: float) -> str:

@@ -21,6 +21,9 @@ ONCE: Final = Retry(attempts=1)
 _STUBBORN: Final = Retry(attempts=12, base=1.0, cap=120.0, total=900.0)
 """An export sits out an outage of minutes; after a quarter of an hour it ends, to be run again."""
 
+_OWN: Final = 8
+"""Attempts, some two minutes, after which a failure is the item's own, where others like it were answered meanwhile."""
+
 _TOLD: Final = 10.0
 """Seconds of trouble after which it is told as a warning: an export that waits shall not look like one that works."""
 
@@ -59,6 +62,7 @@ class Asking:
         self.narrowed = 0
         self.patient = True
         self._most = max_requests
+        self._answered: dict[str, int] = {}
         self._random = Random()  # noqa: S311 - jitter, no secret
 
     @property
@@ -66,15 +70,20 @@ class Asking:
         """Whether no request may be made any more."""
         return self._most is not None and self.made >= self._most
 
-    async def __call__(self, ask: Callable[[], Awaitable[T]], timely: Callable[[], Awaitable[float]] = _at_once) -> T:
+    async def __call__(
+        self, ask: Callable[[], Awaitable[T]], timely: Callable[[], Awaitable[float]] = _at_once, *, like: str = ""
+    ) -> T:
         """Return an answer; raises `OutOfBudgetError`, and what asking again does not mend.
+
+        `like` names what is asked of whom: an outage is sat out for a quarter of an hour, but not where others of that
+        name are answered.
 
         `timely` is asked before every attempt how many seconds are to pass before it, and raises `TooOldError`. However
         many it says, the service is asked after half a minute: the clock may be wrong.
         """
         loop = asyncio.get_running_loop()
         failing: float | None = None  # since when: waiting for quota is no failure, however long
-        attempt = refused = 0
+        attempt = refused = made = 0
         while True:
             if early := await timely():
                 await asyncio.sleep(min(early, _LATENCY))
@@ -82,19 +91,30 @@ class Asking:
                 raise OutOfBudgetError
             self.made += 1
             attempt += 1
+            number = self.made
             try:
-                return await ask()
+                answer = await ask()
             except AgoraError as error:
-                failing = failing or loop.time()
+                failing, made = failing or loop.time(), made or self.made
                 wait = _STUBBORN.wait(error, attempt, loop.time() - failing, self._random)
                 if wait is None and isinstance(error, PlanRefused):
                     refused += 1
                     wait = self._refused(error, refused)
-                if wait is None:
+                if wait is None or (attempt >= _OWN and made < self._answered.get(like, 0)):
                     raise
                 level = logging.WARNING if loop.time() - failing >= _TOLD else logging.INFO
                 log.log(level, "export: attempt %d failed, next in %.1f s: %s", attempt, wait, error)
+            else:
+                self._answered[like] = max(number, self._answered.get(like, 0))
+                return answer
             await asyncio.sleep(wait)
+
+    async def once(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Return an answer to a question that is not worth asking again; raises as a call does."""
+        if self.spent:
+            raise OutOfBudgetError
+        self.made += 1
+        return await ask()
 
     def _refused(self, error: PlanRefused, times: int) -> float | None:
         """Return after how many seconds to ask again for what the service says is too new; too old is too old."""

@@ -24,6 +24,7 @@ from agora_analytics.export._columns import (
     Column,
     Dataset,
 )
+from agora_analytics.spans import moment
 
 if TYPE_CHECKING:
     from agora_analytics.models import Call, Session, SessionMetrics, Statistic
@@ -58,11 +59,15 @@ Values = Sequence[Any] | Runs[Any]
 
 @attrs.frozen
 class Batch:
-    """Rows of a dataset, column by column: `time` in UTC seconds, all columns of one length."""
+    """Rows of a dataset, column by column: `time` in UTC seconds, all columns of one length.
+
+    `undated` times of it are null, since what came is no date that a file could hold.
+    """
 
     dataset: Dataset
     rows: int
     columns: tuple[Values, ...]
+    undated: int = 0
 
     def where(self, name: str, keep: Callable[[Any], bool]) -> Batch:
         """Return the rows whose value of a column passes."""
@@ -112,12 +117,17 @@ def metrics(app_id: str, call_id: str, found: Iterable[SessionMetrics]) -> Batch
     """Return the rows of metrics of a call: those of a track in order of time."""
     tracks = [(one.sid, track) for one in found for track in one.data if track.kvs]
     counts = [len(track.kvs) for _, track in tracks]
-    stamps: list[int] = []
+    undated = 0
+    stamps: list[int | None] = []
     values: list[float | None] = []
     for _, track in tracks:
         here, measured = zip(*track.kvs, strict=True)
         if list(here) != sorted(here):
             here, measured = zip(*sorted(track.kvs, key=lambda pair: pair[0]), strict=True)
+        if moment(here[0]) is None or moment(here[-1]) is None:  # in order, so the others are between
+            told = here
+            here = tuple(_dated(told))
+            undated += _fewer(told, here)
         stamps += here
         values += measured
     alike: list[Values] = [
@@ -127,7 +137,7 @@ def metrics(app_id: str, call_id: str, found: Iterable[SessionMetrics]) -> Batch
         Runs([_uid(track.peer_uid) for _, track in tracks], counts),
     ]
     rows = len(stamps)
-    return Batch(METRICS, rows, (Runs([app_id], [rows]), Runs([call_id], [rows]), *alike, stamps, values))
+    return Batch(METRICS, rows, (Runs([app_id], [rows]), Runs([call_id], [rows]), *alike, stamps, values), undated)
 
 
 def statistics(
@@ -198,20 +208,36 @@ def _of_fields(dataset: Dataset, found: Sequence[object], **alike: object) -> Ba
     rows = len(found)
     own = [column for column in dataset.columns if column.name not in alike]
     fields = _json.columns(found, [column.name for column in own]) if found else [()] * len(own)
-    told = (_flat(column, values) for column, values in zip(own, fields, strict=True))
-    same = (Runs([alike[name]], [rows]) if name in alike else next(told) for name in dataset.names)
-    return Batch(dataset, rows, tuple(same))
+    told = [_flat(column, values) for column, values in zip(own, fields, strict=True)]
+    undated = sum(
+        _fewer(before, now) for column, before, now in zip(own, fields, told, strict=True) if column.kind == "time"
+    )
+    each = iter(told)
+    same = (Runs([alike[name]], [rows]) if name in alike else next(each) for name in dataset.names)
+    return Batch(dataset, rows, tuple(same), undated)
 
 
 def _flat(column: Column, values: Sequence[Any]) -> Sequence[Any]:
-    """Return the values of a field as a column has them: text of user IDs and of lists, no time for 0."""
-    if column.kind == "time" and 0 in values:
-        return [value or None for value in values]  # 0 is the service's other way to say "not yet"
+    """Return the values of a field as a column has them: text of user IDs and of lists, no time for what is no date."""
+    if column.kind == "time":
+        return _dated(values)
     if column.name == "uid":
         return list(map(_uid, values))
     if column.name == "roles":
         return [None if roles is None else ",".join(roles) for roles in values]
     return values
+
+
+def _dated(values: Sequence[int | None]) -> Sequence[int | None]:
+    """Return times, null where one is no date; 0 is the service's other way to say "not yet"."""
+    known = [ts for ts in values if ts is not None]
+    plain = len(known) == len(values) and (not known or (moment(min(known)) and moment(max(known))))
+    return values if plain else [ts if moment(ts) else None for ts in values]
+
+
+def _fewer(before: Sequence[int | None], now: Sequence[int | None]) -> int:
+    """Return how many times are null now that told something before."""
+    return 0 if now is before else sum(one is None and bool(was) for was, one in zip(before, now, strict=True))
 
 
 def _uid(uid: object) -> str | None:

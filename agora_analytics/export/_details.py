@@ -9,15 +9,16 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from itertools import chain
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 
 from agora_analytics import _checks, _json, _listing, _paging
 from agora_analytics._listing import Learned, Part, Reading, Verdict
 from agora_analytics._session import Session
-from agora_analytics.errors import BadRequest, DecodeError, IncompleteList, PlanRefused, ResponseError, ServerError
+from agora_analytics.errors import IncompleteList, ResponseError
 from agora_analytics.export import _batches
+from agora_analytics.export import _marks as marks
 from agora_analytics.export._asking import Asking, TooOldError, log
 from agora_analytics.export._batches import Batch, unpack
 from agora_analytics.export._disk import Disk
@@ -32,9 +33,7 @@ from agora_analytics.plans import CALL_SESSIONS
 from agora_analytics.spans import Span
 
 EXPIRED: Final = "expired"
-AGAIN: Final = frozenset({"BadRequest", "DecodeError", "ServerError"})
-"""Why a call is left out that the next run asks for again: the answer may have been an accident."""
-
+T = TypeVar("T")
 
 _BATCHES: Final = _checks.PAGE_SIZE // _checks.SIDS
 """Requests for metrics that the sessions of a page need at most."""
@@ -98,35 +97,35 @@ class Details:
         first = "sessions" if selection.sessions else "statistics"
         self._first = Cursor(first)
 
-    async def fetch(self, groups: Groups, call: PendingCall) -> None:
-        """Ask for all of a call that is still missing; what the service does not tell is left out, with the reason."""
+    async def fetch(self, groups: Groups, call: PendingCall) -> bool:
+        """Ask for all of a call that is still missing, and return whether the service answered.
+
+        What it keeps no longer, or cannot tell, is left out. Raises its refusals; `Refusals` finds out what they mean.
+        """
         try:
-            await self._fetch(groups, call)
+            return await self._fetch(groups, call)
         except TooOldError:
             self._expiry.refused(CALL_SESSIONS, call.span.start)
             await self._leave_out(call, EXPIRED)
-        except PlanRefused as error:
-            if error.kind == "access":
-                raise
-            await self._leave_out(call, f"PlanRefused: {error.kind}", error)
-        except (BadRequest, DecodeError) as error:
+        except IncompleteList as error:
             await self._leave_out(call, type(error).__name__, error)
-        except ServerError as error:
-            if error.status >= 500:  # noqa: PLR2004 - the host failed; otherwise the service did not like the question
-                raise
-            await self._leave_out(call, type(error).__name__, error)
+        return False
 
-    async def _fetch(self, groups: Groups, call: PendingCall) -> None:
+    async def _fetch(self, groups: Groups, call: PendingCall) -> bool:
         longest = self._limits.longest_query
         begun = _decode(call.cursor.encode()) if call.cursor else attrs.evolve(self._first, cut=longest)
         if begun.cut > longest:
             await self._leave_out(call, "begun under a plan that allowed longer spans")
-            return
+            return False
         pages = await self._disk.change(lambda state: state.pages(call.id)) if call.cursor else []
         work = _Work(groups, call, call.span.slices(begun.cut), pages)
         cursor: Cursor | None = begun
         while cursor is not None:
             cursor = await getattr(self, f"_{cursor.step}")(work, cursor)
+        return True
+
+    async def _asked(self, work: _Work, ask: Callable[[], Awaitable[T]]) -> T:
+        return await self._ask(ask, self._timely(work), like=f"details {work.call.app}")
 
     def _timely(self, work: _Work) -> Callable[[], Awaitable[float]]:
         """Return what makes sure, before every attempt, that a call can still be asked about, and already."""
@@ -155,11 +154,13 @@ class Details:
         else:
             after = self._due(work, Cursor("metrics", cut=cursor.cut))
         wanted = "sessions" in self._selection.datasets
-        rows = packed(_batches.sessions(call.app, call.call_id, new)) if wanted else None
+        batch = _batches.sessions(call.app, call.call_id, new) if wanted else None
+        rows = packed(batch) if batch else None
 
         def keep(state: State) -> None:
-            if rows is not None:
+            if batch is not None and rows is not None:
                 state.stage(call.app, call.day, rows)
+                marks.undated(state, call.app, batch)
             if after is not None:
                 state.keep_page(call.id, work.pages[-1])
             self._proceed(state, call, after, begun=len(work.pages) > 1)
@@ -211,7 +212,7 @@ class Details:
 
     async def _ask_page(self, work: _Work, part: Part, number: int) -> SessionPage:
         page = work.groups.calls.sessions_page
-        return await self._ask(lambda: page(work.call.call_id, *part.span, page_no=number), self._timely(work))
+        return await self._asked(work, lambda: page(work.call.call_id, *part.span, page_no=number))
 
     async def _metrics(self, work: _Work, cursor: Cursor) -> Cursor | None:
         call, span = work.call, work.spans[cursor.part]
@@ -221,9 +222,10 @@ class Details:
         async def ask() -> list[SessionMetrics]:
             return [one async for one in work.groups.calls.metrics(call.call_id, sids, *span)]
 
-        found = await self._ask(ask, self._timely(work))
+        found = await self._asked(work, ask)
         # Packed at once, and session by session: sixteen answers of a hundred thousand points each may wait here.
-        pieces = [packed(self._measured(call, found.pop(0))) for _ in range(len(found))]
+        undated: list[Batch] = []
+        pieces = [self._packed(call, found.pop(0), undated) for _ in range(len(found))]
         last = work.last(cursor)
         after = self._due(work, attrs.evolve(cursor, part=0 if last else cursor.part + 1, number=cursor.number + last))
 
@@ -234,6 +236,8 @@ class Details:
                     state.stage(call.app, call.day, piece)
                 else:
                     state.keep_half(call.id, piece)
+            for batch in undated:
+                marks.undated(state, call.app, batch)
             self._proceed(state, call, after)
 
         await self._disk.change(keep)
@@ -242,8 +246,8 @@ class Details:
     async def _statistics(self, work: _Work, cursor: Cursor) -> Cursor | None:
         call, span = work.call, work.spans[cursor.part]
         one = self._selection.breakdowns[cursor.number]
-        rows = await self._ask(
-            lambda: work.groups.calls.statistics(call.call_id, one.metric, one.dimension, *span), self._timely(work)
+        rows = await self._asked(
+            work, lambda: work.groups.calls.statistics(call.call_id, one.metric, one.dimension, *span)
         )
         asked = (one.metric, one.dimension)
         piece = packed(_batches.statistics(call.app, call.call_id, asked, (span.start, span.end), rows))
@@ -277,6 +281,13 @@ class Details:
             state.end_call(call.id, begun=begun)
         else:
             state.move_on(call, _json.encode(cursor).decode())
+
+    def _packed(self, call: PendingCall, found: SessionMetrics, undated: list[Batch]) -> Packed:
+        """Pack the metrics of a session; a batch with times that are no dates is noted."""
+        batch = self._measured(call, found)
+        if batch.undated:
+            undated.append(batch)
+        return packed(batch)
 
     def _measured(self, call: PendingCall, found: SessionMetrics) -> Batch:
         mids = self._selection.mids

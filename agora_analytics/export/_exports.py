@@ -70,8 +70,12 @@ class Exports:
         that went on, and for what was provisional. Its state is kept in the folder, or for a URL in the folder `state`
         (default: one of the user's). `watcher` is told how far it is.
 
+        A call, a span, a series or an App ID that the service refuses is left out with the reason, and the rest comes;
+        the next run asks for it again. A refusal is an item's own only if others are answered.
+
         Raises `ValueError` or `TypeError` for bad arguments, `ExportError` for files that cannot be written, an export
-        that runs already, or one of other settings in that place, and the errors of `agora_analytics.errors`.
+        that runs already, or one of other settings in that place, and the errors of `agora_analytics.errors`: at once
+        where the credentials are refused, after a quarter of an hour in an outage.
         """
         opening = await _loaded()
         wanted = opening.Order(

@@ -225,6 +225,7 @@ class Lists:
             page = await self._ask(
                 lambda: groups.calls.page(*span, cname=source.cname, page_no=one.page),
                 self._timely(groups, source, one),
+                like=f"{source} {one.app}",
             )
         except ResponseError as error:
             if not _listing.is_depth(error, one.page):
@@ -300,7 +301,9 @@ class Lists:
             else:
                 state.stage(app, day, packed(_batches.calls(app, [call])), source=f"call {number}", provisional=True)
         for day, found in days.items():
-            state.stage(app, day, packed(_batches.calls(app, found)))
+            batch = _batches.calls(app, found)
+            state.stage(app, day, packed(batch))
+            marks.undated(state, app, batch)
         return new
 
     def _keep_call(self, state: State, app: str, call: Call) -> tuple[int, int]:
@@ -330,7 +333,11 @@ class Lists:
 
     async def _series(self, groups: Groups, source: SeriesSource, one: PendingSlice) -> None:
         now = self._session.passed()
-        rows = await self._ask(lambda: source.ask(groups, one.app, one.slice), self._timely(groups, source, one))
+        rows = await self._ask(
+            lambda: source.ask(groups, one.app, one.slice),
+            self._timely(groups, source, one),
+            like=f"{source} {one.app}",
+        )
         cut = source.settled(self._passed(now))
         name = f"{one.app} {one.source}"
         asked = Span(one.slice.span.start, one.slice.keep)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from agora_analytics.export._batches import Batch
 from agora_analytics.export._sources import CallSource, Slice, Source
 from agora_analytics.export._staged import packed
 from agora_analytics.export._state import EXPIRED, READ, UNSETTLED, PendingSlice, State
@@ -50,6 +51,12 @@ def _never_ended(state: State, source: CallSource, app: str, gone: Span) -> None
             state.leave_out(number, "never seen to end")
             for _, day, rows in state.take_provisional(f"call {number}"):
                 state.stage(app, day, packed(rows))
+
+
+def undated(state: State, app: str, batch: Batch) -> None:
+    """Note the times that are no dates, so that no file could hold them."""
+    if batch.undated:
+        state.skip(app, batch.dataset.name, batch.undated, "a time that is no date, null here")
 
 
 def open_calls(state: State, app: str, source: CallSource) -> list[tuple[int, int]]:

@@ -26,6 +26,7 @@ from agora_analytics.export._sources import Groups
 from agora_analytics.export._state import VERSION, State
 from agora_analytics.export._summary import manifest_of, report_of
 from agora_analytics.export._target import Target, target_of
+from agora_analytics.export._writer import trouble_of
 from agora_analytics.export.sinks import LocalSink, Sink, said, sink_of
 from agora_analytics.models import BadRow
 from agora_analytics.plans import Endpoint
@@ -61,10 +62,10 @@ async def exported(
     _groups(session, scope, selection)  # what is wrong with them is told before anything is opened
     settings = _settings(selection, name, sink)
     async with _opened(settings, sink, _beside(sink, state)) as (disk, parts):
-        run = Run(session, selection, order, disk, parts)
-        await run.finish(_groups(session, scope, selection, disk))
+        run = Run(session, selection, order, disk, parts, groups=_groups(session, scope, selection, disk))
+        await run.finish()
         await parts.publish_all()
-        report = await disk.change(lambda found: report_of(found, run.asking, order, str(sink)))
+        report = await disk.change(lambda found: report_of(found, run, str(sink)))
         manifest = await disk.change(lambda found: manifest_of(found, parts.target.name, report))
         if order.watcher is not None:
             order.watcher(await run.progress())
@@ -110,9 +111,12 @@ def _target(name: str, sink: Sink, folder: Path) -> Target:
     try:
         return target_of(name, sink, folder)
     except Exception as error:  # noqa: BLE001 - whatever a format's library raises
-        wrong = sink.scrub(said(error))
+        wrong, kind = sink.scrub(said(error)), trouble_of(error)
     raise ExportError(
-        f"the export into {str(sink)!r} cannot be opened: {wrong}", advice="Close what else has it open.", fault="host"
+        f"the export into {str(sink)!r} cannot be opened: {wrong}",
+        advice="Close what else has it open.",
+        fault="host",
+        kind=kind,
     )
 
 
@@ -164,4 +168,5 @@ def _same_as_begun(state: State, wanted: dict[str, Any], sink: Sink) -> None:
         raise ExportError(
             f"{str(sink)!r} holds an export of other settings: {told}",
             advice="Nothing was sent. Run it with the settings it was begun with, or export into another place.",
+            kind="state" if "version" in different else "settings",
         )

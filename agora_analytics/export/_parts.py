@@ -19,6 +19,7 @@ from agora_analytics.export._disk import Disk
 from agora_analytics.export._staged import Facts, Group, Part, Pieces
 from agora_analytics.export._state import State
 from agora_analytics.export._target import Target
+from agora_analytics.export._writer import trouble_of
 from agora_analytics.export.sinks import Sink, said
 
 _BACKLOG: Final = 2**24
@@ -158,6 +159,7 @@ class Parts:
             f"the export into {str(self._sink)!r} cannot be written: {self._sink.scrub(said(error))}",
             advice="Mend that and run the same export again: it goes on where it stopped.",
             fault="host",
+            kind=trouble_of(error),
         )
 
 

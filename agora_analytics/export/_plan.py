@@ -13,14 +13,16 @@ import attrs
 
 from agora_analytics import _checks, _json
 from agora_analytics._session import Session as Road
+from agora_analytics.errors import AgoraError
 from agora_analytics.export import _batches
 from agora_analytics.export._asking import EDGE, Asking, TooOldError
 from agora_analytics.export._batches import Batch
 from agora_analytics.export._columns import DATASETS
+from agora_analytics.export._refusals import APP, may_be_own, reason_of
 from agora_analytics.export._report import LeftOut
 from agora_analytics.export._selection import Selection
 from agora_analytics.export._sources import CallSource, Groups, Source, sources
-from agora_analytics.models import Call, CallPage, Session, SessionMetrics
+from agora_analytics.models import Call, CallPage, Session, SessionMetrics, SessionPage
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS, Endpoint, Limits
 from agora_analytics.spans import Span
 
@@ -52,7 +54,8 @@ class ExportPlan:
 
     `calls` in the span, as the service counts them where all slices were looked at, else estimated; `requests` by
     counter of the plan, and `spent` on finding out; `estimates` by dataset; `done_at` when all of it will be there if
-    nobody else spends; `expired` is what cannot be had: too old already, or too old before its turn comes.
+    nobody else spends; `expired` is what cannot be had: too old already, too old before its turn comes, or of an App ID
+    that is refused.
     """
 
     calls: int
@@ -102,8 +105,8 @@ class Planner:
             for source in sources(self._selection):
                 if not isinstance(source, CallSource):
                     self._add(requests, source.endpoint, len(self._slices(app, source, expired)))
-        looks = [await self._look(groups[app], app, expired) for app in groups] if self._selection.of_calls else []
-        slices = [one for look in looks for one in look.slices]
+        looks = await self._looks(groups, expired) if self._selection.of_calls else {}
+        slices = [one for look in looks.values() for one in look.slices]
         calls = sum(count for _, count in slices)
         size = await self._size(groups, looks)
         self._add(requests, CALL_LISTS, sum(max(1, ceil(count / _checks.PAGE_SIZE)) for _, count in slices))
@@ -113,7 +116,7 @@ class Planner:
             expired += await self._late(slices, each)
         return ExportPlan(
             calls=round(calls),
-            counted=all(look.counted for look in looks),
+            counted=all(look.counted for look in looks.values()),
             requests={name: self._bounded(count) for name, count in requests.items() if count},
             spent=self._ask.made,
             estimates=self._estimates(calls, size),
@@ -140,6 +143,22 @@ class Planner:
 
     def _limits(self, source: Source) -> Limits:
         return self._session.plan.of_endpoint(source.endpoint)
+
+    async def _looks(self, groups: Mapping[str, Groups], expired: list[LeftOut]) -> dict[str, _Looked]:
+        """Look at the lists of all App IDs; one that is refused is noted, but raised where none is answered."""
+        looks: dict[str, _Looked] = {}
+        refused: list[AgoraError] = []
+        for app in groups:
+            try:
+                looks[app] = await self._look(groups[app], app, expired)
+            except AgoraError as error:
+                if not may_be_own(error):
+                    raise
+                refused.append(error)
+                expired.append(LeftOut(app_id=app, what=APP, reason=reason_of(error), span=self._selection.span))
+        if not looks:
+            raise refused[0]
+        return looks
 
     async def _look(self, groups: Groups, app: str, expired: list[LeftOut]) -> _Looked:
         """Ask a few slices of a list for their totals, evenly spread; the first page of the middle one whole."""
@@ -176,9 +195,9 @@ class Planner:
         end = max(min(span.end, askable.end), span.start + 1)
         return Span(min(max(span.start, askable.start + EDGE), end - 1), end)
 
-    async def _size(self, groups: Mapping[str, Groups], looks: Sequence[_Looked]) -> _Size:
+    async def _size(self, groups: Mapping[str, Groups], looks: Mapping[str, _Looked]) -> _Size:
         """Look into a few calls that are over, from short to long, for what a call comes to."""
-        pairs = [(app, call) for app, look in zip(groups, looks, strict=False) for call in look.sample]
+        pairs = [(app, call) for app, look in looks.items() for call in look.sample]
         bytes_of_call = _each(_batches.calls(_APP, [call for _, call in pairs]))
         over = sorted((pair for pair in pairs if self._can_be_asked(pair[1])), key=lambda pair: _length(pair[1]))
         chosen = [over[round((step + 1) * (len(over) - 1) / (_CALLS + 1))] for step in range(_CALLS)] if over else []
@@ -188,23 +207,35 @@ class Planner:
         metrics: list[SessionMetrics] = []
         total, users, points, stays = 0.0, 0.0, 0.0, 0.0
         for app, call in dict.fromkeys(chosen):
-            page = await self._ask(partial(groups[app].calls.sessions_page, call, *self._part(call)))
+            page, found = await self._sample(groups[app], call)
             many = page.total_size or len(page.items)
             sessions += page.items
             total += many
-            users += call.call_pcu or 1
-            if self._selection.metrics and page.items:
-                found = await self._metrics(groups[app], call, page.items[: _checks.SIDS])
+            users += (call.call_pcu or 1) if page.items else 0
+            if found:
                 metrics += found
                 points += sum(len(track.kvs) for one in found for track in one.data) * many / len(found)
                 stays += _stay(call)
         return _Size(
-            sessions=total / users * _mean([call.call_pcu or 1 for _, call in over]),
+            sessions=total / (users or 1) * _mean([call.call_pcu or 1 for _, call in over]),
             points=points / (stays or 1) * _mean([_stay(call) for _, call in over]),
             bytes_of_call=bytes_of_call,
             bytes_of_session=_each(_batches.sessions(_APP, _APP, sessions)),
             bytes_of_point=_each(_batches.metrics(_APP, _APP, metrics)),
         )
+
+    async def _sample(self, groups: Groups, call: Call) -> tuple[SessionPage, Sequence[SessionMetrics]]:
+        """Return the first sessions of a call and the metrics of a few; nothing where the service refuses it."""
+        try:
+            page = await self._ask(partial(groups.calls.sessions_page, call, *self._part(call)))
+            wanted = page.items[: _checks.SIDS] if self._selection.metrics else ()
+            return page, await self._metrics(groups, call, wanted) if wanted else ()
+        except AgoraError as error:
+            if not may_be_own(error):
+                raise
+        except TooOldError:
+            pass
+        return SessionPage(call_info=()), ()
 
     async def _metrics(self, groups: Groups, call: Call, sessions: Sequence[Session]) -> list[SessionMetrics]:
         sids = [one.sid for one in sessions]

@@ -1,8 +1,8 @@
 """A writer in a process of its own: to make files takes half as long as to fetch their rows, and can be done beside.
 
 The process is told what to do in lines: a verb and what it takes as JSON, after `add` as many lines of rows as it says.
-`ready`, `end` and `close` are answered, by a line of JSON: what came of it, and what has gone wrong so far. When nobody
-is left who could tell it more, the process ends.
+`ready`, `end` and `close` are answered, by a line of JSON: what came of it, what has gone wrong so far, and whether the
+disk or the writer failed. When nobody is left who could tell it more, the process ends.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 
 from agora_analytics import _json
-from agora_analytics.export._writer import Here, Writer
+from agora_analytics.export._writer import Here, Writer, WriterError, trouble_of
 from agora_analytics.export.sinks import said
 
 _CODE: Final = (
@@ -105,9 +105,9 @@ class Apart:
         line = self._out.readline()
         if not line:
             raise self._gone()
-        came, wrong = _json.document(line)
+        came, wrong, trouble = _json.document(line)
         if wrong:
-            raise OSError(wrong)
+            raise WriterError(wrong) if trouble == "writer" else OSError(wrong)
         return came
 
     def _tell(self, verb: str, *given: object) -> None:
@@ -123,12 +123,12 @@ class Apart:
             return
         raise self._gone()
 
-    def _gone(self) -> OSError:
+    def _gone(self) -> WriterError:
         """Say that the process is there no more, and why."""
         self._stop()
         code = self._process.returncode
         why = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return OSError(f"the process that writes has ended before its time ({why})")
+        return WriterError(f"the process that writes has ended before its time ({why})")
 
     def _stop(self) -> None:
         """See that the process ends."""
@@ -157,7 +157,7 @@ def serve() -> None:
     told, answers = sys.stdin.buffer, os.dup(1)
     os.dup2(2, 1)  # what a library prints is no answer
     writer: Here | None = None
-    wrong = ""
+    wrong = trouble = ""
     while (line := told.readline()).endswith(b"\n"):
         verb, *given = _json.document(line)
         if verb == "add":
@@ -169,6 +169,6 @@ def serve() -> None:
             elif writer is not None and (verb == "close" or not wrong):
                 came = getattr(writer, verb)(*given)
         except Exception as error:  # noqa: BLE001 - whatever a format's library raises
-            wrong = said(error)
+            wrong, trouble = said(error), trouble_of(error)
         if verb in _ANSWERED:
-            os.write(answers, _json.encode((came, wrong)) + b"\n")
+            os.write(answers, _json.encode((came, wrong, trouble)) + b"\n")

@@ -14,9 +14,11 @@ from agora_analytics.spans import Span
 class LeftOut:
     """What was asked for and is not there, and why.
 
-    `what` is a source (the list of calls, a series), `details`, or an endpoint some of whose `rows` do not fit the
-    reference (`reason` is of the first, and each is counted whenever it comes); `calls` is how many calls are meant,
-    None where it is not known; `span` is when.
+    `what` is `app` (all of an App ID), a source (the list of calls, a series), `details`, or an endpoint some of whose
+    `rows` do not fit the reference (`reason` is of the first, and each is counted whenever it comes), or a dataset some
+    of whose `rows` have null for a time that is no date; `calls` is how many calls are meant, None where it is not
+    known, and `call_ids` names the first of them; `span` is when. `again` says that the next run asks for it again,
+    since the service refused it or cut it off.
     """
 
     app_id: str
@@ -25,6 +27,8 @@ class LeftOut:
     span: Span | None = None
     calls: int | None = None
     rows: int | None = None
+    call_ids: tuple[str, ...] = ()
+    again: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -52,8 +56,9 @@ class ExportReport:
 
     `rows` and `parts` are of the whole export, by dataset; `requests` of this run. `unfinished` calls go on: they are
     asked for again by the next run, as is what is `provisional` (rows). `pending` calls and slices were not asked for,
-    since `max_requests` did not allow it; `narrowed` of the requests were made since the service cut a list off, so
-    that it was asked for again over less time; the details of `too_small` calls were not wanted (`least_users`).
+    since `max_requests` did not allow it; what was refused is in `left_out` instead. `narrowed` of the requests were
+    made since the service cut a list off, so that it was asked for again over less time; the details of `too_small`
+    calls were not wanted (`least_users`).
     """
 
     to: str

@@ -6,21 +6,22 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping
 from datetime import datetime
-from functools import partial
 from typing import Any, Final
 
 import attrs
 
 from agora_analytics._session import Session
+from agora_analytics.errors import AgoraError
 from agora_analytics.export._asking import Asking, OutOfBudgetError
-from agora_analytics.export._details import AGAIN, Details
+from agora_analytics.export._details import Details
 from agora_analytics.export._disk import Disk
 from agora_analytics.export._expiry import Expiry
 from agora_analytics.export._lists import Lists, by_name
 from agora_analytics.export._parts import Parts
+from agora_analytics.export._refusals import DETAILS, Refusals, is_asked_again, may_be_own
 from agora_analytics.export._report import ExportProgress, Watcher
 from agora_analytics.export._selection import Selection
-from agora_analytics.export._sources import DAY, CallSource, Groups, sources
+from agora_analytics.export._sources import DAY, CallSource, Groups, Source, sources
 from agora_analytics.export._state import Due, PendingCall, PendingSlice, State
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS
 
@@ -50,14 +51,25 @@ class Order:
 class Run:
     """One run of an export, over an open state and target."""
 
-    def __init__(self, session: Session, selection: Selection, order: Order, disk: Disk, parts: Parts) -> None:
+    def __init__(
+        self,
+        session: Session,
+        selection: Selection,
+        order: Order,
+        disk: Disk,
+        parts: Parts,
+        *,
+        groups: Mapping[str, Groups],
+    ) -> None:
         self.asking = Asking(order.max_requests)
         self._session = session
-        self._selection = selection
-        self._order = order
+        self.selection = selection
+        self.order = order
         self._disk = disk
         self._parts = parts
+        self._groups = groups
         self._sources = by_name(sources(selection))
+        self.refusals = Refusals(session, disk, self.asking, groups, self._sources.values())
         expiry = Expiry(session, self.asking)
         self._lists = Lists(session, selection, disk, self.asking, expiry)
         self._details = Details(session, selection, disk, self.asking, expiry) if selection.details else None
@@ -68,40 +80,41 @@ class Run:
         self._refill = asyncio.Lock()
         self._news = asyncio.Event()
 
-    async def finish(self, groups: Mapping[str, Groups]) -> None:
+    async def finish(self) -> None:
         """Ask for all that is missing, and write what comes."""
-        await self._disk.change(lambda state: self._resume(state, groups))
-        await self._learn_the_time(groups)
-        await self._disk.change(lambda state: self._prepare(state, groups))
+        await self._disk.change(self._resume)
+        await self._learn_the_time()
+        await self._disk.change(self._prepare)
         await self._parts.resume()
         await self._parts.publish()
         try:
             async with asyncio.TaskGroup() as work:
-                watching = work.create_task(self._watch()) if self._order.watcher else None
-                await self._work(groups)
+                watching = work.create_task(self._watch()) if self.order.watcher else None
+                await self._work()
+                await self.refusals.settle()
                 if watching:
                     watching.cancel()
         except BaseExceptionGroup as errors:
             raise _first(errors) from None
 
-    async def _work(self, groups: Mapping[str, Groups]) -> None:
+    async def _work(self) -> None:
         async with asyncio.TaskGroup() as work:
             for queue in self._slices.values():
-                for _ in range(min(self._order.concurrency, len(queue))):
-                    work.create_task(self._ask_slices(groups, queue))
+                for _ in range(min(self.order.concurrency, len(queue))):
+                    work.create_task(self._ask_slices(queue))
             if self._details is not None:
-                for _ in range(self._order.concurrency):
-                    work.create_task(self._ask_details(groups, self._details))
+                for _ in range(self.order.concurrency):
+                    work.create_task(self._ask_details(self._details))
 
-    async def _learn_the_time(self, groups: Mapping[str, Groups]) -> None:
+    async def _learn_the_time(self) -> None:
         """Ask for something that is due, until the service's clock is confirmed: all else is planned by it."""
         self.asking.patient = False
         try:
             for _ in range(_LOOKS):
-                due = None if self._session.confirmed else await self._disk.change(partial(self._first, groups=groups))
+                due = None if self._session.confirmed else await self._disk.change(self._first)
                 if due is None:
                     return
-                await self._lists.try_first(groups[due.app], self._sources[due.source], due)
+                await self._try_first(due)
                 if self._session.confirmed or (await self._session.quota.snapshot()).clock is None:
                     return
                 await asyncio.sleep(_LOOK)  # another answer tells something new once it has another date
@@ -110,38 +123,56 @@ class Run:
         finally:
             self.asking.patient = True
 
-    def _first(self, state: State, groups: Mapping[str, Groups]) -> PendingSlice | None:
-        found = (self._lists.first(state, app, source) for app in groups for source in self._sources.values())
+    async def _try_first(self, due: PendingSlice) -> None:
+        try:
+            await self._lists.try_first(self._groups[due.app], self._sources[due.source], due)
+        except AgoraError as error:
+            await self._refused(due, error)
+
+    async def _refused(self, one: PendingSlice, error: AgoraError) -> None:
+        """Leave out what the refusal of a slice is about; raises it where it is about everything."""
+        if not may_be_own(error):
+            raise error
+        await self.refusals.of_slice(one, error)
+
+    def _first(self, state: State) -> PendingSlice | None:
+        found = (
+            self._lists.first(state, app, source)
+            for app in self._groups
+            for name, source in self._sources.items()
+            if not self.refusals.has(app, name)
+        )
         return next((one for one in found if one is not None), None)
 
-    def _resume(self, state: State, groups: Mapping[str, Groups]) -> None:
+    def _resume(self, state: State) -> None:
         """Note what earlier runs left to be asked for again, before this one leaves anything."""
-        state.try_again(AGAIN)
-        for app in groups:
+        state.try_again({reason for _, reason, *_ in state.left() if is_asked_again(reason)})
+        for app in self._groups:
             for source in self._sources.values():
                 if isinstance(source, CallSource):
                     self._lists.look_again(state, app, source)
 
-    def _prepare(self, state: State, groups: Mapping[str, Groups]) -> None:
-        if self._selection.of_calls and self._session.confirmed:
+    def _prepare(self, state: State) -> None:
+        if self.selection.of_calls and self._session.confirmed:
             # A day later than by the clock: what is forgotten too early comes twice.
             state.forget_calls(self._session.plan.of_endpoint(CALL_LISTS).oldest(self._session.passed()) - DAY)
-        for app in groups:
+        for app in self._groups:
             for source in self._sources.values():
                 self._lists.prepare(state, app, source)
         for one in state.slices():
-            if one.app in groups and one.source in self._sources:
+            if one.app in self._groups and one.source in self._sources:
                 source = self._sources[one.source]
                 counter = self._session.plan.counter(source.endpoint)
                 self._slices.setdefault(counter, deque()).append(one)
                 self._listing += isinstance(source, CallSource)
 
-    async def _ask_slices(self, groups: Mapping[str, Groups], queue: deque[PendingSlice]) -> None:
+    async def _ask_slices(self, queue: deque[PendingSlice]) -> None:
         while queue:
             one = queue.popleft()
             source = self._sources[one.source]
             try:
-                await self._lists.fetch(groups[one.app], source, one)
+                if not self.refusals.has_slice(one):
+                    await self._fetch(source, one)
             except OutOfBudgetError:
                 return
             finally:
@@ -149,25 +180,42 @@ class Run:
                 self._tell()
             await self._parts.publish()
 
-    async def _ask_details(self, groups: Mapping[str, Groups], details: Details) -> None:
-        while (call := await self._next_call(groups)) is not None:
+    async def _fetch(self, source: Source, one: PendingSlice) -> None:
+        try:
+            await self._lists.fetch(self._groups[one.app], source, one)
+        except AgoraError as error:
+            await self._refused(one, error)
+
+    async def _ask_details(self, details: Details) -> None:
+        while (call := await self._next_call()) is not None:
+            made = self.asking.made
             try:
-                await details.fetch(groups[call.app], call)
+                answered = await details.fetch(self._groups[call.app], call)
             except OutOfBudgetError:
                 self._tell()
                 return
+            except AgoraError as error:
+                if not may_be_own(error):
+                    raise
+                await self.refusals.of_call(call, error)
+                continue
+            if answered:
+                await self.refusals.heard(call.app, made)
             self._taken.discard(call.id)
             await self._parts.publish()
 
-    async def _next_call(self, groups: Mapping[str, Groups]) -> PendingCall | None:
+    async def _next_call(self) -> PendingCall | None:
         """Return the call that is due next; waits while more may be listed, and None when there will be none."""
         while not self.asking.spent:
             if self._ready:
-                return self._ready.popleft()
+                call = self._ready.popleft()
+                if not self.refusals.has(call.app, DETAILS):
+                    return call
+                continue
             news = self._news
             listed = self._listing == 0
-            if listed or not self._order.worst:
-                soonest = await self._fill(groups)
+            if listed or not self.order.worst:
+                soonest = await self._fill()
                 if self._ready:
                     continue
                 if listed and soonest is None:
@@ -178,7 +226,7 @@ class Run:
             await news.wait()
         return None
 
-    async def _fill(self, groups: Mapping[str, Groups]) -> int | None:
+    async def _fill(self) -> int | None:
         """Take more calls that are due, and return when the first of the others will be."""
         async with self._refill:
             if self._ready:
@@ -186,11 +234,12 @@ class Run:
             newest = self._session.plan.of_endpoint(CALL_SESSIONS).newest(self._session.now())
             if not self._session.confirmed:
                 newest = _NEVER
-            due = Due(worst=self._order.worst, least_users=self._order.least_users, before=newest)
-            found = await self._disk.change(lambda state: state.pending(due, groups, self._taken))
+            apps = self.refusals.with_details()
+            due = Due(worst=self.order.worst, least_users=self.order.least_users, before=newest)
+            found = await self._disk.change(lambda state: state.pending(due, apps, self._taken))
             self._taken.update(call.id for call in found)
             self._ready.extend(found)
-            return None if found else await self._disk.change(lambda state: state.soonest(due, groups, self._taken))
+            return None if found else await self._disk.change(lambda state: state.soonest(due, apps, self._taken))
 
     def _tell(self) -> None:
         """Wake those who wait for news."""
@@ -208,8 +257,8 @@ class Run:
             return
 
     async def _watch(self) -> None:
-        while self._order.watcher:
-            self._order.watcher(await self.progress())
+        while self.order.watcher:
+            self.order.watcher(await self.progress())
             await asyncio.sleep(_LOOK)
 
     async def progress(self) -> ExportProgress:
@@ -231,11 +280,11 @@ class Run:
         """Return when the details that are known of will be done, or the lists."""
         if not self._session.quota.enforced:
             return None
-        each = sum((self._selection.sessions, self._selection.metrics, len(self._selection.breakdowns)))
+        each = sum((self.selection.sessions, self.selection.metrics, len(self.selection.breakdowns)))
         found = []
         if calls and each:
             found.append(await self._session.quota.forecast(calls * each, CALL_SESSIONS))
-        if slices and self._selection.of_calls:
+        if slices and self.selection.of_calls:
             found.append(await self._session.quota.forecast(slices, CALL_LISTS))
         return max((one.at for one in found), default=None)
 

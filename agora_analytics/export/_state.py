@@ -296,11 +296,26 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         found = self._one("SELECT count(*) FROM calls WHERE status = ? AND users < ?", PENDING, least_users)
         return int(found[0]) if found else 0
 
+    def pending_of(self, app: str, least_users: int) -> int:
+        """Return how many pending calls of an App ID have so many users."""
+        found = self._one(
+            "SELECT count(*) FROM calls WHERE status = ? AND app = ? AND users >= ?", PENDING, app, least_users
+        )
+        return int(found[0])
+
     def left(self) -> list[tuple[str, str, int, int, int]]:
         """Return App ID, reason, count, first and last second of the calls that are left out."""
         return self._all(
             "SELECT app, reason, count(*), min(first), max(last) FROM calls WHERE status = ? GROUP BY app, reason", LEFT
         )
+
+    def left_calls(self, app: str, reason: str, most: int) -> tuple[str, ...]:
+        """Return the oldest calls of an App ID that are left out for a reason, at most so many."""
+        rows = self._all(
+            "SELECT call_id FROM calls WHERE status = ? AND app = ? AND reason = ? ORDER BY first, id LIMIT ?",
+            *(LEFT, app, reason, most),
+        )
+        return tuple(call_id for (call_id,) in rows)
 
     def skip(self, app: str, source: str, count: int, first: str) -> None:
         """Note that rows of a source do not fit, and what is wrong with the first of them."""

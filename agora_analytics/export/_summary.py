@@ -4,35 +4,39 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Final
 
 import attrs
 
-from agora_analytics.export._asking import Asking
 from agora_analytics.export._columns import DATASETS, Column
+from agora_analytics.export._refusals import DETAILS, is_asked_again
 from agora_analytics.export._report import ExportReport, LeftOut
-from agora_analytics.export._run import Order
+from agora_analytics.export._run import Run
 from agora_analytics.export._staged import Part
 from agora_analytics.export._state import CUT, EXPIRED, OPEN, READ, UNSETTLED, State
 from agora_analytics.spans import Span
 
+_NAMED: Final = 10
+"""Calls that are left out for one reason, and told by their ids."""
+
 _KINDS = {READ: "read", UNSETTLED: "unsettled", EXPIRED: "expired", CUT: "cut off"}
 
 
-def report_of(state: State, asking: Asking, order: Order, place: str) -> ExportReport:
+def report_of(state: State, run: Run, place: str) -> ExportReport:
     """Return what a run did, and what the export holds now."""
     slices, calls, rows = state.counts()
-    too_small = state.too_small(order.least_users) if order.least_users else 0
+    least_users = run.order.least_users
+    too_small = state.too_small(least_users) if least_users else 0
     return ExportReport(
         to=place,
         rows={name: rows.get(name, 0) for name in DATASETS if name in state.settings().get("datasets", ())},
         parts=sum(1 for _ in state.parts()),
-        requests=asking.made,
-        narrowed=asking.narrowed,
+        requests=run.asking.made,
+        narrowed=run.asking.narrowed,
         unfinished=state.calls_by_status().get(OPEN, 0),
         provisional=state.provisional_rows(),
-        pending=slices + calls - too_small,
-        left_out=tuple(_left_out(state)),
+        pending=slices + calls - too_small - run.refusals.pending(state, least_users),
+        left_out=(*run.refusals.left_out(run.selection.span), *_left_out(state)),
         too_small=too_small,
     )
 
@@ -58,10 +62,18 @@ def manifest_of(state: State, name: Callable[[Part], str], report: ExportReport)
 def _left_out(state: State) -> Iterator[LeftOut]:
     for app, reason, count, first, last in state.left():
         span = Span(first, max(last, first + 1))
-        yield LeftOut(app_id=app, what="details", reason=reason, span=span, calls=count)
+        yield LeftOut(
+            app_id=app,
+            what=DETAILS,
+            reason=reason,
+            span=span,
+            calls=count,
+            call_ids=state.left_calls(app, reason, _NAMED),
+            again=is_asked_again(reason),
+        )
     for app, source, first, last, kind in state.all_spans():
         if kind in {EXPIRED, CUT}:
-            yield LeftOut(app_id=app, what=source, reason=_KINDS[kind], span=Span(first, last))
+            yield LeftOut(app_id=app, what=source, reason=_KINDS[kind], span=Span(first, last), again=kind == CUT)
     for app, source, count, reason in state.skipped():
         yield LeftOut(app_id=app, what=source, reason=f"does not fit the reference: {reason}", rows=count)
 

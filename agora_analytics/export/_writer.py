@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from agora_analytics.export._batches import joined, unpack
 from agora_analytics.export._columns import DATASETS
@@ -19,6 +19,19 @@ _CHUNK: Final = 2**17
 
 _PATIENCE: Final = 30.0
 """Seconds to wait for a writer whose export is gone; it ends once it has done what it was told."""
+
+
+_OF_ROWS: Final = (ValueError, TypeError, LookupError, ArithmeticError, MemoryError)
+"""What the library of a format raises for rows rather than for files."""
+
+
+class WriterError(OSError):
+    """What makes the files has failed, and not the disk that they are on."""
+
+
+def trouble_of(error: BaseException) -> Literal["disk", "writer"]:
+    """Tell whether the place of the files failed, or who makes them."""
+    return "writer" if isinstance(error, (WriterError, *_OF_ROWS)) else "disk"
 
 
 class Writer(Protocol):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from hmac import compare_digest
 from typing import Any, Final
 
@@ -62,6 +62,7 @@ _RULES: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "customer_id": _checks.text,
     "customer_secret": allowed.words,
     "app_id": allowed.words,
+    "other_apps": _checks.texts,
 }
 """What is checked whenever it is assigned."""
 
@@ -89,6 +90,7 @@ class Service:
     Attributes:
         world, plan, quirks, customer_id, customer_secret, app_id: as given; the world, the plan and the quirks may be
             replaced at any time.
+        other_apps: App IDs that the account has too, with the same calls; may be replaced at any time.
         faults: the schedule that transports and servers act out; may be replaced at any time.
         quotas: the counters of frequency limits.
 
@@ -103,6 +105,7 @@ class Service:
         customer_id: str = CUSTOMER_ID,
         customer_secret: str = CUSTOMER_SECRET,
         app_id: str = APP_ID,
+        other_apps: Iterable[str] = (),
         faults: Faults | None = None,
         quirks: Quirks | None = None,
         log_size: int = 10_000,
@@ -113,6 +116,7 @@ class Service:
         self.customer_id = customer_id
         self.customer_secret = customer_secret
         self.app_id = app_id
+        self.other_apps = other_apps
         self.faults = Faults() if faults is None else faults
         self.quirks = Quirks() if quirks is None else quirks
         self.quotas = Quotas()
@@ -258,10 +262,10 @@ class Service:
             raise refusals.no_access()
         self._charge(self.plan.counter(endpoint), now)
         asked = Asked.of(endpoint, call.query, call.body)
-        if asked.app_id != self.app_id:
-            raise refusals.wrong_app()
         if fault and fault.kind == "refusal":
             raise Refused(fault.code, fault.message, "fault")
+        if asked.app_id not in {self.app_id, *self.other_apps}:
+            raise refusals.wrong_app()
         limits = self.plan.of_endpoint(endpoint)
         return _ANSWERS[endpoint](Case(self.world, self.quirks, limits, now, asked, self._answered))
 

@@ -19,7 +19,7 @@ async def main(url: str, folder: str, start: str, end: str, form: str, most: str
             most_of = {"max_requests": int(most)} if most else {}
             report = await client.export.run(selection, folder, format=form, concurrency=8, **most_of)
         except ExportError as error:
-            print(error, file=sys.stderr)
+            print(f"{error.kind}: {error}", file=sys.stderr)
             return 1
     print(report.requests, dict(report.rows), flush=True)
     return 0 if report.complete else 3

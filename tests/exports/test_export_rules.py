@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 
 import pytest
 from reading import rows
@@ -124,10 +125,22 @@ async def test_a_plan_of_series_counts_their_requests(simulation):
 async def test_another_selection_needs_another_place(tmp_path, simulation, whole):
     await whole(last(1, "calls"))
     before = asked(simulation)
-    with pytest.raises(ExportError, match=r"worse_than None, now 0\.1"):
+    with pytest.raises(ExportError, match=r"worse_than None, now 0\.1") as error:
         await export(simulation, last(1, "calls", worse_than=0.1), tmp_path / "whole")
+    assert error.value.kind == "settings"
     with pytest.raises(ExportError, match="format 'jsonl', now 'csv'"):
         await export(simulation, last(1, "calls"), tmp_path / "whole", format="csv")
+    assert asked(simulation) == before
+
+
+async def test_a_state_that_is_no_state_is_told_as_that(tmp_path, simulation):
+    await export(simulation, last(1, "calls"), tmp_path)
+    before = asked(simulation)
+    for path in (tmp_path / ".agora-export").glob("state.db*"):
+        path.write_bytes(b"no state of an export" * 1_000)
+    with pytest.raises(ExportError, match="state") as error:
+        await export(simulation, last(1, "calls"), tmp_path)
+    assert pickle.loads(pickle.dumps(error.value)).kind == "state"
     assert asked(simulation) == before
 
 
@@ -136,8 +149,9 @@ async def test_one_place_takes_one_run_at_a_time(tmp_path, simulation):
     async with simulation.client(quotas=False, transport=simulation.transport(latency=(0.1, 0.1))) as client:
         first = asyncio.create_task(client.export.run(last(1), tmp_path, format="jsonl"))
         await asyncio.sleep(0.5)
-        with pytest.raises(ExportError, match="is running already"):
+        with pytest.raises(ExportError, match="is running already") as error:
             await client.export.run(last(1), tmp_path, format="jsonl")
+        assert error.value.kind == "running"
         assert (await first).complete
 
 
@@ -186,10 +200,20 @@ async def test_a_call_that_the_service_refuses_is_left_out_and_told(tmp_path, si
     simulation = Simulation(Service(simulation.world, simulation.service.plan, clock=simulation.clock))
     simulation.faults = Faults.script([*[None] * 5, Fault("garbage")])
     report = await export(simulation, last(1), tmp_path / "one", concurrency=1)
-    span = report.left_out[0].span
+    span, names = report.left_out[0].span, report.left_out[0].call_ids
     assert report.left_out == (
-        LeftOut(app_id=simulation.app_id, what="details", reason="DecodeError", span=span, calls=1),
+        LeftOut(
+            app_id=simulation.app_id,
+            what="details",
+            reason="DecodeError",
+            span=span,
+            calls=1,
+            call_ids=names,
+            again=True,
+        ),
     )
+    assert {row[1] for row in found["calls"]}.issuperset(names)
+    assert len(names) == 1
     assert not report.complete
     assert len(rows(tmp_path / "one", "calls")) == len(found["calls"])
 

@@ -243,8 +243,9 @@ async def test_a_hostile_app_id_stays_one_folder(tmp_path, simulation, app):
 
 async def test_a_folder_that_is_a_file(tmp_path, simulation):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ExportError, match="nothing can be written to"):
+    with pytest.raises(ExportError, match="nothing can be written to") as error:
         await run(simulation, SELECTION, Place(str(tmp_path / "file"), {}, None), "jsonl")
+    assert error.value.kind == "disk"
     assert sum(simulation.service.counts.values()) == 0
 
 

@@ -138,6 +138,7 @@ def test_a_full_disk_is_told_and_more_room_mends_it(url, whole, tmp_path, size):
     before = ("unshare", "-rm", "sh", "-c", script, "sh", size, str(small), str(saved))
     code, _, err = ended(start(url, small, before=before))
     assert code == 1
+    assert err.startswith("disk: ")
     assert "cannot be" in err
     assert "full" in err.lower() or "no space left" in err.lower()
     assert "run the same export again" in err
@@ -155,6 +156,7 @@ def test_an_unwritable_folder_is_told_before_anything_is_sent(url, tmp_path):
     before = ("unshare", "-rm", "sh", "-c", script, "sh", str(tmp_path))
     code, _, err = ended(start(url, tmp_path, before=before))
     assert code == 1
+    assert err.startswith("disk: ")
     assert "nothing can be written to" in err
     assert "Nothing was sent" in err
 
@@ -164,6 +166,7 @@ def test_it_cannot_be_started_twice_and_a_killed_one_holds_nothing_up(url, tmp_p
     stop_in_its_work(first, tmp_path)
     code, _, err = ended(start(url, tmp_path))
     assert code == 1
+    assert err.startswith("running: ")
     assert "is running already" in err
     first.kill()
     ended(first)

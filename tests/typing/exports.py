@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import assert_type
+from typing import Literal, assert_type
 
 from agora_analytics import (
     AnalyticsClient,
@@ -43,12 +43,14 @@ async def exporting(client: AnalyticsClient) -> None:
     report = await client.export.run(selection, "folder", format="parquet", watcher=look)
     assert_type(report, ExportReport)
     assert_type(report.complete, bool)
+    assert_type([(one.call_ids, one.again) for one in report.left_out], list[tuple[tuple[str, ...], bool]])
     try:
         await to_arrow(client.calls.search(*selection.span))
         await to_pandas(client.calls.search(*selection.span), model=Call)
         await to_polars(await client.insights.usage("userCount", *selection.span))
     except ExportError as error:
         assert_type(error.advice, str)
+        assert_type(error.kind, Literal["running", "disk", "settings", "state", "writer"])
     assert_type(export.DATASETS["calls"].columns, tuple[export.Column, ...])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import assert_type
 
 from agora_analytics.plans import CALL_LISTS
@@ -37,6 +38,7 @@ def simulating(call_id: str) -> None:
     assert_type(
         [simulation.service.changes(call) for call in simulation.world.calls(0, 1)], list[tuple[CallChange, ...]]
     )
+    assert_type(Service(other_apps=["another"]).other_apps, Iterable[str])
     Simulation(Service(World(), "premium", clock=HostClock(Clock(), wrong=5)))
     Simulation(variants=Faults())  # type: ignore[arg-type]
     Fault("refuse")  # type: ignore[arg-type]

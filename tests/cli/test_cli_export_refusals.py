@@ -1,0 +1,31 @@
+"""`agora-analytics export`: what the service refuses is told by name, and the rest comes (see also `exports`)."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from agora_analytics.simulator import APP_ID, Fault, Faults
+
+NO = Fault("refusal", code=404, message="no such call")
+
+
+def test_an_app_id_that_is_refused_is_told_and_the_rest_comes(run, tmp_path):
+    to = str(tmp_path / "data")
+    ran = run("export", to, "--apps", f"{APP_ID},somebody-elses", "--last", "1h", "--format", "jsonl")
+    assert ran.code == 1
+    told = next(line for line in ran.out.splitlines() if line.startswith("left out: app: "))
+    assert told.startswith("left out: app: Unauthorized: HTTP 200, code 403: Wrong authorization information.")
+    assert told.endswith("somebody-elses, the next run asks again")
+    rows = [json.loads(line) for path in (tmp_path / "data").rglob("*.jsonl") for line in path.read_text().splitlines()]
+    assert {row["app_id"] for row in rows} == {APP_ID}
+
+
+def test_calls_that_are_refused_are_told_by_their_ids(run, served, monkeypatch, tmp_path):
+    monkeypatch.setattr(served.service, "faults", Faults.always(NO).only("call_sessions"))
+    what = ("--datasets", "sessions", "--last", "1h", "--format", "jsonl", "--max-requests", "40")
+    ran = run("export", str(tmp_path / "data"), *what, "--concurrency", "1")
+    assert ran.code == 1
+    told = next(line for line in ran.out.splitlines() if line.startswith("left out: details: "))
+    assert re.search(r"NotFound: HTTP 200, code 404, \d+ calls \([0-9A-F]{32}, ", told)
+    assert told.endswith("the next run asks again")
