@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -24,11 +24,13 @@ from agora_analytics.errors import (
     TransportError,
 )
 from agora_analytics.export._asking import Asking, OutOfBudgetError, TooOldError, log
-from agora_analytics.export._disk import Disk
 from agora_analytics.export._report import LeftOut
 from agora_analytics.export._sources import CallSource, Groups, Source
-from agora_analytics.export._state import PendingCall, PendingSlice, State
 from agora_analytics.spans import Span, merged
+
+if TYPE_CHECKING:  # SQLite is loaded by those who use it
+    from agora_analytics.export._disk import Disk
+    from agora_analytics.export._state import PendingCall, PendingSlice, State
 
 DETAILS: Final = "details"
 APP: Final = "app"
