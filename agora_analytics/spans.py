@@ -77,6 +77,11 @@ def moment(ts: float | None) -> datetime | None:
     return datetime.fromtimestamp(ts, UTC) if ts and 0 < ts < _MILLISECONDS - 1 else None
 
 
+def is_moment(ts: float | None) -> bool:
+    """Whether seconds are a time, so that `moment` tells one."""
+    return ts is not None and 0 < ts < _MILLISECONDS
+
+
 class HostSecond(int):
     """A second by the host's clock, from before the service's was known: requests about it are moved once it is."""
 

@@ -24,7 +24,7 @@ from agora_analytics.export._columns import (
     Column,
     Dataset,
 )
-from agora_analytics.spans import moment
+from agora_analytics.spans import is_moment
 
 if TYPE_CHECKING:
     from agora_analytics.models import Call, Session, SessionMetrics, Statistic
@@ -124,7 +124,7 @@ def metrics(app_id: str, call_id: str, found: Iterable[SessionMetrics]) -> Batch
         here, measured = zip(*track.kvs, strict=True)
         if list(here) != sorted(here):
             here, measured = zip(*sorted(track.kvs, key=lambda pair: pair[0]), strict=True)
-        if moment(here[0]) is None or moment(here[-1]) is None:  # in order, so the others are between
+        if not (is_moment(here[0]) and is_moment(here[-1])):  # in order, so the others are between
             told = here
             here = tuple(_dated(told))
             undated += _fewer(told, here)
@@ -230,9 +230,9 @@ def _flat(column: Column, values: Sequence[Any]) -> Sequence[Any]:
 
 def _dated(values: Sequence[int | None]) -> Sequence[int | None]:
     """Return times, null where one is no date; 0 is the service's other way to say "not yet"."""
-    known = [ts for ts in values if ts is not None]
-    plain = len(known) == len(values) and (not known or (moment(min(known)) and moment(max(known))))
-    return values if plain else [ts if moment(ts) else None for ts in values]
+    if not values or (None not in values and is_moment(min(values)) and is_moment(max(values))):  # type: ignore[type-var]
+        return values
+    return [ts if is_moment(ts) else None for ts in values]
 
 
 def _fewer(before: Sequence[int | None], now: Sequence[int | None]) -> int:

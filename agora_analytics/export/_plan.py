@@ -18,7 +18,7 @@ from agora_analytics.export import _batches
 from agora_analytics.export._asking import EDGE, Asking, TooOldError
 from agora_analytics.export._batches import Batch
 from agora_analytics.export._columns import DATASETS
-from agora_analytics.export._refusals import APP, may_be_own, reason_of
+from agora_analytics.export._reasons import APP, may_be_own, reason_of
 from agora_analytics.export._report import LeftOut
 from agora_analytics.export._selection import Selection
 from agora_analytics.export._sources import CallSource, Groups, Source, sources

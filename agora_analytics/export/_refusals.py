@@ -9,32 +9,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import attrs
 
 from agora_analytics._session import Session
-from agora_analytics.errors import (
-    AgoraError,
-    CertificateError,
-    DecodeError,
-    PlanRefused,
-    RateLimited,
-    ResponseError,
-    TransportError,
-)
+from agora_analytics.errors import AgoraError, PlanRefused
 from agora_analytics.export._asking import Asking, OutOfBudgetError, TooOldError, log
+from agora_analytics.export._disk import Disk
+from agora_analytics.export._reasons import APP, DETAILS, is_access, reason_in_full, reason_of
 from agora_analytics.export._report import LeftOut
 from agora_analytics.export._sources import CallSource, Groups, Source
+from agora_analytics.export._state import PendingCall, PendingSlice, State
 from agora_analytics.spans import Span, merged
-
-if TYPE_CHECKING:  # SQLite is loaded by those who use it
-    from agora_analytics.export._disk import Disk
-    from agora_analytics.export._state import PendingCall, PendingSlice, State
-
-DETAILS: Final = "details"
-APP: Final = "app"
-"""What is left out where it is no source: the details of calls, or all of an App ID."""
 
 _ROW: Final = 8
 """Calls refused in a row after which the service is asked whether it answers anything."""
@@ -42,41 +29,8 @@ _ROW: Final = 8
 _OTHERS: Final = 3
 """Other sources of an App ID that are asked for, to tell whether it is the App ID that is refused."""
 
-_AGAIN: Final = frozenset(
-    {"ResponseError", "BadRequest", "Unauthorized", "PlanRefused", "NotFound", "ServerError", "DecodeError"}
-    | {"TransportError", "TransportTimeout"}
-)
-"""Refusals of calls that the next run asks about again: the answer may have been an accident."""
-
 _UNDERSTOOD: Final = frozenset({"latency", "length", "range"})
 """Refusals of a span: who is told so is known to the service, and may ask."""
-
-
-def may_be_own(error: AgoraError) -> bool:
-    """Whether an error may be about nothing but what was asked for; waiting for quota and certificates are not."""
-    refused = isinstance(error, ResponseError | DecodeError | TransportError)
-    return refused and not isinstance(error, RateLimited | CertificateError)
-
-
-def reason_of(error: AgoraError) -> str:
-    """Return a refusal in few words, the same for all items that are refused alike."""
-    name = type(error).__name__
-    if isinstance(error, PlanRefused) and error.kind != "unknown":
-        return f"{name}: {error.kind}"
-    if not isinstance(error, ResponseError):
-        return name
-    code = "" if error.code is None else f", code {error.code}"
-    return f"{name}: HTTP {error.status}{code}"
-
-
-def is_asked_again(reason: str) -> bool:
-    """Whether the next run asks again about a call that is left out for this reason."""
-    return reason.partition(":")[0] in _AGAIN
-
-
-def _reason_in_full(error: AgoraError) -> str:
-    said = error.message if isinstance(error, ResponseError) else str(error.args[0])
-    return f"{reason_of(error)}: {said}" if said else reason_of(error)
 
 
 @attrs.frozen
@@ -131,7 +85,7 @@ class Refusals:
             if self.has(one.app, one.source):
                 return
             if await self._answers(one.app, one.source):
-                self._slices[one.id] = (one, _reason_in_full(error))
+                self._slices[one.id] = (one, reason_in_full(error))
                 log.warning("export: %s of %s is left out: %s", one.source, one.slice.span, error)
             elif await self._any(one.app, one.source):
                 self._leave_out(one.app, one.source, error)
@@ -168,7 +122,7 @@ class Refusals:
             return
         if not await self._any(app, ""):
             await self._leave_out_app(app, mine[0].error)
-        elif app not in self._heard and all(_is_access(one.error) for one in mine):
+        elif app not in self._heard and all(is_access(one.error) for one in mine):
             self._leave_out(app, DETAILS, mine[0].error)
         else:
             await self._own(mine)
@@ -195,7 +149,7 @@ class Refusals:
         raise error
 
     def _leave_out(self, app: str, what: str, error: AgoraError) -> None:
-        self._out[app, what] = _reason_in_full(error)
+        self._out[app, what] = reason_in_full(error)
         log.warning("export: %s of the App ID %s is left out: %s", "all" if what == APP else what, app, error)
 
     async def _any(self, app: str, but: str) -> bool:
@@ -239,8 +193,3 @@ class Refusals:
         for (app, source, reason), spans in alike.items():
             for each in merged(spans):
                 yield LeftOut(app_id=app, what=source, reason=reason, span=each, again=True)
-
-
-def _is_access(error: AgoraError) -> bool:
-    """Whether it is said that the plan does not cover an endpoint."""
-    return isinstance(error, PlanRefused) and error.kind == "access"

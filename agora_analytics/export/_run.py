@@ -18,7 +18,8 @@ from agora_analytics.export._disk import Disk
 from agora_analytics.export._expiry import Expiry
 from agora_analytics.export._lists import Lists, by_name
 from agora_analytics.export._parts import Parts
-from agora_analytics.export._refusals import DETAILS, Refusals, is_asked_again, may_be_own
+from agora_analytics.export._reasons import DETAILS, is_asked_again, may_be_own
+from agora_analytics.export._refusals import Refusals
 from agora_analytics.export._report import ExportProgress, Watcher
 from agora_analytics.export._selection import Selection
 from agora_analytics.export._sources import DAY, CallSource, Groups, Source, sources

@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics.export._columns import DATASETS, Column
-from agora_analytics.export._refusals import DETAILS, is_asked_again
+from agora_analytics.export._reasons import DETAILS, is_asked_again
 from agora_analytics.export._report import ExportReport, LeftOut
 from agora_analytics.export._run import Run
 from agora_analytics.export._staged import Part

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 
+import pytest
+
 from agora_analytics.simulator import APP_ID, Fault, Faults
 
 NO = Fault("refusal", code=404, message="no such call")
 
 
-def test_an_app_id_that_is_refused_is_told_and_the_rest_comes(run, tmp_path):
+@pytest.mark.parametrize("apps", [f"{APP_ID},somebody-elses", f"somebody-elses,{APP_ID}"])
+def test_an_app_id_that_is_refused_is_told_and_the_rest_comes(run, tmp_path, apps):
     to = str(tmp_path / "data")
-    ran = run("export", to, "--apps", f"{APP_ID},somebody-elses", "--last", "1h", "--format", "jsonl")
+    ran = run("export", to, "--apps", apps, "--last", "1h", "--format", "jsonl")
     assert ran.code == 1
     told = next(line for line in ran.out.splitlines() if line.startswith("left out: app: "))
     assert told.startswith("left out: app: Unauthorized: HTTP 200, code 403: Wrong authorization information.")
