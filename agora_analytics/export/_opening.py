@@ -15,6 +15,7 @@ from agora_analytics import _checks
 from agora_analytics._session import Session
 from agora_analytics.endpoints import Scope
 from agora_analytics.errors import ExportError
+from agora_analytics.export import _inventory as inventory
 from agora_analytics.export import formats
 from agora_analytics.export._disk import Disk
 from agora_analytics.export._parts import Parts
@@ -23,7 +24,7 @@ from agora_analytics.export._report import ExportReport
 from agora_analytics.export._run import Order, Run
 from agora_analytics.export._selection import Selection
 from agora_analytics.export._sources import Groups
-from agora_analytics.export._state import VERSION, State
+from agora_analytics.export._state import State
 from agora_analytics.export._summary import manifest_of, report_of
 from agora_analytics.export._target import Target, target_of
 from agora_analytics.export.sinks import LocalSink, Sink, said, sink_of
@@ -64,6 +65,7 @@ async def exported(
         run = Run(session, selection, order, disk, parts)
         await run.finish(_groups(session, scope, selection, disk))
         await parts.publish_all()
+        await parts.seal()
         report = await disk.change(lambda found: report_of(found, run.asking, order, str(sink)))
         manifest = await disk.change(lambda found: manifest_of(found, parts.target.name, report))
         if order.watcher is not None:
@@ -94,12 +96,13 @@ async def _opened(settings: dict[str, Any], sink: Sink, folder: Path) -> AsyncIt
     async with Disk() as disk:
         await disk.run(lambda: _check(sink), aside=True)
         await disk.open(lambda: State(folder / "state.db", str(sink)))
-        await disk.change(lambda state: _same_as_begun(state, settings, sink))
+        await _check_state(disk, settings, sink)
         made: list[Parts] = []  # who is cancelled while it opens has to let go of it too
         try:
             await disk.run(
                 lambda: made.append(Parts(disk, _target(settings["format"], sink, folder), sink)), aside=True
             )
+            await inventory.check_parts(disk, settings["format"], sink, made[0].target.writer)
             yield disk, made[0]
         finally:
             for parts in made:
@@ -149,15 +152,21 @@ def _fingerprint(sink: Sink) -> str:
 def _settings(selection: Selection, name: str, sink: Sink) -> dict[str, Any]:
     """Return what may not change from one run to the next; a local folder may be moved."""
     place = {} if isinstance(sink, LocalSink) else {"place": _fingerprint(sink)}
-    return {"version": VERSION, "format": name, **place, **selection.identity()}
+    return {"format": name, **place, **selection.identity()}
 
 
-def _same_as_begun(state: State, wanted: dict[str, Any], sink: Sink) -> None:
-    """Insist on the settings that the export was begun with."""
-    begun = state.settings()
+async def _check_state(disk: Disk, wanted: dict[str, Any], sink: Sink) -> None:
+    """Insist on the settings that the export was begun with, and on what it wrote."""
+    begun = await disk.change(State.settings)
+    if begun:
+        _same_as_begun(begun, wanted, sink)
+    await inventory.check_files(disk, wanted["format"], sink, begun=bool(begun))
     if not begun:
-        state.keep_settings(wanted)
-        return
+        await disk.change(lambda state: state.keep_settings(wanted))
+
+
+def _same_as_begun(begun: Mapping[str, Any], wanted: dict[str, Any], sink: Sink) -> None:
+    """Insist on the settings that the export was begun with."""
     different = [key for key in wanted if begun.get(key) != wanted[key]]
     if different:
         told = ", ".join(f"{key} {begun.get(key)!r}, now {wanted[key]!r}" for key in different)

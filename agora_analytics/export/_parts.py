@@ -58,6 +58,7 @@ class Parts:
         """Write all rows that wait, provisional ones first: no reader shall see a row twice."""
         async with self._busy:
             full, empty = await self._disk.change(State.provisional_parts)
+            await self._sync()
             for part in empty:
                 await self._guarded(partial(self.target.remove, part))
                 await self._disk.change(partial(State.remove_part, part=part))
@@ -68,9 +69,15 @@ class Parts:
                 pass
             await self._seal()
 
-    async def complete(self, manifest: object) -> None:
-        """Make all of it visible, the manifest last."""
+    async def seal(self) -> None:
+        """Close the target, and make visible what is one file for all parts."""
         await self._guarded(self.close)
+        facts: Facts | None = await self._guarded(self.target.seal)
+        await self._disk.change(lambda state: state.keep_database(facts))
+        await self._sync()
+
+    async def complete(self, manifest: object) -> None:
+        """Write the manifest."""
         await self._guarded(lambda: self.target.complete(manifest))
 
     def close(self) -> None:
@@ -121,7 +128,12 @@ class Parts:
         if self._open is not None:
             writing, self._open = self._open, None
             await self._disk.change(lambda state: state.seal_part(writing.part, writing.last, writing.size))
+            await self._sync()
             await self._end(writing)
+
+    async def _sync(self) -> None:
+        """Have the state outlast a power cut before anything is seen that it tells of: else it would come twice."""
+        await self._disk.run(self._disk.state.sync)
 
     async def _write(self, part: Part) -> None:
         """Write a part whose rows are known."""

@@ -1,8 +1,8 @@
 """A writer in a process of its own: to make files takes half as long as to fetch their rows, and can be done beside.
 
 The process is told what to do in lines: a verb and what it takes as JSON, after `add` as many lines of rows as it says.
-`ready`, `end` and `close` are answered, by a line of JSON: what came of it, and what has gone wrong so far. When nobody
-is left who could tell it more, the process ends.
+`ready`, `held`, `end` and `close` are answered, by a line of JSON: what came of it, and what has gone wrong so far.
+When nobody is left who could tell it more, the process ends.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NAMED: Final = frozenset(
 )
 """Variables that the process gets, where they are set: what it needs to run, so that no secret of anybody is there."""
 
-_ANSWERED: Final = frozenset({"ready", "end", "close"})
+_ANSWERED: Final = frozenset({"ready", "held", "end", "close"})
 
 
 def writer_of(name: str, folder: Path, scratch: Path) -> Writer:
@@ -79,6 +79,10 @@ class Apart:
     def ready(self) -> None:
         """Wait until all is open."""
         self._ask("ready")
+
+    def held(self) -> list[tuple[str, int, int]]:
+        """Return dataset, part and rows of all that a database holds."""
+        return [(dataset, part, rows) for dataset, part, rows in self._ask("held")]
 
     def begin(self, dataset: str, part: int) -> None:
         """Begin a part."""

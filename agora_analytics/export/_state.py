@@ -19,7 +19,6 @@ from agora_analytics.export._staged import Packed, Staged
 from agora_analytics.models import Call
 from agora_analytics.spans import Span, merged, without
 
-VERSION: Final = 1
 _MOST: Final = 2**31
 READ, UNSETTLED, EXPIRED, CUT = range(4)
 """What a span is: read for good; read, and to be read again; never read, and forgotten by the service; read in part.

@@ -52,6 +52,7 @@ def manifest_of(state: State, name: Callable[[Part], str], report: ExportReport)
             attrs.asdict(one, recurse=False) | {"span": one.span and str(one.span)} for one in report.left_out
         ],
         "parts": list(_parts(state, name)),
+        "database": _database(state),
     }
 
 
@@ -75,7 +76,14 @@ def _spans(state: State) -> Iterator[dict[str, Any]]:
         yield {"app_id": app, "source": source, "span": str(Span(first, last)), "state": _KINDS[kind]}
 
 
+def _database(state: State) -> dict[str, Any] | None:
+    """Return size and checksum of the file that holds all parts, where there is one."""
+    facts = state.database()
+    return None if facts is None else {"bytes": facts.bytes, "sha256": facts.sha256}
+
+
 def _parts(state: State, name: Callable[[Part], str]) -> Iterator[dict[str, Any]]:
     for part, facts in state.parts():
         about = {"path": name(part), "dataset": part.dataset, "app_id": part.app, "day": part.day}
-        yield about | {"provisional": part.number == 0} | attrs.asdict(facts)
+        held = {"rows": facts.rows, "bytes": facts.bytes, "sha256": facts.sha256}
+        yield about | {"id": part.id, "number": part.number, "provisional": part.number == 0} | held

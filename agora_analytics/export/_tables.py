@@ -15,11 +15,23 @@ from typing import Any, ClassVar, Final
 
 from agora_analytics.errors import ExportError
 
+VERSION: Final = 2
+"""Of the tables."""
+
+_KIND: Final = 0x41474F52
+"""What tells SQLite's file of a state from others."""
+
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
 _MEANWHILE: Final = 0.5
 """Seconds that opening waits for others that are being opened; one that runs keeps its lock for longer."""
 
 _POLL: Final = 0.02
 """Seconds between two tries meanwhile, at most."""
+
+
+class DamagedError(Exception):
+    """The file is not what this version of the library wrote."""
 
 
 class Tables:
@@ -59,7 +71,20 @@ class Tables:
         self._database.execute("BEGIN EXCLUSIVE")
         self._database.execute("COMMIT")
         self._path.chmod(0o600)
+        self._check()
+        self._database.execute(f"PRAGMA application_id={_KIND}")  # first: whoever is killed here has begun it
+        self._database.execute(f"PRAGMA user_version={VERSION}")
         self._database.executescript(self.layout)
+
+    def _check(self) -> None:
+        """Raise `DamagedError` for a file that is torn, or somebody else's."""
+        told = [self._database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+        if told != [_KIND, VERSION] and self._database.execute("SELECT 1 FROM sqlite_master").fetchone():
+            other = f"its version is {told[1]}, not {VERSION}"
+            raise DamagedError(other if told[0] == _KIND else "it is not the state of an export")
+        found = self._database.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise DamagedError(found)
 
     def close(self) -> None:
         """Close it."""
@@ -79,6 +104,11 @@ class Tables:
                     self._database.execute("ROLLBACK")
                 self.undone()
                 raise
+
+    def sync(self) -> None:
+        """Bring to the disk itself what was changed so far: it outlasts a power cut."""
+        with self._telling():
+            self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def settle(self) -> None:
         """Put down what was gathered to go together; done before anything is read, and in the end."""
@@ -104,13 +134,17 @@ class Tables:
     def _telling(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, DamagedError) as error:
             raise _unusable(self._path, self._place, error) from error
 
 
 def _locked(error: BaseException) -> bool:
     """Whether another one has the file."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+    return _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+def _code(error: BaseException) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _unusable(path: Path, place: str, error: Exception) -> ExportError:
@@ -121,6 +155,11 @@ def _unusable(path: Path, place: str, error: Exception) -> ExportError:
             advice="Wait for it, or export into another folder.",
         )
     said = getattr(error, "strerror", None) or str(error)
+    if isinstance(error, DamagedError) or _code(error) in _DAMAGE:
+        return ExportError(
+            f"the export's state {str(path)!r} is damaged: {said}",
+            advice=f"Put back a copy of it that is as new as the files, or export into another place than {place!r}.",
+        )
     return ExportError(
         f"the export's state {str(path)!r} cannot be kept: {said}",
         advice="Check the path and its rights, and that the disk has room; then run the same export again.",

@@ -33,6 +33,11 @@ def path_of(part: Part, suffix: str) -> str:
     return f"{part.dataset}/app={app}/day={day:%Y-%m-%d}/{name}{suffix}" if day else f"{part.dataset}/{name}{suffix}"
 
 
+def name_of(form: str, part: Part) -> str:
+    """Return the name of the file that a part is in, in an export of a format."""
+    return path_of(part, FILES[form].suffix) if form in FILES else DATABASES[form].file
+
+
 class Target(Protocol):
     """Where parts become visible, each whole or not at all, in the place of what the same part was before."""
 
@@ -53,8 +58,11 @@ class Target(Protocol):
     def name(self, part: Part) -> str:
         """Return where a part is, relative to the whole."""
 
+    def seal(self) -> Facts | None:
+        """Bring to its place what is one file for all parts, once the writer is closed; return what it holds."""
+
     def complete(self, manifest: object) -> None:
-        """Make all of it visible, the manifest last, once the writer is closed."""
+        """Write the manifest."""
 
 
 @attrs.frozen
@@ -76,7 +84,7 @@ class Files:
             digest = file_digest(file, "sha256").hexdigest()
         size = beside.stat().st_size
         self._sink.put(beside, self.name(part))
-        return Facts(rows=rows, bytes=size, sha256=digest)
+        return Facts(rows=rows, bytes=size, sha256=digest, mark=_mark(self._sink, self.name(part)))
 
     def remove(self, part: Part) -> None:
         """Remove the file."""
@@ -85,6 +93,10 @@ class Files:
     def name(self, part: Part) -> str:
         """Return the file's name."""
         return path_of(part, self._suffix)
+
+    def seal(self) -> Facts | None:
+        """Do nothing: each file is in its place."""
+        return None
 
     def complete(self, manifest: object) -> None:
         """Write the manifest."""
@@ -115,13 +127,26 @@ class DatabaseFile:
         """Return the database's file and the table."""
         return f"{self._path.name}#{part.dataset}"
 
-    def complete(self, manifest: object) -> None:
-        """Copy the closed database to where it belongs, then the manifest."""
+    def seal(self) -> Facts | None:
+        """Copy the closed database to where it belongs, and return its size and checksum."""
+        with self._path.open("rb") as file:
+            digest = file_digest(file, "sha256").hexdigest()
+        size = self._path.stat().st_size
         if not isinstance(self._sink, LocalSink):
             copy = self._scratch / self._path.name
             copyfile(self._path, copy)
             self._sink.put(copy, self._path.name)
+        return Facts(rows=0, bytes=size, sha256=digest, mark=_mark(self._sink, self._path.name))
+
+    def complete(self, manifest: object) -> None:
+        """Write the manifest."""
         put_document(self._sink, self._scratch, manifest)
+
+
+def _mark(sink: Sink, name: str) -> str:
+    """Return what a file looks like that was just written."""
+    seen = sink.look(name)
+    return seen.mark if seen else ""
 
 
 def put_document(sink: Sink, scratch: Path, document: object) -> None:

@@ -27,6 +27,9 @@ class Writer(Protocol):
     def ready(self) -> None:
         """Wait until all is open; raises what went wrong with that."""
 
+    def held(self) -> list[tuple[str, int, int]]:
+        """Return dataset, part and rows of all that a database holds."""
+
     def begin(self, dataset: str, part: int) -> None:
         """Begin a part, in the place of what was begun before."""
 
@@ -54,6 +57,10 @@ class Here:
 
     def ready(self) -> None:
         """Return: it is open."""
+
+    def held(self) -> list[tuple[str, int, int]]:
+        """Return dataset, part and rows of all that a database holds."""
+        return self._tables.held()
 
     def begin(self, dataset: str, part: int) -> None:
         """Begin a part."""

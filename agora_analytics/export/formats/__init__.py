@@ -36,6 +36,9 @@ class Tables(Protocol):
     def undo(self) -> None:
         """Forget what was written since `begin`."""
 
+    def held(self) -> list[tuple[str, int, int]]:
+        """Return dataset, part and rows of all that a database holds; of files, nothing."""
+
     def close(self) -> None:
         """Let go of it; a database has all of it in one file then."""
 

@@ -38,5 +38,9 @@ class FileTables:
         """Close the file; it is nobody's."""
         self.end()
 
+    def held(self) -> list[tuple[str, int, int]]:
+        """Return nothing: each file is by itself."""
+        return []
+
     def close(self) -> None:
         """Do nothing more: each file is closed when it ends."""

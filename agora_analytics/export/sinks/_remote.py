@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -11,10 +12,15 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import fsspec
 
 from agora_analytics.errors import ExportError
-from agora_analytics.export.sinks._sink import said
+from agora_analytics.export.sinks._sink import Seen, said
 
 _SECRET: Final = 4
 """Characters from which on a text of the options is kept from what is shown."""
+
+_MARKS: Final = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "modify", "created")
+"""Under which name a store tells what changes with a file, the most telling first."""
+
+_BLOCK: Final = 2**20
 
 _WHOLE: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "r2", "memory"})
 """Stores in which a file appears when it is complete; elsewhere it gets its name last."""
@@ -83,6 +89,32 @@ class RemoteSink:
         if self._store.exists(self._path(name)):
             self._store.rm_file(self._path(name))
 
+    def look(self, name: str) -> Seen | None:
+        """Return what a file looks like; None where there is none."""
+        try:
+            return _seen(self._store.info(self._path(name)))
+        except FileNotFoundError:
+            return None
+
+    def files(self, folder: str) -> dict[str, Seen]:
+        """Return the files in a folder and below, by name."""
+        top = self._path(folder)
+        try:
+            self._store.invalidate_cache(top)
+            found: Mapping[str, Any] = self._store.find(top, detail=True)
+        except FileNotFoundError:
+            return {}
+        names = {folder + path[path.index(top) + len(top) :]: info for path, info in found.items()}
+        return {name: _seen(info) for name, info in names.items() if not _is_skipped(name)}
+
+    def digest(self, name: str) -> str:
+        """Return the SHA-256 of a file's bytes."""
+        found = sha256()
+        with self._store.open(self._path(name), "rb") as file:
+            while some := file.read(_BLOCK):
+                found.update(some)
+        return found.hexdigest()
+
     def scrub(self, text: str) -> str:
         """Return a text without what the options and the URL keep secret."""
         for secret in self._secrets:
@@ -94,6 +126,16 @@ class RemoteSink:
 
     def _path(self, name: str) -> str:
         return f"{self._folder}/{name}"
+
+
+def _seen(info: Mapping[str, Any]) -> Seen:
+    """Return what a store says of a file: its own checksum, or when it was written, whichever it tells."""
+    told = next((str(info[key]) for key in _MARKS if info.get(key)), "")
+    return Seen(int(info.get("size") or 0), told)
+
+
+def _is_skipped(name: str) -> bool:
+    return any(part.startswith((".", "_")) for part in name.split("/"))
 
 
 def _secrets(url: str, options: Mapping[str, Any]) -> tuple[str, ...]:
