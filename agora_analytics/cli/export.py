@@ -114,6 +114,10 @@ async def export(
     max_requests: Annotated[int | None, typer.Option(help="End after so many requests.", min=1)] = None,
     concurrency: Annotated[int, typer.Option(help="Requests at a time.", min=1, max=1_000)] = 16,
     state: Annotated[str | None, typer.Option(help="Folder for the state of an export to a URL.")] = None,
+    rebuild: Annotated[
+        bool,
+        typer.Option("--rebuild", help="Go on with the files that are there; a lost state is made of manifest.json."),
+    ] = False,
 ) -> None:
     """Export to files; stopped by whatever, run again, it goes on. Example: agora-analytics export data --last 7d."""
     if to is None and not planned:
@@ -138,6 +142,7 @@ async def export(
                 max_requests=max_requests,
                 concurrency=concurrency,
                 state=state,
+                rebuild=rebuild,
                 watcher=watcher,
             )
         _show_report(shown.screen, report)

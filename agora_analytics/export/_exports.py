@@ -55,6 +55,7 @@ class Exports:
         watcher: Watcher | None = None,
         state: str | Path | None = None,
         sink_options: Mapping[str, Any] | None = None,
+        rebuild: bool = False,
     ) -> ExportReport:
         """Fetch a selection into files, and return what there is and what is left out.
 
@@ -69,6 +70,10 @@ class Exports:
         Whatever ends it, run it again: it goes on where it stopped. A finished one asks only for what is new, for calls
         that went on, and for what was provisional. Its state is kept in the folder, or for a URL in the folder `state`
         (default: one of the user's). `watcher` is told how far it is.
+
+        Before anything is asked, files are compared with the state: one that is gone, altered or unknown to it, or a
+        state that is lost, is an `ExportError`. With `rebuild` it goes on with what is there: a lost state is made anew
+        from `manifest.json`, and rows that are gone are told in `left_out`; they are not asked for again.
 
         Raises `ValueError` or `TypeError` for bad arguments, `ExportError` for files that cannot be written, an export
         that runs already, or one of other settings in that place, and the errors of `agora_analytics.errors`.
@@ -90,6 +95,7 @@ class Exports:
             order=wanted,
             state=_checks.none_or(_checks.path, "state", state),
             sink_options=_checks.none_or(_checks.mapping, "sink_options", sink_options, object) or {},
+            rebuild=_checks.flag("rebuild", rebuild),
         )
         return report
 

@@ -8,22 +8,16 @@ as it did when it was written is not read; one that does not is compared by its 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 import attrs
 
 from agora_analytics.errors import ExportError
 from agora_analytics.export._columns import DATASETS
-from agora_analytics.export._disk import Disk
 from agora_analytics.export._staged import Facts, Part
-from agora_analytics.export._state import State
-from agora_analytics.export._target import MANIFEST, name_of
-from agora_analytics.export._writer import Writer
+from agora_analytics.export._target import MANIFEST
 from agora_analytics.export.formats import DATABASES
-from agora_analytics.export.sinks import Seen, Sink, said
-
-T = TypeVar("T")
+from agora_analytics.export.sinks import Seen, Sink
 
 _SHOWN: Final = 3
 """Names that an error lists."""
@@ -47,60 +41,6 @@ class Differences:
     def __str__(self) -> str:
         told = (("gone", self.lost), ("altered", self.altered), ("unknown to it", self.strange))
         return "; ".join(f"{what}: {_names(names)}" for what, names in told if names)
-
-
-async def check_files(disk: Disk, form: str, sink: Sink, *, begun: bool) -> None:
-    """Raise `ExportError` where the files are not those that the state tells of, or there are some and no state."""
-    expected = await disk.change(partial(expected_files, form=form))
-    found = await disk.run(lambda: _read(sink, lambda: _differences(sink, expected, begun=begun)), aside=True)
-    if found:
-        raise (refusal(str(sink), str(found)) if begun else without_state(str(sink), found.strange))
-    await disk.change(partial(_note, form=form, marks=found.marks))
-
-
-async def check_parts(disk: Disk, form: str, sink: Sink, writer: Writer) -> None:
-    """Raise `ExportError` where a database that was not closed holds other parts than the state tells of."""
-    closed, parts = await disk.change(lambda state: (state.database(), state.known_parts()))
-    if form not in DATABASES:
-        return
-    if closed is None:
-        held = await disk.run(lambda: _read(sink, writer.held), aside=True)
-        found = unequal_parts(parts, {(dataset, part): rows for dataset, part, rows in held})
-        if found:
-            raise refusal(str(sink), str(found))
-    await disk.change(lambda state: state.keep_database(None))
-    await disk.run(disk.state.sync)
-
-
-def expected_files(state: State, form: str) -> Expected:
-    """Return the files that the state tells of."""
-    parts = state.known_parts()
-    if form in DATABASES:
-        return {DATABASES[form].file: state.database()}
-    return {name_of(form, part): facts for part, facts in parts}
-
-
-def _differences(sink: Sink, expected: Expected, *, begun: bool) -> Differences:
-    if not begun:
-        return Differences(strange=anything_in(sink))
-    return compared(expected, files_of(sink), sink.digest)
-
-
-def _note(state: State, form: str, marks: Mapping[str, str]) -> None:
-    """Note what files look like now whose bytes are the same."""
-    for part, _ in state.known_parts() if marks else ():
-        if (mark := marks.get(name_of(form, part))) is not None:
-            state.note_mark(part, mark)
-
-
-def _read(sink: Sink, look: Callable[[], T]) -> T:
-    try:
-        return look()
-    except Exception as error:  # noqa: BLE001 - whatever a store's or a format's library raises
-        wrong = sink.scrub(said(error))
-    raise ExportError(
-        f"what {str(sink)!r} holds cannot be read: {wrong}", advice="Nothing was sent. Check the place.", fault="host"
-    )
 
 
 def compared(expected: Expected, found: Mapping[str, Seen], digest: Callable[[str], str]) -> Differences:
@@ -155,7 +95,8 @@ def refusal(place: str, wrong: str) -> ExportError:
     """Return what tells that an export is not what its state says, and what to do."""
     return ExportError(
         f"what {place!r} holds is not what its state says: {wrong}",
-        advice="Nothing was sent. Put back what is missing, or export into another place.",
+        advice="Nothing was sent. Put back what is missing, or export into another place;"
+        " rebuild=True (--rebuild) goes on with what is there, and tells what is gone.",
     )
 
 
@@ -163,7 +104,16 @@ def without_state(place: str, names: Sequence[str]) -> ExportError:
     """Return what tells that there are files and no state, and what to do."""
     return ExportError(
         f"{place!r} holds {_names(names)}, but the state of the export that wrote it is gone or empty",
-        advice="Nothing was sent: all of it would come twice. Put the state back, or export into another place.",
+        advice="Nothing was sent: all of it would come twice. Put the state back, or export into another place;"
+        f" rebuild=True (--rebuild) makes a state of what {MANIFEST} tells.",
+    )
+
+
+def unlisted(place: str, names: Sequence[str]) -> ExportError:
+    """Return what tells that there are files that the manifest does not list, and what to do."""
+    return ExportError(
+        f"the export in {place!r} cannot be rebuilt: its {MANIFEST} does not list {_names(names)}",
+        advice="Nothing was sent: their rows would come twice. Take them away, or export into another place.",
     )
 
 

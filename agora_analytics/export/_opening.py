@@ -15,7 +15,6 @@ from agora_analytics import _checks
 from agora_analytics._session import Session
 from agora_analytics.endpoints import Scope
 from agora_analytics.errors import ExportError
-from agora_analytics.export import _inventory as inventory
 from agora_analytics.export import formats
 from agora_analytics.export._disk import Disk
 from agora_analytics.export._parts import Parts
@@ -24,8 +23,10 @@ from agora_analytics.export._report import ExportReport
 from agora_analytics.export._run import Order, Run
 from agora_analytics.export._selection import Selection
 from agora_analytics.export._sources import Groups
+from agora_analytics.export._standing import Standing
 from agora_analytics.export._state import State
 from agora_analytics.export._summary import manifest_of, report_of
+from agora_analytics.export._tables import is_damage, put_aside
 from agora_analytics.export._target import Target, target_of
 from agora_analytics.export.sinks import LocalSink, Sink, said, sink_of
 from agora_analytics.models import BadRow
@@ -54,6 +55,7 @@ async def exported(
     order: Order,
     state: Path | None,
     sink_options: Mapping[str, Any],
+    rebuild: bool,
 ) -> ExportReport:
     """Fetch a selection into files of the format `name`; see `Exports.run`."""
     _checks.instance("selection", selection, Selection)
@@ -61,7 +63,7 @@ async def exported(
     sink = await asyncio.to_thread(sink_of, to, sink_options)  # some stores connect at once
     _groups(session, scope, selection)  # what is wrong with them is told before anything is opened
     settings = _settings(selection, name, sink)
-    async with _opened(settings, sink, _beside(sink, state)) as (disk, parts):
+    async with _opened(settings, sink, _beside(sink, state), rebuild=rebuild) as (disk, parts):
         run = Run(session, selection, order, disk, parts)
         await run.finish(_groups(session, scope, selection, disk))
         await parts.publish_all()
@@ -91,22 +93,36 @@ def _note_skipped(disk: Disk, app: str, endpoint: Endpoint, rows: Sequence[BadRo
 
 
 @asynccontextmanager
-async def _opened(settings: dict[str, Any], sink: Sink, folder: Path) -> AsyncIterator[tuple[Disk, Parts]]:
+async def _opened(
+    settings: dict[str, Any], sink: Sink, folder: Path, *, rebuild: bool
+) -> AsyncIterator[tuple[Disk, Parts]]:
     """Open the state and the target of an export; in the end the state is closed, whatever happened."""
     async with Disk() as disk:
         await disk.run(lambda: _check(sink), aside=True)
-        await disk.open(lambda: State(folder / "state.db", str(sink)))
-        await _check_state(disk, settings, sink)
+        await disk.open(lambda: _state(folder / "state.db", str(sink), rebuild=rebuild))
+        standing = Standing(disk, sink, settings["format"], rebuild)
+        await standing.check_files(settings)
         made: list[Parts] = []  # who is cancelled while it opens has to let go of it too
         try:
             await disk.run(
                 lambda: made.append(Parts(disk, _target(settings["format"], sink, folder), sink)), aside=True
             )
-            await inventory.check_parts(disk, settings["format"], sink, made[0].target.writer)
+            await standing.check_parts(made[0].target.writer)
             yield disk, made[0]
         finally:
             for parts in made:
                 await parts.abandon()
+
+
+def _state(path: Path, place: str, *, rebuild: bool) -> State:
+    """Open the state; a damaged one is put aside where another is to be made of the manifest."""
+    try:
+        return State(path, place)
+    except ExportError as error:
+        if not (rebuild and is_damage(error.__cause__)):
+            raise
+    put_aside(path)
+    return State(path, place)
 
 
 def _target(name: str, sink: Sink, folder: Path) -> Target:
@@ -153,24 +169,3 @@ def _settings(selection: Selection, name: str, sink: Sink) -> dict[str, Any]:
     """Return what may not change from one run to the next; a local folder may be moved."""
     place = {} if isinstance(sink, LocalSink) else {"place": _fingerprint(sink)}
     return {"format": name, **place, **selection.identity()}
-
-
-async def _check_state(disk: Disk, wanted: dict[str, Any], sink: Sink) -> None:
-    """Insist on the settings that the export was begun with, and on what it wrote."""
-    begun = await disk.change(State.settings)
-    if begun:
-        _same_as_begun(begun, wanted, sink)
-    await inventory.check_files(disk, wanted["format"], sink, begun=bool(begun))
-    if not begun:
-        await disk.change(lambda state: state.keep_settings(wanted))
-
-
-def _same_as_begun(begun: Mapping[str, Any], wanted: dict[str, Any], sink: Sink) -> None:
-    """Insist on the settings that the export was begun with."""
-    different = [key for key in wanted if begun.get(key) != wanted[key]]
-    if different:
-        told = ", ".join(f"{key} {begun.get(key)!r}, now {wanted[key]!r}" for key in different)
-        raise ExportError(
-            f"{str(sink)!r} holds an export of other settings: {told}",
-            advice="Nothing was sent. Run it with the settings it was begun with, or export into another place.",
-        )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
@@ -119,7 +119,7 @@ class Tables:
     def _run(self, statement: str, *values: object) -> int:
         return self._database.execute(statement, values).rowcount
 
-    def _many(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+    def _many(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
         self._database.executemany(statement, rows)
 
     def _all(self, statement: str, *values: object) -> list[Any]:
@@ -136,6 +136,18 @@ class Tables:
             yield
         except (sqlite3.Error, OSError, DamagedError) as error:
             raise _unusable(self._path, self._place, error) from error
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Whether a file is not what this version of the library wrote."""
+    return isinstance(error, DamagedError) or (error is not None and _code(error) in _DAMAGE)
+
+
+def put_aside(path: Path) -> None:
+    """Rename a damaged file, so that another takes its place."""
+    for end in ("-wal", "-shm", "-journal", ""):
+        with suppress(FileNotFoundError):
+            Path(f"{path}{end}").replace(f"{path}.damaged{end}")
 
 
 def _locked(error: BaseException) -> bool:
@@ -155,10 +167,11 @@ def _unusable(path: Path, place: str, error: Exception) -> ExportError:
             advice="Wait for it, or export into another folder.",
         )
     said = getattr(error, "strerror", None) or str(error)
-    if isinstance(error, DamagedError) or _code(error) in _DAMAGE:
+    if is_damage(error):
         return ExportError(
             f"the export's state {str(path)!r} is damaged: {said}",
-            advice=f"Put back a copy of it that is as new as the files, or export into another place than {place!r}.",
+            advice="Put back a copy of it that is as new as the files, or export into another place; rebuild=True"
+            " (--rebuild) makes a state of what manifest.json tells.",
         )
     return ExportError(
         f"the export's state {str(path)!r} cannot be kept: {said}",

@@ -65,6 +65,13 @@ class LocalSink:
             return {folder: _LINK}
         return {path.relative_to(self.folder).as_posix(): seen for path, seen in _below(top)}
 
+    def read(self, name: str) -> bytes | None:
+        """Return a file's bytes; None where there is none."""
+        try:
+            return (self.folder / name).read_bytes()
+        except FileNotFoundError:
+            return None
+
     def digest(self, name: str) -> str:
         """Return the SHA-256 of a file's bytes."""
         with (self.folder / name).open("rb") as file:

@@ -107,6 +107,13 @@ class RemoteSink:
         names = {folder + path[path.index(top) + len(top) :]: info for path, info in found.items()}
         return {name: _seen(info) for name, info in names.items() if not _is_skipped(name)}
 
+    def read(self, name: str) -> bytes | None:
+        """Return a file's bytes; None where there is none."""
+        try:
+            return bytes(self._store.cat_file(self._path(name)))
+        except FileNotFoundError:
+            return None
+
     def digest(self, name: str) -> str:
         """Return the SHA-256 of a file's bytes."""
         found = sha256()

@@ -38,6 +38,9 @@ class Sink(Protocol):
     def files(self, folder: str) -> dict[str, Seen]:
         """Return the files in a folder and below, by name; without those that readers skip (`.name`, `_name`)."""
 
+    def read(self, name: str) -> bytes | None:
+        """Return a file's bytes; None where there is none."""
+
     def digest(self, name: str) -> str:
         """Return the SHA-256 of a file's bytes."""
 
