@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agora_analytics import _checks
+from agora_analytics._files import not_linked, own_folder
 from agora_analytics._session import Session
 from agora_analytics.endpoints import Scope
 from agora_analytics.errors import ExportError
@@ -27,7 +28,8 @@ from agora_analytics.export._standing import Standing
 from agora_analytics.export._state import State
 from agora_analytics.export._summary import manifest_of, report_of
 from agora_analytics.export._tables import is_damage, put_aside
-from agora_analytics.export._target import Target, target_of
+from agora_analytics.export._target import SCRATCH, Target, target_of
+from agora_analytics.export._writer import LOCK
 from agora_analytics.export.sinks import LocalSink, Sink, said, sink_of
 from agora_analytics.models import BadRow
 from agora_analytics.plans import Endpoint
@@ -98,7 +100,7 @@ async def _opened(
 ) -> AsyncIterator[tuple[Disk, Parts]]:
     """Open the state and the target of an export; in the end the state is closed, whatever happened."""
     async with Disk() as disk:
-        await disk.run(lambda: _check(sink), aside=True)
+        await disk.run(lambda: _check(sink, folder), aside=True)
         await disk.open(lambda: _state(folder / "state.db", str(sink), rebuild=rebuild))
         standing = Standing(disk, sink, settings["format"], rebuild)
         await standing.check_files(settings)
@@ -135,9 +137,14 @@ def _target(name: str, sink: Sink, folder: Path) -> Target:
     )
 
 
-def _check(sink: Sink) -> None:
+def _check(sink: Sink, folder: Path) -> None:
     try:
         sink.check()
+        if isinstance(sink, LocalSink):
+            own_folder(folder)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own_folder(folder / SCRATCH)
+        not_linked(folder / LOCK)
     except Exception as error:  # noqa: BLE001 - whatever a store's library raises
         wrong = sink.scrub(said(error))
     else:

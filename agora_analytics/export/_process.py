@@ -20,8 +20,8 @@ from agora_analytics.export._writer import Here, Writer
 from agora_analytics.export.sinks import said
 
 _CODE: Final = (
-    "import sys; sys.path[:] = bytes.fromhex(sys.stdin.buffer.readline().decode()).decode('utf-8', 'surrogatepass')"
-    ".split('\\0');"
+    "import sys; told = sys.stdin.buffer.readline(); told.endswith(b'\\n') or sys.exit();"
+    " sys.path[:] = bytes.fromhex(told.decode()).decode('utf-8', 'surrogatepass').split('\\0');"
     " from agora_analytics.export._process import serve; serve()"
 )
 _PIPE: Final = 2**20
@@ -74,7 +74,7 @@ class Apart:
         # What is no text is ignored by imports, too.
         path = "\0".join(entry for entry in sys.path if isinstance(entry, str))
         self._send(path.encode("utf-8", "surrogatepass").hex().encode() + b"\n")
-        self._tell("open", name, str(folder.absolute()), str(scratch.absolute()))
+        self._tell("open", name, *(os.fsencode(path.absolute()).hex() for path in (folder, scratch)))
 
     def ready(self) -> None:
         """Wait until all is open."""
@@ -169,10 +169,11 @@ def serve() -> None:
         came = None
         try:
             if verb == "open":
-                writer = Here(given[0], Path(given[1]), Path(given[2]))
+                writer = Here(given[0], *(Path(os.fsdecode(bytes.fromhex(path))) for path in given[1:]))
             elif writer is not None and (verb == "close" or not wrong):
                 came = getattr(writer, verb)(*given)
         except Exception as error:  # noqa: BLE001 - whatever a format's library raises
             wrong = said(error)
         if verb in _ANSWERED:
-            os.write(answers, _json.encode((came, wrong)) + b"\n")
+            with suppress(BrokenPipeError):  # nobody is left: the next line is none
+                os.write(answers, _json.encode((came, wrong)) + b"\n")

@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, ClassVar, Final
 
+from agora_analytics._files import not_linked
 from agora_analytics.errors import ExportError
 
 VERSION: Final = 2
@@ -51,7 +52,9 @@ class Tables:
         """Open it; two that meet while they lock it both fail, so each tries again, after a time of its own."""
         until = time.monotonic() + _MEANWHILE
         while True:
-            self._database = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
+            self._database = sqlite3.connect(
+                not_linked(self._path), timeout=0, isolation_level=None, check_same_thread=False
+            )
             try:
                 self._prepare()
             except BaseException as error:

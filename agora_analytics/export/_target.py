@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from shutil import copyfile
 from typing import ClassVar, Final, Protocol
@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import attrs
 
-from agora_analytics import _json
+from agora_analytics import _files, _json
 from agora_analytics.export._process import writer_of
 from agora_analytics.export._sources import DAY
 from agora_analytics.export._staged import Facts, Part
@@ -20,6 +20,9 @@ from agora_analytics.export.sinks import LocalSink, Sink
 from agora_analytics.spans import moment
 
 MANIFEST: Final = "manifest.json"
+SCRATCH: Final = "writing"
+"""The folder beside the state for files that are not complete."""
+
 _LONGEST: Final = 100
 """Characters of an App ID that a file's path has room for."""
 
@@ -80,8 +83,7 @@ class Files:
         """Put the file in its place, and return its rows, size and checksum."""
         rows = self.writer.end()
         beside = self._scratch / f"{part.id}{self._suffix}"
-        with beside.open("rb") as file:
-            digest = file_digest(file, "sha256").hexdigest()
+        digest = _files.digest(beside)
         size = beside.stat().st_size
         self._sink.put(beside, self.name(part))
         return Facts(rows=rows, bytes=size, sha256=digest, mark=_mark(self._sink, self.name(part)))
@@ -129,8 +131,7 @@ class DatabaseFile:
 
     def seal(self) -> Facts | None:
         """Copy the closed database to where it belongs, and return its size and checksum."""
-        with self._path.open("rb") as file:
-            digest = file_digest(file, "sha256").hexdigest()
+        digest = _files.digest(self._path)
         size = self._path.stat().st_size
         if not isinstance(self._sink, LocalSink):
             copy = self._scratch / self._path.name
@@ -152,13 +153,14 @@ def _mark(sink: Sink, name: str) -> str:
 def put_document(sink: Sink, scratch: Path, document: object) -> None:
     """Write a JSON document as the manifest."""
     file = scratch / MANIFEST
-    file.write_bytes(_json.encode(document) + b"\n")
+    with _files.opened(file, "wb") as written:
+        written.write(_json.encode(document) + b"\n")
     sink.put(file, MANIFEST)
 
 
 def target_of(name: str, sink: Sink, beside: Path) -> Target:
     """Return where parts of a format go; `beside` is a folder of this machine for what is not to be seen."""
-    folder, scratch = sink.folder if isinstance(sink, LocalSink) else beside, beside / "writing"
+    folder, scratch = sink.folder if isinstance(sink, LocalSink) else beside, beside / SCRATCH
     writer = writer_of(name, folder, scratch)
     if name in FILES:
         return Files(writer, FILES[name].suffix, sink, scratch)

@@ -6,12 +6,12 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
-from hashlib import file_digest
 from pathlib import Path
 from typing import Final
 
 import attrs
 
+from agora_analytics._files import digest, folder_below, opened, read
 from agora_analytics.export.sinks._sink import Seen
 
 _LINK: Final = Seen(-1, "no file")
@@ -38,15 +38,15 @@ class LocalSink:
     def put(self, file: Path, name: str) -> None:
         """Move a finished file there."""
         target = self.folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("rb+") as written:
+        folder_below(self.folder, target.parent)
+        with opened(file, "rb+") as written:
             os.fsync(written.fileno())
         file.replace(target)
         _sync(target.parent)
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there, and the folder that it leaves empty."""
-        target = self.folder / name
+        target = folder_below(self.folder, (self.folder / name).parent) / Path(name).name
         target.unlink(missing_ok=True)
         with suppress(OSError):
             target.parent.rmdir()
@@ -68,21 +68,20 @@ class LocalSink:
     def read(self, name: str) -> bytes | None:
         """Return a file's bytes; None where there is none."""
         try:
-            return (self.folder / name).read_bytes()
+            return read(self.folder / name)
         except FileNotFoundError:
             return None
 
     def digest(self, name: str) -> str:
         """Return the SHA-256 of a file's bytes."""
-        with (self.folder / name).open("rb") as file:
-            return file_digest(file, "sha256").hexdigest()
+        return digest(self.folder / name)
 
     def scrub(self, text: str) -> str:
         """Return the text: there are no credentials."""
         return text
 
     def __str__(self) -> str:
-        return str(self.folder)
+        return os.fsencode(self.folder).decode(errors="backslashreplace")  # a name on disk is bytes, not always text
 
 
 def _below(folder: Path) -> Iterator[tuple[Path, Seen]]:
