@@ -113,7 +113,7 @@ async def export(
     least_users: Annotated[int, typer.Option(help="No details of calls with fewer users at once.", min=0)] = 0,
     max_requests: Annotated[int | None, typer.Option(help="End after so many requests.", min=1)] = None,
     concurrency: Annotated[int, typer.Option(help="Requests at a time.", min=1, max=1_000)] = 16,
-    state: Annotated[str | None, typer.Option(help="Folder for the state of an export to a URL.")] = None,
+    state: Annotated[str | None, typer.Option(help="Folder for this machine's copy of a URL's state.")] = None,
     rebuild: Annotated[
         bool,
         typer.Option("--rebuild", help="Go on with the files that are there; a lost state is made of manifest.json."),

@@ -68,8 +68,9 @@ class Exports:
         `max_requests` are made, `concurrency` at a time. It waits for quota as long as it takes, days if need be.
 
         Whatever ends it, run it again: it goes on where it stopped. A finished one asks only for what is new, for calls
-        that went on, and for what was provisional. Its state is kept in the folder, or for a URL in the folder `state`
-        (default: one of the user's). `watcher` is told how far it is.
+        that went on, and for what was provisional. Its state is kept in the folder, for a URL beside the files too: any
+        machine goes on, with `state` as the folder for the copy it works with (default: one of the user's); of two that
+        run it at once the later one does, and the other ends with an `ExportError`. `watcher` is told how far it is.
 
         Before anything is asked, files are compared with the state: one that is gone, altered or unknown to it, or a
         state that is lost, is an `ExportError`. With `rebuild` it goes on with what is there: a lost state is made anew

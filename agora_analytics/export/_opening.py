@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from agora_analytics import _checks
 from agora_analytics._files import not_linked, own_folder
@@ -18,6 +18,7 @@ from agora_analytics.endpoints import Scope
 from agora_analytics.errors import ExportError
 from agora_analytics.export import formats
 from agora_analytics.export._disk import Disk
+from agora_analytics.export._keeping import FOLDER, Beside, OnDisk
 from agora_analytics.export._parts import Parts
 from agora_analytics.export._plan import ExportPlan, Planner
 from agora_analytics.export._report import ExportReport
@@ -33,9 +34,6 @@ from agora_analytics.export._writer import LOCK
 from agora_analytics.export.sinks import LocalSink, Sink, said, sink_of
 from agora_analytics.models import BadRow
 from agora_analytics.plans import Endpoint
-
-_BESIDE: Final = ".agora-export"
-"""The folder in a local export that keeps its state."""
 
 
 async def planned(
@@ -103,17 +101,27 @@ async def _opened(
         await disk.run(lambda: _check(sink, folder), aside=True)
         await disk.open(lambda: _state(folder / "state.db", str(sink), rebuild=rebuild))
         standing = Standing(disk, sink, settings["format"], rebuild)
+        beside = None if isinstance(sink, LocalSink) else Beside(disk, sink, folder / "state.db", settings["format"])
+        if beside:
+            await standing.reading(beside.fetch(settings["place"], rebuild=rebuild))
         await standing.check_files(settings)
+        if beside:
+            await standing.reading(beside.claim())
         made: list[Parts] = []  # who is cancelled while it opens has to let go of it too
         try:
             await disk.run(
-                lambda: made.append(Parts(disk, _target(settings["format"], sink, folder), sink)), aside=True
+                lambda: made.append(
+                    Parts(disk, _target(settings["format"], sink, folder), sink, beside or OnDisk(disk))
+                ),
+                aside=True,
             )
             await standing.check_parts(made[0].target.writer)
             yield disk, made[0]
         finally:
             for parts in made:
                 await parts.abandon()
+            if beside:
+                await beside.leave()
 
 
 def _state(path: Path, place: str, *, rebuild: bool) -> State:
@@ -161,7 +169,7 @@ def _beside(sink: Sink, state: Path | None) -> Path:
     if isinstance(sink, LocalSink):
         if state is not None:
             raise ValueError(f"state={str(state)!r} goes with a URL: a local export keeps its state in its folder")
-        return sink.folder / _BESIDE
+        return sink.folder / FOLDER
     if state is not None:
         return state
     base = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 import attrs
@@ -132,13 +132,28 @@ class Standing:
                 advice="Nothing was sent. Run it with the settings it was begun with, or export into another place.",
             )
 
+    async def reading(self, work: Awaitable[None]) -> None:
+        """Do what reads from the place, or claims it; raises `ExportError` where that fails."""
+        try:
+            await work
+        except ExportError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a store's library raises
+            told = self._unreadable(error)
+        else:
+            return
+        raise told
+
     def _read(self, look: Callable[[], T]) -> T:
         try:
             return look()
         except Exception as error:  # noqa: BLE001 - whatever a store's or a format's library raises
-            wrong = self._sink.scrub(said(error))
-        raise ExportError(
-            f"what {str(self._sink)!r} holds cannot be read: {wrong}",
+            told = self._unreadable(error)
+        raise told
+
+    def _unreadable(self, error: Exception) -> ExportError:
+        return ExportError(
+            f"what {str(self._sink)!r} holds cannot be read: {self._sink.scrub(said(error))}",
             advice="Nothing was sent. Check the place.",
             fault="host",
         )

@@ -113,6 +113,12 @@ class Tables:
         with self._telling():
             self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
+    def copy_to(self, path: Path) -> None:
+        """Write all of it as it is now into a file, in the place of what is there."""
+        path.unlink(missing_ok=True)
+        with self._telling():
+            self._database.execute("VACUUM INTO ?", (str(path),))
+
     def settle(self) -> None:
         """Put down what was gathered to go together; done before anything is read, and in the end."""
 

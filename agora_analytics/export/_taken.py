@@ -27,6 +27,7 @@ class Taken(Staged):
         + """
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS lost (app TEXT, dataset TEXT, day INTEGER, size INTEGER, reason TEXT);
+CREATE TABLE IF NOT EXISTS shared (run INTEGER, mark TEXT);
 """
     )
 
@@ -39,6 +40,20 @@ CREATE TABLE IF NOT EXISTS lost (app TEXT, dataset TEXT, day INTEGER, size INTEG
         """Remember what the export was begun with."""
         rows = [(name, _json.encode(value).decode()) for name, value in settings.items()]
         self._many("INSERT OR REPLACE INTO settings VALUES (?, ?)", rows)
+
+    # The copy beside the files of a URL
+
+    def keep_shared(self, run: int, mark: str) -> None:
+        """Note of which run the last copy is, and what it looks like."""
+        self._run("DELETE FROM shared")
+        self._run("INSERT INTO shared VALUES (?, ?)", run, mark)
+
+    def shared(self) -> tuple[int, str] | None:
+        """Return of which run the last copy is that this is where it came from, and what it looks like."""
+        found: tuple[int, str] | None = self._one("SELECT run, mark FROM shared")
+        return found
+
+    # What is there is taken as given
 
     def clear(self) -> None:
         """Forget everything."""

@@ -76,6 +76,14 @@ class LocalSink:
         """Return the SHA-256 of a file's bytes."""
         return digest(self.folder / name)
 
+    def get(self, name: str, file: Path) -> None:
+        """Copy a file from there."""
+        file.write_bytes(read(self.folder / name))
+
+    def create(self, name: str) -> None:
+        """Make an empty file; raises `FileExistsError` where there is one."""
+        (folder_below(self.folder, (self.folder / name).parent) / Path(name).name).touch(exist_ok=False)
+
     def scrub(self, text: str) -> str:
         """Return the text: there are no credentials."""
         return text

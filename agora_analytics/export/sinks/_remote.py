@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
@@ -105,7 +106,7 @@ class RemoteSink:
         except FileNotFoundError:
             return {}
         names = {folder + path[path.index(top) + len(top) :]: info for path, info in found.items()}
-        return {name: _seen(info) for name, info in names.items() if not _is_skipped(name)}
+        return {name: _seen(info) for name, info in names.items() if not _is_skipped(name[len(folder) :])}
 
     def read(self, name: str) -> bytes | None:
         """Return a file's bytes; None where there is none."""
@@ -113,6 +114,21 @@ class RemoteSink:
             return bytes(self._store.cat_file(self._path(name)))
         except FileNotFoundError:
             return None
+
+    def get(self, name: str, file: Path) -> None:
+        """Copy a file from there."""
+        self._store.get_file(self._path(name), str(file))
+
+    def create(self, name: str) -> None:
+        """Make an empty file; raises `FileExistsError` where there is one, at once in stores that can do so."""
+        path = self._path(name)
+        self._store.makedirs(posixpath.dirname(path), exist_ok=True)
+        if self._store.exists(path):
+            raise FileExistsError(path)
+        try:
+            self._store.pipe_file(path, b"-", mode="create")
+        except (NotImplementedError, TypeError, ValueError):  # it only knows how to overwrite
+            self._store.pipe_file(path, b"-")
 
     def digest(self, name: str) -> str:
         """Return the SHA-256 of a file's bytes."""
@@ -137,8 +153,10 @@ class RemoteSink:
 
 def _seen(info: Mapping[str, Any]) -> Seen:
     """Return what a store says of a file: its own checksum, or when it was written, whichever it tells."""
-    told = next((str(info[key]) for key in _MARKS if info.get(key)), "")
-    return Seen(int(info.get("size") or 0), told)
+    told = next((info[key] for key in _MARKS if info.get(key)), "")
+    if isinstance(told, datetime):  # the same moment is a number where a store lists its files
+        told = told.timestamp()
+    return Seen(int(info.get("size") or 0), str(told))
 
 
 def _is_skipped(name: str) -> bool:

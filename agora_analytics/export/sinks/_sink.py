@@ -41,6 +41,12 @@ class Sink(Protocol):
     def read(self, name: str) -> bytes | None:
         """Return a file's bytes; None where there is none."""
 
+    def get(self, name: str, file: Path) -> None:
+        """Copy a file from there."""
+
+    def create(self, name: str) -> None:
+        """Make an empty file; raises `FileExistsError` where there is one."""
+
     def digest(self, name: str) -> str:
         """Return the SHA-256 of a file's bytes."""
 
