@@ -31,8 +31,11 @@ FOLDER: Final = ".agora-export"
 
 _NAME: Final = re.compile(rf"{re.escape(FOLDER)}/(run|state)-(\d{{8}})(?:\.db\.gz)?")
 
-_OFTEN: Final = 10.0
-"""Seconds from one copy of a state to the next, where no part is sealed."""
+_PAUSE: Final = 1.0
+"""Seconds from one copy of a state to the next at the least, where no part is sealed."""
+
+_SHARE: Final = 20
+"""How many times as long as it takes to write a copy nobody writes another."""
 
 
 class Keeper(Protocol):
@@ -84,7 +87,7 @@ class Beside:
         self._database = DATABASES[form].file if form in DATABASES else None
         self._run = 0
         self._left = False
-        self._last = 0.0
+        self._due = 0.0
         self._busy = asyncio.Lock()
 
     async def fetch(self, place: str, *, rebuild: bool) -> None:
@@ -148,7 +151,7 @@ class Beside:
 
     async def keep_some(self) -> None:
         """Write a copy where none was for a while: what came before it, no other machine asks for again."""
-        if asyncio.get_running_loop().time() - self._last >= _OFTEN:
+        if not self._busy.locked() and asyncio.get_running_loop().time() >= self._due:
             await self.keep()
 
     async def keep_end(self) -> None:
@@ -169,12 +172,14 @@ class Beside:
             await self._write()
 
     async def _write(self) -> None:
-        self._last = asyncio.get_running_loop().time()
+        begun = asyncio.get_running_loop().time()
         name, beside = f"{FOLDER}/state-{self._run:08d}.db.gz", self._path.with_name("state.copy")
         await self._disk.run(lambda: self._disk.state.copy_to(beside))
         await self._disk.run(lambda: self._sink.put(_packed(beside), name), aside=True)
         seen = await self._disk.run(lambda: self._sink.look(name), aside=True)
         await self._disk.change(lambda state: state.keep_shared(self._run, seen.mark if seen else ""))
+        now = asyncio.get_running_loop().time()
+        self._due = now + max(_PAUSE, _SHARE * (now - begun))
 
     async def _found(self, kind: str) -> list[Copy]:
         files = await self._disk.run(lambda: self._sink.files(FOLDER), aside=True)
