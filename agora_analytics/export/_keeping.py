@@ -16,6 +16,7 @@ import zlib
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from secrets import token_bytes
 from typing import Final, NamedTuple, Protocol
 
 from agora_analytics import _files
@@ -87,6 +88,7 @@ class Beside:
         self._database = DATABASES[form].file if form in DATABASES else None
         self._run = 0
         self._left = False
+        self._claim = ""
         self._due = 0.0
         self._busy = asyncio.Lock()
 
@@ -121,15 +123,25 @@ class Beside:
     async def claim(self) -> None:
         """Begin a run: those that began before write nothing more."""
         before = [*await self._found("run"), *await self._found("state")]
-        self._run = 1 + max((one.run for one in before), default=0)
-        try:
-            await self._disk.run(lambda: self._sink.create(f"{FOLDER}/run-{self._run:08d}"), aside=True)
-        except FileExistsError:
-            raise self._taken() from None
+        run = 1 + max((one.run for one in before), default=0)
+        if not await self._disk.run(lambda: self._made(f"{FOLDER}/run-{run:08d}"), aside=True):
+            raise self._taken()
+        self._run = run
         await self._write()
         for one in before:
             await self._disk.run(partial(self._sink.remove, one.name), aside=True)
         await self._fetch_database()
+
+    def _made(self, name: str) -> bool:
+        """Make the file that claims a run; where a store lets two make it, both find that it is the other's."""
+        mine = token_bytes(16)
+        try:
+            self._sink.create(name, mine)
+        except FileExistsError:
+            return False
+        seen = self._sink.look(name)  # first: who makes it after this is found by its look
+        self._claim = seen.mark if seen else ""
+        return self._sink.read(name) == mine
 
     async def _fetch_database(self) -> None:
         """Bring a closed database to this machine, if the one here is another."""
@@ -167,7 +179,8 @@ class Beside:
 
     async def _keep(self) -> None:
         async with self._busy:
-            if any(one.run > self._run for one in await self._found("run")):
+            newest = max(await self._found("run"), default=None)
+            if newest is None or (newest.run, newest.mark) != (self._run, self._claim):
                 raise self._taken()
             await self._write()
 

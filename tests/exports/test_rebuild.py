@@ -7,6 +7,7 @@ import json
 import shutil
 from pathlib import Path
 
+import attrs
 import pytest
 from reading import paths, rows
 from runs import DAY, HOUR, NOON, all_rows, asked, export, free, last
@@ -49,17 +50,20 @@ async def test_a_lost_state_is_made_anew_of_the_manifest_and_nothing_is_asked_ag
     assert all_rows(tmp_path, "calls", "sessions") == expected
 
 
-async def test_a_rebuilt_export_goes_on_as_one_that_never_lost_its_state(tmp_path, simulation):
+@pytest.mark.parametrize("minutes", [0.2, 15.0], ids=["calls that are over", "calls that go on"])
+async def test_a_rebuilt_export_goes_on_as_one_that_never_lost_its_state(tmp_path, simulation, minutes):
     free(simulation)
-    selection = Selection.of(NOON - 3 * HOUR, NOON + 2 * HOUR, "calls", "sessions")
+    simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=150.0, typical_minutes=minutes)
+    selection = Selection.of(NOON - 3 * HOUR, NOON + 2 * HOUR, "calls")
     for folder in ("lost", "kept"):
         await export(simulation, selection, tmp_path / folder)
     without_state(tmp_path / "lost")
     for _ in range(3):
         await asyncio.sleep(HOUR)
         for folder in ("lost", "kept"):
-            await export(simulation, selection, tmp_path / folder, rebuild=folder == "lost")
-    assert all_rows(tmp_path / "lost", "calls", "sessions") == all_rows(tmp_path / "kept", "calls", "sessions")
+            report = await export(simulation, selection, tmp_path / folder, rebuild=folder == "lost")
+            assert report.rows["calls"] == len({row[1] for row in rows(tmp_path / folder, "calls")})
+    assert all_rows(tmp_path / "lost", "calls") == all_rows(tmp_path / "kept", "calls")
 
 
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
@@ -81,18 +85,21 @@ async def test_what_is_provisional_is_asked_for_again(tmp_path, simulation, form
     assert report.provisional > 0
 
 
-async def test_an_export_that_was_cut_short_is_rebuilt_as_far_as_it_is_known(tmp_path, simulation):
+async def test_calls_that_were_half_fetched_are_told_and_no_row_comes_twice(tmp_path, simulation):
     free(simulation)
-    await export(simulation, SELECTION, tmp_path / "whole")
-    short = await export(simulation, SELECTION, tmp_path / "short", max_requests=12)
+    selection = last(2, "calls", "sessions", "metrics", mids={20001})
+    await export(simulation, selection, tmp_path / "whole")
+    short = await export(simulation, selection, tmp_path / "short", max_requests=12)
     assert short.pending
     without_state(tmp_path / "short")
-    report = await export(simulation, SELECTION, tmp_path / "short", rebuild=True)
-    assert report.rows == {name: len(rows(tmp_path / "short", name)) for name in ("calls", "sessions")}
-    whole, found = (rows(tmp_path / name, "sessions") for name in ("whole", "short"))
-    left = sum(one.calls or 0 for one in report.left_out)
-    assert len({*found}) == len(found)
-    assert {row[1] for row in whole} - {row[1] for row in found} == set() or left
+    report = await export(simulation, selection, tmp_path / "short", rebuild=True)
+    (half,) = report.left_out
+    assert (half.what, half.reason) == ("details", "half fetched when the state was lost")
+    for name in selection.datasets:
+        found = rows(tmp_path / "short", name)
+        assert len({*found}) == len(found) == report.rows[name]
+    ids = [{row[1] for row in rows(tmp_path / name, "metrics")} for name in ("whole", "short")]
+    assert 0 < len(ids[0] - ids[1]) <= (half.calls or 0)
 
 
 @pytest.mark.parametrize("form", FORMS)

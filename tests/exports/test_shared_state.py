@@ -14,6 +14,8 @@ from runs import asked, export, free, last, options_of
 
 from agora_analytics import ExportError, Unauthorized
 from agora_analytics.export._keeping import Beside
+from agora_analytics.export.sinks import sink_of
+from agora_analytics.export.sinks._remote import RemoteSink
 from agora_analytics.simulator import Fault, Faults, Simulation
 
 FORMS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
@@ -273,3 +275,44 @@ async def test_one_copy_is_kept_and_no_secret_in_it(simulation, memory, truth):
     assert sorted(names) == [".agora-export/run-00000003", ".agora-export/state-00000003.db.gz"]
     plain = gzip.decompress(memory.store.cat_file(memory.names()[names[-1]]))
     assert simulation.service.customer_secret.encode() not in plain
+
+
+def test_a_name_is_claimed_by_one_alone(there):
+    one, other = (sink_of(there.to, there.options) for _ in range(2))
+    one.create("runs/1", b"one")
+    with pytest.raises(FileExistsError):
+        other.create("runs/1", b"other")
+    other.create("runs/2", b"other")
+    assert (one.read("runs/1"), one.read("runs/2")) == (b"one", b"other")
+
+
+def test_a_name_is_claimed_by_one_alone_also_at_the_same_moment(tmp_path, s3, monkeypatch):
+    one, other = (sink_of(f"s3://bucket/{tmp_path.name}", options_of(s3)) for _ in range(2))
+    one.create("runs/1", b"one")
+    monkeypatch.setattr(other._store, "exists", lambda *_: False)  # both looked before either made it
+    with pytest.raises(FileExistsError):
+        other.create("runs/1", b"other")
+
+
+async def test_of_runs_that_a_store_lets_claim_the_same_number_one_goes_on(simulation, memory, truth, monkeypatch):
+    monkeypatch.setattr(RemoteSink, "create", lambda self, name, held: self._store.pipe_file(self._path(name), held))
+    monkeypatch.setattr(Beside, "_found", once_together(Beside._found))
+    runs = [memory.run(simulation, f"machine {number}") for number in range(3)]
+    done = await asyncio.gather(*runs, return_exceptions=True)
+    assert sum(isinstance(one, ExportError) for one in done) == 2
+    assert memory.rows() == truth
+
+
+def once_together(found):
+    """Let the first of each look at the runs before any of them claims one."""
+    looked = asyncio.Barrier(3)
+    begun: set[int] = set()
+
+    async def together(self: Beside, kind: str):
+        told = await found(self, kind)
+        if kind == "run" and id(self) not in begun:
+            begun.add(id(self))
+            await looked.wait()
+        return told
+
+    return together

@@ -80,9 +80,10 @@ class LocalSink:
         """Copy a file from there."""
         file.write_bytes(read(self.folder / name))
 
-    def create(self, name: str) -> None:
-        """Make an empty file; raises `FileExistsError` where there is one."""
-        (folder_below(self.folder, (self.folder / name).parent) / Path(name).name).touch(exist_ok=False)
+    def create(self, name: str, held: bytes) -> None:
+        """Make a file; raises `FileExistsError` where there is one."""
+        with opened(folder_below(self.folder, (self.folder / name).parent) / Path(name).name, "xb") as file:
+            file.write(held)
 
     def scrub(self, text: str) -> str:
         """Return the text: there are no credentials."""

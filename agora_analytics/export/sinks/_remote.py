@@ -119,16 +119,16 @@ class RemoteSink:
         """Copy a file from there."""
         self._store.get_file(self._path(name), str(file))
 
-    def create(self, name: str) -> None:
-        """Make an empty file; raises `FileExistsError` where there is one, at once in stores that can do so."""
+    def create(self, name: str, held: bytes) -> None:
+        """Make a file; raises `FileExistsError` where there is one. At the same moment, some stores let two make it."""
         path = self._path(name)
         self._store.makedirs(posixpath.dirname(path), exist_ok=True)
         if self._store.exists(path):
             raise FileExistsError(path)
         try:
-            self._store.pipe_file(path, b"-", mode="create")
+            self._store.pipe_file(path, held, mode="create")
         except (NotImplementedError, TypeError, ValueError):  # it only knows how to overwrite
-            self._store.pipe_file(path, b"-")
+            self._store.pipe_file(path, held)
 
     def digest(self, name: str) -> str:
         """Return the SHA-256 of a file's bytes."""

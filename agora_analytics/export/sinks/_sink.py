@@ -44,8 +44,8 @@ class Sink(Protocol):
     def get(self, name: str, file: Path) -> None:
         """Copy a file from there."""
 
-    def create(self, name: str) -> None:
-        """Make an empty file; raises `FileExistsError` where there is one."""
+    def create(self, name: str, held: bytes) -> None:
+        """Make a file; raises `FileExistsError` where there is one."""
 
     def digest(self, name: str) -> str:
         """Return the SHA-256 of a file's bytes."""
