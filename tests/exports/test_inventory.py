@@ -16,6 +16,8 @@ from runs import asked, export, free, last
 from agora_analytics import ExportError
 from agora_analytics.export._inventory import Differences, compared
 from agora_analytics.export._staged import Facts
+from agora_analytics.export._state import State
+from agora_analytics.export._target import path_of
 from agora_analytics.export.sinks import LocalSink, Seen
 from agora_analytics.simulator import Simulation
 
@@ -133,6 +135,26 @@ async def test_a_state_that_is_older_than_its_files_is_noticed(tmp_path, simulat
     shutil.copytree(tmp_path / "backup", tmp_path / "export" / ".agora-export")
     with pytest.raises(ExportError, match="unknown to it: "):
         await export(simulation, SELECTION, tmp_path / "export")
+
+
+async def test_a_state_knows_a_file_before_it_is_there_were_the_log_of_its_changes_lost(
+    tmp_path, simulation, monkeypatch
+):
+    put, known = LocalSink.put, []
+
+    def looked(self: LocalSink, file: Path, name: str) -> None:
+        if name != "manifest.json":
+            shutil.copy(state_of(self.folder), tmp_path / "cut.db")  # what a power cut leaves
+            state = State(tmp_path / "cut.db", "place")
+            known.append(name in {path_of(part, ".jsonl") for part, _ in state.known_parts()})
+            state.close()
+        put(self, file, name)
+
+    monkeypatch.setattr(LocalSink, "put", looked)
+    free(simulation)
+    await export(simulation, SELECTION, tmp_path / "export")
+    assert known
+    assert all(known)
 
 
 async def test_what_readers_skip_may_lie_between_the_files(tmp_path, simulation):

@@ -138,6 +138,29 @@ async def test_killed_runs_of_many_machines_have_every_row_once(simulation, memo
     assert memory.rows() == truth
 
 
+async def test_who_goes_on_knows_a_file_whose_run_was_killed_when_it_was_there(simulation, memory, truth, monkeypatch):
+    put = RemoteSink.put
+
+    def dies(self: RemoteSink, file: Path, name: str) -> None:
+        put(self, file, name)
+        if name.startswith("sessions/"):
+            raise OSError("killed")
+
+    async def nothing(_: Beside) -> None:
+        return
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RemoteSink, "put", dies)
+        patched.setattr(Beside, "leave", nothing)
+        with pytest.raises(ExportError, match="killed"):
+            await memory.run(simulation, "one")
+    assert [name for name in memory.names() if name.startswith("sessions/")]
+    before = asked(simulation)
+    report = await memory.run(simulation, "two")
+    assert asked(simulation) - before <= report.unfinished
+    assert memory.rows() == truth
+
+
 async def test_a_copy_is_written_again_and_again_before_any_part_is(simulation, memory, truth, killed, tmp_path):
     before = asked(simulation)
     simulation.faults = Faults.script([*[None] * (before + 20), Fault("status", status=401)])
