@@ -167,7 +167,7 @@ async def test_without_a_manifest_nothing_is_rebuilt(tmp_path, simulation):
     assert "there is no manifest.json" in await cannot(simulation, tmp_path)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"parts": 5}', "\x00"])
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"parts": 5}', "\x00"], ids=range(6))
 async def test_a_manifest_of_something_else_is_told_as_that(tmp_path, simulation, text):
     (tmp_path / "manifest.json").write_text(text)
     assert "is not what an export of this version wrote" in await cannot(simulation, tmp_path)

@@ -252,7 +252,11 @@ async def test_files_without_a_state_anywhere_are_refused_and_rebuilt(simulation
     assert {name: len(some) for name, some in memory.rows().items()} == {n: len(some) for n, some in truth.items()}
 
 
-@pytest.mark.parametrize("text", [b"", b"hello", gzip.compress(b"hello"), gzip.compress(b"x" * 99)[:-9]])
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"hello", gzip.compress(b"hello"), gzip.compress(b"x" * 99)[:-9]],
+    ids=["empty", "not packed", "no database", "cut short"],
+)
 async def test_a_copy_that_is_damaged_is_told_as_that_and_rebuilt(simulation, memory, truth, text):
     await memory.run(simulation, "one")
     (path,) = [path for name, path in memory.names().items() if name.startswith(".agora-export/state-")]
