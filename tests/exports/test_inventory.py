@@ -207,6 +207,18 @@ def garbled(path: Path) -> None:
     path.write_bytes(held[:100] + bytes(range(1, 251)) * 40 + held[10_100:])
 
 
+def torn(path: Path) -> None:
+    """Spoil a page that nothing reads at once."""
+    with sqlite3.connect(path) as state:
+        ((page,), (size,)) = (
+            state.execute(asked).fetchone()
+            for asked in ("SELECT rootpage FROM sqlite_master WHERE name = 'halves'", "PRAGMA page_size")
+        )
+    state.close()
+    held = path.read_bytes()
+    path.write_bytes(held[: (page - 1) * size] + b"\xff" * size + held[page * size :])
+
+
 def overwritten(path: Path) -> None:
     path.write_bytes(b"hello")
 
@@ -229,6 +241,7 @@ def later(path: Path) -> None:
     [
         (cut, "malformed"),
         (garbled, ""),
+        (torn, ""),
         (overwritten, "not a database"),
         (foreign, "not the state of an export"),
         (later, "its version is 99"),
