@@ -93,6 +93,7 @@ class RemoteSink:
     def look(self, name: str) -> Seen | None:
         """Return what a file looks like; None where there is none."""
         try:
+            self._store.invalidate_cache(self._path(name))
             return _seen(self._store.info(self._path(name)))
         except FileNotFoundError:
             return None
@@ -105,7 +106,8 @@ class RemoteSink:
             found: Mapping[str, Any] = self._store.find(top, detail=True)
         except FileNotFoundError:
             return {}
-        names = {folder + path[path.index(top) + len(top) :]: info for path, info in found.items()}
+        inner = top.strip("/")  # some stores list names without the first slash
+        names = {folder + path[path.index(inner) + len(inner) :]: info for path, info in found.items()}
         return {name: _seen(info) for name, info in names.items() if not _is_skipped(name[len(folder) :])}
 
     def read(self, name: str) -> bytes | None:
