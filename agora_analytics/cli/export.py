@@ -113,9 +113,16 @@ async def export(
     least_users: Annotated[int, typer.Option(help="No details of calls with fewer users at once.", min=0)] = 0,
     max_requests: Annotated[int | None, typer.Option(help="End after so many requests.", min=1)] = None,
     concurrency: Annotated[int, typer.Option(help="Requests at a time.", min=1, max=1_000)] = 16,
-    state: Annotated[str | None, typer.Option(help="Folder for the state of an export to a URL.")] = None,
+    state: Annotated[str | None, typer.Option(help="Folder for this machine's copy of a URL's state.")] = None,
+    rebuild: Annotated[
+        bool,
+        typer.Option("--rebuild", help="Go on with the files that are there; a lost state is made of manifest.json."),
+    ] = False,
 ) -> None:
-    """Export to files; stopped by whatever, run again, it goes on. Example: agora-analytics export data --last 7d."""
+    """Export to files; stopped by whatever, run again, it goes on. Example: agora-analytics export data --last 7d.
+
+    Ends with 0 only if every row that was asked for is there, with 1 if any is left out: expired, refused, gone.
+    """
     if to is None and not planned:
         raise ValueError("TO is missing: give a folder or a URL, or only --plan")
     _check_target(format, to)
@@ -124,7 +131,7 @@ async def export(
     order: Any = "worst" if worst else "oldest"
     async with who.client(shown.screen, settings) as client:
         kept = client.plan.of_endpoint(what.endpoint).available
-        selection = what.selection(await when.span(client, what.endpoint, kept))
+        selection = what.selection(await when.span(client, what.endpoint, kept, uncut=True))
         if to is None or planned:
             _show_plan(shown.screen, await client.export.plan(selection, order=order, max_requests=max_requests))
             return
@@ -138,6 +145,7 @@ async def export(
                 max_requests=max_requests,
                 concurrency=concurrency,
                 state=state,
+                rebuild=rebuild,
                 watcher=watcher,
             )
         _show_report(shown.screen, report)

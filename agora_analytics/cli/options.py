@@ -152,9 +152,12 @@ class When:
     start: Annotated[str | None, _option("ISO 8601 with a zone or Z, or seconds since 1970.", _TIME)] = None
     end: Annotated[str | None, _option("The same; the end is not included (default: the newest).", _TIME)] = None
 
-    async def span(self, client: AnalyticsClient, endpoint: Endpoint, usual: int | None = None) -> Span:
+    async def span(
+        self, client: AnalyticsClient, endpoint: Endpoint, usual: int | None = None, *, uncut: bool = False
+    ) -> Span:
         """Return the span for an endpoint; without any option the newest `usual` seconds (None: one request's).
 
+        A `--last` beyond what the plan keeps is cut, and that is told; or `uncut`, for who tells what is not there.
         What ends now does so by the service's clock, which a ledger may know; else requests about it are moved to that.
         """
         plan, quota = client.plan, client.quota
@@ -164,6 +167,9 @@ class When:
             if self.end is not None:
                 raise ValueError("--end needs --start")
             limits = plan.of_endpoint(endpoint)
+            if self.last and uncut and (wanted := times.duration(self.last)) > limits.available:
+                end = limits.askable(now).end
+                return Span(max(1, end - wanted), end)
             wanted = times.latest(self.last, limits.available) if self.last else usual or limits.longest_query
             span = plan.recent(endpoint, wanted, now)
             return span if quota.host_ahead() is not None else by_host(span)

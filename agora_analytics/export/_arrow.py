@@ -78,7 +78,8 @@ class ParquetWriter:
         # Only who writes files needs it, and loading it holds all threads of a process that makes frames.
         import pyarrow.parquet as pq  # noqa: PLC0415 - as said
 
-        self._writer = pq.ParquetWriter(path, schema(dataset), compression="zstd")
+        self._file = path.open("wb")  # pyarrow takes no names that are not text
+        self._writer = pq.ParquetWriter(self._file, schema(dataset), compression="zstd")
         self._rows = Gathering(self._writer.write_table)
 
     def write(self, batch: Batch) -> None:
@@ -87,8 +88,11 @@ class ParquetWriter:
 
     def close(self) -> None:
         """Write what is left, and close the file."""
-        self._rows.flush()
-        self._writer.close()
+        try:
+            self._rows.flush()
+            self._writer.close()
+        finally:
+            self._file.close()
 
 
 def _field(column: Column) -> pa.Field:

@@ -55,6 +55,7 @@ class Exports:
         watcher: Watcher | None = None,
         state: str | Path | None = None,
         sink_options: Mapping[str, Any] | None = None,
+        rebuild: bool = False,
     ) -> ExportReport:
         """Fetch a selection into files, and return what there is and what is left out.
 
@@ -67,8 +68,13 @@ class Exports:
         `max_requests` are made, `concurrency` at a time. It waits for quota as long as it takes, days if need be.
 
         Whatever ends it, run it again: it goes on where it stopped. A finished one asks only for what is new, for calls
-        that went on, and for what was provisional. Its state is kept in the folder, or for a URL in the folder `state`
-        (default: one of the user's). `watcher` is told how far it is.
+        that went on, and for what was provisional. Its state is kept in the folder, for a URL beside the files too: any
+        machine goes on, with `state` as the folder for the copy it works with (default: one of the user's); of two that
+        run it at once the later one does, and the other ends with an `ExportError`. `watcher` is told how far it is.
+
+        Before anything is asked, files are compared with the state: one that is gone, altered or unknown to it, or a
+        state that is lost, is an `ExportError`. With `rebuild` it goes on with what is there: a lost state is made anew
+        from `manifest.json`, and rows that are gone are told in `left_out`; they are not asked for again.
 
         A call, a span, a series or an App ID that the service refuses is left out with the reason, and the rest comes;
         the next run asks for it again. A refusal is an item's own only if others are answered.
@@ -94,6 +100,7 @@ class Exports:
             order=wanted,
             state=_checks.none_or(_checks.path, "state", state),
             sink_options=_checks.none_or(_checks.mapping, "sink_options", sink_options, object) or {},
+            rebuild=_checks.flag("rebuild", rebuild),
         )
         return report
 

@@ -29,12 +29,9 @@ from agora_analytics.export._sources import (
     Source,
 )
 from agora_analytics.export._staged import packed
-from agora_analytics.export._state import CUT, DONE, EXPIRED, OPEN, PENDING, READ, UNSETTLED, PendingSlice, State
+from agora_analytics.export._state import CUT, DONE, EXPIRED, NEAR, OPEN, PENDING, READ, UNSETTLED, PendingSlice, State
 from agora_analytics.models import Call, CallPage
 from agora_analytics.spans import Span, without
-
-_NEAR: Final = 3_600
-"""Seconds within which calls that went on are looked up together."""
 
 _SOON: Final = 60
 """Seconds of a run's beginning for which no request of their own is made."""
@@ -127,7 +124,7 @@ class Lists:
         """Note the spans in which calls began that went on when they were seen last."""
         spans: list[Span] = []
         for _, first in marks.open_calls(state, app, source):
-            if spans and first < spans[-1].end + _NEAR:
+            if spans and first < spans[-1].end + NEAR:
                 spans[-1] = Span(spans[-1].start, first + 1)
             else:
                 spans.append(Span(first, first + 1))

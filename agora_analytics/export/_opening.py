@@ -9,30 +9,31 @@ from contextlib import asynccontextmanager
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from agora_analytics import _checks
+from agora_analytics._files import not_linked, own_folder
 from agora_analytics._session import Session
 from agora_analytics.endpoints import Scope
 from agora_analytics.errors import ExportError
 from agora_analytics.export import formats
 from agora_analytics.export._disk import Disk
+from agora_analytics.export._keeping import FOLDER, Beside, OnDisk
 from agora_analytics.export._parts import Parts
 from agora_analytics.export._plan import ExportPlan, Planner
 from agora_analytics.export._report import ExportReport
 from agora_analytics.export._run import Order, Run
 from agora_analytics.export._selection import Selection
 from agora_analytics.export._sources import Groups
-from agora_analytics.export._state import VERSION, State
+from agora_analytics.export._standing import Standing
+from agora_analytics.export._state import State
 from agora_analytics.export._summary import manifest_of, report_of
-from agora_analytics.export._target import Target, target_of
-from agora_analytics.export._writer import trouble_of
+from agora_analytics.export._tables import is_damage, put_aside
+from agora_analytics.export._target import SCRATCH, Target, target_of
+from agora_analytics.export._writer import LOCK, trouble_of
 from agora_analytics.export.sinks import LocalSink, Sink, said, sink_of
 from agora_analytics.models import BadRow
 from agora_analytics.plans import Endpoint
-
-_BESIDE: Final = ".agora-export"
-"""The folder in a local export that keeps its state."""
 
 
 async def planned(
@@ -54,6 +55,7 @@ async def exported(
     order: Order,
     state: Path | None,
     sink_options: Mapping[str, Any],
+    rebuild: bool,
 ) -> ExportReport:
     """Fetch a selection into files of the format `name`; see `Exports.run`."""
     _checks.instance("selection", selection, Selection)
@@ -61,10 +63,11 @@ async def exported(
     sink = await asyncio.to_thread(sink_of, to, sink_options)  # some stores connect at once
     _groups(session, scope, selection)  # what is wrong with them is told before anything is opened
     settings = _settings(selection, name, sink)
-    async with _opened(settings, sink, _beside(sink, state)) as (disk, parts):
+    async with _opened(settings, sink, _beside(sink, state), rebuild=rebuild) as (disk, parts):
         run = Run(session, selection, order, disk, parts, groups=_groups(session, scope, selection, disk))
         await run.finish()
         await parts.publish_all()
+        await parts.seal()
         report = await disk.change(lambda found: report_of(found, run, str(sink)))
         manifest = await disk.change(lambda found: manifest_of(found, parts.target.name, report))
         if order.watcher is not None:
@@ -90,21 +93,46 @@ def _note_skipped(disk: Disk, app: str, endpoint: Endpoint, rows: Sequence[BadRo
 
 
 @asynccontextmanager
-async def _opened(settings: dict[str, Any], sink: Sink, folder: Path) -> AsyncIterator[tuple[Disk, Parts]]:
+async def _opened(
+    settings: dict[str, Any], sink: Sink, folder: Path, *, rebuild: bool
+) -> AsyncIterator[tuple[Disk, Parts]]:
     """Open the state and the target of an export; in the end the state is closed, whatever happened."""
     async with Disk() as disk:
-        await disk.run(lambda: _check(sink), aside=True)
-        await disk.open(lambda: State(folder / "state.db", str(sink)))
-        await disk.change(lambda state: _same_as_begun(state, settings, sink))
+        await disk.run(lambda: _check(sink, folder), aside=True)
+        await disk.open(lambda: _state(folder / "state.db", str(sink), rebuild=rebuild))
+        standing = Standing(disk, sink, settings["format"], rebuild)
+        beside = None if isinstance(sink, LocalSink) else Beside(disk, sink, folder / "state.db", settings["format"])
+        if beside:
+            await standing.reading(beside.fetch(settings["place"], rebuild=rebuild))
+        await standing.check_files(settings)
+        if beside:
+            await standing.reading(beside.claim())
         made: list[Parts] = []  # who is cancelled while it opens has to let go of it too
         try:
             await disk.run(
-                lambda: made.append(Parts(disk, _target(settings["format"], sink, folder), sink)), aside=True
+                lambda: made.append(
+                    Parts(disk, _target(settings["format"], sink, folder), sink, beside or OnDisk(disk))
+                ),
+                aside=True,
             )
+            await standing.check_parts(made[0].target.writer)
             yield disk, made[0]
         finally:
             for parts in made:
                 await parts.abandon()
+            if beside:
+                await beside.leave()
+
+
+def _state(path: Path, place: str, *, rebuild: bool) -> State:
+    """Open the state; a damaged one is put aside where another is to be made of the manifest."""
+    try:
+        return State(path, place)
+    except ExportError as error:
+        if not (rebuild and is_damage(error.__cause__)):
+            raise
+    put_aside(path)
+    return State(path, place)
 
 
 def _target(name: str, sink: Sink, folder: Path) -> Target:
@@ -120,9 +148,14 @@ def _target(name: str, sink: Sink, folder: Path) -> Target:
     )
 
 
-def _check(sink: Sink) -> None:
+def _check(sink: Sink, folder: Path) -> None:
     try:
         sink.check()
+        if isinstance(sink, LocalSink):
+            own_folder(folder)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own_folder(folder / SCRATCH)
+        not_linked(folder / LOCK)
     except Exception as error:  # noqa: BLE001 - whatever a store's library raises
         wrong = sink.scrub(said(error))
     else:
@@ -139,7 +172,7 @@ def _beside(sink: Sink, state: Path | None) -> Path:
     if isinstance(sink, LocalSink):
         if state is not None:
             raise ValueError(f"state={str(state)!r} goes with a URL: a local export keeps its state in its folder")
-        return sink.folder / _BESIDE
+        return sink.folder / FOLDER
     if state is not None:
         return state
     base = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
@@ -153,20 +186,4 @@ def _fingerprint(sink: Sink) -> str:
 def _settings(selection: Selection, name: str, sink: Sink) -> dict[str, Any]:
     """Return what may not change from one run to the next; a local folder may be moved."""
     place = {} if isinstance(sink, LocalSink) else {"place": _fingerprint(sink)}
-    return {"version": VERSION, "format": name, **place, **selection.identity()}
-
-
-def _same_as_begun(state: State, wanted: dict[str, Any], sink: Sink) -> None:
-    """Insist on the settings that the export was begun with."""
-    begun = state.settings()
-    if not begun:
-        state.keep_settings(wanted)
-        return
-    different = [key for key in wanted if begun.get(key) != wanted[key]]
-    if different:
-        told = ", ".join(f"{key} {begun.get(key)!r}, now {wanted[key]!r}" for key in different)
-        raise ExportError(
-            f"{str(sink)!r} holds an export of other settings: {told}",
-            advice="Nothing was sent. Run it with the settings it was begun with, or export into another place.",
-            kind="state" if "version" in different else "settings",
-        )
+    return {"format": name, **place, **selection.identity()}

@@ -7,7 +7,7 @@ in between leaves neither a gap nor a double.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -16,6 +16,7 @@ import attrs
 
 from agora_analytics.errors import ExportError
 from agora_analytics.export._disk import Disk
+from agora_analytics.export._keeping import Keeper
 from agora_analytics.export._staged import Facts, Group, Part, Pieces
 from agora_analytics.export._state import State
 from agora_analytics.export._target import Target
@@ -32,12 +33,13 @@ _READ: Final = 2**19
 class Parts:
     """Writes parts, one at a time: begun as soon as there is something to write, ended when it is full."""
 
-    def __init__(self, disk: Disk, target: Target, sink: Sink) -> None:
+    def __init__(self, disk: Disk, target: Target, sink: Sink, keeper: Keeper) -> None:
         self.written = 0
         self._closed = False
         self._disk = disk
         self.target = target
         self._sink = sink
+        self._keeper = keeper
         self._busy = asyncio.Lock()
         self._open: _Writing | None = None
 
@@ -48,6 +50,7 @@ class Parts:
 
     async def publish(self) -> None:
         """Write rows that wait, as many as are worth it; who comes meanwhile waits where too many do."""
+        await self._kept(self._keeper.keep_some)
         most = max(self._waiting().values(), default=0)
         if most < _READ or (most < _BACKLOG and self._busy.locked()):
             return
@@ -59,6 +62,7 @@ class Parts:
         """Write all rows that wait, provisional ones first: no reader shall see a row twice."""
         async with self._busy:
             full, empty = await self._disk.change(State.provisional_parts)
+            await self._kept(self._keeper.keep)
             for part in empty:
                 await self._guarded(partial(self.target.remove, part))
                 await self._disk.change(partial(State.remove_part, part=part))
@@ -69,9 +73,15 @@ class Parts:
                 pass
             await self._seal()
 
-    async def complete(self, manifest: object) -> None:
-        """Make all of it visible, the manifest last."""
+    async def seal(self) -> None:
+        """Close the target, and make visible what is one file for all parts."""
         await self._guarded(self.close)
+        facts: Facts | None = await self._guarded(self.target.seal)
+        await self._disk.change(lambda state: state.keep_database(facts))
+        await self._kept(self._keeper.keep_end)
+
+    async def complete(self, manifest: object) -> None:
+        """Write the manifest."""
         await self._guarded(lambda: self.target.complete(manifest))
 
     def close(self) -> None:
@@ -122,7 +132,20 @@ class Parts:
         if self._open is not None:
             writing, self._open = self._open, None
             await self._disk.change(lambda state: state.seal_part(writing.part, writing.last, writing.size))
+            await self._kept(self._keeper.keep)
             await self._end(writing)
+
+    async def _kept(self, keep: Callable[[], Awaitable[None]]) -> None:
+        """Keep the state: what is seen and it does not tell of would come twice."""
+        try:
+            await keep()
+        except ExportError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever a store's library raises
+            told = self._told(error)
+        else:
+            return
+        raise told
 
     async def _write(self, part: Part) -> None:
         """Write a part whose rows are known."""

@@ -1,8 +1,8 @@
 """A writer in a process of its own: to make files takes half as long as to fetch their rows, and can be done beside.
 
 The process is told what to do in lines: a verb and what it takes as JSON, after `add` as many lines of rows as it says.
-`ready`, `end` and `close` are answered, by a line of JSON: what came of it, what has gone wrong so far, and whether the
-disk or the writer failed. When nobody is left who could tell it more, the process ends.
+`ready`, `held`, `end` and `close` are answered, by a line of JSON: what came of it, what has gone wrong so far, and
+whether the disk or the writer failed. When nobody is left who could tell it more, the process ends.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from agora_analytics.export._writer import Here, Writer, WriterError, trouble_of
 from agora_analytics.export.sinks import said
 
 _CODE: Final = (
-    "import sys; sys.path[:] = bytes.fromhex(sys.stdin.buffer.readline().decode()).decode('utf-8', 'surrogatepass')"
-    ".split('\\0');"
+    "import sys; told = sys.stdin.buffer.readline(); told.endswith(b'\\n') or sys.exit();"
+    " sys.path[:] = bytes.fromhex(told.decode()).decode('utf-8', 'surrogatepass').split('\\0');"
     " from agora_analytics.export._process import serve; serve()"
 )
 _PIPE: Final = 2**20
@@ -43,7 +43,7 @@ _NAMED: Final = frozenset(
 )
 """Variables that the process gets, where they are set: what it needs to run, so that no secret of anybody is there."""
 
-_ANSWERED: Final = frozenset({"ready", "end", "close"})
+_ANSWERED: Final = frozenset({"ready", "held", "end", "close"})
 
 
 def writer_of(name: str, folder: Path, scratch: Path) -> Writer:
@@ -74,11 +74,15 @@ class Apart:
         # What is no text is ignored by imports, too.
         path = "\0".join(entry for entry in sys.path if isinstance(entry, str))
         self._send(path.encode("utf-8", "surrogatepass").hex().encode() + b"\n")
-        self._tell("open", name, str(folder.absolute()), str(scratch.absolute()))
+        self._tell("open", name, *(os.fsencode(path.absolute()).hex() for path in (folder, scratch)))
 
     def ready(self) -> None:
         """Wait until all is open."""
         self._ask("ready")
+
+    def held(self) -> list[tuple[str, int, int]]:
+        """Return dataset, part and rows of all that a database holds."""
+        return [(dataset, part, rows) for dataset, part, rows in self._ask("held")]
 
     def begin(self, dataset: str, part: int) -> None:
         """Begin a part."""
@@ -165,10 +169,11 @@ def serve() -> None:
         came = None
         try:
             if verb == "open":
-                writer = Here(given[0], Path(given[1]), Path(given[2]))
+                writer = Here(given[0], *(Path(os.fsdecode(bytes.fromhex(path))) for path in given[1:]))
             elif writer is not None and (verb == "close" or not wrong):
                 came = getattr(writer, verb)(*given)
         except Exception as error:  # noqa: BLE001 - whatever a format's library raises
             wrong, trouble = said(error), trouble_of(error)
         if verb in _ANSWERED:
-            os.write(answers, _json.encode((came, wrong, trouble)) + b"\n")
+            with suppress(BrokenPipeError):  # nobody is left: the next line is none
+                os.write(answers, _json.encode((came, wrong, trouble)) + b"\n")

@@ -30,11 +30,12 @@ class Part:
 
 @attrs.frozen(kw_only=True)
 class Facts:
-    """What a part holds: rows, and for a file its bytes and their SHA-256."""
+    """What a part holds: rows, and for a file its bytes, their SHA-256, and what it looks like (see `Seen.mark`)."""
 
     rows: int
     bytes: int | None = None
     sha256: str | None = None
+    mark: str | None = None
 
 
 @attrs.frozen
@@ -72,6 +73,8 @@ def packed(rows: Batch) -> Packed:
 _BETWEEN: Final = b"\n"
 """What is in no packed rows."""
 
+_FACTS: Final = ("rows", "bytes", "sha256", "mark")
+
 _PARTS: Final = "SELECT parts.id, dataset, app, day, number FROM parts JOIN groups ON groups.id = kin"
 
 
@@ -98,8 +101,9 @@ CREATE INDEX IF NOT EXISTS staged_by_group ON staged (kin, provisional);
 CREATE INDEX IF NOT EXISTS staged_by_source ON staged (source) WHERE provisional;
 CREATE TABLE IF NOT EXISTS parts (
     id INTEGER PRIMARY KEY AUTOINCREMENT, kin INTEGER, number INTEGER, upto INTEGER, written INTEGER,
-    size INTEGER, bytes INTEGER, sha256 TEXT, UNIQUE (kin, number)
+    size INTEGER, bytes INTEGER, sha256 TEXT, mark TEXT, UNIQUE (kin, number)
 );
+CREATE TABLE IF NOT EXISTS database (bytes INTEGER, sha256 TEXT, mark TEXT);
 """
 
     def __init__(self, path: Path, place: str) -> None:
@@ -194,8 +198,12 @@ CREATE TABLE IF NOT EXISTS parts (
         return [Part(*row) for row in self._all(f"{_PARTS} WHERE NOT written")]
 
     def provisional_parts(self) -> tuple[list[Part], list[Part]]:
-        """Number the parts that provisional rows make now; return these, and the parts that have no rows any more."""
+        """Number the parts that provisional rows make now; return these, and the parts that have no rows any more.
+
+        Until they are ended or removed, nothing is known of what was there under their names.
+        """
         self.settle()
+        self._run("UPDATE parts SET size = NULL WHERE number = 0")
         self._run(
             "INSERT OR IGNORE INTO parts (kin, number, written) SELECT DISTINCT kin, 0, 1 FROM staged WHERE provisional"
         )
@@ -226,10 +234,8 @@ CREATE TABLE IF NOT EXISTS parts (
     def end_part(self, part: Part, facts: Facts) -> None:
         """Note that a part is written; rows that are not provisional wait no more."""
         self._run(
-            "UPDATE parts SET written = 1, size = ?, bytes = ?, sha256 = ? WHERE id = ?",
-            facts.rows,
-            facts.bytes,
-            facts.sha256,
+            "UPDATE parts SET written = 1, size = ?, bytes = ?, sha256 = ?, mark = ? WHERE id = ?",
+            *attrs.astuple(facts),
             part.id,
         )
         if part.number:
@@ -246,8 +252,32 @@ CREATE TABLE IF NOT EXISTS parts (
 
     def parts(self) -> Iterator[tuple[Part, Facts]]:
         """Yield the parts that are written, in order."""
+        return ((part, facts) for part, facts in self.known_parts() if facts is not None)
+
+    def known_parts(self) -> list[tuple[Part, Facts | None]]:
+        """Return every part that may be there, in order; without facts one that is written, or taken away, just now."""
         rows = self._all(
-            "SELECT parts.id, dataset, app, day, number, size, bytes, sha256 FROM parts JOIN groups ON groups.id = kin"
-            " WHERE written AND size IS NOT NULL ORDER BY dataset, app, day, number"
+            "SELECT parts.id, dataset, app, day, number, size, bytes, sha256, mark FROM parts"
+            " JOIN groups ON groups.id = kin WHERE written OR upto IS NOT NULL ORDER BY dataset, app, day, number"
         )
-        return ((Part(*row[:5]), Facts(rows=row[5], bytes=row[6], sha256=row[7])) for row in rows)
+        return [
+            (Part(*row[:5]), None if row[5] is None else Facts(**dict(zip(_FACTS, row[5:], strict=True))))
+            for row in rows
+        ]
+
+    def note_mark(self, part: Part, mark: str) -> None:
+        """Note what the file of a part looks like now."""
+        self._run("UPDATE parts SET mark = ? WHERE id = ?", mark, part.id)
+
+    # The file of a database
+
+    def keep_database(self, facts: Facts | None) -> None:
+        """Note what the closed file of a database holds; None once it is open."""
+        self._run("DELETE FROM database")
+        if facts is not None:
+            self._run("INSERT INTO database VALUES (?, ?, ?)", facts.bytes, facts.sha256, facts.mark)
+
+    def database(self) -> Facts | None:
+        """Return what the file of a database held when it was closed; None where it was not closed."""
+        row = self._one("SELECT bytes, sha256, mark FROM database")
+        return None if row is None else Facts(rows=0, bytes=row[0], sha256=row[1], mark=row[2])

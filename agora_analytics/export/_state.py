@@ -6,7 +6,7 @@ so that a process may be killed at any moment and loses no more than what it was
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from itertools import chain
 from typing import Any, ClassVar, Final
 
@@ -15,11 +15,14 @@ import attrs
 from agora_analytics import _json
 from agora_analytics._listing import Reading
 from agora_analytics.export._sources import DAY, Slice
-from agora_analytics.export._staged import Packed, Staged
+from agora_analytics.export._staged import Packed
+from agora_analytics.export._taken import Taken
 from agora_analytics.models import Call
 from agora_analytics.spans import Span, merged, without
 
-VERSION: Final = 1
+NEAR: Final = 3_600
+"""Seconds within which calls that went on are looked up together."""
+
 _MOST: Final = 2**31
 READ, UNSETTLED, EXPIRED, CUT = range(4)
 """What a span is: read for good; read, and to be read again; never read, and forgotten by the service; read in part.
@@ -79,13 +82,12 @@ class Due:
     count: int = 64
 
 
-class State(Staged):
+class State(Taken):
     """All that an export remembers; used by one thread. Raises `ExportError` for whatever goes wrong with it."""
 
     layout: ClassVar[str] = (
-        Staged.layout
+        Taken.layout
         + """
-CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS spans (app TEXT, source TEXT, first INTEGER, last INTEGER, kind INTEGER);
 CREATE TABLE IF NOT EXISTS slices (
     id INTEGER PRIMARY KEY, app TEXT, source TEXT, first INTEGER, last INTEGER, keep INTEGER,
@@ -106,18 +108,6 @@ CREATE TABLE IF NOT EXISTS halves (call INTEGER, dataset TEXT, size INTEGER, pie
 CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
 """
     )
-
-    # What the export is
-
-    def settings(self) -> dict[str, Any]:
-        """Return what the export was begun with; nothing for a new one."""
-        found = self._all("SELECT name, value FROM settings")
-        return {name: _json.document(value.encode()) for name, value in found}
-
-    def keep_settings(self, settings: Mapping[str, Any]) -> None:
-        """Remember what the export was begun with."""
-        rows = [(name, _json.encode(value).decode()) for name, value in settings.items()]
-        self._many("INSERT OR REPLACE INTO settings VALUES (?, ?)", rows)
 
     # What is done, and slices to be asked for
 
@@ -330,6 +320,33 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
     def skipped(self) -> list[tuple[str, str, int, str]]:
         """Return App ID, source, count of the rows that do not fit, and what is wrong with the first of them."""
         return self._all("SELECT app, source, count, first FROM skipped ORDER BY app, source")
+
+    def kept_calls(self) -> list[tuple[Any, ...]]:
+        """Return what is to be remembered of calls: those that are not done, and those that may be listed again.
+
+        A list may show them again that were not over when a span was read that was read last, and those that began or
+        ended near one that goes on.
+        """
+        return self._all(
+            "SELECT app, call_id, cname, first, last, score, users, status, reason, cursor != '' FROM calls"
+            " WHERE status != ? OR NOT EXISTS (SELECT 1 FROM spans WHERE spans.app = calls.app AND kind = ?"
+            " AND source IN ('calls', 'calls ' || cname) AND spans.first < calls.first AND calls.last < spans.last)"
+            " OR EXISTS (SELECT 1 FROM calls AS going WHERE going.status = ? AND going.app = calls.app"
+            " AND going.first BETWEEN calls.first - ? AND calls.last + ?)",
+            DONE,
+            READ,
+            OPEN,
+            NEAR,
+            NEAR,
+        )
+
+    def recall_calls(self, calls: Iterable[tuple[Any, ...]]) -> None:
+        """Remember calls as they were told, but for how far they were."""
+        self._many(
+            "INSERT INTO calls (app, call_id, cname, first, last, score, users, status, reason)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            list(calls),
+        )
 
     def forget_calls(self, before: int) -> None:
         """Forget the calls that are done and ended before: no list shows them any more."""

@@ -12,6 +12,7 @@ from agora_analytics.export._columns import DATASETS, Column
 from agora_analytics.export._reasons import DETAILS, is_asked_again
 from agora_analytics.export._report import ExportReport, LeftOut
 from agora_analytics.export._run import Run
+from agora_analytics.export._sources import DAY
 from agora_analytics.export._staged import Part
 from agora_analytics.export._state import CUT, EXPIRED, OPEN, READ, UNSETTLED, State
 from agora_analytics.spans import Span
@@ -56,6 +57,8 @@ def manifest_of(state: State, name: Callable[[Part], str], report: ExportReport)
             attrs.asdict(one, recurse=False) | {"span": one.span and str(one.span)} for one in report.left_out
         ],
         "parts": list(_parts(state, name)),
+        "database": _database(state),
+        "resume": {"calls": state.kept_calls(), "skipped": state.skipped(), "lost": state.lost()},
     }
 
 
@@ -76,6 +79,9 @@ def _left_out(state: State) -> Iterator[LeftOut]:
             yield LeftOut(app_id=app, what=source, reason=_KINDS[kind], span=Span(first, last), again=kind == CUT)
     for app, source, count, reason in state.skipped():
         yield LeftOut(app_id=app, what=source, reason=f"does not fit the reference: {reason}", rows=count)
+    for one in state.lost():
+        day = Span(one.day * DAY, (one.day + 1) * DAY) if one.day > 0 else None
+        yield LeftOut(app_id=one.app, what=one.dataset, reason=one.reason, span=day, rows=one.rows)
 
 
 def _column(column: Column) -> dict[str, Any]:
@@ -84,10 +90,24 @@ def _column(column: Column) -> dict[str, Any]:
 
 def _spans(state: State) -> Iterator[dict[str, Any]]:
     for app, source, first, last, kind in state.all_spans():
-        yield {"app_id": app, "source": source, "span": str(Span(first, last)), "state": _KINDS[kind]}
+        yield {
+            "app_id": app,
+            "source": source,
+            "span": str(Span(first, last)),
+            "state": _KINDS[kind],
+            "start": first,
+            "end": last,
+        }
+
+
+def _database(state: State) -> dict[str, Any] | None:
+    """Return size and checksum of the file that holds all parts, where there is one."""
+    facts = state.database()
+    return None if facts is None else {"bytes": facts.bytes, "sha256": facts.sha256}
 
 
 def _parts(state: State, name: Callable[[Part], str]) -> Iterator[dict[str, Any]]:
     for part, facts in state.parts():
         about = {"path": name(part), "dataset": part.dataset, "app_id": part.app, "day": part.day}
-        yield about | {"provisional": part.number == 0} | attrs.asdict(facts)
+        held = {"rows": facts.rows, "bytes": facts.bytes, "sha256": facts.sha256}
+        yield about | {"id": part.id, "number": part.number, "provisional": part.number == 0} | held

@@ -7,19 +7,32 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar, Final
 
+from agora_analytics._files import not_linked
 from agora_analytics.errors import ExportError
+
+VERSION: Final = 2
+"""Of the tables."""
+
+_KIND: Final = 0x41474F52
+"""What tells SQLite's file of a state from others."""
+
+_DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 _MEANWHILE: Final = 0.5
 """Seconds that opening waits for others that are being opened; one that runs keeps its lock for longer."""
 
 _POLL: Final = 0.02
 """Seconds between two tries meanwhile, at most."""
+
+
+class DamagedError(Exception):
+    """The file is not what this version of the library wrote."""
 
 
 class Tables:
@@ -39,7 +52,9 @@ class Tables:
         """Open it; two that meet while they lock it both fail, so each tries again, after a time of its own."""
         until = time.monotonic() + _MEANWHILE
         while True:
-            self._database = sqlite3.connect(self._path, timeout=0, isolation_level=None, check_same_thread=False)
+            self._database = sqlite3.connect(
+                not_linked(self._path), timeout=0, isolation_level=None, check_same_thread=False
+            )
             try:
                 self._prepare()
             except BaseException as error:
@@ -59,7 +74,20 @@ class Tables:
         self._database.execute("BEGIN EXCLUSIVE")
         self._database.execute("COMMIT")
         self._path.chmod(0o600)
+        self._check()
+        self._database.execute(f"PRAGMA application_id={_KIND}")  # first: whoever is killed here has begun it
+        self._database.execute(f"PRAGMA user_version={VERSION}")
         self._database.executescript(self.layout)
+
+    def _check(self) -> None:
+        """Raise `DamagedError` for a file that is torn, or somebody else's."""
+        told = [self._database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+        if told != [_KIND, VERSION] and self._database.execute("SELECT 1 FROM sqlite_master").fetchone():
+            other = f"its version is {told[1]}, not {VERSION}"
+            raise DamagedError(other if told[0] == _KIND else "it is not the state of an export")
+        found = self._database.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise DamagedError(found)
 
     def close(self) -> None:
         """Close it."""
@@ -80,6 +108,17 @@ class Tables:
                 self.undone()
                 raise
 
+    def sync(self) -> None:
+        """Bring to the disk itself what was changed so far: it outlasts a power cut."""
+        with self._telling():
+            self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def copy_to(self, path: Path) -> None:
+        """Write all of it as it is now into a file, in the place of what is there."""
+        path.unlink(missing_ok=True)
+        with self._telling():
+            self._database.execute("VACUUM INTO ?", (str(path),))
+
     def settle(self) -> None:
         """Put down what was gathered to go together; done before anything is read, and in the end."""
 
@@ -89,7 +128,7 @@ class Tables:
     def _run(self, statement: str, *values: object) -> int:
         return self._database.execute(statement, values).rowcount
 
-    def _many(self, statement: str, rows: list[tuple[Any, ...]]) -> None:
+    def _many(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
         self._database.executemany(statement, rows)
 
     def _all(self, statement: str, *values: object) -> list[Any]:
@@ -104,13 +143,29 @@ class Tables:
     def _telling(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, DamagedError) as error:
             raise _unusable(self._path, self._place, error) from error
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Whether a file is not what this version of the library wrote."""
+    return isinstance(error, DamagedError) or (error is not None and _code(error) in _DAMAGE)
+
+
+def put_aside(path: Path) -> None:
+    """Rename a damaged file, so that another takes its place."""
+    for end in ("-wal", "-shm", "-journal", ""):
+        with suppress(FileNotFoundError):
+            Path(f"{path}{end}").replace(f"{path}.damaged{end}")
 
 
 def _locked(error: BaseException) -> bool:
     """Whether another one has the file."""
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+    return _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+def _code(error: BaseException) -> int:
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
 def _damaged(error: BaseException) -> bool:
@@ -128,6 +183,13 @@ def _unusable(path: Path, place: str, error: Exception) -> ExportError:
             kind="running",
         )
     said = getattr(error, "strerror", None) or str(error)
+    if is_damage(error):
+        return ExportError(
+            f"the export's state {str(path)!r} is damaged: {said}",
+            advice="Put back a copy of it that is as new as the files, or export into another place; rebuild=True"
+            " (--rebuild) makes a state of what manifest.json tells.",
+            kind="state",
+        )
     return ExportError(
         f"the export's state {str(path)!r} cannot be kept: {said}",
         advice="Check the path and its rights, and that the disk has room; then run the same export again.",

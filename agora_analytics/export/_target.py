@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hashlib import file_digest, sha256
+from hashlib import sha256
 from pathlib import Path
 from shutil import copyfile
 from typing import ClassVar, Final, Protocol
@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import attrs
 
-from agora_analytics import _json
+from agora_analytics import _files, _json
 from agora_analytics.export._process import writer_of
 from agora_analytics.export._sources import DAY
 from agora_analytics.export._staged import Facts, Part
@@ -20,6 +20,9 @@ from agora_analytics.export.sinks import LocalSink, Sink
 from agora_analytics.spans import moment
 
 MANIFEST: Final = "manifest.json"
+SCRATCH: Final = "writing"
+"""The folder beside the state for files that are not complete."""
+
 _LONGEST: Final = 100
 """Characters of an App ID that a file's path has room for."""
 
@@ -31,6 +34,11 @@ def path_of(part: Part, suffix: str) -> str:
     day = moment(part.day * DAY + 1)
     name = f"part-{part.number:05d}" if part.number else "provisional"
     return f"{part.dataset}/app={app}/day={day:%Y-%m-%d}/{name}{suffix}" if day else f"{part.dataset}/{name}{suffix}"
+
+
+def name_of(form: str, part: Part) -> str:
+    """Return the name of the file that a part is in, in an export of a format."""
+    return path_of(part, FILES[form].suffix) if form in FILES else DATABASES[form].file
 
 
 class Target(Protocol):
@@ -53,8 +61,11 @@ class Target(Protocol):
     def name(self, part: Part) -> str:
         """Return where a part is, relative to the whole."""
 
+    def seal(self) -> Facts | None:
+        """Bring to its place what is one file for all parts, once the writer is closed; return what it holds."""
+
     def complete(self, manifest: object) -> None:
-        """Make all of it visible, the manifest last, once the writer is closed."""
+        """Write the manifest."""
 
 
 @attrs.frozen
@@ -72,11 +83,10 @@ class Files:
         """Put the file in its place, and return its rows, size and checksum."""
         rows = self.writer.end()
         beside = self._scratch / f"{part.id}{self._suffix}"
-        with beside.open("rb") as file:
-            digest = file_digest(file, "sha256").hexdigest()
+        digest = _files.digest(beside)
         size = beside.stat().st_size
         self._sink.put(beside, self.name(part))
-        return Facts(rows=rows, bytes=size, sha256=digest)
+        return Facts(rows=rows, bytes=size, sha256=digest, mark=_mark(self._sink, self.name(part)))
 
     def remove(self, part: Part) -> None:
         """Remove the file."""
@@ -85,6 +95,10 @@ class Files:
     def name(self, part: Part) -> str:
         """Return the file's name."""
         return path_of(part, self._suffix)
+
+    def seal(self) -> Facts | None:
+        """Do nothing: each file is in its place."""
+        return None
 
     def complete(self, manifest: object) -> None:
         """Write the manifest."""
@@ -115,25 +129,38 @@ class DatabaseFile:
         """Return the database's file and the table."""
         return f"{self._path.name}#{part.dataset}"
 
-    def complete(self, manifest: object) -> None:
-        """Copy the closed database to where it belongs, then the manifest."""
+    def seal(self) -> Facts | None:
+        """Copy the closed database to where it belongs, and return its size and checksum."""
+        digest = _files.digest(self._path)
+        size = self._path.stat().st_size
         if not isinstance(self._sink, LocalSink):
             copy = self._scratch / self._path.name
             copyfile(self._path, copy)
             self._sink.put(copy, self._path.name)
+        return Facts(rows=0, bytes=size, sha256=digest, mark=_mark(self._sink, self._path.name))
+
+    def complete(self, manifest: object) -> None:
+        """Write the manifest."""
         put_document(self._sink, self._scratch, manifest)
+
+
+def _mark(sink: Sink, name: str) -> str:
+    """Return what a file looks like that was just written."""
+    seen = sink.look(name)
+    return seen.mark if seen else ""
 
 
 def put_document(sink: Sink, scratch: Path, document: object) -> None:
     """Write a JSON document as the manifest."""
     file = scratch / MANIFEST
-    file.write_bytes(_json.encode(document) + b"\n")
+    with _files.opened(file, "wb") as written:
+        written.write(_json.encode(document) + b"\n")
     sink.put(file, MANIFEST)
 
 
 def target_of(name: str, sink: Sink, beside: Path) -> Target:
     """Return where parts of a format go; `beside` is a folder of this machine for what is not to be seen."""
-    folder, scratch = sink.folder if isinstance(sink, LocalSink) else beside, beside / "writing"
+    folder, scratch = sink.folder if isinstance(sink, LocalSink) else beside, beside / SCRATCH
     writer = writer_of(name, folder, scratch)
     if name in FILES:
         return Files(writer, FILES[name].suffix, sink, scratch)

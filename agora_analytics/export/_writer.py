@@ -5,17 +5,25 @@ One writer at a time: one that outlives its export, since that was killed, is wa
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
+from agora_analytics._files import not_linked, own_folder
 from agora_analytics.export._batches import joined, unpack
 from agora_analytics.export._columns import DATASETS
 from agora_analytics.export.formats import opened
 
 _CHUNK: Final = 2**17
 """Bytes of waiting rows that are turned into rows of a format in one go."""
+
+LOCK: Final = "writing.lock"
+"""The file beside the state that a writer locks."""
+
+_OURS: Final = re.compile(r"\d+(\.[a-z]+)+|manifest\.json|export\.[a-z]+")
+"""What writers leave behind where they are killed: parts, the manifest, a copy of a database."""
 
 _PATIENCE: Final = 30.0
 """Seconds to wait for a writer whose export is gone; it ends once it has done what it was told."""
@@ -40,6 +48,9 @@ class Writer(Protocol):
     def ready(self) -> None:
         """Wait until all is open; raises what went wrong with that."""
 
+    def held(self) -> list[tuple[str, int, int]]:
+        """Return dataset, part and rows of all that a database holds."""
+
     def begin(self, dataset: str, part: int) -> None:
         """Begin a part, in the place of what was begun before."""
 
@@ -57,16 +68,20 @@ class Here:
     """Writes in this process."""
 
     def __init__(self, name: str, folder: Path, scratch: Path) -> None:
-        self._alone = _alone(scratch.parent / "writing.lock")
-        scratch.mkdir(parents=True, exist_ok=True)
-        for left in scratch.iterdir():
-            left.unlink()
+        self._alone = _alone(scratch.parent / LOCK)
+        for left in own_folder(scratch).iterdir():
+            if _OURS.fullmatch(left.name):
+                left.unlink()
         self._tables = opened(name, folder, scratch)
         self._dataset = ""
         self._rows = 0
 
     def ready(self) -> None:
         """Return: it is open."""
+
+    def held(self) -> list[tuple[str, int, int]]:
+        """Return dataset, part and rows of all that a database holds."""
+        return self._tables.held()
 
     def begin(self, dataset: str, part: int) -> None:
         """Begin a part."""
@@ -98,7 +113,7 @@ class Here:
 def _alone(path: Path) -> sqlite3.Connection:
     """Return what keeps other writers out for as long as it is open; the system lets go of it with the process."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+    lock = sqlite3.connect(not_linked(path), timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
     lock.execute("BEGIN EXCLUSIVE")
     return lock
 

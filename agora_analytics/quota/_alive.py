@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Final
 from weakref import WeakValueDictionary
 
+from agora_analytics._files import not_linked
+
 _MEANWHILE: Final = 0.1
 """Seconds that a claim waits for another one being tried at the same time: two that meet would both give up."""
 
@@ -22,7 +24,7 @@ class Sign:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._process = os.getpid()
-        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._database = sqlite3.connect(not_linked(path), isolation_level=None, check_same_thread=False)
         path.chmod(0o600)
         _lock(self._database)
 
@@ -37,7 +39,7 @@ def alive(path: Path) -> bool:
     """Whether a sign of life is held by anyone."""
     if not path.exists():
         return False
-    database = sqlite3.connect(path, timeout=0, isolation_level=None)
+    database = sqlite3.connect(not_linked(path), timeout=0, isolation_level=None)
     try:
         _lock(database)
     except sqlite3.OperationalError:
@@ -89,7 +91,7 @@ def claim(path: Path) -> Claim | None:
 
 def _opened(path: Path) -> sqlite3.Connection:
     try:
-        return sqlite3.connect(path, timeout=_MEANWHILE, isolation_level=None, check_same_thread=False)
+        return sqlite3.connect(not_linked(path), timeout=_MEANWHILE, isolation_level=None, check_same_thread=False)
     except sqlite3.Error as error:
         raise OSError(f"{path.name}: {error}") from None
 

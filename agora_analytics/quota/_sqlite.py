@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
+from agora_analytics._files import not_linked
 from agora_analytics._json import Unreadable
 from agora_analytics.errors import LedgerError
 from agora_analytics.quota._alive import Sign, alive
@@ -48,7 +49,7 @@ class BookFile:
         self._sign: Sign | None = None
         with self._telling():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if not path.exists():
+            if not not_linked(path).exists():
                 path.touch(0o600)  # from the first moment: another process may be opening it too
             self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         try:

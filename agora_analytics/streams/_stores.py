@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from agora_analytics import _checks
+from agora_analytics import _checks, _files
 from agora_analytics._futures import ended
 from agora_analytics.errors import CheckpointError
 from agora_analytics.streams._checkpoints import Checkpoint
@@ -76,7 +76,7 @@ class FileCheckpoints:
         """Return what was saved under a name last, or None where there is no such file."""
         path = self._path(name)
         try:
-            text = await asyncio.to_thread(path.read_bytes)
+            text = await asyncio.to_thread(_files.read, path)
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -49,3 +49,12 @@ def test_a_store_that_nobody_knows_is_refused_when_it_is_planned(run):
 @pytest.mark.usefixtures("bare_machine")
 def test_a_plan_of_a_format_that_needs_nothing_more_is_made(run):
     assert run("export", "--plan", "--last", "1h", "--format", "csv").code == 0
+
+
+def test_a_span_longer_than_the_plan_keeps_is_not_cut_but_told_as_expired(run):
+    ran = run("export", "--plan", "--last", "400d", "--json")
+    assert ran.code == 0, ran.err
+    (expired,) = ran.lines[-1]["expired"]
+    assert (expired["what"], expired["reason"]) == ("calls", "expired")
+    assert expired["span"]["end"] - expired["span"]["start"] > 380 * 86_400
+    assert "more than the plan keeps" not in ran.err

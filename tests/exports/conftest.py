@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
+import fsspec
 import pytest
-from runs import NOON, all_rows, asked, export, free, last
+from runs import NOON, all_rows, asked, export, free, last, options_of
 
 from agora_analytics import Plan, Selection
 from agora_analytics.export._state import State
@@ -72,3 +76,26 @@ def opened(tmp_path) -> Iterator[Callable[[], State]]:
 @pytest.fixture
 def state(opened) -> State:
     return opened()
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[str]:
+    """A server that speaks S3, in a process of its own, and the URL of a bucket there."""
+    code = (
+        "from moto.server import ThreadedMotoServer as S; s = S(ip_address='127.0.0.1', port=0, verbose=False);"
+        " s.start(); print(s.get_host_and_port()[1], flush=True); import sys; sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as server:
+        assert server.stdout
+        url = f"http://127.0.0.1:{int(server.stdout.readline())}"
+        assert urlopen(f"{url}/moto-api/").status == 200
+        store = fsspec.filesystem("s3", **options_of(url))
+        store.mkdir("bucket")
+        yield url
+        server.kill()

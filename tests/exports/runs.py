@@ -67,3 +67,12 @@ class Tampering:
         document = json.loads(response.body)
         self._change(document)
         return Response(response.status, response.headers, json.dumps(document).encode())
+
+
+def options_of(url: str) -> dict[str, object]:
+    return {
+        "key": "access",
+        "secret": "not-to-be-seen",
+        "client_kwargs": {"endpoint_url": url, "region_name": "eu-west-1"},
+        "skip_instance_cache": True,
+    }

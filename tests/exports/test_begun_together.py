@@ -62,10 +62,10 @@ def naps(monkeypatch) -> Naps:
 
 
 def test_one_that_is_met_while_it_opens_the_file_too_is_no_export_that_runs(tmp_path, naps):
+    State(tmp_path / "state.db", "place").close()
     other = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
-    other.execute("CREATE TABLE something (value)")
     other.execute("BEGIN")
-    other.execute("SELECT * FROM something").fetchall()
+    other.execute("SELECT * FROM settings").fetchall()
     naps.wake = other.close  # it gives way
     State(tmp_path / "state.db", "place").close()
     assert naps.slept > 0

@@ -6,17 +6,13 @@ import asyncio
 import csv
 import os
 import re
-import subprocess
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import urlopen
 
 import fsspec
 import pytest
 from reading import Rows, check_manifest, manifest_of, rows
-from runs import NOON, Tampering
+from runs import NOON, Tampering, options_of
 
 from agora_analytics import ExportError, Insight, Selection, Series
 from agora_analytics.export.formats import NAMES
@@ -33,38 +29,6 @@ SELECTION = Selection.of(
     series=[Series("userCount", product="Native")],
     worse_than=0.04,
 )
-
-
-@pytest.fixture(scope="session")
-def s3() -> Iterator[str]:
-    """A server that speaks S3, in a process of its own, and the URL of a bucket there."""
-    code = (
-        "from moto.server import ThreadedMotoServer as S; s = S(ip_address='127.0.0.1', port=0, verbose=False);"
-        " s.start(); print(s.get_host_and_port()[1], flush=True); import sys; sys.stdin.read()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as server:
-        assert server.stdout
-        url = f"http://127.0.0.1:{int(server.stdout.readline())}"
-        assert urlopen(f"{url}/moto-api/").status == 200
-        store = fsspec.filesystem("s3", **options_of(url))
-        store.mkdir("bucket")
-        yield url
-        server.kill()
-
-
-def options_of(url: str) -> dict[str, object]:
-    return {
-        "key": "access",
-        "secret": "not-to-be-seen",
-        "client_kwargs": {"endpoint_url": url, "region_name": "eu-west-1"},
-        "skip_instance_cache": True,
-    }
 
 
 class Place:

@@ -244,6 +244,27 @@ def test_provisional_rows_make_part_0_of_their_day_until_there_are_none(state):
     assert list(state.parts()) == []
 
 
+def test_what_was_under_the_name_of_a_provisional_part_is_unknown_until_it_is_written_anew(state, opened):
+    stage(state, "[1]", source="calls", provisional=True)
+    for _ in range(2):
+        with state.transaction():
+            ((part,), _) = state.provisional_parts()
+        assert opened().known_parts() == [(part, None)]
+        state = opened()
+        with state.transaction():
+            state.end_part(part, Facts(rows=1, bytes=2, sha256="a", mark="b"))
+        assert state.known_parts() == [(part, Facts(rows=1, bytes=2, sha256="a", mark="b"))]
+
+
+def test_a_part_that_is_sealed_may_be_there_and_one_that_is_begun_is_not(state):
+    stage(state, "[1]")
+    with state.transaction():
+        state.begin_part(GROUP)
+    assert state.known_parts() == []
+    part = sealed(state)
+    assert state.known_parts() == [(part, None)]
+
+
 def test_a_provisional_part_whose_rows_were_replaced_is_removed_by_the_next_process_too(state, opened):
     stage(state, "[1]", source="calls", provisional=True)
     with state.transaction():

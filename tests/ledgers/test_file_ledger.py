@@ -316,3 +316,15 @@ async def test_a_lock_that_stays_is_told_after_a_second(stranger, file, path, na
     assert str(path) in str(caught.value)
     stranger.execute("ROLLBACK")
     assert await file.change("a", count) == before + 1
+
+
+async def test_a_ledger_that_is_a_symbolic_link_is_not_followed(tmp_path):
+    (tmp_path / "victim").write_bytes(b"")
+    (tmp_path / "victim").chmod(0o644)
+    (tmp_path / "link").symlink_to(tmp_path / "victim")
+    file = FileLedger(tmp_path / "link")
+    with pytest.raises(LedgerError, match="symbolic link"):
+        await file.change("a", count)
+    await file.close()
+    assert (tmp_path / "victim").read_bytes() == b""
+    assert (tmp_path / "victim").stat().st_mode & 0o777 == 0o644

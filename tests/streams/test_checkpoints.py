@@ -354,3 +354,22 @@ async def test_a_folder_that_was_removed_is_made_again(file):
     file.folder.rmdir()
     await file.save("prod", PLACE)
     assert await file.load("prod") == PLACE
+
+
+async def test_a_checkpoint_that_is_a_symbolic_link_is_neither_read_nor_written_through(file, tmp_path):
+    await file.save("prod", PLACE)
+    (file.folder / "prod.json").rename(tmp_path / "victim")
+    before = (tmp_path / "victim").read_bytes()
+    (file.folder / "prod.json").symlink_to(tmp_path / "victim")
+    with pytest.raises(CheckpointError, match="symbolic link"):
+        await file.load("prod")
+    await file.save("prod", Checkpoint(stream="watch 1"))
+    assert (tmp_path / "victim").read_bytes() == before
+
+
+async def test_a_lease_whose_file_is_a_symbolic_link_is_not_followed(file, tmp_path):
+    file.folder.mkdir()
+    (file.folder / ".prod.lock").symlink_to(tmp_path / "victim")
+    with pytest.raises(CheckpointError, match="symbolic link"):
+        await file.acquire("prod")
+    assert not (tmp_path / "victim").exists()

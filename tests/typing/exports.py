@@ -40,7 +40,7 @@ async def exporting(client: AnalyticsClient) -> None:
     assert_type(plan, ExportPlan)
     assert_type(plan.expired, tuple[LeftOut, ...])
     assert_type([(one.rows, one.calls) for one in plan.expired], list[tuple[int | None, int | None]])
-    report = await client.export.run(selection, "folder", format="parquet", watcher=look)
+    report = await client.export.run(selection, "folder", format="parquet", watcher=look, rebuild=True)
     assert_type(report, ExportReport)
     assert_type(report.complete, bool)
     assert_type([(one.call_ids, one.again) for one in report.left_out], list[tuple[tuple[str, ...], bool]])

@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 import attrs
 
 from agora_analytics import _checks
+from agora_analytics._files import not_linked
 from agora_analytics.export._batches import Batch
 from agora_analytics.export._columns import Dataset
 from agora_analytics.export.formats._csv import Csv
@@ -35,6 +36,9 @@ class Tables(Protocol):
 
     def undo(self) -> None:
         """Forget what was written since `begin`."""
+
+    def held(self) -> list[tuple[str, int, int]]:
+        """Return dataset, part and rows of all that a database holds; of files, nothing."""
 
     def close(self) -> None:
         """Let go of it; a database has all of it in one file then."""
@@ -103,4 +107,4 @@ def opened(name: str, folder: Path, scratch: Path) -> Tables:
     """Open what takes rows in a format: a database in a folder, or files that are put down in another, out of sight."""
     if name in FILES:
         return FileTables(FILES[name], scratch)
-    return DATABASES[name].open(folder / DATABASES[name].file)
+    return DATABASES[name].open(not_linked(folder / DATABASES[name].file))

@@ -12,7 +12,7 @@ import duckdb
 
 from agora_analytics.export import _arrow
 from agora_analytics.export._batches import Batch
-from agora_analytics.export._columns import Dataset
+from agora_analytics.export._columns import DATASETS, Dataset
 
 _TYPES: Final[Mapping[str, str]] = {
     "text": "VARCHAR",
@@ -21,6 +21,8 @@ _TYPES: Final[Mapping[str, str]] = {
     "boolean": "BOOLEAN",
     "time": "TIMESTAMPTZ",
 }
+_TABLES: Final = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'export'"
+
 _MEMORY: Final = "512MB"
 """What a checkpoint of wide rows with texts of kilobytes needs: with half of that, DuckDB refuses them for good."""
 
@@ -80,6 +82,18 @@ class DuckdbTables:
             self._database.execute("ROLLBACK")
         except duckdb.TransactionException:
             return
+
+    def held(self) -> list[tuple[str, int, int]]:
+        """Return dataset, part and rows of all that it holds."""
+        tables = {name for (name,) in self._database.execute(_TABLES).fetchall()}
+        return [
+            (name, part, rows)
+            for name in DATASETS
+            if name in tables
+            for part, rows in self._database.execute(
+                f"SELECT _part, count(*) FROM {name} GROUP BY _part"  # noqa: S608 - a dataset's own name
+            ).fetchall()
+        ]
 
     def close(self) -> None:
         """Close the database, with all of it in one file."""

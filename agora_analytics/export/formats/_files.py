@@ -6,6 +6,7 @@ from pathlib import Path
 
 import attrs
 
+from agora_analytics._files import not_linked
 from agora_analytics.export._batches import Batch
 from agora_analytics.export._columns import Dataset
 from agora_analytics.export.formats._writing import Format, Writer
@@ -21,7 +22,7 @@ class FileTables:
 
     def begin(self, dataset: Dataset, part: int) -> None:
         """Begin a file."""
-        self._writer = self._format.writer(self._folder / f"{part}{self._format.suffix}", dataset)
+        self._writer = self._format.writer(not_linked(self._folder / f"{part}{self._format.suffix}"), dataset)
 
     def add(self, batch: Batch) -> None:
         """Add rows."""
@@ -37,6 +38,10 @@ class FileTables:
     def undo(self) -> None:
         """Close the file; it is nobody's."""
         self.end()
+
+    def held(self) -> list[tuple[str, int, int]]:
+        """Return nothing: each file is by itself."""
+        return []
 
     def close(self) -> None:
         """Do nothing more: each file is closed when it ends."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from agora_analytics.export._batches import Batch
-from agora_analytics.export._columns import Dataset
+from agora_analytics.export._columns import DATASETS, Dataset
 from agora_analytics.export.formats._writing import iso
 
 _TYPES: Final[Mapping[str, str]] = {
@@ -19,6 +19,8 @@ _TYPES: Final[Mapping[str, str]] = {
     "boolean": "INTEGER",
     "time": "TEXT",
 }
+
+_TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table'"
 
 _ROWS: Final = 200
 """Rows that one statement takes at most."""
@@ -71,6 +73,18 @@ class SqliteTables:
         """Forget what was written since `begin`."""
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
+
+    def held(self) -> list[tuple[str, int, int]]:
+        """Return dataset, part and rows of all that it holds."""
+        tables = {name for (name,) in self._database.execute(_TABLES).fetchall()}
+        return [
+            (name, part, rows)
+            for name in DATASETS
+            if name in tables
+            for part, rows in self._database.execute(
+                f"SELECT _part, count(*) FROM {name} GROUP BY _part"  # noqa: S608 - a dataset's own name
+            ).fetchall()
+        ]
 
     def close(self) -> None:
         """Close the database."""

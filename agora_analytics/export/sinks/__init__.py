@@ -10,9 +10,9 @@ from typing import Any
 
 from agora_analytics import _checks
 from agora_analytics.export.sinks._local import LocalSink
-from agora_analytics.export.sinks._sink import Sink, said
+from agora_analytics.export.sinks._sink import Seen, Sink, said
 
-__all__ = ["LocalSink", "Sink", "check_place", "said", "sink_of"]
+__all__ = ["LocalSink", "Seen", "Sink", "check_place", "said", "sink_of"]
 
 
 def check_place(to: str) -> None:

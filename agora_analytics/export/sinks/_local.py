@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import os
+import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import attrs
+
+from agora_analytics._files import digest, folder_below, opened, read
+from agora_analytics.export.sinks._sink import Seen
+
+_LINK: Final = Seen(-1, "no file")
+"""What is no plain file: a symbolic link, for one, which is not followed."""
 
 
 @attrs.frozen
@@ -29,25 +38,76 @@ class LocalSink:
     def put(self, file: Path, name: str) -> None:
         """Move a finished file there."""
         target = self.folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with file.open("rb+") as written:
+        folder_below(self.folder, target.parent)
+        with opened(file, "rb+") as written:
             os.fsync(written.fileno())
         file.replace(target)
         _sync(target.parent)
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there, and the folder that it leaves empty."""
-        target = self.folder / name
+        target = folder_below(self.folder, (self.folder / name).parent) / Path(name).name
         target.unlink(missing_ok=True)
         with suppress(OSError):
             target.parent.rmdir()
+
+    def look(self, name: str) -> Seen | None:
+        """Return what a file looks like; None where there is none."""
+        try:
+            return _seen(os.lstat(self.folder / name))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+
+    def files(self, folder: str) -> dict[str, Seen]:
+        """Return the files in a folder and below, by name; a link is told, and not followed."""
+        top = self.folder / folder
+        if top.is_symlink():
+            return {folder: _LINK}
+        return {path.relative_to(self.folder).as_posix(): seen for path, seen in _below(top)}
+
+    def read(self, name: str) -> bytes | None:
+        """Return a file's bytes; None where there is none."""
+        try:
+            return read(self.folder / name)
+        except FileNotFoundError:
+            return None
+
+    def digest(self, name: str) -> str:
+        """Return the SHA-256 of a file's bytes."""
+        return digest(self.folder / name)
+
+    def get(self, name: str, file: Path) -> None:
+        """Copy a file from there."""
+        file.write_bytes(read(self.folder / name))
+
+    def create(self, name: str, held: bytes) -> None:
+        """Make a file; raises `FileExistsError` where there is one."""
+        with opened(folder_below(self.folder, (self.folder / name).parent) / Path(name).name, "xb") as file:
+            file.write(held)
 
     def scrub(self, text: str) -> str:
         """Return the text: there are no credentials."""
         return text
 
     def __str__(self) -> str:
-        return str(self.folder)
+        return os.fsencode(self.folder).decode(errors="backslashreplace")  # a name on disk is bytes, not always text
+
+
+def _below(folder: Path) -> Iterator[tuple[Path, Seen]]:
+    """Yield what is in a folder and below that is no folder; what cannot be listed is an error."""
+    for entry in os.scandir(folder) if folder.is_dir() else ():
+        if entry.name.startswith((".", "_")):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from _below(Path(entry.path))
+        else:
+            yield Path(entry.path), _seen(entry.stat(follow_symlinks=False))
+
+
+def _seen(found: os.stat_result) -> Seen:
+    if not stat.S_ISREG(found.st_mode):
+        return _LINK
+    return Seen(found.st_size, f"{found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}")
 
 
 def _sync(folder: Path) -> None:

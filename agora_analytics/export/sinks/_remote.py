@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -11,10 +13,15 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import fsspec
 
 from agora_analytics.errors import ExportError
-from agora_analytics.export.sinks._sink import said
+from agora_analytics.export.sinks._sink import Seen, said
 
 _SECRET: Final = 4
 """Characters from which on a text of the options is kept from what is shown."""
+
+_MARKS: Final = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "modify", "created")
+"""Under which name a store tells what changes with a file, the most telling first."""
+
+_BLOCK: Final = 2**20
 
 _WHOLE: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "r2", "memory"})
 """Stores in which a file appears when it is complete; elsewhere it gets its name last."""
@@ -83,6 +90,56 @@ class RemoteSink:
         if self._store.exists(self._path(name)):
             self._store.rm_file(self._path(name))
 
+    def look(self, name: str) -> Seen | None:
+        """Return what a file looks like; None where there is none."""
+        try:
+            self._store.invalidate_cache(self._path(name))
+            return _seen(self._store.info(self._path(name)))
+        except FileNotFoundError:
+            return None
+
+    def files(self, folder: str) -> dict[str, Seen]:
+        """Return the files in a folder and below, by name."""
+        top = self._path(folder)
+        try:
+            self._store.invalidate_cache(top)
+            found: Mapping[str, Any] = self._store.find(top, detail=True)
+        except FileNotFoundError:
+            return {}
+        inner = top.strip("/")  # some stores list names without the first slash
+        names = {folder + path[path.index(inner) + len(inner) :]: info for path, info in found.items()}
+        return {name: _seen(info) for name, info in names.items() if not _is_skipped(name[len(folder) :])}
+
+    def read(self, name: str) -> bytes | None:
+        """Return a file's bytes; None where there is none."""
+        try:
+            return bytes(self._store.cat_file(self._path(name)))
+        except FileNotFoundError:
+            return None
+
+    def get(self, name: str, file: Path) -> None:
+        """Copy a file from there."""
+        self._store.get_file(self._path(name), str(file))
+
+    def create(self, name: str, held: bytes) -> None:
+        """Make a file; raises `FileExistsError` where there is one. At the same moment, some stores let two make it."""
+        path = self._path(name)
+        self._store.makedirs(posixpath.dirname(path), exist_ok=True)
+        if self._store.exists(path):
+            raise FileExistsError(path)
+        try:
+            self._store.pipe_file(path, held, mode="create")
+        except (NotImplementedError, TypeError, ValueError):  # it only knows how to overwrite
+            self._store.pipe_file(path, held)
+
+    def digest(self, name: str) -> str:
+        """Return the SHA-256 of a file's bytes."""
+        found = sha256()
+        with self._store.open(self._path(name), "rb") as file:
+            while some := file.read(_BLOCK):
+                found.update(some)
+        return found.hexdigest()
+
     def scrub(self, text: str) -> str:
         """Return a text without what the options and the URL keep secret."""
         for secret in self._secrets:
@@ -94,6 +151,18 @@ class RemoteSink:
 
     def _path(self, name: str) -> str:
         return f"{self._folder}/{name}"
+
+
+def _seen(info: Mapping[str, Any]) -> Seen:
+    """Return what a store says of a file: its own checksum, or when it was written, whichever it tells."""
+    told = next((info[key] for key in _MARKS if info.get(key)), "")
+    if isinstance(told, datetime):  # the same moment is a number where a store lists its files
+        told = told.timestamp()
+    return Seen(int(info.get("size") or 0), str(told))
+
+
+def _is_skipped(name: str) -> bool:
+    return any(part.startswith((".", "_")) for part in name.split("/"))
 
 
 def _secrets(url: str, options: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,9 +1,19 @@
-"""Where files go: a seam of three methods, and what is common to all."""
+"""Where files go: one seam, and what is common to all places."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Protocol
+
+import attrs
+
+
+@attrs.frozen
+class Seen:
+    """What a file looks like without being read: `mark` is another one whenever its bytes may be others."""
+
+    size: int
+    mark: str
 
 
 class Sink(Protocol):
@@ -21,6 +31,24 @@ class Sink(Protocol):
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
+
+    def look(self, name: str) -> Seen | None:
+        """Return what a file looks like; None where there is none."""
+
+    def files(self, folder: str) -> dict[str, Seen]:
+        """Return the files in a folder and below, by name; without those that readers skip (`.name`, `_name`)."""
+
+    def read(self, name: str) -> bytes | None:
+        """Return a file's bytes; None where there is none."""
+
+    def get(self, name: str, file: Path) -> None:
+        """Copy a file from there."""
+
+    def create(self, name: str, held: bytes) -> None:
+        """Make a file; raises `FileExistsError` where there is one."""
+
+    def digest(self, name: str) -> str:
+        """Return the SHA-256 of a file's bytes."""
 
     def scrub(self, text: str) -> str:
         """Return a text without credentials."""

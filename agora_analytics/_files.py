@@ -1,0 +1,67 @@
+"""Files of our own: never reached through a symbolic link, which may lead to somebody else's."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from hashlib import file_digest
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Final, cast
+
+if TYPE_CHECKING:
+    from io import BufferedReader
+
+_NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
+"""Where the system has none, a link is looked for before."""
+
+_OTHERS_WRITE: Final = 0o022
+
+
+def not_linked(path: Path) -> Path:
+    """Return a path, whether anything is there or not; raises `OSError` where it is a symbolic link."""
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, f"{path.name} is a symbolic link, and is not followed", str(path))
+    return path
+
+
+def opened(path: Path, mode: str) -> IO[Any]:
+    """Open a file, to read or to write; raises `OSError` where it is a symbolic link."""
+    # `Path.open` takes no opener.
+    return open(not_linked(path), mode, opener=lambda name, flags: os.open(name, flags | _NO_LINK, 0o666))
+
+
+def read(path: Path) -> bytes:
+    """Return the bytes of a file; raises `OSError` where it is a symbolic link."""
+    with opened(path, "rb") as file:
+        return bytes(file.read())
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes; raises `OSError` where it is a symbolic link."""
+    with opened(path, "rb") as file:
+        return file_digest(cast("BufferedReader", file), "sha256").hexdigest()
+
+
+def folder_below(top: Path, folder: Path) -> Path:
+    """Return a folder below another, made if need be; raises `OSError` where one on the way is a symbolic link."""
+    path = top
+    for name in folder.relative_to(top).parts:
+        path /= name
+        not_linked(path).mkdir(exist_ok=True)
+    return path
+
+
+def own_folder(path: Path) -> Path:
+    """Return a folder that only this user writes to, made if need be.
+
+    Raises `OSError` where it is a symbolic link, or belongs to somebody who does not own the folder around it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    not_linked(path).mkdir(mode=0o700, exist_ok=True)
+    found = path.lstat()
+    if hasattr(os, "geteuid") and found.st_uid not in {os.geteuid(), path.parent.stat().st_uid}:
+        raise OSError(errno.EPERM, f"{path.name} belongs to another user ({found.st_uid})", str(path))
+    if found.st_mode & _OTHERS_WRITE:
+        path.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS_WRITE)
+    return path

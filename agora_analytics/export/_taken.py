@@ -1,0 +1,92 @@
+"""Parts that were found: taken from a manifest as given, or no longer what they were."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
+
+from agora_analytics import _json
+from agora_analytics.export._staged import Facts, Part, Staged
+
+
+class Lost(NamedTuple):
+    """Rows that were written, and of which it is not known that they are there still."""
+
+    app: str
+    dataset: str
+    day: int
+    rows: int
+    reason: str
+
+
+class Taken(Staged):
+    """What an export was begun with, and what became of its parts outside of it."""
+
+    layout: ClassVar[str] = (
+        Staged.layout
+        + """
+CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS lost (app TEXT, dataset TEXT, day INTEGER, size INTEGER, reason TEXT);
+CREATE TABLE IF NOT EXISTS shared (run INTEGER, mark TEXT);
+"""
+    )
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the export was begun with; nothing for a new one."""
+        found = self._all("SELECT name, value FROM settings")
+        return {name: _json.document(value.encode()) for name, value in found}
+
+    def keep_settings(self, settings: Mapping[str, Any]) -> None:
+        """Remember what the export was begun with."""
+        rows = [(name, _json.encode(value).decode()) for name, value in settings.items()]
+        self._many("INSERT OR REPLACE INTO settings VALUES (?, ?)", rows)
+
+    # The copy beside the files of a URL
+
+    def keep_shared(self, run: int, mark: str) -> None:
+        """Note of which run the last copy is, and what it looks like."""
+        self._run("DELETE FROM shared")
+        self._run("INSERT INTO shared VALUES (?, ?)", run, mark)
+
+    def shared(self) -> tuple[int, str] | None:
+        """Return of which run the last copy is that this is where it came from, and what it looks like."""
+        found: tuple[int, str] | None = self._one("SELECT run, mark FROM shared")
+        return found
+
+    # What is there is taken as given
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for (name,) in self._all("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"):
+            self._run(f'DELETE FROM "{name}"')  # noqa: S608 - a table of our own
+        self.undone()
+        self.grown.clear()
+
+    def adopt(self, part: Part, facts: Facts | None) -> None:
+        """Take a part as written; without facts one that is to be written anew."""
+        self._run(
+            "INSERT INTO parts (id, kin, number, upto, written, size, bytes, sha256, mark)"
+            " VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?)",
+            part.id,
+            self._number(part.group),
+            part.number,
+            0 if part.number else None,
+            *((facts.rows, facts.bytes, facts.sha256, facts.mark) if facts else (None, None, None, None)),
+        )
+
+    def lose(self, part: Part, rows: int, reason: str, now: Facts | None) -> None:
+        """Note that rows of a part may not be there any more, and what it is now; None is nothing."""
+        self.keep_lost([Lost(part.app, part.dataset, part.day, rows, reason)])
+        if now is None:
+            self.remove_part(part)
+        else:
+            self.end_part(part, now)
+
+    def keep_lost(self, lost: list[Lost]) -> None:
+        """Note rows that may not be there any more."""
+        self._many("INSERT INTO lost VALUES (?, ?, ?, ?, ?)", lost)
+
+    def lost(self) -> list[Lost]:
+        """Return the rows that may not be there any more."""
+        rows = self._all("SELECT app, dataset, day, sum(size), reason FROM lost GROUP BY app, dataset, day, reason")
+        return [Lost(*row) for row in rows]

@@ -1,0 +1,196 @@
+"""Exports that go on with what is there: a state made anew of the manifest, files that are gone told as gone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+from pathlib import Path
+
+import attrs
+import pytest
+from reading import paths, rows
+from runs import DAY, HOUR, NOON, all_rows, asked, export, free, last
+
+from agora_analytics import ExportError, Insight, Selection, Series
+from agora_analytics.simulator import Simulation
+
+FORMS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
+SELECTION = last(2, "calls", "sessions")
+
+
+def without_state(folder: Path) -> None:
+    shutil.rmtree(folder / ".agora-export")
+
+
+def emptied(folder: Path) -> None:
+    (folder / ".agora-export" / "state.db").write_bytes(b"")
+
+
+def damaged(folder: Path) -> None:
+    (folder / ".agora-export" / "state.db").write_bytes(b"hello")
+
+
+@pytest.mark.parametrize(
+    ("form", "lose"), [*((form, without_state) for form in FORMS), ("jsonl", emptied), ("jsonl", damaged)]
+)
+async def test_a_lost_state_is_made_anew_of_the_manifest_and_nothing_is_asked_again(tmp_path, simulation, form, lose):
+    free(simulation)
+    for most in (8, None):
+        before = await export(simulation, SELECTION, tmp_path, format=form, max_requests=most)
+    expected = all_rows(tmp_path, "calls", "sessions")
+    lose(tmp_path)
+    asked_before = asked(simulation)
+    report = await export(simulation, SELECTION, tmp_path, format=form, rebuild=True)
+    assert asked(simulation) - asked_before == before.unfinished
+    assert (report.rows, report.complete, report.unfinished) == (before.rows, True, before.unfinished)
+    assert all_rows(tmp_path, "calls", "sessions") == expected
+    again = await export(simulation, SELECTION, tmp_path, format=form)  # and the next run needs nothing special
+    assert again.rows == before.rows
+    assert all_rows(tmp_path, "calls", "sessions") == expected
+
+
+@pytest.mark.parametrize("minutes", [0.2, 15.0], ids=["calls that are over", "calls that go on"])
+async def test_a_rebuilt_export_goes_on_as_one_that_never_lost_its_state(tmp_path, simulation, minutes):
+    free(simulation)
+    simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=150.0, typical_minutes=minutes)
+    selection = Selection.of(NOON - 3 * HOUR, NOON + 2 * HOUR, "calls")
+    for folder in ("lost", "kept"):
+        await export(simulation, selection, tmp_path / folder)
+    without_state(tmp_path / "lost")
+    for _ in range(3):
+        await asyncio.sleep(HOUR)
+        for folder in ("lost", "kept"):
+            report = await export(simulation, selection, tmp_path / folder, rebuild=folder == "lost")
+            assert report.rows["calls"] == len({row[1] for row in rows(tmp_path / folder, "calls")})
+    assert all_rows(tmp_path / "lost", "calls") == all_rows(tmp_path / "kept", "calls")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+async def test_what_is_provisional_is_asked_for_again(tmp_path, simulation, form):
+    free(simulation)
+    selection = Selection.of(
+        NOON - DAY,
+        NOON - 60,
+        "insights",
+        "realtime",
+        insights=[Insight("userCount", granularity="1h")],
+        series=[Series("userCount", product="Native")],
+    )
+    await export(simulation, selection, tmp_path, format=form)
+    expected = all_rows(tmp_path, "insights", "realtime")
+    without_state(tmp_path)
+    report = await export(simulation, selection, tmp_path, format=form, rebuild=True)
+    assert all_rows(tmp_path, "insights", "realtime") == expected
+    assert report.provisional > 0
+
+
+async def test_calls_that_were_half_fetched_are_told_and_no_row_comes_twice(tmp_path, simulation):
+    free(simulation)
+    selection = last(2, "calls", "sessions", "metrics", mids={20001})
+    await export(simulation, selection, tmp_path / "whole")
+    short = await export(simulation, selection, tmp_path / "short", max_requests=12)
+    assert short.pending
+    without_state(tmp_path / "short")
+    report = await export(simulation, selection, tmp_path / "short", rebuild=True)
+    (half,) = report.left_out
+    assert (half.what, half.reason) == ("details", "half fetched when the state was lost")
+    for name in selection.datasets:
+        found = rows(tmp_path / "short", name)
+        assert len({*found}) == len(found) == report.rows[name]
+    ids = [{row[1] for row in rows(tmp_path / name, "metrics")} for name in ("whole", "short")]
+    assert 0 < len(ids[0] - ids[1]) <= (half.calls or 0)
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_file_that_is_gone_is_told_and_the_export_is_never_complete(tmp_path, simulation, form):
+    free(simulation)
+    before = await export(simulation, SELECTION, tmp_path, format=form)
+    paths(tmp_path, "sessions")[0].unlink()
+    for rebuild in (True, False):
+        report = await export(simulation, SELECTION, tmp_path, format=form, rebuild=rebuild)
+        assert not report.complete
+        gone = {one.what: one.rows for one in report.left_out if one.reason == "its file is gone"}
+        assert {name: report.rows[name] + gone.get(name, 0) for name in before.rows} == before.rows
+        assert "sessions" in gone
+
+
+async def test_a_file_that_was_altered_is_taken_and_told(tmp_path, simulation):
+    free(simulation)
+    await export(simulation, SELECTION, tmp_path)
+    path = paths(tmp_path, "sessions")[0]
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[1:]))
+    for rebuild in (True, False):
+        report = await export(simulation, SELECTION, tmp_path, rebuild=rebuild)
+        assert [(one.what, one.reason, one.rows) for one in report.left_out] == [
+            ("sessions", "its file was altered", len(lines))
+        ]
+    assert path.read_text() == "".join(lines[1:])
+
+
+async def test_lost_files_stay_told_when_the_state_is_lost_too(tmp_path, simulation):
+    free(simulation)
+    await export(simulation, SELECTION, tmp_path)
+    paths(tmp_path, "sessions")[0].unlink()
+    told = await export(simulation, SELECTION, tmp_path, rebuild=True)
+    without_state(tmp_path)
+    again = await export(simulation, SELECTION, tmp_path, rebuild=True)
+    assert (again.left_out, again.rows) == (told.left_out, told.rows)
+
+
+async def cannot(simulation: Simulation, folder: Path) -> str:
+    before = asked(simulation)
+    for _ in range(2):
+        with pytest.raises(ExportError) as error:
+            await export(simulation, SELECTION, folder, rebuild=True)
+    assert asked(simulation) == before
+    return str(error.value)
+
+
+async def test_files_that_the_manifest_does_not_list_are_not_taken(tmp_path, simulation):
+    free(simulation)
+    await export(simulation, SELECTION, tmp_path)
+    without_state(tmp_path)
+    path = paths(tmp_path, "calls")[0]
+    shutil.copy(path, path.with_name("part-00009.jsonl"))
+    assert "does not list calls/" in await cannot(simulation, tmp_path)
+    path.with_name("part-00009.jsonl").unlink()
+    assert (await export(simulation, SELECTION, tmp_path, rebuild=True)).complete
+
+
+async def test_without_a_manifest_nothing_is_rebuilt(tmp_path, simulation):
+    free(simulation)
+    await export(simulation, SELECTION, tmp_path)
+    without_state(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    assert "there is no manifest.json" in await cannot(simulation, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"parts": 5}', "\x00"], ids=range(6))
+async def test_a_manifest_of_something_else_is_told_as_that(tmp_path, simulation, text):
+    (tmp_path / "manifest.json").write_text(text)
+    assert "is not what an export of this version wrote" in await cannot(simulation, tmp_path)
+    assert (tmp_path / "manifest.json").read_text() == text
+
+
+async def test_a_manifest_of_another_selection_is_no_manifest_of_this(tmp_path, simulation):
+    free(simulation)
+    await export(simulation, last(2, "calls"), tmp_path)
+    without_state(tmp_path)
+    assert "datasets" in await cannot(simulation, tmp_path)
+
+
+async def test_a_manifest_remembers_no_call_that_no_list_shows_again(tmp_path, simulation):
+    free(simulation)
+    selection = Selection.of(NOON - 20 * HOUR, NOON - 6 * HOUR, "calls")
+    report = await export(simulation, selection, tmp_path)
+    told = json.loads((tmp_path / "manifest.json").read_text())["resume"]["calls"]
+    assert len(told) < report.rows["calls"] / 5
+
+
+async def test_to_rebuild_what_is_in_order_changes_nothing(tmp_path, simulation):
+    free(simulation)
+    before = await export(simulation, SELECTION, tmp_path)
+    report = await export(simulation, SELECTION, tmp_path, rebuild=True)
+    assert (report.rows, report.left_out, report.parts) == (before.rows, (), before.parts)

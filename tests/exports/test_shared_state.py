@@ -1,0 +1,345 @@
+"""Exports to a URL, from machines that share nothing else: the state lies beside the files."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from contextlib import contextmanager
+from pathlib import Path
+
+import fsspec
+import pytest
+from reading import check_manifest, rows
+from runs import asked, export, free, last, options_of
+
+from agora_analytics import ExportError, Unauthorized
+from agora_analytics.export._keeping import Beside
+from agora_analytics.export.sinks import sink_of
+from agora_analytics.export.sinks._remote import RemoteSink
+from agora_analytics.simulator import Fault, Faults, Simulation
+
+FORMS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
+SELECTION = last(2, "calls", "sessions")
+NAMES = ("calls", "sessions")
+
+
+class There:
+    """A place, and the machines that export to it; each has a folder of its own."""
+
+    def __init__(self, to: str, options: dict[str, object], tmp_path: Path) -> None:
+        self.to, self.options, self._path = to, options, tmp_path
+
+    async def run(self, simulation: Simulation, machine: str, **options):
+        return await export(
+            simulation,
+            options.pop("selection", SELECTION),
+            self.to,
+            state=self._path / machine,
+            sink_options=self.options,
+            **options,
+        )
+
+    def rows(self) -> dict[str, object]:
+        folder = self.fetched()
+        check_manifest(folder)
+        return {name: rows(folder, name) for name in NAMES}
+
+    def fetched(self) -> Path:
+        folder = self._path / f"fetched {len(list(self._path.iterdir()))}"
+        for name, path in self.names().items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            self.store.get_file(path, str(folder / name))
+        return folder
+
+    def names(self) -> dict[str, str]:
+        store, path = fsspec.core.url_to_fs(self.to, **self.options)
+        self.store = store
+        top = path.strip("/")
+        return {one[one.index(top) + len(top) + 1 :]: one for one in store.find(path)}
+
+
+@pytest.fixture(params=["memory", "s3", "file"])
+def there(request, tmp_path) -> There:
+    if request.param == "s3":
+        return There(f"s3://bucket/{tmp_path.name}", options_of(request.getfixturevalue("s3")), tmp_path)
+    return There(f"{request.param}://{tmp_path}/there", {}, tmp_path)
+
+
+@pytest.fixture
+def memory(tmp_path) -> There:
+    return There(f"memory://{tmp_path.name}/there", {}, tmp_path)
+
+
+@pytest.fixture
+async def truth(tmp_path, simulation) -> dict[str, object]:
+    free(simulation)
+    await export(simulation, SELECTION, tmp_path / "truth")
+    return {name: rows(tmp_path / "truth", name) for name in NAMES}
+
+
+async def test_another_machine_goes_on_where_a_run_ended_and_asks_nothing_again(simulation, there, truth):
+    before = asked(simulation)
+    await there.run(simulation, "one", max_requests=10)
+    report = await there.run(simulation, "two")
+    assert report.complete
+    assert there.rows() == truth
+    again = asked(simulation)
+    await there.run(simulation, "three")
+    assert asked(simulation) - again <= report.unfinished
+    assert again - before <= before + 2
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_whatever_the_format_runs_of_two_machines_take_turns(simulation, memory, truth, form):
+    longer = last(2, *NAMES)
+    for machine, most in (("one", 9), ("two", 9), ("one", 9), ("two", None), ("one", None)):
+        report = await memory.run(simulation, machine, format=form, selection=longer, max_requests=most)
+    assert report.complete
+    found = {name: len(some) for name, some in memory.rows().items()}
+    assert report.rows == found == {name: len(some) for name, some in truth.items()}
+
+
+async def test_a_run_that_failed_leaves_what_it_had_to_the_next_machine(simulation, memory, truth):
+    before = asked(simulation)
+    simulation.faults = Faults.script([*[None] * (before + 20), *[Fault("status", status=401)] * 500])
+    with pytest.raises(Unauthorized):
+        await memory.run(simulation, "one", concurrency=1)
+    simulation.faults = Faults()
+    failed = asked(simulation)
+    await memory.run(simulation, "two")
+    assert memory.rows() == truth
+    assert asked(simulation) - failed <= before - 20 + 3
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    """Lets a run that fails leave nothing behind, as if its process were killed."""
+
+    async def nothing(_: Beside) -> None:
+        return
+
+    @contextmanager
+    def killed():
+        with monkeypatch.context() as patched:
+            patched.setattr(Beside, "leave", nothing)
+            with pytest.raises(Unauthorized):
+                yield
+
+    return killed
+
+
+async def test_killed_runs_of_many_machines_have_every_row_once(simulation, memory, truth, killed):
+    for number in range(6):
+        simulation.faults = Faults.script([*[None] * (asked(simulation) + 12), *[Fault("status", status=401)] * 500])
+        with killed():
+            await memory.run(simulation, f"machine {number}", concurrency=1)
+    simulation.faults = Faults()
+    await memory.run(simulation, "last")
+    assert memory.rows() == truth
+
+
+async def test_who_goes_on_knows_a_file_whose_run_was_killed_when_it_was_there(simulation, memory, truth, monkeypatch):
+    put = RemoteSink.put
+
+    def dies(self: RemoteSink, file: Path, name: str) -> None:
+        put(self, file, name)
+        if name.startswith("sessions/"):
+            raise OSError("killed")
+
+    async def nothing(_: Beside) -> None:
+        return
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RemoteSink, "put", dies)
+        patched.setattr(Beside, "leave", nothing)
+        with pytest.raises(ExportError, match="killed"):
+            await memory.run(simulation, "one")
+    assert [name for name in memory.names() if name.startswith("sessions/")]
+    before = asked(simulation)
+    report = await memory.run(simulation, "two")
+    assert asked(simulation) - before <= report.unfinished
+    assert memory.rows() == truth
+
+
+async def test_a_copy_is_written_again_and_again_before_any_part_is(simulation, memory, truth, killed, tmp_path):
+    before = asked(simulation)
+    simulation.faults = Faults.script([*[None] * (before + 20), *[Fault("status", status=401)] * 500])
+    slow = Held(simulation.transport(), after=1_000, seconds=3.0)
+    async with simulation.client(quotas=False, transport=slow) as client:
+        with killed():
+            await client.export.run(SELECTION, memory.to, format="jsonl", state=tmp_path / "one", concurrency=1)
+    simulation.faults = Faults()
+    failed = asked(simulation)
+    await memory.run(simulation, "two")
+    assert asked(simulation) - failed <= before - 20 + 1 + 3
+    assert memory.rows() == truth
+
+
+class Held:
+    """A transport whose answers take so many seconds, and later ones until they are let go."""
+
+    def __init__(self, inner, after: int, seconds: float = 0.0) -> None:
+        self._inner, self._left, self._seconds = inner, after, seconds
+        self.reached, self.go = asyncio.Event(), asyncio.Event()
+
+    def __getattr__(self, name: str):
+        return getattr(self._inner, name)
+
+    async def send(self, request, host):
+        response = await self._inner.send(request, host)
+        await asyncio.sleep(self._seconds)
+        self._left -= 1
+        if self._left < 0:
+            self.reached.set()
+            await self.go.wait()
+        return response
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+async def test_of_two_runs_the_later_one_goes_on_and_the_other_ends(simulation, memory, truth, tmp_path, form):
+    held = Held(simulation.transport(), after=12)
+    async with simulation.client(quotas=False, transport=held) as client:
+        first = asyncio.create_task(
+            client.export.run(SELECTION, memory.to, format=form, state=tmp_path / "one", concurrency=1)
+        )
+        await held.reached.wait()
+        assert (await memory.run(simulation, "two", format=form)).complete
+        before = memory.rows()
+        held.go.set()
+        with pytest.raises(ExportError, match="another run of the export"):
+            await first
+    assert memory.rows() == before
+    for machine in ("one", "two"):
+        assert (await memory.run(simulation, machine, format=form)).complete
+        assert {name: len(some) for name, some in memory.rows().items()} == {n: len(some) for n, some in truth.items()}
+
+
+async def test_runs_that_begin_at_once_are_one_run(simulation, memory, truth):
+    runs = [memory.run(simulation, f"machine {number}") for number in range(3)]
+    done = await asyncio.gather(*runs, return_exceptions=True)
+    assert all(isinstance(one, ExportError) or one.complete for one in done)
+    assert (await memory.run(simulation, "last")).complete
+    assert memory.rows() == truth
+
+
+async def test_a_machine_that_was_killed_goes_on_with_its_own_state_where_nobody_else_ran(
+    simulation, memory, truth, killed
+):
+    before = asked(simulation)
+    simulation.faults = Faults.script([*[None] * (before + 20), *[Fault("status", status=401)] * 500])
+    with killed():
+        await memory.run(simulation, "one", concurrency=1)
+    simulation.faults = Faults()
+    failed = asked(simulation)
+    await memory.run(simulation, "one")
+    assert asked(simulation) - failed <= before - 20 + 3
+    assert memory.rows() == truth
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+async def test_files_without_a_state_anywhere_are_refused_and_rebuilt(simulation, memory, truth, form):
+    await memory.run(simulation, "one", format=form)
+    for name, path in memory.names().items():
+        if name.startswith(".agora-export/"):
+            memory.store.rm_file(path)
+    before = asked(simulation)
+    with pytest.raises(ExportError, match="gone or empty"):
+        await memory.run(simulation, "two", format=form)
+    assert asked(simulation) == before
+    report = await memory.run(simulation, "two", format=form, rebuild=True)
+    assert report.complete
+    assert asked(simulation) - before <= report.unfinished
+    assert {name: len(some) for name, some in memory.rows().items()} == {n: len(some) for n, some in truth.items()}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"hello", gzip.compress(b"hello"), gzip.compress(b"x" * 99)[:-9]],
+    ids=["empty", "not packed", "no database", "cut short"],
+)
+async def test_a_copy_that_is_damaged_is_told_as_that_and_rebuilt(simulation, memory, truth, text):
+    await memory.run(simulation, "one")
+    (path,) = [path for name, path in memory.names().items() if name.startswith(".agora-export/state-")]
+    memory.store.pipe_file(path, text)
+    with pytest.raises(ExportError, match="is damaged"):
+        await memory.run(simulation, "two")
+    assert (await memory.run(simulation, "two", rebuild=True)).complete
+    assert memory.rows() == truth
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+async def test_a_file_that_was_deleted_or_altered_in_the_store_is_noticed(simulation, memory, truth, form):
+    await memory.run(simulation, "one", format=form)
+    data = min(path for name, path in memory.names().items() if name.startswith(("sessions/", "export.")))
+    held = memory.store.cat_file(data)
+    memory.store.pipe_file(data, held[:-1] + b"X")
+    with pytest.raises(ExportError, match="altered: "):
+        await memory.run(simulation, "one", format=form)
+    memory.store.rm_file(data)
+    for machine in ("one", "two"):
+        with pytest.raises(ExportError, match="gone: "):
+            await memory.run(simulation, machine, format=form)
+    memory.store.pipe_file(data, held)
+    assert (await memory.run(simulation, "two", format=form)).complete
+
+
+async def test_an_export_moved_to_another_url_goes_on(simulation, memory, truth, tmp_path):
+    await memory.run(simulation, "one")
+    other = There(f"memory://{tmp_path.name}/moved", {}, tmp_path)
+    for name, path in memory.names().items():
+        memory.store.makedirs(f"/{tmp_path.name}/moved/{name}".rpartition("/")[0], exist_ok=True)
+        memory.store.pipe_file(f"/{tmp_path.name}/moved/{name}", memory.store.cat_file(path))
+    before = asked(simulation)
+    report = await other.run(simulation, "two")
+    assert asked(simulation) - before <= report.unfinished
+    assert other.rows() == truth
+
+
+async def test_one_copy_is_kept_and_no_secret_in_it(simulation, memory, truth):
+    for _ in range(3):
+        await memory.run(simulation, "one")
+    names = [name for name in memory.names() if name.startswith(".agora-export/")]
+    assert sorted(names) == [".agora-export/run-00000003", ".agora-export/state-00000003.db.gz"]
+    plain = gzip.decompress(memory.store.cat_file(memory.names()[names[-1]]))
+    assert simulation.service.customer_secret.encode() not in plain
+
+
+def test_a_name_is_claimed_by_one_alone(there):
+    one, other = (sink_of(there.to, there.options) for _ in range(2))
+    one.create("runs/1", b"one")
+    with pytest.raises(FileExistsError):
+        other.create("runs/1", b"other")
+    other.create("runs/2", b"other")
+    assert (one.read("runs/1"), one.read("runs/2")) == (b"one", b"other")
+
+
+def test_a_name_is_claimed_by_one_alone_also_at_the_same_moment(tmp_path, s3, monkeypatch):
+    one, other = (sink_of(f"s3://bucket/{tmp_path.name}", options_of(s3)) for _ in range(2))
+    one.create("runs/1", b"one")
+    monkeypatch.setattr(other._store, "exists", lambda *_: False)  # both looked before either made it
+    with pytest.raises(FileExistsError):
+        other.create("runs/1", b"other")
+
+
+async def test_of_runs_that_a_store_lets_claim_the_same_number_one_goes_on(simulation, memory, truth, monkeypatch):
+    monkeypatch.setattr(RemoteSink, "create", lambda self, name, held: self._store.pipe_file(self._path(name), held))
+    monkeypatch.setattr(Beside, "_found", once_together(Beside._found))
+    runs = [memory.run(simulation, f"machine {number}") for number in range(3)]
+    done = await asyncio.gather(*runs, return_exceptions=True)
+    assert sum(isinstance(one, ExportError) for one in done) == 2
+    assert memory.rows() == truth
+
+
+def once_together(found):
+    """Let the first of each look at the runs before any of them claims one."""
+    looked = asyncio.Barrier(3)
+    begun: set[int] = set()
+
+    async def together(self: Beside, kind: str):
+        told = await found(self, kind)
+        if kind == "run" and id(self) not in begun:
+            begun.add(id(self))
+            await looked.wait()
+        return told
+
+    return together
