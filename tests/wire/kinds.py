@@ -272,6 +272,7 @@ METHODS = [
             "watcher": "function or None",
             "state": "path or None",
             "sink_options": "mapping",
+            "rebuild": "flag",
         },
     ),
     Method("Filter", Filter, {"name": "country", "value": "China"}, {"name": "text", "value": "text"}),
