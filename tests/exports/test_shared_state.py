@@ -313,6 +313,7 @@ def test_a_name_is_claimed_by_one_alone(there):
     assert (one.read("runs/1"), one.read("runs/2")) == (b"one", b"other")
 
 
+@pytest.mark.skipif(fsspec.__version__ < "2026", reason="s3fs of that time only knows how to overwrite")
 def test_a_name_is_claimed_by_one_alone_also_at_the_same_moment(tmp_path, s3, monkeypatch):
     one, other = (sink_of(f"s3://bucket/{tmp_path.name}", options_of(s3)) for _ in range(2))
     one.create("runs/1", b"one")

@@ -126,6 +126,7 @@ async def test_a_gzipped_answer_is_read(service):
         assert (await ask(client)).has_more is False
 
 
+@pytest.mark.skipif(aiohttp.__version__ < "3.14", reason="aiohttp before 3.14 inflates an answer in one go")
 async def test_others_have_their_turn_while_an_answer_that_is_compressed_well_is_read(monkeypatch):
     monkeypatch.setattr(_transport, "_TURN", 0.0)  # so that nothing depends on how fast this machine is
     said = gzip.compress(EMPTY[:-1] + b" " * 20_000_000 + b"}")
