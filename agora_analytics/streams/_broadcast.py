@@ -15,6 +15,7 @@ import attrs
 
 from agora_analytics import _checks
 from agora_analytics.streams._health import log
+from agora_analytics.streams._place import Place
 from agora_analytics.streams._stream import Stream
 
 T = TypeVar("T")
@@ -35,7 +36,7 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
         self._history: deque[T] = deque(maxlen=history)
         self._takers: list[_Taker[T]] = []
         self.handed = 0
-        self._place = stream.hand_on(self) if isinstance(stream, Stream) else None
+        self._place: Place | None = None
         self._room = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -85,6 +86,7 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
         """Begin to read the stream, at the first call."""
         if self._pump is None and not self._over:
             self._loop = asyncio.get_running_loop()
+            self._place = self._stream.hand_on(self) if isinstance(self._stream, Stream) else None
             self._pump = self._loop.create_task(self._run())
 
     def taken(self) -> None:

@@ -332,3 +332,13 @@ async def test_the_place_is_where_the_slowest_consumer_is(simulation, killed, sl
     whole = [*done, *await rest_of(simulation, store)]
     assert sorted(set(whole)) == list(range(NOON - 1_200, NOON + 1_200, 20))
     assert len(whole) - len(set(whole)) <= (20 // 7 + 1 if killed else 0)  # saved as the next window comes
+
+
+async def test_a_hub_that_is_never_used_leaves_its_stream_as_it_is(simulation):
+    store = MemoryCheckpoints()
+    async with simulation.client(checkpoints=store) as client:
+        stream = named(client, start=NOON - 1_200)
+        broadcast(stream)
+        alone = [event.ts async for event in stream]
+        assert await rest_of(simulation, store) == []
+    assert alone == list(range(NOON - 1_200, NOON + 1_200, 20))
