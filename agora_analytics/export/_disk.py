@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from agora_analytics._futures import ended
+from agora_analytics.errors import ExportError
 from agora_analytics.export._state import State
 
 T = TypeVar("T")
+
+
 Change = Callable[[State], Any]
 
 
@@ -115,3 +118,15 @@ class Disk:
     def _made(self, changes: list[Change]) -> list[Any]:
         with self.state.transaction():
             return [change(self.state) for change in changes]
+
+
+async def translated(work: Awaitable[T], told: Callable[[Exception], ExportError]) -> T:
+    """Return what comes of work that a format's or a store's library does; what goes wrong there is told as ours."""
+    try:
+        return await work
+    except ExportError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever such a library raises
+        wrong = told(error)
+    # Outside of `except`: what the other library says may quote a credential, and would stay as the context.
+    raise wrong

@@ -15,7 +15,7 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics.errors import ExportError
-from agora_analytics.export._disk import Disk
+from agora_analytics.export._disk import Disk, translated
 from agora_analytics.export._keeping import Keeper
 from agora_analytics.export._staged import Facts, Group, Part, Pieces
 from agora_analytics.export._state import State
@@ -137,15 +137,7 @@ class Parts:
 
     async def _kept(self, keep: Callable[[], Awaitable[None]]) -> None:
         """Keep the state: what is seen and it does not tell of would come twice."""
-        try:
-            await keep()
-        except ExportError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a store's library raises
-            told = self._told(error)
-        else:
-            return
-        raise told
+        await translated(keep(), self._told)
 
     async def _write(self, part: Part) -> None:
         """Write a part whose rows are known."""
@@ -168,14 +160,7 @@ class Parts:
         self.written += facts.rows
 
     async def _guarded(self, work: Callable[[], Any]) -> Any:
-        try:
-            return await self._disk.run(work, aside=True)
-        except ExportError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a format's or a store's library raises
-            told = self._told(error)
-        # Outside of `except`: what the other library says may quote a credential, and would stay as the context.
-        raise told
+        return await translated(self._disk.run(work, aside=True), self._told)
 
     def _told(self, error: Exception) -> ExportError:
         return ExportError(

@@ -9,7 +9,7 @@ import attrs
 
 from agora_analytics.errors import ExportError
 from agora_analytics.export import _inventory as inventory
-from agora_analytics.export._disk import Disk
+from agora_analytics.export._disk import Disk, translated
 from agora_analytics.export._inventory import Differences, Expected
 from agora_analytics.export._recall import recalled
 from agora_analytics.export._staged import Facts, Part
@@ -135,15 +135,7 @@ class Standing:
 
     async def reading(self, work: Awaitable[None]) -> None:
         """Do what reads from the place, or claims it; raises `ExportError` where that fails."""
-        try:
-            await work
-        except ExportError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever a store's library raises
-            told = self._unreadable(error)
-        else:
-            return
-        raise told
+        await translated(work, self._unreadable)
 
     def _read(self, look: Callable[[], T]) -> T:
         try:

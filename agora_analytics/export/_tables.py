@@ -168,12 +168,6 @@ def _code(error: BaseException) -> int:
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
 
 
-def _damaged(error: BaseException) -> bool:
-    """Whether the file is there and can be read, and is no state of an export."""
-    codes = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_FORMAT}
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF in codes
-
-
 def _unusable(path: Path, place: str, error: Exception) -> ExportError:
     """Say what is wrong with the file of an export's state."""
     if _locked(error):
@@ -194,5 +188,4 @@ def _unusable(path: Path, place: str, error: Exception) -> ExportError:
         f"the export's state {str(path)!r} cannot be kept: {said}",
         advice="Check the path and its rights, and that the disk has room; then run the same export again.",
         fault="host",
-        kind="state" if _damaged(error) else "disk",
     )

@@ -12,7 +12,8 @@ import duckdb
 
 from agora_analytics.export import _arrow
 from agora_analytics.export._batches import Batch
-from agora_analytics.export._columns import DATASETS, Dataset
+from agora_analytics.export._columns import Dataset
+from agora_analytics.export.formats._writing import held
 
 _TYPES: Final[Mapping[str, str]] = {
     "text": "VARCHAR",
@@ -85,15 +86,7 @@ class DuckdbTables:
 
     def held(self) -> list[tuple[str, int, int]]:
         """Return dataset, part and rows of all that it holds."""
-        tables = {name for (name,) in self._database.execute(_TABLES).fetchall()}
-        return [
-            (name, part, rows)
-            for name in DATASETS
-            if name in tables
-            for part, rows in self._database.execute(
-                f"SELECT _part, count(*) FROM {name} GROUP BY _part"  # noqa: S608 - a dataset's own name
-            ).fetchall()
-        ]
+        return held(lambda query: self._database.execute(query).fetchall(), _TABLES)
 
     def close(self) -> None:
         """Close the database, with all of it in one file."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from agora_analytics.export._batches import Batch
-from agora_analytics.export._columns import DATASETS, Dataset
-from agora_analytics.export.formats._writing import iso
+from agora_analytics.export._columns import Dataset
+from agora_analytics.export.formats._writing import held, iso
 
 _TYPES: Final[Mapping[str, str]] = {
     "text": "TEXT",
@@ -76,15 +76,7 @@ class SqliteTables:
 
     def held(self) -> list[tuple[str, int, int]]:
         """Return dataset, part and rows of all that it holds."""
-        tables = {name for (name,) in self._database.execute(_TABLES).fetchall()}
-        return [
-            (name, part, rows)
-            for name in DATASETS
-            if name in tables
-            for part, rows in self._database.execute(
-                f"SELECT _part, count(*) FROM {name} GROUP BY _part"  # noqa: S608 - a dataset's own name
-            ).fetchall()
-        ]
+        return held(lambda query: self._database.execute(query).fetchall(), _TABLES)
 
     def close(self) -> None:
         """Close the database."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from agora_analytics.export._batches import Batch
-from agora_analytics.export._columns import Dataset
+from agora_analytics.export._columns import DATASETS, Dataset
 from agora_analytics.spans import moment
 
 
@@ -44,3 +45,14 @@ def iso(ts: int | None) -> str | None:
     """Return a moment in ISO 8601, like `2026-11-25T10:00:00Z`."""
     found = moment(ts)
     return None if found is None else found.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def held(ask: Callable[[str], Iterable[tuple[Any, ...]]], tables: str) -> list[tuple[str, int, int]]:
+    """Return dataset, part and rows of all that a database holds, whose table names the query `tables` finds."""
+    there = {name for (name,) in ask(tables)}
+    return [
+        (name, part, rows)
+        for name in DATASETS
+        if name in there
+        for part, rows in ask(f"SELECT _part, count(*) FROM {name} GROUP BY _part")  # noqa: S608 - a dataset's own name
+    ]
