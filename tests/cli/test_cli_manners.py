@@ -60,11 +60,11 @@ def test_a_port_in_use_is_told_in_a_line(bare):
     assert port in ran.err
 
 
-def piped(environment, *arguments: str) -> subprocess.Popen[bytes]:
+def piped(environment, *arguments: str, stdout: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "agora_analytics.cli", *arguments],
         env=os.environ | dict(environment) | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.PIPE,
     )
 
@@ -74,8 +74,10 @@ def piped(environment, *arguments: str) -> subprocess.Popen[bytes]:
     [(("metrics",), {141}), (("plans", "--json"), {141}), (("--help",), {1, 141})],  # typer writes the help
 )
 def test_a_pipe_that_nobody_reads_ends_it_without_a_word(environment, arguments, codes):
-    with piped(environment, *arguments) as process:
-        process.stdout.close()
+    reading, writing = os.pipe()
+    os.close(reading)  # before it starts: a little that is written sooner would have been taken
+    with piped(environment, *arguments, stdout=writing) as process:
+        os.close(writing)
         told = process.stderr.read()
         assert process.wait(20) in codes
     assert told == b""
