@@ -14,6 +14,7 @@ from weakref import ref
 import attrs
 
 from agora_analytics import _checks
+from agora_analytics._futures import ended
 from agora_analytics.streams._health import log
 from agora_analytics.streams._place import Place
 from agora_analytics.streams._stream import Stream
@@ -64,29 +65,42 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
         return subscription
 
     def done(self) -> int:
-        """Return how many events all subscribers are done with; who left counts until the next event."""
+        """Return how many events all subscribers are done with, or have lost; who left counts until the next event."""
         return min((taker.progress.done for taker in self._takers), default=self.handed)
+
+    async def __aenter__(self) -> Self:
+        self._place = self._stream.hand_on(self) if isinstance(self._stream, Stream) else None
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._end(None)
-        if self._pump is not None:
-            self._pump.cancel()
-            await asyncio.wait([self._pump])
-            if not self._pump.cancelled():
-                self._pump.result()
         try:
-            await self._stream.aclose()  # again, if the pump has begun
+            await self._end_pump()
         finally:
-            if self._place is not None:
-                await self._place.let_go()
+            try:
+                await self._stream.aclose()  # again, if the pump has begun
+            finally:
+                if self._place is not None:
+                    await self._place.let_go()
+
+    async def _end_pump(self) -> None:
+        """End what reads the stream; who is cancelled meanwhile hears of that once it has ended."""
+        if self._pump is None:
+            return
+        self._pump.cancel()
+        try:
+            await ended(self._pump)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._pump.cancelled() or (task is not None and task.cancelling()):
+                raise
 
     def begin(self) -> None:
         """Begin to read the stream, at the first call."""
         if self._pump is None and not self._over:
             self._loop = asyncio.get_running_loop()
-            self._place = self._stream.hand_on(self) if isinstance(self._stream, Stream) else None
             self._pump = self._loop.create_task(self._run())
 
     def taken(self) -> None:
@@ -146,10 +160,11 @@ class Subscription(AsyncIterator[T]):
 
     def __init__(self, hub: Broadcast[T], begun: int, events: Iterable[T] = ()) -> None:
         self.dropped = 0
-        self.progress = _Progress(begun)
         self._hub = hub
-        self._events: deque[tuple[int, T]] = deque((begun, event) for event in events)
-        self._taken = begun
+        past = list(events)
+        self._taken = begun - len(past)
+        self._events: deque[tuple[int, T]] = deque(enumerate(past, self._taken + 1))
+        self.progress = _Progress(self._taken)
         self._filled = asyncio.Event()
         self._over = False
         self._error: Exception | None = None
@@ -159,7 +174,7 @@ class Subscription(AsyncIterator[T]):
 
     async def __anext__(self) -> T:
         self._hub.begin()
-        self.progress.done = self._taken
+        self.progress.done = max(self.progress.done, self._taken)
         while not self._events:
             if self._error is not None:
                 _raise(self._error)
@@ -188,7 +203,8 @@ class Subscription(AsyncIterator[T]):
         if self._over:
             return
         if self.full(size):
-            self._events.popleft()
+            lost, _ = self._events.popleft()
+            self.progress.done = max(self.progress.done, lost)
             self.dropped += 1
             if self.dropped == 1:
                 log.warning("a subscriber is slow and loses events; its `dropped` counts them")
@@ -248,9 +264,11 @@ def broadcast(
 
     A consumer whose queue is full holds the stream and the others back (`slow="wait"`), or loses its oldest events,
     which are counted and logged (`slow="drop"`). A named checkpoint goes past an event when all who were given it
-    have come back for the next, or have left before a later one: after a restart some get events again, and none is
-    lost. A consumer that subscribes late gets what comes from then on, and before that up to `history` events if it
-    asks for them: `hub.subscribe(last=…)`. Raises `ValueError` or `TypeError` for bad arguments.
+    have come back for the next, or have lost it: after a kill or the end of the context, those who stay get some
+    events again and lose none. Who closes its subscription, lets go of it or fails counts until the next event
+    comes: what was in its queue is lost then. A consumer that subscribes late gets what comes from then on, and
+    before that up to `history` events if it asks for them: `hub.subscribe(last=…)`. Raises `ValueError` or
+    `TypeError` for bad arguments, and entering it `RuntimeError` where the stream has another hub.
     """
     _checks.having("stream", stream, "a stream, such as client.realtime.watch(…)", "__aiter__", "aclose")
     chosen = _checks.choice("slow", slow, _SLOW)

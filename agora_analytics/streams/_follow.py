@@ -173,8 +173,9 @@ class FollowPoller(Poller[CallEvent]):
         except NothingToAskError:
             return []  # the next round begins where the plan does by then
         except AgoraError as error:
-            if isinstance(error, DecodeError):  # where no row can be read: with more of them, those are left out
-                self._slice = min(2 * self._slice, self._edges.limits.longest_query)
+            # Where no row can be read: with more of them, those are left out. All else asks for no more at a time.
+            unfit = isinstance(error, DecodeError) and error.path
+            self._slice = min(2 * self._slice, self._edges.limits.longest_query) if unfit else _SLICE
             self.judge([error], answered=False, certain=self.certain(mark))
             return []
         self._slice = _SLICE

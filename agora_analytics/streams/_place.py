@@ -67,7 +67,9 @@ class Place:
         return self.checkpoint
 
     def hand_on(self, progress: Progress) -> None:
-        """Save only what those who work on the events are done with, until `let_go`."""
+        """Save only what those who work on the events are done with, until `let_go`; one hub at a time."""
+        if self._progress is not None:
+            raise RuntimeError("the stream is shared by another hub: subscribe there, or make a stream for each")
         self._progress = progress
 
     async def let_go(self) -> None:
@@ -95,11 +97,12 @@ class Place:
 
     async def _settle(self) -> None:
         """Save the last of what was kept that is done."""
-        done, found = 0 if self._progress is None else self._progress.done(), None
-        while self._undone and self._undone[0][0] <= done:
-            found = self._undone.popleft()[1]
-        if found is not None and self._store is not None:
-            await self._store.save(self._name, found)
+        done = 0 if self._progress is None else self._progress.done()
+        ready = [checkpoint for handed, checkpoint in self._undone if handed <= done]
+        if ready and self._store is not None:
+            await self._store.save(self._name, ready[-1])
+        for _ in ready:  # not before that has worked, or nobody would try again
+            self._undone.popleft()
 
     async def _load(self) -> None:
         if self._store is None:

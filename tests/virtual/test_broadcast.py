@@ -342,3 +342,68 @@ async def test_a_hub_that_is_never_used_leaves_its_stream_as_it_is(simulation):
         alone = [event.ts async for event in stream]
         assert await rest_of(simulation, store) == []
     assert alone == list(range(NOON - 1_200, NOON + 1_200, 20))
+
+
+async def test_a_stream_has_one_hub_at_a_time(simulation):
+    async with simulation.client() as client, watch(client) as stream, broadcast(stream):
+        with pytest.raises(RuntimeError, match="another hub"):
+            async with broadcast(stream):
+                pass
+
+
+@pytest.mark.parametrize("how", ["save fails", "cancelled"])
+async def test_the_name_is_free_however_the_hub_ends(simulation, how):
+    class Store(MemoryCheckpoints):
+        saving = 0.0
+
+        async def save(self, name, checkpoint):
+            await asyncio.sleep(self.saving)
+            if self.saving and how == "save fails":
+                raise CheckpointError("the disk is full")
+            await super().save(name, checkpoint)
+
+    store = Store()
+
+    async def shared() -> None:
+        async with broadcast(client.calls.follow(start=NOON - 3_600, checkpoint="hub")) as hub:
+            work = asyncio.create_task(drained(hub.subscribe()))
+            await asyncio.sleep(100)
+            store.saving = 5.0
+            work.cancel()
+
+    async with simulation.client(checkpoints=store) as client:
+        task = asyncio.create_task(shared())
+        await asyncio.sleep(102)
+        if how == "cancelled":
+            task.cancel()  # while it saves
+        await asyncio.wait([task])
+        assert task.cancelled() if how == "cancelled" else isinstance(task.exception(), CheckpointError)
+        store.saving = 0.0
+        await store.acquire("hub")  # raises where it is leased still
+
+
+async def drained(events) -> None:
+    async for _ in events:
+        pass
+
+
+async def test_a_consumer_that_lost_events_by_agreement_holds_no_place(simulation):
+    store, quick = MemoryCheckpoints(), Desk(0)
+    async with simulation.client(checkpoints=store) as client:
+        async with broadcast(named(client, start=NOON - 1_200), size=5, slow="drop") as hub:
+            idle = hub.subscribe()
+            await asyncio.gather(anext(idle), quick.work(hub.subscribe()))
+        place = await store.load("hub")
+    assert place.done[-1].end >= NOON + 1_200 - 20 * 7
+
+
+async def test_events_of_the_past_that_are_asked_for_again_count_as_given():
+    async with soon(), broadcast(Numbers(), history=5) as hub:
+        early = hub.subscribe()
+        assert [await anext(early) for _ in range(6)] == list(range(6))
+        given, late = hub.handed, hub.subscribe(last=3)
+        await anext(late)
+        await anext(early)
+        assert hub.done() == given - 3
+        await anext(late)
+        assert hub.done() == given - 2

@@ -8,11 +8,11 @@ from urllib.parse import parse_qsl
 
 import attrs
 import pytest
-from streaming import HOUR, NOON, of, simulated, taken_for
+from streaming import DAY, HOUR, NOON, of, simulated, taken_for
 
 from agora_analytics import CallFinished, CallStarted, Gap
 from agora_analytics.protocols import Request, Response, Transport
-from agora_analytics.simulator import World
+from agora_analytics.simulator import Fault, Faults, World
 
 SPARSE = World(seed=7, calls_per_hour=1)
 
@@ -64,3 +64,11 @@ async def test_rows_that_cannot_be_read_in_a_quiet_hour_end_no_follow(rows):
     assert len(started) == len(set(started))
     assert of(CallFinished, events)
     assert of(Gap, events) == []
+
+
+async def test_answers_that_are_no_answers_make_a_follow_ask_for_no_more_at_a_time():
+    """Of a day's span one answer of many is damaged each time, and all that was read with it would be read again."""
+    simulation = simulated(world=World(seed=7, calls_per_hour=1_000), faults=Faults.chance(0.05, [Fault("garbage")]))
+    async with simulation.client() as client:
+        events = await taken_for(client.calls.follow(start=NOON - DAY), 2 * HOUR)
+    assert len(of(CallStarted, events)) > 5_000
