@@ -36,8 +36,11 @@ _LOOK: Final = 5.0
 _DOUBT: Final = 60.0
 """Seconds that are waited on the word of one answer."""
 
-_REFUSALS: Final = {True: 10, False: 3}
-"""Refusals of one request that who waits, or does not, takes while the clock is in doubt: some have no date."""
+_REFUSALS: Final = 3
+"""Refusals as too young of which one is believed, while the clock is in doubt: some have no date."""
+
+_REFUSALS_WAITING: Final = 10
+"""The same for a caller that waits, at ever longer pauses."""
 
 
 class CallKept(Kept):
@@ -81,7 +84,7 @@ class CallKept(Kept):
         """Yield what one request each may be about, oldest first; cut at multiples of `mark`.
 
         A call that goes on ends now, by what is known of the time when the last of them is due. What is not kept any
-        more and what cannot be asked for yet is missing, and costs nothing: a wrong time makes it thousands of years.
+        more and what cannot be asked for yet is missing and costs nothing: a wrong time may ask for thousands of years.
         """
         at, longest = self._start, longest or self._limits.longest_query
         while at < (end := self._until(at)):
@@ -106,7 +109,7 @@ class CallKept(Kept):
     async def one(self, fetch: Callable[[Span], Awaitable[AnswerT]]) -> AnswerT:
         """Return the answer to one request about all of it.
 
-        Where one cannot carry that, raises `PlanRefused` of a call, and `ValueError` of a span that was given.
+        Raises `PlanRefused` where the call is too long for one request, `ValueError` where the given span is.
         """
         asked = self._one()
         answer = await self._asked(fetch, asked)
@@ -134,6 +137,7 @@ class CallKept(Kept):
     async def ask(self, fetch: Callable[[], Awaitable[AnswerT]], span: Span, gone: AnswerT) -> AnswerT:
         """Return what `fetch` gets of `left(span)`, or `gone`; asked again where a refusal has told the time."""
         refusals, pause = 0, 0.0
+        most = _REFUSALS_WAITING if self._waits else _REFUSALS
         while True:
             self.check()
             known = self._known
@@ -146,7 +150,7 @@ class CallKept(Kept):
                 refusals += 1
                 if error.kind != "latency" or (self._call is None and not self._waits):
                     raise
-                if known and not (doubtful and refusals < _REFUSALS[self._waits]):
+                if known and not (doubtful and refusals < most):
                     raise
                 self._refused = True
                 if self._waits and known:  # such a clock may tell again and again that there is nothing to wait for

@@ -62,7 +62,7 @@ _MANY: Final = 64
 _DAY: Final = 86_400
 
 _EVENING: Final = 1_800.0
-"""Seconds at the end of a day in which a refusal costs nothing: what is kept shortest, windows, is for 40 minutes."""
+"""Seconds at the end of a day in which a refusal costs nothing: windows, which are kept shortest, are for longer."""
 
 _DAYS: Final = 8
 """Days that are counted at a time, however often the clock was set."""
@@ -101,7 +101,7 @@ class Counter:
     did. `expected` is what streams will need, `others` what other programs take; `began` is the day in which the count
     began. `named` are the limits that refusals taught; the plan's apply elsewhere. `full` is when a unit was last
     refused, `shut` which are refused still, `closed` the last UTC day that the service called spent. `refusals` counts
-    all of them.
+    the refusals for frequency.
     """
 
     underway: dict[int, float] = attrs.field(factory=dict)
@@ -141,7 +141,8 @@ class Counter:
     def plan_of_day(self, planned: int, moment: Moment) -> int:
         """Return the day's tokens to plan with: a limit that was named before may hold again, and all be spent early.
 
-        Once that are spent, and when the day is nearly over, it is all the plan has, which finds out.
+        Once those are spent, or in the last half hour of the day, it is all that the plan has: the service then says
+        which holds.
         """
         limit = self.limit("day", planned, moment)
         rest = self.rest_of_day(limit, moment)

@@ -55,7 +55,7 @@ class NamedLimits:
         if abs(age) < _DAY:  # a clock that was set back makes it negative
             return max(0.0, age)
         self.hints.pop(unit, None)
-        if age > _PLANNED:
+        if abs(age) > _PLANNED:
             del self.limits[unit]
         return None
 
@@ -65,7 +65,7 @@ class NamedLimits:
         Whoever keeps to a named limit is not refused, and so does not hear of it again.
         """
         holds, named = self.limit(unit, planned, utc), self.limits.get(unit)
-        return holds if named is None or named.planned != planned else min(holds, named.limit)
+        return min(holds, named.limit) if named else holds
 
     def learn(self, unit: Unit, limit: int, planned: int, utc: float) -> None:
         """Believe a lower limit at once, a higher one when it is named again, and none that cannot be one.

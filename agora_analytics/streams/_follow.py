@@ -173,7 +173,7 @@ class FollowPoller(Poller[CallEvent]):
         except NothingToAskError:
             return []  # the next round begins where the plan does by then
         except AgoraError as error:
-            # Where no row can be read: with more of them, those are left out. All else asks for no more at a time.
+            # A list of which no row can be read is an error; a longer span has some that can, and the rest is left out.
             unfit = isinstance(error, DecodeError) and error.path
             self._slice = min(2 * self._slice, self._edges.limits.longest_query) if unfit else _SLICE
             self.judge([error], answered=False, certain=self.certain(mark))

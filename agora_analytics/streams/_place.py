@@ -24,7 +24,7 @@ _BETWEEN: Final = 0.05
 class Progress(Protocol):
     """How far those are to whom a stream's events are handed on: how many they were given, how many all are done with.
 
-    Both are counted from when the stream began.
+    Both are counted from when the hub began to read it.
     """
 
     handed: int
@@ -89,6 +89,8 @@ class Place:
     async def keep(self, checkpoint: Checkpoint) -> None:
         """Note where the stream is."""
         self.checkpoint = checkpoint
+        if self._store is None:
+            return
         handed = 0 if self._progress is None else self._progress.handed
         if self._undone and self._undone[-1][0] == handed:
             self._undone.pop()

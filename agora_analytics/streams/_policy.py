@@ -64,7 +64,7 @@ class Rule:
         return max(self.first, _LESSON) if self.dated and not certain else self.first
 
     def learning(self, seconds: float, *, certain: bool) -> bool:
-        """Whether an error that has gone on for so long is no trouble: the clock was wrong, as this machine slept."""
+        """Whether an error that has gone on for so long is no trouble: the clock was wrong, as after a sleep."""
         return self.dated and not certain and seconds < _LESSON
 
 

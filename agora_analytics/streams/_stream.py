@@ -58,7 +58,10 @@ class Stream(AsyncIterator[T], Generic[T]):
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """Where it will be once the event being worked on is done: for a sink that keeps that with what it writes."""
+        """Where it will be once the event being worked on is done: for a sink that keeps that with what it writes.
+
+        Under a hub (`broadcast`) that is the event which the hub hands on, and not what its consumers have done.
+        """
         return self._poller.checkpoint
 
     def stop(self) -> None:

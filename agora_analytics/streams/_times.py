@@ -188,7 +188,7 @@ class Causes:
             self._spans += [(max(start, since) + seconds, end + seconds, reason)] if end > since else []
 
     def main(self, start: float, end: float, default: Loss) -> Loss:
-        """Return what took most of a time; where a wait for quota was for attempts that failed, that they did."""
+        """Return what took most of a time; of equal shares not the quota, whose short waits are parts of attempts."""
         shares: dict[Loss, float] = {}
         for begun, over, reason in islice(self._spans, bisect_right(self._spans, start, key=_over), None):
             if begun >= end:

@@ -9,6 +9,7 @@ from counting import DAY, LIMIT, MIDNIGHT, NOON, TODAY, spend, sure, take
 
 from agora_analytics.errors import RateLimited
 from agora_analytics.quota._counter import Counter
+from agora_analytics.quota._limits import NamedLimits
 from agora_analytics.quota._moment import Moment, day_of_service, possible_days, until_tomorrow
 from agora_analytics.quota._shut import Shut, shut
 
@@ -149,3 +150,11 @@ def test_midnight_has_room_for_hosts_that_differ_and_a_counter_that_is_behind():
     assert possible_days(sure(MIDNIGHT + 3)) == (TODAY,)
     assert possible_days(sure(MIDNIGHT + 3)._replace(behind=7.0)) == (TODAY - 1, TODAY)
     assert day_of_service(sure(MIDNIGHT + 3)._replace(behind=7.0)) == TODAY - 1
+
+
+@pytest.mark.parametrize("days", [-365, -3, 3, 365])
+def test_a_limit_that_was_named_long_ago_or_by_a_clock_that_was_wrong_is_planned_with_no_more(days):
+    named = NamedLimits()
+    named.learn("day", 50, 500, 1_795_521_600.0)
+    assert named.planning("day", 500, 1_795_521_600.0 + 1.5 * 86_400) == 50
+    assert named.planning("day", 500, 1_795_521_600.0 + days * 86_400) == 500

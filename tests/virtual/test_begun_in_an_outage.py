@@ -138,10 +138,8 @@ async def test_a_sleep_in_an_outage_before_the_time_is_known_is_told_apart_from_
 @pytest.mark.parametrize("restarted", [False, True])
 async def test_a_minute_whose_requests_all_failed_is_lost_to_the_outage_and_not_to_the_quota(restarted):
     """Also where it was the process before that sent them."""
-    simulation, known = (
-        simulated(),
-        {"checkpoints": MemoryCheckpoints(), "ledger": MemoryLedger() if restarted else None},
-    )
+    simulation = simulated()
+    known = {"checkpoints": MemoryCheckpoints(), "ledger": MemoryLedger() if restarted else None}
     async with simulation.client(**known) as client:
         await all_of(client.realtime.watch(USERS, start=NOON, stop=NOON + 100, checkpoint="x"))
     await asyncio.sleep(NOON + HOUR - simulation.clock())

@@ -12,7 +12,7 @@ import pytest
 from misdating import Tampering
 from streaming import BUSY, DAY, HOUR, MIDNIGHT, NOON, USERS, of, simulated, taking
 
-from agora_analytics import Health, Series, Window, broadcast
+from agora_analytics import CallStarted, Health, Series, Window, broadcast
 from agora_analytics.plans import PREMIUM
 from agora_analytics.simulator import Fault, Faults
 
@@ -279,6 +279,7 @@ async def test_a_text_with_half_a_character_costs_no_row():
     simulation = simulated(world=BUSY)
     async with simulation.client(transport=Tampering(simulation.transport(), halved)) as client:
         follow = client.calls.follow()
-        async with taking(follow):
+        async with taking(follow) as events:
             await asyncio.sleep(HOUR / 4)
         assert follow.health.skipped == 0
+    assert "\ufffd" in {event.call.cname for event in of(CallStarted, events)}
