@@ -314,7 +314,7 @@ class Session:
 def _tell_skipped(request: Request, answer: Answer) -> None:
     if answer.skipped:
         log.warning(
-            "%s: %d spots of the answer do not fit the reference, the first is %s: %s",
+            "%s: spots of the answer that do not fit the reference: %d, the first is %s: %s",
             request,
             len(answer.skipped),
             answer.skipped[0].path,

@@ -16,6 +16,7 @@ import typer
 from agora_analytics.cli import times, views
 from agora_analytics.cli.output import Screen
 from agora_analytics.cli.running import finish
+from agora_analytics.cli.waits import telling_waits
 from agora_analytics.plans import Endpoint
 from agora_analytics.spans import HostSecond, Span, by_host
 
@@ -130,7 +131,11 @@ class Account(Customer):
     async def client(self, screen: Screen, settings: Settings | None = None) -> AsyncIterator[AnalyticsClient]:
         """Open a client, and tell in the end what it spent; settings that were read already are not read again."""
         settings = settings or self.settings()
-        async with settings.counting() as ledger, settings.client(ledger, max_wait=self.max_wait) as client:
+        async with (
+            settings.counting() as ledger,
+            settings.client(ledger, max_wait=self.max_wait) as client,
+            telling_waits(client.quota, screen.note),
+        ):
             yield client
             screen.note(views.spent((await client.quota.snapshot()).states))
 
