@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agora_analytics.export._cursor import Cursor
 from agora_analytics.export._sources import Slice
 from agora_analytics.export._staged import Packed
 from agora_analytics.export._state import DONE, EXPIRED, LEFT, OPEN, PENDING, READ, UNSETTLED, Due, State
@@ -16,6 +17,7 @@ from agora_analytics.models import Call
 from agora_analytics.spans import Span
 
 DAY = 86_400
+METRICS = Cursor("metrics", cut=100, number=3)
 
 # Spans: a second of a source is of one kind, the last that it was marked with.
 
@@ -153,7 +155,7 @@ def test_a_call_that_is_seen_again_keeps_its_start_and_its_place(three):
     with three.transaction():
         assert keep(three, "going", Span(7, 30), score=9.0, users=4) == before[0]
     (call,) = three.pending(Due(before=30), ("app",), ())
-    assert (call.id, call.call_id, call.span, call.cursor, call.day) == (before[0], "going", Span(5, 30), "", 0)
+    assert (call.id, call.call_id, call.span, call.cursor, call.day) == (before[0], "going", Span(5, 30), None, 0)
     assert three.known("app", "going") == (before[0], PENDING)
     assert three.known("other", "going") is None
 
@@ -179,7 +181,7 @@ def test_calls_with_few_users_are_counted(three):
 def test_how_far_a_call_is_outlasts_the_process_and_its_being_left_out(three, opened):
     early = next(call for call in three.pending(Due(before=10**6), ("app",), ()))
     with three.transaction():
-        three.move_on(early, "metrics 3")
+        three.move_on(early, METRICS)
         three.leave_out(early.id, "expired")
     again = opened()
     assert due(again) == ["bad", "late"]
@@ -190,7 +192,7 @@ def test_how_far_a_call_is_outlasts_the_process_and_its_being_left_out(three, op
     with again.transaction():
         again.try_again(["refused", "expired"])
     assert again.left() == []
-    assert [call.cursor for call in again.pending(Due(before=10**6), ("app",), ())] == ["metrics 3", "", ""]
+    assert [call.cursor for call in again.pending(Due(before=10**6), ("app",), ())] == [METRICS, None, None]
 
 
 def test_calls_that_are_left_out_are_told_by_app_and_reason(three):
@@ -223,10 +225,10 @@ def test_ending_a_call_forgets_what_was_kept_of_it_alone(three):
 def test_an_ended_call_begins_anew_where_it_is_asked_for_again(three):
     early = next(call for call in three.pending(Due(before=10**6), ("app",), ()))
     with three.transaction():
-        three.move_on(early, "metrics 3")
+        three.move_on(early, METRICS)
         three.end_call(early.id, begun=False)
         keep(three, "early", Span(10, 120))
-    assert [call.cursor for call in three.pending(Due(before=10**6), ("app",), ())] == ["", "", ""]
+    assert [call.cursor for call in three.pending(Due(before=10**6), ("app",), ())] == [None, None, None]
 
 
 def test_calls_that_are_done_are_forgotten_once_no_list_shows_them(three):
