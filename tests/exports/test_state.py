@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from agora_analytics.export._cursor import Cursor
 from agora_analytics.export._sources import Slice
 from agora_analytics.export._staged import Packed
-from agora_analytics.export._state import DONE, EXPIRED, LEFT, OPEN, PENDING, READ, UNSETTLED, Due, State
+from agora_analytics.export._state import CUT, DONE, EXPIRED, LEFT, OPEN, PENDING, READ, UNSETTLED, Due, State
 from agora_analytics.models import Call
 from agora_analytics.spans import Span
 
@@ -63,6 +63,26 @@ def test_what_was_read_for_good_is_unsettled_no_more(state, opened):
     assert again.spans("other", "calls", READ) == again.spans("app", "other", READ) == ()
 
 
+def test_a_mark_is_of_one_app_and_one_source(state):
+    with state.transaction():
+        for app, source in (("app", "calls"), ("app", "calls room"), ("other", "calls")):
+            state.mark(app, source, Span(0, 10), UNSETTLED)
+        state.mark("app", "calls", Span(0, 10), READ)
+    assert state.all_spans() == [
+        ("app", "calls", 0, 10, READ),
+        ("app", "calls room", 0, 10, UNSETTLED),
+        ("other", "calls", 0, 10, UNSETTLED),
+    ]
+
+
+@pytest.mark.parametrize("kind", [READ, UNSETTLED, EXPIRED])
+def test_what_was_cut_off_is_so_no_more_once_it_is_of_another_kind(state, kind):
+    with state.transaction():
+        state.mark("app", "calls", Span(0, 10), CUT)
+        state.mark("app", "calls", Span(4, 10), kind)
+    assert state.all_spans() == [("app", "calls", 0, 4, CUT), ("app", "calls", 4, 10, kind)]
+
+
 # Settings and slices.
 
 
@@ -94,6 +114,19 @@ def test_slices_are_asked_for_oldest_first_from_the_page_that_is_next(state, ope
         (one.id, 3, 200, 77),
         (other.id, 1, 0, 0),
     ]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_narrower_slices_take_the_place_of_one_and_are_what_it_was(state, opened, again):
+    with state.transaction():
+        state.add_slices("app", "calls room", [Slice(Span(0, 100), 90)], again=again)
+        (one,) = state.slices()
+        made = state.narrow(one, [Slice(Span(0, 50), 40), Slice(Span(50, 100), 90)], 7)
+    assert [(new.slice, new.handed) for new in made] == [(Slice(Span(0, 50), 40), 7), (Slice(Span(50, 100), 90), 7)]
+    assert opened().slices() == tuple(attrs.evolve(new, handed=0) for new in made)
+    assert {(new.app, new.source, new.again, new.page, new.count) for new in made} == {
+        ("app", "calls room", again, 1, 0)
+    }
 
 
 # Calls.
@@ -158,6 +191,28 @@ def test_a_call_that_is_seen_again_keeps_its_start_and_its_place(three):
     assert (call.id, call.call_id, call.span, call.cursor, call.day) == (before[0], "going", Span(5, 30), None, 0)
     assert three.known("app", "going") == (before[0], PENDING)
     assert three.known("other", "going") is None
+
+
+def test_a_call_that_is_seen_again_is_worth_what_it_is_worth_now(three):
+    with three.transaction():
+        keep(three, "going", Span(5, 30), score=9.0, users=9)
+    assert due(three, worst=True)[0] == "going"
+    assert due(three, least_users=9) == ["going", "late"]
+
+
+def test_calls_of_an_app_with_so_many_users_are_counted(three):
+    assert [three.pending_of("app", least) for least in (0, 5, 6, 9, 10)] == [3, 2, 1, 1, 0]
+    assert (three.pending_of("other", 0), three.pending_of("nobody", 0)) == (1, 0)
+
+
+def test_a_call_that_was_left_out_and_then_done_is_not_asked_for_again(three):
+    late = three.known("app", "late")[0]
+    with three.transaction():
+        three.leave_out(late, "refused")
+        three.try_again(["refused"])
+        three.end_call(late)
+        three.try_again(["refused"])
+    assert due(three) == ["early", "bad"]
 
 
 def test_calls_that_go_on_are_told_with_their_channel_oldest_first(three):
