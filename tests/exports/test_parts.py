@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import attrs
 import pytest
 
 from agora_analytics import ExportError
@@ -161,7 +162,9 @@ async def first(world: World, parts: Parts, disk: Disk) -> None:
         await parts.publish()
     await stage(world, disk, TWO, *(f"[c{number}]" for number in range(4)))
     await parts.publish()
-    await stage(world, disk, ONE, "[d]")
+    await stage(world, disk, ONE, "[d0]", "[d1]")
+    await parts.publish()
+    await stage(world, disk, ONE, "[d2]")
     await stage(world, disk, TWO, "[now]", provisional=True)
     await parts.publish_all()
     await parts.seal()
@@ -225,7 +228,8 @@ async def test_every_row_is_in_one_part_once(lives):
     assert {name: len(rows) for name, rows in world.files.items()} == {
         "calls app 1 1": 4,  # full at ten bytes, of which six come at a time
         "calls app 1 2": 2,
-        "calls app 1 3": 1,
+        "calls app 1 3": 2,
+        "calls app 1 4": 1,
         "sessions app 2 1": 4,
         "sessions app 2 2": 1,
     }
@@ -266,20 +270,27 @@ async def test_wherever_the_power_fails_the_state_that_was_kept_knows_what_is_th
 async def test_provisional_rows_are_written_before_the_rest_so_that_none_is_seen_twice(lives):
     steps = await steps_of(lives)
     assert steps.index("removed sessions app 2 0") < steps.index("finish sessions app 2 2")
-    assert steps.index("finished sessions app 2 0") < steps.index("finish calls app 1 3")
+    assert steps.index("finished sessions app 2 0") < steps.index("finish calls app 1 4")
 
 
 async def test_what_waits_is_written_once_it_is_worth_it_and_kept_meanwhile(lives):
     steps = await steps_of(lives)
     assert steps[:2] == ["kept some", "begin calls 1"]
-    assert steps.count("kept some") == 4
+    assert steps.count("kept some") == 5
     assert steps.index("finished calls app 1 1") < steps.index("begin calls 2")
 
 
 async def test_of_rows_that_are_being_written_no_other_part_is_begun_before_as_many_wait(lives):
     steps = await steps_of(lives)
-    begun, kept = steps.index("begin sessions 3"), steps.index("finish calls app 1 2")
-    assert kept < begun  # what was open ended with what it had, once another had a full part
+    # What was open ended with what it had, once another had a full part; not before, and not as late as all else.
+    assert steps.index("finish calls app 1 2") < steps.index("begin sessions 3")
+    assert steps.index("finished sessions app 2 1") < steps.index("begin calls 4")
+    world = lives(-1)
+    async with process(world) as (parts, disk):
+        for group, texts in ((ONE, ("[a]", "[b]")), (TWO, ("[cc]", "[dd]"))):
+            await stage(world, disk, group, *texts)
+            await parts.publish()
+        assert world.steps == ["kept some", "begin calls 1", "kept some"]
 
 
 async def test_a_few_rows_wait_in_peace(lives):
@@ -288,6 +299,16 @@ async def test_a_few_rows_wait_in_peace(lives):
         await stage(world, disk, ONE, "[]")
         await parts.publish()
         assert world.steps == ["kept some"]
+
+
+async def test_what_a_closed_database_holds_is_kept_once_it_is_closed(lives, monkeypatch):
+    told, world = facts([b"[1]"]), lives(0)
+    monkeypatch.setattr(Target, "seal", lambda self: told)
+    async with process(world) as (parts, _):
+        await parts.seal()
+    kept = State(world.folder / "kept.db", PLACE)
+    assert kept.database() == attrs.evolve(told, rows=0)
+    kept.close()
 
 
 async def test_what_is_written_is_counted_and_the_target_let_go_of_once(lives):

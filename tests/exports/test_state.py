@@ -65,7 +65,7 @@ def test_what_was_read_for_good_is_unsettled_no_more(state, opened):
 
 def test_a_mark_is_of_one_app_and_one_source(state):
     with state.transaction():
-        for app, source in (("app", "calls"), ("app", "calls room"), ("other", "calls")):
+        for app, source in (("other", "calls"), ("app", "calls"), ("app", "calls room")):
             state.mark(app, source, Span(0, 10), UNSETTLED)
         state.mark("app", "calls", Span(0, 10), READ)
     assert state.all_spans() == [
@@ -250,13 +250,20 @@ def test_how_far_a_call_is_outlasts_the_process_and_its_being_left_out(three, op
     assert [call.cursor for call in again.pending(Due(before=10**6), ("app",), ())] == [METRICS, None, None]
 
 
-def test_calls_that_are_left_out_are_told_by_app_and_reason(three):
+def test_calls_that_are_left_out_are_told_by_app_and_reason_the_oldest_by_name(three):
     with three.transaction():
+        three.leave_out(three.known("other", "elsewhere")[0], "expired")
         for name, reason in (("early", "expired"), ("late", "expired"), ("bad", "refused")):
             three.leave_out(three.known("app", name)[0], reason)
-    assert sorted(three.left()) == [("app", "expired", 2, 10, 100), ("app", "refused", 1, 20, 40)]
-    assert three.calls_by_status() == {PENDING: 1, OPEN: 1, DONE: 1, LEFT: 3}
-    assert three.counts() == (0, 1, {})
+    assert sorted(three.left()) == [
+        ("app", "expired", 2, 10, 100),
+        ("app", "refused", 1, 20, 40),
+        ("other", "expired", 1, 0, 5),
+    ]
+    assert [three.left_calls("app", "expired", most) for most in (1, 2, 3)] == [("early",), *[("early", "late")] * 2]
+    assert three.left_calls("other", "expired", 3) == ("elsewhere",)
+    assert three.calls_by_status() == {OPEN: 1, DONE: 1, LEFT: 4}
+    assert three.counts() == (0, 0, {})
 
 
 def test_ending_a_call_forgets_what_was_kept_of_it_alone(three):
@@ -294,3 +301,71 @@ def test_calls_that_are_done_are_forgotten_once_no_list_shows_them(three):
         three.forget_calls(200)
     assert three.known("app", "done") is None
     assert three.calls_by_status() == {PENDING: 4, OPEN: 1}
+
+
+# What a manifest is to remember of calls.
+
+
+def kept(state: State) -> set[str]:
+    return {call_id for _, call_id, *_ in state.kept_calls()}
+
+
+def test_calls_that_are_not_done_are_remembered(three):
+    with three.transaction():
+        three.mark("app", "calls", Span(0, 1_000), READ)
+        three.mark("other", "calls", Span(0, 1_000), READ)
+        three.leave_out(three.known("app", "bad")[0], "refused")
+        three.leave_out(three.known("app", "going")[0], "never seen to end")
+    assert kept(three) == {"late", "bad", "early", "going", "elsewhere"}
+
+
+@pytest.mark.parametrize(
+    ("span", "source", "kind", "app", "remembered"),
+    [
+        (Span(99, 201), "calls", READ, "app", False),
+        (Span(100, 201), "calls", READ, "app", True),  # it began as the span did: the one before may show it too
+        (Span(99, 200), "calls", READ, "app", True),
+        (Span(99, 201), "calls room a", READ, "app", False),
+        (Span(99, 201), "calls room b", READ, "app", True),
+        (Span(99, 201), "insight userCount", READ, "app", True),
+        (Span(99, 201), "calls", UNSETTLED, "app", True),
+        (Span(99, 201), "calls", CUT, "app", True),
+        (Span(99, 201), "calls", READ, "other", True),
+    ],
+)
+def test_a_call_that_is_done_is_remembered_where_a_list_may_show_it_again(state, span, source, kind, app, remembered):
+    with state.transaction():
+        keep(state, "a", Span(100, 200), status=DONE)
+        state.mark(app, source, span, kind)
+    assert kept(state) == ({"a"} if remembered else set())
+
+
+@pytest.mark.parametrize(
+    ("first", "app", "remembered"),
+    [
+        (10_000 - 3_600, "app", True),
+        (10_000 - 3_601, "app", False),
+        (10_100 + 3_600, "app", True),
+        (10_100 + 3_601, "app", False),
+        (10_050, "other", False),
+    ],
+)
+def test_a_call_that_is_done_is_remembered_near_one_that_goes_on(state, first, app, remembered):
+    with state.transaction():
+        keep(state, "a", Span(10_000, 10_100), status=DONE)
+        keep(state, "going", Span(first, first + 1), status=OPEN, app=app)
+        for one in ("app", "other"):
+            state.mark(one, "calls", Span(0, 50_000), READ)
+    assert kept(state) - {"going"} == ({"a"} if remembered else set())
+
+
+def test_calls_are_recalled_as_they_were_but_for_how_far_they_were(three, opened):
+    three_kept = [call[:-1] for call in three.kept_calls()]
+    early = next(call for call in three.pending(Due(before=10**6), ("app",), ()))
+    with three.transaction():
+        three.move_on(early, METRICS)
+    assert {call[1] for call in three.kept_calls() if call[-1]} == {"early"}
+    with three.transaction():
+        three.clear()
+        three.recall_calls(three_kept)
+    assert [call[:-1] for call in opened().kept_calls()] == three_kept
