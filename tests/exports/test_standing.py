@@ -258,6 +258,7 @@ async def test_a_database_that_was_closed_is_not_looked_into_and_is_known_to_be_
 ):
     await written(disk, sink, ONE, TWO)
     await disk.change(lambda state: state.keep_database(facts_of(b"x")))
+    await disk.run(disk.state.sync)
     writer = Held()
     await standing("sqlite").check_parts(writer)
     assert (writer.asked, disk.state.database()) == (0, None)
