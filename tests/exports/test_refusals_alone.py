@@ -54,13 +54,14 @@ class Service:
 
     def __init__(self) -> None:
         self.refused: set[tuple[str, str]] = set()
+        self.kind: str | None = None
         self.asked: list[tuple[str, str]] = []
 
     def of(self, app: str) -> SimpleNamespace:
         async def page(*, cname: str) -> object:
             self.asked.append((app, cname))
             if (app, cname) in self.refused:
-                raise error_of()
+                raise error_of(self.kind)
             return None
 
         return SimpleNamespace(calls=SimpleNamespace(page=page))
@@ -132,6 +133,53 @@ async def test_an_app_is_left_out_where_another_is_answered_and_ends_it_where_no
     service.refused |= {("two", "room"), ("two", "hall")}
     with pytest.raises(NotFound):
         await refusals.of_slice(part("two"), error_of())
+
+
+@pytest.mark.parametrize("kind", ["latency", "length", "range"])
+async def test_who_is_told_that_a_span_will_not_do_may_ask(refusals, service, kind):
+    service.refused, service.kind = {("one", "room")}, kind
+    await refusals.of_slice(part(), error_of())
+    assert refusals.has_slice(part())
+    assert not refusals.has("one", "room")
+
+
+async def test_a_span_of_a_source_that_is_left_out_after_it_is_told_once(refusals, service):
+    await refusals.of_slice(part(), error_of())
+    service.refused = {("one", "room")}
+    await refusals.of_slice(part(number=2), error_of())
+    assert [(one.what, one.span) for one in refusals.left_out(Span(0, 500))] == [("room", Span(0, 500))]
+
+
+async def test_what_is_left_out_of_what_waits_is_counted(refusals, service, disk):
+    await disk.change(lambda state: state.add_slices("one", "room", [Slice(Span(0, 9), 9), Slice(Span(9, 18), 18)]))
+    await disk.change(lambda state: state.add_slices("one", "hall", [Slice(Span(0, 9), 9)]))
+    for name in ("a", "b"):
+        one = await call(disk, "one", name)
+        await refusals.of_call(one, error_of("access"))
+    assert await disk.change(lambda state: refusals.pending(state, 0)) == 0
+    await refusals.settle()
+    assert await disk.change(lambda state: refusals.pending(state, 0)) == 2
+    service.refused = {("one", "room")}
+    await refusals.of_slice(part(), error_of())
+    assert await disk.change(lambda state: refusals.pending(state, 0)) == 4
+
+
+async def test_where_no_question_may_be_asked_any_more_calls_are_left_to_the_next_run(service, disk):
+    session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
+    refusals = Refusals(session, disk, Asking(0), {"one": service.of("one")}, [ROOM])
+    await refusals.of_call(await call(disk, "one", "a"), error_of())
+    await refusals.settle()
+    assert (left(disk), service.asked) == (set(), [])
+
+
+async def test_an_app_that_is_refused_costs_a_few_questions_however_many_sources_there_are(service, disk):
+    session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
+    many = [Asked(f"{number}") for number in range(9)]
+    apps = {app: service.of(app) for app in ("one", "two")}
+    refusals = Refusals(session, disk, Asking(None), apps, many)
+    service.refused = {("one", str(one)) for one in many}
+    await refusals.of_slice(part(source=many[0]), error_of())
+    assert [app for app, _ in service.asked] == ["one"] * 4 + ["two"]
 
 
 async def test_an_answer_about_a_call_tells_of_the_calls_of_its_app_alone(refusals, disk):
