@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 import attrs
 
-from agora_analytics import _checks, _json, _listing, _paging
+from agora_analytics import _checks, _listing, _paging
 from agora_analytics._listing import Learned, Part, Reading, Verdict
 from agora_analytics._session import Session
 from agora_analytics.errors import IncompleteList, ResponseError
@@ -21,6 +21,7 @@ from agora_analytics.export import _batches
 from agora_analytics.export import _marks as marks
 from agora_analytics.export._asking import Asking, TooOldError, log
 from agora_analytics.export._batches import Batch, unpack
+from agora_analytics.export._cursor import METRICS, SESSIONS, STATISTICS, Cursor
 from agora_analytics.export._disk import Disk
 from agora_analytics.export._expiry import Expiry, Question
 from agora_analytics.export._selection import Selection
@@ -37,18 +38,6 @@ T = TypeVar("T")
 
 _BATCHES: Final = _checks.PAGE_SIZE // _checks.SIDS
 """Requests for metrics that the sessions of a page need at most."""
-
-
-@attrs.frozen
-class Cursor:
-    """The next request of a call: what, for which part of its span (cut so long), which page or which of a list."""
-
-    step: str
-    cut: int = 0
-    part: int = 0
-    page: int = 1
-    count: int = 0
-    number: int = 0
 
 
 @attrs.define
@@ -80,9 +69,6 @@ class _Work:
         return cursor.part + 1 == len(self.spans)
 
 
-_decode = _json.strict(Cursor)
-
-
 class Details:
     """Asks for the details of calls."""
 
@@ -94,8 +80,8 @@ class Details:
         self._learned = Learned()
         self._expiry = expiry
         self._limits = session.plan.of_endpoint(CALL_SESSIONS)
-        first = "sessions" if selection.sessions else "statistics"
-        self._first = Cursor(first)
+        self._first = Cursor(SESSIONS if selection.sessions else STATISTICS)
+        self._steps = {SESSIONS: self._sessions, METRICS: self._metrics, STATISTICS: self._statistics}
 
     async def fetch(self, groups: Groups, call: PendingCall) -> bool:
         """Ask for all of a call that is still missing, and return whether the service answered.
@@ -113,7 +99,7 @@ class Details:
 
     async def _fetch(self, groups: Groups, call: PendingCall) -> bool:
         longest = self._limits.longest_query
-        begun = _decode(call.cursor.encode()) if call.cursor else attrs.evolve(self._first, cut=longest)
+        begun = call.cursor or attrs.evolve(self._first, cut=longest)
         if begun.cut > longest:
             await self._leave_out(call, "begun under a plan that allowed longer spans")
             return False
@@ -121,7 +107,7 @@ class Details:
         work = _Work(groups, call, call.span.slices(begun.cut), pages)
         cursor: Cursor | None = begun
         while cursor is not None:
-            cursor = await getattr(self, f"_{cursor.step}")(work, cursor)
+            cursor = await self._steps[cursor.step](work, cursor)
         return True
 
     async def _asked(self, work: _Work, ask: Callable[[], Awaitable[T]]) -> T:
@@ -150,9 +136,9 @@ class Details:
         if verdict is Verdict.MORE:
             after = self._due(work, attrs.evolve(cursor, page=cursor.page + 1, count=count))
         elif not work.last(cursor):
-            after = self._due(work, Cursor("sessions", cut=cursor.cut, part=cursor.part + 1))
+            after = self._due(work, Cursor(SESSIONS, cut=cursor.cut, part=cursor.part + 1))
         else:
-            after = self._due(work, Cursor("metrics", cut=cursor.cut))
+            after = self._due(work, Cursor(METRICS, cut=cursor.cut))
         wanted = "sessions" in self._selection.datasets
         batch = _batches.sessions(call.app, call.call_id, new) if wanted else None
         rows = packed(batch) if batch else None
@@ -265,22 +251,22 @@ class Details:
 
     def _due(self, work: _Work, cursor: Cursor) -> Cursor | None:
         """Return a cursor, or the next where it has nothing to ask; None after the last."""
-        if cursor.step == "metrics" and self._selection.metrics:
+        if cursor.step == METRICS and self._selection.metrics:
             page, batch = divmod(cursor.number, _BATCHES)
             while page < len(work.pages) and len(work.pages[page]) <= batch * _checks.SIDS:
                 page, batch = page + 1, 0
             if page < len(work.pages):
                 return attrs.evolve(cursor, number=page * _BATCHES + batch)
-        if cursor.step == "sessions":
+        if cursor.step == SESSIONS:
             return cursor
-        return Cursor("statistics", cut=cursor.cut) if self._selection.breakdowns else None
+        return Cursor(STATISTICS, cut=cursor.cut) if self._selection.breakdowns else None
 
     def _proceed(self, state: State, call: PendingCall, cursor: Cursor | None, *, begun: bool = True) -> None:
         """Keep where a call is; `begun` tells that there may be something to forget of it at its end."""
         if cursor is None:
             state.end_call(call.id, begun=begun)
         else:
-            state.move_on(call, _json.encode(cursor).decode())
+            state.move_on(call, cursor)
 
     def _packed(self, call: PendingCall, found: SessionMetrics, undated: list[Batch]) -> Packed:
         """Pack the metrics of a session; a batch with times that are no dates is noted."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final, cast
@@ -42,6 +42,16 @@ _NAMED: Final = frozenset(
     }
 )
 """Variables that the process gets, where they are set: what it needs to run, so that no secret of anybody is there."""
+
+_VERBS: Final[Mapping[str, Callable[..., object]]] = {
+    "ready": Here.ready,
+    "held": Here.held,
+    "begin": Here.begin,
+    "add": Here.add,
+    "end": Here.end,
+    "close": Here.close,
+}
+"""What an open writer can be told."""
 
 _ANSWERED: Final = frozenset({"ready", "held", "end", "close"})
 
@@ -155,6 +165,13 @@ class _NoPandas:
             raise ModuleNotFoundError(name=name)
 
 
+def _work(verb: str) -> Callable[..., object]:
+    """Return what a verb stands for."""
+    if verb not in _VERBS:
+        raise WriterError(f"the writer is told {verb!r}, which it does not know: was the library updated meanwhile?")
+    return _VERBS[verb]
+
+
 def serve() -> None:
     """Do as told, as the process, until nobody is there to tell more."""
     sys.meta_path.insert(0, _NoPandas())
@@ -171,7 +188,7 @@ def serve() -> None:
             if verb == "open":
                 writer = Here(given[0], *(Path(os.fsdecode(bytes.fromhex(path))) for path in given[1:]))
             elif writer is not None and (verb == "close" or not wrong):
-                came = getattr(writer, verb)(*given)
+                came = _work(verb)(writer, *given)
         except Exception as error:  # noqa: BLE001 - whatever a format's library raises
             wrong, trouble = said(error), trouble_of(error)
         if verb in _ANSWERED:

@@ -13,14 +13,15 @@ import attrs
 
 from agora_analytics import _json
 from agora_analytics.errors import AgoraError, ExportError
+from agora_analytics.export._columns import DATASETS
 from agora_analytics.export._staged import Facts, Part
 from agora_analytics.export._state import CUT, EXPIRED, LEFT, READ, State
 from agora_analytics.export._taken import Lost
 from agora_analytics.export._target import MANIFEST
 from agora_analytics.spans import Span
 
-KINDS: Final = {"read": READ, "expired": EXPIRED, "cut off": CUT}
-"""States of spans that are taken; what is unsettled is asked for again."""
+KINDS: Final = {"read": READ, "expired": EXPIRED, "cut off": CUT, "unsettled": None}
+"""States of spans; what is unsettled is not taken, but asked for again."""
 
 HALF: Final = "half fetched when the state was lost"
 
@@ -75,9 +76,9 @@ def _of(found: Mapping[str, Any]) -> Recall:
         parts=tuple(map(_part, found["parts"])),
         database=None if database is None else Facts(rows=0, **database, mark=""),
         spans=tuple(
-            (one["app_id"], one["source"], Span(one["start"], one["end"]), KINDS[one["state"]])
+            (one["app_id"], one["source"], Span(one["start"], one["end"]), kind)
             for one in found["spans"]
-            if one["state"] in KINDS
+            if (kind := KINDS[one["state"]]) is not None
         ),
         calls=tuple(map(tuple, resume["calls"])),
         skipped=tuple((app, source, count, first) for app, source, count, first in resume["skipped"]),
@@ -86,7 +87,8 @@ def _of(found: Mapping[str, Any]) -> Recall:
 
 
 def _part(one: Mapping[str, Any]) -> tuple[Part, Facts | None]:
-    part = Part(one["id"], one["dataset"], one["app_id"], one["day"], one["number"])
+    dataset = DATASETS[one["dataset"]].name
+    part = Part(one["id"], dataset, one["app_id"], one["day"], one["number"])
     facts = Facts(rows=one["rows"], bytes=one["bytes"], sha256=one["sha256"], mark="")
     return part, None if one["provisional"] else facts
 

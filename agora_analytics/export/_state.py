@@ -14,8 +14,11 @@ import attrs
 
 from agora_analytics import _json
 from agora_analytics._listing import Reading
+from agora_analytics.export._cursor import Cursor, restored, stored
+from agora_analytics.export._legible import illegible
 from agora_analytics.export._sources import DAY, Slice
 from agora_analytics.export._staged import Packed
+from agora_analytics.export._tables import DamagedError
 from agora_analytics.export._taken import Taken
 from agora_analytics.models import Call
 from agora_analytics.spans import Span, merged, without
@@ -24,13 +27,15 @@ NEAR: Final = 3_600
 """Seconds within which calls that went on are looked up together."""
 
 _MOST: Final = 2**31
-READ, UNSETTLED, EXPIRED, CUT = range(4)
+_KINDS: Final = 4
+READ, UNSETTLED, EXPIRED, CUT = range(_KINDS)
 """What a span is: read for good; read, and to be read again; never read, and forgotten by the service; read in part.
 
 What is read in part, since the service cuts its list off, is asked for again by the next run.
 """
 
-OPEN, PENDING, DONE, LEFT = range(4)
+_STATUSES: Final = 4
+OPEN, PENDING, DONE, LEFT = range(_STATUSES)
 """What a call's status is: it goes on; its details are to be asked for; done; left out."""
 
 
@@ -64,7 +69,7 @@ class PendingCall:
     app: str
     call_id: str
     span: Span
-    cursor: str
+    cursor: Cursor | None
 
     @property
     def day(self) -> int:
@@ -108,6 +113,11 @@ CREATE TABLE IF NOT EXISTS halves (call INTEGER, dataset TEXT, size INTEGER, pie
 CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
 """
     )
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        if wrong := illegible(self._all, kinds=_KINDS, statuses=_STATUSES):
+            raise DamagedError(wrong)
 
     # What is done, and slices to be asked for
 
@@ -227,7 +237,8 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
             due.count,
         )
         return [
-            PendingCall(number, app, call, Span(first, last), cursor) for number, app, call, first, last, cursor in rows
+            PendingCall(number, app, call, Span(first, last), restored(cursor) if cursor else None)
+            for number, app, call, first, last, cursor in rows
         ]
 
     def soonest(self, due: Due, apps: Iterable[str], but: Iterable[int]) -> int | None:
@@ -242,9 +253,9 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         )
         return found[0] if found else None
 
-    def move_on(self, call: PendingCall, cursor: str) -> None:
+    def move_on(self, call: PendingCall, cursor: Cursor) -> None:
         """Note how far the details of a call are."""
-        self._run("UPDATE calls SET cursor = ? WHERE id = ?", cursor, call.id)
+        self._run("UPDATE calls SET cursor = ? WHERE id = ?", stored(cursor), call.id)
 
     def leave_out(self, call: int, reason: str) -> None:
         """Note that a call is left out, and why; how far it was is kept, should it be asked for again."""

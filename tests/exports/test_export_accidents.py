@@ -166,6 +166,7 @@ async def test_rows_that_do_not_fit_are_told_in_the_report_and_in_the_manifest(t
     async with simulation.client(quotas=False, transport=transport) as client:
         report = await client.export.run(last(1), tmp_path, format="jsonl")
     told = {one.what: (one.rows, one.reason) for one in report.left_out}
+    assert set(told) == {"call_lists", "call_sessions", "call_metrics"}, report.left_out  # nothing for another reason
     assert told["call_lists"][1] == (
         "does not fit the reference: expected a number, got 'many' at $.call_lists[0].call_acu"
     )

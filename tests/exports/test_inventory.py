@@ -277,3 +277,10 @@ def test_files_are_compared_by_size_then_by_mark_then_by_checksum(seen, expected
 
 def test_another_checksum_is_an_alteration():
     assert compared({"a": FACTS}, {"a": Seen(5, "2")}, lambda _: "bb") == Differences(altered=("a",))
+
+
+@pytest.mark.parametrize(
+    ("names", "told"), [("a", "gone: a"), ("abc", "gone: a, b, c"), ("abcde", "gone: a, b, c and 2 more")]
+)
+def test_a_few_names_are_told_and_how_many_more_there_are(names, told):
+    assert str(Differences(lost=tuple(names))) == told

@@ -285,6 +285,36 @@ def test_provisional_rows_of_the_same_transaction_make_a_part_too(state):
     assert [part.group for part in full] == [GROUP]
 
 
+def test_a_provisional_part_that_is_removed_is_the_only_one_that_goes(state):
+    for group, source in ((GROUP, "one"), (OTHER, "two")):
+        stage(state, "[1]", group=group, source=source, provisional=True)
+    with state.transaction():
+        (first, second), _ = state.provisional_parts()
+        state.end_part(second, Facts(rows=1))
+        state.remove_part(first)
+    assert [part for part, _ in state.known_parts()] == [second]
+
+
+def test_rows_that_come_after_all_that_waited_is_written_wait(state, opened):
+    stage(state, "[1]", "[2]")
+    part = sealed(state)
+    with state.transaction():
+        state.end_part(part, Facts(rows=2))
+    stage(state, "[3]")  # were its number one of those that are gone, it would count as written
+    again = opened()
+    assert waiting(again) == {GROUP: 3}
+    assert pieces(again, sealed(again)) == ["[3]"]
+
+
+def test_rows_are_counted_one_by_one_and_not_by_the_piece(state, opened):
+    with state.transaction():
+        state.stage("app", 1, Packed("calls", 3, b"[[1],[2],[3]]"))
+        state.stage("app", 1, Packed("calls", 2, b"[[4],[5]]"))
+        state.stage("app", 1, Packed("calls", 4, b"[]"), source="calls", provisional=True)
+    again = opened()
+    assert (again.counts()[2], again.provisional_rows()) == ({"calls": 9}, 4)
+
+
 def test_rows_are_counted_once_wherever_they_are(state):
     stage(state, "[1]", "[2]")
     part = sealed(state)

@@ -9,13 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from agora_analytics.export._cursor import Cursor
 from agora_analytics.export._sources import Slice
 from agora_analytics.export._staged import Packed
-from agora_analytics.export._state import DONE, EXPIRED, LEFT, OPEN, PENDING, READ, UNSETTLED, Due, State
+from agora_analytics.export._state import CUT, DONE, EXPIRED, LEFT, OPEN, PENDING, READ, UNSETTLED, Due, State
 from agora_analytics.models import Call
 from agora_analytics.spans import Span
 
 DAY = 86_400
+METRICS = Cursor("metrics", cut=100, number=3)
 
 # Spans: a second of a source is of one kind, the last that it was marked with.
 
@@ -61,6 +63,26 @@ def test_what_was_read_for_good_is_unsettled_no_more(state, opened):
     assert again.spans("other", "calls", READ) == again.spans("app", "other", READ) == ()
 
 
+def test_a_mark_is_of_one_app_and_one_source(state):
+    with state.transaction():
+        for app, source in (("other", "calls"), ("app", "calls"), ("app", "calls room")):
+            state.mark(app, source, Span(0, 10), UNSETTLED)
+        state.mark("app", "calls", Span(0, 10), READ)
+    assert state.all_spans() == [
+        ("app", "calls", 0, 10, READ),
+        ("app", "calls room", 0, 10, UNSETTLED),
+        ("other", "calls", 0, 10, UNSETTLED),
+    ]
+
+
+@pytest.mark.parametrize("kind", [READ, UNSETTLED, EXPIRED])
+def test_what_was_cut_off_is_so_no_more_once_it_is_of_another_kind(state, kind):
+    with state.transaction():
+        state.mark("app", "calls", Span(0, 10), CUT)
+        state.mark("app", "calls", Span(4, 10), kind)
+    assert state.all_spans() == [("app", "calls", 0, 4, CUT), ("app", "calls", 4, 10, kind)]
+
+
 # Settings and slices.
 
 
@@ -92,6 +114,19 @@ def test_slices_are_asked_for_oldest_first_from_the_page_that_is_next(state, ope
         (one.id, 3, 200, 77),
         (other.id, 1, 0, 0),
     ]
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_narrower_slices_take_the_place_of_one_and_are_what_it_was(state, opened, again):
+    with state.transaction():
+        state.add_slices("app", "calls room", [Slice(Span(0, 100), 90)], again=again)
+        (one,) = state.slices()
+        made = state.narrow(one, [Slice(Span(0, 50), 40), Slice(Span(50, 100), 90)], 7)
+    assert [(new.slice, new.handed) for new in made] == [(Slice(Span(0, 50), 40), 7), (Slice(Span(50, 100), 90), 7)]
+    assert opened().slices() == tuple(attrs.evolve(new, handed=0) for new in made)
+    assert {(new.app, new.source, new.again, new.page, new.count) for new in made} == {
+        ("app", "calls room", again, 1, 0)
+    }
 
 
 # Calls.
@@ -153,9 +188,31 @@ def test_a_call_that_is_seen_again_keeps_its_start_and_its_place(three):
     with three.transaction():
         assert keep(three, "going", Span(7, 30), score=9.0, users=4) == before[0]
     (call,) = three.pending(Due(before=30), ("app",), ())
-    assert (call.id, call.call_id, call.span, call.cursor, call.day) == (before[0], "going", Span(5, 30), "", 0)
+    assert (call.id, call.call_id, call.span, call.cursor, call.day) == (before[0], "going", Span(5, 30), None, 0)
     assert three.known("app", "going") == (before[0], PENDING)
     assert three.known("other", "going") is None
+
+
+def test_a_call_that_is_seen_again_is_worth_what_it_is_worth_now(three):
+    with three.transaction():
+        keep(three, "going", Span(5, 30), score=9.0, users=9)
+    assert due(three, worst=True)[0] == "going"
+    assert due(three, least_users=9) == ["going", "late"]
+
+
+def test_calls_of_an_app_with_so_many_users_are_counted(three):
+    assert [three.pending_of("app", least) for least in (0, 5, 6, 9, 10)] == [3, 2, 1, 1, 0]
+    assert (three.pending_of("other", 0), three.pending_of("nobody", 0)) == (1, 0)
+
+
+def test_a_call_that_was_left_out_and_then_done_is_not_asked_for_again(three):
+    late = three.known("app", "late")[0]
+    with three.transaction():
+        three.leave_out(late, "refused")
+        three.try_again(["refused"])
+        three.end_call(late)
+        three.try_again(["refused"])
+    assert due(three) == ["early", "bad"]
 
 
 def test_calls_that_go_on_are_told_with_their_channel_oldest_first(three):
@@ -179,7 +236,7 @@ def test_calls_with_few_users_are_counted(three):
 def test_how_far_a_call_is_outlasts_the_process_and_its_being_left_out(three, opened):
     early = next(call for call in three.pending(Due(before=10**6), ("app",), ()))
     with three.transaction():
-        three.move_on(early, "metrics 3")
+        three.move_on(early, METRICS)
         three.leave_out(early.id, "expired")
     again = opened()
     assert due(again) == ["bad", "late"]
@@ -190,16 +247,23 @@ def test_how_far_a_call_is_outlasts_the_process_and_its_being_left_out(three, op
     with again.transaction():
         again.try_again(["refused", "expired"])
     assert again.left() == []
-    assert [call.cursor for call in again.pending(Due(before=10**6), ("app",), ())] == ["metrics 3", "", ""]
+    assert [call.cursor for call in again.pending(Due(before=10**6), ("app",), ())] == [METRICS, None, None]
 
 
-def test_calls_that_are_left_out_are_told_by_app_and_reason(three):
+def test_calls_that_are_left_out_are_told_by_app_and_reason_the_oldest_by_name(three):
     with three.transaction():
+        three.leave_out(three.known("other", "elsewhere")[0], "expired")
         for name, reason in (("early", "expired"), ("late", "expired"), ("bad", "refused")):
             three.leave_out(three.known("app", name)[0], reason)
-    assert sorted(three.left()) == [("app", "expired", 2, 10, 100), ("app", "refused", 1, 20, 40)]
-    assert three.calls_by_status() == {PENDING: 1, OPEN: 1, DONE: 1, LEFT: 3}
-    assert three.counts() == (0, 1, {})
+    assert sorted(three.left()) == [
+        ("app", "expired", 2, 10, 100),
+        ("app", "refused", 1, 20, 40),
+        ("other", "expired", 1, 0, 5),
+    ]
+    assert [three.left_calls("app", "expired", most) for most in (1, 2, 3)] == [("early",), *[("early", "late")] * 2]
+    assert three.left_calls("other", "expired", 3) == ("elsewhere",)
+    assert three.calls_by_status() == {OPEN: 1, DONE: 1, LEFT: 4}
+    assert three.counts() == (0, 0, {})
 
 
 def test_ending_a_call_forgets_what_was_kept_of_it_alone(three):
@@ -223,10 +287,10 @@ def test_ending_a_call_forgets_what_was_kept_of_it_alone(three):
 def test_an_ended_call_begins_anew_where_it_is_asked_for_again(three):
     early = next(call for call in three.pending(Due(before=10**6), ("app",), ()))
     with three.transaction():
-        three.move_on(early, "metrics 3")
+        three.move_on(early, METRICS)
         three.end_call(early.id, begun=False)
         keep(three, "early", Span(10, 120))
-    assert [call.cursor for call in three.pending(Due(before=10**6), ("app",), ())] == ["", "", ""]
+    assert [call.cursor for call in three.pending(Due(before=10**6), ("app",), ())] == [None, None, None]
 
 
 def test_calls_that_are_done_are_forgotten_once_no_list_shows_them(three):
@@ -237,3 +301,71 @@ def test_calls_that_are_done_are_forgotten_once_no_list_shows_them(three):
         three.forget_calls(200)
     assert three.known("app", "done") is None
     assert three.calls_by_status() == {PENDING: 4, OPEN: 1}
+
+
+# What a manifest is to remember of calls.
+
+
+def kept(state: State) -> set[str]:
+    return {call_id for _, call_id, *_ in state.kept_calls()}
+
+
+def test_calls_that_are_not_done_are_remembered(three):
+    with three.transaction():
+        three.mark("app", "calls", Span(0, 1_000), READ)
+        three.mark("other", "calls", Span(0, 1_000), READ)
+        three.leave_out(three.known("app", "bad")[0], "refused")
+        three.leave_out(three.known("app", "going")[0], "never seen to end")
+    assert kept(three) == {"late", "bad", "early", "going", "elsewhere"}
+
+
+@pytest.mark.parametrize(
+    ("span", "source", "kind", "app", "remembered"),
+    [
+        (Span(99, 201), "calls", READ, "app", False),
+        (Span(100, 201), "calls", READ, "app", True),  # it began as the span did: the one before may show it too
+        (Span(99, 200), "calls", READ, "app", True),
+        (Span(99, 201), "calls room a", READ, "app", False),
+        (Span(99, 201), "calls room b", READ, "app", True),
+        (Span(99, 201), "insight userCount", READ, "app", True),
+        (Span(99, 201), "calls", UNSETTLED, "app", True),
+        (Span(99, 201), "calls", CUT, "app", True),
+        (Span(99, 201), "calls", READ, "other", True),
+    ],
+)
+def test_a_call_that_is_done_is_remembered_where_a_list_may_show_it_again(state, span, source, kind, app, remembered):
+    with state.transaction():
+        keep(state, "a", Span(100, 200), status=DONE)
+        state.mark(app, source, span, kind)
+    assert kept(state) == ({"a"} if remembered else set())
+
+
+@pytest.mark.parametrize(
+    ("first", "app", "remembered"),
+    [
+        (10_000 - 3_600, "app", True),
+        (10_000 - 3_601, "app", False),
+        (10_100 + 3_600, "app", True),
+        (10_100 + 3_601, "app", False),
+        (10_050, "other", False),
+    ],
+)
+def test_a_call_that_is_done_is_remembered_near_one_that_goes_on(state, first, app, remembered):
+    with state.transaction():
+        keep(state, "a", Span(10_000, 10_100), status=DONE)
+        keep(state, "going", Span(first, first + 1), status=OPEN, app=app)
+        for one in ("app", "other"):
+            state.mark(one, "calls", Span(0, 50_000), READ)
+    assert kept(state) - {"going"} == ({"a"} if remembered else set())
+
+
+def test_calls_are_recalled_as_they_were_but_for_how_far_they_were(three, opened):
+    three_kept = [call[:-1] for call in three.kept_calls()]
+    early = next(call for call in three.pending(Due(before=10**6), ("app",), ()))
+    with three.transaction():
+        three.move_on(early, METRICS)
+    assert {call[1] for call in three.kept_calls() if call[-1]} == {"early"}
+    with three.transaction():
+        three.clear()
+        three.recall_calls(three_kept)
+    assert [call[:-1] for call in opened().kept_calls()] == three_kept

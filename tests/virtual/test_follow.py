@@ -198,6 +198,26 @@ async def test_stop_saves_what_was_told_and_ends(count):
     assert started == finished == once(simulation.world, NOON, NOON + 600)
 
 
+async def test_what_was_told_is_saved_round_by_round_as_long_as_it_runs():
+    """A process that is killed saves nothing in the end."""
+    simulation, store = simulated(), MemoryCheckpoints()
+    told = []
+    async with simulation.client(checkpoints=store) as client:
+        async with aclosing(client.calls.follow(start=NOON, checkpoint="tail", every=60)) as follow:
+            async for event in follow:
+                told.append(event)
+                if asyncio.get_running_loop().time() > 1_200:
+                    saved = await store.load("tail")
+                    break
+        assert saved is not None
+        assert NOON + 600 < saved.done[-1].end < follow.checkpoint.done[-1].end + 120
+        await store.save("killed", saved)
+        rest = await all_of(client.calls.follow(checkpoint="killed", stop=NOON + 1_800, every=60))
+    started, finished = facts([*told, *rest])
+    assert set(started) == set(finished) == set(once(simulation.world, NOON, NOON + 1_800))
+    assert sum(started.values()) - len(started) <= 10  # those of the round that was being told
+
+
 async def test_misuse_is_told_before_anything_is_sent():
     simulation = simulated()
     async with simulation.client() as client:

@@ -1,0 +1,114 @@
+"""Details of calls in parts: spans longer than a request may have, lists of several pages, several breakdowns."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import attrs
+import pytest
+from reading import rows
+from runs import HOUR, NOON, Tampering, asked, export, free, last
+
+from agora_analytics import Breakdown, Selection
+from agora_analytics.export import _batches
+from agora_analytics.export._batches import unpack
+from agora_analytics.export._details import _whole
+from agora_analytics.export._staged import Packed, packed
+from agora_analytics.models import SessionMetrics, Track
+from agora_analytics.simulator import Simulation
+
+TWO = (Breakdown("audio_freeze_rate", "os"), Breakdown("video_freeze_rate", "country"))
+
+
+@pytest.fixture
+def long(simulation: Simulation) -> Simulation:
+    """Calls of some minutes, of which a request may ask for 200 seconds."""
+    free(simulation)
+    simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=6.0, typical_minutes=6.0)
+    simulation.service.plan = simulation.service.plan.with_limits("call_details", longest=200)
+    return simulation
+
+
+async def test_of_a_long_call_every_breakdown_is_asked_for_every_part(tmp_path, long):
+    selection = Selection.of(NOON - 3 * HOUR, NOON - 2 * HOUR, "statistics", statistics=TWO)
+    await export(long, selection, tmp_path)
+    async with long.client(quotas=False) as client:
+        calls = [call async for call in client.calls.search(*selection.span)]
+    parts = [part for call in calls for part in call.span.slices(200)]
+    assert len(parts) > len(calls)
+    assert long.service.counts["call_statistics"] == len(parts) * len(TWO)
+    found = {(row[1], row[2]) for row in rows(tmp_path, "statistics")}
+    assert {metric for _, metric in found} == {one.metric for one in TWO}
+
+
+async def test_a_moment_that_two_parts_of_a_call_tell_is_one_row(tmp_path, long):
+    def border(document: dict) -> None:
+        """Tell of one more moment in each part, the same in all."""
+        for session in document.get("metrics", []):
+            for track in session["data"]:
+                track["kvs"].append([NOON, 987_654])
+
+    selection = Selection.of(NOON - 3 * HOUR, NOON - 2 * HOUR, "metrics", mids={20001})
+    await export(long, selection, tmp_path / "plain")
+    async with long.client(quotas=False, transport=Tampering(long.transport(), border)) as client:
+        await client.export.run(selection, tmp_path / "twice", format="jsonl")
+    plain = rows(tmp_path / "plain", "metrics")
+    tracks = {(*row[:4], row[5]) for row in plain}
+    found = rows(tmp_path / "twice", "metrics")
+    assert len(found) == len(plain) + len(tracks)
+    assert sum(row[7] == "987654.0" for row in found) == len(tracks)
+
+
+def half(*tracks: tuple[str | None, tuple[tuple[int, int], ...]]) -> Packed:
+    data = tuple(Track(mid=1, peer_uid=peer, kvs=points) for peer, points in tracks)
+    return packed(_batches.metrics("app", "call", (SessionMetrics(sid="s", data=data),)))
+
+
+def test_of_the_parts_of_a_call_each_moment_of_a_track_is_there_once_as_it_was_told_last():
+    merged = _whole(
+        [half(("a", ((1, 10), (2, 20))), ("b", ((2, 5),))), half(), half(("a", ((2, 21), (3, 30))), ("b", ((2, 6),)))]
+    )
+    (piece,) = merged
+    found = unpack("metrics", piece.stored)
+    told = zip(found.column("peer_uid"), found.column("ts"), found.column("value"), strict=True)
+    assert list(told) == [("a", 1, 10), ("a", 2, 21), ("b", 2, 6), ("a", 3, 30)]
+    assert _whole([half()]) == []
+
+
+# Lists of several pages
+
+
+@pytest.fixture
+def large(simulation: Simulation) -> Simulation:
+    """Calls, some of which have more sessions than a page."""
+    free(simulation)
+    simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=3.0, large_share=0.5)
+    return simulation
+
+
+def left_in(folder: Path, table: str) -> int:
+    state = sqlite3.connect(folder / ".agora-export" / "state.db")
+    ((many,),) = state.execute(f"SELECT count(*) FROM {table}")
+    state.close()
+    return many
+
+
+async def test_a_run_that_goes_on_between_two_pages_asks_for_as_many_and_has_the_same_rows(tmp_path, large):
+    before = asked(large)
+    await export(large, last(3, "sessions"), tmp_path / "whole")
+    whole, cost = rows(tmp_path / "whole", "sessions"), asked(large) - before
+    paused = 0
+    for _ in range(cost + 5):
+        report = await export(large, last(3, "sessions"), tmp_path / "cut", max_requests=1, concurrency=1)
+        paused += left_in(tmp_path / "cut", "pages") > 0
+        if report.complete:
+            break
+    assert paused
+    assert asked(large) - before - cost == cost
+    assert rows(tmp_path / "cut", "sessions") == whole
+
+
+async def test_what_was_kept_of_a_call_while_it_was_worked_on_is_gone_when_it_is_done(tmp_path, large):
+    await export(large, last(3, "sessions"), tmp_path)
+    assert (left_in(tmp_path, "pages"), left_in(tmp_path, "halves")) == (0, 0)

@@ -1,0 +1,332 @@
+"""How rows that wait become parts: a process may die, or the power fail, at each of its steps.
+
+Each step of a story is tried as the last one. A process that dies leaves every transaction; a power cut leaves the
+state as it was kept last, beside files as they are.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import attrs
+import pytest
+
+from agora_analytics import ExportError
+from agora_analytics.export import _parts
+from agora_analytics.export._disk import Disk
+from agora_analytics.export._inventory import compared
+from agora_analytics.export._parts import Parts
+from agora_analytics.export._staged import Facts, Group, Packed, Part
+from agora_analytics.export._state import State
+from agora_analytics.export.sinks import Seen
+
+ONE, TWO = Group("calls", "app", 1), Group("sessions", "app", 2)
+PLACE = "place"
+
+
+class Death(BaseException):
+    """What ends the process."""
+
+
+class World:
+    """Files, the state on a disk, and what a power cut would leave of it; dies at a step."""
+
+    def __init__(self, folder: Path, last: int) -> None:
+        self.folder, self.last = folder, last
+        self.files: dict[str, list[bytes]] = {}
+        self.written = 0
+        self.steps: list[str] = []
+        self.final: list[bytes] = []
+        self.provisional: list[bytes] = []
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "state.db"
+
+    def step(self, what: str) -> None:
+        self.steps.append(what)
+        if len(self.steps) == self.last:
+            raise Death
+
+
+class Target:
+    """A target and its writer in memory; a part is full at ten bytes."""
+
+    full = 10
+
+    def __init__(self, world: World) -> None:
+        self._world, self.writer, self.rows, self.closed = world, self, [], 0
+
+    def begin(self, dataset: str, part: int) -> None:
+        self._world.step(f"begin {dataset} {part}")
+        self.rows = []
+
+    def add(self, stored: list[bytes]) -> None:
+        self.rows = [*self.rows, *stored]
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def name(self, part: Part) -> str:
+        return f"{part.dataset} {part.app} {part.day} {part.number}"
+
+    def finish(self, part: Part) -> Facts:
+        name = self.name(part)
+        self._world.step(f"finish {name}")
+        self._world.files[name] = self.rows
+        self._world.written += 1
+        self._world.step(f"finished {name}")
+        return facts(self.rows)
+
+    def remove(self, part: Part) -> None:
+        self._world.step(f"remove {self.name(part)}")
+        self._world.files.pop(self.name(part), None)
+        self._world.step(f"removed {self.name(part)}")
+
+    def seal(self) -> Facts | None:
+        assert self.closed
+        self._world.step("seal")
+        return None
+
+
+def facts(rows: list[bytes]) -> Facts:
+    return Facts(rows=len(rows), bytes=sum(map(len, rows)), sha256=b"".join(rows).decode(), mark="")
+
+
+class Keeper:
+    def __init__(self, world: World, disk: Disk) -> None:
+        self._world, self._disk = world, disk
+
+    async def keep(self) -> None:
+        self._disk.state.copy_to(self._world.folder / "kept.db")
+        self._world.step("kept")
+
+    async def keep_some(self) -> None:
+        self._world.step("kept some")
+
+    async def keep_end(self) -> None:
+        await self.keep()
+
+
+class Sink:
+    """Says where it is."""
+
+    def __str__(self) -> str:
+        return PLACE
+
+    def scrub(self, text: str) -> str:
+        return text
+
+
+@asynccontextmanager
+async def process(world: World) -> AsyncIterator[tuple[Parts, Disk]]:
+    disk = Disk()
+    state = await disk.open(lambda: State(world.path, PLACE))
+    try:
+        yield Parts(disk, Target(world), Sink(), Keeper(world, disk)), disk
+    finally:
+        state.close()
+
+
+async def stage(world: World, disk: Disk, group: Group, *texts: str, provisional: bool = False) -> None:
+    """Keep what an answer tells; provisional rows are those of a source, which take the place of all before."""
+    rows = [text.encode() for text in texts]
+
+    def keep(state: State) -> None:
+        if provisional:
+            state._run("DELETE FROM staged WHERE provisional")
+        for row in rows:
+            state.stage(
+                group.app,
+                group.day,
+                Packed(group.dataset, 1, row),
+                source="source" if provisional else "",
+                provisional=provisional,
+            )
+
+    await disk.change(keep)
+    if provisional:
+        world.provisional = rows
+    else:
+        world.final += rows
+
+
+async def first(world: World, parts: Parts, disk: Disk) -> None:
+    """A run with rows that come little by little, for several files, and provisional ones."""
+    await parts.resume()
+    for number in range(3):
+        await stage(world, disk, ONE, f"[a{number}]", f"[b{number}]")
+        await parts.publish()
+    await stage(world, disk, TWO, *(f"[c{number}]" for number in range(4)))
+    await parts.publish()
+    await stage(world, disk, ONE, "[d0]", "[d1]")
+    await parts.publish()
+    await stage(world, disk, ONE, "[d2]")
+    await stage(world, disk, TWO, "[now]", provisional=True)
+    await parts.publish_all()
+    await parts.seal()
+
+
+async def second(world: World, parts: Parts, disk: Disk) -> None:
+    """A run for which nothing is provisional any more."""
+    await parts.resume()
+    await stage(world, disk, TWO, provisional=True)
+    await stage(world, disk, TWO, "[now it is over]")
+    await parts.publish_all()
+    await parts.seal()
+
+
+async def to_the_end(world: World) -> bool:
+    """Run twice, and return whether it came to that."""
+    try:
+        for story in (first, second):
+            async with process(world) as (parts, disk):
+                await story(world, parts, disk)
+    except Death:
+        return False
+    return True
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch) -> None:
+    monkeypatch.setattr(_parts, "_READ", 6)
+    monkeypatch.setattr(_parts, "_BACKLOG", 12)
+
+
+@pytest.fixture
+async def lives(tmp_path) -> Callable[[int], World]:
+    """Makes worlds that end at a step, one after the other."""
+
+    def made(last: int) -> World:
+        folder = tmp_path / str(last)
+        folder.mkdir()
+        return World(folder, last)
+
+    return made
+
+
+async def steps_of(lives: Callable[[int], World]) -> list[str]:
+    world = lives(0)
+    assert await to_the_end(world)
+    return world.steps
+
+
+def check(world: World) -> None:
+    """Every row is in one file, once, and the provisional ones are in the part for them."""
+    final = [row for name, rows in world.files.items() if not name.endswith(" 0") for row in rows]
+    assert sorted(final) == sorted(world.final)
+    assert [row for name, rows in world.files.items() if name.endswith(" 0") for row in rows] == world.provisional
+
+
+async def test_every_row_is_in_one_part_once(lives):
+    world = lives(0)
+    assert await to_the_end(world)
+    check(world)
+    assert {name: len(rows) for name, rows in world.files.items()} == {
+        "calls app 1 1": 4,  # full at ten bytes, of which six come at a time
+        "calls app 1 2": 2,
+        "calls app 1 3": 2,
+        "calls app 1 4": 1,
+        "sessions app 2 1": 4,
+        "sessions app 2 2": 1,
+    }
+
+
+async def test_wherever_a_process_dies_the_next_has_every_row_once(lives):
+    for last, step in enumerate(await steps_of(lives), 1):
+        world = lives(last)
+        assert not await to_the_end(world), step
+        world.last = 0
+        async with process(world) as (parts, disk):
+            await parts.resume()
+            await parts.publish_all()
+            await parts.seal()
+            check(world)
+            expected = {parts.target.name(part): told for part, told in disk.state.known_parts()}
+            assert expected == {name: facts(rows) for name, rows in world.files.items()}, step
+
+
+async def test_wherever_the_power_fails_the_state_that_was_kept_knows_what_is_there(lives):
+    for last, step in enumerate(await steps_of(lives), 1):
+        world = lives(last)
+        assert not await to_the_end(world), step
+        kept = world.folder / "kept.db"
+        if not kept.exists():
+            assert not world.files, step
+            continue
+        shutil.copy(kept, world.path)
+        async with process(world) as (parts, disk):
+            expected = {parts.target.name(part): told for part, told in disk.state.known_parts()}
+            found = {
+                name: Seen(size=told.bytes, mark="other")
+                for name, told in ((name, facts(rows)) for name, rows in world.files.items())
+            }
+            assert not compared(expected, found, lambda name: facts(world.files[name]).sha256), step  # noqa: B023
+
+
+async def test_provisional_rows_are_written_before_the_rest_so_that_none_is_seen_twice(lives):
+    steps = await steps_of(lives)
+    assert steps.index("removed sessions app 2 0") < steps.index("finish sessions app 2 2")
+    assert steps.index("finished sessions app 2 0") < steps.index("finish calls app 1 4")
+
+
+async def test_what_waits_is_written_once_it_is_worth_it_and_kept_meanwhile(lives):
+    steps = await steps_of(lives)
+    assert steps[:2] == ["kept some", "begin calls 1"]
+    assert steps.count("kept some") == 5
+    assert steps.index("finished calls app 1 1") < steps.index("begin calls 2")
+
+
+async def test_of_rows_that_are_being_written_no_other_part_is_begun_before_as_many_wait(lives):
+    steps = await steps_of(lives)
+    # What was open ended with what it had, once another had a full part; not before, and not as late as all else.
+    assert steps.index("finish calls app 1 2") < steps.index("begin sessions 3")
+    assert steps.index("finished sessions app 2 1") < steps.index("begin calls 4")
+    world = lives(-1)
+    async with process(world) as (parts, disk):
+        for group, texts in ((ONE, ("[a]", "[b]")), (TWO, ("[cc]", "[dd]"))):
+            await stage(world, disk, group, *texts)
+            await parts.publish()
+        assert world.steps == ["kept some", "begin calls 1", "kept some"]
+
+
+async def test_a_few_rows_wait_in_peace(lives):
+    world = lives(0)
+    async with process(world) as (parts, disk):
+        await stage(world, disk, ONE, "[]")
+        await parts.publish()
+        assert world.steps == ["kept some"]
+
+
+async def test_what_a_closed_database_holds_is_kept_once_it_is_closed(lives, monkeypatch):
+    told, world = facts([b"[1]"]), lives(0)
+    monkeypatch.setattr(Target, "seal", lambda self: told)
+    async with process(world) as (parts, _):
+        await parts.seal()
+    kept = State(world.folder / "kept.db", PLACE)
+    assert kept.database() == attrs.evolve(told, rows=0)
+    kept.close()
+
+
+async def test_what_is_written_is_counted_and_the_target_let_go_of_once(lives):
+    world = lives(0)
+    async with process(world) as (parts, disk):
+        await first(world, parts, disk)
+        await parts.abandon()
+        assert parts.written == len(world.final) + 1
+        assert parts.target.closed == 1
+
+
+async def test_a_target_that_cannot_be_closed_is_told_and_does_not_hide_an_error_before(lives, monkeypatch):
+    def fails(_: Target) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(Target, "close", fails)
+    async with process(lives(0)) as (parts, _):
+        with pytest.raises(ExportError, match="'place' cannot be written: no room"):
+            await parts.seal()
+    async with process(lives(-1)) as (parts, _):
+        await parts.abandon()

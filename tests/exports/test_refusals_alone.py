@@ -1,0 +1,208 @@
+"""What a refusal is about, told apart by small questions: over endpoints that answer or refuse, without an export."""
+
+from __future__ import annotations
+
+from functools import partial
+from types import SimpleNamespace
+
+import attrs
+import pytest
+
+from agora_analytics import NotFound, Plan, PlanRefused
+from agora_analytics.export._asking import Asking
+from agora_analytics.export._disk import Disk
+from agora_analytics.export._expiry import Question
+from agora_analytics.export._reasons import APP, DETAILS
+from agora_analytics.export._refusals import Refusals
+from agora_analytics.export._sources import Slice
+from agora_analytics.export._state import LEFT, PENDING, Due, PendingCall, PendingSlice, State
+from agora_analytics.models import Call
+from agora_analytics.plans import CALL_LISTS
+from agora_analytics.spans import Span
+
+NOON = 1_795_521_600
+
+
+@attrs.frozen
+class Asked:
+    """A source about which questions can be told apart from those about others."""
+
+    name: str
+    endpoint = CALL_LISTS
+
+    def __str__(self) -> str:
+        return self.name
+
+    def about(self, groups: SimpleNamespace, _: str, second: int) -> Question:
+        return Question(second, partial(groups.calls.page, cname=self.name))
+
+
+ROOM, HALL = Asked("room"), Asked("hall")
+
+
+def error_of(kind: str | None = None) -> Exception:
+    about = {"asked": "", "advice": "", "status": 200, "code": 404, "message": "not for you"}
+    if kind is None:
+        return NotFound("no", **about)
+    error = PlanRefused("no", **about)
+    error.kind = kind
+    return error
+
+
+class Service:
+    """Answers small questions, but for those (App ID, channel) that it refuses; counts them."""
+
+    def __init__(self) -> None:
+        self.refused: set[tuple[str, str]] = set()
+        self.kind: str | None = None
+        self.asked: list[tuple[str, str]] = []
+
+    def of(self, app: str) -> SimpleNamespace:
+        async def page(*, cname: str) -> object:
+            self.asked.append((app, cname))
+            if (app, cname) in self.refused:
+                raise error_of(self.kind)
+            return None
+
+        return SimpleNamespace(calls=SimpleNamespace(page=page))
+
+
+@pytest.fixture
+def service() -> Service:
+    return Service()
+
+
+@pytest.fixture
+async def disk(tmp_path):
+    async with Disk() as disk:
+        await disk.open(lambda: State(tmp_path / "state.db", "there"))
+        yield disk
+
+
+@pytest.fixture
+def refusals(service: Service, disk: Disk) -> Refusals:
+    session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
+    return Refusals(session, disk, Asking(None), {app: service.of(app) for app in ("one", "two")}, [ROOM, HALL])
+
+
+def part(app: str = "one", source: Asked = ROOM, number: int = 1) -> PendingSlice:
+    return PendingSlice(number, app, str(source), Slice(Span(0, 100), 90), page=1, count=0, again=False)
+
+
+async def call(disk: Disk, app: str, name: str) -> PendingCall:
+    await disk.change(lambda state: state.keep_call(app, Call(call_id=name, call_pcu=1), Span(5, 9), PENDING, 0.0))
+    due = await disk.change(lambda state: state.pending(Due(before=10), (app,), ()))
+    return next(one for one in due if one.call_id == name)
+
+
+def left(disk: Disk) -> set[str]:
+    calls = disk.state.kept_calls()
+    return {call_id for _, call_id, *_, status, _, _ in calls if status == LEFT}
+
+
+async def test_a_span_that_is_too_long_is_about_the_plan_and_ends_it_without_a_question(refusals, service):
+    with pytest.raises(PlanRefused):
+        await refusals.of_slice(part(), error_of("length"))
+    assert service.asked == []
+
+
+async def test_a_span_is_refused_alone_where_its_source_is_answered(refusals, service):
+    await refusals.of_slice(part(), error_of())
+    assert refusals.has_slice(part())
+    assert not refusals.has_slice(part(number=2))
+    assert [(one.what, one.span) for one in refusals.left_out(Span(0, 500))] == [("room", Span(0, 90))]
+
+
+async def test_a_source_that_is_left_out_is_not_asked_about_again(refusals, service):
+    service.refused = {("one", "room")}
+    await refusals.of_slice(part(), error_of())
+    assert refusals.has("one", "room")
+    assert not refusals.has("one", "hall")
+    assert not refusals.has("two", "room")
+    before = len(service.asked)
+    await refusals.of_slice(part(number=2), error_of())
+    assert len(service.asked) == before
+    assert [(one.what, one.span) for one in refusals.left_out(Span(0, 500))] == [("room", Span(0, 500))]
+
+
+async def test_an_app_is_left_out_where_another_is_answered_and_ends_it_where_none_is(refusals, service):
+    service.refused = {("one", "room"), ("one", "hall")}
+    await refusals.of_slice(part(), error_of())
+    assert refusals.has("one", APP)
+    assert refusals.with_details() == ["two"]
+    service.refused |= {("two", "room"), ("two", "hall")}
+    with pytest.raises(NotFound):
+        await refusals.of_slice(part("two"), error_of())
+
+
+@pytest.mark.parametrize("kind", ["latency", "length", "range"])
+async def test_who_is_told_that_a_span_will_not_do_may_ask(refusals, service, kind):
+    service.refused, service.kind = {("one", "room")}, kind
+    await refusals.of_slice(part(), error_of())
+    assert refusals.has_slice(part())
+    assert not refusals.has("one", "room")
+
+
+async def test_a_span_of_a_source_that_is_left_out_after_it_is_told_once(refusals, service):
+    await refusals.of_slice(part(), error_of())
+    service.refused = {("one", "room")}
+    await refusals.of_slice(part(number=2), error_of())
+    assert [(one.what, one.span) for one in refusals.left_out(Span(0, 500))] == [("room", Span(0, 500))]
+
+
+async def test_what_is_left_out_of_what_waits_is_counted(refusals, service, disk):
+    await disk.change(lambda state: state.add_slices("one", "room", [Slice(Span(0, 9), 9), Slice(Span(9, 18), 18)]))
+    await disk.change(lambda state: state.add_slices("one", "hall", [Slice(Span(0, 9), 9)]))
+    for name in ("a", "b"):
+        one = await call(disk, "one", name)
+        await refusals.of_call(one, error_of("access"))
+    assert await disk.change(lambda state: refusals.pending(state, 0)) == 0
+    await refusals.settle()
+    assert await disk.change(lambda state: refusals.pending(state, 0)) == 2
+    service.refused = {("one", "room")}
+    await refusals.of_slice(part(), error_of())
+    assert await disk.change(lambda state: refusals.pending(state, 0)) == 4
+
+
+async def test_where_no_question_may_be_asked_any_more_calls_are_left_to_the_next_run(service, disk):
+    session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
+    refusals = Refusals(session, disk, Asking(0), {"one": service.of("one")}, [ROOM])
+    await refusals.of_call(await call(disk, "one", "a"), error_of())
+    await refusals.settle()
+    assert (left(disk), service.asked) == (set(), [])
+
+
+async def test_an_app_that_is_refused_costs_a_few_questions_however_many_sources_there_are(service, disk):
+    session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
+    many = [Asked(f"{number}") for number in range(9)]
+    apps = {app: service.of(app) for app in ("one", "two")}
+    refusals = Refusals(session, disk, Asking(None), apps, many)
+    service.refused = {("one", str(one)) for one in many}
+    await refusals.of_slice(part(source=many[0]), error_of())
+    assert [app for app, _ in service.asked] == ["one"] * 4 + ["two"]
+
+
+async def test_an_answer_about_a_call_tells_of_the_calls_of_its_app_alone(refusals, disk):
+    for app in ("one", "two"):
+        await refusals.of_call(await call(disk, app, f"call of {app}"), error_of())
+    await refusals.heard("one", 0)
+    assert left(disk) == {"call of one"}
+    await refusals.settle()
+    assert left(disk) == {"call of one", "call of two"}
+
+
+async def test_details_are_left_out_as_a_whole_where_all_are_refused_for_the_plan_and_none_was_answered(refusals, disk):
+    for name in ("a", "b"):
+        await refusals.of_call(await call(disk, "one", name), error_of("access"))
+    await refusals.settle()
+    assert (refusals.has("one", DETAILS), left(disk)) == (True, set())
+
+
+@pytest.mark.parametrize("heard", [True, False])
+async def test_details_are_not_left_out_where_one_was_answered_or_refused_for_another_reason(refusals, disk, heard):
+    if heard:
+        await refusals.heard("one", 0)
+    await refusals.of_call(await call(disk, "one", "a"), error_of("access"))
+    await refusals.of_call(await call(disk, "one", "b"), error_of("access" if heard else None))
+    await refusals.settle()
+    assert (refusals.has("one", DETAILS), left(disk)) == (False, {"a", "b"})

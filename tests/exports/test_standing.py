@@ -1,0 +1,304 @@
+"""Whether an export may go on: its state against its settings, its files and its database, without an export."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from agora_analytics import ExportError
+from agora_analytics.export._disk import Disk
+from agora_analytics.export._staged import Facts, Part
+from agora_analytics.export._standing import ALTERED, GONE, Standing
+from agora_analytics.export._state import CUT, EXPIRED, LEFT, PENDING, READ, UNSETTLED, State
+from agora_analytics.export._target import MANIFEST, path_of
+from agora_analytics.export.sinks import Seen
+from agora_analytics.spans import Span
+
+SETTINGS = {"format": "jsonl", "place": "here", "datasets": ["calls"]}
+ONE, TWO, NOW = Part(1, "calls", "app", 1, 1), Part(2, "calls", "app", 1, 2), Part(3, "calls", "app", 1, 0)
+
+
+class Sink:
+    """Files in memory, and how often one was read through."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, bytes] = {}
+        self.marks: dict[str, str] = {}
+        self.digests = 0
+
+    def look(self, name: str) -> Seen | None:
+        held = self.held.get(name)
+        return None if held is None else Seen(len(held), self.marks.get(name, "1"))
+
+    def files(self, folder: str) -> dict[str, Seen]:
+        return {name: self.look(name) for name in self.held if name.startswith(f"{folder}/")}
+
+    def read(self, name: str) -> bytes | None:
+        return self.held.get(name)
+
+    def digest(self, name: str) -> str:
+        self.digests += 1
+        return hashlib.sha256(self.held[name]).hexdigest()
+
+    def scrub(self, text: str) -> str:
+        return text
+
+    def __str__(self) -> str:
+        return "there"
+
+
+@pytest.fixture
+def sink() -> Sink:
+    return Sink()
+
+
+@pytest.fixture
+async def disk(tmp_path: Path):
+    async with Disk() as disk:
+        await disk.open(lambda: State(tmp_path / "state.db", "there"))
+        yield disk
+
+
+@pytest.fixture
+def standing(disk: Disk, sink: Sink) -> Callable[..., Standing]:
+    return lambda form="jsonl", *, rebuild=False: Standing(disk, sink, form, rebuild)
+
+
+def facts_of(held: bytes, rows: int = 2, mark: str = "1") -> Facts:
+    return Facts(rows=rows, bytes=len(held), sha256=hashlib.sha256(held).hexdigest(), mark=mark)
+
+
+async def written(disk: Disk, sink: Sink, *parts: Part) -> None:
+    """An export with parts that are where they should be."""
+
+    def keep(state: State) -> None:
+        state.keep_settings(SETTINGS)
+        for part in parts:
+            held = f"rows of {part.id}".encode()
+            sink.held[path_of(part, ".jsonl")] = held
+            state.adopt(part, facts_of(held))
+
+    await disk.change(keep)
+
+
+async def refused(standing: Standing, wanted: dict[str, Any] = SETTINGS) -> ExportError:
+    with pytest.raises(ExportError) as error:
+        await standing.check_files(wanted)
+    return error.value
+
+
+# Settings
+
+
+async def test_a_new_place_keeps_the_settings_that_it_is_begun_with(disk, standing):
+    await standing().check_files(SETTINGS)
+    assert disk.state.settings() == SETTINGS
+    error = await refused(standing(), SETTINGS | {"datasets": ["sessions"]})
+    assert (error.kind, disk.state.settings()) == ("settings", SETTINGS)
+    assert "datasets ['calls'], now ['sessions']" in str(error)
+
+
+# Files
+
+
+@pytest.mark.parametrize("name", [path_of(ONE, ".jsonl"), MANIFEST, "export.sqlite"])
+async def test_what_was_written_by_an_export_whose_state_is_gone_is_told(disk, sink, standing, name):
+    sink.held[name] = b"x"
+    error = await refused(standing())
+    assert (error.kind, disk.state.settings()) == ("state", {})
+    assert name in str(error)
+
+
+async def test_files_that_look_as_they_did_are_not_read(disk, sink, standing):
+    await written(disk, sink, ONE, TWO)
+    await standing().check_files(SETTINGS)
+    assert sink.digests == 0
+
+
+async def test_files_that_were_copied_are_read_once(disk, sink, standing):
+    await written(disk, sink, ONE, TWO)
+    sink.marks = {path_of(ONE, ".jsonl"): "2", path_of(TWO, ".jsonl"): "3"}
+    for _ in range(2):
+        await standing().check_files(SETTINGS)
+    assert sink.digests == 2
+    assert [facts.mark for _, facts in disk.state.known_parts()] == ["2", "3"]
+    assert disk.state.lost() == []
+
+
+async def test_a_file_of_another_length_is_not_read_to_be_told(disk, sink, standing):
+    await written(disk, sink, ONE)
+    sink.held[path_of(ONE, ".jsonl")] += b"!"
+    assert "altered: calls/" in str(await refused(standing()))
+    assert sink.digests == 0
+
+
+async def test_files_that_are_gone_or_altered_are_told_or_taken_as_they_are(disk, sink, standing):
+    await written(disk, sink, ONE, TWO)
+    del sink.held[path_of(ONE, ".jsonl")]
+    sink.held[path_of(TWO, ".jsonl")], sink.marks[path_of(TWO, ".jsonl")] = b"other rows", "9"
+    error = await refused(standing())
+    assert (error.kind, disk.state.lost()) == ("state", [])
+    await standing(rebuild=True).check_files(SETTINGS)
+    assert set(disk.state.lost()) == {("app", "calls", 1, 2, GONE), ("app", "calls", 1, 2, ALTERED)}
+    assert disk.state.known_parts() == [(TWO, facts_of(b"other rows", mark="9"))]
+    await standing().check_files(SETTINGS)  # and the next run needs nothing special
+
+
+# A state from a manifest
+
+
+def manifest(*parts: tuple[Part, bytes], **others: object) -> bytes:
+    return json.dumps(
+        {
+            "settings": SETTINGS,
+            "database": None,
+            "spans": [
+                {"app_id": "app", "source": "calls", "start": start, "end": start + 10, "state": state}
+                for start, state in ((0, "read"), (10, "unsettled"), (20, "expired"), (30, "cut off"))
+            ],
+            "parts": [
+                {
+                    "id": part.id,
+                    "dataset": part.dataset,
+                    "app_id": part.app,
+                    "day": part.day,
+                    "number": part.number,
+                    "provisional": part.number == 0,
+                    "rows": 2,
+                    "bytes": len(held),
+                    "sha256": hashlib.sha256(held).hexdigest(),
+                }
+                for part, held in parts
+            ],
+            "resume": {
+                "calls": [
+                    ["app", "waits", "room", 1, 2, 0.5, 3, PENDING, None, False],
+                    ["app", "half", "room", 1, 2, 0.5, 3, PENDING, None, True],
+                ],
+                "skipped": [["app", "calls", 4, "odd"]],
+                "lost": [["app", "calls", 1, 5, GONE]],
+            },
+        }
+        | others
+    ).encode()
+
+
+async def test_a_state_is_made_of_a_manifest_in_the_place_of_what_it_was(disk, sink, standing):
+    sink.held = {path_of(part, ".jsonl"): b"rows" for part in (ONE, NOW)} | {
+        MANIFEST: manifest((ONE, b"rows"), (NOW, b"rows"))
+    }
+    await disk.change(lambda state: state.skip("app", "old", 1, "of the state before"))
+    await standing(rebuild=True).check_files(SETTINGS)
+    state = disk.state
+    assert state.settings() == SETTINGS
+    assert state.known_parts() == [(NOW, None), (ONE, facts_of(b"rows"))]
+    kinds = {kind: state.spans("app", "calls", kind) for kind in (READ, UNSETTLED, EXPIRED, CUT)}
+    assert kinds == {READ: (Span(0, 10),), UNSETTLED: (), EXPIRED: (Span(20, 30),), CUT: (Span(30, 40),)}
+    assert (state.skipped(), state.lost()) == ([("app", "calls", 4, "odd")], [("app", "calls", 1, 5, GONE)])
+    assert state.calls_by_status() == {PENDING: 1, LEFT: 1}
+    assert state.left() == [("app", "half fetched when the state was lost", 1, 1, 2)]
+
+
+async def test_a_manifest_of_another_place_is_taken_and_of_other_settings_is_not(disk, sink, standing):
+    sink.held = {MANIFEST: manifest(settings=SETTINGS | {"datasets": ["sessions"]})}
+    assert (await refused(standing(rebuild=True))).kind == "settings"
+    assert disk.state.settings() == {}
+    sink.held = {MANIFEST: manifest(settings=SETTINGS | {"place": "elsewhere"})}
+    await standing(rebuild=True).check_files(SETTINGS)
+    assert disk.state.settings() == SETTINGS
+
+
+async def test_a_file_that_a_manifest_does_not_list_is_told(disk, sink, standing):
+    sink.held = {path_of(part, ".jsonl"): b"rows" for part in (ONE, TWO)} | {MANIFEST: manifest((ONE, b"rows"))}
+    assert f"does not list {path_of(TWO, '.jsonl')}" in str(await refused(standing(rebuild=True)))
+    assert disk.state.settings() == {}
+
+
+async def test_a_file_that_a_manifest_lists_and_that_is_gone_is_told_as_gone(disk, sink, standing):
+    sink.held = {path_of(ONE, ".jsonl"): b"rows", MANIFEST: manifest((ONE, b"rows"), (TWO, b"rows"))}
+    await standing(rebuild=True).check_files(SETTINGS)
+    assert disk.state.lost() == [("app", "calls", 1, 7, GONE)]
+    assert disk.state.known_parts() == [(ONE, facts_of(b"rows"))]
+
+
+async def test_the_file_of_a_database_is_known_from_a_manifest(disk, sink, standing):
+    settings = SETTINGS | {"format": "sqlite"}
+    told = {"bytes": 4, "sha256": hashlib.sha256(b"rows").hexdigest()}
+    sink.held = {"export.sqlite": b"rows", MANIFEST: manifest(settings=settings, database=told)}
+    await standing("sqlite", rebuild=True).check_files(settings)
+    assert attrs.evolve(disk.state.database(), mark="") == Facts(rows=0, **told, mark="")
+
+
+# Parts in a database
+
+
+class Held:
+    """A writer that says what a database holds."""
+
+    def __init__(self, *held: tuple[str, int, int]) -> None:
+        self._held, self.asked = held, 0
+
+    def held(self) -> list[tuple[str, int, int]]:
+        self.asked += 1
+        return list(self._held)
+
+
+ALL_THERE = (("calls", 1, 2), ("calls", 2, 2))
+
+
+async def test_a_database_that_was_closed_is_not_looked_into_and_is_known_to_be_open_from_then_on(
+    disk, sink, standing, tmp_path
+):
+    await written(disk, sink, ONE, TWO)
+    await disk.change(lambda state: state.keep_database(facts_of(b"x")))
+    await disk.run(disk.state.sync)
+    writer = Held()
+    await standing("sqlite").check_parts(writer)
+    assert (writer.asked, disk.state.database()) == (0, None)
+    shutil.copy(tmp_path / "state.db", tmp_path / "cut.db")  # what a power cut leaves
+    left = State(tmp_path / "cut.db", "there")
+    assert left.database() is None
+    left.close()
+
+
+async def test_a_database_that_was_not_closed_is_compared_part_by_part(disk, sink, standing):
+    await written(disk, sink, ONE, TWO)
+    writer = Held(*ALL_THERE)
+    await standing("sqlite").check_parts(writer)
+    assert (writer.asked, disk.state.lost()) == (1, [])
+    await standing("jsonl").check_parts(writer)
+    assert writer.asked == 1
+
+
+@pytest.mark.parametrize(
+    ("held", "said", "rows", "reason"),
+    [
+        ((("calls", 1, 2),), "gone: part 2 of calls", 2, GONE),
+        ((("calls", 1, 2), ("calls", 2, 1)), "altered: part 2 of calls", 1, ALTERED),
+        ((("calls", 1, 2), ("calls", 2, 9)), "altered: part 2 of calls", 0, ALTERED),
+    ],
+)
+async def test_rows_that_a_database_lacks_are_told_or_taken_as_gone(disk, sink, standing, held, said, rows, reason):
+    await written(disk, sink, ONE, TWO)
+    with pytest.raises(ExportError, match=said) as error:
+        await standing("sqlite").check_parts(Held(*held))
+    assert (error.value.kind, disk.state.lost()) == ("state", [])
+    await standing("sqlite", rebuild=True).check_parts(Held(*held))
+    assert disk.state.lost() == [("app", "calls", 1, rows, reason)]
+    known = {part.id: facts.rows for part, facts in disk.state.known_parts()}
+    assert known == {1: 2, 2: {part: many for _, part, many in held}.get(2, 0)}
+
+
+async def test_a_part_that_no_state_knows_is_never_taken(disk, sink, standing):
+    await written(disk, sink, ONE, TWO)
+    for rebuild in (False, True):
+        with pytest.raises(ExportError, match="unknown to it: part 7 of sessions"):
+            await standing("sqlite", rebuild=rebuild).check_parts(Held(*ALL_THERE, ("sessions", 7, 1)))
+    assert disk.state.lost() == []

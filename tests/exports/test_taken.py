@@ -1,0 +1,74 @@
+"""What an export takes as given: parts, rows that are gone, the copy beside the files, the file of a database."""
+
+from __future__ import annotations
+
+import attrs
+
+from agora_analytics.export._staged import Facts, Group, Packed, Part
+from agora_analytics.export._state import READ
+from agora_analytics.spans import Span
+
+
+def test_a_state_that_was_cleared_is_as_a_new_one(state, opened):
+    with state.transaction():
+        state.keep_settings({"a": 1})
+        state.stage("app", 1, Packed("calls", 1, b"[1]"))
+        state.mark("app", "calls", Span(0, 9), READ)
+        state.skip("app", "calls", 1, "odd")
+    with state.transaction():
+        state.stage("app", 2, Packed("calls", 1, b"[2]"))
+        state.clear()
+        state.stage("app", 2, Packed("calls", 1, b"[33]"))  # of a group that had a number
+    assert state.grown == dict(state.waiting()) == {Group("calls", "app", 2): 4}
+    again = opened()
+    assert (again.settings(), again.all_spans(), again.skipped()) == ({}, [], [])
+    assert again.counts() == (0, 0, {"calls": 1})
+
+
+def test_parts_that_are_taken_as_given_are_known_and_what_comes_later_waits(state, opened):
+    facts = Facts(rows=2, bytes=5, sha256="a", mark="")
+    one, provisional = Part(7, "calls", "app", 1, 3), Part(9, "calls", "app", 1, 0)
+    with state.transaction():
+        state.adopt(one, facts)
+        state.adopt(provisional, None)
+    again = opened()
+    assert again.known_parts() == [(provisional, None), (one, facts)]  # what is provisional may be there or not
+    with again.transaction():
+        assert again.begun_parts() == []
+        assert [part for part, _ in again.known_parts()] == [provisional, one]
+        again.stage("app", 1, Packed("calls", 1, b"[1]"))
+        later = again.begin_part(Group("calls", "app", 1))
+    assert (later.number, later.id > 9) == (4, True)
+    assert dict(again.waiting()) == {Group("calls", "app", 1): 3}
+
+
+def test_rows_that_are_gone_are_told_together_and_their_part_is_no_more(state):
+    facts = Facts(rows=5, bytes=5, sha256="a", mark="")
+    parts = [Part(number, "calls", "app", 1, number) for number in (1, 2, 3)]
+    with state.transaction():
+        for part in parts:
+            state.adopt(part, facts)
+        state.lose(parts[0], 5, "gone", None)
+        state.lose(parts[1], 5, "gone", None)
+        state.lose(parts[2], 2, "altered", attrs.evolve(facts, rows=3))
+    assert sorted(state.lost()) == [("app", "calls", 1, 2, "altered"), ("app", "calls", 1, 10, "gone")]
+    assert state.known_parts() == [(parts[2], attrs.evolve(facts, rows=3))]
+
+
+def test_of_copies_beside_the_files_the_last_one_is_known(state, opened):
+    assert state.shared() is None
+    for run in (3, 2):
+        with state.transaction():
+            state.keep_shared(run, f"mark {run}")
+    assert opened().shared() == (2, "mark 2")
+
+
+def test_of_a_database_what_it_held_last_is_known_until_it_is_open(state, opened):
+    for size in (5, 6):
+        with state.transaction():
+            state.keep_database(Facts(rows=0, bytes=size, sha256="a", mark="b"))
+    assert opened().database() == Facts(rows=0, bytes=6, sha256="a", mark="b")
+    state = opened()
+    with state.transaction():
+        state.keep_database(None)
+    assert opened().database() is None
