@@ -1,8 +1,8 @@
 """A writer in a process of its own: to make files takes half as long as to fetch their rows, and can be done beside.
 
 The process is told what to do in lines: a verb and what it takes as JSON, after `add` as many lines of rows as it says.
-`ready`, `held`, `end` and `close` are answered, by a line of JSON: what came of it, what has gone wrong so far, and
-whether the disk or the writer failed. When nobody is left who could tell it more, the process ends.
+`ready`, `held`, `end`, `copy` and `close` are answered, by a line of JSON: what came of it, what has gone wrong so far,
+and whether the disk or the writer failed. When nobody is left who could tell it more, the process ends.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NAMED: Final = frozenset(
 )
 """Variables that the process gets, where they are set: what it needs to run, so that no secret of anybody is there."""
 
-_ANSWERED: Final = frozenset({"ready", "held", "end", "close"})
+_ANSWERED: Final = frozenset({"ready", "held", "end", "copy", "close"})
 
 
 def writer_of(name: str, folder: Path, scratch: Path) -> Writer:
@@ -97,6 +97,10 @@ class Apart:
         """Complete the part."""
         return int(self._ask("end"))
 
+    def copy(self, name: str) -> None:
+        """Copy a database."""
+        self._ask("copy", name)
+
     def close(self) -> None:
         """End the process, when it has let go of everything."""
         try:
@@ -104,8 +108,8 @@ class Apart:
         finally:
             self._stop()
 
-    def _ask(self, verb: str) -> Any:
-        self._tell(verb)
+    def _ask(self, verb: str, *given: object) -> Any:
+        self._tell(verb, *given)
         line = self._out.readline()
         if not line:
             raise self._gone()
