@@ -17,8 +17,8 @@ ALL = ("AGORA_CUSTOMER_ID", "AGORA_CUSTOMER_SECRET", "AGORA_PLAN", "AGORA_APP_ID
 @pytest.mark.parametrize(
     ("arguments", "missing", "flag"),
     [
-        (("export", "data"), ALL, "--account-plan or AGORA_PLAN"),
-        (("export", "data", "--apps", "app"), ALL[:-1], "--account-plan or AGORA_PLAN"),
+        (("export", "data"), ALL, "--plan or AGORA_PLAN"),
+        (("export", "data", "--apps", "app"), ALL[:-1], "--plan or AGORA_PLAN"),
         (("calls", "search"), ALL, "--plan or AGORA_PLAN"),
         (("watch",), ALL, "--plan or AGORA_PLAN"),
         (("quota",), (ALL[0], ALL[2]), "--plan or AGORA_PLAN"),
@@ -34,7 +34,7 @@ def test_all_settings_that_are_missing_are_named_at_once(bare, arguments, missin
 def test_an_export_reads_the_secret_from_standard_input_once(run, monkeypatch):
     monkeypatch.delenv("AGORA_CUSTOMER_SECRET")
     monkeypatch.setattr("sys.stdin", io.StringIO(f"{CUSTOMER_SECRET}\n"))
-    ran = run("export", "--plan", "--last", "1h", "--secret-stdin")
+    ran = run("export", "--dry-run", "--last", "1h", "--secret-stdin")
     assert ran.code == 0, ran.err
 
 
@@ -77,6 +77,6 @@ def test_a_port_that_is_in_use_is_told_with_the_way_out(bare):
 @pytest.mark.parametrize("command", [("export",), ("calls", "search"), ("watch",), ("follow",), ("simulate",)])
 def test_a_flag_is_shown_without_a_type(bare, command):
     told = bare(*command, "--help").out
-    flags = re.findall(r"--(?:json|plan|finished|drill|final|rough)\b.*", told)
+    flags = re.findall(r"--(?:json|dry-run|finished|drill|final|rough)\b.*", told)
     assert flags
     assert [line for line in flags if "bool" in line.lower()] == []
