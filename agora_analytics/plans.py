@@ -320,6 +320,11 @@ class Plan:
         return Span(max(oldest, askable.end - length(duration)), askable.end)
 
 
+def is_cut(wanted: timedelta | int, span: Span) -> bool:
+    """Whether `Plan.recent` cut a span by more than the edges that requests keep off: by a hundredth of it."""
+    return (length(wanted) - span.duration) * 100 > length(wanted)
+
+
 def _plan(
     name: str,
     lists: tuple[int, int, int, int, int],

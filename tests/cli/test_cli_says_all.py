@@ -61,6 +61,30 @@ def test_a_beginning_that_the_plan_does_not_keep_is_told(run, arguments, kept, s
     assert kept in ran.err
 
 
+CUT = {
+    ("calls", "search"): ("40d", "it begins 15 d ago"),
+    ("calls", "sessions", "CALL"): ("40d", "it begins 15 d ago"),
+    ("calls", "timeline", "CALL"): ("40d", "it begins 15 d ago"),
+    ("insights", "usage"): ("40d", "it begins 30 d ago"),
+    ("insights", "quality-total"): ("40d", "it begins 30 d ago"),
+    ("insights", "quality"): ("30d", "--last=30d is more than can be asked for: it is the newest 29 d "),
+    ("realtime", "usage"): ("3h", "it begins 1 h ago"),
+    ("realtime", "quality"): ("1h", "--last=1h is more than can be asked for: it is the newest 57 m "),
+    ("export", "--dry-run"): ("40d", None),
+}
+
+
+@pytest.mark.parametrize("shown", [(), ("--json",)], ids=["people", "pipes"])
+@pytest.mark.parametrize("command", CUT, ids=" ".join)
+def test_a_span_that_is_cut_is_told_by_every_command(run, call_id, command, shown, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("agora_analytics"), "propagate", False)
+    last, told = CUT[command]
+    ran = run(*(call_id if one == "CALL" else one for one in command), "--last", last, *shown)
+    assert ran.code == 0, ran.err
+    assert (told or "expired") in (ran.err if told else ran.out)
+    assert ran.err.count("more than") == (1 if told else 0)
+
+
 def test_a_beginning_that_the_plan_keeps_is_not_worth_a_word(run, monkeypatch):
     monkeypatch.setattr(logging.getLogger("agora_analytics"), "propagate", False)
     assert "more than the plan" not in run("watch", "--last", "10m", "--windows", "1").err
