@@ -321,8 +321,8 @@ class Plan:
 
 
 def is_cut(wanted: timedelta | int, span: Span) -> bool:
-    """Whether `Plan.recent` cut a span by more than the edges that requests keep off: by a hundredth of it."""
-    return (length(wanted) - span.duration) * 100 > length(wanted)
+    """Whether `Plan.recent` cut a span by more than the edges that requests keep off: ten minutes, or a hundredth."""
+    return length(wanted) - span.duration > min(10 * _MINUTE, length(wanted) // 100)
 
 
 def _plan(
