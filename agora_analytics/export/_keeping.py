@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,7 @@ _PAUSE: Final = 1.0
 _SHARE: Final = 20
 """How many times as long as it takes to write a copy nobody writes another."""
 
-Still = Callable[[], AbstractAsyncContextManager[Callable[[], Path]]]
+Still = Callable[[], AbstractAsyncContextManager[Callable[[], Awaitable[Path]]]]
 """Lets nothing be written inside, and gives what copies the database as it is then."""
 
 
@@ -200,7 +200,7 @@ class Beside:
         """Write a copy of the database, and then one of the state that goes with it."""
         async with self._writing():
             async with still() as copied:
-                file = await self._disk.run(copied, aside=True)
+                file = await copied()
                 held = await self._disk.run(lambda: self._held(file), aside=True)
                 await self._disk.run(lambda: copies.write(self._disk.state, self._copy, held))
             await self._disk.run(lambda: self._sink.put(file, held.name), aside=True)

@@ -82,12 +82,12 @@ class Parts:
         await self._kept(partial(self._keeper.keep_end, self.still))
 
     @asynccontextmanager
-    async def still(self) -> AsyncIterator[Callable[[], Path]]:
+    async def still(self) -> AsyncIterator[Callable[[], Awaitable[Path]]]:
         """Let nothing be written inside; gives what copies a database, which has whole parts only."""
         async with self._busy:
             if not self._closed:
                 await self._seal()
-            yield partial(self.target.copy, closed=self._closed)
+            yield lambda: self._guarded(partial(self.target.copy, closed=self._closed))
 
     async def complete(self, manifest: object) -> None:
         """Write the manifest."""

@@ -14,7 +14,9 @@ from runs import asked
 
 from agora_analytics import ExportError
 from agora_analytics.export._keeping import Beside
+from agora_analytics.export._process import Apart
 from agora_analytics.export._standing import Standing
+from agora_analytics.export._writer import WriterError
 from agora_analytics.export.sinks._remote import RemoteSink
 from agora_analytics.simulator import Fault, Faults, Simulation
 
@@ -176,3 +178,13 @@ async def test_a_copy_that_fails_does_not_end_the_run(simulation, memory, truth,
     assert failed
     assert "no way there" in caplog.text
     assert memory.rows() == truth
+
+
+async def test_a_writer_that_cannot_copy_ends_the_run_with_its_reason(simulation, memory, tmp_path, monkeypatch):
+    def fails(self: Apart, name: str) -> None:
+        raise WriterError(f"no copy {name}")
+
+    monkeypatch.setattr(Apart, "copy", fails)
+    with pytest.raises(ExportError, match=r"no copy export\.sqlite") as told:
+        await slowly(simulation, memory, tmp_path / "one", format="sqlite")
+    assert told.value.kind == "writer"
