@@ -320,6 +320,11 @@ class Plan:
         return Span(max(oldest, askable.end - length(duration)), askable.end)
 
 
+def is_cut(wanted: timedelta | int, span: Span) -> bool:
+    """Whether `Plan.recent` cut a span by more than the edges that requests keep off: ten minutes, or a hundredth."""
+    return length(wanted) - span.duration > min(10 * _MINUTE, length(wanted) // 100)
+
+
 def _plan(
     name: str,
     lists: tuple[int, int, int, int, int],

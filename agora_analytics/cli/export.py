@@ -1,4 +1,4 @@
-"""`agora-analytics export`: everything the plan keeps, as files; planned first where asked."""
+"""`agora-analytics export`: everything the plan keeps, as files; `--dry-run` says first what it takes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from agora_analytics.cli.views import Table
 from agora_analytics.cli.words import listed, mids_of, series_of, suggest
 from agora_analytics.export import DATASETS, formats
 from agora_analytics.export.sinks import check_place
-from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE, REALTIME_USAGE, Endpoint
+from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE, PLANS, REALTIME_USAGE, Endpoint
 from agora_analytics.spans import Span
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 _PANEL: Final = "What"
 _QUIET: Final = 60.0
 """Seconds between two lines about progress where there is no terminal."""
+
+_PLAN_HINT: Final = "--plan names the pricing plan; --dry-run only says what an export will take"
 
 _UNITS: Final = ("B", "KB", "MB", "GB", "TB")
 _THOUSAND: Final = 1_000
@@ -83,19 +85,9 @@ class What:
         return INSIGHT_USAGE if all(name in {"insights", "realtime"} for name in names) else CALL_LISTS
 
 
-@attrs.frozen(kw_only=True)
-class Exporter(Account):
-    """Who asks, and where; `--plan` is what an export is planned by here."""
-
-    plan: Annotated[
-        str | None,
-        typer.Option("--account-plan", help="Pricing plan of the account [AGORA_PLAN].", rich_help_panel="Account"),
-    ] = None
-
-
 @command
 async def export(
-    account: Exporter,
+    account: Account,
     shown: Shown,
     when: When,
     what: What,
@@ -106,8 +98,8 @@ async def export(
     format: Annotated[  # noqa: A002 - the word for it
         str, typer.Option(help=f"{', '.join(formats.NAMES)}.", autocompletion=lambda: list(formats.NAMES))
     ] = "parquet",
-    planned: Annotated[
-        bool, typer.Option("--plan", help="Only say what it will take, for a handful of requests.")
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say what it will take, for a handful of requests.")
     ] = False,
     worst: Annotated[bool, typer.Option("--worst", help="Details of the worst calls first, not the oldest.")] = False,
     least_users: Annotated[int, typer.Option(help="No details of calls with fewer users at once.", min=0)] = 0,
@@ -123,16 +115,18 @@ async def export(
 
     Ends with 0 only if every row that was asked for is there, with 1 if any is left out: expired, refused, gone.
     """
-    if to is None and not planned:
-        raise ValueError("TO is missing: give a folder or a URL, or only --plan")
+    if account.plan and account.plan.lower() not in PLANS:
+        raise ValueError(f"{_PLAN_HINT}: --plan={account.plan!r}, allowed are {', '.join(PLANS)}")
+    if to is None and not dry_run:
+        raise ValueError("TO is missing: give a folder or a URL, or only --dry-run")
     _check_target(format, to)
     who = attrs.evolve(account, app_id=account.app_id or next(iter(listed(what.apps)), None))
-    settings = who.settings().complete("--account-plan")  # once: the secret may come from standard input
+    settings = who.settings().complete()  # once: the secret may come from standard input
     order: Any = "worst" if worst else "oldest"
     async with who.client(shown.screen, settings) as client:
         kept = client.plan.of_endpoint(what.endpoint).available
         selection = what.selection(await when.span(client, what.endpoint, kept, uncut=True))
-        if to is None or planned:
+        if to is None or dry_run:
             _show_plan(shown.screen, await client.export.plan(selection, order=order, max_requests=max_requests))
             return
         with _watching(shown.screen) as watcher:

@@ -175,8 +175,10 @@ class When:
             if self.last and uncut and (wanted := times.duration(self.last)) > limits.available:
                 end = limits.askable(now).end
                 return Span(max(1, end - wanted), end)
-            wanted = times.latest(self.last, limits.available) if self.last else usual or limits.longest_query
+            wanted = times.duration(self.last) if self.last else usual or limits.longest_query
             span = plan.recent(endpoint, wanted, now)
+            if self.last:
+                times.tell_cut(self.last, limits.available, span)
             return span if quota.host_ahead() is not None else by_host(span)
         if self.last is not None:
             raise ValueError("--last and --start exclude each other")

@@ -58,9 +58,9 @@ class Settings:
             self._need("customer_id", "plan")
         return Plan.of(self.plan or "")
 
-    def complete(self, plan_flag: str = "--plan") -> Settings:
+    def complete(self) -> Settings:
         """Return these settings; raises `ValueError` naming all that a client lacks, and from where it can come."""
-        self._need("customer_id", "customer_secret", "plan", "app_id", plan_flag=plan_flag)
+        self._need("customer_id", "customer_secret", "plan", "app_id")
         return self
 
     def client(self, ledger: Ledger, *, max_wait: float | None) -> AnalyticsClient:
@@ -94,10 +94,10 @@ class Settings:
         finally:
             await ledger.close()
 
-    def _need(self, *names: str, plan_flag: str = "--plan") -> None:
+    def _need(self, *names: str) -> None:
         missing = [name for name in names if getattr(self, name) is None]
         if missing:
-            where = ", ".join(f"{name} ({_source(name, plan_flag)})" for name in missing)
+            where = ", ".join(f"{name} ({_source(name)})" for name in missing)
             raise ValueError(f"settings are missing: {where}; each can also stand in {default_path()}")
 
 
@@ -205,7 +205,7 @@ def _settings(values: Mapping[str, Any], source: str) -> Settings:
     return Settings(**texts, base_url=None if hosts is None else tuple(host.strip() for host in hosts))
 
 
-def _source(name: str, plan_flag: str) -> str:
-    others = {"customer_secret": "--secret-file, --secret-stdin", "plan": plan_flag}
+def _source(name: str) -> str:
+    others = {"customer_secret": "--secret-file, --secret-stdin"}
     flags = others.get(name) or f"--{name.replace('_', '-')}"
     return f"{flags} or {_ENVIRONMENT[name]}"

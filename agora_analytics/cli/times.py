@@ -7,8 +7,8 @@ import re
 from datetime import datetime, timedelta
 
 from agora_analytics.cli.figures import lasting
-from agora_analytics.plans import Endpoint, Plan
-from agora_analytics.spans import WINDOW, seconds
+from agora_analytics.plans import Endpoint, Plan, is_cut
+from agora_analytics.spans import WINDOW, Span, seconds
 
 log = logging.getLogger("agora_analytics.cli")
 
@@ -44,6 +44,12 @@ def latest(text: str, kept: int, else_at: str = "") -> int:
     if wanted > kept:
         log.warning("--last=%s is more than the plan keeps: it begins %s ago%s", text, lasting(kept), else_at)
     return min(wanted, kept)
+
+
+def tell_cut(text: str, kept: int, span: Span) -> None:
+    """Tell where a span is shorter than its `--last`: the plan keeps less, or not so much of it can be asked for."""
+    if latest(text, kept) == duration(text) and is_cut(duration(text), span):
+        log.warning("--last=%s is more than can be asked for: it is the newest %s", text, lasting(span.duration))
 
 
 def beginning(start: str | None, last: str | None, kept: int) -> int | timedelta | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
 from typing import Any, ClassVar, TypeVar
@@ -13,10 +14,12 @@ from agora_analytics._codec import Decode
 from agora_analytics._session import Manner, Session
 from agora_analytics.endpoints._kept import Kept, moved
 from agora_analytics.models import Answer
-from agora_analytics.plans import Endpoint
+from agora_analytics.plans import Endpoint, is_cut
 from agora_analytics.protocols import CheckpointStore, Request
 from agora_analytics.quota import fingerprint
 from agora_analytics.spans import Instant, Span, by_host, ends_by_host, is_by_host
+
+log = logging.getLogger("agora_analytics")
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
 
@@ -55,11 +58,14 @@ class EndpointGroup:
     def recent(self, duration: timedelta | int) -> Span:
         """Return the newest span of this duration (a `timedelta` or seconds) that can be asked now: `search(*recent)`.
 
-        It ends before the plan's delay and begins no earlier than what the plan keeps. Before the first answer it is by
+        It ends before the plan's delay and begins no earlier than what the plan keeps: where that cuts it short,
+        a warning is logged. Before the first answer it is by
         the host's clock, and moved to the service's by what it is given to. Raises `ValueError` where the plan does not
         offer the group.
         """
         span = self._session.plan.recent(self._latest, duration, self._session.now())
+        if is_cut(duration, span):
+            log.warning("recent(%s) is cut to the newest %d s, %s: there is no more", duration, span.duration, span)
         if self._session.host_ahead() is not None:
             return span
         return by_host(span)

@@ -2,41 +2,47 @@
 
 Runs into a URL are numbered. Who begins one claims its number by a file that only one can make, and a run that finds a
 greater number than its own writes nothing more: of two writers the later one goes on. Parts are sealed in a copy of the
-state before their files are there, so that whoever goes on, from whichever machine, knows every file. A database is
-whole at the end of a run alone, and only then is its state copied.
+state before their files are there, so that whoever goes on, from whichever machine, knows every file.
+
+A database and its state go together. The database is put first, under a name that nothing has, and then the copy of the
+state that tells this name: whoever goes on takes the copy, and the database that it tells of. When a run ends, its
+database is moved to where readers look for it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gzip
-import re
-import shutil
+import logging
 import zlib
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from secrets import token_bytes
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from agora_analytics import _files
 from agora_analytics.errors import ExportError
+from agora_analytics.export import _copies as copies
+from agora_analytics.export._copies import FOLDER, Copy
 from agora_analytics.export._disk import Disk
+from agora_analytics.export._staged import Facts
 from agora_analytics.export._state import State
 from agora_analytics.export._tables import DamagedError
+from agora_analytics.export._taken import Held
 from agora_analytics.export.formats import DATABASES
-from agora_analytics.export.sinks import Sink
+from agora_analytics.export.sinks import Sink, said
 
-FOLDER: Final = ".agora-export"
-"""The folder beside the files that has the state."""
-
-_NAME: Final = re.compile(rf"{re.escape(FOLDER)}/(run|state)-(\d{{8}})(?:\.db\.gz)?")
+log = logging.getLogger("agora_analytics")
 
 _PAUSE: Final = 1.0
 """Seconds from one copy of a state to the next at the least, where no part is sealed."""
 
 _SHARE: Final = 20
 """How many times as long as it takes to write a copy nobody writes another."""
+
+Still = Callable[[], AbstractAsyncContextManager[Callable[[], Awaitable[Path]]]]
+"""Lets nothing be written inside, and gives what copies the database as it is then."""
 
 
 class Keeper(Protocol):
@@ -45,10 +51,10 @@ class Keeper(Protocol):
     async def keep(self) -> None:
         """Keep it, before anything is seen that it tells of."""
 
-    async def keep_some(self) -> None:
+    async def keep_some(self, still: Still) -> None:
         """Keep it where that was not done for a while."""
 
-    async def keep_end(self) -> None:
+    async def keep_end(self, still: Still) -> None:
         """Keep it once everything is in its place."""
 
 
@@ -62,20 +68,12 @@ class OnDisk:
         """Bring it to the disk itself."""
         await self._disk.run(self._disk.state.sync)
 
-    async def keep_some(self) -> None:
+    async def keep_some(self, still: Still) -> None:
         """Do nothing."""
 
-    async def keep_end(self) -> None:
+    async def keep_end(self, still: Still) -> None:  # noqa: ARG002 - a URL has more to do
         """Bring it to the disk itself."""
         await self.keep()
-
-
-class Copy(NamedTuple):
-    """What is beside the files: the number of a run, the name, and what it looks like."""
-
-    run: int
-    name: str
-    mark: str
 
 
 class Beside:
@@ -85,53 +83,75 @@ class Beside:
         self._disk = disk
         self._sink = sink
         self._path = path
-        self._database = DATABASES[form].file if form in DATABASES else None
+        self._database = path.with_name(DATABASES[form].file) if form in DATABASES else None
         self._run = 0
         self._left = False
         self._claim = ""
         self._due = 0.0
         self._busy = asyncio.Lock()
+        self._count = 0
+        self._wrote = False
 
-    async def fetch(self, place: str, *, rebuild: bool) -> None:
-        """Take the copy for the state, unless this machine's is where it came from."""
-        copy = max((await self._found("state")), default=None)
+    # What another machine left
+
+    async def fetch(self, place: str, *, rebuild: bool) -> bool:
+        """Take the copy for the state, unless this machine's is where it came from; return whether it was taken."""
+        copy = max(await self._found("state"), default=None)
         if copy is None or await self._disk.change(State.shared) == (copy.run, copy.mark):
-            return
+            return False
         try:
             await self._take(copy)
         except (OSError, EOFError, zlib.error, DamagedError) as error:
             wrong = str(error)
         else:
             await self._disk.change(lambda state: state.keep_settings({"place": place}))  # it may have been moved
-            return
-        if not rebuild:
-            raise ExportError(
-                f"the state of the export, {copy.name} in {str(self._sink)!r}, is damaged: {wrong}",
-                advice="Nothing was sent. Put it back, or export into another place; rebuild=True (--rebuild) makes a"
-                " state of what manifest.json tells.",
-                kind="state",
-            )
+            return True
+        if rebuild:
+            return False
+        raise ExportError(
+            f"the state of the export, {copy.name} in {str(self._sink)!r}, is damaged: {wrong}",
+            advice="Nothing was sent. Put it back, or export into another place; rebuild=True (--rebuild) makes a"
+            " state of what manifest.json tells.",
+            kind="state",
+        )
 
     async def _take(self, copy: Copy) -> None:
-        """Put a copy in the place of this machine's state."""
+        """Put a copy in the place of this machine's state, and its database in the place of this machine's."""
         beside = self._path.with_name("state.copy")
         await self._disk.run(lambda: self._sink.get(copy.name, beside), aside=True)
-        await self._disk.run(lambda: _unpack(beside), aside=True)
-        await self._disk.run(lambda: _check(beside))
+        await self._disk.run(lambda: copies.unpack(beside), aside=True)
+        held = await self._disk.run(lambda: copies.check(beside))
+        if held is not None and (path := self._database):
+            await self._disk.run(lambda: copies.fetch_held(self._sink, held, path), aside=True)
         await self._disk.open(lambda: self._replaced(beside))
-        await self._disk.change(lambda state: state.keep_shared(copy.run, copy.mark))
+        await self._disk.change(lambda state: state.take_shared(copy.run, copy.mark))
+
+    def _replaced(self, beside: Path) -> State:
+        """Put another state in the place of this machine's."""
+        self._disk.state.close()
+        for end in ("-wal", "-shm"):
+            self._path.with_name(self._path.name + end).unlink(missing_ok=True)
+        beside.replace(self._path)
+        return State(self._path, str(self._sink))
+
+    # A run
 
     async def claim(self) -> None:
-        """Begin a run: those that began before write nothing more."""
-        before = [*await self._found("run"), *await self._found("state")]
-        run = 1 + max((one.run for one in before), default=0)
+        """Claim a run: those that began before write nothing more, once they have done what they are doing."""
+        run = 1 + max((one.run for one in await self._found("run", "state")), default=0)
         if not await self._disk.run(lambda: self._made(f"{FOLDER}/run-{run:08d}"), aside=True):
             raise self._taken()
         self._run = run
-        await self._write()
-        for one in before:
-            await self._disk.run(partial(self._sink.remove, one.name), aside=True)
-        await self._fetch_database()
+
+    async def begin(self) -> None:
+        """Begin the run that was claimed, over the state as it is now."""
+        if (path := self._database) is None:
+            await self._write(None)
+        else:
+            facts = await self._disk.change(State.database)
+            await self._disk.run(lambda: copies.fetch_closed(self._sink, facts, path), aside=True)
+            self._due = asyncio.get_running_loop().time() + _PAUSE
+        await self._clean()
 
     def _made(self, name: str) -> bool:
         """Make the file that claims a run; where a store lets two make it, both find that it is the other's."""
@@ -144,69 +164,112 @@ class Beside:
         self._claim = seen.mark if seen else ""
         return self._sink.read(name) == mine
 
-    async def _fetch_database(self) -> None:
-        """Bring a closed database to this machine, if the one here is another."""
-        facts, name = await self._disk.change(State.database), self._database
-        if name is None or facts is None:
-            return
-        path = self._path.with_name(name)
-
-        def fetch() -> None:
-            if not path.exists() or _files.digest(path) != facts.sha256:
-                self._sink.get(name, path)
-
-        await self._disk.run(fetch, aside=True)
-
     async def keep(self) -> None:
-        """Write a copy; of a database's state none, since its rows are on this machine alone until the run ends."""
+        """Write a copy; of a database's state none, since parts that are in it are seen when the run ends."""
         if self._database is None:
             await self._keep()
 
-    async def keep_some(self) -> None:
+    async def keep_some(self, still: Still) -> None:
         """Write a copy where none was for a while: what came before it, no other machine asks for again."""
-        if not self._busy.locked() and asyncio.get_running_loop().time() >= self._due:
-            await self.keep()
+        if self._busy.locked() or asyncio.get_running_loop().time() < self._due:
+            return
+        try:
+            await (self._keep() if self._database is None else self._keep_pair(still))
+        except ExportError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a store's library; the run goes on, and the next copy may succeed
+            self._due = asyncio.get_running_loop().time() + _SHARE * _PAUSE
+            log.warning("export: the state could not be copied: %s", self._sink.scrub(said(error)))
 
-    async def keep_end(self) -> None:
-        """Write the last copy of a run that did all that it should."""
-        await self._keep()
+    async def keep_end(self, still: Still) -> None:
+        """Write the last copy of a run that did all that it should; its database is seen then."""
+        await (self._keep() if self._database is None else self._show(still, self._database.name))
         self._left = True
 
-    async def leave(self) -> None:
+    async def leave(self, still: Still) -> None:
         """Write the last copy of a run that failed; where that fails too, another machine asks again for the rest."""
         if self._run and not self._left:
             with suppress(Exception):
-                await self.keep()
+                await (self._keep() if self._database is None else self._keep_pair(still))
 
     async def _keep(self) -> None:
-        async with self._busy:
-            newest = max(await self._found("run"), default=None)
-            if newest is None or (newest.run, newest.mark) != (self._run, self._claim):
-                raise self._taken()
-            await self._write()
+        async with self._writing():
+            await self._write(None)
 
-    async def _write(self) -> None:
-        begun = asyncio.get_running_loop().time()
-        name, beside = f"{FOLDER}/state-{self._run:08d}.db.gz", self._path.with_name("state.copy")
-        await self._disk.run(lambda: self._disk.state.copy_to(beside))
-        await self._disk.run(lambda: self._sink.put(_packed(beside), name), aside=True)
+    async def _keep_pair(self, still: Still) -> Held:
+        """Write a copy of the database, and then one of the state that goes with it."""
+        async with self._writing():
+            async with still() as copied:
+                file = await copied()
+                held = await self._disk.run(lambda: self._held(file), aside=True)
+                await self._disk.run(lambda: copies.write(self._disk.state, self._copy, held))
+            await self._disk.run(lambda: self._sink.put(file, held.name), aside=True)
+            await self._put()
+            await self._clean(held.name)
+        return held
+
+    async def _show(self, still: Still, name: str) -> None:
+        """Move the database to where readers look for it; until the state tells so, it is found in both places."""
+        held = await self._keep_pair(still)
+        async with self._writing():
+            await self._disk.run(lambda: self._sink.move(held.name, name), aside=True)
+            seen = await self._disk.run(lambda: self._sink.look(name), aside=True)
+            facts = Facts(rows=0, bytes=held.bytes, sha256=held.sha256, mark=seen.mark if seen else "")
+            await self._disk.change(lambda state: state.keep_database(facts))
+            await self._write(None)
+            await self._clean()
+
+    def _held(self, file: Path) -> Held:
+        """Return what a copy of the database is to be called, by no name that any had before."""
+        self._count += 1
+        name = f"{FOLDER}/database-{self._run:08d}-{self._count:08d}{file.suffix}"
+        return Held(name, file.stat().st_size, _files.digest(file))
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[None]:
+        """Write beside the files, one at a time, and reckon when to do so again; raises where another run goes on."""
+        async with self._busy:
+            begun = asyncio.get_running_loop().time()
+            await self._check_claim(await self._found("run"))
+            yield
+            now = asyncio.get_running_loop().time()
+            self._due = now + max(_PAUSE, _SHARE * (now - begun))
+
+    async def _check_claim(self, runs: list[Copy]) -> None:
+        newest = max((one for one in runs if one.kind == "run"), default=None)
+        if newest is None or (newest.run, newest.mark) != (self._run, self._claim):
+            raise self._taken()
+
+    @property
+    def _copy(self) -> Path:
+        return self._path.with_name("state.copy")
+
+    async def _write(self, held: Held | None) -> None:
+        await self._disk.run(lambda: copies.write(self._disk.state, self._copy, held))
+        await self._put()
+
+    async def _put(self) -> None:
+        """Put the copy of the state that was written beside the files."""
+        name = f"{FOLDER}/state-{self._run:08d}.db.gz"
+        await self._disk.run(lambda: self._sink.put(copies.packed(self._copy), name), aside=True)
         seen = await self._disk.run(lambda: self._sink.look(name), aside=True)
         await self._disk.change(lambda state: state.keep_shared(self._run, seen.mark if seen else ""))
-        now = asyncio.get_running_loop().time()
-        self._due = now + max(_PAUSE, _SHARE * (now - begun))
+        self._wrote = True
 
-    async def _found(self, kind: str) -> list[Copy]:
-        files = await self._disk.run(lambda: self._sink.files(FOLDER), aside=True)
-        found = [(_NAME.fullmatch(name), seen) for name, seen in files.items()]
-        return [Copy(int(match[2]), match[0], seen.mark) for match, seen in found if match and match[1] == kind]
+    async def _clean(self, held: str = "") -> None:
+        """Remove what was there for earlier runs, and databases but for the one that is `held`.
 
-    def _replaced(self, beside: Path) -> State:
-        """Put another state in the place of this machine's."""
-        self._disk.state.close()
-        for end in ("-wal", "-shm"):
-            self._path.with_name(self._path.name + end).unlink(missing_ok=True)
-        beside.replace(self._path)
-        return State(self._path, str(self._sink))
+        What the state of an earlier run tells of stays until there is one of this run, which tells of another.
+        """
+        there = await self._found("run", "state", "database")
+        await self._check_claim(there)  # who goes on instead may have taken just what would be removed
+        for one in there:
+            mine = one.run == self._run and (one.kind != "database" or one.name == held)
+            if one.run <= self._run and not mine and (self._wrote or one.kind == "run"):
+                await self._disk.run(partial(self._sink.remove, one.name), aside=True)
+
+    async def _found(self, *kinds: str) -> list[Copy]:
+        return await self._disk.run(lambda: copies.found(self._sink, *kinds), aside=True)
 
     def _taken(self) -> ExportError:
         return ExportError(
@@ -214,38 +277,3 @@ class Beside:
             advice="This one has ended. Let one machine at a time run it.",
             kind="running",
         )
-
-
-def _check(path: Path) -> None:
-    """Raise `DamagedError` for a file that is no state of an export."""
-    try:
-        state = State(path, path.name)
-    except ExportError as error:
-        raise DamagedError(str(error.__cause__)) from None
-    try:
-        if not state.settings():
-            raise DamagedError("it is empty")
-    finally:
-        state.close()
-
-
-def _packed(path: Path) -> Path:
-    """Compress a file, which is gone then."""
-    packed = path.with_suffix(".gz")
-    with (
-        _files.opened(path, "rb") as file,
-        _files.opened(packed, "wb") as raw,
-        gzip.GzipFile("", "wb", 1, raw, mtime=0) as into,
-    ):
-        shutil.copyfileobj(file, into)
-    path.unlink()
-    return packed
-
-
-def _unpack(path: Path) -> None:
-    """Replace a compressed file by what it holds."""
-    plain = path.with_suffix(".plain")
-    with _files.opened(path, "rb") as raw, gzip.GzipFile("", "rb", 1, raw) as file, _files.opened(plain, "wb") as into:
-        shutil.copyfileobj(file, into)
-    plain.chmod(0o600)
-    plain.replace(path)

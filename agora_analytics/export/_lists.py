@@ -23,7 +23,6 @@ from agora_analytics.export._sources import (
     DAY,
     CallSource,
     Groups,
-    RealtimeSource,
     SeriesSource,
     Slice,
     Source,
@@ -32,6 +31,9 @@ from agora_analytics.export._staged import packed
 from agora_analytics.export._state import CUT, DONE, EXPIRED, NEAR, OPEN, PENDING, READ, UNSETTLED, PendingSlice, State
 from agora_analytics.models import Call, CallPage
 from agora_analytics.spans import Span, without
+
+_TOGETHER: Final = 64
+"""Requests that a span is cut into at once."""
 
 _SOON: Final = 60
 """Seconds of a run's beginning for which no request of their own is made."""
@@ -59,16 +61,20 @@ class Lists:
     def first(self, state: State, app: str, source: Source) -> PendingSlice | None:
         """Return a slice that is due by a clock that may be wrong, and note it; None where there is none."""
         self._begun.setdefault(source, self._newest(source))
-        longest = self._session.plan.of_endpoint(source.endpoint).longest_query
-        if not any(one.slice.span.duration <= longest for one in self._noted(state, app, source)):
+        if not self._short(state, app, source):
             # By that clock all of it may lie in the future, or be too old.
             asked = source.whole(self._selection.span)
             missing = self._missing(state, app, source) or self._absent(state, app, source, asked)
             if missing:
                 start = source.first(max(missing[0].start, self._oldest(source)))
                 span = Span(start, missing[0].end) if start < missing[0].end else missing[0]
-                state.add_slices(app, str(source), self._cut(source, span)[:1])
-        return next(iter(self._noted(state, app, source)), None)
+                state.add_slices(app, str(source), self._cut(source, self._near(source, span))[:1])
+        return next(iter(self._short(state, app, source)), None)
+
+    def _short(self, state: State, app: str, source: Source) -> list[PendingSlice]:
+        """Return the slices that are noted, and that one request can carry."""
+        longest = self._longest(source)
+        return [one for one in self._noted(state, app, source) if one.slice.span.duration <= longest]
 
     def _noted(self, state: State, app: str, source: Source) -> list[PendingSlice]:
         return [one for one in state.slices() if (one.app, one.source) == (app, str(source)) and not one.again]
@@ -84,17 +90,19 @@ class Lists:
         return begun if begun <= newest < begun + _SOON else newest
 
     def _cut(self, source: Source, span: Span) -> tuple[Slice, ...]:
-        return source.cut(span, self._session.plan.of_endpoint(source.endpoint).longest_query)
+        return source.cut(span, self._longest(source))
+
+    def _longest(self, source: Source) -> int:
+        return self._session.plan.of_endpoint(source.endpoint).longest_query
+
+    def _near(self, source: Source, span: Span) -> Span:
+        """Return the beginning of a span, which may reach over years: as much as is cut at once."""
+        return Span(span.start, min(span.end, span.start + _TOGETHER * (self._longest(source) + DAY)))
 
     def _missing(self, state: State, app: str, source: Source) -> tuple[Span, ...]:
         """Return what of a source has come by now, and is neither there nor to be asked for already."""
         asked = source.whole(self._selection.span)
         start, end = asked.start, min(asked.end, self._newest(source))
-        read = state.spans(app, str(source), READ)
-        if isinstance(source, RealtimeSource):
-            # An export of windows begins with what there is; only what comes after that can be missed.
-            begun = (*read, *state.spans(app, str(source), UNSETTLED))
-            start = max(start, min((span.start for span in begun), default=self._oldest(source)))
         self._cut_anew(state, app, source)
         return self._absent(state, app, source, Span(start, end)) if start < end else ()
 
@@ -113,12 +121,13 @@ class Lists:
                 state.end_slice(one)
 
     def _note(self, state: State, app: str, source: Source, missing: Span) -> None:
-        """Note what is missing, cut where it is too old by the clock."""
+        """Note what is missing; what is too old by the clock as one, which is cut only where the service has it."""
         oldest = self._oldest(source)
         begin = missing.start if oldest <= missing.start else min(source.first(oldest), missing.end)
-        for first, last in ((missing.start, begin), (begin, missing.end)):
-            if first < last:
-                state.add_slices(app, str(source), self._cut(source, Span(first, last)))
+        if missing.start < begin:
+            state.add_slices(app, str(source), [Slice(Span(missing.start, begin), begin)])
+        if begin < missing.end:
+            state.add_slices(app, str(source), self._cut(source, Span(begin, missing.end)))
 
     def look_again(self, state: State, app: str, source: CallSource) -> None:
         """Note the spans in which calls began that went on when they were seen last."""
@@ -150,10 +159,27 @@ class Lists:
             return [rest] if rest else []
 
     async def _ask_for(self, groups: Groups, source: Source, one: PendingSlice) -> list[PendingSlice]:
+        slices = self._cut(source, self._near(source, one.slice.span))
+        if len(slices) != 1:
+            return await self._divide(groups, source, one, slices)
         if isinstance(source, CallSource):
             return await self._page(groups, source, one)
         await self._series(groups, source, one)
         return []
+
+    async def _divide(
+        self, groups: Groups, source: Source, one: PendingSlice, slices: Sequence[Slice]
+    ) -> list[PendingSlice]:
+        """Put the first parts of a slice that is too long in its place, and the rest, if the service has its beginning.
+
+        Of what it has not, however long, `_step` hears as `TooOldError`.
+        """
+        span, keep = one.slice.span, one.slice.keep
+        if slices:
+            await self._ask(source.about(groups, one.app, span.start).ask, self._timely(groups, source, one))
+        *parts, last = slices or (None,)
+        rest = Slice(Span(last.span.start, span.end), keep) if last else None
+        return await self._disk.change(lambda state: state.narrow(one, filter(None, (*parts, rest)), 0)[::-1])
 
     async def try_first(self, groups: Groups, source: Source, one: PendingSlice) -> None:
         """Ask for a slice that is due by a clock that may be wrong; where it was, its answer tells the time."""

@@ -17,8 +17,9 @@ from agora_analytics._session import Session
 from agora_analytics.endpoints import Scope
 from agora_analytics.errors import ExportError
 from agora_analytics.export import formats
+from agora_analytics.export._copies import FOLDER
 from agora_analytics.export._disk import Disk
-from agora_analytics.export._keeping import FOLDER, Beside, OnDisk
+from agora_analytics.export._keeping import Beside, OnDisk
 from agora_analytics.export._parts import Parts
 from agora_analytics.export._plan import ExportPlan, Planner
 from agora_analytics.export._report import ExportReport
@@ -103,10 +104,9 @@ async def _opened(
         standing = Standing(disk, sink, settings["format"], rebuild)
         beside = None if isinstance(sink, LocalSink) else Beside(disk, sink, folder / "state.db", settings["format"])
         if beside:
-            await standing.reading(beside.fetch(settings["place"], rebuild=rebuild))
-        await standing.check_files(settings)
-        if beside:
-            await standing.reading(beside.claim())
+            await _claim(beside, standing, settings, rebuild=rebuild)
+        else:
+            await standing.check_files(settings)
         made: list[Parts] = []  # who is cancelled while it opens has to let go of it too
         try:
             await disk.run(
@@ -119,9 +119,18 @@ async def _opened(
             yield disk, made[0]
         finally:
             for parts in made:
-                await parts.abandon()
-            if beside:
-                await beside.leave()
+                if await parts.abandon() and beside:
+                    await beside.leave(parts.still)
+
+
+async def _claim(beside: Beside, standing: Standing, settings: dict[str, Any], *, rebuild: bool) -> None:
+    """Begin a run into a URL: only one that may go on ends another, and it goes on with all that this one kept."""
+    await standing.reading(beside.fetch(settings["place"], rebuild=rebuild))
+    await standing.check_files(settings)
+    await standing.reading(beside.claim())
+    if await standing.reading(beside.fetch(settings["place"], rebuild=rebuild)):
+        await standing.check_files(settings)
+    await standing.reading(beside.begin())
 
 
 def _state(path: Path, place: str, *, rebuild: bool) -> State:

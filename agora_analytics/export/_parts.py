@@ -7,9 +7,10 @@ in between leaves neither a gap nor a double.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import attrs
@@ -50,7 +51,7 @@ class Parts:
 
     async def publish(self) -> None:
         """Write rows that wait, as many as are worth it; who comes meanwhile waits where too many do."""
-        await self._kept(self._keeper.keep_some)
+        await self._kept(partial(self._keeper.keep_some, self.still))
         most = max(self._waiting().values(), default=0)
         if most < _READ or (most < _BACKLOG and self._busy.locked()):
             return
@@ -78,7 +79,15 @@ class Parts:
         await self._guarded(self.close)
         facts: Facts | None = await self._guarded(self.target.seal)
         await self._disk.change(lambda state: state.keep_database(facts))
-        await self._kept(self._keeper.keep_end)
+        await self._kept(partial(self._keeper.keep_end, self.still))
+
+    @asynccontextmanager
+    async def still(self) -> AsyncIterator[Callable[[], Awaitable[Path]]]:
+        """Let nothing be written inside; gives what copies a database, which has whole parts only."""
+        async with self._busy:
+            if not self._closed:
+                await self._seal()
+            yield lambda: self._guarded(partial(self.target.copy, closed=self._closed))
 
     async def complete(self, manifest: object) -> None:
         """Write the manifest."""
@@ -90,10 +99,13 @@ class Parts:
             self._closed = True
             self.target.writer.close()
 
-    async def abandon(self) -> None:
-        """Let go of the target after an error, which is what is told."""
-        with suppress(ExportError):
+    async def abandon(self) -> bool:
+        """Let go of the target after an error, which is what is told; return whether that went well."""
+        try:
             await self._guarded(self.close)
+        except ExportError:
+            return False
+        return True
 
     def _waiting(self) -> dict[Group, int]:
         """Return the bytes that wait for each group, and are not in the open part yet."""

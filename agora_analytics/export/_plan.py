@@ -136,8 +136,9 @@ class Planner:
         limits, now = self._limits(source), self._session.now()
         start, end = self._selection.span.start, min(self._selection.span.end, limits.newest(now))
         oldest = limits.oldest(now)
-        if start < oldest and source.endpoint.table != "realtime":
-            expired.append(LeftOut(app_id=app, what=str(source), reason="expired", span=Span(start, oldest)))
+        if start < min(oldest, self._selection.span.end):
+            gone = Span(start, min(oldest, self._selection.span.end))
+            expired.append(LeftOut(app_id=app, what=str(source), reason="expired", span=gone))
         start = max(start, oldest)
         return [one.span for one in source.cut(Span(start, end), limits.longest_query)] if start < end else []
 

@@ -1,8 +1,8 @@
 """A writer in a process of its own: to make files takes half as long as to fetch their rows, and can be done beside.
 
 The process is told what to do in lines: a verb and what it takes as JSON, after `add` as many lines of rows as it says.
-`ready`, `held`, `end` and `close` are answered, by a line of JSON: what came of it, what has gone wrong so far, and
-whether the disk or the writer failed. When nobody is left who could tell it more, the process ends.
+`ready`, `held`, `end`, `copy` and `close` are answered, by a line of JSON: what came of it, what has gone wrong so far,
+and whether the disk or the writer failed. When nobody is left who could tell it more, the process ends.
 """
 
 from __future__ import annotations
@@ -49,11 +49,12 @@ _VERBS: Final[Mapping[str, Callable[..., object]]] = {
     "begin": Here.begin,
     "add": Here.add,
     "end": Here.end,
+    "copy": Here.copy,
     "close": Here.close,
 }
 """What an open writer can be told."""
 
-_ANSWERED: Final = frozenset({"ready", "held", "end", "close"})
+_ANSWERED: Final = frozenset({"ready", "held", "end", "copy", "close"})
 
 
 def writer_of(name: str, folder: Path, scratch: Path) -> Writer:
@@ -107,6 +108,10 @@ class Apart:
         """Complete the part."""
         return int(self._ask("end"))
 
+    def copy(self, name: str) -> None:
+        """Copy a database."""
+        self._ask("copy", name)
+
     def close(self) -> None:
         """End the process, when it has let go of everything."""
         try:
@@ -114,8 +119,8 @@ class Apart:
         finally:
             self._stop()
 
-    def _ask(self, verb: str) -> Any:
-        self._tell(verb)
+    def _ask(self, verb: str, *given: object) -> Any:
+        self._tell(verb, *given)
         line = self._out.readline()
         if not line:
             raise self._gone()

@@ -133,9 +133,9 @@ class Standing:
                 kind="settings",
             )
 
-    async def reading(self, work: Awaitable[None]) -> None:
+    async def reading(self, work: Awaitable[T]) -> T:
         """Do what reads from the place, or claims it; raises `ExportError` where that fails."""
-        await translated(work, self._unreadable)
+        return await translated(work, self._unreadable)
 
     def _read(self, look: Callable[[], T]) -> T:
         try:

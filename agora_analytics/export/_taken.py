@@ -19,6 +19,14 @@ class Lost(NamedTuple):
     reason: str
 
 
+class Held(NamedTuple):
+    """The database that goes with a copy of a state: its name beside the files, its size and its checksum."""
+
+    name: str
+    bytes: int
+    sha256: str
+
+
 class Taken(Staged):
     """What an export was begun with, and what became of its parts outside of it."""
 
@@ -28,6 +36,7 @@ class Taken(Staged):
 CREATE TABLE IF NOT EXISTS settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS lost (app TEXT, dataset TEXT, day INTEGER, size INTEGER, reason TEXT);
 CREATE TABLE IF NOT EXISTS shared (run INTEGER, mark TEXT);
+CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
 """
     )
 
@@ -52,6 +61,21 @@ CREATE TABLE IF NOT EXISTS shared (run INTEGER, mark TEXT);
         """Return of which run the last copy is that this is where it came from, and what it looks like."""
         found: tuple[int, str] | None = self._one("SELECT run, mark FROM shared")
         return found
+
+    def take_shared(self, run: int, mark: str) -> None:
+        """Note which copy this is; the database that goes with it is this machine's own from now on."""
+        self.keep_shared(run, mark)
+        self._run("DELETE FROM held")
+
+    def keep_held(self, held: Held) -> None:
+        """Note, in a copy, which database goes with it."""
+        self._run("DELETE FROM held")
+        self._run("INSERT INTO held VALUES (?, ?, ?)", *held)
+
+    def held(self) -> Held | None:
+        """Return which database goes with this copy; None where none does but a closed one."""
+        row = self._one("SELECT name, bytes, sha256 FROM held")
+        return None if row is None else Held(*row)
 
     # What is there is taken as given
 

@@ -61,6 +61,9 @@ class Target(Protocol):
     def name(self, part: Part) -> str:
         """Return where a part is, relative to the whole."""
 
+    def copy(self, *, closed: bool) -> Path:
+        """Copy what is one file for all parts, between two of them or once the writer is `closed`; return the copy."""
+
     def seal(self) -> Facts | None:
         """Bring to its place what is one file for all parts, once the writer is closed; return what it holds."""
 
@@ -96,6 +99,10 @@ class Files:
         """Return the file's name."""
         return path_of(part, self._suffix)
 
+    def copy(self, *, closed: bool) -> Path:  # noqa: ARG002 - a database has one
+        """Return nothing that is there: each file is by itself."""
+        return self._scratch / "none"
+
     def seal(self) -> Facts | None:
         """Do nothing: each file is in its place."""
         return None
@@ -129,14 +136,21 @@ class DatabaseFile:
         """Return the database's file and the table."""
         return f"{self._path.name}#{part.dataset}"
 
+    def copy(self, *, closed: bool) -> Path:
+        """Copy the database, and return the copy."""
+        copy = self._scratch / self._path.name
+        if closed:
+            copyfile(self._path, copy)
+        else:
+            self.writer.copy(copy.name)
+        return copy
+
     def seal(self) -> Facts | None:
-        """Copy the closed database to where it belongs, and return its size and checksum."""
+        """Return the size and the checksum of the closed database; elsewhere its keeper moves it to its place."""
+        if not isinstance(self._sink, LocalSink):
+            return None
         digest = _files.digest(self._path)
         size = self._path.stat().st_size
-        if not isinstance(self._sink, LocalSink):
-            copy = self._scratch / self._path.name
-            copyfile(self._path, copy)
-            self._sink.put(copy, self._path.name)
         return Facts(rows=0, bytes=size, sha256=digest, mark=_mark(self._sink, self._path.name))
 
     def complete(self, manifest: object) -> None:

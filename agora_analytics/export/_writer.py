@@ -60,6 +60,9 @@ class Writer(Protocol):
     def end(self) -> int:
         """Complete the part, and return how many rows it has."""
 
+    def copy(self, name: str) -> None:
+        """Copy a database as it is between two parts into the folder of what is not complete."""
+
     def close(self) -> None:
         """Let go of everything; a part that was begun is not kept."""
 
@@ -68,7 +71,8 @@ class Here:
     """Writes in this process."""
 
     def __init__(self, name: str, folder: Path, scratch: Path) -> None:
-        self._alone = _alone(scratch.parent / LOCK)
+        self._alone = alone(scratch.parent)
+        self._scratch = scratch
         for left in own_folder(scratch).iterdir():
             if _OURS.fullmatch(left.name):
                 left.unlink()
@@ -101,6 +105,10 @@ class Here:
         self._tables.end()
         return self._rows
 
+    def copy(self, name: str) -> None:
+        """Copy a database."""
+        self._tables.copy(self._scratch / name)
+
     def close(self) -> None:
         """Let go of everything."""
         try:
@@ -110,10 +118,10 @@ class Here:
             self._alone.close()
 
 
-def _alone(path: Path) -> sqlite3.Connection:
+def alone(folder: Path) -> sqlite3.Connection:
     """Return what keeps other writers out for as long as it is open; the system lets go of it with the process."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = sqlite3.connect(not_linked(path), timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = sqlite3.connect(not_linked(folder / LOCK), timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
     lock.execute("BEGIN EXCLUSIVE")
     return lock
 

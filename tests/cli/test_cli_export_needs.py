@@ -15,7 +15,7 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "agora_analytics.export.sinks._remote", raising=False)
 
 
-@pytest.mark.parametrize("planned", [("--plan",), ()], ids=["planned", "run"])
+@pytest.mark.parametrize("planned", [("--dry-run",), ()], ids=["dry run", "run"])
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -35,26 +35,41 @@ def test_a_format_that_cannot_be_written_is_refused_before_anything_is_asked(run
 
 @pytest.mark.usefixtures("bare_machine")
 def test_a_url_without_fsspec_is_refused_when_it_is_planned(run):
-    ran = run("export", "s3://bucket/data", "--plan", "--last", "1h", "--format", "csv")
+    ran = run("export", "s3://bucket/data", "--dry-run", "--last", "1h", "--format", "csv")
     assert ran.code == 2
     assert 'a URL needs fsspec: pip install "agora-analytics[remote]"' in ran.err
 
 
 def test_a_store_that_nobody_knows_is_refused_when_it_is_planned(run):
-    ran = run("export", "nowhere://bucket/data", "--plan", "--last", "1h", "--format", "csv")
+    ran = run("export", "nowhere://bucket/data", "--dry-run", "--last", "1h", "--format", "csv")
     assert ran.code == 2
     assert "to='nowhere://bucket/data': Protocol not known: nowhere" in ran.err
 
 
 @pytest.mark.usefixtures("bare_machine")
 def test_a_plan_of_a_format_that_needs_nothing_more_is_made(run):
-    assert run("export", "--plan", "--last", "1h", "--format", "csv").code == 0
+    assert run("export", "--dry-run", "--last", "1h", "--format", "csv").code == 0
 
 
 def test_a_span_longer_than_the_plan_keeps_is_not_cut_but_told_as_expired(run):
-    ran = run("export", "--plan", "--last", "400d", "--json")
+    ran = run("export", "--dry-run", "--last", "400d", "--json")
     assert ran.code == 0, ran.err
     (expired,) = ran.lines[-1]["expired"]
     assert (expired["what"], expired["reason"]) == ("calls", "expired")
     assert expired["span"]["end"] - expired["span"]["start"] > 380 * 86_400
     assert "more than the plan keeps" not in ran.err
+
+
+@pytest.mark.parametrize("arguments", [("--plan", "--last"), ("--plan", "data"), ("data", "--plan", "gold")])
+def test_a_plan_that_is_none_is_refused_with_the_word_for_a_dry_run(run, served, arguments):
+    before = served.service.counts.total()
+    ran = run("export", *arguments, "--format", "csv")
+    assert (ran.code, ran.out) == (2, "")
+    assert "--dry-run only says what an export will take" in ran.err
+    assert served.service.counts.total() == before
+
+
+def test_an_export_takes_the_plan_by_the_word_that_all_commands_have(run):
+    ran = run("export", "--dry-run", "--plan", "standard", "--last", "3d", "--json", "--format", "csv")
+    assert ran.code == 0, ran.err
+    assert ran.lines[-1]["expired"]

@@ -140,7 +140,7 @@ def test_a_span_that_the_plan_cuts_is_told(run, monkeypatch):
 def test_what_a_format_needs_is_told_before_an_export_is_planned(run, served, monkeypatch):
     before = served.service.counts.total()
     monkeypatch.setattr("agora_analytics.export.formats.find_spec", lambda name: None)
-    ran = run("export", "--plan", "--last", "1h")
+    ran = run("export", "--dry-run", "--last", "1h")
     assert (ran.code, ran.out) == (2, "")
     assert 'needs pyarrow: pip install "agora-analytics[parquet]"' in ran.err
     assert served.service.counts.total() == before

@@ -6,14 +6,18 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.request import urlopen
 
 import fsspec
 import pytest
+from machines import NAMES, SELECTION, There
+from reading import rows
 from runs import NOON, all_rows, asked, export, free, last, options_of
 
-from agora_analytics import Plan, Selection
+from agora_analytics import Plan, Selection, Unauthorized
+from agora_analytics.export._keeping import Beside
 from agora_analytics.export._state import State
 from agora_analytics.protocols import WallClock
 from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
@@ -99,3 +103,39 @@ def s3() -> Iterator[str]:
         store.mkdir("bucket")
         yield url
         server.kill()
+
+
+@pytest.fixture(params=["memory", "s3", "file"])
+def there(request, tmp_path) -> There:
+    if request.param == "s3":
+        return There(f"s3://bucket/{tmp_path.name}", options_of(request.getfixturevalue("s3")), tmp_path)
+    return There(f"{request.param}://{tmp_path}/there", {}, tmp_path)
+
+
+@pytest.fixture
+def memory(tmp_path) -> There:
+    return There(f"memory://{tmp_path.name}/there", {}, tmp_path)
+
+
+@pytest.fixture
+async def truth(tmp_path, simulation) -> dict[str, object]:
+    free(simulation)
+    await export(simulation, SELECTION, tmp_path / "truth")
+    return {name: rows(tmp_path / "truth", name) for name in NAMES}
+
+
+@pytest.fixture
+def killed(monkeypatch):
+    """Lets a run that fails leave nothing behind, as if its process were killed."""
+
+    async def nothing(_: Beside, __: object) -> None:
+        return
+
+    @contextmanager
+    def killed():
+        with monkeypatch.context() as patched:
+            patched.setattr(Beside, "leave", nothing)
+            with pytest.raises(Unauthorized):
+                yield
+
+    return killed

@@ -266,7 +266,7 @@ async def test_windows_are_collected_run_by_run_and_a_gap_is_told(tmp_path, simu
     series = [Series("userCount", product="Native"), Series("videoFreezeRate", product="Native", dimension="country")]
 
     async def run(end):
-        return await export(simulation, Selection.of(NOON - DAY, end, "realtime", series=series), tmp_path)
+        return await export(simulation, Selection.of(NOON - 3_000, end, "realtime", series=series), tmp_path)
 
     first = await run(NOON + DAY)
     assert first.complete
@@ -274,7 +274,7 @@ async def test_windows_are_collected_run_by_run_and_a_gap_is_told(tmp_path, simu
     await asyncio.sleep(1_000)
     assert (await run(NOON + DAY)).complete
     windows = [row[7] for row in rows(tmp_path, "realtime") if row[1] == "userCount"]
-    assert len(windows) == len(set(windows)) == (3_600 + 1_000 - 60) // 20
+    assert len(windows) == len(set(windows)) == (3_000 + 1_000 - 21) // 20
     await asyncio.sleep(5_000)
     third = await run(NOON + DAY)
     assert [(one.reason, one.span.duration > 1_000) for one in third.left_out if one.span] == [("expired", True)] * 2

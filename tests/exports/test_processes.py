@@ -216,7 +216,7 @@ def test_the_command_tells_what_is_there_and_ends_with_0_only_if_it_is_all(url, 
     code, out, _ = ended(command(url, tmp_path, "--format", "csv", "--json"))
     assert code == 0
     assert '"step":"report"' in out.splitlines()[-1]
-    code, out, _ = ended(command(url, tmp_path / "none", "--plan", "--datasets", "calls,sessions"))
+    code, out, _ = ended(command(url, tmp_path / "none", "--dry-run", "--datasets", "calls,sessions"))
     assert code == 0
     assert "call_details" in out
     assert not (tmp_path / "none").exists()

@@ -4,77 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from contextlib import contextmanager
 from pathlib import Path
 
 import fsspec
 import pytest
-from reading import check_manifest, rows
-from runs import asked, export, free, last, options_of
+from machines import NAMES, SELECTION, Held, There
+from runs import asked, last, options_of
 
 from agora_analytics import ExportError, Unauthorized
 from agora_analytics.export._keeping import Beside
 from agora_analytics.export.sinks import sink_of
 from agora_analytics.export.sinks._remote import RemoteSink
-from agora_analytics.simulator import Fault, Faults, Simulation
+from agora_analytics.simulator import Fault, Faults
 
 FORMS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
-SELECTION = last(2, "calls", "sessions")
-NAMES = ("calls", "sessions")
-
-
-class There:
-    """A place, and the machines that export to it; each has a folder of its own."""
-
-    def __init__(self, to: str, options: dict[str, object], tmp_path: Path) -> None:
-        self.to, self.options, self._path = to, options, tmp_path
-
-    async def run(self, simulation: Simulation, machine: str, **options):
-        return await export(
-            simulation,
-            options.pop("selection", SELECTION),
-            self.to,
-            state=self._path / machine,
-            sink_options=self.options,
-            **options,
-        )
-
-    def rows(self) -> dict[str, object]:
-        folder = self.fetched()
-        check_manifest(folder)
-        return {name: rows(folder, name) for name in NAMES}
-
-    def fetched(self) -> Path:
-        folder = self._path / f"fetched {len(list(self._path.iterdir()))}"
-        for name, path in self.names().items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            self.store.get_file(path, str(folder / name))
-        return folder
-
-    def names(self) -> dict[str, str]:
-        store, path = fsspec.core.url_to_fs(self.to, **self.options)
-        self.store = store
-        top = path.strip("/")
-        return {one[one.index(top) + len(top) + 1 :]: one for one in store.find(path)}
-
-
-@pytest.fixture(params=["memory", "s3", "file"])
-def there(request, tmp_path) -> There:
-    if request.param == "s3":
-        return There(f"s3://bucket/{tmp_path.name}", options_of(request.getfixturevalue("s3")), tmp_path)
-    return There(f"{request.param}://{tmp_path}/there", {}, tmp_path)
-
-
-@pytest.fixture
-def memory(tmp_path) -> There:
-    return There(f"memory://{tmp_path.name}/there", {}, tmp_path)
-
-
-@pytest.fixture
-async def truth(tmp_path, simulation) -> dict[str, object]:
-    free(simulation)
-    await export(simulation, SELECTION, tmp_path / "truth")
-    return {name: rows(tmp_path / "truth", name) for name in NAMES}
 
 
 async def test_another_machine_goes_on_where_a_run_ended_and_asks_nothing_again(simulation, there, truth):
@@ -111,23 +54,6 @@ async def test_a_run_that_failed_leaves_what_it_had_to_the_next_machine(simulati
     assert asked(simulation) - failed <= before - 20 + 3
 
 
-@pytest.fixture
-def killed(monkeypatch):
-    """Lets a run that fails leave nothing behind, as if its process were killed."""
-
-    async def nothing(_: Beside) -> None:
-        return
-
-    @contextmanager
-    def killed():
-        with monkeypatch.context() as patched:
-            patched.setattr(Beside, "leave", nothing)
-            with pytest.raises(Unauthorized):
-                yield
-
-    return killed
-
-
 async def test_killed_runs_of_many_machines_have_every_row_once(simulation, memory, truth, killed):
     for number in range(6):
         simulation.faults = Faults.script([*[None] * (asked(simulation) + 12), *[Fault("status", status=401)] * 500])
@@ -146,7 +72,7 @@ async def test_who_goes_on_knows_a_file_whose_run_was_killed_when_it_was_there(s
         if name.startswith("sessions/"):
             raise OSError("killed")
 
-    async def nothing(_: Beside) -> None:
+    async def nothing(_: Beside, __: object) -> None:
         return
 
     with monkeypatch.context() as patched:
@@ -173,26 +99,6 @@ async def test_a_copy_is_written_again_and_again_before_any_part_is(simulation, 
     await memory.run(simulation, "two")
     assert asked(simulation) - failed <= before - 20 + 1 + 3
     assert memory.rows() == truth
-
-
-class Held:
-    """A transport whose answers take so many seconds, and later ones until they are let go."""
-
-    def __init__(self, inner, after: int, seconds: float = 0.0) -> None:
-        self._inner, self._left, self._seconds = inner, after, seconds
-        self.reached, self.go = asyncio.Event(), asyncio.Event()
-
-    def __getattr__(self, name: str):
-        return getattr(self._inner, name)
-
-    async def send(self, request, host):
-        response = await self._inner.send(request, host)
-        await asyncio.sleep(self._seconds)
-        self._left -= 1
-        if self._left < 0:
-            self.reached.set()
-            await self.go.wait()
-        return response
 
 
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
@@ -313,6 +219,15 @@ def test_a_name_is_claimed_by_one_alone(there):
     assert (one.read("runs/1"), one.read("runs/2")) == (b"one", b"other")
 
 
+def test_a_file_that_is_moved_takes_the_place_of_another(there, tmp_path):
+    sink = sink_of(there.to, there.options)
+    for name in ("inner/one", "other"):
+        (tmp_path / "file").write_bytes(name.encode())
+        sink.put(tmp_path / "file", name)
+    sink.move("inner/one", "other")
+    assert (sink.read("inner/one"), sink.read("other")) == (None, b"inner/one")
+
+
 @pytest.mark.skipif(fsspec.__version__ < "2026", reason="s3fs of that time only knows how to overwrite")
 def test_a_name_is_claimed_by_one_alone_also_at_the_same_moment(tmp_path, s3, monkeypatch):
     one, other = (sink_of(f"s3://bucket/{tmp_path.name}", options_of(s3)) for _ in range(2))
@@ -336,9 +251,9 @@ def once_together(found):
     looked = asyncio.Barrier(3)
     begun: set[int] = set()
 
-    async def together(self: Beside, kind: str):
-        told = await found(self, kind)
-        if kind == "run" and id(self) not in begun:
+    async def together(self: Beside, *kinds: str):
+        told = await found(self, *kinds)
+        if "run" in kinds and id(self) not in begun:
             begun.add(id(self))
             await looked.wait()
         return told

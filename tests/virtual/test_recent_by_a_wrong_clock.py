@@ -149,3 +149,15 @@ async def test_what_ends_now_by_default_ends_now_by_the_services_clock(ask, endp
     # Where the host's clock is behind, what is asked for ends by that.
     slack = 60 if wrong >= 0 else 3_600 if ask is of_hours else 700
     assert min(right - found, default=NOON) > max(right) - slack
+
+
+async def test_recent_tells_what_it_cuts(caplog):
+    simulation, clock = of(0)
+    async with simulation.client(clock=clock) as client:
+        for whole in (client.calls.recent(7 * DAY), client.realtime.recent(1_800), client.insights.recent(13 * DAY)):
+            assert whole.duration > 1_700
+        assert caplog.text == ""
+        for group, wanted in ((client.calls, 8 * DAY), (client.realtime, 2_400), (client.insights, 14 * DAY)):
+            caplog.clear()
+            cut = group.recent(wanted)
+            assert f"recent({wanted}) is cut to the newest {cut.duration} s" in caplog.text

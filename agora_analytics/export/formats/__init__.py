@@ -40,6 +40,9 @@ class Tables(Protocol):
     def held(self) -> list[tuple[str, int, int]]:
         """Return dataset, part and rows of all that a database holds; of files, nothing."""
 
+    def copy(self, path: Path) -> None:
+        """Copy a database as it is between two parts; files are by themselves."""
+
     def close(self) -> None:
         """Let go of it; a database has all of it in one file then."""
 

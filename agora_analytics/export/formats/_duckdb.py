@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from shutil import copyfile
 from typing import Any, Final
 
 import duckdb
@@ -41,6 +42,7 @@ class DuckdbTables:
     def __init__(self, path: Path) -> None:
         settings = {"memory_limit": _MEMORY, "threads": "1", "wal_autocheckpoint": "1KB"}  # with each part
         self._database = duckdb.connect(":memory:", config=settings)
+        self._file = path
         self._path = str(path).replace("'", "''")
         self._rows: _arrow.Gathering | None = None
         try:
@@ -72,8 +74,7 @@ class DuckdbTables:
         for limit in (_AT_REST, _MEMORY):
             self._database.execute(f"SET memory_limit = '{limit}'")
         # What it knows of each group of rows stays in memory for as long as the file is open.
-        self._database.execute("USE memory")
-        self._database.execute("DETACH export")
+        self._detach()
         self._attach()
 
     def undo(self) -> None:
@@ -88,9 +89,21 @@ class DuckdbTables:
         """Return dataset, part and rows of all that it holds."""
         return held(lambda query: self._database.execute(query).fetchall(), _TABLES)
 
+    def copy(self, path: Path) -> None:
+        """Copy the file, which is closed meanwhile."""
+        self._detach()
+        try:
+            copyfile(self._file, path)
+        finally:
+            self._attach()
+
     def close(self) -> None:
         """Close the database, with all of it in one file."""
         self._database.close()
+
+    def _detach(self) -> None:
+        self._database.execute("USE memory")
+        self._database.execute("DETACH export")
 
     def _attach(self) -> None:
         self._database.execute(f"ATTACH '{self._path}' AS export (ROW_GROUP_SIZE {_GROUP})")

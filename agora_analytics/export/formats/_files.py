@@ -43,5 +43,8 @@ class FileTables:
         """Return nothing: each file is by itself."""
         return []
 
+    def copy(self, path: Path) -> None:
+        """Do nothing: each file is by itself."""
+
     def close(self) -> None:
         """Do nothing more: each file is closed when it ends."""

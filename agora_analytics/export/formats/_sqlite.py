@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 from itertools import chain, islice, repeat
 from pathlib import Path
+from shutil import copyfile
 from typing import Any, Final
 
 from agora_analytics.export._batches import Batch
@@ -35,6 +36,7 @@ class SqliteTables:
         self._database.execute("PRAGMA journal_mode=DELETE")
         self._database.execute("PRAGMA synchronous=NORMAL")
         self._database.execute("PRAGMA cache_size=-4000")
+        self._path = path
         self._part = 0
 
     def begin(self, dataset: Dataset, part: int) -> None:
@@ -77,6 +79,10 @@ class SqliteTables:
     def held(self) -> list[tuple[str, int, int]]:
         """Return dataset, part and rows of all that it holds."""
         return held(lambda query: self._database.execute(query).fetchall(), _TABLES)
+
+    def copy(self, path: Path) -> None:
+        """Copy the file: between two parts nobody has anything in it that is not complete."""
+        copyfile(self._path, path)
 
     def close(self) -> None:
         """Close the database."""

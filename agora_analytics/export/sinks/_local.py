@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-from agora_analytics._files import digest, folder_below, opened, read
+from agora_analytics._files import digest, folder_below, not_linked, opened, read
 from agora_analytics.export.sinks._sink import Seen
 
 _LINK: Final = Seen(-1, "no file")
@@ -42,6 +42,12 @@ class LocalSink:
         with opened(file, "rb+") as written:
             os.fsync(written.fileno())
         file.replace(target)
+        _sync(target.parent)
+
+    def move(self, name: str, to: str) -> None:
+        """Give a file another name."""
+        target = folder_below(self.folder, (self.folder / to).parent) / Path(to).name
+        not_linked(self.folder / name).replace(target)
         _sync(target.parent)
 
     def remove(self, name: str) -> None:

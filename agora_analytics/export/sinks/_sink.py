@@ -29,6 +29,9 @@ class Sink(Protocol):
     def put(self, file: Path, name: str) -> None:
         """Move a finished local file there, in the place of what has that name."""
 
+    def move(self, name: str, to: str) -> None:
+        """Give a file another name, in the place of what has that."""
+
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
 

@@ -1,0 +1,127 @@
+"""Copies of a state beside the files of a URL: what they are called, how they are packed, which database is theirs."""
+
+from __future__ import annotations
+
+import gzip
+import re
+import shutil
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from agora_analytics import _files
+from agora_analytics.errors import ExportError
+from agora_analytics.export._staged import Facts
+from agora_analytics.export._state import State
+from agora_analytics.export._tables import DamagedError
+from agora_analytics.export._taken import Held
+from agora_analytics.export._writer import alone
+from agora_analytics.export.sinks import Sink
+
+FOLDER: Final = ".agora-export"
+"""The folder beside the files that has the state."""
+
+_NAME: Final = re.compile(rf"{re.escape(FOLDER)}/(run|state|database)-(\d{{8}})(?:-\d+)?(?:\.[a-z.]+)?")
+
+_BESIDE: Final = ("-journal", "-wal", "-shm", ".wal")
+"""How the names of files end that SQLite and DuckDB keep beside an open database."""
+
+
+class Copy(NamedTuple):
+    """What is beside the files: the number of a run, the name, what it looks like, and of which kind it is."""
+
+    run: int
+    name: str
+    mark: str
+    kind: str
+
+
+def found(sink: Sink, *kinds: str) -> list[Copy]:
+    """Return what is beside the files, of the kinds `run`, `state` and `database`."""
+    told = [(_NAME.fullmatch(name), seen) for name, seen in sink.files(FOLDER).items()]
+    return [Copy(int(match[2]), match[0], seen.mark, match[1]) for match, seen in told if match and match[1] in kinds]
+
+
+def write(state: State, path: Path, held: Held | None) -> None:
+    """Write a copy of a state as it is now; `held` is the database that goes with it, of one that is not closed."""
+    state.copy_to(path)
+    if held is not None:
+        copy = State(path, path.name)
+        try:
+            with copy.transaction():
+                copy.keep_database(None)
+                copy.keep_held(held)
+        finally:
+            copy.close()
+
+
+def check(path: Path) -> Held | None:
+    """Return which database goes with a copy; raises `DamagedError` for a file that is no state of an export."""
+    try:
+        state = State(path, path.name)
+    except ExportError as error:
+        raise DamagedError(str(error.__cause__)) from None
+    try:
+        if not state.settings():
+            raise DamagedError("it is empty")
+        return state.held()
+    finally:
+        state.close()
+
+
+def fetch_held(sink: Sink, held: Held, path: Path) -> None:
+    """Bring the database that goes with a copy here, unless it is: by its own name, or by that which readers know."""
+    if _is(path, held.sha256):
+        return
+    come = path.with_name("database.copy")
+    for name in (held.name, path.name):
+        if sink.look(name) is not None:
+            sink.get(name, come)
+            if _is(come, held.sha256):
+                _place(come, path)
+                return
+    raise DamagedError(f"{held.name}, which goes with it, is gone or altered")
+
+
+def fetch_closed(sink: Sink, facts: Facts | None, path: Path) -> None:
+    """Bring a closed database here, if the one here is another."""
+    if facts is not None and not _is(path, facts.sha256):
+        come = path.with_name("database.copy")
+        sink.get(path.name, come)
+        _place(come, path)
+
+
+def _is(path: Path, digest: str | None) -> bool:
+    return path.exists() and _files.digest(path) == digest
+
+
+def _place(come: Path, path: Path) -> None:
+    """Put a database in the place of the one that is here, and of what was kept beside that."""
+    lock = alone(path.parent)  # who writes the one that is here may outlive its export by a moment
+    try:
+        for end in _BESIDE:
+            path.with_name(path.name + end).unlink(missing_ok=True)
+        come.replace(path)
+    finally:
+        lock.close()
+
+
+def packed(path: Path) -> Path:
+    """Compress a file, which is gone then."""
+    into = path.with_suffix(".gz")
+    with (
+        _files.opened(path, "rb") as file,
+        _files.opened(into, "wb") as raw,
+        gzip.GzipFile("", "wb", 1, raw, mtime=0) as packing,
+    ):
+        shutil.copyfileobj(file, packing)
+    path.unlink()
+    return into
+
+
+def unpack(path: Path) -> None:
+    """Replace a compressed file by what it holds."""
+    plain = path.with_suffix(".plain")
+    with _files.opened(path, "rb") as raw, gzip.GzipFile("", "rb", 1, raw) as file, _files.opened(plain, "wb") as into:
+        shutil.copyfileobj(file, into)
+    plain.chmod(0o600)
+    plain.replace(path)

@@ -1,0 +1,74 @@
+"""What leaves as JSON, while nobody knows yet how far the host's clock is off: whole numbers like all others."""
+
+from __future__ import annotations
+
+import pytest
+import typer
+from typer.main import get_command
+
+from agora_analytics import _json
+from agora_analytics.cli.program import app
+from agora_analytics.simulator import APP_ID
+from agora_analytics.spans import HostSecond, Span, by_host
+
+APPS = f"{APP_ID},another"
+COMMANDS = {
+    "calls search": ("--last", "1h"),
+    "calls sessions": ("CALL", "--last", "4h"),
+    "calls metrics": ("CALL", "--last", "4h"),
+    "calls statistics": ("CALL", "--last", "4h"),
+    "calls freeze": ("CALL", "--last", "4h"),
+    "calls timeline": ("CALL", "--last", "4h"),
+    "insights usage": (),
+    "insights quality": (),
+    "insights usage-total": (),
+    "insights quality-total": (),
+    "realtime usage": (),
+    "realtime quality": (),
+    "realtime usage-top": (),
+    "realtime quality-top": (),
+    "watch": ("--last", "10m", "--windows", "2"),
+    "follow": ("--last", "2h", "--events", "2"),
+    "quota": (),
+    "metrics": (),
+    "plans": (),
+    "export": ("data", "--last", "1h", "--apps", APPS, "--format", "csv"),
+}
+OTHERS = {"demo", "simulate"}
+"""Commands that ask no service of the user's."""
+
+
+def commands(group: typer.core.TyperGroup, before: tuple[str, ...] = ()) -> list[str]:
+    found = []
+    for name, one in group.commands.items():
+        inner = isinstance(one, typer.core.TyperGroup)
+        found += commands(one, (*before, name)) if inner else [" ".join((*before, name))]
+    return found
+
+
+def test_all_commands_are_here():
+    assert set(commands(get_command(app))) - OTHERS <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_writes_json_before_the_clock_is_known(run, call_id, monkeypatch, tmp_path, name):
+    monkeypatch.chdir(tmp_path)
+    ran = run(*name.split(), *(call_id if one == "CALL" else one for one in COMMANDS[name]), "--json")
+    assert ran.code == (1 if name == "export" else 0), ran.err
+    assert ran.lines
+
+
+@pytest.mark.parametrize("span", [("--last", "1h"), ("--last", "400d"), ("--start", "2026-11-20T00:00:00Z")])
+def test_a_dry_run_tells_what_is_left_out_by_times_of_the_host(run, span):
+    ran = run("export", "--dry-run", *span, "--apps", APPS, "--json")
+    assert ran.code == 0, ran.err
+    (left,) = [one for one in ran.lines[-1]["expired"] if one["what"] == "app"]
+    assert left["span"]["start"] < left["span"]["end"]
+
+
+def test_a_second_by_the_host_is_written_as_a_number():
+    told = _json.document(_json.encode({"at": HostSecond(7), "span": by_host(Span(1, 2))}))
+    assert told == {"at": 7, "span": {"start": 1, "end": 2}}
+    assert _json.lines([HostSecond(7)]) == b"7\n"
+    with pytest.raises(TypeError, match="no JSON is made of object"):
+        _json.encode(object())

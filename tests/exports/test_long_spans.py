@@ -1,0 +1,81 @@
+"""Spans that reach back further than the plan keeps: expired in every dataset, and at no more cost for years."""
+
+from __future__ import annotations
+
+import pytest
+from reading import rows
+from runs import DAY, HOUR, NOON, asked, export, free
+
+from agora_analytics import Insight, Selection, Series
+from agora_analytics.export._state import State
+
+SERIES = Series("userCount", product="Native")
+DATASETS = {
+    "calls": {},
+    "insights": {"insights": [Insight("userCount", granularity="1h")]},
+    "insights by": {"insights": [Insight("audioFreezeRate", product="Native", dimension="country")]},
+    "realtime": {"series": [SERIES]},
+}
+WHAT = pytest.mark.parametrize("what", DATASETS)
+
+
+def selected(what: str, start: int, end: int) -> Selection:
+    return Selection.of(start, end, what.split(maxsplit=1)[0], **DATASETS[what])
+
+
+@WHAT
+@pytest.mark.parametrize("back", [40 * DAY, 25 * 365 * DAY, NOON], ids=["40 days", "25 years", "1970"])
+@pytest.mark.parametrize("end", [NOON, 10**10], ids=["to now", "for ever"])
+async def test_what_the_plan_does_not_keep_is_expired_and_costs_nothing_more(
+    tmp_path, simulation, monkeypatch, what, back, end
+):
+    free(simulation)
+    noted, add = [], State.add_slices
+
+    def counted(self: State, app, source, slices, **more) -> None:
+        mine = list(slices)
+        noted.extend(mine)
+        add(self, app, source, mine, **more)
+
+    monkeypatch.setattr(State, "add_slices", counted)
+    start = (NOON - back) // DAY * DAY
+    report = await export(simulation, selected(what, start, end), tmp_path)
+    assert not report.complete
+    (left,) = report.left_out
+    limits = simulation.service.plan.limits[{"calls": "call_lists", "realtime": "realtime"}.get(what, "insight_usage")]
+    assert (left.reason, left.span.start) == ("expired", start)
+    assert 0 <= left.span.end - (NOON - limits.available) <= DAY + HOUR
+    assert len(noted) < 80
+    before = asked(simulation)
+    assert before < 80
+    assert rows(tmp_path, what.split()[0])
+    again = await export(simulation, selected(what, start, end), tmp_path)
+    assert again.left_out[0].span.start == start
+    assert asked(simulation) - before < 40
+
+
+@WHAT
+async def test_a_plan_tells_what_is_expired_of_every_dataset(simulation, what):
+    free(simulation)
+    async with simulation.client(quotas=False) as client:
+        for end in (NOON, NOON - 30 * DAY):
+            plan = await client.export.plan(selected(what, NOON - 40 * DAY, end))
+            (left,) = [one for one in plan.expired if one.reason == "expired"]
+            assert left.span.start == NOON - 40 * DAY
+            assert left.span.end <= end
+
+
+@WHAT
+async def test_what_the_service_keeps_longer_than_the_plan_says_comes_all_the_same(tmp_path, simulation, what):
+    free(simulation)
+    told = simulation.service.plan
+    for table, limits in told.limits.items():
+        longer = 6 * HOUR if table == "realtime" else 60 * DAY
+        simulation.service.plan = simulation.service.plan.with_limits(table, available=max(limits.available, longer))
+    start, end = (NOON - 3 * HOUR, NOON - 600) if what == "realtime" else (NOON - 35 * DAY, NOON - 20 * DAY)
+    start, end = (start, end) if what == "realtime" else (start // DAY * DAY, end // DAY * DAY)
+    for name, plan in (("right", simulation.service.plan), ("wrong", told)):
+        async with simulation.client(quotas=False, plan=plan) as client:
+            report = await client.export.run(selected(what, start, end), tmp_path / name, format="jsonl")
+        assert report.complete
+    assert rows(tmp_path / "right", what.split()[0]) == rows(tmp_path / "wrong", what.split()[0])
