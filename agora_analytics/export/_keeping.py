@@ -108,7 +108,7 @@ class Beside:
             raise ExportError(
                 f"the state of the export, {copy.name} in {str(self._sink)!r}, is damaged: {wrong}",
                 advice="Nothing was sent. Put it back, or export into another place; rebuild=True (--rebuild) makes a"
-                " state of what manifest.json tells.",
+                " state of manifest.json, if that lists all that is there.",
                 kind="state",
             )
 

@@ -41,6 +41,7 @@ async def refused(tmp_path: Path, simulation: Simulation):
                 await export(simulation, SELECTION, folder, format=form)
         assert asked(simulation) == before
         assert contents(folder) == held
+        assert error.value.kind == "state"
         assert "export into another place" in error.value.advice
         return str(error.value)
 
@@ -123,7 +124,9 @@ async def test_a_file_that_is_there_twice_or_is_a_strangers_is_noticed(refused):
         path = paths(folder, "calls")[0]
         shutil.copy(path, path.with_name("part-00001 (copy).jsonl"))
 
-    assert "part-00001 (copy).jsonl" in await refused(double)
+    told = await refused(double)
+    assert "part-00001 (copy).jsonl" in told
+    assert "Take away what is unknown to it" in told
 
 
 async def test_a_state_that_is_older_than_its_files_is_noticed(tmp_path, simulation):
@@ -202,6 +205,10 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def short_of_a_byte(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])  # SQLite reads a null in its place
+
+
 def garbled(path: Path) -> None:
     held = path.read_bytes()
     path.write_bytes(held[:100] + bytes(range(1, 251)) * 40 + held[10_100:])
@@ -240,6 +247,7 @@ def later(path: Path) -> None:
     ("damage", "reason"),
     [
         (cut, "malformed"),
+        (short_of_a_byte, "its last page is cut short"),
         (garbled, ""),
         (torn, ""),
         (overwritten, "not a database"),
