@@ -28,7 +28,7 @@ _AS_IT_IS: Final = (
 _FROM_MANIFEST: Final = f"rebuild=True (--rebuild) makes a state of {MANIFEST}, if that lists all that is there"
 
 Expected = Mapping[str, Facts | None]
-"""Files by name; without facts one that may be there or not."""
+"""Files by name; without facts one that may be there or not, without its bytes one that is there, whatever it holds."""
 
 
 @attrs.frozen(kw_only=True)
@@ -54,7 +54,7 @@ def compared(expected: Expected, found: Mapping[str, Seen], digest: Callable[[st
     altered, marks = [], {}
     for name, facts in known.items():
         seen = found.get(name)
-        if seen is None or (seen.size == facts.bytes and seen.mark == facts.mark):
+        if seen is None or facts.bytes is None or (seen.size == facts.bytes and seen.mark == facts.mark):
             continue
         if seen.size == facts.bytes and digest(name) == facts.sha256:
             marks[name] = seen.mark

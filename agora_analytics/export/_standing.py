@@ -17,7 +17,7 @@ from agora_analytics.export._state import State
 from agora_analytics.export._target import MANIFEST, name_of
 from agora_analytics.export._writer import PUT_BACK, Writer, trouble_of
 from agora_analytics.export.formats import DATABASES
-from agora_analytics.export.sinks import Sink, said
+from agora_analytics.export.sinks import LocalSink, Sink, said
 
 T = TypeVar("T")
 
@@ -75,6 +75,12 @@ class Standing:
 
     def _files(self, parts: Iterable[tuple[Part, Facts | None]], database: Facts | None) -> Expected:
         if self._form in DATABASES:
+            if (
+                database is None
+                and isinstance(self._sink, LocalSink)
+                and any(facts and facts.rows for _, facts in parts)
+            ):
+                database = Facts(rows=0)  # its run was killed: what it holds it is asked itself, but it is there
             return {DATABASES[self._form].file: database}
         return {name_of(self._form, part): facts for part, facts in parts}
 

@@ -115,8 +115,9 @@ async def test_a_database_of_a_run_that_died_is_compared_part_by_part(tmp_path, 
     with pytest.raises(ExportError, match=r"altered: part 1 of \w+"):
         await export(simulation, SELECTION, tmp_path, format=form)
     (tmp_path / f"export.{form}").unlink()
-    with pytest.raises(ExportError, match="gone: part "):
+    with pytest.raises(ExportError, match=f"gone: export.{form}"):
         await export(simulation, SELECTION, tmp_path, format=form)
+    assert not (tmp_path / f"export.{form}").exists()  # nor is an empty one made in its place
 
 
 async def test_a_file_that_is_there_twice_or_is_a_strangers_is_noticed(refused):
