@@ -35,7 +35,7 @@ _NAME: Final = re.compile(rf"{re.escape(FOLDER)}/(run|state)-(\d{{8}})(?:\.db\.g
 _PAUSE: Final = 1.0
 """Seconds from one copy of a state to the next at the least, where no part is sealed."""
 
-_SHARE: Final = 20
+_SHARE: Final = 5
 """How many times as long as it takes to write a copy nobody writes another."""
 
 
