@@ -50,11 +50,16 @@ class Counter:
         self.run += 1
         return made
 
-    def again(self) -> list[float]:
-        """Return the requests that a run before had answered; for each the age its answer had when that run ended."""
+    def again(self, but: str | None = None) -> list[float]:
+        """Return the requests that a run before had answered; for each the age its answer had when that run ended.
+
+        Those of which the path has `but` may be asked again.
+        """
         known: dict[tuple[str, str, bytes], Asked] = {}
         ages = []
         for one in self.asked:
+            if but is not None and but in one.what[1]:
+                continue
             before = known.get(one.what)
             if before is not None and before.answered is not None and before.run < one.run:
                 ages.append(self.ends[before.run] - before.answered)

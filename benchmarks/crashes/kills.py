@@ -17,8 +17,9 @@ _IN_A_ROW: Final = 5
 
 _KILLED: Final = -9
 
-_YOUNG: Final = 2.0
-"""Seconds before a kill from which on what came may be lost where the state is written beside the files of a URL."""
+_YOUNG: Final = 1.0
+_YOUNG_ELSEWHERE: Final = 3.0
+"""Seconds before a kill from which on what came may be lost: on a disk, and where a copy of the state goes to a URL."""
 
 
 class Place(Protocol):
@@ -139,11 +140,13 @@ class Killing:
 
     def _finished(self, ended: Ended) -> None:
         made = len(self.job.counter.asked)
-        again = self.job.counter.again()
+        # While calls go on, each run asks for their lists.
+        again = self.job.counter.again(but="/call/lists" if self.whole.told["unfinished"] else None)
         self.seen.most = max(self.seen.most, made)
         self.seen.again += again
         self._look("finished", ended)
-        if max(again, default=0.0) > _YOUNG and not (self.form in DATABASES and not self.place.local):
+        young = _YOUNG if self.place.local else _YOUNG_ELSEWHERE
+        if max(again, default=0.0) > young and (self.place.local or self.form not in DATABASES):
             self._broken(f"asked again for what was {max(again):.1f} s old when a run was killed")
 
     async def _kill(self, seconds: float) -> bool:

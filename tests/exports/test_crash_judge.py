@@ -37,3 +37,4 @@ def test_a_request_is_asked_again_if_a_run_before_had_its_answer():
     counter.note(second.what)
     counter.note(first.what)
     assert counter.again() == [2.0]
+    assert counter.again(but="first") == []
