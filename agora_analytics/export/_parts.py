@@ -63,6 +63,8 @@ class Parts:
         async with self._busy:
             full, empty = await self._disk.change(State.provisional_parts)
             await self._kept(self._keeper.keep)
+            if full or empty:
+                await self._guarded(self.target.reopen)
             for part in empty:
                 await self._guarded(partial(self.target.remove, part))
                 await self._disk.change(partial(State.remove_part, part=part))

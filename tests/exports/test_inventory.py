@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import shutil
@@ -11,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from reading import manifest_of, paths
-from runs import asked, export, free, last
+from runs import DAY, NOON, asked, export, free, last
 
-from agora_analytics import ExportError
+from agora_analytics import ExportError, Insight, Selection
 from agora_analytics.export._inventory import Differences, compared
 from agora_analytics.export._staged import Facts
 from agora_analytics.export._state import State
-from agora_analytics.export._target import path_of
+from agora_analytics.export._target import DatabaseFile, Files, path_of
 from agora_analytics.export.sinks import LocalSink, Seen
 from agora_analytics.simulator import Simulation
 
@@ -159,6 +160,34 @@ async def test_a_state_knows_a_file_before_it_is_there_were_the_log_of_its_chang
     await export(simulation, SELECTION, tmp_path / "export")
     assert known
     assert all(known)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+async def test_no_manifest_says_complete_while_what_it_lists_is_being_replaced(tmp_path, simulation, monkeypatch, form):
+    free(simulation)
+    insights = [Insight("userCount", granularity="1h")]
+    selection = Selection.of(NOON - DAY, NOON - 60, "insights", insights=insights)
+    assert (await export(simulation, selection, tmp_path, format=form)).provisional
+    claimed = []
+    for target, names in ((Files, ("finish", "remove")), (DatabaseFile, ("finish", "remove"))):
+        for name in names:
+            monkeypatch.setattr(target, name, telling(getattr(target, name), tmp_path, claimed))
+    await asyncio.sleep(3 * DAY)
+    report = await export(simulation, selection, tmp_path, format=form)
+    assert report.complete
+    assert claimed
+    assert not any(claimed)
+    assert manifest_of(tmp_path)["complete"]
+
+
+def telling(do, folder: Path, claimed: list[bool]):
+    """What does as before, and notes what the manifest says meanwhile."""
+
+    def done(self, part):
+        claimed.append(manifest_of(folder)["complete"])
+        return do(self, part)
+
+    return done
 
 
 async def test_what_readers_skip_may_lie_between_the_files(tmp_path, simulation):
