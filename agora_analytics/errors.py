@@ -295,9 +295,10 @@ class ExportError(AgoraError):
     Attributes:
         kind: why. `running`: another run writes to that place; try again when it is over. `disk`: the place cannot be
             read or written (full, no rights, a store that is not reached); try again once that is mended. `settings`:
-            the place holds an export of other settings; no later try will do. `state`: the export's state there is
-            damaged or of another version; no later try will do. `writer`: the process that makes the files ended, or
-            the format's library failed; a later try may do.
+            the place holds an export of other settings; no later try will do. `state`: the export's state or database
+            there is damaged or of another version, or its files are not those that its state tells of; no later try
+            will do. `writer`: the process that makes the files ended, or the format's library failed; a later try may
+            do.
 
     """
 

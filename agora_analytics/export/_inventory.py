@@ -22,8 +22,13 @@ from agora_analytics.export.sinks import Seen, Sink
 _SHOWN: Final = 3
 """Names that an error lists."""
 
+_AS_IT_IS: Final = (
+    "rebuild=True (--rebuild) goes on with what is there, as far as it can be read, and tells what is gone"
+)
+_FROM_MANIFEST: Final = f"rebuild=True (--rebuild) makes a state of {MANIFEST}, if that lists all that is there"
+
 Expected = Mapping[str, Facts | None]
-"""Files by name; without facts one that may be there or not."""
+"""Files by name; without facts one that may be there or not, without its bytes one that is there, whatever it holds."""
 
 
 @attrs.frozen(kw_only=True)
@@ -49,7 +54,7 @@ def compared(expected: Expected, found: Mapping[str, Seen], digest: Callable[[st
     altered, marks = [], {}
     for name, facts in known.items():
         seen = found.get(name)
-        if seen is None or (seen.size == facts.bytes and seen.mark == facts.mark):
+        if seen is None or facts.bytes is None or (seen.size == facts.bytes and seen.mark == facts.mark):
             continue
         if seen.size == facts.bytes and digest(name) == facts.sha256:
             marks[name] = seen.mark
@@ -91,12 +96,13 @@ def unequal_parts(expected: Sequence[tuple[Part, Facts | None]], held: Mapping[t
     )
 
 
-def refusal(place: str, wrong: str) -> ExportError:
+def refusal(place: str, wrong: Differences) -> ExportError:
     """Return what tells that an export is not what its state says, and what to do."""
+    mend = "Take away what is unknown to it" if wrong.strange else "Put back what was there"
+    way = _FROM_MANIFEST if wrong.strange else _AS_IT_IS
     return ExportError(
         f"what {place!r} holds is not what its state says: {wrong}",
-        advice="Nothing was sent. Put back what is missing, or export into another place;"
-        " rebuild=True (--rebuild) goes on with what is there, and tells what is gone.",
+        advice=f"Nothing was sent. {mend}, or export into another place; {way}.",
         kind="state",
     )
 
@@ -106,7 +112,7 @@ def without_state(place: str, names: Sequence[str]) -> ExportError:
     return ExportError(
         f"{place!r} holds {_names(names)}, but the state of the export that wrote it is gone or empty",
         advice="Nothing was sent: all of it would come twice. Put the state back, or export into another place;"
-        f" rebuild=True (--rebuild) makes a state of what {MANIFEST} tells.",
+        f" {_FROM_MANIFEST}.",
         kind="state",
     )
 
@@ -116,6 +122,15 @@ def unlisted(place: str, names: Sequence[str]) -> ExportError:
     return ExportError(
         f"the export in {place!r} cannot be rebuilt: its {MANIFEST} does not list {_names(names)}",
         advice="Nothing was sent: their rows would come twice. Take them away, or export into another place.",
+        kind="state",
+    )
+
+
+def unknown_parts(place: str, names: Sequence[str]) -> ExportError:
+    """Return what tells that a database has rows that no state tells of, and what to do."""
+    return ExportError(
+        f"the export in {place!r} cannot be rebuilt: its {MANIFEST} does not list {_names(names)}",
+        advice="Nothing was sent: their rows would come twice. Export into another place.",
         kind="state",
     )
 

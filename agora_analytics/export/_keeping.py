@@ -38,8 +38,11 @@ log = logging.getLogger("agora_analytics")
 _PAUSE: Final = 1.0
 """Seconds from one copy of a state to the next at the least, where no part is sealed."""
 
-_SHARE: Final = 20
+_SHARE: Final = 5
 """How many times as long as it takes to write a copy nobody writes another."""
+
+_SHARE_OF_DATABASE: Final = 20
+"""The same of a database, which is copied whole and grows."""
 
 Still = Callable[[], AbstractAsyncContextManager[Callable[[], Awaitable[Path]]]]
 """Lets nothing be written inside, and gives what copies the database as it is then."""
@@ -111,7 +114,7 @@ class Beside:
         raise ExportError(
             f"the state of the export, {copy.name} in {str(self._sink)!r}, is damaged: {wrong}",
             advice="Nothing was sent. Put it back, or export into another place; rebuild=True (--rebuild) makes a"
-            " state of what manifest.json tells.",
+            " state of manifest.json, if that lists all that is there.",
             kind="state",
         )
 
@@ -233,7 +236,8 @@ class Beside:
             await self._check_claim(await self._found("run"))
             yield
             now = asyncio.get_running_loop().time()
-            self._due = now + max(_PAUSE, _SHARE * (now - begun))
+            share = _SHARE if self._database is None else _SHARE_OF_DATABASE
+            self._due = now + max(_PAUSE, share * (now - begun))
 
     async def _check_claim(self, runs: list[Copy]) -> None:
         newest = max((one for one in runs if one.kind == "run"), default=None)

@@ -31,7 +31,7 @@ from agora_analytics.export._state import State
 from agora_analytics.export._summary import manifest_of, report_of
 from agora_analytics.export._tables import is_damage, put_aside
 from agora_analytics.export._target import SCRATCH, Target, target_of
-from agora_analytics.export._writer import LOCK, trouble_of
+from agora_analytics.export._writer import LOCK, PUT_BACK, trouble_of
 from agora_analytics.export.sinks import LocalSink, Sink, said, sink_of
 from agora_analytics.models import BadRow
 from agora_analytics.plans import Endpoint
@@ -151,7 +151,7 @@ def _target(name: str, sink: Sink, folder: Path) -> Target:
         wrong, kind = sink.scrub(said(error)), trouble_of(error)
     raise ExportError(
         f"the export into {str(sink)!r} cannot be opened: {wrong}",
-        advice="Close what else has it open.",
+        advice=PUT_BACK if kind == "state" else "Close what else has it open.",
         fault="host",
         kind=kind,
     )

@@ -21,7 +21,7 @@ from agora_analytics.export._keeping import Keeper
 from agora_analytics.export._staged import Facts, Group, Part, Pieces
 from agora_analytics.export._state import State
 from agora_analytics.export._target import Target
-from agora_analytics.export._writer import trouble_of
+from agora_analytics.export._writer import PUT_BACK, trouble_of
 from agora_analytics.export.sinks import Sink, said
 
 _BACKLOG: Final = 2**24
@@ -64,6 +64,8 @@ class Parts:
         async with self._busy:
             full, empty = await self._disk.change(State.provisional_parts)
             await self._kept(self._keeper.keep)
+            if full or empty:
+                await self._guarded(self.target.reopen)
             for part in empty:
                 await self._guarded(partial(self.target.remove, part))
                 await self._disk.change(partial(State.remove_part, part=part))
@@ -175,11 +177,14 @@ class Parts:
         return await translated(self._disk.run(work, aside=True), self._told)
 
     def _told(self, error: Exception) -> ExportError:
+        kind = trouble_of(error)
         return ExportError(
             f"the export into {str(self._sink)!r} cannot be written: {self._sink.scrub(said(error))}",
-            advice="Mend that and run the same export again: it goes on where it stopped.",
+            advice=PUT_BACK
+            if kind == "state"
+            else "Mend that and run the same export again: it goes on where it stopped.",
             fault="host",
-            kind=trouble_of(error),
+            kind=kind,
         )
 
 

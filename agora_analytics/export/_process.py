@@ -2,7 +2,8 @@
 
 The process is told what to do in lines: a verb and what it takes as JSON, after `add` as many lines of rows as it says.
 `ready`, `held`, `end`, `copy` and `close` are answered, by a line of JSON: what came of it, what has gone wrong so far,
-and whether the disk or the writer failed. When nobody is left who could tell it more, the process ends.
+and whether the disk, the writer or the database is to blame. When nobody is left who could tell it more, the process
+ends.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 
 from agora_analytics import _json
-from agora_analytics.export._writer import Here, Writer, WriterError, trouble_of
+from agora_analytics.export._writer import DatabaseError, Here, Writer, WriterError, trouble_of
 from agora_analytics.export.sinks import said
 
 _CODE: Final = (
@@ -55,6 +56,8 @@ _VERBS: Final[Mapping[str, Callable[..., object]]] = {
 """What an open writer can be told."""
 
 _ANSWERED: Final = frozenset({"ready", "held", "end", "copy", "close"})
+
+_ERRORS: Final = {"writer": WriterError, "state": DatabaseError}
 
 
 def writer_of(name: str, folder: Path, scratch: Path) -> Writer:
@@ -126,7 +129,7 @@ class Apart:
             raise self._gone()
         came, wrong, trouble = _json.document(line)
         if wrong:
-            raise WriterError(wrong) if trouble == "writer" else OSError(wrong)
+            raise _ERRORS.get(trouble, OSError)(wrong)
         return came
 
     def _tell(self, verb: str, *given: object) -> None:

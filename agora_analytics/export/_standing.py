@@ -15,9 +15,9 @@ from agora_analytics.export._recall import recalled
 from agora_analytics.export._staged import Facts, Part
 from agora_analytics.export._state import State
 from agora_analytics.export._target import MANIFEST, name_of
-from agora_analytics.export._writer import Writer
+from agora_analytics.export._writer import PUT_BACK, Writer, trouble_of
 from agora_analytics.export.formats import DATABASES
-from agora_analytics.export.sinks import Sink, said
+from agora_analytics.export.sinks import LocalSink, Sink, said
 
 T = TypeVar("T")
 
@@ -62,8 +62,10 @@ class Standing:
             told = await self._disk.run(lambda: self._read(writer.held), aside=True)
             held = {(dataset, part): rows for dataset, part, rows in told}
             found = inventory.unequal_parts(parts, held)
-            if found.strange or (found and not self._rebuild):
-                raise inventory.refusal(str(self._sink), str(found))
+            if found.strange and self._rebuild:
+                raise inventory.unknown_parts(str(self._sink), found.strange)
+            if found and not self._rebuild:
+                raise inventory.refusal(str(self._sink), found)
             await self._disk.change(lambda state: _take_parts(state, parts, held))
         await self._disk.change(lambda state: state.keep_database(None))
         await self._disk.run(self._disk.state.sync)
@@ -73,6 +75,12 @@ class Standing:
 
     def _files(self, parts: Iterable[tuple[Part, Facts | None]], database: Facts | None) -> Expected:
         if self._form in DATABASES:
+            if (
+                database is None
+                and isinstance(self._sink, LocalSink)
+                and any(facts and facts.rows for _, facts in parts)
+            ):
+                database = Facts(rows=0)  # its run was killed: what it holds it is asked itself, but it is there
             return {DATABASES[self._form].file: database}
         return {name_of(self._form, part): facts for part, facts in parts}
 
@@ -98,7 +106,7 @@ class Standing:
     async def _take(self, found: Differences) -> None:
         """Note what files look like now; raises `ExportError` for others than expected, unless they are taken so."""
         if found and not self._rebuild:
-            raise inventory.refusal(str(self._sink), str(found))
+            raise inventory.refusal(str(self._sink), found)
         now = await self._disk.run(lambda: self._read(lambda: self._now(found)), aside=True)
         await self._disk.change(lambda state: self._note(state, found, now))
 
@@ -145,10 +153,12 @@ class Standing:
         raise told
 
     def _unreadable(self, error: Exception) -> ExportError:
+        damaged = trouble_of(error) == "state"
         return ExportError(
             f"what {str(self._sink)!r} holds cannot be read: {self._sink.scrub(said(error))}",
-            advice="Nothing was sent. Check the place.",
+            advice=f"Nothing was sent. {PUT_BACK if damaged else 'Check the place.'}",
             fault="host",
+            kind="state" if damaged else "disk",
         )
 
 

@@ -24,6 +24,9 @@ _KIND: Final = 0x41474F52
 
 _DAMAGE: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
+_PAGE: Final = 8_192
+"""Bytes of a page."""
+
 _MEANWHILE: Final = 0.5
 """Seconds that opening waits for others that are being opened; one that runs keeps its lock for longer."""
 
@@ -68,7 +71,7 @@ class Tables:
     def _prepare(self) -> None:
         # Exclusive from the first access until closed, with the log of changes in memory of this process alone.
         self._database.execute("PRAGMA locking_mode=EXCLUSIVE")
-        self._database.execute("PRAGMA page_size=8192")  # answers are tens of kilobytes
+        self._database.execute(f"PRAGMA page_size={_PAGE}")  # answers are tens of kilobytes
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=NORMAL")
         self._database.execute("BEGIN EXCLUSIVE")
@@ -88,6 +91,13 @@ class Tables:
         found = self._database.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             raise DamagedError(found)
+        if not self._is_whole():
+            raise DamagedError("its last page is cut short")
+
+    def _is_whole(self) -> bool:
+        """Whether the last page is there to its end, which SQLite would fill up; the log of changes may have it."""
+        log = self._path.with_name(f"{self._path.name}-wal")
+        return (log.exists() and log.stat().st_size > 0) or self._path.stat().st_size % _PAGE == 0
 
     def close(self) -> None:
         """Close it."""
@@ -181,7 +191,7 @@ def _unusable(path: Path, place: str, error: Exception) -> ExportError:
         return ExportError(
             f"the export's state {str(path)!r} is damaged: {said}",
             advice="Put back a copy of it that is as new as the files, or export into another place; rebuild=True"
-            " (--rebuild) makes a state of what manifest.json tells.",
+            " (--rebuild) makes a state of manifest.json, if that lists all that is there.",
             kind="state",
         )
     return ExportError(

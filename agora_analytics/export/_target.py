@@ -11,6 +11,7 @@ from urllib.parse import quote
 import attrs
 
 from agora_analytics import _files, _json
+from agora_analytics.errors import AgoraError
 from agora_analytics.export._process import writer_of
 from agora_analytics.export._sources import DAY
 from agora_analytics.export._staged import Facts, Part
@@ -67,6 +68,9 @@ class Target(Protocol):
     def seal(self) -> Facts | None:
         """Bring to its place what is one file for all parts, once the writer is closed; return what it holds."""
 
+    def reopen(self) -> None:
+        """Have the manifest say that not all is there, before what it lists is replaced."""
+
     def complete(self, manifest: object) -> None:
         """Write the manifest."""
 
@@ -106,6 +110,10 @@ class Files:
     def seal(self) -> Facts | None:
         """Do nothing: each file is in its place."""
         return None
+
+    def reopen(self) -> None:
+        """Have the manifest say that not all is there."""
+        mark_incomplete(self._sink, self._scratch)
 
     def complete(self, manifest: object) -> None:
         """Write the manifest."""
@@ -153,6 +161,10 @@ class DatabaseFile:
         size = self._path.stat().st_size
         return Facts(rows=0, bytes=size, sha256=digest, mark=_mark(self._sink, self._path.name))
 
+    def reopen(self) -> None:
+        """Have the manifest say that not all is there."""
+        mark_incomplete(self._sink, self._scratch)
+
     def complete(self, manifest: object) -> None:
         """Write the manifest."""
         put_document(self._sink, self._scratch, manifest)
@@ -170,6 +182,17 @@ def put_document(sink: Sink, scratch: Path, document: object) -> None:
     with _files.opened(file, "wb") as written:
         written.write(_json.encode(document) + b"\n")
     sink.put(file, MANIFEST)
+
+
+def mark_incomplete(sink: Sink, scratch: Path) -> None:
+    """Have a manifest that says that all is there say so no more; what is no manifest is left as it is."""
+    held = sink.read(MANIFEST)
+    try:
+        document = None if held is None else _json.document(held)
+    except AgoraError:
+        return
+    if isinstance(document, dict) and document.get("complete"):
+        put_document(sink, scratch, document | {"complete": False})
 
 
 def target_of(name: str, sink: Sink, beside: Path) -> Target:

@@ -14,6 +14,7 @@ from typing import Final, Literal, Protocol
 from agora_analytics._files import not_linked, own_folder
 from agora_analytics.export._batches import joined, unpack
 from agora_analytics.export._columns import DATASETS
+from agora_analytics.export._tables import is_damage
 from agora_analytics.export.formats import opened
 
 _CHUNK: Final = 2**17
@@ -33,13 +34,30 @@ _OF_ROWS: Final = (ValueError, TypeError, LookupError, ArithmeticError, MemoryEr
 """What the library of a format raises for rows rather than for files."""
 
 
+_UNREADABLE: Final = re.compile("corrupt|not a valid duckdb|could not read enough bytes|version number", re.IGNORECASE)
+"""How DuckDB says that a file is damaged or of another version; its classes of errors do not tell that from a disk."""
+
+PUT_BACK: Final = "Put back a copy of it that is as new as the state, or export into another place."
+"""What to do about a database that cannot be read."""
+
+
 class WriterError(OSError):
     """What makes the files has failed, and not the disk that they are on."""
 
 
-def trouble_of(error: BaseException) -> Literal["disk", "writer"]:
-    """Tell whether the place of the files failed, or who makes them."""
+class DatabaseError(OSError):
+    """The file of a database is damaged, or is none."""
+
+
+def trouble_of(error: BaseException) -> Literal["disk", "writer", "state"]:
+    """Tell whether the place of the files failed, or who makes them, or a database that is there cannot be read."""
+    if isinstance(error, DatabaseError) or is_damage(error) or _is_unreadable(error):
+        return "state"
     return "writer" if isinstance(error, (WriterError, *_OF_ROWS)) else "disk"
+
+
+def _is_unreadable(error: BaseException) -> bool:
+    return "duckdb" in type(error).__module__ and _UNREADABLE.search(str(error)) is not None
 
 
 class Writer(Protocol):

@@ -1,8 +1,13 @@
-"""A process that exports: `python exporting.py URL FOLDER START END FORMAT [MOST]`; prints what it did."""
+"""A process that exports: `python exporting.py URL FOLDER START END FORMAT [MOST]`; prints what it did.
+
+`AGORA_TEST_SINK` has the options of a sink as JSON.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import sys
 
 from serving import plan
@@ -16,8 +21,10 @@ async def main(url: str, folder: str, start: str, end: str, form: str, most: str
     settings = {"app_id": APP_ID, "plan": plan(), "base_url": url, "quotas": False}
     async with AnalyticsClient(CUSTOMER_ID, CUSTOMER_SECRET, **settings) as client:
         try:
-            most_of = {"max_requests": int(most)} if most else {}
-            report = await client.export.run(selection, folder, format=form, concurrency=8, **most_of)
+            given = {"max_requests": int(most)} if most else {}
+            if "AGORA_TEST_SINK" in os.environ:
+                given["sink_options"] = json.loads(os.environ["AGORA_TEST_SINK"])
+            report = await client.export.run(selection, folder, format=form, concurrency=8, **given)
         except ExportError as error:
             print(f"{error.kind}: {error}", file=sys.stderr)
             return 1

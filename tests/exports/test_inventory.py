@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import shutil
@@ -11,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from reading import manifest_of, paths
-from runs import asked, export, free, last
+from runs import DAY, NOON, asked, export, free, last
 
-from agora_analytics import ExportError
+from agora_analytics import ExportError, Insight, Selection
 from agora_analytics.export._inventory import Differences, compared
 from agora_analytics.export._staged import Facts
 from agora_analytics.export._state import State
-from agora_analytics.export._target import path_of
+from agora_analytics.export._target import DatabaseFile, Files, path_of
 from agora_analytics.export.sinks import LocalSink, Seen
 from agora_analytics.simulator import Simulation
 
@@ -41,6 +42,7 @@ async def refused(tmp_path: Path, simulation: Simulation):
                 await export(simulation, SELECTION, folder, format=form)
         assert asked(simulation) == before
         assert contents(folder) == held
+        assert error.value.kind == "state"
         assert "export into another place" in error.value.advice
         return str(error.value)
 
@@ -114,8 +116,9 @@ async def test_a_database_of_a_run_that_died_is_compared_part_by_part(tmp_path, 
     with pytest.raises(ExportError, match=r"altered: part 1 of \w+"):
         await export(simulation, SELECTION, tmp_path, format=form)
     (tmp_path / f"export.{form}").unlink()
-    with pytest.raises(ExportError, match="gone: part "):
+    with pytest.raises(ExportError, match=f"gone: export.{form}"):
         await export(simulation, SELECTION, tmp_path, format=form)
+    assert not (tmp_path / f"export.{form}").exists()  # nor is an empty one made in its place
 
 
 async def test_a_file_that_is_there_twice_or_is_a_strangers_is_noticed(refused):
@@ -123,7 +126,9 @@ async def test_a_file_that_is_there_twice_or_is_a_strangers_is_noticed(refused):
         path = paths(folder, "calls")[0]
         shutil.copy(path, path.with_name("part-00001 (copy).jsonl"))
 
-    assert "part-00001 (copy).jsonl" in await refused(double)
+    told = await refused(double)
+    assert "part-00001 (copy).jsonl" in told
+    assert "Take away what is unknown to it" in told
 
 
 async def test_a_state_that_is_older_than_its_files_is_noticed(tmp_path, simulation):
@@ -155,6 +160,34 @@ async def test_a_state_knows_a_file_before_it_is_there_were_the_log_of_its_chang
     await export(simulation, SELECTION, tmp_path / "export")
     assert known
     assert all(known)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+async def test_no_manifest_says_complete_while_what_it_lists_is_being_replaced(tmp_path, simulation, monkeypatch, form):
+    free(simulation)
+    insights = [Insight("userCount", granularity="1h")]
+    selection = Selection.of(NOON - DAY, NOON - 60, "insights", insights=insights)
+    assert (await export(simulation, selection, tmp_path, format=form)).provisional
+    claimed = []
+    for target, names in ((Files, ("finish", "remove")), (DatabaseFile, ("finish", "remove"))):
+        for name in names:
+            monkeypatch.setattr(target, name, telling(getattr(target, name), tmp_path, claimed))
+    await asyncio.sleep(3 * DAY)
+    report = await export(simulation, selection, tmp_path, format=form)
+    assert report.complete
+    assert claimed
+    assert not any(claimed)
+    assert manifest_of(tmp_path)["complete"]
+
+
+def telling(do, folder: Path, claimed: list[bool]):
+    """What does as before, and notes what the manifest says meanwhile."""
+
+    def done(self, part):
+        claimed.append(manifest_of(folder)["complete"])
+        return do(self, part)
+
+    return done
 
 
 async def test_what_readers_skip_may_lie_between_the_files(tmp_path, simulation):
@@ -202,6 +235,10 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
+def short_of_a_byte(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])  # SQLite reads a null in its place
+
+
 def garbled(path: Path) -> None:
     held = path.read_bytes()
     path.write_bytes(held[:100] + bytes(range(1, 251)) * 40 + held[10_100:])
@@ -240,6 +277,7 @@ def later(path: Path) -> None:
     ("damage", "reason"),
     [
         (cut, "malformed"),
+        (short_of_a_byte, "its last page is cut short"),
         (garbled, ""),
         (torn, ""),
         (overwritten, "not a database"),

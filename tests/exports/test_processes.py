@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import shutil
@@ -16,8 +17,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import fsspec
 import pytest
 from reading import check_manifest, manifest_of, rows
+from runs import options_of
 from serving import world
 
 HERE = Path(__file__).parent
@@ -50,10 +53,17 @@ def url() -> Iterator[str]:
 
 
 def start(
-    url: str, folder: Path, form: str = "jsonl", before: tuple[str, ...] = (), begin: int = START, most: str = ""
+    url: str,
+    folder: Path | str,
+    form: str = "jsonl",
+    before: tuple[str, ...] = (),
+    begin: int = START,
+    most: str = "",
+    **environment: str,
 ) -> subprocess.Popen[str]:
     command = [*before, sys.executable, "exporting.py", url, str(folder), str(begin), str(END), form, most]
-    return subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=HERE, env={**os.environ, **environment}, **pipes)
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -99,6 +109,27 @@ def test_killed_at_random_moments_and_resumed_it_holds_the_same_rows(url, whole,
     assert {name: rows(tmp_path, name) for name in DATASETS} == expected
     check_manifest(tmp_path)
     assert not writers(tmp_path)
+
+
+def test_killed_in_the_middle_another_machine_goes_on_in_a_bucket_and_has_every_row(url, whole, s3, tmp_path):
+    expected, _, requests = whole
+    options = options_of(s3)
+    store, to = fsspec.filesystem("s3", **options), "s3://bucket/killed"
+    made = []
+    for machine in ("one", "two", "three"):
+        home = {"XDG_STATE_HOME": str(tmp_path / machine), "AGORA_TEST_SINK": json.dumps(options)}
+        process = start(url, to, most="" if machine == "three" else str(requests // 3), **home)
+        while machine == "two" and process.poll() is None and not store.glob(f"{to}/.agora-export/run-00000002*"):
+            store.invalidate_cache()
+        if machine == "two":
+            process.kill()
+        code, out, err = ended(process)
+        assert code in {"one": {3}, "two": {3, -signal.SIGKILL}, "three": {0}}[machine], err
+        made.append(int(out.split()[0]) if out else 0)
+    assert made[2] <= requests - made[0] + 3  # what the first had told, nobody asked for again
+    store.get(f"{to}/", str(tmp_path / "here"), recursive=True)
+    assert {name: rows(tmp_path / "here", name) for name in DATASETS} == expected
+    check_manifest(tmp_path / "here")
 
 
 def writers(folder: Path) -> list[str]:

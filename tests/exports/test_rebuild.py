@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 
 import attrs
@@ -115,6 +116,47 @@ async def test_a_file_that_is_gone_is_told_and_the_export_is_never_complete(tmp_
         assert "sessions" in gone
 
 
+def cut_short(database: Path) -> None:
+    database.write_bytes(database.read_bytes()[: database.stat().st_size // 2])
+
+
+def another(database: Path) -> None:
+    database.write_bytes(b"hello" * 5_000)
+
+
+@pytest.mark.parametrize("form", ["sqlite", "duckdb"])
+@pytest.mark.parametrize("damage", [cut_short, another])
+async def test_a_database_that_cannot_be_read_is_told_as_that_whether_it_was_closed_or_not(
+    tmp_path, simulation, form, damage
+):
+    free(simulation)
+    await export(simulation, SELECTION, tmp_path, format=form)
+    damage(tmp_path / f"export.{form}")
+    told = await cannot(simulation, tmp_path, format=form)
+    with sqlite3.connect(tmp_path / ".agora-export" / "state.db") as state:
+        state.execute("DELETE FROM database")  # as it is where a run was killed
+    state.close()
+    for rebuild in (True, False):
+        again = await cannot(simulation, tmp_path, format=form, rebuild=rebuild)
+        assert "Put back a copy of it" in told
+        assert "--rebuild" not in told
+        assert again.partition("[")[2] == told.partition("[")[2]
+
+
+@pytest.mark.parametrize("form", ["sqlite", "duckdb"])
+async def test_rows_that_no_manifest_lists_are_not_taken_and_to_rebuild_is_not_advised(tmp_path, simulation, form):
+    free(simulation)
+    await export(simulation, SELECTION, tmp_path, format=form, max_requests=8)
+    manifest = (tmp_path / "manifest.json").read_bytes()
+    await export(simulation, SELECTION, tmp_path, format=form)
+    (tmp_path / "manifest.json").write_bytes(manifest)  # as it is where a later run was killed
+    without_state(tmp_path)
+    told = await cannot(simulation, tmp_path, format=form)
+    assert "does not list part " in told
+    assert "Export into another place" in told
+    assert "--rebuild" not in told
+
+
 async def test_a_file_that_was_altered_is_taken_and_told(tmp_path, simulation):
     free(simulation)
     await export(simulation, SELECTION, tmp_path)
@@ -139,12 +181,13 @@ async def test_lost_files_stay_told_when_the_state_is_lost_too(tmp_path, simulat
     assert (again.left_out, again.rows) == (told.left_out, told.rows)
 
 
-async def cannot(simulation: Simulation, folder: Path) -> str:
+async def cannot(simulation: Simulation, folder: Path, **options) -> str:
     before = asked(simulation)
     for _ in range(2):
         with pytest.raises(ExportError) as error:
-            await export(simulation, SELECTION, folder, rebuild=True)
+            await export(simulation, SELECTION, folder, **{"rebuild": True, **options})
     assert asked(simulation) == before
+    assert error.value.kind == "state"
     return str(error.value)
 
 

@@ -1,0 +1,317 @@
+"""Exports whose state or files are not what they were: noticed before anything is asked, and mended as is advised."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import attrs
+
+from benchmarks.crashes.exporter import Ended, Job, Machine
+from benchmarks.crashes.rows import DATABASES, Found, Truth, compared, files_of, manifest_of, read
+
+Harm = Callable[[Path], None]
+
+_STATE: Final = Path(".agora-export", "state.db")
+_PAGE: Final = 8_192
+_HALF: Final = 40
+"""Requests of a first run, which ends and writes a manifest, before one that is killed."""
+
+
+@attrs.frozen
+class Damage:
+    """Something that happens to an export; it is noticed, and told as one of `kinds`, but where it is `harmless`.
+
+    What is `unreadable` after it is told, and stays so.
+    """
+
+    name: str
+    do: Harm
+    kinds: frozenset[str] = frozenset({"state"})
+    harmless: bool = False
+    unreadable: bool = False
+
+
+def _removed(folder: Path) -> None:
+    shutil.rmtree(folder / _STATE.parent)
+
+
+def _emptied(folder: Path) -> None:
+    (folder / _STATE).write_bytes(b"")
+
+
+def _cut(size: Callable[[int], int], folder: Path) -> None:
+    """Cut the state short, as it is once all of its log is in it."""
+    path = folder / _STATE
+    _settled(path)
+    held = path.read_bytes()
+    path.write_bytes(held[: size(len(held))])
+
+
+def _settled(path: Path) -> None:
+    database = sqlite3.connect(path)
+    database.execute("PRAGMA journal_mode=DELETE")
+    database.close()
+
+
+def _version(number: int, folder: Path) -> None:
+    database = sqlite3.connect(folder / _STATE)
+    database.execute(f"PRAGMA user_version = {number}")
+    database.close()
+
+
+def _garbled(folder: Path) -> None:
+    path = folder / _STATE
+    _settled(path)
+    held = bytearray(path.read_bytes())
+    for start in range(_PAGE, len(held), 4 * _PAGE):
+        held[start + 100 : start + 400] = b"\xa5" * 300
+    path.write_bytes(held)
+
+
+def _replaced(other: Path, folder: Path) -> None:
+    """Put another export's state there, which was closed; the log of the one before stays."""
+    shutil.copyfile(other / _STATE, folder / _STATE)
+
+
+def _without_log(folder: Path) -> None:
+    for end in ("-wal", "-shm"):
+        (folder / f"{_STATE}{end}").unlink(missing_ok=True)
+
+
+def _cut_log(folder: Path) -> None:
+    path = folder / f"{_STATE}-wal"
+    if path.exists():
+        held = path.read_bytes()
+        path.write_bytes(held[: len(held) // 2 + 17])
+
+
+def _missing(folder: Path) -> None:
+    files_of(folder)[0].unlink()
+
+
+def _altered(folder: Path) -> None:
+    path = files_of(folder)[0]
+    held = bytearray(path.read_bytes())
+    held[len(held) // 2] ^= 1
+    path.write_bytes(held)
+
+
+def _short(folder: Path) -> None:
+    path = files_of(folder)[0]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def _doubled(folder: Path) -> None:
+    path = files_of(folder)[0]
+    shutil.copyfile(path, path.with_name(f"part-00001 (copy){path.suffix}"))
+
+
+def _strangers(folder: Path) -> None:
+    path = files_of(folder)[0]
+    path.with_name(f"part-99999{path.suffix}").write_bytes(b"mine")
+
+
+def _anothers(other: Path, folder: Path) -> None:
+    """Put another export's file in the place of one."""
+    shutil.copyfile(files_of(other)[0], files_of(folder)[0])
+
+
+def damages(form: str, other: Path) -> list[Damage]:
+    """Return what happens to an export of a format; `other` is one of another selection."""
+    places = {
+        "1 byte": lambda _: 1,
+        "half a header": lambda _: 50,
+        "a header": lambda _: 100,
+        "half a page": lambda _: _PAGE // 2,
+        "a page": lambda _: _PAGE,
+        "a page and a bit": lambda _: _PAGE + 100,
+        "a quarter": lambda size: size // 4,
+        "half": lambda size: size // 2,
+        "whole pages": lambda size: size // _PAGE * 3 // 4 * _PAGE,
+        "all but a page": lambda size: size - _PAGE,
+        "all but a byte": lambda size: size - 1,
+    }
+    found = [
+        Damage("state removed", _removed),
+        Damage("state emptied", _emptied),
+        *(Damage(f"state cut to {name}", partial(_cut, size)) for name, size in places.items()),
+        Damage("state garbled", _garbled),
+        Damage("state of a later version", partial(_version, 99)),
+        Damage("state of an earlier version", partial(_version, 1)),
+        Damage("state of another selection", partial(_replaced, other), frozenset({"settings", "state"})),
+        Damage("log of the state removed", _without_log, harmless=True),
+        Damage("log of the state cut", _cut_log, harmless=True),
+        Damage("file missing", _missing),
+        Damage("file altered", _altered, unreadable=True),
+        Damage("file cut short", _short, unreadable=True),
+        Damage("file of another export", partial(_anothers, other), unreadable=True),
+    ]
+    if form not in DATABASES:
+        found += [Damage("file doubled", _doubled), Damage("file of a stranger", _strangers)]
+    return found
+
+
+@attrs.define(kw_only=True)
+class Told:
+    """What came of damages to an export of a format."""
+
+    form: str
+    state: str
+    damages: int = 0
+    refused: int = 0
+    harmless: int = 0
+    rebuilt: int = 0
+    less: int = 0
+    taken: int = 0
+    elsewhere: int = 0
+    back: int = 0
+    broken: list[str] = attrs.field(factory=list)
+
+    def row(self) -> str:
+        """Return it as a line of the table."""
+        counts = (self.damages, self.refused, self.harmless, self.taken, self.rebuilt, self.less)
+        counts += (self.elsewhere, self.back)
+        return f"{self.form:8} {self.state:8} " + " ".join(f"{count:9}" for count in counts)
+
+
+HEAD: Final = f"{'':17} " + " ".join(
+    f"{name:>9}" for name in ("damages", "refused", "went on", "taken", "rebuilt", "told less", "elsewhere", "put back")
+)
+
+
+@attrs.define
+class Damaging:
+    """Damages copies of an export of a format, and does what it is advised to."""
+
+    form: str
+    job: Job
+    folder: Path
+    truth: Truth
+    finished: bool
+    machine: Machine = attrs.field(init=False)
+    told: Told = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.machine = Machine(self.folder / "home", self.job)
+        self.told = Told(form=self.form, state="finished" if self.finished else "killed")
+
+    async def run(self) -> Told:
+        """Do all of it."""
+        other = self.folder / "other"
+        await self.machine.here(other, self.form, datasets=["sessions"])
+        whole = self.folder / "whole"
+        await self._made(whole)
+        for damage in damages(self.form, other):
+            await self._damaged(damage, whole)
+        self.told.broken += [f"a process is left: {line}" for line in self.machine.left]
+        return self.told
+
+    async def _made(self, whole: Path) -> None:
+        """Export all, or twice a part, the second time with a sudden end."""
+        if self.finished:
+            await self.machine.here(whole, self.form)
+            return
+        await self.machine.here(whole, self.form, max_requests=_HALF)
+        if self.form in DATABASES:
+            await self.machine.killed_at(whole, self.form, _HALF)
+        else:
+            die = {"of": "os.rename", "number": 2, "after": True, "all": True}
+            await self.machine.run(whole, self.form, die=die)
+
+    async def _damaged(self, damage: Damage, whole: Path) -> None:
+        folder = self.folder / "damaged"
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(whole, folder)
+        damage.do(folder)
+        before = _held(folder)
+        ended = await self.machine.here(folder, self.form)
+        self.told.damages += 1
+        if ended.complete and damage.harmless:
+            self.told.harmless += 1
+            self._is_truth(damage, "went on", folder)
+            return
+        self._refused(damage, "run again", ended, damage.kinds | ({"state"} if damage.harmless else set()))
+        self.told.refused += 1
+        if _held(folder) != before:
+            self._broken(damage, "files are others after a refusal")
+        await self._rebuilt(damage, folder, ended)
+        await self._put_back(damage, whole, folder)
+
+    async def _rebuilt(self, damage: Damage, folder: Path, refusal: Ended) -> None:
+        """Rebuild it; where that was advised, it works, but for what nobody can know before it is tried."""
+        advice = refusal.told.get("advice", "")
+        ended = await self.machine.here(folder, self.form, rebuild=True)
+        if "kind" in ended.told and "Take them away" in ended.told["advice"]:
+            _take_away(folder)
+            ended = await self.machine.here(folder, self.form, rebuild=True)
+            self.told.taken += 1
+        if "kind" in ended.told:
+            self._refused(damage, "rebuild", ended, damage.kinds)
+            self.told.elsewhere += 1
+            if "--rebuild" in advice and "if that lists" not in advice and "as far as" not in advice:
+                self._broken(damage, f"to rebuild was advised, and refused: {ended.told}")
+            if "another place" not in ended.told["advice"] or "--rebuild" in ended.told["advice"]:
+                self._broken(damage, f"nothing good is advised: {ended.told}")
+        elif ended.complete:
+            self.told.rebuilt += 1
+            self._is_truth(damage, "rebuilt", folder)
+        else:
+            self._is_told(damage, ended, folder)
+
+    def _is_told(self, damage: Damage, ended: Ended, folder: Path) -> None:
+        """Insist that what is not there is told, and that nothing is there twice."""
+        self.told.less += 1
+        found = Found() if damage.unreadable else self._found(folder)
+        if found.doubled or found.strange or not ended.told["left_out"]:
+            self._broken(damage, f"rebuilt, and told {ended.told}: {found}")
+
+    async def _put_back(self, damage: Damage, whole: Path, folder: Path) -> None:
+        """Put back what was there before, and go on."""
+        shutil.rmtree(folder)
+        shutil.copytree(whole, folder)
+        ended = await self.machine.here(folder, self.form)
+        if ended.complete:
+            self.told.back += 1
+            self._is_truth(damage, "put back", folder)
+        else:
+            self._broken(damage, f"put back: {ended.told}")
+
+    def _refused(self, damage: Damage, when: str, ended: Ended, kinds: frozenset[str]) -> None:
+        if ended.requests or ended.told.get("kind") not in kinds:
+            self._broken(damage, f"{when}: {ended.requests} requests, {ended.code} {ended.told}")
+
+    def _is_truth(self, damage: Damage, when: str, folder: Path) -> None:
+        if not (found := self._found(folder)):
+            self._broken(damage, f"{when}: {found}")
+
+    def _found(self, folder: Path) -> Found:
+        try:
+            return compared(self.truth, read(folder))
+        except Exception as error:  # noqa: BLE001 - whatever reads it
+            self.told.broken.append(f"{self.form}, {self.told.state}: cannot be read: {error}")
+            return compared(self.truth, {})
+
+    def _broken(self, damage: Damage, what: str) -> None:
+        self.told.broken.append(f"{self.form}, {self.told.state}, {damage.name}: {what}")
+
+
+def _take_away(folder: Path) -> None:
+    """Remove the files that the manifest does not list."""
+    listed = {one["path"] for one in manifest_of(folder)["parts"]}
+    for path in files_of(folder):
+        if path.relative_to(folder).as_posix() not in listed:
+            path.unlink()
+
+
+def _held(folder: Path) -> dict[str, bytes]:
+    """Return what is in all files but those of the state."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and _STATE.parent.name not in path.parts
+    }

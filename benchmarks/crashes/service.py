@@ -1,0 +1,41 @@
+"""A simulated service that limits nobody, in a process of its own: `python -m benchmarks.crashes.service CALLS`.
+
+Prints its URL and the span, in epoch seconds, of which it has about so many calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from typing import Final
+
+from agora_analytics import Plan
+from agora_analytics.simulator import Service, World
+from agora_analytics.simulator.server import serve
+
+_DAY: Final = 86_400
+_END: Final = 16 * 3_600
+"""When the span ends in the UTC day before: a world is busier at one hour than at another."""
+
+_WORLD: Final = World(seed=7, calls_per_hour=600, typical_minutes=0.3, long_share=0.0, large_share=0.0)
+
+
+def _unlimited() -> Plan:
+    """Return the enterprise plan without its rates."""
+    plan = Plan.of("enterprise")
+    for table, limits in plan.limits.items():
+        plan = plan.with_limits(table, **{f"per_{unit}": 10**6 for unit in limits.rates})
+    return plan
+
+
+async def _main(calls: int) -> None:
+    end = (int(time.time()) // _DAY - 1) * _DAY + _END
+    start = _WORLD.calls(end - _DAY, end)[-calls].created
+    async with serve(Service(_WORLD, _unlimited())) as url:
+        print(url, start, end, flush=True)
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(_main(int(sys.argv[1])))
