@@ -12,7 +12,7 @@ from agora_analytics.catalogue import Dimension, UsageMetric
 async def main() -> None:
     """Ask by day, then by country."""
     async with AnalyticsClient.from_env() as client:
-        start, end = client.insights.recent(timedelta(days=30))
+        start, end = client.insights.recent(timedelta(days=29))
         days = await client.insights.usage(UsageMetric.TOTAL_DURATION, start, end, granularity="1d")
         for day in days:
             print(f"{day.started_at:%Y-%m-%d}  {day.value:>12,.0f} min")
