@@ -113,6 +113,7 @@ class Files:
 
     def reopen(self) -> None:
         """Have the manifest say that not all is there."""
+        self.writer.ready()  # it begins by removing what is left in the folder that a manifest is written in
         mark_incomplete(self._sink, self._scratch)
 
     def complete(self, manifest: object) -> None:

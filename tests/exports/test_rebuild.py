@@ -181,13 +181,13 @@ async def test_lost_files_stay_told_when_the_state_is_lost_too(tmp_path, simulat
     assert (again.left_out, again.rows) == (told.left_out, told.rows)
 
 
-async def cannot(simulation: Simulation, folder: Path, **options) -> str:
+async def cannot(simulation: Simulation, folder: Path, kind: str = "state", **options) -> str:
     before = asked(simulation)
     for _ in range(2):
         with pytest.raises(ExportError) as error:
             await export(simulation, SELECTION, folder, **{"rebuild": True, **options})
     assert asked(simulation) == before
-    assert error.value.kind == "state"
+    assert error.value.kind == kind
     return str(error.value)
 
 
@@ -221,7 +221,7 @@ async def test_a_manifest_of_another_selection_is_no_manifest_of_this(tmp_path, 
     free(simulation)
     await export(simulation, last(2, "calls"), tmp_path)
     without_state(tmp_path)
-    assert "datasets" in await cannot(simulation, tmp_path)
+    assert "datasets" in await cannot(simulation, tmp_path, "settings")
 
 
 async def test_a_manifest_remembers_no_call_that_no_list_shows_again(tmp_path, simulation):
