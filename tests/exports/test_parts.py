@@ -86,6 +86,9 @@ class Target:
         self._world.files.pop(self.name(part), None)
         self._world.step(f"removed {self.name(part)}")
 
+    def reopen(self) -> None:
+        self._world.step("reopen")
+
     def seal(self) -> Facts | None:
         assert self.closed
         self._world.step("seal")
@@ -104,10 +107,10 @@ class Keeper:
         self._disk.state.copy_to(self._world.folder / "kept.db")
         self._world.step("kept")
 
-    async def keep_some(self) -> None:
+    async def keep_some(self, _still) -> None:
         self._world.step("kept some")
 
-    async def keep_end(self) -> None:
+    async def keep_end(self, _still) -> None:
         await self.keep()
 
 
