@@ -7,8 +7,9 @@ halved, and a single second is asked for channel by channel.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from enum import Enum
+from operator import attrgetter
 from typing import Final, Generic, Protocol, TypeVar
 
 import attrs
@@ -75,16 +76,21 @@ class RowKind(Generic[ItemT]):
     began: Callable[[ItemT], int | None] = _none
     channel: Callable[[ItemT], str | None] = _none
 
+    @property
+    def plain(self) -> bool:
+        """Whether nothing but its key is known of a row."""
+        return self.began is _none and self.channel is _none
+
 
 CALLS: Final = RowKind[Call](
     what="calls",
-    key=lambda call: call.call_id,
+    key=attrgetter("call_id"),
     ended=lambda call: call.destroyed_ts if call.ended_at else None,
     began=lambda call: call.created_ts if call.started_at else None,
     channel=lambda call: call.cname,
 )
 _CALLS_OF_CHANNEL: Final = attrs.evolve(CALLS, channel=_none)
-SESSIONS: Final = RowKind[Session](what="sessions", key=lambda session: session.sid)
+SESSIONS: Final = RowKind[Session](what="sessions", key=attrgetter("sid"))
 """The reference orders sessions within a page only."""
 
 
@@ -156,9 +162,12 @@ class Reading(Generic[ItemT]):
 
     def take(self, page: Page[ItemT]) -> None:
         """Take in a page."""
-        new = [row for row in page.items if self.kind.key(row) not in self.keys]
-        for row in new:
-            self._note(row)
+        before = len(self.keys)
+        if self.kind.plain:
+            self.keys.update(map(self.kind.key, page.items))
+        else:
+            self._note(page.items)
+        new = len(self.keys) > before
         unread = _skipped(page)
         # On a page that repeats others, rows that cannot be read are most likely known as well.
         self._unread += unread if new or not page.items else 0
@@ -174,13 +183,18 @@ class Reading(Generic[ItemT]):
         self.refusal = error
         self._last = 0
 
-    def _note(self, row: ItemT) -> None:
-        self.keys.add(self.kind.key(row))
-        if len(self.channels) < _CHANNELS and (channel := self.kind.channel(row)):
-            self.channels[channel] = None
-        began = self.kind.began(row) if self._ordered else None
-        self._ordered = began is not None and (self.oldest is None or began <= self.oldest)
-        self.oldest = began if self._ordered else None
+    def _note(self, rows: Iterable[ItemT]) -> None:
+        """Note the new ones of some rows."""
+        for row in rows:
+            key = self.kind.key(row)
+            if key in self.keys:
+                continue
+            self.keys.add(key)
+            if len(self.channels) < _CHANNELS and (channel := self.kind.channel(row)):
+                self.channels[channel] = None
+            began = self.kind.began(row) if self._ordered else None
+            self._ordered = began is not None and (self.oldest is None or began <= self.oldest)
+            self.oldest = began if self._ordered else None
 
     def _hear(self, page: Page[ItemT]) -> None:
         self.has_more = page.has_more
