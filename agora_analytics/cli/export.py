@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _PANEL: Final = "What"
 _QUIET: Final = 60.0
+_FIRST: Final = 5.0
 """Seconds between two lines about progress where there is no terminal."""
 
 _PLAN_HINT: Final = "--plan names the pricing plan; --dry-run only says what an export will take"
@@ -157,7 +158,7 @@ def _check_target(format: str, to: str | None) -> None:  # noqa: A002 - the word
 @contextmanager
 def _watching(screen: Screen) -> Iterator[Callable[[ExportProgress], None]]:
     """Show how far it is: JSON lines, a table that moves, or a line a minute; and how to go on if it is stopped."""
-    said = time.monotonic()
+    said = time.monotonic() - _QUIET + _FIRST
 
     def line(progress: ExportProgress) -> None:
         nonlocal said
@@ -189,6 +190,8 @@ def _stages(progress: ExportProgress) -> Iterator[tuple[str, str]]:
         yield "requests left today", ", ".join(f"{name} {number(count)}" for name, count in progress.left.items())
     if progress.waiting:
         yield "waiting for quota", number(progress.waiting)
+    if progress.early:
+        yield "waiting for what the service has later", number(progress.early)
     if progress.done_at is not None:
         yield "done by, about", f"{progress.done_at:%Y-%m-%d %H:%M} UTC"
 
@@ -198,7 +201,7 @@ def _show_plan(screen: Screen, plan: ExportPlan) -> None:
         screen.emit(plan)
         return
     about = "" if plan.counted else "about "
-    screen.say(f"{about}{number(plan.calls)} calls; found out with {number(plan.spent)} requests")
+    screen.say(f"{about}{_many(plan.calls, 'call')}; found out with {_many(plan.spent, 'request')}")
     requests = tuple((counter, number(count)) for counter, count in plan.requests.items())
     screen.show((), Table("requests", ("counter", ">requests"), requests, empty="none"))
     rows = tuple((one.dataset, number(one.rows), _size(one.bytes)) for one in plan.estimates)
@@ -216,7 +219,7 @@ def _show_report(screen: Screen, report: ExportReport) -> None:
         return
     rows = tuple((name, number(count)) for name, count in report.rows.items())
     screen.show((), Table(f"in {report.to}", ("dataset", ">rows"), rows))
-    screen.say(f"{number(report.requests)} requests, {number(report.parts)} parts, listed in manifest.json")
+    screen.say(f"{_many(report.requests, 'request')}, {_many(report.parts, 'part')}, listed in manifest.json")
     if report.unfinished:
         screen.say(f"{number(report.unfinished)} calls go on: run it again when they are over")
     if report.provisional:
@@ -241,6 +244,10 @@ def _names(one: LeftOut) -> str:
         return ""
     more = ", …" if (one.calls or 0) > len(one.call_ids) else ""
     return f" ({', '.join(one.call_ids)}{more})"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{number(count)} {what}{'' if count == 1 else 's'}"
 
 
 def _size(count: float) -> str:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -19,6 +21,11 @@ from typing import Any, Final
 # What a signal does where nobody has decided otherwise: a shell's background ignores Ctrl-C, `nohup` may more.
 _USUAL: Final = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
+_ECHO: Final = 0.1
+"""Seconds in which the same signal comes twice though it was meant once: `timeout` tells the child and its group."""
+
+_MANY: Final = 4_096
+
 _SHOW_CURSOR: Final = b"\x1b[?25h"
 
 
@@ -27,6 +34,7 @@ class Ending:
 
     def __init__(self) -> None:
         self.code = 0
+        self._heard = 0.0
         self.stop: Callable[[], object] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
@@ -52,12 +60,16 @@ class Ending:
         self._task, self._loop = asyncio.current_task(), asyncio.get_running_loop()
         if self.code:
             self._end()
-        await work
+        with _woken(self._loop):
+            await work
 
     def _hear(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a handler is given both
+        now = time.monotonic()
+        if self.code == 128 + number and now - self._heard < _ECHO:
+            return
         if self.code:
             _leave(self.code)
-        self.code = 128 + number
+        self.code, self._heard = 128 + number, now
         if self._loop is not None:
             with suppress(RuntimeError):  # it is closed: the command is over
                 self._loop.call_soon_threadsafe(self._end)
@@ -67,6 +79,29 @@ class Ending:
             self.stop()
         elif self._task is not None:
             self._task.cancel()
+
+
+@contextmanager
+def _woken(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Let signals wake the loop while inside: one that comes just before it falls asleep is not heard else."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(0)
+        theirs.settimeout(0)
+        try:
+            loop.add_reader(ours, ours.recv, _MANY)
+        except NotImplementedError:  # Windows' loop is woken by signals anyway
+            yield
+            return
+        before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            loop.remove_reader(ours)
 
 
 _now: ContextVar[Ending | None] = ContextVar("ending", default=None)

@@ -52,13 +52,14 @@ class Asking:
     """Makes requests, at most so many; unless `patient`, what is too new for the service is refused at once.
 
     Attributes:
-        made: the requests that were made.
+        made: the requests that were made, or wait for their quota.
+        done: those of them that were answered, or failed.
         narrowed: those of them for lists that were asked for again over less time, since the service cut them off.
 
     """
 
     def __init__(self, max_requests: int | None) -> None:
-        self.made = 0
+        self.made = self.done = 0
         self.narrowed = 0
         self.patient = True
         self._most = max_requests
@@ -93,7 +94,7 @@ class Asking:
             attempt += 1
             number = self.made
             try:
-                answer = await ask()
+                answer = await self._counted(ask)
             except AgoraError as error:
                 failing, made = failing or loop.time(), made or self.made
                 wait = _STUBBORN.wait(error, attempt, loop.time() - failing, self._random)
@@ -114,7 +115,13 @@ class Asking:
         if self.spent:
             raise OutOfBudgetError
         self.made += 1
-        return await ask()
+        return await self._counted(ask)
+
+    async def _counted(self, ask: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await ask()
+        finally:
+            self.done += 1
 
     def _refused(self, error: PlanRefused, times: int) -> float | None:
         """Return after how many seconds to ask again for what the service says is too new; too old is too old."""

@@ -33,8 +33,8 @@ class Exports:
         """Return what an export will take: requests, rows, bytes, when it will be done, and what will have expired.
 
         That costs a handful of requests: up to 6 for each App ID's list of calls, up to 6 for the size of calls.
-        Estimates of rows and bytes are as if no filter applied. Raises `ValueError` for what the plan does not offer,
-        and the errors of `agora_analytics.errors`.
+        What filters let through is reckoned from a page of each list (`counted` is false then). Raises `ValueError` for
+        what the plan does not offer, and the errors of `agora_analytics.errors`.
         """
         opening = await _loaded()
         plan: ExportPlan = await opening.planned(

@@ -18,7 +18,7 @@ from agora_analytics.export import _marks as marks
 from agora_analytics.export._asking import EDGE, Asking, TooOldError, log
 from agora_analytics.export._disk import Disk
 from agora_analytics.export._expiry import Expiry
-from agora_analytics.export._selection import Selection
+from agora_analytics.export._selection import Selection, is_over, wants
 from agora_analytics.export._sources import (
     DAY,
     CallSource,
@@ -319,7 +319,7 @@ class Lists:
                 state.take_provisional(f"call {number}")
             if not self._wants(call) or "calls" not in self._selection.datasets:
                 continue
-            if marks.is_over(call):
+            if is_over(call):
                 days.setdefault(day, []).append(call)
             else:
                 state.stage(app, day, packed(_batches.calls(app, [call])), source=f"call {number}", provisional=True)
@@ -332,9 +332,9 @@ class Lists:
     def _keep_call(self, state: State, app: str, call: Call) -> tuple[int, int]:
         """Remember a call and what is to become of it, and return its number and its day."""
         wanted = self._wants(call) and self._selection.details
-        status = (PENDING if wanted else DONE) if marks.is_over(call) else OPEN
+        status = (PENDING if wanted else DONE) if is_over(call) else OPEN
         begun = (call.created_ts or 0) if call.started_at else 0
-        span = (call.span if marks.is_over(call) else None) or Span(begun, begun + 1)
+        span = (call.span if is_over(call) else None) or Span(begun, begun + 1)
         number = state.keep_call(app, call, span, status, marks.score(call))
         if status == PENDING and (strange := self._strange(call)):
             state.leave_out(number, strange)
@@ -349,10 +349,7 @@ class Lists:
         return None
 
     def _wants(self, call: Call) -> bool:
-        least = self._selection.worse_than
-        if self._selection.finished and not marks.is_over(call):
-            return False
-        return least is None or marks.worst(call) > least
+        return wants(self._selection, call)
 
     async def _series(self, groups: Groups, source: SeriesSource, one: PendingSlice) -> None:
         now = self._session.passed()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from agora_analytics.export._batches import Batch
+from agora_analytics.export._selection import worst
 from agora_analytics.export._sources import CallSource, Slice, Source
 from agora_analytics.export._staged import packed
 from agora_analytics.export._state import EXPIRED, READ, UNSETTLED, PendingSlice, State
@@ -71,15 +72,6 @@ def open_calls(state: State, app: str, source: CallSource) -> list[tuple[int, in
 def before(one: Slice, moment: int) -> Span | None:
     end = min(one.keep, moment)
     return Span(one.span.start, end) if one.span.start < end else None
-
-
-def is_over(call: Call) -> bool:
-    """Whether a call has ended: where the service does not say, whether it tells an end."""
-    return call.ended_at is not None if call.finished is None else call.finished
-
-
-def worst(call: Call) -> float:
-    return max(call.call_audio_freeze_rate or 0.0, call.call_video_freeze_rate or 0.0)
 
 
 def score(call: Call) -> float:

@@ -20,7 +20,7 @@ from agora_analytics.export._batches import Batch
 from agora_analytics.export._columns import DATASETS
 from agora_analytics.export._reasons import APP, may_be_own, reason_of
 from agora_analytics.export._report import LeftOut
-from agora_analytics.export._selection import Selection
+from agora_analytics.export._selection import Selection, wants
 from agora_analytics.export._sources import CallSource, Groups, Source, sources
 from agora_analytics.models import Call, CallPage, Session, SessionMetrics, SessionPage
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS, Endpoint, Limits
@@ -52,7 +52,8 @@ class Estimate:
 class ExportPlan:
     """What an export will take.
 
-    `calls` in the span, as the service counts them where all slices were looked at, else estimated; `requests` by
+    `calls` that are wanted: `counted` by the service where all slices were looked at and no filter applies, else
+    estimated; `requests` by
     counter of the plan, and `spent` on finding out; `estimates` by dataset; `done_at` when all of it will be there if
     nobody else spends; `expired` is what cannot be had: too old already, too old before its turn comes, or of an App ID
     that is refused.
@@ -69,11 +70,17 @@ class ExportPlan:
 
 @attrs.frozen
 class _Looked:
-    """What a look at a list showed: calls by slice, and a page of them for their size."""
+    """What a look at a list showed: calls by slice, and of a page of them those that are wanted, and their share."""
 
     slices: Sequence[tuple[Span, float]]
     counted: bool
     sample: Sequence[Call]
+    share: float
+
+    @property
+    def wanted(self) -> list[tuple[Span, float]]:
+        """The calls that the filters may let through, by slice."""
+        return [(span, count * self.share) for span, count in self.slices]
 
 
 @attrs.frozen(kw_only=True)
@@ -106,10 +113,11 @@ class Planner:
                 if not isinstance(source, CallSource):
                     self._add(requests, source.endpoint, len(self._slices(app, source, expired)))
         looks = await self._looks(groups, expired) if self._selection.of_calls else {}
-        slices = [one for look in looks.values() for one in look.slices]
+        listed = [count for look in looks.values() for _, count in look.slices]
+        slices = [one for look in looks.values() for one in look.wanted]
         calls = sum(count for _, count in slices)
         size = await self._size(groups, looks)
-        self._add(requests, CALL_LISTS, sum(max(1, ceil(count / _checks.PAGE_SIZE)) for _, count in slices))
+        self._add(requests, CALL_LISTS, sum(max(1, ceil(count / _checks.PAGE_SIZE)) for count in listed))
         each = self._requests_of_call(size)
         self._add(requests, CALL_SESSIONS, ceil(calls * each))
         if each and calls:
@@ -182,7 +190,15 @@ class Planner:
         density = sum(totals.values()) / max(1, sum(spans[place].duration for place in totals))
         times = max(1, len(self._selection.channels))
         counts = [(span, totals.get(at, density * span.duration) * times) for at, span in enumerate(spans)]
-        return _Looked(counts, exact and len(places) == len(spans) and times == 1, sample)
+        wanted = [call for call in sample if wants(self._selection, call)]
+        # Of none that were seen there may be some.
+        share = max(len(wanted), 0.5) / len(sample) if len(wanted) < len(sample) else 1.0
+        counted = exact and len(places) == len(spans) and times == 1 and not self._filters
+        return _Looked(counts, counted, wanted or sample, share)
+
+    @property
+    def _filters(self) -> bool:
+        return self._selection.finished or self._selection.worse_than is not None
 
     async def _page(self, groups: Groups, span: Span, channel: str | None, size: int) -> CallPage:
         """Return a page of what can be asked for of a span; asked again where only the answer told the time."""

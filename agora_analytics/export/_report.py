@@ -35,9 +35,10 @@ class LeftOut:
 class ExportProgress:
     """How far a run is.
 
-    `rows` that came by dataset, `written` rows of them that are in files, `requests` made; `slices` of time and `calls`
-    whose details are still to be asked for; `left` is the requests left today by counter, `waiting` the requests that
-    wait for quota; `done_at` is when it will be done, as far as is known.
+    `rows` that came by dataset, `written` rows of them that are in files, `requests` that were answered or failed;
+    `slices` of time and `calls` whose details are still to be asked for; `left` is the requests left today by counter,
+    `waiting` the requests that wait for quota, `early` those that wait for what the service has later, as details of
+    calls that have just ended; `done_at` is when it will be done, as far as is known.
     """
 
     rows: Mapping[str, int]
@@ -47,6 +48,7 @@ class ExportProgress:
     calls: int
     left: Mapping[str, int]
     waiting: int
+    early: int = 0
     done_at: datetime | None = None
 
 

@@ -25,6 +25,7 @@ from agora_analytics.export._selection import Selection
 from agora_analytics.export._sources import DAY, CallSource, Groups, Source, sources
 from agora_analytics.export._state import Due, PendingCall, PendingSlice, State
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS
+from agora_analytics.spans import moment
 
 _LOOK: Final = 1.0
 """Seconds between two looks at how far it is, or at what time it is."""
@@ -265,20 +266,28 @@ class Run:
     async def progress(self) -> ExportProgress:
         """Return how far it is."""
         slices, calls, rows = await self._disk.change(State.counts)
+        early, askable_at = await self._early() if calls else (0, 0)
         snapshot = await self._session.quota.snapshot()
         return ExportProgress(
             rows=rows,
             written=self._parts.written,
-            requests=self.asking.made,
+            requests=self.asking.done,
             slices=slices,
             calls=calls,
             left={one.counter: one.left for one in snapshot if one.unit == "day"},
             waiting=sum(one.waiting for one in snapshot if one.unit == "day"),
-            done_at=await self._done_at(slices, calls),
+            early=early,
+            done_at=await self._done_at(slices, calls, askable_at),
         )
 
-    async def _done_at(self, slices: int, calls: int) -> datetime | None:
-        """Return when the details that are known of will be done, or the lists."""
+    async def _early(self) -> tuple[int, int]:
+        """Return how many calls the service has no details of yet, and from when on it has those of all."""
+        limits = self._session.plan.of_endpoint(CALL_SESSIONS)
+        count, last = await self._disk.change(lambda state: state.later(limits.newest(self._session.now())))
+        return count, limits.askable_at(last) if count else 0
+
+    async def _done_at(self, slices: int, calls: int, askable_at: int) -> datetime | None:
+        """Return when the details that are known of will be done, which cannot be asked for before, or the lists."""
         if not self._session.quota.enforced:
             return None
         each = sum((self.selection.sessions, self.selection.metrics, len(self.selection.breakdowns)))
@@ -287,7 +296,7 @@ class Run:
             found.append(await self._session.quota.forecast(calls * each, CALL_SESSIONS))
         if slices and self.selection.of_calls:
             found.append(await self._session.quota.forecast(slices, CALL_LISTS))
-        return max((one.at for one in found), default=None)
+        return max(filter(None, (moment(askable_at), *(one.at for one in found))), default=None)
 
 
 def _first(errors: BaseExceptionGroup[Any]) -> BaseException:

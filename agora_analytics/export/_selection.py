@@ -10,6 +10,7 @@ import attrs
 from agora_analytics import _checks
 from agora_analytics.catalogue import Dimension, FreezeMetric, QualityMetric, UsageMetric
 from agora_analytics.export._columns import DATASETS
+from agora_analytics.models import Call
 from agora_analytics.spans import Instant, Span
 from agora_analytics.streams import Series
 
@@ -179,3 +180,19 @@ class Selection:
             "insights": [attrs.asdict(one) for one in self.insights],
             "series": [str(one) for one in self.series],
         }
+
+
+def is_over(call: Call) -> bool:
+    """Whether a call has ended: where the service does not say, whether it tells an end."""
+    return call.ended_at is not None if call.finished is None else call.finished
+
+
+def wants(selection: Selection, call: Call) -> bool:
+    """Whether a selection's filters let a call through."""
+    if selection.finished and not is_over(call):
+        return False
+    return selection.worse_than is None or worst(call) > selection.worse_than
+
+
+def worst(call: Call) -> float:
+    return max(call.call_audio_freeze_rate or 0.0, call.call_video_freeze_rate or 0.0)

@@ -288,6 +288,11 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         )
         return int(slices), int(calls), dict(rows)
 
+    def later(self, newest: int) -> tuple[int, int]:
+        """Return how many calls are still to be asked for that ended after a moment, and the last end (0 for none)."""
+        count, last = self._one("SELECT count(*), max(last) FROM calls WHERE status = ? AND last > ?", PENDING, newest)
+        return int(count), int(last or 0)
+
     def calls_by_status(self) -> dict[int, int]:
         """Return how many calls there are of each status."""
         return dict(self._all("SELECT status, count(*) FROM calls GROUP BY status"))

@@ -158,6 +158,7 @@ class Group:
         self._account = account
         unit, rate = next(iter(rates.items()))
         self._pace = Pace(WINDOWS[unit] / max(rate, 1))
+        self._paces = 0
 
     def take(self, lane: Lane, patience: float | None) -> Coroutine[Any, Any, Granted]:
         """Wait for a token."""
@@ -207,8 +208,16 @@ class Group:
         return await self._account.change(partial(self._forecast, requests))
 
     async def _paced(self, patience: float | None) -> Granted:
-        await self._pace.step()
+        self._paces += 1
+        try:
+            await self._pace.step()
+        finally:
+            self._paces -= 1
         return await self.line.take(Lane.EXPORT, patience)
+
+    def _lanes(self) -> dict[Lane, int]:
+        """Return how many wait, by lane: those of exports for their pace, too."""
+        return self.line.waiting | {Lane.EXPORT: self.line.waiting[Lane.EXPORT] + self._paces}
 
     def exhausted(self, denied: Denied, patience: float) -> QuotaExhausted:
         """Return the error that says that waiting takes too long."""
@@ -238,9 +247,9 @@ class Group:
                 limit=(limit := counter.limit(unit, planned, moment)),
                 used=limit - (left := max(0, counter.left(unit, limit, moment))),
                 left=left,
-                waiting=sum(self.line.waiting.values()),
+                waiting=sum(self._lanes().values()),
                 resets_in=0.0 if left else counter.wait(unit, limit, moment),
-                lanes=dict(self.line.waiting),
+                lanes=self._lanes(),
                 refusals=counter.refusals,
                 expected=counter.awaited(moment) if unit == "day" else 0,
                 others=counter.others.of(possible_days(moment)[-1]) if unit == "day" else 0,
@@ -298,7 +307,7 @@ class Group:
         from agora_analytics.quota._states import Forecast  # noqa: PLC0415 - as above
 
         moment = self._account.moment(book)
-        ahead = sum(self.line.waiting.values())
+        ahead = sum(self._lanes().values())
         seconds = book.counter(self.name).forecast(ahead + requests, self._rates, moment)
         return Forecast.of(self.name, requests, seconds, moment)
 

@@ -206,6 +206,19 @@ def test_the_second_signal_ends_a_command_at_once(start, lines):
     assert ended(process) == (CODES[signal.SIGINT], "", "")
 
 
+def test_a_signal_that_comes_twice_at_once_counts_as_one(start):
+    """`timeout` tells a child, and then its group: the command still ends as after one."""
+    lines = ("with signals.stopped_by_signal(lambda: over.set()):", "    say('begun'); await over.wait(); say('saved')")
+    process = start(*working("over = asyncio.Event()", *lines))
+    assert process.stdout.readline() == b"begun\n"
+    process.send_signal(signal.SIGSTOP)  # it hears both when it goes on
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
+    process.send_signal(signal.SIGTERM)
+    code, out, _ = ended(process)
+    assert (code, out) == (CODES[signal.SIGTERM], "saved\n")
+
+
 def test_what_is_ignored_stays_ignored(start):
     ignoring = "signal.signal(signal.SIGINT, signal.SIG_IGN)\nasync def work"
     _, code = working("say('begun')", "await asyncio.sleep(600)")

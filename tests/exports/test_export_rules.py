@@ -92,6 +92,19 @@ async def test_a_plan_costs_little_and_comes_true(tmp_path, simulation):
     assert plan.done_at is not None
 
 
+@pytest.mark.parametrize("filters", [{"worse_than": 0.02}, {"worse_than": 0.99}, {"finished": True}], ids=str)
+async def test_a_plan_reckons_with_filters(tmp_path, simulation, filters):
+    selection = Selection.of(NOON - 9 * HOUR, NOON - 600, "calls", "sessions", **filters)
+    async with simulation.client() as client:
+        plan = await client.export.plan(selection)
+        before = simulation.service.counts["call_sessions"]
+        report = await client.export.run(selection, tmp_path, format="jsonl")
+    details = simulation.service.counts["call_sessions"] - before
+    assert not plan.counted
+    assert plan.calls == pytest.approx(report.rows["calls"], rel=0.3, abs=2)
+    assert plan.requests["call_details"] == pytest.approx(details, rel=0.3, abs=2)
+
+
 async def test_a_plan_expects_no_points_where_the_service_knows_none(simulation):
     selection = Selection.of(NOON - 9 * HOUR, NOON - 600, "calls", "sessions", "metrics")
     transport = Tampering(simulation.transport(), lambda document: document.update(metrics=[]))
@@ -224,6 +237,31 @@ async def test_wrong_credentials_end_it_at_once(tmp_path, simulation):
         with pytest.raises(AgoraError):
             await client.export.run(last(1), tmp_path, format="jsonl")
     assert asked(simulation) <= 2
+
+
+async def test_it_tells_which_requests_wait_for_quota_and_which_were_made(tmp_path):
+    told, simulation = [], Simulation(plan="premium", clock=NOON)
+    selection = Selection.of(NOON - 29 * DAY, NOON - DAY, "insights", insights=[Insight("userCount", granularity="1h")])
+    async with simulation.client() as client:
+        report = await client.export.run(selection, tmp_path, format="jsonl", watcher=told.append)
+    assert [one.requests for one in told] == sorted(one.requests for one in told)
+    assert told[5].requests < report.requests == told[-1].requests
+    assert told[5].waiting > 0 == told[-1].waiting
+    assert all(one.requests + one.waiting <= report.requests for one in told)
+
+
+async def test_it_tells_that_it_waits_for_what_the_service_has_later(tmp_path, simulation):
+    told = []
+    free(simulation)
+    call = simulation.world.calls(NOON, NOON + HOUR)[0]
+    await asyncio.sleep(call.destroyed + 30 - NOON)  # lists have it after 20 s, details after 100 s
+    async with simulation.client() as client:
+        selection = Selection.of(call.created, call.created + 1, "calls", "sessions")
+        await client.export.run(selection, tmp_path, format="jsonl", watcher=told.append)
+    early = [one for one in told if one.early]
+    assert early
+    assert all(one.done_at is not None for one in early)
+    assert told[-1].early == 0
 
 
 async def test_it_tells_how_far_it_is(tmp_path, simulation):
