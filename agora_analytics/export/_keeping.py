@@ -88,6 +88,7 @@ class Beside:
         self._path = path
         self._database = path.with_name(DATABASES[form].file) if form in DATABASES else None
         self._run = 0
+        self._begun = False
         self._left = False
         self._claim = ""
         self._due = 0.0
@@ -100,7 +101,7 @@ class Beside:
     async def fetch(self, place: str, *, rebuild: bool) -> bool:
         """Take the copy for the state, unless this machine's is where it came from; return whether it was taken."""
         copy = max(await self._found("state"), default=None)
-        if copy is None or await self._disk.change(State.shared) == (copy.run, copy.mark):
+        if copy is None or await self._is_here(copy):
             return False
         try:
             await self._take(copy)
@@ -117,6 +118,11 @@ class Beside:
             " state of manifest.json, if that lists all that is there.",
             kind="state",
         )
+
+    async def _is_here(self, copy: Copy) -> bool:
+        """Whether this machine's state is where a copy came from, and the database that goes with it is here too."""
+        shared = await self._disk.change(State.shared)
+        return shared == (copy.run, copy.mark) and (self._database is None or self._database.exists())
 
     async def _take(self, copy: Copy) -> None:
         """Put a copy in the place of this machine's state, and its database in the place of this machine's."""
@@ -142,19 +148,31 @@ class Beside:
     async def claim(self) -> None:
         """Claim a run: those that began before write nothing more, once they have done what they are doing."""
         run = 1 + max((one.run for one in await self._found("run", "state")), default=0)
-        if not await self._disk.run(lambda: self._made(f"{FOLDER}/run-{run:08d}"), aside=True):
+        if not await self._disk.run(lambda: self._made(_claim_of(run)), aside=True):
             raise self._taken()
         self._run = run
 
-    async def begin(self) -> None:
-        """Begin the run that was claimed, over the state as it is now."""
-        if (path := self._database) is None:
-            await self._write(None)
-        else:
+    async def fetch_closed(self) -> None:
+        """Bring the database of a run that ended here, if the one here is another."""
+        if path := self._database:
             facts = await self._disk.change(State.database)
             await self._disk.run(lambda: copies.fetch_closed(self._sink, facts, path), aside=True)
+
+    async def begin(self) -> None:
+        """Begin the run that was claimed, over the state as it is now; the store is as it was until then."""
+        self._begun = True
+        if self._database is None:
+            await self._write(None)
+        else:
             self._due = asyncio.get_running_loop().time() + _PAUSE
         await self._clean()
+
+    async def withdraw(self) -> None:
+        """Take the claim of a run back that was refused before it began: others go on as if it had not been."""
+        if self._run and not self._begun:
+            with suppress(Exception):
+                await self._check_claim(await self._found("run"))
+                await self._disk.run(lambda: self._sink.remove(_claim_of(self._run)), aside=True)
 
     def _made(self, name: str) -> bool:
         """Make the file that claims a run; where a store lets two make it, both find that it is the other's."""
@@ -191,7 +209,7 @@ class Beside:
 
     async def leave(self, still: Still) -> None:
         """Write the last copy of a run that failed; where that fails too, another machine asks again for the rest."""
-        if self._run and not self._left:
+        if self._begun and not self._left:
             with suppress(Exception):
                 await (self._keep() if self._database is None else self._keep_pair(still))
 
@@ -281,3 +299,8 @@ class Beside:
             advice="This one has ended. Let one machine at a time run it.",
             kind="running",
         )
+
+
+def _claim_of(run: int) -> str:
+    """Return the name of the file that claims a run."""
+    return f"{FOLDER}/run-{run:08d}"

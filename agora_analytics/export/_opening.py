@@ -103,12 +103,12 @@ async def _opened(
         await disk.open(lambda: _state(folder / "state.db", str(sink), rebuild=rebuild))
         standing = Standing(disk, sink, settings["format"], rebuild)
         beside = None if isinstance(sink, LocalSink) else Beside(disk, sink, folder / "state.db", settings["format"])
-        if beside:
-            await _claim(beside, standing, settings, rebuild=rebuild)
-        else:
-            await standing.check_files(settings)
         made: list[Parts] = []  # who is cancelled while it opens has to let go of it too
         try:
+            if beside:
+                await _claim(beside, standing, settings, rebuild=rebuild)
+            else:
+                await standing.check_files(settings)
             await disk.run(
                 lambda: made.append(
                     Parts(disk, _target(settings["format"], sink, folder), sink, beside or OnDisk(disk))
@@ -116,21 +116,25 @@ async def _opened(
                 aside=True,
             )
             await standing.check_parts(made[0].target.writer)
+            if beside:
+                await standing.reading(beside.begin())
             yield disk, made[0]
         finally:
             for parts in made:
                 if await parts.abandon() and beside:
                     await beside.leave(parts.still)
+            if beside:
+                await beside.withdraw()
 
 
 async def _claim(beside: Beside, standing: Standing, settings: dict[str, Any], *, rebuild: bool) -> None:
-    """Begin a run into a URL: only one that may go on ends another, and it goes on with all that this one kept."""
+    """Claim a run into a URL: only one that may go on ends another, and it goes on with all that this one kept."""
     await standing.reading(beside.fetch(settings["place"], rebuild=rebuild))
     await standing.check_files(settings)
     await standing.reading(beside.claim())
     if await standing.reading(beside.fetch(settings["place"], rebuild=rebuild)):
         await standing.check_files(settings)
-    await standing.reading(beside.begin())
+    await standing.reading(beside.fetch_closed())
 
 
 def _state(path: Path, place: str, *, rebuild: bool) -> State:

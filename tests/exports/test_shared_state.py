@@ -9,10 +9,11 @@ from pathlib import Path
 import fsspec
 import pytest
 from machines import NAMES, SELECTION, Held, There
-from runs import asked, last, options_of
+from runs import asked, free, last, options_of
 
 from agora_analytics import ExportError, Unauthorized
 from agora_analytics.export._keeping import Beside
+from agora_analytics.export._standing import Standing
 from agora_analytics.export.sinks import sink_of
 from agora_analytics.export.sinks._remote import RemoteSink
 from agora_analytics.simulator import Fault, Faults
@@ -187,6 +188,71 @@ async def test_a_file_that_was_deleted_or_altered_in_the_store_is_noticed(simula
             await memory.run(simulation, machine, format=form)
     memory.store.pipe_file(data, held)
     assert (await memory.run(simulation, "two", format=form)).complete
+
+
+def lost_state(there: There) -> None:
+    spoil(there, ".agora-export/", None)
+
+
+def damaged_state(there: There) -> None:
+    spoil(there, ".agora-export/state-", b"hello")
+
+
+def lost_data(there: There) -> None:
+    spoil(there, ("sessions/", "export."), None)
+
+
+def altered_data(there: There) -> None:
+    spoil(there, ("sessions/", "export."), b"hello")
+
+
+def nothing(_: There) -> None:
+    """Leave all as it is."""
+
+
+def spoil(there: There, prefix: str | tuple[str, ...], held: bytes | None) -> None:
+    for name, path in there.names().items():
+        if name.startswith(prefix):
+            there.store.rm_file(path) if held is None else there.store.pipe_file(path, held)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+@pytest.mark.parametrize("machine", ["one", "two"])
+@pytest.mark.parametrize(
+    ("do", "options"),
+    [
+        *((do, {}) for do in (lost_state, damaged_state, lost_data, altered_data)),
+        (nothing, {"selection": last(2, "calls")}),
+        (nothing, {"format": "csv"}),
+        (nothing, {"selection": last(2, "calls"), "rebuild": True}),
+    ],
+)
+async def test_a_run_that_is_refused_leaves_the_store_as_it_was(simulation, memory, form, machine, do, options):
+    free(simulation)
+    await memory.run(simulation, "one", format=form, max_requests=9)
+    do(memory)
+    if do in {lost_state, damaged_state}:
+        machine = "two"  # that which has its own state goes on
+    before, cost = memory.contents(), asked(simulation)
+    with pytest.raises(ExportError):
+        await memory.run(simulation, machine, **{"format": form} | options)
+    assert (memory.contents(), asked(simulation)) == (before, cost)
+
+
+async def test_a_run_that_is_refused_after_its_claim_takes_it_back(simulation, memory, truth, monkeypatch):
+    await memory.run(simulation, "one", max_requests=9)
+    before = memory.contents()
+
+    async def refused(*_: object) -> None:
+        raise ExportError("refused", kind="state")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Standing, "check_parts", refused)
+        with pytest.raises(ExportError, match="refused"):
+            await memory.run(simulation, "two")
+    assert memory.contents() == before
+    assert (await memory.run(simulation, "two")).complete
+    assert memory.rows() == truth
 
 
 async def test_an_export_moved_to_another_url_goes_on(simulation, memory, truth, tmp_path):
