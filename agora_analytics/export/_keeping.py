@@ -51,6 +51,9 @@ Still = Callable[[], AbstractAsyncContextManager[Callable[[], Awaitable[Path]]]]
 class Keeper(Protocol):
     """Sees that a state outlasts what may happen."""
 
+    async def check(self) -> None:
+        """Raise `ExportError` where another run goes on instead."""
+
     async def keep(self) -> None:
         """Keep it, before anything is seen that it tells of."""
 
@@ -66,6 +69,9 @@ class OnDisk:
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
+
+    async def check(self) -> None:
+        """Do nothing: the state is locked for as long as a run goes on."""
 
     async def keep(self) -> None:
         """Bring it to the disk itself."""
@@ -146,7 +152,11 @@ class Beside:
     # A run
 
     async def claim(self) -> None:
-        """Claim a run: those that began before write nothing more, once they have done what they are doing."""
+        """Claim a run.
+
+        Those that began before write no copy of a state that others take, and end before the next part: one that was
+        sealed in a copy that was there before the claim is written by both, with the same rows.
+        """
         run = 1 + max((one.run for one in await self._found("run", "state")), default=0)
         if not await self._disk.run(lambda: self._made(_claim_of(run)), aside=True):
             raise self._taken()
@@ -171,7 +181,7 @@ class Beside:
         """Take the claim of a run back that was refused before it began: others go on as if it had not been."""
         if self._run and not self._begun:
             with suppress(Exception):
-                await self._check_claim(await self._found("run"))
+                await self.check()
                 await self._disk.run(lambda: self._sink.remove(_claim_of(self._run)), aside=True)
 
     def _made(self, name: str) -> bool:
@@ -184,6 +194,10 @@ class Beside:
         seen = self._sink.look(name)  # first: who makes it after this is found by its look
         self._claim = seen.mark if seen else ""
         return self._sink.read(name) == mine
+
+    async def check(self) -> None:
+        """Raise `ExportError` where another run has begun."""
+        self._insist(await self._found("run"))
 
     async def keep(self) -> None:
         """Write a copy; of a database's state none, since parts that are in it are seen when the run ends."""
@@ -214,8 +228,10 @@ class Beside:
                 await (self._keep() if self._database is None else self._keep_pair(still))
 
     async def _keep(self) -> None:
+        """Write a copy, and only then go on: whoever began before it was there has not seen it."""
         async with self._writing():
             await self._write(None)
+            await self.check()
 
     async def _keep_pair(self, still: Still) -> Held:
         """Write a copy of the database, and then one of the state that goes with it."""
@@ -251,13 +267,13 @@ class Beside:
         """Write beside the files, one at a time, and reckon when to do so again; raises where another run goes on."""
         async with self._busy:
             begun = asyncio.get_running_loop().time()
-            await self._check_claim(await self._found("run"))
+            await self.check()
             yield
             now = asyncio.get_running_loop().time()
             share = _SHARE if self._database is None else _SHARE_OF_DATABASE
             self._due = now + max(_PAUSE, share * (now - begun))
 
-    async def _check_claim(self, runs: list[Copy]) -> None:
+    def _insist(self, runs: list[Copy]) -> None:
         newest = max((one for one in runs if one.kind == "run"), default=None)
         if newest is None or (newest.run, newest.mark) != (self._run, self._claim):
             raise self._taken()
@@ -284,7 +300,7 @@ class Beside:
         What the state of an earlier run tells of stays until there is one of this run, which tells of another.
         """
         there = await self._found("run", "state", "database")
-        await self._check_claim(there)  # who goes on instead may have taken just what would be removed
+        self._insist(there)  # who goes on instead may have taken just what would be removed
         for one in there:
             mine = one.run == self._run and (one.kind != "database" or one.name == held)
             if one.run <= self._run and not mine and (self._wrote or one.kind == "run"):

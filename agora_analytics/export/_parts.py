@@ -65,7 +65,7 @@ class Parts:
             full, empty = await self._disk.change(State.provisional_parts)
             await self._kept(self._keeper.keep)
             if full or empty:
-                await self._guarded(self.target.reopen)
+                await self._reopen()
             for part in empty:
                 await self._guarded(partial(self.target.remove, part))
                 await self._disk.change(partial(State.remove_part, part=part))
@@ -93,7 +93,13 @@ class Parts:
 
     async def complete(self, manifest: object) -> None:
         """Write the manifest."""
+        await self._kept(self._keeper.check)
         await self._guarded(lambda: self.target.complete(manifest))
+
+    async def _reopen(self) -> None:
+        """Have the manifest say that not all is there."""
+        await self._kept(self._keeper.check)
+        await self._guarded(self.target.reopen)
 
     def close(self) -> None:
         """Let go of the target; on the thread of files, and as often as need be."""

@@ -103,6 +103,9 @@ class Keeper:
     def __init__(self, world: World, disk: Disk) -> None:
         self._world, self._disk = world, disk
 
+    async def check(self) -> None:
+        self._world.step("checked")
+
     async def keep(self) -> None:
         self._disk.state.copy_to(self._world.folder / "kept.db")
         self._world.step("kept")
@@ -274,6 +277,11 @@ async def test_provisional_rows_are_written_before_the_rest_so_that_none_is_seen
     steps = await steps_of(lives)
     assert steps.index("removed sessions app 2 0") < steps.index("finish sessions app 2 2")
     assert steps.index("finished sessions app 2 0") < steps.index("finish calls app 1 4")
+
+
+async def test_no_manifest_is_written_before_it_is_known_that_no_other_run_goes_on(lives):
+    steps = await steps_of(lives)
+    assert {steps[number - 1] for number, step in enumerate(steps) if step == "reopen"} == {"checked"}
 
 
 async def test_what_waits_is_written_once_it_is_worth_it_and_kept_meanwhile(lives):

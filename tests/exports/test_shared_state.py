@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 from pathlib import Path
 
 import fsspec
@@ -12,8 +13,12 @@ from machines import NAMES, SELECTION, Held, There
 from runs import asked, free, last, options_of
 
 from agora_analytics import ExportError, Unauthorized
+from agora_analytics.export import _parts
 from agora_analytics.export._keeping import Beside
+from agora_analytics.export._parts import Parts
 from agora_analytics.export._standing import Standing
+from agora_analytics.export._state import State
+from agora_analytics.export._target import Files
 from agora_analytics.export.sinks import sink_of
 from agora_analytics.export.sinks._remote import RemoteSink
 from agora_analytics.simulator import Fault, Faults
@@ -119,6 +124,63 @@ async def test_of_two_runs_the_later_one_goes_on_and_the_other_ends(simulation, 
     for machine in ("one", "two"):
         assert (await memory.run(simulation, machine, format=form)).complete
         assert {name: len(some) for name, some in memory.rows().items()} == {n: len(some) for n, some in truth.items()}
+
+
+@pytest.fixture
+def another(simulation, memory, monkeypatch):
+    """Has machine two run to its end once, just before machine one does a thing."""
+    done = []
+
+    def another(owner: type, name: str, when=lambda *_: True, options=None) -> list[object]:
+        before = getattr(owner, name)
+
+        async def meanwhile(self, *given):
+            if not done and when(self, *given):
+                done.append("begun")
+                done.append(await memory.run(simulation, "two", **(options or {})))
+            return await before(self, *given)
+
+        monkeypatch.setattr(owner, name, meanwhile)
+        return done
+
+    return another
+
+
+async def test_a_run_whose_copy_came_too_late_puts_no_part_in_the_place_of_anothers(
+    simulation, memory, truth, another, monkeypatch
+):
+    sealed, seal = [], State.seal_part
+    noted = lambda self, part, *of: sealed.append(part.dataset) or seal(self, part, *of)  # noqa: E731
+    monkeypatch.setattr(State, "seal_part", noted)
+    monkeypatch.setattr(Files, "full", 2_000)  # the other run seals another part under the same name
+    monkeypatch.setattr(_parts, "_READ", 1_000)
+
+    def between(self: Beside, *_: object) -> bool:
+        if "sessions" in sealed and self._path.parent.name == "one":
+            monkeypatch.setattr(Files, "full", 2**24)
+            monkeypatch.setattr(_parts, "_READ", 2**19)
+            return True
+        return False
+
+    done = another(Beside, "_write", between)
+    with pytest.raises(ExportError, match="another run of the export") as told:
+        await memory.run(simulation, "one", concurrency=1)
+    assert (told.value.kind, done[1].complete) == ("running", True)
+    assert memory.rows() == truth
+    await memory.run(simulation, "three")
+    assert memory.rows() == truth
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+async def test_a_run_that_another_overtook_at_its_last_step_leaves_the_manifest_alone(
+    simulation, memory, truth, another, form
+):
+    done = another(Parts, "complete", options={"format": form})
+    with pytest.raises(ExportError, match="another run of the export"):
+        await memory.run(simulation, "one", format=form, max_requests=9)
+    assert done[1].complete
+    assert json.loads(memory.contents()["manifest.json"])["complete"]
+    assert memory.rows() == truth
 
 
 async def test_runs_that_begin_at_once_are_one_run(simulation, memory, truth):
