@@ -100,7 +100,7 @@ class Beside:
         self._due = 0.0
         self._busy = asyncio.Lock()
         self._count = 0
-        self._wrote = False
+        self._newest = ""
 
     # What another machine left
 
@@ -231,7 +231,7 @@ class Beside:
         """Write a copy, and only then go on: whoever began before it was there has not seen it."""
         async with self._writing():
             await self._write(None)
-            await self.check()
+            await self._clean()
 
     async def _keep_pair(self, still: Still) -> Held:
         """Write a copy of the database, and then one of the state that goes with it."""
@@ -257,10 +257,13 @@ class Beside:
             await self._clean()
 
     def _held(self, file: Path) -> Held:
-        """Return what a copy of the database is to be called, by no name that any had before."""
+        """Return what a copy of the database is to be called."""
+        return Held(self._name("database", file.suffix), file.stat().st_size, _files.digest(file))
+
+    def _name(self, kind: str, suffix: str) -> str:
+        """Return a name that no copy had before: while one is put, the one before is whole."""
         self._count += 1
-        name = f"{FOLDER}/database-{self._run:08d}-{self._count:08d}{file.suffix}"
-        return Held(name, file.stat().st_size, _files.digest(file))
+        return f"{FOLDER}/{kind}-{self._run:08d}-{self._count:08d}{suffix}"
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[None]:
@@ -288,22 +291,23 @@ class Beside:
 
     async def _put(self) -> None:
         """Put the copy of the state that was written beside the files."""
-        name = f"{FOLDER}/state-{self._run:08d}.db.gz"
+        name = self._name("state", ".db.gz")
         await self._disk.run(lambda: self._sink.put(copies.packed(self._copy), name), aside=True)
         seen = await self._disk.run(lambda: self._sink.look(name), aside=True)
         await self._disk.change(lambda state: state.keep_shared(self._run, seen.mark if seen else ""))
-        self._wrote = True
+        self._newest = name
 
     async def _clean(self, held: str = "") -> None:
-        """Remove what was there for earlier runs, and databases but for the one that is `held`.
+        """Remove all but the newest state, the claim of this run, and the database that is `held`.
 
-        What the state of an earlier run tells of stays until there is one of this run, which tells of another.
+        What the state of an earlier run tells of stays until there is one of this run, which tells of another. Raises
+        where another run has begun.
         """
         there = await self._found("run", "state", "database")
         self._insist(there)  # who goes on instead may have taken just what would be removed
         for one in there:
-            mine = one.run == self._run and (one.kind != "database" or one.name == held)
-            if one.run <= self._run and not mine and (self._wrote or one.kind == "run"):
+            kept = one.name in {_claim_of(self._run), self._newest, held}
+            if one.run <= self._run and not kept and (self._newest or one.kind == "run"):
                 await self._disk.run(partial(self._sink.remove, one.name), aside=True)
 
     async def _found(self, *kinds: str) -> list[Copy]:
