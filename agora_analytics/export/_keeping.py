@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
@@ -28,7 +27,6 @@ from agora_analytics.export._copies import FOLDER, Copy
 from agora_analytics.export._disk import Disk
 from agora_analytics.export._staged import Facts
 from agora_analytics.export._state import State
-from agora_analytics.export._tables import DamagedError
 from agora_analytics.export._taken import Held
 from agora_analytics.export.formats import DATABASES
 from agora_analytics.export.sinks import Sink, said
@@ -109,11 +107,7 @@ class Beside:
         copy = max(await self._found("state"), default=None)
         if copy is None or await self._is_here(copy):
             return False
-        try:
-            await self._take(copy)
-        except (OSError, EOFError, zlib.error, DamagedError) as error:
-            wrong = str(error)
-        else:
+        if not (wrong := await self._take(copy)):
             await self._disk.change(lambda state: state.keep_settings({"place": place}))  # it may have been moved
             return True
         if rebuild:
@@ -130,24 +124,28 @@ class Beside:
         shared = await self._disk.change(State.shared)
         return shared == (copy.run, copy.mark) and (self._database is None or self._database.exists())
 
-    async def _take(self, copy: Copy) -> None:
-        """Put a copy in the place of this machine's state, and its database in the place of this machine's."""
-        beside = self._path.with_name("state.copy")
-        await self._disk.run(lambda: self._sink.get(copy.name, beside), aside=True)
-        await self._disk.run(lambda: copies.unpack(beside), aside=True)
-        held = await self._disk.run(lambda: copies.check(beside))
-        if held is not None and (path := self._database):
-            await self._disk.run(lambda: copies.fetch_held(self._sink, held, path), aside=True)
-        await self._disk.open(lambda: self._replaced(beside))
-        await self._disk.change(lambda state: state.take_shared(copy.run, copy.mark))
+    async def _take(self, copy: Copy) -> str:
+        """Put a copy in the place of this machine's state, its database too; return what is wrong where one is damaged.
 
-    def _replaced(self, beside: Path) -> State:
-        """Put another state in the place of this machine's."""
-        self._disk.state.close()
-        for end in ("-wal", "-shm"):
-            self._path.with_name(self._path.name + end).unlink(missing_ok=True)
-        beside.replace(self._path)
-        return State(self._path, str(self._sink))
+        What keeps them from being fetched is an error of its own: they may be intact.
+        """
+        beside = self._path.with_name("state.copy")
+        await self._disk.run(lambda: copies.get(self._sink, copy.name, beside), aside=True)
+        try:
+            await self._disk.run(lambda: copies.unpack(beside), aside=True)
+            held = await self._disk.run(lambda: copies.check(beside))
+        except copies.DAMAGES as error:
+            return str(error)
+        if held is not None and not await self._fetched(held):
+            return f"{held.name}, which goes with it, is gone or altered"
+        await self._disk.run(lambda: self._disk.state.take_from(beside))
+        await self._disk.change(lambda state: state.take_shared(copy.run, copy.mark))
+        return ""
+
+    async def _fetched(self, held: Held) -> bool:
+        """Bring the database here that goes with a copy, if it is anywhere."""
+        path = self._database
+        return path is None or await self._disk.run(lambda: copies.fetch_held(self._sink, held, path), aside=True)
 
     # A run
 

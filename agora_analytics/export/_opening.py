@@ -164,9 +164,7 @@ def _target(name: str, sink: Sink, folder: Path) -> Target:
 def _check(sink: Sink, folder: Path) -> None:
     try:
         sink.check()
-        if isinstance(sink, LocalSink):
-            own_folder(folder)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own_folder(folder)
         own_folder(folder / SCRATCH)
         not_linked(folder / LOCK)
     except Exception as error:  # noqa: BLE001 - whatever a store's library raises

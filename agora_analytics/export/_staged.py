@@ -112,6 +112,11 @@ CREATE TABLE IF NOT EXISTS database (bytes INTEGER, sha256 TEXT, mark TEXT);
         super().__init__(path, place)
         self.grown = dict(self.waiting())
 
+    def take_from(self, path: Path) -> None:
+        """Become what another file holds, which is gone then."""
+        super().take_from(path)
+        self.grown = dict(self.waiting())
+
     def undone(self) -> None:
         """Forget what a transaction that was not made had numbered."""
         self._kin.clear()

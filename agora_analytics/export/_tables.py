@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from random import Random
 from typing import Any, ClassVar, Final
@@ -128,6 +128,14 @@ class Tables:
         path.unlink(missing_ok=True)
         with self._telling():
             self._database.execute("VACUUM INTO ?", (str(path),))
+
+    def take_from(self, path: Path) -> None:
+        """Become what another file holds, which is gone then; the lock is kept all the while."""
+        with self._telling():
+            with closing(sqlite3.connect(not_linked(path))) as other:
+                other.backup(self._database)
+            path.unlink()
+        self.undone()
 
     def settle(self) -> None:
         """Put down what was gathered to go together; done before anything is read, and in the end."""

@@ -234,6 +234,26 @@ async def test_a_copy_that_is_damaged_is_told_as_that_and_rebuilt(simulation, me
     assert memory.rows() == truth
 
 
+@pytest.mark.parametrize("rebuild", [False, True])
+@pytest.mark.parametrize("error", [TimeoutError("no answer"), EOFError("no answer")])
+async def test_a_copy_that_cannot_be_fetched_is_not_called_damaged(
+    simulation, memory, truth, monkeypatch, rebuild, error
+):
+    await memory.run(simulation, "one", max_requests=9)
+    before = memory.contents()
+
+    def fails(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RemoteSink, "get", fails)
+        with pytest.raises(ExportError, match="no answer") as told:
+            await memory.run(simulation, "two", rebuild=rebuild)
+    assert (told.value.kind, memory.contents()) == ("disk", before)
+    assert (await memory.run(simulation, "two", rebuild=rebuild)).complete
+    assert memory.rows() == truth
+
+
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
 async def test_a_file_that_was_deleted_or_altered_in_the_store_is_noticed(simulation, memory, truth, form):
     await memory.run(simulation, "one", format=form)
