@@ -118,6 +118,7 @@ async def _opened(
             await standing.check_parts(made[0].target.writer)
             if beside:
                 await standing.reading(beside.begin())
+            await made[0].begin()
             yield disk, made[0]
         finally:
             for parts in made:

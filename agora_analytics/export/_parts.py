@@ -44,6 +44,11 @@ class Parts:
         self._busy = asyncio.Lock()
         self._open: _Writing | None = None
 
+    async def begin(self) -> None:
+        """Have no manifest say that all is there where it lists what is gone; done before anything is asked."""
+        if await self._disk.change(_is_wanting):
+            await self._reopen()
+
     async def resume(self) -> None:
         """Write the parts that were sealed and not ended."""
         for part in await self._disk.change(State.begun_parts):
@@ -192,6 +197,11 @@ class Parts:
             fault="host",
             kind=kind,
         )
+
+
+def _is_wanting(state: State) -> bool:
+    """Whether rows are gone for good, or provisional ones are to be written anew."""
+    return bool(state.lost()) or any(facts is None and not part.number for part, facts in state.known_parts())
 
 
 @attrs.define

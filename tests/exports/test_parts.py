@@ -304,6 +304,17 @@ async def test_of_rows_that_are_being_written_no_other_part_is_begun_before_as_m
         assert world.steps == ["kept some", "begin calls 1", "kept some"]
 
 
+@pytest.mark.parametrize("wanting", [None, Part(1, "calls", "app", 1, 1), Part(1, "calls", "app", 1, 0)])
+async def test_no_manifest_says_complete_where_a_part_is_known_to_be_gone(lives, wanting):
+    world = lives(0)
+    async with process(world) as (parts, disk):
+        if wanting:
+            await disk.change(lambda state: state.adopt(wanting, facts([b"[]"])))
+            await disk.change(lambda state: state.lose(wanting, 1, "gone", None))
+        await parts.begin()
+    assert world.steps == (["checked", "reopen"] if wanting else [])
+
+
 async def test_a_few_rows_wait_in_peace(lives):
     world = lives(0)
     async with process(world) as (parts, disk):
