@@ -29,7 +29,7 @@ from agora_analytics.export._sources import Groups
 from agora_analytics.export._standing import Standing
 from agora_analytics.export._state import State
 from agora_analytics.export._summary import manifest_of, report_of
-from agora_analytics.export._tables import is_damage, put_aside
+from agora_analytics.export._tables import is_damage
 from agora_analytics.export._target import SCRATCH, Target, target_of
 from agora_analytics.export._writer import LOCK, PUT_BACK, trouble_of
 from agora_analytics.export.sinks import LocalSink, Sink, said, sink_of
@@ -145,8 +145,7 @@ def _state(path: Path, place: str, *, rebuild: bool) -> State:
     except ExportError as error:
         if not (rebuild and is_damage(error.__cause__)):
             raise
-    put_aside(path)
-    return State(path, place)
+    return State.renewed(path, place)
 
 
 def _target(name: str, sink: Sink, folder: Path) -> Target:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from random import Random
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 from agora_analytics._files import not_linked
 from agora_analytics.errors import ExportError
@@ -33,6 +33,9 @@ _MEANWHILE: Final = 0.5
 _POLL: Final = 0.02
 """Seconds between two tries meanwhile, at most."""
 
+_RENEWING: Final = 5.0
+"""Seconds to wait for another process that puts a damaged file aside."""
+
 
 class DamagedError(Exception):
     """The file is not what this version of the library wrote."""
@@ -50,6 +53,32 @@ class Tables:
         with self._telling():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._open()
+
+    @classmethod
+    def renewed(cls, path: Path, place: str) -> Self:
+        """Open a new file in the place of a damaged one, which is renamed; of several that do so at once, one does."""
+        with cls._one_renews(path, place):
+            try:
+                return cls(path, place)  # another process has done so meanwhile
+            except ExportError as error:
+                if not is_damage(error.__cause__):
+                    raise
+            _put_aside(path)
+            return cls(path, place)
+
+    @staticmethod
+    @contextmanager
+    def _one_renews(path: Path, place: str) -> Iterator[None]:
+        try:
+            lock = sqlite3.connect(not_linked(Path(f"{path}.lock")), timeout=_RENEWING, isolation_level=None)
+        except (sqlite3.Error, OSError) as error:
+            raise _unusable(path, place, error) from error
+        with closing(lock):
+            try:
+                lock.execute("BEGIN EXCLUSIVE")
+            except sqlite3.Error as error:
+                raise _unusable(path, place, error) from error
+            yield
 
     def _open(self) -> None:
         """Open it; two that meet while they lock it both fail, so each tries again, after a time of its own."""
@@ -170,7 +199,7 @@ def is_damage(error: BaseException | None) -> bool:
     return isinstance(error, DamagedError) or (error is not None and _code(error) in _DAMAGE)
 
 
-def put_aside(path: Path) -> None:
+def _put_aside(path: Path) -> None:
     """Rename a damaged file, so that another takes its place."""
     for end in ("-wal", "-shm", "-journal", ""):
         with suppress(FileNotFoundError):

@@ -6,6 +6,7 @@ import attrs
 import pytest
 
 from agora_analytics import ExportError
+from agora_analytics.export import _tables
 from agora_analytics.export._staged import Facts, Group, Packed, Part
 from agora_analytics.export._state import READ, State
 from agora_analytics.spans import Span
@@ -92,3 +93,24 @@ def test_a_state_becomes_another_and_is_locked_all_the_while(opened, tmp_path):
     with pytest.raises(ExportError, match="running already"):
         State(tmp_path / "state.db", "place")
     assert opened().settings() == {"format": "csv"}
+
+
+def test_a_damaged_state_is_put_aside_once_however_many_would_do_so(tmp_path):
+    path = tmp_path / "state.db"
+    path.write_bytes(b"hello")
+    state = State.renewed(path, "place")
+    with pytest.raises(ExportError, match="running already"):
+        State.renewed(path, "place")  # it found the damage before the other had renamed it
+    assert (tmp_path / "state.db.damaged").read_bytes() == b"hello"
+    assert path.exists()
+    state.close()
+
+
+def test_who_would_put_a_damaged_state_aside_waits_for_another_that_does(tmp_path, monkeypatch):
+    path = tmp_path / "state.db"
+    path.write_bytes(b"hello")
+    monkeypatch.setattr(_tables, "_RENEWING", 0.0)
+    with State._one_renews(path, "place"), pytest.raises(ExportError, match="running already"):
+        State.renewed(path, "place")
+    assert path.read_bytes() == b"hello"
+    State.renewed(path, "place").close()
