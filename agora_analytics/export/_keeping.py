@@ -27,6 +27,7 @@ from agora_analytics.export._copies import FOLDER, Copy
 from agora_analytics.export._disk import Disk
 from agora_analytics.export._staged import Facts
 from agora_analytics.export._state import State
+from agora_analytics.export._tables import REBUILD
 from agora_analytics.export._taken import Held
 from agora_analytics.export.formats import DATABASES
 from agora_analytics.export.sinks import Sink, said
@@ -114,8 +115,7 @@ class Beside:
             return False
         raise ExportError(
             f"the state of the export, {copy.name} in {str(self._sink)!r}, is damaged: {wrong}",
-            advice="Nothing was sent. Put it back, or export into another place; rebuild=True (--rebuild) makes a"
-            " state of manifest.json, if that lists all that is there.",
+            advice=f"Nothing was sent. Put it back, or export into another place; {REBUILD}.",
             kind="state",
         )
 

@@ -193,7 +193,7 @@ class Parts:
             f"the export into {str(self._sink)!r} cannot be written: {self._sink.scrub(said(error))}",
             advice=PUT_BACK
             if kind == "state"
-            else "Mend that and run the same export again: it goes on where it stopped.",
+            else "Fix that and run the same export again: it goes on where it stopped.",
             fault="host",
             kind=kind,
         )

@@ -85,7 +85,8 @@ class Staged(Tables):
     wait. One that was begun and not sealed is nothing yet.
 
     Attributes:
-        grown: bytes that wait, by dataset, App ID and day; too much after a transaction that failed.
+        grown: bytes that wait, by dataset, App ID and day; too much after a transaction that failed. Other threads
+            may look at it.
 
     """
 

@@ -19,6 +19,9 @@ from agora_analytics.errors import ExportError
 VERSION: Final = 2
 """Of the tables."""
 
+REBUILD: Final = "rebuild=True (--rebuild) makes a state of manifest.json, if that lists all that is there"
+"""What helps where there is no state that can be used."""
+
 _KIND: Final = 0x41474F52
 """What tells SQLite's file of a state from others."""
 
@@ -42,7 +45,7 @@ class DamagedError(Exception):
 
 
 class Tables:
-    """The open file; used by one thread. Raises `ExportError` for whatever goes wrong with it."""
+    """The open file; read and changed by one thread. Raises `ExportError` for whatever goes wrong with it."""
 
     layout: ClassVar[str] = ""
     """The tables."""
@@ -227,8 +230,7 @@ def _unusable(path: Path, place: str, error: Exception) -> ExportError:
     if is_damage(error):
         return ExportError(
             f"the export's state {str(path)!r} is damaged: {said}",
-            advice="Put back a copy of it that is as new as the files, or export into another place; rebuild=True"
-            " (--rebuild) makes a state of manifest.json, if that lists all that is there.",
+            advice=f"Put back a copy of it that is as new as the files, or export into another place; {REBUILD}.",
             kind="state",
         )
     return ExportError(
