@@ -79,7 +79,7 @@ class What:
 
     @property
     def endpoint(self) -> Endpoint:
-        """What decides how far back goes."""
+        """The endpoint that decides how far back `--last` may go."""
         names = listed(self.datasets)
         if all(name == "realtime" for name in names):
             return REALTIME_USAGE

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import shutil
+import zlib
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -12,7 +13,7 @@ from agora_analytics import _files
 from agora_analytics.errors import ExportError
 from agora_analytics.export._staged import Facts
 from agora_analytics.export._state import State
-from agora_analytics.export._tables import DamagedError
+from agora_analytics.export._tables import DamagedError, is_damage
 from agora_analytics.export._taken import Held
 from agora_analytics.export._writer import alone
 from agora_analytics.export.sinks import Sink
@@ -24,6 +25,10 @@ _NAME: Final = re.compile(rf"{re.escape(FOLDER)}/(run|state|database)-(\d{{8}})(
 
 _BESIDE: Final = ("-journal", "-wal", "-shm", ".wal")
 """How the names of files end that SQLite and DuckDB keep beside an open database."""
+
+
+DAMAGES: Final = (gzip.BadGzipFile, EOFError, zlib.error, DamagedError)
+"""What unpacking and checking raise for a copy that is not what was written, rather than for a disk."""
 
 
 class Copy(NamedTuple):
@@ -59,7 +64,9 @@ def check(path: Path) -> Held | None:
     try:
         state = State(path, path.name)
     except ExportError as error:
-        raise DamagedError(str(error.__cause__)) from None
+        if is_damage(error.__cause__):
+            raise DamagedError(str(error.__cause__)) from None
+        raise
     try:
         if not state.settings():
             raise DamagedError("it is empty")
@@ -68,25 +75,34 @@ def check(path: Path) -> Held | None:
         state.close()
 
 
-def fetch_held(sink: Sink, held: Held, path: Path) -> None:
-    """Bring the database that goes with a copy here, unless it is: by its own name, or by that which readers know."""
+def get(sink: Sink, name: str, file: Path) -> None:
+    """Copy a file here, in the place of what is there; a link is replaced, and not followed."""
+    file.unlink(missing_ok=True)
+    sink.get(name, file)
+
+
+def fetch_held(sink: Sink, held: Held, path: Path) -> bool:
+    """Bring the database that goes with a copy here, unless it is; return whether it is anywhere.
+
+    It may have its own name, or that which readers know.
+    """
     if _is(path, held.sha256):
-        return
+        return True
     come = path.with_name("database.copy")
     for name in (held.name, path.name):
         if sink.look(name) is not None:
-            sink.get(name, come)
+            get(sink, name, come)
             if _is(come, held.sha256):
                 _place(come, path)
-                return
-    raise DamagedError(f"{held.name}, which goes with it, is gone or altered")
+                return True
+    return False
 
 
 def fetch_closed(sink: Sink, facts: Facts | None, path: Path) -> None:
     """Bring a closed database here, if the one here is another."""
     if facts is not None and not _is(path, facts.sha256):
         come = path.with_name("database.copy")
-        sink.get(path.name, come)
+        get(sink, path.name, come)
         _place(come, path)
 
 

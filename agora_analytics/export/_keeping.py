@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from functools import partial
@@ -28,7 +27,7 @@ from agora_analytics.export._copies import FOLDER, Copy
 from agora_analytics.export._disk import Disk
 from agora_analytics.export._staged import Facts
 from agora_analytics.export._state import State
-from agora_analytics.export._tables import DamagedError
+from agora_analytics.export._tables import REBUILD
 from agora_analytics.export._taken import Held
 from agora_analytics.export.formats import DATABASES
 from agora_analytics.export.sinks import Sink, said
@@ -51,6 +50,9 @@ Still = Callable[[], AbstractAsyncContextManager[Callable[[], Awaitable[Path]]]]
 class Keeper(Protocol):
     """Sees that a state outlasts what may happen."""
 
+    async def check(self) -> None:
+        """Raise `ExportError` where another run goes on instead."""
+
     async def keep(self) -> None:
         """Keep it, before anything is seen that it tells of."""
 
@@ -66,6 +68,9 @@ class OnDisk:
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
+
+    async def check(self) -> None:
+        """Do nothing: the state is locked for as long as a run goes on."""
 
     async def keep(self) -> None:
         """Bring it to the disk itself."""
@@ -88,73 +93,94 @@ class Beside:
         self._path = path
         self._database = path.with_name(DATABASES[form].file) if form in DATABASES else None
         self._run = 0
+        self._begun = False
         self._left = False
         self._claim = ""
         self._due = 0.0
         self._busy = asyncio.Lock()
         self._count = 0
-        self._wrote = False
+        self._newest = ""
 
     # What another machine left
 
     async def fetch(self, place: str, *, rebuild: bool) -> bool:
         """Take the copy for the state, unless this machine's is where it came from; return whether it was taken."""
         copy = max(await self._found("state"), default=None)
-        if copy is None or await self._disk.change(State.shared) == (copy.run, copy.mark):
+        if copy is None or await self._is_here(copy):
             return False
-        try:
-            await self._take(copy)
-        except (OSError, EOFError, zlib.error, DamagedError) as error:
-            wrong = str(error)
-        else:
+        if not (wrong := await self._take(copy)):
             await self._disk.change(lambda state: state.keep_settings({"place": place}))  # it may have been moved
             return True
         if rebuild:
             return False
         raise ExportError(
             f"the state of the export, {copy.name} in {str(self._sink)!r}, is damaged: {wrong}",
-            advice="Nothing was sent. Put it back, or export into another place; rebuild=True (--rebuild) makes a"
-            " state of manifest.json, if that lists all that is there.",
+            advice=f"Nothing was sent. Put it back, or export into another place; {REBUILD}.",
             kind="state",
         )
 
-    async def _take(self, copy: Copy) -> None:
-        """Put a copy in the place of this machine's state, and its database in the place of this machine's."""
-        beside = self._path.with_name("state.copy")
-        await self._disk.run(lambda: self._sink.get(copy.name, beside), aside=True)
-        await self._disk.run(lambda: copies.unpack(beside), aside=True)
-        held = await self._disk.run(lambda: copies.check(beside))
-        if held is not None and (path := self._database):
-            await self._disk.run(lambda: copies.fetch_held(self._sink, held, path), aside=True)
-        await self._disk.open(lambda: self._replaced(beside))
-        await self._disk.change(lambda state: state.take_shared(copy.run, copy.mark))
+    async def _is_here(self, copy: Copy) -> bool:
+        """Whether this machine's state is where a copy came from, and the database that goes with it is here too."""
+        shared = await self._disk.change(State.shared)
+        return shared == (copy.run, copy.mark) and (self._database is None or self._database.exists())
 
-    def _replaced(self, beside: Path) -> State:
-        """Put another state in the place of this machine's."""
-        self._disk.state.close()
-        for end in ("-wal", "-shm"):
-            self._path.with_name(self._path.name + end).unlink(missing_ok=True)
-        beside.replace(self._path)
-        return State(self._path, str(self._sink))
+    async def _take(self, copy: Copy) -> str:
+        """Put a copy in the place of this machine's state, its database too; return what is wrong where one is damaged.
+
+        What keeps them from being fetched is an error of its own: they may be intact.
+        """
+        beside = self._path.with_name("state.copy")
+        await self._disk.run(lambda: copies.get(self._sink, copy.name, beside), aside=True)
+        try:
+            await self._disk.run(lambda: copies.unpack(beside), aside=True)
+            held = await self._disk.run(lambda: copies.check(beside))
+        except copies.DAMAGES as error:
+            return str(error)
+        if held is not None and not await self._fetched(held):
+            return f"{held.name}, which goes with it, is gone or altered"
+        await self._disk.run(lambda: self._disk.state.take_from(beside))
+        await self._disk.change(lambda state: state.take_shared(copy.run, copy.mark))
+        return ""
+
+    async def _fetched(self, held: Held) -> bool:
+        """Bring the database here that goes with a copy, if it is anywhere."""
+        path = self._database
+        return path is None or await self._disk.run(lambda: copies.fetch_held(self._sink, held, path), aside=True)
 
     # A run
 
     async def claim(self) -> None:
-        """Claim a run: those that began before write nothing more, once they have done what they are doing."""
+        """Claim a run.
+
+        Those that began before write no copy of a state that others take, and end before the next part: one that was
+        sealed in a copy that was there before the claim is written by both, with the same rows.
+        """
         run = 1 + max((one.run for one in await self._found("run", "state")), default=0)
-        if not await self._disk.run(lambda: self._made(f"{FOLDER}/run-{run:08d}"), aside=True):
+        if not await self._disk.run(lambda: self._made(_claim_of(run)), aside=True):
             raise self._taken()
         self._run = run
 
-    async def begin(self) -> None:
-        """Begin the run that was claimed, over the state as it is now."""
-        if (path := self._database) is None:
-            await self._write(None)
-        else:
+    async def fetch_closed(self) -> None:
+        """Bring the database of a run that ended here, if the one here is another."""
+        if path := self._database:
             facts = await self._disk.change(State.database)
             await self._disk.run(lambda: copies.fetch_closed(self._sink, facts, path), aside=True)
+
+    async def begin(self) -> None:
+        """Begin the run that was claimed, over the state as it is now; the store is as it was until then."""
+        self._begun = True
+        if self._database is None:
+            await self._write(None)
+        else:
             self._due = asyncio.get_running_loop().time() + _PAUSE
         await self._clean()
+
+    async def withdraw(self) -> None:
+        """Take the claim of a run back that was refused before it began: others go on as if it had not been."""
+        if self._run and not self._begun:
+            with suppress(Exception):
+                await self.check()
+                await self._disk.run(lambda: self._sink.remove(_claim_of(self._run)), aside=True)
 
     def _made(self, name: str) -> bool:
         """Make the file that claims a run; where a store lets two make it, both find that it is the other's."""
@@ -166,6 +192,10 @@ class Beside:
         seen = self._sink.look(name)  # first: who makes it after this is found by its look
         self._claim = seen.mark if seen else ""
         return self._sink.read(name) == mine
+
+    async def check(self) -> None:
+        """Raise `ExportError` where another run has begun."""
+        self._insist(await self._found("run"))
 
     async def keep(self) -> None:
         """Write a copy; of a database's state none, since parts that are in it are seen when the run ends."""
@@ -191,13 +221,15 @@ class Beside:
 
     async def leave(self, still: Still) -> None:
         """Write the last copy of a run that failed; where that fails too, another machine asks again for the rest."""
-        if self._run and not self._left:
+        if self._begun and not self._left:
             with suppress(Exception):
                 await (self._keep() if self._database is None else self._keep_pair(still))
 
     async def _keep(self) -> None:
+        """Write a copy, and only then go on: whoever began before it was there has not seen it."""
         async with self._writing():
             await self._write(None)
+            await self._clean()
 
     async def _keep_pair(self, still: Still) -> Held:
         """Write a copy of the database, and then one of the state that goes with it."""
@@ -223,23 +255,26 @@ class Beside:
             await self._clean()
 
     def _held(self, file: Path) -> Held:
-        """Return what a copy of the database is to be called, by no name that any had before."""
+        """Return what a copy of the database is to be called."""
+        return Held(self._name("database", file.suffix), file.stat().st_size, _files.digest(file))
+
+    def _name(self, kind: str, suffix: str) -> str:
+        """Return a name that no copy had before: while one is put, the one before is whole."""
         self._count += 1
-        name = f"{FOLDER}/database-{self._run:08d}-{self._count:08d}{file.suffix}"
-        return Held(name, file.stat().st_size, _files.digest(file))
+        return f"{FOLDER}/{kind}-{self._run:08d}-{self._count:08d}{suffix}"
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[None]:
         """Write beside the files, one at a time, and reckon when to do so again; raises where another run goes on."""
         async with self._busy:
             begun = asyncio.get_running_loop().time()
-            await self._check_claim(await self._found("run"))
+            await self.check()
             yield
             now = asyncio.get_running_loop().time()
             share = _SHARE if self._database is None else _SHARE_OF_DATABASE
             self._due = now + max(_PAUSE, share * (now - begun))
 
-    async def _check_claim(self, runs: list[Copy]) -> None:
+    def _insist(self, runs: list[Copy]) -> None:
         newest = max((one for one in runs if one.kind == "run"), default=None)
         if newest is None or (newest.run, newest.mark) != (self._run, self._claim):
             raise self._taken()
@@ -254,22 +289,23 @@ class Beside:
 
     async def _put(self) -> None:
         """Put the copy of the state that was written beside the files."""
-        name = f"{FOLDER}/state-{self._run:08d}.db.gz"
+        name = self._name("state", ".db.gz")
         await self._disk.run(lambda: self._sink.put(copies.packed(self._copy), name), aside=True)
         seen = await self._disk.run(lambda: self._sink.look(name), aside=True)
         await self._disk.change(lambda state: state.keep_shared(self._run, seen.mark if seen else ""))
-        self._wrote = True
+        self._newest = name
 
     async def _clean(self, held: str = "") -> None:
-        """Remove what was there for earlier runs, and databases but for the one that is `held`.
+        """Remove all but the newest state, the claim of this run, and the database that is `held`.
 
-        What the state of an earlier run tells of stays until there is one of this run, which tells of another.
+        What the state of an earlier run tells of stays until there is one of this run, which tells of another. Raises
+        where another run has begun.
         """
         there = await self._found("run", "state", "database")
-        await self._check_claim(there)  # who goes on instead may have taken just what would be removed
+        self._insist(there)  # who goes on instead may have taken just what would be removed
         for one in there:
-            mine = one.run == self._run and (one.kind != "database" or one.name == held)
-            if one.run <= self._run and not mine and (self._wrote or one.kind == "run"):
+            kept = one.name in {_claim_of(self._run), self._newest, held}
+            if one.run <= self._run and not kept and (self._newest or one.kind == "run"):
                 await self._disk.run(partial(self._sink.remove, one.name), aside=True)
 
     async def _found(self, *kinds: str) -> list[Copy]:
@@ -281,3 +317,8 @@ class Beside:
             advice="This one has ended. Let one machine at a time run it.",
             kind="running",
         )
+
+
+def _claim_of(run: int) -> str:
+    """Return the name of the file that claims a run."""
+    return f"{FOLDER}/run-{run:08d}"

@@ -29,7 +29,7 @@ from agora_analytics.export._sources import Groups
 from agora_analytics.export._standing import Standing
 from agora_analytics.export._state import State
 from agora_analytics.export._summary import manifest_of, report_of
-from agora_analytics.export._tables import is_damage, put_aside
+from agora_analytics.export._tables import is_damage
 from agora_analytics.export._target import SCRATCH, Target, target_of
 from agora_analytics.export._writer import LOCK, PUT_BACK, trouble_of
 from agora_analytics.export.sinks import LocalSink, Sink, said, sink_of
@@ -103,12 +103,12 @@ async def _opened(
         await disk.open(lambda: _state(folder / "state.db", str(sink), rebuild=rebuild))
         standing = Standing(disk, sink, settings["format"], rebuild)
         beside = None if isinstance(sink, LocalSink) else Beside(disk, sink, folder / "state.db", settings["format"])
-        if beside:
-            await _claim(beside, standing, settings, rebuild=rebuild)
-        else:
-            await standing.check_files(settings)
         made: list[Parts] = []  # who is cancelled while it opens has to let go of it too
         try:
+            if beside:
+                await _claim(beside, standing, settings, rebuild=rebuild)
+            else:
+                await standing.check_files(settings)
             await disk.run(
                 lambda: made.append(
                     Parts(disk, _target(settings["format"], sink, folder), sink, beside or OnDisk(disk))
@@ -116,21 +116,26 @@ async def _opened(
                 aside=True,
             )
             await standing.check_parts(made[0].target.writer)
+            if beside:
+                await standing.reading(beside.begin())
+            await made[0].begin()
             yield disk, made[0]
         finally:
             for parts in made:
                 if await parts.abandon() and beside:
                     await beside.leave(parts.still)
+            if beside:
+                await beside.withdraw()
 
 
 async def _claim(beside: Beside, standing: Standing, settings: dict[str, Any], *, rebuild: bool) -> None:
-    """Begin a run into a URL: only one that may go on ends another, and it goes on with all that this one kept."""
+    """Claim a run into a URL: only one that may go on ends another, and it goes on with all that this one kept."""
     await standing.reading(beside.fetch(settings["place"], rebuild=rebuild))
     await standing.check_files(settings)
     await standing.reading(beside.claim())
     if await standing.reading(beside.fetch(settings["place"], rebuild=rebuild)):
         await standing.check_files(settings)
-    await standing.reading(beside.begin())
+    await standing.reading(beside.fetch_closed())
 
 
 def _state(path: Path, place: str, *, rebuild: bool) -> State:
@@ -140,8 +145,7 @@ def _state(path: Path, place: str, *, rebuild: bool) -> State:
     except ExportError as error:
         if not (rebuild and is_damage(error.__cause__)):
             raise
-    put_aside(path)
-    return State(path, place)
+    return State.renewed(path, place)
 
 
 def _target(name: str, sink: Sink, folder: Path) -> Target:
@@ -160,9 +164,7 @@ def _target(name: str, sink: Sink, folder: Path) -> Target:
 def _check(sink: Sink, folder: Path) -> None:
     try:
         sink.check()
-        if isinstance(sink, LocalSink):
-            own_folder(folder)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        own_folder(folder)
         own_folder(folder / SCRATCH)
         not_linked(folder / LOCK)
     except Exception as error:  # noqa: BLE001 - whatever a store's library raises

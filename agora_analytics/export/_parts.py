@@ -44,6 +44,11 @@ class Parts:
         self._busy = asyncio.Lock()
         self._open: _Writing | None = None
 
+    async def begin(self) -> None:
+        """Have no manifest say that all is there where it lists what is gone; done before anything is asked."""
+        if await self._disk.change(_is_wanting):
+            await self._reopen()
+
     async def resume(self) -> None:
         """Write the parts that were sealed and not ended."""
         for part in await self._disk.change(State.begun_parts):
@@ -65,7 +70,7 @@ class Parts:
             full, empty = await self._disk.change(State.provisional_parts)
             await self._kept(self._keeper.keep)
             if full or empty:
-                await self._guarded(self.target.reopen)
+                await self._reopen()
             for part in empty:
                 await self._guarded(partial(self.target.remove, part))
                 await self._disk.change(partial(State.remove_part, part=part))
@@ -93,7 +98,13 @@ class Parts:
 
     async def complete(self, manifest: object) -> None:
         """Write the manifest."""
+        await self._kept(self._keeper.check)
         await self._guarded(lambda: self.target.complete(manifest))
+
+    async def _reopen(self) -> None:
+        """Have the manifest say that not all is there."""
+        await self._kept(self._keeper.check)
+        await self._guarded(self.target.reopen)
 
     def close(self) -> None:
         """Let go of the target; on the thread of files, and as often as need be."""
@@ -182,10 +193,15 @@ class Parts:
             f"the export into {str(self._sink)!r} cannot be written: {self._sink.scrub(said(error))}",
             advice=PUT_BACK
             if kind == "state"
-            else "Mend that and run the same export again: it goes on where it stopped.",
+            else "Fix that and run the same export again: it goes on where it stopped.",
             fault="host",
             kind=kind,
         )
+
+
+def _is_wanting(state: State) -> bool:
+    """Whether rows are gone for good, or provisional ones are to be written anew."""
+    return bool(state.lost()) or any(facts is None and not part.number for part, facts in state.known_parts())
 
 
 @attrs.define

@@ -85,7 +85,8 @@ class Staged(Tables):
     wait. One that was begun and not sealed is nothing yet.
 
     Attributes:
-        grown: bytes that wait, by dataset, App ID and day; too much after a transaction that failed.
+        grown: bytes that wait, by dataset, App ID and day; too much after a transaction that failed. Other threads
+            may look at it.
 
     """
 
@@ -110,6 +111,11 @@ CREATE TABLE IF NOT EXISTS database (bytes INTEGER, sha256 TEXT, mark TEXT);
         self._gathered: dict[tuple[int, bool, str], list[Packed]] = {}
         self._kin: dict[Group, int] = {}
         super().__init__(path, place)
+        self.grown = dict(self.waiting())
+
+    def take_from(self, path: Path) -> None:
+        """Become what another file holds, which is gone then."""
+        super().take_from(path)
         self.grown = dict(self.waiting())
 
     def undone(self) -> None:

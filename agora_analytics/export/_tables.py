@@ -8,16 +8,19 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from random import Random
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Self
 
 from agora_analytics._files import not_linked
 from agora_analytics.errors import ExportError
 
 VERSION: Final = 2
 """Of the tables."""
+
+REBUILD: Final = "rebuild=True (--rebuild) makes a state of manifest.json, if that lists all that is there"
+"""What helps where there is no state that can be used."""
 
 _KIND: Final = 0x41474F52
 """What tells SQLite's file of a state from others."""
@@ -33,13 +36,16 @@ _MEANWHILE: Final = 0.5
 _POLL: Final = 0.02
 """Seconds between two tries meanwhile, at most."""
 
+_RENEWING: Final = 5.0
+"""Seconds to wait for another process that puts a damaged file aside."""
+
 
 class DamagedError(Exception):
     """The file is not what this version of the library wrote."""
 
 
 class Tables:
-    """The open file; used by one thread. Raises `ExportError` for whatever goes wrong with it."""
+    """The open file; read and changed by one thread. Raises `ExportError` for whatever goes wrong with it."""
 
     layout: ClassVar[str] = ""
     """The tables."""
@@ -50,6 +56,32 @@ class Tables:
         with self._telling():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._open()
+
+    @classmethod
+    def renewed(cls, path: Path, place: str) -> Self:
+        """Open a new file in the place of a damaged one, which is renamed; of several that do so at once, one does."""
+        with cls._one_renews(path, place):
+            try:
+                return cls(path, place)  # another process has done so meanwhile
+            except ExportError as error:
+                if not is_damage(error.__cause__):
+                    raise
+            _put_aside(path)
+            return cls(path, place)
+
+    @staticmethod
+    @contextmanager
+    def _one_renews(path: Path, place: str) -> Iterator[None]:
+        try:
+            lock = sqlite3.connect(not_linked(Path(f"{path}.lock")), timeout=_RENEWING, isolation_level=None)
+        except (sqlite3.Error, OSError) as error:
+            raise _unusable(path, place, error) from error
+        with closing(lock):
+            try:
+                lock.execute("BEGIN EXCLUSIVE")
+            except sqlite3.Error as error:
+                raise _unusable(path, place, error) from error
+            yield
 
     def _open(self) -> None:
         """Open it; two that meet while they lock it both fail, so each tries again, after a time of its own."""
@@ -129,6 +161,14 @@ class Tables:
         with self._telling():
             self._database.execute("VACUUM INTO ?", (str(path),))
 
+    def take_from(self, path: Path) -> None:
+        """Become what another file holds, which is gone then; the lock is kept all the while."""
+        with self._telling():
+            with closing(sqlite3.connect(not_linked(path))) as other:
+                other.backup(self._database)
+            path.unlink()
+        self.undone()
+
     def settle(self) -> None:
         """Put down what was gathered to go together; done before anything is read, and in the end."""
 
@@ -162,7 +202,7 @@ def is_damage(error: BaseException | None) -> bool:
     return isinstance(error, DamagedError) or (error is not None and _code(error) in _DAMAGE)
 
 
-def put_aside(path: Path) -> None:
+def _put_aside(path: Path) -> None:
     """Rename a damaged file, so that another takes its place."""
     for end in ("-wal", "-shm", "-journal", ""):
         with suppress(FileNotFoundError):
@@ -190,8 +230,7 @@ def _unusable(path: Path, place: str, error: Exception) -> ExportError:
     if is_damage(error):
         return ExportError(
             f"the export's state {str(path)!r} is damaged: {said}",
-            advice="Put back a copy of it that is as new as the files, or export into another place; rebuild=True"
-            " (--rebuild) makes a state of manifest.json, if that lists all that is there.",
+            advice=f"Put back a copy of it that is as new as the files, or export into another place; {REBUILD}.",
             kind="state",
         )
     return ExportError(

@@ -99,7 +99,13 @@ CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
         )
 
     def lose(self, part: Part, rows: int, reason: str, now: Facts | None) -> None:
-        """Note that rows of a part may not be there any more, and what it is now; None is nothing."""
+        """Note that rows of a part may not be there any more, and what it is now; None is nothing.
+
+        Provisional rows wait until they are replaced: their part is written anew, and nothing is lost.
+        """
+        if not part.number:
+            self._run("UPDATE parts SET size = NULL WHERE id = ?", part.id)
+            return
         self.keep_lost([Lost(part.app, part.dataset, part.day, rows, reason)])
         if now is None:
             self.remove_part(part)

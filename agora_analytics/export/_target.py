@@ -76,15 +76,30 @@ class Target(Protocol):
 
 
 @attrs.frozen
-class Files:
+class _Documented:
+    """What all targets have: a writer, and a manifest beside what it writes."""
+
+    writer: Writer
+    _sink: Sink
+    _scratch: Path
+
+    def reopen(self) -> None:
+        """Have the manifest say that not all is there."""
+        self.writer.ready()  # it begins by removing what is left in the folder that a manifest is written in
+        mark_incomplete(self._sink, self._scratch)
+
+    def complete(self, manifest: object) -> None:
+        """Write the manifest."""
+        put_document(self._sink, self._scratch, manifest)
+
+
+@attrs.frozen
+class Files(_Documented):
     """Parts are files of their own."""
 
     full: ClassVar[int] = 16 * 2**20
 
-    writer: Writer
     _suffix: str
-    _sink: Sink
-    _scratch: Path
 
     def finish(self, part: Part) -> Facts:
         """Put the file in its place, and return its rows, size and checksum."""
@@ -111,26 +126,14 @@ class Files:
         """Do nothing: each file is in its place."""
         return None
 
-    def reopen(self) -> None:
-        """Have the manifest say that not all is there."""
-        self.writer.ready()  # it begins by removing what is left in the folder that a manifest is written in
-        mark_incomplete(self._sink, self._scratch)
-
-    def complete(self, manifest: object) -> None:
-        """Write the manifest."""
-        put_document(self._sink, self._scratch, manifest)
-
 
 @attrs.frozen
-class DatabaseFile:
+class DatabaseFile(_Documented):
     """Parts are rows of a database: in a local folder the file itself, elsewhere a copy of it in the end."""
 
     full: ClassVar[int] = 2**20  # a transaction's rows cost memory, and nobody sees how many there were
 
-    writer: Writer
     _path: Path
-    _sink: Sink
-    _scratch: Path
 
     def finish(self, part: Part) -> Facts:  # noqa: ARG002 - a file has more to do
         """Commit it."""
@@ -161,14 +164,6 @@ class DatabaseFile:
         digest = _files.digest(self._path)
         size = self._path.stat().st_size
         return Facts(rows=0, bytes=size, sha256=digest, mark=_mark(self._sink, self._path.name))
-
-    def reopen(self) -> None:
-        """Have the manifest say that not all is there."""
-        mark_incomplete(self._sink, self._scratch)
-
-    def complete(self, manifest: object) -> None:
-        """Write the manifest."""
-        put_document(self._sink, self._scratch, manifest)
 
 
 def _mark(sink: Sink, name: str) -> str:
@@ -201,10 +196,10 @@ def target_of(name: str, sink: Sink, beside: Path) -> Target:
     folder, scratch = sink.folder if isinstance(sink, LocalSink) else beside, beside / SCRATCH
     writer = writer_of(name, folder, scratch)
     if name in FILES:
-        return Files(writer, FILES[name].suffix, sink, scratch)
+        return Files(writer, sink, scratch, FILES[name].suffix)
     try:
         writer.ready()  # somebody else may have it open
     except BaseException:
         writer.close()
         raise
-    return DatabaseFile(writer, folder / DATABASES[name].file, sink, scratch)
+    return DatabaseFile(writer, sink, scratch, folder / DATABASES[name].file)

@@ -43,6 +43,10 @@ class There:
             self.store.get_file(path, str(folder / name))
         return folder
 
+    def contents(self) -> dict[str, bytes]:
+        """What is in every file of the place, the state and the claims of runs with them."""
+        return {name: self.store.cat_file(path) for name, path in self.names().items()}
+
     def names(self) -> dict[str, str]:
         store, path = fsspec.core.url_to_fs(self.to, **self.options)
         self.store = store

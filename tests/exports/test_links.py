@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,28 @@ async def test_what_is_a_link_is_refused_before_anything_is_asked(tmp_path, simu
         await export(simulation, SELECTION, tmp_path / "export", format=form)
     assert is_untouched(victim)
     assert asked(simulation) == 0
+
+
+@pytest.mark.parametrize("name", ["state.copy", "state.plain", "state.gz", "database.copy"])
+async def test_no_link_in_the_folder_of_a_urls_state_is_followed(tmp_path, simulation, memory, victim, name):
+    free(simulation)
+    await memory.run(simulation, "one", selection=SELECTION, format="sqlite", max_requests=1)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / name).symlink_to(victim / "thesis.txt")
+    with suppress(ExportError):
+        await memory.run(simulation, "two", selection=SELECTION, format="sqlite")
+    assert is_untouched(victim)
+
+
+async def test_the_folder_of_a_urls_state_is_the_users_own_and_no_link(tmp_path, simulation, memory, victim):
+    (tmp_path / "one").symlink_to(victim)
+    with pytest.raises(ExportError, match="symbolic link"):
+        await memory.run(simulation, "one", selection=SELECTION)
+    assert (is_untouched(victim), asked(simulation)) == (True, 0)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two").chmod(0o777)
+    await memory.run(simulation, "two", selection=SELECTION)
+    assert (tmp_path / "two").stat().st_mode & 0o022 == 0
 
 
 async def test_a_folder_between_the_files_that_became_a_link_is_not_followed(tmp_path, simulation, victim):

@@ -103,6 +103,9 @@ class Keeper:
     def __init__(self, world: World, disk: Disk) -> None:
         self._world, self._disk = world, disk
 
+    async def check(self) -> None:
+        self._world.step("checked")
+
     async def keep(self) -> None:
         self._disk.state.copy_to(self._world.folder / "kept.db")
         self._world.step("kept")
@@ -276,6 +279,11 @@ async def test_provisional_rows_are_written_before_the_rest_so_that_none_is_seen
     assert steps.index("finished sessions app 2 0") < steps.index("finish calls app 1 4")
 
 
+async def test_no_manifest_is_written_before_it_is_known_that_no_other_run_goes_on(lives):
+    steps = await steps_of(lives)
+    assert {steps[number - 1] for number, step in enumerate(steps) if step == "reopen"} == {"checked"}
+
+
 async def test_what_waits_is_written_once_it_is_worth_it_and_kept_meanwhile(lives):
     steps = await steps_of(lives)
     assert steps[:2] == ["kept some", "begin calls 1"]
@@ -294,6 +302,17 @@ async def test_of_rows_that_are_being_written_no_other_part_is_begun_before_as_m
             await stage(world, disk, group, *texts)
             await parts.publish()
         assert world.steps == ["kept some", "begin calls 1", "kept some"]
+
+
+@pytest.mark.parametrize("wanting", [None, Part(1, "calls", "app", 1, 1), Part(1, "calls", "app", 1, 0)])
+async def test_no_manifest_says_complete_where_a_part_is_known_to_be_gone(lives, wanting):
+    world = lives(0)
+    async with process(world) as (parts, disk):
+        if wanting:
+            await disk.change(lambda state: state.adopt(wanting, facts([b"[]"])))
+            await disk.change(lambda state: state.lose(wanting, 1, "gone", None))
+        await parts.begin()
+    assert world.steps == (["checked", "reopen"] if wanting else [])
 
 
 async def test_a_few_rows_wait_in_peace(lives):

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import attrs
 import pytest
-from reading import paths, rows
+from reading import manifest_of, paths, rows
 from runs import DAY, HOUR, NOON, all_rows, asked, export, free, last
 
-from agora_analytics import ExportError, Insight, Selection, Series
-from agora_analytics.simulator import Simulation
+from agora_analytics import ExportError, Insight, Selection, Series, Unauthorized
+from agora_analytics.simulator import Fault, Faults, Simulation
 
 FORMS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
 SELECTION = last(2, "calls", "sessions")
+WIDER = last(5, "calls", "sessions")
 
 
 def without_state(folder: Path) -> None:
@@ -114,6 +115,45 @@ async def test_a_file_that_is_gone_is_told_and_the_export_is_never_complete(tmp_
         gone = {one.what: one.rows for one in report.left_out if one.reason == "its file is gone"}
         assert {name: report.rows[name] + gone.get(name, 0) for name in before.rows} == before.rows
         assert "sessions" in gone
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_no_manifest_says_complete_once_a_file_that_it_lists_is_known_to_be_gone(tmp_path, simulation, form):
+    free(simulation)
+    await export(simulation, SELECTION, tmp_path, format=form)
+    assert manifest_of(tmp_path)["complete"]
+    paths(tmp_path, "sessions")[0].unlink()
+    simulation.faults = Faults.always(Fault("status", status=401))
+    with pytest.raises(Unauthorized):
+        await export(simulation, WIDER, tmp_path, format=form, rebuild=True)
+    assert not manifest_of(tmp_path)["complete"]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+async def test_provisional_rows_whose_file_is_gone_are_written_again_and_none_is_told_as_lost(
+    tmp_path, simulation, form
+):
+    free(simulation)
+    selection = Selection.of(NOON - DAY, NOON - 60, "insights", insights=[Insight("userCount", granularity="1h")])
+    report = await export(simulation, selection, tmp_path, format=form)
+    expected = all_rows(tmp_path, "insights")
+    assert report.provisional > 0
+    provisional_gone(tmp_path, form)
+    again = await export(simulation, selection, tmp_path, format=form, rebuild=True)
+    assert all_rows(tmp_path, "insights") == expected
+    assert (again.left_out, again.rows) == (report.left_out, report.rows)
+
+
+def provisional_gone(folder: Path, form: str) -> None:
+    if form == "jsonl":
+        for path in folder.rglob("provisional*"):
+            path.unlink()
+        return
+    with sqlite3.connect(folder / f"export.{form}") as database:
+        for part in manifest_of(folder)["parts"]:
+            if part["provisional"]:
+                database.execute("DELETE FROM insights WHERE _part = ?", (part["id"],))
+    database.close()
 
 
 def cut_short(database: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Iterator
 from itertools import count, pairwise
 from pathlib import Path
@@ -161,6 +162,50 @@ async def test_a_state_without_its_database_is_told_as_that(simulation, memory, 
         await memory.run(simulation, "two", format="sqlite")
     assert told.value.kind == "state"
     assert (await memory.run(simulation, "two", format="sqlite", rebuild=True)).complete
+    assert memory.rows() == truth
+
+
+def gone(database: Path) -> None:
+    for path in database.parent.glob(f"{database.name}*"):
+        path.unlink()
+
+
+def emptied(database: Path) -> None:
+    with sqlite3.connect(database) as opened:
+        for (table,) in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            opened.execute(f"DELETE FROM {table}")
+    opened.close()
+
+
+async def killed_once(simulation: Simulation, place: There, killed, machine: Path) -> None:
+    """Have a run ended with some rows, and one killed after it."""
+    await place.run(simulation, machine.name, format="sqlite", max_requests=9)
+    simulation.faults = Faults.script([*[None] * (asked(simulation) + 8), *[Fault("status", status=401)] * 500])
+    with killed():
+        await slowly(simulation, place, machine, format="sqlite")
+    simulation.faults = Faults()
+    assert names(place, "database")
+
+
+async def test_a_machine_whose_database_is_gone_takes_the_pair_that_is_in_the_store(
+    simulation, memory, truth, killed, tmp_path
+):
+    await killed_once(simulation, memory, killed, tmp_path / "one")
+    gone(tmp_path / "one" / "export.sqlite")
+    assert (await memory.run(simulation, "one", format="sqlite")).complete
+    assert memory.rows() == truth
+
+
+async def test_a_run_that_is_refused_for_its_own_database_leaves_the_store_as_it_was(
+    simulation, memory, truth, killed, tmp_path
+):
+    await killed_once(simulation, memory, killed, tmp_path / "one")
+    before = memory.contents()
+    emptied(tmp_path / "one" / "export.sqlite")
+    with pytest.raises(ExportError, match="gone: part"):
+        await memory.run(simulation, "one", format="sqlite")
+    assert memory.contents() == before
+    assert (await memory.run(simulation, "two", format="sqlite")).complete
     assert memory.rows() == truth
 
 

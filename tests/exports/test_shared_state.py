@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import json
 from pathlib import Path
 
-import fsspec
 import pytest
 from machines import NAMES, SELECTION, Held, There
-from runs import asked, last, options_of
+from runs import asked, free, last
 
 from agora_analytics import ExportError, Unauthorized
+from agora_analytics.export import _parts
 from agora_analytics.export._keeping import Beside
-from agora_analytics.export.sinks import sink_of
+from agora_analytics.export._parts import Parts
+from agora_analytics.export._standing import Standing
+from agora_analytics.export._state import State
+from agora_analytics.export._target import Files
 from agora_analytics.export.sinks._remote import RemoteSink
 from agora_analytics.simulator import Fault, Faults
 
@@ -120,6 +124,63 @@ async def test_of_two_runs_the_later_one_goes_on_and_the_other_ends(simulation, 
         assert {name: len(some) for name, some in memory.rows().items()} == {n: len(some) for n, some in truth.items()}
 
 
+@pytest.fixture
+def another(simulation, memory, monkeypatch):
+    """Has machine two run to its end once, just before machine one does a thing."""
+    done = []
+
+    def another(owner: type, name: str, when=lambda *_: True, options=None) -> list[object]:
+        before = getattr(owner, name)
+
+        async def meanwhile(self, *given):
+            if not done and when(self, *given):
+                done.append("begun")
+                done.append(await memory.run(simulation, "two", **(options or {})))
+            return await before(self, *given)
+
+        monkeypatch.setattr(owner, name, meanwhile)
+        return done
+
+    return another
+
+
+async def test_a_run_whose_copy_came_too_late_puts_no_part_in_the_place_of_anothers(
+    simulation, memory, truth, another, monkeypatch
+):
+    sealed, seal = [], State.seal_part
+    noted = lambda self, part, *of: sealed.append(part.dataset) or seal(self, part, *of)  # noqa: E731
+    monkeypatch.setattr(State, "seal_part", noted)
+    monkeypatch.setattr(Files, "full", 2_000)  # the other run seals another part under the same name
+    monkeypatch.setattr(_parts, "_READ", 1_000)
+
+    def between(self: Beside, *_: object) -> bool:
+        if "sessions" in sealed and self._path.parent.name == "one":
+            monkeypatch.setattr(Files, "full", 2**24)
+            monkeypatch.setattr(_parts, "_READ", 2**19)
+            return True
+        return False
+
+    done = another(Beside, "_write", between)
+    with pytest.raises(ExportError, match="another run of the export") as told:
+        await memory.run(simulation, "one", concurrency=1)
+    assert (told.value.kind, done[1].complete) == ("running", True)
+    assert memory.rows() == truth
+    await memory.run(simulation, "three")
+    assert memory.rows() == truth
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+async def test_a_run_that_another_overtook_at_its_last_step_leaves_the_manifest_alone(
+    simulation, memory, truth, another, form
+):
+    done = another(Parts, "complete", options={"format": form})
+    with pytest.raises(ExportError, match="another run of the export"):
+        await memory.run(simulation, "one", format=form, max_requests=9)
+    assert done[1].complete
+    assert json.loads(memory.contents()["manifest.json"])["complete"]
+    assert memory.rows() == truth
+
+
 async def test_runs_that_begin_at_once_are_one_run(simulation, memory, truth):
     runs = [memory.run(simulation, f"machine {number}") for number in range(3)]
     done = await asyncio.gather(*runs, return_exceptions=True)
@@ -173,6 +234,26 @@ async def test_a_copy_that_is_damaged_is_told_as_that_and_rebuilt(simulation, me
     assert memory.rows() == truth
 
 
+@pytest.mark.parametrize("rebuild", [False, True])
+@pytest.mark.parametrize("error", [TimeoutError("no answer"), EOFError("no answer")])
+async def test_a_copy_that_cannot_be_fetched_is_not_called_damaged(
+    simulation, memory, truth, monkeypatch, rebuild, error
+):
+    await memory.run(simulation, "one", max_requests=9)
+    before = memory.contents()
+
+    def fails(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RemoteSink, "get", fails)
+        with pytest.raises(ExportError, match="no answer") as told:
+            await memory.run(simulation, "two", rebuild=rebuild)
+    assert (told.value.kind, memory.contents()) == ("disk", before)
+    assert (await memory.run(simulation, "two", rebuild=rebuild)).complete
+    assert memory.rows() == truth
+
+
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
 async def test_a_file_that_was_deleted_or_altered_in_the_store_is_noticed(simulation, memory, truth, form):
     await memory.run(simulation, "one", format=form)
@@ -187,6 +268,71 @@ async def test_a_file_that_was_deleted_or_altered_in_the_store_is_noticed(simula
             await memory.run(simulation, machine, format=form)
     memory.store.pipe_file(data, held)
     assert (await memory.run(simulation, "two", format=form)).complete
+
+
+def lost_state(there: There) -> None:
+    spoil(there, ".agora-export/", None)
+
+
+def damaged_state(there: There) -> None:
+    spoil(there, ".agora-export/state-", b"hello")
+
+
+def lost_data(there: There) -> None:
+    spoil(there, ("sessions/", "export."), None)
+
+
+def altered_data(there: There) -> None:
+    spoil(there, ("sessions/", "export."), b"hello")
+
+
+def nothing(_: There) -> None:
+    """Leave all as it is."""
+
+
+def spoil(there: There, prefix: str | tuple[str, ...], held: bytes | None) -> None:
+    for name, path in there.names().items():
+        if name.startswith(prefix):
+            there.store.rm_file(path) if held is None else there.store.pipe_file(path, held)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+@pytest.mark.parametrize("machine", ["one", "two"])
+@pytest.mark.parametrize(
+    ("do", "options"),
+    [
+        *((do, {}) for do in (lost_state, damaged_state, lost_data, altered_data)),
+        (nothing, {"selection": last(2, "calls")}),
+        (nothing, {"format": "csv"}),
+        (nothing, {"selection": last(2, "calls"), "rebuild": True}),
+    ],
+)
+async def test_a_run_that_is_refused_leaves_the_store_as_it_was(simulation, memory, form, machine, do, options):
+    free(simulation)
+    await memory.run(simulation, "one", format=form, max_requests=9)
+    do(memory)
+    if do in {lost_state, damaged_state}:
+        machine = "two"  # that which has its own state goes on
+    before, cost = memory.contents(), asked(simulation)
+    with pytest.raises(ExportError):
+        await memory.run(simulation, machine, **{"format": form} | options)
+    assert (memory.contents(), asked(simulation)) == (before, cost)
+
+
+async def test_a_run_that_is_refused_after_its_claim_takes_it_back(simulation, memory, truth, monkeypatch):
+    await memory.run(simulation, "one", max_requests=9)
+    before = memory.contents()
+
+    async def refused(*_: object) -> None:
+        raise ExportError("refused", kind="state")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Standing, "check_parts", refused)
+        with pytest.raises(ExportError, match="refused"):
+            await memory.run(simulation, "two")
+    assert memory.contents() == before
+    assert (await memory.run(simulation, "two")).complete
+    assert memory.rows() == truth
 
 
 async def test_an_export_moved_to_another_url_goes_on(simulation, memory, truth, tmp_path):
@@ -205,36 +351,9 @@ async def test_one_copy_is_kept_and_no_secret_in_it(simulation, memory, truth):
     for _ in range(3):
         await memory.run(simulation, "one")
     names = [name for name in memory.names() if name.startswith(".agora-export/")]
-    assert sorted(names) == [".agora-export/run-00000003", ".agora-export/state-00000003.db.gz"]
-    plain = gzip.decompress(memory.store.cat_file(memory.names()[names[-1]]))
+    assert [name.partition("-00000003")[0] for name in sorted(names)] == [".agora-export/run", ".agora-export/state"]
+    plain = gzip.decompress(memory.contents()[max(names)])
     assert simulation.service.customer_secret.encode() not in plain
-
-
-def test_a_name_is_claimed_by_one_alone(there):
-    one, other = (sink_of(there.to, there.options) for _ in range(2))
-    one.create("runs/1", b"one")
-    with pytest.raises(FileExistsError):
-        other.create("runs/1", b"other")
-    other.create("runs/2", b"other")
-    assert (one.read("runs/1"), one.read("runs/2")) == (b"one", b"other")
-
-
-def test_a_file_that_is_moved_takes_the_place_of_another(there, tmp_path):
-    sink = sink_of(there.to, there.options)
-    for name in ("inner/one", "other"):
-        (tmp_path / "file").write_bytes(name.encode())
-        sink.put(tmp_path / "file", name)
-    sink.move("inner/one", "other")
-    assert (sink.read("inner/one"), sink.read("other")) == (None, b"inner/one")
-
-
-@pytest.mark.skipif(fsspec.__version__ < "2026", reason="s3fs of that time only knows how to overwrite")
-def test_a_name_is_claimed_by_one_alone_also_at_the_same_moment(tmp_path, s3, monkeypatch):
-    one, other = (sink_of(f"s3://bucket/{tmp_path.name}", options_of(s3)) for _ in range(2))
-    one.create("runs/1", b"one")
-    monkeypatch.setattr(other._store, "exists", lambda *_: False)  # both looked before either made it
-    with pytest.raises(FileExistsError):
-        other.create("runs/1", b"other")
 
 
 async def test_of_runs_that_a_store_lets_claim_the_same_number_one_goes_on(simulation, memory, truth, monkeypatch):

@@ -151,6 +151,23 @@ async def test_files_that_are_gone_or_altered_are_told_or_taken_as_they_are(disk
     await standing().check_files(SETTINGS)  # and the next run needs nothing special
 
 
+async def test_a_file_of_provisional_rows_that_is_gone_or_altered_is_written_anew_and_nothing_is_lost(
+    disk, sink, standing
+):
+    for change in ({}, {path_of(NOW, ".jsonl"): b"other rows"}):
+        await disk.change(State.clear)
+        await written(disk, sink, ONE, NOW)
+        del sink.held[path_of(NOW, ".jsonl")]
+        sink.held |= change
+        await standing(rebuild=True).check_files(SETTINGS)
+        assert disk.state.lost() == []
+        assert disk.state.known_parts() == [(NOW, None), (ONE, facts_of(b"rows of 1"))]
+    await disk.change(State.clear)
+    await written(disk, sink, ONE, NOW)
+    await standing("sqlite", rebuild=True).check_parts(Held(("calls", 1, 2)))
+    assert (disk.state.lost(), disk.state.known_parts()[0]) == ([], (NOW, None))
+
+
 # A state from a manifest
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import attrs
+import pytest
 
+from agora_analytics import ExportError
+from agora_analytics.export import _tables
 from agora_analytics.export._staged import Facts, Group, Packed, Part
-from agora_analytics.export._state import READ
+from agora_analytics.export._state import READ, State
 from agora_analytics.spans import Span
 
 
@@ -72,3 +75,42 @@ def test_of_a_database_what_it_held_last_is_known_until_it_is_open(state, opened
     with state.transaction():
         state.keep_database(None)
     assert opened().database() is None
+
+
+def test_a_state_becomes_another_and_is_locked_all_the_while(opened, tmp_path):
+    state = opened()
+    with state.transaction():
+        state.keep_settings({"format": "csv"})
+        state.stage("app", 1, Packed("calls", 1, b"rows"))
+    state.copy_to(tmp_path / "copy")
+    with state.transaction():
+        state.clear()
+    before = (tmp_path / "state.db").stat().st_ino
+    state.take_from(tmp_path / "copy")
+    assert (state.settings(), state.grown) == ({"format": "csv"}, {Group("calls", "app", 1): 4})
+    assert (tmp_path / "state.db").stat().st_ino == before  # who opened it before would lock another
+    assert not (tmp_path / "copy").exists()
+    with pytest.raises(ExportError, match="running already"):
+        State(tmp_path / "state.db", "place")
+    assert opened().settings() == {"format": "csv"}
+
+
+def test_a_damaged_state_is_put_aside_once_however_many_would_do_so(tmp_path):
+    path = tmp_path / "state.db"
+    path.write_bytes(b"hello")
+    state = State.renewed(path, "place")
+    with pytest.raises(ExportError, match="running already"):
+        State.renewed(path, "place")  # it found the damage before the other had renamed it
+    assert (tmp_path / "state.db.damaged").read_bytes() == b"hello"
+    assert path.exists()
+    state.close()
+
+
+def test_who_would_put_a_damaged_state_aside_waits_for_another_that_does(tmp_path, monkeypatch):
+    path = tmp_path / "state.db"
+    path.write_bytes(b"hello")
+    monkeypatch.setattr(_tables, "_RENEWING", 0.0)
+    with State._one_renews(path, "place"), pytest.raises(ExportError, match="running already"):
+        State.renewed(path, "place")
+    assert path.read_bytes() == b"hello"
+    State.renewed(path, "place").close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
@@ -68,10 +69,11 @@ class RemoteSink:
 
     def check(self) -> None:
         """Raise `OSError` where nothing can be written."""
-        name = self._path(".agora-export-check")
+        name = self._path(".agora-export-check")  # one name: who is killed here leaves it to the next
         self._store.makedirs(posixpath.dirname(name), exist_ok=True)
         self._store.pipe_file(name, b"")
-        self._store.rm_file(name)
+        with suppress(FileNotFoundError):  # others look too
+            self._store.rm_file(name)
 
     def put(self, file: Path, name: str) -> None:
         """Copy a finished file there, and remove it here."""
@@ -80,9 +82,9 @@ class RemoteSink:
         if self._whole:
             self._store.put_file(str(file), target)
         else:
-            beside = f"{target}.part"
+            beside = posixpath.join(posixpath.dirname(target), f".{posixpath.basename(target)}.part")
             self._store.put_file(str(file), beside)
-            self._store.mv(beside, target)
+            self._rename(beside, target)
         file.unlink()
 
     def move(self, name: str, to: str) -> None:
@@ -92,7 +94,22 @@ class RemoteSink:
             self._store.cp_file(source, target)
             self._store.rm_file(source)
         else:
+            self._rename(source, target)
+
+    def _rename(self, source: str, target: str) -> None:
+        """Rename a file; where a store replaces none, and says so or does nothing, the one that is there goes first."""
+        try:
             self._store.mv(source, target)
+        except Exception:
+            if not (self._is_there(source) and self._is_there(target)):
+                raise
+        if self._is_there(source):
+            self._store.rm_file(target)
+            self._store.mv(source, target)
+
+    def _is_there(self, path: str) -> bool:
+        self._store.invalidate_cache(path)
+        return bool(self._store.exists(path))
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
