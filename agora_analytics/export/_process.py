@@ -2,8 +2,8 @@
 
 The process is told what to do in lines: a verb and what it takes as JSON, after `add` as many lines of rows as it says.
 `ready`, `held`, `end`, `copy` and `close` are answered, by a line of JSON: what came of it, what has gone wrong so far,
-and whether the disk, the writer or the database is to blame. When nobody is left who could tell it more, the process
-ends.
+and whether another process, the disk, the writer or the database is to blame. When nobody is left who could tell it
+more, the process ends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 
 from agora_analytics import _json
-from agora_analytics.export._writer import DatabaseError, Here, Writer, WriterError, trouble_of
+from agora_analytics.export._writer import BusyError, DatabaseError, Here, Writer, WriterError, trouble_of
 from agora_analytics.export.sinks import said
 
 _CODE: Final = (
@@ -57,7 +57,7 @@ _VERBS: Final[Mapping[str, Callable[..., object]]] = {
 
 _ANSWERED: Final = frozenset({"ready", "held", "end", "copy", "close"})
 
-_ERRORS: Final = {"writer": WriterError, "state": DatabaseError}
+_ERRORS: Final = {"running": BusyError, "writer": WriterError, "state": DatabaseError}
 
 
 def writer_of(name: str, folder: Path, scratch: Path) -> Writer:

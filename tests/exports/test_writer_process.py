@@ -1,15 +1,23 @@
-"""The process that writes: what it is told of its surroundings, and that it imports what its parent imports."""
+"""Who writes: what its process is told of its surroundings, who else may have the files, and what it lets go of."""
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from runs import export, free, last
 
-from agora_analytics.export._process import Apart
+from agora_analytics import ExportError
+from agora_analytics.export import _writer
+from agora_analytics.export._columns import DATASETS
+from agora_analytics.export._process import _ERRORS, Apart
+from agora_analytics.export._writer import Here, alone, trouble_of
+from agora_analytics.export.formats._sqlite import SqliteTables
 
 TWICE = """
 import sys
@@ -66,3 +74,59 @@ def test_the_process_is_isolated_where_this_one_is(tmp_path: Path):
             [sys.executable, *flags, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
         )
         assert done.stdout.split()[-1:] == [told], done.stderr
+
+
+# Who else has the files
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Has exports write in this process."""
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+
+
+async def test_a_writer_that_still_runs_is_told_as_that(tmp_path, simulation, here, monkeypatch):
+    free(simulation)
+    await export(simulation, last(1), tmp_path, max_requests=2)
+    monkeypatch.setattr(_writer, "_PATIENCE", 0.0)
+    with closing(alone(tmp_path / ".agora-export")):
+        with pytest.raises(ExportError, match="another process still writes there") as told:
+            await export(simulation, last(1), tmp_path)
+        assert told.value.kind == "running"
+    assert (await export(simulation, last(1), tmp_path)).complete
+
+
+def test_who_reads_a_database_is_waited_for_and_told_as_that(tmp_path):
+    path = tmp_path / "export.sqlite"
+    with closing(SqliteTables(path)) as tables:
+        assert tables._database.execute("PRAGMA busy_timeout").fetchone()[0] >= 600_000
+        tables.begin(DATASETS["calls"], 1)
+        tables.end()
+    with closing(sqlite3.connect(path)) as reader:
+        read = reader.execute("SELECT * FROM sqlite_master")
+        with closing(SqliteTables(path)) as tables:
+            tables.begin(DATASETS["calls"], 2)
+            tables._database.execute("PRAGMA busy_timeout=0")
+            with pytest.raises(sqlite3.OperationalError) as told:
+                tables.end()
+            assert trouble_of(told.value) == "running"  # after much patience, another run may do
+            read.fetchall()
+            tables.end()
+
+
+def test_a_duckdb_that_another_process_has_open_is_told_as_that(tmp_path):
+    path = str(tmp_path / "export.duckdb")
+    code = f"import duckdb; one = duckdb.connect({path!r}); print('open', flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as other:
+        assert other.stdout
+        assert other.stdout.readline()
+        with pytest.raises(Exception, match="lock") as told:
+            Here("duckdb", tmp_path, tmp_path / ".state" / "scratch")
+        other.communicate(b"\n")
+    assert trouble_of(told.value) == "running"
+
+
+@pytest.mark.parametrize(("trouble", "error"), _ERRORS.items())
+def test_what_the_process_says_is_to_blame_is_to_blame_here(trouble, error):
+    assert trouble_of(error("it failed")) == trouble
