@@ -66,9 +66,20 @@ def writer_of(name: str, folder: Path, scratch: Path) -> Writer:
     if alone:
         try:
             return Apart(name, folder, scratch)
-        except OSError:  # no more processes
+        except WriterError:
+            raise
+        except OSError:  # this system starts no more processes
             pass
     return Here(name, folder, scratch)
+
+
+def _widen(pipe: IO[bytes]) -> None:
+    """Let more bytes be on their way, where the system can and allows it."""
+    if sys.platform == "linux":
+        import fcntl  # noqa: PLC0415 - not everywhere
+
+        with suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 class Apart:
@@ -79,12 +90,12 @@ class Apart:
             [sys.executable, *(["-I"] if sys.flags.isolated else []), "-c", _CODE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            pipesize=_PIPE,
             start_new_session=True,  # Ctrl-C is for the export, which ends what it began
             env={key: value for key, value in os.environ.items() if key.upper() in _NAMED},
         )
         self._process = process
         self._in, self._out = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
+        _widen(self._in)
         # What is no text is ignored by imports, too.
         path = "\0".join(entry for entry in sys.path if isinstance(entry, str))
         self._send(path.encode("utf-8", "surrogatepass").hex().encode() + b"\n")

@@ -15,8 +15,8 @@ from runs import export, free, last
 from agora_analytics import ExportError
 from agora_analytics.export import _writer
 from agora_analytics.export._columns import DATASETS
-from agora_analytics.export._process import _ERRORS, Apart
-from agora_analytics.export._writer import Here, alone, trouble_of
+from agora_analytics.export._process import _ERRORS, Apart, writer_of
+from agora_analytics.export._writer import Here, WriterError, alone, trouble_of
 from agora_analytics.export.formats._sqlite import SqliteTables
 
 TWICE = """
@@ -74,6 +74,36 @@ def test_the_process_is_isolated_where_this_one_is(tmp_path: Path):
             [sys.executable, *flags, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
         )
         assert done.stdout.split()[-1:] == [told], done.stderr
+
+
+def test_a_system_that_widens_no_pipes_has_a_process_that_writes_all_the_same(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def forbidden(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(fcntl, "fcntl", forbidden)
+    writer = writer_of("jsonl", tmp_path, tmp_path / ".state" / "scratch")
+    assert isinstance(writer, Apart)
+    writer.close()
+
+
+def test_a_process_that_ends_at_once_is_told_and_one_that_is_not_started_is_done_without(tmp_path, monkeypatch):
+    def ended(writer: Apart, _: bytes) -> None:
+        writer._stop()
+        raise WriterError("ended")
+
+    def none(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    scratch = tmp_path / ".state" / "scratch"
+    with monkeypatch.context() as patched:
+        patched.setattr("agora_analytics.export._process.subprocess.Popen", none)
+        with closing(writer_of("jsonl", tmp_path, scratch)) as writer:
+            assert isinstance(writer, Here)
+    monkeypatch.setattr(Apart, "_send", ended)
+    with pytest.raises(WriterError):
+        writer_of("jsonl", tmp_path, scratch)
 
 
 # Who else has the files
