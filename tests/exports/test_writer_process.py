@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from runs import export, free, last
@@ -17,6 +18,7 @@ from agora_analytics.export import _writer
 from agora_analytics.export._columns import DATASETS
 from agora_analytics.export._process import _ERRORS, Apart, writer_of
 from agora_analytics.export._writer import Here, WriterError, alone, trouble_of
+from agora_analytics.export.formats import FILES
 from agora_analytics.export.formats._sqlite import SqliteTables
 
 TWICE = """
@@ -160,3 +162,47 @@ def test_a_duckdb_that_another_process_has_open_is_told_as_that(tmp_path):
 @pytest.mark.parametrize(("trouble", "error"), _ERRORS.items())
 def test_what_the_process_says_is_to_blame_is_to_blame_here(trouble, error):
     assert trouble_of(error("it failed")) == trouble
+
+
+# What is let go of
+
+
+@pytest.fixture
+def is_closed(monkeypatch):
+    """Whether all files that were opened by a path, and all SQLite databases, are closed."""
+    files, databases = [], []
+    open_, connect = Path.open, sqlite3.connect
+    monkeypatch.setattr(Path, "open", lambda *given, **more: files.append(open_(*given, **more)) or files[-1])
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *given, **more: databases.append(connect(*given, **more)) or databases[-1]
+    )
+
+    def is_open(database: sqlite3.Connection) -> bool:
+        try:
+            database.execute("PRAGMA user_version")
+        except sqlite3.ProgrammingError:
+            return False
+        except sqlite3.Error:
+            return True
+        return True
+
+    def is_closed() -> bool:
+        assert files or databases
+        return all(file.closed for file in files) and not any(map(is_open, databases))
+
+    return is_closed
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl.gz"])
+def test_a_file_that_cannot_be_begun_is_closed(tmp_path, is_closed, form):
+    nothing = SimpleNamespace(columns=[], names=["\udcff", 5], name=None, row=5)  # what no format takes
+    with pytest.raises((TypeError, UnicodeError, AttributeError)):
+        FILES[form].writer(tmp_path / "1", nothing)
+    assert is_closed()
+
+
+def test_a_writer_whose_database_is_none_lets_go_of_its_lock(tmp_path, is_closed):
+    (tmp_path / "export.sqlite").write_bytes(b"no database" * 100)
+    with pytest.raises(sqlite3.DatabaseError):
+        Here("sqlite", tmp_path, tmp_path / ".state" / "scratch")
+    assert is_closed()

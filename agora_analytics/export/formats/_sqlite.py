@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from agora_analytics.export._batches import Batch
 from agora_analytics.export._columns import Dataset
-from agora_analytics.export.formats._writing import held, iso
+from agora_analytics.export.formats._writing import closed_if_it_fails, held, iso
 
 _TYPES: Final[Mapping[str, str]] = {
     "text": "TEXT",
@@ -36,14 +36,11 @@ class SqliteTables:
 
     def __init__(self, path: Path) -> None:
         self._database = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
-        try:
+        with closed_if_it_fails(self._database):
             # A part is mostly new pages, which a rollback journal need not hold, and a log of changes writes twice.
             self._database.execute("PRAGMA journal_mode=DELETE")
             self._database.execute("PRAGMA synchronous=NORMAL")
             self._database.execute("PRAGMA cache_size=-4000")
-        except BaseException:
-            self._database.close()
-            raise
         self._path = path
         self._part = 0
 
