@@ -78,7 +78,7 @@ class What:
 
     @property
     def endpoint(self) -> Endpoint:
-        """What decides how far back goes."""
+        """The endpoint whose limits tell how far back can be asked for."""
         names = listed(self.datasets)
         if all(name == "realtime" for name in names):
             return REALTIME_USAGE
