@@ -293,12 +293,12 @@ class ExportError(AgoraError):
     """An export cannot be written, or is not the one that was begun there; what is written already is safe.
 
     Attributes:
-        kind: why. `running`: another run writes to that place; try again when it is over. `disk`: the place cannot be
-            read or written (full, no rights, a store that is not reached); try again once that is mended. `settings`:
-            the place holds an export of other settings; no later try will do. `state`: the export's state or database
-            there is damaged or of another version, or its files are not those that its state tells of; no later try
-            will do. `writer`: the process that makes the files ended, or the format's library failed; a later try may
-            do.
+        kind: why. `running`: another run, or whoever else, has the files there open; try again when it is over.
+            `disk`: the place cannot be read or written (full, no rights, a store that is not reached); try again once
+            that is mended. `settings`: the place holds an export of other settings; no later try will do. `state`: the
+            export's state or database there is damaged or of another version, or its files are not those that its
+            state tells of; no later try will do. `writer`: the process that makes the files ended, or the format's
+            library failed; a later try may do.
 
     """
 

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from agora_analytics.export._batches import Batch, Runs, Values
 from agora_analytics.export._columns import Column, Dataset
+from agora_analytics.export.formats._writing import closed_if_it_fails
 
 _TYPES: Mapping[str, pa.DataType] = {
     "text": pa.string(),
@@ -79,7 +80,8 @@ class ParquetWriter:
         import pyarrow.parquet as pq  # noqa: PLC0415 - as said
 
         self._file = path.open("wb")  # pyarrow takes no names that are not text
-        self._writer = pq.ParquetWriter(self._file, schema(dataset), compression="zstd")
+        with closed_if_it_fails(self._file):
+            self._writer = pq.ParquetWriter(self._file, schema(dataset), compression="zstd")
         self._rows = Gathering(self._writer.write_table)
 
     def write(self, batch: Batch) -> None:

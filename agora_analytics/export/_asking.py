@@ -24,6 +24,9 @@ _STUBBORN: Final = Retry(attempts=12, base=1.0, cap=120.0, total=900.0)
 _OWN: Final = 8
 """Attempts, some two minutes, after which a failure is the item's own, where others like it were answered meanwhile."""
 
+_BRIEF: Final = Retry(attempts=6, base=2.0, cap=30.0)
+"""A small question is asked again over a connection that broke, and for a moment's trouble; it need not be answered."""
+
 _TOLD: Final = 10.0
 """Seconds of trouble after which it is told as a warning: an export that waits shall not look like one that works."""
 
@@ -110,12 +113,22 @@ class Asking:
                 return answer
             await asyncio.sleep(wait)
 
-    async def once(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Return an answer to a question that is not worth asking again; raises as a call does."""
-        if self.spent:
-            raise OutOfBudgetError
-        self.made += 1
-        return await self._counted(ask)
+    async def briefly(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Return an answer to a question that is not worth sitting out an outage for; raises as a call does."""
+        began, attempt = asyncio.get_running_loop().time(), 0
+        while True:
+            if self.spent:
+                raise OutOfBudgetError
+            self.made += 1
+            attempt += 1
+            try:
+                return await self._counted(ask)
+            except AgoraError as error:
+                wait = _BRIEF.wait(error, attempt, asyncio.get_running_loop().time() - began, self._random)
+                if wait is None:
+                    raise
+                log.info("export: a small question failed, next in %.1f s: %s", wait, error)
+            await asyncio.sleep(wait)
 
     async def _counted(self, ask: Callable[[], Awaitable[T]]) -> T:
         try:

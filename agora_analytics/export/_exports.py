@@ -70,8 +70,8 @@ class Exports:
         Whatever ends it, run it again: it goes on where it stopped. A finished one asks only for what is new, for calls
         that went on, and for what was provisional. Its state is kept in the folder, for a URL beside the files too: any
         machine goes on, with `state` as the folder for the copy it works with (default: one of the user's). Of two runs
-        at once one ends with an `ExportError`: for a folder the later one, for a URL the earlier one. `watcher` is told
-        how far it is.
+        into a URL at once the earlier one ends with an `ExportError`, of two into a folder the later one, at once, as
+        do two with the same `state` folder. `watcher` is told how far it is.
 
         Before anything is asked, files are compared with the state: one that is gone, altered or unknown to it, or a
         state that is lost, is an `ExportError`. With `rebuild` it goes on with what is there: a lost state is made anew

@@ -54,7 +54,7 @@ def compared(expected: Expected, found: Mapping[str, Seen], digest: Callable[[st
     altered, marks = [], {}
     for name, facts in known.items():
         seen = found.get(name)
-        if seen is None or facts.bytes is None or (seen.size == facts.bytes and seen.mark == facts.mark):
+        if seen is None or facts.bytes is None or _looks_the_same(seen, facts):
             continue
         if seen.size == facts.bytes and digest(name) == facts.sha256:
             marks[name] = seen.mark
@@ -66,6 +66,11 @@ def compared(expected: Expected, found: Mapping[str, Seen], digest: Callable[[st
         strange=tuple(name for name in found if name not in expected),
         marks=marks,
     )
+
+
+def _looks_the_same(seen: Seen, facts: Facts) -> bool:
+    """Whether a file is as it was put there; a store that gives files no marks tells nothing of that."""
+    return seen.size == facts.bytes and seen.mark == facts.mark != ""
 
 
 def files_of(sink: Sink) -> dict[str, Seen]:

@@ -7,16 +7,18 @@ accident, and guessing what it means would lose rows or have them twice.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from agora_analytics.export._columns import DATASETS
 from agora_analytics.export._cursor import restored
+
+_STRANGE: Final = "SELECT {column} FROM {table} WHERE {column} IS NULL OR {column} < 0 OR {column} >= {known} LIMIT 1"
 
 
 def illegible(select: Callable[[str], list[tuple[Any, ...]]], *, kinds: int, statuses: int) -> str | None:
     """Return what this version cannot read of a state, None where it can read it all."""
     for table, column, known in (("spans", "kind", kinds), ("calls", "status", statuses)):
-        for (found,) in select(f"SELECT {column} FROM {table} WHERE {column} < 0 OR {column} >= {known} LIMIT 1"):  # noqa: S608 - names of our own
+        for (found,) in select(_STRANGE.format(table=table, column=column, known=known)):
             return f"{found!r} is no {column} of {table} that this version knows"
     for (dataset,) in select("SELECT DISTINCT dataset FROM groups"):
         if dataset not in DATASETS:

@@ -2,8 +2,8 @@
 
 The process is told what to do in lines: a verb and what it takes as JSON, after `add` as many lines of rows as it says.
 `ready`, `held`, `end`, `copy` and `close` are answered, by a line of JSON: what came of it, what has gone wrong so far,
-and whether the disk, the writer or the database is to blame. When nobody is left who could tell it more, the process
-ends.
+and whether another process, the disk, the writer or the database is to blame. When nobody is left who could tell it
+more, the process ends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any, Final, cast
 
 from agora_analytics import _json
-from agora_analytics.export._writer import DatabaseError, Here, Writer, WriterError, trouble_of
+from agora_analytics.export._writer import BusyError, DatabaseError, Here, Writer, WriterError, trouble_of
 from agora_analytics.export.sinks import said
 
 _CODE: Final = (
@@ -57,7 +57,7 @@ _VERBS: Final[Mapping[str, Callable[..., object]]] = {
 
 _ANSWERED: Final = frozenset({"ready", "held", "end", "copy", "close"})
 
-_ERRORS: Final = {"writer": WriterError, "state": DatabaseError}
+_ERRORS: Final = {"running": BusyError, "writer": WriterError, "state": DatabaseError}
 
 
 def writer_of(name: str, folder: Path, scratch: Path) -> Writer:
@@ -66,9 +66,20 @@ def writer_of(name: str, folder: Path, scratch: Path) -> Writer:
     if alone:
         try:
             return Apart(name, folder, scratch)
-        except OSError:  # no more processes
+        except WriterError:
+            raise
+        except OSError:  # this system starts no more processes
             pass
     return Here(name, folder, scratch)
+
+
+def _widen(pipe: IO[bytes]) -> None:
+    """Let more bytes be on their way, where the system can and allows it."""
+    if sys.platform == "linux":
+        import fcntl  # noqa: PLC0415 - not everywhere
+
+        with suppress(OSError):
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 class Apart:
@@ -79,12 +90,12 @@ class Apart:
             [sys.executable, *(["-I"] if sys.flags.isolated else []), "-c", _CODE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            pipesize=_PIPE,
             start_new_session=True,  # Ctrl-C is for the export, which ends what it began
             env={key: value for key, value in os.environ.items() if key.upper() in _NAMED},
         )
         self._process = process
         self._in, self._out = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
+        _widen(self._in)
         # What is no text is ignored by imports, too.
         path = "\0".join(entry for entry in sys.path if isinstance(entry, str))
         self._send(path.encode("utf-8", "surrogatepass").hex().encode() + b"\n")

@@ -15,13 +15,12 @@ from agora_analytics import _json
 from agora_analytics.errors import AgoraError, ExportError
 from agora_analytics.export._columns import DATASETS
 from agora_analytics.export._staged import Facts, Part
-from agora_analytics.export._state import CUT, EXPIRED, LEFT, READ, State
+from agora_analytics.export._state import LEFT, NAMES_OF_KINDS, UNSETTLED, State
 from agora_analytics.export._taken import Lost
 from agora_analytics.export._target import MANIFEST
 from agora_analytics.spans import Span
 
-KINDS: Final = {"read": READ, "expired": EXPIRED, "cut off": CUT, "unsettled": None}
-"""States of spans; what is unsettled is not taken, but asked for again."""
+_KINDS: Final = {name: kind for kind, name in NAMES_OF_KINDS.items()}
 
 HALF: Final = "half fetched when the state was lost"
 
@@ -78,7 +77,7 @@ def _of(found: Mapping[str, Any]) -> Recall:
         spans=tuple(
             (one["app_id"], one["source"], Span(one["start"], one["end"]), kind)
             for one in found["spans"]
-            if (kind := KINDS[one["state"]]) is not None
+            if (kind := _KINDS[one["state"]]) != UNSETTLED  # that is asked for again
         ),
         calls=tuple(map(tuple, resume["calls"])),
         skipped=tuple((app, source, count, first) for app, source, count, first in resume["skipped"]),

@@ -1,23 +1,24 @@
 """What a refusal is about: one call, one span, one source, one App ID, or the credentials, which ends the run.
 
 A refusal is an item's own only if others are answered after it. For a span, a source and an App ID small questions find
-that out: about the same source, about others of the App ID, about other App IDs. A call's refusal waits for the answer
+that out: about the same source, about others of the App ID, about other App IDs. A question that meets trouble of its
+own (a busy service, a broken connection) tells nothing of the item. A call's refusal waits for the answer
 about another call; one question about the list of calls stands in for it where several were refused in a row.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import attrs
 
 from agora_analytics._session import Session
-from agora_analytics.errors import AgoraError, PlanRefused
+from agora_analytics.errors import AgoraError, PlanRefused, Unauthorized
 from agora_analytics.export._asking import Asking, OutOfBudgetError, TooOldError, log
 from agora_analytics.export._disk import Disk
-from agora_analytics.export._reasons import APP, DETAILS, is_access, reason_in_full, reason_of
+from agora_analytics.export._reasons import APP, DETAILS, is_access, may_be_own, reason_in_full, reason_of
 from agora_analytics.export._report import LeftOut
 from agora_analytics.export._sources import CallSource, Groups, Source
 from agora_analytics.export._state import PendingCall, PendingSlice, State
@@ -49,13 +50,13 @@ class Refusals:
     """
 
     def __init__(
-        self, session: Session, disk: Disk, asking: Asking, groups: Mapping[str, Groups], sources: Iterable[Source]
+        self, session: Session, disk: Disk, asking: Asking, groups: Mapping[str, Groups], sources: Mapping[str, Source]
     ) -> None:
         self._session = session
         self._disk = disk
         self._asking = asking
         self._groups = groups
-        self._sources = {str(source): source for source in sources}
+        self._sources = sources
         self._out: dict[tuple[str, str], str] = {}
         self._slices: dict[int, tuple[PendingSlice, str]] = {}
         self._suspects: list[_Suspect] = []
@@ -87,10 +88,15 @@ class Refusals:
             if await self._answers(one.app, one.source):
                 self._slices[one.id] = (one, reason_in_full(error))
                 log.warning("export: %s of %s is left out: %s", one.source, one.slice.span, error)
-            elif await self._any(one.app, one.source):
+            elif await self._any(one.app, one.source) or self._is_untold(one.app, one.source, error):
                 self._leave_out(one.app, one.source, error)
             else:
                 await self._leave_out_app(one.app, error)
+
+    @property
+    def suspected(self) -> list[int]:
+        """The calls that were refused, and of which it is not found out yet why."""
+        return [one.call.id for one in self._suspects]
 
     async def of_call(self, call: PendingCall, error: AgoraError) -> None:
         """Note that a call is refused; raises it where everything is."""
@@ -118,26 +124,30 @@ class Refusals:
 
     async def _settle(self, app: str) -> None:
         mine = [one for one in self._suspects if one.call.app == app]
-        if not mine or self.has(app, DETAILS):
+        if not mine:
             return
-        if not await self._any(app, ""):
-            await self._leave_out_app(app, mine[0].error)
-        elif app not in self._heard and all(is_access(one.error) for one in mine):
-            self._leave_out(app, DETAILS, mine[0].error)
-        else:
-            await self._own(mine)
+        error = mine[0].error
+        if not self.has(app, DETAILS):
+            if not (await self._any(app, "") or self._is_untold(app, "", error)):
+                await self._leave_out_app(app, error)
+            elif app not in self._heard and all(is_access(one.error) for one in mine):
+                self._leave_out(app, DETAILS, error)
+            else:
+                await self._own(mine)
+        self._suspects = [one for one in self._suspects if one not in mine]
 
     async def _own(self, suspects: list[_Suspect]) -> None:
-        """Leave out calls whose refusals are their own."""
-        self._suspects = [one for one in self._suspects if one not in suspects]
-        for one in suspects:
+        """Leave out calls whose refusals are their own, but for those that are left out meanwhile."""
+        mine = [one for one in self._suspects if one in suspects]
+        self._suspects = [one for one in self._suspects if one not in mine]
+        for one in mine:
             log.warning("export: call %s is left out: %s", one.call.call_id, one.error)
 
         def leave_out(state: State) -> None:
-            for one in suspects:
+            for one in mine:
                 state.leave_out(one.call.id, reason_of(one.error))
 
-        if suspects:
+        if mine:
             await self._disk.change(leave_out)
 
     async def _leave_out_app(self, app: str, error: AgoraError) -> None:
@@ -161,16 +171,23 @@ class Refusals:
                 return True
         return False
 
+    def _is_untold(self, app: str, but: str, error: AgoraError) -> bool:
+        """Whether nothing is left to ask an App ID about, so that only a refusal of who asks speaks against it."""
+        others = [name for name in self._sources if name != but]
+        return bool(others) and all(self.has(app, name) for name in others) and not isinstance(error, Unauthorized)
+
     async def _answers(self, app: str, name: str) -> bool:
-        """Whether the service answers a small question about a source of an App ID."""
+        """Whether the service answers a small question about a source of an App ID; raises what is about neither."""
         source = self._sources[name]
         limits, now = self._session.plan.of_endpoint(source.endpoint), self._session.now()
         middle = (limits.oldest(now) + limits.newest(now)) // 2
         try:
-            await self._asking.once(source.about(self._groups[app], app, middle).ask)
+            await self._asking.briefly(source.about(self._groups[app], app, middle).ask)
         except TooOldError:
             return True
         except AgoraError as error:
+            if not may_be_own(error):
+                raise
             return isinstance(error, PlanRefused) and error.kind in _UNDERSTOOD
         return True
 

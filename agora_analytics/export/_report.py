@@ -56,7 +56,7 @@ class ExportProgress:
 class ExportReport:
     """What a run did, and what the export holds now.
 
-    `rows` by dataset and the number of `parts` are of the whole export; `requests` of this run. `unfinished` calls go
+    `rows` by dataset and the number of `parts` are of the whole export, `requests` of this run. `unfinished` calls go
     on: they are asked for again by the next run, as is what is `provisional` (rows). `pending` calls and slices were
     not asked for, since `max_requests` did not allow it; what was refused is in `left_out` instead. `narrowed` of the
     requests were made since the service cut a list off, so that it was asked for again over less time; the details of

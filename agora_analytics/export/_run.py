@@ -71,7 +71,7 @@ class Run:
         self._parts = parts
         self._groups = groups
         self._sources = by_name(sources(selection))
-        self.refusals = Refusals(session, disk, self.asking, groups, self._sources.values())
+        self.refusals = Refusals(session, disk, self.asking, groups, self._sources)
         expiry = Expiry(session, self.asking)
         self._lists = Lists(session, selection, disk, self.asking, expiry)
         self._details = Details(session, selection, disk, self.asking, expiry) if selection.details else None
@@ -199,6 +199,7 @@ class Run:
             except AgoraError as error:
                 if not may_be_own(error):
                     raise
+                self._taken.discard(call.id)  # it is suspected instead, until it is left out
                 await self.refusals.of_call(call, error)
                 continue
             if answered:
@@ -238,10 +239,18 @@ class Run:
                 newest = _NEVER
             apps = self.refusals.with_details()
             due = Due(worst=self.order.worst, least_users=self.order.least_users, before=newest)
-            found = await self._disk.change(lambda state: state.pending(due, apps, self._taken))
+            but = self._not_again()
+            found = await self._disk.change(lambda state: state.pending(due, apps, but))
             self._taken.update(call.id for call in found)
             self._ready.extend(found)
-            return None if found else await self._disk.change(lambda state: state.soonest(due, apps, self._taken))
+            if found:
+                return None
+            but = self._not_again()
+            return await self._disk.change(lambda state: state.soonest(due, apps, but))
+
+    def _not_again(self) -> tuple[int, ...]:
+        """Return the calls that wait in the state and are not to be asked about now, as they are at this moment."""
+        return (*self._taken, *self.refusals.suspected)
 
     def _tell(self) -> None:
         """Wake those who wait for news."""

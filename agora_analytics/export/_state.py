@@ -34,6 +34,9 @@ READ, UNSETTLED, EXPIRED, CUT = range(_KINDS)
 What is read in part, since the service cuts its list off, is asked for again by the next run.
 """
 
+NAMES_OF_KINDS: Final = {READ: "read", UNSETTLED: "unsettled", EXPIRED: "expired", CUT: "cut off"}
+"""What a manifest calls them."""
+
 _STATUSES: Final = 4
 OPEN, PENDING, DONE, LEFT = range(_STATUSES)
 """What a call's status is: it goes on; its details are to be asked for; done; left out."""

@@ -14,13 +14,11 @@ from agora_analytics.export._report import ExportReport, LeftOut
 from agora_analytics.export._run import Run
 from agora_analytics.export._sources import DAY
 from agora_analytics.export._staged import Part
-from agora_analytics.export._state import CUT, EXPIRED, OPEN, READ, UNSETTLED, State
+from agora_analytics.export._state import CUT, EXPIRED, NAMES_OF_KINDS, OPEN, State
 from agora_analytics.spans import Span
 
 _NAMED: Final = 10
 """Calls that are left out for one reason, and told by their ids."""
-
-_KINDS = {READ: "read", UNSETTLED: "unsettled", EXPIRED: "expired", CUT: "cut off"}
 
 
 def report_of(state: State, run: Run, place: str) -> ExportReport:
@@ -76,7 +74,9 @@ def _left_out(state: State) -> Iterator[LeftOut]:
         )
     for app, source, first, last, kind in state.all_spans():
         if kind in {EXPIRED, CUT}:
-            yield LeftOut(app_id=app, what=source, reason=_KINDS[kind], span=Span(first, last), again=kind == CUT)
+            yield LeftOut(
+                app_id=app, what=source, reason=NAMES_OF_KINDS[kind], span=Span(first, last), again=kind == CUT
+            )
     for app, source, count, reason in state.skipped():
         yield LeftOut(app_id=app, what=source, reason=f"does not fit the reference: {reason}", rows=count)
     for one in state.lost():
@@ -94,7 +94,7 @@ def _spans(state: State) -> Iterator[dict[str, Any]]:
             "app_id": app,
             "source": source,
             "span": str(Span(first, last)),
-            "state": _KINDS[kind],
+            "state": NAMES_OF_KINDS[kind],
             "start": first,
             "end": last,
         }

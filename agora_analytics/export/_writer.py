@@ -37,6 +37,9 @@ _OF_ROWS: Final = (ValueError, TypeError, LookupError, ArithmeticError, MemoryEr
 _UNREADABLE: Final = re.compile("corrupt|not a valid duckdb|could not read enough bytes|version number", re.IGNORECASE)
 """How DuckDB says that a file is damaged or of another version; its classes of errors do not tell that from a disk."""
 
+_LOCKED: Final = re.compile("could not set lock", re.IGNORECASE)
+"""How DuckDB says that another process has the file open."""
+
 PUT_BACK: Final = "Put back a copy of it that is as new as the state, or export into another place."
 """What to do about a database that cannot be read."""
 
@@ -49,15 +52,25 @@ class DatabaseError(OSError):
     """The file of a database is damaged, or is none."""
 
 
-def trouble_of(error: BaseException) -> Literal["disk", "writer", "state"]:
-    """Tell whether the place of the files failed, or who makes them, or a database that is there cannot be read."""
-    if isinstance(error, DatabaseError) or is_damage(error) or _is_unreadable(error):
+class BusyError(OSError):
+    """Another process has what is to be written."""
+
+
+def trouble_of(error: BaseException) -> Literal["running", "disk", "writer", "state"]:
+    """Tell what failed: the place of the files, who makes them, or a database: another one has it, or it is damaged."""
+    if isinstance(error, DatabaseError) or is_damage(error) or _says(error, _UNREADABLE):
         return "state"
+    if isinstance(error, BusyError) or _is_busy(error) or _says(error, _LOCKED):
+        return "running"
     return "writer" if isinstance(error, (WriterError, *_OF_ROWS)) else "disk"
 
 
-def _is_unreadable(error: BaseException) -> bool:
-    return "duckdb" in type(error).__module__ and _UNREADABLE.search(str(error)) is not None
+def _is_busy(error: BaseException) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
+
+
+def _says(error: BaseException, what: re.Pattern[str]) -> bool:
+    return "duckdb" in type(error).__module__ and what.search(str(error)) is not None
 
 
 class Writer(Protocol):
@@ -91,12 +104,16 @@ class Here:
     def __init__(self, name: str, folder: Path, scratch: Path) -> None:
         self._alone = alone(scratch.parent)
         self._scratch = scratch
-        for left in own_folder(scratch).iterdir():
-            if _OURS.fullmatch(left.name):
-                left.unlink()
-        self._tables = opened(name, folder, scratch)
         self._dataset = ""
         self._rows = 0
+        try:
+            for left in own_folder(scratch).iterdir():
+                if _OURS.fullmatch(left.name):
+                    left.unlink()
+            self._tables = opened(name, folder, scratch)
+        except BaseException:
+            self._alone.close()
+            raise
 
     def ready(self) -> None:
         """Return: it is open."""
@@ -137,10 +154,19 @@ class Here:
 
 
 def alone(folder: Path) -> sqlite3.Connection:
-    """Return what keeps other writers out for as long as it is open; the system lets go of it with the process."""
+    """Return what keeps other writers out for as long as it is open; the system lets go of it with the process.
+
+    Raises `BusyError` where another writer does not end.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = sqlite3.connect(not_linked(folder / LOCK), timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
-    lock.execute("BEGIN EXCLUSIVE")
+    try:
+        lock.execute("BEGIN EXCLUSIVE")
+    except BaseException as error:
+        lock.close()
+        if _is_busy(error):
+            raise BusyError("another process still writes there") from error
+        raise
     return lock
 
 

@@ -128,8 +128,7 @@ async def _s3(folder: Path, job: Job, truth: Truth, given: argparse.Namespace) -
 async def _disk(folder: Path, job: Job, truth: Truth, given: argparse.Namespace) -> list[str]:
     """Export onto disks that are full."""
     if not full.can_mount():
-        print("no small disk can be mounted here")
-        return []
+        return ["no small disk can be mounted here, so nothing is shown of full ones: --only leaves them out"]
     print(full.HEAD)
     broken = []
     for form in given.formats.split(","):

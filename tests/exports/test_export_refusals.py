@@ -9,6 +9,7 @@ from reading import rows
 from runs import ALL, DAY, HOUR, NOON, Tampering, all_rows, asked, export, free, last
 
 from agora_analytics import Insight, NotFound, Selection, Series, Unauthorized
+from agora_analytics.export._state import State
 from agora_analytics.simulator import Fault, Faults, Service, Simulation
 
 ANSWERS = [(400, 200), (404, 404), (503, 503), (403, 200), (401, 401), (300, 200), (204, 200), (1001, 200)]
@@ -71,14 +72,17 @@ async def test_a_call_that_breaks_the_service_is_not_waited_for_as_long_as_an_ou
     assert loop.time() - began < 200
 
 
-async def test_many_calls_that_are_refused_cost_few_questions(tmp_path, simulation, whole):
+async def test_many_calls_that_are_refused_cost_few_questions(tmp_path, simulation, whole, monkeypatch):
     _, cost, _ = await whole(last(3, "calls", "sessions"))
+    soonest, passed_over = State.soonest, []
+    monkeypatch.setattr(State, "soonest", lambda *given: passed_over.append(len(given[-1])) or soonest(*given))
     simulation.faults = Faults.always(no(404)).only("call_sessions")
     report = await export(simulation, last(3, "calls", "sessions"), tmp_path / "rest")
     (left,) = report.left_out
     assert left.calls == report.rows["calls"] > 20
     assert len(left.call_ids) == 10
     assert report.requests <= cost + cost // 8 + 2
+    assert max(passed_over) < 20  # each is forgotten once it is left out
 
 
 async def test_calls_are_not_left_out_where_everything_is_refused_from_then_on(tmp_path, simulation, whole):

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
+import attrs
 import pytest
 from reading import manifest_of, paths
 from runs import DAY, NOON, asked, export, free, last
@@ -52,7 +53,7 @@ async def refused(tmp_path: Path, simulation: Simulation):
 def contents(folder: Path) -> dict[str, bytes]:
     """What is in all files but those of the state."""
     files = [path for path in folder.rglob("*") if path.is_file() and ".agora-export" not in path.parts]
-    return {path.name: path.read_bytes() for path in files}
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def state_of(folder: Path) -> Path:
@@ -311,6 +312,13 @@ FACTS = Facts(rows=1, bytes=5, sha256="aa", mark="1")
 )
 def test_files_are_compared_by_size_then_by_mark_then_by_checksum(seen, expected):
     assert compared({"a": FACTS, "b": None}, seen, lambda _: "aa") == expected
+
+
+@pytest.mark.parametrize(
+    ("digest", "expected"), [("aa", Differences(marks={"a": ""})), ("bb", Differences(altered=("a",)))]
+)
+def test_where_a_store_gives_no_marks_files_are_compared_by_checksum(digest, expected):
+    assert compared({"a": attrs.evolve(FACTS, mark="")}, {"a": Seen(5, "")}, lambda _: digest) == expected
 
 
 def test_another_checksum_is_an_alteration():

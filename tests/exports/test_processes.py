@@ -71,11 +71,25 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
+def log_of(folder: Path) -> int:
+    """When the log of changes of its state was last written to, 0 where there is none."""
+    with suppress(FileNotFoundError):
+        return (folder / ".agora-export" / "state.db-wal").stat().st_mtime_ns
+    return 0
+
+
+def has_begun(process: subprocess.Popen[str], folder: Path, before: int = 0) -> bool:
+    """Wait until a process changes the state, whose log was last written to `before`; False where it ends instead."""
+    while log_of(folder) == before:
+        if process.poll() is not None:
+            return False
+        time.sleep(0.01)
+    return True
+
+
 def stop_in_its_work(process: subprocess.Popen[str], folder: Path) -> None:
     """Have it stand still once it has begun: however busy the machine is, it is not done meanwhile."""
-    while not (folder / ".agora-export" / "state.db-wal").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
+    assert has_begun(process, folder)
     process.send_signal(signal.SIGSTOP)
 
 
@@ -96,10 +110,13 @@ def test_killed_at_random_moments_and_resumed_it_holds_the_same_rows(url, whole,
     chance = random.Random(11)
     killed = 0
     while killed < kills:
+        before = log_of(tmp_path)
         process = start(url, tmp_path, form)
-        time.sleep(chance.uniform(0.3, 0.6 + 2 * seconds / KILLS))
+        begun = has_begun(process, tmp_path, before)
+        time.sleep(chance.uniform(0, 0.3 + 2 * seconds / KILLS))
         process.send_signal(signal.SIGKILL)
         code, _, _ = ended(process)
+        assert begun or code == 0
         if code == 0:  # it was done: begin anew
             shutil.rmtree(tmp_path)
         assert code in {0, -signal.SIGKILL}

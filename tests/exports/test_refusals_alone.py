@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import attrs
 import pytest
 
-from agora_analytics import NotFound, Plan, PlanRefused
+from agora_analytics import NotFound, Plan, PlanRefused, RateLimited, TransportError, Unauthorized
 from agora_analytics.export._asking import Asking
 from agora_analytics.export._disk import Disk
 from agora_analytics.export._expiry import Question
+from agora_analytics.export._lists import by_name
 from agora_analytics.export._reasons import APP, DETAILS
 from agora_analytics.export._refusals import Refusals
 from agora_analytics.export._sources import Slice
@@ -40,8 +41,11 @@ class Asked:
 ROOM, HALL = Asked("room"), Asked("hall")
 
 
+ABOUT = {"asked": "", "advice": "", "status": 200, "code": 404, "message": "not for you"}
+
+
 def error_of(kind: str | None = None) -> Exception:
-    about = {"asked": "", "advice": "", "status": 200, "code": 404, "message": "not for you"}
+    about = ABOUT
     if kind is None:
         return NotFound("no", **about)
     error = PlanRefused("no", **about)
@@ -55,11 +59,14 @@ class Service:
     def __init__(self) -> None:
         self.refused: set[tuple[str, str]] = set()
         self.kind: str | None = None
+        self.trouble: list[Exception] = []
         self.asked: list[tuple[str, str]] = []
 
     def of(self, app: str) -> SimpleNamespace:
         async def page(*, cname: str) -> object:
             self.asked.append((app, cname))
+            if self.trouble:
+                raise self.trouble.pop()
             if (app, cname) in self.refused:
                 raise error_of(self.kind)
             return None
@@ -82,7 +89,9 @@ async def disk(tmp_path):
 @pytest.fixture
 def refusals(service: Service, disk: Disk) -> Refusals:
     session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
-    return Refusals(session, disk, Asking(None), {app: service.of(app) for app in ("one", "two")}, [ROOM, HALL])
+    return Refusals(
+        session, disk, Asking(None), {app: service.of(app) for app in ("one", "two")}, by_name([ROOM, HALL])
+    )
 
 
 def part(app: str = "one", source: Asked = ROOM, number: int = 1) -> PendingSlice:
@@ -166,7 +175,7 @@ async def test_what_is_left_out_of_what_waits_is_counted(refusals, service, disk
 
 async def test_where_no_question_may_be_asked_any_more_calls_are_left_to_the_next_run(service, disk):
     session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
-    refusals = Refusals(session, disk, Asking(0), {"one": service.of("one")}, [ROOM])
+    refusals = Refusals(session, disk, Asking(0), {"one": service.of("one")}, by_name([ROOM]))
     await refusals.of_call(await call(disk, "one", "a"), error_of())
     await refusals.settle()
     assert (left(disk), service.asked) == (set(), [])
@@ -176,7 +185,7 @@ async def test_an_app_that_is_refused_costs_a_few_questions_however_many_sources
     session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
     many = [Asked(f"{number}") for number in range(9)]
     apps = {app: service.of(app) for app in ("one", "two")}
-    refusals = Refusals(session, disk, Asking(None), apps, many)
+    refusals = Refusals(session, disk, Asking(None), apps, by_name(many))
     service.refused = {("one", str(one)) for one in many}
     await refusals.of_slice(part(source=many[0]), error_of())
     assert [app for app, _ in service.asked] == ["one"] * 4 + ["two"]
@@ -206,3 +215,52 @@ async def test_details_are_not_left_out_where_one_was_answered_or_refused_for_an
     await refusals.of_call(await call(disk, "one", "b"), error_of("access" if heard else None))
     await refusals.settle()
     assert (refusals.has("one", DETAILS), left(disk)) == (False, {"a", "b"})
+
+
+async def test_a_question_whose_connection_breaks_is_asked_again_before_anything_is_held_against_an_app(
+    refusals, service
+):
+    service.trouble = [TransportError("reset") for _ in range(2)]
+    await refusals.of_slice(part(), error_of())
+    assert refusals.has_slice(part())
+    assert not refusals.has("one", "room")
+    assert service.asked == [("one", "room")] * 3
+
+
+async def test_a_question_that_is_refused_for_haste_ends_it_and_is_told_as_that(refusals, service, disk):
+    service.trouble = [RateLimited("too fast", **ABOUT)]
+    with pytest.raises(RateLimited):
+        await refusals.of_slice(part(), error_of())
+    service.trouble = [RateLimited("too fast", **ABOUT)]
+    await refusals.of_call(await call(disk, "one", "a"), error_of())
+    with pytest.raises(RateLimited):
+        await refusals.settle()
+    assert (refusals.has("one", APP), left(disk)) == (False, set())
+
+
+async def test_an_app_whose_sources_are_all_left_out_is_not_left_out_for_a_call(service, disk):
+    session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
+    apps = {"one": service.of("one")}
+    refusals = Refusals(session, disk, Asking(None), apps, by_name([ROOM, HALL]))
+    for source in (ROOM, HALL):  # each is refused at its time
+        service.refused = {("one", str(source))}
+        await refusals.of_slice(part(source=source), error_of())
+    await refusals.of_call(await call(disk, "one", "a"), error_of())
+    await refusals.settle()
+    assert left(disk) == {"a"}
+    await refusals.of_call(await call(disk, "one", "b"), Unauthorized("no", **ABOUT))
+    with pytest.raises(Unauthorized):
+        await refusals.settle()
+
+
+async def test_refused_calls_of_another_app_cost_one_question_after_the_details_of_one_are_left_out(
+    refusals, service, disk
+):
+    for number in range(8):
+        await refusals.of_call(await call(disk, "one", f"{number}"), error_of("access"))
+    assert (refusals.has("one", DETAILS), refusals.suspected) == (True, [])
+    before = len(service.asked)
+    for number in range(8):
+        await refusals.of_call(await call(disk, "two", f"other {number}"), error_of())
+    assert len(service.asked) == before + 1
+    assert len(left(disk)) == 8

@@ -84,6 +84,7 @@ UNKNOWN = {
     "a cut of nothing": (CURSOR, '{"step": "metrics"}', "no place in a call"),
     "no cursor at all": (CURSOR, "metrics 3", "'metrics 3' is no place"),
     "a kind of span": ("UPDATE spans SET kind = ?", 4, "4 is no kind of spans"),
+    "no kind of span": ("UPDATE spans SET kind = ?", None, "None is no kind of spans"),
     "a status of calls": ("UPDATE calls SET status = ?", -1, "-1 is no status of calls"),
     "a dataset": ("UPDATE groups SET dataset = ? WHERE id = 1", "transcripts", "'transcripts' is no dataset"),
 }

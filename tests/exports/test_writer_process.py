@@ -1,15 +1,25 @@
-"""The process that writes: what it is told of its surroundings, and that it imports what its parent imports."""
+"""Who writes: what its process is told of its surroundings, who else may have the files, and what it lets go of."""
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from runs import export, free, last
 
-from agora_analytics.export._process import Apart
+from agora_analytics import ExportError
+from agora_analytics.export import _writer
+from agora_analytics.export._columns import DATASETS
+from agora_analytics.export._process import _ERRORS, Apart, writer_of
+from agora_analytics.export._writer import Here, WriterError, alone, trouble_of
+from agora_analytics.export.formats import FILES
+from agora_analytics.export.formats._sqlite import SqliteTables
 
 TWICE = """
 import sys
@@ -66,3 +76,133 @@ def test_the_process_is_isolated_where_this_one_is(tmp_path: Path):
             [sys.executable, *flags, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
         )
         assert done.stdout.split()[-1:] == [told], done.stderr
+
+
+def test_a_system_that_widens_no_pipes_has_a_process_that_writes_all_the_same(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def forbidden(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(fcntl, "fcntl", forbidden)
+    writer = writer_of("jsonl", tmp_path, tmp_path / ".state" / "scratch")
+    assert isinstance(writer, Apart)
+    writer.close()
+
+
+def test_a_process_that_ends_at_once_is_told_and_one_that_is_not_started_is_done_without(tmp_path, monkeypatch):
+    def ended(writer: Apart, _: bytes) -> None:
+        writer._stop()
+        raise WriterError("ended")
+
+    def none(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    scratch = tmp_path / ".state" / "scratch"
+    with monkeypatch.context() as patched:
+        patched.setattr("agora_analytics.export._process.subprocess.Popen", none)
+        with closing(writer_of("jsonl", tmp_path, scratch)) as writer:
+            assert isinstance(writer, Here)
+    monkeypatch.setattr(Apart, "_send", ended)
+    with pytest.raises(WriterError):
+        writer_of("jsonl", tmp_path, scratch)
+
+
+# Who else has the files
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Has exports write in this process."""
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+
+
+async def test_a_writer_that_still_runs_is_told_as_that(tmp_path, simulation, here, monkeypatch):
+    free(simulation)
+    await export(simulation, last(1), tmp_path, max_requests=2)
+    monkeypatch.setattr(_writer, "_PATIENCE", 0.0)
+    with closing(alone(tmp_path / ".agora-export")):
+        with pytest.raises(ExportError, match="another process still writes there") as told:
+            await export(simulation, last(1), tmp_path)
+        assert told.value.kind == "running"
+    assert (await export(simulation, last(1), tmp_path)).complete
+
+
+def test_who_reads_a_database_is_waited_for_and_told_as_that(tmp_path):
+    path = tmp_path / "export.sqlite"
+    with closing(SqliteTables(path)) as tables:
+        assert tables._database.execute("PRAGMA busy_timeout").fetchone()[0] >= 600_000
+        tables.begin(DATASETS["calls"], 1)
+        tables.end()
+    with closing(sqlite3.connect(path)) as reader:
+        read = reader.execute("SELECT * FROM sqlite_master")
+        with closing(SqliteTables(path)) as tables:
+            tables.begin(DATASETS["calls"], 2)
+            tables._database.execute("PRAGMA busy_timeout=0")
+            with pytest.raises(sqlite3.OperationalError) as told:
+                tables.end()
+            assert trouble_of(told.value) == "running"  # after much patience, another run may do
+            read.fetchall()
+            tables.end()
+
+
+def test_a_duckdb_that_another_process_has_open_is_told_as_that(tmp_path):
+    path = str(tmp_path / "export.duckdb")
+    code = f"import duckdb; one = duckdb.connect({path!r}); print('open', flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as other:
+        assert other.stdout
+        assert other.stdout.readline()
+        with pytest.raises(Exception, match="lock") as told:
+            Here("duckdb", tmp_path, tmp_path / ".state" / "scratch")
+        other.communicate(b"\n")
+    assert trouble_of(told.value) == "running"
+
+
+@pytest.mark.parametrize(("trouble", "error"), _ERRORS.items())
+def test_what_the_process_says_is_to_blame_is_to_blame_here(trouble, error):
+    assert trouble_of(error("it failed")) == trouble
+
+
+# What is let go of
+
+
+@pytest.fixture
+def is_closed(monkeypatch):
+    """Whether all files that were opened by a path, and all SQLite databases, are closed."""
+    files, databases = [], []
+    open_, connect = Path.open, sqlite3.connect
+    monkeypatch.setattr(Path, "open", lambda *given, **more: files.append(open_(*given, **more)) or files[-1])
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *given, **more: databases.append(connect(*given, **more)) or databases[-1]
+    )
+
+    def is_open(database: sqlite3.Connection) -> bool:
+        try:
+            database.execute("PRAGMA user_version")
+        except sqlite3.ProgrammingError:
+            return False
+        except sqlite3.Error:
+            return True
+        return True
+
+    def is_closed() -> bool:
+        assert files or databases
+        return all(file.closed for file in files) and not any(map(is_open, databases))
+
+    return is_closed
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl.gz"])
+def test_a_file_that_cannot_be_begun_is_closed(tmp_path, is_closed, form):
+    nothing = SimpleNamespace(columns=[], names=["\udcff", 5], name=None, row=5)  # what no format takes
+    with pytest.raises((TypeError, UnicodeError, AttributeError)):
+        FILES[form].writer(tmp_path / "1", nothing)
+    assert is_closed()
+
+
+def test_a_writer_whose_database_is_none_lets_go_of_its_lock(tmp_path, is_closed):
+    (tmp_path / "export.sqlite").write_bytes(b"no database" * 100)
+    with pytest.raises(sqlite3.DatabaseError):
+        Here("sqlite", tmp_path, tmp_path / ".state" / "scratch")
+    assert is_closed()

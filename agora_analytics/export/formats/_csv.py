@@ -13,7 +13,7 @@ import attrs
 
 from agora_analytics.export._batches import Batch, Runs, Values
 from agora_analytics.export._columns import Column, Dataset
-from agora_analytics.export.formats._writing import iso
+from agora_analytics.export.formats._writing import closed_if_it_fails, iso
 
 _END: Final = "\r\n"
 _SPECIAL: Final = frozenset(',"\r\n')
@@ -38,9 +38,10 @@ class CsvWriter:
     """Writes CSV; by columns, since the standard library's writer takes six times as long."""
 
     def __init__(self, path: Path, dataset: Dataset) -> None:
-        self._file = path.open("w", encoding="utf-8", newline="")
         self._columns = dataset.columns
-        self._file.write(",".join(dataset.names) + _END)
+        self._file = path.open("w", encoding="utf-8", newline="")
+        with closed_if_it_fails(self._file):
+            self._file.write(",".join(dataset.names) + _END)
 
     def write(self, batch: Batch) -> None:
         """Add rows."""

@@ -14,7 +14,7 @@ import duckdb
 from agora_analytics.export import _arrow
 from agora_analytics.export._batches import Batch
 from agora_analytics.export._columns import Dataset
-from agora_analytics.export.formats._writing import held
+from agora_analytics.export.formats._writing import closed_if_it_fails, held
 
 _TYPES: Final[Mapping[str, str]] = {
     "text": "VARCHAR",
@@ -45,13 +45,10 @@ class DuckdbTables:
         self._file = path
         self._path = str(path).replace("'", "''")
         self._rows: _arrow.Gathering | None = None
-        try:
+        with closed_if_it_fails(self._database):
             with suppress(duckdb.CatalogException):  # before DuckDB 2.0, the groups it holds back are always five
                 self._database.execute("SET write_buffer_row_group_count = 1")
             self._attach()
-        except BaseException:
-            self._database.close()
-            raise
 
     def begin(self, dataset: Dataset, part: int) -> None:
         """Begin to write a part anew, its table too where need be."""

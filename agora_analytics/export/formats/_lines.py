@@ -11,7 +11,7 @@ import attrs
 from agora_analytics import _json
 from agora_analytics.export._batches import Batch
 from agora_analytics.export._columns import Dataset
-from agora_analytics.export.formats._writing import utc
+from agora_analytics.export.formats._writing import closed_if_it_fails, utc
 
 _LEVEL = 1
 """gzip's fastest: rows repeat so much that more effort hardly shows."""
@@ -31,7 +31,8 @@ class Lines:
     def writer(self, path: Path, dataset: Dataset) -> LinesWriter:
         """Begin a file."""
         file = path.open("wb")
-        return LinesWriter(self._packed(file), file, dataset)
+        with closed_if_it_fails(file):
+            return LinesWriter(self._packed(file), file, dataset)
 
     def _packed(self, file: IO[bytes]) -> IO[bytes]:
         if self.compression == "gzip":

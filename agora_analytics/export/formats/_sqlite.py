@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from agora_analytics.export._batches import Batch
 from agora_analytics.export._columns import Dataset
-from agora_analytics.export.formats._writing import held, iso
+from agora_analytics.export.formats._writing import closed_if_it_fails, held, iso
 
 _TYPES: Final[Mapping[str, str]] = {
     "text": "TEXT",
@@ -27,15 +27,20 @@ _ROWS: Final = 200
 """Rows that one statement takes at most."""
 
 
+_PATIENCE: Final = 900.0
+"""Seconds to wait where somebody reads the database; who begins to read meanwhile waits for the part."""
+
+
 class SqliteTables:
     """The tables of a database, one for each dataset; a part's rows are there whole or not at all."""
 
     def __init__(self, path: Path) -> None:
-        self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        # A part is mostly new pages, which a rollback journal need not hold, and a log of changes would write twice.
-        self._database.execute("PRAGMA journal_mode=DELETE")
-        self._database.execute("PRAGMA synchronous=NORMAL")
-        self._database.execute("PRAGMA cache_size=-4000")
+        self._database = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+        with closed_if_it_fails(self._database):
+            # A part is mostly new pages, which a rollback journal need not hold, and a log of changes writes twice.
+            self._database.execute("PRAGMA journal_mode=DELETE")
+            self._database.execute("PRAGMA synchronous=NORMAL")
+            self._database.execute("PRAGMA cache_size=-4000")
         self._path = path
         self._part = 0
 

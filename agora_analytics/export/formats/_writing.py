@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +33,20 @@ class Format(Protocol):
 
     def writer(self, path: Path, dataset: Dataset) -> Writer:
         """Begin a file of a dataset."""
+
+
+class _Closed(Protocol):
+    def close(self) -> None: ...
+
+
+@contextmanager
+def closed_if_it_fails(opened: _Closed) -> Iterator[None]:
+    """Close what was opened, where what is done with it fails: nobody gets it then."""
+    try:
+        yield
+    except BaseException:
+        opened.close()
+        raise
 
 
 @lru_cache(maxsize=65_536)

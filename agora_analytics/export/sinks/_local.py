@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Final
 
@@ -31,14 +32,15 @@ class LocalSink:
 
     def check(self) -> None:
         """Raise `OSError` where nothing can be written."""
+        missing = _missing(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
+        _sync_names(missing)
         if not os.access(self.folder, os.W_OK | os.X_OK):
             raise PermissionError(13, "Permission denied", str(self.folder))
 
     def put(self, file: Path, name: str) -> None:
         """Move a finished file there."""
-        target = self.folder / name
-        folder_below(self.folder, target.parent)
+        target = self._place_of(name)
         with opened(file, "rb+") as written:
             os.fsync(written.fileno())
         file.replace(target)
@@ -46,16 +48,21 @@ class LocalSink:
 
     def move(self, name: str, to: str) -> None:
         """Give a file another name."""
-        target = folder_below(self.folder, (self.folder / to).parent) / Path(to).name
-        not_linked(self.folder / name).replace(target)
-        _sync(target.parent)
+        target, source = self._place_of(to), not_linked(self.folder / name)
+        source.replace(target)
+        for folder in {target.parent, source.parent}:
+            _sync(folder)
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there, and the folder that it leaves empty."""
-        target = folder_below(self.folder, (self.folder / name).parent) / Path(name).name
-        target.unlink(missing_ok=True)
+        """Remove a file, if it is there, and the folder that it leaves empty; neither comes back with a power cut."""
+        target = self.folder / name
+        if not target.parent.exists():
+            return
+        folder_below(self.folder, target.parent).joinpath(target.name).unlink(missing_ok=True)
+        _sync(target.parent)
         with suppress(OSError):
             target.parent.rmdir()
+            _sync(target.parent.parent)
 
     def look(self, name: str) -> Seen | None:
         """Return what a file looks like; None where there is none."""
@@ -88,8 +95,16 @@ class LocalSink:
 
     def create(self, name: str, held: bytes) -> None:
         """Make a file; raises `FileExistsError` where there is one."""
-        with opened(folder_below(self.folder, (self.folder / name).parent) / Path(name).name, "xb") as file:
+        with opened(self._place_of(name), "xb") as file:
             file.write(held)
+
+    def _place_of(self, name: str) -> Path:
+        """Return a file's path; the folders that are made for it outlast a power cut."""
+        target = self.folder / name
+        missing = _missing(target.parent)
+        folder_below(self.folder, target.parent)
+        _sync_names(missing)
+        return target
 
     def scrub(self, text: str) -> str:
         """Return the text: there are no credentials."""
@@ -114,6 +129,17 @@ def _seen(found: os.stat_result) -> Seen:
     if not stat.S_ISREG(found.st_mode):
         return _LINK
     return Seen(found.st_size, f"{found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}")
+
+
+def _missing(folder: Path) -> list[Path]:
+    """Return the folders that are to be made for one, itself first."""
+    return list(takewhile(lambda one: not one.exists(), (folder, *folder.parents)))
+
+
+def _sync_names(folders: list[Path]) -> None:
+    """Bring to the disk that there are new folders."""
+    for folder in folders:
+        _sync(folder.parent)
 
 
 def _sync(folder: Path) -> None:
