@@ -55,7 +55,8 @@ def folder_below(top: Path, folder: Path) -> Path:
 def own_folder(path: Path) -> Path:
     """Return a folder that only this user writes to, made if need be.
 
-    Raises `OSError` where it is a symbolic link, or belongs to somebody who does not own the folder around it.
+    Raises `OSError` where it is a symbolic link, belongs to somebody who does not own the folder around it, or is one
+    that all users share (`/tmp`).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     not_linked(path).mkdir(mode=0o700, exist_ok=True)
@@ -63,5 +64,7 @@ def own_folder(path: Path) -> Path:
     if hasattr(os, "geteuid") and found.st_uid not in {os.geteuid(), path.parent.stat().st_uid}:
         raise OSError(errno.EPERM, f"{path.name} belongs to another user ({found.st_uid})", str(path))
     if found.st_mode & _OTHERS_WRITE:
+        if found.st_mode & stat.S_ISVTX:
+            raise OSError(errno.EPERM, f"{path.name} is shared with other users", str(path))
         path.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS_WRITE)
     return path

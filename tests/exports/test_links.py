@@ -80,6 +80,11 @@ async def test_the_folder_of_a_urls_state_is_the_users_own_and_no_link(tmp_path,
     (tmp_path / "two").chmod(0o777)
     await memory.run(simulation, "two", selection=SELECTION)
     assert (tmp_path / "two").stat().st_mode & 0o022 == 0
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o1777)
+    with pytest.raises(ExportError, match="shared with other users"):
+        await memory.run(simulation, "shared", selection=SELECTION)
+    assert (tmp_path / "shared").stat().st_mode & 0o7777 == 0o1777
 
 
 async def test_a_folder_between_the_files_that_became_a_link_is_not_followed(tmp_path, simulation, victim):
