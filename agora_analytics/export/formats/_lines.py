@@ -31,8 +31,8 @@ class Lines:
     def writer(self, path: Path, dataset: Dataset) -> LinesWriter:
         """Begin a file."""
         file = path.open("wb")
-        with closed_if_it_fails(file):
-            return LinesWriter(self._packed(file), file, dataset)
+        with closed_if_it_fails(file), closed_if_it_fails(packed := self._packed(file)):
+            return LinesWriter(packed, file, dataset)
 
     def _packed(self, file: IO[bytes]) -> IO[bytes]:
         if self.compression == "gzip":
