@@ -65,13 +65,13 @@ class Disk:
             loop.call_soon(self._begin, loop)
         return mine
 
-    async def run(self, work: Callable[[], T], *, aside: bool = False) -> T:
-        """Do other work on the thread; who is cancelled meanwhile hears of it when the work is done.
+    async def run(self, work: Callable[[], T], *, aside: bool = False, abort: Callable[[], object] | None = None) -> T:
+        """Do other work on the thread; who is cancelled meanwhile hears of it when the work is done, or was aborted.
 
         What is not about the state is done `aside`, on another thread: files, and the networks they go to, take long.
         """
         thread = self._aside if aside else self._thread
-        return await ended(asyncio.get_running_loop().run_in_executor(thread, work))
+        return await ended(asyncio.get_running_loop().run_in_executor(thread, work), abort)
 
     async def __aenter__(self) -> Self:
         return self

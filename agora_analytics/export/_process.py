@@ -133,6 +133,10 @@ class Apart:
         finally:
             self._stop()
 
+    def abort(self) -> None:
+        """Kill the process: what it has not completed is written anew by the next."""
+        self._process.kill()
+
     def _ask(self, verb: str, *given: object) -> Any:
         self._tell(verb, *given)
         line = self._out.readline()
@@ -150,7 +154,7 @@ class Apart:
         try:
             self._in.write(line)
             self._in.flush()
-        except BrokenPipeError:
+        except (BrokenPipeError, ValueError):  # the latter where it was found to be gone before
             pass
         else:
             return

@@ -97,6 +97,9 @@ class Writer(Protocol):
     def close(self) -> None:
         """Let go of everything; a part that was begun is not kept."""
 
+    def abort(self) -> None:
+        """Make what another thread waits for end now, where that can be: the writer is of no more use then."""
+
 
 class Here:
     """Writes in this process."""
@@ -151,6 +154,9 @@ class Here:
             self._tables.close()
         finally:
             self._alone.close()
+
+    def abort(self) -> None:
+        """Do nothing: this process goes on."""
 
 
 def alone(folder: Path) -> sqlite3.Connection:

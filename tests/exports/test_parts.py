@@ -70,6 +70,9 @@ class Target:
     def close(self) -> None:
         self.closed += 1
 
+    def abort(self) -> None:
+        raise AssertionError
+
     def name(self, part: Part) -> str:
         return f"{part.dataset} {part.app} {part.day} {part.number}"
 

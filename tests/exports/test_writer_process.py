@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 import subprocess
@@ -13,7 +14,8 @@ from types import SimpleNamespace
 import pytest
 from runs import export, free, last
 
-from agora_analytics import ExportError
+from agora_analytics import ExportError, _futures
+from agora_analytics._futures import ended
 from agora_analytics.export import _writer
 from agora_analytics.export._columns import DATASETS
 from agora_analytics.export._process import _ERRORS, Apart, writer_of
@@ -206,3 +208,26 @@ def test_a_writer_whose_database_is_none_lets_go_of_its_lock(tmp_path, is_closed
     with pytest.raises(sqlite3.DatabaseError):
         Here("sqlite", tmp_path, tmp_path / ".state" / "scratch")
     assert is_closed()
+
+
+def test_who_is_cancelled_does_not_wait_for_who_reads_the_database(tmp_path, monkeypatch):
+    monkeypatch.setattr(_futures, "_GRACE", 0.05)
+    scratch = tmp_path / "scratch"
+    with closing(sqlite3.connect(tmp_path / "export.sqlite")) as other:
+        other.execute("CREATE TABLE mine (a)")
+        writer = writer_of("sqlite", tmp_path, scratch)
+        writer.ready()
+        other.execute("BEGIN EXCLUSIVE")  # nobody else gets to the end of anything
+        writer.begin("calls", 1)
+
+        async def cancelled() -> None:
+            loop = asyncio.get_running_loop()
+            ending = asyncio.create_task(ended(loop.run_in_executor(None, writer.end), writer.abort))
+            await asyncio.sleep(0)
+            ending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await ending
+
+        asyncio.run(cancelled())  # it would take a quarter of an hour
+    with pytest.raises(WriterError, match="signal 9"):
+        writer.close()
