@@ -18,9 +18,11 @@ DETAILS: Final = "details"
 APP: Final = "app"
 """What is left out where it is no source: the details of calls, or all of an App ID."""
 
+FUTURE: Final = "its end is in the future"
+
 _AGAIN: Final = frozenset(
     {"ResponseError", "BadRequest", "Unauthorized", "PlanRefused", "NotFound", "ServerError", "DecodeError"}
-    | {"TransportError", "TransportTimeout"}
+    | {"TransportError", "TransportTimeout", FUTURE}
 )
 """Refusals of calls that the next run asks about again: the answer may have been an accident."""
 
