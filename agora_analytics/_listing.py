@@ -190,8 +190,8 @@ class Reading(Generic[ItemT]):
             if key in self.keys:
                 continue
             self.keys.add(key)
-            if len(self.channels) < _CHANNELS and (channel := self.kind.channel(row)):
-                self.channels[channel] = None
+            if len(self.channels) < _CHANNELS and _checks.is_text(channel := self.kind.channel(row)):
+                self.channels[str(channel)] = None
             began = self.kind.began(row) if self._ordered else None
             self._ordered = began is not None and (self.oldest is None or began <= self.oldest)
             self.oldest = began if self._ordered else None

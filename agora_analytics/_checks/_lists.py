@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 from agora_analytics._checks._saying import shown, wrong
-from agora_analytics._checks._scalars import app_id, number, plain, text, whole
+from agora_analytics._checks._scalars import app_id, is_text, number, plain, text, whole
 
 T = TypeVar("T")
 
@@ -68,6 +68,11 @@ def spelled(name: str, values: tuple[str, ...]) -> tuple[str, ...]:
         if "," in value:
             raise ValueError(f"{name}: {shown(value)} contains a comma, which separates one from the next")
     return values
+
+
+def is_spelled(value: str) -> bool:
+    """Whether a text that the service sent can be one of several in a query (see `is_text`)."""
+    return is_text(value) and "," not in value
 
 
 def quotable(name: str, values: tuple[str, ...]) -> tuple[str, ...]:

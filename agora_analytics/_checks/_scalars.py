@@ -44,6 +44,15 @@ def text(name: str, value: object) -> str:
     return str.__str__(found)
 
 
+def is_text(value: object) -> bool:
+    """Whether a text that the service sent can be sent back to it: what came is no argument, and no mistake of ours."""
+    try:
+        text("value", value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
 def optional(name: str, value: object) -> str | None:
     """Return a text that is not empty, or None."""
     return None if value is None else text(name, value)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Final, TypeVar
 
 from agora_analytics import _checks
 from agora_analytics._session import NothingToAskError, Session
 from agora_analytics.endpoints._group import EndpointGroup
 from agora_analytics.endpoints._kept import Kept
-from agora_analytics.errors import PlanRefused, TooEarly
+from agora_analytics.errors import DecodeError, PlanRefused, TooEarly
 from agora_analytics.models import Answer, Call
+from agora_analytics.models import Session as User
 from agora_analytics.plans import CALL_SESSIONS, Endpoint
 from agora_analytics.spans import Instant, Span, is_by_host, moment, sliced
 
@@ -261,8 +262,26 @@ class CallSpans(EndpointGroup):
 
 
 def id_of(call: Call | str) -> str:
-    """Return the id of a call that is given by it, or whole."""
+    """Return the id of a call that is given by it, or whole.
+
+    Raises `DecodeError` for an id that the service sent and that cannot be asked for, `ValueError` for a caller's own.
+    """
+    if isinstance(call, Call) and not _checks.is_text(call.call_id):
+        raise DecodeError(
+            f"the call has the id {_checks.shown(call.call_id)}, which cannot be asked for: nothing was asked",
+            advice="Leave the call out; tell Agora support what its list holds.",
+        )
     return _checks.text("call", call.call_id if isinstance(call, Call) else call)
+
+
+def sids_of(sids: Iterable[str | User]) -> tuple[str, ...]:
+    """Return ids of sessions, none twice; those that the service sent may be such as cannot be asked for."""
+    listed = _checks.listed("sids", sids, "session ids or sessions")
+    came = {place: one.sid for place, one in enumerate(listed) if isinstance(one, User)}
+    for place, one in enumerate(listed):
+        if place not in came:
+            (came[place],) = _checks.spelled("sids", (_checks.text(f"sids[{place}]", one),))
+    return tuple(dict.fromkeys(came[place] for place in range(len(listed))))
 
 
 def _too_early(call: Call, age: int, at: int, delay: int) -> TooEarly:

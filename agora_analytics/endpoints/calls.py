@@ -20,7 +20,7 @@ from agora_analytics import _checks, _listing, _merge, _paging
 from agora_analytics._codec import Decode, decoder, points_decoder
 from agora_analytics._session import in_turns
 from agora_analytics._wire import Param, joined
-from agora_analytics.endpoints._call_spans import CallKept, CallSpans, id_of
+from agora_analytics.endpoints._call_spans import CallKept, CallSpans, id_of, sids_of
 from agora_analytics.endpoints._group import Timely
 from agora_analytics.endpoints._kept import Kept, Results, SpentError
 from agora_analytics.models import (
@@ -192,7 +192,7 @@ class Calls(CallSpans):
         asked for twenty at a time, long calls cut by the plan's hours and merged. `start`, `end`, `wait` and `missing`
         as in `sessions`. `GET /beta/analytics/call/metrics`.
         """
-        wanted = None if sids is None else _sids(sids)
+        wanted = None if sids is None else sids_of(sids)
         servers = _checks.flag("exclude_server_user", exclude_server_user)
         kept = self._of_call(CALL_METRICS, call, start, end, wait=_checks.flag("wait", wait))
         return Results(self._metrics(id_of(call), wanted, kept, exclude_server_user=servers), kept)
@@ -342,7 +342,7 @@ class Calls(CallSpans):
             wanted = tuple([session.sid async for session in listed])
         for batch in _batches(wanted, _checks.SIDS):
             parts: dict[str, list[SessionMetrics]] = {sid: [] for sid in batch}
-            for span in kept.slices():
+            for span in kept.slices() if any(map(_checks.is_spelled, batch)) else ():
                 answer = await self._metrics_of(call_id, span, batch, kept)
                 for part in answer.metrics or ():
                     parts.setdefault(part.sid, []).append(part)
@@ -355,9 +355,11 @@ class Calls(CallSpans):
     def _metrics_of(
         self, call_id: str, span: Span, sids: tuple[str, ...], kept: Kept
     ) -> Coroutine[Any, Any, MetricsAnswer]:
+        asked = joined(sid for sid in sids if _checks.is_spelled(sid))
+
         def fetch() -> Coroutine[Any, Any, MetricsAnswer]:
             return self._fetch_timely(
-                CALL_METRICS, _metrics, lambda: {**_about(call_id, kept.left(span)), "sids": joined(sids)}
+                CALL_METRICS, _metrics, lambda: {**_about(call_id, kept.left(span)), "sids": asked}
             )
 
         return kept.ask(fetch, span, MetricsAnswer(metrics=()))
@@ -387,12 +389,6 @@ def _paging_params(number: int, size: int) -> dict[str, Param]:
         "page_no": _checks.number("page_no", number, 1),
         "page_size": _checks.number("page_size", size, 1, _checks.PAGE_SIZE),
     }
-
-
-def _sids(sids: Iterable[str | Session]) -> tuple[str, ...]:
-    listed = _checks.listed("sids", sids, "session ids or sessions")
-    named = _checks.texts("sids", [sid.sid if isinstance(sid, Session) else sid for sid in listed])
-    return tuple(dict.fromkeys(_checks.spelled("sids", named)))
 
 
 def _batches(values: tuple[T, ...], size: int) -> list[tuple[T, ...]]:

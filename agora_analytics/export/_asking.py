@@ -9,7 +9,7 @@ from random import Random
 from typing import Final, TypeVar
 
 from agora_analytics._retry import Retry
-from agora_analytics.errors import AgoraError, PlanRefused
+from agora_analytics.errors import AgoraError, PlanRefused, RateLimited
 
 T = TypeVar("T")
 
@@ -37,6 +37,9 @@ _LATENCY: Final = 30.0
 """Seconds to wait where the service says that something is too new: its clock is known better by then."""
 
 _TIMES: Final = 5
+
+_LONGEST: Final = 3_600.0
+"""Seconds that are waited at most because a refusal names them."""
 
 
 async def _at_once() -> float:
@@ -88,6 +91,7 @@ class Asking:
         loop = asyncio.get_running_loop()
         failing: float | None = None  # since when: waiting for quota is no failure, however long
         attempt = refused = made = 0
+        paused = 0.0
         while True:
             if early := await timely():
                 await asyncio.sleep(min(early, _LATENCY))
@@ -99,19 +103,26 @@ class Asking:
             try:
                 answer = await self._counted(ask)
             except AgoraError as error:
-                failing, made = failing or loop.time(), made or self.made
-                wait = _STUBBORN.wait(error, attempt, loop.time() - failing, self._random)
+                made = made or self.made
+                if isinstance(error, RateLimited):
+                    failing, trouble = None, paused  # no outage: the quota may hold the next attempt back for a night
+                    wait = self._limited(error, attempt, paused)
+                else:
+                    failing = failing or loop.time()
+                    trouble = loop.time() - failing
+                    wait = _STUBBORN.wait(error, attempt, trouble, self._random)
                 if wait is None and isinstance(error, PlanRefused):
                     refused += 1
                     wait = self._refused(error, refused)
                 if wait is None or (attempt >= _OWN and made < self._answered.get(like, 0)):
                     raise
-                level = logging.WARNING if loop.time() - failing >= _TOLD else logging.INFO
+                level = logging.WARNING if trouble >= _TOLD else logging.INFO
                 log.log(level, "export: attempt %d failed, next in %.1f s: %s", attempt, wait, error)
             else:
                 self._answered[like] = max(number, self._answered.get(like, 0))
                 return answer
             await asyncio.sleep(wait)
+            paused += wait
 
     async def briefly(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Return an answer to a question that is not worth sitting out an outage for; raises as a call does."""
@@ -124,7 +135,10 @@ class Asking:
             try:
                 return await self._counted(ask)
             except AgoraError as error:
-                wait = _BRIEF.wait(error, attempt, asyncio.get_running_loop().time() - began, self._random)
+                if isinstance(error, RateLimited):
+                    wait = self._limited(error, attempt, 0.0) if attempt < _TIMES else None
+                else:
+                    wait = _BRIEF.wait(error, attempt, asyncio.get_running_loop().time() - began, self._random)
                 if wait is None:
                     raise
                 log.info("export: a small question failed, next in %.1f s: %s", wait, error)
@@ -135,6 +149,16 @@ class Asking:
             return await ask()
         finally:
             self.done += 1
+
+    def _limited(self, error: RateLimited, attempt: int, paused: float) -> float | None:
+        """Return how long to wait after a refusal for frequency, None where that was in vain for long enough.
+
+        What the quota makes others wait for is not counted: it may be a night.
+        """
+        if paused > _STUBBORN.total:
+            return None
+        longest = min(_STUBBORN.cap, _STUBBORN.base * 2.0 ** min(attempt, _OWN))
+        return self._random.uniform(longest / 2, longest) + min(error.retry_after or 0.0, _LONGEST)
 
     def _refused(self, error: PlanRefused, times: int) -> float | None:
         """Return after how many seconds to ask again for what the service says is too new; too old is too old."""

@@ -34,6 +34,7 @@ from agora_analytics.plans import CALL_SESSIONS
 from agora_analytics.spans import Span
 
 EXPIRED: Final = "expired"
+UNASKABLE: Final = "an id that cannot be asked for"
 T = TypeVar("T")
 
 _BATCHES: Final = _checks.PAGE_SIZE // _checks.SIDS
@@ -98,6 +99,9 @@ class Details:
         return False
 
     async def _fetch(self, groups: Groups, call: PendingCall) -> bool:
+        if not _checks.is_text(call.call_id):
+            await self._leave_out(call, UNASKABLE)
+            return False
         longest = self._limits.longest_query
         begun = call.cursor or attrs.evolve(self._first, cut=longest)
         if begun.cut > longest:
@@ -203,12 +207,13 @@ class Details:
     async def _metrics(self, work: _Work, cursor: Cursor) -> Cursor | None:
         call, span = work.call, work.spans[cursor.part]
         page, batch = divmod(cursor.number, _BATCHES)
-        sids = work.pages[page][batch * _checks.SIDS : (batch + 1) * _checks.SIDS]
+        listed = work.pages[page][batch * _checks.SIDS : (batch + 1) * _checks.SIDS]
+        sids = tuple(filter(_checks.is_spelled, listed))
 
         async def ask() -> list[SessionMetrics]:
             return [one async for one in work.groups.calls.metrics(call.call_id, sids, *span)]
 
-        found = await self._asked(work, ask)
+        found = await self._asked(work, ask) if sids else []
         # Packed at once, and session by session: sixteen answers of a hundred thousand points each may wait here.
         undated: list[Batch] = []
         pieces = [self._packed(call, found.pop(0), undated) for _ in range(len(found))]
@@ -224,6 +229,8 @@ class Details:
                     state.keep_half(call.id, piece)
             for batch in undated:
                 marks.undated(state, call.app, batch)
+            if last and len(sids) < len(listed):
+                state.skip(call.app, METRICS, len(listed) - len(sids), f"a session with {UNASKABLE}")
             self._proceed(state, call, after)
 
         await self._disk.change(keep)

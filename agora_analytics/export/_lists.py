@@ -336,17 +336,9 @@ class Lists:
         begun = (call.created_ts or 0) if call.started_at else 0
         span = (call.span if is_over(call) else None) or Span(begun, begun + 1)
         number = state.keep_call(app, call, span, status, marks.score(call))
-        if status == PENDING and (strange := self._strange(call)):
-            state.leave_out(number, strange)
+        if status == PENDING and call.span is None:
+            state.leave_out(number, "without a start or an end")
         return number, span.start // DAY
-
-    def _strange(self, call: Call) -> str | None:
-        """Return why a call that is over cannot be asked about; None for nearly all."""
-        if call.span is None:
-            return "without a start or an end"
-        if self._session.confirmed and call.span.end > self._session.now() + DAY:
-            return "its end is in the future"
-        return None
 
     def _wants(self, call: Call) -> bool:
         return wants(self._selection, call)

@@ -9,7 +9,6 @@ from agora_analytics.errors import (
     CertificateError,
     DecodeError,
     PlanRefused,
-    RateLimited,
     ResponseError,
     TransportError,
 )
@@ -18,17 +17,19 @@ DETAILS: Final = "details"
 APP: Final = "app"
 """What is left out where it is no source: the details of calls, or all of an App ID."""
 
+FUTURE: Final = "its end is in the future"
+
 _AGAIN: Final = frozenset(
     {"ResponseError", "BadRequest", "Unauthorized", "PlanRefused", "NotFound", "ServerError", "DecodeError"}
-    | {"TransportError", "TransportTimeout"}
+    | {"RateLimited", "TransportError", "TransportTimeout", FUTURE}
 )
 """Refusals of calls that the next run asks about again: the answer may have been an accident."""
 
 
 def may_be_own(error: AgoraError) -> bool:
-    """Whether an error may be about nothing but what was asked for; waiting for quota and certificates are not."""
+    """Whether an error may be about nothing but what was asked for; an empty quota and certificates are not."""
     refused = isinstance(error, ResponseError | DecodeError | TransportError)
-    return refused and not isinstance(error, RateLimited | CertificateError)
+    return refused and not isinstance(error, CertificateError)
 
 
 def reason_of(error: AgoraError) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -12,13 +12,13 @@ import attrs
 
 from agora_analytics._session import Session
 from agora_analytics.errors import AgoraError
-from agora_analytics.export._asking import Asking, OutOfBudgetError
+from agora_analytics.export._asking import Asking, OutOfBudgetError, log
 from agora_analytics.export._details import Details
 from agora_analytics.export._disk import Disk
 from agora_analytics.export._expiry import Expiry
 from agora_analytics.export._lists import Lists, by_name
 from agora_analytics.export._parts import Parts
-from agora_analytics.export._reasons import DETAILS, is_asked_again, may_be_own
+from agora_analytics.export._reasons import DETAILS, FUTURE, is_asked_again, may_be_own
 from agora_analytics.export._refusals import Refusals
 from agora_analytics.export._report import ExportProgress, Watcher
 from agora_analytics.export._selection import Selection
@@ -35,6 +35,9 @@ _LOOKS: Final = 3
 
 _LONGEST: Final = 60
 """Seconds after which who waits for a moment looks at the clock again."""
+
+_SOON: Final = 300
+"""Seconds from now in which a call may end by the service's word and still be waited for."""
 
 _NEVER: Final = 2**62
 
@@ -246,11 +249,26 @@ class Run:
             if found:
                 return None
             but = self._not_again()
-            return await self._disk.change(lambda state: state.soonest(due, apps, but))
+            return await self._disk.change(lambda state: self._soonest(state, due, apps, but))
 
     def _not_again(self) -> tuple[int, ...]:
         """Return the calls that wait in the state and are not to be asked about now, as they are at this moment."""
         return (*self._taken, *self.refusals.suspected)
+
+    def _soonest(self, state: State, due: Due, apps: Sequence[str], but: tuple[int, ...]) -> int | None:
+        """Return when the first of the calls that are not due yet ends; None where all end so late that none waits.
+
+        These are left to the next run: a single wrong end would hold back all that has come.
+        """
+        soonest = state.soonest(due, apps, but)
+        if soonest is None or soonest <= self._session.now() + _SOON:
+            return soonest
+        later = attrs.evolve(due, before=_NEVER)
+        while found := state.pending(later, apps, but):
+            for call in found:
+                log.warning("export: call %s is left out: %s", call.call_id, FUTURE)
+                state.leave_out(call.id, FUTURE)
+        return None
 
     def _tell(self) -> None:
         """Wake those who wait for news."""

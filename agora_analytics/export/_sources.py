@@ -59,7 +59,7 @@ class _Calls(Calls):
     _session_page = decoder(models.SessionPage, _UserPage)
 
 
-_MANNER: Final = Manner(lane=Lane.EXPORT, retry=ONCE)
+_MANNER: Final = Manner(lane=Lane.EXPORT, retry=ONCE, refusals=0)
 
 
 @attrs.frozen

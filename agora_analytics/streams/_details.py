@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import attrs
 
-from agora_analytics import _listing, _paging
+from agora_analytics import _checks, _listing, _paging
 from agora_analytics.errors import (
     AgoraError,
     LedgerError,
@@ -123,6 +123,8 @@ class Details:
         span = one.call.span
         if span is None:
             return _without(one, "it has no start or no end")
+        if not _checks.is_text(one.call.call_id):
+            return _without(one, "its id cannot be asked for")
         # Not by the clock alone: the lists are kept as long, and the service has shown how long that is.
         if span.start < min(self.proved, self._limits.oldest(int(now))):
             return _without(one, "expired")

@@ -112,3 +112,45 @@ async def test_a_run_that_goes_on_between_two_pages_asks_for_as_many_and_has_the
 async def test_what_was_kept_of_a_call_while_it_was_worked_on_is_gone_when_it_is_done(tmp_path, large):
     await export(large, last(3, "sessions"), tmp_path)
     assert (left_in(tmp_path, "pages"), left_in(tmp_path, "halves")) == (0, 0)
+
+
+# Ids that cannot be asked for
+
+
+def renamed(kind: str, name: str, value: str):
+    """A change of an answer that gives the first of its rows another id."""
+
+    def change(document: dict) -> None:
+        for row in document.get(kind, [])[:1]:
+            row[name] = value
+
+    return change
+
+
+@pytest.mark.parametrize("value", ["", " "])
+async def test_a_call_whose_id_cannot_be_asked_for_is_left_out_alone(tmp_path, simulation, whole, value):
+    found, _, _ = await whole(last(1))
+    transport = Tampering(simulation.transport(), renamed("call_lists", "call_id", value))
+    async with simulation.client(quotas=False, transport=transport) as client:
+        report = await client.export.run(last(1), tmp_path / "odd", format="jsonl")
+    (left,) = report.left_out
+    assert (left.what, left.reason, left.calls) == ("details", "an id that cannot be asked for", 1)
+    assert report.rows["calls"] == len(found["calls"]) > 1
+    others = {row[1] for row in rows(tmp_path / "odd", "calls")} & {row[1] for row in found["calls"]}
+    assert {row[1] for row in rows(tmp_path / "odd", "metrics")} == others
+
+
+@pytest.mark.parametrize("value", ["", "a,b"])
+async def test_only_the_metrics_of_a_session_whose_id_cannot_be_asked_for_are_left_out(
+    tmp_path, simulation, whole, value
+):
+    found, _, _ = await whole(last(1))
+    transport = Tampering(simulation.transport(), renamed("call_info", "sid", value))
+    async with simulation.client(quotas=False, transport=transport) as client:
+        report = await client.export.run(last(1), tmp_path / "odd", format="jsonl")
+    (left,) = report.left_out
+    assert (left.what, left.rows) == ("metrics", len(found["calls"]))
+    assert left.reason.endswith("a session with an id that cannot be asked for")
+    sids = {row[2] for row in rows(tmp_path / "odd", "sessions")} & {row[2] for row in found["metrics"]}
+    assert report.rows["sessions"] == len(found["sessions"])
+    assert {row[2] for row in rows(tmp_path / "odd", "metrics")} == sids

@@ -150,6 +150,31 @@ async def test_odd_calls_are_told_and_hold_nothing_up(tmp_path, simulation):
     assert len({row[1] for row in rows(tmp_path, "sessions")}) == len(calls) - 5
 
 
+@pytest.mark.parametrize("ahead", [HOUR, 20 * HOUR, 400 * DAY])
+async def test_a_call_that_ends_in_the_future_by_the_service_s_word_is_left_to_the_next_run(
+    tmp_path, simulation, whole, ahead
+):
+    """It ended, says the service: waiting for that end would hold back all other rows."""
+    found, _, _ = await whole(last(1))
+    bad = found["calls"][0][1]
+
+    def later(document: dict[str, Any]) -> None:
+        for call in document.get("call_lists") or ():
+            if call["call_id"] == bad:
+                call["destroyed_ts"] = NOON + ahead
+
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    async with simulation.client(quotas=False, transport=Tampering(simulation.transport(), later)) as client:
+        for _ in range(2):
+            report = await client.export.run(last(1), tmp_path / "rest", format="jsonl")
+            (left,) = report.left_out
+            assert (left.what, left.reason, left.call_ids) == ("details", "its end is in the future", (bad,))
+            assert (left.again, report.pending) == (True, 0)
+    assert loop.time() - began < 300
+    assert rows(tmp_path / "rest", "sessions") == [row for row in found["sessions"] if row[1] != bad]
+
+
 def spoilt(document: dict) -> None:
     """Make a number that nobody can read of one call, of one session and of one sample of each answer."""
     for call in document.get("call_lists", [])[:1]:

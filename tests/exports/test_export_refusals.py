@@ -72,6 +72,35 @@ async def test_a_call_that_breaks_the_service_is_not_waited_for_as_long_as_an_ou
     assert loop.time() - began < 200
 
 
+@pytest.mark.parametrize("quotas", [False, True])
+async def test_a_call_that_alone_is_refused_for_frequency_is_left_out_and_asked_about_by_the_next_run(
+    tmp_path, simulation, whole, quotas
+):
+    found, _, _ = await whole(last(1))
+    bad = oldest(found)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    simulation.faults = Faults.of_call(bad, no(429, 429))
+    report = await export(simulation, last(1), tmp_path / "rest", free=not quotas)
+    (left,) = report.left_out
+    assert (left.call_ids, left.reason, left.again) == ((bad,), "RateLimited: HTTP 429, code 429", True)
+    assert loop.time() - began < 1_800
+    assert rows(tmp_path / "rest", "sessions") == [row for row in found["sessions"] if row[1] != bad]
+    simulation.faults = Faults()
+    assert (await export(simulation, last(1), tmp_path / "rest")).complete
+
+
+@pytest.mark.parametrize("message", ["too many", "Service package limit check error, qps limit error"])
+async def test_refusals_for_frequency_are_sat_out_where_all_are_refused(tmp_path, simulation, whole, message):
+    found, _, _ = await whole(last(1))
+    busy = Fault("refusal", code=429, status=429, message=message)
+    now = simulation.service.clock()
+    simulation.faults = Faults.outage(now, now + 400, busy)
+    report = await export(simulation, last(1), tmp_path / "rest")
+    assert report.complete
+    assert all_rows(tmp_path / "rest") == found
+
+
 async def test_many_calls_that_are_refused_cost_few_questions(tmp_path, simulation, whole, monkeypatch):
     _, cost, _ = await whole(last(3, "calls", "sessions"))
     soonest, passed_over = State.soonest, []
