@@ -24,7 +24,7 @@ def check_place(to: str) -> None:
 def sink_of(to: str | Path, options: Mapping[str, Any]) -> Sink:
     """Return the sink of a folder or a URL; raises `ValueError` where fsspec is missing or does not know it."""
     if isinstance(to, str) and "://" in to:  # before all checks, which show what they refuse
-        sink: Sink = _loaded().RemoteSink(to, options)
+        sink: Sink = _loaded().opened(to, options)
         return sink
     folder = _checks.path("to", to)
     if options:

@@ -6,13 +6,15 @@ import posixpath
 from collections.abc import Mapping
 from datetime import datetime
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 import fsspec
 
+from agora_analytics._files import not_linked
 from agora_analytics.errors import ExportError
 from agora_analytics.export.sinks import _urls
+from agora_analytics.export.sinks._local import LocalSink
 from agora_analytics.export.sinks._sink import Seen, said
 
 _MARKS: Final = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "modify", "created")
@@ -22,6 +24,9 @@ _BLOCK: Final = 2**20
 
 _WHOLE: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "r2", "memory"})
 """Stores in which a file appears when it is complete; elsewhere it gets its name last."""
+
+_DISK: Final = frozenset({"file", "local"})
+"""What fsspec calls this machine's folders."""
 
 
 def check_installed(url: str) -> None:
@@ -156,6 +161,33 @@ class RemoteSink:
 
     def _path(self, name: str) -> str:
         return f"{self._folder}/{name}"
+
+
+class DiskSink(RemoteSink):
+    """A folder of this machine by its URL; as in `LocalSink`, no link in it is followed."""
+
+    def check(self) -> None:
+        """Raise `OSError` where nothing can be written."""
+        LocalSink(Path(self._folder)).check()
+
+    def put(self, file: Path, name: str) -> None:
+        """Copy a finished file there, and remove it here."""
+        target = Path(self._path(name))
+        for beside in target.parent.iterdir() if target.parent.is_dir() else ():
+            if target.name in beside.name:  # under which name it is put first is said above
+                not_linked(beside)
+        super().put(file, name)
+
+    def _path(self, name: str) -> str:
+        path = Path(self._folder)
+        for inner in PurePosixPath(name).parts:
+            path = not_linked(path / inner)
+        return super()._path(name)
+
+
+def opened(url: str, options: Mapping[str, Any]) -> RemoteSink:
+    """Return the sink of a URL."""
+    return (DiskSink if _urls.scheme(url) in _DISK else RemoteSink)(url, options)
 
 
 def _seen(info: Mapping[str, Any]) -> Seen:
