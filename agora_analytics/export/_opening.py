@@ -19,6 +19,7 @@ from agora_analytics.errors import ExportError
 from agora_analytics.export import formats
 from agora_analytics.export._copies import FOLDER
 from agora_analytics.export._disk import Disk
+from agora_analytics.export._given import check_given
 from agora_analytics.export._keeping import Beside, OnDisk
 from agora_analytics.export._parts import Parts
 from agora_analytics.export._plan import ExportPlan, Planner
@@ -64,7 +65,10 @@ async def exported(
     sink = await asyncio.to_thread(sink_of, to, sink_options)  # some stores connect at once
     _groups(session, scope, selection)  # what is wrong with them is told before anything is opened
     settings = _settings(selection, name, sink)
-    async with _opened(settings, sink, _beside(sink, state), rebuild=rebuild) as (disk, parts):
+    beside = _beside(sink, state)
+    if state is not None:
+        await asyncio.to_thread(check_given, state)
+    async with _opened(settings, sink, beside, rebuild=rebuild) as (disk, parts):
         run = Run(session, selection, order, disk, parts, groups=_groups(session, scope, selection, disk))
         await run.finish()
         await parts.publish_all()

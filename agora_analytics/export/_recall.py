@@ -14,6 +14,7 @@ import attrs
 from agora_analytics import _json
 from agora_analytics.errors import AgoraError, ExportError
 from agora_analytics.export._columns import DATASETS
+from agora_analytics.export._manifest import check
 from agora_analytics.export._staged import Facts, Part
 from agora_analytics.export._state import LEFT, NAMES_OF_KINDS, UNSETTLED, State
 from agora_analytics.export._taken import Lost
@@ -58,9 +59,10 @@ def recalled(document: bytes | None, place: str) -> Recall:
         wrong = f"there is no {MANIFEST}"
     else:
         try:
+            check(document)
             return _of(_json.document(document))
-        except (AgoraError, ValueError, TypeError, KeyError, AttributeError) as error:
-            wrong = f"{MANIFEST} is not what an export of this version wrote ({type(error).__name__})"
+        except (AgoraError, ValueError, TypeError, KeyError) as error:
+            wrong = f"{MANIFEST} is not what an export of this version wrote ({error})"
     raise ExportError(
         f"the export in {place!r} cannot be rebuilt: {wrong}",
         advice="Nothing was sent. Export into another place.",

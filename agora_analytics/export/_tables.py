@@ -209,6 +209,11 @@ def _put_aside(path: Path) -> None:
             Path(f"{path}{end}").replace(f"{path}.damaged{end}")
 
 
+def is_state(head: bytes) -> bool:
+    """Whether these are the first bytes of a state's file, or of its first page."""
+    return int.from_bytes(head[68:72]) == _KIND
+
+
 def _locked(error: BaseException) -> bool:
     """Whether another one has the file."""
     return _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}

@@ -71,11 +71,12 @@ async def test_no_link_in_the_folder_of_a_urls_state_is_followed(tmp_path, simul
     assert is_untouched(victim)
 
 
-async def test_the_folder_of_a_urls_state_is_the_users_own_and_no_link(tmp_path, simulation, memory, victim):
-    (tmp_path / "one").symlink_to(victim)
+async def test_the_folder_of_a_urls_state_is_the_users_own_and_no_link(tmp_path, simulation, memory):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "one").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ExportError, match="symbolic link"):
         await memory.run(simulation, "one", selection=SELECTION)
-    assert (is_untouched(victim), asked(simulation)) == (True, 0)
+    assert (list((tmp_path / "elsewhere").iterdir()), asked(simulation)) == ([], 0)
     (tmp_path / "two").mkdir()
     (tmp_path / "two").chmod(0o777)
     await memory.run(simulation, "two", selection=SELECTION)
@@ -85,6 +86,37 @@ async def test_the_folder_of_a_urls_state_is_the_users_own_and_no_link(tmp_path,
     with pytest.raises(ExportError, match="shared with other users"):
         await memory.run(simulation, "shared", selection=SELECTION)
     assert (tmp_path / "shared").stat().st_mode & 0o7777 == 0o1777
+
+
+@pytest.mark.parametrize(
+    ("link", "form"),
+    [
+        ("calls", "jsonl"),
+        ("manifest.json", "jsonl"),
+        ("manifest.json.part", "jsonl"),
+        (".agora-export", "jsonl"),
+        (".agora-export/run-00000001", "jsonl"),
+        (".agora-export/state-00000001.db.gz", "jsonl"),
+        (".agora-export/state-00000001.db.gz.part", "jsonl"),
+        ("export.sqlite", "sqlite"),
+    ],
+)
+async def test_a_link_in_a_folder_that_is_named_by_a_url_is_not_followed(tmp_path, simulation, victim, link, form):
+    free(simulation)
+    path = tmp_path / "export" / link
+    path.parent.mkdir(parents=True)
+    path.symlink_to(victim if path.name in {"calls", ".agora-export"} else victim / "thesis.txt")
+    with pytest.raises(ExportError, match="is a symbolic link, and is not followed"):
+        await export(simulation, SELECTION, f"file://{tmp_path}/export", format=form, state=tmp_path / "state")
+    assert is_untouched(victim)
+
+
+async def test_whether_a_folder_named_by_a_url_can_be_written_to_is_asked_without_a_file(tmp_path, simulation, victim):
+    (victim / ".agora-export-check").symlink_to(victim / "thesis.txt")
+    with pytest.raises(ExportError, match=r"manifest\.json, export\.sqlite|export\.sqlite"):
+        await export(simulation, SELECTION, f"file://{victim}", state=tmp_path / "state")
+    (victim / ".agora-export-check").rename(tmp_path / "check")
+    assert is_untouched(victim)
 
 
 async def test_a_folder_between_the_files_that_became_a_link_is_not_followed(tmp_path, simulation, victim):

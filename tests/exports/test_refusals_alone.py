@@ -217,25 +217,15 @@ async def test_details_are_not_left_out_where_one_was_answered_or_refused_for_an
     assert (refusals.has("one", DETAILS), left(disk)) == (False, {"a", "b"})
 
 
-async def test_a_question_whose_connection_breaks_is_asked_again_before_anything_is_held_against_an_app(
-    refusals, service
+@pytest.mark.parametrize("trouble", [TransportError("reset"), RateLimited("too fast", **ABOUT)], ids=["reset", "haste"])
+async def test_a_question_that_meets_trouble_is_asked_again_before_anything_is_held_against_an_app(
+    refusals, service, trouble
 ):
-    service.trouble = [TransportError("reset") for _ in range(2)]
+    service.trouble = [trouble] * 2
     await refusals.of_slice(part(), error_of())
     assert refusals.has_slice(part())
     assert not refusals.has("one", "room")
     assert service.asked == [("one", "room")] * 3
-
-
-async def test_a_question_that_is_refused_for_haste_ends_it_and_is_told_as_that(refusals, service, disk):
-    service.trouble = [RateLimited("too fast", **ABOUT)]
-    with pytest.raises(RateLimited):
-        await refusals.of_slice(part(), error_of())
-    service.trouble = [RateLimited("too fast", **ABOUT)]
-    await refusals.of_call(await call(disk, "one", "a"), error_of())
-    with pytest.raises(RateLimited):
-        await refusals.settle()
-    assert (refusals.has("one", APP), left(disk)) == (False, set())
 
 
 async def test_an_app_whose_sources_are_all_left_out_is_not_left_out_for_a_call(service, disk):

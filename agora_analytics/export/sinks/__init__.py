@@ -23,13 +23,13 @@ def check_place(to: str) -> None:
 
 def sink_of(to: str | Path, options: Mapping[str, Any]) -> Sink:
     """Return the sink of a folder or a URL; raises `ValueError` where fsspec is missing or does not know it."""
+    if isinstance(to, str) and "://" in to:  # before all checks, which show what they refuse
+        sink: Sink = _loaded().opened(to, options)
+        return sink
     folder = _checks.path("to", to)
-    if not isinstance(to, str) or "://" not in to:
-        if options:
-            raise ValueError("sink_options go with a URL, not with a local folder")
-        return LocalSink(folder.absolute())
-    sink: Sink = _loaded().RemoteSink(to, options)
-    return sink
+    if options:
+        raise ValueError("sink_options go with a URL, not with a local folder")
+    return LocalSink(folder.absolute())
 
 
 def _loaded() -> ModuleType:

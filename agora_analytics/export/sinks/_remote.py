@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import posixpath
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from hashlib import sha256
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
-from urllib.parse import unquote, urlsplit, urlunsplit
 
 import fsspec
 
+from agora_analytics._files import not_linked
 from agora_analytics.errors import ExportError
+from agora_analytics.export.sinks import _urls
+from agora_analytics.export.sinks._local import LocalSink
 from agora_analytics.export.sinks._sink import Seen, said
-
-_SECRET: Final = 4
-"""Characters from which on a text of the options is kept from what is shown."""
 
 _MARKS: Final = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "modify", "created")
 """Under which name a store tells what changes with a file, the most telling first."""
@@ -27,24 +26,28 @@ _BLOCK: Final = 2**20
 _WHOLE: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "r2", "memory"})
 """Stores in which a file appears when it is complete; elsewhere it gets its name last."""
 
+_DISK: Final = frozenset({"file", "local"})
+"""What fsspec calls this machine's folders."""
+
 
 def check_installed(url: str) -> None:
     """Raise `ValueError` where fsspec does not know the store, or needs another library for it."""
-    protocol = urlsplit(url).scheme
     try:
-        fsspec.get_filesystem_class(protocol)
+        fsspec.get_filesystem_class(_urls.scheme(url))
     except (ImportError, ValueError) as error:
-        raise ValueError(f"to={_shown(url)!r}: {error}") from None
+        raise ValueError(f"to={_urls.shown(url)!r}: {error}") from None
 
 
 class RemoteSink:
     """A folder of a store, by its URL; `options` go to fsspec, and are never shown."""
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
-        self._shown = _shown(url)
-        self._secrets = _secrets(url, options)
-        self._whole = urlsplit(url).scheme in _WHOLE
-        self._identity = f"{_without_password(url)} {_text_of(options, 'endpoint_url')} {_text_of(options, 'username')}"
+        self._shown = _urls.shown(url)
+        self._secrets = _urls.secrets(url, options)
+        self._whole = _urls.scheme(url) in _WHOLE
+        self._identity = _urls.identity(url, options)
+        if "\0" in url:
+            raise ValueError(f"to={self._shown!r}: it has a null character in it")
         self._store, path = self._opened(url, options)
         self._folder = str(path).rstrip("/")
 
@@ -168,15 +171,40 @@ class RemoteSink:
 
     def scrub(self, text: str) -> str:
         """Return a text without what the options and the URL keep secret."""
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+        return _urls.scrubbed(text, self._secrets)
 
     def __str__(self) -> str:
         return self._shown
 
     def _path(self, name: str) -> str:
         return f"{self._folder}/{name}"
+
+
+class DiskSink(RemoteSink):
+    """A folder of this machine by its URL; as in `LocalSink`, no link in it is followed."""
+
+    def check(self) -> None:
+        """Raise `OSError` where nothing can be written."""
+        LocalSink(Path(self._folder)).check()
+
+    def put(self, file: Path, name: str) -> None:
+        """Copy a finished file there, and remove it here."""
+        target = Path(self._path(name))
+        for beside in target.parent.iterdir() if target.parent.is_dir() else ():
+            if target.name in beside.name:  # under which name it is put first is said above
+                not_linked(beside)
+        super().put(file, name)
+
+    def _path(self, name: str) -> str:
+        path = Path(self._folder)
+        for inner in PurePosixPath(name).parts:
+            path = not_linked(path / inner)
+        return super()._path(name)
+
+
+def opened(url: str, options: Mapping[str, Any]) -> RemoteSink:
+    """Return the sink of a URL."""
+    return (DiskSink if _urls.scheme(url) in _DISK else RemoteSink)(url, options)
 
 
 def _seen(info: Mapping[str, Any]) -> Seen:
@@ -189,51 +217,3 @@ def _seen(info: Mapping[str, Any]) -> Seen:
 
 def _is_skipped(name: str) -> bool:
     return any(part.startswith((".", "_")) for part in name.split("/"))
-
-
-def _secrets(url: str, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return every text that may not be shown: users and passwords of the URL, and the values of the options."""
-    texts = list(_texts(options))
-    for link in url.split("::"):
-        parts = urlsplit(link)
-        texts += [parts.netloc.rpartition("@")[0], parts.password or "", unquote(parts.password or ""), parts.query]
-    return tuple(sorted({text for text in texts if len(text) >= _SECRET}, key=len, reverse=True))
-
-
-def _texts(options: object) -> Iterator[str]:
-    """Yield every text in the options, however deep."""
-    if isinstance(options, str):
-        yield options
-    elif isinstance(options, Mapping):
-        for value in options.values():
-            yield from _texts(value)
-    elif isinstance(options, list | tuple):
-        for value in options:
-            yield from _texts(value)
-
-
-def _text_of(options: Mapping[str, Any], name: str) -> str:
-    """Return an option, at the top or one step below."""
-    inner = (more.get(name) for more in options.values() if isinstance(more, Mapping))
-    return str(options.get(name) or next(filter(None, inner), ""))
-
-
-def _shown(url: str) -> str:
-    """Return a URL, each link of a chain, without a user, a password and options."""
-    return "::".join(_link(link, lambda netloc: netloc.rpartition("@")[2], query=False) for link in url.split("::"))
-
-
-def _without_password(url: str) -> str:
-    return "::".join(_link(link, _user_and_host, query=True) for link in url.split("::"))
-
-
-def _user_and_host(netloc: str) -> str:
-    user, at, host = netloc.rpartition("@")
-    return f"{user.partition(':')[0]}{at}{host}"
-
-
-def _link(link: str, netloc: Callable[[str], str], *, query: bool) -> str:
-    if "://" not in link:
-        return link
-    parts = urlsplit(link)
-    return urlunsplit(parts._replace(netloc=netloc(parts.netloc), query=parts.query if query else "", fragment=""))

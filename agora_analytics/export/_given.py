@@ -1,0 +1,75 @@
+"""A folder that is given for an export's state: taken if it is empty, or has the state of an export."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from agora_analytics import _files
+from agora_analytics.errors import ExportError
+from agora_analytics.export._tables import is_state
+from agora_analytics.export._target import SCRATCH
+from agora_analytics.export._writer import LOCK
+
+STATE: Final = "state.db"
+
+_BEGUN: Final = re.compile(rf"{re.escape(STATE)}([.-].*)?|{re.escape(SCRATCH)}|{re.escape(LOCK)}")
+"""What is there of an export that was killed while it made its state, or whose state is damaged."""
+
+_SQLITE: Final = b"SQLite format 3\0"
+_HEAD: Final = 100
+"""Bytes of a SQLite file that tell what it is."""
+
+_FRAME: Final = 32 + 24
+"""Bytes before the first page in SQLite's log of changes."""
+
+
+def check_given(folder: Path) -> None:
+    """Raise `ExportError` where there are files of something else, which would be overwritten, deleted or published."""
+    strange = None
+    with suppress(OSError):  # one that is not there is made, and one that cannot be read is told when it is opened
+        strange = next(_strange({path.name: path for path in sorted(folder.iterdir())}), None)
+    if strange is not None:
+        raise ExportError(
+            f"state={str(folder)!r} is to be the folder of an export's state, and holds {strange}",
+            advice="Nothing was sent, and nothing there was touched. Give a folder that is empty or not there.",
+            kind="settings",
+        )
+
+
+def _strange(found: dict[str, Path]) -> Iterator[str]:
+    """Yield what no export can have left there."""
+    for name, path in found.items():
+        if path.is_symlink() or (path.is_dir() != (name == SCRATCH)):
+            yield name
+    state = found.get(STATE)
+    if state is not None and _is_ours(state):
+        return
+    yield from (name for name in found if not _BEGUN.fullmatch(name))
+    if SCRATCH in found:
+        yield from (f"{SCRATCH}/{path.name}" for path in found[SCRATCH].iterdir())
+    if state is not None and _is_database(state):
+        yield f"{STATE}, which is another program's"
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether a file is the state of an export; until SQLite brings it there, its log of changes tells so."""
+    head, log = _head(path), path.with_name(f"{path.name}-wal")
+    if not head.startswith(_SQLITE):
+        return False
+    return is_state(head) or (log.exists() and is_state(_head(log, _FRAME)))
+
+
+def _is_database(path: Path) -> bool:
+    """Whether a file is a database that has more than its head, which SQLite writes first."""
+    head = _head(path)
+    return head.startswith(_SQLITE) and int.from_bytes(head[28:32]) > 1
+
+
+def _head(path: Path, skipped: int = 0) -> bytes:
+    with _files.opened(path, "rb") as file:
+        file.seek(skipped)
+        return bytes(file.read(_HEAD))

@@ -1,0 +1,140 @@
+"""What a manifest must be for a state to be made of it: of the right types, and true to itself.
+
+One that was changed by hand, or torn, would have rows asked for again that are there, or told as there that are not.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, Literal, NamedTuple
+
+import attrs
+
+from agora_analytics import _json
+from agora_analytics.export._columns import DATASETS
+
+_LISTS: Final = "calls"
+"""The first word of the sources of whatever is of calls."""
+
+_SOURCES: Final = {"insights": "insight", "realtime": "realtime"}
+"""The first word of the sources of the other datasets."""
+
+
+@attrs.frozen(kw_only=True)
+class _Part:
+    id: _json.Whole
+    dataset: str
+    app_id: str
+    day: _json.Whole
+    number: _json.Whole
+    provisional: bool
+    rows: _json.Whole | None
+    bytes: _json.Whole | None
+    sha256: str | None
+
+
+@attrs.frozen(kw_only=True)
+class _Spanned:
+    app_id: str
+    source: str
+    state: Literal["read", "unsettled", "expired", "cut off"]
+    start: _json.Whole
+    end: _json.Whole
+
+
+@attrs.frozen(kw_only=True)
+class _Database:
+    bytes: _json.Whole
+    sha256: str
+
+
+class _Call(NamedTuple):
+    app: str
+    call_id: str
+    cname: str | None
+    first: _json.Whole
+    last: _json.Whole
+    score: float
+    users: _json.Whole
+    status: Literal[0, 1, 2, 3]
+    reason: str | None
+    begun: Literal[0, 1]
+
+
+class _Lost(NamedTuple):
+    app: str
+    dataset: str
+    day: _json.Whole
+    rows: _json.Whole
+    reason: str
+
+
+@attrs.frozen(kw_only=True)
+class _Resume:
+    calls: list[_Call]
+    skipped: list[tuple[str, str, _json.Whole, str]]
+    lost: list[_Lost]
+
+
+@attrs.frozen(kw_only=True)
+class _Manifest:
+    settings: dict[str, Any]
+    rows: dict[str, _json.Whole]
+    parts: list[_Part]
+    database: _Database | None
+    spans: list[_Spanned]
+    resume: _Resume
+
+
+_read = _json.strict(_Manifest)
+
+
+def check(document: bytes) -> None:
+    """Raise `ValueError` for a manifest that no export wrote."""
+    try:
+        found = _read(document)
+    except _json.Unreadable as error:
+        raise ValueError(str(error)) from None
+    wrong = next(_wrong(found), None)
+    if wrong is not None:
+        raise ValueError(wrong)
+
+
+def _wrong(found: _Manifest) -> Iterator[str]:
+    """Yield what cannot be true of an export."""
+    datasets = {part.dataset for part in found.parts} | {lost.dataset for lost in found.resume.lost}
+    yield from (f"{name!r} is no dataset" for name in datasets - {*DATASETS})
+    yield from _twice("part", (one.id for one in found.parts))
+    yield from _twice("part", ((one.dataset, one.app_id, one.day, one.number) for one in found.parts))
+    yield from _twice("call", ((one.app, one.call_id) for one in found.resume.calls))
+    for part in found.parts:
+        if min(part.id, part.number, part.rows or 0, part.bytes or 0) < 0:
+            yield f"part {part.id} has a number below 0"
+        if part.provisional != (part.number == 0):
+            yield f"part {part.id} is provisional or has a number, not both"
+    yield from _unequal(found)
+    yield from _unread(found)
+
+
+def _twice(what: str, keys: Iterable[object]) -> Iterator[str]:
+    return (f"{what} {key!r} is there twice" for key, count in Counter(keys).items() if count > 1)
+
+
+def _unequal(found: _Manifest) -> Iterator[str]:
+    """Yield the datasets whose parts have not as many rows as are told."""
+    rows: Counter[str] = Counter()
+    for part in found.parts:
+        rows[part.dataset] += part.rows or 0
+    for name in {*rows, *found.rows}:
+        if rows[name] != found.rows.get(name, 0):
+            yield f"the parts of {name} have {rows[name]} rows, not {found.rows.get(name, 0)}"
+
+
+def _unread(found: _Manifest) -> Iterator[str]:
+    """Yield the parts of what is not told to have been read: it would be asked for again, and come twice."""
+    read = {(one.app_id, one.source.split(" ")[0]) for one in found.spans if one.state in {"read", "cut off"}}
+    read |= {(one.app, _LISTS) for one in found.resume.calls}
+    for part in found.parts:
+        if part.number and part.rows != 0 and (part.app_id, _SOURCES.get(part.dataset, _LISTS)) not in read:
+            yield f"part {part.id} has rows of {part.app_id!r}, but no span of it was read"

@@ -1,0 +1,110 @@
+"""A folder given for an export's state is taken where it is empty, or where it has one: nothing else is touched."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from runs import asked, export, free, last
+
+from agora_analytics import ExportError
+from agora_analytics.export._state import State
+
+SELECTION = last(1, "calls")
+
+
+def files(folder: Path) -> None:
+    (folder / "writing").mkdir()
+    for name in ("2024.txt", "1.md", "export.old"):
+        (folder / "writing" / name).write_text("mine")
+
+
+def database(folder: Path, name: str = "export.sqlite") -> None:
+    with closing(sqlite3.connect(folder / name)) as made:
+        made.execute("CREATE TABLE diary (text)")
+
+
+def another_state(folder: Path) -> None:
+    database(folder, "state.db")
+
+
+def damaged_and_more(folder: Path) -> None:
+    (folder / "state.db").write_bytes(b"hello")
+    database(folder)
+
+
+def link(folder: Path) -> None:
+    State(folder / "state.db", "place").close()
+    (folder.parent / "victim").write_text("precious")
+    (folder / "database.copy").symlink_to(folder.parent / "victim")
+
+
+def text(folder: Path) -> None:
+    (folder / "notes.txt").write_text("mine")
+
+
+def folders(folder: Path) -> None:
+    (folder / "state.db").mkdir()
+    (folder / "state.db" / "thesis.txt").write_text("mine")
+
+
+def held(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("fill", [files, database, another_state, damaged_and_more, link, text, folders])
+@pytest.mark.parametrize("rebuild", [False, True])
+async def test_a_folder_of_something_else_is_refused_and_not_touched(tmp_path, simulation, fill, rebuild):
+    folder = tmp_path / "given"
+    folder.mkdir(mode=0o750)
+    fill(folder)
+    before = held(tmp_path)
+    to = f"memory://{tmp_path.name}/x"
+    with pytest.raises(ExportError, match=r"state='.*given' .* and holds") as error:
+        await export(simulation, SELECTION, to, format="sqlite", state=folder, rebuild=rebuild)
+    assert error.value.kind == "settings"
+    assert (held(tmp_path), folder.stat().st_mode & 0o777, asked(simulation)) == (before, 0o750, 0)
+
+
+def nothing(_: Path) -> None:
+    pass
+
+
+def begun(folder: Path) -> None:
+    """As it is where an export was killed before it had a state."""
+    (folder / "writing").mkdir()
+    (folder / "writing.lock").touch()
+    (folder / "state.db").touch()
+
+
+def killed(folder: Path) -> None:
+    """As it is where a process was killed whose state is in SQLite's log of changes alone."""
+    other = folder.parent / "other"
+    state = State(other / "state.db", "place")
+    for path in other.iterdir():
+        shutil.copy(path, folder)
+    state.close()
+    assert (folder / "state.db-wal").stat().st_size
+    (folder / "writing").mkdir()
+    (folder / "writing" / "1.jsonl").touch()
+
+
+@pytest.mark.parametrize("fill", [nothing, begun, killed])
+async def test_an_empty_folder_and_one_with_a_state_are_taken(tmp_path, simulation, fill):
+    free(simulation)
+    folder = tmp_path / "given"
+    folder.mkdir()
+    fill(folder)
+    for _ in range(2):
+        report = await export(simulation, SELECTION, f"memory://{tmp_path.name}/x", state=folder)
+    assert report.complete
+
+
+async def test_a_state_that_is_damaged_is_told_as_that(tmp_path, simulation):
+    (tmp_path / "state.db").write_bytes(b"hello" * 5_000)
+    with pytest.raises(ExportError, match="is damaged") as error:
+        await export(simulation, SELECTION, f"memory://{tmp_path.name}/x", state=tmp_path)
+    assert error.value.kind == "state"

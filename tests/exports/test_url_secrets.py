@@ -1,0 +1,76 @@
+"""What of a URL and its options is shown: never a password, however it is written."""
+
+from __future__ import annotations
+
+import pytest
+
+from agora_analytics.export.sinks import check_place, sink_of
+
+PLACES = {
+    "memory://user:pa/ss123@host.invalid/dir": "memory://host.invalid/dir",
+    "memory://user:pass#word1@host.invalid/dir": "memory://host.invalid/dir",
+    "memory://user:pass?word1@host.invalid/dir": "memory://host.invalid/dir",
+    "memory://user:12?34@host.invalid/dir": "memory://***",
+    "memory://user:p@ss/w0rd@host.invalid/dir": "memory://host.invalid/dir",
+    "memory://user:p@ss?w0rd@host.invalid/dir": "memory://***",
+    "memory://user:secretpw@host.invalid/dir?token=to@ken": "memory://***",
+    "memory://host.invalid:80/dir?token=to@ken": "memory://***",
+    "memory://bucket/dir?token=to@ken": "memory://bucket/dir",
+    "memory://bucket/team@example.com/dir": "memory://bucket/team@example.com/dir",
+    "memory://user:abc@host.invalid:22/dir": "memory://host.invalid:22/dir",
+    "memory://user:pa::ss@host.invalid/dir": "memory://host.invalid/dir",
+    "simplecache::memory://user:pa/ss@host.invalid/dir": "simplecache::memory://host.invalid/dir",
+}
+
+
+@pytest.mark.parametrize(("url", "shown"), PLACES.items())
+def test_a_place_is_shown_without_what_may_be_a_password(url, shown):
+    assert str(sink_of(url, {})) == shown
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sftp://user:pa/ss123@host.invalid/dir",
+        "sftp://user:pa[ss123@host.invalid/dir",
+        "pigeon://user:pa#ss123@host.invalid/dir",
+        "memory://user:pa\0ss123@host.invalid/dir",
+        "memory://user:pa/ss123\0@host.invalid/dir",
+    ],
+)
+def test_what_cannot_be_opened_is_refused_without_its_password(url):
+    with pytest.raises(ValueError, match="to=") as error:
+        sink_of(url, {})
+    assert "ss123" not in f"{error.value!r} {error.value.__context__!r}"
+    assert "'pa'" not in str(error.value)  # as it is told where the rest is taken for a port
+
+
+def test_a_kind_that_nobody_knows_is_refused_without_the_password():
+    with pytest.raises(ValueError, match="to='pigeon://host'") as error:
+        check_place("pigeon://user:pa/ss123@host")
+    assert "ss123" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "options", "secret"),
+    [
+        ("memory://user:abc@host.invalid/dir", {}, "abc"),
+        ("memory://user:p%40ssw0rd@host.invalid/dir", {}, "p@ssw0rd"),
+        ("memory://user:pa/ss123@host.invalid/dir", {}, "pa"),
+        ("memory://host.invalid/dir?sig=tick&more=sense", {}, "tick"),
+        ("memory://host.invalid/dir?sig=ti%20ck", {}, "ti ck"),
+        ("memory://host.invalid/dir#fragment", {}, "fragment"),
+        ("memory://host.invalid/dir", {"key": b"bytes-secret"}, "bytes-secret"),
+        ("memory://host.invalid/dir", {"inner": {"keys": ("xy", {"abcdef"})}}, "abcdef"),
+        ("memory://host.invalid/dir", {"inner": {"keys": ("xy", {"abcdef"})}}, "xy"),
+        ("memory://host.invalid/dir", {"password": 12345}, "12345"),
+    ],
+)
+def test_no_secret_is_left_in_what_a_store_says(url, options, secret):
+    sink = sink_of(url, options)
+    assert secret not in sink.scrub(f"login as user with {secret} failed: '{secret}'")
+
+
+def test_a_short_secret_is_blanked_out_as_a_word_and_not_within_others():
+    sink = sink_of("memory://user:in@host.invalid/dir", {})
+    assert sink.scrub("'in' is invalid inside") == "'***' is invalid inside"
