@@ -196,8 +196,8 @@ def manifest(*parts: tuple[Part, bytes], **others: object) -> bytes:
             ],
             "resume": {
                 "calls": [
-                    ["app", "waits", "room", 1, 2, 0.5, 3, PENDING, None, False],
-                    ["app", "half", "room", 1, 2, 0.5, 3, PENDING, None, True],
+                    ["app", "waits", "room", 1, 2, 0.5, 3, PENDING, None, 0],
+                    ["app", "half", "room", 1, 2, 0.5, 3, PENDING, None, 1],
                 ],
                 "skipped": [["app", "calls", 4, "odd"]],
                 "lost": [["app", "calls", 1, 5, GONE]],
