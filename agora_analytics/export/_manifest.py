@@ -13,6 +13,7 @@ import attrs
 
 from agora_analytics import _json
 from agora_analytics.export._columns import DATASETS
+from agora_analytics.export._taken import DATABASE
 
 _LISTS: Final = "calls"
 """The first word of the sources of whatever is of calls."""
@@ -104,7 +105,7 @@ def check(document: bytes) -> None:
 def _wrong(found: _Manifest) -> Iterator[str]:
     """Yield what cannot be true of an export."""
     datasets = {part.dataset for part in found.parts} | {lost.dataset for lost in found.resume.lost}
-    yield from (f"{name!r} is no dataset" for name in datasets - {*DATASETS})
+    yield from (f"{name!r} is no dataset" for name in datasets - {*DATASETS, DATABASE})
     yield from _twice("part", (one.id for one in found.parts))
     yield from _twice("part", ((one.dataset, one.app_id, one.day, one.number) for one in found.parts))
     yield from _twice("call", ((one.app, one.call_id) for one in found.resume.calls))

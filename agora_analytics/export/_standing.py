@@ -14,6 +14,7 @@ from agora_analytics.export._inventory import Differences, Expected
 from agora_analytics.export._recall import recalled
 from agora_analytics.export._staged import Facts, Part
 from agora_analytics.export._state import State
+from agora_analytics.export._taken import DATABASE, Lost
 from agora_analytics.export._target import MANIFEST, name_of
 from agora_analytics.export._writer import PUT_BACK, Writer, trouble_of
 from agora_analytics.export.formats import DATABASES
@@ -117,8 +118,10 @@ class Standing:
 
     def _note(self, state: State, found: Differences, now: Mapping[str, tuple[int, str, str]]) -> None:
         if self._form in DATABASES:
-            if found:  # what is in it, it is asked itself
+            if found:  # what is in it, it is asked itself: which parts, and how many rows of each
                 state.keep_database(None)
+            if found.altered:
+                state.keep_lost([Lost("", DATABASE, 0, 0, ALTERED)])
             return
         for part, facts in state.known_parts():
             name = name_of(self._form, part)

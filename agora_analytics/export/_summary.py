@@ -81,7 +81,7 @@ def _left_out(state: State) -> Iterator[LeftOut]:
         yield LeftOut(app_id=app, what=source, reason=f"does not fit the reference: {reason}", rows=count)
     for one in state.lost():
         day = Span(one.day * DAY, (one.day + 1) * DAY) if one.day > 0 else None
-        yield LeftOut(app_id=one.app, what=one.dataset, reason=one.reason, span=day, rows=one.rows)
+        yield LeftOut(app_id=one.app, what=one.dataset, reason=one.reason, span=day, rows=one.rows or None)
 
 
 def _column(column: Column) -> dict[str, Any]:

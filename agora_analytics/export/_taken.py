@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 from agora_analytics import _json
 from agora_analytics.export._staged import Facts, Part, Staged
 
+DATABASE: Final = "database"
+"""What is lost where any row of a database may have been altered, in the place of a dataset."""
+
 
 class Lost(NamedTuple):
-    """Rows that were written, and of which it is not known that they are there still."""
+    """Rows that were written, and of which it is not known that they are there still; 0 of a whole database."""
 
     app: str
     dataset: str

@@ -6,9 +6,11 @@ import asyncio
 import json
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import attrs
+import duckdb
 import pytest
 from reading import paths, rows
 from runs import DAY, HOUR, NOON, all_rows, asked, export, free, last
@@ -141,6 +143,29 @@ async def test_a_database_that_cannot_be_read_is_told_as_that_whether_it_was_clo
         assert "Put back a copy of it" in told
         assert "--rebuild" not in told
         assert again.partition("[")[2] == told.partition("[")[2]
+
+
+def altered(database: Path) -> None:
+    """Change a value, and no number of rows."""
+    if database.suffix == ".sqlite":
+        with closing(sqlite3.connect(database)) as held:
+            held.execute("UPDATE calls SET cname = 'another'")
+            held.commit()
+        return
+    with duckdb.connect(str(database)) as other:
+        other.execute("UPDATE calls SET cname = 'another'")
+
+
+@pytest.mark.parametrize("form", ["sqlite", "duckdb"])
+async def test_a_database_that_was_altered_is_told_and_the_export_is_never_complete(tmp_path, simulation, form):
+    free(simulation)
+    before = await export(simulation, SELECTION, tmp_path, format=form)
+    for change in (altered, lambda _: None, altered, lambda path: without_state(path.parent)):
+        change(tmp_path / f"export.{form}")
+        report = await export(simulation, SELECTION, tmp_path, format=form, rebuild=True)
+        (told,) = report.left_out
+        assert (told.app_id, told.what, told.reason, told.rows) == ("", "database", "its file was altered", None)
+        assert (report.rows, report.complete) == (before.rows, False)
 
 
 @pytest.mark.parametrize("form", ["sqlite", "duckdb"])
