@@ -58,7 +58,12 @@ def manifest_of(state: State, name: Callable[[Part], str], report: ExportReport)
         ],
         "parts": list(_parts(state, name)),
         "database": _database(state),
-        "resume": {"calls": state.kept_calls(), "skipped": state.skipped(), "lost": state.lost()},
+        "resume": {
+            "calls": state.kept_calls(),
+            "skipped": state.skipped(),
+            "lost": state.lost_for_good(),
+            "originals": [one.row for one in state.originals()],
+        },
     }
 
 
@@ -107,7 +112,8 @@ def _database(state: State) -> dict[str, Any] | None:
 
 
 def _parts(state: State, name: Callable[[Part], str]) -> Iterator[dict[str, Any]]:
+    altered = {one.part.id for one in state.originals()}
     for part, facts in state.parts():
         about = {"path": name(part), "dataset": part.dataset, "app_id": part.app, "day": part.day}
-        held = {"rows": facts.rows, "bytes": facts.bytes, "sha256": facts.sha256}
+        held = {"rows": None if part.id in altered else facts.rows, "bytes": facts.bytes, "sha256": facts.sha256}
         yield about | {"id": part.id, "number": part.number, "provisional": part.number == 0} | held
