@@ -29,15 +29,21 @@ _FRAME: Final = 32 + 24
 
 def check_given(folder: Path) -> None:
     """Raise `ExportError` where there are files of something else, which would be overwritten, deleted or published."""
+    if folder.is_symlink():
+        raise _refused(folder, "is a symbolic link, which is not followed")
     strange = None
     with suppress(OSError):  # one that is not there is made, and one that cannot be read is told when it is opened
         strange = next(_strange({path.name: path for path in sorted(folder.iterdir())}), None)
     if strange is not None:
-        raise ExportError(
-            f"state={str(folder)!r} is to be the folder of an export's state, and holds {strange}",
-            advice="Nothing was sent, and nothing there was touched. Give a folder that is empty or not there.",
-            kind="settings",
-        )
+        raise _refused(folder, f"holds {strange}")
+
+
+def _refused(folder: Path, wrong: str) -> ExportError:
+    return ExportError(
+        f"state={str(folder)!r} is to be the folder of an export's state, and {wrong}",
+        advice="Nothing was sent, and nothing there was touched. Give a folder that is empty or not there.",
+        kind="settings",
+    )
 
 
 def _strange(found: dict[str, Path]) -> Iterator[str]:

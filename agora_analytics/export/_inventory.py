@@ -33,12 +33,16 @@ Expected = Mapping[str, Facts | None]
 
 @attrs.frozen(kw_only=True)
 class Differences:
-    """Where files are others than the state says: gone, altered, or not known to it; `marks` is new, all else equal."""
+    """Where files are others than the state says: gone, altered, or not known to it; `marks` is new, all else equal.
+
+    `back` has the marks of those that are again what they were before they were gone or altered.
+    """
 
     lost: tuple[str, ...] = ()
     altered: tuple[str, ...] = ()
     strange: tuple[str, ...] = ()
     marks: Mapping[str, str] = attrs.field(factory=dict)
+    back: Mapping[str, str] = attrs.field(factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.lost or self.altered or self.strange)
@@ -71,6 +75,21 @@ def compared(expected: Expected, found: Mapping[str, Seen], digest: Callable[[st
 def _looks_the_same(seen: Seen, facts: Facts) -> bool:
     """Whether a file is as it was put there; a store that gives files no marks tells nothing of that."""
     return seen.size == facts.bytes and seen.mark == facts.mark != ""
+
+
+def returned(wrong: Differences, was: Expected, found: Mapping[str, Seen], digest: Callable[[str], str]) -> Differences:
+    """Return differences without the files that are again what they were before they were gone or altered."""
+    back = {
+        name: found[name].mark
+        for name in (*wrong.altered, *wrong.strange)
+        if (facts := was.get(name)) and found[name].size == facts.bytes and digest(name) == facts.sha256
+    }
+    return attrs.evolve(
+        wrong,
+        altered=tuple(name for name in wrong.altered if name not in back),
+        strange=tuple(name for name in wrong.strange if name not in back),
+        back=back,
+    )
 
 
 def files_of(sink: Sink) -> dict[str, Seen]:

@@ -13,6 +13,7 @@ import attrs
 
 from agora_analytics import _json
 from agora_analytics.export._columns import DATASETS
+from agora_analytics.export._taken import DATABASE
 
 _LISTS: Final = "calls"
 """The first word of the sources of whatever is of calls."""
@@ -59,7 +60,7 @@ class _Call(NamedTuple):
     users: _json.Whole
     status: Literal[0, 1, 2, 3]
     reason: str | None
-    begun: Literal[0, 1]
+    begun: bool | _json.Whole
 
 
 class _Lost(NamedTuple):
@@ -70,11 +71,24 @@ class _Lost(NamedTuple):
     reason: str
 
 
+class _Original(NamedTuple):
+    id: _json.Whole
+    dataset: str
+    app: str
+    day: _json.Whole
+    number: _json.Whole
+    rows: _json.Whole
+    bytes: _json.Whole
+    sha256: str
+    reason: str
+
+
 @attrs.frozen(kw_only=True)
 class _Resume:
     calls: list[_Call]
     skipped: list[tuple[str, str, _json.Whole, str]]
     lost: list[_Lost]
+    originals: list[_Original] = attrs.field(factory=list)
 
 
 @attrs.frozen(kw_only=True)
@@ -103,12 +117,18 @@ def check(document: bytes) -> None:
 
 def _wrong(found: _Manifest) -> Iterator[str]:
     """Yield what cannot be true of an export."""
-    datasets = {part.dataset for part in found.parts} | {lost.dataset for lost in found.resume.lost}
-    yield from (f"{name!r} is no dataset" for name in datasets - {*DATASETS})
+    resume = found.resume
+    datasets = {one.dataset for some in (found.parts, resume.originals) for one in some}
+    datasets |= {one.dataset for one in resume.lost}
+    yield from (f"{name!r} is no dataset" for name in datasets - {*DATASETS, DATABASE})
     yield from _twice("part", (one.id for one in found.parts))
     yield from _twice("part", ((one.dataset, one.app_id, one.day, one.number) for one in found.parts))
     yield from _twice("call", ((one.app, one.call_id) for one in found.resume.calls))
+    yield from _twice("original", (one.id for one in resume.originals))
+    altered = {one.id for one in resume.originals}
     for part in found.parts:
+        if (part.rows is None) != (part.id in altered):
+            yield f"part {part.id} has rows that nobody knows, and was not altered, or was"
         if min(part.id, part.number, part.rows or 0, part.bytes or 0) < 0:
             yield f"part {part.id} has a number below 0"
         if part.provisional != (part.number == 0):

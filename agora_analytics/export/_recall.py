@@ -17,7 +17,7 @@ from agora_analytics.export._columns import DATASETS
 from agora_analytics.export._manifest import check
 from agora_analytics.export._staged import Facts, Part
 from agora_analytics.export._state import LEFT, NAMES_OF_KINDS, UNSETTLED, State
-from agora_analytics.export._taken import Lost
+from agora_analytics.export._taken import Lost, Original, original
 from agora_analytics.export._target import MANIFEST
 from agora_analytics.spans import Span
 
@@ -33,6 +33,7 @@ class Recall:
     settings: Mapping[str, Any]
     parts: tuple[tuple[Part, Facts | None], ...]
     database: Facts | None
+    originals: tuple[Original, ...]
     _spans: tuple[tuple[str, str, Span, int], ...]
     _calls: tuple[tuple[Any, ...], ...]
     _skipped: tuple[tuple[str, str, int, str], ...]
@@ -48,9 +49,11 @@ class Recall:
         for app, source, span, kind in self._spans:
             state.mark(app, source, span, kind)
         state.recall_calls([_known(*call) for call in self._calls])
-        for one in self._skipped:
-            state.skip(*one)
+        for skipped in self._skipped:
+            state.skip(*skipped)
         state.keep_lost(list(self._lost))
+        for one in self.originals:
+            state.keep_original(one)
 
 
 def recalled(document: bytes | None, place: str) -> Recall:
@@ -76,6 +79,7 @@ def _of(found: Mapping[str, Any]) -> Recall:
         settings=dict(found["settings"]),
         parts=tuple(map(_part, found["parts"])),
         database=None if database is None else Facts(rows=0, **database, mark=""),
+        originals=tuple(original(*one) for one in resume.get("originals", ())),
         spans=tuple(
             (one["app_id"], one["source"], Span(one["start"], one["end"]), kind)
             for one in found["spans"]
@@ -90,7 +94,7 @@ def _of(found: Mapping[str, Any]) -> Recall:
 def _part(one: Mapping[str, Any]) -> tuple[Part, Facts | None]:
     dataset = DATASETS[one["dataset"]].name
     part = Part(one["id"], dataset, one["app_id"], one["day"], one["number"])
-    facts = Facts(rows=one["rows"], bytes=one["bytes"], sha256=one["sha256"], mark="")
+    facts = Facts(rows=one["rows"] or 0, bytes=one["bytes"], sha256=one["sha256"], mark="")
     return part, None if one["provisional"] else facts
 
 

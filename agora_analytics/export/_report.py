@@ -16,7 +16,8 @@ class LeftOut:
 
     `what` is `app` (all of an App ID), a source (the list of calls, a series), `details`, or an endpoint some of whose
     `rows` do not fit the reference (`reason` is of the first, and each is counted whenever it comes), or a dataset some
-    of whose `rows` have null for a time that is no date; `calls` is how many calls are meant, None where it is not
+    of whose `rows` have null for a time that is no date, or whose file is gone or was altered (`database`: the file of
+    all); `calls` is how many calls are meant, None where it is not
     known, and `call_ids` names the first of them; `span` is when. `again` says that the next run asks for it again,
     since the service refused it or cut it off.
     """

@@ -105,6 +105,9 @@ CREATE TABLE IF NOT EXISTS parts (
     size INTEGER, bytes INTEGER, sha256 TEXT, mark TEXT, UNIQUE (kin, number)
 );
 CREATE TABLE IF NOT EXISTS database (bytes INTEGER, sha256 TEXT, mark TEXT);
+CREATE TABLE IF NOT EXISTS originals (
+    id INTEGER PRIMARY KEY, kin INTEGER, number INTEGER, size INTEGER, bytes INTEGER, sha256 TEXT, reason TEXT
+);
 """
 
     def __init__(self, path: Path, place: str) -> None:
@@ -186,8 +189,9 @@ CREATE TABLE IF NOT EXISTS database (bytes INTEGER, sha256 TEXT, mark TEXT);
         """Number a new part of rows that wait."""
         kin = self._number(group)
         number, row = self._one(
-            "INSERT INTO parts (kin, number, written) SELECT ?, coalesce(max(number), 0) + 1, 0 FROM parts"
-            " WHERE kin = ? RETURNING number, id",
+            "INSERT INTO parts (kin, number, written) SELECT ?, coalesce(max(number), 0) + 1, 0 FROM"
+            " (SELECT kin, number FROM parts UNION ALL SELECT kin, number FROM originals) WHERE kin = ?"
+            " RETURNING number, id",
             kin,
             kin,
         )

@@ -14,6 +14,7 @@ from agora_analytics.export._inventory import Differences, Expected
 from agora_analytics.export._recall import recalled
 from agora_analytics.export._staged import Facts, Part
 from agora_analytics.export._state import State
+from agora_analytics.export._taken import DATABASE, Lost, Original
 from agora_analytics.export._target import MANIFEST, name_of
 from agora_analytics.export._writer import PUT_BACK, Writer, trouble_of
 from agora_analytics.export.formats import DATABASES
@@ -43,7 +44,7 @@ class Standing:
         if begun:
             self._same(begun, wanted)
         expected = await self._disk.change(self._expected) if begun else {}
-        found = await self._compared(expected, begun=bool(begun))
+        found = await self._compared(expected, await self._disk.change(State.originals), begun=bool(begun))
         if found.strange and self._rebuild:
             await self._recall(wanted)
         elif not begun:
@@ -84,11 +85,15 @@ class Standing:
             return {DATABASES[self._form].file: database}
         return {name_of(self._form, part): facts for part, facts in parts}
 
-    async def _compared(self, expected: Expected, *, begun: bool) -> Differences:
+    async def _compared(self, expected: Expected, was: Iterable[Original], *, begun: bool) -> Differences:
+        originals = {name_of(self._form, one.part): one.facts for one in was}
+
         def compared() -> Differences:
             if not begun:
                 return Differences(strange=inventory.anything_in(self._sink))
-            return inventory.compared(expected, inventory.files_of(self._sink), self._sink.digest)
+            files = inventory.files_of(self._sink)
+            found = inventory.compared(expected, files, self._sink.digest)
+            return inventory.returned(found, originals, files, self._sink.digest)
 
         return await self._disk.run(lambda: self._read(compared), aside=True)
 
@@ -97,7 +102,7 @@ class Standing:
         document = await self._disk.run(lambda: self._read(lambda: self._sink.read(MANIFEST)), aside=True)
         recall = recalled(document, str(self._sink))
         self._same({**recall.settings, _PLACE: wanted.get(_PLACE)}, wanted)
-        found = await self._compared(self._files(recall.parts, recall.database), begun=True)
+        found = await self._compared(self._files(recall.parts, recall.database), recall.originals, begun=True)
         if found.strange:
             raise inventory.unlisted(str(self._sink), found.strange)
         await self._disk.change(lambda state: recall.into(state, wanted))
@@ -117,18 +122,23 @@ class Standing:
 
     def _note(self, state: State, found: Differences, now: Mapping[str, tuple[int, str, str]]) -> None:
         if self._form in DATABASES:
-            if found:  # what is in it, it is asked itself
+            if found:  # what is in it, it is asked itself: which parts, and how many rows of each
                 state.keep_database(None)
+            if found.altered:
+                state.keep_lost([Lost("", DATABASE, 0, 0, ALTERED)])
             return
+        for one in state.originals():
+            if (name := name_of(self._form, one.part)) in found.back:
+                state.restore(one, found.back[name])
         for part, facts in state.known_parts():
             name = name_of(self._form, part)
             if name in found.marks:
                 state.note_mark(part, found.marks[name])
             elif facts is not None and name in found.lost:
-                state.lose(part, facts.rows, GONE, None)
+                state.lose_file(part, facts, GONE, None)
             elif facts is not None and name in now:
                 size, digest, mark = now[name]
-                state.lose(part, facts.rows, ALTERED, attrs.evolve(facts, bytes=size, sha256=digest, mark=mark))
+                state.lose_file(part, facts, ALTERED, attrs.evolve(facts, bytes=size, sha256=digest, mark=mark))
 
     def _same(self, begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         """Insist on the settings that the export was begun with."""

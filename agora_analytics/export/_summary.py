@@ -56,7 +56,12 @@ def manifest_of(state: State, name: Callable[[Part], str], report: ExportReport)
         ],
         "parts": list(_parts(state, name)),
         "database": _database(state),
-        "resume": {"calls": state.kept_calls(), "skipped": state.skipped(), "lost": state.lost()},
+        "resume": {
+            "calls": state.kept_calls(),
+            "skipped": state.skipped(),
+            "lost": state.lost_for_good(),
+            "originals": [one.row for one in state.originals()],
+        },
     }
 
 
@@ -81,7 +86,7 @@ def _left_out(state: State) -> Iterator[LeftOut]:
         yield LeftOut(app_id=app, what=source, reason=f"does not fit the reference: {reason}", rows=count)
     for one in state.lost():
         day = Span(one.day * DAY, (one.day + 1) * DAY) if one.day > 0 else None
-        yield LeftOut(app_id=one.app, what=one.dataset, reason=one.reason, span=day, rows=one.rows)
+        yield LeftOut(app_id=one.app, what=one.dataset, reason=one.reason, span=day, rows=one.rows or None)
 
 
 def _column(column: Column) -> dict[str, Any]:
@@ -107,7 +112,8 @@ def _database(state: State) -> dict[str, Any] | None:
 
 
 def _parts(state: State, name: Callable[[Part], str]) -> Iterator[dict[str, Any]]:
+    altered = {one.part.id for one in state.originals()}
     for part, facts in state.parts():
         about = {"path": name(part), "dataset": part.dataset, "app_id": part.app, "day": part.day}
-        held = {"rows": facts.rows, "bytes": facts.bytes, "sha256": facts.sha256}
+        held = {"rows": None if part.id in altered else facts.rows, "bytes": facts.bytes, "sha256": facts.sha256}
         yield about | {"id": part.id, "number": part.number, "provisional": part.number == 0} | held

@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
+
+import attrs
 
 from agora_analytics import _json
 from agora_analytics.export._staged import Facts, Part, Staged
 
+DATABASE: Final = "database"
+"""What is lost where any row of a database may have been altered, in the place of a dataset."""
+
 
 class Lost(NamedTuple):
-    """Rows that were written, and of which it is not known that they are there still."""
+    """Rows that were written, and of which it is not known that they are there still; 0 of a whole database."""
 
     app: str
     dataset: str
     day: int
     rows: int
     reason: str
+
+
+class Original(NamedTuple):
+    """What a part was when it was written, whose file is gone or altered since."""
+
+    part: Part
+    facts: Facts
+    reason: str
+
+    @property
+    def row(self) -> tuple[Any, ...]:
+        """It as a manifest has it; `original` makes it of that."""
+        return (*attrs.astuple(self.part), self.facts.rows, self.facts.bytes, self.facts.sha256, self.reason)
+
+
+def original(*row: Any) -> Original:
+    """Return what a row tells."""
+    *about, rows, size, digest, reason = row
+    return Original(Part(*about), Facts(rows=rows, bytes=size, sha256=digest, mark=""), reason)
 
 
 class Held(NamedTuple):
@@ -118,5 +142,52 @@ CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
 
     def lost(self) -> list[Lost]:
         """Return the rows that may not be there any more."""
-        rows = self._all("SELECT app, dataset, day, sum(size), reason FROM lost GROUP BY app, dataset, day, reason")
+        rows = self._all(
+            "SELECT app, dataset, day, sum(size), reason FROM (SELECT app, dataset, day, size, reason FROM lost"
+            " UNION ALL SELECT app, dataset, day, size, reason FROM originals JOIN groups ON groups.id = kin)"
+            " GROUP BY app, dataset, day, reason"
+        )
         return [Lost(*row) for row in rows]
+
+    def lost_for_good(self) -> list[Lost]:
+        """Return those of which no file is known that may come back."""
+        return [Lost(*row) for row in self._all("SELECT app, dataset, day, size, reason FROM lost")]
+
+    # Files that are gone or altered, and may come back as they were
+
+    def lose_file(self, part: Part, was: Facts, reason: str, now: Facts | None) -> None:
+        """Note that a part's file is gone or altered, and what it is now: how many rows that has, nobody knows.
+
+        A provisional one is written anew.
+        """
+        if not part.number:
+            self._run("UPDATE parts SET size = NULL WHERE id = ?", part.id)
+            return
+        self.keep_original(Original(part, was, reason))
+        if now is None:
+            self.remove_part(part)
+        else:
+            self.end_part(part, attrs.evolve(now, rows=0))
+
+    def keep_original(self, one: Original) -> None:
+        """Remember what a file was when it was written; if it was altered before, that it was."""
+        self._run(
+            "INSERT INTO originals VALUES (?, ?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET reason = excluded.reason",
+            *(one.part.id, self._number(one.part.group), one.part.number),
+            *(one.facts.rows, one.facts.bytes, one.facts.sha256, one.reason),
+        )
+
+    def originals(self) -> list[Original]:
+        """Return what files were that are gone or altered."""
+        rows = self._all(
+            "SELECT originals.id, dataset, app, day, number, size, bytes, sha256, reason FROM originals"
+            " JOIN groups ON groups.id = kin ORDER BY originals.id"
+        )
+        return [original(*row) for row in rows]
+
+    def restore(self, one: Original, mark: str) -> None:
+        """Note that a file is there again as it was when it was written."""
+        self._run("DELETE FROM originals WHERE id = ?", one.part.id)
+        self.remove_part(one.part)
+        self.adopt(one.part, attrs.evolve(one.facts, mark=mark))

@@ -33,6 +33,10 @@ def _call(**values: object) -> Change:
     return _resume(calls=[list((good | values).values())])
 
 
+def _altered(*ids: int) -> Change:
+    return _resume(originals=[[one, "calls", "app", 1, 1, 5, 5, "checksum", "altered"] for one in ids])
+
+
 def _span(**values: object) -> Change:
     return lambda found: found["spans"][0].update(values)
 
@@ -54,6 +58,9 @@ CHANGES: dict[str, Change] = {
     "an App ID that is a number": _part(app_id=5),
     "rows that are text": _part(rows="x"),
     "fewer rows": _part(rows=1),
+    "rows that nobody knows": _part(rows=None),
+    "a file that was altered and has rows": lambda found: _altered(found["parts"][0]["id"])(found),
+    "a file that was altered twice": _altered(99, 99),
     "rows below 0": _part(rows=-1),
     "a size that is text": _part(bytes="9"),
     "a checksum that is a number": _part(sha256=5),

@@ -103,6 +103,14 @@ async def test_an_empty_folder_and_one_with_a_state_are_taken(tmp_path, simulati
     assert report.complete
 
 
+async def test_a_folder_that_is_a_link_is_refused(tmp_path, simulation):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "given").symlink_to(tmp_path / "mine")
+    with pytest.raises(ExportError, match="is a symbolic link, which is not followed"):
+        await export(simulation, SELECTION, f"memory://{tmp_path.name}/x", state=tmp_path / "given")
+    assert (list((tmp_path / "mine").iterdir()), asked(simulation)) == ([], 0)
+
+
 async def test_a_state_that_is_damaged_is_told_as_that(tmp_path, simulation):
     (tmp_path / "state.db").write_bytes(b"hello" * 5_000)
     with pytest.raises(ExportError, match="is damaged") as error:

@@ -6,14 +6,17 @@ import asyncio
 import json
 import shutil
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import attrs
+import duckdb
 import pytest
 from reading import manifest_of, paths, rows
 from runs import DAY, HOUR, NOON, all_rows, asked, export, free, last
 
-from agora_analytics import ExportError, Insight, Selection, Series, Unauthorized
+from agora_analytics import ExportError, Insight, LeftOut, Selection, Series, Unauthorized
+from agora_analytics.export._standing import ALTERED
 from agora_analytics.simulator import Fault, Faults, Simulation
 
 FORMS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
@@ -141,7 +144,9 @@ async def test_provisional_rows_whose_file_is_gone_are_written_again_and_none_is
     provisional_gone(tmp_path, form)
     again = await export(simulation, selection, tmp_path, format=form, rebuild=True)
     assert all_rows(tmp_path, "insights") == expected
-    assert (again.left_out, again.rows) == (report.left_out, report.rows)
+    # A database is one file: where it is another, nobody knows what else is.
+    told = {"jsonl": report.left_out, "sqlite": (LeftOut(app_id="", what="database", reason=ALTERED),)}[form]
+    assert (again.left_out, again.rows) == (told, report.rows)
 
 
 def provisional_gone(folder: Path, form: str) -> None:
@@ -181,6 +186,29 @@ async def test_a_database_that_cannot_be_read_is_told_as_that_whether_it_was_clo
         assert "Put back a copy of it" in told
         assert "--rebuild" not in told
         assert again.partition("[")[2] == told.partition("[")[2]
+
+
+def altered(database: Path) -> None:
+    """Change a value, and no number of rows."""
+    if database.suffix == ".sqlite":
+        with closing(sqlite3.connect(database)) as held:
+            held.execute("UPDATE calls SET cname = 'another'")
+            held.commit()
+        return
+    with duckdb.connect(str(database)) as other:
+        other.execute("UPDATE calls SET cname = 'another'")
+
+
+@pytest.mark.parametrize("form", ["sqlite", "duckdb"])
+async def test_a_database_that_was_altered_is_told_and_the_export_is_never_complete(tmp_path, simulation, form):
+    free(simulation)
+    before = await export(simulation, SELECTION, tmp_path, format=form)
+    for change in (altered, lambda _: None, altered, lambda path: without_state(path.parent)):
+        change(tmp_path / f"export.{form}")
+        report = await export(simulation, SELECTION, tmp_path, format=form, rebuild=True)
+        (told,) = report.left_out
+        assert (told.app_id, told.what, told.reason, told.rows) == ("", "database", "its file was altered", None)
+        assert (report.rows, report.complete) == (before.rows, False)
 
 
 @pytest.mark.parametrize("form", ["sqlite", "duckdb"])

@@ -147,7 +147,7 @@ async def test_files_that_are_gone_or_altered_are_told_or_taken_as_they_are(disk
     assert (error.kind, disk.state.lost()) == ("state", [])
     await standing(rebuild=True).check_files(SETTINGS)
     assert set(disk.state.lost()) == {("app", "calls", 1, 2, GONE), ("app", "calls", 1, 2, ALTERED)}
-    assert disk.state.known_parts() == [(TWO, facts_of(b"other rows", mark="9"))]
+    assert disk.state.known_parts() == [(TWO, attrs.evolve(facts_of(b"other rows", mark="9"), rows=0))]
     await standing().check_files(SETTINGS)  # and the next run needs nothing special
 
 
@@ -175,6 +175,7 @@ def manifest(*parts: tuple[Part, bytes], **others: object) -> bytes:
     return json.dumps(
         {
             "settings": SETTINGS,
+            "rows": {"calls": 2 * len(parts)},
             "database": None,
             "spans": [
                 {"app_id": "app", "source": "calls", "start": start, "end": start + 10, "state": state}

@@ -58,6 +58,18 @@ def test_rows_that_are_gone_are_told_together_and_their_part_is_no_more(state):
     assert state.known_parts() == [(parts[2], attrs.evolve(facts, rows=3))]
 
 
+def test_the_number_of_a_file_that_is_gone_is_not_given_again(state):
+    facts = Facts(rows=5, bytes=5, sha256="a", mark="")
+    part = Part(1, "calls", "app", 1, 1)
+    with state.transaction():
+        state.adopt(part, facts)
+        state.lose_file(part, facts, "gone", None)
+        later = state.begin_part(part.group)
+        (original,) = state.originals()
+        state.restore(original, "new")
+    assert (later.number, state.known_parts()) == (2, [(part, attrs.evolve(facts, mark="new"))])
+
+
 def test_of_copies_beside_the_files_the_last_one_is_known(state, opened):
     assert state.shared() is None
     for run in (3, 2):
