@@ -14,6 +14,7 @@ import attrs
 from agora_analytics import _json
 from agora_analytics.export._columns import DATASETS
 from agora_analytics.export._taken import DATABASE
+from agora_analytics.export.formats import DATABASES
 
 _LISTS: Final = "calls"
 """The first word of the sources of whatever is of calls."""
@@ -127,6 +128,8 @@ def _wrong(found: _Manifest) -> Iterator[str]:
     yield from _twice("original", (one.id for one in resume.originals))
     altered = {one.id for one in resume.originals}
     for part in found.parts:
+        if part.number and (part.bytes is None or part.sha256 is None) != (found.settings.get("format") in DATABASES):
+            yield f"part {part.id} is a file without a checksum, or none with one"
         if (part.rows is None) != (part.id in altered):
             yield f"part {part.id} has rows that nobody knows, and was not altered, or was"
         if min(part.id, part.number, part.rows or 0, part.bytes or 0) < 0:

@@ -63,6 +63,7 @@ CHANGES: dict[str, Change] = {
     "a file that was altered twice": _altered(99, 99),
     "rows below 0": _part(rows=-1),
     "a size that is text": _part(bytes="9"),
+    "a file without a checksum": _part(sha256=None, bytes=None),
     "a checksum that is a number": _part(sha256=5),
     "a part that is provisional and numbered": _part(provisional=True),
     "a part twice": lambda found: found["parts"].append(found["parts"][0]),
