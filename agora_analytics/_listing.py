@@ -3,10 +3,14 @@
 Some services hand out no more than so many rows of a list, though they say that there are more. Rows come newest first,
 so the rest is asked for by a list that ends where the first one stopped. Where rows come in no order the span is
 halved, and a single second is asked for channel by channel.
+
+Rows may also vanish between two pages, so that others move up to pages that were read: then the total falls. What began
+before the last row that came until then is asked for again.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 from enum import Enum
 from operator import attrgetter
@@ -33,6 +37,9 @@ _FEW: Final = 3
 
 _DEEPEST: Final = 100_000
 """Rows after which a list is cut off by ourselves: it bounds what is remembered of one list."""
+
+_MOVES: Final = 2
+"""Times that a list is read again as a whole because its rows moved."""
 
 _CHANNELS: Final = 100
 """Channels at most that one second is asked for."""
@@ -128,8 +135,9 @@ class Reading(Generic[ItemT]):
     """How far one list is read.
 
     `count` rows have come, repeated ones among them, in pages of `size`; `keys` are those of this reading. `oldest` is
-    when the oldest row began, None where the rows are in no order. `least` is the smallest total that was told, `full`
-    whether the last page that had rows had as many as it may.
+    when the oldest row began, None where the rows are in no order. `moved` tells that rows may have moved to pages that
+    were read, and `seam` is `oldest` as it was before. `least` is the smallest total that was told, `full` whether the
+    last page that had rows had as many as it may.
     """
 
     kind: RowKind[ItemT]
@@ -143,6 +151,8 @@ class Reading(Generic[ItemT]):
     has_more: bool | None = None
     refusal: ResponseError | None = None
     least: int | None = None
+    moved: bool = False
+    seam: int | None = None
     _total: int | None = None
     _before: int = attrs.field(init=False)
     _ordered: bool = True
@@ -163,6 +173,7 @@ class Reading(Generic[ItemT]):
     def take(self, page: Page[ItemT]) -> None:
         """Take in a page."""
         before = len(self.keys)
+        self.seam = self.seam if self.moved else self.oldest
         if self.kind.plain:
             self.keys.update(map(self.kind.key, page.items))
         else:
@@ -200,6 +211,9 @@ class Reading(Generic[ItemT]):
         self.has_more = page.has_more
         believed = self.trust_total or page.has_more is None
         if believed and page.total_size is not None and page.total_size >= 0:
+            # Of a total that is less than what it is told with, nothing can be learned.
+            fell = self._total is not None and max(self._last, 1) <= page.total_size < self._total
+            self.moved = self.moved or (fell and self.distinct < (self._total or 0))
             self._total = page.total_size
             self.least = page.total_size if self.least is None else min(self.least, page.total_size)
 
@@ -230,8 +244,8 @@ class Reading(Generic[ItemT]):
 
     def contradicts(self, part: Part) -> bool:
         """Whether a narrower list that was cut off shows that no depth is the reason: it came less far."""
-        moved = self.oldest is not None and self.oldest + 1 < part.span.end
-        return self.distinct < part.handed and not moved and not self.full
+        went_on = self.oldest is not None and self.oldest + 1 < part.span.end
+        return self.distinct < part.handed and not went_on and not self.full
 
     def is_hopeless(self, part: Part, cap: int | None) -> bool:
         """Whether a list will be cut off and then halved, so that its pages would be asked for twice."""
@@ -250,6 +264,7 @@ class Learned:
     trusts_totals: bool = True
     fruitless: int = 0
     most: int = FRUITLESS
+    _again: Counter[tuple[Span, str | None]] = attrs.field(factory=Counter)
 
     def reading(
         self, kind: RowKind[ItemT], part: Part, size: int = _checks.PAGE_SIZE, *, count: int = 0
@@ -260,7 +275,11 @@ class Learned:
 
     def verdict(self, part: Part, reading: Reading[ItemT]) -> Verdict:
         """Return what follows the page of a part that came last."""
+        if reading.moved and self._from_seam(part, reading) is not None:
+            return Verdict.CUT
         verdict = reading.verdict(self.cap)
+        if reading.moved and verdict is Verdict.WHOLE:
+            return Verdict.CUT
         return Verdict.CUT if verdict is Verdict.MORE and reading.is_hopeless(part, self.cap) else verdict
 
     def instead(self, part: Part, reading: Reading[ItemT], *, fruitful: bool) -> tuple[Part, ...] | None:
@@ -269,6 +288,12 @@ class Learned:
         Nothing where it proves to be whole after all, None where the rest cannot be had. `fruitful` tells whether the
         list brought any row that no other had.
         """
+        if reading.moved:
+            again = self._from_seam(part, reading)
+            if again is None:
+                return None
+            self._again[part.span, part.cname] += again.span == part.span
+            return (again,)
         self.fruitless = 0 if fruitful or not part.handed else self.fruitless + 1
         if not reading.is_hopeless(part, self.cap) and reading.distinct >= reading.size:
             self.cap = reading.distinct
@@ -277,6 +302,16 @@ class Learned:
             return () if self._is_whole(reading) else None
         parts = () if reading.contradicts(part) else _narrower(part, reading)
         return parts or (() if self._is_whole(reading) else None)
+
+    def _from_seam(self, part: Part, reading: Reading[ItemT]) -> Part | None:
+        """Return what to ask for again of a list whose rows moved, None where it was asked for often enough."""
+        handed = max(reading.distinct, 1)
+        if reading.oldest is not None and reading.seam is not None:
+            reached = max(reading.seam, part.span.start) + 1
+            if reached < part.span.end:
+                return attrs.evolve(part, span=Span(part.span.start, reached), handed=handed)
+        many = self._again[part.span, part.cname]
+        return attrs.evolve(part, handed=handed) if many < _MOVES else None
 
     def _is_whole(self, reading: Reading[ItemT]) -> bool:
         """Whether a list that no narrower one adds to is whole: nothing but its total says no."""
@@ -312,9 +347,10 @@ def is_depth(error: AgoraError, number: int) -> bool:
 def incomplete(part: Part, reading: Reading[ItemT]) -> IncompleteList:
     """Return the error of a list that cannot be had whole."""
     told = "more" if reading.least is None else str(reading.least)
+    why = "rows moved while its pages were read" if reading.moved else "the service cuts the list off"
     where = f"{reading.kind.what} of {part.span}" + (f", channel {part.cname!r}" if part.cname else "")
     error = IncompleteList(
-        f"{where}: {reading.distinct} of {told} rows came, the service cuts the list off, and no narrower one has more",
+        f"{where}: {reading.distinct} of {told} rows came, {why}, and no narrower one has more",
         advice="Narrow the search by channel (`cname`) where that is possible; give Agora support what was asked.",
         span=part.span,
         rows=reading.distinct,

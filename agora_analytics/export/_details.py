@@ -24,6 +24,7 @@ from agora_analytics.export._batches import Batch, unpack
 from agora_analytics.export._cursor import METRICS, SESSIONS, STATISTICS, Cursor
 from agora_analytics.export._disk import Disk
 from agora_analytics.export._expiry import Expiry, Question
+from agora_analytics.export._reasons import UNMEASURED
 from agora_analytics.export._selection import Selection
 from agora_analytics.export._sources import Groups
 from agora_analytics.export._staged import Packed, packed
@@ -222,7 +223,11 @@ class Details:
 
         def keep(state: State) -> None:
             halves = state.take_halves(call.id) if last and len(work.spans) > 1 else ()
-            for piece in _whole((*halves, *pieces)) if halves else pieces:
+            whole = _whole((*halves, *pieces)) if halves else pieces
+            silent = len(sids) - _measured(whole, merged=bool(halves)) if last else 0
+            if silent:
+                state.skip(call.app, UNMEASURED, silent, "")
+            for piece in whole:
                 if last:
                     state.stage(call.app, call.day, piece)
                 else:
@@ -291,6 +296,13 @@ class Details:
         if error is not None:
             log.warning("export: call %s is left out: %s", call.call_id, error)
         await self._disk.change(lambda state: state.leave_out(call.id, reason))
+
+
+def _measured(pieces: Sequence[Packed], *, merged: bool) -> int:
+    """Return of how many sessions there are metrics: a piece is of one session, unless they were merged."""
+    if not merged:
+        return sum(piece.count > 0 for piece in pieces)
+    return sum(len(set(unpack(piece.dataset, piece.stored).column("sid"))) for piece in pieces)
 
 
 def _whole(pieces: Sequence[Packed]) -> list[Packed]:

@@ -17,6 +17,9 @@ DETAILS: Final = "details"
 APP: Final = "app"
 """What is left out where it is no source: the details of calls, or all of an App ID."""
 
+UNMEASURED: Final = "unmeasured"
+"""What the state counts sessions as of which no metrics came."""
+
 FUTURE: Final = "its end is in the future"
 
 _AGAIN: Final = frozenset(

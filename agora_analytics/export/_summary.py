@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics.export._columns import DATASETS, Column
-from agora_analytics.export._reasons import DETAILS, is_asked_again
+from agora_analytics.export._reasons import DETAILS, UNMEASURED, is_asked_again
 from agora_analytics.export._report import ExportReport, LeftOut
 from agora_analytics.export._run import Run
 from agora_analytics.export._sources import DAY
@@ -37,6 +37,7 @@ def report_of(state: State, run: Run, place: str) -> ExportReport:
         pending=slices + calls - too_small - run.refusals.pending(state, least_users),
         left_out=(*run.refusals.left_out(run.selection.span), *_left_out(state)),
         too_small=too_small,
+        unmeasured=sum(count for _, source, count, _ in state.skipped() if source == UNMEASURED),
     )
 
 
@@ -49,6 +50,7 @@ def manifest_of(state: State, name: Callable[[Part], str], report: ExportReport)
         "settings": settings,
         "complete": report.complete,
         "rows": report.rows,
+        "unmeasured": report.unmeasured,
         "columns": {dataset: list(map(_column, DATASETS[dataset].columns)) for dataset in settings["datasets"]},
         "spans": list(_spans(state)),
         "left_out": [
@@ -82,7 +84,7 @@ def _left_out(state: State) -> Iterator[LeftOut]:
             yield LeftOut(
                 app_id=app, what=source, reason=NAMES_OF_KINDS[kind], span=Span(first, last), again=kind == CUT
             )
-    for app, source, count, reason in state.skipped():
+    for app, source, count, reason in (one for one in state.skipped() if one[1] != UNMEASURED):
         yield LeftOut(app_id=app, what=source, reason=f"does not fit the reference: {reason}", rows=count)
     for one in state.lost():
         day = Span(one.day * DAY, (one.day + 1) * DAY) if one.day > 0 else None

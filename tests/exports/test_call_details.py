@@ -154,3 +154,27 @@ async def test_only_the_metrics_of_a_session_whose_id_cannot_be_asked_for_are_le
     sids = {row[2] for row in rows(tmp_path / "odd", "sessions")} & {row[2] for row in found["metrics"]}
     assert report.rows["sessions"] == len(found["sessions"])
     assert {row[2] for row in rows(tmp_path / "odd", "metrics")} == sids
+
+
+# Sessions of which no metrics come
+
+
+@pytest.mark.parametrize("longest", [10_800, 5])
+async def test_sessions_that_an_answer_leaves_out_are_counted(tmp_path, simulation, longest):
+    free(simulation)
+    simulation.service.plan = simulation.service.plan.with_limits("call_details", longest=longest)
+    dropped: set[str] = set()
+
+    def partial(document: dict) -> None:
+        """Leave out the first session of each answer, and of all later ones."""
+        found = document.get("metrics", [])
+        dropped.update(one["sid"] for one in found[:1] if not dropped)
+        found[:] = [one for one in found if one["sid"] not in dropped]
+
+    async with simulation.client(quotas=False, transport=Tampering(simulation.transport(), partial)) as client:
+        report = await client.export.run(last(1, "sessions", "metrics"), tmp_path, format="jsonl")
+        again = await client.export.run(last(1, "sessions", "metrics"), tmp_path, format="jsonl")
+    sids, measured = ({row[2] for row in rows(tmp_path, name)} for name in ("sessions", "metrics"))
+    assert dropped <= sids - measured
+    assert report.unmeasured == again.unmeasured == len(sids - measured)
+    assert report.complete

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from reading import rows
-from runs import HOUR, NOON, asked, free
+from runs import HOUR, NOON, Tampering, asked, free
 
 from agora_analytics import Selection, Span
 from agora_analytics.plans import ENTERPRISE
-from agora_analytics.simulator import Quirks, Simulation, World
+from agora_analytics.simulator import CallChange, Quirks, Simulation, World
 
 BUSY = World(seed=7, calls_per_hour=600, typical_minutes=2, long_share=0.0, large_share=0.0)
 CROWDED = World(seed=7, calls_per_hour=9_000, typical_minutes=1, long_share=0.0, large_share=0.0)
@@ -104,3 +104,45 @@ async def test_a_call_whose_sessions_cannot_all_be_had_is_left_out(tmp_path, clo
     report = await export(simulation, tmp_path, "calls", "sessions")
     assert {one.reason for one in report.left_out} <= {"IncompleteList"}
     assert bool(report.left_out) is not report.complete
+
+
+# Rows that vanish between two pages
+
+
+async def test_rows_that_move_to_a_page_that_was_read_are_there_all_the_same(tmp_path, clock):
+    simulation = served(clock)
+    gone: list[str] = []
+
+    def vanish(document: dict) -> None:
+        if not gone and document.get("has_more"):
+            gone.append(document["call_lists"][0]["call_id"])
+            simulation.variants = Quirks(changes=[CallChange(gone[0], deleted=True)])
+
+    async with simulation.client(quotas=False, transport=Tampering(simulation.transport(), vanish)) as client:
+        report = await client.export.run(Selection.of(START, END, "calls"), tmp_path, format="jsonl")
+    calls = ids(BUSY, START, END)
+    assert exported(tmp_path) == calls
+    assert (report.complete, report.requests) == (True, -(-len(calls) // 100) + 1)
+
+
+async def test_sessions_that_move_to_a_page_that_was_read_are_there_all_the_same(tmp_path, clock):
+    simulation = served(clock, LARGE)
+    await export(simulation, tmp_path / "whole", "sessions")
+    pages: list[dict] = []
+
+    def vanish(document: dict) -> None:
+        """Let the page that follows a first one begin with its second row, as if one of the first had gone."""
+        if pages and all(one["has_more"] for one in pages):
+            document["total_size"] -= 1
+        if len(pages) == 1:
+            del document["call_info"][0]
+        if "call_info" in document and (pages or document["has_more"]):
+            pages.append(document)
+
+    async with simulation.client(quotas=False, transport=Tampering(simulation.transport(), vanish)) as client:
+        report = await client.export.run(
+            Selection.of(START, END, "sessions"), tmp_path / "moved", format="jsonl", concurrency=1
+        )
+    assert len(pages) > 1
+    assert rows(tmp_path / "moved", "sessions") == rows(tmp_path / "whole", "sessions")
+    assert report.complete

@@ -121,3 +121,40 @@ def test_a_first_page_that_is_refused_is_no_matter_of_depth():
     assert is_depth(ServerError("unknown", status=200, code=500), 2)
     assert not is_depth(ServerError("down", status=503), 2)
     assert not is_depth(TransportError("down"), 2)
+
+
+# Rows that vanish between two pages
+
+
+def test_what_began_before_the_last_row_is_asked_for_again_where_the_total_fell_between_two_pages():
+    verdicts, instead = read(Page((9, 8), True, 4), Page((6,), False, 3))
+    assert verdicts == [Verdict.MORE, Verdict.CUT]
+    assert [(part.span, part.handed) for part in instead] == [(Span(0, 9), 3)]
+
+
+def test_a_total_that_fell_where_there_is_nothing_more_after_it_counts_as_well():
+    assert read(Page((9, 8), True, 4), Page((), False, 1))[0] == [Verdict.MORE, Verdict.CUT]
+
+
+def test_nothing_is_asked_for_again_where_all_that_was_told_of_came_though_the_total_fell():
+    assert read(Page((9, 8), True, 4), Page((7, 6), False, 3))[0] == [Verdict.MORE, Verdict.WHOLE]
+
+
+@pytest.mark.parametrize("total", [None, -1, 0])
+def test_a_total_that_is_less_than_its_page_has_rows_tells_of_none_that_vanished(total):
+    assert read(Page((9, 8), True, 5), Page((7, 6), False, total))[0][0] is Verdict.MORE
+    learned = Learned()
+    reading = learned.reading(ORDERED, WHOLE, 2)
+    for page in (Page((9, 8), True, 5), Page((7, 6), True, total)):
+        reading.take(page)
+    assert learned.verdict(WHOLE, reading) is Verdict.MORE
+
+
+def test_a_list_in_no_order_is_read_again_twice_and_then_told_to_lack_rows():
+    learned, part = Learned(), WHOLE
+    for _ in range(2):
+        verdicts, (part,) = read(Page((8, 9), True, 4), Page((6,), False, 3), part=part, learned=learned)
+        assert (verdicts[-1], part.span) == (Verdict.CUT, WHOLE.span)
+    pages = Page((8, 9), True, 5), Page((6, 5), True, 4), Page((), False, 4)
+    assert read(*pages, part=part, learned=learned) == ([Verdict.MORE, Verdict.MORE, Verdict.CUT], None)
+    assert learned.cap is None
