@@ -61,8 +61,9 @@ class ExportReport:
     on: they are asked for again by the next run, as is what is `provisional` (rows). `pending` calls and slices were
     not asked for, since `max_requests` did not allow it; what was refused is in `left_out` instead. `narrowed` of the
     requests were made since the service cut a list off, so that it was asked for again over less time; the details of
-    `too_small` calls were not wanted (`least_users`). Of `unmeasured` sessions the service told none of the metrics that
-    were asked for: it may have none, as of users who were there for seconds, so these are no reason not to be `complete`.
+    `too_small` calls were not wanted (`least_users`). Of `unmeasured` sessions the service told none of the metrics
+    that were asked for: it may have none, as of users who were there for seconds, so they are no reason not to be
+    `complete`.
     """
 
     to: str
