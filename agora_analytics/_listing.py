@@ -136,8 +136,8 @@ class Reading(Generic[ItemT]):
 
     `count` rows have come, repeated ones among them, in pages of `size`; `keys` are those of this reading. `oldest` is
     when the oldest row began, None where the rows are in no order. `moved` tells that rows may have moved to pages that
-    were read, and `seam` is `oldest` as it was before. `least` is the smallest total that was told, `full` whether the
-    last page that had rows had as many as it may.
+    were read, and `seam` is `oldest` as it was before. `total` was told last, `least` is the smallest that was,
+    `full` whether the last page that had rows had as many as it may.
     """
 
     kind: RowKind[ItemT]
@@ -153,7 +153,7 @@ class Reading(Generic[ItemT]):
     least: int | None = None
     moved: bool = False
     seam: int | None = None
-    _total: int | None = None
+    total: int | None = None
     _before: int = attrs.field(init=False)
     _ordered: bool = True
     _stale: int = 0
@@ -212,9 +212,9 @@ class Reading(Generic[ItemT]):
         believed = self.trust_total or page.has_more is None
         if believed and page.total_size is not None and page.total_size >= 0:
             # Of a total that is less than what it is told with, nothing can be learned.
-            fell = self._total is not None and max(self._last, 1) <= page.total_size < self._total
-            self.moved = self.moved or (fell and self.distinct < (self._total or 0))
-            self._total = page.total_size
+            fell = self.total is not None and max(self._last, 1) <= page.total_size < self.total
+            self.moved = self.moved or (fell and self.distinct < (self.total or 0))
+            self.total = page.total_size
             self.least = page.total_size if self.least is None else min(self.least, page.total_size)
 
     def verdict(self, cap: int | None = None) -> Verdict:
@@ -233,14 +233,14 @@ class Reading(Generic[ItemT]):
             return True
         if self.has_more is not None:
             return not self.has_more
-        return self._total is not None and self.count >= self._total
+        return self.total is not None and self.count >= self.total
 
     def _lacks(self) -> bool:
         """Whether a list that ended has more rows by what the service says."""
-        if self._total is None or self.least is None:
+        if self.total is None or self.least is None:
             return self.refusal is not None or (not self._last and self.has_more is True)
         # Rows that came meanwhile push others to the next page: these are told of twice, and not owed.
-        return self.distinct < self.least if self._repeats else self.count < self._total
+        return self.distinct < self.least if self._repeats else self.count < self.total
 
     def contradicts(self, part: Part) -> bool:
         """Whether a narrower list that was cut off shows that no depth is the reason: it came less far."""
@@ -250,7 +250,7 @@ class Reading(Generic[ItemT]):
     def is_hopeless(self, part: Part, cap: int | None) -> bool:
         """Whether a list will be cut off and then halved, so that its pages would be asked for twice."""
         halved = self.oldest is None and bool(self._last) and part.span.duration > 1
-        return halved and part.handed > 0 and cap is not None and (self._total or 0) > cap
+        return halved and part.handed > 0 and cap is not None and (self.total or 0) > cap
 
 
 @attrs.define(eq=False, repr=False)
@@ -267,11 +267,22 @@ class Learned:
     _again: Counter[tuple[Span, str | None]] = attrs.field(factory=Counter)
 
     def reading(
-        self, kind: RowKind[ItemT], part: Part, size: int = _checks.PAGE_SIZE, *, count: int = 0
+        self,
+        kind: RowKind[ItemT],
+        part: Part,
+        size: int = _checks.PAGE_SIZE,
+        *,
+        count: int = 0,
+        total: int | None = None,
     ) -> Reading[ItemT]:
-        """Return a reading of a part that begins, or goes on after so many rows; `size` is of pages of a whole list."""
+        """Return a reading of a part that begins, or goes on after `count` rows of a `total`.
+
+        `size` is of pages of a whole list.
+        """
         # A narrower list is narrowed again for the price of one such page.
-        return Reading(kind, count, part.page_size(size), self.trusts_totals, 1 if part.handed else PATIENCE)
+        return Reading(
+            kind, count, part.page_size(size), self.trusts_totals, 1 if part.handed else PATIENCE, total=total
+        )
 
     def verdict(self, part: Part, reading: Reading[ItemT]) -> Verdict:
         """Return what follows the page of a part that came last."""

@@ -18,7 +18,10 @@ STEPS: Final = frozenset({SESSIONS, METRICS, STATISTICS})
 
 @attrs.frozen
 class Cursor:
-    """The next request of a call: what, for which part of its span (cut so long), which page or which of a list."""
+    """The next request of a call: what, for which part of its span (cut so long), which page or which of a list.
+
+    `total` is how many rows the list had by the page before, 0 where that is not known.
+    """
 
     step: str
     cut: int = 0
@@ -26,6 +29,7 @@ class Cursor:
     page: int = 1
     count: int = 0
     number: int = 0
+    total: int = 0
 
 
 _decode = _json.strict(Cursor)
@@ -42,6 +46,11 @@ def restored(text: str) -> Cursor:
         found = _decode(text.encode())
     except (_json.Mismatch, *_json.Unreadable) as error:
         raise ValueError(f"{text!r} is no place in a call") from error
-    if found.step not in STEPS or found.cut < 1 or found.page < 1 or min(found.part, found.count, found.number) < 0:
+    if (
+        found.step not in STEPS
+        or found.cut < 1
+        or found.page < 1
+        or min(found.part, found.count, found.number, found.total) < 0
+    ):
         raise ValueError(f"{text!r} is no place in a call that this version knows")
     return found

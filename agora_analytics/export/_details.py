@@ -139,7 +139,8 @@ class Details:
         count = cursor.count + len(found)
         new = work.turn(found)
         if verdict is Verdict.MORE:
-            after = self._due(work, attrs.evolve(cursor, page=cursor.page + 1, count=count))
+            total = (work.reading.total if work.reading else None) or 0
+            after = self._due(work, attrs.evolve(cursor, page=cursor.page + 1, count=count, total=total))
         elif not work.last(cursor):
             after = self._due(work, Cursor(SESSIONS, cut=cursor.cut, part=cursor.part + 1))
         else:
@@ -166,7 +167,9 @@ class Details:
     ) -> tuple[tuple[User, ...], Verdict, list[IncompleteList]]:
         """Return a page of sessions, or all that can be had of a list that is cut off, and what cannot."""
         if cursor.page == 1 or work.reading is None:
-            work.reading = self._learned.reading(_listing.SESSIONS, Part(span), count=cursor.count)
+            work.reading = self._learned.reading(
+                _listing.SESSIONS, Part(span), count=cursor.count, total=cursor.total or None
+            )
         reading, items = work.reading, tuple[User, ...]()
         try:
             page = await self._ask_page(work, Part(span), cursor.page)

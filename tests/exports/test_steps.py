@@ -63,7 +63,8 @@ async def test_a_state_of_any_step_that_was_ever_written_goes_on(tmp_path, small
     await half_done(small, tmp_path / "cut", step)
     # The very text that versions before this one have written.
     kept = {"step": step, "cut": 7_200, "part": 0, "page": 1, "count": 0, "number": 0}
-    assert json.loads(cursors(tmp_path / "cut")[0]).keys() == kept.keys()
+    assert json.loads(cursors(tmp_path / "cut")[0]).keys() == kept.keys() | {"total"}
+    altered(tmp_path / "cut", "UPDATE calls SET cursor = json_remove(cursor, '$.total') WHERE cursor != ''")
     await export(small, LONG, tmp_path / "cut")
     assert all_rows(tmp_path / "cut", *LONG.datasets) == all_rows(tmp_path / "whole", *LONG.datasets)
 
