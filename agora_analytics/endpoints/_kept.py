@@ -26,6 +26,9 @@ _MARGINS: Final = (2, 10, 60)
 _SPOTS: Final = 1_000
 """Spots of bad answers that are remembered."""
 
+_LISTS: Final = 64
+"""Lists whose spans are remembered: several are read at a time."""
+
 _NEAR: Final = 5
 """Seconds by which an answer may be about another time than was meant, where the host's clock alone was known."""
 
@@ -70,6 +73,7 @@ class Kept:
         self._session = session
         self._ends = ends and session.host_ahead() is None
         self._newest: int | None = None
+        self._settled: dict[Span, Span] = {}
         self._most = most
         self._attempts = 0
         self._by_host = by_host and session.host_ahead() is None
@@ -135,11 +139,21 @@ class Kept:
                     raise
             else:
                 if abs(self.moved(span).start - asked.start) <= _NEAR:
+                    self._settle(span, asked)
                     return self.took(answer)
                 log.info("the host's clock is %.0f s ahead: what was asked for is asked again", self._ahead or 0.0)
 
+    def _settle(self, span: Span, asked: Span) -> None:
+        """Leave a span where it was asked for: its other pages are of the same list, or rows slip between them."""
+        if self._by_host or self._ends:
+            self._settled[span] = asked
+            if len(self._settled) > _LISTS:
+                del self._settled[next(iter(self._settled))]
+
     def moved(self, span: Span) -> Span:
         """Return a span by the service's clock, as soon as that is known; it stays where it is then."""
+        if span in self._settled:
+            return self._settled[span]
         if self._by_host and self._ahead is None:
             self._ahead = self._session.host_ahead()
         if self._ends and self._newest is None and self._session.host_ahead() is not None:

@@ -161,3 +161,15 @@ async def test_recent_tells_what_it_cuts(caplog):
             caplog.clear()
             cut = group.recent(wanted)
             assert f"recent({wanted}) is cut to the newest {cut.duration} s" in caplog.text
+
+
+@pytest.mark.parametrize("wrong", [-3, -0.7, 0, 0.7, 1.4, 3])
+async def test_all_pages_of_a_list_are_about_the_same_time(wrong):
+    simulation, clock = of(wrong)
+    async with simulation.client(clock=clock) as client:
+        results = client.calls.search(*client.calls.recent(HOUR))
+        found = [call.call_id async for call in results]
+    asked = [parse_qs(entry.query) for entry in simulation.service.log if not entry.refused]
+    assert len(asked) > 2
+    assert len({(one["start_ts"][0], one["end_ts"][0]) for one in asked}) == 1
+    assert (results.narrowed, len(set(found))) == (0, len(found))
