@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Final, TypeVar
 
+import attrs
+
 from agora_analytics._retry import Retry
 from agora_analytics.errors import AgoraError, PlanRefused, RateLimited
 
@@ -54,6 +56,32 @@ class OutOfBudgetError(Exception):
     """As many requests were made as the run may make."""
 
 
+@attrs.define
+class _Tries:
+    """What became of the attempts of one request so far.
+
+    `failed_at` is how many requests of all had been made when the first failed, `trouble` for how many seconds it has
+    failed: refusals for frequency are no outage, and of those only our own pauses count, since the quota may hold the
+    next attempt back for a night.
+    """
+
+    attempts: int = 0
+    refused: int = 0
+    failed_at: int = 0
+    trouble: float = 0.0
+    paused: float = 0.0
+    _failing: float | None = None
+
+    def fail(self, error: AgoraError, made: int, now: float) -> None:
+        """Note that an attempt failed."""
+        self.failed_at = self.failed_at or made
+        if isinstance(error, RateLimited):
+            self._failing, self.trouble = None, self.paused
+        else:
+            self._failing = now if self._failing is None else self._failing
+            self.trouble = now - self._failing
+
+
 class Asking:
     """Makes requests, at most so many; unless `patient`, what is too new for the service is refused at once.
 
@@ -88,49 +116,48 @@ class Asking:
         `timely` is asked before every attempt how many seconds are to pass before it, and raises `TooOldError`. However
         many it says, the service is asked after half a minute: the clock may be wrong.
         """
-        loop = asyncio.get_running_loop()
-        failing: float | None = None  # since when: waiting for quota is no failure, however long
-        attempt = refused = made = 0
-        paused = 0.0
+        tries = _Tries()
         while True:
             if early := await timely():
                 await asyncio.sleep(min(early, _LATENCY))
-            if self.spent:
-                raise OutOfBudgetError
-            self.made += 1
-            attempt += 1
-            number = self.made
+            number, tries.attempts = self._reserved(), tries.attempts + 1
             try:
                 answer = await self._counted(ask)
             except AgoraError as error:
-                made = made or self.made
-                if isinstance(error, RateLimited):
-                    failing, trouble = None, paused  # no outage: the quota may hold the next attempt back for a night
-                    wait = self._limited(error, attempt, paused)
-                else:
-                    failing = failing or loop.time()
-                    trouble = loop.time() - failing
-                    wait = _STUBBORN.wait(error, attempt, trouble, self._random)
-                if wait is None and isinstance(error, PlanRefused):
-                    refused += 1
-                    wait = self._refused(error, refused)
-                if wait is None or (attempt >= _OWN and made < self._answered.get(like, 0)):
+                wait = self._wait(error, tries)
+                if wait is None or (tries.attempts >= _OWN and tries.failed_at < self._answered.get(like, 0)):
                     raise
-                level = logging.WARNING if trouble >= _TOLD else logging.INFO
-                log.log(level, "export: attempt %d failed, next in %.1f s: %s", attempt, wait, error)
+                level = logging.WARNING if tries.trouble >= _TOLD else logging.INFO
+                log.log(level, "export: attempt %d failed, next in %.1f s: %s", tries.attempts, wait, error)
             else:
                 self._answered[like] = max(number, self._answered.get(like, 0))
                 return answer
             await asyncio.sleep(wait)
-            paused += wait
+            tries.paused += wait
+
+    def _reserved(self) -> int:
+        """Take one request of the budget and return its number; raises `OutOfBudgetError` where there is none."""
+        if self.spent:
+            raise OutOfBudgetError
+        self.made += 1
+        return self.made
+
+    def _wait(self, error: AgoraError, tries: _Tries) -> float | None:
+        """Return how long to wait for another attempt, None for none."""
+        tries.fail(error, self.made, asyncio.get_running_loop().time())
+        if isinstance(error, RateLimited):
+            return self._limited(error, tries.attempts, tries.paused)
+        wait = _STUBBORN.wait(error, tries.attempts, tries.trouble, self._random)
+        if wait is None and isinstance(error, PlanRefused):
+            tries.refused += 1
+            return self._refused(error, tries.refused)
+        return wait
 
     async def briefly(self, ask: Callable[[], Awaitable[T]]) -> T:
         """Return an answer to a question that is not worth sitting out an outage for; raises as a call does."""
         began, attempt = asyncio.get_running_loop().time(), 0
         while True:
-            if self.spent:
-                raise OutOfBudgetError
-            self.made += 1
+            self._reserved()
             attempt += 1
             try:
                 return await self._counted(ask)
