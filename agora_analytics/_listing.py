@@ -201,11 +201,15 @@ class Reading(Generic[ItemT]):
             if key in self.keys:
                 continue
             self.keys.add(key)
-            if len(self.channels) < _CHANNELS and _checks.is_text(channel := self.kind.channel(row)):
-                self.channels[str(channel)] = None
+            if len(self.channels) < _CHANNELS:
+                self._note_channel(self.kind.channel(row))
             began = self.kind.began(row) if self._ordered else None
             self._ordered = began is not None and (self.oldest is None or began <= self.oldest)
             self.oldest = began if self._ordered else None
+
+    def _note_channel(self, name: str | None) -> None:
+        if name and name not in self.channels and _checks.is_text(name):
+            self.channels[name] = None
 
     def _hear(self, page: Page[ItemT]) -> None:
         self.has_more = page.has_more

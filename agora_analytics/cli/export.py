@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from agora_analytics import ExportPlan, ExportProgress, ExportReport, Insight, LeftOut, Selection
 
 _PANEL: Final = "What"
-_QUIET: Final = 60.0
 _FIRST: Final = 5.0
-"""Seconds between two lines about progress where there is no terminal."""
+_QUIET: Final = 60.0
+"""Seconds until the first line about progress where there is no terminal, and between two."""
 
 _PLAN_HINT: Final = "--plan names the pricing plan; --dry-run only says what an export will take"
 

@@ -133,7 +133,6 @@ class Asking:
                 self._answered[like] = max(number, self._answered.get(like, 0))
                 return answer
             await asyncio.sleep(wait)
-            tries.paused += wait
 
     def _reserved(self) -> int:
         """Take one request of the budget and return its number; raises `OutOfBudgetError` where there is none."""
@@ -146,7 +145,7 @@ class Asking:
         """Return how long to wait for another attempt, None for none."""
         tries.fail(error, self.made, asyncio.get_running_loop().time())
         if isinstance(error, RateLimited):
-            return self._limited(error, tries.attempts, tries.paused)
+            return self._limited(error, tries)
         wait = _STUBBORN.wait(error, tries.attempts, tries.trouble, self._random)
         if wait is None and isinstance(error, PlanRefused):
             tries.refused += 1
@@ -163,7 +162,7 @@ class Asking:
                 return await self._counted(ask)
             except AgoraError as error:
                 if isinstance(error, RateLimited):
-                    wait = self._limited(error, attempt, 0.0) if attempt < _TIMES else None
+                    wait = min(self._backoff(attempt), _BRIEF.cap) if attempt < _TIMES else None
                 else:
                     wait = _BRIEF.wait(error, attempt, asyncio.get_running_loop().time() - began, self._random)
                 if wait is None:
@@ -177,15 +176,20 @@ class Asking:
         finally:
             self.done += 1
 
-    def _limited(self, error: RateLimited, attempt: int, paused: float) -> float | None:
-        """Return how long to wait after a refusal for frequency, None where that was in vain for long enough.
+    def _limited(self, error: RateLimited, tries: _Tries) -> float | None:
+        """Return how long to wait after a refusal for frequency, None where our pauses were in vain for long enough.
 
-        What the quota makes others wait for is not counted: it may be a night.
+        What the quota or the refusal itself makes us wait for is not counted: it may be a night.
         """
-        if paused > _STUBBORN.total:
+        if tries.paused > _STUBBORN.total:
             return None
+        pause = self._backoff(tries.attempts)
+        tries.paused += pause
+        return pause + min(error.retry_after or 0.0, _LONGEST)
+
+    def _backoff(self, attempt: int) -> float:
         longest = min(_STUBBORN.cap, _STUBBORN.base * 2.0 ** min(attempt, _OWN))
-        return self._random.uniform(longest / 2, longest) + min(error.retry_after or 0.0, _LONGEST)
+        return self._random.uniform(longest / 2, longest)
 
     def _refused(self, error: PlanRefused, times: int) -> float | None:
         """Return after how many seconds to ask again for what the service says is too new; too old is too old."""

@@ -228,7 +228,7 @@ class Details:
             halves = state.take_halves(call.id) if last and len(work.spans) > 1 else ()
             whole = _whole((*halves, *pieces)) if halves else pieces
             silent = len(sids) - _measured(whole, merged=bool(halves)) if last else 0
-            if silent:
+            if silent > 0:  # metrics of sessions that were not asked for may come, too
                 state.skip(call.app, UNMEASURED, silent, "")
             for piece in whole:
                 if last:

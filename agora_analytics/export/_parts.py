@@ -185,8 +185,7 @@ class Parts:
         self.written += facts.rows
 
     async def _guarded(self, work: Callable[[], Any]) -> Any:
-        abort = self.target.writer.abort
-        return await translated(self._disk.run(work, aside=True, abort=abort), self._told)
+        return await translated(self._disk.run(work, aside=True, abort=self.target.abort), self._told)
 
     def _told(self, error: Exception) -> ExportError:
         kind = trouble_of(error)

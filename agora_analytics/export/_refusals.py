@@ -15,7 +15,7 @@ from typing import Final
 import attrs
 
 from agora_analytics._session import Session
-from agora_analytics.errors import AgoraError, PlanRefused, Unauthorized
+from agora_analytics.errors import AgoraError, PlanRefused, RateLimited, Unauthorized
 from agora_analytics.export._asking import Asking, OutOfBudgetError, TooOldError, log
 from agora_analytics.export._disk import Disk
 from agora_analytics.export._reasons import APP, DETAILS, is_access, may_be_own, reason_in_full, reason_of
@@ -62,6 +62,7 @@ class Refusals:
         self._suspects: list[_Suspect] = []
         self._heard: set[str] = set()
         self._lock = asyncio.Lock()
+        self._trouble: AgoraError | None = None
 
     def has(self, app: str, what: str) -> bool:
         """Whether a source or the details of an App ID are left out."""
@@ -83,6 +84,7 @@ class Refusals:
         if isinstance(error, PlanRefused) and error.kind == "length":
             raise error
         async with self._lock:
+            self._trouble = None
             if self.has(one.app, one.source):
                 return
             if await self._answers(one.app, one.source):
@@ -123,6 +125,7 @@ class Refusals:
                     return  # they are asked about by the next run
 
     async def _settle(self, app: str) -> None:
+        self._trouble = None
         mine = [one for one in self._suspects if one.call.app == app]
         if not mine:
             return
@@ -156,7 +159,8 @@ class Refusals:
             if other != app and not self.has(other, APP) and await self._any(other, ""):
                 self._leave_out(app, APP, error)
                 return
-        raise error
+        # What met trouble of its own is no answer about anything: then that is what ends the run.
+        raise self._trouble or error
 
     def _leave_out(self, app: str, what: str, error: AgoraError) -> None:
         self._out[app, what] = reason_in_full(error)
@@ -188,6 +192,8 @@ class Refusals:
         except AgoraError as error:
             if not may_be_own(error):
                 raise
+            if error.retryable or isinstance(error, RateLimited):
+                self._trouble = error
             return isinstance(error, PlanRefused) and error.kind in _UNDERSTOOD
         return True
 

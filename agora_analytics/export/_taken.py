@@ -177,6 +177,12 @@ CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
             *(one.part.id, self._number(one.part.group), one.part.number),
             *(one.facts.rows, one.facts.bytes, one.facts.sha256, one.reason),
         )
+        # No part that is begun later has its id, also in a state that was made of a manifest.
+        self._run(
+            "INSERT INTO sqlite_sequence SELECT 'parts', 0"
+            " WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'parts')"
+        )
+        self._run("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'parts'", one.part.id)
 
     def originals(self) -> list[Original]:
         """Return what files were that are gone or altered."""

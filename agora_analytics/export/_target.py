@@ -74,6 +74,9 @@ class Target(Protocol):
     def complete(self, manifest: object) -> None:
         """Write the manifest."""
 
+    def abort(self) -> None:
+        """Make a wait for others end, who read a database; the writer is of no more use then."""
+
 
 @attrs.frozen
 class _Documented:
@@ -126,6 +129,9 @@ class Files(_Documented):
         """Do nothing: each file is in its place."""
         return None
 
+    def abort(self) -> None:
+        """Do nothing: nobody else has the files."""
+
 
 @attrs.frozen
 class DatabaseFile(_Documented):
@@ -156,6 +162,11 @@ class DatabaseFile(_Documented):
         else:
             self.writer.copy(copy.name)
         return copy
+
+    def abort(self) -> None:
+        """Make a wait for who reads the database end; elsewhere than in a folder nobody else has it."""
+        if isinstance(self._sink, LocalSink):
+            self.writer.abort()
 
     def seal(self) -> Facts | None:
         """Return the size and the checksum of the closed database; elsewhere its keeper moves it to its place."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 from types import SimpleNamespace
 
@@ -254,3 +255,22 @@ async def test_refused_calls_of_another_app_cost_one_question_after_the_details_
         await refusals.of_call(await call(disk, "two", f"other {number}"), error_of())
     assert len(service.asked) == before + 1
     assert len(left(disk)) == 8
+
+
+async def test_where_every_question_meets_trouble_that_ends_the_run_and_not_a_refusal_of_one_call(
+    refusals, service, disk
+):
+    service.trouble = [TransportError("reset") for _ in range(200)]
+    await refusals.of_call(await call(disk, "one", "a"), error_of())
+    with pytest.raises(TransportError):
+        await refusals.settle()
+    assert (refusals.has("one", APP), left(disk)) == (False, set())
+
+
+async def test_a_question_that_is_refused_for_haste_is_not_put_off_for_hours(refusals, service):
+    late = RateLimited("too fast", **ABOUT)
+    late.retry_after = 3_600.0
+    service.trouble = [late] * 3
+    began = asyncio.get_running_loop().time()
+    await refusals.of_slice(part(), error_of())
+    assert asyncio.get_running_loop().time() - began < 120

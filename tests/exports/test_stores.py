@@ -73,6 +73,23 @@ def test_a_file_whose_renaming_is_not_confirmed_is_not_removed(tmp_path, monkeyp
     assert sink.read("name") == b"one"
 
 
+def test_a_file_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    sink = sink_of(f"file://{tmp_path}/there", {})
+    (tmp_path / "file").write_bytes(b"one")
+    sink.put(tmp_path / "file", "name")
+
+    def refuses(self: LocalFileSystem, source: str, target: str, **_: object) -> None:
+        if source.endswith(".part"):
+            raise PermissionError(target)
+        Path(source).rename(target)
+
+    monkeypatch.setattr(LocalFileSystem, "mv", refuses)
+    (tmp_path / "file").write_bytes(b"two")
+    with pytest.raises(PermissionError):
+        sink.put(tmp_path / "file", "name")
+    assert sink.read("name") == b"one"
+
+
 def test_two_look_at_once_whether_a_place_can_be_written_to(memory, monkeypatch):
     one, two = (sink_of(memory.to, {}) for _ in range(2))
     remove = one._store.rm_file

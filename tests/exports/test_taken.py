@@ -9,6 +9,7 @@ from agora_analytics import ExportError
 from agora_analytics.export import _tables
 from agora_analytics.export._staged import Facts, Group, Packed, Part
 from agora_analytics.export._state import READ, State
+from agora_analytics.export._taken import Original
 from agora_analytics.spans import Span
 
 
@@ -68,6 +69,20 @@ def test_the_number_of_a_file_that_is_gone_is_not_given_again(state):
         (original,) = state.originals()
         state.restore(original, "new")
     assert (later.number, state.known_parts()) == (2, [(part, attrs.evolve(facts, mark="new"))])
+
+
+def test_a_file_that_comes_back_takes_no_part_that_was_begun_since(state):
+    """Also in a state that was made of a manifest, where nothing else tells which numbers were given."""
+    facts = Facts(rows=1, bytes=3, sha256="a", mark="")
+    gone = Part(1, "calls", "app", 1, 2)
+    with state.transaction():
+        state.keep_original(Original(gone, facts, "its file is gone"))
+        state.stage("app", 2, Packed("calls", 1, b"[1]"))
+        begun = state.begin_part(Group("calls", "app", 2))
+        state.seal_part(begun, 1, 3)
+        state.end_part(begun, facts)
+        state.restore(state.originals()[0], "mark")
+    assert {part for part, _ in state.known_parts()} == {gone, begun}
 
 
 def test_of_copies_beside_the_files_the_last_one_is_known(state, opened):

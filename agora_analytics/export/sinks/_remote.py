@@ -107,8 +107,20 @@ class RemoteSink:
             if not (self._is_there(source) and self._is_there(target)):
                 raise
         if self._is_there(source):
-            self._store.rm_file(target)
+            self._replace(source, target)
+
+    def _replace(self, source: str, target: str) -> None:
+        """Rename a file where another is, which is put back if that fails."""
+        aside = posixpath.join(posixpath.dirname(target), f".{posixpath.basename(target)}.old")
+        if self._is_there(aside):
+            self._store.rm_file(aside)
+        self._store.mv(target, aside)
+        try:
             self._store.mv(source, target)
+        except BaseException:
+            self._store.mv(aside, target)
+            raise
+        self._store.rm_file(aside)
 
     def _is_there(self, path: str) -> bool:
         self._store.invalidate_cache(path)
