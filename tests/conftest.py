@@ -1,9 +1,11 @@
-"""How the suite runs: with how many workers, which files first, and that Ctrl-C is heard as where people type."""
+"""How the suite runs: with how many workers, which files first, and what no test may leave behind."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 
@@ -44,3 +46,17 @@ def pytest_configure() -> None:
     """Hear Ctrl-C: a shell has it ignored by what it runs in the background, and they by their children."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def handlers_of_log() -> list[logging.Handler]:
+    """Those of the library's log, but for pytest's own: it looks into a log that hands nothing on."""
+    handlers = logging.getLogger("agora_analytics").handlers
+    return [one for one in handlers if not type(one).__module__.startswith("_pytest")]
+
+
+@pytest.fixture(autouse=True)
+def _log_is_left_as_it_was() -> Iterator[None]:
+    """No test leaves a handler on the library's log: commands would take it for their caller's, and tell nothing."""
+    before = handlers_of_log()
+    yield
+    assert handlers_of_log() == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import sys
 import time
@@ -28,7 +29,8 @@ def main() -> int:
     given = parser.parse_args()
     begun = time.perf_counter()
     tally = Tally()
-    with ProcessPoolExecutor(given.processes) as processes:
+    _say_nothing()
+    with ProcessPoolExecutor(given.processes, initializer=_say_nothing) as processes:
         mutate = partial(look_at_mutations, given.seed)
         parts = [range(at, min(at + _AT_ONCE, given.bodies)) for at in range(0, given.bodies, _AT_ONCE)]
         doors = () if given.no_monsters else range(len(DOORS))
@@ -39,6 +41,11 @@ def main() -> int:
     )
     print(table(tally))
     return 1 if tally.broken else 0
+
+
+def _say_nothing() -> None:
+    """Let nothing of the library's log be printed in this process."""
+    logging.getLogger("agora_analytics").addHandler(logging.NullHandler())
 
 
 def table(tally: Tally) -> str:

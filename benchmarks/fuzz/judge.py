@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import pickle
 import signal
@@ -108,7 +107,6 @@ class Judge:
 
     def __init__(self) -> None:
         signal.signal(signal.SIGALRM, _interrupt)
-        logging.getLogger("agora_analytics").addHandler(logging.NullHandler())  # what is told there is not printed
         self._transport = Canned()
         self._client = self._new()
 

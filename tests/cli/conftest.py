@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -77,16 +76,6 @@ def _own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     # Each command counts for itself: none waits for what another spent.
     monkeypatch.setenv("AGORA_LEDGER", ":memory:")
     monkeypatch.setenv("COLUMNS", "160")
-
-
-@pytest.fixture(autouse=True)
-def _own_log(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The library's log as a process of its own has it: what other tests load may have changed it."""
-    library = logging.getLogger("agora_analytics")
-    monkeypatch.setattr(logging.root.manager, "disable", logging.NOTSET)
-    monkeypatch.setattr(library, "disabled", False)
-    monkeypatch.setattr(library, "handlers", [])
-    library.setLevel(logging.NOTSET)  # forgets, too, what it was found to be enabled for
 
 
 @pytest.fixture
