@@ -1,7 +1,7 @@
 """Requests on sockets: the only client file that imports aiohttp, and the only one that knows the credentials.
 
-aiohttp's exceptions carry the request's headers, and their tracebacks the frames that hold them. So every exchange runs
-in a task of its own that returns what came of it and raises nothing, and the `Authorization` header is written by a
+aiohttp's exceptions carry the request's headers, and their tracebacks the frames that hold them. So an exchange returns
+what came of it and raises nothing, not even its cancellation, and the `Authorization` header is written by a
 middleware, when aiohttp has built the request: no frame that an error, a time-out or a cancellation of the caller's
 passes through has seen it.
 """
@@ -164,24 +164,14 @@ class AiohttpTransport:
 
     async def send(self, request: Request, host: int = 0) -> Response:
         """Send once, return whatever came whole; raises `TransportError`, or `DecodeError` for too large an answer."""
-        task = asyncio.create_task(self._exchange(self._opened(), request, host))
-        try:
-            # Not `await task`: its cancellation would bring the frames of the exchange along.
-            await asyncio.wait((task,))
-        except asyncio.CancelledError:
-            task.cancel()
-            await asyncio.wait((task,))
-            raise
-        if task.cancelled():
-            raise asyncio.CancelledError
-        outcome = task.result()
+        outcome = await self._exchange(self._opened(), request, host)
         if isinstance(outcome, Response):
             return outcome
         raise outcome
 
     async def _exchange(
         self, session: aiohttp.ClientSession, request: Request, host: int
-    ) -> Response | AgoraError | RuntimeError:
+    ) -> Response | AgoraError | RuntimeError | asyncio.CancelledError:
         """Send and receive, and return what came of it, an error too: one that was raised would show these frames."""
         base = self._hosts[host]
         try:
@@ -200,6 +190,8 @@ class AiohttpTransport:
                 return self._too_large() if body is None else Response(answer.status, answer.headers, body)
         except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
             return _failure(base, error)
+        except asyncio.CancelledError as error:
+            return asyncio.CancelledError(*error.args)  # a new one for the caller to raise: that one has these frames
         except Exception as error:  # noqa: BLE001 - of a given session's parts: its traceback would show the header
             return RuntimeError(f"the request failed with {type(error).__name__}: {self._shown(str(error))}")
 

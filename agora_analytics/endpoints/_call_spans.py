@@ -59,11 +59,11 @@ class CallKept(Kept):
         waits: bool,
     ) -> None:
         super().__init__(session, endpoint, by_host=by_host, moves_on=moves_on)
-        self._plan = session.plan
-        self._endpoint = endpoint
         self._call = call
         self._waits = waits
         self._refused = False
+        self._fixed = given is not None and not (by_host or moves_on or waits)
+        """Whether it is asked for as it was given, whatever the time is."""
         self._begun = session.quota.now()
         self._whole = given or (call.span if call else None)
         self._start = self._whole.start if self._whole else _created(call)
@@ -110,19 +110,25 @@ class CallKept(Kept):
     async def one(self, fetch: Callable[[Span], Awaitable[AnswerT]]) -> AnswerT:
         """Return the answer to one request about all of it.
 
-        Raises `PlanRefused` where the call is too long for one request, `ValueError` where the given span is.
+        Raises `PlanRefused` where the call is too long for one request.
         """
+        if self._fixed and self._whole is not None:
+            return self.took(await fetch(self._whole))
         asked = self._one()
         answer = await self._asked(fetch, asked)
+        if self._end is not None:
+            return answer
         # A call that goes on was asked about until now by the host's clock, which may turn out to have been behind.
         later = self._one()
         return answer if later.end - asked.end <= _NEAR else await self._asked(fetch, later)
 
     def left(self, span: Span) -> Span:
         """Return what can be asked of a span now; raises `NothingToAskError` where that is nothing."""
+        if self._fixed:
+            return span
         span = super().left(span)
         newest = self._limits.newest(self._session.now())
-        if not self._known or span.end <= newest or (self._call is None and not self._waits):
+        if span.end <= newest or not self._known or (self._call is None and not self._waits):
             return span
         if self._waits and self._doubtful:
             return span  # it was waited for long enough: the answer tells the time
@@ -185,7 +191,7 @@ class CallKept(Kept):
             return Span(span.start, min(span.end, span.start + self._limits.longest_query))
         if self._call is not None and span.duration > self._limits.longest_query:
             raise _too_long(self._call, span, self._limits.longest_query)
-        return self._plan.check(self._endpoint, span, None)
+        return span
 
     async def _asked(self, fetch: Callable[[Span], Awaitable[AnswerT]], span: Span) -> AnswerT:
         found: AnswerT | None = await self.ask(lambda: fetch(span), span, None)
@@ -215,7 +221,7 @@ class CallKept(Kept):
     @property
     def _doubtful(self) -> bool:
         """Whether a single answer, which may have been dated wrongly, is all that has told the time."""
-        return self._session.host_ahead() is not None and not self._session.confirmed
+        return not self._session.confirmed and self._session.host_ahead() is not None
 
 
 class CallSpans(EndpointGroup):

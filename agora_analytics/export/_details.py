@@ -82,7 +82,7 @@ class Details:
         self._learned = Learned()
         self._expiry = expiry
         self._limits = session.plan.of_endpoint(CALL_SESSIONS)
-        self._first = Cursor(SESSIONS if selection.sessions else STATISTICS)
+        self._first = Cursor(SESSIONS if selection.sessions else STATISTICS, cut=self._limits.longest_query)
         self._steps = {SESSIONS: self._sessions, METRICS: self._metrics, STATISTICS: self._statistics}
 
     async def fetch(self, groups: Groups, call: PendingCall) -> bool:
@@ -103,9 +103,8 @@ class Details:
         if not _checks.is_text(call.call_id):
             await self._leave_out(call, UNASKABLE)
             return False
-        longest = self._limits.longest_query
-        begun = call.cursor or attrs.evolve(self._first, cut=longest)
-        if begun.cut > longest:
+        begun = call.cursor or self._first
+        if begun.cut > self._limits.longest_query:
             await self._leave_out(call, "begun under a plan that allowed longer spans")
             return False
         pages = await self._disk.change(lambda state: state.pages(call.id)) if call.cursor else []
@@ -129,7 +128,7 @@ class Details:
                 lambda second: Question(second, partial(page, call.call_id, second, second + 1)),
             )
             early = call.span.end - self._limits.newest(self._session.now())
-            return max(0.0, early) if self._session.confirmed else 0.0
+            return early if early > 0 and self._session.confirmed else 0.0
 
         return check
 
@@ -166,13 +165,14 @@ class Details:
         self, work: _Work, cursor: Cursor, span: Span
     ) -> tuple[tuple[User, ...], Verdict, list[IncompleteList]]:
         """Return a page of sessions, or all that can be had of a list that is cut off, and what cannot."""
+        part = Part(span)
         if cursor.page == 1 or work.reading is None:
             work.reading = self._learned.reading(
-                _listing.SESSIONS, Part(span), count=cursor.count, total=cursor.total or None
+                _listing.SESSIONS, part, count=cursor.count, total=cursor.total or None
             )
         reading, items = work.reading, tuple[User, ...]()
         try:
-            page = await self._ask_page(work, Part(span), cursor.page)
+            page = await self._ask_page(work, part, cursor.page)
         except ResponseError as error:
             if not _listing.is_depth(error, cursor.page):
                 raise
@@ -180,10 +180,10 @@ class Details:
         else:
             reading.take(page)
             items = page.items
-        verdict = self._learned.verdict(Part(span), reading)
+        verdict = self._learned.verdict(part, reading)
         if verdict is not Verdict.CUT:
             return items, verdict, []
-        rest, missing = await self._rest(work, Part(span), reading)
+        rest, missing = await self._rest(work, part, reading)
         return (*items, *rest), verdict, missing
 
     async def _rest(self, work: _Work, part: Part, reading: Reading[User]) -> tuple[list[User], list[IncompleteList]]:

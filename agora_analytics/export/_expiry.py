@@ -68,7 +68,7 @@ class Expiry:
 
     def _suspect(self, endpoint: Endpoint, start: int) -> bool:
         """Whether it is gone by the clock; one that is not confirmed says nothing."""
-        return self._gone(endpoint, start) or (self._session.confirmed and start < self._oldest(endpoint))
+        return self._gone(endpoint, start) or (start < self._oldest(endpoint) and self._session.confirmed)
 
     def _gone(self, endpoint: Endpoint, start: int) -> bool:
         """Whether it is gone by what the service said."""

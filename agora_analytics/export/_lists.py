@@ -332,11 +332,13 @@ class Lists:
     def _keep_call(self, state: State, app: str, call: Call) -> tuple[int, int]:
         """Remember a call and what is to become of it, and return its number and its day."""
         wanted = self._wants(call) and self._selection.details
-        status = (PENDING if wanted else DONE) if is_over(call) else OPEN
+        over = is_over(call)
+        status = (PENDING if wanted else DONE) if over else OPEN
         begun = (call.created_ts or 0) if call.started_at else 0
-        span = (call.span if is_over(call) else None) or Span(begun, begun + 1)
+        known = call.span if over else None
+        span = known or Span(begun, begun + 1)
         number = state.keep_call(app, call, span, status, marks.score(call))
-        if status == PENDING and call.span is None:
+        if status == PENDING and known is None:
             state.leave_out(number, "without a start or an end")
         return number, span.start // DAY
 
