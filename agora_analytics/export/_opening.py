@@ -125,11 +125,13 @@ async def _opened(
             await made[0].begin()
             yield disk, made[0]
         finally:
-            for parts in made:
-                if await parts.abandon() and beside:
-                    await beside.leave(parts.still)
-            if beside:
-                await beside.withdraw()
+            try:
+                for parts in made:
+                    if await parts.abandon() and beside:
+                        await beside.leave(parts.still)
+            finally:
+                if beside:
+                    await beside.withdraw()
 
 
 async def _claim(beside: Beside, standing: Standing, settings: dict[str, Any], *, rebuild: bool) -> None:
