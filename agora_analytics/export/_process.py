@@ -2,12 +2,14 @@
 
 The process is told what to do in lines: a verb and what it takes as JSON, after `add` as many lines of rows as it says.
 `ready`, `held`, `end`, `copy` and `close` are answered, by a line of JSON: what came of it, what has gone wrong so far,
-and whether another process, the disk, the writer or the database is to blame. When nobody is left who could tell it
+and whether another process, the disk, the writer or the database is to blame. A line of text alone is what the process
+logs. When nobody is left who could tell it
 more, the process ends.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -19,6 +21,8 @@ from typing import IO, Any, Final, cast
 from agora_analytics import _json
 from agora_analytics.export._writer import BusyError, DatabaseError, Here, Writer, WriterError, trouble_of
 from agora_analytics.export.sinks import said
+
+log = logging.getLogger("agora_analytics")
 
 _CODE: Final = (
     "import sys; told = sys.stdin.buffer.readline(); told.endswith(b'\\n') or sys.exit();"
@@ -139,13 +143,18 @@ class Apart:
 
     def _ask(self, verb: str, *given: object) -> Any:
         self._tell(verb, *given)
-        line = self._out.readline()
-        if not line:
-            raise self._gone()
-        came, wrong, trouble = _json.document(line)
+        while isinstance(answer := self._answer(), str):
+            log.warning("%s", answer)
+        came, wrong, trouble = answer
         if wrong:
             raise _ERRORS.get(trouble, OSError)(wrong)
         return came
+
+    def _answer(self) -> Any:
+        line = self._out.readline()
+        if not line:
+            raise self._gone()
+        return _json.document(line)
 
     def _tell(self, verb: str, *given: object) -> None:
         self._send(_json.encode((verb, *given)) + b"\n")
@@ -188,6 +197,19 @@ class _NoPandas:
             raise ModuleNotFoundError(name=name)
 
 
+class _Telling(logging.Handler):
+    """Hands on what the library logs in the process: its export logs it."""
+
+    def __init__(self, answers: int) -> None:
+        super().__init__(logging.WARNING)
+        self._answers = answers
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line that is no answer."""
+        with suppress(BrokenPipeError):
+            os.write(self._answers, _json.encode(record.getMessage()) + b"\n")
+
+
 def _work(verb: str) -> Callable[..., object]:
     """Return what a verb stands for."""
     if verb not in _VERBS:
@@ -200,6 +222,7 @@ def serve() -> None:
     sys.meta_path.insert(0, _NoPandas())
     told, answers = sys.stdin.buffer, os.dup(1)
     os.dup2(2, 1)  # what a library prints is no answer
+    log.addHandler(_Telling(answers))
     writer: Here | None = None
     wrong = trouble = ""
     while (line := told.readline()).endswith(b"\n"):

@@ -14,6 +14,7 @@ from typing import Final, Literal, Protocol
 from agora_analytics._files import not_linked, own_folder
 from agora_analytics.export._batches import joined, unpack
 from agora_analytics.export._columns import DATASETS
+from agora_analytics.export._patience import Patience, is_busy
 from agora_analytics.export._tables import is_damage
 from agora_analytics.export.formats import opened
 
@@ -60,13 +61,9 @@ def trouble_of(error: BaseException) -> Literal["running", "disk", "writer", "st
     """Tell what failed: the place of the files, who makes them, or a database: another one has it, or it is damaged."""
     if isinstance(error, DatabaseError) or is_damage(error) or _says(error, _UNREADABLE):
         return "state"
-    if isinstance(error, BusyError) or _is_busy(error) or _says(error, _LOCKED):
+    if isinstance(error, BusyError) or is_busy(error) or _says(error, _LOCKED):
         return "running"
     return "writer" if isinstance(error, (WriterError, *_OF_ROWS)) else "disk"
-
-
-def _is_busy(error: BaseException) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _says(error: BaseException, what: re.Pattern[str]) -> bool:
@@ -119,7 +116,8 @@ class Here:
             raise
 
     def ready(self) -> None:
-        """Return: it is open."""
+        """Open what others may have."""
+        self._tables.ready()
 
     def held(self) -> list[tuple[str, int, int]]:
         """Return dataset, part and rows of all that a database holds."""
@@ -156,7 +154,8 @@ class Here:
             self._alone.close()
 
     def abort(self) -> None:
-        """Do nothing: this process goes on."""
+        """End the wait for others; this process goes on."""
+        self._tables.abort()
 
 
 def alone(folder: Path) -> sqlite3.Connection:
@@ -165,12 +164,12 @@ def alone(folder: Path) -> sqlite3.Connection:
     Raises `BusyError` where another writer does not end.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = sqlite3.connect(not_linked(folder / LOCK), timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+    lock = sqlite3.connect(not_linked(folder / LOCK), timeout=0, isolation_level=None, check_same_thread=False)
     try:
-        lock.execute("BEGIN EXCLUSIVE")
+        Patience(_PATIENCE, LOCK).wait(lambda: lock.execute("BEGIN EXCLUSIVE"))
     except BaseException as error:
         lock.close()
-        if _is_busy(error):
+        if is_busy(error):
             raise BusyError("another process still writes there") from error
         raise
     return lock
