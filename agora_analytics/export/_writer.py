@@ -16,7 +16,7 @@ from agora_analytics.export._batches import joined, unpack
 from agora_analytics.export._columns import DATASETS
 from agora_analytics.export._patience import Patience, is_busy
 from agora_analytics.export._tables import is_damage
-from agora_analytics.export.formats import opened
+from agora_analytics.export.formats import DATABASES, FILES, opened
 
 _CHUNK: Final = 2**17
 """Bytes of waiting rows that are turned into rows of a format in one go."""
@@ -24,7 +24,9 @@ _CHUNK: Final = 2**17
 LOCK: Final = "writing.lock"
 """The file beside the state that a writer locks."""
 
-_OURS: Final = re.compile(r"\d+(\.[a-z]+)+|manifest\.json|export\.[a-z]+")
+_SUFFIXES: Final = "|".join(re.escape(one.suffix) for one in FILES.values())
+_WHOLE: Final = "|".join(re.escape(name) for name in ("manifest.json", *(one.file for one in DATABASES.values())))
+_OURS: Final = re.compile(rf"\d+({_SUFFIXES})|{_WHOLE}")
 """What writers leave behind where they are killed: parts, the manifest, a copy of a database."""
 
 _PATIENCE: Final = 30.0
@@ -108,7 +110,7 @@ class Here:
         self._rows = 0
         try:
             for left in own_folder(scratch).iterdir():
-                if _OURS.fullmatch(left.name):
+                if is_left_by_a_writer(left.name):
                     left.unlink()
             self._tables = opened(name, folder, scratch)
         except BaseException:
@@ -156,6 +158,11 @@ class Here:
     def abort(self) -> None:
         """End the wait for others; this process goes on."""
         self._tables.abort()
+
+
+def is_left_by_a_writer(name: str) -> bool:
+    """Whether a file in the folder of what is not complete has a name that writers give."""
+    return _OURS.fullmatch(name) is not None
 
 
 def alone(folder: Path) -> sqlite3.Connection:

@@ -146,11 +146,11 @@ async def test_the_writer_removes_what_it_made_and_nothing_else(tmp_path, simula
     writing = tmp_path / ".agora-export" / "writing"
     writing.mkdir(parents=True, mode=0o700)
     (tmp_path / ".agora-export").chmod(0o700)
-    for name in ("7.jsonl", "7.jsonl.gz", "manifest.json", "mine.txt"):
+    for name in ("7.jsonl", "7.jsonl.gz", "manifest.json", "export.sqlite", "mine.txt", "2024.txt", "export.old"):
         (writing / name).write_text("torn")
     (writing / "folder").mkdir()
     await export(simulation, SELECTION, tmp_path, format=form)
-    assert sorted(path.name for path in writing.iterdir()) == ["folder", "mine.txt"]
+    assert sorted(path.name for path in writing.iterdir()) == ["2024.txt", "export.old", "folder", "mine.txt"]
 
 
 async def test_an_export_may_be_reached_through_a_link_that_its_user_made(tmp_path, simulation):
