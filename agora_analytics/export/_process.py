@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final, cast
+from weakref import WeakSet
 
 from agora_analytics import _json
 from agora_analytics.export._writer import BusyError, DatabaseError, Here, Writer, WriterError, trouble_of
@@ -99,6 +100,7 @@ class Apart:
         )
         self._process = process
         self._in, self._out = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
+        _APART.add(self)
         _widen(self._in)
         # What is no text is ignored by imports, too.
         path = "\0".join(entry for entry in sys.path if isinstance(entry, str))
@@ -140,6 +142,12 @@ class Apart:
     def abort(self) -> None:
         """Kill the process: what it has not completed is written anew by the next."""
         self._process.kill()
+
+    def let_go(self, nowhere: int) -> None:
+        """Point the pipes elsewhere, in a forked process: they are its parent's, and so is what waits in them."""
+        for pipe in (self._in, self._out):
+            with suppress(ValueError, OSError):  # it was closed before
+                os.dup2(nowhere, pipe.fileno(), inheritable=False)
 
     def _ask(self, verb: str, *given: object) -> Any:
         self._tell(verb, *given)
@@ -186,6 +194,22 @@ class Apart:
             self._process.kill()
             self._process.wait()
         self._out.close()
+
+
+_APART: Final[WeakSet[Apart]] = WeakSet()
+"""The writers of this process."""
+
+
+def _let_go() -> None:
+    """Let writers end with the process that began them, however long one that it has forked goes on."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for writer in list(_APART):
+        writer.let_go(nowhere)
+    os.close(nowhere)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 class _NoPandas:
