@@ -18,7 +18,7 @@ from typing import Any
 from agora_analytics.cli.figures import printable
 from agora_analytics.cli.repeats import Repeats
 from agora_analytics.cli.signals import Ending
-from agora_analytics.errors import AgoraError
+from agora_analytics.errors import AgoraError, ExportError
 
 DONE, FAILED, MISUSE, INTERRUPTED, CLOSED, TERMINATED = 0, 1, 2, 130, 141, 143
 """Exit codes; the last three are what a shell says of a program that Ctrl-C, a closed pipe or SIGTERM ended."""
@@ -45,7 +45,8 @@ def finish(work: Callable[[], Work]) -> int:
 def fail(error: Exception) -> int:
     """Tell an error and return its exit code."""
     if isinstance(error, AgoraError):
-        tell(": ".join(filter(None, ("error", error.asked, str(error.args[0])))), error.advice)
+        kind = f" [kind: {error.kind}]" if isinstance(error, ExportError) else ""
+        tell(": ".join(filter(None, ("error", error.asked, str(error.args[0])))) + kind, error.advice)
     else:
         tell(f"error: {error}")
     return MISUSE if isinstance(error, ValueError | TypeError) else FAILED

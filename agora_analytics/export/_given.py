@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -12,12 +12,17 @@ from agora_analytics import _files
 from agora_analytics.errors import ExportError
 from agora_analytics.export._tables import is_state
 from agora_analytics.export._target import SCRATCH
-from agora_analytics.export._writer import LOCK
+from agora_analytics.export._writer import LOCK, is_left_by_a_writer
+from agora_analytics.export.formats import DATABASES
 
 STATE: Final = "state.db"
 
 _BEGUN: Final = re.compile(rf"{re.escape(STATE)}([.-].*)?|{re.escape(SCRATCH)}|{re.escape(LOCK)}")
 """What is there of an export that was killed while it made its state, or whose state is damaged."""
+
+_DATABASE: Final = "|".join(re.escape(one.file) for one in DATABASES.values())
+_LEFT: Final = re.compile(rf"state\.(copy|gz|plain)|database\.copy|({_DATABASE})([.-][a-z]+)?")
+"""What exports leave beside a state: the database of a format, and what was on its way to the URL or from there."""
 
 _SQLITE: Final = b"SQLite format 3\0"
 _HEAD: Final = 100
@@ -31,9 +36,12 @@ def check_given(folder: Path) -> None:
     """Raise `ExportError` where there are files of something else, which would be overwritten, deleted or published."""
     if folder.is_symlink():
         raise _refused(folder, "is a symbolic link, which is not followed")
-    strange = None
+    strange, damaged = None, False
     with suppress(OSError):  # one that is not there is made, and one that cannot be read is told when it is opened
-        strange = next(_strange({path.name: path for path in sorted(folder.iterdir())}), None)
+        found = {path.name: path for path in sorted(folder.iterdir())}
+        strange, damaged = next(_strange(found), None), _is_damaged(found)
+    if damaged:
+        raise _damaged(folder)
     if strange is not None:
         raise _refused(folder, f"holds {strange}")
 
@@ -46,11 +54,35 @@ def _refused(folder: Path, wrong: str) -> ExportError:
     )
 
 
-def _strange(found: dict[str, Path]) -> Iterator[str]:
-    """Yield what no export can have left there."""
+def _damaged(folder: Path) -> ExportError:
+    return ExportError(
+        f"state={str(folder)!r} holds an export's state that is damaged: {STATE} is no state any more",
+        advice="Nothing was sent, and nothing there was touched. Give another folder, which is empty or not there: the "
+        "export goes on from the copy of its state that lies beside its files.",
+        kind="state",
+    )
+
+
+def _is_damaged(found: Mapping[str, Path]) -> bool:
+    """Whether a state is damaged among files that exports leave; a state without them is told when it is opened."""
+    state = found.get(STATE)
+    if state is None or next(_unlike(found), None) or _is_ours(state) or _is_database(state):
+        return False
+    others = {name for name in found if not _BEGUN.fullmatch(name)}
+    left = [path.name for path in found[SCRATCH].iterdir()] if SCRATCH in found else []
+    return bool(others or left) and all(map(_LEFT.fullmatch, others)) and all(map(is_left_by_a_writer, left))
+
+
+def _unlike(found: Mapping[str, Path]) -> Iterator[str]:
+    """Yield what is a link, or a folder where exports have a file or the other way round."""
     for name, path in found.items():
         if path.is_symlink() or (path.is_dir() != (name == SCRATCH)):
             yield name
+
+
+def _strange(found: Mapping[str, Path]) -> Iterator[str]:
+    """Yield what no export can have left there."""
+    yield from _unlike(found)
     state = found.get(STATE)
     if state is not None and _is_ours(state):
         return

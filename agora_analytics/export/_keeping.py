@@ -43,6 +43,9 @@ _SHARE: Final = 5
 _SHARE_OF_DATABASE: Final = 20
 """The same of a database, which is copied whole and grows."""
 
+_TRIES: Final = 3
+"""How often the newest copy is looked for at most, where another run replaces it while it is read."""
+
 Still = Callable[[], AbstractAsyncContextManager[Callable[[], Awaitable[Path]]]]
 """Lets nothing be written inside, and gives what copies the database as it is then."""
 
@@ -96,6 +99,7 @@ class Beside:
         self._begun = False
         self._left = False
         self._claim = ""
+        self._token = b""
         self._due = 0.0
         self._busy = asyncio.Lock()
         self._count = 0
@@ -105,10 +109,10 @@ class Beside:
 
     async def fetch(self, place: str, *, rebuild: bool) -> bool:
         """Take the copy for the state, unless this machine's is where it came from; return whether it was taken."""
-        copy = max(await self._found("state"), default=None)
-        if copy is None or await self._is_here(copy):
+        copy, wrong = await self._take_newest(_TRIES)
+        if copy is None:
             return False
-        if not (wrong := await self._take(copy)):
+        if not wrong:
             await self._disk.change(lambda state: state.keep_settings({"place": place}))  # it may have been moved
             return True
         if rebuild:
@@ -118,6 +122,28 @@ class Beside:
             advice=f"Nothing was sent. Put it back, or export into another place; {REBUILD}.",
             kind="state",
         )
+
+    async def _take_newest(self, tries: int) -> tuple[Copy | None, str]:
+        """Take the newest copy, and return it and what is wrong with it; None if there is none, or it is here.
+
+        A run that is still going replaces copies, and each goes with a database: if the newest cannot be read because
+        it was replaced, the one that replaced it is taken.
+        """
+        copy = max(await self._found("state"), default=None)
+        if copy is None or await self._is_here(copy):
+            return None, ""
+        try:
+            wrong = await self._take(copy)
+        except Exception as error:
+            if tries == 1 or not (isinstance(error, FileNotFoundError) or await self._is_replaced(copy)):
+                raise
+        else:
+            if not wrong or tries == 1 or not await self._is_replaced(copy):
+                return copy, wrong
+        return await self._take_newest(tries - 1)
+
+    async def _is_replaced(self, copy: Copy) -> bool:
+        return copy not in await self._found("state")
 
     async def _is_here(self, copy: Copy) -> bool:
         """Whether this machine's state is where a copy came from, and the database that goes with it is here too."""
@@ -156,9 +182,10 @@ class Beside:
         sealed in a copy that was there before the claim is written by both, with the same rows.
         """
         run = 1 + max((one.run for one in await self._found("run", "state")), default=0)
+        # Known before the store has it: a caller that is cancelled meanwhile still gives the claim up.
+        self._run, self._token = run, token_bytes(16)
         if not await self._disk.run(lambda: self._made(_claim_of(run)), aside=True):
             raise self._taken()
-        self._run = run
 
     async def fetch_closed(self) -> None:
         """Bring the database of a run that ended here, if the one here is another."""
@@ -179,19 +206,22 @@ class Beside:
         """Take the claim of a run back that was refused before it began: others go on as if it had not been."""
         if self._run and not self._begun:
             with suppress(Exception):
-                await self.check()
-                await self._disk.run(lambda: self._sink.remove(_claim_of(self._run)), aside=True)
+                await self._disk.run(lambda: self._give_up(_claim_of(self._run)), aside=True)
+
+    def _give_up(self, name: str) -> None:
+        """Remove the file that claims a run, unless another run made it."""
+        if self._sink.read(name) == self._token:
+            self._sink.remove(name)
 
     def _made(self, name: str) -> bool:
         """Make the file that claims a run; where a store lets two make it, both find that it is the other's."""
-        mine = token_bytes(16)
         try:
-            self._sink.create(name, mine)
+            self._sink.create(name, self._token)
         except FileExistsError:
             return False
         seen = self._sink.look(name)  # first: who makes it after this is found by its look
         self._claim = seen.mark if seen else ""
-        return self._sink.read(name) == mine
+        return self._sink.read(name) == self._token
 
     async def check(self) -> None:
         """Raise `ExportError` where another run has begun."""

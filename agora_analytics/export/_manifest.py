@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from datetime import date
 from typing import Any, Final, Literal, NamedTuple
 
 import attrs
@@ -28,7 +29,7 @@ class _Part:
     id: _json.Whole
     dataset: str
     app_id: str
-    day: _json.Whole
+    day: _json.Whole | str
     number: _json.Whole
     provisional: bool
     rows: _json.Whole | None
@@ -104,6 +105,26 @@ class _Manifest:
 
 _read = _json.strict(_Manifest)
 
+_FIRST: Final = date(1970, 1, 1).toordinal()
+
+
+def iso_day(day: int) -> str | int:
+    """Return the date of a part, like `2026-11-20`, by the days since 1970; the number where no date is so late."""
+    try:
+        return date.fromordinal(_FIRST + day).isoformat()
+    except (ValueError, OverflowError):
+        return day
+
+
+def day_of(told: str | int) -> int:
+    """Return the days since 1970; raises `ValueError` for what is no date. Older manifests have the number."""
+    if isinstance(told, int):
+        return told
+    found = date.fromisoformat(told)
+    if found.isoformat() != told:
+        raise ValueError(f"{told!r} is not written like {found}")
+    return found.toordinal() - _FIRST
+
 
 def check(document: bytes) -> None:
     """Raise `ValueError` for a manifest that no export wrote."""
@@ -123,7 +144,7 @@ def _wrong(found: _Manifest) -> Iterator[str]:
     datasets |= {one.dataset for one in resume.lost}
     yield from (f"{name!r} is no dataset" for name in datasets - {*DATASETS, DATABASE})
     yield from _twice("part", (one.id for one in found.parts))
-    yield from _twice("part", ((one.dataset, one.app_id, one.day, one.number) for one in found.parts))
+    yield from _twice("part", ((one.dataset, one.app_id, day_of(one.day), one.number) for one in found.parts))
     yield from _twice("call", ((one.app, one.call_id) for one in found.resume.calls))
     yield from _twice("original", (one.id for one in resume.originals))
     altered = {one.id for one in resume.originals}

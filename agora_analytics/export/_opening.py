@@ -18,7 +18,7 @@ from agora_analytics.endpoints import Scope
 from agora_analytics.errors import ExportError
 from agora_analytics.export import formats
 from agora_analytics.export._copies import FOLDER
-from agora_analytics.export._disk import Disk
+from agora_analytics.export._disk import Disk, translated
 from agora_analytics.export._given import check_given
 from agora_analytics.export._keeping import Beside, OnDisk
 from agora_analytics.export._parts import Parts
@@ -119,17 +119,21 @@ async def _opened(
                 ),
                 aside=True,
             )
-            await standing.check_parts(made[0].target.writer)
+            target = made[0].target
+            await translated(disk.run(target.ready, aside=True, abort=target.abort), partial(_not_opened, sink))
+            await standing.check_parts(target.writer)
             if beside:
                 await standing.reading(beside.begin())
             await made[0].begin()
             yield disk, made[0]
         finally:
-            for parts in made:
-                if await parts.abandon() and beside:
-                    await beside.leave(parts.still)
-            if beside:
-                await beside.withdraw()
+            try:
+                for parts in made:
+                    if await parts.abandon() and beside:
+                        await beside.leave(parts.still)
+            finally:
+                if beside:
+                    await beside.withdraw()
 
 
 async def _claim(beside: Beside, standing: Standing, settings: dict[str, Any], *, rebuild: bool) -> None:
@@ -156,8 +160,13 @@ def _target(name: str, sink: Sink, folder: Path) -> Target:
     try:
         return target_of(name, sink, folder)
     except Exception as error:  # noqa: BLE001 - whatever a format's library raises
-        wrong, kind = sink.scrub(said(error)), trouble_of(error)
-    raise ExportError(
+        told = _not_opened(sink, error)
+    raise told
+
+
+def _not_opened(sink: Sink, error: Exception) -> ExportError:
+    wrong, kind = sink.scrub(said(error)), trouble_of(error)
+    return ExportError(
         f"the export into {str(sink)!r} cannot be opened: {wrong}",
         advice=PUT_BACK if kind == "state" else "Close what else has it open.",
         fault="host",

@@ -2,12 +2,14 @@
 
 The process is told what to do in lines: a verb and what it takes as JSON, after `add` as many lines of rows as it says.
 `ready`, `held`, `end`, `copy` and `close` are answered, by a line of JSON: what came of it, what has gone wrong so far,
-and whether another process, the disk, the writer or the database is to blame. When nobody is left who could tell it
+and whether another process, the disk, the writer or the database is to blame. A line of text alone is what the process
+logs. When nobody is left who could tell it
 more, the process ends.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -15,10 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final, cast
+from weakref import WeakSet
 
 from agora_analytics import _json
 from agora_analytics.export._writer import BusyError, DatabaseError, Here, Writer, WriterError, trouble_of
 from agora_analytics.export.sinks import said
+
+log = logging.getLogger("agora_analytics")
 
 _CODE: Final = (
     "import sys; told = sys.stdin.buffer.readline(); told.endswith(b'\\n') or sys.exit();"
@@ -95,6 +100,7 @@ class Apart:
         )
         self._process = process
         self._in, self._out = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
+        _APART.add(self)
         _widen(self._in)
         # What is no text is ignored by imports, too.
         path = "\0".join(entry for entry in sys.path if isinstance(entry, str))
@@ -137,15 +143,26 @@ class Apart:
         """Kill the process: what it has not completed is written anew by the next."""
         self._process.kill()
 
+    def let_go(self, nowhere: int) -> None:
+        """Point the pipes elsewhere, in a forked process: they are its parent's, and so is what waits in them."""
+        for pipe in (self._in, self._out):
+            with suppress(ValueError, OSError):  # it was closed before
+                os.dup2(nowhere, pipe.fileno(), inheritable=False)
+
     def _ask(self, verb: str, *given: object) -> Any:
         self._tell(verb, *given)
-        line = self._out.readline()
-        if not line:
-            raise self._gone()
-        came, wrong, trouble = _json.document(line)
+        while isinstance(answer := self._answer(), str):
+            log.warning("%s", answer)
+        came, wrong, trouble = answer
         if wrong:
             raise _ERRORS.get(trouble, OSError)(wrong)
         return came
+
+    def _answer(self) -> Any:
+        line = self._out.readline()
+        if not line:
+            raise self._gone()
+        return _json.document(line)
 
     def _tell(self, verb: str, *given: object) -> None:
         self._send(_json.encode((verb, *given)) + b"\n")
@@ -179,6 +196,22 @@ class Apart:
         self._out.close()
 
 
+_APART: Final[WeakSet[Apart]] = WeakSet()
+"""The writers of this process."""
+
+
+def _let_go() -> None:
+    """Let writers end with the process that began them, however long one that it has forked goes on."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for writer in list(_APART):
+        writer.let_go(nowhere)
+    os.close(nowhere)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
+
+
 class _NoPandas:
     """Hides pandas, which pyarrow would load wherever it is: a fifth of a second, tens of megabytes, for nothing."""
 
@@ -186,6 +219,19 @@ class _NoPandas:
         """Find no pandas."""
         if name == "pandas":
             raise ModuleNotFoundError(name=name)
+
+
+class _Telling(logging.Handler):
+    """Hands on what the library logs in the process: its export logs it."""
+
+    def __init__(self, answers: int) -> None:
+        super().__init__(logging.WARNING)
+        self._answers = answers
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line that is no answer."""
+        with suppress(BrokenPipeError):
+            os.write(self._answers, _json.encode(record.getMessage()) + b"\n")
 
 
 def _work(verb: str) -> Callable[..., object]:
@@ -200,6 +246,7 @@ def serve() -> None:
     sys.meta_path.insert(0, _NoPandas())
     told, answers = sys.stdin.buffer, os.dup(1)
     os.dup2(2, 1)  # what a library prints is no answer
+    log.addHandler(_Telling(answers))
     writer: Here | None = None
     wrong = trouble = ""
     while (line := told.readline()).endswith(b"\n"):

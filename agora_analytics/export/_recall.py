@@ -14,7 +14,7 @@ import attrs
 from agora_analytics import _json
 from agora_analytics.errors import AgoraError, ExportError
 from agora_analytics.export._columns import DATASETS
-from agora_analytics.export._manifest import check
+from agora_analytics.export._manifest import check, day_of
 from agora_analytics.export._staged import Facts, Part
 from agora_analytics.export._state import LEFT, NAMES_OF_KINDS, UNSETTLED, State
 from agora_analytics.export._taken import Lost, Original, original
@@ -93,7 +93,7 @@ def _of(found: Mapping[str, Any]) -> Recall:
 
 def _part(one: Mapping[str, Any]) -> tuple[Part, Facts | None]:
     dataset = DATASETS[one["dataset"]].name
-    part = Part(one["id"], dataset, one["app_id"], one["day"], one["number"])
+    part = Part(one["id"], dataset, one["app_id"], day_of(one["day"]), one["number"])
     facts = Facts(rows=one["rows"] or 0, bytes=one["bytes"], sha256=one["sha256"], mark="")
     return part, None if one["provisional"] else facts
 

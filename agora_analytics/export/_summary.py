@@ -9,6 +9,7 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics.export._columns import DATASETS, Column
+from agora_analytics.export._manifest import iso_day
 from agora_analytics.export._reasons import DETAILS, UNMEASURED, is_asked_again
 from agora_analytics.export._report import ExportReport, LeftOut
 from agora_analytics.export._run import Run
@@ -116,6 +117,6 @@ def _database(state: State) -> dict[str, Any] | None:
 def _parts(state: State, name: Callable[[Part], str]) -> Iterator[dict[str, Any]]:
     altered = {one.part.id for one in state.originals()}
     for part, facts in state.parts():
-        about = {"path": name(part), "dataset": part.dataset, "app_id": part.app, "day": part.day}
+        about = {"path": name(part), "dataset": part.dataset, "app_id": part.app, "day": iso_day(part.day)}
         held = {"rows": None if part.id in altered else facts.rows, "bytes": facts.bytes, "sha256": facts.sha256}
         yield about | {"id": part.id, "number": part.number, "provisional": part.number == 0} | held

@@ -123,18 +123,22 @@ CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
         )
 
     def lose(self, part: Part, rows: int, reason: str, now: Facts | None) -> None:
-        """Note that rows of a part may not be there any more, and what it is now; None is nothing.
+        """Note that rows of a part may not be there any more, and what it is now; None is nothing."""
+        if self._is_now(part, now):
+            self.keep_lost([Lost(part.app, part.dataset, part.day, rows, reason)])
+
+    def _is_now(self, part: Part, now: Facts | None) -> bool:
+        """Note what a part is now, and return whether any of it is lost.
 
         Provisional rows wait until they are replaced: their part is written anew, and nothing is lost.
         """
         if not part.number:
             self._run("UPDATE parts SET size = NULL WHERE id = ?", part.id)
-            return
-        self.keep_lost([Lost(part.app, part.dataset, part.day, rows, reason)])
-        if now is None:
+        elif now is None:
             self.remove_part(part)
         else:
             self.end_part(part, now)
+        return part.number > 0
 
     def keep_lost(self, lost: list[Lost]) -> None:
         """Note rows that may not be there any more."""
@@ -156,18 +160,9 @@ CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
     # Files that are gone or altered, and may come back as they were
 
     def lose_file(self, part: Part, was: Facts, reason: str, now: Facts | None) -> None:
-        """Note that a part's file is gone or altered, and what it is now: how many rows that has, nobody knows.
-
-        A provisional one is written anew.
-        """
-        if not part.number:
-            self._run("UPDATE parts SET size = NULL WHERE id = ?", part.id)
-            return
-        self.keep_original(Original(part, was, reason))
-        if now is None:
-            self.remove_part(part)
-        else:
-            self.end_part(part, attrs.evolve(now, rows=0))
+        """Note that a part's file is gone or altered, and what it is now: how many rows that has, nobody knows."""
+        if self._is_now(part, None if now is None else attrs.evolve(now, rows=0)):
+            self.keep_original(Original(part, was, reason))
 
     def keep_original(self, one: Original) -> None:
         """Remember what a file was when it was written; if it was altered before, that it was."""

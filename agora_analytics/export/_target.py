@@ -53,6 +53,9 @@ class Target(Protocol):
     def writer(self) -> Writer:
         """What takes the rows of a part."""
 
+    def ready(self) -> None:
+        """Wait until it is open, where somebody else may have it."""
+
     def finish(self, part: Part) -> Facts:
         """Make the part visible that was written."""
 
@@ -104,6 +107,9 @@ class Files(_Documented):
 
     _suffix: str
 
+    def ready(self) -> None:
+        """Do nothing: the writer may still begin while the first rows are fetched."""
+
     def finish(self, part: Part) -> Facts:
         """Put the file in its place, and return its rows, size and checksum."""
         rows = self.writer.end()
@@ -140,6 +146,10 @@ class DatabaseFile(_Documented):
     full: ClassVar[int] = 2**20  # a transaction's rows cost memory, and nobody sees how many there were
 
     _path: Path
+
+    def ready(self) -> None:
+        """Wait until the database is open."""
+        self.writer.ready()
 
     def finish(self, part: Part) -> Facts:  # noqa: ARG002 - a file has more to do
         """Commit it."""
@@ -208,9 +218,4 @@ def target_of(name: str, sink: Sink, beside: Path) -> Target:
     writer = writer_of(name, folder, scratch)
     if name in FILES:
         return Files(writer, sink, scratch, FILES[name].suffix)
-    try:
-        writer.ready()  # somebody else may have it open
-    except BaseException:
-        writer.close()
-        raise
     return DatabaseFile(writer, sink, scratch, folder / DATABASES[name].file)

@@ -14,8 +14,9 @@ from typing import Final, Literal, Protocol
 from agora_analytics._files import not_linked, own_folder
 from agora_analytics.export._batches import joined, unpack
 from agora_analytics.export._columns import DATASETS
+from agora_analytics.export._patience import Patience, is_busy
 from agora_analytics.export._tables import is_damage
-from agora_analytics.export.formats import opened
+from agora_analytics.export.formats import DATABASES, FILES, opened
 
 _CHUNK: Final = 2**17
 """Bytes of waiting rows that are turned into rows of a format in one go."""
@@ -23,7 +24,9 @@ _CHUNK: Final = 2**17
 LOCK: Final = "writing.lock"
 """The file beside the state that a writer locks."""
 
-_OURS: Final = re.compile(r"\d+(\.[a-z]+)+|manifest\.json|export\.[a-z]+")
+_SUFFIXES: Final = "|".join(re.escape(one.suffix) for one in FILES.values())
+_WHOLE: Final = "|".join(re.escape(name) for name in ("manifest.json", *(one.file for one in DATABASES.values())))
+_OURS: Final = re.compile(rf"\d+({_SUFFIXES})|{_WHOLE}")
 """What writers leave behind where they are killed: parts, the manifest, a copy of a database."""
 
 _PATIENCE: Final = 30.0
@@ -60,13 +63,9 @@ def trouble_of(error: BaseException) -> Literal["running", "disk", "writer", "st
     """Tell what failed: the place of the files, who makes them, or a database: another one has it, or it is damaged."""
     if isinstance(error, DatabaseError) or is_damage(error) or _says(error, _UNREADABLE):
         return "state"
-    if isinstance(error, BusyError) or _is_busy(error) or _says(error, _LOCKED):
+    if isinstance(error, BusyError) or is_busy(error) or _says(error, _LOCKED):
         return "running"
     return "writer" if isinstance(error, (WriterError, *_OF_ROWS)) else "disk"
-
-
-def _is_busy(error: BaseException) -> bool:
-    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _says(error: BaseException, what: re.Pattern[str]) -> bool:
@@ -111,7 +110,7 @@ class Here:
         self._rows = 0
         try:
             for left in own_folder(scratch).iterdir():
-                if _OURS.fullmatch(left.name):
+                if is_left_by_a_writer(left.name):
                     left.unlink()
             self._tables = opened(name, folder, scratch)
         except BaseException:
@@ -119,7 +118,8 @@ class Here:
             raise
 
     def ready(self) -> None:
-        """Return: it is open."""
+        """Open what others may have."""
+        self._tables.ready()
 
     def held(self) -> list[tuple[str, int, int]]:
         """Return dataset, part and rows of all that a database holds."""
@@ -156,7 +156,13 @@ class Here:
             self._alone.close()
 
     def abort(self) -> None:
-        """Do nothing: this process goes on."""
+        """End the wait for others; this process goes on."""
+        self._tables.abort()
+
+
+def is_left_by_a_writer(name: str) -> bool:
+    """Whether a file in the folder of what is not complete has a name that writers give."""
+    return _OURS.fullmatch(name) is not None
 
 
 def alone(folder: Path) -> sqlite3.Connection:
@@ -165,12 +171,12 @@ def alone(folder: Path) -> sqlite3.Connection:
     Raises `BusyError` where another writer does not end.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = sqlite3.connect(not_linked(folder / LOCK), timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+    lock = sqlite3.connect(not_linked(folder / LOCK), timeout=0, isolation_level=None, check_same_thread=False)
     try:
-        lock.execute("BEGIN EXCLUSIVE")
+        Patience(_PATIENCE, LOCK).wait(lambda: lock.execute("BEGIN EXCLUSIVE"))
     except BaseException as error:
         lock.close()
-        if _is_busy(error):
+        if is_busy(error):
             raise BusyError("another process still writes there") from error
         raise
     return lock

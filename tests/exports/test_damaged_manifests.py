@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from reading import manifest_of
-from runs import asked, export, free, last
+from runs import DAY, NOON, asked, export, free, last
 
 from agora_analytics import ExportError
 
@@ -53,6 +53,8 @@ CHANGES: dict[str, Change] = {
     "lost rows of no dataset": _resume(lost=[["app", "x", 1, 1, "gone"]]),
     "skipped rows": _resume(skipped=[["app", "calls", "x", 5]]),
     "a day that is text": _part(day="x"),
+    "a day that is none": _part(day="2026-02-30"),
+    "a day that is written otherwise": _part(day="20261124"),
     "a day beyond reason": _part(day=10**30),
     "a number below 0": _part(number=-3),
     "an App ID that is a number": _part(app_id=5),
@@ -68,6 +70,9 @@ CHANGES: dict[str, Change] = {
     "a part that is provisional and numbered": _part(provisional=True),
     "a part twice": lambda found: found["parts"].append(found["parts"][0]),
     "a part twice by another id": lambda found: found["parts"].append(found["parts"][0] | {"id": 99}),
+    "a part twice, with its day as older manifests have it": lambda found: found["parts"].append(
+        found["parts"][0] | {"id": 99, "rows": 0, "day": NOON // DAY}
+    ),
     "no spans": lambda found: found.update(spans=[]),
     "a span that is text": _span(start="a", end="b"),
     "a span beyond reason": _span(start=2**70),

@@ -33,7 +33,17 @@ def another_state(folder: Path) -> None:
 
 def damaged_and_more(folder: Path) -> None:
     (folder / "state.db").write_bytes(b"hello")
-    database(folder)
+    database(folder, "diary.sqlite")
+
+
+def damaged_beside_a_link(folder: Path) -> None:
+    link(folder)
+    (folder / "state.db").write_bytes(b"hello")
+
+
+def damaged_and_files(folder: Path) -> None:
+    files(folder)
+    (folder / "state.db").write_bytes(b"hello")
 
 
 def link(folder: Path) -> None:
@@ -55,7 +65,13 @@ def held(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("fill", [files, database, another_state, damaged_and_more, link, text, folders])
+FILLED = [
+    *(files, database, another_state, link, text, folders),
+    *(damaged_and_more, damaged_beside_a_link, damaged_and_files),
+]
+
+
+@pytest.mark.parametrize("fill", FILLED)
 @pytest.mark.parametrize("rebuild", [False, True])
 async def test_a_folder_of_something_else_is_refused_and_not_touched(tmp_path, simulation, fill, rebuild):
     folder = tmp_path / "given"
@@ -116,3 +132,26 @@ async def test_a_state_that_is_damaged_is_told_as_that(tmp_path, simulation):
     with pytest.raises(ExportError, match="is damaged") as error:
         await export(simulation, SELECTION, f"memory://{tmp_path.name}/x", state=tmp_path)
     assert error.value.kind == "state"
+
+
+@pytest.mark.parametrize("held", [b"", b"hello" * 5_000], ids=["emptied", "overwritten"])
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+@pytest.mark.parametrize("rebuild", [False, True])
+async def test_a_damaged_state_beside_what_exports_leave_is_told_as_that(
+    tmp_path, simulation, memory, held, form, rebuild
+):
+    free(simulation)
+    await memory.run(simulation, "one", selection=SELECTION, format=form, max_requests=2)
+    (tmp_path / "one" / "state.copy").touch()
+    (tmp_path / "one" / "writing" / "1.jsonl").touch()
+    (tmp_path / "one" / "state.db").write_bytes(held)
+    before, cost = names(tmp_path / "one"), asked(simulation)
+    with pytest.raises(ExportError, match="holds an export's state that is damaged") as error:
+        await memory.run(simulation, "one", selection=SELECTION, format=form, rebuild=rebuild)
+    assert (error.value.kind, "another folder" in error.value.advice) == ("state", True)
+    assert (names(tmp_path / "one"), asked(simulation)) == (before, cost)
+    assert (await memory.run(simulation, "two", selection=SELECTION, format=form)).complete
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*"))

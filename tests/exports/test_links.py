@@ -93,7 +93,7 @@ async def test_the_folder_of_a_urls_state_is_the_users_own_and_no_link(tmp_path,
     [
         ("calls", "jsonl"),
         ("manifest.json", "jsonl"),
-        ("manifest.json.part", "jsonl"),
+        (".manifest.json.part", "jsonl"),
         (".agora-export", "jsonl"),
         (".agora-export/run-00000001", "jsonl"),
         (".agora-export/state-00000001.db.gz", "jsonl"),
@@ -109,6 +109,15 @@ async def test_a_link_in_a_folder_that_is_named_by_a_url_is_not_followed(tmp_pat
     with pytest.raises(ExportError, match="is a symbolic link, and is not followed"):
         await export(simulation, SELECTION, f"file://{tmp_path}/export", format=form, state=tmp_path / "state")
     assert is_untouched(victim)
+
+
+async def test_a_link_under_a_name_that_is_never_written_is_left_alone(tmp_path, simulation, victim):
+    free(simulation)
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "manifest.json.part").symlink_to(victim / "thesis.txt")
+    assert (await export(simulation, SELECTION, f"file://{tmp_path}/export", state=tmp_path / "state")).complete
+    assert is_untouched(victim)
+    assert (tmp_path / "export" / "manifest.json.part").is_symlink()
 
 
 async def test_whether_a_folder_named_by_a_url_can_be_written_to_is_asked_without_a_file(tmp_path, simulation, victim):
@@ -146,11 +155,11 @@ async def test_the_writer_removes_what_it_made_and_nothing_else(tmp_path, simula
     writing = tmp_path / ".agora-export" / "writing"
     writing.mkdir(parents=True, mode=0o700)
     (tmp_path / ".agora-export").chmod(0o700)
-    for name in ("7.jsonl", "7.jsonl.gz", "manifest.json", "mine.txt"):
+    for name in ("7.jsonl", "7.jsonl.gz", "manifest.json", "export.sqlite", "mine.txt", "2024.txt", "export.old"):
         (writing / name).write_text("torn")
     (writing / "folder").mkdir()
     await export(simulation, SELECTION, tmp_path, format=form)
-    assert sorted(path.name for path in writing.iterdir()) == ["folder", "mine.txt"]
+    assert sorted(path.name for path in writing.iterdir()) == ["2024.txt", "export.old", "folder", "mine.txt"]
 
 
 async def test_an_export_may_be_reached_through_a_link_that_its_user_made(tmp_path, simulation):

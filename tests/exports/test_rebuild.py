@@ -55,6 +55,24 @@ async def test_a_lost_state_is_made_anew_of_the_manifest_and_nothing_is_asked_ag
     assert all_rows(tmp_path, "calls", "sessions") == expected
 
 
+async def test_a_part_has_its_day_as_a_date_and_a_manifest_that_has_numbers_is_read_too(tmp_path, simulation):
+    free(simulation)
+    before = await export(simulation, SELECTION, tmp_path)
+    expected = all_rows(tmp_path, "calls", "sessions")
+    manifest = manifest_of(tmp_path)
+    assert all(f"/day={part['day']}/" in part["path"] for part in manifest["parts"])
+    assert {part["day"] for part in manifest["parts"]} == {"2026-11-24"}
+    for part in manifest["parts"]:
+        part["day"] = NOON // DAY
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    without_state(tmp_path)
+    asked_before = asked(simulation)
+    report = await export(simulation, SELECTION, tmp_path, rebuild=True)
+    assert (asked(simulation) - asked_before, report.rows) == (before.unfinished, before.rows)
+    assert all_rows(tmp_path, "calls", "sessions") == expected
+    assert {part["day"] for part in manifest_of(tmp_path)["parts"]} == {"2026-11-24"}
+
+
 @pytest.mark.parametrize("minutes", [0.2, 15.0], ids=["calls that are over", "calls that go on"])
 async def test_a_rebuilt_export_goes_on_as_one_that_never_lost_its_state(tmp_path, simulation, minutes):
     free(simulation)

@@ -25,6 +25,9 @@ __all__ = ["DATABASES", "FILES", "NAMES", "Database", "Format", "Tables", "Write
 class Tables(Protocol):
     """What takes the rows of parts, one part after the other; they are there whole or not at all."""
 
+    def ready(self) -> None:
+        """See that rows can be written; a database may be waited for until others let go of it."""
+
     def begin(self, dataset: Dataset, part: int) -> None:
         """Begin to write a part anew; in a database its table too, where need be."""
 
@@ -45,6 +48,9 @@ class Tables(Protocol):
 
     def close(self) -> None:
         """Let go of it; a database has all of it in one file then."""
+
+    def abort(self) -> None:
+        """End a wait of another thread for who else has a database; it waits for nobody any more."""
 
 
 @attrs.frozen

@@ -50,6 +50,9 @@ class DuckdbTables:
                 self._database.execute("SET write_buffer_row_group_count = 1")
             self._attach()
 
+    def ready(self) -> None:
+        """Do nothing: it is open."""
+
     def begin(self, dataset: Dataset, part: int) -> None:
         """Begin to write a part anew, its table too where need be."""
         columns = ", ".join(f"{column.name} {_TYPES[column.kind]}" for column in dataset.columns)
@@ -100,6 +103,9 @@ class DuckdbTables:
     def close(self) -> None:
         """Close the database, with all of it in one file."""
         self._database.close()
+
+    def abort(self) -> None:
+        """Do nothing: a file that another process has open is refused, and not waited for."""
 
     def _detach(self) -> None:
         self._database.execute("USE memory")

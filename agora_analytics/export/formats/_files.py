@@ -20,6 +20,9 @@ class FileTables:
     _folder: Path
     _writer: Writer | None = None
 
+    def ready(self) -> None:
+        """Do nothing: each file is opened when it begins."""
+
     def begin(self, dataset: Dataset, part: int) -> None:
         """Begin a file."""
         self._writer = self._format.writer(not_linked(self._folder / f"{part}{self._format.suffix}"), dataset)
@@ -48,3 +51,6 @@ class FileTables:
 
     def close(self) -> None:
         """Do nothing more: each file is closed when it ends."""
+
+    def abort(self) -> None:
+        """Do nothing: nobody else has the files."""

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from agora_analytics.export._batches import Batch
 from agora_analytics.export._columns import Dataset
-from agora_analytics.export.formats._writing import closed_if_it_fails, held, iso
+from agora_analytics.export._patience import Patience
+from agora_analytics.export.formats._writing import held, iso
 
 _TYPES: Final[Mapping[str, str]] = {
     "text": "TEXT",
@@ -35,19 +36,23 @@ class SqliteTables:
     """The tables of a database, one for each dataset; a part's rows are there whole or not at all."""
 
     def __init__(self, path: Path) -> None:
-        self._database = sqlite3.connect(path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
-        with closed_if_it_fails(self._database):
-            # A part is mostly new pages, which a rollback journal need not hold, and a log of changes writes twice.
-            self._database.execute("PRAGMA journal_mode=DELETE")
-            self._database.execute("PRAGMA synchronous=NORMAL")
-            self._database.execute("PRAGMA cache_size=-4000")
+        # No timeout: where a lock is needed it is waited for here, and pages that cannot leave the cache stay in it.
+        self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
+        self._patience = Patience(_PATIENCE, path.name)
         self._path = path
         self._part = 0
+
+    def ready(self) -> None:
+        """See that the file is a database."""
+        # A part is mostly new pages, which a rollback journal need not hold, and a log of changes writes twice.
+        self._locked("PRAGMA journal_mode=DELETE")
+        self._locked("PRAGMA synchronous=NORMAL")
+        self._locked("PRAGMA cache_size=-4000")
 
     def begin(self, dataset: Dataset, part: int) -> None:
         """Begin to write a part anew, its table too where need be."""
         columns = ", ".join(f"{column.name} {_TYPES[column.kind]}" for column in dataset.columns)
-        self._database.execute("BEGIN IMMEDIATE")
+        self._locked("BEGIN IMMEDIATE")
         self._database.execute("CREATE TABLE IF NOT EXISTS _parts (part INTEGER PRIMARY KEY)")
         self._database.execute(f"CREATE TABLE IF NOT EXISTS {dataset.name} ({columns}, _part INTEGER)")
         if self._database.execute("DELETE FROM _parts WHERE part = ?", (part,)).rowcount:
@@ -74,7 +79,7 @@ class SqliteTables:
 
     def end(self) -> None:
         """Make what was written since `begin` visible."""
-        self._database.execute("COMMIT")
+        self._locked("COMMIT")
 
     def undo(self) -> None:
         """Forget what was written since `begin`."""
@@ -83,7 +88,7 @@ class SqliteTables:
 
     def held(self) -> list[tuple[str, int, int]]:
         """Return dataset, part and rows of all that it holds."""
-        return held(lambda query: self._database.execute(query).fetchall(), _TABLES)
+        return held(self._locked, _TABLES)
 
     def copy(self, path: Path) -> None:
         """Copy the file: between two parts nobody has anything in it that is not complete."""
@@ -92,3 +97,11 @@ class SqliteTables:
     def close(self) -> None:
         """Close the database."""
         self._database.close()
+
+    def abort(self) -> None:
+        """End the wait for who reads the database."""
+        self._patience.give_up()
+
+    def _locked(self, statement: str) -> list[Any]:
+        """Return the rows of a statement that needs a lock, which others may have."""
+        return self._patience.wait(lambda: self._database.execute(statement).fetchall())

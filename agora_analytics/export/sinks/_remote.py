@@ -85,7 +85,7 @@ class RemoteSink:
         if self._whole:
             self._store.put_file(str(file), target)
         else:
-            beside = posixpath.join(posixpath.dirname(target), f".{posixpath.basename(target)}.part")
+            beside = self._beside(target, "part")
             self._store.put_file(str(file), beside)
             self._rename(beside, target)
         file.unlink()
@@ -99,6 +99,10 @@ class RemoteSink:
         else:
             self._rename(source, target)
 
+    def _beside(self, target: str, end: str) -> str:
+        """Return the path of a file that is not in its place yet, or no more."""
+        return posixpath.join(posixpath.dirname(target), f".{posixpath.basename(target)}.{end}")
+
     def _rename(self, source: str, target: str) -> None:
         """Rename a file; where a store replaces none, and says so or does nothing, the one that is there goes first."""
         try:
@@ -111,7 +115,7 @@ class RemoteSink:
 
     def _replace(self, source: str, target: str) -> None:
         """Rename a file where another is, which is put back if that fails."""
-        aside = posixpath.join(posixpath.dirname(target), f".{posixpath.basename(target)}.old")
+        aside = self._beside(target, "old")
         if self._is_there(aside):
             self._store.rm_file(aside)
         self._store.mv(target, aside)
@@ -199,13 +203,10 @@ class DiskSink(RemoteSink):
         """Raise `OSError` where nothing can be written."""
         LocalSink(Path(self._folder)).check()
 
-    def put(self, file: Path, name: str) -> None:
-        """Copy a finished file there, and remove it here."""
-        target = Path(self._path(name))
-        for beside in target.parent.iterdir() if target.parent.is_dir() else ():
-            if target.name in beside.name:  # under which name it is put first is said above
-                not_linked(beside)
-        super().put(file, name)
+    def _beside(self, target: str, end: str) -> str:
+        beside = super()._beside(target, end)
+        not_linked(Path(beside))
+        return beside
 
     def _path(self, name: str) -> str:
         path = Path(self._folder)

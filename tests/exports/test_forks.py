@@ -1,0 +1,54 @@
+"""A program that exports and forks: what it has forked neither holds its writer nor has a part in what that is told."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from agora_analytics.export._writer import alone
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked")
+
+BEGUN = """
+import multiprocessing, os, signal, sys
+from pathlib import Path
+from agora_analytics.export._process import Apart
+folder = Path(sys.argv[1])
+writer = Apart("jsonl", folder, folder / "state" / "writing")
+writer.ready()
+"""
+KILLED = """
+if os.fork():
+    os.kill(os.getpid(), signal.SIGKILL)
+sys.stdin.read()
+"""
+FORKED = """
+writer._in.write(b'["be')  # as another thread may do just then
+forked = multiprocessing.get_context("fork").Process(target=writer._in.flush)
+forked.start()
+forked.join()
+writer._in.write(b'gin","calls",1]\\n')
+print(forked.exitcode, writer.end())
+writer.close()
+"""
+
+
+def test_the_writer_ends_with_its_export_though_what_that_forked_goes_on(tmp_path: Path):
+    command = [sys.executable, "-c", BEGUN + KILLED, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert process.wait() == -signal.SIGKILL
+        alone(tmp_path / "state").close()  # waits for the writer, and raises if it goes on
+        process.communicate()
+
+
+@pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="multiprocessing forks nothing")
+def test_what_is_forked_while_the_writer_is_told_something_does_not_tell_it_too(tmp_path: Path):
+    command = [sys.executable, "-c", BEGUN + FORKED, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("0 0\n", "")
