@@ -262,7 +262,7 @@ class Windows:
             if rows:
                 kept[str(ts)] = rows
         if current is not None and not isinstance(current, Gap) and current.ts in self._seen:
-            self._keep_current(kept, current, changed=current.ts in changed)
+            self._keep_current(kept, current)
         return kept
 
     def _dumped(self, ts: int, seen: Mapping[int, _Seen], *, changed: bool) -> dict[str, Any]:
@@ -274,15 +274,30 @@ class Windows:
             return {str(self._order[place]): one.dumped(one.points) for place, one in seen.items()}
         if not self._revisions or (not changed and self._final_by(ts, seen)):
             return {}
-        return {str(self._order[place]): one.dumped(one.told) for place, one in seen.items() if one.told is not None}
+        return {
+            str(self._order[place]): self._dumped_as_told(ts, place, one, one.told)
+            for place, one in seen.items()
+            if one.told is not None
+        }
 
-    def _keep_current(self, kept: dict[str, Mapping[str, Any]], current: Window | Revision, *, changed: bool) -> None:
+    def _dumped_as_told(self, ts: int, place: int, seen: _Seen, told: tuple[Point, ...]) -> dict[str, Any]:
+        """Return what a checkpoint keeps of a series that was delivered: of one that has changed since, not the last.
+
+        That was asked for anew after a restart, or the change would not be told where the window is settled by now.
+        """
+        dump = seen.dumped(told)
+        if (ts, place) in self._changed:
+            dump["at"] = min(seen.at, ts + WINDOW + self._delay + self._settling - 1)
+        return dump
+
+    def _keep_current(self, kept: dict[str, Mapping[str, Any]], current: Window | Revision) -> None:
         """Keep a window as it will be once an event is delivered."""
-        seen, key = self._seen[current.ts], str(current.ts)
+        seen, key, place = self._seen[current.ts], str(current.ts), None
         if isinstance(current, Revision):
             place = self._series.index(current.series)
             kept[key] = {**kept.get(key, {}), str(self._order[place]): seen[place].dumped(current.after)}
-        elif not self._revisions or (not changed and self._final_by(current.ts, seen)):
+        changed = any(ts == current.ts and other != place for ts, other in self._changed)
+        if not self._revisions or (not changed and self._final_by(current.ts, seen)):
             kept.pop(key, None)
 
     def restore(self, kept: Mapping[str, Mapping[str, Any]]) -> None:
