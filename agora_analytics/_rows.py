@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -54,6 +55,15 @@ def number(value: object) -> Number:
     return value
 
 
+def decimal(value: object) -> float:
+    """Read a number as a float, which holds numbers of more than 64 bits too; raises `UnfitError`."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST:
+        return float(value)
+    raise UnfitError(f"expected a number, got {shown(value)}")
+
+
 def whole(value: object) -> int:
     """Read a whole number, or text that says one; raises `UnfitError` for others, also for 2.5."""
     if type(value) is int and -_TOO_LARGE <= value < _TOO_LARGE:
@@ -75,8 +85,9 @@ def uid(value: object) -> int | str:
 
 
 _TOO_LARGE = 1 << 63
+_LARGEST = sys.float_info.max
 _DIGITS = 19
-_NUMBER = re.compile(r"-?[0-9]{1,19}(?:\.[0-9]{0,40})?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
+_NUMBER = re.compile(r"-?[0-9]{1,308}(?:\.[0-9]{0,40})?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 
 
 def _is_digits(value: str) -> bool:

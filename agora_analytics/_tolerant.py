@@ -78,7 +78,7 @@ def _integer(value: object, _: object = None) -> int:
 
 
 def _float(value: object, _: object = None) -> float:
-    return float(_rows.number(value))
+    return _rows.decimal(value)
 
 
 def _text(value: object, _: object = None) -> str:

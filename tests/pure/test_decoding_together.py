@@ -78,6 +78,10 @@ OTHERS = [
     {},
     2**63,
     str(2**63),
+    10**20,
+    str(10**20),
+    "1e999",
+    10**400,
     "9" * 30,
 ]
 value = st.sampled_from(NUMBERS) | st.sampled_from(OTHERS)
