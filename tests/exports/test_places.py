@@ -53,6 +53,7 @@ class Place:
 @pytest.fixture(params=["local", "memory", "file", "s3"])
 def place(request, tmp_path) -> Place:
     if request.param == "local":
+        request.getfixturevalue("apart")
         return Place(str(tmp_path / "here"), {}, None)
     if request.param == "s3":
         url = request.getfixturevalue("s3")
@@ -147,6 +148,7 @@ def hostile(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("form", NAMES)
+@pytest.mark.usefixtures("apart")
 async def test_hostile_names_stay_data(tmp_path, simulation, form):
     folder = tmp_path / "deep" / "export"
     before = set(tmp_path.rglob("*"))
@@ -172,6 +174,7 @@ def endless(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("form", ["parquet", "sqlite", "duckdb"])
+@pytest.mark.usefixtures("apart")
 async def test_long_texts_everywhere_are_no_more_than_a_format_can_take(tmp_path, simulation, form):
     async with simulation.client(transport=Tampering(simulation.transport(), endless)) as client:
         selection = Selection.of(NOON - 5 * HOUR, NOON - 600, "sessions")
@@ -249,6 +252,7 @@ async def test_no_secret_is_in_any_file(tmp_path, simulation):
 
 
 @pytest.mark.parametrize("form", ["parquet", "jsonl", "csv", "sqlite", "duckdb"])
+@pytest.mark.usefixtures("apart")
 async def test_folders_with_a_newline_in_their_name_are_places_like_any_other(tmp_path, simulation, form, monkeypatch):
     odd = tmp_path / "two\nlines"
     monkeypatch.syspath_prepend(str(odd))
