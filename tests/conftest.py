@@ -30,8 +30,23 @@ LONG = (
 """The files that take longest, the longest first; the others follow as they are found."""
 
 
+PROCESSES = frozenset({"apart", "s3", "served"})
+"""Fixtures that start a process or a server, and those of their parameters that do."""
+
+
+def starts_processes(item: pytest.Item) -> bool:
+    """Whether a test does, by its fixtures."""
+    given = getattr(getattr(item, "callspec", None), "params", {}).values()
+    used = {*getattr(item, "fixturenames", ()), *(one for one in given if isinstance(one, str))}
+    return not used.isdisjoint(PROCESSES)
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the long files first where workers share the files out in this order."""
+    """Mark what starts processes; put the long files first where workers share the files out in this order."""
+    for item in items:
+        if starts_processes(item):
+            item.add_marker(pytest.mark.process)
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: LONG.index(item.path.stem) if item.path.stem in LONG else len(LONG))
 

@@ -19,6 +19,9 @@ from agora_analytics.export.formats import NAMES
 from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
 
 HOUR = 3_600
+OF_EACH_KIND = ("jsonl", "parquet", "duckdb")
+"""Lines, files of a library's own, a database."""
+
 DATASETS = ("calls", "sessions", "metrics", "statistics", "insights", "realtime")
 SELECTION = Selection.of(
     NOON - 11 * HOUR,
@@ -50,7 +53,7 @@ class Place:
         return folder
 
 
-@pytest.fixture(params=["local", "memory", "file", "s3"])
+@pytest.fixture
 def place(request, tmp_path) -> Place:
     if request.param == "local":
         request.getfixturevalue("apart")
@@ -91,7 +94,16 @@ def expected(tmp_path_factory, world) -> dict[str, Rows]:
     return found
 
 
-@pytest.mark.parametrize("form", NAMES)
+@pytest.mark.parametrize(
+    ("place", "form"),
+    [
+        *(pytest.param("local", form, marks=pytest.mark.process) for form in NAMES),
+        *((place, form) for place in ("memory", "file") for form in NAMES),
+        *(("s3", form) for form in OF_EACH_KIND),
+        *(pytest.param("s3", form, marks=pytest.mark.slow) for form in NAMES if form not in OF_EACH_KIND),
+    ],
+    indirect=["place"],
+)
 async def test_every_format_in_every_place_holds_the_same_rows_also_after_another_run(
     tmp_path, world, expected, place, form
 ):

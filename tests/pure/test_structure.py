@@ -192,6 +192,7 @@ def loaded_by(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
+@pytest.mark.process
 def test_the_front_door_loads_no_optional_library():
     loaded = loaded_by("from agora_analytics import *")
     assert {"aiohttp", "attrs", "msgspec"} <= loaded
@@ -204,6 +205,7 @@ def test_the_front_door_loads_neither_simulator_nor_command_line():
     assert "agora_analytics" in loaded_by(f"import agora_analytics, sys\nassert not {left_out}")
 
 
+@pytest.mark.process
 def test_the_client_is_imported_without_what_not_every_program_uses():
     parts = ["endpoints.calls", "endpoints.insights", "endpoints.realtime", "catalogue", "quota._file", "quota._states"]
     later = {f"agora_analytics.{name}" for name in [*parts, "streams", "export", "_tolerant"]} | {"html", "cattrs"}
