@@ -43,9 +43,9 @@ def typing(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """All tests under coverage, on every supported Python that is found."""
+    """All tests under coverage, the slow ones too, on every supported Python that is found."""
     session.install("-e", ".[cli,export,pandas,polars]", *_group("tests"))
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", "-m", "", *session.posargs)
     session.run("coverage", "combine")
     session.run("coverage", "report")
 

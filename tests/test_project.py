@@ -32,6 +32,11 @@ def test_ci_runs_the_command_of_the_readme():
     assert "README.md" in (ROOT / ".ci/run").read_text()
 
 
+def test_ci_also_runs_what_the_command_leaves_out():
+    assert "-m 'not slow'" in PROJECT["tool"]["pytest"]["ini_options"]["addopts"]
+    assert "$command -m slow" in (ROOT / ".ci/run").read_text()
+
+
 def test_every_dependency_has_a_lower_bound_alone_which_ci_tries():
     extras = PROJECT["project"]["optional-dependencies"]
     bounds = {*PROJECT["project"]["dependencies"], *(bound for group in extras.values() for bound in group)}
@@ -62,6 +67,7 @@ def complaints(errors: str) -> list[str]:
 
 
 @pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
+@pytest.mark.process
 async def test_an_example_runs_over_the_simulator(example, tmp_path):
     """What an example shows does not depend on how often it may ask; waiting for turns would take 16 s."""
     for needed in ("fastapi", "httpx") if example.startswith("fastapi") else ():

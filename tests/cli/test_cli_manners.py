@@ -73,6 +73,7 @@ def piped(environment, *arguments: str, stdout: int = subprocess.PIPE) -> subpro
     ("arguments", "codes"),
     [(("metrics",), {141}), (("plans", "--json"), {141}), (("--help",), {1, 141})],  # typer writes the help
 )
+@pytest.mark.process
 def test_a_pipe_that_nobody_reads_ends_it_without_a_word(environment, arguments, codes):
     reading, writing = os.pipe()
     os.close(reading)  # before it starts: a little that is written sooner would have been taken
@@ -83,6 +84,7 @@ def test_a_pipe_that_nobody_reads_ends_it_without_a_word(environment, arguments,
     assert told == b""
 
 
+@pytest.mark.process
 def test_the_simulator_tells_programs_how_to_reach_it(environment):
     with piped(environment, "simulate", "--port", "0", "--json") as process:
         access = json.loads(process.stdout.readline())
@@ -119,6 +121,7 @@ sys.exit(running.finish(work))
 """
 
 
+@pytest.mark.process
 def test_what_is_warned_of_steers_no_terminal():
     done = subprocess.run([sys.executable, "-c", WARNS], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stderr == "the error: HTTP 503:  [31mred and more\n"

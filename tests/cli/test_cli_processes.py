@@ -12,6 +12,8 @@ import pytest
 
 from agora_analytics.simulator import CUSTOMER_SECRET
 
+pytestmark = pytest.mark.process
+
 COMMAND = (sys.executable, "-m", "agora_analytics.cli")
 ROOT = Path(__file__).parents[2]
 

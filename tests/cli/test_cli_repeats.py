@@ -63,6 +63,7 @@ sys.exit(running.finish(work))
 """
 
 
+@pytest.mark.process
 def test_a_command_tells_warnings_of_a_kind_once_and_the_count_at_its_end():
     done = subprocess.run([sys.executable, "-c", WARNS], cwd=ROOT, capture_output=True, text=True, check=True)
     first, last = done.stderr.splitlines()

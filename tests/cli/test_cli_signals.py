@@ -23,7 +23,10 @@ BOTH = pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)
 
 Start = Callable[..., "subprocess.Popen[bytes]"]
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="processes are told to end in another way here")
+pytestmark = [
+    pytest.mark.process,
+    pytest.mark.skipif(os.name == "nt", reason="processes are told to end in another way here"),
+]
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,7 +19,9 @@ from runs import NOON, all_rows, asked, export, free, last, options_of
 
 from agora_analytics import Plan, Selection, Unauthorized
 from agora_analytics.export._keeping import Beside
+from agora_analytics.export._process import writer_of
 from agora_analytics.export._state import State
+from agora_analytics.export._writer import Here
 from agora_analytics.protocols import WallClock
 from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
 
@@ -40,6 +43,22 @@ async def clock() -> WallClock:
 def world() -> World:
     """Few short calls, so that a test is quick. It cannot be changed, and what it remembers serves all tests."""
     return World(seed=7, **SMALL)
+
+
+@pytest.fixture(autouse=True)
+def _written_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write in this process, as where Python cannot be started again: a writer's process costs 0.1 to 0.6 s.
+
+    Tests of the writer, and of what each format is given, ask for `apart`; AGORA_TEST_APART=1 is for all.
+    """
+    if not os.environ.get("AGORA_TEST_APART"):
+        monkeypatch.setattr("agora_analytics.export._target.writer_of", Here)
+
+
+@pytest.fixture
+def apart(_written_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write in a process of its own, as users do."""
+    monkeypatch.setattr("agora_analytics.export._target.writer_of", writer_of)
 
 
 @pytest.fixture

@@ -97,6 +97,7 @@ async def test_in_many_small_runs_the_same_rows_come_for_the_same_requests(tmp_p
     assert all_rows(tmp_path / "parts") == found
 
 
+@pytest.mark.usefixtures("apart")
 async def test_cancelled_at_any_moment_it_goes_on_where_it_was(tmp_path, simulation, whole):
     found, cost, _ = await whole()
     before, workers, cuts = asked(simulation), 4, 0

@@ -255,7 +255,7 @@ async def test_a_host_clock_that_is_wrong_ends_nothing(tmp_path, world, ahead):
 
 
 @pytest.fixture
-def started(monkeypatch) -> list[subprocess.Popen[bytes]]:
+def started(apart, monkeypatch) -> list[subprocess.Popen[bytes]]:
     """The processes that are started."""
     found: list[subprocess.Popen[bytes]] = []
     start = subprocess.Popen
@@ -269,7 +269,10 @@ def started(monkeypatch) -> list[subprocess.Popen[bytes]]:
 
 
 def environment(process: subprocess.Popen[bytes]) -> str:
-    return Path(f"/proc/{process.pid}/environ").read_text()
+    """What it was given; the system tells nothing until the process has begun to be another program."""
+    while not (found := Path(f"/proc/{process.pid}/environ").read_text()):
+        assert process.poll() is None
+    return found
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")

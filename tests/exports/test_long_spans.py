@@ -24,7 +24,9 @@ def selected(what: str, start: int, end: int) -> Selection:
 
 
 @WHAT
-@pytest.mark.parametrize("back", [40 * DAY, 25 * 365 * DAY, NOON], ids=["40 days", "25 years", "1970"])
+@pytest.mark.parametrize(
+    "back", [40 * DAY, pytest.param(25 * 365 * DAY, marks=pytest.mark.slow), NOON], ids=["40 days", "25 years", "1970"]
+)
 @pytest.mark.parametrize("end", [NOON, 10**10], ids=["to now", "for ever"])
 async def test_what_the_plan_does_not_keep_is_expired_and_costs_nothing_more(
     tmp_path, simulation, monkeypatch, what, back, end

@@ -19,6 +19,9 @@ from agora_analytics.export.formats import NAMES
 from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
 
 HOUR = 3_600
+OF_EACH_KIND = ("jsonl", "parquet", "duckdb")
+"""Lines, files of a library's own, a database."""
+
 DATASETS = ("calls", "sessions", "metrics", "statistics", "insights", "realtime")
 SELECTION = Selection.of(
     NOON - 11 * HOUR,
@@ -50,9 +53,10 @@ class Place:
         return folder
 
 
-@pytest.fixture(params=["local", "memory", "file", "s3"])
+@pytest.fixture
 def place(request, tmp_path) -> Place:
     if request.param == "local":
+        request.getfixturevalue("apart")
         return Place(str(tmp_path / "here"), {}, None)
     if request.param == "s3":
         url = request.getfixturevalue("s3")
@@ -90,7 +94,16 @@ def expected(tmp_path_factory, world) -> dict[str, Rows]:
     return found
 
 
-@pytest.mark.parametrize("form", NAMES)
+@pytest.mark.parametrize(
+    ("place", "form"),
+    [
+        *(pytest.param("local", form, marks=pytest.mark.process) for form in NAMES),
+        *((place, form) for place in ("memory", "file") for form in NAMES),
+        *(("s3", form) for form in OF_EACH_KIND),
+        *(pytest.param("s3", form, marks=pytest.mark.slow) for form in NAMES if form not in OF_EACH_KIND),
+    ],
+    indirect=["place"],
+)
 async def test_every_format_in_every_place_holds_the_same_rows_also_after_another_run(
     tmp_path, world, expected, place, form
 ):
@@ -147,6 +160,7 @@ def hostile(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("form", NAMES)
+@pytest.mark.usefixtures("apart")
 async def test_hostile_names_stay_data(tmp_path, simulation, form):
     folder = tmp_path / "deep" / "export"
     before = set(tmp_path.rglob("*"))
@@ -172,6 +186,7 @@ def endless(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("form", ["parquet", "sqlite", "duckdb"])
+@pytest.mark.usefixtures("apart")
 async def test_long_texts_everywhere_are_no_more_than_a_format_can_take(tmp_path, simulation, form):
     async with simulation.client(transport=Tampering(simulation.transport(), endless)) as client:
         selection = Selection.of(NOON - 5 * HOUR, NOON - 600, "sessions")
@@ -249,6 +264,7 @@ async def test_no_secret_is_in_any_file(tmp_path, simulation):
 
 
 @pytest.mark.parametrize("form", ["parquet", "jsonl", "csv", "sqlite", "duckdb"])
+@pytest.mark.usefixtures("apart")
 async def test_folders_with_a_newline_in_their_name_are_places_like_any_other(tmp_path, simulation, form, monkeypatch):
     odd = tmp_path / "two\nlines"
     monkeypatch.syspath_prepend(str(odd))

@@ -1,6 +1,6 @@
 """Exports as processes of their own: killed at random moments, out of disk, interrupted, started twice.
 
-`AGORA_TEST_KILLS=20 AGORA_TEST_CALLS=2000` makes the first test as large as that.
+`AGORA_TEST_KILLS=20 AGORA_TEST_CALLS=2000` with `-m slow` makes the first test as large as that.
 """
 
 from __future__ import annotations
@@ -22,6 +22,8 @@ import pytest
 from reading import check_manifest, manifest_of, rows
 from runs import options_of
 from serving import world
+
+pytestmark = pytest.mark.process
 
 HERE = Path(__file__).parent
 KILLS = int(os.environ.get("AGORA_TEST_KILLS", "4"))
@@ -103,7 +105,15 @@ def whole(url: str, tmp_path_factory) -> tuple[dict[str, object], float, int]:
     return {name: rows(folder, name) for name in DATASETS}, time.monotonic() - begun, int(out.split()[0])
 
 
-@pytest.mark.parametrize(("form", "kills"), [("jsonl", KILLS), ("sqlite", KILLS // 2), ("duckdb", KILLS // 2)])
+@pytest.mark.parametrize(
+    ("form", "kills"),
+    [
+        ("jsonl", 1),
+        pytest.param("jsonl", KILLS, marks=pytest.mark.slow),
+        pytest.param("sqlite", KILLS // 2, marks=pytest.mark.slow),
+        pytest.param("duckdb", KILLS // 2, marks=pytest.mark.slow),
+    ],
+)
 def test_killed_at_random_moments_and_resumed_it_holds_the_same_rows(url, whole, tmp_path, form, kills):
     expected, seconds, _ = whole
     assert len(expected["calls"]) >= CALLS
@@ -128,6 +138,7 @@ def test_killed_at_random_moments_and_resumed_it_holds_the_same_rows(url, whole,
     assert not writers(tmp_path)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_another_machine_goes_on_in_a_bucket_and_has_every_row(url, whole, s3, tmp_path):
     expected, _, requests = whole
     options = options_of(s3)
@@ -158,6 +169,7 @@ def writers(folder: Path) -> list[str]:
     return [name for name in found if name.startswith(f"{folder}/")]
 
 
+@pytest.mark.slow
 def test_five_percent_of_faults_on_the_wire_change_nothing(whole, tmp_path):
     with serving("0.05") as url:
         code, _, err = ended(start(url, tmp_path, "parquet"))
@@ -174,7 +186,7 @@ def can_mount() -> bool:
 
 
 @pytest.mark.skipif(not can_mount(), reason="needs a small disk of its own")
-@pytest.mark.parametrize("size", ["500k", "800k"])
+@pytest.mark.parametrize("size", ["500k", pytest.param("800k", marks=pytest.mark.slow)])
 def test_a_full_disk_is_told_and_more_room_mends_it(url, whole, tmp_path, size):
     """The small disk is seen by the export alone; what it holds is copied off it, as if it had grown."""
     small, saved = tmp_path / "small", tmp_path / "saved"

@@ -225,6 +225,7 @@ async def test_a_copy_that_fails_does_not_end_the_run(simulation, memory, truth,
     assert memory.rows() == truth
 
 
+@pytest.mark.usefixtures("apart")
 async def test_a_writer_that_cannot_copy_ends_the_run_with_its_reason(simulation, memory, tmp_path, monkeypatch):
     def fails(self: Apart, name: str) -> None:
         raise WriterError(f"no copy {name}")

@@ -24,6 +24,8 @@ from agora_analytics.export._writer import Here, WriterError, alone, trouble_of
 from agora_analytics.export.formats import FILES
 from agora_analytics.export.formats._sqlite import _PATIENCE, SqliteTables
 
+pytestmark = pytest.mark.process
+
 TWICE = """
 import sys
 from pathlib import Path

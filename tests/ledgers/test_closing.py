@@ -86,6 +86,7 @@ asyncio.run(main())
 """
 
 
+@pytest.mark.process
 def test_a_file_ledger_that_is_never_closed_leaves_nothing_open_at_the_interpreters_end(path: Path):
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-X", "dev", "-c", KEPT, str(path)], capture_output=True, text=True, check=True

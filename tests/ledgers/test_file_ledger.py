@@ -204,6 +204,7 @@ def _leave(path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="processes are killed in another way here")
+@pytest.mark.process
 async def test_what_a_killed_process_had_under_way_is_over_half_a_second_after_it_is_missed(file, path):
     process = multiprocessing.get_context("spawn").Process(target=_leave, args=(path,))
     process.start()

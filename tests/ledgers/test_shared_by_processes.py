@@ -23,6 +23,8 @@ from agora_analytics.quota import Book
 from agora_analytics.simulator import CUSTOMER_ID, Fault, Faults, Service
 from agora_analytics.simulator.server import serve
 
+pytestmark = pytest.mark.process
+
 NOON = 1_795_521_600
 PER_SECOND = ENTERPRISE.rates("call_lists")["second"]
 SCRIPT = Path(__file__).with_name("spender.py")

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,7 +55,10 @@ def imports_of(path: Path) -> Iterator[Import]:
             yield from (Import(file, node.lineno, name if is_module(name) else str(node.module)) for name in names)
 
 
-IMPORTS = [found for path in sorted(PACKAGE.rglob("*.py")) for found in imports_of(path)]
+@cache
+def imports() -> list[Import]:
+    """Every import of the package."""
+    return [found for path in sorted(PACKAGE.rglob("*.py")) for found in imports_of(path)]
 
 
 def floors() -> dict[str, int]:
@@ -78,7 +82,7 @@ def floor_of(file: str) -> int:
 
 
 def ours() -> list[Import]:
-    return [found for found in IMPORTS if found.module.split(".")[0] == FRONT]
+    return [found for found in imports() if found.module.split(".")[0] == FRONT]
 
 
 def test_the_table_of_floors_has_every_part_of_the_package():
@@ -118,7 +122,7 @@ def test_the_simulator_shares_values_with_the_client_and_no_logic():
 
 @pytest.mark.parametrize("module", ["asyncio", "time", "os", "socket", "threading", "logging", "secrets", "uuid"])
 def test_the_pure_floors_know_no_loop_no_clock_and_no_machine(module):
-    assert [found for found in IMPORTS if floor_of(found.file) < 2 and found.module.split(".")[0] == module] == []
+    assert [found for found in imports() if floor_of(found.file) < 2 and found.module.split(".")[0] == module] == []
 
 
 def test_the_pure_floors_never_ask_what_time_it_is():
@@ -157,7 +161,9 @@ DOORS = {
 
 def test_each_outside_library_has_one_door():
     outside = [
-        found for found in IMPORTS if found.module.split(".")[0] not in sys.stdlib_module_names | {FRONT, "__future__"}
+        found
+        for found in imports()
+        if found.module.split(".")[0] not in sys.stdlib_module_names | {FRONT, "__future__"}
     ]
     assert outside
     strange = [
@@ -192,6 +198,7 @@ def loaded_by(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
+@pytest.mark.process
 def test_the_front_door_loads_no_optional_library():
     loaded = loaded_by("from agora_analytics import *")
     assert {"aiohttp", "attrs", "msgspec"} <= loaded
@@ -204,6 +211,7 @@ def test_the_front_door_loads_neither_simulator_nor_command_line():
     assert "agora_analytics" in loaded_by(f"import agora_analytics, sys\nassert not {left_out}")
 
 
+@pytest.mark.process
 def test_the_client_is_imported_without_what_not_every_program_uses():
     parts = ["endpoints.calls", "endpoints.insights", "endpoints.realtime", "catalogue", "quota._file", "quota._states"]
     later = {f"agora_analytics.{name}" for name in [*parts, "streams", "export", "_tolerant"]} | {"html", "cattrs"}

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.process
+
 ROOT = Path(__file__).parents[2]
 
 STRICTLY = ("-p", "pytest_asyncio.plugin", "-o", "asyncio_mode=strict")

@@ -19,6 +19,8 @@ from agora_analytics.simulator.server import serve, serve_hosts
 
 from .asking import AUTHORIZATION, NOON, HandClock
 
+pytestmark = pytest.mark.process
+
 LISTS = f"{plans.CALL_LISTS.path}?appid={APP_ID}&start_ts={NOON - 9_000}&end_ts={NOON - 60}&cname=%D0%BA%20%2B"
 TOTAL = f"{plans.INSIGHT_USAGE_TOTAL.path}?appid={APP_ID}"
 BODY = msgspec.json.encode({"startTs": NOON - 90_000, "endTs": NOON - 50_000, "metric": "userCount"})

@@ -142,6 +142,7 @@ async def test_a_folder_that_cannot_be_is_told(folder):
         await FileCheckpoints(folder).acquire("prod")
 
 
+@pytest.mark.process
 async def test_a_process_that_is_killed_has_nothing(folder, hold):
     store, process = FileCheckpoints(folder), hold()
     assert (says(process), says(process)) == ("parent leased", "ready")
@@ -157,6 +158,7 @@ async def test_a_process_that_is_killed_has_nothing(folder, hold):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 @pytest.mark.parametrize("fork", ["keep", "release"])
+@pytest.mark.process
 async def test_a_forked_child_has_nothing_of_its_parents(folder, hold, fork):
     store, process = FileCheckpoints(folder), hold(fork)
     assert [says(process) for _ in range(3)] == ["parent leased", "child refused", "ready"]

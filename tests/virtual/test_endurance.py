@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from benchmarks.endurance.life import Sink, run
 from benchmarks.endurance.schedule import drawn
 
@@ -11,6 +13,7 @@ MIDNIGHT = 1_795_478_400
 HOUR = 3_600
 
 
+@pytest.mark.slow
 def test_two_days_of_everything_break_no_promise():
     judge = run(drawn(1, MIDNIGHT, 2, calls=300, calm=4 * HOUR))
     assert judge.broken == {}

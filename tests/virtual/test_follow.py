@@ -49,10 +49,10 @@ async def all_of(follow) -> list:
         return [event async for event in follow]
 
 
+@pytest.mark.parametrize("days", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("overlap", [False, True])
-async def test_thousands_of_calls_begin_and_end_once_each(overlap):
-    # 2,900 calls a day; the other reading of a search has two days.
-    days = 2 if overlap else 3
+async def test_thousands_of_calls_begin_and_end_once_each(overlap, days):
+    # 2,900 calls a day.
     simulation = simulated(world=World(seed=7, calls_per_hour=120), late_calls=0.03, calls_overlap=overlap)
     simulation.service.faults = Faults.chance(
         0.05,

@@ -33,12 +33,13 @@ async def lost_by_day(days: int, other: Spender) -> list[int]:
     return [found[day] for day in range(days)]
 
 
-async def test_what_others_take_on_every_day_is_left_to_them():
-    lost = await lost_by_day(7, Spender(counter="realtime", share=1 / 3))
+@pytest.mark.parametrize(("days", "most"), [(4, 3 * 3_600), pytest.param(7, 1_800, marks=pytest.mark.slow)])
+async def test_what_others_take_on_every_day_is_left_to_them(days, most):
+    lost = await lost_by_day(days, Spender(counter="realtime", share=1 / 3))
     # Nobody can know it on the first day, and of that it is not known whether all of it was counted.
     assert lost[0] > 4 * 3_600
     assert sorted(lost[1:], reverse=True) == lost[1:]
-    assert lost[-1] < 1_800
+    assert lost[-1] < most
 
 
 async def test_what_others_took_once_costs_no_window_of_later_days():
@@ -121,7 +122,7 @@ async def test_a_forecast_soon_after_midnight_is_of_the_next_attempt_and_not_of_
         assert (await client.quota.forecast(1, "realtime")).seconds < 60
 
 
-@pytest.mark.parametrize("limit", [100, 200])
+@pytest.mark.parametrize("limit", [100, pytest.param(200, marks=pytest.mark.slow)])
 async def test_a_day_that_is_shorter_than_the_plans_is_planned_with_on_every_day_after_it_was_named(limit):
     """It is believed for a day only; but one request brings 40 minutes of windows: a few dozen a day do for all."""
     simulation = simulated(PREMIUM.with_limits("realtime", per_day=limit))

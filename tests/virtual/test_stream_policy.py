@@ -111,7 +111,15 @@ async def test_a_ledger_that_fails_at_once_is_raised_at_once():
                 await asyncio.wait_for(all_of(stream_of(client, kind)), DAY)
 
 
-@pytest.mark.parametrize(("fault", "state"), WEATHERED.values(), ids=WEATHERED)
+@pytest.mark.parametrize(
+    ("fault", "state"),
+    [pytest.param(*WEATHERED[name], id=name) for name in OF_EACH_KIND]
+    + [
+        pytest.param(*WEATHERED[name], id=name, marks=pytest.mark.slow)
+        for name in WEATHERED
+        if name not in OF_EACH_KIND
+    ],
+)
 async def test_a_watch_that_has_worked_sits_out_two_days_of_it(fault, state):
     # Until a midnight: a refusal for the day is waited out until then.
     simulation = simulated(faults=Faults.outage(NOON + 3_600, NOON + 5 * DAY // 2, fault))
