@@ -14,6 +14,7 @@ import io
 import ssl
 import time
 from collections.abc import MutableMapping
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -149,9 +150,8 @@ class AiohttpTransport:
         self._ways = tuple(_Way(credentials, direct=_addresses.loopback(base)) for base in self._hosts)
         self._limit = max_bytes
         timeouts = timeouts or Timeouts()
-        self._timeout = aiohttp.ClientTimeout(
-            total=timeouts.total, sock_connect=timeouts.connect, sock_read=timeouts.read
-        )
+        self._total = timeouts.total
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=timeouts.read)
 
     def __reduce__(self) -> NoReturn:
         """Refuse: it holds credentials and connections."""
@@ -173,27 +173,35 @@ class AiohttpTransport:
         self, session: aiohttp.ClientSession, request: Request, host: int
     ) -> Response | AgoraError | RuntimeError | asyncio.CancelledError:
         """Send and receive, and return what came of it, an error too: one that was raised would show these frames."""
-        base = self._hosts[host]
+        cancels = _cancels()
         try:
-            async with session.request(
-                request.endpoint.method,
-                URL(f"{base}{request.endpoint.path}?{request.query}", encoded=True),
-                data=request.body,
-                headers=_PLAIN if request.body is None else _JSON,
-                allow_redirects=False,
-                auto_decompress=True,
-                raise_for_status=False,
-                timeout=self._timeout,
-                middlewares=(self._ways[host],),
-            ) as answer:
+            # Not aiohttp's total: it takes back the caller's cancellation where both come in one turn of the loop.
+            async with asyncio.timeout(self._total), self._sent(session, request, host) as answer:
                 body = await self._read(answer)
                 return self._too_large() if body is None else Response(answer.status, answer.headers, body)
-        except (aiohttp.ClientError, OSError) as error:  # a TimeoutError is an OSError
-            return _failure(base, error)
         except asyncio.CancelledError as error:
             return asyncio.CancelledError(*error.args)  # a new one for the caller to raise: that one has these frames
-        except Exception as error:  # noqa: BLE001 - of a given session's parts: its traceback would show the header
+        except Exception as error:  # noqa: BLE001 - a given session's parts raise what they like
+            if _cancels() > cancels:
+                return asyncio.CancelledError()  # which a callback of a given session has replaced
+            if isinstance(error, aiohttp.ClientError | OSError):  # a TimeoutError is an OSError
+                return _failure(self._hosts[host], error)
             return RuntimeError(f"the request failed with {type(error).__name__}: {self._shown(str(error))}")
+
+    def _sent(
+        self, session: aiohttp.ClientSession, request: Request, host: int
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        return session.request(
+            request.endpoint.method,
+            URL(f"{self._hosts[host]}{request.endpoint.path}?{request.query}", encoded=True),
+            data=request.body,
+            headers=_PLAIN if request.body is None else _JSON,
+            allow_redirects=False,
+            auto_decompress=True,
+            raise_for_status=False,
+            timeout=self._timeout,
+            middlewares=(self._ways[host],),
+        )
 
     def scrub(self, body: bytes) -> bytes:
         """Blank out the credentials where an answer echoes them."""
@@ -246,6 +254,12 @@ class AiohttpTransport:
 
     def _shown(self, text: str) -> str:
         return one_line(self.scrub(text.encode("utf-8", "replace")).decode(errors="replace"), _SHOWN)
+
+
+def _cancels() -> int:
+    """Return how often the current task was cancelled."""
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
 
 
 class _Broken(aiohttp.ClientConnectionError):

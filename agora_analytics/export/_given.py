@@ -39,7 +39,8 @@ def check_given(folder: Path) -> None:
     strange, damaged = None, False
     with suppress(OSError):  # one that is not there is made, and one that cannot be read is told when it is opened
         found = {path.name: path for path in sorted(folder.iterdir())}
-        strange, damaged = next(_strange(found), None), _is_damaged(found)
+        strange = next(_strange(found), None)
+        damaged = _is_damaged(found)
     if damaged:
         raise _damaged(folder)
     if strange is not None:

@@ -69,13 +69,14 @@ class Parts:
         async with self._busy:
             full, empty = await self._disk.change(State.provisional_parts)
             await self._kept(self._keeper.keep)
+            held = []
             if full or empty:
                 await self._reopen()
+                held = await self._hold()
             for part in empty:
                 await self._guarded(partial(self.target.remove, part))
                 await self._disk.change(partial(State.remove_part, part=part))
-            await self._seal()
-            for part in full:
+            for part in (*full, *held):
                 await self._write(part)
             while (group := self._next(1, 1)) and await self._grow(group):
                 pass
@@ -155,10 +156,18 @@ class Parts:
     async def _seal(self) -> None:
         """End the part that is open."""
         if self._open is not None:
-            writing, self._open = self._open, None
-            await self._disk.change(lambda state: state.seal_part(writing.part, writing.last, writing.size))
-            await self._kept(self._keeper.keep)
-            await self._end(writing)
+            await self._end(await self._seal_in_state(self._open))
+
+    async def _hold(self) -> list[Part]:
+        """End the part that is open in the state alone, and return it: it is written anew once others were written."""
+        return [(await self._seal_in_state(self._open)).part] if self._open is not None else []
+
+    async def _seal_in_state(self, writing: _Writing) -> _Writing:
+        """Have the state say which rows the open part has: it is the open one no more."""
+        self._open = None
+        await self._disk.change(lambda state: state.seal_part(writing.part, writing.last, writing.size))
+        await self._kept(self._keeper.keep)
+        return writing
 
     async def _kept(self, keep: Callable[[], Awaitable[None]]) -> None:
         """Keep the state: what is seen and it does not tell of would come twice."""

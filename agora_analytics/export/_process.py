@@ -143,11 +143,11 @@ class Apart:
         """Kill the process: what it has not completed is written anew by the next."""
         self._process.kill()
 
-    def let_go(self, nowhere: int) -> None:
+    def let_go(self) -> None:
         """Point the pipes elsewhere, in a forked process: they are its parent's, and so is what waits in them."""
         for pipe in (self._in, self._out):
             with suppress(ValueError, OSError):  # it was closed before
-                os.dup2(nowhere, pipe.fileno(), inheritable=False)
+                _point_nowhere(pipe.fileno())
 
     def _ask(self, verb: str, *given: object) -> Any:
         self._tell(verb, *given)
@@ -202,10 +202,17 @@ _APART: Final[WeakSet[Apart]] = WeakSet()
 
 def _let_go() -> None:
     """Let writers end with the process that began them, however long one that it has forked goes on."""
-    nowhere = os.open(os.devnull, os.O_RDWR)
     for writer in list(_APART):
-        writer.let_go(nowhere)
-    os.close(nowhere)
+        writer.let_go()
+
+
+def _point_nowhere(descriptor: int) -> None:
+    """Put the null device in the place of what a descriptor stands for."""
+    os.close(descriptor)  # first: there may be no other left to open anything with
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    if nowhere != descriptor:
+        os.dup2(nowhere, descriptor, inheritable=False)
+        os.close(nowhere)
 
 
 if hasattr(os, "register_at_fork"):

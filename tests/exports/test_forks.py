@@ -37,6 +37,19 @@ writer._in.write(b'gin","calls",1]\\n')
 print(forked.exitcode, writer.end())
 writer.close()
 """
+SPARE = """
+import resource
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, most))
+try:
+    while True:
+        os.open(os.devnull, os.O_RDONLY)
+except OSError:
+    child = os.fork()
+if not child:
+    os._exit(os.path.sameopenfile(writer._in.fileno(), writer._out.fileno()))
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
 
 
 def test_the_writer_ends_with_its_export_though_what_that_forked_goes_on(tmp_path: Path):
@@ -52,3 +65,10 @@ def test_what_is_forked_while_the_writer_is_told_something_does_not_tell_it_too(
     command = [sys.executable, "-c", BEGUN + FORKED, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("0 0\n", "")
+
+
+def test_what_is_forked_lets_go_though_it_can_open_nothing_more(tmp_path: Path):
+    pytest.importorskip("resource")
+    command = [sys.executable, "-c", BEGUN + SPARE, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("1\n", "")  # both pipes are the null device

@@ -11,6 +11,7 @@ import pytest
 from runs import asked, export, free, last
 
 from agora_analytics import ExportError
+from agora_analytics.export import _given
 from agora_analytics.export._state import State
 
 SELECTION = last(1, "calls")
@@ -155,3 +156,17 @@ async def test_a_damaged_state_beside_what_exports_leave_is_told_as_that(
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*"))
+
+
+async def test_what_is_strange_in_a_folder_is_told_though_not_all_of_it_can_be_read(tmp_path, simulation, monkeypatch):
+    folder = tmp_path / "state"
+    folder.mkdir()
+    text(folder)
+
+    def unreadable(_: object) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(_given, "_is_damaged", unreadable)
+    with pytest.raises(ExportError, match=r"holds notes\.txt"):
+        await export(simulation, SELECTION, f"file://{tmp_path}/export", state=folder)
+    assert asked(simulation) == 0

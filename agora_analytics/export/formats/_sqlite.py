@@ -41,13 +41,17 @@ class SqliteTables:
         self._patience = Patience(_PATIENCE, path.name)
         self._path = path
         self._part = 0
+        self._is_ready = False
 
     def ready(self) -> None:
         """See that the file is a database."""
+        if self._is_ready:
+            return  # none of this can be said while a part is being written
         # A part is mostly new pages, which a rollback journal need not hold, and a log of changes writes twice.
         self._locked("PRAGMA journal_mode=DELETE")
         self._locked("PRAGMA synchronous=NORMAL")
         self._locked("PRAGMA cache_size=-4000")
+        self._is_ready = True
 
     def begin(self, dataset: Dataset, part: int) -> None:
         """Begin to write a part anew, its table too where need be."""
