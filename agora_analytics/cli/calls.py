@@ -115,7 +115,7 @@ async def freeze(
     """Show how many users of a call froze how much."""
     async with account.client(shown.screen) as client:
         span = await when.span(client, plans.CALL_FREEZE)
-        async with explained(client, shown.screen, call_id, span) as told:
+        async with explained(client, shown.screen, call_id, span, "no freeze") as told:
             found = await client.calls.freeze_buckets(call_id, metric, *span)
             told(len(found))
         shown.screen.show(found, views.freeze_buckets(found, metric))

@@ -22,7 +22,7 @@ _MARGIN: Final = 60
 
 @asynccontextmanager
 async def explained(
-    client: AnalyticsClient, screen: Screen, call_id: str, span: Span
+    client: AnalyticsClient, screen: Screen, call_id: str, span: Span, what: str = "nothing"
 ) -> AsyncIterator[Callable[[int], None]]:
     """Look, where nothing is found of a call inside, whether its id is a channel's name; for one request.
 
@@ -36,7 +36,7 @@ async def explained(
         raise
     if not sum(counts):
         await _refuse_channel(client, call_id, span)
-        screen.warn(f"nothing is known of a call {call_id!r} in {span}: check the id, and --last, --start and --end")
+        screen.warn(f"{what} is known of a call {call_id!r} in {span}: check the id, and --last, --start and --end")
 
 
 async def _refuse_channel(client: AnalyticsClient, name: str, span: Span) -> None:
