@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agora_analytics import catalogue, errors, export, models, plans, protocols
-    from agora_analytics._client import AnalyticsClient
-    from agora_analytics._retry import Retry
-    from agora_analytics._transport import HOSTS, Timeouts
+    from agora_analytics._core.retry import Retry
+    from agora_analytics._core.transport import HOSTS, Timeouts
+    from agora_analytics.client import AnalyticsClient
     from agora_analytics.endpoints import Filter, Results
     from agora_analytics.errors import (
         AgoraError,
@@ -190,9 +190,9 @@ __all__ = [
 
 # Loaded when first asked for: a program that only needs errors or spans waits for no HTTP client.
 _HOMES = {
-    "_client": ("AnalyticsClient",),
-    "_retry": ("Retry",),
-    "_transport": ("HOSTS", "Timeouts"),
+    "client": ("AnalyticsClient",),
+    "_core.retry": ("Retry",),
+    "_core.transport": ("HOSTS", "Timeouts"),
     "endpoints": ("Filter", "Results"),
     "errors": (
         "AgoraError",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import attrs
 
-from agora_analytics import _checks
+from agora_analytics._core import validation
 from agora_analytics.spans import Span, length
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
 
 
 def _names(values: Iterable[str]) -> tuple[str, ...]:
-    return _checks.texts("granularities", values)
+    return validation.texts("granularities", values)
 
 
 @attrs.frozen(kw_only=True)
@@ -110,10 +110,10 @@ class Limits:
     granularities: tuple[str, ...] = attrs.field(default=(), converter=_names)
 
     def __attrs_post_init__(self) -> None:
-        count, seconds = partial(_checks.number, least=1), partial(_checks.number, least=2)
-        _checks.settle(self, per_day=count, available=seconds, delay=partial(_checks.number, least=0))
-        _checks.settle(self, **dict.fromkeys(("per_second", "per_minute"), partial(_checks.none_or, count)))
-        _checks.settle(self, longest=partial(_checks.none_or, seconds))
+        count, seconds = partial(validation.number, least=1), partial(validation.number, least=2)
+        validation.settle(self, per_day=count, available=seconds, delay=partial(validation.number, least=0))
+        validation.settle(self, **dict.fromkeys(("per_second", "per_minute"), partial(validation.none_or, count)))
+        validation.settle(self, longest=partial(validation.none_or, seconds))
         if self.available < self.delay + 3:
             msg = f"available={self.available} with delay={self.delay} leaves nothing: it must be delay + 3 or more"
             raise ValueError(msg)
@@ -178,11 +178,11 @@ class _Table(Mapping[str, ValueT]):
 
 
 def _limits(values: Mapping[str, Limits]) -> Mapping[str, Limits]:
-    return _Table(_checks.mapping("limits", values, Limits))
+    return _Table(validation.mapping("limits", values, Limits))
 
 
 def _counters(values: Mapping[str, str]) -> Mapping[str, str]:
-    return _Table(_checks.mapping("counters", values, str))
+    return _Table(validation.mapping("counters", values, str))
 
 
 @attrs.frozen
@@ -200,7 +200,7 @@ class Plan:
     _rates: dict[str, dict[Unit, int]] = attrs.field(factory=dict, init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        _checks.settle(self, name=_checks.text)
+        validation.settle(self, name=validation.text)
 
     @classmethod
     def of(cls, plan: Plan | str) -> Plan:
@@ -210,22 +210,22 @@ class Plan:
         """
         if isinstance(plan, Plan):
             return plan
-        name = _checks.plain(plan)
+        name = validation.plain(plan)
         if not isinstance(name, str):
-            raise _checks.wrong("plan", plan, f"{', '.join(PLANS)}, or a Plan of your own")
+            raise validation.wrong("plan", plan, f"{', '.join(PLANS)}, or a Plan of your own")
         if name.lower() not in PLANS:
-            msg = f"plan={_checks.shown(name)}: allowed are {', '.join(PLANS)}, or a Plan of your own"
+            msg = f"plan={validation.shown(name)}: allowed are {', '.join(PLANS)}, or a Plan of your own"
             raise ValueError(msg)
         return PLANS[name.lower()]
 
     def offers(self, endpoint: Endpoint) -> bool:
         """Whether the plan has this endpoint at all."""
-        _checks.instance("endpoint", endpoint, Endpoint)
+        validation.instance("endpoint", endpoint, Endpoint)
         return endpoint.table in self.limits
 
     def of_endpoint(self, endpoint: Endpoint) -> Limits:
         """Limits of an endpoint; raises `ValueError` where the plan does not offer it, naming the plans that do."""
-        limits = self.limits.get(_checks.instance("endpoint", endpoint, Endpoint).table)
+        limits = self.limits.get(validation.instance("endpoint", endpoint, Endpoint).table)
         if limits is None:
             others = ", ".join(plan.name for plan in PLANS.values() if plan.offers(endpoint)) or "none"
             msg = f"plan={self.name!r} does not include {endpoint}; plans that do: {others}"
@@ -234,7 +234,7 @@ class Plan:
 
     def counter(self, endpoint: Endpoint) -> str:
         """Name of the counter that a request to this endpoint spends from."""
-        _checks.instance("endpoint", endpoint, Endpoint)
+        validation.instance("endpoint", endpoint, Endpoint)
         return self.counters.get(endpoint.name, endpoint.table)
 
     def rates(self, counter: str) -> dict[Unit, int]:
@@ -258,9 +258,9 @@ class Plan:
 
     def with_limits(self, table: str, **changes: object) -> Plan:
         """Copy with negotiated numbers for one table, for example `plan.with_limits("realtime", per_day=1000)`."""
-        table = _checks.text("table", table)
+        table = validation.text("table", table)
         if table not in self.limits:
-            msg = f"table={_checks.shown(table)}: plan {self.name!r} has {', '.join(self.limits) or 'none'}"
+            msg = f"table={validation.shown(table)}: plan {self.name!r} has {', '.join(self.limits) or 'none'}"
             raise ValueError(msg)
         changed = attrs.evolve(self.limits[table], **changes)  # type: ignore[arg-type]  # checked by Limits itself
         return attrs.evolve(self, limits={**self.limits, table: changed})
@@ -268,14 +268,14 @@ class Plan:
     def split(self, *tables: str) -> Plan:
         """Copy in which each endpoint of these tables (none: of all) has a counter of its own."""
         known = sorted({endpoint.table for endpoint in ENDPOINTS})
-        tables = tuple(_checks.choice("tables", table, known) for table in tables)
+        tables = tuple(validation.choice("tables", table, known) for table in tables)
         own = {e.name: e.name for e in ENDPOINTS if not tables or e.table in tables}
         return attrs.evolve(self, counters={**self.counters, **own})
 
     def merge(self, counter: str, endpoints: Iterable[Endpoint]) -> Plan:
         """Copy in which these endpoints share one counter, as tight as the tightest of them."""
-        counter = _checks.text("counter", counter)
-        shared = {endpoint.name: counter for endpoint in _checks.instances("endpoints", endpoints, Endpoint)}
+        counter = validation.text("counter", counter)
+        shared = {endpoint.name: counter for endpoint in validation.instances("endpoints", endpoints, Endpoint)}
         return attrs.evolve(self, counters={**self.counters, **shared})
 
     def check(self, endpoint: Endpoint, span: Span, now: int | None, *, whole: bool = True) -> Span:

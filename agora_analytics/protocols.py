@@ -11,8 +11,8 @@ import attrs
 from agora_analytics.plans import Endpoint
 
 if TYPE_CHECKING:
-    from agora_analytics.quota import Book
-    from agora_analytics.streams import Checkpoint
+    from agora_analytics.quota.ledger_state import Book
+    from agora_analytics.streams.checkpoints import Checkpoint
 
 T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 from agora_analytics import Plan
 from agora_analytics.simulator import CUSTOMER_ID, CUSTOMER_SECRET, Service, World
-from agora_analytics.simulator.service import basic
+from agora_analytics.simulator.service.service import basic
 
 _AUTHORIZATION = basic(CUSTOMER_ID, CUSTOMER_SECRET)
 

@@ -24,7 +24,7 @@ import aiohttp
 
 from agora_analytics import AnalyticsClient, Selection
 from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET
-from agora_analytics.simulator.service import basic
+from agora_analytics.simulator.service.service import basic
 from benchmarks._canned import plan
 from benchmarks._scripts import opened
 
@@ -173,7 +173,7 @@ def _points(session: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 _NEEDS = {
-    "ours": ("agora_analytics.export._exports",),
+    "ours": ("agora_analytics.export.exporter",),
     "bare": (),
     "bare jsonl.zst": ("zstandard",),
     "bare parquet": ("pyarrow.parquet",),

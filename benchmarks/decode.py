@@ -14,7 +14,7 @@ import orjson
 import pydantic
 from cattrs.preconf.orjson import make_converter
 
-from agora_analytics import _codec
+from agora_analytics._core.decoding import codec
 from agora_analytics.models import CallPage, MetricsAnswer, Rows, SessionPage, shape
 from benchmarks import _answers
 from benchmarks._measure import Row, compare, cpu, interleaved
@@ -53,7 +53,7 @@ def cases() -> Iterator[Case]:
         for value in range(20)
     ]
     kind = Rows[shape("userCount", "sdk")]  # type: ignore[misc]  # made at run time
-    yield _case("180 x 20 windows", kind, {"data": rows}, _codec.points_decoder("userCount", "sdk"))
+    yield _case("180 x 20 windows", kind, {"data": rows}, codec.points_decoder("userCount", "sdk"))
 
 
 def _compare(case: Case, rounds: int) -> Iterator[Row]:
@@ -83,7 +83,7 @@ def _timed(way: Callable[[], object], times: int) -> float:
 
 def _case(name: str, kind: Any, document: dict[str, Any], decode: Callable[[bytes], object] | None = None) -> Case:
     body = orjson.dumps({"code": 200, "message": "success", **document})
-    return Case(name, kind, body, decode or _codec.decoder(kind))
+    return Case(name, kind, body, decode or codec.decoder(kind))
 
 
 def _pydantic(kind: Any) -> type[pydantic.BaseModel]:

@@ -28,7 +28,7 @@ from aiolimiter import AsyncLimiter
 from agora_analytics import AnalyticsClient, Plan, RateLimited
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.simulator import Quirks, Service, Simulation, VirtualLoop, World
-from agora_analytics.simulator.quirks import DateStyle
+from agora_analytics.simulator.service.variants import DateStyle
 
 _START = 1_795_521_600.37
 _SECONDS = 600.0

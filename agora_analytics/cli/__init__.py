@@ -33,7 +33,7 @@ def run() -> None:
 
 def _main() -> int:
     try:
-        from agora_analytics.cli.program import main  # noqa: PLC0415 - the extra may be missing
+        from agora_analytics.cli.app import main  # noqa: PLC0415 - the extra may be missing
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _EXTRA:
             raise

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type
 import attrs
 import typer
 
-from agora_analytics.cli import times, views
+from agora_analytics.cli import tables, times
 from agora_analytics.cli.output import Screen
-from agora_analytics.cli.running import finish
-from agora_analytics.cli.waits import telling_waits
+from agora_analytics.cli.quota_waits import telling_waits
+from agora_analytics.cli.runner import finish
 from agora_analytics.plans import Endpoint
 from agora_analytics.spans import HostSecond, Span, by_host
 
@@ -137,7 +137,7 @@ class Account(Customer):
             telling_waits(client.quota, screen.note),
         ):
             yield client
-            screen.note(views.spent((await client.quota.snapshot()).states))
+            screen.note(tables.spent((await client.quota.snapshot()).states))
 
     def _secret(self) -> str | None:
         from agora_analytics.cli.settings import secret_of, secret_text  # noqa: PLC0415 - with a client, when one is needed

@@ -20,9 +20,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table as Grid
 from rich.text import Text
 
-from agora_analytics._json import encode
-from agora_analytics.cli.figures import ASCII, BLOCKS, FULL, WIDTH, bar, printable, sparkline
-from agora_analytics.cli.views import Bar, Cell, Plot, Table
+from agora_analytics._core.decoding.json import encode
+from agora_analytics.cli.formatting import ASCII, BLOCKS, FULL, WIDTH, bar, printable, sparkline
+from agora_analytics.cli.tables import Bar, Cell, Plot, Table
 
 T = TypeVar("T")
 

@@ -6,7 +6,7 @@ from typing import Final
 
 import attrs
 
-from agora_analytics.cli.figures import lasting, number
+from agora_analytics.cli.formatting import lasting, number
 
 _FIRST: Final = 60.0
 _LONGEST: Final = 3_600.0

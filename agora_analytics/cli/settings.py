@@ -18,7 +18,7 @@ from typing import IO, Any
 import attrs
 
 from agora_analytics import HOSTS, AnalyticsClient, FileCheckpoints, FileLedger, MemoryLedger, Plan
-from agora_analytics._transport import AiohttpTransport, Credentials, trusting
+from agora_analytics._core.transport import AiohttpTransport, Credentials, trusting
 from agora_analytics.protocols import Ledger, Transport
 
 _ENVIRONMENT = {

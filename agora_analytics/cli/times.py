@@ -6,7 +6,7 @@ import logging
 import re
 from datetime import datetime, timedelta
 
-from agora_analytics.cli.figures import lasting
+from agora_analytics.cli.formatting import lasting
 from agora_analytics.plans import Endpoint, Plan, is_cut
 from agora_analytics.spans import WINDOW, Span, seconds
 

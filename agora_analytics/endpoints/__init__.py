@@ -5,21 +5,19 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from agora_analytics.endpoints._group import Scope, Timely
-from agora_analytics.endpoints._kept import Results
+from agora_analytics.endpoints.retention import Results
 
 if TYPE_CHECKING:
     from agora_analytics.endpoints.calls import Calls
     from agora_analytics.endpoints.insights import Filter, Insights
-    from agora_analytics.endpoints.realtime import Question, Realtime
+    from agora_analytics.endpoints.realtime import Realtime
 
-__all__ = ["Calls", "Filter", "Insights", "Question", "Realtime", "Results", "Scope", "Timely"]
+__all__ = ["Calls", "Filter", "Insights", "Realtime", "Results"]
 
 _LATER = {
     "Calls": "calls",
     "Filter": "insights",
     "Insights": "insights",
-    "Question": "realtime",
     "Realtime": "realtime",
 }
 

@@ -8,27 +8,26 @@ before anything is sent, and the errors of `agora_analytics.errors` for what goe
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Iterable
 from contextlib import aclosing, suppress
 from functools import partial
-from typing import Any, TypeVar
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from agora_analytics import _checks, _listing, _merge, _paging
-from agora_analytics._codec import Decode, decoder, points_decoder
-from agora_analytics._session import in_turns
-from agora_analytics._wire import Param, joined
-from agora_analytics.endpoints._call_spans import CallKept, CallSpans, id_of, sids_of
-from agora_analytics.endpoints._group import Timely
-from agora_analytics.endpoints._kept import Kept, Results, SpentError
+from agora_analytics._core import merge, paging, truncation, validation
+from agora_analytics._core.decoding.codec import decoder, points_decoder
+from agora_analytics._core.dispatcher import SpanAtSend
+from agora_analytics._core.wire import Param
+from agora_analytics.endpoints.call_requests import CallRequests
+from agora_analytics.endpoints.call_spans import id_of, sids_of
+from agora_analytics.endpoints.retention import Results, SpentError
 from agora_analytics.models import (
     Call,
     CallPage,
     Found,
     FreezeBucket,
-    MetricsAnswer,
     Point,
     Rows,
     Session,
@@ -37,34 +36,23 @@ from agora_analytics.models import (
     Statistic,
     Uid,
 )
-from agora_analytics.plans import (
-    CALL_FREEZE,
-    CALL_LISTS,
-    CALL_METRICS,
-    CALL_SESSIONS,
-    CALL_STATISTICS,
-    CALL_TIMELINE,
-    Endpoint,
-)
+from agora_analytics.plans import CALL_FREEZE, CALL_LISTS, CALL_METRICS, CALL_SESSIONS, CALL_STATISTICS, CALL_TIMELINE
 from agora_analytics.spans import Instant, Span
 
-T = TypeVar("T")
-RowT = TypeVar("RowT")
+if TYPE_CHECKING:
+    from agora_analytics.streams.checkpoints import Checkpoint
+    from agora_analytics.streams.follow.follow import Follow
+    from agora_analytics.streams.period import Beginning
 
 _MINUTE = 60
 
-_call_page = decoder(CallPage)
-_metrics = decoder(MetricsAnswer)
 _statistics = decoder(Rows[Statistic])
 _freeze = decoder(Rows[FreezeBucket])
 _timeline = points_decoder("value")
 
 
-class Calls(CallSpans):
-    """`client.calls`: the six endpoints of Call Inspector."""
-
-    _latest = CALL_LISTS
-    _session_page = decoder(SessionPage)
+class Calls(CallRequests):
+    """`client.calls`: the six endpoints of Call Inspector, and calls as they begin and end."""
 
     async def page(
         self, start: Instant, end: Instant, *, cname: str | None = None, page_no: int = 1, page_size: int = 100
@@ -74,7 +62,7 @@ class Calls(CallSpans):
         `page_no` counts from 1, `page_size` is 1 to 100. `GET /beta/analytics/call/lists`.
         """
         span, kept = self._span(CALL_LISTS, start, end), self._meant(CALL_LISTS, start, end)
-        channel = _checks.optional("cname", cname)
+        channel = validation.optional("cname", cname)
         return await self._kept_page(kept, span, page_no, channel, page_size)
 
     def search(
@@ -105,14 +93,14 @@ class Calls(CallSpans):
         returned tells that.
         """
         span = self._span(CALL_LISTS, start, end, whole=False)
-        channel = _checks.optional("cname", cname)
-        size = _checks.number("page_size", page_size, 1, _checks.PAGE_SIZE)
-        most = _checks.none_or(_checks.number, "max_requests", max_requests, 1)
+        channel = validation.optional("cname", cname)
+        size = validation.number("page_size", page_size, 1, validation.PAGE_SIZE)
+        most = validation.none_or(validation.number, "max_requests", max_requests, 1)
         kept = self._kept(CALL_LISTS, start, end, most)
-        found = _paging.rows(
+        found = paging.rows(
             span.slices(self._longest(CALL_LISTS)),
             lambda part, number: self._kept_part(kept, part, number, channel, size),
-            _listing.calls(channel),
+            truncation.calls(channel),
             read_ahead=self._read_ahead,
             size=size,
         )
@@ -135,8 +123,8 @@ class Calls(CallSpans):
         now is left out, and `missing` of the page tells it. A `Call` longer than one request may be about is
         `PlanRefused`: `sessions` cuts it. At most 10 `uids`. `GET /beta/analytics/call/sessions`.
         """
-        users = _checks.at_most("uids", _checks.uids(uids), _checks.UIDS)
-        servers = _checks.flag("exclude_server_user", exclude_server_user)
+        users = validation.at_most("uids", validation.uids(uids), validation.UIDS)
+        servers = validation.flag("exclude_server_user", exclude_server_user)
 
         kept = self._of_call(CALL_SESSIONS, call, start, end, whole=True)
 
@@ -170,9 +158,9 @@ class Calls(CallSpans):
 
         Where the service cuts the list off, halves of its span are asked for; raises `IncompleteList` as `search` does.
         """
-        users = _checks.uids(uids)
-        servers = _checks.flag("exclude_server_user", exclude_server_user)
-        kept = self._of_call(CALL_SESSIONS, call, start, end, wait=_checks.flag("wait", wait))
+        users = validation.uids(uids)
+        servers = validation.flag("exclude_server_user", exclude_server_user)
+        kept = self._of_call(CALL_SESSIONS, call, start, end, wait=validation.flag("wait", wait))
         return Results(self._sessions(id_of(call), users, kept, exclude_server_user=servers), kept)
 
     def metrics(
@@ -193,8 +181,8 @@ class Calls(CallSpans):
         as in `sessions`. `GET /beta/analytics/call/metrics`.
         """
         wanted = None if sids is None else sids_of(sids)
-        servers = _checks.flag("exclude_server_user", exclude_server_user)
-        kept = self._of_call(CALL_METRICS, call, start, end, wait=_checks.flag("wait", wait))
+        servers = validation.flag("exclude_server_user", exclude_server_user)
+        kept = self._of_call(CALL_METRICS, call, start, end, wait=validation.flag("wait", wait))
         return Results(self._metrics(id_of(call), wanted, kept, exclude_server_user=servers), kept)
 
     async def statistics(
@@ -213,8 +201,8 @@ class Calls(CallSpans):
         `GET /beta/analytics/call/statistics`.
         """
         params: dict[str, Param] = {
-            "metric": _checks.text("metric", metric),
-            "dimension": _checks.text("dimension", dimension),
+            "metric": validation.text("metric", metric),
+            "dimension": validation.text("dimension", dimension),
         }
         kept = self._of_call(CALL_STATISTICS, call, start, end, whole=True)
         found = await kept.one(self._about_call(kept, CALL_STATISTICS, _statistics, id_of(call), params))
@@ -229,7 +217,7 @@ class Calls(CallSpans):
         `statistics`.
         `GET /beta/analytics/call/freeze/bucket`.
         """
-        params: dict[str, Param] = {"metric": _checks.text("metric", metric)}
+        params: dict[str, Param] = {"metric": validation.text("metric", metric)}
         kept = self._of_call(CALL_FREEZE, call, start, end, whole=True)
         found = await kept.one(self._about_call(kept, CALL_FREEZE, _freeze, id_of(call), params))
         return kept.found(sorted(found.items, key=lambda bucket: bucket.lowest))
@@ -242,130 +230,70 @@ class Calls(CallSpans):
         `metric` is one of `TimelineMetric`; long calls are cut by the plan's hours, at whole minutes of UTC, and
         merged. `missing` as in `statistics`. `GET /beta/analytics/call/statistics/time`.
         """
-        params: dict[str, Param] = {"metric": _checks.text("metric", metric)}
+        params: dict[str, Param] = {"metric": validation.text("metric", metric)}
         kept = self._of_call(CALL_TIMELINE, call, start, end)
         fetch = self._about_call(kept, CALL_TIMELINE, _timeline, id_of(call), params)
         # What a service counts in a minute that is cut in two cannot be added up: one user may be in both parts.
         spans = kept.slices(mark=_MINUTE)
         nothing = Rows[Point](data=())
         parts = [(await kept.ask(partial(fetch, span), span, nothing)).items for span in spans]
-        return kept.found(_merge.points(parts))
+        return kept.found(merge.points(parts))
 
-    def _about_call(
+    def follow(
         self,
-        kept: CallKept,
-        endpoint: Endpoint,
-        decode: Decode[Rows[RowT]],
-        call_id: str,
-        params: Mapping[str, Param],
-    ) -> Callable[[Span], Coroutine[Any, Any, Rows[RowT]]]:
-        """Return what fetches what is left of a span of a call."""
-        return lambda span: self._fetch_timely(endpoint, decode, lambda: {**_about(call_id, kept.left(span)), **params})
-
-    def _page(self, span: Timely, number: int, cname: str | None, size: int) -> Coroutine[Any, Any, CallPage]:
-        paging = _paging_params(number, size)
-        return self._fetch_timely(CALL_LISTS, _call_page, lambda: {**_from_to(span()), "cname": cname, **paging})
-
-    def _kept_page(
-        self, kept: Kept, span: Span, number: int, cname: str | None, size: int
-    ) -> Coroutine[Any, Any, CallPage]:
-        def fetch() -> Coroutine[Any, Any, CallPage]:
-            return self._page(lambda: kept.left(span), number, cname, size)
-
-        return kept.ask(fetch, span, CallPage(call_lists=(), total_size=0, has_more=False))
-
-    def _kept_part(
-        self, kept: Kept, part: _listing.Part, number: int, channel: str | None, size: int
-    ) -> Coroutine[Any, Any, CallPage]:
-        kept.narrowed += bool(part.handed)
-        return self._kept_page(kept, part.span, number, part.cname or channel, part.page_size(size))
-
-    def _sessions_page(
-        self, call_id: str, span: Timely, number: int, size: int, users: tuple[Uid, ...], *, exclude_server_user: bool
-    ) -> Coroutine[Any, Any, SessionPage]:
-        params: dict[str, Param] = {
-            **_paging_params(number, size),
-            "uids": joined(users),
-            "exclude_server_user": exclude_server_user,
-        }
-        return self._fetch_timely(CALL_SESSIONS, self._session_page, lambda: {**_about(call_id, span()), **params})
-
-    async def _sessions(
-        self,
-        call_id: str,
-        users: tuple[Uid, ...],
-        kept: CallKept,
         *,
-        exclude_server_user: bool,
-    ) -> AsyncGenerator[Session]:
-        seen: set[str] = set()
-        for batch in _batches(users, _checks.UIDS) or [()]:
-            fetch = partial(self._sessions_of, call_id, batch, kept, exclude_server_user=exclude_server_user)
-            spans = kept.slices(self._longest(CALL_SESSIONS))
-            pages = _paging.rows(spans, fetch, _listing.SESSIONS, read_ahead=self._read_ahead)
-            async with aclosing(pages) as found:
-                async for session in found:
-                    if session.sid not in seen:
-                        yield session
-                    if len(users) > _checks.UIDS:  # pages of one batch repeat nothing
-                        seen.add(session.sid)
+        start: Beginning = None,
+        stop: Instant | None = None,
+        checkpoint: str | Checkpoint | None = None,
+        allowance: int = 300,
+        every: int = 60,
+        drill: bool = False,
+        late_sessions: bool = True,
+    ) -> Follow:
+        """Yield what happens to calls, for as long as you iterate: each start, change and end once.
 
-    def _sessions_of(
-        self,
-        call_id: str,
-        users: tuple[Uid, ...],
-        kept: Kept,
-        part: _listing.Part,
-        number: int,
-        *,
-        exclude_server_user: bool,
-    ) -> Coroutine[Any, Any, SessionPage]:
-        def fetch() -> Coroutine[Any, Any, SessionPage]:
-            span = partial(kept.left, part.span)
-            return self._sessions_page(
-                call_id, span, number, _checks.PAGE_SIZE, users, exclude_server_user=exclude_server_user
-            )
+        A `CallStarted` comes when a call is first seen, a `CallChanged` when one that goes on looks different, a
+        `CallFinished` when it is over, and a `CallLost` where nobody will see its end: it was deleted, or began before
+        what the plan keeps. Calls that appear late are found within `allowance` seconds. What nobody can ask for any
+        more is a `Gap` with the reason.
 
-        kept.narrowed += bool(part.handed)
-        return kept.ask(fetch, part.span, SessionPage(call_info=(), total_size=0, has_more=False))
+        With `drill=True` a call that is over comes with its sessions, as soon as the plan lets them be asked for. They
+        have a budget of their own, the day's requests for details less a tenth for people: where it is spent, or they
+        are refused or fail for minutes, the call comes without and with the reason, and they follow as `CallSessions`
+        if they can be had later, unless `late_sessions=False`.
 
-    async def _metrics(
-        self,
-        call_id: str,
-        wanted: tuple[str, ...] | None,
-        kept: CallKept,
-        *,
-        exclude_server_user: bool,
-    ) -> AsyncGenerator[SessionMetrics]:
-        if wanted is None:
-            listed = self._sessions(call_id, (), kept, exclude_server_user=exclude_server_user)
-            wanted = tuple([session.sid async for session in listed])
-        for batch in _batches(wanted, _checks.SIDS):
-            parts: dict[str, list[SessionMetrics]] = {sid: [] for sid in batch}
-            for span in kept.slices() if any(map(_checks.is_spelled, batch)) else ():
-                answer = await self._metrics_of(call_id, span, batch, kept)
-                for part in answer.metrics or ():
-                    parts.setdefault(part.sid, []).append(part)
-                del answer
-            while parts:
-                sid = next(iter(parts))
-                yield await in_turns(_merge.tracks(sid, parts.pop(sid)))
-                await asyncio.sleep(0)  # to free the samples of 20 sessions takes 30 ms: one in a turn
+        It begins where its `checkpoint` is (see `realtime.watch`), or at `start` (a moment, or a `timedelta` before the
+        newest that can be asked for, by the service's clock), or with what begins from now on. It ends when all calls
+        that began before `stop` are over, or never. The list is read every `every` seconds, less often where the day's
+        requests do not allow it. Calls that go on are looked at again the less often the longer they last.
 
-    def _metrics_of(
-        self, call_id: str, span: Span, sids: tuple[str, ...], kept: Kept
-    ) -> Coroutine[Any, Any, MetricsAnswer]:
-        asked = joined(sid for sid in sids if _checks.is_spelled(sid))
+        Raises `ValueError` or `TypeError` for bad arguments; while iterating, `CheckpointError`, and what ends a
+        stream: `BadRequest`, `NotFound`, `PlanRefused`, `LedgerError` or `Unauthorized` before anything was answered,
+        and later `Unauthorized` alone, after an hour. `GET /beta/analytics/call/lists`,
+        `GET /beta/analytics/call/sessions`.
+        """
+        from agora_analytics.endpoints.stream_sources import CallSource  # noqa: PLC0415
+        from agora_analytics.streams.follow.follow import Follow, Settings  # noqa: PLC0415
+        from agora_analytics.streams.period import Period  # noqa: PLC0415
+        from agora_analytics.streams.position import place_of  # noqa: PLC0415
 
-        def fetch() -> Coroutine[Any, Any, MetricsAnswer]:
-            return self._fetch_timely(
-                CALL_METRICS, _metrics, lambda: {**_about(call_id, kept.left(span)), "sids": asked}
-            )
-
-        return kept.ask(fetch, span, MetricsAnswer(metrics=()))
+        period = Period.of(start, stop)
+        settings = Settings(
+            start=period.start,
+            back=period.back,
+            stop=period.stop,
+            allowance=validation.number("allowance", allowance, 0),
+            every=validation.number("every", every, 1),
+            drill=validation.flag("drill", drill),
+            late_sessions=validation.flag("late_sessions", late_sessions),
+        )
+        stream = f"follow {sha256(self._app().encode()).hexdigest()[:16]}"
+        source = CallSource(self._session, self._scope)
+        place = place_of(stream, checkpoint, self._scope.checkpoints)
+        return Follow(source, self._session.quota, settings, place)
 
 
-async def _begun_in(within: Timely, calls: AsyncGenerator[Call]) -> AsyncGenerator[Call]:
+async def _begun_in(within: SpanAtSend, calls: AsyncGenerator[Call]) -> AsyncGenerator[Call]:
     """Yield the calls that began in a span: a service that selects by overlap, or takes the end in, lists more."""
     async with aclosing(calls):
         with suppress(SpentError):
@@ -374,22 +302,3 @@ async def _begun_in(within: Timely, calls: AsyncGenerator[Call]) -> AsyncGenerat
                 began = call.created_ts if call.started_at else None
                 if began is None or span.start <= began < span.end:
                     yield call
-
-
-def _from_to(span: Span) -> dict[str, Param]:
-    return {"start_ts": span.start, "end_ts": span.end}
-
-
-def _about(call_id: str, span: Span) -> dict[str, Param]:
-    return {"call_id": call_id, **_from_to(span)}
-
-
-def _paging_params(number: int, size: int) -> dict[str, Param]:
-    return {
-        "page_no": _checks.number("page_no", number, 1),
-        "page_size": _checks.number("page_size", size, 1, _checks.PAGE_SIZE),
-    }
-
-
-def _batches(values: tuple[T, ...], size: int) -> list[tuple[T, ...]]:
-    return [values[at : at + size] for at in range(0, len(values), size)]

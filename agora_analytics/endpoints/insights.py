@@ -13,12 +13,12 @@ from typing import Any
 
 import attrs
 
-from agora_analytics import _checks, _merge
-from agora_analytics._codec import points_decoder, totals_decoder
-from agora_analytics._wire import Param
+from agora_analytics._core import merge, validation
+from agora_analytics._core.decoding.codec import points_decoder, totals_decoder
+from agora_analytics._core.wire import Param
 from agora_analytics.catalogue import Dimension, UsageMetric
-from agora_analytics.endpoints._group import EndpointGroup
-from agora_analytics.endpoints._kept import Kept
+from agora_analytics.endpoints.base import EndpointGroup
+from agora_analytics.endpoints.retention import Kept
 from agora_analytics.models import Found, Point, Rows, Total
 from agora_analytics.plans import (
     INSIGHT_QUALITY,
@@ -41,7 +41,7 @@ class Filter:
     value: str
 
     def __attrs_post_init__(self) -> None:
-        _checks.settle(self, name=_checks.text, value=_checks.text)
+        validation.settle(self, name=validation.text, value=validation.text)
 
 
 class Insights(EndpointGroup):
@@ -68,7 +68,7 @@ class Insights(EndpointGroup):
         is unverified); other texts are passed on. `GET /beta/insight/quality/by_time`.
         """
         span = self._span(INSIGHT_QUALITY, start, end, whole=False)
-        params = _by(granularity) | {"productType": _checks.text("product", product)}
+        params = _by(granularity) | {"productType": validation.text("product", product)}
         kept = self._meant(INSIGHT_QUALITY, start, end)
         return await self._by_time(INSIGHT_QUALITY, span, kept, metric, params)
 
@@ -87,7 +87,7 @@ class Insights(EndpointGroup):
         Without `dimension_values` a dimension answers with its top 20 (device: 50). `filters` go with the dimension
         `region` only, dimensions not with peak metrics. `POST /beta/insight/usage/aggregation`.
         """
-        metric = _checks.text("metric", metric)
+        metric = validation.text("metric", metric)
         if dimension is not None and metric in _PEAKS:
             raise ValueError(f"metric={metric!r} is known for the whole project only: no dimension is allowed")
         span = self._span(INSIGHT_USAGE_TOTAL, start, end)
@@ -114,14 +114,14 @@ class Insights(EndpointGroup):
         body = _body(span, metric, dimension, dimension_values, filters)
         if body["dimensionValues"] and body["dimension"] == Dimension.CHANNEL_SIZE:
             raise ValueError("dimension_values: dimension 'channelSize' takes none, its steps are preset")
-        body |= {"productType": _checks.optional("product", product)}
+        body |= {"productType": validation.optional("product", product)}
         return await self._total(INSIGHT_QUALITY_TOTAL, body, span, self._meant(INSIGHT_QUALITY_TOTAL, start, end))
 
     async def _by_time(
         self, endpoint: Endpoint, span: Span, kept: Kept, metric: str, params: dict[str, str]
     ) -> Found[Point]:
         """Ask slice by slice; each bucket lies whole in one of them, whatever hour the service's days begin at."""
-        metric = _checks.text("metric", metric)
+        metric = validation.text("metric", metric)
         decode = points_decoder(metric)
         longest, bucket = self._longest(endpoint), _bucket(params["aggregateGranularity"])
 
@@ -133,7 +133,7 @@ class Insights(EndpointGroup):
         parts = [(await kept.ask(lambda: fetch(kept.left(first)), first, Rows[Point](data=()))).items]
         # The first answer may have moved the span: others are cut where its buckets are.
         parts += [kept.took(await fetch(part)).items for part in kept.moved(span).overlapping(longest, bucket)[1:]]
-        return kept.found(_merge.points(parts))
+        return kept.found(merge.points(parts))
 
     async def _total(self, endpoint: Endpoint, body: dict[str, Any], span: Span, kept: Kept) -> Found[Total]:
         decode = totals_decoder(body["metric"], body["dimension"])
@@ -146,23 +146,23 @@ class Insights(EndpointGroup):
 
 
 def _by(granularity: str) -> dict[str, str]:
-    return {"aggregateGranularity": _checks.granularity("granularity", granularity)}
+    return {"aggregateGranularity": validation.granularity("granularity", granularity)}
 
 
 def _body(
     span: Span, metric: str, dimension: str | None, dimension_values: Iterable[str], filters: Iterable[Filter]
 ) -> dict[str, Any]:
     """Spell the body of a total, less what only quality has."""
-    dimension = _checks.optional("dimension", dimension)
-    chosen = _checks.instances("filters", filters, Filter)
+    dimension = validation.optional("dimension", dimension)
+    chosen = validation.instances("filters", filters, Filter)
     if chosen and dimension != Dimension.REGION:
         raise ValueError(f"filters={chosen!r} go with dimension='region' only, not {dimension!r}")
     return {
         "startTs": span.start,
         "endTs": span.end,
-        "metric": _checks.text("metric", metric),
+        "metric": validation.text("metric", metric),
         "dimension": dimension,
-        "dimensionValues": _checks.dimension_values(dimension, dimension_values) or None,
+        "dimensionValues": validation.dimension_values(dimension, dimension_values) or None,
         "filters": [attrs.asdict(one) for one in chosen] or None,
     }
 

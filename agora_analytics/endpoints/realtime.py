@@ -8,46 +8,28 @@ errors of `agora_analytics.errors` for what goes wrong afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Iterable, Mapping
-from functools import partial
-from typing import Any
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import TYPE_CHECKING
 
-import attrs
-
-from agora_analytics import _checks, _merge
-from agora_analytics._codec import Decode, points_decoder, ranked_decoder, user_points_decoder
-from agora_analytics._wire import Param, joined, quoted
+from agora_analytics._core import validation
 from agora_analytics.catalogue import RealtimeUsageMetric
-from agora_analytics.endpoints._group import EndpointGroup
-from agora_analytics.endpoints._kept import Kept
-from agora_analytics.models import Found, Point, Ranked, Rows, Uid
-from agora_analytics.plans import (
-    REALTIME_QUALITY,
-    REALTIME_QUALITY_TOP,
-    REALTIME_USAGE,
-    REALTIME_USAGE_TOP,
-    Endpoint,
-)
-from agora_analytics.spans import WINDOW, HostSecond, Instant, Span, seconds
+from agora_analytics.endpoints.realtime_requests import RealtimeRequests
+from agora_analytics.models import Found, Point, Ranked, Uid
+from agora_analytics.plans import REALTIME_QUALITY_TOP, REALTIME_USAGE, REALTIME_USAGE_TOP
+from agora_analytics.spans import WINDOW, Instant
+
+if TYPE_CHECKING:
+    from agora_analytics.streams.checkpoints import Checkpoint
+    from agora_analytics.streams.period import Beginning
+    from agora_analytics.streams.position import Place
+    from agora_analytics.streams.watch.schedule import Coverage
+    from agora_analytics.streams.watch.series import Series
+    from agora_analytics.streams.watch.watch import Watch
 
 
-@attrs.frozen
-class Question:
-    """What is asked of one of the two endpoints by time, whatever the span."""
-
-    endpoint: Endpoint
-    decode: Decode[Rows[Point]]
-    params: Mapping[str, Param]
-
-    def over(self, span: Span) -> Mapping[str, Param]:
-        """Return the parameters for a span."""
-        return {"startTs": span.start, "endTs": span.end, **self.params}
-
-
-class Realtime(EndpointGroup):
-    """`client.realtime`: the four endpoints of Real-time Monitoring."""
-
-    _latest = REALTIME_USAGE
+class Realtime(RealtimeRequests):
+    """`client.realtime`: the four endpoints of Real-time Monitoring, and windows without end."""
 
     async def usage(
         self,
@@ -95,7 +77,7 @@ class Realtime(EndpointGroup):
 
         In the service's order. `GET /beta/realtime/usage/dimension/top20`.
         """
-        params = {"productType": _checks.text("product", product)}
+        params = {"productType": validation.text("product", product)}
         return await self._top(REALTIME_USAGE_TOP, at, metric, dimension, params)
 
     async def quality_top(
@@ -107,82 +89,87 @@ class Realtime(EndpointGroup):
         `GET /beta/realtime/quality/dimension/top20`.
         """
         params = {
-            "productType": _checks.text("product", product),
-            "extraMetrics": _checks.optional("extra_metrics", extra_metrics),
+            "productType": validation.text("product", product),
+            "extraMetrics": validation.optional("extra_metrics", extra_metrics),
         }
         return await self._top(REALTIME_QUALITY_TOP, at, metric, dimension, params)
 
-    def _windows(self, endpoint: Endpoint, start: Instant, end: Instant) -> Span:
-        span = self._span(endpoint, start, end, whole=False)
-        if span.windows() is None:
-            raise ValueError(f"start={span.start} and end={span.end} lie in the same {WINDOW}-second window")
-        return span
-
-    def _usage(
-        self, metric: str, product: str, cname: str | None, dimension: str | None, dimension_values: Iterable[str]
-    ) -> Question:
-        metric, dimension = _checks.text("metric", metric), _checks.optional("dimension", dimension)
-        if dimension is not None and metric == RealtimeUsageMetric.CHANNEL_COUNT:
-            raise ValueError(f"dimension={dimension!r} works with metric='userCount' only, not {metric!r}")
-        decode = points_decoder(metric, dimension)
-        return Question(REALTIME_USAGE, decode, _params(metric, product, cname, dimension, dimension_values))
-
-    def _quality(
+    def watch(
         self,
-        metric: str,
-        product: str,
-        cname: str | None,
-        dimension: str | None,
-        dimension_values: Iterable[str],
-        *,
-        uids: Iterable[Uid],
-    ) -> Question:
-        users = _checks.at_most("uids", _checks.uids(uids), _checks.UIDS)
-        if users and (cname is None or dimension is not None):
-            raise ValueError(f"uids={users!r} need a cname, and exclude a dimension")
-        metric, dimension = _checks.text("metric", metric), _checks.optional("dimension", dimension)
-        decode = user_points_decoder(metric) if users else points_decoder(metric, dimension)
-        params = _params(metric, product, cname, dimension, dimension_values) | {"uids": joined(users)}
-        return Question(REALTIME_QUALITY, decode, params)
+        *series: Series,
+        start: Beginning = None,
+        stop: Instant | None = None,
+        checkpoint: str | Checkpoint | None = None,
+        allowance: int = 120,
+        settling: int = 300,
+        revisions: bool = True,
+        final: bool = False,
+        every: int = WINDOW,
+        gaps: bool = False,
+    ) -> Watch:
+        """Yield each 20-second window once and in order, with the points of all series, for as long as you iterate.
 
-    async def _by_time(self, question: Question, start: Instant, end: Instant) -> Found[Point]:
-        span, kept = self._windows(question.endpoint, start, end), self._meant(question.endpoint, start, end)
-        parts = []
-        for part in span.slices(self._longest(question.endpoint), WINDOW):
-            answer = await kept.ask(partial(self._read, question, kept, part), part, Rows[Point](data=()))
-            parts.append(answer.items)
-        return kept.found(_merge.points(parts))
+        A `Window` comes as soon as all series have it; one that some lack is waited for, `allowance` seconds beyond the
+        plan's delay, and then comes with those as `missing`, each with the reason. A value that changes after that, or
+        a group that appears, within `settling` seconds, comes as a `Revision` (unless `revisions=False`), also after a
+        restart from a checkpoint; the order of rows means nothing, and a row that a later answer lacks stays. With
+        `final=True` windows wait until they are settled. An outage is made up for as far back as the plan keeps
+        windows; what is lost is a `Gap` with the reason.
 
-    def _read(self, question: Question, kept: Kept, part: Span) -> Coroutine[Any, Any, Rows[Point]]:
-        return self._fetch(question.endpoint, question.decode, question.over(kept.left(part)))
+        It begins where its `checkpoint` is: a name in the client's `checkpoints`, saved whenever you come back for
+        more, or a `Checkpoint` that you keep yourself. Without one yet, at `start` (a moment, or a `timedelta` before
+        the newest that can be asked for, by the service's clock), or the newest window. It ends before `stop`, or
+        never. It asks as often as the day's requests allow, and not more often than `every` seconds; `plan` tells
+        beforehand how often that is.
 
-    async def _top(
-        self, endpoint: Endpoint, at: Instant, metric: str, dimension: str, more: Mapping[str, str | None]
-    ) -> Found[Ranked]:
-        ts = seconds(at, "at")
-        by_host = isinstance(at, HostSecond)
-        end = HostSecond(ts + WINDOW) if by_host else ts + WINDOW
-        span, kept = self._span(endpoint, at, end), self._meant(endpoint, at, end)
-        metric, dimension = _checks.text("metric", metric), _checks.text("dimension", dimension)
-        params: dict[str, Param] = {"metric": metric, "dimension": dimension, **more}
-        decode = ranked_decoder(metric, dimension)
+        Raises `ValueError` or `TypeError` for bad arguments, and for series that the plan cannot carry without gaps
+        unless `gaps=True`; while iterating, `CheckpointError`, and what ends a stream: `BadRequest`, `NotFound`,
+        `PlanRefused`, `LedgerError` or `Unauthorized` before anything was answered, and later `Unauthorized` alone,
+        after an hour. All else is sat out; `health` says what it waits for.
+        `GET /beta/realtime/{usage,quality}/by_time_20sec`.
+        """
+        from agora_analytics.endpoints.stream_sources import WindowSource  # noqa: PLC0415
+        from agora_analytics.streams.period import Period  # noqa: PLC0415
+        from agora_analytics.streams.watch.watch import Settings, Watch  # noqa: PLC0415
 
-        def fetch() -> Coroutine[Any, Any, Rows[Ranked]]:
-            start = kept.left(span).start
-            window = start // WINDOW * WINDOW if by_host else start
-            return self._fetch(endpoint, decode, {"ts": window} | params)
+        period = Period.of(start, stop)
+        settings = Settings(
+            start=period.start,
+            back=period.back,
+            stop=period.stop,
+            allowance=validation.number("allowance", allowance, 0),
+            settling=validation.number("settling", settling, 0),
+            revisions=validation.flag("revisions", revisions),
+            final=validation.flag("final", final),
+            least=-(-validation.number("every", every, WINDOW) // WINDOW),
+        )
+        self._app()
+        told = self.plan(*series)
+        if not (validation.flag("gaps", gaps) or told.complete):
+            raise ValueError(f"{len(series)} series: {told}; take fewer, or accept them with gaps=True (--gaps)")
+        source = WindowSource(self._session, self._scope, series)
+        return Watch(source, self._session.quota, series, settings, self._place(series, checkpoint))
 
-        return kept.found((await kept.ask(fetch, span, Rows[Ranked](data=()))).items)
+    def plan(self, *series: Series, every: int = WINDOW) -> Coverage:
+        """Say what the plan can do for these series: requests a poll, interval, freshness, and whether all is had.
 
+        That is if all of the day's real-time requests are theirs. Raises `ValueError` where the plan offers none.
+        """
+        from agora_analytics.streams.watch.schedule import coverage  # noqa: PLC0415
+        from agora_analytics.streams.watch.series import Series, queries  # noqa: PLC0415
 
-def _params(
-    metric: str, product: str, cname: str | None, dimension: str | None, dimension_values: Iterable[str]
-) -> dict[str, Param]:
-    values = _checks.dimension_values(dimension, dimension_values)
-    return {
-        "metric": metric,
-        "productType": _checks.text("product", product),
-        "cname": _checks.optional("cname", cname),
-        "dimension": dimension,
-        "dimensionValues": quoted(_checks.quotable("dimension_values", values)),
-    }
+        if not validation.instances("series", series, Series):
+            raise TypeError("series=(): allowed is one Series or several")
+        if len(set(series)) < len(series):
+            twice = next(one for one in series if series.count(one) > 1)
+            raise ValueError(f"series: {twice} is there twice")
+        self._session.plan.of_endpoint(REALTIME_USAGE)
+        weights = [query.weight for query in queries(series)]
+        return coverage(self._session.plan, weights, -(-validation.number("every", every, WINDOW) // WINDOW))
+
+    def _place(self, series: tuple[Series, ...], checkpoint: str | Checkpoint | None) -> Place:
+        from agora_analytics.streams.position import place_of  # noqa: PLC0415
+
+        told = "\n".join((self._app(), *sorted(map(str, series))))
+        stream = f"watch {sha256(told.encode()).hexdigest()[:16]}"
+        return place_of(stream, checkpoint, self._scope.checkpoints)

@@ -6,12 +6,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agora_analytics.export._columns import DATASETS, Column, Dataset
-    from agora_analytics.export._exports import Exports
-    from agora_analytics.export._frames import to_arrow, to_pandas, to_polars
-    from agora_analytics.export._plan import Estimate, ExportPlan
-    from agora_analytics.export._report import ExportProgress, ExportReport, LeftOut
-    from agora_analytics.export._selection import Breakdown, Insight, Selection
+    from agora_analytics.export.dataframes import to_arrow, to_pandas, to_polars
+    from agora_analytics.export.estimate import Estimate, ExportPlan
+    from agora_analytics.export.exporter import Exports
+    from agora_analytics.export.report import ExportProgress, ExportReport, LeftOut
+    from agora_analytics.export.schema import DATASETS, Column, Dataset
+    from agora_analytics.export.selection import Breakdown, Insight, Selection
 
 __all__ = [
     "DATASETS",
@@ -32,12 +32,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "_columns": ("DATASETS", "Column", "Dataset"),
-    "_exports": ("Exports",),
-    "_frames": ("to_arrow", "to_pandas", "to_polars"),
-    "_plan": ("Estimate", "ExportPlan"),
-    "_report": ("ExportProgress", "ExportReport", "LeftOut"),
-    "_selection": ("Breakdown", "Insight", "Selection"),
+    "schema": ("DATASETS", "Column", "Dataset"),
+    "exporter": ("Exports",),
+    "dataframes": ("to_arrow", "to_pandas", "to_polars"),
+    "estimate": ("Estimate", "ExportPlan"),
+    "report": ("ExportProgress", "ExportReport", "LeftOut"),
+    "selection": ("Breakdown", "Insight", "Selection"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

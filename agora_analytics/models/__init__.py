@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from agora_analytics.models.answers import Answer, BadRow, Found, Rows
 from agora_analytics.models.calls import (
     Call,
     CallPage,
@@ -15,6 +14,7 @@ from agora_analytics.models.calls import (
     Track,
     Uid,
 )
+from agora_analytics.models.envelope import Answer, BadRow, Found, Rows
 from agora_analytics.models.points import Number, Point, Ranked, Total, shape
 
 __all__ = [

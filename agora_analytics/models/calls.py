@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from agora_analytics._json import Whole
-from agora_analytics.models.answers import Answer, few
+from agora_analytics._core.decoding.json import Whole
+from agora_analytics.models.envelope import Answer, few
 from agora_analytics.spans import Span, moment
 
 if TYPE_CHECKING:

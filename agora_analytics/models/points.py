@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import attrs
 
-from agora_analytics._json import Whole
+from agora_analytics._core.decoding.json import Whole
 from agora_analytics.spans import moment
 
 if TYPE_CHECKING:

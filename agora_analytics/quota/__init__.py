@@ -5,15 +5,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from agora_analytics.quota._book import Book, decode
-from agora_analytics.quota._group import Budget
-from agora_analytics.quota._line import Lane
-from agora_analytics.quota._memory import MemoryLedger
-from agora_analytics.quota._quota import Quota, Reserve, fingerprint
+from agora_analytics.quota.ledger_state import Book, decode
+from agora_analytics.quota.limiter import Budget
+from agora_analytics.quota.memory_ledger import MemoryLedger
+from agora_analytics.quota.quota import Quota, Reserve, fingerprint
+from agora_analytics.quota.wait_queue import Lane
 
 if TYPE_CHECKING:
-    from agora_analytics.quota._file import FileLedger
-    from agora_analytics.quota._states import ClockState, Forecast, QuotaSnapshot, QuotaState
+    from agora_analytics.quota.file_ledger import FileLedger
+    from agora_analytics.quota.snapshot import ClockState, Forecast, QuotaSnapshot, QuotaState
 
 __all__ = [
     "Book",
@@ -32,7 +32,9 @@ __all__ = [
 ]
 
 
-_LATER = {"FileLedger": "_file"} | dict.fromkeys(["ClockState", "Forecast", "QuotaSnapshot", "QuotaState"], "_states")
+_LATER = {"FileLedger": "file_ledger"} | dict.fromkeys(
+    ["ClockState", "Forecast", "QuotaSnapshot", "QuotaState"], "snapshot"
+)
 
 
 def __getattr__(name: str) -> Any:

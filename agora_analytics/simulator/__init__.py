@@ -15,17 +15,17 @@ on a `VirtualLoop` a day of either side takes seconds.
 from __future__ import annotations
 
 from agora_analytics.simulator.clocks import Clock, HostClock
-from agora_analytics.simulator.facts import CallChange, Incident, SimulatedCall, SimulatedSession
+from agora_analytics.simulator.fault_schedule import Faults
 from agora_analytics.simulator.faults import Fault
-from agora_analytics.simulator.quirks import Quirks
-from agora_analytics.simulator.records import Entry
-from agora_analytics.simulator.schedules import Faults
-from agora_analytics.simulator.service import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Service
+from agora_analytics.simulator.service.other_programs import Spender
+from agora_analytics.simulator.service.request_log import Entry
+from agora_analytics.simulator.service.service import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Service
+from agora_analytics.simulator.service.variants import Quirks
 from agora_analytics.simulator.simulation import Simulation
-from agora_analytics.simulator.spending import Spender
 from agora_analytics.simulator.transport import SimulatorTransport
-from agora_analytics.simulator.virtual import VirtualLoop
-from agora_analytics.simulator.world import World
+from agora_analytics.simulator.virtual_loop import VirtualLoop
+from agora_analytics.simulator.world.entities import CallChange, Incident, SimulatedCall, SimulatedSession
+from agora_analytics.simulator.world.world import World
 
 __all__ = [
     "APP_ID",

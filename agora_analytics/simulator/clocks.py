@@ -9,10 +9,10 @@ from __future__ import annotations
 import time
 from asyncio import AbstractEventLoop, _get_running_loop
 
-from agora_analytics import _checks
+from agora_analytics._core import validation
 from agora_analytics.protocols import WallClock
-from agora_analytics.simulator import allowed
-from agora_analytics.simulator.virtual import VirtualLoop
+from agora_analytics.simulator.service import settings
+from agora_analytics.simulator.virtual_loop import VirtualLoop
 
 
 class Clock:
@@ -24,7 +24,7 @@ class Clock:
     """
 
     def __init__(self, start: float | WallClock | None = None) -> None:
-        given = None if start is None else allowed.clock("clock", start)
+        given = None if start is None else settings.clock("clock", start)
         self._own = callable(given)
         self._source: WallClock = time.time
         self._loop: AbstractEventLoop | None = None
@@ -62,14 +62,14 @@ class Clock:
 
         Nothing waits, and timers of the loop are late by so much. Negative seconds set the clocks back.
         """
-        self._offset += allowed.seconds("seconds", seconds)
+        self._offset += settings.seconds("seconds", seconds)
 
 
 class HostClock:
     """The wall clock of the client's machine: a clock with `wrong` seconds added; assign `wrong` at any time."""
 
     def __init__(self, clock: WallClock, wrong: float = 0.0) -> None:
-        self._clock = _checks.function("clock", clock, "a function that returns UTC seconds")
+        self._clock = validation.function("clock", clock, "a function that returns UTC seconds")
         self.wrong = wrong
 
     @property
@@ -79,7 +79,7 @@ class HostClock:
 
     @wrong.setter
     def wrong(self, wrong: float) -> None:
-        self._wrong = allowed.seconds("wrong", wrong)
+        self._wrong = settings.seconds("wrong", wrong)
 
     def __call__(self) -> float:
         """Return what the host takes for UTC seconds now."""

@@ -11,9 +11,9 @@ from typing import Literal
 
 import attrs
 
-from agora_analytics import _checks
+from agora_analytics._core import validation
 from agora_analytics.protocols import Response
-from agora_analytics.simulator import allowed
+from agora_analytics.simulator.service import settings
 
 Kind = Literal[
     "status", "html", "busy", "garbage", "refused", "reset", "reset_after", "cut", "slow", "huge", "bomb",
@@ -65,16 +65,16 @@ class Fault:
     date_off: float = 0.0
 
     def __attrs_post_init__(self) -> None:
-        _checks.settle(
+        validation.settle(
             self,
-            kind=partial(allowed.one_of, Kind),
-            status=partial(_checks.number, least=100, most=599),
-            retry_after=allowed.count,
-            seconds=_checks.amount,
-            size=partial(_checks.number, least=0, most=2**40),
-            code=allowed.whole,
-            message=allowed.words,
-            date_off=allowed.seconds,
+            kind=partial(settings.one_of, Kind),
+            status=partial(validation.number, least=100, most=599),
+            retry_after=settings.count,
+            seconds=validation.amount,
+            size=partial(validation.number, least=0, most=2**40),
+            code=settings.whole,
+            message=settings.words,
+            date_off=settings.seconds,
         )
 
     @property

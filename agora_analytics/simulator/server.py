@@ -16,10 +16,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import attrs
 from aiohttp import web
 
-from agora_analytics import _checks
+from agora_analytics._core import validation
 from agora_analytics.protocols import Response
-from agora_analytics.simulator.arrivals import Call
-from agora_analytics.simulator.service import Service
+from agora_analytics.simulator.service.arrivals import Call
+from agora_analytics.simulator.service.service import Service
 
 _CHUNK = 2**16
 _PATIENCE = 1.0
@@ -47,10 +47,10 @@ async def serve_hosts(
 
     A `port` other than 0 is the first of so many in a row.
     """
-    _checks.instance("service", service, Service)
-    _checks.text("host", host)
-    port = _checks.number("port", port, 0, 65_535)
-    count = _checks.number("count", count, 1, 65_536 - port)
+    validation.instance("service", service, Service)
+    validation.text("host", host)
+    port = validation.number("port", port, 0, 65_535)
+    count = validation.number("count", count, 1, 65_536 - port)
     async with AsyncExitStack() as stack:
         yield tuple(
             [

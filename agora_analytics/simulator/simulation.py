@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agora_analytics import _checks
+from agora_analytics._core import validation
 from agora_analytics.plans import Plan
 from agora_analytics.protocols import WallClock
 from agora_analytics.simulator.clocks import Clock, HostClock
-from agora_analytics.simulator.quirks import Quirks
-from agora_analytics.simulator.schedules import Faults
-from agora_analytics.simulator.service import Service
+from agora_analytics.simulator.fault_schedule import Faults
+from agora_analytics.simulator.service.service import Service
+from agora_analytics.simulator.service.variants import Quirks
 from agora_analytics.simulator.transport import Latency, SimulatorTransport
 
 if TYPE_CHECKING:
     from agora_analytics import AnalyticsClient
-    from agora_analytics.simulator.world import World
+    from agora_analytics.simulator.world.world import World
 
 
 class Simulation:
@@ -46,10 +46,10 @@ class Simulation:
         if service is not None and given:
             raise TypeError(f"{', '.join(given)}: already the service's; give a service or its parts, not both")
         if service is None:
-            quirks = _checks.none_or(_checks.instance, "variants", variants, Quirks)
+            quirks = validation.none_or(validation.instance, "variants", variants, Quirks)
             plan = "enterprise" if plan is None else plan
             service = Service(world, plan, clock=Clock.of(clock), faults=faults, quirks=quirks)
-        self.service = _checks.instance("service", service, Service)
+        self.service = validation.instance("service", service, Service)
         self.host_clock = HostClock(self._now)
 
     @property
@@ -83,7 +83,7 @@ class Simulation:
 
     @variants.setter
     def variants(self, variants: Quirks) -> None:
-        self.service.quirks = _checks.instance("variants", variants, Quirks)
+        self.service.quirks = validation.instance("variants", variants, Quirks)
 
     def transport(self, *, latency: Latency = (0.0, 0.0), hosts: int = 2, timeout: float = 30.0) -> SimulatorTransport:
         """Return a transport to the service."""

@@ -9,13 +9,13 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from agora_analytics import _checks
+from agora_analytics._core import validation
 from agora_analytics.errors import DecodeError, TransportError, TransportTimeout
 from agora_analytics.protocols import Request, Response
-from agora_analytics.simulator.allowed import above_nothing, seconds, some, words
-from agora_analytics.simulator.arrivals import Call
 from agora_analytics.simulator.faults import Fault, Kind
-from agora_analytics.simulator.service import Service, basic
+from agora_analytics.simulator.service.arrivals import Call
+from agora_analytics.simulator.service.service import Service, basic
+from agora_analytics.simulator.service.settings import above_nothing, seconds, some, words
 
 Latency = tuple[float, float] | Callable[[], tuple[float, float]]
 """Seconds to the service and back, or what draws them for each request."""
@@ -47,14 +47,14 @@ class SimulatorTransport:
         skews: Sequence[float] = (),
         timeout: float = 30.0,
     ) -> None:
-        self._service = _checks.instance("service", service, Service)
+        self._service = validation.instance("service", service, Service)
         self._authorization = basic(
             words("customer_id", customer_id or service.customer_id),
             words("customer_secret", customer_secret or service.customer_secret),
         )
         self._latency = _latency("latency", latency)
         self._hosts = some("hosts", hosts)
-        ahead = [seconds(f"skews[{at}]", one) for at, one in enumerate(_checks.listed("skews", skews, "seconds"))]
+        ahead = [seconds(f"skews[{at}]", one) for at, one in enumerate(validation.listed("skews", skews, "seconds"))]
         self._skews = (*ahead, *[0.0] * hosts)
         self._timeout = above_nothing("timeout", timeout)
 
@@ -123,7 +123,7 @@ def _latency(name: str, value: Any) -> Latency:
     if callable(value):
         drawn: Latency = value
         return drawn
-    ways = _checks.listed(name, value, "two numbers of seconds, there and back")
+    ways = validation.listed(name, value, "two numbers of seconds, there and back")
     if len(ways) != 2:  # noqa: PLR2004 - there and back
-        raise ValueError(f"{name}={_checks.shown(value)}: allowed are two numbers of seconds, there and back")
-    return (_checks.amount(f"{name}[0]", ways[0]), _checks.amount(f"{name}[1]", ways[1]))
+        raise ValueError(f"{name}={validation.shown(value)}: allowed are two numbers of seconds, there and back")
+    return (validation.amount(f"{name}[0]", ways[0]), validation.amount(f"{name}[1]", ways[1]))

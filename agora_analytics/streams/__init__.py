@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from agora_analytics.streams._broadcast import Broadcast, Subscription, broadcast
-from agora_analytics.streams._cadence import Coverage
-from agora_analytics.streams._checkpoints import Checkpoint
-from agora_analytics.streams._events import (
+from agora_analytics.streams.checkpoint_stores import FileCheckpoints, MemoryCheckpoints
+from agora_analytics.streams.checkpoints import Checkpoint
+from agora_analytics.streams.events import (
     CallChanged,
     CallEvent,
     CallFinished,
@@ -17,11 +16,12 @@ from agora_analytics.streams._events import (
     Revision,
     Window,
 )
-from agora_analytics.streams._follow import Follow
-from agora_analytics.streams._health import Health
-from agora_analytics.streams._series import Series
-from agora_analytics.streams._stores import FileCheckpoints, MemoryCheckpoints
-from agora_analytics.streams._watch import Watch
+from agora_analytics.streams.fan_out import Broadcast, Subscription, broadcast
+from agora_analytics.streams.follow.follow import Follow
+from agora_analytics.streams.health import Health
+from agora_analytics.streams.watch.schedule import Coverage
+from agora_analytics.streams.watch.series import Series
+from agora_analytics.streams.watch.watch import Watch
 
 __all__ = [
     "Broadcast",

@@ -15,7 +15,7 @@ from agora_analytics import Checkpoint
 from agora_analytics.protocols import Request, Response
 from agora_analytics.quota import Book, decode
 from agora_analytics.simulator import Service, Simulation, SimulatorTransport, VirtualLoop, World
-from agora_analytics.simulator.chance import stream
+from agora_analytics.simulator.world.rng import stream
 from benchmarks.endurance.judge import Judge
 from benchmarks.endurance.schedule import Schedule, Trouble
 from benchmarks.endurance.truth import SERIES, Asked

@@ -8,8 +8,8 @@ from typing import Final, Literal
 import attrs
 
 from agora_analytics.simulator import Fault, Faults, Quirks, Spender
-from agora_analytics.simulator.arrivals import Arrival
-from agora_analytics.simulator.chance import share
+from agora_analytics.simulator.service.arrivals import Arrival
+from agora_analytics.simulator.world.rng import share
 
 DAY: Final = 86_400
 LATE: Final = 180

@@ -16,7 +16,7 @@ import msgspec
 from agora_analytics import AnalyticsClient
 from agora_analytics.models import Call, CallPage, MetricsAnswer
 from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET
-from agora_analytics.simulator.service import basic
+from agora_analytics.simulator.service.service import basic
 from benchmarks import _contestants
 from benchmarks._canned import plan
 from benchmarks.stalls.meter import measured

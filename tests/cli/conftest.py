@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from agora_analytics import Plan
-from agora_analytics.cli.program import main
+from agora_analytics.cli.app import main
 from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Service, World
 from agora_analytics.simulator.server import serve
 

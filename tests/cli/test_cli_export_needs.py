@@ -12,7 +12,7 @@ def bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only what the extra `cli` brings is installed."""
     monkeypatch.setattr("agora_analytics.export.formats.find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "fsspec", None)  # as an import sees what is not there
-    monkeypatch.delitem(sys.modules, "agora_analytics.export.sinks._remote", raising=False)
+    monkeypatch.delitem(sys.modules, "agora_analytics.export.sinks.remote", raising=False)
 
 
 @pytest.mark.parametrize("planned", [("--dry-run",), ()], ids=["dry run", "run"])

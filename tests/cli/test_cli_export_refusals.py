@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agora_analytics.export._state import State
+from agora_analytics.export.state.progress import State
 from agora_analytics.simulator import APP_ID, Fault, Faults
 
 NO = Fault("refusal", code=404, message="no such call")

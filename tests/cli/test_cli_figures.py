@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agora_analytics.catalogue import MetricId, QualityMetric
-from agora_analytics.cli import figures, times, views, words
+from agora_analytics.cli import formatting, parsing, tables, times
 from agora_analytics.models import Session, SessionMetrics, Track
 from agora_analytics.spans import moment
 
@@ -15,7 +15,7 @@ from agora_analytics.spans import moment
     [(None, ""), (0, "0"), (12_345, "12,345"), (2.0, "2"), (12.34, "12.3"), (1.23456, "1.235"), (-1_234.5, "-1,234.5")],
 )
 def test_a_number_is_told_with_no_more_digits_than_it_deserves(value, told):
-    assert figures.number(value) == told
+    assert formatting.number(value) == told
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_a_number_is_told_with_no_more_digits_than_it_deserves(value, told):
     [(None, ""), (0, "0 s"), (59.9, "59 s"), (60, "1 m"), (3_661, "1 h 1 m"), (86_400, "1 d"), (90_061, "1 d 1 h")],
 )
 def test_a_duration_is_told_in_its_two_largest_units(seconds, told):
-    assert figures.lasting(seconds) == told
+    assert formatting.lasting(seconds) == told
 
 
 @pytest.mark.parametrize(
@@ -37,24 +37,24 @@ def test_a_duration_is_told_in_its_two_largest_units(seconds, told):
     ],
 )
 def test_a_plot_shows_heights_and_leaves_gaps_where_nothing_was_measured(pairs, drawn):
-    assert figures.sparkline(pairs) == drawn
+    assert formatting.sparkline(pairs) == drawn
 
 
 def test_a_plot_averages_what_it_has_no_room_for():
-    assert figures.sparkline([(second, second // 10) for second in range(80)], 8) == figures.BLOCKS
+    assert formatting.sparkline([(second, second // 10) for second in range(80)], 8) == formatting.BLOCKS
 
 
 @pytest.mark.parametrize(("value", "highest", "width"), [(5, 10, 10), (None, 10, 0), (10, 10, 20), (0, 0, 0)])
 def test_a_bar_is_as_long_as_its_share(value, highest, width):
-    assert len(figures.bar(value, highest)) == width
+    assert len(formatting.bar(value, highest)) == width
 
 
 def test_nothing_that_steers_a_terminal_gets_through():
-    assert figures.printable("a\x1b[31mb\r\nc\u202ed") == "a [31mb  c d"
+    assert formatting.printable("a\x1b[31mb\r\nc\u202ed") == "a [31mb  c d"
 
 
 def test_a_rate_is_told_in_percent_and_no_time_as_nothing():
-    assert (figures.percent(0.5), figures.percent(None), figures.clock(0)) == ("50.00 %", "", "")
+    assert (formatting.percent(0.5), formatting.percent(None), formatting.clock(0)) == ("50.00 %", "", "")
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("45s", 45), ("20m", 1_200), ("1h30m", 5_400), ("2d", 172_800)])
@@ -68,18 +68,18 @@ def test_an_instant_may_be_typed_in_several_ways(text):
 
 
 def test_names_are_completed_from_the_catalogue():
-    assert "networkDelay" in words.suggest(QualityMetric)("netw")
-    assert words.suggest(QualityMetric)("zzz") == []
-    assert "app_cpu" in words.suggest(MetricId)("app")
-    assert words.mids_of("20001,system_cpu") == {20001, 20002}
+    assert "networkDelay" in parsing.suggest(QualityMetric)("netw")
+    assert parsing.suggest(QualityMetric)("zzz") == []
+    assert "app_cpu" in parsing.suggest(MetricId)("app")
+    assert parsing.mids_of("20001,system_cpu") == {20001, 20002}
 
 
 def test_a_metric_id_of_tomorrow_is_shown_by_its_number_and_an_empty_track_not_at_all():
     tracks = (Track(mid=99_999, kvs=((100, 1.0),)), Track(mid=20_001, kvs=()))
-    table = views.metrics(SessionMetrics(sid="A", data=tracks))
+    table = tables.metrics(SessionMetrics(sid="A", data=tracks))
     assert [row[:3] for row in table.rows] == [("99999", "", "")]
 
 
 def test_a_session_that_goes_on_is_still_there():
-    (row,) = views.sessions([Session(sid="A", uid=0, join_ts=1_795_521_600)]).rows
+    (row,) = tables.sessions([Session(sid="A", uid=0, join_ts=1_795_521_600)]).rows
     assert (row[1], row[3]) == ("0", "still there")

@@ -6,8 +6,8 @@ import pytest
 import typer
 from typer.main import get_command
 
-from agora_analytics import _json
-from agora_analytics.cli.program import app
+from agora_analytics._core.decoding import json
+from agora_analytics.cli.app import app
 from agora_analytics.simulator import APP_ID
 from agora_analytics.spans import HostSecond, Span, by_host
 
@@ -67,8 +67,8 @@ def test_a_dry_run_tells_what_is_left_out_by_times_of_the_host(run, span):
 
 
 def test_a_second_by_the_host_is_written_as_a_number():
-    told = _json.document(_json.encode({"at": HostSecond(7), "span": by_host(Span(1, 2))}))
+    told = json.document(json.encode({"at": HostSecond(7), "span": by_host(Span(1, 2))}))
     assert told == {"at": 7, "span": {"start": 1, "end": 2}}
-    assert _json.lines([HostSecond(7)]) == b"7\n"
+    assert json.lines([HostSecond(7)]) == b"7\n"
     with pytest.raises(TypeError, match="no JSON is made of object"):
-        _json.encode(object())
+        json.encode(object())

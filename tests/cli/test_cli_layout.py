@@ -10,8 +10,8 @@ from itertools import pairwise
 import pytest
 
 from agora_analytics.catalogue import TimelineMetric
-from agora_analytics.cli import views
-from agora_analytics.cli.figures import WIDTH
+from agora_analytics.cli import tables
+from agora_analytics.cli.formatting import WIDTH
 from agora_analytics.cli.output import Screen
 from agora_analytics.models import Point, Total
 
@@ -58,7 +58,7 @@ def test_a_plot_is_made_for_its_width_and_never_cut_off(capsys, terminal, column
     terminal(columns)
     points = series(200)
     name = TimelineMetric.VIDEO_FREEZE_RATE
-    Screen().show(points, views.plots("", "metric", [(name, "", points)]))
+    Screen().show(points, tables.plots("", "metric", [(name, "", points)]))
     (plot,) = (found.group() for found in map(BLOCK.search, plain(capsys.readouterr().out)) if found)
     assert len(plot) in {WIDTH, WIDTH // 2, WIDTH // 3}
     assert (plot[0], plot[-1]) == ("▁", "█")
@@ -93,7 +93,7 @@ def test_what_a_command_spent_is_told_after_what_it_found(run, terminal, monkeyp
 
 def test_percent_stand_under_value_and_empty_columns_are_left_out(capsys):
     found = (Total(value=0.0123, dimension_value="China"), Total(value=0.5, dimension_value="Kenya"))
-    Screen().show(found, views.totals(found, "freezes", "fraction", "country"))
+    Screen().show(found, tables.totals(found, "freezes", "fraction", "country"))
     title, heading, _, *rows = plain(capsys.readouterr().out)
     assert title == "freezes"
     assert heading.split() == ["country", "value"]

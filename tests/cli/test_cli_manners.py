@@ -112,12 +112,12 @@ def test_the_secret_is_nowhere_in_what_is_shown(run, arguments, form):
 
 WARNS = """
 import logging, sys
-from agora_analytics.cli import running
+from agora_analytics.cli import runner
 
 async def work():
     logging.getLogger("agora_analytics.streams").warning("the error: %s", "HTTP 503: \\x1b[31mred\\nand more")
 
-sys.exit(running.finish(work))
+sys.exit(runner.finish(work))
 """
 
 

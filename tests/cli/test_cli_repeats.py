@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from agora_analytics.cli.commands.heartbeat import pulse
 from agora_analytics.cli.output import Screen
-from agora_analytics.cli.pulse import pulse
 from agora_analytics.cli.repeats import Repeats
 from agora_analytics.simulator import VirtualLoop
 from agora_analytics.streams import Health
@@ -53,13 +53,13 @@ def test_lines_of_another_kind_are_told_and_what_was_only_counted_is_told_in_the
 
 WARNS = """
 import logging, sys
-from agora_analytics.cli import running
+from agora_analytics.cli import runner
 
 async def work():
     for number in range(4):
         logging.getLogger("agora_analytics.export").warning("attempt %d failed", number)
 
-sys.exit(running.finish(work))
+sys.exit(runner.finish(work))
 """
 
 

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from agora_analytics.catalogue import MetricId
+from agora_analytics.cli.commands.demo_steps import Tour
 from agora_analytics.cli.output import Screen
-from agora_analytics.cli.tour import Tour
 from agora_analytics.simulator import Simulation
 
 

@@ -9,7 +9,7 @@ import pytest
 from unhurried import unhurried
 
 from agora_analytics import Plan
-from agora_analytics.cli.ranking import ORDERS, Best, frozen_users
+from agora_analytics.cli.commands.ranking import ORDERS, Best, frozen_users
 from agora_analytics.models import Call
 from agora_analytics.plans import PLANS
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agora_analytics import Checkpoint
-from agora_analytics.cli.running import finish
+from agora_analytics.cli.runner import finish
 
 ROOT = Path(__file__).parents[2]
 COMMAND = ("-m", "agora_analytics.cli")
@@ -134,7 +134,7 @@ def test_other_commands_are_cancelled(start):
 
 WORK = """
 import asyncio, signal, time
-from agora_analytics.cli import program, run, running, signals
+from agora_analytics.cli import app, run, runner, signals
 
 def say(what):
     print(what, flush=True)
@@ -142,7 +142,7 @@ def say(what):
 async def work():
     {work}
 
-program.main = lambda: running.finish(work)
+app.main = lambda: runner.finish(work)
 run()
 """
 

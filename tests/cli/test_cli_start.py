@@ -15,7 +15,7 @@ pytestmark = pytest.mark.process
 ROOT = Path(__file__).parents[2]
 LOADED = """
 import sys
-from agora_analytics.cli.program import main
+from agora_analytics.cli.app import main
 
 code = main(sys.argv[1:])
 print(*sys.modules, file=sys.stderr)
@@ -44,4 +44,4 @@ def test_help_loads_no_client_no_stream_and_no_simulator(words):
         check=True,
     )
     assert "Usage" in done.stdout
-    assert {*SLOW, "agora_analytics._client"} & set(done.stderr.split()) == set()
+    assert {*SLOW, "agora_analytics.client"} & set(done.stderr.split()) == set()

@@ -8,8 +8,8 @@ import json
 import pytest
 
 from agora_analytics import Plan
+from agora_analytics.cli.commands.demo_steps import Tour
 from agora_analytics.cli.output import Screen
-from agora_analytics.cli.tour import Tour
 from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
 from agora_analytics.spans import WINDOW
 

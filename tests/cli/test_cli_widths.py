@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from agora_analytics.cli import views
+from agora_analytics.cli import tables
 from agora_analytics.cli.output import Screen
 from agora_analytics.models import Call, Point, Total
 
@@ -33,7 +33,7 @@ TOLD = ("room-71", "31 m 3 s", "182", "1.13 %", "0.93 %", "2.057")
 def shown(capsys, monkeypatch):
     """Show a table on a terminal of a width; returns its lines without styles."""
 
-    def show(columns: int, table: views.Table, **environment: str) -> list[str]:
+    def show(columns: int, table: tables.Table, **environment: str) -> list[str]:
         for name, value in {"COLUMNS": str(columns), "FORCE_COLOR": "1", **environment}.items():
             monkeypatch.setenv(name, value)
         Screen().show((), table)
@@ -44,7 +44,7 @@ def shown(capsys, monkeypatch):
 
 @pytest.mark.parametrize("columns", WIDTHS)
 def test_every_figure_of_a_call_is_whole_at_every_width(shown, columns):
-    lines = shown(columns, views.calls(CALLS, worst=True))
+    lines = shown(columns, tables.calls(CALLS, worst=True))
     assert max(map(len, lines)) <= columns
     assert all(any(figure in line for line in lines) for figure in TOLD)
     assert any("5AC413F01FAF16B3192E987D79A13F71" in line for line in lines)
@@ -53,13 +53,13 @@ def test_every_figure_of_a_call_is_whole_at_every_width(shown, columns):
 
 @pytest.mark.parametrize(("columns", "lines"), [(80, 2), (100, 2), (124, 1), (160, 1)])
 def test_a_call_is_one_line_where_there_is_room_for_it(shown, columns, lines):
-    (start,) = (at for at, line in enumerate(shown(columns, views.calls(CALLS, worst=True))) if "─" in line)
-    rows = [line for line in shown(columns, views.calls(CALLS, worst=True))[start + 1 : -1] if "no room" not in line]
+    (start,) = (at for at, line in enumerate(shown(columns, tables.calls(CALLS, worst=True))) if "─" in line)
+    rows = [line for line in shown(columns, tables.calls(CALLS, worst=True))[start + 1 : -1] if "no room" not in line]
     assert len(rows) == 2 * lines
 
 
 def test_where_columns_have_no_room_each_cell_has_a_line_of_its_own(shown):
-    assert [line.rstrip() for line in shown(40, views.calls(CALLS[:1], worst=True))] == [
+    assert [line.rstrip() for line in shown(40, tables.calls(CALLS[:1], worst=True))] == [
         "calls",
         "5AC413F01FAF16B3192E987D79A13F71",
         "  cname          room-71",
@@ -79,7 +79,7 @@ def test_a_bar_is_never_folded(shown, columns):
     totals = [
         Total(value=value, dimension_value=name) for name, value in {"China": 14_617, "United States": 7_308}.items()
     ]
-    lines = shown(columns, views.totals(totals, "users", "", "country"))
+    lines = shown(columns, tables.totals(totals, "users", "", "country"))
     bars = [len(found.group()) for found in map(re.compile("█+").search, lines) if found]
     assert len(bars) == 2
     assert bars[0] == 2 * bars[1]
@@ -89,7 +89,7 @@ def test_a_bar_is_never_folded(shown, columns):
 @pytest.mark.parametrize("columns", WIDTHS)
 def test_a_plot_is_whole_at_every_width(shown, columns):
     points = tuple(Point.of(NOON + 60 * at, 100 + at) for at in range(200))
-    lines = shown(columns, views.plots("", "metric", [("video_freeze_rate", "", points)]))
+    lines = shown(columns, tables.plots("", "metric", [("video_freeze_rate", "", points)]))
     (plot,) = (found.group() for found in map(re.compile("[▁▂▃▄▅▆▇█]+").search, lines) if found)
     assert (plot[0], plot[-1]) == ("▁", "█")
     assert any("video_freeze_rate" in line for line in lines)

@@ -18,10 +18,10 @@ from reading import rows
 from runs import NOON, all_rows, asked, export, free, last, options_of
 
 from agora_analytics import Plan, Selection, Unauthorized
-from agora_analytics.export._keeping import Beside
-from agora_analytics.export._process import writer_of
-from agora_analytics.export._state import State
-from agora_analytics.export._writer import Here
+from agora_analytics.export.state.progress import State
+from agora_analytics.export.state.remote_copy import Beside
+from agora_analytics.export.write.subprocess_writer import writer_of
+from agora_analytics.export.write.writer import Here
 from agora_analytics.protocols import WallClock
 from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
 
@@ -52,13 +52,13 @@ def _written_here(monkeypatch: pytest.MonkeyPatch) -> None:
     Tests of the writer, and of what each format is given, ask for `apart`; AGORA_TEST_APART=1 is for all.
     """
     if not os.environ.get("AGORA_TEST_APART"):
-        monkeypatch.setattr("agora_analytics.export._target.writer_of", Here)
+        monkeypatch.setattr("agora_analytics.export.write.target.writer_of", Here)
 
 
 @pytest.fixture
 def apart(_written_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Write in a process of its own, as users do."""
-    monkeypatch.setattr("agora_analytics.export._target.writer_of", writer_of)
+    monkeypatch.setattr("agora_analytics.export.write.target.writer_of", writer_of)
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from agora_analytics import ExportError
-from agora_analytics.export import _tables
-from agora_analytics.export._state import State
+from agora_analytics.export.state import sqlite_store
+from agora_analytics.export.state.progress import State
 
 ROUNDS, TOGETHER = 60, 3
 
@@ -57,7 +57,7 @@ class Naps:
 @pytest.fixture(autouse=True)
 def naps(monkeypatch) -> Naps:
     naps = Naps()
-    monkeypatch.setattr(_tables, "time", naps)
+    monkeypatch.setattr(sqlite_store, "time", naps)
     return naps
 
 

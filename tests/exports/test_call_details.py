@@ -11,10 +11,10 @@ from reading import rows
 from runs import HOUR, NOON, Tampering, asked, export, free, last
 
 from agora_analytics import Breakdown, Selection
-from agora_analytics.export import _batches
-from agora_analytics.export._batches import unpack
-from agora_analytics.export._details import _whole
-from agora_analytics.export._staged import Packed, packed
+from agora_analytics.export.fetch.call_details import _whole
+from agora_analytics.export.state.staging import Packed, packed
+from agora_analytics.export.write import column_batch
+from agora_analytics.export.write.column_batch import unpack
 from agora_analytics.models import SessionMetrics, Track
 from agora_analytics.simulator import Simulation
 
@@ -62,7 +62,7 @@ async def test_a_moment_that_two_parts_of_a_call_tell_is_one_row(tmp_path, long)
 
 def half(*tracks: tuple[str | None, tuple[tuple[int, int], ...]]) -> Packed:
     data = tuple(Track(mid=1, peer_uid=peer, kvs=points) for peer, points in tracks)
-    return packed(_batches.metrics("app", "call", (SessionMetrics(sid="s", data=data),)))
+    return packed(column_batch.metrics("app", "call", (SessionMetrics(sid="s", data=data),)))
 
 
 def test_of_the_parts_of_a_call_each_moment_of_a_track_is_there_once_as_it_was_told_last():

@@ -9,7 +9,7 @@ from reading import rows
 from runs import ALL, DAY, HOUR, NOON, Tampering, all_rows, asked, export, free, last
 
 from agora_analytics import Insight, NotFound, Selection, Series, Unauthorized
-from agora_analytics.export._state import State
+from agora_analytics.export.state.progress import State
 from agora_analytics.simulator import Fault, Faults, Service, Simulation
 
 ANSWERS = [(400, 200), (404, 404), (503, 503), (403, 200), (401, 401), (300, 200), (204, 200), (1001, 200)]

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from agora_analytics.export._writer import alone
+from agora_analytics.export.write.writer import alone
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked")
 
 BEGUN = """
 import multiprocessing, os, signal, sys
 from pathlib import Path
-from agora_analytics.export._process import Apart
+from agora_analytics.export.write.subprocess_writer import Apart
 folder = Path(sys.argv[1])
 writer = Apart("jsonl", folder, folder / "state" / "writing")
 writer.ready()

@@ -11,8 +11,8 @@ import pytest
 from runs import asked, export, free, last
 
 from agora_analytics import ExportError
-from agora_analytics.export import _given
-from agora_analytics.export._state import State
+from agora_analytics.export.state import state_folder
+from agora_analytics.export.state.progress import State
 
 SELECTION = last(1, "calls")
 
@@ -166,7 +166,7 @@ async def test_what_is_strange_in_a_folder_is_told_though_not_all_of_it_can_be_r
     def unreadable(_: object) -> bool:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(_given, "_is_damaged", unreadable)
+    monkeypatch.setattr(state_folder, "_is_damaged", unreadable)
     with pytest.raises(ExportError, match=r"holds notes\.txt"):
         await export(simulation, SELECTION, f"file://{tmp_path}/export", state=folder)
     assert asked(simulation) == 0

@@ -16,11 +16,11 @@ from reading import manifest_of, paths
 from runs import DAY, NOON, asked, export, free, last
 
 from agora_analytics import ExportError, Insight, Selection
-from agora_analytics.export._inventory import Differences, compared
-from agora_analytics.export._staged import Facts
-from agora_analytics.export._state import State
-from agora_analytics.export._target import DatabaseFile, Files, path_of
 from agora_analytics.export.sinks import LocalSink, Seen
+from agora_analytics.export.state.inventory import Differences, compared
+from agora_analytics.export.state.progress import State
+from agora_analytics.export.state.staging import Facts
+from agora_analytics.export.write.target import DatabaseFile, Files, path_of
 from agora_analytics.simulator import Simulation
 
 FORMS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")

@@ -14,7 +14,7 @@ from reading import paths, rows
 from runs import asked, export, free, last
 
 from agora_analytics import ExportError
-from agora_analytics.export._process import _CODE
+from agora_analytics.export.write.subprocess_writer import _CODE
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from agora_analytics.export.sinks import LocalSink, _local
+from agora_analytics.export.sinks import LocalSink, local
 
 
 @pytest.fixture
@@ -20,13 +20,13 @@ def sink(tmp_path: Path) -> LocalSink:
 def synced(sink, monkeypatch) -> list[str]:
     """The folders whose lists of files were brought to the disk, as seen from the sink's."""
     found: list[str] = []
-    sync = _local._sync
+    sync = local._sync
 
     def noted(folder: Path) -> None:
         found.append(folder.relative_to(sink.folder).as_posix())
         sync(folder)
 
-    monkeypatch.setattr(_local, "_sync", noted)
+    monkeypatch.setattr(local, "_sync", noted)
     return found
 
 
@@ -38,7 +38,7 @@ def given(tmp_path: Path) -> Path:
 
 def test_a_new_place_is_on_the_disk_with_all_folders_above_it(tmp_path, monkeypatch):
     found: list[Path] = []
-    monkeypatch.setattr(_local, "_sync", found.append)
+    monkeypatch.setattr(local, "_sync", found.append)
     for _ in range(2):
         LocalSink(tmp_path / "a" / "b").check()
     assert found == [tmp_path / "a", tmp_path]

@@ -7,7 +7,7 @@ from reading import rows
 from runs import DAY, HOUR, NOON, asked, export, free
 
 from agora_analytics import Insight, Selection, Series
-from agora_analytics.export._state import State
+from agora_analytics.export.state.progress import State
 
 SERIES = Series("userCount", product="Native")
 DATASETS = {

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from agora_analytics.export import _batches, _marks
-from agora_analytics.export._selection import is_over
-from agora_analytics.export._sources import CallSource, Slice
-from agora_analytics.export._staged import Group, Packed, packed
-from agora_analytics.export._state import DONE, EXPIRED, LEFT, OPEN, READ, UNSETTLED, PendingSlice, State
+from agora_analytics.export.fetch.sources import CallSource, Slice
+from agora_analytics.export.selection import is_over
+from agora_analytics.export.state import marks
+from agora_analytics.export.state.progress import DONE, EXPIRED, LEFT, OPEN, READ, UNSETTLED, PendingSlice, State
+from agora_analytics.export.state.staging import Group, Packed, packed
+from agora_analytics.export.write import column_batch
 from agora_analytics.models import Call
 from agora_analytics.spans import Span
 
@@ -29,7 +30,7 @@ def kinds(state: State, source: object = ALL) -> dict[int, tuple[Span, ...]]:
 
 def clipped(state: State, one: PendingSlice, begin: int) -> PendingSlice | None:
     with state.transaction():
-        return _marks.clip(state, ALL, one, begin)
+        return marks.clip(state, ALL, one, begin)
 
 
 # Slices
@@ -51,7 +52,9 @@ def test_what_is_too_old_as_far_as_it_was_wanted_is_asked_for_no_more(state, beg
 
 def series(*times: int) -> Packed:
     rows = [(ts, 1.0, None, None) for ts in times]
-    return packed(_batches.realtime("app", ("userCount", "Native", None, None), rows).having("provisional", value=True))
+    return packed(
+        column_batch.realtime("app", ("userCount", "Native", None, None), rows).having("provisional", value=True)
+    )
 
 
 def test_what_was_provisional_and_can_be_read_no_more_is_final_and_the_rest_stays_provisional(state):
@@ -66,7 +69,7 @@ def test_what_was_provisional_and_can_be_read_no_more_is_final_and_the_rest_stay
     assert [(group.app, group.day) for group, _ in state.waiting()] == [("app", 0)]
     part = state.begin_part(state.waiting()[0][0])
     (piece,) = state.pieces(part, 0, 10**6).stored
-    final = _batches.unpack("realtime", piece)
+    final = column_batch.unpack("realtime", piece)
     assert (list(final.column("ts")), list(final.column("provisional"))) == ([30, 39], [False, False])
     taken = state.take_provisional("app calls")
     assert [(day, list(rows.column("ts")), list(rows.column("provisional"))) for _, day, rows in taken] == [
@@ -88,7 +91,7 @@ def test_where_nothing_of_it_was_provisional_what_is_stays_as_it_is(state):
 def opened(state: State, name: str, first: int, cname: str = "room", app: str = "app") -> int:
     with state.transaction():
         number = state.keep_call(app, Call(call_id=name, cname=cname, call_pcu=1), Span(first, first + 1), OPEN, 0.0)
-        batch = _batches.calls(app, [Call(call_id=name, created_ts=first)])
+        batch = column_batch.calls(app, [Call(call_id=name, created_ts=first)])
         state.stage(app, first // DAY, packed(batch), source=f"call {number}", provisional=True)
     return number
 
@@ -111,16 +114,16 @@ def test_a_call_that_was_never_seen_to_end_and_can_be_seen_no_more_is_left_out_w
 def test_calls_that_go_on_are_those_of_the_app_and_of_the_channel_where_one_is_asked_for(state):
     for name, first, cname, app in (("a", 9, "room", "app"), ("b", 5, "hall", "app"), ("c", 1, "room", "other")):
         opened(state, name, first, cname, app)
-    assert [first for _, first in _marks.open_calls(state, "app", ALL)] == [5, 9]
-    assert [first for _, first in _marks.open_calls(state, "app", ROOM)] == [9]
-    assert [first for _, first in _marks.open_calls(state, "other", ROOM)] == [1]
+    assert [first for _, first in marks.open_calls(state, "app", ALL)] == [5, 9]
+    assert [first for _, first in marks.open_calls(state, "app", ROOM)] == [9]
+    assert [first for _, first in marks.open_calls(state, "other", ROOM)] == [1]
 
 
 @pytest.mark.parametrize(
     ("moment", "expected"), [(-5, None), (0, None), (1, Span(0, 1)), (90, Span(0, 90)), (95, Span(0, 90))]
 )
 def test_what_lies_before_a_moment_ends_where_it_was_wanted(moment, expected):
-    assert _marks.before(Slice(Span(0, 100), 90), moment) == expected
+    assert marks.before(Slice(Span(0, 100), 90), moment) == expected
 
 
 # Calls
@@ -155,19 +158,19 @@ def test_a_call_is_worth_its_freeze_rate_times_users_times_seconds(audio, video,
         call_video_freeze_rate=video,
         call_pcu=users,
     )
-    assert _marks.score(call) == score
+    assert marks.score(call) == score
 
 
 def test_a_call_without_times_is_worth_nothing():
-    assert _marks.score(Call(call_id="c", call_audio_freeze_rate=0.9, call_pcu=4)) <= 0.0
+    assert marks.score(Call(call_id="c", call_audio_freeze_rate=0.9, call_pcu=4)) <= 0.0
 
 
 def test_times_that_are_no_dates_are_counted(state):
     found = [Call(call_id=name, created_ts=10**18) for name in "ab"]
     with state.transaction():
-        _marks.undated(state, "app", _batches.calls("app", found))
-        _marks.undated(state, "app", _batches.calls("app", [Call(call_id="c", created_ts=5)]))
-        _marks.undated(state, "app", _batches.calls("app", found[:1]))
+        marks.undated(state, "app", column_batch.calls("app", found))
+        marks.undated(state, "app", column_batch.calls("app", [Call(call_id="c", created_ts=5)]))
+        marks.undated(state, "app", column_batch.calls("app", found[:1]))
     assert state.skipped() == [("app", "calls", 3, "a time that is no date, null here")]
 
 

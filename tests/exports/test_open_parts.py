@@ -10,9 +10,9 @@ from reading import rows
 from runs import HOUR, NOON, export, free
 
 from agora_analytics import Selection
-from agora_analytics.export import _parts
-from agora_analytics.export._columns import DATASETS
-from agora_analytics.export.formats._sqlite import SqliteTables
+from agora_analytics.export.formats.sqlite import SqliteTables
+from agora_analytics.export.schema import DATASETS
+from agora_analytics.export.write import part_writer
 from agora_analytics.simulator import Simulation, World
 
 
@@ -22,15 +22,15 @@ async def test_an_open_part_outlasts_provisional_ones_that_are_written_anew_or_r
 ):
     if form == "duckdb":
         pytest.importorskip("duckdb")
-    monkeypatch.setattr(_parts, "_READ", 2_000)  # so that few rows open one
+    monkeypatch.setattr(part_writer, "_READ", 2_000)  # so that few rows open one
     still_open: list[bool] = []
-    publish_all = _parts.Parts.publish_all
+    publish_all = part_writer.Parts.publish_all
 
-    async def noted(self: _parts.Parts) -> None:
+    async def noted(self: part_writer.Parts) -> None:
         still_open.append(self._open is not None)
         await publish_all(self)
 
-    monkeypatch.setattr(_parts.Parts, "publish_all", noted)
+    monkeypatch.setattr(part_writer.Parts, "publish_all", noted)
     world = World(seed=7, calls_per_hour=25.0, typical_minutes=15.0, long_share=0, large_share=0)
     simulation = Simulation(world=world, clock=clock)
     free(simulation)

@@ -15,13 +15,13 @@ import attrs
 import pytest
 
 from agora_analytics import ExportError
-from agora_analytics.export import _parts
-from agora_analytics.export._disk import Disk
-from agora_analytics.export._inventory import compared
-from agora_analytics.export._parts import Parts
-from agora_analytics.export._staged import Facts, Group, Packed, Part
-from agora_analytics.export._state import State
 from agora_analytics.export.sinks import Seen
+from agora_analytics.export.state.inventory import compared
+from agora_analytics.export.state.progress import State
+from agora_analytics.export.state.staging import Facts, Group, Packed, Part
+from agora_analytics.export.state.state_thread import Disk
+from agora_analytics.export.write import part_writer
+from agora_analytics.export.write.part_writer import Parts
 
 ONE, TWO = Group("calls", "app", 1), Group("sessions", "app", 2)
 PLACE = "place"
@@ -201,8 +201,8 @@ async def to_the_end(world: World) -> bool:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch) -> None:
-    monkeypatch.setattr(_parts, "_READ", 6)
-    monkeypatch.setattr(_parts, "_BACKLOG", 12)
+    monkeypatch.setattr(part_writer, "_READ", 6)
+    monkeypatch.setattr(part_writer, "_BACKLOG", 12)
 
 
 @pytest.fixture

@@ -14,13 +14,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from agora_analytics import Selection, _futures
-from agora_analytics.export import _patience, _process
-from agora_analytics.export._columns import DATASETS
-from agora_analytics.export._patience import Patience
-from agora_analytics.export._process import _CODE, Apart
-from agora_analytics.export._target import DatabaseFile
-from agora_analytics.export.formats._sqlite import SqliteTables
+from agora_analytics import Selection
+from agora_analytics._core import futures
+from agora_analytics.export.formats.sqlite import SqliteTables
+from agora_analytics.export.schema import DATASETS
+from agora_analytics.export.write import lock_wait, subprocess_writer
+from agora_analytics.export.write.lock_wait import Patience
+from agora_analytics.export.write.subprocess_writer import _CODE, Apart
+from agora_analytics.export.write.target import DatabaseFile
 from agora_analytics.simulator import Simulation
 
 
@@ -56,8 +57,8 @@ def told() -> Iterator[Callable[[Callable[[], object]], list[str]]]:
 
 
 def test_a_long_wait_is_logged_once_and_a_short_one_never(monkeypatch, tmp_path, other, told):
-    monkeypatch.setattr(_patience, "_POLL", 0)
-    monkeypatch.setattr(_patience, "time", SimpleNamespace(monotonic=count().__next__))  # a second from try to try
+    monkeypatch.setattr(lock_wait, "_POLL", 0)
+    monkeypatch.setattr(lock_wait, "time", SimpleNamespace(monotonic=count().__next__))  # a second from try to try
     found = told(lambda: None)
     other.execute("BEGIN EXCLUSIVE")
     with closing(sqlite3.connect(tmp_path / "export.sqlite", timeout=0)) as mine:
@@ -74,8 +75,8 @@ def test_what_is_no_lock_is_not_waited_for():
 
 
 def test_a_process_that_waits_has_it_logged_by_its_export(tmp_path, monkeypatch, other, told):
-    soon = "from agora_analytics.export import _patience; _patience._QUIET = 0; serve()"
-    monkeypatch.setattr(_process, "_CODE", _CODE.replace("serve()", soon))
+    soon = "from agora_analytics.export.write import lock_wait; lock_wait._QUIET = 0; serve()"
+    monkeypatch.setattr(subprocess_writer, "_CODE", _CODE.replace("serve()", soon))
     found = told(lambda: other.execute("ROLLBACK"))
     with closing(Apart("sqlite", tmp_path, tmp_path / "state" / "writing")) as writer:
         writer.ready()
@@ -106,7 +107,7 @@ def test_a_part_that_is_larger_than_the_cache_waits_for_a_reader_only_in_the_end
 def test_who_is_cancelled_while_a_database_is_opened_does_not_wait_for_who_has_it(tmp_path, monkeypatch, frozen):
     if frozen:
         monkeypatch.setattr(sys, "frozen", True, raising=False)
-    monkeypatch.setattr(_futures, "_GRACE", 0.05)
+    monkeypatch.setattr(futures, "_GRACE", 0.05)
 
     async def cancelled() -> None:
         loop, simulation = asyncio.get_running_loop(), Simulation()

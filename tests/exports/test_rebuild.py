@@ -16,7 +16,7 @@ from reading import manifest_of, paths, rows
 from runs import DAY, HOUR, NOON, all_rows, asked, export, free, last
 
 from agora_analytics import ExportError, Insight, LeftOut, Selection, Series, Unauthorized
-from agora_analytics.export._standing import ALTERED
+from agora_analytics.export.state.preflight import ALTERED
 from agora_analytics.simulator import Fault, Faults, Simulation
 
 FORMS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")

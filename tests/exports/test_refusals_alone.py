@@ -10,14 +10,14 @@ import attrs
 import pytest
 
 from agora_analytics import NotFound, Plan, PlanRefused, RateLimited, TransportError, Unauthorized
-from agora_analytics.export._asking import Asking
-from agora_analytics.export._disk import Disk
-from agora_analytics.export._expiry import Question
-from agora_analytics.export._lists import by_name
-from agora_analytics.export._reasons import APP, DETAILS
-from agora_analytics.export._refusals import Refusals
-from agora_analytics.export._sources import Slice
-from agora_analytics.export._state import LEFT, PENDING, Due, PendingCall, PendingSlice, State
+from agora_analytics.export.fetch.fetcher import Asking
+from agora_analytics.export.fetch.refusals import Refusals
+from agora_analytics.export.fetch.retention import Question
+from agora_analytics.export.fetch.skip_reasons import APP, DETAILS
+from agora_analytics.export.fetch.slices import by_name
+from agora_analytics.export.fetch.sources import Slice
+from agora_analytics.export.state.progress import LEFT, PENDING, Due, PendingCall, PendingSlice, State
+from agora_analytics.export.state.state_thread import Disk
 from agora_analytics.models import Call
 from agora_analytics.plans import CALL_LISTS
 from agora_analytics.spans import Span

@@ -11,7 +11,7 @@ from machines import There
 from runs import asked, export, free, last
 
 from agora_analytics import ExportError, Selection
-from agora_analytics.export.sinks._remote import RemoteSink
+from agora_analytics.export.sinks.remote import RemoteSink
 from agora_analytics.simulator import Fault, Faults, Simulation
 
 Contents = dict[str, bytes]
@@ -108,8 +108,8 @@ def pairs(simulation: Simulation, memory: There, killed, monkeypatch):
     """What killed runs left whose state goes with a database: each made a copy after every answer."""
 
     async def pairs(count: int) -> list[Contents]:
-        monkeypatch.setattr("agora_analytics.export._keeping._PAUSE", 0.0)
-        monkeypatch.setattr("agora_analytics.export._keeping._SHARE_OF_DATABASE", 0)
+        monkeypatch.setattr("agora_analytics.export.state.remote_copy._PAUSE", 0.0)
+        monkeypatch.setattr("agora_analytics.export.state.remote_copy._SHARE_OF_DATABASE", 0)
         found = []
         for number in range(count):
             simulation.faults = Faults.script([*[None] * (asked(simulation) + 8), *[Fault("status", status=401)] * 500])

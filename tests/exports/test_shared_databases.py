@@ -14,11 +14,11 @@ from machines import SELECTION, Held, There
 from runs import asked
 
 from agora_analytics import ExportError
-from agora_analytics.export._keeping import Beside
-from agora_analytics.export._process import Apart
-from agora_analytics.export._standing import Standing
-from agora_analytics.export._writer import WriterError
-from agora_analytics.export.sinks._remote import RemoteSink
+from agora_analytics.export.sinks.remote import RemoteSink
+from agora_analytics.export.state.preflight import Standing
+from agora_analytics.export.state.remote_copy import Beside
+from agora_analytics.export.write.subprocess_writer import Apart
+from agora_analytics.export.write.writer import WriterError
 from agora_analytics.simulator import Fault, Faults, Simulation
 
 DATABASES = ("sqlite", "duckdb")

@@ -12,13 +12,13 @@ from machines import NAMES, SELECTION, Held, There
 from runs import asked, free, last
 
 from agora_analytics import ExportError, Unauthorized
-from agora_analytics.export import _parts
-from agora_analytics.export._keeping import Beside
-from agora_analytics.export._parts import Parts
-from agora_analytics.export._standing import Standing
-from agora_analytics.export._state import State
-from agora_analytics.export._target import Files
-from agora_analytics.export.sinks._remote import RemoteSink
+from agora_analytics.export.sinks.remote import RemoteSink
+from agora_analytics.export.state.preflight import Standing
+from agora_analytics.export.state.progress import State
+from agora_analytics.export.state.remote_copy import Beside
+from agora_analytics.export.write import part_writer
+from agora_analytics.export.write.part_writer import Parts
+from agora_analytics.export.write.target import Files
 from agora_analytics.simulator import Fault, Faults
 
 FORMS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
@@ -151,12 +151,12 @@ async def test_a_run_whose_copy_came_too_late_puts_no_part_in_the_place_of_anoth
     noted = lambda self, part, *of: sealed.append(part.dataset) or seal(self, part, *of)  # noqa: E731
     monkeypatch.setattr(State, "seal_part", noted)
     monkeypatch.setattr(Files, "full", 2_000)  # the other run seals another part under the same name
-    monkeypatch.setattr(_parts, "_READ", 1_000)
+    monkeypatch.setattr(part_writer, "_READ", 1_000)
 
     def between(self: Beside, *_: object) -> bool:
         if "sessions" in sealed and self._path.parent.name == "one":
             monkeypatch.setattr(Files, "full", 2**24)
-            monkeypatch.setattr(_parts, "_READ", 2**19)
+            monkeypatch.setattr(part_writer, "_READ", 2**19)
             return True
         return False
 

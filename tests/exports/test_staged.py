@@ -8,10 +8,10 @@ from __future__ import annotations
 import pytest
 
 from agora_analytics import ExportError
-from agora_analytics.export._batches import calls as rows_of
-from agora_analytics.export._batches import unpack
-from agora_analytics.export._staged import Facts, Group, Packed, Part, packed
-from agora_analytics.export._state import READ, State
+from agora_analytics.export.state.progress import READ, State
+from agora_analytics.export.state.staging import Facts, Group, Packed, Part, packed
+from agora_analytics.export.write.column_batch import calls as rows_of
+from agora_analytics.export.write.column_batch import unpack
 from agora_analytics.models import Call
 from agora_analytics.spans import Span
 

@@ -34,7 +34,7 @@ async def main():
         await client.export.plan(Selection.of(*span, "calls"))
         await client.export.run(Selection.of(*span, "calls"), sys.argv[1], format="jsonl")
         watching.clear()
-        print("agora_analytics.export._run" in sys.modules)
+        print("agora_analytics.export.fetch.run" in sys.modules)
 
 asyncio.run(main())
 """
@@ -42,8 +42,8 @@ asyncio.run(main())
 
 SMALL = {
     "_queue",
-    "agora_analytics.export._exports",
-    "agora_analytics.quota._states",
+    "agora_analytics.export.exporter",
+    "agora_analytics.quota.snapshot",
     "aiolimiter",
     "aiolimiter.leakybucket",
     "concurrent.futures.thread",
@@ -64,17 +64,17 @@ def test_nothing_large_is_loaded_in_the_loops_thread_by_an_export(tmp_path):
 
 @pytest.mark.parametrize("make", [to_arrow, to_pandas])
 def test_frames_are_made_on_another_thread(make, monkeypatch):
-    from agora_analytics.export import _arrow
+    from agora_analytics.export import arrow
 
     threads = []
     for name in ("table", "together"):
-        real = getattr(_arrow, name)
+        real = getattr(arrow, name)
 
         def noted(given, real=real):
             threads.append(threading.current_thread())
             return real(given)
 
-        monkeypatch.setattr(_arrow, name, noted)
+        monkeypatch.setattr(arrow, name, noted)
     calls = [Call(call_id=str(number), created_ts=1) for number in range(2_500)]
     frame = asyncio.run(make(calls))  # not the virtual loop, which has no other threads
     assert len(frame) == 2_500

@@ -13,12 +13,12 @@ import attrs
 import pytest
 
 from agora_analytics import ExportError
-from agora_analytics.export._disk import Disk
-from agora_analytics.export._staged import Facts, Part
-from agora_analytics.export._standing import ALTERED, GONE, Standing
-from agora_analytics.export._state import CUT, EXPIRED, LEFT, PENDING, READ, UNSETTLED, State
-from agora_analytics.export._target import MANIFEST, path_of
 from agora_analytics.export.sinks import Seen
+from agora_analytics.export.state.preflight import ALTERED, GONE, Standing
+from agora_analytics.export.state.progress import CUT, EXPIRED, LEFT, PENDING, READ, UNSETTLED, State
+from agora_analytics.export.state.staging import Facts, Part
+from agora_analytics.export.state.state_thread import Disk
+from agora_analytics.export.write.target import MANIFEST, path_of
 from agora_analytics.spans import Span
 
 SETTINGS = {"format": "jsonl", "place": "here", "datasets": ["calls"]}

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agora_analytics.export._cursor import Cursor
-from agora_analytics.export._sources import Slice
-from agora_analytics.export._staged import Packed
-from agora_analytics.export._state import CUT, DONE, EXPIRED, LEFT, OPEN, PENDING, READ, UNSETTLED, Due, State
+from agora_analytics.export.fetch.cursor import Cursor
+from agora_analytics.export.fetch.sources import Slice
+from agora_analytics.export.state.progress import CUT, DONE, EXPIRED, LEFT, OPEN, PENDING, READ, UNSETTLED, Due, State
+from agora_analytics.export.state.staging import Packed
 from agora_analytics.models import Call
 from agora_analytics.spans import Span
 

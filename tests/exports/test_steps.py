@@ -11,8 +11,8 @@ from reading import rows
 from runs import DAY, NOON, all_rows, asked, export, free
 
 from agora_analytics import Breakdown, ExportError, Selection
-from agora_analytics.export._process import Apart
-from agora_analytics.export._writer import WriterError
+from agora_analytics.export.write.subprocess_writer import Apart
+from agora_analytics.export.write.writer import WriterError
 
 LONG = Selection.of(
     NOON - 2 * DAY,

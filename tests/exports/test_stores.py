@@ -11,8 +11,8 @@ from fsspec.implementations.local import LocalFileSystem
 from machines import There
 from runs import options_of
 
-from agora_analytics.export._keeping import Beside
 from agora_analytics.export.sinks import sink_of
+from agora_analytics.export.state.remote_copy import Beside
 
 
 class KilledError(BaseException):

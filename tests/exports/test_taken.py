@@ -6,10 +6,10 @@ import attrs
 import pytest
 
 from agora_analytics import ExportError
-from agora_analytics.export import _tables
-from agora_analytics.export._staged import Facts, Group, Packed, Part
-from agora_analytics.export._state import READ, State
-from agora_analytics.export._taken import Original
+from agora_analytics.export.state import sqlite_store
+from agora_analytics.export.state.found_parts import Original
+from agora_analytics.export.state.progress import READ, State
+from agora_analytics.export.state.staging import Facts, Group, Packed, Part
 from agora_analytics.spans import Span
 
 
@@ -136,7 +136,7 @@ def test_a_damaged_state_is_put_aside_once_however_many_would_do_so(tmp_path):
 def test_who_would_put_a_damaged_state_aside_waits_for_another_that_does(tmp_path, monkeypatch):
     path = tmp_path / "state.db"
     path.write_bytes(b"hello")
-    monkeypatch.setattr(_tables, "_RENEWING", 0.0)
+    monkeypatch.setattr(sqlite_store, "_RENEWING", 0.0)
     with State._one_renews(path, "place"), pytest.raises(ExportError, match="running already"):
         State.renewed(path, "place")
     assert path.read_bytes() == b"hello"

@@ -14,22 +14,23 @@ from types import SimpleNamespace
 import pytest
 from runs import export, free, last
 
-from agora_analytics import ExportError, _futures
-from agora_analytics._futures import ended
-from agora_analytics.export import _writer
-from agora_analytics.export._columns import DATASETS
-from agora_analytics.export._patience import Patience
-from agora_analytics.export._process import _ERRORS, Apart, writer_of
-from agora_analytics.export._writer import Here, WriterError, alone, trouble_of
+from agora_analytics import ExportError
+from agora_analytics._core import futures
+from agora_analytics._core.futures import ended
 from agora_analytics.export.formats import FILES
-from agora_analytics.export.formats._sqlite import _PATIENCE, SqliteTables
+from agora_analytics.export.formats.sqlite import _PATIENCE, SqliteTables
+from agora_analytics.export.schema import DATASETS
+from agora_analytics.export.write import writer
+from agora_analytics.export.write.lock_wait import Patience
+from agora_analytics.export.write.subprocess_writer import _ERRORS, Apart, writer_of
+from agora_analytics.export.write.writer import Here, WriterError, alone, trouble_of
 
 pytestmark = pytest.mark.process
 
 TWICE = """
 import sys
 from pathlib import Path
-from agora_analytics.export._process import Apart
+from agora_analytics.export.write.subprocess_writer import Apart
 writer = Apart("jsonl", Path(sys.argv[1]), Path(sys.argv[1]) / "s")
 writer.ready()
 print(*writer._process.args[:2])
@@ -47,7 +48,7 @@ def begun(tmp_path: Path, monkeypatch):
         seen.append((line, options["env"]))
         return real(line, **options)
 
-    monkeypatch.setattr("agora_analytics.export._process.subprocess.Popen", started)
+    monkeypatch.setattr("agora_analytics.export.write.subprocess_writer.subprocess.Popen", started)
 
     def begin() -> tuple[list[str], dict[str, str]]:
         writer = Apart("jsonl", tmp_path, tmp_path / ".state" / "scratch")
@@ -105,7 +106,7 @@ def test_a_process_that_ends_at_once_is_told_and_one_that_is_not_started_is_done
 
     scratch = tmp_path / ".state" / "scratch"
     with monkeypatch.context() as patched:
-        patched.setattr("agora_analytics.export._process.subprocess.Popen", none)
+        patched.setattr("agora_analytics.export.write.subprocess_writer.subprocess.Popen", none)
         with closing(writer_of("jsonl", tmp_path, scratch)) as writer:
             assert isinstance(writer, Here)
     monkeypatch.setattr(Apart, "_send", ended)
@@ -125,7 +126,7 @@ def here(monkeypatch):
 async def test_a_writer_that_still_runs_is_told_as_that(tmp_path, simulation, here, monkeypatch):
     free(simulation)
     await export(simulation, last(1), tmp_path, max_requests=2)
-    monkeypatch.setattr(_writer, "_PATIENCE", 0.0)
+    monkeypatch.setattr(writer, "_PATIENCE", 0.0)
     with closing(alone(tmp_path / ".agora-export")):
         with pytest.raises(ExportError, match="another process still writes there") as told:
             await export(simulation, last(1), tmp_path)
@@ -223,7 +224,7 @@ def apart() -> None:
 @pytest.mark.parametrize("where", ["apart", "here"])
 def test_who_is_cancelled_does_not_wait_for_who_reads_the_database(tmp_path, monkeypatch, request, where):
     request.getfixturevalue(where)
-    monkeypatch.setattr(_futures, "_GRACE", 0.05)
+    monkeypatch.setattr(futures, "_GRACE", 0.05)
     scratch = tmp_path / "scratch"
     with closing(sqlite3.connect(tmp_path / "export.sqlite")) as other:
         other.execute("CREATE TABLE mine (a)")

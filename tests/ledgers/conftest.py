@@ -59,5 +59,5 @@ class Naps:
 def naps(monkeypatch) -> Naps:
     """What a ledger waits for a lock, on a clock of its own: a busy machine makes no lock seem to stay."""
     naps = Naps()
-    monkeypatch.setattr("agora_analytics.quota._sqlite.time", naps)
+    monkeypatch.setattr("agora_analytics.quota.sqlite_store.time", naps)
     return naps

@@ -17,7 +17,7 @@ from changes import Held, Mishap, count, counted, whole
 from agora_analytics import ENTERPRISE, FileLedger, LedgerError
 from agora_analytics.plans import CALL_LISTS
 from agora_analytics.quota import Book, Quota
-from agora_analytics.quota._trust import Dated, Trust
+from agora_analytics.quota.date_trust import Dated, Trust
 from agora_analytics.simulator import Simulation
 
 

@@ -12,7 +12,7 @@ import pytest
 from changes import count
 
 from agora_analytics import LedgerError
-from agora_analytics.quota._sqlite import BookFile
+from agora_analytics.quota.sqlite_store import BookFile
 
 ROUNDS, TOGETHER = 60, 3
 
@@ -35,7 +35,7 @@ class Slow:
 
 @pytest.fixture
 def patient(monkeypatch) -> None:
-    monkeypatch.setattr("agora_analytics.quota._sqlite.time", Slow())
+    monkeypatch.setattr("agora_analytics.quota.sqlite_store.time", Slow())
 
 
 def use(path: Path, together: threading.Barrier) -> int:

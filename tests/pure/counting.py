@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from agora_analytics.quota._counter import Counter, Granted, Moment
+from agora_analytics.quota.bucket import Counter, Granted, Moment
 
 DAY = 86_400
 MIDNIGHT = 20_000 * DAY

@@ -7,7 +7,7 @@ from counting import DAY, NOON, TODAY, spend, sure, take, unsure
 
 from agora_analytics import RateLimited
 from agora_analytics.quota import Book
-from agora_analytics.quota._counter import Expected, Moment
+from agora_analytics.quota.bucket import Expected, Moment
 
 
 def book(now: float, wall: float) -> Book:

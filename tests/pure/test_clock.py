@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agora_analytics.quota._clock import ServerClock
+from agora_analytics.quota.service_clock import ServerClock
 
 
 def searched(clock: ServerClock, since: float) -> float:

@@ -11,7 +11,7 @@ from counting import APART, DAY, LIMIT, MIDNIGHT, NOON, RATES, TODAY, WINDOWS, s
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agora_analytics.quota._counter import Counter, Denied, Expected, Granted, Moment
+from agora_analytics.quota.bucket import Counter, Denied, Expected, Granted, Moment
 
 
 def left(counter: Counter, moment: Moment) -> int:

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import pytest
 
-from agora_analytics import _codec
+from agora_analytics._core.decoding import codec
 from agora_analytics.errors import AgoraError, DecodeError, TransportError
 from agora_analytics.models import (
     Call,
@@ -25,18 +25,18 @@ from agora_analytics.models import (
     Track,
 )
 
-calls = _codec.decoder(CallPage)
-sessions = _codec.decoder(SessionPage)
-metrics = _codec.decoder(MetricsAnswer)
-statistics = _codec.decoder(Rows[Statistic])
-buckets = _codec.decoder(Rows[FreezeBucket])
-users = _codec.points_decoder("userCount")
-by_sdk = _codec.points_decoder("userCount", "sdk")
-by_user = _codec.user_points_decoder("networkDelay")
-peaks = _codec.totals_decoder("peakCurrentUsers")
-totals = _codec.totals_decoder("userCount", "sdk")
-top = _codec.ranked_decoder("audioFreezeRate", "device")
-top_users = _codec.ranked_decoder("userCount", "device")
+calls = codec.decoder(CallPage)
+sessions = codec.decoder(SessionPage)
+metrics = codec.decoder(MetricsAnswer)
+statistics = codec.decoder(Rows[Statistic])
+buckets = codec.decoder(Rows[FreezeBucket])
+users = codec.points_decoder("userCount")
+by_sdk = codec.points_decoder("userCount", "sdk")
+by_user = codec.user_points_decoder("networkDelay")
+peaks = codec.totals_decoder("peakCurrentUsers")
+totals = codec.totals_decoder("userCount", "sdk")
+top = codec.ranked_decoder("audioFreezeRate", "device")
+top_users = codec.ranked_decoder("userCount", "device")
 
 
 def read(decode, **document):
@@ -207,7 +207,7 @@ def test_a_row_is_read_by_elimination(row, value, group):
 @pytest.mark.parametrize("name", ["peakCurrentUsers", "peakConcurrentUsers", "somethingNew"])
 def test_a_peak_goes_by_either_name(name):
     assert one(peaks, {name: 12}) == Total(12)
-    assert one(_codec.points_decoder("peakCurrentUsers"), {"ts": 1, name: 12}).value == 12
+    assert one(codec.points_decoder("peakCurrentUsers"), {"ts": 1, name: 12}).value == 12
 
 
 @pytest.mark.parametrize(

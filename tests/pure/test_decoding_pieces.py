@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agora_analytics import _codec, _scan
-from agora_analytics._json import BrokenError
+from agora_analytics._core.decoding import codec, scanner
+from agora_analytics._core.decoding.json import BrokenError
 from agora_analytics.errors import AgoraError, DecodeError, TransportError
 from agora_analytics.models import BadRow, Call, CallPage, MetricsAnswer, SessionPage
 
-calls = _codec.decoder(CallPage)
-sessions = _codec.decoder(SessionPage)
-metrics = _codec.decoder(MetricsAnswer)
-users = _codec.points_decoder("userCount")
-by_sdk = _codec.points_decoder("userCount", "sdk")
-by_user = _codec.user_points_decoder("networkDelay")
-totals = _codec.totals_decoder("userCount", "sdk")
+calls = codec.decoder(CallPage)
+sessions = codec.decoder(SessionPage)
+metrics = codec.decoder(MetricsAnswer)
+users = codec.points_decoder("userCount")
+by_sdk = codec.points_decoder("userCount", "sdk")
+by_user = codec.user_points_decoder("networkDelay")
+totals = codec.totals_decoder("userCount", "sdk")
 
 
 def read(decode, *, insist=False, **document):
@@ -72,9 +72,9 @@ json_values = st.recursive(
 @given(json_values.filter(lambda value: isinstance(value, str | list | dict)), spelling, st.binary(max_size=5))
 def test_a_value_is_found_to_end_where_it_does(value, how, behind):
     body = json.dumps(value, **how).encode()
-    assert last(_scan.skip(b" " + body + behind, 1)) == 1 + len(body)
+    assert last(scanner.skip(b" " + body + behind, 1)) == 1 + len(body)
     with pytest.raises(BrokenError) as caught:
-        last(_scan.skip(body[:-1], 0))
+        last(scanner.skip(body[:-1], 0))
     assert caught.value.ended
 
 
@@ -97,8 +97,8 @@ def last(steps):
 def test_a_value_is_found_to_end_however_many_windows_it_takes():
     for inner in (b"[" * 9_000 + b"]" * 9_000, b'{"a":"]\\"}"},' * 3_000 + b"1", b'"' + b"\\\\" * 40_001 + b'"'):
         body = b"[" + inner + b"]"
-        assert last(_scan.skip(body + b"]}", 0)) == len(body)
-        assert last(_scan.skip(body, 0, 10)) is None
+        assert last(scanner.skip(body + b"]}", 0)) == len(body)
+        assert last(scanner.skip(body, 0, 10)) is None
 
 
 # What does not fit.
@@ -153,7 +153,7 @@ def test_a_sample_that_does_not_fit_takes_no_other_with_it():
 )
 def test_what_is_no_number_is_never_taken_for_one(value):
     rows = [{"ts": 1, "userCount": 1}, {"ts": 2, "userCount": value}]
-    for decode in (users, _codec.totals_decoder("userCount")):
+    for decode in (users, codec.totals_decoder("userCount")):
         answer = read(decode, data=rows)
         assert [row.value for row in answer.items] == [1]
         assert [spot.path for spot in answer.skipped] == ["$.data[1]"]

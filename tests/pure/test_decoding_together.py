@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agora_analytics import _codec, _pieces
+from agora_analytics._core.decoding import chunks, codec
 from agora_analytics.errors import DecodeError
 from agora_analytics.models import MetricsAnswer, Session, SessionPage
 
-sessions = _codec.decoder(SessionPage)
-metrics = _codec.decoder(MetricsAnswer)
-users = _codec.points_decoder("userCount")
-by_sdk = _codec.points_decoder("userCount", "sdk")
+sessions = codec.decoder(SessionPage)
+metrics = codec.decoder(MetricsAnswer)
+users = codec.points_decoder("userCount")
+by_sdk = codec.points_decoder("userCount", "sdk")
 
 
 def by_form(decode, **changes):
@@ -159,8 +159,8 @@ ODD = b'{"mid":1,"peer_uid":"bob","kvs":[]}'
     ids=["members", "members of an item", "odd items of items", "odd items", "odd items without lists"],
 )
 def test_what_has_to_be_looked_at_one_by_one_has_its_bounds(decode, body, bound, monkeypatch):
-    monkeypatch.setattr(_pieces, "_MEMBERS", 4_096)
-    monkeypatch.setattr(_pieces, "_ODD", 2_048)
+    monkeypatch.setattr(chunks, "_MEMBERS", 4_096)
+    monkeypatch.setattr(chunks, "_ODD", 2_048)
     with pytest.raises(DecodeError, match=f"more than {bound}"):
         decode(body)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agora_analytics.quota._host import HostClock
+from agora_analytics.quota.host_clock import HostClock
 
 HOUR = 3_600.0
 

@@ -6,7 +6,7 @@ import attrs
 import pytest
 
 from agora_analytics import BadRequest, ServerError, Span, TransportError
-from agora_analytics._listing import Learned, Part, RowKind, Verdict, is_depth
+from agora_analytics._core.truncation import Learned, Part, RowKind, Verdict, is_depth
 from agora_analytics.models import BadRow
 
 WHOLE = Part(Span(0, 3_600))

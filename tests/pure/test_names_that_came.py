@@ -15,16 +15,16 @@ REASONS = {
     "export/__init__.py": "a lazy door: names of its own table",
     "quota/__init__.py": "a lazy door: names of its own table",
     "endpoints/__init__.py": "a lazy door: names of its own table",
-    "_codec.py": "fields of our own answers",
-    "_wire.py": "what a refusal is told more of, by our own names",
-    "_checks/_objects.py": "fields that a model itself checks",
+    "_core/decoding/codec.py": "fields of our own answers",
+    "_core/wire.py": "what a refusal is told more of, by our own names",
+    "_core/validation/objects.py": "fields that a model itself checks",
     "spans.py": "fields of a span",
     "cli/settings.py": "options that a command needs, by our own names",
-    "export/_frames.py": "fields of a model",
-    "export/_selection.py": "fields of a selection",
+    "export/dataframes.py": "fields of a model",
+    "export/selection.py": "fields of a selection",
     "models/points.py": "the one value of a point, by the catalogue's name",
-    "quota/_clock.py": "fields that outlast a restart, listed beside",
-    "simulator/load.py": "six dimensions, told apart before",
+    "quota/service_clock.py": "fields that outlast a restart, listed beside",
+    "simulator/world/concurrency.py": "six dimensions, told apart before",
 }
 """Files that get an attribute by a name that stands elsewhere, and whose names these are."""
 

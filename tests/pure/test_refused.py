@@ -8,10 +8,10 @@ import pytest
 from counting import DAY, LIMIT, MIDNIGHT, NOON, TODAY, spend, sure, take
 
 from agora_analytics.errors import RateLimited
-from agora_analytics.quota._counter import Counter
-from agora_analytics.quota._limits import NamedLimits
-from agora_analytics.quota._moment import Moment, day_of_service, possible_days, until_tomorrow
-from agora_analytics.quota._shut import Shut, shut
+from agora_analytics.quota.blocked_units import Shut, shut
+from agora_analytics.quota.bucket import Counter
+from agora_analytics.quota.clock_reading import Moment, day_of_service, possible_days, until_tomorrow
+from agora_analytics.quota.learned_limits import NamedLimits
 
 # Refusals for the day.
 

@@ -22,7 +22,7 @@ from agora_analytics import (
     TransportTimeout,
     Unauthorized,
 )
-from agora_analytics._retry import Hosts
+from agora_analytics._core.retry import Hosts
 
 DOWN = TransportError("down")
 FAILED = ServerError("failed", status=503)

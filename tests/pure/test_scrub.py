@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agora_analytics._scan import finish
-from agora_analytics._scrub import Scrubber, in_steps, without_app, without_escapes
+from agora_analytics._core.decoding.scanner import finish
+from agora_analytics._core.redaction import Scrubber, in_steps, without_app, without_escapes
 
 SECRET = 'f00d/Ba"r+&5e2c<9a41b7'
 LONG = "0123456789abcdef0123456789ABCDEF"

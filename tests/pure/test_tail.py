@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agora_analytics import Call, CallFinished, CallLost, CallStarted
-from agora_analytics.streams._tail import Tail
+from agora_analytics.streams.follow.call_tracker import Tail
 
 NOON = 1_795_521_600
 HOUR = 3_600

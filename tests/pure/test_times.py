@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agora_analytics.quota._host import HostClock
-from agora_analytics.streams._times import Causes, Times
+from agora_analytics.quota.host_clock import HostClock
+from agora_analytics.streams.time_accounting import Causes, Times
 
 NOON = 1_795_521_600
 HOUR = 3_600

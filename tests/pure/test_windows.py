@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from agora_analytics.models import Point
 from agora_analytics.spans import WINDOW, Span
 from agora_analytics.streams import Gap, Revision, Series, Window
-from agora_analytics.streams._cadence import Schedule, steps
-from agora_analytics.streams._windows import Windows
+from agora_analytics.streams.watch.assembler import Windows
+from agora_analytics.streams.watch.schedule import Schedule, steps
 
 ONE, TWO = Series("userCount", product="Native"), Series("videoFreezeRate", product="Native")
 NETS = Series("userCount", product="Native", dimension="net")

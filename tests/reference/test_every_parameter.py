@@ -16,7 +16,7 @@ from vendor import OFFERED, Case, Place, every
 from agora_analytics.plans import ENDPOINTS
 from agora_analytics.protocols import Request, Response
 from agora_analytics.simulator import APP_ID, Service, SimulatedCall, Simulation, World
-from agora_analytics.simulator.schedules import PARAMETERS
+from agora_analytics.simulator.fault_schedule import PARAMETERS
 
 NOW = 1_795_867_200 + 43_211
 WORLD = World(seed=5)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from recording import Recorder, client_of, run
 
-from agora_analytics import _codec, _rows, _tolerant
+from agora_analytics._core.decoding import codec, lenient, rows
 from agora_analytics.models import (
     Answer,
     Call,
@@ -49,7 +49,7 @@ DAY = (1631837400, 1631837420, 1631837440)
 
 ANSWERS = {
     "call_lists_1": (
-        _codec.decoder(CallPage),
+        codec.decoder(CallPage),
         CallPage(
             code=0,
             message="string",
@@ -74,7 +74,7 @@ ANSWERS = {
         ),
     ),
     "call_sessions_1": (
-        _codec.decoder(SessionPage),
+        codec.decoder(SessionPage),
         SessionPage(
             code=0,
             message="string",
@@ -105,7 +105,7 @@ ANSWERS = {
         ),
     ),
     "call_metrics_1": (
-        _codec.decoder(MetricsAnswer),
+        codec.decoder(MetricsAnswer),
         MetricsAnswer(
             code=200,
             message="",
@@ -123,7 +123,7 @@ ANSWERS = {
         ),
     ),
     "call_statistics_1": (
-        _codec.decoder(Rows[Statistic]),
+        codec.decoder(Rows[Statistic]),
         Rows(
             code=200,
             message="Success request: /beta/analytics/call/statistics",
@@ -132,7 +132,7 @@ ANSWERS = {
         ),
     ),
     "call_freeze_1": (
-        _codec.decoder(Rows[FreezeBucket]),
+        codec.decoder(Rows[FreezeBucket]),
         Rows(
             code=200,
             message="Success request: /beta/analytics/call/freeze/bucket",
@@ -141,7 +141,7 @@ ANSWERS = {
         ),
     ),
     "call_timeline_1": (
-        _codec.points_decoder("value"),
+        codec.points_decoder("value"),
         Rows(
             code=200,
             message="Success request: /beta/analytics/call/statistics/time",
@@ -158,39 +158,39 @@ ANSWERS = {
         ),
     ),
     "insight_usage_1": (
-        _codec.points_decoder("userCount"),
+        codec.points_decoder("userCount"),
         ok(points("userCount", (1625155200, 42), (1625241600, 37))),
     ),
     "insight_quality_1": (
-        _codec.points_decoder("networkDelay"),
+        codec.points_decoder("networkDelay"),
         ok(points("networkDelay", (1625097600, 0.064762), (1625101200, 0.028156), (1625184000, 0.03765))),
     ),
     "insight_usage_total_1": (
-        _codec.totals_decoder("userCount", "country"),
+        codec.totals_decoder("userCount", "country"),
         ok((Total(42, "China"), Total(37, "United States")), "null"),
     ),
     "insight_usage_total_2": (
-        _codec.totals_decoder("userCount", "sdkVersion"),
+        codec.totals_decoder("userCount", "sdkVersion"),
         ok((Total(42, "3.6.1.1"), Total(37, "4.1.1")), "null"),
     ),
     "insight_usage_total_3": (
-        _codec.totals_decoder("userCount", "region"),
+        codec.totals_decoder("userCount", "region"),
         ok((Total(42, "Shanghai"), Total(37, "Beijing")), "null"),
     ),
     "insight_quality_total_1": (
-        _codec.totals_decoder("audioFreezeRate", "country"),
+        codec.totals_decoder("audioFreezeRate", "country"),
         ok((Total(0.0017, "China", 231234), Total(0.0014, "United States", 213212)), "null"),
     ),
     "insight_quality_total_2": (
-        _codec.totals_decoder("audioFreezeRate", "sdkVersion"),
+        codec.totals_decoder("audioFreezeRate", "sdkVersion"),
         ok((Total(0.0017, "3.6.1.1", 231234), Total(0.0014, "4.1.1", 213212)), "null"),
     ),
     "insight_quality_total_3": (
-        _codec.totals_decoder("audioFreezeRate", "region"),
+        codec.totals_decoder("audioFreezeRate", "region"),
         ok((Total(0.0017, "Shanghai", 231234), Total(0.0014, "Beijing", 213212)), "null"),
     ),
     "realtime_usage_1": (
-        _codec.points_decoder("userCount", "sdk"),
+        codec.points_decoder("userCount", "sdk"),
         ok(
             points(
                 "userCount",
@@ -202,15 +202,15 @@ ANSWERS = {
         ),
     ),
     "realtime_quality_1": (
-        _codec.points_decoder("networkDelay"),
+        codec.points_decoder("networkDelay"),
         ok(points("networkDelay", (1631837400, 0.012), (1631837420, 0.0057), (1631837440, 0.0039))),
     ),
     "realtime_quality_2": (
-        _codec.user_points_decoder("networkDelay"),
+        codec.user_points_decoder("networkDelay"),
         ok(users("networkDelay", *((uid, ts, 0.389) for uid in (2303692334, 2963430861) for ts in DAY))),
     ),
     "realtime_quality_3": (
-        _codec.points_decoder("networkDelay", "sdk"),
+        codec.points_decoder("networkDelay", "sdk"),
         ok(
             points(
                 "networkDelay",
@@ -222,7 +222,7 @@ ANSWERS = {
         ),
     ),
     "realtime_usage_top_1": (
-        _codec.ranked_decoder("userCount", "sdk"),
+        codec.ranked_decoder("userCount", "sdk"),
         ok(
             (
                 Ranked("3.6.1.1", 236, 1631837410, 1631837430),
@@ -233,7 +233,7 @@ ANSWERS = {
         ),
     ),
     "realtime_quality_top_1": (
-        _codec.ranked_decoder("audioFreezeRate", "device"),
+        codec.ranked_decoder("audioFreezeRate", "device"),
         ok(
             (
                 Ranked("ldn-al00", 0.050833333333333335, 1671624000, 1671624020, 2),
@@ -271,8 +271,8 @@ def test_an_example_of_known_fields_takes_the_fast_road(name, monkeypatch):
     def refuse(*args: object) -> None:
         raise AssertionError(f"took the slow road with {args!r:.100}")
 
-    monkeypatch.setattr(_tolerant, "structure", refuse)
-    monkeypatch.setattr(_rows, "point", refuse)
+    monkeypatch.setattr(lenient, "structure", refuse)
+    monkeypatch.setattr(rows, "point", refuse)
     decode, expected = ANSWERS[name]
     assert decode(body_of(name)) == expected
 
@@ -338,6 +338,6 @@ async def test_points_of_users_come_in_order_of_time():
 
 
 def test_an_answer_without_a_body_of_its_own_is_only_an_envelope():
-    assert _codec.envelope({"code": 200, "message": "x", "requestId": "y"}) == Answer(
+    assert codec.envelope({"code": 200, "message": "x", "requestId": "y"}) == Answer(
         code=200, message="x", requestId="y"
     )

@@ -11,7 +11,7 @@ import msgspec
 from agora_analytics.plans import ENTERPRISE, Endpoint, Plan
 from agora_analytics.protocols import Response
 from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Quirks, Service, World
-from agora_analytics.simulator.service import basic
+from agora_analytics.simulator.service.service import basic
 
 NOON = 1_795_521_600
 AUTHORIZATION = basic(CUSTOMER_ID, CUSTOMER_SECRET)

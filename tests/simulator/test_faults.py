@@ -5,7 +5,7 @@ import pytest
 from agora_analytics import plans
 from agora_analytics.protocols import Response
 from agora_analytics.simulator import Fault, Faults
-from agora_analytics.simulator.arrivals import Arrival, Call
+from agora_analytics.simulator.service.arrivals import Arrival, Call
 
 from .asking import NOON, Desk
 

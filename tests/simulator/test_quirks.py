@@ -7,7 +7,7 @@ import pytest
 
 from agora_analytics import plans
 from agora_analytics.simulator import Quirks
-from agora_analytics.simulator.dates import DateHeader
+from agora_analytics.simulator.service.date_header import DateHeader
 
 from .asking import NOON, Desk
 

@@ -4,7 +4,7 @@ import pytest
 
 from agora_analytics import plans
 from agora_analytics.simulator import Service
-from agora_analytics.simulator.quotas import Quotas
+from agora_analytics.simulator.service.rate_limits import Quotas
 
 from .asking import AUTHORIZATION, NOON, Desk
 

@@ -5,7 +5,7 @@ import pytest
 
 from agora_analytics import plans
 from agora_analytics.simulator import APP_ID, CUSTOMER_ID, Service
-from agora_analytics.simulator.service import basic
+from agora_analytics.simulator.service.service import basic
 
 from .asking import AUTHORIZATION, NOON, Desk
 

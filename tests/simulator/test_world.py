@@ -5,8 +5,9 @@ from itertools import pairwise
 import pytest
 
 from agora_analytics.catalogue import MetricId, Product
-from agora_analytics.simulator import SimulatedCall, World, casting, happenings, load, tallies
-from agora_analytics.simulator.population import COUNTRIES, pick, shares
+from agora_analytics.simulator import SimulatedCall, World
+from agora_analytics.simulator.world import calls, concurrency, participants, usage
+from agora_analytics.simulator.world.population import COUNTRIES, pick, shares
 
 from .asking import NOON
 
@@ -146,7 +147,7 @@ def test_users_at_a_window_are_those_of_the_sessions():
 
 def test_presence_counts_a_stay_in_each_window_it_touches():
     def counts(start: int, end: int) -> tuple[int, ...]:
-        return load.presence([load.Stay(NOON + start, NOON + end)], NOON, 3)
+        return concurrency.presence([concurrency.Stay(NOON + start, NOON + end)], NOON, 3)
 
     assert counts(0, 20) == (1, 0, 0)
     assert counts(0, 21) == (1, 1, 0)
@@ -162,7 +163,7 @@ def test_load_and_peak_are_those_of_the_whole_hour():
     assert min(channels[-10:]) > 10
     calls = WORLD.calls_during(NOON, NOON + HOUR)
     in_use = [sum(c.created < ts + 20 and c.destroyed > ts for c in calls) for ts in range(NOON, NOON + HOUR, 20)]
-    assert tallies.peak(WORLD, hour).channels == max(in_use)
+    assert usage.peak(WORLD, hour).channels == max(in_use)
     assert max(channels) <= max(in_use)
 
 
@@ -236,7 +237,7 @@ def test_a_tally_counts_the_sessions_of_its_hour():
     assert tally.joins == len(sessions)
     assert tally.users < tally.joins < tally.attempts
     assert tally.channels == len(WORLD.calls(NOON, NOON + HOUR))
-    peak = tallies.peak(WORLD, hour)
+    peak = usage.peak(WORLD, hour)
     assert 0 < peak.channels < peak.users
 
 
@@ -249,7 +250,7 @@ def test_shares_add_up_to_one_for_each_product_and_both():
 
 
 def test_what_is_drawn_is_what_is_shared():
-    rng = happenings.stream("any")
+    rng = calls.stream("any")
     for profile in (pick(rng, 0.5) for _ in range(500)):
         assert profile.sdk in shares(profile.product, "sdk")
         assert profile.device in shares(profile.product, "device")
@@ -259,8 +260,8 @@ def test_what_is_drawn_is_what_is_shared():
 
 def test_caches_are_bounded():
     cached = (
-        happenings.of_hour, happenings._of_day, casting.sessions, tallies.of_hour, tallies.peak,
-        load._users_of_hour, load._channels_of_hour,
+        calls.of_hour, calls._of_day, participants.sessions, usage.of_hour, usage.peak,
+        concurrency._users_of_hour, concurrency._channels_of_hour,
     )  # fmt: skip
     for function in cached:
         assert 0 < (function.cache_info().maxsize or 0) <= 4_096

@@ -16,7 +16,7 @@ from hypothesis import strategies as some
 
 from agora_analytics import Call, Checkpoint, CheckpointError, FileCheckpoints, MemoryCheckpoints, Span
 from agora_analytics.protocols import CheckpointStore
-from agora_analytics.streams._checkpoints import opened
+from agora_analytics.streams.checkpoints import opened
 
 same = settings(deadline=None, derandomize=True, database=None, max_examples=300)
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from agora_analytics import Checkpoint, CheckpointError, FileCheckpoints, MemoryCheckpoints, Span
+from agora_analytics._core import process_lock
 from agora_analytics.protocols import CheckpointStore
-from agora_analytics.quota import _alive
-from agora_analytics.streams._place import Place
+from agora_analytics.streams.position import Place
 
 ROOT = Path(__file__).parents[2]
 NOON = 1_795_521_600
@@ -100,18 +100,18 @@ async def test_of_many_that_come_at_once_one_has_it(folder):
 
 
 async def test_who_is_cancelled_meanwhile_has_nothing(folder, monkeypatch):
-    store, real = FileCheckpoints(folder), _alive.claim
+    store, real = FileCheckpoints(folder), process_lock.claim
 
-    def claim(path: Path) -> _alive.Claim | None:
+    def claim(path: Path) -> process_lock.Claim | None:
         loop.call_soon_threadsafe(acquiring.cancel)
         return real(path)
 
     loop = asyncio.get_running_loop()
-    monkeypatch.setattr(_alive, "claim", claim)
+    monkeypatch.setattr(process_lock, "claim", claim)
     acquiring = asyncio.create_task(store.acquire("prod"))
     with pytest.raises(asyncio.CancelledError):
         await acquiring
-    monkeypatch.setattr(_alive, "claim", real)
+    monkeypatch.setattr(process_lock, "claim", real)
     await FileCheckpoints(folder).acquire("prod")
 
 

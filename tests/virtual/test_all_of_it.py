@@ -10,7 +10,7 @@ import pytest
 from streaming import DAY, HOUR, NOON, all_of, simulated
 
 from agora_analytics import AnalyticsClient, Call
-from agora_analytics._json import encode
+from agora_analytics._core.decoding.json import encode
 from agora_analytics.plans import ENTERPRISE, PREMIUM
 from agora_analytics.protocols import Request, Response
 from agora_analytics.simulator import Simulation, World

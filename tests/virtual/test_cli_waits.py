@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from agora_analytics import Series
-from agora_analytics.cli.waits import telling_waits
+from agora_analytics.cli.quota_waits import telling_waits
 
 NOON = 1_795_521_600
 

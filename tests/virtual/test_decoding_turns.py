@@ -9,8 +9,9 @@ from functools import cache
 
 import pytest
 
-from agora_analytics import AnalyticsClient, DecodeError, TransportError, _merge, _session
-from agora_analytics._scrub import Scrubber
+from agora_analytics import AnalyticsClient, DecodeError, TransportError
+from agora_analytics._core import dispatcher, merge
+from agora_analytics._core.redaction import Scrubber
 from agora_analytics.models import SessionMetrics, Track
 from agora_analytics.protocols import Request, Response
 
@@ -64,7 +65,7 @@ async def measured(client: AnalyticsClient) -> list[str]:
 
 
 async def test_others_have_their_turn_while_a_large_answer_is_decoded(clock, monkeypatch):
-    monkeypatch.setattr(_session, "_TURN", 0.0)  # so that nothing depends on how fast this machine is
+    monkeypatch.setattr(dispatcher, "_TURN", 0.0)  # so that nothing depends on how fast this machine is
     turns = 0
     work = asyncio.ensure_future(measured(client_of(clock, metrics())))
     while not work.done():
@@ -75,10 +76,10 @@ async def test_others_have_their_turn_while_a_large_answer_is_decoded(clock, mon
 
 
 async def test_others_have_their_turn_while_the_parts_of_a_long_call_are_merged(monkeypatch):
-    monkeypatch.setattr(_session, "_TURN", 0.0)
+    monkeypatch.setattr(dispatcher, "_TURN", 0.0)
     part = SessionMetrics(sid="s", data=tuple(Track(mid=mid, kvs=((1, 1.0), (0, 2.0))) for mid in range(50)))
     turns = 0
-    work = asyncio.ensure_future(_session.in_turns(_merge.tracks("s", [part, part])))
+    work = asyncio.ensure_future(dispatcher.in_turns(merge.tracks("s", [part, part])))
     while not work.done():
         await asyncio.sleep(0)
         turns += 1
@@ -98,7 +99,7 @@ async def test_sessions_are_let_go_one_by_one_and_others_have_their_turn_between
 
 
 async def test_a_caller_who_leaves_while_an_answer_is_decoded_leaves_at_once(clock, monkeypatch):
-    monkeypatch.setattr(_session, "_TURN", 0.0)
+    monkeypatch.setattr(dispatcher, "_TURN", 0.0)
     client = client_of(clock, metrics())
     work = asyncio.ensure_future(measured(client))
     await asyncio.sleep(0)  # the request

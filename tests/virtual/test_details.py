@@ -13,8 +13,8 @@ from agora_analytics.errors import AgoraError, NotFound, PlanRefused, ServerErro
 from agora_analytics.models import SessionPage
 from agora_analytics.plans import PREMIUM
 from agora_analytics.quota import Budget, Forecast
-from agora_analytics.streams._details import Details
-from agora_analytics.streams._tail import Owed, Tail
+from agora_analytics.streams.follow.call_tracker import Owed, Tail
+from agora_analytics.streams.follow.sessions import Details
 
 
 class Clocks:
@@ -53,7 +53,7 @@ class Reader:
         self.clocks, self.answer = clocks, answer
         self.asked: list[tuple[float, str]] = []
 
-    async def details(self, call_id: str, span, number: int) -> SessionPage:
+    async def session_page(self, call_id: str, span, number: int) -> SessionPage:
         self.asked.append((self.clocks.passed, call_id))
         error = self.answer(call_id)
         if error is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agora_analytics import MemoryLedger, Plan, Span, TransportError
-from agora_analytics.cli.newest import Budget, Newest
+from agora_analytics.cli.commands.newest_calls import Budget, Newest
 from agora_analytics.cli.options import When
 from agora_analytics.plans import CALL_LISTS
 from agora_analytics.protocols import Request, Response, Transport

@@ -13,7 +13,7 @@ from agora_analytics import Gap, Series
 from agora_analytics.plans import PREMIUM
 from agora_analytics.quota import Budget
 from agora_analytics.simulator import Spender
-from agora_analytics.streams._cadence import Schedule
+from agora_analytics.streams.watch.schedule import Schedule
 
 MIDNIGHT = NOON + DAY // 2
 SERIES = (USERS, FREEZES, WEB, Series("channelCount", product="Native"), Series("audioFreezeRate", product="WebRTC"))

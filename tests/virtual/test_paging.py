@@ -9,8 +9,8 @@ import attrs
 import pytest
 
 from agora_analytics import IncompleteList, TransportError
-from agora_analytics._listing import Part, RowKind
-from agora_analytics._paging import rows
+from agora_analytics._core.paging import rows
+from agora_analytics._core.truncation import Part, RowKind
 from agora_analytics.spans import Span
 
 

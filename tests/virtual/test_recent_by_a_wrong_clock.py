@@ -8,9 +8,9 @@ import pytest
 from streaming import DAY, HOUR, NOON, simulated
 
 from agora_analytics import plans
-from agora_analytics.cli.newest import Budget, Newest
+from agora_analytics.cli.commands.newest_calls import Budget, Newest
+from agora_analytics.cli.commands.realtime import _window
 from agora_analytics.cli.options import When
-from agora_analytics.cli.realtime import _window
 from agora_analytics.simulator import HostClock, Simulation, World
 
 BUSY = World(seed=7, calls_per_hour=240)

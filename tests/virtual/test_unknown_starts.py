@@ -9,10 +9,10 @@ from misdating import Tampering
 from streaming import BUSY, HOUR, NOON, all_of, simulated
 
 from agora_analytics import Call, CallFinished, CallStarted, PlanRefused, to_arrow
-from agora_analytics.cli.follow import _told
-from agora_analytics.cli.ranking import ORDERS, Best
-from agora_analytics.cli.views import calls as table
-from agora_analytics.export._marks import score
+from agora_analytics.cli.commands.follow import _told
+from agora_analytics.cli.commands.ranking import ORDERS, Best
+from agora_analytics.cli.tables import calls as table
+from agora_analytics.export.state.marks import score
 from agora_analytics.plans import CALL_SESSIONS
 
 UNKNOWN = pytest.mark.parametrize("unknown", [0, None])

@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from echoing import TOKEN, ask, client_of, speaking
 
 from agora_analytics import AnalyticsClient, CertificateError, Retry, Unauthorized
-from agora_analytics._transport import AiohttpTransport, Credentials, trusting
+from agora_analytics._core.transport import AiohttpTransport, Credentials, trusting
 
 EMPTY = b'{"code":0,"call_lists":[],"has_more":false}'
 

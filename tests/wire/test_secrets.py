@@ -132,7 +132,7 @@ async def test_no_frame_that_a_time_out_or_cancellation_leaves_by_holds_a_secret
             with pytest.raises((TimeoutError, asyncio.CancelledError, ExceptionGroup, TransportError)) as caught:
                 await cut(client)
     everything = told(caught.value)
-    assert cut is grouped or "_transport.py" in everything
+    assert cut is grouped or "_core/transport.py" in everything
     assert leaks(everything) == []
 
 

@@ -29,9 +29,9 @@ from agora_analytics import (
     TransportError,
     TransportTimeout,
     Unauthorized,
-    _transport,
 )
-from agora_analytics._transport import AiohttpTransport
+from agora_analytics._core import transport
+from agora_analytics._core.transport import AiohttpTransport
 from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Fault, Faults, Service, World
 from agora_analytics.simulator.server import serve, serve_hosts
 
@@ -128,7 +128,7 @@ async def test_a_gzipped_answer_is_read(service):
 
 @pytest.mark.skipif(aiohttp.__version__ < "3.14", reason="aiohttp before 3.14 inflates an answer in one go")
 async def test_others_have_their_turn_while_an_answer_that_is_compressed_well_is_read(monkeypatch):
-    monkeypatch.setattr(_transport, "_TURN", 0.0)  # so that nothing depends on how fast this machine is
+    monkeypatch.setattr(transport, "_TURN", 0.0)  # so that nothing depends on how fast this machine is
     said = gzip.compress(EMPTY[:-1] + b" " * 20_000_000 + b"}")
     turns, most = 0, 0
 

@@ -9,15 +9,15 @@ from typing import Any, Final, Protocol
 
 import attrs
 
-from agora_analytics import _checks
-from agora_analytics._files import not_linked
-from agora_analytics.export._batches import Batch
-from agora_analytics.export._columns import Dataset
-from agora_analytics.export.formats._csv import Csv
-from agora_analytics.export.formats._files import FileTables
-from agora_analytics.export.formats._lines import Lines
-from agora_analytics.export.formats._parquet import Parquet
-from agora_analytics.export.formats._writing import Format, Writer
+from agora_analytics._core import validation
+from agora_analytics._core.files import not_linked
+from agora_analytics.export.formats.base import Format, Writer
+from agora_analytics.export.formats.csv import Csv
+from agora_analytics.export.formats.jsonl import Lines
+from agora_analytics.export.formats.parquet import Parquet
+from agora_analytics.export.formats.part_files import FileTables
+from agora_analytics.export.schema import Dataset
+from agora_analytics.export.write.column_batch import Batch
 
 __all__ = ["DATABASES", "FILES", "NAMES", "Database", "Format", "Tables", "Writer", "check", "opened"]
 
@@ -62,13 +62,13 @@ class Database:
 
 
 def _sqlite(path: Path) -> Tables:
-    from agora_analytics.export.formats._sqlite import SqliteTables  # noqa: PLC0415 - not all need SQLite's tables
+    from agora_analytics.export.formats.sqlite import SqliteTables  # noqa: PLC0415 - not all need SQLite's tables
 
     return SqliteTables(path)
 
 
 def _duckdb(path: Path) -> Tables:
-    from agora_analytics.export.formats._duckdb import DuckdbTables  # noqa: PLC0415 - an extra
+    from agora_analytics.export.formats.duckdb import DuckdbTables  # noqa: PLC0415 - an extra
 
     return DuckdbTables(path)
 
@@ -101,7 +101,7 @@ _EXTRAS: Final[Mapping[str, Any]] = {"jsonl.zst": "zstd", "parquet": "parquet", 
 
 def check(name: str) -> str:
     """Return the name of a format; raises `ValueError` for another, or where what it needs is not installed."""
-    name = _checks.choice("format", name, NAMES)
+    name = validation.choice("format", name, NAMES)
     missing = [library for library in _NEEDS.get(name, ()) if find_spec(library) is None]
     if missing:
         free = ", ".join(one for one in NAMES if one not in _NEEDS)

@@ -8,9 +8,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from agora_analytics import _checks
-from agora_analytics.export.sinks._local import LocalSink
-from agora_analytics.export.sinks._sink import Seen, Sink, said
+from agora_analytics._core import validation
+from agora_analytics.export.sinks.base import Seen, Sink, said
+from agora_analytics.export.sinks.local import LocalSink
 
 __all__ = ["LocalSink", "Seen", "Sink", "check_place", "said", "sink_of"]
 
@@ -26,7 +26,7 @@ def sink_of(to: str | Path, options: Mapping[str, Any]) -> Sink:
     if isinstance(to, str) and "://" in to:  # before all checks, which show what they refuse
         sink: Sink = _loaded().opened(to, options)
         return sink
-    folder = _checks.path("to", to)
+    folder = validation.path("to", to)
     if options:
         raise ValueError("sink_options go with a URL, not with a local folder")
     return LocalSink(folder.absolute())
@@ -34,6 +34,6 @@ def sink_of(to: str | Path, options: Mapping[str, Any]) -> Sink:
 
 def _loaded() -> ModuleType:
     try:
-        return import_module("agora_analytics.export.sinks._remote")  # an extra
+        return import_module("agora_analytics.export.sinks.remote")  # an extra
     except ModuleNotFoundError as error:
         raise ValueError(f'to: a URL needs {error.name}: pip install "agora-analytics[remote]"') from None

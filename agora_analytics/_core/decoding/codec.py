@@ -1,0 +1,223 @@
+"""Bytes to models: at full speed into the exact types, and piece by piece where an answer is large or does not fit.
+
+Whether an answer is a refusal is not the decoder's business but that of `_wire.judge_code`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from functools import cache, lru_cache, partial
+from importlib import import_module
+from typing import Any, Generic, TypeVar, get_args, get_origin
+
+import attrs
+
+from agora_analytics._core.decoding import json, rows
+from agora_analytics._core.decoding.chunks import PIECE, Form, Reading, TooManyError
+from agora_analytics._core.decoding.json import BrokenError, UnfitError, shown
+from agora_analytics._core.decoding.scanner import Steps, finish
+from agora_analytics.errors import AgoraError, DecodeError
+from agora_analytics.models import Answer, Point, Ranked, Rows, Total, shape
+from agora_analytics.models.envelope import OURS
+
+AnswerT = TypeVar("AnswerT", bound=Answer)
+AnswerT_co = TypeVar("AnswerT_co", bound=Answer, covariant=True)
+
+_ROWS_PIECE = 8_192
+"""Bytes of rows that are read one by one in one go."""
+
+
+@attrs.frozen(eq=False, repr=False)
+class Decode(Generic[AnswerT_co]):
+    """Makes answers of bodies: `decode(body)`, or in steps that leave others their turn.
+
+    Both raise `DecodeError` for what does not fit (with the envelope, as far as it was read, as its `answer`), and
+    `TransportError` for a body that ends early or was not written by the service.
+    """
+
+    _form: Callable[[], Form]
+    _exact: Callable[[bytes], AnswerT_co] | None = None
+
+    def __call__(self, body: bytes, *, insist: bool = False) -> AnswerT_co:
+        """Decode at once; `insist` raises for what would be skipped."""
+        return finish(self.steps(body, insist=insist))
+
+    def steps(self, body: bytes, *, insist: bool = False) -> Steps[AnswerT_co]:
+        """Decode in steps of a millisecond at most."""
+        if self._exact is not None and len(body) <= PIECE:
+            try:
+                answer = self._exact(body)
+            except json.Unreadable:
+                pass
+            else:
+                return _without_ours(answer)
+        found: AnswerT_co = yield from _read(self._form(), body, insist=insist)
+        return found
+
+
+def _without_ours(answer: AnswerT) -> AnswerT:
+    """Return an answer without what the service sent under the names of fields that this library fills in."""
+    sent: dict[str, Any] = {name: () for name in OURS if getattr(answer, name, ())}
+    return attrs.evolve(answer, **sent) if sent else answer
+
+
+def decoder(kind: type[AnswerT], exact: type[AnswerT] | None = None) -> Decode[AnswerT]:
+    """Return the decoder of answers whose fields are known; what fits becomes an `exact` one where that is given."""
+    if getattr(kind, "__origin__", None) is Rows:
+        return Decode(cache(lambda: _rows_form(_form(get_args(kind)[0]), kind)), json.strict(kind))
+    # What a form needs is found out when it is needed, as the types' annotations take milliseconds to evaluate.
+    return Decode(cache(partial(_form, exact or kind, kind)), json.strict(exact or kind))
+
+
+@lru_cache(maxsize=256)
+def points_decoder(metric: str, dimension: str | None = None) -> Decode[Rows[Point]]:
+    """Return the decoder of points about a metric, by a dimension where one is given."""
+    row: Any = shape(metric, dimension)
+    form = Form(
+        many=json.strict(list[row]),
+        one=json.strict(row),
+        lax=json.lax(list[row]),
+        lax_one=json.lax(row),
+        patient=lambda document: rows.point(document, metric, dimension),
+    )
+    return Decode(cache(partial(_rows_form, form, Rows[row])), json.strict(Rows[row]))
+
+
+def user_points_decoder(metric: str) -> Decode[Rows[Point]]:
+    """Return the decoder of points by user."""
+    return _rows_decoder(lambda row: rows.user_points(row, metric), flat=True)
+
+
+def totals_decoder(metric: str, dimension: str | None = None) -> Decode[Rows[Total]]:
+    """Return the decoder of values over a whole span."""
+    return _rows_decoder(lambda row: rows.total(row, metric, dimension))
+
+
+def ranked_decoder(metric: str, dimension: str) -> Decode[Rows[Ranked]]:
+    """Return the decoder of top lists."""
+    return _rows_decoder(lambda row: rows.ranked(row, metric, dimension))
+
+
+def envelope(document: object) -> Answer:
+    """Read code, message and request id of whatever came; empty where it has none."""
+    fields: Mapping[str, Any] = document if isinstance(document, dict) else {}
+    code, message, request_id = (fields.get(name) for name in ("code", "message", "requestId"))
+    return Answer(
+        code=_code(code),
+        message=message if isinstance(message, str) else None,
+        requestId=request_id if isinstance(request_id, str) else None,
+    )
+
+
+def _code(value: object) -> int | None:
+    """Read a code that is a whole number or text that says one; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    if isinstance(value, int):
+        return value if abs(value) < 10**9 else None
+    found = re.fullmatch(r"(-?[0-9]{1,9})(?:\.0{0,9})?", str(value))
+    return int(found[1]) if found else None
+
+
+def _read(form: Form, body: bytes, *, insist: bool) -> Steps[Any]:
+    """Read a body in pieces; what goes wrong is told as an error of this library."""
+    reading = Reading(body, insist=insist)
+    try:
+        answer = yield from reading.whole(form)
+    except (UnfitError, TooManyError) as error:
+        failure: AgoraError = DecodeError(
+            f"the answer does not fit the reference: {error.reason} at {error.path}",
+            advice="The service may have changed: look for a newer version, or give Agora support the request id.",
+            path=error.path,
+        )
+        failure.answer = envelope(reading.known)  # type: ignore[attr-defined]
+    except BrokenError as error:
+        failure = json.refusal(body, error, ended=error.ended)
+    else:
+        return attrs.evolve(answer, skipped=tuple(reading.skipped)) if reading.skipped or answer.skipped else answer
+    raise failure
+
+
+def _form(exact: Any, kind: Any = None) -> Form:
+    """Return how models are read: into `exact` ones, where need be by way of the patient `kind`, if there is one."""
+    return Form(
+        many=json.strict(list[exact]),
+        one=json.strict(exact),
+        lax=json.lax(list[exact]),
+        lax_one=json.lax(exact),
+        patient=partial(_structure, kind or exact, exact),
+        load=_load,
+        parts=_parts(exact, kind or exact) if attrs.has(exact) else {},
+    )
+
+
+def _parts(exact: Any, kind: Any) -> dict[str, Form]:
+    """Return the fields that are lists of models or of pairs."""
+    exact_items, items = _items(exact), _items(kind)
+    listed = {name: item for name, item in items.items() if attrs.has(item) or len(_members(item)) > 1}
+    return {name: _form(exact_items[name], item) for name, item in listed.items() if name not in OURS}
+
+
+def _items(kind: Any) -> dict[str, Any]:
+    return {field.name: _item_kind(field.type) for field in attrs.fields(attrs.resolve_types(kind))}
+
+
+def _item_kind(kind: Any) -> Any:
+    """Return of what a type is a list, or a list or None; None where it is none."""
+    lists = [_members(one)[0] for one in (kind, *get_args(kind)) if get_args(one)[-1:] == (...,)]
+    return lists[0] if lists else None
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    return get_args(kind) if get_origin(kind) is tuple else ()
+
+
+_TOLERANT = "agora_analytics._core.decoding.lenient"
+
+
+def _load() -> Callable[[], object] | None:
+    # Nearly no answer needs cattrs, and importing it costs more than importing msgspec and attrs.
+    return None if _TOLERANT in sys.modules else partial(import_module, _TOLERANT)
+
+
+def _structure(kind: Any, exact: Any, document: object) -> Any:
+    from agora_analytics._core.decoding.lenient import structure  # noqa: PLC0415 - as above
+
+    value = structure(document, kind)
+    return value if exact is kind else exact(**attrs.asdict(value, recurse=False))
+
+
+def _rows_decoder(read: Callable[[object], Any], *, flat: bool = False) -> Decode[Rows[Any]]:
+    """Return the decoder of rows whose keys are not known beforehand."""
+    form = Form(
+        many=lambda text: [read(row) for row in json.plain(text)],
+        one=lambda text: read(json.plain(text)),
+        patient=read,
+        flat=flat,
+        size=_ROWS_PIECE,
+    )
+    return Decode(cache(partial(_rows_form, form, Rows[Any])))
+
+
+def _rows_form(item: Form, kind: Any) -> Form:
+    return Form(
+        many=json.strict(list[Any]),
+        one=json.strict(kind),
+        patient=_rows_outline,
+        parts={"data": attrs.evolve(item, wrapped=True)},
+        wrapped=True,
+    )
+
+
+def _rows_outline(document: Any) -> Rows[Any]:
+    """Make an answer of all but its rows."""
+    if "data" not in document:
+        raise UnfitError("field 'data' is missing", ".data")
+    if document["data"] not in (None, []):
+        raise UnfitError(f"expected rows, got {shown(document['data'])}", ".data")
+    outer = envelope(document)
+    if outer.code is None and document.get("code") is not None:
+        raise UnfitError(f"expected a whole number, got {shown(document['code'])}", ".code")
+    return Rows(data=(), code=outer.code, message=outer.message, requestId=outer.requestId)

@@ -1,0 +1,122 @@
+"""The slow road to one model: forgiving where the service is careless, exact about what cannot be forgiven.
+
+Taken only for an item that the strict types refuse, so `cattrs` is imported only then. It takes numbers and booleans
+written as text, one value where a list is due, and null where an empty list is due, and no number for another.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, get_args, get_origin
+
+import attrs
+from cattrs import Converter
+
+from agora_analytics._core.decoding import rows
+from agora_analytics._core.decoding.json import UnfitError, fitted, shown
+
+_UIDS = ("uid", "peer_uid")
+
+
+def structure(document: object, kind: Any) -> Any:
+    """Make a `kind` of a JSON document; raises `UnfitError` that names the first field which does not fit."""
+    if attrs.has(kind):
+        return _fields(document, kind)
+    return _items(document, kind)
+
+
+def _fields(document: object, kind: Any) -> Any:
+    if not isinstance(document, dict):
+        raise UnfitError(f"expected an object, got {shown(document)}")
+    users = [name for name in _users(kind) if name in document]
+    rest = {name: value for name, value in document.items() if name not in users} if users else document
+    try:
+        value = fitted(rest, kind) or _converter.structure(rest, kind)  # a name for a user is often all that is odd
+        return attrs.evolve(value, **{name: _uid(document[name]) for name in users}) if users else value
+    except UnfitError:
+        raise UnfitError(*_misfit(document, kind)) from None
+    except KeyError as error:
+        raise UnfitError(f"field {error} is missing", f".{error.args[0]}") from error
+
+
+@cache
+def _users(kind: Any) -> list[str]:
+    return [name for name in _UIDS if name in attrs.fields_dict(kind)]
+
+
+def _misfit(document: dict[str, Any], kind: type[Any]) -> tuple[str, str]:
+    """Return what is wrong with the first field that does not fit, and its name."""
+    for field in attrs.fields(attrs.resolve_types(kind)):
+        if field.name in document:
+            try:
+                _field(document[field.name], field)
+            except UnfitError as error:
+                return error.reason, f".{field.name}{error.path}"
+    raise AssertionError("unreachable")
+
+
+def _field(value: object, field: Any) -> object:
+    return _uid(value) if field.name in _UIDS else _converter.structure(value, field.type)
+
+
+def _items(document: object, kind: Any) -> Any:
+    """Make a pair, or whatever else has its parts in order."""
+    kinds = get_args(kind)
+    if not isinstance(document, list) or len(document) != len(kinds):
+        raise UnfitError(f"expected a list of {len(kinds)}, got {shown(document)}")
+    made = []
+    for index, (value, part) in enumerate(zip(document, kinds, strict=True)):
+        try:
+            made.append(_converter.structure(value, part))
+        except UnfitError as error:
+            raise UnfitError(error.reason, f"[{index}]") from error
+    return tuple(made)
+
+
+def _integer(value: object, _: object = None) -> int:
+    return rows.whole(value)
+
+
+def _float(value: object, _: object = None) -> float:
+    return rows.decimal(value)
+
+
+def _text(value: object, _: object = None) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        raise UnfitError(f"expected text, got {shown(value)}")
+    return str(value)
+
+
+def _boolean(value: object, _: object = None) -> bool:
+    known = {"true": True, "1": True, "false": False, "0": False}
+    if isinstance(value, bool | int | str) and str(value).lower() in known:
+        return known[str(value).lower()]
+    raise UnfitError(f"expected true or false, got {shown(value)}")
+
+
+def _uid(value: object, _: object = None) -> int | str | None:
+    return None if value is None else rows.uid(value)
+
+
+def _is_list(kind: Any) -> bool:
+    return get_origin(kind) is tuple and get_args(kind)[-1:] == (...,)
+
+
+def _list(value: object, kind: Any) -> tuple[Any, ...]:
+    """Read a list; null counts as an empty one and, where texts are due, a bare one as a list of one."""
+    if value is None:
+        return ()
+    item = get_args(kind)[0]
+    items = [value] if isinstance(value, str) and item is str else value
+    if not isinstance(items, list):
+        raise UnfitError(f"expected a list, got {shown(value)}")
+    return tuple(_converter.structure(one, item) for one in items)
+
+
+# The first misfit is enough; where it is, is looked up when there is one.
+_converter = Converter(detailed_validation=False)
+_converter.register_structure_hook(int, _integer)
+_converter.register_structure_hook(float, _float)
+_converter.register_structure_hook(str, _text)
+_converter.register_structure_hook(bool, _boolean)
+_converter.register_structure_hook_func(_is_list, _list)

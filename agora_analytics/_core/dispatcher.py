@@ -1,0 +1,351 @@
+"""The one road of every request: quota, transport, judgement, decoding, and another attempt where that helps."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from itertools import count
+from random import Random
+from typing import Generic, Literal, TypeVar
+
+import attrs
+
+from agora_analytics._core import wire
+from agora_analytics._core.decoding.codec import Decode
+from agora_analytics._core.decoding.scanner import Steps
+from agora_analytics._core.redaction import in_steps, without_app, without_escapes
+from agora_analytics._core.retry import Hosts, Retry
+from agora_analytics.errors import AgoraError, DecodeError, RateLimited, ResponseError
+from agora_analytics.models import Answer, BadRow
+from agora_analytics.plans import Endpoint, Plan
+from agora_analytics.protocols import Request, Response, Transport
+from agora_analytics.quota.quota import Quota
+from agora_analytics.quota.wait_queue import Lane
+from agora_analytics.spans import Span
+
+AnswerT = TypeVar("AnswerT", bound=Answer)
+T = TypeVar("T")
+
+OnBadRow = Literal["skip", "raise"]
+"""What happens to an item of an answer that does not fit the reference."""
+
+_LONGEST = 3_600.0
+"""Seconds that a `Retry-After` is waited for by those who wait for their quota as long as it takes."""
+
+_TURN = 0.002
+"""Seconds of work after which the event loop has its turn."""
+
+_SUCCESSES = range(200, 300)
+_QUOTED = 131_072
+"""Bytes of an answer of another HTTP status that may be quoted, and more than are read of a refusal."""
+
+_SAME = 5.0
+"""Seconds within which two readings of the host's clock are of the same error."""
+
+log = logging.getLogger("agora_analytics")
+
+
+OnSkipped = Callable[[Endpoint, Sequence[BadRow]], None]
+
+
+@attrs.frozen(kw_only=True)
+class Manner:
+    """How requests are made: in which lane, with which retries (None: the session's), waiting how long for quota.
+
+    `max_wait` is seconds in all (None: the session's for people; streams and exports wait as long as it takes),
+    `refusals` how many refusals for frequency one request takes before its caller hears of it. `on_skipped` is told
+    the rows of each answer that were left out since they do not fit.
+    """
+
+    lane: Lane = Lane.INTERACTIVE
+    retry: Retry | None = None
+    max_wait: float | None = None
+    refusals: int = 5
+    on_skipped: OnSkipped | None = None
+
+
+_USUAL = Manner()
+
+SpanAtSend = Callable[[], Span]
+"""Returns the span to ask for, whenever a request is about to be sent; raises `NothingToAskError` for none."""
+
+Build = Callable[[], Request]
+"""Makes the request of one attempt, just before it is sent; raises `NothingToAskError` where that is pointless."""
+
+
+@attrs.frozen(eq=False, repr=False)
+class _Question(Generic[AnswerT]):
+    endpoint: Endpoint
+    build: Build
+    decode: Decode[AnswerT]
+    app: str
+
+
+class NothingToAskError(Exception):
+    """What was to be asked for has become too old while the request waited: nothing was sent."""
+
+
+class _Owner:
+    """The loop, thread and process in which a session was first used.
+
+    Asking for the running loop is a system call before Python 3.12, as is asking for the process, so neither is done
+    at every request: a thread runs one loop at a time, and forking is told to those who ask.
+    """
+
+    current = os.getpid()
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.process = _Owner.current
+        self._thread = threading.get_ident()
+
+    def here(self) -> bool:
+        """Whether this is surely the same place still."""
+        return self._thread == threading.get_ident() and self.loop.is_running() and self.process == _Owner.current
+
+    @classmethod
+    def forked(cls) -> None:
+        """Note that this is another process now."""
+        cls.current = os.getpid()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_Owner.forked)
+
+
+class Session:
+    """Sends typed requests inside the plan; belongs to the event loop and the process that first use it."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        plan: Plan,
+        quota: Quota,
+        *,
+        retry: Retry,
+        max_wait: float | None,
+        random: Random | None = None,
+        on_bad_row: OnBadRow = "skip",
+    ) -> None:
+        self.plan = plan
+        self.quota = quota
+        self.max_wait = max_wait
+        self._transport = transport
+        self._retry = retry
+        self._random = random or Random()  # noqa: S311 - jitter, no secret
+        self._hosts = Hosts(transport.hosts)
+        self._owner: _Owner | None = None
+        self._closed = False
+        self._insist = on_bad_row == "raise"
+        self._host_ahead: float | None = None
+
+    def now(self) -> int:
+        """Return the current UTC second: the service's, as far as it is known."""
+        return int(self.quota.utc())
+
+    def host_ahead(self) -> float | None:
+        """Return by how much seconds of the host's clock are moved, None until that is known: by the same for all.
+
+        Each answer tells the time more precisely, and spans that adjoin must adjoin after they were moved.
+        """
+        ahead, known = self.quota.host_ahead(), self._host_ahead
+        if known is None or ahead is None or abs(ahead - known) > _SAME:
+            self._host_ahead = ahead
+        return self._host_ahead
+
+    def passed(self) -> int:
+        """Return the UTC second that has come by every account (see `Quota.passed`)."""
+        return int(self.quota.passed())
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether the service's clock is known for certain (see `Quota.confirmed`)."""
+        return self.quota.confirmed
+
+    async def fetch(
+        self, endpoint: Endpoint, build: Build, decode: Decode[AnswerT], manner: Manner = _USUAL, *, app: str = ""
+    ) -> AnswerT:
+        """Send a request as often as the retry policy allows and return its decoded answer.
+
+        `build` makes the request anew for each attempt, once there is a token for it: what a request says about now is
+        true when it is sent, however long it waited. What `build` raises ends the fetch, and the token goes back.
+
+        Waits for the plan at most `max_wait` seconds in all. Raises what `agora_analytics.errors` lists, and
+        `RuntimeError` where the client is closed or belongs to another loop or process.
+        """
+        loop = self._enter()
+        begun = loop.time()
+        question = _Question(endpoint, build, decode, app)
+        failed: AgoraError | None = None
+        refused = 0
+        for attempt in count(1):
+            patience = self._patience(manner, loop.time() - begun)
+            host = self._hosts.choose(loop.time())
+            try:
+                answer = await self._attempt(question, host, patience, manner.lane)
+            except AgoraError as error:
+                error.asked = error.asked or _told(question)
+                self._hosts.failed(host, error, loop.time())
+                refused += isinstance(error, RateLimited)
+                wait = self._wait(manner, error, attempt, refused, loop.time() - begun)
+                wait = self._bounded(wait, error, manner, loop.time() - begun)
+                if wait is None:
+                    raise error from failed
+                failed = error
+            else:
+                self._hosts.worked(host)
+                if manner.on_skipped and (rows := [one for one in answer.skipped if one.whole]):
+                    manner.on_skipped(endpoint, rows)
+                return answer
+            log.info("attempt %d failed, next in %.1f s: %s", attempt, wait, failed)
+            await asyncio.sleep(wait)
+        raise AssertionError("unreachable")
+
+    async def close(self) -> None:
+        """Refuse further requests and close the transport; may be called twice."""
+        self._closed = self.quota.closed = True
+        await self._transport.close()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise RuntimeError("this client is closed")
+
+    def _enter(self) -> asyncio.AbstractEventLoop:
+        """Bind to the running loop at the first request, and insist on it at every other."""
+        self._refuse_closed()
+        owner = self._owner
+        if owner is not None and owner.here():
+            return owner.loop
+        here = _Owner(asyncio.get_running_loop())
+        if owner is None:
+            self._owner = here
+        elif owner.loop is not here.loop or owner.process != here.process:
+            what = "event loop" if owner.process == here.process else "process (it was forked)"
+            raise RuntimeError(f"this client belongs to another {what}: make one client for each")
+        return here.loop
+
+    def _wait(self, manner: Manner, error: AgoraError, attempt: int, refused: int, elapsed: float) -> float | None:
+        """Seconds until another attempt, None for none."""
+        if isinstance(error, RateLimited) and self.quota.enforced and refused <= manner.refusals:
+            # The quota has learned from it, and holds the next attempt back as long as need be.
+            return error.retry_after or 0.0
+        return (manner.retry or self._retry).wait(error, attempt - refused, elapsed, self._random)
+
+    def _bounded(self, wait: float | None, error: AgoraError, manner: Manner, elapsed: float) -> float | None:
+        """Bound a wait that a `Retry-After` asks for: by `max_wait`, past which it is given up, or else by an hour."""
+        asked = error.retry_after if isinstance(error, ResponseError) else None
+        if wait is None or not asked:
+            return wait
+        patience = self._patience(manner, elapsed)
+        if patience is None:
+            return min(wait, _LONGEST)
+        return wait if wait <= patience else None
+
+    def _patience(self, manner: Manner, elapsed: float) -> float | None:
+        """Return how long a request may still wait for its quota: streams and exports wait it out."""
+        most = manner.max_wait
+        if most is None and manner.lane is Lane.INTERACTIVE:
+            most = self.max_wait
+        return None if most is None else max(0.0, most - elapsed)
+
+    async def _attempt(self, question: _Question[AnswerT], host: int, patience: float | None, lane: Lane) -> AnswerT:
+        async with self.quota.token(question.endpoint, patience, lane, question.app) as token:
+            token.sent = False
+            self._refuse_closed()  # it may have been closed while this one waited
+            request = question.build()
+            token.sent = True
+            try:
+                response = await self._transport.send(request, host)
+                token.answered(wire.date(response), host)
+                log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))
+                answer = await self._read(request, response, question.decode)
+            except AgoraError as error:
+                error.asked = error.asked or str(request)  # what is built anew may count as another attempt
+                raise
+            _tell_skipped(request, answer)
+            return answer
+
+    async def _read(self, request: Request, response: Response, decode: Decode[AnswerT]) -> AnswerT:
+        """Judge and decode; what goes wrong is told of an answer without credentials and App ID in it."""
+        try:
+            answer = await self._judged(request, response, decode)
+        except AgoraError:
+            clean = await self._scrubbed(request, response)
+            if clean is None:
+                raise
+        else:
+            # What was skipped is quoted, too.
+            clean = await self._scrubbed(request, response) if answer.skipped else None
+            if clean is None:
+                return answer
+        # Outside of `except`, or what was told of the answer as it came would stay as this error's context.
+        return await self._judged(request, clean, decode)
+
+    async def _scrubbed(self, request: Request, response: Response) -> Response | None:
+        """Return an answer that may be quoted; None where it may be as it came, so that it is judged once."""
+
+        def scrub(said: bytes) -> bytes:
+            plain = without_escapes(said)
+            clean = without_app(self._transport.scrub(plain), request.app_id)
+            return said if clean == plain else clean
+
+        headers = {
+            name: scrub(value.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
+            for name, value in response.headers.items()
+        }
+        said = response.body if response.status in _SUCCESSES else response.body[:_QUOTED]
+        body = await in_turns(in_steps(said, scrub))
+        if body is said and headers == dict(response.headers):
+            return None
+        return attrs.evolve(response, headers=headers, body=body)
+
+    async def _judged(self, request: Request, response: Response, decode: Decode[AnswerT]) -> AnswerT:
+        """Judge and decode: a refusal is told as one even where it does not look like an answer at all."""
+        wire.judge_status(request, response)
+        try:
+            answer = await in_turns(decode.steps(response.body, insist=self._insist))
+        except DecodeError as error:
+            wire.judge_code(request, response, getattr(error, "answer", Answer()))
+            error.request_id = wire.request_id(response, getattr(error, "answer", Answer()))
+            raise
+        wire.judge_code(request, response, answer)
+        return answer
+
+
+def _tell_skipped(request: Request, answer: Answer) -> None:
+    if answer.skipped:
+        log.warning(
+            "%s: spots of the answer that do not fit the reference: %d, the first is %s: %s",
+            request,
+            len(answer.skipped),
+            answer.skipped[0].path,
+            answer.skipped[0].reason,
+        )
+
+
+async def in_turns(steps: Steps[T]) -> T:
+    """Do work in steps, and let the event loop have its turn every few milliseconds."""
+    begun = time.perf_counter()
+    while True:
+        try:
+            work = next(steps)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        if work is not None:
+            await asyncio.to_thread(work)
+        elif time.perf_counter() - begun > _TURN:
+            await asyncio.sleep(0)
+            begun = time.perf_counter()
+
+
+def _told(question: _Question[AnswerT]) -> str:
+    """Say what was asked for, also where it never came to a request."""
+    try:
+        return str(question.build())
+    except (NothingToAskError, ValueError):
+        return str(question.endpoint)

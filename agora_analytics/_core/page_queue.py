@@ -1,0 +1,174 @@
+"""Which page of which list is asked for next, span by span, where some lists are cut off."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+import attrs
+
+from agora_analytics._core import truncation, validation
+from agora_analytics._core.truncation import Learned, Page, Part, Reading, RowKind, Verdict
+from agora_analytics.errors import IncompleteList, ResponseError
+from agora_analytics.spans import Span
+
+ItemT = TypeVar("ItemT")
+
+log = logging.getLogger("agora_analytics")
+
+
+@attrs.define(eq=False, repr=False)
+class _Second(Generic[ItemT]):
+    """A second that is asked for channel by channel: its list as a whole, and how many channels are to come."""
+
+    part: Part
+    reading: Reading[ItemT]
+    left: int
+
+
+@attrs.define(eq=False, repr=False)
+class _Price:
+    """What the lists of a span cost: how many there were, of how many requests and rows."""
+
+    lists: int = 0
+    requests: int = 0
+    rows: int = 0
+
+
+class Agenda(Generic[ItemT]):
+    """Which page is due, of a part of one of the spans; spans are in order of time.
+
+    Attributes:
+        due: the part and the number of the page, None after the last.
+
+    """
+
+    due: tuple[Part, int] | None
+    _part: Part
+    _number: int
+    _whole: Span
+    _reading: Reading[ItemT]
+    _fruitful: bool
+
+    def __init__(
+        self,
+        spans: Iterable[Span | Part],
+        kind: RowKind[ItemT],
+        size: int = validation.PAGE_SIZE,
+        learned: Learned | None = None,
+    ) -> None:
+        self._spans = iter(spans)
+        self._kind = kind
+        self._size = size
+        self._stack: list[Part] = []
+        self._seen: dict[str, int | None] = {}
+        self._lost: list[IncompleteList] = []
+        self._ended: list[IncompleteList] = []
+        self._second: _Second[ItemT] | None = None
+        self._learned = learned or Learned()
+        self._next_span()
+
+    def take(self, page: Page[ItemT]) -> list[ItemT]:
+        """Take in the page that was due, and return the rows that are new."""
+        self._reading.take(page)
+        new: list[ItemT] = []
+        for row in page.items:
+            name = self._kind.key(row)
+            if name not in self._seen:
+                self._seen[name] = self._kind.ended(row)
+                new.append(row)
+        self._fruitful = self._fruitful or bool(new)
+        self._price.rows += len(new)
+        self._turn()
+        return new
+
+    def refused(self, error: ResponseError) -> bool:
+        """Take in that the page that was due is refused, and return whether that is for its number alone."""
+        if not truncation.is_depth(error, self._number):
+            return False
+        self._reading.refuse(error)
+        self._turn()
+        return True
+
+    def lost(self) -> list[IncompleteList]:
+        """Return what cannot be had of the spans that have ended; each is told once."""
+        lost, self._ended = self._ended, []
+        return lost
+
+    def _turn(self) -> None:
+        """Go on to the next page, or to the next list."""
+        self._price.requests += 1
+        verdict = self._learned.verdict(self._part, self._reading)
+        if verdict is Verdict.MORE:
+            self._number += 1
+            self.due = self._part, self._number
+            return
+        if self._part.cname is not None and self._second is not None:
+            self._end_channel(self._second)
+        elif verdict is Verdict.CUT:
+            self._narrow(self._part, self._reading)
+        self._next_part()
+
+    def _narrow(self, part: Part, reading: Reading[ItemT]) -> None:
+        """Put narrower lists in the place of one that was cut off, if there are any."""
+        parts = self._learned.instead(part, reading, fruitful=self._fruitful)
+        if parts == ():
+            log.warning("%s of %s: total_size is wrong, it is not believed any more", self._kind.what, part.span)
+        elif parts is None:
+            self._lost.append(truncation.incomplete(part, reading))
+        elif parts and parts[0].cname is not None:
+            self._second = _Second(part, reading, len(parts))
+        self._stack += reversed(parts or ())
+
+    def _end_channel(self, second: _Second[ItemT]) -> None:
+        """Take in the list of a channel; after the last, or when all rows are there, the second is done."""
+        whole = second.reading
+        whole.keys |= self._reading.keys
+        second.left -= 1
+        found = whole.least is not None and whole.distinct >= whole.least
+        if found:
+            del self._stack[len(self._stack) - second.left :]
+        elif not second.left:
+            self._lost.append(truncation.incomplete(second.part, whole))
+        if found or not second.left:
+            self._second = None
+
+    def _next_part(self) -> None:
+        if self._stack:
+            self._begin(self._stack.pop())
+            return
+        if self._price.lists > 1:
+            self._tell_price()
+        self._ended += self._lost
+        self._lost = []
+        self._next_span()
+
+    def _next_span(self) -> None:
+        found = next(self._spans, None)
+        self._price = _Price()
+        if found is None:
+            self.due = None
+            return
+        part = Part(found) if isinstance(found, Span) else found
+        self._whole = part.span
+        self._seen = {name: end for name, end in self._seen.items() if end is None or end >= part.span.start}
+        self._begin(part)
+
+    def _begin(self, part: Part) -> None:
+        self._part, self._number, self._fruitful = part, 1, False
+        self._reading = self._learned.reading(self._kind, part, self._size)
+        self._price.lists += 1
+        self.due = part, 1
+
+    def _tell_price(self) -> None:
+        price = self._price
+        log.warning(
+            "%s of %s: the service cut a list off, so %d lists were asked for: %d rows in %d requests",
+            self._kind.what,
+            self._whole,
+            price.lists,
+            price.rows,
+            price.requests,
+            extra={"agora_lists": price.lists, "agora_rows": price.rows, "agora_requests": price.requests},
+        )

@@ -1,0 +1,109 @@
+"""Locks that end with their process, since the kernel drops them: signs of life, and claims on a name.
+
+Both are SQLite's exclusive lock on a file, which holds between the threads of a process as between processes, on every
+system. A child that was forked has none of its parent's locks.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+from weakref import WeakValueDictionary
+
+from agora_analytics._core.files import not_linked
+
+_MEANWHILE: Final = 0.1
+"""Seconds that a claim waits for another one being tried at the same time: two that meet would both give up."""
+
+
+class Sign:
+    """A sign of life: a file that stays locked until it is removed or its process is gone."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._process = os.getpid()
+        self._database = sqlite3.connect(not_linked(path), isolation_level=None, check_same_thread=False)
+        path.chmod(0o600)
+        _lock(self._database)
+
+    def remove(self) -> None:
+        """Give the sign up."""
+        self._database.close()
+        if self._process == os.getpid():  # it is still the parent's in a forked child
+            self._path.unlink(missing_ok=True)
+
+
+def alive(path: Path) -> bool:
+    """Whether a sign of life is held by anyone."""
+    if not path.exists():
+        return False
+    database = sqlite3.connect(not_linked(path), timeout=0, isolation_level=None)
+    try:
+        _lock(database)
+    except sqlite3.OperationalError:
+        return True
+    finally:
+        database.close()
+    return False
+
+
+class Claim:
+    """A file that is locked by this object alone, until it is given up or its process is gone.
+
+    The file is empty and stays: if it were removed, two could each lock a file of that name.
+    """
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self.process = os.getpid()
+        self._database = database
+        _claims[id(self)] = self
+
+    def __del__(self) -> None:
+        self._database.close()
+
+    def give_up(self) -> None:
+        """Let others claim it; may be called twice."""
+        self._database.close()
+
+
+_claims: WeakValueDictionary[int, Claim] = WeakValueDictionary()
+
+
+def claim(path: Path) -> Claim | None:
+    """Claim a file, which is made if need be; None where another holds it. Raises `OSError` where it cannot be used."""
+    _disown()
+    database = _opened(path)
+    try:
+        path.chmod(0o600)
+        _lock(database)
+    except sqlite3.Error as error:
+        database.close()
+        if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            return None
+        raise OSError(f"{path.name}: {error}") from None
+    except BaseException:
+        database.close()
+        raise
+    return Claim(database)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    try:
+        return sqlite3.connect(not_linked(path), timeout=_MEANWHILE, isolation_level=None, check_same_thread=False)
+    except sqlite3.Error as error:
+        raise OSError(f"{path.name}: {error}") from None
+
+
+def _disown() -> None:
+    """In a forked child: forget the parent's claims, which SQLite takes for this process's own."""
+    # In one step, since other threads may claim meanwhile.
+    for one in [found for ref in _claims.valuerefs() if (found := ref()) is not None]:
+        if one.process != os.getpid():
+            one.give_up()
+
+
+def _lock(database: sqlite3.Connection) -> None:
+    database.execute("PRAGMA journal_mode=MEMORY")  # no further file
+    database.execute("BEGIN EXCLUSIVE")

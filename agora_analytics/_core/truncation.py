@@ -1,0 +1,380 @@
+"""When the pages of a list end, whether the list is whole, and what to ask for where it was cut off.
+
+Some services hand out no more than so many rows of a list, though they say that there are more. Rows come newest first,
+so the rest is asked for by a list that ends where the first one stopped. Where rows come in no order the span is
+halved, and a single second is asked for channel by channel.
+
+Rows may also vanish between two pages, so that others move up to pages that were read: then the total falls. What began
+before the last row that came until then is asked for again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from enum import Enum
+from operator import attrgetter
+from typing import Final, Generic, Protocol, TypeVar
+
+import attrs
+
+from agora_analytics._core import validation
+from agora_analytics.errors import AgoraError, BadRequest, IncompleteList, ResponseError, ServerError
+from agora_analytics.models import BadRow, Call, Session
+from agora_analytics.spans import Span
+
+ItemT = TypeVar("ItemT")
+ItemT_co = TypeVar("ItemT_co", covariant=True)
+
+PATIENCE: Final = 3
+"""Pages in a row without a new row that are read: as many new rows as a page holds may have come meanwhile."""
+
+FRUITLESS: Final = 20
+"""Narrower lists in a row that may bring nothing new; halving a day down to a second takes 17."""
+
+_FEW: Final = 3
+"""As many, once that was in vain."""
+
+_DEEPEST: Final = 100_000
+"""Rows after which a list is cut off by ourselves: it bounds what is remembered of one list."""
+
+_MOVES: Final = 2
+"""Times that a list is read again as a whole because its rows moved."""
+
+_CHANNELS: Final = 100
+"""Channels at most that one second is asked for."""
+
+
+class Page(Protocol[ItemT_co]):
+    """What is needed to know of a page."""
+
+    @property
+    def items(self) -> tuple[ItemT_co, ...]:
+        """Its rows."""
+
+    @property
+    def has_more(self) -> bool | None:
+        """Whether more pages follow, where the service says so."""
+
+    @property
+    def total_size(self) -> int | None:
+        """Rows of all pages, where the service says so."""
+
+    @property
+    def skipped(self) -> tuple[BadRow, ...]:
+        """What of it does not fit the reference."""
+
+
+def _none(_: object) -> None:
+    return None
+
+
+@attrs.frozen(kw_only=True)
+class RowKind(Generic[ItemT]):
+    """What is needed to know of the rows of a list.
+
+    `ended` is None for one that goes on. `began` is None unless the service promises rows in order, newest first, and
+    `channel` unless it can be asked for the rows of one channel.
+    """
+
+    what: str
+    key: Callable[[ItemT], str]
+    ended: Callable[[ItemT], int | None] = _none
+    began: Callable[[ItemT], int | None] = _none
+    channel: Callable[[ItemT], str | None] = _none
+
+    @property
+    def plain(self) -> bool:
+        """Whether nothing but its key is known of a row."""
+        return self.began is _none and self.channel is _none
+
+
+CALLS: Final = RowKind[Call](
+    what="calls",
+    key=attrgetter("call_id"),
+    ended=lambda call: call.destroyed_ts if call.ended_at else None,
+    began=lambda call: call.created_ts if call.started_at else None,
+    channel=lambda call: call.cname,
+)
+_CALLS_OF_CHANNEL: Final = attrs.evolve(CALLS, channel=_none)
+SESSIONS: Final = RowKind[Session](what="sessions", key=attrgetter("sid"))
+"""The reference orders sessions within a page only."""
+
+
+def calls(cname: str | None) -> RowKind[Call]:
+    """Return the kind of the calls of a channel, or of all."""
+    return CALLS if cname is None else _CALLS_OF_CHANNEL
+
+
+@attrs.frozen
+class Part:
+    """What one list is asked for: a span, of one channel or of all.
+
+    `handed` is how many rows came of the list that it narrows, 0 where it narrows none.
+    """
+
+    span: Span
+    cname: str | None = None
+    handed: int = 0
+
+    def page_size(self, usual: int) -> int:
+        """Return how many rows a page has: full pages where a list is narrowed, for each request counts."""
+        return validation.PAGE_SIZE if self.handed else usual
+
+
+class Verdict(Enum):
+    """What follows a page."""
+
+    MORE = "another page"
+    WHOLE = "nothing: the list is whole"
+    CUT = "nothing, though there are more rows"
+
+
+@attrs.define(eq=False, repr=False)
+class Reading(Generic[ItemT]):
+    """How far one list is read.
+
+    `count` rows have come, repeated ones among them, in pages of `size`; `keys` are those of this reading. `oldest` is
+    when the oldest row began, None where the rows are in no order. `moved` tells that rows may have moved to pages that
+    were read, and `seam` is `oldest` as it was before. `total` was told last, `least` is the smallest that was,
+    `full` whether the last page that had rows had as many as it may.
+    """
+
+    kind: RowKind[ItemT]
+    count: int = 0
+    size: int = validation.PAGE_SIZE
+    trust_total: bool = True
+    patience: int = PATIENCE
+    keys: set[str] = attrs.field(factory=set)
+    channels: dict[str, None] = attrs.field(factory=dict)
+    oldest: int | None = None
+    has_more: bool | None = None
+    refusal: ResponseError | None = None
+    least: int | None = None
+    moved: bool = False
+    seam: int | None = None
+    total: int | None = None
+    _before: int = attrs.field(init=False)
+    _ordered: bool = True
+    _stale: int = 0
+    _repeats: bool = False
+    _last: int = 0
+    _unread: int = 0
+    full: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        self._before = self.count
+
+    @property
+    def distinct(self) -> int:
+        """Rows that have come, each counted once."""
+        return self._before + len(self.keys) + self._unread
+
+    def take(self, page: Page[ItemT]) -> None:
+        """Take in a page."""
+        before = len(self.keys)
+        self.seam = self.seam if self.moved else self.oldest
+        if self.kind.plain:
+            self.keys.update(map(self.kind.key, page.items))
+        else:
+            self._note(page.items)
+        new = len(self.keys) > before
+        unread = _skipped(page)
+        # On a page that repeats others, rows that cannot be read are most likely known as well.
+        self._unread += unread if new or not page.items else 0
+        self._last = len(page.items) + unread
+        self.full = self._last >= self.size if self._last else self.full
+        self.count += self._last
+        self._stale = 0 if new else self._stale + 1
+        self._repeats = self._repeats or bool(page.items and not new)
+        self._hear(page)
+
+    def refuse(self, error: ResponseError) -> None:
+        """Take in that the service refuses the next page."""
+        self.refusal = error
+        self._last = 0
+
+    def _note(self, rows: Iterable[ItemT]) -> None:
+        """Note the new ones of some rows."""
+        for row in rows:
+            key = self.kind.key(row)
+            if key in self.keys:
+                continue
+            self.keys.add(key)
+            if len(self.channels) < _CHANNELS:
+                self._note_channel(self.kind.channel(row))
+            began = self.kind.began(row) if self._ordered else None
+            self._ordered = began is not None and (self.oldest is None or began <= self.oldest)
+            self.oldest = began if self._ordered else None
+
+    def _note_channel(self, name: str | None) -> None:
+        if name and name not in self.channels and validation.is_text(name):
+            self.channels[name] = None
+
+    def _hear(self, page: Page[ItemT]) -> None:
+        self.has_more = page.has_more
+        believed = self.trust_total or page.has_more is None
+        if believed and page.total_size is not None and page.total_size >= 0:
+            # Of a total that is less than what it is told with, nothing can be learned.
+            fell = self.total is not None and max(self._last, 1) <= page.total_size < self.total
+            self.moved = self.moved or (fell and self.distinct < (self.total or 0))
+            self.total = page.total_size
+            self.least = page.total_size if self.least is None else min(self.least, page.total_size)
+
+    def verdict(self, cap: int | None = None) -> Verdict:
+        """Return what follows the page that came last; `cap` is how many rows another list was cut off at."""
+        if self._ended():
+            return Verdict.CUT if self._lacks() else Verdict.WHOLE
+        if self._stale and self.least is not None and self.distinct >= self.least:
+            return Verdict.WHOLE
+        if self._stale >= self.patience:
+            return Verdict.CUT
+        return Verdict.CUT if self.count >= min(cap or _DEEPEST, _DEEPEST) else Verdict.MORE
+
+    def _ended(self) -> bool:
+        """Whether no further page follows: as the service says, else by its total, else once a page is empty."""
+        if not self._last:
+            return True
+        if self.has_more is not None:
+            return not self.has_more
+        return self.total is not None and self.count >= self.total
+
+    def _lacks(self) -> bool:
+        """Whether a list that ended has more rows by what the service says."""
+        if self.total is None or self.least is None:
+            return self.refusal is not None or (not self._last and self.has_more is True)
+        # Rows that came meanwhile push others to the next page: these are told of twice, and not owed.
+        return self.distinct < self.least if self._repeats else self.count < self.total
+
+    def contradicts(self, part: Part) -> bool:
+        """Whether a narrower list that was cut off shows that no depth is the reason: it came less far."""
+        went_on = self.oldest is not None and self.oldest + 1 < part.span.end
+        return self.distinct < part.handed and not went_on and not self.full
+
+    def is_hopeless(self, part: Part, cap: int | None) -> bool:
+        """Whether a list will be cut off and then halved, so that its pages would be asked for twice."""
+        halved = self.oldest is None and bool(self._last) and part.span.duration > 1
+        return halved and part.handed > 0 and cap is not None and (self.total or 0) > cap
+
+
+@attrs.define(eq=False, repr=False)
+class Learned:
+    """What the lists of a service have shown: at how many rows they are cut off, and whether totals are to be believed.
+
+    `fruitless` counts the narrower lists in a row that brought nothing new, of which there may be `most`.
+    """
+
+    cap: int | None = None
+    trusts_totals: bool = True
+    fruitless: int = 0
+    most: int = FRUITLESS
+    _again: Counter[tuple[Span, str | None]] = attrs.field(factory=Counter)
+
+    def reading(
+        self,
+        kind: RowKind[ItemT],
+        part: Part,
+        size: int = validation.PAGE_SIZE,
+        *,
+        count: int = 0,
+        total: int | None = None,
+    ) -> Reading[ItemT]:
+        """Return a reading of a part that begins, or goes on after `count` rows of a `total`.
+
+        `size` is of pages of a whole list.
+        """
+        # A narrower list is narrowed again for the price of one such page.
+        return Reading(
+            kind, count, part.page_size(size), self.trusts_totals, 1 if part.handed else PATIENCE, total=total
+        )
+
+    def verdict(self, part: Part, reading: Reading[ItemT]) -> Verdict:
+        """Return what follows the page of a part that came last."""
+        if reading.moved and self._from_seam(part, reading) is not None:
+            return Verdict.CUT
+        verdict = reading.verdict(self.cap)
+        if reading.moved and verdict is Verdict.WHOLE:
+            return Verdict.CUT
+        return Verdict.CUT if verdict is Verdict.MORE and reading.is_hopeless(part, self.cap) else verdict
+
+    def instead(self, part: Part, reading: Reading[ItemT], *, fruitful: bool) -> tuple[Part, ...] | None:
+        """Return what to ask for instead of the rest of a list that was cut off, newest first.
+
+        Nothing where it proves to be whole after all, None where the rest cannot be had. `fruitful` tells whether the
+        list brought any row that no other had.
+        """
+        if reading.moved:
+            again = self._from_seam(part, reading)
+            if again is None:
+                return None
+            self._again[part.span, part.cname] += again.span == part.span
+            return (again,)
+        self.fruitless = 0 if fruitful or not part.handed else self.fruitless + 1
+        if not reading.is_hopeless(part, self.cap) and reading.distinct >= reading.size:
+            self.cap = reading.distinct
+        if self.fruitless >= self.most:
+            self.most = _FEW
+            return () if self._is_whole(reading) else None
+        parts = () if reading.contradicts(part) else _narrower(part, reading)
+        return parts or (() if self._is_whole(reading) else None)
+
+    def _from_seam(self, part: Part, reading: Reading[ItemT]) -> Part | None:
+        """Return what to ask for again of a list whose rows moved, None where it was asked for often enough."""
+        handed = max(reading.distinct, 1)
+        if reading.oldest is not None and reading.seam is not None:
+            reached = max(reading.seam, part.span.start) + 1
+            if reached < part.span.end:
+                return attrs.evolve(part, span=Span(part.span.start, reached), handed=handed)
+        many = self._again[part.span, part.cname]
+        return attrs.evolve(part, handed=handed) if many < _MOVES else None
+
+    def _is_whole(self, reading: Reading[ItemT]) -> bool:
+        """Whether a list that no narrower one adds to is whole: nothing but its total says no."""
+        if reading.has_more is not False or reading.full:
+            return False
+        self.trusts_totals = False
+        return True
+
+
+def _narrower(part: Part, reading: Reading[ItemT]) -> tuple[Part, ...]:
+    span, handed = part.span, max(reading.distinct, 1)
+    if reading.oldest is not None:
+        reached = max(reading.oldest, span.start) + 1
+        if reached < span.end:
+            return (attrs.evolve(part, span=Span(span.start, reached), handed=handed),)
+    if span.duration > 1:
+        middle = span.end - 1 if reading.oldest is not None else span.start + span.duration // 2
+        halves = Span(middle, span.end), Span(span.start, middle)
+        return tuple(attrs.evolve(part, span=half, handed=handed) for half in halves)
+    if part.cname is None:
+        return tuple(Part(span, channel, handed) for channel in reading.channels)
+    return ()
+
+
+def is_depth(error: AgoraError, number: int) -> bool:
+    """Whether an error is a refusal of a page for its number alone: the first page of the list was answered."""
+    if number == 1 or not isinstance(error, ResponseError):
+        return False
+    # A code 500 inside a 200 is how the service answers what it does not like.
+    return type(error) in {BadRequest, ResponseError} or (isinstance(error, ServerError) and error.status < 500)  # noqa: PLR2004
+
+
+def incomplete(part: Part, reading: Reading[ItemT]) -> IncompleteList:
+    """Return the error of a list that cannot be had whole."""
+    told = "more" if reading.least is None else str(reading.least)
+    why = "rows moved while its pages were read" if reading.moved else "the service cuts the list off"
+    where = f"{reading.kind.what} of {part.span}" + (f", channel {part.cname!r}" if part.cname else "")
+    error = IncompleteList(
+        f"{where}: {reading.distinct} of {told} rows came, {why}, and no narrower one has more",
+        advice="Narrow the search by channel (`cname`) where that is possible; give Agora support what was asked.",
+        span=part.span,
+        rows=reading.distinct,
+        told=reading.least,
+    )
+    error.__cause__ = reading.refusal
+    return error
+
+
+def _skipped(page: Page[ItemT]) -> int:
+    """Return how many rows of a page were left out since they could not be read."""
+    return sum(one.whole for one in page.skipped)

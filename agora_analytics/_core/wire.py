@@ -1,0 +1,250 @@
+"""The service's language: how a request is spelled, and what an answer means.
+
+The service says no in two voices. A gateway in front answers with real HTTP statuses and a body of only a message, or
+HTML. The API itself answers 200 and puts the refusal into the body's `code`, with phrases of its own in `message`. So
+the HTTP status is judged first, then the code, and phrases decide which kind of no it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Any
+from urllib.parse import quote
+
+from agora_analytics._core.decoding.codec import envelope
+from agora_analytics._core.decoding.json import UnfitError, encode, excerpt, mended, one_line, plain
+from agora_analytics.errors import (
+    BadRequest,
+    NotFound,
+    PlanRefused,
+    RateLimited,
+    ResponseError,
+    ServerError,
+    Unauthorized,
+)
+from agora_analytics.models.envelope import Answer
+from agora_analytics.plans import Endpoint, Unit
+from agora_analytics.protocols import Request, Response
+
+Param = str | int | bool | None
+"""A parameter's value; None leaves it out."""
+
+_SUCCESS = frozenset({None, 0, 200})
+_RATES: dict[str, Unit] = {"qps limit": "second", "qpm limit": "minute", "qpd limit": "day"}
+_PLAN = {
+    "query latency limit": "latency",
+    "query time range limit": "range",
+    "query time length limit": "length",
+    "query duration limit": "length",
+    "no auth": "access",
+}
+_SCALE = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
+
+_DATE = 60
+"""Characters of the longest date or number in a header."""
+
+_EARLIEST, _LATEST = 1_000_000_000, 4_102_444_800
+"""When answers can be dated: between 2001, which is before the service, and 2100. Other dates tell nothing."""
+
+_ID = 100
+"""Characters of a request id that are kept."""
+
+_READ = 2_000
+"""Characters of a message that are searched for what it means."""
+
+_TOLD = 500
+"""Characters of a message that an error repeats."""
+
+_REFUSAL = 65_536
+"""Bytes of the largest body that is read for why the HTTP status is what it is."""
+
+_LONGEST = 86_400.0
+"""Seconds of a `Retry-After` that are believed at most: by then everything the plan allows is there again."""
+
+_USER = re.compile(r"//[^/]*@")
+
+_ADVICE: dict[type[ResponseError], str] = {
+    BadRequest: "Check the parameters against the endpoint's docstring and the catalogue (`agora-analytics metrics`).",
+    Unauthorized: "Check Customer ID, Customer Secret and App ID in Agora Console.",
+    PlanRefused: "Ask within the plan, check that `plan=` is the account's, or upgrade it.",
+    NotFound: "Check the host and AGORA_BASE_URL.",
+    RateLimited: "Other programs may use the same account: wait for the next second, minute or UTC day.",
+    ServerError: "Try again later; give Agora support the request id.",
+    ResponseError: "The reference does not list this answer; give Agora support the request id.",
+}
+
+
+def build(
+    endpoint: Endpoint, app_id: str, params: Mapping[str, Param], body: Mapping[str, Any] | None = None
+) -> Request:
+    """Spell a request; parameters that are None are left out, the App ID is in the query even of a POST."""
+    query = {"appid": app_id}
+    for name, value in params.items():
+        if value is not None:
+            query[name] = str(value).lower() if isinstance(value, bool) else str(value)
+    content = None
+    if body is not None:
+        content = encode({name: value for name, value in body.items() if value is not None})
+    return Request(endpoint, "&".join(f"{_spelled(name)}={_spelled(value)}" for name, value in query.items()), content)
+
+
+@lru_cache(maxsize=256)  # the same names and most of the same values at every request
+def _spelled(text: str) -> str:
+    return quote(text, safe="")
+
+
+def joined(values: Iterable[object]) -> str | None:
+    """Spell a list as a query does: separated by commas; None where it is empty."""
+    return ",".join(map(str, values)) or None
+
+
+def quoted(values: Iterable[str]) -> str | None:
+    """Spell a list of dimension values as a query does: each in double quotes, separated by commas."""
+    return ",".join(f'"{value}"' for value in values) or None
+
+
+def read_envelope(body: bytes) -> Answer:
+    """Read code, message and request id of a body; empty where it is no JSON object, or larger than a refusal is."""
+    if len(body) > _REFUSAL:
+        return Answer()
+    try:
+        return envelope(plain(mended(body)))
+    except UnfitError:
+        return Answer()
+
+
+def request_id(response: Response, answer: Answer) -> str | None:
+    """Return the request id of the body or, where it has none, of the headers."""
+    told = answer.requestId or header(response, "X-Request-ID")
+    return told and one_line(told, _ID)
+
+
+def header(response: Response, name: str) -> str | None:
+    """Return a header's value; names are matched in any case."""
+    value = response.headers.get(name)
+    if value is not None:
+        return value
+    wanted = name.lower()
+    return next((value for key, value in response.headers.items() if key.lower() == wanted), None)
+
+
+def date(response: Response) -> int | None:
+    """Return the UTC second that the `Date` header names, None where there is none to be read."""
+    return _second(header(response, "Date") or "")
+
+
+def judge_status(request: Request, response: Response) -> None:
+    """Raise what the HTTP status means, unless it is a success."""
+    if not 200 <= response.status < 300:  # noqa: PLR2004 - HTTP's own numbers
+        _raise(request, response, read_envelope(response.body), response.status)
+
+
+def judge_code(request: Request, response: Response, answer: Answer) -> None:
+    """Raise what the body's code means, unless it is a success: absent, 0 or 200."""
+    if answer.code not in _SUCCESS:
+        _raise(request, response, answer, answer.code or 0)
+
+
+def _raise(request: Request, response: Response, answer: Answer, number: int) -> None:
+    said = answer.message or excerpt(response.body)
+    kind, details = _classify(number, said)
+    message = one_line(said, _TOLD)
+    shown = f"HTTP {response.status}" + (f", code {answer.code}" if answer.code is not None else "")
+    rid = request_id(response, answer)
+    error = kind(
+        f"{shown}: {message or 'no message'}{_redirect(response)}" + (f" (request id {rid})" if rid else ""),
+        asked=str(request),
+        advice=_ADVICE[kind],
+        status=response.status,
+        code=answer.code,
+        message=message,
+        request_id=rid,
+        retry_after=_retry_after(response),
+    )
+    for name, value in details.items():
+        setattr(error, name, value)
+    raise error
+
+
+def _redirect(response: Response) -> str:
+    """Show where a redirect leads: its query may repeat the request's, and before its host may stand a password."""
+    target = header(response, "Location")
+    if not target:
+        return ""
+    place = _USER.sub("//", re.split(r"[?#]", target, maxsplit=1)[0][:_READ])
+    return f", redirect to {one_line(place, _ID)!r} not followed"
+
+
+def _classify(number: int, message: str) -> tuple[type[ResponseError], dict[str, object]]:
+    """Tell which error a status or code and a message are, and its details."""
+    said = message[:_READ].lower()
+    limit = _limit(said)
+    if number != 401:  # noqa: PLR2004 - a gateway that says 401 means it, whatever the words
+        for phrase, unit in _RATES.items():
+            if phrase in said:
+                return RateLimited, {"unit": unit, "limit": limit}
+        for phrase, kind in _PLAN.items():
+            if _has(phrase, said):
+                return PlanRefused, {"kind": kind, "limit": limit}
+    by_number: dict[int, type[ResponseError]] = {
+        300: PlanRefused,
+        400: BadRequest,
+        401: Unauthorized,
+        403: Unauthorized,
+        404: NotFound,
+        429: RateLimited,
+    }
+    return by_number.get(number, ServerError if 500 <= number < 600 else ResponseError), {}  # noqa: PLR2004
+
+
+def _has(phrase: str, said: str) -> bool:
+    """Whether a phrase stands in a message, not as the beginning of a longer word (`no authentication`)."""
+    return re.search(rf"{phrase}\b", said) is not None
+
+
+# Bounded in every part, so that no text takes longer than its length: the text is the service's.
+_LIMIT = re.compile(r"limit[ ]{0,9}(?:error[ ]{0,9})?[=:][ ]{0,9}([0-9]{1,9})[ ]{0,9}([smhd]?)\b")
+
+
+def _limit(said: str) -> int | None:
+    """Read the number that a refusal names (`limit = 10`, `= 20s`, `= 3d`, `= 3h`), durations in seconds.
+
+    One of more than nine digits is none.
+    """
+    found = _LIMIT.search(said)
+    return int(found[1]) * _SCALE[found[2]] if found else None
+
+
+@lru_cache(maxsize=8)  # many answers a second have the same
+def _second(text: str) -> int | None:
+    moment = _moment(text)
+    second = None if moment is None else int(moment.timestamp())
+    return second if second is not None and _EARLIEST <= second < _LATEST else None
+
+
+def _moment(text: str) -> datetime | None:
+    """Read an HTTP date; None for what is none, and for one of a time or zone beyond all calendars."""
+    if len(text) > _DATE:
+        return None
+    try:
+        moment = parsedate_to_datetime(text)
+        moment.timestamp()
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None
+    return moment
+
+
+def _retry_after(response: Response) -> float | None:
+    """Seconds of a `Retry-After` header, a day at most; its other form, a date, is read by the answer's own `Date`."""
+    value = (header(response, "Retry-After") or "").strip()
+    if value.isascii() and value.isdecimal():
+        return min(float(value[:_DATE]), _LONGEST)
+    then, now = _moment(value), _moment(header(response, "Date") or "")
+    if then is None or now is None or (then.tzinfo is None) != (now.tzinfo is None):
+        return None
+    seconds = (then - now).total_seconds()
+    return min(max(0.0, seconds), _LONGEST)

@@ -1,0 +1,262 @@
+"""The front door: credentials and settings in, the three groups of endpoints out."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
+
+import attrs
+
+from agora_analytics._core import validation
+from agora_analytics._core.dispatcher import OnBadRow, Session
+from agora_analytics._core.retry import Retry
+from agora_analytics._core.transport import HOSTS, AiohttpTransport, Credentials, Timeouts
+from agora_analytics.endpoints.base import Scope
+from agora_analytics.plans import Plan
+from agora_analytics.protocols import CheckpointStore, Ledger, Transport, WallClock
+from agora_analytics.quota.memory_ledger import MemoryLedger
+from agora_analytics.quota.quota import Quota, fingerprint
+from agora_analytics.quota.wait_queue import Lane
+
+if TYPE_CHECKING:
+    import aiohttp
+
+    from agora_analytics.endpoints.calls import Calls
+    from agora_analytics.endpoints.insights import Insights
+    from agora_analytics.endpoints.realtime import Realtime
+    from agora_analytics.export.exporter import Exports
+
+_SHORT = 8
+
+
+class AnalyticsClient:
+    """Reads the Agora Analytics REST API and keeps every quota of the plan.
+
+    May be constructed anywhere; opens at the first request and belongs to the event loop that makes it. Close it with
+    `async with` or `close()`. Raises `ValueError` or `TypeError` for settings that cannot work.
+
+    Args:
+        customer_id: Customer ID from Agora Console.
+        customer_secret: its secret; never shown again.
+        app_id: App ID of the project; `with_app` gives a client for another.
+        plan: the account's pricing plan, by name or as a `Plan` with negotiated numbers.
+        base_url: one host or several to fall back on in turn; by default the two main ones.
+        session: your own `aiohttp.ClientSession`, which is used and not closed.
+        timeouts: seconds for one attempt.
+        retry: how often and how long to try again.
+        max_wait: seconds that one request waits for its quota before `QuotaExhausted`, and at most for a `Retry-After`;
+            None waits for ever, for a `Retry-After` an hour.
+        max_bytes: largest answer read, after decompression.
+        read_ahead: fetch the next page while the last is worked on.
+        ledger: keeps the count of requests and the service's clock; by default in memory, for this client alone. A
+            `FileLedger` shares both with other processes of the machine, and remembers.
+        close_ledger: close the ledger with the client; by default it is yours to close, as others may use it too.
+        quotas: False sends without regard to the plan's frequencies, for accounts that are paced elsewhere.
+        on_bad_row: "skip" leaves out what does not fit the reference (a row, a sample), logs a warning and lists it in
+            the answer's `skipped`; "raise" raises `DecodeError` for it.
+        checkpoints: keeps the places of streams by name, such as `FileCheckpoints(folder)`.
+        transport: carries requests instead of aiohttp, as the simulator's does; it is closed with the client.
+        clock: seconds since 1970.
+
+    """
+
+    def __init__(
+        self,
+        customer_id: str,
+        customer_secret: str,
+        *,
+        plan: Plan | str,
+        app_id: str | None = None,
+        base_url: str | Sequence[str] = HOSTS,
+        session: aiohttp.ClientSession | None = None,
+        timeouts: Timeouts | None = None,
+        retry: Retry | None = None,
+        max_wait: float | None = 120.0,
+        max_bytes: int = 256 * 2**20,
+        read_ahead: bool = True,
+        ledger: Ledger | None = None,
+        close_ledger: bool = False,
+        quotas: bool = True,
+        on_bad_row: OnBadRow = "skip",
+        checkpoints: CheckpointStore | None = None,
+        transport: Transport | None = None,
+        clock: WallClock = time.time,
+    ) -> None:
+        try:
+            credentials = Credentials(customer_id, customer_secret)
+        finally:
+            del customer_secret  # reporters show the arguments of every frame of a traceback
+        opened = AiohttpTransport(
+            credentials,
+            hosts=_hosts(base_url),
+            session=session,
+            timeouts=validation.none_or(validation.instance, "timeouts", timeouts, Timeouts),
+            max_bytes=validation.number("max_bytes", max_bytes, 1, 2**63 - 1),
+        )
+        quota = Quota(
+            Plan.of(plan),
+            MemoryLedger() if ledger is None else _ledger(ledger),
+            account=fingerprint(customer_id),
+            clock=validation.function("clock", clock, "a function that returns seconds since 1970"),
+            enforce=validation.flag("quotas", quotas),
+        )
+        self._ledger = ledger if validation.flag("close_ledger", close_ledger) else None
+        self._session = Session(
+            opened if transport is None else _transport(transport),
+            quota.plan,
+            quota,
+            retry=Retry() if retry is None else validation.instance("retry", retry, Retry),
+            max_wait=None if max_wait is None else validation.amount("max_wait", max_wait, endless=True),
+            on_bad_row=cast("OnBadRow", validation.choice("on_bad_row", on_bad_row, ("skip", "raise"))),
+        )
+        scope = Scope(
+            app_id=validation.none_or(validation.app_id, "app_id", app_id),
+            read_ahead=validation.flag("read_ahead", read_ahead),
+            checkpoints=None if checkpoints is None else _store(checkpoints),
+        )
+        self._make_groups(scope)
+
+    @classmethod
+    def from_env(cls, **settings: Any) -> Self:
+        """Return a client of the environment's settings; keyword arguments go before them.
+
+        Reads `AGORA_CUSTOMER_ID`, `AGORA_CUSTOMER_SECRET`, `AGORA_PLAN` and, where set, `AGORA_APP_ID` and
+        `AGORA_BASE_URL` (several separated by commas). Raises `ValueError` naming a variable that is missing.
+        """
+        names = {
+            "customer_id": "AGORA_CUSTOMER_ID",
+            "customer_secret": "AGORA_CUSTOMER_SECRET",
+            "plan": "AGORA_PLAN",
+            "app_id": "AGORA_APP_ID",
+            "base_url": "AGORA_BASE_URL",
+        }
+        found: dict[str, Any] = {name: os.environ[key] for name, key in names.items() if os.environ.get(key)}
+        if "base_url" in found:
+            found["base_url"] = [url.strip() for url in found["base_url"].split(",")]
+        found |= settings
+        missing = [names[name] for name in ("customer_id", "customer_secret", "plan") if name not in found]
+        if missing:
+            found.clear()
+            settings.clear()
+            raise ValueError(f"environment: {', '.join(missing)} not set")
+        try:
+            return cls(**found)
+        finally:
+            found.clear()  # of the secret: see above
+            settings.clear()
+
+    def with_app(self, app_id: str) -> AnalyticsClient:
+        """Return a client for another App ID that shares this one's connections and quotas; close only this one."""
+        return self._scoped(app_id=validation.app_id("app_id", app_id))
+
+    def with_lane(self, lane: Lane | str) -> AnalyticsClient:
+        """Return a client that shares this one's connections and quotas, for requests of a lane; close only this one.
+
+        Interactive requests come first, then streams, then exports; these two wait for their quota as long as it takes.
+        Raises `ValueError` for a name that is none of the three.
+        """
+        chosen = Lane(validation.choice("lane", lane, Lane))
+        return self._scoped(manner=attrs.evolve(self._scope.manner, lane=chosen))
+
+    @property
+    def plan(self) -> Plan:
+        """The plan: what may be asked, how often, how far back."""
+        return self._session.plan
+
+    @property
+    def quota(self) -> Quota:
+        """The quota core; `await client.quota.snapshot()` tells what is left."""
+        return self._session.quota
+
+    @cached_property
+    def insights(self) -> Insights:
+        """Data Insights: usage and quality by hour and day, loaded when first asked for."""
+        # What not every program uses is loaded by those that do.
+        from agora_analytics.endpoints.insights import Insights  # noqa: PLC0415
+
+        return Insights(self._session, self._scope)
+
+    @cached_property
+    def realtime(self) -> Realtime:
+        """Real-time Monitoring: usage and quality of 20 seconds each, loaded when first asked for."""
+        from agora_analytics.endpoints.realtime import Realtime  # noqa: PLC0415 - as above
+
+        return Realtime(self._session, self._scope)
+
+    @property
+    def export(self) -> Exports:
+        """Exports into files: `await client.export.run(Selection.of(start, end, "calls"), "folder")`."""
+        from agora_analytics.export.exporter import Exports  # noqa: PLC0415 - as above
+
+        return Exports(self._session, self._scope)
+
+    async def close(self) -> None:
+        """Close what the client opened; requests under way fail, further ones are refused.
+
+        A ledger that it was given is left open, unless `close_ledger` says otherwise.
+        """
+        try:
+            await self._session.close()
+        finally:
+            if self._ledger is not None:
+                await self._ledger.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse: a pickle or copy would hold the secret, and connections cannot be in two places."""
+        raise TypeError(
+            "a client is not pickled or copied, as it holds the secret and connections: make one where it is used, for"
+            " example with AnalyticsClient.from_env(), or use with_app() or with_lane()"
+        )
+
+    def __repr__(self) -> str:
+        made = vars(self)  # a debugger may ask for it while the constructor still works, or has failed
+        if "_session" not in made or "_scope" not in made:
+            return "AnalyticsClient(not made)"
+        app = self._scope.app_id
+        shown = app if app is None or len(app) < _SHORT else f"{app[:4]}…"  # enough to tell two clients apart
+        return f"AnalyticsClient(plan={self.plan.name!r}, app_id={shown!r})"
+
+    def _scoped(self, **changes: Any) -> AnalyticsClient:
+        other = object.__new__(type(self))
+        other._session, other._ledger = self._session, self._ledger
+        other._make_groups(attrs.evolve(self._scope, **changes))
+        return other
+
+    def _make_groups(self, scope: Scope) -> None:
+        from agora_analytics.endpoints.calls import Calls  # noqa: PLC0415 - as above
+
+        self._scope = scope
+        self.calls: Calls = Calls(self._session, scope)
+
+
+def _hosts(base_url: object) -> tuple[str, ...]:
+    """Return base URLs; whoever gives something else may have put credentials into it."""
+    one = isinstance(base_url, str)
+    if not one and not (isinstance(base_url, Sequence) and all(isinstance(url, str) for url in base_url)):
+        raise TypeError(f"base_url: allowed is a str or a list of str, not {type(base_url).__name__} (value not shown)")
+    return validation.texts("base_url", (base_url,) if one else base_url)
+
+
+def _ledger(ledger: Ledger) -> Ledger:
+    return validation.having("ledger", ledger, "a Ledger, such as FileLedger(path)", "change")
+
+
+def _store(checkpoints: CheckpointStore) -> CheckpointStore:
+    allowed = "a CheckpointStore, such as FileCheckpoints(folder)"
+    return validation.having("checkpoints", checkpoints, allowed, "load", "save", "acquire", "release")
+
+
+def _transport(transport: Transport) -> Transport:
+    return validation.having("transport", transport, "a Transport", "hosts", "send", "close")

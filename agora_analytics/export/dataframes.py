@@ -1,0 +1,215 @@
+"""From any stream of models to a table: Arrow, pandas, Polars. The only file that imports pandas and polars."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from agora_analytics._core import validation
+from agora_analytics.export.schema import CALLS, METRICS, SESSIONS, Column, Dataset
+from agora_analytics.export.write import column_batch
+from agora_analytics.export.write.column_batch import Batch
+from agora_analytics.models import Call, Point, Session, SessionMetrics
+from agora_analytics.streams.events import Window
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+    import pyarrow as pa
+
+_MANY: Final = 1_000
+"""Models that are turned into columns in one go: on another thread, but Python lets no other thread run meanwhile."""
+
+_TIMES: Final = frozenset({"ts", "windowStartTs", "windowEndTs"})
+
+
+async def to_arrow(models: AsyncIterable[object] | Iterable[object], *, model: type | None = None) -> pa.Table:
+    """Return the models of a stream, or of a sequence, as an Arrow table.
+
+    For example `await to_arrow(client.calls.search(start, end))`. A row a model, of `SessionMetrics` and `Window` a row
+    a value; the columns are the fields, times are timestamps in UTC, in milliseconds. All models must be of one kind;
+    `model` names it (`model=Call`), so that a stream without any makes a table with its columns. Needs the extra
+    `parquet`. Raises `TypeError` for what are no models, and what the stream raises.
+    """
+    if isinstance(models, str | bytes | Mapping) or not isinstance(models, AsyncIterable | Iterable):
+        raise validation.wrong("models", models, "a stream or a list of models")
+    arrow = await asyncio.to_thread(_needed, "arrow", "parquet")
+    kind = None if model is None else _kind_of(model)
+    tables: list[Any] = []
+    async for some in _chunks(models):
+        kind = kind or _family(some[0])
+        strange = next((one for one in some if not isinstance(one, kind)), None)
+        if strange is not None:
+            raise TypeError(
+                f"models: a stream of {kind.__name__} has a {type(strange).__name__} in it: one kind makes a table"
+            )
+        tables.append(await asyncio.to_thread(_table, arrow, kind, some))
+    if kind is not None and not tables:
+        tables.append(await asyncio.to_thread(_table, arrow, kind, []))
+    return await asyncio.to_thread(arrow.together, tables)
+
+
+async def to_pandas(models: AsyncIterable[object] | Iterable[object], *, model: type | None = None) -> pd.DataFrame:
+    """Return the models of a stream as a pandas data frame; see `to_arrow`. Needs the extra `pandas`."""
+    await asyncio.to_thread(_pandas)
+    table = await to_arrow(models, model=model)
+    frame: pd.DataFrame = await asyncio.to_thread(table.to_pandas)
+    return frame
+
+
+async def to_polars(models: AsyncIterable[object] | Iterable[object], *, model: type | None = None) -> pl.DataFrame:
+    """Return the models of a stream as a Polars data frame; see `to_arrow`. Needs the extra `polars`."""
+    polars = await asyncio.to_thread(_polars)
+    frame: pl.DataFrame = await asyncio.to_thread(polars.from_arrow, await to_arrow(models, model=model))
+    return frame
+
+
+def _pandas() -> None:
+    """Load pandas, which `pyarrow` makes frames of; that takes half a second."""
+    try:
+        import pandas as _  # noqa: F401, ICN001, PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise _missing("pandas", "pandas") from None
+
+
+def _polars() -> Any:
+    try:
+        import polars  # noqa: ICN001, PLC0415 - an extra
+    except ModuleNotFoundError:
+        raise _missing("polars", "polars") from None
+    return polars
+
+
+def _needed(name: str, extra: str) -> Any:
+    try:
+        from agora_analytics.export import arrow  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        raise _missing(error.name or name, extra) from None
+    return arrow
+
+
+def _missing(library: str, extra: str) -> ModuleNotFoundError:
+    return ModuleNotFoundError(f'this needs {library}: pip install "agora-analytics[{extra}]"', name=library)
+
+
+async def _chunks(models: AsyncIterable[object] | Iterable[object]) -> AsyncIterator[list[Any]]:
+    """Yield what comes, many at a time; never nothing."""
+    some: list[Any] = []
+    async for one in _each(models):
+        some.append(one)
+        if len(some) == _MANY:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+async def _each(models: AsyncIterable[object] | Iterable[object]) -> AsyncIterator[object]:
+    if isinstance(models, AsyncIterable):
+        async for one in models:
+            yield one
+    else:
+        for one in models:
+            yield one
+
+
+def _family(one: object) -> type:
+    """Return the class of a model."""
+    return _kind_of(type(one))
+
+
+def _kind_of(kind: type) -> type:
+    """Return a class of models; all points are of one, whatever class was made for their metric."""
+    if not isinstance(kind, type) or not attrs.has(kind):
+        name = getattr(kind, "__name__", repr(kind))
+        raise TypeError(f"models: {name} is no model: allowed are those of agora_analytics.models, and Window")
+    return Point if issubclass(kind, Point) else kind
+
+
+def _table(arrow: Any, kind: type, models: Sequence[Any]) -> pa.Table:
+    return arrow.table(_batch(kind, models))
+
+
+def _batch(kind: type, models: Sequence[Any]) -> Batch:
+    made = _MADE.get(kind)
+    return made(models) if made else _of_fields(kind, models)
+
+
+def _calls(models: Sequence[Call]) -> Batch:
+    return _without(column_batch.calls("", models), CALLS, "app_id")
+
+
+def _sessions(models: Sequence[Session]) -> Batch:
+    return _without(column_batch.sessions("", "", models), SESSIONS, "app_id", "call_id")
+
+
+def _metrics(models: Sequence[SessionMetrics]) -> Batch:
+    return _without(column_batch.metrics("", "", models), METRICS, "app_id", "call_id")
+
+
+def _points(models: Sequence[Point]) -> Batch:
+    return _of_columns(
+        "points",
+        {
+            "ts": [one.ts for one in models],
+            "value": [one.value for one in models],
+            "dimension_value": [one.dimension_value for one in models],
+            "uid": [None if one.uid is None else str(one.uid) for one in models],
+        },
+    )
+
+
+def _windows(models: Sequence[Window]) -> Batch:
+    rows = [(window, series, point) for window in models for series, found in window.values.items() for point in found]  # noqa: PD011
+    points = _points([point for _, _, point in rows])
+    series = _of_columns(
+        "windows",
+        {"series": [str(series) for _, series, _ in rows], "settled": [window.settled for window, _, _ in rows]},
+    )
+    together = (*points.dataset.columns, *series.dataset.columns)
+    return Batch(
+        Dataset(name="windows", row="a value", columns=together), len(rows), (*points.columns, *series.columns)
+    )
+
+
+_MADE: Final[Mapping[type, Callable[[Sequence[Any]], Batch]]] = {
+    Call: _calls,
+    Session: _sessions,
+    SessionMetrics: _metrics,
+    Point: _points,
+    Window: _windows,
+}
+
+
+def _of_fields(kind: type, models: Sequence[Any]) -> Batch:
+    """Return models whose fields are plain values."""
+    names = [field.name for field in attrs.fields(kind)]
+    return _of_columns(kind.__name__, {name: [getattr(one, name) for one in models] for name in names})
+
+
+def _of_columns(name: str, columns: Mapping[str, list[Any]]) -> Batch:
+    made = tuple(Column(name=key, kind=_kind(key, values), meaning="") for key, values in columns.items())
+    rows = len(next(iter(columns.values()), ()))
+    return Batch(Dataset(name=name, row="a model", columns=made), rows, tuple(columns.values()))
+
+
+def _kind(name: str, values: Sequence[Any]) -> Any:
+    """Tell a column's type by its name and values; one without any value is of numbers."""
+    if name in _TIMES or name.endswith("_ts"):
+        return "time"
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {bool} or name == "settled":
+        return "boolean"
+    if str in kinds or name in {"uid", "series", "dimension_value", "bucket"}:
+        return "text"
+    return "integer" if name.endswith(("_count", "Count")) and kinds <= {int} else "number"
+
+
+def _without(batch: Batch, dataset: Dataset, *names: str) -> Batch:
+    """Return rows without columns that a stream of models does not know."""
+    kept = [at for at, name in enumerate(dataset.names) if name not in names]
+    columns = tuple(dataset.columns[at] for at in kept)
+    return Batch(attrs.evolve(dataset, columns=columns), batch.rows, tuple(batch.columns[at] for at in kept))

@@ -1,0 +1,108 @@
+"""CSV as RFC 4180 has it: a header, quotes where needed; null is an empty field, times are in ISO 8601.
+
+Text that a spreadsheet would take for a formula gets an apostrophe in front, which spreadsheets do not show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import attrs
+
+from agora_analytics.export.formats.base import closed_if_it_fails, iso
+from agora_analytics.export.schema import Column, Dataset
+from agora_analytics.export.write.column_batch import Batch, Runs, Values
+
+_END: Final = "\r\n"
+_SPECIAL: Final = frozenset(',"\r\n')
+_FORMULA: Final = frozenset("=+-@\t\r")
+
+
+@attrs.frozen
+class Csv:
+    """CSV."""
+
+    @property
+    def suffix(self) -> str:
+        """How the names of its files end."""
+        return ".csv"
+
+    def writer(self, path: Path, dataset: Dataset) -> CsvWriter:
+        """Begin a file."""
+        return CsvWriter(path, dataset)
+
+
+class CsvWriter:
+    """Writes CSV; by columns, since the standard library's writer takes six times as long."""
+
+    def __init__(self, path: Path, dataset: Dataset) -> None:
+        self._columns = dataset.columns
+        self._file = path.open("w", encoding="utf-8", newline="")
+        with closed_if_it_fails(self._file):
+            self._file.write(",".join(dataset.names) + _END)
+
+    def write(self, batch: Batch) -> None:
+        """Add rows."""
+        cells = (_told(*pair) for pair in zip(self._columns, batch.columns, strict=True))
+        lines = map(",".join, zip(*cells, strict=True))
+        self._file.write(_END.join(lines) + _END if batch.rows else "")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _told(column: Column, values: Values) -> Iterable[str]:
+    """Return the cells of a column; where a column's like allows it, without looking at each."""
+    tell = _TELL[column.kind]
+    if isinstance(values, Runs):
+        return values.map(tell)
+    if column.repeats:
+        return map({value: tell(value) for value in set(values)}.__getitem__, values)
+    if column.kind == "text":
+        return _texts([value or "" for value in values])
+    if column.kind == "time":
+        return [told or "" for told in map(iso, values)]
+    if column.kind == "number" and None not in values:
+        return map(repr, values)
+    return map(tell, values)
+
+
+def _texts(texts: list[str]) -> Iterable[str]:
+    together = "\0".join(texts)
+    plain = not _has_special(together) and _FORMULA.isdisjoint({text[:1] for text in texts})
+    return texts if plain else map(_text, texts)
+
+
+def _has_special(text: str) -> bool:
+    return any(map(text.__contains__, _SPECIAL))
+
+
+def _text(text: str | None) -> str:
+    if not text:
+        return ""
+    if text[0] in _FORMULA:
+        text = f"'{text}"
+    if _has_special(text):
+        doubled = text.replace('"', '""')
+        return f'"{doubled}"'
+    return text
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else repr(value)
+
+
+def _moment(ts: int | None) -> str:
+    return iso(ts) or ""
+
+
+_TELL: Final[Mapping[str, Callable[[Any], str]]] = {
+    "text": _text,
+    "integer": _number,
+    "number": _number,
+    "time": _moment,
+    "boolean": {True: "true", False: "false", None: ""}.__getitem__,
+}

@@ -1,0 +1,26 @@
+"""Parquet with zstd: real timestamps, dictionaries where values recur; needs the extra `parquet`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+
+from agora_analytics.export.formats.base import Writer
+from agora_analytics.export.schema import Dataset
+
+
+@attrs.frozen
+class Parquet:
+    """Parquet."""
+
+    @property
+    def suffix(self) -> str:
+        """How the names of its files end."""
+        return ".parquet"
+
+    def writer(self, path: Path, dataset: Dataset) -> Writer:
+        """Begin a file."""
+        from agora_analytics.export.arrow import ParquetWriter  # noqa: PLC0415 - an extra
+
+        return ParquetWriter(path, dataset)

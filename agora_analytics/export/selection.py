@@ -1,0 +1,199 @@
+"""What to export: which rows of whom, from when to when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import attrs
+
+from agora_analytics._core import validation
+from agora_analytics.catalogue import Dimension, FreezeMetric, QualityMetric, UsageMetric
+from agora_analytics.export.schema import DATASETS
+from agora_analytics.models import Call
+from agora_analytics.spans import Instant, Span
+from agora_analytics.streams.watch.series import Series
+
+_USAGE: Final = frozenset(UsageMetric)
+_QUALITY: Final = frozenset(QualityMetric)
+_OF_CALLS: Final = ("calls", "sessions", "metrics", "statistics")
+
+
+@attrs.frozen
+class Breakdown:
+    """A freeze rate of each call by a dimension's values, for one request a call.
+
+    `metric` is one of `FreezeMetric`, `dimension` of `Dimension`; other texts are passed on.
+    """
+
+    metric: str
+    dimension: str
+
+    def __attrs_post_init__(self) -> None:
+        validation.settle(self, metric=validation.text, dimension=validation.text)
+
+
+@attrs.frozen
+class Insight:
+    """A series of Data Insights: a usage metric, or a metric of quality of a `product`.
+
+    By the `granularity` over time, or by a `dimension` (its top values) day by day, for one request a UTC day. Raises
+    `ValueError` or `TypeError` for what cannot be asked.
+    """
+
+    metric: str
+    product: str | None = attrs.field(default=None, kw_only=True)
+    granularity: str = attrs.field(default="1d", kw_only=True)
+    dimension: str | None = attrs.field(default=None, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
+        validation.settle(self, metric=validation.text, granularity=validation.granularity)
+        validation.settle(self, product=validation.optional, dimension=validation.optional)
+        if self.dimension is not None and self.granularity != "1d":
+            raise ValueError(f"granularity={self.granularity!r}: by a dimension only '1d' is allowed")
+        if self.metric in _QUALITY and self.product is None:
+            raise ValueError(f"metric={self.metric!r} is one of quality: give a product")
+        if self.metric in _USAGE and self.product is not None:
+            raise ValueError(f"product={self.product!r}: the usage metric {self.metric!r} has none")
+
+    @property
+    def usage(self) -> bool:
+        """Whether it is a metric of usage."""
+        return self.product is None
+
+
+BREAKDOWNS: Final = tuple(
+    Breakdown(metric, dimension) for metric in FreezeMetric for dimension in (Dimension.COUNTRY, Dimension.SDK)
+)
+"""What `statistics` are by default."""
+
+
+def _datasets(values: Iterable[str]) -> tuple[str, ...]:
+    """Return known datasets in the order in which they are fetched."""
+    names = validation.texts("datasets", values)
+    unknown = [name for name in names if name not in DATASETS]
+    if unknown or not names:
+        said = validation.shown(unknown[0]) if unknown else "()"
+        raise ValueError(f"datasets={said}: allowed are {', '.join(DATASETS)}")
+    return tuple(name for name in DATASETS if name in names)
+
+
+def _apps(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(validation.app_ids("apps", values)))
+
+
+def _channels(values: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(validation.texts("channels", values)))
+
+
+def _fraction(name: str, value: object) -> float | None:
+    return None if value is None else validation.amount(name, value, below=1)
+
+
+def _mids(values: Iterable[int]) -> frozenset[int]:
+    return frozenset(validation.numbers("mids", values, 0))
+
+
+def _statistics(values: Iterable[Breakdown]) -> tuple[Breakdown, ...]:
+    return tuple(dict.fromkeys(validation.instances("statistics", values, Breakdown)))
+
+
+def _insights(values: Iterable[Insight]) -> tuple[Insight, ...]:
+    return tuple(dict.fromkeys(validation.instances("insights", values, Insight)))
+
+
+def _series(values: Iterable[Series]) -> tuple[Series, ...]:
+    return tuple(dict.fromkeys(validation.instances("series", values, Series)))
+
+
+@attrs.frozen(kw_only=True)
+class Selection:
+    """Which rows to export.
+
+    `datasets` are of `calls`, `sessions`, `metrics`, `statistics`, `insights`, `realtime`; `apps` are App IDs (none:
+    the client's own). Of calls those in `[start, end)`; with `channels` only theirs, with `worse_than` only those whose
+    audio or video froze more (a fraction), with `finished` only those that are over. `mids` are the metric ids wanted
+    (none: all), `statistics`, `insights` and `series` (of real-time windows) what these datasets consist of.
+
+    Raises `ValueError` or `TypeError` for what cannot be asked.
+    """
+
+    span: Span
+    datasets: tuple[str, ...] = attrs.field(default=("calls",), converter=_datasets)
+    apps: tuple[str, ...] = attrs.field(default=(), converter=_apps)
+    channels: tuple[str, ...] = attrs.field(default=(), converter=_channels)
+    worse_than: float | None = None
+    finished: bool = False
+    mids: frozenset[int] = attrs.field(default=frozenset(), converter=_mids)
+    statistics: tuple[Breakdown, ...] = attrs.field(default=(), converter=_statistics)
+    insights: tuple[Insight, ...] = attrs.field(default=(), converter=_insights)
+    series: tuple[Series, ...] = attrs.field(default=(), converter=_series)
+
+    @classmethod
+    def of(cls, start: Instant, end: Instant, *datasets: str, **filters: Any) -> Selection:
+        """Return the selection of a span; the rest is as in `Selection`."""
+        return cls(span=Span.of(start, end), datasets=datasets or ("calls",), **filters)
+
+    def __attrs_post_init__(self) -> None:
+        validation.instance("span", self.span, Span)
+        validation.settle(self, worse_than=_fraction, finished=validation.flag)
+        for dataset, name in (("insights", "insights"), ("realtime", "series")):
+            if (dataset in self.datasets) != bool(getattr(self, name)):
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r}: the dataset {dataset!r} goes with some, and they with it"
+                )
+
+    @property
+    def breakdowns(self) -> tuple[Breakdown, ...]:
+        """What the dataset `statistics` consists of; nothing where it is not wanted."""
+        return (self.statistics or BREAKDOWNS) if "statistics" in self.datasets else ()
+
+    @property
+    def of_calls(self) -> bool:
+        """Whether calls must be listed."""
+        return any(name in self.datasets for name in _OF_CALLS)
+
+    @property
+    def details(self) -> bool:
+        """Whether anything is asked of each call."""
+        return any(name in self.datasets for name in _OF_CALLS[1:])
+
+    @property
+    def sessions(self) -> bool:
+        """Whether the sessions of each call must be listed."""
+        return "sessions" in self.datasets or self.metrics
+
+    @property
+    def metrics(self) -> bool:
+        """Whether the metrics of each session are wanted."""
+        return "metrics" in self.datasets
+
+    def identity(self) -> dict[str, Any]:
+        """Return what may not change from one run into a folder to the next: all but the span and the App IDs."""
+        return {
+            "datasets": list(self.datasets),
+            "channels": sorted(self.channels),
+            "worse_than": self.worse_than,
+            "finished": self.finished,
+            "mids": sorted(self.mids),
+            "statistics": [f"{one.metric} by {one.dimension}" for one in self.breakdowns],
+            "insights": [attrs.asdict(one) for one in self.insights],
+            "series": [str(one) for one in self.series],
+        }
+
+
+def is_over(call: Call) -> bool:
+    """Whether a call has ended: where the service does not say, whether it tells an end."""
+    return call.ended_at is not None if call.finished is None else call.finished
+
+
+def wants(selection: Selection, call: Call) -> bool:
+    """Whether a selection's filters let a call through."""
+    if selection.finished and not is_over(call):
+        return False
+    return selection.worse_than is None or worst(call) > selection.worse_than
+
+
+def worst(call: Call) -> float:
+    """Return the higher of a call's freeze rates."""
+    return max(call.call_audio_freeze_rate or 0.0, call.call_video_freeze_rate or 0.0)

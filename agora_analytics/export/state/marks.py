@@ -1,0 +1,81 @@
+"""What the state notes of slices and calls: what is too old, what was read, which calls go on, what they are worth."""
+
+from __future__ import annotations
+
+import attrs
+
+from agora_analytics.export.fetch.sources import CallSource, Slice, Source
+from agora_analytics.export.selection import worst
+from agora_analytics.export.state.progress import EXPIRED, READ, UNSETTLED, PendingSlice, State
+from agora_analytics.export.state.staging import packed
+from agora_analytics.export.write.column_batch import Batch
+from agora_analytics.models import Call
+from agora_analytics.spans import Span
+
+
+def clip(state: State, source: Source, one: PendingSlice, begin: int) -> PendingSlice | None:
+    """Note what of a slice the service keeps no longer, and return what is left of it."""
+    span, keep = one.slice.span, one.slice.keep
+    gone = Span(span.start, min(begin, keep))
+    if not one.again:
+        _expire(state, one, gone)
+    elif isinstance(source, CallSource):
+        _never_ended(state, source, one.app, gone)
+    if keep <= begin:
+        state.end_slice(one)
+        return None
+    return attrs.evolve(one, slice=Slice(Span(begin, span.end), keep))
+
+
+def _expire(state: State, one: PendingSlice, gone: Span) -> None:
+    """Note that a span cannot be asked for any more; what was provisional stays as it is."""
+    kept = [
+        Span(max(span.start, gone.start), min(span.end, gone.end))
+        for span in state.spans(one.app, one.source, UNSETTLED)
+        if span.start < gone.end and gone.start < span.end
+    ]
+    state.mark(one.app, one.source, gone, EXPIRED)
+    for span in kept:
+        state.mark(one.app, one.source, span, READ)
+    name = f"{one.app} {one.source}"
+    for app, day, rows in state.take_provisional(name) if kept else ():
+        final = rows.where("ts", gone.__contains__)
+        state.stage(app, day, packed(final.having("provisional", value=False)))
+        others = rows.where("ts", lambda ts: ts not in gone)
+        state.stage(app, day, packed(others), source=name, provisional=True)
+
+
+def _never_ended(state: State, source: CallSource, app: str, gone: Span) -> None:
+    """Leave out the calls that went on when last seen and began in a span that cannot be asked for any more."""
+    for number, first in open_calls(state, app, source):
+        if first in gone:
+            state.leave_out(number, "never seen to end")
+            for _, day, rows in state.take_provisional(f"call {number}"):
+                state.stage(app, day, packed(rows))
+
+
+def undated(state: State, app: str, batch: Batch) -> None:
+    """Note the times that are no dates, so that no file could hold them."""
+    if batch.undated:
+        state.skip(app, batch.dataset.name, batch.undated, "a time that is no date, null here")
+
+
+def open_calls(state: State, app: str, source: CallSource) -> list[tuple[int, int]]:
+    """Return id and start of a source's calls that went on when they were seen last, oldest first."""
+    return [
+        (number, first)
+        for number, mine, cname, first in state.open_calls()
+        if mine == app and source.cname in {None, cname}
+    ]
+
+
+def before(one: Slice, moment: int) -> Span | None:
+    """Return the part of a slice that lies before a moment."""
+    end = min(one.keep, moment)
+    return Span(one.span.start, end) if one.span.start < end else None
+
+
+def score(call: Call) -> float:
+    """How much a call is worth looking into: freeze rate times users times seconds."""
+    length = call.span.duration - 1 if call.span else 0
+    return worst(call) * (call.call_pcu or 0) * length

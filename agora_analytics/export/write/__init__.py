@@ -1,0 +1,1 @@
+"""From staged rows to published parts: batches, the writer process, and where parts go."""

@@ -1,0 +1,123 @@
+"""When calls begin and how long they last, and when quality is bad: one seeded generator per hour, or per day."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from functools import lru_cache
+from itertools import chain
+from math import log, pi, sin
+from operator import attrgetter
+from random import Random
+
+from agora_analytics.simulator.world.entities import Incident, SimulatedCall
+from agora_analytics.simulator.world.parameters import WorldParameters
+from agora_analytics.simulator.world.population import COUNTRIES
+from agora_analytics.simulator.world.rng import share, stream
+
+_HOUR = 3_600
+_DAY = 86_400
+LONGEST = 12 * _HOUR
+"""No call lasts longer, in seconds: who looks for calls in use need not look further back."""
+
+_SHORTEST = 20
+_ORDINARY = 5 * _HOUR
+_REJOINABLE = 300
+"""Only in calls that last this long does anybody come back."""
+_CHANNELS = 400
+_ODD_CHANNELS = ("standup", "klass-7å", "room #5 + tea", "50%&more=less", "комната-1")
+_ID_MASK = 0x5A_C3_91_7E
+_HOUR_DIGITS = 8
+
+_created = attrgetter("created")
+
+
+@lru_cache(maxsize=192)
+def of_hour(world: WorldParameters, hour: int) -> tuple[SimulatedCall, ...]:
+    """Return the calls that begin in an hour (counted since 1970), oldest first."""
+    rng = stream(world.seed, "calls", hour)
+    count = int(world.calls_per_hour * curve(hour * _HOUR) + rng.random())
+    moments = sorted(hour * _HOUR + int(rng.random() * _HOUR) for _ in range(count))
+    return tuple(_call(world, rng, hour, created) for created in moments)
+
+
+def curve(ts: int) -> float:
+    """Return how much is going on at this time of day: 1 on average, least at 02:00 UTC, most at 14:00."""
+    return 1 + 0.6 * sin(2 * pi * (ts % _DAY / _DAY - 1 / 3))
+
+
+def created(world: WorldParameters, start: int, end: int) -> tuple[SimulatedCall, ...]:
+    """Return the calls created in `[start, end)`, oldest first."""
+    hours = range(start // _HOUR, -(-end // _HOUR))
+    found = tuple(chain.from_iterable(of_hour(world, hour) for hour in hours))
+    return found[bisect_left(found, start, key=_created) : bisect_left(found, end, key=_created)]
+
+
+def during(world: WorldParameters, start: int, end: int) -> tuple[SimulatedCall, ...]:
+    """Return the calls in use at any time in `[start, end)`, oldest first."""
+    return tuple(call for call in created(world, start - LONGEST, end) if call.destroyed > start)
+
+
+def hour_of(world: WorldParameters, call_id: str) -> int | None:
+    """Return the hour that a call's id says it began in; None where the id is not one of a world's."""
+    try:
+        return int(call_id[:_HOUR_DIGITS], 16) ^ _mask(world)
+    except ValueError:
+        return None
+
+
+def _mask(world: WorldParameters) -> int:
+    return _ID_MASK ^ int(share(world.seed, "mask") * 2**16)
+
+
+def _call(world: WorldParameters, rng: Random, hour: int, created: int) -> SimulatedCall:
+    duration = _duration(world, rng)
+    users = rng.randint(101, 260) if rng.random() < world.large_share else 1 + min(int(rng.expovariate(0.3)), 60)
+    rejoins = int(users * world.rejoin_share + rng.random()) if duration >= _REJOINABLE else 0
+    return SimulatedCall(
+        call_id=f"{hour ^ _mask(world):0{_HOUR_DIGITS}X}{rng.getrandbits(96):024X}",
+        cname=_channel(rng),
+        created=created,
+        destroyed=created + duration,
+        users=users,
+        rejoins=min(rejoins, users - 1),
+        recorded=rng.random() < 0.1,  # noqa: PLR2004 - a share
+        video=rng.random() < 0.7,  # noqa: PLR2004 - a share
+    )
+
+
+def _duration(world: WorldParameters, rng: Random) -> int:
+    if rng.random() < world.long_share:
+        return rng.randint(6 * _HOUR, LONGEST - _HOUR // 2)
+    return min(max(_SHORTEST, int(60 * rng.lognormvariate(log(world.typical_minutes), 1.0))), _ORDINARY)
+
+
+def _channel(rng: Random) -> str:
+    number = int(rng.random() * _CHANNELS)
+    return _ODD_CHANNELS[number] if number < len(_ODD_CHANNELS) else f"room-{number}"
+
+
+@lru_cache(maxsize=512)
+def _of_day(world: WorldParameters, day: int) -> tuple[Incident, ...]:
+    rng = stream(world.seed, "incidents", day)
+    found = []
+    for _ in range(int(world.incidents_per_day + rng.random())):
+        start = day * _DAY + int(rng.random() * _DAY)
+        everywhere = rng.random() < 0.5  # noqa: PLR2004 - a share
+        country = None if everywhere else rng.choice(list(COUNTRIES)[:6])
+        found.append(Incident(start, start + rng.randint(300, 2_400), round(rng.uniform(0.3, 1.0), 2), country))
+    return tuple(sorted(found, key=lambda incident: incident.start))
+
+
+def incidents(world: WorldParameters, start: int, end: int) -> tuple[Incident, ...]:
+    """Return the incidents that touch `[start, end)`, oldest first."""
+    days = range(start // _DAY - 1, -(-end // _DAY))
+    return tuple(one for day in days for one in _of_day(world, day) if one.start < end and one.end > start)
+
+
+def severity(world: WorldParameters, ts: int, country: str | None = None) -> float:
+    """Return how bad things are at a moment; where no country is given, a country's incident counts a fifth."""
+    worst = 0.0
+    for incident in incidents(world, ts, ts + 1):
+        weight = 1.0 if incident.country in {None, country} else 0.2 if country is None else 0.0
+        worst = max(worst, incident.severity * weight)
+    return worst

@@ -1,0 +1,100 @@
+"""Who takes part in a call: its sessions, drawn from the call's own seeded generator."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from random import Random
+
+from agora_analytics.catalogue import Product
+from agora_analytics.simulator.world import calls
+from agora_analytics.simulator.world.entities import SimulatedCall, SimulatedSession
+from agora_analytics.simulator.world.parameters import WorldParameters
+from agora_analytics.simulator.world.population import SERVER_DEVICE, Profile, pick
+from agora_analytics.simulator.world.rng import stream, token
+
+_GAP = (20, 45)
+"""Seconds that a user who comes back was away."""
+_WORST = 0.6
+_UNMEASURED = 0.04
+
+
+@lru_cache(maxsize=2_048)
+def sessions(world: WorldParameters, call: SimulatedCall) -> tuple[SimulatedSession, ...]:
+    """Return all sessions of a call, the first to join first; the first user stays from beginning to end."""
+    rng = stream(world.seed, "sessions", call.call_id)
+    found: list[SimulatedSession] = []
+    for number in range(call.users):
+        found += _user(world, rng, call, number)
+    if call.recorded:
+        found.append(_recorder(rng, call))
+    return tuple(sorted(found, key=lambda session: (session.join, session.sid)))
+
+
+def _user(world: WorldParameters, rng: Random, call: SimulatedCall, number: int) -> list[SimulatedSession]:
+    profile = pick(rng, world.web_share)
+    uid = rng.randrange(1, 2**32)
+    account = f"user_{uid % 100_000}" if rng.random() < 0.3 else None  # noqa: PLR2004 - a share
+    speaker = number == 0 or rng.random() < 0.6  # noqa: PLR2004 - a share
+    bad = calls.severity(world, call.created, profile.country)
+    return [
+        SimulatedSession(
+            sid=token(world.seed, call.call_id, number, join),
+            cname=call.cname,
+            uid=uid,
+            account=account,
+            profile=profile,
+            roles=_roles(rng, speaker=speaker),
+            speaker=speaker,
+            video=call.video,
+            server=False,
+            join=join,
+            leave=leave,
+            audio_freeze=None if profile.product is Product.WEBRTC else _freeze(rng, bad),
+            video_freeze=_freeze(rng, bad) if call.video else None,
+            measured=rng.random() >= _UNMEASURED,
+        )
+        for join, leave in _stays(rng, call, number)
+    ]
+
+
+def _stays(rng: Random, call: SimulatedCall, number: int) -> list[tuple[int, int]]:
+    """Return the times of joining and leaving of a user: once, or twice for those who come back."""
+    if number == 0:
+        return [(call.created, call.destroyed)]
+    if number <= call.rejoins:
+        middle = call.created + int(call.duration * rng.uniform(0.3, 0.6))
+        return [(call.created + rng.randint(1, 30), middle), (middle + rng.randint(*_GAP), call.destroyed)]
+    join = call.created + int(call.duration * 0.7 * rng.random() ** 2)
+    return [(join, join + max(1, int((call.destroyed - join) * rng.uniform(0.3, 1.0))))]
+
+
+def _freeze(rng: Random, bad: float) -> float:
+    """Draw a freeze rate: none for half of the sessions, more while things are bad."""
+    rate = rng.expovariate(50) if rng.random() < 0.5 + bad / 2 else 0.0
+    return round(min(_WORST, rate * (1 + 10 * bad)), 4)
+
+
+def _roles(rng: Random, *, speaker: bool) -> tuple[str, ...]:
+    if not speaker:
+        return ("Audience",)
+    return ("Host", "Screen Share") if rng.random() < 0.15 else ("Host",)  # noqa: PLR2004 - a share
+
+
+def _recorder(rng: Random, call: SimulatedCall) -> SimulatedSession:
+    profile = Profile(Product.NATIVE, "United States", "California", "LAN", "Linux", SERVER_DEVICE, "2.3.3.150")
+    return SimulatedSession(
+        sid=token(call.call_id, "recorder"),
+        cname=call.cname,
+        uid=rng.randrange(1, 2**32),
+        account=None,
+        profile=profile,
+        roles=("Cloud Recording",),
+        speaker=False,
+        video=call.video,
+        server=True,
+        join=call.created + min(3, call.duration - 1),
+        leave=call.destroyed,
+        audio_freeze=0.0,
+        video_freeze=0.0 if call.video else None,
+        measured=False,
+    )

@@ -1,0 +1,60 @@
+"""How good the sound and picture are: a steady level, a little noise, and what incidents add."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import attrs
+
+from agora_analytics.simulator.world import calls
+from agora_analytics.simulator.world.parameters import WorldParameters
+from agora_analytics.simulator.world.population import COUNTRIES
+from agora_analytics.simulator.world.rng import share
+from agora_analytics.spans import WINDOW
+
+if TYPE_CHECKING:
+    from agora_analytics.catalogue import Product
+
+_POINTS = 24
+
+
+@attrs.frozen
+class _Level:
+    """What fraction goes wrong on an ordinary day, what an incident adds, and whether the metric counts successes."""
+
+    ordinary: float
+    worst: float
+    success: bool = False
+
+
+LEVELS = {
+    "joinSuccessRate": _Level(0.012, 0.25, success=True),
+    "joinSuccessIn5sRate": _Level(0.045, 0.4, success=True),
+    "audioFreezeRate": _Level(0.012, 0.2),
+    "videoFreezeRate": _Level(0.025, 0.3),
+    "networkDelay": _Level(0.018, 0.35),
+}
+
+
+def rate(world: WorldParameters, metric: str, product: Product | None, ts: int, group: str = "") -> float:
+    """Return a quality metric in the window of `ts`, a fraction with 6 digits; see `World.rate`."""
+    level = LEVELS[metric]
+    lean = 0.6 + 0.8 * _luck(world.seed, metric, product, group)
+    noise = 0.7 + 0.6 * share(world.seed, metric, product, group, ts // WINDOW)
+    bad = level.ordinary * lean * noise + level.worst * calls.severity(world, ts, group if group in COUNTRIES else None)
+    return round(1 - bad if level.success else bad, 6)
+
+
+@lru_cache(maxsize=4_096)
+def _luck(seed: int, metric: str, product: Product | None, group: str) -> float:
+    return share(seed, metric, product, group)
+
+
+def average(
+    world: WorldParameters, metric: str, product: Product | None, start: int, end: int, *, group: str = ""
+) -> float:
+    """Return a quality metric over `[start, end)`: the mean of up to 24 moments evenly spread over it."""
+    step = max(WINDOW, (end - start) // _POINTS)
+    values = [rate(world, metric, product, ts, group) for ts in range(start, end, step)]
+    return round(sum(values) / len(values), 6)

@@ -1,0 +1,139 @@
+"""Where a stream is: the spans of time that are done, and what it must remember of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from functools import partial
+from typing import Any, Final, Self, TypeVar
+
+import attrs
+
+from agora_analytics._core import validation
+from agora_analytics._core.decoding.json import Unreadable, encode, strict
+from agora_analytics.errors import CheckpointError
+from agora_analytics.spans import Span, merged
+
+T = TypeVar("T")
+
+_VERSION: Final = 1
+
+_NAMED: Final = 5
+"""Unknown fields that an error names at most."""
+
+_LATER: Final = "Use the version of the library that wrote it, or a later one."
+_RESTORE: Final = "Restore it, or remove it to begin anew, at `start` or `--last` where that is given."
+
+
+@attrs.frozen(kw_only=True)
+class Checkpoint:
+    """Where a stream is: `done` are the spans that were delivered, `stream` what it reads, `open` what goes on.
+
+    It goes into a text with `encode()`, for a sink that keeps it in its own transaction, and back with
+    `Checkpoint.decode`.
+    """
+
+    stream: str
+    done: tuple[Span, ...] = ()
+    open: Mapping[str, Mapping[str, Any]] = attrs.field(factory=dict)
+    version: int = _VERSION
+
+    def __attrs_post_init__(self) -> None:
+        validation.settle(self, stream=validation.text, done=_spans, version=partial(validation.number, least=0))
+        validation.settle(self, open=_entries)
+
+    def with_done(self, span: Span) -> Self:
+        """Return a checkpoint in which one more span is done."""
+        return attrs.evolve(self, done=merged((*self.done, validation.instance("span", span, Span))))
+
+    def encode(self) -> str:
+        """Return it as one line of JSON."""
+        return encode(self).decode()
+
+    @classmethod
+    def decode(cls, text: str | bytes, *, source: str = "the text") -> Checkpoint:
+        """Read it back.
+
+        Raises `CheckpointError` for anything else, for a checkpoint of a later version, and for one with fields that
+        this version does not know: to leave them out would lose what they remember.
+        """
+        if not isinstance(text, str | bytes):
+            raise validation.wrong("text", text, "a str or bytes")
+        try:
+            body = text.encode() if isinstance(text, str) else text
+            given = _document(body)
+            _check_version(given, source)
+            found = _decode(body)
+        except (*Unreadable, ValueError, TypeError) as error:
+            raise unreadable(source, error) from None
+        _check_fields(given, source)
+        return attrs.evolve(found, done=merged(found.done))
+
+    def check(self, stream: str, source: str) -> Self:
+        """Return it if it is of this stream; raises `CheckpointError` for one of another."""
+        if self.stream != stream:
+            raise CheckpointError(
+                f"{source} is of another stream ({self.stream}, not {stream})",
+                advice="Give each stream a checkpoint of its own: a name for each set of series.",
+            )
+        return self
+
+
+def _entries(name: str, entries: object) -> Mapping[str, Any]:
+    return validation.mapping(name, entries, object)
+
+
+def _spans(name: str, spans: object) -> tuple[Span, ...]:
+    return validation.instances(name, spans, Span)
+
+
+_decode = strict(Checkpoint)
+_document = strict(dict[str, Any])
+
+
+def unreadable(source: str, why: object) -> CheckpointError:
+    """Return the error for a text or a part of it that is no checkpoint."""
+    return CheckpointError(f"{source} holds no checkpoint: {why}", advice=_RESTORE)
+
+
+def opened(checkpoint: Checkpoint, field: str, kind: type[T], source: str = "the checkpoint") -> dict[str, T]:
+    """Return one field of each entry of `open` that has it, as a value of exactly this type.
+
+    Raises `CheckpointError` for what is not of the type, or has fields that the type does not know.
+    """
+    wanted = {key: entry[field] for key, entry in checkpoint.open.items() if field in entry}
+    try:
+        found = strict(dict[str, kind])(encode(wanted))  # type: ignore[valid-type]  # the type is an argument
+    except (*Unreadable, ValueError, TypeError) as error:
+        raise unreadable(source, f"{field!r} of an open entry: {error}") from None
+    if attrs.has(kind):
+        for value in wanted.values():
+            check_known(value, _fields(kind), f"{field!r} of an open entry in {source}")
+    return found
+
+
+def _check_version(given: Mapping[str, Any], source: str) -> None:
+    """Look at the version before anything else: another version may spell the rest in another way."""
+    version = given.get("version", _VERSION)
+    if type(version) is int and version != _VERSION:
+        raise CheckpointError(
+            f"{source} holds a checkpoint of version {version}; this library reads {_VERSION}", advice=_LATER
+        )
+
+
+def _check_fields(given: Mapping[str, Any], source: str) -> None:
+    check_known(given, _fields(Checkpoint), source)
+    for span in given.get("done", ()):
+        check_known(span, _fields(Span), f"a span in {source}")
+
+
+def check_known(given: Mapping[str, Any], known: AbstractSet[str], source: str) -> None:
+    """Raise `CheckpointError` for fields that this version does not know: to leave them out would lose something."""
+    unknown = sorted(given.keys() - known)
+    if unknown:
+        named = ", ".join(map(repr, unknown[:_NAMED]))
+        raise CheckpointError(f"{source} has fields that this version does not know: {named}", advice=_LATER)
+
+
+def _fields(kind: type[Any]) -> set[str]:
+    return {field.name for field in attrs.fields(kind)}

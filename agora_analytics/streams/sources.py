@@ -1,0 +1,41 @@
+"""What a stream reads from: `endpoints.stream_sources` has both over the session, tests their own."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
+
+from agora_analytics._core.dispatcher import OnSkipped, SpanAtSend
+from agora_analytics.models import CallPage, Point, SessionPage
+from agora_analytics.plans import Endpoint
+from agora_analytics.streams.watch.series import Query
+
+
+class WindowSource(Protocol):
+    """Answers the queries that serve the series of a watch."""
+
+    @property
+    def queries(self) -> Sequence[Query]:
+        """The queries, which are asked for by their place."""
+
+    def endpoint(self, number: int) -> Endpoint:
+        """Return the endpoint of a query."""
+
+    def windows(self, number: int, span: SpanAtSend) -> Coroutine[Any, Any, tuple[Point, ...]]:
+        """Return the answer to a query, in order of time."""
+
+    def on_skipped(self, callback: OnSkipped) -> None:
+        """Tell of rows that do not fit from now on."""
+
+
+class CallSource(Protocol):
+    """Lists calls, and the sessions of one."""
+
+    def call_page(self, span: SpanAtSend, number: int, cname: str | None = None) -> Coroutine[Any, Any, CallPage]:
+        """Return a page of calls."""
+
+    def session_page(self, call_id: str, span: SpanAtSend, number: int) -> Coroutine[Any, Any, SessionPage]:
+        """Return a page of the sessions of a call."""
+
+    def on_skipped(self, callback: OnSkipped) -> None:
+        """Tell of rows that do not fit from now on."""
