@@ -20,7 +20,7 @@ from agora_analytics.plans import Plan
 from agora_analytics.protocols import CheckpointStore, Ledger, Transport, WallClock
 from agora_analytics.quota.memory_ledger import MemoryLedger
 from agora_analytics.quota.quota import Quota, fingerprint
-from agora_analytics.quota.wait_queue import Lane
+from agora_analytics.quota.wait_queue import Priority
 
 if TYPE_CHECKING:
     import aiohttp
@@ -153,14 +153,14 @@ class AnalyticsClient:
         """Return a client for another App ID that shares this one's connections and quotas; close only this one."""
         return self._scoped(app_id=validation.app_id("app_id", app_id))
 
-    def with_lane(self, lane: Lane | str) -> AnalyticsClient:
-        """Return a client that shares this one's connections and quotas, for requests of a lane; close only this one.
+    def with_priority(self, priority: Priority | str) -> AnalyticsClient:
+        """Return a client that shares this one's connections and quotas, with this priority; close only this one.
 
         Interactive requests come first, then streams, then exports; these two wait for their quota as long as it takes.
         Raises `ValueError` for a name that is none of the three.
         """
-        chosen = Lane(validation.choice("lane", lane, Lane))
-        return self._scoped(manner=attrs.evolve(self._scope.manner, lane=chosen))
+        chosen = Priority(validation.choice("priority", priority, Priority))
+        return self._scoped(manner=attrs.evolve(self._scope.manner, priority=chosen))
 
     @property
     def plan(self) -> Plan:
@@ -189,7 +189,7 @@ class AnalyticsClient:
 
     @property
     def export(self) -> Exports:
-        """Exports into files: `await client.export.run(Selection.of(start, end, "calls"), "folder")`."""
+        """Exports into files: `await client.export.run(Selection(start, end), "folder")`."""
         from agora_analytics.export.exporter import Exports  # noqa: PLC0415 - as above
 
         return Exports(self._session, self._scope)
@@ -217,7 +217,7 @@ class AnalyticsClient:
         """Refuse: a pickle or copy would hold the secret, and connections cannot be in two places."""
         raise TypeError(
             "a client is not pickled or copied, as it holds the secret and connections: make one where it is used, for"
-            " example with AnalyticsClient.from_env(), or use with_app() or with_lane()"
+            " example with AnalyticsClient.from_env(), or use with_app() or with_priority()"
         )
 
     def __repr__(self) -> str:

@@ -47,8 +47,8 @@ class AgoraError(Exception):
     """What every error of this library is.
 
     Attributes:
-        asked: the request in one line, without App ID or credentials; empty where none was made.
-        advice: what to do next, in one sentence.
+        request: the request in one line, without App ID or credentials; empty where none was made.
+        hint: what to do next, in one sentence.
         fault: whose fault it is; of the class, unless this one error is another's.
 
     """
@@ -56,19 +56,19 @@ class AgoraError(Exception):
     fault: Fault = "service"
     retryable: ClassVar[bool] = False
 
-    def __init__(self, what: str, *, asked: str = "", advice: str = "", fault: Fault | None = None) -> None:
+    def __init__(self, what: str, *, request: str = "", hint: str = "", fault: Fault | None = None) -> None:
         # Only the text goes to Exception.__init__: pickle calls cls(*args) and then restores __dict__.
         super().__init__(what)
-        self.asked = asked
-        self.advice = advice
+        self.request = request
+        self.hint = hint
         if fault is not None:
             self.fault = fault
 
     def __str__(self) -> str:
         """Say what was asked, what came back, and what to do next, in one line."""
-        asked = f"{self.asked}: " if self.asked else ""
-        advice = f" [fault: {self.fault}] {self.advice}" if self.advice else ""
-        return f"{asked}{self.args[0]}{advice}"
+        request = f"{self.request}: " if self.request else ""
+        hint = f" [fault: {self.fault}] {self.hint}" if self.hint else ""
+        return f"{request}{self.args[0]}{hint}"
 
 
 class TransportError(AgoraError):
@@ -111,15 +111,15 @@ class ResponseError(AgoraError):
         self,
         what: str,
         *,
-        asked: str = "",
-        advice: str = "",
+        request: str = "",
+        hint: str = "",
         status: int = 200,
         code: int | None = None,
         message: str = "",
         request_id: str | None = None,
         retry_after: float | None = None,
     ) -> None:
-        super().__init__(what, asked=asked, advice=advice)
+        super().__init__(what, request=request, hint=hint)
         self.status = status
         self.code = code
         self.message = message
@@ -193,13 +193,13 @@ class DecodeError(AgoraError):
         self,
         what: str,
         *,
-        asked: str = "",
-        advice: str = "",
+        request: str = "",
+        hint: str = "",
         path: str = "",
         excerpt: str = "",
         request_id: str | None = None,
     ) -> None:
-        super().__init__(what, asked=asked, advice=advice)
+        super().__init__(what, request=request, hint=hint)
         self.path = path
         self.excerpt = excerpt
         self.request_id = request_id
@@ -219,13 +219,13 @@ class IncompleteList(DecodeError):
         self,
         what: str,
         *,
-        asked: str = "",
-        advice: str = "",
+        request: str = "",
+        hint: str = "",
         span: Span | None = None,
         rows: int = 0,
         told: int | None = None,
     ) -> None:
-        super().__init__(what, asked=asked, advice=advice)
+        super().__init__(what, request=request, hint=hint)
         self.span = span
         self.rows = rows
         self.told = told
@@ -248,14 +248,14 @@ class QuotaExhausted(AgoraError):
         self,
         what: str,
         *,
-        asked: str = "",
-        advice: str = "",
+        request: str = "",
+        hint: str = "",
         group: str = "",
         unit: str = "",
         limit: int = 0,
         resets_in: float = 0.0,
     ) -> None:
-        super().__init__(what, asked=asked, advice=advice)
+        super().__init__(what, request=request, hint=hint)
         self.group = group
         self.unit = unit
         self.limit = limit
@@ -272,8 +272,8 @@ class TooEarly(AgoraError):
 
     fault = "plan"
 
-    def __init__(self, what: str, *, asked: str = "", advice: str = "", askable_at: int = 0) -> None:
-        super().__init__(what, asked=asked, advice=advice)
+    def __init__(self, what: str, *, request: str = "", hint: str = "", askable_at: int = 0) -> None:
+        super().__init__(what, request=request, hint=hint)
         self.askable_at = askable_at
 
 
@@ -305,7 +305,7 @@ class ExportError(AgoraError):
     fault = "caller"
 
     def __init__(
-        self, what: str, *, asked: str = "", advice: str = "", fault: Fault | None = None, kind: ExportTrouble = "disk"
+        self, what: str, *, request: str = "", hint: str = "", fault: Fault | None = None, kind: ExportTrouble = "disk"
     ) -> None:
-        super().__init__(what, asked=asked, advice=advice, fault=fault)
+        super().__init__(what, request=request, hint=hint, fault=fault)
         self.kind: ExportTrouble = kind

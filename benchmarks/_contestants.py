@@ -34,7 +34,7 @@ _AT_ONCE = 16
 
 async def ours(job: dict[str, Any]) -> int:
     """Export with this library."""
-    selection = Selection.of(job["start"], job["end"], *job["datasets"])
+    selection = Selection(job["start"], job["end"], datasets=job["datasets"])
     settings: dict[str, Any] = {"app_id": APP_ID, "plan": plan(), "base_url": job["url"], "quotas": False}
     async with AnalyticsClient(CUSTOMER_ID, CUSTOMER_SECRET, **settings) as client:
         report = await client.export.run(selection, job["folder"], format=job["format"], concurrency=_AT_ONCE)

@@ -157,7 +157,7 @@ async def _rate(name: str, most: float) -> tuple[float, int]:
     simulation = Simulation(service)
     each = plan.limits["call_details"].per_second or 1
     seconds = min(300, 700 // each)
-    selection = Selection.of(_NOON - 6 * 3_600, _NOON - 600, "calls", "sessions")
+    selection = Selection(_NOON - 6 * 3_600, _NOON - 600, datasets=("calls", "sessions"))
     transport = simulation.transport(latency=(0.03, most))
     with tempfile.TemporaryDirectory() as folder:
         async with simulation.client(transport=transport) as client:

@@ -75,7 +75,7 @@ async def _own(simulation: Simulation, job: _Job, form: str) -> tuple[float, int
     apps = [simulation.app_id, *job.apps]
     with tempfile.TemporaryDirectory() as folder:
         async with simulation.client(transport=transport) as client:
-            selection = Selection.of(*job.span, "calls", "sessions", apps=apps)
+            selection = Selection(*job.span, datasets=("calls", "sessions"), apps=apps)
             begun = time.perf_counter()
             report = await client.export.run(selection, f"{folder}/export", format=form)
             took = time.perf_counter() - begun

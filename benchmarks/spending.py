@@ -10,7 +10,7 @@ from functools import partial
 
 from agora_analytics import AnalyticsClient, MemoryLedger, Plan
 from agora_analytics.plans import CALL_LISTS
-from agora_analytics.quota import Lane, Quota
+from agora_analytics.quota import Priority, Quota
 from agora_analytics.simulator import Service, VirtualLoop, World
 from agora_analytics.simulator.server import serve
 from benchmarks._measure import Row, compare, cpu, interleaved
@@ -36,7 +36,7 @@ async def _alone() -> float:
         raise LookupError("the plan counts no call lists")
     begun = time.process_time()
     for _ in range(_TOKENS):
-        await group.take(Lane.INTERACTIVE, 120.0)
+        await group.take(Priority.INTERACTIVE, 120.0)
     return (time.process_time() - begun) / _TOKENS
 
 

@@ -23,12 +23,11 @@ FOLDER = Path(os.environ.get("FOLDER") or tempfile.mkdtemp())
 end = datetime.now(UTC)
 start = end - timedelta(days=DAYS)
 by_country = Insight(QualityMetric.AUDIO_FREEZE_RATE, product=Product.NATIVE, dimension=Dimension.COUNTRY)
-week = Selection.of(start, end, "insights", insights=[by_country])
-calls = Selection.of(
+week = Selection(start, end, datasets=("insights",), insights=[by_country])
+calls = Selection(
     start,
     end,
-    "calls",
-    "statistics",
+    datasets=("calls", "statistics"),
     statistics=[Breakdown(FreezeMetric.AUDIO, by) for by in (Dimension.COUNTRY, Dimension.SDK)],
 )
 

@@ -24,7 +24,7 @@ from agora_analytics.models import Answer, BadRow
 from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.protocols import Request, Response, Transport
 from agora_analytics.quota.quota import Quota
-from agora_analytics.quota.wait_queue import Lane
+from agora_analytics.quota.wait_queue import Priority
 from agora_analytics.spans import Span
 
 AnswerT = TypeVar("AnswerT", bound=Answer)
@@ -54,14 +54,14 @@ OnSkipped = Callable[[Endpoint, Sequence[BadRow]], None]
 
 @attrs.frozen(kw_only=True)
 class Manner:
-    """How requests are made: in which lane, with which retries (None: the session's), waiting how long for quota.
+    """How requests are made: in which priority, with which retries (None: the session's), waiting how long for quota.
 
     `max_wait` is seconds in all (None: the session's for people; streams and exports wait as long as it takes),
     `refusals` how many refusals for frequency one request takes before its caller hears of it. `on_skipped` is told
     the rows of each answer that were left out since they do not fit.
     """
 
-    lane: Lane = Lane.INTERACTIVE
+    priority: Priority = Priority.INTERACTIVE
     retry: Retry | None = None
     max_wait: float | None = None
     refusals: int = 5
@@ -186,9 +186,9 @@ class Session:
             patience = self._patience(manner, loop.time() - begun)
             host = self._hosts.choose(loop.time())
             try:
-                answer = await self._attempt(question, host, patience, manner.lane)
+                answer = await self._attempt(question, host, patience, manner.priority)
             except AgoraError as error:
-                error.asked = error.asked or _told(question)
+                error.request = error.request or _told(question)
                 self._hosts.failed(host, error, loop.time())
                 refused += isinstance(error, RateLimited)
                 wait = self._wait(manner, error, attempt, refused, loop.time() - begun)
@@ -248,12 +248,14 @@ class Session:
     def _patience(self, manner: Manner, elapsed: float) -> float | None:
         """Return how long a request may still wait for its quota: streams and exports wait it out."""
         most = manner.max_wait
-        if most is None and manner.lane is Lane.INTERACTIVE:
+        if most is None and manner.priority is Priority.INTERACTIVE:
             most = self.max_wait
         return None if most is None else max(0.0, most - elapsed)
 
-    async def _attempt(self, question: _Question[AnswerT], host: int, patience: float | None, lane: Lane) -> AnswerT:
-        async with self.quota.token(question.endpoint, patience, lane, question.app) as token:
+    async def _attempt(
+        self, question: _Question[AnswerT], host: int, patience: float | None, priority: Priority
+    ) -> AnswerT:
+        async with self.quota.token(question.endpoint, patience, priority, question.app) as token:
             token.sent = False
             self._refuse_closed()  # it may have been closed while this one waited
             request = question.build()
@@ -264,7 +266,7 @@ class Session:
                 log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))
                 answer = await self._read(request, response, question.decode)
             except AgoraError as error:
-                error.asked = error.asked or str(request)  # what is built anew may count as another attempt
+                error.request = error.request or str(request)  # what is built anew may count as another attempt
                 raise
             _tell_skipped(request, answer)
             return answer

@@ -249,7 +249,7 @@ class AiohttpTransport:
     def _too_large(self) -> DecodeError:
         return DecodeError(
             f"the answer is larger than max_bytes={self._limit}",
-            advice="Ask for a shorter span or fewer sessions, or raise max_bytes.",
+            hint="Ask for a shorter span or fewer sessions, or raise max_bytes.",
         )
 
     def _shown(self, text: str) -> str:
@@ -306,7 +306,7 @@ def _failure(base: str, error: aiohttp.ClientError | OSError) -> TransportError:
     else:
         failure = TransportError(f"the connection to {base} failed ({_reason(error)})")
         failure.sent = not isinstance(error, aiohttp.ClientConnectorError | aiohttp.ClientHttpProxyError)
-    failure.advice = _TRUST if isinstance(failure, CertificateError) else _NETWORK
+    failure.hint = _TRUST if isinstance(failure, CertificateError) else _NETWORK
     return failure
 
 

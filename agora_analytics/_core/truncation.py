@@ -366,7 +366,7 @@ def incomplete(part: Part, reading: Reading[ItemT]) -> IncompleteList:
     where = f"{reading.kind.what} of {part.span}" + (f", channel {part.cname!r}" if part.cname else "")
     error = IncompleteList(
         f"{where}: {reading.distinct} of {told} rows came, {why}, and no narrower one has more",
-        advice="Narrow the search by channel (`cname`) where that is possible; give Agora support what was asked.",
+        hint="Narrow the search by channel (`cname`) where that is possible; give Agora support what was asked.",
         span=part.span,
         rows=reading.distinct,
         told=reading.least,

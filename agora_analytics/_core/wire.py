@@ -157,8 +157,8 @@ def _raise(request: Request, response: Response, answer: Answer, number: int) ->
     rid = request_id(response, answer)
     error = kind(
         f"{shown}: {message or 'no message'}{_redirect(response)}" + (f" (request id {rid})" if rid else ""),
-        asked=str(request),
-        advice=_ADVICE[kind],
+        request=str(request),
+        hint=_ADVICE[kind],
         status=response.status,
         code=answer.code,
         message=message,

@@ -10,7 +10,7 @@ from typing import Final
 from agora_analytics.cli.formatting import lasting
 from agora_analytics.cli.repeats import Repeats
 from agora_analytics.errors import LedgerError
-from agora_analytics.quota import Lane, Quota, QuotaState
+from agora_analytics.quota import Priority, Quota, QuotaState
 
 _TICK: Final = 1.0
 _SHORT: Final = 5.0
@@ -45,6 +45,6 @@ def _waits(states: tuple[QuotaState, ...]) -> dict[str, float]:
     """Return the seconds that the next request of each counter waits, where that is long."""
     found: dict[str, float] = {}
     for one in states:
-        if one.lanes.get(Lane.INTERACTIVE) and one.resets_in > _SHORT:
+        if one.priorities.get(Priority.INTERACTIVE) and one.resets_in > _SHORT:
             found[one.counter] = max(found.get(one.counter, 0.0), one.resets_in)
     return found

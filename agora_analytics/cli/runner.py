@@ -46,7 +46,7 @@ def fail(error: Exception) -> int:
     """Tell an error and return its exit code."""
     if isinstance(error, AgoraError):
         kind = f" [kind: {error.kind}]" if isinstance(error, ExportError) else ""
-        tell(": ".join(filter(None, ("error", error.asked, str(error.args[0])))) + kind, error.advice)
+        tell(": ".join(filter(None, ("error", error.request, str(error.args[0])))) + kind, error.hint)
     else:
         tell(f"error: {error}")
     return MISUSE if isinstance(error, ValueError | TypeError) else FAILED

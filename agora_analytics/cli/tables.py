@@ -157,7 +157,7 @@ def quota(states: Sequence[QuotaState], title: str = "quota") -> Table:
             number(state.used),
             number(state.left),
             number(state.expected) if state.expected else "",
-            ", ".join(f"{count} {lane}" for lane, count in state.lanes.items() if count),
+            ", ".join(f"{count} {priority}" for priority, count in state.priorities.items() if count),
             lasting(state.resets_in) if state.resets_in else "",
             number(state.refusals) if state.refusals else "",
         )

@@ -275,7 +275,7 @@ def id_of(call: Call | str) -> str:
     if isinstance(call, Call) and not validation.is_text(call.call_id):
         raise DecodeError(
             f"the call has the id {validation.shown(call.call_id)}, which cannot be asked for: nothing was asked",
-            advice="Leave the call out; tell Agora support what its list holds.",
+            hint="Leave the call out; tell Agora support what its list holds.",
         )
     return validation.text("call", call.call_id if isinstance(call, Call) else call)
 
@@ -294,7 +294,7 @@ def _too_early(call: Call, age: int, at: int, delay: int) -> TooEarly:
     return TooEarly(
         f"nothing can be asked about call {call.call_id!r} before {moment(at)}: it began {age} s ago, and details come"
         f" {delay} s later",
-        advice="Ask again then, or give wait=True to sessions() or metrics().",
+        hint="Ask again then, or give wait=True to sessions() or metrics().",
         askable_at=at,
     )
 
@@ -303,7 +303,7 @@ def _too_long(call: Call, span: Span, longest: int) -> PlanRefused:
     error = PlanRefused(
         f"call {call.call_id!r} lasted {span.duration} s, and the plan allows one request about {longest} s at most:"
         " nothing was asked",
-        advice="Give start and end, and ask about one part after the other: averages of parts cannot be merged.",
+        hint="Give start and end, and ask about one part after the other: averages of parts cannot be merged.",
     )
     error.kind, error.limit = "length", longest
     return error
@@ -313,7 +313,7 @@ def _gone(call: Call | None, available: int) -> PlanRefused:
     which = f"call {call.call_id!r}" if call else "the call"
     error = PlanRefused(
         f"{which} is over for longer than the plan keeps ({available} s): nothing was asked",
-        advice="Ask about calls while they are kept, or export them.",
+        hint="Ask about calls while they are kept, or export them.",
     )
     error.kind, error.limit = "range", available
     return error

@@ -245,22 +245,22 @@ class Calls(CallRequests):
         start: Beginning = None,
         stop: Instant | None = None,
         checkpoint: str | Checkpoint | None = None,
-        allowance: int = 300,
+        allowed_lateness: int = 300,
         every: int = 60,
-        drill: bool = False,
+        with_sessions: bool = False,
         late_sessions: bool = True,
     ) -> Follow:
         """Yield what happens to calls, for as long as you iterate: each start, change and end once.
 
         A `CallStarted` comes when a call is first seen, a `CallChanged` when one that goes on looks different, a
         `CallFinished` when it is over, and a `CallLost` where nobody will see its end: it was deleted, or began before
-        what the plan keeps. Calls that appear late are found within `allowance` seconds. What nobody can ask for any
-        more is a `Gap` with the reason.
+        what the plan keeps. Calls that appear late are found within `allowed_lateness` seconds. What nobody can ask for
+        any more is a `Gap` with the reason.
 
-        With `drill=True` a call that is over comes with its sessions, as soon as the plan lets them be asked for. They
-        have a budget of their own, the day's requests for details less a tenth for people: where it is spent, or they
-        are refused or fail for minutes, the call comes without and with the reason, and they follow as `CallSessions`
-        if they can be had later, unless `late_sessions=False`.
+        With `with_sessions=True` a call that is over comes with its sessions, as soon as the plan lets them be asked
+        for. They have a budget of their own, the day's requests for details less a tenth for people: where it is spent,
+        or they are refused or fail for minutes, the call comes without and with the reason, and they follow as
+        `CallSessions` if they can be had later, unless `late_sessions=False`.
 
         It begins where its `checkpoint` is (see `realtime.watch`), or at `start` (a moment, or a `timedelta` before the
         newest that can be asked for, by the service's clock), or with what begins from now on. It ends when all calls
@@ -282,9 +282,9 @@ class Calls(CallRequests):
             start=period.start,
             back=period.back,
             stop=period.stop,
-            allowance=validation.number("allowance", allowance, 0),
+            allowed_lateness=validation.number("allowed_lateness", allowed_lateness, 0),
             every=validation.number("every", every, 1),
-            drill=validation.flag("drill", drill),
+            with_sessions=validation.flag("with_sessions", with_sessions),
             late_sessions=validation.flag("late_sessions", late_sessions),
         )
         stream = f"follow {sha256(self._app().encode()).hexdigest()[:16]}"

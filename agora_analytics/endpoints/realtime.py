@@ -100,26 +100,26 @@ class Realtime(RealtimeRequests):
         start: Beginning = None,
         stop: Instant | None = None,
         checkpoint: str | Checkpoint | None = None,
-        allowance: int = 120,
-        settling: int = 300,
+        allowed_lateness: int = 120,
+        final_after: int = 300,
         revisions: bool = True,
-        final: bool = False,
+        only_final: bool = False,
         every: int = WINDOW,
         gaps: bool = False,
     ) -> Watch:
         """Yield each 20-second window once and in order, with the points of all series, for as long as you iterate.
 
-        A `Window` comes as soon as all series have it; one that some lack is waited for, `allowance` seconds beyond the
-        plan's delay, and then comes with those as `missing`, each with the reason. A value that changes after that, or
-        a group that appears, within `settling` seconds, comes as a `Revision` (unless `revisions=False`), also after a
-        restart from a checkpoint; the order of rows means nothing, and a row that a later answer lacks stays. With
-        `final=True` windows wait until they are settled. An outage is made up for as far back as the plan keeps
-        windows; what is lost is a `Gap` with the reason.
+        A `Window` comes as soon as all series have it; one that some lack is waited for, `allowed_lateness` seconds
+        beyond the plan's delay, and then comes with those as `missing`, each with the reason. A value that changes
+        after that, or a group that appears, within `final_after` seconds, comes as a `Revision` (unless
+        `revisions=False`), also after a restart from a checkpoint; the order of rows means nothing, and a row that a
+        later answer lacks stays. With `only_final=True` windows wait until they are settled. An outage is made up for
+        as far back as the plan keeps windows; what is lost is a `Gap` with the reason.
 
         It begins where its `checkpoint` is: a name in the client's `checkpoints`, saved whenever you come back for
         more, or a `Checkpoint` that you keep yourself. Without one yet, at `start` (a moment, or a `timedelta` before
         the newest that can be asked for, by the service's clock), or the newest window. It ends before `stop`, or
-        never. It asks as often as the day's requests allow, and not more often than `every` seconds; `plan` tells
+        never. It asks as often as the day's requests allow, and not more often than `every` seconds; `coverage` tells
         beforehand how often that is.
 
         Raises `ValueError` or `TypeError` for bad arguments, and for series that the plan cannot carry without gaps
@@ -137,20 +137,20 @@ class Realtime(RealtimeRequests):
             start=period.start,
             back=period.back,
             stop=period.stop,
-            allowance=validation.number("allowance", allowance, 0),
-            settling=validation.number("settling", settling, 0),
+            allowed_lateness=validation.number("allowed_lateness", allowed_lateness, 0),
+            final_after=validation.number("final_after", final_after, 0),
             revisions=validation.flag("revisions", revisions),
-            final=validation.flag("final", final),
+            only_final=validation.flag("only_final", only_final),
             least=-(-validation.number("every", every, WINDOW) // WINDOW),
         )
         self._app()
-        told = self.plan(*series)
+        told = self.coverage(*series)
         if not (validation.flag("gaps", gaps) or told.complete):
             raise ValueError(f"{len(series)} series: {told}; take fewer, or accept them with gaps=True (--gaps)")
         source = WindowSource(self._session, self._scope, series)
         return Watch(source, self._session.quota, series, settings, self._place(series, checkpoint))
 
-    def plan(self, *series: Series, every: int = WINDOW) -> Coverage:
+    def coverage(self, *series: Series, every: int = WINDOW) -> Coverage:
         """Say what the plan can do for these series: requests a poll, interval, freshness, and whether all is had.
 
         That is if all of the day's real-time requests are theirs. Raises `ValueError` where the plan offers none.

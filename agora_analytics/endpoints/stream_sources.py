@@ -15,13 +15,13 @@ from agora_analytics.endpoints.call_requests import CallRequests
 from agora_analytics.endpoints.realtime_requests import Question, RealtimeRequests
 from agora_analytics.models import CallPage, Point, SessionPage
 from agora_analytics.plans import Endpoint
-from agora_analytics.quota.wait_queue import Lane
+from agora_analytics.quota.wait_queue import Priority
 from agora_analytics.streams.watch.series import Query, Series, queries
 
 _MAX_WAIT: Final = 60.0
 """Seconds that a stream's request waits in line for quota; longer waits are the stream's own, where health tells."""
 
-_MANNER: Final = Manner(lane=Lane.STREAM, retry=Retry(attempts=2), max_wait=_MAX_WAIT, refusals=0)
+_MANNER: Final = Manner(priority=Priority.STREAM, retry=Retry(attempts=2), max_wait=_MAX_WAIT, refusals=0)
 """What fails is made up for by the next poll, so once more is enough; a stream waits for quota by itself."""
 
 

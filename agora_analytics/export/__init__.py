@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from agora_analytics.export.dataframes import to_arrow, to_pandas, to_polars
-    from agora_analytics.export.estimate import Estimate, ExportPlan
+    from agora_analytics.export.estimate import DatasetEstimate, ExportEstimate
     from agora_analytics.export.exporter import Exports
-    from agora_analytics.export.report import ExportProgress, ExportReport, LeftOut
+    from agora_analytics.export.report import ExportProgress, ExportReport, Skipped
     from agora_analytics.export.schema import DATASETS, Column, Dataset
     from agora_analytics.export.selection import Breakdown, Insight, Selection
 
@@ -18,14 +18,14 @@ __all__ = [
     "Breakdown",
     "Column",
     "Dataset",
-    "Estimate",
-    "ExportPlan",
+    "DatasetEstimate",
+    "ExportEstimate",
     "ExportProgress",
     "ExportReport",
     "Exports",
     "Insight",
-    "LeftOut",
     "Selection",
+    "Skipped",
     "to_arrow",
     "to_pandas",
     "to_polars",
@@ -35,8 +35,8 @@ _HOMES = {
     "schema": ("DATASETS", "Column", "Dataset"),
     "exporter": ("Exports",),
     "dataframes": ("to_arrow", "to_pandas", "to_polars"),
-    "estimate": ("Estimate", "ExportPlan"),
-    "report": ("ExportProgress", "ExportReport", "LeftOut"),
+    "estimate": ("DatasetEstimate", "ExportEstimate"),
+    "report": ("ExportProgress", "ExportReport", "Skipped"),
     "selection": ("Breakdown", "Insight", "Selection"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

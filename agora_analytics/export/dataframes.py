@@ -167,7 +167,7 @@ def _windows(models: Sequence[Window]) -> Batch:
     points = _points([point for _, _, point in rows])
     series = _of_columns(
         "windows",
-        {"series": [str(series) for _, series, _ in rows], "settled": [window.settled for window, _, _ in rows]},
+        {"series": [str(series) for _, series, _ in rows], "final": [window.final for window, _, _ in rows]},
     )
     together = (*points.dataset.columns, *series.dataset.columns)
     return Batch(
@@ -201,7 +201,7 @@ def _kind(name: str, values: Sequence[Any]) -> Any:
     if name in _TIMES or name.endswith("_ts"):
         return "time"
     kinds = {type(value) for value in values if value is not None}
-    if kinds == {bool} or name == "settled":
+    if kinds == {bool} or name == "final":
         return "boolean"
     if str in kinds or name in {"uid", "series", "dimension_value", "bucket"}:
         return "text"

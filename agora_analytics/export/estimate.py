@@ -18,7 +18,7 @@ from agora_analytics.errors import AgoraError
 from agora_analytics.export.fetch.fetcher import EDGE, Asking, TooOldError
 from agora_analytics.export.fetch.skip_reasons import APP, may_be_own, reason_of
 from agora_analytics.export.fetch.sources import CallSource, Groups, Source, sources
-from agora_analytics.export.report import LeftOut
+from agora_analytics.export.report import Skipped
 from agora_analytics.export.schema import DATASETS
 from agora_analytics.export.selection import Selection, wants
 from agora_analytics.export.write import column_batch
@@ -41,7 +41,7 @@ _CALLS: Final = 3
 
 
 @attrs.frozen(kw_only=True)
-class Estimate:
+class DatasetEstimate:
     """What one dataset will come to; `bytes` as plain JSON Lines."""
 
     dataset: str
@@ -50,7 +50,7 @@ class Estimate:
 
 
 @attrs.frozen(kw_only=True)
-class ExportPlan:
+class ExportEstimate:
     """What an export will take.
 
     `calls` that are wanted: `counted` by the service where all slices were looked at and no filter applies, else
@@ -64,9 +64,9 @@ class ExportPlan:
     counted: bool
     requests: Mapping[str, int]
     spent: int
-    estimates: tuple[Estimate, ...]
+    estimates: tuple[DatasetEstimate, ...]
     done_at: datetime | None
-    expired: tuple[LeftOut, ...]
+    expired: tuple[Skipped, ...]
 
 
 @attrs.frozen
@@ -105,10 +105,10 @@ class Planner:
         self._most = max_requests
         self._ask = Asking(None)
 
-    async def plan(self, groups: Mapping[str, Groups]) -> ExportPlan:
+    async def plan(self, groups: Mapping[str, Groups]) -> ExportEstimate:
         """Ask a little, and reckon the rest."""
         requests: dict[str, int] = {}
-        expired: list[LeftOut] = []
+        expired: list[Skipped] = []
         for app in groups:
             for source in sources(self._selection):
                 if not isinstance(source, CallSource):
@@ -123,7 +123,7 @@ class Planner:
         self._add(requests, CALL_SESSIONS, ceil(calls * each))
         if each and calls:
             expired += await self._late(slices, each)
-        return ExportPlan(
+        return ExportEstimate(
             calls=round(calls),
             counted=all(look.counted for look in looks.values()),
             requests={name: self._bounded(count) for name, count in requests.items() if count},
@@ -140,21 +140,21 @@ class Planner:
     def _bounded(self, count: int) -> int:
         return count if self._most is None else min(count, self._most)
 
-    def _slices(self, app: str, source: Source, expired: list[LeftOut]) -> Sequence[Span]:
+    def _slices(self, app: str, source: Source, expired: list[Skipped]) -> Sequence[Span]:
         """Return what will be asked of a source; what is too old is noted."""
         limits, now = self._limits(source), self._session.now()
         start, end = self._selection.span.start, min(self._selection.span.end, limits.newest(now))
         oldest = limits.oldest(now)
         if start < min(oldest, self._selection.span.end):
             gone = Span(start, min(oldest, self._selection.span.end))
-            expired.append(LeftOut(app_id=app, what=str(source), reason="expired", span=gone))
+            expired.append(Skipped(app_id=app, what=str(source), reason="expired", span=gone))
         start = max(start, oldest)
         return [one.span for one in source.cut(Span(start, end), limits.longest_query)] if start < end else []
 
     def _limits(self, source: Source) -> Limits:
         return self._session.plan.of_endpoint(source.endpoint)
 
-    async def _looks(self, groups: Mapping[str, Groups], expired: list[LeftOut]) -> dict[str, _Looked]:
+    async def _looks(self, groups: Mapping[str, Groups], expired: list[Skipped]) -> dict[str, _Looked]:
         """Look at the lists of all App IDs; one that is refused is noted, but raised where none is answered."""
         looks: dict[str, _Looked] = {}
         refused: list[AgoraError] = []
@@ -165,12 +165,12 @@ class Planner:
                 if not may_be_own(error):
                     raise
                 refused.append(error)
-                expired.append(LeftOut(app_id=app, what=APP, reason=reason_of(error), span=self._selection.span))
+                expired.append(Skipped(app_id=app, what=APP, reason=reason_of(error), span=self._selection.span))
         if not looks:
             raise refused[0]
         return looks
 
-    async def _look(self, groups: Groups, app: str, expired: list[LeftOut]) -> _Looked:
+    async def _look(self, groups: Groups, app: str, expired: list[Skipped]) -> _Looked:
         """Ask a few slices of a list for their totals, evenly spread; the first page of the middle one whole."""
         channel = self._selection.channels[0] if self._selection.channels else None
         spans = self._slices(app, CallSource(channel), expired)
@@ -199,7 +199,7 @@ class Planner:
 
     @property
     def _filters(self) -> bool:
-        return self._selection.finished or self._selection.worse_than is not None
+        return self._selection.finished or self._selection.min_freeze_rate is not None
 
     async def _page(self, groups: Groups, span: Span, channel: str | None, size: int) -> CallPage:
         """Return a page of what can be asked for of a span; asked again where only the answer told the time."""
@@ -280,7 +280,7 @@ class Planner:
             found += max(1.0, size.sessions / validation.SIDS)
         return found
 
-    def _estimates(self, calls: float, size: _Size) -> tuple[Estimate, ...]:
+    def _estimates(self, calls: float, size: _Size) -> tuple[DatasetEstimate, ...]:
         rows = {
             "calls": (calls, size.bytes_of_call),
             "sessions": (calls * size.sessions, size.bytes_of_session),
@@ -288,10 +288,10 @@ class Planner:
         }
         wanted = [(name, *rows[name]) for name in DATASETS if name in rows and name in self._selection.datasets]
         return tuple(
-            Estimate(dataset=name, rows=round(count), bytes=round(count * each)) for name, count, each in wanted
+            DatasetEstimate(dataset=name, rows=round(count), bytes=round(count * each)) for name, count, each in wanted
         )
 
-    async def _late(self, slices: Sequence[tuple[Span, float]], each: float) -> list[LeftOut]:
+    async def _late(self, slices: Sequence[tuple[Span, float]], each: float) -> list[Skipped]:
         """Reckon which calls will be too old before it is their turn; with the worst first, that any may be."""
         quota, available = self._session.quota, self._session.plan.of_endpoint(CALL_SESSIONS).available
         if not quota.enforced:
@@ -311,7 +311,7 @@ class Planner:
         if not lost:
             return []
         when = Span(spans[0].start, spans[-1].end)
-        return [LeftOut(app_id="", what="details", reason="expires first", span=when, calls=round(lost))]
+        return [Skipped(app_id="", what="details", reason="expires first", span=when, calls=round(lost))]
 
     async def _done_at(self, requests: Mapping[str, int]) -> datetime | None:
         if not self._session.quota.enforced:

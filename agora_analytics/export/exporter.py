@@ -15,8 +15,8 @@ from agora_analytics.endpoints.base import Scope
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from agora_analytics.export.estimate import ExportPlan
-    from agora_analytics.export.report import ExportReport, Watcher
+    from agora_analytics.export.estimate import ExportEstimate
+    from agora_analytics.export.report import ExportReport, ProgressCallback
     from agora_analytics.export.selection import Selection
 
 
@@ -27,9 +27,9 @@ class Exports:
         self._session = session
         self._scope = scope
 
-    async def plan(
+    async def estimate(
         self, selection: Selection, *, order: Literal["oldest", "worst"] = "oldest", max_requests: int | None = None
-    ) -> ExportPlan:
+    ) -> ExportEstimate:
         """Return what an export will take: requests, rows, bytes, when it will be done, and what will have expired.
 
         That costs a handful of requests: up to 6 for each App ID's list of calls, up to 6 for the size of calls.
@@ -37,7 +37,7 @@ class Exports:
         what the plan does not offer, and the errors of `agora_analytics.errors`.
         """
         opening = await _loaded()
-        plan: ExportPlan = await opening.planned(
+        plan: ExportEstimate = await opening.planned(
             self._session, self._scope, selection, worst=_worst(order), max_requests=_most(max_requests)
         )
         return plan
@@ -49,10 +49,10 @@ class Exports:
         *,
         format: str = "parquet",  # noqa: A002 - the word for it
         order: Literal["oldest", "worst"] = "oldest",
-        least_users: int = 0,
+        min_users: int = 0,
         max_requests: int | None = None,
         concurrency: int = 16,
-        watcher: Watcher | None = None,
+        on_progress: ProgressCallback | None = None,
         state: str | Path | None = None,
         sink_options: Mapping[str, Any] | None = None,
         rebuild: bool = False,
@@ -64,18 +64,18 @@ class Exports:
         UTC day (a call's rows by the day at which it began) and appear whole; a `manifest.json` tells what there is.
 
         Details are asked for oldest first, since they expire first; by `order="worst"`, once all calls are listed,
-        those of the greatest freeze rate times users times length first, of calls with `least_users` at once. At most
+        those of the greatest freeze rate times users times length first, of calls with `min_users` at once. At most
         `max_requests` are made, `concurrency` at a time. It waits for quota as long as it takes, days if need be.
 
         Whatever ends it, run it again: it goes on where it stopped. A finished one asks only for what is new, for calls
         that went on, and for what was provisional. Its state is kept in the folder, for a URL beside the files too: any
         machine goes on, with `state` as the folder for the copy it works with (default: one of the user's). Of two runs
         into a URL at once the earlier one ends with an `ExportError`, of two into a folder the later one, at once, as
-        do two with the same `state` folder. `watcher` is told how far it is.
+        do two with the same `state` folder. `on_progress` is told how far it is.
 
         Before anything is asked, files are compared with the state: one that is gone, altered or unknown to it, or a
         state that is lost, is an `ExportError`. With `rebuild` it goes on with what is there: a lost state is made anew
-        from `manifest.json`, and rows that are gone are told in `left_out`; they are not asked for again.
+        from `manifest.json`, and rows that are gone are told in `skipped`; they are not asked for again.
 
         A call, a span, a series or an App ID that the service refuses is left out with the reason, and the rest comes;
         the next run asks for it again. A refusal is an item's own only if others are answered.
@@ -87,11 +87,11 @@ class Exports:
         opening = await _loaded()
         wanted = opening.Order(
             worst=_worst(order),
-            least_users=validation.number("least_users", least_users, 0),
+            min_users=validation.number("min_users", min_users, 0),
             max_requests=_most(max_requests),
             concurrency=validation.number("concurrency", concurrency, 1, 1_000),
-            watcher=validation.none_or(
-                validation.function, "watcher", watcher, "a function that takes an ExportProgress"
+            on_progress=validation.none_or(
+                validation.function, "on_progress", on_progress, "a function that takes an ExportProgress"
             ),
         )
         report: ExportReport = await opening.exported(

@@ -17,7 +17,7 @@ from agora_analytics._core.files import not_linked, own_folder
 from agora_analytics.endpoints.base import Scope
 from agora_analytics.errors import ExportError
 from agora_analytics.export import formats
-from agora_analytics.export.estimate import ExportPlan, Planner
+from agora_analytics.export.estimate import ExportEstimate, Planner
 from agora_analytics.export.fetch.run import Order, Run
 from agora_analytics.export.fetch.sources import Groups
 from agora_analytics.export.report import ExportReport
@@ -40,7 +40,7 @@ from agora_analytics.plans import Endpoint
 
 async def planned(
     session: Session, scope: Scope, selection: Selection, *, worst: bool, max_requests: int | None
-) -> ExportPlan:
+) -> ExportEstimate:
     """Return what an export will take; see `Exports.plan`."""
     validation.instance("selection", selection, Selection)
     planner = Planner(session, selection, order_worst=worst, max_requests=max_requests)
@@ -75,8 +75,8 @@ async def exported(
         await parts.seal()
         report = await disk.change(lambda found: report_of(found, run, str(sink)))
         manifest = await disk.change(lambda found: manifest_of(found, parts.target.name, report))
-        if order.watcher is not None:
-            order.watcher(await run.progress())
+        if order.on_progress is not None:
+            order.on_progress(await run.progress())
         await parts.complete(manifest)
     return report
 
@@ -168,7 +168,7 @@ def _not_opened(sink: Sink, error: Exception) -> ExportError:
     wrong, kind = sink.scrub(said(error)), trouble_of(error)
     return ExportError(
         f"the export into {str(sink)!r} cannot be opened: {wrong}",
-        advice=PUT_BACK if kind == "state" else "Close what else has it open.",
+        hint=PUT_BACK if kind == "state" else "Close what else has it open.",
         fault="host",
         kind=kind,
     )
@@ -186,7 +186,7 @@ def _check(sink: Sink, folder: Path) -> None:
         return
     raise ExportError(
         f"nothing can be written to {str(sink)!r}: {wrong}",
-        advice="Nothing was sent. Check the place and its rights.",
+        hint="Nothing was sent. Check the place and its rights.",
         fault="host",
     )
 

@@ -11,7 +11,7 @@ from agora_analytics.spans import Span
 
 
 @attrs.frozen(kw_only=True)
-class LeftOut:
+class Skipped:
     """What was asked for and is not there, and why.
 
     `what` is `app` (all of an App ID), a source (the list of calls, a series), `details`, or an endpoint some of whose
@@ -59,9 +59,9 @@ class ExportReport:
 
     `rows` by dataset and the number of `parts` are of the whole export, `requests` of this run. `unfinished` calls go
     on: they are asked for again by the next run, as is what is `provisional` (rows). `pending` calls and slices were
-    not asked for, since `max_requests` did not allow it; what was refused is in `left_out` instead. `narrowed` of the
+    not asked for, since `max_requests` did not allow it; what was refused is in `skipped` instead. `narrowed` of the
     requests were made since the service cut a list off, so that it was asked for again over less time; the details of
-    `too_small` calls were not wanted (`least_users`). Of `unmeasured` sessions the service told none of the metrics
+    `too_small` calls were not wanted (`min_users`). Of `unmeasured` sessions the service told none of the metrics
     that were asked for: it may have none, as of users who were there for seconds, so they are no reason not to be
     `complete`.
     """
@@ -73,7 +73,7 @@ class ExportReport:
     unfinished: int
     provisional: int
     pending: int
-    left_out: tuple[LeftOut, ...]
+    skipped: tuple[Skipped, ...]
     too_small: int = 0
     narrowed: int = 0
     unmeasured: int = 0
@@ -81,8 +81,8 @@ class ExportReport:
     @property
     def complete(self) -> bool:
         """Whether all that was asked for is there, as far as the service can tell it now."""
-        return not self.left_out and not self.pending
+        return not self.skipped and not self.pending
 
 
-Watcher = Callable[[ExportProgress], None]
+ProgressCallback = Callable[[ExportProgress], None]
 """Is told how far an export is, about once a second; what it raises ends the export."""

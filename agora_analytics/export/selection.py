@@ -106,42 +106,45 @@ def _series(values: Iterable[Series]) -> tuple[Series, ...]:
     return tuple(dict.fromkeys(validation.instances("series", values, Series)))
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen
 class Selection:
-    """Which rows to export.
+    """Which rows to export: of the span from `start` to `end` (aware datetimes or UTC seconds).
 
     `datasets` are of `calls`, `sessions`, `metrics`, `statistics`, `insights`, `realtime`; `apps` are App IDs (none:
-    the client's own). Of calls those in `[start, end)`; with `channels` only theirs, with `worse_than` only those whose
-    audio or video froze more (a fraction), with `finished` only those that are over. `mids` are the metric ids wanted
-    (none: all), `statistics`, `insights` and `series` (of real-time windows) what these datasets consist of.
+    the client's own). Of calls those in `[start, end)`; with `channels` only theirs, with `min_freeze_rate` only those
+    whose audio or video froze more (a fraction), with `finished` only those that are over. `mids` are the metric ids
+    wanted (none: all), `statistics`, `insights` and `series` (of real-time windows) what these datasets consist of.
 
     Raises `ValueError` or `TypeError` for what cannot be asked.
     """
 
-    span: Span
-    datasets: tuple[str, ...] = attrs.field(default=("calls",), converter=_datasets)
-    apps: tuple[str, ...] = attrs.field(default=(), converter=_apps)
-    channels: tuple[str, ...] = attrs.field(default=(), converter=_channels)
-    worse_than: float | None = None
-    finished: bool = False
-    mids: frozenset[int] = attrs.field(default=frozenset(), converter=_mids)
-    statistics: tuple[Breakdown, ...] = attrs.field(default=(), converter=_statistics)
-    insights: tuple[Insight, ...] = attrs.field(default=(), converter=_insights)
-    series: tuple[Series, ...] = attrs.field(default=(), converter=_series)
-
-    @classmethod
-    def of(cls, start: Instant, end: Instant, *datasets: str, **filters: Any) -> Selection:
-        """Return the selection of a span; the rest is as in `Selection`."""
-        return cls(span=Span.of(start, end), datasets=datasets or ("calls",), **filters)
+    start: Instant
+    end: Instant
+    datasets: tuple[str, ...] = attrs.field(default=("calls",), converter=_datasets, kw_only=True)
+    apps: tuple[str, ...] = attrs.field(default=(), converter=_apps, kw_only=True)
+    channels: tuple[str, ...] = attrs.field(default=(), converter=_channels, kw_only=True)
+    min_freeze_rate: float | None = attrs.field(default=None, kw_only=True)
+    finished: bool = attrs.field(default=False, kw_only=True)
+    mids: frozenset[int] = attrs.field(default=frozenset(), converter=_mids, kw_only=True)
+    statistics: tuple[Breakdown, ...] = attrs.field(default=(), converter=_statistics, kw_only=True)
+    insights: tuple[Insight, ...] = attrs.field(default=(), converter=_insights, kw_only=True)
+    series: tuple[Series, ...] = attrs.field(default=(), converter=_series, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        validation.instance("span", self.span, Span)
-        validation.settle(self, worse_than=_fraction, finished=validation.flag)
+        start, end = Span.of(self.start, self.end)
+        object.__setattr__(self, "start", start)
+        object.__setattr__(self, "end", end)
+        validation.settle(self, min_freeze_rate=_fraction, finished=validation.flag)
         for dataset, name in (("insights", "insights"), ("realtime", "series")):
             if (dataset in self.datasets) != bool(getattr(self, name)):
                 raise ValueError(
                     f"{name}={getattr(self, name)!r}: the dataset {dataset!r} goes with some, and they with it"
                 )
+
+    @property
+    def span(self) -> Span:
+        """From start to end."""
+        return Span.of(self.start, self.end)
 
     @property
     def breakdowns(self) -> tuple[Breakdown, ...]:
@@ -173,7 +176,7 @@ class Selection:
         return {
             "datasets": list(self.datasets),
             "channels": sorted(self.channels),
-            "worse_than": self.worse_than,
+            "min_freeze_rate": self.min_freeze_rate,
             "finished": self.finished,
             "mids": sorted(self.mids),
             "statistics": [f"{one.metric} by {one.dimension}" for one in self.breakdowns],
@@ -191,7 +194,7 @@ def wants(selection: Selection, call: Call) -> bool:
     """Whether a selection's filters let a call through."""
     if selection.finished and not is_over(call):
         return False
-    return selection.worse_than is None or worst(call) > selection.worse_than
+    return selection.min_freeze_rate is None or worst(call) > selection.min_freeze_rate
 
 
 def worst(call: Call) -> float:

@@ -11,7 +11,7 @@ import attrs
 from agora_analytics.export.fetch.run import Run
 from agora_analytics.export.fetch.skip_reasons import DETAILS, UNMEASURED, is_asked_again
 from agora_analytics.export.fetch.sources import DAY
-from agora_analytics.export.report import ExportReport, LeftOut
+from agora_analytics.export.report import ExportReport, Skipped
 from agora_analytics.export.schema import DATASETS, Column
 from agora_analytics.export.state.manifest import iso_day
 from agora_analytics.export.state.progress import CUT, EXPIRED, NAMES_OF_KINDS, OPEN, State
@@ -25,8 +25,8 @@ _NAMED: Final = 10
 def report_of(state: State, run: Run, place: str) -> ExportReport:
     """Return what a run did, and what the export holds now."""
     slices, calls, rows = state.counts()
-    least_users = run.order.least_users
-    too_small = state.too_small(least_users) if least_users else 0
+    min_users = run.order.min_users
+    too_small = state.too_small(min_users) if min_users else 0
     return ExportReport(
         to=place,
         rows={name: rows.get(name, 0) for name in DATASETS if name in state.settings().get("datasets", ())},
@@ -35,8 +35,8 @@ def report_of(state: State, run: Run, place: str) -> ExportReport:
         narrowed=run.asking.narrowed,
         unfinished=state.calls_by_status().get(OPEN, 0),
         provisional=state.provisional_rows(),
-        pending=slices + calls - too_small - run.refusals.pending(state, least_users),
-        left_out=(*run.refusals.left_out(run.selection.span), *_left_out(state)),
+        pending=slices + calls - too_small - run.refusals.pending(state, min_users),
+        skipped=(*run.refusals.skipped(run.selection.span), *_skipped(state)),
         too_small=too_small,
         unmeasured=sum(count for _, source, count, _ in state.skipped() if source == UNMEASURED),
     )
@@ -54,9 +54,7 @@ def manifest_of(state: State, name: Callable[[Part], str], report: ExportReport)
         "unmeasured": report.unmeasured,
         "columns": {dataset: list(map(_column, DATASETS[dataset].columns)) for dataset in settings["datasets"]},
         "spans": list(_spans(state)),
-        "left_out": [
-            attrs.asdict(one, recurse=False) | {"span": one.span and str(one.span)} for one in report.left_out
-        ],
+        "skipped": [attrs.asdict(one, recurse=False) | {"span": one.span and str(one.span)} for one in report.skipped],
         "parts": list(_parts(state, name)),
         "database": _database(state),
         "resume": {
@@ -68,10 +66,10 @@ def manifest_of(state: State, name: Callable[[Part], str], report: ExportReport)
     }
 
 
-def _left_out(state: State) -> Iterator[LeftOut]:
+def _skipped(state: State) -> Iterator[Skipped]:
     for app, reason, count, first, last in state.left():
         span = Span(first, max(last, first + 1))
-        yield LeftOut(
+        yield Skipped(
             app_id=app,
             what=DETAILS,
             reason=reason,
@@ -82,14 +80,14 @@ def _left_out(state: State) -> Iterator[LeftOut]:
         )
     for app, source, first, last, kind in state.all_spans():
         if kind in {EXPIRED, CUT}:
-            yield LeftOut(
+            yield Skipped(
                 app_id=app, what=source, reason=NAMES_OF_KINDS[kind], span=Span(first, last), again=kind == CUT
             )
     for app, source, count, reason in (one for one in state.skipped() if one[1] != UNMEASURED):
-        yield LeftOut(app_id=app, what=source, reason=f"does not fit the reference: {reason}", rows=count)
+        yield Skipped(app_id=app, what=source, reason=f"does not fit the reference: {reason}", rows=count)
     for one in state.lost():
         day = Span(one.day * DAY, (one.day + 1) * DAY) if one.day > 0 else None
-        yield LeftOut(app_id=one.app, what=one.dataset, reason=one.reason, span=day, rows=one.rows or None)
+        yield Skipped(app_id=one.app, what=one.dataset, reason=one.reason, span=day, rows=one.rows or None)
 
 
 def _column(column: Column) -> dict[str, Any]:

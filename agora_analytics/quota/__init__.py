@@ -9,7 +9,7 @@ from agora_analytics.quota.ledger_state import Book, decode
 from agora_analytics.quota.limiter import Budget
 from agora_analytics.quota.memory_ledger import MemoryLedger
 from agora_analytics.quota.quota import Quota, Reserve, fingerprint
-from agora_analytics.quota.wait_queue import Lane
+from agora_analytics.quota.wait_queue import Priority
 
 if TYPE_CHECKING:
     from agora_analytics.quota.file_ledger import FileLedger
@@ -21,8 +21,8 @@ __all__ = [
     "ClockState",
     "FileLedger",
     "Forecast",
-    "Lane",
     "MemoryLedger",
+    "Priority",
     "Quota",
     "QuotaSnapshot",
     "QuotaState",

@@ -19,7 +19,7 @@ from agora_analytics.quota.host_clock import HostClock
 from agora_analytics.quota.ledger_state import Book
 from agora_analytics.quota.memory_ledger import MemoryLedger
 from agora_analytics.quota.service_clock import NEAR, ServerClock
-from agora_analytics.quota.wait_queue import Lane, Line
+from agora_analytics.quota.wait_queue import Line, Priority
 
 if TYPE_CHECKING:
     from agora_analytics.quota.snapshot import Forecast, QuotaState
@@ -160,17 +160,17 @@ class Group:
         self._pace = Pace(WINDOWS[unit] / max(rate, 1))
         self._paces = 0
 
-    def take(self, lane: Lane, patience: float | None) -> Coroutine[Any, Any, Granted]:
+    def take(self, priority: Priority, patience: float | None) -> Coroutine[Any, Any, Granted]:
         """Wait for a token."""
-        return self._paced(patience) if lane is Lane.EXPORT else self.line.take(lane, patience)
+        return self._paced(patience) if priority is Priority.EXPORT else self.line.take(priority, patience)
 
-    async def reserve(self, lane: Lane, waiting: int) -> Granted | Denied:
+    async def reserve(self, priority: Priority, waiting: int) -> Granted | Denied:
         """Take a token of every unit."""
         taken: list[Granted | Denied] = []
         if self._account.book is not None:
-            return self._reserve(taken, lane, waiting, self._account.book)
+            return self._reserve(taken, priority, waiting, self._account.book)
         try:
-            return await self._account.change(partial(self._reserve, taken, lane, waiting))
+            return await self._account.change(partial(self._reserve, taken, priority, waiting))
         except asyncio.CancelledError:
             for got in taken:
                 if isinstance(got, Granted):
@@ -213,11 +213,11 @@ class Group:
             await self._pace.step()
         finally:
             self._paces -= 1
-        return await self.line.take(Lane.EXPORT, patience)
+        return await self.line.take(Priority.EXPORT, patience)
 
-    def _lanes(self) -> dict[Lane, int]:
-        """Return how many wait, by lane: those of exports for their pace, too."""
-        return self.line.waiting | {Lane.EXPORT: self.line.waiting[Lane.EXPORT] + self._paces}
+    def _priorities(self) -> dict[Priority, int]:
+        """Return how many wait, by priority: those of exports for their pace, too."""
+        return self.line.waiting | {Priority.EXPORT: self.line.waiting[Priority.EXPORT] + self._paces}
 
     def exhausted(self, denied: Denied, patience: float) -> QuotaExhausted:
         """Return the error that says that waiting takes too long."""
@@ -228,7 +228,7 @@ class Group:
         return QuotaExhausted(
             f"{spent}; the next is possible in {denied.wait:.1f} s or later, which is more than max_wait={patience:g} s"
             " allows",
-            advice="Wait, ask for less, or raise max_wait; client.quota.snapshot() shows what is left.",
+            hint="Wait, ask for less, or raise max_wait; client.quota.snapshot() shows what is left.",
             group=self.name,
             unit=denied.unit,
             limit=limit,
@@ -247,9 +247,9 @@ class Group:
                 limit=(limit := counter.limit(unit, planned, moment)),
                 used=limit - (left := max(0, counter.left(unit, limit, moment))),
                 left=left,
-                waiting=sum(self._lanes().values()),
+                waiting=sum(self._priorities().values()),
                 resets_in=0.0 if left else counter.wait(unit, limit, moment),
-                lanes=self._lanes(),
+                priorities=self._priorities(),
                 refusals=counter.refusals,
                 expected=counter.awaited(moment) if unit == "day" else 0,
                 others=counter.others.of(possible_days(moment)[-1]) if unit == "day" else 0,
@@ -259,12 +259,12 @@ class Group:
             for unit, planned in self._rates.items()
         ]
 
-    def _reserve(self, taken: list[Granted | Denied], lane: Lane, waiting: int, book: Book) -> Granted | Denied:
+    def _reserve(self, taken: list[Granted | Denied], priority: Priority, waiting: int, book: Book) -> Granted | Denied:
         """Take a token, and note it in `taken`: whoever asked may be gone by the time it is there."""
         moment, counter = self._account.moment(book), book.counter(self.name)
         held = self._held(counter, book.clock, moment, waiting) if waiting > 1 else None
         kept = 0
-        if lane is Lane.EXPORT:
+        if priority is Priority.EXPORT:
             kept = counter.awaited(moment) + counter.others.of(possible_days(moment)[-1]) + self._people
         got = held or counter.reserve(book.number(), self._rates, moment, kept)
         taken.append(got)
@@ -307,7 +307,7 @@ class Group:
         from agora_analytics.quota.snapshot import Forecast  # noqa: PLC0415 - as above
 
         moment = self._account.moment(book)
-        ahead = sum(self._lanes().values())
+        ahead = sum(self._priorities().values())
         seconds = book.counter(self.name).forecast(ahead + requests, self._rates, moment)
         return Forecast.of(self.name, requests, seconds, moment)
 

@@ -16,7 +16,7 @@ from agora_analytics.quota.date_trust import Dated
 from agora_analytics.quota.ledger_state import Book
 from agora_analytics.quota.limiter import Account, Budget, Group, Need, Outcome
 from agora_analytics.quota.memory_ledger import MemoryLedger
-from agora_analytics.quota.wait_queue import Lane
+from agora_analytics.quota.wait_queue import Priority
 
 if TYPE_CHECKING:
     from agora_analytics.quota.snapshot import ClockState, Forecast, QuotaSnapshot
@@ -54,7 +54,11 @@ class Quota:
         self._absent: dict[tuple[str, str], tuple[float, PlanRefused]] = {}
 
     def token(
-        self, endpoint: Endpoint, max_wait: float | None = None, lane: Lane = Lane.INTERACTIVE, app: str = ""
+        self,
+        endpoint: Endpoint,
+        max_wait: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        app: str = "",
     ) -> Token:
         """Return the right to send one request to this endpoint: `async with quota.token(endpoint) as token: …`.
 
@@ -63,7 +67,7 @@ class Quota:
         in the last 20 minutes that the plan does not include the endpoint for the App ID `app`. Inside, tell it of the
         answer with `token.answered`; what is raised inside tells it the rest.
         """
-        return Token(self, endpoint, max_wait, lane, app)
+        return Token(self, endpoint, max_wait, priority, app)
 
     async def snapshot(self) -> QuotaSnapshot:
         """Return the state of every counter and unit, in the plan's order, shortest unit first, and of the clock."""
@@ -202,12 +206,12 @@ class Reserve:
 class Token:
     """The right to send one request; leaving it settles what that cost: nothing while `sent` is false."""
 
-    def __init__(self, quota: Quota, endpoint: Endpoint, patience: float | None, lane: Lane, app: str) -> None:
+    def __init__(self, quota: Quota, endpoint: Endpoint, patience: float | None, priority: Priority, app: str) -> None:
         self._quota = quota
         self._endpoint = endpoint
         self._app = app
         self._patience = patience
-        self._lane = lane
+        self._priority = priority
         self._group: Group | None = None
         self._granted: Granted | None = None
         self._sent = 0.0
@@ -224,7 +228,7 @@ class Token:
     async def __aenter__(self) -> Self:
         self._group = self._quota.group(self._endpoint, self._app)
         if self._group is not None:
-            self._granted = await self._group.take(self._lane, self._patience)
+            self._granted = await self._group.take(self._priority, self._patience)
         self._sent = self._granted.at if self._granted is not None else self._quota.now()
         return self
 

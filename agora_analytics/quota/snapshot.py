@@ -10,7 +10,7 @@ import attrs
 
 from agora_analytics.plans import Unit
 from agora_analytics.quota.clock_reading import Moment
-from agora_analytics.quota.wait_queue import Lane
+from agora_analytics.quota.wait_queue import Priority
 
 
 @attrs.frozen(kw_only=True)
@@ -19,7 +19,7 @@ class QuotaState:
 
     `used` counts requests under way and tokens that are not back yet, of all who share the ledger; `left` those that
     could go now; `resets_in` is seconds until more are left (0 where some are). `waiting` are those of this process in
-    line for the counter, by lane in `lanes`; `refusals` how often the service refused one for its frequency;
+    line for the counter, by priority in `priorities`; `refusals` how often the service refused one for its frequency;
     `expected` (of the day) what streams will still need of it, which exports leave to them, and `others` what programs
     that do not share the ledger take of a day, as earlier days showed that were spent too early. `planned` is the
     plan's own limit; where a refusal named another, `limit` is that one and `learned` the seconds since, of a day at
@@ -33,7 +33,7 @@ class QuotaState:
     left: int
     waiting: int
     resets_in: float
-    lanes: Mapping[Lane, int] = attrs.field(factory=dict)
+    priorities: Mapping[Priority, int] = attrs.field(factory=dict)
     refusals: int = 0
     expected: int = 0
     others: int = 0

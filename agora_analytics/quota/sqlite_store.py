@@ -178,7 +178,7 @@ def _locked(error: Exception) -> bool:
 
 
 def _unusable(path: Path, error: Exception) -> LedgerError:
-    said, advice = str(error), _UNUSABLE
+    said, hint = str(error), _UNUSABLE
     if _locked(error):
-        said, advice = f"another program has kept it locked for more than {_BUSY:g} s", _LOCKED
-    return LedgerError(f"the quota ledger {str(path)!r} cannot be used: {said}", advice=advice)
+        said, hint = f"another program has kept it locked for more than {_BUSY:g} s", _LOCKED
+    return LedgerError(f"the quota ledger {str(path)!r} cannot be used: {said}", hint=hint)

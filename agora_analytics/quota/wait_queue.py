@@ -1,8 +1,8 @@
-"""One counter's line in this process: who waits, in which lane, and who tries next.
+"""One counter's line in this process: who waits, in which priority, and who tries next.
 
 One waiter at a time has the turn. It asks the ledger; granted, it hands the turn on and goes; denied, it steps back to
-the head of its lane, which sleeps until a token may be there. Nothing is held meanwhile, so whoever is cancelled only
-has to hand on the turn, and a waiter of a higher lane can step in at any time.
+the head of its priority, which sleeps until a token may be there. Nothing is held meanwhile, so whoever is cancelled
+only has to hand on the turn, and a waiter of a higher priority can step in at any time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from agora_analytics.errors import QuotaExhausted
 from agora_analytics.quota.bucket import Denied, Granted
 
 _SHARE: Final = 10
-"""Of so many tokens given while a lane waits, one is its own."""
+"""Of so many tokens given while a priority waits, one is its own."""
 
 _TICK: Final = 1e-3
 """Seconds that who is denied sleeps at least: a shorter rest of a window may round to no time at all."""
@@ -26,7 +26,7 @@ _LOOK: Final = 60.0
 """Seconds after which who is denied looks again at the latest: the clock may have been set, the machine have slept."""
 
 
-class Lane(StrEnum):
+class Priority(StrEnum):
     """What a request is for: people come first, then streams, then exports; a small share keeps each moving."""
 
     INTERACTIVE = "interactive"
@@ -34,14 +34,14 @@ class Lane(StrEnum):
     EXPORT = "export"
 
 
-_BEFORE: Final = {lane: tuple(Lane)[: number + 1] for number, lane in enumerate(Lane)}
-"""The lanes that go before one who joins a lane: the higher ones and, first come first served, its own."""
+_BEFORE: Final = {priority: tuple(Priority)[: number + 1] for number, priority in enumerate(Priority)}
+"""The priorities that go before one who joins a priority: the higher ones and, first come first served, its own."""
 
 
 class Tokens(Protocol):
     """Where a line gets its tokens."""
 
-    async def reserve(self, lane: Lane, waiting: int) -> Granted | Denied:
+    async def reserve(self, priority: Priority, waiting: int) -> Granted | Denied:
         """Take a token, or tell when to come again; `waiting` is how many are in line."""
 
     async def bound(self, ahead: int) -> Denied:
@@ -52,19 +52,19 @@ class Tokens(Protocol):
 
 
 class Line:
-    """Waiters of one counter, by lane, first come first served in each."""
+    """Waiters of one counter, by priority, first come first served in each."""
 
     def __init__(self, tokens: Tokens) -> None:
         self._tokens = tokens
-        self.waiting: dict[Lane, int] = dict.fromkeys(Lane, 0)
-        self._places: dict[Lane, deque[asyncio.Future[None]]] = {lane: deque() for lane in Lane}
-        self._sleeps: dict[Lane, float] = dict.fromkeys(Lane, -math.inf)
-        self._passed: dict[Lane, int] = dict.fromkeys(Lane, 0)
+        self.waiting: dict[Priority, int] = dict.fromkeys(Priority, 0)
+        self._places: dict[Priority, deque[asyncio.Future[None]]] = {priority: deque() for priority in Priority}
+        self._sleeps: dict[Priority, float] = dict.fromkeys(Priority, -math.inf)
+        self._passed: dict[Priority, int] = dict.fromkeys(Priority, 0)
         self._total = 0
         self._busy = False
         self._timer: asyncio.TimerHandle | None = None
 
-    async def take(self, lane: Lane, patience: float | None = None) -> Granted:
+    async def take(self, priority: Priority, patience: float | None = None) -> Granted:
         """Wait for a token, at most `patience` seconds; raises `QuotaExhausted` as soon as that is too short.
 
         Cancelled, nothing stays taken.
@@ -73,67 +73,69 @@ class Line:
             # Nobody waits: most requests of most programs go this way.
             self._busy = True
             try:
-                got = await self._tokens.reserve(lane, 0)
+                got = await self._tokens.reserve(priority, 0)
             finally:
                 self._busy = False
                 self._next()  # some may have come meanwhile
             if isinstance(got, Granted):
                 return got
-        self._join(lane, 1)
+        self._join(priority, 1)
         try:
-            return await self._take(lane, patience)
+            return await self._take(priority, patience)
         finally:
-            self._join(lane, -1)
+            self._join(priority, -1)
             self._next()
 
-    async def _take(self, lane: Lane, patience: float | None) -> Granted:
+    async def _take(self, priority: Priority, patience: float | None) -> Granted:
         deadline = None if patience is None else asyncio.get_running_loop().time() + patience
         if self._total > 1 or self._busy:
-            ahead = sum(self.waiting[other] for other in _BEFORE[lane]) - 1
+            ahead = sum(self.waiting[other] for other in _BEFORE[priority]) - 1
             if ahead and patience is not None:
                 self._refuse(await self._tokens.bound(ahead), patience, patience)
             if ahead or self._busy:
-                await self._turn(lane, deadline, patience)
+                await self._turn(priority, deadline, patience)
         while True:
-            got = await self._try(lane)
+            got = await self._try(priority)
             if isinstance(got, Granted):
                 return got
             now = asyncio.get_running_loop().time()
             if deadline is not None and patience is not None:
                 self._refuse(got, deadline - now, patience)
-            self._sleeps[lane] = now + min(max(got.wait, _TICK), _LOOK)
-            await self._turn(lane, deadline, patience, first=True)
+            self._sleeps[priority] = now + min(max(got.wait, _TICK), _LOOK)
+            await self._turn(priority, deadline, patience, first=True)
 
-    def _join(self, lane: Lane, change: int) -> None:
-        self.waiting[lane] += change
+    def _join(self, priority: Priority, change: int) -> None:
+        self.waiting[priority] += change
         self._total += change
 
     def wake(self) -> None:
-        """Let the head of each lane try again: tokens may be there sooner than was thought."""
-        self._sleeps = dict.fromkeys(Lane, -math.inf)
+        """Let the head of each priority try again: tokens may be there sooner than was thought."""
+        self._sleeps = dict.fromkeys(Priority, -math.inf)
         self._next()
 
     def _refuse(self, denied: Denied, left: float, patience: float) -> None:
         if denied.wait > left:
             raise self._tokens.exhausted(denied, patience)
 
-    async def _try(self, lane: Lane) -> Granted | Denied:
+    async def _try(self, priority: Priority) -> Granted | Denied:
         self._busy = True
         try:
-            got = await self._tokens.reserve(lane, self._total)
+            got = await self._tokens.reserve(priority, self._total)
         finally:
             self._busy = False
         if isinstance(got, Granted):
-            self._passed[lane] = 0
+            self._passed[priority] = 0
             for other, count in self.waiting.items():
-                if count and other is not lane:
+                if count and other is not priority:
                     self._passed[other] += 1
         return got
 
-    async def _turn(self, lane: Lane, deadline: float | None, patience: float | None, *, first: bool = False) -> None:
-        """Wait in the lane, at its head or its end, for the turn."""
+    async def _turn(
+        self, priority: Priority, deadline: float | None, patience: float | None, *, first: bool = False
+    ) -> None:
+        """Wait in the priority, at its head or its end, for the turn."""
         place = asyncio.get_running_loop().create_future()
-        places = self._places[lane]
+        places = self._places[priority]
         if first:
             places.appendleft(place)
         else:
@@ -147,7 +149,7 @@ class Line:
                 self._busy = False  # the turn came, too late
             else:
                 place.cancel()
-                self._sweep(lane)
+                self._sweep(priority)
             if isinstance(error, TimeoutError):
                 denied = await self._tokens.bound(0)
                 raise self._tokens.exhausted(denied, patience or 0.0) from None
@@ -162,23 +164,23 @@ class Line:
             self._timer = None
         loop = asyncio.get_running_loop()
         now = loop.time()
-        lanes = [lane for lane in Lane if self._head(lane) is not None]
-        ready = [lane for lane in lanes if self._sleeps[lane] <= now]
+        priorities = [priority for priority in Priority if self._head(priority) is not None]
+        ready = [priority for priority in priorities if self._sleeps[priority] <= now]
         if ready:
-            overdue = [lane for lane in ready if self._passed[lane] >= _SHARE - 1]
+            overdue = [priority for priority in ready if self._passed[priority] >= _SHARE - 1]
             self._busy = True
             self._places[(overdue or ready)[0]].popleft().set_result(None)
-        elif lanes:
-            self._timer = loop.call_at(min(self._sleeps[lane] for lane in lanes), self._next)
+        elif priorities:
+            self._timer = loop.call_at(min(self._sleeps[priority] for priority in priorities), self._next)
 
-    def _head(self, lane: Lane) -> asyncio.Future[None] | None:
-        places = self._places[lane]
+    def _head(self, priority: Priority) -> asyncio.Future[None] | None:
+        places = self._places[priority]
         while places and places[0].done():
             places.popleft()
         return places[0] if places else None
 
-    def _sweep(self, lane: Lane) -> None:
+    def _sweep(self, priority: Priority) -> None:
         """Drop the places of those who left, now and then, so that they cost nothing each."""
-        places = self._places[lane]
-        if len(places) > 2 * self.waiting[lane] + 16:
-            self._places[lane] = deque(place for place in places if not place.done())
+        places = self._places[priority]
+        if len(places) > 2 * self.waiting[priority] + 16:
+            self._places[priority] = deque(place for place in places if not place.done())

@@ -73,7 +73,7 @@ class SimulatorTransport:
                 return await self._carry(request, host)
         except TimeoutError as error:
             what = f"no answer within {self._timeout:g} s"
-            raise TransportTimeout(what, asked=str(request)) from error
+            raise TransportTimeout(what, request=str(request)) from error
 
     def scrub(self, body: bytes) -> bytes:
         """Return the body as it is: the service never echoes credentials."""
@@ -92,7 +92,7 @@ class SimulatorTransport:
         if fault and fault.kind in _BROKEN:
             raise _broken(fault, request)
         if response is None:
-            raise DecodeError("the answer is too large", asked=str(request))
+            raise DecodeError("the answer is too large", request=str(request))
         return response
 
     def _call(self, request: Request, host: int) -> Call:
@@ -108,7 +108,7 @@ class SimulatorTransport:
 
 
 def _broken(fault: Fault, request: Request) -> TransportError:
-    error = TransportError(_BROKEN[fault.kind], asked=str(request))
+    error = TransportError(_BROKEN[fault.kind], request=str(request))
     error.sent = fault.kind != "refused"
     return error
 

@@ -199,13 +199,13 @@ async def _completed(work: Callable[[], T]) -> T:
 def _in_use(name: str, by: str) -> CheckpointError:
     return CheckpointError(
         f"the checkpoint {name!r} is in use by {by}",
-        advice="Close that stream first, or give this one a name of its own; a lease ends with its process.",
+        hint="Close that stream first, or give this one a name of its own; a lease ends with its process.",
     )
 
 
 def _unusable(path: Path, error: OSError) -> CheckpointError:
     return CheckpointError(
         f"the checkpoint {str(path)!r} cannot be used: {error.strerror or error}",
-        advice="Check the path and its rights, and that the disk has room.",
+        hint="Check the path and its rights, and that the disk has room.",
         fault="host",
     )

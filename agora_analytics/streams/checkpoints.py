@@ -74,7 +74,7 @@ class Checkpoint:
         if self.stream != stream:
             raise CheckpointError(
                 f"{source} is of another stream ({self.stream}, not {stream})",
-                advice="Give each stream a checkpoint of its own: a name for each set of series.",
+                hint="Give each stream a checkpoint of its own: a name for each set of series.",
             )
         return self
 
@@ -93,7 +93,7 @@ _document = strict(dict[str, Any])
 
 def unreadable(source: str, why: object) -> CheckpointError:
     """Return the error for a text or a part of it that is no checkpoint."""
-    return CheckpointError(f"{source} holds no checkpoint: {why}", advice=_RESTORE)
+    return CheckpointError(f"{source} holds no checkpoint: {why}", hint=_RESTORE)
 
 
 def opened(checkpoint: Checkpoint, field: str, kind: type[T], source: str = "the checkpoint") -> dict[str, T]:
@@ -117,7 +117,7 @@ def _check_version(given: Mapping[str, Any], source: str) -> None:
     version = given.get("version", _VERSION)
     if type(version) is int and version != _VERSION:
         raise CheckpointError(
-            f"{source} holds a checkpoint of version {version}; this library reads {_VERSION}", advice=_LATER
+            f"{source} holds a checkpoint of version {version}; this library reads {_VERSION}", hint=_LATER
         )
 
 
@@ -132,7 +132,7 @@ def check_known(given: Mapping[str, Any], known: AbstractSet[str], source: str) 
     unknown = sorted(given.keys() - known)
     if unknown:
         named = ", ".join(map(repr, unknown[:_NAMED]))
-        raise CheckpointError(f"{source} has fields that this version does not know: {named}", advice=_LATER)
+        raise CheckpointError(f"{source} has fields that this version does not know: {named}", hint=_LATER)
 
 
 def _fields(kind: type[Any]) -> set[str]:

@@ -24,14 +24,14 @@ Loss = Literal["outage", "quota", "consumer", "asleep", "before_start", "service
 class Window:
     """20 seconds from `ts` (UTC), with the points of each series.
 
-    `values` has the series that have points, `missing` the others, each with the reason. `settled` is true once the
+    `values` has the series that have points, `missing` the others, each with the reason. `final` is true once the
     service will not change the window any more, as far as is known.
     """
 
     ts: int
     values: Mapping[Series, tuple[Point, ...]]
     missing: Mapping[Series, Missing] = attrs.field(factory=dict)
-    settled: bool = False
+    final: bool = False
 
     @property
     def span(self) -> Span:
@@ -68,7 +68,7 @@ class Revision:
     series: Series
     before: tuple[Point, ...]
     after: tuple[Point, ...]
-    settled: bool = False
+    final: bool = False
 
 
 @attrs.frozen(kw_only=True)

@@ -21,7 +21,7 @@ from agora_analytics.streams.stream import Stream
 
 T = TypeVar("T")
 
-_SLOW: Final = ("wait", "drop")
+_OVERFLOW: Final = ("block", "drop_oldest")
 
 
 class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
@@ -30,10 +30,10 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
     The stream is begun by the first subscriber that iterates, and closed with the context.
     """
 
-    def __init__(self, stream: Stream[T], size: int, slow: str, history: int) -> None:
+    def __init__(self, stream: Stream[T], size: int, on_overflow: str, history: int) -> None:
         self._stream = stream
         self._size = size
-        self._drops = slow == "drop"
+        self._drops = on_overflow == "drop_oldest"
         self._history: deque[T] = deque(maxlen=history)
         self._takers: list[_Taker[T]] = []
         self.handed = 0
@@ -254,7 +254,7 @@ def _raise(error: Exception) -> NoReturn:
 
 
 def broadcast(
-    stream: Stream[T], *, size: int = 100, slow: Literal["wait", "drop"] = "wait", history: int = 0
+    stream: Stream[T], *, size: int = 100, on_overflow: Literal["block", "drop_oldest"] = "block", history: int = 0
 ) -> Broadcast[T]:
     """Share a stream between several consumers, each with a queue of at most `size` events.
 
@@ -262,14 +262,14 @@ def broadcast(
             async for event in hub.subscribe():
                 ...
 
-    A consumer whose queue is full holds the stream and the others back (`slow="wait"`), or loses its oldest events,
-    which are counted and logged (`slow="drop"`). A named checkpoint goes past an event when all who were given it
-    have come back for the next, or have lost it: after a kill or the end of the context, those who stay get some
-    events again and lose none. Who closes its subscription, lets go of it or fails counts until the next event
-    comes: what was in its queue is lost then. A consumer that subscribes late gets what comes from then on, and
-    before that up to `history` events if it asks for them: `hub.subscribe(last=…)`. Raises `ValueError` or
-    `TypeError` for bad arguments, and entering it `RuntimeError` where the stream has another hub.
+    A consumer whose queue is full holds the stream and the others back (`on_overflow="block"`), or loses its oldest
+    events, which are counted and logged (`on_overflow="drop_oldest"`). A named checkpoint goes past an event when all
+    who were given it have come back for the next, or have lost it: after a kill or the end of the context, those who
+    stay get some events again and lose none. Who closes its subscription, lets go of it or fails counts until the next
+    event comes: what was in its queue is lost then. A consumer that subscribes late gets what comes from then on, and
+    before that up to `history` events if it asks for them: `hub.subscribe(last=…)`. Raises `ValueError` or `TypeError`
+    for bad arguments, and entering it `RuntimeError` where the stream has another hub.
     """
     validation.having("stream", stream, "a stream, such as client.realtime.watch(…)", "__aiter__", "aclose")
-    chosen = validation.choice("slow", slow, _SLOW)
+    chosen = validation.choice("on_overflow", on_overflow, _OVERFLOW)
     return Broadcast(stream, validation.number("size", size, 1), chosen, validation.number("history", history, 0))

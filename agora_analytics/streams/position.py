@@ -123,7 +123,7 @@ class Place:
             raise CheckpointError(
                 f"{self._source} lies in the future: it is done up to {_shown(end)}, "
                 f"{end - now:.0f} s after the service's time, which is {_shown(now)}",
-                advice="A wrong clock wrote it, or it is of another service. Restore an earlier one, or remove it to "
+                hint="A wrong clock wrote it, or it is of another service. Restore an earlier one, or remove it to "
                 "begin anew.",
             )
 

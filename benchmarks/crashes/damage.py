@@ -250,18 +250,18 @@ class Damaging:
 
     async def _rebuilt(self, damage: Damage, folder: Path, refusal: Ended) -> None:
         """Rebuild it; where that was advised, it works, but for what nobody can know before it is tried."""
-        advice = refusal.told.get("advice", "")
+        hint = refusal.told.get("hint", "")
         ended = await self.machine.here(folder, self.form, rebuild=True)
-        if "kind" in ended.told and "Take them away" in ended.told["advice"]:
+        if "kind" in ended.told and "Take them away" in ended.told["hint"]:
             _take_away(folder)
             ended = await self.machine.here(folder, self.form, rebuild=True)
             self.told.taken += 1
         if "kind" in ended.told:
             self._refused(damage, "rebuild", ended, damage.kinds)
             self.told.elsewhere += 1
-            if "--rebuild" in advice and "if that lists" not in advice and "as far as" not in advice:
+            if "--rebuild" in hint and "if that lists" not in hint and "as far as" not in hint:
                 self._broken(damage, f"to rebuild was advised, and refused: {ended.told}")
-            if "another place" not in ended.told["advice"] or "--rebuild" in ended.told["advice"]:
+            if "another place" not in ended.told["hint"] or "--rebuild" in ended.told["hint"]:
                 self._broken(damage, f"nothing good is advised: {ended.told}")
         elif ended.complete:
             self.told.rebuilt += 1
@@ -272,16 +272,16 @@ class Damaging:
     def _is_told(self, damage: Damage, ended: Ended, folder: Path) -> None:
         """Insist that what is not there is told, and that nothing is there twice: in what can be read."""
         self.told.less += 1
-        left_out = ended.told["left_out"]
-        if not left_out:
+        skipped = ended.told["skipped"]
+        if not skipped:
             self._broken(damage, f"rebuilt, and told {ended.told}")
         if damage.unreadable and self.form in DATABASES:
             return
         if damage.unreadable:
             (folder / self.harmed).unlink(missing_ok=True)
         found = self._found(folder)
-        rows = sum(count for what, _, count in left_out if what in DATASETS)
-        all_told = found.lost == rows or damage.unreadable or any(what not in DATASETS for what, *_ in left_out)
+        rows = sum(count for what, _, count in skipped if what in DATASETS)
+        all_told = found.lost == rows or damage.unreadable or any(what not in DATASETS for what, *_ in skipped)
         if found.doubled or found.strange or not all_told:
             self._broken(damage, f"rebuilt, and told {ended.told}: {found}")
 

@@ -60,15 +60,15 @@ async def exported(to: str, form: str, start: int, end: int, options: dict[str, 
     datasets = options.pop("datasets", ("calls", "sessions", "metrics"))
     mids = options.pop("mids", None)
     filters = {"mids": set(mids)} if mids and "metrics" in datasets else {}
-    selection = Selection.of(start, end, *datasets, **filters)
+    selection = Selection(start, end, datasets=datasets, **filters)
     async with AnalyticsClient.from_env(quotas=False) as client:
         try:
             report = await client.export.run(selection, to, format=form, concurrency=8, **options)
         except AgoraError as error:
             kind = error.kind if isinstance(error, ExportError) else type(error).__name__
-            return {"kind": kind, "wrong": str(error), "advice": error.advice}
-    left_out = [[one.what, one.reason, one.rows or one.calls] for one in report.left_out]
-    told = {"rows": dict(report.rows), "complete": report.complete, "left_out": left_out, "requests": report.requests}
+            return {"kind": kind, "wrong": str(error), "hint": error.hint}
+    skipped = [[one.what, one.reason, one.rows or one.calls] for one in report.skipped]
+    told = {"rows": dict(report.rows), "complete": report.complete, "skipped": skipped, "requests": report.requests}
     return told | {"unfinished": report.unfinished, "pending": report.pending}
 
 

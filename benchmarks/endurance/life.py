@@ -227,7 +227,7 @@ class Month:
         async with self.simulation.client(ledger=self._ledger, transport=recorder) as client:
             client._session._random = draw  # noqa: SLF001 - pauses between attempts are drawn: alike in each run
             watch = client.realtime.watch(*SERIES, start=self.schedule.begin, checkpoint=self._windows.resume())
-            follow = client.calls.follow(start=self.schedule.begin, checkpoint=self._calls.resume(), drill=True)
+            follow = client.calls.follow(start=self.schedule.begin, checkpoint=self._calls.resume(), with_sessions=True)
             self._streams = (watch, follow)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._consume(watch, self._windows, life))

@@ -26,7 +26,7 @@ _SECONDS_A_BYTE: Final = 20e-9
 _BYTES: Final = 16 * 2**20
 _BYTES_A_BYTE: Final = 64
 _LONG: Final = 1_200
-"""Characters of an error in all: what was asked, 500 of what the service said, and the advice."""
+"""Characters of an error in all: what was asked, 500 of what the service said, and the hint."""
 
 _SAID: Final = 500
 _TRACEBACK: Final = 20_000

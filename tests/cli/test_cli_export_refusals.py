@@ -67,10 +67,10 @@ def test_an_export_that_ends_with_an_error_tells_its_kind(run, tmp_path, spoil, 
     spoil(to)
     ran = run(*what, *more, "--json")
     assert (ran.code, ran.out) == (1, "")
-    error, advice = ran.err.splitlines()[-2:]
+    error, hint = ran.err.splitlines()[-2:]
     assert error.startswith("error: ")
     assert error.endswith(f" [kind: {kind}]")
-    assert "kind" not in advice
+    assert "kind" not in hint
 
 
 def test_an_export_that_runs_already_tells_that_as_its_kind(run, tmp_path):

@@ -20,7 +20,7 @@ def test_facts_come_once_for_pipes_and_for_people(run):
 
 def test_it_goes_on_where_it_ended_and_drills(run):
     def facts(*more: str) -> list[tuple[str, str]]:
-        lines = run("follow", "--last", "2h", "--checkpoint", "tail", "--drill", "--json", *more).lines
+        lines = run("follow", "--last", "2h", "--checkpoint", "tail", "--with-sessions", "--json", *more).lines
         assert all(line["sessions"] for line in lines if line["event"] == "finished")
         return [(line["event"], line["call"]["call_id"]) for line in lines]
 

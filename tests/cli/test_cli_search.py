@@ -64,10 +64,10 @@ def test_the_worst_are_those_of_the_whole_span_and_what_they_cost_is_said_before
 
 
 def test_only_calls_that_are_worse_are_listed(run):
-    found = run("calls", "search", "--last", "6h", "--worse-than", "0.04", "--json")
+    found = run("calls", "search", "--last", "6h", "--min-freeze-rate", "0.04", "--json")
     assert found.lines
     assert all(max(c["call_audio_freeze_rate"] or 0, c["call_video_freeze_rate"] or 0) > 0.04 for c in found.lines)
-    people = run("calls", "search", "--last", "6h", "--worse-than", "0.04", "--limit", "1000")
+    people = run("calls", "search", "--last", "6h", "--min-freeze-rate", "0.04", "--limit", "1000")
     assert f"\n{len(found.lines)} of " in people.err
     assert "calls that froze more than 4.00 %" in people.err
 
@@ -93,7 +93,7 @@ def test_a_bound_on_requests_says_what_was_not_asked_for_in_every_form(run):
     [
         (("--sort", "colour"), ("--sort", "started, lasted, peak")),
         (("--sort", "peak", "--worst"), ("exclude each other",)),
-        (("--worse-than", "5"), ("--worse-than",)),
+        (("--min-freeze-rate", "5"), ("--min-freeze-rate",)),
         (("--max-requests", "1"), ("--max-requests",)),
     ],
     ids=" ".join,

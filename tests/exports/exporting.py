@@ -17,7 +17,7 @@ from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET
 
 
 async def main(url: str, folder: str, start: str, end: str, form: str, most: str = "") -> int:
-    selection = Selection.of(int(start), int(end), "calls", "sessions", "metrics", mids={20001})
+    selection = Selection(int(start), int(end), datasets=("calls", "sessions", "metrics"), mids={20001})
     settings = {"app_id": APP_ID, "plan": plan(), "base_url": url, "quotas": False}
     async with AnalyticsClient(CUSTOMER_ID, CUSTOMER_SECRET, **settings) as client:
         try:

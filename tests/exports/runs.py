@@ -20,7 +20,7 @@ FEW = frozenset({20001, 20003, 20004})
 
 def last(hours: int, *datasets: str, **filters) -> Selection:
     few = {} if datasets else {"mids": FEW}
-    return Selection.of(NOON - hours * HOUR, NOON - 600, *(datasets or ALL), **few, **filters)
+    return Selection(NOON - hours * HOUR, NOON - 600, datasets=datasets or ALL, **few, **filters)
 
 
 async def export(simulation: Simulation, selection: Selection, folder: Path, **options):

@@ -31,7 +31,7 @@ def long(simulation: Simulation) -> Simulation:
 
 
 async def test_of_a_long_call_every_breakdown_is_asked_for_every_part(tmp_path, long):
-    selection = Selection.of(NOON - 3 * HOUR, NOON - 2 * HOUR, "statistics", statistics=TWO)
+    selection = Selection(NOON - 3 * HOUR, NOON - 2 * HOUR, datasets=("statistics",), statistics=TWO)
     await export(long, selection, tmp_path)
     async with long.client(quotas=False) as client:
         calls = [call async for call in client.calls.search(*selection.span)]
@@ -49,7 +49,7 @@ async def test_a_moment_that_two_parts_of_a_call_tell_is_one_row(tmp_path, long)
             for track in session["data"]:
                 track["kvs"].append([NOON, 987_654])
 
-    selection = Selection.of(NOON - 3 * HOUR, NOON - 2 * HOUR, "metrics", mids={20001})
+    selection = Selection(NOON - 3 * HOUR, NOON - 2 * HOUR, datasets=("metrics",), mids={20001})
     await export(long, selection, tmp_path / "plain")
     async with long.client(quotas=False, transport=Tampering(long.transport(), border)) as client:
         await client.export.run(selection, tmp_path / "twice", format="jsonl")
@@ -133,7 +133,7 @@ async def test_a_call_whose_id_cannot_be_asked_for_is_left_out_alone(tmp_path, s
     transport = Tampering(simulation.transport(), renamed("call_lists", "call_id", value))
     async with simulation.client(quotas=False, transport=transport) as client:
         report = await client.export.run(last(1), tmp_path / "odd", format="jsonl")
-    (left,) = report.left_out
+    (left,) = report.skipped
     assert (left.what, left.reason, left.calls) == ("details", "an id that cannot be asked for", 1)
     assert report.rows["calls"] == len(found["calls"]) > 1
     others = {row[1] for row in rows(tmp_path / "odd", "calls")} & {row[1] for row in found["calls"]}
@@ -148,7 +148,7 @@ async def test_only_the_metrics_of_a_session_whose_id_cannot_be_asked_for_are_le
     transport = Tampering(simulation.transport(), renamed("call_info", "sid", value))
     async with simulation.client(quotas=False, transport=transport) as client:
         report = await client.export.run(last(1), tmp_path / "odd", format="jsonl")
-    (left,) = report.left_out
+    (left,) = report.skipped
     assert (left.what, left.rows) == ("metrics", len(found["calls"]))
     assert left.reason.endswith("a session with an id that cannot be asked for")
     sids = {row[2] for row in rows(tmp_path / "odd", "sessions")} & {row[2] for row in found["metrics"]}

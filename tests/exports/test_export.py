@@ -16,7 +16,6 @@ from agora_analytics import (
     Insight,
     Selection,
     Series,
-    Span,
 )
 from agora_analytics.simulator import Fault, Faults, Quirks
 
@@ -74,7 +73,7 @@ async def test_a_finished_export_asks_for_nothing_again(tmp_path, simulation, wh
 async def test_a_later_run_asks_only_for_what_is_new(tmp_path, simulation, whole):
     await whole()
     await asyncio.sleep(HOUR // 2)
-    longer = attrs.evolve(last(3), span=Span(NOON - 3 * HOUR, NOON + HOUR // 2 - 600))
+    longer = attrs.evolve(last(3), start=NOON - 3 * HOUR, end=NOON + HOUR // 2 - 600)
     before = dict(simulation.service.counts)
     await export(simulation, longer, tmp_path / "whole")
     new = simulation.service.counts["call_lists"] - before["call_lists"]
@@ -141,7 +140,7 @@ async def test_calls_longer_than_a_request_may_span_come_whole(tmp_path, simulat
     free(simulation)
     simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=6.0, typical_minutes=6.0)
     simulation.service.plan = simulation.service.plan.with_limits("call_details", longest=200)
-    selection = Selection.of(NOON - 3 * HOUR, NOON - 2 * HOUR, "sessions", "metrics", mids={20001})
+    selection = Selection(NOON - 3 * HOUR, NOON - 2 * HOUR, datasets=("sessions", "metrics"), mids={20001})
     await export(simulation, selection, tmp_path)
     async with simulation.client(quotas=False) as client:
         calls = [call async for call in client.calls.search(*selection.span)]
@@ -181,7 +180,7 @@ async def test_filters_of_calls(tmp_path, simulation):
     channel = calls[0][2]
     await export(simulation, last(6, "calls", channels=[channel]), tmp_path / "channel")
     assert rows(tmp_path / "channel", "calls") == [row for row in calls if row[2] == channel]
-    await export(simulation, last(6, "calls", "sessions", worse_than=0.03), tmp_path / "worse")
+    await export(simulation, last(6, "calls", "sessions", min_freeze_rate=0.03), tmp_path / "worse")
     worse = [row for row in calls if max(float(row[8] or 0), float(row[9] or 0)) > 0.03]
     assert 0 < len(worse) < everything.rows["calls"]
     assert rows(tmp_path / "worse", "calls") == worse
@@ -200,7 +199,7 @@ async def test_statistics_are_asked_for_each_call(tmp_path, simulation):
 async def test_a_call_that_goes_on_is_provisional_until_it_is_over(tmp_path, simulation):
     free(simulation)
     simulation.service.world = attrs.evolve(simulation.world, typical_minutes=30.0, calls_per_hour=6.0)
-    selection = Selection.of(NOON - HOUR, NOON, "calls", "sessions")
+    selection = Selection(NOON - HOUR, NOON, datasets=("calls", "sessions"))
     first = await export(simulation, selection, tmp_path)
     assert first.unfinished > 0
     assert first.complete
@@ -221,7 +220,7 @@ async def test_a_call_that_goes_on_is_provisional_until_it_is_over(tmp_path, sim
 async def test_only_calls_that_are_over(tmp_path, simulation):
     free(simulation)
     simulation.service.world = attrs.evolve(simulation.world, typical_minutes=30.0)
-    report = await export(simulation, Selection.of(NOON - HOUR, NOON, "calls", finished=True), tmp_path)
+    report = await export(simulation, Selection(NOON - HOUR, NOON, datasets=("calls",), finished=True), tmp_path)
     assert report.unfinished > 0
     assert {row[5] for row in rows(tmp_path, "calls")} == {"True"}
 
@@ -229,14 +228,14 @@ async def test_only_calls_that_are_over(tmp_path, simulation):
 async def test_insights_of_the_last_days_are_fetched_again(tmp_path, simulation):
     free(simulation)
     chosen = [Insight("userCount"), Insight("videoFreezeRate", product="Native", granularity="1h")]
-    selection = Selection.of(NOON - 8 * DAY, NOON, "insights", insights=chosen)
+    selection = Selection(NOON - 8 * DAY, NOON, datasets=("insights",), insights=chosen)
     first = await export(simulation, selection, tmp_path)
     found = rows(tmp_path, "insights")
     provisional = [row for row in found if row[9] == "True"]
     assert first.provisional == len(provisional) > 3
     assert min(row[6] for row in provisional) == "2026-11-21T00:00:00Z"
     await asyncio.sleep(6 * DAY)
-    longer = attrs.evolve(selection, span=Span(NOON - 8 * DAY, NOON + 6 * DAY))
+    longer = attrs.evolve(selection, start=NOON - 8 * DAY, end=NOON + 6 * DAY)
     await export(simulation, longer, tmp_path)
     later = rows(tmp_path, "insights")
     keys = [(row[1], row[6]) for row in later]
@@ -254,7 +253,7 @@ async def test_insights_of_the_last_days_are_fetched_again(tmp_path, simulation)
 async def test_insights_by_a_dimension_are_asked_day_by_day(tmp_path, simulation):
     free(simulation)
     by_country = Insight("audioFreezeRate", product="Native", dimension="country")
-    selection = Selection.of(NOON - 5 * DAY, NOON - DAY, "insights", insights=[by_country])
+    selection = Selection(NOON - 5 * DAY, NOON - DAY, datasets=("insights",), insights=[by_country])
     await export(simulation, selection, tmp_path)
     assert simulation.service.counts["insight_quality_total"] == 5  # whole days
     found = rows(tmp_path, "insights")
@@ -267,7 +266,7 @@ async def test_windows_are_collected_run_by_run_and_a_gap_is_told(tmp_path, simu
     series = [Series("userCount", product="Native"), Series("videoFreezeRate", product="Native", dimension="country")]
 
     async def run(end):
-        return await export(simulation, Selection.of(NOON - 3_000, end, "realtime", series=series), tmp_path)
+        return await export(simulation, Selection(NOON - 3_000, end, datasets=("realtime",), series=series), tmp_path)
 
     first = await run(NOON + DAY)
     assert first.complete
@@ -278,7 +277,7 @@ async def test_windows_are_collected_run_by_run_and_a_gap_is_told(tmp_path, simu
     assert len(windows) == len(set(windows)) == (3_000 + 1_000 - 21) // 20
     await asyncio.sleep(5_000)
     third = await run(NOON + DAY)
-    assert [(one.reason, one.span.duration > 1_000) for one in third.left_out if one.span] == [("expired", True)] * 2
+    assert [(one.reason, one.span.duration > 1_000) for one in third.skipped if one.span] == [("expired", True)] * 2
     windows = [row[7] for row in rows(tmp_path, "realtime") if row[1] == "userCount"]
     assert len(windows) == len(set(windows))
     check_manifest(tmp_path)
@@ -321,7 +320,7 @@ def _seconds(iso: str) -> float:
 
 async def test_calls_with_too_few_users_are_left_alone(tmp_path, simulation):
     free(simulation)
-    report = await export(simulation, last(6, "calls", "sessions"), tmp_path, order="worst", least_users=3)
+    report = await export(simulation, last(6, "calls", "sessions"), tmp_path, order="worst", min_users=3)
     users = {row[1]: int(row[6] or 0) for row in rows(tmp_path, "calls")}
     assert {row[1] for row in rows(tmp_path, "sessions")} == {call for call, count in users.items() if count >= 3}
     assert report.too_small == sum(count < 3 for count in users.values()) > 0

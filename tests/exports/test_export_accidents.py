@@ -14,14 +14,14 @@ import pytest
 from reading import rows
 from runs import DAY, HOUR, NOON, Tampering, asked, export, free, last
 
-from agora_analytics import ExportError, Insight, Plan, Selection, Span, Unauthorized
+from agora_analytics import ExportError, Insight, Plan, Selection, Unauthorized
 from agora_analytics.simulator import Fault, Faults, Quirks, Service, Simulation
 
 
 async def test_rows_that_waited_when_a_later_run_died_are_written_by_the_next(tmp_path, simulation):
     free(simulation)
-    before = Selection.of(NOON - 5 * HOUR, NOON - 2 * HOUR, "calls", "sessions")
-    longer = attrs.evolve(before, span=Span(NOON - 5 * HOUR, NOON - 600))
+    before = Selection(NOON - 5 * HOUR, NOON - 2 * HOUR, datasets=("calls", "sessions"))
+    longer = attrs.evolve(before, start=NOON - 5 * HOUR, end=NOON - 600)
     await export(simulation, before, tmp_path / "died")
     refused = asked(simulation) + 6
     simulation.faults = Faults.script([*[None] * refused, *[Fault("status", status=401)] * 50])
@@ -57,8 +57,8 @@ async def test_a_list_that_waits_past_the_age_of_its_calls_is_told_as_expired(tm
     simulation.service.plan = Plan.of("enterprise").with_limits(
         "call_lists", per_day=3, available=DAY, longest=3 * HOUR
     )
-    report = await export(simulation, Selection.of(NOON - DAY + 60, NOON - 600, "calls"), tmp_path, free=False)
-    assert {(one.what, one.reason) for one in report.left_out} == {("calls", "expired")}
+    report = await export(simulation, Selection(NOON - DAY + 60, NOON - 600, datasets=("calls",)), tmp_path, free=False)
+    assert {(one.what, one.reason) for one in report.skipped} == {("calls", "expired")}
     assert rows(tmp_path, "calls")
 
 
@@ -66,7 +66,7 @@ async def test_calls_that_appear_between_two_pages_are_found_by_the_next_run(tmp
     free(simulation)
     simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=150.0)
     simulation.service.quirks = Quirks(late_calls=0.5)
-    selection = Selection.of(NOON - 2 * HOUR, NOON + HOUR, "calls")
+    selection = Selection(NOON - 2 * HOUR, NOON + HOUR, datasets=("calls",))
     await export(simulation, selection, tmp_path / "late", max_requests=1)
     await asyncio.sleep(HOUR)
     for _ in range(8):
@@ -93,8 +93,8 @@ async def test_an_export_goes_on_after_the_plan_was_put_right(tmp_path, simulati
 async def test_days_of_a_dimension_are_whole_also_when_the_span_grows(tmp_path, simulation):
     free(simulation)
     one = Insight("audioFreezeRate", product="Native", dimension="country")
-    short = Selection.of(NOON - 10 * DAY, NOON - 6 * DAY, "insights", insights=[one])
-    longer = attrs.evolve(short, span=Span(NOON - 10 * DAY, NOON - 4 * DAY))
+    short = Selection(NOON - 10 * DAY, NOON - 6 * DAY, datasets=("insights",), insights=[one])
+    longer = attrs.evolve(short, start=NOON - 10 * DAY, end=NOON - 4 * DAY)
     await export(simulation, short, tmp_path / "grown")
     await export(simulation, longer, tmp_path / "grown")
     await export(simulation, longer, tmp_path / "fresh")
@@ -138,7 +138,7 @@ async def test_odd_calls_are_told_and_hold_nothing_up(tmp_path, simulation):
     async with simulation.client(quotas=False, transport=transport) as client:
         report = await client.export.run(last(2, "calls", "sessions"), tmp_path, format="jsonl")
     assert loop.time() < 600
-    assert {one.reason: one.calls for one in report.left_out} == {
+    assert {one.reason: one.calls for one in report.skipped} == {
         "without a start or an end": 3,
         "its end is in the future": 1,
         "does not fit the reference: expected a whole number, got a number of more than 64 bits"
@@ -168,7 +168,7 @@ async def test_a_call_that_ends_in_the_future_by_the_service_s_word_is_left_to_t
     async with simulation.client(quotas=False, transport=Tampering(simulation.transport(), later)) as client:
         for _ in range(2):
             report = await client.export.run(last(1), tmp_path / "rest", format="jsonl")
-            (left,) = report.left_out
+            (left,) = report.skipped
             assert (left.what, left.reason, left.call_ids) == ("details", "its end is in the future", (bad,))
             assert (left.again, report.pending) == (True, 0)
     assert loop.time() - began < 300
@@ -190,8 +190,8 @@ async def test_rows_that_do_not_fit_are_told_in_the_report_and_in_the_manifest(t
     transport = Tampering(simulation.transport(), spoilt)
     async with simulation.client(quotas=False, transport=transport) as client:
         report = await client.export.run(last(1), tmp_path, format="jsonl")
-    told = {one.what: (one.rows, one.reason) for one in report.left_out}
-    assert set(told) == {"call_lists", "call_sessions", "call_metrics"}, report.left_out  # nothing for another reason
+    told = {one.what: (one.rows, one.reason) for one in report.skipped}
+    assert set(told) == {"call_lists", "call_sessions", "call_metrics"}, report.skipped  # nothing for another reason
     assert told["call_lists"][1] == (
         "does not fit the reference: expected a number, got 'many' at $.call_lists[0].call_acu"
     )
@@ -202,9 +202,9 @@ async def test_rows_that_do_not_fit_are_told_in_the_report_and_in_the_manifest(t
     assert not report.complete
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["complete"] is False
-    assert {one["what"]: one["rows"] for one in manifest["left_out"]} == {what: one[0] for what, one in told.items()}
+    assert {one["what"]: one["rows"] for one in manifest["skipped"]} == {what: one[0] for what, one in told.items()}
     again = await export(simulation, last(1), tmp_path)
-    assert again.left_out == report.left_out  # no later run forgets it
+    assert again.skipped == report.skipped  # no later run forgets it
 
 
 async def test_a_list_that_never_ends_ends_once_all_of_its_total_have_come(tmp_path, simulation):
@@ -224,7 +224,7 @@ async def test_sessions_that_never_end_are_left_out_and_told(tmp_path, simulatio
     async with simulation.client(quotas=False, transport=transport) as client:
         selection = last(1, "sessions", finished=True)
         report = await client.export.run(selection, tmp_path, format="jsonl", concurrency=1)
-    assert {one.reason for one in report.left_out} == {"IncompleteList"}
+    assert {one.reason for one in report.skipped} == {"IncompleteList"}
     assert asked(simulation) < 200
 
 
@@ -234,7 +234,7 @@ async def test_a_garbled_answer_spoils_an_export_for_one_run_only(tmp_path, simu
     await export(simulation, selection, tmp_path / "whole")
     simulation.faults = Faults.script([*[None] * (asked(simulation) + 6), Fault("garbage")])
     first = await export(simulation, selection, tmp_path / "spoilt", concurrency=1)
-    assert [one.reason for one in first.left_out] == ["DecodeError"]
+    assert [one.reason for one in first.skipped] == ["DecodeError"]
     assert (await export(simulation, selection, tmp_path / "spoilt")).complete
     for name in ("sessions", "metrics"):
         assert rows(tmp_path / "spoilt", name) == rows(tmp_path / "whole", name)
@@ -246,7 +246,9 @@ async def test_a_host_clock_that_is_wrong_ends_nothing(tmp_path, world, ahead):
     service = Service(world, clock=lambda: NOON + loop.time())
     simulation = Simulation(service)
     async with simulation.client(clock=lambda: NOON + ahead + loop.time()) as client:
-        report = await client.export.run(Selection.of(NOON - HOUR, NOON + 1_000, "calls"), tmp_path, format="jsonl")
+        report = await client.export.run(
+            Selection(NOON - HOUR, NOON + 1_000, datasets=("calls",)), tmp_path, format="jsonl"
+        )
     assert report.complete
     assert rows(tmp_path, "calls")
 
@@ -360,6 +362,6 @@ async def test_a_plan_without_totals_says_that_it_counts_less(simulation):
     simulation.service.quirks = Quirks(totals=False)
     simulation.faults = Faults.script([Fault("status", status=502)])
     async with simulation.client() as client:
-        plan = await client.export.plan(last(20, "calls"))
+        plan = await client.export.estimate(last(20, "calls"))
     assert not plan.counted
     assert plan.calls > 50

@@ -35,7 +35,7 @@ class Misdated(SimulatorTransport):
 
 
 def span_of(hours: float) -> Selection:
-    return Selection.of(NOON - int(hours * HOUR) - 4_000, NOON - 4_000, "calls", "sessions")
+    return Selection(NOON - int(hours * HOUR) - 4_000, NOON - 4_000, datasets=("calls", "sessions"))
 
 
 async def run(simulation: Simulation, selection: Selection, folder, **options):
@@ -68,7 +68,7 @@ async def test_wrong_dates_leave_nothing_out(tmp_path, simulation, wrong, ahead,
     await run(simulation, selection, tmp_path / "whole")
     transport = Misdated(simulation.service, wrong, ahead, status)
     report = await run(simulation, selection, tmp_path / "misdated", transport=transport)
-    assert report.complete, report.left_out
+    assert report.complete, report.skipped
     assert len(rows(tmp_path / "whole", "sessions")) > 20
     for name in ("calls", "sessions"):
         assert rows(tmp_path / "misdated", name) == rows(tmp_path / "whole", name)
@@ -91,44 +91,48 @@ async def test_wrong_dates_leave_nothing_out(tmp_path, simulation, wrong, ahead,
 async def test_a_host_clock_that_is_wrong_changes_no_row(tmp_path, simulation, clock, what, ahead):
     free(simulation)
     selections = {
-        "calls": Selection.of(NOON - 5 * HOUR, NOON - HOUR, "calls"),
-        "realtime": Selection.of(NOON - 3_000, NOON - 600, "realtime", series=[Series("userCount", product="Native")]),
-        "insights": Selection.of(NOON - 9 * DAY, NOON - 5 * DAY, "insights", insights=[Insight("userCount")]),
+        "calls": Selection(NOON - 5 * HOUR, NOON - HOUR, datasets=("calls",)),
+        "realtime": Selection(
+            NOON - 3_000, NOON - 600, datasets=("realtime",), series=[Series("userCount", product="Native")]
+        ),
+        "insights": Selection(NOON - 9 * DAY, NOON - 5 * DAY, datasets=("insights",), insights=[Insight("userCount")]),
     }
     await run(simulation, selections[what], tmp_path / "right")
     loop = asyncio.get_running_loop()
     begun = loop.time()
     report = await run(simulation, selections[what], tmp_path / "wrong", clock=lambda: clock() + ahead)
-    assert report.complete, report.left_out
+    assert report.complete, report.skipped
     assert rows(tmp_path / "wrong", what) == rows(tmp_path / "right", what)
     assert loop.time() - begun < 60
 
 
 async def test_what_is_kept_no_longer_is_asked_for_once_a_run_and_not_in_the_next(tmp_path, simulation):
     free(simulation)
-    selection = Selection.of(NOON - 40 * DAY, NOON - HOUR, "calls")
+    selection = Selection(NOON - 40 * DAY, NOON - HOUR, datasets=("calls",))
     report = await export(simulation, selection, tmp_path / "old")
-    fresh = await export(simulation, Selection.of(NOON - 15 * DAY + 60, NOON - HOUR, "calls"), tmp_path / "kept")
-    [left] = report.left_out
+    fresh = await export(
+        simulation, Selection(NOON - 15 * DAY + 60, NOON - HOUR, datasets=("calls",)), tmp_path / "kept"
+    )
+    [left] = report.skipped
     assert (left.what, left.reason) == ("calls", "expired")
     assert NOON - 15 * DAY <= left.span.end <= NOON - 15 * DAY + 10
     assert refused(simulation) == 1
     assert report.requests == fresh.requests + 1
     again = await export(simulation, selection, tmp_path / "old")
-    assert again.left_out == report.left_out
+    assert again.skipped == report.skipped
     assert refused(simulation) == 1
 
 
 async def test_calls_that_expired_are_asked_about_once_for_all(tmp_path, simulation):
     free(simulation)
     first = NOON - 15 * DAY
-    selection = Selection.of(first + 60, first + 2 * DAY, "calls", "sessions")
+    selection = Selection(first + 60, first + 2 * DAY, datasets=("calls", "sessions"))
     listed = 3
     await export(simulation, selection, tmp_path, max_requests=listed)
     await asyncio.sleep(DAY)
     before = asked(simulation)
     report = await export(simulation, selection, tmp_path)
-    expired = [one for one in report.left_out if one.what == "details"]
+    expired = [one for one in report.skipped if one.what == "details"]
     assert sum(one.calls or 0 for one in expired) > 50
     assert {one.reason for one in expired} == {"expired"}
     assert refused(simulation) == 1
@@ -137,7 +141,7 @@ async def test_calls_that_expired_are_asked_about_once_for_all(tmp_path, simulat
 
 async def test_what_the_service_keeps_beyond_the_plan_is_exported(tmp_path, simulation):
     free(simulation)
-    selection = Selection.of(NOON - 3 * DAY, NOON - HOUR, "calls")
+    selection = Selection(NOON - 3 * DAY, NOON - HOUR, datasets=("calls",))
     await export(simulation, selection, tmp_path / "whole")
     small = simulation.service.plan.with_limits("call_lists", available=2 * DAY)
     report = await run(simulation, selection, tmp_path / "small", plan=small)
@@ -149,9 +153,9 @@ async def test_what_the_service_keeps_less_than_the_plan_is_told_by_the_service(
     free(simulation)
     generous = simulation.service.plan
     simulation.service.plan = generous.with_limits("call_lists", available=2 * HOUR)
-    selection = Selection.of(NOON - 3 * HOUR, NOON - HOUR, "calls")
+    selection = Selection(NOON - 3 * HOUR, NOON - HOUR, datasets=("calls",))
     report = await run(simulation, selection, tmp_path, plan=generous)
-    [left] = report.left_out
+    [left] = report.skipped
     assert left.reason == "expired"
     assert NOON - 2 * HOUR < left.span.end <= NOON - 2 * HOUR + 120
     assert rows(tmp_path, "calls")
@@ -160,13 +164,13 @@ async def test_what_the_service_keeps_less_than_the_plan_is_told_by_the_service(
 async def test_a_provisional_row_that_is_kept_no_longer_stays_and_is_final(tmp_path, simulation):
     free(simulation)
     one = Insight("userCount")
-    selection = Selection.of(NOON - 5 * DAY, NOON - DAY, "insights", insights=[one])
+    selection = Selection(NOON - 5 * DAY, NOON - DAY, datasets=("insights",), insights=[one])
     first = await export(simulation, selection, tmp_path)
     assert first.provisional
     held = rows(tmp_path, "insights")
     await asyncio.sleep(60 * DAY)
     report = await export(simulation, selection, tmp_path)
-    assert (report.provisional, report.left_out) == (0, ())
+    assert (report.provisional, report.skipped) == (0, ())
     assert [row[:-1] for row in rows(tmp_path, "insights")] == [row[:-1] for row in held]
     assert refused(simulation) <= 2
 
@@ -174,7 +178,7 @@ async def test_a_provisional_row_that_is_kept_no_longer_stays_and_is_final(tmp_p
 async def test_a_plan_by_a_host_clock_that_is_wrong_is_made(simulation, clock):
     for ahead in (-2 * HOUR, 2 * HOUR):
         async with simulation.client(clock=lambda: clock() + ahead, max_wait=None) as client:  # noqa: B023
-            plan = await client.export.plan(attrs.evolve(span_of(15 * 24), datasets=("calls",)))
+            plan = await client.export.estimate(attrs.evolve(span_of(15 * 24), datasets=("calls",)))
         assert plan.calls > 100
         await asyncio.sleep(10)
 

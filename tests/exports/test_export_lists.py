@@ -25,7 +25,7 @@ def served(clock, world: World = BUSY, **quirks) -> Simulation:
 async def export(simulation, folder, *datasets: str, span=(START, END), **options):
     async with simulation.client(quotas=False) as client:
         return await client.export.run(
-            Selection.of(*span, *(datasets or ("calls",))), folder, format="jsonl", **options
+            Selection(*span, datasets=datasets or ("calls",)), folder, format="jsonl", **options
         )
 
 
@@ -78,7 +78,7 @@ async def test_what_cannot_be_had_is_left_out_and_asked_for_again(tmp_path, cloc
     count = len(ids(CROWDED, *second))
     simulation = served(clock, CROWDED, most_rows=count - 1)
     report = await export(simulation, tmp_path, span=second)
-    ((what, reason, span),) = [(one.what, one.reason, one.span) for one in report.left_out]
+    ((what, reason, span),) = [(one.what, one.reason, one.span) for one in report.skipped]
     assert (what, reason, span) == ("calls", "cut off", second)
     assert not report.complete
     assert len(exported(tmp_path)) == count - 1
@@ -102,8 +102,8 @@ async def test_an_export_has_all_sessions_of_a_list_that_is_cut_off(tmp_path, cl
 async def test_a_call_whose_sessions_cannot_all_be_had_is_left_out(tmp_path, clock):
     simulation = served(clock, LARGE, turning="never")
     report = await export(simulation, tmp_path, "calls", "sessions")
-    assert {one.reason for one in report.left_out} <= {"IncompleteList"}
-    assert bool(report.left_out) is not report.complete
+    assert {one.reason for one in report.skipped} <= {"IncompleteList"}
+    assert bool(report.skipped) is not report.complete
 
 
 # Rows that vanish between two pages
@@ -119,7 +119,7 @@ async def test_rows_that_move_to_a_page_that_was_read_are_there_all_the_same(tmp
             simulation.variants = Quirks(changes=[CallChange(gone[0], deleted=True)])
 
     async with simulation.client(quotas=False, transport=Tampering(simulation.transport(), vanish)) as client:
-        report = await client.export.run(Selection.of(START, END, "calls"), tmp_path, format="jsonl")
+        report = await client.export.run(Selection(START, END, datasets=("calls",)), tmp_path, format="jsonl")
     calls = ids(BUSY, START, END)
     assert exported(tmp_path) == calls
     assert (report.complete, report.requests) == (True, -(-len(calls) // 100) + 1)
@@ -143,7 +143,7 @@ async def test_sessions_that_move_to_a_page_that_was_read_are_there_all_the_same
             pages.append(document)
 
     async with simulation.client(quotas=False, transport=Tampering(simulation.transport(), vanish)) as client:
-        sessions, options = Selection.of(START, END, "sessions"), {"format": "jsonl", "concurrency": 1}
+        sessions, options = Selection(START, END, datasets=("sessions",)), {"format": "jsonl", "concurrency": 1}
         for _ in range(2 if most else 0):  # the first page comes in a run of its own
             if not pages:
                 await client.export.run(sessions, tmp_path / "moved", max_requests=most, **options)

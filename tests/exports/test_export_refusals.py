@@ -39,7 +39,7 @@ async def test_a_call_whose_details_are_refused_is_left_out_by_name(tmp_path, si
     simulation.faults = Faults.of_call(bad, no(code, status))
     for _ in range(2):
         report = await export(simulation, last(1), tmp_path / "rest", concurrency=1)
-        (left,) = report.left_out
+        (left,) = report.skipped
         assert (left.what, left.calls, left.call_ids, left.again) == ("details", 1, (bad,), True)
         assert str(code) in left.reason
         assert (report.pending, report.complete) == (0, False)
@@ -56,7 +56,7 @@ async def test_a_refused_call_costs_a_question_only_where_no_other_is_answered_a
     for bad, questions in ((calls[0][1], 0), (calls[-1][1], 1)):
         simulation.faults = Faults.of_call(bad)
         report = await export(simulation, last(1, "calls", "sessions"), tmp_path / bad, concurrency=1)
-        assert [one.call_ids for one in report.left_out] == [(bad,)]
+        assert [one.call_ids for one in report.skipped] == [(bad,)]
         assert (report.requests, report.pending) == (cost + questions, 0)
 
 
@@ -66,9 +66,9 @@ async def test_a_call_that_breaks_the_service_is_not_waited_for_as_long_as_an_ou
     loop = asyncio.get_running_loop()
     began = loop.time()
     simulation.faults = Faults.of_call(bad, no(503, 503))
-    others = Selection.of(NOON - HOUR, NOON + 60, *ALL, mids={20001, 20003, 20004})  # more calls come meanwhile
+    others = Selection(NOON - HOUR, NOON + 60, datasets=ALL, mids={20001, 20003, 20004})  # more calls come meanwhile
     report = await export(simulation, others, tmp_path / "rest")
-    assert [one.call_ids for one in report.left_out] == [(bad,)]
+    assert [one.call_ids for one in report.skipped] == [(bad,)]
     assert loop.time() - began < 200
 
 
@@ -82,7 +82,7 @@ async def test_a_call_that_alone_is_refused_for_frequency_is_left_out_and_asked_
     began = loop.time()
     simulation.faults = Faults.of_call(bad, no(429, 429))
     report = await export(simulation, last(1), tmp_path / "rest", free=not quotas)
-    (left,) = report.left_out
+    (left,) = report.skipped
     assert (left.call_ids, left.reason, left.again) == ((bad,), "RateLimited: HTTP 429, code 429", True)
     assert loop.time() - began < 1_800
     assert rows(tmp_path / "rest", "sessions") == [row for row in found["sessions"] if row[1] != bad]
@@ -107,7 +107,7 @@ async def test_many_calls_that_are_refused_cost_few_questions(tmp_path, simulati
     monkeypatch.setattr(State, "soonest", lambda *given: passed_over.append(len(given[-1])) or soonest(*given))
     simulation.faults = Faults.always(no(404)).only("call_sessions")
     report = await export(simulation, last(3, "calls", "sessions"), tmp_path / "rest")
-    (left,) = report.left_out
+    (left,) = report.skipped
     assert left.calls == report.rows["calls"] > 20
     assert len(left.call_ids) == 10
     assert report.requests <= cost + cost // 8 + 2
@@ -144,7 +144,7 @@ async def test_details_that_the_plan_lacks_are_left_out_as_a_whole(tmp_path, sim
     before = asked(simulation)
     report = await export(simulation, last(3), tmp_path / "rest", concurrency=1)
     assert asked(simulation) - before < 12
-    (left,) = report.left_out
+    (left,) = report.skipped
     assert (left.what, left.reason) == ("details", "PlanRefused: access: no auth")
     assert (report.pending, report.complete) == (0, False)
     assert rows(tmp_path / "rest", "calls") == found["calls"]
@@ -165,7 +165,7 @@ async def test_an_app_id_that_is_refused_is_left_out_by_name(tmp_path, simulatio
     apps.insert(place, BAD)
     for _ in range(2):
         report = await export(simulation, last(1, *ALL, mids={20001, 20003, 20004}, apps=apps), tmp_path / "rest")
-        (left,) = report.left_out
+        (left,) = report.skipped
         assert (left.app_id, left.what, left.again) == (BAD, "app", True)
         assert left.reason.endswith(f"code {code}: not for you")
         assert (report.pending, report.complete) == (0, False)
@@ -175,7 +175,7 @@ async def test_an_app_id_that_is_refused_is_left_out_by_name(tmp_path, simulatio
 async def test_an_app_id_that_is_refused_no_more_is_exported_by_the_next_run(tmp_path, simulation):
     free(simulation)
     both = last(1, "calls", apps=[BAD, simulation.app_id])
-    assert [one.app_id for one in (await export(simulation, both, tmp_path)).left_out] == [BAD]
+    assert [one.app_id for one in (await export(simulation, both, tmp_path)).skipped] == [BAD]
     simulation.service.other_apps = [BAD]
     report = await export(simulation, both, tmp_path)
     assert report.complete
@@ -199,10 +199,10 @@ async def test_a_series_that_is_refused_is_left_out_alone(tmp_path, simulation):
     free(simulation)
     good, bad = Insight("userCount"), Insight("peakCurrentChannels")
     span = (NOON - 10 * DAY, NOON - 6 * DAY)
-    await export(simulation, Selection.of(*span, "insights", insights=[good]), tmp_path / "good")
+    await export(simulation, Selection(*span, datasets=("insights",), insights=[good]), tmp_path / "good")
     simulation.faults = Faults.always(no(400)).only(metric="peakCurrentChannels")
-    report = await export(simulation, Selection.of(*span, "insights", insights=[bad, good]), tmp_path / "rest")
-    (left,) = report.left_out
+    report = await export(simulation, Selection(*span, datasets=("insights",), insights=[bad, good]), tmp_path / "rest")
+    (left,) = report.skipped
     assert (left.what, left.reason) == (
         "insight peakCurrentChannels 1d",
         "BadRequest: HTTP 200, code 400: not for you",
@@ -211,7 +211,7 @@ async def test_a_series_that_is_refused_is_left_out_alone(tmp_path, simulation):
 
 
 async def test_series_that_are_all_refused_end_it(tmp_path, simulation):
-    selection = Selection.of(NOON - HOUR, NOON, "realtime", series=[Series("userCount", product="Native")])
+    selection = Selection(NOON - HOUR, NOON, datasets=("realtime",), series=[Series("userCount", product="Native")])
     simulation.faults = Faults.always(no(404))
     with pytest.raises(NotFound, match="not for you"):
         await export(simulation, selection, tmp_path)
@@ -227,7 +227,7 @@ async def test_a_span_that_is_refused_is_left_out_and_asked_for_again(tmp_path, 
     simulation.faults = Faults.always(no(404)).only(start_ts=first)
     for _ in range(2):
         report = await export(simulation, last(5, "calls"), tmp_path / "rest")
-        (left,) = report.left_out
+        (left,) = report.skipped
         assert (left.what, left.again) == ("calls", True)
         assert left.reason == "NotFound: HTTP 200, code 404: not for you"
         assert left.span is not None
@@ -244,8 +244,8 @@ async def test_a_span_that_is_refused_is_left_out_and_asked_for_again(tmp_path, 
 
 async def test_a_plan_leaves_out_an_app_id_that_is_refused(simulation):
     async with simulation.client() as client:
-        alone = await client.export.plan(last(3))
-        plan = await client.export.plan(last(3, apps=[BAD, simulation.app_id]))
+        alone = await client.export.estimate(last(3))
+        plan = await client.export.estimate(last(3, apps=[BAD, simulation.app_id]))
     assert (plan.calls, plan.requests) == (alone.calls, alone.requests)
     (left,) = plan.expired
     assert (left.app_id, left.what, left.reason) == (BAD, "app", "Unauthorized: HTTP 200, code 403")
@@ -254,7 +254,7 @@ async def test_a_plan_leaves_out_an_app_id_that_is_refused(simulation):
 async def test_a_plan_ends_where_every_app_id_is_refused(simulation):
     async with simulation.client() as client:
         with pytest.raises(Unauthorized):
-            await client.export.plan(last(3, apps=[BAD, "another"]))
+            await client.export.estimate(last(3, apps=[BAD, "another"]))
 
 
 async def test_a_plan_does_without_a_call_that_is_refused(simulation, whole):
@@ -266,7 +266,7 @@ async def test_a_plan_does_without_a_call_that_is_refused(simulation, whole):
             Service(simulation.world, simulation.service.plan, clock=simulation.clock, faults=simulation.faults)
         )
         async with fresh.client(quotas=False) as client:
-            plan = await client.export.plan(last(3))
+            plan = await client.export.estimate(last(3))
         assert plan.calls == len(found["calls"])
         assert min(one.rows for one in plan.estimates) > 0
 
@@ -292,7 +292,7 @@ async def test_a_value_that_no_file_can_hold_is_left_out_and_the_rest_comes(tmp_
     transport = Tampering(simulation.transport(), spoilt)
     async with simulation.client(quotas=False, transport=transport) as client:
         report = await client.export.run(last(1), tmp_path / "rest", format=form)
-    told = {one.what: one for one in report.left_out if one.rows}
+    told = {one.what: one for one in report.skipped if one.rows}
     assert set(told) == {"call_lists", *ALL}
     assert told["calls"].rows == 1
     assert told["sessions"].reason == "does not fit the reference: a time that is no date, null here"

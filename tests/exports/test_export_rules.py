@@ -14,11 +14,10 @@ from agora_analytics import (
     AgoraError,
     ExportError,
     Insight,
-    LeftOut,
     Plan,
     Selection,
     Series,
-    Span,
+    Skipped,
 )
 from agora_analytics.simulator import Fault, Faults, Service, Simulation
 
@@ -44,11 +43,11 @@ async def test_what_expired_before_its_turn_is_told(tmp_path, simulation):
         .with_limits("call_details", per_day=30, available=2 * DAY)
         .with_limits("call_lists", available=2 * DAY)
     )
-    selection = Selection.of(NOON - 2 * DAY, NOON - 600, "calls", "sessions")
+    selection = Selection(NOON - 2 * DAY, NOON - 600, datasets=("calls", "sessions"))
     async with simulation.client() as client:
-        plan = await client.export.plan(selection)
+        plan = await client.export.estimate(selection)
         report = await client.export.run(selection, tmp_path, format="jsonl")
-    details = [one for one in report.left_out if one.what == "details"]
+    details = [one for one in report.skipped if one.what == "details"]
     assert [one.reason for one in details] == ["expired"]
     lost = details[0].calls or 0
     assert lost + len({row[1] for row in rows(tmp_path, "sessions")}) == report.rows["calls"]
@@ -60,10 +59,10 @@ async def test_what_expired_before_its_turn_is_told(tmp_path, simulation):
 
 async def test_what_the_service_forgot_already_is_told(tmp_path, simulation):
     free(simulation)
-    report = await export(simulation, Selection.of(NOON - 20 * DAY, NOON - 14 * DAY, "calls"), tmp_path)
-    assert [(one.what, one.reason) for one in report.left_out] == [("calls", "expired")]
-    assert report.left_out[0].span
-    assert report.left_out[0].span.start == NOON - 20 * DAY
+    report = await export(simulation, Selection(NOON - 20 * DAY, NOON - 14 * DAY, datasets=("calls",)), tmp_path)
+    assert [(one.what, one.reason) for one in report.skipped] == [("calls", "expired")]
+    assert report.skipped[0].span
+    assert report.skipped[0].span.start == NOON - 20 * DAY
     assert not report.complete
 
 
@@ -71,10 +70,10 @@ async def test_what_the_service_forgot_already_is_told(tmp_path, simulation):
 
 
 async def test_a_plan_costs_little_and_comes_true(tmp_path, simulation):
-    selection = Selection.of(NOON - 9 * HOUR, NOON - 600, "calls", "sessions", "metrics", mids={20001})
+    selection = Selection(NOON - 9 * HOUR, NOON - 600, datasets=("calls", "sessions", "metrics"), mids={20001})
     simulation.service.plan = simulation.service.plan.with_limits("call_lists", longest=HOUR)
     async with simulation.client() as client:
-        plan = await client.export.plan(selection)
+        plan = await client.export.estimate(selection)
         assert plan.spent == asked(simulation) <= 12
         assert not plan.counted
         before = dict(simulation.service.counts)
@@ -92,11 +91,11 @@ async def test_a_plan_costs_little_and_comes_true(tmp_path, simulation):
     assert plan.done_at is not None
 
 
-@pytest.mark.parametrize("filters", [{"worse_than": 0.02}, {"worse_than": 0.99}, {"finished": True}], ids=str)
+@pytest.mark.parametrize("filters", [{"min_freeze_rate": 0.02}, {"min_freeze_rate": 0.99}, {"finished": True}], ids=str)
 async def test_a_plan_reckons_with_filters(tmp_path, simulation, filters):
-    selection = Selection.of(NOON - 9 * HOUR, NOON - 600, "calls", "sessions", **filters)
+    selection = Selection(NOON - 9 * HOUR, NOON - 600, datasets=("calls", "sessions"), **filters)
     async with simulation.client() as client:
-        plan = await client.export.plan(selection)
+        plan = await client.export.estimate(selection)
         before = simulation.service.counts["call_sessions"]
         report = await client.export.run(selection, tmp_path, format="jsonl")
     details = simulation.service.counts["call_sessions"] - before
@@ -106,26 +105,25 @@ async def test_a_plan_reckons_with_filters(tmp_path, simulation, filters):
 
 
 async def test_a_plan_expects_no_points_where_the_service_knows_none(simulation):
-    selection = Selection.of(NOON - 9 * HOUR, NOON - 600, "calls", "sessions", "metrics")
+    selection = Selection(NOON - 9 * HOUR, NOON - 600, datasets=("calls", "sessions", "metrics"))
     transport = Tampering(simulation.transport(), lambda document: document.update(metrics=[]))
     async with simulation.client(transport=transport) as client:
-        plan = await client.export.plan(selection)
+        plan = await client.export.estimate(selection)
     expected = {one.dataset: one.rows for one in plan.estimates}
     assert expected["metrics"] == 0
     assert expected["sessions"] > 0
 
 
 async def test_a_plan_of_series_counts_their_requests(simulation):
-    selection = Selection.of(
+    selection = Selection(
         NOON - 10 * DAY,
         NOON,
-        "insights",
-        "realtime",
+        datasets=("insights", "realtime"),
         insights=[Insight("userCount"), Insight("audioFreezeRate", product="Native", dimension="country")],
         series=[Series("userCount", product="Native")],
     )
     async with simulation.client() as client:
-        plan = await client.export.plan(selection)
+        plan = await client.export.estimate(selection)
     assert plan.spent == asked(simulation) == 0
     assert plan.requests["insight_usage"] == 2
     assert plan.requests["insight_quality_total"] == 10
@@ -138,8 +136,8 @@ async def test_a_plan_of_series_counts_their_requests(simulation):
 async def test_another_selection_needs_another_place(tmp_path, simulation, whole):
     await whole(last(1, "calls"))
     before = asked(simulation)
-    with pytest.raises(ExportError, match=r"worse_than None, now 0\.1") as error:
-        await export(simulation, last(1, "calls", worse_than=0.1), tmp_path / "whole")
+    with pytest.raises(ExportError, match=r"min_freeze_rate None, now 0\.1") as error:
+        await export(simulation, last(1, "calls", min_freeze_rate=0.1), tmp_path / "whole")
     assert error.value.kind == "settings"
     with pytest.raises(ExportError, match="format 'jsonl', now 'csv'"):
         await export(simulation, last(1, "calls"), tmp_path / "whole", format="csv")
@@ -189,14 +187,14 @@ async def test_bad_arguments_are_told_before_anything_is_sent(tmp_path, simulati
     [
         ({"datasets": ("call",)}, "datasets='call': allowed are calls, sessions"),
         ({"datasets": ()}, r"datasets=\(\): allowed are"),
-        ({"worse_than": 3}, "worse_than=3: allowed are numbers from 0 to below 1"),
+        ({"min_freeze_rate": 3}, "min_freeze_rate=3: allowed are numbers from 0 to below 1"),
         ({"datasets": ("insights",)}, "insights=.*goes with some"),
         ({"datasets": ("calls",), "series": [Series("userCount", product="Native")]}, "series="),
     ],
 )
 def test_bad_selections_are_told(filters, said):
     with pytest.raises(ValueError, match=said):
-        Selection(span=Span(0, 10), **filters)
+        Selection(0, 10, **filters)
 
 
 def test_bad_insights_are_told():
@@ -213,9 +211,9 @@ async def test_a_call_that_the_service_refuses_is_left_out_and_told(tmp_path, si
     simulation = Simulation(Service(simulation.world, simulation.service.plan, clock=simulation.clock))
     simulation.faults = Faults.script([*[None] * 5, Fault("garbage")])
     report = await export(simulation, last(1), tmp_path / "one", concurrency=1)
-    span, names = report.left_out[0].span, report.left_out[0].call_ids
-    assert report.left_out == (
-        LeftOut(
+    span, names = report.skipped[0].span, report.skipped[0].call_ids
+    assert report.skipped == (
+        Skipped(
             app_id=simulation.app_id,
             what="details",
             reason="DecodeError",
@@ -241,9 +239,11 @@ async def test_wrong_credentials_end_it_at_once(tmp_path, simulation):
 
 async def test_it_tells_which_requests_wait_for_quota_and_which_were_made(tmp_path):
     told, simulation = [], Simulation(plan="premium", clock=NOON)
-    selection = Selection.of(NOON - 29 * DAY, NOON - DAY, "insights", insights=[Insight("userCount", granularity="1h")])
+    selection = Selection(
+        NOON - 29 * DAY, NOON - DAY, datasets=("insights",), insights=[Insight("userCount", granularity="1h")]
+    )
     async with simulation.client() as client:
-        report = await client.export.run(selection, tmp_path, format="jsonl", watcher=told.append)
+        report = await client.export.run(selection, tmp_path, format="jsonl", on_progress=told.append)
     assert [one.requests for one in told] == sorted(one.requests for one in told)
     assert told[5].requests < report.requests == told[-1].requests
     assert told[5].waiting > 0 == told[-1].waiting
@@ -256,8 +256,8 @@ async def test_it_tells_that_it_waits_for_what_the_service_has_later(tmp_path, s
     call = simulation.world.calls(NOON, NOON + HOUR)[0]
     await asyncio.sleep(call.destroyed + 30 - NOON)  # lists have it after 20 s, details after 100 s
     async with simulation.client() as client:
-        selection = Selection.of(call.created, call.created + 1, "calls", "sessions")
-        await client.export.run(selection, tmp_path, format="jsonl", watcher=told.append)
+        selection = Selection(call.created, call.created + 1, datasets=("calls", "sessions"))
+        await client.export.run(selection, tmp_path, format="jsonl", on_progress=told.append)
     early = [one for one in told if one.early]
     assert early
     assert all(one.done_at is not None for one in early)
@@ -267,7 +267,7 @@ async def test_it_tells_that_it_waits_for_what_the_service_has_later(tmp_path, s
 async def test_it_tells_how_far_it_is(tmp_path, simulation):
     told = []
     async with simulation.client() as client:
-        await client.export.run(last(3), tmp_path, format="jsonl", watcher=told.append)
+        await client.export.run(last(3), tmp_path, format="jsonl", on_progress=told.append)
     assert told[-1].slices == told[-1].calls == 0
     assert told[-1].rows == {name: len(rows(tmp_path, name)) for name in ALL}
     assert [one.requests for one in told] == sorted(one.requests for one in told)

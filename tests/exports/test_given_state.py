@@ -149,7 +149,7 @@ async def test_a_damaged_state_beside_what_exports_leave_is_told_as_that(
     before, cost = names(tmp_path / "one"), asked(simulation)
     with pytest.raises(ExportError, match="holds an export's state that is damaged") as error:
         await memory.run(simulation, "one", selection=SELECTION, format=form, rebuild=rebuild)
-    assert (error.value.kind, "another folder" in error.value.advice) == ("state", True)
+    assert (error.value.kind, "another folder" in error.value.hint) == ("state", True)
     assert (names(tmp_path / "one"), asked(simulation)) == (before, cost)
     assert (await memory.run(simulation, "two", selection=SELECTION, format=form)).complete
 

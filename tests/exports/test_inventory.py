@@ -44,7 +44,7 @@ async def refused(tmp_path: Path, simulation: Simulation):
         assert asked(simulation) == before
         assert contents(folder) == held
         assert error.value.kind == "state"
-        assert "export into another place" in error.value.advice
+        assert "export into another place" in error.value.hint
         return str(error.value)
 
     return run
@@ -167,7 +167,7 @@ async def test_a_state_knows_a_file_before_it_is_there_were_the_log_of_its_chang
 async def test_no_manifest_says_complete_while_what_it_lists_is_being_replaced(tmp_path, simulation, monkeypatch, form):
     free(simulation)
     insights = [Insight("userCount", granularity="1h")]
-    selection = Selection.of(NOON - DAY, NOON - 60, "insights", insights=insights)
+    selection = Selection(NOON - DAY, NOON - 60, datasets=("insights",), insights=insights)
     assert (await export(simulation, selection, tmp_path, format=form)).provisional
     claimed = []
     for target, names in ((Files, ("finish", "remove")), (DatabaseFile, ("finish", "remove"))):

@@ -20,7 +20,7 @@ WHAT = pytest.mark.parametrize("what", DATASETS)
 
 
 def selected(what: str, start: int, end: int) -> Selection:
-    return Selection.of(start, end, what.split(maxsplit=1)[0], **DATASETS[what])
+    return Selection(start, end, datasets=(what.split(maxsplit=1)[0],), **DATASETS[what])
 
 
 @WHAT
@@ -43,7 +43,7 @@ async def test_what_the_plan_does_not_keep_is_expired_and_costs_nothing_more(
     start = (NOON - back) // DAY * DAY
     report = await export(simulation, selected(what, start, end), tmp_path)
     assert not report.complete
-    (left,) = report.left_out
+    (left,) = report.skipped
     limits = simulation.service.plan.limits[{"calls": "call_lists", "realtime": "realtime"}.get(what, "insight_usage")]
     assert (left.reason, left.span.start) == ("expired", start)
     assert 0 <= left.span.end - (NOON - limits.available) <= DAY + HOUR
@@ -52,7 +52,7 @@ async def test_what_the_plan_does_not_keep_is_expired_and_costs_nothing_more(
     assert before < 80
     assert rows(tmp_path, what.split()[0])
     again = await export(simulation, selected(what, start, end), tmp_path)
-    assert again.left_out[0].span.start == start
+    assert again.skipped[0].span.start == start
     assert asked(simulation) - before < 40
 
 
@@ -61,7 +61,7 @@ async def test_a_plan_tells_what_is_expired_of_every_dataset(simulation, what):
     free(simulation)
     async with simulation.client(quotas=False) as client:
         for end in (NOON, NOON - 30 * DAY):
-            plan = await client.export.plan(selected(what, NOON - 40 * DAY, end))
+            plan = await client.export.estimate(selected(what, NOON - 40 * DAY, end))
             (left,) = [one for one in plan.expired if one.reason == "expired"]
             assert left.span.start == NOON - 40 * DAY
             assert left.span.end <= end

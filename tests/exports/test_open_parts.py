@@ -34,7 +34,7 @@ async def test_an_open_part_outlasts_provisional_ones_that_are_written_anew_or_r
     world = World(seed=7, calls_per_hour=25.0, typical_minutes=15.0, long_share=0, large_share=0)
     simulation = Simulation(world=world, clock=clock)
     free(simulation)
-    selection = Selection.of(NOON - 2 * HOUR, NOON, "calls", "sessions")
+    selection = Selection(NOON - 2 * HOUR, NOON, datasets=("calls", "sessions"))
     provisional = []
     for wait in (60, 2 * HOUR, 2 * HOUR):
         report = await export(simulation, selection, tmp_path, format=form)

@@ -112,7 +112,7 @@ def test_who_is_cancelled_while_a_database_is_opened_does_not_wait_for_who_has_i
     async def cancelled() -> None:
         loop, simulation = asyncio.get_running_loop(), Simulation()
         async with simulation.client() as client:
-            selection = Selection.of(*client.calls.recent(3_600), "calls")
+            selection = Selection(*client.calls.recent(3_600), datasets=("calls",))
             await client.export.run(selection, tmp_path, format="sqlite", max_requests=1)
             begun, ready = asyncio.Event(), DatabaseFile.ready
 

@@ -23,14 +23,14 @@ OF_EACH_KIND = ("jsonl", "parquet", "duckdb")
 """Lines, files of a library's own, a database."""
 
 DATASETS = ("calls", "sessions", "metrics", "statistics", "insights", "realtime")
-SELECTION = Selection.of(
+SELECTION = Selection(
     NOON - 11 * HOUR,
     NOON - 600,
-    *DATASETS,
+    datasets=DATASETS,
     mids={20001},
     insights=[Insight("userCount", granularity="1h")],
     series=[Series("userCount", product="Native")],
-    worse_than=0.04,
+    min_freeze_rate=0.04,
 )
 
 
@@ -165,7 +165,9 @@ async def test_hostile_names_stay_data(tmp_path, simulation, form):
     folder = tmp_path / "deep" / "export"
     before = set(tmp_path.rglob("*"))
     async with simulation.client(transport=Tampering(simulation.transport(), hostile)) as client:
-        await client.export.run(Selection.of(NOON - 5 * HOUR, NOON - 600, "calls", "sessions"), folder, format=form)
+        await client.export.run(
+            Selection(NOON - 5 * HOUR, NOON - 600, datasets=("calls", "sessions")), folder, format=form
+        )
     names = [row[2] for row in rows(folder, "calls")]
     harmless = {name: f"'{name}" if name.startswith(tuple("=+-@\t\r")) and form == "csv" else name for name in HOSTILE}
     assert set(names) == set(harmless.values())
@@ -189,7 +191,7 @@ def endless(document: dict[str, Any]) -> None:
 @pytest.mark.usefixtures("apart")
 async def test_long_texts_everywhere_are_no_more_than_a_format_can_take(tmp_path, simulation, form):
     async with simulation.client(transport=Tampering(simulation.transport(), endless)) as client:
-        selection = Selection.of(NOON - 5 * HOUR, NOON - 600, "sessions")
+        selection = Selection(NOON - 5 * HOUR, NOON - 600, datasets=("sessions",))
         report = await client.export.run(selection, tmp_path, format=form)
     accounts = [row[5] for row in rows(tmp_path, "sessions")]
     assert len(accounts) == report.rows["sessions"] > 0
@@ -198,7 +200,7 @@ async def test_long_texts_everywhere_are_no_more_than_a_format_can_take(tmp_path
 
 async def test_no_cell_of_a_csv_is_a_formula(tmp_path, simulation):
     async with simulation.client(transport=Tampering(simulation.transport(), hostile)) as client:
-        await client.export.run(Selection.of(NOON - 5 * HOUR, NOON - 600, "calls"), tmp_path, format="csv")
+        await client.export.run(Selection(NOON - 5 * HOUR, NOON - 600, datasets=("calls",)), tmp_path, format="csv")
     texts = [path.read_text().splitlines(keepends=True) for path in tmp_path.rglob("*.csv")]
     cells = [cell for text in texts for row in csv.reader(text) for cell in row]
     assert any(cell.startswith("'=cmd|") for cell in cells)
@@ -210,7 +212,7 @@ async def test_a_hostile_app_id_stays_one_folder(tmp_path, simulation, app):
     simulation.service.app_id = app
     folder = tmp_path / "deep" / "export"
     async with simulation.client(app_id=app) as client:
-        await client.export.run(Selection.of(NOON - 2 * HOUR, NOON - 600, "calls"), folder, format="jsonl")
+        await client.export.run(Selection(NOON - 2 * HOUR, NOON - 600, datasets=("calls",)), folder, format="jsonl")
     files = [path for path in tmp_path.rglob("*.jsonl") if path.is_file()]
     assert [path.relative_to(folder).parts[0] for path in files] == ["calls"]
     assert len(files[0].relative_to(folder).parts) == 4
@@ -270,6 +272,6 @@ async def test_folders_with_a_newline_in_their_name_are_places_like_any_other(tm
     monkeypatch.syspath_prepend(str(odd))
     async with simulation.client() as client:
         report = await client.export.run(
-            Selection.of(NOON - 2 * HOUR, NOON - 600, "calls"), odd / "export", format=form
+            Selection(NOON - 2 * HOUR, NOON - 600, datasets=("calls",)), odd / "export", format=form
         )
     assert report.rows["calls"] == len(rows(odd / "export", "calls")) > 0

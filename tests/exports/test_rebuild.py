@@ -15,7 +15,7 @@ import pytest
 from reading import manifest_of, paths, rows
 from runs import DAY, HOUR, NOON, all_rows, asked, export, free, last
 
-from agora_analytics import ExportError, Insight, LeftOut, Selection, Series, Unauthorized
+from agora_analytics import ExportError, Insight, Selection, Series, Skipped, Unauthorized
 from agora_analytics.export.state.preflight import ALTERED
 from agora_analytics.simulator import Fault, Faults, Simulation
 
@@ -77,7 +77,7 @@ async def test_a_part_has_its_day_as_a_date_and_a_manifest_that_has_numbers_is_r
 async def test_a_rebuilt_export_goes_on_as_one_that_never_lost_its_state(tmp_path, simulation, minutes):
     free(simulation)
     simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=150.0, typical_minutes=minutes)
-    selection = Selection.of(NOON - 3 * HOUR, NOON + 2 * HOUR, "calls")
+    selection = Selection(NOON - 3 * HOUR, NOON + 2 * HOUR, datasets=("calls",))
     for folder in ("lost", "kept"):
         await export(simulation, selection, tmp_path / folder)
     without_state(tmp_path / "lost")
@@ -92,11 +92,10 @@ async def test_a_rebuilt_export_goes_on_as_one_that_never_lost_its_state(tmp_pat
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
 async def test_what_is_provisional_is_asked_for_again(tmp_path, simulation, form):
     free(simulation)
-    selection = Selection.of(
+    selection = Selection(
         NOON - DAY,
         NOON - 60,
-        "insights",
-        "realtime",
+        datasets=("insights", "realtime"),
         insights=[Insight("userCount", granularity="1h")],
         series=[Series("userCount", product="Native")],
     )
@@ -116,7 +115,7 @@ async def test_calls_that_were_half_fetched_are_told_and_no_row_comes_twice(tmp_
     assert short.pending
     without_state(tmp_path / "short")
     report = await export(simulation, selection, tmp_path / "short", rebuild=True)
-    (half,) = report.left_out
+    (half,) = report.skipped
     assert (half.what, half.reason) == ("details", "half fetched when the state was lost")
     for name in selection.datasets:
         found = rows(tmp_path / "short", name)
@@ -133,7 +132,7 @@ async def test_a_file_that_is_gone_is_told_and_the_export_is_never_complete(tmp_
     for rebuild in (True, False):
         report = await export(simulation, SELECTION, tmp_path, format=form, rebuild=rebuild)
         assert not report.complete
-        gone = {one.what: one.rows for one in report.left_out if one.reason == "its file is gone"}
+        gone = {one.what: one.rows for one in report.skipped if one.reason == "its file is gone"}
         assert {name: report.rows[name] + gone.get(name, 0) for name in before.rows} == before.rows
         assert "sessions" in gone
 
@@ -155,7 +154,9 @@ async def test_provisional_rows_whose_file_is_gone_are_written_again_and_none_is
     tmp_path, simulation, form
 ):
     free(simulation)
-    selection = Selection.of(NOON - DAY, NOON - 60, "insights", insights=[Insight("userCount", granularity="1h")])
+    selection = Selection(
+        NOON - DAY, NOON - 60, datasets=("insights",), insights=[Insight("userCount", granularity="1h")]
+    )
     report = await export(simulation, selection, tmp_path, format=form)
     expected = all_rows(tmp_path, "insights")
     assert report.provisional > 0
@@ -163,8 +164,8 @@ async def test_provisional_rows_whose_file_is_gone_are_written_again_and_none_is
     again = await export(simulation, selection, tmp_path, format=form, rebuild=True)
     assert all_rows(tmp_path, "insights") == expected
     # A database is one file: where it is another, nobody knows what else is.
-    told = {"jsonl": report.left_out, "sqlite": (LeftOut(app_id="", what="database", reason=ALTERED),)}[form]
-    assert (again.left_out, again.rows) == (told, report.rows)
+    told = {"jsonl": report.skipped, "sqlite": (Skipped(app_id="", what="database", reason=ALTERED),)}[form]
+    assert (again.skipped, again.rows) == (told, report.rows)
 
 
 def provisional_gone(folder: Path, form: str) -> None:
@@ -224,7 +225,7 @@ async def test_a_database_that_was_altered_is_told_and_the_export_is_never_compl
     for change in (altered, lambda _: None, altered, lambda path: without_state(path.parent)):
         change(tmp_path / f"export.{form}")
         report = await export(simulation, SELECTION, tmp_path, format=form, rebuild=True)
-        (told,) = report.left_out
+        (told,) = report.skipped
         assert (told.app_id, told.what, told.reason, told.rows) == ("", "database", "its file was altered", None)
         assert (report.rows, report.complete) == (before.rows, False)
 
@@ -251,7 +252,7 @@ async def test_a_file_that_was_altered_is_taken_and_told(tmp_path, simulation):
     path.write_text("".join(lines[1:]))
     for rebuild in (True, False):
         report = await export(simulation, SELECTION, tmp_path, rebuild=rebuild)
-        assert [(one.what, one.reason, one.rows) for one in report.left_out] == [
+        assert [(one.what, one.reason, one.rows) for one in report.skipped] == [
             ("sessions", "its file was altered", len(lines))
         ]
     assert path.read_text() == "".join(lines[1:])
@@ -264,7 +265,7 @@ async def test_lost_files_stay_told_when_the_state_is_lost_too(tmp_path, simulat
     told = await export(simulation, SELECTION, tmp_path, rebuild=True)
     without_state(tmp_path)
     again = await export(simulation, SELECTION, tmp_path, rebuild=True)
-    assert (again.left_out, again.rows) == (told.left_out, told.rows)
+    assert (again.skipped, again.rows) == (told.skipped, told.rows)
 
 
 async def cannot(simulation: Simulation, folder: Path, kind: str = "state", **options) -> str:
@@ -312,7 +313,7 @@ async def test_a_manifest_of_another_selection_is_no_manifest_of_this(tmp_path, 
 
 async def test_a_manifest_remembers_no_call_that_no_list_shows_again(tmp_path, simulation):
     free(simulation)
-    selection = Selection.of(NOON - 20 * HOUR, NOON - 6 * HOUR, "calls")
+    selection = Selection(NOON - 20 * HOUR, NOON - 6 * HOUR, datasets=("calls",))
     report = await export(simulation, selection, tmp_path)
     told = json.loads((tmp_path / "manifest.json").read_text())["resume"]["calls"]
     assert len(told) < report.rows["calls"] / 5
@@ -322,4 +323,4 @@ async def test_to_rebuild_what_is_in_order_changes_nothing(tmp_path, simulation)
     free(simulation)
     before = await export(simulation, SELECTION, tmp_path)
     report = await export(simulation, SELECTION, tmp_path, rebuild=True)
-    assert (report.rows, report.left_out, report.parts) == (before.rows, (), before.parts)
+    assert (report.rows, report.skipped, report.parts) == (before.rows, (), before.parts)

@@ -42,7 +42,7 @@ class Asked:
 ROOM, HALL = Asked("room"), Asked("hall")
 
 
-ABOUT = {"asked": "", "advice": "", "status": 200, "code": 404, "message": "not for you"}
+ABOUT = {"request": "", "hint": "", "status": 200, "code": 404, "message": "not for you"}
 
 
 def error_of(kind: str | None = None) -> Exception:
@@ -120,7 +120,7 @@ async def test_a_span_is_refused_alone_where_its_source_is_answered(refusals, se
     await refusals.of_slice(part(), error_of())
     assert refusals.has_slice(part())
     assert not refusals.has_slice(part(number=2))
-    assert [(one.what, one.span) for one in refusals.left_out(Span(0, 500))] == [("room", Span(0, 90))]
+    assert [(one.what, one.span) for one in refusals.skipped(Span(0, 500))] == [("room", Span(0, 90))]
 
 
 async def test_a_source_that_is_left_out_is_not_asked_about_again(refusals, service):
@@ -132,7 +132,7 @@ async def test_a_source_that_is_left_out_is_not_asked_about_again(refusals, serv
     before = len(service.asked)
     await refusals.of_slice(part(number=2), error_of())
     assert len(service.asked) == before
-    assert [(one.what, one.span) for one in refusals.left_out(Span(0, 500))] == [("room", Span(0, 500))]
+    assert [(one.what, one.span) for one in refusals.skipped(Span(0, 500))] == [("room", Span(0, 500))]
 
 
 async def test_an_app_is_left_out_where_another_is_answered_and_ends_it_where_none_is(refusals, service):
@@ -157,7 +157,7 @@ async def test_a_span_of_a_source_that_is_left_out_after_it_is_told_once(refusal
     await refusals.of_slice(part(), error_of())
     service.refused = {("one", "room")}
     await refusals.of_slice(part(number=2), error_of())
-    assert [(one.what, one.span) for one in refusals.left_out(Span(0, 500))] == [("room", Span(0, 500))]
+    assert [(one.what, one.span) for one in refusals.skipped(Span(0, 500))] == [("room", Span(0, 500))]
 
 
 async def test_what_is_left_out_of_what_waits_is_counted(refusals, service, disk):

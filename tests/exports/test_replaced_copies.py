@@ -143,7 +143,7 @@ def test_who_is_cancelled_while_a_claim_is_made_gives_it_up(tmp_path, memory, mo
     async def cancelled() -> list[str]:
         loop, simulation = asyncio.get_running_loop(), Simulation()
         async with simulation.client() as client:
-            selection = Selection.of(*client.calls.recent(3_600), "calls")
+            selection = Selection(*client.calls.recent(3_600), datasets=("calls",))
             task = asyncio.create_task(client.export.run(selection, memory.to, format="jsonl", state=tmp_path / "one"))
             made = claimed(monkeypatch, lambda: loop.call_soon_threadsafe(task.cancel))
             with pytest.raises(asyncio.CancelledError):

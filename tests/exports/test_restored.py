@@ -43,13 +43,13 @@ async def test_a_file_that_is_put_back_is_what_it_was(tmp_path, simulation, chan
         if path.exists():
             path.touch()
             again = await export(simulation, SELECTION, tmp_path)
-        assert (again.left_out, again.rows) == (told.left_out, told.rows)
+        assert (again.skipped, again.rows) == (told.skipped, told.rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(held)
     made = asked(simulation)
     for rebuild in (False, True):
         after = await export(simulation, SELECTION, tmp_path, rebuild=rebuild)
-        assert (after.rows, after.complete, after.left_out, asked(simulation)) == (before.rows, True, (), made)
+        assert (after.rows, after.complete, after.skipped, asked(simulation)) == (before.rows, True, (), made)
     assert len(rows(tmp_path, "sessions")) == before.rows["sessions"]
     assert {one["rows"] is None for one in manifest_of(tmp_path)["parts"]} == {False}
 
@@ -75,7 +75,7 @@ async def test_a_file_that_is_altered_time_and_again_is_told_once(tmp_path, simu
     for change, reason in ((altered, "altered"), (lambda one: one.write_bytes(b""), "altered"), (gone, "gone")):
         change(path)
         report = await export(simulation, SELECTION, tmp_path, rebuild=True)
-        assert [(one.what, reason in one.reason, one.rows) for one in report.left_out] == [("sessions", True, count)]
+        assert [(one.what, reason in one.reason, one.rows) for one in report.skipped] == [("sessions", True, count)]
 
 
 async def test_another_file_in_the_place_of_one_that_is_gone_is_unknown(tmp_path, simulation):

@@ -31,8 +31,8 @@ async def main():
         span = client.calls.recent(3_600)
         await client.calls.page(*span)
         watching.append(True)
-        await client.export.plan(Selection.of(*span, "calls"))
-        await client.export.run(Selection.of(*span, "calls"), sys.argv[1], format="jsonl")
+        await client.export.estimate(Selection(*span))
+        await client.export.run(Selection(*span), sys.argv[1], format="jsonl")
         watching.clear()
         print("agora_analytics.export.fetch.run" in sys.modules)
 

@@ -168,8 +168,8 @@ def test_pending_calls_come_oldest_first_or_worst_first(three):
 def test_pending_calls_are_those_that_are_due(three):
     assert due(three, before=60) == ["bad", "late"]
     assert due(three, before=59) == ["bad"]
-    assert due(three, least_users=5) == ["early", "late"]
-    assert due(three, least_users=6) == ["late"]
+    assert due(three, min_users=5) == ["early", "late"]
+    assert due(three, min_users=6) == ["late"]
     bad = three.known("app", "bad")[0]
     assert due(three, but=[bad]) == ["early", "late"]
 
@@ -178,8 +178,8 @@ def test_the_soonest_is_the_first_end_of_those_that_are_not_due_yet(three):
     soonest = lambda *apps, but=(), **options: three.soonest(Due(before=0, **options), apps or ("app",), but)  # noqa: E731
     assert soonest() == 40
     assert soonest("app", "other") == 5
-    assert soonest(least_users=5) == 60
-    assert soonest(least_users=10) is None
+    assert soonest(min_users=5) == 60
+    assert soonest(min_users=10) is None
     assert soonest(but=[three.known("app", "bad")[0]]) == 60
 
 
@@ -197,7 +197,7 @@ def test_a_call_that_is_seen_again_is_worth_what_it_is_worth_now(three):
     with three.transaction():
         keep(three, "going", Span(5, 30), score=9.0, users=9)
     assert due(three, worst=True)[0] == "going"
-    assert due(three, least_users=9) == ["going", "late"]
+    assert due(three, min_users=9) == ["going", "late"]
 
 
 def test_calls_of_an_app_with_so_many_users_are_counted(three):
@@ -225,8 +225,8 @@ def test_calls_that_go_on_are_told_with_their_channel_oldest_first(three):
 def test_whatever_number_of_users_the_service_names_is_kept_in_bounds(state, users, least):
     with state.transaction():
         keep(state, "a", Span(0, 1), users=users)
-    assert due(state, least_users=least) == ["a"]
-    assert due(state, least_users=least + 1) == []
+    assert due(state, min_users=least) == ["a"]
+    assert due(state, min_users=least + 1) == []
 
 
 def test_calls_with_few_users_are_counted(three):

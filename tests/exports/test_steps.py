@@ -14,13 +14,10 @@ from agora_analytics import Breakdown, ExportError, Selection
 from agora_analytics.export.write.subprocess_writer import Apart
 from agora_analytics.export.write.writer import WriterError
 
-LONG = Selection.of(
+LONG = Selection(
     NOON - 2 * DAY,
     NOON - 600,
-    "calls",
-    "sessions",
-    "metrics",
-    "statistics",
+    datasets=("calls", "sessions", "metrics", "statistics"),
     mids={20001},
     statistics=[Breakdown("audio_freeze_rate", "os"), Breakdown("video_freeze_rate", "country")],
 )
@@ -101,7 +98,7 @@ async def test_what_this_version_does_not_know_is_told_before_anything_is_asked(
     with pytest.raises(ExportError, match=said) as told:
         await export(small, LONG, tmp_path)
     assert (told.value.kind, asked(small)) == ("state", before)
-    assert "Put back a copy" in told.value.advice
+    assert "Put back a copy" in told.value.hint
 
 
 async def test_a_state_with_a_step_that_is_not_known_is_rebuilt(tmp_path, small):
@@ -109,7 +106,7 @@ async def test_a_state_with_a_step_that_is_not_known_is_rebuilt(tmp_path, small)
     await half_done(small, tmp_path / "cut", "metrics")
     altered(tmp_path / "cut", *UNKNOWN["a step"][:2])
     report = await export(small, LONG, tmp_path / "cut", rebuild=True)
-    assert [(one.calls, one.reason) for one in report.left_out] == [(1, "half fetched when the state was lost")]
+    assert [(one.calls, one.reason) for one in report.skipped] == [(1, "half fetched when the state was lost")]
     assert rows(tmp_path / "cut", "calls") == rows(tmp_path / "whole", "calls")
 
 

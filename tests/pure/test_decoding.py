@@ -314,7 +314,7 @@ def test_an_answer_that_does_not_fit_is_told_by_its_place(decode, document, path
     assert caught.value.args[0].startswith(f"the answer does not fit the reference: {reason}")
     assert caught.value.args[0].endswith(f" at {path}")
     assert caught.value.fault == "service"
-    assert caught.value.advice
+    assert caught.value.hint
 
 
 @pytest.mark.parametrize("decode", [calls, users, totals])
@@ -341,7 +341,7 @@ def test_what_is_no_json_is_told_apart(decode, body, kind, reason):
         decode(body)
     assert type(caught.value) is kind
     assert reason in str(caught.value)
-    assert caught.value.advice
+    assert caught.value.hint
     assert len(str(caught.value)) < 600
 
 

@@ -30,16 +30,22 @@ polls = st.lists(
     late=st.sets(st.tuples(st.integers(0, 200), st.integers(0, 1)), max_size=60),
     late_by=st.integers(0, 400),
     revised=st.sets(st.integers(0, 200), max_size=40),
-    allowance=st.integers(0, 300),
-    settling=st.integers(0, 400),
+    allowed_lateness=st.integers(0, 300),
+    final_after=st.integers(0, 400),
     revisions=st.booleans(),
-    final=st.booleans(),
+    only_final=st.booleans(),
 )
 def test_each_window_once_in_order_with_the_last_value_known(  # noqa: C901 - one run, told as it goes
-    polls, late, late_by, revised, allowance, settling, revisions, final
+    polls, late, late_by, revised, allowed_lateness, final_after, revisions, only_final
 ):
     windows = Windows(
-        (ONE, TWO), 0, delay=DELAY, allowance=allowance, settling=settling, revisions=revisions, final=final
+        (ONE, TWO),
+        0,
+        delay=DELAY,
+        allowed_lateness=allowed_lateness,
+        final_after=final_after,
+        revisions=revisions,
+        only_final=only_final,
     )
     now = DELAY + 1
     last_told: dict[tuple[int, int], object] = {}
@@ -79,14 +85,16 @@ def test_each_window_once_in_order_with_the_last_value_known(  # noqa: C901 - on
                 for place, series in enumerate((ONE, TWO)):
                     assert event.value(series) == last_told.get((event.ts, place))
                     if series in event.missing and event.ts >= oldest:
-                        assert max(heard[event.ts, place]) >= event.ts + 20 + DELAY + allowance * (not final)
+                        assert max(heard[event.ts, place]) >= event.ts + 20 + DELAY + allowed_lateness * (
+                            not only_final
+                        )
             else:
                 assert isinstance(event, Revision)
                 assert revisions
                 assert event.ts < due
                 assert event.before != event.after
         assert due == windows.due
-        assert len(windows._seen) <= (KEPT + settling + 12 * 20) // 20 + 40  # bounded, however long it runs
+        assert len(windows._seen) <= (KEPT + final_after + 12 * 20) // 20 + 40  # bounded, however long it runs
 
 
 @given(
@@ -98,11 +106,11 @@ def test_each_window_once_in_order_with_the_last_value_known(  # noqa: C901 - on
     revised=st.sets(st.tuples(st.integers(0, 99), st.integers(0, 3)), max_size=40),
     vanishing=st.sets(st.tuples(st.integers(0, 99), st.integers(0, 3)), max_size=40),
     late_by=st.integers(0, 300),
-    settling=st.integers(0, 400),
+    final_after=st.integers(0, 400),
     random=st.randoms(use_true_random=False),
 )
 def test_what_is_told_is_what_was_heard_in_any_order_and_across_restarts(  # noqa: C901, PLR0912, PLR0915 - one run
-    steps_made, late, revised, vanishing, late_by, settling, random
+    steps_made, late, revised, vanishing, late_by, final_after, random
 ):
     now = DELAY + 1
     heard: dict[tuple[int, Series], dict] = {}
@@ -111,7 +119,7 @@ def test_what_is_told_is_what_was_heard_in_any_order_and_across_restarts(  # noq
 
     def begun(kept: str | None = None) -> Windows:
         done = [Span(0, due)] if due else []
-        windows = Windows((ONE, NETS), 0, delay=DELAY, allowance=60, settling=settling, done=done)
+        windows = Windows((ONE, NETS), 0, delay=DELAY, allowed_lateness=60, final_after=final_after, done=done)
         windows.restore(json.loads(kept or "{}"))
         return windows
 
@@ -165,7 +173,7 @@ def test_what_is_told_is_what_was_heard_in_any_order_and_across_restarts(  # noq
             windows.note(event)
         else:
             assert told == {key: rows for key, rows in heard.items() if key[0] < due and rows}
-            for ts in {ts for ts, _ in told if ts >= oldest and now < ts + 20 + DELAY + settling}:
+            for ts in {ts for ts, _ in told if ts >= oldest and now < ts + 20 + DELAY + final_after}:
                 assert str(ts) in windows.unsettled()
         if restarted is not None:
             kept = json.dumps(windows.unsettled(current))
@@ -214,7 +222,7 @@ def test_a_loss_of_years_is_one_gap_that_takes_no_time():
         asked.append(ts)
         return "before_start"
 
-    windows = Windows([ONE], 0, delay=DELAY, allowance=0, settling=0)
+    windows = Windows([ONE], 0, delay=DELAY, allowed_lateness=0, final_after=0)
     first = next(windows.events(1_800_000_010, None, why))
     assert first == Gap(span=Span(0, 1_800_000_020), reason="before_start")
     assert len(asked) < 10_000
@@ -222,7 +230,7 @@ def test_a_loss_of_years_is_one_gap_that_takes_no_time():
 
 def test_a_long_loss_ends_before_what_is_known():
     done = (Span(0, 20), Span(1_000_000_000, 1_000_000_020))
-    windows = Windows([ONE], 0, delay=DELAY, allowance=0, settling=0, done=done)
+    windows = Windows([ONE], 0, delay=DELAY, allowed_lateness=0, final_after=0, done=done)
     windows.absorb([0], Span(500_000_000, 500_000_020), [Point.of(500_000_000, 1, metric=ONE.metric)], 500_000_100)
     events = windows.events(1_500_000_000, None)
     spans = [(event.span.start, event.span.end) for event in events]
@@ -235,7 +243,7 @@ def test_a_long_loss_ends_before_what_is_known():
 
 
 def test_a_settled_window_is_in_no_checkpoint_unless_a_revision_of_it_is_to_be_told():
-    windows = Windows([ONE], NOON, delay=DELAY, allowance=0, settling=100)
+    windows = Windows([ONE], NOON, delay=DELAY, allowed_lateness=0, final_after=100)
     span = Span(NOON, NOON + 40)
     for value in (1, 2):
         points = [Point.of(ts, value, metric=ONE.metric) for ts in (NOON, NOON + 20)]
@@ -249,7 +257,7 @@ def test_a_settled_window_is_in_no_checkpoint_unless_a_revision_of_it_is_to_be_t
 
 def test_a_change_of_a_window_that_settled_meanwhile_is_told_after_a_restart():
     def begun(done: tuple[Span, ...] = ()) -> Windows:
-        return Windows([ONE], NOON, delay=DELAY, allowance=0, settling=100, done=done)
+        return Windows([ONE], NOON, delay=DELAY, allowed_lateness=0, final_after=100, done=done)
 
     windows, span = begun(), Span(NOON, NOON + 20)
     windows.absorb([0], span, [Point.of(NOON, 1, metric=ONE.metric)], NOON + 80)
@@ -274,7 +282,7 @@ def test_a_query_that_was_asked_in_the_future_is_due_within_a_pace():
 
 
 def test_a_checkpoint_tells_what_was_delivered_however_often_it_is_taken():
-    windows = Windows([ONE], NOON, delay=DELAY, allowance=0, settling=1_000)
+    windows = Windows([ONE], NOON, delay=DELAY, allowed_lateness=0, final_after=1_000)
     for number, value in enumerate((1, 2, 3)):
         windows.absorb([0], Span(NOON, NOON + 20), [Point.of(NOON, value, metric=ONE.metric)], NOON + 60 + number)
         (event,) = windows.events(NOON, None)
@@ -285,7 +293,7 @@ def test_a_checkpoint_tells_what_was_delivered_however_often_it_is_taken():
 
 
 def test_a_group_that_comes_twice_in_one_answer_is_the_higher_in_any_order():
-    windows = Windows([NETS], 0, delay=DELAY, allowance=0, settling=600)
+    windows = Windows([NETS], 0, delay=DELAY, allowed_lateness=0, final_after=600)
 
     def answer(*values: float, at: float) -> list:
         rows = [Point.of(0, value, metric=NETS.metric, dimension="net", dimension_value="WIFI") for value in values]

@@ -173,8 +173,8 @@ def test_each_way_of_saying_no_is_one_error(status, code, message, kind, details
     assert type(error) is kind
     assert {name: getattr(error, name) for name in details} == details
     assert error.retryable is (kind is ServerError)
-    assert error.asked == "GET /beta/analytics/call/lists start_ts=1&cname=a b"
-    assert error.advice
+    assert error.request == "GET /beta/analytics/call/lists start_ts=1&cname=a b"
+    assert error.hint
     assert message[:200] in str(error)
 
 

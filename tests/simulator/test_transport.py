@@ -46,7 +46,7 @@ async def test_what_arrives_broken_raises(kind: str, spent: int):
     assert counted(simulated) == spent
     assert not isinstance(caught.value, TransportTimeout)
     assert caught.value.sent is (kind != "refused")
-    assert caught.value.asked.startswith("GET /beta/analytics/call/lists start_ts=")
+    assert caught.value.request.startswith("GET /beta/analytics/call/lists start_ts=")
 
 
 @pytest.mark.parametrize("kind", ["huge", "bomb"])

@@ -213,7 +213,7 @@ def is_ours(text: str | bytes) -> bool:
     try:
         found = Checkpoint.decode(text)
     except CheckpointError as error:
-        assert error.advice  # noqa: PT017 - what else it raises is what fails
+        assert error.hint  # noqa: PT017 - what else it raises is what fails
         return False
     assert Checkpoint.decode(found.encode()) == found
     said = json.loads(text)
@@ -268,7 +268,7 @@ def test_a_malformed_text_is_told(text, why):
 def test_a_field_that_this_version_does_not_know_is_told_and_not_lost(text):
     with pytest.raises(CheckpointError, match="fields that this version does not know: 'mood'") as caught:
         Checkpoint.decode(text)
-    assert "or a later one" in caught.value.advice
+    assert "or a later one" in caught.value.hint
 
 
 def test_another_version_is_told_before_what_it_spells_in_another_way():

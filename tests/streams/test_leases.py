@@ -68,7 +68,7 @@ async def test_a_name_is_leased_once_until_it_is_released(store):
     await store.acquire("Prod")
     with pytest.raises(CheckpointError, match="'prod' is in use by another stream") as caught:
         await store.acquire("prod")
-    assert "Close that stream first" in caught.value.advice
+    assert "Close that stream first" in caught.value.hint
     await store.release("prod")
     await store.acquire("prod")
     await store.release("prod")

@@ -36,7 +36,6 @@ from agora_analytics import (
     Found,
     FreezeBucket,
     IncompleteList,
-    Lane,
     LedgerError,
     Limits,
     MemoryLedger,
@@ -44,6 +43,7 @@ from agora_analytics import (
     Plan,
     PlanRefused,
     Point,
+    Priority,
     Quota,
     QuotaExhausted,
     QuotaSnapshot,
@@ -90,10 +90,10 @@ async def opening(mine: Transport, counts: Ledger, own: Plan) -> None:
         assert_type(client.with_app("app"), AnalyticsClient)
         assert_type(client.plan, Plan)
         assert_type(client.quota, Quota)
-        assert_type(client.with_lane(Lane.EXPORT), AnalyticsClient)
+        assert_type(client.with_priority(Priority.EXPORT), AnalyticsClient)
         snapshot: QuotaSnapshot = await client.quota.snapshot()
         assert_type((snapshot.states, snapshot.clock), tuple[tuple[QuotaState, ...], ClockState | None])
-        assert_type([state.lanes[Lane.STREAM] for state in snapshot], list[int])
+        assert_type([state.priorities[Priority.STREAM] for state in snapshot], list[int])
         assert_type(await client.quota.forecast(100, CALL_LISTS), Forecast)
         assert_type((await client.quota.forecast(100, "realtime")).at, datetime)
         assert_type(await client.close(), None)
@@ -307,7 +307,7 @@ def early(error: TooEarly, client: AnalyticsClient, call: Call) -> None:
 
 
 def failures(error: AgoraError) -> str:
-    assert_type((error.asked, error.advice, error.retryable), tuple[str, str, bool])
+    assert_type((error.request, error.hint, error.retryable), tuple[str, str, bool])
     assert_type(error.fault, Fault)
     match error:
         case TransportTimeout() | CertificateError() | TransportError():

@@ -11,12 +11,12 @@ from agora_analytics import (
     Breakdown,
     Call,
     ExportError,
-    ExportPlan,
+    ExportEstimate,
     ExportProgress,
     ExportReport,
     Insight,
-    LeftOut,
     Selection,
+    Skipped,
     export,
     to_arrow,  # pyright: ignore[reportUnknownVariableType]  # pyarrow has no types
     to_pandas,
@@ -26,30 +26,28 @@ from agora_analytics import (
 
 async def exporting(client: AnalyticsClient) -> None:
     freezes = Insight("audioFreezeRate", product="Native", dimension="country")
-    selection = Selection.of(
+    selection = Selection(
         1_700_000_000,
         1_700_100_000,
-        "calls",
-        "statistics",
-        "insights",
+        datasets=("calls", "statistics", "insights"),
         statistics=[Breakdown("audio_freeze_rate", "country")],
         insights=[freezes],
-        worse_than=0.05,
+        min_freeze_rate=0.05,
     )
-    plan = await client.export.plan(selection, order="worst")
-    assert_type(plan, ExportPlan)
-    assert_type(plan.expired, tuple[LeftOut, ...])
+    plan = await client.export.estimate(selection, order="worst")
+    assert_type(plan, ExportEstimate)
+    assert_type(plan.expired, tuple[Skipped, ...])
     assert_type([(one.rows, one.calls) for one in plan.expired], list[tuple[int | None, int | None]])
-    report = await client.export.run(selection, "folder", format="parquet", watcher=look, rebuild=True)
+    report = await client.export.run(selection, "folder", format="parquet", on_progress=look, rebuild=True)
     assert_type(report, ExportReport)
     assert_type(report.complete, bool)
-    assert_type([(one.call_ids, one.again) for one in report.left_out], list[tuple[tuple[str, ...], bool]])
+    assert_type([(one.call_ids, one.again) for one in report.skipped], list[tuple[tuple[str, ...], bool]])
     try:
         await to_arrow(client.calls.search(*selection.span))
         await to_pandas(client.calls.search(*selection.span), model=Call)
         await to_polars(await client.insights.usage("userCount", *selection.span))
     except ExportError as error:
-        assert_type(error.advice, str)
+        assert_type(error.hint, str)
         assert_type(error.kind, Literal["running", "disk", "settings", "state", "writer"])
     assert_type(export.DATASETS["calls"].columns, tuple[export.Column, ...])
 

@@ -34,8 +34,8 @@ from agora_analytics.protocols import CheckpointStore
 
 async def watching(client: AnalyticsClient) -> None:
     users = Series("userCount", product="Native")
-    assert_type(client.realtime.plan(users), Coverage)
-    watch = client.realtime.watch(users, checkpoint=Checkpoint.decode("{}"), final=True)
+    assert_type(client.realtime.coverage(users), Coverage)
+    watch = client.realtime.watch(users, checkpoint=Checkpoint.decode("{}"), only_final=True)
     assert_type(watch, Watch)
     assert_type(watch.health, Health)
     assert_type(
@@ -64,7 +64,7 @@ async def watching(client: AnalyticsClient) -> None:
     await watch.aclose()
     async with client.realtime.watch(users) as windows:
         assert_type(windows, Watch)
-    async with broadcast(watch, size=10, slow="drop", history=5) as hub:
+    async with broadcast(watch, size=10, on_overflow="drop_oldest", history=5) as hub:
         assert_type(await anext(hub.subscribe()), Window | Revision | Gap)
         assert_type(await anext(hub.subscribe(last=5)), Window | Revision | Gap)
     stores: tuple[CheckpointStore, ...] = (MemoryCheckpoints(), FileCheckpoints("places"))
@@ -75,7 +75,7 @@ async def watching(client: AnalyticsClient) -> None:
 
 
 async def following(client: AnalyticsClient) -> None:
-    follow = client.calls.follow(start=timedelta(hours=1), drill=True, late_sessions=False)
+    follow = client.calls.follow(start=timedelta(hours=1), with_sessions=True, late_sessions=False)
     assert_type(follow, Follow)
     async for event in follow:
         match event:

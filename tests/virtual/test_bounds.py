@@ -98,11 +98,11 @@ async def test_the_seconds_that_were_waited_already_count(clock):
     assert len(transport.sent) == 2
 
 
-@pytest.mark.parametrize("lane", ["stream", "export"])
+@pytest.mark.parametrize("priority", ["stream", "export"])
 @pytest.mark.parametrize(("seconds", "waited"), [("100", 100), ("86400", HOUR), ("9" * 400, HOUR)])
-async def test_streams_and_exports_wait_for_an_hour_at_most(clock, lane, seconds, waited):
+async def test_streams_and_exports_wait_for_an_hour_at_most(clock, priority, seconds, waited):
     transport = Answers(busy(seconds), EMPTY)
-    await ask(client_of(transport, clock, max_wait=2).with_lane(lane))
+    await ask(client_of(transport, clock, max_wait=2).with_priority(priority))
     assert transport.sent == pytest.approx([0, waited], abs=3)
 
 

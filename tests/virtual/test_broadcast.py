@@ -53,7 +53,7 @@ async def test_a_slow_subscriber_holds_the_others_back(simulation):
 
 
 async def test_a_slow_subscriber_loses_its_oldest_events_where_that_was_agreed(simulation):
-    async with simulation.client() as client, broadcast(watch(client), size=10, slow="drop") as hub:
+    async with simulation.client() as client, broadcast(watch(client), size=10, on_overflow="drop_oldest") as hub:
         slow, quick = hub.subscribe(), hub.subscribe()
         task = asyncio.create_task(all_of(quick))
         first = await anext(slow)
@@ -200,9 +200,9 @@ async def test_who_comes_while_an_event_is_held_back_misses_none_and_gets_none_t
         assert await asyncio.gather(rest(slow), rest(late), rest(later)) == [list(range(3, 10))] * 3
 
 
-@pytest.mark.parametrize("slow", ["wait", "drop"])
-async def test_what_was_asked_for_of_the_past_may_be_more_than_a_queue_holds(slow):
-    async with soon(), broadcast(Numbers(), size=2, slow=slow, history=8) as hub:
+@pytest.mark.parametrize("on_overflow", ["block", "drop_oldest"])
+async def test_what_was_asked_for_of_the_past_may_be_more_than_a_queue_holds(on_overflow):
+    async with soon(), broadcast(Numbers(), size=2, on_overflow=on_overflow, history=8) as hub:
         early = hub.subscribe()
         assert [await anext(early) for _ in range(8)] == list(range(8))
         late = hub.subscribe(last=8)
@@ -274,8 +274,8 @@ async def test_a_stream_that_cannot_be_closed_is_told_at_the_exit():
 
 async def test_misuse(simulation):
     async with simulation.client() as client:
-        with pytest.raises(ValueError, match="slow='sometimes'"):
-            broadcast(watch(client), slow="sometimes")
+        with pytest.raises(ValueError, match="on_overflow='sometimes'"):
+            broadcast(watch(client), on_overflow="sometimes")
         with pytest.raises(ValueError, match="size=0"):
             broadcast(watch(client), size=0)
         with pytest.raises(ValueError, match="history=-1"):

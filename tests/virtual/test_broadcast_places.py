@@ -112,7 +112,7 @@ async def drained(events) -> None:
 async def test_a_consumer_that_lost_events_by_agreement_holds_no_place(simulation):
     store, quick = MemoryCheckpoints(), Desk(0)
     async with simulation.client(checkpoints=store) as client:
-        async with broadcast(named(client, start=NOON - 1_200), size=5, slow="drop") as hub:
+        async with broadcast(named(client, start=NOON - 1_200), size=5, on_overflow="drop_oldest") as hub:
             idle = hub.subscribe()
             await asyncio.gather(anext(idle), quick.work(hub.subscribe()))
         place = await store.load("hub")

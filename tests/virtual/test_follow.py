@@ -102,7 +102,7 @@ async def test_a_call_that_is_seen_going_on_begins_changes_and_ends():
 async def test_with_drill_a_finished_call_comes_with_its_sessions():
     simulation = simulated()
     async with simulation.client() as client:
-        events = await all_of(client.calls.follow(start=NOON, stop=NOON + 600, every=60, drill=True))
+        events = await all_of(client.calls.follow(start=NOON, stop=NOON + 600, every=60, with_sessions=True))
     finished = [event for event in events if isinstance(event, CallFinished)]
     assert len(finished) == len(once(simulation.world, NOON, NOON + 600)) > 5
     for event in finished:
@@ -224,7 +224,7 @@ async def test_misuse_is_told_before_anything_is_sent():
         for wrong, told in (
             ({"start": NOON, "stop": NOON}, "must be after"),
             ({"every": 0}, "every=0"),
-            ({"allowance": -1}, "allowance=-1"),
+            ({"allowed_lateness": -1}, "allowed_lateness=-1"),
             ({"checkpoint": "tail"}, "checkpoints="),
         ):
             with pytest.raises(ValueError, match=told):

@@ -57,9 +57,9 @@ async def test_a_call_that_is_refused_comes_without_sessions_and_the_others_with
     bad = BUSY.calls(NOON, NOON + 1_200)[5].call_id
     simulation.faults = Faults.of_call(bad, fault)
     async with simulation.client(checkpoints=store) as client:
-        events = await all_of(client.calls.follow(start=NOON, stop=NOON + 1_200, drill=True, checkpoint="tail"))
+        events = await all_of(client.calls.follow(start=NOON, stop=NOON + 1_200, with_sessions=True, checkpoint="tail"))
         asked = asked_about(simulation, bad)
-        again = await all_of(client.calls.follow(start=NOON, stop=NOON + 1_200, drill=True, checkpoint="tail"))
+        again = await all_of(client.calls.follow(start=NOON, stop=NOON + 1_200, with_sessions=True, checkpoint="tail"))
     assert ids(CallStarted, events) == ids(CallFinished, events) == of_world(BUSY, NOON, NOON + 1_200)
     for event in of(CallFinished, events):
         assert (event.sessions is None) is (event.call.call_id == bad)
@@ -77,21 +77,21 @@ async def test_a_refused_call_does_not_end_a_follow_at_each_restart():
     events: list = []
     async with simulation.client(checkpoints=store) as client:
         for _ in range(10):  # each is closed by its consumer after a few minutes
-            events += await taken_for(client.calls.follow(start=NOON, drill=True, checkpoint="tail"), 200)
+            events += await taken_for(client.calls.follow(start=NOON, with_sessions=True, checkpoint="tail"), 200)
     assert ids(CallFinished, events)[bad] == 1
     # The first refusal may be the account's: it is asked once more when others are answered, which a restart forgets.
     assert asked_about(simulation, bad) <= 4
 
 
 @pytest.mark.parametrize("overlap", [False, True])
-@pytest.mark.parametrize("drill", [False, True])
-async def test_calls_at_the_edge_of_what_the_plan_keeps(overlap, drill):
+@pytest.mark.parametrize("with_sessions", [False, True])
+async def test_calls_at_the_edge_of_what_the_plan_keeps(overlap, with_sessions):
     plan = PREMIUM.with_limits("call_lists", available=2 * HOUR, longest=HOUR)
     plan = plan.with_limits("call_details", available=2 * HOUR, longest=HOUR)
     simulation = simulated(plan, world=LONG, calls_overlap=overlap)
     edge = NOON - 2 * HOUR
     async with simulation.client(plan=plan) as client:
-        events = await all_of(client.calls.follow(start=edge - HOUR, stop=edge + 3_000, drill=drill))
+        events = await all_of(client.calls.follow(start=edge - HOUR, stop=edge + 3_000, with_sessions=with_sessions))
     ((first, end, reason),) = lost(events)
     assert (first, reason) == (-3 * HOUR, "before_start")
     assert 0 < end + 2 * HOUR < 200
@@ -100,10 +100,10 @@ async def test_calls_at_the_edge_of_what_the_plan_keeps(overlap, drill):
     told = ids(CallFinished, events) + ids(CallLost, events)
     assert told == ids(CallStarted, events)
     for event in of(CallFinished, events):
-        if drill and event.sessions is None:
+        if with_sessions and event.sessions is None:
             assert event.reason == "expired"
             assert event.call.created_ts < NOON + passed() - 2 * HOUR
-    assert not drill or any(event.sessions for event in of(CallFinished, events))
+    assert not with_sessions or any(event.sessions for event in of(CallFinished, events))
 
 
 async def test_a_call_that_is_deleted_while_it_goes_on_is_lost_after_a_few_looks():
@@ -198,7 +198,7 @@ async def test_when_the_days_details_are_spent_all_else_is_told_at_once(late, by
         asyncio.get_running_loop().call_later(HOUR / 2, simulation.service.spend, "call_details", 60)
     events, lags, left = [], [], set()
     async with simulation.client(plan=plan) as client, within(4 * HOUR):
-        async for event in client.calls.follow(start=evening - HOUR, drill=True, late_sessions=late):
+        async for event in client.calls.follow(start=evening - HOUR, with_sessions=True, late_sessions=late):
             events.append(event)
             if isinstance(event, CallFinished) and event.call.destroyed_ts > evening:
                 lags.append(simulation.clock() - event.call.destroyed_ts)
@@ -223,7 +223,7 @@ async def test_while_only_details_fail_ends_come_within_minutes_and_sessions_fol
     simulation.faults = Faults.outage(NOON + 600, NOON + 3 * HOUR).only("call_sessions")
     told_at: dict[str, float] = {}
     async with simulation.client() as client:
-        follow = client.calls.follow(start=NOON, stop=NOON + 2 * HOUR, drill=True)
+        follow = client.calls.follow(start=NOON, stop=NOON + 2 * HOUR, with_sessions=True)
         events = []
         async for event in follow:
             events.append(event)

@@ -55,7 +55,7 @@ async def test_a_call_whose_sessions_come_after_a_restart_is_not_told_again():
     start, places = NOON - 20 * HOUR, []
     simulation.faults = Faults.always(Fault("reset")).only("call_sessions")
     events: list = []
-    async with simulation.client() as client, client.calls.follow(start=start, drill=True) as follow:
+    async with simulation.client() as client, client.calls.follow(start=start, with_sessions=True) as follow:
         async for event in follow:
             events.append(event)
             places.append(follow.checkpoint.encode())
@@ -65,7 +65,7 @@ async def test_a_call_whose_sessions_come_after_a_restart_is_not_told_again():
     simulation.faults = Faults()
     async with simulation.client() as client:
         # The event at which it was left was done.
-        follow = client.calls.follow(drill=True, checkpoint=Checkpoint.decode(places[-1]))
+        follow = client.calls.follow(with_sessions=True, checkpoint=Checkpoint.decode(places[-1]))
         events += await taken_for(follow, HOUR)
     assert twice(CallStarted, events) == twice(CallFinished, events) == []
     assert of(CallSessions, events)
@@ -89,7 +89,7 @@ async def test_a_refusal_of_all_calls_for_a_while_costs_none_its_sessions(fault)
     out = Faults.outage(NOON + 1_800, NOON + 2_400, fault).only("call_sessions")
     simulation = simulated("enterprise", world=BUSY, faults=out)
     async with simulation.client() as client:
-        events = await all_of(client.calls.follow(start=NOON, stop=NOON + HOUR, drill=True))
+        events = await all_of(client.calls.follow(start=NOON, stop=NOON + HOUR, with_sessions=True))
     told = [*of(CallFinished, events), *of(CallSessions, events)]
     there = {call.call_id for call in BUSY.calls(NOON, NOON + HOUR)}
     assert {event.call.call_id for event in told if event.sessions is not None} == there
@@ -167,5 +167,5 @@ async def test_a_ledger_that_fails_for_a_while_is_no_quota_that_is_spent():
 
     simulation = simulated("enterprise", world=BUSY)
     async with simulation.client(ledger=Failing()) as client:
-        events = await all_of(client.calls.follow(start=NOON, stop=NOON + HOUR, drill=True))
+        events = await all_of(client.calls.follow(start=NOON, stop=NOON + HOUR, with_sessions=True))
     assert {event.reason for event in of(CallFinished, events)} <= {"", "outage"}

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from agora_analytics import PREMIUM, Lane, MemoryLedger, Plan, QuotaExhausted, RateLimited, TransportError
+from agora_analytics import PREMIUM, MemoryLedger, Plan, Priority, QuotaExhausted, RateLimited, TransportError
 from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE, REALTIME_QUALITY, REALTIME_USAGE, Unit
 from agora_analytics.protocols import WallClock
 from agora_analytics.quota import Quota
@@ -79,7 +79,7 @@ async def test_an_exhausted_day_says_so_at_once_and_names_the_reset(simulation):
     assert asyncio.get_running_loop().time() == begun
     assert (caught.value.unit, caught.value.limit, caught.value.group) == ("day", 3, "call_lists")
     assert caught.value.resets_in == pytest.approx(DAY / 2, abs=1)
-    assert "asked" in vars(caught.value)
+    assert "request" in vars(caught.value)
     assert simulation.service.counts == {"call_lists": 3}
 
 
@@ -268,7 +268,7 @@ async def test_snapshot_tells_used_left_waiting_and_reset(clock):
     minute, day = (state for state in await quota.snapshot() if state.counter == "realtime")
     assert (minute.limit, minute.used, minute.left, minute.waiting) == (3, 3, 0, 1)
     assert minute.resets_in == pytest.approx(40.1, abs=0.01)
-    assert minute.lanes == {Lane.INTERACTIVE: 1, Lane.STREAM: 0, Lane.EXPORT: 0}
+    assert minute.priorities == {Priority.INTERACTIVE: 1, Priority.STREAM: 0, Priority.EXPORT: 0}
     assert (day.limit, day.used, day.left, day.resets_in) == (480, 3, 477, 0.0)
     await waiter
 

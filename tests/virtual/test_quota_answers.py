@@ -1,4 +1,4 @@
-"""What the quota core foretells, and what it keeps for whom: forecasts, lanes, a stream's share of the day."""
+"""What the quota core foretells, and what it keeps for whom: forecasts, priorities, a stream's share of the day."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from agora_analytics import ENTERPRISE, PREMIUM, Lane, MemoryLedger, Plan, QuotaExhausted
+from agora_analytics import ENTERPRISE, PREMIUM, MemoryLedger, Plan, Priority, QuotaExhausted
 from agora_analytics.plans import CALL_LISTS, REALTIME_USAGE, Endpoint
 from agora_analytics.protocols import WallClock
 from agora_analytics.quota import Quota
@@ -20,9 +20,9 @@ def quota_of(plan: Plan, clock: WallClock, ledger: MemoryLedger | None = None) -
     return Quota(plan, ledger or MemoryLedger(), account="a", clock=clock)
 
 
-async def spend(quota: Quota, endpoint: Endpoint = CALL_LISTS, lane: Lane = Lane.INTERACTIVE) -> float:
+async def spend(quota: Quota, endpoint: Endpoint = CALL_LISTS, priority: Priority = Priority.INTERACTIVE) -> float:
     """Send a request that is answered at once, and return when that was."""
-    async with quota.token(endpoint, None, lane) as token:
+    async with quota.token(endpoint, None, priority) as token:
         token.answered(None)
     return asyncio.get_running_loop().time()
 
@@ -71,42 +71,42 @@ async def test_a_forecast_of_nothing_is_misuse(clock, requests, counter, told):
 
 async def test_people_go_before_streams_and_streams_before_exports(clock):
     quota = quota_of(ENTERPRISE.with_limits("call_lists", per_second=2), clock)
-    order: list[Lane] = []
+    order: list[Priority] = []
 
-    async def ask(lane: Lane) -> None:
-        await spend(quota, lane=lane)
-        order.append(lane)
+    async def ask(priority: Priority) -> None:
+        await spend(quota, priority=priority)
+        order.append(priority)
 
     await asyncio.gather(*(spend(quota) for _ in range(2)))
-    waiting = [asyncio.create_task(ask(lane)) for lane in reversed(Lane) for _ in range(3)]
+    waiting = [asyncio.create_task(ask(priority)) for priority in reversed(Priority) for _ in range(3)]
     await asyncio.sleep(0.9)
     await asyncio.gather(*waiting)
-    assert order == sorted(order, key=list(Lane).index)
+    assert order == sorted(order, key=list(Priority).index)
 
 
 async def test_no_lane_starves_while_a_higher_one_is_never_empty(clock):
     quota = quota_of(ENTERPRISE.with_limits("call_lists", per_second=10), clock)
-    sent = dict.fromkeys(Lane, 0)
+    sent = dict.fromkeys(Priority, 0)
 
-    async def ask(lane: Lane) -> None:
+    async def ask(priority: Priority) -> None:
         while True:
-            await spend(quota, lane=lane)
-            sent[lane] += 1
+            await spend(quota, priority=priority)
+            sent[priority] += 1
 
-    asking = [asyncio.create_task(ask(lane)) for lane in Lane for _ in range(20)]
+    asking = [asyncio.create_task(ask(priority)) for priority in Priority for _ in range(20)]
     await asyncio.sleep(120)
     for task in asking:
         task.cancel()
     whole = sum(sent.values())
     assert whole > 1_000
-    assert sent[Lane.INTERACTIVE] > 0.75 * whole
-    assert 0.07 * whole < sent[Lane.STREAM] < 0.13 * whole
-    assert 0.07 * whole < sent[Lane.EXPORT] < 0.13 * whole
+    assert sent[Priority.INTERACTIVE] > 0.75 * whole
+    assert 0.07 * whole < sent[Priority.STREAM] < 0.13 * whole
+    assert 0.07 * whole < sent[Priority.EXPORT] < 0.13 * whole
 
 
 async def test_a_person_waits_for_no_more_than_the_next_window_behind_an_export(clock):
     quota = quota_of(ENTERPRISE.with_limits("call_lists", per_second=10), clock)
-    exports = [asyncio.create_task(spend(quota, lane=Lane.EXPORT)) for _ in range(200)]
+    exports = [asyncio.create_task(spend(quota, priority=Priority.EXPORT)) for _ in range(200)]
     await asyncio.sleep(5)
     begun = asyncio.get_running_loop().time()
     assert await spend(quota) - begun < 1.2
@@ -116,7 +116,7 @@ async def test_a_person_waits_for_no_more_than_the_next_window_behind_an_export(
 
 async def test_exports_are_spread_over_their_window(clock):
     quota = quota_of(ENTERPRISE.with_limits("call_lists", per_second=10), clock)
-    sent = sorted(await asyncio.gather(*(spend(quota, lane=Lane.EXPORT) for _ in range(50))))
+    sent = sorted(await asyncio.gather(*(spend(quota, priority=Priority.EXPORT) for _ in range(50))))
     assert min(after - before for before, after in pairwise(sent)) > 0.09
 
 
@@ -126,7 +126,7 @@ async def exported(quota: Quota) -> int:
     with suppress(TimeoutError):
         async with asyncio.timeout(3_600):
             while True:
-                await spend(quota, lane=Lane.EXPORT)
+                await spend(quota, priority=Priority.EXPORT)
                 count += 1
     return count
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from agora_analytics import ENTERPRISE, AgoraError, Lane, Retry, TransportError
+from agora_analytics import ENTERPRISE, AgoraError, Priority, Retry, TransportError
 from agora_analytics.protocols import Request, Response
 from agora_analytics.simulator import Quirks, Service, Simulation, VirtualLoop, World
 
@@ -25,7 +25,7 @@ ways = st.tuples(st.floats(0, 0.5), st.floats(0, 1)).map(lambda way: (way[0] * w
 """There and back: half a second in all, at most."""
 
 actions = st.one_of(
-    st.tuples(st.just("ask"), st.integers(1, 12), st.sampled_from(Lane)),
+    st.tuples(st.just("ask"), st.integers(1, 12), st.sampled_from(Priority)),
     st.tuples(st.just("cancel"), st.integers(0, 40), st.none()),
     st.tuples(st.just("rest"), st.floats(0, 3), st.none()),
     st.tuples(st.just("step"), st.floats(-400, 400), st.none()),
@@ -78,7 +78,7 @@ class Way:
 )
 @example(
     # Two that go as a second begins, when the clock has just become known, are still out when it is looked at again.
-    actions=[("rest", 1.5625, None), ("ask", 16, Lane.EXPORT)],
+    actions=[("rest", 1.5625, None), ("ask", 16, Priority.EXPORT)],
     ways=[(0.0, 0.0), (0.0, 0.0), (0.0, 0.0), (0.0, 0.5), (0.0, 0.5)],
     date="exact",
     drift=0.0,
@@ -108,13 +108,13 @@ async def _play(actions, ways, date, drift, apart) -> None:
     span = (int(NOON) - 3_000, int(NOON) - 2_400)
     asked: list[asyncio.Task[object]] = []
 
-    async def ask(lane: Lane) -> None:
+    async def ask(priority: Priority) -> None:
         with suppress(AgoraError):
-            await client.with_lane(lane).calls.page(*span, page_size=1)
+            await client.with_priority(priority).calls.page(*span, page_size=1)
 
-    for kind, value, lane in actions:
+    for kind, value, priority in actions:
         if kind == "ask":
-            asked += [asyncio.create_task(ask(lane)) for _ in range(value)]
+            asked += [asyncio.create_task(ask(priority)) for _ in range(value)]
         elif kind == "cancel":
             for task in asked[value::7]:
                 task.cancel()

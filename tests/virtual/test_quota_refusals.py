@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import pytest
 
-from agora_analytics import ENTERPRISE, PREMIUM, Lane, MemoryLedger, Plan, QuotaExhausted, RateLimited
+from agora_analytics import ENTERPRISE, PREMIUM, MemoryLedger, Plan, Priority, QuotaExhausted, RateLimited
 from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE, Unit
 from agora_analytics.quota import Quota
 from agora_analytics.simulator import Quirks, Service, Simulation, World
@@ -41,7 +41,7 @@ async def spend_all(simulation: Simulation, seconds: float, *, workers: int = 20
     """
     client = simulation.client(
         transport=simulation.transport(latency=(0.01, 0.05), hosts=1), plan=days(), max_wait=None
-    ).with_lane(Lane.STREAM)
+    ).with_priority(Priority.STREAM)
 
     async def ask() -> None:
         while True:

@@ -75,7 +75,7 @@ async def test_a_stream_that_waits_for_quota_ends_soon_after_its_client_is_close
 async def test_sessions_that_are_refused_for_a_while_to_all_calls_follow(fault):
     simulation = simulated("enterprise", faults=Faults.outage(NOON + 600, NOON + 2_400, fault).only("call_sessions"))
     async with simulation.client() as client:
-        events = await taken_for(client.calls.follow(start=NOON, drill=True), 3 * HOUR)
+        events = await taken_for(client.calls.follow(start=NOON, with_sessions=True), 3 * HOUR)
     finished = of(CallFinished, events)
     followed = {event.call.call_id for event in of(CallSessions, events) if event.sessions is not None}
     without = [event for event in finished if event.sessions is None and event.call.call_id not in followed]

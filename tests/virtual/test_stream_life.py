@@ -133,7 +133,7 @@ def test_one_that_is_left_open_makes_no_noise_when_its_loop_ends(kind, caplog):
         async with simulated().client(checkpoints=MemoryCheckpoints()) as client:
             stream = client.realtime.watch(USERS, checkpoint="prod")
             if kind == "follow":
-                stream = client.calls.follow(start=NOON - HOUR, checkpoint="prod", drill=True)
+                stream = client.calls.follow(start=NOON - HOUR, checkpoint="prod", with_sessions=True)
             kept.append(stream)
             await _broken_off(stream)
 
@@ -256,12 +256,12 @@ def _following_in_a_slow_request(simulation, client):
 
 def _drilling(simulation, client):
     simulation.faults = Faults.outage(NOON + 500, NOON + DAY, Fault("slow", seconds=25)).only("call_sessions")
-    return client.calls.follow(start=NOON - HOUR, drill=True, checkpoint="prod"), "call_sessions"
+    return client.calls.follow(start=NOON - HOUR, with_sessions=True, checkpoint="prod"), "call_sessions"
 
 
 def _drilling_without_quota(simulation, client):
     asyncio.get_running_loop().call_later(600, simulation.service.spend, "call_details", 100_000)
-    return client.calls.follow(start=NOON - HOUR, drill=True, checkpoint="prod"), 3 * HOUR
+    return client.calls.follow(start=NOON - HOUR, with_sessions=True, checkpoint="prod"), 3 * HOUR
 
 
 PLACES = [

@@ -91,7 +91,7 @@ async def test_sessions_that_failed_under_a_wrong_clock_are_asked_for_when_it_is
     broken = Faults.outage(begun, end, Fault("html")).only("call_sessions")
     simulation = simulated("enterprise", faults=broken + gone + wrong)
     async with simulation.client() as client:
-        events = await taken_for(client.calls.follow(drill=True), 6 * HOUR)
+        events = await taken_for(client.calls.follow(with_sessions=True), 6 * HOUR)
     finished = [event for event in of(CallFinished, events) if event.call.destroyed_ts > end]
     assert len(finished) > 20
     assert all(event.sessions for event in finished)

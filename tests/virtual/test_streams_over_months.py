@@ -17,7 +17,7 @@ async def test_calls_are_read_on_while_a_thousand_owe_sessions_that_cannot_be_ha
     simulation.service.plan = plan = simulation.service.plan.with_limits("call_details", per_day=10)
     ages = {CallStarted: [], CallFinished: []}
     async with simulation.client(plan=plan) as client:
-        follow = client.calls.follow(start=NOON, drill=True)
+        follow = client.calls.follow(start=NOON, with_sessions=True)
         asyncio.get_running_loop().call_later(5_400, follow.stop)
         async with follow as events:
             async for event in events:

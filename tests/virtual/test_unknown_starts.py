@@ -28,8 +28,8 @@ def of_one(call_id: str, unknown: int | None) -> Callable[[dict], None]:
 
 
 @UNKNOWN
-@pytest.mark.parametrize("drill", [False, True])
-async def test_it_is_searched_tabled_and_followed(unknown, drill):
+@pytest.mark.parametrize("with_sessions", [False, True])
+async def test_it_is_searched_tabled_and_followed(unknown, with_sessions):
     simulation = simulated(world=BUSY)
     world = [call.call_id for call in BUSY.calls(START, STOP)]
     odd = world[len(world) // 2]
@@ -38,7 +38,7 @@ async def test_it_is_searched_tabled_and_followed(unknown, drill):
         assert {call.call_id async for call in client.calls.search(START, STOP)} == set(world)
         rows = (await to_arrow(client.calls.search(START, STOP))).to_pylist()
         assert [row["created_ts"] for row in rows if row["call_id"] == odd] == [None]
-        events = await all_of(client.calls.follow(start=START, stop=STOP, drill=drill))
+        events = await all_of(client.calls.follow(start=START, stop=STOP, with_sessions=with_sessions))
     for kind in (CallStarted, CallFinished):
         told = [event.call.call_id for event in events if isinstance(event, kind)]
         assert (len(told), set(told)) == (len(world), set(world))

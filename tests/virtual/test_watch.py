@@ -104,7 +104,7 @@ async def test_a_day_under_faults_loses_nothing_but_what_the_service_forgot(simu
                 assert window.value(series) == truth(world, series, ts)
     # Nothing is missing but what was not asked for when an outage began, and forgotten soon after it was over.
     kept = client.plan.limits["realtime"].available
-    paced = client.realtime.plan(*FIVE).interval
+    paced = client.realtime.coverage(*FIVE).interval
     unheard = gone | {ts for ts, window in windows.items() if window.missing}
     out = [(start - 1.5 * paced, start + seconds + paced / 3 - kept) for start, seconds in outages]
     assert all(any(first <= ts <= last for first, last in out) for ts in unheard)
@@ -155,18 +155,18 @@ async def test_a_value_that_changes_comes_as_a_revision_until_it_is_settled(simu
 async def test_final_windows_wait_until_nothing_can_change(simulation):
     simulation.service.quirks = Quirks(revised_windows=0.3, late_by=60)
     async with simulation.client() as client:
-        events = await all_of(client.realtime.watch(USERS, stop=NOON + 1_800, final=True, settling=100))
+        events = await all_of(client.realtime.watch(USERS, stop=NOON + 1_800, only_final=True, final_after=100))
     assert {type(event) for event in events} == {Window}
-    assert all(event.settled and event.value(USERS) == truth(simulation.world, USERS, event.ts) for event in events)
+    assert all(event.final and event.value(USERS) == truth(simulation.world, USERS, event.ts) for event in events)
     assert stamps(events) == list(range(stamps(events)[0], NOON + 1_800, 20))
 
 
 async def test_a_late_window_is_waited_for_and_comes_without_after_the_allowance(simulation):
     simulation.service.quirks = Quirks(late_windows=0.1, late_by=300)
     async with simulation.client() as client:
-        waited = await all_of(client.realtime.watch(USERS, CHANNELS, stop=NOON + 3_600, allowance=300))
+        waited = await all_of(client.realtime.watch(USERS, CHANNELS, stop=NOON + 3_600, allowed_lateness=300))
         impatient = await all_of(
-            client.realtime.watch(USERS, start=NOON + 3_600, stop=NOON + 7_200, allowance=0, revisions=True)
+            client.realtime.watch(USERS, start=NOON + 3_600, stop=NOON + 7_200, allowed_lateness=0, revisions=True)
         )
     assert [event for event in waited if isinstance(event, Window) and event.missing] == []
     lacking = [event for event in impatient if isinstance(event, Window) and event.missing]
@@ -281,8 +281,8 @@ async def test_series_that_one_request_serves_share_it(simulation):
         for value in ("China", "India")
     ]
     async with simulation.client() as client:
-        assert client.realtime.plan(*countries, USERS).requests_per_poll == 2
-        events = await all_of(client.realtime.watch(*countries, stop=NOON + 600, allowance=0))
+        assert client.realtime.coverage(*countries, USERS).requests_per_poll == 2
+        events = await all_of(client.realtime.watch(*countries, stop=NOON + 600, allowed_lateness=0))
     assert simulation.service.counts == {"realtime_usage": len(simulation.service.log)}
     values = {point.dimension_value for event in events for point in event.values.get(countries[0], ())}
     assert values == {"China"}
@@ -292,13 +292,13 @@ async def test_series_that_one_request_serves_share_it(simulation):
 async def test_the_plan_says_how_many_series_fit(simulation, plan, most):
     many = [Series(f"metric{number}", product="Native") for number in range(most + 1)]
     async with simulation.client(plan=plan) as client:
-        assert client.realtime.plan(*many[:-1]).complete
-        told = client.realtime.plan(*many)
+        assert client.realtime.coverage(*many[:-1]).complete
+        told = client.realtime.coverage(*many)
         assert (told.complete, told.most) == (False, most)
         with pytest.raises(ValueError, match=f"{most} series fit"):
             client.realtime.watch(*many)
         assert client.realtime.watch(*many, gaps=True)
-        assert str(client.realtime.plan(USERS)).endswith("s old on average")
+        assert str(client.realtime.coverage(USERS)).endswith("s old on average")
 
 
 async def test_misuse_is_told_before_anything_is_sent(simulation):
@@ -310,7 +310,7 @@ async def test_misuse_is_told_before_anything_is_sent(simulation):
             (lambda: watch(USERS, start=NOON, stop=NOON), "must be after"),
             (lambda: watch(USERS, start=1.5), "start=1.5"),
             (lambda: watch(USERS, every=5), "every=5"),
-            (lambda: watch(USERS, allowance=-1), "allowance=-1"),
+            (lambda: watch(USERS, allowed_lateness=-1), "allowed_lateness=-1"),
             (lambda: watch(USERS, checkpoint="prod"), "checkpoints="),
             (lambda: watch(USERS, checkpoint="../prod"), "checkpoint='../prod'"),
             (lambda: Series("", product="Native"), "metric=''"),

@@ -33,7 +33,7 @@ def busy(simulation: Simulation):
 
 async def windows_of(client, *series: Series, **more) -> list[Window]:
     async with aclosing(
-        client.realtime.watch(*series, start=NOON - 600, stop=NOON - 200, allowance=0, **more)
+        client.realtime.watch(*series, start=NOON - 600, stop=NOON - 200, allowed_lateness=0, **more)
     ) as watch:
         return [event async for event in watch if isinstance(event, Window)]
 
@@ -42,7 +42,7 @@ async def test_users_of_a_channel_share_requests_ten_by_ten(simulation):
     call, uids = busy(simulation)
     each = [Series("networkDelay", product="Native", cname=call.cname, uids=[uid]) for uid in uids[:12]]
     async with simulation.client() as client:
-        assert client.realtime.plan(*each).requests_per_poll == 2
+        assert client.realtime.coverage(*each).requests_per_poll == 2
         windows = await windows_of(client, *each)
     assert simulation.service.counts["realtime_quality"] == 2
     for window in windows:
@@ -64,7 +64,7 @@ async def test_a_dimension_without_values_brings_all_of_its_groups(simulation):
     countries = Series("userCount", product="Native", dimension="country")
     some = Series("userCount", product="Native", dimension="country", dimension_values=("China", "India"))
     async with simulation.client() as client:
-        assert client.realtime.plan(countries, some).requests_per_poll == 2
+        assert client.realtime.coverage(countries, some).requests_per_poll == 2
         windows = await windows_of(client, countries, some)
     for window in windows:
         groups = {point.dimension_value: point.value for point in window.values[countries]}

@@ -53,7 +53,7 @@ async def test_rows_in_another_order_are_no_revision(kind):
         "by user": users_of_a_channel(simulation.world),
     }[kind]
     async with simulation.client() as client:
-        events = await all_of(client.realtime.watch(series, stop=NOON + 1_200, settling=600))
+        events = await all_of(client.realtime.watch(series, stop=NOON + 1_200, final_after=600))
     assert len(stamps(events)) > 60
     assert of(Revision, events) == []
     assert (
@@ -64,7 +64,7 @@ async def test_rows_in_another_order_are_no_revision(kind):
 async def test_a_row_that_vanishes_takes_nothing_back():
     simulation = simulated("enterprise", world=World(seed=7), vanishing_rows=0.5, late_by=60)
     async with simulation.client() as client:
-        events = await all_of(client.realtime.watch(NETWORKS, stop=NOON + 1_200, settling=600))
+        events = await all_of(client.realtime.watch(NETWORKS, stop=NOON + 1_200, final_after=600))
     assert of(Revision, events) == []
     table = told(events)
     for ts in stamps(events):
@@ -130,7 +130,9 @@ async def test_an_empty_window_that_was_asked_for_in_time_is_never_a_gap(final):
     # Empty windows are held back until they are surely empty, and then requests fail until they are not kept any more.
     simulation.faults = Faults.outage(NOON + 700, NOON + 3_600)
     async with simulation.client() as client:
-        watch = client.realtime.watch(EMPTY, start=NOON - 60, stop=NOON + 3_600, final=final, every=60, settling=600)
+        watch = client.realtime.watch(
+            EMPTY, start=NOON - 60, stop=NOON + 3_600, only_final=final, every=60, final_after=600
+        )
         events = await all_of(watch)
     assert whole(events, NOON - 60)
     asked = [window for window in of(Window, events) if window.ts < NOON + 400]
@@ -150,7 +152,7 @@ async def test_an_empty_series_is_told_though_another_could_not_be_asked_for():
 async def test_an_empty_answer_erases_no_known_value():
     simulation = simulated("enterprise", world=World(seed=7))
     async with simulation.client() as client:
-        watch = client.realtime.watch(USERS, FREEZES, stop=NOON + 900, settling=600)
+        watch = client.realtime.watch(USERS, FREEZES, stop=NOON + 900, final_after=600)
         events = []
         async for event in watch:
             events.append(event)
@@ -160,7 +162,7 @@ async def test_an_empty_answer_erases_no_known_value():
     assert all(window.value(USERS) is not None for window in events if window.ts < NOON + 180)
     again = simulated(world=World(seed=7), vanishing_rows=1.0, late_by=30)
     async with again.client() as client:
-        final = await all_of(client.realtime.watch(USERS, stop=NOON + 300, final=True, every=20))
+        final = await all_of(client.realtime.watch(USERS, stop=NOON + 300, only_final=True, every=20))
     table = {window.ts: window.value(USERS) for window in of(Window, final)}
     assert all(value == again.world.users("Native", ts, None)[""] for ts, value in table.items() if value is not None)
     assert sum(value is not None for value in table.values()) > 5

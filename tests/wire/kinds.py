@@ -73,7 +73,7 @@ MAYBE = {"start": "time or None", "end": "time or None"}
 CALL = Call(call_id="c1", cname="x", created_ts=A, destroyed_ts=B, finished=True)
 ABOUT = {"call": CALL, "start": A, "end": B}
 DIMENSION = {"dimension": "text or None", "dimension_values": "list"}
-SELECTION = Selection.of(A, B)
+SELECTION = Selection(A, B)
 C = client()
 
 
@@ -110,7 +110,7 @@ METHODS = [
         },
     ),
     Method("AnalyticsClient.with_app", C.with_app, {"app_id": "b"}, {"app_id": "app"}),
-    Method("AnalyticsClient.with_lane", C.with_lane, {"lane": "stream"}, {"lane": "choice"}),
+    Method("AnalyticsClient.with_priority", C.with_priority, {"priority": "stream"}, {"priority": "choice"}),
     Method("Calls.recent", C.calls.recent, {"duration": 60}, {"duration": "duration"}),
     Method(
         "Calls.page",
@@ -172,9 +172,9 @@ METHODS = [
             "start": "time or None",
             "stop": "time or None",
             "checkpoint": "checkpoint",
-            "allowance": "count",
+            "allowed_lateness": "count",
             "every": "count",
-            "drill": "flag",
+            "with_sessions": "flag",
             "late_sessions": "flag",
         },
     ),
@@ -237,23 +237,23 @@ METHODS = [
             "start": "time or None",
             "stop": "time or None",
             "checkpoint": "checkpoint",
-            "allowance": "count",
-            "settling": "count",
+            "allowed_lateness": "count",
+            "final_after": "count",
             "revisions": "flag",
-            "final": "flag",
+            "only_final": "flag",
             "every": "count",
             "gaps": "flag",
         },
     ),
     Method(
-        "Realtime.plan",
-        partial(spread, C.realtime.plan, "series"),
+        "Realtime.coverage",
+        partial(spread, C.realtime.coverage, "series"),
         {"series": Series("userCount", product="Native")},
         {"series": "object", "every": "count"},
     ),
     Method(
-        "Exports.plan",
-        C.export.plan,
+        "Exports.estimate",
+        C.export.estimate,
         {"selection": SELECTION},
         {"selection": "object", "order": "choice", "max_requests": "count or None"},
     ),
@@ -266,10 +266,10 @@ METHODS = [
             "to": "path",
             "format": "choice",
             "order": "choice",
-            "least_users": "count",
+            "min_users": "count",
             "max_requests": "count or None",
             "concurrency": "count",
-            "watcher": "function or None",
+            "on_progress": "function or None",
             "state": "path or None",
             "sink_options": "mapping",
             "rebuild": "flag",
@@ -305,13 +305,13 @@ METHODS = [
     Method(
         "Selection",
         Selection,
-        {"span": Span(A, B)},
-        {
-            "span": "object",
+        {"start": A, "end": B},
+        TIMES
+        | {
             "datasets": "list",
             "apps": "list",
             "channels": "list",
-            "worse_than": "number or None",
+            "min_freeze_rate": "number or None",
             "finished": "flag",
             "mids": "list",
             "statistics": "list",
@@ -319,7 +319,6 @@ METHODS = [
             "series": "list",
         },
     ),
-    Method("Selection.of", Selection.of, {"start": A, "end": B}, TIMES | {"finished": "flag"}),
     Method("Span", Span, {"start": A, "end": B}, TIMES),
     Method("Span.of", Span.of, {"start": A, "end": B}, TIMES),
     Method("Span.slices", Span(A, B).slices, {"longest": 60}, {"longest": "count", "mark": "count"}),
@@ -387,7 +386,7 @@ METHODS = [
         "broadcast",
         broadcast,
         {"stream": C.calls.search(A, B)},
-        {"stream": "object", "size": "count", "slow": "choice", "history": "count"},
+        {"stream": "object", "size": "count", "on_overflow": "choice", "history": "count"},
     ),
     Method("Broadcast.subscribe", broadcast(C.calls.search(A, B)).subscribe, {}, {"last": "count"}),
     *(

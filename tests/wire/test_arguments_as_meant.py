@@ -138,7 +138,7 @@ def test_values_keep_what_is_sent():
     assert Series("x", product="Native", cname="c", uids=[-1]).uids == (4_294_967_295,)
     span = Span(numpy.int64(A), numpy.int32(B))
     assert (span, type(span.start), type(span.end)) == (Span(A, B), int, int)
-    assert Selection.of(A, B, mids=numpy.array([1, 2])).mids == frozenset({1, 2})
+    assert Selection(A, B, mids=numpy.array([1, 2])).mids == frozenset({1, 2})
     assert Span.of(datetime.fromtimestamp(A, UTC), B) == span
 
 

@@ -233,7 +233,7 @@ async def test_a_loopback_base_url_never_goes_through_a_proxy(host, monkeypatch)
 @pytest.mark.parametrize("copied", [pickle.dumps, copy.copy, copy.deepcopy])
 def test_a_client_is_neither_pickled_nor_copied_and_says_what_to_do(copied):
     client = client_of("http://127.0.0.1:9")
-    for one in (client, client.with_lane("export")):
+    for one in (client, client.with_priority("export")):
         with pytest.raises(TypeError, match=r"make one where it is used.*from_env") as caught:
             copied(one)
         assert leaks(told(caught.value)) == []

@@ -129,7 +129,7 @@ def _read(form: Form, body: bytes, *, insist: bool) -> Steps[Any]:
     except (UnfitError, TooManyError) as error:
         failure: AgoraError = DecodeError(
             f"the answer does not fit the reference: {error.reason} at {error.path}",
-            advice="The service may have changed: look for a newer version, or give Agora support the request id.",
+            hint="The service may have changed: look for a newer version, or give Agora support the request id.",
             path=error.path,
         )
         failure.answer = envelope(reading.known)  # type: ignore[attr-defined]

@@ -229,15 +229,15 @@ def refusal(body: bytes, error: Exception, *, ended: bool) -> DecodeError | Tran
     """
     first = body[: 1 << 16].lstrip()[:1]
     if not first or (len(body) < _SHOWN and body.strip() == b"null"):
-        return TransportError("the answer is empty", advice="Try again.")
+        return TransportError("the answer is empty", hint="Try again.")
     if first not in b'{["-0123456789tfn':
         what = "HTML or XML, not JSON" if first == b"<" else "not JSON"
-        return TransportError(f"the answer is {what}: {excerpt(body)!r}", advice=_FAULT)
+        return TransportError(f"the answer is {what}: {excerpt(body)!r}", hint=_FAULT)
     if ended and first in b"{[":
-        return TransportError(f"the answer is cut off after {len(body)} bytes", advice="Try again.")
+        return TransportError(f"the answer is cut off after {len(body)} bytes", hint="Try again.")
     shown = excerpt(body)
     return DecodeError(
-        f"the answer is not JSON: {one_line(str(error), _SHOWN)}: {shown!r}", advice=DAMAGED, excerpt=shown
+        f"the answer is not JSON: {one_line(str(error), _SHOWN)}: {shown!r}", hint=DAMAGED, excerpt=shown
     )
 
 

@@ -25,7 +25,7 @@ from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE, PLANS, REALTIME_USA
 from agora_analytics.spans import Span
 
 if TYPE_CHECKING:
-    from agora_analytics import ExportPlan, ExportProgress, ExportReport, Insight, LeftOut, Selection
+    from agora_analytics import ExportEstimate, ExportProgress, ExportReport, Insight, Selection, Skipped
 
 _PANEL: Final = "What"
 _FIRST: Final = 5.0
@@ -49,7 +49,7 @@ class What:
     datasets: Annotated[str, _option(f"With commas between: {', '.join(DATASETS)} (default: calls).")] = "calls"
     apps: Annotated[str, _option("App IDs, with commas between (default: the account's).")] = ""
     channels: Annotated[str, _option("Only calls of these channels, with commas between.")] = ""
-    worse_than: Annotated[
+    min_freeze_rate: Annotated[
         float | None, _option("Only calls whose audio or video froze more: 0.05 is 5 %.", min=0, max=1)
     ] = None
     finished: Annotated[bool, _option("Only calls that are over.", "--finished")] = False
@@ -65,11 +65,11 @@ class What:
     def selection(self, span: Span) -> Selection:
         """Return the selection; raises `ValueError` for what cannot be asked."""
         return agora.Selection(
-            span=span,
+            *span,
             datasets=listed(self.datasets),
             apps=listed(self.apps),
             channels=listed(self.channels),
-            worse_than=self.worse_than,
+            min_freeze_rate=self.min_freeze_rate,
             finished=self.finished,
             mids=mids_of(self.mids),
             statistics=tuple(agora.Breakdown(*_pair(one, "--statistics")) for one in listed(self.statistics)),
@@ -103,7 +103,7 @@ async def export(
         bool, typer.Option("--dry-run", help="Only say what it will take, for a handful of requests.")
     ] = False,
     worst: Annotated[bool, typer.Option("--worst", help="Details of the worst calls first, not the oldest.")] = False,
-    least_users: Annotated[int, typer.Option(help="No details of calls with fewer users at once.", min=0)] = 0,
+    min_users: Annotated[int, typer.Option(help="No details of calls with fewer users at once.", min=0)] = 0,
     max_requests: Annotated[int | None, typer.Option(help="End after so many requests.", min=1)] = None,
     concurrency: Annotated[int, typer.Option(help="Requests at a time.", min=1, max=1_000)] = 16,
     state: Annotated[str | None, typer.Option(help="Folder for this machine's copy of a URL's state.")] = None,
@@ -128,20 +128,20 @@ async def export(
         kept = client.plan.of_endpoint(what.endpoint).available
         selection = what.selection(await when.span(client, what.endpoint, kept, uncut=True))
         if to is None or dry_run:
-            _show_plan(shown.screen, await client.export.plan(selection, order=order, max_requests=max_requests))
+            _show_plan(shown.screen, await client.export.estimate(selection, order=order, max_requests=max_requests))
             return
-        with _watching(shown.screen) as watcher:
+        with _watching(shown.screen) as on_progress:
             report = await client.export.run(
                 selection,
                 to,
                 format=format,
                 order=order,
-                least_users=least_users,
+                min_users=min_users,
                 max_requests=max_requests,
                 concurrency=concurrency,
                 state=state,
                 rebuild=rebuild,
-                watcher=watcher,
+                on_progress=on_progress,
             )
         _show_report(shown.screen, report)
     if not report.complete:
@@ -196,7 +196,7 @@ def _stages(progress: ExportProgress) -> Iterator[tuple[str, str]]:
         yield "done by, about", f"{progress.done_at:%Y-%m-%d %H:%M} UTC"
 
 
-def _show_plan(screen: Screen, plan: ExportPlan) -> None:
+def _show_plan(screen: Screen, plan: ExportEstimate) -> None:
     if screen.json:
         screen.emit(plan)
         return
@@ -226,11 +226,11 @@ def _show_report(screen: Screen, report: ExportReport) -> None:
         screen.say(f"{number(report.provisional)} rows are provisional: the next run fetches them again")
     if report.pending:
         screen.say(f"not asked for yet: {number(report.pending)} calls and spans; run it again")
-    for one in report.left_out:
+    for one in report.skipped:
         screen.say(f"left out: {_told(one)}")
 
 
-def _told(one: LeftOut) -> str:
+def _told(one: Skipped) -> str:
     calls = "" if one.calls is None else f"{number(one.calls)} calls{_names(one)}"
     rows = "" if one.rows is None else f"{number(one.rows)} rows"
     when = "" if one.span is None else f"{clock(one.span.start)} and {lasting(one.span.duration)} on"
@@ -238,7 +238,7 @@ def _told(one: LeftOut) -> str:
     return ", ".join(filter(None, (f"{one.what}: {one.reason}", calls, rows, when, one.app_id, again)))
 
 
-def _names(one: LeftOut) -> str:
+def _names(one: Skipped) -> str:
     """Return which calls are left out, as far as they are named."""
     if not one.call_ids:
         return ""

@@ -48,13 +48,20 @@ async def follow(
     events: Annotated[int | None, typer.Option(help="End after so many.", min=1)] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Go on where the last one of this name ended.")] = None,
     every: Annotated[int, typer.Option(help="Seconds between two looks.", min=1)] = 60,
-    drill: Annotated[bool, typer.Option("--drill", help="Tell the sessions of calls that are over.")] = False,
+    with_sessions: Annotated[
+        bool, typer.Option("--with-sessions", help="Tell the sessions of calls that are over.")
+    ] = False,
 ) -> None:
-    """Follow calls: each start, change and end once. Example: agora-analytics follow --drill --json >> calls.jsonl."""
+    """Follow calls: each start, change and end once.
+
+    Example: agora-analytics follow --with-sessions --json >> calls.jsonl.
+    """
     async with account.client(shown.screen) as client:
         begin = times.beginning(start, last, client.plan.of_endpoint(CALL_LISTS).available)
         end = times.instant(stop, "--stop") if stop else None
-        stream = client.calls.follow(start=begin, stop=end, checkpoint=checkpoint, every=every, drill=drill)
+        stream = client.calls.follow(
+            start=begin, stop=end, checkpoint=checkpoint, every=every, with_sessions=with_sessions
+        )
         count = 0
         with stopped_by_signal(stream.stop), shown.screen.live() as live:
             async with aclosing(stream), pulse(stream, shown.screen, every) as beat:

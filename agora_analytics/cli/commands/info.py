@@ -108,10 +108,10 @@ def _plan_table(plan: Plan, allowances: Iterable[Allowance]) -> Table:
         "steps",
     )
     mine = [one for one in allowances if one.plan == plan.name]
-    return Table(f"plan {plan.name}", columns, tuple(map(_allowance, mine)), empty=NO_ACCESS)
+    return Table(f"plan {plan.name}", columns, tuple(map(_allowed_lateness, mine)), empty=NO_ACCESS)
 
 
-def _allowance(one: Allowance) -> tuple[str, ...]:
+def _allowed_lateness(one: Allowance) -> tuple[str, ...]:
     limits = one.limits
     return (
         one.table,

@@ -41,7 +41,7 @@ class Picked:
         bool,
         typer.Option("--worst", help="Sort by freeze rate x most users at once.", rich_help_panel=_PANEL),
     ] = False
-    worse_than: Annotated[
+    min_freeze_rate: Annotated[
         float | None,
         typer.Option(
             help="Only calls whose audio or video froze more: 0.05 is 5 %.", min=0, max=1, rich_help_panel=_PANEL
@@ -60,12 +60,14 @@ class Picked:
 
     def has(self, call: Call) -> bool:
         """Whether a call is one of these."""
-        return self.worse_than is None or (freeze_rate(call) or 0) > self.worse_than
+        return self.min_freeze_rate is None or (freeze_rate(call) or 0) > self.min_freeze_rate
 
     @property
     def name(self) -> str:
         """What these calls are called."""
-        return "calls" if self.worse_than is None else f"calls that froze more than {percent(self.worse_than)}"
+        return (
+            "calls" if self.min_freeze_rate is None else f"calls that froze more than {percent(self.min_freeze_rate)}"
+        )
 
 
 @command
@@ -106,7 +108,7 @@ class _Listing:
 
     async def newest(self, limit: int | None) -> None:
         """Show calls as they come, newest first."""
-        if limit is None or self.picked.worse_than is not None:
+        if limit is None or self.picked.min_freeze_rate is not None:
             self._tell_price()
         seen = await self.screen.stream(self._picked(), f"calls in {self.calls.span}", self._table, limit)
         if seen.more and seen.last:
@@ -116,7 +118,7 @@ class _Listing:
                 f" older ones are left out, to {clock(self.calls.span.start)}: see --limit and --json"
             )
         else:
-            of = "" if self.picked.worse_than is None else f"of {number(self.read)} "
+            of = "" if self.picked.min_freeze_rate is None else f"of {number(self.read)} "
             self.screen.note(f"{number(seen.count)} {of}{self.picked.name}")
 
     async def sorted(self, order: str, limit: int) -> None:

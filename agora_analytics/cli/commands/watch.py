@@ -42,7 +42,7 @@ class Line:
     end: int
     values: dict[str, tuple[Point, ...]] = attrs.field(factory=dict)
     missing: dict[str, str] = attrs.field(factory=dict)
-    settled: bool = False
+    final: bool = False
     reason: str = ""
 
 
@@ -62,8 +62,8 @@ async def watch(
     start: Annotated[str | None, typer.Option(help="Begin there: ISO 8601 or seconds since 1970.")] = None,
     windows: Annotated[int | None, typer.Option(help="End after so many windows.", min=1)] = None,
     checkpoint: Annotated[str | None, typer.Option(help="Go on where the last watch of this name ended.")] = None,
-    allowance: Annotated[int, typer.Option(help="Seconds to wait for late windows.", min=0)] = 120,
-    final: Annotated[bool, typer.Option("--final", help="Only what will not change any more.")] = False,
+    allowed_lateness: Annotated[int, typer.Option(help="Seconds to wait for late windows.", min=0)] = 120,
+    only_final: Annotated[bool, typer.Option("--only-final", help="Only what will not change any more.")] = False,
     gaps: Annotated[bool, typer.Option("--gaps", help="More series than the plan carries without gaps.")] = False,
 ) -> None:
     """Watch 20-second windows, each once and in order. Example: agora-analytics watch userCount:WebRTC --json | jq ."""
@@ -71,11 +71,16 @@ async def watch(
     async with account.client(shown.screen) as client:
         begin = times.beginning(start, last, client.plan.of_endpoint(REALTIME_USAGE).available)
         stream = client.realtime.watch(
-            *chosen, start=begin, checkpoint=checkpoint, allowance=allowance, final=final, gaps=gaps
+            *chosen,
+            start=begin,
+            checkpoint=checkpoint,
+            allowed_lateness=allowed_lateness,
+            only_final=only_final,
+            gaps=gaps,
         )
         delay = client.plan.of_endpoint(REALTIME_USAGE).delay
         board = _Board(chosen)
-        coverage = client.realtime.plan(*chosen)
+        coverage = client.realtime.coverage(*chosen)
         shown.screen.note(str(coverage))
         with stopped_by_signal(stream.stop), shown.screen.live(table=True) as live:
             async with aclosing(stream), pulse(stream, shown.screen, coverage.interval) as beat:
@@ -139,12 +144,12 @@ def _line(event: Event) -> Line:
         return Line(event="gap", ts=event.span.start, end=event.span.end, reason=event.reason)
     if isinstance(event, agora.Revision):
         values = {str(event.series): event.after}
-        return Line(event="revision", ts=event.ts, end=event.ts + WINDOW, values=values, settled=event.settled)
+        return Line(event="revision", ts=event.ts, end=event.ts + WINDOW, values=values, final=event.final)
     return Line(
         event="window",
         ts=event.ts,
         end=event.span.end,
         values={str(series): points for series, points in event.values.items()},
         missing={str(series): reason for series, reason in event.missing.items()},
-        settled=event.settled,
+        final=event.final,
     )

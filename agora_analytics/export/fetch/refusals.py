@@ -19,7 +19,7 @@ from agora_analytics.errors import AgoraError, PlanRefused, RateLimited, Unautho
 from agora_analytics.export.fetch.fetcher import Asking, OutOfBudgetError, TooOldError, log
 from agora_analytics.export.fetch.skip_reasons import APP, DETAILS, is_access, may_be_own, reason_in_full, reason_of
 from agora_analytics.export.fetch.sources import CallSource, Groups, Source
-from agora_analytics.export.report import LeftOut
+from agora_analytics.export.report import Skipped
 from agora_analytics.export.state.progress import PendingCall, PendingSlice, State
 from agora_analytics.export.state.state_thread import Disk
 from agora_analytics.spans import Span, merged
@@ -199,20 +199,20 @@ class Refusals:
 
     # What is told
 
-    def pending(self, state: State, least_users: int) -> int:
+    def pending(self, state: State, min_users: int) -> int:
         """Return how many of the slices and calls that the state has to be asked for are left out."""
         slices = sum(map(self.has_slice, state.slices()))
         apps = [app for app in self._groups if self.has(app, DETAILS)]
-        return slices + sum(state.pending_of(app, least_users) for app in apps)
+        return slices + sum(state.pending_of(app, min_users) for app in apps)
 
-    def left_out(self, span: Span) -> Iterator[LeftOut]:
+    def skipped(self, span: Span) -> Iterator[Skipped]:
         """Yield what is left out of a span that was asked for, calls aside."""
         for (app, what), reason in self._out.items():
-            yield LeftOut(app_id=app, what=what, reason=reason, span=span, again=True)
+            yield Skipped(app_id=app, what=what, reason=reason, span=span, again=True)
         alike: dict[tuple[str, str, str], list[Span]] = {}
         for one, reason in self._slices.values():
             if not self.has(one.app, one.source):
                 alike.setdefault((one.app, one.source, reason), []).append(Span(one.slice.span.start, one.slice.keep))
         for (app, source, reason), spans in alike.items():
             for each in merged(spans):
-                yield LeftOut(app_id=app, what=source, reason=reason, span=each, again=True)
+                yield Skipped(app_id=app, what=source, reason=reason, span=each, again=True)

@@ -19,7 +19,7 @@ from agora_analytics.export.fetch.retention import Expiry
 from agora_analytics.export.fetch.skip_reasons import DETAILS, FUTURE, is_asked_again, may_be_own
 from agora_analytics.export.fetch.slices import Lists, by_name
 from agora_analytics.export.fetch.sources import DAY, CallSource, Groups, Source, sources
-from agora_analytics.export.report import ExportProgress, Watcher
+from agora_analytics.export.report import ExportProgress, ProgressCallback
 from agora_analytics.export.selection import Selection
 from agora_analytics.export.state.progress import Due, PendingCall, PendingSlice, State
 from agora_analytics.export.state.state_thread import Disk
@@ -47,10 +47,10 @@ class Order:
     """In what order details are asked for, and how much at most."""
 
     worst: bool = False
-    least_users: int = 0
+    min_users: int = 0
     max_requests: int | None = None
     concurrency: int = 16
-    watcher: Watcher | None = None
+    on_progress: ProgressCallback | None = None
 
 
 class Run:
@@ -94,7 +94,7 @@ class Run:
         await self._parts.publish()
         try:
             async with asyncio.TaskGroup() as work:
-                watching = work.create_task(self._watch()) if self.order.watcher else None
+                watching = work.create_task(self._watch()) if self.order.on_progress else None
                 await self._work()
                 await self.refusals.settle()
                 if watching:
@@ -241,7 +241,7 @@ class Run:
             if not self._session.confirmed:
                 newest = _NEVER
             apps = self.refusals.with_details()
-            due = Due(worst=self.order.worst, least_users=self.order.least_users, before=newest)
+            due = Due(worst=self.order.worst, min_users=self.order.min_users, before=newest)
             but = self._not_again()
             found = await self._disk.change(lambda state: state.pending(due, apps, but))
             self._taken.update(call.id for call in found)
@@ -286,8 +286,8 @@ class Run:
             return
 
     async def _watch(self) -> None:
-        while self.order.watcher:
-            self.order.watcher(await self.progress())
+        while self.order.on_progress:
+            self.order.on_progress(await self.progress())
             await asyncio.sleep(_LOOK)
 
     async def progress(self) -> ExportProgress:

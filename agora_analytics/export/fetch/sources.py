@@ -33,7 +33,7 @@ from agora_analytics.plans import (
     REALTIME_USAGE,
     Endpoint,
 )
-from agora_analytics.quota.wait_queue import Lane
+from agora_analytics.quota.wait_queue import Priority
 from agora_analytics.spans import WINDOW, Span
 from agora_analytics.streams.watch.series import Series
 
@@ -63,12 +63,12 @@ class _Calls(Calls):
     _session_page = decoder(models.SessionPage, _UserPage)
 
 
-_MANNER: Final = Manner(lane=Lane.EXPORT, retry=ONCE, refusals=0)
+_MANNER: Final = Manner(priority=Priority.EXPORT, retry=ONCE, refusals=0)
 
 
 @attrs.frozen
 class Groups:
-    """The endpoints for one App ID, in the lane of exports."""
+    """The endpoints for one App ID, in the priority of exports."""
 
     calls: Calls
     insights: Insights

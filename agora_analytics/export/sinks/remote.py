@@ -63,7 +63,7 @@ class RemoteSink:
             return store, str(path)
         if misuse:
             raise ValueError(f"to={self._shown!r}: {wrong}")
-        raise ExportError(f"{self._shown!r} cannot be reached: {wrong}", advice="Nothing was sent. Check the place.")
+        raise ExportError(f"{self._shown!r} cannot be reached: {wrong}", hint="Nothing was sent. Check the place.")
 
     @property
     def identity(self) -> str:

@@ -126,7 +126,7 @@ def refusal(place: str, wrong: Differences) -> ExportError:
     way = _FROM_MANIFEST if wrong.strange else _AS_IT_IS
     return ExportError(
         f"what {place!r} holds is not what its state says: {wrong}",
-        advice=f"Nothing was sent. {mend}, or export into another place; {way}.",
+        hint=f"Nothing was sent. {mend}, or export into another place; {way}.",
         kind="state",
     )
 
@@ -135,7 +135,7 @@ def without_state(place: str, names: Sequence[str]) -> ExportError:
     """Return what tells that there are files and no state, and what to do."""
     return ExportError(
         f"{place!r} holds {_names(names)}, but the state of the export that wrote it is gone or empty",
-        advice="Nothing was sent: all of it would come twice. Put the state back, or export into another place;"
+        hint="Nothing was sent: all of it would come twice. Put the state back, or export into another place;"
         f" {_FROM_MANIFEST}.",
         kind="state",
     )
@@ -145,7 +145,7 @@ def unlisted(place: str, names: Sequence[str]) -> ExportError:
     """Return what tells that there are files that the manifest does not list, and what to do."""
     return ExportError(
         f"the export in {place!r} cannot be rebuilt: its {MANIFEST} does not list {_names(names)}",
-        advice="Nothing was sent: their rows would come twice. Take them away, or export into another place.",
+        hint="Nothing was sent: their rows would come twice. Take them away, or export into another place.",
         kind="state",
     )
 
@@ -154,7 +154,7 @@ def unknown_parts(place: str, names: Sequence[str]) -> ExportError:
     """Return what tells that a database has rows that no state tells of, and what to do."""
     return ExportError(
         f"the export in {place!r} cannot be rebuilt: its {MANIFEST} does not list {_names(names)}",
-        advice="Nothing was sent: their rows would come twice. Export into another place.",
+        hint="Nothing was sent: their rows would come twice. Export into another place.",
         kind="state",
     )
 

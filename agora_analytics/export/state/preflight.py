@@ -147,7 +147,7 @@ class Standing:
             told = ", ".join(f"{key} {begun.get(key)!r}, now {wanted[key]!r}" for key in different)
             raise ExportError(
                 f"{str(self._sink)!r} holds an export of other settings: {told}",
-                advice="Nothing was sent. Run it with the settings it was begun with, or export into another place.",
+                hint="Nothing was sent. Run it with the settings it was begun with, or export into another place.",
                 kind="settings",
             )
 
@@ -166,7 +166,7 @@ class Standing:
         damaged = trouble_of(error) == "state"
         return ExportError(
             f"what {str(self._sink)!r} holds cannot be read: {self._sink.scrub(said(error))}",
-            advice=f"Nothing was sent. {PUT_BACK if damaged else 'Check the place.'}",
+            hint=f"Nothing was sent. {PUT_BACK if damaged else 'Check the place.'}",
             fault="host",
             kind="state" if damaged else "disk",
         )

@@ -85,7 +85,7 @@ class Due:
     """Which pending calls are due: those of the `worst` score first, or the oldest, that ended `before`."""
 
     worst: bool = False
-    least_users: int = 0
+    min_users: int = 0
     before: int
     count: int = 64
 
@@ -234,7 +234,7 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
             f" WHERE status = ? AND users >= ? AND last <= ? AND app IN (SELECT value FROM json_each(?))"
             f" AND id NOT IN ({taken}) ORDER BY {order} LIMIT ?",
             PENDING,
-            due.least_users,
+            due.min_users,
             due.before,
             mine,
             due.count,
@@ -251,7 +251,7 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
             "SELECT min(last) FROM calls WHERE status = ? AND users >= ?"  # noqa: S608 - numbers of our own
             f" AND app IN (SELECT value FROM json_each(?)) AND id NOT IN ({taken})",
             PENDING,
-            due.least_users,
+            due.min_users,
             mine,
         )
         return found[0] if found else None
@@ -300,15 +300,15 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         """Return how many calls there are of each status."""
         return dict(self._all("SELECT status, count(*) FROM calls GROUP BY status"))
 
-    def too_small(self, least_users: int) -> int:
+    def too_small(self, min_users: int) -> int:
         """Return how many pending calls have fewer users."""
-        found = self._one("SELECT count(*) FROM calls WHERE status = ? AND users < ?", PENDING, least_users)
+        found = self._one("SELECT count(*) FROM calls WHERE status = ? AND users < ?", PENDING, min_users)
         return int(found[0]) if found else 0
 
-    def pending_of(self, app: str, least_users: int) -> int:
+    def pending_of(self, app: str, min_users: int) -> int:
         """Return how many pending calls of an App ID have so many users."""
         found = self._one(
-            "SELECT count(*) FROM calls WHERE status = ? AND app = ? AND users >= ?", PENDING, app, least_users
+            "SELECT count(*) FROM calls WHERE status = ? AND app = ? AND users >= ?", PENDING, app, min_users
         )
         return int(found[0])
 

@@ -68,7 +68,7 @@ def recalled(document: bytes | None, place: str) -> Recall:
             wrong = f"{MANIFEST} is not what an export of this version wrote ({error})"
     raise ExportError(
         f"the export in {place!r} cannot be rebuilt: {wrong}",
-        advice="Nothing was sent. Export into another place.",
+        hint="Nothing was sent. Export into another place.",
         kind="state",
     )
 

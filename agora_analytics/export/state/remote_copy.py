@@ -119,7 +119,7 @@ class Beside:
             return False
         raise ExportError(
             f"the state of the export, {copy.name} in {str(self._sink)!r}, is damaged: {wrong}",
-            advice=f"Nothing was sent. Put it back, or export into another place; {REBUILD}.",
+            hint=f"Nothing was sent. Put it back, or export into another place; {REBUILD}.",
             kind="state",
         )
 
@@ -344,7 +344,7 @@ class Beside:
     def _taken(self) -> ExportError:
         return ExportError(
             f"another run of the export into {str(self._sink)!r} has begun, and goes on with it",
-            advice="This one has ended. Let one machine at a time run it.",
+            hint="This one has ended. Let one machine at a time run it.",
             kind="running",
         )
 

@@ -228,18 +228,18 @@ def _unusable(path: Path, place: str, error: Exception) -> ExportError:
     if _locked(error):
         return ExportError(
             f"an export into {place!r} is running already",
-            advice="Wait for it, or export into another folder.",
+            hint="Wait for it, or export into another folder.",
             kind="running",
         )
     said = getattr(error, "strerror", None) or str(error)
     if is_damage(error):
         return ExportError(
             f"the export's state {str(path)!r} is damaged: {said}",
-            advice=f"Put back a copy of it that is as new as the files, or export into another place; {REBUILD}.",
+            hint=f"Put back a copy of it that is as new as the files, or export into another place; {REBUILD}.",
             kind="state",
         )
     return ExportError(
         f"the export's state {str(path)!r} cannot be kept: {said}",
-        advice="Check the path and its rights, and that the disk has room; then run the same export again.",
+        hint="Check the path and its rights, and that the disk has room; then run the same export again.",
         fault="host",
     )

@@ -50,7 +50,7 @@ def check_given(folder: Path) -> None:
 def _refused(folder: Path, wrong: str) -> ExportError:
     return ExportError(
         f"state={str(folder)!r} is to be the folder of an export's state, and {wrong}",
-        advice="Nothing was sent, and nothing there was touched. Give a folder that is empty or not there.",
+        hint="Nothing was sent, and nothing there was touched. Give a folder that is empty or not there.",
         kind="settings",
     )
 
@@ -58,7 +58,7 @@ def _refused(folder: Path, wrong: str) -> ExportError:
 def _damaged(folder: Path) -> ExportError:
     return ExportError(
         f"state={str(folder)!r} holds an export's state that is damaged: {STATE} is no state any more",
-        advice="Nothing was sent, and nothing there was touched. Give another folder, which is empty or not there: the "
+        hint="Nothing was sent, and nothing there was touched. Give another folder, which is empty or not there: the "
         "export goes on from the copy of its state that lies beside its files.",
         kind="state",
     )

@@ -200,7 +200,7 @@ class Parts:
         kind = trouble_of(error)
         return ExportError(
             f"the export into {str(self._sink)!r} cannot be written: {self._sink.scrub(said(error))}",
-            advice=PUT_BACK
+            hint=PUT_BACK
             if kind == "state"
             else "Fix that and run the same export again: it goes on where it stopped.",
             fault="host",

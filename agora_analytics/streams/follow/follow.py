@@ -53,9 +53,9 @@ class Settings:
     start: int | None
     back: int | None
     stop: int | None
-    allowance: int
+    allowed_lateness: int
     every: int
-    drill: bool
+    with_sessions: bool
     late_sessions: bool
 
 
@@ -74,7 +74,7 @@ class FollowPoller(Poller[CallEvent]):
         self._source = source
         source.on_skipped(self.monitor.skipped)
         self._settings = settings
-        self._details = Details(source, quota) if settings.drill else None
+        self._details = Details(source, quota) if settings.with_sessions else None
         self._tail: Tail | None = None
         self._begun = 0
         self._cost = 1.0
@@ -134,7 +134,7 @@ class FollowPoller(Poller[CallEvent]):
                     if self.stopped:
                         return
             if self._read is not None:
-                tail.advance(self._read, self._read - self._settings.allowance)
+                tail.advance(self._read, self._read - self._settings.allowed_lateness)
                 self.monitor.saw(last_window=self._read)
             await self._save(tail)
             if not self._over(tail):
@@ -211,7 +211,7 @@ class FollowPoller(Poller[CallEvent]):
     def _due(self, tail: Tail) -> Span | None:
         """Return what is to be read next, from a little before where was read to; None where that is nothing."""
         askable = self._askable()
-        start = max(tail.read_to - self._settings.allowance, self._begun, askable.start)
+        start = max(tail.read_to - self._settings.allowed_lateness, self._begun, askable.start)
         end = min(askable.end, max(tail.read_to, askable.start) + self._slice, self._settings.stop or askable.end)
         return Span(start, end) if start < end else None
 

@@ -1,8 +1,8 @@
 """Which windows are due, and what is known of them: a pure machine of answers in and events out.
 
 Windows leave in order, each once. One leaves as soon as all its series have it; a series that lacks it holds it back
-until an answer from after the allowance lacks it still, or until it is too old to be asked for. Nothing but an answer
-can say that something is missing: an outage only delays.
+until an answer from after the allowed_lateness lacks it still, or until it is too old to be asked for. Nothing but an
+answer can say that something is missing: an outage only delays.
 
 The rows of a series in one window are a set: each has a group (a dimension's value, a user, or nothing) and a value, in
 no order. A later answer that has other values, or groups that were not known, changes the window. One that lacks rows
@@ -67,7 +67,8 @@ _PARTS: Final = 500
 class Windows:
     """Windows from `due` on, until delivered, and after that until they are settled.
 
-    `allowance` and `settling` are seconds after a window could be asked for first, which is `delay` after its end.
+    `allowed_lateness` and `final_after` are seconds after a window could be asked for first, which is `delay` after its
+    end.
     """
 
     def __init__(
@@ -76,20 +77,20 @@ class Windows:
         due: int,
         *,
         delay: int,
-        allowance: int,
-        settling: int,
+        allowed_lateness: int,
+        final_after: int,
         revisions: bool = True,
-        final: bool = False,
+        only_final: bool = False,
         done: Sequence[Span] = (),
     ) -> None:
         self._done = tuple(done)
         self.due = self._skip(due)
         self._series = tuple(series)
         self._delay = delay
-        self._allowance = allowance
-        self._settling = settling
+        self._allowed_lateness = allowed_lateness
+        self._final_after = final_after
         self._revisions = revisions
-        self._final = final
+        self._only_final = only_final
         self._seen: dict[int, dict[int, _Seen]] = {}
         self._changed: dict[tuple[int, int], None] = {}
         self._order = _order(self._series)
@@ -152,8 +153,8 @@ class Windows:
             seen = self._seen[ts][place]
             before = seen.told or ()
             if united(before, seen.points) is not before:
-                settled = self._settled(ts, seen.at)
-                yield Revision(ts=ts, series=self._series[place], before=before, after=seen.points, settled=settled)
+                final = self._is_final(ts, seen.at)
+                yield Revision(ts=ts, series=self._series[place], before=before, after=seen.points, final=final)
             self._changed.pop((ts, place), None)
             self._dumps.pop(ts, None)
 
@@ -199,9 +200,9 @@ class Windows:
         seen = self._seen.get(ts, {})
         if not seen or not self.absent.issuperset(self._unseen(seen)):
             return False
-        patience = self._settling if self._final else self._allowance
+        patience = self._final_after if self._only_final else self._allowed_lateness
         overdue = ts + WINDOW + self._delay + patience
-        return all(one.at >= overdue or (one.points and not self._final) for one in seen.values())
+        return all(one.at >= overdue or (one.points and not self._only_final) for one in seen.values())
 
     def _unseen(self, seen: Mapping[int, _Seen]) -> set[int]:
         return set(range(len(self._series))) - seen.keys()
@@ -220,18 +221,18 @@ class Windows:
                 missing[series] = self._missing(ts, one)
         at = min((one.at for one in seen.values()), default=0.0)
         whole = ts < oldest or not self._unseen(seen)
-        return Window(ts=ts, values=values, missing=missing, settled=whole and self._settled(ts, at))
+        return Window(ts=ts, values=values, missing=missing, final=whole and self._is_final(ts, at))
 
     def _missing(self, ts: int, seen: _Seen | None) -> Missing:
         return "no data" if seen is not None and self._lacks(ts, seen) else "not asked"
 
     def _lacks(self, ts: int, seen: _Seen) -> bool:
         """Whether the service was asked so late that what it did not have then it will not have."""
-        patience = min(self._allowance, self._settling) if self._final else self._allowance
+        patience = min(self._allowed_lateness, self._final_after) if self._only_final else self._allowed_lateness
         return not seen.points and seen.at >= ts + WINDOW + self._delay + patience
 
-    def _settled(self, ts: int, at: float) -> bool:
-        return at >= ts + WINDOW + self._delay + self._settling
+    def _is_final(self, ts: int, at: float) -> bool:
+        return at >= ts + WINDOW + self._delay + self._final_after
 
     def _forget(self, oldest: int) -> None:
         """Forget delivered windows that are settled or older than can be asked for; without revisions, all of them."""
@@ -245,7 +246,7 @@ class Windows:
 
     def _final_by(self, ts: int, seen: Mapping[int, _Seen]) -> bool:
         """Whether no series of a window will change any more."""
-        return not self._unseen(seen) and all(self._settled(ts, one.at) for one in seen.values())
+        return not self._unseen(seen) and all(self._is_final(ts, one.at) for one in seen.values())
 
     def unsettled(self, current: Event | None = None) -> dict[str, Mapping[str, Any]]:
         """Return, as a checkpoint keeps them, the windows that may still change, or were only heard of.
@@ -287,7 +288,7 @@ class Windows:
         """
         dump = seen.dumped(told)
         if (ts, place) in self._changed:
-            dump["at"] = min(seen.at, ts + WINDOW + self._delay + self._settling - 1)
+            dump["at"] = min(seen.at, ts + WINDOW + self._delay + self._final_after - 1)
         return dump
 
     def _keep_current(self, kept: dict[str, Mapping[str, Any]], current: Window | Revision) -> None:

@@ -51,10 +51,10 @@ class Settings:
     start: int | None
     back: int | None
     stop: int | None
-    allowance: int
-    settling: int
+    allowed_lateness: int
+    final_after: int
     revisions: bool
-    final: bool
+    only_final: bool
     least: int
 
 
@@ -129,10 +129,10 @@ class WatchPoller(Poller[Event]):
             self._series,
             start // WINDOW * WINDOW,
             delay=self._edges.delay,
-            allowance=settings.allowance,
-            settling=settings.settling,
+            allowed_lateness=settings.allowed_lateness,
+            final_after=settings.final_after,
             revisions=settings.revisions,
-            final=settings.final,
+            only_final=settings.only_final,
             done=done,
         )
         try:
@@ -196,7 +196,7 @@ class WatchPoller(Poller[Event]):
 
         What they miss follows as revisions; where there are to be none, windows wait.
         """
-        if self._settings.final or not self._settings.revisions:
+        if self._settings.only_final or not self._settings.revisions:
             return frozenset()
         bad = [place for place, since in self._bad_since.items() if self._quota.now() - since >= _GIVEN_UP]
         return frozenset(place for number in bad for place in self._source.queries[number].serves)
