@@ -12,90 +12,21 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from agora_analytics._core.lazy import door
+
 if TYPE_CHECKING:
     from agora_analytics import catalogue, errors, export, models, plans, protocols
-    from agora_analytics._core.retry import Retry
-    from agora_analytics._core.transport import HOSTS, Timeouts
-    from agora_analytics.client import AnalyticsClient
-    from agora_analytics.endpoints import Filter, Results
-    from agora_analytics.errors import (
-        AgoraError,
-        BadRequest,
-        CertificateError,
-        CheckpointError,
-        DecodeError,
-        ExportError,
-        IncompleteList,
-        LedgerError,
-        NotFound,
-        PlanRefused,
-        QuotaExhausted,
-        RateLimited,
-        ResponseError,
-        ServerError,
-        TooEarly,
-        TransportError,
-        TransportTimeout,
-        Unauthorized,
-    )
-    from agora_analytics.export import (
-        Breakdown,
-        ExportEstimate,
-        ExportProgress,
-        ExportReport,
-        Insight,
-        Selection,
-        Skipped,
-        to_arrow,
-        to_pandas,
-        to_polars,
-    )
-    from agora_analytics.models import (
-        BadRow,
-        Call,
-        CallPage,
-        Found,
-        FreezeBucket,
-        Point,
-        Ranked,
-        Session,
-        SessionMetrics,
-        SessionPage,
-        Statistic,
-        Total,
-        Track,
-    )
-    from agora_analytics.plans import ENTERPRISE, PREMIUM, STANDARD, STARTER, Limits, Plan
-    from agora_analytics.quota import (
-        ClockState,
-        FileLedger,
-        Forecast,
-        MemoryLedger,
-        Priority,
-        Quota,
-        QuotaSnapshot,
-        QuotaState,
-    )
-    from agora_analytics.spans import Span
-    from agora_analytics.streams import (
-        CallChanged,
-        CallFinished,
-        CallLost,
-        CallSessions,
-        CallStarted,
-        Checkpoint,
-        Coverage,
-        FileCheckpoints,
-        Follow,
-        Gap,
-        Health,
-        MemoryCheckpoints,
-        Revision,
-        Series,
-        Watch,
-        Window,
-        broadcast,
-    )
+    from agora_analytics._core.retry import *
+    from agora_analytics._core.transport import *
+    from agora_analytics.client import *
+    from agora_analytics.endpoints import *
+    from agora_analytics.errors import *
+    from agora_analytics.export import *
+    from agora_analytics.models import *
+    from agora_analytics.plans import *
+    from agora_analytics.quota import *
+    from agora_analytics.spans import *
+    from agora_analytics.streams import *
 
     __version__: str
 
@@ -189,109 +120,28 @@ __all__ = [
 ]
 
 # Loaded when first asked for: a program that only needs errors or spans waits for no HTTP client.
-_HOMES = {
-    "client": ("AnalyticsClient",),
-    "_core.retry": ("Retry",),
-    "_core.transport": ("HOSTS", "Timeouts"),
-    "endpoints": ("Filter", "Results"),
-    "errors": (
-        "AgoraError",
-        "BadRequest",
-        "CertificateError",
-        "CheckpointError",
-        "DecodeError",
-        "ExportError",
-        "IncompleteList",
-        "LedgerError",
-        "NotFound",
-        "PlanRefused",
-        "QuotaExhausted",
-        "RateLimited",
-        "ResponseError",
-        "ServerError",
-        "TooEarly",
-        "TransportError",
-        "TransportTimeout",
-        "Unauthorized",
-    ),
-    "export": (
-        "Breakdown",
-        "ExportEstimate",
-        "ExportProgress",
-        "ExportReport",
-        "Insight",
-        "Skipped",
-        "Selection",
-        "to_arrow",
-        "to_pandas",
-        "to_polars",
-    ),
-    "models": (
-        "BadRow",
-        "Call",
-        "CallPage",
-        "Found",
-        "FreezeBucket",
-        "Point",
-        "Ranked",
-        "Session",
-        "SessionMetrics",
-        "SessionPage",
-        "Statistic",
-        "Total",
-        "Track",
-    ),
-    "plans": ("ENTERPRISE", "PREMIUM", "STANDARD", "STARTER", "Limits", "Plan"),
-    "quota": (
-        "ClockState",
-        "FileLedger",
-        "Forecast",
-        "Priority",
-        "MemoryLedger",
-        "Quota",
-        "QuotaSnapshot",
-        "QuotaState",
-    ),
-    "spans": ("Span",),
-    "streams": (
-        "CallChanged",
-        "CallFinished",
-        "CallLost",
-        "CallSessions",
-        "CallStarted",
-        "Checkpoint",
-        "Coverage",
-        "FileCheckpoints",
-        "Follow",
-        "Gap",
-        "Health",
-        "MemoryCheckpoints",
-        "Revision",
-        "Series",
-        "Watch",
-        "Window",
-        "broadcast",
-    ),
-}
-_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+_load, __dir__ = door(
+    globals(),
+    "errors",
+    "spans",
+    "plans",
+    "models",
+    "_core.retry",
+    "quota",
+    "client",
+    "_core.transport",
+    "endpoints",
+    "streams",
+    "export",
+)
 
 
 def __getattr__(name: str) -> Any:
-    """Load a public name from where it lives."""
+    """Load a public name, a module of them, or the version."""
     if name == "__version__":
         from importlib.metadata import version  # noqa: PLC0415 - it costs more than all else here
 
-        found: Any = version("agora-analytics")
-    elif name in _HOME_OF:
-        found = getattr(import_module(f"{__name__}.{_HOME_OF[name]}"), name)
-    elif name in __all__:
-        found = import_module(f"{__name__}.{name}")
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = found
-    return found
-
-
-def __dir__() -> list[str]:
-    """List the public names, loaded or not."""
-    return __all__
+        return version("agora-analytics")
+    if name in __all__ and name.islower() and name not in {"broadcast", "to_arrow", "to_pandas", "to_polars"}:
+        return import_module(f"{__name__}.{name}")
+    return _load(name)

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from agora_analytics.endpoints.realtime import Realtime
     from agora_analytics.export.exporter import Exports
 
+__all__ = ["AnalyticsClient"]
+
 _SHORT = 8
 
 

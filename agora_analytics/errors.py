@@ -31,6 +31,27 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 if TYPE_CHECKING:
     from agora_analytics.spans import Span
 
+__all__ = [
+    "AgoraError",
+    "BadRequest",
+    "CertificateError",
+    "CheckpointError",
+    "DecodeError",
+    "ExportError",
+    "IncompleteList",
+    "LedgerError",
+    "NotFound",
+    "PlanRefused",
+    "QuotaExhausted",
+    "RateLimited",
+    "ResponseError",
+    "ServerError",
+    "TooEarly",
+    "TransportError",
+    "TransportTimeout",
+    "Unauthorized",
+]
+
 Fault = Literal["caller", "plan", "service", "network", "host"]
 """Whose fault an error is: the calling code, the pricing plan, the service, the network between, or the host.
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import timedelta
 
+__all__ = ["ENTERPRISE", "PREMIUM", "STANDARD", "STARTER", "Limits", "Plan"]
+
 ValueT = TypeVar("ValueT")
 
 Unit = Literal["second", "minute", "day"]

@@ -12,6 +12,8 @@ from agora_analytics._core import validation
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+__all__ = ["Span"]
+
 Instant = datetime | int
 """A moment: an aware `datetime`, or whole seconds since 1970 in UTC, of any class of whole numbers."""
 

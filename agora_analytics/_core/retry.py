@@ -13,6 +13,8 @@ import attrs
 from agora_analytics._core import validation
 from agora_analytics.errors import AgoraError, ResponseError, ServerError, TransportError
 
+__all__ = ["Retry"]
+
 # More would only overflow: the cap has long been reached.
 _DOUBLINGS = 60
 

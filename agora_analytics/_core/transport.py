@@ -30,6 +30,8 @@ from agora_analytics._core.redaction import Scrubber
 from agora_analytics.errors import AgoraError, CertificateError, DecodeError, TransportError, TransportTimeout
 from agora_analytics.protocols import Request, Response
 
+__all__ = ["HOSTS", "Timeouts"]
+
 HOSTS = ("https://api.agora.io", "https://api.sd-rtn.com")
 """The two main hosts, each the other's fallback: outside and inside mainland China."""
 

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from agora_analytics.endpoints.retention import Results
+from agora_analytics._core.lazy import door
 
 if TYPE_CHECKING:
-    from agora_analytics.endpoints.calls import Calls
-    from agora_analytics.endpoints.insights import Filter, Insights
-    from agora_analytics.endpoints.realtime import Realtime
+    from agora_analytics.endpoints.calls import *
+    from agora_analytics.endpoints.insights import *
+    from agora_analytics.endpoints.realtime import *
+    from agora_analytics.endpoints.retention import *
 
-__all__ = ["Calls", "Filter", "Insights", "Realtime", "Results"]
+__all__ = [
+    "Calls",
+    "Filter",
+    "Insights",
+    "Realtime",
+    "Results",
+]
 
-_LATER = {
-    "Calls": "calls",
-    "Filter": "insights",
-    "Insights": "insights",
-    "Realtime": "realtime",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Load a group for those who use it."""
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = found = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
-    return found
+__getattr__, __dir__ = door(globals(), "retention", "calls", "insights", "realtime")

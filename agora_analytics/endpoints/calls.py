@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from agora_analytics.streams.follow.follow import Follow
     from agora_analytics.streams.period import Beginning
 
+__all__ = ["Calls"]
+
 _MINUTE = 60
 
 _statistics = decoder(Rows[Statistic])
@@ -273,7 +275,8 @@ class Calls(CallRequests):
         `GET /beta/analytics/call/sessions`.
         """
         from agora_analytics.endpoints.stream_sources import CallSource  # noqa: PLC0415
-        from agora_analytics.streams.follow.follow import Follow, Settings  # noqa: PLC0415
+        from agora_analytics.streams.follow.follow import Follow  # noqa: PLC0415
+        from agora_analytics.streams.follow.poller import Settings  # noqa: PLC0415
         from agora_analytics.streams.period import Period  # noqa: PLC0415
         from agora_analytics.streams.position import place_of  # noqa: PLC0415
 

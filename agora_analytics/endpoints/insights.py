@@ -29,6 +29,8 @@ from agora_analytics.plans import (
 )
 from agora_analytics.spans import Instant, Span
 
+__all__ = ["Filter", "Insights"]
+
 _PEAKS = frozenset(metric for metric in UsageMetric if metric.startswith("peak"))
 _SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
 

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from agora_analytics.streams.watch.series import Series
     from agora_analytics.streams.watch.watch import Watch
 
+__all__ = ["Realtime"]
+
 
 class Realtime(RealtimeRequests):
     """`client.realtime`: the four endpoints of Real-time Monitoring, and windows without end."""

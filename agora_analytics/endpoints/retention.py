@@ -17,6 +17,8 @@ from agora_analytics.models import Answer, BadRow, Found
 from agora_analytics.plans import Endpoint
 from agora_analytics.spans import Span, merged
 
+__all__ = ["Results"]
+
 T = TypeVar("T")
 AnswerT = TypeVar("AnswerT", bound=Answer | None)
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
 
+__all__ = ["to_arrow", "to_pandas", "to_polars"]
+
 _MANY: Final = 1_000
 """Models that are turned into columns in one go: on another thread, but Python lets no other thread run meanwhile."""
 

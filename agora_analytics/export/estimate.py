@@ -27,6 +27,8 @@ from agora_analytics.models import Call, CallPage, Session, SessionMetrics, Sess
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS, Endpoint, Limits
 from agora_analytics.spans import Span
 
+__all__ = ["DatasetEstimate", "ExportEstimate"]
+
 _APP: Final = "x" * 32
 """As long as an App ID, or the id of a call."""
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from agora_analytics.export.report import ExportReport, ProgressCallback
     from agora_analytics.export.selection import Selection
 
+__all__ = ["Exports"]
+
 
 class Exports:
     """`client.export`: everything the plan keeps, as files that a data team loads at once."""

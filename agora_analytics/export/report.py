@@ -9,6 +9,8 @@ import attrs
 
 from agora_analytics.spans import Span
 
+__all__ = ["ExportProgress", "ExportReport", "Skipped"]
+
 
 @attrs.frozen(kw_only=True)
 class Skipped:

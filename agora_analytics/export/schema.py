@@ -9,6 +9,8 @@ import attrs
 
 from agora_analytics.catalogue import MetricId
 
+__all__ = ["DATASETS", "Column", "Dataset"]
+
 Kind = Literal["text", "integer", "number", "boolean", "time"]
 """Type of a column; `time` is a moment in UTC, to the second. Any value may be null."""
 

@@ -14,6 +14,8 @@ from agora_analytics.models import Call
 from agora_analytics.spans import Instant, Span
 from agora_analytics.streams.watch.series import Series
 
+__all__ = ["Breakdown", "Insight", "Selection"]
+
 _USAGE: Final = frozenset(UsageMetric)
 _QUALITY: Final = frozenset(QualityMetric)
 _OF_CALLS: Final = ("calls", "sessions", "metrics", "statistics")

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from agora_analytics.quota.ledger_state import Book, decode
-from agora_analytics.quota.limiter import Budget
-from agora_analytics.quota.memory_ledger import MemoryLedger
-from agora_analytics.quota.quota import Quota, Reserve, fingerprint
-from agora_analytics.quota.wait_queue import Priority
+from agora_analytics._core.lazy import door
 
 if TYPE_CHECKING:
-    from agora_analytics.quota.file_ledger import FileLedger
-    from agora_analytics.quota.snapshot import ClockState, Forecast, QuotaSnapshot, QuotaState
+    from agora_analytics.quota.file_ledger import *
+    from agora_analytics.quota.ledger_state import *
+    from agora_analytics.quota.limiter import *
+    from agora_analytics.quota.memory_ledger import *
+    from agora_analytics.quota.quota import *
+    from agora_analytics.quota.snapshot import *
+    from agora_analytics.quota.wait_queue import *
 
 __all__ = [
     "Book",
@@ -31,15 +31,6 @@ __all__ = [
     "fingerprint",
 ]
 
-
-_LATER = {"FileLedger": "file_ledger"} | dict.fromkeys(
-    ["ClockState", "Forecast", "QuotaSnapshot", "QuotaState"], "snapshot"
+__getattr__, __dir__ = door(
+    globals(), "memory_ledger", "snapshot", "limiter", "quota", "file_ledger", "wait_queue", "ledger_state"
 )
-
-
-def __getattr__(name: str) -> Any:
-    """Load what not every program needs for those who ask for it."""
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    globals()[name] = found = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
-    return found

@@ -18,6 +18,8 @@ from agora_analytics.quota.ledger_state import Book
 if TYPE_CHECKING:
     from agora_analytics.quota.sqlite_store import BookFile
 
+__all__ = ["FileLedger"]
+
 T = TypeVar("T")
 
 

@@ -12,6 +12,8 @@ from agora_analytics.quota.bucket import DELAY, PATIENCE, Counter
 from agora_analytics.quota.date_trust import Trust
 from agora_analytics.quota.service_clock import ServerClock
 
+__all__ = ["Book", "decode"]
+
 _STEPPED: Final = 60.0
 """Seconds by which wall and monotonic clock may part before the book is from before a restart of the machine."""
 

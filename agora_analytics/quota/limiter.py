@@ -24,6 +24,8 @@ from agora_analytics.quota.wait_queue import Line, Priority
 if TYPE_CHECKING:
     from agora_analytics.quota.snapshot import Forecast, QuotaState
 
+__all__ = ["Budget"]
+
 T = TypeVar("T")
 
 _PEOPLE: Final = 0.05

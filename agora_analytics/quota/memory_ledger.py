@@ -8,6 +8,8 @@ from typing import TypeVar
 
 from agora_analytics.quota.ledger_state import Book
 
+__all__ = ["MemoryLedger"]
+
 T = TypeVar("T")
 
 

@@ -21,6 +21,8 @@ from agora_analytics.quota.wait_queue import Priority
 if TYPE_CHECKING:
     from agora_analytics.quota.snapshot import ClockState, Forecast, QuotaSnapshot
 
+__all__ = ["Quota", "Reserve", "fingerprint"]
+
 _DAY: Final = 86_400
 _PLENTY: Final = 2**31
 """Requests a day, where none are counted."""

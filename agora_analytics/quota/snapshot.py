@@ -12,6 +12,8 @@ from agora_analytics.plans import Unit
 from agora_analytics.quota.clock_reading import Moment
 from agora_analytics.quota.wait_queue import Priority
 
+__all__ = ["ClockState", "Forecast", "QuotaSnapshot", "QuotaState"]
+
 
 @attrs.frozen(kw_only=True)
 class QuotaState:

@@ -16,6 +16,8 @@ from typing import Final, Protocol
 from agora_analytics.errors import QuotaExhausted
 from agora_analytics.quota.bucket import Denied, Granted
 
+__all__ = ["Priority"]
+
 _SHARE: Final = 10
 """Of so many tokens given while a priority waits, one is its own."""
 

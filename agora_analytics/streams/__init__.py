@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from agora_analytics.streams.checkpoint_stores import FileCheckpoints, MemoryCheckpoints
-from agora_analytics.streams.checkpoints import Checkpoint
-from agora_analytics.streams.events import (
-    CallChanged,
-    CallEvent,
-    CallFinished,
-    CallLost,
-    CallSessions,
-    CallStarted,
-    Event,
-    Gap,
-    Revision,
-    Window,
-)
-from agora_analytics.streams.fan_out import Broadcast, Subscription, broadcast
-from agora_analytics.streams.follow.follow import Follow
-from agora_analytics.streams.health import Health
-from agora_analytics.streams.watch.schedule import Coverage
-from agora_analytics.streams.watch.series import Series
-from agora_analytics.streams.watch.watch import Watch
+from typing import TYPE_CHECKING
+
+from agora_analytics._core.lazy import door
+
+if TYPE_CHECKING:
+    from agora_analytics.streams.checkpoint_stores import *
+    from agora_analytics.streams.checkpoints import *
+    from agora_analytics.streams.events import *
+    from agora_analytics.streams.fan_out import *
+    from agora_analytics.streams.follow.follow import *
+    from agora_analytics.streams.health import *
+    from agora_analytics.streams.watch.schedule import *
+    from agora_analytics.streams.watch.series import *
+    from agora_analytics.streams.watch.watch import *
 
 __all__ = [
     "Broadcast",
@@ -46,3 +40,16 @@ __all__ = [
     "Window",
     "broadcast",
 ]
+
+__getattr__, __dir__ = door(
+    globals(),
+    "checkpoints",
+    "watch.series",
+    "watch.schedule",
+    "events",
+    "health",
+    "checkpoint_stores",
+    "fan_out",
+    "watch.watch",
+    "follow.follow",
+)

@@ -22,6 +22,8 @@ from agora_analytics.streams.checkpoints import Checkpoint
 if TYPE_CHECKING:
     from agora_analytics._core.process_lock import Claim
 
+__all__ = ["FileCheckpoints", "MemoryCheckpoints"]
+
 T = TypeVar("T")
 
 # ASCII alone: other letters take up to four bytes each in a file's name, and é has two spellings.

@@ -14,6 +14,8 @@ from agora_analytics._core.decoding.json import Unreadable, encode, strict
 from agora_analytics.errors import CheckpointError
 from agora_analytics.spans import Span, merged
 
+__all__ = ["Checkpoint"]
+
 T = TypeVar("T")
 
 _VERSION: Final = 1

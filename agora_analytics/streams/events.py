@@ -13,6 +13,19 @@ from agora_analytics.models.points import Number
 from agora_analytics.spans import WINDOW, Span
 from agora_analytics.streams.watch.series import Series
 
+__all__ = [
+    "CallChanged",
+    "CallEvent",
+    "CallFinished",
+    "CallLost",
+    "CallSessions",
+    "CallStarted",
+    "Event",
+    "Gap",
+    "Revision",
+    "Window",
+]
+
 Missing = Literal["no data", "not asked"]
 """Why a window lacks a series: the service was asked in time and had nothing, or it could not be asked in time."""
 

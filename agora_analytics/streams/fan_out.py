@@ -19,6 +19,8 @@ from agora_analytics.streams.health import log
 from agora_analytics.streams.position import Place
 from agora_analytics.streams.stream import Stream
 
+__all__ = ["Broadcast", "Subscription", "broadcast"]
+
 T = TypeVar("T")
 
 _OVERFLOW: Final = ("block", "drop_oldest")

@@ -15,6 +15,8 @@ from agora_analytics.plans import Endpoint
 from agora_analytics.quota.quota import Quota
 from agora_analytics.streams.error_policy import Rule, State, rule_of
 
+__all__ = ["Health"]
+
 log = logging.getLogger("agora_analytics.streams")
 
 _LONG: Final = 61.0

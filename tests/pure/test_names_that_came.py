@@ -11,10 +11,7 @@ import agora_analytics
 PACKAGE = Path(agora_analytics.__file__).parent
 
 REASONS = {
-    "__init__.py": "a lazy door: names of its own table",
-    "export/__init__.py": "a lazy door: names of its own table",
-    "quota/__init__.py": "a lazy door: names of its own table",
-    "endpoints/__init__.py": "a lazy door: names of its own table",
+    "_core/lazy.py": "names that a package exports",
     "_core/decoding/codec.py": "fields of our own answers",
     "_core/wire.py": "what a refusal is told more of, by our own names",
     "_core/validation/objects.py": "fields that a model itself checks",

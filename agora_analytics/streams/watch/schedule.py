@@ -14,6 +14,8 @@ import attrs
 from agora_analytics.plans import REALTIME_USAGE, Plan
 from agora_analytics.spans import WINDOW
 
+__all__ = ["Coverage"]
+
 _DAY: Final = 86_400
 _WINDOWS: Final = _DAY // WINDOW
 _DOUBLINGS: Final = 16

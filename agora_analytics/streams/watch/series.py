@@ -12,6 +12,8 @@ from agora_analytics._core import validation
 from agora_analytics.catalogue import RealtimeUsageMetric
 from agora_analytics.models import Point, Uid
 
+__all__ = ["Series"]
+
 _LEAST_WEIGHT: Final = 0.001
 
 _USAGE: Final = frozenset(RealtimeUsageMetric)

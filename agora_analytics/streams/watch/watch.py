@@ -28,6 +28,8 @@ from agora_analytics.streams.watch.assembler import Windows
 from agora_analytics.streams.watch.schedule import Schedule, reach
 from agora_analytics.streams.watch.series import Series
 
+__all__ = ["Watch"]
+
 _DAY: Final = 86_400
 _IN_A_ROW: Final = 2
 _GIVEN_UP: Final = 600.0
