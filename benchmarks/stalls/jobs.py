@@ -16,7 +16,7 @@ import msgspec
 from agora_analytics import AnalyticsClient
 from agora_analytics.models import Call, CallPage, MetricsAnswer
 from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET
-from agora_analytics.simulator.service.service import basic
+from agora_analytics.simulator.service.service import basic_auth
 from benchmarks import _contestants
 from benchmarks._canned import plan
 from benchmarks.stalls.meter import measured
@@ -32,7 +32,7 @@ def _client(url: str) -> AnalyticsClient:
 
 
 def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(headers={"Authorization": basic(CUSTOMER_ID, CUSTOMER_SECRET)})
+    return aiohttp.ClientSession(headers={"Authorization": basic_auth(CUSTOMER_ID, CUSTOMER_SECRET)})
 
 
 async def pages(job: dict[str, Any]) -> None:

@@ -55,8 +55,8 @@ async def simulate(
     ),
     seed: Seed = 1,
     plan: Plan = "enterprise",
-    rough: Annotated[
-        bool, typer.Option("--rough", help="Read every open point of the reference the other way.")
+    hostile: Annotated[
+        bool, typer.Option("--hostile", help="Read every open point of the reference the other way.")
     ] = False,
     fault_rate: Annotated[float, typer.Option(help="Fraction of requests that a fault hits.", min=0, max=1)] = 0.0,
     fault_kinds: Annotated[
@@ -64,12 +64,12 @@ async def simulate(
     ] = _KINDS,
 ) -> None:
     """Serve a simulated Agora Analytics until Ctrl-C. Example: agora-analytics simulate --port 8765 --seed 7."""
-    from agora_analytics.simulator import Faults, Quirks, Service, World  # noqa: PLC0415 - longer than any help
+    from agora_analytics.simulator import Faults, Service, Variants, World  # noqa: PLC0415 - longer than any help
     from agora_analytics.simulator.server import serve  # noqa: PLC0415
 
     faults = Faults.chance(fault_rate, _faults(fault_kinds), seed=seed)
-    quirks = Quirks.rough() if rough else Quirks()
-    service = Service(World(seed=seed), plan, faults=faults, quirks=quirks)
+    variants = Variants.hostile() if hostile else Variants()
+    service = Service(World(seed=seed), plan, faults=faults, variants=variants)
     try:
         async with serve(service, host, port) as url:
             await _serve_on(shown.screen, service, url)
@@ -107,9 +107,9 @@ def _introduce(screen: Screen, access: Access) -> None:
 
 def _faults(kinds: str) -> tuple[Fault, ...]:
     from agora_analytics.simulator import Fault  # noqa: PLC0415
-    from agora_analytics.simulator.faults import Kind  # noqa: PLC0415
+    from agora_analytics.simulator.faults import FaultKind  # noqa: PLC0415
 
-    known = {kind: Fault(kind) for kind in get_args(Kind)}
+    known = {kind: Fault(kind) for kind in get_args(FaultKind)}
     wanted = tuple(kind.strip() for kind in kinds.split(","))
     unknown = [kind for kind in wanted if kind not in known]
     if unknown:
