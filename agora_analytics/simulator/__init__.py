@@ -1,15 +1,37 @@
-"""A simulated Agora Analytics for tests without the network: a seeded world, the API over it, faults at will.
+"""A simulated Agora Analytics service: test your code without a network, an account or waiting.
 
 ```python
-async def test_my_dashboard():
-    simulation = Simulation(world=World(seed=7), plan="premium", variants=Variants(shuffled_rows=True))
+import asyncio
+
+from agora_analytics.simulator import Fault, Faults, Simulation, VirtualLoop, World
+
+
+async def main():
+    simulation = Simulation(world=World(seed=7), plan="premium", clock=1_795_521_600)
+    simulation.faults = Faults.script([Fault("status", status=503)])  # the first request fails, and the client retries
     async with simulation.client() as client:
-        page = await client.calls.page(start, end)
-    assert simulation.service.counts["call_lists"] == 1
+        start, end = client.calls.recent(3_600)
+        found = {call.call_id async for call in client.calls.search(start, end)}
+    assert found == {call.call_id for call in simulation.world.calls(start, end)}
+    assert simulation.service.counts == {"call_lists": 2}  # two pages; the failure was of a gateway, and not counted
+
+
+with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    runner.run(main())
 ```
 
-`simulator.server.serve` offers the same over real sockets (it imports aiohttp), `simulator.fixtures` a pytest fixture;
-on a `VirtualLoop` a day of either side takes seconds.
+| Question | Where to look |
+| --- | --- |
+| How do I get a client of the simulator? | `Simulation.client()`, or `fixtures.agora_simulator` in pytest |
+| Where is the world of `agora-analytics demo` and `simulate`? | `World(seed=…)`; its code is in `world/` |
+| How does the service answer? | `Service`; its code is in `service/`, with a module for each group of endpoints |
+| How do I script a fault? | `Fault` says what goes wrong, `Faults` says when |
+| How do I try other behaviour of the API? | `Variants`; all of it at once: `Variants.hostile()` |
+| How do I make a day take a second? | `VirtualLoop`, an event loop on virtual time |
+| How do I suspend the machine, or set its clock wrong? | `Clock.suspend()`, `HostClock.wrong` |
+| How do I use up the quota? | `Service.spend()`, or all day long `OtherProgram` |
+| What did my code request? | `Service.log`, `Service.counts`, `Service.refusals` |
+| How do I reach it from another process? | `server.serve()`, or `agora-analytics simulate` |
 """
 
 from __future__ import annotations

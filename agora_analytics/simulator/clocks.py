@@ -1,7 +1,8 @@
-"""The service's clock and the host's: real time, or the time of a `VirtualLoop`.
+"""The service's clock and the host's clock, on real time or on the virtual time of a `VirtualLoop`.
 
-A client reads two clocks: the host's wall clock and the loop's monotonic one. A machine that is suspended stops the
-second and not the first, and the first may be wrong by any amount; the service's clock is neither.
+A client reads two clocks: the host's wall clock and the event loop's monotonic clock. While a machine is suspended the
+monotonic clock stops and the wall clock does not; the wall clock may be wrong by any amount. The service's clock never
+stops and is never wrong.
 """
 
 from __future__ import annotations
@@ -16,40 +17,41 @@ from agora_analytics.simulator.virtual_loop import VirtualLoop
 
 
 class Clock:
-    """The service's clock: call it for UTC seconds.
+    """The service's clock; call it to read UTC seconds.
 
-    Where a `VirtualLoop` is running it goes on with that loop's time, in any other loop with real time, and outside of
-    all loops it keeps to the last one: a test that is not async may make it, or read it. `start` is a moment in UTC
-    seconds, at which it stands until it is first read in a loop (by default the host's time), or a clock of your own.
+    The clock follows virtual time while a `VirtualLoop` is running, and real time in any other event loop. Outside of
+    event loops it keeps following the last one, so that synchronous code can create and read it. `start` is where the
+    clock stands until it is first read in an event loop (UTC seconds; default: the host's time), or a function that
+    returns UTC seconds.
     """
 
     def __init__(self, start: float | WallClock | None = None) -> None:
         given = None if start is None else validators.clock("clock", start)
-        self._own = callable(given)
+        self._is_custom = callable(given)
         self._source: WallClock = time.time
         self._loop: AbstractEventLoop | None = None
         self._offset = 0.0
         if callable(given):
             self._source = given
         elif given is not None:
-            self._source, self._offset = _still, given
+            self._source, self._offset = _stopped, given
         self()
 
     @classmethod
     def of(cls, clock: float | WallClock | None) -> Clock:
-        """Return a clock that starts so, or the clock itself where it is one already."""
+        """Return `clock` if it is a `Clock`, otherwise a new clock that starts with it."""
         return clock if isinstance(clock, Clock) else cls(clock)
 
     def __call__(self) -> float:
-        """Return the service's UTC seconds now."""
-        if not self._own:
+        """Return the service's time in UTC seconds."""
+        if not self._is_custom:
             loop = _get_running_loop()
             if loop is not self._loop:
                 self._follow(loop)
         return self._offset + self._source()
 
     def _follow(self, loop: AbstractEventLoop | None) -> None:
-        """Go on with what tells the time in a loop; outside of all, with the last."""
+        """Continue from the current time with the time source of `loop`; with None keep the last source."""
         self._loop = loop
         if loop is None:
             return
@@ -58,15 +60,15 @@ class Clock:
         self._source = source
 
     def suspend(self, seconds: float) -> None:
-        """Suspend the machine for so long: wall clocks, the service's and the host's, go on; `loop.time()` does not.
+        """Suspend the machine: advance the wall clocks of service and host by `seconds`, but not `loop.time()`.
 
-        Nothing waits, and timers of the loop are late by so much. Negative seconds set the clocks back.
+        Returns at once. Timers of the event loop fire that much late. Negative seconds set the clocks back.
         """
         self._offset += validators.finite("seconds", seconds)
 
 
 class HostClock:
-    """The wall clock of the client's machine: a clock with `wrong` seconds added; assign `wrong` at any time."""
+    """The wall clock of the client's machine: `clock` plus `wrong` seconds. Assign `wrong` at any time."""
 
     def __init__(self, clock: WallClock, wrong: float = 0.0) -> None:
         self._clock = validation.function("clock", clock, "a function that returns UTC seconds")
@@ -74,7 +76,7 @@ class HostClock:
 
     @property
     def wrong(self) -> float:
-        """Seconds that it is ahead."""
+        """Seconds by which the host's clock is ahead of `clock`; negative if it is behind."""
         return self._wrong
 
     @wrong.setter
@@ -82,9 +84,9 @@ class HostClock:
         self._wrong = validators.finite("wrong", wrong)
 
     def __call__(self) -> float:
-        """Return what the host takes for UTC seconds now."""
+        """Return the host's time in UTC seconds."""
         return self._clock() + self._wrong
 
 
-def _still() -> float:
+def _stopped() -> float:
     return 0.0

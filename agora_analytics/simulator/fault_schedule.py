@@ -1,6 +1,6 @@
-"""When faults strike: by script, by chance, for a span of time, or for certain requests alone.
+"""Fault injection: which requests fail. By script, at random, during an outage, or for selected requests only.
 
-Schedules are pure: what happens to a request follows from its number, its host, what it asks for, and the time.
+A schedule is a pure function: whether a request fails follows from its number, host, parameters and time alone.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from agora_analytics.simulator.faults import Fault
 from agora_analytics.simulator.service.params import IncomingRequest
 from agora_analytics.simulator.world.rng import rng_for
 
-_NO_CONNECTION, _BROKEN = Fault("refused"), Fault("reset")
+_CONNECTION_REFUSED, _CONNECTION_RESET = Fault("refused"), Fault("reset")
 UNKNOWN_CALL = Fault("refusal", code=404, message="no such call")
-"""What `Faults.of_call` does unless another fault is given."""
+"""The default fault of `Faults.of_call`."""
 
 _NAMES = frozenset(endpoint.name for endpoint in ENDPOINTS)
 PARAMETERS = (
@@ -27,12 +27,12 @@ PARAMETERS = (
     "exclude_server_user", "extraMetrics", "filters", "metric", "page_no", "page_size", "productType", "sids",
     "startTs", "start_ts", "ts", "uids",
 )  # fmt: skip
-"""Names of all parameters that the service knows."""
+"""Names of all request parameters of the API, as `Faults.only` takes them."""
 
 
 @attrs.frozen
 class Arrival:
-    """A request that arrives: the number of requests before it, in all, at its host and to its endpoint, and when."""
+    """A request as a schedule sees it: how many came before it (in total, at its host, to its endpoint), and when."""
 
     number: int
     at_host: int
@@ -43,12 +43,12 @@ class Arrival:
 
     @property
     def endpoint(self) -> str:
-        """The endpoint's name in `plans`, or empty where there is none."""
+        """The endpoint's name in `plans`, or an empty string for an unknown path."""
         endpoint = self.request.endpoint if self.request else None
         return endpoint.name if endpoint else ""
 
-    def asks(self, params: Mapping[str, str]) -> bool:
-        """Whether the request has all these parameters, compared as text."""
+    def has_params(self, params: Mapping[str, str]) -> bool:
+        """Whether the request has all of these parameters; values are compared as strings."""
         if not params:
             return True
         sent = self.request.params if self.request else {}
@@ -56,10 +56,10 @@ class Arrival:
 
 
 class FaultRule(Protocol):
-    """One part of a schedule."""
+    """One rule of a schedule: implement `strike` to add a rule of your own to `Faults`."""
 
     def strike(self, arrival: Arrival) -> Fault | None:
-        """Return the fault that hits a request, or None."""
+        """Return the fault to inject into this request, or None."""
 
 
 @attrs.frozen
@@ -102,13 +102,13 @@ class _Outage:
     host: int | None
 
     def strike(self, arrival: Arrival) -> Fault | None:
-        there = self.host in {None, arrival.host} and self.start <= arrival.now < self.end
-        return self.fault if there else None
+        is_down = self.host in {None, arrival.host} and self.start <= arrival.now < self.end
+        return self.fault if is_down else None
 
 
 @attrs.frozen
 class _Only:
-    """Rules that strike certain requests alone."""
+    """Rules limited to certain requests."""
 
     rules: tuple[FaultRule, ...]
     endpoint: str | None
@@ -118,19 +118,39 @@ class _Only:
     def strike(self, arrival: Arrival) -> Fault | None:
         if self.host not in {None, arrival.host} or self.endpoint not in {None, arrival.endpoint}:
             return None
-        return _first(self.rules, arrival) if arrival.asks(self.params) else None
+        return _first(self.rules, arrival) if arrival.has_params(self.params) else None
 
 
 def _rules(rules: object) -> tuple[FaultRule, ...]:
-    found = validation.listed("rules", rules, "rules")
     return tuple(
-        validation.having("rules", one, "what Faults.script, .chance and so on make", "strike") for one in found
+        validation.having("rules", rule, "a result of Faults.script, Faults.chance and so on", "strike")
+        for rule in validation.listed("rules", rules, "rules")
     )
 
 
 @attrs.frozen
 class Faults:
-    """A schedule of faults; `Faults()` is none at all. Add schedules up: the first that strikes wins."""
+    """A fault schedule. `Faults()` has no faults; add schedules with `+`, and the first that matches a request wins.
+
+    ```python
+    import asyncio
+
+    from agora_analytics.simulator import Fault, Faults, Simulation
+
+
+    async def main():
+        third_fails = Faults.script([None, None, Fault("reset")])
+        details_are_slow = Faults.chance(0.1, [Fault("slow", seconds=2)], seed=7).only("call_sessions")
+        simulation = Simulation(clock=1_795_521_600, faults=third_fails + details_are_slow)
+        outage = Faults.outage(1_795_521_600, 1_795_521_600 + 0.1, Fault("html"), host=0)  # of the first host
+        simulation.faults += outage
+        async with simulation.client() as client:
+            assert [call async for call in client.calls.search(*client.calls.recent(3_600))]
+
+
+    asyncio.run(main())
+    ```
+    """
 
     rules: tuple[FaultRule, ...] = attrs.field(default=(), converter=_rules)
 
@@ -138,36 +158,38 @@ class Faults:
     def script(
         cls, steps: Sequence[Fault | None], *, host: int | None = None, endpoint: Endpoint | str | None = None
     ) -> Self:
-        """Return faults for the first requests, in order, then none; with a host or endpoint, counting only its own.
+        """Return a schedule with one step for each of the first requests, in order; None lets a request pass.
 
-        Raises `TypeError` for a host and an endpoint at once.
+        With `host` or `endpoint`, only requests to it are counted. Raises `TypeError` if both are given.
         """
         if host is not None and endpoint is not None:
-            raise TypeError("a script counts the requests of a host or of an endpoint, not of both")
+            raise TypeError("a script counts requests by host or by endpoint; pass only one of them")
         allowed_steps = validation.listed("steps", steps, "Fault or None")
         faults = tuple(validation.none_or(_fault, f"steps[{at}]", step) for at, step in enumerate(allowed_steps))
         return cls((_Script(faults, _host(host), _name(endpoint)),))
 
     @classmethod
     def chance(
-        cls, rate: float, faults: Sequence[Fault] = (_BROKEN,), *, seed: int = 1, host: int | None = None
+        cls, rate: float, faults: Sequence[Fault] = (_CONNECTION_RESET,), *, seed: int = 1, host: int | None = None
     ) -> Self:
-        """Return a schedule in which each request has a fault with probability `rate`, one of those given."""
-        found = validation.instances("faults", faults, Fault)
-        if not found:
+        """Return a schedule in which each request fails with probability `rate`, with one of `faults` at random."""
+        choices = validation.instances("faults", faults, Fault)
+        if not choices:
             raise ValueError("faults=(): allowed is a list of at least one Fault")
-        return cls((_Chance(validators.fraction("rate", rate), found, validators.integer("seed", seed), _host(host)),))
+        return cls(
+            (_Chance(validators.fraction("rate", rate), choices, validators.integer("seed", seed), _host(host)),)
+        )
 
     @classmethod
     def outage(
         cls,
         start: float,
         end: float,
-        fault: Fault = _NO_CONNECTION,
+        fault: Fault = _CONNECTION_REFUSED,
         *,
         host: int | None = None,
     ) -> Self:
-        """Return a schedule in which every request in `[start, end)`, in UTC seconds, has the fault."""
+        """Return a schedule in which every request in `[start, end)` fails; both are UTC seconds."""
         first, last = validators.utc_seconds("start", start), validators.utc_seconds_or_inf("end", end)
         if first >= last:
             raise ValueError(f"end={validation.shown(end)} must be after start={validation.shown(start)}")
@@ -175,19 +197,19 @@ class Faults:
 
     @classmethod
     def always(cls, fault: Fault) -> Self:
-        """Return a schedule in which every request has the fault; narrow it down with `only`."""
+        """Return a schedule in which every request fails; narrow it down with `only`."""
         return cls.outage(float("-inf"), float("inf"), fault)
 
     @classmethod
     def of_call(cls, call_id: str, fault: Fault = UNKNOWN_CALL) -> Self:
-        """Return a schedule in which every request for the details of one call has the fault."""
+        """Return a schedule in which every request for details of one call fails; see `UNKNOWN_CALL` for how."""
         return cls.always(fault).only(call_id=validation.text("call_id", call_id))
 
     def only(self, endpoint: Endpoint | str | None = None, *, host: int | None = None, **params: object) -> Self:
-        """Return the same schedule for requests to one endpoint, one host, or with these parameters alone.
+        """Return this schedule limited to requests to one endpoint or one host, or with these parameters.
 
-        Parameters have the service's names and are compared as text, such as `call_id="…"` or `metric="userCount"`.
-        Raises `ValueError` for an endpoint or a parameter that is not there.
+        Parameters have the API's names and are compared as strings, such as `call_id="…"` or `metric="userCount"`.
+        Raises `ValueError` for an unknown endpoint or parameter.
         """
         for name in params:
             validation.choice("parameter", name, PARAMETERS)
@@ -198,7 +220,7 @@ class Faults:
         return Faults(self.rules + validation.instance("faults", other, Faults).rules)
 
     def strike(self, arrival: Arrival) -> Fault | None:
-        """Return the fault that hits a request, or None."""
+        """Return the fault to inject into this request, or None."""
         return _first(self.rules, arrival)
 
 

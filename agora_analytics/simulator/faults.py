@@ -1,6 +1,6 @@
-"""What can go wrong between a client and the service.
+"""Fault injection: what goes wrong with one request. `fault_schedule.Faults` says which requests.
 
-A fault is a value; the transport or the server that carries the request acts it out. `schedules` says when.
+A `Fault` is a value. The in-process transport and the HTTP server inject it.
 """
 
 from __future__ import annotations
@@ -32,26 +32,33 @@ def _usual_status(fault: Fault) -> int:
 
 @attrs.frozen
 class Fault:
-    """One thing that goes wrong with one request.
+    """One failure of one request.
+
+    ```python
+    from agora_analytics.simulator import Fault
+
+    assert Fault("status", status=503).counted is False  # a gateway answers; the service never sees the request
+    assert Fault("slow", seconds=40).delay == 40
+    ```
 
     Kinds:
-        status: HTTP `status` with a JSON `message`, from a gateway.
-        html: HTTP `status` (200: a captive proxy) with a page.
-        busy: HTTP 429 with `Retry-After: retry_after`.
-        garbage: a body that is no JSON.
-        refused: no connection; over sockets it is a `reset`, for a port cannot refuse one request.
-        reset: the connection breaks before the service has counted the request.
-        reset_after: the connection breaks after that.
-        cut: the body ends early.
-        slow: the answer comes `seconds` later.
-        huge: a body of `size` bytes.
-        bomb: a small body that unpacks to `size` bytes.
-        refusal: the service counts the request and refuses it, with `code`, `message` and null data in the body;
-            the HTTP `status` is 200 unless another is given.
-        date: nothing but `date_off`.
+        status: a gateway answers with HTTP `status` and a JSON `message`.
+        html: a gateway answers with HTTP `status` and an HTML page; with status 200 it is a captive portal.
+        busy: a gateway answers with HTTP 429 and `Retry-After: retry_after` (seconds).
+        garbage: the body is not JSON.
+        refused: the connection is refused. Over sockets this is a `reset`, because a port cannot refuse one request.
+        reset: the connection is reset before the service counts the request.
+        reset_after: the connection is reset after the service has counted the request.
+        cut: the connection is closed in the middle of the body.
+        slow: the answer is delayed by `seconds`.
+        huge: the body has `size` bytes.
+        bomb: the body is small and decompresses to `size` bytes.
+        refusal: the service counts the request and answers with an error: `code`, `message` and null data in the body,
+            HTTP status 200 unless `status` is given.
+        date: only the `Date` header is wrong, see `date_off`.
 
     Attributes:
-        date_off: seconds that the `Date` header is ahead, with a fault of any kind whose answer has one.
+        date_off: seconds by which the `Date` header is ahead; applies to every kind whose answer has that header.
 
     """
 
@@ -79,16 +86,16 @@ class Fault:
 
     @property
     def counted(self) -> bool:
-        """Whether the request reaches the service, which counts and answers it."""
+        """Whether the request reaches the service, which counts it against its rate limits and answers."""
         return self.kind in _COUNTED
 
     @property
     def delay(self) -> float:
-        """Seconds by which the answer is late."""
+        """Seconds by which the answer is delayed."""
         return self.seconds if self.kind == "slow" else 0.0
 
     def gateway_response(self) -> Response | None:
-        """Return the gateway's answer that takes the place of the service's, or None where the fault is none such."""
+        """Return the answer of a gateway in front of the service, or None if no gateway answers for this kind."""
         if self.kind not in _GATEWAY:
             return None
         if self.kind == "html":
@@ -99,5 +106,5 @@ class Fault:
         return Response(status, headers, json.dumps({"message": self.message}).encode())
 
     def corrupted(self, response: Response) -> Response:
-        """Return the service's answer as this fault leaves it."""
+        """Return the service's answer with the body corrupted, if this kind corrupts it."""
         return attrs.evolve(response, body=_GARBAGE) if self.kind == "garbage" else response

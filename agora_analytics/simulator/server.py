@@ -1,6 +1,26 @@
-"""The simulated service over real sockets; faults act on the connection itself.
+"""The simulated service over HTTP on real sockets; faults are injected into the connection itself.
 
-This file alone of the simulator imports aiohttp.
+```python
+import asyncio
+
+from agora_analytics import AnalyticsClient
+from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Service, World
+from agora_analytics.simulator.server import serve
+
+
+async def main():
+    service = Service(World(seed=7), "premium")
+    async with serve(service) as url:
+        client = AnalyticsClient(CUSTOMER_ID, CUSTOMER_SECRET, app_id=APP_ID, plan="premium", base_url=url)
+        async with client:
+            await client.calls.page(*client.calls.recent(3_600))
+    assert service.counts == {"call_lists": 1}
+
+
+asyncio.run(main())
+```
+
+From a shell: `agora-analytics simulate`. This is the only module of the simulator that imports aiohttp.
 """
 
 from __future__ import annotations
@@ -22,19 +42,19 @@ from agora_analytics.simulator.service.params import IncomingRequest
 from agora_analytics.simulator.service.service import Service
 
 _CHUNK = 2**16
-_PATIENCE = 1.0
-"""Seconds after which a client that takes no answer at the end is dropped."""
+_SHUTDOWN_TIMEOUT = 1.0
+"""Seconds that shutdown waits for open connections before it drops them."""
 
 _RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER with no time to linger: closing sends RST instead of FIN."""
+"""SO_LINGER with a timeout of 0: closing sends RST instead of FIN."""
 
 _NO_DATE = {"Date": ""}
-"""Without the header aiohttp would write the host's own time, which is not the service's."""
+"""Without this header aiohttp would write the real time, which is not the service's."""
 
 
 @asynccontextmanager
 async def serve(service: Service, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-    """Serve on one port (0: any that is free) and yield the base URL, like `http://127.0.0.1:40123`."""
+    """Serve on one port (0: any free port) and yield the base URL, such as `http://127.0.0.1:40123`."""
     async with serve_hosts(service, 1, host=host, port=port) as urls:
         yield urls[0]
 
@@ -43,9 +63,9 @@ async def serve(service: Service, host: str = "127.0.0.1", port: int = 0) -> Asy
 async def serve_hosts(
     service: Service, count: int = 2, *, host: str = "127.0.0.1", port: int = 0
 ) -> AsyncIterator[tuple[str, ...]]:
-    """Serve on several ports, each playing one of the vendor's hosts, and yield their base URLs in order.
+    """Serve on `count` ports, each of which stands for one of Agora's hosts, and yield their base URLs in order.
 
-    A `port` other than 0 is the first of so many in a row.
+    A `port` other than 0 is the first of `count` consecutive ports.
     """
     validation.instance("service", service, Service)
     validation.text("host", host)
@@ -62,25 +82,25 @@ async def serve_hosts(
 
 @asynccontextmanager
 async def _listening(handler: _Host, host: str, port: int) -> AsyncIterator[str]:
-    runner = web.ServerRunner(web.Server(handler.handle), shutdown_timeout=_PATIENCE)
+    runner = web.ServerRunner(web.Server(handler.handle), shutdown_timeout=_SHUTDOWN_TIMEOUT)
     await runner.setup()
     try:
         await web.TCPSite(runner, host, port).start()
-        yield f"http://{_reached(host)}:{runner.addresses[0][1]}"
+        yield f"http://{_loopback(host)}:{runner.addresses[0][1]}"
     finally:
         handler.closing.set()
         await runner.cleanup()
 
 
-def _reached(host: str) -> str:
-    """Return where a client of this machine reaches what listens there, as it stands in a URL."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - it is what to replace
+def _loopback(host: str) -> str:
+    """Return the address at which a local client reaches a server that listens on `host`, spelled for a URL."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - this is what is replaced
     return f"[{host}]" if ":" in host else host
 
 
 @attrs.frozen
 class _Host:
-    """One of the hosts: carries requests to the service and answers back, and acts faults out."""
+    """Handles the HTTP requests to one host, and injects faults."""
 
     service: Service
     index: int
@@ -93,14 +113,14 @@ class _Host:
         if fault and fault.delay and await self._closed_within(fault.delay):
             return _reset(request)
         if fault and fault.kind == "huge":
-            return await _stream(request, _plain(fault.size), {"Content-Length": str(fault.size)})
+            return await _stream(request, _blank_chunks(fault.size), {"Content-Length": str(fault.size)})
         if fault and fault.kind == "bomb":
-            return await _stream(request, _packed(fault.size), {"Content-Encoding": "gzip"})
+            return await _stream(request, _compressed_chunks(fault.size), {"Content-Encoding": "gzip"})
         if fault and fault.kind == "cut" and response:
-            return await _cut(request, response)
+            return await _send_half(request, response)
         if response is None or (fault and fault.kind == "reset_after"):
             return _reset(request)
-        return _whole(request, response)
+        return _complete(request, response)
 
     async def _closed_within(self, seconds: float) -> bool:
         try:
@@ -115,14 +135,14 @@ class _Host:
             method=request.method,
             path=path,
             query=query,
-            # The service reads no body but JSON's, as the reference demands of a POST.
+            # As the API reference requires of a POST, only a JSON body is read.
             body=body if body and request.content_type == "application/json" else None,
             authorization=request.headers.get("Authorization"),
             host=self.index,
         )
 
 
-def _whole(request: web.BaseRequest, response: Response) -> web.Response:
+def _complete(request: web.BaseRequest, response: Response) -> web.Response:
     headers = {**_NO_DATE, **response.headers}
     if "gzip" not in request.headers.get("Accept-Encoding", ""):
         return web.Response(status=response.status, headers=headers, body=response.body)
@@ -131,15 +151,15 @@ def _whole(request: web.BaseRequest, response: Response) -> web.Response:
 
 
 def _reset(request: web.BaseRequest) -> web.StreamResponse:
-    """Break the connection; what is returned goes nowhere."""
+    """Reset the connection; the returned response is never sent."""
     if request.transport is not None:
         request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         request.transport.abort()
     return web.Response()
 
 
-async def _cut(request: web.BaseRequest, response: Response) -> web.StreamResponse:
-    """Promise the whole body, send half of it and hang up."""
+async def _send_half(request: web.BaseRequest, response: Response) -> web.StreamResponse:
+    """Announce the whole body, send half of it and close the connection."""
     headers = {**_NO_DATE, **response.headers, "Content-Length": str(len(response.body))}
     stream = web.StreamResponse(status=response.status, headers=headers)
     await stream.prepare(request)
@@ -150,28 +170,28 @@ async def _cut(request: web.BaseRequest, response: Response) -> web.StreamRespon
 
 
 async def _stream(request: web.BaseRequest, chunks: Iterator[bytes], headers: dict[str, str]) -> web.StreamResponse:
-    """Send a body without ever holding it, for as long as the client takes it."""
+    """Send a body chunk by chunk, until the client closes the connection."""
     stream = web.StreamResponse(headers={**_NO_DATE, "Content-Type": "application/json", **headers})
     try:
         await stream.prepare(request)
         for chunk in chunks:
             await stream.write(chunk)
-            await asyncio.sleep(0)  # A write waits for a slow reader only; others want their turn too.
+            await asyncio.sleep(0)  # A write yields only to a slow reader; let other tasks run.
         await stream.write_eof()
     except ConnectionError:
-        pass  # The client has seen enough, which is what the fault is for.
+        pass  # The client gave up, which is what this fault is for.
     return stream
 
 
-def _plain(size: int) -> Iterator[bytes]:
+def _blank_chunks(size: int) -> Iterator[bytes]:
     block = b" " * _CHUNK
     for _ in range(size // _CHUNK):
         yield block
     yield block[: size % _CHUNK]
 
 
-def _packed(size: int) -> Iterator[bytes]:
+def _compressed_chunks(size: int) -> Iterator[bytes]:
     packer = zlib.compressobj(1, zlib.DEFLATED, zlib.MAX_WBITS | 16)
-    for block in _plain(size):
+    for block in _blank_chunks(size):
         yield packer.compress(block)
     yield packer.flush()

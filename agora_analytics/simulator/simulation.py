@@ -1,4 +1,4 @@
-"""A world, a service over it, and clients of it: what a test needs, in one object."""
+"""A world, a service over it and clients of that service in one object: what a test needs."""
 
 from __future__ import annotations
 
@@ -19,15 +19,34 @@ if TYPE_CHECKING:
 
 
 class Simulation:
-    """A simulated service, and transports and clients that reach it with the right credentials.
+    """A simulated service, and transports and clients that hold the right credentials for it.
 
-    Give a service, or the parts of one: its `world`, `plan` (enterprise by default), `clock` (a moment in UTC seconds
-    at which it starts, or a clock; by default the host's time, see `Clock`), `faults` and `variants`. Raises
-    `TypeError` for both.
+    Pass either a service or its parts: `world`, `plan` (default: enterprise), `clock` (UTC seconds at which the
+    service starts, or a clock; default: the host's time, see `Clock`), `faults` and `variants`. Raises `TypeError` if
+    both are given.
+
+    ```python
+    import asyncio
+
+    from agora_analytics.simulator import Simulation, World
+
+
+    async def main():
+        simulation = Simulation(world=World(seed=7), plan="premium", clock=1_795_521_600)
+        async with simulation.client() as client:
+            found = [call async for call in client.calls.search(*client.calls.recent(3_600))]
+        call = simulation.world.call(found[0].call_id)
+        assert call and call.cname == found[0].cname
+        assert {entry.endpoint for entry in simulation.service.log} == {"call_lists"}
+
+
+    asyncio.run(main())
+    ```
 
     Attributes:
-        service: the service.
-        host_clock: the wall clock of the machine that clients of `client()` run on; assign its `wrong` to set it wrong.
+        service: the simulated service.
+        host_clock: the wall clock of the machine on which the clients of `client()` run; assign `host_clock.wrong` to
+            set it wrong.
 
     """
 
@@ -44,7 +63,7 @@ class Simulation:
         parts = {"world": world, "plan": plan, "clock": clock, "faults": faults, "variants": variants}
         given = [name for name, part in parts.items() if part is not None]
         if service is not None and given:
-            raise TypeError(f"{', '.join(given)}: already the service's; give a service or its parts, not both")
+            raise TypeError(f"{', '.join(given)}: the service already has its own; pass a service or its parts")
         if service is None:
             variants = validation.none_or(validation.instance, "variants", variants, Variants)
             plan = "enterprise" if plan is None else plan
@@ -54,12 +73,12 @@ class Simulation:
 
     @property
     def world(self) -> World:
-        """What the service tells about."""
+        """The world that the service reports on: the truth to compare results with."""
         return self.service.world
 
     @property
     def app_id(self) -> str:
-        """The App ID that the service knows."""
+        """The App ID that the service accepts."""
         return self.service.app_id
 
     @property
@@ -69,7 +88,7 @@ class Simulation:
 
     @property
     def faults(self) -> Faults:
-        """The schedule of faults; assign another at any time."""
+        """The fault schedule; may be replaced at any time."""
         return self.service.faults
 
     @faults.setter
@@ -78,7 +97,7 @@ class Simulation:
 
     @property
     def variants(self) -> Variants:
-        """How the service reads what the reference leaves open, and what it does besides; assign others at any time."""
+        """How the service behaves where the API reference leaves a choice; may be replaced at any time."""
         return self.service.variants
 
     @variants.setter
@@ -86,19 +105,19 @@ class Simulation:
         self.service.variants = validation.instance("variants", variants, Variants)
 
     def transport(self, *, latency: Latency = (0.0, 0.0), hosts: int = 2, timeout: float = 30.0) -> SimulatorTransport:
-        """Return a transport to the service."""
+        """Return a transport to the service; `latency` and `timeout` are in seconds, see `SimulatorTransport`."""
         return SimulatorTransport(self.service, latency=latency, hosts=hosts, timeout=timeout)
 
     def client(self, **options: Any) -> AnalyticsClient:
-        """Return a client of the service on its plan and the host's clock.
+        """Return a client of the service, with the service's plan, on the host's clock.
 
-        `options` go to `AnalyticsClient` and come first. Its transport carries the right credentials whatever they say:
-        let the service refuse them with `Faults.always(Fault("status", status=401))`.
+        `options` are passed to `AnalyticsClient` and override these defaults. The transport always sends the right
+        credentials; to have the service reject them, use `Faults.always(Fault("status", status=401))`.
         """
-        # Imported late: the simulator stands beside the client and works without it.
+        # Imported late: the simulator also works without the client.
         from agora_analytics import AnalyticsClient  # noqa: PLC0415
 
-        settings: dict[str, Any] = {
+        defaults: dict[str, Any] = {
             "customer_id": self.service.customer_id,
             "customer_secret": self.service.customer_secret,
             "app_id": self.app_id,
@@ -106,8 +125,8 @@ class Simulation:
             "transport": self.transport(),
             "clock": self.host_clock,
         }
-        return AnalyticsClient(**{**settings, **options})
+        return AnalyticsClient(**{**defaults, **options})
 
     def _now(self) -> float:
-        # Read each time: a test may give the service another clock later on.
+        # Looked up on each call, because a test may replace the service's clock.
         return self.service.clock()

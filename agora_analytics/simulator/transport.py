@@ -1,6 +1,6 @@
-"""The simulated service behind the transport's seam: no sockets, all waiting by `asyncio.sleep`.
+"""An in-process transport to the simulated service: no sockets, and all waiting is `asyncio.sleep`.
 
-So a loop with virtual time can let a day of requests pass in seconds.
+Therefore it works on a `VirtualLoop`, where a day of requests takes seconds. Real sockets: `server.serve`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from agora_analytics.simulator.service.service import Service, basic_auth
 from agora_analytics.simulator.validators import finite, positive, positive_integer, string
 
 Latency = tuple[float, float] | Callable[[], tuple[float, float]]
-"""Seconds to the service and back, or what draws them for each request."""
+"""One-way seconds to the service and back, or a function that returns them for each request."""
 
-_BROKEN: Mapping[FaultKind, str] = {
+_CONNECTION_ERRORS: Mapping[FaultKind, str] = {
     "refused": "connection refused",
     "reset": "connection reset",
     "reset_after": "connection reset",
@@ -29,11 +29,11 @@ _BROKEN: Mapping[FaultKind, str] = {
 
 
 class SimulatorTransport:
-    """Carries requests to a simulated service in this process (`protocols.Transport`).
+    """A `protocols.Transport` that sends requests to a simulated service in this process.
 
-    The credentials are the service's own unless others are given. `latency` is one-way seconds there and back, `skews`
-    how many seconds each host's clock is ahead (the rest: none), `timeout` the seconds after which `TransportTimeout`
-    is raised.
+    The credentials default to the service's own. `latency` is one-way seconds to the service and back, `hosts` the
+    number of hosts, `skews` the seconds by which each host's clock is ahead (default: 0), and `timeout` the seconds
+    after which `send` raises `TransportTimeout`.
     """
 
     def __init__(
@@ -54,43 +54,45 @@ class SimulatorTransport:
         )
         self._latency = _latency("latency", latency)
         self._hosts = positive_integer("hosts", hosts)
-        ahead = [finite(f"skews[{at}]", one) for at, one in enumerate(validation.listed("skews", skews, "seconds"))]
-        self._skews = (*ahead, *[0.0] * hosts)
+        given = [
+            finite(f"skews[{index}]", skew) for index, skew in enumerate(validation.listed("skews", skews, "seconds"))
+        ]
+        self._skews = (*given, *[0.0] * hosts)
         self._timeout = positive("timeout", timeout)
 
     @property
     def hosts(self) -> int:
-        """How many hosts there are."""
+        """The number of hosts."""
         return self._hosts
 
     async def send(self, request: Request, host: int = 0) -> Response:
-        """Carry a request there and its answer back.
+        """Send a request to a host and return the answer.
 
         Raises `TransportError` or `TransportTimeout`, and `DecodeError` for the faults `huge` and `bomb`.
         """
         try:
             async with asyncio.timeout(self._timeout):
-                return await self._carry(request, host)
+                return await self._exchange(request, host)
         except TimeoutError as error:
-            what = f"no answer within {self._timeout:g} s"
-            raise TransportTimeout(what, request=str(request)) from error
+            message = f"no answer within {self._timeout:g} s"
+            raise TransportTimeout(message, request=str(request)) from error
 
     def scrub(self, body: bytes) -> bytes:
-        """Return the body as it is: the service never echoes credentials."""
+        """Return the body unchanged: the service never echoes credentials."""
         return body
 
     async def close(self) -> None:
-        """Close nothing: it opened nothing."""
+        """Do nothing: the transport holds no resources."""
 
-    async def _carry(self, request: Request, host: int) -> Response:
-        there, back = self._latency() if callable(self._latency) else self._latency
-        await _pass(there)
+    async def _exchange(self, request: Request, host: int) -> Response:
+        outbound, inbound = self._latency() if callable(self._latency) else self._latency
+        await _sleep(outbound)
         incoming = self._incoming(request, host)
         fault = self._service.arrive(host, incoming)
         response = self._service.carry(fault, incoming)
-        await _pass(back + (fault.delay if fault else 0.0))
-        if fault and fault.kind in _BROKEN:
-            raise _broken(fault, request)
+        await _sleep(inbound + (fault.delay if fault else 0.0))
+        if fault and fault.kind in _CONNECTION_ERRORS:
+            raise _connection_error(fault, request)
         if response is None:
             raise DecodeError("the answer is too large", request=str(request))
         return response
@@ -107,23 +109,25 @@ class SimulatorTransport:
         )
 
 
-def _broken(fault: Fault, request: Request) -> TransportError:
-    error = TransportError(_BROKEN[fault.kind], request=str(request))
+def _connection_error(fault: Fault, request: Request) -> TransportError:
+    error = TransportError(_CONNECTION_ERRORS[fault.kind], request=str(request))
     error.sent = fault.kind != "refused"
     return error
 
 
-async def _pass(seconds: float) -> None:
+async def _sleep(seconds: float) -> None:
     if seconds > 0:
         await asyncio.sleep(seconds)
 
 
 def _latency(name: str, value: Any) -> Latency:
-    """Return two amounts of seconds, or what draws them."""
+    """Return two numbers of seconds, or a function that returns them."""
     if callable(value):
-        drawn: Latency = value
-        return drawn
-    ways = validation.listed(name, value, "two numbers of seconds, there and back")
-    if len(ways) != 2:  # noqa: PLR2004 - there and back
-        raise ValueError(f"{name}={validation.shown(value)}: allowed are two numbers of seconds, there and back")
-    return (validation.amount(f"{name}[0]", ways[0]), validation.amount(f"{name}[1]", ways[1]))
+        function: Latency = value
+        return function
+    pair = validation.listed(name, value, "two numbers of seconds, to the service and back")
+    if len(pair) != 2:  # noqa: PLR2004 - to the service and back
+        raise ValueError(
+            f"{name}={validation.shown(value)}: allowed are two numbers of seconds, to the service and back"
+        )
+    return (validation.amount(f"{name}[0]", pair[0]), validation.amount(f"{name}[1]", pair[1]))

@@ -1,6 +1,7 @@
-"""What the simulator's settings may be, so that a wrong one is an error where it is given.
+"""Validators of the simulator's arguments: each takes a name and a value, and returns the value or raises.
 
-A test whose fault has a name that nobody knows would pass without having tried anything.
+They raise `ValueError` or `TypeError` that names the argument, the value and what is allowed. A typo in a test's setup,
+such as an unknown kind of fault, must not pass silently: the test would then check nothing.
 """
 
 from __future__ import annotations
@@ -15,80 +16,80 @@ from agora_analytics._core import validation
 from agora_analytics.protocols import WallClock
 
 _REAL: Final[tuple[type[Any], ...]] = (int, float, Real)
-_FAR: Final = 1e11
-"""Later than any UTC second that is meant: milliseconds are."""
+_MILLISECONDS_FROM: Final = 1e11
+"""UTC seconds from this value on are milliseconds by mistake."""
 
 
 def literal(literal: object, name: str, value: object) -> str:
-    """Return one of a `Literal`'s texts."""
+    """Return one of the strings of a `Literal`."""
     return validation.choice(name, value, get_args(literal))
 
 
 def fraction(name: str, value: object) -> float:
-    """Return a number from 0 to 1, both included."""
-    found = finite(name, value)
-    if not 0 <= found <= 1:
+    """Return a number from 0 to 1, both inclusive."""
+    result = finite(name, value)
+    if not 0 <= result <= 1:
         raise ValueError(f"{name}={validation.shown(value)}: allowed are numbers from 0 to 1")
-    return found
+    return result
 
 
 def finite(name: str, value: object) -> float:
-    """Return a finite number of either sign."""
-    found = _number(name, value)
-    if not math.isfinite(found):
+    """Return a finite number; it may be negative."""
+    result = _number(name, value)
+    if not math.isfinite(result):
         raise ValueError(f"{name}={validation.shown(value)}: allowed are finite numbers")
-    return found
+    return result
 
 
 def utc_seconds(name: str, value: object) -> float:
-    """Return UTC seconds, or infinity of either sign."""
-    found = _number(name, value)
-    if math.isnan(found) or _FAR <= found < math.inf:
+    """Return UTC seconds; infinity of either sign is allowed, milliseconds are not."""
+    result = _number(name, value)
+    if math.isnan(result) or _MILLISECONDS_FROM <= result < math.inf:
         raise ValueError(f"{name}={validation.shown(value)}: allowed are UTC seconds, not milliseconds")
-    return found
+    return result
 
 
 def utc_seconds_or_inf(name: str, value: object) -> float:
-    """Return UTC seconds, or any number that stands for never."""
-    found = _number(name, value)
-    if math.isnan(found):
+    """Return UTC seconds of an end; any number later than all times, such as infinity, means never."""
+    result = _number(name, value)
+    if math.isnan(result):
         raise ValueError(f"{name}={validation.shown(value)}: allowed are UTC seconds")
-    return found
+    return result
 
 
 def whole_utc_seconds(name: str, value: object) -> int:
-    """Return whole UTC seconds."""
+    """Return UTC seconds as an int."""
     if validation.whole(value) is None:
         raise validation.wrong(name, value, "whole UTC seconds")
     return int(utc_seconds(name, validation.whole(value)))
 
 
-def check_member(name: str, value: str | None, few: Collection[str]) -> None:
-    """Raise `ValueError` or `TypeError` for none of a few texts; quick enough to ask for each row."""
-    if value not in few:
-        validation.choice(name, value, few)
+def check_member(name: str, value: str | None, allowed: Collection[str]) -> None:
+    """Raise `ValueError` or `TypeError` unless `value` is in `allowed`; cheap enough to call for each row."""
+    if value not in allowed:
+        validation.choice(name, value, allowed)
 
 
 def clock(name: str, value: Any) -> WallClock | float:
-    """Return a moment, or a function that tells the time."""
+    """Return UTC seconds, or a function that returns them."""
     if callable(value) and not isinstance(value, type):
-        found: WallClock = value
-        return found
+        result: WallClock = value
+        return result
     if isinstance(validation.plain(value), bool) or not isinstance(validation.plain(value), _REAL):
         raise validation.wrong(name, value, "UTC seconds, or a function that returns them")
     return finite(name, utc_seconds(name, value))
 
 
 def string(name: str, value: object) -> str:
-    """Return a text, which may be empty."""
-    found = validation.plain(value)
-    if not isinstance(found, str):
+    """Return a str, which may be empty."""
+    result = validation.plain(value)
+    if not isinstance(result, str):
         raise validation.wrong(name, value, "a str")
-    return found
+    return result
 
 
 def integer(name: str, value: object) -> int:
-    """Return a whole number of either sign."""
+    """Return an int; it may be negative."""
     return validation.number(name, value, -(2**63), 2**63)
 
 
@@ -97,18 +98,18 @@ positive_integer = partial(validation.number, least=1)
 positive = partial(validation.amount, above=True)
 
 
-def optional(rule: Any) -> Any:
-    """Return the rule that allows None too."""
-    return partial(validation.none_or, rule)
+def optional(validator: Any) -> Any:
+    """Return a validator that also allows None."""
+    return partial(validation.none_or, validator)
 
 
 def instance_of(kind: type[Any]) -> Any:
-    """Return the rule for values of a class."""
+    """Return a validator of instances of a class."""
     return partial(validation.instance, kind=kind)
 
 
 def _number(name: str, value: object) -> float:
-    found = validation.plain(value)
-    if isinstance(found, bool) or not isinstance(found, _REAL):
+    result = validation.plain(value)
+    if isinstance(result, bool) or not isinstance(result, _REAL):
         raise validation.wrong(name, value, "a number")
-    return found if isinstance(found, int) else float(found)
+    return result if isinstance(result, int) else float(result)

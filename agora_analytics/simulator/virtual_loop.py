@@ -1,4 +1,4 @@
-"""An event loop whose time passes by waiting: a day of requests in a second, the same at every run."""
+"""An event loop on virtual time: sleeping takes no real time, so a day of requests runs in seconds."""
 
 from __future__ import annotations
 
@@ -10,45 +10,63 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_TURNS = 1_000
-"""Turns of a loop that never waits, after which time passes all the same."""
+_IDLE_ITERATIONS = 1_000
+"""Loop iterations without any wait after which virtual time advances all the same, by `_CREEP`."""
 
-_DUE = 20
-"""Timers set for a moment that has come already, after which a further one takes `_CREEP` seconds."""
+_OVERDUE_TIMERS = 20
+"""Timers set for a past time after which further ones are delayed by `_CREEP` seconds."""
 
 _CREEP = 1e-6
 
 
 class _Selector(selectors.DefaultSelector):
-    """Instead of waiting for the loop's next timer, adds the wait to a counter."""
+    """Instead of waiting for the next timer, adds the waiting time to `elapsed`."""
 
     elapsed = 0.0
-    turns = 0
-    due = 0
+    iterations = 0
+    overdue = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is None:
-            raise RuntimeError("nothing will ever happen: every task waits for another")
+            raise RuntimeError("deadlock: every task waits for another, and no timer is set")
         if timeout > 0:
-            self.turns = self.due = 0
+            self.iterations = self.overdue = 0
             self.elapsed += timeout
         else:
-            self._turn()
+            self._count_iteration()
         events: list[tuple[selectors.SelectorKey, int]] = super().select(0)
         return events
 
-    def _turn(self) -> None:
-        """Let time creep where nothing waits for it: somebody may be watching the clock."""
-        self.turns += 1
-        if self.turns % _TURNS == 0:
+    def _count_iteration(self) -> None:
+        """Advance time a little when nothing sleeps: a task may be polling the clock."""
+        self.iterations += 1
+        if self.iterations % _IDLE_ITERATIONS == 0:
             self.elapsed += _CREEP
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """A loop whose `time()` starts at 0 and is what has been waited for, in seconds; nothing real is ever waited for.
+    """An event loop on virtual time: `time()` starts at 0 and advances by what tasks sleep, without real waiting.
 
-    `RuntimeError` where every task waits for another. Pass it as `asyncio.Runner(loop_factory=VirtualLoop)`, or to
-    pytest-asyncio by its hook `pytest_asyncio_loop_factories`.
+    Raises `RuntimeError` on a deadlock: every task waits, and none for a timer. Functions passed to
+    `run_in_executor` run at once, in the same thread. Not for real sockets: the loop never
+    waits for them.
+
+    ```python
+    import asyncio
+
+    from agora_analytics.simulator import VirtualLoop
+
+
+    async def main():
+        await asyncio.sleep(86_400)  # a day, at once
+        return asyncio.get_running_loop().time()
+
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        assert runner.run(main()) == 86_400
+    ```
+
+    In pytest-asyncio, return it from the hook `pytest_asyncio_loop_factories`.
     """
 
     def __init__(self) -> None:
@@ -56,30 +74,30 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().__init__(self._virtual)
 
     def time(self) -> float:
-        """Return the seconds waited for so far."""
+        """Return the virtual seconds since the loop was created."""
         return self._virtual.elapsed
 
-    def call_at(  # type: ignore[override]  # arguments are passed on as they come
+    def call_at(  # type: ignore[override]  # arguments are passed on unchanged
         self, when: float, callback: Callable[..., object], *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """Call back at that time of the loop, or a moment later where many were set for a time that has come."""
-        # A rounding residue is too short to wait for, and may be asked for again and again: let it take a while.
+        """Schedule `callback` at the loop time `when`; slightly later if many timers are already overdue."""
+        # A task that sleeps for a rounding error may do so forever: let the time pass for it.
         if when <= self._virtual.elapsed:
-            self._virtual.due += 1
-            if self._virtual.due > _DUE:
+            self._virtual.overdue += 1
+            if self._virtual.overdue > _OVERDUE_TIMERS:
                 when = self._virtual.elapsed + _CREEP
         return super().call_at(when, callback, *args, context=context)
 
-    def run_in_executor(  # type: ignore[override]  # positional arguments are told by their types there
+    def run_in_executor(  # type: ignore[override]  # the base class types them one by one
         self,
         executor: Any,  # noqa: ARG002 - there is no other thread
         func: Callable[..., T],
         *args: Any,
     ) -> asyncio.Future[T]:
-        """Do at once what would be done on another thread: no time passes meanwhile."""
+        """Call `func` at once in this thread; no virtual time passes."""
         future: asyncio.Future[T] = self.create_future()
         try:
             future.set_result(func(*args))
-        except Exception as error:  # noqa: BLE001 - it is the caller's
+        except Exception as error:  # noqa: BLE001 - handed to the caller
             future.set_exception(error)
         return future

@@ -128,7 +128,7 @@ def test_what_cannot_be_is_an_error():
         Faults.always(Fault("reset")).only("lists")
     with pytest.raises(ValueError, match="endpoint='lists'"):
         Faults.script([], endpoint="lists")
-    with pytest.raises(TypeError, match="not of both"):
+    with pytest.raises(TypeError, match="by host or by endpoint"):
         Faults.script([], endpoint="call_lists", host=0)
 
 

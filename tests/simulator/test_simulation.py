@@ -92,7 +92,7 @@ def test_a_simulation_is_made_of_parts():
 
 
 def test_a_simulation_takes_a_service_or_its_parts():
-    with pytest.raises(TypeError, match=r"plan, faults: already the service's"):
+    with pytest.raises(TypeError, match=r"plan, faults: the service already has its own"):
         Simulation(Service(), plan="premium", faults=Faults())
 
 

@@ -283,7 +283,7 @@ def test_dates_are_never_ahead_and_as_stale_as_their_style():
     ages = {}
     for style in ("exact", "timer", "lazy"):
         header = DateHeader(style)
-        written = [(now, header._written(now)) for now in moments]
+        written = [(now, header._updated_at(now)) for now in moments]
         assert all(then <= now for now, then in written)
         ages[style] = max(now - then for now, then in written)
     assert ages["exact"] == 0

@@ -260,7 +260,7 @@ def test_what_is_drawn_is_what_is_shared():
 
 def test_caches_are_bounded():
     cached = (
-        calls.of_hour, calls._of_day, participants.sessions, usage.of_hour, usage.peak,
+        calls.of_hour, calls._incidents_of_day, participants.sessions, usage.of_hour, usage.peak,
         concurrency._users_of_hour, concurrency._channels_of_hour,
     )  # fmt: skip
     for function in cached:

@@ -1,6 +1,6 @@
-"""What the service tells of a call where that is not what happened: calls that are deleted, that never end, that move.
+"""Calls as the service reports them if that differs from what happened: deleted, endless and moved calls.
 
-Lists and details of calls follow this; real-time numbers and Data Insights count what happened.
+Affects lists and details of calls. Real-time Monitoring and Data Insights count what happened.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from agora_analytics.simulator.world.rng import fraction
 from agora_analytics.simulator.world.world import World
 
 NEVER = 10_000_000_000
-"""The end of a call that does not end."""
+"""The end of a call that never ends, in UTC seconds."""
 
 _HOUR = 3_600
-_SOON = 600
-"""Seconds after its start by which a call has moved, if chance moves it."""
+_MOVED_WITHIN = 600
+"""Seconds after its start within which a random move of a call takes effect."""
 
 
-def of_call(world: World, variants: Variants, call: SimulatedCall) -> tuple[CallChange, ...]:
-    """Return all that befalls a call: what the settings name, and what chance adds."""
-    drawn = _of_hour(world, variants.odds, call.created // _HOUR).changes if variants.odds else {}
-    return (*variants.changes_of(call.call_id), *drawn.get(call.call_id, ()))
+def changes_of(world: World, variants: Variants, call: SimulatedCall) -> tuple[CallChange, ...]:
+    """Return all changes of a call: those named in `variants.changes`, and random ones."""
+    random_changes = _changes_of_hour(world, variants.odds, call.created // _HOUR).changes if variants.odds else {}
+    return (*variants.changes_of(call.call_id), *random_changes.get(call.call_id, ()))
 
 
 def as_shown(world: World, variants: Variants, call: SimulatedCall, now: float) -> SimulatedCall | None:
-    """Return a call as the service tells of it at `now`; None where it was deleted."""
+    """Return a call as the service reports it at `now`, or None if it was deleted."""
     if not variants.changes_calls:
         return call
     moved = 0
-    for change in of_call(world, variants, call):
+    for change in changes_of(world, variants, call):
         if change.at > now:
             continue
         if change.deleted:
@@ -45,15 +45,17 @@ def as_shown(world: World, variants: Variants, call: SimulatedCall, now: float) 
 
 
 def sessions(world: World, call: SimulatedCall, shown: SimulatedCall) -> tuple[SimulatedSession, ...]:
-    """Return the sessions of a call that is told of as `shown`."""
-    found = world.sessions(call)
+    """Return the sessions of a call that the service reports as `shown`."""
+    actual = world.sessions(call)
     if shown.destroyed == call.destroyed:
-        return found
-    return tuple(attrs.evolve(one, leave=NEVER) if one.leave == call.destroyed else one for one in found)
+        return actual
+    return tuple(
+        attrs.evolve(session, leave=NEVER) if session.leave == call.destroyed else session for session in actual
+    )
 
 
 def shown_elsewhere(world: World, variants: Variants, start: int, end: int) -> Iterator[SimulatedCall]:
-    """Yield the calls that may be told of in `[start, end)` though they happened at another time; some twice."""
+    """Yield calls of other times that may be reported in `[start, end)`; may yield a call twice."""
     if variants.moved_calls:
         yield from world.calls(start - variants.moved_by, end + variants.moved_by)
     for change in variants.changes:
@@ -62,40 +64,40 @@ def shown_elsewhere(world: World, variants: Variants, start: int, end: int) -> I
             yield call
 
 
-def endless(world: World, variants: Variants, start: int, end: int) -> Iterator[SimulatedCall]:
-    """Yield the calls of the hours of `[start, end)` that chance keeps from ending."""
+def endless_calls(world: World, variants: Variants, start: int, end: int) -> Iterator[SimulatedCall]:
+    """Yield the calls created in the hours of `[start, end)` that randomly never end."""
     for hour in range(start // _HOUR, -(-end // _HOUR)) if variants.endless_calls else ():
-        yield from _of_hour(world, variants.odds, hour).endless
+        yield from _changes_of_hour(world, variants.odds, hour).endless
 
 
 @attrs.frozen
 class _Hour:
-    """What chance changes of the calls that begin in an hour."""
+    """The random changes of the calls created in an hour."""
 
     changes: Mapping[str, tuple[CallChange, ...]]
     endless: tuple[SimulatedCall, ...]
 
 
 @lru_cache(maxsize=512)
-def _of_hour(world: World, odds: Odds, hour: int) -> _Hour:
+def _changes_of_hour(world: World, odds: Odds, hour: int) -> _Hour:
     calls = world.calls(hour * _HOUR, (hour + 1) * _HOUR)
-    found = {call.call_id: change for call in calls if (change := tuple(_drawn(world, odds, call)))}
-    return _Hour(found, tuple(call for call in calls if _chosen(world, "endless", odds.endless, call)))
+    by_call = {call.call_id: changes for call in calls if (changes := tuple(_draw(world, odds, call)))}
+    return _Hour(by_call, tuple(call for call in calls if _is_hit(world, "endless", odds.endless, call)))
 
 
-def _drawn(world: World, odds: Odds, call: SimulatedCall) -> Iterator[CallChange]:
+def _draw(world: World, odds: Odds, call: SimulatedCall) -> Iterator[CallChange]:
     seed, call_id = world.seed, call.call_id
-    if _chosen(world, "moved", odds.moved, call):
-        by = 1 + int(odds.moved_by * fraction(seed, "moved by", call_id))
+    if _is_hit(world, "moved", odds.moved, call):
+        distance = 1 + int(odds.moved_by * fraction(seed, "moved by", call_id))
         later = fraction(seed, "moved later", call_id) < 0.5  # noqa: PLR2004 - half of them
-        at = call.created + _SOON * fraction(seed, "moved at", call_id)
-        yield CallChange(call_id, at, moved=by if later else -by)
-    if _chosen(world, "endless", odds.endless, call):
+        at = call.created + _MOVED_WITHIN * fraction(seed, "moved at", call_id)
+        yield CallChange(call_id, at, moved=distance if later else -distance)
+    if _is_hit(world, "endless", odds.endless, call):
         yield CallChange(call_id, endless=True)
-    if _chosen(world, "deleted", odds.deleted, call):
+    if _is_hit(world, "deleted", odds.deleted, call):
         at = call.created + 2 * call.duration * fraction(seed, "deleted at", call_id)
         yield CallChange(call_id, at, deleted=True)
 
 
-def _chosen(world: World, what: str, part: float, call: SimulatedCall) -> bool:
-    return part > 0 and fraction(world.seed, what, call.call_id) < part
+def _is_hit(world: World, change: str, rate: float, call: SimulatedCall) -> bool:
+    return rate > 0 and fraction(world.seed, change, call.call_id) < rate

@@ -1,4 +1,4 @@
-"""What lies before an endpoint when it answers: the world, the settings, the limits, the moment and the question."""
+"""Everything a handler needs to answer one request: world, variants, limits, time and parameters."""
 
 from __future__ import annotations
 
@@ -14,50 +14,59 @@ Document = dict[str, object]
 """A JSON object, or part of one."""
 
 OTHER_NAMES = {"net": "network", "network": "net", "sdk": "sdkVersion", "sdkVersion": "sdk"}
-"""The other spelling of a dimension that has two."""
+"""The alternative name of a dimension that has two."""
 
 DIMENSIONS = {
     **{name: name for name in ("country", "region", "net", "sdk", "os", "device")},
     "network": "net",
     "sdkVersion": "sdk",
 }
-"""Dimensions by each of their spellings."""
+"""The canonical name of each dimension, by all its names."""
 
 
 @attrs.frozen
 class RequestContext:
-    """One request to one endpoint at `moment`, in UTC seconds; `number` counts the requests before it."""
+    """The context of one request to one endpoint.
+
+    Attributes:
+        world: the world to report on.
+        variants: how the service behaves.
+        limits: the plan's limits for this endpoint.
+        timestamp: when the request is answered, in UTC seconds.
+        params: the request's parameters.
+        number: how many requests the service has answered, this one included.
+        now: `timestamp` in whole seconds.
+        known_until: the service knows what happened until then: `now` minus the plan's data delay.
+
+    """
 
     world: World
     variants: Variants
     limits: Limits
-    moment: float
+    timestamp: float
     params: RequestParams
     number: int = 0
     now: int = attrs.field(init=False)
-    """The moment in whole seconds."""
-
     known_until: int = attrs.field(init=False)
-    """The moment up to which the service knows what happened."""
 
     @now.default
     def _now(self) -> int:
-        return int(self.moment)
+        return int(self.timestamp)
 
     @known_until.default
     def _known_until(self) -> int:
         return self.now - self.limits.delay
 
     def time_range(self, start: str, end: str) -> TimeRange:
-        """Return the time frame asked for; raises `ErrorResponse` where it is wrong or outside of the plan."""
-        return self.within(self.params.time_range(start, end))
+        """Return the requested time range; raises `ErrorResponse` if it is wrong or outside of the plan's limits."""
+        return self.check_limits(self.params.time_range(start, end))
 
-    def within(self, time_range: TimeRange) -> TimeRange:
-        """Return the time frame; raises `ErrorResponse` where it is outside of the plan.
+    def check_limits(self, time_range: TimeRange) -> TimeRange:
+        """Return the time range; raises `ErrorResponse` if it is outside of the plan's limits.
 
-        The inequalities are the reference's own, strict as it writes them.
+        The inequalities are strict, as in the API reference.
         """
-        limits, now = self.limits, self.now if self.variants.whole_seconds else self.moment
+        limits, now = self.limits, self.now if self.variants.whole_seconds else self.timestamp
         if not time_range.end < now - limits.delay:
             raise too_new(limits.delay)
         if not time_range.start > now - limits.available:
@@ -67,7 +76,7 @@ class RequestContext:
         return time_range
 
     def dimension(self, *more: str) -> Grouping:
-        """Return the dimension asked for, one of the six or of some more; raises `ErrorResponse` for any other."""
+        """Return the requested dimension, one of the six or of `more`; raises `ErrorResponse` for any other."""
         sent = self.params.text("dimension")
         name = DIMENSIONS.get(sent, sent)
         if sent not in DIMENSIONS and sent not in more:
@@ -78,8 +87,15 @@ class RequestContext:
 
 @attrs.frozen
 class Grouping:
-    """A dimension by the name it has here, the name that rows give it, and how many rows a top list has."""
+    """The dimension that rows are grouped by.
+
+    Attributes:
+        name: canonical name, a key of `DIMENSIONS`.
+        echo: the name under which rows show it.
+        max_groups: how many groups an answer shows at most.
+
+    """
 
     name: str
     echo: str
-    most: int
+    max_groups: int

@@ -1,4 +1,4 @@
-"""The `Date` header, fresh or as stale as real servers send it."""
+"""The `Date` header, exact or as stale as real servers send it."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from email.utils import formatdate
 
 from agora_analytics.simulator.service.variants import DateStyle
 
-_TIMER = 0.5
+_TIMER_PERIOD = 0.5
 _TIMER_PHASE = 0.37
 
 
 class DateHeader:
-    """Writes the header of one host; never ahead of its clock."""
+    """Formats the `Date` header of one host; by itself never ahead of the host's clock."""
 
     def __init__(self, style: DateStyle) -> None:
         self._style = style
-        self._renewed = float("-inf")
+        self._last_update = float("-inf")
 
     def at(self, now: float, off: float = 0.0) -> str | None:
-        """Return the header's text at `now`, `off` seconds beside what is right, or None where there is no header."""
+        """Return the header at `now` (UTC seconds), wrong by `off` seconds, or None if the style has no header."""
         if self._style == "absent":
             return None
-        return formatdate(self._written(now) + off, usegmt=True)
+        return formatdate(self._updated_at(now) + off, usegmt=True)
 
-    def _written(self, now: float) -> float:
-        """Return when the text sent at `now` was written."""
+    def _updated_at(self, now: float) -> float:
+        """Return the time at which the header sent at `now` was last updated."""
         if self._style == "timer":
-            return (now - _TIMER_PHASE) // _TIMER * _TIMER + _TIMER_PHASE
-        if self._style == "exact" or not self._renewed <= now <= self._renewed + 1:
-            self._renewed = now
-        return self._renewed
+            return (now - _TIMER_PHASE) // _TIMER_PERIOD * _TIMER_PERIOD + _TIMER_PHASE
+        if self._style == "exact" or not self._last_update <= now <= self._last_update + 1:
+            self._last_update = now
+        return self._last_update

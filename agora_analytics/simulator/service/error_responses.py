@@ -1,4 +1,4 @@
-"""Every no of the service, in the vendor's words."""
+"""All error responses of the service, with Agora's messages."""
 
 from __future__ import annotations
 
@@ -10,69 +10,69 @@ from agora_analytics.plans import Unit
 
 _PREFIX: Final = "Service package limit check error, "
 _SCALES: Final = {"d": 86_400, "h": 3_600, "m": 60}
-_LETTERS: Final[dict[Unit, str]] = {"second": "qps", "minute": "qpm", "day": "qpd"}
+_LIMIT_NAMES: Final[dict[Unit, str]] = {"second": "qps", "minute": "qpm", "day": "qpd"}
 
 
 @attrs.frozen(eq=False)
 class ErrorResponse(Exception):
-    """The answer is no: a `code`, a `message`, and a `kind` in one word for whoever counts refusals."""
+    """An error in the body of an answer: `code` and `message`, and `kind`, one word for `Service.refusals`."""
 
     code: int
     message: str
     kind: str
 
 
-def invalid(what: str) -> ErrorResponse:
-    """Return the refusal of a parameter."""
-    return ErrorResponse(400, f"Invalid parameters: {what}", "parameter")
+def invalid(reason: str) -> ErrorResponse:
+    """Return the error for a missing or wrong parameter."""
+    return ErrorResponse(400, f"Invalid parameters: {reason}", "parameter")
 
 
 def milliseconds() -> ErrorResponse:
-    """Return what the service says to a timestamp in milliseconds."""
+    """Return the error for a timestamp in milliseconds."""
     return ErrorResponse(500, "Unknown Error", "milliseconds")
 
 
 def no_such_call(code: int) -> ErrorResponse:
-    """Return the refusal of details of a call that the service does not know."""
+    """Return the error for details of a call that the service does not know."""
     return ErrorResponse(code, "no such call", "unknown")
 
 
 def wrong_app() -> ErrorResponse:
-    """Return the refusal of an App ID that is not the account's."""
+    """Return the error for an App ID of another account."""
     return ErrorResponse(403, "Wrong authorization information. The request is forbidden.", "app")
 
 
 def no_access() -> ErrorResponse:
-    """Return the refusal of an endpoint that the plan does not include."""
-    said = "you have no auth to access this service, please buy or upgrade your service package"
-    return ErrorResponse(300, said, "access")
+    """Return the error for an endpoint that the plan does not include."""
+    message = "you have no auth to access this service, please buy or upgrade your service package"
+    return ErrorResponse(300, message, "access")
 
 
 def too_frequent(unit: Unit, limit: int) -> ErrorResponse:
-    """Return the refusal of a request above a frequency."""
-    name = _LETTERS[unit]
+    """Return the error for a request above a rate limit."""
+    name = _LIMIT_NAMES[unit]
     return ErrorResponse(300, f"{_PREFIX}{name} limit error, {name} limit = {limit}", name)
 
 
 def too_new(delay: int) -> ErrorResponse:
-    """Return the refusal of a span that ends within the data delay (seconds)."""
+    """Return the error for a time range that ends within the data delay (seconds)."""
     return ErrorResponse(300, f"{_PREFIX}query latency limit error, query latency limit = {delay}s", "latency")
 
 
 def too_old(available: int) -> ErrorResponse:
-    """Return the refusal of a span that starts before what the plan keeps (seconds)."""
-    said = f"query time range limit error, query time range limit = {_spelled(available)}"
-    return ErrorResponse(300, _PREFIX + said, "range")
+    """Return the error for a time range that starts before the retention time of the plan (seconds)."""
+    reason = f"query time range limit error, query time range limit = {_format_duration(available)}"
+    return ErrorResponse(300, _PREFIX + reason, "range")
 
 
 def too_long(longest: int) -> ErrorResponse:
-    """Return the refusal of a span as long as the plan's longest (seconds), or longer."""
-    said = f"query time length limit error, query time length limit = {_spelled(longest)}"
-    return ErrorResponse(300, _PREFIX + said, "length")
+    """Return the error for a time range that reaches the longest one of the plan (seconds)."""
+    reason = f"query time length limit error, query time length limit = {_format_duration(longest)}"
+    return ErrorResponse(300, _PREFIX + reason, "length")
 
 
-def _spelled(duration: int) -> str:
-    """Spell a duration in the largest unit that divides it."""
+def _format_duration(duration: int) -> str:
+    """Format seconds in the largest unit that divides them, such as `7d`."""
     for letter, scale in _SCALES.items():
         if duration % scale == 0:
             return f"{duration // scale}{letter}"

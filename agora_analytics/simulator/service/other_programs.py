@@ -1,4 +1,4 @@
-"""Other programs of the same customer, which spend from the same counters."""
+"""Other programs of the same customer, which use up the same rate limits and quotas."""
 
 from __future__ import annotations
 
@@ -16,12 +16,20 @@ _DAY = 86_400
 
 @attrs.frozen(kw_only=True)
 class OtherProgram:
-    """Another program that spends from a counter all day long.
+    """Another program of the same customer that sends requests all day long. Pass it to `Variants(others=[…])`.
+
+    ```python
+    from agora_analytics.simulator import OtherProgram, Simulation, Variants
+
+    dashboard = OtherProgram(counter="realtime", share=0.5)
+    simulation = Simulation(clock=1_795_521_600, variants=Variants(others=[dashboard]))
+    assert simulation.service.spent("realtime", "day") > 0  # without any request of ours
+    ```
 
     Attributes:
-        counter: the counter's name in the plan, such as `realtime` or `call_details`.
-        share: fraction of each day's requests that it spends, spread over the day at irregular moments.
-        burst: requests that it sends at once; as many as a minute or a second allows leave none of it to others.
+        counter: name of the counter in the plan, such as `realtime` or `call_details`.
+        share: fraction of each day's requests that the program uses, spread irregularly over the day.
+        burst: requests that it sends at once; a burst as large as the limit of a second or minute uses it up.
         start, end: UTC seconds between which it runs.
 
     """
@@ -37,24 +45,27 @@ class OtherProgram:
         validation.settle(self, start=validators.utc_seconds, end=validators.utc_seconds_or_inf)
 
     def spent(self, per_day: int, since: float, until: float) -> int:
-        """Return the requests that it sends from `since` up to and including `until`, where a day has `per_day`."""
+        """Return the requests sent from `since` to `until` (both inclusive), if the plan allows `per_day` a day."""
         since, until = max(since, self.start), min(until, self.end)
         interval = self.burst * _DAY / (self.share * per_day)
         return self.burst * (self._bursts(interval, until) - self._bursts(interval, since)) if until > since else 0
 
     def _bursts(self, interval: float, now: float) -> int:
-        """Return the bursts since 1970: one in each interval, at a moment that follows from its number."""
+        """Return the bursts since 1970: one in each interval, at a pseudo-random time within it."""
         number, within = divmod(now, interval)
         return int(number) + (fraction("burst", self.counter, int(number)) * interval <= within)
 
 
-def spent_by(spenders: Iterable[OtherProgram], counter: str, rates: Mapping[Unit, int], now: float) -> dict[Unit, int]:
-    """Return what others have spent from a counter in each current window of its units."""
-    mine = [spender for spender in spenders if spender.counter == counter]
+def spent_by(programs: Iterable[OtherProgram], counter: str, rates: Mapping[Unit, int], now: float) -> dict[Unit, int]:
+    """Return the requests of other programs in the current second, minute and day of a counter."""
+    users = [program for program in programs if program.counter == counter]
     per_day = rates.get("day", 0)
-    if not mine or not per_day:
+    if not users or not per_day:
         return {}
-    return {unit: sum(one.spent(per_day, now // WINDOWS[unit] * WINDOWS[unit], now) for one in mine) for unit in rates}
+    return {
+        unit: sum(program.spent(per_day, now // WINDOWS[unit] * WINDOWS[unit], now) for program in users)
+        for unit in rates
+    }
 
 
 def _share(name: str, value: object) -> float:

@@ -1,4 +1,4 @@
-"""What a request asks for: its parameters, read as strictly as the vendor reads them."""
+"""An incoming request and its parameters, validated as strictly as Agora does."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from agora_analytics.plans import ENDPOINTS, Endpoint
 from agora_analytics.simulator.service.error_responses import invalid, milliseconds
 
 _BY_PATH: Mapping[tuple[str, str], Endpoint] = {(endpoint.method, endpoint.path): endpoint for endpoint in ENDPOINTS}
-_MILLISECONDS = 100_000_000_000
-_DIGITS = 20
+_MILLISECONDS_FROM = 100_000_000_000
+_MAX_DIGITS = 20
 
 
 @attrs.frozen
 class IncomingRequest:
-    """A request as it arrives at one of the hosts, whose clock is `skew` seconds ahead of the service's."""
+    """A request as one of the hosts receives it; that host's clock is `skew` seconds ahead of the service's."""
 
     method: str
     path: str
@@ -32,18 +32,18 @@ class IncomingRequest:
 
     @property
     def endpoint(self) -> Endpoint | None:
-        """The endpoint that is asked, or None where there is none of this path."""
+        """The endpoint of this method and path, or None."""
         return _BY_PATH.get((self.method, self.path))
 
     @property
     def params(self) -> Mapping[str, Any]:
-        """The parameters: texts of the query, and values of the body where that is a JSON object."""
-        return {**_values(self.body), **dict(parse_qsl(self.query, keep_blank_values=True))}
+        """All parameters, unvalidated: strings from the query, and values from a JSON object in the body."""
+        return {**_json_object(self.body), **dict(parse_qsl(self.query, keep_blank_values=True))}
 
 
 @attrs.frozen
 class TimeRange:
-    """The time frame asked for, in UTC seconds; whether the end is in depends on the endpoint."""
+    """The requested time range in UTC seconds; whether the end is included depends on the endpoint."""
 
     start: int
     end: int
@@ -51,7 +51,7 @@ class TimeRange:
 
 @attrs.frozen
 class PageRequest:
-    """Which page of how many rows; the size is clamped to 100 already."""
+    """The requested page: its number from 1, and its size, at most 100."""
 
     number: int
     size: int
@@ -59,9 +59,9 @@ class PageRequest:
 
 @attrs.frozen
 class RequestParams:
-    """A request's parameters: from the query of a GET, from the body of a POST, the App ID always from the query.
+    """The parameters of a request: the query of a GET, the JSON body of a POST; the App ID is always in the query.
 
-    Every method raises `ErrorResponse` where the parameter is missing or wrong.
+    Every method raises `ErrorResponse` if the parameter is missing or wrong.
     """
 
     endpoint: Endpoint
@@ -70,99 +70,99 @@ class RequestParams:
 
     @classmethod
     def of(cls, endpoint: Endpoint, query: str, body: bytes | None) -> RequestParams:
-        """Read a request."""
-        named = dict(parse_qsl(query, keep_blank_values=True))
-        if not named.get("appid"):
+        """Parse the parameters of a request."""
+        query_params = dict(parse_qsl(query, keep_blank_values=True))
+        if not query_params.get("appid"):
             raise invalid("appid is required")
-        values: object = named if endpoint.method == "GET" else _document(body)
+        values: object = query_params if endpoint.method == "GET" else _parse_body(body)
         if not isinstance(values, dict):
             raise invalid("the body is not an object")
-        return cls(endpoint, named["appid"], values)
+        return cls(endpoint, query_params["appid"], values)
 
     def text(self, name: str) -> str:
-        """Return a text that must be there."""
+        """Return a required, non-empty string."""
         value = self.values.get(name)
         if not isinstance(value, str) or not value:
             raise invalid(f"{name} is required")
         return value
 
     def optional_text(self, name: str) -> str | None:
-        """Return a text, or None where it is not there."""
+        """Return a string, or None if it is missing or empty."""
         return self.text(name) if self.values.get(name) not in (None, "") else None
 
     def one_of(self, name: str, allowed: Mapping[str, Any] | frozenset[str] | tuple[str, ...]) -> str:
-        """Return a text that must be one of a few."""
+        """Return a required string that must be one of `allowed`."""
         value = self.text(name)
         if value not in allowed:
             raise invalid(f"{name} {value} is not supported")
         return value
 
     def number(self, name: str, default: int | None = None) -> int:
-        """Return a whole number; where there is no default it must be there."""
+        """Return an int; it is required unless there is a default."""
         value = self.values.get(name)
         if value is None and default is not None:
             return default
-        if isinstance(value, str) and value.isdecimal() and len(value) < _DIGITS:
+        if isinstance(value, str) and value.isdecimal() and len(value) < _MAX_DIGITS:
             return int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             raise invalid(f"{name} must be a number")
         return value
 
     def timestamp(self, name: str) -> int:
-        """Return a time in UTC seconds; milliseconds get the service's unknown error."""
+        """Return UTC seconds; for milliseconds raise the unknown error that Agora returns."""
         value = self.number(name)
-        if value >= _MILLISECONDS:
+        if value >= _MILLISECONDS_FROM:
             raise milliseconds()
         return value
 
     def time_range(self, start: str, end: str) -> TimeRange:
-        """Return the time between two parameters."""
+        """Return the time range given by two parameters."""
         time_range = TimeRange(self.timestamp(start), self.timestamp(end))
         if time_range.start >= time_range.end:
             raise invalid(f"{end} must be after {start}")
         return time_range
 
     def page(self) -> PageRequest:
-        """Return the page asked for: the first of 20 by default, of 100 where more are asked for."""
+        """Return the requested page: by default the first, with 20 rows; larger sizes are reduced to 100."""
         number, size = self.number("page_no", 1), self.number("page_size", 20)
         if number < 1 or size < 1:
             raise invalid("page_no and page_size start at 1")
         return PageRequest(number, min(size, 100))
 
-    def csv_list(self, name: str, most: int) -> tuple[str, ...]:
-        """Return texts separated by commas, at most so many; empty where they are not there."""
+    def csv_list(self, name: str, max_items: int) -> tuple[str, ...]:
+        """Return comma-separated strings, at most `max_items`; empty if the parameter is missing."""
         values = tuple(filter(None, (self.optional_text(name) or "").split(",")))
-        if len(values) > most:
-            raise invalid(f"{name}: at most {most}")
+        if len(values) > max_items:
+            raise invalid(f"{name}: at most {max_items}")
         return values
 
     def quoted_list(self, name: str) -> tuple[str, ...]:
-        """Return texts in double quotes separated by commas, or of a JSON list; empty where they are not there."""
+        """Return comma-separated strings in double quotes, or a JSON list; empty if the parameter is missing."""
         value = self.values.get(name)
         if value in (None, ""):
             return ()
         if isinstance(value, str):
-            value = _unquoted(f"[{value}]")
-        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            value = _parse_quoted(f"[{value}]")
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise invalid(f"{name} must be in double quotes, separated by commas")
         return tuple(value)
 
 
-def _document(body: bytes | None) -> object:
+def _parse_body(body: bytes | None) -> object:
     try:
         return msgspec.json.decode(body or b"")
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise invalid("the body is not JSON") from None
 
 
-def _unquoted(text: str) -> object:
+def _parse_quoted(text: str) -> object:
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
         return None
 
 
-def _values(body: bytes | None) -> dict[str, Any]:
+def _json_object(body: bytes | None) -> dict[str, Any]:
     try:
         values = json.loads(body or b"{}")
     except ValueError:

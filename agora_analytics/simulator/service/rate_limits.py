@@ -1,4 +1,4 @@
-"""Frequency limits, counted as the service counts them: fixed UTC seconds, minutes and days of its own clock."""
+"""Rate limits, counted as the service counts them: in fixed UTC seconds, minutes and days of its own clock."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Mapping
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.simulator.service.error_responses import ErrorResponse, too_frequent
 
-_KEPT = 3
-"""Windows remembered per unit: hosts behind one name differ in time, so an older window may still be counted in."""
+_MAX_WINDOWS = 3
+"""Windows kept for each unit: the clocks of hosts differ, so requests may still arrive in an older window."""
 
-_NOBODY: Mapping[Unit, int] = {}
+_NO_REQUESTS: Mapping[Unit, int] = {}
 
 
 class RateLimits:
-    """Counters of requests by UTC window; a few numbers per counter, however long it runs.
+    """Counters of requests in fixed windows of UTC time, in constant memory.
 
-    `refusals_count` says whether a request that is refused is counted.
+    `refusals_count` says whether a request rejected by a rate limit is counted too.
     """
 
     def __init__(self, *, refusals_count: bool = True) -> None:
@@ -28,27 +28,27 @@ class RateLimits:
         counter: str,
         rates: Mapping[Unit, int],
         now: float,
-        others: Mapping[Unit, int] = _NOBODY,
+        others: Mapping[Unit, int] = _NO_REQUESTS,
     ) -> ErrorResponse | None:
-        """Count a request at `now` and return its refusal if it is one too many; the longest unit speaks first.
+        """Count a request at `now`; return the error if it exceeds a limit, that of the longest unit first.
 
-        `others` is what other programs have spent in the current windows.
+        `others` is the number of requests by other programs in the current windows.
         """
-        refused = None
+        error = None
         for unit, limit in sorted(rates.items(), key=lambda rate: -WINDOWS[rate[0]]):
-            if self.spent(counter, unit, now) + others.get(unit, 0) >= limit and refused is None:
-                refused = too_frequent(unit, limit)
-        if refused is None or self.refusals_count:
+            if self.spent(counter, unit, now) + others.get(unit, 0) >= limit and error is None:
+                error = too_frequent(unit, limit)
+        if error is None or self.refusals_count:
             self.add(counter, rates, now)
-        return refused
+        return error
 
     def add(self, counter: str, rates: Mapping[Unit, int], now: float, requests: int = 1) -> None:
-        """Count requests at `now`, whatever the limits are."""
+        """Count requests at `now`, regardless of the limits."""
         for unit in rates:
             windows = self._counted.setdefault((counter, unit), {})
             window = int(now // WINDOWS[unit])
             windows[window] = windows.get(window, 0) + requests
-            if len(windows) > _KEPT:
+            if len(windows) > _MAX_WINDOWS:
                 del windows[min(windows)]
 
     def spent(self, counter: str, unit: Unit, now: float) -> int:

@@ -1,4 +1,4 @@
-"""Real-time Monitoring: users, channels and quality by 20-second windows, and top lists of one window."""
+"""Handlers of Real-time Monitoring: users, channels and quality by 20-second window, and top lists of a window."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from agora_analytics.simulator.world.entities import SimulatedSession
 from agora_analytics.simulator.world.rng import fraction, rng_for
 from agora_analytics.spans import WINDOW
 
-_DIGITS = 20
-_LOW = 0.9
-"""Part of its final value that a window shows before it is revised."""
+_MAX_DIGITS = 20
+_REVISED_FACTOR = 0.9
+"""A window that gets revised shows this fraction of its final value before."""
 
 Counts = Callable[[int], Mapping[str, int]]
-"""Users by group in a window; the one group of all is the empty text."""
+"""Returns the users in a window by group; the group of all users is the empty string."""
 
-_Value = Callable[[int, str, Mapping[str, int]], float]
-"""A value in a window, of a group, with the users by group there."""
+_ValueAt = Callable[[int, str, Mapping[str, int]], float]
+"""Returns the value of a window and a group, given the users by group in that window."""
 
 
 @attrs.frozen
-class _Series:
-    """What is asked for over time."""
+class _SeriesQuery:
+    """A request for a series: one metric by window, optionally of one channel or by dimension."""
 
     metric: str
     product: Product
@@ -37,8 +37,8 @@ class _Series:
     values: tuple[str, ...]
 
     @classmethod
-    def of(cls, context: RequestContext, metric: str) -> _Series:
-        """Read a request; usage has a dimension for `userCount` only, by the reference."""
+    def of(cls, context: RequestContext, metric: str) -> _SeriesQuery:
+        """Parse a request; by the API reference, only `userCount` and quality have a dimension."""
         product = Product(context.params.one_of("productType", tuple(Product)))
         grouped = context.params.optional_text("dimension") is not None and metric != RealtimeUsageMetric.CHANNEL_COUNT
         values = context.params.quoted_list("dimensionValues") if grouped else ()
@@ -50,156 +50,163 @@ class _Series:
 def usage(context: RequestContext) -> Document:
     """Answer with users or channels by window."""
     time_range = context.time_range("startTs", "endTs")
-    series = _Series.of(context, context.params.one_of("metric", tuple(RealtimeUsageMetric)))
-    counts = _counts(context, series, time_range)
+    series = _SeriesQuery.of(context, context.params.one_of("metric", tuple(RealtimeUsageMetric)))
+    counts = _user_counts(context, series, time_range)
     if series.metric == RealtimeUsageMetric.CHANNEL_COUNT:
-        counts = _channels(context, series, counts)
-    return {"data": _rows(context, series, time_range, counts, lambda _, group, there: there[group])}
+        counts = _channel_counts(context, series, counts)
+    return {"data": _rows(context, series, time_range, counts, lambda _, group, users: users[group])}
 
 
 def quality(context: RequestContext) -> Document:
-    """Answer with quality by window, and by user where a channel and users are given."""
+    """Answer with quality by window, and by user if a channel and users are given."""
     time_range = context.time_range("startTs", "endTs")
-    series = _Series.of(context, context.params.one_of("metric", tuple(QualityMetric)))
+    series = _SeriesQuery.of(context, context.params.one_of("metric", tuple(QualityMetric)))
     uids = context.params.csv_list("uids", 10)
     if uids and series.cname:
         return {"data": _shuffled(context, [_user_row(context, series, time_range, uid) for uid in uids])}
-    counts = _present(_counts(context, series, time_range))
-    return {"data": _rows(context, series, time_range, counts, _rater(context, series))}
+    counts = _without_empty_groups(_user_counts(context, series, time_range))
+    return {"data": _rows(context, series, time_range, counts, _rate_of(context, series))}
 
 
 def usage_top(context: RequestContext) -> Document:
-    """Answer with the values of a dimension that have most users in one window."""
+    """Answer with the values of a dimension that have the most users in one window."""
     context.params.one_of("metric", (RealtimeUsageMetric.USER_COUNT,))
-    window, product, grouping = _moment(context)
+    window, product, grouping = _top_params(context)
     users = context.world.users(product, window // WINDOW * WINDOW, grouping.name)
-    ranked = sorted(users.items(), key=lambda pair: (-pair[1], pair[0]))[: grouping.most]
-    return _top(
-        context, [{grouping.echo: value, "userCount": count, **_echo(context, window)} for value, count in ranked]
+    ranked = sorted(users.items(), key=lambda pair: (-pair[1], pair[0]))[: grouping.max_groups]
+    return _top_list(
+        context,
+        [{grouping.echo: value, "userCount": count, **_window_fields(context, window)} for value, count in ranked],
     )
 
 
 def quality_top(context: RequestContext) -> Document:
-    """Answer with the values of a dimension where a quality metric is highest in one window."""
+    """Answer with the values of a dimension that have the highest quality metric in one window."""
     metric = context.params.one_of("metric", tuple(QualityMetric))
     with_users = "extraMetrics" in context.params.values and context.params.one_of("extraMetrics", ("userCount",))
-    window, product, grouping = _moment(context)
+    window, product, grouping = _top_params(context)
     users = context.world.users(product, window // WINDOW * WINDOW, grouping.name)
     rates = {value: context.world.rate(metric, product, window, value) for value in users}
-    ranked = sorted(rates.items(), key=lambda pair: (-pair[1], pair[0]))[: grouping.most]
+    ranked = sorted(rates.items(), key=lambda pair: (-pair[1], pair[0]))[: grouping.max_groups]
     rows = []
     for value, rate in ranked:
         extra: Document = {"userCount": users[value]} if with_users else {}
-        rows.append({metric: rate, **extra, grouping.echo: value, **_echo(context, window)})
-    return _top(context, rows)
+        rows.append({metric: rate, **extra, grouping.echo: value, **_window_fields(context, window)})
+    return _top_list(context, rows)
 
 
-def _moment(context: RequestContext) -> tuple[int, Product, Grouping]:
+def _top_params(context: RequestContext) -> tuple[int, Product, Grouping]:
     ts = context.params.timestamp("ts")
-    context.within(TimeRange(ts, ts + WINDOW))
+    context.check_limits(TimeRange(ts, ts + WINDOW))
     return ts, Product(context.params.one_of("productType", tuple(Product))), context.dimension()
 
 
-def _echo(context: RequestContext, ts: int) -> Document:
+def _window_fields(context: RequestContext, ts: int) -> Document:
     start = ts // WINDOW * WINDOW if context.variants.aligned_echo else ts
     return {"windowStartTs": start, "windowEndTs": start + WINDOW}
 
 
-def _top(context: RequestContext, rows: list[Document]) -> Document:
+def _top_list(context: RequestContext, rows: list[Document]) -> Document:
     return {"data": rows if context.variants.bare_top_list else {"list": rows}}
 
 
 def _windows(context: RequestContext, time_range: TimeRange, metric: str) -> Iterator[int]:
-    """Yield the windows of a time frame that the service shows yet: that of the start is in, that of the end is out."""
+    """Yield the available windows of a time range, from that of its start to the one before that of its end."""
     for window in range(time_range.start // WINDOW * WINDOW, time_range.end // WINDOW * WINDOW, WINDOW):
-        if not _pending(context, window, metric, "late", context.variants.late_windows):
+        if not _is_pending(context, window, metric, "late", context.variants.late_windows):
             yield window
 
 
-def _pending(context: RequestContext, window: int, metric: str, what: str, part: float) -> bool:
-    """Whether a window is one of those that come late or get revised, and has not come or been revised yet."""
-    if not part or context.known_until >= window + WINDOW + context.variants.late_by:
+def _is_pending(context: RequestContext, window: int, metric: str, change: str, rate: float) -> bool:
+    """Whether a window is due to arrive late or to be revised, and this has not happened yet."""
+    if not rate or context.known_until >= window + WINDOW + context.variants.late_by:
         return False
-    return fraction(context.world.seed, what, metric, window) < part
+    return fraction(context.world.seed, change, metric, window) < rate
 
 
-def _counts(context: RequestContext, series: _Series, time_range: TimeRange) -> Counts:
-    """Return the users by window: of everybody, or of one channel."""
+def _user_counts(context: RequestContext, series: _SeriesQuery, time_range: TimeRange) -> Counts:
+    """Return the users by window: of the whole App ID, or of one channel."""
     name = series.grouping.name if series.grouping else None
     if series.cname is None:
         return lambda window: context.world.users(series.product, window, name)
     groups: dict[str, list[Interval]] = {} if name else {"": []}
-    for session in _of_channel(context, series, time_range):
+    for session in _channel_sessions(context, series, time_range):
         value = value_of(session.profile, name) if name else ""
         groups.setdefault(value, []).append(Interval(session.join, session.leave))
-    return _table(groups, time_range)
+    return _count_table(groups, time_range)
 
 
-def _table(groups: Mapping[str, list[Interval]], time_range: TimeRange) -> Counts:
+def _count_table(groups: Mapping[str, list[Interval]], time_range: TimeRange) -> Counts:
     first = time_range.start // WINDOW
     count = time_range.end // WINDOW - first + 1
-    tables = {value: count_concurrent(stays, first * WINDOW, count) for value, stays in groups.items()}
+    tables = {value: count_concurrent(intervals, first * WINDOW, count) for value, intervals in groups.items()}
     return lambda window: {value: counts[window // WINDOW - first] for value, counts in tables.items()}
 
 
-def _of_channel(context: RequestContext, series: _Series, time_range: TimeRange) -> Iterator[SimulatedSession]:
+def _channel_sessions(
+    context: RequestContext, series: _SeriesQuery, time_range: TimeRange
+) -> Iterator[SimulatedSession]:
     for call in context.world.calls_during(time_range.start // WINDOW * WINDOW, time_range.end):
         if call.cname == series.cname:
             yield from (
-                one for one in context.world.sessions(call) if one.profile.product is series.product and not one.server
+                session
+                for session in context.world.sessions(call)
+                if session.profile.product is series.product and not session.server
             )
 
 
-def _channels(context: RequestContext, series: _Series, users: Counts) -> Counts:
-    """Return the channels by window; one channel is in use or not."""
+def _channel_counts(context: RequestContext, series: _SeriesQuery, users: Counts) -> Counts:
+    """Return the channels by window; with a channel name, 1 while it is in use, otherwise 0."""
     if series.cname is None:
         return lambda window: {"": context.world.channels(series.product, window)}
     return lambda window: {"": min(1, users(window)[""])}
 
 
-def _present(counts: Counts) -> Counts:
-    """Leave out groups without users: there is no quality where nobody is."""
+def _without_empty_groups(counts: Counts) -> Counts:
+    """Leave out groups without users: they have no quality."""
     return lambda window: {group: count for group, count in counts(window).items() if count}
 
 
-def _rater(context: RequestContext, series: _Series, uid: str = "") -> _Value:
+def _rate_of(context: RequestContext, series: _SeriesQuery, uid: str = "") -> _ValueAt:
     prefix = "/".join(filter(None, (series.cname, uid)))
     return lambda window, group, _: context.world.rate(series.metric, series.product, window, prefix + group)
 
 
 def _rows(
-    context: RequestContext, series: _Series, time_range: TimeRange, counts: Counts, value_at: _Value
+    context: RequestContext, series: _SeriesQuery, time_range: TimeRange, counts: Counts, value_at: _ValueAt
 ) -> list[Document]:
-    chosen = _chosen(context, series, time_range, counts)
+    groups = _groups(context, series, time_range, counts)
     rows = []
     for window in _windows(context, time_range, series.metric):
-        there = counts(window)
-        low = _pending(context, window, series.metric, "revised", context.variants.revised_windows)
-        for group in _kept(context, series, window, chosen):
-            if group in there:
-                named: Document = {series.grouping.echo: group} if series.grouping else {}
-                value = value_at(window, group, there)
-                rows.append({series.metric: _before_revision(value) if low else value, **named, "ts": window})
+        users = counts(window)
+        unrevised = _is_pending(context, window, series.metric, "revised", context.variants.revised_windows)
+        for group in _visible_groups(context, series, window, groups):
+            if group in users:
+                dimension: Document = {series.grouping.echo: group} if series.grouping else {}
+                value = value_at(window, group, users)
+                rows.append({series.metric: _before_revision(value) if unrevised else value, **dimension, "ts": window})
     return _shuffled(context, rows)
 
 
 def _shuffled(context: RequestContext, rows: list[Document]) -> list[Document]:
-    """Return rows as they are, or in an order that is another one in each answer."""
+    """Return the rows unchanged, or in a different order in each answer; see `Variants.shuffled_rows`."""
     if context.variants.shuffled_rows:
         rng_for(context.world.seed, "rows", context.number).shuffle(rows)
     return rows
 
 
-def _kept(context: RequestContext, series: _Series, window: int, groups: tuple[str, ...]) -> Iterable[str]:
-    """Return the groups whose rows of a window have not vanished from answers."""
-    part, seed = context.variants.vanishing_rows, context.world.seed
-    if not part or context.known_until < window + WINDOW + 2 * context.variants.late_by:
+def _visible_groups(
+    context: RequestContext, series: _SeriesQuery, window: int, groups: tuple[str, ...]
+) -> Iterable[str]:
+    """Return the groups whose row of a window has not vanished; see `Variants.vanishing_rows`."""
+    rate, seed = context.variants.vanishing_rows, context.world.seed
+    if not rate or context.known_until < window + WINDOW + 2 * context.variants.late_by:
         return groups
-    return [group for group in groups if fraction(seed, "vanishing", series.metric, window, group) >= part]
+    return [group for group in groups if fraction(seed, "vanishing", series.metric, window, group) >= rate]
 
 
-def _chosen(context: RequestContext, series: _Series, time_range: TimeRange, counts: Counts) -> tuple[str, ...]:
-    """Return the groups asked for, or those with most users over the time frame."""
+def _groups(context: RequestContext, series: _SeriesQuery, time_range: TimeRange, counts: Counts) -> tuple[str, ...]:
+    """Return the requested groups, or those with the most users over the time range."""
     if series.grouping is None:
         return ("",)
     if series.values:
@@ -207,19 +214,23 @@ def _chosen(context: RequestContext, series: _Series, time_range: TimeRange, cou
     totals: Counter[str] = Counter()
     for window in _windows(context, time_range, series.metric):
         totals.update(counts(window))
-    return tuple(group for group, _ in totals.most_common(series.grouping.most))
+    return tuple(group for group, _ in totals.most_common(series.grouping.max_groups))
 
 
 def _before_revision(value: float) -> float:
-    return int(value * _LOW) if isinstance(value, int) else round(value * _LOW, 6)
+    return int(value * _REVISED_FACTOR) if isinstance(value, int) else round(value * _REVISED_FACTOR, 6)
 
 
-def _user_row(context: RequestContext, series: _Series, time_range: TimeRange, uid: str) -> Document:
-    stays = [Interval(one.join, one.leave) for one in _of_channel(context, series, time_range) if str(one.uid) == uid]
-    alone = attrs.evolve(series, grouping=None, values=())
-    counts = _present(_table({"": stays}, time_range))
-    values = _rows(context, alone, time_range, counts, _rater(context, alone, uid))
+def _user_row(context: RequestContext, series: _SeriesQuery, time_range: TimeRange, uid: str) -> Document:
+    intervals = [
+        Interval(session.join, session.leave)
+        for session in _channel_sessions(context, series, time_range)
+        if str(session.uid) == uid
+    ]
+    ungrouped = attrs.evolve(series, grouping=None, values=())
+    counts = _without_empty_groups(_count_table({"": intervals}, time_range))
+    values = _rows(context, ungrouped, time_range, counts, _rate_of(context, ungrouped, uid))
     return {
-        "uid": int(uid) if uid.isdecimal() and len(uid) < _DIGITS and not context.variants.uid_as_text else uid,
+        "uid": int(uid) if uid.isdecimal() and len(uid) < _MAX_DIGITS and not context.variants.uid_as_text else uid,
         "values": values,
     }

@@ -1,4 +1,4 @@
-"""What a simulated service remembers of the requests it got, for tests to look at."""
+"""The request log of a simulated service: the latest requests and the counts of all, for tests to check."""
 
 from __future__ import annotations
 
@@ -9,11 +9,19 @@ import attrs
 
 @attrs.frozen
 class LogEntry:
-    """One request and its outcome.
+    """One request and its answer.
 
-    `at` is the service's time in seconds, `endpoint` the endpoint's name in `plans` or empty, `code` the body's code or
-    None, and `refused` one word (`qps`, `qpm`, `qpd`, `latency`, `range`, `length`, `access`, `parameter`, `app`,
-    `milliseconds`, `credentials`, `path`, `unknown`, `fault`), empty where it was accepted.
+    Attributes:
+        at: the service's time in UTC seconds.
+        host: index of the host.
+        endpoint: the endpoint's name in `plans`, or empty if the request did not reach one.
+        method, path, query, body: as received.
+        status: HTTP status of the answer.
+        code: `code` in the body of the answer, or None.
+        refused: empty if the request was accepted, otherwise why not, in one word: `qps`, `qpm` or `qpd` (rate limits),
+            `latency`, `range` or `length` (time range), `access` (plan), `parameter`, `milliseconds`, `app`,
+            `credentials`, `path`, `unknown` (call) or `fault`.
+
     """
 
     at: float
@@ -29,7 +37,7 @@ class LogEntry:
 
 
 class RequestLog:
-    """Counts of all requests, and the latest of them."""
+    """Counts of all requests, and the latest of them, at most `size`."""
 
     def __init__(self, size: int) -> None:
         self.counts: Counter[str] = Counter()
@@ -37,7 +45,7 @@ class RequestLog:
         self.log: deque[LogEntry] = deque(maxlen=size)
 
     def add(self, entry: LogEntry) -> None:
-        """Remember a request."""
+        """Record a request."""
         if entry.endpoint:
             self.counts[entry.endpoint] += 1
         if entry.refused:

@@ -1,7 +1,7 @@
-"""The API over a world: what the vendor's service answers to a request, at the moment its clock shows.
+"""The simulated service: answers requests from a world, at the time of its clock.
 
-Nothing here waits or knows of sockets. In front stands a gateway, which knows paths and credentials and answers with
-real HTTP statuses; behind it the service says everything with HTTP 200 and a `code`.
+Nothing here waits or uses sockets. As at Agora, a gateway in front checks path and credentials and answers errors with
+an HTTP status; the service behind it answers everything with HTTP 200 and a `code` in the body.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ from agora_analytics.simulator.world.rng import token
 from agora_analytics.simulator.world.world import World
 
 CUSTOMER_ID = "simulated-customer"
-CUSTOMER_SECRET = "simulated-secret"  # noqa: S105 - opens nothing
+CUSTOMER_SECRET = "simulated-secret"  # noqa: S105 - no real secret
 APP_ID = "simulated-app-id-0123456789abcdef"
 
-_ANSWERS: Mapping[Endpoint, Callable[[RequestContext], Document]] = {
+_HANDLERS: Mapping[Endpoint, Callable[[RequestContext], Document]] = {
     plans.CALL_LISTS: call_inspector.lists,
     plans.CALL_SESSIONS: call_inspector.sessions,
     plans.CALL_METRICS: call_inspector.metrics,
@@ -63,7 +63,7 @@ _ANSWERS: Mapping[Endpoint, Callable[[RequestContext], Document]] = {
     plans.REALTIME_USAGE_TOP: realtime.usage_top,
     plans.REALTIME_QUALITY_TOP: realtime.quality_top,
 }
-_RULES: Final[Mapping[str, Callable[[str, Any], Any]]] = {
+_VALIDATORS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "world": validators.instance_of(World),
     "plan": lambda _, value: Plan.of(value),
     "faults": validators.instance_of(Faults),
@@ -73,19 +73,19 @@ _RULES: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "app_id": validators.string,
     "other_apps": validation.texts,
 }
-"""What is checked whenever it is assigned."""
+"""Attributes that are validated on every assignment."""
 
 _REQUEST_ID_IN_BODY = "/beta/analytics/call/"
 
 
 def basic_auth(customer_id: str, customer_secret: str) -> str:
-    """Return the `Authorization` header of a customer."""
+    """Return the value of the `Authorization` header (HTTP Basic)."""
     return "Basic " + b64encode(f"{customer_id}:{customer_secret}".encode()).decode()
 
 
 @attrs.frozen
-class _Verdict:
-    """HTTP status and body of an answer, why it is an error (`LogEntry.refused`), whether a gateway gave it."""
+class _Answer:
+    """HTTP status and body, the reason of a refusal (`LogEntry.refused`), and whether the gateway answered."""
 
     status: int
     document: Document
@@ -94,14 +94,23 @@ class _Verdict:
 
 
 class Service:
-    """A simulated Agora Analytics: a world, a plan, a clock, and counters of what was asked.
+    """A simulated Agora Analytics service: a world, a plan, a clock and rate limits.
+
+    Use it through a `Simulation`, or put it on a port with `server.serve`.
+
+    ```python
+    from agora_analytics.simulator import Service, World
+
+    service = Service(World(seed=7), "premium", clock=lambda: 1_795_521_600)
+    service.spend("realtime", 480)  # another program uses up a part of the quota
+    assert service.spent("realtime", "day") == 480
+    ```
 
     Attributes:
-        world, plan, variants, customer_id, customer_secret, app_id: as given; the first three may be replaced at any
-            time.
-        other_apps: App IDs that the account has too, with the same calls; may be replaced at any time.
-        faults: the schedule that transports and servers act out; may be replaced at any time.
-        rate_limits: the counters of frequency limits.
+        world, plan, variants, faults: as passed; each may be replaced at any time.
+        customer_id, customer_secret, app_id: the credentials and the App ID that the service accepts.
+        other_apps: further App IDs of the account, with the same calls; may be replaced at any time.
+        rate_limits: the counters of requests.
 
     """
 
@@ -130,24 +139,24 @@ class Service:
         self.variants = Variants() if variants is None else variants
         self.rate_limits = RateLimits()
         self._authorization = basic_auth(customer_id, customer_secret).encode()
-        self._records = RequestLog(validators.non_negative("log_size", log_size))
+        self._request_log = RequestLog(validators.non_negative("log_size", log_size))
         self._dates: dict[tuple[int, DateStyle], DateHeader] = {}
-        self._arrived: Counter[int | str] = Counter()
-        self._number = 0
+        self._arrivals: Counter[int | str] = Counter()
+        self._arrival_number = 0
         self._answered = 0
 
     def __setattr__(self, name: str, value: object) -> None:
-        rule = _RULES.get(name)
-        object.__setattr__(self, name, value if rule is None else rule(name, value))
+        validator = _VALIDATORS.get(name)
+        object.__setattr__(self, name, value if validator is None else validator(name, value))
         if name in {"plan", "variants"} and hasattr(self, "variants"):
-            self._check_others()
+            self._check_other_programs()
 
-    def _check_others(self) -> None:
-        for other in self.variants.others:
-            self._known(other.counter)
+    def _check_other_programs(self) -> None:
+        for program in self.variants.others:
+            self._known_counter(program.counter)
 
-    def _known(self, counter: str) -> str:
-        """Return the name of a counter; raises `ValueError` for one that the plan lacks."""
+    def _known_counter(self, counter: str) -> str:
+        """Return the name of a counter; raises `ValueError` if the plan has no such counter."""
         if counter not in self.plan.all_counters():
             raise ValueError(
                 f"counter={validation.shown(counter)}: the plan has {', '.join(self.plan.all_counters()) or 'none'}"
@@ -156,7 +165,7 @@ class Service:
 
     @property
     def clock(self) -> Clock:
-        """The clock by which requests are counted and answered; assign any function that returns UTC seconds."""
+        """The clock of rate limits and answers; assign a `Clock` or any function that returns UTC seconds."""
         return self._clock
 
     @clock.setter
@@ -165,60 +174,57 @@ class Service:
 
     @property
     def counts(self) -> Mapping[str, int]:
-        """Requests that reached each endpoint, by the endpoint's name, refused ones among them."""
-        return self._records.counts
+        """Number of requests that reached each endpoint, by the endpoint's name, refused ones included."""
+        return self._request_log.counts
 
     @property
     def refusals(self) -> Mapping[str, int]:
-        """Refused requests by kind; see `LogEntry.refused`."""
-        return self._records.refusals
+        """Number of refused requests by reason; see `LogEntry.refused`."""
+        return self._request_log.refusals
 
     @property
     def log(self) -> deque[LogEntry]:
-        """The latest requests, oldest first."""
-        return self._records.log
+        """The latest requests, oldest first, at most `log_size`."""
+        return self._request_log.log
 
     def spent(self, counter: str, unit: Unit) -> int:
-        """Return the requests that a counter of the plan holds in the current UTC second, minute or day.
-
-        Those of other programs are among them.
-        """
+        """Return the requests counted in the current UTC second, minute or day, those of other programs included."""
         now = self.clock()
         validation.choice("unit", unit, WINDOWS)
         validation.choice("counter", counter, dict.fromkeys(map(self.plan.counter, plans.ENDPOINTS)))
-        return self.rate_limits.spent(counter, unit, now) + self._others(counter, now).get(unit, 0)
+        return self.rate_limits.spent(counter, unit, now) + self._spent_by_others(counter, now).get(unit, 0)
 
     def spend(self, counter: Endpoint | str, requests: int = 1) -> None:
-        """Count requests of another program now, from an endpoint's counter or the counter of this name.
+        """Use up quota: count requests of another program now, in an endpoint's counter or the counter of this name.
 
-        They count in the current second, minute and day alike, whatever is left. Raises `ValueError` for a counter that
-        the plan lacks.
+        They count in the current second, minute and day, even above the limits. Raises `ValueError` if the plan has no
+        such counter.
         """
         name = self.plan.counter(counter) if isinstance(counter, Endpoint) else counter
-        rates = self.plan.rates(self._known(name))
+        rates = self.plan.rates(self._known_counter(name))
         self.rate_limits.add(name, rates, self.clock(), validators.non_negative("requests", requests))
 
     def changes(self, call: SimulatedCall) -> tuple[CallChange, ...]:
-        """Return all that befalls a call, whether `variants` names it or chance adds it."""
-        return call_changes.of_call(self.world, self.variants, call)
+        """Return all changes of a call, those named in `variants.changes` and random ones."""
+        return call_changes.changes_of(self.world, self.variants, call)
 
     def arrive(self, host: int = 0, request: IncomingRequest | None = None) -> Fault | None:
-        """Take note that a request is on its way to a host, and return the fault that hits it, if one does."""
+        """Register a request that is sent to a host, and return the fault to inject into it, or None."""
         endpoint = request.endpoint if request else None
         name = endpoint.name if endpoint else ""
-        arrival = Arrival(self._number, self._arrived[host], host, self.clock(), self._arrived[name], request)
-        self._number += 1
-        self._arrived.update((host, name))
+        arrival = Arrival(self._arrival_number, self._arrivals[host], host, self.clock(), self._arrivals[name], request)
+        self._arrival_number += 1
+        self._arrivals.update((host, name))
         return self.faults.strike(arrival)
 
     def carry(self, fault: Fault | None, request: IncomingRequest) -> Response | None:
-        """Return what comes back of a request that a fault may have hit; None where nothing does."""
+        """Return the answer to a request with an optional fault injected; None if no answer comes back."""
         if fault is None or fault.counted:
             response = self._handle(request, fault)
             return fault.corrupted(response) if fault else response
-        instead = fault.gateway_response()
-        dated = self._date(request.host, self.clock() + request.skew, fault)
-        return instead and attrs.evolve(instead, headers={**instead.headers, **dated})
+        from_gateway = fault.gateway_response()
+        date = self._date(request.host, self.clock() + request.skew, fault)
+        return from_gateway and attrs.evolve(from_gateway, headers={**from_gateway.headers, **date})
 
     def answer(
         self,
@@ -231,42 +237,42 @@ class Service:
         host: int = 0,
         skew: float = 0.0,
     ) -> Response:
-        """Answer a request: its method, path, encoded query, body and `Authorization` header.
+        """Answer a request given by method, path, encoded query, body and `Authorization` header, without faults.
 
-        `host` is which of the hosts is asked, `skew` how many seconds its clock is ahead.
+        `host` is the index of the host that receives it, `skew` the seconds by which that host's clock is ahead.
         """
         return self._handle(IncomingRequest(method, path, query, body, authorization, host, skew))
 
     def _handle(self, request: IncomingRequest, fault: Fault | None = None) -> Response:
-        """Answer a request and remember it."""
+        """Answer a request and log it."""
         now = self.clock() + request.skew
         self._answered += 1
         request_id = token("request", self.world.seed, self._answered).lower()
-        verdict = self._judge(request, now, fault)
-        reached = None if verdict.gateway else request.endpoint
-        self._records.add(_entry(request, now, reached, verdict))
+        answer = self._answer(request, now, fault)
+        reached = None if answer.gateway else request.endpoint
+        self._request_log.add(_log_entry(request, now, reached, answer))
         headers = {"Content-Type": "application/json; charset=utf-8", **self._date(request.host, now, fault)}
         if reached and request.path.startswith(_REQUEST_ID_IN_BODY):
-            verdict.document["requestId"] = request_id
+            answer.document["requestId"] = request_id
         else:
             headers["X-Request-ID"] = request_id
-        return Response(verdict.status, headers, msgspec.json.encode(verdict.document))
+        return Response(answer.status, headers, msgspec.json.encode(answer.document))
 
-    def _judge(self, request: IncomingRequest, now: float, fault: Fault | None) -> _Verdict:
-        """Tell what the answer is; where it is a refusal, say so."""
+    def _answer(self, request: IncomingRequest, now: float, fault: Fault | None) -> _Answer:
+        """Return the answer, be it of the gateway, a document or an error."""
         endpoint = request.endpoint
         if endpoint is None:
-            return _Verdict(404, {"message": "no Route matched with those values"}, "path", gateway=True)
+            return _Answer(404, {"message": "no Route matched with those values"}, "path", gateway=True)
         if not compare_digest((request.authorization or "").encode(), self._authorization):
-            return _Verdict(401, {"message": "Invalid authentication credentials"}, "credentials", gateway=True)
+            return _Answer(401, {"message": "Invalid authentication credentials"}, "credentials", gateway=True)
         try:
-            return _Verdict(200, {**self._envelope(), **self._document(endpoint, request, now, fault)})
-        except ErrorResponse as no:
-            status = fault.status if fault and no.kind == "fault" else 200
-            return _Verdict(status, {"code": no.code, "message": no.message, "data": None}, no.kind)
+            return _Answer(200, {**self._envelope(), **self._document(endpoint, request, now, fault)})
+        except ErrorResponse as error:
+            status = fault.status if fault and error.kind == "fault" else 200
+            return _Answer(status, {"code": error.code, "message": error.message, "data": None}, error.kind)
 
     def _document(self, endpoint: Endpoint, request: IncomingRequest, now: float, fault: Fault | None) -> Document:
-        """Answer an endpoint; raises `ErrorResponse`. Whatever reaches this far is counted."""
+        """Call the handler of an endpoint; raises `ErrorResponse`. Counts every request that the plan allows."""
         if not self.plan.offers(endpoint):
             raise error_responses.no_access()
         self._charge(self.plan.counter(endpoint), now)
@@ -276,18 +282,18 @@ class Service:
         if params.app_id not in {self.app_id, *self.other_apps}:
             raise error_responses.wrong_app()
         limits = self.plan.of_endpoint(endpoint)
-        return _ANSWERS[endpoint](RequestContext(self.world, self.variants, limits, now, params, self._answered))
+        return _HANDLERS[endpoint](RequestContext(self.world, self.variants, limits, now, params, self._answered))
 
     def _charge(self, counter: str, now: float) -> None:
-        """Count a request; raises `ErrorResponse` where it is one too many."""
-        others, rates = self._others(counter, now), self.plan.rates(counter)
+        """Count a request; raises `ErrorResponse` if it exceeds a rate limit."""
+        others, rates = self._spent_by_others(counter, now), self.plan.rates(counter)
         self.rate_limits.refusals_count = self.variants.refusals_count
-        refused = self.rate_limits.count(counter, rates, now, others)
-        if refused:
-            raise refused
+        error = self.rate_limits.count(counter, rates, now, others)
+        if error:
+            raise error
 
-    def _others(self, counter: str, now: float) -> Mapping[Unit, int]:
-        """Return what other programs have spent of a counter by now, by unit."""
+    def _spent_by_others(self, counter: str, now: float) -> Mapping[Unit, int]:
+        """Return the requests of other programs in the current windows of a counter, by unit."""
         return (
             other_programs.spent_by(self.variants.others, counter, self.plan.rates(counter), now)
             if self.variants.others
@@ -305,8 +311,8 @@ class Service:
         return {} if text is None else {"Date": text}
 
 
-def _entry(request: IncomingRequest, now: float, endpoint: Endpoint | None, verdict: _Verdict) -> LogEntry:
-    code = verdict.document.get("code")
+def _log_entry(request: IncomingRequest, now: float, endpoint: Endpoint | None, answer: _Answer) -> LogEntry:
+    code = answer.document.get("code")
     return LogEntry(
         at=now,
         host=request.host,
@@ -315,7 +321,7 @@ def _entry(request: IncomingRequest, now: float, endpoint: Endpoint | None, verd
         path=request.path,
         query=request.query,
         body=request.body,
-        status=verdict.status,
+        status=answer.status,
         code=code if isinstance(code, int) else None,
-        refused=verdict.refused,
+        refused=answer.refused,
     )

@@ -1,6 +1,6 @@
-"""What the reference leaves open or contradicts, and what a service may do besides, as settings.
+"""Variants of the service's behaviour: where the API reference is silent or contradicts itself, and misbehaviour.
 
-A client has to live with either reading, and with all the rest.
+A client has to work with all of them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def _all_spenders(spenders: object) -> tuple[OtherProgram, ...]:
 
 @attrs.frozen(cache_hash=True)
 class Odds:
-    """How often chance changes calls, and by how much; false where it changes none."""
+    """Probabilities of random changes of calls; false if there are none."""
 
     deleted: float
     endless: float
@@ -46,57 +46,67 @@ class Odds:
 
 @attrs.frozen(kw_only=True)
 class Variants:
-    """How a simulated service reads the open points of the reference; the defaults follow its examples.
+    """How the simulated service behaves; the defaults follow the examples of the API reference.
+
+    ```python
+    from agora_analytics.simulator import Simulation, Variants, World
+
+    simulation = Simulation(world=World(seed=7), variants=Variants(late_windows=0.1, shuffled_rows=True))
+    simulation.variants = Variants.hostile()  # everything unlike the defaults; may be replaced at any time
+    ```
 
     Attributes:
-        success_code: `code` of a success: 200, 0, or None for no such field.
+        success_code: `code` of a success: 200, 0, or None to leave the field out.
         message: `message` of a success.
-        calls_overlap: a search selects calls that overlap the time frame, not those that start in it.
-        sessions_overlap: session details select sessions that overlap the time frame, not those that start in it.
-        unfinished_end: what `destroyed_ts` and `leave_ts` are before the end: null, 0, or the last moment seen.
-        has_more: whether pages carry `has_more`.
-        totals: whether pages carry `total_size`, `page_no` and `page_size`.
-        most_rows: rows of a list of calls or sessions that can be had at most, whatever it says of more.
-        beyond: what a page further on is: empty, refused (400), the last page before it, or empty where the page before
-            it says that none follows.
-        turning: which page is shown: the one that is asked for, the first whichever is asked for, or the first and the
-            second in turn.
+        calls_overlap: a search selects calls that overlap the time range, instead of those that start in it.
+        sessions_overlap: session details select sessions that overlap the time range, instead of those that start in
+            it.
+        unfinished_end: `destroyed_ts` and `leave_ts` before the end: `null`, `zero`, or `last_seen`, the latest second
+            that the service knows.
+        has_more: pages contain `has_more`.
+        totals: pages contain `total_size`, `page_no` and `page_size`.
+        most_rows: lists of calls or sessions are truncated after this many rows, though `total_size` and `has_more`
+            count all of them; None: never.
+        beyond: pages after `most_rows` are `empty`, `refused` with code 400, `repeated` (the last rows again), or
+            `ended`: empty, and `has_more` of the page before is false.
+        turning: `right`: the requested page is served; `never`: always the first; `alternating`: the first for odd page
+            numbers, the second for even ones.
         always_more: `has_more` is true on every page.
-        total_off: how much too large `total_size` is.
-        arriving: new rows before all others that come between two pages of a list, so that the others move on.
-        arriving_pages: pages before which new rows come; None: before every one.
+        total_off: how much `total_size` is too large (negative: too small).
+        arriving: new rows that arrive at the front of a list before each further page, so that all others move back.
+        arriving_pages: how many pages new rows arrive before; None: before every one.
         late_calls: fraction of calls that appear in searches only `late_by` seconds after the plan's delay.
-        uid_as_text: user IDs are text.
-        roles_as_text: `roles` is one text.
-        untold_ends: whether `destroyed_ts` of calls that are over stays what `unfinished_end` says.
-        web_audio_freeze: what the audio freeze rate of a web user is.
-        echo_other_name: rows name the dimension, or a peak metric, by its other spelling.
-        day_starts_at: second of the UTC day at which days of Data Insights begin and are stamped, such as 57,600.
+        uid_as_text: user IDs are strings.
+        roles_as_text: `roles` is one comma-separated string.
+        untold_ends: `destroyed_ts` of finished calls stays what `unfinished_end` says.
+        web_audio_freeze: the audio freeze rate of web users: `null`, `zero` or `absent`.
+        echo_other_name: rows use the alternative name of a dimension or of a peak metric.
+        day_starts_at: second of the UTC day at which days of Data Insights start, such as 57,600.
         end_inclusive: Data Insights include the bucket that starts at `endTs`.
         settles_after: seconds after which Data Insights are final; before, counts are up to 3 % low.
-        total_as_object: an aggregate without dimension is one object, not a list of one.
-        late_windows: fraction of real-time windows that are missing until `late_by` seconds after the plan's delay.
-        revised_windows: fraction of real-time windows that are low until `late_by` seconds after the plan's delay.
-        late_by: seconds; see above.
-        bare_top_list: top lists are a list, not an object with a `list`.
-        aligned_echo: `windowStartTs` is rounded to its window instead of echoing `ts`.
-        date: the `Date` header: of the moment, renewed on a timer of half a second, renewed by the first request
-            more than a second after the last renewal, or absent.
-        date_ahead: seconds by which the clock that dates answers is ahead of the one that counts requests.
-        refusals_count: requests refused for frequency are counted too.
-        whole_seconds: the service compares times with its clock in whole seconds, which never allows more than the
-            documented inequalities do; otherwise with the fraction too.
-        shuffled_rows: rows of real-time answers (not of top lists) come in another order each time.
-        vanishing_rows: fraction of real-time rows that no answer has any more from twice `late_by` seconds after the
-            plan's delay on, single groups of a window among them.
-        deleted_calls: fraction of calls that are deleted at some moment, as often while they go on as after their end.
+        total_as_object: a total without dimension is an object instead of a list of one object.
+        late_windows: fraction of real-time windows (late data) missing until `late_by` seconds after the plan's delay.
+        revised_windows: fraction of real-time windows that are too low until `late_by` seconds after the plan's delay.
+        late_by: seconds, for `late_calls`, `late_windows`, `revised_windows` and `vanishing_rows`.
+        bare_top_list: top lists are a list instead of an object with a `list`.
+        aligned_echo: `windowStartTs` is rounded down to its window instead of echoing `ts`.
+        date: the `Date` header: `exact`, updated by a `timer` of half a second, `lazy` (updated by the first request
+            more than a second after the last update), or `absent`.
+        date_ahead: seconds by which the clock of the `Date` header is ahead of the one that counts requests.
+        refusals_count: requests rejected by a rate limit count against it too.
+        whole_seconds: the service compares time ranges with its clock in whole seconds, which is never more permissive
+            than the documented inequalities; otherwise with fractions.
+        shuffled_rows: rows of real-time answers (except top lists) are in a different order each time.
+        vanishing_rows: fraction of real-time rows (single groups of a window) that disappear from answers twice
+            `late_by` seconds after the plan's delay.
+        deleted_calls: fraction of calls that are deleted at a random time, half of them before their end.
         endless_calls: fraction of calls that never end.
-        moved_calls: fraction of calls whose `created_ts` moves, within ten minutes of their start.
-        moved_by: seconds by which it moves at most, to either side.
-        changes: what befalls single calls.
-        unknown_call: `code` with which details of a call are refused that the service does not know; None: they are
-            answered, with nothing in them. A deleted call's are refused in any case, then with 404.
-        others: other programs that spend from the same counters.
+        moved_calls: fraction of calls whose `created_ts` changes once, within ten minutes of their start.
+        moved_by: the largest change in seconds, in either direction.
+        changes: changes of single calls.
+        unknown_call: `code` of the error for details of an unknown call; None: the answer is empty. Details of a
+            deleted call are always refused, then with 404.
+        others: other programs that use up the same quota.
 
     """
 
@@ -146,7 +156,7 @@ class Variants:
     odds: Odds = attrs.field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        validation.settle(self, **_RULES)
+        validation.settle(self, **_VALIDATORS)
 
     @odds.default
     def _odds_of_changes(self) -> Odds:
@@ -154,23 +164,23 @@ class Variants:
 
     @_by_call.default
     def _changes_by_call(self) -> Mapping[str, tuple[CallChange, ...]]:
-        found: dict[str, tuple[CallChange, ...]] = {}
+        by_call: dict[str, tuple[CallChange, ...]] = {}
         for change in self.changes:
-            found[change.call_id] = (*found.get(change.call_id, ()), change)
-        return found
+            by_call[change.call_id] = (*by_call.get(change.call_id, ()), change)
+        return by_call
 
     @property
     def changes_calls(self) -> bool:
-        """Whether the service tells of any call otherwise than it happened."""
+        """Whether the service reports any call differently from what happened."""
         return bool(self.changes or self.odds)
 
     def changes_of(self, call_id: str) -> tuple[CallChange, ...]:
-        """Return the changes named for one call."""
+        """Return the changes of one call that are named in `changes`."""
         return self._by_call.get(call_id, ())
 
     @classmethod
     def hostile(cls) -> Variants:
-        """Return the other reading of every open point: what a client must survive all the same."""
+        """Return variants that differ from the defaults wherever the API reference leaves a choice: a stress test."""
         return cls(
             success_code=0,
             message=None,
@@ -217,7 +227,7 @@ _BY_ANNOTATION: Final[Mapping[str, Any]] = {
     "NoFreeze": partial(validators.literal, NoFreeze),
 }
 
-_OWN: Final[Mapping[str, Any]] = {
+_BY_NAME: Final[Mapping[str, Any]] = {
     "success_code": _success_code,
     "message": validators.optional(validators.string),
     "total_off": validators.integer,
@@ -225,12 +235,12 @@ _OWN: Final[Mapping[str, Any]] = {
     "date_ahead": validators.finite,
     "day_starts_at": partial(validation.number, least=0, most=86_399),
 }
-"""Rules of fields of which the annotation does not say enough."""
+"""Validators of fields whose annotation does not say enough."""
 
 _CONVERTED: Final = frozenset({"changes", "others"})
 
-_RULES: Final[Mapping[str, Any]] = {
-    field.name: _OWN.get(field.name) or _BY_ANNOTATION[str(field.type)]
+_VALIDATORS: Final[Mapping[str, Any]] = {
+    field.name: _BY_NAME.get(field.name) or _BY_ANNOTATION[str(field.type)]
     for field in attrs.fields(Variants)
     if field.init and field.name not in _CONVERTED
 }

@@ -1,4 +1,4 @@
-"""When calls begin and how long they last, and when quality is bad: one seeded generator per hour, or per day."""
+"""Calls and incidents: when they start and how long they last, drawn with one seeded generator per hour or day."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from agora_analytics.simulator.world.rng import fraction, rng_for
 
 _HOUR = 3_600
 _DAY = 86_400
-LONGEST = 12 * _HOUR
-"""No call lasts longer, in seconds: who looks for calls in use need not look further back."""
+MAX_DURATION = 12 * _HOUR
+"""No call is longer (seconds): a search for calls in use need not look further back."""
 
-_SHORTEST = 20
-_ORDINARY = 5 * _HOUR
-_REJOINABLE = 300
-"""Only in calls that last this long does anybody come back."""
+_MIN_DURATION = 20
+_MAX_ORDINARY_DURATION = 5 * _HOUR
+_MIN_DURATION_OF_REJOINS = 300
+"""Users leave and come back only in calls that last at least this many seconds."""
 _CHANNELS = 400
 _ODD_CHANNELS = ("standup", "klass-7å", "room #5 + tea", "50%&more=less", "комната-1")
 _ID_MASK = 0x5A_C3_91_7E
@@ -33,32 +33,33 @@ _created = attrgetter("created")
 
 @lru_cache(maxsize=192)
 def of_hour(world: WorldParameters, hour: int) -> tuple[SimulatedCall, ...]:
-    """Return the calls that begin in an hour (counted since 1970), oldest first."""
+    """Return the calls created in an hour (counted since 1970), oldest first."""
     rng = rng_for(world.seed, "calls", hour)
-    count = int(world.calls_per_hour * curve(hour * _HOUR) + rng.random())
+    count = int(world.calls_per_hour * daily_curve(hour * _HOUR) + rng.random())
     moments = sorted(hour * _HOUR + int(rng.random() * _HOUR) for _ in range(count))
     return tuple(_call(world, rng, hour, created) for created in moments)
 
 
-def curve(ts: int) -> float:
-    """Return how much is going on at this time of day: 1 on average, least at 02:00 UTC, most at 14:00."""
+def daily_curve(ts: int) -> float:
+    """Return the load at a time of day relative to the average: lowest at 02:00 UTC, highest at 14:00."""
     return 1 + 0.6 * sin(2 * pi * (ts % _DAY / _DAY - 1 / 3))
 
 
 def created(world: WorldParameters, start: int, end: int) -> tuple[SimulatedCall, ...]:
     """Return the calls created in `[start, end)`, oldest first."""
     hours = range(start // _HOUR, -(-end // _HOUR))
-    found = tuple(chain.from_iterable(of_hour(world, hour) for hour in hours))
-    return found[bisect_left(found, start, key=_created) : bisect_left(found, end, key=_created)]
+    candidates = tuple(chain.from_iterable(of_hour(world, hour) for hour in hours))
+    first, last = (bisect_left(candidates, ts, key=_created) for ts in (start, end))
+    return candidates[first:last]
 
 
 def during(world: WorldParameters, start: int, end: int) -> tuple[SimulatedCall, ...]:
-    """Return the calls in use at any time in `[start, end)`, oldest first."""
-    return tuple(call for call in created(world, start - LONGEST, end) if call.destroyed > start)
+    """Return the calls that overlap `[start, end)`, oldest first."""
+    return tuple(call for call in created(world, start - MAX_DURATION, end) if call.destroyed > start)
 
 
 def hour_of(world: WorldParameters, call_id: str) -> int | None:
-    """Return the hour that a call's id says it began in; None where the id is not one of a world's."""
+    """Return the hour of a call's start, which its ID encodes, or None if the ID is malformed."""
     try:
         return int(call_id[:_HOUR_DIGITS], 16) ^ _mask(world)
     except ValueError:
@@ -72,7 +73,7 @@ def _mask(world: WorldParameters) -> int:
 def _call(world: WorldParameters, rng: Random, hour: int, created: int) -> SimulatedCall:
     duration = _duration(world, rng)
     users = rng.randint(101, 260) if rng.random() < world.large_share else 1 + min(int(rng.expovariate(0.3)), 60)
-    rejoins = int(users * world.rejoin_share + rng.random()) if duration >= _REJOINABLE else 0
+    rejoins = int(users * world.rejoin_share + rng.random()) if duration >= _MIN_DURATION_OF_REJOINS else 0
     return SimulatedCall(
         call_id=f"{hour ^ _mask(world):0{_HOUR_DIGITS}X}{rng.getrandbits(96):024X}",
         cname=_channel(rng),
@@ -87,8 +88,10 @@ def _call(world: WorldParameters, rng: Random, hour: int, created: int) -> Simul
 
 def _duration(world: WorldParameters, rng: Random) -> int:
     if rng.random() < world.long_share:
-        return rng.randint(6 * _HOUR, LONGEST - _HOUR // 2)
-    return min(max(_SHORTEST, int(60 * rng.lognormvariate(log(world.typical_minutes), 1.0))), _ORDINARY)
+        return rng.randint(6 * _HOUR, MAX_DURATION - _HOUR // 2)
+    return min(
+        max(_MIN_DURATION, int(60 * rng.lognormvariate(log(world.typical_minutes), 1.0))), _MAX_ORDINARY_DURATION
+    )
 
 
 def _channel(rng: Random) -> str:
@@ -97,25 +100,30 @@ def _channel(rng: Random) -> str:
 
 
 @lru_cache(maxsize=512)
-def _of_day(world: WorldParameters, day: int) -> tuple[Incident, ...]:
+def _incidents_of_day(world: WorldParameters, day: int) -> tuple[Incident, ...]:
     rng = rng_for(world.seed, "incidents", day)
-    found = []
+    drawn = []
     for _ in range(int(world.incidents_per_day + rng.random())):
         start = day * _DAY + int(rng.random() * _DAY)
         everywhere = rng.random() < 0.5  # noqa: PLR2004 - a share
         country = None if everywhere else rng.choice(list(COUNTRIES)[:6])
-        found.append(Incident(start, start + rng.randint(300, 2_400), round(rng.uniform(0.3, 1.0), 2), country))
-    return tuple(sorted(found, key=lambda incident: incident.start))
+        drawn.append(Incident(start, start + rng.randint(300, 2_400), round(rng.uniform(0.3, 1.0), 2), country))
+    return tuple(sorted(drawn, key=lambda incident: incident.start))
 
 
 def incidents(world: WorldParameters, start: int, end: int) -> tuple[Incident, ...]:
-    """Return the incidents that touch `[start, end)`, oldest first."""
+    """Return the incidents that overlap `[start, end)`, oldest first."""
     days = range(start // _DAY - 1, -(-end // _DAY))
-    return tuple(one for day in days for one in _of_day(world, day) if one.start < end and one.end > start)
+    return tuple(
+        incident
+        for day in days
+        for incident in _incidents_of_day(world, day)
+        if incident.start < end and incident.end > start
+    )
 
 
 def severity(world: WorldParameters, ts: int, country: str | None = None) -> float:
-    """Return how bad things are at a moment; where no country is given, a country's incident counts a fifth."""
+    """Return how bad quality is at `ts`, 0 to 1; overall, an incident in one country counts a fifth."""
     worst = 0.0
     for incident in incidents(world, ts, ts + 1):
         weight = 1.0 if incident.country in {None, country} else 0.2 if country is None else 0.0

@@ -1,6 +1,6 @@
-"""How many users and channels there are in each 20-second window: counted from the world's own sessions.
+"""Concurrent users and channels in each 20-second window, counted from the world's sessions.
 
-Counted by the hour, with one step up where a session joins and one down where it has left.
+Counted hour by hour: a running sum that goes up where a session joins and down where it has left.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ _WINDOWS = _HOUR // WINDOW
 
 @attrs.frozen
 class Interval:
-    """A time in use, `[start, end)` in UTC seconds."""
+    """A half-open interval `[start, end)` in UTC seconds."""
 
     start: int
     end: int
 
 
 def users(world: WorldParameters, product: Product, window: int, dimension: str | None) -> Mapping[str, int]:
-    """Return users at a window by value of a dimension, none that is empty; see `World.users`."""
+    """Return the users in a window by value of a dimension; see `World.users`."""
     table = _users_of_hour(world, product, window // _HOUR, dimension)
-    place = window % _HOUR // WINDOW
+    index = window % _HOUR // WINDOW
     if dimension is None:
-        return {"": table[""][place]}
-    return {value: counts[place] for value, counts in table.items() if counts[place]}
+        return {"": table[""][index]}
+    return {value: counts[index] for value, counts in table.items() if counts[index]}
 
 
 def channels(world: WorldParameters, product: Product, window: int) -> int:
-    """Return channels in use at a window by users of a product."""
+    """Return the channels in a window that have users of a product."""
     return _channels_of_hour(world, product, window // _HOUR)[window % _HOUR // WINDOW]
 
 
@@ -50,15 +50,15 @@ def value_of(profile: Profile, dimension: str) -> str:
     return value
 
 
-def count_concurrent(stays: Iterable[Interval], start: int, count: int) -> tuple[int, ...]:
-    """Count the stays in each of `count` windows from `start` on; one counts in each window it touches."""
+def count_concurrent(intervals: Iterable[Interval], start: int, count: int) -> tuple[int, ...]:
+    """Return how many intervals overlap each of `count` windows from `start` on."""
     steps = [0] * (count + 1)
-    for stay in stays:
-        first = max(0, (stay.start - start) // WINDOW)
-        behind = min(count, (stay.end - 1 - start) // WINDOW + 1)
-        if first < behind:
+    for interval in intervals:
+        first = max(0, (interval.start - start) // WINDOW)
+        after = min(count, (interval.end - 1 - start) // WINDOW + 1)
+        if first < after:
             steps[first] += 1
-            steps[behind] -= 1
+            steps[after] -= 1
     return tuple(accumulate(steps[:-1]))
 
 
@@ -66,21 +66,23 @@ def count_concurrent(stays: Iterable[Interval], start: int, count: int) -> tuple
 def _users_of_hour(
     world: WorldParameters, product: Product, hour: int, dimension: str | None
 ) -> Mapping[str, tuple[int, ...]]:
-    stays: dict[str, list[Interval]] = {"": []} if dimension is None else {}
+    intervals: dict[str, list[Interval]] = {"": []} if dimension is None else {}
     for session in _sessions(world, product, hour):
         value = "" if dimension is None else value_of(session.profile, dimension)
-        stays.setdefault(value, []).append(Interval(session.join, session.leave))
-    return {value: count_concurrent(group, hour * _HOUR, _WINDOWS) for value, group in stays.items()}
+        intervals.setdefault(value, []).append(Interval(session.join, session.leave))
+    return {value: count_concurrent(group, hour * _HOUR, _WINDOWS) for value, group in intervals.items()}
 
 
 @lru_cache(maxsize=64)
 def _channels_of_hour(world: WorldParameters, product: Product, hour: int) -> tuple[int, ...]:
-    stays = []
+    intervals = []
     for call in calls.during(world, hour * _HOUR, (hour + 1) * _HOUR):
-        mine = [session for session in participants.sessions(world, call) if _counts(session, product)]
-        if mine:
-            stays.append(Interval(min(one.join for one in mine), max(one.leave for one in mine)))
-    return count_concurrent(stays, hour * _HOUR, _WINDOWS)
+        counted = [session for session in participants.sessions(world, call) if _is_counted(session, product)]
+        if counted:
+            intervals.append(
+                Interval(min(session.join for session in counted), max(session.leave for session in counted))
+            )
+    return count_concurrent(intervals, hour * _HOUR, _WINDOWS)
 
 
 def _sessions(world: WorldParameters, product: Product, hour: int) -> list[SimulatedSession]:
@@ -89,9 +91,9 @@ def _sessions(world: WorldParameters, product: Product, hour: int) -> list[Simul
         session
         for call in calls.during(world, start, end)
         for session in participants.sessions(world, call)
-        if _counts(session, product) and session.overlaps(start, end)
+        if _is_counted(session, product) and session.overlaps(start, end)
     ]
 
 
-def _counts(session: SimulatedSession, product: Product) -> bool:
+def _is_counted(session: SimulatedSession, product: Product) -> bool:
     return not session.server and session.profile.product == product

@@ -1,6 +1,6 @@
-"""What happens in a simulated world: calls, sessions and incidents, as they are and not as the service tells them.
+"""The entities of a simulated world: calls, sessions and incidents as they happen, not as the service reports them.
 
-All times are whole UTC seconds. A call's end is known here even while it lies in the future.
+All times are whole UTC seconds. A call's end is known here even if it is in the future.
 """
 
 from __future__ import annotations
@@ -14,10 +14,17 @@ from agora_analytics.simulator.world.population import Profile
 
 @attrs.frozen
 class SimulatedCall:
-    """One call, in use from `created` until `destroyed`.
+    """One call, from `created` until `destroyed`.
 
-    `users` is the number of different users; `rejoins` of them leave and come back as a second session; `recorded`
-    adds a server user; `video` is false for an audio-only call.
+    Attributes:
+        call_id: 32 hexadecimal digits.
+        cname: channel name; several calls may have the same.
+        created, destroyed: UTC seconds.
+        users: number of distinct users.
+        rejoins: how many of them leave and come back, which makes a second session.
+        recorded: whether a server user of Agora's cloud recording takes part too.
+        video: false for an audio-only call.
+
     """
 
     call_id: str
@@ -31,16 +38,27 @@ class SimulatedCall:
 
     @property
     def duration(self) -> int:
-        """Seconds, at least 1."""
+        """Length in seconds, at least 1."""
         return self.destroyed - self.created
 
 
 @attrs.frozen
 class SimulatedSession:
-    """One stay of one user in a call, from `join` until `leave`; `server` marks the vendor's own Linux users.
+    """One user's stay in a call, from `join` until `leave`.
 
-    Freeze rates are fractions; there is none of audio on the web, and none of video in an audio-only call.
-    `measured` is false for the few sessions of which the service has no metrics.
+    Attributes:
+        sid: session ID, 32 hexadecimal digits.
+        cname: channel name of the call.
+        uid, account: user ID, and the user's account name or None.
+        profile: the user's place, network and device.
+        roles: roles as the API spells them.
+        speaker: whether the user sends audio (and video).
+        video: false in an audio-only call.
+        server: whether the user is one of Agora's own Linux servers.
+        join, leave: UTC seconds.
+        audio_freeze, video_freeze: freeze rates as fractions; audio is None on the web, video in an audio-only call.
+        measured: false for the few sessions of which the service has no metrics.
+
     """
 
     sid: str
@@ -59,13 +77,13 @@ class SimulatedSession:
     measured: bool
 
     def overlaps(self, start: int, end: int) -> bool:
-        """Whether any of it lies in `[start, end)`."""
+        """Whether the session overlaps `[start, end)`."""
         return self.join < end and self.leave > start
 
 
 @attrs.frozen
 class Incident:
-    """A time in which quality was bad: `severity` in (0, 1], for one country or (None) for all."""
+    """A period of bad quality: `severity` in (0, 1], in one country, or everywhere if `country` is None."""
 
     start: int
     end: int
@@ -75,12 +93,14 @@ class Incident:
 
 @attrs.frozen
 class CallChange:
-    """From `at` on (UTC seconds) the service tells something else of one call.
+    """A change of what the service reports of one call, from `at` on. Pass it to `Variants(changes=[…])`.
 
     Attributes:
-        deleted: it knows nothing of the call any more: lists lack it and details are refused.
-        endless: the call does not end, and neither do the sessions that ended with it.
-        moved: seconds by which `created_ts` is later (negative: earlier); always before the call's end.
+        call_id: the call's ID.
+        at: UTC seconds; by default the change is in effect from the beginning.
+        deleted: the service no longer knows the call: lists lack it, requests for details are refused.
+        endless: the call never ends, and neither do the sessions that ended with it.
+        moved: seconds by which `created_ts` is later (negative: earlier); it stays before the call's end.
 
     """
 

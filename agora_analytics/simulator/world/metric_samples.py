@@ -1,6 +1,7 @@
-"""What is measured in a session: which metric ids it has, and their samples about every 2 seconds.
+"""Metric samples of a session: which metric IDs it has, and their samples about every 2 seconds.
 
-Samples are drawn in tiles of 10 minutes with a generator each, so that any part of a track can be had without the rest.
+Samples are drawn in tiles of 10 minutes, each with its own generator: any part of a track can be computed alone.
+A track is one metric of one session: about the user itself, or about one of the peers that it receives.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
 _TILE = 600
 _STEP = 2
-_PEERS = 3
-"""Each user receives at most so many others, in this world."""
-_LOST = 0.02
+_MAX_PEERS = 3
+"""Peers that each user of this world receives at most."""
+_LOST_FRACTION = 0.02
 _FREEZES = frozenset({MetricId.AUDIO_FREEZE_TIME, MetricId.VIDEO_FREEZE_TIME})
 
 _M = MetricId
@@ -44,7 +45,7 @@ _WIDTHS = (360, 640, 960, 1_280)
 
 
 def tracks(sessions: Iterable[SimulatedSession], session: SimulatedSession) -> tuple[tuple[int, int], ...]:
-    """Return a session's pairs of metric id and peer's uid (0: its own); none where nothing was measured."""
+    """Return a session's pairs of metric ID and peer's user ID (0: its own); empty if it was not measured."""
     if not session.measured:
         return ()
     own = [(int(mid), 0) for mid in _own(session)]
@@ -62,32 +63,32 @@ def _own(session: SimulatedSession) -> tuple[MetricId, ...]:
 
 
 def _peers(sessions: Iterable[SimulatedSession], session: SimulatedSession) -> list[int]:
-    """Return the first few speakers that a session met, each once."""
+    """Return the user IDs of the first few speakers that a session overlaps, each once."""
     met = (
         other.uid
         for other in sessions
         if other.speaker and other.uid != session.uid and other.overlaps(session.join, session.leave)
     )
-    return list(dict.fromkeys(met))[:_PEERS]
+    return list(dict.fromkeys(met))[:_MAX_PEERS]
 
 
 def samples(
     world: WorldParameters, session: SimulatedSession, track: tuple[int, int], start: int, end: int
 ) -> list[tuple[int, int | float]]:
-    """Return seconds and values in `[start, end)`, oldest first, with single samples and whole half minutes missing."""
+    """Return samples in `[start, end)`, oldest first; single samples and spans of half a minute are missing."""
     mid, peer = track
     start, end = max(start, session.join), min(end, session.leave)
     base = _base(world, session, mid, peer)
-    found: list[tuple[int, int | float]] = []
+    drawn: list[tuple[int, int | float]] = []
     for tile in range(start // _TILE, -(-end // _TILE)):
         rng = rng_for(world.seed, session.sid, mid, peer, tile)
         seconds = range(tile * _TILE + session.join % _STEP, min((tile + 1) * _TILE, end), _STEP)
-        found += _drawn(rng, seconds, start, mid, base)
-    return found
+        drawn += _drawn(rng, seconds, start, mid, base)
+    return drawn
 
 
 def _base(world: WorldParameters, session: SimulatedSession, mid: int, peer: int) -> float:
-    """Return the value around which a track moves."""
+    """Return the value around which a track's samples vary."""
     known = MetricId(mid)
     luck = fraction(world.seed, session.sid, mid, peer)
     if known.unit == "px":
@@ -99,14 +100,14 @@ def _base(world: WorldParameters, session: SimulatedSession, mid: int, peer: int
 
 
 def _drawn(rng: Random, seconds: range, start: int, mid: int, base: float) -> Iterable[tuple[int, int | float]]:
-    """Yield the samples of a tile from `start` on; what comes before is drawn all the same, and not computed."""
+    """Yield the samples of a tile from `start` on; earlier ones are drawn too, to keep the generator in step."""
     first = seconds.start // _TILE * _TILE
     hole = first + rng.randrange(_TILE * 4)
     unit = MetricId(mid).unit
     draw = rng.random
     for second in seconds:
         luck, value = draw(), draw()
-        if second >= start and luck >= _LOST and not hole <= second < hole + 30:
+        if second >= start and luck >= _LOST_FRACTION and not hole <= second < hole + 30:
             yield second, _value(mid, unit, base, value)
 
 

@@ -1,4 +1,4 @@
-"""Who takes part in a call: its sessions, drawn from the call's own seeded generator."""
+"""The participants of a call: its sessions, drawn with a generator seeded by the call's ID."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from agora_analytics.simulator.world.parameters import WorldParameters
 from agora_analytics.simulator.world.population import SERVER_DEVICE, Profile, pick
 from agora_analytics.simulator.world.rng import rng_for, token
 
-_GAP = (20, 45)
-"""Seconds that a user who comes back was away."""
-_WORST = 0.6
-_UNMEASURED = 0.04
+_REJOIN_GAP = (20, 45)
+"""Range of seconds for which a user who rejoins was away."""
+_MAX_FREEZE_RATE = 0.6
+_UNMEASURED_FRACTION = 0.04
 
 
 @lru_cache(maxsize=2_048)
 def sessions(world: WorldParameters, call: SimulatedCall) -> tuple[SimulatedSession, ...]:
-    """Return all sessions of a call, the first to join first; the first user stays from beginning to end."""
+    """Return all sessions of a call, ordered by time of joining; the first user stays for the whole call."""
     rng = rng_for(world.seed, "sessions", call.call_id)
-    found: list[SimulatedSession] = []
+    drawn: list[SimulatedSession] = []
     for number in range(call.users):
-        found += _user(world, rng, call, number)
+        drawn += _user(world, rng, call, number)
     if call.recorded:
-        found.append(_recorder(rng, call))
-    return tuple(sorted(found, key=lambda session: (session.join, session.sid)))
+        drawn.append(_recorder(rng, call))
+    return tuple(sorted(drawn, key=lambda session: (session.join, session.sid)))
 
 
 def _user(world: WorldParameters, rng: Random, call: SimulatedCall, number: int) -> list[SimulatedSession]:
@@ -51,27 +51,27 @@ def _user(world: WorldParameters, rng: Random, call: SimulatedCall, number: int)
             leave=leave,
             audio_freeze=None if profile.product is Product.WEBRTC else _freeze(rng, bad),
             video_freeze=_freeze(rng, bad) if call.video else None,
-            measured=rng.random() >= _UNMEASURED,
+            measured=rng.random() >= _UNMEASURED_FRACTION,
         )
-        for join, leave in _stays(rng, call, number)
+        for join, leave in _intervals(rng, call, number)
     ]
 
 
-def _stays(rng: Random, call: SimulatedCall, number: int) -> list[tuple[int, int]]:
-    """Return the times of joining and leaving of a user: once, or twice for those who come back."""
+def _intervals(rng: Random, call: SimulatedCall, number: int) -> list[tuple[int, int]]:
+    """Return a user's times of joining and leaving: one pair, or two for a user who rejoins."""
     if number == 0:
         return [(call.created, call.destroyed)]
     if number <= call.rejoins:
         middle = call.created + int(call.duration * rng.uniform(0.3, 0.6))
-        return [(call.created + rng.randint(1, 30), middle), (middle + rng.randint(*_GAP), call.destroyed)]
+        return [(call.created + rng.randint(1, 30), middle), (middle + rng.randint(*_REJOIN_GAP), call.destroyed)]
     join = call.created + int(call.duration * 0.7 * rng.random() ** 2)
     return [(join, join + max(1, int((call.destroyed - join) * rng.uniform(0.3, 1.0))))]
 
 
 def _freeze(rng: Random, bad: float) -> float:
-    """Draw a freeze rate: none for half of the sessions, more while things are bad."""
+    """Draw a freeze rate: 0 for half of the sessions, higher during incidents."""
     rate = rng.expovariate(50) if rng.random() < 0.5 + bad / 2 else 0.0
-    return round(min(_WORST, rate * (1 + 10 * bad)), 4)
+    return round(min(_MAX_FREEZE_RATE, rate * (1 + 10 * bad)), 4)
 
 
 def _roles(rng: Random, *, speaker: bool) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
-"""Who uses a simulated world: countries, networks, SDK versions, systems and devices, with their shares.
+"""The users of a simulated world: countries, networks, SDK versions, systems and devices, with their shares.
 
-There are more countries and SDK versions than the 20 of a top list, and more devices than its 50.
+There are more countries and SDK versions than a top list shows (20), and more devices (50), so that lists get cut off.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import attrs
 from agora_analytics.catalogue import Product
 
 Shares = Mapping[str, float]
-"""Values of a dimension with their share of the users; the shares add up to 1."""
+"""Values of a dimension with their shares of the users, which sum to 1."""
 
 
 @attrs.frozen
 class Profile:
-    """What is known about one user's place, network and machine."""
+    """One user's place, network, device and SDK."""
 
     product: Product
     country: str
@@ -29,8 +29,8 @@ class Profile:
     sdk: str
 
 
-def _falling(names: list[str]) -> Shares:
-    """Give each name a share, smaller and smaller."""
+def _decreasing(names: list[str]) -> Shares:
+    """Give each name a share, in decreasing order (1, 1/2, 1/3, …)."""
     weights = {name: 1 / (rank + 1) for rank, name in enumerate(names)}
     total = sum(weights.values())
     return {name: weight / total for name, weight in weights.items()}
@@ -48,13 +48,13 @@ _OTHERS = [
     "Indonesia", "Vietnam", "Türkiye", "Egypt", "Mexico", "France", "United Kingdom", "Spain", "Italy", "Thailand",
     "Philippines", "Nigeria", "Kenya", "Poland", "Côte d'Ivoire", "Korea", "Canada", "Chile", "Peru", "Norway",
 ]  # fmt: skip
-COUNTRIES: Shares = _falling([*_REGIONS, *_OTHERS])
-"""Countries by share of users."""
+COUNTRIES: Shares = _decreasing([*_REGIONS, *_OTHERS])
+"""Countries with their shares of users."""
 
 NETWORKS: Shares = {"WIFI": 0.62, "4G": 0.19, "5G": 0.08, "LAN": 0.06, "3G": 0.03, "UNKNOWN": 0.02}
-"""Network types by share of users."""
+"""Network types with their shares of users."""
 
-_NATIVE_SDKS = _falling(
+_NATIVE_SDKS = _decreasing(
     [
         "4.1.1",
         "3.6.1.1",
@@ -64,7 +64,7 @@ _NATIVE_SDKS = _falling(
         *(f"3.{minor}.{patch}" for minor in range(6) for patch in range(4)),
     ]
 )
-_WEB_SDKS = _falling(["4.20.0", "4.19.3", "4.18.2", "4.17.0", "4.14.0", "3.6.11"])
+_WEB_SDKS = _decreasing(["4.20.0", "4.19.3", "4.18.2", "4.17.0", "4.14.0", "3.6.11"])
 _NATIVE_SYSTEMS: Shares = {"Android": 0.52, "iOS": 0.33, "Windows": 0.1, "macOS": 0.05}
 _WEB_SYSTEMS: Shares = {"Web": 1.0}
 _NATIVE_DEVICES = {
@@ -75,7 +75,7 @@ _NATIVE_DEVICES = {
 }
 _WEB_DEVICES = ["Chrome 129", "Edge 128", "Safari 17.5", "Firefox 130"]
 SERVER_DEVICE = "Linux version 4.14.255-311-248.529.amzn2.x86_64 (mockbuild@ip-10"
-"""Device type of the vendor's own recording servers."""
+"""Device type of Agora's recording servers."""
 
 
 def country_of(region: str) -> str:
@@ -84,7 +84,7 @@ def country_of(region: str) -> str:
 
 
 def shares(product: Product | None, dimension: str) -> Shares:
-    """Return a dimension's values with their shares among the users of a product, or of both (None).
+    """Return the values of a dimension with their shares of the users of a product, or of all users (None).
 
     `dimension` is `country`, `region`, `net`, `sdk`, `os`, `device` or `channelSize`.
     """
@@ -98,7 +98,7 @@ def shares(product: Product | None, dimension: str) -> Shares:
 
 
 def pick(rng: Random, web_share: float) -> Profile:
-    """Draw one user."""
+    """Draw one user's profile."""
     product = Product.WEBRTC if rng.random() < web_share else Product.NATIVE
     os = _DRAW[product]["os"](rng)
     region = _DRAW[product]["region"](rng)

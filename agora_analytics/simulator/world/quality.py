@@ -1,4 +1,4 @@
-"""How good the sound and picture are: a steady level, a little noise, and what incidents add."""
+"""Quality metrics: a constant level, a little noise, and what incidents add."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _POINTS = 24
 
 @attrs.frozen
 class _Level:
-    """What fraction goes wrong on an ordinary day, what an incident adds, and whether the metric counts successes."""
+    """A metric's fraction of failures on an ordinary day, what an incident adds, and if it counts successes."""
 
-    ordinary: float
-    worst: float
+    base: float
+    incident: float
     success: bool = False
 
 
@@ -38,23 +38,23 @@ LEVELS = {
 
 
 def rate(world: WorldParameters, metric: str, product: Product | None, ts: int, group: str = "") -> float:
-    """Return a quality metric in the window of `ts`, a fraction with 6 digits; see `World.rate`."""
+    """Return a quality metric in the window of `ts` as a fraction with 6 decimals; see `World.rate`."""
     level = LEVELS[metric]
-    lean = 0.6 + 0.8 * _luck(world.seed, metric, product, group)
+    bias = 0.6 + 0.8 * _bias(world.seed, metric, product, group)
     noise = 0.7 + 0.6 * fraction(world.seed, metric, product, group, ts // WINDOW)
-    bad = level.ordinary * lean * noise + level.worst * calls.severity(world, ts, group if group in COUNTRIES else None)
+    bad = level.base * bias * noise + level.incident * calls.severity(world, ts, group if group in COUNTRIES else None)
     return round(1 - bad if level.success else bad, 6)
 
 
 @lru_cache(maxsize=4_096)
-def _luck(seed: int, metric: str, product: Product | None, group: str) -> float:
+def _bias(seed: int, metric: str, product: Product | None, group: str) -> float:
     return fraction(seed, metric, product, group)
 
 
 def average(
     world: WorldParameters, metric: str, product: Product | None, start: int, end: int, *, group: str = ""
 ) -> float:
-    """Return a quality metric over `[start, end)`: the mean of up to 24 moments evenly spread over it."""
+    """Return a quality metric over `[start, end)`: the mean of at most 24 evenly spaced windows."""
     step = max(WINDOW, (end - start) // _POINTS)
     values = [rate(world, metric, product, ts, group) for ts in range(start, end, step)]
     return round(sum(values) / len(values), 6)

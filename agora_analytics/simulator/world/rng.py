@@ -1,4 +1,4 @@
-"""Chance without memory: the same question always gets the same answer, on every machine and in every process."""
+"""Seeded randomness without state: the same key gives the same result on every machine and in every process."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ _DIGITS = 32
 
 
 def rng_for(*key: object) -> Random:
-    """Return a generator that depends on nothing but the key."""
-    # Seeding with text goes through SHA-512; `hash()` of a text would differ from process to process.
+    """Return a random generator seeded with `key` alone."""
+    # A str seed is hashed with SHA-512; `hash()` of a str differs between processes.
     return Random(":".join(map(str, key)))
 
 
 def fraction(*key: object) -> float:
-    """Return a number in [0, 1) that depends on nothing but the key; far cheaper than a generator."""
+    """Return a number in [0, 1) derived from `key` alone; far cheaper than a generator."""
     digest = blake2b(":".join(map(str, key)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
 def token(*key: object) -> str:
-    """Return 32 upper-case hexadecimal digits that depend on nothing but the key."""
+    """Return 32 upper-case hexadecimal digits derived from `key` alone."""
     return blake2b(":".join(map(str, key)).encode(), digest_size=_DIGITS // 2).hexdigest().upper()

@@ -1,4 +1,4 @@
-"""How much was used in an hour: counted from the hour's calls alone, without drawing their sessions."""
+"""Usage of an hour, as Data Insights reports it: estimated from the hour's calls without drawing their sessions."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from agora_analytics.simulator.world.parameters import WorldParameters
 from agora_analytics.spans import WINDOW
 
 _HOUR = 3_600
-_STAY = 0.7
-"""Part of a call that its average user is there for."""
-_TRIES = 1.015
-"""Attempts to join for each that succeeded."""
+_ATTENDED_FRACTION = 0.7
+"""Fraction of a call for which its average user is present."""
+_ATTEMPTS_PER_JOIN = 1.015
+"""Attempts to join for each one that succeeded."""
 
 
 @attrs.frozen
 class Usage:
-    """Usage of the calls that began in some time; minutes are summed over users."""
+    """Usage of the calls created in a period; minutes are summed over users."""
 
     channels: int = 0
     users: int = 0
@@ -29,21 +29,21 @@ class Usage:
     audio_minutes: int = 0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(*(mine + its for mine, its in zip(attrs.astuple(self), attrs.astuple(other), strict=True)))
+        return Usage(*(left + right for left, right in zip(attrs.astuple(self), attrs.astuple(other), strict=True)))
 
     def scaled(self, factor: float) -> Usage:
-        """Return the same with every count multiplied and rounded down."""
+        """Return a copy with every count multiplied by `factor` and rounded down."""
         return Usage(*(int(count * factor) for count in attrs.astuple(self)))
 
     @property
     def attempts(self) -> int:
-        """Attempts to join, the failed ones among them."""
-        return int(self.joins * _TRIES)
+        """Attempts to join, including failed ones."""
+        return int(self.joins * _ATTEMPTS_PER_JOIN)
 
 
 @attrs.frozen
 class Peak:
-    """Most channels and users at once."""
+    """Highest number of concurrent channels and users."""
 
     channels: int
     users: int
@@ -52,13 +52,15 @@ class Peak:
 @lru_cache(maxsize=2_048)
 def of_hour(world: WorldParameters, hour: int) -> Usage:
     """Return the usage of one hour, counted in hours since 1970."""
-    begun = calls.created(world, hour * _HOUR, (hour + 1) * _HOUR)
-    minutes = {video: int(sum(call.users * call.duration for call in begun if call.video is video) * _STAY / 60)
-               for video in (True, False)}  # fmt: skip
+    created = calls.created(world, hour * _HOUR, (hour + 1) * _HOUR)
+    seconds = {
+        video: sum(call.users * call.duration for call in created if call.video is video) for video in (True, False)
+    }
+    minutes = {video: int(total * _ATTENDED_FRACTION / 60) for video, total in seconds.items()}
     return Usage(
-        channels=len(begun),
-        users=sum(call.users for call in begun),
-        joins=sum(call.users + call.rejoins for call in begun),
+        channels=len(created),
+        users=sum(call.users for call in created),
+        joins=sum(call.users + call.rejoins for call in created),
         video_minutes=minutes[True],
         audio_minutes=minutes[False],
     )
@@ -66,10 +68,10 @@ def of_hour(world: WorldParameters, hour: int) -> Usage:
 
 @lru_cache(maxsize=2_048)
 def peak(world: WorldParameters, hour: int) -> Peak:
-    """Return most channels and users at once in an hour; the users are estimated from their calls."""
-    going = calls.during(world, hour * _HOUR, (hour + 1) * _HOUR)
-    stays = [Interval(call.created, call.destroyed) for call in going]
-    seats = [stay for call, stay in zip(going, stays, strict=True) for _ in range(call.users)]
+    """Return the peak of concurrent channels and users in an hour; users are estimated from their calls."""
+    during = calls.during(world, hour * _HOUR, (hour + 1) * _HOUR)
+    channels = [Interval(call.created, call.destroyed) for call in during]
+    users = [channel for call, channel in zip(during, channels, strict=True) for _ in range(call.users)]
     windows = _HOUR // WINDOW
-    most = [max(count_concurrent(group, hour * _HOUR, windows)) for group in (stays, seats)]
-    return Peak(most[0], int(most[1] * _STAY))
+    peaks = [max(count_concurrent(intervals, hour * _HOUR, windows)) for intervals in (channels, users)]
+    return Peak(peaks[0], int(peaks[1] * _ATTENDED_FRACTION))

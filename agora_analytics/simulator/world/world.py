@@ -1,7 +1,7 @@
-"""A seeded world: what happens in it is a pure function of the seed, the settings and the time.
+"""A seeded world: everything in it is a pure function of the seed, the other parameters and the time.
 
-Nothing is stored. Ask for any span in any order, again or from another process, and the answer is the same. What was
-computed lately is kept in caches of bounded size, so that a simulated day costs seconds.
+Nothing is stored. Query any span in any order, repeatedly or from another process: the result is the same. Recent
+results are cached, in caches of bounded size, so that a simulated day takes seconds.
 """
 
 from __future__ import annotations
@@ -24,17 +24,31 @@ _DIMENSIONS = ("country", "region", "net", "network", "sdk", "os", "device")
 
 @attrs.frozen(kw_only=True, cache_hash=True)
 class World(WorldParameters):
-    """A world full of calls.
+    """A simulated world of calls: the truth that the simulated service reports, to compare results with.
+
+    ```python
+    from agora_analytics.simulator import World
+
+    world = World(seed=7, calls_per_hour=20)
+    noon = 1_795_521_600
+    call = world.calls(noon, noon + 3_600)[0]
+    session = world.sessions(call)[0]
+    assert world.call(call.call_id) == call
+    assert call.created <= session.join < session.leave <= call.destroyed
+    metric_id, peer_uid = world.tracks(call, session)[0]
+    samples = world.samples(session, metric_id, peer_uid, session.join, session.leave)
+    assert World(seed=7, calls_per_hour=20).calls(noon, noon + 3_600)[0] == call  # on every machine
+    ```
 
     Attributes:
-        seed: what makes one world differ from another.
-        calls_per_hour: average over a day; nights have fewer, evenings more.
+        seed: worlds with different seeds differ, worlds with equal parameters are equal.
+        calls_per_hour: average over a day, with a minimum at 02:00 UTC and a maximum at 14:00 UTC.
         typical_minutes: median length of a call.
         long_share: fraction of calls that last 6 to 11.5 hours.
         large_share: fraction of calls with 101 to 260 users.
         rejoin_share: fraction of users who leave and come back.
         web_share: fraction of users on the web.
-        incidents_per_day: average number of times in which quality is bad.
+        incidents_per_day: average number of periods of bad quality.
 
     """
 
@@ -44,45 +58,45 @@ class World(WorldParameters):
         return calls.created(self, start, end)
 
     def calls_during(self, start: int, end: int) -> tuple[SimulatedCall, ...]:
-        """Return the calls in use at any time in `[start, end)`, oldest first."""
+        """Return the calls that overlap `[start, end)`, oldest first."""
         return calls.during(
             self, validators.whole_utc_seconds("start", start), validators.whole_utc_seconds("end", end)
         )
 
     def call(self, call_id: str) -> SimulatedCall | None:
-        """Return the call of this id, or None where there is none."""
+        """Return the call with this ID, or None."""
         hour = calls.hour_of(self, validation.text("call_id", call_id))
-        found = () if hour is None else calls.of_hour(self, hour)
-        return next((call for call in found if call.call_id == call_id), None)
+        candidates = () if hour is None else calls.of_hour(self, hour)
+        return next((call for call in candidates if call.call_id == call_id), None)
 
     def sessions(self, call: SimulatedCall) -> tuple[SimulatedSession, ...]:
-        """Return all sessions of a call, the first to join first."""
+        """Return all sessions of a call, ordered by time of joining."""
         return participants.sessions(self, call)
 
     def tracks(self, call: SimulatedCall, session: SimulatedSession) -> tuple[tuple[int, int], ...]:
-        """Return which metrics a session has: pairs of metric id and peer's uid (0: its own); may be none."""
+        """Return a session's metrics as pairs of metric ID and peer's user ID (0: the user's own); may be empty."""
         return metric_samples.tracks(self.sessions(call), session)
 
     def samples(
         self, session: SimulatedSession, mid: int, peer: int, start: int, end: int
     ) -> list[tuple[int, int | float]]:
-        """Return a metric's second and value about every 2 seconds in `[start, end)`, oldest first, with holes."""
+        """Return samples `(UTC seconds, value)` of one metric in `[start, end)`, about every 2 seconds, with gaps."""
         return metric_samples.samples(self, session, (mid, peer), start, end)
 
     def incidents(self, start: int, end: int) -> tuple[Incident, ...]:
-        """Return the incidents that touch `[start, end)`, oldest first."""
+        """Return the incidents that overlap `[start, end)`, oldest first."""
         return calls.incidents(
             self, validators.whole_utc_seconds("start", start), validators.whole_utc_seconds("end", end)
         )
 
     def severity(self, ts: int, country: str | None = None) -> float:
-        """Return how bad things are at a moment, from 0 (well) to 1, in a country or overall."""
+        """Return how bad quality is at `ts`, from 0 (good) to 1, in one country or overall."""
         return calls.severity(self, ts, country)
 
     def users(self, product: Product, window: int, dimension: str | None = None) -> Mapping[str, int]:
-        """Return users in calls at a 20-second window (its start), by value of a dimension, none that is empty.
+        """Return the number of users in the 20-second window that starts at `window`, by value of a dimension.
 
-        Without a dimension the one key is the empty text, and it is there even for 0.
+        Values without users are left out. Without a dimension the only key is the empty string, even for 0 users.
         """
         validators.check_member("product", product, _PRODUCTS)
         if dimension is not None:
@@ -90,17 +104,17 @@ class World(WorldParameters):
         return concurrency.users(self, product, window, dimension)
 
     def channels(self, product: Product, window: int) -> int:
-        """Return channels in use at a 20-second window."""
+        """Return the number of active channels in the 20-second window that starts at `window`."""
         validators.check_member("product", product, _PRODUCTS)
         return concurrency.channels(self, product, window)
 
     def rate(self, metric: str, product: Product | None, ts: int, group: str = "") -> float:
-        """Return a quality metric (a fraction) in the window of `ts`, of a dimension's value or (empty) of all."""
+        """Return a quality metric, a fraction, in the window of `ts`, for a value of a dimension or (empty) for all."""
         validators.check_member("metric", metric, quality.LEVELS)
         if product is not None:
             validators.check_member("product", product, _PRODUCTS)
         return quality.rate(self, metric, product, ts, group)
 
     def usage(self, hour: int) -> Usage:
-        """Return the usage of one hour, counted in hours since 1970."""
+        """Return the usage of one hour; `hour` counts hours since 1970 UTC."""
         return usage.of_hour(self, hour)
