@@ -1,25 +1,5 @@
 """The simulated service over HTTP on real sockets; faults are injected into the connection itself.
 
-```python
-import asyncio
-
-from agora_analytics import AnalyticsClient
-from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Service, World
-from agora_analytics.simulator.server import serve
-
-
-async def main():
-    service = Service(World(seed=7), "premium")
-    async with serve(service) as url:
-        client = AnalyticsClient(CUSTOMER_ID, CUSTOMER_SECRET, app_id=APP_ID, plan="premium", base_url=url)
-        async with client:
-            await client.calls.page(*client.calls.recent(3_600))
-    assert service.counts == {"call_lists": 1}
-
-
-asyncio.run(main())
-```
-
 From a shell: `agora-analytics simulate`. This is the only module of the simulator that imports aiohttp.
 """
 
@@ -54,7 +34,28 @@ _NO_DATE = {"Date": ""}
 
 @asynccontextmanager
 async def serve(service: Service, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[str]:
-    """Serve on one port (0: any free port) and yield the base URL, such as `http://127.0.0.1:40123`."""
+    """Serve on one port (0: any free port) and yield the base URL, such as `http://127.0.0.1:40123`.
+
+    ```python
+    import asyncio
+
+    from agora_analytics import AnalyticsClient
+    from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Service, World
+    from agora_analytics.simulator.server import serve
+
+
+    async def main():
+        service = Service(World(seed=7), "premium")
+        async with serve(service) as url:
+            client = AnalyticsClient(CUSTOMER_ID, CUSTOMER_SECRET, app_id=APP_ID, plan="premium", base_url=url)
+            async with client:
+                await client.calls.page(*client.calls.recent(3_600))
+        assert service.counts == {"call_lists": 1}
+
+
+    asyncio.run(main())
+    ```
+    """
     async with serve_hosts(service, 1, host=host, port=port) as urls:
         yield urls[0]
 

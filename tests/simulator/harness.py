@@ -1,4 +1,4 @@
-"""A clock set by hand and a simulated service asked by keyword."""
+"""A simulated service on a clock set by hand, with requests given as keywords."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ AUTHORIZATION = basic_auth(CUSTOMER_ID, CUSTOMER_SECRET)
 
 
 def unlimited() -> Plan:
-    """The enterprise plan, as often as you like."""
+    """The enterprise plan without rate limits."""
     limits = {name: attrs.evolve(table, per_second=None, per_minute=None) for name, table in ENTERPRISE.limits.items()}
     return Plan("unlimited", {name: attrs.evolve(table, per_day=10**6) for name, table in limits.items()})
 
 
 @attrs.define
-class HandClock:
+class ManualClock:
     now: float = NOON
 
     def __call__(self) -> float:
@@ -32,10 +32,12 @@ class HandClock:
 
 
 class Harness:
+    """A service and requests to it."""
+
     authorization = AUTHORIZATION
 
     def __init__(self, plan: Plan | str | None = None, **variants: Any) -> None:
-        self.clock = HandClock()
+        self.clock = ManualClock()
         self.service = Service(World(seed=7), plan or unlimited(), clock=self.clock, variants=Variants(**variants))
 
     @property
@@ -48,7 +50,7 @@ class Harness:
         return urlencode({"appid": APP_ID, **params})
 
     def send(self, endpoint: Endpoint, **params: object) -> Response:
-        """Send a request with the right credentials and App ID; what is None is left out."""
+        """Send a request with the right credentials and App ID; parameters that are None are left out."""
         app_id = params.pop("appid", APP_ID)
         given = {name: value for name, value in params.items() if value is not None}
         if endpoint.method == "GET":
@@ -57,10 +59,10 @@ class Harness:
             query, body = urlencode({"appid": app_id}), msgspec.json.encode(given)
         return self.service.answer(endpoint.method, endpoint.path, query, body, AUTHORIZATION)
 
-    def ask(self, endpoint: Endpoint, **params: object) -> Any:
+    def get(self, endpoint: Endpoint, **params: object) -> Any:
         return msgspec.json.decode(self.send(endpoint, **params).body)
 
-    def refusal(self, endpoint: Endpoint, **params: object) -> tuple[int, str]:
-        document = self.ask(endpoint, **params)
+    def error(self, endpoint: Endpoint, **params: object) -> tuple[int, str]:
+        document = self.get(endpoint, **params)
         assert document["data"] is None
         return document["code"], document["message"]

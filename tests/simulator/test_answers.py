@@ -13,8 +13,8 @@ from agora_analytics.simulator import SimulatedCall, SimulatedSession, World
 from .harness import NOON, Harness
 
 HOUR, DAY = 3_600, 86_400
-DESK = Harness()
-WORLD = DESK.world
+HARNESS = Harness()
+WORLD = HARNESS.world
 LISTED = {"start_ts": NOON - 20 * HOUR, "end_ts": NOON - 600}
 
 
@@ -55,7 +55,7 @@ EVERY: list[tuple[plans.Endpoint, Any, dict[str, object]]] = [
 
 @pytest.mark.parametrize(("endpoint", "model", "params"), EVERY, ids=[str(row[0]) for row in EVERY])
 def test_every_answer_fits_its_model_and_is_not_empty(endpoint: plans.Endpoint, model: Any, params: dict[str, object]):
-    response = DESK.send(endpoint, **params)
+    response = HARNESS.send(endpoint, **params)
     decoded = msgspec.json.decode(response.body, type=model)
     assert (response.status, decoded.code, decoded.message) == (200, 200, "success")
     assert response.headers["Date"] == "Tue, 24 Nov 2026 12:00:00 GMT"
@@ -63,7 +63,7 @@ def test_every_answer_fits_its_model_and_is_not_empty(endpoint: plans.Endpoint, 
     assert (decoded.requestId is not None) is in_body
     assert ("X-Request-ID" in response.headers) is not in_body
     assert len(response.body) > 140
-    assert DESK.send(endpoint, **params).headers.get("X-Request-ID") != response.headers.get("X-Request-ID", "")
+    assert HARNESS.send(endpoint, **params).headers.get("X-Request-ID") != response.headers.get("X-Request-ID", "")
 
 
 def test_all_endpoints_are_answered():
@@ -73,7 +73,7 @@ def test_all_endpoints_are_answered():
 def test_pages_of_calls_come_newest_first_and_hold_each_call_once():
     numbers, rows = range(1, 40), []
     for number in numbers:
-        page = DESK.ask(plans.CALL_LISTS, **LISTED, page_no=number, page_size=100)
+        page = HARNESS.get(plans.CALL_LISTS, **LISTED, page_no=number, page_size=100)
         rows += page["call_lists"]
         if not page["has_more"]:
             break
@@ -83,19 +83,19 @@ def test_pages_of_calls_come_newest_first_and_hold_each_call_once():
     assert (page["page_no"], page["page_size"]) == (number, 100)
 
 
-def test_a_page_has_20_rows_unless_said_and_never_more_than_100():
-    assert len(DESK.ask(plans.CALL_LISTS, **LISTED)["call_lists"]) == 20
-    page = DESK.ask(plans.CALL_LISTS, **LISTED, page_size=1_000)
+def test_a_page_has_20_rows_by_default_and_at_most_100():
+    assert len(HARNESS.get(plans.CALL_LISTS, **LISTED)["call_lists"]) == 20
+    page = HARNESS.get(plans.CALL_LISTS, **LISTED, page_size=1_000)
     assert (len(page["call_lists"]), page["page_size"]) == (100, 100)
 
 
 def test_a_page_that_holds_the_last_row_has_no_more():
     frame = {"start_ts": NOON - 7_200, "end_ts": NOON - 5_400}
-    total = DESK.ask(plans.CALL_LISTS, **frame, page_size=1)["total_size"]
+    total = HARNESS.get(plans.CALL_LISTS, **frame, page_size=1)["total_size"]
     assert 10 < total < 100
-    assert DESK.ask(plans.CALL_LISTS, **frame, page_size=total)["has_more"] is False
-    assert DESK.ask(plans.CALL_LISTS, **frame, page_size=total - 1)["has_more"] is True
-    assert DESK.ask(plans.CALL_LISTS, **frame, page_no=2, page_size=total)["call_lists"] == []
+    assert HARNESS.get(plans.CALL_LISTS, **frame, page_size=total)["has_more"] is False
+    assert HARNESS.get(plans.CALL_LISTS, **frame, page_size=total - 1)["has_more"] is True
+    assert HARNESS.get(plans.CALL_LISTS, **frame, page_no=2, page_size=total)["call_lists"] == []
 
 
 def test_a_call_has_finished_when_its_end_is_known():
@@ -104,20 +104,20 @@ def test_a_call_has_finished_when_its_end_is_known():
     frame = {"start_ts": call.created, "end_ts": call.created + 1, "cname": call.cname}
     for known_until, finished in ((call.destroyed - 1, False), (call.destroyed, True)):
         harness.clock.now = known_until + 20
-        (row,) = harness.ask(plans.CALL_LISTS, **frame)["call_lists"]
+        (row,) = harness.get(plans.CALL_LISTS, **frame)["call_lists"]
         assert row["finished"] is finished
         assert row["destroyed_ts"] == (call.destroyed if finished else None)
 
 
-def test_calls_can_be_had_by_channel():
-    rows = DESK.ask(plans.CALL_LISTS, **LISTED, cname=CALL.cname, page_size=100)["call_lists"]
+def test_calls_can_be_filtered_by_channel():
+    rows = HARNESS.get(plans.CALL_LISTS, **LISTED, cname=CALL.cname, page_size=100)["call_lists"]
     assert {row["cname"] for row in rows} == {CALL.cname}
     assert CALL.call_id in {row["call_id"] for row in rows}
 
 
-def test_a_call_that_goes_on_has_no_end_yet():
+def test_an_open_call_has_no_end_yet():
     recent = {"start_ts": NOON - HOUR, "end_ts": NOON - 21, "page_size": 100}
-    rows = DESK.ask(plans.CALL_LISTS, **recent)["call_lists"]
+    rows = HARNESS.get(plans.CALL_LISTS, **recent)["call_lists"]
     for row in rows:
         call = WORLD.call(row["call_id"])
         assert call
@@ -126,8 +126,8 @@ def test_a_call_that_goes_on_has_no_end_yet():
     assert {row["finished"] for row in rows} == {True, False}
 
 
-def test_a_calls_numbers_follow_from_its_sessions():
-    rows = DESK.ask(plans.CALL_LISTS, start_ts=CALL.created, end_ts=CALL.created + 1, cname=CALL.cname)["call_lists"]
+def test_the_summary_of_a_call_follows_from_its_sessions():
+    rows = HARNESS.get(plans.CALL_LISTS, start_ts=CALL.created, end_ts=CALL.created + 1, cname=CALL.cname)["call_lists"]
     people = [s for s in WORLD.sessions(CALL) if not s.server]
     freezes = [s.video_freeze for s in people if s.video_freeze is not None]
     moments = [sum(s.join <= ts < s.leave for s in people) for ts in range(CALL.created, CALL.destroyed)]
@@ -136,17 +136,17 @@ def test_a_calls_numbers_follow_from_its_sessions():
     assert rows[0]["call_video_freeze_rate"] == pytest.approx(sum(freezes) / len(freezes), abs=1e-4)
 
 
-def test_sessions_leave_server_users_out_unless_asked():
-    without = DESK.ask(plans.CALL_SESSIONS, **detail(CALL))
-    asked = DESK.ask(plans.CALL_SESSIONS, **detail(CALL, exclude_server_user="false"))
-    assert asked["total_size"] == without["total_size"] + 1
-    joins = [row["join_ts"] for row in asked["call_info"]]
+def test_sessions_exclude_server_users_unless_requested():
+    without = HARNESS.get(plans.CALL_SESSIONS, **detail(CALL))
+    params = HARNESS.get(plans.CALL_SESSIONS, **detail(CALL, exclude_server_user="false"))
+    assert params["total_size"] == without["total_size"] + 1
+    joins = [row["join_ts"] for row in params["call_info"]]
     assert joins == sorted(joins, reverse=True)
 
 
-def test_sessions_have_an_account_where_they_have_one():
+def test_the_account_of_a_session_is_optional():
     facts = {s.sid: s for s in WORLD.sessions(CALL)}
-    for row in DESK.ask(plans.CALL_SESSIONS, **detail(CALL, page_size=100))["call_info"]:
+    for row in HARNESS.get(plans.CALL_SESSIONS, **detail(CALL, page_size=100))["call_info"]:
         session = facts[row["sid"]]
         assert row.get("account") == session.account
         assert ("account" in row) is (session.account is not None)
@@ -154,27 +154,27 @@ def test_sessions_have_an_account_where_they_have_one():
         assert (row["user_audio_freeze_rate"], row["roles"]) == (session.audio_freeze, list(session.roles))
 
 
-def test_sessions_of_one_user_may_be_several():
+def test_one_user_may_have_several_sessions():
     call = next(c for c in WORLD.calls(NOON - 20 * HOUR, NOON - 8 * HOUR) if c.rejoins and c.duration < 5 * HOUR)
     uids = [session.uid for session in WORLD.sessions(call)]
     twice = next(uid for uid in uids if uids.count(uid) == 2)
-    rows = DESK.ask(plans.CALL_SESSIONS, **detail(call, uids=f"{twice},1"))["call_info"]
+    rows = HARNESS.get(plans.CALL_SESSIONS, **detail(call, uids=f"{twice},1"))["call_info"]
     assert [row["uid"] for row in rows] == [twice, twice]
 
 
 def test_an_unknown_call_has_no_sessions_and_no_statistics():
-    asked = detail(CALL, metric="audio_freeze_rate", dimension="os", sids="x") | {"call_id": "unknown"}
-    assert DESK.ask(plans.CALL_SESSIONS, **asked)["call_info"] == []
-    assert DESK.ask(plans.CALL_METRICS, **asked)["metrics"] == []
-    assert DESK.ask(plans.CALL_STATISTICS, **asked)["data"] == []
-    assert DESK.ask(plans.CALL_TIMELINE, **asked)["data"] == []
+    params = detail(CALL, metric="audio_freeze_rate", dimension="os", sids="x") | {"call_id": "unknown"}
+    assert HARNESS.get(plans.CALL_SESSIONS, **params)["call_info"] == []
+    assert HARNESS.get(plans.CALL_METRICS, **params)["metrics"] == []
+    assert HARNESS.get(plans.CALL_STATISTICS, **params)["data"] == []
+    assert HARNESS.get(plans.CALL_TIMELINE, **params)["data"] == []
 
 
-def test_metrics_come_in_any_order_without_those_that_have_none():
+def test_metrics_are_unordered_and_exclude_sessions_without_samples():
     sessions = WORLD.sessions(CALL)
     chosen = sessions[:18] + tuple(s for s in sessions if not s.measured)[:2]
     sids = [session.sid for session in chosen]
-    answer = DESK.ask(plans.CALL_METRICS, **detail(CALL, sids=",".join(sids)))
+    answer = HARNESS.get(plans.CALL_METRICS, **detail(CALL, sids=",".join(sids)))
     measured = [session.sid for session in chosen if session.measured]
     got = [one["sid"] for one in answer["metrics"]]
     assert got != measured
@@ -183,16 +183,16 @@ def test_metrics_come_in_any_order_without_those_that_have_none():
     assert all(track["kvs"] for one in answer["metrics"] for track in one["data"])
 
 
-def test_metrics_without_samples_in_the_frame_are_left_out():
+def test_metrics_without_samples_in_the_time_range_are_left_out():
     sids = ",".join(session.sid for session in WORLD.sessions(CALL)[:20])
     moments = [detail(CALL, sids=sids, start_ts=ts, end_ts=ts + 1) for ts in range(CALL.created, CALL.created + 4)]
-    tracks = [one["data"] for asked in moments for one in DESK.ask(plans.CALL_METRICS, **asked)["metrics"]]
+    tracks = [one["data"] for params in moments for one in HARNESS.get(plans.CALL_METRICS, **params)["metrics"]]
     assert tracks
     assert all(track["kvs"] for data in tracks for track in data)
 
 
 def test_statistics_group_the_users_of_a_call():
-    rows = DESK.ask(plans.CALL_STATISTICS, **detail(CALL, metric="audio_freeze_rate", dimension="os"))["data"]
+    rows = HARNESS.get(plans.CALL_STATISTICS, **detail(CALL, metric="audio_freeze_rate", dimension="os"))["data"]
     people = [s for s in WORLD.sessions(CALL) if not s.server]
     assert {row["dimension_value"] for row in rows} == {s.profile.os for s in people}
     assert sum(row["user_count"] for row in rows) == CALL.users
@@ -200,7 +200,7 @@ def test_statistics_group_the_users_of_a_call():
 
 
 def test_freeze_buckets_leave_out_the_empty_ones_and_are_unsorted():
-    rows = DESK.ask(plans.CALL_FREEZE, **detail(CALL, metric="audio_freeze_rate"))["data"]
+    rows = HARNESS.get(plans.CALL_FREEZE, **detail(CALL, metric="audio_freeze_rate"))["data"]
     buckets = [row["bucket"] for row in rows]
     assert set(buckets) <= set(FREEZE_BUCKETS)
     assert buckets != sorted(buckets, key=FREEZE_BUCKETS.index)
@@ -212,7 +212,7 @@ def test_freeze_buckets_leave_out_the_empty_ones_and_are_unsorted():
 @pytest.mark.parametrize("metric", ["audio_freeze_rate", "video_freeze_rate", "video_freeze_user_count", "user_count"])
 def test_a_timeline_is_unsorted_with_missing_minutes(metric: str):
     call = some_call(video=True, recorded=False)
-    rows = DESK.ask(plans.CALL_TIMELINE, **detail(call, metric=metric))["data"]
+    rows = HARNESS.get(plans.CALL_TIMELINE, **detail(call, metric=metric))["data"]
     stamps = [row["ts"] for row in rows]
     minutes = range(call.created // 60 * 60, call.destroyed, 60)
     assert stamps != sorted(stamps)
@@ -225,7 +225,7 @@ def test_a_timeline_counts_users_and_those_who_froze():
     call = some_call(video=True, recorded=True)
 
     def values(metric: str) -> dict[int, float]:
-        rows = DESK.ask(plans.CALL_TIMELINE, **detail(call, metric=metric))["data"]
+        rows = HARNESS.get(plans.CALL_TIMELINE, **detail(call, metric=metric))["data"]
         return {row["ts"]: row["value"] for row in rows}
 
     users, frozen, rates = values("user_count"), values("video_freeze_user_count"), values("video_freeze_rate")
@@ -239,86 +239,90 @@ def test_a_timeline_counts_users_and_those_who_froze():
 
 def test_durations_add_up():
     totals = {
-        metric: DESK.ask(plans.INSIGHT_USAGE_TOTAL, **INSIGHT, metric=metric)["data"][0][metric]
+        metric: HARNESS.get(plans.INSIGHT_USAGE_TOTAL, **INSIGHT, metric=metric)["data"][0][metric]
         for metric in ("totalDuration", "totalVideoDuration", "totalAudioDuration")
     }
     assert totals["totalDuration"] == totals["totalVideoDuration"] + totals["totalAudioDuration"]
     assert totals["totalVideoDuration"] > totals["totalAudioDuration"] > 0
-    asked = {**INSIGHT, "dimension": "net", "dimensionValues": ["WIFI"]}
+    params = {**INSIGHT, "dimension": "net", "dimensionValues": ["WIFI"]}
     usage = {
-        metric: DESK.ask(plans.INSIGHT_QUALITY_TOTAL, **asked, metric=metric)["data"][0]["refUsage"]
+        metric: HARNESS.get(plans.INSIGHT_QUALITY_TOTAL, **params, metric=metric)["data"][0]["refUsage"]
         for metric in ("networkDelay", "videoFreezeRate", "audioFreezeRate")
     }
     assert abs(usage["networkDelay"] - usage["videoFreezeRate"] - usage["audioFreezeRate"]) <= 1
 
 
 def test_usage_by_time_has_a_row_for_each_whole_bucket_both_ends_included():
-    asked = {"startTs": NOON - 6 * DAY, "endTs": NOON - 4 * DAY, "metric": "channelCount"}
-    rows = DESK.ask(plans.INSIGHT_USAGE, **asked, aggregateGranularity="1h")["data"]
+    params = {"startTs": NOON - 6 * DAY, "endTs": NOON - 4 * DAY, "metric": "channelCount"}
+    rows = HARNESS.get(plans.INSIGHT_USAGE, **params, aggregateGranularity="1h")["data"]
     assert [row["ts"] for row in rows] == list(range(NOON - 6 * DAY, NOON - 4 * DAY + 1, HOUR))
     assert rows[0]["channelCount"] == len(WORLD.calls(NOON - 6 * DAY, NOON - 6 * DAY + HOUR))
-    days = DESK.ask(plans.INSIGHT_USAGE, **asked, aggregateGranularity="1d")["data"]
+    days = HARNESS.get(plans.INSIGHT_USAGE, **params, aggregateGranularity="1d")["data"]
     assert [row["ts"] % DAY for row in days] == [0, 0]
 
 
-def test_a_span_without_a_bucket_gives_nothing():
-    asked = {"startTs": NOON - 6 * DAY, "endTs": NOON - 6 * DAY + HOUR, "metric": "userCount"}
-    assert DESK.ask(plans.INSIGHT_USAGE, **asked, aggregateGranularity="1d")["data"] == []
+def test_a_time_range_without_a_bucket_returns_nothing():
+    params = {"startTs": NOON - 6 * DAY, "endTs": NOON - 6 * DAY + HOUR, "metric": "userCount"}
+    assert HARNESS.get(plans.INSIGHT_USAGE, **params, aggregateGranularity="1d")["data"] == []
 
 
 @pytest.mark.parametrize("metric", ["peakCurrentUsers", "peakConcurrentChannels", "totalDuration", "sessionCount"])
 def test_totals_of_usage_without_a_dimension_are_one_row(metric: str):
-    (row,) = DESK.ask(plans.INSIGHT_USAGE_TOTAL, **INSIGHT, metric=metric)["data"]
+    (row,) = HARNESS.get(plans.INSIGHT_USAGE_TOTAL, **INSIGHT, metric=metric)["data"]
     assert row[metric] > 0
-    grouped = DESK.ask(plans.INSIGHT_USAGE_TOTAL, **INSIGHT, metric=metric, dimension="country")["data"]
+    grouped = HARNESS.get(plans.INSIGHT_USAGE_TOTAL, **INSIGHT, metric=metric, dimension="country")["data"]
     assert (grouped == [row]) is metric.startswith("peak")
 
 
 def test_a_total_by_dimension_is_the_top_20_of_50_for_devices():
     for dimension, most in (("country", 20), ("device", 50), ("sdkVersion", 20)):
-        rows = DESK.ask(plans.INSIGHT_USAGE_TOTAL, **INSIGHT, metric="userCount", dimension=dimension)["data"]
+        rows = HARNESS.get(plans.INSIGHT_USAGE_TOTAL, **INSIGHT, metric="userCount", dimension=dimension)["data"]
         assert len(rows) == most
         assert [row["userCount"] for row in rows] == sorted((row["userCount"] for row in rows), reverse=True)
         assert all(row[dimension] for row in rows)
 
 
 def test_totals_take_values_and_a_country():
-    few = DESK.ask(
+    few = HARNESS.get(
         plans.INSIGHT_USAGE_TOTAL, **INSIGHT, metric="userCount", dimension="sdk", dimensionValues=["4.1.1", "none"]
     )
     assert [row["sdk"] for row in few["data"]] == ["4.1.1"]
     filters = [{"name": "country", "value": "China"}]
-    china = DESK.ask(plans.INSIGHT_QUALITY_TOTAL, **INSIGHT, metric="networkDelay", dimension="region", filters=filters)
+    china = HARNESS.get(
+        plans.INSIGHT_QUALITY_TOTAL, **INSIGHT, metric="networkDelay", dimension="region", filters=filters
+    )
     assert {row["region"] for row in china["data"]} == {"Shanghai", "Beijing", "Guangdong", "Zhejiang"}
-    ignored = DESK.ask(plans.INSIGHT_QUALITY_TOTAL, **INSIGHT, metric="networkDelay", dimension="os", filters=filters)
+    ignored = HARNESS.get(
+        plans.INSIGHT_QUALITY_TOTAL, **INSIGHT, metric="networkDelay", dimension="os", filters=filters
+    )
     assert len(ignored["data"]) == 5
 
 
 def test_totals_of_quality_come_highest_first_with_their_usage():
-    asked = {**INSIGHT, "metric": "audioFreezeRate", "dimension": "channelSize", "dimensionValues": ["1"]}
-    rows = DESK.ask(plans.INSIGHT_QUALITY_TOTAL, **asked, productType="WebRTC")["data"]
+    params = {**INSIGHT, "metric": "audioFreezeRate", "dimension": "channelSize", "dimensionValues": ["1"]}
+    rows = HARNESS.get(plans.INSIGHT_QUALITY_TOTAL, **params, productType="WebRTC")["data"]
     assert len(rows) == 6
     assert [row["audioFreezeRate"] for row in rows] == sorted((row["audioFreezeRate"] for row in rows), reverse=True)
     assert all(row["refUsage"] > 0 for row in rows)
-    (whole,) = DESK.ask(plans.INSIGHT_QUALITY_TOTAL, **INSIGHT, metric="joinSuccessRate")["data"]
+    (whole,) = HARNESS.get(plans.INSIGHT_QUALITY_TOTAL, **INSIGHT, metric="joinSuccessRate")["data"]
     assert 0.9 < whole["joinSuccessRate"] < 1
 
 
 def test_the_window_of_the_start_is_in_and_that_of_the_end_is_out():
-    asked = {"startTs": NOON - 190, "endTs": NOON - 130, "productType": "Native", "metric": "networkDelay"}
-    rows = DESK.ask(plans.REALTIME_QUALITY, **asked)["data"]
+    params = {"startTs": NOON - 190, "endTs": NOON - 130, "productType": "Native", "metric": "networkDelay"}
+    rows = HARNESS.get(plans.REALTIME_QUALITY, **params)["data"]
     assert [row["ts"] - NOON for row in rows] == [-200, -180, -160]
 
 
 def test_realtime_dimensions_take_effect_for_users_only():
     quoted = '"4.1.1","3.6.1.1"'
-    rows = DESK.ask(plans.REALTIME_USAGE, **REALTIME, metric="userCount", dimension="sdk", dimensionValues=quoted)[
+    rows = HARNESS.get(plans.REALTIME_USAGE, **REALTIME, metric="userCount", dimension="sdk", dimensionValues=quoted)[
         "data"
     ]
     assert {row["sdk"] for row in rows} == {"4.1.1", "3.6.1.1"}
-    channels = DESK.ask(plans.REALTIME_USAGE, **REALTIME, metric="channelCount", dimension="sdk")["data"]
+    channels = HARNESS.get(plans.REALTIME_USAGE, **REALTIME, metric="channelCount", dimension="sdk")["data"]
     assert all(set(row) == {"channelCount", "ts"} and row["channelCount"] > 0 for row in channels)
-    quality = DESK.ask(plans.REALTIME_QUALITY, **REALTIME, metric="networkDelay", dimension="net")["data"]
+    quality = HARNESS.get(plans.REALTIME_QUALITY, **REALTIME, metric="networkDelay", dimension="net")["data"]
     assert {row["net"] for row in quality} > {"WIFI", "4G"}
 
 
@@ -327,7 +331,7 @@ def native_of(call: SimulatedCall) -> list[SimulatedSession]:
 
 
 def present(call: SimulatedCall) -> list[SimulatedSession]:
-    """Native users of a call who are there in the real-time span asked for."""
+    """Native users of a call who are present in the requested real-time span."""
     return [session for session in native_of(call) if session.overlaps(NOON - 600, NOON - 40)]
 
 
@@ -337,47 +341,47 @@ def channel_in_use() -> SimulatedCall:
 
 def test_realtime_numbers_of_one_channel():
     call = channel_in_use()
-    users = DESK.ask(plans.REALTIME_USAGE, **REALTIME, metric="userCount", cname=call.cname)["data"]
+    users = HARNESS.get(plans.REALTIME_USAGE, **REALTIME, metric="userCount", cname=call.cname)["data"]
     others = [s for c in WORLD.calls_during(NOON - 620, NOON) if c.cname == call.cname for s in native_of(c)]
     assert [row["userCount"] for row in users] == [
         sum(s.overlaps(row["ts"], row["ts"] + 20) for s in others) for row in users
     ]
-    channels = DESK.ask(plans.REALTIME_USAGE, **REALTIME, metric="channelCount", cname=call.cname)["data"]
+    channels = HARNESS.get(plans.REALTIME_USAGE, **REALTIME, metric="channelCount", cname=call.cname)["data"]
     assert {row["channelCount"] for row in channels} <= {0, 1}
     assert [row["ts"] for row in users if row["userCount"]] == [row["ts"] for row in channels if row["channelCount"]]
-    by_os = DESK.ask(plans.REALTIME_USAGE, **REALTIME, metric="userCount", cname=call.cname, dimension="os")["data"]
+    by_os = HARNESS.get(plans.REALTIME_USAGE, **REALTIME, metric="userCount", cname=call.cname, dimension="os")["data"]
     assert sum(row["userCount"] for row in by_os) == sum(row["userCount"] for row in users) > 0
-    quality = DESK.ask(plans.REALTIME_QUALITY, **REALTIME, metric="networkDelay", cname=call.cname)["data"]
+    quality = HARNESS.get(plans.REALTIME_QUALITY, **REALTIME, metric="networkDelay", cname=call.cname)["data"]
     assert [row["ts"] for row in quality] == [row["ts"] for row in users if row["userCount"]]
-    assert DESK.ask(plans.REALTIME_QUALITY, **REALTIME, metric="networkDelay", cname="none")["data"] == []
+    assert HARNESS.get(plans.REALTIME_QUALITY, **REALTIME, metric="networkDelay", cname="none")["data"] == []
 
 
 def test_realtime_quality_by_user_needs_the_channel():
     call = channel_in_use()
     native = present(call)
-    asked = {**REALTIME, "metric": "networkDelay", "uids": f"{native[0].uid},x"}
-    known, unknown = DESK.ask(plans.REALTIME_QUALITY, **asked, cname=call.cname)["data"]
+    params = {**REALTIME, "metric": "networkDelay", "uids": f"{native[0].uid},x"}
+    known, unknown = HARNESS.get(plans.REALTIME_QUALITY, **params, cname=call.cname)["data"]
     assert (known["uid"], unknown["uid"]) == (native[0].uid, "x")
     assert {"ts", "networkDelay"} == set(known["values"][0])
     assert unknown["values"] == []
-    ignored = DESK.ask(plans.REALTIME_QUALITY, **asked)["data"]
+    ignored = HARNESS.get(plans.REALTIME_QUALITY, **params)["data"]
     assert "uid" not in ignored[0]
 
 
 def test_top_lists_are_of_one_window_and_echo_an_unaligned_start():
     busy = Harness()
     busy.service.world = World(seed=7, calls_per_hour=600)
-    rows = busy.ask(plans.REALTIME_USAGE_TOP, **TOP, metric="userCount", dimension="device")["data"]["list"]
+    rows = busy.get(plans.REALTIME_USAGE_TOP, **TOP, metric="userCount", dimension="device")["data"]["list"]
     assert len(rows) == 50
     assert [row["userCount"] for row in rows] == sorted((row["userCount"] for row in rows), reverse=True)
     assert {(row["windowStartTs"], row["windowEndTs"]) for row in rows} == {(NOON - 50, NOON - 30)}
     assert busy.world.users(Product.NATIVE, NOON - 60, "device")[rows[0]["device"]] == rows[0]["userCount"]
 
 
-def test_top_lists_of_quality_tell_users_on_request():
-    asked = {**TOP, "metric": "videoFreezeRate", "dimension": "country"}
-    rows = DESK.ask(plans.REALTIME_QUALITY_TOP, **asked, extraMetrics="userCount")["data"]["list"]
+def test_top_lists_of_quality_include_users_on_request():
+    params = {**TOP, "metric": "videoFreezeRate", "dimension": "country"}
+    rows = HARNESS.get(plans.REALTIME_QUALITY_TOP, **params, extraMetrics="userCount")["data"]["list"]
     assert all(row["userCount"] > 0 for row in rows)
     assert [row["videoFreezeRate"] for row in rows] == sorted((row["videoFreezeRate"] for row in rows), reverse=True)
     assert len(rows) == 20
-    assert "userCount" not in DESK.ask(plans.REALTIME_QUALITY_TOP, **asked)["data"]["list"][0]
+    assert "userCount" not in HARNESS.get(plans.REALTIME_QUALITY_TOP, **params)["data"]["list"][0]

@@ -1,4 +1,4 @@
-"""Calls that the service tells of otherwise than they happened."""
+"""Calls that the service reports differently from what happened."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ DETAILS = (
 def listed(harness: Harness, start: int = NOON - 6 * HOUR, end: int | None = None) -> dict[str, Any]:
     """Rows of all pages of a search, by id."""
     rows: list[Any] = []
-    asked = {"start_ts": start, "end_ts": end or int(harness.clock.now) - 30, "page_size": 100}
+    params = {"start_ts": start, "end_ts": end or int(harness.clock.now) - 30, "page_size": 100}
     for number in count(1):
-        page = harness.ask(plans.CALL_LISTS, **asked, page_no=number)
+        page = harness.get(plans.CALL_LISTS, **params, page_no=number)
         rows += page["call_lists"]
         if not page["has_more"]:
             break
@@ -46,23 +46,23 @@ def details(call: SimulatedCall) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("endpoint", DETAILS, ids=str)
-def test_a_deleted_call_is_unknown_from_its_moment_on(endpoint: plans.Endpoint):
+def test_a_deleted_call_is_unknown_from_then_on(endpoint: plans.Endpoint):
     call = happened()
     harness = Harness(changes=[CallChange(call.call_id, NOON + 100, deleted=True)])
     assert call.call_id in listed(harness)
-    assert harness.ask(endpoint, **details(call))["code"] == 200
+    assert harness.get(endpoint, **details(call))["code"] == 200
     harness.clock.now = NOON + 100
     assert call.call_id not in listed(harness)
-    assert harness.refusal(endpoint, **details(call)) == (404, "no such call")
+    assert harness.error(endpoint, **details(call)) == (404, "no such call")
     assert harness.service.log[-1].refused == "unknown"
 
 
-def test_the_code_of_unknown_calls_is_a_setting():
+def test_the_code_for_unknown_calls_is_a_variant():
     call = happened()
     harness = Harness(unknown_call=1001, changes=[CallChange(call.call_id, deleted=True)])
-    assert harness.refusal(plans.CALL_SESSIONS, **details(call)) == (1001, "no such call")
-    assert harness.refusal(plans.CALL_SESSIONS, **details(call) | {"call_id": "stranger"}) == (1001, "no such call")
-    assert Harness().ask(plans.CALL_SESSIONS, **details(call) | {"call_id": "stranger"})["call_info"] == []
+    assert harness.error(plans.CALL_SESSIONS, **details(call)) == (1001, "no such call")
+    assert harness.error(plans.CALL_SESSIONS, **details(call) | {"call_id": "stranger"}) == (1001, "no such call")
+    assert Harness().get(plans.CALL_SESSIONS, **details(call) | {"call_id": "stranger"})["call_info"] == []
 
 
 @pytest.mark.parametrize("overlap", [False, True])
@@ -72,14 +72,14 @@ def test_an_endless_call_never_finishes_and_nor_do_its_last_sessions(overlap: bo
     row = listed(harness, call.created - 5)[call.call_id]
     assert (row["finished"], row["destroyed_ts"]) == (False, None)
     assert row["call_pcu"] >= 1
-    sessions = harness.ask(plans.CALL_SESSIONS, **details(call), page_size=100)["call_info"]
+    sessions = harness.get(plans.CALL_SESSIONS, **details(call), page_size=100)["call_info"]
     assert not all(one["finished"] for one in sessions)
     harness.clock.now += 3 * 86_400
     assert (call.call_id in listed(harness, int(harness.clock.now) - HOUR)) is overlap
     assert not listed(harness, call.created - 5, call.created + 5)[call.call_id]["finished"]
 
 
-def test_calls_that_chance_keeps_from_ending_overlap_every_later_time():
+def test_randomly_endless_calls_overlap_every_later_time():
     harness = Harness(calls_overlap=True, endless_calls=0.01)
     unfinished = {name for name, row in listed(harness, NOON - 600).items() if not row["finished"]}
     assert len(unfinished) > 150
@@ -115,7 +115,7 @@ def test_a_call_is_never_moved_past_its_end():
     assert listed(harness)[call.call_id]["created_ts"] == call.destroyed - 1
 
 
-def test_chance_changes_as_many_calls_as_said_and_tells_which():
+def test_random_changes_have_their_rate_and_are_reported():
     harness = Harness(deleted_calls=0.2, endless_calls=0.1, moved_calls=0.3)
     harness.clock.now += 86_400
     calls = harness.world.calls(NOON - 6 * HOUR, NOON)
@@ -139,14 +139,14 @@ def test_chance_changes_as_many_calls_as_said_and_tells_which():
             assert rows[call.call_id]["finished"] is not any(one.endless for one in changes[call.call_id])
 
 
-def test_chance_deletes_calls_while_they_go_on_and_after_their_end():
+def test_random_deletions_are_before_and_after_the_end():
     harness = Harness(deleted_calls=1.0)
     calls = harness.world.calls(NOON - 6 * HOUR, NOON)
     moments = [harness.service.changes(call)[0].at - call.destroyed for call in calls]
     assert 0.4 < sum(moment < 0 for moment in moments) / len(moments) < 0.6
 
 
-def test_what_befalls_a_call_does_not_depend_on_what_befalls_others():
+def test_random_changes_of_one_kind_do_not_depend_on_another():
     call = happened()
     alone = Variants(deleted_calls=0.2)
     together = Variants(deleted_calls=0.2, endless_calls=0.5, moved_calls=0.5)
@@ -157,7 +157,7 @@ def test_what_befalls_a_call_does_not_depend_on_what_befalls_others():
         assert deleted == [one for one in Harness(deleted_calls=0.2).service.changes(call) if one.deleted]
 
 
-def test_a_call_that_chance_moves_is_found_where_it_has_moved_to():
+def test_a_randomly_moved_call_is_listed_at_its_new_time():
     harness = Harness(moved_calls=0.3)
     harness.clock.now += 86_400
     calls = [call for call in harness.world.calls(NOON - HOUR, NOON) if call.duration > 200]

@@ -30,14 +30,14 @@ def test_a_clock_made_outside_of_a_loop_keeps_the_time_of_the_virtual_loop_it_is
     assert virtual(clock, 86_400) == pytest.approx(NOON + 86_400, abs=0.001)
 
 
-def test_it_keeps_to_the_last_loop_and_goes_on_in_the_next():
+def test_it_follows_the_last_loop_until_it_is_read_in_the_next():
     clock = Clock(NOON)
     reached = virtual(clock, 500)
     assert clock() == reached
     assert virtual(clock, 500) == pytest.approx(NOON + 1_000, abs=0.001)
 
 
-def test_without_a_start_it_is_the_hosts_time_and_stays_so_on_a_real_loop():
+def test_without_a_start_it_follows_the_hosts_time_on_a_real_loop():
     clock = Clock()
     before = time.time()
     assert before <= asyncio.run(_after(clock, 0)) <= time.time()
@@ -45,7 +45,7 @@ def test_without_a_start_it_is_the_hosts_time_and_stays_so_on_a_real_loop():
     assert virtual(clock, 0) < time.time() + 2 * 86_400
 
 
-def test_a_start_on_a_real_loop_goes_on_with_real_time():
+def test_a_start_on_a_real_loop_continues_with_real_time():
     clock = Clock(NOON)
     before = time.time()
     first = asyncio.run(_after(clock, 0))
@@ -78,7 +78,7 @@ def test_a_machine_that_is_suspended_stops_the_loop_and_not_the_wall_clocks():
     assert found == pytest.approx((100, NOON + 100 + 39 * 60, NOON + 90 + 39 * 60), abs=0.001)
 
 
-def test_a_clock_of_ones_own_goes_on_by_itself_and_can_be_suspended():
+def test_a_custom_clock_runs_by_itself_and_can_be_suspended():
     moments = iter(range(10))
     clock = Clock(lambda: NOON + next(moments))
     first = clock()
@@ -88,7 +88,7 @@ def test_a_clock_of_ones_own_goes_on_by_itself_and_can_be_suspended():
     assert Clock.of(clock) is clock
 
 
-def test_hosts_are_wrong_by_what_they_are_set_to():
+def test_a_host_clock_is_wrong_by_what_it_is_set_to():
     simulation = Simulation(clock=NOON)
     assert simulation.host_clock() == simulation.clock() == NOON
     simulation.host_clock.wrong = 600
@@ -120,9 +120,9 @@ async def test_a_service_without_a_clock_counts_by_the_loop_it_answers_on():
     assert service.spent("call_lists", "day") == 1
 
 
-def test_a_timer_too_short_for_the_clock_takes_a_few_turns_and_no_thousand():
-    """As a limiter asks for that waits for the rest of what a rounding left."""
-    asked: list[float] = []
+def test_a_timer_too_short_for_the_clock_takes_few_loop_iterations():
+    """Sleep for a rounding error, as a limiter may do again and again."""
+    times: list[float] = []
 
     async def waits() -> float:
         loop = asyncio.get_running_loop()
@@ -130,7 +130,7 @@ def test_a_timer_too_short_for_the_clock_takes_a_few_turns_and_no_thousand():
         begun, over = loop.time(), asyncio.Event()
 
         def again() -> None:
-            asked.append(loop.time())
+            times.append(loop.time())
             if loop.time() > begun:
                 over.set()
             else:
@@ -142,4 +142,4 @@ def test_a_timer_too_short_for_the_clock_takes_a_few_turns_and_no_thousand():
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         assert 0 < runner.run(waits()) < 0.001
-    assert len(asked) < 50
+    assert len(times) < 50

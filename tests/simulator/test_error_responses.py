@@ -38,15 +38,15 @@ def test_unknown_paths_get_a_real_404(method: str, path: str):
 
 
 def test_a_wrong_app_id_is_forbidden():
-    code, message = Harness().refusal(plans.CALL_LISTS, appid="other", **LISTED)
+    code, message = Harness().error(plans.CALL_LISTS, appid="other", **LISTED)
     assert (code, "Wrong authorization information" in message) == (403, True)
 
 
-def test_an_endpoint_outside_of_the_plan_is_no_auth_and_counts_nothing():
+def test_an_endpoint_outside_of_the_plan_is_refused_and_not_counted():
     harness = Harness("standard")
-    asked = {**REALTIME, "metric": "userCount"}
+    params = {**REALTIME, "metric": "userCount"}
     expected = "you have no auth to access this service, please buy or upgrade your service package"
-    assert harness.refusal(plans.REALTIME_USAGE, **asked) == (300, expected)
+    assert harness.error(plans.REALTIME_USAGE, **params) == (300, expected)
     assert harness.service.spent("realtime", "day") == 0
 
 
@@ -100,7 +100,7 @@ WRONG = [
 @pytest.mark.parametrize(("endpoint", "params", "named"), WRONG)
 def test_a_wrong_parameter_is_code_400_and_named(endpoint: plans.Endpoint, params: dict[str, object], named: str):
     harness = Harness()
-    code, message = harness.refusal(endpoint, **params)
+    code, message = harness.error(endpoint, **params)
     assert (code, named in message) == (400, True)
     assert harness.service.refusals == {"parameter": 1}
 
@@ -114,7 +114,7 @@ def test_a_body_that_is_no_object_is_a_bad_request(body: bytes | None):
 
 def test_milliseconds_are_an_unknown_error():
     harness = Harness()
-    assert harness.refusal(plans.CALL_LISTS, start_ts=NOON * 1_000, end_ts=NOON * 1_000 + 1) == (500, "Unknown Error")
+    assert harness.error(plans.CALL_LISTS, start_ts=NOON * 1_000, end_ts=NOON * 1_000 + 1) == (500, "Unknown Error")
     assert harness.service.log[-1].code == 500
 
 
@@ -140,7 +140,7 @@ def test_the_inequalities_are_strict(plan: str, endpoint: plans.Endpoint, start:
 
     def ask(start: int, end: int) -> dict[str, object]:
         others.update({names[0]: start, names[1]: end, "metric": "userCount"})
-        answer: dict[str, object] = harness.ask(endpoint, **others)
+        answer: dict[str, object] = harness.get(endpoint, **others)
         harness.service.rate_limits = type(harness.service.rate_limits)()
         return answer
 
@@ -153,13 +153,13 @@ def test_the_inequalities_are_strict(plan: str, endpoint: plans.Endpoint, start:
 
 def test_a_window_of_a_top_list_must_lie_behind_the_delay():
     harness = Harness("premium")
-    assert harness.ask(plans.REALTIME_USAGE_TOP, **(TOP | {"ts": NOON - 61}))["code"] == 200
-    assert harness.refusal(plans.REALTIME_USAGE_TOP, **(TOP | {"ts": NOON - 60}))[1].endswith("= 40s")
+    assert harness.get(plans.REALTIME_USAGE_TOP, **(TOP | {"ts": NOON - 61}))["code"] == 200
+    assert harness.error(plans.REALTIME_USAGE_TOP, **(TOP | {"ts": NOON - 60}))[1].endswith("= 40s")
 
 
-def test_odd_limits_are_spelled_in_the_largest_unit_that_fits():
+def test_limits_are_formatted_in_the_largest_unit_that_divides_them():
     harness = Harness()
     harness.service.plan = plans.PREMIUM.with_limits("call_lists", longest=90)
-    assert harness.refusal(plans.CALL_LISTS, **LISTED)[1].endswith("query time length limit = 90s")
+    assert harness.error(plans.CALL_LISTS, **LISTED)[1].endswith("query time length limit = 90s")
     harness.service.plan = plans.PREMIUM.with_limits("call_lists", longest=None)
-    assert harness.ask(plans.CALL_LISTS, **LISTED)["code"] == 200
+    assert harness.get(plans.CALL_LISTS, **LISTED)["code"] == 200

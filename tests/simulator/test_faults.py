@@ -20,7 +20,7 @@ def struck(faults: Faults, count: int, host: int = 0) -> list[str]:
     return [fault.kind if (fault := faults.strike(arrival)) else "-" for arrival in arrivals]
 
 
-def test_no_faults_is_no_faults():
+def test_an_empty_schedule_has_no_faults():
     assert struck(Faults(), 3) == ["-"] * 3
 
 
@@ -34,14 +34,14 @@ def test_a_script_for_a_host_counts_that_hosts_requests_only():
     assert [faults.strike(arrival) for arrival in arrivals] == [None, Fault("reset"), None, Fault("cut")]
 
 
-def test_an_outage_hits_everything_in_its_time_and_host():
+def test_an_outage_hits_all_requests_of_its_time_and_host():
     assert struck(Faults.outage(NOON + 1, NOON + 3), 5) == ["-", "refused", "refused", "-", "-"]
     everything = Faults.outage(NOON, NOON + 9, Fault("status", status=503), host=1)
     assert struck(everything, 2) == ["-", "-"]
     assert struck(everything, 2, host=1) == ["status", "status"]
 
 
-def test_chance_is_as_often_as_said_and_the_same_each_time():
+def test_random_faults_have_their_rate_and_are_reproducible():
     faults = Faults.chance(0.2, [Fault("reset"), Fault("slow")], seed=3)
     kinds = struck(faults, 1_000)
     assert kinds == struck(faults, 1_000)
@@ -66,7 +66,7 @@ def test_schedules_add_up_and_the_first_wins():
         (Fault("busy", retry_after=7), 429, ("Retry-After", "7"), b'{"message":'),
     ],
 )
-def test_a_gateway_answers_in_the_services_place(fault: Fault, status: int, header: tuple[str, str], begins: bytes):
+def test_a_gateway_answers_instead_of_the_service(fault: Fault, status: int, header: tuple[str, str], begins: bytes):
     response = fault.gateway_response()
     assert response
     assert (response.status, response.headers[header[0]]) == (status, header[1])
@@ -74,7 +74,7 @@ def test_a_gateway_answers_in_the_services_place(fault: Fault, status: int, head
     assert not fault.counted
 
 
-def test_other_faults_leave_or_spoil_the_answer():
+def test_other_faults_keep_or_corrupt_the_answer():
     answer = Response(200, {}, b"{}")
     assert Fault("slow", seconds=3).corrupted(answer) == answer
     assert Fault("garbage").corrupted(answer).body != answer.body
@@ -123,7 +123,7 @@ def test_a_script_may_count_the_requests_to_an_endpoint():
     assert struck == [None, None, None, Fault("reset"), None]
 
 
-def test_what_cannot_be_is_an_error():
+def test_impossible_schedules_are_errors():
     with pytest.raises(ValueError, match="endpoint='lists': allowed are call_freeze, call_lists"):
         Faults.always(Fault("reset")).only("lists")
     with pytest.raises(ValueError, match="endpoint='lists'"):
@@ -140,7 +140,7 @@ def carried(harness: Harness, fault: Fault) -> Response:
 
 
 @pytest.mark.parametrize(("status", "http"), [(None, 200), (404, 404)])
-def test_a_refusal_is_counted_and_says_what_it_is_told_to(status: int | None, http: int):
+def test_a_refusal_is_counted_and_has_the_given_code_and_message(status: int | None, http: int):
     harness = Harness("standard")
     fault = Fault("refusal", code=1001, message="no such call", **({"status": status} if status else {}))
     response = carried(harness, fault)
@@ -151,7 +151,7 @@ def test_a_refusal_is_counted_and_says_what_it_is_told_to(status: int | None, ht
     assert harness.service.spent("call_lists", "day") == harness.service.counts["call_lists"] == 1
 
 
-def test_a_quota_is_refused_before_a_fault_refuses():
+def test_a_rate_limit_applies_before_a_refusal_fault():
     harness = Harness("standard")
     harness.service.spend("call_lists", 1)
     assert b"qps limit" in carried(harness, Fault("refusal")).body
@@ -181,7 +181,7 @@ def test_a_wrong_date_leaves_the_answer_right():
     assert harness.service.spent("call_lists", "day") == 2
 
 
-def test_a_gateway_may_say_anything():
+def test_a_gateway_may_have_any_message():
     response = Fault("status", status=429, message='qpm limit error, "qpm limit" = 3').gateway_response()
     assert response
     assert response.body == b'{"message": "qpm limit error, \\"qpm limit\\" = 3"}'

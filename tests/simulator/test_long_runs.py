@@ -23,12 +23,12 @@ VARIANTS = Variants(
 
 
 def look_around(harness: Harness) -> None:
-    """Twelve hours later, ask for a list and for grouped windows."""
+    """Request a list and grouped windows twelve hours later."""
     harness.clock.now += 12 * HOUR
     now = int(harness.clock.now)
-    asked = {"metric": "userCount", "productType": "Native", "startTs": now - 90, "endTs": now - 30}
-    assert harness.ask(plans.CALL_LISTS, start_ts=now - 12 * HOUR, end_ts=now - 30, page_size=100)["call_lists"]
-    assert harness.ask(plans.REALTIME_USAGE, dimension="os", **asked)["code"] == 200
+    params = {"metric": "userCount", "productType": "Native", "startTs": now - 90, "endTs": now - 30}
+    assert harness.get(plans.CALL_LISTS, start_ts=now - 12 * HOUR, end_ts=now - 30, page_size=100)["call_lists"]
+    assert harness.get(plans.REALTIME_USAGE, dimension="os", **params)["code"] == 200
 
 
 def known() -> int:

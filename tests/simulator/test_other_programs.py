@@ -1,4 +1,4 @@
-"""Other programs that spend from the same counters."""
+"""Other programs that use up the same quota."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ MIDNIGHT = NOON - NOON % 86_400
 LISTS = {"start_ts": NOON - 9_000, "end_ts": NOON - 60}
 
 
-def asked(harness: Harness) -> str:
+def outcome(harness: Harness) -> str:
     now = int(harness.clock.now)
-    code = harness.ask(plans.CALL_LISTS, start_ts=now - 9_000, end_ts=now - 90)["code"]
+    code = harness.get(plans.CALL_LISTS, start_ts=now - 9_000, end_ts=now - 90)["code"]
     return "ok" if code == 200 else harness.service.log[-1].refused
 
 
-def test_another_program_spends_now():
+def test_spend_uses_up_quota_at_once():
     harness = Harness("standard")
     harness.service.spend("call_lists", 999)
     assert harness.service.spent("call_lists", "day") == 999
-    assert asked(harness) == "qps"
+    assert outcome(harness) == "qps"
     harness.clock.now += 1
-    assert asked(harness) == "qpd"
+    assert outcome(harness) == "qpd"
     harness.clock.now += 86_400
-    assert asked(harness) == "ok"
+    assert outcome(harness) == "ok"
 
 
 def test_an_endpoint_stands_for_its_counter():
@@ -44,7 +44,7 @@ def test_a_counter_that_the_plan_lacks_is_an_error(counter: plans.Endpoint | str
 
 
 @pytest.mark.parametrize("burst", [1, 3])
-def test_a_third_of_each_day_is_spent_evenly(burst: int):
+def test_another_program_uses_a_third_of_each_day_evenly(burst: int):
     harness = Harness("premium", others=[OtherProgram(counter="realtime", burst=burst)])
     spent = []
     for quarter in (0.25, 0.5, 0.75, 1):
@@ -56,7 +56,7 @@ def test_a_third_of_each_day_is_spent_evenly(burst: int):
     assert harness.service.spent("call_lists", "day") == 0
 
 
-def test_what_others_spend_counts_in_the_minute_and_the_second_too():
+def test_requests_of_others_count_in_the_minute_and_the_second_too():
     harness = Harness("premium", others=[OtherProgram(counter="realtime", burst=3)])
     minutes = []
     for minute in range(24 * 60):
@@ -66,18 +66,18 @@ def test_what_others_spend_counts_in_the_minute_and_the_second_too():
     assert sum(minutes) == pytest.approx(160, abs=3)
 
 
-def test_the_requests_of_others_are_refused_to_us():
+def test_requests_of_others_leave_fewer_to_us():
     harness = Harness("standard", others=[OtherProgram(counter="call_lists", share=1.0)])
     outcomes = []
     for hour in range(24):
         for second in range(40):
             harness.clock.now = MIDNIGHT + hour * 3_600 + second * 60 + 0.999
-            outcomes.append(asked(harness))
+            outcomes.append(outcome(harness))
     assert outcomes.count("qpd") > 300
     assert outcomes[:400].count("ok") > 380
 
 
-def test_another_program_may_run_for_some_time_only():
+def test_another_program_may_run_for_a_limited_time():
     harness = Harness(
         "premium", others=[OtherProgram(counter="realtime", share=1.0, start=MIDNIGHT + 3_600, end=MIDNIGHT + 7_200)]
     )
@@ -88,15 +88,15 @@ def test_another_program_may_run_for_some_time_only():
     assert spent == [0, pytest.approx(20, abs=1), pytest.approx(20, abs=1)]
 
 
-def test_the_answer_is_the_same_whenever_it_is_asked_for():
-    spender = OtherProgram(counter="realtime")
-    steps = [spender.spent(480, MIDNIGHT + at, MIDNIGHT + at + 60) for at in range(0, 86_400, 60)]
-    assert sum(steps) == spender.spent(480, MIDNIGHT, MIDNIGHT + 86_400)
-    assert spender.spent(480, NOON, NOON) == 0
+def test_the_requests_of_parts_add_up_to_those_of_the_day():
+    program = OtherProgram(counter="realtime")
+    steps = [program.spent(480, MIDNIGHT + at, MIDNIGHT + at + 60) for at in range(0, 86_400, 60)]
+    assert sum(steps) == program.spent(480, MIDNIGHT, MIDNIGHT + 86_400)
+    assert program.spent(480, NOON, NOON) == 0
 
 
 @pytest.mark.parametrize("wrong", [{"share": 0.0}, {"share": 1.1}, {"burst": 0}])
-def test_a_spender_that_cannot_be_is_an_error(wrong: dict[str, float]):
+def test_an_impossible_program_is_an_error(wrong: dict[str, float]):
     with pytest.raises(ValueError, match="allowed are"):
         OtherProgram(counter="realtime", **wrong)  # type: ignore[arg-type]
     assert Variants().others == ()

@@ -14,7 +14,7 @@ USAGE = {"metric": "userCount", "aggregateGranularity": "1d", "startTs": NOON - 
 
 
 def code(harness: Harness, endpoint: plans.Endpoint = plans.CALL_LISTS, **params: object) -> int:
-    value: int = harness.ask(endpoint, **(params or LISTED))["code"]
+    value: int = harness.get(endpoint, **(params or LISTED))["code"]
     return value
 
 
@@ -22,7 +22,7 @@ def test_seconds_are_fixed_utc_seconds():
     harness = Harness("premium")
     harness.clock.now = NOON + 0.99
     assert [code(harness) for _ in range(3)] == [200] * 3
-    assert harness.refusal(plans.CALL_LISTS, **LISTED) == (300, PREFIX + "qps limit error, qps limit = 3")
+    assert harness.error(plans.CALL_LISTS, **LISTED) == (300, PREFIX + "qps limit error, qps limit = 3")
     harness.clock.now = NOON + 1.0
     assert [code(harness) for _ in range(4)] == [200] * 3 + [300]
     assert harness.service.refusals == {"qps": 2}
@@ -34,8 +34,8 @@ def test_minutes_are_fixed_utc_minutes():
     harness = Harness("premium")
     harness.clock.now = NOON + 59.9
     assert [code(harness, plans.INSIGHT_USAGE, **USAGE) for _ in range(3)] == [200] * 3
-    said = PREFIX + "qpm limit error, qpm limit = 3"
-    assert harness.refusal(plans.INSIGHT_USAGE, **USAGE) == (300, said)
+    message = PREFIX + "qpm limit error, qpm limit = 3"
+    assert harness.error(plans.INSIGHT_USAGE, **USAGE) == (300, message)
     harness.clock.now = NOON + 60
     assert code(harness, plans.INSIGHT_USAGE, **USAGE) == 200
 
@@ -47,7 +47,7 @@ def test_days_are_fixed_utc_days_and_refusals_count():
         harness.clock.now = midnight - 2_400 + 60 * number
         assert code(harness, plans.INSIGHT_USAGE, **USAGE) == 200
     harness.clock.now = midnight - 0.001
-    assert harness.refusal(plans.INSIGHT_USAGE, **USAGE)[1] == PREFIX + "qpd limit error, qpd limit = 40"
+    assert harness.error(plans.INSIGHT_USAGE, **USAGE)[1] == PREFIX + "qpd limit error, qpd limit = 40"
     assert harness.service.spent("insight_usage", "day") == 41
     harness.clock.now = midnight
     assert code(harness, plans.INSIGHT_USAGE, **USAGE) == 200
@@ -69,10 +69,10 @@ def test_endpoints_of_one_table_share_a_counter_unless_the_plan_splits_them():
     assert code(harness, plans.CALL_METRICS, **detail) == 200
 
 
-def test_what_is_wrong_counts_too_and_what_the_gateway_refuses_does_not():
+def test_wrong_requests_count_unless_the_gateway_refuses_them():
     harness = Harness("premium")
-    assert harness.refusal(plans.CALL_LISTS, start_ts=1)[0] == 400
-    assert harness.refusal(plans.CALL_LISTS, appid="other", **LISTED)[0] == 403
+    assert harness.error(plans.CALL_LISTS, start_ts=1)[0] == 400
+    assert harness.error(plans.CALL_LISTS, appid="other", **LISTED)[0] == 403
     harness.service.answer("GET", plans.CALL_LISTS.path, "", None, None)
     assert harness.service.spent("call_lists", "second") == 2
     assert harness.service.counts == {"call_lists": 2}

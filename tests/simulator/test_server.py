@@ -17,7 +17,7 @@ from agora_analytics import plans
 from agora_analytics.simulator import APP_ID, Fault, Faults, Service
 from agora_analytics.simulator.server import serve, serve_hosts
 
-from .harness import AUTHORIZATION, NOON, HandClock
+from .harness import AUTHORIZATION, NOON, ManualClock
 
 pytestmark = pytest.mark.process
 
@@ -27,7 +27,7 @@ BODY = msgspec.json.encode({"startTs": NOON - 90_000, "endTs": NOON - 50_000, "m
 
 
 def service(*steps: Fault | None) -> Service:
-    return Service(clock=HandClock(), faults=Faults.script(steps))
+    return Service(clock=ManualClock(), faults=Faults.script(steps))
 
 
 @asynccontextmanager
@@ -39,7 +39,7 @@ async def visiting(simulated: Service) -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-async def test_a_query_passes_as_it_was_sent():
+async def test_a_query_arrives_as_it_was_sent():
     simulated = service()
     async with visiting(simulated) as session, session.get(LISTS) as response:
         answer = await response.json()
@@ -64,7 +64,7 @@ async def test_credentials_are_the_headers():
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "identity"])
-async def test_bodies_are_packed_on_request(encoding: str):
+async def test_bodies_are_compressed_on_request(encoding: str):
     async with serve(service()) as url, aiohttp.ClientSession(url, auto_decompress=False) as session:
         headers = {"Accept-Encoding": encoding, "Authorization": AUTHORIZATION}
         async with session.get(LISTS, headers=headers) as response:
@@ -128,7 +128,7 @@ async def test_without_a_date_there_is_none_of_the_host():
         assert not response.headers["Date"]
 
 
-async def test_a_slow_answer_does_not_hold_up_the_end():
+async def test_a_slow_answer_does_not_delay_the_shutdown():
     simulated = service(Fault("slow", seconds=600))
     async with serve(simulated) as url, aiohttp.ClientSession(url) as session:
         with pytest.raises(TimeoutError):
@@ -138,12 +138,12 @@ async def test_a_slow_answer_does_not_hold_up_the_end():
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_a_slow_answer_comes_in_the_end():
+async def test_a_slow_answer_arrives():
     async with visiting(service(Fault("slow", seconds=0.01))) as session, session.get(LISTS) as response:
         assert response.status == 200
 
 
-async def test_a_client_that_breaks_off_leaves_nothing_behind():
+async def test_a_client_that_disconnects_leaves_nothing_behind():
     async with visiting(service(Fault("huge"), Fault("bomb", size=2**40))) as session:
         for _ in range(2):
             async with session.get(LISTS) as response:
@@ -169,7 +169,7 @@ async def test_a_huge_body_ends_where_it_says():
         assert await response.read() == b" " * 100_001
 
 
-async def test_a_bomb_is_small_until_it_is_unpacked():
+async def test_a_bomb_is_small_until_it_is_decompressed():
     size = 20 * 2**20
     async with (
         serve(service(Fault("bomb", size=size))) as url,
@@ -182,8 +182,8 @@ async def test_a_bomb_is_small_until_it_is_unpacked():
     assert len(zlib.decompress(packed, zlib.MAX_WBITS | 16)) == size
 
 
-async def test_two_ports_play_two_hosts():
-    simulated = Service(clock=HandClock(), faults=Faults.outage(0, NOON * 2, host=0))
+async def test_two_ports_stand_for_two_hosts():
+    simulated = Service(clock=ManualClock(), faults=Faults.outage(0, NOON * 2, host=0))
     async with serve_hosts(simulated) as (first, second), aiohttp.ClientSession() as session:
         with pytest.raises(aiohttp.ClientConnectionError):
             await session.get(first + LISTS)

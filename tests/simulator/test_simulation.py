@@ -14,7 +14,7 @@ from agora_analytics.simulator import Fault, Faults, Service, Simulation, Varian
 from agora_analytics.simulator.fixtures import agora_simulator
 from agora_analytics.spans import Span
 
-from .harness import NOON, HandClock
+from .harness import NOON, ManualClock
 
 __all__ = ["agora_simulator"]
 
@@ -51,12 +51,12 @@ def test_only_values_are_shared_with_the_client():
     assert names - FLOOR == {"AnalyticsClient", "_core"}  # of `_core` only what is a value, as tests/pure holds
 
 
-def test_everything_promised_is_there_and_in_order():
+def test_every_exported_name_exists():
     assert all(hasattr(simulator, name) for name in simulator.__all__)
 
 
 def simulation(variants: Variants | None = None) -> Simulation:
-    return Simulation(Service(World(seed=7), clock=HandClock(), variants=variants))
+    return Simulation(Service(World(seed=7), clock=ManualClock(), variants=variants))
 
 
 @pytest.mark.parametrize("variants", [Variants(), Variants.hostile()], ids=["default", "hostile"])
@@ -71,12 +71,12 @@ async def test_a_client_reads_the_world(variants: Variants):
 
 
 async def test_a_service_may_have_credentials_of_its_own():
-    service = Service(clock=HandClock(), customer_id="me", customer_secret="mine", app_id="app")
+    service = Service(clock=ManualClock(), customer_id="me", customer_secret="mine", app_id="app")
     async with Simulation(service).client() as client:
         assert (await client.calls.page(NOON - 7_200, NOON - 3_600)).code == 200
 
 
-async def test_options_come_before_the_simulations_own():
+async def test_options_of_the_client_override_the_defaults():
     async with simulation().client(app_id="other") as client:
         with pytest.raises(Unauthorized):
             await client.calls.page(NOON - 7_200, NOON - 3_600)
@@ -96,7 +96,7 @@ def test_a_simulation_takes_a_service_or_its_parts():
         Simulation(Service(), plan="premium", faults=Faults())
 
 
-async def test_the_fixture_is_a_simulation_of_ones_own(agora_simulator: Simulation):
+async def test_the_fixture_is_a_new_simulation_for_each_test(agora_simulator: Simulation):
     assert agora_simulator.service.log.maxlen
     assert agora_simulator.app_id == simulator.APP_ID
     assert agora_simulator.world == World()

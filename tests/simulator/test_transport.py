@@ -10,20 +10,20 @@ from agora_analytics.errors import DecodeError, TransportError, TransportTimeout
 from agora_analytics.protocols import Request, Response, Transport
 from agora_analytics.simulator import APP_ID, Fault, Faults, Service, SimulatorTransport
 
-from .harness import NOON, HandClock
+from .harness import NOON, ManualClock
 
 REQUEST = Request(plans.CALL_LISTS, f"appid={APP_ID}&start_ts={NOON - 9_000}&end_ts={NOON - 60}")
 
 
 def service(*steps: Fault | None) -> Service:
-    return Service(clock=HandClock(), faults=Faults.script(steps))
+    return Service(clock=ManualClock(), faults=Faults.script(steps))
 
 
 def counted(simulated: Service) -> int:
     return simulated.spent("call_lists", "day")
 
 
-async def test_an_answer_is_carried_back_and_the_request_counted():
+async def test_an_answer_is_returned_and_the_request_counted():
     simulated = service()
     transport: Transport = SimulatorTransport(simulated, hosts=3)
     response = await transport.send(REQUEST, 2)
@@ -39,7 +39,7 @@ async def test_wrong_credentials_are_refused():
 
 
 @pytest.mark.parametrize(("kind", "spent"), [("refused", 0), ("reset", 0), ("reset_after", 1), ("cut", 1)])
-async def test_what_arrives_broken_raises(kind: str, spent: int):
+async def test_a_connection_fault_raises(kind: str, spent: int):
     simulated = service(Fault(kind))  # type: ignore[arg-type]
     with pytest.raises(TransportError, match=r"connection|body") as caught:
         await SimulatorTransport(simulated).send(REQUEST)
@@ -50,13 +50,13 @@ async def test_what_arrives_broken_raises(kind: str, spent: int):
 
 
 @pytest.mark.parametrize("kind", ["huge", "bomb"])
-async def test_what_is_too_large_does_not_fit_the_reference(kind: str):
+async def test_an_answer_that_is_too_large_raises(kind: str):
     with pytest.raises(DecodeError, match="too large"):
         await SimulatorTransport(service(Fault(kind))).send(REQUEST)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("kind", "status", "spent"), [("html", 502, 0), ("busy", 429, 0), ("garbage", 200, 1)])
-async def test_what_arrives_whole_is_returned_whatever_it_is(kind: str, status: int, spent: int):
+async def test_a_complete_answer_is_returned_whatever_its_content(kind: str, status: int, spent: int):
     simulated = service(Fault(kind))  # type: ignore[arg-type]
     response = await SimulatorTransport(simulated).send(REQUEST)
     assert response.status == status

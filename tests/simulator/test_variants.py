@@ -19,20 +19,20 @@ USAGE = {"startTs": NOON - 5 * DAY, "endTs": NOON - 2 * DAY, "metric": "peakCurr
 
 
 def rows(harness: Harness, **params: object) -> Any:
-    return harness.ask(plans.REALTIME_USAGE, **{**REALTIME, **params})["data"]
+    return harness.get(plans.REALTIME_USAGE, **{**REALTIME, **params})["data"]
 
 
 def test_success_may_have_another_code_or_none_and_any_message():
-    assert Harness(success_code=0, message=None).ask(plans.CALL_LISTS, **RECENT)["code"] == 0
-    answer = Harness(success_code=None, message="null").ask(plans.CALL_LISTS, **RECENT)
+    assert Harness(success_code=0, message=None).get(plans.CALL_LISTS, **RECENT)["code"] == 0
+    answer = Harness(success_code=None, message="null").get(plans.CALL_LISTS, **RECENT)
     assert "code" not in answer
     assert answer["message"] == "null"
 
 
 def test_a_search_may_select_by_overlap():
     frame = {**RECENT, "start_ts": NOON - 60}
-    by_start = {row["call_id"] for row in Harness().ask(plans.CALL_LISTS, **frame)["call_lists"]}
-    by_overlap = {row["call_id"] for row in Harness(calls_overlap=True).ask(plans.CALL_LISTS, **frame)["call_lists"]}
+    by_start = {row["call_id"] for row in Harness().get(plans.CALL_LISTS, **frame)["call_lists"]}
+    by_overlap = {row["call_id"] for row in Harness(calls_overlap=True).get(plans.CALL_LISTS, **frame)["call_lists"]}
     assert by_start < by_overlap
 
 
@@ -40,27 +40,27 @@ def test_sessions_may_be_selected_by_their_start():
     harness = Harness()
     call = max(harness.world.calls(NOON - 12 * HOUR, NOON - 6 * HOUR), key=lambda call: call.users)
     frame = {"call_id": call.call_id, "start_ts": call.created + 60, "end_ts": call.created + 120}
-    overlapping = harness.ask(plans.CALL_SESSIONS, **frame)["total_size"]
-    assert 0 < Harness(sessions_overlap=False).ask(plans.CALL_SESSIONS, **frame)["total_size"] < overlapping
+    overlapping = harness.get(plans.CALL_SESSIONS, **frame)["total_size"]
+    assert 0 < Harness(sessions_overlap=False).get(plans.CALL_SESSIONS, **frame)["total_size"] < overlapping
 
 
 @pytest.mark.parametrize(("unfinished", "end"), [("null", None), ("zero", 0), ("last_seen", NOON - 20)])
-def test_the_end_of_a_call_that_goes_on(unfinished: str, end: int | None):
-    found = Harness(unfinished_end=unfinished).ask(plans.CALL_LISTS, **RECENT)["call_lists"]
+def test_the_end_of_an_open_call(unfinished: str, end: int | None):
+    found = Harness(unfinished_end=unfinished).get(plans.CALL_LISTS, **RECENT)["call_lists"]
     assert {row["destroyed_ts"] for row in found if not row["finished"]} == {end}
 
 
 def test_pages_may_lack_their_counts():
-    page = Harness(has_more=False, totals=False).ask(plans.CALL_LISTS, **RECENT)
+    page = Harness(has_more=False, totals=False).get(plans.CALL_LISTS, **RECENT)
     assert set(page) == {"code", "message", "requestId", "call_lists"}
 
 
 def test_late_calls_shift_the_pages():
     harness = Harness(late_calls=0.5, late_by=600)
     frame = {**RECENT, "start_ts": NOON - 1_200}
-    first = harness.ask(plans.CALL_LISTS, **frame)["call_lists"]
+    first = harness.get(plans.CALL_LISTS, **frame)["call_lists"]
     harness.clock.now += 600
-    later = harness.ask(plans.CALL_LISTS, **frame)["call_lists"]
+    later = harness.get(plans.CALL_LISTS, **frame)["call_lists"]
     ids = [[row["call_id"] for row in page] for page in (first, later)]
     assert set(ids[0]) < set(ids[1])
     assert len(later) == len(harness.world.calls(NOON - 1_200, NOON - 21))
@@ -70,11 +70,11 @@ def test_users_and_roles_may_be_text():
     harness = Harness(uid_as_text=True, roles_as_text=True)
     call = max(harness.world.calls(NOON - 12 * HOUR, NOON - 6 * HOUR), key=lambda call: call.users)
     frame = {"call_id": call.call_id, "start_ts": call.created, "end_ts": call.created + 3_000}
-    found = harness.ask(plans.CALL_SESSIONS, page_size=100, **frame)["call_info"]
+    found = harness.get(plans.CALL_SESSIONS, page_size=100, **frame)["call_info"]
     assert all(isinstance(row["uid"], str) and isinstance(row["roles"], str) for row in found)
     assert "Host,Screen Share" in {row["roles"] for row in found}
     sids = ",".join(row["sid"] for row in found[:20])
-    (track, *_) = harness.ask(plans.CALL_METRICS, sids=sids, **frame)["metrics"][0]["data"]
+    (track, *_) = harness.get(plans.CALL_METRICS, sids=sids, **frame)["metrics"][0]["data"]
     assert track["peer_uid"] == "0"
 
 
@@ -83,14 +83,14 @@ def test_the_audio_freeze_rate_of_the_web(style: str, value: object):
     harness = Harness(web_audio_freeze=style)
     call = max(harness.world.calls(NOON - 12 * HOUR, NOON - 6 * HOUR), key=lambda call: call.users)
     frame = {"call_id": call.call_id, "start_ts": call.created, "end_ts": call.created + 3_000}
-    found = harness.ask(plans.CALL_SESSIONS, page_size=100, **frame)["call_info"]
+    found = harness.get(plans.CALL_SESSIONS, page_size=100, **frame)["call_info"]
     web = [row for row in found if row["platform"] == "Web"]
     assert {row.get("user_audio_freeze_rate", "absent") for row in web} == {value}
     assert all(row["user_audio_freeze_rate"] is not None for row in found if row["platform"] == "iOS")
 
 
 @pytest.mark.parametrize(("sent", "echoed"), [("sdk", "sdkVersion"), ("network", "net"), ("os", "os")])
-def test_rows_may_name_a_dimension_otherwise(sent: str, echoed: str):
+def test_rows_may_use_the_other_name_of_a_dimension(sent: str, echoed: str):
     assert sent in rows(Harness(), dimension=sent)[0]
     assert echoed in rows(Harness(echo_other_name=True), dimension=sent)[0]
 
@@ -103,35 +103,35 @@ def test_rows_may_name_a_dimension_otherwise(sent: str, echoed: str):
         ("userCount", "userCount"),
     ],
 )
-def test_rows_may_name_a_peak_otherwise(sent: str, echoed: str):
+def test_rows_may_use_the_other_name_of_a_peak(sent: str, echoed: str):
     harness = Harness(echo_other_name=True)
-    asked = {**USAGE, "metric": sent}
-    assert set(harness.ask(plans.INSIGHT_USAGE, **asked, aggregateGranularity="1h")["data"][0]) == {echoed, "ts"}
+    params = {**USAGE, "metric": sent}
+    assert set(harness.get(plans.INSIGHT_USAGE, **params, aggregateGranularity="1h")["data"][0]) == {echoed, "ts"}
 
 
-def test_days_may_begin_at_16_00_utc_and_the_end_may_be_out():
-    days = Harness(day_starts_at=57_600).ask(plans.INSIGHT_USAGE, **USAGE, aggregateGranularity="1d")["data"]
+def test_days_may_start_at_16_00_utc_and_the_end_may_be_exclusive():
+    days = Harness(day_starts_at=57_600).get(plans.INSIGHT_USAGE, **USAGE, aggregateGranularity="1d")["data"]
     assert [row["ts"] % DAY for row in days] == [57_600] * 3
     hours = {**USAGE, "startTs": NOON - 5 * DAY, "endTs": NOON - 5 * DAY + 2 * HOUR}
     for inclusive, count in ((True, 3), (False, 2)):
         harness = Harness(end_inclusive=inclusive)
-        assert len(harness.ask(plans.INSIGHT_USAGE, **hours, aggregateGranularity="1h")["data"]) == count
+        assert len(harness.get(plans.INSIGHT_USAGE, **hours, aggregateGranularity="1h")["data"]) == count
 
 
 def test_counts_settle_after_two_days():
     harness = Harness()
-    asked = {"startTs": NOON - 2 * DAY, "endTs": NOON - DAY, "metric": "userCount", "aggregateGranularity": "1h"}
-    early = [row["userCount"] for row in harness.ask(plans.INSIGHT_USAGE, **asked)["data"]]
+    params = {"startTs": NOON - 2 * DAY, "endTs": NOON - DAY, "metric": "userCount", "aggregateGranularity": "1h"}
+    early = [row["userCount"] for row in harness.get(plans.INSIGHT_USAGE, **params)["data"]]
     harness.clock.now += 2 * DAY
-    late = [row["userCount"] for row in harness.ask(plans.INSIGHT_USAGE, **asked)["data"]]
+    late = [row["userCount"] for row in harness.get(plans.INSIGHT_USAGE, **params)["data"]]
     assert all(first <= second for first, second in zip(early, late, strict=True))
     assert 0.97 * sum(late) < sum(early) < sum(late)
 
 
 def test_a_total_may_be_one_object():
-    asked = {**USAGE, "metric": "userCount"}
-    (row,) = Harness().ask(plans.INSIGHT_USAGE_TOTAL, **asked)["data"]
-    assert Harness(total_as_object=True).ask(plans.INSIGHT_USAGE_TOTAL, **asked)["data"] == row
+    params = {**USAGE, "metric": "userCount"}
+    (row,) = Harness().get(plans.INSIGHT_USAGE_TOTAL, **params)["data"]
+    assert Harness(total_as_object=True).get(plans.INSIGHT_USAGE_TOTAL, **params)["data"] == row
 
 
 def test_late_windows_are_missing_and_filled_in():
@@ -150,7 +150,7 @@ def test_revised_windows_are_low_at_first(metric: str):
     harness = Harness(revised_windows=0.5, late_by=600)
 
     def values() -> list[float]:
-        return [row[metric] for row in harness.ask(endpoint, **{**REALTIME, "metric": metric})["data"]]
+        return [row[metric] for row in harness.get(endpoint, **{**REALTIME, "metric": metric})["data"]]
 
     first = values()
     harness.clock.now += 600
@@ -161,7 +161,7 @@ def test_revised_windows_are_low_at_first(metric: str):
 
 
 def test_top_lists_may_be_bare_and_aligned():
-    bare = Harness(bare_top_list=True, aligned_echo=True).ask(plans.REALTIME_USAGE_TOP, **TOP)["data"]
+    bare = Harness(bare_top_list=True, aligned_echo=True).get(plans.REALTIME_USAGE_TOP, **TOP)["data"]
     assert (bare[0]["windowStartTs"], bare[0]["windowEndTs"]) == (NOON - 60, NOON - 40)
 
 
@@ -170,7 +170,7 @@ def grouped(harness: Harness, **params: object) -> list[tuple[int, str, int]]:
     return [(row["ts"], row["os"], row["userCount"]) for row in found]
 
 
-def test_rows_come_in_another_order_in_each_answer_and_at_every_run_alike():
+def test_rows_are_shuffled_in_each_answer_reproducibly():
     runs = [
         [grouped(harness) for _ in range(3)] for harness in (Harness(shuffled_rows=True), Harness(shuffled_rows=True))
     ]
@@ -181,20 +181,20 @@ def test_rows_come_in_another_order_in_each_answer_and_at_every_run_alike():
     assert grouped(Harness()) == sorted(grouped(Harness()), key=lambda row: row[0])
 
 
-def test_users_come_in_another_order_too():
+def test_rows_of_users_are_shuffled_too():
     harness = Harness(shuffled_rows=True)
     call = max(harness.world.calls_during(NOON - 600, NOON - 300), key=lambda call: call.users)
     uids = [session.uid for session in harness.world.sessions(call)][:8]
-    asked = {**REALTIME, "metric": "networkDelay", "cname": call.cname, "uids": ",".join(map(str, uids))}
-    orders = [[row["uid"] for row in harness.ask(plans.REALTIME_QUALITY, **asked)["data"]] for _ in range(3)]
+    params = {**REALTIME, "metric": "networkDelay", "cname": call.cname, "uids": ",".join(map(str, uids))}
+    orders = [[row["uid"] for row in harness.get(plans.REALTIME_QUALITY, **params)["data"]] for _ in range(3)]
     assert orders[0] != orders[1] or orders[1] != orders[2]
     assert sorted(orders[0]) == sorted(uids)
-    values = [row["values"] for row in harness.ask(plans.REALTIME_QUALITY, **asked)["data"] if len(row["values"]) > 9]
+    values = [row["values"] for row in harness.get(plans.REALTIME_QUALITY, **params)["data"] if len(row["values"]) > 9]
     assert any(found != sorted(found, key=lambda row: row["ts"]) for found in values)
 
 
 def test_top_lists_keep_their_order():
-    tops = [Harness(shuffled_rows=shuffled).ask(plans.REALTIME_USAGE_TOP, **TOP)["data"] for shuffled in (False, True)]
+    tops = [Harness(shuffled_rows=shuffled).get(plans.REALTIME_USAGE_TOP, **TOP)["data"] for shuffled in (False, True)]
     assert tops[0] == tops[1]
 
 
@@ -221,10 +221,10 @@ def test_late_revised_shuffled_and_vanishing_rows_go_together():
     whole = {row[:2]: row[2] for row in grouped(Harness())}
     final = {}
     for _ in range(3):
-        told = {row[:2]: row[2] for row in grouped(harness)}
-        assert told.keys() <= whole.keys()
-        assert all(count <= whole[key] for key, count in told.items())
-        final |= told
+        shown = {row[:2]: row[2] for row in grouped(harness)}
+        assert shown.keys() <= whole.keys()
+        assert all(count <= whole[key] for key, count in shown.items())
+        final |= shown
         harness.clock.now += 200
     assert set(grouped(harness)) < {(*key, count) for key, count in whole.items()}
     assert {key: final[key] for key in whole if key[0] > NOON - 440} == {
@@ -246,7 +246,7 @@ def test_the_edges_are_the_documented_inequalities_and_by_default_never_wider(fr
         allowed[whole] = {
             frame
             for frame in frames
-            if harness.ask(plans.REALTIME_USAGE, **{**REALTIME, "startTs": frame[0], "endTs": frame[1]})["code"] == 200
+            if harness.get(plans.REALTIME_USAGE, **{**REALTIME, "startTs": frame[0], "endTs": frame[1]})["code"] == 200
         }
     literal = {
         (start, end)
@@ -268,7 +268,7 @@ def test_the_date_may_be_ahead_of_the_clock_that_counts():
     assert "qps" not in harness.service.refusals
 
 
-def test_hostile_turns_every_switch():
+def test_hostile_changes_every_switch():
     default, hostile = (attrs.asdict(one, recurse=False) for one in (Variants(), Variants.hostile()))
     same = {name for name in default if default[name] == hostile[name] and not name.startswith("_")}
     assert same == {
@@ -294,7 +294,7 @@ def test_dates_are_never_ahead_and_as_stale_as_their_style():
     assert "Date" not in Harness(date="absent").send(plans.CALL_LISTS, **RECENT).headers
 
 
-def test_the_clock_that_dates_answers_may_be_beside_the_one_that_counts():
+def test_the_clock_of_the_date_header_may_be_ahead_or_behind():
     harness = Harness(plans.ENTERPRISE.with_limits("call_lists", per_second=1), date_ahead=0.7)
     harness.clock.now = NOON + 0.2
     assert harness.send(plans.CALL_LISTS, **RECENT).headers["Date"][-12:-4] == "12:00:00"

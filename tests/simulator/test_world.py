@@ -26,14 +26,14 @@ def test_the_same_seed_is_the_same_world_on_every_machine():
     assert World(seed=8).calls(NOON, NOON + HOUR)[0].call_id != first.call_id
 
 
-def test_any_span_may_be_asked_in_any_order():
+def test_spans_may_be_queried_in_any_order():
     middle = NOON + 1_234
     later, earlier = WORLD.calls(middle, NOON + DAY), WORLD.calls(NOON, middle)
     assert earlier + later == WORLD.calls(NOON, NOON + DAY)
     assert all(NOON <= call.created < NOON + DAY for call in earlier + later)
 
 
-def test_calls_are_about_as_many_as_set_and_more_in_the_afternoon_than_at_night():
+def test_calls_per_hour_are_as_set_and_higher_in_the_afternoon_than_at_night():
     day = WORLD.calls(NOON - DAY // 2, NOON + DAY // 2)
     assert 0.9 < len(day) / (24 * WORLD.calls_per_hour) < 1.1
     midnight = NOON - DAY // 2
@@ -57,7 +57,7 @@ def test_a_call_is_found_by_its_id():
     assert World(seed=8).call(calls[0].call_id) is None
 
 
-def test_sessions_are_those_that_the_call_announces():
+def test_sessions_match_the_counts_of_their_call():
     for call in WORLD.calls(NOON, NOON + HOUR):
         sessions = WORLD.sessions(call)
         people = [session for session in sessions if not session.server]
@@ -90,7 +90,7 @@ def test_users_who_come_back_were_away_in_between():
     assert all(stays[0][1] + 20 <= stays[1][0] for stays in twice)
 
 
-def test_samples_come_every_two_seconds_with_holes_and_may_be_asked_in_parts():
+def test_samples_are_two_seconds_apart_with_gaps_and_may_be_queried_in_parts():
     call = next(c for c in WORLD.calls(NOON, NOON + DAY) if c.duration > 2 * HOUR)
     session = next(s for s in WORLD.sessions(call) if s.measured)
     start, middle, end = call.created, call.created + 1_001, call.created + HOUR
@@ -145,7 +145,7 @@ def test_users_at_a_window_are_those_of_the_sessions():
     assert 0 < WORLD.channels(Product.NATIVE, window) <= len(calls)
 
 
-def test_presence_counts_a_stay_in_each_window_it_touches():
+def test_an_interval_counts_in_each_window_that_it_overlaps():
     def counts(start: int, end: int) -> tuple[int, ...]:
         return concurrency.count_concurrent([concurrency.Interval(NOON + start, NOON + end)], NOON, 3)
 
@@ -157,7 +157,7 @@ def test_presence_counts_a_stay_in_each_window_it_touches():
     assert counts(-50, 0) == counts(60, 70) == (0, 0, 0)
 
 
-def test_load_and_peak_are_those_of_the_whole_hour():
+def test_concurrency_and_peak_cover_the_whole_hour():
     hour = NOON // HOUR
     channels = [WORLD.channels(Product.NATIVE, NOON + 20 * number) for number in range(180)]
     assert min(channels[-10:]) > 10
@@ -190,7 +190,7 @@ def test_a_session_that_never_froze_has_no_freeze_times():
                     assert not any(values)
 
 
-def test_sessions_freeze_more_while_things_are_bad():
+def test_sessions_freeze_more_during_incidents():
     bad = next(one for one in WORLD.incidents(NOON - 30 * DAY, NOON) if one.severity > 0.7 and not one.country)
 
     def freeze(start: int, end: int) -> float:
@@ -230,7 +230,7 @@ def test_a_countrys_incident_is_its_own():
     assert WORLD.severity(incident.end, incident.country) == 0
 
 
-def test_a_tally_counts_the_sessions_of_its_hour():
+def test_usage_counts_the_sessions_of_its_hour():
     hour = NOON // HOUR
     tally = WORLD.usage(hour)
     sessions = [s for c in WORLD.calls(NOON, NOON + HOUR) for s in WORLD.sessions(c) if not s.server]
@@ -249,7 +249,7 @@ def test_shares_add_up_to_one_for_each_product_and_both():
     assert len(shares(Product.NATIVE, "sdk")) > 20
 
 
-def test_what_is_drawn_is_what_is_shared():
+def test_drawn_profiles_are_among_the_shares():
     rng = calls.rng_for("any")
     for profile in (pick(rng, 0.5) for _ in range(500)):
         assert profile.sdk in shares(profile.product, "sdk")
@@ -267,7 +267,7 @@ def test_caches_are_bounded():
         assert 0 < (function.cache_info().maxsize or 0) <= 4_096
 
 
-def test_a_product_may_be_told_as_text_and_what_was_asked_first_changes_nothing():
+def test_a_product_may_be_a_string_and_the_order_of_queries_changes_nothing():
     ts = 1_795_521_600
     as_text, as_value = World(seed=11), World(seed=12)
     assert as_text.users("Native", ts) == as_text.users(Product.NATIVE, ts) != {"": 0}

@@ -1,4 +1,4 @@
-"""A wrong setting of the simulator is an error where it is given: the argument, the value, what is allowed."""
+"""A wrong argument of the simulator raises where it is passed, and names argument, value and what is allowed."""
 
 from __future__ import annotations
 
@@ -122,14 +122,14 @@ WRONG: list[tuple[Callable[[], object], str]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("make", "said"), WRONG, ids=[said.split(":")[0] for _, said in WRONG])
-def test_a_wrong_setting_is_named_with_its_value_and_what_is_allowed(make, said):
-    with pytest.raises((ValueError, TypeError), match=f"^{re.escape(said)}"):
+@pytest.mark.parametrize(("make", "message"), WRONG, ids=[message.split(":")[0] for _, message in WRONG])
+def test_a_wrong_setting_is_named_with_its_value_and_what_is_allowed(make, message):
+    with pytest.raises((ValueError, TypeError), match=f"^{re.escape(message)}"):
         make()
 
 
 @pytest.mark.parametrize("kind", [Fault, Variants, World, CallChange, OtherProgram])
-def test_no_setting_takes_just_anything(kind):
+def test_every_setting_is_validated(kind):
     needed = {Fault: {"kind": "reset"}, CallChange: {"call_id": "c"}, OtherProgram: {"counter": "realtime"}}.get(
         kind, {}
     )
@@ -140,7 +140,7 @@ def test_no_setting_takes_just_anything(kind):
 
 
 @pytest.mark.parametrize(
-    ("ask", "said"),
+    ("ask", "message"),
     [
         (lambda: serve("x"), "service='x': allowed is a Service"),
         (lambda: serve(Service(), port=70_000), "port=70000: allowed are 0 to 65535"),
@@ -148,7 +148,7 @@ def test_no_setting_takes_just_anything(kind):
         (lambda: serve(Service(), host=5), "host=5: allowed is a str"),
     ],
 )
-async def test_a_wrong_argument_of_a_server_is_named_with_its_value(ask, said):
-    with pytest.raises((ValueError, TypeError), match=f"^{re.escape(said)}"):
+async def test_a_wrong_argument_of_a_server_is_named_with_its_value(ask, message):
+    with pytest.raises((ValueError, TypeError), match=f"^{re.escape(message)}"):
         async with ask():
             pass
