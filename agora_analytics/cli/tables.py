@@ -122,7 +122,7 @@ def totals(found: Sequence[Total], title: str, unit: str, dimension: str | None)
         (
             one.dimension_value or "",
             measured(one.value, unit),
-            number(one.refUsage),
+            number(one.ref_usage),
             Bar(one.value, highest) if len(found) > 1 else "",
         )
         for one in found
@@ -137,12 +137,12 @@ def ranked(found: Sequence[Ranked], title: str, unit: str, dimension: str) -> Ta
         (
             one.dimension_value or "",
             measured(one.value, unit),
-            number(one.userCount),
+            number(one.user_count),
             Bar(one.value, highest),
         )
         for one in found
     )
-    window = clock(found[0].windowStartTs) if found else ""
+    window = clock(found[0].window_start) if found else ""
     return Table(f"{title}, 20 s from {window} UTC", (dimension, _heading(unit), ">users", ""), tuple(rows))
 
 

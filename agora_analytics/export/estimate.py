@@ -208,7 +208,7 @@ class Planner:
         for _ in range(_TRIES):
             with suppress(TooOldError):
                 return await self._ask(lambda: groups.calls.page(*self._now_of(span), cname=channel, page_size=size))
-        return CallPage(call_lists=(), total_size=0)
+        return CallPage(calls=(), total_size=0)
 
     def _now_of(self, span: Span) -> Span:
         askable = self._session.plan.of_endpoint(CALL_LISTS).askable(self._session.now())
@@ -255,7 +255,7 @@ class Planner:
                 raise
         except TooOldError:
             pass
-        return SessionPage(call_info=()), ()
+        return SessionPage(sessions=()), ()
 
     async def _metrics(self, groups: Groups, call: Call, sessions: Sequence[Session]) -> list[SessionMetrics]:
         sids = [one.sid for one in sessions]

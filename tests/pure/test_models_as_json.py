@@ -32,8 +32,8 @@ from agora_analytics.models import CallPage, SessionPage
 README = Path(__file__).parents[2] / "README.md"
 
 MODELS = [
-    CallPage(call_lists=(Call(call_id="a", created_ts=1),)),
-    SessionPage(call_info=(Session(sid="s", uid=3, roles=("x",)),)),
+    CallPage(calls=(Call(call_id="a", created_ts=1),)),
+    SessionPage(sessions=(Session(sid="s", uid=3, roles=("x",)),)),
     SessionMetrics(sid="s", data=(Track(mid=1, kvs=((1, 2.5), (2, None)), peer_uid=0),)),
     Statistic(dimension_value="India", user_count=1, value=0.5),
     FreezeBucket(bucket="[3%,5%)", user_count=1),

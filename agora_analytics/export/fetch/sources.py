@@ -40,7 +40,7 @@ from agora_analytics.streams.watch.series import Series
 if TYPE_CHECKING:
     from agora_analytics.models import Session as _User
 else:
-    _User = json.twin(models.Session)
+    _User = json.struct_like(models.Session)
 
 RowT = TypeVar("RowT", bound=tuple[Any, ...])
 
@@ -54,7 +54,7 @@ _BUCKETS: Final = {"1h": 3_600, "1m": 60}
 
 @attrs.frozen(kw_only=True)
 class _UserPage(models.SessionPage):
-    call_info: tuple[_User, ...] | None
+    sessions: tuple[_User, ...] | None
 
 
 class _Calls(Calls):
@@ -181,7 +181,7 @@ class InsightSource:
                 if one.usage
                 else await insights.quality_total(one.metric, *span, dimension=one.dimension, product=one.product)
             )
-            return [(span.start, total.value, total.dimension_value, total.refUsage) for total in totals]
+            return [(span.start, total.value, total.dimension_value, total.ref_usage) for total in totals]
         points: tuple[Point, ...] = (
             await insights.usage(one.metric, *span, granularity=one.granularity)
             if one.product is None
