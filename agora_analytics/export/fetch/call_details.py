@@ -24,11 +24,12 @@ from agora_analytics.export.fetch.skip_reasons import UNMEASURED
 from agora_analytics.export.fetch.sources import Groups
 from agora_analytics.export.selection import Selection
 from agora_analytics.export.state import marks
-from agora_analytics.export.state.progress import PendingCall, State
-from agora_analytics.export.state.staging import Packed, packed
-from agora_analytics.export.state.state_thread import Disk
+from agora_analytics.export.state.calls import PendingCall
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.staging import SerializedRows, serialized
+from agora_analytics.export.state.state_thread import StateThread
 from agora_analytics.export.write import column_batch
-from agora_analytics.export.write.column_batch import Batch, unpack
+from agora_analytics.export.write.column_batch import ColumnBatch, deserialize
 from agora_analytics.models import Session as User
 from agora_analytics.models import SessionMetrics, SessionPage
 from agora_analytics.plans import CALL_SESSIONS
@@ -74,7 +75,9 @@ class _Work:
 class Details:
     """Asks for the details of calls."""
 
-    def __init__(self, session: Session, selection: Selection, disk: Disk, asking: Asking, expiry: Expiry) -> None:
+    def __init__(
+        self, session: Session, selection: Selection, disk: StateThread, asking: Asking, expiry: Expiry
+    ) -> None:
         self._session = session
         self._selection = selection
         self._disk = disk
@@ -146,14 +149,14 @@ class Details:
             after = self._due(work, Cursor(METRICS, cut=cursor.cut))
         wanted = "sessions" in self._selection.datasets
         batch = column_batch.sessions(call.app, call.call_id, new) if wanted else None
-        rows = packed(batch) if batch else None
+        rows = serialized(batch) if batch else None
 
-        def keep(state: State) -> None:
+        def keep(state: ExportState) -> None:
             if batch is not None and rows is not None:
                 state.stage(call.app, call.day, rows)
-                marks.undated(state, call.app, batch)
+                marks.count_invalid_times(state, call.app, batch)
             if after is not None:
-                state.keep_page(call.id, work.pages[-1])
+                state.add_page(call.id, work.pages[-1])
             self._proceed(state, call, after, begun=len(work.pages) > 1)
 
         await self._disk.change(keep)
@@ -219,26 +222,26 @@ class Details:
 
         found = await self._asked(work, ask) if sids else []
         # Packed at once, and session by session: sixteen answers of a hundred thousand points each may wait here.
-        undated: list[Batch] = []
+        undated: list[ColumnBatch] = []
         pieces = [self._packed(call, found.pop(0), undated) for _ in range(len(found))]
         last = work.last(cursor)
         after = self._due(work, attrs.evolve(cursor, part=0 if last else cursor.part + 1, number=cursor.number + last))
 
-        def keep(state: State) -> None:
-            halves = state.take_halves(call.id) if last and len(work.spans) > 1 else ()
+        def keep(state: ExportState) -> None:
+            halves = state.take_partials(call.id) if last and len(work.spans) > 1 else ()
             whole = _whole((*halves, *pieces)) if halves else pieces
             silent = len(sids) - _measured(whole, merged=bool(halves)) if last else 0
             if silent > 0:  # metrics of sessions that were not asked for may come, too
-                state.skip(call.app, UNMEASURED, silent, "")
+                state.add_misfits(call.app, UNMEASURED, silent, "")
             for piece in whole:
                 if last:
                     state.stage(call.app, call.day, piece)
                 else:
-                    state.keep_half(call.id, piece)
+                    state.add_partial(call.id, piece)
             for batch in undated:
-                marks.undated(state, call.app, batch)
+                marks.count_invalid_times(state, call.app, batch)
             if last and len(sids) < len(listed):
-                state.skip(call.app, METRICS, len(listed) - len(sids), f"a session with {UNASKABLE}")
+                state.add_misfits(call.app, METRICS, len(listed) - len(sids), f"a session with {UNASKABLE}")
             self._proceed(state, call, after)
 
         await self._disk.change(keep)
@@ -251,13 +254,13 @@ class Details:
             work, lambda: work.groups.calls.statistics(call.call_id, one.metric, one.dimension, *span)
         )
         asked = (one.metric, one.dimension)
-        piece = packed(column_batch.statistics(call.app, call.call_id, asked, (span.start, span.end), rows))
+        piece = serialized(column_batch.statistics(call.app, call.call_id, asked, (span.start, span.end), rows))
         number = (cursor.number + 1) % len(self._selection.breakdowns)
         after: Cursor | None = attrs.evolve(cursor, number=number, part=cursor.part + (number == 0))
         if number == 0 and work.last(cursor):
             after = None
 
-        def keep(state: State) -> None:
+        def keep(state: ExportState) -> None:
             state.stage(call.app, call.day, piece)
             self._proceed(state, call, after)
 
@@ -276,21 +279,21 @@ class Details:
             return cursor
         return Cursor(STATISTICS, cut=cursor.cut) if self._selection.breakdowns else None
 
-    def _proceed(self, state: State, call: PendingCall, cursor: Cursor | None, *, begun: bool = True) -> None:
+    def _proceed(self, state: ExportState, call: PendingCall, cursor: Cursor | None, *, begun: bool = True) -> None:
         """Keep where a call is; `begun` tells that there may be something to forget of it at its end."""
         if cursor is None:
-            state.end_call(call.id, begun=begun)
+            state.finish_call(call.id, begun=begun)
         else:
-            state.move_on(call, cursor)
+            state.set_cursor(call, cursor)
 
-    def _packed(self, call: PendingCall, found: SessionMetrics, undated: list[Batch]) -> Packed:
+    def _packed(self, call: PendingCall, found: SessionMetrics, undated: list[ColumnBatch]) -> SerializedRows:
         """Pack the metrics of a session; a batch with times that are no dates is noted."""
         batch = self._measured(call, found)
-        if batch.undated:
+        if batch.invalid_times:
             undated.append(batch)
-        return packed(batch)
+        return serialized(batch)
 
-    def _measured(self, call: PendingCall, found: SessionMetrics) -> Batch:
+    def _measured(self, call: PendingCall, found: SessionMetrics) -> ColumnBatch:
         mids = self._selection.mids
         wanted = attrs.evolve(found, data=tuple(one for one in found.data if one.mid in mids)) if mids else found
         return column_batch.metrics(call.app, call.call_id, (wanted,))
@@ -298,17 +301,17 @@ class Details:
     async def _leave_out(self, call: PendingCall, reason: str, error: Exception | None = None) -> None:
         if error is not None:
             log.warning("export: call %s is left out: %s", call.call_id, error)
-        await self._disk.change(lambda state: state.leave_out(call.id, reason))
+        await self._disk.change(lambda state: state.skip_call(call.id, reason))
 
 
-def _measured(pieces: Sequence[Packed], *, merged: bool) -> int:
+def _measured(pieces: Sequence[SerializedRows], *, merged: bool) -> int:
     """Return of how many sessions there are metrics: a piece is of one session, unless they were merged."""
     if not merged:
         return sum(piece.count > 0 for piece in pieces)
-    return sum(len(set(unpack(piece.dataset, piece.stored).column("sid"))) for piece in pieces)
+    return sum(len(set(deserialize(piece.dataset, piece.payload).column("sid"))) for piece in pieces)
 
 
-def _whole(pieces: Sequence[Packed]) -> list[Packed]:
+def _whole(pieces: Sequence[SerializedRows]) -> list[SerializedRows]:
     """Merge what the parts of a call's span told of the same sessions: each moment of a track once."""
-    found = [unpack(piece.dataset, piece.stored) for piece in pieces if piece.count]
-    return [packed(column_batch.joined(found).once("sid", "mid", "peer_uid", "ts"))] if found else []
+    found = [deserialize(piece.dataset, piece.payload) for piece in pieces if piece.count]
+    return [serialized(column_batch.concat(found).drop_duplicates("sid", "mid", "peer_uid", "ts"))] if found else []

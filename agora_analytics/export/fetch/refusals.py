@@ -20,8 +20,10 @@ from agora_analytics.export.fetch.fetcher import Asking, OutOfBudgetError, TooOl
 from agora_analytics.export.fetch.skip_reasons import APP, DETAILS, is_access, may_be_own, reason_in_full, reason_of
 from agora_analytics.export.fetch.sources import CallSource, Groups, Source
 from agora_analytics.export.report import Skipped
-from agora_analytics.export.state.progress import PendingCall, PendingSlice, State
-from agora_analytics.export.state.state_thread import Disk
+from agora_analytics.export.state.calls import PendingCall
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.slices import PendingSlice
+from agora_analytics.export.state.state_thread import StateThread
 from agora_analytics.spans import Span, merged
 
 _ROW: Final = 8
@@ -50,7 +52,12 @@ class Refusals:
     """
 
     def __init__(
-        self, session: Session, disk: Disk, asking: Asking, groups: Mapping[str, Groups], sources: Mapping[str, Source]
+        self,
+        session: Session,
+        disk: StateThread,
+        asking: Asking,
+        groups: Mapping[str, Groups],
+        sources: Mapping[str, Source],
     ) -> None:
         self._session = session
         self._disk = disk
@@ -146,9 +153,9 @@ class Refusals:
         for one in mine:
             log.warning("export: call %s is left out: %s", one.call.call_id, one.error)
 
-        def leave_out(state: State) -> None:
+        def leave_out(state: ExportState) -> None:
             for one in mine:
-                state.leave_out(one.call.id, reason_of(one.error))
+                state.skip_call(one.call.id, reason_of(one.error))
 
         if mine:
             await self._disk.change(leave_out)
@@ -199,11 +206,11 @@ class Refusals:
 
     # What is told
 
-    def pending(self, state: State, min_users: int) -> int:
+    def pending(self, state: ExportState, min_users: int) -> int:
         """Return how many of the slices and calls that the state has to be asked for are left out."""
         slices = sum(map(self.has_slice, state.slices()))
         apps = [app for app in self._groups if self.has(app, DETAILS)]
-        return slices + sum(state.pending_of(app, min_users) for app in apps)
+        return slices + sum(state.count_pending(app, min_users) for app in apps)
 
     def skipped(self, span: Span) -> Iterator[Skipped]:
         """Yield what is left out of a span that was asked for, calls aside."""

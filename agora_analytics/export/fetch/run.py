@@ -21,9 +21,11 @@ from agora_analytics.export.fetch.slices import Lists, by_name
 from agora_analytics.export.fetch.sources import DAY, CallSource, Groups, Source, sources
 from agora_analytics.export.report import ExportProgress, ProgressCallback
 from agora_analytics.export.selection import Selection
-from agora_analytics.export.state.progress import Due, PendingCall, PendingSlice, State
-from agora_analytics.export.state.state_thread import Disk
-from agora_analytics.export.write.part_writer import Parts
+from agora_analytics.export.state.calls import DueFilter, PendingCall
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.slices import PendingSlice
+from agora_analytics.export.state.state_thread import StateThread
+from agora_analytics.export.write.part_writer import PartWriter
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS
 from agora_analytics.spans import moment
 
@@ -61,8 +63,8 @@ class Run:
         session: Session,
         selection: Selection,
         order: Order,
-        disk: Disk,
-        parts: Parts,
+        disk: StateThread,
+        parts: PartWriter,
         *,
         groups: Mapping[str, Groups],
     ) -> None:
@@ -91,7 +93,7 @@ class Run:
         await self._learn_the_time()
         await self._disk.change(self._prepare)
         await self._parts.resume()
-        await self._parts.publish()
+        await self._parts.flush_ready()
         try:
             async with asyncio.TaskGroup() as work:
                 watching = work.create_task(self._watch()) if self.order.on_progress else None
@@ -140,7 +142,7 @@ class Run:
             raise error
         await self.refusals.of_slice(one, error)
 
-    def _first(self, state: State) -> PendingSlice | None:
+    def _first(self, state: ExportState) -> PendingSlice | None:
         found = (
             self._lists.first(state, app, source)
             for app in self._groups
@@ -149,18 +151,18 @@ class Run:
         )
         return next((one for one in found if one is not None), None)
 
-    def _resume(self, state: State) -> None:
+    def _resume(self, state: ExportState) -> None:
         """Note what earlier runs left to be asked for again, before this one leaves anything."""
-        state.try_again({reason for _, reason, *_ in state.left() if is_asked_again(reason)})
+        state.requeue_skipped({reason for _, reason, *_ in state.skipped_calls() if is_asked_again(reason)})
         for app in self._groups:
             for source in self._sources.values():
                 if isinstance(source, CallSource):
                     self._lists.look_again(state, app, source)
 
-    def _prepare(self, state: State) -> None:
+    def _prepare(self, state: ExportState) -> None:
         if self.selection.of_calls and self._session.confirmed:
             # A day later than by the clock: what is forgotten too early comes twice.
-            state.forget_calls(self._session.plan.of_endpoint(CALL_LISTS).oldest(self._session.passed()) - DAY)
+            state.delete_done_calls(self._session.plan.of_endpoint(CALL_LISTS).oldest(self._session.passed()) - DAY)
         for app in self._groups:
             for source in self._sources.values():
                 self._lists.prepare(state, app, source)
@@ -183,7 +185,7 @@ class Run:
             finally:
                 self._listing -= isinstance(source, CallSource)
                 self._tell()
-            await self._parts.publish()
+            await self._parts.flush_ready()
 
     async def _fetch(self, source: Source, one: PendingSlice) -> None:
         try:
@@ -208,7 +210,7 @@ class Run:
             if answered:
                 await self.refusals.heard(call.app, made)
             self._taken.discard(call.id)
-            await self._parts.publish()
+            await self._parts.flush_ready()
 
     async def _next_call(self) -> PendingCall | None:
         """Return the call that is due next; waits while more may be listed, and None when there will be none."""
@@ -241,7 +243,7 @@ class Run:
             if not self._session.confirmed:
                 newest = _NEVER
             apps = self.refusals.with_details()
-            due = Due(worst=self.order.worst, min_users=self.order.min_users, before=newest)
+            due = DueFilter(worst=self.order.worst, min_users=self.order.min_users, before=newest)
             but = self._not_again()
             found = await self._disk.change(lambda state: state.pending(due, apps, but))
             self._taken.update(call.id for call in found)
@@ -255,19 +257,19 @@ class Run:
         """Return the calls that wait in the state and are not to be asked about now, as they are at this moment."""
         return (*self._taken, *self.refusals.suspected)
 
-    def _soonest(self, state: State, due: Due, apps: Sequence[str], but: tuple[int, ...]) -> int | None:
+    def _soonest(self, state: ExportState, due: DueFilter, apps: Sequence[str], but: tuple[int, ...]) -> int | None:
         """Return when the first of the calls that are not due yet ends; None where all end so late that none waits.
 
         These are left to the next run: a single wrong end would hold back all that has come.
         """
-        soonest = state.soonest(due, apps, but)
+        soonest = state.first_end(due, apps, but)
         if soonest is None or soonest <= self._session.now() + _SOON:
             return soonest
         later = attrs.evolve(due, before=_NEVER)
         while found := state.pending(later, apps, but):
             for call in found:
                 log.warning("export: call %s is left out: %s", call.call_id, FUTURE)
-                state.leave_out(call.id, FUTURE)
+                state.skip_call(call.id, FUTURE)
         return None
 
     def _tell(self) -> None:
@@ -292,12 +294,12 @@ class Run:
 
     async def progress(self) -> ExportProgress:
         """Return how far it is."""
-        slices, calls, rows = await self._disk.change(State.counts)
+        slices, calls, rows = await self._disk.change(ExportState.counts)
         early, askable_at = await self._early() if calls else (0, 0)
         snapshot = await self._session.quota.snapshot()
         return ExportProgress(
             rows=rows,
-            written=self._parts.written,
+            written=self._parts.rows_written,
             requests=self.asking.done,
             slices=slices,
             calls=calls,
@@ -310,7 +312,7 @@ class Run:
     async def _early(self) -> tuple[int, int]:
         """Return how many calls the service has no details of yet, and from when on it has those of all."""
         limits = self._session.plan.of_endpoint(CALL_SESSIONS)
-        count, last = await self._disk.change(lambda state: state.later(limits.newest(self._session.now())))
+        count, last = await self._disk.change(lambda state: state.not_yet_queryable(limits.newest(self._session.now())))
         return count, limits.askable_at(last) if count else 0
 
     async def _done_at(self, slices: int, calls: int, askable_at: int) -> datetime | None:

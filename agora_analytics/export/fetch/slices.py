@@ -18,20 +18,11 @@ from agora_analytics.export.fetch.retention import Expiry
 from agora_analytics.export.fetch.sources import DAY, CallSource, Groups, SeriesSource, Slice, Source
 from agora_analytics.export.selection import Selection, is_over, wants
 from agora_analytics.export.state import marks
-from agora_analytics.export.state.progress import (
-    CUT,
-    DONE,
-    EXPIRED,
-    NEAR,
-    OPEN,
-    PENDING,
-    READ,
-    UNSETTLED,
-    PendingSlice,
-    State,
-)
-from agora_analytics.export.state.staging import packed
-from agora_analytics.export.state.state_thread import Disk
+from agora_analytics.export.state.calls import NEARBY_SECONDS, CallStatus
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.slices import PendingSlice, SpanStatus
+from agora_analytics.export.state.staging import serialized
+from agora_analytics.export.state.state_thread import StateThread
 from agora_analytics.export.write import column_batch
 from agora_analytics.models import Call, CallPage
 from agora_analytics.spans import Span, without
@@ -46,7 +37,9 @@ _SOON: Final = 60
 class Lists:
     """Plans which spans are to be asked for, and asks."""
 
-    def __init__(self, session: Session, selection: Selection, disk: Disk, asking: Asking, expiry: Expiry) -> None:
+    def __init__(
+        self, session: Session, selection: Selection, disk: StateThread, asking: Asking, expiry: Expiry
+    ) -> None:
         self._session = session
         self._selection = selection
         self._disk = disk
@@ -57,12 +50,12 @@ class Lists:
 
     # Which spans
 
-    def prepare(self, state: State, app: str, source: Source) -> None:
+    def prepare(self, state: ExportState, app: str, source: Source) -> None:
         """Note what of a source is still to be asked for, were it too old by the clock: the service says what is."""
         for missing in self._missing(state, app, source):
             self._note(state, app, source, missing)
 
-    def first(self, state: State, app: str, source: Source) -> PendingSlice | None:
+    def first(self, state: ExportState, app: str, source: Source) -> PendingSlice | None:
         """Return a slice that is due by a clock that may be wrong, and note it; None where there is none."""
         self._begun.setdefault(source, self._newest(source))
         if not self._short(state, app, source):
@@ -75,12 +68,12 @@ class Lists:
                 state.add_slices(app, str(source), self._cut(source, self._near(source, span))[:1])
         return next(iter(self._short(state, app, source)), None)
 
-    def _short(self, state: State, app: str, source: Source) -> list[PendingSlice]:
+    def _short(self, state: ExportState, app: str, source: Source) -> list[PendingSlice]:
         """Return the slices that are noted, and that one request can carry."""
         longest = self._longest(source)
         return [one for one in self._noted(state, app, source) if one.slice.span.duration <= longest]
 
-    def _noted(self, state: State, app: str, source: Source) -> list[PendingSlice]:
+    def _noted(self, state: ExportState, app: str, source: Source) -> list[PendingSlice]:
         return [one for one in state.slices() if (one.app, one.source) == (app, str(source)) and not one.again]
 
     def _oldest(self, source: Source) -> int:
@@ -103,28 +96,28 @@ class Lists:
         """Return the beginning of a span, which may reach over years: as much as is cut at once."""
         return Span(span.start, min(span.end, span.start + _TOGETHER * (self._longest(source) + DAY)))
 
-    def _missing(self, state: State, app: str, source: Source) -> tuple[Span, ...]:
+    def _missing(self, state: ExportState, app: str, source: Source) -> tuple[Span, ...]:
         """Return what of a source has come by now, and is neither there nor to be asked for already."""
         asked = source.whole(self._selection.span)
         start, end = asked.start, min(asked.end, self._newest(source))
         self._cut_anew(state, app, source)
         return self._absent(state, app, source, Span(start, end)) if start < end else ()
 
-    def _absent(self, state: State, app: str, source: Source, span: Span) -> tuple[Span, ...]:
+    def _absent(self, state: ExportState, app: str, source: Source, span: Span) -> tuple[Span, ...]:
         """Return what of a span is neither there nor to be asked for already."""
         noted = (Span(one.slice.span.start, one.slice.keep) for one in self._noted(state, app, source))
-        known = (*state.spans(app, str(source), READ), *state.spans(app, str(source), EXPIRED))
+        known = (*state.spans(app, str(source), SpanStatus.READ), *state.spans(app, str(source), SpanStatus.EXPIRED))
         return without(span, *known, *noted)
 
-    def _cut_anew(self, state: State, app: str, source: Source) -> None:
+    def _cut_anew(self, state: ExportState, app: str, source: Source) -> None:
         """Forget what was to be asked for as the plan, or another clock, allowed it then: it is missing now."""
         limits = self._session.plan.of_endpoint(source.endpoint)
         newest = limits.newest(self._session.now())
         for one in self._noted(state, app, source):
             if one.slice.span.duration > limits.longest_query or one.slice.span.end > newest:
-                state.end_slice(one)
+                state.delete_slice(one)
 
-    def _note(self, state: State, app: str, source: Source, missing: Span) -> None:
+    def _note(self, state: ExportState, app: str, source: Source, missing: Span) -> None:
         """Note what is missing; what is too old by the clock as one, which is cut only where the service has it."""
         oldest = self._oldest(source)
         begin = missing.start if oldest <= missing.start else min(source.first(oldest), missing.end)
@@ -133,11 +126,11 @@ class Lists:
         if begin < missing.end:
             state.add_slices(app, str(source), self._cut(source, Span(begin, missing.end)))
 
-    def look_again(self, state: State, app: str, source: CallSource) -> None:
+    def look_again(self, state: ExportState, app: str, source: CallSource) -> None:
         """Note the spans in which calls began that went on when they were seen last."""
         spans: list[Span] = []
         for _, first in marks.open_calls(state, app, source):
-            if spans and first < spans[-1].end + NEAR:
+            if spans and first < spans[-1].end + NEARBY_SECONDS:
                 spans[-1] = Span(spans[-1].start, first + 1)
             else:
                 spans.append(Span(first, first + 1))
@@ -159,7 +152,7 @@ class Lists:
             return await self._ask_for(groups, source, one)
         except TooOldError:
             begin = source.first(self._expiry.refused(source.endpoint, one.slice.span.start))
-            rest = await self._disk.change(partial(marks.clip, source=source, one=one, begin=begin))
+            rest = await self._disk.change(partial(marks.drop_expired, source=source, one=one, begin=begin))
             return [rest] if rest else []
 
     async def _ask_for(self, groups: Groups, source: Source, one: PendingSlice) -> list[PendingSlice]:
@@ -183,7 +176,7 @@ class Lists:
             await self._ask(source.about(groups, one.app, span.start).ask, self._timely(groups, source, one))
         *parts, last = slices or (None,)
         rest = Slice(Span(last.span.start, span.end), keep) if last else None
-        return await self._disk.change(lambda state: state.narrow(one, filter(None, (*parts, rest)), 0)[::-1])
+        return await self._disk.change(lambda state: state.split_slice(one, filter(None, (*parts, rest)), 0)[::-1])
 
     async def try_first(self, groups: Groups, source: Source, one: PendingSlice) -> None:
         """Ask for a slice that is due by a clock that may be wrong; where it was, its answer tells the time."""
@@ -193,11 +186,11 @@ class Lists:
                 left += await self._ask_for(groups, source, left.pop())
         except TooOldError:
             self._expiry.refused(source.endpoint, one.slice.span.start)
-            await self._disk.change(lambda state: state.end_slice(one))
+            await self._disk.change(lambda state: state.delete_slice(one))
         except PlanRefused as error:
             if error.kind != "latency":
                 raise
-            await self._disk.change(lambda state: state.end_slice(one))
+            await self._disk.change(lambda state: state.delete_slice(one))
 
     def _timely(self, groups: Groups, source: Source, one: PendingSlice) -> Callable[[], Awaitable[float]]:
         """Return what makes sure, before every attempt, that a slice can still be asked for, and already."""
@@ -226,11 +219,11 @@ class Lists:
         if verdict is Verdict.CUT and part.span.duration == 1 and source.cname is None and reading.channels:
             return await self._second(groups, source, one, asked)
 
-        def keep(state: State) -> list[PendingSlice]:
+        def keep(state: ExportState) -> list[PendingSlice]:
             new = self._keep_calls(state, one.app, calls)
             if verdict is Verdict.MORE:
                 after = attrs.evolve(one, page=one.page + 1, count=reading.count, asked=asked, reading=reading)
-                state.turn_page(after)
+                state.set_slice_page(after)
                 return [after]
             fruitful = one.page > 1 or new > 0
             parts = self._learned.instead(part, reading, fruitful=fruitful) if verdict is Verdict.CUT else ()
@@ -238,7 +231,7 @@ class Lists:
                 log.warning("export: total_size of the calls of %s is wrong, it is not believed any more", part.span)
             if parts:
                 return self._narrow(state, source, one, parts, asked)
-            self._end(state, source, one, asked, READ if parts is not None else CUT)
+            self._end(state, source, one, asked, SpanStatus.READ if parts is not None else SpanStatus.TRUNCATED)
             return []
 
         return await self._disk.change(keep)
@@ -263,24 +256,24 @@ class Lists:
         return page.items
 
     def _narrow(
-        self, state: State, source: CallSource, one: PendingSlice, parts: Sequence[Part], asked: int
+        self, state: ExportState, source: CallSource, one: PendingSlice, parts: Sequence[Part], asked: int
     ) -> list[PendingSlice]:
         """Note what is to be asked for instead of a slice whose list was cut off, and what of it was read."""
         log.warning("export: the service cut off the list of %s of %s", source, one.slice.span)
         reached = parts[0].span.end
         if reached < one.slice.keep and not one.again:
             newer = Slice(Span(reached, one.slice.keep), one.slice.keep)
-            state.mark(one.app, one.source, marks.before(newer, source.settled(asked)), READ)
+            state.mark_span(one.app, one.source, marks.part_before(newer, source.settled(asked)), SpanStatus.READ)
         slices = [Slice(part.span, part.span.end) for part in reversed(parts)]
-        return state.narrow(one, slices, parts[0].handed)
+        return state.split_slice(one, slices, parts[0].handed)
 
-    def _end(self, state: State, source: CallSource, one: PendingSlice, asked: int, kind: int) -> None:
+    def _end(self, state: ExportState, source: CallSource, one: PendingSlice, asked: int, kind: int) -> None:
         """Note what has become of a slice."""
         if not one.again:
-            state.mark(one.app, one.source, marks.before(one.slice, source.settled(asked)), kind)
-        if kind == CUT:
+            state.mark_span(one.app, one.source, marks.part_before(one.slice, source.settled(asked)), kind)
+        if kind == SpanStatus.TRUNCATED:
             log.warning("export: calls of %s are missing: the service cuts its list off", one.slice.span)
-        state.end_slice(one)
+        state.delete_slice(one)
 
     async def _second(self, groups: Groups, source: CallSource, one: PendingSlice, asked: int) -> list[PendingSlice]:
         """Ask for a second whose list is cut off, channel by channel."""
@@ -299,14 +292,14 @@ class Lists:
         async with aclosing(rows) as found:
             calls = [call async for call in found]
 
-        def keep(state: State) -> list[PendingSlice]:
+        def keep(state: ExportState) -> list[PendingSlice]:
             self._keep_calls(state, one.app, calls)
-            self._end(state, source, one, asked, CUT if missing else READ)
+            self._end(state, source, one, asked, SpanStatus.TRUNCATED if missing else SpanStatus.READ)
             return []
 
         return await self._disk.change(keep)
 
-    def _keep_calls(self, state: State, app: str, calls: Sequence[Call]) -> int:
+    def _keep_calls(self, state: ExportState, app: str, calls: Sequence[Call]) -> int:
         """Remember the calls that are new, or have ended since, and return how many none had seen before.
 
         Their rows wait for the files of their days.
@@ -314,9 +307,9 @@ class Lists:
         days: dict[int, list[Call]] = {}
         new = 0
         for call in calls:
-            known = state.known(app, call.call_id)
+            known = state.find_call(app, call.call_id)
             new += known is None
-            if known is not None and known[1] != OPEN:
+            if known is not None and known[1] != CallStatus.OPEN:
                 continue
             number, day = self._keep_call(state, app, call)
             if known is not None:
@@ -327,25 +320,25 @@ class Lists:
                 days.setdefault(day, []).append(call)
             else:
                 state.stage(
-                    app, day, packed(column_batch.calls(app, [call])), source=f"call {number}", provisional=True
+                    app, day, serialized(column_batch.calls(app, [call])), source=f"call {number}", provisional=True
                 )
         for day, found in days.items():
             batch = column_batch.calls(app, found)
-            state.stage(app, day, packed(batch))
-            marks.undated(state, app, batch)
+            state.stage(app, day, serialized(batch))
+            marks.count_invalid_times(state, app, batch)
         return new
 
-    def _keep_call(self, state: State, app: str, call: Call) -> tuple[int, int]:
+    def _keep_call(self, state: ExportState, app: str, call: Call) -> tuple[int, int]:
         """Remember a call and what is to become of it, and return its number and its day."""
         wanted = self._wants(call) and self._selection.details
         over = is_over(call)
-        status = (PENDING if wanted else DONE) if over else OPEN
+        status = (CallStatus.PENDING if wanted else CallStatus.DONE) if over else CallStatus.OPEN
         begun = (call.created_ts or 0) if call.started_at else 0
         known = call.span if over else None
         span = known or Span(begun, begun + 1)
-        number = state.keep_call(app, call, span, status, marks.score(call))
-        if status == PENDING and known is None:
-            state.leave_out(number, "without a start or an end")
+        number = state.upsert_call(app, call, span, status, marks.score(call))
+        if status == CallStatus.PENDING and known is None:
+            state.skip_call(number, "without a start or an end")
         return number, span.start // DAY
 
     def _wants(self, call: Call) -> bool:
@@ -362,18 +355,18 @@ class Lists:
         name = f"{one.app} {one.source}"
         asked = Span(one.slice.span.start, one.slice.keep)
 
-        def keep(state: State) -> None:
+        def keep(state: ExportState) -> None:
             for app, day, before in state.take_provisional(name):  # what was asked for again has come anew
-                others = before.where("ts", lambda ts: ts not in asked)
-                state.stage(app, day, packed(others), source=name, provisional=True)
+                others = before.filter("ts", lambda ts: ts not in asked)
+                state.stage(app, day, serialized(others), source=name, provisional=True)
             for day in sorted({ts // DAY for ts in rows.column("ts")}):
-                today = rows.where("ts", Span(day * DAY, day * DAY + DAY).__contains__)
-                state.stage(one.app, day, packed(today.where("ts", lambda ts: ts < cut)))
-                later = today.where("ts", lambda ts: ts >= cut).having("provisional", value=True)
-                state.stage(one.app, day, packed(later), source=name, provisional=True)
-            state.mark(one.app, one.source, asked, UNSETTLED)
-            state.mark(one.app, one.source, marks.before(one.slice, cut), READ)
-            state.end_slice(one)
+                today = rows.filter("ts", Span(day * DAY, day * DAY + DAY).__contains__)
+                state.stage(one.app, day, serialized(today.filter("ts", lambda ts: ts < cut)))
+                later = today.filter("ts", lambda ts: ts >= cut).with_constant("provisional", value=True)
+                state.stage(one.app, day, serialized(later), source=name, provisional=True)
+            state.mark_span(one.app, one.source, asked, SpanStatus.UNSETTLED)
+            state.mark_span(one.app, one.source, marks.part_before(one.slice, cut), SpanStatus.READ)
+            state.delete_slice(one)
 
         await self._disk.change(keep)
 

@@ -21,7 +21,7 @@ from agora_analytics.export.fetch.fetcher import ONCE
 from agora_analytics.export.fetch.retention import Question
 from agora_analytics.export.selection import Insight, Selection
 from agora_analytics.export.write import column_batch
-from agora_analytics.export.write.column_batch import Batch
+from agora_analytics.export.write.column_batch import ColumnBatch
 from agora_analytics.models import Point, Total
 from agora_analytics.plans import (
     CALL_LISTS,
@@ -167,7 +167,7 @@ class InsightSource:
         start, size = (second, _BUCKETS["1h"]) if self.insight.dimension is None else (second // DAY * DAY, DAY)
         return Question(start, partial(self.ask, groups, app, Slice(Span(start, start + size), start)))
 
-    async def ask(self, groups: Groups, app: str, one: Slice) -> Batch:
+    async def ask(self, groups: Groups, app: str, one: Slice) -> ColumnBatch:
         """Ask for a slice, and return its rows."""
         mine = self.insight
         alike = (mine.metric, mine.product, mine.granularity, mine.dimension)
@@ -226,7 +226,7 @@ class RealtimeSource:
         start = second // WINDOW * WINDOW
         return Question(start, partial(self.ask, groups, app, Slice(Span(start, start + WINDOW), start)))
 
-    async def ask(self, groups: Groups, app: str, one: Slice) -> Batch:
+    async def ask(self, groups: Groups, app: str, one: Slice) -> ColumnBatch:
         """Ask for a slice, and return its rows."""
         mine = self.series
         alike = (mine.metric, mine.product, mine.cname, mine.dimension)
