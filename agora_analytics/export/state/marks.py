@@ -15,7 +15,7 @@ from agora_analytics.spans import Span
 
 def clip(state: State, source: Source, one: PendingSlice, begin: int) -> PendingSlice | None:
     """Note what of a slice the service keeps no longer, and return what is left of it."""
-    span, keep = one.slice.span, one.slice.keep
+    span, keep = one.slice.span, one.slice.owned_until
     gone = Span(span.start, min(begin, keep))
     if not one.again:
         _expire(state, one, gone)
@@ -71,7 +71,7 @@ def open_calls(state: State, app: str, source: CallSource) -> list[tuple[int, in
 
 def before(one: Slice, moment: int) -> Span | None:
     """Return the part of a slice that lies before a moment."""
-    end = min(one.keep, moment)
+    end = min(one.owned_until, moment)
     return Span(one.span.start, end) if one.span.start < end else None
 
 

@@ -14,7 +14,7 @@ import attrs
 
 from agora_analytics._core.decoding import json
 from agora_analytics._core.truncation import Reading
-from agora_analytics.export.fetch.cursor import Cursor, restored, stored
+from agora_analytics.export.fetch.cursor import CallCursor, restored, stored
 from agora_analytics.export.fetch.sources import DAY, Slice
 from agora_analytics.export.state.found_parts import Taken
 from agora_analytics.export.state.sqlite_store import DamagedError
@@ -72,7 +72,7 @@ class PendingCall:
     app: str
     call_id: str
     span: Span
-    cursor: Cursor | None
+    cursor: CallCursor | None
 
     @property
     def day(self) -> int:
@@ -148,7 +148,7 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
 
     def add_slices(self, app: str, source: str, slices: Iterable[Slice], *, again: bool = False) -> None:
         """Note what is to be asked for."""
-        rows = [(app, source, *one.span, one.keep, again) for one in slices]
+        rows = [(app, source, *one.span, one.owned_until, again) for one in slices]
         self._many("INSERT INTO slices (app, source, first, last, keep, again) VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def slices(self) -> tuple[PendingSlice, ...]:
@@ -181,7 +181,7 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
                     one.app,
                     one.source,
                     *new.span,
-                    new.keep,
+                    new.owned_until,
                     one.again,
                 )[0],
                 one.app,
@@ -256,7 +256,7 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         )
         return found[0] if found else None
 
-    def move_on(self, call: PendingCall, cursor: Cursor) -> None:
+    def move_on(self, call: PendingCall, cursor: CallCursor) -> None:
         """Note how far the details of a call are."""
         self._run("UPDATE calls SET cursor = ? WHERE id = ?", stored(cursor), call.id)
 
