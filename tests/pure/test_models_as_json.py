@@ -6,10 +6,10 @@ import copy
 import json
 import pickle
 import re
-from pathlib import Path
 
 import attrs
 import pytest
+from pages import ROOT
 
 from agora_analytics import (
     BadRow,
@@ -29,7 +29,7 @@ from agora_analytics import (
 )
 from agora_analytics.models import CallPage, SessionPage
 
-README = Path(__file__).parents[2] / "README.md"
+GUIDE = ROOT / "docs/guides/calls.md"
 
 MODELS = [
     CallPage(calls=(Call(call_id="a", created_ts=1),)),
@@ -57,8 +57,8 @@ def test_what_was_found_is_a_list_of_json():
     ]
 
 
-def test_a_window_goes_through_json_by_the_line_of_the_readme():
-    [line] = re.findall(r"`(json\.dumps\(\{str\(series\).*?)`", README.read_text().replace("\n", " "))
+def test_a_window_goes_through_json_by_the_line_of_the_guide():
+    [line] = re.findall(r"`(json\.dumps\(\{str\(series\).*?)`", GUIDE.read_text(encoding="utf-8").replace("\n", " "))
     users, rates = Series("userCount", product="Native", dimension="os"), Series("videoFreezeRate", product="Native")
     points = (Point.of(20, 3, metric="userCount", dimension="os", dimension_value="iOS"),)
     window = Window(ts=20, values={users: points}, missing={rates: "no data"})
