@@ -278,8 +278,8 @@ async def _refuse_channel_name(client: AnalyticsClient, name: str, span: Span) -
     call = await _newest_call(client, name, span)
     if call is not None:
         raise ValueError(
-            f"{name!r} is the name of a channel, not the id of a call; the channel's newest call in that time is {call.call_id}:"
-            f" `agora-analytics calls search --cname {shlex.quote(name)}` lists all of them"
+            f"{name!r} is the name of a channel, not the id of a call; the channel's newest call in that time is"
+            f" {call.call_id}: `agora-analytics calls search --cname {shlex.quote(name)}` lists all of them"
         )
 
 

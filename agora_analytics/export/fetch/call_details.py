@@ -76,8 +76,12 @@ class CallDetailsFetcher:
     """Asks for the details of calls."""
 
     def __init__(
-        self, session: Session, selection: Selection, disk: StateThread, fetcher: RetryingFetcher, retention: RetentionTracker
-    
+        self,
+        session: Session,
+        selection: Selection,
+        disk: StateThread,
+        fetcher: RetryingFetcher,
+        retention: RetentionTracker,
     ) -> None:
         self._session = session
         self._selection = selection

@@ -55,9 +55,7 @@ class RefusalClassifier:
         self,
         session: Session,
         disk: StateThread,
-       
         fetcher: RetryingFetcher,
-       
         endpoints: Mapping[str, EndpointSet],
         sources: Mapping[str, Source],
     ) -> None:

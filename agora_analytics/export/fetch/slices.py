@@ -38,8 +38,12 @@ class SliceFetcher:
     """Plans which spans are to be asked for, and asks."""
 
     def __init__(
-        self, session: Session, selection: Selection, disk: StateThread, fetcher: RetryingFetcher, retention: RetentionTracker
-    
+        self,
+        session: Session,
+        selection: Selection,
+        disk: StateThread,
+        fetcher: RetryingFetcher,
+        retention: RetentionTracker,
     ) -> None:
         self._session = session
         self._selection = selection
@@ -232,7 +236,9 @@ class SliceFetcher:
                 log.warning("export: total_size of the calls of %s is wrong, it is not believed any more", part.span)
             if parts:
                 return self._enqueue_narrower(state, source, one, parts, asked)
-            self._finish_slice(state, source, one, asked, SpanStatus.READ if parts is not None else SpanStatus.TRUNCATED)
+            self._finish_slice(
+                state, source, one, asked, SpanStatus.READ if parts is not None else SpanStatus.TRUNCATED
+            )
             return []
 
         return await self._disk.change(keep)
