@@ -13,7 +13,7 @@ from agora_analytics import Gap, Series
 from agora_analytics.plans import PREMIUM
 from agora_analytics.quota import Budget
 from agora_analytics.simulator import OtherProgram
-from agora_analytics.streams.watch.schedule import Schedule
+from agora_analytics.streams.watch.schedule import PollSchedule
 
 MIDNIGHT = NOON + DAY // 2
 SERIES = (USERS, FREEZES, WEB, Series("channelCount", product="Native"), Series("audioFreezeRate", product="WebRTC"))
@@ -75,12 +75,12 @@ async def test_a_count_that_began_in_the_midst_of_a_day_says_nothing_of_others(w
 
 
 def test_what_failed_shortly_before_midnight_is_tried_again_whatever_is_kept_for_others():
-    schedule = Schedule([1] * 5, 1)
+    schedule = PollSchedule([1] * 5, 1)
     for place in range(5):
-        schedule.answered(place, 920)
-        schedule.failed(place, 1_000)
+        schedule.record_success(place, 920)
+        schedule.record_failure(place, 1_000)
     budget = Budget(requests=300, seconds=1_480, others=400)
-    assert schedule.next(1_000, budget.leaving(schedule.needed(74, 94)), 74) == 1_001
+    assert schedule.next_due(1_000, budget.leaving(schedule.requests_needed(74, 94)), 74) == 1_001
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])

@@ -375,7 +375,7 @@ async def test_every_endpoint_answers_over_the_simulator(simulation, variants):
     )
     totals = await client.insights.usage_total("userCount", *days, dimension="country")
     assert 0 < len(totals) <= 20
-    assert (await client.insights.quality_total("audioFreezeRate", *days, dimension="sdk"))[0].refUsage
+    assert (await client.insights.quality_total("audioFreezeRate", *days, dimension="sdk"))[0].ref_usage
     now = client.realtime.recent(2000)
     windows = await client.realtime.usage("userCount", *now, product="Native")
     assert len(windows) >= 98
@@ -386,4 +386,4 @@ async def test_every_endpoint_answers_over_the_simulator(simulation, variants):
         "audioFreezeRate", "device", now.start, product="Native", extra_metrics="userCount"
     )
     assert 20 < len(top) <= 50
-    assert top[0].userCount is not None
+    assert top[0].user_count is not None
