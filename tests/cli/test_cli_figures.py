@@ -60,7 +60,10 @@ def test_a_rate_is_told_in_percent_and_no_time_as_nothing():
     )
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("45s", 45), ("20m", 1_200), ("1h30m", 5_400), ("2d", 172_800)])
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("45s", 45), ("20m", 1_200), ("1h30m", 5_400), ("2d", 172_800), ("2w", 1_209_600), ("1w1d", 691_200)],
+)
 def test_a_duration_may_be_typed_in_parts(text, seconds):
     assert parsing.parse_duration(text) == seconds
 
@@ -68,6 +71,26 @@ def test_a_duration_may_be_typed_in_parts(text, seconds):
 @pytest.mark.parametrize("text", ["2026-11-24T12:00:00Z", "2026-11-24T13:00:00+01:00", "1795521600"])
 def test_an_instant_may_be_typed_in_several_ways(text):
     assert moment(parsing.parse_time(text, "--start")) == moment(1_795_521_600)
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (
+            "end=1795521600 must be after start=1795525200",
+            "end=2026-11-24T12:00:00Z must be after start=2026-11-24T13:00:00Z",
+        ),
+        (
+            "end=1795521600 lies in the future (plan 'x'): at most 1795518000 now",
+            "end=2026-11-24T12:00:00Z lies in the future (plan 'x'): at most 2026-11-24T11:00:00Z now",
+        ),
+        ("uids=(1795521600,) are too many: at most 10", "uids=(1795521600,) are too many: at most 10"),
+        ("end=50 must be after start=100", "end=50 must be after start=100"),
+        ("--start=1795521600000 is not a time in seconds", "--start=1795521600000 is not a time in seconds"),
+    ],
+)
+def test_errors_about_times_are_shown_in_iso_8601(message, shown):
+    assert formatting.with_iso_times(message) == shown
 
 
 def test_names_are_completed_from_the_catalogue():

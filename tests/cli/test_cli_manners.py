@@ -24,6 +24,15 @@ ROOT = Path(__file__).parents[2]
         ("insights quality --metric net", {"networkDelay"}),
         ("realtime usage --product W", {"WebRTC"}),
         ("plans ", {"starter", "standard", "premium", "enterprise"}),
+        ("calls search --plan pre", {"premium"}),
+        ("simulate --plan st", {"starter", "standard"}),
+        ("metrics re", {"realtime_usage"}),
+        ("calls sessions --sort ", {"joined", "stayed", "audio", "video", "worst"}),
+        ("insights usage-total --dimension co", {"country"}),
+        ("watch networkDelay", {"networkDelay:Native", "networkDelay:WebRTC"}),
+        ("export --datasets calls,se", {"calls,sessions"}),
+        ("export --statistics video_freeze_rate:o", {"video_freeze_rate:os"}),
+        ("realtime quality-top --extra-metrics u", {"userCount"}),
     ],
 )
 def test_commands_and_names_are_completed(bare, monkeypatch, typed, offered):

@@ -33,7 +33,10 @@ def failed(ran, code: int, *words: str) -> None:
         (("--last", "1h", "--start", "2026-11-24T12:00:00Z"), ("exclude each other",)),
         (("--end", "2026-11-24T12:00:00Z"), ("--end needs --start",)),
         (("--page-size", "101"), ("page_size=101", "100")),
-        (("--start", "2026-11-24T12:00:00Z", "--end", "2026-11-24T11:00:00Z"), ("end=", "must be after start=")),
+        (
+            ("--start", "2026-11-24T12:00:00Z", "--end", "2026-11-24T11:00:00Z"),
+            ("end=2026-11-24T11:00:00Z must be after start=2026-11-24T12:00:00Z",),
+        ),
         (("--plan", "gold"), ("plan='gold'", "premium")),
         (("--plan", "starter"), ("does not include", "standard")),
         (("--max-wait", "-1"), ("max_wait=-1.0", "from 0")),

@@ -54,6 +54,38 @@ def test_a_call_is_drilled_into(run, call_id):
 
 
 @pytest.mark.parametrize(
+    ("order", "key"),
+    [
+        ("joined", lambda one: one["join_ts"]),
+        ("stayed", lambda one: one["leave_ts"] - one["join_ts"]),
+        ("video", lambda one: one["user_video_freeze_rate"] or -1),
+        ("worst", lambda one: max(one["user_audio_freeze_rate"] or 0, one["user_video_freeze_rate"] or 0)),
+    ],
+)
+def test_sessions_are_sorted_highest_first(run, call_id, order, key):
+    span = ("--last", "5h")
+    rows = run("calls", "sessions", call_id, *span, "--json").lines
+    wanted = sorted((key(row) for row in rows), reverse=True)
+    shown = run("calls", "sessions", call_id, *span, "--sort", order, "--limit", "500", "--json")
+    assert [key(row) for row in shown.lines] == wanted
+    assert shown.err == ""
+    cut = run("calls", "sessions", call_id, *span, "--sort", order, "--limit", "2")
+    assert f"the first 2 of {len(rows)} sessions by {order}; {len(rows) - 2} are left out: see --limit" in cut.err
+
+
+def test_an_unknown_order_of_sessions_is_refused_before_anything_is_sent(run, served):
+    before = served.service.counts.total()
+    ran = run("calls", "sessions", "id", "--sort", "peak")
+    assert (ran.code, ran.err) == (2, "error: --sort='peak': allowed are joined, stayed, audio, video, worst\n")
+    assert served.service.counts.total() == before
+
+
+def test_sorted_sessions_of_an_unknown_call_are_missed_as_unsorted_ones_are(run):
+    ran = run("calls", "sessions", "no-such-call", "--sort", "joined")
+    assert "nothing is known of a call 'no-such-call' in " in ran.err
+
+
+@pytest.mark.parametrize(
     ("arguments", "fields"),
     [
         (("statistics",), {"user_count"}),

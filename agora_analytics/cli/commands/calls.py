@@ -47,7 +47,7 @@ app = typer.Typer(
 
 CallId = Annotated[str, typer.Argument(metavar="CALL_ID", help="The call's id, as `calls search` shows it.")]
 Freeze = Annotated[
-    str, typer.Option(help="audio_freeze_rate or video_freeze_rate.", autocompletion=completion("freeze"))
+    str, typer.Option(help="Metric: audio_freeze_rate or video_freeze_rate.", autocompletion=completion("freeze"))
 ]
 
 
@@ -72,7 +72,7 @@ async def sessions(
             show_default=False,
         ),
     ] = None,
-    exclude_server_user: Annotated[bool, typer.Option(help="Leave out Linux users.")] = True,
+    exclude_server_user: Annotated[bool, typer.Option(help="Leave out server users (Linux).")] = True,
 ) -> None:
     """List the sessions of a call: who joined, when, and with what quality.
 
@@ -135,7 +135,7 @@ async def metrics(
             autocompletion=list_completion(names_of("metric_id")),
         ),
     ] = "",
-    exclude_server_user: Annotated[bool, typer.Option(help="Without --sids, leave out Linux users.")] = True,
+    exclude_server_user: Annotated[bool, typer.Option(help="Without --sids, leave out server users (Linux).")] = True,
 ) -> None:
     """Show the measurements of each session: bitrate, packet loss, freezes and more.
 
@@ -166,7 +166,10 @@ async def statistics(
     call_id: CallId,
     metric: Freeze = FreezeMetric.VIDEO,
     dimension: Annotated[
-        str, typer.Option(help="country, region, net, sdk, os or device.", autocompletion=completion("dimension"))
+        str,
+        typer.Option(
+            help="Dimension: country, region, net, sdk, os or device.", autocompletion=completion("dimension")
+        ),
     ] = Dimension.NET,
 ) -> None:
     """Show a call's freeze rate by a dimension.
@@ -219,7 +222,8 @@ async def timeline(
     metric: Annotated[
         str,
         typer.Option(
-            help="user_count, audio_freeze_rate, …: see `metrics timeline`.", autocompletion=completion("timeline")
+            help="Metric: user_count, audio_freeze_rate, … (see `metrics timeline`).",
+            autocompletion=completion("timeline"),
         ),
     ] = TimelineMetric.USER_COUNT,
 ) -> None:
@@ -278,8 +282,8 @@ async def _refuse_channel_name(client: AnalyticsClient, name: str, span: Span) -
     call = await _newest_call(client, name, span)
     if call is not None:
         raise ValueError(
-            f"{name!r} is the name of a channel, not the id of a call; the channel's newest call in that time is {call.call_id}:"
-            f" `agora-analytics calls search --cname {shlex.quote(name)}` lists all of them"
+            f"{name!r} is the name of a channel, not the id of a call; the channel's newest call in that time is"
+            f" {call.call_id}: `agora-analytics calls search --cname {shlex.quote(name)}` lists all of them"
         )
 
 

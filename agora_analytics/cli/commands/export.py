@@ -158,7 +158,8 @@ async def export(
     names: NameOptions,
     *,
     to: Annotated[
-        str | None, typer.Argument(help="A folder, or a URL that fsspec supports, like s3://bucket/folder.")
+        str | None,
+        typer.Argument(metavar="TO", help="A folder, or a URL that fsspec supports, like s3://bucket/folder."),
     ] = None,
     format: Annotated[  # noqa: A002 - the name of the option
         str, typer.Option(help=f"File format: {', '.join(formats.NAMES)}.", autocompletion=completion_of(formats.NAMES))

@@ -58,6 +58,7 @@ async def watch(
     series: Annotated[
         list[str] | None,
         typer.Argument(
+            metavar="SERIES",
             help="METRIC:PRODUCT, or METRIC for Native (default: users and both freeze rates).",
             autocompletion=completion_of(series_names()),
         ),
