@@ -14,7 +14,7 @@ from agora_analytics import plans
 from agora_analytics.catalogue import Dimension, FreezeMetric, TimelineMetric
 from agora_analytics.cli import tables
 from agora_analytics.cli.commands.search import search
-from agora_analytics.cli.formatting import format_number, format_time
+from agora_analytics.cli.formatting import format_count, format_number, format_time
 from agora_analytics.cli.options import CredentialOptions, ListOptions, NameOptions, OutputOptions, TimeOptions, command
 from agora_analytics.cli.parsing import (
     completion,
@@ -115,7 +115,7 @@ async def _show_sorted(screen: Screen, found: AsyncGenerator[Session], order: st
             f" {left_out} are left out: see --limit"
         )
     elif count:
-        screen.note(f"{format_number(count)} sessions, by {order}")
+        screen.note(f"{format_count(count, 'session')}, by {order}")
     return count
 
 
@@ -242,11 +242,11 @@ async def timeline(
 
 def _summarize(screen: Screen, listed: Listed[Session] | Listed[SessionMetrics], which: str) -> None:
     """Write how many sessions were shown, and which were left out."""
-    count = format_number(listed.count)
+    count = format_count(listed.count, "session")
     if listed.more:
-        screen.warn(f"{count} sessions, {which}; the others are left out: see --limit and --json")
+        screen.warn(f"{count}, {which}; the others are left out: see --limit and --json")
     elif listed.count:
-        screen.note(f"{count} sessions")
+        screen.note(count)
 
 
 async def _only_tracks(found: AsyncGenerator[SessionMetrics], mids: frozenset[int]) -> AsyncGenerator[SessionMetrics]:

@@ -12,7 +12,7 @@ import attrs
 import typer
 
 import agora_analytics as agora
-from agora_analytics.cli.formatting import format_duration, format_number, format_time
+from agora_analytics.cli.formatting import format_count, format_duration, format_number, format_time
 from agora_analytics.cli.options import (
     CredentialOptions,
     NameOptions,
@@ -280,7 +280,9 @@ def _show_estimate(screen: Screen, estimate: ExportEstimate) -> None:
         screen.emit(estimate)
         return
     about = "" if estimate.counted else "about "
-    screen.print(f"{about}{_plural(estimate.calls, 'call')}; this estimate took {_plural(estimate.spent, 'request')}")
+    screen.print(
+        f"{about}{format_count(estimate.calls, 'call')}; this estimate took {format_count(estimate.spent, 'request')}"
+    )
     requests = tuple((counter, format_number(count)) for counter, count in estimate.requests.items())
     screen.show((), Table("requests", ("counter", ">requests"), requests, empty="none"))
     rows = tuple((one.dataset, format_number(one.rows), _size(one.bytes)) for one in estimate.estimates)
@@ -298,11 +300,13 @@ def _show_report(screen: Screen, report: ExportReport) -> None:
         return
     rows = tuple((name, format_number(count)) for name, count in report.rows.items())
     screen.show((), Table(f"in {report.to}", ("dataset", ">rows"), rows))
-    screen.print(f"{_plural(report.requests, 'request')}, {_plural(report.parts, 'part')}, listed in manifest.json")
+    screen.print(
+        f"{format_count(report.requests, 'request')}, {format_count(report.parts, 'part')}, listed in manifest.json"
+    )
     if report.unfinished:
-        screen.print(f"still open: {_plural(report.unfinished, 'call')}; run it again when they have finished")
+        screen.print(f"still open: {format_count(report.unfinished, 'call')}; run it again when they have finished")
     if report.provisional:
-        screen.print(f"provisional: {_plural(report.provisional, 'row')}; the next run fetches them again")
+        screen.print(f"provisional: {format_count(report.provisional, 'row')}; the next run fetches them again")
     if report.pending:
         screen.print(f"pending: {format_number(report.pending)} calls and spans; run it again")
     for skipped in report.skipped:
@@ -310,8 +314,8 @@ def _show_report(screen: Screen, report: ExportReport) -> None:
 
 
 def _describe(skipped: Skipped) -> str:
-    calls = "" if skipped.calls is None else f"{_plural(skipped.calls, 'call')}{_call_ids(skipped)}"
-    rows = "" if skipped.rows is None else _plural(skipped.rows, "row")
+    calls = "" if skipped.calls is None else f"{format_count(skipped.calls, 'call')}{_call_ids(skipped)}"
+    rows = "" if skipped.rows is None else format_count(skipped.rows, "row")
     span = skipped.span
     when = "" if span is None else f"{format_duration(span.duration)} from {format_time(span.start)} UTC"
     again = "the next run tries again" if skipped.again else ""
@@ -325,10 +329,6 @@ def _call_ids(skipped: Skipped) -> str:
         return ""
     more = ", …" if (skipped.calls or 0) > len(skipped.call_ids) else ""
     return f" ({', '.join(skipped.call_ids)}{more})"
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{format_number(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def _size(count: float) -> str:

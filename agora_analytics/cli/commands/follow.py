@@ -10,7 +10,7 @@ import attrs
 import typer
 
 import agora_analytics as agora
-from agora_analytics.cli.formatting import GAP_REASONS, format_duration, format_number, format_percent, format_time
+from agora_analytics.cli.formatting import GAP_REASONS, format_count, format_duration, format_percent, format_time
 from agora_analytics.cli.options import CredentialOptions, OutputOptions, command, stream_start
 from agora_analytics.cli.parsing import parse_time
 from agora_analytics.cli.signals import stop_on_signal
@@ -129,7 +129,7 @@ def _lasted(call: Call) -> str:
 
 
 def _peak(call: Call) -> str:
-    return f"peak of {format_number(call.call_pcu)} users" if call.call_pcu else ""
+    return f"{format_count(call.call_pcu, 'user')} at peak" if call.call_pcu else ""
 
 
 def _froze(call: Call) -> str:
@@ -138,5 +138,5 @@ def _froze(call: Call) -> str:
 
 def _sessions(event: agora.CallFinished | agora.CallSessions) -> str:
     if event.sessions is not None:
-        return f"{len(event.sessions)} sessions"
+        return format_count(len(event.sessions), "session")
     return f"no sessions: {event.reason}" if event.reason or isinstance(event, agora.CallSessions) else ""

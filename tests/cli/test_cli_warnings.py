@@ -1,4 +1,4 @@
-"""What a command lacks, cuts short or cannot have is said at once and in full."""
+"""Missing settings, cut spans and wrong options are reported at once and in full."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALL = ("AGORA_CUSTOMER_ID", "AGORA_CUSTOMER_SECRET", "AGORA_PLAN", "AGORA_APP_ID
         (("quota",), (ALL[0], ALL[2]), "--plan or AGORA_PLAN"),
     ],
 )
-def test_all_settings_that_are_missing_are_named_at_once(bare, arguments, missing, flag):
+def test_all_missing_settings_are_named_at_once(bare, arguments, missing, flag):
     ran = bare(*arguments)
     assert ran.code == 2
     assert tuple(name for name in ALL if name in ran.err) == missing
@@ -53,7 +53,7 @@ def test_an_export_reads_the_secret_from_standard_input_once(run, monkeypatch):
     ids=["follow", "watch"],
 )
 @pytest.mark.parametrize("shown", [(), ("--json",)], ids=["people", "pipes"])
-def test_a_beginning_that_the_plan_does_not_keep_is_told(run, arguments, kept, shown, monkeypatch):
+def test_a_start_beyond_the_retention_is_a_warning(run, arguments, kept, shown, monkeypatch):
     # A command tells warnings by itself unless something else takes them, as pytest does.
     monkeypatch.setattr(logging.getLogger("agora_analytics"), "propagate", False)
     ran = run(*arguments, *shown)
@@ -74,7 +74,7 @@ CUT = {
 
 
 @pytest.mark.parametrize("command", CUT, ids=" ".join)
-def test_a_span_that_is_cut_is_told_by_every_command(run, call_id, command, monkeypatch):
+def test_every_command_warns_of_a_span_that_is_cut(run, call_id, command, monkeypatch):
     monkeypatch.setattr(logging.getLogger("agora_analytics"), "propagate", False)
     last, told = CUT[command]
     ran = run(*(call_id if one == "CALL" else one for one in command), "--last", last, "--json")
@@ -83,12 +83,12 @@ def test_a_span_that_is_cut_is_told_by_every_command(run, call_id, command, monk
     assert ran.err.count("more than") == (1 if told else 0)
 
 
-def test_a_beginning_that_the_plan_keeps_is_not_worth_a_word(run, monkeypatch):
+def test_a_start_within_the_retention_is_no_warning(run, monkeypatch):
     monkeypatch.setattr(logging.getLogger("agora_analytics"), "propagate", False)
     assert "more than the plan" not in run("watch", "--last", "10m", "--windows", "1").err
 
 
-def test_a_port_that_is_in_use_is_told_with_the_way_out(bare):
+def test_a_port_in_use_is_reported_with_a_way_out(bare):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ran = bare("simulate", "--port", str(port))
