@@ -38,10 +38,19 @@ from agora_analytics.cli.tables import Table
 from agora_analytics.export import DATASETS, formats
 from agora_analytics.export.sinks import check_place
 from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE, PLANS, REALTIME_USAGE, Endpoint
-from agora_analytics.spans import Span
 
 if TYPE_CHECKING:
-    from agora_analytics import Breakdown, ExportEstimate, ExportProgress, ExportReport, Insight, Selection, Skipped
+    from agora_analytics import (
+        AnalyticsClient,
+        Breakdown,
+        ExportEstimate,
+        ExportProgress,
+        ExportReport,
+        Insight,
+        Selection,
+        Skipped,
+    )
+    from agora_analytics.cli.settings import AccountSettings
 
 _PANEL: Final = "Data"
 _FIRST_LINE: Final = 5.0
@@ -122,8 +131,22 @@ class SelectionOptions:
         for series in map(parse_series, split_list(self.series)):
             names.check_series("--series", series.metric, series.product)
 
-    def selection(self, span: Span) -> Selection:
-        """Return the selection; raises `ValueError` for options that contradict each other."""
+    def complete(self, credentials: CredentialOptions) -> tuple[CredentialOptions, AccountSettings]:
+        """Return the credentials and their settings, with the first of `--apps` if no App ID is set.
+
+        The settings are read once: the secret may come from standard input.
+        """
+        app_id = credentials.app_id or next(iter(split_list(self.apps)), None)
+        credentials = attrs.evolve(credentials, app_id=app_id)
+        return credentials, credentials.settings().complete()
+
+    async def selection(self, client: AnalyticsClient, time: TimeOptions) -> Selection:
+        """Return the selection; without a time it is all that the plan keeps.
+
+        Raises `ValueError` for options that contradict each other.
+        """
+        kept = client.plan.of_endpoint(self.endpoint).available
+        span = await time.span(client, self.endpoint, kept, uncut=True)
         return agora.Selection(
             *span,
             datasets=split_list(self.datasets),
@@ -191,13 +214,10 @@ async def export(
     """
     _check_options(credentials.plan, format, to, dry_run=dry_run)
     selected.check_names(names)
-    app_id = credentials.app_id or next(iter(split_list(selected.apps)), None)
-    credentials = attrs.evolve(credentials, app_id=app_id)
-    settings = credentials.settings().complete()  # read once: the secret may come from standard input
+    credentials, settings = selected.complete(credentials)
     order: Any = "worst" if worst else "oldest"
     async with credentials.client(output.screen, settings) as client:
-        kept = client.plan.of_endpoint(selected.endpoint).available
-        selection = selected.selection(await time.span(client, selected.endpoint, kept, uncut=True))
+        selection = await selected.selection(client, time)
         if to is None or dry_run:
             estimate = await client.export.estimate(selection, order=order, max_requests=max_requests)
             _show_estimate(output.screen, estimate)

@@ -77,8 +77,7 @@ async def follow(
             async with aclosing(stream), heartbeat(stream, output.screen, every) as record_event:
                 async for event in stream:
                     record_event()
-                    if output.screen.json:
-                        output.screen.emit(_row(event))
+                    output.screen.emit_if_json(_row(event))
                     view.line(_line(event))
                     count += 1
                     if events is not None and count >= events:
