@@ -140,7 +140,7 @@ def totals(found: Sequence[Total], title: str, unit: str, dimension: str | None)
         (
             total.dimension_value or "",
             format_value(total.value, unit),
-            format_number(total.refUsage),
+            format_number(total.ref_usage),
             Bar(total.value, highest) if len(found) > 1 else "",
         )
         for total in found
@@ -155,12 +155,12 @@ def ranked(found: Sequence[Ranked], title: str, unit: str, dimension: str) -> Ta
         (
             entry.dimension_value or "",
             format_value(entry.value, unit),
-            format_number(entry.userCount),
+            format_number(entry.user_count),
             Bar(entry.value, highest),
         )
         for entry in found
     )
-    window = format_time(found[0].windowStartTs) if found else ""
+    window = format_time(found[0].window_start) if found else ""
     return Table(f"{title}, 20 s from {window} UTC", (dimension, _heading(unit), ">users", ""), tuple(rows))
 
 

@@ -125,7 +125,7 @@ def test_a_group_without_a_command_prints_its_help_only(bare, arguments):
     assert "error" not in ran.err
 
 
-@pytest.mark.parametrize(("command", "flag"), [("calls", "json"), ("calls", "secret-stdin"), ("simulate", "rough")])
+@pytest.mark.parametrize(("command", "flag"), [("calls", "json"), ("calls", "secret-stdin"), ("simulate", "hostile")])
 def test_a_flag_that_is_off_by_default_has_no_negation(bare, command, flag):
     shown = bare(*((command, "search") if command == "calls" else (command,)), "--help").out
     assert f"--{flag}" in shown

@@ -99,6 +99,6 @@ def test_a_port_in_use_is_reported_with_a_way_out(bare):
 @pytest.mark.parametrize("command", [("export",), ("calls", "search"), ("watch",), ("follow",), ("simulate",)])
 def test_a_flag_is_shown_without_a_type(bare, command):
     told = bare(*command, "--help").out
-    flags = re.findall(r"--(?:json|dry-run|finished|with-sessions|only-final|rough)\b.*", told)
+    flags = re.findall(r"--(?:json|dry-run|finished|with-sessions|only-final|hostile)\b.*", told)
     assert flags
     assert [line for line in flags if "bool" in line.lower()] == []

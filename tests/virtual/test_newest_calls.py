@@ -11,14 +11,14 @@ from agora_analytics.cli.commands.search import NewestFirst, SearchBudget
 from agora_analytics.cli.options import TimeOptions
 from agora_analytics.plans import CALL_LISTS
 from agora_analytics.protocols import Request, Response, Transport
-from agora_analytics.simulator import Fault, Faults, Quirks, Service, Simulation, World
+from agora_analytics.simulator import Fault, Faults, Service, Simulation, Variants, World
 
 DAY = 86_400
 WHICH = pytest.mark.parametrize("overlap", [False, True], ids=["that began in it", "that were on in it"])
 
 
 def simulated(*, overlap: bool = False) -> Simulation:
-    return Simulation(Service(World(seed=3, calls_per_hour=40), "enterprise", quirks=Quirks(calls_overlap=overlap)))
+    return Simulation(Service(World(seed=3, calls_per_hour=40), "enterprise", variants=Variants(calls_overlap=overlap)))
 
 
 @WHICH
@@ -53,7 +53,7 @@ async def test_no_more_requests_are_made_than_allowed_and_it_is_known_how_far_th
 @pytest.mark.parametrize("turned", [{"beyond": "refused"}, {"beyond": "empty"}, {"beyond": "repeated"}], ids=str)
 async def test_no_more_requests_are_made_than_allowed_where_lists_are_cut_off(most, turned):
     busy = World(seed=7, calls_per_hour=600, typical_minutes=2, long_share=0.0, large_share=0.0)
-    simulation = Simulation(Service(busy, "enterprise", quirks=Quirks(most_rows=200, **turned)))
+    simulation = Simulation(Service(busy, "enterprise", variants=Variants(most_rows=200, **turned)))
     async with simulation.client() as client:
         span = Span(*map(int, client.calls.recent(2 * 3_600)))
         newest = NewestFirst(await SearchBudget.of(client, most), span, None, 100)

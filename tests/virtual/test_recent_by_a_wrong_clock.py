@@ -109,7 +109,7 @@ async def test_the_newest_top_list_is_as_with_a_right_clock(ask, wrong):
         asked = parse_qs(simulation.service.log[-1].query)
         assert newest - 60 < int(asked["ts"][0]) <= newest - 20
     assert found
-    assert found[0].windowStartTs % 20 == 0
+    assert found[0].window_start % 20 == 0
     assert sum(simulation.service.refusals.values()) <= (wrong > 0)
 
 

@@ -59,8 +59,8 @@ async def simulate(
     ] = ("127.0.0.1"),
     seed: Seed = 1,
     plan: Plan = "enterprise",
-    rough: Annotated[
-        bool, typer.Option("--rough", help="Answer unusually wherever the reference leaves a choice.")
+    hostile: Annotated[
+        bool, typer.Option("--hostile", help="Answer unusually wherever the reference leaves a choice.")
     ] = False,
     fault_rate: Annotated[float, typer.Option(help="Fraction of requests that fail.", min=0, max=1)] = 0.0,
     fault_kinds: Annotated[
@@ -73,12 +73,12 @@ async def simulate(
 
     Example: agora-analytics simulate --port 8765 --seed 7
     """
-    from agora_analytics.simulator import Faults, Quirks, Service, World  # noqa: PLC0415 - slow to load
+    from agora_analytics.simulator import Faults, Service, Variants, World  # noqa: PLC0415 - slow to load
     from agora_analytics.simulator.server import serve  # noqa: PLC0415
 
     faults = Faults.chance(fault_rate, _faults(fault_kinds), seed=seed)
-    quirks = Quirks.rough() if rough else Quirks()
-    service = Service(World(seed=seed), plan, faults=faults, quirks=quirks)
+    variants = Variants.hostile() if hostile else Variants()
+    service = Service(World(seed=seed), plan, faults=faults, variants=variants)
     try:
         async with serve(service, host, port) as url:
             await _wait_until_cancelled(output.screen, service, url)
@@ -116,9 +116,9 @@ def _print_access(screen: Screen, access: SimulatorAccess) -> None:
 
 def _faults(kinds: str) -> tuple[Fault, ...]:
     from agora_analytics.simulator import Fault  # noqa: PLC0415
-    from agora_analytics.simulator.faults import Kind  # noqa: PLC0415
+    from agora_analytics.simulator.faults import FaultKind  # noqa: PLC0415
 
-    known = {kind: Fault(kind) for kind in get_args(Kind)}
+    known = {kind: Fault(kind) for kind in get_args(FaultKind)}
     chosen = tuple(kind.strip() for kind in kinds.split(","))
     unknown = [kind for kind in chosen if kind not in known]
     if unknown:
