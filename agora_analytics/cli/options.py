@@ -249,7 +249,7 @@ def stream_start(start: str | None, last: str | None, retention: int) -> int | t
     """
     if start:
         return parsing.parse_time(start, "--start")
-    return timedelta(seconds=_retained(last, retention, ", or where its checkpoint is")) if last else None
+    return timedelta(seconds=_retained(last, retention, ", or at the checkpoint")) if last else None
 
 
 def _retained(last: str, retention: int, or_else: str = "") -> int:
@@ -257,7 +257,7 @@ def _retained(last: str, retention: int, or_else: str = "") -> int:
     wanted = parsing.parse_duration(last)
     if wanted > retention:
         kept = format_duration(retention)
-        log.warning("--last=%s is more than the plan keeps: it begins %s ago%s", last, kept, or_else)
+        log.warning("--last=%s is longer than the plan keeps: it starts %s ago%s", last, kept, or_else)
     return min(wanted, retention)
 
 
@@ -266,7 +266,7 @@ def _warn_if_cut(last: str, retention: int, span: Span) -> None:
     wanted = parsing.parse_duration(last)
     if _retained(last, retention) == wanted and is_cut(wanted, span):
         newest = format_duration(span.duration)
-        log.warning("--last=%s is more than can be requested: it is the newest %s", last, newest)
+        log.warning("--last=%s is longer than can be requested: it covers the newest %s", last, newest)
 
 
 def command(function: Command) -> Callable[..., None]:

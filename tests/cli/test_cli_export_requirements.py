@@ -57,7 +57,7 @@ def test_a_span_beyond_the_retention_is_not_cut_but_reported_as_expired(run):
     (expired,) = ran.lines[-1]["expired"]
     assert (expired["what"], expired["reason"]) == ("calls", "expired")
     assert expired["span"]["end"] - expired["span"]["start"] > 380 * 86_400
-    assert "more than the plan keeps" not in ran.err
+    assert "longer than the plan keeps" not in ran.err
 
 
 @pytest.mark.parametrize("arguments", [("--plan", "--last"), ("--plan", "data"), ("data", "--plan", "gold")])

@@ -134,7 +134,7 @@ def test_a_search_beyond_the_retention_is_a_warning(run, monkeypatch):
     monkeypatch.setattr(logging.getLogger("agora_analytics"), "propagate", False)  # or pytest takes it
     ran = run("calls", "search", "--last", "400d", "--limit", "1", "--max-requests", "2")
     assert ran.code == 0
-    assert "--last=400d is more than the plan keeps: it begins 15 d ago" in ran.err
+    assert "--last=400d is longer than the plan keeps: it starts 15 d ago" in ran.err
 
 
 def test_a_dry_run_refuses_a_format_without_its_library(run, served, monkeypatch):

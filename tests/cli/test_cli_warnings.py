@@ -43,11 +43,11 @@ def test_an_export_reads_the_secret_from_standard_input_once(run, monkeypatch):
     [
         (
             ("follow", "--last", "40d", "--events", "1"),
-            "--last=40d is more than the plan keeps: it begins 15 d ago, or where its checkpoint is",
+            "--last=40d is longer than the plan keeps: it starts 15 d ago, or at the checkpoint",
         ),
         (
             ("watch", "--last", "3h", "--windows", "1"),
-            "--last=3h is more than the plan keeps: it begins 1 h ago, or where its checkpoint is",
+            "--last=3h is longer than the plan keeps: it starts 1 h ago, or at the checkpoint",
         ),
     ],
     ids=["follow", "watch"],
@@ -62,13 +62,13 @@ def test_a_start_beyond_the_retention_is_a_warning(run, arguments, kept, shown, 
 
 
 CUT = {
-    ("calls", "search", "--max-requests", "2"): ("40d", "it begins 15 d ago"),
-    ("calls", "sessions", "CALL"): ("40d", "it begins 15 d ago"),
-    ("insights", "usage"): ("40d", "it begins 30 d ago"),
-    ("insights", "quality-total"): ("40d", "it begins 30 d ago"),
-    ("insights", "quality"): ("30d", "--last=30d is more than can be requested: it is the newest 29 d "),
-    ("realtime", "usage"): ("3h", "it begins 1 h ago"),
-    ("realtime", "quality"): ("1h", "--last=1h is more than can be requested: it is the newest 57 m "),
+    ("calls", "search", "--max-requests", "2"): ("40d", "it starts 15 d ago"),
+    ("calls", "sessions", "CALL"): ("40d", "it starts 15 d ago"),
+    ("insights", "usage"): ("40d", "it starts 30 d ago"),
+    ("insights", "quality-total"): ("40d", "it starts 30 d ago"),
+    ("insights", "quality"): ("30d", "--last=30d is longer than can be requested: it covers the newest 29 d "),
+    ("realtime", "usage"): ("3h", "it starts 1 h ago"),
+    ("realtime", "quality"): ("1h", "--last=1h is longer than can be requested: it covers the newest 57 m "),
     ("export", "--dry-run"): ("40d", None),
 }
 
@@ -80,12 +80,12 @@ def test_every_command_warns_of_a_span_that_is_cut(run, call_id, command, monkey
     ran = run(*(call_id if one == "CALL" else one for one in command), "--last", last, "--json")
     assert ran.code == 0, ran.err
     assert (told or "expired") in (ran.err if told else ran.out)
-    assert ran.err.count("more than") == (1 if told else 0)
+    assert ran.err.count("longer than") == (1 if told else 0)
 
 
 def test_a_start_within_the_retention_is_no_warning(run, monkeypatch):
     monkeypatch.setattr(logging.getLogger("agora_analytics"), "propagate", False)
-    assert "more than the plan" not in run("watch", "--last", "10m", "--windows", "1").err
+    assert "longer than the plan" not in run("watch", "--last", "10m", "--windows", "1").err
 
 
 def test_a_port_in_use_is_reported_with_a_way_out(bare):
