@@ -39,7 +39,8 @@ def _show_version(requested: bool) -> None:  # noqa: FBT001 - the signature of a
 def _root(
     *,
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
+        bool,
+        typer.Option("--version", metavar="", help="Show the version and exit.", is_eager=True, callback=_show_version),
     ] = False,
 ) -> None:
     """Accept the options before a command."""

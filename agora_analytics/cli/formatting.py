@@ -87,6 +87,11 @@ def format_number(value: float | None) -> str:
     return f"{value:,.1f}" if abs(value) >= _THREE_DIGITS else f"{value:.4g}"
 
 
+def format_count(count: int, noun: str) -> str:
+    """Format a count with its noun, in the plural unless it is 1."""
+    return f"{format_number(count)} {noun}{'' if count == 1 else 's'}"
+
+
 def format_value(value: float | None, unit: str) -> str:
     """Format a value of this unit; fractions in percent."""
     return format_percent(value) if unit == "fraction" else format_number(value)

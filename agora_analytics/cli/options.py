@@ -79,7 +79,9 @@ class PlanOptions:
     plan: Annotated[
         str | None,
         option(
-            f"Pricing plan: {', '.join(PLANS)} [AGORA_PLAN].", _ACCOUNT, autocompletion=parsing.completion_of(PLANS)
+            f"Pricing plan: {', '.join(PLANS)} (env: AGORA_PLAN).",
+            _ACCOUNT,
+            autocompletion=parsing.completion_of(PLANS),
         ),
     ] = None
     config: Annotated[
@@ -89,7 +91,7 @@ class PlanOptions:
     ledger: Annotated[
         str | None,
         option(
-            "File in which all commands count their requests, or :memory: to count this command alone [AGORA_LEDGER].",
+            "File in which all commands count their requests, or :memory: for this command alone (env: AGORA_LEDGER).",
             _ACCOUNT,
         ),
     ] = None
@@ -107,7 +109,7 @@ class PlanOptions:
 class CustomerOptions(PlanOptions):
     """The customer whose requests are counted."""
 
-    customer_id: Annotated[str | None, option("Customer ID [AGORA_CUSTOMER_ID].", _ACCOUNT)] = None
+    customer_id: Annotated[str | None, option("Customer ID (env: AGORA_CUSTOMER_ID).", _ACCOUNT)] = None
 
     def settings(self) -> AccountSettings:
         """Return the settings: options before environment variables before the file."""
@@ -120,23 +122,23 @@ class CustomerOptions(PlanOptions):
 class CredentialOptions(CustomerOptions):
     """Everything that a client needs: credentials, project, plan, hosts."""
 
-    app_id: Annotated[str | None, option("App ID of the project [AGORA_APP_ID].", _ACCOUNT)] = None
+    app_id: Annotated[str | None, option("App ID of the project (env: AGORA_APP_ID).", _ACCOUNT)] = None
     secret_file: Annotated[
         Path | None,
-        option("File with the Customer Secret; [AGORA_CUSTOMER_SECRET] holds the secret itself.", _ACCOUNT),
+        option("File with the Customer Secret; the secret itself can be set by AGORA_CUSTOMER_SECRET.", _ACCOUNT),
     ] = None
     secret_stdin: Annotated[
         bool, option("Read the Customer Secret from standard input.", _ACCOUNT, "--secret-stdin")
     ] = False
     base_url: Annotated[
-        str | None, option("Base URL of the service, or several separated by commas [AGORA_BASE_URL].", _ACCOUNT)
+        str | None, option("Base URL of the service, or several separated by commas (env: AGORA_BASE_URL).", _ACCOUNT)
     ] = None
     ca_file: Annotated[
         Path | None,
         option("PEM file of certificate authorities to trust instead of the system's (corporate proxies).", _ACCOUNT),
     ] = None
     max_wait: Annotated[
-        float, option("Fail a request that would wait longer for its quota, in seconds (default: 120).", _ACCOUNT)
+        float, option("Longest wait of a request for its quota, in seconds; else it fails (default: 120).", _ACCOUNT)
     ] = 120
 
     def settings(self) -> AccountSettings:
@@ -247,7 +249,7 @@ def stream_start(start: str | None, last: str | None, retention: int) -> int | t
     """
     if start:
         return parsing.parse_time(start, "--start")
-    return timedelta(seconds=_retained(last, retention, ", or where its checkpoint is")) if last else None
+    return timedelta(seconds=_retained(last, retention, ", or at the checkpoint")) if last else None
 
 
 def _retained(last: str, retention: int, or_else: str = "") -> int:
@@ -255,7 +257,7 @@ def _retained(last: str, retention: int, or_else: str = "") -> int:
     wanted = parsing.parse_duration(last)
     if wanted > retention:
         kept = format_duration(retention)
-        log.warning("--last=%s is more than the plan keeps: it begins %s ago%s", last, kept, or_else)
+        log.warning("--last=%s is longer than the plan keeps: it starts %s ago%s", last, kept, or_else)
     return min(wanted, retention)
 
 
@@ -264,7 +266,7 @@ def _warn_if_cut(last: str, retention: int, span: Span) -> None:
     wanted = parsing.parse_duration(last)
     if _retained(last, retention) == wanted and is_cut(wanted, span):
         newest = format_duration(span.duration)
-        log.warning("--last=%s is more than can be requested: it is the newest %s", last, newest)
+        log.warning("--last=%s is longer than can be requested: it covers the newest %s", last, newest)
 
 
 def command(function: Command) -> Callable[..., None]:
@@ -282,7 +284,9 @@ def command(function: Command) -> Callable[..., None]:
 
     entry_point.__name__, entry_point.__doc__, entry_point.__annotations__ = function.__name__, function.__doc__, {}
     own = [one for one in signature.parameters.values() if one.name not in bundles]
-    shared = [parameter for bundle in bundles.values() for parameter in _parameters(bundle)]
+    # The help shows the account last: it is the longest part, and the same for all commands.
+    ordered = sorted(bundles.values(), key=lambda bundle: issubclass(bundle, PlanOptions))
+    shared = [parameter for bundle in ordered for parameter in _parameters(bundle)]
     parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in [*own, *shared]]
     for one in parameters:
         _hide_type_of_flag(one)

@@ -105,6 +105,11 @@ class Screen:
         out.write(encode(StepRow(self.step, value) if self.step else value) + b"\n")
         out.flush()
 
+    def emit_if_json(self, value: object) -> None:
+        """Write one JSON line with `--json`, and nothing without."""
+        if self.json:
+            self.emit(value)
+
     def show(self, values: Sequence[object], *tables: Table) -> None:
         """Print a complete result: the values as JSON lines, or the tables."""
         if self.json:

@@ -1,4 +1,4 @@
-"""A simulated service on loopback, served by a thread of its own, and the command run in this process against it."""
+"""A simulated service on loopback, in a thread, and the command run in this process against it."""
 
 from __future__ import annotations
 

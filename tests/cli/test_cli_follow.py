@@ -1,11 +1,11 @@
-"""`agora-analytics follow`: facts of calls for people and for pipes."""
+"""`agora-analytics follow`: events of calls as text and as JSON."""
 
 from __future__ import annotations
 
 import pytest
 
 
-def test_facts_come_once_for_pipes_and_for_people(run):
+def test_each_event_is_printed_once_as_json_and_as_text(run):
     lines = run("follow", "--last", "30m", "--events", "20", "--json").lines
     assert len(lines) == 20
     started = [line["call"]["call_id"] for line in lines if line["event"] == "started"]
@@ -18,7 +18,7 @@ def test_facts_come_once_for_pipes_and_for_people(run):
     assert "  started   " in people.out
 
 
-def test_it_goes_on_where_it_ended_and_drills(run):
+def test_it_resumes_from_its_checkpoint_and_fetches_sessions(run):
     def facts(*more: str) -> list[tuple[str, str]]:
         lines = run("follow", "--last", "2h", "--checkpoint", "tail", "--with-sessions", "--json", *more).lines
         assert all(line["sessions"] for line in lines if line["event"] == "finished")
@@ -29,7 +29,7 @@ def test_it_goes_on_where_it_ended_and_drills(run):
 
 
 @pytest.mark.parametrize("arguments", [("--start", "x"), ("--checkpoint", "../x"), ("--last", "x"), ("--every", "0")])
-def test_misuse_is_told(run, arguments):
+def test_wrong_options_are_reported(run, arguments):
     ran = run("follow", *arguments, "--events", "1")
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith("error: ")

@@ -1,4 +1,4 @@
-"""Tables fit the terminal they are shown on, and say what matters there."""
+"""Tables fit the width of the terminal."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def test_no_line_of_a_table_is_wider_than_the_terminal(run, call_id, terminal, c
     assert [line for line in shown if len(line) > columns] == []
 
 
-def test_a_terminal_too_narrow_for_anything_is_no_reason_to_fail(run, terminal):
+def test_a_very_narrow_terminal_is_no_error(run, terminal):
     terminal(30)
     ran = run("calls", "search", "--limit", "3")
     assert (ran.code, "calls" in ran.out) == (0, True)
 
 
 @pytest.mark.parametrize("columns", [80, 100, 120, 160])
-def test_a_plot_is_made_for_its_width_and_never_cut_off(capsys, terminal, columns):
+def test_a_plot_fits_its_column_and_is_never_truncated(capsys, terminal, columns):
     terminal(columns)
     points = series(200)
     name = TimelineMetric.VIDEO_FREEZE_RATE
@@ -64,7 +64,7 @@ def test_a_plot_is_made_for_its_width_and_never_cut_off(capsys, terminal, column
     assert (plot[0], plot[-1]) == ("▁", "█")
 
 
-def test_at_the_width_of_most_terminals_no_metric_of_the_demo_is_folded(bare, terminal):
+def test_at_80_columns_no_metric_of_the_demo_is_folded(bare, terminal):
     terminal(80)
     shown = plain(bare("demo", "--windows", "0").out)
     assert max(map(len, shown)) <= 80
@@ -83,7 +83,7 @@ def test_a_narrow_terminal_folds_neither_ids_nor_numbers(run, call_id, terminal,
     assert len(re.findall(r"\d (?:s|m|h)(?=  )", joined)) >= 5
 
 
-def test_what_a_command_spent_is_told_after_what_it_found(run, terminal, monkeypatch):
+def test_the_requests_spent_are_printed_after_the_result(run, terminal, monkeypatch):
     terminal(120)
     monkeypatch.setattr("sys.stderr", sys.stdout)
     lines = plain(run("insights", "usage", "--last", "3d").out)
@@ -91,7 +91,7 @@ def test_what_a_command_spent_is_told_after_what_it_found(run, terminal, monkeyp
     assert lines[-1].startswith("spent today: ")
 
 
-def test_percent_stand_under_value_and_empty_columns_are_left_out(capsys):
+def test_percents_are_in_the_value_column_and_empty_columns_are_left_out(capsys):
     found = (Total(value=0.0123, dimension_value="China"), Total(value=0.5, dimension_value="Kenya"))
     Screen().show(found, tables.totals(found, "freezes", "fraction", "country"))
     title, heading, _, *rows = plain(capsys.readouterr().out)
@@ -107,18 +107,18 @@ def test_percent_stand_under_value_and_empty_columns_are_left_out(capsys):
         (("quota", "--plan", "starter"), "quota of the plan starter: no API access"),
     ],
 )
-def test_a_plan_without_access_is_told_in_a_line(bare, arguments, told):
+def test_a_plan_without_api_access_is_one_line(bare, arguments, told):
     assert bare(*arguments).out.splitlines() == [told]
 
 
-def test_a_search_that_finds_nothing_says_so(run):
+def test_a_search_without_results_prints_nothing_found(run):
     start = int(time.time()) - 7_200
     ran = run("calls", "search", "--start", str(start), "--end", str(start + 60), "--cname", "nobody-is-here")
     assert (ran.code, ran.out) == (0, "calls: nothing found\n")
 
 
 @pytest.mark.parametrize("arguments", [(), ("calls",), ("insights",), ("realtime",)])
-def test_a_command_without_its_command_shows_the_help_alone(bare, arguments):
+def test_a_group_without_a_command_prints_its_help_only(bare, arguments):
     ran = bare(*arguments)
     assert ran.code == 2
     assert "Usage" in ran.out
@@ -126,7 +126,7 @@ def test_a_command_without_its_command_shows_the_help_alone(bare, arguments):
 
 
 @pytest.mark.parametrize(("command", "flag"), [("calls", "json"), ("calls", "secret-stdin"), ("simulate", "hostile")])
-def test_a_switch_that_is_off_by_itself_has_no_opposite(bare, command, flag):
+def test_a_flag_that_is_off_by_default_has_no_negation(bare, command, flag):
     shown = bare(*((command, "search") if command == "calls" else (command,)), "--help").out
     assert f"--{flag}" in shown
     assert f"--no-{flag}" not in shown

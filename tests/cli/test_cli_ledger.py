@@ -1,4 +1,4 @@
-"""Commands count their requests together, in a file of the user's state folder."""
+"""Commands share a ledger in the user's state folder."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def test_commands_share_a_ledger_and_the_quota_shows_it(run, tmp_path):
     assert (tmp_path / "agora-analytics" / "quota.db").is_file()
 
 
-def test_another_customer_has_another_count(run):
+def test_each_customer_is_counted_separately(run):
     run("calls", "search", *HOUR)
     assert {line["used"] for line in run("quota", "--customer-id", "another", "--json").lines} == {0}
 
 
-def test_a_ledger_can_be_named_and_left_out(run, tmp_path, monkeypatch):
+def test_a_ledger_can_be_another_file_or_memory(run, tmp_path, monkeypatch):
     mine = tmp_path / "mine" / "count.db"
     run("calls", "search", *HOUR, "--ledger", str(mine))
     assert mine.is_file()
@@ -45,7 +45,7 @@ def test_a_ledger_can_be_named_and_left_out(run, tmp_path, monkeypatch):
     assert not (tmp_path / "agora-analytics").exists()
 
 
-def test_a_ledger_that_cannot_be_used_is_told_in_two_lines(run, tmp_path):
+def test_an_unusable_ledger_is_reported_in_two_lines(run, tmp_path):
     letter = tmp_path / "letter.txt"
     letter.write_text("Dear all, " * 200)
     ran = run("calls", "search", *HOUR, "--ledger", str(letter))

@@ -1,4 +1,4 @@
-"""The command as a process: pipes, signals, terminals, and what others can see of it."""
+"""The command as a process: pipes, signals, terminals, and its process list entry."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def start(environment):
         process.communicate()
 
 
-def test_a_closed_pipe_ends_it_without_a_word(start):
+def test_a_pipe_that_is_closed_early_ends_the_command_silently(start):
     process = start("calls", "search", "--last", "20h", "--json")
     assert process.stdout.readline().startswith(b"{")
     process.stdout.close()
@@ -51,7 +51,7 @@ def test_a_closed_pipe_ends_it_without_a_word(start):
     assert process.stderr.read() == b""
 
 
-def test_ctrl_c_ends_it_without_a_traceback_and_the_secret_is_in_no_process_list(start):
+def test_ctrl_c_prints_no_traceback_and_the_secret_is_in_no_process_list(start):
     process = start("demo", "--windows", "50", "--json")
     assert process.stdout.readline()
     shown = Path(f"/proc/{process.pid}/cmdline")
@@ -62,7 +62,7 @@ def test_ctrl_c_ends_it_without_a_traceback_and_the_secret_is_in_no_process_list
     assert process.stderr.read() == b""
 
 
-def test_the_simulator_serves_until_ctrl_c_and_says_what_it_counted(start):
+def test_the_simulator_runs_until_ctrl_c_and_prints_its_counts(start):
     process = start("simulate", "--port", "0", "--plan", "premium", "--hostile")
     settings = dict(process.stdout.readline().decode().removeprefix("export ").strip().split("=") for _ in range(5))
     asked = start("plans", "premium", **settings)
@@ -75,14 +75,14 @@ def test_the_simulator_serves_until_ctrl_c_and_says_what_it_counted(start):
 
 
 @pytest.mark.parametrize("locale", [{"LC_ALL": "C", "PYTHONUTF8": "0"}, {"PYTHONIOENCODING": "ascii"}])
-def test_a_terminal_without_unicode_is_no_reason_to_fail(start, locale):
+def test_a_terminal_without_unicode_is_no_error(start, locale):
     process = start("realtime", "usage", "--last", "5m", **locale)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert b"userCount" in out
 
 
-def test_without_its_extra_it_says_how_to_get_it(start):
+def test_without_the_extra_the_error_says_how_to_install_it(start):
     code = "import sys; sys.modules['typer'] = None; from agora_analytics.cli import run; run()"
     process = start("plans", command=(sys.executable, "-c", code))
     _, err = process.communicate(timeout=60)

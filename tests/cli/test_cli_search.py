@@ -1,4 +1,4 @@
-"""`agora-analytics calls search`: the worst first, what it costs, and what is left out (see also `virtual`)."""
+"""`agora-analytics calls search`: sort orders, price, and what is left out (see also `virtual`)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def call(name: str, **fields: object) -> Call:
     return Call(call_id=name, **fields)
 
 
-def test_the_best_are_kept_highest_first_and_those_without_a_value_come_last():
+def test_top_n_keeps_the_highest_and_puts_missing_values_last():
     best = TopN(CALL_ORDERS["peak"], 3)
     for name, peak in {"a": 1, "b": None, "c": 5, "d": 3, "e": 5}.items():
         best.add(call(name, call_pcu=peak))
@@ -35,13 +35,13 @@ def test_the_best_are_kept_highest_first_and_those_without_a_value_come_last():
     assert [one.call_id for one in best.items()] == ["zero", "none"]
 
 
-def test_a_call_is_as_bad_as_its_higher_freeze_rate_times_its_users():
+def test_freeze_impact_is_the_higher_freeze_rate_times_the_peak_of_users():
     assert freeze_impact(call("a", call_audio_freeze_rate=0.1, call_video_freeze_rate=0.2, call_pcu=50)) == 10
     assert freeze_impact(call("a", call_video_freeze_rate=None, call_audio_freeze_rate=0.2, call_pcu=5)) == 1
     assert freeze_impact(call("a", call_pcu=5)) is None
 
 
-def test_the_worst_are_those_of_the_whole_span_and_what_they_cost_is_said_before(run):
+def test_worst_covers_the_whole_span_and_its_price_is_printed_first(run):
     end = int(time.time()) - 3_600
     span = ("--start", str(end - 25 * 3_600), "--end", str(end))
     lines = run("calls", "search", *span, "--json").lines
@@ -63,7 +63,7 @@ def test_the_worst_are_those_of_the_whole_span_and_what_they_cost_is_said_before
     assert "freeze x users" in people.out
 
 
-def test_only_calls_that_are_worse_are_listed(run):
+def test_min_freeze_rate_filters_calls(run):
     found = run("calls", "search", "--last", "6h", "--min-freeze-rate", "0.04", "--json")
     assert found.lines
     assert all(max(c["call_audio_freeze_rate"] or 0, c["call_video_freeze_rate"] or 0) > 0.04 for c in found.lines)
@@ -75,17 +75,17 @@ def test_only_calls_that_are_worse_are_listed(run):
 @pytest.mark.parametrize(
     ("order", "field"), [("peak", "call_pcu"), ("average", "call_acu"), ("audio", "call_audio_freeze_rate")]
 )
-def test_calls_are_sorted_by_what_is_asked_for(run, order, field):
+def test_calls_are_sorted_highest_first(run, order, field):
     lines = run("calls", "search", "--last", "5h", "--sort", order, "--limit", "20", "--json").lines
     assert [line[field] for line in lines] == sorted((line[field] for line in lines), reverse=True)
 
 
-def test_a_bound_on_requests_says_what_was_not_asked_for_in_every_form(run):
+def test_max_requests_reports_what_was_not_read(run):
     for form in ((), ("--json",)):
         ran = run("calls", "search", "--last", "3d", "--worst", "--max-requests", "6", *form)
         assert "were not read: --max-requests is used up" in ran.err
         assert "after 6 requests, calls that began before " in ran.err
-        assert (", at most 6, and one more for each 100 calls in a part" in ran.err) is (form == ())
+        assert ("one more for each further 100 calls in a part; stops after 6" in ran.err) is (form == ())
 
 
 @pytest.mark.parametrize(
@@ -98,14 +98,14 @@ def test_a_bound_on_requests_says_what_was_not_asked_for_in_every_form(run):
     ],
     ids=" ".join,
 )
-def test_misuse_is_told(run, arguments, words):
+def test_wrong_options_are_reported(run, arguments, words):
     ran = run("calls", "search", *arguments)
     assert (ran.code, ran.out) == (2, "")
     assert all(word in ran.err for word in words)
 
 
 @pytest.mark.parametrize("command", ["sessions", "metrics", "statistics", "freeze", "timeline"])
-def test_a_channels_name_where_a_call_id_is_asked_for_is_said(run, served, command):
+def test_a_channel_name_in_place_of_a_call_id_is_refused_with_the_newest_call(run, served, command):
     lines = run("calls", "search", "--last", "3h", "--json").lines
     # Details come later than lists: the channel's newest call may be too new for them.
     call = next(one for one in lines if one["created_ts"] < lines[0]["created_ts"] - 900)
@@ -118,26 +118,26 @@ def test_a_channels_name_where_a_call_id_is_asked_for_is_said(run, served, comma
     assert served.service.counts["call_lists"] == before + 1
 
 
-def test_an_id_that_nothing_is_known_of_is_said_to_be_so(run):
+def test_an_unknown_call_id_is_a_warning(run):
     ran = run("calls", "sessions", "no-such-call", "--json")
     assert (ran.code, ran.out) == (0, "")
     assert "nothing is known of a call 'no-such-call' in " in ran.err
 
 
-def test_a_call_without_what_was_asked_for_costs_no_further_request(run, call_id, served):
+def test_a_known_call_costs_no_further_request(run, call_id, served):
     before = served.service.counts["call_lists"]
     assert run("calls", "sessions", call_id, "--last", "5h", "--json").lines
     assert served.service.counts["call_lists"] == before
 
 
-def test_a_span_that_the_plan_cuts_is_told(run, monkeypatch):
+def test_a_search_beyond_the_retention_is_a_warning(run, monkeypatch):
     monkeypatch.setattr(logging.getLogger("agora_analytics"), "propagate", False)  # or pytest takes it
     ran = run("calls", "search", "--last", "400d", "--limit", "1", "--max-requests", "2")
     assert ran.code == 0
-    assert "--last=400d is more than the plan keeps: it begins 15 d ago" in ran.err
+    assert "--last=400d is longer than the plan keeps: it starts 15 d ago" in ran.err
 
 
-def test_what_a_format_needs_is_told_before_an_export_is_planned(run, served, monkeypatch):
+def test_a_dry_run_refuses_a_format_without_its_library(run, served, monkeypatch):
     before = served.service.counts.total()
     monkeypatch.setattr("agora_analytics.export.formats.find_spec", lambda name: None)
     ran = run("export", "--dry-run", "--last", "1h")

@@ -1,4 +1,4 @@
-"""Where the command takes its secret and its trust from: files of its owner's alone, authorities that are there."""
+"""Sources of the secret and of certificate authorities, and the permissions of their files."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ SEARCH = ("calls", "search", "--last", "1h")
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o644, 0o660])
 @pytest.mark.parametrize("by", ["flag", "settings"])
-def test_a_secret_file_that_others_can_read_is_refused_as_a_settings_file_is(
-    run, tmp_path: Path, monkeypatch, mode, by
-):
+def test_a_secret_file_that_others_can_read_is_refused(run, tmp_path: Path, monkeypatch, mode, by):
     monkeypatch.delenv("AGORA_CUSTOMER_SECRET")
     secret, config = tmp_path / "secret", tmp_path / "settings.toml"
     secret.write_text(CUSTOMER_SECRET)
@@ -33,7 +31,7 @@ def test_a_secret_file_that_others_can_read_is_refused_as_a_settings_file_is(
 
 
 @pytest.mark.parametrize("kind", ["secret file", "settings"])
-def test_what_is_to_be_done_about_a_file_that_others_can_read_can_be_pasted(run, tmp_path: Path, monkeypatch, kind):
+def test_the_error_about_a_readable_secret_has_a_command_that_fixes_it(run, tmp_path: Path, monkeypatch, kind):
     monkeypatch.delenv("AGORA_CUSTOMER_SECRET")
     file = tmp_path / "my file"
     file.write_text(CUSTOMER_SECRET if kind == "secret file" else f'customer_secret = "{CUSTOMER_SECRET}"\n')
@@ -47,7 +45,7 @@ def test_what_is_to_be_done_about_a_file_that_others_can_read_can_be_pasted(run,
     assert run(*SEARCH, flag, str(file)).code == 0
 
 
-def test_a_pipe_that_holds_the_secret_is_nobody_elses(run, monkeypatch):
+def test_the_secret_can_be_read_from_a_pipe(run, monkeypatch):
     monkeypatch.delenv("AGORA_CUSTOMER_SECRET")
     reading, writing = os.pipe()
     os.write(writing, CUSTOMER_SECRET.encode())
@@ -59,7 +57,7 @@ def test_a_pipe_that_holds_the_secret_is_nobody_elses(run, monkeypatch):
 
 
 @pytest.mark.parametrize(("text", "says"), [(None, "No such file"), ("no certificate", "cannot be used")])
-def test_a_file_without_authorities_is_refused(run, tmp_path: Path, text, says):
+def test_a_file_without_certificate_authorities_is_refused(run, tmp_path: Path, text, says):
     file = tmp_path / "authorities.pem"
     if text:
         file.write_text(text)

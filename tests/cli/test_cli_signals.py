@@ -1,4 +1,4 @@
-"""How commands end by signals: the first one asks, the second one does not wait."""
+"""Signals: the first one stops a command, the second one ends the process at once."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def saved(tmp_path: Path) -> Checkpoint:
 
 
 @BOTH
-def test_a_watch_saves_what_it_told_and_ends(start, run, tmp_path, number):
+def test_a_signal_stops_a_watch_after_it_saved_its_checkpoint(start, run, tmp_path, number):
     process = start(*COMMAND, "watch", "userCount", "--checkpoint", "desk", "--json")
     told = [process.stdout.readline() for _ in range(5)]
     process.send_signal(number)
@@ -77,7 +77,7 @@ def test_a_watch_saves_what_it_told_and_ends(start, run, tmp_path, number):
     assert again[0]["ts"] == stamps[-1] + 20
 
 
-def test_a_follow_saves_what_it_told_and_ends(start, tmp_path):
+def test_a_signal_stops_a_follow_after_it_saved_its_checkpoint(start, tmp_path):
     process = start(*COMMAND, "follow", "--last", "2h", "--checkpoint", "desk", "--json")
     told = [process.stdout.readline() for _ in range(5)]
     process.send_signal(signal.SIGTERM)
@@ -94,7 +94,7 @@ def test_a_follow_saves_what_it_told_and_ends(start, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["watch", "follow"])
-def test_for_people_it_tells_what_it_spent_as_after_any_other_end(start, command):
+def test_after_a_signal_the_requests_spent_are_printed(start, command):
     process = start(*COMMAND, command, "--last", "2h")
     assert process.stdout.readline()
     process.send_signal(signal.SIGTERM)
@@ -103,11 +103,11 @@ def test_for_people_it_tells_what_it_spent_as_after_any_other_end(start, command
     assert err.splitlines()[-1].startswith("spent today: ")
 
 
-def test_without_a_signal_it_ends_with_0(start):
+def test_without_a_signal_the_exit_code_is_0(start):
     assert ended(start(*COMMAND, "watch", "userCount", "--windows", "2", "--json"))[0] == 0
 
 
-def test_a_watch_whose_service_says_nothing_ends_by_the_second_signal(start):
+def test_the_second_signal_ends_a_watch_whose_service_does_not_answer(start):
     with socket.create_server(("127.0.0.1", 0)) as service:
         process = start(*COMMAND, "watch", "--json", AGORA_BASE_URL=f"http://127.0.0.1:{service.getsockname()[1]}")
         service.settimeout(60)
@@ -152,7 +152,7 @@ def working(*lines: str) -> tuple[str, str]:
 
 
 @BOTH
-def test_the_first_signal_stops_what_can_be_stopped_and_what_follows_is_done(start, number):
+def test_the_first_signal_calls_stop_and_the_command_finishes(start, number):
     process = start(
         *working(
             "stopped = asyncio.Event()",
@@ -168,7 +168,7 @@ def test_the_first_signal_stops_what_can_be_stopped_and_what_follows_is_done(sta
     assert ended(process) == (CODES[number], "done\n", "")
 
 
-def test_after_what_can_be_stopped_the_work_is_cancelled_again(start):
+def test_after_the_stoppable_part_a_signal_cancels_the_command(start):
     process = start(
         *working(
             "with signals.stop_on_signal(lambda: say('stopped')):",
@@ -209,7 +209,7 @@ def test_the_second_signal_ends_a_command_at_once(start, lines):
     assert ended(process) == (CODES[signal.SIGINT], "", "")
 
 
-def test_a_signal_that_comes_twice_at_once_counts_as_one(start):
+def test_a_duplicate_signal_counts_once(start):
     """`timeout` tells a child, and then its group: the command still ends as after one."""
     lines = ("with signals.stop_on_signal(lambda: over.set()):", "    say('begun'); await over.wait(); say('saved')")
     process = start(*working("over = asyncio.Event()", *lines))
@@ -222,7 +222,7 @@ def test_a_signal_that_comes_twice_at_once_counts_as_one(start):
     assert (code, out) == (CODES[signal.SIGTERM], "saved\n")
 
 
-def test_what_is_ignored_stays_ignored(start):
+def test_an_ignored_signal_stays_ignored(start):
     ignoring = "signal.signal(signal.SIGINT, signal.SIG_IGN)\nasync def work"
     _, code = working("say('begun')", "await asyncio.sleep(600)")
     process = start("-c", code.replace("async def work", ignoring))
@@ -232,7 +232,7 @@ def test_what_is_ignored_stays_ignored(start):
     assert ended(process) == (143, "", "")
 
 
-def test_a_command_in_a_program_leaves_its_signals_alone():
+def test_signal_handlers_are_restored():
     before = [signal.getsignal(number) for number in CODES]
     seen = []
 

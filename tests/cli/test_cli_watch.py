@@ -1,11 +1,11 @@
-"""`agora-analytics watch`: windows for people and for pipes."""
+"""`agora-analytics watch`: windows as text and as JSON."""
 
 from __future__ import annotations
 
 import pytest
 
 
-def test_windows_come_in_order_for_pipes_and_for_people(run):
+def test_windows_are_printed_in_order_as_json_and_as_text(run):
     lines = run("watch", "userCount:WebRTC", "videoFreezeRate", "--windows", "5", "--json").lines
     assert [line["event"] for line in lines] == ["window"] * 5
     stamps = [line["ts"] for line in lines]
@@ -18,13 +18,13 @@ def test_windows_come_in_order_for_pipes_and_for_people(run):
     assert "requests a day every" in people.err
 
 
-def test_it_goes_on_where_it_ended(run):
+def test_it_resumes_from_its_checkpoint(run):
     first = run("watch", "--windows", "4", "--last", "5m", "--checkpoint", "desk", "--json").lines
     again = run("watch", "--windows", "2", "--checkpoint", "desk", "--json").lines
     assert again[0]["ts"] == first[-1]["ts"] + 20
 
 
-def test_what_is_too_long_ago_is_a_gap(run):
+def test_a_start_beyond_the_retention_is_a_gap(run):
     lines = run("watch", "userCount", "--start", "1700000000", "--windows", "1", "--json").lines
     assert [line["event"] for line in lines] == ["gap", "window"]
     assert lines[0]["end"] == lines[1]["ts"]
@@ -33,7 +33,7 @@ def test_what_is_too_long_ago_is_a_gap(run):
 @pytest.mark.parametrize(
     "arguments", [(":Native",), ("userCount", "userCount"), ("--checkpoint", "../x"), ("--last", "x")]
 )
-def test_misuse_is_told(run, arguments):
+def test_wrong_options_are_reported(run, arguments):
     ran = run("watch", *arguments, "--windows", "1")
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith("error: ")

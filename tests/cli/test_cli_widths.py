@@ -1,4 +1,4 @@
-"""What tables look like at the widths of real terminals: nothing is cut off, and no line is wider than its terminal."""
+"""Tables at the widths of real terminals: nothing is truncated, and no line is too wide."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def shown(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("columns", WIDTHS)
-def test_every_figure_of_a_call_is_whole_at_every_width(shown, columns):
+def test_no_figure_of_a_call_is_truncated_at_any_width(shown, columns):
     lines = shown(columns, tables.calls(CALLS, impact=True))
     assert max(map(len, lines)) <= columns
     assert all(any(figure in line for line in lines) for figure in TOLD)
@@ -52,13 +52,13 @@ def test_every_figure_of_a_call_is_whole_at_every_width(shown, columns):
 
 
 @pytest.mark.parametrize(("columns", "lines"), [(80, 2), (100, 2), (124, 1), (160, 1)])
-def test_a_call_is_one_line_where_there_is_room_for_it(shown, columns, lines):
+def test_a_call_is_one_line_if_it_fits(shown, columns, lines):
     (start,) = (at for at, line in enumerate(shown(columns, tables.calls(CALLS, impact=True))) if "─" in line)
     rows = [line for line in shown(columns, tables.calls(CALLS, impact=True))[start + 1 : -1] if "no room" not in line]
     assert len(rows) == 2 * lines
 
 
-def test_where_columns_have_no_room_each_cell_has_a_line_of_its_own(shown):
+def test_on_a_narrow_terminal_each_cell_has_its_own_line(shown):
     assert [line.rstrip() for line in shown(40, tables.calls(CALLS[:1], impact=True))] == [
         "calls",
         "5AC413F01FAF16B3192E987D79A13F71",
@@ -87,7 +87,7 @@ def test_a_bar_is_never_folded(shown, columns):
 
 
 @pytest.mark.parametrize("columns", WIDTHS)
-def test_a_plot_is_whole_at_every_width(shown, columns):
+def test_a_plot_is_not_truncated_at_any_width(shown, columns):
     points = tuple(Point.of(NOON + 60 * at, 100 + at) for at in range(200))
     lines = shown(columns, tables.plots("", "metric", [("video_freeze_rate", "", points)]))
     (plot,) = (found.group() for found in map(re.compile("[▁▂▃▄▅▆▇█]+").search, lines) if found)

@@ -14,7 +14,7 @@ from agora_analytics import plans
 from agora_analytics.catalogue import Dimension, FreezeMetric, TimelineMetric
 from agora_analytics.cli import tables
 from agora_analytics.cli.commands.search import search
-from agora_analytics.cli.formatting import format_number, format_time
+from agora_analytics.cli.formatting import format_count, format_number, format_time
 from agora_analytics.cli.options import CredentialOptions, ListOptions, NameOptions, OutputOptions, TimeOptions, command
 from agora_analytics.cli.parsing import (
     completion,
@@ -47,7 +47,7 @@ app = typer.Typer(
 
 CallId = Annotated[str, typer.Argument(metavar="CALL_ID", help="The call's id, as `calls search` shows it.")]
 Freeze = Annotated[
-    str, typer.Option(help="audio_freeze_rate or video_freeze_rate.", autocompletion=completion("freeze"))
+    str, typer.Option(help="Metric: audio_freeze_rate or video_freeze_rate.", autocompletion=completion("freeze"))
 ]
 
 
@@ -72,7 +72,7 @@ async def sessions(
             show_default=False,
         ),
     ] = None,
-    exclude_server_user: Annotated[bool, typer.Option(help="Leave out Linux users.")] = True,
+    exclude_server_user: Annotated[bool, typer.Option(help="Leave out server users (Linux).")] = True,
 ) -> None:
     """List the sessions of a call: who joined, when, and with what quality.
 
@@ -115,7 +115,7 @@ async def _show_sorted(screen: Screen, found: AsyncGenerator[Session], order: st
             f" {left_out} are left out: see --limit"
         )
     elif count:
-        screen.note(f"{format_number(count)} sessions, by {order}")
+        screen.note(f"{format_count(count, 'session')}, by {order}")
     return count
 
 
@@ -135,7 +135,7 @@ async def metrics(
             autocompletion=list_completion(names_of("metric_id")),
         ),
     ] = "",
-    exclude_server_user: Annotated[bool, typer.Option(help="Without --sids, leave out Linux users.")] = True,
+    exclude_server_user: Annotated[bool, typer.Option(help="Without --sids, leave out server users (Linux).")] = True,
 ) -> None:
     """Show the measurements of each session: bitrate, packet loss, freezes and more.
 
@@ -166,7 +166,10 @@ async def statistics(
     call_id: CallId,
     metric: Freeze = FreezeMetric.VIDEO,
     dimension: Annotated[
-        str, typer.Option(help="country, region, net, sdk, os or device.", autocompletion=completion("dimension"))
+        str,
+        typer.Option(
+            help="Dimension: country, region, net, sdk, os or device.", autocompletion=completion("dimension")
+        ),
     ] = Dimension.NET,
 ) -> None:
     """Show a call's freeze rate by a dimension.
@@ -219,7 +222,8 @@ async def timeline(
     metric: Annotated[
         str,
         typer.Option(
-            help="user_count, audio_freeze_rate, …: see `metrics timeline`.", autocompletion=completion("timeline")
+            help="Metric: user_count, audio_freeze_rate, … (see `metrics timeline`).",
+            autocompletion=completion("timeline"),
         ),
     ] = TimelineMetric.USER_COUNT,
 ) -> None:
@@ -238,11 +242,11 @@ async def timeline(
 
 def _summarize(screen: Screen, listed: Listed[Session] | Listed[SessionMetrics], which: str) -> None:
     """Write how many sessions were shown, and which were left out."""
-    count = format_number(listed.count)
+    count = format_count(listed.count, "session")
     if listed.more:
-        screen.warn(f"{count} sessions, {which}; the others are left out: see --limit and --json")
+        screen.warn(f"{count}, {which}; the others are left out: see --limit and --json")
     elif listed.count:
-        screen.note(f"{count} sessions")
+        screen.note(count)
 
 
 async def _only_tracks(found: AsyncGenerator[SessionMetrics], mids: frozenset[int]) -> AsyncGenerator[SessionMetrics]:

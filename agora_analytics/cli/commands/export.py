@@ -12,7 +12,7 @@ import attrs
 import typer
 
 import agora_analytics as agora
-from agora_analytics.cli.formatting import format_duration, format_number, format_time
+from agora_analytics.cli.formatting import format_count, format_duration, format_number, format_time
 from agora_analytics.cli.options import (
     CredentialOptions,
     NameOptions,
@@ -38,10 +38,19 @@ from agora_analytics.cli.tables import Table
 from agora_analytics.export import DATASETS, formats
 from agora_analytics.export.sinks import check_place
 from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE, PLANS, REALTIME_USAGE, Endpoint
-from agora_analytics.spans import Span
 
 if TYPE_CHECKING:
-    from agora_analytics import Breakdown, ExportEstimate, ExportProgress, ExportReport, Insight, Selection, Skipped
+    from agora_analytics import (
+        AnalyticsClient,
+        Breakdown,
+        ExportEstimate,
+        ExportProgress,
+        ExportReport,
+        Insight,
+        Selection,
+        Skipped,
+    )
+    from agora_analytics.cli.settings import AccountSettings
 
 _PANEL: Final = "Data"
 _FIRST_LINE: Final = 5.0
@@ -122,8 +131,22 @@ class SelectionOptions:
         for series in map(parse_series, split_list(self.series)):
             names.check_series("--series", series.metric, series.product)
 
-    def selection(self, span: Span) -> Selection:
-        """Return the selection; raises `ValueError` for options that contradict each other."""
+    def complete(self, credentials: CredentialOptions) -> tuple[CredentialOptions, AccountSettings]:
+        """Return the credentials and their settings, with the first of `--apps` if no App ID is set.
+
+        The settings are read once: the secret may come from standard input.
+        """
+        app_id = credentials.app_id or next(iter(split_list(self.apps)), None)
+        credentials = attrs.evolve(credentials, app_id=app_id)
+        return credentials, credentials.settings().complete()
+
+    async def selection(self, client: AnalyticsClient, time: TimeOptions) -> Selection:
+        """Return the selection; without a time it is all that the plan keeps.
+
+        Raises `ValueError` for options that contradict each other.
+        """
+        kept = client.plan.of_endpoint(self.endpoint).available
+        span = await time.span(client, self.endpoint, kept, uncut=True)
         return agora.Selection(
             *span,
             datasets=split_list(self.datasets),
@@ -158,7 +181,8 @@ async def export(
     names: NameOptions,
     *,
     to: Annotated[
-        str | None, typer.Argument(help="A folder, or a URL that fsspec supports, like s3://bucket/folder.")
+        str | None,
+        typer.Argument(metavar="TO", help="A folder, or a URL that fsspec supports, like s3://bucket/folder."),
     ] = None,
     format: Annotated[  # noqa: A002 - the name of the option
         str, typer.Option(help=f"File format: {', '.join(formats.NAMES)}.", autocompletion=completion_of(formats.NAMES))
@@ -190,13 +214,10 @@ async def export(
     """
     _check_options(credentials.plan, format, to, dry_run=dry_run)
     selected.check_names(names)
-    app_id = credentials.app_id or next(iter(split_list(selected.apps)), None)
-    credentials = attrs.evolve(credentials, app_id=app_id)
-    settings = credentials.settings().complete()  # read once: the secret may come from standard input
+    credentials, settings = selected.complete(credentials)
     order: Any = "worst" if worst else "oldest"
     async with credentials.client(output.screen, settings) as client:
-        kept = client.plan.of_endpoint(selected.endpoint).available
-        selection = selected.selection(await time.span(client, selected.endpoint, kept, uncut=True))
+        selection = await selected.selection(client, time)
         if to is None or dry_run:
             estimate = await client.export.estimate(selection, order=order, max_requests=max_requests)
             _show_estimate(output.screen, estimate)
@@ -279,7 +300,9 @@ def _show_estimate(screen: Screen, estimate: ExportEstimate) -> None:
         screen.emit(estimate)
         return
     about = "" if estimate.counted else "about "
-    screen.print(f"{about}{_plural(estimate.calls, 'call')}; this estimate took {_plural(estimate.spent, 'request')}")
+    screen.print(
+        f"{about}{format_count(estimate.calls, 'call')}; this estimate took {format_count(estimate.spent, 'request')}"
+    )
     requests = tuple((counter, format_number(count)) for counter, count in estimate.requests.items())
     screen.show((), Table("requests", ("counter", ">requests"), requests, empty="none"))
     rows = tuple((one.dataset, format_number(one.rows), _size(one.bytes)) for one in estimate.estimates)
@@ -297,11 +320,13 @@ def _show_report(screen: Screen, report: ExportReport) -> None:
         return
     rows = tuple((name, format_number(count)) for name, count in report.rows.items())
     screen.show((), Table(f"in {report.to}", ("dataset", ">rows"), rows))
-    screen.print(f"{_plural(report.requests, 'request')}, {_plural(report.parts, 'part')}, listed in manifest.json")
+    screen.print(
+        f"{format_count(report.requests, 'request')}, {format_count(report.parts, 'part')}, listed in manifest.json"
+    )
     if report.unfinished:
-        screen.print(f"still open: {_plural(report.unfinished, 'call')}; run it again when they have finished")
+        screen.print(f"still open: {format_count(report.unfinished, 'call')}; run it again when they have finished")
     if report.provisional:
-        screen.print(f"provisional: {_plural(report.provisional, 'row')}; the next run fetches them again")
+        screen.print(f"provisional: {format_count(report.provisional, 'row')}; the next run fetches them again")
     if report.pending:
         screen.print(f"pending: {format_number(report.pending)} calls and spans; run it again")
     for skipped in report.skipped:
@@ -309,8 +334,8 @@ def _show_report(screen: Screen, report: ExportReport) -> None:
 
 
 def _describe(skipped: Skipped) -> str:
-    calls = "" if skipped.calls is None else f"{_plural(skipped.calls, 'call')}{_call_ids(skipped)}"
-    rows = "" if skipped.rows is None else _plural(skipped.rows, "row")
+    calls = "" if skipped.calls is None else f"{format_count(skipped.calls, 'call')}{_call_ids(skipped)}"
+    rows = "" if skipped.rows is None else format_count(skipped.rows, "row")
     span = skipped.span
     when = "" if span is None else f"{format_duration(span.duration)} from {format_time(span.start)} UTC"
     again = "the next run tries again" if skipped.again else ""
@@ -324,10 +349,6 @@ def _call_ids(skipped: Skipped) -> str:
         return ""
     more = ", …" if (skipped.calls or 0) > len(skipped.call_ids) else ""
     return f" ({', '.join(skipped.call_ids)}{more})"
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{format_number(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def _size(count: float) -> str:

@@ -10,7 +10,7 @@ import attrs
 import typer
 
 import agora_analytics as agora
-from agora_analytics.cli.formatting import GAP_REASONS, format_duration, format_number, format_percent, format_time
+from agora_analytics.cli.formatting import GAP_REASONS, format_count, format_duration, format_percent, format_time
 from agora_analytics.cli.options import CredentialOptions, OutputOptions, command, stream_start
 from agora_analytics.cli.parsing import parse_time
 from agora_analytics.cli.signals import stop_on_signal
@@ -77,8 +77,7 @@ async def follow(
             async with aclosing(stream), heartbeat(stream, output.screen, every) as record_event:
                 async for event in stream:
                     record_event()
-                    if output.screen.json:
-                        output.screen.emit(_row(event))
+                    output.screen.emit_if_json(_row(event))
                     view.line(_line(event))
                     count += 1
                     if events is not None and count >= events:
@@ -129,7 +128,7 @@ def _lasted(call: Call) -> str:
 
 
 def _peak(call: Call) -> str:
-    return f"peak of {format_number(call.call_pcu)} users" if call.call_pcu else ""
+    return f"{format_count(call.call_pcu, 'user')} at peak" if call.call_pcu else ""
 
 
 def _froze(call: Call) -> str:
@@ -138,5 +137,5 @@ def _froze(call: Call) -> str:
 
 def _sessions(event: agora.CallFinished | agora.CallSessions) -> str:
     if event.sessions is not None:
-        return f"{len(event.sessions)} sessions"
+        return format_count(len(event.sessions), "session")
     return f"no sessions: {event.reason}" if event.reason or isinstance(event, agora.CallSessions) else ""

@@ -51,7 +51,9 @@ async def plans(
     output: OutputOptions,
     plan: Annotated[
         str | None,
-        typer.Argument(help=f"Only this plan: {', '.join(PLANS)}.", autocompletion=completion_of(PLANS)),
+        typer.Argument(
+            metavar="PLAN", help=f"Only this plan: {', '.join(PLANS)}.", autocompletion=completion_of(PLANS)
+        ),
     ] = None,
 ) -> None:
     """Show the limits of each pricing plan.
@@ -68,7 +70,9 @@ async def metrics(
     output: OutputOptions,
     kind: Annotated[
         str | None,
-        typer.Argument(help=f"Only this kind: {', '.join(CATALOGUE)}.", autocompletion=completion_of(CATALOGUE)),
+        typer.Argument(
+            metavar="KIND", help=f"Only this kind: {', '.join(CATALOGUE)}.", autocompletion=completion_of(CATALOGUE)
+        ),
     ] = None,
 ) -> None:
     """Show the catalogue: metrics, metric ids, dimensions, products and granularities.

@@ -21,16 +21,22 @@ app = typer.Typer(
 _WEEK: Final = 7 * 86_400
 
 Usage = Annotated[
-    str, typer.Option(help="userCount, totalDuration, …: see `metrics usage`.", autocompletion=completion("usage"))
+    str,
+    typer.Option(help="Metric: userCount, totalDuration, … (see `metrics usage`).", autocompletion=completion("usage")),
 ]
 Quality = Annotated[
     str,
-    typer.Option(help="audioFreezeRate, networkDelay, …: see `metrics quality`.", autocompletion=completion("quality")),
+    typer.Option(
+        help="Metric: audioFreezeRate, networkDelay, … (see `metrics quality`).", autocompletion=completion("quality")
+    ),
 ]
 Steps = Annotated[str, typer.Option(help="Length of a step: 1d, 1h, …", autocompletion=completion("granularity"))]
 By = Annotated[
     str | None,
-    typer.Option(help="Group by country, region, net, sdk, os, …", autocompletion=completion("dimension")),
+    typer.Option(
+        help="Group by country, region, net, sdk, os, … (see `metrics dimension`).",
+        autocompletion=completion("dimension"),
+    ),
 ]
 Values = Annotated[str, typer.Option(help="Only these values of the dimension, separated by commas.")]
 Filters = Annotated[
@@ -70,7 +76,7 @@ async def quality(
     *,
     metric: Quality = QualityMetric.AUDIO_FREEZE_RATE,
     product: Annotated[
-        str, typer.Option(help="Native or WebRTC.", autocompletion=completion("product"))
+        str, typer.Option(help="Product: Native or WebRTC.", autocompletion=completion("product"))
     ] = Product.NATIVE,
     granularity: Steps = Granularity.DAY,
 ) -> None:
@@ -128,7 +134,8 @@ async def quality_total(
     dimension_values: Values = "",
     filters: Filters = None,
     product: Annotated[
-        str | None, typer.Option(help="Native or WebRTC (default: not sent).", autocompletion=completion("product"))
+        str | None,
+        typer.Option(help="Product: Native or WebRTC (default: not sent).", autocompletion=completion("product")),
     ] = None,
 ) -> None:
     """Show a quality metric over a whole span, as one value or by a dimension.

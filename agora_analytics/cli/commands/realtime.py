@@ -25,12 +25,16 @@ app = typer.Typer(
 
 _TEN_MINUTES: Final = 600
 
-Usage = Annotated[str, typer.Option(help="userCount or channelCount.", autocompletion=completion("realtime_usage"))]
+Usage = Annotated[
+    str, typer.Option(help="Metric: userCount or channelCount.", autocompletion=completion("realtime_usage"))
+]
 Quality = Annotated[
     str,
-    typer.Option(help="audioFreezeRate, networkDelay, …: see `metrics quality`.", autocompletion=completion("quality")),
+    typer.Option(
+        help="Metric: audioFreezeRate, networkDelay, … (see `metrics quality`).", autocompletion=completion("quality")
+    ),
 ]
-Of = Annotated[str, typer.Option(help="Native or WebRTC.", autocompletion=completion("product"))]
+Of = Annotated[str, typer.Option(help="Product: Native or WebRTC.", autocompletion=completion("product"))]
 Channel = Annotated[str | None, typer.Option(help="Only this channel.")]
 By = Annotated[
     str | None,
@@ -38,7 +42,8 @@ By = Annotated[
 ]
 Values = Annotated[str, typer.Option(help="Only these values of the dimension, separated by commas.")]
 Top = Annotated[
-    str, typer.Option(help="country, region, net, sdk, os or device.", autocompletion=completion("dimension"))
+    str,
+    typer.Option(help="Dimension: country, region, net, sdk, os or device.", autocompletion=completion("dimension")),
 ]
 At = Annotated[
     str | None,

@@ -260,11 +260,11 @@ class _Listing:
         budget, parts = self.source.budget, len(self.source.parts)
         if budget.left_today is None:
             return
-        bound = f", at most {format_number(budget.max_requests)}"
+        bounded = budget.max_requests not in {None, budget.left_today}
         self.screen.note(
             f"takes at least {format_number(parts)} of the {format_number(budget.left_today)} requests left today"
-            f"{'' if budget.max_requests in {None, budget.left_today} else bound},"
-            f" and one more for each {self.source.page_size} calls in a part"
+            f", and one more for each further {self.source.page_size} calls in a part"
+            f"{f'; stops after {format_number(budget.max_requests)}' if bounded else ''}"
         )
 
     async def _note_remaining_price(self) -> None:

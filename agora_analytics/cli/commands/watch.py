@@ -58,6 +58,7 @@ async def watch(
     series: Annotated[
         list[str] | None,
         typer.Argument(
+            metavar="SERIES",
             help="METRIC:PRODUCT, or METRIC for Native (default: users and both freeze rates).",
             autocompletion=completion_of(series_names()),
         ),
@@ -99,16 +100,14 @@ async def watch(
             only_final=only_final,
             gaps=gaps,
         )
-        history = _History(chosen)
         coverage = client.realtime.coverage(*chosen)
         output.screen.note(str(coverage))
         with stop_on_signal(stream.stop), output.screen.live(table=True) as view:
             async with aclosing(stream), heartbeat(stream, output.screen, coverage.interval) as record_event:
-                count = 0
+                history, count = _History(chosen), 0
                 async for event in stream:
                     record_event()
-                    if output.screen.json:
-                        output.screen.emit(_row(event))
+                    output.screen.emit_if_json(_row(event))
                     history.add(event)
                     _show(view, history, event, stream, limits.delay)
                     count += isinstance(event, agora.Window)

@@ -1,4 +1,4 @@
-"""Help is quick: it loads nothing that only a request, a stream or a simulated service needs."""
+"""Help starts fast: it loads no client, no stream and no simulator."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SLOW = ("aiohttp", "cattrs", "pyarrow", "sqlite3", "agora_analytics.simulator", 
 
 
 @pytest.mark.parametrize("start", [["-m", "agora_analytics"], ["-m", "agora_analytics.cli"]])
-def test_the_version_is_told_without_a_command(start):
+def test_version_is_printed_without_a_command(start):
     done = subprocess.run([sys.executable, *start, "--version"], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout == f"agora-analytics {version('agora-analytics')}\n"
 

@@ -1,4 +1,4 @@
-"""Trouble is told once and then counted; a stream that is silent says what it does."""
+"""Repeated messages are throttled, and a silent stream reports its state."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ def told(every: float, until: float) -> list[tuple[float, str]]:
     return [(at, line) for at, lines in found for line in lines]
 
 
-def test_a_server_that_is_down_is_told_once_and_then_counted():
+def test_a_repeated_message_is_shown_once_and_then_counted():
     assert told(10, 60) == [(0, "down at 0")]
     assert told(10, 70)[1:] == [(60, "down at 60 (and 5 more like it in 1 m)")]
 
 
-def test_trouble_that_goes_on_is_told_ever_more_seldom_and_once_an_hour_at_least():
+def test_the_interval_of_repeated_messages_doubles_up_to_an_hour():
     moments = [at for at, _ in told(10, 4 * 3_600)]
     assert moments == [0, 60, 180, 420, 900, 1_860, 3_780, 7_380, 10_980]
 
 
-def test_what_comes_again_after_a_while_is_told_as_new():
+def test_a_message_after_a_long_silence_is_shown_at_once():
     throttle = MessageThrottle()
     assert throttle.add("down", "a", 0) == ["a"]
     assert throttle.add("down", "b", 121) == ["b"]
@@ -42,7 +42,7 @@ def test_what_comes_again_after_a_while_is_told_as_new():
     assert throttle.add("down", "d", 400) == ["c", "d"]
 
 
-def test_lines_of_another_kind_are_told_and_what_was_only_counted_is_told_in_the_end():
+def test_kinds_are_throttled_separately_and_flush_shows_the_rest():
     throttle = MessageThrottle()
     assert throttle.add("down", "down", 0) == ["down"]
     assert throttle.add("up", "up", 1) == ["up"]
@@ -64,7 +64,7 @@ sys.exit(runner.run_command(work))
 
 
 @pytest.mark.process
-def test_a_command_tells_warnings_of_a_kind_once_and_the_count_at_its_end():
+def test_a_command_shows_a_warning_once_and_its_count_at_the_end():
     done = subprocess.run([sys.executable, "-c", WARNS], cwd=ROOT, capture_output=True, text=True, check=True)
     first, last = done.stderr.splitlines()
     assert first == "attempt 0 failed"
@@ -93,7 +93,7 @@ DOWN = Health(state="outage", since=1_795_521_600, failures=7, last_error="HTTP 
 
 
 @pytest.mark.parametrize("json", [False, True])
-def test_an_outage_is_told_of_after_a_minute_and_ever_more_seldom(capfd, json):
+def test_an_outage_is_reported_after_a_minute_and_at_doubling_intervals(capfd, json):
     silence(DOWN, 59, json=json)
     assert capfd.readouterr().err == ""
     silence(DOWN, 600, json=json)
@@ -102,7 +102,7 @@ def test_an_outage_is_told_of_after_a_minute_and_ever_more_seldom(capfd, json):
     assert lines[0].endswith("outage since 2026-11-24T12:00:00Z, 7 attempts failed")
 
 
-def test_a_stream_that_is_well_and_silent_is_said_to_be_so_to_people_alone(capfd):
+def test_a_silent_healthy_stream_is_reported_without_json_only(capfd):
     silence(Health(lag=70.0), 100)
     assert capfd.readouterr().err.endswith(" without an event: polling, read to 1 m 10 s ago\n")
     silence(Health(lag=70.0), 100, json=True)
@@ -111,7 +111,7 @@ def test_a_stream_that_is_well_and_silent_is_said_to_be_so_to_people_alone(capfd
     assert capfd.readouterr().err == ""
 
 
-def test_what_goes_wrong_while_a_stream_is_watched_comes_out_as_it_is():
+def test_an_error_inside_a_heartbeat_is_raised_unchanged():
     async def fail() -> None:
         async with heartbeat(Silent(Health()), Screen()):
             raise KeyError("mine")

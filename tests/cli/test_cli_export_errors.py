@@ -1,4 +1,4 @@
-"""`agora-analytics export`: what the service refuses is told by name, and the rest comes (see also `exports`)."""
+"""`agora-analytics export`: what the service refuses is reported, and the rest is exported (see also `exports`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NO = Fault("refusal", code=404, message="no such call")
 
 
 @pytest.mark.parametrize("apps", [f"{APP_ID},somebody-elses", f"somebody-elses,{APP_ID}"])
-def test_an_app_id_that_is_refused_is_told_and_the_rest_comes(run, tmp_path, apps):
+def test_a_refused_app_id_is_reported_and_the_others_are_exported(run, tmp_path, apps):
     to = str(tmp_path / "data")
     ran = run("export", to, "--apps", apps, "--last", "1h", "--format", "jsonl")
     assert ran.code == 1
@@ -27,7 +27,7 @@ def test_an_app_id_that_is_refused_is_told_and_the_rest_comes(run, tmp_path, app
     assert {row["app_id"] for row in rows} == {APP_ID}
 
 
-def test_calls_that_are_refused_are_told_by_their_ids(run, served, monkeypatch, tmp_path):
+def test_refused_calls_are_reported_by_id(run, served, monkeypatch, tmp_path):
     monkeypatch.setattr(served.service, "faults", Faults.always(NO).only("call_sessions"))
     what = ("--datasets", "sessions", "--last", "1h", "--format", "jsonl", "--max-requests", "40")
     ran = run("export", str(tmp_path / "data"), *what, "--concurrency", "1")
@@ -60,7 +60,7 @@ def linked(data: Path) -> None:
     ],
     ids=["altered", "damaged", "linked", "other settings"],
 )
-def test_an_export_that_ends_with_an_error_tells_its_kind(run, tmp_path, spoil, more, kind):
+def test_an_export_error_is_printed_with_its_kind(run, tmp_path, spoil, more, kind):
     to = tmp_path / "data"
     what = ("export", str(to), "--last", "1h", "--format", "jsonl", "--max-requests", "2")
     run(*what)
@@ -73,7 +73,7 @@ def test_an_export_that_ends_with_an_error_tells_its_kind(run, tmp_path, spoil, 
     assert "kind" not in hint
 
 
-def test_an_export_that_runs_already_tells_that_as_its_kind(run, tmp_path):
+def test_a_second_export_into_the_same_folder_fails_with_kind_running(run, tmp_path):
     to = tmp_path / "data"
     with closing(ExportState(to / ".agora-export" / "state.db", "place")):
         ran = run("export", str(to), "--last", "1h", "--format", "jsonl")

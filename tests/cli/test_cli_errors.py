@@ -1,4 +1,4 @@
-"""What goes wrong is told in one or two lines on standard error, with an exit code that says whose fault it is."""
+"""Errors: one or two lines on standard error, with an exit code that says whose fault it is."""
 
 from __future__ import annotations
 
@@ -33,7 +33,10 @@ def failed(ran, code: int, *words: str) -> None:
         (("--last", "1h", "--start", "2026-11-24T12:00:00Z"), ("exclude each other",)),
         (("--end", "2026-11-24T12:00:00Z"), ("--end needs --start",)),
         (("--page-size", "101"), ("page_size=101", "100")),
-        (("--start", "2026-11-24T12:00:00Z", "--end", "2026-11-24T11:00:00Z"), ("end=", "must be after start=")),
+        (
+            ("--start", "2026-11-24T12:00:00Z", "--end", "2026-11-24T11:00:00Z"),
+            ("end=2026-11-24T11:00:00Z must be after start=2026-11-24T12:00:00Z",),
+        ),
         (("--plan", "gold"), ("plan='gold'", "premium")),
         (("--plan", "starter"), ("does not include", "standard")),
         (("--max-wait", "-1"), ("max_wait=-1.0", "from 0")),
@@ -47,7 +50,7 @@ def failed(ran, code: int, *words: str) -> None:
     ],
     ids=" ".join,
 )
-def test_misuse_is_told_before_anything_is_sent(run, served, arguments, words):
+def test_wrong_options_are_reported_before_a_request_is_sent(run, served, arguments, words):
     before = sum(served.service.counts.values())
     failed(run("calls", "search", *arguments), 2, *words)
     assert sum(served.service.counts.values()) == before
@@ -56,7 +59,7 @@ def test_misuse_is_told_before_anything_is_sent(run, served, arguments, words):
 @pytest.mark.parametrize(
     ("start", "words"), [("1000000000", ("query time range limit",)), ("4000000000", ("query latency limit",))]
 )
-def test_a_span_of_another_time_is_refused_by_the_service_which_alone_knows_the_time(run, start, words):
+def test_a_span_outside_the_retention_is_refused_by_the_service(run, start, words):
     failed(run("calls", "search", "--start", start, "--end", str(int(start) + 3_600)), 1, *words)
 
 
@@ -73,7 +76,7 @@ def test_a_span_of_another_time_is_refused_by_the_service_which_alone_knows_the_
     ],
     ids=" ".join,
 )
-def test_misuse_without_settings_names_what_is_missing(bare, arguments, words):
+def test_the_error_names_the_missing_settings_and_allowed_values(bare, arguments, words):
     failed(bare(*arguments), 2, *words)
 
 
@@ -86,11 +89,11 @@ def test_misuse_without_settings_names_what_is_missing(bare, arguments, words):
     ],
     ids=" ".join,
 )
-def test_arguments_of_each_kind_are_checked(run, arguments, words):
+def test_arguments_are_validated(run, arguments, words):
     failed(run(*arguments), 2, *words)
 
 
-def test_no_command_shows_the_help_and_says_it_was_misused(bare):
+def test_without_a_command_the_help_is_printed(bare):
     ran = bare()
     assert "Usage" in ran.out + ran.err
 
@@ -103,20 +106,20 @@ def test_no_command_shows_the_help_and_says_it_was_misused(bare):
         ("AGORA_APP_ID", "another", ("App ID",)),
     ],
 )
-def test_what_the_service_refuses_is_a_failure(run, monkeypatch, name, value, words):
+def test_refused_credentials_exit_with_1(run, monkeypatch, name, value, words):
     monkeypatch.setenv(name, value)
     ran = run(*SEARCH)
     failed(ran, 1, *words)
     assert value not in ran.err or name != "AGORA_CUSTOMER_SECRET"
 
 
-def test_a_plan_that_the_service_does_not_know_of_is_refused_by_it(run, served, monkeypatch):
+def test_a_plan_other_than_the_accounts_is_refused_by_the_service(run, served, monkeypatch):
     plan = served.service.plan
     monkeypatch.setattr(served.service, "plan", plan.of("standard"))
     failed(run("realtime", "usage"), 1, "no auth", "plan")
 
 
-def test_a_server_that_is_not_there_is_a_failure(run, monkeypatch):
+def test_an_unreachable_server_exits_with_1(run, monkeypatch):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
@@ -125,13 +128,13 @@ def test_a_server_that_is_not_there_is_a_failure(run, monkeypatch):
 
 
 @pytest.mark.parametrize(("fault", "word"), [(Fault("html"), "HTTP 502: <html>"), (Fault("garbage"), "not JSON")])
-def test_an_answer_of_something_else_is_a_failure(run, served, monkeypatch, fault, word):
+def test_an_unexpected_response_exits_with_1(run, served, monkeypatch, fault, word):
     monkeypatch.setattr(served.service, "faults", Faults.chance(1.0, [fault]))
     monkeypatch.setattr(Random, "uniform", lambda *_: 0.0)  # no wait before the next attempt
     failed(run(*SEARCH), 1, word)
 
 
-def test_flags_go_before_the_environment_and_that_before_the_file(run, tmp_path: Path, monkeypatch):
+def test_options_take_precedence_over_the_environment_and_that_over_the_file(run, tmp_path: Path, monkeypatch):
     config = tmp_path / "agora-analytics" / "config.toml"
     config.parent.mkdir()
     config.write_text('plan = "starter"\napp_id = "of-the-file"\n')
@@ -146,7 +149,7 @@ def test_flags_go_before_the_environment_and_that_before_the_file(run, tmp_path:
 
 
 @pytest.mark.parametrize("key", ["customer_secret", "customer_secret_file"])
-def test_the_secret_may_stand_in_a_file(run, tmp_path: Path, monkeypatch, key):
+def test_the_secret_can_be_read_from_a_file(run, tmp_path: Path, monkeypatch, key):
     monkeypatch.delenv("AGORA_CUSTOMER_SECRET")
     (tmp_path / "secret").write_text(f"  {CUSTOMER_SECRET}\n")
     (tmp_path / "secret").chmod(0o600)
@@ -157,7 +160,7 @@ def test_the_secret_may_stand_in_a_file(run, tmp_path: Path, monkeypatch, key):
     assert run(*SEARCH, "--secret-file", str(tmp_path / "secret")).code == 0
 
 
-def test_the_secret_may_come_from_standard_input(run, tmp_path: Path, monkeypatch):
+def test_the_secret_can_be_read_from_standard_input(run, tmp_path: Path, monkeypatch):
     monkeypatch.delenv("AGORA_CUSTOMER_SECRET")
     (tmp_path / "secret").write_text(CUSTOMER_SECRET + "\n")
     with (tmp_path / "secret").open() as file:
@@ -176,21 +179,21 @@ def test_the_secret_may_come_from_standard_input(run, tmp_path: Path, monkeypatc
         ("plan = ", ("cannot be read",)),
     ],
 )
-def test_a_settings_file_that_cannot_work_is_refused(run, tmp_path: Path, text, words):
+def test_an_invalid_settings_file_is_refused(run, tmp_path: Path, text, words):
     config = tmp_path / "settings.toml"
     config.write_text(text)
     config.chmod(0o644)
     failed(run(*SEARCH, "--config", str(config)), 2, *words)
 
 
-def test_a_settings_file_has_one_secret(run, tmp_path: Path):
+def test_a_settings_file_with_two_secrets_is_refused(run, tmp_path: Path):
     config = tmp_path / "settings.toml"
     config.write_text('customer_secret = "a"\ncustomer_secret_file = "b"\n')
     config.chmod(0o600)
     failed(run(*SEARCH, "--config", str(config)), 2, "one is enough")
 
 
-def test_several_hosts_may_stand_in_a_file(run, tmp_path: Path, served, monkeypatch):
+def test_a_settings_file_can_list_several_hosts(run, tmp_path: Path, served, monkeypatch):
     config = tmp_path / "settings.toml"
     config.write_text(f'customer_id = "{CUSTOMER_ID}"\nbase_url = ["{served.url}", "{served.url}"]\n')
     monkeypatch.delenv("AGORA_BASE_URL")

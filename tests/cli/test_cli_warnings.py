@@ -1,4 +1,4 @@
-"""What a command lacks, cuts short or cannot have is said at once and in full."""
+"""Missing settings, cut spans and wrong options are reported at once and in full."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ALL = ("AGORA_CUSTOMER_ID", "AGORA_CUSTOMER_SECRET", "AGORA_PLAN", "AGORA_APP_ID
         (("quota",), (ALL[0], ALL[2]), "--plan or AGORA_PLAN"),
     ],
 )
-def test_all_settings_that_are_missing_are_named_at_once(bare, arguments, missing, flag):
+def test_all_missing_settings_are_named_at_once(bare, arguments, missing, flag):
     ran = bare(*arguments)
     assert ran.code == 2
     assert tuple(name for name in ALL if name in ran.err) == missing
@@ -43,17 +43,17 @@ def test_an_export_reads_the_secret_from_standard_input_once(run, monkeypatch):
     [
         (
             ("follow", "--last", "40d", "--events", "1"),
-            "--last=40d is more than the plan keeps: it begins 15 d ago, or where its checkpoint is",
+            "--last=40d is longer than the plan keeps: it starts 15 d ago, or at the checkpoint",
         ),
         (
             ("watch", "--last", "3h", "--windows", "1"),
-            "--last=3h is more than the plan keeps: it begins 1 h ago, or where its checkpoint is",
+            "--last=3h is longer than the plan keeps: it starts 1 h ago, or at the checkpoint",
         ),
     ],
     ids=["follow", "watch"],
 )
 @pytest.mark.parametrize("shown", [(), ("--json",)], ids=["people", "pipes"])
-def test_a_beginning_that_the_plan_does_not_keep_is_told(run, arguments, kept, shown, monkeypatch):
+def test_a_start_beyond_the_retention_is_a_warning(run, arguments, kept, shown, monkeypatch):
     # A command tells warnings by itself unless something else takes them, as pytest does.
     monkeypatch.setattr(logging.getLogger("agora_analytics"), "propagate", False)
     ran = run(*arguments, *shown)
@@ -62,33 +62,33 @@ def test_a_beginning_that_the_plan_does_not_keep_is_told(run, arguments, kept, s
 
 
 CUT = {
-    ("calls", "search", "--max-requests", "2"): ("40d", "it begins 15 d ago"),
-    ("calls", "sessions", "CALL"): ("40d", "it begins 15 d ago"),
-    ("insights", "usage"): ("40d", "it begins 30 d ago"),
-    ("insights", "quality-total"): ("40d", "it begins 30 d ago"),
-    ("insights", "quality"): ("30d", "--last=30d is more than can be requested: it is the newest 29 d "),
-    ("realtime", "usage"): ("3h", "it begins 1 h ago"),
-    ("realtime", "quality"): ("1h", "--last=1h is more than can be requested: it is the newest 57 m "),
+    ("calls", "search", "--max-requests", "2"): ("40d", "it starts 15 d ago"),
+    ("calls", "sessions", "CALL"): ("40d", "it starts 15 d ago"),
+    ("insights", "usage"): ("40d", "it starts 30 d ago"),
+    ("insights", "quality-total"): ("40d", "it starts 30 d ago"),
+    ("insights", "quality"): ("30d", "--last=30d is longer than can be requested: it covers the newest 29 d "),
+    ("realtime", "usage"): ("3h", "it starts 1 h ago"),
+    ("realtime", "quality"): ("1h", "--last=1h is longer than can be requested: it covers the newest 57 m "),
     ("export", "--dry-run"): ("40d", None),
 }
 
 
 @pytest.mark.parametrize("command", CUT, ids=" ".join)
-def test_a_span_that_is_cut_is_told_by_every_command(run, call_id, command, monkeypatch):
+def test_every_command_warns_of_a_span_that_is_cut(run, call_id, command, monkeypatch):
     monkeypatch.setattr(logging.getLogger("agora_analytics"), "propagate", False)
     last, told = CUT[command]
     ran = run(*(call_id if one == "CALL" else one for one in command), "--last", last, "--json")
     assert ran.code == 0, ran.err
     assert (told or "expired") in (ran.err if told else ran.out)
-    assert ran.err.count("more than") == (1 if told else 0)
+    assert ran.err.count("longer than") == (1 if told else 0)
 
 
-def test_a_beginning_that_the_plan_keeps_is_not_worth_a_word(run, monkeypatch):
+def test_a_start_within_the_retention_is_no_warning(run, monkeypatch):
     monkeypatch.setattr(logging.getLogger("agora_analytics"), "propagate", False)
-    assert "more than the plan" not in run("watch", "--last", "10m", "--windows", "1").err
+    assert "longer than the plan" not in run("watch", "--last", "10m", "--windows", "1").err
 
 
-def test_a_port_that_is_in_use_is_told_with_the_way_out(bare):
+def test_a_port_in_use_is_reported_with_a_way_out(bare):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ran = bare("simulate", "--port", str(port))

@@ -1,4 +1,4 @@
-"""The demo's steps on a simulated service, on virtual time, and on plans and projects with less to show."""
+"""The steps of the demo on virtual time, and on plans and projects with less to show."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def toured(capsys, *, windows: int = 2, json_lines: bool = False, plan: str = "e
 
 
 @pytest.mark.parametrize(("plan", "series"), [("enterprise", 3), ("premium", 1)])
-def test_new_windows_are_told_one_after_another_with_as_many_series_as_the_plan_pays_for(capsys, plan, series):
+def test_new_windows_are_shown_in_order_with_as_many_series_as_the_plan_allows(capsys, plan, series):
     rows = [json.loads(line)["value"] for line in toured(capsys, json_lines=True, plan=plan).splitlines()]
     told = rows[-2 * series :]
     assert len({row["series"] for row in rows}) == series
@@ -38,14 +38,14 @@ def test_new_windows_are_told_one_after_another_with_as_many_series_as_the_plan_
     assert second - first == WINDOW
 
 
-def test_a_window_is_a_line_for_people(capsys):
+def test_a_window_is_one_line_of_text(capsys):
     *_, first, second, end = toured(capsys).splitlines()
     assert end == ""
     for line in (first, second):
         assert all(f"{name} " in line for name in ("userCount Native", "audioFreezeRate Native", "userCount WebRTC"))
 
 
-async def test_calls_too_long_for_one_request_are_counted_but_not_opened(capsys):
+async def test_calls_too_long_for_one_request_are_counted_but_not_inspected(capsys):
     simulation = Simulation(Service(World(seed=3)))
     plan = Plan.of("enterprise").with_limits("call_details", longest=4)
     async with simulation.client(plan=plan) as client:

@@ -1,4 +1,4 @@
-"""How the command behaves beside its answers: completion, proxies, ports in use, pipes that close, its secret."""
+"""Completion, proxies, ports, closed pipes, and the secret."""
 
 from __future__ import annotations
 
@@ -24,6 +24,15 @@ ROOT = Path(__file__).parents[2]
         ("insights quality --metric net", {"networkDelay"}),
         ("realtime usage --product W", {"WebRTC"}),
         ("plans ", {"starter", "standard", "premium", "enterprise"}),
+        ("calls search --plan pre", {"premium"}),
+        ("simulate --plan st", {"starter", "standard"}),
+        ("metrics re", {"realtime_usage"}),
+        ("calls sessions --sort ", {"joined", "stayed", "audio", "video", "worst"}),
+        ("insights usage-total --dimension co", {"country"}),
+        ("watch networkDelay", {"networkDelay:Native", "networkDelay:WebRTC"}),
+        ("export --datasets calls,se", {"calls,sessions"}),
+        ("export --statistics video_freeze_rate:o", {"video_freeze_rate:os"}),
+        ("realtime quality-top --extra-metrics u", {"userCount"}),
     ],
 )
 def test_commands_and_names_are_completed(bare, monkeypatch, typed, offered):
@@ -38,7 +47,7 @@ def test_commands_and_names_are_completed(bare, monkeypatch, typed, offered):
 
 
 @pytest.mark.parametrize("before", [None, "internal.example"])
-def test_the_demo_needs_no_way_through_a_proxy_and_leaves_the_environment_as_it_was(bare, monkeypatch, before):
+def test_the_demo_bypasses_the_proxy_and_restores_the_environment(bare, monkeypatch, before):
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):
@@ -49,7 +58,7 @@ def test_the_demo_needs_no_way_through_a_proxy_and_leaves_the_environment_as_it_
     assert (os.environ.get("no_proxy"), os.environ.get("NO_PROXY")) == (before, before)
 
 
-def test_a_port_in_use_is_told_in_a_line(bare):
+def test_a_port_in_use_is_reported_in_one_line(bare):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -74,7 +83,7 @@ def piped(environment, *arguments: str, stdout: int = subprocess.PIPE) -> subpro
     [(("metrics",), {141}), (("plans", "--json"), {141}), (("--help",), {1, 141})],  # typer writes the help
 )
 @pytest.mark.process
-def test_a_pipe_that_nobody_reads_ends_it_without_a_word(environment, arguments, codes):
+def test_a_broken_pipe_ends_the_command_silently(environment, arguments, codes):
     reading, writing = os.pipe()
     os.close(reading)  # before it starts: a little that is written sooner would have been taken
     with piped(environment, *arguments, stdout=writing) as process:
@@ -85,7 +94,7 @@ def test_a_pipe_that_nobody_reads_ends_it_without_a_word(environment, arguments,
 
 
 @pytest.mark.process
-def test_the_simulator_tells_programs_how_to_reach_it(environment):
+def test_the_simulator_prints_its_settings_as_json(environment):
     with piped(environment, "simulate", "--port", "0", "--json") as process:
         access = json.loads(process.stdout.readline())
         process.terminate()
@@ -105,7 +114,7 @@ def test_the_simulator_tells_programs_how_to_reach_it(environment):
     ],
     ids=" ".join,
 )
-def test_the_secret_is_nowhere_in_what_is_shown(run, arguments, form):
+def test_the_secret_is_never_printed(run, arguments, form):
     ran = run(*arguments, *form)
     assert CUSTOMER_SECRET not in ran.out + ran.err
 
@@ -122,6 +131,6 @@ sys.exit(runner.run_command(work))
 
 
 @pytest.mark.process
-def test_what_is_warned_of_steers_no_terminal():
+def test_warnings_are_printed_without_control_characters():
     done = subprocess.run([sys.executable, "-c", WARNS], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stderr == "the error: HTTP 503:  [31mred and more\n"

@@ -1,4 +1,4 @@
-"""Each command shows what the service has: as tables for people, as one JSON object a line for programs."""
+"""Each command prints the service's data: as tables, and as JSON Lines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_search_finds_the_calls_of_the_span_in_both_forms(run):
     assert f"spent today: {pages} of the day's 10,000 call_lists requests" in table.err
 
 
-def test_a_search_by_channel_finds_only_it_and_a_limit_is_told(run):
+def test_a_search_by_channel_finds_only_that_and_a_limit_is_reported(run):
     first = run("calls", "search", "--last", "2h", "--json").lines[0]
     mine = run("calls", "search", "--last", "2h", "--cname", first["cname"], "--page-size", "10", "--json").lines
     assert {call["cname"] for call in mine} == {first["cname"]}
@@ -35,7 +35,7 @@ def test_a_search_by_channel_finds_only_it_and_a_limit_is_told(run):
     assert len(run("calls", "search", "--last", "2h", "--limit", "3", "--json").lines) == 3
 
 
-def test_a_call_is_drilled_into(run, call_id):
+def test_sessions_and_metrics_of_a_call_are_shown_and_filtered(run, call_id):
     sessions = run("calls", "sessions", call_id, "--last", "5h", "--json").lines
     table = run("calls", "sessions", call_id, "--last", "5h", "--limit", "1000").out
     assert sessions
@@ -54,6 +54,38 @@ def test_a_call_is_drilled_into(run, call_id):
 
 
 @pytest.mark.parametrize(
+    ("order", "key"),
+    [
+        ("joined", lambda one: one["join_ts"]),
+        ("stayed", lambda one: one["leave_ts"] - one["join_ts"]),
+        ("video", lambda one: one["user_video_freeze_rate"] or -1),
+        ("worst", lambda one: max(one["user_audio_freeze_rate"] or 0, one["user_video_freeze_rate"] or 0)),
+    ],
+)
+def test_sessions_are_sorted_highest_first(run, call_id, order, key):
+    span = ("--last", "5h")
+    rows = run("calls", "sessions", call_id, *span, "--json").lines
+    wanted = sorted((key(row) for row in rows), reverse=True)
+    shown = run("calls", "sessions", call_id, *span, "--sort", order, "--limit", "500", "--json")
+    assert [key(row) for row in shown.lines] == wanted
+    assert shown.err == ""
+    cut = run("calls", "sessions", call_id, *span, "--sort", order, "--limit", "2")
+    assert f"the first 2 of {len(rows)} sessions by {order}; {len(rows) - 2} are left out: see --limit" in cut.err
+
+
+def test_an_unknown_order_of_sessions_is_refused_before_anything_is_sent(run, served):
+    before = served.service.counts.total()
+    ran = run("calls", "sessions", "id", "--sort", "peak")
+    assert (ran.code, ran.err) == (2, "error: --sort='peak': allowed are joined, stayed, audio, video, worst\n")
+    assert served.service.counts.total() == before
+
+
+def test_sorted_sessions_of_an_unknown_call_are_missed_as_unsorted_ones_are(run):
+    ran = run("calls", "sessions", "no-such-call", "--sort", "joined")
+    assert "nothing is known of a call 'no-such-call' in " in ran.err
+
+
+@pytest.mark.parametrize(
     ("arguments", "fields"),
     [
         (("statistics",), {"user_count"}),
@@ -61,7 +93,7 @@ def test_a_call_is_drilled_into(run, call_id):
         (("timeline",), {"ts", "value"}),
     ],
 )
-def test_a_call_is_told_in_figures(run, call_id, arguments, fields):
+def test_statistics_of_a_call_are_shown(run, call_id, arguments, fields):
     rows = run("calls", *arguments, call_id, "--last", "5h", "--json").lines
     assert rows
     assert all(fields <= row.keys() for row in rows)
@@ -121,7 +153,7 @@ def test_insights_and_real_time_are_shown_in_both_forms(run, arguments):
     assert all(value in table.out for value in values)
 
 
-def test_a_filter_and_values_of_a_dimension_narrow_a_total(run):
+def test_filters_and_dimension_values_narrow_a_total(run):
     found = run(
         *("insights", "usage-total", "--last", "5d", "--dimension", "region", "--filters", "country=China", "--json")
     )
@@ -130,7 +162,7 @@ def test_a_filter_and_values_of_a_dimension_narrow_a_total(run):
     assert {line["dimension_value"] for line in values.lines} <= {"iOS"}
 
 
-def test_a_window_that_is_named_is_the_one_shown(run):
+def test_at_chooses_the_window(run):
     at = int(time.time()) // 20 * 20 - 400
     assert run("realtime", "usage-top", "--at", str(at), "--json").lines
 
@@ -143,7 +175,7 @@ def test_the_plans_are_shown_without_an_account(bare):
     assert "no API access" in bare("plans").out
 
 
-def test_the_catalogue_is_shown_whole_or_by_kind(bare):
+def test_the_catalogue_is_listed_whole_or_by_kind(bare):
     rows = bare("metrics", "--json").lines
     assert {row["id"] for row in rows} >= {mid.value for mid in MetricId}
     assert {row["kind"] for row in bare("metrics", "quality", "--json").lines} == {"quality"}
@@ -164,7 +196,7 @@ def test_the_demo_shows_calls_windows_and_what_they_cost(bare):
     assert list(dict.fromkeys(steps)) == ["search", "sessions", "metrics", "call", "realtime", "quota"]
 
 
-async def test_the_demo_says_what_a_plan_does_not_have(capsys):
+async def test_the_demo_explains_a_plan_without_real_time(capsys):
     async with Simulation().client(plan="standard") as client:
         await Tour(client, Screen()).show_realtime(1)
     assert "The plan standard has no real-time windows" in capsys.readouterr().out

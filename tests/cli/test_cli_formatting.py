@@ -1,4 +1,4 @@
-"""Numbers, times and plots as people read them."""
+"""Numbers, times, plots, and values of options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agora_analytics.spans import moment
     ("value", "told"),
     [(None, ""), (0, "0"), (12_345, "12,345"), (2.0, "2"), (12.34, "12.3"), (1.23456, "1.235"), (-1_234.5, "-1,234.5")],
 )
-def test_a_number_is_told_with_no_more_digits_than_it_deserves(value, told):
+def test_a_number_has_thousands_separators_and_few_decimals(value, told):
     assert formatting.format_number(value) == told
 
 
@@ -21,7 +21,7 @@ def test_a_number_is_told_with_no_more_digits_than_it_deserves(value, told):
     ("seconds", "told"),
     [(None, ""), (0, "0 s"), (59.9, "59 s"), (60, "1 m"), (3_661, "1 h 1 m"), (86_400, "1 d"), (90_061, "1 d 1 h")],
 )
-def test_a_duration_is_told_in_its_two_largest_units(seconds, told):
+def test_a_duration_is_formatted_in_its_two_largest_units(seconds, told):
     assert formatting.format_duration(seconds) == told
 
 
@@ -35,24 +35,24 @@ def test_a_duration_is_told_in_its_two_largest_units(seconds, told):
         (((0, 0.0), (20, 7.0), (60, 7.0), (80, 0.0)), "▁█ █▁"),
     ],
 )
-def test_a_plot_shows_heights_and_leaves_gaps_where_nothing_was_measured(pairs, drawn):
+def test_a_sparkline_is_scaled_and_blank_where_data_is_missing(pairs, drawn):
     assert formatting.sparkline(pairs) == drawn
 
 
-def test_a_plot_averages_what_it_has_no_room_for():
+def test_a_sparkline_is_downsampled_by_averaging():
     assert formatting.sparkline([(second, second // 10) for second in range(80)], 8) == formatting.BLOCKS
 
 
 @pytest.mark.parametrize(("value", "highest", "width"), [(5, 10, 10), (None, 10, 0), (10, 10, 20), (0, 0, 0)])
-def test_a_bar_is_as_long_as_its_share(value, highest, width):
+def test_a_bar_is_as_long_as_its_share_of_the_highest(value, highest, width):
     assert len(formatting.bar(value, highest)) == width
 
 
-def test_nothing_that_steers_a_terminal_gets_through():
+def test_control_characters_are_replaced():
     assert formatting.printable("a\x1b[31mb\r\nc\u202ed") == "a [31mb  c d"
 
 
-def test_a_rate_is_told_in_percent_and_no_time_as_nothing():
+def test_a_rate_is_formatted_in_percent_and_a_missing_value_as_nothing():
     assert (formatting.format_percent(0.5), formatting.format_percent(None), formatting.format_time(0)) == (
         "50.00 %",
         "",
@@ -60,14 +60,37 @@ def test_a_rate_is_told_in_percent_and_no_time_as_nothing():
     )
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("45s", 45), ("20m", 1_200), ("1h30m", 5_400), ("2d", 172_800)])
-def test_a_duration_may_be_typed_in_parts(text, seconds):
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("45s", 45), ("20m", 1_200), ("1h30m", 5_400), ("2d", 172_800), ("2w", 1_209_600), ("1w1d", 691_200)],
+)
+def test_a_duration_is_parsed_from_parts(text, seconds):
     assert parsing.parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["2026-11-24T12:00:00Z", "2026-11-24T13:00:00+01:00", "1795521600"])
-def test_an_instant_may_be_typed_in_several_ways(text):
+def test_a_time_is_parsed_from_iso_8601_and_epoch_seconds(text):
     assert moment(parsing.parse_time(text, "--start")) == moment(1_795_521_600)
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        (
+            "end=1795521600 must be after start=1795525200",
+            "end=2026-11-24T12:00:00Z must be after start=2026-11-24T13:00:00Z",
+        ),
+        (
+            "end=1795521600 lies in the future (plan 'x'): at most 1795518000 now",
+            "end=2026-11-24T12:00:00Z lies in the future (plan 'x'): at most 2026-11-24T11:00:00Z now",
+        ),
+        ("uids=(1795521600,) are too many: at most 10", "uids=(1795521600,) are too many: at most 10"),
+        ("end=50 must be after start=100", "end=50 must be after start=100"),
+        ("--start=1795521600000 is not a time in seconds", "--start=1795521600000 is not a time in seconds"),
+    ],
+)
+def test_errors_about_times_are_shown_in_iso_8601(message, shown):
+    assert formatting.with_iso_times(message) == shown
 
 
 def test_names_are_completed_from_the_catalogue():
@@ -77,12 +100,12 @@ def test_names_are_completed_from_the_catalogue():
     assert parsing.parse_mids("20001,system_cpu") == {20001, 20002}
 
 
-def test_a_metric_id_of_tomorrow_is_shown_by_its_number_and_an_empty_track_not_at_all():
+def test_an_unknown_metric_id_is_shown_by_number_and_an_empty_track_is_left_out():
     tracks = (Track(mid=99_999, kvs=((100, 1.0),)), Track(mid=20_001, kvs=()))
     table = tables.metrics(SessionMetrics(sid="A", data=tracks))
     assert [row[:3] for row in table.rows] == [("99999", "", "")]
 
 
-def test_a_session_that_goes_on_is_still_there():
+def test_an_open_session_is_still_in_call():
     (row,) = tables.sessions([Session(sid="A", uid=0, join_ts=1_795_521_600)]).rows
     assert (row[1], row[3]) == ("0", "still in call")

@@ -1,0 +1,79 @@
+"""Help: every command has a page, `-h` shows it too, and its example runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+import pytest
+import typer
+from typer.main import get_command
+from unhurried import unhurried
+
+from agora_analytics import Plan
+from agora_analytics.cli.app import app
+from agora_analytics.plans import PLANS
+
+
+def pages(group: typer.core.TyperGroup, before: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
+    """The help text of every command and group, by its words."""
+    found = {before: group.help or ""}
+    for name, command in group.commands.items():
+        words = (*before, name)
+        found |= pages(command, words) if isinstance(command, typer.core.TyperGroup) else {words: command.help or ""}
+    return found
+
+
+PAGES = pages(get_command(app))
+LEAVES = {words: text for words, text in PAGES.items() if words not in {(), ("calls",), ("insights",), ("realtime",)}}
+
+
+def example(text: str) -> list[str]:
+    """The words of a page's example, without the program's name."""
+    (line,) = re.findall(r"^Example[^:]*: agora-analytics (.+)$", text, re.MULTILINE)
+    return shlex.split(line)
+
+
+@pytest.mark.parametrize("words", PAGES, ids=" ".join)
+def test_both_spellings_of_the_option_show_the_page(bare, words):
+    short, long = bare(*words, "-h"), bare(*words, "--help")
+    assert (short.code, long.code) == (0, 0)
+    assert short.out == long.out
+    assert " ".join(["Usage: agora-analytics", *words]) in short.out
+
+
+@pytest.mark.parametrize("words", LEAVES, ids=" ".join)
+def test_a_page_has_an_example_of_its_command(words):
+    assert example(PAGES[words])[: len(words)] == list(words)
+
+
+@pytest.mark.parametrize("words", [words for words in PAGES if words != ("simulate",)], ids=" ".join)
+def test_the_example_runs(run, call_id, monkeypatch, tmp_path, words):
+    """But `simulate`, which serves until it is stopped; the demo waits for one window at least."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(PLANS, "enterprise", unhurried(Plan.of("enterprise")))
+    line = [call_id if word == "CALL_ID" else word for word in example(PAGES[words])]
+    if line[0] == "demo":
+        line = ["demo", "--windows", "0"]
+    ran = run(*line)
+    assert ran.code == 0, ran.err
+    assert ran.out
+
+
+@pytest.mark.parametrize("words", PAGES, ids=" ".join)
+def test_every_option_is_explained(bare, monkeypatch, words):
+    monkeypatch.setenv("COLUMNS", "200")
+    options = re.findall(r"^│ \*? *--.*$", bare(*words, "--help").out, re.MULTILINE)
+    assert [line for line in options if not re.search(r"  [A-Z].*[.)\]] *│$", line)] == []
+
+
+def test_the_account_is_the_last_panel(bare):
+    panels = re.findall(r"^╭─ (\w+)", bare("calls", "search", "--help").out, re.MULTILINE)
+    assert panels == ["Options", "Time", "Output", "Calls", "Account"]
+
+
+def test_the_exit_codes_are_explained(bare):
+    assert "2 wrong usage" in bare("--help").out
+    shown = " ".join(bare("export", "--help").out.split())
+    assert "Exit code: 0 if all selected rows are exported, 1 if some are left out" in shown
+    assert "--dry-run exits with 0" in shown
