@@ -15,7 +15,7 @@ import sys
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
-from statistics import median, quantiles
+from statistics import median
 
 import attrs
 
@@ -82,7 +82,7 @@ def sizes(files: list[Module]) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     ]
     yield "functions", f"{len(functions):,}"
-    yield "lines of a function, 90th percentile", f"{quantiles(functions, n=10)[-1]:.0f}"
+    yield "lines of a function, 90th percentile", f"{sorted(functions)[len(functions) * 9 // 10]}"
     yield f"functions over {LONG} lines", f"{sum(length > LONG for length in functions)}"
 
 

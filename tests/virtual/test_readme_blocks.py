@@ -79,11 +79,11 @@ def test_all_other_blocks_compile_with_their_imports():
 
 def test_the_names_that_a_block_may_use_are_told():
     readme = README.read_text(encoding="utf-8")
-    told = readme[readme.index("The blocks below go on inside") :].partition("\n\n")[0]
+    told = readme[readme.index("The blocks below belong inside") :].partition("\n\n")[0]
     named = set(re.findall(r"`(\w+)`", told))
     assert named == {"client", "call", "start", "end", "dashboard", "store", "log"}
     first = next(block for page, block in INSIDE if page == "README.md")
-    assert readme.index("The blocks below go on inside") < readme.index(first.partition("\n")[0])
+    assert readme.index("The blocks below belong inside") < readme.index(first.partition("\n")[0])
 
 
 def test_every_error_that_is_raised_is_in_the_table_and_tried_again_as_it_says():

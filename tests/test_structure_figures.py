@@ -1,0 +1,64 @@
+"""`benchmarks.structure` counts what it says, in a package of a few lines."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import structure
+
+CLOCK = '''
+"""A clock.
+
+>>> now()
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agora_analytics.limiter import Limiter
+
+
+def now() -> float:  # noqa: D103 - not a comment
+    return 0.0  # a comment
+'''
+LIMITER = '''
+"""A rate limiter."""
+
+from agora_analytics.clock import now
+
+
+class Limiter:
+    """Waits."""
+'''
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "quota").mkdir()
+    (tmp_path / "__init__.py").write_text("from agora_analytics import clock\n")
+    (tmp_path / "clock.py").write_text(CLOCK)
+    (tmp_path / "limiter.py").write_text(LIMITER)
+    (tmp_path / "quota/alone.py").write_text("import asyncio\nfrom agora_analytics.clock import now\n")
+    return structure.modules(tmp_path)
+
+
+def test_files_and_functions_are_measured_in_lines(files):
+    found = dict(structure.sizes(files))
+    assert found["files"] == "4"
+    assert found["lines of the largest file"] == "14 (clock.py)"
+    assert found["functions"] == "1"
+
+
+def test_an_import_for_type_checkers_closes_a_circle(files):
+    assert dict(structure.circles(files)) == {"import circles, files in them": "1, 2"}
+    assert dict(structure.circles([file for file in files if file.name != "limiter.py"])) == {
+        "import circles, files in them": "0, 0"
+    }
+
+
+def test_words_examples_and_comments_are_counted(files):
+    found = dict(structure.texts(files))
+    assert found["docstrings with an example"] == "1 of 3"
+    assert found["terms of the field that occur"] == "1 of 16"
+    assert found["  files with 'rate limit'"] == "1"
+    assert found["lines of code for a comment"] == "16"
