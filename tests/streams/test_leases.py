@@ -224,5 +224,5 @@ async def test_a_place_in_the_future_is_told_at_once(store):
         await place.release()
         told = str(caught.value)
         assert "done up to 2026-11-24T12:00:00Z, 301 s after the service's time, which is 2026-11-24T11:54:59Z" in told
-        assert "remove it to begin anew" in told
+        assert "remove it to start over" in told
     Position("watch 0").check_not_in_future(0)

@@ -293,5 +293,5 @@ async def test_of_more_than_a_thousand_calls_whose_end_was_told_the_oldest_get_n
 @pytest.mark.parametrize("call_id", ["", " "])
 async def test_a_call_whose_id_cannot_be_asked_for_is_given_up_without_a_request(call_id):
     one = asking(lambda _: None, ended(call_id))
-    assert [event.reason for event in await one.round()] == ["its id cannot be asked for"]
+    assert [event.reason for event in await one.round()] == ["its id cannot be queried"]
     assert one.reader.asked == []
