@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from agora_analytics.export.fetch.sources import CallSource, Slice
-from agora_analytics.export.selection import is_over
 from agora_analytics.export.state import marks
 from agora_analytics.export.state.progress import DONE, EXPIRED, LEFT, OPEN, READ, UNSETTLED, PendingSlice, State
 from agora_analytics.export.state.staging import Group, Packed, packed
 from agora_analytics.export.write import column_batch
 from agora_analytics.models import Call
+from agora_analytics.models.calls import is_over
 from agora_analytics.spans import Span
 
 DAY = 86_400

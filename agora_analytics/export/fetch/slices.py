@@ -16,7 +16,7 @@ from agora_analytics.errors import IncompleteList, PlanRefused, ResponseError
 from agora_analytics.export.fetch.fetcher import EDGE, Asking, TooOldError, log
 from agora_analytics.export.fetch.retention import Expiry
 from agora_analytics.export.fetch.sources import DAY, CallSource, Groups, SeriesSource, Slice, Source
-from agora_analytics.export.selection import Selection, is_over, wants
+from agora_analytics.export.selection import Selection, wants
 from agora_analytics.export.state import marks
 from agora_analytics.export.state.progress import (
     CUT,
@@ -34,6 +34,7 @@ from agora_analytics.export.state.staging import packed
 from agora_analytics.export.state.state_thread import Disk
 from agora_analytics.export.write import column_batch
 from agora_analytics.models import Call, CallPage
+from agora_analytics.models.calls import is_over
 from agora_analytics.spans import Span, without
 
 _TOGETHER: Final = 64

@@ -13,6 +13,7 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics.models import Call
+from agora_analytics.models.calls import is_over
 from agora_analytics.spans import Span
 from agora_analytics.streams.checkpoints import Checkpoint, check_known, opened
 from agora_analytics.streams.events import (
@@ -73,11 +74,6 @@ class PendingSessions:
     tries: int = 0
     own_failures: int = 0
     successes_before: int | None = None
-
-
-def is_over(call: Call) -> bool:
-    """Whether a call has ended, by whichever field the service sent."""
-    return call.finished is True or (call.finished is None and call.ended_at is not None)
 
 
 def start_of(call: Call) -> int | None:
