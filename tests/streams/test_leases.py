@@ -206,7 +206,7 @@ async def test_a_place_is_leased_from_its_beginning_to_its_end(store):
 
 async def test_a_place_that_cannot_be_begun_is_not_leased(store):
     await store.save("prod", PLACE)
-    with pytest.raises(CheckpointError, match="of another stream"):
+    with pytest.raises(CheckpointError, match="belongs to another stream"):
         await Position("watch 1", store=store, name="prod").resume()
     await store.acquire("prod")
     await store.release("prod")
