@@ -58,7 +58,7 @@ class Reader:
         error = self.answer(call_id)
         if error is not None:
             raise error
-        return SessionPage(call_info=(), has_more=False)
+        return SessionPage(sessions=(), has_more=False)
 
 
 @attrs.define
