@@ -165,9 +165,11 @@ class When:
         A `--last` beyond what the plan keeps is cut, and that is told; or `uncut`, for who tells what is not there.
         What ends now does so by the service's clock, which a ledger may know; else requests about it are moved to that.
         """
-        plan, quota = client.plan, client.quota
-        await quota.snapshot()
-        now = int(quota.utc())
+        from agora_analytics.client import service_time  # noqa: PLC0415 - with a client, when one is needed
+
+        plan, time = client.plan, service_time(client)
+        await client.quota.snapshot()
+        now = time.utc_second()
         if self.start is None:
             if self.end is not None:
                 raise ValueError("--end needs --start")
@@ -179,14 +181,14 @@ class When:
             span = plan.recent(endpoint, wanted, now)
             if self.last:
                 times.tell_cut(self.last, limits.available, span)
-            return span if quota.host_ahead() is not None else by_host(span)
+            return span if time.host_ahead() is not None else by_host(span)
         if self.last is not None:
             raise ValueError("--last and --start exclude each other")
         start = times.instant(self.start, "--start")
         if self.end is not None:
             return Span(start, times.instant(self.end, "--end"))
         newest = plan.of_endpoint(endpoint).askable(now).end
-        return Span(start, newest if quota.host_ahead() is not None else HostSecond(newest))
+        return Span(start, newest if time.host_ahead() is not None else HostSecond(newest))
 
 
 def command(function: Command) -> Callable[..., None]:

@@ -293,7 +293,7 @@ class Calls(CallRequests):
         stream = f"follow {sha256(self._app().encode()).hexdigest()[:16]}"
         source = CallSource(self._session, self._scope)
         place = place_of(stream, checkpoint, self._scope.checkpoints)
-        return Follow(source, self._session.quota, settings, place)
+        return Follow(source, self._session.limiters, settings, place)
 
 
 async def _begun_in(within: SpanAtSend, calls: AsyncGenerator[Call]) -> AsyncGenerator[Call]:

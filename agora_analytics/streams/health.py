@@ -12,7 +12,7 @@ import attrs
 from agora_analytics.errors import AgoraError
 from agora_analytics.models import BadRow
 from agora_analytics.plans import Endpoint
-from agora_analytics.quota.quota import Quota
+from agora_analytics.quota.service_time import ServiceTime
 from agora_analytics.streams.error_policy import Rule, State, rule_of
 
 __all__ = ["Health"]
@@ -61,10 +61,10 @@ class Health:
 class Monitor:
     """Keeps a stream's health, and decides by the policy which failure ends it."""
 
-    def __init__(self, name: str, quota: Quota) -> None:
+    def __init__(self, name: str, time: ServiceTime) -> None:
         self.health = Health()
         self.name = name
-        self._quota = quota
+        self._time = time
         self._worked = False
         self._told = self._told_wait = False
         self._entered = self._waiting_since = 0.0
@@ -77,7 +77,7 @@ class Monitor:
         An outage stays one while it waits for the next minute: that is no other trouble.
         """
         if self._before is None and (self.health.state == "polling" or seconds > _LONG):
-            self._before, self._waiting_since = (self.health, self._entered), self._quota.now()
+            self._before, self._waiting_since = (self.health, self._entered), self._time.monotonic()
             self._enter("waiting for quota")
         if self._before is None:
             return
@@ -97,7 +97,7 @@ class Monitor:
         if self._told_wait:
             self._told_wait = False
             log.warning(
-                "%s goes on after waiting for quota for %.0f s", self.name, self._quota.now() - self._waiting_since
+                "%s goes on after waiting for quota for %.0f s", self.name, self._time.monotonic() - self._waiting_since
             )
 
     def worked(self) -> None:
@@ -120,7 +120,7 @@ class Monitor:
         `answered` tells that others were answered. Without a `certain` clock some refusals prove nothing: what was
         asked may have been for another time.
         """
-        now = self._quota.now()
+        now = self._time.monotonic()
         self.health = attrs.evolve(self.health, failures=self.health.failures + 1, last_error=str(errors[0]))
         for error in errors:
             rule = rule_of(error)
@@ -156,14 +156,14 @@ class Monitor:
             self._enter("stopped")
 
     def _enter(self, state: State) -> None:
-        self._entered = self._quota.now()
-        self.health = attrs.evolve(self.health, state=state, since=self._quota.utc(), until=None)
+        self._entered = self._time.monotonic()
+        self.health = attrs.evolve(self.health, state=state, since=self._time.utc(), until=None)
 
     def _recovered(self) -> None:
         if self._told:
             self._told = False
             log.warning(
-                "%s goes on after %.0f s of %s", self.name, self._quota.now() - self._entered, self.health.state
+                "%s goes on after %.0f s of %s", self.name, self._time.monotonic() - self._entered, self.health.state
             )
         self._enter("polling")
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 from agora_analytics.errors import AgoraError, LedgerError, PlanRefused, QuotaExhausted, RateLimited
 from agora_analytics.plans import Endpoint
 from agora_analytics.quota.limiter import Budget
-from agora_analytics.quota.quota import Quota, Reserve
+from agora_analytics.quota.limiters import Limiters, Reserve
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.error_policy import rule_of
 from agora_analytics.streams.health import Monitor, log
@@ -53,13 +53,14 @@ class StoppedError(Exception):
 class Poller(ABC, Generic[T]):
     """The machine behind a stream: `run()` yields its events."""
 
-    def __init__(self, name: str, quota: Quota, place: Place, edges: Edges) -> None:
+    def __init__(self, name: str, limiters: Limiters, place: Place, edges: Edges) -> None:
         self.current: T | None = None
-        self.monitor = Monitor(name, quota)
-        self._quota = quota
+        self.monitor = Monitor(name, limiters.time)
+        self._limiters = limiters
+        self._time = limiters.time
         self.place = place
         self._edges = edges
-        self.times = Times(quota, edges.forget_refusals)
+        self.times = Times(limiters.time, edges.forget_refusals)
         self._stopped = asyncio.Event()
         self._stopping = False
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -97,9 +98,9 @@ class Poller(ABC, Generic[T]):
         events = self.events()
         try:
             async for event in events:
-                begun = self._quota.utc()
+                begun = self._time.utc()
                 yield event
-                if self._quota.utc() - begun > _BUSY:
+                if self._time.utc() - begun > _BUSY:
                     self.times.note(begun, "consumer")
         except StoppedError:
             pass
@@ -114,7 +115,7 @@ class Poller(ABC, Generic[T]):
 
     def watch_host_clock(self) -> None:
         """Look at the host's clock now, and again in a while: it tells when this machine slept."""
-        self._quota.utc()
+        self._time.utc()
         self._looking = asyncio.get_running_loop().call_later(_LOOK, self.watch_host_clock)
 
     @property
@@ -174,9 +175,9 @@ class Poller(ABC, Generic[T]):
                 if refusals >= _REFUSALS:
                     raise
                 # Where nothing is counted, nothing else holds the next attempt back.
-                rest = error.retry_after or (0.0 if self._quota.enforced else _NEXT_SECOND)
-                until = self._quota.now() + min(rest, _MOST_RETRY_AFTER)
-                while (left := until - self._quota.now()) > 0 and not (self.stopped or self._quota.closed):
+                rest = error.retry_after or (0.0 if self._limiters.enforced else _NEXT_SECOND)
+                until = self._time.monotonic() + min(rest, _MOST_RETRY_AFTER)
+                while (left := until - self._time.monotonic()) > 0 and not (self.stopped or self._limiters.closed):
                     await self.without_quota(left, whole=rest)
             else:
                 self._answered = True
@@ -184,7 +185,7 @@ class Poller(ABC, Generic[T]):
 
     def reserved(self, endpoint: Endpoint) -> _Reserved:
         """Return what keeps requests for the stream until it ends, whether the ledger can be written to then or not."""
-        return _Reserved(self._quota.reserve(endpoint))
+        return _Reserved(self._limiters.reserve(endpoint))
 
     async def budget(self, kept: Reserve, rest: int, daily: int, weight: float = 1.0) -> Budget:
         """Keep so many requests (see `Reserve.keep`), and return what can be counted on; the last, if that fails."""
@@ -192,7 +193,7 @@ class Poller(ABC, Generic[T]):
             self._budgets[kept] = await kept.keep(rest, daily, weight)
         except LedgerError as error:
             self.judge([error], answered=False, certain=True)
-        return self._budgets.get(kept) or Budget(rest, _DAY - self._quota.utc() % _DAY)
+        return self._budgets.get(kept) or Budget(rest, _DAY - self._time.utc() % _DAY)
 
     def after_quota(self) -> float:
         """Seconds by which a request is better late, after it waited for quota."""
@@ -200,13 +201,13 @@ class Poller(ABC, Generic[T]):
 
     async def ready(self, endpoint: Endpoint) -> None:
         """Wait until a request may be sent."""
-        if self._quota.closed:
+        if self._limiters.closed:
             raise RuntimeError("the client of this stream is closed")
         waited = 0.0
-        while (next_one := await self._quota.forecast(1, endpoint)).seconds > 0 and not self.stopped:
+        while (next_one := await self._limiters.forecast(1, endpoint)).seconds > 0 and not self.stopped:
             waited = max(waited, next_one.seconds)
             await self.without_quota(next_one.seconds, next_one.at.timestamp(), whole=waited)
-            if self._quota.closed:
+            if self._limiters.closed:
                 raise RuntimeError("the client of this stream is closed")
         if waited:
             await self.pause(self.after_quota())
@@ -219,7 +220,7 @@ class Poller(ABC, Generic[T]):
             await self.pause(seconds)
             return
         with self.times.without_quota(max(seconds, whole)):
-            self.monitor.waits(seconds, self._quota.utc() + seconds if until is None else until)
+            self.monitor.waits(seconds, self._time.utc() + seconds if until is None else until)
             await self.pause(min(seconds, _LOOK))
 
     async def learn(self) -> None:
@@ -227,11 +228,11 @@ class Poller(ABC, Generic[T]):
 
         Until there is an answer nothing else is done, for what is asked by the host's clock alone may be of any time.
         """
-        await self._quota.snapshot()  # a ledger may know it already
+        await self._limiters.snapshot()  # a ledger may know it already
         self.times.begin()
         begun = self.mark()
         lessons = failures = 0
-        while lessons < _LESSONS and not (self._quota.confirmed or self.stopped):
+        while lessons < _LESSONS and not (self._time.confirmed or self.stopped):
             mark = self.mark()
             error = await self.unless_stopped(self.lesson(failures))
             certain = self.certain(mark)
@@ -244,7 +245,7 @@ class Poller(ABC, Generic[T]):
                 await self.pause(min(_NEXT_SECOND * 2 ** min(failures, _DOUBLINGS), _SLOWEST))
         self.times.look()
         self.times.answered()
-        if self._quota.confirmed and abs(self.shift(begun)) > _CLOSE:
+        if self._time.confirmed and abs(self.shift(begun)) > _CLOSE:
             log.warning("%s: this host's clock is wrong by %.0f s", self.monitor.name, -self.shift(begun))
 
     def first(self) -> int:
@@ -253,8 +254,8 @@ class Poller(ABC, Generic[T]):
 
     def check_time(self) -> None:
         """Raise `CheckpointError` where the place lies in the future, if the service's time is known."""
-        if self._quota.confirmed:
-            self.place.check_time(self._quota.utc())
+        if self._time.confirmed:
+            self.place.check_time(self._time.utc())
 
     @abstractmethod
     async def lesson(self, number: int) -> AgoraError | None:
@@ -266,15 +267,15 @@ class Poller(ABC, Generic[T]):
 
     def mark(self) -> tuple[float, float]:
         """Return the moment at which a poll begins, by both clocks."""
-        return self._quota.now(), self.times.ask()
+        return self._time.monotonic(), self.times.ask()
 
     def shift(self, mark: tuple[float, float]) -> float:
         """Seconds by which the service's clock turned out to be ahead of what was thought at a moment."""
-        return self._quota.utc() - mark[1] - (self._quota.now() - mark[0])
+        return self._time.utc() - mark[1] - (self._time.monotonic() - mark[0])
 
     def certain(self, mark: tuple[float, float]) -> bool:
         """Whether the service's time was known at a moment, by all that is known now."""
-        return self._quota.confirmed and abs(self.shift(mark)) < _CLOSE
+        return self._time.confirmed and abs(self.shift(mark)) < _CLOSE
 
     def judge(self, errors: list[AgoraError], *, answered: bool, certain: bool, over: bool = True) -> None:
         """Take in how a poll went: what failed in it, nothing perhaps; raises what ends the stream.
@@ -287,7 +288,7 @@ class Poller(ABC, Generic[T]):
         self.times.failed(("quota" if refused else "outage") if errors else None)
         for error in errors:
             if isinstance(error, PlanRefused) and certain:
-                self._edges.refused(error, self._quota.utc())
+                self._edges.refused(error, self._time.utc())
         if self._answered:
             self.monitor.accepted()
             self.times.answered()

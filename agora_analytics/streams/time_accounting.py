@@ -12,7 +12,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import Final
 
-from agora_analytics.quota.quota import Quota
+from agora_analytics.quota.service_time import ServiceTime
 from agora_analytics.streams.events import Loss
 
 _JUMP: Final = 30.0
@@ -30,8 +30,8 @@ _over = itemgetter(1)
 class Times:
     """What kept a stream from asking, and when (UTC seconds); `jumped` is called where the clock was another."""
 
-    def __init__(self, quota: Quota, jumped: Callable[[], None]) -> None:
-        self._quota = quota
+    def __init__(self, time: ServiceTime, jumped: Callable[[], None]) -> None:
+        self._time = time
         self._jumped = jumped
         self._causes = Causes()
         self._clocks: tuple[float, float] | None = None
@@ -57,28 +57,28 @@ class Times:
 
     def begin(self) -> None:
         """Note that the stream begins to ask."""
-        self._began, self._began_by_host = self._quota.now(), self._quota.utc()
-        self._began_dated = self._quota.host_ahead() is not None
-        self._began_at = self._began_by_host if self._quota.confirmed else None
+        self._began, self._began_by_host = self._time.monotonic(), self._time.utc()
+        self._began_dated = self._time.host_ahead() is not None
+        self._began_at = self._began_by_host if self._time.confirmed else None
 
     def began_at(self) -> float:
         """Return when the stream began to ask, by all that is known now: it may have waited for quota."""
         if self._began_at is not None:
             return self._began_at
-        passed = self._quota.now() - self._began
-        began = self._quota.utc() - passed
+        passed = self._time.monotonic() - self._began
+        began = self._time.utc() - passed
         # This machine may have slept in a long wait; the host's clock, by which the stream began, went on meanwhile.
-        wrong = 0.0 if self._began_dated else self._quota.host_ahead() or 0.0
+        wrong = 0.0 if self._began_dated else self._time.host_ahead() or 0.0
         return began if passed < _JUMP else min(began, self._began_by_host - wrong)
 
     def ask(self) -> float:
         """Note that a poll begins, and return when that is."""
-        self._asking_since = self._quota.utc()
+        self._asking_since = self._time.utc()
         return self._asking_since
 
     def answered(self) -> None:
         """Note that there was an answer, which tells the time."""
-        self._answered_at = self._quota.now()
+        self._answered_at = self._time.monotonic()
 
     def failed(self, why: Loss | None) -> None:
         """Note why the last poll failed, None where it did not: what lasts is noted with the next."""
@@ -93,7 +93,7 @@ class Times:
     def note_failure(self) -> None:
         """Note it as a cause that requests failed until now."""
         self.look()
-        self._note_failing(self._quota.utc())
+        self._note_failing(self._time.utc())
 
     @contextmanager
     def without_quota(self, seconds: float) -> Iterator[None]:
@@ -102,7 +102,7 @@ class Times:
         A minute's wait is a part of the attempt that it is for: where that fails, this is why the time was lost.
         """
         self.note_failure()
-        begun, failing, short = self._quota.utc(), self.failing, seconds <= _MINUTE
+        begun, failing, short = self._time.utc(), self.failing, seconds <= _MINUTE
         if not short:
             self._failing_since = None
         try:
@@ -118,18 +118,18 @@ class Times:
 
     def look(self) -> None:
         """Note it where the service's clock went on for longer than time passed here, or was another than thought."""
-        now, utc, expected = self._quota.now(), self._quota.utc(), self._expected()
+        now, utc, expected = self._time.monotonic(), self._time.utc(), self._expected()
         # The service's clock shows a sleep with the first answer after it, the host's at once.
         since = self._answered_at if self._dated or self._clocks is None else self._clocks[0]
-        self._clocks, self._dated = (now, utc), self._quota.host_ahead() is not None
+        self._clocks, self._dated = (now, utc), self._time.host_ahead() is not None
         slept = utc - expected
         if abs(slept) > _JUMP:
             self._jumped()
             if not self._learned:  # what is no sleep by the host's clock is a lesson
-                lesson = slept - self._quota.slept(since)
+                lesson = slept - self._time.slept(since)
                 self._move(lesson)
                 expected, slept = expected + lesson, slept - lesson
-        if self._quota.confirmed and not self._learned:
+        if self._time.confirmed and not self._learned:
             self._learned, self._began_at = True, self.began_at()
         if slept <= _JUMP:
             return
@@ -137,7 +137,7 @@ class Times:
         self._failing_since = None if self._failing_since is None else utc
         self._asking_since = utc
         thought = expected - now
-        for woke, seconds in self._quota.sleeps(since, slept):
+        for woke, seconds in self._time.sleeps(since, slept):
             self._causes.slept(thought + woke, seconds)
             thought += seconds
         self.answered()  # or the next sleep would be added to these
@@ -145,8 +145,8 @@ class Times:
     def _expected(self) -> float:
         """Return what time it is, unless the clock turned out to be another since the last look."""
         if self._clocks is None:
-            return self._quota.utc()
-        return self._clocks[1] + self._quota.now() - self._clocks[0]
+            return self._time.utc()
+        return self._clocks[1] + self._time.monotonic() - self._clocks[0]
 
     def _note_failing(self, until: float) -> None:
         if self._failing_since is not None:

@@ -15,6 +15,7 @@ from agora_analytics.cli import tables, times
 from agora_analytics.cli.formatting import clock, measured
 from agora_analytics.cli.output import Screen
 from agora_analytics.cli.parsing import unit_of
+from agora_analytics.client import service_time
 from agora_analytics.models import Call, Number, Point, Session
 from agora_analytics.spans import WINDOW
 from agora_analytics.streams import Series
@@ -121,7 +122,7 @@ class Tour:
     def _open(self, call: Call) -> bool:
         """Whether the details of a call can be asked, all of them in one request."""
         limits = self.client.plan.of_endpoint(plans.CALL_SESSIONS)
-        newest = limits.askable(int(self.client.quota.utc())).end
+        newest = limits.askable(service_time(self.client).utc_second()).end
         return call.span is not None and call.span.end <= newest and call.span.duration <= limits.longest_query
 
     def _affordable(self) -> Sequence[Series]:
@@ -146,14 +147,14 @@ class Tour:
     async def _until(self, window: int, what: str) -> None:
         """Wait until a window is over and may be asked for."""
         due = window + WINDOW + self.client.plan.of_endpoint(plans.REALTIME_USAGE).delay + 1
-        wait = max(0.0, due - self.client.quota.utc())
+        wait = max(0.0, due - service_time(self.client).utc())
         with self.screen.progress(what, total=wait) as advance:
-            while (left := due - self.client.quota.utc()) > 0:
+            while (left := due - service_time(self.client).utc()) > 0:
                 advance(wait - left, f"{left:.0f} s")
                 await asyncio.sleep(min(left, _TICK))
 
     def _newest(self) -> int:
-        return times.newest_window(self.client.plan, plans.REALTIME_USAGE, int(self.client.quota.utc()))
+        return times.newest_window(self.client.plan, plans.REALTIME_USAGE, service_time(self.client).utc_second())
 
     def _step(self, name: str, line: str) -> Screen:
         self.screen.say(line)

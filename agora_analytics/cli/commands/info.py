@@ -9,7 +9,6 @@ from typing import Annotated
 import attrs
 import typer
 
-import agora_analytics as agora
 from agora_analytics.catalogue import Dimension, Granularity, MetricId, Product
 from agora_analytics.cli import tables
 from agora_analytics.cli.formatting import lasting, number
@@ -77,12 +76,13 @@ async def metrics(
 async def quota(chosen: Customer, shown: Shown) -> None:
     """Show a plan's counters, and what is used of them. Example: agora-analytics quota --plan premium."""
     from agora_analytics.quota import fingerprint  # noqa: PLC0415 - with what counts
+    from agora_analytics.quota.limiters import Limiters  # noqa: PLC0415
 
     settings = chosen.settings()
     plan = settings.known_plan()
     async with settings.counting() as ledger:
         account = fingerprint(settings.customer_id or "")
-        snapshot = await agora.Quota(plan, ledger, account=account, clock=time.time).snapshot()
+        snapshot = await Limiters(plan, ledger, account=account, clock=time.time).snapshot()
     found = [*snapshot, *filter(None, [snapshot.clock])]
     shown.screen.show(found, tables.quota(snapshot.states, f"quota of the plan {plan.name}"))
     if snapshot.clock:

@@ -50,8 +50,10 @@ async def _refuse_channel(client: AnalyticsClient, name: str, span: Span) -> Non
 
 async def _newest_of(client: AnalyticsClient, cname: str, span: Span) -> Call | None:
     """Return the newest call of a channel up to the end of a span, from as much as one request carries."""
+    from agora_analytics.client import service_time  # noqa: PLC0415 - with a client, when one is needed
+
     limits = client.plan.of_endpoint(CALL_LISTS)
-    kept = limits.askable(int(client.quota.utc()))
+    kept = limits.askable(service_time(client).utc_second())
     end = min(span.end, kept.end)
     start = max(end - limits.longest_query, kept.start + _MARGIN)
     try:

@@ -127,6 +127,9 @@ async def quality_top(
 async def _window(client: AnalyticsClient, endpoint: Endpoint, at: str | None) -> int:
     if at:
         return times.instant(at, "--at")
+    from agora_analytics.client import service_time  # noqa: PLC0415 - with a client, when one is needed
+
     await client.quota.snapshot()  # a ledger may know what time it is
-    window = times.newest_window(client.plan, endpoint, int(client.quota.utc()))
-    return window if client.quota.host_ahead() is not None else HostSecond(window)
+    time = service_time(client)
+    window = times.newest_window(client.plan, endpoint, time.utc_second())
+    return window if time.host_ahead() is not None else HostSecond(window)

@@ -59,24 +59,24 @@ class Expiry:
 
     def refused(self, endpoint: Endpoint, start: int) -> int:
         """Note that the service refused a start as too old, and return the first one worth asking about next."""
-        known, now = self._gone(endpoint, start), self._session.quota.now()
+        known, now = self._gone(endpoint, start), self._session.time.monotonic()
         edge = self._edges[endpoint.table] = max(self._edges.get(endpoint.table, -math.inf), start - now)
         gone_by = self._oldest(endpoint) - start
-        if known or (gone_by > 0 and self._session.confirmed and not self._tried.get(endpoint.table)):
+        if known or (gone_by > 0 and self._session.time.confirmed and not self._tried.get(endpoint.table)):
             return int(edge + now) + 1 + EDGE  # where that is gone too, the next check finds out by how much
         return start + max(_STEP, gone_by // 4)
 
     def _suspect(self, endpoint: Endpoint, start: int) -> bool:
         """Whether it is gone by the clock; one that is not confirmed says nothing."""
-        return self._gone(endpoint, start) or (start < self._oldest(endpoint) and self._session.confirmed)
+        return self._gone(endpoint, start) or (start < self._oldest(endpoint) and self._session.time.confirmed)
 
     def _gone(self, endpoint: Endpoint, start: int) -> bool:
         """Whether it is gone by what the service said."""
         edge = self._edges.get(endpoint.table)
-        return edge is not None and start <= edge + self._session.quota.now()
+        return edge is not None and start <= edge + self._session.time.monotonic()
 
     def _oldest(self, endpoint: Endpoint) -> int:
-        return self._session.plan.of_endpoint(endpoint).oldest(self._session.now())
+        return self._session.plan.of_endpoint(endpoint).oldest(self._session.time.utc_second())
 
     def _margin(self, endpoint: Endpoint) -> int | None:
         tried = self._tried.get(endpoint.table, 0)

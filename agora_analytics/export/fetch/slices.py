@@ -85,11 +85,11 @@ class Lists:
 
     def _oldest(self, source: Source) -> int:
         """Return the oldest second that can be asked for by the clock, and still can when it is asked for."""
-        return self._session.plan.of_endpoint(source.endpoint).oldest(self._session.now()) + EDGE
+        return self._session.plan.of_endpoint(source.endpoint).oldest(self._session.time.utc_second()) + EDGE
 
     def _newest(self, source: Source) -> int:
         """Return the last end that can be asked for by the clock, or that could when the run began just before."""
-        newest = self._session.plan.of_endpoint(source.endpoint).newest(self._session.now())
+        newest = self._session.plan.of_endpoint(source.endpoint).newest(self._session.time.utc_second())
         begun = self._begun.get(source, newest)
         return begun if begun <= newest < begun + _SOON else newest
 
@@ -119,7 +119,7 @@ class Lists:
     def _cut_anew(self, state: State, app: str, source: Source) -> None:
         """Forget what was to be asked for as the plan, or another clock, allowed it then: it is missing now."""
         limits = self._session.plan.of_endpoint(source.endpoint)
-        newest = limits.newest(self._session.now())
+        newest = limits.newest(self._session.time.utc_second())
         for one in self._noted(state, app, source):
             if one.slice.span.duration > limits.longest_query or one.slice.span.end > newest:
                 state.end_slice(one)
@@ -205,19 +205,23 @@ class Lists:
 
         async def check() -> float:
             await self._expiry.check(source.endpoint, span.start, partial(source.about, groups, one.app))
-            return max(0.0, span.end - limits.newest(self._session.now())) if self._session.confirmed else 0.0
+            return (
+                max(0.0, span.end - limits.newest(self._session.time.utc_second()))
+                if self._session.time.confirmed
+                else 0.0
+            )
 
         return check
 
     def _passed(self, before: int) -> int:
         """Return what was surely past at `before`, now that an answer has told more of the time."""
-        return min(before, self._session.passed())
+        return min(before, self._session.time.passed_second())
 
     async def _page(self, groups: Groups, source: CallSource, one: PendingSlice) -> list[PendingSlice]:
         part = Part(one.slice.span, handed=one.handed)
         kind = truncation.calls(source.cname)
         reading = one.reading or self._learned.reading(kind, part, count=one.count)
-        now = self._session.passed()
+        now = self._session.time.passed_second()
         self._asking.narrowed += bool(one.handed)
         calls = await self._read(groups, source, one, reading)
         now = self._passed(now)
@@ -352,7 +356,7 @@ class Lists:
         return wants(self._selection, call)
 
     async def _series(self, groups: Groups, source: SeriesSource, one: PendingSlice) -> None:
-        now = self._session.passed()
+        now = self._session.time.passed_second()
         rows = await self._ask(
             lambda: source.ask(groups, one.app, one.slice),
             self._timely(groups, source, one),

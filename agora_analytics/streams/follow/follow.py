@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from agora_analytics.quota.quota import Quota
+from agora_analytics.quota.limiters import Limiters
 from agora_analytics.streams.events import CallEvent
 from agora_analytics.streams.follow.poller import FollowPoller, Settings
 from agora_analytics.streams.position import Place
@@ -15,5 +15,5 @@ __all__ = ["Follow"]
 class Follow(Stream[CallEvent]):
     """What happens to calls, each fact once: iterate over it, or `async with` it; `aclose()` or `stop()` end it."""
 
-    def __init__(self, source: CallSource, quota: Quota, settings: Settings, place: Place) -> None:
-        super().__init__(FollowPoller(source, quota, settings, place), quota)
+    def __init__(self, source: CallSource, limiters: Limiters, settings: Settings, place: Place) -> None:
+        super().__init__(FollowPoller(source, limiters, settings, place), limiters.time)

@@ -17,7 +17,7 @@ from agora_analytics._core.dispatcher import NothingToAskError
 from agora_analytics.errors import AgoraError, DecodeError, IncompleteList, RateLimited, ResponseError, ServerError
 from agora_analytics.models import Call, CallPage
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS
-from agora_analytics.quota.quota import Quota, Reserve
+from agora_analytics.quota.limiters import Limiters, Reserve
 from agora_analytics.spans import Span
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.events import CallEvent, CallFinished, CallLost, Gap, Loss
@@ -61,12 +61,12 @@ class Settings:
 class FollowPoller(Poller[CallEvent]):
     """Polls the lists of calls; see `Calls.follow`."""
 
-    def __init__(self, source: CallSource, quota: Quota, settings: Settings, place: Place) -> None:
-        super().__init__("follow", quota, place, Edges(quota.plan.of_endpoint(CALL_LISTS), _MARGIN))
+    def __init__(self, source: CallSource, limiters: Limiters, settings: Settings, place: Place) -> None:
+        super().__init__("follow", limiters, place, Edges(limiters.plan.of_endpoint(CALL_LISTS), _MARGIN))
         self._source = source
         source.on_skipped(self.monitor.skipped)
         self._settings = settings
-        self._details = Details(source, quota) if settings.with_sessions else None
+        self._details = Details(source, limiters) if settings.with_sessions else None
         self._tail: Tail | None = None
         self._begun = 0
         self._cost = 1.0
@@ -134,7 +134,7 @@ class FollowPoller(Poller[CallEvent]):
 
     async def _round(self, tail: Tail, kept: Reserve) -> AsyncGenerator[CallEvent]:
         """Read on and yield what is lost, what happened, oldest call first, and then the sessions that are owed."""
-        begun = self._quota.utc()
+        begun = self._time.utc()
         self._read, tail.now = None, int(begun)
         calls: list[Call] = []
         if self._details is None or sum(not one.told for one in tail.owed.values()) < _OWED:
@@ -187,7 +187,7 @@ class FollowPoller(Poller[CallEvent]):
             self._cut = max(self._cut, span.start)
             return calls
         newest = self._askable().end
-        if self._edges.set_back(self._quota.utc()):
+        if self._edges.set_back(self._time.utc()):
             await self.ask(CALL_LISTS, lambda: self._source.call_page(lambda: Span(newest - 1, newest), 1))
         return []
 
@@ -262,7 +262,7 @@ class FollowPoller(Poller[CallEvent]):
 
     async def _again(self, tail: Tail, start: int, seen: Sequence[Call]) -> _Seen:
         """Look at the calls from before `start` that went on when they were seen last, and were not seen now."""
-        now, there = self._quota.utc(), {call.call_id for call in seen}
+        now, there = self._time.utc(), {call.call_id for call in seen}
         for call_id in there & tail.going.keys():
             tail.going[call_id] = open_calls.found(tail.going[call_id], now=now, every=self._settings.every)
         older = await self._older(tail, start, there)
@@ -301,7 +301,7 @@ class FollowPoller(Poller[CallEvent]):
         try:
             calls = {call.call_id: call for call in await self._search(span, cname, missing=missing)}
         except NothingToAskError:
-            tail.going.update({one.call.call_id: open_calls.later(one, now=self._quota.utc()) for one in wanted})
+            tail.going.update({one.call.call_id: open_calls.later(one, now=self._time.utc()) for one in wanted})
             return
         except AgoraError as error:
             if not isinstance(error, ResponseError) or isinstance(error, ServerError | RateLimited):
@@ -309,7 +309,7 @@ class FollowPoller(Poller[CallEvent]):
                 return
             log.info("%s cannot be looked up: %s", span, error)
             calls = {}
-        now = self._quota.utc()
+        now = self._time.utc()
         for one in wanted:
             call = calls.get(one.call.call_id)
             if call is None:
@@ -337,9 +337,9 @@ class FollowPoller(Poller[CallEvent]):
         return [Gap(span=Span(begun, over), reason=why) for begun, over, why in parts if begun < over]
 
     def _why(self, start: int) -> Loss:
-        if self._edges.reduced and start + self._edges.limits.available > self._quota.utc():
+        if self._edges.reduced and start + self._edges.limits.available > self._time.utc():
             return "service"
-        return self.times.main(start + self._edges.delay, self._quota.utc())
+        return self.times.main(start + self._edges.delay, self._time.utc())
 
     async def lesson(self, number: int) -> AgoraError | None:  # noqa: ARG002 - there is one kind of request
         """Read the first of what is due."""
@@ -381,7 +381,7 @@ class FollowPoller(Poller[CallEvent]):
         return self.stopped or ended
 
     def _askable(self) -> Span:
-        return self._edges.askable(self._quota.utc())
+        return self._edges.askable(self._time.utc())
 
 
 @attrs.define

@@ -26,7 +26,7 @@ from agora_analytics.errors import (
 )
 from agora_analytics.models import Call, Session, SessionPage
 from agora_analytics.plans import CALL_SESSIONS
-from agora_analytics.quota.quota import Quota, Reserve
+from agora_analytics.quota.limiters import Limiters, Reserve
 from agora_analytics.spans import Span
 from agora_analytics.streams.events import CallFinished, CallSessions
 from agora_analytics.streams.follow.call_tracker import Owed, Tail
@@ -70,12 +70,13 @@ class _OutOfQuotaError(Exception):
 class Details:
     """Asks for the sessions that a tail owes."""
 
-    def __init__(self, source: CallSource, quota: Quota) -> None:
+    def __init__(self, source: CallSource, limiters: Limiters) -> None:
         self._source = source
-        self._quota = quota
-        self._limits = quota.plan.of_endpoint(CALL_SESSIONS)
-        counter = quota.plan.counter(CALL_SESSIONS)
-        self._people = math.ceil(_PEOPLE * quota.plan.rates(counter)["day"])
+        self._limiters = limiters
+        self._time = limiters.time
+        self._limits = limiters.plan.of_endpoint(CALL_SESSIONS)
+        counter = limiters.plan.counter(CALL_SESSIONS)
+        self._people = math.ceil(_PEOPLE * limiters.plan.rates(counter)["day"])
         self.proved = 0
         self._left = 0
         self._worked = 0
@@ -95,9 +96,9 @@ class Details:
         self._left = await self._budget(tail, kept)
         spent = self._left <= 0
         for one in sorted(tail.owed.values(), key=lambda one: (one.told, one.next_at)):
-            now = self._quota.utc()
+            now = self._time.utc()
             event = self._given_up(one, now, len(tail.owed))
-            if event is None and not spent and _is_due(one, now) and self._rests_until <= self._quota.now():
+            if event is None and not spent and _is_due(one, now) and self._rests_until <= self._time.monotonic():
                 try:
                     event = await self._try(tail, one)
                 except _OutOfQuotaError:
@@ -107,7 +108,7 @@ class Details:
             if event is not None:
                 yield event
             spent = spent or self._left <= 0
-            if self._quota.utc() >= until and not spent:
+            if self._time.utc() >= until and not spent:
                 return
 
     async def _budget(self, tail: Tail, kept: Reserve) -> int:
@@ -128,7 +129,7 @@ class Details:
         # Not by the clock alone: the lists are kept as long, and the service has shown how long that is.
         if span.start < min(self.proved, self._limits.oldest(int(now))):
             return _without(one, "expired")
-        if self._quota.confirmed and span.end > now + _DAY:
+        if self._time.confirmed and span.end > now + _DAY:
             return _without(one, "its end lies in the future")
         if one.told and count > _MOST:
             return _without(one, "quota")
@@ -151,7 +152,7 @@ class Details:
 
     async def _ready(self) -> None:
         """Wait for a request that is to be had soon; the line for it is short."""
-        if (await self._quota.forecast(1, CALL_SESSIONS)).seconds > _SOON:
+        if (await self._limiters.forecast(1, CALL_SESSIONS)).seconds > _SOON:
             raise _OutOfQuotaError
 
     async def _sessions(self, call: Call) -> tuple[Session, ...]:
@@ -172,7 +173,7 @@ class Details:
             self._in_a_row += 1
             expired = isinstance(error, PlanRefused) and error.kind == "range"
             return _without(one, "expired" if expired else f"{type(error).__name__}: {error.args[0]}")
-        now = self._quota.utc()
+        now = self._time.utc()
         tail.owed[one.call.call_id] = attrs.evolve(
             one,
             tries=one.tries + 1,
@@ -182,13 +183,13 @@ class Details:
         )
         self._in_a_row += 1
         if self._in_a_row > 1:  # an outage: the others are not worth their requests
-            self._rests_until, self._rest = self._quota.now() + self._rest, min(2 * self._rest, _LONGEST_REST)
+            self._rests_until, self._rest = self._time.monotonic() + self._rest, min(2 * self._rest, _LONGEST_REST)
         return None
 
     def _is_own(self, one: Owed, counted: int, error: AgoraError) -> bool:
         """Whether a failure is the call's own fault: it is refused, and others are answered, or it always was."""
         if isinstance(error, PlanRefused) and error.kind == "range":
-            return self._quota.confirmed and _span(one.call).start < self._limits.oldest(int(self._quota.utc()))
+            return self._time.confirmed and _span(one.call).start < self._limits.oldest(int(self._time.utc()))
         failed = not isinstance(error, ResponseError) or (isinstance(error, ServerError) and error.status >= 500)  # noqa: PLR2004
         latency = isinstance(error, PlanRefused) and error.kind == "latency"
         return not (failed or latency) and (counted > 0 or one.tries >= _REFUSED)

@@ -13,7 +13,7 @@ from agora_analytics.errors import AgoraError
 from agora_analytics.models import Point
 from agora_analytics.plans import REALTIME_USAGE
 from agora_analytics.quota.limiter import Budget
-from agora_analytics.quota.quota import Quota, Reserve
+from agora_analytics.quota.limiters import Limiters, Reserve
 from agora_analytics.spans import WINDOW, Span
 from agora_analytics.streams.checkpoints import Checkpoint, unreadable
 from agora_analytics.streams.error_policy import rule_of
@@ -64,20 +64,20 @@ class Watch(Stream[Event]):
     """Real-time windows, each once and in order: iterate over it, or `async with` it; `aclose()` or `stop()` end it."""
 
     def __init__(
-        self, source: WindowSource, quota: Quota, series: Sequence[Series], settings: Settings, place: Place
+        self, source: WindowSource, limiters: Limiters, series: Sequence[Series], settings: Settings, place: Place
     ) -> None:
         self.series = tuple(series)
-        super().__init__(WatchPoller(source, quota, self.series, settings, place), quota)
+        super().__init__(WatchPoller(source, limiters, self.series, settings, place), limiters.time)
 
 
 class WatchPoller(Poller[Event]):
     """Polls real-time windows; see `Realtime.watch`."""
 
     def __init__(
-        self, source: WindowSource, quota: Quota, series: Sequence[Series], settings: Settings, place: Place
+        self, source: WindowSource, limiters: Limiters, series: Sequence[Series], settings: Settings, place: Place
     ) -> None:
-        edges = Edges(quota.plan.of_endpoint(REALTIME_USAGE), _MARGIN)
-        super().__init__(f"watch of {len(series)} series", quota, place, edges)
+        edges = Edges(limiters.plan.of_endpoint(REALTIME_USAGE), _MARGIN)
+        super().__init__(f"watch of {len(series)} series", limiters, place, edges)
         self._series = tuple(series)
         self._source = source
         source.on_skipped(self.monitor.skipped)
@@ -147,7 +147,7 @@ class WatchPoller(Poller[Event]):
         """Ask for what is due first, or for the next where that fails; an answer is kept for the first poll."""
         asked, place = _Asked(), number % len(self._source.queries)
         try:
-            points = await self._fetch(place, lambda: asked.at(self._quota.utc(), self._askable(), 0))
+            points = await self._fetch(place, lambda: asked.at(self._time.utc(), self._askable(), 0))
         except AgoraError as error:
             return error
         self._early[place] = (asked, points)
@@ -188,7 +188,7 @@ class WatchPoller(Poller[Event]):
                 in_a_row = 0
             else:
                 self._schedule.failed(place, here)
-                self._bad_since.setdefault(place, self._quota.now())
+                self._bad_since.setdefault(place, self._time.monotonic())
                 in_a_row += error is None or rule_of(error).state == "outage"
             errors += [error] if error is not None else []
         return errors
@@ -200,7 +200,7 @@ class WatchPoller(Poller[Event]):
         """
         if self._settings.only_final or not self._settings.revisions:
             return frozenset()
-        bad = [place for place, since in self._bad_since.items() if self._quota.now() - since >= _GIVEN_UP]
+        bad = [place for place, since in self._bad_since.items() if self._time.monotonic() - since >= _GIVEN_UP]
         return frozenset(place for number in bad for place in self._source.queries[number].serves)
 
     async def _ask(self, place: int, windows: Windows) -> AgoraError | None:
@@ -222,7 +222,7 @@ class WatchPoller(Poller[Event]):
 
     def _span(self, asked: _Asked, windows: Windows) -> Span:
         """Return what to ask for now: all that may be new; where a clock that was set back leaves nothing, the time."""
-        now, askable, wanted = self._quota.utc(), self._askable(), windows.wanted()
+        now, askable, wanted = self._time.utc(), self._askable(), windows.wanted()
         if wanted >= askable.end and self._edges.set_back(now):
             return Span(askable.end - WINDOW, askable.end)
         return asked.at(now, askable, wanted)
@@ -232,7 +232,7 @@ class WatchPoller(Poller[Event]):
 
     def after_quota(self) -> float:
         """Seconds until the next window can be asked for, unless one has just become so."""
-        since = (self._quota.utc() - self._edges.delay - 1) % WINDOW
+        since = (self._time.utc() - self._edges.delay - 1) % WINDOW
         return WINDOW - since if since > 1 else 0.0
 
     def _why(self, ts: int) -> Loss:
@@ -240,7 +240,7 @@ class WatchPoller(Poller[Event]):
         kept_until = ts + self._edges.limits.available
         if ts < self.first():
             return "before_start"
-        if self._edges.reduced and kept_until > self._quota.utc():
+        if self._edges.reduced and kept_until > self._time.utc():
             return "service"
         # Where nothing was in the way, the day's requests do not carry every window.
         return self.times.main(ts + WINDOW + self._edges.delay, kept_until)
@@ -262,14 +262,14 @@ class WatchPoller(Poller[Event]):
         budget = await self._budget(kept)
         self.monitor.saw(requests_left=budget.requests)
         left = math.ceil(budget.seconds / WINDOW)
-        needed = self._schedule.needed(left, _OFTEN * reach(self._quota.plan))
+        needed = self._schedule.needed(left, _OFTEN * reach(self._limiters.plan))
         due = self._schedule.next(self._index(), budget.leaving(needed), left)
         # With less than a request for each series it waits for the next day; in an outage it waits for the end of that.
         short = budget.requests < len(self._source.queries) and not self.times.failing
         mark = self.mark()
         # Another's answers may set the clock back meanwhile: then it was for another time that this was planned.
         while self._index() < due and not self.stopped and self.shift(mark) > -_SET_BACK:
-            wait = max(due * WINDOW + self._edges.delay + 1 - self._quota.utc(), 0.01)
+            wait = max(due * WINDOW + self._edges.delay + 1 - self._time.utc(), 0.01)
             if short:  # others may give some back, or a limit be forgotten: look again
                 await self.without_quota(wait)
                 return
@@ -277,7 +277,7 @@ class WatchPoller(Poller[Event]):
 
     async def _budget(self, kept: Reserve) -> Budget:
         count, least = len(self._source.queries), self._settings.least
-        today = math.ceil((_DAY - self._quota.utc() % _DAY) / WINDOW)
+        today = math.ceil((_DAY - self._time.utc() % _DAY) / WINDOW)
         return await self.budget(kept, count * today // least, count * (_DAY // WINDOW) // least, count)
 
     def _over(self, windows: Windows) -> bool:
@@ -286,11 +286,11 @@ class WatchPoller(Poller[Event]):
 
     def _index(self) -> int:
         """Return the number of the newest window's end that can be asked for."""
-        return int(self._quota.utc() - self._edges.delay - 1) // WINDOW
+        return int(self._time.utc() - self._edges.delay - 1) // WINDOW
 
     def _askable(self, at: float | None = None) -> Span:
         """Return the whole windows that can be asked for at a moment, or now."""
-        span = self._edges.askable(self._quota.utc() if at is None else at)
+        span = self._edges.askable(self._time.utc() if at is None else at)
         start = math.ceil(span.start / WINDOW) * WINDOW
         return Span(start, max(start + WINDOW, span.end // WINDOW * WINDOW))
 
