@@ -18,7 +18,7 @@ _MEANWHILE: Final = 0.1
 """Seconds that a claim waits for another one being tried at the same time: two that meet would both give up."""
 
 
-class Sign:
+class ProcessLock:
     """A sign of life: a file that stays locked until it is removed or its process is gone."""
 
     def __init__(self, path: Path) -> None:
@@ -35,7 +35,7 @@ class Sign:
             self._path.unlink(missing_ok=True)
 
 
-def alive(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
     """Whether a sign of life is held by anyone."""
     if not path.exists():
         return False

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from agora_analytics._core import validation
 from agora_analytics._core.futures import ended
-from agora_analytics.quota.ledger_state import Book
+from agora_analytics.quota.ledger_state import LedgerState
 
 if TYPE_CHECKING:
-    from agora_analytics.quota.sqlite_store import BookFile
+    from agora_analytics.quota.sqlite_store import LedgerFile
 
 __all__ = ["FileLedger"]
 
@@ -45,7 +45,7 @@ class FileLedger:
     def __repr__(self) -> str:
         return f"FileLedger({str(self.path)!r})"
 
-    async def change(self, account: str, change: Callable[[Book], T]) -> T:
+    async def change(self, account: str, change: Callable[[LedgerState], T]) -> T:
         """Apply a change to the book of an account, whole or not at all, and return its result.
 
         It is made even if the caller is cancelled meanwhile, who hears of that once it is.
@@ -79,10 +79,10 @@ class _Worker:
     def __init__(self, path: Path) -> None:
         self.process = os.getpid()  # threads do not survive a fork
         self._path = path
-        self._file: BookFile | None = None
+        self._file: LedgerFile | None = None
         self._thread = ThreadPoolExecutor(1, "agora_analytics ledger")
 
-    def change(self, account: str, change: Callable[[Book], T]) -> asyncio.Future[T]:
+    def change(self, account: str, change: Callable[[LedgerState], T]) -> asyncio.Future[T]:
         return self._run(self._change, account, change)
 
     def shut(self) -> asyncio.Future[None]:
@@ -105,12 +105,12 @@ class _Worker:
         # The loop's own way to a thread: on a loop whose time is virtual nothing else could be waited for.
         return asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
-    def _change(self, account: str, change: Callable[[Book], T]) -> T:
+    def _change(self, account: str, change: Callable[[LedgerState], T]) -> T:
         if self._file is None:
             # SQLite is loaded by those who use it.
-            from agora_analytics.quota.sqlite_store import BookFile  # noqa: PLC0415
+            from agora_analytics.quota.sqlite_store import LedgerFile  # noqa: PLC0415
 
-            self._file = BookFile(self._path)
+            self._file = LedgerFile(self._path)
         return self._file.change(account, change)
 
     def _shut(self) -> None:

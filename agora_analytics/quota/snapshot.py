@@ -9,7 +9,7 @@ from typing import Self
 import attrs
 
 from agora_analytics.plans import Unit
-from agora_analytics.quota.clock_reading import Moment
+from agora_analytics.quota.clock_reading import ClockReading
 from agora_analytics.quota.wait_queue import Priority
 
 __all__ = ["ClockState", "Forecast", "QuotaSnapshot", "QuotaState"]
@@ -69,9 +69,9 @@ class Forecast:
     at: datetime
 
     @classmethod
-    def of(cls, counter: str, requests: int, seconds: float, moment: Moment) -> Self:
+    def of(cls, counter: str, requests: int, seconds: float, reading: ClockReading) -> Self:
         """Return the forecast of a wait that begins now."""
-        at = datetime.fromtimestamp(moment.utc + seconds, UTC)
+        at = datetime.fromtimestamp(reading.utc + seconds, UTC)
         return cls(counter=counter, requests=requests, seconds=seconds, at=at)
 
 

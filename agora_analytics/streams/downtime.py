@@ -14,7 +14,7 @@ from itertools import islice
 from operator import itemgetter
 from typing import Final, NamedTuple
 
-from agora_analytics.quota.quota import Quota
+from agora_analytics.quota.service_time import ServiceTime
 from agora_analytics.streams.events import Loss
 
 CLOCK_TOLERANCE: Final = 5.0
@@ -44,9 +44,9 @@ class Now(NamedTuple):
     """Seconds by which the host's clock is ahead of the service's; None until the service has answered."""
 
     @classmethod
-    def read(cls, quota: Quota) -> Now:
+    def read(cls, time: ServiceTime) -> Now:
         """Read the clocks."""
-        return cls(quota.now(), quota.utc(), quota.confirmed, quota.host_ahead())
+        return cls(time.monotonic(), time.utc(), time.confirmed, time.host_ahead())
 
     def confirms(self, earlier: Now) -> bool:
         """Whether the service's time was known at an earlier reading, by all that is known now."""
@@ -60,9 +60,9 @@ class Now(NamedTuple):
 class Downtime:
     """Records what kept a stream from polling; calls `on_clock_change` where UTC jumped."""
 
-    def __init__(self, quota: Quota, on_clock_change: Callable[[], None]) -> None:
-        self._quota = quota
-        self._read_clock = partial(Now.read, quota)
+    def __init__(self, time: ServiceTime, on_clock_change: Callable[[], None]) -> None:
+        self._time = time
+        self._read_clock = partial(Now.read, time)
         self._on_clock_change = on_clock_change
         self._log = DowntimeLog()
         self._last: Now | None = None
@@ -159,7 +159,7 @@ class Downtime:
         if abs(slept) > _JUMP:
             self._on_clock_change()
             if not self._clock_known:  # what the host's clock does not show as a sleep corrects the clock
-                correction = slept - self._quota.slept(since)
+                correction = slept - self._time.slept(since)
                 self._shift(correction)
                 expected, slept = expected + correction, slept - correction
         if now.confirmed and not self._clock_known:
@@ -172,7 +172,7 @@ class Downtime:
         self._failing_since = None if self._failing_since is None else now.utc
         self._polling_since = now.utc
         offset = expected - now.monotonic
-        for woke, seconds in self._quota.sleeps(since, slept):
+        for woke, seconds in self._time.sleeps(since, slept):
             self._log.insert_sleep(offset + woke, seconds)
             offset += seconds
         self.answer_received(now)  # or the next sleep would be added to these

@@ -12,7 +12,7 @@ import attrs
 from agora_analytics.errors import AgoraError
 from agora_analytics.models import BadRow
 from agora_analytics.plans import Endpoint
-from agora_analytics.quota.quota import Quota
+from agora_analytics.quota.service_time import ServiceTime
 from agora_analytics.streams.error_policy import ErrorRule, StreamState, rule_for
 
 __all__ = ["Health"]
@@ -68,10 +68,10 @@ class Health:
 class HealthMonitor:
     """Keeps the health of a stream, and raises errors that end it."""
 
-    def __init__(self, name: str, quota: Quota) -> None:
+    def __init__(self, name: str, time: ServiceTime) -> None:
         self.health = Health()
         self.name = name
-        self._quota = quota
+        self._time = time
         self._ever_answered = False
         self._warned = self._warned_of_wait = False
         self._entered = self._waiting_since = 0.0
@@ -85,7 +85,7 @@ class HealthMonitor:
         """
         is_long = seconds > _LONG_WAIT
         if self._before_wait is None and (self.health.state == "polling" or is_long):
-            self._before_wait, self._waiting_since = (self.health, self._entered), self._quota.now()
+            self._before_wait, self._waiting_since = (self.health, self._entered), self._time.monotonic()
             self._enter("waiting for quota")
         if self._before_wait is None:
             return
@@ -105,7 +105,7 @@ class HealthMonitor:
         if self._warned_of_wait:
             self._warned_of_wait = False
             log.warning(
-                "%s resumes after waiting for quota for %.0f s", self.name, self._quota.now() - self._waiting_since
+                "%s resumes after waiting for quota for %.0f s", self.name, self._time.monotonic() - self._waiting_since
             )
 
     def poll_succeeded(self) -> None:
@@ -128,7 +128,7 @@ class HealthMonitor:
         `answered` says whether other requests were answered. Unless the clock is `certain`, some refusals prove
         nothing, because the request may have been for another time.
         """
-        now = self._quota.now()
+        now = self._time.monotonic()
         self.health = attrs.evolve(self.health, failures=self.health.failures + 1, last_error=str(errors[0]))
         for error in errors:
             rule = rule_for(error)
@@ -165,14 +165,14 @@ class HealthMonitor:
             self._enter("stopped")
 
     def _enter(self, state: StreamState) -> None:
-        self._entered = self._quota.now()
-        self.health = attrs.evolve(self.health, state=state, since=self._quota.utc(), until=None)
+        self._entered = self._time.monotonic()
+        self.health = attrs.evolve(self.health, state=state, since=self._time.utc(), until=None)
 
     def _recovered(self) -> None:
         if self._warned:
             self._warned = False
             log.warning(
-                "%s resumes after %.0f s of %s", self.name, self._quota.now() - self._entered, self.health.state
+                "%s resumes after %.0f s of %s", self.name, self._time.monotonic() - self._entered, self.health.state
             )
         self._enter("polling")
 

@@ -12,7 +12,7 @@ from typing import Any, Final, Generic, TypeVar
 from agora_analytics.errors import AgoraError, LedgerError, PlanRefused, QuotaExhausted, RateLimited
 from agora_analytics.plans import Endpoint
 from agora_analytics.quota.limiter import Budget
-from agora_analytics.quota.quota import Quota, Reserve
+from agora_analytics.quota.limiters import Limiters, Reserve
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.downtime import CLOCK_TOLERANCE, Downtime, Now
 from agora_analytics.streams.error_policy import rule_for
@@ -51,12 +51,13 @@ class StoppedError(Exception):
 class Poller(ABC, Generic[T]):
     """Polls on behalf of a stream; `run()` yields the events."""
 
-    def __init__(self, name: str, quota: Quota, position: Position, bounds: RetentionBounds) -> None:
+    def __init__(self, name: str, limiters: Limiters, position: Position, bounds: RetentionBounds) -> None:
         self.current: T | None = None
-        self.monitor = HealthMonitor(name, quota)
+        self.monitor = HealthMonitor(name, limiters.time)
         self.position = position
-        self.downtime = Downtime(quota, bounds.forget_refusals)
-        self._quota = quota
+        self.downtime = Downtime(limiters.time, bounds.forget_refusals)
+        self._limiters = limiters
+        self._time = limiters.time
         self._bounds = bounds
         self._stopped = asyncio.Event()
         self.stopped = False
@@ -124,12 +125,12 @@ class Poller(ABC, Generic[T]):
 
     def check_host_clock(self) -> None:
         """Read the host's clock now and every minute: its jumps show when this machine slept."""
-        self._quota.utc()
+        self._time.utc()
         self._clock_timer = asyncio.get_running_loop().call_later(_CHECK_INTERVAL, self.check_host_clock)
 
     def read_clock(self) -> Now:
         """Read the clocks, once for each step."""
-        return Now.read(self._quota)
+        return Now.read(self._time)
 
     # Waiting.
 
@@ -193,16 +194,16 @@ class Poller(ABC, Generic[T]):
 
     async def _back_off(self, error: RateLimited) -> None:
         # Without a quota of our own, nothing else delays the next attempt.
-        delay = error.retry_after or (0.0 if self._quota.enforced else _NEXT_SECOND)
-        until = self._quota.now() + min(delay, _MAX_RETRY_AFTER)
-        while (left := until - self._quota.now()) > 0 and not (self.stopped or self._quota.closed):
+        delay = error.retry_after or (0.0 if self._limiters.enforced else _NEXT_SECOND)
+        until = self._time.monotonic() + min(delay, _MAX_RETRY_AFTER)
+        while (left := until - self._time.monotonic()) > 0 and not (self.stopped or self._limiters.closed):
             await self.sleep_without_quota(left, expected=delay)
 
     async def wait_for_quota(self, endpoint: Endpoint) -> None:
         """Wait until a request may be sent."""
         self._check_open()
         waited = 0.0
-        while (forecast := await self._quota.forecast(1, endpoint)).seconds > 0 and not self.stopped:
+        while (forecast := await self._limiters.forecast(1, endpoint)).seconds > 0 and not self.stopped:
             waited = max(waited, forecast.seconds)
             await self.sleep_without_quota(forecast.seconds, forecast.at.timestamp(), expected=waited)
             self._check_open()
@@ -212,7 +213,7 @@ class Poller(ABC, Generic[T]):
             self.monitor.quota_wait_ended()
 
     def _check_open(self) -> None:
-        if self._quota.closed:
+        if self._limiters.closed:
             raise RuntimeError("the client of this stream is closed")
 
     async def sleep_without_quota(self, seconds: float, until: float | None = None, expected: float = 0.0) -> None:
@@ -224,7 +225,7 @@ class Poller(ABC, Generic[T]):
             await self.pause(seconds)
             return
         with self.downtime.waiting_for_quota(max(seconds, expected)):
-            self.monitor.quota_wait_started(seconds, self._quota.utc() + seconds if until is None else until)
+            self.monitor.quota_wait_started(seconds, self._time.utc() + seconds if until is None else until)
             await self.pause(min(seconds, _CHECK_INTERVAL))
 
     def delay_after_quota(self) -> float:
@@ -233,7 +234,7 @@ class Poller(ABC, Generic[T]):
 
     def reservation(self, endpoint: Endpoint) -> _Reservation:
         """Return a context that reserves requests of this endpoint for the stream."""
-        return _Reservation(self._quota.reserve(endpoint))
+        return _Reservation(self._limiters.reserve(endpoint))
 
     async def update_reservation(self, reserve: Reserve, rest: int, daily: int, weight: float = 1.0) -> Budget:
         """Reserve requests (see `Reserve.keep`), and return what the stream can count on.
@@ -244,7 +245,7 @@ class Poller(ABC, Generic[T]):
             self._last_budgets[reserve] = await reserve.keep(rest, daily, weight)
         except LedgerError as error:
             self.record_poll([error], self.read_clock(), answered=False, certain=True)
-        return self._last_budgets.get(reserve) or Budget(rest, _DAY - self._quota.utc() % _DAY)
+        return self._last_budgets.get(reserve) or Budget(rest, _DAY - self._time.utc() % _DAY)
 
     # The service's clock.
 
@@ -254,11 +255,11 @@ class Poller(ABC, Generic[T]):
         Takes a few answers, because some have no date. Nothing else happens before the first, because spans computed
         from the host's clock alone may be wrong by any time.
         """
-        await self._quota.snapshot()  # a ledger may know the time already
+        await self._limiters.snapshot()  # a ledger may know the time already
         start = self.start_poll()
         self.downtime.start(start)
         answers = failures = 0
-        while answers < _MAX_PROBES and not (self._quota.confirmed or self.stopped):
+        while answers < _MAX_PROBES and not (self._time.confirmed or self.stopped):
             sent = self.start_poll()
             error = await self.unless_stopped(self.probe(failures))
             now = self.read_clock()
@@ -282,8 +283,8 @@ class Poller(ABC, Generic[T]):
 
     def check_checkpoint_time(self) -> None:
         """Raise `CheckpointError` for a checkpoint in the future, if the service's time is known."""
-        if self._quota.confirmed:
-            self.position.check_not_in_future(self._quota.utc())
+        if self._time.confirmed:
+            self.position.check_not_in_future(self._time.utc())
 
     # Polls.
 

@@ -11,7 +11,7 @@ from typing import Final, Generic, Self, TypeVar
 
 import attrs
 
-from agora_analytics.quota.quota import Quota
+from agora_analytics.quota.service_time import ServiceTime
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.health import Health
 from agora_analytics.streams.poller import Poller
@@ -32,9 +32,9 @@ class Stream(AsyncIterator[T], Generic[T]):
     One consumer at a time may wait; use `broadcast` for several.
     """
 
-    def __init__(self, poller: Poller[T], quota: Quota) -> None:
+    def __init__(self, poller: Poller[T], time: ServiceTime) -> None:
         self._poller = poller
-        self._quota = quota
+        self._time = time
         self._position = poller.position
         self._pump = _Pump(poller.run())
         self._away_since: float | None = None
@@ -48,13 +48,13 @@ class Stream(AsyncIterator[T], Generic[T]):
     def health(self) -> Health:
         """The health now, or at the end of the stream."""
         health, read_to = self._poller.monitor.health, self._poller.read_to
-        away = 0.0 if self._away_since is None else self._quota.now() - self._away_since
+        away = 0.0 if self._away_since is None else self._time.monotonic() - self._away_since
         if away > _MAX_AWAY and health.state == "polling":
-            health = attrs.evolve(health, state="waiting for consumer", since=self._quota.utc() - away)
+            health = attrs.evolve(health, state="waiting for consumer", since=self._time.utc() - away)
         if read_to is None:
             return health
         ended = health.since if health.state == "stopped" else None
-        return attrs.evolve(health, lag=(self._quota.utc() if ended is None else ended) - read_to)
+        return attrs.evolve(health, lag=(self._time.utc() if ended is None else ended) - read_to)
 
     @property
     def checkpoint(self) -> Checkpoint:

@@ -12,7 +12,7 @@ import pytest
 from changes import count
 
 from agora_analytics import LedgerError
-from agora_analytics.quota.sqlite_store import BookFile
+from agora_analytics.quota.sqlite_store import LedgerFile
 
 ROUNDS, TOGETHER = 60, 3
 
@@ -40,7 +40,7 @@ def patient(monkeypatch) -> None:
 
 def use(path: Path, together: threading.Barrier) -> int:
     together.wait()
-    file = BookFile(path)
+    file = LedgerFile(path)
     try:
         return file.change("a", count)
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agora_analytics.quota.host_clock import HostClock
+from agora_analytics.quota.service_time import HostClock
 from agora_analytics.streams.downtime import Downtime, DowntimeLog, Now
 
 NOON = 1_795_521_600
@@ -31,14 +31,14 @@ class Clocks:
         """Have an answer that tells the time."""
         self._ahead, self.confirmed = NOON + self._asleep, confirmed
 
-    def now(self) -> float:
+    def monotonic(self) -> float:
         return self._passed
 
     def _wall(self) -> float:
         return NOON + self._passed + self._asleep + self.wrong
 
     def utc(self) -> float:
-        self._host.look(self._passed, self._wall())
+        self._host.observe(self._passed, self._wall())
         return self._wall() if self._ahead is None else self._passed + self._ahead
 
     def host_ahead(self) -> float | None:
@@ -57,7 +57,7 @@ def now(clocks: Clocks) -> Now:
 
 def begun(clocks: Clocks, jumps: list[float] | None = None) -> Downtime:
     """A stream's downtime, from its first request on."""
-    downtime = Downtime(clocks, lambda: None if jumps is None else jumps.append(clocks.now()))  # type: ignore[arg-type]
+    downtime = Downtime(clocks, lambda: None if jumps is None else jumps.append(clocks.monotonic()))  # type: ignore[arg-type]
     downtime.start(now(clocks))
     downtime.poll_started(now(clocks))
     downtime.check_clock(now(clocks))

@@ -15,7 +15,7 @@ from agora_analytics._core.dispatcher import NothingToAskError
 from agora_analytics.errors import AgoraError, DecodeError, IncompleteList
 from agora_analytics.models import Call
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS
-from agora_analytics.quota.quota import Quota, Reserve
+from agora_analytics.quota.limiters import Limiters, Reserve
 from agora_analytics.spans import Span
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.events import CallEvent, CallFinished, CallLost, Gap, Loss
@@ -74,20 +74,20 @@ class Follow(Stream[CallEvent]):
     ```
     """
 
-    def __init__(self, source: CallSource, quota: Quota, settings: FollowSettings, position: Position) -> None:
-        super().__init__(FollowPoller(source, quota, settings, position), quota)
+    def __init__(self, source: CallSource, limiters: Limiters, settings: FollowSettings, position: Position) -> None:
+        super().__init__(FollowPoller(source, limiters, settings, position), limiters.time)
 
 
 class FollowPoller(Poller[CallEvent]):
     """Polls call lists."""
 
-    def __init__(self, source: CallSource, quota: Quota, settings: FollowSettings, position: Position) -> None:
-        super().__init__("follow", quota, position, RetentionBounds(quota.plan.of_endpoint(CALL_LISTS), _MARGIN))
+    def __init__(self, source: CallSource, limiters: Limiters, settings: FollowSettings, position: Position) -> None:
+        super().__init__("follow", limiters, position, RetentionBounds(limiters.plan.of_endpoint(CALL_LISTS), _MARGIN))
         source.on_skipped(self.monitor.rows_skipped)
         self._settings = settings
-        self._lists = CallListReader(source, self._bounds, quota.utc, self.request)
+        self._lists = CallListReader(source, self._bounds, limiters.time.utc, self.request)
         self._open_calls = OpenCallRefresher(self._lists, settings.every)
-        self._session_fetcher = SessionFetcher(source, quota) if settings.with_sessions else None
+        self._session_fetcher = SessionFetcher(source, limiters) if settings.with_sessions else None
         self._tracker: CallTracker | None = None
         self._first = 0
         self._calls_per_second = 0.0
@@ -156,7 +156,7 @@ class FollowPoller(Poller[CallEvent]):
 
     async def _poll_once(self, tracker: CallTracker, sessions: Reserve) -> AsyncGenerator[CallEvent]:
         """Read calls, and yield gaps, events (oldest call first), lost calls, and then sessions."""
-        started = self._quota.utc()
+        started = self._time.utc()
         self._read_to, tracker.now = None, int(started)
         calls: list[Call] = []
         if self._session_fetcher is None or tracker.unreported() < _MAX_PENDING:
@@ -211,7 +211,7 @@ class FollowPoller(Poller[CallEvent]):
             self._calls_per_second = len(calls) / span.duration
             self._lists.lost_before = max(self._lists.lost_before, span.start)
             return calls
-        if self._bounds.clock_went_back(self._quota.utc()):
+        if self._bounds.clock_went_back(self._time.utc()):
             await self._lists.request_time()
         return []
 
@@ -263,7 +263,7 @@ class FollowPoller(Poller[CallEvent]):
         return [Gap(span=Span(first, last), reason=reason) for first, last, reason in parts if first < last]
 
     def _loss_reason(self, start: int) -> Loss:
-        utc = self._quota.utc()
+        utc = self._time.utc()
         if self._bounds.is_reduced and start + self._bounds.limits.available > utc:
             return "service"
         return self.downtime.main_reason(start + self._bounds.delay, utc)

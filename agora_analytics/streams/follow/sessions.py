@@ -26,7 +26,7 @@ from agora_analytics.errors import (
 )
 from agora_analytics.models import Call, Session, SessionPage
 from agora_analytics.plans import CALL_SESSIONS
-from agora_analytics.quota.quota import Quota, Reserve
+from agora_analytics.quota.limiters import Limiters, Reserve
 from agora_analytics.spans import Span
 from agora_analytics.streams.events import CallFinished, CallSessions
 from agora_analytics.streams.follow.call_tracker import CallTracker, PendingSessions
@@ -70,12 +70,13 @@ class _OutOfQuotaError(Exception):
 class SessionFetcher:
     """Fetches the pending sessions of a tracker."""
 
-    def __init__(self, source: CallSource, quota: Quota) -> None:
+    def __init__(self, source: CallSource, limiters: Limiters) -> None:
         self._source = source
-        self._quota = quota
-        self._limits = quota.plan.of_endpoint(CALL_SESSIONS)
-        counter = quota.plan.counter(CALL_SESSIONS)
-        self._interactive_reserve = math.ceil(_INTERACTIVE_SHARE * quota.plan.rates(counter)["day"])
+        self._limiters = limiters
+        self._time = limiters.time
+        self._limits = limiters.plan.of_endpoint(CALL_SESSIONS)
+        counter = limiters.plan.counter(CALL_SESSIONS)
+        self._interactive_reserve = math.ceil(_INTERACTIVE_SHARE * limiters.plan.rates(counter)["day"])
         self.oldest_accepted = 0
         self._requests_left = 0
         self._successes = 0
@@ -95,9 +96,9 @@ class SessionFetcher:
         self._requests_left = await self._available_requests(tracker, reserve)
         spent = self._requests_left <= 0
         for pending in sorted(tracker.pending.values(), key=lambda pending: (pending.end_reported, pending.next_at)):
-            utc = self._quota.utc()
+            utc = self._time.utc()
             event = self._abandoned(pending, utc, len(tracker.pending))
-            if event is None and not spent and _is_due(pending, utc) and self._paused_until <= self._quota.now():
+            if event is None and not spent and _is_due(pending, utc) and self._paused_until <= self._time.monotonic():
                 try:
                     event = await self._fetch(tracker, pending)
                 except _OutOfQuotaError:
@@ -107,7 +108,7 @@ class SessionFetcher:
             if event is not None:
                 yield event
             spent = spent or self._requests_left <= 0
-            if self._quota.utc() >= until and not spent:
+            if self._time.utc() >= until and not spent:
                 return
 
     async def _available_requests(self, tracker: CallTracker, reserve: Reserve) -> int:
@@ -128,7 +129,7 @@ class SessionFetcher:
         # Not by the clock alone: lists are kept as long, and the service has shown how long that is.
         if span.start < min(self.oldest_accepted, self._limits.oldest(int(now))):
             return _no_sessions(pending, "expired")
-        if self._quota.confirmed and span.end > now + _DAY:
+        if self._time.confirmed and span.end > now + _DAY:
             return _no_sessions(pending, "its end lies in the future")
         if pending.end_reported and count > _MAX_LATE:
             return _no_sessions(pending, "quota")
@@ -151,7 +152,7 @@ class SessionFetcher:
 
     async def _check_quota(self) -> None:
         """Raise unless a request can be sent soon."""
-        if (await self._quota.forecast(1, CALL_SESSIONS)).seconds > _MAX_QUOTA_WAIT:
+        if (await self._limiters.forecast(1, CALL_SESSIONS)).seconds > _MAX_QUOTA_WAIT:
             raise _OutOfQuotaError
 
     async def _fetch_sessions(self, call: Call) -> tuple[Session, ...]:
@@ -178,18 +179,18 @@ class SessionFetcher:
             tries=pending.tries + 1,
             own_failures=own_failures,
             successes_before=self._successes,
-            next_at=self._quota.utc() + min(_MIN_RETRY * 2 ** min(pending.tries, _MAX_DOUBLINGS), _MAX_RETRY),
+            next_at=self._time.utc() + min(_MIN_RETRY * 2 ** min(pending.tries, _MAX_DOUBLINGS), _MAX_RETRY),
         )
         if self._failures_in_a_row > 1:  # an outage, in which more requests would be wasted
-            self._paused_until = self._quota.now() + self._next_pause
+            self._paused_until = self._time.monotonic() + self._next_pause
             self._next_pause = min(2 * self._next_pause, _MAX_OUTAGE_PAUSE)
         return None
 
     def _is_own_fault(self, pending: PendingSessions, own_failures: int, error: AgoraError) -> bool:
         """Whether a failure is due to the call: it is refused while others are answered, or again and again."""
         if isinstance(error, PlanRefused) and error.kind == "range":
-            oldest = self._limits.oldest(int(self._quota.utc()))
-            return self._quota.confirmed and _span(pending.call).start < oldest
+            oldest = self._limits.oldest(int(self._time.utc()))
+            return self._time.confirmed and _span(pending.call).start < oldest
         failed = not isinstance(error, ResponseError) or (isinstance(error, ServerError) and error.status >= 500)  # noqa: PLR2004
         latency = isinstance(error, PlanRefused) and error.kind == "latency"
         return not (failed or latency) and (own_failures > 0 or pending.tries >= _MAX_REFUSALS)

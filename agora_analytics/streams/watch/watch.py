@@ -16,7 +16,7 @@ from agora_analytics.errors import AgoraError
 from agora_analytics.models import Point
 from agora_analytics.plans import REALTIME_USAGE
 from agora_analytics.quota.limiter import Budget
-from agora_analytics.quota.quota import Quota, Reserve
+from agora_analytics.quota.limiters import Limiters, Reserve
 from agora_analytics.spans import WINDOW, Span
 from agora_analytics.streams.checkpoints import Checkpoint, unreadable
 from agora_analytics.streams.error_policy import rule_for
@@ -85,26 +85,36 @@ class Watch(Stream[Event]):
     """
 
     def __init__(
-        self, source: WindowSource, quota: Quota, series: Sequence[Series], settings: WatchSettings, position: Position
+        self,
+        source: WindowSource,
+        limiters: Limiters,
+        series: Sequence[Series],
+        settings: WatchSettings,
+        position: Position,
     ) -> None:
         self.series = tuple(series)
-        super().__init__(WatchPoller(source, quota, self.series, settings, position), quota)
+        super().__init__(WatchPoller(source, limiters, self.series, settings, position), limiters.time)
 
 
 class WatchPoller(Poller[Event]):
     """Polls the queries of a watch."""
 
     def __init__(
-        self, source: WindowSource, quota: Quota, series: Sequence[Series], settings: WatchSettings, position: Position
+        self,
+        source: WindowSource,
+        limiters: Limiters,
+        series: Sequence[Series],
+        settings: WatchSettings,
+        position: Position,
     ) -> None:
-        bounds = RetentionBounds(quota.plan.of_endpoint(REALTIME_USAGE), _MARGIN)
-        super().__init__(f"watch of {len(series)} series", quota, position, bounds)
+        bounds = RetentionBounds(limiters.plan.of_endpoint(REALTIME_USAGE), _MARGIN)
+        super().__init__(f"watch of {len(series)} series", limiters, position, bounds)
         self._series = tuple(series)
         self._source = source
         source.on_skipped(self.monitor.rows_skipped)
         self._settings = settings
         self._schedule = PollSchedule([query.weight for query in source.queries], settings.min_interval)
-        self._max_gap = _REACH_SHARE * max_windows_per_request(quota.plan)
+        self._max_gap = _REACH_SHARE * max_windows_per_request(limiters.plan)
         self._assembler: WindowAssembler | None = None
         self._failing_since: dict[int, float] = {}
         self._probe_answers: dict[int, tuple[_Request, tuple[Point, ...]]] = {}
@@ -210,7 +220,7 @@ class WatchPoller(Poller[Event]):
                 failures = 0
             else:
                 self._schedule.record_failure(index, newest)
-                self._failing_since.setdefault(index, self._quota.now())
+                self._failing_since.setdefault(index, self._time.monotonic())
                 failures += error is None or rule_for(error).state == "outage"
             errors += [error] if error is not None else []
         return errors
@@ -222,7 +232,7 @@ class WatchPoller(Poller[Event]):
         """
         if self._settings.only_final or not self._settings.revisions:
             return frozenset()
-        now = self._quota.now()
+        now = self._time.monotonic()
         given_up = [index for index, since in self._failing_since.items() if now - since >= _GIVE_UP_AFTER]
         return frozenset(series for index in given_up for series in self._source.queries[index].series_indexes)
 
@@ -248,14 +258,14 @@ class WatchPoller(Poller[Event]):
 
         After a clock was set back that may be nothing; then the newest window, for the date of the answer.
         """
-        utc = self._quota.utc()
+        utc = self._time.utc()
         queryable, oldest = self._queryable(utc), assembler.oldest_open()
         if oldest >= queryable.end and self._bounds.clock_went_back(utc):
             return Span(queryable.end - WINDOW, queryable.end)
         return request.send(utc, queryable, oldest)
 
     def _newest_span(self, request: _Request) -> Span:
-        utc = self._quota.utc()
+        utc = self._time.utc()
         return request.send(utc, self._queryable(utc), 0)
 
     async def _fetch(self, index: int, span: SpanAtSend) -> tuple[Point, ...]:
@@ -263,7 +273,7 @@ class WatchPoller(Poller[Event]):
 
     def delay_after_quota(self) -> float:
         """Return the seconds until the next window is queryable, or 0 if one has just become so."""
-        since = (self._quota.utc() - self._bounds.delay - 1) % WINDOW
+        since = (self._time.utc() - self._bounds.delay - 1) % WINDOW
         return WINDOW - since if since > 1 else 0.0
 
     def _loss_reason(self, ts: int) -> Loss:
@@ -271,7 +281,7 @@ class WatchPoller(Poller[Event]):
         kept_until = ts + self._bounds.limits.available
         if ts < self.oldest_at_start():
             return "before_start"
-        if self._bounds.is_reduced and kept_until > self._quota.utc():
+        if self._bounds.is_reduced and kept_until > self._time.utc():
             return "service"
         # If nothing else was in the way, the day's requests do not carry every window.
         return self.downtime.main_reason(ts + WINDOW + self._bounds.delay, kept_until)
@@ -310,7 +320,7 @@ class WatchPoller(Poller[Event]):
 
     async def _update_reservation(self, reserve: Reserve) -> Budget:
         count, interval = len(self._source.queries), self._settings.min_interval
-        today = math.ceil((_DAY - self._quota.utc() % _DAY) / WINDOW)
+        today = math.ceil((_DAY - self._time.utc() % _DAY) / WINDOW)
         return await self.update_reservation(
             reserve, count * today // interval, count * (_DAY // WINDOW) // interval, count
         )
