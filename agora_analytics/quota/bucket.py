@@ -218,7 +218,7 @@ class WindowCounter:
         """Issue a permit charged to every unit, or to none; `reserved` requests of the day are left to others."""
         if self.blocked and (rejection := self.longest_block(rates, reading)):
             return rejection
-        days = possible_days(reading)
+        days, early = possible_days(reading), reading.early_in_second
         completed = len(self.completed) + len(self.completed_early)
         if completed >= _PRUNE_ABOVE:
             self._prune(reading.monotonic, rates)
@@ -235,16 +235,16 @@ class WindowCounter:
                 spare = self.remaining(unit, limit, reading)
             if spare <= 0:
                 return self._reject(rates, reading, reserved)
-        return self._issue(number, reading, days)
+        return self._issue(number, reading, days, early=early)
 
-    def _issue(self, number: int, reading: ClockReading, days: tuple[int, ...]) -> Permit:
+    def _issue(self, number: int, reading: ClockReading, days: tuple[int, ...], *, early: bool) -> Permit:
         if len(days) == 1 and days[0] in self.used_per_day:
             self.used_per_day[days[0]] += 1
         else:
             for day in days:
                 self._charge(day)
         self.in_flight[number] = reading.monotonic + IN_FLIGHT_TTL
-        if reading.early_in_second:
+        if early:
             self.early_in_flight[number] = reading.monotonic
         if self.blocked:
             self.blocked = {unit: blocked.while_probing(unit, reading) for unit, blocked in self.blocked.items()}

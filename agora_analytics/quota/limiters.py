@@ -49,6 +49,7 @@ class Limiters:
         self._account = LedgerAccount(ledger if enforce else MemoryLedger(), account, self.time)
         names = plan.all_counters() if enforce else ()
         self._limiters = {name: Limiter(name, plan.rates(name), self._account) for name in names}
+        self._by_endpoint: dict[str, Limiter | None] = {}
         # Endpoints that the service said are not in the plan, by App ID and name, and until when that is believed.
         self._not_in_plan: dict[tuple[str, str], tuple[float, PlanRefused]] = {}
 
@@ -75,7 +76,12 @@ class Limiters:
             if self.time.monotonic() < until:
                 raise copy(error)
             del self._not_in_plan[app, endpoint.name]
-        return self._limiters.get(self.plan.counter(endpoint))
+        return self._of(endpoint)
+
+    def _of(self, endpoint: Endpoint) -> Limiter | None:
+        if endpoint.name not in self._by_endpoint:
+            self._by_endpoint[endpoint.name] = self._limiters.get(self.plan.counter(endpoint))
+        return self._by_endpoint[endpoint.name]
 
     def remember_not_in_plan(self, endpoint: Endpoint, error: PlanRefused, app: str = "") -> None:
         """Remember that an App ID's plan does not include an endpoint; other App IDs may be on another plan."""
@@ -106,7 +112,8 @@ class Limiters:
 
     def reserve(self, endpoint: Endpoint) -> Reserve:
         """See `Quota.reserve`."""
-        return Reserve(self._limiters.get(self.plan.counter(endpoint)), self.time)
+        validation.instance("endpoint", endpoint, Endpoint)
+        return Reserve(self._of(endpoint), self.time)
 
     def _snapshot(self, state: LedgerState) -> QuotaSnapshot:
         from agora_analytics.quota.snapshot import QuotaSnapshot  # noqa: PLC0415 - as above

@@ -27,7 +27,8 @@ MAX_STALENESS: Final = 1.0 + GUARD
 TICK_TOLERANCE: Final = 0.05
 """How many seconds after the predicted tick of the service's second a request still counts as a probe."""
 
-_UNKNOWN: Final = 1e15
+UNKNOWN: Final = 1e15
+"""Stands for a bound that is not known."""
 
 _CALIBRATED_WIDTH: Final = 0.12
 """Calibration ends early once the bounds are this close, in seconds; not after one probe, whose header may be stale."""
@@ -88,29 +89,29 @@ class ServiceClock:
 
     """
 
-    floor: float = -_UNKNOWN
+    floor: float = -UNKNOWN
     floor_at: float = 0.0
-    ceiling: float = _UNKNOWN
+    ceiling: float = UNKNOWN
     ceiling_at: float = 0.0
-    hard_ceiling: float = _UNKNOWN
+    hard_ceiling: float = UNKNOWN
     hard_ceiling_at: float = 0.0
     probes: int = 0
-    probed_at: float = -_UNKNOWN
+    probed_at: float = -UNKNOWN
     calibrated_at: float | None = None
     rtt_p99: float = 0.0
-    rtt_min: float = _UNKNOWN
+    rtt_min: float = UNKNOWN
     aim_shift: float = 0.0
     aim_moves: int = 0
     aim_moved: bool = False
     answers_since_rate_limit: int = 0
     day_lag: float = 0.0
     burst_pause: float = 0.0
-    no_bursts_until: float = -_UNKNOWN
+    no_bursts_until: float = -UNKNOWN
 
     @property
     def known(self) -> bool:
         """Whether there was any answer yet."""
-        return self.floor > -_UNKNOWN
+        return self.floor > -UNKNOWN
 
     def offset_min(self, now: float) -> float:
         """Return by how many seconds the service's clock is ahead of ours at least."""
@@ -119,7 +120,7 @@ class ServiceClock:
     def bounds(self, now: float) -> tuple[float, float, float]:
         """Return `(offset_min, typical_error, max_error)` in seconds; the errors are infinite before any answer."""
         low = self.floor - DRIFT * (now - self.floor_at)
-        if low < -_UNKNOWN / 2:
+        if low < -UNKNOWN / 2:
             return low, math.inf, math.inf
         max_error = self.hard_ceiling + DRIFT * (now - self.hard_ceiling_at) - low
         if self.calibrated_at is None or now < self.no_bursts_until:
@@ -192,7 +193,7 @@ class ServiceClock:
         self.answers_since_rate_limit += 1
 
     def _update_rtt(self, rtt: float) -> None:
-        if self.rtt_min == _UNKNOWN:
+        if self.rtt_min == UNKNOWN:
             self.rtt_p99 = self.rtt_min = rtt
         self.rtt_p99 += _P99_STEP * (1 - _P99_TAIL if rtt > self.rtt_p99 else -_P99_TAIL)
         grown = self.rtt_min + _RTT_MIN_GROWTH * (self.rtt_p99 - self.rtt_min)

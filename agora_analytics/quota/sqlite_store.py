@@ -1,8 +1,8 @@
-"""Books in an SQLite file.
+"""The SQLite file behind `FileLedger`: one row per account, one row per process.
 
-SQLite's own locks make changes one after the other. They are the kernel's, so a process that is killed leaves none
-behind; what it had written is whole or not there at all. What it had under way stays in the books until another finds
-that it is gone: each process that has the file open is listed in it, with a lock_name of life beside it.
+SQLite's locks make changes one after the other. They are the kernel's, so a killed process leaves none behind, and what
+it wrote is whole or absent. Its requests in flight and reservations stay until another process finds that it crashed:
+each process that has the file open is registered with the name of a `ProcessLock` beside it.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from agora_analytics.quota.ledger_state import MAX_PROCESSES, LedgerState, decod
 T = TypeVar("T")
 
 _LOCK_TIMEOUT: Final = 1.0
-"""Seconds that a statement waits for the locks of others."""
+"""Seconds that a statement waits for the locks of other processes."""
 
 _LOCK_POLL: Final = 1e-3
-"""Seconds between two tries meanwhile; SQLite's own are ever further apart, which starves those who wait."""
+"""Seconds between two attempts; SQLite's own back-off grows, which starves a waiting process."""
 
-_LOCKED: Final = "Nothing was sent. End the program that holds it, or give this one a ledger of its own."
-_UNUSABLE: Final = "Nothing was sent. Check the path and its rights, and that the disk has room."
+_LOCKED: Final = "Nothing was sent. End the program that holds the lock, or give this one a ledger of its own."
+_UNUSABLE: Final = "Nothing was sent. Check the path, its permissions and the free space of the disk."
 
 _LAYOUT: Final = (
     "CREATE TABLE IF NOT EXISTS accounts (account TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID",
@@ -40,7 +40,7 @@ _WRITE: Final = "INSERT OR REPLACE INTO accounts VALUES (?, ?)"
 
 
 class LedgerFile:
-    """An open file of books; used by one thread. Raises `LedgerError` for whatever goes wrong with it."""
+    """An open ledger file, used by one thread; raises `LedgerError` for whatever goes wrong with it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -50,16 +50,16 @@ class LedgerFile:
         with self._as_ledger_error():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not not_linked(path).exists():
-                path.touch(0o600)  # from the first moment: another process may be opening it too
+                path.touch(0o600)  # before SQLite creates it with other permissions
             self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             self._prepare()
         except BaseException:
-            self.abandon()  # nothing of it is listed
+            self.abandon()  # the process is not registered yet
             raise
 
     def change(self, account: str, change: Callable[[LedgerState], T]) -> T:
-        """Apply a change to the book of an account, whole or not at all; what it raises itself stays what it is."""
+        """Apply a change to the state of an account, whole or not at all; errors of `change` itself pass unchanged."""
         with self._transaction():
             state = self._read(account)
             if state.has_stale_permits(now := time.monotonic()) and now > self._checked_at + 1:
@@ -71,7 +71,7 @@ class LedgerFile:
         return result
 
     def close(self) -> None:
-        """Close it."""
+        """Unregister the process and close the file."""
         if self._lock is not None:
             with suppress(LedgerError), self._transaction():
                 self._database.execute("DELETE FROM process_slots WHERE slot = ?", (self._slot,))
@@ -79,14 +79,14 @@ class LedgerFile:
         self._database.close()
 
     def abandon(self) -> None:
-        """Let go of it at once, as a process does that is killed: others find that it is gone."""
+        """Close the file at once, as if the process had crashed: others reclaim what it held."""
         if self._lock is not None:
             self._lock.remove()
         self._database.close()
 
     def _prepare(self) -> None:
         with self._as_ledger_error():
-            # A log of changes instead of whole pages: no reader stops a writer, and nothing waits for the disk.
+            # Write-ahead log: readers do not block writers, and no change waits for the disk.
             self._retry_locked("PRAGMA journal_mode=WAL")
             self._retry_locked("PRAGMA synchronous=NORMAL")
             self._path.chmod(0o600)
@@ -101,7 +101,7 @@ class LedgerFile:
             self._register()
 
     def _register(self) -> None:
-        """List this process, in the first slot that is free."""
+        """Register this process in the first free slot."""
         name = secrets.token_hex(4)
         self._lock = ProcessLock(self._lock_path(name))
         taken = {slot for (slot,) in self._database.execute("SELECT slot FROM process_slots")}
@@ -109,7 +109,7 @@ class LedgerFile:
         self._database.execute("INSERT INTO process_slots VALUES (?, ?)", (self._slot, name))
 
     def _reclaim_dead(self) -> None:
-        """Strike out the processes that are gone; what they had under way has been counted or never will be."""
+        """Unregister crashed processes and reclaim what they held."""
         with self._as_ledger_error():
             listed = self._database.execute("SELECT slot, lock_name FROM process_slots").fetchall()
             gone = [(slot, lock_name) for slot, lock_name in listed if not is_locked(self._lock_path(lock_name))]
@@ -152,7 +152,7 @@ class LedgerFile:
             raise
 
     def _retry_locked(self, statement: str) -> None:
-        """Run a statement that may meet a lock of others; SQLite waits for some of these locks only."""
+        """Run a statement, and retry while another process holds a lock; SQLite itself waits for some locks only."""
         until = time.monotonic() + _LOCK_TIMEOUT
         while True:
             try:
@@ -173,7 +173,7 @@ class LedgerFile:
 
 
 def _locked(error: Exception) -> bool:
-    """Whether it is a lock that a statement failed for."""
+    """Whether a statement failed because of a lock."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 

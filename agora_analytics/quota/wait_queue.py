@@ -74,14 +74,15 @@ class WaitQueue:
 
         A cancelled call holds no permit.
         """
-        if not self._total and not self._turn_taken:
-            # The fast path of most requests: no other waits.
+        alone = not (self._total or self._turn_taken)
+        if alone:  # the fast path of most requests
             self._turn_taken = True
             try:
                 result = await self._permits.try_acquire(priority, 0)
             finally:
                 self._turn_taken = False
-                self._wake_next()  # others may have joined meanwhile
+                if self._total:  # others joined meanwhile
+                    self._wake_next()
             if isinstance(result, Permit):
                 return result
         self._count_waiter(priority, 1)

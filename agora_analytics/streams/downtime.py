@@ -103,7 +103,7 @@ class Downtime:
         self._polling_since = now.utc
 
     def answer_received(self, now: Now) -> None:
-        """Record that there was an answer, which tells the time."""
+        """Record that an answer was received: its date is the service's time."""
         self._answered_at = now.monotonic
 
     def poll_finished(self, failure: Loss | None, now: Now, *, answered: bool) -> None:

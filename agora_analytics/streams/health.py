@@ -25,7 +25,7 @@ _LONG_WAIT: Final = 61.0
 
 @attrs.frozen(kw_only=True)
 class Health:
-    """The health of a stream, for a liveness probe; `str()` sums it up.
+    """The health of a stream, for a liveness probe or a heartbeat; `str()` sums it up.
 
     A stream that waits for quota is well if `failures` is 0; otherwise it is in an outage, and waits for the quota of
     its next retry. A stream is stuck if it is `polling` and its `lag` keeps growing; between two polls it grows by

@@ -1,4 +1,4 @@
-"""The loop that all streams share: wait for quota, send, survive errors, sleep, and stop at once when told to."""
+"""The loop that all streams share: wait for quota, send, survive errors, sleep, and stop without delay."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class Poller(ABC, Generic[T]):
 
     @abstractmethod
     def discard_probe(self) -> None:
-        """Discard the answer to a probe, which was asked for at another time than was thought."""
+        """Discard the answer to a probe, because the clock was wrong when it was sent."""
 
     def stop(self) -> None:
         """End after the current event, and end every wait now. May be called from any thread or signal handler."""

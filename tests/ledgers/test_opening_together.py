@@ -79,6 +79,6 @@ async def test_a_lock_that_stays_is_told_as_what_it_is(another, file, naps):
         await file.change("a", count)
     assert naps.slept == pytest.approx(1, abs=0.01)
     assert caught.value.fault == "host"
-    assert "End the program that holds it" in caught.value.hint
+    assert "End the program that holds the lock" in caught.value.hint
     another.execute("COMMIT")
     assert await file.change("a", count) == 1

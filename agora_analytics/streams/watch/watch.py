@@ -342,7 +342,7 @@ class WatchPoller(Poller[Event]):
 
 @attrs.define
 class _Request:
-    """What a request asked for as it was sent, when (UTC seconds), and the oldest window that was queryable then."""
+    """A request as it was sent: its span, the time (UTC seconds), and the oldest window that was queryable."""
 
     span: Span | None = None
     sent_at: float = 0.0
