@@ -18,8 +18,10 @@ from agora_analytics._core.transport import HOSTS, AiohttpTransport, Credentials
 from agora_analytics.endpoints.base import Scope
 from agora_analytics.plans import Plan
 from agora_analytics.protocols import CheckpointStore, Ledger, Transport, WallClock
-from agora_analytics.quota.memory_ledger import MemoryLedger
+from agora_analytics.quota.ledger_state import MemoryLedger
+from agora_analytics.quota.limiters import Limiters
 from agora_analytics.quota.quota import Quota, fingerprint
+from agora_analytics.quota.service_time import ServiceTime
 from agora_analytics.quota.wait_queue import Priority
 
 if TYPE_CHECKING:
@@ -99,7 +101,7 @@ class AnalyticsClient:
             timeouts=validation.none_or(validation.instance, "timeouts", timeouts, Timeouts),
             max_bytes=validation.number("max_bytes", max_bytes, 1, 2**63 - 1),
         )
-        quota = Quota(
+        limiters = Limiters(
             Plan.of(plan),
             MemoryLedger() if ledger is None else _ledger(ledger),
             account=fingerprint(customer_id),
@@ -109,8 +111,7 @@ class AnalyticsClient:
         self._ledger = ledger if validation.flag("close_ledger", close_ledger) else None
         self._session = Session(
             opened if transport is None else _transport(transport),
-            quota.plan,
-            quota,
+            limiters,
             retry=Retry() if retry is None else validation.instance("retry", retry, Retry),
             max_wait=None if max_wait is None else validation.amount("max_wait", max_wait, endless=True),
             on_bad_row=cast("OnBadRow", validation.choice("on_bad_row", on_bad_row, ("skip", "raise"))),
@@ -171,7 +172,7 @@ class AnalyticsClient:
 
     @property
     def quota(self) -> Quota:
-        """The quota core; `await client.quota.snapshot()` tells what is left."""
+        """What the plan still allows: `await client.quota.snapshot()`."""
         return self._session.quota
 
     @cached_property
@@ -241,6 +242,11 @@ class AnalyticsClient:
 
         self._scope = scope
         self.calls: Calls = Calls(self._session, scope)
+
+
+def service_time(client: AnalyticsClient) -> ServiceTime:
+    """Return the service's time as a client knows it, for the library's own programs."""
+    return client._session.time  # noqa: SLF001 - no part of a client's public face
 
 
 def _hosts(base_url: object) -> tuple[str, ...]:

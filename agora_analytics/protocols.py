@@ -11,7 +11,7 @@ import attrs
 from agora_analytics.plans import Endpoint
 
 if TYPE_CHECKING:
-    from agora_analytics.quota.ledger_state import Book
+    from agora_analytics.quota.ledger_state import LedgerState
     from agora_analytics.streams.checkpoints import Checkpoint
 
 T = TypeVar("T")
@@ -95,17 +95,17 @@ class CheckpointStore(Protocol):
 
 
 class Ledger(Protocol):
-    """Keeps the book of each account: its requests, and what is known of the service's clock.
+    """Keeps the state of each account: its requests, and what is known of the service's clock.
 
-    Whoever shares a ledger shares the quota. A `quota.Book` goes to bytes with `encode()` and comes back with
-    `quota.decode`, so a ledger can be anything that changes a value atomically.
+    Clients that share a ledger share the quota. A `quota.LedgerState` is turned into bytes by `encode()` and read back
+    by `quota.decode`, so a ledger can be anything that changes a value atomically.
     """
 
-    async def change(self, account: str, change: Callable[[Book], T]) -> T:
-        """Apply a change to the book of an account (a fingerprint; a new book at first) and return its result.
+    async def change(self, account: str, change: Callable[[LedgerState], T]) -> T:
+        """Apply a change to the state of an account (a fingerprint; a new state at first) and return its result.
 
-        Changes happen one at a time, each whole or not at all, and each that was asked for: a caller who is cancelled
-        meanwhile hears of that once his change is made, so that he can undo it.
+        Changes are applied one at a time, each whole or not at all. A change that was submitted is always applied: a
+        caller that is cancelled meanwhile gets its `CancelledError` afterwards, so that it can undo the change.
         """
 
     async def close(self) -> None:

@@ -93,7 +93,7 @@ async def _counted(path: Path) -> int:
     """Return how many requests the ledger counted."""
     ledger = FileLedger(path)
     account = sha256(CUSTOMER_ID.encode()).hexdigest()[:16]
-    days = await ledger.change(account, lambda book: book.counter("call_lists").days)
+    days = await ledger.change(account, lambda state: state.counter("call_lists").used_per_day)
     await ledger.close()
     return sum(days.values())
 

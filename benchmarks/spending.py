@@ -10,7 +10,8 @@ from functools import partial
 
 from agora_analytics import AnalyticsClient, MemoryLedger, Plan
 from agora_analytics.plans import CALL_LISTS
-from agora_analytics.quota import Priority, Quota
+from agora_analytics.quota import Priority
+from agora_analytics.quota.limiters import Limiters
 from agora_analytics.simulator import Service, VirtualLoop, World
 from agora_analytics.simulator.server import serve
 from benchmarks._measure import Row, compare, cpu, interleaved
@@ -36,7 +37,7 @@ async def _alone() -> float:
         raise LookupError("the plan counts no call lists")
     begun = time.process_time()
     for _ in range(_TOKENS):
-        await group.take(Priority.INTERACTIVE, 120.0)
+        await group.acquire(Priority.INTERACTIVE, 120.0)
     return (time.process_time() - begun) / _TOKENS
 
 
@@ -50,7 +51,7 @@ async def _drain(waiting: int) -> None:
     quota = _quota(10)
 
     async def spend() -> None:
-        async with quota.token(CALL_LISTS) as token:
+        async with quota.permit(CALL_LISTS) as token:
             token.answered(None)
 
     # New tasks for every token in both: making them is not the line's cost.
@@ -58,9 +59,9 @@ async def _drain(waiting: int) -> None:
         await asyncio.gather(*(spend() for _ in range(waiting)))
 
 
-def _quota(limit: int) -> Quota:
+def _quota(limit: int) -> Limiters:
     plan = Plan.of("enterprise").with_limits("call_lists", per_second=limit, per_day=10**9)
-    return Quota(plan, MemoryLedger(), account="a", clock=time.time)
+    return Limiters(plan, MemoryLedger(), account="a", clock=time.time)
 
 
 async def _minute() -> int:

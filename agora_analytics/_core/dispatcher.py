@@ -21,8 +21,9 @@ from agora_analytics._core.redaction import in_steps, without_app, without_escap
 from agora_analytics._core.retry import Hosts, Retry
 from agora_analytics.errors import AgoraError, DecodeError, RateLimited, ResponseError
 from agora_analytics.models import Answer, BadRow
-from agora_analytics.plans import Endpoint, Plan
+from agora_analytics.plans import Endpoint
 from agora_analytics.protocols import Request, Response, Transport
+from agora_analytics.quota.limiters import Limiters
 from agora_analytics.quota.quota import Quota
 from agora_analytics.quota.wait_queue import Priority
 from agora_analytics.spans import Span
@@ -42,9 +43,6 @@ _TURN = 0.002
 _SUCCESSES = range(200, 300)
 _QUOTED = 131_072
 """Bytes of an answer of another HTTP status that may be quoted, and more than are read of a refusal."""
-
-_SAME = 5.0
-"""Seconds within which two readings of the host's clock are of the same error."""
 
 log = logging.getLogger("agora_analytics")
 
@@ -123,16 +121,17 @@ class Session:
     def __init__(
         self,
         transport: Transport,
-        plan: Plan,
-        quota: Quota,
+        limiters: Limiters,
         *,
         retry: Retry,
         max_wait: float | None,
         random: Random | None = None,
         on_bad_row: OnBadRow = "skip",
     ) -> None:
-        self.plan = plan
-        self.quota = quota
+        self.plan = limiters.plan
+        self.limiters = limiters
+        self.quota = Quota(limiters)
+        self.time = limiters.time
         self.max_wait = max_wait
         self._transport = transport
         self._retry = retry
@@ -141,38 +140,14 @@ class Session:
         self._owner: _Owner | None = None
         self._closed = False
         self._insist = on_bad_row == "raise"
-        self._host_ahead: float | None = None
-
-    def now(self) -> int:
-        """Return the current UTC second: the service's, as far as it is known."""
-        return int(self.quota.utc())
-
-    def host_ahead(self) -> float | None:
-        """Return by how much seconds of the host's clock are moved, None until that is known: by the same for all.
-
-        Each answer tells the time more precisely, and spans that adjoin must adjoin after they were moved.
-        """
-        ahead, known = self.quota.host_ahead(), self._host_ahead
-        if known is None or ahead is None or abs(ahead - known) > _SAME:
-            self._host_ahead = ahead
-        return self._host_ahead
-
-    def passed(self) -> int:
-        """Return the UTC second that has come by every account (see `Quota.passed`)."""
-        return int(self.quota.passed())
-
-    @property
-    def confirmed(self) -> bool:
-        """Whether the service's clock is known for certain (see `Quota.confirmed`)."""
-        return self.quota.confirmed
 
     async def fetch(
         self, endpoint: Endpoint, build: Build, decode: Decode[AnswerT], manner: Manner = _USUAL, *, app: str = ""
     ) -> AnswerT:
         """Send a request as often as the retry policy allows and return its decoded answer.
 
-        `build` makes the request anew for each attempt, once there is a token for it: what a request says about now is
-        true when it is sent, however long it waited. What `build` raises ends the fetch, and the token goes back.
+        `build` makes the request anew for each attempt, once it has a permit: what a request says about now is
+        true when it is sent, however long it waited. What `build` raises ends the fetch, and the permit is released.
 
         Waits for the plan at most `max_wait` seconds in all. Raises what `agora_analytics.errors` lists, and
         `RuntimeError` where the client is closed or belongs to another loop or process.
@@ -207,7 +182,7 @@ class Session:
 
     async def close(self) -> None:
         """Refuse further requests and close the transport; may be called twice."""
-        self._closed = self.quota.closed = True
+        self._closed = self.limiters.closed = True
         await self._transport.close()
 
     def _refuse_closed(self) -> None:
@@ -230,7 +205,7 @@ class Session:
 
     def _wait(self, manner: Manner, error: AgoraError, attempt: int, refused: int, elapsed: float) -> float | None:
         """Seconds until another attempt, None for none."""
-        if isinstance(error, RateLimited) and self.quota.enforced and refused <= manner.refusals:
+        if isinstance(error, RateLimited) and self.limiters.enforced and refused <= manner.refusals:
             # The quota has learned from it, and holds the next attempt back as long as need be.
             return error.retry_after or 0.0
         return (manner.retry or self._retry).wait(error, attempt - refused, elapsed, self._random)
@@ -255,14 +230,14 @@ class Session:
     async def _attempt(
         self, question: _Question[AnswerT], host: int, patience: float | None, priority: Priority
     ) -> AnswerT:
-        async with self.quota.token(question.endpoint, patience, priority, question.app) as token:
-            token.sent = False
+        async with self.limiters.permit(question.endpoint, patience, priority, question.app) as permit:
+            permit.sent = False
             self._refuse_closed()  # it may have been closed while this one waited
             request = question.build()
-            token.sent = True
+            permit.sent = True
             try:
                 response = await self._transport.send(request, host)
-                token.answered(wire.date(response), host)
+                permit.answered(wire.date(response), host)
                 log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))
                 answer = await self._read(request, response, question.decode)
             except AgoraError as error:

@@ -1,7 +1,7 @@
-"""Locks that end with their process, since the kernel drops them: signs of life, and claims on a name.
+"""Locks that end with their process, as the kernel drops them: to show that a process lives, and to claim a name.
 
-Both are SQLite's exclusive lock on a file, which holds between the threads of a process as between processes, on every
-system. A child that was forked has none of its parent's locks.
+Both are SQLite's exclusive lock on a file, which works between threads and between processes on every system. A forked
+child has none of its parent's locks.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from weakref import WeakValueDictionary
 from agora_analytics._core.files import not_linked
 
 _MEANWHILE: Final = 0.1
-"""Seconds that a claim waits for another one being tried at the same time: two that meet would both give up."""
+"""Seconds that a claim waits for the lock: two attempts at the same moment would otherwise both fail."""
 
 
-class Sign:
-    """A sign of life: a file that stays locked until it is removed or its process is gone."""
+class ProcessLock:
+    """A file that stays locked until it is removed or its process ends, which shows other processes that it lives."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -29,14 +29,14 @@ class Sign:
         _lock(self._database)
 
     def remove(self) -> None:
-        """Give the sign up."""
+        """Release the lock and delete the file."""
         self._database.close()
-        if self._process == os.getpid():  # it is still the parent's in a forked child
+        if self._process == os.getpid():  # in a forked child it is still the parent's
             self._path.unlink(missing_ok=True)
 
 
-def alive(path: Path) -> bool:
-    """Whether a sign of life is held by anyone."""
+def is_locked(path: Path) -> bool:
+    """Whether a living process holds the `ProcessLock` at a path."""
     if not path.exists():
         return False
     database = sqlite3.connect(not_linked(path), timeout=0, isolation_level=None)
@@ -50,9 +50,9 @@ def alive(path: Path) -> bool:
 
 
 class Claim:
-    """A file that is locked by this object alone, until it is given up or its process is gone.
+    """A file locked by this object, until it is released or its process ends.
 
-    The file is empty and stays: if it were removed, two could each lock a file of that name.
+    The empty file stays: if it were deleted, two processes could each lock a file of that name.
     """
 
     def __init__(self, database: sqlite3.Connection) -> None:
@@ -64,7 +64,7 @@ class Claim:
         self._database.close()
 
     def give_up(self) -> None:
-        """Let others claim it; may be called twice."""
+        """Release the lock; may be called twice."""
         self._database.close()
 
 
@@ -72,7 +72,7 @@ _claims: WeakValueDictionary[int, Claim] = WeakValueDictionary()
 
 
 def claim(path: Path) -> Claim | None:
-    """Claim a file, which is made if need be; None where another holds it. Raises `OSError` where it cannot be used."""
+    """Lock a file, creating it if needed; None where another holds it. Raises `OSError` where it cannot be used."""
     _disown()
     database = _opened(path)
     try:
@@ -97,8 +97,8 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 def _disown() -> None:
-    """In a forked child: forget the parent's claims, which SQLite takes for this process's own."""
-    # In one step, since other threads may claim meanwhile.
+    """In a forked child, close the parent's claims, which SQLite takes for this process's own."""
+    # Listed in one step, as other threads may add claims meanwhile.
     for one in [found for ref in _claims.valuerefs() if (found := ref()) is not None]:
         if one.process != os.getpid():
             one.give_up()

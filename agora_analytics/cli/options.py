@@ -218,9 +218,11 @@ class TimeOptions:
         service's clock if the ledger knows it; otherwise they are marked as of the host's clock, and the client moves
         them once it knows the service's.
         """
-        plan, quota = client.plan, client.quota
-        await quota.snapshot()
-        now = int(quota.utc())
+        from agora_analytics.client import service_time  # noqa: PLC0415 - with a client, when one is needed
+
+        plan, time = client.plan, service_time(client)
+        await client.quota.snapshot()
+        now = time.utc_second()
         if self.start is None:
             if self.end is not None:
                 raise ValueError("--end needs --start")
@@ -232,14 +234,14 @@ class TimeOptions:
             span = plan.recent(endpoint, wanted, now)
             if self.last:
                 _warn_if_cut(self.last, limits.available, span)
-            return span if quota.host_ahead() is not None else by_host(span)
+            return span if time.host_ahead() is not None else by_host(span)
         if self.last is not None:
             raise ValueError("--last and --start exclude each other")
         start = parsing.parse_time(self.start, "--start")
         if self.end is not None:
             return Span(start, parsing.parse_time(self.end, "--end"))
         newest = plan.of_endpoint(endpoint).askable(now).end
-        return Span(start, newest if quota.host_ahead() is not None else HostSecond(newest))
+        return Span(start, newest if time.host_ahead() is not None else HostSecond(newest))
 
 
 def stream_start(start: str | None, last: str | None, retention: int) -> int | timedelta | None:

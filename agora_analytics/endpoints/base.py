@@ -61,10 +61,10 @@ class EndpointGroup:
         the host's clock, and moved to the service's by what it is given to. Raises `ValueError` where the plan does not
         offer the group.
         """
-        span = self._session.plan.recent(self._latest, duration, self._session.now())
+        span = self._session.plan.recent(self._latest, duration, self._session.time.utc_second())
         if is_cut(duration, span):
             log.warning("recent(%s) is cut to the newest %d s, %s: there is no more", duration, span.duration, span)
-        if self._session.host_ahead() is not None:
+        if self._session.time.steady_host_ahead() is not None:
             return span
         return by_host(span)
 
@@ -74,10 +74,10 @@ class EndpointGroup:
         Its age is judged by a clock that is confirmed, or else by the service.
         """
         self._app()
-        now = self._session.now() if self._ages and self._session.confirmed else None
+        now = self._session.time.utc_second() if self._ages and self._session.time.confirmed else None
         span = Span.of(start, end)
         if is_by_host(start, end):
-            span = moved(span, self._session.host_ahead())
+            span = moved(span, self._session.time.steady_host_ahead())
         elif self._ages and not ends_by_host(start, end):
             self._check_length(endpoint, span)
         return self._session.plan.check(endpoint, span, now, whole=whole)

@@ -64,7 +64,7 @@ class CallKept(Kept):
         self._refused = False
         self._fixed = given is not None and not (by_host or moves_on or waits)
         """Whether it is asked for as it was given, whatever the time is."""
-        self._begun = session.quota.now()
+        self._begun = session.time.monotonic()
         self._whole = given or (call.span if call else None)
         self._start = self._whole.start if self._whole else _created(call)
         self._end = self._whole.end if self._whole else None
@@ -74,11 +74,11 @@ class CallKept(Kept):
         """Raise `TooEarly` where nothing can be asked about the call yet, and `PlanRefused` where nothing is kept."""
         if self._call is None or not self._known:
             return
-        now = self._session.now()
+        now = self._session.time.utc_second()
         if self._start >= self._limits.newest(now) and not self._waits:
             at = self._limits.askable_at(self._start + 1)
             raise _too_early(self._call, now - self._start, at, self._limits.delay)
-        if self._end is not None and self._end <= self._limits.oldest(now) + _MARGIN and self._session.confirmed:
+        if self._end is not None and self._end <= self._limits.oldest(now) + _MARGIN and self._session.time.confirmed:
             raise _gone(self._call, self._limits.available)
 
     def slices(self, longest: int | None = None, mark: int = 1) -> Iterator[Span]:
@@ -127,7 +127,7 @@ class CallKept(Kept):
         if self._fixed:
             return span
         span = super().left(span)
-        newest = self._limits.newest(self._session.now())
+        newest = self._limits.newest(self._session.time.utc_second())
         if span.end <= newest or not self._known or (self._call is None and not self._waits):
             return span
         if self._waits and self._doubtful:
@@ -173,12 +173,12 @@ class CallKept(Kept):
     @property
     def _known(self) -> bool:
         """Whether the service's time is certain, or a refusal has told that it is as early as it seems."""
-        return self._refused or self._session.confirmed
+        return self._refused or self._session.time.confirmed
 
     def _until(self, at: int) -> int:
         """Return where it ends, by what is known of the time, if all until `at` was asked about."""
         if self._end is None:
-            then = self._session.quota.utc() - (self._session.quota.now() - self._begun)
+            then = self._session.time.utc() - (self._session.time.monotonic() - self._begun)
             newest = max(self._limits.newest(int(then)), self._start + 1)
             if at == self._start or newest - at > _NEAR:
                 return newest
@@ -202,7 +202,7 @@ class CallKept(Kept):
     def _is_too_young(self, span: Span) -> bool:
         """Whether nothing of a span of a call can be asked for yet, and it is not waited for."""
         waited_for = self._waits or self._call is None or not self._known
-        return not waited_for and span.start >= self._limits.newest(self._session.now())
+        return not waited_for and span.start >= self._limits.newest(self._session.time.utc_second())
 
     def _is_gone(self, span: Span) -> bool:
         """Whether nothing of a span is kept any more."""
@@ -211,17 +211,17 @@ class CallKept(Kept):
 
     async def _wait(self, span: Span) -> None:
         """Wait until a span can be asked about, or the client is closed."""
-        quota = self._session.quota
-        begun = quota.now()
-        while (rest := self._limits.askable_at(self.moved(span).end) - self._session.now()) > 0 and not quota.closed:
-            if self._doubtful and quota.now() - begun > _DOUBT:
+        time, limiters = self._session.time, self._session.limiters
+        begun = time.monotonic()
+        while (rest := self._limits.askable_at(self.moved(span).end) - time.utc_second()) > 0 and not limiters.closed:
+            if self._doubtful and time.monotonic() - begun > _DOUBT:
                 return  # and ask, which tells the time
             await asyncio.sleep(min(rest, _LOOK))
 
     @property
     def _doubtful(self) -> bool:
         """Whether a single answer, which may have been dated wrongly, is all that has told the time."""
-        return not self._session.confirmed and self._session.host_ahead() is not None
+        return not self._session.time.confirmed and self._session.time.steady_host_ahead() is not None
 
 
 class CallSpans(EndpointGroup):
@@ -239,7 +239,7 @@ class CallSpans(EndpointGroup):
 
     def is_askable(self, call: Call) -> bool:
         """Whether the details of a whole call can be asked for now, by the service's clock; see `askable_at`."""
-        return self._session.now() >= self.askable_at(call)
+        return self._session.time.utc_second() >= self.askable_at(call)
 
     def _of_call(
         self,

@@ -291,7 +291,7 @@ class Calls(CallRequests):
         stream = f"follow {sha256(self._app().encode()).hexdigest()[:16]}"
         source = ApiCallSource(self._session, self._scope)
         position = position_for(stream, checkpoint, self._scope.checkpoints)
-        return Follow(source, self._session.quota, settings, position)
+        return Follow(source, self._session.limiters, settings, position)
 
 
 async def _begun_in(within: SpanAtSend, calls: AsyncGenerator[Call]) -> AsyncGenerator[Call]:

@@ -149,7 +149,7 @@ class Realtime(RealtimeRequests):
         if not (validation.flag("gaps", gaps) or told.complete):
             raise ValueError(f"{len(series)} series: {told}; take fewer, or accept them with gaps=True (--gaps)")
         source = ApiWindowSource(self._session, self._scope, series)
-        return Watch(source, self._session.quota, series, settings, self._position(series, checkpoint))
+        return Watch(source, self._session.limiters, series, settings, self._position(series, checkpoint))
 
     def coverage(self, *series: Series, every: int = WINDOW) -> Coverage:
         """Say what the plan can do for these series: requests a poll, interval, freshness, and whether all is had.

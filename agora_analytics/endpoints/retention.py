@@ -73,12 +73,12 @@ class Kept:
         ends: bool = False,
     ) -> None:
         self._session = session
-        self._ends = ends and session.host_ahead() is None
+        self._ends = ends and session.time.steady_host_ahead() is None
         self._newest: int | None = None
         self._settled: dict[Span, Span] = {}
         self._most = most
         self._attempts = 0
-        self._by_host = by_host and session.host_ahead() is None
+        self._by_host = by_host and session.time.steady_host_ahead() is None
         self._ahead: float | None = None
         self._moves_on = moves_on
         self._limits = session.plan.of_endpoint(endpoint)
@@ -157,18 +157,18 @@ class Kept:
         if span in self._settled:
             return self._settled[span]
         if self._by_host and self._ahead is None:
-            self._ahead = self._session.host_ahead()
-        if self._ends and self._newest is None and self._session.host_ahead() is not None:
-            self._newest = self._limits.newest(self._session.now())
+            self._ahead = self._session.time.steady_host_ahead()
+        if self._ends and self._newest is None and self._session.time.steady_host_ahead() is not None:
+            self._newest = self._limits.newest(self._session.time.utc_second())
         if self._newest is not None and span.start < self._newest < span.end:
             return Span(span.start, self._newest)
         return span if self._ahead is None else moved(span, self._ahead)
 
     def _oldest(self) -> int | None:
         """Return the first second that is asked for, None for any: a clock that is in doubt gives nothing up."""
-        if not self._moves_on or not (self._session.confirmed or self._refusals):
+        if not self._moves_on or not (self._session.time.confirmed or self._refusals):
             return None
-        return self._limits.oldest(self._session.now()) + _MARGINS[self._refusals]
+        return self._limits.oldest(self._session.time.utc_second()) + _MARGINS[self._refusals]
 
     def _give_way(self, span: Span) -> bool:
         """Keep further away from what expires; return whether that asks for less than was refused, and not for nothing.

@@ -1,4 +1,4 @@
-"""What streams read from: each request is for the span of the moment at which it is sent."""
+"""The sources of streams: each request is for the span that is queryable when it is sent."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from agora_analytics.quota.wait_queue import Priority
 from agora_analytics.streams.watch.series import Query, Series, queries
 
 _MAX_WAIT: Final = 60.0
-"""Seconds that a stream's request waits in line for quota; longer waits are the stream's own, where health tells."""
+"""Seconds that a stream's request waits in the queue for quota; longer waits are the stream's own, for `health`."""
 
 _MANNER: Final = Manner(priority=Priority.STREAM, retry=Retry(attempts=2), max_wait=_MAX_WAIT, refusals=0)
-"""What fails is made up for by the next poll, so once more is enough; a stream waits for quota by itself."""
+"""One retry is enough, because the next poll backfills; and a stream waits for quota by itself."""
 
 
 class _ApiSource(EndpointGroup):
-    """What both sources have in common."""
+    """What both sources share: the manner of requests."""
 
     def __init__(self, session: Session, scope: Scope) -> None:
         super().__init__(session, attrs.evolve(scope, manner=_MANNER, read_ahead=False))
 
     def on_skipped(self, callback: OnSkipped) -> None:
-        """Tell of rows that do not fit from now on."""
+        """Call `callback` for rows that are skipped from now on."""
         self._manner = attrs.evolve(self._manner, on_skipped=callback)
 
 
 class ApiWindowSource(_ApiSource, RealtimeRequests):
-    """Reads real-time windows, with the fewest queries that serve all series."""
+    """Reads real-time windows, with the fewest queries that cover all series."""
 
     def __init__(self, session: Session, scope: Scope, series: Sequence[Series]) -> None:
         super().__init__(session, scope)
@@ -49,7 +49,7 @@ class ApiWindowSource(_ApiSource, RealtimeRequests):
         return self._questions[number].endpoint
 
     async def windows(self, number: int, span: SpanAtSend) -> tuple[Point, ...]:
-        """Return the answer to a query, in order of time."""
+        """Return the points of a query, in order of time."""
         question = self._questions[number]
         answer = await self._fetch_timely(question.endpoint, question.decode, lambda: question.over(span()))
         return merge.points([answer.items])
@@ -62,7 +62,7 @@ class ApiWindowSource(_ApiSource, RealtimeRequests):
 
 
 class ApiCallSource(_ApiSource, CallRequests):
-    """Reads the lists of calls, and the sessions of one."""
+    """Reads call lists, and the sessions of a call."""
 
     def call_page(self, span: SpanAtSend, number: int, cname: str | None = None) -> Coroutine[Any, Any, CallPage]:
         """Return a page of calls."""

@@ -144,7 +144,7 @@ class Estimator:
 
     def _slices(self, app: str, source: Source, expired: list[Skipped]) -> Sequence[Span]:
         """Return what will be asked of a source; what is too old is noted."""
-        limits, now = self._limits(source), self._session.now()
+        limits, now = self._limits(source), self._session.time.utc_second()
         start, end = self._selection.span.start, min(self._selection.span.end, limits.newest(now))
         oldest = limits.oldest(now)
         if start < min(oldest, self._selection.span.end):
@@ -215,7 +215,7 @@ class Estimator:
         return CallPage(calls=(), total_size=0)
 
     def _now_of(self, span: Span) -> Span:
-        askable = self._session.plan.of_endpoint(CALL_LISTS).askable(self._session.now())
+        askable = self._session.plan.of_endpoint(CALL_LISTS).askable(self._session.time.utc_second())
         end = max(min(span.end, askable.end), span.start + 1)
         return Span(min(max(span.start, askable.start + RETENTION_MARGIN), end - 1), end)
 
@@ -275,7 +275,7 @@ class Estimator:
         return span.slices(self._session.plan.of_endpoint(CALL_SESSIONS).longest_query)[0]
 
     def _can_be_asked(self, call: Call) -> bool:
-        askable = self._session.plan.of_endpoint(CALL_SESSIONS).askable(self._session.now())
+        askable = self._session.plan.of_endpoint(CALL_SESSIONS).askable(self._session.time.utc_second())
         return call.span is not None and askable.start + 2 < call.span.start and call.span.end <= askable.end
 
     def _requests_of_call(self, size: CallSizeEstimate) -> float:

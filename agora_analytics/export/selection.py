@@ -11,6 +11,7 @@ from agora_analytics._core import validation
 from agora_analytics.catalogue import Dimension, FreezeMetric, QualityMetric, UsageMetric
 from agora_analytics.export.schema import DATASETS
 from agora_analytics.models import Call
+from agora_analytics.models.calls import is_over
 from agora_analytics.spans import Instant, Span
 from agora_analytics.streams.watch.series import Series
 
@@ -185,11 +186,6 @@ class Selection:
             "insights": [attrs.asdict(one) for one in self.insights],
             "series": [str(one) for one in self.series],
         }
-
-
-def is_over(call: Call) -> bool:
-    """Whether a call has ended: where the service does not say, whether it tells an end."""
-    return call.ended_at is not None if call.finished is None else call.finished
 
 
 def wants(selection: Selection, call: Call) -> bool:

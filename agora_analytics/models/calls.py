@@ -62,6 +62,11 @@ class Call:
         return Span(self.created_ts, max(self.destroyed_ts, self.created_ts) + 1)
 
 
+def is_over(call: Call) -> bool:
+    """Whether a call has ended: as `finished` says, or, without that, whether it has an end."""
+    return call.ended_at is not None if call.finished is None else call.finished
+
+
 @attrs.frozen(kw_only=True)
 class Session:
     """One user's stay in a call (`/beta/analytics/call/sessions`); `sid` is its key, `uid` may occur twice."""

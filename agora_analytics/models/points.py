@@ -108,6 +108,11 @@ def can_be_field(name: str) -> bool:
     return fits and not name.startswith("_") and name not in _TAKEN
 
 
+def group_of(point: Point) -> str | None:
+    """Return what distinguishes a point from others of its window: the dimension's value, or the user."""
+    return point.dimension_value if point.uid is None else str(point.uid)
+
+
 @lru_cache(maxsize=256)
 def shape(metric: str, dimension: str | None = None, *, user: bool = False) -> type[Point]:
     """Return the class of points about `metric` by `dimension`, and by user; a name unfit for a field is replaced."""

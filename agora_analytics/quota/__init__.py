@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     from agora_analytics.quota.file_ledger import *
     from agora_analytics.quota.ledger_state import *
     from agora_analytics.quota.limiter import *
-    from agora_analytics.quota.memory_ledger import *
+    from agora_analytics.quota.limiters import *
     from agora_analytics.quota.quota import *
     from agora_analytics.quota.snapshot import *
     from agora_analytics.quota.wait_queue import *
 
 __all__ = [
-    "Book",
     "Budget",
     "ClockState",
     "FileLedger",
     "Forecast",
+    "LedgerState",
     "MemoryLedger",
     "Priority",
     "Quota",
@@ -32,5 +32,5 @@ __all__ = [
 ]
 
 __getattr__, __dir__ = door(
-    globals(), "memory_ledger", "snapshot", "limiter", "quota", "file_ledger", "wait_queue", "ledger_state"
+    globals(), "wait_queue", "ledger_state", "snapshot", "limiter", "limiters", "quota", "file_ledger"
 )

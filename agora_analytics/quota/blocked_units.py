@@ -1,11 +1,11 @@
-"""Units that the service refused: how long nothing is sent, and how it is found out that they are open again.
+"""Units in which the service refuses requests: how long none is sent, and how to find out that they are open again.
 
-After a pause one request is sent, and the others follow once the service has accepted it. Refused, it makes the pause
-longer; where it has no answer, another finds out. A unit of the plan's table should be open again with the next window.
-One that the table lacks (a gateway's) is not ours to count, so the pauses grow faster there.
+After a pause one request probes the unit, and the others follow once the service has accepted it. If it is refused the
+pause grows; if it has no answer, another one probes. A unit of the plan should be open again with its next window. One
+that the plan lacks (a gateway's) cannot be counted here, so its pauses grow faster.
 
-A day that was spent is refused for a little longer than the `Date` header shows it, where the counter's clock is behind
-the header's. So a refusal soon after midnight, with little counted in the new day, is taken for yesterday's.
+A spent day is refused for a little longer than the `Date` header shows it, where the counting host's clock is behind
+the header's. So an error soon after midnight, with little used of the new day, is taken for yesterday's.
 """
 
 from __future__ import annotations
@@ -13,64 +13,64 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from agora_analytics.plans import WINDOWS, Unit
-from agora_analytics.quota.clock_reading import Moment, guard, today_is, until_tomorrow
+from agora_analytics.quota.clock_reading import ClockReading, guard, seconds_into_day, seconds_until_next_day
 
-_DAWN: Final = 600.0
-"""Seconds after midnight in which a refusal may be yesterday's."""
+_AFTER_MIDNIGHT: Final = 600.0
+"""Seconds after midnight in which an error for the day may be about yesterday."""
 
-_FIRST: Final = 1.0
-"""Seconds of the first pause, in a unit that the plan counts."""
+_FIRST_PAUSE: Final = 1.0
+"""Seconds of the first pause, in a unit of the plan."""
 
-_KNOWN: Final = 2.0
-_UNKNOWN: Final = 8.0
-"""By how much the next pause is longer: for a unit that the plan counts, and for another."""
+_GROWTH_PLANNED: Final = 2.0
+_GROWTH_UNPLANNED: Final = 8.0
+"""Factor from one pause to the next, for a unit of the plan and for another."""
 
-_LONGEST: Final = 900.0
-"""Seconds of a pause at most (a day's ends with it): what is kept shortest, windows, is for 40 minutes."""
+_MAX_PAUSE: Final = 900.0
+"""Longest pause in seconds (a day's ends at midnight): what expires first at the service, windows, lasts 40 minutes."""
 
 
-class Shut(NamedTuple):
-    """A unit that is refused: since when, until when nothing goes, how long that pause is, how much longer the next."""
+class BlockedUnit(NamedTuple):
+    """A refused unit: since when, until when nothing is sent, the length of that pause, and its growth factor."""
 
     at: float
     until: float
     pause: float
     growth: float
 
-    def tried(self, unit: Unit, moment: Moment) -> Shut:
-        """Return what holds for all others while one request finds out."""
+    def while_probing(self, unit: Unit, reading: ClockReading) -> BlockedUnit:
+        """Return what holds for all other requests while one probes the unit."""
         if self.until == self.at:
             return self
-        return self._replace(until=moment.now + _longer(self, unit, moment))
+        return self._replace(until=reading.monotonic + _next_pause(self, unit, reading))
 
-    def lost(self, at: float) -> Shut:
-        """Return what holds where the request that was granted at a moment, to find out, has no answer: another may."""
-        return self._replace(until=min(self.until, at)) if self.at < at else self
+    def probe_lost(self, issued: float) -> BlockedUnit:
+        """Return what holds after the probe with a permit issued at `issued` got no answer: another may probe."""
+        return self._replace(until=min(self.until, issued)) if self.at < issued else self
 
 
-def shut(before: Shut | None, unit: Unit, planned: int, moment: Moment) -> Shut:
-    """Return what follows from a refusal, after others perhaps; `planned` is 0 for a unit that the plan lacks."""
-    now, growth = moment.now, _KNOWN if planned else _UNKNOWN
-    if before is not None and not (unit == "day" and moment.now - before.at > today_is(moment)):
-        pause = _longer(before, unit, moment)
+def block(previous: BlockedUnit | None, unit: Unit, planned: int, reading: ClockReading) -> BlockedUnit:
+    """Return the block that follows from a rate-limit error; `planned` is 0 for a unit that the plan lacks."""
+    now, growth = reading.monotonic, _GROWTH_PLANNED if planned else _GROWTH_UNPLANNED
+    if previous is not None and not (unit == "day" and reading.monotonic - previous.at > seconds_into_day(reading)):
+        pause = _next_pause(previous, unit, reading)
     elif planned and unit != "day":
-        return Shut(now, now, _FIRST, growth)  # the plan's count has it that this window is over, and no more
+        return BlockedUnit(now, now, _FIRST_PAUSE, growth)  # the bucket itself waits for the next window
     else:
-        pause = _FIRST if planned else _rest(unit, moment)
-    return Shut(now, now + pause, pause, growth)
+        pause = _FIRST_PAUSE if planned else _until_window_ends(unit, reading)
+    return BlockedUnit(now, now + pause, pause, growth)
 
 
-def _longer(before: Shut, unit: Unit, moment: Moment) -> float:
-    pause = before.pause * before.growth
-    return min(pause, until_tomorrow(moment) if unit == "day" else _LONGEST)
+def _next_pause(previous: BlockedUnit, unit: Unit, reading: ClockReading) -> float:
+    pause = previous.pause * previous.growth
+    return min(pause, seconds_until_next_day(reading) if unit == "day" else _MAX_PAUSE)
 
 
-def dawning(moment: Moment) -> bool:
-    """Whether the day is so young that the counter may still be in yesterday."""
-    return today_is(moment) < _DAWN
+def just_after_midnight(reading: ClockReading) -> bool:
+    """Whether the counting host may still be in yesterday."""
+    return seconds_into_day(reading) < _AFTER_MIDNIGHT
 
 
-def _rest(unit: Unit, moment: Moment) -> float:
-    """Seconds until a window that the plan does not count is over for certain."""
+def _until_window_ends(unit: Unit, reading: ClockReading) -> float:
+    """Return seconds until the present window of a unit that the plan lacks has certainly ended."""
     window = WINDOWS[unit]
-    return window - moment.earliest % window + guard(window) if window > 1 else window + guard(window)
+    return window - reading.utc_min % window + guard(window) if window > 1 else window + guard(window)

@@ -1,20 +1,8 @@
-"""One counter's requests, and the only rule there is: when one more may go.
+"""The token bucket of one counter: the rule that decides whether one more request may be sent now.
 
-The service counts a request once, somewhere between our sending it and our reading the answer, in whichever second,
-minute and day its own clock shows. A request that goes now may share a window with an earlier one unless that one was
-answered before the window began that the service is in *for certain* (less what our estimate may be wrong by), or a
-whole window ago. So at most `limit` of those that could share a window with the next are ever out, which is safe under
-any delay, any host's clock and any staleness of a header, as long as the bounds of the service's clock hold. Known
-well, the clock lets all tokens of a window go as it begins; unknown, the same rule is the conservative bucket: a token
-comes back one window after its answer.
-
-What is left of the doubt about the service's clock once that has been searched for (`slack`) is enough for what went as
-a second began (`early`): whatever the doubt really is, the next second's requests are as much later. Such a request is
-in its own second even while its answer is awaited, as long as it takes no longer than usual (`late`). What went at
-another time, or while the clock was unsure, may be in either of two windows and is charged to both (`doubt`).
-
-Windows are not kept as counts but as the moments of the answers, because what is known of the service's clock may
-change after the fact. Days are counts: they are many requests, and outlast the process.
+A request is charged to every second, minute and day of the service's clock in which it may have been counted. At most
+`limit` requests are ever charged to one window, so the service never counts more, whatever the latency.
+docs/concepts/quota.md explains the rule with a picture and an example.
 """
 
 from __future__ import annotations
@@ -30,54 +18,65 @@ import attrs
 
 from agora_analytics.errors import RateLimited
 from agora_analytics.plans import WINDOWS, Unit
-from agora_analytics.quota.blocked_units import Shut, dawning, shut
+from agora_analytics.quota.blocked_units import BlockedUnit, block, just_after_midnight
 from agora_analytics.quota.clock_reading import (
     GUARD,
-    Moment,
-    day_of_service,
-    passes,
-    passes_early,
+    ClockReading,
+    cutoffs,
+    early_frees_at,
+    frees_at,
     possible_days,
-    thresholds,
-    until_tomorrow,
+    seconds_until_next_day,
+    service_day,
 )
-from agora_analytics.quota.learned_limits import NamedLimits
-from agora_analytics.quota.other_programs import Others
+from agora_analytics.quota.learned_limits import LearnedLimits, OtherPrograms
 
-LOST: Final = 2.0
-"""Seconds after giving up on a request in which the service may still count it."""
+LATE_ARRIVAL: Final = 2.0
+"""Seconds after a request was given up in which the service may still count it."""
 
-DELAY: Final = 0.5
-"""Seconds that a request may take to the service, where no answer tells."""
+SEND_DELAY: Final = 0.5
+"""Seconds within which the requests of a crashed process have reached the service."""
 
-PATIENCE: Final = 300.0
-"""Seconds after which a request that nobody settled is over."""
+IN_FLIGHT_TTL: Final = 300.0
+"""Seconds after which a request that nobody settled counts as answered."""
 
-_IDLE: Final = 2.0
+_IDLE_AFTER: Final = 2.0
 """Seconds after an answer in which its request may share a second with another."""
 
-_MANY: Final = 64
-"""Answers, of past windows too, that are looked through before they get more."""
+_PRUNE_ABOVE: Final = 64
+"""Prune completed requests once this many are stored."""
 
 _DAY: Final = 86_400
 
-_EVENING: Final = 1_800.0
-"""Seconds at the end of a day in which a refusal costs nothing: windows, which are kept shortest, are for longer."""
+_END_OF_DAY: Final = 1_800.0
+"""Seconds before midnight in which a limit of the day may be tested: streams backfill windows that are this old."""
 
-_DAYS: Final = 8
-"""Days that are counted at a time, however often the clock was set."""
+_MAX_DAYS: Final = 8
+"""UTC days that are counted at a time, however often a clock was set."""
 
 
-class Granted(NamedTuple):
-    """The right to send one request: its number, when it was given, the days it is charged to."""
+Rates = dict[Unit, int]
+"""The plan's requests per unit, shortest unit first."""
+
+
+class Permit(NamedTuple):
+    """The right to send one request: its number, when it was issued (monotonic), and the UTC days it is charged to."""
 
     number: int
     at: float
     days: tuple[int, ...]
 
 
-class Expected(NamedTuple):
-    """Requests that a stream will make: in the rest of one UTC day, and on every day after; its weight among others."""
+class Rejection(NamedTuple):
+    """No permit now: seconds until the next try makes sense, and the exhausted unit with its limit."""
+
+    wait: float
+    unit: Unit
+    limit: int
+
+
+class Reservation(NamedTuple):
+    """Requests that a stream needs: for the rest of the UTC day `day`, and per day after; its weight among streams."""
 
     day: int
     rest: int
@@ -85,309 +84,317 @@ class Expected(NamedTuple):
     weight: float = 1.0
 
 
-class Denied(NamedTuple):
-    """No token now: seconds until the next try makes sense, and the unit that is short, with its limit."""
-
-    wait: float
-    unit: Unit
-    limit: int
-
-
 @attrs.define
-class Counter:
-    """Requests of one counter: under way (until when, by number), answered (when, sorted), and per UTC day.
+class WindowCounter:
+    """The requests of one counter; all times are monotonic.
 
-    `early` are answers, too: those of requests that went as a second began; `fresh` is when such that are under way
-    did. `expected` is what streams will need, `others` what other programs take; `began` is the day in which the count
-    began. `named` are the limits that refusals taught; the plan's apply elsewhere. `full` is when a unit was last
-    refused, `shut` which are refused still, `closed` the last UTC day that the service called spent. `refusals` counts
-    the refusals for frequency.
+    Attributes:
+        in_flight: when each permit in use expires, by its number.
+        early_in_flight: when those of them were issued that were issued early in a second.
+        completed: when answers were received, sorted.
+        completed_early: the same for permits that were issued early in a second.
+        used_per_day: requests by UTC day.
+        learned_limits: limits that rate-limit errors named; the plan's hold for other units.
+        rate_limited_at: when a unit's last rate-limit error was received.
+        blocked: the units in which the service still refuses requests.
+        exhausted_day: the last UTC day that the service called spent.
+        refusals: how many rate-limit errors were received.
+        reservations: what streams will need, by number.
+        other_programs: what programs outside the ledger use.
+        first_day: the UTC day in which this count began; it is not whole.
+
     """
 
-    underway: dict[int, float] = attrs.field(factory=dict)
-    fresh: dict[int, float] = attrs.field(factory=dict)
-    answered: list[float] = attrs.field(factory=list)
-    early: list[float] = attrs.field(factory=list)
-    days: dict[int, int] = attrs.field(factory=dict)
-    named: NamedLimits = attrs.field(factory=NamedLimits)
-    full: dict[Unit, float] = attrs.field(factory=dict)
-    shut: dict[Unit, Shut] = attrs.field(factory=dict)
-    closed: int | None = None
+    in_flight: dict[int, float] = attrs.field(factory=dict)
+    early_in_flight: dict[int, float] = attrs.field(factory=dict)
+    completed: list[float] = attrs.field(factory=list)
+    completed_early: list[float] = attrs.field(factory=list)
+    used_per_day: dict[int, int] = attrs.field(factory=dict)
+    learned_limits: LearnedLimits = attrs.field(factory=LearnedLimits)
+    rate_limited_at: dict[Unit, float] = attrs.field(factory=dict)
+    blocked: dict[Unit, BlockedUnit] = attrs.field(factory=dict)
+    exhausted_day: int | None = None
     refusals: int = 0
-    expected: dict[int, Expected] = attrs.field(factory=dict)
-    others: Others = attrs.field(factory=Others)
-    began: int | None = None
+    reservations: dict[int, Reservation] = attrs.field(factory=dict)
+    other_programs: OtherPrograms = attrs.field(factory=OtherPrograms)
+    first_day: int | None = None
 
-    def limit(self, unit: Unit, planned: int, moment: Moment) -> int:
-        """Return the limit that holds: the plan's, or what the service named."""
-        return self.named.limit(unit, planned, moment.utc) if self.named.limits else planned
+    def limit(self, unit: Unit, planned: int, reading: ClockReading) -> int:
+        """Return the limit that holds: the plan's, or one that was learned."""
+        return self.learned_limits.limit(unit, planned, reading.utc) if self.learned_limits.limits else planned
 
-    def left(self, unit: Unit, limit: int, moment: Moment) -> int:
-        """Tokens of a unit that can be taken now; none or less where it is full."""
-        if unit in self.shut and moment.now < self.shut[unit].until:
+    def remaining(self, unit: Unit, limit: int, reading: ClockReading) -> int:
+        """Return how many permits of a unit can be issued now; zero or less where it is exhausted."""
+        if unit in self.blocked and reading.monotonic < self.blocked[unit].until:
             return 0
         if unit == "day":
-            return self._left_of_days(limit, possible_days(moment), moment)
-        since, since_early = thresholds(unit, moment)
-        if self.full and self.full.get(unit, -math.inf) > since:
+            return self._remaining_of_days(limit, possible_days(reading), reading)
+        since, since_early = cutoffs(unit, reading)
+        if self.rate_limited_at and self.rate_limited_at.get(unit, -math.inf) > since:
             return 0
-        over = bisect_right(self.answered, since) + bisect_right(self.early, since_early)
-        return limit - len(self.underway) + self._arrived(unit, moment) - len(self.answered) - len(self.early) + over
+        charged = len(self.completed) - bisect_right(self.completed, since)
+        charged += len(self.completed_early) - bisect_right(self.completed_early, since_early)
+        return limit - charged - len(self.in_flight) + self._in_earlier_seconds(unit, reading)
 
-    def rest_of_day(self, limit: int, moment: Moment) -> int:
-        """Return the day's tokens, also where none can be taken yet: a day that is refused for a moment has them."""
-        return max(0, self._left_of_days(limit, possible_days(moment), moment))
+    def remaining_today(self, limit: int, reading: ClockReading) -> int:
+        """Return how many requests the day has left, even while the unit is blocked for a moment."""
+        return max(0, self._remaining_of_days(limit, possible_days(reading), reading))
 
-    def plan_of_day(self, planned: int, moment: Moment) -> int:
-        """Return the day's tokens to plan with: a limit that was named before may hold again, and all be spent early.
+    def plannable_today(self, planned: int, reading: ClockReading) -> int:
+        """Return how many requests of the day streams may plan with.
 
-        Once those are spent, or in the last half hour of the day, it is all that the plan has: the service then says
-        which holds.
+        A lower limit that was learned on an earlier day is planned with until it is spent. After that, and in the last
+        half hour of the day, all that the plan has left may be used, which shows whether it still holds.
         """
-        limit = self.limit("day", planned, moment)
-        rest = self.rest_of_day(limit, moment)
-        likely = rest - limit + self.named.planning("day", planned, moment.utc)
-        return likely if 0 < likely < rest and until_tomorrow(moment) > _EVENING else rest
+        limit = self.limit("day", planned, reading)
+        rest = self.remaining_today(limit, reading)
+        likely = rest - limit + self.learned_limits.planning_limit("day", planned, reading.utc)
+        return likely if 0 < likely < rest and seconds_until_next_day(reading) > _END_OF_DAY else rest
 
-    def _arrived(self, unit: Unit, moment: Moment) -> int:
-        """Requests under way that were sent as an earlier second began, and are in that one as all experience says."""
-        if unit != "second" or not self.fresh or not moment.sure:
+    def _in_earlier_seconds(self, unit: Unit, reading: ClockReading) -> int:
+        """Return how many requests in flight were sent early in an earlier second, and so were counted in that."""
+        if unit != "second" or not self.early_in_flight or not reading.calibrated:
             return 0
-        # Half a second is between those that went as the second before began and those that went as this one did.
-        since, until = moment.now - moment.late, moment.begun - 0.5
-        return sum(since <= at < until for at in self.fresh.values())
+        # Half a second separates those sent early in the previous second from those sent early in this one.
+        since, until = reading.monotonic - reading.early_grace, reading.second_start - 0.5
+        return sum(since <= at < until for at in self.early_in_flight.values())
 
-    def idle(self, now: float) -> bool:
-        """Whether nothing that happened before `now` matters to any second from now on."""
-        return not self.underway and max(self.answered[-1:] + self.early[-1:], default=-math.inf) < now - _IDLE
+    def is_idle(self, now: float) -> bool:
+        """Whether nothing that happened before `now` can be counted in any second from now on."""
+        last = max(self.completed[-1:] + self.completed_early[-1:], default=-math.inf)
+        return not self.in_flight and last < now - _IDLE_AFTER
 
-    def wait(self, unit: Unit, limit: int, moment: Moment, ahead: int = 0) -> float:
-        """Seconds until a token is free for one who has `ahead` others before him; a lower bound."""
-        now = moment.now
-        pause = self.shut[unit].until - now if unit in self.shut else 0.0
+    def time_until(self, unit: Unit, limit: int, reading: ClockReading, ahead: int = 0) -> float:
+        """Return seconds until a permit is free after `ahead` others were issued; a lower bound."""
+        now = reading.monotonic
+        pause = self.blocked[unit].until - now if unit in self.blocked else 0.0
         if unit == "day":
-            short = ahead + 1 - self._left_of_days(limit, possible_days(moment), moment)
-            return max(pause, 0.0 if short <= 0 else until_tomorrow(moment) + (short - 1) // max(limit, 1) * _DAY)
-        since, since_early = thresholds(unit, moment)
-        full = self.full.get(unit, -math.inf)
-        first = max(0.0, pause, passes(full, unit, moment) - now if full > since else 0.0)
-        over, over_early = bisect_right(self.answered, since), bisect_right(self.early, since_early)
-        out = len(self.underway) - self._arrived(unit, moment)
-        short = ahead + 1 - (limit - out - len(self.answered) + over - len(self.early) + over_early)
+            short = ahead + 1 - self._remaining_of_days(limit, possible_days(reading), reading)
+            days = (short - 1) // max(limit, 1)
+            return max(pause, 0.0 if short <= 0 else seconds_until_next_day(reading) + days * _DAY)
+        since, since_early = cutoffs(unit, reading)
+        limited_at = self.rate_limited_at.get(unit, -math.inf)
+        first = max(0.0, pause, frees_at(limited_at, unit, reading) - now if limited_at > since else 0.0)
+        free, free_early = bisect_right(self.completed, since), bisect_right(self.completed_early, since_early)
+        charged = len(self.in_flight) - self._in_earlier_seconds(unit, reading)
+        charged += len(self.completed) - free + len(self.completed_early) - free_early
+        short = ahead + 1 - (limit - charged)
         if short <= 0:
             return first
-        rounds, place = divmod(short - 1, max(limit, 1))
-        passing = merge(
-            (passes(at, unit, moment) for at in islice(self.answered, over, None)),
-            (passes_early(at, unit, moment) for at in islice(self.early, over_early, None)),
+        rounds, index = divmod(short - 1, max(limit, 1))
+        freed = merge(
+            (frees_at(at, unit, reading) for at in islice(self.completed, free, None)),
+            (early_frees_at(at, unit, reading) for at in islice(self.completed_early, free_early, None)),
         )
-        # What is under way will be answered now at the earliest.
-        soonest = moment.following if unit == "second" and moment.sure else passes(now, unit, moment)
-        return max(first, next(islice(passing, place, None), soonest) - now) + rounds * WINDOWS[unit]
+        # A request in flight is answered now at the earliest.
+        soonest = reading.next_second_start if unit == "second" and reading.calibrated else frees_at(now, unit, reading)
+        return max(first, next(islice(freed, index, None), soonest) - now) + rounds * WINDOWS[unit]
 
-    def awaited(self, moment: Moment) -> int:
-        """Requests that streams will make before the day is over."""
-        if not self.expected:
+    def reserved_by_streams(self, reading: ClockReading) -> int:
+        """Return how many requests streams will still make in the day."""
+        if not self.reservations:
             return 0
-        today = possible_days(moment)[-1]
-        return sum(one.rest if one.day == today else one.daily for one in self.expected.values())
+        today = possible_days(reading)[-1]
+        return sum(kept.rest if kept.day == today else kept.daily for kept in self.reservations.values())
 
-    def forecast(self, requests: int, rates: dict[Unit, int], moment: Moment) -> float:
-        """Seconds until so many more can have been accepted, if none but these are made."""
-        limits = {unit: self.limit(unit, planned, moment) for unit, planned in rates.items()}
+    def used_by_others(self, reading: ClockReading) -> int:
+        """Return how many requests of the day other programs will probably make."""
+        return self.other_programs.expected_on(possible_days(reading)[-1])
+
+    def forecast(self, requests: int, rates: Rates, reading: ClockReading) -> float:
+        """Return seconds until so many more can have been accepted, if no others are made."""
+        limits = {unit: self.limit(unit, planned, reading) for unit, planned in rates.items()}
         daily = limits.pop("day", None)
-        today = requests if daily is None else self.rest_of_day(daily, moment)
+        today = requests if daily is None else self.remaining_today(daily, reading)
         if requests <= today or daily is None:
-            pauses = (one.until - moment.now for one in self.shut.values())
-            waits = (self.wait(unit, limit, moment, requests - 1) for unit, limit in limits.items())
+            pauses = (unit.until - reading.monotonic for unit in self.blocked.values())
+            waits = (self.time_until(unit, limit, reading, requests - 1) for unit, limit in limits.items())
             return max(0.0, *pauses, *waits)
         days, before = divmod(requests - today - 1, max(daily, 1))
         windows = (before // max(limit, 1) * WINDOWS[unit] for unit, limit in limits.items())
-        return until_tomorrow(moment) + days * _DAY + max(windows, default=0.0)
+        return seconds_until_next_day(reading) + days * _DAY + max(windows, default=0.0)
 
-    def reserve(self, number: int, rates: dict[Unit, int], moment: Moment, kept: int = 0) -> Granted | Denied:
-        """Take a token of every unit, or none; `kept` of the day's are for others."""
-        if self.shut and (denied := self.barred(rates, moment)):
-            return denied
-        days = possible_days(moment)
-        answers = len(self.answered) + len(self.early)
-        if answers >= _MANY:
-            self._expire(moment.now, rates)
-        # Counts too many, those of past windows too, and mostly tells enough all the same.
-        recent = len(self.underway) + answers
+    def acquire(self, number: int, rates: Rates, reading: ClockReading, reserved: int = 0) -> Permit | Rejection:
+        """Issue a permit charged to every unit, or to none; `reserved` requests of the day are left to others."""
+        if self.blocked and (rejection := self.longest_block(rates, reading)):
+            return rejection
+        days, early = possible_days(reading), reading.early_in_second
+        completed = len(self.completed) + len(self.completed_early)
+        if completed >= _PRUNE_ABOVE:
+            self._prune(reading.monotonic, rates)
+        # An upper bound, with requests of past windows; it is mostly low enough to skip the exact count.
+        recent = len(self.in_flight) + completed
         for unit, planned in rates.items():
-            limit = self.limit(unit, planned, moment)
+            limit = self.limit(unit, planned, reading) if self.learned_limits.limits else planned
             if unit == "day":
-                spare = self._left_of_days(limit, days, moment) - kept
-            elif recent < limit and not self.full:
+                spare = self._remaining_of_days(limit, days, reading) - reserved
+            elif recent < limit and not self.rate_limited_at:
                 continue
             else:
-                self._expire(moment.now, rates)
-                spare = self.left(unit, limit, moment)
+                self._prune(reading.monotonic, rates)
+                spare = self.remaining(unit, limit, reading)
             if spare <= 0:
-                return self._deny(rates, moment, kept)
-        return self._take(number, moment, days)
+                return self._reject(rates, reading, reserved)
+        return self._issue(number, reading, days, early=early)
 
-    def _take(self, number: int, moment: Moment, days: tuple[int, ...]) -> Granted:
-        """Note that a request goes now."""
-        if len(days) == 1 and days[0] in self.days:
-            self.days[days[0]] += 1
+    def _issue(self, number: int, reading: ClockReading, days: tuple[int, ...], *, early: bool) -> Permit:
+        if len(days) == 1 and days[0] in self.used_per_day:
+            self.used_per_day[days[0]] += 1
         else:
             for day in days:
                 self._charge(day)
-        self.underway[number] = moment.now + PATIENCE
-        if moment.early:
-            self.fresh[number] = moment.now
-        if self.shut:
-            self.shut = {unit: one.tried(unit, moment) for unit, one in self.shut.items()}
-        return Granted(number, moment.now, days)
+        self.in_flight[number] = reading.monotonic + IN_FLIGHT_TTL
+        if early:
+            self.early_in_flight[number] = reading.monotonic
+        if self.blocked:
+            self.blocked = {unit: blocked.while_probing(unit, reading) for unit, blocked in self.blocked.items()}
+        return Permit(number, reading.monotonic, days)
 
-    def settle(self, granted: Granted, received: float | None, moment: Moment) -> None:
-        """Note when a request was answered, or that no answer will come."""
-        if self.underway.pop(granted.number, None) is None:
+    def settle(self, permit: Permit, received: float | None, reading: ClockReading) -> None:
+        """Record when a request was answered, or (None) that no answer will come."""
+        if self.in_flight.pop(permit.number, None) is None:
             return
-        early = self.fresh.pop(granted.number, None) is not None
+        early = self.early_in_flight.pop(permit.number, None) is not None
         if received is None:
-            insort(self.answered, moment.now + LOST)
+            insort(self.completed, reading.monotonic + LATE_ARRIVAL)
         else:
-            insort(self.early if early else self.answered, received)
-        # What the service's clock turned out to be says which days it can have been counted on.
-        days = possible_days(moment, granted.at)
-        if self.began is None and moment.certain:
-            self.began = days[-1]
-        if days != granted.days:
-            for day in {*days} - {*granted.days}:
+            insort(self.completed_early if early else self.completed, received)
+        # By now the service's clock may be known better, and with it the days that can have counted the request.
+        days = possible_days(reading, permit.at)
+        if self.first_day is None and reading.confirmed:
+            self.first_day = days[-1]
+        if days != permit.days:
+            for day in {*days} - {*permit.days}:
                 self._charge(day)
-            for day in {*granted.days} - {*days}:
-                self._uncharge(day)
+            for day in {*permit.days} - {*days}:
+                self._refund(day)
 
-    def give_up(self, numbers: Iterable[int], at: float) -> None:
-        """Take requests as answered at a moment: those who sent them are gone."""
+    def expire(self, numbers: Iterable[int], at: float) -> None:
+        """Count requests in flight as answered at a time: the process that sent them is gone."""
         for number in numbers:
-            del self.underway[number]
-            self.fresh.pop(number, None)
-            insort(self.answered, at)
+            del self.in_flight[number]
+            self.early_in_flight.pop(number, None)
+            insort(self.completed, at)
 
-    def put_back(self, granted: Granted) -> None:
-        """Return the tokens of a request that was not sent."""
-        if self.underway.pop(granted.number, None) is not None:
-            self.fresh.pop(granted.number, None)
-            self.lose(granted)
-            for day in granted.days:
-                self._uncharge(day)
+    def release(self, permit: Permit) -> None:
+        """Take back the permit of a request that was not sent."""
+        if self.in_flight.pop(permit.number, None) is not None:
+            self.early_in_flight.pop(permit.number, None)
+            self.on_unanswered(permit)
+            for day in permit.days:
+                self._refund(day)
 
-    def refuse(self, refusal: RateLimited, sent: float, planned: int, moment: Moment) -> bool:
-        """Learn from a refusal of what was sent at `sent`, and say whether it was news.
+    def on_rate_limited(self, error: RateLimited, sent: float, planned: int, reading: ClockReading) -> bool:
+        """Learn from the rate-limit error of a request sent at `sent`; return whether it was news.
 
-        Nothing more goes in this window, and the limit may be another than the one `planned` (0: none). What was under
-        way when a refusal came only repeats it.
+        No more requests are sent in this window, and the limit may differ from the planned one (0: not in the plan). A
+        request that was in flight when an earlier error came only repeats it.
         """
         self.refusals += 1
-        unit = refusal.unit
-        yesterday = unit == "day" and self._of_yesterday(planned, moment)
+        unit = error.unit
+        yesterday = unit == "day" and self._belongs_to_yesterday(planned, reading)
         if yesterday:
-            self._uncharge(possible_days(moment)[-1])
+            self._refund(possible_days(reading)[-1])
         elif unit == "day":
-            self._close(day_of_service(moment), refusal.limit or self.limit(unit, planned, moment))
-        if sent <= self.full.get(unit, -math.inf):
+            self._exhaust_day(service_day(reading), error.limit or self.limit(unit, planned, reading))
+        if sent <= self.rate_limited_at.get(unit, -math.inf):
             return False
-        self.full[unit] = moment.now
+        self.rate_limited_at[unit] = reading.monotonic
         if unit != "day" or yesterday:
-            self.shut[unit] = shut(self.shut.get(unit), unit, planned, moment)
-        if refusal.limit is not None:
-            self.named.learn(unit, refusal.limit, planned, moment.utc)
+            self.blocked[unit] = block(self.blocked.get(unit), unit, planned, reading)
+        if error.limit is not None:
+            self.learned_limits.learn(unit, error.limit, planned, reading.utc)
         return True
 
-    def _close(self, day: int, limit: int) -> None:
-        """Note that a day is spent: what of it is not ours is others', if all of it was counted here."""
-        if self.closed != day and self.began is not None and self.began < day:
-            self.others.saw(limit - self.days.get(day, 0), day)
-        self.closed = day
+    def _exhaust_day(self, day: int, limit: int) -> None:
+        """Mark a UTC day as spent; if all of it was counted here, what is missing was used by other programs."""
+        if self.exhausted_day != day and self.first_day is not None and self.first_day < day:
+            self.other_programs.observe(limit - self.used_per_day.get(day, 0), day)
+        self.exhausted_day = day
 
-    def accept(self, granted: Granted) -> list[Unit]:
-        """Note that a request was not refused, and return the units that are open again by that."""
-        opened = [unit for unit, one in self.shut.items() if one.at < granted.at]
-        for unit in opened:
-            del self.shut[unit]
-        return opened
+    def on_accepted(self, permit: Permit) -> list[Unit]:
+        """Record that a request was accepted; return the units that are unblocked by that."""
+        unblocked = [unit for unit, blocked in self.blocked.items() if blocked.at < permit.at]
+        for unit in unblocked:
+            del self.blocked[unit]
+        return unblocked
 
-    def lose(self, granted: Granted) -> bool:
-        """Note that a request has no answer, and say whether another may find out what is open again."""
-        before = self.shut
-        self.shut = {unit: one.lost(granted.at) for unit, one in before.items()}
-        return self.shut != before
+    def on_unanswered(self, permit: Permit) -> bool:
+        """Record that a request has no answer; return whether another may now probe a blocked unit."""
+        before, self.blocked = self.blocked, {unit: b.probe_lost(permit.at) for unit, b in self.blocked.items()}
+        return self.blocked != before
 
-    def crowded(self, sent: float, limit: int) -> bool:
-        """Whether so many of ours may have been counted in one second with what was sent then that one was too many."""
-        late = (bisect_right(answers, sent - 1) for answers in (self.answered, self.early))
-        return len(self.underway) + len(self.answered) + len(self.early) - sum(late) > limit
+    def burst_may_exceed(self, sent: float, limit: int) -> bool:
+        """Whether more than `limit` of our requests may have been counted in one second with one sent at `sent`."""
+        before = (bisect_right(times, sent - 1) for times in (self.completed, self.completed_early))
+        return len(self.in_flight) + len(self.completed) + len(self.completed_early) - sum(before) > limit
 
-    def barred(self, rates: dict[Unit, int], moment: Moment) -> Denied | None:
-        """Tell which of the units that were refused makes wait longest."""
+    def longest_block(self, rates: Rates, reading: ClockReading) -> Rejection | None:
+        """Return the rejection by the unit that stays blocked longest, None if none is."""
         waits = [
-            Denied(one.until - moment.now, unit, self.limit(unit, rates.get(unit, 0), moment))
-            for unit, one in self.shut.items()
-            if moment.now < one.until
+            Rejection(blocked.until - reading.monotonic, unit, self.limit(unit, rates.get(unit, 0), reading))
+            for unit, blocked in self.blocked.items()
+            if reading.monotonic < blocked.until
         ]
-        return max(waits, default=None, key=lambda denied: denied.wait)
+        return max(waits, default=None, key=lambda rejection: rejection.wait)
 
-    def _of_yesterday(self, planned: int, moment: Moment) -> bool:
-        """Whether a refusal for the day may be one of the day that the counter is still in."""
-        if "day" in self.shut:
+    def _belongs_to_yesterday(self, planned: int, reading: ClockReading) -> bool:
+        """Whether a rate-limit error for the day may be about yesterday, where the counting clock still is."""
+        if "day" in self.blocked:
             return True
-        counted = self.days.get(possible_days(moment)[-1], 0) - len(self.underway)
-        return dawning(moment) and 2 * counted <= self.limit("day", planned, moment)
+        counted = self.used_per_day.get(possible_days(reading)[-1], 0) - len(self.in_flight)
+        return just_after_midnight(reading) and 2 * counted <= self.limit("day", planned, reading)
 
-    def _deny(self, rates: dict[Unit, int], moment: Moment, kept: int) -> Denied:
-        """Tell which unit makes wait longest."""
-        waits: list[Denied] = []
+    def _reject(self, rates: Rates, reading: ClockReading, reserved: int) -> Rejection:
+        """Return the rejection by the unit with the longest wait."""
+        waits: list[Rejection] = []
         for unit, planned in rates.items():
-            limit = self.limit(unit, planned, moment)
-            waits.append(Denied(self.wait(unit, limit, moment, kept if unit == "day" else 0), unit, limit))
-        return max(waits, key=lambda denied: denied.wait)
+            limit, ahead = self.limit(unit, planned, reading), reserved if unit == "day" else 0
+            waits.append(Rejection(self.time_until(unit, limit, reading, ahead), unit, limit))
+        return max(waits, key=lambda rejection: rejection.wait)
 
-    def _left_of_days(self, limit: int, days: tuple[int, ...], moment: Moment) -> int:
-        if self.closed in days:
-            # Where the service says that the day is over, and the host that it is not, one request finds out.
-            return int(self.closed < day_of_service(moment) and not self.underway)
+    def _remaining_of_days(self, limit: int, days: tuple[int, ...], reading: ClockReading) -> int:
+        if self.exhausted_day in days:
+            # The service said that the day is spent, the host's clock that it is over: one request finds out.
+            return int(self.exhausted_day < service_day(reading) and not self.in_flight)
         if len(days) == 1:
-            return limit - self.days.get(days[0], 0)
-        return limit - max(self.days.get(day, 0) for day in days)
+            return limit - self.used_per_day.get(days[0], 0)
+        return limit - max(self.used_per_day.get(day, 0) for day in days)
 
-    def forget_after(self, now: float) -> None:
-        """Forget what cannot have happened yet: it is of another count of time."""
-        self.answered = [at for at in self.answered if at <= now + LOST]
-        self.early = [at for at in self.early if at <= now]
-        self.underway = {number: until for number, until in self.underway.items() if until <= now + PATIENCE}
-        self.fresh = {number: at for number, at in self.fresh.items() if at <= now}
-        self.full = {unit: at for unit, at in self.full.items() if at <= now}
-        self.shut = {unit: one for unit, one in self.shut.items() if one.at <= now}
+    def drop_later_than(self, now: float) -> None:
+        """Drop all that is later than `now`: its times are of an earlier boot of the machine."""
+        self.completed = [at for at in self.completed if at <= now + LATE_ARRIVAL]
+        self.completed_early = [at for at in self.completed_early if at <= now]
+        self.in_flight = {number: until for number, until in self.in_flight.items() if until <= now + IN_FLIGHT_TTL}
+        self.early_in_flight = {number: at for number, at in self.early_in_flight.items() if at <= now}
+        self.rate_limited_at = {unit: at for unit, at in self.rate_limited_at.items() if at <= now}
+        self.blocked = {unit: blocked for unit, blocked in self.blocked.items() if blocked.at <= now}
 
     def _charge(self, day: int) -> None:
-        if day not in self.days:
-            self._forget_days(day)
-        self.days[day] = self.days.get(day, 0) + 1
+        if day not in self.used_per_day:
+            self._prune_days(day)
+        self.used_per_day[day] = self.used_per_day.get(day, 0) + 1
 
-    def _forget_days(self, day: int) -> None:
-        """Forget days far from one that begins; but none where the clock was set: it may have been set wrongly."""
-        before = next(reversed(self.days), day)
-        kept = 2 if abs(day - before) <= 2 else math.inf  # noqa: PLR2004 - a day or two without a request
-        for other in sorted(self.days, key=lambda other: -abs(other - day)):
-            if abs(other - day) > kept or len(self.days) >= _DAYS:
-                del self.days[other]
+    def _prune_days(self, day: int) -> None:
+        """Drop days far from one that begins; none where a clock was set, as it may have been set wrongly."""
+        before = next(reversed(self.used_per_day), day)
+        distance = 2 if abs(day - before) <= 2 else math.inf  # noqa: PLR2004 - a day or two without a request
+        for other in sorted(self.used_per_day, key=lambda other: -abs(other - day)):
+            if abs(other - day) > distance or len(self.used_per_day) >= _MAX_DAYS:
+                del self.used_per_day[other]
 
-    def _uncharge(self, day: int) -> None:
-        self.days[day] = max(0, self.days.get(day, 0) - 1)
+    def _refund(self, day: int) -> None:
+        self.used_per_day[day] = max(0, self.used_per_day.get(day, 0) - 1)
 
-    def _expire(self, now: float, rates: dict[Unit, int]) -> None:
-        """Forget answers that are too old to matter, and requests whose process is gone."""
+    def _prune(self, now: float, rates: Rates) -> None:
+        """Drop answers that are too old to matter, and expire requests that nobody settled."""
         window = WINDOWS["minute"] if "minute" in rates else WINDOWS["second"]
-        # A window's worth at a time: the rest of the list moves up at each.
-        for answers in (self.answered, self.early):
-            if answers and answers[0] < now - 2 * window - GUARD:
-                del answers[: bisect_right(answers, now - window - GUARD)]
+        # A window's worth at a time, as deleting moves the rest of the list up.
+        for times in (self.completed, self.completed_early):
+            if times and times[0] < now - 2 * window - GUARD:
+                del times[: bisect_right(times, now - window - GUARD)]
         # Numbers rise with time, so the first is the oldest.
-        while self.underway and self.underway[first := next(iter(self.underway))] <= now:
-            del self.underway[first]
-            self.fresh.pop(first, None)
-            insort(self.answered, now)
+        while self.in_flight and self.in_flight[first := next(iter(self.in_flight))] <= now:
+            del self.in_flight[first]
+            self.early_in_flight.pop(first, None)
+            insort(self.completed, now)

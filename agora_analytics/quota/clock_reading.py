@@ -1,8 +1,8 @@
-"""A moment of our clock, and what it says about the seconds, minutes and days of the service.
+"""One reading of both clocks, and what follows from it for the service's seconds, minutes and days.
 
-Minutes and days are read from the `Date` header's clock, with room for a counter that is beside it. Seconds are too
-short for that: they are counted on a clock of sending, which is the header's moved by `lead`, so that whatever is sent
-as its second begins arrives while the service counts one and the same second (see `_clock`).
+Minutes and days follow the clock of the `Date` header, with room for a counting host that is a little off. Seconds are
+too short for that. They follow the *send clock*, the header's clock moved by `send_lead`: all requests sent early in
+one of its seconds arrive while the service counts one and the same second (see `service_clock`).
 """
 
 from __future__ import annotations
@@ -13,153 +13,167 @@ from typing import Final, NamedTuple
 from agora_analytics.plans import WINDOWS, Unit
 
 GUARD: Final = 0.1
-"""Seconds by which the clocks of the hosts behind one name may differ, twice, and some."""
+"""Seconds by which the clocks of the hosts behind one name may differ: twice that, and a margin."""
 
-SKEW: Final = 5.0
-"""Seconds that the host's wall clock may be wrong, which is all there is to tell the day before the first answer."""
+MAX_WALL_ERROR: Final = 5.0
+"""Seconds by which the host's wall clock may be wrong; before the first answer nothing else tells the day."""
 
 _EARLY: Final = 0.18
-"""Part of a second, its guard included, in which it has just begun: two such moments must be nearly a second apart."""
+"""The first seconds, with the guard, of each second of the send clock: a permit issued then is *early*.
+
+Two early permits of different seconds are at least 0.82 s apart, so the typical clock error is enough to tell their
+seconds apart.
+"""
 
 _DAY: Final = 86_400
 
 
-class Moment(NamedTuple):
-    """Now, and what is known of the service's clock: how far it is ahead of `now` at least, and what may be missing.
+class ClockReading(NamedTuple):
+    """One reading of both clocks. The service's UTC is `monotonic + offset_min`, or up to `max_error` later.
 
-    That is `slack` by all experience, and `doubt` for certain. `now` is monotonic, `wall` the best reading of UTC,
-    which is the host's wall clock until the service has answered; `rival` is what the host's wall clock says while that
-    reading is not confirmed. `lead` is how far the clock of sending is ahead of the service's lower bound, `least` the
-    shortest round trip, `behind` by how much later than the header's the counter's days begin.
+    Attributes:
+        monotonic: the event loop's time.
+        wall: the best reading of UTC; the host's wall clock until the service has answered.
+        offset_min: seconds by which the service's clock is ahead of `monotonic` at least.
+        typical_error: seconds by which it may be further ahead in practice, once the clock is calibrated.
+        max_error: seconds by which it may certainly not be further ahead; infinite while nothing is known.
+        rival_wall: the host's wall clock, while it contradicts `wall` and neither is confirmed.
+        send_lead: seconds by which the send clock is ahead of `monotonic + offset_min`.
+        rtt_min: the shortest round trip.
+        day_lag: seconds by which the counting host's days begin later than the header's.
+
     """
 
-    now: float
+    monotonic: float
     wall: float
-    low: float
-    slack: float
-    doubt: float
-    rival: float | None = None
-    lead: float = 0.0
-    least: float = 0.0
-    behind: float = 0.0
+    offset_min: float
+    typical_error: float
+    max_error: float
+    rival_wall: float | None = None
+    send_lead: float = 0.0
+    rtt_min: float = 0.0
+    day_lag: float = 0.0
 
     @property
     def utc(self) -> float:
         """UTC seconds, as well as they are known."""
-        return self.wall if self.doubt == math.inf else self.now + self.low
+        return self.wall if self.max_error == math.inf else self.monotonic + self.offset_min
 
     @property
-    def certain(self) -> bool:
-        """Whether answers have told the time, and nothing contradicts them."""
-        return self.rival is None and self.doubt < math.inf
+    def confirmed(self) -> bool:
+        """Whether an answer told the time, and nothing contradicts it."""
+        return self.rival_wall is None and self.max_error < math.inf
 
     @property
-    def sure(self) -> bool:
-        """Whether it is known well enough when the service's seconds begin."""
-        return self.slack < self.doubt
+    def calibrated(self) -> bool:
+        """Whether the start of the service's seconds is known to the typical error."""
+        return self.typical_error < self.max_error
 
     @property
-    def early(self) -> bool:
-        """Whether a second has just begun, as far as it is known when."""
-        return self.sure and (self.now + self.low + self.lead) % 1 < _EARLY
+    def early_in_second(self) -> bool:
+        """Whether a second of the send clock has just begun."""
+        return self.calibrated and (self.monotonic + self.offset_min + self.send_lead) % 1 < _EARLY
 
     @property
-    def begun(self) -> float:
-        """When this second began on the clock of sending, less the guard."""
-        ahead = self.low + self.lead
-        return math.floor(self.now + ahead - GUARD) - ahead
+    def second_start(self) -> float:
+        """When this second of the send clock began, less the guard."""
+        ahead = self.offset_min + self.send_lead
+        return math.floor(self.monotonic + ahead - GUARD) - ahead
 
     @property
-    def following(self) -> float:
-        """When the next second begins on the clock of sending."""
-        return self.begun + 1 + GUARD
+    def next_second_start(self) -> float:
+        """When the next second of the send clock begins."""
+        return self.second_start + 1 + GUARD
 
     @property
-    def late(self) -> float:
-        """Seconds after which a request may have arrived a second later than those that were sent with it."""
-        return self.least + 1 - _EARLY - self.slack
+    def early_grace(self) -> float:
+        """Seconds in flight after which an early request may have been counted a second later than the others."""
+        return self.rtt_min + 1 - _EARLY - self.typical_error
 
     @property
-    def earliest(self) -> float:
-        """The UTC time that the counter has reached at least."""
-        return self.wall - SKEW if self.doubt == math.inf else self.now + self.low - self.behind
+    def utc_min(self) -> float:
+        """The UTC second that the counting host has reached at least."""
+        if self.max_error == math.inf:
+            return self.wall - MAX_WALL_ERROR
+        return self.monotonic + self.offset_min - self.day_lag
 
 
 def guard(window: float) -> float:
-    """Seconds to keep clear of a window's beginning: a longer one has room for a clock that is set back a little."""
+    """Return seconds to keep clear of a window's start: a long one has room for a clock that is set back a little."""
     return GUARD if window <= 1 else 1.0
 
 
-def possible_days(moment: Moment, since: float | None = None) -> tuple[int, ...]:
-    """Return the UTC days of the service's clock that something can fall into, now or since a moment of our clock."""
-    now, wall, low, _, doubt, rival, *_ = moment
+def possible_days(reading: ClockReading, since: float | None = None) -> tuple[int, ...]:
+    """Return the UTC days in which a request is counted that is sent now, or (`since`) between a time and now."""
+    now, wall, low, _, max_error, rival, *_ = reading
     passed = 0.0 if since is None else now - since
     if rival is not None:
         return tuple(sorted({*_days(wall - passed), *_days(rival - passed), *_days(wall), *_days(rival)}))
-    if doubt == math.inf:
-        first, last = int((wall - passed - SKEW) // _DAY), int((wall + SKEW) // _DAY)
+    if max_error == math.inf:
+        first, last = int((wall - passed - MAX_WALL_ERROR) // _DAY), int((wall + MAX_WALL_ERROR) // _DAY)
     else:
-        first, last = int((now - passed + low - moment.behind) // _DAY), int((now + low + doubt) // _DAY)
+        first, last = int((now - passed + low - reading.day_lag) // _DAY), int((now + low + max_error) // _DAY)
     return (first,) if first == last else tuple(range(first, last + 1))
 
 
 def _days(utc: float) -> tuple[int, ...]:
-    """Return the days of a moment that is known to a few seconds."""
-    return int((utc - SKEW) // _DAY), int((utc + SKEW) // _DAY)
+    """Return the days of a UTC time that is known to a few seconds."""
+    return int((utc - MAX_WALL_ERROR) // _DAY), int((utc + MAX_WALL_ERROR) // _DAY)
 
 
-def day_of_service(moment: Moment) -> int:
-    """Return the UTC day that it is at least, by what the service has told of the time, be it confirmed or not."""
-    return possible_days(moment)[0] if moment.rival is None else int((moment.wall - SKEW) // _DAY)
+def service_day(reading: ClockReading) -> int:
+    """Return the UTC day that the service has reached at least, confirmed or not."""
+    return possible_days(reading)[0] if reading.rival_wall is None else int((reading.wall - MAX_WALL_ERROR) // _DAY)
 
 
-def until_tomorrow(moment: Moment) -> float:
-    """Seconds until the next UTC day has begun for certain."""
-    if moment.rival is not None:
-        return min(_until_tomorrow(moment.wall - SKEW), _until_tomorrow(moment.rival - SKEW))
-    return _until_tomorrow(moment.earliest if moment.doubt == math.inf else moment.earliest - GUARD)
+def seconds_until_next_day(reading: ClockReading) -> float:
+    """Return seconds until the next UTC day has certainly begun."""
+    if reading.rival_wall is not None:
+        return min(_until_next_day(reading.wall - MAX_WALL_ERROR), _until_next_day(reading.rival_wall - MAX_WALL_ERROR))
+    return _until_next_day(reading.utc_min if reading.max_error == math.inf else reading.utc_min - GUARD)
 
 
-def _until_tomorrow(utc: float) -> float:
+def _until_next_day(utc: float) -> float:
     return (utc // _DAY + 1) * _DAY - utc
 
 
-def today_is(moment: Moment) -> float:
-    """Seconds that the UTC day is old, at least."""
-    return moment.earliest % _DAY
+def seconds_into_day(reading: ClockReading) -> float:
+    """Return how many seconds of the UTC day have passed at least."""
+    return reading.utc_min % _DAY
 
 
-def thresholds(unit: Unit, moment: Moment) -> tuple[float, float]:
-    """Return the moments before which an answered request cannot share a window with one that goes now.
+def cutoffs(unit: Unit, reading: ClockReading) -> tuple[float, float]:
+    """Return the times up to which an answered request shares no window with one that is sent now.
 
-    The second one is for those that went as a second began, the first for all others.
+    The first is for requests in general, the second for those with an early permit.
     """
-    now, _, low, slack, doubt, _, _, least, _ = moment
+    now, _, low, typical_error, max_error, _, _, rtt_min, _ = reading
     window = WINDOWS[unit]
     latest = now - window - GUARD
-    if doubt == math.inf:
+    if max_error == math.inf:
         return latest, latest
-    if unit == "second" and moment.sure:
-        # None that went as this second began can have been answered sooner than the shortest way takes.
-        return latest, max(latest, moment.begun + least - slack)
-    # When the window began that the service is in for certain, were it as little ahead of us as is known.
-    begun = (now + low - guard(window)) // window * window - low
-    since = max(latest, begun - doubt)
+    if unit == "second" and reading.calibrated:
+        # No request sent early in this second can have been answered sooner than after the shortest round trip.
+        return latest, max(latest, reading.second_start + rtt_min - typical_error)
+    # The start of the window that the service has certainly reached, if its clock is at the lower bound.
+    start = (now + low - guard(window)) // window * window - low
+    since = max(latest, start - max_error)
     return since, since
 
 
-def passes(at: float, unit: Unit, moment: Moment) -> float:
-    """Return when the first window has begun for certain that something answered at `at` cannot be counted in."""
+def frees_at(at: float, unit: Unit, reading: ClockReading) -> float:
+    """Return when the first window has certainly begun that a request answered at `at` cannot be counted in."""
     window = WINDOWS[unit]
     latest = at + window + GUARD
-    if moment.doubt == math.inf:
+    low, max_error = reading.offset_min, reading.max_error
+    if max_error == math.inf:
         return latest
-    return min(latest, math.ceil((at + moment.low + moment.doubt) / window) * window - moment.low + guard(window))
+    return min(latest, math.ceil((at + low + max_error) / window) * window - low + guard(window))
 
 
-def passes_early(at: float, unit: Unit, moment: Moment) -> float:
-    """Return the same of something that went as a second began."""
-    if unit != "second" or not moment.sure:
-        return passes(at, unit, moment)
-    ahead = moment.low + moment.lead
-    return min(at + 1 + GUARD, math.ceil(at - moment.least + moment.slack + ahead) - ahead + GUARD)
+def early_frees_at(at: float, unit: Unit, reading: ClockReading) -> float:
+    """Return `frees_at` for a request with an early permit."""
+    if unit != "second" or not reading.calibrated:
+        return frees_at(at, unit, reading)
+    ahead = reading.offset_min + reading.send_lead
+    return min(at + 1 + GUARD, math.ceil(at - reading.rtt_min + reading.typical_error + ahead) - ahead + GUARD)

@@ -1,17 +1,17 @@
-"""Which `Date` is believed: the one rule between an answer and `ServerClock`.
+"""Which `Date` header is believed: the rule between an answer and `ServiceClock`.
 
-No single answer sets the clock. Three witnesses tell the time: the clock as it is known, carried on by our monotonic
-clock; the `Date` of an answer; and the host's wall clock, which is never asked for the time but may agree. Two of them
-that agree confirm the clock:
+No single answer sets the clock. There are three witnesses of the time: the clock as it is known, carried on by our
+monotonic clock; the `Date` of an answer; and the host's wall clock, which never sets the time but may agree. Two that
+agree confirm the clock:
 
-- An answer that agrees with what is known is passed on. If the clock was tentative and the answer is a later one, or
-  agrees with the wall clock, the clock is confirmed.
-- The first answer, where the wall clock contradicts it, starts a tentative clock, and so does each further answer that
+- An answer that agrees with the known clock is passed on to it. If the clock was tentative, a later second in the
+  header or agreement with the wall clock confirms it.
+- The first answer starts a tentative clock, if the wall clock contradicts it; so does each further answer that
   contradicts a tentative clock.
-- An answer that contradicts a confirmed clock is kept as the candidate of its host and teaches nothing. The clock
-  starts anew from a later answer of the same host that agrees with the candidate.
+- An answer that contradicts a confirmed clock becomes the candidate of its host and changes nothing. A later answer of
+  the same host that agrees with the candidate restarts the clock.
 - A machine that slept has a monotonic clock that stood still and a wall clock that went on. When the two have parted,
-  an answer that agrees with the wall clock starts the clock anew at once.
+  an answer that agrees with the wall clock restarts the clock at once.
 
 A repeated `Date` is no second witness: a cache sends the same header again, so the second must name a later second.
 """
@@ -22,142 +22,146 @@ from typing import Final, NamedTuple
 
 import attrs
 
-from agora_analytics.quota.service_clock import DRIFT, STALE, ServerClock
+from agora_analytics.quota.service_clock import DRIFT, MAX_STALENESS, ServiceClock
 
-FEW: Final = 5.0
+TOLERANCE: Final = 5.0
 """Seconds by which two witnesses may differ and still agree."""
 
-_FRESH: Final = 600.0
-"""Seconds for which answers alone confirm a clock that the wall clock contradicts: then the service is asked again."""
+_CONFIRMATION_TTL: Final = 600.0
+"""Seconds for which answers alone confirm a clock that the wall clock contradicts; then the service decides again."""
 
-_HOSTS: Final = 16
+_MAX_CANDIDATES: Final = 16
 """Hosts whose candidates are kept."""
 
 
-class Dated(NamedTuple):
-    """An answer's `Date`, and when on our monotonic clock its request was sent and it was received."""
+class DateSample(NamedTuple):
+    """The `Date` of an answer in UTC seconds, and the monotonic times of sending and receiving."""
 
     sent: float
     received: float
     date: int
 
     @property
-    def low(self) -> float:
-        """Seconds that the service's clock is ahead of ours at least."""
+    def offset_min(self) -> float:
+        """Seconds by which the service's clock is ahead of ours at least."""
         return self.date - self.received
 
     @property
-    def high(self) -> float:
-        """Seconds that it is ahead at most; a header may be stale."""
-        return self.date + 1 + STALE - self.sent
+    def offset_max(self) -> float:
+        """Seconds by which it is ahead at most, as a header may be stale."""
+        return self.date + 1 + MAX_STALENESS - self.sent
 
-    def agrees(self, other: Dated) -> bool:
-        """Whether a later answer tells the same time."""
+    def agrees(self, other: DateSample) -> bool:
+        """Whether a later sample shows the same time."""
         sent, received, date = self
         other_sent, other_received, other_date = other
-        near = FEW + 1 + STALE + DRIFT * abs(other_received - received)
+        near = TOLERANCE + 1 + MAX_STALENESS + DRIFT * abs(other_received - received)
         return other_date - other_received - date + sent <= near and date - received - other_date + other_sent <= near
 
-    def agrees_with_wall(self, ahead: float) -> bool:
-        """Whether a wall clock that is so far ahead of our monotonic clock tells the same time."""
-        return self.low - FEW <= ahead <= self.high + FEW
+    def agrees_with_wall(self, wall_offset: float) -> bool:
+        """Whether a wall clock that is so far ahead of our monotonic clock shows the same time."""
+        return self.offset_min - TOLERANCE <= wall_offset <= self.offset_max + TOLERANCE
 
-    def precedes(self, other: Dated) -> bool:
-        """Whether another answer is a second witness: asked for after this one came, and dated later."""
+    def precedes(self, other: DateSample) -> bool:
+        """Whether another sample is a second witness: sent after this one was received, and dated later."""
         return self.received < other.sent and self.date < other.date
 
 
 @attrs.define
-class Trust:
+class DateTrust:
     """What is believed of the service's time, to a few seconds, and why.
 
-    `believed` is the answer it stands on, `agreed_at` when the last answer agreed with it and `ahead` how far the wall
-    clock was ahead of the monotonic clock then. `doubted` tells that the last answer contradicted it. `candidates` are
-    the answers that are not believed, by the number of their host.
+    Attributes:
+        accepted: the sample that the clock stands on.
+        confirmed: whether two witnesses agreed on it.
+        contradicted: whether the last answer contradicted it.
+        agreed_at: when the last answer agreed with it (monotonic).
+        wall_offset: how far the wall clock was ahead of the monotonic clock then.
+        candidates: samples that are not believed yet, by the index of their host.
+
     """
 
-    believed: Dated | None = None
+    accepted: DateSample | None = None
     confirmed: bool = False
-    doubted: bool = False
+    contradicted: bool = False
     agreed_at: float = 0.0
-    ahead: float = 0.0
-    candidates: dict[int, Dated] = attrs.field(factory=dict)
+    wall_offset: float = 0.0
+    candidates: dict[int, DateSample] = attrs.field(factory=dict)
 
-    def sure(self, now: float, wall: float) -> bool:
-        """Whether the clock is confirmed so well that the service need not be asked whether it is right."""
-        if not self.steady(now, wall) or self.doubted or self.believed is None:
+    def is_confirmed(self, now: float, wall: float) -> bool:
+        """Whether the clock may be relied on without asking the service again."""
+        if not self.is_stable(now, wall) or self.contradicted or self.accepted is None:
             return False
-        return now - self.agreed_at < _FRESH or self.believed.agrees_with_wall(wall - now)
+        return now - self.agreed_at < _CONFIRMATION_TTL or self.accepted.agrees_with_wall(wall - now)
 
-    def steady(self, now: float, wall: float) -> bool:
-        """Whether the clock is confirmed, and the host's clocks have kept the same distance since."""
-        return self.confirmed and not self._jump(now, wall)
+    def is_stable(self, now: float, wall: float) -> bool:
+        """Whether the clock was confirmed, and the host's two clocks have kept their distance since."""
+        return self.confirmed and not self._wall_jump(now, wall)
 
-    def slept(self, now: float, wall: float) -> float:
-        """Seconds by which the machine seems to have slept since the last answer, 0 if it did not."""
-        return max(0.0, self._jump(now, wall))
+    def apparent_sleep(self, now: float, wall: float) -> float:
+        """Return the seconds for which the machine seems to have slept since the last answer, 0 if it did not."""
+        return max(0.0, self._wall_jump(now, wall))
 
     def utc(self, now: float, wall: float) -> float:
-        """Return UTC seconds as the service's answers tell them, or the wall clock's before any answer."""
-        if self.believed is None:
+        """Return UTC seconds by the service's answers, or the wall clock's before any answer."""
+        if self.accepted is None:
             return wall
-        return now + self.believed.low
+        return now + self.accepted.offset_min
 
-    def learn(self, clock: ServerClock, host: int, seen: Dated, ahead: float) -> bool:
-        """Pass an answer's date on to the clock if it is believed; `ahead` is wall minus monotonic time.
-
-        Returns whether that changed what is known.
-        """
-        if self.believed is None or not self.believed.agrees(seen):
-            if not self._replaces(host, seen, ahead):
-                self._keep(host, seen)
-                return False
-            if self.believed is not None:
+    def learn(self, clock: ServiceClock, host: int, sample: DateSample, wall_offset: float) -> None:
+        """Pass a host's sample on to the clock if it is believed; `wall_offset` is wall minus monotonic time."""
+        if self.accepted is None or not self.accepted.agrees(sample):
+            if not self._should_replace(host, sample, wall_offset):
+                self._store_candidate(host, sample)
+                return
+            if self.accepted is not None:
                 clock.restart()
-            self._restart(host, seen, ahead)
-        self._agree(host, seen, ahead)
-        return clock.observe(*seen)
+            self._restart(host, sample, wall_offset)
+        self._accept(host, sample, wall_offset)
+        clock.observe(*sample)
 
-    def forget(self) -> None:
-        """Forget everything: monotonic time began anew."""
+    def reset(self) -> None:
+        """Forget everything, as monotonic time began anew."""
         self.__init__()  # type: ignore[misc]
 
-    def _replaces(self, host: int, seen: Dated, ahead: float) -> bool:
-        """Whether an answer that contradicts what is known is believed."""
+    def _should_replace(self, host: int, sample: DateSample, wall_offset: float) -> bool:
+        """Whether a sample that contradicts the clock is believed instead of it."""
         if not self.confirmed:
             return True
-        if self._jump(seen.received, seen.received + ahead) and seen.agrees_with_wall(ahead):
+        if self._wall_jump(sample.received, sample.received + wall_offset) and sample.agrees_with_wall(wall_offset):
             return True
-        return self._confirmed_by(host, seen)
+        return self._confirms_candidate(host, sample)
 
-    def _confirmed_by(self, host: int, seen: Dated) -> bool:
-        before = self.candidates.get(host)
-        return before is not None and before.precedes(seen) and before.agrees(seen)
+    def _confirms_candidate(self, host: int, sample: DateSample) -> bool:
+        candidate = self.candidates.get(host)
+        return candidate is not None and candidate.precedes(sample) and candidate.agrees(sample)
 
-    def _keep(self, host: int, seen: Dated) -> None:
-        """Keep an answer as its host's candidate; the first of several that agree, so that a later one confirms it."""
-        self.doubted = True
+    def _store_candidate(self, host: int, sample: DateSample) -> None:
+        """Keep a sample as its host's candidate: the first of several that agree, so that a later one confirms it."""
+        self.contradicted = True
         before = self.candidates.pop(host, None)
-        self.candidates[host] = before if before is not None and before.agrees(seen) else seen
-        if len(self.candidates) > _HOSTS:
+        self.candidates[host] = before if before is not None and before.agrees(sample) else sample
+        if len(self.candidates) > _MAX_CANDIDATES:
             del self.candidates[next(iter(self.candidates))]
 
-    def _restart(self, host: int, seen: Dated, ahead: float) -> None:
-        self.confirmed = seen.agrees_with_wall(ahead) or (self.confirmed and self._confirmed_by(host, seen))
-        self.believed = seen
+    def _restart(self, host: int, sample: DateSample, wall_offset: float) -> None:
+        by_candidate = self.confirmed and self._confirms_candidate(host, sample)
+        self.confirmed = sample.agrees_with_wall(wall_offset) or by_candidate
+        self.accepted = sample
 
-    def _agree(self, host: int, seen: Dated, ahead: float) -> None:
-        before = self.believed or seen
+    def _accept(self, host: int, sample: DateSample, wall_offset: float) -> None:
+        before = self.accepted or sample
+        drift = 2 * DRIFT * (sample.received - before.received)
         if not self.confirmed:
-            # A tentative clock keeps standing on its first answer, so that a later one is later.
-            self.confirmed = before.precedes(seen) or seen.agrees_with_wall(ahead)
-        elif seen.received - seen.sent <= before.received - before.sent + 2 * DRIFT * (seen.received - before.received):
-            self.believed = seen  # it tells as much, less what the clocks' pace has blurred since
-        self.doubted, self.agreed_at, self.ahead = False, seen.received, ahead
+            # A tentative clock keeps standing on its first sample, so that a later one is later.
+            self.confirmed = before.precedes(sample) or sample.agrees_with_wall(wall_offset)
+        elif sample.received - sample.sent <= before.received - before.sent + drift:
+            self.accepted = sample  # it is as precise as the old one has become by drift
+        self.contradicted, self.agreed_at, self.wall_offset = False, sample.received, wall_offset
         if self.candidates:
             self.candidates.pop(host, None)
 
-    def _jump(self, now: float, wall: float) -> float:
-        """Seconds that the wall clock has gained on the monotonic clock since the last answer; 0 for a few."""
-        jump = wall - now - self.ahead
-        return jump if self.believed is not None and abs(jump) > FEW + DRIFT * (now - self.agreed_at) else 0.0
+    def _wall_jump(self, now: float, wall: float) -> float:
+        """Return the seconds that the wall clock gained on the monotonic clock since the last answer; 0 for a few."""
+        jump = wall - now - self.wall_offset
+        return jump if self.accepted is not None and abs(jump) > TOLERANCE + DRIFT * (now - self.agreed_at) else 0.0

@@ -1,4 +1,4 @@
-"""A ledger in a file: shared by the processes of a machine, and there again after a restart."""
+"""A ledger in an SQLite file, shared by the processes of a machine and kept over restarts."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from agora_analytics._core import validation
 from agora_analytics._core.futures import ended
-from agora_analytics.quota.ledger_state import Book
+from agora_analytics.quota.ledger_state import LedgerState
 
 if TYPE_CHECKING:
-    from agora_analytics.quota.sqlite_store import BookFile
+    from agora_analytics.quota.sqlite_store import LedgerFile
 
 __all__ = ["FileLedger"]
 
@@ -24,17 +24,19 @@ T = TypeVar("T")
 
 
 class FileLedger:
-    """Keeps the books in an SQLite file, which any number of processes of one machine may share.
+    """A ledger that any number of processes of one machine may share; it outlasts them.
 
-    `path` must be on a local disk; its folder is made if need be, readable by the user alone. Nothing in it is a
-    credential: accounts are told apart by a fingerprint. Raises `LedgerError` where the file cannot be used, or is
-    locked for longer than a second.
+    ```python
+    async with FileLedger("quota.db") as ledger, AnalyticsClient.from_env(ledger=ledger) as client:
+        print(await client.quota.snapshot())
+    ```
 
-    Opens at the first request; close it with `async with` or `close()`, after the clients that use it. One that is
-    dropped without closes when it is collected, or at the interpreter's end.
+    `path` must be on a local disk; its folder is created if needed, readable by the user alone. The file holds no
+    credentials: accounts are stored under a fingerprint. Its methods raise `LedgerError` where the file cannot be used,
+    or stays locked for longer than a second.
 
-        async with FileLedger("quota.db") as ledger, AnalyticsClient.from_env(ledger=ledger) as client:
-            ...
+    The file is opened at the first request. Close it with `async with` or `close()`, after the clients that use it.
+    Without that it is closed when the object is collected, or when the interpreter ends.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -45,10 +47,10 @@ class FileLedger:
     def __repr__(self) -> str:
         return f"FileLedger({str(self.path)!r})"
 
-    async def change(self, account: str, change: Callable[[Book], T]) -> T:
-        """Apply a change to the book of an account, whole or not at all, and return its result.
+    async def change(self, account: str, change: Callable[[LedgerState], T]) -> T:
+        """Apply a change to the state of an account, whole or not at all, and return its result.
 
-        It is made even if the caller is cancelled meanwhile, who hears of that once it is.
+        A caller that is cancelled meanwhile gets its `CancelledError` after the change was applied.
         """
         if self._worker is None or self._worker.process != os.getpid():
             self._worker = _Worker(self.path)
@@ -56,12 +58,12 @@ class FileLedger:
         return await ended(self._worker.change(account, change))
 
     async def close(self) -> None:
-        """Close the file; may be called twice, and the ledger used again after."""
+        """Close the file; may be called twice, and the ledger may be used again after it."""
         worker, self._worker = self._worker, None
         if self._dropped is not None:
             self._dropped.detach()
         if worker is not None and worker.process == os.getpid():
-            await ended(worker.shut())
+            await ended(worker.close_file())
             worker.end()
 
     async def __aenter__(self) -> Self:
@@ -74,46 +76,46 @@ class FileLedger:
 
 
 class _Worker:
-    """A thread, and the file that it opens when first asked for a change."""
+    """A thread, and the file that it opens at the first change."""
 
     def __init__(self, path: Path) -> None:
         self.process = os.getpid()  # threads do not survive a fork
         self._path = path
-        self._file: BookFile | None = None
+        self._file: LedgerFile | None = None
         self._thread = ThreadPoolExecutor(1, "agora_analytics ledger")
 
-    def change(self, account: str, change: Callable[[Book], T]) -> asyncio.Future[T]:
+    def change(self, account: str, change: Callable[[LedgerState], T]) -> asyncio.Future[T]:
         return self._run(self._change, account, change)
 
-    def shut(self) -> asyncio.Future[None]:
-        """Close the file after all changes before."""
-        return self._run(self._shut)
+    def close_file(self) -> asyncio.Future[None]:
+        """Close the file after all changes that were submitted before."""
+        return self._run(self._close_file)
 
     def end(self) -> None:
-        """End the thread, which has nothing left to do."""
+        """End the thread once it is idle."""
         self._thread.shutdown()
 
     def abandon(self) -> None:
-        """Close the file for one who is gone; the thread ends by itself.
+        """Close the file without the thread, which ends by itself.
 
-        The garbage collector may call it anywhere, even where the thread's own lock is held: it takes none.
+        The garbage collector may call this anywhere, even while the thread's lock is held, so it takes no lock.
         """
         if self._file is not None:
             self._file.abandon()
 
     def _run(self, work: Callable[..., T], *args: object) -> asyncio.Future[T]:
-        # The loop's own way to a thread: on a loop whose time is virtual nothing else could be waited for.
+        # The loop's own executor call: a loop with virtual time can wait for nothing else.
         return asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
 
-    def _change(self, account: str, change: Callable[[Book], T]) -> T:
+    def _change(self, account: str, change: Callable[[LedgerState], T]) -> T:
         if self._file is None:
-            # SQLite is loaded by those who use it.
-            from agora_analytics.quota.sqlite_store import BookFile  # noqa: PLC0415
+            # SQLite is loaded only by programs that use it.
+            from agora_analytics.quota.sqlite_store import LedgerFile  # noqa: PLC0415
 
-            self._file = BookFile(self._path)
+            self._file = LedgerFile(self._path)
         return self._file.change(account, change)
 
-    def _shut(self) -> None:
+    def _close_file(self) -> None:
         if self._file is not None:
             self._file.close()
 

@@ -1,7 +1,9 @@
-"""Limits that refusals named: believed instead of the plan's own, for a while.
+"""What rate-limit errors teach: other limits than the plan's, and how much other programs use.
 
-Nobody knows whether a named limit is the account's for good or of that moment. So it is forgotten after a day, and when
-the plan's own number changes, and what the service refuses then teaches it again.
+An error may name a limit. Nobody knows whether it is the account's for good or of that moment, so it is believed for a
+day, and no longer once the plan's own number changes; the next error teaches it again.
+
+The service tells nobody what others use, but an error for the day shows what was used besides our own requests.
 """
 
 from __future__ import annotations
@@ -13,17 +15,24 @@ import attrs
 
 from agora_analytics.plans import Unit
 
-_DAY: Final = 86_400.0
+_TTL: Final = 86_400.0
+"""Seconds for which a learned limit replaces the plan's."""
 
-_PLANNED: Final = 2.5 * _DAY
-"""Seconds for which streams plan with a named limit: each evening in it they find out whether it holds."""
+_PLANNING_TTL: Final = 2.5 * _TTL
+"""Seconds for which streams plan with a learned limit; each evening they find out whether it still holds."""
 
-_MOST: Final = 10**6
-"""Requests per unit, above which a limit that a message names is no limit."""
+_MAX_LIMIT: Final = 10**6
+"""Requests per unit above which a number in an error message is no limit."""
+
+_LATEST_WEIGHT: Final = 0.5
+"""Weight of the latest exhausted day: a program that ran once is not planned for like one that runs every day."""
+
+_DECAY: Final = 0.9
+"""Factor per day without such an error, which only shows that others did not use more."""
 
 
-class Named(NamedTuple):
-    """A limit that holds, when it was named in UTC seconds, and what the plan's own was then."""
+class LearnedLimit(NamedTuple):
+    """A limit that an error named, when (UTC seconds), and what the plan's limit was then."""
 
     limit: int
     at: float
@@ -31,50 +40,67 @@ class Named(NamedTuple):
 
 
 @attrs.define
-class NamedLimits:
-    """The limits by unit; `hints` are what was named last, believed or not."""
+class LearnedLimits:
+    """Learned limits by unit; `unconfirmed` is the limit that the last error named, believed or not."""
 
-    limits: dict[Unit, Named] = attrs.field(factory=dict)
-    hints: dict[Unit, int] = attrs.field(factory=dict)
+    limits: dict[Unit, LearnedLimit] = attrs.field(factory=dict)
+    unconfirmed: dict[Unit, int] = attrs.field(factory=dict)
 
     def limit(self, unit: Unit, planned: int, utc: float) -> int:
-        """Return the limit that holds at a moment: the plan's, or what the service named within the last day."""
+        """Return the limit that holds: one that was learned within the last day, else the plan's."""
         if not self.limits or self.age(unit, planned, utc) is None:
             return planned
         return self.limits[unit].limit
 
     def age(self, unit: Unit, planned: int, utc: float) -> float | None:
-        """Return seconds since the limit that holds was named, None where the plan's holds.
+        """Return seconds since the limit that holds was learned, None where the plan's holds.
 
-        What holds no longer is forgotten, but for planning.
+        Forgets one that is too old even to plan with.
         """
-        named = self.limits.get(unit)
-        if named is None:
+        learned = self.limits.get(unit)
+        if learned is None:
             return None
-        age = utc - named.at if named.planned == planned else math.inf
-        if abs(age) < _DAY:  # a clock that was set back makes it negative
+        age = utc - learned.at if learned.planned == planned else math.inf
+        if abs(age) < _TTL:  # a clock that was set back makes it negative
             return max(0.0, age)
-        self.hints.pop(unit, None)
-        if abs(age) > _PLANNED:
+        self.unconfirmed.pop(unit, None)
+        if abs(age) > _PLANNING_TTL:
             del self.limits[unit]
         return None
 
-    def planning(self, unit: Unit, planned: int, utc: float) -> int:
-        """Return the limit to plan with: what was named within some days, though it is not believed any more.
+    def planning_limit(self, unit: Unit, planned: int, utc: float) -> int:
+        """Return the limit to plan with: the lower of the one that holds and one learned within the last 2.5 days.
 
-        Whoever keeps to a named limit is not refused, and so does not hear of it again.
+        A client that keeps to a learned limit gets no error, and so does not learn it again.
         """
-        holds, named = self.limit(unit, planned, utc), self.limits.get(unit)
-        return min(holds, named.limit) if named else holds
+        holds, learned = self.limit(unit, planned, utc), self.limits.get(unit)
+        return min(holds, learned.limit) if learned else holds
 
     def learn(self, unit: Unit, limit: int, planned: int, utc: float) -> None:
-        """Believe a lower limit at once, a higher one when it is named again, and none that cannot be one.
+        """Believe a lower limit at once, a higher one when it is named twice, and none above a million.
 
-        A limit of 0 is taken for 1: otherwise nothing would ever be sent to find out that it was lifted.
+        A limit of 0 counts as 1: otherwise no request could ever find out that it was lifted.
         """
         limit = max(1, limit)
-        if limit > _MOST:
+        if limit > _MAX_LIMIT:
             return
-        if limit <= self.limit(unit, planned, utc) or self.hints.get(unit) == limit:
-            self.limits[unit] = Named(limit, utc, planned)
-        self.hints[unit] = limit
+        if limit <= self.limit(unit, planned, utc) or self.unconfirmed.get(unit) == limit:
+            self.limits[unit] = LearnedLimit(limit, utc, planned)
+        self.unconfirmed[unit] = limit
+
+
+@attrs.define
+class OtherPrograms:
+    """Requests per day of programs outside the ledger, learned on days that were spent early; `day` was the last."""
+
+    daily: float = 0.0
+    day: int = 0
+
+    def observe(self, used: int, day: int) -> None:
+        """Record how many requests others had made when a UTC day was exhausted."""
+        self.daily = (1 - _LATEST_WEIGHT) * self.expected_on(day) + _LATEST_WEIGHT * max(0, used)
+        self.day = day
+
+    def expected_on(self, day: int) -> int:
+        """Return how many requests others will probably make on a UTC day, of which some may have been made already."""
+        return int(self.daily * _DECAY ** max(0, day - self.day - 1))

@@ -1,80 +1,114 @@
-"""An account's book: all that must be shared by those who spend from it, and changed by one at a time."""
+"""What an account's clients share: the state that a ledger keeps, and the ledger that keeps it in memory.
+
+A state is changed by one client at a time. Its fields are the stored format of `FileLedger`.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeVar
 
 import attrs
 
 from agora_analytics._core.decoding.json import encode, strict
-from agora_analytics.quota.bucket import DELAY, PATIENCE, Counter
-from agora_analytics.quota.date_trust import Trust
-from agora_analytics.quota.service_clock import ServerClock
+from agora_analytics.quota.bucket import IN_FLIGHT_TTL, SEND_DELAY, WindowCounter
+from agora_analytics.quota.date_trust import DateTrust
+from agora_analytics.quota.service_clock import ServiceClock
 
-__all__ = ["Book", "decode"]
+__all__ = ["LedgerState", "MemoryLedger", "decode"]
 
-_STEPPED: Final = 60.0
-"""Seconds by which wall and monotonic clock may part before the book is from before a restart of the machine."""
+T = TypeVar("T")
 
-SLOTS: Final = 4096
-"""How many processes can share a book at a time."""
+_REBOOT_JUMP: Final = 60.0
+"""Seconds by which wall and monotonic clock must part to show that the machine was restarted since."""
+
+MAX_PROCESSES: Final = 4096
+"""Processes that can share a state at a time."""
 
 
 @attrs.define
-class Book:
-    """The service's clock and why it is believed, the counters by name, and how many tokens were given so far.
+class LedgerState:
+    """The service's clock and why it is trusted, the counters by name, and how many permits were issued.
 
-    `slot` is the process that has it open, one of those that share it; its tokens' numbers tell.
+    `process_slot` is the slot of the process that has the state open; it is part of every number it issues. `boot_time`
+    is UTC minus monotonic time.
     """
 
-    clock: ServerClock = attrs.field(factory=ServerClock)
-    counters: dict[str, Counter] = attrs.field(factory=dict)
-    given: int = 0
-    booted: float = 0.0
-    slot: int = 0
-    trust: Trust = attrs.field(factory=Trust)
+    clock: ServiceClock = attrs.field(factory=ServiceClock)
+    counters: dict[str, WindowCounter] = attrs.field(factory=dict)
+    issued: int = 0
+    boot_time: float = 0.0
+    process_slot: int = 0
+    trust: DateTrust = attrs.field(factory=DateTrust)
 
-    def counter(self, name: str) -> Counter:
-        """Return the counter of this name, a new one at first."""
-        found = self.counters.get(name)
-        if found is None:
-            found = self.counters[name] = Counter()
-        return found
+    def counter(self, name: str) -> WindowCounter:
+        """Return the counter of this name; creates it if there is none."""
+        counter = self.counters.get(name)
+        if counter is None:
+            counter = self.counters[name] = WindowCounter()
+        return counter
 
-    def number(self) -> int:
-        """Return a number for a token that none had before."""
-        self.given += 1
-        return self.given * SLOTS + self.slot
+    def next_permit_id(self) -> int:
+        """Return a number for a permit or a reservation that is unique among all processes and rises."""
+        self.issued += 1
+        return self.issued * MAX_PROCESSES + self.process_slot
 
-    def doubtful(self, now: float) -> bool:
-        """Whether a token of another process has been under way for so long that the process may be gone."""
+    def has_stale_permits(self, now: float) -> bool:
+        """Whether another process may have crashed: it has a reservation, or a request in flight for over 0.5 s."""
         return any(
-            number % SLOTS != self.slot and until < now + PATIENCE - DELAY
+            number % MAX_PROCESSES != self.process_slot and until < now + IN_FLIGHT_TTL - SEND_DELAY
             for counter in self.counters.values()
-            for number, until in (*counter.underway.items(), *dict.fromkeys(counter.expected, now).items())
+            for number, until in (*counter.in_flight.items(), *dict.fromkeys(counter.reservations, now).items())
         )
 
-    def bury(self, slot: int, now: float) -> None:
-        """Give up on what a process had under way or expected that is gone."""
+    def reclaim(self, slot: int, now: float) -> None:
+        """Drop the reservations of a crashed process, and count its requests in flight as answered in 0.5 s."""
         for counter in self.counters.values():
-            counter.give_up([number for number in counter.underway if number % SLOTS == slot], now + DELAY)
-            for number in [number for number in counter.expected if number % SLOTS == slot]:
-                del counter.expected[number]
+            counter.expire([number for number in counter.in_flight if number % MAX_PROCESSES == slot], now + SEND_DELAY)
+            for number in [number for number in counter.reservations if number % MAX_PROCESSES == slot]:
+                del counter.reservations[number]
 
     def encode(self) -> bytes:
-        """Return the book as JSON."""
+        """Return the state as JSON; `decode` reads it back."""
         return encode(self)
 
-    def reopen(self, now: float, wall: float) -> None:
-        """Look at a book that may be of before a restart of the machine, when monotonic time began anew."""
-        if abs(wall - now - self.booted) > _STEPPED:
+    def rebase(self, now: float, wall: float) -> None:
+        """Adapt a stored state to this boot of the machine: a restart sets monotonic time back to zero."""
+        if abs(wall - now - self.boot_time) > _REBOOT_JUMP:
             self.clock.restart()
-            self.trust.forget()
+            self.trust.reset()
             for counter in self.counters.values():
-                counter.forget_after(now)
-        self.booted = wall - now
+                counter.drop_later_than(now)
+        self.boot_time = wall - now
 
 
-decode: Callable[[bytes], Book] = strict(Book)
-"""Read a book back."""
+decode: Callable[[bytes], LedgerState] = strict(LedgerState)
+"""Read back what `LedgerState.encode` returned; raises what `Unreadable` lists for anything else."""
+
+
+class MemoryLedger:
+    """A ledger in memory, for one process; the default of a client.
+
+    Clients of one process that share it share the quota:
+
+    ```python
+    ledger = MemoryLedger()
+    first = AnalyticsClient.from_env(ledger=ledger)
+    second = AnalyticsClient.from_env(ledger=ledger)
+    ```
+    """
+
+    def __init__(self) -> None:
+        self._states: defaultdict[str, LedgerState] = defaultdict(LedgerState)
+
+    async def change(self, account: str, change: Callable[[LedgerState], T]) -> T:
+        """Apply a change to the state of an account and return its result."""
+        return change(self._states[account])
+
+    def state(self, account: str) -> LedgerState:
+        """Return the state of an account itself, to be changed without awaiting anything in between."""
+        return self._states[account]
+
+    async def close(self) -> None:
+        """Do nothing: nothing is open."""

@@ -1,4 +1,8 @@
-"""One counter of the plan: its line in this process, and its part of the ledger's book."""
+"""The rate limiter of one counter of the plan: a wait queue in this process over a bucket in the ledger.
+
+Every change of the bucket is one function of the ledger's state, which may run in another thread or wait for other
+processes. docs/concepts/quota.md explains the rule by which a permit is given.
+"""
 
 from __future__ import annotations
 
@@ -10,42 +14,43 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from agora_analytics.errors import QuotaExhausted, RateLimited
 from agora_analytics.plans import WINDOWS, Unit
-from agora_analytics.protocols import Ledger, WallClock
-from agora_analytics.quota.bucket import Counter, Denied, Expected, Granted
-from agora_analytics.quota.clock_reading import Moment, possible_days, until_tomorrow
-from agora_analytics.quota.date_trust import Dated, Trust
-from agora_analytics.quota.export_pacer import Pace
-from agora_analytics.quota.host_clock import HostClock
-from agora_analytics.quota.ledger_state import Book
-from agora_analytics.quota.memory_ledger import MemoryLedger
-from agora_analytics.quota.service_clock import NEAR, ServerClock
-from agora_analytics.quota.wait_queue import Line, Priority
+from agora_analytics.protocols import Ledger
+from agora_analytics.quota.bucket import Permit, Rejection, Reservation, WindowCounter
+from agora_analytics.quota.clock_reading import ClockReading, possible_days, seconds_until_next_day
+from agora_analytics.quota.date_trust import DateSample
+from agora_analytics.quota.ledger_state import LedgerState, MemoryLedger
+from agora_analytics.quota.service_clock import TICK_TOLERANCE, ServiceClock
+from agora_analytics.quota.service_time import ServiceTime
+from agora_analytics.quota.wait_queue import Priority, WaitQueue
 
 if TYPE_CHECKING:
+    from aiolimiter import AsyncLimiter
+
     from agora_analytics.quota.snapshot import Forecast, QuotaState
 
 __all__ = ["Budget"]
 
 T = TypeVar("T")
 
-_PEOPLE: Final = 0.05
-"""Part of the day that exports leave to people."""
+_INTERACTIVE_SHARE: Final = 0.05
+"""Fraction of the day's requests that exports leave to interactive ones."""
 
 
-class Outcome(NamedTuple):
-    """What became of a request: when its answer was received, what that tells of the time, whether it refused.
+class Settlement(NamedTuple):
+    """How a request ended: when its answer was received, the `Date` sample in it, and the rate-limit error if any.
 
-    `dated` is None where nothing is to be learned of the time; `host` is the number of the host that answered.
+    `sample` is None where the answer says nothing reliable about the time; `host` is the index of the host that
+    answered. `received` is None where no answer came.
     """
 
     received: float | None = None
-    dated: Dated | None = None
-    refusal: RateLimited | None = None
+    sample: DateSample | None = None
+    error: RateLimited | None = None
     host: int = 0
 
 
-class Need(NamedTuple):
-    """Requests that a stream would like to make in the rest of the day and on others; its weight among streams."""
+class Demand(NamedTuple):
+    """Requests that a stream needs for the rest of today and per day afterwards, and its weight among streams."""
 
     rest: int
     daily: int
@@ -53,9 +58,9 @@ class Need(NamedTuple):
 
 
 class Budget(NamedTuple):
-    """Requests that are a stream's part of what the day has left, and the seconds until the next day has others.
+    """A stream's share of what is left of the day: requests, and seconds until the next day begins.
 
-    `others` is how many of them other programs may take before it asks.
+    `others` is how many of them other programs will probably take first.
     """
 
     requests: int
@@ -63,288 +68,239 @@ class Budget(NamedTuple):
     others: int = 0
 
     def leaving(self, needed: float) -> int:
-        """Return how many it should plan with: others are left what they take, but not of what it needs itself."""
+        """Return how many requests to plan with: leaves other programs their part, but never less than `needed`."""
         return max(self.requests - self.others, min(self.requests, math.ceil(needed)))
 
 
-class Account:
-    """An account's book in a ledger, and the clocks to read it by."""
+class LedgerAccount:
+    """One account in a ledger, and the service's time by which its state is read."""
 
-    def __init__(self, ledger: Ledger, account: str, wall: WallClock) -> None:
+    def __init__(self, ledger: Ledger, account: str, time: ServiceTime) -> None:
+        self.time = time
         self._ledger = ledger
         self._account = account
-        self._wall = wall
-        self._time: Callable[[], float] | None = None
-        self._clock = ServerClock()
-        self._trust = Trust()
-        self._host = HostClock()
-        # A book in memory needs no waiting for, and no coroutine.
-        self.book = ledger.book(account) if isinstance(ledger, MemoryLedger) else None
+        # State in memory can be changed without awaiting, and without a coroutine.
+        self.state = ledger.state(account) if isinstance(ledger, MemoryLedger) else None
 
-    def now(self) -> float:
-        """Return the time of the loop that first asked: finding the loop costs a system call, which is slow."""
-        if self._time is None:
-            self._time = asyncio.get_running_loop().time
-        return self._time()
-
-    def utc(self) -> float:
-        """Return UTC seconds: by the service's clock, at least, or by the host's until that is known."""
-        wall = self._wall()
-        if self._time is None:  # nothing was sent yet, and there may be no loop
-            return wall
-        now = self._time()
-        self._host.look(now, wall)
-        if not self._clock.known:
-            return self._trust.utc(now, wall)
-        return now + self._clock.low(now)
-
-    def passed(self) -> float:
-        """Return UTC seconds that have passed by every account: until the clock is confirmed, by the host's too."""
-        return self.utc() if self.confirmed else min(self.utc(), self._wall())
-
-    @property
-    def confirmed(self) -> bool:
-        """Whether the service's clock is known for certain."""
-        return self._time is not None and self._trust.sure(self._time(), self._wall())
-
-    def slept(self, since: float) -> float:
-        """Return the seconds by which the host's clock gained on the loop's since a moment of that."""
-        return self._host.slept(since, self.now())
-
-    def sleeps(self, since: float, seconds: float) -> list[tuple[float, float]]:
-        """Return when sleeps were over that took so many seconds in all, and how long each was."""
-        return self._host.sleeps(since, self.now(), seconds)
-
-    def host_ahead(self) -> float | None:
-        """Return by how many seconds the host's clock is ahead of the service's, None until that is known."""
-        return self._wall() - self.utc() if self._time is not None and self._clock.known else None
-
-    async def learn(self, host: int, dated: Dated) -> None:
-        """Learn the time from an answer that no counter counts."""
-        await self.change(partial(self._learn, host, dated))
-
-    def ahead(self) -> float:
-        """Return how far the host's wall clock is ahead of the loop's."""
-        return self._wall() - self.now()
-
-    def _learn(self, host: int, dated: Dated, book: Book) -> bool:
-        self._clock, self._trust = book.clock, book.trust
-        return book.trust.learn(book.clock, host, dated, self.ahead())
-
-    async def change(self, change: Callable[[Book], T]) -> T:
-        """Change the book; `change` may be called in another thread."""
-        if self.book is not None:
-            return change(self.book)
-        self.now()  # there is no loop to be found in another thread
+    async def change(self, change: Callable[[LedgerState], T]) -> T:
+        """Apply a change to the state and return its result; `change` may be called in another thread."""
+        if self.state is not None:
+            return change(self.state)
+        self.time.monotonic()  # binds to this loop, as another thread has none
         return await self._ledger.change(self._account, change)
 
-    def moment(self, book: Book) -> Moment:
-        """Return the moment as a change sees it."""
-        now, wall = self.now(), self._wall()
-        self._clock, self._trust = clock, trust = book.clock, book.trust
-        if trust.believed is None or trust.steady(now, wall):
-            return clock.moment(now, wall if clock.known else trust.utc(now, wall))
-        # Until the clock is confirmed it may be any of two days, and no second is known to have begun.
-        reading = trust.utc(now, wall) + trust.slept(now, wall)
-        return Moment(now, reading, clock.low(now), math.inf, math.inf, wall)
 
+class Limiter:
+    """Rate limiter of one counter: gives a permit to each request once the plan allows it."""
 
-class Group:
-    """Requests of one counter; what a `Line` takes its tokens from."""
-
-    def __init__(self, name: str, rates: dict[Unit, int], account: Account) -> None:
+    def __init__(self, name: str, rates: dict[Unit, int], account: LedgerAccount) -> None:
         self.name = name
-        self.line = Line(self)
+        self.queue = WaitQueue(self)
         self._rates = rates
-        self._people = math.ceil(_PEOPLE * rates["day"])
+        self._interactive_reserve = math.ceil(_INTERACTIVE_SHARE * rates["day"])
         self._account = account
-        unit, rate = next(iter(rates.items()))
-        self._pace = Pace(WINDOWS[unit] / max(rate, 1))
-        self._paces = 0
+        self._time = account.time
+        self._export_pacer: AsyncLimiter | None = None
+        self._pacing = 0
 
-    def take(self, priority: Priority, patience: float | None) -> Coroutine[Any, Any, Granted]:
-        """Wait for a token."""
-        return self._paced(patience) if priority is Priority.EXPORT else self.line.take(priority, patience)
+    def acquire(self, priority: Priority, max_wait: float | None) -> Coroutine[Any, Any, Permit]:
+        """Wait for a permit, at most `max_wait` seconds (None: without limit); raises `QuotaExhausted`."""
+        return self._acquire_paced(max_wait) if priority is Priority.EXPORT else self.queue.acquire(priority, max_wait)
 
-    async def reserve(self, priority: Priority, waiting: int) -> Granted | Denied:
-        """Take a token of every unit."""
-        taken: list[Granted | Denied] = []
-        if self._account.book is not None:
-            return self._reserve(taken, priority, waiting, self._account.book)
+    async def try_acquire(self, priority: Priority, waiting: int) -> Permit | Rejection:
+        """Return a permit, or how long to wait; `waiting` requests of this process wait for one."""
+        issued: list[Permit | Rejection] = []
+        if self._account.state is not None:
+            return self._try_acquire(issued, priority, waiting, self._account.state)
         try:
-            return await self._account.change(partial(self._reserve, taken, priority, waiting))
+            return await self._account.change(partial(self._try_acquire, issued, priority, waiting))
         except asyncio.CancelledError:
-            for got in taken:
-                if isinstance(got, Granted):
-                    await self.put_back(got)
+            for permit in issued:
+                if isinstance(permit, Permit):
+                    await self.release(permit)
             raise
 
-    async def bound(self, ahead: int) -> Denied:
-        """Tell how long one with `ahead` others before him waits at least, and for which unit."""
-        return await self._account.change(partial(self._bound, ahead))
+    async def min_wait(self, ahead: int) -> Rejection:
+        """Return how long a request with `ahead` others before it must wait at least, and for which unit."""
+        return await self._account.change(partial(self._min_wait, ahead))
 
-    async def put_back(self, granted: Granted) -> None:
-        """Return a token whose request was not sent."""
-        await self._account.change(lambda book: book.counter(self.name).put_back(granted))
-        self.line.wake()
+    async def release(self, permit: Permit) -> None:
+        """Return a permit whose request was not sent."""
+        await self._account.change(lambda state: state.counter(self.name).release(permit))
+        self.queue.notify()
 
-    async def settle(self, granted: Granted, outcome: Outcome) -> None:
-        """Note what became of a request."""
-        if self._account.book is not None:
-            opened = self._settle(granted, outcome, self._account.book)
+    async def settle(self, permit: Permit, settlement: Settlement) -> None:
+        """Record how a request ended."""
+        if self._account.state is not None:
+            unblocked = self._settle(permit, settlement, self._account.state)
         else:
-            opened = await self._account.change(partial(self._settle, granted, outcome))
-        if opened:
-            self.line.wake()
+            unblocked = await self._account.change(partial(self._settle, permit, settlement))
+        if unblocked:
+            self.queue.notify()
 
-    async def expect(self, number: int | None, need: Need) -> tuple[int, Budget]:
-        """Note what a stream would like, and return the number it is kept by and what it can count on."""
-        return await self._account.change(partial(self._expect, number, need))
+    async def update_reservation(self, number: int | None, demand: Demand) -> tuple[int, Budget]:
+        """Store what a stream needs, under its number (None: a new one); return the number and the stream's budget."""
+        return await self._account.change(partial(self._update_reservation, number, demand))
 
-    async def expect_no_more(self, number: int) -> None:
-        """Forget what a stream needed."""
-        await self._account.change(lambda book: book.counter(self.name).expected.pop(number, None))
+    async def drop_reservation(self, number: int) -> None:
+        """Delete a stream's reservation."""
+        await self._account.change(lambda state: state.counter(self.name).reservations.pop(number, None))
 
     async def forecast(self, requests: int) -> Forecast:
-        """Tell when so many more will have been accepted."""
+        """Return when so many more requests will have been accepted."""
         return await self._account.change(partial(self._forecast, requests))
 
-    async def _paced(self, patience: float | None) -> Granted:
-        self._paces += 1
-        try:
-            await self._pace.step()
-        finally:
-            self._paces -= 1
-        return await self.line.take(Priority.EXPORT, patience)
-
-    def _priorities(self) -> dict[Priority, int]:
-        """Return how many wait, by priority: those of exports for their pace, too."""
-        return self.line.waiting | {Priority.EXPORT: self.line.waiting[Priority.EXPORT] + self._paces}
-
-    def exhausted(self, denied: Denied, patience: float) -> QuotaExhausted:
-        """Return the error that says that waiting takes too long."""
-        limit = denied.limit
-        spent = f"the plan's {limit} requests per {denied.unit} of {self.name!r} are spent"
-        if denied.unit not in self._rates:
-            spent = f"the service refuses more requests per {denied.unit} of {self.name!r}"
+    def quota_exhausted(self, rejection: Rejection, max_wait: float) -> QuotaExhausted:
+        """Return the error for a wait that would take longer than `max_wait` seconds."""
+        limit = rejection.limit
+        spent = f"the plan's {limit} requests per {rejection.unit} of {self.name!r} are spent"
+        if rejection.unit not in self._rates:
+            spent = f"the service refuses more requests per {rejection.unit} of {self.name!r}"
         return QuotaExhausted(
-            f"{spent}; the next is possible in {denied.wait:.1f} s or later, which is more than max_wait={patience:g} s"
-            " allows",
-            hint="Wait, ask for less, or raise max_wait; client.quota.snapshot() shows what is left.",
+            f"{spent}; the next is possible in {rejection.wait:.1f} s or later, which is more than"
+            f" max_wait={max_wait:g} s allows",
+            hint="Wait, make fewer requests, or raise max_wait; client.quota.snapshot() shows what is left.",
             group=self.name,
-            unit=denied.unit,
+            unit=rejection.unit,
             limit=limit,
-            resets_in=denied.wait,
+            resets_in=rejection.wait,
         )
 
-    def states(self, book: Book, moment: Moment) -> list[QuotaState]:
-        """Tell the state of each unit, shortest first."""
+    def states(self, state: LedgerState, reading: ClockReading) -> list[QuotaState]:
+        """Return the public state of each unit, shortest unit first."""
         from agora_analytics.quota.snapshot import QuotaState  # noqa: PLC0415 - loaded by those who look
 
-        counter = book.counter(self.name)
+        counter = state.counter(self.name)
         return [
             QuotaState(
                 counter=self.name,
                 unit=unit,
-                limit=(limit := counter.limit(unit, planned, moment)),
-                used=limit - (left := max(0, counter.left(unit, limit, moment))),
+                limit=(limit := counter.limit(unit, planned, reading)),
+                used=limit - (left := max(0, counter.remaining(unit, limit, reading))),
                 left=left,
-                waiting=sum(self._priorities().values()),
-                resets_in=0.0 if left else counter.wait(unit, limit, moment),
-                priorities=self._priorities(),
+                waiting=sum(self._waiting().values()),
+                resets_in=0.0 if left else counter.time_until(unit, limit, reading),
+                priorities=self._waiting(),
                 refusals=counter.refusals,
-                expected=counter.awaited(moment) if unit == "day" else 0,
-                others=counter.others.of(possible_days(moment)[-1]) if unit == "day" else 0,
+                expected=counter.reserved_by_streams(reading) if unit == "day" else 0,
+                others=counter.used_by_others(reading) if unit == "day" else 0,
                 planned=planned,
-                learned=counter.named.age(unit, planned, moment.utc),
+                learned=counter.learned_limits.age(unit, planned, reading.utc),
             )
             for unit, planned in self._rates.items()
         ]
 
-    def _reserve(self, taken: list[Granted | Denied], priority: Priority, waiting: int, book: Book) -> Granted | Denied:
-        """Take a token, and note it in `taken`: whoever asked may be gone by the time it is there."""
-        moment, counter = self._account.moment(book), book.counter(self.name)
-        held = self._held(counter, book.clock, moment, waiting) if waiting > 1 else None
-        kept = 0
-        if priority is Priority.EXPORT:
-            kept = counter.awaited(moment) + counter.others.of(possible_days(moment)[-1]) + self._people
-        got = held or counter.reserve(book.number(), self._rates, moment, kept)
-        taken.append(got)
-        return got
+    async def _acquire_paced(self, max_wait: float | None) -> Permit:
+        """Wait for the export pacer, then in the queue: exports start evenly, without bursts."""
+        if self._export_pacer is None:
+            from aiolimiter import AsyncLimiter  # noqa: PLC0415 - most programs export nothing
 
-    def _held(self, counter: Counter, clock: ServerClock, moment: Moment, waiting: int) -> Denied | None:
-        """Hold tokens back, from so many who wait that they take all of a second's, for a better moment."""
-        limit = counter.limit("second", self._rates.get("second", 0), moment)
+            unit, rate = next(iter(self._rates.items()))
+            self._export_pacer = AsyncLimiter(1, WINDOWS[unit] / max(rate, 1))
+        self._pacing += 1
+        try:
+            await self._export_pacer.acquire()
+        finally:
+            self._pacing -= 1
+        return await self.queue.acquire(Priority.EXPORT, max_wait)
+
+    def _waiting(self) -> dict[Priority, int]:
+        """Return how many requests wait, by priority; those of exports for their pacer, too."""
+        return self.queue.waiting | {Priority.EXPORT: self.queue.waiting[Priority.EXPORT] + self._pacing}
+
+    def _try_acquire(
+        self, issued: list[Permit | Rejection], priority: Priority, waiting: int, state: LedgerState
+    ) -> Permit | Rejection:
+        """Take a permit, and add it to `issued`: its caller may have been cancelled by the time it is returned."""
+        reading, counter = self._time.reading(state), state.counter(self.name)
+        held = self._hold_for_sync(counter, state.clock, reading, waiting) if waiting > 1 else None
+        reserved = 0
+        if priority is Priority.EXPORT:
+            reserved = counter.reserved_by_streams(reading) + counter.used_by_others(reading)
+            reserved += self._interactive_reserve
+        result = held or counter.acquire(state.next_permit_id(), self._rates, reading, reserved)
+        issued.append(result)
+        return result
+
+    def _hold_for_sync(
+        self, counter: WindowCounter, clock: ServiceClock, reading: ClockReading, waiting: int
+    ) -> Rejection | None:
+        """Hold a burst of at least a second's limit back for the start of a second of the service."""
+        limit = counter.limit("second", self._rates.get("second", 0), reading)
         if not limit or waiting < limit or not clock.known:
             return None
-        if clock.searching or clock.ageing(moment.now):
-            return self._untelling(counter, clock, moment, limit)
-        # A token that goes in the midst of a second is charged to the next one too, and so is the one after it.
-        if moment.sure and not moment.early and not counter.idle(moment.now):
-            return Denied(moment.following - moment.now, "second", limit)
+        if clock.calibrating or clock.needs_calibration(reading.monotonic):
+            return self._wait_for_tick(counter, clock, reading, limit)
+        # A request in mid-second is charged to the next second too, and so would be the one after it.
+        if reading.calibrated and not reading.early_in_second and not counter.is_idle(reading.monotonic):
+            return Rejection(reading.next_second_start - reading.monotonic, "second", limit)
         return None
 
-    def _untelling(self, counter: Counter, clock: ServerClock, moment: Moment, limit: int) -> Denied | None:
-        """Wait for a moment that tells the service's clock.
+    def _wait_for_tick(
+        self, counter: WindowCounter, clock: ServiceClock, reading: ClockReading, limit: int
+    ) -> Rejection | None:
+        """Hold requests back for the service's next tick, whose answer tells its clock best.
 
-        All of a burst while the clock is unknown, and the last of a window when it has not been looked at for long.
+        All of a burst while the clock is first calibrated; later only the last one of a window.
         """
-        now = moment.now
-        if clock.telling(now - NEAR) <= now or (not clock.searching and counter.left("second", limit, moment) > 1):
+        now = reading.monotonic
+        at_tick = clock.next_tick(now - TICK_TOLERANCE) <= now
+        if at_tick or (not clock.calibrating and counter.remaining("second", limit, reading) > 1):
             return None
-        return Denied(clock.telling(now) - now, "second", limit)
+        return Rejection(clock.next_tick(now) - now, "second", limit)
 
-    def _expect(self, number: int | None, need: Need, book: Book) -> tuple[int, Budget]:
-        moment, counter = self._account.moment(book), book.counter(self.name)
-        number = book.number() if number is None else number
-        limit = counter.limit("day", self._rates["day"], moment)
-        weights = need.weight + sum(one.weight for key, one in counter.expected.items() if key != number)
-        part = need.weight / weights
-        day = possible_days(moment)[-1]
-        left = int(counter.plan_of_day(self._rates["day"], moment) * part)
-        counter.expected[number] = Expected(day, min(need.rest, left), min(need.daily, int(limit * part)), need.weight)
-        return number, Budget(left, until_tomorrow(moment), int(counter.others.of(day) * part))
+    def _update_reservation(self, number: int | None, demand: Demand, state: LedgerState) -> tuple[int, Budget]:
+        reading, counter = self._time.reading(state), state.counter(self.name)
+        number = state.next_permit_id() if number is None else number
+        limit = counter.limit("day", self._rates["day"], reading)
+        others = sum(reservation.weight for key, reservation in counter.reservations.items() if key != number)
+        share = demand.weight / (demand.weight + others)
+        left = int(counter.plannable_today(self._rates["day"], reading) * share)
+        rest, daily = min(demand.rest, left), min(demand.daily, int(limit * share))
+        counter.reservations[number] = Reservation(possible_days(reading)[-1], rest, daily, demand.weight)
+        return number, Budget(left, seconds_until_next_day(reading), int(counter.used_by_others(reading) * share))
 
-    def _forecast(self, requests: int, book: Book) -> Forecast:
+    def _forecast(self, requests: int, state: LedgerState) -> Forecast:
         from agora_analytics.quota.snapshot import Forecast  # noqa: PLC0415 - as above
 
-        moment = self._account.moment(book)
-        ahead = sum(self._priorities().values())
-        seconds = book.counter(self.name).forecast(ahead + requests, self._rates, moment)
-        return Forecast.of(self.name, requests, seconds, moment)
+        reading = self._time.reading(state)
+        ahead = sum(self._waiting().values())
+        seconds = state.counter(self.name).forecast(ahead + requests, self._rates, reading)
+        return Forecast.of(self.name, requests, seconds, reading)
 
-    def _bound(self, ahead: int, book: Book) -> Denied:
-        moment, counter = self._account.moment(book), book.counter(self.name)
-        limits = {unit: counter.limit(unit, planned, moment) for unit, planned in self._rates.items()}
-        bounds = [Denied(counter.wait(unit, limit, moment, ahead), unit, limit) for unit, limit in limits.items()]
-        if barred := counter.barred(self._rates, moment):
-            bounds.append(barred)
-        return max(bounds, key=lambda bound: bound.wait)
+    def _min_wait(self, ahead: int, state: LedgerState) -> Rejection:
+        reading, counter = self._time.reading(state), state.counter(self.name)
+        waits: list[Rejection] = []
+        for unit, planned in self._rates.items():
+            limit = counter.limit(unit, planned, reading)
+            waits.append(Rejection(counter.time_until(unit, limit, reading, ahead), unit, limit))
+        if blocked := counter.longest_block(self._rates, reading):
+            waits.append(blocked)
+        return max(waits, key=lambda rejection: rejection.wait)
 
-    def _settle(self, granted: Granted, outcome: Outcome, book: Book) -> bool:
-        """Note what became of a request, and say whether others may go sooner than they were told."""
-        counter, clock = book.counter(self.name), book.clock
-        moment = self._account.moment(book)
-        received, dated, refusal, host = outcome
-        # The time first: which day a refusal closes depends on it.
-        if dated is not None and book.trust.learn(clock, host, dated, self._account.ahead()):
-            moment = self._account.moment(book)
-        counter.settle(granted, received, moment)
-        if refusal is not None:
-            self._refused(granted, refusal, book, moment)
-        elif received is not None and counter.shut:
-            opened = counter.accept(granted)
-            if "day" in opened:
-                clock.dawned(granted.at)
-            return bool(opened)
-        elif received is None and counter.shut:
-            return counter.lose(granted)
-        return False
+    def _settle(self, permit: Permit, settlement: Settlement, state: LedgerState) -> bool:
+        """Record how a request ended; return whether others may be sent sooner than they were told."""
+        received, sample, error, host = settlement
+        # The time first: which day a rate-limit error is about depends on it.
+        if sample is not None:
+            self._time.learn(host, sample, state)
+        reading, counter = self._time.reading(state), state.counter(self.name)
+        counter.settle(permit, received, reading)
+        if error is not None:
+            self._on_rate_limited(permit, error, state, reading)
+            return False
+        if not counter.blocked:
+            return False
+        if received is None:
+            return counter.on_unanswered(permit)
+        unblocked = counter.on_accepted(permit)
+        if "day" in unblocked:
+            state.clock.on_day_start(permit.at)
+        return bool(unblocked)
 
-    def _refused(self, granted: Granted, refusal: RateLimited, book: Book, moment: Moment) -> None:
-        counter, planned = book.counter(self.name), self._rates.get(refusal.unit, 0)
-        news = counter.refuse(refusal, granted.at, planned, moment)
-        if not news or refusal.unit != "second" or not planned:
-            return
-        limit = counter.limit("second", planned, moment)
-        book.clock.refused(moment, crowded=counter.crowded(granted.at, limit))
+    def _on_rate_limited(self, permit: Permit, error: RateLimited, state: LedgerState, reading: ClockReading) -> None:
+        counter, planned = state.counter(self.name), self._rates.get(error.unit, 0)
+        is_news = counter.on_rate_limited(error, permit.at, planned, reading)
+        if is_news and error.unit == "second" and planned:
+            limit = counter.limit("second", planned, reading)
+            state.clock.on_rate_limited(reading, aim_suspected=counter.burst_may_exceed(permit.at, limit))

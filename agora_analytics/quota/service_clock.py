@@ -1,30 +1,12 @@
-"""The service's clock, as far as it can be known from the `Date` headers of its answers.
+"""An estimate of the service's clock from the `Date` headers of its answers, and where in a second to aim a burst.
 
-A header has whole seconds and is never ahead of its host's clock; it may be stale. So an answer that reached us at `r`
-and is dated `D` proves that the service's clock was at least `D` by then: a lower bound of how far it is ahead of our
-monotonic clock, and the best of these bounds is the one that everything builds on. An answer that comes right after the
-service's second has changed proves nearly all there is to prove, so while the clock is unknown a burst is worth holding
-back for such a moment (`telling`). The upper bound would be as good if headers were always fresh. As they are not, it
-only guides that search, and what is certain (`top`) is looser by the staleness that real servers show.
+An answer that was received at `r` and is dated `D` proves that the service's clock had reached `D` by then: a lower
+bound of its offset, on which everything builds. The upper bounds are weaker, as headers may be stale. While the clock
+is *calibrated*, a burst is held back for the next tick of the service's second, as the answer then proves most.
 
-The machine that counts requests may be another than the one that writes the header, with a clock at any fixed distance,
-and a request is counted when it arrives. So each burst is aimed at a place in the second. A request that is sent when
-the lower bound says X arrives when the header's clock shows `X + least` at the earliest, where `least` is the shortest
-round trip: the bound falls short by the way back, and the way there is the rest. Sent that much earlier, a burst
-arrives just after the header's second changes, however long the way. A refusal, although no second was given more than
-the limit, shows that the counter's second changes while the burst arrives. The aim then moves on (`shift`):
-
-    header's clock     |         .         .         .         .         |
-    first aim          [ arrivals ]
-    counter's clock    .    |    .         .         .         .         .    |
-    second aim         .         .      [ arrivals ] .         .         .
-
-The second place suits a counter that is not beside the header just as well, so little is lost where the refusal had
-another reason, such as another program. The third place is for arrivals that spread so far that the counter's second
-changes among those of either; then comes the first again.
-
-Both bounds give way slowly, because two clocks never run at quite the same pace, and an answer that contradicts them (a
-stepped clock, a machine that slept) starts the estimate anew. Our wall clock has no part in any of this.
+The host that counts requests may have another clock than the one that writes the header, at a fixed distance. So each
+burst is *aimed* at a place in the second, and a rate-limit error that no count explains moves the aim.
+docs/concepts/quota.md shows both with pictures.
 """
 
 from __future__ import annotations
@@ -34,215 +16,223 @@ from typing import Final
 
 import attrs
 
-from agora_analytics.quota.clock_reading import GUARD, Moment
+from agora_analytics.quota.clock_reading import GUARD, ClockReading
 
 DRIFT: Final = 2.5e-4
-"""Seconds per second by which our clock and the service's may differ in pace."""
+"""Seconds per second by which our clock and the service's may run at different speeds."""
 
-STALE: Final = 1.0 + GUARD
-"""Seconds by which a header may be behind its host."""
+MAX_STALENESS: Final = 1.0 + GUARD
+"""Seconds by which a `Date` header may be behind its host's clock."""
 
-_FAR: Final = 1e15
-NEAR: Final = 0.05
-"""Seconds after a telling moment that are as good."""
+TICK_TOLERANCE: Final = 0.05
+"""How many seconds after the predicted tick of the service's second a request still counts as a probe."""
 
-_WIDTH: Final = 0.12
-"""Bounds this close after a few such moments need no further search: after one, a stale header may have told them."""
+UNKNOWN: Final = 1e15
+"""Stands for a bound that is not known."""
 
-_SLACK: Final = 0.2
-"""Seconds by which the lower bound may be behind the truth once it has been searched for."""
+_CALIBRATED_WIDTH: Final = 0.12
+"""Calibration ends early once the bounds are this close, in seconds; not after one probe, whose header may be stale."""
 
-_TRIES: Final = 6
-_RETRIES: Final = 2
-"""Telling moments after which the search ends, whatever it found: the first time, and later on."""
+_CALIBRATED_ERROR: Final = 0.2
+"""Seconds by which the lower bound of a calibrated clock may be behind the truth in practice."""
 
-_OLD: Final = 0.15
-"""Seconds of doubt that age adds, after which the bound is searched for again."""
+_FIRST_PROBES: Final = 6
+_LATER_PROBES: Final = 2
+"""Probes after which calibration ends whatever they found: the first time, and later."""
 
-_ROOM: Final = 0.8
-"""Part of a second that the slack and the differences of the way may take: more slack costs nothing where these are
-small."""
+_RECALIBRATE_AT: Final = 0.15
+"""Seconds of error from drift at which the clock is calibrated again."""
 
-_SHIFTS: Final = (0.4, 0.3, 0.3)
-"""Seconds by which bursts are sent later once the counter's second was found to change while they arrive."""
+_ERROR_BUDGET: Final = 0.8
+"""Budget in seconds for clock error and jitter of the round trip within a second; little jitter affords more error."""
 
-_PROVEN: Final = 300
-"""Answers after which a later aim is kept at a refusal, which has another reason then."""
+_AIM_SHIFTS: Final = (0.4, 0.3, 0.3)
+"""Seconds by which bursts are sent later, one after the other, each time the aim is found to be wrong."""
 
-_WARY: Final = 1.0
-_WARIEST: Final = 60.0
-_SOON: Final = 30.0
-"""Seconds without bursts after such a refusal, their maximum, and how soon after them another refusal doubles them."""
+_AIM_PROVEN_AFTER: Final = 300
+"""Answers without a rate-limit error after which a moved aim is kept at the next error, which has another cause."""
 
-_BEHIND: Final = 60.0
-"""Seconds by which the counter's days may begin later than the header's, as far as that is remembered."""
+_FIRST_BURST_PAUSE: Final = 1.0
+_MAX_BURST_PAUSE: Final = 60.0
+_REPEAT_WITHIN: Final = 30.0
+"""Seconds without bursts after a rate-limit error, at most, and within which another error doubles them."""
+
+_MAX_DAY_LAG: Final = 60.0
+"""Largest delay in seconds of the counting host's midnight that is learned."""
 
 _DAY: Final = 86_400
-_STEP: Final = 0.05
-_RARE: Final = 0.01
-"""How the length of the way is followed: in such steps, so that so few take longer."""
 
-_FORGET: Final = 5e-5
-"""Part of what the way is longer by usually that the shortest one grows at each answer: routes change."""
+_P99_STEP: Final = 0.05
+_P99_TAIL: Final = 0.01
+"""Streaming estimate of the 99th-percentile round trip: up 49.5 ms when one is slower, down 0.5 ms when not."""
+
+_RTT_MIN_GROWTH: Final = 5e-5
+"""Fraction of the jitter by which the shortest round trip grows with each answer, as routes change."""
 
 
 @attrs.define
-class ServerClock:
-    """Bounds of the service's clock minus ours, in seconds; every `now` is of our monotonic clock.
+class ServiceClock:
+    """Bounds of the offset of the service's clock from ours, in seconds; all times are monotonic.
 
-    `floor`, `ceiling` and `top` are the lower bound, the upper one and the certain upper one, each with the moment
-    that it is of. `way` is a round trip that few exceed, `least` the shortest one. `shift` is how much later bursts are
-    sent after so many `moves`, `moved` whether one was made by these bounds, `proven` how many answers came since the
-    last refusal. `behind` is how much later than the header's the counter's days begin.
+    Attributes:
+        floor, floor_at: the lower bound, and when it was found.
+        ceiling, ceiling_at: the upper bound if headers are fresh; it only guides calibration.
+        hard_ceiling, hard_ceiling_at: the upper bound that holds for stale headers too.
+        probes, probed_at: how many probes this calibration made, and when the last was answered.
+        calibrated_at: when the last calibration ended, None before the first.
+        rtt_p99, rtt_min: the 99th-percentile and the shortest round trip.
+        aim_shift, aim_moves: by how much bursts are sent later, and how often that was changed.
+        aim_moved: whether it was changed with the present bounds.
+        answers_since_rate_limit: how many answers came since the last rate-limit error.
+        day_lag: how much later than the header's the counting host's days begin.
+        burst_pause, no_bursts_until: how long no bursts are sent after an error, and until when.
+
     """
 
-    floor: float = -_FAR
+    floor: float = -UNKNOWN
     floor_at: float = 0.0
-    ceiling: float = _FAR
+    ceiling: float = UNKNOWN
     ceiling_at: float = 0.0
-    top: float = _FAR
-    top_at: float = 0.0
-    tries: int = 0
-    tried_at: float = -_FAR
-    sure_at: float | None = None
-    way: float = 0.0
-    least: float = _FAR
-    shift: float = 0.0
-    moves: int = 0
-    moved: bool = False
-    proven: int = 0
-    behind: float = 0.0
-    wary: float = 0.0
-    wary_until: float = -_FAR
+    hard_ceiling: float = UNKNOWN
+    hard_ceiling_at: float = 0.0
+    probes: int = 0
+    probed_at: float = -UNKNOWN
+    calibrated_at: float | None = None
+    rtt_p99: float = 0.0
+    rtt_min: float = UNKNOWN
+    aim_shift: float = 0.0
+    aim_moves: int = 0
+    aim_moved: bool = False
+    answers_since_rate_limit: int = 0
+    day_lag: float = 0.0
+    burst_pause: float = 0.0
+    no_bursts_until: float = -UNKNOWN
 
     @property
     def known(self) -> bool:
         """Whether there was any answer yet."""
-        return self.floor > -_FAR
+        return self.floor > -UNKNOWN
 
-    def low(self, now: float) -> float:
-        """Return how far the service's clock is ahead of ours at least."""
+    def offset_min(self, now: float) -> float:
+        """Return by how many seconds the service's clock is ahead of ours at least."""
         return self.floor - DRIFT * (now - self.floor_at)
 
     def bounds(self, now: float) -> tuple[float, float, float]:
-        """Return how far the service's clock is ahead of ours at least, and how much more it may be.
-
-        That by all experience, and for certain; both are infinite before the first answer.
-        """
+        """Return `(offset_min, typical_error, max_error)` in seconds; the errors are infinite before any answer."""
         low = self.floor - DRIFT * (now - self.floor_at)
-        if low < -_FAR / 2:
+        if low < -UNKNOWN / 2:
             return low, math.inf, math.inf
-        doubt = self.top + DRIFT * (now - self.top_at) - low
-        if self.sure_at is None or now < self.wary_until:
-            return low, doubt, doubt
-        return low, min(doubt, max(_ROOM - self.way + self.least, _SLACK)), doubt
+        max_error = self.hard_ceiling + DRIFT * (now - self.hard_ceiling_at) - low
+        if self.calibrated_at is None or now < self.no_bursts_until:
+            return low, max_error, max_error
+        return low, min(max_error, max(_ERROR_BUDGET - self.rtt_p99 + self.rtt_min, _CALIBRATED_ERROR)), max_error
 
-    def moment(self, now: float, wall: float) -> Moment:
-        """Return a moment of our clocks with all that is known of the service's."""
-        low, slack, doubt = self.bounds(now)
-        if slack == doubt:
-            return Moment(now, wall, low, slack, doubt, behind=self.behind)
-        return Moment(now, wall, low, slack, doubt, None, self.least - self.shift, self.least, self.behind)
+    def reading(self, now: float, wall: float) -> ClockReading:
+        """Return a reading of our clocks, with all that is known of the service's."""
+        low, typical, largest = self.bounds(now)
+        if typical == largest:
+            return ClockReading(now, wall, low, typical, largest, day_lag=self.day_lag)
+        lead = self.rtt_min - self.aim_shift
+        return ClockReading(now, wall, low, typical, largest, None, lead, self.rtt_min, self.day_lag)
 
-    def refused(self, moment: Moment, *, crowded: bool) -> None:
-        """Learn from a refusal that no count of ours explains: send no bursts for a while, then aim elsewhere.
+    def on_rate_limited(self, reading: ClockReading, *, aim_suspected: bool) -> None:
+        """Learn from an error that no count of ours explains: send no bursts for a while, then aim elsewhere.
 
-        `crowded` tells whether the aim can be the reason: so many were sent that one in a wrong second was too many.
+        `aim_suspected` says whether a wrong aim can explain it: enough requests were sent to exceed the limit if some
+        were counted in the wrong second.
         """
-        now, held = moment.now, moment.now - self.wary_until
-        if held < 0:
+        now, since_pause = reading.monotonic, reading.monotonic - self.no_bursts_until
+        if since_pause < 0:
             return
-        self.wary = min(2 * self.wary, _WARIEST) if held < _SOON else _WARY
-        self.wary_until = now + self.wary
-        if crowded and moment.sure and (not self.moves or self.proven < _PROVEN):
-            self.shift = (self.shift + _SHIFTS[self.moves % len(_SHIFTS)]) % 1
-            self.moves += 1
-            self.moved = True
-        self.proven = 0
+        repeated = since_pause < _REPEAT_WITHIN
+        self.burst_pause = min(2 * self.burst_pause, _MAX_BURST_PAUSE) if repeated else _FIRST_BURST_PAUSE
+        self.no_bursts_until = now + self.burst_pause
+        proven = self.aim_moves and self.answers_since_rate_limit >= _AIM_PROVEN_AFTER
+        if aim_suspected and reading.calibrated and not proven:
+            self.aim_shift = (self.aim_shift + _AIM_SHIFTS[self.aim_moves % len(_AIM_SHIFTS)]) % 1
+            self.aim_moves += 1
+            self.aim_moved = True
+        self.answers_since_rate_limit = 0
 
-    def dawned(self, at: float) -> None:
-        """Learn how late the counter's day began, from the first request that it accepted after refusing others."""
-        begun = (at + self.low(at)) % _DAY
-        if self.known and begun < _BEHIND:
-            self.behind = max(self.behind, begun)
+    def on_day_start(self, at: float) -> None:
+        """Learn how late the counting host's day began, from the first request accepted after it had refused others."""
+        lag = (at + self.offset_min(at)) % _DAY
+        if self.known and lag < _MAX_DAY_LAG:
+            self.day_lag = max(self.day_lag, lag)
 
     @property
-    def searching(self) -> bool:
-        """Whether the lower bound is still being searched for the first time."""
-        return self.sure_at is None
+    def calibrating(self) -> bool:
+        """Whether the clock is being calibrated for the first time."""
+        return self.calibrated_at is None
 
-    def ageing(self, now: float) -> bool:
-        """Whether it is time to search again."""
-        return self.sure_at is not None and self._age(now) > _OLD
+    def needs_calibration(self, now: float) -> bool:
+        """Whether drift has made the clock so uncertain that it must be calibrated again."""
+        return self.calibrated_at is not None and self._drift_error(now) > _RECALIBRATE_AT
 
-    def telling(self, now: float) -> float:
-        """Return the next moment at which an answer tells most: the service's second changes, by the best guess."""
+    def next_tick(self, now: float) -> float:
+        """Return when a request should next be sent to be answered just after the service's second changes."""
         if not self.known:
             return now
-        # It is the arrival that tells, which is later by half of a long way; a little later tells more than too early.
-        guess = (self.low(now) + self._upper(now) + max(0.0, self.least - GUARD)) / 2
+        # The arrival counts, half a round trip later. A little too late proves more than a little too early.
+        guess = (self.offset_min(now) + self._offset_max(now) + max(0.0, self.rtt_min - GUARD)) / 2
         return math.ceil(now + guess) - guess
 
-    def observe(self, sent: float, received: float, date: int) -> bool:
-        """Learn from an answer: when its request was sent and it was received, and what its header says.
-
-        Returns whether it changed anything, which it seldom does once the clock is known.
-        """
-        changed = self._bound(sent, received, date)
-        self._follow(received - sent)
-        self.proven += 1
-        return changed
-
-    def _bound(self, sent: float, received: float, date: int) -> bool:
+    def observe(self, sent: float, received: float, date: int) -> None:
+        """Learn from an answer: when its request was sent, when it was received, and its `Date` in UTC seconds."""
         low, high = date - received, date + 1 - sent
         known = self.floor - DRIFT * (received - self.floor_at)
-        if high + STALE < known or low > self.top + DRIFT * (received - self.top_at):
+        contradicts = high + MAX_STALENESS < known or low > self.hard_ceiling + DRIFT * (
+            received - self.hard_ceiling_at
+        )
+        if contradicts:
             self.restart()
-        elif low <= known and self.sure_at is not None and not self.ageing(received):
-            return False
-        self._narrow(sent, received, low, high)
-        self._decide(received)
-        return True
+        if contradicts or low > known or self.calibrated_at is None or self.needs_calibration(received):
+            self._narrow(sent, received, low, high)
+            self._finish_calibration(received)
+        self._update_rtt(received - sent)
+        self.answers_since_rate_limit += 1
 
-    def _follow(self, way: float) -> None:
-        """Keep the shortest round trip and one that few exceed."""
-        if self.least == _FAR:
-            self.way = self.least = way
-        self.way += _STEP * (1 - _RARE if way > self.way else -_RARE)
-        least = self.least + _FORGET * (self.way - self.least)
-        self.least = way if way < least else least  # noqa: FURB136 - twice as fast, at every answer
+    def _update_rtt(self, rtt: float) -> None:
+        if self.rtt_min == UNKNOWN:
+            self.rtt_p99 = self.rtt_min = rtt
+        self.rtt_p99 += _P99_STEP * (1 - _P99_TAIL if rtt > self.rtt_p99 else -_P99_TAIL)
+        grown = self.rtt_min + _RTT_MIN_GROWTH * (self.rtt_p99 - self.rtt_min)
+        self.rtt_min = rtt if rtt < grown else grown  # noqa: FURB136 - twice as fast, at every answer
 
     def _narrow(self, sent: float, received: float, low: float, high: float) -> None:
-        if sent > self.tried_at and self.telling(sent - NEAR) <= sent:
-            self.tries, self.tried_at = self.tries + 1, received
-        if low > self.low(received):
-            if self.moved and self.sure_at is not None:
-                # What was found out about the aim holds for it as it was, wherever the header's second turns out to be.
-                self.shift = (self.shift + max(0.0, low - self.floor - DRIFT * (received - self.floor_at))) % 1
+        """Tighten the bounds by one answer, whose own are `low` and `high`."""
+        if sent > self.probed_at and self.next_tick(sent - TICK_TOLERANCE) <= sent:
+            self.probes, self.probed_at = self.probes + 1, received
+        if low > self.offset_min(received):
+            if self.aim_moved and self.calibrated_at is not None:
+                # The aim was found with the old bound, so it stays at the same place of the service's second.
+                self.aim_shift = (self.aim_shift + max(0.0, low - self.floor - DRIFT * (received - self.floor_at))) % 1
             self.floor, self.floor_at = low, received
-        if high < self._upper(received):
+        if high < self._offset_max(received):
             self.ceiling, self.ceiling_at = high, received
-        if self._upper(received) < self.low(received):
-            # The header was stale once: look for the truth in the whole second above the lower bound.
-            self.ceiling, self.ceiling_at = self.low(received) + 1, received
-        if high + STALE < self.top + DRIFT * (received - self.top_at):
-            self.top, self.top_at = high + STALE, received
+        if self._offset_max(received) < self.offset_min(received):
+            # A header was stale: search the whole second above the lower bound.
+            self.ceiling, self.ceiling_at = self.offset_min(received) + 1, received
+        if high + MAX_STALENESS < self.hard_ceiling + DRIFT * (received - self.hard_ceiling_at):
+            self.hard_ceiling, self.hard_ceiling_at = high + MAX_STALENESS, received
 
     def restart(self) -> None:
-        """Forget where the service's clock is; how long the way is and how far off the counter is holds on."""
-        kept = {name: getattr(self, name) for name in ("way", "least", "shift", "moves", "proven", "behind")}
-        self.__init__(**kept)  # type: ignore[misc]
+        """Forget the bounds; keep the round trips, the aim, and the counting host's lag."""
+        names = ("rtt_p99", "rtt_min", "aim_shift", "aim_moves", "answers_since_rate_limit", "day_lag")
+        self.__init__(**{name: getattr(self, name) for name in names})  # type: ignore[misc]
 
-    def _decide(self, now: float) -> None:
-        """End the search where it has found enough or lasted long enough."""
-        enough = _TRIES if self.sure_at is None else _RETRIES
-        if self.sure_at is not None and not self.ageing(now):
-            self.tries = 0
-        elif self.tries >= enough or (self.tries >= _RETRIES and self._upper(now) - self.low(now) <= _WIDTH):
-            self.sure_at, self.tries = now, 0
+    def _finish_calibration(self, now: float) -> None:
+        """End the calibration once the bounds are close enough, or after enough probes."""
+        if self.calibrated_at is not None and not self.needs_calibration(now):
+            self.probes = 0
+            return
+        close = self._offset_max(now) - self.offset_min(now) <= _CALIBRATED_WIDTH
+        enough = _LATER_PROBES if close or self.calibrated_at is not None else _FIRST_PROBES
+        if self.probes >= enough:
+            self.calibrated_at, self.probes = now, 0
 
-    def _upper(self, now: float) -> float:
+    def _offset_max(self, now: float) -> float:
         return self.ceiling + DRIFT * (now - self.ceiling_at)
 
-    def _age(self, now: float) -> float:
-        return 2 * DRIFT * (now - (self.sure_at or 0.0))
+    def _drift_error(self, now: float) -> float:
+        return 2 * DRIFT * (now - (self.calibrated_at or 0.0))

@@ -1,4 +1,4 @@
-"""What can be seen of the quota from outside: values for people, tables and health checks."""
+"""Public values of the quota: for tables, logs and health checks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Self
 import attrs
 
 from agora_analytics.plans import Unit
-from agora_analytics.quota.clock_reading import Moment
+from agora_analytics.quota.clock_reading import ClockReading
 from agora_analytics.quota.wait_queue import Priority
 
 __all__ = ["ClockState", "Forecast", "QuotaSnapshot", "QuotaState"]
@@ -17,15 +17,23 @@ __all__ = ["ClockState", "Forecast", "QuotaSnapshot", "QuotaState"]
 
 @attrs.frozen(kw_only=True)
 class QuotaState:
-    """How much of one counter's allowance per unit is used.
+    """One unit of one counter: how much of its limit is used.
 
-    `used` counts requests under way and tokens that are not back yet, of all who share the ledger; `left` those that
-    could go now; `resets_in` is seconds until more are left (0 where some are). `waiting` are those of this process in
-    line for the counter, by priority in `priorities`; `refusals` how often the service refused one for its frequency;
-    `expected` (of the day) what streams will still need of it, which exports leave to them, and `others` what programs
-    that do not share the ledger take of a day, as earlier days showed that were spent too early. `planned` is the
-    plan's own limit; where a refusal named another, `limit` is that one and `learned` the seconds since, of a day at
-    most.
+    Attributes:
+        counter: the counter's name, as in the plan.
+        unit: `second`, `minute` or `day`.
+        limit: the limit that holds.
+        used: requests charged to the unit, of everyone who shares the ledger; those in flight are among them.
+        left: requests that could be sent now.
+        waiting: requests of this process that wait for the counter.
+        resets_in: seconds until a request can be sent, 0 where some are left.
+        priorities: `waiting` by priority.
+        refusals: how many rate-limit errors the service has sent for the counter.
+        expected: of a day, what streams will still need of it; exports leave it to them.
+        others: of a day, what programs outside the ledger probably use, as days that were spent early showed.
+        planned: the plan's own limit.
+        learned: seconds since a rate-limit error named `limit`, a day at most; None where `limit` is the plan's.
+
     """
 
     counter: str
@@ -45,10 +53,10 @@ class QuotaState:
 
 @attrs.frozen(kw_only=True)
 class ClockState:
-    """The service's clock: seconds it is ahead of the host's wall clock at least, and by how much more it may be.
+    """The service's clock: seconds it is ahead of the host's wall clock, at least, and how much more it may be.
 
-    `confirmed` tells that two witnesses agree on it: two answers, or an answer and the host's clock. Until then nothing
-    is refused on its account.
+    `confirmed` is true once two witnesses agree on it: two answers, or an answer and the host's clock. Until then
+    nothing is refused because of the time.
     """
 
     offset: float
@@ -60,7 +68,7 @@ class ClockState:
 class Forecast:
     """When `requests` more of a counter will have been accepted: in `seconds`, `at` a UTC time of the service's clock.
 
-    That is the earliest: if nobody else spends from the counter, and none of the requests fails.
+    This is the earliest time: it holds if no other requests are made and none of these fails.
     """
 
     counter: str
@@ -69,9 +77,9 @@ class Forecast:
     at: datetime
 
     @classmethod
-    def of(cls, counter: str, requests: int, seconds: float, moment: Moment) -> Self:
-        """Return the forecast of a wait that begins now."""
-        at = datetime.fromtimestamp(moment.utc + seconds, UTC)
+    def of(cls, counter: str, requests: int, seconds: float, reading: ClockReading) -> Self:
+        """Return the forecast of a wait of so many seconds from a reading on."""
+        at = datetime.fromtimestamp(reading.utc + seconds, UTC)
         return cls(counter=counter, requests=requests, seconds=seconds, at=at)
 
 
@@ -87,5 +95,5 @@ class QuotaSnapshot:
         return iter(self.states)
 
     def __len__(self) -> int:
-        """How many states there are."""
+        """The number of states."""
         return len(self.states)

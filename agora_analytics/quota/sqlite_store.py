@@ -1,8 +1,8 @@
-"""Books in an SQLite file.
+"""The SQLite file behind `FileLedger`: one row per account, one row per process.
 
-SQLite's own locks make changes one after the other. They are the kernel's, so a process that is killed leaves none
-behind; what it had written is whole or not there at all. What it had under way stays in the books until another finds
-that it is gone: each process that has the file open is listed in it, with a sign of life beside it.
+SQLite's locks make changes one after the other. They are the kernel's, so a killed process leaves none behind, and what
+it wrote is whole or absent. Its requests in flight and reservations stay until another process finds that it crashed:
+each process that has the file open is registered with the name of a `ProcessLock` beside it.
 """
 
 from __future__ import annotations
@@ -17,155 +17,155 @@ from typing import Final, TypeVar
 
 from agora_analytics._core.decoding.json import Unreadable
 from agora_analytics._core.files import not_linked
-from agora_analytics._core.process_lock import Sign, alive
+from agora_analytics._core.process_lock import ProcessLock, is_locked
 from agora_analytics.errors import LedgerError
-from agora_analytics.quota.ledger_state import SLOTS, Book, decode
+from agora_analytics.quota.ledger_state import MAX_PROCESSES, LedgerState, decode
 
 T = TypeVar("T")
 
-_BUSY: Final = 1.0
-"""Seconds that a statement waits for the locks of others."""
+_LOCK_TIMEOUT: Final = 1.0
+"""Seconds that a statement waits for the locks of other processes."""
 
-_POLL: Final = 1e-3
-"""Seconds between two tries meanwhile; SQLite's own are ever further apart, which starves those who wait."""
+_LOCK_POLL: Final = 1e-3
+"""Seconds between two attempts; SQLite's own back-off grows, which starves a waiting process."""
 
-_LOCKED: Final = "Nothing was sent. End the program that holds it, or give this one a ledger of its own."
-_UNUSABLE: Final = "Nothing was sent. Check the path and its rights, and that the disk has room."
+_LOCKED: Final = "Nothing was sent. End the program that holds the lock, or give this one a ledger of its own."
+_UNUSABLE: Final = "Nothing was sent. Check the path, its permissions and the free space of the disk."
 
 _LAYOUT: Final = (
-    "CREATE TABLE IF NOT EXISTS books (account TEXT PRIMARY KEY, book BLOB NOT NULL) WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS processes (slot INTEGER PRIMARY KEY, sign TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS accounts (account TEXT PRIMARY KEY, state BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS process_slots (slot INTEGER PRIMARY KEY, lock_name TEXT NOT NULL)",
 )
-_WRITE: Final = "INSERT OR REPLACE INTO books VALUES (?, ?)"
+_WRITE: Final = "INSERT OR REPLACE INTO accounts VALUES (?, ?)"
 
 
-class BookFile:
-    """An open file of books; used by one thread. Raises `LedgerError` for whatever goes wrong with it."""
+class LedgerFile:
+    """An open ledger file, used by one thread; raises `LedgerError` for whatever goes wrong with it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._slot = 0
-        self._looked = 0.0
-        self._sign: Sign | None = None
-        with self._telling():
+        self._checked_at = 0.0
+        self._lock: ProcessLock | None = None
+        with self._as_ledger_error():
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not not_linked(path).exists():
-                path.touch(0o600)  # from the first moment: another process may be opening it too
+                path.touch(0o600)  # before SQLite creates it with other permissions
             self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         try:
             self._prepare()
         except BaseException:
-            self.abandon()  # nothing of it is listed
+            self.abandon()  # the process is not registered yet
             raise
 
-    def change(self, account: str, change: Callable[[Book], T]) -> T:
-        """Apply a change to the book of an account, whole or not at all; what it raises itself stays what it is."""
+    def change(self, account: str, change: Callable[[LedgerState], T]) -> T:
+        """Apply a change to the state of an account, whole or not at all; errors of `change` itself pass unchanged."""
         with self._transaction():
-            book = self._read(account)
-            if book.doubtful(now := time.monotonic()) and now > self._looked + 1:
-                self._looked = now
-                self._bury()
-                book = self._read(account)
-            result = change(book)
-            self._write(account, book)
+            state = self._read(account)
+            if state.has_stale_permits(now := time.monotonic()) and now > self._checked_at + 1:
+                self._checked_at = now
+                self._reclaim_dead()
+                state = self._read(account)
+            result = change(state)
+            self._write(account, state)
         return result
 
     def close(self) -> None:
-        """Close it."""
-        if self._sign is not None:
+        """Unregister the process and close the file."""
+        if self._lock is not None:
             with suppress(LedgerError), self._transaction():
-                self._database.execute("DELETE FROM processes WHERE slot = ?", (self._slot,))
-            self._sign.remove()
+                self._database.execute("DELETE FROM process_slots WHERE slot = ?", (self._slot,))
+            self._lock.remove()
         self._database.close()
 
     def abandon(self) -> None:
-        """Let go of it at once, as a process does that is killed: others find that it is gone."""
-        if self._sign is not None:
-            self._sign.remove()
+        """Close the file at once, as if the process had crashed: others reclaim what it held."""
+        if self._lock is not None:
+            self._lock.remove()
         self._database.close()
 
     def _prepare(self) -> None:
-        with self._telling():
-            # A log of changes instead of whole pages: no reader stops a writer, and nothing waits for the disk.
-            self._patiently("PRAGMA journal_mode=WAL")
-            self._patiently("PRAGMA synchronous=NORMAL")
+        with self._as_ledger_error():
+            # Write-ahead log: readers do not block writers, and no change waits for the disk.
+            self._retry_locked("PRAGMA journal_mode=WAL")
+            self._retry_locked("PRAGMA synchronous=NORMAL")
             self._path.chmod(0o600)
-        with self._transaction(), self._telling():
+        with self._transaction(), self._as_ledger_error():
             for table in _LAYOUT:
                 self._database.execute(table)
-            self._bury()
+            self._reclaim_dead()
             for account in self._accounts():
-                book = self._read(account)
-                book.reopen(time.monotonic(), time.time())
-                self._write(account, book)
-            self._enter()
+                state = self._read(account)
+                state.rebase(time.monotonic(), time.time())
+                self._write(account, state)
+            self._register()
 
-    def _enter(self) -> None:
-        """List this process, in the first slot that is free."""
+    def _register(self) -> None:
+        """Register this process in the first free slot."""
         name = secrets.token_hex(4)
-        self._sign = Sign(self._beside(name))
-        taken = {slot for (slot,) in self._database.execute("SELECT slot FROM processes")}
-        self._slot = next(slot for slot in range(SLOTS) if slot not in taken)
-        self._database.execute("INSERT INTO processes VALUES (?, ?)", (self._slot, name))
+        self._lock = ProcessLock(self._lock_path(name))
+        taken = {slot for (slot,) in self._database.execute("SELECT slot FROM process_slots")}
+        self._slot = next(slot for slot in range(MAX_PROCESSES) if slot not in taken)
+        self._database.execute("INSERT INTO process_slots VALUES (?, ?)", (self._slot, name))
 
-    def _bury(self) -> None:
-        """Strike out the processes that are gone; what they had under way has been counted or never will be."""
-        with self._telling():
-            listed = self._database.execute("SELECT slot, sign FROM processes").fetchall()
-            gone = [(slot, sign) for slot, sign in listed if not alive(self._beside(sign))]
-            for slot, sign in gone:
+    def _reclaim_dead(self) -> None:
+        """Unregister crashed processes and reclaim what they held."""
+        with self._as_ledger_error():
+            listed = self._database.execute("SELECT slot, lock_name FROM process_slots").fetchall()
+            gone = [(slot, lock_name) for slot, lock_name in listed if not is_locked(self._lock_path(lock_name))]
+            for slot, lock_name in gone:
                 for account in self._accounts():
-                    book = self._read(account)
-                    book.bury(slot, time.monotonic())
-                    self._write(account, book)
-                self._database.execute("DELETE FROM processes WHERE slot = ?", (slot,))
-                self._beside(sign).unlink(missing_ok=True)
+                    state = self._read(account)
+                    state.reclaim(slot, time.monotonic())
+                    self._write(account, state)
+                self._database.execute("DELETE FROM process_slots WHERE slot = ?", (slot,))
+                self._lock_path(lock_name).unlink(missing_ok=True)
 
-    def _beside(self, sign: str) -> Path:
-        return self._path.with_name(f"{self._path.name}-{sign}")
+    def _lock_path(self, lock_name: str) -> Path:
+        return self._path.with_name(f"{self._path.name}-{lock_name}")
 
     def _accounts(self) -> list[str]:
-        return [account for (account,) in self._database.execute("SELECT account FROM books")]
+        return [account for (account,) in self._database.execute("SELECT account FROM accounts")]
 
-    def _read(self, account: str) -> Book:
-        with self._telling():
-            found = self._database.execute("SELECT book FROM books WHERE account = ?", (account,)).fetchone()
-            book = decode(found[0]) if found else Book(booted=time.time() - time.monotonic())
-            book.slot = self._slot
-            return book
+    def _read(self, account: str) -> LedgerState:
+        with self._as_ledger_error():
+            found = self._database.execute("SELECT state FROM accounts WHERE account = ?", (account,)).fetchone()
+            state = decode(found[0]) if found else LedgerState(boot_time=time.time() - time.monotonic())
+            state.process_slot = self._slot
+            return state
 
-    def _write(self, account: str, book: Book) -> None:
-        with self._telling():
-            self._database.execute(_WRITE, (account, book.encode()))
+    def _write(self, account: str, state: LedgerState) -> None:
+        with self._as_ledger_error():
+            self._database.execute(_WRITE, (account, state.encode()))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._telling():
-            self._patiently("BEGIN IMMEDIATE")
+        with self._as_ledger_error():
+            self._retry_locked("BEGIN IMMEDIATE")
         try:
             yield
-            with self._telling():
-                self._patiently("COMMIT")
+            with self._as_ledger_error():
+                self._retry_locked("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):
                 self._database.execute("ROLLBACK")
             raise
 
-    def _patiently(self, statement: str) -> None:
-        """Run a statement that may meet a lock of others; SQLite waits for some of these locks only."""
-        until = time.monotonic() + _BUSY
+    def _retry_locked(self, statement: str) -> None:
+        """Run a statement, and retry while another process holds a lock; SQLite itself waits for some locks only."""
+        until = time.monotonic() + _LOCK_TIMEOUT
         while True:
             try:
                 self._database.execute(statement)
             except sqlite3.OperationalError as error:
                 if not _locked(error) or time.monotonic() > until:
                     raise
-                time.sleep(_POLL)
+                time.sleep(_LOCK_POLL)
             else:
                 return
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _as_ledger_error(self) -> Iterator[None]:
         try:
             yield
         except (*Unreadable, sqlite3.Error, OSError, ValueError) as error:
@@ -173,12 +173,12 @@ class BookFile:
 
 
 def _locked(error: Exception) -> bool:
-    """Whether it is a lock that a statement failed for."""
+    """Whether a statement failed because of a lock."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def _unusable(path: Path, error: Exception) -> LedgerError:
     said, hint = str(error), _UNUSABLE
     if _locked(error):
-        said, hint = f"another program has kept it locked for more than {_BUSY:g} s", _LOCKED
+        said, hint = f"another program has kept it locked for more than {_LOCK_TIMEOUT:g} s", _LOCKED
     return LedgerError(f"the quota ledger {str(path)!r} cannot be used: {said}", hint=hint)

@@ -1,8 +1,8 @@
-"""One counter's line in this process: who waits, in which priority, and who tries next.
+"""The priority wait queue of one counter in this process.
 
-One waiter at a time has the turn. It asks the ledger; granted, it hands the turn on and goes; denied, it steps back to
-the head of its priority, which sleeps until a token may be there. Nothing is held meanwhile, so whoever is cancelled
-only has to hand on the turn, and a waiter of a higher priority can step in at any time.
+One waiter at a time has the *turn* and may ask the ledger. If it gets a permit it passes the turn on; if it is
+rejected it goes back to the head of its priority, which sleeps until a permit may be free. Nothing is held meanwhile:
+a cancelled waiter only has to pass the turn on, and a waiter of a higher priority can step in at any time.
 """
 
 from __future__ import annotations
@@ -14,152 +14,156 @@ from enum import StrEnum
 from typing import Final, Protocol
 
 from agora_analytics.errors import QuotaExhausted
-from agora_analytics.quota.bucket import Denied, Granted
+from agora_analytics.quota.bucket import Permit, Rejection
 
 __all__ = ["Priority"]
 
-_SHARE: Final = 10
-"""Of so many tokens given while a priority waits, one is its own."""
+_MIN_SHARE: Final = 10
+"""While a priority waits, one of so many permits is its own, so that none starves."""
 
-_TICK: Final = 1e-3
-"""Seconds that who is denied sleeps at least: a shorter rest of a window may round to no time at all."""
+_MIN_BACKOFF: Final = 1e-3
+"""Minimum sleep in seconds after a rejection, so that rounding cannot make it a busy loop."""
 
-_LOOK: Final = 60.0
-"""Seconds after which who is denied looks again at the latest: the clock may have been set, the machine have slept."""
+_MAX_BACKOFF: Final = 60.0
+"""Maximum sleep in seconds after a rejection: a clock may have been set meanwhile, or the machine have slept."""
 
 
 class Priority(StrEnum):
-    """What a request is for: people come first, then streams, then exports; a small share keeps each moving."""
+    """The order in which requests get their permits: interactive, then streams, then exports.
+
+    While a lower priority waits, every tenth permit is its own.
+    """
 
     INTERACTIVE = "interactive"
     STREAM = "stream"
     EXPORT = "export"
 
 
-_BEFORE: Final = {priority: tuple(Priority)[: number + 1] for number, priority in enumerate(Priority)}
-"""The priorities that go before one who joins a priority: the higher ones and, first come first served, its own."""
+_SERVED_BEFORE: Final = {priority: tuple(Priority)[: number + 1] for number, priority in enumerate(Priority)}
+"""The priorities whose waiters go before a new one of a priority: the higher ones and, first in first out, its own."""
 
 
-class Tokens(Protocol):
-    """Where a line gets its tokens."""
+class PermitSource(Protocol):
+    """Where a queue gets its permits."""
 
-    async def reserve(self, priority: Priority, waiting: int) -> Granted | Denied:
-        """Take a token, or tell when to come again; `waiting` is how many are in line."""
+    async def try_acquire(self, priority: Priority, waiting: int) -> Permit | Rejection:
+        """Return a permit, or how long to wait; `waiting` requests of this process wait for one."""
 
-    async def bound(self, ahead: int) -> Denied:
-        """Tell how long one with `ahead` others before him waits at least."""
+    async def min_wait(self, ahead: int) -> Rejection:
+        """Return how long a request with `ahead` others before it must wait at least."""
 
-    def exhausted(self, denied: Denied, patience: float) -> QuotaExhausted:
-        """Return the error that says that waiting takes too long."""
+    def quota_exhausted(self, rejection: Rejection, max_wait: float) -> QuotaExhausted:
+        """Return the error for a wait that would take longer than `max_wait` seconds."""
 
 
-class Line:
-    """Waiters of one counter, by priority, first come first served in each."""
+class WaitQueue:
+    """Waiters of one counter: by priority, first in first out within each."""
 
-    def __init__(self, tokens: Tokens) -> None:
-        self._tokens = tokens
+    def __init__(self, permits: PermitSource) -> None:
+        self._permits = permits
         self.waiting: dict[Priority, int] = dict.fromkeys(Priority, 0)
-        self._places: dict[Priority, deque[asyncio.Future[None]]] = {priority: deque() for priority in Priority}
-        self._sleeps: dict[Priority, float] = dict.fromkeys(Priority, -math.inf)
-        self._passed: dict[Priority, int] = dict.fromkeys(Priority, 0)
+        self._waiters: dict[Priority, deque[asyncio.Future[None]]] = {priority: deque() for priority in Priority}
+        self._blocked_until: dict[Priority, float] = dict.fromkeys(Priority, -math.inf)
+        self._skipped: dict[Priority, int] = dict.fromkeys(Priority, 0)
         self._total = 0
-        self._busy = False
+        self._turn_taken = False
         self._timer: asyncio.TimerHandle | None = None
 
-    async def take(self, priority: Priority, patience: float | None = None) -> Granted:
-        """Wait for a token, at most `patience` seconds; raises `QuotaExhausted` as soon as that is too short.
+    async def acquire(self, priority: Priority, max_wait: float | None = None) -> Permit:
+        """Wait for a permit, at most `max_wait` seconds; raises `QuotaExhausted` as soon as that is too short.
 
-        Cancelled, nothing stays taken.
+        A cancelled call holds no permit.
         """
-        if not self._total and not self._busy:
-            # Nobody waits: most requests of most programs go this way.
-            self._busy = True
+        alone = not (self._total or self._turn_taken)
+        if alone:  # the fast path of most requests
+            self._turn_taken = True
             try:
-                got = await self._tokens.reserve(priority, 0)
+                result = await self._permits.try_acquire(priority, 0)
             finally:
-                self._busy = False
-                self._next()  # some may have come meanwhile
-            if isinstance(got, Granted):
-                return got
-        self._join(priority, 1)
+                self._turn_taken = False
+                if self._total:  # others joined meanwhile
+                    self._wake_next()
+            if isinstance(result, Permit):
+                return result
+        self._count_waiter(priority, 1)
         try:
-            return await self._take(priority, patience)
+            return await self._acquire_queued(priority, max_wait)
         finally:
-            self._join(priority, -1)
-            self._next()
+            self._count_waiter(priority, -1)
+            self._wake_next()
 
-    async def _take(self, priority: Priority, patience: float | None) -> Granted:
-        deadline = None if patience is None else asyncio.get_running_loop().time() + patience
-        if self._total > 1 or self._busy:
-            ahead = sum(self.waiting[other] for other in _BEFORE[priority]) - 1
-            if ahead and patience is not None:
-                self._refuse(await self._tokens.bound(ahead), patience, patience)
-            if ahead or self._busy:
-                await self._turn(priority, deadline, patience)
+    async def _acquire_queued(self, priority: Priority, max_wait: float | None) -> Permit:
+        deadline = None if max_wait is None else asyncio.get_running_loop().time() + max_wait
+        if self._total > 1 or self._turn_taken:
+            ahead = sum(self.waiting[other] for other in _SERVED_BEFORE[priority]) - 1
+            if ahead and max_wait is not None:
+                self._check_max_wait(await self._permits.min_wait(ahead), max_wait, max_wait)
+            if ahead or self._turn_taken:
+                await self._wait_turn(priority, deadline, max_wait)
         while True:
-            got = await self._try(priority)
-            if isinstance(got, Granted):
-                return got
+            result = await self._try_acquire(priority)
+            if isinstance(result, Permit):
+                return result
             now = asyncio.get_running_loop().time()
-            if deadline is not None and patience is not None:
-                self._refuse(got, deadline - now, patience)
-            self._sleeps[priority] = now + min(max(got.wait, _TICK), _LOOK)
-            await self._turn(priority, deadline, patience, first=True)
+            if deadline is not None and max_wait is not None:
+                self._check_max_wait(result, deadline - now, max_wait)
+            self._blocked_until[priority] = now + min(max(result.wait, _MIN_BACKOFF), _MAX_BACKOFF)
+            await self._wait_turn(priority, deadline, max_wait, at_head=True)
 
-    def _join(self, priority: Priority, change: int) -> None:
+    def _count_waiter(self, priority: Priority, change: int) -> None:
         self.waiting[priority] += change
         self._total += change
 
-    def wake(self) -> None:
-        """Let the head of each priority try again: tokens may be there sooner than was thought."""
-        self._sleeps = dict.fromkeys(Priority, -math.inf)
-        self._next()
+    def notify(self) -> None:
+        """Let the head of each priority try again: a permit may be free sooner than was computed."""
+        self._blocked_until = dict.fromkeys(Priority, -math.inf)
+        self._wake_next()
 
-    def _refuse(self, denied: Denied, left: float, patience: float) -> None:
-        if denied.wait > left:
-            raise self._tokens.exhausted(denied, patience)
+    def _check_max_wait(self, rejection: Rejection, left: float, max_wait: float) -> None:
+        if rejection.wait > left:
+            raise self._permits.quota_exhausted(rejection, max_wait)
 
-    async def _try(self, priority: Priority) -> Granted | Denied:
-        self._busy = True
+    async def _try_acquire(self, priority: Priority) -> Permit | Rejection:
+        self._turn_taken = True
         try:
-            got = await self._tokens.reserve(priority, self._total)
+            result = await self._permits.try_acquire(priority, self._total)
         finally:
-            self._busy = False
-        if isinstance(got, Granted):
-            self._passed[priority] = 0
+            self._turn_taken = False
+        if isinstance(result, Permit):
+            self._skipped[priority] = 0
             for other, count in self.waiting.items():
                 if count and other is not priority:
-                    self._passed[other] += 1
-        return got
+                    self._skipped[other] += 1
+        return result
 
-    async def _turn(
-        self, priority: Priority, deadline: float | None, patience: float | None, *, first: bool = False
+    async def _wait_turn(
+        self, priority: Priority, deadline: float | None, max_wait: float | None, *, at_head: bool = False
     ) -> None:
-        """Wait in the priority, at its head or its end, for the turn."""
-        place = asyncio.get_running_loop().create_future()
-        places = self._places[priority]
-        if first:
-            places.appendleft(place)
+        """Wait for the turn, at the end of the priority or at its head."""
+        waiter = asyncio.get_running_loop().create_future()
+        waiters = self._waiters[priority]
+        if at_head:
+            waiters.appendleft(waiter)
         else:
-            places.append(place)
-        self._next()
+            waiters.append(waiter)
+        self._wake_next()
         try:
             async with asyncio.timeout_at(deadline):
-                await place
+                await waiter
         except BaseException as error:
-            if place.done() and not place.cancelled():
-                self._busy = False  # the turn came, too late
+            if waiter.done() and not waiter.cancelled():
+                self._turn_taken = False  # the turn came too late
             else:
-                place.cancel()
-                self._sweep(priority)
+                waiter.cancel()
+                self._drop_cancelled(priority)
             if isinstance(error, TimeoutError):
-                denied = await self._tokens.bound(0)
-                raise self._tokens.exhausted(denied, patience or 0.0) from None
+                rejection = await self._permits.min_wait(0)
+                raise self._permits.quota_exhausted(rejection, max_wait or 0.0) from None
             raise
 
-    def _next(self) -> None:
-        """Give the turn to the first who may try now, or sleep until one may."""
-        if self._busy or not self._total:
+    def _wake_next(self) -> None:
+        """Give the turn to the first waiter that may try now, or set a timer for the first that may later."""
+        if self._turn_taken or not self._total:
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -167,22 +171,22 @@ class Line:
         loop = asyncio.get_running_loop()
         now = loop.time()
         priorities = [priority for priority in Priority if self._head(priority) is not None]
-        ready = [priority for priority in priorities if self._sleeps[priority] <= now]
+        ready = [priority for priority in priorities if self._blocked_until[priority] <= now]
         if ready:
-            overdue = [priority for priority in ready if self._passed[priority] >= _SHARE - 1]
-            self._busy = True
-            self._places[(overdue or ready)[0]].popleft().set_result(None)
+            overdue = [priority for priority in ready if self._skipped[priority] >= _MIN_SHARE - 1]
+            self._turn_taken = True
+            self._waiters[(overdue or ready)[0]].popleft().set_result(None)
         elif priorities:
-            self._timer = loop.call_at(min(self._sleeps[priority] for priority in priorities), self._next)
+            self._timer = loop.call_at(min(self._blocked_until[priority] for priority in priorities), self._wake_next)
 
     def _head(self, priority: Priority) -> asyncio.Future[None] | None:
-        places = self._places[priority]
-        while places and places[0].done():
-            places.popleft()
-        return places[0] if places else None
+        waiters = self._waiters[priority]
+        while waiters and waiters[0].done():
+            waiters.popleft()
+        return waiters[0] if waiters else None
 
-    def _sweep(self, priority: Priority) -> None:
-        """Drop the places of those who left, now and then, so that they cost nothing each."""
-        places = self._places[priority]
-        if len(places) > 2 * self.waiting[priority] + 16:
-            self._places[priority] = deque(place for place in places if not place.done())
+    def _drop_cancelled(self, priority: Priority) -> None:
+        """Drop cancelled waiters once they are many, so that each costs nothing."""
+        waiters = self._waiters[priority]
+        if len(waiters) > 2 * self.waiting[priority] + 16:
+            self._waiters[priority] = deque(waiter for waiter in waiters if not waiter.done())

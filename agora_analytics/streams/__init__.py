@@ -1,4 +1,7 @@
-"""Streams: real-time windows and calls without end, and the checkpoints that they go on from."""
+"""Streams: real-time windows and call events without end, delivered at least once, with checkpoints to resume from.
+
+docs/concepts/streams.md explains the theory: watermark, late data, checkpoints, and what a crash repeats.
+"""
 
 from __future__ import annotations
 

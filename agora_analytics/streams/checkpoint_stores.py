@@ -1,4 +1,4 @@
-"""Where checkpoints are kept by name: in memory, or each in a file of a folder.
+"""Stores that keep checkpoints by name: in memory, or in the files of a folder.
 
 A name is leased to one stream at a time. The lease on a file is a lock of the kernel, which ends with its process.
 """
@@ -26,45 +26,53 @@ __all__ = ["FileCheckpoints", "MemoryCheckpoints"]
 
 T = TypeVar("T")
 
-# ASCII alone: other letters take up to four bytes each in a file's name, and é has two spellings.
+# Only ASCII: other letters take up to four bytes each in a file name, and é has two encodings.
 _NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,99}")
 
 
 class MemoryCheckpoints:
-    """Keeps checkpoints for as long as it lives."""
+    """Keeps checkpoints in memory; for tests, and for streams that resume within one process."""
 
     def __init__(self) -> None:
         self._texts: dict[str, str] = {}
         self._leased: set[str] = set()
 
     async def load(self, name: str) -> Checkpoint | None:
-        """Return what was saved under a name last, or None."""
-        text = self._texts.get(checked(name))
+        """Return the checkpoint that was saved last, or None."""
+        text = self._texts.get(checked_name(name))
         return None if text is None else Checkpoint.decode(text)
 
     async def save(self, name: str, checkpoint: Checkpoint) -> None:
-        """Keep a checkpoint under a name."""
-        self._texts[checked(name)] = _checkpoint(checkpoint).encode()
+        """Save a checkpoint."""
+        self._texts[checked_name(name)] = _checkpoint(checkpoint).encode()
 
     async def acquire(self, name: str) -> None:
-        """Lease a name; raises `CheckpointError` while another stream has it."""
-        name = checked(name)
+        """Lease a name; raises `CheckpointError` while another stream holds it."""
+        name = checked_name(name)
         if name in self._leased:
             raise _in_use(name, "another stream")
         self._leased.add(name)
 
     async def release(self, name: str) -> None:
-        """End the lease of a name; nothing happens where there is none."""
-        self._leased.discard(checked(name))
+        """Release a name; does nothing if it is not leased."""
+        self._leased.discard(checked_name(name))
 
 
 class FileCheckpoints:
-    """Keeps each checkpoint in a file of a folder, which is made if need be.
+    """Keeps each checkpoint in a file of a folder, which is created if needed.
 
-    Saved whole or not at all: written beside the file, brought to the disk, and put in its place; a save that is
-    cancelled is completed first. A name is leased to one stream at a time, among all processes that use the folder; the
-    lease ends with its process, however that ends. `folder` must be on a local disk. Raises `CheckpointError` for what
-    cannot be read or written.
+    ```python
+    async with AnalyticsClient.from_env(checkpoints=FileCheckpoints("checkpoints")) as client:
+        async with client.calls.follow(checkpoint="calls") as calls:  # resumes where the last run stopped
+            async for event in calls:
+                print(event)
+                break
+    ```
+
+    Saves are atomic: written to a temporary file, synced to the disk, and renamed; a cancelled save is completed first.
+    A name is leased to one stream at a time, among all processes that use the folder. The lease ends with its process,
+    even if that is killed. `folder` must be on a local disk. Raises `CheckpointError` if a file cannot be read or
+    written.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -75,7 +83,7 @@ class FileCheckpoints:
         return f"FileCheckpoints({str(self.folder)!r})"
 
     async def load(self, name: str) -> Checkpoint | None:
-        """Return what was saved under a name last, or None where there is no such file."""
+        """Return the checkpoint that was saved last, or None."""
         path = self._path(name)
         try:
             text = await asyncio.to_thread(files.read, path)
@@ -86,16 +94,16 @@ class FileCheckpoints:
         return Checkpoint.decode(text, source=str(path))
 
     async def save(self, name: str, checkpoint: Checkpoint) -> None:
-        """Keep a checkpoint under a name."""
+        """Save a checkpoint."""
         path, checkpoint = self._path(name), _checkpoint(checkpoint)
         try:
-            await _completed(lambda: _replace(path, checkpoint.encode()))  # of thousands of windows it is megabytes
+            await _completed(lambda: _replace(path, checkpoint.encode()))  # for thousands of windows this is megabytes
         except OSError as error:
             raise _unusable(path, error) from None
 
     async def acquire(self, name: str) -> None:
-        """Lease a name; raises `CheckpointError` while another stream has it, in this process or another one."""
-        name = checked(name)
+        """Lease a name; raises `CheckpointError` while another stream of any process holds it."""
+        name = checked_name(name)
         path = self._path(name)
         claimed: list[Claim] = []
         try:
@@ -111,28 +119,28 @@ class FileCheckpoints:
         self._leases[name] = claimed[0]
 
     async def release(self, name: str) -> None:
-        """End the lease of a name; nothing happens where this store has none, as in a forked child."""
-        lease = self._leases.pop(checked(name), None)
+        """Release a name; does nothing if this store has not leased it, as in a forked child."""
+        lease = self._leases.pop(checked_name(name), None)
         if lease is not None:
             lease.give_up()
 
     def _path(self, name: str) -> Path:
-        return self.folder / f"{_file_name(checked(name))}.json"
+        return self.folder / f"{_file_name(checked_name(name))}.json"
 
 
-def checked(name: str, argument: str = "name") -> str:
-    """Return a name that can be a file's; raises `ValueError` for another, and `TypeError` for what is no text."""
-    found = validation.plain(name)
-    if not isinstance(found, str):
+def checked_name(name: str, argument: str = "name") -> str:
+    """Return a name that can be a file name; raises `ValueError` for others, and `TypeError` if it is no text."""
+    text = validation.plain(name)
+    if not isinstance(text, str):
         raise validation.wrong(
             argument, name, "a name: a str" if argument == "name" else "a Checkpoint, or a name: a str"
         )
-    if not _NAME.fullmatch(found):
+    if not _NAME.fullmatch(text):
         raise ValueError(
-            f"{argument}={validation.shown(found)}: allowed are 1 to 100 of the letters a to z and A to Z, digits and "
+            f"{argument}={validation.shown(text)}: allowed are 1 to 100 of the letters a to z and A to Z, digits and "
             ". _ @ + -, beginning with a letter, a digit or _"
         )
-    return str.__str__(found)
+    return str.__str__(text)
 
 
 def _checkpoint(checkpoint: Checkpoint) -> Checkpoint:
@@ -140,49 +148,49 @@ def _checkpoint(checkpoint: Checkpoint) -> Checkpoint:
 
 
 def _file_name(name: str) -> str:
-    """Spell a name so that two names are two files also where the file system does not tell A from a."""
-    capitals = sum(1 << place for place, letter in enumerate(name) if letter.isupper())
+    """Return the file name for a name, which is unique even if the file system ignores case."""
+    capitals = sum(1 << position for position, letter in enumerate(name) if letter.isupper())
     return f"{name}~{capitals:x}" if capitals else name
 
 
 def _claimed(path: Path) -> list[Claim]:
-    """Claim the checkpoint at a path, and clear away what a process that was killed left; empty if it is taken."""
-    from agora_analytics._core.process_lock import claim  # noqa: PLC0415 - SQLite is loaded by those who use it
+    """Lock the checkpoint at a path and delete temporary files of killed processes; return [] if it is locked."""
+    from agora_analytics._core.process_lock import claim  # noqa: PLC0415 - loads SQLite
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = claim(path.with_name(f".{path.stem}.lock"))
-    if found is None:
+    lock = claim(path.with_name(f".{path.stem}.lock"))
+    if lock is None:
         return []
-    torn = re.compile(re.escape(_beside(path)) + r"[a-z0-9_]{8}")
-    for left in path.parent.iterdir():
-        if torn.fullmatch(left.name):
-            left.unlink(missing_ok=True)
-    return [found]
+    temporary = re.compile(re.escape(_temporary_prefix(path)) + r"[a-z0-9_]{8}")
+    for file in path.parent.iterdir():
+        if temporary.fullmatch(file.name):
+            file.unlink(missing_ok=True)
+    return [lock]
 
 
-def _beside(path: Path) -> str:
-    """Return how names of files begin that are to take the place of this one."""
+def _temporary_prefix(path: Path) -> str:
+    """Return how the names of temporary files for this one begin."""
     return f".{path.name}."
 
 
 def _replace(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=_beside(path))
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_temporary_prefix(path))
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        Path(beside).replace(path)
+        Path(temporary).replace(path)
     except BaseException:
         with suppress(OSError):
-            Path(beside).unlink()
+            Path(temporary).unlink()
         raise
     _sync(path.parent)
 
 
 def _sync(folder: Path) -> None:
-    """Bring a folder's list of files to the disk, where the system can."""
+    """Sync a folder to the disk, if the system can."""
     if not hasattr(os, "O_DIRECTORY"):
         return
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -193,21 +201,21 @@ def _sync(folder: Path) -> None:
 
 
 async def _completed(work: Callable[[], T]) -> T:
-    """Run in a thread, and return or raise after its end: a save is overtaken by no later one, nor by a lease's end."""
-    # A future and not a task, which would be cancelled by itself when the loop is shut down.
+    """Run `work` in a thread, and return or raise only once it has ended, so that saves and releases stay in order."""
+    # Not a task, which would be cancelled by itself when the loop shuts down.
     return await ended(asyncio.get_running_loop().run_in_executor(None, work))
 
 
 def _in_use(name: str, by: str) -> CheckpointError:
     return CheckpointError(
         f"the checkpoint {name!r} is in use by {by}",
-        hint="Close that stream first, or give this one a name of its own; a lease ends with its process.",
+        hint="Close that stream first, or give this one another name; a lease ends with its process.",
     )
 
 
 def _unusable(path: Path, error: OSError) -> CheckpointError:
     return CheckpointError(
         f"the checkpoint {str(path)!r} cannot be used: {error.strerror or error}",
-        hint="Check the path and its rights, and that the disk has room.",
+        hint="Check the path, its permissions, and the free space of the disk.",
         fault="host",
     )

@@ -1,4 +1,4 @@
-"""Where a stream is: the spans of time that are done, and what it must remember of them."""
+"""Checkpoints: the spans of time that a stream has delivered, and the state that it needs to go on from there."""
 
 from __future__ import annotations
 
@@ -20,19 +20,28 @@ T = TypeVar("T")
 
 _VERSION: Final = 1
 
-_NAMED: Final = 5
-"""Unknown fields that an error names at most."""
+_MAX_NAMED: Final = 5
+"""Unknown fields that an error names, at most."""
 
-_LATER: Final = "Use the version of the library that wrote it, or a later one."
-_RESTORE: Final = "Restore it, or remove it to begin anew, at `start` or `--last` where that is given."
+_USE_NEWER: Final = "Use the version of the library that wrote it, or a later one."
+_RESTORE: Final = "Restore it, or remove it to start over, from `start` or `--last` if given."
 
 
 @attrs.frozen(kw_only=True)
 class Checkpoint:
-    """Where a stream is: `done` are the spans that were delivered, `stream` what it reads, `open` what goes on.
+    """Where a stream is: `stream` identifies what it reads, `done` are the delivered spans, `open` is its other state.
 
-    It goes into a text with `encode()`, for a sink that keeps it in its own transaction, and back with
-    `Checkpoint.decode`.
+    To process each event exactly once, save it in one transaction with what you write, and resume from it:
+
+    ```python
+    async with AnalyticsClient.from_env() as client:
+        saved: str | None = None  # read it from your database
+        resume = Checkpoint.decode(saved) if saved else None
+        async with client.calls.follow(checkpoint=resume) as calls:
+            async for event in calls:
+                saved = calls.checkpoint.encode()  # write it together with the event
+                break
+    ```
     """
 
     stream: str
@@ -45,19 +54,19 @@ class Checkpoint:
         validation.settle(self, open=_entries)
 
     def with_done(self, span: Span) -> Self:
-        """Return a checkpoint in which one more span is done."""
+        """Return a copy with one more delivered span."""
         return attrs.evolve(self, done=merged((*self.done, validation.instance("span", span, Span))))
 
     def encode(self) -> str:
-        """Return it as one line of JSON."""
+        """Return the checkpoint as one line of JSON."""
         return encode(self).decode()
 
     @classmethod
     def decode(cls, text: str | bytes, *, source: str = "the text") -> Checkpoint:
-        """Read it back.
+        """Return the checkpoint that `encode` returned as text.
 
-        Raises `CheckpointError` for anything else, for a checkpoint of a later version, and for one with fields that
-        this version does not know: to leave them out would lose what they remember.
+        Raises `CheckpointError` for other texts, for a checkpoint of a later version, and for unknown fields, because
+        ignoring them would lose state. `source` names the text in errors.
         """
         if not isinstance(text, str | bytes):
             raise validation.wrong("text", text, "a str or bytes")
@@ -72,11 +81,11 @@ class Checkpoint:
         return attrs.evolve(found, done=merged(found.done))
 
     def check(self, stream: str, source: str) -> Self:
-        """Return it if it is of this stream; raises `CheckpointError` for one of another."""
+        """Return the checkpoint; raises `CheckpointError` if it belongs to another stream."""
         if self.stream != stream:
             raise CheckpointError(
-                f"{source} is of another stream ({self.stream}, not {stream})",
-                hint="Give each stream a checkpoint of its own: a name for each set of series.",
+                f"{source} belongs to another stream ({self.stream}, not {stream})",
+                hint="Give each stream its own checkpoint: one name for each set of series.",
             )
         return self
 
@@ -94,14 +103,14 @@ _document = strict(dict[str, Any])
 
 
 def unreadable(source: str, why: object) -> CheckpointError:
-    """Return the error for a text or a part of it that is no checkpoint."""
+    """Return the error for a text, or a part of it, that is no checkpoint."""
     return CheckpointError(f"{source} holds no checkpoint: {why}", hint=_RESTORE)
 
 
 def opened(checkpoint: Checkpoint, field: str, kind: type[T], source: str = "the checkpoint") -> dict[str, T]:
-    """Return one field of each entry of `open` that has it, as a value of exactly this type.
+    """Return a field of those entries of `open` that have it, as values of type `kind`.
 
-    Raises `CheckpointError` for what is not of the type, or has fields that the type does not know.
+    Raises `CheckpointError` for a value of another type, and for fields that the type does not know.
     """
     wanted = {key: entry[field] for key, entry in checkpoint.open.items() if field in entry}
     try:
@@ -115,11 +124,11 @@ def opened(checkpoint: Checkpoint, field: str, kind: type[T], source: str = "the
 
 
 def _check_version(given: Mapping[str, Any], source: str) -> None:
-    """Look at the version before anything else: another version may spell the rest in another way."""
+    """Check the version before anything else, because another version may have other fields."""
     version = given.get("version", _VERSION)
     if type(version) is int and version != _VERSION:
         raise CheckpointError(
-            f"{source} holds a checkpoint of version {version}; this library reads {_VERSION}", hint=_LATER
+            f"{source} holds a checkpoint of version {version}; this library reads {_VERSION}", hint=_USE_NEWER
         )
 
 
@@ -130,11 +139,11 @@ def _check_fields(given: Mapping[str, Any], source: str) -> None:
 
 
 def check_known(given: Mapping[str, Any], known: AbstractSet[str], source: str) -> None:
-    """Raise `CheckpointError` for fields that this version does not know: to leave them out would lose something."""
+    """Raise `CheckpointError` for fields that are not `known`: ignoring them would lose state."""
     unknown = sorted(given.keys() - known)
     if unknown:
-        named = ", ".join(map(repr, unknown[:_NAMED]))
-        raise CheckpointError(f"{source} has fields that this version does not know: {named}", hint=_LATER)
+        named = ", ".join(map(repr, unknown[:_MAX_NAMED]))
+        raise CheckpointError(f"{source} has fields that this version does not know: {named}", hint=_USE_NEWER)
 
 
 def _fields(kind: type[Any]) -> set[str]:

@@ -1,6 +1,7 @@
-"""How a stream spends its time: since when it asks, and what kept it from asking, by the service's clock.
+"""Why a stream did not poll, and when: the log from which a `Gap` takes its reason.
 
-That clock may be known late, and the machine may sleep. What was noted by then is put where it was.
+All times are by the service's clock. That clock may become known late, and the machine may sleep in between; what was
+recorded before is then moved to where it really was.
 """
 
 from __future__ import annotations
@@ -8,42 +9,69 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from itertools import islice
 from operator import itemgetter
-from typing import Final
+from typing import Final, NamedTuple
 
-from agora_analytics.quota.quota import Quota
+from agora_analytics.quota.service_time import ServiceTime
 from agora_analytics.streams.events import Loss
 
+CLOCK_TOLERANCE: Final = 5.0
+"""Seconds by which a clock may have been wrong without making a request wrong."""
+
 _JUMP: Final = 30.0
-"""Seconds by which the service's clock is ahead of what passed here, after which this machine must have slept."""
+"""Seconds by which UTC must outrun the monotonic clock before that counts as a sleep of this machine."""
 
 _MINUTE: Final = 61.0
-"""Seconds after which what a minute allows is back, and a little."""
+"""Longer waits for quota are for a day's limit, shorter ones for a minute's, which is part of the attempt."""
 
-_MOST: Final = 1_024
-"""DowntimeLog that are remembered: in an outage another every few minutes, for what the plan keeps and longer."""
+_MAX_ENTRIES: Final = 1_024
+"""Entries kept: an outage adds one every few minutes, and this covers more than any plan's retention."""
 
 _end_of = itemgetter(1)
 
 
-class Downtime:
-    """What kept a stream from asking, and when (UTC seconds); `jumped` is called where the clock was another."""
+class Now(NamedTuple):
+    """One reading of the clocks; a step of a stream takes one and hands it down."""
 
-    def __init__(self, quota: Quota, jumped: Callable[[], None]) -> None:
-        self._quota = quota
-        self._on_clock_change = jumped
+    monotonic: float
+    utc: float
+    confirmed: bool
+    """Whether two sources agree on the service's time."""
+
+    host_ahead: float | None
+    """Seconds by which the host's clock is ahead of the service's; None until the service has answered."""
+
+    @classmethod
+    def read(cls, time: ServiceTime) -> Now:
+        """Read the clocks."""
+        return cls(time.monotonic(), time.utc(), time.confirmed, time.host_ahead())
+
+    def confirms(self, earlier: Now) -> bool:
+        """Whether the service's time was known at an earlier reading, by all that is known now."""
+        return self.confirmed and abs(self.shift_since(earlier)) < CLOCK_TOLERANCE
+
+    def shift_since(self, earlier: Now) -> float:
+        """Return the seconds by which UTC turned out to be ahead of what it was taken for at an earlier reading."""
+        return self.utc - earlier.utc - (self.monotonic - earlier.monotonic)
+
+
+class Downtime:
+    """Records what kept a stream from polling; calls `on_clock_change` where UTC jumped."""
+
+    def __init__(self, time: ServiceTime, on_clock_change: Callable[[], None]) -> None:
+        self._time = time
+        self._read_clock = partial(Now.read, time)
+        self._on_clock_change = on_clock_change
         self._log = DowntimeLog()
-        self._last_reading: tuple[float, float] | None = None
-        self._was_dated = False
+        self._last: Now | None = None
         self._clock_known = False
-        self._asking_since = 0.0
+        self._polling_since = 0.0
         self._failing_since: float | None = None
         self._failing: Loss = "outage"
         self._answered_at = 0.0
-        self._started = 0.0
-        self._started_by_host = 0.0
-        self._started_dated = False
+        self._start: Now | None = None
         self._started_at: float | None = None
 
     @property
@@ -52,146 +80,152 @@ class Downtime:
         return self._failing_since is not None
 
     def main_reason(self, start: float, end: float) -> Loss:
-        """Return what took most of a time: nothing that is known is the quota."""
+        """Return what took most of a time; `quota` where nothing was recorded."""
         return self._log.main_reason(start, end, "quota")
 
-    def start(self) -> None:
-        """Note that the stream begins to ask."""
-        self._started, self._started_by_host = self._quota.now(), self._quota.utc()
-        self._started_dated = self._quota.host_ahead() is not None
-        self._started_at = self._started_by_host if self._quota.confirmed else None
+    def start(self, now: Now) -> None:
+        """Record that the stream starts to poll."""
+        self._start = now
+        self._started_at = now.utc if now.confirmed else None
 
-    def started_at(self) -> float:
-        """Return when the stream began to ask, by all that is known now: it may have waited for quota."""
-        if self._started_at is not None:
-            return self._started_at
-        passed = self._quota.now() - self._started
-        began = self._quota.utc() - passed
-        # This machine may have slept in a long wait; the host's clock, by which the stream began, went on meanwhile.
-        wrong = 0.0 if self._started_dated else self._quota.host_ahead() or 0.0
-        return began if passed < _JUMP else min(began, self._started_by_host - wrong)
+    def started_at(self, now: Now) -> float:
+        """Return when the stream started to poll, by all that is known now: it may have waited for quota since."""
+        if self._started_at is not None or self._start is None:
+            return self._started_at or 0.0
+        passed = now.monotonic - self._start.monotonic
+        started = now.utc - passed
+        # This machine may have slept in a long wait. The host's clock, by which the stream started, did not stop.
+        wrong = 0.0 if self._start.host_ahead is not None else now.host_ahead or 0.0
+        return started if passed < _JUMP else min(started, self._start.utc - wrong)
 
-    def poll_started(self) -> float:
-        """Note that a poll begins, and return when that is."""
-        self._asking_since = self._quota.utc()
-        return self._asking_since
+    def poll_started(self, now: Now) -> None:
+        """Record that a poll starts."""
+        self._polling_since = now.utc
 
-    def answer_received(self) -> None:
-        """Note that there was an answer, which tells the time."""
-        self._answered_at = self._quota.now()
+    def answer_received(self, now: Now) -> None:
+        """Record that an answer was received: its date is the service's time."""
+        self._answered_at = now.monotonic
 
-    def poll_finished(self, why: Loss | None) -> None:
-        """Note why the last poll failed, None where it did not: what lasts is noted with the next."""
-        self._failing_since = self._asking_since if why else None
-        self._failing = why or self._failing
+    def poll_finished(self, failure: Loss | None, now: Now, *, answered: bool) -> None:
+        """Record why the last poll failed, None if it did not; how long that lasts is recorded with the next poll."""
+        self.record_failure(now)
+        if answered:
+            self.answer_received(now)
+        self._failing_since = self._polling_since if failure else None
+        self._failing = failure or self._failing
 
-    def record(self, since: float, reason: Loss) -> None:
-        """Note what took the time until now."""
-        self._log.add(since, self._expected(), reason)
-        self.check_clock()
+    def record(self, seconds: float, reason: Loss, now: Now) -> None:
+        """Record what took the last `seconds`."""
+        end = self._expected(now)
+        self._log.add(end - seconds, end, reason)
+        self.check_clock(now)
 
-    def record_failure(self) -> None:
-        """Note it as a cause that requests failed until now."""
-        self.check_clock()
-        self._record_failing(self._quota.utc())
+    def record_failure(self, now: Now) -> None:
+        """Record that requests have been failing until now, if they have."""
+        self.check_clock(now)
+        self._record_failing(now.utc)
 
     @contextmanager
     def waiting_for_quota(self, seconds: float) -> Iterator[None]:
-        """Note the time inside as one in which there was no quota for a request: so many `seconds` are to be waited.
+        """Record the time inside as one in which no request was left; `seconds` is the expected wait.
 
-        A minute's wait is a part of the attempt that it is for: where that fails, this is why the time was lost.
+        A wait for a minute's limit is part of the attempt that it is for: if that fails, the failure is the reason.
         """
-        self.record_failure()
-        begun, failing, short = self._quota.utc(), self.is_failing, seconds <= _MINUTE
+        start = self._read_clock()
+        self.record_failure(start)
+        failing, short = self.is_failing, seconds <= _MINUTE
         if not short:
             self._failing_since = None
         try:
             yield
         finally:
+            now = self._read_clock()
             if short and failing:
-                self.record_failure()
+                self.record_failure(now)
             else:
-                self.record(begun, "quota")
+                self.record(now.monotonic - start.monotonic, "quota", now)
             if not short:
-                now = self.poll_started()
-                self._failing_since = now if failing else None
+                self.poll_started(now)
+                self._failing_since = now.utc if failing else None
 
-    def check_clock(self) -> None:
-        """Note it where the service's clock went on for longer than time passed here, or was another than thought."""
-        now, utc, expected = self._quota.now(), self._quota.utc(), self._expected()
-        # The service's clock shows a sleep with the first answer after it, the host's at once.
-        since = self._answered_at if self._was_dated or self._last_reading is None else self._last_reading[0]
-        self._last_reading, self._was_dated = (now, utc), self._quota.host_ahead() is not None
-        slept = utc - expected
+    def check_clock(self, now: Now) -> None:
+        """Detect that UTC moved by more than the time that passed: a sleep, or a correction of the clock."""
+        expected = self._expected(now)
+        # A known service's clock shows a sleep with the first answer after it, the host's clock at once.
+        dated = self._last is not None and self._last.host_ahead is not None
+        since = self._answered_at if dated or self._last is None else self._last.monotonic
+        self._last = now
+        slept = now.utc - expected
         if abs(slept) > _JUMP:
             self._on_clock_change()
-            if not self._clock_known:  # what is no sleep by the host's clock is a lesson
-                lesson = slept - self._quota.slept(since)
-                self._shift(lesson)
-                expected, slept = expected + lesson, slept - lesson
-        if self._quota.confirmed and not self._clock_known:
-            self._clock_known, self._started_at = True, self.started_at()
-        if slept <= _JUMP:
-            return
-        self._record_failing(expected)
-        self._failing_since = None if self._failing_since is None else utc
-        self._asking_since = utc
-        thought = expected - now
-        for woke, seconds in self._quota.sleeps(since, slept):
-            self._log.insert_sleep(thought + woke, seconds)
-            thought += seconds
-        self.answer_received()  # or the next sleep would be added to these
+            if not self._clock_known:  # what the host's clock does not show as a sleep corrects the clock
+                correction = slept - self._time.slept(since)
+                self._shift(correction)
+                expected, slept = expected + correction, slept - correction
+        if now.confirmed and not self._clock_known:
+            self._clock_known, self._started_at = True, self.started_at(now)
+        if slept > _JUMP:
+            self._record_sleep(now, expected, since, slept)
 
-    def _expected(self) -> float:
-        """Return what time it is, unless the clock turned out to be another since the last look."""
-        if self._last_reading is None:
-            return self._quota.utc()
-        return self._last_reading[1] + self._quota.now() - self._last_reading[0]
+    def _record_sleep(self, now: Now, expected: float, since: float, slept: float) -> None:
+        self._record_failing(expected)
+        self._failing_since = None if self._failing_since is None else now.utc
+        self._polling_since = now.utc
+        offset = expected - now.monotonic
+        for woke, seconds in self._time.sleeps(since, slept):
+            self._log.insert_sleep(offset + woke, seconds)
+            offset += seconds
+        self.answer_received(now)  # or the next sleep would be added to these
+
+    def _expected(self, now: Now) -> float:
+        """Return what UTC is if it went on as the monotonic clock did since the last reading."""
+        return now.utc if self._last is None else self._last.utc + now.monotonic - self._last.monotonic
 
     def _record_failing(self, until: float) -> None:
         if self._failing_since is not None:
             self._log.add(self._failing_since, until, self._failing)
 
     def _shift(self, seconds: float) -> None:
-        """Note that it was another time than was thought."""
+        """Move what was recorded: the clock was wrong by so much."""
         self._log.shift(seconds)
-        self._asking_since += seconds
+        self._polling_since += seconds
         self._failing_since = None if self._failing_since is None else self._failing_since + seconds
 
 
 class DowntimeLog:
-    """What kept a stream from asking, and when, in order of time: bounded, however long it runs."""
+    """Spans of time with their reasons, in order, of bounded length."""
 
     def __init__(self) -> None:
         self._spans: list[tuple[float, float, Loss]] = []
 
     def add(self, start: float, end: float, reason: Loss) -> None:
-        """Note that something kept it from asking from `start` to `end` (UTC seconds)."""
+        """Add a span of UTC seconds; joined to the last one if that has the same reason."""
         if end <= start:
             return
         if self._spans and self._spans[-1][2] == reason and start <= self._spans[-1][1] + 1:
             start = self._spans.pop()[0]
         self._spans.append((start, end, reason))
-        del self._spans[:-_MOST]
+        del self._spans[:-_MAX_ENTRIES]
 
     def shift(self, seconds: float) -> None:
-        """Note that it was another time than was thought whenever something was noted."""
+        """Move all spans: the clock was wrong by so much."""
         self._spans = [(start + seconds, end + seconds, reason) for start, end, reason in self._spans]
 
     def insert_sleep(self, since: float, seconds: float) -> None:
-        """Note that this machine slept: what was noted since then, by a clock that stood still, was that much later."""
-        noted, self._spans = self._spans, []
-        for start, end, reason in noted:
+        """Insert a sleep of this machine: what a clock that stood still recorded after `since` was so much later."""
+        recorded, self._spans = self._spans, []
+        for start, end, reason in recorded:
             self._spans += [(start, min(end, since), reason)] if start < since else []
         self.add(since, since + seconds, "asleep")
-        for start, end, reason in noted:
+        for start, end, reason in recorded:
             self._spans += [(max(start, since) + seconds, end + seconds, reason)] if end > since else []
 
     def main_reason(self, start: float, end: float, default: Loss) -> Loss:
-        """Return what took most of a time; of equal shares not the quota, whose short waits are parts of attempts."""
+        """Return the reason with the largest share of a time; of equal shares, one other than `quota`."""
         shares: dict[Loss, float] = {}
-        for begun, over, reason in islice(self._spans, bisect_right(self._spans, start, key=_end_of), None):
-            if begun >= end:
+        for first, last, reason in islice(self._spans, bisect_right(self._spans, start, key=_end_of), None):
+            if first >= end:
                 break
-            shares[reason] = shares.get(reason, 0.0) + min(end, over) - max(start, begun)
+            shares[reason] = shares.get(reason, 0.0) + min(end, last) - max(start, first)
+        # Short waits for quota are parts of attempts, so another reason wins a draw.
         return max(shares, key=lambda reason: (shares[reason], reason != "quota"), default=default)

@@ -1,18 +1,18 @@
-"""What ends a stream, and what it weathers: one table.
+"""Which errors end a stream, and which it survives: one table.
 
-A stream ends when it is stopped or its consumer leaves, and for the errors below. All others are weathered: it asks
-again at ever longer pauses, tells in `health` and the log what it waits for, and makes up for what it missed.
+A stream ends when it is stopped, when its consumer leaves, and for the errors below. It survives all others: it retries
+with exponential backoff, reports the state in `health` and the log, and backfills what it missed.
 
-| error | nothing was answered yet | once something was |
+| error | before the first answer | afterwards |
 | --- | --- | --- |
 | `CheckpointError` | ends | ends |
-| `Unauthorized` | ends | ends after an hour in which no request was accepted |
-| `BadRequest`, `NotFound`, `PlanRefused` (`access`) | ends | weathered |
-| `PlanRefused` (others) | ends after ten minutes | weathered, with spans that ask for less |
-| `LedgerError` | ends | weathered |
-| all others | weathered | weathered |
+| `Unauthorized` | ends | ends after an hour without an accepted request |
+| `BadRequest`, `NotFound`, `PlanRefused` (`access`) | ends | survives |
+| `PlanRefused` (other kinds) | ends after ten minutes | survives, with smaller spans |
+| `LedgerError` | ends | survives |
+| all others | survives | survives |
 
-Errors outside of `AgoraError`, such as a client that was closed, end it at once.
+Errors that are no `AgoraError`, such as the one for a closed client, end it at once.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ StreamState = Literal["polling", "waiting for quota", "waiting for consumer", "o
 
 @attrs.frozen
 class ErrorRule:
-    """For how many seconds an error may go on before it ends a stream, and which state that is meanwhile.
+    """For how many seconds an error may last before it ends a stream, and the state meanwhile.
 
-    `first` holds before anything was answered, `later` once something was; `kind` is a `PlanRefused`'s, if given.
-    `dated` says that it may be the fault of a clock that is not known yet.
+    `before_success` holds until the first answer, `after_success` from then on; `kind` is that of a `PlanRefused`, if
+    given. `clock_dependent` marks errors that an unknown clock may cause.
     """
 
     error: type[AgoraError]
@@ -54,23 +54,25 @@ class ErrorRule:
     clock_dependent: bool = False
 
     def matches(self, error: AgoraError) -> bool:
-        """Whether this is the rule for an error, unless one before it is."""
+        """Whether this rule applies to an error; the first that does counts."""
         return isinstance(error, self.error) and self.kind in {None, getattr(error, "kind", None)}
 
     def tolerance(self, *, worked: bool, certain: bool) -> float:
-        """Return the seconds, given whether anything was answered yet and the service's time is certain."""
+        """Return the seconds; `worked` says whether anything was answered, `certain` whether the clock is known."""
         if worked:
             return self.after_success
-        return max(self.before_success, _LESSON) if self.clock_dependent and not certain else self.before_success
+        if self.clock_dependent and not certain:
+            return max(self.before_success, _CALIBRATION)
+        return self.before_success
 
     def is_calibration(self, seconds: float, *, certain: bool) -> bool:
-        """Whether an error that has gone on for so long is no trouble: the clock was wrong, as after a sleep."""
-        return self.clock_dependent and not certain and seconds < _LESSON
+        """Whether an error that has lasted so long is no trouble: the clock was wrong, as after a sleep."""
+        return self.clock_dependent and not certain and seconds < _CALIBRATION
 
 
 _NEVER: Final = math.inf
-_LESSON: Final = 60.0
-"""Seconds in which the service's time is learned, or there is none to be learned."""
+_CALIBRATION: Final = 60.0
+"""Seconds in which the service's time becomes known, if it can be known."""
 
 RULES: Final = (
     ErrorRule(CheckpointError, 0, 0, "stopped"),
@@ -84,7 +86,7 @@ RULES: Final = (
     ErrorRule(QuotaExhausted, _NEVER, _NEVER, "waiting for quota"),
     ErrorRule(AgoraError, _NEVER, _NEVER, "outage"),
 )
-"""The table; the first rule that is about an error holds."""
+"""The table; the first rule that matches counts."""
 
 
 def rule_for(error: AgoraError) -> ErrorRule:

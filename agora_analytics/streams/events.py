@@ -1,4 +1,4 @@
-"""What streams yield: windows and calls, what changed of them, and what was lost."""
+"""The events that streams yield: windows, call events, revisions by late data, and gaps."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import attrs
 
 from agora_analytics._core import validation
 from agora_analytics.models import Call, Point, Session
-from agora_analytics.models.points import Number
+from agora_analytics.models.points import Number, group_of
 from agora_analytics.spans import WINDOW, Span
 from agora_analytics.streams.watch.series import Series
 
@@ -27,18 +27,28 @@ __all__ = [
 ]
 
 Missing = Literal["no data", "not asked"]
-"""Why a window lacks a series: the service was asked in time and had nothing, or it could not be asked in time."""
+"""Why a window lacks a series: the service had no data when it was polled in time, or it was not polled in time."""
 
 Loss = Literal["outage", "quota", "consumer", "asleep", "before_start", "service"]
-"""Why nobody could ask in time: see `Gap`."""
+"""Why data was not polled in time: see `Gap`."""
 
 
 @attrs.frozen(kw_only=True)
 class Window:
-    """20 seconds from `ts` (UTC), with the points of each series.
+    """20 seconds from `ts` (UTC seconds), with the points of each series.
 
-    `values` has the series that have points, `missing` the others, each with the reason. `final` is true once the
-    service will not change the window any more, as far as is known.
+    `values` has the series with points, `missing` the others with the reason. `final` is true if no late data is
+    expected any more.
+
+    ```python
+    users = Series("userCount", product="Native")
+    networks = Series("userCount", product="Native", dimension="net")
+    async with AnalyticsClient.from_env() as client, client.realtime.watch(users, networks) as watch:
+        async for event in watch:
+            if isinstance(event, Window):
+                print(event.ts, event.value(users), event.by_group(networks))
+                break
+    ```
     """
 
     ts: int
@@ -48,17 +58,17 @@ class Window:
 
     @property
     def span(self) -> Span:
-        """The window's 20 seconds."""
+        """The span of the window."""
         return Span(self.ts, self.ts + WINDOW)
 
     def points(self, series: Series) -> tuple[Point, ...]:
-        """Return the points of a series: one, or one for each group or user; empty where it is missing."""
+        """Return the points of a series: one, or one for each group or user; empty if it is missing."""
         return self.values.get(validation.instance("series", series, Series), ())
 
     def value(self, series: Series) -> Number | None:
-        """Return the value of a series that has one; None where it is missing.
+        """Return the value of a series with a single value; None if it is missing.
 
-        Raises `ValueError` for a series of several groups or users: `points` and `by_group` have these.
+        Raises `ValueError` for a series of several groups or users; use `points` or `by_group` for these.
         """
         if validation.instance("series", series, Series).grouped:
             raise ValueError(f"{series}: has a value for each group; use window.points(series) or .by_group(series)")
@@ -66,15 +76,15 @@ class Window:
         return points[0].value if points else None
 
     def by_group(self, series: Series) -> dict[str | None, Number | None]:
-        """Return the values of a series by its dimension's values, or by user; without either, the key is None."""
+        """Return the values of a series by dimension value or by user; without either, the key is None."""
         return {group_of(point): point.value for point in self.points(series)}
 
 
 @attrs.frozen(kw_only=True)
 class Revision:
-    """A series of a window that was delivered before and has changed; `before` is empty where it was missing.
+    """Late data: a series of a delivered window has changed. `before` is empty if it was missing.
 
-    `after` has every group that is known, those that did not change among them.
+    `after` has every known group, changed or not.
     """
 
     ts: int
@@ -86,12 +96,11 @@ class Revision:
 
 @attrs.frozen(kw_only=True)
 class Gap:
-    """A span that is lost: the service keeps it no more, and it could not be asked for in time.
+    """A span that is lost: it was not polled before the service's retention ended.
 
-    `reason` says what kept the stream from asking: `outage` (requests failed), `quota` (none was left), `consumer` (it
-    was busy with earlier events), `asleep` (this machine or process stood still), `before_start` (it was too old when
-    the stream began or was resumed), `service` (it keeps less than the plan says, or cuts off
-    its lists).
+    `reason` says why: `outage` (requests failed), `quota` (no request was left), `consumer` (it was busy with earlier
+    events), `asleep` (this machine or process was suspended), `before_start` (it was too old when the stream started or
+    resumed), or `service` (it keeps less than the plan says, or truncates its lists).
     """
 
     span: Span
@@ -100,14 +109,14 @@ class Gap:
 
 @attrs.frozen(kw_only=True)
 class CallStarted:
-    """A call that was not known before; it may be over already, which is told next."""
+    """A call that was not known before; if it is over already, `CallFinished` follows."""
 
     call: Call
 
 
 @attrs.frozen(kw_only=True)
 class CallChanged:
-    """A call that goes on, and looks different from `before`."""
+    """An open call that differs from `before`."""
 
     call: Call
     before: Call
@@ -117,8 +126,8 @@ class CallChanged:
 class CallFinished:
     """A call that is over.
 
-    `sessions` are there where they were asked for and could be had in time. Otherwise `reason` says why not: `quota` or
-    `outage` (they may follow as `CallSessions`), `expired` (the plan keeps them no more), or the service's refusal.
+    `sessions` is set if they were wanted and fetched in time. Otherwise `reason` says why not: `quota` or `outage`
+    (they may follow as `CallSessions`), `expired` (the plan no longer keeps them), or the text of the refusal.
     """
 
     call: Call
@@ -128,7 +137,7 @@ class CallFinished:
 
 @attrs.frozen(kw_only=True)
 class CallSessions:
-    """The sessions of a call whose `CallFinished` came without; None with the `reason` if they will never come."""
+    """The sessions of a call whose `CallFinished` came without; None, with the `reason`, if they will never come."""
 
     call: Call
     sessions: tuple[Session, ...] | None
@@ -137,10 +146,10 @@ class CallSessions:
 
 @attrs.frozen(kw_only=True)
 class CallLost:
-    """A call that went on when it was last seen (`call`), and whose end nobody will see.
+    """A call that was open when last seen (`call`), and whose end will not be seen.
 
-    `reason` is `gone` (the service shows it no more, or refuses to look it up) or `expired` (it began before what the
-    plan keeps).
+    `reason` is `gone` (the service no longer shows it, or refuses to look it up) or `expired` (it began before the
+    plan's retention).
     """
 
     call: Call
@@ -148,12 +157,7 @@ class CallLost:
 
 
 Event = Window | Revision | Gap
-"""What a watch yields."""
+"""The events of a `Watch`."""
 
 CallEvent = CallStarted | CallChanged | CallFinished | CallSessions | CallLost | Gap
-"""What following calls yields."""
-
-
-def group_of(point: Point) -> str | None:
-    """Return what tells a point from others of its window and series: its dimension's value, or its user."""
-    return point.dimension_value if point.uid is None else str(point.uid)
+"""The events of a `Follow`."""

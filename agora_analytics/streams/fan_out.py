@@ -1,4 +1,4 @@
-"""One stream for several consumers, which is asked for once."""
+"""Fan-out: one stream for several consumers, polled once, with a bounded queue for each."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _OVERFLOW: Final = ("block", "drop_oldest")
 
 
 class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
-    """Hands each event of a stream to every subscriber: `async with broadcast(watch) as hub: …`.
+    """Hands each event of a stream to every subscriber; made by `broadcast`.
 
-    The stream is begun by the first subscriber that iterates, and closed with the context.
+    The first subscriber that iterates starts the stream, and leaving the context closes it.
     """
 
     def __init__(self, stream: Stream[T], size: int, on_overflow: str, history: int) -> None:
@@ -47,27 +47,27 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
         self._error: Exception | None = None
 
     def subscribe(self, *, last: int = 0) -> Subscription[T]:
-        """Return an iterator over the `last` events that were, as far as the hub has them, and what comes from now on.
+        """Return an iterator over the `last` events, as far as the hub has them, and all from now on.
 
-        Close it, or let go of it, to let the others go on without it. After the end of the stream or of the hub it
-        ends after the `last` events; after a failure it raises that. Raises `ValueError` or `TypeError` unless `last`
-        is between 0 and the `history` of the hub.
+        Close it, or drop it, to unsubscribe. After the end of the stream or of the hub it ends after the `last` events;
+        after a failure it raises that. Raises `ValueError` or `TypeError` unless `last` is between 0 and the `history`
+        of the hub.
         """
-        kept = self._history.maxlen or 0
-        if validation.number("last", last, 0) > kept:
+        limit = self._history.maxlen or 0
+        if validation.number("last", last, 0) > limit:
             raise ValueError(
-                f"last={last}: the hub keeps the last {kept} events; ask for more with broadcast(history=)"
+                f"last={last}: the hub keeps the last {limit} events; ask for more with broadcast(history=)"
             )
         skipped = len(self._history) - last
         subscription = Subscription(self, self.delivered, tuple(self._history)[max(skipped, 0) :])
         if self._over:
             subscription.close_queue(self._error)
         else:
-            self._subscribers.append(_Subscriber(ref(subscription, self._subscriber_collected), subscription.progress))
+            self._subscribers.append(_Subscriber(ref(subscription, self._on_collected), subscription.progress))
         return subscription
 
     def processed(self) -> int:
-        """Return how many events all subscribers are done with, or have lost; who left counts until the next event."""
+        """Return how many events all subscribers have processed or lost; a closed one counts until the next event."""
         return min((subscriber.progress.processed for subscriber in self._subscribers), default=self.delivered)
 
     async def __aenter__(self) -> Self:
@@ -82,13 +82,13 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
             await self._end_pump()
         finally:
             try:
-                await self._stream.aclose()  # again, if the pump has begun
+                await self._stream.aclose()  # a second time, if the pump had started
             finally:
                 if self._position is not None:
                     await self._position.unshare()
 
     async def _end_pump(self) -> None:
-        """End what reads the stream; who is cancelled meanwhile hears of that once it has ended."""
+        """End the task that reads the stream; if this is cancelled meanwhile, raise only once it has ended."""
         if self._pump is None:
             return
         self._pump.cancel()
@@ -100,17 +100,17 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
                 raise
 
     def start(self) -> None:
-        """Begin to read the stream, at the first call."""
+        """Start to read the stream, at the first call."""
         if self._pump is None and not self._over:
             self._loop = asyncio.get_running_loop()
             self._pump = self._loop.create_task(self._run())
 
     def notify(self) -> None:
-        """Hear from a subscriber that it has taken an event, or leaves."""
+        """Wake the hub: a subscriber has taken an event, or was closed."""
         self._room.set()
 
     async def _run(self) -> None:
-        failed: Exception | None = None
+        failure: Exception | None = None
         try:
             async with aclosing(self._stream):
                 async for event in self._stream:
@@ -118,54 +118,54 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
                     self._subscribers = [subscriber for subscriber in self._subscribers if not subscriber.closed]
                     self.delivered += 1
                     for subscriber in tuple(self._subscribers):
-                        await self._hand(event, subscriber)
+                        await self._publish(event, subscriber)
         except Exception as error:
-            if self._over:  # nobody else would hear that it cannot be closed
+            if self._over:  # no subscriber would see that the stream cannot be closed
                 raise
-            failed = error  # it is raised in every subscriber
+            failure = error  # raised by every subscriber
         finally:
-            self._end(failed)
+            self._end(failure)
 
-    async def _hand(self, event: T, subscriber: _Subscriber[T]) -> None:
-        """Give an event to a subscriber; nothing here keeps that alive while there is no room."""
+    async def _publish(self, event: T, subscriber: _Subscriber[T]) -> None:
+        """Put an event into a subscriber's queue; holds no reference to the subscription while there is no room."""
         number = self.delivered
         if self._drops and subscriber.full(self._size):
-            await asyncio.sleep(0)  # many events come at once after an outage: who is waiting is not slow
+            await asyncio.sleep(0)  # a burst, as after an outage, does not make a waiting consumer a slow one
         while not self._drops and subscriber.full(self._size):
             self._room.clear()
             await self._room.wait()
-        if (found := subscriber.subscription()) is not None:
-            found.enqueue(number, event, self._size)
+        if (subscription := subscriber.subscription()) is not None:
+            subscription.enqueue(number, event, self._size)
 
     def _end(self, error: Exception | None) -> None:
-        """Tell the end to whoever subscribes or will, the first time."""
+        """End all subscriptions, present and future, at the first call."""
         if self._over:
             return
         self._over, self._error = True, error
         for subscriber in self._subscribers:
-            if (found := subscriber.subscription()) is not None:
-                found.close_queue(error)
+            if (subscription := subscriber.subscription()) is not None:
+                subscription.close_queue(error)
         self._room.set()
 
-    def _subscriber_collected(self, _: ref[Subscription[T]]) -> None:
-        """Look again whether there is room; whichever thread collects garbage calls this, and at any time."""
+    def _on_collected(self, _: ref[Subscription[T]]) -> None:
+        """Wake the hub: a subscription was dropped. Called by the garbage collector, in any thread, at any time."""
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._room.set)
 
 
 class Subscription(AsyncIterator[T]):
-    """One consumer's view of a broadcast. `dropped` counts the events it lost because it was slow.
+    """A consumer's view of a broadcast. `dropped` counts the events that it lost because it was slow.
 
-    Time-outs and cancellation around `anext()` lose nothing: the next one goes on.
+    A timeout or cancellation of one `anext()` loses nothing: the next one returns the event.
     """
 
-    def __init__(self, hub: Broadcast[T], begun: int, events: Iterable[T] = ()) -> None:
+    def __init__(self, hub: Broadcast[T], delivered: int, past: Iterable[T] = ()) -> None:
         self.dropped = 0
         self._hub = hub
-        past = list(events)
-        self._taken = begun - len(past)
-        self._events: deque[tuple[int, T]] = deque(enumerate(past, self._taken + 1))
+        events = list(past)
+        self._taken = delivered - len(events)
+        self._events: deque[tuple[int, T]] = deque(enumerate(events, self._taken + 1))
         self.progress = _Progress(self._taken)
         self._filled = asyncio.Event()
         self._over = False
@@ -189,7 +189,7 @@ class Subscription(AsyncIterator[T]):
         return event
 
     async def aclose(self) -> None:
-        """Leave; the others go on."""
+        """Unsubscribe; other subscribers are not affected."""
         self._events.clear()
         self.progress.closed = self._over = True
         self._error = None
@@ -197,11 +197,11 @@ class Subscription(AsyncIterator[T]):
         self._hub.notify()
 
     def full(self, size: int) -> bool:
-        """Whether it has as many events as it may."""
+        """Whether the queue is full."""
         return len(self._events) >= size and not self._over
 
     def enqueue(self, number: int, event: T, size: int) -> None:
-        """Take an event from the hub, and its number; the oldest is lost where there is no room."""
+        """Add an event and its number to the queue; drops the oldest if that is full."""
         if self._over:
             return
         if self.full(size):
@@ -214,7 +214,7 @@ class Subscription(AsyncIterator[T]):
         self._filled.set()
 
     def close_queue(self, error: Exception | None) -> None:
-        """Hear from the hub that nothing more comes."""
+        """Record that no further event comes."""
         if not self._over:
             self._over, self._error = True, error
             self._filled.set()
@@ -222,7 +222,7 @@ class Subscription(AsyncIterator[T]):
 
 @attrs.define
 class _Progress:
-    """How many of the hub's events a subscriber is done with, and whether it left; known also when it is gone."""
+    """How many of the hub's events a subscriber has processed, and whether it is closed; outlives the subscription."""
 
     processed: int
     closed: bool = False
@@ -230,7 +230,7 @@ class _Progress:
 
 @attrs.frozen
 class _Subscriber(Generic[T]):
-    """A subscriber of a hub: weak, so that one that was left with `break` does not hold the others back for ever."""
+    """A subscriber of a hub: a weak reference, so that one that was left with `break` does not block the others."""
 
     subscription: ref[Subscription[T]]
     progress: _Progress
@@ -240,15 +240,15 @@ class _Subscriber(Generic[T]):
         return self.progress.closed or self.subscription() is None
 
     def full(self, size: int) -> bool:
-        found = self.subscription()
-        return found is not None and found.full(size)
+        subscription = self.subscription()
+        return subscription is not None and subscription.full(size)
 
 
 def _raise(error: Exception) -> NoReturn:
-    """Raise a copy of a failure: one that is raised again and again grows by a traceback each time."""
+    """Raise a copy of an error: raising the same one again and again would grow its traceback."""
     try:
         fresh = copy.copy(error)
-    except Exception:  # noqa: BLE001 - whose class cannot be copied is not known
+    except Exception:  # noqa: BLE001 - any class of error may refuse to be copied
         fresh = error
     if type(fresh) is not type(error) or fresh is error:
         raise error.with_traceback(None)
@@ -260,17 +260,23 @@ def broadcast(
 ) -> Broadcast[T]:
     """Share a stream between several consumers, each with a queue of at most `size` events.
 
-        async with broadcast(watch) as hub:
-            async for event in hub.subscribe():
-                ...
+    ```python
+    async with AnalyticsClient.from_env() as client, broadcast(client.calls.follow()) as hub:
+        async for event in hub.subscribe():
+            print(event)
+            break
+    ```
 
-    A consumer whose queue is full holds the stream and the others back (`on_overflow="block"`), or loses its oldest
-    events, which are counted and logged (`on_overflow="drop_oldest"`). A named checkpoint goes past an event when all
-    who were given it have come back for the next, or have lost it: after a kill or the end of the context, those who
-    stay get some events again and lose none. Who closes its subscription, lets go of it or fails counts until the next
-    event comes: what was in its queue is lost then. A consumer that subscribes late gets what comes from then on, and
-    before that up to `history` events if it asks for them: `hub.subscribe(last=…)`. Raises `ValueError` or `TypeError`
-    for bad arguments, and entering it `RuntimeError` where the stream has another hub.
+    If a queue is full, `on_overflow="block"` makes the stream and the other consumers wait; `on_overflow="drop_oldest"`
+    drops that consumer's oldest event, counts it in `dropped`, and logs it.
+
+    Delivery is at least once: a named checkpoint moves past an event once every subscriber that got it has asked for
+    the next one, or lost it. After a crash some events are repeated and none is lost. A subscription that is closed,
+    dropped or fails counts until the next event; what was in its queue is lost.
+
+    A late subscriber gets the events from then on, preceded by up to `history` past ones on request:
+    `hub.subscribe(last=…)`. Raises `ValueError` or `TypeError` for bad arguments; entering the context raises
+    `RuntimeError` if the stream has another hub.
     """
     validation.having("stream", stream, "a stream, such as client.realtime.watch(…)", "__aiter__", "aclose")
     chosen = validation.choice("on_overflow", on_overflow, _OVERFLOW)

@@ -1,4 +1,4 @@
-"""How a stream is doing: for probes by `Health`, for people by one log record at each turn for worse or better."""
+"""The health of a stream: `Health` for probes, and one log record at each change for the worse or the better."""
 
 from __future__ import annotations
 
@@ -12,32 +12,39 @@ import attrs
 from agora_analytics.errors import AgoraError
 from agora_analytics.models import BadRow
 from agora_analytics.plans import Endpoint
-from agora_analytics.quota.quota import Quota
+from agora_analytics.quota.service_time import ServiceTime
 from agora_analytics.streams.error_policy import ErrorRule, StreamState, rule_for
 
 __all__ = ["Health"]
 
 log = logging.getLogger("agora_analytics.streams")
 
-_LONG: Final = 61.0
-"""Seconds of waiting for quota that are worth a log record: not the next minute's, but the next day's."""
+_LONG_WAIT: Final = 61.0
+"""Seconds of waiting for quota that are worth a log record: longer than until the next minute."""
 
 
 @attrs.frozen(kw_only=True)
 class Health:
-    """How a stream is doing, for a liveness probe; `str()` says it in a few words.
+    """The health of a stream, for a liveness probe or a heartbeat; `str()` sums it up.
 
-    `state` is `polling`; `waiting for quota` (`until` then is when the next request may go); `waiting for consumer`
-    (nobody has come for the next event for a minute or longer, and nothing is asked meanwhile); `outage` or `refused`
-    (requests fail, `last_error` says how, and the stream goes on trying); or `stopped`. `since` is when that began.
-    A stream that waits for quota is well if `failures` is 0: in an outage, it waits for the quota of further tries. One
-    is stuck if it is `polling` and `lag` goes on growing; between two polls it grows by their interval.
+    A stream that waits for quota is well if `failures` is 0; otherwise it is in an outage, and waits for the quota of
+    its next retry. A stream is stuck if it is `polling` and its `lag` keeps growing; between two polls it grows by
+    their interval.
 
-    `last_window` is the start of the last window, or the moment up to which calls were read; `lag` how many seconds ago
-    that ended, counted up to the stream's own end; `requests_left` what it can count on for the rest of the day;
-    `failures` how many polls in a row failed; `last_error` the last one's text, empty once it was answered again;
-    `skipped` how many rows of answers were left out since they do not fit the reference, each whenever it comes, and
-    `first_skipped` which was the first, and why. Times are UTC seconds, None before there are any.
+    Attributes:
+        state: `polling`; `waiting for quota` (then `until` is when the next request may be sent); `waiting for
+            consumer` (the consumer has not asked for the next event for a minute or longer, and nothing is polled
+            meanwhile); `outage` or `refused` (requests fail, and are retried; see `last_error`); or `stopped`.
+        since: when that state began.
+        last_window: the start of the last window, or the time up to which calls were read.
+        lag: seconds since the end of that, up to now or to the end of the stream.
+        requests_left: requests that the stream can count on for the rest of the day.
+        failures: failed polls in a row.
+        last_error: the text of the last error; empty once a poll was answered again.
+        skipped: rows of answers that were skipped because they do not match the reference, counted each time.
+        first_skipped: the first such row, and why it was skipped.
+
+    Times are UTC seconds, None before there are any.
     """
 
     state: StreamState = "polling"
@@ -53,18 +60,18 @@ class Health:
 
     def __str__(self) -> str:
         """The state, since or until when, and the last error."""
-        until = f" until {_moment(self.until)}" if self.until is not None else ""
-        since = f" since {_moment(self.since)}" if self.since is not None and not until else ""
+        until = f" until {_shown(self.until)}" if self.until is not None else ""
+        since = f" since {_shown(self.since)}" if self.since is not None and not until else ""
         return f"{self.state}{until or since}" + (f": {self.last_error}" if self.last_error else "")
 
 
 class HealthMonitor:
-    """Keeps a stream's health, and decides by the policy which failure ends it."""
+    """Keeps the health of a stream, and raises errors that end it."""
 
-    def __init__(self, name: str, quota: Quota) -> None:
+    def __init__(self, name: str, time: ServiceTime) -> None:
         self.health = Health()
         self.name = name
-        self._quota = quota
+        self._time = time
         self._ever_answered = False
         self._warned = self._warned_of_wait = False
         self._entered = self._waiting_since = 0.0
@@ -72,24 +79,25 @@ class HealthMonitor:
         self._failing_since: dict[ErrorRule, float] = {}
 
     def quota_wait_started(self, seconds: float, until: float) -> None:
-        """Note that there is no quota for so long, until a moment (UTC seconds).
+        """Record that there is no quota for `seconds`, until a time (UTC seconds).
 
-        An outage stays one while it waits for the next minute: that is no other trouble.
+        An outage stays an outage while it waits for the next minute.
         """
-        if self._before_wait is None and (self.health.state == "polling" or seconds > _LONG):
-            self._before_wait, self._waiting_since = (self.health, self._entered), self._quota.now()
+        is_long = seconds > _LONG_WAIT
+        if self._before_wait is None and (self.health.state == "polling" or is_long):
+            self._before_wait, self._waiting_since = (self.health, self._entered), self._time.monotonic()
             self._enter("waiting for quota")
         if self._before_wait is None:
             return
         self.health = attrs.evolve(self.health, until=until)
-        if seconds > _LONG:
+        if is_long:
             self.health = attrs.evolve(self.health, requests_left=0)
-        if seconds > _LONG and not self._warned_of_wait:
+        if is_long and not self._warned_of_wait:
             self._warned_of_wait = True
-            log.warning("%s waits for quota until %s", self.name, _moment(until))
+            log.warning("%s waits for quota until %s", self.name, _shown(until))
 
     def quota_wait_ended(self) -> None:
-        """Note that it waits for quota no more."""
+        """Record that there is quota again."""
         if self._before_wait is None:
             return
         (before, self._entered), self._before_wait = self._before_wait, None
@@ -97,11 +105,11 @@ class HealthMonitor:
         if self._warned_of_wait:
             self._warned_of_wait = False
             log.warning(
-                "%s goes on after waiting for quota for %.0f s", self.name, self._quota.now() - self._waiting_since
+                "%s resumes after waiting for quota for %.0f s", self.name, self._time.monotonic() - self._waiting_since
             )
 
     def poll_succeeded(self) -> None:
-        """Note that a poll was answered."""
+        """Record that a poll was answered."""
         self._ever_answered = True
         self._failing_since.clear()
         if self.health.failures:
@@ -110,28 +118,27 @@ class HealthMonitor:
             self._recovered()
 
     def request_accepted(self) -> None:
-        """Note that the service accepted a request, whatever else goes wrong: credentials are not refused for good."""
+        """Record that the service accepted a request, so that the credentials are valid whatever else fails."""
         if self._ever_answered:
             self._failing_since.clear()
 
     def poll_failed(self, errors: Sequence[AgoraError], *, answered: bool, certain: bool) -> None:
-        """Note that requests of a poll failed, and raise the first error that ends the stream.
+        """Record that requests of a poll failed, and raise the first error that ends the stream.
 
-        `answered` tells that others were answered. Without a `certain` clock some refusals prove nothing: what was
-        asked may have been for another time.
+        `answered` says whether other requests were answered. Unless the clock is `certain`, some refusals prove
+        nothing, because the request may have been for another time.
         """
-        now = self._quota.now()
+        now = self._time.monotonic()
         self.health = attrs.evolve(self.health, failures=self.health.failures + 1, last_error=str(errors[0]))
         for error in errors:
             rule = rule_for(error)
-            if now - self._failing_since.setdefault(rule, now) >= rule.tolerance(
-                worked=self._ever_answered, certain=certain
-            ):
+            lasted = now - self._failing_since.setdefault(rule, now)
+            if lasted >= rule.tolerance(worked=self._ever_answered, certain=certain):
                 raise error
         self._ever_answered |= answered
         rule = rule_for(errors[0])
         if rule.is_calibration(now - self._failing_since[rule], certain=certain):
-            log.info("%s: asked by a clock that was wrong: %s", self.name, errors[0])
+            log.info("%s: a request was for a wrong time, because the clock was wrong: %s", self.name, errors[0])
         else:
             self._enter_failure(rule.state, errors[0])
 
@@ -141,34 +148,34 @@ class HealthMonitor:
             return
         self._enter(state)
         self._warned = True
-        log.warning("%s: %s, which it sits out; the error: %s", self.name, state, error)
+        log.warning("%s: %s, will retry and backfill; the error: %s", self.name, state, error)
 
     def rows_skipped(self, endpoint: Endpoint, rows: Sequence[BadRow]) -> None:
-        """Note rows of an answer that were left out since they do not fit."""
+        """Record rows of an answer that were skipped because they do not match the reference."""
         first = self.health.first_skipped or f"{endpoint.name}: {rows[0].reason} at {rows[0].path}"
         self.health = attrs.evolve(self.health, skipped=self.health.skipped + len(rows), first_skipped=first)
 
-    def update(self, **facts: Any) -> None:
-        """Note facts of the health that are no state."""
-        self.health = attrs.evolve(self.health, **facts)
+    def update(self, **fields: Any) -> None:
+        """Set fields of the health other than its state."""
+        self.health = attrs.evolve(self.health, **fields)
 
     def stopped(self) -> None:
-        """Note the end; may be called twice."""
+        """Record the end; may be called twice."""
         if self.health.state != "stopped":
             self._enter("stopped")
 
     def _enter(self, state: StreamState) -> None:
-        self._entered = self._quota.now()
-        self.health = attrs.evolve(self.health, state=state, since=self._quota.utc(), until=None)
+        self._entered = self._time.monotonic()
+        self.health = attrs.evolve(self.health, state=state, since=self._time.utc(), until=None)
 
     def _recovered(self) -> None:
         if self._warned:
             self._warned = False
             log.warning(
-                "%s goes on after %.0f s of %s", self.name, self._quota.now() - self._entered, self.health.state
+                "%s resumes after %.0f s of %s", self.name, self._time.monotonic() - self._entered, self.health.state
             )
         self._enter("polling")
 
 
-def _moment(ts: float | None) -> str:
+def _shown(ts: float | None) -> str:
     return "" if ts is None else f"{datetime.fromtimestamp(ts, UTC):%Y-%m-%dT%H:%M:%SZ}"

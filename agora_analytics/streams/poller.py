@@ -1,4 +1,4 @@
-"""What all streams do between two events: wait for quota, ask, weather what goes wrong, rest, and stop at once."""
+"""The loop that all streams share: wait for quota, send, survive errors, sleep, and stop without delay."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from typing import Any, Final, Generic, TypeVar
 from agora_analytics.errors import AgoraError, LedgerError, PlanRefused, QuotaExhausted, RateLimited
 from agora_analytics.plans import Endpoint
 from agora_analytics.quota.limiter import Budget
-from agora_analytics.quota.quota import Quota, Reserve
+from agora_analytics.quota.limiters import Limiters, Reserve
 from agora_analytics.streams.checkpoints import Checkpoint
-from agora_analytics.streams.downtime import Downtime
+from agora_analytics.streams.downtime import CLOCK_TOLERANCE, Downtime, Now
 from agora_analytics.streams.error_policy import rule_for
+from agora_analytics.streams.events import Loss
 from agora_analytics.streams.health import HealthMonitor, log
 from agora_analytics.streams.position import Position
 from agora_analytics.streams.retention import RetentionBounds
@@ -23,25 +24,22 @@ from agora_analytics.streams.retention import RetentionBounds
 T = TypeVar("T")
 R = TypeVar("R")
 
-_LOOK: Final = 60.0
-"""Seconds after which a stream looks again: some quota may be back, its client closed, or the machine have slept."""
+_CHECK_INTERVAL: Final = 60.0
+"""Seconds after which a waiting stream checks whether quota came back, its client closed, or the machine slept."""
 
-_REFUSALS: Final = 5
-"""Refusals for frequency in a row after which a request counts as failed."""
+_MAX_RATE_LIMITED: Final = 5
+"""Rate limit refusals in a row after which a request counts as failed."""
 
-_MOST_RETRY_AFTER: Final = 3_600.0
+_MAX_RETRY_AFTER: Final = 3_600.0
 
-_CLOSE: Final = 5.0
-"""Seconds by which a clock may be wrong without having made a request wrong."""
-
-_LESSONS: Final = 3
+_MAX_PROBES: Final = 3
 _NEXT_SECOND: Final = 1.1
-"""Seconds after which another second has begun: an answer is dated later than the one before, and can confirm it."""
+"""Seconds after which another second has begun, so that a second answer has a later date and can confirm the clock."""
 
-_SLOWEST: Final = 300.0
-"""Seconds between two attempts to learn the time in an outage: a window is kept for 40 minutes at least."""
+_MAX_PROBE_INTERVAL: Final = 300.0
+"""Seconds between two probes in an outage, at most: every plan keeps windows for 40 minutes or longer."""
 
-_DOUBLINGS: Final = 10
+_MAX_DOUBLINGS: Final = 10
 _BUSY: Final = 1.0
 _DAY: Final = 86_400
 
@@ -51,17 +49,18 @@ class StoppedError(Exception):
 
 
 class Poller(ABC, Generic[T]):
-    """The machine behind a stream: `run()` yields its events."""
+    """Polls on behalf of a stream; `run()` yields the events."""
 
-    def __init__(self, name: str, quota: Quota, position: Position, bounds: RetentionBounds) -> None:
+    def __init__(self, name: str, limiters: Limiters, position: Position, bounds: RetentionBounds) -> None:
         self.current: T | None = None
-        self.monitor = HealthMonitor(name, quota)
-        self._quota = quota
+        self.monitor = HealthMonitor(name, limiters.time)
         self.position = position
+        self.downtime = Downtime(limiters.time, bounds.forget_refusals)
+        self._limiters = limiters
+        self._time = limiters.time
         self._bounds = bounds
-        self.downtime = Downtime(quota, bounds.forget_refusals)
         self._stopped = asyncio.Event()
-        self._stopping = False
+        self.stopped = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clock_timer: asyncio.TimerHandle | None = None
         self._was_answered = False
@@ -70,60 +69,73 @@ class Poller(ABC, Generic[T]):
     @property
     @abstractmethod
     def checkpoint(self) -> Checkpoint:
-        """Where the stream will be once `current`, the event that its consumer works on, is done."""
+        """The checkpoint once the consumer is done with `current`, the event it is working on."""
 
     @property
     @abstractmethod
     def read_to(self) -> float | None:
-        """The moment up to which events were delivered (UTC seconds), None before any."""
+        """UTC seconds up to which events were delivered; None before the first."""
 
     @abstractmethod
     def events(self) -> AsyncGenerator[T]:
-        """Yield without end, or until stopped."""
+        """Yield events until stopped."""
+
+    @abstractmethod
+    async def probe(self, number: int) -> AgoraError | None:
+        """Make a request that is due anyway, for the date of its answer; return the error if it failed.
+
+        `number` counts the failures, so that another request can be tried.
+        """
+
+    @abstractmethod
+    def discard_probe(self) -> None:
+        """Discard the answer to a probe, because the clock was wrong when it was sent."""
 
     def stop(self) -> None:
-        """End after the event that is being worked on; cuts every wait. Any thread and signal handler may call it."""
-        self._stopping = True
-        if self._loop is None:  # nobody waits yet
+        """End after the current event, and end every wait now. May be called from any thread or signal handler."""
+        self.stopped = True
+        if self._loop is None:  # nothing waits yet
             self._stopped.set()
             return
         with suppress(RuntimeError):  # the loop is closed
             self._loop.call_soon_threadsafe(self._stopped.set)
 
     async def run(self) -> AsyncGenerator[T]:
-        """Yield the events, and leave the place in the end."""
+        """Yield events; release the checkpoint at the end."""
         self._loop = asyncio.get_running_loop()
         self.check_host_clock()
         events = self.events()
         try:
             async for event in events:
-                begun = self._quota.utc()
+                delivered_at = self._loop.time()
                 yield event
-                if self._quota.utc() - begun > _BUSY:
-                    self.downtime.record(begun, "consumer")
+                busy = self._loop.time() - delivered_at
+                if busy > _BUSY:
+                    self.downtime.record(busy, "consumer", self.read_clock())
         except StoppedError:
             pass
         finally:
             try:
                 await events.aclose()
-            finally:  # also when this is cancelled, or the name would be in use until the process ends
+            finally:  # even when cancelled, or the name would stay leased until the process ends
                 if self._clock_timer is not None:
                     self._clock_timer.cancel()
                 self.monitor.stopped()
                 await self.position.release()
 
     def check_host_clock(self) -> None:
-        """Look at the host's clock now, and again in a while: it tells when this machine slept."""
-        self._quota.utc()
-        self._clock_timer = asyncio.get_running_loop().call_later(_LOOK, self.check_host_clock)
+        """Read the host's clock now and every minute: its jumps show when this machine slept."""
+        self._time.utc()
+        self._clock_timer = asyncio.get_running_loop().call_later(_CHECK_INTERVAL, self.check_host_clock)
 
-    @property
-    def stopped(self) -> bool:
-        """Whether it was stopped."""
-        return self._stopping
+    def read_clock(self) -> Now:
+        """Read the clocks, once for each step."""
+        return Now.read(self._time)
+
+    # Waiting.
 
     async def unless_stopped(self, work: Coroutine[Any, Any, R]) -> R:
-        """Return what comes of some work; raises `StoppedError`, and cancels it, as soon as the stream is stopped."""
+        """Return the result of `work`; cancel it and raise `StoppedError` as soon as the stream is stopped."""
         task = asyncio.ensure_future(work)
         stop = asyncio.ensure_future(self._stopped.wait())
         try:
@@ -138,7 +150,7 @@ class Poller(ABC, Generic[T]):
                 await asyncio.wait((task,))
 
     async def iterate_until_stopped(self, source: AsyncGenerator[R]) -> AsyncGenerator[R]:
-        """Yield what a source yields; raises `StoppedError` as soon as the stream is stopped while that takes time."""
+        """Yield from `source`; raise `StoppedError` as soon as the stream is stopped while waiting for it."""
         async with aclosing(source):
             while True:
                 try:
@@ -148,17 +160,19 @@ class Poller(ABC, Generic[T]):
                 yield item
 
     async def pause(self, seconds: float) -> None:
-        """Sleep, unless stopped meanwhile."""
+        """Sleep, or return early when stopped."""
         try:
             async with asyncio.timeout(seconds):
                 await self._stopped.wait()
         except TimeoutError:
             pass
 
-    async def request(self, endpoint: Endpoint, send: Callable[[], Coroutine[Any, Any, R]]) -> R:
-        """Return the answer to a request that is sent as soon as there is quota for it, however long that takes.
+    # Requests and their quota.
 
-        A refusal for frequency is waited out; other errors, and the fifth of these in a row, come through.
+    async def request(self, endpoint: Endpoint, send: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        """Wait for quota, however long that takes, send a request and return its answer.
+
+        Waits out rate limit refusals, and raises the fifth in a row. Raises other errors at once.
         """
         refusals = 0
         while True:
@@ -171,147 +185,161 @@ class Poller(ABC, Generic[T]):
                 await self.sleep_without_quota(max(error.resets_in, 1.0))
             except RateLimited as error:
                 refusals += 1
-                if refusals >= _REFUSALS:
+                if refusals >= _MAX_RATE_LIMITED:
                     raise
-                # Where nothing is counted, nothing else holds the next attempt back.
-                rest = error.retry_after or (0.0 if self._quota.enforced else _NEXT_SECOND)
-                until = self._quota.now() + min(rest, _MOST_RETRY_AFTER)
-                while (left := until - self._quota.now()) > 0 and not (self.stopped or self._quota.closed):
-                    await self.sleep_without_quota(left, whole=rest)
+                await self._back_off(error)
             else:
                 self._was_answered = True
                 return answer
 
-    def reservation(self, endpoint: Endpoint) -> _Reserved:
-        """Return what keeps requests for the stream until it ends, whether the ledger can be written to then or not."""
-        return _Reserved(self._quota.reserve(endpoint))
-
-    async def update_reservation(self, kept: Reserve, rest: int, daily: int, weight: float = 1.0) -> Budget:
-        """Keep so many requests (see `Reserve.keep`), and return what can be counted on; the last, if that fails."""
-        try:
-            self._last_budgets[kept] = await kept.keep(rest, daily, weight)
-        except LedgerError as error:
-            self.record_poll([error], answered=False, certain=True)
-        return self._last_budgets.get(kept) or Budget(rest, _DAY - self._quota.utc() % _DAY)
-
-    def delay_after_quota(self) -> float:
-        """Seconds by which a request is better late, after it waited for quota."""
-        return 0.0
+    async def _back_off(self, error: RateLimited) -> None:
+        # Without a quota of our own, nothing else delays the next attempt.
+        delay = error.retry_after or (0.0 if self._limiters.enforced else _NEXT_SECOND)
+        until = self._time.monotonic() + min(delay, _MAX_RETRY_AFTER)
+        while (left := until - self._time.monotonic()) > 0 and not (self.stopped or self._limiters.closed):
+            await self.sleep_without_quota(left, expected=delay)
 
     async def wait_for_quota(self, endpoint: Endpoint) -> None:
         """Wait until a request may be sent."""
-        if self._quota.closed:
-            raise RuntimeError("the client of this stream is closed")
+        self._check_open()
         waited = 0.0
-        while (next_one := await self._quota.forecast(1, endpoint)).seconds > 0 and not self.stopped:
-            waited = max(waited, next_one.seconds)
-            await self.sleep_without_quota(next_one.seconds, next_one.at.timestamp(), whole=waited)
-            if self._quota.closed:
-                raise RuntimeError("the client of this stream is closed")
+        while (forecast := await self._limiters.forecast(1, endpoint)).seconds > 0 and not self.stopped:
+            waited = max(waited, forecast.seconds)
+            await self.sleep_without_quota(forecast.seconds, forecast.at.timestamp(), expected=waited)
+            self._check_open()
         if waited:
             await self.pause(self.delay_after_quota())
         if not self.stopped:
             self.monitor.quota_wait_ended()
 
-    async def sleep_without_quota(self, seconds: float, until: float | None = None, whole: float = 0.0) -> None:
-        """Wait for quota, a minute at most of the `whole`, and tell it in `health` and as a reason for what is lost."""
+    def _check_open(self) -> None:
+        if self._limiters.closed:
+            raise RuntimeError("the client of this stream is closed")
+
+    async def sleep_without_quota(self, seconds: float, until: float | None = None, expected: float = 0.0) -> None:
+        """Sleep while there is no quota, a minute at most; report the wait in `health` and record it as downtime.
+
+        `expected` is how long the whole wait takes.
+        """
         if seconds < _BUSY:
             await self.pause(seconds)
             return
-        with self.downtime.waiting_for_quota(max(seconds, whole)):
-            self.monitor.quota_wait_started(seconds, self._quota.utc() + seconds if until is None else until)
-            await self.pause(min(seconds, _LOOK))
+        with self.downtime.waiting_for_quota(max(seconds, expected)):
+            self.monitor.quota_wait_started(seconds, self._time.utc() + seconds if until is None else until)
+            await self.pause(min(seconds, _CHECK_INTERVAL))
+
+    def delay_after_quota(self) -> float:
+        """Return the seconds by which a request should still be delayed once there is quota for it."""
+        return 0.0
+
+    def reservation(self, endpoint: Endpoint) -> _Reservation:
+        """Return a context that reserves requests of this endpoint for the stream."""
+        return _Reservation(self._limiters.reserve(endpoint))
+
+    async def update_reservation(self, reserve: Reserve, rest: int, daily: int, weight: float = 1.0) -> Budget:
+        """Reserve requests (see `Reserve.keep`), and return what the stream can count on.
+
+        If the ledger fails, returns what it granted last.
+        """
+        try:
+            self._last_budgets[reserve] = await reserve.keep(rest, daily, weight)
+        except LedgerError as error:
+            self.record_poll([error], self.read_clock(), answered=False, certain=True)
+        return self._last_budgets.get(reserve) or Budget(rest, _DAY - self._time.utc() % _DAY)
+
+    # The service's clock.
 
     async def calibrate_clock(self) -> None:
-        """Learn the service's time from requests that are due anyway: from a few answers, for some have no date.
+        """Learn the service's time from requests that are due anyway.
 
-        Until there is an answer nothing else is done, for what is asked by the host's clock alone may be of any time.
+        Takes a few answers, because some have no date. Nothing else happens before the first, because spans computed
+        from the host's clock alone may be wrong by any time.
         """
-        await self._quota.snapshot()  # a ledger may know it already
-        self.downtime.start()
-        begun = self.start_poll()
-        lessons = failures = 0
-        while lessons < _LESSONS and not (self._quota.confirmed or self.stopped):
-            mark = self.start_poll()
+        await self._limiters.snapshot()  # a ledger may know the time already
+        start = self.start_poll()
+        self.downtime.start(start)
+        answers = failures = 0
+        while answers < _MAX_PROBES and not (self._time.confirmed or self.stopped):
+            sent = self.start_poll()
             error = await self.unless_stopped(self.probe(failures))
-            certain = self.clock_was_known(mark)
+            now = self.read_clock()
+            certain = now.confirms(sent)
             if error is not None:
-                self.record_poll([error], answered=False, certain=certain)
+                self.record_poll([error], now, answered=False, certain=certain)
             failures = failures + 1 if error is not None and rule_for(error).state == "outage" else 0
-            lessons += not failures
+            answers += not failures
             if not certain:
                 self.discard_probe()
-                await self.pause(min(_NEXT_SECOND * 2 ** min(failures, _DOUBLINGS), _SLOWEST))
-        self.downtime.check_clock()
-        self.downtime.answer_received()
-        if self._quota.confirmed and abs(self.clock_shift(begun)) > _CLOSE:
-            log.warning("%s: this host's clock is wrong by %.0f s", self.monitor.name, -self.clock_shift(begun))
+                await self.pause(min(_NEXT_SECOND * 2 ** min(failures, _MAX_DOUBLINGS), _MAX_PROBE_INTERVAL))
+        now = self.read_clock()
+        self.downtime.check_clock(now)
+        self.downtime.answer_received(now)
+        if now.confirmed and abs(now.shift_since(start)) > CLOCK_TOLERANCE:
+            log.warning("%s: this host's clock is off by %.0f s", self.monitor.name, -now.shift_since(start))
 
     def oldest_at_start(self) -> int:
-        """Return the oldest that could be asked for when the stream began to ask, by all that is known now."""
-        return self._bounds.oldest_by_plan(self.downtime.started_at())
+        """Return the oldest second that was queryable when the stream started, by all that is known now."""
+        return self._bounds.oldest_by_plan(self.downtime.started_at(self.read_clock()))
 
     def check_checkpoint_time(self) -> None:
-        """Raise `CheckpointError` where the place lies in the future, if the service's time is known."""
-        if self._quota.confirmed:
-            self.position.check_not_in_future(self._quota.utc())
+        """Raise `CheckpointError` for a checkpoint in the future, if the service's time is known."""
+        if self._time.confirmed:
+            self.position.check_not_in_future(self._time.utc())
 
-    @abstractmethod
-    async def probe(self, number: int) -> AgoraError | None:
-        """Make a request that is due anyway, another where the last one failed, and return what went wrong with it."""
+    # Polls.
 
-    @abstractmethod
-    def discard_probe(self) -> None:
-        """Forget what was answered: it was asked at another time than was thought."""
+    def start_poll(self) -> Now:
+        """Record that a poll starts, and return when."""
+        now = self.read_clock()
+        self.downtime.poll_started(now)
+        return now
 
-    def start_poll(self) -> tuple[float, float]:
-        """Return the moment at which a poll begins, by both clocks."""
-        return self._quota.now(), self.downtime.poll_started()
+    def finish_poll(self, started: Now, errors: list[AgoraError], *, answered: bool, recovered: bool = True) -> Now:
+        """Record a poll that started at `started`, and return when it ended; see `record_poll`."""
+        now = self.read_clock()
+        self.record_poll(errors, now, answered=answered, certain=now.confirms(started), recovered=recovered)
+        return now
 
-    def clock_shift(self, mark: tuple[float, float]) -> float:
-        """Seconds by which the service's clock turned out to be ahead of what was thought at a moment."""
-        return self._quota.utc() - mark[1] - (self._quota.now() - mark[0])
+    def record_poll(
+        self, errors: list[AgoraError], now: Now, *, answered: bool, certain: bool, recovered: bool = True
+    ) -> None:
+        """Record the outcome of a poll; raise the error that ends the stream, if there is one.
 
-    def clock_was_known(self, mark: tuple[float, float]) -> bool:
-        """Whether the service's time was known at a moment, by all that is known now."""
-        return self._quota.confirmed and abs(self.clock_shift(mark)) < _CLOSE
-
-    def record_poll(self, errors: list[AgoraError], *, answered: bool, certain: bool, over: bool = True) -> None:
-        """Take in how a poll went: what failed in it, nothing perhaps; raises what ends the stream.
-
-        `answered` says whether anything was answered, `certain` whether the service's clock was known when it began,
-        `over` whether what failed in earlier polls works again.
+        `answered` says whether any request was answered, `certain` whether the service's clock was known when the poll
+        started, `recovered` whether everything that failed in earlier polls works again.
         """
-        self.downtime.record_failure()
-        refused = all(isinstance(error, RateLimited | QuotaExhausted) for error in errors)
-        self.downtime.poll_finished(("quota" if refused else "outage") if errors else None)
+        rate_limited = all(isinstance(error, RateLimited | QuotaExhausted) for error in errors)
+        failure: Loss | None = ("quota" if rate_limited else "outage") if errors else None
+        self.downtime.poll_finished(failure, now, answered=self._was_answered)
         for error in errors:
             if isinstance(error, PlanRefused) and certain:
-                self._bounds.refused(error, self._quota.utc())
+                self._bounds.refused(error, now.utc)
         if self._was_answered:
             self.monitor.request_accepted()
-            self.downtime.answer_received()
         if errors:
             self.monitor.poll_failed(errors, answered=answered, certain=certain)
-        elif self._was_answered and over:  # where nothing was asked, nothing works yet
+        elif self._was_answered and recovered:  # a poll without a request proves nothing
             self.monitor.poll_succeeded()
         self._was_answered = False
 
 
-class _Reserved:
-    """Keeps requests while inside; no generator, which a loop that is shut down would close before its user."""
+class _Reservation:
+    """Reserves requests while inside.
 
-    def __init__(self, kept: Reserve) -> None:
-        self._kept = kept
+    Not a generator, because a loop that shuts down would close that before its user.
+    """
+
+    def __init__(self, reserve: Reserve) -> None:
+        self._reserve = reserve
 
     async def __aenter__(self) -> Reserve:
-        return await self._kept.__aenter__()
+        return await self._reserve.__aenter__()
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with suppress(LedgerError):
-            await self._kept.__aexit__(kind, error, trace)
+        with suppress(LedgerError):  # the stream may end although the ledger cannot be written
+            await self._reserve.__aexit__(kind, error, trace)
 
 
 async def _next(source: AsyncGenerator[R]) -> R:

@@ -1,6 +1,6 @@
-"""What of a table can be asked for now, and why what is older was not: the plan's bounds, and what the service taught.
+"""Which span of an endpoint is queryable: the plan's retention and delay, and what the service taught beyond them.
 
-Nothing is given up on a clock's word: what is lost is only what lies before a span that the service has accepted.
+Nothing is given up because a clock says so: data counts as expired only before a span that the service has accepted.
 """
 
 from __future__ import annotations
@@ -15,34 +15,36 @@ from agora_analytics.spans import Span
 
 _DAY: Final = 86_400.0
 _HOUR: Final = 3_600.0
-_TIMES: Final = 2
-"""Refusals in a row after which a span is made smaller: one may be a clock's fault, and the next has another span."""
+_MIN_REFUSALS: Final = 2
+"""Refusals in a row before spans become smaller: a single one may be due to a wrong clock."""
 
-_LEAST: Final = 120
+_MIN_SPAN: Final = 120
 _DRIFT: Final = 3e-4
-"""Seconds by which a clock may be behind for each second in which nothing was answered."""
+"""Seconds by which a clock may fall behind for each second without an accepted span."""
 
-_MOST_DELAY: Final = 3_600
-_BACK: Final = 30
-"""Seconds by which a clock must be behind what was accepted to be a wrong one."""
+_MAX_DELAY: Final = 3_600
+_SET_BACK: Final = 30
+"""Seconds by which the oldest queryable second must fall behind an accepted one before a clock counts as set back."""
 
 
 @attrs.define
 class RetentionBounds:
-    """The bounds of a table. `margin` is how many seconds a span stays away from the oldest: a request takes time.
+    """The bounds of an endpoint; spans stay `margin` seconds inside the retention, because a request takes time.
 
-    Where the service refuses spans that the plan allows, less is asked for, and the plan believed again an hour later,
-    or twice as late as the last time, up to a day. Where it refuses the least, too, all of the plan's is tried again: a
-    service that refuses everything for a while says nothing of its bounds.
+    If the service refuses spans that the plan allows, the bounds shrink. After an hour the plan is tried again, and
+    after each further failure twice as late, up to a day. If even the smallest span is refused, the whole plan is tried
+    again: a service that refuses everything says nothing about its bounds.
     """
 
     limits: Limits
     margin: int
     oldest_accepted: int = 0
-    """Where the last span began that was accepted, or could have begun."""
+    """The start of the span that was accepted last, or the oldest start that it could have had."""
+
+    delay: int = attrs.field(init=False)
+    """Seconds by which the newest queryable second is behind now."""
 
     _retention: float = attrs.field(init=False)
-    _delay: int = attrs.field(init=False)
     _reduced_until: float = 0.0
     _reduced_for: float = _HOUR
     _refusals: int = 0
@@ -52,12 +54,7 @@ class RetentionBounds:
         self._reset()
 
     def _reset(self) -> None:
-        self._retention, self._delay = self.limits.available, self.limits.delay
-
-    @property
-    def delay(self) -> int:
-        """Seconds by which the newest that can be asked for is behind now."""
-        return self._delay
+        self._retention, self.delay = self.limits.available, self.limits.delay
 
     @property
     def is_reduced(self) -> bool:
@@ -65,30 +62,29 @@ class RetentionBounds:
         return self._retention < self.limits.available
 
     def queryable(self, now: float) -> Span:
-        """Return what can be asked for, never empty."""
-        if (
-            self._reduced_until and not 0 <= self._reduced_until - now <= self._reduced_for
-        ):  # over, or of a clock that was set back
+        """Return the span that is queryable at a time (UTC seconds); never empty."""
+        if self._reduced_until and not 0 <= self._reduced_until - now <= self._reduced_for:  # or a clock was set back
             self._reduced_for = min(2 * self._reduced_for, _DAY)
             self.forget_refusals()
         start = int(now - self._retention) + 1 + self.margin + self._clock_drift(now)
-        end = int(now) - self._delay - 1
+        end = int(now) - self.delay - 1
         return Span(min(max(start, 0), max(end - 1, 0)), max(end, 1))
 
     def oldest_by_plan(self, now: float) -> int:
-        """Return where what the plan keeps began at a moment, less the margin."""
+        """Return the oldest second that the plan keeps at a time, plus the margin."""
         return int(now - self.limits.available) + 1 + self.margin
 
     def clock_went_back(self, now: float) -> bool:
-        """Whether it is earlier than when the service accepted a span: one of two times was wrong, and it must tell."""
-        return self._latest_accepted - self.queryable(now).start > _BACK
+        """Whether `now` is before a time at which a span was accepted, so that one of the two times was wrong."""
+        return self._latest_accepted - self.queryable(now).start > _SET_BACK
 
     def _clock_drift(self, now: float) -> int:
-        """Return the seconds by which it may be later than `now`, by the time since a span was accepted."""
-        return int(_DRIFT * max(now - self._retention - self.oldest_accepted, 0)) if self.oldest_accepted else 0
+        """Return the seconds by which `now` may be too early, by the time since a span was accepted."""
+        since = max(now - self._retention - self.oldest_accepted, 0)
+        return int(_DRIFT * since) if self.oldest_accepted else 0
 
     def accepted(self, oldest: int) -> None:
-        """Note that a span was accepted at a moment when it could have begun at `oldest`."""
+        """Record that a span was accepted that could have started at `oldest`."""
         self._refusals = 0
         self.oldest_accepted = oldest
         self._latest_accepted = max(self._latest_accepted, oldest)
@@ -96,33 +92,33 @@ class RetentionBounds:
             self._reduced_for = _HOUR
 
     def forget_accepted(self) -> None:
-        """Forget what was accepted: it was another time than was thought."""
+        """Forget accepted spans: the clock was wrong."""
         self.oldest_accepted = self._latest_accepted = 0
 
     def forget_refusals(self) -> None:
-        """Believe the plan again: that the service refused its spans was perhaps the fault of a clock."""
+        """Return to the plan's bounds: refusals may have been due to a wrong clock."""
         self._reduced_until, self._refusals = 0.0, 0
         self._reset()
 
     def refused(self, error: PlanRefused, now: float) -> None:
-        """Note that a span was refused that the plan allows."""
+        """Record that a span was refused that the plan allows."""
         self._refusals += 1
-        if self._refusals < _TIMES or error.kind == "access":
+        if self._refusals < _MIN_REFUSALS or error.kind == "access":
             return
-        before = self._retention, self._delay
+        before = self._retention, self.delay
         self._narrow(error)
-        if (self._retention, self._delay) == before:
+        if (self._retention, self.delay) == before:
             self._reset()
         self._reduced_until = now + self._reduced_for
 
     def _narrow(self, error: PlanRefused) -> None:
-        """Ask for less, but for no more than the plan has and no less than can be asked for."""
-        named, least = error.limit or 0, self.margin + _LEAST
+        """Shrink the bounds, but keep them inside the plan and at least the smallest span apart."""
+        named, least = error.limit or 0, self.margin + _MIN_SPAN
         if error.kind == "latency":
-            most = max(min(_MOST_DELAY, self.limits.available - least), self.limits.delay)
-            # Where the plan's own number is named, the counter's clock is behind the header's: by a second, mostly.
-            later = self.limits.delay + max(1, 2 * (self._delay - self.limits.delay))
-            self._delay = min(max(named + 1 if named > self._delay else 0, later), most)
+            most = max(min(_MAX_DELAY, self.limits.available - least), self.limits.delay)
+            # If the service names the plan's own number, its clock for that is a little behind its Date header.
+            more = self.limits.delay + max(1, 2 * (self.delay - self.limits.delay))
+            self.delay = min(max(named + 1 if named > self.delay else 0, more), most)
         else:
             self._retention = named if 0 < named < self._retention else self._retention / 2
-        self._retention = min(max(self._retention, self._delay + least), self.limits.available)
+        self._retention = min(max(self._retention, self.delay + least), self.limits.available)

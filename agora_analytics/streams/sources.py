@@ -1,4 +1,4 @@
-"""What a stream reads from: `endpoints.stream_sources` has both over the session, tests their own."""
+"""The sources of streams, as protocols: `endpoints.stream_sources` implements them with requests."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from agora_analytics.streams.watch.series import Query
 
 
 class WindowSource(Protocol):
-    """Answers the queries that serve the series of a watch."""
+    """Answers the queries of a watch; queries are given by their index."""
 
     @property
     def queries(self) -> Sequence[Query]:
-        """The queries, which are asked for by their place."""
+        """The queries."""
 
     def endpoint(self, number: int) -> Endpoint:
         """Return the endpoint of a query."""
 
     def windows(self, number: int, span: SpanAtSend) -> Coroutine[Any, Any, tuple[Point, ...]]:
-        """Return the answer to a query, in order of time."""
+        """Return the points of a query, in order of time; `span` is called when the request is sent."""
 
     def on_skipped(self, callback: OnSkipped) -> None:
-        """Tell of rows that do not fit from now on."""
+        """Call `callback` for rows that are skipped from now on."""
 
 
 class CallSource(Protocol):
@@ -38,4 +38,4 @@ class CallSource(Protocol):
         """Return a page of the sessions of a call."""
 
     def on_skipped(self, callback: OnSkipped) -> None:
-        """Tell of rows that do not fit from now on."""
+        """Call `callback` for rows that are skipped from now on."""

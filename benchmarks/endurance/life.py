@@ -13,7 +13,7 @@ import attrs
 
 from agora_analytics import Checkpoint
 from agora_analytics.protocols import Request, Response
-from agora_analytics.quota import Book, decode
+from agora_analytics.quota import LedgerState, decode
 from agora_analytics.simulator import Service, Simulation, SimulatorTransport, VirtualLoop, World
 from agora_analytics.simulator.world.rng import rng_for
 from benchmarks.endurance.judge import Judge
@@ -68,21 +68,21 @@ class Disk:
     """A ledger that outlasts its process, as a `FileLedger` does, without a thread: those keep no virtual time."""
 
     def __init__(self) -> None:
-        self._book = Book()
+        self._state = LedgerState()
 
-    async def change(self, account: str, change: Callable[[Book], T]) -> T:
+    async def change(self, account: str, change: Callable[[LedgerState], T]) -> T:
         """Apply a change to the book of the one account."""
         assert account  # noqa: S101 - there is but one
-        return change(self._book)
+        return change(self._state)
 
     async def close(self) -> None:
         """Close nothing."""
 
     def reopen(self, now: float, wall: float) -> None:
         """Be opened by another process, as a file is."""
-        self._book = decode(self._book.encode())
-        self._book.bury(self._book.slot, now)
-        self._book.reopen(now, wall)
+        self._state = decode(self._state.encode())
+        self._state.reclaim(self._state.process_slot, now)
+        self._state.rebase(now, wall)
 
 
 @attrs.define

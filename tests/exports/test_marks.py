@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from agora_analytics.export.fetch.sources import CallSource, Slice
-from agora_analytics.export.selection import is_over
 from agora_analytics.export.state import marks
 from agora_analytics.export.state.calls import CallStatus
 from agora_analytics.export.state.export_state import ExportState
@@ -13,6 +12,7 @@ from agora_analytics.export.state.slices import PendingSlice, SpanStatus
 from agora_analytics.export.state.staging import Partition, SerializedRows, serialized
 from agora_analytics.export.write import column_batch
 from agora_analytics.models import Call
+from agora_analytics.models.calls import is_over
 from agora_analytics.spans import Span
 
 DAY = 86_400

@@ -1,30 +1,30 @@
-"""Changes to make to a book."""
+"""Changes to make to a state."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 
-from agora_analytics.quota import Book
+from agora_analytics.quota import LedgerState
 
 
 class Mishap(Exception):
     """What goes wrong inside a change."""
 
 
-def count(book: Book) -> int:
+def count(state: LedgerState) -> int:
     """Count one more on day 1."""
-    days = book.counter("lists").days
+    days = state.counter("lists").used_per_day
     days[1] = days.get(1, 0) + 1
     return days[1]
 
 
-def counted(book: Book) -> int:
-    return book.counter("lists").days.get(1, 0)
+def counted(state: LedgerState) -> int:
+    return state.counter("lists").used_per_day.get(1, 0)
 
 
-def whole(book: Book) -> Book:
-    return book
+def whole(state: LedgerState) -> LedgerState:
+    return state
 
 
 class Held:
@@ -35,12 +35,12 @@ class Held:
         self._begun = threading.Event()
         self._released = threading.Event()
 
-    def __call__(self, book: Book) -> int:
+    def __call__(self, state: LedgerState) -> int:
         self._begun.set()
         assert self._released.wait(60)
         if self._error:
             raise self._error
-        return count(book)
+        return count(state)
 
     async def begun(self) -> None:
         assert await asyncio.to_thread(self._begun.wait, 60)

@@ -14,7 +14,7 @@ from changes import Held, count, counted
 
 from agora_analytics import ENTERPRISE, FileLedger, MemoryLedger
 from agora_analytics.plans import CALL_LISTS
-from agora_analytics.quota import Quota
+from agora_analytics.quota.limiters import Limiters
 from agora_analytics.simulator import Simulation
 
 THREAD = "agora_analytics ledger"
@@ -79,7 +79,7 @@ import asyncio, sys
 from agora_analytics import FileLedger
 
 async def main():
-    await ledger.change("a", lambda book: book.number())
+    await ledger.change("a", lambda state: state.next_permit_id())
 
 ledger = FileLedger(sys.argv[1])
 asyncio.run(main())
@@ -96,14 +96,14 @@ def test_a_file_ledger_that_is_never_closed_leaves_nothing_open_at_the_interpret
 
 
 async def test_a_grant_whose_request_is_cancelled_while_the_file_is_changed_is_given_back(file):
-    quota = Quota(ENTERPRISE, file, account="a", clock=lambda: 1_795_521_600.0)
+    quota = Limiters(ENTERPRISE, file, account="a", clock=lambda: 1_795_521_600.0)
     await quota.snapshot()
     held = Held()
     before = asyncio.create_task(file.change("b", held))
     await held.begun()
 
     async def take() -> None:
-        async with quota.token(CALL_LISTS):
+        async with quota.permit(CALL_LISTS):
             raise AssertionError("it was cancelled")
 
     taking = asyncio.create_task(take())
@@ -117,4 +117,4 @@ async def test_a_grant_whose_request_is_cancelled_while_the_file_is_changed_is_g
     await before
     day = next(one for one in await quota.snapshot() if (one.counter, one.unit) == ("call_lists", "day"))
     assert day.used == 0
-    assert (await file.change("a", lambda book: dict(book.counter("call_lists").underway))) == {}
+    assert (await file.change("a", lambda state: dict(state.counter("call_lists").in_flight))) == {}

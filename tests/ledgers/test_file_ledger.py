@@ -16,14 +16,15 @@ from changes import Held, Mishap, count, counted, whole
 
 from agora_analytics import ENTERPRISE, FileLedger, LedgerError
 from agora_analytics.plans import CALL_LISTS
-from agora_analytics.quota import Book, Quota
-from agora_analytics.quota.date_trust import Dated, Trust
+from agora_analytics.quota import LedgerState
+from agora_analytics.quota.date_trust import DateSample, DateTrust
+from agora_analytics.quota.limiters import Limiters
 from agora_analytics.simulator import Simulation
 
 
 async def test_a_change_that_raises_leaves_nothing_in_the_file(file):
-    def fail(book: Book) -> None:
-        count(book)
+    def fail(state: LedgerState) -> None:
+        count(state)
         raise Mishap
 
     await file.change("a", count)
@@ -66,11 +67,11 @@ async def test_a_change_is_made_however_often_its_caller_is_cancelled(file):
 
 @pytest.mark.parametrize("turns", [1, 3])
 async def test_a_token_granted_to_a_caller_who_was_cancelled_is_given_back(file, turns):
-    quota = Quota(ENTERPRISE, file, account="a", clock=lambda: 1_795_521_600.0)
+    quota = Limiters(ENTERPRISE, file, account="a", clock=lambda: 1_795_521_600.0)
     held = Held()
     before = asyncio.create_task(file.change("b", held))
     await held.begun()
-    task = asyncio.create_task(quota.token(CALL_LISTS).__aenter__())
+    task = asyncio.create_task(quota.permit(CALL_LISTS).__aenter__())
     for _ in range(turns):
         await asyncio.sleep(0)
     task.cancel()
@@ -78,7 +79,7 @@ async def test_a_token_granted_to_a_caller_who_was_cancelled_is_given_back(file,
     await asyncio.wait([before, task])
     assert task.cancelled()
     day = next(state for state in await quota.snapshot() if (state.counter, state.unit) == ("call_lists", "day"))
-    assert (day.used, await file.change("a", lambda book: book.given)) == (0, 1)
+    assert (day.used, await file.change("a", lambda state: state.issued)) == (0, 1)
 
 
 async def test_a_change_that_fails_after_its_caller_was_cancelled_makes_no_noise(file):
@@ -134,19 +135,19 @@ async def test_two_ledgers_of_one_file_see_each_others_counts(file, path):
     assert sorted(results) == list(range(5, 55))
 
 
-def live(book: Book) -> Book:
+def live(state: LedgerState) -> LedgerState:
     """Fill a book with what a program learns."""
     now, wall = time.monotonic(), int(time.time())
-    book.trust.learn(book.clock, 0, Dated(now - 0.2, now - 0.1, wall), wall - now)
-    counter = book.counter("lists")
-    counter.days = {wall // 86_400: 17}
-    counter.named.learn("second", 4, 10, wall)
-    counter.answered = [now - 0.1]
-    counter.full = {"second": now}
-    counter.closed = wall // 86_400
+    state.trust.learn(state.clock, 0, DateSample(now - 0.2, now - 0.1, wall), wall - now)
+    counter = state.counter("lists")
+    counter.used_per_day = {wall // 86_400: 17}
+    counter.learned_limits.learn("second", 4, 10, wall)
+    counter.completed = [now - 0.1]
+    counter.rate_limited_at = {"second": now}
+    counter.exhausted_day = wall // 86_400
     counter.refusals = 2
-    counter.underway = {book.number(): now + 300}
-    return book
+    counter.in_flight = {state.next_permit_id(): now + 300}
+    return state
 
 
 async def test_a_file_that_is_opened_again_remembers_all_of_it(file, path):
@@ -157,44 +158,49 @@ async def test_a_file_that_is_opened_again_remembers_all_of_it(file, path):
     await other.close()
     assert after.clock.known
     assert after.trust.confirmed
-    assert (after.counters, after.clock, after.given) == (before.counters, before.clock, before.given)
+    assert (after.counters, after.clock, after.issued) == (before.counters, before.clock, before.issued)
     assert after.trust == before.trust
 
 
 async def test_after_a_restart_of_the_machine_days_and_limits_are_left(file):
-    def restart(book: Book) -> Book:
-        live(book)
-        counter = book.counter("lists")
+    def restart(state: LedgerState) -> LedgerState:
+        live(state)
+        counter = state.counter("lists")
         # As if monotonic time, which begins with the machine, had been an hour on.
-        book.booted -= 3_600
-        counter.answered = [at + 3_600 for at in counter.answered]
-        counter.underway = {number: at + 3_600 for number, at in counter.underway.items()}
-        counter.full = {unit: at + 3_600 for unit, at in counter.full.items()}
-        return book
+        state.boot_time -= 3_600
+        counter.completed = [at + 3_600 for at in counter.completed]
+        counter.in_flight = {number: at + 3_600 for number, at in counter.in_flight.items()}
+        counter.rate_limited_at = {unit: at + 3_600 for unit, at in counter.rate_limited_at.items()}
+        return state
 
     before = await file.change("a", restart)
     await file.close()
     after = await file.change("a", whole)
     new, old = after.counter("lists"), before.counter("lists")
     assert not after.clock.known
-    assert after.trust == Trust()
-    assert (new.answered, new.underway, new.full) == ([], {}, {})
-    assert (new.days, new.named, new.closed, after.given) == (old.days, old.named, old.closed, before.given)
+    assert after.trust == DateTrust()
+    assert (new.completed, new.in_flight, new.rate_limited_at) == ([], {}, {})
+    assert (new.used_per_day, new.learned_limits, new.exhausted_day, after.issued) == (
+        old.used_per_day,
+        old.learned_limits,
+        old.exhausted_day,
+        before.issued,
+    )
 
 
-def sent(book: Book) -> None:
+def sent(state: LedgerState) -> None:
     """Note a request that has been under way for two seconds."""
-    book.counter("lists").underway[book.number()] = time.monotonic() + 298
+    state.counter("lists").in_flight[state.next_permit_id()] = time.monotonic() + 298
 
 
-def underway(book: Book) -> int:
-    return len(book.counter("lists").underway)
+def count_in_flight(state: LedgerState) -> int:
+    return len(state.counter("lists").in_flight)
 
 
 async def test_what_another_who_lives_has_under_way_is_left_to_him(file, path):
     other = FileLedger(path)
     await other.change("a", sent)
-    assert await file.change("a", underway) == 1
+    assert await file.change("a", count_in_flight) == 1
     await other.close()
 
 
@@ -210,8 +216,8 @@ async def test_what_a_killed_process_had_under_way_is_over_half_a_second_after_i
     process.start()
     await asyncio.to_thread(process.join)
     assert process.exitcode == -signal.SIGKILL
-    assert await file.change("a", underway) == 0
-    [answered] = (await file.change("a", whole)).counter("lists").answered
+    assert await file.change("a", count_in_flight) == 0
+    [answered] = (await file.change("a", whole)).counter("lists").completed
     assert 0 < answered - time.monotonic() <= 0.5
     await file.close()
     assert [found.name for found in path.parent.iterdir()] == [path.name]
@@ -231,7 +237,7 @@ async def test_a_forked_child_uses_the_file_on_its_own(file, path):
     assert await file.change("a", counted) == 2
     other = FileLedger(path)
     await file.change("a", sent)
-    assert await other.change("a", underway) == 1
+    assert await other.change("a", count_in_flight) == 1
     await other.close()
 
 
@@ -248,14 +254,28 @@ def unusable(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     elif request.param in {"garbage", "below a file"}:
         path.write_bytes(b"no database at all " * 100)
     else:
-        layout = "cow TEXT" if request.param == "another layout" else "account TEXT PRIMARY KEY, book BLOB NOT NULL"
+        layout = "cow TEXT" if request.param == "another layout" else "account TEXT PRIMARY KEY, state BLOB NOT NULL"
         values = "'moo'" if request.param == "another layout" else """'a', '{"clock":3}'"""
         database = sqlite3.connect(path)
-        database.execute(f"CREATE TABLE books ({layout})")
-        database.execute(f"INSERT INTO books VALUES ({values})")
+        database.execute(f"CREATE TABLE accounts ({layout})")
+        database.execute(f"INSERT INTO accounts VALUES ({values})")
         database.commit()
         database.close()
     return path / "quota.db" if request.param == "below a file" else path
+
+
+async def test_a_file_of_an_earlier_layout_is_started_anew(file, path):
+    path.parent.mkdir(exist_ok=True)
+    database = sqlite3.connect(path)
+    database.execute("CREATE TABLE books (account TEXT PRIMARY KEY, book BLOB NOT NULL)")
+    database.execute("CREATE TABLE processes (slot INTEGER PRIMARY KEY, sign TEXT NOT NULL)")
+    database.execute("""INSERT INTO books VALUES ('a', '{"given":9,"counters":{"lists":{"underway":{"9":1e9}}}}')""")
+    database.execute("INSERT INTO processes VALUES (0, 'gone')")
+    database.commit()
+    database.close()
+    state = await file.change("a", whole)
+    assert (state.issued, state.counters) == (0, {})
+    assert await file.change("a", count) == 1
 
 
 async def test_an_unusable_path_is_told_and_nothing_is_sent(unusable):

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from changes import Mishap, count, counted, whole
 
-from agora_analytics.quota import Book
+from agora_analytics.quota import LedgerState
 from agora_analytics.simulator import CUSTOMER_ID, CUSTOMER_SECRET, Simulation
 
 
@@ -17,8 +17,8 @@ async def test_a_change_returns_its_result_and_stays(ledger):
 
 
 async def test_a_new_account_has_a_new_book(ledger):
-    book = await ledger.change("a", whole)
-    assert (book.counters, book.given, book.clock.known) == ({}, 0, False)
+    state = await ledger.change("a", whole)
+    assert (state.counters, state.issued, state.clock.known) == ({}, 0, False)
 
 
 async def test_accounts_are_apart(ledger):
@@ -29,7 +29,7 @@ async def test_accounts_are_apart(ledger):
 
 
 async def test_what_a_change_raises_reaches_its_caller_alone(ledger):
-    def fail(book: Book) -> None:
+    def fail(state: LedgerState) -> None:
         raise Mishap
 
     with pytest.raises(Mishap):
@@ -39,7 +39,7 @@ async def test_what_a_change_raises_reaches_its_caller_alone(ledger):
 
 @pytest.mark.parametrize("error", [ValueError("mine"), OSError("mine")])
 async def test_a_change_may_raise_what_a_file_may_raise(ledger, error):
-    def fail(book: Book) -> None:
+    def fail(state: LedgerState) -> None:
         raise error
 
     with pytest.raises(type(error), match="mine"):
@@ -54,8 +54,8 @@ async def test_changes_at_once_lose_no_count(ledger):
 async def test_a_cancelled_change_is_made_whole_or_not_at_all(ledger):
     made = []
 
-    def change(book: Book) -> None:
-        made.append(count(book))
+    def change(state: LedgerState) -> None:
+        made.append(count(state))
 
     tasks = [asyncio.create_task(ledger.change("a", change)) for _ in range(50)]
     for task in tasks[::2]:

@@ -12,7 +12,7 @@ import pytest
 from changes import count
 
 from agora_analytics import LedgerError
-from agora_analytics.quota.sqlite_store import BookFile
+from agora_analytics.quota.sqlite_store import LedgerFile
 
 ROUNDS, TOGETHER = 60, 3
 
@@ -40,7 +40,7 @@ def patient(monkeypatch) -> None:
 
 def use(path: Path, together: threading.Barrier) -> int:
     together.wait()
-    file = BookFile(path)
+    file = LedgerFile(path)
     try:
         return file.change("a", count)
     finally:
@@ -79,6 +79,6 @@ async def test_a_lock_that_stays_is_told_as_what_it_is(another, file, naps):
         await file.change("a", count)
     assert naps.slept == pytest.approx(1, abs=0.01)
     assert caught.value.fault == "host"
-    assert "End the program that holds it" in caught.value.hint
+    assert "End the program that holds the lock" in caught.value.hint
     another.execute("COMMIT")
     assert await file.change("a", count) == 1

@@ -19,7 +19,7 @@ import pytest
 
 from agora_analytics import FileLedger
 from agora_analytics.plans import ENTERPRISE
-from agora_analytics.quota import Book
+from agora_analytics.quota import LedgerState
 from agora_analytics.simulator import CUSTOMER_ID, Fault, Faults, Service
 from agora_analytics.simulator.server import serve
 
@@ -95,8 +95,8 @@ async def until(reached: Callable[[], bool]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def read(ledger: FileLedger) -> Book:
-    return await ledger.change(sha256(CUSTOMER_ID.encode()).hexdigest()[:16], lambda book: book)
+async def read(ledger: FileLedger) -> LedgerState:
+    return await ledger.change(sha256(CUSTOMER_ID.encode()).hexdigest()[:16], lambda state: state)
 
 
 async def test_processes_keep_the_plan_together_though_one_is_killed(service, ledger, start):
@@ -117,8 +117,8 @@ async def test_processes_keep_the_plan_together_though_one_is_killed(service, le
     seconds = Counter(int(entry.at) for entry in service.log)
     assert max(seconds.values()) <= PER_SECOND
     async with asyncio.timeout(60):  # that one is gone is found out within half a second
-        while (counter := (await read(ledger)).counter("call_lists")).underway:  # noqa: ASYNC110 - nothing tells
+        while (counter := (await read(ledger)).counter("call_lists")).in_flight:  # noqa: ASYNC110 - nothing tells
             await asyncio.sleep(0.05)
     # What was cancelled or killed may have been given up just before it reached the service.
-    surplus = sum(counter.days.values()) - service.counts["call_lists"]
+    surplus = sum(counter.used_per_day.values()) - service.counts["call_lists"]
     assert 0 <= surplus <= sum(tasks.values())

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from agora_analytics.quota.bucket import Counter, Granted, Moment
+from agora_analytics.quota.bucket import ClockReading, Permit, WindowCounter
 
 DAY = 86_400
 MIDNIGHT = 20_000 * DAY
@@ -20,23 +20,23 @@ APART = 0.1
 """Seconds by which the clocks of the service's hosts may differ."""
 
 
-def sure(now: float, doubt: float = 0.01) -> Moment:
+def sure(now: float, doubt: float = 0.01) -> ClockReading:
     """A moment at which the service's clock is known: it is as much ahead as `doubt` says, or less."""
-    return Moment(now, now, 0.0, doubt, doubt)
+    return ClockReading(now, now, 0.0, doubt, doubt)
 
 
-def unsure(now: float, wall: float | None = None) -> Moment:
+def unsure(now: float, wall: float | None = None) -> ClockReading:
     """A moment before the first answer: only the host's wall clock tells the day, and may be 5 s wrong."""
-    return Moment(now, now if wall is None else wall, -1e15, math.inf, math.inf)
+    return ClockReading(now, now if wall is None else wall, -1e15, math.inf, math.inf)
 
 
-def take(counter: Counter, number: int, moment: Moment, rates: dict = RATES) -> Granted:
-    got = counter.reserve(number, rates, moment)
-    assert isinstance(got, Granted)
+def take(counter: WindowCounter, number: int, moment: ClockReading, rates: dict = RATES) -> Permit:
+    got = counter.acquire(number, rates, moment)
+    assert isinstance(got, Permit)
     return got
 
 
-def spend(counter: Counter, count: int, moment: Moment, rates: dict = RATES) -> None:
+def spend(counter: WindowCounter, count: int, moment: ClockReading, rates: dict = RATES) -> None:
     """Make so many requests that are answered at once."""
     for number in range(count):
-        counter.settle(take(counter, number + 1, moment, rates), moment.now, moment)
+        counter.settle(take(counter, number + 1, moment, rates), moment.monotonic, moment)

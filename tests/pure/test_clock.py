@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import pytest
 
-from agora_analytics.quota.service_clock import ServerClock
+from agora_analytics.quota.service_clock import ServiceClock
 
 
-def searched(clock: ServerClock, since: float) -> float:
+def searched(clock: ServiceClock, since: float) -> float:
     """Answers of a second and a half, until it is known when the service's second begins; return when that was."""
     now = since
-    while clock.sure_at is None:
-        sent = clock.telling(now + 0.3)
+    while clock.calibrated_at is None:
+        sent = clock.next_tick(now + 0.3)
         clock.observe(sent, sent + 0.1, int(sent + 0.05))
         now = sent
     return now + 0.1
 
 
-def refused(clock: ServerClock, now: float) -> int:
+def refused(clock: ServiceClock, now: float) -> int:
     """Be refused, and return how often the aim was moved."""
-    clock.refused(clock.moment(now, now), crowded=True)
-    return clock.moves
+    clock.on_rate_limited(clock.reading(now, now), aim_suspected=True)
+    return clock.aim_moves
 
 
 @pytest.mark.parametrize(("answers", "moves"), [(50, 2), (400, 1)])
 def test_an_aim_is_given_up_until_as_many_answers_have_proven_it(answers, moves):
-    clock = ServerClock()
+    clock = ServiceClock()
     now = searched(clock, 1_000.0)
     assert refused(clock, now) == 1
     for number in range(answers):
@@ -35,9 +35,9 @@ def test_an_aim_is_given_up_until_as_many_answers_have_proven_it(answers, moves)
 
 
 def test_what_a_refusal_taught_is_kept_when_the_second_is_searched_for_anew():
-    clock = ServerClock()
+    clock = ServiceClock()
     refused(clock, searched(clock, 1_000.0))
-    aim = clock.shift
+    aim = clock.aim_shift
     for begun in range(10_000, 500_000, 50_000):
         clock.restart()
         clock.observe(begun + 0.4, begun + 0.9, begun)  # this tells little, and the next ones more
@@ -45,11 +45,11 @@ def test_what_a_refusal_taught_is_kept_when_the_second_is_searched_for_anew():
         for later in range(30, 900, 30):
             at = begun + later + 0.9 - later / 1_000
             clock.observe(at, at + 0.1, int(at + 0.05))
-    assert clock.shift == pytest.approx(aim, abs=0.01)
+    assert clock.aim_shift == pytest.approx(aim, abs=0.01)
 
 
 def test_an_aim_that_was_proven_is_not_given_up_at_the_first_refusal_after_a_sleep():
-    clock = ServerClock()
+    clock = ServiceClock()
     now = searched(clock, 1_000.0)
     refused(clock, now)
     for number in range(400):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agora_analytics.quota.host_clock import HostClock
+from agora_analytics.quota.service_time import HostClock
 
 HOUR = 3_600.0
 
@@ -15,7 +15,7 @@ def seen(*gains: tuple[float, float]) -> HostClock:
     for now in range(0, 40_000, 60):
         while rest and rest[0][0] <= now:
             ahead += rest.pop(0)[1]
-        clock.look(float(now), now + ahead)
+        clock.observe(float(now), now + ahead)
     return clock
 
 

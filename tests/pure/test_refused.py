@@ -8,28 +8,28 @@ import pytest
 from counting import DAY, LIMIT, MIDNIGHT, NOON, TODAY, spend, sure, take
 
 from agora_analytics.errors import RateLimited
-from agora_analytics.quota.blocked_units import Shut, shut
-from agora_analytics.quota.bucket import Counter
-from agora_analytics.quota.clock_reading import Moment, day_of_service, possible_days, until_tomorrow
-from agora_analytics.quota.learned_limits import NamedLimits
+from agora_analytics.quota.blocked_units import BlockedUnit, block
+from agora_analytics.quota.bucket import WindowCounter
+from agora_analytics.quota.clock_reading import ClockReading, possible_days, seconds_until_next_day, service_day
+from agora_analytics.quota.learned_limits import LearnedLimits
 
 # Refusals for the day.
 
 
-def left(counter: Counter, moment: Moment) -> int:
-    return counter.left("day", LIMIT, moment)
+def left(counter: WindowCounter, moment: ClockReading) -> int:
+    return counter.remaining("day", LIMIT, moment)
 
 
-def refused(counter: Counter, moment: Moment, limit: int | None = None) -> None:
+def refused(counter: WindowCounter, moment: ClockReading, limit: int | None = None) -> None:
     """Be refused for the day."""
     error = RateLimited("qpd limit error")
     error.unit, error.limit = "day", limit
-    counter.refuse(error, moment.now, LIMIT, moment)
+    counter.on_rate_limited(error, moment.monotonic, LIMIT, moment)
 
 
-def since_yesterday() -> Counter:
+def since_yesterday() -> WindowCounter:
     """A counter that has counted all of today."""
-    counter = Counter()
+    counter = WindowCounter()
     spend(counter, 1, sure(MIDNIGHT - 60))
     return counter
 
@@ -39,18 +39,18 @@ def test_what_others_took_follows_from_the_first_refusal_of_a_day_and_the_limit_
     counter = since_yesterday()
     spend(counter, 2, sure(NOON))
     refused(counter, sure(NOON + 1), limit)
-    assert counter.others.daily == others / 2  # half, for it was one day
+    assert counter.other_programs.daily == others / 2  # half, for it was one day
     refused(counter, sure(NOON + 2), limit)
-    assert counter.others.daily == others / 2
+    assert counter.other_programs.daily == others / 2
 
 
 def test_of_requests_that_went_before_a_refusal_none_says_that_the_unit_is_open_again():
-    counter = Counter()
+    counter = WindowCounter()
     before, at = take(counter, 1, sure(MIDNIGHT + 1)), sure(MIDNIGHT + 2)
     refused(counter, at)
-    assert counter.accept(before) == []
+    assert counter.on_accepted(before) == []
     after = take(counter, 2, sure(MIDNIGHT + 9))
-    assert counter.accept(after) == ["day"]
+    assert counter.on_accepted(after) == ["day"]
 
 
 @pytest.mark.parametrize(("out", "answered", "today"), [(5, 0, False), (0, 4, False), (0, 5, True)])
@@ -60,53 +60,53 @@ def test_a_refusal_soon_after_midnight_is_of_today_only_if_half_of_it_was_answer
     for number in range(out):
         take(counter, 100 + number, sure(MIDNIGHT + 2))
     refused(counter, sure(MIDNIGHT + 4))
-    assert (counter.closed == TODAY) is today
+    assert (counter.exhausted_day == TODAY) is today
 
 
 def test_a_day_that_is_refused_from_midnight_on_stays_yesterday_until_a_request_is_accepted():
     counter = since_yesterday()
     for at in (1, 300, 700, 1_500):
         refused(counter, sure(MIDNIGHT + at))
-    assert counter.closed is None
+    assert counter.exhausted_day is None
 
 
 def test_where_the_host_says_that_a_spent_day_goes_on_one_request_at_a_time_finds_out():
     counter = since_yesterday()
     refused(counter, sure(MIDNIGHT - 50))
-    counter.closed = TODAY - 1
-    disputed = Moment(MIDNIGHT + 60, MIDNIGHT + 60, 0.0, math.inf, math.inf, MIDNIGHT - 3_600)
+    counter.exhausted_day = TODAY - 1
+    disputed = ClockReading(MIDNIGHT + 60, MIDNIGHT + 60, 0.0, math.inf, math.inf, MIDNIGHT - 3_600)
     assert left(counter, disputed) == 1
     take(counter, 7, disputed)
     assert left(counter, disputed) == 0
 
 
 def test_a_day_is_over_later_where_the_counter_was_found_to_be_behind():
-    counter = Counter()
+    counter = WindowCounter()
     spend(counter, LIMIT, sure(NOON))
-    waits = [counter.wait("day", LIMIT, sure(NOON)._replace(behind=behind)) for behind in (0.0, 7.0)]
+    waits = [counter.time_until("day", LIMIT, sure(NOON)._replace(day_lag=behind)) for behind in (0.0, 7.0)]
     assert waits[1] - waits[0] == pytest.approx(7)
 
 
 # Pauses.
 
-PAUSE = Shut(at=10.0, until=20.0, pause=10.0, growth=2.0)
+PAUSE = BlockedUnit(at=10.0, until=20.0, pause=10.0, growth=2.0)
 
 
 @pytest.mark.parametrize(("granted", "until"), [(5.0, 20.0), (12.0, 12.0), (30.0, 20.0)])
 def test_a_pause_ends_with_a_request_of_after_the_refusal_that_has_no_answer(granted, until):
-    assert PAUSE.lost(granted).until == until
+    assert PAUSE.probe_lost(granted).until == until
 
 
 def test_the_next_pause_begins_as_one_request_finds_out_unless_there_was_none_to_end():
-    assert PAUSE.tried("second", sure(25.0)).until == 45.0
+    assert PAUSE.while_probing("second", sure(25.0)).until == 45.0
     none = PAUSE._replace(until=PAUSE.at)
-    assert none.tried("second", sure(25.0)) == none
+    assert none.while_probing("second", sure(25.0)) == none
 
 
 def test_pauses_for_a_day_grow_until_midnight_and_begin_anew_with_the_next():
     found, pauses = None, []
     for at in (NOON, NOON + DAY / 4, NOON + DAY / 2 - 5, NOON + DAY / 2 + 5):
-        found = shut(found, "day", LIMIT, sure(at))
+        found = block(found, "day", LIMIT, sure(at))
         pauses.append(found.until - found.at)
         found = found._replace(pause=found.pause * 30_000)
     assert pauses == [1.0, pytest.approx(DAY / 4, abs=1), pytest.approx(5, abs=1), 1.0]
@@ -116,45 +116,45 @@ def test_pauses_for_a_day_grow_until_midnight_and_begin_anew_with_the_next():
 def test_pauses_in_a_unit_that_the_plan_counts_are_shorter(planned, pauses):
     found, waited = None, []
     for at in range(3):
-        found = shut(found, "second", planned, sure(NOON + 100.0 * at))
+        found = block(found, "second", planned, sure(NOON + 100.0 * at))
         waited.append(found.until - found.at)
     assert waited == pytest.approx(pauses)
 
 
 @pytest.mark.parametrize(("at", "wait"), [(0, 61), (59, 2)])
 def test_a_minute_that_the_plan_does_not_count_is_over_with_the_service_s(at, wait):
-    assert shut(None, "minute", 0, sure(NOON + at)).pause == pytest.approx(wait)
+    assert block(None, "minute", 0, sure(NOON + at)).pause == pytest.approx(wait)
 
 
 # Which day it is.
 
 
-def disputed(wall: float, rival: float) -> Moment:
+def disputed(wall: float, rival: float) -> ClockReading:
     """A moment at which an answer says one time, and the host another."""
-    return Moment(wall, wall, 0.0, math.inf, math.inf, rival)
+    return ClockReading(wall, wall, 0.0, math.inf, math.inf, rival)
 
 
 def test_where_two_times_are_told_it_may_be_the_day_of_either_then_and_now():
     assert possible_days(disputed(MIDNIGHT + 10, NOON - 3 * DAY), MIDNIGHT - 50) == (TODAY - 3, TODAY - 1, TODAY)
-    assert day_of_service(disputed(MIDNIGHT + 10, NOON - 3 * DAY)) == TODAY
-    assert day_of_service(disputed(MIDNIGHT + 2, NOON + 3 * DAY)) == TODAY - 1
+    assert service_day(disputed(MIDNIGHT + 10, NOON - 3 * DAY)) == TODAY
+    assert service_day(disputed(MIDNIGHT + 2, NOON + 3 * DAY)) == TODAY - 1
 
 
 def test_where_two_times_are_told_the_nearer_midnight_is_waited_for():
-    hours = [until_tomorrow(disputed(wall, rival)) for wall, rival in ((NOON, NOON + 30), (NOON + 30, NOON))]
+    hours = [seconds_until_next_day(disputed(wall, rival)) for wall, rival in ((NOON, NOON + 30), (NOON + 30, NOON))]
     assert hours == [DAY / 2 - 25, DAY / 2 - 25]
 
 
 def test_midnight_has_room_for_hosts_that_differ_and_a_counter_that_is_behind():
-    assert until_tomorrow(sure(NOON)) == pytest.approx(DAY / 2 + 0.1)
+    assert seconds_until_next_day(sure(NOON)) == pytest.approx(DAY / 2 + 0.1)
     assert possible_days(sure(MIDNIGHT + 3)) == (TODAY,)
-    assert possible_days(sure(MIDNIGHT + 3)._replace(behind=7.0)) == (TODAY - 1, TODAY)
-    assert day_of_service(sure(MIDNIGHT + 3)._replace(behind=7.0)) == TODAY - 1
+    assert possible_days(sure(MIDNIGHT + 3)._replace(day_lag=7.0)) == (TODAY - 1, TODAY)
+    assert service_day(sure(MIDNIGHT + 3)._replace(day_lag=7.0)) == TODAY - 1
 
 
 @pytest.mark.parametrize("days", [-365, -3, 3, 365])
 def test_a_limit_that_was_named_long_ago_or_by_a_clock_that_was_wrong_is_planned_with_no_more(days):
-    named = NamedLimits()
+    named = LearnedLimits()
     named.learn("day", 50, 500, 1_795_521_600.0)
-    assert named.planning("day", 500, 1_795_521_600.0 + 1.5 * 86_400) == 50
-    assert named.planning("day", 500, 1_795_521_600.0 + days * 86_400) == 500
+    assert named.planning_limit("day", 500, 1_795_521_600.0 + 1.5 * 86_400) == 50
+    assert named.planning_limit("day", 500, 1_795_521_600.0 + days * 86_400) == 500

@@ -162,7 +162,7 @@ DOORS = {
     # The simulator reads JSON by itself: it shares no logic with the client, so that the two can disagree.
     "msgspec": {"_core/decoding/json.py", "simulator/service/params.py", "simulator/service/service.py"},
     "cattrs": {"_core/decoding/lenient.py"},
-    "aiolimiter": {"quota/export_pacer.py"},
+    "aiolimiter": {"quota/limiter.py"},
     "typer": {"cli/"},
     "rich": {"cli/output.py"},
     "pytest": {"simulator/fixtures.py"},

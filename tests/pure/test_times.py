@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agora_analytics.quota.host_clock import HostClock
-from agora_analytics.streams.downtime import Downtime, DowntimeLog
+from agora_analytics.quota.service_time import HostClock
+from agora_analytics.streams.downtime import Downtime, DowntimeLog, Now
 
 NOON = 1_795_521_600
 HOUR = 3_600
@@ -31,14 +31,14 @@ class Clocks:
         """Have an answer that tells the time."""
         self._ahead, self.confirmed = NOON + self._asleep, confirmed
 
-    def now(self) -> float:
+    def monotonic(self) -> float:
         return self._passed
 
     def _wall(self) -> float:
         return NOON + self._passed + self._asleep + self.wrong
 
     def utc(self) -> float:
-        self._host.look(self._passed, self._wall())
+        self._host.observe(self._passed, self._wall())
         return self._wall() if self._ahead is None else self._passed + self._ahead
 
     def host_ahead(self) -> float | None:
@@ -51,19 +51,23 @@ class Clocks:
         return self._host.sleeps(since, self._passed, seconds)
 
 
+def now(clocks: Clocks) -> Now:
+    return Now.read(clocks)  # type: ignore[arg-type]
+
+
 def begun(clocks: Clocks, jumps: list[float] | None = None) -> Downtime:
     """A stream's downtime, from its first request on."""
-    downtime = Downtime(clocks, lambda: None if jumps is None else jumps.append(clocks.now()))  # type: ignore[arg-type]
-    downtime.start()
-    downtime.poll_started()
-    downtime.check_clock()
+    downtime = Downtime(clocks, lambda: None if jumps is None else jumps.append(clocks.monotonic()))  # type: ignore[arg-type]
+    downtime.start(now(clocks))
+    downtime.poll_started(now(clocks))
+    downtime.check_clock(now(clocks))
     return downtime
 
 
 def heard(clocks: Clocks, downtime: Downtime, *, confirmed: bool = True) -> None:
     clocks.hear(confirmed=confirmed)
-    downtime.check_clock()
-    downtime.answer_received()
+    downtime.check_clock(now(clocks))
+    downtime.answer_received(now(clocks))
 
 
 # DowntimeLog.
@@ -119,7 +123,7 @@ def test_a_stream_began_when_it_began_by_the_services_clock(wrong):
     downtime = begun(clocks)
     clocks.wait(60)
     heard(clocks, downtime)
-    assert downtime.started_at() == NOON
+    assert downtime.started_at(now(clocks)) == NOON
 
 
 @pytest.mark.parametrize("wrong", [0, 600, -600])
@@ -129,17 +133,17 @@ def test_a_stream_that_began_by_an_answer_is_not_moved_by_the_hosts_clock(wrong)
     downtime = begun(clocks)
     clocks.wait(60)
     heard(clocks, downtime)
-    assert downtime.started_at() == NOON
+    assert downtime.started_at(now(clocks)) == NOON
 
 
 def test_a_stream_that_began_by_a_clock_that_was_sure_began_then_though_the_machine_sleeps_at_once():
     clocks = Clocks()
     clocks.hear()
     downtime = Downtime(clocks, lambda: None)  # type: ignore[arg-type]
-    downtime.start()
+    downtime.start(now(clocks))
     clocks.sleep(HOUR)
     clocks.hear()
-    assert downtime.started_at() == NOON
+    assert downtime.started_at(now(clocks)) == NOON
 
 
 # Waiting.
@@ -150,7 +154,7 @@ def test_waiting_for_a_minute_that_failures_spent_is_the_outage_and_for_longer_t
     clocks = Clocks()
     clocks.hear()
     downtime = begun(clocks)
-    downtime.poll_finished("outage")
+    downtime.poll_finished("outage", now(clocks), answered=False)
     with downtime.waiting_for_quota(seconds):
         clocks.wait(45)
     assert downtime.main_reason(NOON, NOON + 45) == reason
@@ -160,7 +164,7 @@ def test_waiting_for_quota_where_nothing_failed_is_the_quota():
     clocks = Clocks()
     clocks.hear()
     downtime = begun(clocks)
-    downtime.record(NOON - 45, "consumer")
+    downtime.record(45, "consumer", now(clocks))
     with downtime.waiting_for_quota(45):
         clocks.wait(45)
     assert downtime.main_reason(NOON - 40, NOON + 45) == "quota"
@@ -170,12 +174,12 @@ def test_an_outage_goes_on_after_waiting_for_quota():
     clocks = Clocks()
     clocks.hear()
     downtime = begun(clocks)
-    downtime.poll_finished("outage")
+    downtime.poll_finished("outage", now(clocks), answered=False)
     with downtime.waiting_for_quota(5 * HOUR):
         clocks.wait(60)
     assert downtime.is_failing
     clocks.wait(600)
-    downtime.record_failure()
+    downtime.record_failure(now(clocks))
     assert downtime.main_reason(NOON + 60, NOON + 660) == "outage"
     assert downtime.main_reason(NOON, NOON + 60) == "quota"
 
@@ -198,13 +202,13 @@ def test_who_asks_hears_when_the_clock_was_another(hours):
 def test_what_failed_before_the_time_was_known_is_put_where_it_was(wrong):
     clocks = Clocks(wrong)
     downtime = begun(clocks)
-    downtime.poll_finished("outage")
+    downtime.poll_finished("outage", now(clocks), answered=False)
     for _ in range(10):
         clocks.wait(60)
-        downtime.record_failure()
+        downtime.record_failure(now(clocks))
     heard(clocks, downtime)
     clocks.wait(60)
-    downtime.record_failure()
+    downtime.record_failure(now(clocks))
     found = [downtime.main_reason(NOON + at, NOON + at + 30) for at in (-60, 0, 570, 630, 661)]
     assert found == ["quota", "outage", "outage", "outage", "quota"]
 
@@ -215,9 +219,9 @@ def test_a_poll_during_which_the_time_was_learned_failed_from_its_own_beginning_
     downtime = begun(clocks)
     clocks.wait(60)
     heard(clocks, downtime)
-    downtime.poll_finished("outage")
+    downtime.poll_finished("outage", now(clocks), answered=False)
     clocks.wait(60)
-    downtime.record_failure()
+    downtime.record_failure(now(clocks))
     assert [downtime.main_reason(NOON + at, NOON + at + 30) for at in (-40, 0, 80, 121)] == [
         "quota",
         "outage",
@@ -232,15 +236,15 @@ def test_a_sleep_in_an_outage_is_told_apart_from_it(known):
     if known:
         clocks.hear()
     downtime = begun(clocks)
-    downtime.answer_received()
-    downtime.poll_finished("outage")
+    downtime.answer_received(now(clocks))
+    downtime.poll_finished("outage", now(clocks), answered=False)
     clocks.wait(600)
-    downtime.record_failure()
+    downtime.record_failure(now(clocks))
     clocks.sleep(HOUR)
     clocks.wait(10)
     clocks.utc()  # a stream reads it once a minute
     clocks.wait(590)
-    downtime.record_failure()
+    downtime.record_failure(now(clocks))
     heard(clocks, downtime)
     spans = [(0, 600), (610, 600 + HOUR), (620 + HOUR, 1_200 + HOUR), (1_201 + HOUR, 1_300 + HOUR)]
     found = [downtime.main_reason(NOON + start, NOON + end) for start, end in spans]

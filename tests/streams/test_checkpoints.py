@@ -124,7 +124,7 @@ async def test_a_torn_or_foreign_file_is_told_and_never_a_new_beginning(file, te
     with pytest.raises(CheckpointError, match="holds no checkpoint") as caught:
         await file.load("prod")
     assert str(path) in str(caught.value)
-    assert "remove it to begin anew" in str(caught.value)
+    assert "remove it to start over" in str(caught.value)
     assert path.read_text(encoding="latin-1") == text
 
 

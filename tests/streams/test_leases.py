@@ -206,7 +206,7 @@ async def test_a_place_is_leased_from_its_beginning_to_its_end(store):
 
 async def test_a_place_that_cannot_be_begun_is_not_leased(store):
     await store.save("prod", PLACE)
-    with pytest.raises(CheckpointError, match="of another stream"):
+    with pytest.raises(CheckpointError, match="belongs to another stream"):
         await Position("watch 1", store=store, name="prod").resume()
     await store.acquire("prod")
     await store.release("prod")
@@ -224,5 +224,5 @@ async def test_a_place_in_the_future_is_told_at_once(store):
         await place.release()
         told = str(caught.value)
         assert "done up to 2026-11-24T12:00:00Z, 301 s after the service's time, which is 2026-11-24T11:54:59Z" in told
-        assert "remove it to begin anew" in told
+        assert "remove it to start over" in told
     Position("watch 0").check_not_in_future(0)

@@ -366,7 +366,7 @@ class Deaf:
 
 async def seams(simulation: Simulation) -> None:
     ledgers: tuple[Ledger, ...] = (MemoryLedger(), FileLedger("quota.db"))
-    assert_type(await ledgers[0].change("account", lambda book: book.given), int)
+    assert_type(await ledgers[0].change("account", lambda state: state.issued), int)
     wire: Transport = Wire()
     AnalyticsClient("id", "secret", plan="premium", transport=wire)
     deaf: Transport = Deaf()  # type: ignore[assignment]

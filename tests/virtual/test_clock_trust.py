@@ -9,9 +9,12 @@ import pytest
 from misdating import Misdated, Wrong
 
 from agora_analytics import ENTERPRISE, AgoraError, AnalyticsClient, MemoryLedger, RateLimited, Retry
+from agora_analytics.client import service_time
 from agora_analytics.plans import CALL_LISTS
 from agora_analytics.protocols import Request, Response, WallClock
-from agora_analytics.quota import Book, Quota, decode
+from agora_analytics.quota import LedgerState, decode
+from agora_analytics.quota.limiters import Limiters
+from agora_analytics.quota.service_time import ServiceTime
 from agora_analytics.simulator import Service, Simulation, World
 
 DAY = 86_400
@@ -21,22 +24,22 @@ PAGE = b"<html>Bad gateway</html>"
 REFUSED = b'{"code":300,"message":"query time length limit error","data":null}'
 
 
-def quota_of(clock: WallClock, ledger: MemoryLedger | None = None) -> Quota:
-    return Quota(ENTERPRISE, ledger or MemoryLedger(), account="a", clock=clock)
+def quota_of(clock: WallClock, ledger: MemoryLedger | None = None) -> Limiters:
+    return Limiters(ENTERPRISE, ledger or MemoryLedger(), account="a", clock=clock)
 
 
-async def answer(quota: Quota, date: float | None, *, host: int = 0, error: Exception | None = None) -> None:
+async def answer(quota: Limiters, date: float | None, *, host: int = 0, error: Exception | None = None) -> None:
     """Get an answer of this date, a second after the last."""
     await asyncio.sleep(1)
     with suppress(AgoraError):
-        async with quota.token(CALL_LISTS) as token:
+        async with quota.permit(CALL_LISTS) as token:
             token.answered(None if date is None else int(date), host)
             if error is not None:
                 raise error
 
 
-def off(quota: Quota, clock: WallClock) -> float:
-    return quota.utc() - clock()
+def off(time: ServiceTime, clock: WallClock) -> float:
+    return time.utc() - clock()
 
 
 def client_of(simulation: Simulation, clock: WallClock, wrong, **options):
@@ -65,7 +68,7 @@ async def test_one_wrong_date_refuses_nothing_and_leaves_the_clock_right(simulat
         await asyncio.sleep(1)
     assert answered == [not (what and at == number) for at in range(1, 10)]
     assert transport.sent == 9
-    assert -2 < client.quota.utc() - clock() <= 0
+    assert -2 < service_time(client).utc() - clock() <= 0
     assert client.quota.confirmed
 
 
@@ -92,7 +95,7 @@ async def test_what_is_no_answer_of_the_api_teaches_nothing(simulation, clock, s
 async def test_a_refusal_of_the_api_itself_tells_the_time(simulation, clock):
     client, _ = client_of(simulation, lambda: clock() + HOUR, {1: Wrong(0, body=REFUSED)})
     assert not await ask(client, clock())
-    assert abs(off(client.quota, clock)) < 2
+    assert abs(off(service_time(client), clock)) < 2
 
 
 async def test_a_refusal_for_frequency_tells_the_time_too(clock):
@@ -100,27 +103,27 @@ async def test_a_refusal_for_frequency_tells_the_time_too(clock):
     refusal = RateLimited("qps limit error")
     refusal.unit = "second"
     await answer(quota, clock() + 1, error=refusal)
-    assert abs(off(quota, clock)) < 2
+    assert abs(off(quota.time, clock)) < 2
     await answer(quota, clock() + 1, error=refusal)
-    assert quota.confirmed
+    assert quota.time.confirmed
 
 
 async def test_a_clock_is_confirmed_by_an_answer_that_agrees_with_the_host(clock):
     quota = quota_of(clock)
-    assert not quota.confirmed
+    assert not quota.time.confirmed
     await answer(quota, None)
-    assert not quota.confirmed
+    assert not quota.time.confirmed
     await answer(quota, clock())
-    assert quota.confirmed
+    assert quota.time.confirmed
 
 
 async def test_where_the_host_disagrees_a_later_answer_confirms_the_clock(clock):
     quota = quota_of(lambda: clock() - HOUR)
     await answer(quota, clock() + 1)
-    assert abs(off(quota, clock)) < 2
-    assert not quota.confirmed
+    assert abs(off(quota.time, clock)) < 2
+    assert not quota.time.confirmed
     await answer(quota, clock() + 1)
-    assert quota.confirmed
+    assert quota.time.confirmed
 
 
 async def test_the_same_date_twice_is_one_witness(clock):
@@ -129,7 +132,7 @@ async def test_the_same_date_twice_is_one_witness(clock):
     date = clock()
     for _ in range(20):
         await answer(quota, date)
-        assert not quota.confirmed
+        assert not quota.time.confirmed
 
 
 async def test_a_confirmed_clock_starts_anew_from_two_answers_of_one_host_alone(clock):
@@ -137,18 +140,18 @@ async def test_a_confirmed_clock_starts_anew_from_two_answers_of_one_host_alone(
     await answer(quota, clock())
     for host in (1, 0, 2):
         await answer(quota, clock() + DAY, host=host)
-        assert abs(off(quota, clock)) < 2
-        assert not quota.confirmed
+        assert abs(off(quota.time, clock)) < 2
+        assert not quota.time.confirmed
     await answer(quota, clock() + DAY, host=1)
-    assert off(quota, clock) > DAY - 3
+    assert off(quota.time, clock) > DAY - 3
 
 
 async def test_an_answer_that_agrees_clears_the_doubt_of_its_host(clock):
     quota = quota_of(clock)
     for ahead in (0, DAY, 0, DAY, 0):
         await answer(quota, clock() + ahead)
-        assert abs(off(quota, clock)) < 2
-        assert quota.confirmed is (ahead == 0)
+        assert abs(off(quota.time, clock)) < 2
+        assert quota.time.confirmed is (ahead == 0)
 
 
 async def test_the_doubts_of_many_hosts_are_bounded(clock):
@@ -157,7 +160,7 @@ async def test_the_doubts_of_many_hosts_are_bounded(clock):
     await answer(quota, clock())
     for host in range(100):
         await answer(quota, clock() + DAY, host=host)
-    assert len(ledger.book("a").trust.candidates) < 20
+    assert len(ledger.state("a").trust.candidates) < 20
 
 
 @pytest.mark.parametrize(("at", "told"), [(NOON + DAY, "in the future"), (NOON - 30 * DAY, "older than the plan")])
@@ -176,14 +179,14 @@ async def test_a_host_clock_that_is_wrong_refuses_nothing(simulation, clock, ahe
     for number in range(1, 5):
         assert await ask(client, clock())
         assert transport.sent == number
-        assert abs(off(client.quota, clock)) < 2
+        assert abs(off(service_time(client), clock)) < 2
         await asyncio.sleep(1)
 
 
 async def test_without_quotas_the_time_is_learned_too(simulation, clock):
     client, _ = client_of(simulation, lambda: clock() - HOUR, {}, quotas=False)
     await ask(client, clock())
-    assert abs(off(client.quota, clock)) < 2
+    assert abs(off(service_time(client), clock)) < 2
 
 
 async def test_a_machine_that_slept_asks_and_is_right_after_one_answer(clock):
@@ -195,10 +198,10 @@ async def test_a_machine_that_slept_asks_and_is_right_after_one_answer(clock):
     quota = quota_of(now)
     await answer(quota, now())
     slept = 3 * HOUR
-    assert not quota.confirmed
+    assert not quota.time.confirmed
     await answer(quota, now())
-    assert abs(off(quota, now)) < 2
-    assert quota.confirmed
+    assert abs(off(quota.time, now)) < 2
+    assert quota.time.confirmed
 
 
 async def test_a_host_clock_that_is_stepped_changes_nothing(clock):
@@ -206,11 +209,11 @@ async def test_a_host_clock_that_is_stepped_changes_nothing(clock):
     quota = quota_of(lambda: clock() + stepped)
     await answer(quota, clock())
     for stepped in (HOUR, -HOUR, 40 * DAY):  # noqa: B007 - the clock reads it
-        assert not quota.confirmed
-        assert abs(off(quota, clock)) < 2
+        assert not quota.time.confirmed
+        assert abs(off(quota.time, clock)) < 2
         await answer(quota, clock())
-        assert quota.confirmed
-        assert abs(off(quota, clock)) < 2
+        assert quota.time.confirmed
+        assert abs(off(quota.time, clock)) < 2
 
 
 async def test_what_two_wrong_dates_made_of_the_clock_heals_without_help(simulation, clock):
@@ -226,10 +229,10 @@ async def test_what_two_wrong_dates_made_of_the_clock_heals_without_help(simulat
     for _ in range(3):
         assert await ask(client, clock())
         await asyncio.sleep(2)
-    assert abs(off(client.quota, clock)) < 2
+    assert abs(off(service_time(client), clock)) < 2
 
 
-async def used_today(quota: Quota) -> int:
+async def used_today(quota: Limiters) -> int:
     return next(one.used for one in await quota.snapshot() if (one.counter, one.unit) == ("call_lists", "day"))
 
 
@@ -246,7 +249,7 @@ async def test_a_clock_that_two_wrong_dates_set_gives_the_days_count_back_with_t
     quota = quota_of(clock)
     for at in range(1, 12):
         await answer(quota, clock() + (5 * DAY if at in {6, 7, 8} else 0))
-    assert abs(off(quota, clock)) < 2
+    assert abs(off(quota.time, clock)) < 2
     # The three that were answered while the clock was wrong are counted on its day.
     assert await used_today(quota) == 11 - 3
 
@@ -257,7 +260,7 @@ async def test_days_are_forgotten_however_often_the_clock_is_set(clock):
     for jump in range(30):
         for _ in range(3):
             await answer(quota, clock() + jump * 10 * DAY)
-    assert len(ledger.book("a").counter("call_lists").days) <= 8
+    assert len(ledger.state("a").counter("call_lists").used_per_day) <= 8
 
 
 async def test_a_day_that_is_closed_is_the_one_that_the_answer_tells(clock):
@@ -270,16 +273,16 @@ async def test_a_day_that_is_closed_is_the_one_that_the_answer_tells(clock):
     assert transport.sent == 2
 
 
-def test_a_book_of_an_earlier_version_is_read():
-    old = b'{"clock":{"floor":5.0},"counters":{"lists":{"days":{"7":3},"limits":{"day":5},"hints":{}}},"given":9}'
-    book = decode(old)
-    assert (book.clock.floor, book.given, book.counter("lists").days) == (5.0, 9, {7: 3})
-    assert not book.trust.confirmed
+def test_a_stored_state_with_missing_and_unknown_fields_is_read():
+    old = b'{"clock":{"floor":5.0},"counters":{"lists":{"used_per_day":{"7":3},"limits":{"day":5}}},"issued":9}'
+    state = decode(old)
+    assert (state.clock.floor, state.issued, state.counter("lists").used_per_day) == (5.0, 9, {7: 3})
+    assert not state.trust.confirmed
 
 
 def test_what_is_believed_outlives_the_process():
-    book = Book()
-    assert decode(book.encode()).trust == book.trust
+    state = LedgerState()
+    assert decode(state.encode()).trust == state.trust
 
 
 async def test_a_search_up_to_the_newest_is_not_refused_by_a_clock_that_a_ledger_knows(simulation):
@@ -289,7 +292,7 @@ async def test_a_search_up_to_the_newest_is_not_refused_by_a_clock_that_a_ledger
     async with simulation.client(ledger=ledger, transport=slow) as client:
         await client.calls.page(NOON - 7_200, NOON - 3_600)
         await asyncio.sleep(1.2 - asyncio.get_running_loop().time())
-        behind = client.quota.utc()
+        behind = service_time(client).utc()
     async with simulation.client(ledger=ledger) as client:
         newest = client.calls.recent(600)
         assert newest.end > int(behind) - 21

@@ -18,7 +18,7 @@ from agora_analytics.streams.follow.sessions import SessionFetcher
 
 
 class Clocks:
-    """Stands for a quota: its two clocks are set by hand, and requests are to be had after `wait` seconds."""
+    """Stands for the limiters and their time, which is set by hand; a request is available after `wait` seconds."""
 
     plan = PREMIUM
 
@@ -26,7 +26,11 @@ class Clocks:
         self.passed, self.begun, self.wait = 0.0, float(NOON), 0.0
         self.confirmed = True
 
-    def now(self) -> float:
+    @property
+    def time(self) -> Clocks:
+        return self
+
+    def monotonic(self) -> float:
         return self.passed
 
     def utc(self) -> float:
@@ -293,5 +297,5 @@ async def test_of_more_than_a_thousand_calls_whose_end_was_told_the_oldest_get_n
 @pytest.mark.parametrize("call_id", ["", " "])
 async def test_a_call_whose_id_cannot_be_asked_for_is_given_up_without_a_request(call_id):
     one = asking(lambda _: None, ended(call_id))
-    assert [event.reason for event in await one.round()] == ["its id cannot be asked for"]
+    assert [event.reason for event in await one.round()] == ["its id cannot be queried"]
     assert one.reader.asked == []

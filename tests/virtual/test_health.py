@@ -124,7 +124,7 @@ async def test_waiting_for_quota_is_told_with_its_end_and_logged_once_in_and_onc
             assert stream.health.until is None
             assert len(events) > told
     _, better = turns(caplog)
-    assert "goes on after waiting for quota for" in better
+    assert "resumes after waiting for quota for" in better
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
@@ -163,7 +163,7 @@ async def test_what_fails_is_told_with_the_last_error_and_logged_once_in_and_onc
             assert len(events) > told
             assert well(stream.health, simulation.clock())
     worse, better = turns(caplog)
-    assert f"{state}, which it sits out" in worse
+    assert f"{state}, will retry and backfill" in worse
     assert said in worse
     assert f"s of {state}" in better
 

@@ -12,26 +12,28 @@ import pytest
 from agora_analytics import PREMIUM, MemoryLedger, Plan, Priority, QuotaExhausted, RateLimited, TransportError
 from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE, REALTIME_QUALITY, REALTIME_USAGE, Unit
 from agora_analytics.protocols import WallClock
-from agora_analytics.quota import Quota
+from agora_analytics.quota.limiters import Limiters
 from agora_analytics.simulator import Fault, Faults, Service, Simulation, World
 
 DAY = 86_400
 
 
-def quota_of(plan: Plan, clock: WallClock, *, account: str = "a", ledger: MemoryLedger | None = None) -> Quota:
-    return Quota(plan, ledger or MemoryLedger(), account=account, clock=clock)
+def quota_of(plan: Plan, clock: WallClock, *, account: str = "a", ledger: MemoryLedger | None = None) -> Limiters:
+    return Limiters(plan, ledger or MemoryLedger(), account=account, clock=clock)
 
 
-async def spend(quota: Quota, endpoint=REALTIME_USAGE, *, seconds: float = 0.0, max_wait: float | None = None) -> float:
+async def spend(
+    quota: Limiters, endpoint=REALTIME_USAGE, *, seconds: float = 0.0, max_wait: float | None = None
+) -> float:
     """Send one request that is answered after some seconds, and return when it went out."""
-    async with quota.token(endpoint, max_wait) as token:
+    async with quota.permit(endpoint, max_wait) as token:
         sent = asyncio.get_running_loop().time()
         await asyncio.sleep(seconds)
         token.answered(None)
     return sent
 
 
-async def waiting(quota: Quota) -> int:
+async def waiting(quota: Limiters) -> int:
     """How many wait for real-time requests."""
     return next(state.waiting for state in await quota.snapshot() if state.counter == "realtime")
 
@@ -164,7 +166,7 @@ async def test_a_waiter_cancelled_in_the_moment_of_its_turn_hands_it_on(clock):
     unsent = TransportError("no connection")
     unsent.sent = False
     with suppress(TransportError):
-        async with quota.token(REALTIME_USAGE):
+        async with quota.permit(REALTIME_USAGE):
             first, second = (asyncio.create_task(spend(quota)) for _ in range(2))
             await asyncio.sleep(1)
             raise unsent
@@ -182,7 +184,7 @@ async def test_what_was_never_sent_costs_nothing_and_what_broke_off_costs_a_guar
     refused.sent = False
     for error in (refused, TransportError("reset")):
         with pytest.raises(TransportError):
-            async with quota.token(REALTIME_USAGE):
+            async with quota.permit(REALTIME_USAGE):
                 raise error
     minute, day = (state for state in await quota.snapshot() if state.counter == "realtime")
     assert (minute.used, day.used) == (1, 1)
@@ -203,12 +205,12 @@ async def test_a_cancelled_request_keeps_its_token_for_a_window_and_a_guard(cloc
     assert await spend(quota) == pytest.approx(1 + 2 + 60.1, abs=0.01)
 
 
-async def refuse(quota: Quota, unit: Unit, limit: int | None = None, *, seconds: float = 0.0) -> None:
+async def refuse(quota: Limiters, unit: Unit, limit: int | None = None, *, seconds: float = 0.0) -> None:
     """Send a request that the service refuses."""
     error = RateLimited(f"{unit} limit error")
     error.unit, error.limit = unit, limit
     with suppress(RateLimited):
-        async with quota.token(REALTIME_USAGE) as token:
+        async with quota.permit(REALTIME_USAGE) as token:
             await asyncio.sleep(seconds)
             token.answered(None)
             raise error
@@ -291,9 +293,9 @@ async def test_the_memory_ledger_forgets_days_long_past(clock):
     for _ in range(10):
         await spend(quota, CALL_LISTS)
         await asyncio.sleep(DAY)
-    book = await ledger.change("a", lambda book: book)
-    assert len(book.counter("call_lists").days) <= 3
-    assert len(book.counter("call_lists").answered) <= 1
+    state = await ledger.change("a", lambda state: state)
+    assert len(state.counter("call_lists").used_per_day) <= 3
+    assert len(state.counter("call_lists").completed) <= 1
 
 
 async def test_quotas_can_be_switched_off(simulation):

@@ -11,23 +11,23 @@ import pytest
 from agora_analytics import ENTERPRISE, PREMIUM, MemoryLedger, Plan, Priority, QuotaExhausted
 from agora_analytics.plans import CALL_LISTS, REALTIME_USAGE, Endpoint
 from agora_analytics.protocols import WallClock
-from agora_analytics.quota import Quota
+from agora_analytics.quota.limiters import Limiters
 
 DAY = 86_400
 
 
-def quota_of(plan: Plan, clock: WallClock, ledger: MemoryLedger | None = None) -> Quota:
-    return Quota(plan, ledger or MemoryLedger(), account="a", clock=clock)
+def quota_of(plan: Plan, clock: WallClock, ledger: MemoryLedger | None = None) -> Limiters:
+    return Limiters(plan, ledger or MemoryLedger(), account="a", clock=clock)
 
 
-async def spend(quota: Quota, endpoint: Endpoint = CALL_LISTS, priority: Priority = Priority.INTERACTIVE) -> float:
+async def spend(quota: Limiters, endpoint: Endpoint = CALL_LISTS, priority: Priority = Priority.INTERACTIVE) -> float:
     """Send a request that is answered at once, and return when that was."""
-    async with quota.token(endpoint, None, priority) as token:
+    async with quota.permit(endpoint, None, priority) as token:
         token.answered(None)
     return asyncio.get_running_loop().time()
 
 
-async def day_of(quota: Quota, counter: str = "call_lists"):
+async def day_of(quota: Limiters, counter: str = "call_lists"):
     return next(state for state in await quota.snapshot() if (state.counter, state.unit) == (counter, "day"))
 
 
@@ -57,7 +57,7 @@ async def test_a_forecast_counts_those_who_wait_already_and_says_when_that_is(cl
 
 
 async def test_a_forecast_of_what_is_not_counted_is_now(clock):
-    quota = Quota(PREMIUM, MemoryLedger(), account="a", clock=clock, enforce=False)
+    quota = Limiters(PREMIUM, MemoryLedger(), account="a", clock=clock, enforce=False)
     assert (await quota.forecast(10**6, CALL_LISTS)).seconds == 0
 
 
@@ -120,7 +120,7 @@ async def test_exports_are_spread_over_their_window(clock):
     assert min(after - before for before, after in pairwise(sent)) > 0.09
 
 
-async def exported(quota: Quota) -> int:
+async def exported(quota: Limiters) -> int:
     """How many requests of today an export gets."""
     count = 0
     with suppress(TimeoutError):
@@ -145,7 +145,7 @@ async def test_exports_leave_what_streams_expect_and_a_share_for_people(clock):
     for _ in range(5):
         await spend(quota)
     with pytest.raises(QuotaExhausted):
-        async with quota.token(CALL_LISTS, 10):
+        async with quota.permit(CALL_LISTS, 10):
             pass
 
 
@@ -167,5 +167,5 @@ async def test_a_stream_of_another_client_on_the_ledger_is_heeded(clock):
 
 
 async def test_nothing_is_kept_where_nothing_is_counted(clock):
-    async with Quota(PREMIUM, MemoryLedger(), account="a", clock=clock, enforce=False).reserve(CALL_LISTS) as kept:
+    async with Limiters(PREMIUM, MemoryLedger(), account="a", clock=clock, enforce=False).reserve(CALL_LISTS) as kept:
         await kept.keep(3, 3)

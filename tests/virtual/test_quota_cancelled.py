@@ -11,7 +11,8 @@ import pytest
 from agora_analytics import ENTERPRISE, MemoryLedger, Retry, TransportError
 from agora_analytics.plans import CALL_LISTS
 from agora_analytics.protocols import Request, Response
-from agora_analytics.quota import Book, Quota
+from agora_analytics.quota import LedgerState
+from agora_analytics.quota.limiters import Limiters
 
 T = TypeVar("T")
 
@@ -20,10 +21,10 @@ class Distant:
     """A ledger on another machine: a change takes a second each way, and is made even if its caller is cancelled."""
 
     def __init__(self) -> None:
-        self._book = Book()
+        self._state = LedgerState()
         self.changes = 0
 
-    async def change(self, account: str, change: Callable[[Book], T]) -> T:
+    async def change(self, account: str, change: Callable[[LedgerState], T]) -> T:
         made = asyncio.ensure_future(self._make(change))
         cancelled: asyncio.CancelledError | None = None
         while not made.done():
@@ -35,10 +36,10 @@ class Distant:
             raise cancelled
         return made.result()
 
-    async def _make(self, change: Callable[[Book], T]) -> T:
+    async def _make(self, change: Callable[[LedgerState], T]) -> T:
         await asyncio.sleep(1)
         self.changes += 1
-        result = change(self._book)
+        result = change(self._state)
         await asyncio.sleep(1)
         return result
 
@@ -46,12 +47,12 @@ class Distant:
         """Nothing is open."""
 
 
-async def use(quota: Quota) -> None:
-    async with quota.token(CALL_LISTS) as token:
+async def use(quota: Limiters) -> None:
+    async with quota.permit(CALL_LISTS) as token:
         token.answered(None)
 
 
-async def used(quota: Quota) -> dict[str, int]:
+async def used(quota: Limiters) -> dict[str, int]:
     return {state.unit: state.used for state in await quota.snapshot() if state.counter == "call_lists"}
 
 
@@ -59,7 +60,7 @@ async def used(quota: Quota) -> dict[str, int]:
 @pytest.mark.parametrize("times", [1, 3])
 async def test_a_token_granted_after_its_caller_was_cancelled_is_given_back(clock, after, times):
     ledger = Distant()
-    quota = Quota(ENTERPRISE, ledger, account="a", clock=clock)
+    quota = Limiters(ENTERPRISE, ledger, account="a", clock=clock)
     task = asyncio.create_task(use(quota))
     await asyncio.sleep(after)
     for _ in range(times):
@@ -74,7 +75,7 @@ async def test_a_token_granted_after_its_caller_was_cancelled_is_given_back(cloc
 
 
 async def test_cancelled_waiters_take_no_token(clock):
-    quota = Quota(ENTERPRISE.with_limits("call_lists", per_second=1), Distant(), account="a", clock=clock)
+    quota = Limiters(ENTERPRISE.with_limits("call_lists", per_second=1), Distant(), account="a", clock=clock)
     waiting = [asyncio.create_task(use(quota)) for _ in range(5)]
     await asyncio.sleep(5)
     for task in waiting[1:4]:

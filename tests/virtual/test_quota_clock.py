@@ -12,7 +12,8 @@ import pytest
 
 from agora_analytics import ENTERPRISE, MemoryLedger, RateLimited
 from agora_analytics.plans import CALL_LISTS
-from agora_analytics.quota import Quota, fingerprint
+from agora_analytics.quota import fingerprint
+from agora_analytics.quota.limiters import Limiters
 from agora_analytics.simulator import CUSTOMER_ID, Service, Simulation, Variants, World
 
 START = 1_795_521_600.37
@@ -123,8 +124,8 @@ async def test_a_service_whose_clock_is_set_back_costs_one_event_of_refusals():
     assert 0 < len(refused) <= 10
     assert len({int(entry.at) for entry in refused}) == 1
     assert used > 0.85
-    book = await ledger.change(fingerprint(CUSTOMER_ID), lambda book: book)
-    assert book.counter("call_lists").refusals == len(refused)
+    state = await ledger.change(fingerprint(CUSTOMER_ID), lambda state: state)
+    assert state.counter("call_lists").refusals == len(refused)
 
 
 async def test_a_host_that_slept_begins_anew():
@@ -182,11 +183,11 @@ async def test_another_program_costs_little_more_than_it_takes(delay):
 async def test_a_refusal_while_few_of_ours_were_out_does_not_move_the_aim():
     _, _, _, ledger = await saturated()
     await asyncio.sleep(5)
-    quota = Quota(ENTERPRISE, ledger, account=fingerprint(CUSTOMER_ID), clock=lambda: START)
+    quota = Limiters(ENTERPRISE, ledger, account=fingerprint(CUSTOMER_ID), clock=lambda: START)
     with suppress(RateLimited):
-        async with quota.token(CALL_LISTS) as token:
+        async with quota.permit(CALL_LISTS) as token:
             token.answered(None)
             raise RateLimited("qps limit error")
-    book = await ledger.change(fingerprint(CUSTOMER_ID), lambda book: book)
-    assert book.counter("call_lists").refusals == 1
-    assert book.clock.moves == 0
+    state = await ledger.change(fingerprint(CUSTOMER_ID), lambda state: state)
+    assert state.counter("call_lists").refusals == 1
+    assert state.clock.aim_moves == 0

@@ -11,7 +11,7 @@ import pytest
 
 from agora_analytics import ENTERPRISE, PREMIUM, MemoryLedger, Plan, Priority, QuotaExhausted, RateLimited
 from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE, Unit
-from agora_analytics.quota import Quota
+from agora_analytics.quota.limiters import Limiters
 from agora_analytics.simulator import Service, Simulation, Variants, World
 
 NOON = 1_795_521_600
@@ -108,30 +108,30 @@ async def test_a_day_that_another_program_spends_at_its_beginning_costs_few_requ
 
 
 async def spend(
-    quota: Quota, endpoint=INSIGHT_USAGE, *, date: int | None = None, max_wait: float | None = None
+    quota: Limiters, endpoint=INSIGHT_USAGE, *, date: int | None = None, max_wait: float | None = None
 ) -> float:
     """Send one request that is answered at once, and return when it went out."""
-    async with quota.token(endpoint, max_wait) as token:
+    async with quota.permit(endpoint, max_wait) as token:
         sent = asyncio.get_running_loop().time()
         token.answered(date)
     return sent
 
 
-async def refuse(quota: Quota, unit: Unit, endpoint=INSIGHT_USAGE) -> float:
+async def refuse(quota: Limiters, unit: Unit, endpoint=INSIGHT_USAGE) -> float:
     """Send one request that is refused at once, and return when it went out."""
     error = RateLimited(f"{unit} limit error")
     error.unit = unit
     with suppress(RateLimited):
-        async with quota.token(endpoint) as token:
+        async with quota.permit(endpoint) as token:
             sent = asyncio.get_running_loop().time()
             token.answered(None)
             raise error
     return sent
 
 
-def quota_of(plan: Plan, begins: float = NOON) -> Quota:
+def quota_of(plan: Plan, begins: float = NOON) -> Limiters:
     time = asyncio.get_running_loop().time
-    return Quota(plan, MemoryLedger(), account="a", clock=lambda: begins + time())
+    return Limiters(plan, MemoryLedger(), account="a", clock=lambda: begins + time())
 
 
 async def test_a_request_that_was_charged_to_two_days_gives_one_back():
@@ -178,7 +178,7 @@ async def test_one_request_finds_out_whether_a_unit_is_open_and_the_others_wait_
     sent: list[float] = []
 
     async def ask() -> None:
-        async with quota.token(INSIGHT_USAGE) as token:
+        async with quota.permit(INSIGHT_USAGE) as token:
             sent.append(asyncio.get_running_loop().time())
             await asyncio.sleep(3)
             token.answered(None)
@@ -195,7 +195,7 @@ async def test_where_the_one_that_finds_out_has_no_answer_another_does(sent):
     await asyncio.sleep(563.2)
     begun = asyncio.get_running_loop().time()
     with suppress(OSError):
-        async with quota.token(INSIGHT_USAGE) as token:
+        async with quota.permit(INSIGHT_USAGE) as token:
             token.sent = sent
             raise OSError("reset")
     assert await spend(quota) == pytest.approx(begun, abs=0.1)

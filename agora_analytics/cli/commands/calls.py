@@ -289,8 +289,10 @@ async def _refuse_channel_name(client: AnalyticsClient, name: str, span: Span) -
 
 async def _newest_call(client: AnalyticsClient, cname: str, span: Span) -> Call | None:
     """Return the newest call of a channel before the end of a span, as far back as one request goes."""
+    from agora_analytics.client import service_time  # noqa: PLC0415 - with a client, when one is needed
+
     limits = client.plan.of_endpoint(CALL_LISTS)
-    kept = limits.askable(int(client.quota.utc()))
+    kept = limits.askable(service_time(client).utc_second())
     end = min(span.end, kept.end)
     start = max(end - limits.longest_query, kept.start + _MARGIN)
     try:

@@ -28,6 +28,7 @@ from agora_analytics.spans import WINDOW
 if TYPE_CHECKING:
     from agora_analytics import AnalyticsClient
     from agora_analytics.models import Call, Number, Point, Session
+    from agora_analytics.quota.service_time import ServiceTime
     from agora_analytics.simulator import Service
     from agora_analytics.streams import Series
 
@@ -125,7 +126,7 @@ class Tour:
             self.screen.print(f"The plan {self.client.plan.name} has no real-time windows.")
             return
         step = self._step("realtime", "The last 15 minutes, in windows of 20 seconds:")
-        latest = newest_window(self.client.plan, plans.REALTIME_USAGE, int(self.client.quota.utc()))
+        latest = newest_window(self.client.plan, plans.REALTIME_USAGE, self._time().utc_second())
         found = [(series, await self._points(series)) for series in self._affordable()]
         rows = [(str(series), unit_of(series.metric), points) for series, points in found]
         values = [
@@ -181,8 +182,13 @@ class Tour:
     def _fits_one_request(self, call: Call) -> bool:
         """Whether the details of a call are available, and one request can cover all of it."""
         limits = self.client.plan.of_endpoint(plans.CALL_SESSIONS)
-        newest = limits.askable(int(self.client.quota.utc())).end
+        newest = limits.askable(self._time().utc_second()).end
         return call.span is not None and call.span.end <= newest and call.span.duration <= limits.longest_query
+
+    def _time(self) -> ServiceTime:
+        from agora_analytics.client import service_time  # noqa: PLC0415 - with a client, when one is needed
+
+        return service_time(self.client)
 
     def _affordable(self) -> Sequence[Series]:
         """Return as many series as the plan can refresh for each window: one request each, every 20 seconds."""
@@ -212,9 +218,9 @@ class Tour:
     async def _wait_for(self, window: int, what: str) -> None:
         """Wait until a window is complete and available."""
         due = window + WINDOW + self.client.plan.of_endpoint(plans.REALTIME_USAGE).delay + 1
-        wait = max(0.0, due - self.client.quota.utc())
+        wait = max(0.0, due - self._time().utc())
         with self.screen.progress(what, total=wait) as advance:
-            while (left := due - self.client.quota.utc()) > 0:
+            while (left := due - self._time().utc()) > 0:
                 advance(wait - left, f"{left:.0f} s")
                 await asyncio.sleep(min(left, _REDRAW_EVERY))
 

@@ -9,7 +9,6 @@ from typing import Annotated
 import attrs
 import typer
 
-import agora_analytics as agora
 from agora_analytics.catalogue import Metric, MetricId
 from agora_analytics.cli import tables
 from agora_analytics.cli.formatting import format_duration, format_number
@@ -94,12 +93,13 @@ async def quota(customer: CustomerOptions, output: OutputOptions) -> None:
     Example: agora-analytics quota --plan premium
     """
     from agora_analytics.quota import fingerprint  # noqa: PLC0415 - loads the ledger, which help does not need
+    from agora_analytics.quota.limiters import Limiters  # noqa: PLC0415
 
     settings = customer.settings()
     plan = settings.known_plan()
     async with settings.open_ledger() as ledger:
         account = fingerprint(settings.customer_id or "")
-        snapshot = await agora.Quota(plan, ledger, account=account, clock=time.time).snapshot()
+        snapshot = await Limiters(plan, ledger, account=account, clock=time.time).snapshot()
     rows = [*snapshot, *filter(None, [snapshot.clock])]
     output.screen.show(rows, tables.quota(snapshot.states, f"quota of the plan {plan.name}"))
     if snapshot.clock:

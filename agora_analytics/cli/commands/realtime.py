@@ -183,6 +183,9 @@ def newest_window(plan: Plan, endpoint: Endpoint, now: int) -> int:
 async def _window(client: AnalyticsClient, endpoint: Endpoint, at: str | None) -> int:
     if at:
         return parse_time(at, "--at")
+    from agora_analytics.client import service_time  # noqa: PLC0415 - with a client, when one is needed
+
     await client.quota.snapshot()  # loads what the ledger knows of the service's clock
-    window = newest_window(client.plan, endpoint, int(client.quota.utc()))
-    return window if client.quota.host_ahead() is not None else HostSecond(window)
+    time = service_time(client)
+    window = newest_window(client.plan, endpoint, time.utc_second())
+    return window if time.host_ahead() is not None else HostSecond(window)

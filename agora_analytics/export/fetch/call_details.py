@@ -136,8 +136,8 @@ class CallDetailsFetcher:
                 call.span.start,
                 lambda second: Probe(second, partial(page, call.call_id, second, second + 1)),
             )
-            early = call.span.end - self._limits.newest(self._session.now())
-            return early if early > 0 and self._session.confirmed else 0.0
+            early = call.span.end - self._limits.newest(self._session.time.utc_second())
+            return early if early > 0 and self._session.time.confirmed else 0.0
 
         return check
 

@@ -194,7 +194,7 @@ class RefusalClassifier:
     async def _answers(self, app: str, name: str) -> bool:
         """Whether the service answers a small question about a source of an App ID; raises what is about neither."""
         source = self._sources[name]
-        limits, now = self._session.plan.of_endpoint(source.endpoint), self._session.now()
+        limits, now = self._session.plan.of_endpoint(source.endpoint), self._session.time.utc_second()
         middle = (limits.oldest(now) + limits.newest(now)) // 2
         try:
             await self._fetcher.probe(source.probe(self._endpoints[app], app, middle).ask)

@@ -59,12 +59,12 @@ class RetentionTracker:
 
     def record_expired(self, endpoint: Endpoint, start: int) -> int:
         """Note that the service refused a start as too old, and return the first one worth asking about next."""
-        known, now = self._is_expired(endpoint, start), self._session.quota.now()
+        known, now = self._is_expired(endpoint, start), self._session.time.monotonic()
         edge = self._expired_through[endpoint.table] = max(
             self._expired_through.get(endpoint.table, -math.inf), start - now
         )
         gone_by = self._oldest(endpoint) - start
-        if known or (gone_by > 0 and self._session.confirmed and not self._probes_answered.get(endpoint.table)):
+        if known or (gone_by > 0 and self._session.time.confirmed and not self._probes_answered.get(endpoint.table)):
             return (
                 int(edge + now) + 1 + RETENTION_MARGIN
             )  # where that is gone too, the next check finds out by how much
@@ -72,15 +72,15 @@ class RetentionTracker:
 
     def _may_be_expired(self, endpoint: Endpoint, start: int) -> bool:
         """Whether it is gone by the clock; one that is not confirmed says nothing."""
-        return self._is_expired(endpoint, start) or (start < self._oldest(endpoint) and self._session.confirmed)
+        return self._is_expired(endpoint, start) or (start < self._oldest(endpoint) and self._session.time.confirmed)
 
     def _is_expired(self, endpoint: Endpoint, start: int) -> bool:
         """Whether it is gone by what the service said."""
         edge = self._expired_through.get(endpoint.table)
-        return edge is not None and start <= edge + self._session.quota.now()
+        return edge is not None and start <= edge + self._session.time.monotonic()
 
     def _oldest(self, endpoint: Endpoint) -> int:
-        return self._session.plan.of_endpoint(endpoint).oldest(self._session.now())
+        return self._session.plan.of_endpoint(endpoint).oldest(self._session.time.utc_second())
 
     def _probe_offset(self, endpoint: Endpoint) -> int | None:
         tried = self._probes_answered.get(endpoint.table, 0)

@@ -120,11 +120,11 @@ class ExportRun:
         self.fetcher.wait_if_too_new = False
         try:
             for _ in range(_LOOKS):
-                due = None if self._session.confirmed else await self._disk.change(self._first)
+                due = None if self._session.time.confirmed else await self._disk.change(self._first)
                 if due is None:
                     return
                 await self._try_first(due)
-                if self._session.confirmed or (await self._session.quota.snapshot()).clock is None:
+                if self._session.time.confirmed or (await self._session.quota.snapshot()).clock is None:
                     return
                 await asyncio.sleep(_LOOK)  # another answer tells something new once it has another date
         except RequestBudgetExhausted:
@@ -162,9 +162,11 @@ class ExportRun:
                     self._slice_fetcher.enqueue_open_calls(state, app, source)
 
     def _prepare(self, state: ExportState) -> None:
-        if self.selection.of_calls and self._session.confirmed:
+        if self.selection.of_calls and self._session.time.confirmed:
             # A day later than by the clock: what is forgotten too early comes twice.
-            state.delete_done_calls(self._session.plan.of_endpoint(CALL_LISTS).oldest(self._session.passed()) - DAY)
+            state.delete_done_calls(
+                self._session.plan.of_endpoint(CALL_LISTS).oldest(self._session.time.passed_second()) - DAY
+            )
         for app in self._endpoints:
             for source in self._sources.values():
                 self._slice_fetcher.plan(state, app, source)
@@ -241,8 +243,8 @@ class ExportRun:
         async with self._refill:
             if self._queue:
                 return None
-            newest = self._session.plan.of_endpoint(CALL_SESSIONS).newest(self._session.now())
-            if not self._session.confirmed:
+            newest = self._session.plan.of_endpoint(CALL_SESSIONS).newest(self._session.time.utc_second())
+            if not self._session.time.confirmed:
                 newest = _NEVER
             apps = self.refusals.apps_with_details()
             due = DueFilter(worst=self.options.worst, min_users=self.options.min_users, before=newest)
@@ -265,7 +267,7 @@ class ExportRun:
         These are left to the next run: a single wrong end would hold back all that has come.
         """
         soonest = state.first_end(due, apps, but)
-        if soonest is None or soonest <= self._session.now() + _SOON:
+        if soonest is None or soonest <= self._session.time.utc_second() + _SOON:
             return soonest
         later = attrs.evolve(due, before=_NEVER)
         while found := state.pending(later, apps, but):
@@ -282,7 +284,7 @@ class ExportRun:
     async def _until(self, end: int, news: asyncio.Event) -> None:
         """Wait until a call that ended then can be asked about, or there is news."""
         limits = self._session.plan.of_endpoint(CALL_SESSIONS)
-        wait = min(max(1, end - limits.newest(self._session.now())), _LONGEST)
+        wait = min(max(1, end - limits.newest(self._session.time.utc_second())), _LONGEST)
         try:
             async with asyncio.timeout(wait):
                 await news.wait()
@@ -314,7 +316,9 @@ class ExportRun:
     async def _early(self) -> tuple[int, int]:
         """Return how many calls the service has no details of yet, and from when on it has those of all."""
         limits = self._session.plan.of_endpoint(CALL_SESSIONS)
-        count, last = await self._disk.change(lambda state: state.not_yet_queryable(limits.newest(self._session.now())))
+        count, last = await self._disk.change(
+            lambda state: state.not_yet_queryable(limits.newest(self._session.time.utc_second()))
+        )
         return count, limits.askable_at(last) if count else 0
 
     async def _done_at(self, slices: int, calls: int, askable_at: int) -> datetime | None:

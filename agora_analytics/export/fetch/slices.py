@@ -16,7 +16,7 @@ from agora_analytics.errors import IncompleteList, PlanRefused, ResponseError
 from agora_analytics.export.fetch.fetcher import RETENTION_MARGIN, RetentionExpired, RetryingFetcher, log
 from agora_analytics.export.fetch.retention import RetentionTracker
 from agora_analytics.export.fetch.sources import DAY, CallSource, EndpointSet, SeriesSource, Slice, Source
-from agora_analytics.export.selection import Selection, is_over, wants
+from agora_analytics.export.selection import Selection, wants
 from agora_analytics.export.state import marks
 from agora_analytics.export.state.calls import NEARBY_SECONDS, CallStatus
 from agora_analytics.export.state.export_state import ExportState
@@ -25,6 +25,7 @@ from agora_analytics.export.state.staging import serialized
 from agora_analytics.export.state.state_thread import StateThread
 from agora_analytics.export.write import column_batch
 from agora_analytics.models import Call, CallPage
+from agora_analytics.models.calls import is_over
 from agora_analytics.spans import Span, without
 
 _TOGETHER: Final = 64
@@ -83,11 +84,13 @@ class SliceFetcher:
 
     def _oldest(self, source: Source) -> int:
         """Return the oldest second that can be asked for by the clock, and still can when it is asked for."""
-        return self._session.plan.of_endpoint(source.endpoint).oldest(self._session.now()) + RETENTION_MARGIN
+        return (
+            self._session.plan.of_endpoint(source.endpoint).oldest(self._session.time.utc_second()) + RETENTION_MARGIN
+        )
 
     def _newest(self, source: Source) -> int:
         """Return the last end that can be asked for by the clock, or that could when the run began just before."""
-        newest = self._session.plan.of_endpoint(source.endpoint).newest(self._session.now())
+        newest = self._session.plan.of_endpoint(source.endpoint).newest(self._session.time.utc_second())
         begun = self._begun.get(source, newest)
         return begun if begun <= newest < begun + _SOON else newest
 
@@ -117,7 +120,7 @@ class SliceFetcher:
     def _drop_outdated(self, state: ExportState, app: str, source: Source) -> None:
         """Forget what was to be asked for as the plan, or another clock, allowed it then: it is missing now."""
         limits = self._session.plan.of_endpoint(source.endpoint)
-        newest = limits.newest(self._session.now())
+        newest = limits.newest(self._session.time.utc_second())
         for one in self._enqueued(state, app, source):
             if one.slice.span.duration > limits.longest_query or one.slice.span.end > newest:
                 state.delete_slice(one)
@@ -203,19 +206,23 @@ class SliceFetcher:
 
         async def check() -> float:
             await self._retention.check(source.endpoint, span.start, partial(source.probe, endpoints, one.app))
-            return max(0.0, span.end - limits.newest(self._session.now())) if self._session.confirmed else 0.0
+            return (
+                max(0.0, span.end - limits.newest(self._session.time.utc_second()))
+                if self._session.time.confirmed
+                else 0.0
+            )
 
         return check
 
     def _passed(self, before: int) -> int:
         """Return what was surely past at `before`, now that an answer has told more of the time."""
-        return min(before, self._session.passed())
+        return min(before, self._session.time.passed_second())
 
     async def _page(self, endpoints: EndpointSet, source: CallSource, one: PendingSlice) -> list[PendingSlice]:
         part = Part(one.slice.span, handed=one.handed)
         kind = truncation.calls(source.cname)
         reading = one.reading or self._learned.reading(kind, part, count=one.count)
-        now = self._session.passed()
+        now = self._session.time.passed_second()
         self._fetcher.narrowed += bool(one.handed)
         calls = await self._read(endpoints, source, one, reading)
         now = self._passed(now)
@@ -354,7 +361,7 @@ class SliceFetcher:
         return wants(self._selection, call)
 
     async def _series(self, endpoints: EndpointSet, source: SeriesSource, one: PendingSlice) -> None:
-        now = self._session.passed()
+        now = self._session.time.passed_second()
         rows = await self._fetcher(
             lambda: source.fetch(endpoints, one.app, one.slice),
             self._timely(endpoints, source, one),

@@ -56,22 +56,8 @@ class CallListReader:
 
         async def page(part: truncation.Part, number: int) -> CallPage:
             nonlocal narrower
-            sent, oldest = part.span, 0
-
-            def at_send() -> Span:
-                nonlocal sent, oldest
-                # Read here, because the answer may move the clock.
-                queryable = self.queryable()
-                sent, oldest = _clip(part.span, queryable), queryable.start
-                return sent
-
-            answer = await self._request(
-                CALL_LISTS, lambda: self._source.call_page(at_send, number, part.cname or cname)
-            )
+            answer = await self._page(part.span, number, part.cname or cname)
             narrower += number == 1 and part.handed > 0
-            if sent.start > part.span.start:
-                self.lost_before = max(self.lost_before, sent.start)
-            self.bounds.accepted(min(oldest, sent.start))
             return answer
 
         spans = span.slices(self.bounds.limits.longest_query)
@@ -81,6 +67,22 @@ class CallListReader:
             found = [call async for call in calls]
         self.requests_made += 1 + len(found) // PAGE_SIZE + narrower
         return found
+
+    async def _page(self, span: Span, number: int, cname: str | None) -> CallPage:
+        sent, oldest = span, 0
+
+        def at_send() -> Span:
+            nonlocal sent, oldest
+            # Read here, because the answer may move the clock.
+            queryable = self.queryable()
+            sent, oldest = _clip(span, queryable), queryable.start
+            return sent
+
+        answer = await self._request(CALL_LISTS, lambda: self._source.call_page(at_send, number, cname))
+        if sent.start > span.start:
+            self.lost_before = max(self.lost_before, sent.start)
+        self.bounds.accepted(min(oldest, sent.start))
+        return answer
 
     async def request_time(self) -> None:
         """Read the newest second, for the date of the answer."""

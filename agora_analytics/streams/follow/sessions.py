@@ -1,8 +1,8 @@
-"""The sessions of finished calls, from a budget of their own: what they cost delays no start, change or end.
+"""Fetches the sessions of finished calls, from a quota of their own: they delay no other event.
 
-A `CallFinished` waits for its sessions until a few minutes after they can be asked for. It comes without them where
-there is no quota for more, where the service refuses this one, or where asking fails for longer; then they follow, if
-that is wanted, once they can be had.
+A `CallFinished` waits for its sessions until a few minutes after they become queryable. It is delivered without them if
+no request is left, if the service refuses this call, or if requests keep failing. The sessions then follow as
+`CallSessions`, if that is wanted and once they can be fetched.
 """
 
 from __future__ import annotations
@@ -26,132 +26,133 @@ from agora_analytics.errors import (
 )
 from agora_analytics.models import Call, Session, SessionPage
 from agora_analytics.plans import CALL_SESSIONS
-from agora_analytics.quota.quota import Quota, Reserve
+from agora_analytics.quota.limiters import Limiters, Reserve
 from agora_analytics.spans import Span
 from agora_analytics.streams.events import CallFinished, CallSessions
 from agora_analytics.streams.follow.call_tracker import CallTracker, PendingSessions
 from agora_analytics.streams.health import log
 from agora_analytics.streams.sources import CallSource
 
-_PEOPLE: Final = 0.1
-"""Part of the day's requests for details that is left to people."""
+_INTERACTIVE_SHARE: Final = 0.1
+"""Share of the day's requests for sessions that is left to interactive use."""
 
-_HELD: Final = 300.0
-"""Seconds for which a call's end waits for its sessions once they could be had."""
+_MAX_HOLD: Final = 300.0
+"""Seconds for which the end of a call waits for its sessions after they became queryable."""
 
-_SOON: Final = 5.0
-"""Seconds that are worth waiting for quota, rather than to go on with the calls."""
+_MAX_QUOTA_WAIT: Final = 5.0
+"""Seconds to wait for quota before the fetcher returns to the call lists."""
 
-_FIRST: Final = 60.0
-_LAST: Final = 6 * 3_600.0
-"""Seconds between two tries for one call: twice as many each time, up to so many."""
+_MIN_RETRY: Final = 60.0
+_MAX_RETRY: Final = 6 * 3_600.0
+"""Seconds until a call is retried: exponential backoff between these two."""
 
-_LONGEST_REST: Final = 900.0
-"""Seconds after which an outage of details is looked at again."""
+_MAX_OUTAGE_PAUSE: Final = 900.0
+"""Seconds between two attempts in an outage, at most."""
 
-_DOUBLINGS: Final = 10
-_TRIES: Final = 3
-"""Failures for a call, while others were answered, after which it is the call's own fault."""
+_MAX_DOUBLINGS: Final = 10
+_MAX_OWN_FAILURES: Final = 3
+"""Failures for a call, while others were answered, after which it is given up."""
 
-_REFUSED: Final = 6
-"""Tries after which a refusal is the call's own, though no other call was there to be answered."""
+_MAX_REFUSALS: Final = 6
+"""Attempts after which a refused call is given up even if no other call was answered meanwhile."""
 
 _DAY: Final = 86_400
-_MOST: Final = 1_000
-"""Finished calls whose sessions may still follow; of more, the oldest are left out."""
+_MAX_LATE: Final = 1_000
+"""Finished calls whose sessions may still follow; above that, the oldest are given up."""
 
 SessionEvent = CallFinished | CallSessions
 
 
 class _OutOfQuotaError(Exception):
-    """There is no request for details to be had for longer than is worth waiting for."""
+    """No request for sessions is left that is worth waiting for."""
 
 
 class SessionFetcher:
-    """Asks for the sessions that a tracker owes."""
+    """Fetches the pending sessions of a tracker."""
 
-    def __init__(self, source: CallSource, quota: Quota) -> None:
+    def __init__(self, source: CallSource, limiters: Limiters) -> None:
         self._source = source
-        self._quota = quota
-        self._limits = quota.plan.of_endpoint(CALL_SESSIONS)
-        counter = quota.plan.counter(CALL_SESSIONS)
-        self._interactive_reserve = math.ceil(_PEOPLE * quota.plan.rates(counter)["day"])
+        self._limiters = limiters
+        self._time = limiters.time
+        self._limits = limiters.plan.of_endpoint(CALL_SESSIONS)
+        counter = limiters.plan.counter(CALL_SESSIONS)
+        self._interactive_reserve = math.ceil(_INTERACTIVE_SHARE * limiters.plan.rates(counter)["day"])
         self.oldest_accepted = 0
         self._requests_left = 0
         self._successes = 0
         self._failures_in_a_row = 0
         self._paused_until = 0.0
-        self._next_pause = _FIRST
+        self._next_pause = _MIN_RETRY
 
     def available_at(self, call: Call) -> float:
-        """Return when all sessions of a call can be asked for (UTC seconds), 0 where that is never."""
+        """Return when all sessions of a call are queryable (UTC seconds), 0 if they never are."""
         return 0.0 if call.span is None else float(self._limits.askable_at(call.span.end))
 
-    async def fetch_pending(self, tracker: CallTracker, kept: Reserve, until: float) -> AsyncGenerator[SessionEvent]:
-        """Yield what is known of the calls that are owed, first those whose end is not told, until a moment.
+    async def fetch_pending(self, tracker: CallTracker, reserve: Reserve, until: float) -> AsyncGenerator[SessionEvent]:
+        """Yield the events of pending calls until a time (UTC seconds), first of those whose end is not reported.
 
-        At least one request is made, where one can be.
+        Makes at least one request, if one is left.
         """
-        self._requests_left = await self._available_requests(tracker, kept)
+        self._requests_left = await self._available_requests(tracker, reserve)
         spent = self._requests_left <= 0
-        for one in sorted(tracker.pending.values(), key=lambda one: (one.end_reported, one.next_at)):
-            now = self._quota.utc()
-            event = self._abandoned(one, now, len(tracker.pending))
-            if event is None and not spent and _is_due(one, now) and self._paused_until <= self._quota.now():
+        for pending in sorted(tracker.pending.values(), key=lambda pending: (pending.end_reported, pending.next_at)):
+            utc = self._time.utc()
+            event = self._abandoned(pending, utc, len(tracker.pending))
+            if event is None and not spent and _is_due(pending, utc) and self._paused_until <= self._time.monotonic():
                 try:
-                    event = await self._fetch(tracker, one)
+                    event = await self._fetch(tracker, pending)
                 except _OutOfQuotaError:
                     spent = True
-            if event is None and not one.end_reported and (spent or now > one.available_at + _HELD):
-                event = CallFinished(call=one.call, reason="quota" if spent else "outage")
+            if event is None and not pending.end_reported and (spent or utc > pending.available_at + _MAX_HOLD):
+                event = CallFinished(call=pending.call, reason="quota" if spent else "outage")
             if event is not None:
                 yield event
             spent = spent or self._requests_left <= 0
-            if self._quota.utc() >= until and not spent:
+            if self._time.utc() >= until and not spent:
                 return
 
-    async def _available_requests(self, tracker: CallTracker, kept: Reserve) -> int:
-        """Return how many requests are left of the day, but for those that people may need."""
+    async def _available_requests(self, tracker: CallTracker, reserve: Reserve) -> int:
+        """Return the requests that are left of the day, less those for interactive use."""
         try:
-            budget = await kept.keep(sum(not one.end_reported for one in tracker.pending.values()), 0)
+            budget = await reserve.keep(tracker.unreported(), 0)
         except LedgerError:
-            return len(tracker.pending) + 1  # asking shows it too, and counts as an outage
+            return len(tracker.pending) + 1  # the request itself fails then, and counts as an outage
         return budget.requests - self._interactive_reserve
 
-    def _abandoned(self, one: PendingSessions, now: float, count: int) -> SessionEvent | None:
-        """Return the event of a call whose sessions will never come."""
-        span = one.call.span
+    def _abandoned(self, pending: PendingSessions, now: float, count: int) -> SessionEvent | None:
+        """Return the event of a call whose sessions will never come, None if they may."""
+        span = pending.call.span
         if span is None:
-            return _no_sessions(one, "it has no start or no end")
-        if not validation.is_text(one.call.call_id):
-            return _no_sessions(one, "its id cannot be asked for")
-        # Not by the clock alone: the lists are kept as long, and the service has shown how long that is.
+            return _no_sessions(pending, "it has no start or no end")
+        if not validation.is_text(pending.call.call_id):
+            return _no_sessions(pending, "its id cannot be queried")
+        # Not by the clock alone: lists are kept as long, and the service has shown how long that is.
         if span.start < min(self.oldest_accepted, self._limits.oldest(int(now))):
-            return _no_sessions(one, "expired")
-        if self._quota.confirmed and span.end > now + _DAY:
-            return _no_sessions(one, "its end lies in the future")
-        if one.end_reported and count > _MOST:
-            return _no_sessions(one, "quota")
+            return _no_sessions(pending, "expired")
+        if self._time.confirmed and span.end > now + _DAY:
+            return _no_sessions(pending, "its end lies in the future")
+        if pending.end_reported and count > _MAX_LATE:
+            return _no_sessions(pending, "quota")
         return None
 
-    async def _fetch(self, tracker: CallTracker, one: PendingSessions) -> SessionEvent | None:
-        """Ask for the sessions of a call, and return what came of it, nothing if it is to be tried again."""
+    async def _fetch(self, tracker: CallTracker, pending: PendingSessions) -> SessionEvent | None:
+        """Fetch the sessions of a call, and return its event; None if it is to be retried."""
         try:
-            await self._wait_for_quota()
-            sessions = await self._fetch_sessions(one.call)
+            await self._check_quota()
+            sessions = await self._fetch_sessions(pending.call)
         except (RateLimited, QuotaExhausted):
             raise _OutOfQuotaError from None
         except AgoraError as error:
-            return self._record_failure(tracker, one, error)
+            return self._record_failure(tracker, pending, error)
         self._successes += 1
-        self._failures_in_a_row, self._next_pause = 0, _FIRST
-        if one.end_reported:
-            return CallSessions(call=one.call, sessions=sessions)
-        return CallFinished(call=one.call, sessions=sessions)
+        self._failures_in_a_row, self._next_pause = 0, _MIN_RETRY
+        if pending.end_reported:
+            return CallSessions(call=pending.call, sessions=sessions)
+        return CallFinished(call=pending.call, sessions=sessions)
 
-    async def _wait_for_quota(self) -> None:
-        """Wait for a request that is to be had soon; the line for it is short."""
-        if (await self._quota.forecast(1, CALL_SESSIONS)).seconds > _SOON:
+    async def _check_quota(self) -> None:
+        """Raise unless a request can be sent soon."""
+        if (await self._limiters.forecast(1, CALL_SESSIONS)).seconds > _MAX_QUOTA_WAIT:
             raise _OutOfQuotaError
 
     async def _fetch_sessions(self, call: Call) -> tuple[Session, ...]:
@@ -161,53 +162,51 @@ class SessionFetcher:
 
         spans = _span(call).slices(self._limits.longest_query)
         rows = paging.rows(spans, page, truncation.SESSIONS, read_ahead=False)
-        async with aclosing(rows) as found:
-            return tuple([session async for session in found])
+        async with aclosing(rows) as sessions:
+            return tuple([session async for session in sessions])
 
-    def _record_failure(self, tracker: CallTracker, one: PendingSessions, error: AgoraError) -> SessionEvent | None:
-        """Note that asking for a call failed; return its event where that is the call's own fault."""
-        counted = one.own_failures + (one.successes_before is not None and self._successes > one.successes_before)
-        log.info("the sessions of call %s cannot be had: %s", one.call.call_id, error)
-        if self._is_own_fault(one, counted, error) or counted >= _TRIES:
-            self._failures_in_a_row += 1
-            expired = isinstance(error, PlanRefused) and error.kind == "range"
-            return _no_sessions(one, "expired" if expired else f"{type(error).__name__}: {error.args[0]}")
-        now = self._quota.utc()
-        tracker.pending[one.call.call_id] = attrs.evolve(
-            one,
-            tries=one.tries + 1,
-            own_failures=counted,
-            successes_before=self._successes,
-            next_at=now + min(_FIRST * 2 ** min(one.tries, _DOUBLINGS), _LAST),
-        )
+    def _record_failure(self, tracker: CallTracker, pending: PendingSessions, error: AgoraError) -> SessionEvent | None:
+        """Record a failure; return the event of the call if the failure is its own fault."""
+        others_answered = pending.successes_before is not None and self._successes > pending.successes_before
+        own_failures = pending.own_failures + others_answered
+        log.info("follow: the sessions of call %s cannot be fetched: %s", pending.call.call_id, error)
         self._failures_in_a_row += 1
-        if self._failures_in_a_row > 1:  # an outage: the others are not worth their requests
-            self._paused_until, self._next_pause = (
-                self._quota.now() + self._next_pause,
-                min(2 * self._next_pause, _LONGEST_REST),
-            )
+        if self._is_own_fault(pending, own_failures, error) or own_failures >= _MAX_OWN_FAILURES:
+            expired = isinstance(error, PlanRefused) and error.kind == "range"
+            return _no_sessions(pending, "expired" if expired else f"{type(error).__name__}: {error.args[0]}")
+        tracker.pending[pending.call.call_id] = attrs.evolve(
+            pending,
+            tries=pending.tries + 1,
+            own_failures=own_failures,
+            successes_before=self._successes,
+            next_at=self._time.utc() + min(_MIN_RETRY * 2 ** min(pending.tries, _MAX_DOUBLINGS), _MAX_RETRY),
+        )
+        if self._failures_in_a_row > 1:  # an outage, in which more requests would be wasted
+            self._paused_until = self._time.monotonic() + self._next_pause
+            self._next_pause = min(2 * self._next_pause, _MAX_OUTAGE_PAUSE)
         return None
 
-    def _is_own_fault(self, one: PendingSessions, counted: int, error: AgoraError) -> bool:
-        """Whether a failure is the call's own fault: it is refused, and others are answered, or it always was."""
+    def _is_own_fault(self, pending: PendingSessions, own_failures: int, error: AgoraError) -> bool:
+        """Whether a failure is due to the call: it is refused while others are answered, or again and again."""
         if isinstance(error, PlanRefused) and error.kind == "range":
-            return self._quota.confirmed and _span(one.call).start < self._limits.oldest(int(self._quota.utc()))
+            oldest = self._limits.oldest(int(self._time.utc()))
+            return self._time.confirmed and _span(pending.call).start < oldest
         failed = not isinstance(error, ResponseError) or (isinstance(error, ServerError) and error.status >= 500)  # noqa: PLR2004
         latency = isinstance(error, PlanRefused) and error.kind == "latency"
-        return not (failed or latency) and (counted > 0 or one.tries >= _REFUSED)
+        return not (failed or latency) and (own_failures > 0 or pending.tries >= _MAX_REFUSALS)
 
 
 def _span(call: Call) -> Span:
-    assert call.span is not None  # noqa: S101 - or it was given up before anything was asked
+    assert call.span is not None  # noqa: S101 - a call without one is given up before any request
     return call.span
 
 
-def _is_due(one: PendingSessions, now: float) -> bool:
-    """Whether it is time to ask; also where that is further off than any try, but for a clock that was set back."""
-    return one.next_at <= now or one.next_at > now + 2 * _DAY
+def _is_due(pending: PendingSessions, now: float) -> bool:
+    """Whether a call is due, or so far off that the clock must have been set back since."""
+    return pending.next_at <= now or pending.next_at > now + 2 * _DAY
 
 
-def _no_sessions(one: PendingSessions, reason: str) -> SessionEvent:
-    if one.end_reported:
-        return CallSessions(call=one.call, sessions=None, reason=reason)
-    return CallFinished(call=one.call, reason=reason)
+def _no_sessions(pending: PendingSessions, reason: str) -> SessionEvent:
+    if pending.end_reported:
+        return CallSessions(call=pending.call, sessions=None, reason=reason)
+    return CallFinished(call=pending.call, reason=reason)

@@ -1,1 +1,1 @@
-"""Real-time windows: which series to poll, how often, and how windows are assembled from the answers."""
+"""Watching real-time windows: which series to poll, how often, and how to assemble windows from the answers."""

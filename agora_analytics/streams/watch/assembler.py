@@ -1,13 +1,15 @@
-"""Which windows are due, and what is known of them: a pure machine of answers in and events out.
+"""Assembles windows from answers: a pure machine that takes points and yields windows, revisions and gaps.
 
-Windows leave in order, each once. One leaves as soon as all its series have it; a series that lacks it holds it back
-until an answer from after the allowed_lateness lacks it still, or until it is too old to be asked for. Nothing but an
-answer can say that something is missing: an outage only delays.
+Windows are delivered in order, each once; the *watermark* is the next one to deliver. A window is complete as soon as
+every series has points for it. A series without points holds it back until an answer from after the allowed lateness
+still lacks them, or until the window is too old to be queried. Only an answer can show that something is missing; an
+outage merely delays.
 
-The rows of a series in one window are a set: each has a group (a dimension's value, a user, or nothing) and a value, in
-no order. A later answer that has other values, or groups that were not known, changes the window. One that lacks rows
-takes nothing back: the reference promises no complete answer, and which groups are shown may depend on what else was
-asked for.
+The rows of one series in one window are a set: a group (a dimension's value, a user, or nothing) and a value each, in
+no order. Late data with other values or new groups makes a revision. An answer that lacks rows takes nothing back: the
+reference does not promise complete answers, and which groups are shown may depend on what else was asked for.
+
+docs/concepts/streams.md explains this with a picture.
 """
 
 from __future__ import annotations
@@ -18,63 +20,58 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics.models import Point
+from agora_analytics.models.points import group_of
 from agora_analytics.spans import WINDOW, Span
 from agora_analytics.streams.checkpoints import check_known
-from agora_analytics.streams.events import Event, Gap, Loss, Missing, Revision, Window, group_of
+from agora_analytics.streams.events import Event, Gap, Loss, Missing, Revision, Window
 from agora_analytics.streams.watch.series import Series
 
-Why = Callable[[int], Loss]
-"""Returns why a window (its start) could not be asked for in time."""
-
-_STATE_FIELDS: Final = frozenset({"at", "rows"})
-"""What a checkpoint keeps of a series of a window."""
+LossReason = Callable[[int], Loss]
+"""Returns why a window (by its start) was not queried in time."""
 
 Row = list[str | int | float | None]
 """A group, a user and a value."""
 
+_STATE_FIELDS: Final = frozenset({"at", "rows"})
+_GROUP_TYPES: Final = frozenset({str, type(None)})
+_UID_TYPES: Final = frozenset({int, str, type(None)})
+_VALUE_TYPES: Final = frozenset({int, float, type(None)})
+"""What a checkpoint keeps of one series in one window, and the types in a row."""
+
+_GAP_STEPS: Final = 500
+"""Steps in which a long gap is searched for changes of its reason: years have millions of windows."""
+
 
 @attrs.define
 class _SeriesState:
-    """What is known of one series of one window: its points, when the service was asked last, and what was delivered.
-
-    `told` is None before the window is delivered.
-    """
+    """One series in one window: its points, when the service was asked last, and what was delivered (None: nothing)."""
 
     points: tuple[Point, ...]
     asked_at: float
     delivered: tuple[Point, ...] | None = None
-    _encoded_rows: tuple[tuple[Point, ...], list[Row]] | None = attrs.field(default=None, init=False)
+    _encoded: tuple[tuple[Point, ...], list[Row]] | None = attrs.field(default=None, init=False)
 
-    def encode(self, told: tuple[Point, ...]) -> dict[str, Any]:
-        """Return what a checkpoint keeps of it, with these rows.
+    def encode(self, points: tuple[Point, ...]) -> dict[str, Any]:
+        """Return what a checkpoint keeps, with these points.
 
-        A checkpoint is taken at each event, of many windows that have not changed since: their rows are kept.
+        Rows are cached: a checkpoint is taken at each event, and most windows have not changed since the last one.
         """
-        if self._encoded_rows is None or self._encoded_rows[0] is not told:
-            self._encoded_rows = told, [[point.dimension_value, point.uid, point.value] for point in told]
-        return {"at": self.asked_at, "rows": self._encoded_rows[1]}
-
-
-_GROUPS: Final = frozenset({str, type(None)})
-_UIDS: Final = frozenset({int, str, type(None)})
-_NUMBERS: Final = frozenset({int, float, type(None)})
-"""Types of what a checkpoint keeps of a row."""
-
-_PARTS: Final = 500
-"""Into so many parts a long loss is divided to find its reasons: years have millions of windows."""
+        if self._encoded is None or self._encoded[0] is not points:
+            self._encoded = points, [[point.dimension_value, point.uid, point.value] for point in points]
+        return {"at": self.asked_at, "rows": self._encoded[1]}
 
 
 class WindowAssembler:
-    """Windows from `due` on, until delivered, and after that until they are settled.
+    """Buffers windows until they are delivered, and then until they are final.
 
-    `allowed_lateness` and `final_after` are seconds after a window could be asked for first, which is `delay` after its
-    end.
+    `allowed_lateness` and `final_after` count seconds from when a window is first queryable, `delay` after its end.
+    Series are given by their index.
     """
 
     def __init__(
         self,
         series: Sequence[Series],
-        due: int,
+        watermark: int,
         *,
         delay: int,
         allowed_lateness: int,
@@ -84,7 +81,10 @@ class WindowAssembler:
         done: Sequence[Span] = (),
     ) -> None:
         self._done = tuple(done)
-        self.watermark = self._skip(due)
+        self.watermark = self._skip_done(watermark)
+        self.excluded: frozenset[int] = frozenset()
+        """Series that cannot be polled: windows do not wait for them."""
+
         self._series = tuple(series)
         self._delay = delay
         self._allowed_lateness = allowed_lateness
@@ -93,149 +93,160 @@ class WindowAssembler:
         self._only_final = only_final
         self._buffer: dict[int, dict[int, _SeriesState]] = {}
         self._pending_revisions: dict[tuple[int, int], None] = {}
-        self._order = _order(self._series)
+        self._ranks = _ranks(self._series)
         self._encoded: dict[int, Mapping[str, Any]] = {}
-        self.excluded: frozenset[int] = frozenset()
-        """Places of series that cannot be asked for: windows do not wait for these."""
 
-    def _skip(self, due: int) -> int:
-        """Return the first window from `due` on that is not done."""
+    def _skip_done(self, ts: int) -> int:
+        """Return the first window from `ts` on that is not done."""
         for span in self._done:
-            if span.start <= due < span.end:
-                due = span.end
-        return due
+            if span.start <= ts < span.end:
+                ts = span.end
+        return ts
 
     def oldest_open(self) -> int:
-        """Return the oldest window that an answer could still tell something of."""
+        """Return the oldest window that an answer could still change."""
         return min(self._buffer, default=self.watermark)
 
-    def add(self, places: Iterable[int], asked: Span, points: Sequence[Point], at: float) -> None:
-        """Take an answer about the series at these places, for the windows of a span, asked for at `at`."""
-        rows: dict[int, list[Point]] = {}
-        for point in points:
-            rows.setdefault(point.ts // WINDOW * WINDOW, []).append(point)
+    # Answers.
+
+    def add(self, indexes: Iterable[int], asked: Span, points: Sequence[Point], asked_at: float) -> None:
+        """Add the answer about these series for the windows of `asked`, requested at `asked_at` (UTC seconds)."""
+        rows = {index: _by_window(self._series[index].select(points)) for index in indexes}
         first = max(asked.start // WINDOW * WINDOW, self.oldest_open())
         for ts in range(first, asked.end // WINDOW * WINDOW, WINDOW):
-            if ts >= self.watermark or ts in self._buffer:
-                for place in places:
-                    self._merge(ts, place, self._series[place].select(rows.get(ts, ())), at)
+            if ts < self.watermark and ts not in self._buffer:
+                continue
+            self._encoded.pop(ts, None)
+            window = self._buffer.setdefault(ts, {})
+            for index, windows in rows.items():
+                state, new = window.get(index), windows.get(ts, ())
+                if state is not None and state.points is state.delivered and state.points == new:
+                    state.asked_at = max(asked_at, state.asked_at)  # most windows do not change until they are final
+                else:
+                    self._merge(ts, index, window, new, asked_at)
 
-    def _merge(self, ts: int, place: int, points: tuple[Point, ...], at: float) -> None:
-        self._encoded.pop(ts, None)
-        window = self._buffer.setdefault(ts, {})
-        known = window.get(place)
-        if known is None:
-            known = window[place] = _SeriesState(merge_rows((), points), at, None if ts >= self.watermark else ())
+    def _merge(
+        self, ts: int, index: int, window: dict[int, _SeriesState], points: tuple[Point, ...], asked_at: float
+    ) -> None:
+        state = window.get(index)
+        if state is None:
+            delivered = None if ts >= self.watermark else ()
+            state = window[index] = _SeriesState(merge_rows((), points), asked_at, delivered)
         else:
-            known.asked_at = max(at, known.asked_at)
-            known.points = merge_rows(known.points, points)
-        if known.delivered is not None and known.points is not known.delivered and self._revisions:
-            self._pending_revisions[ts, place] = None
+            state.asked_at = max(asked_at, state.asked_at)
+            state.points = merge_rows(state.points, points)
+        if state.delivered is not None and state.points is not state.delivered and self._revisions:
+            self._pending_revisions[ts, index] = None
 
-    def drain(self, oldest: int, stop: int | None, why: Why = lambda _: "outage") -> Iterator[Event]:
-        """Yield what can be delivered now; `oldest` is the first window that can still be asked for."""
+    # Delivery.
+
+    def drain(self, oldest: int, stop: int | None, loss_reason: LossReason = lambda _: "outage") -> Iterator[Event]:
+        """Yield what can be delivered now; `oldest` is the first window that is still queryable."""
         yield from self._drain_revisions()
         while stop is None or self.watermark < stop:
-            lost = self._expired_gap(oldest, stop, why)
-            if lost is not None:
-                yield lost
-                self.watermark = self._skip(lost.span.end)
+            gap = self._expired_gap(oldest, stop, loss_reason)
+            if gap is not None:
+                yield gap
+                self.watermark = self._skip_done(gap.span.end)
                 continue
             if not (self._is_complete(self.watermark) or self.watermark < oldest):
                 break
             yield self._build_window(self.watermark, oldest)
             self._encoded.pop(self.watermark, None)
-            self.watermark = self._skip(self.watermark + WINDOW)
+            self.watermark = self._skip_done(self.watermark + WINDOW)
         self._evict(oldest)
 
     def _drain_revisions(self) -> Iterator[Revision]:
-        for ts, place in list(self._pending_revisions):
-            seen = self._buffer[ts][place]
-            before = seen.delivered or ()
-            if merge_rows(before, seen.points) is not before:
-                final = self._is_final(ts, seen.asked_at)
-                yield Revision(ts=ts, series=self._series[place], before=before, after=seen.points, final=final)
-            self._pending_revisions.pop((ts, place), None)
+        for ts, index in list(self._pending_revisions):
+            state = self._buffer[ts][index]
+            before = state.delivered or ()
+            if merge_rows(before, state.points) is not before:
+                final = self._is_final(ts, state.asked_at)
+                yield Revision(ts=ts, series=self._series[index], before=before, after=state.points, final=final)
+            self._pending_revisions.pop((ts, index), None)
             self._encoded.pop(ts, None)
 
     def mark_delivered(self, event: Event) -> None:
-        """Know that an event was delivered."""
+        """Record that an event was delivered."""
         if isinstance(event, Revision):
-            seen = self._buffer.get(event.ts, {}).get(self._series.index(event.series))
-            if seen is not None:
-                seen.delivered = event.after
+            state = self._buffer.get(event.ts, {}).get(self._series.index(event.series))
+            if state is not None:
+                state.delivered = event.after
                 self._encoded.pop(event.ts, None)
 
-    def _expired_gap(self, oldest: int, stop: int | None, why: Why) -> Gap | None:
-        """Return the windows, from the one that is due on, that cannot be asked for and were never seen."""
+    def _expired_gap(self, oldest: int, stop: int | None, loss_reason: LossReason) -> Gap | None:
+        """Return the windows, from the watermark on, that are no longer queryable and of which nothing is known."""
         start = end = self.watermark
         bound = oldest if stop is None else min(oldest, stop)
         if bound <= start:
             return None
-        last = self._next_heard_of(start, bound)
+        last = self._next_known(start, bound)
         if last <= start:
             return None
-        reason = why(start)
-        step = -(-(last - start) // (WINDOW * _PARTS)) * WINDOW
-        while end < last and why(end) == reason:
+        reason = loss_reason(start)
+        step = -(-(last - start) // (WINDOW * _GAP_STEPS)) * WINDOW
+        while end < last and loss_reason(end) == reason:
             end += step
         end = min(end, last)
         for ts in [ts for ts in self._buffer if start <= ts < end]:
             self._discard(ts)
         return Gap(span=Span(start, end), reason=reason) if end > start else None
 
-    def _next_heard_of(self, start: int, last: int) -> int:
-        """Return the first window from `start` on that was heard of or is done; `last`, or its end, if none is."""
-        heard = (ts for ts in self._buffer if ts >= start and self._is_heard_of(ts))
+    def _next_known(self, start: int, last: int) -> int:
+        """Return the first window from `start` on that is known or done; `last`, or its end, if there is none."""
+        known = (ts for ts in self._buffer if ts >= start and self._is_known(ts))
         done = (span.start for span in self._done if span.end > start)
-        first = min((last, *heard, *done))
+        first = min((last, *known, *done))
         return max(start, -(-first // WINDOW) * WINDOW)
 
-    def _is_heard_of(self, ts: int) -> bool:
-        """Whether any series has the window, or surely lacks it: a window without rows was asked for in time too."""
-        return any(one.points or self._is_missing(ts, one) for one in self._buffer.get(ts, {}).values())
+    def _is_known(self, ts: int) -> bool:
+        """Whether any series has points or certainly has none: a window without rows was queried in time too."""
+        return any(state.points or self._is_missing(ts, state) for state in self._buffer.get(ts, {}).values())
 
     def _is_complete(self, ts: int) -> bool:
-        """Whether every series has the window, or surely lacks it, but for those that are absent."""
-        seen = self._buffer.get(ts, {})
-        if not seen or not self.excluded.issuperset(self._unanswered(seen)):
+        """Whether every series, except the excluded, has points or certainly has none."""
+        window = self._buffer.get(ts, {})
+        if not window or not self.excluded.issuperset(self._unanswered(window)):
             return False
-        patience = self._final_after if self._only_final else self._allowed_lateness
-        overdue = ts + WINDOW + self._delay + patience
-        return all(one.asked_at >= overdue or (one.points and not self._only_final) for one in seen.values())
+        lateness = self._final_after if self._only_final else self._allowed_lateness
+        deadline = self._queryable_at(ts) + lateness
+        return all(state.asked_at >= deadline or (state.points and not self._only_final) for state in window.values())
 
-    def _unanswered(self, seen: Mapping[int, _SeriesState]) -> set[int]:
-        return set(range(len(self._series))) - seen.keys()
+    def _queryable_at(self, ts: int) -> int:
+        return ts + WINDOW + self._delay
+
+    def _unanswered(self, window: Mapping[int, _SeriesState]) -> set[int]:
+        return set(range(len(self._series))) - window.keys()
 
     def _build_window(self, ts: int, oldest: int) -> Window:
-        seen = self._buffer.setdefault(ts, {})
+        window = self._buffer.setdefault(ts, {})
         values: dict[Series, tuple[Point, ...]] = {}
         missing: dict[Series, Missing] = {}
-        for place, series in enumerate(self._series):
-            one = seen.get(place)
-            if one is not None:
-                one.delivered = one.points
-            if one is not None and one.points:
-                values[series] = one.points
+        for index, series in enumerate(self._series):
+            state = window.get(index)
+            if state is not None:
+                state.delivered = state.points
+            if state is not None and state.points:
+                values[series] = state.points
             else:
-                missing[series] = self._missing_reason(ts, one)
-        at = min((one.asked_at for one in seen.values()), default=0.0)
-        whole = ts < oldest or not self._unanswered(seen)
-        return Window(ts=ts, values=values, missing=missing, final=whole and self._is_final(ts, at))
+                missing[series] = "no data" if state is not None and self._is_missing(ts, state) else "not asked"
+        asked_at = min((state.asked_at for state in window.values()), default=0.0)
+        whole = ts < oldest or not self._unanswered(window)
+        return Window(ts=ts, values=values, missing=missing, final=whole and self._is_final(ts, asked_at))
 
-    def _missing_reason(self, ts: int, seen: _SeriesState | None) -> Missing:
-        return "no data" if seen is not None and self._is_missing(ts, seen) else "not asked"
+    def _is_missing(self, ts: int, state: _SeriesState) -> bool:
+        """Whether the service was asked so late that data which it lacked then will not come."""
+        lateness = min(self._allowed_lateness, self._final_after) if self._only_final else self._allowed_lateness
+        return not state.points and state.asked_at >= self._queryable_at(ts) + lateness
 
-    def _is_missing(self, ts: int, seen: _SeriesState) -> bool:
-        """Whether the service was asked so late that what it did not have then it will not have."""
-        patience = min(self._allowed_lateness, self._final_after) if self._only_final else self._allowed_lateness
-        return not seen.points and seen.asked_at >= ts + WINDOW + self._delay + patience
+    def _is_final(self, ts: int, asked_at: float) -> bool:
+        return asked_at >= self._queryable_at(ts) + self._final_after
 
-    def _is_final(self, ts: int, at: float) -> bool:
-        return at >= ts + WINDOW + self._delay + self._final_after
+    def _is_wholly_final(self, ts: int, window: Mapping[int, _SeriesState]) -> bool:
+        return not self._unanswered(window) and all(self._is_final(ts, state.asked_at) for state in window.values())
 
     def _evict(self, oldest: int) -> None:
-        """Forget delivered windows that are settled or older than can be asked for; without revisions, all of them."""
+        """Discard delivered windows that are final or no longer queryable; without revisions, all of them."""
         for ts in [ts for ts in self._buffer if ts < self.watermark]:
             if not self._revisions or ts < oldest or self._is_wholly_final(ts, self._buffer[ts]):
                 self._discard(ts)
@@ -244,116 +255,114 @@ class WindowAssembler:
         del self._buffer[ts]
         self._encoded.pop(ts, None)
 
-    def _is_wholly_final(self, ts: int, seen: Mapping[int, _SeriesState]) -> bool:
-        """Whether no series of a window will change any more."""
-        return not self._unanswered(seen) and all(self._is_final(ts, one.asked_at) for one in seen.values())
+    # Checkpoints.
 
     def snapshot(self, current: Event | None = None) -> dict[str, Mapping[str, Any]]:
-        """Return, as a checkpoint keeps them, the windows that may still change, or were only heard of.
+        """Return the buffered windows for a checkpoint, as they were delivered, with `current` as the last event.
 
-        That is as they were delivered, with `current` as the last event. Series are told by their place in the
-        alphabet, so that they may come in another order after a restart.
+        Series are identified by their rank in the alphabet, so that their order may change between runs.
         """
-        changed = {ts for ts, _ in self._pending_revisions}
+        revised = {ts for ts, _ in self._pending_revisions}
         kept: dict[str, Mapping[str, Any]] = {}
-        for ts, seen in self._buffer.items():
+        for ts, window in self._buffer.items():
             rows = self._encoded.get(ts)
             if rows is None:
-                rows = self._encoded[ts] = self._encode(ts, seen, changed=ts in changed)
+                rows = self._encoded[ts] = self._encode(ts, window, revised=ts in revised)
             if rows:
                 kept[str(ts)] = rows
         if current is not None and not isinstance(current, Gap) and current.ts in self._buffer:
             self._apply_current(kept, current)
         return kept
 
-    def _encode(self, ts: int, seen: Mapping[int, _SeriesState], *, changed: bool) -> dict[str, Any]:
-        """Return what a checkpoint keeps of a window, which may be nothing.
-
-        A checkpoint is taken at each event, of many windows of which nothing was heard since: theirs are remembered.
-        """
+    def _encode(self, ts: int, window: Mapping[int, _SeriesState], *, revised: bool) -> dict[str, Any]:
         if ts >= self.watermark:
-            return {str(self._order[place]): one.encode(one.points) for place, one in seen.items()}
-        if not self._revisions or (not changed and self._is_wholly_final(ts, seen)):
+            return {str(self._ranks[index]): state.encode(state.points) for index, state in window.items()}
+        if not self._revisions or (not revised and self._is_wholly_final(ts, window)):
             return {}
         return {
-            str(self._order[place]): self._encode_delivered(ts, place, one, one.delivered)
-            for place, one in seen.items()
-            if one.delivered is not None
+            str(self._ranks[index]): self._encode_delivered(ts, index, state, state.delivered)
+            for index, state in window.items()
+            if state.delivered is not None
         }
 
-    def _encode_delivered(self, ts: int, place: int, seen: _SeriesState, told: tuple[Point, ...]) -> dict[str, Any]:
-        """Return what a checkpoint keeps of a series that was delivered: of one that has changed since, not the last.
+    def _encode_delivered(
+        self, ts: int, index: int, state: _SeriesState, delivered: tuple[Point, ...]
+    ) -> dict[str, Any]:
+        """Return what a checkpoint keeps of a delivered series.
 
-        That was asked for anew after a restart, or the change would not be told where the window is settled by now.
+        A pending revision is not kept: the series counts as asked before it was final, so that a restart asks again.
         """
-        dump = seen.encode(told)
-        if (ts, place) in self._pending_revisions:
-            dump["at"] = min(seen.asked_at, ts + WINDOW + self._delay + self._final_after - 1)
-        return dump
+        kept = state.encode(delivered)
+        if (ts, index) in self._pending_revisions:
+            kept["at"] = min(state.asked_at, self._queryable_at(ts) + self._final_after - 1)
+        return kept
 
     def _apply_current(self, kept: dict[str, Mapping[str, Any]], current: Window | Revision) -> None:
-        """Keep a window as it will be once an event is delivered."""
-        seen, key, place = self._buffer[current.ts], str(current.ts), None
+        """Change a snapshot to what it will be once `current` is delivered."""
+        window, key, revised_index = self._buffer[current.ts], str(current.ts), None
         if isinstance(current, Revision):
-            place = self._series.index(current.series)
-            kept[key] = {**kept.get(key, {}), str(self._order[place]): seen[place].encode(current.after)}
-        changed = any(ts == current.ts and other != place for ts, other in self._pending_revisions)
-        if not self._revisions or (not changed and self._is_wholly_final(current.ts, seen)):
+            revised_index = self._series.index(current.series)
+            rank = str(self._ranks[revised_index])
+            kept[key] = {**kept.get(key, {}), rank: window[revised_index].encode(current.after)}
+        others = any(ts == current.ts and index != revised_index for ts, index in self._pending_revisions)
+        if not self._revisions or (not others and self._is_wholly_final(current.ts, window)):
             kept.pop(key, None)
 
     def restore(self, kept: Mapping[str, Mapping[str, Any]]) -> None:
-        """Take up what `unsettled` kept.
+        """Restore what `snapshot` returned.
 
-        Raises `CheckpointError` for fields that this version does not know, and `ValueError`, `TypeError`, `KeyError`
-        or others for what is no such thing at all.
+        Raises `CheckpointError` for unknown fields, and `ValueError`, `TypeError`, `KeyError` or others for anything
+        else that is no snapshot.
         """
-        places = {str(number): place for place, number in self._order.items()}
+        indexes = {str(rank): index for index, rank in self._ranks.items()}
         for key, rows in kept.items():
             ts = int(key)
-            delivered = self._skip(ts) != ts
+            delivered = self._skip_done(ts) != ts
             if (delivered and self._revisions) or (not delivered and ts >= self.watermark):
                 self._buffer[ts] = {
-                    places[name]: _decode(ts, self._series[places[name]], dump, delivered=delivered)
-                    for name, dump in rows.items()
+                    indexes[rank]: _decode(ts, self._series[indexes[rank]], entry, delivered=delivered)
+                    for rank, entry in rows.items()
                 }
 
 
+def _by_window(points: Iterable[Point]) -> dict[int, tuple[Point, ...]]:
+    rows: dict[int, list[Point]] = {}
+    for point in points:
+        rows.setdefault(point.ts // WINDOW * WINDOW, []).append(point)
+    return {ts: tuple(row) for ts, row in rows.items()}
+
+
 def merge_rows(known: tuple[Point, ...], points: tuple[Point, ...]) -> tuple[Point, ...]:
-    """Return the rows that are known after more have come; `known` itself where they say nothing new."""
+    """Return the known rows with the new ones merged in; `known` itself if there is nothing new."""
     if points == known:
         return known
     rows = {group_of(point): point for point in known}
     new: dict[str | None, Point] = {}
     for point in points:
         group = group_of(point)
-        # Without a value a row says as little as one that is not there; of two for a group the higher counts.
+        # A row without a value says nothing; of two rows for one group the higher counts.
         if point.value is not None and (group not in new or point.value > (new[group].value or 0.0)):
             new[group] = point
+    if not rows:
+        return tuple(new.values())
     if all(group in rows and rows[group].value == point.value for group, point in new.items()):
         return known
     return tuple({**rows, **new}.values())
 
 
-def _order(series: Sequence[Series]) -> dict[int, int]:
-    """Return each place's rank by its series' text."""
-    ranked = sorted(range(len(series)), key=lambda place: (str(series[place]), series[place].weight))
-    return {place: rank for rank, place in enumerate(ranked)}
+def _ranks(series: Sequence[Series]) -> dict[int, int]:
+    """Return the rank of each series' index in the order of their texts."""
+    ranked = sorted(range(len(series)), key=lambda index: (str(series[index]), series[index].weight))
+    return {index: rank for rank, index in enumerate(ranked)}
 
 
-def _decode(ts: int, series: Series, dump: Mapping[str, Any], *, delivered: bool) -> _SeriesState:
-    check_known(dump, _STATE_FIELDS, f"window {ts} in the checkpoint")
-    for group, uid, value in dump["rows"]:
-        if not (type(group) in _GROUPS and type(uid) in _UIDS and type(value) in _NUMBERS):
+def _decode(ts: int, series: Series, entry: Mapping[str, Any], *, delivered: bool) -> _SeriesState:
+    check_known(entry, _STATE_FIELDS, f"window {ts} in the checkpoint")
+    for group, uid, value in entry["rows"]:
+        if not (type(group) in _GROUP_TYPES and type(uid) in _UID_TYPES and type(value) in _VALUE_TYPES):
             raise TypeError(f"this is no row: {group!r}, {uid!r}, {value!r}")
     points = tuple(
-        Point.of(
-            ts,
-            value,
-            metric=series.metric,
-            dimension=series.dimension,
-            dimension_value=group,
-            uid=uid,
-        )
-        for group, uid, value in dump["rows"]
+        Point.of(ts, value, metric=series.metric, dimension=series.dimension, dimension_value=group, uid=uid)
+        for group, uid, value in entry["rows"]
     )
-    return _SeriesState(points, float(dump["at"]), points if delivered else None)
+    return _SeriesState(points, float(entry["at"]), points if delivered else None)

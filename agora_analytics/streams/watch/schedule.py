@@ -1,6 +1,6 @@
-"""How often to ask: as often as the day's requests allow, never more often than there is something new.
+"""How often to poll: as often as the day's requests allow, and never more often than there is a new window.
 
-Time is counted in windows, and asking happens as one becomes available, for a moment later it would only be older.
+Time is counted in windows. A poll is made as soon as a window is queryable, because a later one only brings older data.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ __all__ = ["Coverage"]
 
 _DAY: Final = 86_400
 _WINDOWS: Final = _DAY // WINDOW
-_DOUBLINGS: Final = 16
-_IMPATIENT: Final = 16
-"""Failures after which a query is tried only twice a pace, and as many more after which it is tried less still."""
+_MAX_DOUBLINGS: Final = 16
+_PATIENCE: Final = 16
+"""Failures after which retries slow down from four to two an interval; twice as many slow them down again."""
 
 
 def poll_intervals(weights: Sequence[float], requests: int, windows: int, min_interval: int = 1) -> list[int]:
-    """Return after how many windows each query is asked again, if so many requests must last for so many windows.
+    """Return the polling interval of each query, in windows, so that `requests` last for `windows`.
 
-    None is polled more often than every `min_interval` windows. With fewer requests than queries, all intervals end
-    after the last window.
+    No interval is shorter than `min_interval`. With fewer requests than queries, all are longer than `windows`.
     """
     if requests < len(weights):
         return [windows + 1] * len(weights)
-    found = [min_interval] * len(weights)
+    intervals = [min_interval] * len(weights)
     if windows * len(weights) / min_interval <= requests:
-        return found
-    # Those that are heavy enough for every window are asked so, and the others share what is left.
+        return intervals
+    # Queries heavy enough for the shortest interval get it; the others share the rest by weight.
     free = list(range(len(weights)))
     left = float(requests)
     while free:
-        step = windows * sum(weights[place] for place in free) / max(left, 1e-9)
-        quick = [place for place in free if step / weights[place] <= min_interval]
-        if not quick:
-            for place in free:
-                found[place] = math.ceil(step / weights[place] - 1e-9)
+        step = windows * sum(weights[index] for index in free) / max(left, 1e-9)
+        shortest = [index for index in free if step / weights[index] <= min_interval]
+        if not shortest:
+            for index in free:
+                intervals[index] = math.ceil(step / weights[index] - 1e-9)
             break
-        left -= windows / min_interval * len(quick)
-        free = [place for place in free if place not in quick]
-    return found
+        left -= windows / min_interval * len(shortest)
+        free = [index for index in free if index not in shortest]
+    return intervals
 
 
 class PollSchedule:
-    """When each query is due, in windows; one that failed is tried again ever later, at most a pace later.
+    """When each query is due, in windows; a failed query is retried with exponential backoff.
 
-    What a plan keeps is short, and an outage may end at any time: at first that is four times a pace. But each try may
-    cost a request or two, and after a long outage there must be some left for the rest of the day.
+    The backoff is capped at a quarter of the polling interval at first, because the service keeps windows only for a
+    short time. In a long outage the cap grows to the interval itself, so that requests are left for the rest of the
+    day.
     """
 
     def __init__(self, weights: Sequence[float], min_interval: int) -> None:
@@ -63,64 +63,64 @@ class PollSchedule:
         self._failures = [0] * len(self._weights)
         self._next_poll = [0] * len(self._weights)
 
-    def requests_needed(self, windows: int, max_windows_per_request: float) -> float:
-        """Return the requests that poll every query at least once in `max_windows_per_request` windows.
+    def requests_needed(self, windows: int, max_interval: float) -> float:
+        """Return the requests that poll every query at least once in `max_interval`, for `windows`.
 
-        The lightest waits longest. Without a request for each query nothing would be tried again that failed.
+        The query of least weight waits longest. At least one request for each query, or failed ones could not be
+        retried.
         """
-        return max(windows * sum(self._weights) / (min(self._weights) * max_windows_per_request), len(self._weights))
+        return max(windows * sum(self._weights) / (min(self._weights) * max_interval), len(self._weights))
 
     def due(self, current: int) -> list[int]:
         """Return the queries that are due."""
-        return [place for place, due in enumerate(self._next_poll) if due <= current]
+        return [index for index, due in enumerate(self._next_poll) if due <= current]
 
-    def record_success(self, place: int, current: int) -> None:
-        """Note that a query was answered."""
-        self._last_poll[place], self._failures[place] = current, 0
+    def record_success(self, index: int, current: int) -> None:
+        """Record that a query was answered."""
+        self._last_poll[index], self._failures[index] = current, 0
 
-    def last_succeeded(self, place: int) -> bool:
-        """Whether a query was answered when it was asked last."""
-        return not self._failures[place]
+    def record_failure(self, index: int, current: int) -> None:
+        """Record that a query failed, or was skipped because others failed."""
+        self._last_poll[index] = current
+        self._failures[index] += 1
 
-    def record_failure(self, place: int, current: int) -> None:
-        """Note that a query failed, or was not even tried because others did."""
-        self._last_poll[place] = current
-        self._failures[place] += 1
+    def last_succeeded(self, index: int) -> bool:
+        """Whether the last poll of a query was answered."""
+        return not self._failures[index]
 
     def next_due(self, current: int, requests: int, windows: int) -> int:
-        """Return when something is due again, if so many requests must last for so many windows."""
-        paces = poll_intervals(self._weights, requests, windows, self._min_interval)
-        # A clock that was wrong may have been set back since.
+        """Return when the next query is due, if `requests` must last for `windows`."""
+        intervals = poll_intervals(self._weights, requests, windows, self._min_interval)
+        # The clock may have been set back since.
         self._last_poll = [min(last, current) for last in self._last_poll]
-        if requests < len(paces):
-            self._next_poll = [current + pace for pace in paces]
+        if requests < len(intervals):
+            self._next_poll = [current + interval for interval in intervals]
             return min(self._next_poll)
-        for place, pace in enumerate(paces):
-            self._next_poll[place] = max(
-                self._last_poll[place] + self._retry_interval(self._failures[place], pace), current + 1
-            )
+        for index, interval in enumerate(intervals):
+            delay = self._retry_interval(self._failures[index], interval)
+            self._next_poll[index] = max(self._last_poll[index] + delay, current + 1)
         return min(self._next_poll)
 
-    def _retry_interval(self, failed: int, pace: int) -> int:
-        """Return how many windows after its last try a query is due that has failed so often in a row."""
-        if not failed:
-            return pace
-        longest = max(pace * min(1 + failed // _IMPATIENT, 4) // 4, self._min_interval)
-        doubled: int = self._min_interval * 2 ** min(failed - 1, _DOUBLINGS)
-        return min(doubled, longest)
+    def _retry_interval(self, failures: int, interval: int) -> int:
+        """Return the windows between the last poll and the next, after so many failures in a row."""
+        if not failures:
+            return interval
+        cap = max(interval * min(1 + failures // _PATIENCE, 4) // 4, self._min_interval)
+        backoff: int = self._min_interval * 2 ** min(failures - 1, _MAX_DOUBLINGS)
+        return min(backoff, cap)
 
 
 @attrs.frozen(kw_only=True)
 class Coverage:
-    """What a plan can do for a set of series, if all of the day's real-time requests are theirs.
+    """How well a plan covers a set of series, if it can spend all of its real-time requests on them.
 
     Attributes:
-        requests_per_poll: requests that ask for all series once.
-        requests_per_day: what the plan allows.
+        requests_per_poll: requests that poll all series once.
+        requests_per_day: requests that the plan allows.
         interval: seconds between two polls; the longest of all series, where their weights differ.
         freshness: seconds from the end of a window to its delivery, on average.
-        complete: whether every window of every series can be had.
-        most: how many such requests the plan could carry without gaps.
+        complete: whether every window of every series can be delivered.
+        most: the number of such requests that the plan could carry without gaps.
 
     """
 
@@ -150,17 +150,17 @@ def max_windows_per_request(plan: Plan) -> int:
 
 
 def coverage(plan: Plan, weights: Sequence[float], min_interval: int = 1) -> Coverage:
-    """Say what a plan can do for queries of these weights."""
+    """Return how well a plan covers queries of these weights."""
     limits = plan.of_endpoint(REALTIME_USAGE)
-    found = poll_intervals(weights, limits.per_day, _WINDOWS, min_interval)
-    longest = max(found)
-    mean = sum((step - 1) / 2 * WINDOW for step in found) / len(found)
+    intervals = poll_intervals(weights, limits.per_day, _WINDOWS, min_interval)
+    longest = max(intervals)
+    mean_wait = sum((interval - 1) / 2 * WINDOW for interval in intervals) / len(intervals)
     most = limits.per_day // math.ceil(_WINDOWS / max_windows_per_request(plan))
     return Coverage(
         requests_per_poll=len(weights),
         requests_per_day=limits.per_day,
         interval=longest * WINDOW,
-        freshness=limits.delay + 1 + mean,
+        freshness=limits.delay + 1 + mean_wait,
         complete=longest <= max_windows_per_request(plan) and len(weights) <= most,
         most=most,
     )

@@ -1,4 +1,4 @@
-"""What to watch, and which requests that takes: series that one request can serve share it."""
+"""What to watch, and the queries for it: series that one request can answer share a query."""
 
 from __future__ import annotations
 
@@ -38,10 +38,15 @@ def _weight(name: str, value: object) -> float:
 class Series:
     """One line of a dashboard: a real-time metric of a product, of the whole project or of a part of it.
 
-    A metric of `RealtimeUsageMetric` counts users or channels, every other one is of quality. `cname` is a channel,
-    `dimension` splits by country, network and the like (only `dimension_values`, where given), `uids` are users of a
-    `cname`. Series of twice the `weight` are asked for twice as often, where the day's requests do not carry every
-    window. Raises `ValueError` or `TypeError` for what cannot be asked.
+    ```python
+    Series("userCount", product="Native")
+    Series("videoFreezeRate", product="Native", dimension="country", dimension_values=("CN", "US"))
+    ```
+
+    A metric of `RealtimeUsageMetric` counts users or channels; every other metric is of quality. `cname` selects a
+    channel, `dimension` groups by country, network and so on (only `dimension_values`, if given), and `uids` selects
+    users of a `cname`. If the day's requests do not carry every window, a series of twice the `weight` is polled twice
+    as often. Raises `ValueError` or `TypeError` for a series that cannot be queried.
     """
 
     metric: str
@@ -65,20 +70,20 @@ class Series:
 
     @property
     def usage(self) -> bool:
-        """Whether users or channels are counted."""
+        """Whether the metric counts users or channels."""
         return self.metric in _USAGE
 
     @property
     def grouped(self) -> bool:
-        """Whether a window has several values of it: by a dimension or by user, unless just one is asked for."""
-        asked = len(self.uids) or len(self.dimension_values)
-        return asked > 1 or (self.dimension is not None and asked != 1)
+        """Whether a window has several values of it: by dimension or by user, unless a single one is selected."""
+        selected = len(self.uids) or len(self.dimension_values)
+        return selected > 1 or (self.dimension is not None and selected != 1)
 
     def select(self, points: Iterable[Point]) -> tuple[Point, ...]:
-        """Return the points that are this series' own, of an answer that serves several."""
+        """Return the points of this series, from an answer for several series."""
         if self.uids:
-            mine = set(map(str, self.uids))
-            return tuple(point for point in points if str(point.uid) in mine)
+            uids = set(map(str, self.uids))
+            return tuple(point for point in points if str(point.uid) in uids)
         if self.dimension_values:
             return tuple(point for point in points if point.dimension_value in self.dimension_values)
         return tuple(points)
@@ -86,7 +91,7 @@ class Series:
 
 @attrs.frozen(kw_only=True)
 class Query:
-    """What one request asks for, and the places of the series it serves."""
+    """What one request asks for, and the indexes of the series that it answers."""
 
     metric: str
     product: str
@@ -100,29 +105,30 @@ class Query:
 
 
 def queries(series: Sequence[Series]) -> tuple[Query, ...]:
-    """Return the fewest requests that serve all series."""
-    alike: dict[tuple[object, ...], list[int]] = {}
-    for place, one in enumerate(series):
+    """Return the fewest queries that cover all series."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for index, one in enumerate(series):
         whole = () if one.uids or one.dimension_values else ("all",)
-        alike.setdefault((one.metric, one.product, one.cname, one.dimension, bool(one.uids), *whole), []).append(place)
-    return tuple(chain.from_iterable(_split(series, places) for places in alike.values()))
+        key = (one.metric, one.product, one.cname, one.dimension, bool(one.uids), *whole)
+        groups.setdefault(key, []).append(index)
+    return tuple(chain.from_iterable(_split(series, indexes) for indexes in groups.values()))
 
 
-def _split(series: Sequence[Series], places: Sequence[int]) -> Iterable[Query]:
-    """Make one query of series that are alike, or as many as their users need."""
-    while places:
-        serves: list[int] = []
+def _split(series: Sequence[Series], indexes: Sequence[int]) -> Iterable[Query]:
+    """Yield one query for series of one group, or several if they have more users than one request may have."""
+    while indexes:
+        covered: list[int] = []
         uids: dict[Uid, None] = {}
-        for place in places:
-            more = uids | dict.fromkeys(series[place].uids)
+        for index in indexes:
+            more = uids | dict.fromkeys(series[index].uids)
             if len(more) <= validation.UIDS:
                 uids = more
-                serves.append(place)
-        places = [place for place in places if place not in serves]
-        yield _query([series[place] for place in serves], serves, tuple(uids))
+                covered.append(index)
+        indexes = [index for index in indexes if index not in covered]
+        yield _query([series[index] for index in covered], covered, tuple(uids))
 
 
-def _query(series: Sequence[Series], serves: Sequence[int], uids: tuple[Uid, ...]) -> Query:
+def _query(series: Sequence[Series], indexes: Sequence[int], uids: tuple[Uid, ...]) -> Query:
     first = series[0]
     return Query(
         metric=first.metric,
@@ -133,5 +139,5 @@ def _query(series: Sequence[Series], serves: Sequence[int], uids: tuple[Uid, ...
         uids=uids,
         usage=first.usage,
         weight=max(one.weight for one in series),
-        series_indexes=tuple(serves),
+        series_indexes=tuple(indexes),
     )

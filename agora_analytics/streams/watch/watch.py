@@ -1,4 +1,7 @@
-"""The loop of a watch: ask as a window becomes available, deliver, note what is done, rest until the next."""
+"""The loop of `watch`: poll as windows become queryable, deliver them, save the checkpoint, sleep until the next.
+
+The theory (watermark, late data, checkpoints) is in docs/concepts/streams.md.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ from agora_analytics.errors import AgoraError
 from agora_analytics.models import Point
 from agora_analytics.plans import REALTIME_USAGE
 from agora_analytics.quota.limiter import Budget
-from agora_analytics.quota.quota import Quota, Reserve
+from agora_analytics.quota.limiters import Limiters, Reserve
 from agora_analytics.spans import WINDOW, Span
 from agora_analytics.streams.checkpoints import Checkpoint, unreadable
 from agora_analytics.streams.error_policy import rule_for
@@ -31,24 +34,26 @@ from agora_analytics.streams.watch.series import Series
 __all__ = ["Watch"]
 
 _DAY: Final = 86_400
-_IN_A_ROW: Final = 2
-_GIVEN_UP: Final = 600.0
-"""Seconds for which a series must fail, while others are answered, before their assembler wait for it no more."""
+_OUTAGE_FAILURES: Final = 2
+"""Failures in a row, within a poll, after which the remaining queries are not tried."""
 
-_OFTEN: Final = 0.8
-"""Part of what one request can bring, after which the next must come at the latest: it may fail."""
+_GIVE_UP_AFTER: Final = 600.0
+"""Seconds for which a query must fail, while others are answered, before windows no longer wait for its series."""
 
-_GLANCE: Final = 60.0
+_REACH_SHARE: Final = 0.8
+"""Share of the windows that one request can bring, after which the next must come at the latest: it may fail."""
+
+_CLOCK_CHECK: Final = 60.0
 _SET_BACK: Final = 30.0
-"""How often a rest looks at the clock, and by how many seconds that must have been set back to end it."""
+"""How often a sleep checks the clock, and the seconds by which that must have been set back to end the sleep."""
 
 _MARGIN: Final = 5
-"""Seconds by which the oldest window asked for must be younger than the plan says: a request takes time."""
+"""Seconds by which requests stay inside the plan's retention: a request takes time."""
 
 
 @attrs.frozen(kw_only=True)
 class WatchSettings:
-    """How a watch goes about it; see `Realtime.watch`."""
+    """The arguments of `Realtime.watch`; `min_interval` is `every` in windows."""
 
     start: int | None
     back: int | None
@@ -61,35 +66,62 @@ class WatchSettings:
 
 
 class Watch(Stream[Event]):
-    """Real-time windows, each once and in order: iterate over it, or `async with` it; `aclose()` or `stop()` end it."""
+    """A stream of real-time windows, each delivered once and in order; made by `client.realtime.watch(…)`.
+
+    Iterate over it, and end it with `aclose()`, `async with` or `stop()`. A `Window` has the values, a `Revision` late
+    data for a delivered window, and a `Gap` is a span that was lost:
+
+    ```python
+    users = Series("userCount", product="Native")
+    async with AnalyticsClient.from_env() as client, client.realtime.watch(users) as watch:
+        async for event in watch:
+            match event:
+                case Window():
+                    print(event.ts, event.value(users))
+                    break
+                case Revision() | Gap():
+                    print(event)
+    ```
+    """
 
     def __init__(
-        self, source: WindowSource, quota: Quota, series: Sequence[Series], settings: WatchSettings, position: Position
+        self,
+        source: WindowSource,
+        limiters: Limiters,
+        series: Sequence[Series],
+        settings: WatchSettings,
+        position: Position,
     ) -> None:
         self.series = tuple(series)
-        super().__init__(WatchPoller(source, quota, self.series, settings, position), quota)
+        super().__init__(WatchPoller(source, limiters, self.series, settings, position), limiters.time)
 
 
 class WatchPoller(Poller[Event]):
-    """Polls real-time assembler; see `Realtime.watch`."""
+    """Polls the queries of a watch."""
 
     def __init__(
-        self, source: WindowSource, quota: Quota, series: Sequence[Series], settings: WatchSettings, position: Position
+        self,
+        source: WindowSource,
+        limiters: Limiters,
+        series: Sequence[Series],
+        settings: WatchSettings,
+        position: Position,
     ) -> None:
-        bounds = RetentionBounds(quota.plan.of_endpoint(REALTIME_USAGE), _MARGIN)
-        super().__init__(f"watch of {len(series)} series", quota, position, bounds)
+        bounds = RetentionBounds(limiters.plan.of_endpoint(REALTIME_USAGE), _MARGIN)
+        super().__init__(f"watch of {len(series)} series", limiters, position, bounds)
         self._series = tuple(series)
         self._source = source
         source.on_skipped(self.monitor.rows_skipped)
         self._settings = settings
         self._schedule = PollSchedule([query.weight for query in source.queries], settings.min_interval)
+        self._max_gap = _REACH_SHARE * max_windows_per_request(limiters.plan)
         self._assembler: WindowAssembler | None = None
         self._failing_since: dict[int, float] = {}
-        self._probe_answers: dict[int, tuple[_RequestedSpan, tuple[Point, ...]]] = {}
+        self._probe_answers: dict[int, tuple[_Request, tuple[Point, ...]]] = {}
 
     @property
     def checkpoint(self) -> Checkpoint:
-        """Where it will be once `current` is done."""
+        """The checkpoint once the consumer is done with `current`."""
         checkpoint = self.position.checkpoint
         if self._assembler is None:
             return checkpoint
@@ -106,7 +138,7 @@ class WatchPoller(Poller[Event]):
     async def events(self) -> AsyncGenerator[Event]:
         """Yield windows, revisions and gaps."""
         await self.position.resume()
-        async with self.reservation(REALTIME_USAGE) as kept:
+        async with self.reservation(REALTIME_USAGE) as reserve:
             await self.calibrate_clock()
             self.check_checkpoint_time()
             self._assembler = assembler = self._create_assembler()
@@ -118,15 +150,15 @@ class WatchPoller(Poller[Event]):
                     if self.stopped:
                         return
                 if not self._finished(assembler):
-                    await self._sleep_until_due(kept)
+                    await self._sleep_until_due(reserve)
 
     def _create_assembler(self) -> WindowAssembler:
-        """Return the assembler from where it begins, which takes the service's time to know."""
+        """Return the assembler as the checkpoint left it, or for the windows from `start` on."""
         settings, done = self._settings, self.position.checkpoint.done
         start = done[0].start if done else settings.start
         if start is None:
-            askable = self._queryable(self.downtime.started_at())
-            start = max(askable.start, askable.end - (settings.back or WINDOW))
+            queryable = self._queryable(self.downtime.started_at(self.read_clock()))
+            start = max(queryable.start, queryable.end - (settings.back or WINDOW))
         assembler = WindowAssembler(
             self._series,
             start // WINDOW * WINDOW,
@@ -140,113 +172,122 @@ class WatchPoller(Poller[Event]):
         try:
             assembler.restore(self.position.checkpoint.open)
         except (ValueError, TypeError, LookupError, AttributeError, OverflowError) as error:
-            raise unreadable("the checkpoint", f"assembler of this watch: {error!r}") from None
+            raise unreadable("the checkpoint", f"windows of this watch: {error!r}") from None
         return assembler
 
     async def probe(self, number: int) -> AgoraError | None:
-        """Ask for what is due first, or for the next where that fails; an answer is kept for the first poll."""
-        asked, place = _RequestedSpan(), number % len(self._source.queries)
+        """Poll one query for the newest windows; the answer is kept for the first poll."""
+        request, index = _Request(), number % len(self._source.queries)
         try:
-            points = await self._fetch(place, lambda: asked.at(self._quota.utc(), self._queryable(), 0))
+            points = await self._fetch(index, lambda: self._newest_span(request))
         except AgoraError as error:
             return error
-        self._probe_answers[place] = (asked, points)
+        self._probe_answers[index] = (request, points)
         return None
 
     def discard_probe(self) -> None:
-        """Forget what was answered."""
+        """Discard the answers to probes."""
         self._probe_answers.clear()
 
     async def _poll(self, assembler: WindowAssembler) -> None:
-        """Ask for all that is due, and judge what came of it."""
-        mark = self.start_poll()
-        due = self._schedule.due(self._newest_window())
-        errors = await self._poll_queries(assembler, due)
+        """Poll the queries that are due, and record the outcome."""
+        started = self.start_poll()
+        newest = self._newest_window(started.utc)
+        due = self._schedule.due(newest)
+        errors = await self._poll_queries(assembler, due, newest)
         answered = any(map(self._schedule.last_succeeded, due))
-        assembler.excluded = self._failing_series() if answered else frozenset()
-        self.record_poll(errors, answered=answered, certain=self.clock_was_known(mark), over=not self._failing_since)
+        assembler.excluded = self._failing_series() if answered and self._failing_since else frozenset()
+        self.finish_poll(started, errors, answered=answered, recovered=not self._failing_since)
         log.info(
-            "asked for %d of %d series, %d requests failed; assembler are due from %d on",
-            sum(len(self._source.queries[place].series_indexes) for place in due),
+            "polled %d of %d series, %d requests failed; the next window is %d",
+            sum(len(self._source.queries[index].series_indexes) for index in due),
             len(self._series),
             len(errors),
             assembler.watermark,
             extra={"agora_requests": len(due), "agora_failed": len(errors), "agora_due": assembler.watermark},
         )
 
-    async def _poll_queries(self, assembler: WindowAssembler, due: Sequence[int]) -> list[AgoraError]:
-        """Ask one query after the other, each for the span of its own moment, and return what went wrong."""
-        here = self._newest_window()
+    async def _poll_queries(self, assembler: WindowAssembler, due: Sequence[int], newest: int) -> list[AgoraError]:
+        """Poll queries one by one, each for the span that is queryable at its moment; return the errors."""
         errors: list[AgoraError] = []
-        in_a_row = 0
-        for place in due:
-            # Failures in a row are an outage: the others are not worth their requests.
-            error = await self._poll_query(place, assembler) if in_a_row < _IN_A_ROW else None
-            if error is None and in_a_row < _IN_A_ROW:
-                self._schedule.record_success(place, here)
-                self._failing_since.pop(place, None)
-                in_a_row = 0
+        failures = 0
+        for index in due:
+            # Several failures in a row are an outage, in which more requests would be wasted.
+            error = await self._poll_query(index, assembler) if failures < _OUTAGE_FAILURES else None
+            if error is None and failures < _OUTAGE_FAILURES:
+                self._schedule.record_success(index, newest)
+                self._failing_since.pop(index, None)
+                failures = 0
             else:
-                self._schedule.record_failure(place, here)
-                self._failing_since.setdefault(place, self._quota.now())
-                in_a_row += error is None or rule_for(error).state == "outage"
+                self._schedule.record_failure(index, newest)
+                self._failing_since.setdefault(index, self._time.monotonic())
+                failures += error is None or rule_for(error).state == "outage"
             errors += [error] if error is not None else []
         return errors
 
     def _failing_series(self) -> frozenset[int]:
-        """Return the places of the series that fail while others are answered: the others' assembler come without them.
+        """Return the series that keep failing while others are answered: windows are delivered without them.
 
-        What they miss follows as revisions; where there are to be none, assembler wait.
+        Their values follow as revisions. Without revisions windows wait for them.
         """
         if self._settings.only_final or not self._settings.revisions:
             return frozenset()
-        bad = [place for place, since in self._failing_since.items() if self._quota.now() - since >= _GIVEN_UP]
-        return frozenset(place for number in bad for place in self._source.queries[number].series_indexes)
+        now = self._time.monotonic()
+        given_up = [index for index, since in self._failing_since.items() if now - since >= _GIVE_UP_AFTER]
+        return frozenset(series for index in given_up for series in self._source.queries[index].series_indexes)
 
-    async def _poll_query(self, place: int, assembler: WindowAssembler) -> AgoraError | None:
-        """Ask for all that may be new to the assembler, and return what went wrong."""
-        asked = _RequestedSpan()
+    async def _poll_query(self, index: int, assembler: WindowAssembler) -> AgoraError | None:
+        """Ask for all windows that may have changed, add the answer, and return the error if there was one."""
+        request = _Request()
         try:
-            if place in self._probe_answers:
-                asked, points = self._probe_answers.pop(place)
+            if index in self._probe_answers:
+                request, points = self._probe_answers.pop(index)
             else:
-                points = await self._fetch(place, lambda: self._span(asked, assembler))
+                points = await self._fetch(index, lambda: self._span(request, assembler))
         except NothingToAskError:
             return None
         except AgoraError as error:
             return error
-        if asked.span is not None:
-            assembler.add(self._source.queries[place].series_indexes, asked.span, points, asked.moment)
-            self._bounds.accepted(asked.oldest)
+        if request.span is not None:
+            assembler.add(self._source.queries[index].series_indexes, request.span, points, request.sent_at)
+            self._bounds.accepted(request.oldest)
         return None
 
-    def _span(self, asked: _RequestedSpan, assembler: WindowAssembler) -> Span:
-        """Return what to ask for now: all that may be new; where a clock that was set back leaves nothing, the time."""
-        now, askable, wanted = self._quota.utc(), self._queryable(), assembler.oldest_open()
-        if wanted >= askable.end and self._bounds.clock_went_back(now):
-            return Span(askable.end - WINDOW, askable.end)
-        return asked.at(now, askable, wanted)
+    def _span(self, request: _Request, assembler: WindowAssembler) -> Span:
+        """Return the span to ask for: all that may be new.
 
-    async def _fetch(self, place: int, span: SpanAtSend) -> tuple[Point, ...]:
-        return await self.request(self._source.endpoint(place), lambda: self._source.windows(place, span))
+        After a clock was set back that may be nothing; then the newest window, for the date of the answer.
+        """
+        utc = self._time.utc()
+        queryable, oldest = self._queryable(utc), assembler.oldest_open()
+        if oldest >= queryable.end and self._bounds.clock_went_back(utc):
+            return Span(queryable.end - WINDOW, queryable.end)
+        return request.send(utc, queryable, oldest)
+
+    def _newest_span(self, request: _Request) -> Span:
+        utc = self._time.utc()
+        return request.send(utc, self._queryable(utc), 0)
+
+    async def _fetch(self, index: int, span: SpanAtSend) -> tuple[Point, ...]:
+        return await self.request(self._source.endpoint(index), lambda: self._source.windows(index, span))
 
     def delay_after_quota(self) -> float:
-        """Seconds until the next window can be asked for, unless one has just become so."""
-        since = (self._quota.utc() - self._bounds.delay - 1) % WINDOW
+        """Return the seconds until the next window is queryable, or 0 if one has just become so."""
+        since = (self._time.utc() - self._bounds.delay - 1) % WINDOW
         return WINDOW - since if since > 1 else 0.0
 
     def _loss_reason(self, ts: int) -> Loss:
-        """Return why a window was not asked for in time."""
+        """Return why a window was not polled in time."""
         kept_until = ts + self._bounds.limits.available
         if ts < self.oldest_at_start():
             return "before_start"
-        if self._bounds.is_reduced and kept_until > self._quota.utc():
+        if self._bounds.is_reduced and kept_until > self._time.utc():
             return "service"
-        # Where nothing was in the way, the day's requests do not carry every window.
+        # If nothing else was in the way, the day's requests do not carry every window.
         return self.downtime.main_reason(ts + WINDOW + self._bounds.delay, kept_until)
 
     async def _mark_delivered(self, assembler: WindowAssembler, event: Event) -> None:
-        """Note that a consumer has come back for more."""
+        """Record that the consumer is done with an event: it has come back for the next."""
         self.current = event
         assembler.mark_delivered(event)
         if isinstance(event, Window):
@@ -254,59 +295,63 @@ class WatchPoller(Poller[Event]):
         if self.position.named:
             await self.position.save(self.checkpoint)
         elif not isinstance(event, Revision):
-            self.position.checkpoint = self.position.checkpoint.with_done(event.span)
+            self.position.mark_done(event.span)
         self.current = None
 
-    async def _sleep_until_due(self, kept: Reserve) -> None:
-        """Rest until something is due again, as the day's requests allow."""
-        budget = await self._budget(kept)
+    async def _sleep_until_due(self, reserve: Reserve) -> None:
+        """Sleep until a query is due, as the day's requests allow."""
+        budget = await self._update_reservation(reserve)
         self.monitor.update(requests_left=budget.requests)
+        started = self.start_poll()
         left = math.ceil(budget.seconds / WINDOW)
-        needed = self._schedule.requests_needed(left, _OFTEN * max_windows_per_request(self._quota.plan))
-        due = self._schedule.next_due(self._newest_window(), budget.leaving(needed), left)
-        # With less than a request for each series it waits for the next day; in an outage it waits for the end of that.
+        needed = self._schedule.requests_needed(left, self._max_gap)
+        due = self._schedule.next_due(self._newest_window(started.utc), budget.leaving(needed), left)
+        # Without a request for each query it waits for the next day; in an outage, for the end of the outage.
         short = budget.requests < len(self._source.queries) and not self.downtime.is_failing
-        mark = self.start_poll()
-        # Another's answers may set the clock back meanwhile: then it was for another time that this was planned.
-        while self._newest_window() < due and not self.stopped and self.clock_shift(mark) > -_SET_BACK:
-            wait = max(due * WINDOW + self._bounds.delay + 1 - self._quota.utc(), 0.01)
-            if short:  # others may give some back, or a limit be forgotten: look again
+        now = started
+        # If another stream's answers set the clock back meanwhile, this plan was for another time.
+        while self._newest_window(now.utc) < due and not self.stopped and now.shift_since(started) > -_SET_BACK:
+            wait = max(due * WINDOW + self._bounds.delay + 1 - now.utc, 0.01)
+            if short:  # requests may be released, or a learned limit forgotten: check again
                 await self.sleep_without_quota(wait)
                 return
-            await self.pause(min(wait, _GLANCE))
+            await self.pause(min(wait, _CLOCK_CHECK))
+            now = self.read_clock()
 
-    async def _budget(self, kept: Reserve) -> Budget:
-        count, least = len(self._source.queries), self._settings.min_interval
-        today = math.ceil((_DAY - self._quota.utc() % _DAY) / WINDOW)
-        return await self.update_reservation(kept, count * today // least, count * (_DAY // WINDOW) // least, count)
+    async def _update_reservation(self, reserve: Reserve) -> Budget:
+        count, interval = len(self._source.queries), self._settings.min_interval
+        today = math.ceil((_DAY - self._time.utc() % _DAY) / WINDOW)
+        return await self.update_reservation(
+            reserve, count * today // interval, count * (_DAY // WINDOW) // interval, count
+        )
 
     def _finished(self, assembler: WindowAssembler) -> bool:
         stop = self._settings.stop
         return self.stopped or (stop is not None and assembler.watermark >= stop)
 
-    def _newest_window(self) -> int:
-        """Return the number of the newest window's end that can be asked for."""
-        return int(self._quota.utc() - self._bounds.delay - 1) // WINDOW
+    def _newest_window(self, utc: float) -> int:
+        """Return the number of the newest window whose end is queryable."""
+        return int(utc - self._bounds.delay - 1) // WINDOW
 
-    def _queryable(self, at: float | None = None) -> Span:
-        """Return the whole assembler that can be asked for at a moment, or now."""
-        span = self._bounds.queryable(self._quota.utc() if at is None else at)
+    def _queryable(self, utc: float) -> Span:
+        """Return the whole windows that are queryable at a time."""
+        span = self._bounds.queryable(utc)
         start = math.ceil(span.start / WINDOW) * WINDOW
         return Span(start, max(start + WINDOW, span.end // WINDOW * WINDOW))
 
 
 @attrs.define
-class _RequestedSpan:
-    """What a request asked for in the end, when (UTC seconds), and the oldest window it could have asked for."""
+class _Request:
+    """A request as it was sent: its span, the time (UTC seconds), and the oldest window that was queryable."""
 
     span: Span | None = None
-    moment: float = 0.0
+    sent_at: float = 0.0
     oldest: int = 0
 
-    def at(self, moment: float, askable: Span, wanted: int) -> Span:
-        """Return what to ask for at a moment: what is wanted and can be asked for."""
-        start = max(wanted, askable.start)
-        if start >= askable.end:
+    def send(self, utc: float, queryable: Span, oldest_wanted: int) -> Span:
+        """Return the span to ask for; raise `NothingToAskError` if none of it is queryable."""
+        start = max(oldest_wanted, queryable.start)
+        if start >= queryable.end:
             raise NothingToAskError
-        self.span, self.moment, self.oldest = Span(start, askable.end), moment, askable.start
+        self.span, self.sent_at, self.oldest = Span(start, queryable.end), utc, queryable.start
         return self.span
