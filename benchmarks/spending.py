@@ -32,12 +32,12 @@ def measure(*, quick: bool) -> Iterator[Row]:
 
 async def _alone() -> float:
     """CPU seconds of acquiring a token while nobody waits."""
-    group = _quota(10**9).group(CALL_LISTS)
-    if group is None:
+    limiter = _limiters(10**9).group(CALL_LISTS)
+    if limiter is None:
         raise LookupError("the plan counts no call lists")
     begun = time.process_time()
     for _ in range(_TOKENS):
-        await group.acquire(Priority.INTERACTIVE, 120.0)
+        await limiter.acquire(Priority.INTERACTIVE, 120.0)
     return (time.process_time() - begun) / _TOKENS
 
 
@@ -48,10 +48,10 @@ def _drained(waiting: int) -> float:
 
 
 async def _drain(waiting: int) -> None:
-    quota = _quota(10)
+    limiters = _limiters(10)
 
     async def spend() -> None:
-        async with quota.permit(CALL_LISTS) as token:
+        async with limiters.permit(CALL_LISTS) as token:
             token.answered(None)
 
     # New tasks for every token in both: making them is not the line's cost.
@@ -59,7 +59,7 @@ async def _drain(waiting: int) -> None:
         await asyncio.gather(*(spend() for _ in range(waiting)))
 
 
-def _quota(limit: int) -> Limiters:
+def _limiters(limit: int) -> Limiters:
     plan = Plan.of("enterprise").with_limits("call_lists", per_second=limit, per_day=10**9)
     return Limiters(plan, MemoryLedger(), account="a", clock=time.time)
 

@@ -95,15 +95,15 @@ def test_a_file_ledger_that_is_never_closed_leaves_nothing_open_at_the_interpret
     assert [found.name for found in path.parent.iterdir()] == [path.name]
 
 
-async def test_a_grant_whose_request_is_cancelled_while_the_file_is_changed_is_given_back(file):
-    quota = Limiters(ENTERPRISE, file, account="a", clock=lambda: 1_795_521_600.0)
-    await quota.snapshot()
+async def test_a_permit_whose_request_is_cancelled_while_the_file_changes_is_released(file):
+    limiters = Limiters(ENTERPRISE, file, account="a", clock=lambda: 1_795_521_600.0)
+    await limiters.snapshot()
     held = Held()
     before = asyncio.create_task(file.change("b", held))
     await held.begun()
 
     async def take() -> None:
-        async with quota.permit(CALL_LISTS):
+        async with limiters.permit(CALL_LISTS):
             raise AssertionError("it was cancelled")
 
     taking = asyncio.create_task(take())
@@ -115,6 +115,6 @@ async def test_a_grant_whose_request_is_cancelled_while_the_file_is_changed_is_g
     with pytest.raises(asyncio.CancelledError):
         await taking
     await before
-    day = next(one for one in await quota.snapshot() if (one.counter, one.unit) == ("call_lists", "day"))
+    day = next(one for one in await limiters.snapshot() if (one.counter, one.unit) == ("call_lists", "day"))
     assert day.used == 0
     assert (await file.change("a", lambda state: dict(state.counter("call_lists").in_flight))) == {}

@@ -66,19 +66,19 @@ async def test_a_change_is_made_however_often_its_caller_is_cancelled(file):
 
 
 @pytest.mark.parametrize("turns", [1, 3])
-async def test_a_token_granted_to_a_caller_who_was_cancelled_is_given_back(file, turns):
-    quota = Limiters(ENTERPRISE, file, account="a", clock=lambda: 1_795_521_600.0)
+async def test_a_permit_issued_to_a_cancelled_caller_is_released(file, turns):
+    limiters = Limiters(ENTERPRISE, file, account="a", clock=lambda: 1_795_521_600.0)
     held = Held()
     before = asyncio.create_task(file.change("b", held))
     await held.begun()
-    task = asyncio.create_task(quota.permit(CALL_LISTS).__aenter__())
+    task = asyncio.create_task(limiters.permit(CALL_LISTS).__aenter__())
     for _ in range(turns):
         await asyncio.sleep(0)
     task.cancel()
     held.release()
     await asyncio.wait([before, task])
     assert task.cancelled()
-    day = next(state for state in await quota.snapshot() if (state.counter, state.unit) == ("call_lists", "day"))
+    day = next(state for state in await limiters.snapshot() if (state.counter, state.unit) == ("call_lists", "day"))
     assert (day.used, await file.change("a", lambda state: state.issued)) == (0, 1)
 
 
@@ -197,7 +197,7 @@ def count_in_flight(state: LedgerState) -> int:
     return len(state.counter("lists").in_flight)
 
 
-async def test_what_another_who_lives_has_under_way_is_left_to_him(file, path):
+async def test_requests_in_flight_of_a_living_process_are_left_alone(file, path):
     other = FileLedger(path)
     await other.change("a", sent)
     assert await file.change("a", count_in_flight) == 1
@@ -211,7 +211,7 @@ def _leave(path: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="processes are killed in another way here")
 @pytest.mark.process
-async def test_what_a_killed_process_had_under_way_is_over_half_a_second_after_it_is_missed(file, path):
+async def test_requests_in_flight_of_a_killed_process_end_half_a_second_after_it_is_missed(file, path):
     process = multiprocessing.get_context("spawn").Process(target=_leave, args=(path,))
     process.start()
     await asyncio.to_thread(process.join)
@@ -278,7 +278,7 @@ async def test_a_file_of_an_earlier_layout_is_started_anew(file, path):
     assert await file.change("a", count) == 1
 
 
-async def test_an_unusable_path_is_told_and_nothing_is_sent(unusable):
+async def test_an_unusable_path_raises_and_nothing_is_sent(unusable):
     simulation, ledger = Simulation(), FileLedger(unusable)
     async with simulation.client(ledger=ledger) as client:
         for _ in range(2):
@@ -328,7 +328,7 @@ async def test_a_change_waits_for_the_lock_of_another(stranger, file, naps, open
 
 
 @pytest.mark.parametrize("opened", [True, False])
-async def test_a_lock_that_stays_is_told_after_a_second(stranger, file, path, naps, opened):
+async def test_a_lock_that_stays_raises_after_a_second(stranger, file, path, naps, opened):
     before = await file.change("a", count) if opened else 0
     stranger.execute("BEGIN IMMEDIATE")
     with pytest.raises(LedgerError) as caught:

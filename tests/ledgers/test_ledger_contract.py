@@ -16,7 +16,7 @@ async def test_a_change_returns_its_result_and_stays(ledger):
     assert await ledger.change("a", counted) == 3
 
 
-async def test_a_new_account_has_a_new_book(ledger):
+async def test_a_new_account_has_an_empty_state(ledger):
     state = await ledger.change("a", whole)
     assert (state.counters, state.issued, state.clock.known) == ({}, 0, False)
 

@@ -74,7 +74,7 @@ async def test_opening_waits_for_whatever_lock_another_holds(another, file, naps
     assert naps.slept == pytest.approx(0.9, abs=0.01)
 
 
-async def test_a_lock_that_stays_is_told_as_what_it_is(another, file, naps):
+async def test_a_lock_that_stays_is_reported_as_a_lock(another, file, naps):
     with pytest.raises(LedgerError, match="another program has kept it locked for more than 1 s") as caught:
         await file.change("a", count)
     assert naps.slept == pytest.approx(1, abs=0.01)

@@ -39,7 +39,7 @@ def test_after_a_restart_of_the_machine_no_answer_lies_in_the_future_whatever_th
     assert counter.remaining("day", 100, unsure(20.0, NOON)) == 97
 
 
-def test_after_a_restart_of_the_machine_no_refusal_burst_or_clock_of_before_is_believed():
+def test_after_a_restart_of_the_machine_no_earlier_error_burst_or_clock_is_believed():
     opened, rates = book(1e6, NOON), {"second": 2, "day": 100}
     counter = opened.counter("lists")
     burst = ClockReading(1e6, NOON, 0.0, 0.2, 0.6)  # as a second of the service begins
@@ -63,31 +63,31 @@ def test_a_wall_clock_that_is_put_right_by_seconds_changes_nothing():
     assert counter.remaining("minute", 3, unsure(101.0, NOON)) == 1
 
 
-def test_requests_of_a_process_that_is_gone_stay_counted_and_its_reservations_end():
+def test_requests_of_a_crashed_process_stay_counted_and_its_reservations_end():
     opened, rates = LedgerState(process_slot=1), {"second": 2, "day": 100}
     counter = opened.counter("lists")
     theirs, mine = opened.next_permit_id(), LedgerState(process_slot=2).next_permit_id()
     take(counter, theirs, unsure(100.0), rates)
-    granted = take(counter, mine, unsure(100.0), rates)
+    permit = take(counter, mine, unsure(100.0), rates)
     counter.reservations = {theirs: Reservation(0, 9, 9), mine: Reservation(0, 4, 4)}
     opened.reclaim(1, 200.0)
     assert counter.remaining("second", 2, unsure(200.0)) == 0
     # Half a second to arrive, a second in its window.
     assert [counter.remaining("second", 2, unsure(at)) for at in (201.5, 201.7)] == [0, 1]
     assert counter.reserved_by_streams(unsure(200.0)) == 4
-    counter.settle(granted, 202.0, unsure(202.0))
+    counter.settle(permit, 202.0, unsure(202.0))
     assert counter.remaining("second", 2, unsure(204.0)) == 2
     assert counter.remaining("day", 100, unsure(204.0)) == 98
 
 
-def test_numbers_of_tokens_are_given_once_and_rise():
+def test_permit_numbers_are_unique_and_rise():
     one, other = LedgerState(process_slot=1), LedgerState(process_slot=2)
     numbers = [one.next_permit_id() for _ in range(50)]
     assert numbers == sorted(set(numbers))
     assert not {other.next_permit_id() for _ in range(50)} & set(numbers)
 
 
-def test_a_request_of_another_process_is_doubtful_after_half_a_second_and_an_own_one_never():
+def test_a_permit_of_another_process_is_stale_after_half_a_second_and_an_own_one_never():
     opened = LedgerState(process_slot=1)
     theirs = LedgerState(process_slot=2).next_permit_id()
     take(opened.counter("lists"), opened.next_permit_id(), sure(NOON))
@@ -96,7 +96,7 @@ def test_a_request_of_another_process_is_doubtful_after_half_a_second_and_an_own
     assert [opened.has_stale_permits(NOON + at) for at in (0.4, 0.6)] == [False, True]
 
 
-def test_a_reservation_of_another_process_is_doubtful_at_once():
+def test_a_reservation_of_another_process_is_stale_at_once():
     opened = LedgerState(process_slot=1)
     opened.counter("lists").reservations[opened.next_permit_id()] = Reservation(TODAY, 1, 1)
     assert not opened.has_stale_permits(NOON)

@@ -24,7 +24,7 @@ def refused(clock: ServiceClock, now: float) -> int:
 
 
 @pytest.mark.parametrize(("answers", "moves"), [(50, 2), (400, 1)])
-def test_an_aim_is_given_up_until_as_many_answers_have_proven_it(answers, moves):
+def test_an_aim_is_moved_until_enough_answers_have_proven_it(answers, moves):
     clock = ServiceClock()
     now = searched(clock, 1_000.0)
     assert refused(clock, now) == 1
@@ -34,7 +34,7 @@ def test_an_aim_is_given_up_until_as_many_answers_have_proven_it(answers, moves)
     assert refused(clock, now + 200) == moves
 
 
-def test_what_a_refusal_taught_is_kept_when_the_second_is_searched_for_anew():
+def test_the_aim_outlasts_a_new_calibration():
     clock = ServiceClock()
     refused(clock, searched(clock, 1_000.0))
     aim = clock.aim_shift
@@ -48,7 +48,7 @@ def test_what_a_refusal_taught_is_kept_when_the_second_is_searched_for_anew():
     assert clock.aim_shift == pytest.approx(aim, abs=0.01)
 
 
-def test_an_aim_that_was_proven_is_not_given_up_at_the_first_refusal_after_a_sleep():
+def test_a_proven_aim_is_kept_at_the_first_rate_limit_error_after_a_sleep():
     clock = ServiceClock()
     now = searched(clock, 1_000.0)
     refused(clock, now)

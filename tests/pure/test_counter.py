@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from agora_analytics.quota.bucket import ClockReading, Permit, Rejection, Reservation, WindowCounter
 
 
-def left(counter: WindowCounter, moment: ClockReading) -> int:
-    return counter.remaining("day", LIMIT, moment)
+def left(counter: WindowCounter, reading: ClockReading) -> int:
+    return counter.remaining("day", LIMIT, reading)
 
 
 # Days.
@@ -33,12 +33,12 @@ def test_a_day_has_as_many_requests_as_the_plan_says_and_the_next_begins_anew():
 def test_a_spent_day_says_how_long_until_the_next_has_begun_for_certain():
     counter = WindowCounter()
     spend(counter, LIMIT, sure(NOON))
-    denied = counter.acquire(99, RATES, sure(NOON + 60))
-    assert isinstance(denied, Rejection)
-    assert (denied.unit, denied.limit) == ("day", LIMIT)
-    assert denied.wait == pytest.approx(DAY / 2 - 60, abs=2 * APART)
-    assert denied.wait > DAY / 2 - 60
-    assert isinstance(counter.acquire(99, RATES, sure(NOON + 60 + denied.wait)), Permit)
+    rejection = counter.acquire(99, RATES, sure(NOON + 60))
+    assert isinstance(rejection, Rejection)
+    assert (rejection.unit, rejection.limit) == ("day", LIMIT)
+    assert rejection.wait == pytest.approx(DAY / 2 - 60, abs=2 * APART)
+    assert rejection.wait > DAY / 2 - 60
+    assert isinstance(counter.acquire(99, RATES, sure(NOON + 60 + rejection.wait)), Permit)
 
 
 def test_without_a_known_clock_the_next_day_begins_five_seconds_later():
@@ -93,8 +93,8 @@ def test_what_may_be_counted_on_either_side_of_midnight_is_charged_to_both_days(
 def test_a_request_that_may_count_on_two_days_needs_room_on_both():
     counter = WindowCounter()
     spend(counter, LIMIT, sure(MIDNIGHT - 60))
-    denied = counter.acquire(99, RATES, unsure(MIDNIGHT + 2))
-    assert isinstance(denied, Rejection)
+    rejection = counter.acquire(99, RATES, unsure(MIDNIGHT + 2))
+    assert isinstance(rejection, Rejection)
     assert isinstance(counter.acquire(99, RATES, unsure(MIDNIGHT + 6)), Permit)
 
 
@@ -102,43 +102,43 @@ def test_a_request_that_may_count_on_two_days_needs_room_on_both():
 def test_once_the_clock_is_known_one_of_two_days_gets_its_request_back(at, yesterday, today):
     counter = WindowCounter()
     now = MIDNIGHT + at
-    granted = take(counter, 1, unsure(now))
-    counter.settle(granted, now + 0.1, sure(now + 0.1))
+    permit = take(counter, 1, unsure(now))
+    counter.settle(permit, now + 0.1, sure(now + 0.1))
     assert (left(counter, sure(MIDNIGHT - 9)), left(counter, sure(MIDNIGHT + 9))) == (yesterday, today)
 
 
 def test_a_request_that_was_answered_after_midnight_may_count_on_either_day():
     counter = WindowCounter()
-    granted = take(counter, 1, sure(MIDNIGHT - 0.2))
+    permit = take(counter, 1, sure(MIDNIGHT - 0.2))
     assert left(counter, sure(MIDNIGHT + 0.05)) == LIMIT
-    counter.settle(granted, MIDNIGHT + 0.1, sure(MIDNIGHT + 0.1))
+    counter.settle(permit, MIDNIGHT + 0.1, sure(MIDNIGHT + 0.1))
     assert (left(counter, sure(MIDNIGHT - 0.2)), left(counter, sure(MIDNIGHT + 0.2))) == (LIMIT - 1, LIMIT - 1)
 
 
 def test_a_wall_clock_that_named_the_wrong_day_is_made_up_for_once_the_service_has_answered():
     counter = WindowCounter()
-    granted = take(counter, 1, unsure(NOON, wall=NOON + 3 * DAY))
-    counter.settle(granted, NOON + 0.1, sure(NOON + 0.1))
+    permit = take(counter, 1, unsure(NOON, wall=NOON + 3 * DAY))
+    counter.settle(permit, NOON + 0.1, sure(NOON + 0.1))
     assert (left(counter, sure(NOON + 1)), left(counter, sure(NOON + 3 * DAY))) == (LIMIT - 1, LIMIT)
 
 
-@pytest.mark.parametrize("moment", [sure(NOON), unsure(MIDNIGHT)])
-def test_a_request_that_was_not_sent_gives_all_back_once(moment):
+@pytest.mark.parametrize("reading", [sure(NOON), unsure(MIDNIGHT)])
+def test_the_permit_of_a_request_that_was_not_sent_is_released_once(reading):
     counter = WindowCounter()
-    spend(counter, 2, moment)
-    granted = take(counter, 7, moment)
-    counter.release(granted)
-    counter.release(granted)
-    assert left(counter, moment) == LIMIT - 2
-    assert counter.remaining("second", 100, moment) == 98
+    spend(counter, 2, reading)
+    permit = take(counter, 7, reading)
+    counter.release(permit)
+    counter.release(permit)
+    assert left(counter, reading) == LIMIT - 2
+    assert counter.remaining("second", 100, reading) == 98
 
 
 def test_a_request_is_settled_once():
     counter = WindowCounter()
-    granted = take(counter, 1, sure(NOON))
+    permit = take(counter, 1, sure(NOON))
     for at in (0.1, 0.2):
-        counter.settle(granted, NOON + at, sure(NOON + at))
-    counter.release(granted)
+        counter.settle(permit, NOON + at, sure(NOON + at))
+    counter.release(permit)
     assert left(counter, sure(NOON + 0.3)) == LIMIT - 1
     assert counter.remaining("second", 100, sure(NOON + 0.3)) == 99
 
@@ -156,8 +156,8 @@ def test_no_day_of_the_service_holds_more_than_the_limit(limit, start, requests,
     counter, now, counted = WindowCounter(), MIDNIGHT + start, Counter()
     for number, (gap, there, back, doubt) in enumerate(requests, 1):
         now += gap
-        moment = ClockReading(now, now + skew, -doubt / 2 if doubt < math.inf else -1e15, doubt, doubt)
-        got = counter.acquire(number, {"second": 100, "day": limit}, moment)
+        reading = ClockReading(now, now + skew, -doubt / 2 if doubt < math.inf else -1e15, doubt, doubt)
+        got = counter.acquire(number, {"second": 100, "day": limit}, reading)
         if isinstance(got, Permit):
             counted[(now + there) // DAY] += 1
             now += there + back
@@ -179,7 +179,7 @@ apart = st.floats(-0.04, 0.04)
     doubt=st.sampled_from([0.02, 0.3, 0.9, math.inf]),
     requests=st.lists(st.tuples(gaps, ways, ways, apart), min_size=5, max_size=25),
 )
-def test_no_window_of_the_service_holds_more_than_the_limit_and_no_token_is_lost(unit, limit, ahead, doubt, requests):
+def test_no_window_of_the_service_holds_more_than_the_limit_and_no_permit_is_lost(unit, limit, ahead, doubt, requests):
     window, rates = WINDOWS[unit], {unit: limit, "day": 10_000}
     offset = ahead if doubt == math.inf else ahead * doubt
     counter, now = WindowCounter(), float(NOON)
@@ -187,16 +187,16 @@ def test_no_window_of_the_service_holds_more_than_the_limit_and_no_token_is_lost
     answers: list[float] = []
     counted: Counter[float] = Counter()
 
-    def moment() -> ClockReading:
+    def reading() -> ClockReading:
         return ClockReading(now, now, 0.0 if doubt < math.inf else -1e15, doubt, doubt)
 
     for number, (gap, there, back, host) in enumerate(requests, 1):
         now = wanted = now + gap * window / 3
         while True:
             while under_way and under_way[0][0] <= now:
-                at, granted = heappop(under_way)
-                counter.settle(granted, at, moment())
-            got = counter.acquire(number, rates, moment())
+                at, permit = heappop(under_way)
+                counter.settle(permit, at, reading())
+            got = counter.acquire(number, rates, reading())
             if isinstance(got, Permit):
                 break
             assert (got.unit, got.limit) == (unit, limit)
@@ -204,13 +204,13 @@ def test_no_window_of_the_service_holds_more_than_the_limit_and_no_token_is_lost
             now += max(got.wait, 1e-3)
         counted[(now + there + offset + host) // window] += 1
         back_at = sorted(answers)[-limit] + window + APART if len(answers) >= limit else 0.0
-        assert now <= max(wanted, back_at) + 2e-3, "a token comes back a window after its answer, at the latest"
+        assert now <= max(wanted, back_at) + 2e-3, "a permit comes back a window after its answer, at the latest"
         heappush(under_way, (now + there + back, got))
         answers.append(now + there + back)
     assert max(counted.values()) <= limit
 
 
-def test_with_a_known_clock_all_tokens_of_a_window_are_there_soon_after_it_begins():
+def test_with_a_known_clock_all_permits_of_a_window_are_free_soon_after_it_begins():
     counter, rates = WindowCounter(), {"second": 3, "day": 1_000}
     spend(counter, 3, sure(NOON + 0.5), rates)
     assert counter.remaining("second", 3, sure(NOON + 0.9)) == 0
@@ -218,7 +218,7 @@ def test_with_a_known_clock_all_tokens_of_a_window_are_there_soon_after_it_begin
     assert [counter.remaining("second", 3, sure(NOON + 1 + at)) for at in (-0.05, 0.05, 0.15)] == [0, 0, 3]
 
 
-def test_while_the_clock_is_in_doubt_what_went_as_a_second_began_is_back_as_the_next_begins_and_the_rest_later():
+def test_with_a_calibrated_clock_early_permits_are_free_as_the_next_second_begins_and_others_later():
     rates = {"second": 3, "day": 1_000}
     doubted = lambda at: ClockReading(NOON + at, NOON + at, 0.0, 0.2, 0.6)  # noqa: E731
     soon, later = WindowCounter(), WindowCounter()
@@ -232,7 +232,7 @@ def test_while_the_clock_is_in_doubt_what_went_as_a_second_began_is_back_as_the_
     )
 
 
-def test_without_one_a_token_comes_back_a_window_after_its_answer():
+def test_with_an_unknown_clock_a_permit_is_free_one_window_after_its_answer():
     counter, rates = WindowCounter(), {"second": 3, "day": 1_000}
     spend(counter, 2, unsure(NOON), rates)
     spend(counter, 1, unsure(NOON + 0.5), rates)
@@ -240,15 +240,15 @@ def test_without_one_a_token_comes_back_a_window_after_its_answer():
     assert [counter.remaining("second", 3, unsure(NOON + at)) for at in (1.05, 1.15, 1.55, 1.65)] == [0, 2, 2, 3]
 
 
-def test_what_is_under_way_holds_its_token_until_it_is_answered():
+def test_a_request_in_flight_holds_its_permit_until_it_is_answered():
     counter, rates = WindowCounter(), {"second": 1, "day": 1_000}
-    granted = take(counter, 1, sure(NOON), rates)
+    permit = take(counter, 1, sure(NOON), rates)
     assert isinstance(counter.acquire(2, rates, sure(NOON + 100)), Rejection)
-    counter.settle(granted, NOON + 200, sure(NOON + 200))
+    counter.settle(permit, NOON + 200, sure(NOON + 200))
     assert isinstance(counter.acquire(2, rates, sure(NOON + 202)), Permit)
 
 
-def test_a_request_that_nobody_settles_holds_its_token_for_five_minutes():
+def test_a_permit_that_is_never_settled_expires_after_five_minutes():
     counter, rates = WindowCounter(), {"second": 1, "day": 1_000}
     take(counter, 1, sure(NOON), rates)
     assert isinstance(counter.acquire(2, rates, sure(NOON + 299)), Rejection)
@@ -270,22 +270,22 @@ def test_a_wait_behind_others_counts_the_windows_that_they_fill():
     assert waits == pytest.approx([60.1, 60.1, 120.1, 120.1, 180.1])
 
 
-def test_a_unit_that_is_short_takes_nothing_of_the_others():
+def test_an_exhausted_unit_charges_nothing_to_the_others():
     counter, rates = WindowCounter(), {"second": 1, "minute": 10, "day": 10}
-    granted = take(counter, 1, sure(NOON), rates)
+    permit = take(counter, 1, sure(NOON), rates)
     for number in range(2, 9):
         assert isinstance(counter.acquire(number, rates, sure(NOON + 0.1)), Rejection)
-    counter.release(granted)
+    counter.release(permit)
     assert [counter.remaining(unit, limit, sure(NOON + 0.1)) for unit, limit in rates.items()] == [1, 10, 10]
 
 
 def test_the_unit_with_the_longest_wait_is_reported():
     counter, rates = WindowCounter(), {"second": 2, "minute": 2, "day": 100}
     spend(counter, 2, sure(NOON + 30), rates)
-    denied = counter.acquire(9, rates, sure(NOON + 30))
-    assert isinstance(denied, Rejection)
-    assert (denied.unit, denied.limit) == ("minute", 2)
-    assert 29 < denied.wait < 33
+    rejection = counter.acquire(9, rates, sure(NOON + 30))
+    assert isinstance(rejection, Rejection)
+    assert (rejection.unit, rejection.limit) == ("minute", 2)
+    assert 29 < rejection.wait < 33
 
 
 @pytest.mark.parametrize("most", [200, 1_000])
@@ -300,17 +300,17 @@ def test_answers_of_past_windows_are_forgotten(most):
 # What is kept for others, and forecasts.
 
 
-def test_what_is_kept_of_the_day_for_others_is_not_given_away():
+def test_requests_of_the_day_that_are_reserved_for_others_are_not_issued():
     counter = WindowCounter()
     spend(counter, LIMIT - 3, sure(NOON))
     assert isinstance(counter.acquire(98, RATES, sure(NOON), 3), Rejection)
     assert isinstance(counter.acquire(99, RATES, sure(NOON), 2), Permit)
-    denied = counter.acquire(98, RATES, sure(NOON), 2)
-    assert isinstance(denied, Rejection)
-    assert denied.wait == pytest.approx(DAY / 2, abs=1)
+    rejection = counter.acquire(98, RATES, sure(NOON), 2)
+    assert isinstance(rejection, Rejection)
+    assert rejection.wait == pytest.approx(DAY / 2, abs=1)
 
 
-def test_streams_are_awaited_for_the_rest_of_today_and_for_the_whole_of_tomorrow():
+def test_streams_reserve_the_rest_of_today_and_the_whole_of_tomorrow():
     counter = WindowCounter(reservations={1: Reservation(TODAY, 5, 100), 2: Reservation(TODAY, 1, 20)})
     assert [counter.reserved_by_streams(sure(at)) for at in (NOON, NOON + DAY)] == [6, 120]
     assert counter.reserved_by_streams(unsure(MIDNIGHT + DAY)) == 120  # where it may be either day, tomorrow's are kept

@@ -24,16 +24,16 @@ PAGE = b"<html>Bad gateway</html>"
 REFUSED = b'{"code":300,"message":"query time length limit error","data":null}'
 
 
-def quota_of(clock: WallClock, ledger: MemoryLedger | None = None) -> Limiters:
+def limiters_of(clock: WallClock, ledger: MemoryLedger | None = None) -> Limiters:
     return Limiters(ENTERPRISE, ledger or MemoryLedger(), account="a", clock=clock)
 
 
-async def answer(quota: Limiters, date: float | None, *, host: int = 0, error: Exception | None = None) -> None:
+async def answer(limiters: Limiters, date: float | None, *, host: int = 0, error: Exception | None = None) -> None:
     """Get an answer of this date, a second after the last."""
     await asyncio.sleep(1)
     with suppress(AgoraError):
-        async with quota.permit(CALL_LISTS) as token:
-            token.answered(None if date is None else int(date), host)
+        async with limiters.permit(CALL_LISTS) as permit:
+            permit.answered(None if date is None else int(date), host)
             if error is not None:
                 raise error
 
@@ -85,81 +85,81 @@ async def test_one_wrong_date_refuses_nothing_and_leaves_the_clock_right(simulat
         (200, b'{"code":0,"message":"success"}'),
     ],
 )
-async def test_what_is_no_answer_of_the_api_teaches_nothing(simulation, clock, status, body):
+async def test_an_answer_that_is_not_the_apis_teaches_nothing(simulation, clock, status, body):
     client, _ = client_of(simulation, clock, {1: Wrong(0, status=status, body=body)}, max_wait=0.5)
     assert not await ask(client, clock())
     assert (await client.quota.snapshot()).clock is None
     assert not client.quota.confirmed
 
 
-async def test_a_refusal_of_the_api_itself_tells_the_time(simulation, clock):
+async def test_a_refusal_by_the_api_itself_teaches_the_time(simulation, clock):
     client, _ = client_of(simulation, lambda: clock() + HOUR, {1: Wrong(0, body=REFUSED)})
     assert not await ask(client, clock())
     assert abs(off(service_time(client), clock)) < 2
 
 
-async def test_a_refusal_for_frequency_tells_the_time_too(clock):
-    quota = quota_of(lambda: clock() - HOUR)
+async def test_a_rate_limit_error_teaches_the_time_too(clock):
+    limiters = limiters_of(lambda: clock() - HOUR)
     refusal = RateLimited("qps limit error")
     refusal.unit = "second"
-    await answer(quota, clock() + 1, error=refusal)
-    assert abs(off(quota.time, clock)) < 2
-    await answer(quota, clock() + 1, error=refusal)
-    assert quota.time.confirmed
+    await answer(limiters, clock() + 1, error=refusal)
+    assert abs(off(limiters.time, clock)) < 2
+    await answer(limiters, clock() + 1, error=refusal)
+    assert limiters.time.confirmed
 
 
 async def test_a_clock_is_confirmed_by_an_answer_that_agrees_with_the_host(clock):
-    quota = quota_of(clock)
-    assert not quota.time.confirmed
-    await answer(quota, None)
-    assert not quota.time.confirmed
-    await answer(quota, clock())
-    assert quota.time.confirmed
+    limiters = limiters_of(clock)
+    assert not limiters.time.confirmed
+    await answer(limiters, None)
+    assert not limiters.time.confirmed
+    await answer(limiters, clock())
+    assert limiters.time.confirmed
 
 
 async def test_where_the_host_disagrees_a_later_answer_confirms_the_clock(clock):
-    quota = quota_of(lambda: clock() - HOUR)
-    await answer(quota, clock() + 1)
-    assert abs(off(quota.time, clock)) < 2
-    assert not quota.time.confirmed
-    await answer(quota, clock() + 1)
-    assert quota.time.confirmed
+    limiters = limiters_of(lambda: clock() - HOUR)
+    await answer(limiters, clock() + 1)
+    assert abs(off(limiters.time, clock)) < 2
+    assert not limiters.time.confirmed
+    await answer(limiters, clock() + 1)
+    assert limiters.time.confirmed
 
 
 async def test_the_same_date_twice_is_one_witness(clock):
     """A cache sends the header that it keeps."""
-    quota = quota_of(lambda: clock() - HOUR)
+    limiters = limiters_of(lambda: clock() - HOUR)
     date = clock()
     for _ in range(20):
-        await answer(quota, date)
-        assert not quota.time.confirmed
+        await answer(limiters, date)
+        assert not limiters.time.confirmed
 
 
-async def test_a_confirmed_clock_starts_anew_from_two_answers_of_one_host_alone(clock):
-    quota = quota_of(clock)
-    await answer(quota, clock())
+async def test_a_confirmed_clock_restarts_from_two_answers_of_one_host_only(clock):
+    limiters = limiters_of(clock)
+    await answer(limiters, clock())
     for host in (1, 0, 2):
-        await answer(quota, clock() + DAY, host=host)
-        assert abs(off(quota.time, clock)) < 2
-        assert not quota.time.confirmed
-    await answer(quota, clock() + DAY, host=1)
-    assert off(quota.time, clock) > DAY - 3
+        await answer(limiters, clock() + DAY, host=host)
+        assert abs(off(limiters.time, clock)) < 2
+        assert not limiters.time.confirmed
+    await answer(limiters, clock() + DAY, host=1)
+    assert off(limiters.time, clock) > DAY - 3
 
 
-async def test_an_answer_that_agrees_clears_the_doubt_of_its_host(clock):
-    quota = quota_of(clock)
+async def test_an_answer_that_agrees_drops_the_candidate_of_its_host(clock):
+    limiters = limiters_of(clock)
     for ahead in (0, DAY, 0, DAY, 0):
-        await answer(quota, clock() + ahead)
-        assert abs(off(quota.time, clock)) < 2
-        assert quota.time.confirmed is (ahead == 0)
+        await answer(limiters, clock() + ahead)
+        assert abs(off(limiters.time, clock)) < 2
+        assert limiters.time.confirmed is (ahead == 0)
 
 
-async def test_the_doubts_of_many_hosts_are_bounded(clock):
+async def test_the_candidates_of_many_hosts_are_bounded(clock):
     ledger = MemoryLedger()
-    quota = quota_of(clock, ledger)
-    await answer(quota, clock())
+    limiters = limiters_of(clock, ledger)
+    await answer(limiters, clock())
     for host in range(100):
-        await answer(quota, clock() + DAY, host=host)
+        await answer(limiters, clock() + DAY, host=host)
     assert len(ledger.state("a").trust.candidates) < 20
 
 
@@ -195,28 +195,28 @@ async def test_a_machine_that_slept_asks_and_is_right_after_one_answer(clock):
     def now() -> float:
         return clock() + slept
 
-    quota = quota_of(now)
-    await answer(quota, now())
+    limiters = limiters_of(now)
+    await answer(limiters, now())
     slept = 3 * HOUR
-    assert not quota.time.confirmed
-    await answer(quota, now())
-    assert abs(off(quota.time, now)) < 2
-    assert quota.time.confirmed
+    assert not limiters.time.confirmed
+    await answer(limiters, now())
+    assert abs(off(limiters.time, now)) < 2
+    assert limiters.time.confirmed
 
 
 async def test_a_host_clock_that_is_stepped_changes_nothing(clock):
     stepped = 0.0
-    quota = quota_of(lambda: clock() + stepped)
-    await answer(quota, clock())
+    limiters = limiters_of(lambda: clock() + stepped)
+    await answer(limiters, clock())
     for stepped in (HOUR, -HOUR, 40 * DAY):  # noqa: B007 - the clock reads it
-        assert not quota.time.confirmed
-        assert abs(off(quota.time, clock)) < 2
-        await answer(quota, clock())
-        assert quota.time.confirmed
-        assert abs(off(quota.time, clock)) < 2
+        assert not limiters.time.confirmed
+        assert abs(off(limiters.time, clock)) < 2
+        await answer(limiters, clock())
+        assert limiters.time.confirmed
+        assert abs(off(limiters.time, clock)) < 2
 
 
-async def test_what_two_wrong_dates_made_of_the_clock_heals_without_help(simulation, clock):
+async def test_a_clock_that_two_wrong_dates_set_recovers(simulation, clock):
     """All is refused by the clock then: unless it is asked again now and then, nothing is sent ever more."""
     client, transport = client_of(simulation, clock, {2: Wrong(-120), 3: Wrong(-120)})
     for _ in range(3):
@@ -232,38 +232,38 @@ async def test_what_two_wrong_dates_made_of_the_clock_heals_without_help(simulat
     assert abs(off(service_time(client), clock)) < 2
 
 
-async def used_today(quota: Limiters) -> int:
-    return next(one.used for one in await quota.snapshot() if (one.counter, one.unit) == ("call_lists", "day"))
+async def used_today(limiters: Limiters) -> int:
+    return next(one.used for one in await limiters.snapshot() if (one.counter, one.unit) == ("call_lists", "day"))
 
 
 @pytest.mark.parametrize("number", [1, 8])
 @pytest.mark.parametrize("ahead", [-40 * DAY, -DAY, DAY, 5 * DAY])
 async def test_a_wrong_date_erases_nothing_of_the_days_count(clock, number, ahead):
-    quota = quota_of(clock)
+    limiters = limiters_of(clock)
     for at in range(1, 12):
-        await answer(quota, clock() + (ahead if at == number else 0))
-    assert await used_today(quota) == 11
+        await answer(limiters, clock() + (ahead if at == number else 0))
+    assert await used_today(limiters) == 11
 
 
-async def test_a_clock_that_two_wrong_dates_set_gives_the_days_count_back_with_the_time(clock):
-    quota = quota_of(clock)
+async def test_a_clock_that_two_wrong_dates_set_recovers_with_the_days_count(clock):
+    limiters = limiters_of(clock)
     for at in range(1, 12):
-        await answer(quota, clock() + (5 * DAY if at in {6, 7, 8} else 0))
-    assert abs(off(quota.time, clock)) < 2
+        await answer(limiters, clock() + (5 * DAY if at in {6, 7, 8} else 0))
+    assert abs(off(limiters.time, clock)) < 2
     # The three that were answered while the clock was wrong are counted on its day.
-    assert await used_today(quota) == 11 - 3
+    assert await used_today(limiters) == 11 - 3
 
 
 async def test_days_are_forgotten_however_often_the_clock_is_set(clock):
     ledger = MemoryLedger()
-    quota = quota_of(clock, ledger)
+    limiters = limiters_of(clock, ledger)
     for jump in range(30):
         for _ in range(3):
-            await answer(quota, clock() + jump * 10 * DAY)
+            await answer(limiters, clock() + jump * 10 * DAY)
     assert len(ledger.state("a").counter("call_lists").used_per_day) <= 8
 
 
-async def test_a_day_that_is_closed_is_the_one_that_the_answer_tells(clock):
+async def test_the_exhausted_day_is_the_one_that_the_answer_is_dated(clock):
     """The host is a day behind: what it takes for today says nothing of the day that the service has closed."""
     service = Service(World(seed=1), ENTERPRISE.with_limits("call_lists", per_day=1), clock=clock)
     client, transport = client_of(Simulation(service), lambda: clock() - DAY, {}, plan="enterprise", max_wait=2)
@@ -280,7 +280,7 @@ def test_a_stored_state_with_missing_and_unknown_fields_is_read():
     assert not state.trust.confirmed
 
 
-def test_what_is_believed_outlives_the_process():
+def test_the_accepted_date_outlives_the_process():
     state = LedgerState()
     assert decode(state.encode()).trust == state.trust
 

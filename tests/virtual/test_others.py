@@ -34,7 +34,7 @@ async def lost_by_day(days: int, other: OtherProgram) -> list[int]:
 
 
 @pytest.mark.parametrize(("days", "most"), [(4, 3 * 3_600), pytest.param(7, 1_800, marks=pytest.mark.slow)])
-async def test_what_others_take_on_every_day_is_left_to_them(days, most):
+async def test_what_other_programs_use_every_day_is_left_to_them(days, most):
     lost = await lost_by_day(days, OtherProgram(counter="realtime", share=1 / 3))
     # Nobody can know it on the first day, and of that it is not known whether all of it was counted.
     assert lost[0] > 4 * 3_600
@@ -42,14 +42,14 @@ async def test_what_others_take_on_every_day_is_left_to_them(days, most):
     assert lost[-1] < most
 
 
-async def test_what_others_took_once_costs_no_window_of_later_days():
+async def test_what_other_programs_used_once_costs_no_window_of_later_days():
     once = OtherProgram(counter="realtime", share=1 / 2, start=MIDNIGHT + DAY, end=MIDNIGHT + 2 * DAY)
     lost = await lost_by_day(5, once)
     assert lost[1] > 0
     assert [lost[0], *lost[2:]] == [0, 0, 0, 0]
 
 
-async def test_what_others_took_once_costs_no_series_a_window_whatever_its_weight():
+async def test_what_other_programs_used_once_costs_no_series_a_window_whatever_its_weight():
     simulation = simulated(at=MIDNIGHT)
     weighted = [attrs.evolve(series, weight=4 if number == 0 else 1) for number, series in enumerate(SERIES)]
     asyncio.get_running_loop().call_later(DAY + 1_000, simulation.service.spend, "realtime", 440)
@@ -64,7 +64,7 @@ async def test_what_others_took_once_costs_no_series_a_window_whatever_its_weigh
 
 
 @pytest.mark.parametrize("wrong", [0, -14 * 3_600, -30 * 3_600], ids=["right", "behind", "far behind"])
-async def test_a_count_that_began_in_the_midst_of_a_day_says_nothing_of_others(wrong):
+async def test_a_count_that_began_within_a_day_says_nothing_of_other_programs(wrong):
     simulation = simulated(at=NOON)
     simulation.service.spend("realtime", 450)  # by an earlier process of ours, with a ledger in memory
     async with simulation.client(clock=lambda: simulation.clock() + wrong) as client:
@@ -74,7 +74,7 @@ async def test_a_count_that_began_in_the_midst_of_a_day_says_nothing_of_others(w
         assert all(state.others == 0 for state in await client.quota.snapshot())
 
 
-def test_what_failed_shortly_before_midnight_is_tried_again_whatever_is_kept_for_others():
+def test_what_failed_shortly_before_midnight_is_retried_whatever_is_left_to_others():
     schedule = PollSchedule([1] * 5, 1)
     for place in range(5):
         schedule.record_success(place, 920)

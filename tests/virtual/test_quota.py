@@ -18,35 +18,35 @@ from agora_analytics.simulator import Fault, Faults, Service, Simulation, World
 DAY = 86_400
 
 
-def quota_of(plan: Plan, clock: WallClock, *, account: str = "a", ledger: MemoryLedger | None = None) -> Limiters:
+def limiters_of(plan: Plan, clock: WallClock, *, account: str = "a", ledger: MemoryLedger | None = None) -> Limiters:
     return Limiters(plan, ledger or MemoryLedger(), account=account, clock=clock)
 
 
 async def spend(
-    quota: Limiters, endpoint=REALTIME_USAGE, *, seconds: float = 0.0, max_wait: float | None = None
+    limiters: Limiters, endpoint=REALTIME_USAGE, *, seconds: float = 0.0, max_wait: float | None = None
 ) -> float:
     """Send one request that is answered after some seconds, and return when it went out."""
-    async with quota.permit(endpoint, max_wait) as token:
+    async with limiters.permit(endpoint, max_wait) as permit:
         sent = asyncio.get_running_loop().time()
         await asyncio.sleep(seconds)
-        token.answered(None)
+        permit.answered(None)
     return sent
 
 
-async def waiting(quota: Limiters) -> int:
+async def waiting(limiters: Limiters) -> int:
     """How many wait for real-time requests."""
-    return next(state.waiting for state in await quota.snapshot() if state.counter == "realtime")
+    return next(state.waiting for state in await limiters.snapshot() if state.counter == "realtime")
 
 
-async def test_a_token_comes_back_one_window_after_the_answer(clock):
-    quota = quota_of(PREMIUM, clock)
-    sent = [await spend(quota, seconds=5) for _ in range(4)]
+async def test_a_permit_is_free_one_window_after_the_answer(clock):
+    limiters = limiters_of(PREMIUM, clock)
+    sent = [await spend(limiters, seconds=5) for _ in range(4)]
     assert sent == pytest.approx([0, 5, 10, 65.1], abs=0.01)
 
 
 async def test_many_at_once_go_in_order_and_never_more_than_the_plan_allows(clock):
-    quota = quota_of(PREMIUM, clock)
-    sent = await asyncio.gather(*(spend(quota, seconds=1) for _ in range(9)))
+    limiters = limiters_of(PREMIUM, clock)
+    sent = await asyncio.gather(*(spend(limiters, seconds=1) for _ in range(9)))
     assert sent == sorted(sent)
     assert sent == pytest.approx([0, 0, 0, 61.1, 61.1, 61.1, 122.2, 122.2, 122.2], abs=0.01)
 
@@ -97,177 +97,177 @@ async def test_waiting_longer_than_max_wait_is_refused_before_waiting(simulation
 
 
 async def test_max_wait_ends_a_wait_whose_length_nobody_could_know(clock):
-    quota = quota_of(PREMIUM, clock)
-    slow = [asyncio.create_task(spend(quota, seconds=200)) for _ in range(3)]
+    limiters = limiters_of(PREMIUM, clock)
+    slow = [asyncio.create_task(spend(limiters, seconds=200)) for _ in range(3)]
     await asyncio.sleep(0)
     with pytest.raises(QuotaExhausted):
-        await spend(quota, max_wait=70)
+        await spend(limiters, max_wait=70)
     assert 60 <= asyncio.get_running_loop().time() < 71
-    assert await waiting(quota) == 0
+    assert await waiting(limiters) == 0
     await asyncio.gather(*slow)
 
 
-async def test_who_waits_for_ever_waits_for_the_next_day(clock):
-    quota = quota_of(PREMIUM.with_limits("realtime", per_day=2), clock)
-    sent = [await spend(quota) for _ in range(3)]
+async def test_a_wait_without_limit_lasts_until_the_next_day(clock):
+    limiters = limiters_of(PREMIUM.with_limits("realtime", per_day=2), clock)
+    sent = [await spend(limiters) for _ in range(3)]
     assert sent[2] == pytest.approx(DAY / 2 + 5, abs=0.1)
 
 
 async def test_a_request_about_midnight_is_charged_to_both_days(clock):
-    quota = quota_of(PREMIUM.with_limits("call_lists", per_day=2, per_second=100), clock)
+    limiters = limiters_of(PREMIUM.with_limits("call_lists", per_day=2, per_second=100), clock)
     await asyncio.sleep(DAY / 2 - 3)
-    await spend(quota, CALL_LISTS)
+    await spend(limiters, CALL_LISTS)
     await asyncio.sleep(60)
-    await spend(quota, CALL_LISTS)
+    await spend(limiters, CALL_LISTS)
     with pytest.raises(QuotaExhausted):
-        await spend(quota, CALL_LISTS, max_wait=60)
+        await spend(limiters, CALL_LISTS, max_wait=60)
 
 
-async def test_a_request_under_way_at_midnight_is_charged_to_the_day_that_began(clock):
+async def test_a_request_in_flight_at_midnight_is_charged_to_the_day_that_began(clock):
     ledger = MemoryLedger()
-    quota = quota_of(PREMIUM, clock, ledger=ledger)
+    limiters = limiters_of(PREMIUM, clock, ledger=ledger)
     await asyncio.sleep(DAY / 2 - 20)
-    await spend(quota, CALL_LISTS, seconds=40)
-    states = await quota.snapshot()
+    await spend(limiters, CALL_LISTS, seconds=40)
+    states = await limiters.snapshot()
     today = next(state for state in states if (state.counter, state.unit) == ("call_lists", "day"))
     assert (today.used, today.left) == (1, 1_999)
 
 
 async def test_the_endpoints_of_one_table_share_a_counter_until_split(clock):
-    shared = quota_of(PREMIUM, clock)
-    split = quota_of(PREMIUM.split("realtime"), clock)
-    for quota, expected in ((shared, 60.1), (split, 0)):
+    shared = limiters_of(PREMIUM, clock)
+    split = limiters_of(PREMIUM.split("realtime"), clock)
+    for limiters, expected in ((shared, 60.1), (split, 0)):
         begun = asyncio.get_running_loop().time()
         for _ in range(3):
-            await spend(quota, REALTIME_USAGE)
-        sent = await spend(quota, REALTIME_QUALITY)
+            await spend(limiters, REALTIME_USAGE)
+        sent = await spend(limiters, REALTIME_QUALITY)
         assert sent - begun == pytest.approx(expected, abs=0.01)
 
 
-async def test_a_cancelled_waiter_leaves_the_line_and_costs_nothing(clock):
-    quota = quota_of(PREMIUM, clock)
+async def test_a_cancelled_waiter_leaves_the_queue_and_costs_nothing(clock):
+    limiters = limiters_of(PREMIUM, clock)
     for _ in range(3):
-        await spend(quota)
-    waiters = [asyncio.create_task(spend(quota)) for _ in range(4)]
+        await spend(limiters)
+    waiters = [asyncio.create_task(spend(limiters)) for _ in range(4)]
     await asyncio.sleep(1)
     waiters[0].cancel()
     waiters[2].cancel()
     done = await asyncio.gather(*waiters, return_exceptions=True)
     assert [type(one) for one in done] == [asyncio.CancelledError, float, asyncio.CancelledError, float]
-    assert await waiting(quota) == 0
-    day = [state for state in await quota.snapshot() if state.counter == "realtime"][-1]
+    assert await waiting(limiters) == 0
+    day = [state for state in await limiters.snapshot() if state.counter == "realtime"][-1]
     assert day.used == 5
 
 
-async def test_a_waiter_cancelled_in_the_moment_of_its_turn_hands_it_on(clock):
-    quota = quota_of(PREMIUM, clock)
+async def test_a_waiter_cancelled_as_its_turn_comes_passes_it_on(clock):
+    limiters = limiters_of(PREMIUM, clock)
     for _ in range(2):
-        await spend(quota)
+        await spend(limiters)
     unsent = TransportError("no connection")
     unsent.sent = False
     with suppress(TransportError):
-        async with quota.permit(REALTIME_USAGE):
-            first, second = (asyncio.create_task(spend(quota)) for _ in range(2))
+        async with limiters.permit(REALTIME_USAGE):
+            first, second = (asyncio.create_task(spend(limiters)) for _ in range(2))
             await asyncio.sleep(1)
             raise unsent
     first.cancel()  # it has been given the turn, and has not run since
     done = await asyncio.gather(first, second, return_exceptions=True)
     assert [type(one) for one in done] == [asyncio.CancelledError, float]
     assert done[1] == pytest.approx(1, abs=0.01)
-    assert await waiting(quota) == 0
-    assert [state.used for state in await quota.snapshot() if state.counter == "realtime"] == [3, 3]
+    assert await waiting(limiters) == 0
+    assert [state.used for state in await limiters.snapshot() if state.counter == "realtime"] == [3, 3]
 
 
 async def test_what_was_never_sent_costs_nothing_and_what_broke_off_costs_a_guard(clock):
-    quota = quota_of(PREMIUM, clock)
+    limiters = limiters_of(PREMIUM, clock)
     refused = TransportError("no connection")
     refused.sent = False
     for error in (refused, TransportError("reset")):
         with pytest.raises(TransportError):
-            async with quota.permit(REALTIME_USAGE):
+            async with limiters.permit(REALTIME_USAGE):
                 raise error
-    minute, day = (state for state in await quota.snapshot() if state.counter == "realtime")
+    minute, day = (state for state in await limiters.snapshot() if state.counter == "realtime")
     assert (minute.used, day.used) == (1, 1)
-    await spend(quota)
-    await spend(quota)
-    assert await spend(quota) == pytest.approx(60.1, abs=0.01)
-    assert await spend(quota) == pytest.approx(60.1, abs=0.01)
-    assert await spend(quota) == pytest.approx(62.1, abs=0.01)
+    await spend(limiters)
+    await spend(limiters)
+    assert await spend(limiters) == pytest.approx(60.1, abs=0.01)
+    assert await spend(limiters) == pytest.approx(60.1, abs=0.01)
+    assert await spend(limiters) == pytest.approx(62.1, abs=0.01)
 
 
-async def test_a_cancelled_request_keeps_its_token_for_a_window_and_a_guard(clock):
-    quota = quota_of(PREMIUM, clock)
-    under_way = [asyncio.create_task(spend(quota, seconds=100)) for _ in range(3)]
+async def test_a_cancelled_request_keeps_its_permit_for_a_window_and_a_guard(clock):
+    limiters = limiters_of(PREMIUM, clock)
+    under_way = [asyncio.create_task(spend(limiters, seconds=100)) for _ in range(3)]
     await asyncio.sleep(1)
     for task in under_way:
         task.cancel()
     await asyncio.gather(*under_way, return_exceptions=True)
-    assert await spend(quota) == pytest.approx(1 + 2 + 60.1, abs=0.01)
+    assert await spend(limiters) == pytest.approx(1 + 2 + 60.1, abs=0.01)
 
 
-async def refuse(quota: Limiters, unit: Unit, limit: int | None = None, *, seconds: float = 0.0) -> None:
+async def refuse(limiters: Limiters, unit: Unit, limit: int | None = None, *, seconds: float = 0.0) -> None:
     """Send a request that the service refuses."""
     error = RateLimited(f"{unit} limit error")
     error.unit, error.limit = unit, limit
     with suppress(RateLimited):
-        async with quota.permit(REALTIME_USAGE) as token:
+        async with limiters.permit(REALTIME_USAGE) as permit:
             await asyncio.sleep(seconds)
-            token.answered(None)
+            permit.answered(None)
             raise error
 
 
-async def test_a_refusal_holds_the_counter_for_a_window_and_teaches_its_limit(clock):
-    quota = quota_of(PREMIUM, clock)
-    await refuse(quota, "minute", 2)
-    sent = [await spend(quota) for _ in range(3)]
+async def test_a_rate_limit_error_holds_the_counter_for_a_window_and_teaches_its_limit(clock):
+    limiters = limiters_of(PREMIUM, clock)
+    await refuse(limiters, "minute", 2)
+    sent = [await spend(limiters) for _ in range(3)]
     assert sent == pytest.approx([60.1, 60.1, 120.2], abs=0.01)
 
 
 async def test_a_higher_limit_is_believed_when_it_is_named_again(clock):
-    quota = quota_of(PREMIUM, clock)
+    limiters = limiters_of(PREMIUM, clock)
     for limit in (3, 5):
-        await refuse(quota, "minute", 5)
-        minute, _ = (state for state in await quota.snapshot() if state.counter == "realtime")
+        await refuse(limiters, "minute", 5)
+        minute, _ = (state for state in await limiters.snapshot() if state.counter == "realtime")
         assert minute.limit == limit
         await asyncio.sleep(61)
 
 
-async def test_refusals_of_what_was_already_under_way_are_one_event(clock):
-    quota = quota_of(PREMIUM, clock)
-    await asyncio.gather(*(refuse(quota, "minute", seconds=delay) for delay in (1, 5, 30)))
-    minute, _ = (state for state in await quota.snapshot() if state.counter == "realtime")
+async def test_rate_limit_errors_of_requests_in_flight_are_one_event(clock):
+    limiters = limiters_of(PREMIUM, clock)
+    await asyncio.gather(*(refuse(limiters, "minute", seconds=delay) for delay in (1, 5, 30)))
+    minute, _ = (state for state in await limiters.snapshot() if state.counter == "realtime")
     assert (minute.refusals, minute.left) == (3, 0)
-    assert await spend(quota) == pytest.approx(1 + 60.1, abs=0.01)  # not 30 + 60
+    assert await spend(limiters) == pytest.approx(1 + 60.1, abs=0.01)  # not 30 + 60
 
 
 async def test_a_refused_day_is_over_whatever_the_ledger_says(clock):
-    quota = quota_of(PREMIUM, clock)
-    await refuse(quota, "day", 100)
+    limiters = limiters_of(PREMIUM, clock)
+    await refuse(limiters, "day", 100)
     with pytest.raises(QuotaExhausted) as caught:
-        await spend(quota, max_wait=60)
+        await spend(limiters, max_wait=60)
     assert (caught.value.unit, caught.value.limit) == ("day", 100)
-    day = [state for state in await quota.snapshot() if state.counter == "realtime"][-1]
+    day = [state for state in await limiters.snapshot() if state.counter == "realtime"][-1]
     assert (day.left, day.used) == (0, 100)
-    assert await spend(quota) > DAY / 2
+    assert await spend(limiters) > DAY / 2
 
 
-async def test_no_one_waits_in_line_for_a_day_that_is_spent(clock):
-    quota = quota_of(PREMIUM.with_limits("realtime", per_day=3), clock)
+async def test_no_request_queues_for_a_day_that_is_spent(clock):
+    limiters = limiters_of(PREMIUM.with_limits("realtime", per_day=3), clock)
     for _ in range(3):
-        await spend(quota)
+        await spend(limiters)
     with pytest.raises(QuotaExhausted) as caught:
-        await spend(quota, max_wait=120)
+        await spend(limiters, max_wait=120)
     assert caught.value.unit == "day"
     assert asyncio.get_running_loop().time() < 1
 
 
-async def test_snapshot_tells_used_left_waiting_and_reset(clock):
-    quota = quota_of(PREMIUM, clock)
+async def test_snapshot_shows_used_left_waiting_and_reset(clock):
+    limiters = limiters_of(PREMIUM, clock)
     for _ in range(3):
-        await spend(quota)
-    waiter = asyncio.create_task(spend(quota))
+        await spend(limiters)
+    waiter = asyncio.create_task(spend(limiters))
     await asyncio.sleep(20)
-    minute, day = (state for state in await quota.snapshot() if state.counter == "realtime")
+    minute, day = (state for state in await limiters.snapshot() if state.counter == "realtime")
     assert (minute.limit, minute.used, minute.left, minute.waiting) == (3, 3, 0, 1)
     assert minute.resets_in == pytest.approx(40.1, abs=0.01)
     assert minute.priorities == {Priority.INTERACTIVE: 1, Priority.STREAM: 0, Priority.EXPORT: 0}
@@ -278,8 +278,8 @@ async def test_snapshot_tells_used_left_waiting_and_reset(clock):
 async def test_a_ledger_shared_by_two_clients_counts_for_both(clock):
     ledger = MemoryLedger()
     plan = PREMIUM.with_limits("insight_usage", per_day=2)
-    one, two = (quota_of(plan, clock, ledger=ledger) for _ in range(2))
-    other = quota_of(plan, clock, ledger=ledger, account="b")
+    one, two = (limiters_of(plan, clock, ledger=ledger) for _ in range(2))
+    other = limiters_of(plan, clock, ledger=ledger, account="b")
     await spend(one, INSIGHT_USAGE)
     await spend(two, INSIGHT_USAGE)
     with pytest.raises(QuotaExhausted):
@@ -289,9 +289,9 @@ async def test_a_ledger_shared_by_two_clients_counts_for_both(clock):
 
 async def test_the_memory_ledger_forgets_days_long_past(clock):
     ledger = MemoryLedger()
-    quota = quota_of(PREMIUM, clock, ledger=ledger)
+    limiters = limiters_of(PREMIUM, clock, ledger=ledger)
     for _ in range(10):
-        await spend(quota, CALL_LISTS)
+        await spend(limiters, CALL_LISTS)
         await asyncio.sleep(DAY)
     state = await ledger.change("a", lambda state: state)
     assert len(state.counter("call_lists").used_per_day) <= 3
@@ -311,7 +311,7 @@ async def test_quotas_can_be_switched_off(simulation):
     assert outcomes == {"minute": 2}
 
 
-async def test_a_day_under_faults_spends_the_allowance_and_is_never_refused(clock):
+async def test_a_day_under_faults_spends_the_limit_and_is_never_refused(clock):
     service = Service(World(seed=3), "premium", clock=clock)
     service.faults = Faults.chance(
         0.05, [Fault("reset"), Fault("reset_after"), Fault("status", status=503), Fault("cut")]

@@ -1,4 +1,4 @@
-"""Cancelling a caller or closing a client while requests wait for quota: nothing is sent, and no token is lost."""
+"""Cancelling a caller or closing a client while requests wait for quota: nothing is sent, and no permit is lost."""
 
 from __future__ import annotations
 
@@ -47,21 +47,21 @@ class Distant:
         """Nothing is open."""
 
 
-async def use(quota: Limiters) -> None:
-    async with quota.permit(CALL_LISTS) as token:
-        token.answered(None)
+async def use(limiters: Limiters) -> None:
+    async with limiters.permit(CALL_LISTS) as permit:
+        permit.answered(None)
 
 
-async def used(quota: Limiters) -> dict[str, int]:
-    return {state.unit: state.used for state in await quota.snapshot() if state.counter == "call_lists"}
+async def used(limiters: Limiters) -> dict[str, int]:
+    return {state.unit: state.used for state in await limiters.snapshot() if state.counter == "call_lists"}
 
 
 @pytest.mark.parametrize("after", [0.5, 1.5], ids=["before the change is made", "before the caller hears of it"])
 @pytest.mark.parametrize("times", [1, 3])
-async def test_a_token_granted_after_its_caller_was_cancelled_is_given_back(clock, after, times):
+async def test_a_permit_issued_after_its_caller_was_cancelled_is_released(clock, after, times):
     ledger = Distant()
-    quota = Limiters(ENTERPRISE, ledger, account="a", clock=clock)
-    task = asyncio.create_task(use(quota))
+    limiters = Limiters(ENTERPRISE, ledger, account="a", clock=clock)
+    task = asyncio.create_task(use(limiters))
     await asyncio.sleep(after)
     for _ in range(times):
         task.cancel()
@@ -69,21 +69,21 @@ async def test_a_token_granted_after_its_caller_was_cancelled_is_given_back(cloc
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ledger.changes == 2  # taken and given back
-    assert await used(quota) == {"second": 0, "day": 0}
-    await use(quota)
-    assert await used(quota) == {"second": 0, "day": 1}
+    assert await used(limiters) == {"second": 0, "day": 0}
+    await use(limiters)
+    assert await used(limiters) == {"second": 0, "day": 1}
 
 
-async def test_cancelled_waiters_take_no_token(clock):
-    quota = Limiters(ENTERPRISE.with_limits("call_lists", per_second=1), Distant(), account="a", clock=clock)
-    waiting = [asyncio.create_task(use(quota)) for _ in range(5)]
+async def test_cancelled_waiters_take_no_permit(clock):
+    limiters = Limiters(ENTERPRISE.with_limits("call_lists", per_second=1), Distant(), account="a", clock=clock)
+    waiting = [asyncio.create_task(use(limiters)) for _ in range(5)]
     await asyncio.sleep(5)
     for task in waiting[1:4]:
         task.cancel()
     results = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(result) for result in results[1:4]] == [asyncio.CancelledError] * 3
     assert results[4] is None
-    assert (await used(quota))["day"] == 2
+    assert (await used(limiters))["day"] == 2
 
 
 async def test_requests_that_wait_for_quota_while_their_client_is_closed_are_not_sent_and_cost_nothing(simulation):

@@ -118,7 +118,7 @@ async def test_the_clock_is_off_by_what_the_host_is_off():
     assert clock.offset + clock.uncertainty > 599.99
 
 
-async def test_a_service_whose_clock_is_set_back_costs_one_event_of_refusals():
+async def test_a_service_clock_that_is_set_back_costs_one_event_of_rate_limit_errors():
     used, service, _, ledger = await saturated(service=lambda t: t - 0.37 * (t > 50))
     refused = [entry for entry in service.log if entry.refused]
     assert 0 < len(refused) <= 10
@@ -128,7 +128,7 @@ async def test_a_service_whose_clock_is_set_back_costs_one_event_of_refusals():
     assert state.counter("call_lists").refusals == len(refused)
 
 
-async def test_a_host_that_slept_begins_anew():
+async def test_after_a_sleep_of_the_host_the_clock_restarts():
     """Monotonic time stops while a machine sleeps: the service is a minute ahead all of a sudden."""
     slept = lambda t: t + 61.7 * (t > 50)  # noqa: E731
     _, service, clock, _ = await saturated(service=slept, host=slept)
@@ -159,14 +159,14 @@ BESIDE = {
 
 @pytest.mark.parametrize("beside", BESIDE.values(), ids=BESIDE)
 async def test_a_counter_beside_the_clock_that_dates_answers_costs_little(beside):
-    # One event costs a few seconds, of few tokens where there is one a second: that takes longer to make up for.
+    # One event costs a few seconds, of few permits where there is one a second: that takes longer to make up for.
     used, service, _, _ = await saturated(**beside, warm=30, lasting=300 if beside.get("limit") == 1 else SECONDS)
     assert events(service) <= 2
     assert used > 0.95
 
 
 @pytest.mark.parametrize("delay", [0.2, 0.35, 0.5])
-async def test_a_long_way_costs_nothing_and_nothing_is_refused(delay):
+async def test_a_long_round_trip_costs_nothing_and_nothing_is_refused(delay):
     used, service, _, _ = await saturated(delay=delay, jitter=0.3, warm=30)
     assert service.refusals == {}
     assert used > 0.95
@@ -180,13 +180,13 @@ async def test_another_program_costs_little_more_than_it_takes(delay):
     assert used > 0.83
 
 
-async def test_a_refusal_while_few_of_ours_were_out_does_not_move_the_aim():
+async def test_an_error_while_few_requests_were_in_flight_does_not_move_the_aim():
     _, _, _, ledger = await saturated()
     await asyncio.sleep(5)
-    quota = Limiters(ENTERPRISE, ledger, account=fingerprint(CUSTOMER_ID), clock=lambda: START)
+    limiters = Limiters(ENTERPRISE, ledger, account=fingerprint(CUSTOMER_ID), clock=lambda: START)
     with suppress(RateLimited):
-        async with quota.permit(CALL_LISTS) as token:
-            token.answered(None)
+        async with limiters.permit(CALL_LISTS) as permit:
+            permit.answered(None)
             raise RateLimited("qps limit error")
     state = await ledger.change(fingerprint(CUSTOMER_ID), lambda state: state)
     assert state.counter("call_lists").refusals == 1

@@ -1,4 +1,4 @@
-"""Whatever happens to requests, clocks and callers: no window of the service is overrun, and no token is lost.
+"""Whatever happens to requests, clocks and callers: no window of the service is overrun, and no permit is lost.
 
 Arrivals, cancellations, steps of the host's clock, others who spend from the same account, connections that break or
 never come about, answers after up to half a second: the simulator counts what arrives in its own seconds.
@@ -85,7 +85,7 @@ class Way:
     apart=0.0,
 )
 @settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-def test_no_window_is_overrun_and_no_token_lost(actions, ways, date, drift, apart):
+def test_no_window_is_overrun_and_no_permit_lost(actions, ways, date, drift, apart):
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(_play(actions, ways, date, drift, apart))
 
@@ -141,7 +141,7 @@ async def _play(actions, ways, date, drift, apart) -> None:
     await asyncio.sleep(5)
     states = {state.unit: state for state in await client.quota.snapshot() if state.counter == "call_lists"}
     assert (states["second"].used, states["second"].waiting) == (0, 0)
-    # A token whose request was given up may have been counted or not; every other was.
+    # A permit whose request was given up may have been counted or not; every other was.
     counted = len(mine)
     given_up = sum(task.cancelled() for task in asked) + sum(kind == "break" for kind, *_ in actions)
     assert counted <= states["day"].used <= counted + given_up

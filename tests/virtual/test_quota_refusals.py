@@ -108,108 +108,108 @@ async def test_a_day_that_another_program_spends_at_its_beginning_costs_few_requ
 
 
 async def spend(
-    quota: Limiters, endpoint=INSIGHT_USAGE, *, date: int | None = None, max_wait: float | None = None
+    limiters: Limiters, endpoint=INSIGHT_USAGE, *, date: int | None = None, max_wait: float | None = None
 ) -> float:
     """Send one request that is answered at once, and return when it went out."""
-    async with quota.permit(endpoint, max_wait) as token:
+    async with limiters.permit(endpoint, max_wait) as permit:
         sent = asyncio.get_running_loop().time()
-        token.answered(date)
+        permit.answered(date)
     return sent
 
 
-async def refuse(quota: Limiters, unit: Unit, endpoint=INSIGHT_USAGE) -> float:
+async def refuse(limiters: Limiters, unit: Unit, endpoint=INSIGHT_USAGE) -> float:
     """Send one request that is refused at once, and return when it went out."""
     error = RateLimited(f"{unit} limit error")
     error.unit = unit
     with suppress(RateLimited):
-        async with quota.permit(endpoint) as token:
+        async with limiters.permit(endpoint) as permit:
             sent = asyncio.get_running_loop().time()
-            token.answered(None)
+            permit.answered(None)
             raise error
     return sent
 
 
-def quota_of(plan: Plan, begins: float = NOON) -> Limiters:
+def limiters_of(plan: Plan, begins: float = NOON) -> Limiters:
     time = asyncio.get_running_loop().time
     return Limiters(plan, MemoryLedger(), account="a", clock=lambda: begins + time())
 
 
-async def test_a_request_that_was_charged_to_two_days_gives_one_back():
-    quota = quota_of(days(per_day=1), MIDNIGHT - 4)
-    await spend(quota, CALL_LISTS, date=MIDNIGHT - 4)
-    assert 4 < await spend(quota, CALL_LISTS) < 10
+async def test_a_request_charged_to_two_days_is_refunded_on_one():
+    limiters = limiters_of(days(per_day=1), MIDNIGHT - 4)
+    await spend(limiters, CALL_LISTS, date=MIDNIGHT - 4)
+    assert 4 < await spend(limiters, CALL_LISTS) < 10
 
 
 async def test_what_was_spent_yesterday_counts_for_as_long_as_it_may_still_be_yesterday():
-    quota = quota_of(days(per_day=2), MIDNIGHT - 60)
-    await spend(quota, CALL_LISTS)
+    limiters = limiters_of(days(per_day=2), MIDNIGHT - 60)
+    await spend(limiters, CALL_LISTS)
     await asyncio.sleep(56)
-    await spend(quota, CALL_LISTS)
-    assert 60 < await spend(quota, CALL_LISTS) < 70
+    await spend(limiters, CALL_LISTS)
+    assert 60 < await spend(limiters, CALL_LISTS) < 70
 
 
 @pytest.mark.parametrize(("unit", "least", "most"), [("second", 1, 1.2), ("minute", 15, 16), ("day", 70_000, 70_100)])
-async def test_a_refusal_in_a_unit_that_the_plan_lacks_is_waited_for_in_that_unit(unit, least, most):
-    quota = quota_of(DAILY, MIDNIGHT - 70_030)
-    await refuse(quota, unit)
-    assert least <= await spend(quota) <= most
+async def test_a_rate_limit_error_in_a_unit_outside_the_plan_blocks_that_unit(unit, least, most):
+    limiters = limiters_of(DAILY, MIDNIGHT - 70_030)
+    await refuse(limiters, unit)
+    assert least <= await spend(limiters) <= most
 
 
-async def test_a_unit_that_the_plan_lacks_is_tried_at_ever_longer_pauses_and_no_more_once_it_is_open():
-    quota = quota_of(DAILY)
-    refused = [await refuse(quota, "second") for _ in range(7)]
+async def test_a_unit_outside_the_plan_is_probed_at_growing_pauses_until_it_is_open():
+    limiters = limiters_of(DAILY)
+    refused = [await refuse(limiters, "second") for _ in range(7)]
     pauses = [after - before for before, after in pairwise(refused)]
     assert pauses == pytest.approx([1.1, 8.8, 70.4, 563.2, 900, 900], abs=0.01)
-    begun = await spend(quota)
-    assert await spend(quota) == pytest.approx(begun, abs=0.01)
-    again = await refuse(quota, "second")
-    assert await spend(quota) == pytest.approx(again + 1.1, abs=0.01)
+    begun = await spend(limiters)
+    assert await spend(limiters) == pytest.approx(begun, abs=0.01)
+    again = await refuse(limiters, "second")
+    assert await spend(limiters) == pytest.approx(again + 1.1, abs=0.01)
 
 
-async def test_a_unit_of_the_plan_that_stays_refused_is_tried_at_longer_pauses_too():
-    quota = quota_of(PREMIUM)
-    refused = [await refuse(quota, "second", CALL_LISTS) for _ in range(5)]
+async def test_a_unit_of_the_plan_that_stays_refused_is_probed_at_growing_pauses_too():
+    limiters = limiters_of(PREMIUM)
+    refused = [await refuse(limiters, "second", CALL_LISTS) for _ in range(5)]
     assert refused == pytest.approx([0, 1.1, 3.1, 7.1, 15.1], abs=0.1)
 
 
-async def test_one_request_finds_out_whether_a_unit_is_open_and_the_others_wait_for_it():
-    quota = quota_of(DAILY)
-    await refuse(quota, "second")
+async def test_one_request_probes_a_blocked_unit_and_the_others_wait_for_it():
+    limiters = limiters_of(DAILY)
+    await refuse(limiters, "second")
     sent: list[float] = []
 
     async def ask() -> None:
-        async with quota.permit(INSIGHT_USAGE) as token:
+        async with limiters.permit(INSIGHT_USAGE) as permit:
             sent.append(asyncio.get_running_loop().time())
             await asyncio.sleep(3)
-            token.answered(None)
+            permit.answered(None)
 
     await asyncio.gather(*(ask() for _ in range(4)))
     assert sent == pytest.approx([1.1, 4.1, 4.1, 4.1], abs=0.01)
 
 
 @pytest.mark.parametrize("sent", [True, False], ids=["its answer is lost", "it is not sent"])
-async def test_where_the_one_that_finds_out_has_no_answer_another_does(sent):
-    quota = quota_of(DAILY)
+async def test_where_a_probe_has_no_answer_another_is_sent(sent):
+    limiters = limiters_of(DAILY)
     for _ in range(4):
-        await refuse(quota, "second")
+        await refuse(limiters, "second")
     await asyncio.sleep(563.2)
     begun = asyncio.get_running_loop().time()
     with suppress(OSError):
-        async with quota.permit(INSIGHT_USAGE) as token:
-            token.sent = sent
+        async with limiters.permit(INSIGHT_USAGE) as permit:
+            permit.sent = sent
             raise OSError("reset")
-    assert await spend(quota) == pytest.approx(begun, abs=0.1)
+    assert await spend(limiters) == pytest.approx(begun, abs=0.1)
 
 
-async def test_who_cannot_wait_for_a_unit_that_is_refused_is_told_so_at_once():
-    quota = quota_of(DAILY)
+async def test_a_max_wait_too_short_for_a_blocked_unit_raises_at_once():
+    limiters = limiters_of(DAILY)
     for _ in range(3):
-        await refuse(quota, "second")
+        await refuse(limiters, "second")
     begun = asyncio.get_running_loop().time()
     with pytest.raises(
         QuotaExhausted, match="the service refuses more requests per second of 'insight_usage'"
     ) as caught:
-        await spend(quota, max_wait=10)
+        await spend(limiters, max_wait=10)
     assert caught.value.unit == "second"
     assert caught.value.resets_in == pytest.approx(70.4, abs=0.1)
     assert asyncio.get_running_loop().time() == begun
