@@ -129,7 +129,7 @@ async def _opened(
             await standing.check_parts(target.writer)
             if beside:
                 await standing.guard(beside.begin_run())
-            await made[0].begin()
+            await made[0].prepare()
             yield disk, made[0]
         finally:
             try:

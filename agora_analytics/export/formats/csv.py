@@ -1,6 +1,6 @@
-"""CSV as RFC 4180 has it: a header, quotes where needed; null is an empty field, times are in ISO 8601.
+"""CSV after RFC 4180: a header, quotes where needed; null is an empty field, times are in ISO 8601.
 
-Text that a spreadsheet would take for a formula gets an apostrophe in front, which spreadsheets do not show.
+Text that a spreadsheet would run as a formula is escaped with a leading apostrophe, which spreadsheets do not show.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import attrs
-
-from agora_analytics.export.formats.base import close_on_error, iso
+from agora_analytics.export.formats.base import FileWriter, close_on_error, iso
 from agora_analytics.export.schema import Column, Dataset
 from agora_analytics.export.write.column_batch import ColumnBatch, RunLength, Values
 
@@ -20,60 +18,44 @@ _SPECIAL: Final = frozenset(',"\r\n')
 _FORMULA: Final = frozenset("=+-@\t\r")
 
 
-@attrs.frozen
-class Csv:
-    """CSV."""
+class CsvWriter(FileWriter):
+    """Writes CSV column by column, which is six times as fast as the standard library's writer."""
 
-    @property
-    def suffix(self) -> str:
-        """How the names of its files end."""
-        return ".csv"
-
-    def writer(self, path: Path, dataset: Dataset) -> CsvEncoder:
-        """Begin a file."""
-        return CsvEncoder(path, dataset)
-
-
-class CsvEncoder:
-    """Writes CSV; by columns, since the standard library's writer takes six times as long."""
-
-    def __init__(self, path: Path, dataset: Dataset) -> None:
+    def _open_file(self, path: Path, dataset: Dataset) -> None:
         self._columns = dataset.columns
         self._file = path.open("w", encoding="utf-8", newline="")
         with close_on_error(self._file):
             self._file.write(",".join(dataset.names) + _LINE_END)
 
-    def write(self, batch: ColumnBatch) -> None:
-        """Add rows."""
+    def _write(self, batch: ColumnBatch) -> None:
         cells = (_cells(*pair) for pair in zip(self._columns, batch.columns, strict=True))
         lines = map(",".join, zip(*cells, strict=True))
         self._file.write(_LINE_END.join(lines) + _LINE_END if batch.rows else "")
 
-    def close(self) -> None:
-        """Close the file."""
+    def _close_file(self) -> None:
         self._file.close()
 
 
 def _cells(column: Column, values: Values) -> Iterable[str]:
-    """Return the cells of a column; where a column's like allows it, without looking at each."""
-    tell = _TO_TEXT[column.kind]
+    """Return the cells of a column: as text, escaped. Values that repeat are converted once."""
+    to_text = _TO_TEXT[column.kind]
     if isinstance(values, RunLength):
-        return values.map(tell)
+        return values.map(to_text)
     if column.repeats:
-        return map({value: tell(value) for value in set(values)}.__getitem__, values)
+        return map({value: to_text(value) for value in set(values)}.__getitem__, values)
     if column.kind == "text":
         return _escape_all([value or "" for value in values])
     if column.kind == "time":
-        return [told or "" for told in map(iso, values)]
+        return [text or "" for text in map(iso, values)]
     if column.kind == "number" and None not in values:
         return map(repr, values)
-    return map(tell, values)
+    return map(to_text, values)
 
 
 def _escape_all(texts: list[str]) -> Iterable[str]:
-    together = "\0".join(texts)
-    plain = not _has_special(together) and _FORMULA.isdisjoint({text[:1] for text in texts})
-    return texts if plain else map(_escape, texts)
+    """Escape texts; most columns have nothing to escape, which one look at all of them shows."""
+    is_plain = not _has_special("\0".join(texts)) and _FORMULA.isdisjoint({text[:1] for text in texts})
+    return texts if is_plain else map(_escape, texts)
 
 
 def _has_special(text: str) -> bool:

@@ -1,4 +1,4 @@
-"""Rows in the tables of a DuckDB database: the only file that imports duckdb."""
+"""DuckDB: a table for each dataset. The only file that imports duckdb."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Final
 import duckdb
 
 from agora_analytics.export import arrow
-from agora_analytics.export.formats.base import close_on_error, count_rows
+from agora_analytics.export.formats.base import FormatWriter, close_on_error, count_rows
 from agora_analytics.export.schema import Dataset
 from agora_analytics.export.write.column_batch import ColumnBatch
 
@@ -26,86 +26,77 @@ _TYPES: Final[Mapping[str, str]] = {
 _TABLES: Final = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'export'"
 
 _MEMORY_LIMIT: Final = "512MB"
-"""What a checkpoint of wide rows with texts of kilobytes needs: with half of that, DuckDB refuses them for good."""
+"""Memory for a checkpoint of wide rows with texts of kilobytes; with half of it, DuckDB fails."""
 
 _IDLE_MEMORY_LIMIT: Final = "2MB"
-"""What it may keep of that from one part to the next."""
+"""Memory that it may keep between two parts."""
 
 _ROW_GROUP_SIZE: Final = 4_096
-"""Rows that are compressed together: with DuckDB's own 122,880, a checkpoint takes tens of megabytes beside its limit,
-and writes what earlier parts wrote once more."""
+"""Rows per row group. With the default of 122,880, a checkpoint exceeds its memory limit by tens of megabytes, and
+writes the rows of earlier parts again."""
 
 
-class DuckdbTables:
-    """The tables of a database, one for each dataset; a part's rows are there whole or not at all."""
+class DuckdbWriter(FormatWriter):
+    """Writes each part in one transaction; `_part` of a row is the id of its part."""
 
     def __init__(self, path: Path) -> None:
-        settings = {"memory_limit": _MEMORY_LIMIT, "threads": "1", "wal_autocheckpoint": "1KB"}  # with each part
+        super().__init__()
+        # A tiny limit makes a checkpoint after each part.
+        settings = {"memory_limit": _MEMORY_LIMIT, "threads": "1", "wal_autocheckpoint": "1KB"}
         self._database = duckdb.connect(":memory:", config=settings)
         self._file = path
         self._path = str(path).replace("'", "''")
-        self._rows: arrow.Gathering | None = None
+        self._buffer: arrow.RowGroupBuffer | None = None
         with close_on_error(self._database):
-            with suppress(duckdb.CatalogException):  # before DuckDB 2.0, the groups it holds back are always five
+            with suppress(duckdb.CatalogException):  # before DuckDB 2.0 it always buffers five row groups
                 self._database.execute("SET write_buffer_row_group_count = 1")
             self._attach()
 
-    def ready(self) -> None:
-        """Do nothing: it is open."""
-
-    def begin(self, dataset: Dataset, part: int) -> None:
-        """Begin to write a part anew, its table too where need be."""
+    def _begin(self, dataset: Dataset, part: int) -> None:
         columns = ", ".join(f"{column.name} {_TYPES[column.kind]}" for column in dataset.columns)
         self._database.execute("BEGIN")
         self._database.execute(f"CREATE TABLE IF NOT EXISTS {dataset.name} ({columns}, _part BIGINT)")
         self._database.execute(f"DELETE FROM {dataset.name} WHERE _part = ?", (part,))  # noqa: S608 - a dataset's own
-        self._rows = arrow.Gathering(partial(self._insert, dataset.name, part))
+        self._buffer = arrow.RowGroupBuffer(partial(self._insert, dataset.name, part))
 
-    def add(self, batch: ColumnBatch) -> None:
-        """Add rows to the part."""
-        if self._rows is not None:
-            self._rows.add(batch)
+    def _write(self, batch: ColumnBatch) -> None:
+        if self._buffer is not None:
+            self._buffer.append(batch)
 
-    def end(self) -> None:
-        """Make what was written since `begin` visible."""
-        if self._rows is not None:
-            self._rows.flush()
+    def _commit(self) -> None:
+        if self._buffer is not None:
+            self._buffer.flush()
         self._database.execute("COMMIT")
         for limit in (_IDLE_MEMORY_LIMIT, _MEMORY_LIMIT):
             self._database.execute(f"SET memory_limit = '{limit}'")
-        # What it knows of each group of rows stays in memory for as long as the file is open.
+        # Metadata of row groups stays in memory for as long as the file is attached.
         self._detach()
         self._attach()
 
-    def undo(self) -> None:
-        """Forget what was written since `begin`."""
-        self._rows = None
+    def _roll_back(self) -> None:
+        self._buffer = None
         try:
             self._database.execute("ROLLBACK")
         except duckdb.TransactionException:
             return
 
     def part_row_counts(self) -> list[tuple[str, int, int]]:
-        """Return dataset, part and rows of all that it holds; raises DuckDB's error where any of it cannot be read."""
+        """Return dataset, part id and rows of every part; raises DuckDB's error if any value cannot be read."""
         found = count_rows(lambda query: self._database.execute(query).fetchall(), _TABLES)
-        for name in {dataset for dataset, _, _ in found}:  # rows are counted without what else is in them
+        for name in {dataset for dataset, _, _ in found}:  # counting alone does not read the columns
             self._database.execute(f"SELECT max(hash(COLUMNS(*))) FROM {name}").fetchall()  # noqa: S608 - a dataset's
         return found
 
     def copy(self, path: Path) -> None:
-        """Copy the file, which is closed meanwhile."""
+        """Copy the file, between two parts; it is detached meanwhile."""
         self._detach()
         try:
             copyfile(self._file, path)
         finally:
             self._attach()
 
-    def close(self) -> None:
-        """Close the database, with all of it in one file."""
+    def _close(self) -> None:
         self._database.close()
-
-    def abort(self) -> None:
-        """Do nothing: a file that another process has open is refused, and not waited for."""
 
     def _detach(self) -> None:
         self._database.execute("USE memory")
