@@ -17,7 +17,8 @@ from agora_analytics._core.files import not_linked, own_folder
 from agora_analytics.endpoints.base import Scope
 from agora_analytics.errors import ExportError
 from agora_analytics.export import formats
-from agora_analytics.export.estimate import Estimator, ExportEstimate
+from agora_analytics.export.estimate import ExportEstimate
+from agora_analytics.export.estimator import Estimator
 from agora_analytics.export.fetch.run import ExportRun, RunOptions
 from agora_analytics.export.fetch.sources import EndpointSet
 from agora_analytics.export.report import ExportReport
@@ -76,7 +77,7 @@ async def run_export(
         report = await disk.change(lambda found: build_report(found, run, str(sink)))
         manifest = await disk.change(lambda found: build_manifest(found, parts.target.name, report))
         if options.on_progress is not None:
-            options.on_progress(await run.progress())
+            options.on_progress(await run.reporter.progress())
         await parts.complete(manifest)
     return report
 

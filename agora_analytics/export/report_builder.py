@@ -9,7 +9,7 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics.export.fetch.run import ExportRun
-from agora_analytics.export.fetch.skip_reasons import DETAILS, UNMEASURED, is_asked_again
+from agora_analytics.export.fetch.skip_reasons import DETAILS, UNMEASURED, is_retried
 from agora_analytics.export.fetch.sources import DAY
 from agora_analytics.export.report import ExportReport, Skipped
 from agora_analytics.export.schema import DATASETS, Column
@@ -76,7 +76,7 @@ def _skipped(state: State) -> Iterator[Skipped]:
             span=span,
             calls=count,
             call_ids=state.left_calls(app, reason, _NAMED),
-            again=is_asked_again(reason),
+            again=is_retried(reason),
         )
     for app, source, first, last, kind in state.all_spans():
         if kind in {EXPIRED, CUT}:
