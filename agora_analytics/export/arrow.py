@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from agora_analytics.export.formats.base import closed_if_it_fails
+from agora_analytics.export.formats.base import close_on_error
 from agora_analytics.export.schema import Column, Dataset
-from agora_analytics.export.write.column_batch import Batch, Runs, Values
+from agora_analytics.export.write.column_batch import ColumnBatch, RunLength, Values
 
 _TYPES: Mapping[str, pa.DataType] = {
     "text": pa.string(),
@@ -34,7 +34,7 @@ def schema(dataset: Dataset) -> pa.Schema:
     return pa.schema([_field(column) for column in dataset.columns], metadata={"row": dataset.row})
 
 
-def table(batch: Batch) -> pa.Table:
+def table(batch: ColumnBatch) -> pa.Table:
     """Return rows as a table."""
     fields = schema(batch.dataset)
     return pa.Table.from_arrays([_array(*pair) for pair in zip(batch.columns, fields, strict=True)], schema=fields)
@@ -56,7 +56,7 @@ class Gathering:
         self._waiting: list[pa.Table] = []
         self._bytes = 0
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: ColumnBatch) -> None:
         """Add rows."""
         self._waiting.append(table(batch))
         self._bytes += self._waiting[-1].nbytes
@@ -72,7 +72,7 @@ class Gathering:
             pa.default_memory_pool().release_unused()
 
 
-class ParquetWriter:
+class ParquetEncoder:
     """Writes Parquet with zstd."""
 
     def __init__(self, path: Path, dataset: Dataset) -> None:
@@ -80,11 +80,11 @@ class ParquetWriter:
         import pyarrow.parquet as pq  # noqa: PLC0415 - as said
 
         self._file = path.open("wb")  # pyarrow takes no names that are not text
-        with closed_if_it_fails(self._file):
+        with close_on_error(self._file):
             self._writer = pq.ParquetWriter(self._file, schema(dataset), compression="zstd")
         self._rows = Gathering(self._writer.write_table)
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: ColumnBatch) -> None:
         """Add rows."""
         self._rows.add(batch)
 
@@ -109,8 +109,8 @@ def _array(values: Values, field: pa.Field) -> pa.Array:
     if pa.types.is_timestamp(field.type):
         return pa.array(list(values), _SECONDS).cast(field.type)
     if not pa.types.is_dictionary(field.type):
-        return pa.array(list(values) if isinstance(values, Runs) else values, field.type)
-    if not isinstance(values, Runs):
+        return pa.array(list(values) if isinstance(values, RunLength) else values, field.type)
+    if not isinstance(values, RunLength):
         return pa.array(values, field.type.value_type).dictionary_encode()
     known = {value: at for at, value in enumerate(dict.fromkeys(one for one in values.values if one is not None))}
     indices = pa.array(list(values.map(known.get)), pa.int32())

@@ -11,7 +11,7 @@ import attrs
 from agora_analytics._core import validation
 from agora_analytics.export.schema import CALLS, METRICS, SESSIONS, Column, Dataset
 from agora_analytics.export.write import column_batch
-from agora_analytics.export.write.column_batch import Batch
+from agora_analytics.export.write.column_batch import ColumnBatch
 from agora_analytics.models import Call, Point, Session, SessionMetrics
 from agora_analytics.streams.events import Window
 
@@ -135,24 +135,24 @@ def _table(arrow: Any, kind: type, models: Sequence[Any]) -> pa.Table:
     return arrow.table(_batch(kind, models))
 
 
-def _batch(kind: type, models: Sequence[Any]) -> Batch:
+def _batch(kind: type, models: Sequence[Any]) -> ColumnBatch:
     made = _MADE.get(kind)
     return made(models) if made else _of_fields(kind, models)
 
 
-def _calls(models: Sequence[Call]) -> Batch:
+def _calls(models: Sequence[Call]) -> ColumnBatch:
     return _without(column_batch.calls("", models), CALLS, "app_id")
 
 
-def _sessions(models: Sequence[Session]) -> Batch:
+def _sessions(models: Sequence[Session]) -> ColumnBatch:
     return _without(column_batch.sessions("", "", models), SESSIONS, "app_id", "call_id")
 
 
-def _metrics(models: Sequence[SessionMetrics]) -> Batch:
+def _metrics(models: Sequence[SessionMetrics]) -> ColumnBatch:
     return _without(column_batch.metrics("", "", models), METRICS, "app_id", "call_id")
 
 
-def _points(models: Sequence[Point]) -> Batch:
+def _points(models: Sequence[Point]) -> ColumnBatch:
     return _of_columns(
         "points",
         {
@@ -164,7 +164,7 @@ def _points(models: Sequence[Point]) -> Batch:
     )
 
 
-def _windows(models: Sequence[Window]) -> Batch:
+def _windows(models: Sequence[Window]) -> ColumnBatch:
     rows = [(window, series, point) for window in models for series, found in window.values.items() for point in found]  # noqa: PD011
     points = _points([point for _, _, point in rows])
     series = _of_columns(
@@ -172,12 +172,12 @@ def _windows(models: Sequence[Window]) -> Batch:
         {"series": [str(series) for _, series, _ in rows], "final": [window.final for window, _, _ in rows]},
     )
     together = (*points.dataset.columns, *series.dataset.columns)
-    return Batch(
+    return ColumnBatch(
         Dataset(name="windows", row="a value", columns=together), len(rows), (*points.columns, *series.columns)
     )
 
 
-_MADE: Final[Mapping[type, Callable[[Sequence[Any]], Batch]]] = {
+_MADE: Final[Mapping[type, Callable[[Sequence[Any]], ColumnBatch]]] = {
     Call: _calls,
     Session: _sessions,
     SessionMetrics: _metrics,
@@ -186,16 +186,16 @@ _MADE: Final[Mapping[type, Callable[[Sequence[Any]], Batch]]] = {
 }
 
 
-def _of_fields(kind: type, models: Sequence[Any]) -> Batch:
+def _of_fields(kind: type, models: Sequence[Any]) -> ColumnBatch:
     """Return models whose fields are plain values."""
     names = [field.name for field in attrs.fields(kind)]
     return _of_columns(kind.__name__, {name: [getattr(one, name) for one in models] for name in names})
 
 
-def _of_columns(name: str, columns: Mapping[str, list[Any]]) -> Batch:
+def _of_columns(name: str, columns: Mapping[str, list[Any]]) -> ColumnBatch:
     made = tuple(Column(name=key, kind=_kind(key, values), meaning="") for key, values in columns.items())
     rows = len(next(iter(columns.values()), ()))
-    return Batch(Dataset(name=name, row="a model", columns=made), rows, tuple(columns.values()))
+    return ColumnBatch(Dataset(name=name, row="a model", columns=made), rows, tuple(columns.values()))
 
 
 def _kind(name: str, values: Sequence[Any]) -> Any:
@@ -210,8 +210,8 @@ def _kind(name: str, values: Sequence[Any]) -> Any:
     return "integer" if name.endswith(("_count", "Count")) and kinds <= {int} else "number"
 
 
-def _without(batch: Batch, dataset: Dataset, *names: str) -> Batch:
+def _without(batch: ColumnBatch, dataset: Dataset, *names: str) -> ColumnBatch:
     """Return rows without columns that a stream of models does not know."""
     kept = [at for at, name in enumerate(dataset.names) if name not in names]
     columns = tuple(dataset.columns[at] for at in kept)
-    return Batch(attrs.evolve(dataset, columns=columns), batch.rows, tuple(batch.columns[at] for at in kept))
+    return ColumnBatch(attrs.evolve(dataset, columns=columns), batch.rows, tuple(batch.columns[at] for at in kept))

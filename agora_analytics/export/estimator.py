@@ -30,7 +30,7 @@ from agora_analytics.export.report import Skipped
 from agora_analytics.export.schema import DATASETS
 from agora_analytics.export.selection import Selection, wants
 from agora_analytics.export.write import column_batch
-from agora_analytics.export.write.column_batch import Batch
+from agora_analytics.export.write.column_batch import ColumnBatch
 from agora_analytics.models import Call, CallPage, Session, SessionMetrics, SessionPage
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS, Endpoint, Limits
 from agora_analytics.spans import Span
@@ -349,7 +349,7 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def _bytes_per_row(rows: Batch) -> float:
+def _bytes_per_row(rows: ColumnBatch) -> float:
     """Return the mean bytes of a row as JSON Lines."""
     if not rows.rows:
         return 0.0

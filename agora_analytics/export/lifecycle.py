@@ -1,4 +1,7 @@
-"""How an export begins and ends: its place, its state, its settings; what only those load who export."""
+"""How an export begins and ends: arguments, place, state, settings, manifest. Loaded only by those who export.
+
+See `docs/concepts/exports.md` for the data flow, and for what a crash leaves at each step.
+"""
 
 from __future__ import annotations
 
@@ -24,17 +27,17 @@ from agora_analytics.export.fetch.sources import EndpointSet
 from agora_analytics.export.report import ExportReport
 from agora_analytics.export.report_builder import build_manifest, build_report
 from agora_analytics.export.selection import Selection
-from agora_analytics.export.sinks import LocalSink, Sink, said, sink_of
+from agora_analytics.export.sinks import LocalSink, Sink, error_text, open_sink
 from agora_analytics.export.state.copies import FOLDER
-from agora_analytics.export.state.preflight import Standing
-from agora_analytics.export.state.progress import State
-from agora_analytics.export.state.remote_copy import Beside, OnDisk
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.preflight import Preflight
+from agora_analytics.export.state.remote_copy import LocalSync, RemoteSync
 from agora_analytics.export.state.sqlite_store import is_damage
-from agora_analytics.export.state.state_folder import check_given
-from agora_analytics.export.state.state_thread import Disk, translated
-from agora_analytics.export.write.part_writer import Parts
-from agora_analytics.export.write.target import SCRATCH, Target, target_of
-from agora_analytics.export.write.writer import LOCK, PUT_BACK, trouble_of
+from agora_analytics.export.state.state_folder import check_state_folder
+from agora_analytics.export.state.state_thread import StateThread, translate_errors
+from agora_analytics.export.write.part_writer import PartWriter
+from agora_analytics.export.write.target import SCRATCH_FOLDER, Target, open_target
+from agora_analytics.export.write.writer import LOCK_FILE, RESTORE_HINT, error_kind
 from agora_analytics.models import BadRow
 from agora_analytics.plans import Endpoint
 
@@ -42,7 +45,7 @@ from agora_analytics.plans import Endpoint
 async def estimate(
     session: Session, scope: Scope, selection: Selection, *, worst: bool, max_requests: int | None
 ) -> ExportEstimate:
-    """Return what an export will take; see `Exports.plan`."""
+    """Return what an export will take; see `Exporter.estimate`."""
     validation.instance("selection", selection, Selection)
     estimator = Estimator(session, selection, order_worst=worst, max_requests=max_requests)
     return await estimator.estimate(_endpoints(session, scope, selection))
@@ -60,144 +63,165 @@ async def run_export(
     sink_options: Mapping[str, Any],
     rebuild: bool,
 ) -> ExportReport:
-    """Fetch a selection into files of the format `name`; see `Exports.run`."""
+    """Fetch a selection into files of the format `name`; see `Exporter.run`."""
+    # Its steps are the life of a run, in order; the signature alone takes 12 lines.
     validation.instance("selection", selection, Selection)
     name = formats.check(name)
-    sink = await asyncio.to_thread(sink_of, to, sink_options)  # some stores connect at once
-    _endpoints(session, scope, selection)  # what is wrong with them is told before anything is opened
+    sink = await asyncio.to_thread(open_sink, to, sink_options)  # some stores connect at once
+    _endpoints(session, scope, selection)  # bad arguments are reported before anything is opened
     settings = _settings(selection, name, sink)
-    beside = _beside(sink, state)
+    folder = _state_folder(sink, state)
     if state is not None:
-        await asyncio.to_thread(check_given, state)
-    async with _opened(settings, sink, beside, rebuild=rebuild) as (disk, parts):
-        run = ExportRun(session, selection, options, disk, parts, endpoints=_endpoints(session, scope, selection, disk))
+        await asyncio.to_thread(check_state_folder, state)
+    async with _opened(settings, sink, folder, rebuild=rebuild) as (state_thread, parts):
+        run = ExportRun(
+            session,
+            selection,
+            options,
+            state_thread,
+            parts,
+            endpoints=_endpoints(session, scope, selection, state_thread),
+        )
         await run.finish()
-        await parts.publish_all()
-        await parts.seal()
-        report = await disk.change(lambda found: build_report(found, run, str(sink)))
-        manifest = await disk.change(lambda found: build_manifest(found, parts.target.name, report))
+        await parts.flush_all()
+        await parts.publish_database()
+        report = await state_thread.change(lambda state: build_report(state, run, str(sink)))
+        manifest = await state_thread.change(lambda state: build_manifest(state, parts.target.name, report))
         if options.on_progress is not None:
             options.on_progress(await run.reporter.progress())
-        await parts.complete(manifest)
+        await parts.write_manifest(manifest)
     return report
 
 
 def _endpoints(
-    session: Session, scope: Scope, selection: Selection, disk: Disk | None = None
+    session: Session, scope: Scope, selection: Selection, state_thread: StateThread | None = None
 ) -> dict[str, EndpointSet]:
-    """Return the endpoints for each App ID; raises `ValueError` where there is none, or the plan lacks one.
+    """Return the endpoints of each App ID; raises `ValueError` if there is none, or the plan lacks one.
 
-    Rows that do not fit are noted on the disk.
+    With `state_thread`, rows that do not fit the API reference are counted in the state.
     """
     apps = selection.apps or ((scope.app_id,) if scope.app_id else ())
     if not apps:
         raise ValueError("apps=(): give App IDs, or make the client with one")
     return {
-        app: EndpointSet.of(session, scope, app, partial(_note_skipped, disk, app) if disk else None) for app in apps
+        app: EndpointSet.of(session, scope, app, partial(_count_bad_rows, state_thread, app) if state_thread else None)
+        for app in apps
     }
 
 
-def _note_skipped(disk: Disk, app: str, endpoint: Endpoint, rows: Sequence[BadRow]) -> None:
+def _count_bad_rows(state_thread: StateThread, app: str, endpoint: Endpoint, rows: Sequence[BadRow]) -> None:
     first = f"{rows[0].reason} at {rows[0].path}"
-    disk.note(lambda state: state.skip(app, endpoint.name, len(rows), first))
+    state_thread.change_soon(lambda state: state.add_misfits(app, endpoint.name, len(rows), first))
 
 
 @asynccontextmanager
 async def _opened(
     settings: dict[str, Any], sink: Sink, folder: Path, *, rebuild: bool
-) -> AsyncIterator[tuple[Disk, Parts]]:
-    """Open the state and the target of an export; in the end the state is closed, whatever happened."""
-    async with Disk() as disk:
-        await disk.run(lambda: _check(sink, folder), aside=True)
-        await disk.open(lambda: _state(folder / "state.db", str(sink), rebuild=rebuild))
-        standing = Standing(disk, sink, settings["format"], rebuild)
-        beside = None if isinstance(sink, LocalSink) else Beside(disk, sink, folder / "state.db", settings["format"])
-        made: list[Parts] = []  # who is cancelled while it opens has to let go of it too
+) -> AsyncIterator[tuple[StateThread, PartWriter]]:
+    """Open the state and the target of an export, and close both whatever happens."""
+    # Opening and closing mirror each other, and belong side by side: longer than 25 lines for that.
+    form = settings["format"]
+    async with StateThread() as state_thread:
+        await state_thread.run_io(lambda: _check_place(sink, folder))
+        await state_thread.open(lambda: _open_state(folder / "state.db", str(sink), rebuild=rebuild))
+        preflight = Preflight(state_thread, sink, form, rebuild)
+        remote = None if isinstance(sink, LocalSink) else RemoteSync(state_thread, sink, folder / "state.db", form)
+        opened: list[PartWriter] = []  # if opening is cancelled, the writer must be closed all the same
         try:
-            if beside:
-                await _claim(beside, standing, settings, rebuild=rebuild)
+            if remote:
+                await _claim(remote, preflight, settings, rebuild=rebuild)
             else:
-                await standing.check_files(settings)
-            await disk.run(
-                lambda: made.append(
-                    Parts(disk, _target(settings["format"], sink, folder), sink, beside or OnDisk(disk))
-                ),
-                aside=True,
+                await preflight.check_files(settings)
+            await state_thread.run_io(
+                lambda: opened.append(
+                    PartWriter(state_thread, _open_target(form, sink, folder), sink, remote or LocalSync(state_thread))
+                )
             )
-            target = made[0].target
-            await translated(disk.run(target.ready, aside=True, abort=target.abort), partial(_not_opened, sink))
-            await standing.check_parts(target.writer)
-            if beside:
-                await standing.reading(beside.begin())
-            await made[0].begin()
-            yield disk, made[0]
+            (parts,) = opened
+            target = parts.target
+            await translate_errors(state_thread.run_io(target.ready, abort=target.abort), partial(_not_opened, sink))
+            await preflight.check_parts(target.writer)
+            if remote:
+                await preflight.guard(remote.begin_run())
+            await parts.begin()
+            yield state_thread, parts
         finally:
-            try:
-                for parts in made:
-                    if await parts.abandon() and beside:
-                        await beside.leave(parts.still)
-            finally:
-                if beside:
-                    await beside.withdraw()
+            await _close(opened, remote)
 
 
-async def _claim(beside: Beside, standing: Standing, settings: dict[str, Any], *, rebuild: bool) -> None:
-    """Claim a run into a URL: only one that may go on ends another, and it goes on with all that this one kept."""
-    await standing.reading(beside.fetch(settings["place"], rebuild=rebuild))
-    await standing.check_files(settings)
-    await standing.reading(beside.claim())
-    if await standing.reading(beside.fetch(settings["place"], rebuild=rebuild)):
-        await standing.check_files(settings)
-    await standing.reading(beside.fetch_closed())
-
-
-def _state(path: Path, place: str, *, rebuild: bool) -> State:
-    """Open the state; a damaged one is put aside where another is to be made of the manifest."""
+async def _close(opened: list[PartWriter], remote: RemoteSync | None) -> None:
+    """Abort a writer that has not finished, copy the state of its run to the URL, and release the claim."""
     try:
-        return State(path, place)
+        for parts in opened:
+            if await parts.abort() and remote:
+                await remote.sync_after_failure(parts.paused)
+    finally:
+        if remote:
+            await remote.release_claim()
+
+
+async def _claim(remote: RemoteSync, preflight: Preflight, settings: dict[str, Any], *, rebuild: bool) -> None:
+    """Claim a URL for this run.
+
+    The files are checked first, since the claim ends the run that holds it; and again after the claim, if that run has
+    saved more meanwhile.
+    """
+    await preflight.guard(remote.fetch(settings["place"], rebuild=rebuild))
+    await preflight.check_files(settings)
+    await preflight.guard(remote.claim())
+    if await preflight.guard(remote.fetch(settings["place"], rebuild=rebuild)):
+        await preflight.check_files(settings)
+    await preflight.guard(remote.fetch_database())
+
+
+def _open_state(path: Path, place: str, *, rebuild: bool) -> ExportState:
+    """Open the state; with `rebuild`, a damaged one is moved aside and an empty one takes its place."""
+    try:
+        return ExportState(path, place)
     except ExportError as error:
         if not (rebuild and is_damage(error.__cause__)):
             raise
-    return State.renewed(path, place)
+    return ExportState.replace_damaged(path, place)
 
 
-def _target(name: str, sink: Sink, folder: Path) -> Target:
+def _open_target(name: str, sink: Sink, folder: Path) -> Target:
     try:
-        return target_of(name, sink, folder)
+        return open_target(name, sink, folder)
     except Exception as error:  # noqa: BLE001 - whatever a format's library raises
-        told = _not_opened(sink, error)
-    raise told
+        translated = _not_opened(sink, error)
+    raise translated
 
 
 def _not_opened(sink: Sink, error: Exception) -> ExportError:
-    wrong, kind = sink.scrub(said(error)), trouble_of(error)
+    kind = error_kind(error)
     return ExportError(
-        f"the export into {str(sink)!r} cannot be opened: {wrong}",
-        hint=PUT_BACK if kind == "state" else "Close what else has it open.",
+        f"the export into {str(sink)!r} cannot be opened: {sink.scrub(error_text(error))}",
+        hint=RESTORE_HINT if kind == "state" else "Close what else has it open.",
         fault="host",
         kind=kind,
     )
 
 
-def _check(sink: Sink, folder: Path) -> None:
+def _check_place(sink: Sink, folder: Path) -> None:
+    """Check that files can be written and the state's folder is the user's own; raises `ExportError`."""
     try:
         sink.check()
         own_folder(folder)
-        own_folder(folder / SCRATCH)
-        not_linked(folder / LOCK)
+        own_folder(folder / SCRATCH_FOLDER)
+        not_linked(folder / LOCK_FILE)
     except Exception as error:  # noqa: BLE001 - whatever a store's library raises
-        wrong = sink.scrub(said(error))
+        reason = sink.scrub(error_text(error))
     else:
         return
     raise ExportError(
-        f"nothing can be written to {str(sink)!r}: {wrong}",
-        hint="Nothing was sent. Check the place and its rights.",
+        f"nothing can be written to {str(sink)!r}: {reason}",
+        hint="Nothing was sent. Check the place and its permissions.",
         fault="host",
     )
 
 
-def _beside(sink: Sink, state: Path | None) -> Path:
-    """Return the folder of an export's state."""
+def _state_folder(sink: Sink, state: Path | None) -> Path:
+    """Return the folder of the state: beside local files; for a URL `state`, or one of the user's."""
     if isinstance(sink, LocalSink):
         if state is not None:
             raise ValueError(f"state={str(state)!r} goes with a URL: a local export keeps its state in its folder")
@@ -213,6 +237,6 @@ def _fingerprint(sink: Sink) -> str:
 
 
 def _settings(selection: Selection, name: str, sink: Sink) -> dict[str, Any]:
-    """Return what may not change from one run to the next; a local folder may be moved."""
+    """Return the settings that must be the same in every run into a place. A local folder may be moved."""
     place = {} if isinstance(sink, LocalSink) else {"place": _fingerprint(sink)}
     return {"format": name, **place, **selection.identity()}

@@ -13,8 +13,10 @@ from agora_analytics.export.fetch.skip_reasons import DETAILS, UNMEASURED, is_re
 from agora_analytics.export.fetch.sources import DAY
 from agora_analytics.export.report import ExportReport, Skipped
 from agora_analytics.export.schema import DATASETS, Column
+from agora_analytics.export.state.calls import CallStatus
+from agora_analytics.export.state.export_state import ExportState
 from agora_analytics.export.state.manifest import iso_day
-from agora_analytics.export.state.progress import CUT, EXPIRED, NAMES_OF_KINDS, OPEN, State
+from agora_analytics.export.state.slices import SPAN_STATUS_NAMES, SpanStatus
 from agora_analytics.export.state.staging import Part
 from agora_analytics.spans import Span
 
@@ -22,27 +24,27 @@ _NAMED: Final = 10
 """Calls that are left out for one reason, and told by their ids."""
 
 
-def build_report(state: State, run: ExportRun, place: str) -> ExportReport:
+def build_report(state: ExportState, run: ExportRun, place: str) -> ExportReport:
     """Return what a run did, and what the export holds now."""
     slices, calls, rows = state.counts()
     min_users = run.options.min_users
-    too_small = state.too_small(min_users) if min_users else 0
+    too_small = state.below_min_users(min_users) if min_users else 0
     return ExportReport(
         to=place,
         rows={name: rows.get(name, 0) for name in DATASETS if name in state.settings().get("datasets", ())},
         parts=sum(1 for _ in state.parts()),
         requests=run.fetcher.requests_made,
         narrowed=run.fetcher.narrowed,
-        unfinished=state.calls_by_status().get(OPEN, 0),
+        unfinished=state.calls_by_status().get(CallStatus.OPEN, 0),
         provisional=state.provisional_rows(),
         pending=slices + calls - too_small - run.refusals.count_skipped(state, min_users),
         skipped=(*run.refusals.skipped(run.selection.span), *_skipped(state)),
         too_small=too_small,
-        unmeasured=sum(count for _, source, count, _ in state.skipped() if source == UNMEASURED),
+        unmeasured=sum(count for _, source, count, _ in state.misfits() if source == UNMEASURED),
     )
 
 
-def build_manifest(state: State, name: Callable[[Part], str], report: ExportReport) -> dict[str, Any]:
+def build_manifest(state: ExportState, name: Callable[[Part], str], report: ExportReport) -> dict[str, Any]:
     """Return what stands in the manifest; `name` tells where a part is."""
     settings = state.settings()
     return {
@@ -58,16 +60,16 @@ def build_manifest(state: State, name: Callable[[Part], str], report: ExportRepo
         "parts": list(_parts(state, name)),
         "database": _database(state),
         "resume": {
-            "calls": state.kept_calls(),
-            "skipped": state.skipped(),
-            "lost": state.lost_for_good(),
+            "calls": state.calls_for_manifest(),
+            "skipped": state.misfits(),
+            "lost": state.permanently_lost(),
             "originals": [one.row for one in state.originals()],
         },
     }
 
 
-def _skipped(state: State) -> Iterator[Skipped]:
-    for app, reason, count, first, last in state.left():
+def _skipped(state: ExportState) -> Iterator[Skipped]:
+    for app, reason, count, first, last in state.skipped_calls():
         span = Span(first, max(last, first + 1))
         yield Skipped(
             app_id=app,
@@ -75,15 +77,19 @@ def _skipped(state: State) -> Iterator[Skipped]:
             reason=reason,
             span=span,
             calls=count,
-            call_ids=state.left_calls(app, reason, _NAMED),
+            call_ids=state.skipped_call_ids(app, reason, _NAMED),
             again=is_retried(reason),
         )
     for app, source, first, last, kind in state.all_spans():
-        if kind in {EXPIRED, CUT}:
+        if kind in {SpanStatus.EXPIRED, SpanStatus.TRUNCATED}:
             yield Skipped(
-                app_id=app, what=source, reason=NAMES_OF_KINDS[kind], span=Span(first, last), again=kind == CUT
+                app_id=app,
+                what=source,
+                reason=SPAN_STATUS_NAMES[kind],
+                span=Span(first, last),
+                again=kind == SpanStatus.TRUNCATED,
             )
-    for app, source, count, reason in (one for one in state.skipped() if one[1] != UNMEASURED):
+    for app, source, count, reason in (one for one in state.misfits() if one[1] != UNMEASURED):
         yield Skipped(app_id=app, what=source, reason=f"does not fit the reference: {reason}", rows=count)
     for one in state.lost():
         day = Span(one.day * DAY, (one.day + 1) * DAY) if one.day > 0 else None
@@ -94,25 +100,25 @@ def _column(column: Column) -> dict[str, Any]:
     return {key: value for key, value in attrs.asdict(column).items() if value != ""}
 
 
-def _spans(state: State) -> Iterator[dict[str, Any]]:
+def _spans(state: ExportState) -> Iterator[dict[str, Any]]:
     for app, source, first, last, kind in state.all_spans():
         yield {
             "app_id": app,
             "source": source,
             "span": str(Span(first, last)),
-            "state": NAMES_OF_KINDS[kind],
+            "state": SPAN_STATUS_NAMES[kind],
             "start": first,
             "end": last,
         }
 
 
-def _database(state: State) -> dict[str, Any] | None:
+def _database(state: ExportState) -> dict[str, Any] | None:
     """Return size and checksum of the file that holds all parts, where there is one."""
     facts = state.database()
     return None if facts is None else {"bytes": facts.bytes, "sha256": facts.sha256}
 
 
-def _parts(state: State, name: Callable[[Part], str]) -> Iterator[dict[str, Any]]:
+def _parts(state: ExportState, name: Callable[[Part], str]) -> Iterator[dict[str, Any]]:
     altered = {one.part.id for one in state.originals()}
     for part, facts in state.parts():
         about = {"path": name(part), "dataset": part.dataset, "app_id": part.app, "day": iso_day(part.day)}

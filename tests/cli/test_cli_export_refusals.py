@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agora_analytics.export.state.progress import State
+from agora_analytics.export.state.export_state import ExportState
 from agora_analytics.simulator import APP_ID, Fault, Faults
 
 NO = Fault("refusal", code=404, message="no such call")
@@ -75,7 +75,7 @@ def test_an_export_that_ends_with_an_error_tells_its_kind(run, tmp_path, spoil, 
 
 def test_an_export_that_runs_already_tells_that_as_its_kind(run, tmp_path):
     to = tmp_path / "data"
-    with closing(State(to / ".agora-export" / "state.db", "place")):
+    with closing(ExportState(to / ".agora-export" / "state.db", "place")):
         ran = run("export", str(to), "--last", "1h", "--format", "jsonl")
     assert ran.code == 1
     assert ran.err.splitlines()[-2].endswith("is running already [kind: running]")

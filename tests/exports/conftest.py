@@ -18,10 +18,10 @@ from reading import rows
 from runs import NOON, all_rows, asked, export, free, last, options_of
 
 from agora_analytics import Plan, Selection, Unauthorized
-from agora_analytics.export.state.progress import State
-from agora_analytics.export.state.remote_copy import Beside
-from agora_analytics.export.write.subprocess_writer import writer_of
-from agora_analytics.export.write.writer import Here
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.remote_copy import RemoteSync
+from agora_analytics.export.write.subprocess_writer import open_writer
+from agora_analytics.export.write.writer import InProcessWriter
 from agora_analytics.protocols import WallClock
 from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
 
@@ -52,13 +52,13 @@ def _written_here(monkeypatch: pytest.MonkeyPatch) -> None:
     Tests of the writer, and of what each format is given, ask for `apart`; AGORA_TEST_APART=1 is for all.
     """
     if not os.environ.get("AGORA_TEST_APART"):
-        monkeypatch.setattr("agora_analytics.export.write.target.writer_of", Here)
+        monkeypatch.setattr("agora_analytics.export.write.target.open_writer", InProcessWriter)
 
 
 @pytest.fixture
 def apart(_written_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Write in a process of its own, as users do."""
-    monkeypatch.setattr("agora_analytics.export.write.target.writer_of", writer_of)
+    monkeypatch.setattr("agora_analytics.export.write.target.open_writer", open_writer)
 
 
 @pytest.fixture
@@ -81,14 +81,14 @@ def whole(tmp_path: Path, simulation: Simulation):
 
 
 @pytest.fixture
-def opened(tmp_path) -> Iterator[Callable[[], State]]:
+def opened(tmp_path) -> Iterator[Callable[[], ExportState]]:
     """Opens the state, as the next process does; the one before is gone."""
-    states: list[State] = []
+    states: list[ExportState] = []
 
-    def opened() -> State:
+    def opened() -> ExportState:
         for state in states:
             state.close()
-        states.append(State(tmp_path / "state.db", "place"))
+        states.append(ExportState(tmp_path / "state.db", "place"))
         return states[-1]
 
     yield opened
@@ -97,7 +97,7 @@ def opened(tmp_path) -> Iterator[Callable[[], State]]:
 
 
 @pytest.fixture
-def state(opened) -> State:
+def state(opened) -> ExportState:
     return opened()
 
 
@@ -147,13 +147,13 @@ async def truth(tmp_path, simulation) -> dict[str, object]:
 def killed(monkeypatch):
     """Lets a run that fails leave nothing behind, as if its process were killed."""
 
-    async def nothing(_: Beside, __: object) -> None:
+    async def nothing(_: RemoteSync, __: object) -> None:
         return
 
     @contextmanager
     def killed():
         with monkeypatch.context() as patched:
-            patched.setattr(Beside, "leave", nothing)
+            patched.setattr(RemoteSync, "sync_after_failure", nothing)
             with pytest.raises(Unauthorized):
                 yield
 

@@ -13,15 +13,15 @@ import pytest
 
 from agora_analytics import ExportError
 from agora_analytics.export.state import sqlite_store
-from agora_analytics.export.state.progress import State
+from agora_analytics.export.state.export_state import ExportState
 
 ROUNDS, TOGETHER = 60, 3
 
 
-def begin(path: Path, together: threading.Barrier) -> State | str:
+def begin(path: Path, together: threading.Barrier) -> ExportState | str:
     together.wait()
     try:
-        return State(path, "place")
+        return ExportState(path, "place")
     except ExportError as error:
         return str(error)
 
@@ -31,7 +31,7 @@ def test_of_several_that_begin_one_new_export_at_once_one_runs(tmp_path):
         for number in range(ROUNDS):
             path, together = tmp_path / f"{number}.db", threading.Barrier(TOGETHER)
             found = list(threads.map(begin, [path] * TOGETHER, [together] * TOGETHER))
-            running = [one for one in found if isinstance(one, State)]
+            running = [one for one in found if isinstance(one, ExportState)]
             for one in running:
                 one.close()
             assert len(running) == 1
@@ -62,19 +62,19 @@ def naps(monkeypatch) -> Naps:
 
 
 def test_one_that_is_met_while_it_opens_the_file_too_is_no_export_that_runs(tmp_path, naps):
-    State(tmp_path / "state.db", "place").close()
+    ExportState(tmp_path / "state.db", "place").close()
     other = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
     other.execute("BEGIN")
     other.execute("SELECT * FROM settings").fetchall()
     naps.wake = other.close  # it gives way
-    State(tmp_path / "state.db", "place").close()
+    ExportState(tmp_path / "state.db", "place").close()
     assert naps.slept > 0
 
 
 def test_an_export_that_runs_is_told_after_a_moment(tmp_path, naps):
-    running = State(tmp_path / "state.db", "place")
+    running = ExportState(tmp_path / "state.db", "place")
     with pytest.raises(ExportError, match="is running already"):
-        State(tmp_path / "state.db", "place")
+        ExportState(tmp_path / "state.db", "place")
     assert 0.5 < naps.slept < 0.6
     running.close()
-    State(tmp_path / "state.db", "place").close()
+    ExportState(tmp_path / "state.db", "place").close()

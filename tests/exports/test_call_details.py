@@ -12,9 +12,9 @@ from runs import HOUR, NOON, Tampering, asked, export, free, last
 
 from agora_analytics import Breakdown, Selection
 from agora_analytics.export.fetch.call_details import _merge_partials
-from agora_analytics.export.state.staging import Packed, packed
+from agora_analytics.export.state.staging import SerializedRows, serialized
 from agora_analytics.export.write import column_batch
-from agora_analytics.export.write.column_batch import unpack
+from agora_analytics.export.write.column_batch import deserialize
 from agora_analytics.models import SessionMetrics, Track
 from agora_analytics.simulator import Simulation
 
@@ -60,9 +60,9 @@ async def test_a_moment_that_two_parts_of_a_call_tell_is_one_row(tmp_path, long)
     assert sum(row[7] == "987654.0" for row in found) == len(tracks)
 
 
-def half(*tracks: tuple[str | None, tuple[tuple[int, int], ...]]) -> Packed:
+def half(*tracks: tuple[str | None, tuple[tuple[int, int], ...]]) -> SerializedRows:
     data = tuple(Track(mid=1, peer_uid=peer, kvs=points) for peer, points in tracks)
-    return packed(column_batch.metrics("app", "call", (SessionMetrics(sid="s", data=data),)))
+    return serialized(column_batch.metrics("app", "call", (SessionMetrics(sid="s", data=data),)))
 
 
 def test_of_the_parts_of_a_call_each_moment_of_a_track_is_there_once_as_it_was_told_last():
@@ -70,7 +70,7 @@ def test_of_the_parts_of_a_call_each_moment_of_a_track_is_there_once_as_it_was_t
         [half(("a", ((1, 10), (2, 20))), ("b", ((2, 5),))), half(), half(("a", ((2, 21), (3, 30))), ("b", ((2, 6),)))]
     )
     (piece,) = merged
-    found = unpack("metrics", piece.stored)
+    found = deserialize("metrics", piece.payload)
     told = zip(found.column("peer_uid"), found.column("ts"), found.column("value"), strict=True)
     assert list(told) == [("a", 1, 10), ("a", 2, 21), ("b", 2, 6), ("a", 3, 30)]
     assert _merge_partials([half()]) == []

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from agora_analytics.export.sinks import Sink, sink_of
+from agora_analytics.export.sinks import Sink, open_sink
 
 
 @pytest.fixture
 def sink(tmp_path: Path) -> Sink:
-    sink = sink_of(f"file://{tmp_path}/there", {})
+    sink = open_sink(f"file://{tmp_path}/there", {})
     sink.check()
     return sink
 

@@ -9,7 +9,7 @@ from reading import rows
 from runs import ALL, DAY, HOUR, NOON, Tampering, all_rows, asked, export, free, last
 
 from agora_analytics import Insight, NotFound, Selection, Series, Unauthorized
-from agora_analytics.export.state.progress import State
+from agora_analytics.export.state.export_state import ExportState
 from agora_analytics.simulator import Fault, Faults, Service, Simulation
 
 ANSWERS = [(400, 200), (404, 404), (503, 503), (403, 200), (401, 401), (300, 200), (204, 200), (1001, 200)]
@@ -103,8 +103,8 @@ async def test_refusals_for_frequency_are_sat_out_where_all_are_refused(tmp_path
 
 async def test_many_calls_that_are_refused_cost_few_questions(tmp_path, simulation, whole, monkeypatch):
     _, cost, _ = await whole(last(3, "calls", "sessions"))
-    soonest, passed_over = State.soonest, []
-    monkeypatch.setattr(State, "soonest", lambda *given: passed_over.append(len(given[-1])) or soonest(*given))
+    soonest, passed_over = ExportState.first_end, []
+    monkeypatch.setattr(ExportState, "first_end", lambda *given: passed_over.append(len(given[-1])) or soonest(*given))
     simulation.faults = Faults.always(no(404)).only("call_sessions")
     report = await export(simulation, last(3, "calls", "sessions"), tmp_path / "rest")
     (left,) = report.skipped

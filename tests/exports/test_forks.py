@@ -11,16 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from agora_analytics.export.write.writer import alone
+from agora_analytics.export.write.writer import writer_lock
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no processes are forked")
 
 BEGUN = """
 import multiprocessing, os, signal, sys
 from pathlib import Path
-from agora_analytics.export.write.subprocess_writer import Apart
+from agora_analytics.export.write.subprocess_writer import SubprocessWriter
 folder = Path(sys.argv[1])
-writer = Apart("jsonl", folder, folder / "state" / "writing")
+writer = SubprocessWriter("jsonl", folder, folder / "state" / "writing")
 writer.ready()
 """
 KILLED = """
@@ -56,7 +56,7 @@ def test_the_writer_ends_with_its_export_though_what_that_forked_goes_on(tmp_pat
     command = [sys.executable, "-c", BEGUN + KILLED, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         assert process.wait() == -signal.SIGKILL
-        alone(tmp_path / "state").close()  # waits for the writer, and raises if it goes on
+        writer_lock(tmp_path / "state").close()  # waits for the writer, and raises if it goes on
         process.communicate()
 
 

@@ -12,7 +12,7 @@ from runs import asked, export, free, last
 
 from agora_analytics import ExportError
 from agora_analytics.export.state import state_folder
-from agora_analytics.export.state.progress import State
+from agora_analytics.export.state.export_state import ExportState
 
 SELECTION = last(1, "calls")
 
@@ -48,7 +48,7 @@ def damaged_and_files(folder: Path) -> None:
 
 
 def link(folder: Path) -> None:
-    State(folder / "state.db", "place").close()
+    ExportState(folder / "state.db", "place").close()
     (folder.parent / "victim").write_text("precious")
     (folder / "database.copy").symlink_to(folder.parent / "victim")
 
@@ -100,7 +100,7 @@ def begun(folder: Path) -> None:
 def killed(folder: Path) -> None:
     """As it is where a process was killed whose state is in SQLite's log of changes alone."""
     other = folder.parent / "other"
-    state = State(other / "state.db", "place")
+    state = ExportState(other / "state.db", "place")
     for path in other.iterdir():
         shutil.copy(path, folder)
     state.close()

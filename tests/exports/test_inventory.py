@@ -16,11 +16,11 @@ from reading import manifest_of, paths
 from runs import DAY, NOON, asked, export, free, last
 
 from agora_analytics import ExportError, Insight, Selection
-from agora_analytics.export.sinks import LocalSink, Seen
-from agora_analytics.export.state.inventory import Differences, compared
-from agora_analytics.export.state.progress import State
-from agora_analytics.export.state.staging import Facts
-from agora_analytics.export.write.target import DatabaseFile, Files, path_of
+from agora_analytics.export.sinks import FileStat, LocalSink
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.inventory import Differences, compare
+from agora_analytics.export.state.staging import PartInfo
+from agora_analytics.export.write.target import DatabaseTarget, FileTarget, part_path
 from agora_analytics.simulator import Simulation
 
 FORMS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
@@ -151,8 +151,8 @@ async def test_a_state_knows_a_file_before_it_is_there_were_the_log_of_its_chang
     def looked(self: LocalSink, file: Path, name: str) -> None:
         if name != "manifest.json":
             shutil.copy(state_of(self.folder), tmp_path / "cut.db")  # what a power cut leaves
-            state = State(tmp_path / "cut.db", "place")
-            known.append(name in {path_of(part, ".jsonl") for part, _ in state.known_parts()})
+            state = ExportState(tmp_path / "cut.db", "place")
+            known.append(name in {part_path(part, ".jsonl") for part, _ in state.known_parts()})
             state.close()
         put(self, file, name)
 
@@ -170,7 +170,7 @@ async def test_no_manifest_says_complete_while_what_it_lists_is_being_replaced(t
     selection = Selection(NOON - DAY, NOON - 60, datasets=("insights",), insights=insights)
     assert (await export(simulation, selection, tmp_path, format=form)).provisional
     claimed = []
-    for target, names in ((Files, ("finish", "remove")), (DatabaseFile, ("finish", "remove"))):
+    for target, names in ((FileTarget, ("publish", "remove")), (DatabaseTarget, ("publish", "remove"))):
         for name in names:
             monkeypatch.setattr(target, name, telling(getattr(target, name), tmp_path, claimed))
     await asyncio.sleep(3 * DAY)
@@ -296,33 +296,33 @@ async def test_a_state_that_is_damaged_is_told_as_that(refused, damage, reason):
 # The comparison itself
 
 
-FACTS = Facts(rows=1, bytes=5, sha256="aa", mark="1")
+FACTS = PartInfo(rows=1, bytes=5, sha256="aa", mark="1")
 
 
 @pytest.mark.parametrize(
     ("seen", "expected"),
     [
-        ({"a": Seen(5, "1")}, Differences()),
-        ({"a": Seen(5, "2")}, Differences(marks={"a": "2"})),
-        ({"a": Seen(6, "1")}, Differences(altered=("a",))),
+        ({"a": FileStat(5, "1")}, Differences()),
+        ({"a": FileStat(5, "2")}, Differences(marks={"a": "2"})),
+        ({"a": FileStat(6, "1")}, Differences(altered=("a",))),
         ({}, Differences(lost=("a",))),
-        ({"a": Seen(5, "1"), "b": Seen(5, "1")}, Differences()),
-        ({"a": Seen(5, "1"), "c": Seen(5, "1")}, Differences(strange=("c",))),
+        ({"a": FileStat(5, "1"), "b": FileStat(5, "1")}, Differences()),
+        ({"a": FileStat(5, "1"), "c": FileStat(5, "1")}, Differences(unknown=("c",))),
     ],
 )
 def test_files_are_compared_by_size_then_by_mark_then_by_checksum(seen, expected):
-    assert compared({"a": FACTS, "b": None}, seen, lambda _: "aa") == expected
+    assert compare({"a": FACTS, "b": None}, seen, lambda _: "aa") == expected
 
 
 @pytest.mark.parametrize(
     ("digest", "expected"), [("aa", Differences(marks={"a": ""})), ("bb", Differences(altered=("a",)))]
 )
 def test_where_a_store_gives_no_marks_files_are_compared_by_checksum(digest, expected):
-    assert compared({"a": attrs.evolve(FACTS, mark="")}, {"a": Seen(5, "")}, lambda _: digest) == expected
+    assert compare({"a": attrs.evolve(FACTS, mark="")}, {"a": FileStat(5, "")}, lambda _: digest) == expected
 
 
 def test_another_checksum_is_an_alteration():
-    assert compared({"a": FACTS}, {"a": Seen(5, "2")}, lambda _: "bb") == Differences(altered=("a",))
+    assert compare({"a": FACTS}, {"a": FileStat(5, "2")}, lambda _: "bb") == Differences(altered=("a",))
 
 
 @pytest.mark.parametrize(

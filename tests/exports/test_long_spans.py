@@ -7,7 +7,7 @@ from reading import rows
 from runs import DAY, HOUR, NOON, asked, export, free
 
 from agora_analytics import Insight, Selection, Series
-from agora_analytics.export.state.progress import State
+from agora_analytics.export.state.export_state import ExportState
 
 SERIES = Series("userCount", product="Native")
 DATASETS = {
@@ -32,14 +32,14 @@ async def test_what_the_plan_does_not_keep_is_expired_and_costs_nothing_more(
     tmp_path, simulation, monkeypatch, what, back, end
 ):
     free(simulation)
-    noted, add = [], State.add_slices
+    noted, add = [], ExportState.add_slices
 
-    def counted(self: State, app, source, slices, **more) -> None:
+    def counted(self: ExportState, app, source, slices, **more) -> None:
         mine = list(slices)
         noted.extend(mine)
         add(self, app, source, mine, **more)
 
-    monkeypatch.setattr(State, "add_slices", counted)
+    monkeypatch.setattr(ExportState, "add_slices", counted)
     start = (NOON - back) // DAY * DAY
     report = await export(simulation, selected(what, start, end), tmp_path)
     assert not report.complete

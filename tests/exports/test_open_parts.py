@@ -22,15 +22,15 @@ async def test_an_open_part_outlasts_provisional_ones_that_are_written_anew_or_r
 ):
     if form == "duckdb":
         pytest.importorskip("duckdb")
-    monkeypatch.setattr(part_writer, "_READ", 2_000)  # so that few rows open one
+    monkeypatch.setattr(part_writer, "_FLUSH_SIZE", 2_000)  # so that few rows open one
     still_open: list[bool] = []
-    publish_all = part_writer.Parts.publish_all
+    publish_all = part_writer.PartWriter.flush_all
 
-    async def noted(self: part_writer.Parts) -> None:
-        still_open.append(self._open is not None)
+    async def noted(self: part_writer.PartWriter) -> None:
+        still_open.append(self._open_part is not None)
         await publish_all(self)
 
-    monkeypatch.setattr(part_writer.Parts, "publish_all", noted)
+    monkeypatch.setattr(part_writer.PartWriter, "flush_all", noted)
     world = World(seed=7, calls_per_hour=25.0, typical_minutes=15.0, long_share=0, large_share=0)
     simulation = Simulation(world=world, clock=clock)
     free(simulation)

@@ -15,15 +15,15 @@ import attrs
 import pytest
 
 from agora_analytics import ExportError
-from agora_analytics.export.sinks import Seen
-from agora_analytics.export.state.inventory import compared
-from agora_analytics.export.state.progress import State
-from agora_analytics.export.state.staging import Facts, Group, Packed, Part
-from agora_analytics.export.state.state_thread import Disk
+from agora_analytics.export.sinks import FileStat
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.inventory import compare
+from agora_analytics.export.state.staging import Part, PartInfo, Partition, SerializedRows
+from agora_analytics.export.state.state_thread import StateThread
 from agora_analytics.export.write import part_writer
-from agora_analytics.export.write.part_writer import Parts
+from agora_analytics.export.write.part_writer import PartWriter
 
-ONE, TWO = Group("calls", "app", 1), Group("sessions", "app", 2)
+ONE, TWO = Partition("calls", "app", 1), Partition("sessions", "app", 2)
 PLACE = "place"
 
 
@@ -55,7 +55,7 @@ class World:
 class Target:
     """A target and its writer in memory; a part is full at ten bytes."""
 
-    full = 10
+    part_size = 10
 
     def __init__(self, world: World) -> None:
         self._world, self.writer, self.rows, self.closed = world, self, [], 0
@@ -76,7 +76,7 @@ class Target:
     def name(self, part: Part) -> str:
         return f"{part.dataset} {part.app} {part.day} {part.number}"
 
-    def finish(self, part: Part) -> Facts:
+    def publish(self, part: Part) -> PartInfo:
         name = self.name(part)
         self._world.step(f"finish {name}")
         self._world.files[name] = self.rows
@@ -89,35 +89,35 @@ class Target:
         self._world.files.pop(self.name(part), None)
         self._world.step(f"removed {self.name(part)}")
 
-    def reopen(self) -> None:
+    def mark_incomplete(self) -> None:
         self._world.step("reopen")
 
-    def seal(self) -> Facts | None:
+    def publish_database(self) -> PartInfo | None:
         assert self.closed
         self._world.step("seal")
         return None
 
 
-def facts(rows: list[bytes]) -> Facts:
-    return Facts(rows=len(rows), bytes=sum(map(len, rows)), sha256=b"".join(rows).decode(), mark="")
+def facts(rows: list[bytes]) -> PartInfo:
+    return PartInfo(rows=len(rows), bytes=sum(map(len, rows)), sha256=b"".join(rows).decode(), mark="")
 
 
 class Keeper:
-    def __init__(self, world: World, disk: Disk) -> None:
-        self._world, self._disk = world, disk
+    def __init__(self, world: World, disk: StateThread) -> None:
+        self._world, self._state_thread = world, disk
 
-    async def check(self) -> None:
+    async def check_not_superseded(self) -> None:
         self._world.step("checked")
 
-    async def keep(self) -> None:
-        self._disk.state.copy_to(self._world.folder / "kept.db")
+    async def sync(self) -> None:
+        self._state_thread.state.copy_to(self._world.folder / "kept.db")
         self._world.step("kept")
 
-    async def keep_some(self, _still) -> None:
+    async def sync_if_due(self, _still) -> None:
         self._world.step("kept some")
 
-    async def keep_end(self, _still) -> None:
-        await self.keep()
+    async def sync_final(self, _still) -> None:
+        await self.sync()
 
 
 class Sink:
@@ -131,27 +131,27 @@ class Sink:
 
 
 @asynccontextmanager
-async def process(world: World) -> AsyncIterator[tuple[Parts, Disk]]:
-    disk = Disk()
-    state = await disk.open(lambda: State(world.path, PLACE))
+async def process(world: World) -> AsyncIterator[tuple[PartWriter, StateThread]]:
+    disk = StateThread()
+    state = await disk.open(lambda: ExportState(world.path, PLACE))
     try:
-        yield Parts(disk, Target(world), Sink(), Keeper(world, disk)), disk
+        yield PartWriter(disk, Target(world), Sink(), Keeper(world, disk)), disk
     finally:
         state.close()
 
 
-async def stage(world: World, disk: Disk, group: Group, *texts: str, provisional: bool = False) -> None:
+async def stage(world: World, disk: StateThread, group: Partition, *texts: str, provisional: bool = False) -> None:
     """Keep what an answer tells; provisional rows are those of a source, which take the place of all before."""
     rows = [text.encode() for text in texts]
 
-    def keep(state: State) -> None:
+    def keep(state: ExportState) -> None:
         if provisional:
-            state._run("DELETE FROM staged WHERE provisional")
+            state._execute("DELETE FROM staged WHERE provisional")
         for row in rows:
             state.stage(
                 group.app,
                 group.day,
-                Packed(group.dataset, 1, row),
+                SerializedRows(group.dataset, 1, row),
                 source="source" if provisional else "",
                 provisional=provisional,
             )
@@ -163,29 +163,29 @@ async def stage(world: World, disk: Disk, group: Group, *texts: str, provisional
         world.final += rows
 
 
-async def first(world: World, parts: Parts, disk: Disk) -> None:
+async def first(world: World, parts: PartWriter, disk: StateThread) -> None:
     """A run with rows that come little by little, for several files, and provisional ones."""
     await parts.resume()
     for number in range(3):
         await stage(world, disk, ONE, f"[a{number}]", f"[b{number}]")
-        await parts.publish()
+        await parts.flush_ready()
     await stage(world, disk, TWO, *(f"[c{number}]" for number in range(4)))
-    await parts.publish()
+    await parts.flush_ready()
     await stage(world, disk, ONE, "[d0]", "[d1]")
-    await parts.publish()
+    await parts.flush_ready()
     await stage(world, disk, ONE, "[d2]")
     await stage(world, disk, TWO, "[now]", provisional=True)
-    await parts.publish_all()
-    await parts.seal()
+    await parts.flush_all()
+    await parts.publish_database()
 
 
-async def second(world: World, parts: Parts, disk: Disk) -> None:
+async def second(world: World, parts: PartWriter, disk: StateThread) -> None:
     """A run for which nothing is provisional any more."""
     await parts.resume()
     await stage(world, disk, TWO, provisional=True)
     await stage(world, disk, TWO, "[now it is over]")
-    await parts.publish_all()
-    await parts.seal()
+    await parts.flush_all()
+    await parts.publish_database()
 
 
 async def to_the_end(world: World) -> bool:
@@ -201,8 +201,8 @@ async def to_the_end(world: World) -> bool:
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch) -> None:
-    monkeypatch.setattr(part_writer, "_READ", 6)
-    monkeypatch.setattr(part_writer, "_BACKLOG", 12)
+    monkeypatch.setattr(part_writer, "_FLUSH_SIZE", 6)
+    monkeypatch.setattr(part_writer, "_MAX_BACKLOG", 12)
 
 
 @pytest.fixture
@@ -251,8 +251,8 @@ async def test_wherever_a_process_dies_the_next_has_every_row_once(lives):
         world.last = 0
         async with process(world) as (parts, disk):
             await parts.resume()
-            await parts.publish_all()
-            await parts.seal()
+            await parts.flush_all()
+            await parts.publish_database()
             check(world)
             expected = {parts.target.name(part): told for part, told in disk.state.known_parts()}
             assert expected == {name: facts(rows) for name, rows in world.files.items()}, step
@@ -270,10 +270,10 @@ async def test_wherever_the_power_fails_the_state_that_was_kept_knows_what_is_th
         async with process(world) as (parts, disk):
             expected = {parts.target.name(part): told for part, told in disk.state.known_parts()}
             found = {
-                name: Seen(size=told.bytes, mark="other")
+                name: FileStat(size=told.bytes, mark="other")
                 for name, told in ((name, facts(rows)) for name, rows in world.files.items())
             }
-            assert not compared(expected, found, lambda name: facts(world.files[name]).sha256), step  # noqa: B023
+            assert not compare(expected, found, lambda name: facts(world.files[name]).sha256), step  # noqa: B023
 
 
 async def test_provisional_rows_are_written_before_the_rest_so_that_none_is_seen_twice(lives):
@@ -303,7 +303,7 @@ async def test_of_rows_that_are_being_written_no_other_part_is_begun_before_as_m
     async with process(world) as (parts, disk):
         for group, texts in ((ONE, ("[a]", "[b]")), (TWO, ("[cc]", "[dd]"))):
             await stage(world, disk, group, *texts)
-            await parts.publish()
+            await parts.flush_ready()
         assert world.steps == ["kept some", "begin calls 1", "kept some"]
 
 
@@ -312,8 +312,8 @@ async def test_no_manifest_says_complete_where_a_part_is_known_to_be_gone(lives,
     world = lives(0)
     async with process(world) as (parts, disk):
         if wanting:
-            await disk.change(lambda state: state.adopt(wanting, facts([b"[]"])))
-            await disk.change(lambda state: state.lose(wanting, 1, "gone", None))
+            await disk.change(lambda state: state.adopt_part(wanting, facts([b"[]"])))
+            await disk.change(lambda state: state.record_lost_rows(wanting, 1, "gone", None))
         await parts.begin()
     assert world.steps == (["checked", "reopen"] if wanting else [])
 
@@ -322,16 +322,16 @@ async def test_a_few_rows_wait_in_peace(lives):
     world = lives(0)
     async with process(world) as (parts, disk):
         await stage(world, disk, ONE, "[]")
-        await parts.publish()
+        await parts.flush_ready()
         assert world.steps == ["kept some"]
 
 
 async def test_what_a_closed_database_holds_is_kept_once_it_is_closed(lives, monkeypatch):
     told, world = facts([b"[1]"]), lives(0)
-    monkeypatch.setattr(Target, "seal", lambda self: told)
+    monkeypatch.setattr(Target, "publish_database", lambda self: told)
     async with process(world) as (parts, _):
-        await parts.seal()
-    kept = State(world.folder / "kept.db", PLACE)
+        await parts.publish_database()
+    kept = ExportState(world.folder / "kept.db", PLACE)
     assert kept.database() == attrs.evolve(told, rows=0)
     kept.close()
 
@@ -340,8 +340,8 @@ async def test_what_is_written_is_counted_and_the_target_let_go_of_once(lives):
     world = lives(0)
     async with process(world) as (parts, disk):
         await first(world, parts, disk)
-        await parts.abandon()
-        assert parts.written == len(world.final) + 1
+        await parts.abort()
+        assert parts.rows_written == len(world.final) + 1
         assert parts.target.closed == 1
 
 
@@ -352,6 +352,6 @@ async def test_a_target_that_cannot_be_closed_is_told_and_does_not_hide_an_error
     monkeypatch.setattr(Target, "close", fails)
     async with process(lives(0)) as (parts, _):
         with pytest.raises(ExportError, match="'place' cannot be written: no room"):
-            await parts.seal()
+            await parts.publish_database()
     async with process(lives(-1)) as (parts, _):
-        await parts.abandon()
+        await parts.abort()

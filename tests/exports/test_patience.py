@@ -19,9 +19,9 @@ from agora_analytics._core import futures
 from agora_analytics.export.formats.sqlite import SqliteTables
 from agora_analytics.export.schema import DATASETS
 from agora_analytics.export.write import lock_wait, subprocess_writer
-from agora_analytics.export.write.lock_wait import Patience
-from agora_analytics.export.write.subprocess_writer import _CODE, Apart
-from agora_analytics.export.write.target import DatabaseFile
+from agora_analytics.export.write.lock_wait import LockWait
+from agora_analytics.export.write.subprocess_writer import _CODE, SubprocessWriter
+from agora_analytics.export.write.target import DatabaseTarget
 from agora_analytics.simulator import Simulation
 
 
@@ -57,28 +57,28 @@ def told() -> Iterator[Callable[[Callable[[], object]], list[str]]]:
 
 
 def test_a_long_wait_is_logged_once_and_a_short_one_never(monkeypatch, tmp_path, other, told):
-    monkeypatch.setattr(lock_wait, "_POLL", 0)
+    monkeypatch.setattr(lock_wait, "_POLL_INTERVAL", 0)
     monkeypatch.setattr(lock_wait, "time", SimpleNamespace(monotonic=count().__next__))  # a second from try to try
     found = told(lambda: None)
     other.execute("BEGIN EXCLUSIVE")
     with closing(sqlite3.connect(tmp_path / "export.sqlite", timeout=0)) as mine:
         for seconds, lines in ((9, 0), (60, 1)):
             with pytest.raises(sqlite3.OperationalError):
-                Patience(seconds, "export.sqlite").wait(lambda: mine.execute("BEGIN IMMEDIATE"))
+                LockWait(seconds, "export.sqlite").run(lambda: mine.execute("BEGIN IMMEDIATE"))
             assert len(found) == lines
     assert found == ["export: export.sqlite is locked by another program; waiting for up to 60 s"]
 
 
 def test_what_is_no_lock_is_not_waited_for():
     with closing(sqlite3.connect(":memory:")) as mine, pytest.raises(sqlite3.OperationalError, match="no such table"):
-        Patience(1e9, "file").wait(lambda: mine.execute("SELECT * FROM gone"))
+        LockWait(1e9, "file").run(lambda: mine.execute("SELECT * FROM gone"))
 
 
 def test_a_process_that_waits_has_it_logged_by_its_export(tmp_path, monkeypatch, other, told):
     soon = "from agora_analytics.export.write import lock_wait; lock_wait._QUIET = 0; serve()"
     monkeypatch.setattr(subprocess_writer, "_CODE", _CODE.replace("serve()", soon))
     found = told(lambda: other.execute("ROLLBACK"))
-    with closing(Apart("sqlite", tmp_path, tmp_path / "state" / "writing")) as writer:
+    with closing(SubprocessWriter("sqlite", tmp_path, tmp_path / "state" / "writing")) as writer:
         writer.ready()
         other.execute("BEGIN EXCLUSIVE")
         writer.begin("calls", 1)
@@ -95,7 +95,7 @@ def test_a_part_that_is_larger_than_the_cache_waits_for_a_reader_only_in_the_end
         tables.begin(DATASETS["calls"], 1)
         tables._database.execute("CREATE TABLE large (text)")
         tables._database.executemany("INSERT INTO large VALUES (?)", [("x" * 4_000,)] * 2_000)  # the cache has 4 MB
-        tables._patience = Patience(0, "file")
+        tables._lock_wait = LockWait(0, "file")
         with pytest.raises(sqlite3.OperationalError):
             tables.end()
         read.fetchall()
@@ -114,13 +114,13 @@ def test_who_is_cancelled_while_a_database_is_opened_does_not_wait_for_who_has_i
         async with simulation.client() as client:
             selection = Selection(*client.calls.recent(3_600), datasets=("calls",))
             await client.export.run(selection, tmp_path, format="sqlite", max_requests=1)
-            begun, ready = asyncio.Event(), DatabaseFile.ready
+            begun, ready = asyncio.Event(), DatabaseTarget.ready
 
-            def noted(self: DatabaseFile) -> None:
+            def noted(self: DatabaseTarget) -> None:
                 loop.call_soon_threadsafe(begun.set)
                 ready(self)
 
-            monkeypatch.setattr(DatabaseFile, "ready", noted)
+            monkeypatch.setattr(DatabaseTarget, "ready", noted)
             other = sqlite3.connect(tmp_path / "export.sqlite", isolation_level=None)
             other.execute("BEGIN EXCLUSIVE")
             task = asyncio.create_task(client.export.run(selection, tmp_path, format="sqlite"))

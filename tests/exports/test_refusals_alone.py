@@ -16,8 +16,10 @@ from agora_analytics.export.fetch.retention import Probe
 from agora_analytics.export.fetch.skip_reasons import APP, DETAILS
 from agora_analytics.export.fetch.slices import by_name
 from agora_analytics.export.fetch.sources import Slice
-from agora_analytics.export.state.progress import LEFT, PENDING, Due, PendingCall, PendingSlice, State
-from agora_analytics.export.state.state_thread import Disk
+from agora_analytics.export.state.calls import CallStatus, DueFilter, PendingCall
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.slices import PendingSlice
+from agora_analytics.export.state.state_thread import StateThread
 from agora_analytics.models import Call
 from agora_analytics.plans import CALL_LISTS
 from agora_analytics.spans import Span
@@ -82,13 +84,13 @@ def service() -> Service:
 
 @pytest.fixture
 async def disk(tmp_path):
-    async with Disk() as disk:
-        await disk.open(lambda: State(tmp_path / "state.db", "there"))
+    async with StateThread() as disk:
+        await disk.open(lambda: ExportState(tmp_path / "state.db", "there"))
         yield disk
 
 
 @pytest.fixture
-def refusals(service: Service, disk: Disk) -> RefusalClassifier:
+def refusals(service: Service, disk: StateThread) -> RefusalClassifier:
     session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
     return RefusalClassifier(
         session, disk, RetryingFetcher(None), {app: service.of(app) for app in ("one", "two")}, by_name([ROOM, HALL])
@@ -99,15 +101,17 @@ def part(app: str = "one", source: Asked = ROOM, number: int = 1) -> PendingSlic
     return PendingSlice(number, app, str(source), Slice(Span(0, 100), 90), page=1, count=0, again=False)
 
 
-async def call(disk: Disk, app: str, name: str) -> PendingCall:
-    await disk.change(lambda state: state.keep_call(app, Call(call_id=name, call_pcu=1), Span(5, 9), PENDING, 0.0))
-    due = await disk.change(lambda state: state.pending(Due(before=10), (app,), ()))
+async def call(disk: StateThread, app: str, name: str) -> PendingCall:
+    await disk.change(
+        lambda state: state.upsert_call(app, Call(call_id=name, call_pcu=1), Span(5, 9), CallStatus.PENDING, 0.0)
+    )
+    due = await disk.change(lambda state: state.pending(DueFilter(before=10), (app,), ()))
     return next(one for one in due if one.call_id == name)
 
 
-def left(disk: Disk) -> set[str]:
-    calls = disk.state.kept_calls()
-    return {call_id for _, call_id, *_, status, _, _ in calls if status == LEFT}
+def left(disk: StateThread) -> set[str]:
+    calls = disk.state.calls_for_manifest()
+    return {call_id for _, call_id, *_, status, _, _ in calls if status == CallStatus.SKIPPED}
 
 
 async def test_a_span_that_is_too_long_is_about_the_plan_and_ends_it_without_a_question(refusals, service):

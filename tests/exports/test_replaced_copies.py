@@ -108,8 +108,8 @@ def pairs(simulation: Simulation, memory: There, killed, monkeypatch):
     """What killed runs left whose state goes with a database: each made a copy after every answer."""
 
     async def pairs(count: int) -> list[Contents]:
-        monkeypatch.setattr("agora_analytics.export.state.remote_copy._PAUSE", 0.0)
-        monkeypatch.setattr("agora_analytics.export.state.remote_copy._SHARE_OF_DATABASE", 0)
+        monkeypatch.setattr("agora_analytics.export.state.remote_copy._MIN_INTERVAL", 0.0)
+        monkeypatch.setattr("agora_analytics.export.state.remote_copy._DATABASE_INTERVAL_FACTOR", 0)
         found = []
         for number in range(count):
             simulation.faults = Faults.script([*[None] * (asked(simulation) + 8), *[Fault("status", status=401)] * 500])

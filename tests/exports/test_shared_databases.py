@@ -15,9 +15,9 @@ from runs import asked
 
 from agora_analytics import ExportError
 from agora_analytics.export.sinks.remote import RemoteSink
-from agora_analytics.export.state.preflight import Standing
-from agora_analytics.export.state.remote_copy import Beside
-from agora_analytics.export.write.subprocess_writer import Apart
+from agora_analytics.export.state.preflight import Preflight
+from agora_analytics.export.state.remote_copy import RemoteSync
+from agora_analytics.export.write.subprocess_writer import SubprocessWriter
 from agora_analytics.export.write.writer import WriterError
 from agora_analytics.simulator import Fault, Faults, Simulation
 
@@ -61,7 +61,7 @@ async def test_another_machine_goes_on_where_a_killed_run_was(simulation, there,
 async def test_killed_at_any_step_the_database_and_its_state_are_a_pair(
     simulation, memory, truth, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(Beside, "leave", lambda *_: asyncio.sleep(0))
+    monkeypatch.setattr(RemoteSync, "sync_after_failure", lambda *_: asyncio.sleep(0))
     for step in count():
         place = There(f"{memory.to}/{step}", {}, tmp_path / f"{step}")
         await place.run(simulation, "zero", format="sqlite", max_requests=9)  # readers have a database already
@@ -132,16 +132,16 @@ async def test_a_run_that_failed_leaves_its_database_to_the_next_machine(simulat
 
 
 async def test_what_another_run_wrote_while_one_began_is_not_asked_again(simulation, memory, truth, monkeypatch):
-    check, begun = Standing.check_files, []
+    check, begun = Preflight.check_files, []
 
-    async def meanwhile(self: Standing, wanted) -> None:
+    async def meanwhile(self: Preflight, wanted) -> None:
         await check(self, wanted)
         if not begun:
             begun.append(1)
             await memory.run(simulation, "other", format="sqlite")
 
     before = asked(simulation)
-    monkeypatch.setattr(Standing, "check_files", meanwhile)
+    monkeypatch.setattr(Preflight, "check_files", meanwhile)
     report = await memory.run(simulation, "one", format="sqlite")
     assert asked(simulation) - before <= before + report.unfinished + 1
     assert memory.rows() == truth
@@ -227,10 +227,10 @@ async def test_a_copy_that_fails_does_not_end_the_run(simulation, memory, truth,
 
 @pytest.mark.usefixtures("apart")
 async def test_a_writer_that_cannot_copy_ends_the_run_with_its_reason(simulation, memory, tmp_path, monkeypatch):
-    def fails(self: Apart, name: str) -> None:
+    def fails(self: SubprocessWriter, name: str) -> None:
         raise WriterError(f"no copy {name}")
 
-    monkeypatch.setattr(Apart, "copy", fails)
+    monkeypatch.setattr(SubprocessWriter, "copy", fails)
     with pytest.raises(ExportError, match=r"no copy export\.sqlite") as told:
         await slowly(simulation, memory, tmp_path / "one", format="sqlite")
     assert told.value.kind == "writer"

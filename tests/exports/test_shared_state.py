@@ -13,12 +13,12 @@ from runs import asked, free, last
 
 from agora_analytics import ExportError, Unauthorized
 from agora_analytics.export.sinks.remote import RemoteSink
-from agora_analytics.export.state.preflight import Standing
-from agora_analytics.export.state.progress import State
-from agora_analytics.export.state.remote_copy import Beside
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.preflight import Preflight
+from agora_analytics.export.state.remote_copy import RemoteSync
 from agora_analytics.export.write import part_writer
-from agora_analytics.export.write.part_writer import Parts
-from agora_analytics.export.write.target import Files
+from agora_analytics.export.write.part_writer import PartWriter
+from agora_analytics.export.write.target import FileTarget
 from agora_analytics.simulator import Fault, Faults
 
 FORMS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
@@ -76,12 +76,12 @@ async def test_who_goes_on_knows_a_file_whose_run_was_killed_when_it_was_there(s
         if name.startswith("sessions/"):
             raise OSError("killed")
 
-    async def nothing(_: Beside, __: object) -> None:
+    async def nothing(_: RemoteSync, __: object) -> None:
         return
 
     with monkeypatch.context() as patched:
         patched.setattr(RemoteSink, "put", dies)
-        patched.setattr(Beside, "leave", nothing)
+        patched.setattr(RemoteSync, "sync_after_failure", nothing)
         with pytest.raises(ExportError, match="killed"):
             await memory.run(simulation, "one")
     assert [name for name in memory.names() if name.startswith("sessions/")]
@@ -147,20 +147,20 @@ def another(simulation, memory, monkeypatch):
 async def test_a_run_whose_copy_came_too_late_puts_no_part_in_the_place_of_anothers(
     simulation, memory, truth, another, monkeypatch
 ):
-    sealed, seal = [], State.seal_part
+    sealed, seal = [], ExportState.seal_part
     noted = lambda self, part, *of: sealed.append(part.dataset) or seal(self, part, *of)  # noqa: E731
-    monkeypatch.setattr(State, "seal_part", noted)
-    monkeypatch.setattr(Files, "full", 2_000)  # the other run seals another part under the same name
-    monkeypatch.setattr(part_writer, "_READ", 1_000)
+    monkeypatch.setattr(ExportState, "seal_part", noted)
+    monkeypatch.setattr(FileTarget, "part_size", 2_000)  # the other run seals another part under the same name
+    monkeypatch.setattr(part_writer, "_FLUSH_SIZE", 1_000)
 
-    def between(self: Beside, *_: object) -> bool:
+    def between(self: RemoteSync, *_: object) -> bool:
         if "sessions" in sealed and self._path.parent.name == "one":
-            monkeypatch.setattr(Files, "full", 2**24)
-            monkeypatch.setattr(part_writer, "_READ", 2**19)
+            monkeypatch.setattr(FileTarget, "part_size", 2**24)
+            monkeypatch.setattr(part_writer, "_FLUSH_SIZE", 2**19)
             return True
         return False
 
-    done = another(Beside, "_write", between)
+    done = another(RemoteSync, "_upload_state", between)
     with pytest.raises(ExportError, match="another run of the export") as told:
         await memory.run(simulation, "one", concurrency=1)
     assert (told.value.kind, done[1].complete) == ("running", True)
@@ -173,7 +173,7 @@ async def test_a_run_whose_copy_came_too_late_puts_no_part_in_the_place_of_anoth
 async def test_a_run_that_another_overtook_at_its_last_step_leaves_the_manifest_alone(
     simulation, memory, truth, another, form
 ):
-    done = another(Parts, "complete", options={"format": form})
+    done = another(PartWriter, "write_manifest", options={"format": form})
     with pytest.raises(ExportError, match="another run of the export"):
         await memory.run(simulation, "one", format=form, max_requests=9)
     assert done[1].complete
@@ -327,7 +327,7 @@ async def test_a_run_that_is_refused_after_its_claim_takes_it_back(simulation, m
         raise ExportError("refused", kind="state")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Standing, "check_parts", refused)
+        patched.setattr(Preflight, "check_parts", refused)
         with pytest.raises(ExportError, match="refused"):
             await memory.run(simulation, "two")
     assert memory.contents() == before
@@ -358,7 +358,7 @@ async def test_one_copy_is_kept_and_no_secret_in_it(simulation, memory, truth):
 
 async def test_of_runs_that_a_store_lets_claim_the_same_number_one_goes_on(simulation, memory, truth, monkeypatch):
     monkeypatch.setattr(RemoteSink, "create", lambda self, name, held: self._store.pipe_file(self._path(name), held))
-    monkeypatch.setattr(Beside, "_found", once_together(Beside._found))
+    monkeypatch.setattr(RemoteSync, "_list_files", once_together(RemoteSync._list_files))
     runs = [memory.run(simulation, f"machine {number}") for number in range(3)]
     done = await asyncio.gather(*runs, return_exceptions=True)
     assert sum(isinstance(one, ExportError) for one in done) == 2
@@ -370,7 +370,7 @@ def once_together(found):
     looked = asyncio.Barrier(3)
     begun: set[int] = set()
 
-    async def together(self: Beside, *kinds: str):
+    async def together(self: RemoteSync, *kinds: str):
         told = await found(self, *kinds)
         if "run" in kinds and id(self) not in begun:
             begun.add(id(self))

@@ -8,15 +8,16 @@ from __future__ import annotations
 import pytest
 
 from agora_analytics import ExportError
-from agora_analytics.export.state.progress import READ, State
-from agora_analytics.export.state.staging import Facts, Group, Packed, Part, packed
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.slices import SpanStatus
+from agora_analytics.export.state.staging import Part, PartInfo, Partition, SerializedRows, serialized
 from agora_analytics.export.write.column_batch import calls as rows_of
-from agora_analytics.export.write.column_batch import unpack
+from agora_analytics.export.write.column_batch import deserialize
 from agora_analytics.models import Call
 from agora_analytics.spans import Span
 
-GROUP = Group("calls", "app", 1)
-OTHER = Group("calls", "app", 2)
+GROUP = Partition("calls", "app", 1)
+OTHER = Partition("calls", "app", 2)
 MANY = 10**9
 
 
@@ -24,47 +25,47 @@ class Death(BaseException):
     """What ends a process in the middle of a transaction."""
 
 
-def dies(state: State, *texts: str) -> None:
+def dies(state: ExportState, *texts: str) -> None:
     """Stage rows and mark a span in a transaction that is not made; the rows' groups had their numbers by then."""
 
     def change() -> None:
         with state.transaction():
             for text in texts:
-                state.stage("app", 1, Packed("calls", 1, text.encode()))
-            state.mark("app", "calls", Span(0, 100), READ)  # settles what was staged before it
-            state.stage("app", 1, Packed("calls", 1, b"[never put down]"))
+                state.stage("app", 1, SerializedRows("calls", 1, text.encode()))
+            state.mark_span("app", "calls", Span(0, 100), SpanStatus.READ)  # settles what was staged before it
+            state.stage("app", 1, SerializedRows("calls", 1, b"[never put down]"))
             raise Death
 
     with pytest.raises(Death):
         change()
 
 
-def stage(state: State, *texts: str, group: Group = GROUP, **options) -> None:
+def stage(state: ExportState, *texts: str, group: Partition = GROUP, **options) -> None:
     """Keep rows, each piece in a transaction of its own."""
     for text in texts:
         with state.transaction():
-            state.stage(group.app, group.day, Packed(group.dataset, 1, text.encode()), **options)
+            state.stage(group.app, group.day, SerializedRows(group.dataset, 1, text.encode()), **options)
 
 
-def pieces(state: State, part: Part, after: int = 0, most: int = MANY) -> list[str]:
-    found = state.pieces(part, after, most)
-    return [] if found is None else [piece.decode() for piece in found.stored]
+def read_rows(state: ExportState, part: Part, after: int = 0, most: int = MANY) -> list[str]:
+    found = state.read_rows(part, after, most)
+    return [] if found is None else [piece.decode() for piece in found.payloads]
 
 
-def sealed(state: State, group: Group = GROUP) -> Part:
+def sealed(state: ExportState, group: Partition = GROUP) -> Part:
     """A part of all that waits for it."""
     with state.transaction():
         part = state.begin_part(group)
-    found = state.pieces(part, 0, MANY)
+    found = state.read_rows(part, 0, MANY)
     with state.transaction():
         state.seal_part(part, found.last, found.size)
     return part
 
 
-def waiting(state: State) -> dict[Group, int]:
+def unsealed_bytes(state: ExportState) -> dict[Partition, int]:
     """Bytes that wait, by both of its accounts, which agree."""
-    counted = dict(state.waiting())
-    assert {group: size for group, size in state.grown.items() if size} == counted
+    counted = dict(state.unsealed_bytes())
+    assert {group: size for group, size in state.staged_bytes.items() if size} == counted
     return counted
 
 
@@ -74,21 +75,21 @@ def waiting(state: State) -> dict[Group, int]:
 def test_rows_after_a_transaction_that_failed_are_kept_and_its_own_are_gone(state, opened):
     dies(state, "[1]")
     stage(state, "[2]")
-    assert dict(state.waiting()) == {GROUP: 3}
+    assert dict(state.unsealed_bytes()) == {GROUP: 3}
     again = opened()
-    assert waiting(again) == {GROUP: 3}
-    assert pieces(again, sealed(again)) == ["[2]"]
+    assert unsealed_bytes(again) == {GROUP: 3}
+    assert read_rows(again, sealed(again)) == ["[2]"]
 
 
 def test_a_transaction_is_made_whole_or_not_at_all(state, opened):
     dies(state, "[1]")
     again = opened()
-    assert (again.spans("app", "calls", READ), again.waiting()) == ((), [])
+    assert (again.spans("app", "calls", SpanStatus.READ), again.unsealed_bytes()) == ((), [])
 
 
 def test_one_process_at_a_time_has_the_state(state, tmp_path):
     with pytest.raises(ExportError, match="running already"):
-        State(tmp_path / "state.db", "place")
+        ExportState(tmp_path / "state.db", "place")
 
 
 # Rows and parts.
@@ -97,15 +98,15 @@ def test_one_process_at_a_time_has_the_state(state, tmp_path):
 def test_rows_wait_in_the_order_in_which_they_came_each_for_its_part(state, opened):
     with state.transaction():
         for text in ("[1]", "[2]"):
-            state.stage("app", 1, Packed("calls", 1, text.encode()))
-        state.stage("app", 2, Packed("calls", 1, b"[300]"))
-        state.stage("app", 1, Packed("calls", 0, b"[]"))
+            state.stage("app", 1, SerializedRows("calls", 1, text.encode()))
+        state.stage("app", 2, SerializedRows("calls", 1, b"[300]"))
+        state.stage("app", 1, SerializedRows("calls", 0, b"[]"))
     stage(state, "[4]")
-    assert waiting(state) == {GROUP: 9, OTHER: 5}
+    assert unsealed_bytes(state) == {GROUP: 9, OTHER: 5}
     again = opened()
-    assert waiting(again) == {GROUP: 9, OTHER: 5}
-    assert pieces(again, sealed(again)) == ["[1]", "[2]", "[4]"]
-    assert pieces(again, sealed(again, OTHER)) == ["[300]"]
+    assert unsealed_bytes(again) == {GROUP: 9, OTHER: 5}
+    assert read_rows(again, sealed(again)) == ["[1]", "[2]", "[4]"]
+    assert read_rows(again, sealed(again, OTHER)) == ["[300]"]
 
 
 def test_a_part_takes_about_so_many_bytes_at_a_time(state):
@@ -113,8 +114,8 @@ def test_a_part_takes_about_so_many_bytes_at_a_time(state):
     with state.transaction():
         part = state.begin_part(GROUP)
     found, after = [], 0
-    while (some := state.pieces(part, after, 3)) is not None:
-        found.append((b"".join(some.stored), some.size))
+    while (some := state.read_rows(part, after, 3)) is not None:
+        found.append((b"".join(some.payloads), some.size))
         after = some.last
     assert found == [(b"abc", 3), (b"def", 3), (b"g", 1)]
 
@@ -124,9 +125,9 @@ def test_a_part_that_is_written_anew_has_the_rows_that_it_had(state, opened):
     part = sealed(state)
     stage(state, "[3]")
     again = opened()
-    assert again.begun_parts() == [part]
-    assert pieces(again, part) == ["[1]", "[2]"]
-    assert waiting(again) == {GROUP: 3}
+    assert again.sealed_parts() == [part]
+    assert read_rows(again, part) == ["[1]", "[2]"]
+    assert unsealed_bytes(again) == {GROUP: 3}
 
 
 def test_rows_that_come_between_the_seal_and_the_end_of_a_part_wait_for_the_next(state, opened):
@@ -134,12 +135,12 @@ def test_rows_that_come_between_the_seal_and_the_end_of_a_part_wait_for_the_next
     part = sealed(state)
     stage(state, "[2]")
     with state.transaction():
-        state.end_part(part, Facts(rows=1))
-    assert waiting(state) == {GROUP: 3}
+        state.finish_part(part, PartInfo(rows=1))
+    assert unsealed_bytes(state) == {GROUP: 3}
     again = opened()
-    assert again.begun_parts() == []
-    assert waiting(again) == {GROUP: 3}
-    assert pieces(again, sealed(again)) == ["[2]"]
+    assert again.sealed_parts() == []
+    assert unsealed_bytes(again) == {GROUP: 3}
+    assert read_rows(again, sealed(again)) == ["[2]"]
 
 
 def test_ending_a_part_takes_nothing_from_another_and_nothing_provisional(state):
@@ -149,8 +150,8 @@ def test_ending_a_part_takes_nothing_from_another_and_nothing_provisional(state)
     stage(state, "[4]")
     part = sealed(state)
     with state.transaction():
-        state.end_part(part, Facts(rows=2))
-    assert waiting(state) == {OTHER: 3}
+        state.finish_part(part, PartInfo(rows=2))
+    assert unsealed_bytes(state) == {OTHER: 3}
     assert state.provisional_rows() == 1
 
 
@@ -158,15 +159,15 @@ def test_rows_of_the_part_that_is_being_written_do_not_wait_though_earlier_parts
     stage(state, "[1]")
     first = sealed(state)
     with state.transaction():
-        state.end_part(first, Facts(rows=1))
+        state.finish_part(first, PartInfo(rows=1))
     stage(state, "[2]")
     second = sealed(state)
     stage(state, "[33]")
-    assert waiting(state) == {GROUP: 4}
+    assert unsealed_bytes(state) == {GROUP: 4}
     again = opened()
-    assert waiting(again) == {GROUP: 4}
-    assert again.begun_parts() == [second]
-    assert pieces(again, second) == ["[2]"]
+    assert unsealed_bytes(again) == {GROUP: 4}
+    assert again.sealed_parts() == [second]
+    assert read_rows(again, second) == ["[2]"]
 
 
 def test_a_part_that_was_begun_and_not_sealed_is_nothing_yet(state, opened):
@@ -175,40 +176,43 @@ def test_a_part_that_was_begun_and_not_sealed_is_nothing_yet(state, opened):
         part = state.begin_part(GROUP)
     again = opened()
     with again.transaction():
-        assert again.begun_parts() == []
-    assert waiting(again) == {GROUP: 3}
+        assert again.sealed_parts() == []
+    assert unsealed_bytes(again) == {GROUP: 3}
     with again.transaction():
         other = again.begin_part(GROUP)
     assert other.id > part.id
-    assert pieces(again, other) == ["[1]"]
+    assert read_rows(again, other) == ["[1]"]
 
 
 def test_parts_of_a_group_are_numbered_from_one_and_each_has_an_id_of_its_own(state):
     with state.transaction():
         parts = [state.begin_part(group) for group in (GROUP, OTHER, GROUP, GROUP)]
-    assert [(part.group, part.number) for part in parts] == [(GROUP, 1), (OTHER, 1), (GROUP, 2), (GROUP, 3)]
+    assert [(part.partition, part.number) for part in parts] == [(GROUP, 1), (OTHER, 1), (GROUP, 2), (GROUP, 3)]
     assert len({part.id for part in parts}) == 4
 
 
 def test_written_parts_are_listed_in_order_with_what_they_hold(state):
-    facts = Facts(rows=2, bytes=99, sha256="ab")
+    facts = PartInfo(rows=2, bytes=99, sha256="ab")
     for group in (OTHER, GROUP):
         stage(state, "[1]", "[2]", group=group)
         part = sealed(state, group)
         with state.transaction():
-            state.end_part(part, facts)
+            state.finish_part(part, facts)
     stage(state, "[3]")
     sealed(state)  # and not written
-    assert [(part.group, part.number, told) for part, told in state.parts()] == [(GROUP, 1, facts), (OTHER, 1, facts)]
+    assert [(part.partition, part.number, told) for part, told in state.parts()] == [
+        (GROUP, 1, facts),
+        (OTHER, 1, facts),
+    ]
 
 
 def test_provisional_rows_are_taken_back_by_their_source_alone(state):
     first, second = ([Call(call_id=name, created_ts=86_400)] for name in ("a", "b"))
     with state.transaction():
         for source, found in (("one", first), ("two", second), ("one", second)):
-            state.stage("app", 1, packed(rows_of("app", found)), source=source, provisional=True)
-        state.stage("app", 1, Packed("calls", 1, b"[1]"), source="one")
-    assert (state.provisional_rows(), waiting(state)) == (3, {GROUP: 3})
+            state.stage("app", 1, serialized(rows_of("app", found)), source=source, provisional=True)
+        state.stage("app", 1, SerializedRows("calls", 1, b"[1]"), source="one")
+    assert (state.provisional_rows(), unsealed_bytes(state)) == (3, {GROUP: 3})
     with state.transaction():
         taken = state.take_provisional("one")
     assert [(app, day, list(batch.column("call_id"))) for app, day, batch in taken] == [
@@ -218,7 +222,7 @@ def test_provisional_rows_are_taken_back_by_their_source_alone(state):
     assert state.provisional_rows() == 1
     with state.transaction():
         assert state.take_provisional("one") == []
-    assert waiting(state) == {GROUP: 3}
+    assert unsealed_bytes(state) == {GROUP: 3}
 
 
 def test_provisional_rows_make_part_0_of_their_day_until_there_are_none(state):
@@ -226,16 +230,16 @@ def test_provisional_rows_make_part_0_of_their_day_until_there_are_none(state):
     stage(state, "[3]")
     with state.transaction():
         full, empty = state.provisional_parts()
-    assert [(part.group, part.number) for part in full] == [(GROUP, 0)]
+    assert [(part.partition, part.number) for part in full] == [(GROUP, 0)]
     assert empty == []
-    assert pieces(state, full[0]) == ["[1]", "[2]"]
+    assert read_rows(state, full[0]) == ["[1]", "[2]"]
     with state.transaction():
-        state.end_part(full[0], Facts(rows=2))
+        state.finish_part(full[0], PartInfo(rows=2))
     assert state.provisional_rows() == 2  # they stay until they are replaced
     with state.transaction():
         assert state.provisional_parts() == (full, [])
     with state.transaction():
-        state._run("DELETE FROM staged WHERE provisional")
+        state._execute("DELETE FROM staged WHERE provisional")
     with state.transaction():
         assert state.provisional_parts() == ([], full)
         state.remove_part(full[0])
@@ -252,8 +256,8 @@ def test_what_was_under_the_name_of_a_provisional_part_is_unknown_until_it_is_wr
         assert opened().known_parts() == [(part, None)]
         state = opened()
         with state.transaction():
-            state.end_part(part, Facts(rows=1, bytes=2, sha256="a", mark="b"))
-        assert state.known_parts() == [(part, Facts(rows=1, bytes=2, sha256="a", mark="b"))]
+            state.finish_part(part, PartInfo(rows=1, bytes=2, sha256="a", mark="b"))
+        assert state.known_parts() == [(part, PartInfo(rows=1, bytes=2, sha256="a", mark="b"))]
 
 
 def test_a_part_that_is_sealed_may_be_there_and_one_that_is_begun_is_not(state):
@@ -269,20 +273,20 @@ def test_a_provisional_part_whose_rows_were_replaced_is_removed_by_the_next_proc
     stage(state, "[1]", source="calls", provisional=True)
     with state.transaction():
         full, _ = state.provisional_parts()
-        state.end_part(full[0], Facts(rows=1))
+        state.finish_part(full[0], PartInfo(rows=1))
     again = opened()
     with again.transaction():
-        assert again.begun_parts() == []
-        again._run("DELETE FROM staged WHERE provisional")
+        assert again.sealed_parts() == []
+        again._execute("DELETE FROM staged WHERE provisional")
     with again.transaction():
         assert again.provisional_parts() == ([], full)
 
 
 def test_provisional_rows_of_the_same_transaction_make_a_part_too(state):
     with state.transaction():
-        state.stage("app", 1, Packed("calls", 1, b"[1]"), source="calls", provisional=True)
+        state.stage("app", 1, SerializedRows("calls", 1, b"[1]"), source="calls", provisional=True)
         full, _ = state.provisional_parts()
-    assert [part.group for part in full] == [GROUP]
+    assert [part.partition for part in full] == [GROUP]
 
 
 def test_a_provisional_part_that_is_removed_is_the_only_one_that_goes(state):
@@ -290,7 +294,7 @@ def test_a_provisional_part_that_is_removed_is_the_only_one_that_goes(state):
         stage(state, "[1]", group=group, source=source, provisional=True)
     with state.transaction():
         (first, second), _ = state.provisional_parts()
-        state.end_part(second, Facts(rows=1))
+        state.finish_part(second, PartInfo(rows=1))
         state.remove_part(first)
     assert [part for part, _ in state.known_parts()] == [second]
 
@@ -299,18 +303,18 @@ def test_rows_that_come_after_all_that_waited_is_written_wait(state, opened):
     stage(state, "[1]", "[2]")
     part = sealed(state)
     with state.transaction():
-        state.end_part(part, Facts(rows=2))
+        state.finish_part(part, PartInfo(rows=2))
     stage(state, "[3]")  # were its number one of those that are gone, it would count as written
     again = opened()
-    assert waiting(again) == {GROUP: 3}
-    assert pieces(again, sealed(again)) == ["[3]"]
+    assert unsealed_bytes(again) == {GROUP: 3}
+    assert read_rows(again, sealed(again)) == ["[3]"]
 
 
 def test_rows_are_counted_one_by_one_and_not_by_the_piece(state, opened):
     with state.transaction():
-        state.stage("app", 1, Packed("calls", 3, b"[[1],[2],[3]]"))
-        state.stage("app", 1, Packed("calls", 2, b"[[4],[5]]"))
-        state.stage("app", 1, Packed("calls", 4, b"[]"), source="calls", provisional=True)
+        state.stage("app", 1, SerializedRows("calls", 3, b"[[1],[2],[3]]"))
+        state.stage("app", 1, SerializedRows("calls", 2, b"[[4],[5]]"))
+        state.stage("app", 1, SerializedRows("calls", 4, b"[]"), source="calls", provisional=True)
     again = opened()
     assert (again.counts()[2], again.provisional_rows()) == ({"calls": 9}, 4)
 
@@ -320,18 +324,18 @@ def test_rows_are_counted_once_wherever_they_are(state):
     part = sealed(state)
     assert state.counts()[2] == {"calls": 2}
     with state.transaction():
-        state.end_part(part, Facts(rows=2))
+        state.finish_part(part, PartInfo(rows=2))
     stage(state, "[3]")
     stage(state, "[4]", source="calls", provisional=True)
     with state.transaction():
         full, _ = state.provisional_parts()
-        state.end_part(full[0], Facts(rows=1))
+        state.finish_part(full[0], PartInfo(rows=1))
     assert state.counts() == (0, 0, {"calls": 4})
 
 
 def test_rows_come_back_from_the_disk_as_they_were():
     batch = rows_of("app", [Call(call_id="a", created_ts=5, call_pcu=2), Call(call_id="b")])
-    stored = packed(batch)
+    stored = serialized(batch)
     assert (stored.dataset, stored.count) == ("calls", 2)
-    again = unpack("calls", stored.stored)
+    again = deserialize("calls", stored.payload)
     assert [list(column) for column in again.columns] == [list(column) for column in batch.columns]

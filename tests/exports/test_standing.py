@@ -13,12 +13,14 @@ import attrs
 import pytest
 
 from agora_analytics import ExportError
-from agora_analytics.export.sinks import Seen
-from agora_analytics.export.state.preflight import ALTERED, GONE, Standing
-from agora_analytics.export.state.progress import CUT, EXPIRED, LEFT, PENDING, READ, UNSETTLED, State
-from agora_analytics.export.state.staging import Facts, Part
-from agora_analytics.export.state.state_thread import Disk
-from agora_analytics.export.write.target import MANIFEST, path_of
+from agora_analytics.export.sinks import FileStat
+from agora_analytics.export.state.calls import CallStatus
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.preflight import ALTERED, GONE, Preflight
+from agora_analytics.export.state.slices import SpanStatus
+from agora_analytics.export.state.staging import Part, PartInfo
+from agora_analytics.export.state.state_thread import StateThread
+from agora_analytics.export.write.target import MANIFEST, part_path
 from agora_analytics.spans import Span
 
 SETTINGS = {"format": "jsonl", "place": "here", "datasets": ["calls"]}
@@ -29,23 +31,23 @@ class Sink:
     """Files in memory, and how often one was read through."""
 
     def __init__(self) -> None:
-        self.held: dict[str, bytes] = {}
+        self.part_row_counts: dict[str, bytes] = {}
         self.marks: dict[str, str] = {}
         self.digests = 0
 
-    def look(self, name: str) -> Seen | None:
-        held = self.held.get(name)
-        return None if held is None else Seen(len(held), self.marks.get(name, "1"))
+    def stat(self, name: str) -> FileStat | None:
+        held = self.part_row_counts.get(name)
+        return None if held is None else FileStat(len(held), self.marks.get(name, "1"))
 
-    def files(self, folder: str) -> dict[str, Seen]:
-        return {name: self.look(name) for name in self.held if name.startswith(f"{folder}/")}
+    def files(self, folder: str) -> dict[str, FileStat]:
+        return {name: self.stat(name) for name in self.part_row_counts if name.startswith(f"{folder}/")}
 
     def read(self, name: str) -> bytes | None:
-        return self.held.get(name)
+        return self.part_row_counts.get(name)
 
     def digest(self, name: str) -> str:
         self.digests += 1
-        return hashlib.sha256(self.held[name]).hexdigest()
+        return hashlib.sha256(self.part_row_counts[name]).hexdigest()
 
     def scrub(self, text: str) -> str:
         return text
@@ -61,34 +63,34 @@ def sink() -> Sink:
 
 @pytest.fixture
 async def disk(tmp_path: Path):
-    async with Disk() as disk:
-        await disk.open(lambda: State(tmp_path / "state.db", "there"))
+    async with StateThread() as disk:
+        await disk.open(lambda: ExportState(tmp_path / "state.db", "there"))
         yield disk
 
 
 @pytest.fixture
-def standing(disk: Disk, sink: Sink) -> Callable[..., Standing]:
-    return lambda form="jsonl", *, rebuild=False: Standing(disk, sink, form, rebuild)
+def standing(disk: StateThread, sink: Sink) -> Callable[..., Preflight]:
+    return lambda form="jsonl", *, rebuild=False: Preflight(disk, sink, form, rebuild)
 
 
-def facts_of(held: bytes, rows: int = 2, mark: str = "1") -> Facts:
-    return Facts(rows=rows, bytes=len(held), sha256=hashlib.sha256(held).hexdigest(), mark=mark)
+def facts_of(held: bytes, rows: int = 2, mark: str = "1") -> PartInfo:
+    return PartInfo(rows=rows, bytes=len(held), sha256=hashlib.sha256(held).hexdigest(), mark=mark)
 
 
-async def written(disk: Disk, sink: Sink, *parts: Part) -> None:
+async def written(disk: StateThread, sink: Sink, *parts: Part) -> None:
     """An export with parts that are where they should be."""
 
-    def keep(state: State) -> None:
-        state.keep_settings(SETTINGS)
+    def keep(state: ExportState) -> None:
+        state.save_settings(SETTINGS)
         for part in parts:
             held = f"rows of {part.id}".encode()
-            sink.held[path_of(part, ".jsonl")] = held
-            state.adopt(part, facts_of(held))
+            sink.part_row_counts[part_path(part, ".jsonl")] = held
+            state.adopt_part(part, facts_of(held))
 
     await disk.change(keep)
 
 
-async def refused(standing: Standing, wanted: dict[str, Any] = SETTINGS) -> ExportError:
+async def refused(standing: Preflight, wanted: dict[str, Any] = SETTINGS) -> ExportError:
     with pytest.raises(ExportError) as error:
         await standing.check_files(wanted)
     return error.value
@@ -108,9 +110,9 @@ async def test_a_new_place_keeps_the_settings_that_it_is_begun_with(disk, standi
 # Files
 
 
-@pytest.mark.parametrize("name", [path_of(ONE, ".jsonl"), MANIFEST, "export.sqlite"])
+@pytest.mark.parametrize("name", [part_path(ONE, ".jsonl"), MANIFEST, "export.sqlite"])
 async def test_what_was_written_by_an_export_whose_state_is_gone_is_told(disk, sink, standing, name):
-    sink.held[name] = b"x"
+    sink.part_row_counts[name] = b"x"
     error = await refused(standing())
     assert (error.kind, disk.state.settings()) == ("state", {})
     assert name in str(error)
@@ -124,7 +126,7 @@ async def test_files_that_look_as_they_did_are_not_read(disk, sink, standing):
 
 async def test_files_that_were_copied_are_read_once(disk, sink, standing):
     await written(disk, sink, ONE, TWO)
-    sink.marks = {path_of(ONE, ".jsonl"): "2", path_of(TWO, ".jsonl"): "3"}
+    sink.marks = {part_path(ONE, ".jsonl"): "2", part_path(TWO, ".jsonl"): "3"}
     for _ in range(2):
         await standing().check_files(SETTINGS)
     assert sink.digests == 2
@@ -134,15 +136,15 @@ async def test_files_that_were_copied_are_read_once(disk, sink, standing):
 
 async def test_a_file_of_another_length_is_not_read_to_be_told(disk, sink, standing):
     await written(disk, sink, ONE)
-    sink.held[path_of(ONE, ".jsonl")] += b"!"
+    sink.part_row_counts[part_path(ONE, ".jsonl")] += b"!"
     assert "altered: calls/" in str(await refused(standing()))
     assert sink.digests == 0
 
 
 async def test_files_that_are_gone_or_altered_are_told_or_taken_as_they_are(disk, sink, standing):
     await written(disk, sink, ONE, TWO)
-    del sink.held[path_of(ONE, ".jsonl")]
-    sink.held[path_of(TWO, ".jsonl")], sink.marks[path_of(TWO, ".jsonl")] = b"other rows", "9"
+    del sink.part_row_counts[part_path(ONE, ".jsonl")]
+    sink.part_row_counts[part_path(TWO, ".jsonl")], sink.marks[part_path(TWO, ".jsonl")] = b"other rows", "9"
     error = await refused(standing())
     assert (error.kind, disk.state.lost()) == ("state", [])
     await standing(rebuild=True).check_files(SETTINGS)
@@ -154,15 +156,15 @@ async def test_files_that_are_gone_or_altered_are_told_or_taken_as_they_are(disk
 async def test_a_file_of_provisional_rows_that_is_gone_or_altered_is_written_anew_and_nothing_is_lost(
     disk, sink, standing
 ):
-    for change in ({}, {path_of(NOW, ".jsonl"): b"other rows"}):
-        await disk.change(State.clear)
+    for change in ({}, {part_path(NOW, ".jsonl"): b"other rows"}):
+        await disk.change(ExportState.clear)
         await written(disk, sink, ONE, NOW)
-        del sink.held[path_of(NOW, ".jsonl")]
-        sink.held |= change
+        del sink.part_row_counts[part_path(NOW, ".jsonl")]
+        sink.part_row_counts |= change
         await standing(rebuild=True).check_files(SETTINGS)
         assert disk.state.lost() == []
         assert disk.state.known_parts() == [(NOW, None), (ONE, facts_of(b"rows of 1"))]
-    await disk.change(State.clear)
+    await disk.change(ExportState.clear)
     await written(disk, sink, ONE, NOW)
     await standing("sqlite", rebuild=True).check_parts(Held(("calls", 1, 2)))
     assert (disk.state.lost(), disk.state.known_parts()[0]) == ([], (NOW, None))
@@ -197,8 +199,8 @@ def manifest(*parts: tuple[Part, bytes], **others: object) -> bytes:
             ],
             "resume": {
                 "calls": [
-                    ["app", "waits", "room", 1, 2, 0.5, 3, PENDING, None, 0],
-                    ["app", "half", "room", 1, 2, 0.5, 3, PENDING, None, 1],
+                    ["app", "waits", "room", 1, 2, 0.5, 3, CallStatus.PENDING, None, 0],
+                    ["app", "half", "room", 1, 2, 0.5, 3, CallStatus.PENDING, None, 1],
                 ],
                 "skipped": [["app", "calls", 4, "odd"]],
                 "lost": [["app", "calls", 1, 5, GONE]],
@@ -209,38 +211,48 @@ def manifest(*parts: tuple[Part, bytes], **others: object) -> bytes:
 
 
 async def test_a_state_is_made_of_a_manifest_in_the_place_of_what_it_was(disk, sink, standing):
-    sink.held = {path_of(part, ".jsonl"): b"rows" for part in (ONE, NOW)} | {
+    sink.part_row_counts = {part_path(part, ".jsonl"): b"rows" for part in (ONE, NOW)} | {
         MANIFEST: manifest((ONE, b"rows"), (NOW, b"rows"))
     }
-    await disk.change(lambda state: state.skip("app", "old", 1, "of the state before"))
+    await disk.change(lambda state: state.add_misfits("app", "old", 1, "of the state before"))
     await standing(rebuild=True).check_files(SETTINGS)
     state = disk.state
     assert state.settings() == SETTINGS
     assert state.known_parts() == [(NOW, None), (ONE, facts_of(b"rows"))]
-    kinds = {kind: state.spans("app", "calls", kind) for kind in (READ, UNSETTLED, EXPIRED, CUT)}
-    assert kinds == {READ: (Span(0, 10),), UNSETTLED: (), EXPIRED: (Span(20, 30),), CUT: (Span(30, 40),)}
-    assert (state.skipped(), state.lost()) == ([("app", "calls", 4, "odd")], [("app", "calls", 1, 5, GONE)])
-    assert state.calls_by_status() == {PENDING: 1, LEFT: 1}
-    assert state.left() == [("app", "half fetched when the state was lost", 1, 1, 2)]
+    kinds = {
+        kind: state.spans("app", "calls", kind)
+        for kind in (SpanStatus.READ, SpanStatus.UNSETTLED, SpanStatus.EXPIRED, SpanStatus.TRUNCATED)
+    }
+    assert kinds == {
+        SpanStatus.READ: (Span(0, 10),),
+        SpanStatus.UNSETTLED: (),
+        SpanStatus.EXPIRED: (Span(20, 30),),
+        SpanStatus.TRUNCATED: (Span(30, 40),),
+    }
+    assert (state.misfits(), state.lost()) == ([("app", "calls", 4, "odd")], [("app", "calls", 1, 5, GONE)])
+    assert state.calls_by_status() == {CallStatus.PENDING: 1, CallStatus.SKIPPED: 1}
+    assert state.skipped_calls() == [("app", "half fetched when the state was lost", 1, 1, 2)]
 
 
 async def test_a_manifest_of_another_place_is_taken_and_of_other_settings_is_not(disk, sink, standing):
-    sink.held = {MANIFEST: manifest(settings=SETTINGS | {"datasets": ["sessions"]})}
+    sink.part_row_counts = {MANIFEST: manifest(settings=SETTINGS | {"datasets": ["sessions"]})}
     assert (await refused(standing(rebuild=True))).kind == "settings"
     assert disk.state.settings() == {}
-    sink.held = {MANIFEST: manifest(settings=SETTINGS | {"place": "elsewhere"})}
+    sink.part_row_counts = {MANIFEST: manifest(settings=SETTINGS | {"place": "elsewhere"})}
     await standing(rebuild=True).check_files(SETTINGS)
     assert disk.state.settings() == SETTINGS
 
 
 async def test_a_file_that_a_manifest_does_not_list_is_told(disk, sink, standing):
-    sink.held = {path_of(part, ".jsonl"): b"rows" for part in (ONE, TWO)} | {MANIFEST: manifest((ONE, b"rows"))}
-    assert f"does not list {path_of(TWO, '.jsonl')}" in str(await refused(standing(rebuild=True)))
+    sink.part_row_counts = {part_path(part, ".jsonl"): b"rows" for part in (ONE, TWO)} | {
+        MANIFEST: manifest((ONE, b"rows"))
+    }
+    assert f"does not list {part_path(TWO, '.jsonl')}" in str(await refused(standing(rebuild=True)))
     assert disk.state.settings() == {}
 
 
 async def test_a_file_that_a_manifest_lists_and_that_is_gone_is_told_as_gone(disk, sink, standing):
-    sink.held = {path_of(ONE, ".jsonl"): b"rows", MANIFEST: manifest((ONE, b"rows"), (TWO, b"rows"))}
+    sink.part_row_counts = {part_path(ONE, ".jsonl"): b"rows", MANIFEST: manifest((ONE, b"rows"), (TWO, b"rows"))}
     await standing(rebuild=True).check_files(SETTINGS)
     assert disk.state.lost() == [("app", "calls", 1, 7, GONE)]
     assert disk.state.known_parts() == [(ONE, facts_of(b"rows"))]
@@ -249,9 +261,9 @@ async def test_a_file_that_a_manifest_lists_and_that_is_gone_is_told_as_gone(dis
 async def test_the_file_of_a_database_is_known_from_a_manifest(disk, sink, standing):
     settings = SETTINGS | {"format": "sqlite"}
     told = {"bytes": 4, "sha256": hashlib.sha256(b"rows").hexdigest()}
-    sink.held = {"export.sqlite": b"rows", MANIFEST: manifest(settings=settings, database=told)}
+    sink.part_row_counts = {"export.sqlite": b"rows", MANIFEST: manifest(settings=settings, database=told)}
     await standing("sqlite", rebuild=True).check_files(settings)
-    assert attrs.evolve(disk.state.database(), mark="") == Facts(rows=0, **told, mark="")
+    assert attrs.evolve(disk.state.database(), mark="") == PartInfo(rows=0, **told, mark="")
 
 
 # Parts in a database
@@ -263,7 +275,7 @@ class Held:
     def __init__(self, *held: tuple[str, int, int]) -> None:
         self._held, self.asked = held, 0
 
-    def held(self) -> list[tuple[str, int, int]]:
+    def part_row_counts(self) -> list[tuple[str, int, int]]:
         self.asked += 1
         return list(self._held)
 
@@ -275,13 +287,13 @@ async def test_a_database_that_was_closed_is_not_looked_into_and_is_known_to_be_
     disk, sink, standing, tmp_path
 ):
     await written(disk, sink, ONE, TWO)
-    await disk.change(lambda state: state.keep_database(facts_of(b"x")))
+    await disk.change(lambda state: state.set_database(facts_of(b"x")))
     await disk.run(disk.state.sync)
     writer = Held()
     await standing("sqlite").check_parts(writer)
     assert (writer.asked, disk.state.database()) == (0, None)
     shutil.copy(tmp_path / "state.db", tmp_path / "cut.db")  # what a power cut leaves
-    left = State(tmp_path / "cut.db", "there")
+    left = ExportState(tmp_path / "cut.db", "there")
     assert left.database() is None
     left.close()
 

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from agora_analytics.export.fetch.cursor import CallCursor
 from agora_analytics.export.fetch.sources import Slice
-from agora_analytics.export.state.progress import CUT, DONE, EXPIRED, LEFT, OPEN, PENDING, READ, UNSETTLED, Due, State
-from agora_analytics.export.state.staging import Packed
+from agora_analytics.export.state.calls import CallStatus, DueFilter
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.slices import SpanStatus
+from agora_analytics.export.state.staging import SerializedRows
 from agora_analytics.models import Call
 from agora_analytics.spans import Span
 
@@ -21,7 +23,7 @@ METRICS = CallCursor("metrics", cut=100, number=3)
 
 # Spans: a second of a source is of one kind, the last that it was marked with.
 
-kinds = st.sampled_from([READ, UNSETTLED, EXPIRED])
+kinds = st.sampled_from([SpanStatus.READ, SpanStatus.UNSETTLED, SpanStatus.EXPIRED])
 apps = count()
 marks = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 12), kinds, st.sampled_from("ab")), max_size=12)
 
@@ -39,10 +41,10 @@ def test_each_second_of_a_source_is_of_the_kind_that_it_was_marked_with_last(sta
     expected: dict[str, dict[int, int]] = {"a": {}, "b": {}}
     with state.transaction():
         for start, duration, kind, source in marks:
-            state.mark(app, source, Span(start, start + duration), kind)
+            state.mark_span(app, source, Span(start, start + duration), kind)
             expected[source] |= dict.fromkeys(range(start, start + duration), kind)
     for source, told in expected.items():
-        for kind in (READ, UNSETTLED, EXPIRED):
+        for kind in (SpanStatus.READ, SpanStatus.UNSETTLED, SpanStatus.EXPIRED):
             found = state.spans(app, source, kind)
             assert [at for span in found for at in range(*span)] == sorted(at for at in told if told[at] == kind)
             assert len({span.start for span in found} & {span.end for span in found}) == 0
@@ -50,37 +52,42 @@ def test_each_second_of_a_source_is_of_the_kind_that_it_was_marked_with_last(sta
 
 def test_what_was_read_for_good_is_unsettled_no_more(state, opened):
     with state.transaction():
-        state.mark("app", "calls", Span(0, 100), UNSETTLED)
-        state.mark("app", "calls", Span(20, 100), READ)
-        state.mark("app", "calls", None, EXPIRED)
+        state.mark_span("app", "calls", Span(0, 100), SpanStatus.UNSETTLED)
+        state.mark_span("app", "calls", Span(20, 100), SpanStatus.READ)
+        state.mark_span("app", "calls", None, SpanStatus.EXPIRED)
     again = opened()
-    assert [again.spans("app", "calls", kind) for kind in (READ, UNSETTLED, EXPIRED)] == [
+    assert [
+        again.spans("app", "calls", kind) for kind in (SpanStatus.READ, SpanStatus.UNSETTLED, SpanStatus.EXPIRED)
+    ] == [
         (Span(20, 100),),
         (Span(0, 20),),
         (),
     ]
-    assert again.all_spans() == [("app", "calls", 0, 20, UNSETTLED), ("app", "calls", 20, 100, READ)]
-    assert again.spans("other", "calls", READ) == again.spans("app", "other", READ) == ()
+    assert again.all_spans() == [
+        ("app", "calls", 0, 20, SpanStatus.UNSETTLED),
+        ("app", "calls", 20, 100, SpanStatus.READ),
+    ]
+    assert again.spans("other", "calls", SpanStatus.READ) == again.spans("app", "other", SpanStatus.READ) == ()
 
 
 def test_a_mark_is_of_one_app_and_one_source(state):
     with state.transaction():
         for app, source in (("other", "calls"), ("app", "calls"), ("app", "calls room")):
-            state.mark(app, source, Span(0, 10), UNSETTLED)
-        state.mark("app", "calls", Span(0, 10), READ)
+            state.mark_span(app, source, Span(0, 10), SpanStatus.UNSETTLED)
+        state.mark_span("app", "calls", Span(0, 10), SpanStatus.READ)
     assert state.all_spans() == [
-        ("app", "calls", 0, 10, READ),
-        ("app", "calls room", 0, 10, UNSETTLED),
-        ("other", "calls", 0, 10, UNSETTLED),
+        ("app", "calls", 0, 10, SpanStatus.READ),
+        ("app", "calls room", 0, 10, SpanStatus.UNSETTLED),
+        ("other", "calls", 0, 10, SpanStatus.UNSETTLED),
     ]
 
 
-@pytest.mark.parametrize("kind", [READ, UNSETTLED, EXPIRED])
+@pytest.mark.parametrize("kind", [SpanStatus.READ, SpanStatus.UNSETTLED, SpanStatus.EXPIRED])
 def test_what_was_cut_off_is_so_no_more_once_it_is_of_another_kind(state, kind):
     with state.transaction():
-        state.mark("app", "calls", Span(0, 10), CUT)
-        state.mark("app", "calls", Span(4, 10), kind)
-    assert state.all_spans() == [("app", "calls", 0, 4, CUT), ("app", "calls", 4, 10, kind)]
+        state.mark_span("app", "calls", Span(0, 10), SpanStatus.TRUNCATED)
+        state.mark_span("app", "calls", Span(4, 10), kind)
+    assert state.all_spans() == [("app", "calls", 0, 4, SpanStatus.TRUNCATED), ("app", "calls", 4, 10, kind)]
 
 
 # Settings and slices.
@@ -89,8 +96,8 @@ def test_what_was_cut_off_is_so_no_more_once_it_is_of_another_kind(state, kind):
 def test_settings_are_kept_and_changed_by_name(state, opened):
     assert state.settings() == {}
     with state.transaction():
-        state.keep_settings({"a": [1, "x"], "b": None})
-        state.keep_settings({"b": {"c": 2}})
+        state.save_settings({"a": [1, "x"], "b": None})
+        state.save_settings({"b": {"c": 2}})
     assert opened().settings() == {"a": [1, "x"], "b": {"c": 2}}
 
 
@@ -107,8 +114,8 @@ def test_slices_are_asked_for_oldest_first_from_the_page_that_is_next(state, ope
     ]
     assert (one.page, one.count, one.asked) == (1, 0, 0)
     with state.transaction():
-        state.turn_page(attrs.evolve(one, page=3, count=200, asked=77))
-        state.end_slice(again)
+        state.set_slice_page(attrs.evolve(one, page=3, count=200, asked=77))
+        state.delete_slice(again)
     after = opened().slices()
     assert [(slice_.id, slice_.page, slice_.count, slice_.asked) for slice_ in after] == [
         (one.id, 3, 200, 77),
@@ -121,7 +128,7 @@ def test_narrower_slices_take_the_place_of_one_and_are_what_it_was(state, opened
     with state.transaction():
         state.add_slices("app", "calls room", [Slice(Span(0, 100), 90)], again=again)
         (one,) = state.slices()
-        made = state.narrow(one, [Slice(Span(0, 50), 40), Slice(Span(50, 100), 90)], 7)
+        made = state.split_slice(one, [Slice(Span(0, 50), 40), Slice(Span(50, 100), 90)], 7)
     assert [(new.slice, new.handed) for new in made] == [(Slice(Span(0, 50), 40), 7), (Slice(Span(50, 100), 90), 7)]
     assert opened().slices() == tuple(attrs.evolve(new, handed=0) for new in made)
     assert {(new.app, new.source, new.again, new.page, new.count) for new in made} == {
@@ -133,26 +140,33 @@ def test_narrower_slices_take_the_place_of_one_and_are_what_it_was(state, opened
 
 
 def keep(
-    state: State, name: str, span: Span, *, status: int = PENDING, score: float = 0.0, users: int | None = 1, app="app"
+    state: ExportState,
+    name: str,
+    span: Span,
+    *,
+    status: int = CallStatus.PENDING,
+    score: float = 0.0,
+    users: int | None = 1,
+    app="app",
 ):
     call = Call(call_id=name, cname=f"room {name}", call_pcu=users)
-    return state.keep_call(app, call, span, status, score)
+    return state.upsert_call(app, call, span, status, score)
 
 
-def due(state: State, *apps: str, but=(), **options) -> list[str]:
-    order = Due(**({"before": 10**6} | options))
+def due(state: ExportState, *apps: str, but=(), **options) -> list[str]:
+    order = DueFilter(**({"before": 10**6} | options))
     return [call.call_id for call in state.pending(order, apps or ("app",), but)]
 
 
 @pytest.fixture
-def three(state) -> State:
+def three(state) -> ExportState:
     """Three calls whose details are to be asked for, and some that are not."""
     with state.transaction():
         keep(state, "late", Span(50, 60), score=1.0, users=9)
         keep(state, "bad", Span(20, 40), score=7.0, users=2)
         keep(state, "early", Span(10, 100), score=1.0, users=5)
-        keep(state, "going", Span(5, 6), status=OPEN)
-        keep(state, "done", Span(5, 6), status=DONE)
+        keep(state, "going", Span(5, 6), status=CallStatus.OPEN)
+        keep(state, "done", Span(5, 6), status=CallStatus.DONE)
         keep(state, "elsewhere", Span(0, 5), app="other")
     return state
 
@@ -170,27 +184,27 @@ def test_pending_calls_are_those_that_are_due(three):
     assert due(three, before=59) == ["bad"]
     assert due(three, min_users=5) == ["early", "late"]
     assert due(three, min_users=6) == ["late"]
-    bad = three.known("app", "bad")[0]
+    bad = three.find_call("app", "bad")[0]
     assert due(three, but=[bad]) == ["early", "late"]
 
 
 def test_the_soonest_is_the_first_end_of_those_that_are_not_due_yet(three):
-    soonest = lambda *apps, but=(), **options: three.soonest(Due(before=0, **options), apps or ("app",), but)  # noqa: E731
+    soonest = lambda *apps, but=(), **options: three.first_end(DueFilter(before=0, **options), apps or ("app",), but)  # noqa: E731
     assert soonest() == 40
     assert soonest("app", "other") == 5
     assert soonest(min_users=5) == 60
     assert soonest(min_users=10) is None
-    assert soonest(but=[three.known("app", "bad")[0]]) == 60
+    assert soonest(but=[three.find_call("app", "bad")[0]]) == 60
 
 
 def test_a_call_that_is_seen_again_keeps_its_start_and_its_place(three):
-    before = three.known("app", "going")
+    before = three.find_call("app", "going")
     with three.transaction():
         assert keep(three, "going", Span(7, 30), score=9.0, users=4) == before[0]
-    (call,) = three.pending(Due(before=30), ("app",), ())
+    (call,) = three.pending(DueFilter(before=30), ("app",), ())
     assert (call.id, call.call_id, call.span, call.cursor, call.day) == (before[0], "going", Span(5, 30), None, 0)
-    assert three.known("app", "going") == (before[0], PENDING)
-    assert three.known("other", "going") is None
+    assert three.find_call("app", "going") == (before[0], CallStatus.PENDING)
+    assert three.find_call("other", "going") is None
 
 
 def test_a_call_that_is_seen_again_is_worth_what_it_is_worth_now(three):
@@ -201,23 +215,23 @@ def test_a_call_that_is_seen_again_is_worth_what_it_is_worth_now(three):
 
 
 def test_calls_of_an_app_with_so_many_users_are_counted(three):
-    assert [three.pending_of("app", least) for least in (0, 5, 6, 9, 10)] == [3, 2, 1, 1, 0]
-    assert (three.pending_of("other", 0), three.pending_of("nobody", 0)) == (1, 0)
+    assert [three.count_pending("app", least) for least in (0, 5, 6, 9, 10)] == [3, 2, 1, 1, 0]
+    assert (three.count_pending("other", 0), three.count_pending("nobody", 0)) == (1, 0)
 
 
 def test_a_call_that_was_left_out_and_then_done_is_not_asked_for_again(three):
-    late = three.known("app", "late")[0]
+    late = three.find_call("app", "late")[0]
     with three.transaction():
-        three.leave_out(late, "refused")
-        three.try_again(["refused"])
-        three.end_call(late)
-        three.try_again(["refused"])
+        three.skip_call(late, "refused")
+        three.requeue_skipped(["refused"])
+        three.finish_call(late)
+        three.requeue_skipped(["refused"])
     assert due(three) == ["early", "bad"]
 
 
 def test_calls_that_go_on_are_told_with_their_channel_oldest_first(three):
     with three.transaction():
-        keep(three, "older", Span(1, 2), status=OPEN)
+        keep(three, "older", Span(1, 2), status=CallStatus.OPEN)
     assert [told[1:] for told in three.open_calls()] == [("app", "room older", 1), ("app", "room going", 5)]
 
 
@@ -230,113 +244,125 @@ def test_whatever_number_of_users_the_service_names_is_kept_in_bounds(state, use
 
 
 def test_calls_with_few_users_are_counted(three):
-    assert [three.too_small(least) for least in (0, 2, 3, 6, 10)] == [0, 1, 2, 3, 4]
+    assert [three.below_min_users(least) for least in (0, 2, 3, 6, 10)] == [0, 1, 2, 3, 4]
 
 
 def test_how_far_a_call_is_outlasts_the_process_and_its_being_left_out(three, opened):
-    early = next(call for call in three.pending(Due(before=10**6), ("app",), ()))
+    early = next(call for call in three.pending(DueFilter(before=10**6), ("app",), ()))
     with three.transaction():
-        three.move_on(early, METRICS)
-        three.leave_out(early.id, "expired")
+        three.set_cursor(early, METRICS)
+        three.skip_call(early.id, "expired")
     again = opened()
     assert due(again) == ["bad", "late"]
-    assert again.left() == [("app", "expired", 1, 10, 100)]
+    assert again.skipped_calls() == [("app", "expired", 1, 10, 100)]
     with again.transaction():
-        again.try_again(["refused"])
+        again.requeue_skipped(["refused"])
     assert due(again) == ["bad", "late"]
     with again.transaction():
-        again.try_again(["refused", "expired"])
-    assert again.left() == []
-    assert [call.cursor for call in again.pending(Due(before=10**6), ("app",), ())] == [METRICS, None, None]
+        again.requeue_skipped(["refused", "expired"])
+    assert again.skipped_calls() == []
+    assert [call.cursor for call in again.pending(DueFilter(before=10**6), ("app",), ())] == [METRICS, None, None]
 
 
 def test_calls_that_are_left_out_are_told_by_app_and_reason_the_oldest_by_name(three):
     with three.transaction():
-        three.leave_out(three.known("other", "elsewhere")[0], "expired")
+        three.skip_call(three.find_call("other", "elsewhere")[0], "expired")
         for name, reason in (("early", "expired"), ("late", "expired"), ("bad", "refused")):
-            three.leave_out(three.known("app", name)[0], reason)
-    assert sorted(three.left()) == [
+            three.skip_call(three.find_call("app", name)[0], reason)
+    assert sorted(three.skipped_calls()) == [
         ("app", "expired", 2, 10, 100),
         ("app", "refused", 1, 20, 40),
         ("other", "expired", 1, 0, 5),
     ]
-    assert [three.left_calls("app", "expired", most) for most in (1, 2, 3)] == [("early",), *[("early", "late")] * 2]
-    assert three.left_calls("other", "expired", 3) == ("elsewhere",)
-    assert three.calls_by_status() == {OPEN: 1, DONE: 1, LEFT: 4}
+    assert [three.skipped_call_ids("app", "expired", most) for most in (1, 2, 3)] == [
+        ("early",),
+        *[("early", "late")] * 2,
+    ]
+    assert three.skipped_call_ids("other", "expired", 3) == ("elsewhere",)
+    assert three.calls_by_status() == {CallStatus.OPEN: 1, CallStatus.DONE: 1, CallStatus.SKIPPED: 4}
     assert three.counts() == (0, 0, {})
 
 
 def test_ending_a_call_forgets_what_was_kept_of_it_alone(three):
-    one, other = (three.known("app", name)[0] for name in ("early", "bad"))
+    one, other = (three.find_call("app", name)[0] for name in ("early", "bad"))
     with three.transaction():
         for call in (one, other):
-            three.keep_page(call, ("s1", "s2"))
-            three.keep_page(call, ("s3",))
-            three.keep_half(call, Packed("metrics", 4, b"[4]"))
-            three.keep_half(call, Packed("metrics", 5, b"[5]"))
-        three.end_call(one)
+            three.add_page(call, ("s1", "s2"))
+            three.add_page(call, ("s3",))
+            three.add_partial(call, SerializedRows("metrics", 4, b"[4]"))
+            three.add_partial(call, SerializedRows("metrics", 5, b"[5]"))
+        three.finish_call(one)
     assert (three.pages(one), three.pages(other)) == ([], [("s1", "s2"), ("s3",)])
     with three.transaction():
-        assert three.take_halves(one) == ()
-        assert three.take_halves(other) == (Packed("metrics", 4, b"[4]"), Packed("metrics", 5, b"[5]"))
-        assert three.take_halves(other) == ()
-    assert three.known("app", "early") == (one, DONE)
+        assert three.take_partials(one) == ()
+        assert three.take_partials(other) == (
+            SerializedRows("metrics", 4, b"[4]"),
+            SerializedRows("metrics", 5, b"[5]"),
+        )
+        assert three.take_partials(other) == ()
+    assert three.find_call("app", "early") == (one, CallStatus.DONE)
     assert due(three) == ["bad", "late"]
 
 
 def test_an_ended_call_begins_anew_where_it_is_asked_for_again(three):
-    early = next(call for call in three.pending(Due(before=10**6), ("app",), ()))
+    early = next(call for call in three.pending(DueFilter(before=10**6), ("app",), ()))
     with three.transaction():
-        three.move_on(early, METRICS)
-        three.end_call(early.id, begun=False)
+        three.set_cursor(early, METRICS)
+        three.finish_call(early.id, begun=False)
         keep(three, "early", Span(10, 120))
-    assert [call.cursor for call in three.pending(Due(before=10**6), ("app",), ())] == [None, None, None]
+    assert [call.cursor for call in three.pending(DueFilter(before=10**6), ("app",), ())] == [None, None, None]
 
 
 def test_calls_that_are_done_are_forgotten_once_no_list_shows_them(three):
     with three.transaction():
-        three.forget_calls(6)
-    assert three.known("app", "done") is not None
+        three.delete_done_calls(6)
+    assert three.find_call("app", "done") is not None
     with three.transaction():
-        three.forget_calls(200)
-    assert three.known("app", "done") is None
-    assert three.calls_by_status() == {PENDING: 4, OPEN: 1}
+        three.delete_done_calls(200)
+    assert three.find_call("app", "done") is None
+    assert three.calls_by_status() == {CallStatus.PENDING: 4, CallStatus.OPEN: 1}
 
 
 # What a manifest is to remember of calls.
 
 
-def kept(state: State) -> set[str]:
-    return {call_id for _, call_id, *_ in state.kept_calls()}
+def kept(state: ExportState) -> set[str]:
+    return {call_id for _, call_id, *_ in state.calls_for_manifest()}
 
 
 def test_calls_that_are_not_done_are_remembered(three):
     with three.transaction():
-        three.mark("app", "calls", Span(0, 1_000), READ)
-        three.mark("other", "calls", Span(0, 1_000), READ)
-        three.leave_out(three.known("app", "bad")[0], "refused")
-        three.leave_out(three.known("app", "going")[0], "never seen to end")
+        three.mark_span("app", "calls", Span(0, 1_000), SpanStatus.READ)
+        three.mark_span("other", "calls", Span(0, 1_000), SpanStatus.READ)
+        three.skip_call(three.find_call("app", "bad")[0], "refused")
+        three.skip_call(three.find_call("app", "going")[0], "never seen to end")
     assert kept(three) == {"late", "bad", "early", "going", "elsewhere"}
 
 
 @pytest.mark.parametrize(
     ("span", "source", "kind", "app", "remembered"),
     [
-        (Span(99, 201), "calls", READ, "app", False),
-        (Span(100, 201), "calls", READ, "app", True),  # it began as the span did: the one before may show it too
-        (Span(99, 200), "calls", READ, "app", True),
-        (Span(99, 201), "calls room a", READ, "app", False),
-        (Span(99, 201), "calls room b", READ, "app", True),
-        (Span(99, 201), "insight userCount", READ, "app", True),
-        (Span(99, 201), "calls", UNSETTLED, "app", True),
-        (Span(99, 201), "calls", CUT, "app", True),
-        (Span(99, 201), "calls", READ, "other", True),
+        (Span(99, 201), "calls", SpanStatus.READ, "app", False),
+        (
+            Span(100, 201),
+            "calls",
+            SpanStatus.READ,
+            "app",
+            True,
+        ),  # it began as the span did: the one before may show it too
+        (Span(99, 200), "calls", SpanStatus.READ, "app", True),
+        (Span(99, 201), "calls room a", SpanStatus.READ, "app", False),
+        (Span(99, 201), "calls room b", SpanStatus.READ, "app", True),
+        (Span(99, 201), "insight userCount", SpanStatus.READ, "app", True),
+        (Span(99, 201), "calls", SpanStatus.UNSETTLED, "app", True),
+        (Span(99, 201), "calls", SpanStatus.TRUNCATED, "app", True),
+        (Span(99, 201), "calls", SpanStatus.READ, "other", True),
     ],
 )
 def test_a_call_that_is_done_is_remembered_where_a_list_may_show_it_again(state, span, source, kind, app, remembered):
     with state.transaction():
-        keep(state, "a", Span(100, 200), status=DONE)
-        state.mark(app, source, span, kind)
+        keep(state, "a", Span(100, 200), status=CallStatus.DONE)
+        state.mark_span(app, source, span, kind)
     assert kept(state) == ({"a"} if remembered else set())
 
 
@@ -352,20 +378,20 @@ def test_a_call_that_is_done_is_remembered_where_a_list_may_show_it_again(state,
 )
 def test_a_call_that_is_done_is_remembered_near_one_that_goes_on(state, first, app, remembered):
     with state.transaction():
-        keep(state, "a", Span(10_000, 10_100), status=DONE)
-        keep(state, "going", Span(first, first + 1), status=OPEN, app=app)
+        keep(state, "a", Span(10_000, 10_100), status=CallStatus.DONE)
+        keep(state, "going", Span(first, first + 1), status=CallStatus.OPEN, app=app)
         for one in ("app", "other"):
-            state.mark(one, "calls", Span(0, 50_000), READ)
+            state.mark_span(one, "calls", Span(0, 50_000), SpanStatus.READ)
     assert kept(state) - {"going"} == ({"a"} if remembered else set())
 
 
 def test_calls_are_recalled_as_they_were_but_for_how_far_they_were(three, opened):
-    three_kept = [call[:-1] for call in three.kept_calls()]
-    early = next(call for call in three.pending(Due(before=10**6), ("app",), ()))
+    three_kept = [call[:-1] for call in three.calls_for_manifest()]
+    early = next(call for call in three.pending(DueFilter(before=10**6), ("app",), ()))
     with three.transaction():
-        three.move_on(early, METRICS)
-    assert {call[1] for call in three.kept_calls() if call[-1]} == {"early"}
+        three.set_cursor(early, METRICS)
+    assert {call[1] for call in three.calls_for_manifest() if call[-1]} == {"early"}
     with three.transaction():
         three.clear()
-        three.recall_calls(three_kept)
-    assert [call[:-1] for call in opened().kept_calls()] == three_kept
+        three.insert_calls(three_kept)
+    assert [call[:-1] for call in opened().calls_for_manifest()] == three_kept

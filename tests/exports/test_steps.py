@@ -11,7 +11,7 @@ from reading import rows
 from runs import DAY, NOON, all_rows, asked, export, free
 
 from agora_analytics import Breakdown, ExportError, Selection
-from agora_analytics.export.write.subprocess_writer import Apart
+from agora_analytics.export.write.subprocess_writer import SubprocessWriter
 from agora_analytics.export.write.writer import WriterError
 
 LONG = Selection(
@@ -128,7 +128,7 @@ async def test_a_name_in_a_manifest_that_is_not_known_is_told(tmp_path, small, m
 
 @pytest.mark.parametrize("verb", ["transcribe", "__init__", "_rows"])
 def test_a_writer_that_is_told_what_it_does_not_know_says_so(tmp_path, verb):
-    writer = Apart("jsonl", tmp_path, tmp_path / ".state" / "scratch")
+    writer = SubprocessWriter("jsonl", tmp_path, tmp_path / ".state" / "scratch")
     try:
         writer._tell(verb)
         with pytest.raises(WriterError, match=f"told '{verb}', which it does not know"):

@@ -11,8 +11,8 @@ from fsspec.implementations.local import LocalFileSystem
 from machines import There
 from runs import options_of
 
-from agora_analytics.export.sinks import sink_of
-from agora_analytics.export.state.remote_copy import Beside
+from agora_analytics.export.sinks import open_sink
+from agora_analytics.export.state.remote_copy import RemoteSync
 
 
 class KilledError(BaseException):
@@ -20,7 +20,7 @@ class KilledError(BaseException):
 
 
 def test_a_name_is_claimed_by_one_alone(there):
-    one, other = (sink_of(there.to, there.options) for _ in range(2))
+    one, other = (open_sink(there.to, there.options) for _ in range(2))
     one.create("runs/1", b"one")
     with pytest.raises(FileExistsError):
         other.create("runs/1", b"other")
@@ -29,7 +29,7 @@ def test_a_name_is_claimed_by_one_alone(there):
 
 
 def test_a_file_that_is_moved_takes_the_place_of_another(there, tmp_path):
-    sink = sink_of(there.to, there.options)
+    sink = open_sink(there.to, there.options)
     for name in ("inner/one", "other"):
         (tmp_path / "file").write_bytes(name.encode())
         sink.put(tmp_path / "file", name)
@@ -56,7 +56,7 @@ def says_so_though_done(self: LocalFileSystem, source: str, target: str, **_: ob
 @pytest.mark.parametrize("rename", [says_so, does_nothing])
 def test_where_a_store_replaces_no_file_the_one_that_is_there_goes_first(tmp_path, monkeypatch, rename):
     monkeypatch.setattr(LocalFileSystem, "mv", rename)
-    sink = sink_of(f"file://{tmp_path}/there", {})
+    sink = open_sink(f"file://{tmp_path}/there", {})
     for held in (b"one", b"two"):
         (tmp_path / "file").write_bytes(held)
         sink.put(tmp_path / "file", "folder/name")
@@ -66,7 +66,7 @@ def test_where_a_store_replaces_no_file_the_one_that_is_there_goes_first(tmp_pat
 
 def test_a_file_whose_renaming_is_not_confirmed_is_not_removed(tmp_path, monkeypatch):
     monkeypatch.setattr(LocalFileSystem, "mv", says_so_though_done)
-    sink = sink_of(f"file://{tmp_path}/there", {})
+    sink = open_sink(f"file://{tmp_path}/there", {})
     (tmp_path / "file").write_bytes(b"one")
     with pytest.raises(ConnectionError):
         sink.put(tmp_path / "file", "name")
@@ -74,7 +74,7 @@ def test_a_file_whose_renaming_is_not_confirmed_is_not_removed(tmp_path, monkeyp
 
 
 def test_a_file_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
-    sink = sink_of(f"file://{tmp_path}/there", {})
+    sink = open_sink(f"file://{tmp_path}/there", {})
     (tmp_path / "file").write_bytes(b"one")
     sink.put(tmp_path / "file", "name")
 
@@ -91,7 +91,7 @@ def test_a_file_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
 
 
 def test_two_look_at_once_whether_a_place_can_be_written_to(memory, monkeypatch):
-    one, two = (sink_of(memory.to, {}) for _ in range(2))
+    one, two = (open_sink(memory.to, {}) for _ in range(2))
     remove = one._store.rm_file
 
     def meanwhile(path: str) -> None:
@@ -106,7 +106,7 @@ def test_two_look_at_once_whether_a_place_can_be_written_to(memory, monkeypatch)
 
 @pytest.mark.skipif(fsspec.__version__ < "2026", reason="s3fs of that time only knows how to overwrite")
 def test_a_name_is_claimed_by_one_alone_also_at_the_same_moment(tmp_path, s3, monkeypatch):
-    one, other = (sink_of(f"s3://bucket/{tmp_path.name}", options_of(s3)) for _ in range(2))
+    one, other = (open_sink(f"s3://bucket/{tmp_path.name}", options_of(s3)) for _ in range(2))
     one.create("runs/1", b"one")
     monkeypatch.setattr(other._store, "exists", lambda *_: False)  # both looked before either made it
     with pytest.raises(FileExistsError):
@@ -131,7 +131,7 @@ async def test_killed_where_a_store_lets_a_file_be_half_there_the_next_run_goes_
     half: list[str] = []
     with monkeypatch.context() as patched:
         patched.setattr(LocalFileSystem, "put_file", dies)
-        patched.setattr(Beside, "leave", lambda *_: asyncio.sleep(0))
+        patched.setattr(RemoteSync, "sync_after_failure", lambda *_: asyncio.sleep(0))
         with pytest.raises(KilledError):
             await place.run(simulation, "one")
     assert half

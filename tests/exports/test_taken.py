@@ -7,127 +7,128 @@ import pytest
 
 from agora_analytics import ExportError
 from agora_analytics.export.state import sqlite_store
-from agora_analytics.export.state.found_parts import Original
-from agora_analytics.export.state.progress import READ, State
-from agora_analytics.export.state.staging import Facts, Group, Packed, Part
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.found_parts import OriginalPart
+from agora_analytics.export.state.slices import SpanStatus
+from agora_analytics.export.state.staging import Part, PartInfo, Partition, SerializedRows
 from agora_analytics.spans import Span
 
 
 def test_a_state_that_was_cleared_is_as_a_new_one(state, opened):
     with state.transaction():
-        state.keep_settings({"a": 1})
-        state.stage("app", 1, Packed("calls", 1, b"[1]"))
-        state.mark("app", "calls", Span(0, 9), READ)
-        state.skip("app", "calls", 1, "odd")
+        state.save_settings({"a": 1})
+        state.stage("app", 1, SerializedRows("calls", 1, b"[1]"))
+        state.mark_span("app", "calls", Span(0, 9), SpanStatus.READ)
+        state.add_misfits("app", "calls", 1, "odd")
     with state.transaction():
-        state.stage("app", 2, Packed("calls", 1, b"[2]"))
+        state.stage("app", 2, SerializedRows("calls", 1, b"[2]"))
         state.clear()
-        state.stage("app", 2, Packed("calls", 1, b"[33]"))  # of a group that had a number
-    assert state.grown == dict(state.waiting()) == {Group("calls", "app", 2): 4}
+        state.stage("app", 2, SerializedRows("calls", 1, b"[33]"))  # of a group that had a number
+    assert state.staged_bytes == dict(state.unsealed_bytes()) == {Partition("calls", "app", 2): 4}
     again = opened()
-    assert (again.settings(), again.all_spans(), again.skipped()) == ({}, [], [])
+    assert (again.settings(), again.all_spans(), again.misfits()) == ({}, [], [])
     assert again.counts() == (0, 0, {"calls": 1})
 
 
 def test_parts_that_are_taken_as_given_are_known_and_what_comes_later_waits(state, opened):
-    facts = Facts(rows=2, bytes=5, sha256="a", mark="")
+    facts = PartInfo(rows=2, bytes=5, sha256="a", mark="")
     one, provisional = Part(7, "calls", "app", 1, 3), Part(9, "calls", "app", 1, 0)
     with state.transaction():
-        state.adopt(one, facts)
-        state.adopt(provisional, None)
+        state.adopt_part(one, facts)
+        state.adopt_part(provisional, None)
     again = opened()
     assert again.known_parts() == [(provisional, None), (one, facts)]  # what is provisional may be there or not
     with again.transaction():
-        assert again.begun_parts() == []
+        assert again.sealed_parts() == []
         assert [part for part, _ in again.known_parts()] == [provisional, one]
-        again.stage("app", 1, Packed("calls", 1, b"[1]"))
-        later = again.begin_part(Group("calls", "app", 1))
+        again.stage("app", 1, SerializedRows("calls", 1, b"[1]"))
+        later = again.begin_part(Partition("calls", "app", 1))
     assert (later.number, later.id > 9) == (4, True)
-    assert dict(again.waiting()) == {Group("calls", "app", 1): 3}
+    assert dict(again.unsealed_bytes()) == {Partition("calls", "app", 1): 3}
 
 
 def test_rows_that_are_gone_are_told_together_and_their_part_is_no_more(state):
-    facts = Facts(rows=5, bytes=5, sha256="a", mark="")
+    facts = PartInfo(rows=5, bytes=5, sha256="a", mark="")
     parts = [Part(number, "calls", "app", 1, number) for number in (1, 2, 3)]
     with state.transaction():
         for part in parts:
-            state.adopt(part, facts)
-        state.lose(parts[0], 5, "gone", None)
-        state.lose(parts[1], 5, "gone", None)
-        state.lose(parts[2], 2, "altered", attrs.evolve(facts, rows=3))
+            state.adopt_part(part, facts)
+        state.record_lost_rows(parts[0], 5, "gone", None)
+        state.record_lost_rows(parts[1], 5, "gone", None)
+        state.record_lost_rows(parts[2], 2, "altered", attrs.evolve(facts, rows=3))
     assert sorted(state.lost()) == [("app", "calls", 1, 2, "altered"), ("app", "calls", 1, 10, "gone")]
     assert state.known_parts() == [(parts[2], attrs.evolve(facts, rows=3))]
 
 
 def test_the_number_of_a_file_that_is_gone_is_not_given_again(state):
-    facts = Facts(rows=5, bytes=5, sha256="a", mark="")
+    facts = PartInfo(rows=5, bytes=5, sha256="a", mark="")
     part = Part(1, "calls", "app", 1, 1)
     with state.transaction():
-        state.adopt(part, facts)
-        state.lose_file(part, facts, "gone", None)
-        later = state.begin_part(part.group)
+        state.adopt_part(part, facts)
+        state.record_lost_file(part, facts, "gone", None)
+        later = state.begin_part(part.partition)
         (original,) = state.originals()
-        state.restore(original, "new")
+        state.restore_part(original, "new")
     assert (later.number, state.known_parts()) == (2, [(part, attrs.evolve(facts, mark="new"))])
 
 
 def test_a_file_that_comes_back_takes_no_part_that_was_begun_since(state):
     """Also in a state that was made of a manifest, where nothing else tells which numbers were given."""
-    facts = Facts(rows=1, bytes=3, sha256="a", mark="")
+    facts = PartInfo(rows=1, bytes=3, sha256="a", mark="")
     gone = Part(1, "calls", "app", 1, 2)
     with state.transaction():
-        state.keep_original(Original(gone, facts, "its file is gone"))
-        state.stage("app", 2, Packed("calls", 1, b"[1]"))
-        begun = state.begin_part(Group("calls", "app", 2))
+        state.add_original(OriginalPart(gone, facts, "its file is gone"))
+        state.stage("app", 2, SerializedRows("calls", 1, b"[1]"))
+        begun = state.begin_part(Partition("calls", "app", 2))
         state.seal_part(begun, 1, 3)
-        state.end_part(begun, facts)
-        state.restore(state.originals()[0], "mark")
+        state.finish_part(begun, facts)
+        state.restore_part(state.originals()[0], "mark")
     assert {part for part, _ in state.known_parts()} == {gone, begun}
 
 
 def test_of_copies_beside_the_files_the_last_one_is_known(state, opened):
-    assert state.shared() is None
+    assert state.remote_copy() is None
     for run in (3, 2):
         with state.transaction():
-            state.keep_shared(run, f"mark {run}")
-    assert opened().shared() == (2, "mark 2")
+            state.set_remote_copy(run, f"mark {run}")
+    assert opened().remote_copy() == (2, "mark 2")
 
 
 def test_of_a_database_what_it_held_last_is_known_until_it_is_open(state, opened):
     for size in (5, 6):
         with state.transaction():
-            state.keep_database(Facts(rows=0, bytes=size, sha256="a", mark="b"))
-    assert opened().database() == Facts(rows=0, bytes=6, sha256="a", mark="b")
+            state.set_database(PartInfo(rows=0, bytes=size, sha256="a", mark="b"))
+    assert opened().database() == PartInfo(rows=0, bytes=6, sha256="a", mark="b")
     state = opened()
     with state.transaction():
-        state.keep_database(None)
+        state.set_database(None)
     assert opened().database() is None
 
 
 def test_a_state_becomes_another_and_is_locked_all_the_while(opened, tmp_path):
     state = opened()
     with state.transaction():
-        state.keep_settings({"format": "csv"})
-        state.stage("app", 1, Packed("calls", 1, b"rows"))
+        state.save_settings({"format": "csv"})
+        state.stage("app", 1, SerializedRows("calls", 1, b"rows"))
     state.copy_to(tmp_path / "copy")
     with state.transaction():
         state.clear()
     before = (tmp_path / "state.db").stat().st_ino
-    state.take_from(tmp_path / "copy")
-    assert (state.settings(), state.grown) == ({"format": "csv"}, {Group("calls", "app", 1): 4})
+    state.replace_from(tmp_path / "copy")
+    assert (state.settings(), state.staged_bytes) == ({"format": "csv"}, {Partition("calls", "app", 1): 4})
     assert (tmp_path / "state.db").stat().st_ino == before  # who opened it before would lock another
     assert not (tmp_path / "copy").exists()
     with pytest.raises(ExportError, match="running already"):
-        State(tmp_path / "state.db", "place")
+        ExportState(tmp_path / "state.db", "place")
     assert opened().settings() == {"format": "csv"}
 
 
 def test_a_damaged_state_is_put_aside_once_however_many_would_do_so(tmp_path):
     path = tmp_path / "state.db"
     path.write_bytes(b"hello")
-    state = State.renewed(path, "place")
+    state = ExportState.replace_damaged(path, "place")
     with pytest.raises(ExportError, match="running already"):
-        State.renewed(path, "place")  # it found the damage before the other had renamed it
+        ExportState.replace_damaged(path, "place")  # it found the damage before the other had renamed it
     assert (tmp_path / "state.db.damaged").read_bytes() == b"hello"
     assert path.exists()
     state.close()
@@ -136,8 +137,8 @@ def test_a_damaged_state_is_put_aside_once_however_many_would_do_so(tmp_path):
 def test_who_would_put_a_damaged_state_aside_waits_for_another_that_does(tmp_path, monkeypatch):
     path = tmp_path / "state.db"
     path.write_bytes(b"hello")
-    monkeypatch.setattr(sqlite_store, "_RENEWING", 0.0)
-    with State._one_renews(path, "place"), pytest.raises(ExportError, match="running already"):
-        State.renewed(path, "place")
+    monkeypatch.setattr(sqlite_store, "_REPLACE_TIMEOUT", 0.0)
+    with ExportState._replacement_lock(path, "place"), pytest.raises(ExportError, match="running already"):
+        ExportState.replace_damaged(path, "place")
     assert path.read_bytes() == b"hello"
-    State.renewed(path, "place").close()
+    ExportState.replace_damaged(path, "place").close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agora_analytics.export.sinks import check_place, sink_of
+from agora_analytics.export.sinks import check_place, open_sink
 
 PLACES = {
     "memory://user:pa/ss123@host.invalid/dir": "memory://host.invalid/dir",
@@ -25,7 +25,7 @@ PLACES = {
 
 @pytest.mark.parametrize(("url", "shown"), PLACES.items())
 def test_a_place_is_shown_without_what_may_be_a_password(url, shown):
-    assert str(sink_of(url, {})) == shown
+    assert str(open_sink(url, {})) == shown
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_place_is_shown_without_what_may_be_a_password(url, shown):
 )
 def test_what_cannot_be_opened_is_refused_without_its_password(url):
     with pytest.raises(ValueError, match="to=") as error:
-        sink_of(url, {})
+        open_sink(url, {})
     assert "ss123" not in f"{error.value!r} {error.value.__context__!r}"
     assert "'pa'" not in str(error.value)  # as it is told where the rest is taken for a port
 
@@ -67,10 +67,10 @@ def test_a_kind_that_nobody_knows_is_refused_without_the_password():
     ],
 )
 def test_no_secret_is_left_in_what_a_store_says(url, options, secret):
-    sink = sink_of(url, options)
+    sink = open_sink(url, options)
     assert secret not in sink.scrub(f"login as user with {secret} failed: '{secret}'")
 
 
 def test_a_short_secret_is_blanked_out_as_a_word_and_not_within_others():
-    sink = sink_of("memory://user:in@host.invalid/dir", {})
+    sink = open_sink("memory://user:in@host.invalid/dir", {})
     assert sink.scrub("'in' is invalid inside") == "'***' is invalid inside"

@@ -17,21 +17,21 @@ from runs import export, free, last
 from agora_analytics import ExportError
 from agora_analytics._core import futures
 from agora_analytics._core.futures import ended
-from agora_analytics.export.formats import FILES
-from agora_analytics.export.formats.sqlite import _PATIENCE, SqliteTables
+from agora_analytics.export.formats import FILE_FORMATS
+from agora_analytics.export.formats.sqlite import _LOCK_TIMEOUT, SqliteTables
 from agora_analytics.export.schema import DATASETS
 from agora_analytics.export.write import writer
-from agora_analytics.export.write.lock_wait import Patience
-from agora_analytics.export.write.subprocess_writer import _ERRORS, Apart, writer_of
-from agora_analytics.export.write.writer import Here, WriterError, alone, trouble_of
+from agora_analytics.export.write.lock_wait import LockWait
+from agora_analytics.export.write.subprocess_writer import _ERRORS, SubprocessWriter, open_writer
+from agora_analytics.export.write.writer import InProcessWriter, WriterError, error_kind, writer_lock
 
 pytestmark = pytest.mark.process
 
 TWICE = """
 import sys
 from pathlib import Path
-from agora_analytics.export.write.subprocess_writer import Apart
-writer = Apart("jsonl", Path(sys.argv[1]), Path(sys.argv[1]) / "s")
+from agora_analytics.export.write.subprocess_writer import SubprocessWriter
+writer = SubprocessWriter("jsonl", Path(sys.argv[1]), Path(sys.argv[1]) / "s")
 writer.ready()
 print(*writer._process.args[:2])
 writer.close()
@@ -51,7 +51,7 @@ def begun(tmp_path: Path, monkeypatch):
     monkeypatch.setattr("agora_analytics.export.write.subprocess_writer.subprocess.Popen", started)
 
     def begin() -> tuple[list[str], dict[str, str]]:
-        writer = Apart("jsonl", tmp_path, tmp_path / ".state" / "scratch")
+        writer = SubprocessWriter("jsonl", tmp_path, tmp_path / ".state" / "scratch")
         try:
             writer.ready()
         finally:
@@ -91,13 +91,13 @@ def test_a_system_that_widens_no_pipes_has_a_process_that_writes_all_the_same(tm
         raise PermissionError(1, "Operation not permitted")
 
     monkeypatch.setattr(fcntl, "fcntl", forbidden)
-    writer = writer_of("jsonl", tmp_path, tmp_path / ".state" / "scratch")
-    assert isinstance(writer, Apart)
+    writer = open_writer("jsonl", tmp_path, tmp_path / ".state" / "scratch")
+    assert isinstance(writer, SubprocessWriter)
     writer.close()
 
 
 def test_a_process_that_ends_at_once_is_told_and_one_that_is_not_started_is_done_without(tmp_path, monkeypatch):
-    def ended(writer: Apart, _: bytes) -> None:
+    def ended(writer: SubprocessWriter, _: bytes) -> None:
         writer._stop()
         raise WriterError("ended")
 
@@ -107,11 +107,11 @@ def test_a_process_that_ends_at_once_is_told_and_one_that_is_not_started_is_done
     scratch = tmp_path / ".state" / "scratch"
     with monkeypatch.context() as patched:
         patched.setattr("agora_analytics.export.write.subprocess_writer.subprocess.Popen", none)
-        with closing(writer_of("jsonl", tmp_path, scratch)) as writer:
-            assert isinstance(writer, Here)
-    monkeypatch.setattr(Apart, "_send", ended)
+        with closing(open_writer("jsonl", tmp_path, scratch)) as writer:
+            assert isinstance(writer, InProcessWriter)
+    monkeypatch.setattr(SubprocessWriter, "_send", ended)
     with pytest.raises(WriterError):
-        writer_of("jsonl", tmp_path, scratch)
+        open_writer("jsonl", tmp_path, scratch)
 
 
 # Who else has the files
@@ -126,8 +126,8 @@ def here(monkeypatch):
 async def test_a_writer_that_still_runs_is_told_as_that(tmp_path, simulation, here, monkeypatch):
     free(simulation)
     await export(simulation, last(1), tmp_path, max_requests=2)
-    monkeypatch.setattr(writer, "_PATIENCE", 0.0)
-    with closing(alone(tmp_path / ".agora-export")):
+    monkeypatch.setattr(writer, "_LOCK_TIMEOUT", 0.0)
+    with closing(writer_lock(tmp_path / ".agora-export")):
         with pytest.raises(ExportError, match="another process still writes there") as told:
             await export(simulation, last(1), tmp_path)
         assert told.value.kind == "running"
@@ -135,7 +135,7 @@ async def test_a_writer_that_still_runs_is_told_as_that(tmp_path, simulation, he
 
 
 def test_who_reads_a_database_is_waited_for_and_told_as_that(tmp_path):
-    assert _PATIENCE >= 600
+    assert _LOCK_TIMEOUT >= 600
     path = tmp_path / "export.sqlite"
     with closing(SqliteTables(path)) as tables:
         tables.ready()
@@ -145,11 +145,11 @@ def test_who_reads_a_database_is_waited_for_and_told_as_that(tmp_path):
         read = reader.execute("SELECT * FROM sqlite_master")
         with closing(SqliteTables(path)) as tables:
             tables.begin(DATASETS["calls"], 2)
-            patience, tables._patience = tables._patience, Patience(0, "file")
+            patience, tables._lock_wait = tables._lock_wait, LockWait(0, "file")
             with pytest.raises(sqlite3.OperationalError) as told:
                 tables.end()
-            tables._patience = patience
-            assert trouble_of(told.value) == "running"  # after much patience, another run may do
+            tables._lock_wait = patience
+            assert error_kind(told.value) == "running"  # after much patience, another run may do
             read.fetchall()
             tables.end()
 
@@ -162,14 +162,14 @@ def test_a_duckdb_that_another_process_has_open_is_told_as_that(tmp_path):
         assert other.stdout
         assert other.stdout.readline()
         with pytest.raises(Exception, match="lock") as told:
-            Here("duckdb", tmp_path, tmp_path / ".state" / "scratch")
+            InProcessWriter("duckdb", tmp_path, tmp_path / ".state" / "scratch")
         other.communicate(b"\n")
-    assert trouble_of(told.value) == "running"
+    assert error_kind(told.value) == "running"
 
 
 @pytest.mark.parametrize(("trouble", "error"), _ERRORS.items())
 def test_what_the_process_says_is_to_blame_is_to_blame_here(trouble, error):
-    assert trouble_of(error("it failed")) == trouble
+    assert error_kind(error("it failed")) == trouble
 
 
 # What is let go of
@@ -205,13 +205,16 @@ def is_closed(monkeypatch):
 def test_a_file_that_cannot_be_begun_is_closed(tmp_path, is_closed, form):
     nothing = SimpleNamespace(columns=[], names=["\udcff", 5], name=None, row=5)  # what no format takes
     with pytest.raises((TypeError, UnicodeError, AttributeError)):
-        FILES[form].writer(tmp_path / "1", nothing)
+        FILE_FORMATS[form].writer(tmp_path / "1", nothing)
     assert is_closed()
 
 
 def test_a_writer_whose_database_is_none_lets_go_of_its_lock(tmp_path, is_closed):
     (tmp_path / "export.sqlite").write_bytes(b"no database" * 100)
-    with pytest.raises(sqlite3.DatabaseError), closing(Here("sqlite", tmp_path, tmp_path / "s" / "scratch")) as writer:
+    with (
+        pytest.raises(sqlite3.DatabaseError),
+        closing(InProcessWriter("sqlite", tmp_path, tmp_path / "s" / "scratch")) as writer,
+    ):
         writer.ready()
     assert is_closed()
 
@@ -228,7 +231,7 @@ def test_who_is_cancelled_does_not_wait_for_who_reads_the_database(tmp_path, mon
     scratch = tmp_path / "scratch"
     with closing(sqlite3.connect(tmp_path / "export.sqlite")) as other:
         other.execute("CREATE TABLE mine (a)")
-        writer = writer_of("sqlite", tmp_path, scratch)
+        writer = open_writer("sqlite", tmp_path, scratch)
         writer.ready()
         other.execute("BEGIN EXCLUSIVE")  # nobody else gets to the end of anything
 

@@ -30,11 +30,12 @@ from agora_analytics.export.fetch.skip_reasons import UNMEASURED
 from agora_analytics.export.fetch.sources import EndpointSet
 from agora_analytics.export.selection import Selection
 from agora_analytics.export.state import marks
-from agora_analytics.export.state.progress import PendingCall, State
-from agora_analytics.export.state.staging import Packed, packed
-from agora_analytics.export.state.state_thread import Disk
+from agora_analytics.export.state.calls import PendingCall
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.staging import SerializedRows, serialized
+from agora_analytics.export.state.state_thread import StateThread
 from agora_analytics.export.write import column_batch
-from agora_analytics.export.write.column_batch import Batch, unpack
+from agora_analytics.export.write.column_batch import ColumnBatch, deserialize
 from agora_analytics.models import Session as UserSession
 from agora_analytics.models import SessionMetrics, SessionPage
 from agora_analytics.plans import CALL_SESSIONS
@@ -90,11 +91,16 @@ class CallDetailsFetcher:
     """Fetches the details of pending calls."""
 
     def __init__(
-        self, session: Session, selection: Selection, disk: Disk, fetcher: RetryingFetcher, retention: RetentionTracker
+        self,
+        session: Session,
+        selection: Selection,
+        state_thread: StateThread,
+        fetcher: RetryingFetcher,
+        retention: RetentionTracker,
     ) -> None:
         self._session = session
         self._selection = selection
-        self._disk = disk
+        self._state_thread = state_thread
         self._fetcher = fetcher
         self._learned = Learned()
         self._retention = retention
@@ -125,7 +131,7 @@ class CallDetailsFetcher:
         if first.cut > self._limits.longest_query:
             await self._skip(call, "begun under a plan that allowed longer spans")
             return False
-        pages = await self._disk.change(lambda state: state.pages(call.id)) if call.cursor else []
+        pages = await self._state_thread.change(lambda state: state.pages(call.id)) if call.cursor else []
         progress = CallProgress(endpoints, call, call.span.slices(first.cut), pages)
         cursor: CallCursor | None = first
         while cursor is not None:
@@ -159,17 +165,17 @@ class CallDetailsFetcher:
         following = self._after_page(progress, cursor, verdict, count=cursor.count + len(sessions))
         wanted = "sessions" in self._selection.datasets
         batch = column_batch.sessions(call.app, call.call_id, new) if wanted else None
-        rows = packed(batch) if batch else None
+        rows = serialized(batch) if batch else None
 
-        def save(state: State) -> None:
+        def save(state: ExportState) -> None:
             if batch is not None and rows is not None:
                 state.stage(call.app, call.day, rows)
-                marks.undated(state, call.app, batch)
+                marks.count_invalid_times(state, call.app, batch)
             if following is not None:
-                state.keep_page(call.id, progress.pages[-1])
+                state.add_page(call.id, progress.pages[-1])
             self._advance(state, call, following, begun=len(progress.pages) > 1)
 
-        await self._disk.change(save)
+        await self._state_thread.change(save)
         if missing:
             raise missing[0]
         return following
@@ -245,38 +251,38 @@ class CallDetailsFetcher:
             return [metrics async for metrics in progress.endpoints.calls.metrics(call.call_id, sids, *span)]
 
         answer = await self._send(progress, send) if sids else []
-        # Packed at once, and session by session: sixteen answers of 100 000 points each may be held here.
-        undated: list[Batch] = []
+        # SerializedRows at once, and session by session: sixteen answers of 100 000 points each may be held here.
+        undated: list[ColumnBatch] = []
         pieces = [self._pack_metrics(call, answer.pop(0), undated) for _ in range(len(answer))]
         last = progress.is_last_part(cursor)
         following = self._skip_empty(
             progress, attrs.evolve(cursor, part=0 if last else cursor.part + 1, number=cursor.number + last)
         )
 
-        def save(state: State) -> None:
+        def save(state: ExportState) -> None:
             if last:
-                partials = state.take_halves(call.id) if len(progress.parts) > 1 else ()
+                partials = state.take_partials(call.id) if len(progress.parts) > 1 else ()
                 _stage_metrics(state, call, pieces, partials, requested=len(sids))
             else:
                 for piece in pieces:
-                    state.keep_half(call.id, piece)
+                    state.add_partial(call.id, piece)
             for rows in undated:
-                marks.undated(state, call.app, rows)
+                marks.count_invalid_times(state, call.app, rows)
             if last and len(sids) < len(batch):
-                state.skip(call.app, METRICS, len(batch) - len(sids), f"a session with {INVALID_ID}")
+                state.add_misfits(call.app, METRICS, len(batch) - len(sids), f"a session with {INVALID_ID}")
             self._advance(state, call, following)
 
-        await self._disk.change(save)
+        await self._state_thread.change(save)
         return following
 
-    def _pack_metrics(self, call: PendingCall, metrics: SessionMetrics, undated: list[Batch]) -> Packed:
+    def _pack_metrics(self, call: PendingCall, metrics: SessionMetrics, undated: list[ColumnBatch]) -> SerializedRows:
         """Pack the metrics of a session; a batch with times that are no dates is added to `undated`."""
         batch = self._metrics_batch(call, metrics)
-        if batch.undated:
+        if batch.invalid_times:
             undated.append(batch)
-        return packed(batch)
+        return serialized(batch)
 
-    def _metrics_batch(self, call: PendingCall, metrics: SessionMetrics) -> Batch:
+    def _metrics_batch(self, call: PendingCall, metrics: SessionMetrics) -> ColumnBatch:
         mids = self._selection.mids
         if mids:
             metrics = attrs.evolve(metrics, data=tuple(track for track in metrics.data if track.mid in mids))
@@ -291,7 +297,7 @@ class CallDetailsFetcher:
         rows = await self._send(
             progress, lambda: progress.endpoints.calls.statistics(call.call_id, metric, dimension, *span)
         )
-        piece = packed(
+        piece = serialized(
             column_batch.statistics(call.app, call.call_id, (metric, dimension), (span.start, span.end), rows)
         )
         number = (cursor.number + 1) % len(self._selection.breakdowns)
@@ -299,11 +305,11 @@ class CallDetailsFetcher:
         if number == 0 and progress.is_last_part(cursor):
             following = None
 
-        def save(state: State) -> None:
+        def save(state: ExportState) -> None:
             state.stage(call.app, call.day, piece)
             self._advance(state, call, following)
 
-        await self._disk.change(save)
+        await self._state_thread.change(save)
         return following
 
     # The cursor
@@ -320,21 +326,26 @@ class CallDetailsFetcher:
             return cursor
         return CallCursor(STATISTICS, cut=cursor.cut) if self._selection.breakdowns else None
 
-    def _advance(self, state: State, call: PendingCall, cursor: CallCursor | None, *, begun: bool = True) -> None:
+    def _advance(self, state: ExportState, call: PendingCall, cursor: CallCursor | None, *, begun: bool = True) -> None:
         """Save the cursor of a call, or its end; `begun` is whether the state holds anything to delete then."""
         if cursor is None:
-            state.end_call(call.id, begun=begun)
+            state.finish_call(call.id, begun=begun)
         else:
-            state.move_on(call, cursor)
+            state.set_cursor(call, cursor)
 
     async def _skip(self, call: PendingCall, reason: str, error: Exception | None = None) -> None:
         if error is not None:
             log.warning("export: skipping call %s: %s", call.call_id, error)
-        await self._disk.change(lambda state: state.leave_out(call.id, reason))
+        await self._state_thread.change(lambda state: state.skip_call(call.id, reason))
 
 
 def _stage_metrics(
-    state: State, call: PendingCall, pieces: Sequence[Packed], partials: Sequence[Packed], *, requested: int
+    state: ExportState,
+    call: PendingCall,
+    pieces: Sequence[SerializedRows],
+    partials: Sequence[SerializedRows],
+    *,
+    requested: int,
 ) -> None:
     """Stage the metrics of a batch of sessions, merged with those of earlier parts of the call's span.
 
@@ -343,19 +354,19 @@ def _stage_metrics(
     merged = _merge_partials((*partials, *pieces)) if partials else pieces
     silent = requested - _sessions_with_metrics(merged, merged=bool(partials))
     if silent > 0:  # the service may also send metrics of sessions that were not requested
-        state.skip(call.app, UNMEASURED, silent, "")
+        state.add_misfits(call.app, UNMEASURED, silent, "")
     for piece in merged:
         state.stage(call.app, call.day, piece)
 
 
-def _sessions_with_metrics(pieces: Sequence[Packed], *, merged: bool) -> int:
+def _sessions_with_metrics(pieces: Sequence[SerializedRows], *, merged: bool) -> int:
     """Return how many sessions have metrics: each piece is of one session, unless they were merged."""
     if not merged:
         return sum(piece.count > 0 for piece in pieces)
-    return sum(len(set(unpack(piece.dataset, piece.stored).column("sid"))) for piece in pieces)
+    return sum(len(set(deserialize(piece.dataset, piece.payload).column("sid"))) for piece in pieces)
 
 
-def _merge_partials(pieces: Sequence[Packed]) -> list[Packed]:
+def _merge_partials(pieces: Sequence[SerializedRows]) -> list[SerializedRows]:
     """Merge the metrics of several parts of a call's span: each point of a track once, as it came last."""
-    batches = [unpack(piece.dataset, piece.stored) for piece in pieces if piece.count]
-    return [packed(column_batch.joined(batches).once("sid", "mid", "peer_uid", "ts"))] if batches else []
+    batches = [deserialize(piece.dataset, piece.payload) for piece in pieces if piece.count]
+    return [serialized(column_batch.concat(batches).drop_duplicates("sid", "mid", "peer_uid", "ts"))] if batches else []

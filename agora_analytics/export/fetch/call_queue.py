@@ -13,8 +13,9 @@ from agora_analytics._core.dispatcher import Session
 from agora_analytics.export.fetch.fetcher import RetryingFetcher, log
 from agora_analytics.export.fetch.refusals import RefusalClassifier
 from agora_analytics.export.fetch.skip_reasons import DETAILS, FUTURE
-from agora_analytics.export.state.progress import Due, PendingCall, State
-from agora_analytics.export.state.state_thread import Disk
+from agora_analytics.export.state.calls import DueFilter, PendingCall
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.state_thread import StateThread
 from agora_analytics.plans import CALL_SESSIONS
 
 _CLOCK_CHECK: Final = 60
@@ -37,7 +38,7 @@ class CallQueue:
     def __init__(
         self,
         session: Session,
-        disk: Disk,
+        state_thread: StateThread,
         fetcher: RetryingFetcher,
         refusals: RefusalClassifier,
         *,
@@ -46,7 +47,7 @@ class CallQueue:
     ) -> None:
         self.lists_in_progress = 0
         self._session = session
-        self._disk = disk
+        self._state_thread = state_thread
         self._fetcher = fetcher
         self._refusals = refusals
         self._worst = worst
@@ -99,33 +100,35 @@ class CallQueue:
             if not self._session.confirmed:
                 newest = _NEVER
             apps = self._refusals.apps_with_details()
-            due = Due(worst=self._worst, min_users=self._min_users, before=newest)
+            due = DueFilter(worst=self._worst, min_users=self._min_users, before=newest)
             excluded = self._excluded()
-            calls = await self._disk.change(lambda state: state.pending(due, apps, excluded))
+            calls = await self._state_thread.change(lambda state: state.pending(due, apps, excluded))
             self._claimed.update(call.id for call in calls)
             self._queue.extend(calls)
             if calls:
                 return None
             excluded = self._excluded()
-            return await self._disk.change(lambda state: self._soonest(state, due, apps, excluded))
+            return await self._state_thread.change(lambda state: self._soonest(state, due, apps, excluded))
 
     def _excluded(self) -> tuple[int, ...]:
         """Return the pending calls that must not be claimed now: claimed already, or refused for unknown reasons."""
         return (*self._claimed, *self._refusals.unresolved)
 
-    def _soonest(self, state: State, due: Due, apps: Sequence[str], excluded: tuple[int, ...]) -> int | None:
+    def _soonest(
+        self, state: ExportState, due: DueFilter, apps: Sequence[str], excluded: tuple[int, ...]
+    ) -> int | None:
         """Return when the first of the calls that are not due yet ends; None if all end too late to wait for.
 
         Those are skipped until the next run: a single wrong end would otherwise hold back the whole export.
         """
-        soonest = state.soonest(due, apps, excluded)
+        soonest = state.first_end(due, apps, excluded)
         if soonest is None or soonest <= self._session.now() + _WAIT_AT_MOST:
             return soonest
         later = attrs.evolve(due, before=_NEVER)
         while calls := state.pending(later, apps, excluded):
             for call in calls:
                 log.warning("export: skipping call %s: %s", call.call_id, FUTURE)
-                state.leave_out(call.id, FUTURE)
+                state.skip_call(call.id, FUTURE)
         return None
 
     async def _wait_until(self, end: int, wakeup: asyncio.Event) -> None:

@@ -10,9 +10,9 @@ from agora_analytics._core.dispatcher import Session
 from agora_analytics.export.fetch.fetcher import RetryingFetcher
 from agora_analytics.export.report import ExportProgress, ProgressCallback
 from agora_analytics.export.selection import Selection
-from agora_analytics.export.state.progress import State
-from agora_analytics.export.state.state_thread import Disk
-from agora_analytics.export.write.part_writer import Parts
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.state_thread import StateThread
+from agora_analytics.export.write.part_writer import PartWriter
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS
 from agora_analytics.spans import moment
 
@@ -23,11 +23,16 @@ class ProgressReporter:
     """Reads the progress of a run from its state, its parts and the quota."""
 
     def __init__(
-        self, session: Session, selection: Selection, disk: Disk, parts: Parts, fetcher: RetryingFetcher
+        self,
+        session: Session,
+        selection: Selection,
+        state_thread: StateThread,
+        parts: PartWriter,
+        fetcher: RetryingFetcher,
     ) -> None:
         self._session = session
         self._selection = selection
-        self._disk = disk
+        self._state_thread = state_thread
         self._parts = parts
         self._fetcher = fetcher
 
@@ -39,13 +44,13 @@ class ProgressReporter:
 
     async def progress(self) -> ExportProgress:
         """Return how far the run is."""
-        slices, calls, rows = await self._disk.change(State.counts)
+        slices, calls, rows = await self._state_thread.change(ExportState.counts)
         early, available_at = await self._early() if calls else (0, 0)
         snapshot = await self._session.quota.snapshot()
         daily = [counter for counter in snapshot if counter.unit == "day"]
         return ExportProgress(
             rows=rows,
-            written=self._parts.written,
+            written=self._parts.rows_written,
             requests=self._fetcher.requests_done,
             slices=slices,
             calls=calls,
@@ -58,7 +63,9 @@ class ProgressReporter:
     async def _early(self) -> tuple[int, int]:
         """Return how many calls have no details at the service yet, and from when on all have."""
         limits = self._session.plan.of_endpoint(CALL_SESSIONS)
-        count, last = await self._disk.change(lambda state: state.later(limits.newest(self._session.now())))
+        count, last = await self._state_thread.change(
+            lambda state: state.not_yet_queryable(limits.newest(self._session.now()))
+        )
         return count, limits.askable_at(last) if count else 0
 
     async def _done_at(self, slices: int, calls: int, available_at: int) -> datetime | None:

@@ -30,8 +30,10 @@ from agora_analytics.export.fetch.fetcher import RequestBudgetExhausted, Retenti
 from agora_analytics.export.fetch.skip_reasons import APP, DETAILS, is_access, may_be_own, reason_in_full, reason_of
 from agora_analytics.export.fetch.sources import CallSource, EndpointSet, Source
 from agora_analytics.export.report import Skipped
-from agora_analytics.export.state.progress import PendingCall, PendingSlice, State
-from agora_analytics.export.state.state_thread import Disk
+from agora_analytics.export.state.calls import PendingCall
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.slices import PendingSlice
+from agora_analytics.export.state.state_thread import StateThread
 from agora_analytics.spans import Span, merged
 
 _PROBE_AFTER: Final = 8
@@ -63,13 +65,13 @@ class RefusalClassifier:
     def __init__(
         self,
         session: Session,
-        disk: Disk,
+        state_thread: StateThread,
         fetcher: RetryingFetcher,
         endpoints: Mapping[str, EndpointSet],
         sources: Mapping[str, Source],
     ) -> None:
         self._session = session
-        self._disk = disk
+        self._state_thread = state_thread
         self._fetcher = fetcher
         self._endpoints = endpoints
         self._sources = sources
@@ -164,12 +166,12 @@ class RefusalClassifier:
         for suspect in skipped:
             log.warning("export: skipping call %s: %s", suspect.call.call_id, suspect.error)
 
-        def save(state: State) -> None:
+        def save(state: ExportState) -> None:
             for suspect in skipped:
-                state.leave_out(suspect.call.id, reason_of(suspect.error))
+                state.skip_call(suspect.call.id, reason_of(suspect.error))
 
         if skipped:
-            await self._disk.change(save)
+            await self._state_thread.change(save)
 
     async def _skip_app(self, app: str, error: AgoraError) -> None:
         """Skip an App ID if another one is answered; raises the error if none is."""
@@ -218,11 +220,11 @@ class RefusalClassifier:
 
     # For the report
 
-    def count_skipped(self, state: State, min_users: int) -> int:
+    def count_skipped(self, state: ExportState, min_users: int) -> int:
         """Return how many of the pending slices and calls in the state this run skips."""
         slices = sum(map(self.is_slice_skipped, state.slices()))
         apps = [app for app in self._endpoints if self.is_skipped(app, DETAILS)]
-        return slices + sum(state.pending_of(app, min_users) for app in apps)
+        return slices + sum(state.count_pending(app, min_users) for app in apps)
 
     def skipped(self, span: Span) -> Iterator[Skipped]:
         """Yield what this run skips of a requested span, except calls."""

@@ -30,9 +30,10 @@ from agora_analytics.export.fetch.slices import SliceFetcher, by_name
 from agora_analytics.export.fetch.sources import DAY, CallSource, EndpointSet, Source, sources
 from agora_analytics.export.report import ProgressCallback
 from agora_analytics.export.selection import Selection
-from agora_analytics.export.state.progress import PendingSlice, State
-from agora_analytics.export.state.state_thread import Disk
-from agora_analytics.export.write.part_writer import Parts
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.slices import PendingSlice
+from agora_analytics.export.state.state_thread import StateThread
+from agora_analytics.export.write.part_writer import PartWriter
 from agora_analytics.plans import CALL_LISTS
 
 _CLOCK_PROBES: Final = 3
@@ -61,8 +62,8 @@ class ExportRun:
         session: Session,
         selection: Selection,
         options: RunOptions,
-        disk: Disk,
-        parts: Parts,
+        state_thread: StateThread,
+        parts: PartWriter,
         *,
         endpoints: Mapping[str, EndpointSet],
     ) -> None:
@@ -71,26 +72,30 @@ class ExportRun:
         self.options = options
         self.fetcher = fetcher = RetryingFetcher(options.max_requests)
         self._session = session
-        self._disk = disk
+        self._state_thread = state_thread
         self._parts = parts
         self._endpoints = endpoints
         self._sources = by_name(sources(selection))
-        self.refusals = RefusalClassifier(session, disk, fetcher, endpoints, self._sources)
-        self.reporter = ProgressReporter(session, selection, disk, parts, fetcher)
+        self.refusals = RefusalClassifier(session, state_thread, fetcher, endpoints, self._sources)
+        self.reporter = ProgressReporter(session, selection, state_thread, parts, fetcher)
         retention = RetentionTracker(session, fetcher)
         self._planner = SlicePlanner(session, selection)
-        self._slice_fetcher = SliceFetcher(session, selection, disk, fetcher, retention, planner=self._planner)
-        self._details = CallDetailsFetcher(session, selection, disk, fetcher, retention) if selection.details else None
+        self._slice_fetcher = SliceFetcher(session, selection, state_thread, fetcher, retention, planner=self._planner)
+        self._details = (
+            CallDetailsFetcher(session, selection, state_thread, fetcher, retention) if selection.details else None
+        )
         self._slices: dict[str, deque[PendingSlice]] = {}
-        self._calls = CallQueue(session, disk, fetcher, self.refusals, worst=options.worst, min_users=options.min_users)
+        self._calls = CallQueue(
+            session, state_thread, fetcher, self.refusals, worst=options.worst, min_users=options.min_users
+        )
 
     async def finish(self) -> None:
         """Fetch all that is pending, and write it."""
-        await self._disk.change(self._resume)
+        await self._state_thread.change(self._resume)
         await self._confirm_clock()
-        await self._disk.change(self._plan)
+        await self._state_thread.change(self._plan)
         await self._parts.resume()
-        await self._parts.publish()
+        await self._parts.flush_ready()
         on_progress = self.options.on_progress
         try:
             async with asyncio.TaskGroup() as group:
@@ -116,7 +121,7 @@ class ExportRun:
         self.fetcher.wait_if_too_new = False
         try:
             for _ in range(_CLOCK_PROBES):
-                due = None if self._session.confirmed else await self._disk.change(self._first_due)
+                due = None if self._session.confirmed else await self._state_thread.change(self._first_due)
                 if due is None:
                     return
                 await self._probe_clock(due)
@@ -140,7 +145,7 @@ class ExportRun:
             raise error
         await self.refusals.slice_refused(pending, error)
 
-    def _first_due(self, state: State) -> PendingSlice | None:
+    def _first_due(self, state: ExportState) -> PendingSlice | None:
         due = (
             self._planner.first_due(state, app, source)
             for app in self._endpoints
@@ -149,19 +154,19 @@ class ExportRun:
         )
         return next((pending for pending in due if pending is not None), None)
 
-    def _resume(self, state: State) -> None:
+    def _resume(self, state: ExportState) -> None:
         """Make pending what earlier runs skipped for a reason that is retried, before this run skips anything."""
-        state.try_again({reason for _, reason, *_ in state.left() if is_retried(reason)})
+        state.requeue_skipped({reason for _, reason, *_ in state.skipped_calls() if is_retried(reason)})
         for app in self._endpoints:
             for source in self._sources.values():
                 if isinstance(source, CallSource):
                     self._planner.add_open_calls(state, app, source)
 
-    def _plan(self, state: State) -> None:
+    def _plan(self, state: ExportState) -> None:
         """Plan all pending slices, and queue them by the quota counter of their endpoint."""
         if self.selection.of_calls and self._session.confirmed:
             # A day late by the clock: a call that is forgotten too early would be exported twice.
-            state.forget_calls(self._session.plan.of_endpoint(CALL_LISTS).oldest(self._session.passed()) - DAY)
+            state.delete_done_calls(self._session.plan.of_endpoint(CALL_LISTS).oldest(self._session.passed()) - DAY)
         for app in self._endpoints:
             for source in self._sources.values():
                 self._planner.plan(state, app, source)
@@ -184,7 +189,7 @@ class ExportRun:
             finally:
                 self._calls.lists_in_progress -= isinstance(source, CallSource)
                 self._calls.notify()
-            await self._parts.publish()
+            await self._parts.flush_ready()
 
     async def _fetch_slice(self, source: Source, pending: PendingSlice) -> None:
         try:
@@ -209,7 +214,7 @@ class ExportRun:
             if answered:
                 await self.refusals.call_answered(call.app, requests_made)
             self._calls.release(call)
-            await self._parts.publish()
+            await self._parts.flush_ready()
 
 
 def _first(errors: BaseExceptionGroup[Any]) -> BaseException:

@@ -9,7 +9,9 @@ from agora_analytics.export.fetch.fetcher import RETENTION_MARGIN
 from agora_analytics.export.fetch.sources import DAY, CallSource, Slice, Source
 from agora_analytics.export.selection import Selection
 from agora_analytics.export.state import marks
-from agora_analytics.export.state.progress import EXPIRED, NEAR, READ, PendingSlice, State
+from agora_analytics.export.state.calls import NEARBY_SECONDS
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.slices import PendingSlice, SpanStatus
 from agora_analytics.spans import Span, without
 
 _SPLIT_AT_ONCE: Final = 64
@@ -27,12 +29,12 @@ class SlicePlanner:
         self._selection = selection
         self._newest_at_start: dict[Source, int] = {}
 
-    def plan(self, state: State, app: str, source: Source) -> None:
+    def plan(self, state: ExportState, app: str, source: Source) -> None:
         """Add all that is missing of a source, even what has expired by the clock: the service decides that."""
         for missing in self._missing(state, app, source):
             self._add(state, app, source, missing)
 
-    def first_due(self, state: State, app: str, source: Source) -> PendingSlice | None:
+    def first_due(self, state: ExportState, app: str, source: Source) -> PendingSlice | None:
         """Return a slice that is due by a clock that may be wrong, and add it; None if there is none."""
         self._newest_at_start.setdefault(source, self._newest(source))
         if not self._fitting(state, app, source):
@@ -45,11 +47,11 @@ class SlicePlanner:
                 state.add_slices(app, str(source), self.split_beginning(source, span)[:1])
         return next(iter(self._fitting(state, app, source)), None)
 
-    def add_open_calls(self, state: State, app: str, source: CallSource) -> None:
+    def add_open_calls(self, state: ExportState, app: str, source: CallSource) -> None:
         """Add the spans in which calls began that were open when last seen."""
         spans: list[Span] = []
         for _, start in marks.open_calls(state, app, source):
-            if spans and start < spans[-1].end + NEAR:
+            if spans and start < spans[-1].end + NEARBY_SECONDS:
                 spans[-1] = Span(spans[-1].start, start + 1)
             else:
                 spans.append(Span(start, start + 1))
@@ -78,36 +80,36 @@ class SlicePlanner:
         at_start = self._newest_at_start.get(source, newest)
         return at_start if at_start <= newest < at_start + _RUN_START else newest
 
-    def _fitting(self, state: State, app: str, source: Source) -> list[PendingSlice]:
+    def _fitting(self, state: ExportState, app: str, source: Source) -> list[PendingSlice]:
         """Return the pending slices that fit into one request."""
         longest = self._longest(source)
         return [one for one in self._pending(state, app, source) if one.slice.span.duration <= longest]
 
-    def _pending(self, state: State, app: str, source: Source) -> list[PendingSlice]:
+    def _pending(self, state: ExportState, app: str, source: Source) -> list[PendingSlice]:
         return [one for one in state.slices() if (one.app, one.source) == (app, str(source)) and not one.again]
 
-    def _missing(self, state: State, app: str, source: Source) -> tuple[Span, ...]:
+    def _missing(self, state: ExportState, app: str, source: Source) -> tuple[Span, ...]:
         """Return what of a source is available by now, and neither read nor pending."""
         wanted = source.expand(self._selection.span)
         start, end = wanted.start, min(wanted.end, self._newest(source))
         self._drop_outdated(state, app, source)
         return self._not_covered(state, app, source, Span(start, end)) if start < end else ()
 
-    def _not_covered(self, state: State, app: str, source: Source, span: Span) -> tuple[Span, ...]:
+    def _not_covered(self, state: ExportState, app: str, source: Source, span: Span) -> tuple[Span, ...]:
         """Return what of a span is neither read, nor expired, nor pending."""
         pending = (Span(one.slice.span.start, one.slice.owned_until) for one in self._pending(state, app, source))
-        done = (*state.spans(app, str(source), READ), *state.spans(app, str(source), EXPIRED))
+        done = (*state.spans(app, str(source), SpanStatus.READ), *state.spans(app, str(source), SpanStatus.EXPIRED))
         return without(span, *done, *pending)
 
-    def _drop_outdated(self, state: State, app: str, source: Source) -> None:
+    def _drop_outdated(self, state: ExportState, app: str, source: Source) -> None:
         """Remove pending slices that another plan or clock allowed: `_missing` finds them again."""
         limits = self._session.plan.of_endpoint(source.endpoint)
         newest = limits.newest(self._session.now())
         for one in self._pending(state, app, source):
             if one.slice.span.duration > limits.longest_query or one.slice.span.end > newest:
-                state.end_slice(one)
+                state.delete_slice(one)
 
-    def _add(self, state: State, app: str, source: Source, missing: Span) -> None:
+    def _add(self, state: ExportState, app: str, source: Source, missing: Span) -> None:
         """Add a missing span. What has expired by the clock is one slice, split only if the service still has it."""
         oldest = self._oldest(source)
         begin = missing.start if oldest <= missing.start else min(source.earliest(oldest), missing.end)

@@ -22,11 +22,13 @@ from agora_analytics.export.fetch.slice_planner import SlicePlanner
 from agora_analytics.export.fetch.sources import DAY, CallSource, EndpointSet, SeriesSource, Slice, Source
 from agora_analytics.export.selection import Selection, is_over, wants
 from agora_analytics.export.state import marks
-from agora_analytics.export.state.progress import CUT, DONE, OPEN, PENDING, READ, UNSETTLED, PendingSlice, State
-from agora_analytics.export.state.staging import packed
-from agora_analytics.export.state.state_thread import Disk
+from agora_analytics.export.state.calls import CallStatus
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.slices import PendingSlice, SpanStatus
+from agora_analytics.export.state.staging import serialized
+from agora_analytics.export.state.state_thread import StateThread
 from agora_analytics.export.write import column_batch
-from agora_analytics.export.write.column_batch import Batch
+from agora_analytics.export.write.column_batch import ColumnBatch
 from agora_analytics.models import Call, CallPage
 from agora_analytics.spans import Span
 
@@ -38,7 +40,7 @@ class SliceFetcher:
         self,
         session: Session,
         selection: Selection,
-        disk: Disk,
+        state_thread: StateThread,
         fetcher: RetryingFetcher,
         retention: RetentionTracker,
         *,
@@ -46,7 +48,7 @@ class SliceFetcher:
     ) -> None:
         self._session = session
         self._selection = selection
-        self._disk = disk
+        self._state_thread = state_thread
         self._fetcher = fetcher
         self._retention = retention
         self._planner = planner
@@ -66,11 +68,11 @@ class SliceFetcher:
                 remaining += await self._request(endpoints, source, remaining.pop())
         except RetentionExpired:
             self._retention.record_expired(source.endpoint, pending.slice.span.start)
-            await self._disk.change(lambda state: state.end_slice(pending))
+            await self._state_thread.change(lambda state: state.delete_slice(pending))
         except PlanRefused as error:
             if error.kind != "latency":
                 raise
-            await self._disk.change(lambda state: state.end_slice(pending))
+            await self._state_thread.change(lambda state: state.delete_slice(pending))
 
     async def _step(self, endpoints: EndpointSet, source: Source, pending: PendingSlice) -> list[PendingSlice]:
         """Make one request, and return what remains of a slice, the newest last."""
@@ -78,7 +80,7 @@ class SliceFetcher:
             return await self._request(endpoints, source, pending)
         except RetentionExpired:
             begin = source.earliest(self._retention.record_expired(source.endpoint, pending.slice.span.start))
-            rest = await self._disk.change(partial(marks.clip, source=source, one=pending, begin=begin))
+            rest = await self._state_thread.change(partial(marks.drop_expired, source=source, one=pending, begin=begin))
             return [rest] if rest else []
 
     async def _request(self, endpoints: EndpointSet, source: Source, pending: PendingSlice) -> list[PendingSlice]:
@@ -103,7 +105,9 @@ class SliceFetcher:
             await self._fetcher(probe.send, self._available(endpoints, source, pending))
         *parts, last = slices or (None,)
         rest = Slice(Span(last.span.start, span.end), owned_until) if last else None
-        return await self._disk.change(lambda state: state.narrow(pending, filter(None, (*parts, rest)), 0)[::-1])
+        return await self._state_thread.change(
+            lambda state: state.split_slice(pending, filter(None, (*parts, rest)), 0)[::-1]
+        )
 
     def _available(
         self, endpoints: EndpointSet, source: Source, pending: PendingSlice
@@ -135,20 +139,20 @@ class SliceFetcher:
         if verdict is Verdict.CUT and part.span.duration == 1 and source.cname is None and reading.channels:
             return await self._page_by_channel(endpoints, source, pending, asked)
 
-        def save(state: State) -> list[PendingSlice]:
+        def save(state: ExportState) -> list[PendingSlice]:
             new = self._store_calls(state, pending.app, calls)
             if verdict is Verdict.MORE:
                 following = attrs.evolve(
                     pending, page=pending.page + 1, count=reading.count, asked=asked, reading=reading
                 )
-                state.turn_page(following)
+                state.set_slice_page(following)
                 return [following]
             if verdict is Verdict.CUT:
                 return self._narrow(state, source, pending, reading, asked, fruitful=pending.page > 1 or new > 0)
-            self._finish(state, source, pending, asked, READ)
+            self._finish(state, source, pending, asked, SpanStatus.READ)
             return []
 
-        return await self._disk.change(save)
+        return await self._state_thread.change(save)
 
     async def _read(
         self, endpoints: EndpointSet, source: CallSource, pending: PendingSlice, reading: Reading[Call]
@@ -171,7 +175,7 @@ class SliceFetcher:
 
     def _narrow(
         self,
-        state: State,
+        state: ExportState,
         source: CallSource,
         pending: PendingSlice,
         reading: Reading[Call],
@@ -185,23 +189,27 @@ class SliceFetcher:
         if not parts:
             if parts is not None:
                 log.warning("export: ignoring total_size of calls from now on: it is wrong for %s", part.span)
-            self._finish(state, source, pending, asked, CUT if parts is None else READ)
+            self._finish(state, source, pending, asked, SpanStatus.TRUNCATED if parts is None else SpanStatus.READ)
             return []
         log.warning("export: the service truncated the list of %s of %s", source, part.span)
         reached = parts[0].span.end
         if reached < pending.slice.owned_until and not pending.again:
             newer = Slice(Span(reached, pending.slice.owned_until), pending.slice.owned_until)
-            state.mark(pending.app, pending.source, marks.before(newer, source.final_before(asked)), READ)
+            state.mark_span(
+                pending.app, pending.source, marks.part_before(newer, source.final_before(asked)), SpanStatus.READ
+            )
         slices = [Slice(part.span, part.span.end) for part in reversed(parts)]
-        return state.narrow(pending, slices, parts[0].handed)
+        return state.split_slice(pending, slices, parts[0].handed)
 
-    def _finish(self, state: State, source: CallSource, pending: PendingSlice, asked: int, kind: int) -> None:
+    def _finish(self, state: ExportState, source: CallSource, pending: PendingSlice, asked: int, kind: int) -> None:
         """Remove a slice, and mark its span with the outcome."""
         if not pending.again:
-            state.mark(pending.app, pending.source, marks.before(pending.slice, source.final_before(asked)), kind)
-        if kind == CUT:
+            state.mark_span(
+                pending.app, pending.source, marks.part_before(pending.slice, source.final_before(asked)), kind
+            )
+        if kind == SpanStatus.TRUNCATED:
             log.warning("export: calls of %s are missing: the service truncates its list", pending.slice.span)
-        state.end_slice(pending)
+        state.delete_slice(pending)
 
     async def _page_by_channel(
         self, endpoints: EndpointSet, source: CallSource, pending: PendingSlice, asked: int
@@ -227,14 +235,14 @@ class SliceFetcher:
         async with aclosing(rows) as found:
             calls = [call async for call in found]
 
-        def save(state: State) -> list[PendingSlice]:
+        def save(state: ExportState) -> list[PendingSlice]:
             self._store_calls(state, pending.app, calls)
-            self._finish(state, source, pending, asked, CUT if missing else READ)
+            self._finish(state, source, pending, asked, SpanStatus.TRUNCATED if missing else SpanStatus.READ)
             return []
 
-        return await self._disk.change(save)
+        return await self._state_thread.change(save)
 
-    def _store_calls(self, state: State, app: str, calls: Sequence[Call]) -> int:
+    def _store_calls(self, state: ExportState, app: str, calls: Sequence[Call]) -> int:
         """Store calls that are new, or have ended since, stage their rows, and return how many are new.
 
         The row of an open call is provisional: the next version of the call replaces it.
@@ -242,9 +250,9 @@ class SliceFetcher:
         ended_by_day: dict[int, list[Call]] = {}
         new = 0
         for call in calls:
-            known = state.known(app, call.call_id)
+            known = state.find_call(app, call.call_id)
             new += known is None
-            if known is not None and known[1] != OPEN:
+            if known is not None and known[1] != CallStatus.OPEN:
                 continue
             number, day = self._store_call(state, app, call)
             if known is not None:
@@ -254,25 +262,25 @@ class SliceFetcher:
             if is_over(call):
                 ended_by_day.setdefault(day, []).append(call)
             else:
-                row = packed(column_batch.calls(app, [call]))
+                row = serialized(column_batch.calls(app, [call]))
                 state.stage(app, day, row, source=f"call {number}", provisional=True)
         for day, ended in ended_by_day.items():
             batch = column_batch.calls(app, ended)
-            state.stage(app, day, packed(batch))
-            marks.undated(state, app, batch)
+            state.stage(app, day, serialized(batch))
+            marks.count_invalid_times(state, app, batch)
         return new
 
-    def _store_call(self, state: State, app: str, call: Call) -> tuple[int, int]:
+    def _store_call(self, state: ExportState, app: str, call: Call) -> tuple[int, int]:
         """Store a call with its status, and return its number and its day."""
         wanted = wants(self._selection, call) and self._selection.details
         over = is_over(call)
-        status = (PENDING if wanted else DONE) if over else OPEN
+        status = (CallStatus.PENDING if wanted else CallStatus.DONE) if over else CallStatus.OPEN
         start = (call.created_ts or 0) if call.started_at else 0
         known = call.span if over else None
         span = known or Span(start, start + 1)
-        number = state.keep_call(app, call, span, status, marks.score(call))
-        if status == PENDING and known is None:
-            state.leave_out(number, "without a start or an end")
+        number = state.upsert_call(app, call, span, status, marks.score(call))
+        if status == CallStatus.PENDING and known is None:
+            state.skip_call(number, "without a start or an end")
         return number, span.start // DAY
 
     # Series
@@ -285,24 +293,24 @@ class SliceFetcher:
             category=f"{source} {pending.app}",
         )
         final_before = source.final_before(self._passed(now))
-        await self._disk.change(lambda state: _store_series(state, pending, rows, final_before))
+        await self._state_thread.change(lambda state: _store_series(state, pending, rows, final_before))
 
 
-def _store_series(state: State, pending: PendingSlice, rows: Batch, final_before: int) -> None:
+def _store_series(state: ExportState, pending: PendingSlice, rows: ColumnBatch, final_before: int) -> None:
     """Stage the rows of a slice by UTC day; those from `final_before` on are provisional."""
     name = f"{pending.app} {pending.source}"
     owned = Span(pending.slice.span.start, pending.slice.owned_until)
     for app, day, before in state.take_provisional(name):  # the new rows replace those of an earlier run
-        others = before.where("ts", lambda ts: ts not in owned)
-        state.stage(app, day, packed(others), source=name, provisional=True)
+        others = before.filter("ts", lambda ts: ts not in owned)
+        state.stage(app, day, serialized(others), source=name, provisional=True)
     for day in sorted({ts // DAY for ts in rows.column("ts")}):
-        of_day = rows.where("ts", Span(day * DAY, day * DAY + DAY).__contains__)
-        state.stage(pending.app, day, packed(of_day.where("ts", lambda ts: ts < final_before)))
-        provisional = of_day.where("ts", lambda ts: ts >= final_before).having("provisional", value=True)
-        state.stage(pending.app, day, packed(provisional), source=name, provisional=True)
-    state.mark(pending.app, pending.source, owned, UNSETTLED)
-    state.mark(pending.app, pending.source, marks.before(pending.slice, final_before), READ)
-    state.end_slice(pending)
+        of_day = rows.filter("ts", Span(day * DAY, day * DAY + DAY).__contains__)
+        state.stage(pending.app, day, serialized(of_day.filter("ts", lambda ts: ts < final_before)))
+        provisional = of_day.filter("ts", lambda ts: ts >= final_before).with_constant("provisional", value=True)
+        state.stage(pending.app, day, serialized(provisional), source=name, provisional=True)
+    state.mark_span(pending.app, pending.source, owned, SpanStatus.UNSETTLED)
+    state.mark_span(pending.app, pending.source, marks.part_before(pending.slice, final_before), SpanStatus.READ)
+    state.delete_slice(pending)
 
 
 def by_name(sources: Sequence[Source]) -> Mapping[str, Source]:

@@ -25,7 +25,7 @@ from agora_analytics.export.fetch.fetcher import SINGLE_ATTEMPT
 from agora_analytics.export.fetch.retention import Probe
 from agora_analytics.export.selection import Insight, Selection
 from agora_analytics.export.write import column_batch
-from agora_analytics.export.write.column_batch import Batch
+from agora_analytics.export.write.column_batch import ColumnBatch
 from agora_analytics.models import Point, Total
 from agora_analytics.plans import (
     CALL_LISTS,
@@ -178,7 +178,7 @@ class InsightSource:
         start, size = (second, _BUCKETS["1h"]) if self.insight.dimension is None else (second // DAY * DAY, DAY)
         return Probe(start, partial(self.fetch, endpoints, app, Slice(Span(start, start + size), start)))
 
-    async def fetch(self, endpoints: EndpointSet, app: str, wanted: Slice) -> Batch:
+    async def fetch(self, endpoints: EndpointSet, app: str, wanted: Slice) -> ColumnBatch:
         """Fetch a slice, and return its rows."""
         insight = self.insight
         constants = (insight.metric, insight.product, insight.granularity, insight.dimension)
@@ -241,7 +241,7 @@ class RealtimeSource:
         start = second // WINDOW * WINDOW
         return Probe(start, partial(self.fetch, endpoints, app, Slice(Span(start, start + WINDOW), start)))
 
-    async def fetch(self, endpoints: EndpointSet, app: str, wanted: Slice) -> Batch:
+    async def fetch(self, endpoints: EndpointSet, app: str, wanted: Slice) -> ColumnBatch:
         """Fetch a slice, and return its rows."""
         series = self.series
         constants = (series.metric, series.product, series.cname, series.dimension)

@@ -11,18 +11,28 @@ import attrs
 
 from agora_analytics._core import validation
 from agora_analytics._core.files import not_linked
-from agora_analytics.export.formats.base import Format, Writer
+from agora_analytics.export.formats.base import FileEncoder, FileFormat
 from agora_analytics.export.formats.csv import Csv
-from agora_analytics.export.formats.jsonl import Lines
+from agora_analytics.export.formats.jsonl import JsonLines
 from agora_analytics.export.formats.parquet import Parquet
 from agora_analytics.export.formats.part_files import FileTables
 from agora_analytics.export.schema import Dataset
-from agora_analytics.export.write.column_batch import Batch
+from agora_analytics.export.write.column_batch import ColumnBatch
 
-__all__ = ["DATABASES", "FILES", "NAMES", "Database", "Format", "Tables", "Writer", "check", "opened"]
+__all__ = [
+    "DATABASE_FORMATS",
+    "FILE_FORMATS",
+    "NAMES",
+    "DatabaseFormat",
+    "FileEncoder",
+    "FileFormat",
+    "TableWriter",
+    "check",
+    "open_tables",
+]
 
 
-class Tables(Protocol):
+class TableWriter(Protocol):
     """What takes the rows of parts, one part after the other; they are there whole or not at all."""
 
     def ready(self) -> None:
@@ -31,7 +41,7 @@ class Tables(Protocol):
     def begin(self, dataset: Dataset, part: int) -> None:
         """Begin to write a part anew; in a database its table too, where need be."""
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: ColumnBatch) -> None:
         """Add rows to the part."""
 
     def end(self) -> None:
@@ -40,7 +50,7 @@ class Tables(Protocol):
     def undo(self) -> None:
         """Forget what was written since `begin`."""
 
-    def held(self) -> list[tuple[str, int, int]]:
+    def part_row_counts(self) -> list[tuple[str, int, int]]:
         """Return dataset, part and rows of all that a database holds; of files, nothing."""
 
     def copy(self, path: Path) -> None:
@@ -54,44 +64,44 @@ class Tables(Protocol):
 
 
 @attrs.frozen
-class Database:
+class DatabaseFormat:
     """A format of one file that holds all datasets."""
 
     file: str
-    open: Callable[[Path], Tables]
+    open: Callable[[Path], TableWriter]
 
 
-def _sqlite(path: Path) -> Tables:
+def _sqlite(path: Path) -> TableWriter:
     from agora_analytics.export.formats.sqlite import SqliteTables  # noqa: PLC0415 - not all need SQLite's tables
 
     return SqliteTables(path)
 
 
-def _duckdb(path: Path) -> Tables:
+def _duckdb(path: Path) -> TableWriter:
     from agora_analytics.export.formats.duckdb import DuckdbTables  # noqa: PLC0415 - an extra
 
     return DuckdbTables(path)
 
 
-FILES: Final[Mapping[str, Format]] = {
-    "jsonl": Lines(),
-    "jsonl.gz": Lines("gzip"),
-    "jsonl.zst": Lines("zstd"),
+FILE_FORMATS: Final[Mapping[str, FileFormat]] = {
+    "jsonl": JsonLines(),
+    "jsonl.gz": JsonLines("gzip"),
+    "jsonl.zst": JsonLines("zstd"),
     "csv": Csv(),
     "parquet": Parquet(),
 }
 """Formats of many files."""
 
-DATABASES: Final[Mapping[str, Database]] = {
-    "sqlite": Database("export.sqlite", _sqlite),
-    "duckdb": Database("export.duckdb", _duckdb),
+DATABASE_FORMATS: Final[Mapping[str, DatabaseFormat]] = {
+    "sqlite": DatabaseFormat("export.sqlite", _sqlite),
+    "duckdb": DatabaseFormat("export.duckdb", _duckdb),
 }
 """Formats of one file that holds all datasets."""
 
-NAMES: Final = (*FILES, *DATABASES)
+NAMES: Final = (*FILE_FORMATS, *DATABASE_FORMATS)
 """Every format."""
 
-_NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
+_REQUIRED_LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
     "jsonl.zst": ("zstandard",),
     "parquet": ("pyarrow",),
     "duckdb": ("duckdb", "pyarrow"),
@@ -102,9 +112,9 @@ _EXTRAS: Final[Mapping[str, Any]] = {"jsonl.zst": "zstd", "parquet": "parquet", 
 def check(name: str) -> str:
     """Return the name of a format; raises `ValueError` for another, or where what it needs is not installed."""
     name = validation.choice("format", name, NAMES)
-    missing = [library for library in _NEEDS.get(name, ()) if find_spec(library) is None]
+    missing = [library for library in _REQUIRED_LIBRARIES.get(name, ()) if find_spec(library) is None]
     if missing:
-        free = ", ".join(one for one in NAMES if one not in _NEEDS)
+        free = ", ".join(one for one in NAMES if one not in _REQUIRED_LIBRARIES)
         raise ValueError(
             f'format={name!r} needs {", ".join(missing)}: pip install "agora-analytics[{_EXTRAS[name]}]"; '
             f"without anything more there are {free}"
@@ -112,8 +122,8 @@ def check(name: str) -> str:
     return name
 
 
-def opened(name: str, folder: Path, scratch: Path) -> Tables:
+def open_tables(name: str, folder: Path, scratch: Path) -> TableWriter:
     """Open what takes rows in a format: a database in a folder, or files that are put down in another, out of sight."""
-    if name in FILES:
-        return FileTables(FILES[name], scratch)
-    return DATABASES[name].open(not_linked(folder / DATABASES[name].file))
+    if name in FILE_FORMATS:
+        return FileTables(FILE_FORMATS[name], scratch)
+    return DATABASE_FORMATS[name].open(not_linked(folder / DATABASE_FORMATS[name].file))

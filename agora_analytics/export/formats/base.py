@@ -10,28 +10,28 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from agora_analytics.export.schema import DATASETS, Dataset
-from agora_analytics.export.write.column_batch import Batch
+from agora_analytics.export.write.column_batch import ColumnBatch
 from agora_analytics.spans import moment
 
 
-class Writer(Protocol):
+class FileEncoder(Protocol):
     """A file that is being written."""
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: ColumnBatch) -> None:
         """Add rows."""
 
     def close(self) -> None:
         """Write what is left, and close the file."""
 
 
-class Format(Protocol):
+class FileFormat(Protocol):
     """How rows become a file."""
 
     @property
     def suffix(self) -> str:
         """How the names of its files end."""
 
-    def writer(self, path: Path, dataset: Dataset) -> Writer:
+    def writer(self, path: Path, dataset: Dataset) -> FileEncoder:
         """Begin a file of a dataset."""
 
 
@@ -40,7 +40,7 @@ class _Closed(Protocol):
 
 
 @contextmanager
-def closed_if_it_fails(opened: _Closed) -> Iterator[None]:
+def close_on_error(opened: _Closed) -> Iterator[None]:
     """Close what was opened, where what is done with it fails: nobody gets it then."""
     try:
         yield
@@ -62,7 +62,7 @@ def iso(ts: int | None) -> str | None:
     return None if found is None else found.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def held(ask: Callable[[str], Iterable[tuple[Any, ...]]], tables: str) -> list[tuple[str, int, int]]:
+def count_rows(ask: Callable[[str], Iterable[tuple[Any, ...]]], tables: str) -> list[tuple[str, int, int]]:
     """Return dataset, part and rows of all that a database holds, whose table names the query `tables` finds."""
     there = {name for (name,) in ask(tables)}
     return [

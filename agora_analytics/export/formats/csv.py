@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import attrs
 
-from agora_analytics.export.formats.base import closed_if_it_fails, iso
+from agora_analytics.export.formats.base import close_on_error, iso
 from agora_analytics.export.schema import Column, Dataset
-from agora_analytics.export.write.column_batch import Batch, Runs, Values
+from agora_analytics.export.write.column_batch import ColumnBatch, RunLength, Values
 
-_END: Final = "\r\n"
+_LINE_END: Final = "\r\n"
 _SPECIAL: Final = frozenset(',"\r\n')
 _FORMULA: Final = frozenset("=+-@\t\r")
 
@@ -29,40 +29,40 @@ class Csv:
         """How the names of its files end."""
         return ".csv"
 
-    def writer(self, path: Path, dataset: Dataset) -> CsvWriter:
+    def writer(self, path: Path, dataset: Dataset) -> CsvEncoder:
         """Begin a file."""
-        return CsvWriter(path, dataset)
+        return CsvEncoder(path, dataset)
 
 
-class CsvWriter:
+class CsvEncoder:
     """Writes CSV; by columns, since the standard library's writer takes six times as long."""
 
     def __init__(self, path: Path, dataset: Dataset) -> None:
         self._columns = dataset.columns
         self._file = path.open("w", encoding="utf-8", newline="")
-        with closed_if_it_fails(self._file):
-            self._file.write(",".join(dataset.names) + _END)
+        with close_on_error(self._file):
+            self._file.write(",".join(dataset.names) + _LINE_END)
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: ColumnBatch) -> None:
         """Add rows."""
-        cells = (_told(*pair) for pair in zip(self._columns, batch.columns, strict=True))
+        cells = (_cells(*pair) for pair in zip(self._columns, batch.columns, strict=True))
         lines = map(",".join, zip(*cells, strict=True))
-        self._file.write(_END.join(lines) + _END if batch.rows else "")
+        self._file.write(_LINE_END.join(lines) + _LINE_END if batch.rows else "")
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
 
-def _told(column: Column, values: Values) -> Iterable[str]:
+def _cells(column: Column, values: Values) -> Iterable[str]:
     """Return the cells of a column; where a column's like allows it, without looking at each."""
-    tell = _TELL[column.kind]
-    if isinstance(values, Runs):
+    tell = _TO_TEXT[column.kind]
+    if isinstance(values, RunLength):
         return values.map(tell)
     if column.repeats:
         return map({value: tell(value) for value in set(values)}.__getitem__, values)
     if column.kind == "text":
-        return _texts([value or "" for value in values])
+        return _escape_all([value or "" for value in values])
     if column.kind == "time":
         return [told or "" for told in map(iso, values)]
     if column.kind == "number" and None not in values:
@@ -70,17 +70,17 @@ def _told(column: Column, values: Values) -> Iterable[str]:
     return map(tell, values)
 
 
-def _texts(texts: list[str]) -> Iterable[str]:
+def _escape_all(texts: list[str]) -> Iterable[str]:
     together = "\0".join(texts)
     plain = not _has_special(together) and _FORMULA.isdisjoint({text[:1] for text in texts})
-    return texts if plain else map(_text, texts)
+    return texts if plain else map(_escape, texts)
 
 
 def _has_special(text: str) -> bool:
     return any(map(text.__contains__, _SPECIAL))
 
 
-def _text(text: str | None) -> str:
+def _escape(text: str | None) -> str:
     if not text:
         return ""
     if text[0] in _FORMULA:
@@ -99,8 +99,8 @@ def _moment(ts: int | None) -> str:
     return iso(ts) or ""
 
 
-_TELL: Final[Mapping[str, Callable[[Any], str]]] = {
-    "text": _text,
+_TO_TEXT: Final[Mapping[str, Callable[[Any], str]]] = {
+    "text": _escape,
     "integer": _number,
     "number": _number,
     "time": _moment,

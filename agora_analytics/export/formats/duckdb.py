@@ -12,9 +12,9 @@ from typing import Any, Final
 import duckdb
 
 from agora_analytics.export import arrow
-from agora_analytics.export.formats.base import closed_if_it_fails, held
+from agora_analytics.export.formats.base import close_on_error, count_rows
 from agora_analytics.export.schema import Dataset
-from agora_analytics.export.write.column_batch import Batch
+from agora_analytics.export.write.column_batch import ColumnBatch
 
 _TYPES: Final[Mapping[str, str]] = {
     "text": "VARCHAR",
@@ -25,13 +25,13 @@ _TYPES: Final[Mapping[str, str]] = {
 }
 _TABLES: Final = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'export'"
 
-_MEMORY: Final = "512MB"
+_MEMORY_LIMIT: Final = "512MB"
 """What a checkpoint of wide rows with texts of kilobytes needs: with half of that, DuckDB refuses them for good."""
 
-_AT_REST: Final = "2MB"
+_IDLE_MEMORY_LIMIT: Final = "2MB"
 """What it may keep of that from one part to the next."""
 
-_GROUP: Final = 4_096
+_ROW_GROUP_SIZE: Final = 4_096
 """Rows that are compressed together: with DuckDB's own 122,880, a checkpoint takes tens of megabytes beside its limit,
 and writes what earlier parts wrote once more."""
 
@@ -40,12 +40,12 @@ class DuckdbTables:
     """The tables of a database, one for each dataset; a part's rows are there whole or not at all."""
 
     def __init__(self, path: Path) -> None:
-        settings = {"memory_limit": _MEMORY, "threads": "1", "wal_autocheckpoint": "1KB"}  # with each part
+        settings = {"memory_limit": _MEMORY_LIMIT, "threads": "1", "wal_autocheckpoint": "1KB"}  # with each part
         self._database = duckdb.connect(":memory:", config=settings)
         self._file = path
         self._path = str(path).replace("'", "''")
         self._rows: arrow.Gathering | None = None
-        with closed_if_it_fails(self._database):
+        with close_on_error(self._database):
             with suppress(duckdb.CatalogException):  # before DuckDB 2.0, the groups it holds back are always five
                 self._database.execute("SET write_buffer_row_group_count = 1")
             self._attach()
@@ -61,7 +61,7 @@ class DuckdbTables:
         self._database.execute(f"DELETE FROM {dataset.name} WHERE _part = ?", (part,))  # noqa: S608 - a dataset's own
         self._rows = arrow.Gathering(partial(self._insert, dataset.name, part))
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: ColumnBatch) -> None:
         """Add rows to the part."""
         if self._rows is not None:
             self._rows.add(batch)
@@ -71,7 +71,7 @@ class DuckdbTables:
         if self._rows is not None:
             self._rows.flush()
         self._database.execute("COMMIT")
-        for limit in (_AT_REST, _MEMORY):
+        for limit in (_IDLE_MEMORY_LIMIT, _MEMORY_LIMIT):
             self._database.execute(f"SET memory_limit = '{limit}'")
         # What it knows of each group of rows stays in memory for as long as the file is open.
         self._detach()
@@ -85,9 +85,9 @@ class DuckdbTables:
         except duckdb.TransactionException:
             return
 
-    def held(self) -> list[tuple[str, int, int]]:
+    def part_row_counts(self) -> list[tuple[str, int, int]]:
         """Return dataset, part and rows of all that it holds; raises DuckDB's error where any of it cannot be read."""
-        found = held(lambda query: self._database.execute(query).fetchall(), _TABLES)
+        found = count_rows(lambda query: self._database.execute(query).fetchall(), _TABLES)
         for name in {dataset for dataset, _, _ in found}:  # rows are counted without what else is in them
             self._database.execute(f"SELECT max(hash(COLUMNS(*))) FROM {name}").fetchall()  # noqa: S608 - a dataset's
         return found
@@ -112,7 +112,7 @@ class DuckdbTables:
         self._database.execute("DETACH export")
 
     def _attach(self) -> None:
-        self._database.execute(f"ATTACH '{self._path}' AS export (ROW_GROUP_SIZE {_GROUP})")
+        self._database.execute(f"ATTACH '{self._path}' AS export (ROW_GROUP_SIZE {_ROW_GROUP_SIZE})")
         self._database.execute("USE export")
 
     def _insert(self, name: str, part: int, rows: Any) -> None:

@@ -9,16 +9,16 @@ from typing import IO, Any, cast
 import attrs
 
 from agora_analytics._core.decoding import json
-from agora_analytics.export.formats.base import closed_if_it_fails, utc
+from agora_analytics.export.formats.base import close_on_error, utc
 from agora_analytics.export.schema import Dataset
-from agora_analytics.export.write.column_batch import Batch
+from agora_analytics.export.write.column_batch import ColumnBatch
 
 _LEVEL = 1
 """gzip's fastest: rows repeat so much that more effort hardly shows."""
 
 
 @attrs.frozen
-class Lines:
+class JsonLines:
     """JSON Lines, `gzip` or `zstd` where told."""
 
     compression: str | None = None
@@ -28,11 +28,11 @@ class Lines:
         """How the names of its files end."""
         return ".jsonl" + {None: "", "gzip": ".gz", "zstd": ".zst"}[self.compression]
 
-    def writer(self, path: Path, dataset: Dataset) -> LinesWriter:
+    def writer(self, path: Path, dataset: Dataset) -> JsonLinesEncoder:
         """Begin a file."""
         file = path.open("wb")
-        with closed_if_it_fails(file), closed_if_it_fails(packed := self._packed(file)):
-            return LinesWriter(packed, file, dataset)
+        with close_on_error(file), close_on_error(packed := self._packed(file)):
+            return JsonLinesEncoder(packed, file, dataset)
 
     def _packed(self, file: IO[bytes]) -> IO[bytes]:
         if self.compression == "gzip":
@@ -41,11 +41,11 @@ class Lines:
         if self.compression == "zstd":
             from agora_analytics.export.formats import zstd  # noqa: PLC0415 - an extra
 
-            return zstd.packed(file)
+            return zstd.compressed(file)
         return file
 
 
-class LinesWriter:
+class JsonLinesEncoder:
     """Writes JSON Lines."""
 
     def __init__(self, packed: IO[bytes], file: IO[bytes], dataset: Dataset) -> None:
@@ -54,7 +54,7 @@ class LinesWriter:
         self._row = json.row(dataset.name, dataset.names)
         self._times = [at for at, column in enumerate(dataset.columns) if column.kind == "time"]
 
-    def write(self, batch: Batch) -> None:
+    def write(self, batch: ColumnBatch) -> None:
         """Add rows."""
         columns: list[Any] = list(batch.columns)
         for at in self._times:

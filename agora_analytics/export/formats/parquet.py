@@ -6,7 +6,7 @@ from pathlib import Path
 
 import attrs
 
-from agora_analytics.export.formats.base import Writer
+from agora_analytics.export.formats.base import FileEncoder
 from agora_analytics.export.schema import Dataset
 
 
@@ -19,8 +19,8 @@ class Parquet:
         """How the names of its files end."""
         return ".parquet"
 
-    def writer(self, path: Path, dataset: Dataset) -> Writer:
+    def writer(self, path: Path, dataset: Dataset) -> FileEncoder:
         """Begin a file."""
-        from agora_analytics.export.arrow import ParquetWriter  # noqa: PLC0415 - an extra
+        from agora_analytics.export.arrow import ParquetEncoder  # noqa: PLC0415 - an extra
 
-        return ParquetWriter(path, dataset)
+        return ParquetEncoder(path, dataset)

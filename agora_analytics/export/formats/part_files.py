@@ -7,18 +7,18 @@ from pathlib import Path
 import attrs
 
 from agora_analytics._core.files import not_linked
-from agora_analytics.export.formats.base import Format, Writer
+from agora_analytics.export.formats.base import FileEncoder, FileFormat
 from agora_analytics.export.schema import Dataset
-from agora_analytics.export.write.column_batch import Batch
+from agora_analytics.export.write.column_batch import ColumnBatch
 
 
 @attrs.define
 class FileTables:
     """Writes each part into a file `PART.SUFFIX` of a folder."""
 
-    _format: Format
+    _format: FileFormat
     _folder: Path
-    _writer: Writer | None = None
+    _writer: FileEncoder | None = None
 
     def ready(self) -> None:
         """Do nothing: each file is opened when it begins."""
@@ -27,7 +27,7 @@ class FileTables:
         """Begin a file."""
         self._writer = self._format.writer(not_linked(self._folder / f"{part}{self._format.suffix}"), dataset)
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: ColumnBatch) -> None:
         """Add rows."""
         if self._writer is not None:
             self._writer.write(batch)
@@ -42,7 +42,7 @@ class FileTables:
         """Close the file; it is nobody's."""
         self.end()
 
-    def held(self) -> list[tuple[str, int, int]]:
+    def part_row_counts(self) -> list[tuple[str, int, int]]:
         """Return nothing: each file is by itself."""
         return []
 

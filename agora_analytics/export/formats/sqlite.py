@@ -9,10 +9,10 @@ from pathlib import Path
 from shutil import copyfile
 from typing import Any, Final
 
-from agora_analytics.export.formats.base import held, iso
+from agora_analytics.export.formats.base import count_rows, iso
 from agora_analytics.export.schema import Dataset
-from agora_analytics.export.write.column_batch import Batch
-from agora_analytics.export.write.lock_wait import Patience
+from agora_analytics.export.write.column_batch import ColumnBatch
+from agora_analytics.export.write.lock_wait import LockWait
 
 _TYPES: Final[Mapping[str, str]] = {
     "text": "TEXT",
@@ -24,11 +24,11 @@ _TYPES: Final[Mapping[str, str]] = {
 
 _TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table'"
 
-_ROWS: Final = 200
+_ROWS_PER_INSERT: Final = 200
 """Rows that one statement takes at most."""
 
 
-_PATIENCE: Final = 900.0
+_LOCK_TIMEOUT: Final = 900.0
 """Seconds to wait where somebody reads the database; who begins to read meanwhile waits for the part."""
 
 
@@ -38,7 +38,7 @@ class SqliteTables:
     def __init__(self, path: Path) -> None:
         # No timeout: where a lock is needed it is waited for here, and pages that cannot leave the cache stay in it.
         self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
-        self._patience = Patience(_PATIENCE, path.name)
+        self._lock_wait = LockWait(_LOCK_TIMEOUT, path.name)
         self._path = path
         self._part = 0
         self._is_ready = False
@@ -64,7 +64,7 @@ class SqliteTables:
         self._database.execute("INSERT INTO _parts VALUES (?)", (part,))
         self._part = part
 
-    def add(self, batch: Batch) -> None:
+    def add(self, batch: ColumnBatch) -> None:
         """Add rows to the part."""
         kinds = [column.kind for column in batch.dataset.columns]
         told: list[Any] = [
@@ -75,7 +75,7 @@ class SqliteTables:
         row = f"({', '.join('?' * width)})"
         rows = zip(*told, repeat(self._part, batch.rows), strict=True)
         # Many rows a statement: for each statement, the thread waits until the interpreter is free again.
-        together = min(_ROWS, self._database.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width)
+        together = min(_ROWS_PER_INSERT, self._database.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width)
         many = insert + ", ".join([row] * together)
         for _ in range(batch.rows // together):
             self._database.execute(many, tuple(chain.from_iterable(islice(rows, together))))
@@ -90,9 +90,9 @@ class SqliteTables:
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
 
-    def held(self) -> list[tuple[str, int, int]]:
+    def part_row_counts(self) -> list[tuple[str, int, int]]:
         """Return dataset, part and rows of all that it holds."""
-        return held(self._locked, _TABLES)
+        return count_rows(self._locked, _TABLES)
 
     def copy(self, path: Path) -> None:
         """Copy the file: between two parts nobody has anything in it that is not complete."""
@@ -104,8 +104,8 @@ class SqliteTables:
 
     def abort(self) -> None:
         """End the wait for who reads the database."""
-        self._patience.give_up()
+        self._lock_wait.cancel()
 
     def _locked(self, statement: str) -> list[Any]:
         """Return the rows of a statement that needs a lock, which others may have."""
-        return self._patience.wait(lambda: self._database.execute(statement).fetchall())
+        return self._lock_wait.run(lambda: self._database.execute(statement).fetchall())

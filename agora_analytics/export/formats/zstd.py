@@ -7,6 +7,6 @@ from typing import IO, cast
 import zstandard
 
 
-def packed(file: IO[bytes]) -> IO[bytes]:
+def compressed(file: IO[bytes]) -> IO[bytes]:
     """Return what compresses all that is written to it into a file."""
     return cast("IO[bytes]", zstandard.ZstdCompressor().stream_writer(file, closefd=False))

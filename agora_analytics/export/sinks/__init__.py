@@ -9,22 +9,22 @@ from types import ModuleType
 from typing import Any
 
 from agora_analytics._core import validation
-from agora_analytics.export.sinks.base import Seen, Sink, said
+from agora_analytics.export.sinks.base import FileStat, Sink, error_text
 from agora_analytics.export.sinks.local import LocalSink
 
-__all__ = ["LocalSink", "Seen", "Sink", "check_place", "said", "sink_of"]
+__all__ = ["FileStat", "LocalSink", "Sink", "check_place", "error_text", "open_sink"]
 
 
 def check_place(to: str) -> None:
     """Raise `ValueError` for a URL that needs what is not installed; nothing is reached for."""
     if "://" in to:
-        _loaded().check_installed(to)
+        _remote_module().check_installed(to)
 
 
-def sink_of(to: str | Path, options: Mapping[str, Any]) -> Sink:
+def open_sink(to: str | Path, options: Mapping[str, Any]) -> Sink:
     """Return the sink of a folder or a URL; raises `ValueError` where fsspec is missing or does not know it."""
     if isinstance(to, str) and "://" in to:  # before all checks, which show what they refuse
-        sink: Sink = _loaded().opened(to, options)
+        sink: Sink = _remote_module().open_remote(to, options)
         return sink
     folder = validation.path("to", to)
     if options:
@@ -32,7 +32,7 @@ def sink_of(to: str | Path, options: Mapping[str, Any]) -> Sink:
     return LocalSink(folder.absolute())
 
 
-def _loaded() -> ModuleType:
+def _remote_module() -> ModuleType:
     try:
         return import_module("agora_analytics.export.sinks.remote")  # an extra
     except ModuleNotFoundError as error:

@@ -9,7 +9,7 @@ import attrs
 
 
 @attrs.frozen
-class Seen:
+class FileStat:
     """What a file looks like without being read: `mark` is another one whenever its bytes may be others."""
 
     size: int
@@ -35,10 +35,10 @@ class Sink(Protocol):
     def remove(self, name: str) -> None:
         """Remove a file, if it is there."""
 
-    def look(self, name: str) -> Seen | None:
+    def stat(self, name: str) -> FileStat | None:
         """Return what a file looks like; None where there is none."""
 
-    def files(self, folder: str) -> dict[str, Seen]:
+    def files(self, folder: str) -> dict[str, FileStat]:
         """Return the files in a folder and below, by name; without those that readers skip (`.name`, `_name`)."""
 
     def read(self, name: str) -> bytes | None:
@@ -60,6 +60,6 @@ class Sink(Protocol):
         """The place, without credentials."""
 
 
-def said(error: Exception) -> str:
+def error_text(error: Exception) -> str:
     """Return what an error says, in its own words."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

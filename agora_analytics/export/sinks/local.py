@@ -13,9 +13,9 @@ from typing import Final
 import attrs
 
 from agora_analytics._core.files import digest, folder_below, not_linked, opened, read
-from agora_analytics.export.sinks.base import Seen
+from agora_analytics.export.sinks.base import FileStat
 
-_LINK: Final = Seen(-1, "no file")
+_NOT_A_FILE: Final = FileStat(-1, "no file")
 """What is no plain file: a symbolic link, for one, which is not followed."""
 
 
@@ -32,9 +32,9 @@ class LocalSink:
 
     def check(self) -> None:
         """Raise `OSError` where nothing can be written."""
-        missing = _missing(self.folder)
+        missing = _missing_folders(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        _sync_names(missing)
+        _fsync_parents(missing)
         if not os.access(self.folder, os.W_OK | os.X_OK):
             raise PermissionError(13, "Permission denied", str(self.folder))
 
@@ -44,14 +44,14 @@ class LocalSink:
         with opened(file, "rb+") as written:
             os.fsync(written.fileno())
         file.replace(target)
-        _sync(target.parent)
+        _fsync_folder(target.parent)
 
     def move(self, name: str, to: str) -> None:
         """Give a file another name."""
         target, source = self._place_of(to), not_linked(self.folder / name)
         source.replace(target)
         for folder in {target.parent, source.parent}:
-            _sync(folder)
+            _fsync_folder(folder)
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there, and the folder that it leaves empty; neither comes back with a power cut."""
@@ -59,23 +59,23 @@ class LocalSink:
         if not target.parent.exists():
             return
         folder_below(self.folder, target.parent).joinpath(target.name).unlink(missing_ok=True)
-        _sync(target.parent)
+        _fsync_folder(target.parent)
         with suppress(OSError):
             target.parent.rmdir()
-            _sync(target.parent.parent)
+            _fsync_folder(target.parent.parent)
 
-    def look(self, name: str) -> Seen | None:
+    def stat(self, name: str) -> FileStat | None:
         """Return what a file looks like; None where there is none."""
         try:
-            return _seen(os.lstat(self.folder / name))
+            return _file_stat(os.lstat(self.folder / name))
         except (FileNotFoundError, NotADirectoryError):
             return None
 
-    def files(self, folder: str) -> dict[str, Seen]:
+    def files(self, folder: str) -> dict[str, FileStat]:
         """Return the files in a folder and below, by name; a link is told, and not followed."""
         top = self.folder / folder
         if top.is_symlink():
-            return {folder: _LINK}
+            return {folder: _NOT_A_FILE}
         return {path.relative_to(self.folder).as_posix(): seen for path, seen in _below(top)}
 
     def read(self, name: str) -> bytes | None:
@@ -101,9 +101,9 @@ class LocalSink:
     def _place_of(self, name: str) -> Path:
         """Return a file's path; the folders that are made for it outlast a power cut."""
         target = self.folder / name
-        missing = _missing(target.parent)
+        missing = _missing_folders(target.parent)
         folder_below(self.folder, target.parent)
-        _sync_names(missing)
+        _fsync_parents(missing)
         return target
 
     def scrub(self, text: str) -> str:
@@ -114,7 +114,7 @@ class LocalSink:
         return os.fsencode(self.folder).decode(errors="backslashreplace")  # a name on disk is bytes, not always text
 
 
-def _below(folder: Path) -> Iterator[tuple[Path, Seen]]:
+def _below(folder: Path) -> Iterator[tuple[Path, FileStat]]:
     """Yield what is in a folder and below that is no folder; what cannot be listed is an error."""
     for entry in os.scandir(folder) if folder.is_dir() else ():
         if entry.name.startswith((".", "_")):
@@ -122,27 +122,27 @@ def _below(folder: Path) -> Iterator[tuple[Path, Seen]]:
         if entry.is_dir(follow_symlinks=False):
             yield from _below(Path(entry.path))
         else:
-            yield Path(entry.path), _seen(entry.stat(follow_symlinks=False))
+            yield Path(entry.path), _file_stat(entry.stat(follow_symlinks=False))
 
 
-def _seen(found: os.stat_result) -> Seen:
+def _file_stat(found: os.stat_result) -> FileStat:
     if not stat.S_ISREG(found.st_mode):
-        return _LINK
-    return Seen(found.st_size, f"{found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}")
+        return _NOT_A_FILE
+    return FileStat(found.st_size, f"{found.st_ino} {found.st_mtime_ns} {found.st_ctime_ns}")
 
 
-def _missing(folder: Path) -> list[Path]:
+def _missing_folders(folder: Path) -> list[Path]:
     """Return the folders that are to be made for one, itself first."""
     return list(takewhile(lambda one: not one.exists(), (folder, *folder.parents)))
 
 
-def _sync_names(folders: list[Path]) -> None:
+def _fsync_parents(folders: list[Path]) -> None:
     """Bring to the disk that there are new folders."""
     for folder in folders:
-        _sync(folder.parent)
+        _fsync_folder(folder.parent)
 
 
-def _sync(folder: Path) -> None:
+def _fsync_folder(folder: Path) -> None:
     """Bring a folder's list of files to the disk, where the system can."""
     if hasattr(os, "O_DIRECTORY"):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)

@@ -15,18 +15,18 @@ import fsspec
 from agora_analytics._core.files import not_linked
 from agora_analytics.errors import ExportError
 from agora_analytics.export.sinks import urls
-from agora_analytics.export.sinks.base import Seen, said
+from agora_analytics.export.sinks.base import FileStat, error_text
 from agora_analytics.export.sinks.local import LocalSink
 
 _MARKS: Final = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "modify", "created")
 """Under which name a store tells what changes with a file, the most telling first."""
 
-_BLOCK: Final = 2**20
+_BLOCK_SIZE: Final = 2**20
 
-_WHOLE: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "r2", "memory"})
+_ATOMIC_STORES: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "r2", "memory"})
 """Stores in which a file appears when it is complete; elsewhere it gets its name last."""
 
-_DISK: Final = frozenset({"file", "local"})
+_LOCAL_SCHEMES: Final = frozenset({"file", "local"})
 """What fsspec calls this machine's folders."""
 
 
@@ -44,7 +44,7 @@ class RemoteSink:
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._shown = urls.shown(url)
         self._secrets = urls.secrets(url, options)
-        self._whole = urls.scheme(url) in _WHOLE
+        self._whole = urls.scheme(url) in _ATOMIC_STORES
         self._identity = urls.identity(url, options)
         if "\0" in url:
             raise ValueError(f"to={self._shown!r}: it has a null character in it")
@@ -58,7 +58,7 @@ class RemoteSink:
         except (ImportError, ValueError) as error:
             misuse, wrong = True, self.scrub(str(error))
         except Exception as error:  # noqa: BLE001 - some stores connect at once
-            misuse, wrong = False, self.scrub(said(error))
+            misuse, wrong = False, self.scrub(error_text(error))
         else:
             return store, str(path)
         if misuse:
@@ -135,15 +135,15 @@ class RemoteSink:
         if self._store.exists(self._path(name)):
             self._store.rm_file(self._path(name))
 
-    def look(self, name: str) -> Seen | None:
+    def stat(self, name: str) -> FileStat | None:
         """Return what a file looks like; None where there is none."""
         try:
             self._store.invalidate_cache(self._path(name))
-            return _seen(self._store.info(self._path(name)))
+            return _file_stat(self._store.info(self._path(name)))
         except FileNotFoundError:
             return None
 
-    def files(self, folder: str) -> dict[str, Seen]:
+    def files(self, folder: str) -> dict[str, FileStat]:
         """Return the files in a folder and below, by name."""
         top = self._path(folder)
         try:
@@ -153,7 +153,7 @@ class RemoteSink:
             return {}
         inner = top.strip("/")  # some stores list names without the first slash
         names = {folder + path[path.index(inner) + len(inner) :]: info for path, info in found.items()}
-        return {name: _seen(info) for name, info in names.items() if not _is_skipped(name[len(folder) :])}
+        return {name: _file_stat(info) for name, info in names.items() if not _is_skipped(name[len(folder) :])}
 
     def read(self, name: str) -> bytes | None:
         """Return a file's bytes; None where there is none."""
@@ -181,7 +181,7 @@ class RemoteSink:
         """Return the SHA-256 of a file's bytes."""
         found = sha256()
         with self._store.open(self._path(name), "rb") as file:
-            while some := file.read(_BLOCK):
+            while some := file.read(_BLOCK_SIZE):
                 found.update(some)
         return found.hexdigest()
 
@@ -215,17 +215,17 @@ class DiskSink(RemoteSink):
         return super()._path(name)
 
 
-def opened(url: str, options: Mapping[str, Any]) -> RemoteSink:
+def open_remote(url: str, options: Mapping[str, Any]) -> RemoteSink:
     """Return the sink of a URL."""
-    return (DiskSink if urls.scheme(url) in _DISK else RemoteSink)(url, options)
+    return (DiskSink if urls.scheme(url) in _LOCAL_SCHEMES else RemoteSink)(url, options)
 
 
-def _seen(info: Mapping[str, Any]) -> Seen:
+def _file_stat(info: Mapping[str, Any]) -> FileStat:
     """Return what a store says of a file: its own checksum, or when it was written, whichever it tells."""
     told = next((info[key] for key in _MARKS if info.get(key)), "")
     if isinstance(told, datetime):  # the same moment is a number where a store lists its files
         told = told.timestamp()
-    return Seen(int(info.get("size") or 0), str(told))
+    return FileStat(int(info.get("size") or 0), str(told))
 
 
 def _is_skipped(name: str) -> bool:

@@ -12,26 +12,26 @@ from typing import Final, NamedTuple
 from agora_analytics._core import files
 from agora_analytics.errors import ExportError
 from agora_analytics.export.sinks import Sink
-from agora_analytics.export.state.found_parts import Held
-from agora_analytics.export.state.progress import State
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.found_parts import DatabaseCopy
 from agora_analytics.export.state.sqlite_store import DamagedError, is_damage
-from agora_analytics.export.state.staging import Facts
-from agora_analytics.export.write.writer import alone
+from agora_analytics.export.state.staging import PartInfo
+from agora_analytics.export.write.writer import writer_lock
 
 FOLDER: Final = ".agora-export"
 """The folder beside the files that has the state."""
 
 _NAME: Final = re.compile(rf"{re.escape(FOLDER)}/(run|state|database)-(\d{{8}})(?:-\d+)?(?:\.[a-z.]+)?")
 
-_BESIDE: Final = ("-journal", "-wal", "-shm", ".wal")
+_SIDE_FILES: Final = ("-journal", "-wal", "-shm", ".wal")
 """How the names of files end that SQLite and DuckDB keep beside an open database."""
 
 
-DAMAGES: Final = (gzip.BadGzipFile, EOFError, zlib.error, DamagedError)
+DAMAGE_ERRORS: Final = (gzip.BadGzipFile, EOFError, zlib.error, DamagedError)
 """What unpacking and checking raise for a copy that is not what was written, rather than for a disk."""
 
 
-class Copy(NamedTuple):
+class RemoteFile(NamedTuple):
     """What is beside the files: the number of a run, the name, what it looks like, and of which kind it is."""
 
     run: int
@@ -40,29 +40,31 @@ class Copy(NamedTuple):
     kind: str
 
 
-def found(sink: Sink, *kinds: str) -> list[Copy]:
+def list_files(sink: Sink, *kinds: str) -> list[RemoteFile]:
     """Return what is beside the files, of the kinds `run`, `state` and `database`."""
     told = [(_NAME.fullmatch(name), seen) for name, seen in sink.files(FOLDER).items()]
-    return [Copy(int(match[2]), match[0], seen.mark, match[1]) for match, seen in told if match and match[1] in kinds]
+    return [
+        RemoteFile(int(match[2]), match[0], seen.mark, match[1]) for match, seen in told if match and match[1] in kinds
+    ]
 
 
-def write(state: State, path: Path, held: Held | None) -> None:
+def write_copy(state: ExportState, path: Path, held: DatabaseCopy | None) -> None:
     """Write a copy of a state as it is now; `held` is the database that goes with it, of one that is not closed."""
     state.copy_to(path)
     if held is not None:
-        copy = State(path, path.name)
+        copy = ExportState(path, path.name)
         try:
             with copy.transaction():
-                copy.keep_database(None)
-                copy.keep_held(held)
+                copy.set_database(None)
+                copy.set_database_copy(held)
         finally:
             copy.close()
 
 
-def check(path: Path) -> Held | None:
+def check_copy(path: Path) -> DatabaseCopy | None:
     """Return which database goes with a copy; raises `DamagedError` for a file that is no state of an export."""
     try:
-        state = State(path, path.name)
+        state = ExportState(path, path.name)
     except ExportError as error:
         if is_damage(error.__cause__):
             raise DamagedError(str(error.__cause__)) from None
@@ -70,58 +72,58 @@ def check(path: Path) -> Held | None:
     try:
         if not state.settings():
             raise DamagedError("it is empty")
-        return state.held()
+        return state.database_copy()
     finally:
         state.close()
 
 
-def get(sink: Sink, name: str, file: Path) -> None:
+def download(sink: Sink, name: str, file: Path) -> None:
     """Copy a file here, in the place of what is there; a link is replaced, and not followed."""
     file.unlink(missing_ok=True)
     sink.get(name, file)
 
 
-def fetch_held(sink: Sink, held: Held, path: Path) -> bool:
+def fetch_database(sink: Sink, held: DatabaseCopy, path: Path) -> bool:
     """Bring the database that goes with a copy here, unless it is; return whether it is anywhere.
 
     It may have its own name, or that which readers know.
     """
-    if _is(path, held.sha256):
+    if _has_digest(path, held.sha256):
         return True
     come = path.with_name("database.copy")
     for name in (held.name, path.name):
-        if sink.look(name) is not None:
-            get(sink, name, come)
-            if _is(come, held.sha256):
-                _place(come, path)
+        if sink.stat(name) is not None:
+            download(sink, name, come)
+            if _has_digest(come, held.sha256):
+                _install_database(come, path)
                 return True
     return False
 
 
-def fetch_closed(sink: Sink, facts: Facts | None, path: Path) -> None:
+def fetch_closed_database(sink: Sink, facts: PartInfo | None, path: Path) -> None:
     """Bring a closed database here, if the one here is another."""
-    if facts is not None and not _is(path, facts.sha256):
+    if facts is not None and not _has_digest(path, facts.sha256):
         come = path.with_name("database.copy")
-        get(sink, path.name, come)
-        _place(come, path)
+        download(sink, path.name, come)
+        _install_database(come, path)
 
 
-def _is(path: Path, digest: str | None) -> bool:
+def _has_digest(path: Path, digest: str | None) -> bool:
     return path.exists() and files.digest(path) == digest
 
 
-def _place(come: Path, path: Path) -> None:
+def _install_database(come: Path, path: Path) -> None:
     """Put a database in the place of the one that is here, and of what was kept beside that."""
-    lock = alone(path.parent)  # who writes the one that is here may outlive its export by a moment
+    lock = writer_lock(path.parent)  # who writes the one that is here may outlive its export by a moment
     try:
-        for end in _BESIDE:
+        for end in _SIDE_FILES:
             path.with_name(path.name + end).unlink(missing_ok=True)
         come.replace(path)
     finally:
         lock.close()
 
 
-def packed(path: Path) -> Path:
+def compress(path: Path) -> Path:
     """Compress a file, which is gone then."""
     into = path.with_suffix(".gz")
     with (
@@ -134,7 +136,7 @@ def packed(path: Path) -> Path:
     return into
 
 
-def unpack(path: Path) -> None:
+def decompress(path: Path) -> None:
     """Replace a compressed file by what it holds."""
     plain = path.with_suffix(".plain")
     with files.opened(path, "rb") as raw, gzip.GzipFile("", "rb", 1, raw) as file, files.opened(plain, "wb") as into:

@@ -13,11 +13,11 @@ from typing import Any, Final, Literal, NamedTuple
 import attrs
 
 from agora_analytics._core.decoding import json
-from agora_analytics.export.formats import DATABASES
+from agora_analytics.export.formats import DATABASE_FORMATS
 from agora_analytics.export.schema import DATASETS
-from agora_analytics.export.state.found_parts import DATABASE
+from agora_analytics.export.state.found_parts import WHOLE_DATABASE
 
-_LISTS: Final = "calls"
+_CALL_SOURCES: Final = "calls"
 """The first word of the sources of whatever is of calls."""
 
 _SOURCES: Final = {"insights": "insight", "realtime": "realtime"}
@@ -25,7 +25,7 @@ _SOURCES: Final = {"insights": "insight", "realtime": "realtime"}
 
 
 @attrs.frozen(kw_only=True)
-class _Part:
+class _PartEntry:
     id: json.Whole
     dataset: str
     app_id: str
@@ -38,7 +38,7 @@ class _Part:
 
 
 @attrs.frozen(kw_only=True)
-class _Spanned:
+class _SpanEntry:
     app_id: str
     source: str
     state: Literal["read", "unsettled", "expired", "cut off"]
@@ -47,12 +47,12 @@ class _Spanned:
 
 
 @attrs.frozen(kw_only=True)
-class _Database:
+class _DatabaseEntry:
     bytes: json.Whole
     sha256: str
 
 
-class _Call(NamedTuple):
+class _CallEntry(NamedTuple):
     app: str
     call_id: str
     cname: str | None
@@ -65,7 +65,7 @@ class _Call(NamedTuple):
     begun: bool | json.Whole
 
 
-class _Lost(NamedTuple):
+class _LostEntry(NamedTuple):
     app: str
     dataset: str
     day: json.Whole
@@ -73,7 +73,7 @@ class _Lost(NamedTuple):
     reason: str
 
 
-class _Original(NamedTuple):
+class _OriginalEntry(NamedTuple):
     id: json.Whole
     dataset: str
     app: str
@@ -87,31 +87,31 @@ class _Original(NamedTuple):
 
 @attrs.frozen(kw_only=True)
 class _Resume:
-    calls: list[_Call]
+    calls: list[_CallEntry]
     skipped: list[tuple[str, str, json.Whole, str]]
-    lost: list[_Lost]
-    originals: list[_Original] = attrs.field(factory=list)
+    lost: list[_LostEntry]
+    originals: list[_OriginalEntry] = attrs.field(factory=list)
 
 
 @attrs.frozen(kw_only=True)
 class _Manifest:
     settings: dict[str, Any]
     rows: dict[str, json.Whole]
-    parts: list[_Part]
-    database: _Database | None
-    spans: list[_Spanned]
+    parts: list[_PartEntry]
+    database: _DatabaseEntry | None
+    spans: list[_SpanEntry]
     resume: _Resume
 
 
-_read = json.strict(_Manifest)
+_decode_manifest = json.strict(_Manifest)
 
-_FIRST: Final = date(1970, 1, 1).toordinal()
+_EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
 
 
 def iso_day(day: int) -> str | int:
     """Return the date of a part, like `2026-11-20`, by the days since 1970; the number where no date is so late."""
     try:
-        return date.fromordinal(_FIRST + day).isoformat()
+        return date.fromordinal(_EPOCH_ORDINAL + day).isoformat()
     except (ValueError, OverflowError):
         return day
 
@@ -123,33 +123,35 @@ def day_of(told: str | int) -> int:
     found = date.fromisoformat(told)
     if found.isoformat() != told:
         raise ValueError(f"{told!r} is not written like {found}")
-    return found.toordinal() - _FIRST
+    return found.toordinal() - _EPOCH_ORDINAL
 
 
-def check(document: bytes) -> None:
+def check_manifest(document: bytes) -> None:
     """Raise `ValueError` for a manifest that no export wrote."""
     try:
-        found = _read(document)
+        found = _decode_manifest(document)
     except json.Unreadable as error:
         raise ValueError(str(error)) from None
-    wrong = next(_wrong(found), None)
+    wrong = next(_inconsistencies(found), None)
     if wrong is not None:
         raise ValueError(wrong)
 
 
-def _wrong(found: _Manifest) -> Iterator[str]:
+def _inconsistencies(found: _Manifest) -> Iterator[str]:
     """Yield what cannot be true of an export."""
     resume = found.resume
     datasets = {one.dataset for some in (found.parts, resume.originals) for one in some}
     datasets |= {one.dataset for one in resume.lost}
-    yield from (f"{name!r} is no dataset" for name in datasets - {*DATASETS, DATABASE})
-    yield from _twice("part", (one.id for one in found.parts))
-    yield from _twice("part", ((one.dataset, one.app_id, day_of(one.day), one.number) for one in found.parts))
-    yield from _twice("call", ((one.app, one.call_id) for one in found.resume.calls))
-    yield from _twice("original", (one.id for one in resume.originals))
+    yield from (f"{name!r} is no dataset" for name in datasets - {*DATASETS, WHOLE_DATABASE})
+    yield from _duplicates("part", (one.id for one in found.parts))
+    yield from _duplicates("part", ((one.dataset, one.app_id, day_of(one.day), one.number) for one in found.parts))
+    yield from _duplicates("call", ((one.app, one.call_id) for one in found.resume.calls))
+    yield from _duplicates("original", (one.id for one in resume.originals))
     altered = {one.id for one in resume.originals}
     for part in found.parts:
-        if part.number and (part.bytes is None or part.sha256 is None) != (found.settings.get("format") in DATABASES):
+        if part.number and (part.bytes is None or part.sha256 is None) != (
+            found.settings.get("format") in DATABASE_FORMATS
+        ):
             yield f"part {part.id} is a file without a checksum, or none with one"
         if (part.rows is None) != (part.id in altered):
             yield f"part {part.id} has rows that nobody knows, and was not altered, or was"
@@ -157,15 +159,15 @@ def _wrong(found: _Manifest) -> Iterator[str]:
             yield f"part {part.id} has a number below 0"
         if part.provisional != (part.number == 0):
             yield f"part {part.id} is provisional or has a number, not both"
-    yield from _unequal(found)
-    yield from _unread(found)
+    yield from _wrong_row_counts(found)
+    yield from _unread_parts(found)
 
 
-def _twice(what: str, keys: Iterable[object]) -> Iterator[str]:
+def _duplicates(what: str, keys: Iterable[object]) -> Iterator[str]:
     return (f"{what} {key!r} is there twice" for key, count in Counter(keys).items() if count > 1)
 
 
-def _unequal(found: _Manifest) -> Iterator[str]:
+def _wrong_row_counts(found: _Manifest) -> Iterator[str]:
     """Yield the datasets whose parts have not as many rows as are told."""
     rows: Counter[str] = Counter()
     for part in found.parts:
@@ -175,10 +177,10 @@ def _unequal(found: _Manifest) -> Iterator[str]:
             yield f"the parts of {name} have {rows[name]} rows, not {found.rows.get(name, 0)}"
 
 
-def _unread(found: _Manifest) -> Iterator[str]:
+def _unread_parts(found: _Manifest) -> Iterator[str]:
     """Yield the parts of what is not told to have been read: it would be asked for again, and come twice."""
     read = {(one.app_id, one.source.split(" ")[0]) for one in found.spans if one.state in {"read", "cut off"}}
-    read |= {(one.app, _LISTS) for one in found.resume.calls}
+    read |= {(one.app, _CALL_SOURCES) for one in found.resume.calls}
     for part in found.parts:
-        if part.number and part.rows != 0 and (part.app_id, _SOURCES.get(part.dataset, _LISTS)) not in read:
+        if part.number and part.rows != 0 and (part.app_id, _SOURCES.get(part.dataset, _CALL_SOURCES)) not in read:
             yield f"part {part.id} has rows of {part.app_id!r}, but no span of it was read"

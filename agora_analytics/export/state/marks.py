@@ -6,61 +6,62 @@ import attrs
 
 from agora_analytics.export.fetch.sources import CallSource, Slice, Source
 from agora_analytics.export.selection import worst
-from agora_analytics.export.state.progress import EXPIRED, READ, UNSETTLED, PendingSlice, State
-from agora_analytics.export.state.staging import packed
-from agora_analytics.export.write.column_batch import Batch
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.slices import PendingSlice, SpanStatus
+from agora_analytics.export.state.staging import serialized
+from agora_analytics.export.write.column_batch import ColumnBatch
 from agora_analytics.models import Call
 from agora_analytics.spans import Span
 
 
-def clip(state: State, source: Source, one: PendingSlice, begin: int) -> PendingSlice | None:
+def drop_expired(state: ExportState, source: Source, one: PendingSlice, begin: int) -> PendingSlice | None:
     """Note what of a slice the service keeps no longer, and return what is left of it."""
     span, keep = one.slice.span, one.slice.owned_until
     gone = Span(span.start, min(begin, keep))
     if not one.again:
-        _expire(state, one, gone)
+        _mark_expired(state, one, gone)
     elif isinstance(source, CallSource):
-        _never_ended(state, source, one.app, gone)
+        _skip_never_ended(state, source, one.app, gone)
     if keep <= begin:
-        state.end_slice(one)
+        state.delete_slice(one)
         return None
     return attrs.evolve(one, slice=Slice(Span(begin, span.end), keep))
 
 
-def _expire(state: State, one: PendingSlice, gone: Span) -> None:
+def _mark_expired(state: ExportState, one: PendingSlice, gone: Span) -> None:
     """Note that a span cannot be asked for any more; what was provisional stays as it is."""
     kept = [
         Span(max(span.start, gone.start), min(span.end, gone.end))
-        for span in state.spans(one.app, one.source, UNSETTLED)
+        for span in state.spans(one.app, one.source, SpanStatus.UNSETTLED)
         if span.start < gone.end and gone.start < span.end
     ]
-    state.mark(one.app, one.source, gone, EXPIRED)
+    state.mark_span(one.app, one.source, gone, SpanStatus.EXPIRED)
     for span in kept:
-        state.mark(one.app, one.source, span, READ)
+        state.mark_span(one.app, one.source, span, SpanStatus.READ)
     name = f"{one.app} {one.source}"
     for app, day, rows in state.take_provisional(name) if kept else ():
-        final = rows.where("ts", gone.__contains__)
-        state.stage(app, day, packed(final.having("provisional", value=False)))
-        others = rows.where("ts", lambda ts: ts not in gone)
-        state.stage(app, day, packed(others), source=name, provisional=True)
+        final = rows.filter("ts", gone.__contains__)
+        state.stage(app, day, serialized(final.with_constant("provisional", value=False)))
+        others = rows.filter("ts", lambda ts: ts not in gone)
+        state.stage(app, day, serialized(others), source=name, provisional=True)
 
 
-def _never_ended(state: State, source: CallSource, app: str, gone: Span) -> None:
+def _skip_never_ended(state: ExportState, source: CallSource, app: str, gone: Span) -> None:
     """Leave out the calls that went on when last seen and began in a span that cannot be asked for any more."""
     for number, first in open_calls(state, app, source):
         if first in gone:
-            state.leave_out(number, "never seen to end")
+            state.skip_call(number, "never seen to end")
             for _, day, rows in state.take_provisional(f"call {number}"):
-                state.stage(app, day, packed(rows))
+                state.stage(app, day, serialized(rows))
 
 
-def undated(state: State, app: str, batch: Batch) -> None:
+def count_invalid_times(state: ExportState, app: str, batch: ColumnBatch) -> None:
     """Note the times that are no dates, so that no file could hold them."""
-    if batch.undated:
-        state.skip(app, batch.dataset.name, batch.undated, "a time that is no date, null here")
+    if batch.invalid_times:
+        state.add_misfits(app, batch.dataset.name, batch.invalid_times, "a time that is no date, null here")
 
 
-def open_calls(state: State, app: str, source: CallSource) -> list[tuple[int, int]]:
+def open_calls(state: ExportState, app: str, source: CallSource) -> list[tuple[int, int]]:
     """Return id and start of a source's calls that went on when they were seen last, oldest first."""
     return [
         (number, first)
@@ -69,7 +70,7 @@ def open_calls(state: State, app: str, source: CallSource) -> list[tuple[int, in
     ]
 
 
-def before(one: Slice, moment: int) -> Span | None:
+def part_before(one: Slice, moment: int) -> Span | None:
     """Return the part of a slice that lies before a moment."""
     end = min(one.owned_until, moment)
     return Span(one.span.start, end) if one.span.start < end else None

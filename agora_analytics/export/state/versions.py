@@ -12,13 +12,15 @@ from typing import Any, Final
 from agora_analytics.export.fetch.cursor import restored
 from agora_analytics.export.schema import DATASETS
 
-_STRANGE: Final = "SELECT {column} FROM {table} WHERE {column} IS NULL OR {column} < 0 OR {column} >= {known} LIMIT 1"
+_OUT_OF_RANGE: Final = (
+    "SELECT {column} FROM {table} WHERE {column} IS NULL OR {column} < 0 OR {column} >= {known} LIMIT 1"
+)
 
 
-def illegible(select: Callable[[str], list[tuple[Any, ...]]], *, kinds: int, statuses: int) -> str | None:
+def unknown_value(select: Callable[[str], list[tuple[Any, ...]]], *, kinds: int, statuses: int) -> str | None:
     """Return what this version cannot read of a state, None where it can read it all."""
     for table, column, known in (("spans", "kind", kinds), ("calls", "status", statuses)):
-        for (found,) in select(_STRANGE.format(table=table, column=column, known=known)):
+        for (found,) in select(_OUT_OF_RANGE.format(table=table, column=column, known=known)):
             return f"{found!r} is no {column} of {table} that this version knows"
     for (dataset,) in select("SELECT DISTINCT dataset FROM groups"):
         if dataset not in DATASETS:

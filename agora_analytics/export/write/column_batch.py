@@ -34,31 +34,31 @@ U = TypeVar("U")
 
 
 @attrs.frozen
-class Runs(Generic[T]):
+class RunLength(Generic[T]):
     """Values of a column: each so many times in a row."""
 
     values: Sequence[T]
     counts: Sequence[int]
 
     @classmethod
-    def of(cls, values: Iterable[T]) -> Runs[T]:
+    def of(cls, values: Iterable[T]) -> RunLength[T]:
         """Return the runs of values."""
         pairs = [(value, len(list(group))) for value, group in groupby(values)]
-        return Runs([value for value, _ in pairs], [count for _, count in pairs])
+        return RunLength([value for value, _ in pairs], [count for _, count in pairs])
 
     def __iter__(self) -> Iterator[T]:
         return chain.from_iterable(map(repeat, self.values, self.counts))
 
-    def map(self, function: Callable[[T], U]) -> Runs[U]:
+    def map(self, function: Callable[[T], U]) -> RunLength[U]:
         """Return other values, as many times."""
-        return Runs([function(value) for value in self.values], self.counts)
+        return RunLength([function(value) for value in self.values], self.counts)
 
 
-Values = Sequence[Any] | Runs[Any]
+Values = Sequence[Any] | RunLength[Any]
 
 
 @attrs.frozen
-class Batch:
+class ColumnBatch:
     """Rows of a dataset, column by column: `time` in UTC seconds, all columns of one length.
 
     `undated` times of it are null, since what came is no date that a file could hold.
@@ -67,14 +67,14 @@ class Batch:
     dataset: Dataset
     rows: int
     columns: tuple[Values, ...]
-    undated: int = 0
+    invalid_times: int = 0
 
-    def where(self, name: str, keep: Callable[[Any], bool]) -> Batch:
+    def filter(self, name: str, keep: Callable[[Any], bool]) -> ColumnBatch:
         """Return the rows whose value of a column passes."""
         at = self.dataset.names.index(name)
         return self._of([row for row in zip(*self.columns, strict=True) if keep(row[at])])
 
-    def once(self, *key: str) -> Batch:
+    def drop_duplicates(self, *key: str) -> ColumnBatch:
         """Return the rows, of those with the same key only the last."""
         places = [self.dataset.names.index(name) for name in key]
         found = {tuple(row[at] for at in places): row for row in zip(*self.columns, strict=True)}
@@ -84,40 +84,42 @@ class Batch:
         """Return the values of a column."""
         return self.columns[self.dataset.names.index(name)]
 
-    def having(self, name: str, *, value: object) -> Batch:
+    def with_constant(self, name: str, *, value: object) -> ColumnBatch:
         """Return the rows with one value in all of a column."""
         columns = (
             self._same(value) if here == name else one
             for here, one in zip(self.dataset.names, self.columns, strict=True)
         )
-        return Batch(self.dataset, self.rows, tuple(columns))
+        return ColumnBatch(self.dataset, self.rows, tuple(columns))
 
     def _same(self, value: object) -> Values:
-        return Runs([value], [self.rows])
+        return RunLength([value], [self.rows])
 
-    def _of(self, rows: Sequence[tuple[Any, ...]]) -> Batch:
+    def _of(self, rows: Sequence[tuple[Any, ...]]) -> ColumnBatch:
         columns: Iterable[Sequence[Any]] = zip(*rows, strict=True) if rows else ((),) * len(self.columns)
         kept = zip(columns, self.columns, strict=True)
-        return Batch(
-            self.dataset, len(rows), tuple(Runs.of(one) if isinstance(before, Runs) else one for one, before in kept)
+        return ColumnBatch(
+            self.dataset,
+            len(rows),
+            tuple(RunLength.of(one) if isinstance(before, RunLength) else one for one, before in kept),
         )
 
 
-def calls(app_id: str, found: Sequence[Call]) -> Batch:
+def calls(app_id: str, found: Sequence[Call]) -> ColumnBatch:
     """Return the rows of calls."""
-    return _of_fields(CALLS, found, app_id=app_id)
+    return _from_models(CALLS, found, app_id=app_id)
 
 
-def sessions(app_id: str, call_id: str, found: Sequence[Session]) -> Batch:
+def sessions(app_id: str, call_id: str, found: Sequence[Session]) -> ColumnBatch:
     """Return the rows of sessions of a call."""
-    return _of_fields(SESSIONS, found, app_id=app_id, call_id=call_id)
+    return _from_models(SESSIONS, found, app_id=app_id, call_id=call_id)
 
 
-def metrics(app_id: str, call_id: str, found: Iterable[SessionMetrics]) -> Batch:
+def metrics(app_id: str, call_id: str, found: Iterable[SessionMetrics]) -> ColumnBatch:
     """Return the rows of metrics of a call: those of a track in order of time."""
     tracks = [(one.sid, track) for one in found for track in one.data if track.kvs]
     counts = [len(track.kvs) for _, track in tracks]
-    undated = 0
+    invalid_times = 0
     stamps: list[int | None] = []
     values: list[float | None] = []
     for _, track in tracks:
@@ -126,101 +128,108 @@ def metrics(app_id: str, call_id: str, found: Iterable[SessionMetrics]) -> Batch
             here, measured = zip(*sorted(track.kvs, key=lambda pair: pair[0]), strict=True)
         if not (is_moment(here[0]) and is_moment(here[-1])):  # in order, so the others are between
             told = here
-            here = tuple(_dated(told))
-            undated += _fewer(told, here)
+            here = tuple(_valid_times(told))
+            invalid_times += _count_dropped(told, here)
         stamps += here
         values += measured
     alike: list[Values] = [
-        Runs([sid for sid, _ in tracks], counts),
-        Runs([track.mid for _, track in tracks], counts),
-        Runs([MIDS.get(track.mid) for _, track in tracks], counts),
-        Runs([_uid(track.peer_uid) for _, track in tracks], counts),
+        RunLength([sid for sid, _ in tracks], counts),
+        RunLength([track.mid for _, track in tracks], counts),
+        RunLength([MIDS.get(track.mid) for _, track in tracks], counts),
+        RunLength([_uid(track.peer_uid) for _, track in tracks], counts),
     ]
     rows = len(stamps)
-    return Batch(METRICS, rows, (Runs([app_id], [rows]), Runs([call_id], [rows]), *alike, stamps, values), undated)
+    return ColumnBatch(
+        METRICS,
+        rows,
+        (RunLength([app_id], [rows]), RunLength([call_id], [rows]), *alike, stamps, values),
+        invalid_times,
+    )
 
 
 def statistics(
     app_id: str, call_id: str, asked: tuple[str, str], span: tuple[int, int], found: Sequence[Statistic]
-) -> Batch:
+) -> ColumnBatch:
     """Return the rows of a breakdown (metric, dimension) of a call, or of a part of it."""
     alike: dict[str, Any] = {"metric": asked[0], "dimension": asked[1], "start_ts": span[0], "end_ts": span[1]}
-    return _of_fields(STATISTICS, found, app_id=app_id, call_id=call_id, **alike)
+    return _from_models(STATISTICS, found, app_id=app_id, call_id=call_id, **alike)
 
 
 def insights(
     app_id: str,
     asked: tuple[str, str | None, str, str | None],
     found: Sequence[tuple[int, float | None, str | None, float | None]],
-) -> Batch:
+) -> ColumnBatch:
     """Return the rows of a series (metric, product, granularity, dimension): start, value, part, usage."""
     stamps, values, parts, usage = zip(*found, strict=True) if found else ((), (), (), ())
     rows = len(found)
-    alike = (Runs([value], [rows]) for value in (app_id, *asked))
-    return Batch(INSIGHTS, rows, (*alike, parts, stamps, values, usage, Runs([False], [rows])))
+    alike = (RunLength([value], [rows]) for value in (app_id, *asked))
+    return ColumnBatch(INSIGHTS, rows, (*alike, parts, stamps, values, usage, RunLength([False], [rows])))
 
 
 def realtime(
     app_id: str,
     asked: tuple[str, str, str | None, str | None],
     found: Sequence[tuple[int, float | None, str | None, str | None]],
-) -> Batch:
+) -> ColumnBatch:
     """Return the rows of a series (metric, product, channel, dimension): start, value, part, user."""
     stamps, values, parts, users = zip(*found, strict=True) if found else ((), (), (), ())
     rows = len(found)
-    alike = (Runs([value], [rows]) for value in (app_id, *asked))
-    last = (stamps, values, Runs([False], [rows]))
-    return Batch(REALTIME, rows, (*alike, parts, users, *last))
+    alike = (RunLength([value], [rows]) for value in (app_id, *asked))
+    last = (stamps, values, RunLength([False], [rows]))
+    return ColumnBatch(REALTIME, rows, (*alike, parts, users, *last))
 
 
-def joined(batches: Sequence[Batch]) -> Batch:
+def concat(batches: Sequence[ColumnBatch]) -> ColumnBatch:
     """Return the rows of several batches of one dataset as one."""
     if len(batches) == 1:
         return batches[0]
     columns = zip(*(batch.columns for batch in batches), strict=True)
-    return Batch(batches[0].dataset, sum(batch.rows for batch in batches), tuple(map(_together, columns)))
+    return ColumnBatch(batches[0].dataset, sum(batch.rows for batch in batches), tuple(map(_concat_columns, columns)))
 
 
-def pack(batch: Batch) -> bytes:
+def serialize(batch: ColumnBatch) -> bytes:
     """Return rows as they wait on disk."""
-    told = [[one.values, one.counts] if isinstance(one, Runs) else one for one in batch.columns]
-    runs = [isinstance(one, Runs) for one in batch.columns]
+    told = [[one.values, one.counts] if isinstance(one, RunLength) else one for one in batch.columns]
+    runs = [isinstance(one, RunLength) for one in batch.columns]
     return json.encode((batch.rows, runs, told))
 
 
-def unpack(dataset: str, stored: bytes) -> Batch:
+def deserialize(dataset: str, stored: bytes) -> ColumnBatch:
     """Read rows back."""
     rows, runs, told = json.document(stored)
-    columns = tuple(Runs(*one) if is_runs else one for one, is_runs in zip(told, runs, strict=True))
-    return Batch(DATASETS[dataset], rows, columns)
+    columns = tuple(RunLength(*one) if is_runs else one for one, is_runs in zip(told, runs, strict=True))
+    return ColumnBatch(DATASETS[dataset], rows, columns)
 
 
-def _together(parts: Sequence[Values]) -> Values:
-    runs = [part for part in parts if isinstance(part, Runs)]
+def _concat_columns(parts: Sequence[Values]) -> Values:
+    runs = [part for part in parts if isinstance(part, RunLength)]
     if len(runs) < len(parts):
         return list(chain.from_iterable(parts))
     values = list(chain.from_iterable(part.values for part in runs))
-    return Runs(values, list(chain.from_iterable(part.counts for part in runs)))
+    return RunLength(values, list(chain.from_iterable(part.counts for part in runs)))
 
 
-def _of_fields(dataset: Dataset, found: Sequence[object], **alike: object) -> Batch:
+def _from_models(dataset: Dataset, found: Sequence[object], **alike: object) -> ColumnBatch:
     """Return the rows of models, whose fields have the names of the columns that are not `alike` in all rows."""
     rows = len(found)
     own = [column for column in dataset.columns if column.name not in alike]
     fields = json.columns(found, [column.name for column in own]) if found else [()] * len(own)
-    told = [_flat(column, values) for column, values in zip(own, fields, strict=True)]
-    undated = sum(
-        _fewer(before, now) for column, before, now in zip(own, fields, told, strict=True) if column.kind == "time"
+    told = [_column_values(column, values) for column, values in zip(own, fields, strict=True)]
+    invalid_times = sum(
+        _count_dropped(before, now)
+        for column, before, now in zip(own, fields, told, strict=True)
+        if column.kind == "time"
     )
     each = iter(told)
-    same = (Runs([alike[name]], [rows]) if name in alike else next(each) for name in dataset.names)
-    return Batch(dataset, rows, tuple(same), undated)
+    same = (RunLength([alike[name]], [rows]) if name in alike else next(each) for name in dataset.names)
+    return ColumnBatch(dataset, rows, tuple(same), invalid_times)
 
 
-def _flat(column: Column, values: Sequence[Any]) -> Sequence[Any]:
+def _column_values(column: Column, values: Sequence[Any]) -> Sequence[Any]:
     """Return the values of a field as a column has them: text of user IDs and of lists, no time for what is no date."""
     if column.kind == "time":
-        return _dated(values)
+        return _valid_times(values)
     if column.name == "uid":
         return list(map(_uid, values))
     if column.name == "roles":
@@ -228,14 +237,14 @@ def _flat(column: Column, values: Sequence[Any]) -> Sequence[Any]:
     return values
 
 
-def _dated(values: Sequence[int | None]) -> Sequence[int | None]:
+def _valid_times(values: Sequence[int | None]) -> Sequence[int | None]:
     """Return times, null where one is no date; 0 is the service's other way to say "not yet"."""
     if not values or (None not in values and is_moment(min(values)) and is_moment(max(values))):  # type: ignore[type-var]
         return values
     return [ts if is_moment(ts) else None for ts in values]
 
 
-def _fewer(before: Sequence[int | None], now: Sequence[int | None]) -> int:
+def _count_dropped(before: Sequence[int | None], now: Sequence[int | None]) -> int:
     """Return how many times are null now that told something before."""
     return 0 if now is before else sum(one is None and bool(was) for was, one in zip(before, now, strict=True))
 

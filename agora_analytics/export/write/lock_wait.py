@@ -13,10 +13,10 @@ T = TypeVar("T")
 
 log = logging.getLogger("agora_analytics")
 
-_POLL: Final = 0.05
+_POLL_INTERVAL: Final = 0.05
 """Seconds between two tries."""
 
-_QUIET: Final = 10.0
+_WARN_AFTER: Final = 10.0
 """Seconds of waiting before it is logged."""
 
 
@@ -25,7 +25,7 @@ def is_busy(error: BaseException) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
-class Patience:
+class LockWait:
     """Tries again while a SQLite database is locked, for up to so many seconds.
 
     SQLite's own busy timeout can neither be interrupted nor log anything: connections used here have one of 0.
@@ -36,11 +36,11 @@ class Patience:
         self._what = what
         self._over = Event()
 
-    def give_up(self) -> None:
+    def cancel(self) -> None:
         """End a wait of another thread, and all that come later, with the error of its last try."""
         self._over.set()
 
-    def wait(self, work: Callable[[], T]) -> T:
+    def run(self, work: Callable[[], T]) -> T:
         """Return what some work returns; raises `sqlite3.OperationalError` if the database stays locked."""
         begun, told = time.monotonic(), False
         while True:
@@ -50,10 +50,10 @@ class Patience:
                 waited = time.monotonic() - begun
                 if not is_busy(error) or waited >= self._seconds:
                     raise
-                if waited >= _QUIET and not told:
+                if waited >= _WARN_AFTER and not told:
                     told = True
                     log.warning(
                         "export: %s is locked by another program; waiting for up to %d s", self._what, self._seconds
                     )
-                if self._over.wait(_POLL):
+                if self._over.wait(_POLL_INTERVAL):
                     raise

@@ -20,8 +20,15 @@ from typing import IO, Any, Final, cast
 from weakref import WeakSet
 
 from agora_analytics._core.decoding import json
-from agora_analytics.export.sinks import said
-from agora_analytics.export.write.writer import BusyError, DatabaseError, Here, Writer, WriterError, trouble_of
+from agora_analytics.export.sinks import error_text
+from agora_analytics.export.write.writer import (
+    BusyError,
+    DatabaseError,
+    InProcessWriter,
+    RowWriter,
+    WriterError,
+    error_kind,
+)
 
 log = logging.getLogger("agora_analytics")
 
@@ -30,15 +37,15 @@ _CODE: Final = (
     " sys.path[:] = bytes.fromhex(told.decode()).decode('utf-8', 'surrogatepass').split('\\0');"
     " from agora_analytics.export.write.subprocess_writer import serve; serve()"
 )
-_PIPE: Final = 2**20
+_PIPE_SIZE: Final = 2**20
 """Bytes that may be on their way to the process, where the system allows it."""
 
-_PATIENCE: Final = 30.0
+_EXIT_TIMEOUT: Final = 30.0
 """Seconds that the process may take to end."""
 
-_PYTHONS: Final = ("python", "pypy")
+_PYTHON_NAMES: Final = ("python", "pypy")
 
-_NAMED: Final = frozenset(
+_INHERITED_VARIABLES: Final = frozenset(
     {
         *("PATH", "HOME", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "TEMP", "TMP"),
         *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "LD_PRELOAD", "SYSTEMROOT", "USERPROFILE", "COMSPEC", "PATHEXT"),
@@ -49,45 +56,45 @@ _NAMED: Final = frozenset(
 )
 """Variables that the process gets, where they are set: what it needs to run, so that no secret of anybody is there."""
 
-_VERBS: Final[Mapping[str, Callable[..., object]]] = {
-    "ready": Here.ready,
-    "held": Here.held,
-    "begin": Here.begin,
-    "add": Here.add,
-    "end": Here.end,
-    "copy": Here.copy,
-    "close": Here.close,
+_COMMANDS: Final[Mapping[str, Callable[..., object]]] = {
+    "ready": InProcessWriter.ready,
+    "held": InProcessWriter.part_row_counts,
+    "begin": InProcessWriter.begin,
+    "add": InProcessWriter.add,
+    "end": InProcessWriter.end,
+    "copy": InProcessWriter.copy,
+    "close": InProcessWriter.close,
 }
 """What an open writer can be told."""
 
-_ANSWERED: Final = frozenset({"ready", "held", "end", "copy", "close"})
+_REPLIED: Final = frozenset({"ready", "held", "end", "copy", "close"})
 
 _ERRORS: Final = {"running": BusyError, "writer": WriterError, "state": DatabaseError}
 
 
-def writer_of(name: str, folder: Path, scratch: Path) -> Writer:
+def open_writer(name: str, folder: Path, scratch: Path) -> RowWriter:
     """Return a writer, in a process of its own where this one is run by a Python that can be started once more."""
-    alone = not getattr(sys, "frozen", False) and Path(sys.executable or "").name.lower().startswith(_PYTHONS)
+    alone = not getattr(sys, "frozen", False) and Path(sys.executable or "").name.lower().startswith(_PYTHON_NAMES)
     if alone:
         try:
-            return Apart(name, folder, scratch)
+            return SubprocessWriter(name, folder, scratch)
         except WriterError:
             raise
         except OSError:  # this system starts no more processes
             pass
-    return Here(name, folder, scratch)
+    return InProcessWriter(name, folder, scratch)
 
 
-def _widen(pipe: IO[bytes]) -> None:
+def _enlarge_pipe(pipe: IO[bytes]) -> None:
     """Let more bytes be on their way, where the system can and allows it."""
     if sys.platform == "linux":
         import fcntl  # noqa: PLC0415 - not everywhere
 
         with suppress(OSError):
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
 
 
-class Apart:
+class SubprocessWriter:
     """Writes in a process of its own."""
 
     def __init__(self, name: str, folder: Path, scratch: Path) -> None:
@@ -96,46 +103,46 @@ class Apart:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the export, which ends what it began
-            env={key: value for key, value in os.environ.items() if key.upper() in _NAMED},
+            env={key: value for key, value in os.environ.items() if key.upper() in _INHERITED_VARIABLES},
         )
         self._process = process
         self._in, self._out = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
-        _APART.add(self)
-        _widen(self._in)
+        _open_writers.add(self)
+        _enlarge_pipe(self._in)
         # What is no text is ignored by imports, too.
         path = "\0".join(entry for entry in sys.path if isinstance(entry, str))
         self._send(path.encode("utf-8", "surrogatepass").hex().encode() + b"\n")
-        self._tell("open", name, *(os.fsencode(path.absolute()).hex() for path in (folder, scratch)))
+        self._send_command("open", name, *(os.fsencode(path.absolute()).hex() for path in (folder, scratch)))
 
     def ready(self) -> None:
         """Wait until all is open."""
-        self._ask("ready")
+        self._call("ready")
 
-    def held(self) -> list[tuple[str, int, int]]:
+    def part_row_counts(self) -> list[tuple[str, int, int]]:
         """Return dataset, part and rows of all that a database holds."""
-        return [(dataset, part, rows) for dataset, part, rows in self._ask("held")]
+        return [(dataset, part, rows) for dataset, part, rows in self._call("held")]
 
     def begin(self, dataset: str, part: int) -> None:
         """Begin a part."""
-        self._tell("begin", dataset, part)
+        self._send_command("begin", dataset, part)
 
     def add(self, stored: Sequence[bytes]) -> None:
         """Add rows."""
-        self._tell("add", len(stored))
+        self._send_command("add", len(stored))
         self._send(b"\n".join([*stored, b""]))
 
     def end(self) -> int:
         """Complete the part."""
-        return int(self._ask("end"))
+        return int(self._call("end"))
 
     def copy(self, name: str) -> None:
         """Copy a database."""
-        self._ask("copy", name)
+        self._call("copy", name)
 
     def close(self) -> None:
         """End the process, when it has let go of everything."""
         try:
-            self._ask("close")
+            self._call("close")
         finally:
             self._stop()
 
@@ -143,28 +150,28 @@ class Apart:
         """Kill the process: what it has not completed is written anew by the next."""
         self._process.kill()
 
-    def let_go(self) -> None:
+    def detach(self) -> None:
         """Point the pipes elsewhere, in a forked process: they are its parent's, and so is what waits in them."""
         for pipe in (self._in, self._out):
             with suppress(ValueError, OSError):  # it was closed before
-                _point_nowhere(pipe.fileno())
+                _redirect_to_null(pipe.fileno())
 
-    def _ask(self, verb: str, *given: object) -> Any:
-        self._tell(verb, *given)
-        while isinstance(answer := self._answer(), str):
+    def _call(self, verb: str, *given: object) -> Any:
+        self._send_command(verb, *given)
+        while isinstance(answer := self._read_reply(), str):
             log.warning("%s", answer)
         came, wrong, trouble = answer
         if wrong:
             raise _ERRORS.get(trouble, OSError)(wrong)
         return came
 
-    def _answer(self) -> Any:
+    def _read_reply(self) -> Any:
         line = self._out.readline()
         if not line:
-            raise self._gone()
+            raise self._died_error()
         return json.document(line)
 
-    def _tell(self, verb: str, *given: object) -> None:
+    def _send_command(self, verb: str, *given: object) -> None:
         self._send(json.encode((verb, *given)) + b"\n")
 
     def _send(self, line: bytes) -> None:
@@ -175,9 +182,9 @@ class Apart:
             pass
         else:
             return
-        raise self._gone()
+        raise self._died_error()
 
-    def _gone(self) -> WriterError:
+    def _died_error(self) -> WriterError:
         """Say that the process is there no more, and why."""
         self._stop()
         code = self._process.returncode
@@ -189,24 +196,24 @@ class Apart:
         with suppress(BrokenPipeError):
             self._in.close()
         try:
-            self._process.wait(_PATIENCE)
+            self._process.wait(_EXIT_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
         self._out.close()
 
 
-_APART: Final[WeakSet[Apart]] = WeakSet()
+_open_writers: Final[WeakSet[SubprocessWriter]] = WeakSet()
 """The writers of this process."""
 
 
-def _let_go() -> None:
+def _detach_writers() -> None:
     """Let writers end with the process that began them, however long one that it has forked goes on."""
-    for writer in list(_APART):
-        writer.let_go()
+    for writer in list(_open_writers):
+        writer.detach()
 
 
-def _point_nowhere(descriptor: int) -> None:
+def _redirect_to_null(descriptor: int) -> None:
     """Put the null device in the place of what a descriptor stands for."""
     os.close(descriptor)  # first: there may be no other left to open anything with
     nowhere = os.open(os.devnull, os.O_RDWR)
@@ -216,10 +223,10 @@ def _point_nowhere(descriptor: int) -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_let_go)
+    os.register_at_fork(after_in_child=_detach_writers)
 
 
-class _NoPandas:
+class _PandasBlocker:
     """Hides pandas, which pyarrow would load wherever it is: a fifth of a second, tens of megabytes, for nothing."""
 
     def find_spec(self, name: str, _path: object = None, _target: object = None, /) -> None:
@@ -228,7 +235,7 @@ class _NoPandas:
             raise ModuleNotFoundError(name=name)
 
 
-class _Telling(logging.Handler):
+class _LogForwarder(logging.Handler):
     """Hands on what the library logs in the process: its export logs it."""
 
     def __init__(self, answers: int) -> None:
@@ -241,20 +248,20 @@ class _Telling(logging.Handler):
             os.write(self._answers, json.encode(record.getMessage()) + b"\n")
 
 
-def _work(verb: str) -> Callable[..., object]:
+def _command(verb: str) -> Callable[..., object]:
     """Return what a verb stands for."""
-    if verb not in _VERBS:
+    if verb not in _COMMANDS:
         raise WriterError(f"the writer is told {verb!r}, which it does not know: was the library updated meanwhile?")
-    return _VERBS[verb]
+    return _COMMANDS[verb]
 
 
 def serve() -> None:
     """Do as told, as the process, until nobody is there to tell more."""
-    sys.meta_path.insert(0, _NoPandas())
+    sys.meta_path.insert(0, _PandasBlocker())
     told, answers = sys.stdin.buffer, os.dup(1)
     os.dup2(2, 1)  # what a library prints is no answer
-    log.addHandler(_Telling(answers))
-    writer: Here | None = None
+    log.addHandler(_LogForwarder(answers))
+    writer: InProcessWriter | None = None
     wrong = trouble = ""
     while (line := told.readline()).endswith(b"\n"):
         verb, *given = json.document(line)
@@ -263,11 +270,11 @@ def serve() -> None:
         came = None
         try:
             if verb == "open":
-                writer = Here(given[0], *(Path(os.fsdecode(bytes.fromhex(path))) for path in given[1:]))
+                writer = InProcessWriter(given[0], *(Path(os.fsdecode(bytes.fromhex(path))) for path in given[1:]))
             elif writer is not None and (verb == "close" or not wrong):
-                came = _work(verb)(writer, *given)
+                came = _command(verb)(writer, *given)
         except Exception as error:  # noqa: BLE001 - whatever a format's library raises
-            wrong, trouble = said(error), trouble_of(error)
-        if verb in _ANSWERED:
+            wrong, trouble = error_text(error), error_kind(error)
+        if verb in _REPLIED:
             with suppress(BrokenPipeError):  # nobody is left: the next line is none
                 os.write(answers, json.encode((came, wrong, trouble)) + b"\n")

@@ -1,0 +1,152 @@
+"""Which spans of each source were read, and which slices of them are still to be fetched."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import IntEnum
+from itertools import chain
+from typing import ClassVar, Final
+
+import attrs
+
+from agora_analytics._core.truncation import Reading
+from agora_analytics.export.fetch.sources import Slice
+from agora_analytics.export.state.found_parts import RecoveryTables
+from agora_analytics.models import Call
+from agora_analytics.spans import Span, merged, without
+
+
+class SpanStatus(IntEnum):
+    """Status of a span of a source. The numbers are stored.
+
+    A truncated span was read in part, since the service cut its list off: the next run asks for it again.
+    """
+
+    READ = 0
+    """Read, and final."""
+    UNSETTLED = 1
+    """Read, but the service may still change it: read it again later."""
+    EXPIRED = 2
+    """Never read, and older than the service keeps data."""
+    TRUNCATED = 3
+    """Read in part."""
+
+
+SPAN_STATUS_NAMES: Final[Mapping[int, str]] = {
+    SpanStatus.READ: "read",
+    SpanStatus.UNSETTLED: "unsettled",
+    SpanStatus.EXPIRED: "expired",
+    SpanStatus.TRUNCATED: "cut off",
+}
+"""Names of span statuses in a manifest."""
+
+
+@attrs.frozen
+class PendingSlice:
+    """A slice still to be asked for, from its `page` on: `count` rows have come, the first when it was `asked`.
+
+    `reading` is what came in this run, `handed` how many rows came of the list that this one narrows.
+    """
+
+    id: int
+    app: str
+    source: str
+    slice: Slice
+    page: int
+    count: int
+    again: bool
+    asked: int = 0
+    reading: Reading[Call] | None = None
+    handed: int = 0
+
+
+class SliceTables(RecoveryTables):
+    """Spans that were read, by status, and pending slices."""
+
+    schema: ClassVar[str] = (
+        RecoveryTables.schema
+        + """
+CREATE TABLE IF NOT EXISTS spans (app TEXT, source TEXT, first INTEGER, last INTEGER, kind INTEGER);
+CREATE TABLE IF NOT EXISTS slices (
+    id INTEGER PRIMARY KEY, app TEXT, source TEXT, first INTEGER, last INTEGER, keep INTEGER,
+    page INTEGER DEFAULT 1, count INTEGER DEFAULT 0, again INTEGER DEFAULT 0, asked INTEGER DEFAULT 0
+);
+"""
+    )
+
+    def spans(self, app: str, source: str, kind: int) -> tuple[Span, ...]:
+        """Return the spans of a source that are `READ`, `UNSETTLED`, `EXPIRED` or `CUT`, in order."""
+        rows = self._fetchall(
+            "SELECT first, last FROM spans WHERE app = ? AND source = ? AND kind = ? ORDER BY first", app, source, kind
+        )
+        return tuple(Span(*row) for row in rows)
+
+    def mark_span(self, app: str, source: str, span: Span | None, kind: int) -> None:
+        """Note that a span of a source is of a kind, and no other any more; None is nothing to note."""
+        if span is None:
+            return
+        for other in SpanStatus:
+            before = self.spans(app, source, other)
+            after = merged((*before, span)) if other == kind else _subtract(before, span)
+            if after != before:
+                self._execute("DELETE FROM spans WHERE app = ? AND source = ? AND kind = ?", app, source, other)
+                self._executemany(
+                    "INSERT INTO spans VALUES (?, ?, ?, ?, ?)", [(app, source, *one, other) for one in after]
+                )
+
+    def all_spans(self) -> list[tuple[str, str, int, int, int]]:
+        """Return App ID, source, first and last second and kind of every span."""
+        return self._fetchall("SELECT app, source, first, last, kind FROM spans ORDER BY app, source, first")
+
+    def add_slices(self, app: str, source: str, slices: Iterable[Slice], *, again: bool = False) -> None:
+        """Note what is to be asked for."""
+        rows = [(app, source, *one.span, one.owned_until, again) for one in slices]
+        self._executemany("INSERT INTO slices (app, source, first, last, keep, again) VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def slices(self) -> tuple[PendingSlice, ...]:
+        """Return what is still to be asked for, oldest first."""
+        rows = self._fetchall(
+            "SELECT id, app, source, first, last, keep, page, count, again, asked FROM slices ORDER BY first, id"
+        )
+        return tuple(
+            PendingSlice(number, app, source, Slice(Span(first, last), keep), page, count, bool(again), asked)
+            for number, app, source, first, last, keep, page, count, again, asked in rows
+        )
+
+    def set_slice_page(self, one: PendingSlice) -> None:
+        """Note which page of a slice is next, and how many rows have come."""
+        self._execute(
+            "UPDATE slices SET page = ?, count = ?, asked = ? WHERE id = ?", one.page, one.count, one.asked, one.id
+        )
+
+    def delete_slice(self, one: PendingSlice) -> None:
+        """Note that a slice need not be asked for any more."""
+        self._execute("DELETE FROM slices WHERE id = ?", one.id)
+
+    def split_slice(self, one: PendingSlice, slices: Iterable[Slice], handed: int) -> list[PendingSlice]:
+        """Put narrower slices in the place of one, of whose list so many rows came, and return them."""
+        self.delete_slice(one)
+        return [
+            PendingSlice(
+                self._fetchone(
+                    "INSERT INTO slices (app, source, first, last, keep, again) VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
+                    one.app,
+                    one.source,
+                    *new.span,
+                    new.owned_until,
+                    one.again,
+                )[0],
+                one.app,
+                one.source,
+                new,
+                page=1,
+                count=0,
+                again=one.again,
+                handed=handed,
+            )
+            for new in slices
+        ]
+
+
+def _subtract(spans: Iterable[Span], span: Span) -> tuple[Span, ...]:
+    return tuple(chain.from_iterable(without(one, span) for one in spans))
