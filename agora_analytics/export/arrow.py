@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
-from pathlib import Path
+from typing import IO, Any
 
 import pyarrow as pa
 
-from agora_analytics.export.formats.base import close_on_error
 from agora_analytics.export.schema import Column, Dataset
 from agora_analytics.export.write.column_batch import ColumnBatch, RunLength, Values
 
@@ -45,56 +44,39 @@ def together(tables: Sequence[pa.Table]) -> pa.Table:
     return pa.concat_tables(tables).unify_dictionaries() if tables else pa.table({})
 
 
-class Gathering:
-    """Rows on their way to what takes many at a time: a group in a file, or a statement, costs however few it has."""
+class RowGroupBuffer:
+    """Collects rows in memory until they make a row group: each group, or statement, costs the same for any size."""
 
-    _most = 2**20
-    """Bytes that are gathered, in memory; as Parquet they are a tenth."""
+    _max_bytes = 2**20
+    """Bytes of Arrow memory; as Parquet they are a tenth."""
 
-    def __init__(self, take: Callable[[pa.Table], object]) -> None:
-        self._take = take
-        self._waiting: list[pa.Table] = []
+    def __init__(self, write: Callable[[pa.Table], object]) -> None:
+        self._write = write
+        self._tables: list[pa.Table] = []
         self._bytes = 0
 
-    def add(self, batch: ColumnBatch) -> None:
-        """Add rows."""
-        self._waiting.append(table(batch))
-        self._bytes += self._waiting[-1].nbytes
-        if self._bytes >= self._most:
+    def append(self, batch: ColumnBatch) -> None:
+        """Append rows, and write a row group once there are enough."""
+        self._tables.append(table(batch))
+        self._bytes += self._tables[-1].nbytes
+        if self._bytes >= self._max_bytes:
             self.flush()
 
     def flush(self) -> None:
-        """Pass on what was gathered."""
-        if self._waiting:
-            self._take(together(self._waiting))
-            self._waiting, self._bytes = [], 0
+        """Write the rows that are left."""
+        if self._tables:
+            self._write(together(self._tables))
+            self._tables, self._bytes = [], 0
             # Arrow's allocator would keep much more than that in store.
             pa.default_memory_pool().release_unused()
 
 
-class ParquetEncoder:
-    """Writes Parquet with zstd."""
+def parquet_writer(file: IO[bytes], dataset: Dataset) -> Any:
+    """Return pyarrow's Parquet writer for a file of a dataset."""
+    # Loading it holds all threads of a process that only makes frames.
+    import pyarrow.parquet as pq  # noqa: PLC0415 - as said
 
-    def __init__(self, path: Path, dataset: Dataset) -> None:
-        # Only who writes files needs it, and loading it holds all threads of a process that makes frames.
-        import pyarrow.parquet as pq  # noqa: PLC0415 - as said
-
-        self._file = path.open("wb")  # pyarrow takes no names that are not text
-        with close_on_error(self._file):
-            self._writer = pq.ParquetWriter(self._file, schema(dataset), compression="zstd")
-        self._rows = Gathering(self._writer.write_table)
-
-    def write(self, batch: ColumnBatch) -> None:
-        """Add rows."""
-        self._rows.add(batch)
-
-    def close(self) -> None:
-        """Write what is left, and close the file."""
-        try:
-            self._rows.flush()
-            self._writer.close()
-        finally:
-            self._file.close()
+    return pq.ParquetWriter(file, schema(dataset), compression="zstd")
 
 
 def _field(column: Column) -> pa.Field:

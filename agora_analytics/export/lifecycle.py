@@ -143,7 +143,7 @@ async def _opened(
             await preflight.check_parts(target.writer)
             if remote:
                 await preflight.guard(remote.begin_run())
-            await parts.begin()
+            await parts.prepare()
             yield state_thread, parts
         finally:
             await _close(opened, remote)

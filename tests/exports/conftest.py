@@ -21,7 +21,7 @@ from agora_analytics import Plan, Selection, Unauthorized
 from agora_analytics.export.state.export_state import ExportState
 from agora_analytics.export.state.remote_copy import RemoteSync
 from agora_analytics.export.write.subprocess_writer import open_writer
-from agora_analytics.export.write.writer import InProcessWriter
+from agora_analytics.export.write.writer import open_in_process
 from agora_analytics.protocols import WallClock
 from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
 
@@ -52,7 +52,7 @@ def _written_here(monkeypatch: pytest.MonkeyPatch) -> None:
     Tests of the writer, and of what each format is given, ask for `apart`; AGORA_TEST_APART=1 is for all.
     """
     if not os.environ.get("AGORA_TEST_APART"):
-        monkeypatch.setattr("agora_analytics.export.write.target.open_writer", InProcessWriter)
+        monkeypatch.setattr("agora_analytics.export.write.target.open_writer", open_in_process)
 
 
 @pytest.fixture

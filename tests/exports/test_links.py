@@ -220,7 +220,9 @@ def test_the_process_says_nothing_where_nobody_reads_its_answer(tmp_path):
         assert process.stdout
         assert process.stderr
         process.stdout.close()
-        process.stdin.write(f'{path}\n["open","jsonl","{folder}","{scratch}"]\n["ready"]\n["held"]\n'.encode())
+        process.stdin.write(
+            f'{path}\n["open","jsonl","{folder}","{scratch}"]\n["ready"]\n["part_row_counts"]\n'.encode()
+        )
         process.stdin.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0

@@ -10,8 +10,7 @@ from reading import rows
 from runs import HOUR, NOON, export, free
 
 from agora_analytics import Selection
-from agora_analytics.export.formats.sqlite import SqliteTables
-from agora_analytics.export.schema import DATASETS
+from agora_analytics.export.formats.sqlite import SqliteWriter
 from agora_analytics.export.write import part_writer
 from agora_analytics.simulator import Simulation, World
 
@@ -47,8 +46,8 @@ async def test_an_open_part_outlasts_provisional_ones_that_are_written_anew_or_r
 
 
 def test_a_database_is_ready_while_a_part_is_written(tmp_path):
-    with closing(SqliteTables(tmp_path / "file")) as tables:
+    with closing(SqliteWriter(tmp_path / "file")) as tables:
         tables.ready()
-        tables.begin(DATASETS["calls"], 1)
+        tables.begin("calls", 1)
         tables.ready()
         tables.end()

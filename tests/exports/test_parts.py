@@ -314,7 +314,7 @@ async def test_no_manifest_says_complete_where_a_part_is_known_to_be_gone(lives,
         if wanting:
             await disk.change(lambda state: state.adopt_part(wanting, facts([b"[]"])))
             await disk.change(lambda state: state.record_lost_rows(wanting, 1, "gone", None))
-        await parts.begin()
+        await parts.prepare()
     assert world.steps == (["checked", "reopen"] if wanting else [])
 
 

@@ -16,8 +16,7 @@ import pytest
 
 from agora_analytics import Selection
 from agora_analytics._core import futures
-from agora_analytics.export.formats.sqlite import SqliteTables
-from agora_analytics.export.schema import DATASETS
+from agora_analytics.export.formats.sqlite import SqliteWriter
 from agora_analytics.export.write import lock_wait, subprocess_writer
 from agora_analytics.export.write.lock_wait import LockWait
 from agora_analytics.export.write.subprocess_writer import _CODE, SubprocessWriter
@@ -75,7 +74,7 @@ def test_what_is_no_lock_is_not_waited_for():
 
 
 def test_a_process_that_waits_has_it_logged_by_its_export(tmp_path, monkeypatch, other, told):
-    soon = "from agora_analytics.export.write import lock_wait; lock_wait._QUIET = 0; serve()"
+    soon = "from agora_analytics.export.write import lock_wait; lock_wait._WARN_AFTER = 0; serve()"
     monkeypatch.setattr(subprocess_writer, "_CODE", _CODE.replace("serve()", soon))
     found = told(lambda: other.execute("ROLLBACK"))
     with closing(SubprocessWriter("sqlite", tmp_path, tmp_path / "state" / "writing")) as writer:
@@ -90,9 +89,9 @@ def test_a_part_that_is_larger_than_the_cache_waits_for_a_reader_only_in_the_end
     other.execute("INSERT INTO mine VALUES (1), (2)")
     read = other.execute("SELECT * FROM mine")
     read.fetchone()
-    with closing(SqliteTables(tmp_path / "export.sqlite")) as tables:
+    with closing(SqliteWriter(tmp_path / "export.sqlite")) as tables:
         tables.ready()
-        tables.begin(DATASETS["calls"], 1)
+        tables.begin("calls", 1)
         tables._database.execute("CREATE TABLE large (text)")
         tables._database.executemany("INSERT INTO large VALUES (?)", [("x" * 4_000,)] * 2_000)  # the cache has 4 MB
         tables._lock_wait = LockWait(0, "file")

@@ -130,8 +130,8 @@ async def test_a_name_in_a_manifest_that_is_not_known_is_told(tmp_path, small, m
 def test_a_writer_that_is_told_what_it_does_not_know_says_so(tmp_path, verb):
     writer = SubprocessWriter("jsonl", tmp_path, tmp_path / ".state" / "scratch")
     try:
-        writer._tell(verb)
-        with pytest.raises(WriterError, match=f"told '{verb}', which it does not know"):
+        writer._send_command(verb)
+        with pytest.raises(WriterError, match=f"does not know the command '{verb}'"):
             writer.ready()
     finally:
         with pytest.raises(WriterError):

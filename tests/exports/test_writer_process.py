@@ -18,12 +18,12 @@ from agora_analytics import ExportError
 from agora_analytics._core import futures
 from agora_analytics._core.futures import ended
 from agora_analytics.export.formats import FILE_FORMATS
-from agora_analytics.export.formats.sqlite import _LOCK_TIMEOUT, SqliteTables
-from agora_analytics.export.schema import DATASETS
+from agora_analytics.export.formats.base import FormatWriter
+from agora_analytics.export.formats.sqlite import _LOCK_TIMEOUT, SqliteWriter
 from agora_analytics.export.write import writer
 from agora_analytics.export.write.lock_wait import LockWait
 from agora_analytics.export.write.subprocess_writer import _ERRORS, SubprocessWriter, open_writer
-from agora_analytics.export.write.writer import InProcessWriter, WriterError, error_kind, writer_lock
+from agora_analytics.export.write.writer import WriterError, error_kind, open_in_process, writer_lock
 
 pytestmark = pytest.mark.process
 
@@ -108,7 +108,7 @@ def test_a_process_that_ends_at_once_is_told_and_one_that_is_not_started_is_done
     with monkeypatch.context() as patched:
         patched.setattr("agora_analytics.export.write.subprocess_writer.subprocess.Popen", none)
         with closing(open_writer("jsonl", tmp_path, scratch)) as writer:
-            assert isinstance(writer, InProcessWriter)
+            assert isinstance(writer, FormatWriter)
     monkeypatch.setattr(SubprocessWriter, "_send", ended)
     with pytest.raises(WriterError):
         open_writer("jsonl", tmp_path, scratch)
@@ -137,14 +137,14 @@ async def test_a_writer_that_still_runs_is_told_as_that(tmp_path, simulation, he
 def test_who_reads_a_database_is_waited_for_and_told_as_that(tmp_path):
     assert _LOCK_TIMEOUT >= 600
     path = tmp_path / "export.sqlite"
-    with closing(SqliteTables(path)) as tables:
+    with closing(SqliteWriter(path)) as tables:
         tables.ready()
-        tables.begin(DATASETS["calls"], 1)
+        tables.begin("calls", 1)
         tables.end()
     with closing(sqlite3.connect(path)) as reader:
         read = reader.execute("SELECT * FROM sqlite_master")
-        with closing(SqliteTables(path)) as tables:
-            tables.begin(DATASETS["calls"], 2)
+        with closing(SqliteWriter(path)) as tables:
+            tables.begin("calls", 2)
             patience, tables._lock_wait = tables._lock_wait, LockWait(0, "file")
             with pytest.raises(sqlite3.OperationalError) as told:
                 tables.end()
@@ -162,7 +162,7 @@ def test_a_duckdb_that_another_process_has_open_is_told_as_that(tmp_path):
         assert other.stdout
         assert other.stdout.readline()
         with pytest.raises(Exception, match="lock") as told:
-            InProcessWriter("duckdb", tmp_path, tmp_path / ".state" / "scratch")
+            open_in_process("duckdb", tmp_path, tmp_path / ".state" / "scratch")
         other.communicate(b"\n")
     assert error_kind(told.value) == "running"
 
@@ -205,7 +205,7 @@ def is_closed(monkeypatch):
 def test_a_file_that_cannot_be_begun_is_closed(tmp_path, is_closed, form):
     nothing = SimpleNamespace(columns=[], names=["\udcff", 5], name=None, row=5)  # what no format takes
     with pytest.raises((TypeError, UnicodeError, AttributeError)):
-        FILE_FORMATS[form].writer(tmp_path / "1", nothing)
+        FILE_FORMATS[form].open(tmp_path)._open_file(tmp_path / "1", nothing)
     assert is_closed()
 
 
@@ -213,7 +213,7 @@ def test_a_writer_whose_database_is_none_lets_go_of_its_lock(tmp_path, is_closed
     (tmp_path / "export.sqlite").write_bytes(b"no database" * 100)
     with (
         pytest.raises(sqlite3.DatabaseError),
-        closing(InProcessWriter("sqlite", tmp_path, tmp_path / "s" / "scratch")) as writer,
+        closing(open_in_process("sqlite", tmp_path, tmp_path / "s" / "scratch")) as writer,
     ):
         writer.ready()
     assert is_closed()

@@ -3,64 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 import attrs
 
 from agora_analytics._core import validation
 from agora_analytics._core.files import not_linked
-from agora_analytics.export.formats.base import FileEncoder, FileFormat
-from agora_analytics.export.formats.csv import Csv
-from agora_analytics.export.formats.jsonl import JsonLines
-from agora_analytics.export.formats.parquet import Parquet
-from agora_analytics.export.formats.part_files import FileTables
-from agora_analytics.export.schema import Dataset
-from agora_analytics.export.write.column_batch import ColumnBatch
+from agora_analytics.export.formats.base import FileWriter, FormatWriter
+from agora_analytics.export.formats.csv import CsvWriter
+from agora_analytics.export.formats.jsonl import JsonLinesWriter
 
-__all__ = [
-    "DATABASE_FORMATS",
-    "FILE_FORMATS",
-    "NAMES",
-    "DatabaseFormat",
-    "FileEncoder",
-    "FileFormat",
-    "TableWriter",
-    "check",
-    "open_tables",
-]
+__all__ = ["DATABASE_FORMATS", "FILE_FORMATS", "NAMES", "DatabaseFormat", "FileFormat", "check", "open_format"]
 
 
-class TableWriter(Protocol):
-    """What takes the rows of parts, one part after the other; they are there whole or not at all."""
+@attrs.frozen
+class FileFormat:
+    """A format of many files: one for each part."""
 
-    def ready(self) -> None:
-        """See that rows can be written; a database may be waited for until others let go of it."""
+    suffix: str
+    _open: Callable[[Path, str], FileWriter]
 
-    def begin(self, dataset: Dataset, part: int) -> None:
-        """Begin to write a part anew; in a database its table too, where need be."""
-
-    def add(self, batch: ColumnBatch) -> None:
-        """Add rows to the part."""
-
-    def end(self) -> None:
-        """Make what was written since `begin` visible."""
-
-    def undo(self) -> None:
-        """Forget what was written since `begin`."""
-
-    def part_row_counts(self) -> list[tuple[str, int, int]]:
-        """Return dataset, part and rows of all that a database holds; of files, nothing."""
-
-    def copy(self, path: Path) -> None:
-        """Copy a database as it is between two parts; files are by themselves."""
-
-    def close(self) -> None:
-        """Let go of it; a database has all of it in one file then."""
-
-    def abort(self) -> None:
-        """End a wait of another thread for who else has a database; it waits for nobody any more."""
+    def open(self, scratch: Path) -> FileWriter:
+        """Return a writer that puts its files into a scratch folder."""
+        return self._open(scratch, self.suffix)
 
 
 @attrs.frozen
@@ -68,35 +36,41 @@ class DatabaseFormat:
     """A format of one file that holds all datasets."""
 
     file: str
-    open: Callable[[Path], TableWriter]
+    open: Callable[[Path], FormatWriter]
 
 
-def _sqlite(path: Path) -> TableWriter:
-    from agora_analytics.export.formats.sqlite import SqliteTables  # noqa: PLC0415 - not all need SQLite's tables
+def _parquet(scratch: Path, suffix: str) -> FileWriter:
+    from agora_analytics.export.formats.parquet import ParquetWriter  # noqa: PLC0415 - an extra
 
-    return SqliteTables(path)
+    return ParquetWriter(scratch, suffix)
 
 
-def _duckdb(path: Path) -> TableWriter:
-    from agora_analytics.export.formats.duckdb import DuckdbTables  # noqa: PLC0415 - an extra
+def _sqlite(path: Path) -> FormatWriter:
+    from agora_analytics.export.formats.sqlite import SqliteWriter  # noqa: PLC0415 - only one format needs it
 
-    return DuckdbTables(path)
+    return SqliteWriter(path)
+
+
+def _duckdb(path: Path) -> FormatWriter:
+    from agora_analytics.export.formats.duckdb import DuckdbWriter  # noqa: PLC0415 - an extra
+
+    return DuckdbWriter(path)
 
 
 FILE_FORMATS: Final[Mapping[str, FileFormat]] = {
-    "jsonl": JsonLines(),
-    "jsonl.gz": JsonLines("gzip"),
-    "jsonl.zst": JsonLines("zstd"),
-    "csv": Csv(),
-    "parquet": Parquet(),
+    "jsonl": FileFormat(".jsonl", JsonLinesWriter),
+    "jsonl.gz": FileFormat(".jsonl.gz", partial(JsonLinesWriter, compression="gzip")),
+    "jsonl.zst": FileFormat(".jsonl.zst", partial(JsonLinesWriter, compression="zstd")),
+    "csv": FileFormat(".csv", CsvWriter),
+    "parquet": FileFormat(".parquet", _parquet),
 }
-"""Formats of many files."""
+"""Formats of many files, by name."""
 
 DATABASE_FORMATS: Final[Mapping[str, DatabaseFormat]] = {
     "sqlite": DatabaseFormat("export.sqlite", _sqlite),
     "duckdb": DatabaseFormat("export.duckdb", _duckdb),
 }
-"""Formats of one file that holds all datasets."""
+"""Formats of one file that holds all datasets, by name."""
 
 NAMES: Final = (*FILE_FORMATS, *DATABASE_FORMATS)
 """Every format."""
@@ -106,7 +80,7 @@ _REQUIRED_LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
     "parquet": ("pyarrow",),
     "duckdb": ("duckdb", "pyarrow"),
 }
-_EXTRAS: Final[Mapping[str, Any]] = {"jsonl.zst": "zstd", "parquet": "parquet", "duckdb": "duckdb"}
+_EXTRAS: Final[Mapping[str, str]] = {"jsonl.zst": "zstd", "parquet": "parquet", "duckdb": "duckdb"}
 
 
 def check(name: str) -> str:
@@ -122,8 +96,8 @@ def check(name: str) -> str:
     return name
 
 
-def open_tables(name: str, folder: Path, scratch: Path) -> TableWriter:
-    """Open what takes rows in a format: a database in a folder, or files that are put down in another, out of sight."""
+def open_format(name: str, folder: Path, scratch: Path) -> FormatWriter:
+    """Open the writer of a format: of a database in `folder`, or of files in `scratch`."""
     if name in FILE_FORMATS:
-        return FileTables(FILE_FORMATS[name], scratch)
+        return FILE_FORMATS[name].open(scratch)
     return DATABASE_FORMATS[name].open(not_linked(folder / DATABASE_FORMATS[name].file))

@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import attrs
-
-from agora_analytics.export.formats.base import close_on_error, iso
+from agora_analytics.export.formats.base import FileWriter, close_on_error, iso
 from agora_analytics.export.schema import Column, Dataset
 from agora_analytics.export.write.column_batch import ColumnBatch, RunLength, Values
 
@@ -20,37 +18,21 @@ _SPECIAL: Final = frozenset(',"\r\n')
 _FORMULA: Final = frozenset("=+-@\t\r")
 
 
-@attrs.frozen
-class Csv:
-    """CSV."""
+class CsvWriter(FileWriter):
+    """Writes CSV column by column, which is six times as fast as the standard library's writer."""
 
-    @property
-    def suffix(self) -> str:
-        """How the names of its files end."""
-        return ".csv"
-
-    def writer(self, path: Path, dataset: Dataset) -> CsvEncoder:
-        """Begin a file."""
-        return CsvEncoder(path, dataset)
-
-
-class CsvEncoder:
-    """Writes CSV; by columns, since the standard library's writer takes six times as long."""
-
-    def __init__(self, path: Path, dataset: Dataset) -> None:
+    def _open_file(self, path: Path, dataset: Dataset) -> None:
         self._columns = dataset.columns
         self._file = path.open("w", encoding="utf-8", newline="")
         with close_on_error(self._file):
             self._file.write(",".join(dataset.names) + _LINE_END)
 
-    def write(self, batch: ColumnBatch) -> None:
-        """Add rows."""
+    def _write(self, batch: ColumnBatch) -> None:
         cells = (_cells(*pair) for pair in zip(self._columns, batch.columns, strict=True))
         lines = map(",".join, zip(*cells, strict=True))
         self._file.write(_LINE_END.join(lines) + _LINE_END if batch.rows else "")
 
-    def close(self) -> None:
-        """Close the file."""
+    def _close_file(self) -> None:
         self._file.close()
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import duckdb
 
 from agora_analytics.export import arrow
-from agora_analytics.export.formats.base import close_on_error, count_rows
+from agora_analytics.export.formats.base import FormatWriter, close_on_error, count_rows
 from agora_analytics.export.schema import Dataset
 from agora_analytics.export.write.column_batch import ColumnBatch
 
@@ -36,40 +36,38 @@ _ROW_GROUP_SIZE: Final = 4_096
 and writes what earlier parts wrote once more."""
 
 
-class DuckdbTables:
+class DuckdbWriter(FormatWriter):
     """The tables of a database, one for each dataset; a part's rows are there whole or not at all."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         settings = {"memory_limit": _MEMORY_LIMIT, "threads": "1", "wal_autocheckpoint": "1KB"}  # with each part
         self._database = duckdb.connect(":memory:", config=settings)
         self._file = path
         self._path = str(path).replace("'", "''")
-        self._rows: arrow.Gathering | None = None
+        self._buffer: arrow.RowGroupBuffer | None = None
         with close_on_error(self._database):
             with suppress(duckdb.CatalogException):  # before DuckDB 2.0, the groups it holds back are always five
                 self._database.execute("SET write_buffer_row_group_count = 1")
             self._attach()
 
-    def ready(self) -> None:
-        """Do nothing: it is open."""
-
-    def begin(self, dataset: Dataset, part: int) -> None:
+    def _begin(self, dataset: Dataset, part: int) -> None:
         """Begin to write a part anew, its table too where need be."""
         columns = ", ".join(f"{column.name} {_TYPES[column.kind]}" for column in dataset.columns)
         self._database.execute("BEGIN")
         self._database.execute(f"CREATE TABLE IF NOT EXISTS {dataset.name} ({columns}, _part BIGINT)")
         self._database.execute(f"DELETE FROM {dataset.name} WHERE _part = ?", (part,))  # noqa: S608 - a dataset's own
-        self._rows = arrow.Gathering(partial(self._insert, dataset.name, part))
+        self._buffer = arrow.RowGroupBuffer(partial(self._insert, dataset.name, part))
 
-    def add(self, batch: ColumnBatch) -> None:
+    def _write(self, batch: ColumnBatch) -> None:
         """Add rows to the part."""
-        if self._rows is not None:
-            self._rows.add(batch)
+        if self._buffer is not None:
+            self._buffer.append(batch)
 
-    def end(self) -> None:
+    def _commit(self) -> None:
         """Make what was written since `begin` visible."""
-        if self._rows is not None:
-            self._rows.flush()
+        if self._buffer is not None:
+            self._buffer.flush()
         self._database.execute("COMMIT")
         for limit in (_IDLE_MEMORY_LIMIT, _MEMORY_LIMIT):
             self._database.execute(f"SET memory_limit = '{limit}'")
@@ -77,9 +75,9 @@ class DuckdbTables:
         self._detach()
         self._attach()
 
-    def undo(self) -> None:
+    def _roll_back(self) -> None:
         """Forget what was written since `begin`."""
-        self._rows = None
+        self._buffer = None
         try:
             self._database.execute("ROLLBACK")
         except duckdb.TransactionException:
@@ -100,12 +98,9 @@ class DuckdbTables:
         finally:
             self._attach()
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Close the database, with all of it in one file."""
         self._database.close()
-
-    def abort(self) -> None:
-        """Do nothing: a file that another process has open is refused, and not waited for."""
 
     def _detach(self) -> None:
         self._database.execute("USE memory")

@@ -1,69 +1,52 @@
-"""JSON Lines: an object a row, plain or compressed; times in ISO 8601."""
+"""JSON Lines: one object per row, plain or compressed with gzip or zstd; times in ISO 8601."""
 
 from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import IO, Any, cast
-
-import attrs
+from typing import IO, Any, Final, Literal, cast
 
 from agora_analytics._core.decoding import json
-from agora_analytics.export.formats.base import close_on_error, utc
+from agora_analytics.export.formats.base import FileWriter, close_on_error, utc
 from agora_analytics.export.schema import Dataset
 from agora_analytics.export.write.column_batch import ColumnBatch
 
-_LEVEL = 1
-"""gzip's fastest: rows repeat so much that more effort hardly shows."""
+_LEVEL: Final = 1
+"""gzip's fastest level: rows repeat so much that a higher one saves little."""
 
 
-@attrs.frozen
-class JsonLines:
-    """JSON Lines, `gzip` or `zstd` where told."""
+class JsonLinesWriter(FileWriter):
+    """Writes JSON Lines."""
 
-    compression: str | None = None
+    def __init__(self, scratch: Path, suffix: str, compression: Literal["gzip", "zstd"] | None = None) -> None:
+        super().__init__(scratch, suffix)
+        self._compression = compression
 
-    @property
-    def suffix(self) -> str:
-        """How the names of its files end."""
-        return ".jsonl" + {None: "", "gzip": ".gz", "zstd": ".zst"}[self.compression]
-
-    def writer(self, path: Path, dataset: Dataset) -> JsonLinesEncoder:
-        """Begin a file."""
+    def _open_file(self, path: Path, dataset: Dataset) -> None:
         file = path.open("wb")
-        with close_on_error(file), close_on_error(packed := self._packed(file)):
-            return JsonLinesEncoder(packed, file, dataset)
+        with close_on_error(file), close_on_error(stream := self._compressed(file)):
+            self._row = json.row(dataset.name, dataset.names)
+            self._times = [at for at, column in enumerate(dataset.columns) if column.kind == "time"]
+        self._file, self._stream = file, stream
 
-    def _packed(self, file: IO[bytes]) -> IO[bytes]:
-        if self.compression == "gzip":
-            # No time and no name in it: the same rows make the same file.
+    def _compressed(self, file: IO[bytes]) -> IO[bytes]:
+        if self._compression == "gzip":
+            # Without time and name, the same rows make the same file.
             return cast("IO[bytes]", gzip.GzipFile("", "wb", _LEVEL, file, mtime=0))
-        if self.compression == "zstd":
+        if self._compression == "zstd":
             from agora_analytics.export.formats import zstd  # noqa: PLC0415 - an extra
 
             return zstd.compressed(file)
         return file
 
-
-class JsonLinesEncoder:
-    """Writes JSON Lines."""
-
-    def __init__(self, packed: IO[bytes], file: IO[bytes], dataset: Dataset) -> None:
-        self._packed = packed
-        self._file = file
-        self._row = json.row(dataset.name, dataset.names)
-        self._times = [at for at, column in enumerate(dataset.columns) if column.kind == "time"]
-
-    def write(self, batch: ColumnBatch) -> None:
-        """Add rows."""
+    def _write(self, batch: ColumnBatch) -> None:
         columns: list[Any] = list(batch.columns)
         for at in self._times:
             columns[at] = map(utc, columns[at])
-        self._packed.write(json.lines(map(self._row, *columns)))
+        self._stream.write(json.lines(map(self._row, *columns)))
 
-    def close(self) -> None:
-        """Write what is left, and close the file, even if the disk is full."""
+    def _close_file(self) -> None:
         try:
-            self._packed.close()
+            self._stream.close()  # flushes, which a full disk refuses
         finally:
             self._file.close()

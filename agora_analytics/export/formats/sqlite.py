@@ -9,7 +9,7 @@ from pathlib import Path
 from shutil import copyfile
 from typing import Any, Final
 
-from agora_analytics.export.formats.base import count_rows, iso
+from agora_analytics.export.formats.base import FormatWriter, count_rows, iso
 from agora_analytics.export.schema import Dataset
 from agora_analytics.export.write.column_batch import ColumnBatch
 from agora_analytics.export.write.lock_wait import LockWait
@@ -32,10 +32,11 @@ _LOCK_TIMEOUT: Final = 900.0
 """Seconds to wait where somebody reads the database; who begins to read meanwhile waits for the part."""
 
 
-class SqliteTables:
+class SqliteWriter(FormatWriter):
     """The tables of a database, one for each dataset; a part's rows are there whole or not at all."""
 
     def __init__(self, path: Path) -> None:
+        super().__init__()
         # No timeout: where a lock is needed it is waited for here, and pages that cannot leave the cache stay in it.
         self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         self._lock_wait = LockWait(_LOCK_TIMEOUT, path.name)
@@ -53,7 +54,7 @@ class SqliteTables:
         self._locked("PRAGMA cache_size=-4000")
         self._is_ready = True
 
-    def begin(self, dataset: Dataset, part: int) -> None:
+    def _begin(self, dataset: Dataset, part: int) -> None:
         """Begin to write a part anew, its table too where need be."""
         columns = ", ".join(f"{column.name} {_TYPES[column.kind]}" for column in dataset.columns)
         self._locked("BEGIN IMMEDIATE")
@@ -64,7 +65,7 @@ class SqliteTables:
         self._database.execute("INSERT INTO _parts VALUES (?)", (part,))
         self._part = part
 
-    def add(self, batch: ColumnBatch) -> None:
+    def _write(self, batch: ColumnBatch) -> None:
         """Add rows to the part."""
         kinds = [column.kind for column in batch.dataset.columns]
         told: list[Any] = [
@@ -81,11 +82,11 @@ class SqliteTables:
             self._database.execute(many, tuple(chain.from_iterable(islice(rows, together))))
         self._database.executemany(insert + row, rows)
 
-    def end(self) -> None:
+    def _commit(self) -> None:
         """Make what was written since `begin` visible."""
         self._locked("COMMIT")
 
-    def undo(self) -> None:
+    def _roll_back(self) -> None:
         """Forget what was written since `begin`."""
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
@@ -98,7 +99,7 @@ class SqliteTables:
         """Copy the file: between two parts nobody has anything in it that is not complete."""
         copyfile(self._path, path)
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Close the database."""
         self._database.close()
 

@@ -1,4 +1,4 @@
-"""The only file that imports zstandard."""
+"""zstd compression: the only file that imports zstandard."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ import zstandard
 
 
 def compressed(file: IO[bytes]) -> IO[bytes]:
-    """Return what compresses all that is written to it into a file."""
+    """Return a stream that compresses what is written to it into `file`."""
     return cast("IO[bytes]", zstandard.ZstdCompressor().stream_writer(file, closefd=False))

@@ -1,7 +1,7 @@
-"""From rows that wait on disk to parts that can be seen: each is numbered, written, delivered, and only then forgotten.
+"""From staged rows to published parts: a part is numbered, written, sealed, published, and then its rows are deleted.
 
-A part that was begun and not ended is written anew, under the same name and of the same rows, so that a process killed
-in between leaves neither a gap nor a double.
+A part that was sealed and not published is written again under the same name and from the same rows, so that a process
+killed at any point leaves neither a gap nor a duplicate.
 """
 
 from __future__ import annotations
@@ -25,73 +25,92 @@ from agora_analytics.export.write.target import Target
 from agora_analytics.export.write.writer import RESTORE_HINT, error_kind
 
 _MAX_BACKLOG: Final = 2**24
-"""Bytes of a part's rows that may wait while others are written; they do so on disk."""
+"""Bytes of a partition that may be staged while another part is written; they are on disk."""
 
 _FLUSH_SIZE: Final = 2**19
-"""Bytes of waiting rows that are read at once, and that are worth it."""
+"""Bytes of staged rows that are read at a time, and that are enough to flush a partition."""
+
+
+@attrs.define
+class _OpenPart:
+    """The part that is being written: it has the staged rows with ids up to `last`, `size` bytes in all."""
+
+    part: Part
+    last: int = 0
+    size: int = 0
 
 
 class PartWriter:
-    """Writes parts, one at a time: begun as soon as there is something to write, ended when it is full."""
+    """Writes parts, one at a time: a part is opened with the first rows, and sealed once it is full.
 
-    def __init__(self, disk: StateThread, target: Target, sink: Sink, keeper: StateSync) -> None:
+    Attributes:
+        rows_written: rows of the parts that were published in this run.
+
+    """
+
+    def __init__(self, state_thread: StateThread, target: Target, sink: Sink, state_sync: StateSync) -> None:
         self.rows_written = 0
-        self._closed = False
-        self._state_thread = disk
         self.target = target
+        self._state_thread = state_thread
         self._sink = sink
-        self._state_sync = keeper
+        self._state_sync = state_sync
         self._lock = asyncio.Lock()
         self._open_part: _OpenPart | None = None
+        self._closed = False
 
-    async def begin(self) -> None:
-        """Have no manifest say that all is there where it lists what is gone; done before anything is asked."""
+    async def prepare(self) -> None:
+        """Mark a manifest as incomplete if it lists rows that are gone. Call it before anything is fetched."""
         if await self._state_thread.change(_has_missing_rows):
             await self._mark_incomplete()
 
     async def resume(self) -> None:
-        """Write the parts that were sealed and not ended."""
+        """Write the parts that an earlier run sealed and did not publish."""
         for part in await self._state_thread.change(ExportState.sealed_parts):
             await self._write_sealed(part)
 
     async def flush_ready(self) -> None:
-        """Write rows that wait, as many as are worth it; who comes meanwhile waits where too many do."""
+        """Flush the partitions with at least 512 KiB of staged rows.
+
+        While another caller flushes, return at once; if a partition has more than 16 MiB, wait (back-pressure).
+        """
         await self._sync(partial(self._state_sync.sync_if_due, self.paused))
         most = max(self._unsealed_bytes().values(), default=0)
         if most < _FLUSH_SIZE or (most < _MAX_BACKLOG and self._lock.locked()):
             return
         async with self._lock:
-            while (group := self._next_partition(_FLUSH_SIZE, self.target.part_size)) and await self._append(group):
+            while (partition := self._next_partition(_FLUSH_SIZE, self.target.part_size)) and await self._append(
+                partition
+            ):
                 pass
 
     async def flush_all(self) -> None:
-        """Write all rows that wait, provisional ones first: no reader shall see a row twice."""
+        """Flush all staged rows, provisional ones first: no reader may see a row twice."""
         async with self._lock:
-            part_size, empty = await self._state_thread.change(ExportState.provisional_parts)
+            full, empty = await self._state_thread.change(ExportState.provisional_parts)
             await self._sync(self._state_sync.sync)
-            held = []
-            if part_size or empty:
+            held_back = []
+            if full or empty:
                 await self._mark_incomplete()
-                held = await self._seal_without_publishing()
+                held_back = await self._seal_without_publishing()
             for part in empty:
                 await self._run_io(partial(self.target.remove, part))
                 await self._state_thread.change(partial(ExportState.remove_part, part=part))
-            for part in (*part_size, *held):
+            for part in (*full, *held_back):
                 await self._write_sealed(part)
-            while (group := self._next_partition(1, 1)) and await self._append(group):
+            while (partition := self._next_partition(1, 1)) and await self._append(partition):
                 pass
             await self._seal()
 
     async def publish_database(self) -> None:
-        """Close the target, and make visible what is one file for all parts."""
+        """Close the target, and publish its database if it has one."""
         await self._run_io(self.close)
-        facts: PartInfo | None = await self._run_io(self.target.publish_database)
-        await self._state_thread.change(lambda state: state.set_database(facts))
+        info: PartInfo | None = await self._run_io(self.target.publish_database)
+        await self._state_thread.change(lambda state: state.set_database(info))
         await self._sync(partial(self._state_sync.sync_final, self.paused))
 
     @asynccontextmanager
     async def paused(self) -> AsyncIterator[Callable[[], Awaitable[Path]]]:
-        """Let nothing be written inside; gives what copies a database, which has whole parts only."""
+        """Pause writing, between two parts; yields a function that copies the database and returns the copy."""
         async with self._lock:
             if not self._closed:
                 await self._seal()
@@ -103,18 +122,17 @@ class PartWriter:
         await self._run_io(lambda: self.target.write_manifest(manifest))
 
     async def _mark_incomplete(self) -> None:
-        """Have the manifest say that not all is there."""
         await self._sync(self._state_sync.check_not_superseded)
         await self._run_io(self.target.mark_incomplete)
 
     def close(self) -> None:
-        """Let go of the target; on the thread of files, and as often as need be."""
+        """Close the target, on the I/O thread; may be called twice."""
         if not self._closed:
             self._closed = True
             self.target.writer.close()
 
     async def abort(self) -> bool:
-        """Let go of the target after an error, which is what is told; return whether that went well."""
+        """Close the target after an error, which is the one to report; return whether closing succeeded."""
         try:
             await self._run_io(self.close)
         except ExportError:
@@ -122,80 +140,84 @@ class PartWriter:
         return True
 
     def _unsealed_bytes(self) -> dict[Partition, int]:
-        """Return the bytes that wait for each group, and are not in the open part yet."""
-        waiting = dict(self._state_thread.state.staged_bytes)
+        """Return the staged bytes of each partition that are not in the open part yet."""
+        unsealed = dict(self._state_thread.state.staged_bytes)
         if self._open_part is not None:
-            group = self._open_part.part.partition
-            waiting[group] = waiting.get(group, 0) - self._open_part.size
-        return waiting
+            partition = self._open_part.part.partition
+            unsealed[partition] = unsealed.get(partition, 0) - self._open_part.size
+        return unsealed
 
     def _next_partition(self, least: int, others: int) -> Partition | None:
-        """Return the group to write next: that of the open part, where `least` bytes wait for it, or the largest.
+        """Return the partition to write next: that of the open part if it has `least` bytes, or the largest.
 
-        While a part is open, another begins only once it has as many as `others`.
+        While a part is open, another partition is next only if it has as many as `others`.
         """
-        waiting = self._unsealed_bytes()
+        unsealed = self._unsealed_bytes()
         if self._open_part is not None:
-            if waiting[self._open_part.part.partition] >= least:
+            if unsealed[self._open_part.part.partition] >= least:
                 return self._open_part.part.partition
             least = others
-        group = max(waiting, key=lambda one: waiting[one], default=None)
-        return group if group is not None and waiting[group] >= least else None
+        partition = max(unsealed, key=lambda one: unsealed[one], default=None)
+        return partition if partition is not None and unsealed[partition] >= least else None
 
-    async def _append(self, group: Partition) -> bool:
-        """Write more of what waits for a group, if anything; the open part, if of another, ends with what it has."""
-        if self._open_part is not None and self._open_part.part.partition != group:
+    async def _append(self, partition: Partition) -> bool:
+        """Write staged rows of a partition; return whether there were any. An open part of another one is sealed."""
+        if self._open_part is not None and self._open_part.part.partition != partition:
             await self._seal()
         if self._open_part is None:
-            self._open_part = _OpenPart(
-                self.target, await self._state_thread.change(partial(ExportState.begin_part, partition=group))
-            )
-        grown = await self._add_rows(self._open_part)
+            part = await self._state_thread.change(partial(ExportState.begin_part, partition=partition))
+            self._open_part = _OpenPart(part)
+        appended = await self._add_rows(self._open_part)
         if self._open_part.size >= self.target.part_size:
             await self._seal()
-        return grown
+        return appended
 
     async def _seal(self) -> None:
-        """End the part that is open."""
+        """Seal and publish the open part, if any."""
         if self._open_part is not None:
             await self._publish(await self._seal_in_state(self._open_part))
 
     async def _seal_without_publishing(self) -> list[Part]:
-        """End the part that is open in the state alone, and return it: it is written anew once others were written."""
+        """Seal the open part in the state alone, and return it: it is written again after the provisional ones."""
         return [(await self._seal_in_state(self._open_part)).part] if self._open_part is not None else []
 
     async def _seal_in_state(self, writing: _OpenPart) -> _OpenPart:
-        """Have the state say which rows the open part has: it is the open one no more."""
+        """Store which rows the open part has."""
         self._open_part = None
         await self._state_thread.change(lambda state: state.seal_part(writing.part, writing.last, writing.size))
         await self._sync(self._state_sync.sync)
         return writing
 
-    async def _sync(self, keep: Callable[[], Awaitable[None]]) -> None:
-        """Keep the state: what is seen and it does not tell of would come twice."""
-        await translate_errors(keep(), self._write_error)
+    async def _sync(self, sync: Callable[[], Awaitable[None]]) -> None:
+        """Make the state durable: rows that are published, and not sealed in it, would be fetched again."""
+        await translate_errors(sync(), self._write_error)
 
     async def _write_sealed(self, part: Part) -> None:
-        """Write a part whose rows are known."""
-        writing = _OpenPart(self.target, part)
+        """Write a part that is sealed in the state."""
+        writing = _OpenPart(part)
         while await self._add_rows(writing):
             pass
         await self._publish(writing)
 
     async def _add_rows(self, writing: _OpenPart) -> bool:
-        pieces = await self._state_thread.run(
-            lambda: self._state_thread.state.read_rows(
-                writing.part, writing.last, min(_FLUSH_SIZE, self.target.part_size)
-            )
-        )
-        if pieces is not None:
-            await self._run_io(partial(writing.add, pieces))
-        return pieces is not None
+        """Write the next staged rows of a part; return whether there were any."""
+        state, most = self._state_thread.state, min(_FLUSH_SIZE, self.target.part_size)
+        rows = await self._state_thread.run(lambda: state.read_rows(writing.part, writing.last, most))
+        if rows is not None:
+            await self._run_io(partial(self._pass_on, writing, rows))
+        return rows is not None
+
+    def _pass_on(self, writing: _OpenPart, rows: StagedRows) -> None:
+        if not writing.last:
+            self.target.writer.begin(writing.part.dataset, writing.part.id)
+        self.target.writer.add(rows.payloads)
+        writing.last = rows.last
+        writing.size += rows.size
 
     async def _publish(self, writing: _OpenPart) -> None:
-        facts: PartInfo = await self._run_io(writing.publish)
-        await self._state_thread.change(lambda state: state.finish_part(writing.part, facts))
-        self.rows_written += facts.rows
+        info: PartInfo = await self._run_io(partial(self.target.publish, writing.part))
+        await self._state_thread.change(lambda state: state.finish_part(writing.part, info))
+        self.rows_written += info.rows
 
     async def _run_io(self, work: Callable[[], Any]) -> Any:
         return await translate_errors(self._state_thread.run_io(work, abort=self.target.abort), self._write_error)
@@ -206,34 +228,12 @@ class PartWriter:
             f"the export into {str(self._sink)!r} cannot be written: {self._sink.scrub(error_text(error))}",
             hint=RESTORE_HINT
             if kind == "state"
-            else "Fix that and run the same export again: it goes on where it stopped.",
+            else "Fix that and run the same export again: it continues where it stopped.",
             fault="host",
             kind=kind,
         )
 
 
 def _has_missing_rows(state: ExportState) -> bool:
-    """Whether rows are gone for good, or provisional ones are to be written anew."""
-    return bool(state.lost()) or any(facts is None and not part.number for part, facts in state.known_parts())
-
-
-@attrs.define
-class _OpenPart:
-    """A part that is being written; used by one thread at a time. It has the rows up to the staged id `last`."""
-
-    _target: Target
-    part: Part
-    last: int = 0
-    size: int = 0
-
-    def add(self, pieces: StagedRows) -> None:
-        """Add rows."""
-        if not self.last:
-            self._target.writer.begin(self.part.dataset, self.part.id)
-        self._target.writer.add(pieces.payloads)
-        self.last = pieces.last
-        self.size += pieces.size
-
-    def publish(self) -> PartInfo:
-        """Make the part visible."""
-        return self._target.publish(self.part)
+    """Whether rows are lost, or provisional ones are to be written again."""
+    return bool(state.lost()) or any(info is None and not part.number for part, info in state.known_parts())

@@ -1,10 +1,9 @@
-"""A writer in a process of its own: to make files takes half as long as to fetch their rows, and can be done beside.
+"""A writer in a process of its own: encoding takes half as long as fetching, and so runs beside it.
 
-The process is told what to do in lines: a verb and what it takes as JSON, after `add` as many lines of rows as it says.
-`ready`, `held`, `end`, `copy` and `close` are answered, by a line of JSON: what came of it, what has gone wrong so far,
-and whether another process, the disk, the writer or the database is to blame. A line of text alone is what the process
-logs. When nobody is left who could tell it
-more, the process ends.
+Protocol: the parent writes commands to the process's stdin, each a line of JSON `[command, argument, …]`; `add` is
+followed by as many lines of packed rows as its argument says. `ready`, `part_row_counts`, `end`, `copy` and `close`
+are replied to with a line of JSON: `[result, error, kind]`, where `error` is the first error since the start, and
+`kind` its `error_kind`. A line that is a JSON string is a log message. At the end of its stdin, the process ends.
 """
 
 from __future__ import annotations
@@ -13,35 +12,38 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, Final, cast
 from weakref import WeakSet
 
 from agora_analytics._core.decoding import json
+from agora_analytics.export.formats.base import FormatWriter
 from agora_analytics.export.sinks import error_text
 from agora_analytics.export.write.writer import (
     BusyError,
     DatabaseError,
-    InProcessWriter,
     RowWriter,
     WriterError,
     error_kind,
+    open_in_process,
 )
 
 log = logging.getLogger("agora_analytics")
 
 _CODE: Final = (
-    "import sys; told = sys.stdin.buffer.readline(); told.endswith(b'\\n') or sys.exit();"
-    " sys.path[:] = bytes.fromhex(told.decode()).decode('utf-8', 'surrogatepass').split('\\0');"
+    "import sys; line = sys.stdin.buffer.readline(); line.endswith(b'\\n') or sys.exit();"
+    " sys.path[:] = bytes.fromhex(line.decode()).decode('utf-8', 'surrogatepass').split('\\0');"
     " from agora_analytics.export.write.subprocess_writer import serve; serve()"
 )
+"""Program of the process: its first line of input is the import path, so that it imports what its parent does."""
+
 _PIPE_SIZE: Final = 2**20
-"""Bytes that may be on their way to the process, where the system allows it."""
+"""Bytes that the pipe to the process may buffer, where the system allows it."""
 
 _EXIT_TIMEOUT: Final = 30.0
-"""Seconds that the process may take to end."""
+"""Seconds that the process may take to exit before it is killed."""
 
 _PYTHON_NAMES: Final = ("python", "pypy")
 
@@ -54,116 +56,110 @@ _INHERITED_VARIABLES: Final = frozenset(
         *("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START"),
     }
 )
-"""Variables that the process gets, where they are set: what it needs to run, so that no secret of anybody is there."""
+"""Environment variables that the process inherits: those that it needs to run, and none that may hold a secret."""
 
-_COMMANDS: Final[Mapping[str, Callable[..., object]]] = {
-    "ready": InProcessWriter.ready,
-    "held": InProcessWriter.part_row_counts,
-    "begin": InProcessWriter.begin,
-    "add": InProcessWriter.add,
-    "end": InProcessWriter.end,
-    "copy": InProcessWriter.copy,
-    "close": InProcessWriter.close,
-}
-"""What an open writer can be told."""
+_COMMANDS: Final = frozenset({"ready", "part_row_counts", "begin", "add", "end", "copy", "close"})
+"""Commands to an open writer: its methods."""
 
-_REPLIED: Final = frozenset({"ready", "held", "end", "copy", "close"})
+_REPLIED: Final = _COMMANDS - {"begin", "add"}
 
 _ERRORS: Final = {"running": BusyError, "writer": WriterError, "state": DatabaseError}
 
 
 def open_writer(name: str, folder: Path, scratch: Path) -> RowWriter:
-    """Return a writer, in a process of its own where this one is run by a Python that can be started once more."""
-    alone = not getattr(sys, "frozen", False) and Path(sys.executable or "").name.lower().startswith(_PYTHON_NAMES)
-    if alone:
+    """Open a writer of a format: in a process of its own if the running Python can be started again, else in this one.
+
+    Raises `WriterError` if the process dies at once.
+    """
+    can_start = not getattr(sys, "frozen", False) and Path(sys.executable or "").name.lower().startswith(_PYTHON_NAMES)
+    if can_start:
         try:
             return SubprocessWriter(name, folder, scratch)
         except WriterError:
             raise
         except OSError:  # this system starts no more processes
             pass
-    return InProcessWriter(name, folder, scratch)
+    return open_in_process(name, folder, scratch)
 
 
 def _enlarge_pipe(pipe: IO[bytes]) -> None:
-    """Let more bytes be on their way, where the system can and allows it."""
     if sys.platform == "linux":
-        import fcntl  # noqa: PLC0415 - not everywhere
+        import fcntl  # noqa: PLC0415 - not on every system
 
         with suppress(OSError):
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE_SIZE)
 
 
 class SubprocessWriter:
-    """Writes in a process of its own."""
+    """Writes in a process of its own; the interface is that of `RowWriter`."""
 
     def __init__(self, name: str, folder: Path, scratch: Path) -> None:
         process = subprocess.Popen(  # noqa: S603 - this very Python
             [sys.executable, *(["-I"] if sys.flags.isolated else []), "-c", _CODE],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for the export, which ends what it began
+            start_new_session=True,  # Ctrl-C is for the export, which then ends its writer
             env={key: value for key, value in os.environ.items() if key.upper() in _INHERITED_VARIABLES},
         )
         self._process = process
         self._in, self._out = cast("IO[bytes]", process.stdin), cast("IO[bytes]", process.stdout)
         _open_writers.add(self)
         _enlarge_pipe(self._in)
-        # What is no text is ignored by imports, too.
+        # Imports ignore entries that are no text, too.
         path = "\0".join(entry for entry in sys.path if isinstance(entry, str))
         self._send(path.encode("utf-8", "surrogatepass").hex().encode() + b"\n")
-        self._send_command("open", name, *(os.fsencode(path.absolute()).hex() for path in (folder, scratch)))
+        self._send_command("open", name, _path_argument(folder), _path_argument(scratch))
 
     def ready(self) -> None:
-        """Wait until all is open."""
+        """Wait until everything is open; raises what failed while it was opened."""
         self._call("ready")
 
     def part_row_counts(self) -> list[tuple[str, int, int]]:
-        """Return dataset, part and rows of all that a database holds."""
-        return [(dataset, part, rows) for dataset, part, rows in self._call("held")]
+        """Return dataset, part id and rows of every part in a database."""
+        return [(dataset, part, rows) for dataset, part, rows in self._call("part_row_counts")]
 
     def begin(self, dataset: str, part: int) -> None:
-        """Begin a part."""
+        """Begin a part, in place of one that was not ended."""
         self._send_command("begin", dataset, part)
 
-    def add(self, stored: Sequence[bytes]) -> None:
-        """Add rows."""
-        self._send_command("add", len(stored))
-        self._send(b"\n".join([*stored, b""]))
+    def add(self, payloads: Sequence[bytes]) -> None:
+        """Add packed rows; blocks while the pipe is full."""
+        self._send_command("add", len(payloads))
+        self._send(b"\n".join([*payloads, b""]))
 
     def end(self) -> int:
-        """Complete the part."""
+        """Complete the part, and return its number of rows."""
         return int(self._call("end"))
 
-    def copy(self, name: str) -> None:
-        """Copy a database."""
-        self._call("copy", name)
+    def copy(self, path: Path) -> None:
+        """Copy a database to `path`, between two parts."""
+        self._call("copy", _path_argument(path))
 
     def close(self) -> None:
-        """End the process, when it has let go of everything."""
+        """Release everything, and wait for the process to exit."""
         try:
             self._call("close")
         finally:
             self._stop()
 
     def abort(self) -> None:
-        """Kill the process: what it has not completed is written anew by the next."""
+        """Kill the process; the next writer rewrites the part that it has not ended."""
         self._process.kill()
 
     def detach(self) -> None:
-        """Point the pipes elsewhere, in a forked process: they are its parent's, and so is what waits in them."""
+        """In a forked child: point the pipes at the null device, since they and what they buffer are the parent's."""
         for pipe in (self._in, self._out):
-            with suppress(ValueError, OSError):  # it was closed before
+            with suppress(ValueError, OSError):  # already closed
                 _redirect_to_null(pipe.fileno())
 
-    def _call(self, verb: str, *given: object) -> Any:
-        self._send_command(verb, *given)
-        while isinstance(answer := self._read_reply(), str):
-            log.warning("%s", answer)
-        came, wrong, trouble = answer
-        if wrong:
-            raise _ERRORS.get(trouble, OSError)(wrong)
-        return came
+    def _call(self, command: str, *arguments: object) -> Any:
+        self._send_command(command, *arguments)
+        while isinstance(reply := self._read_reply(), str):
+            log.warning("%s", reply)
+        result, error, kind = reply
+        if error:
+            raise _ERRORS.get(kind, OSError)(error)
+        return result
 
     def _read_reply(self) -> Any:
         line = self._out.readline()
@@ -171,28 +167,27 @@ class SubprocessWriter:
             raise self._died_error()
         return json.document(line)
 
-    def _send_command(self, verb: str, *given: object) -> None:
-        self._send(json.encode((verb, *given)) + b"\n")
+    def _send_command(self, command: str, *arguments: object) -> None:
+        self._send(json.encode((command, *arguments)) + b"\n")
 
-    def _send(self, line: bytes) -> None:
+    def _send(self, data: bytes) -> None:
         try:
-            self._in.write(line)
+            self._in.write(data)
             self._in.flush()
-        except (BrokenPipeError, ValueError):  # the latter where it was found to be gone before
+        except (BrokenPipeError, ValueError):  # ValueError: the pipe was closed after an earlier error
             pass
         else:
             return
         raise self._died_error()
 
     def _died_error(self) -> WriterError:
-        """Say that the process is there no more, and why."""
         self._stop()
         code = self._process.returncode
-        why = f"signal {-code}" if code < 0 else f"exit code {code}"
-        return WriterError(f"the process that writes has ended before its time ({why})")
+        reason = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return WriterError(f"the export writer process died ({reason})")
 
     def _stop(self) -> None:
-        """See that the process ends."""
+        """Wait for the process to exit; kill it after a timeout."""
         with suppress(BrokenPipeError):
             self._in.close()
         try:
@@ -204,22 +199,20 @@ class SubprocessWriter:
 
 
 _open_writers: Final[WeakSet[SubprocessWriter]] = WeakSet()
-"""The writers of this process."""
 
 
 def _detach_writers() -> None:
-    """Let writers end with the process that began them, however long one that it has forked goes on."""
+    """Detach a forked child from the writers of its parent, so that they end with the parent and not with the child."""
     for writer in list(_open_writers):
         writer.detach()
 
 
 def _redirect_to_null(descriptor: int) -> None:
-    """Put the null device in the place of what a descriptor stands for."""
-    os.close(descriptor)  # first: there may be no other left to open anything with
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    if nowhere != descriptor:
-        os.dup2(nowhere, descriptor, inheritable=False)
-        os.close(nowhere)
+    os.close(descriptor)  # first: there may be no other descriptor left to open anything with
+    null = os.open(os.devnull, os.O_RDWR)
+    if null != descriptor:
+        os.dup2(null, descriptor, inheritable=False)
+        os.close(null)
 
 
 if hasattr(os, "register_at_fork"):
@@ -227,54 +220,66 @@ if hasattr(os, "register_at_fork"):
 
 
 class _PandasBlocker:
-    """Hides pandas, which pyarrow would load wherever it is: a fifth of a second, tens of megabytes, for nothing."""
+    """Hides pandas, which pyarrow would import if it is installed: 0.2 s and tens of megabytes, for nothing."""
 
     def find_spec(self, name: str, _path: object = None, _target: object = None, /) -> None:
-        """Find no pandas."""
+        """Refuse pandas, and leave all other names to the next finder."""
         if name == "pandas":
             raise ModuleNotFoundError(name=name)
 
 
 class _LogForwarder(logging.Handler):
-    """Hands on what the library logs in the process: its export logs it."""
+    """Sends the library's log messages to the parent, which logs them."""
 
-    def __init__(self, answers: int) -> None:
+    def __init__(self, replies: int) -> None:
         super().__init__(logging.WARNING)
-        self._answers = answers
+        self._replies = replies
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line that is no answer."""
+        """Write the message as a line of its own."""
         with suppress(BrokenPipeError):
-            os.write(self._answers, json.encode(record.getMessage()) + b"\n")
+            os.write(self._replies, json.encode(record.getMessage()) + b"\n")
 
 
-def _command(verb: str) -> Callable[..., object]:
-    """Return what a verb stands for."""
-    if verb not in _COMMANDS:
-        raise WriterError(f"the writer is told {verb!r}, which it does not know: was the library updated meanwhile?")
-    return _COMMANDS[verb]
+def _path_argument(path: Path) -> str:
+    """Return a path for a command: file names are bytes, and need not be text."""
+    return os.fsencode(path.absolute()).hex()
+
+
+def _path(argument: str) -> Path:
+    return Path(os.fsdecode(bytes.fromhex(argument)))
 
 
 def serve() -> None:
-    """Do as told, as the process, until nobody is there to tell more."""
+    """Execute commands from stdin until it ends. This is the main function of the process."""
     sys.meta_path.insert(0, _PandasBlocker())
-    told, answers = sys.stdin.buffer, os.dup(1)
-    os.dup2(2, 1)  # what a library prints is no answer
-    log.addHandler(_LogForwarder(answers))
-    writer: InProcessWriter | None = None
-    wrong = trouble = ""
-    while (line := told.readline()).endswith(b"\n"):
-        verb, *given = json.document(line)
-        if verb == "add":
-            given = [[told.readline()[:-1] for _ in range(given[0])]]
-        came = None
+    commands, replies = sys.stdin.buffer, os.dup(1)
+    os.dup2(2, 1)  # what a library prints is no reply
+    log.addHandler(_LogForwarder(replies))
+    writer: FormatWriter | None = None
+    wrong = kind = ""
+    while (line := commands.readline()).endswith(b"\n"):
+        command, *arguments = json.document(line)
+        if command == "add":
+            arguments = [[commands.readline()[:-1] for _ in range(arguments[0])]]
+        result = None
         try:
-            if verb == "open":
-                writer = InProcessWriter(given[0], *(Path(os.fsdecode(bytes.fromhex(path))) for path in given[1:]))
-            elif writer is not None and (verb == "close" or not wrong):
-                came = _command(verb)(writer, *given)
+            if command == "open":
+                writer = open_in_process(arguments[0], *map(_path, arguments[1:]))
+            elif writer is not None and (command == "close" or not wrong):
+                result = _execute(writer, command, arguments)
         except Exception as error:  # noqa: BLE001 - whatever a format's library raises
-            wrong, trouble = error_text(error), error_kind(error)
-        if verb in _REPLIED:
-            with suppress(BrokenPipeError):  # nobody is left: the next line is none
-                os.write(answers, json.encode((came, wrong, trouble)) + b"\n")
+            wrong, kind = error_text(error), error_kind(error)
+        if command in _REPLIED:
+            with suppress(BrokenPipeError):  # the parent is gone, and the next line is none
+                os.write(replies, json.encode((result, wrong, kind)) + b"\n")
+
+
+def _execute(writer: FormatWriter, command: str, arguments: Sequence[Any]) -> Any:
+    if command not in _COMMANDS:
+        raise WriterError(
+            f"the writer process does not know the command {command!r}: was the library updated meanwhile?"
+        )
+    if command == "copy":
+        arguments = [_path(arguments[0])]
+    return getattr(writer, command)(*arguments)

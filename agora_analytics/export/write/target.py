@@ -171,7 +171,7 @@ class DatabaseTarget(_TargetBase):
         if closed:
             copyfile(self._path, copy)
         else:
-            self.writer.copy(copy.name)
+            self.writer.copy(copy)
         return copy
 
     def abort(self) -> None:
