@@ -1,4 +1,4 @@
-"""What an export holds, read from its state: for the caller, and for `manifest.json`."""
+"""Builds the report and `manifest.json` of an export from its state."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from agora_analytics.export.state.slices import SPAN_STATUS_NAMES, SpanStatus
 from agora_analytics.export.state.staging import Part
 from agora_analytics.spans import Span
 
-_NAMED: Final = 10
-"""Calls that are left out for one reason, and told by their ids."""
+_LISTED_IDS: Final = 10
+"""Ids of skipped calls that are listed for each reason."""
 
 
 def build_report(state: ExportState, run: ExportRun, place: str) -> ExportReport:
-    """Return what a run did, and what the export holds now."""
+    """Return the report of a run."""
     slices, calls, rows = state.counts()
     min_users = run.options.min_users
     too_small = state.below_min_users(min_users) if min_users else 0
@@ -45,7 +45,7 @@ def build_report(state: ExportState, run: ExportRun, place: str) -> ExportReport
 
 
 def build_manifest(state: ExportState, name: Callable[[Part], str], report: ExportReport) -> dict[str, Any]:
-    """Return what stands in the manifest; `name` tells where a part is."""
+    """Return the content of `manifest.json`; `name` returns the path of a part."""
     settings = state.settings()
     return {
         "tool": "agora-analytics",
@@ -77,7 +77,7 @@ def _skipped(state: ExportState) -> Iterator[Skipped]:
             reason=reason,
             span=span,
             calls=count,
-            call_ids=state.skipped_call_ids(app, reason, _NAMED),
+            call_ids=state.skipped_call_ids(app, reason, _LISTED_IDS),
             again=is_retried(reason),
         )
     for app, source, first, last, kind in state.all_spans():
@@ -113,7 +113,7 @@ def _spans(state: ExportState) -> Iterator[dict[str, Any]]:
 
 
 def _database(state: ExportState) -> dict[str, Any] | None:
-    """Return size and checksum of the file that holds all parts, where there is one."""
+    """Return size and checksum of the database file, or None if each part is a file."""
     facts = state.database()
     return None if facts is None else {"bytes": facts.bytes, "sha256": facts.sha256}
 

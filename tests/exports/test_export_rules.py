@@ -188,7 +188,7 @@ async def test_bad_arguments_are_told_before_anything_is_sent(tmp_path, simulati
         ({"datasets": ("call",)}, "datasets='call': allowed are calls, sessions"),
         ({"datasets": ()}, r"datasets=\(\): allowed are"),
         ({"min_freeze_rate": 3}, "min_freeze_rate=3: allowed are numbers from 0 to below 1"),
-        ({"datasets": ("insights",)}, "insights=.*goes with some"),
+        ({"datasets": ("insights",)}, "insights=.*give both or neither"),
         ({"datasets": ("calls",), "series": [Series("userCount", product="Native")]}, "series="),
     ],
 )
