@@ -10,7 +10,6 @@ import attrs
 
 from agora_analytics.export.fetch.run import ExportRun
 from agora_analytics.export.fetch.skip_reasons import DETAILS, UNMEASURED, is_retried
-from agora_analytics.export.fetch.sources import DAY
 from agora_analytics.export.report import ExportReport, Skipped
 from agora_analytics.export.schema import DATASETS, Column
 from agora_analytics.export.state.calls import CallStatus
@@ -18,7 +17,7 @@ from agora_analytics.export.state.export_state import ExportState
 from agora_analytics.export.state.manifest import iso_day
 from agora_analytics.export.state.slices import SPAN_STATUS_NAMES, SpanStatus
 from agora_analytics.export.state.staging import Part
-from agora_analytics.spans import Span
+from agora_analytics.spans import DAY, Span
 
 _LISTED_IDS: Final = 10
 """Ids of skipped calls that are listed for each reason."""
@@ -69,31 +68,30 @@ def build_manifest(state: ExportState, name: Callable[[Part], str], report: Expo
 
 
 def _skipped(state: ExportState) -> Iterator[Skipped]:
+    yield from _skipped_calls(state)
+    for app, source, first, last, kind in state.all_spans():
+        if kind in {SpanStatus.EXPIRED, SpanStatus.TRUNCATED}:
+            reason, again = SPAN_STATUS_NAMES[kind], kind == SpanStatus.TRUNCATED
+            yield Skipped(app_id=app, what=source, reason=reason, span=Span(first, last), again=again)
+    for app, source, count, reason in state.misfits():
+        if source != UNMEASURED:
+            yield Skipped(app_id=app, what=source, reason=f"does not fit the reference: {reason}", rows=count)
+    for one in state.lost():
+        day = Span(one.day * DAY, (one.day + 1) * DAY) if one.day > 0 else None
+        yield Skipped(app_id=one.app, what=one.dataset, reason=one.reason, span=day, rows=one.rows or None)
+
+
+def _skipped_calls(state: ExportState) -> Iterator[Skipped]:
     for app, reason, count, first, last in state.skipped_calls():
-        span = Span(first, max(last, first + 1))
         yield Skipped(
             app_id=app,
             what=DETAILS,
             reason=reason,
-            span=span,
+            span=Span(first, max(last, first + 1)),
             calls=count,
             call_ids=state.skipped_call_ids(app, reason, _LISTED_IDS),
             again=is_retried(reason),
         )
-    for app, source, first, last, kind in state.all_spans():
-        if kind in {SpanStatus.EXPIRED, SpanStatus.TRUNCATED}:
-            yield Skipped(
-                app_id=app,
-                what=source,
-                reason=SPAN_STATUS_NAMES[kind],
-                span=Span(first, last),
-                again=kind == SpanStatus.TRUNCATED,
-            )
-    for app, source, count, reason in (one for one in state.misfits() if one[1] != UNMEASURED):
-        yield Skipped(app_id=app, what=source, reason=f"does not fit the reference: {reason}", rows=count)
-    for one in state.lost():
-        day = Span(one.day * DAY, (one.day + 1) * DAY) if one.day > 0 else None
-        yield Skipped(app_id=one.app, what=one.dataset, reason=one.reason, span=day, rows=one.rows or None)
 
 
 def _column(column: Column) -> dict[str, Any]:

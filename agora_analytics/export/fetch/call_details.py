@@ -243,14 +243,11 @@ class CallDetailsFetcher:
     # Metrics
 
     async def _metrics(self, progress: CallProgress, cursor: CallCursor) -> CallCursor | None:
+        # One answer and the transaction that saves it belong together: longer than 25 lines for that.
         call, span = progress.call, progress.parts[cursor.part]
         batch = progress.batch(cursor)
         sids = tuple(filter(validation.is_spelled, batch))
-
-        async def send() -> list[SessionMetrics]:
-            return [metrics async for metrics in progress.endpoints.calls.metrics(call.call_id, sids, *span)]
-
-        answer = await self._send(progress, send) if sids else []
+        answer = await self._request_metrics(progress, sids, span) if sids else []
         # SerializedRows at once, and session by session: sixteen answers of 100 000 points each may be held here.
         undated: list[ColumnBatch] = []
         pieces = [self._pack_metrics(call, answer.pop(0), undated) for _ in range(len(answer))]
@@ -274,6 +271,14 @@ class CallDetailsFetcher:
 
         await self._state_thread.change(save)
         return following
+
+    async def _request_metrics(self, progress: CallProgress, sids: tuple[str, ...], span: Span) -> list[SessionMetrics]:
+        calls, call_id = progress.endpoints.calls, progress.call.call_id
+
+        async def send() -> list[SessionMetrics]:
+            return [metrics async for metrics in calls.metrics(call_id, sids, *span)]
+
+        return await self._send(progress, send)
 
     def _pack_metrics(self, call: PendingCall, metrics: SessionMetrics, undated: list[ColumnBatch]) -> SerializedRows:
         """Pack the metrics of a session; a batch with times that are no dates is added to `undated`."""

@@ -27,7 +27,7 @@ from agora_analytics.export.fetch.retention import RetentionTracker
 from agora_analytics.export.fetch.skip_reasons import is_retried, may_be_own
 from agora_analytics.export.fetch.slice_planner import SlicePlanner
 from agora_analytics.export.fetch.slices import SliceFetcher, by_name
-from agora_analytics.export.fetch.sources import DAY, CallSource, EndpointSet, Source, sources
+from agora_analytics.export.fetch.sources import CallSource, EndpointSet, Source, sources
 from agora_analytics.export.report import ProgressCallback
 from agora_analytics.export.selection import Selection
 from agora_analytics.export.state.export_state import ExportState
@@ -35,6 +35,7 @@ from agora_analytics.export.state.slices import PendingSlice
 from agora_analytics.export.state.state_thread import StateThread
 from agora_analytics.export.write.part_writer import PartWriter
 from agora_analytics.plans import CALL_LISTS
+from agora_analytics.spans import DAY
 
 _CLOCK_PROBES: Final = 3
 """Requests to confirm the service's clock with, before slices are planned by it."""

@@ -6,13 +6,13 @@ from typing import Final
 
 from agora_analytics._core.dispatcher import Session
 from agora_analytics.export.fetch.fetcher import RETENTION_MARGIN
-from agora_analytics.export.fetch.sources import DAY, CallSource, Slice, Source
+from agora_analytics.export.fetch.sources import CallSource, Slice, Source
 from agora_analytics.export.selection import Selection
 from agora_analytics.export.state import marks
 from agora_analytics.export.state.calls import NEARBY_SECONDS
 from agora_analytics.export.state.export_state import ExportState
 from agora_analytics.export.state.slices import PendingSlice, SpanStatus
-from agora_analytics.spans import Span, without
+from agora_analytics.spans import DAY, Span, without
 
 _SPLIT_AT_ONCE: Final = 64
 """Requests into which a span is split at once."""

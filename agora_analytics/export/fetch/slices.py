@@ -19,7 +19,7 @@ from agora_analytics.errors import IncompleteList, PlanRefused, ResponseError
 from agora_analytics.export.fetch.fetcher import RetentionExpired, RetryingFetcher, log
 from agora_analytics.export.fetch.retention import RetentionTracker
 from agora_analytics.export.fetch.slice_planner import SlicePlanner
-from agora_analytics.export.fetch.sources import DAY, CallSource, EndpointSet, SeriesSource, Slice, Source
+from agora_analytics.export.fetch.sources import CallSource, EndpointSet, SeriesSource, Slice, Source
 from agora_analytics.export.selection import Selection, is_over, wants
 from agora_analytics.export.state import marks
 from agora_analytics.export.state.calls import CallStatus
@@ -30,7 +30,7 @@ from agora_analytics.export.state.state_thread import StateThread
 from agora_analytics.export.write import column_batch
 from agora_analytics.export.write.column_batch import ColumnBatch
 from agora_analytics.models import Call, CallPage
-from agora_analytics.spans import Span
+from agora_analytics.spans import DAY, Span
 
 
 class SliceFetcher:
@@ -134,22 +134,18 @@ class SliceFetcher:
         self._fetcher.narrowed += bool(pending.handed)
         calls = await self._read(endpoints, source, pending, reading)
         # A call that appears after the first page was requested is on no page.
-        asked = self._passed(now) if pending.page == 1 else pending.asked
+        requested_at = self._passed(now) if pending.page == 1 else pending.asked
         verdict = self._learned.verdict(part, reading)
         if verdict is Verdict.CUT and part.span.duration == 1 and source.cname is None and reading.channels:
-            return await self._page_by_channel(endpoints, source, pending, asked)
+            return await self._page_by_channel(endpoints, source, pending, requested_at)
 
         def save(state: ExportState) -> list[PendingSlice]:
             new = self._store_calls(state, pending.app, calls)
             if verdict is Verdict.MORE:
-                following = attrs.evolve(
-                    pending, page=pending.page + 1, count=reading.count, asked=asked, reading=reading
-                )
-                state.set_slice_page(following)
-                return [following]
+                return [_turn_page(state, pending, reading, requested_at)]
             if verdict is Verdict.CUT:
-                return self._narrow(state, source, pending, reading, asked, fruitful=pending.page > 1 or new > 0)
-            self._finish(state, source, pending, asked, SpanStatus.READ)
+                return self._narrow(state, source, pending, reading, requested_at, fruitful=pending.page > 1 or new > 0)
+            self._finish(state, source, pending, requested_at, SpanStatus.READ)
             return []
 
         return await self._state_thread.change(save)
@@ -179,7 +175,7 @@ class SliceFetcher:
         source: CallSource,
         pending: PendingSlice,
         reading: Reading[Call],
-        asked: int,
+        requested_at: int,
         *,
         fruitful: bool,
     ) -> list[PendingSlice]:
@@ -189,32 +185,53 @@ class SliceFetcher:
         if not parts:
             if parts is not None:
                 log.warning("export: ignoring total_size of calls from now on: it is wrong for %s", part.span)
-            self._finish(state, source, pending, asked, SpanStatus.TRUNCATED if parts is None else SpanStatus.READ)
+            self._finish(
+                state, source, pending, requested_at, SpanStatus.TRUNCATED if parts is None else SpanStatus.READ
+            )
             return []
         log.warning("export: the service truncated the list of %s of %s", source, part.span)
         reached = parts[0].span.end
         if reached < pending.slice.owned_until and not pending.again:
             newer = Slice(Span(reached, pending.slice.owned_until), pending.slice.owned_until)
             state.mark_span(
-                pending.app, pending.source, marks.part_before(newer, source.final_before(asked)), SpanStatus.READ
+                pending.app,
+                pending.source,
+                marks.part_before(newer, source.final_before(requested_at)),
+                SpanStatus.READ,
             )
-        slices = [Slice(part.span, part.span.end) for part in reversed(parts)]
+        slices = (Slice(part.span, part.span.end) for part in reversed(parts))
         return state.split_slice(pending, slices, parts[0].handed)
 
-    def _finish(self, state: ExportState, source: CallSource, pending: PendingSlice, asked: int, kind: int) -> None:
+    def _finish(
+        self, state: ExportState, source: CallSource, pending: PendingSlice, requested_at: int, kind: int
+    ) -> None:
         """Remove a slice, and mark its span with the outcome."""
         if not pending.again:
             state.mark_span(
-                pending.app, pending.source, marks.part_before(pending.slice, source.final_before(asked)), kind
+                pending.app, pending.source, marks.part_before(pending.slice, source.final_before(requested_at)), kind
             )
         if kind == SpanStatus.TRUNCATED:
             log.warning("export: calls of %s are missing: the service truncates its list", pending.slice.span)
         state.delete_slice(pending)
 
     async def _page_by_channel(
-        self, endpoints: EndpointSet, source: CallSource, pending: PendingSlice, asked: int
+        self, endpoints: EndpointSet, source: CallSource, pending: PendingSlice, requested_at: int
     ) -> list[PendingSlice]:
         """Fetch a second whose list is truncated, channel by channel."""
+        calls, missing = await self._read_by_channel(endpoints, source, pending)
+
+        def save(state: ExportState) -> list[PendingSlice]:
+            self._store_calls(state, pending.app, calls)
+            kind = SpanStatus.TRUNCATED if missing else SpanStatus.READ
+            self._finish(state, source, pending, requested_at, kind)
+            return []
+
+        return await self._state_thread.change(save)
+
+    async def _read_by_channel(
+        self, endpoints: EndpointSet, source: CallSource, pending: PendingSlice
+    ) -> tuple[list[Call], list[IncompleteList]]:
+        """Return the calls of a truncated list, and what is missing of them."""
         missing: list[IncompleteList] = []
 
         async def fetch(part: Part, number: int) -> CallPage:
@@ -224,23 +241,12 @@ class SliceFetcher:
                 self._available(endpoints, source, pending),
             )
 
+        spans = [pending.slice.span]
         rows = paging.rows(
-            [pending.slice.span],
-            fetch,
-            truncation.CALLS,
-            read_ahead=False,
-            missing=missing.append,
-            learned=self._learned,
+            spans, fetch, truncation.CALLS, read_ahead=False, missing=missing.append, learned=self._learned
         )
-        async with aclosing(rows) as found:
-            calls = [call async for call in found]
-
-        def save(state: ExportState) -> list[PendingSlice]:
-            self._store_calls(state, pending.app, calls)
-            self._finish(state, source, pending, asked, SpanStatus.TRUNCATED if missing else SpanStatus.READ)
-            return []
-
-        return await self._state_thread.change(save)
+        async with aclosing(rows) as calls:
+            return [call async for call in calls], missing
 
     def _store_calls(self, state: ExportState, app: str, calls: Sequence[Call]) -> int:
         """Store calls that are new, or have ended since, stage their rows, and return how many are new.
@@ -294,6 +300,13 @@ class SliceFetcher:
         )
         final_before = source.final_before(self._passed(now))
         await self._state_thread.change(lambda state: _store_series(state, pending, rows, final_before))
+
+
+def _turn_page(state: ExportState, pending: PendingSlice, reading: Reading[Call], requested_at: int) -> PendingSlice:
+    """Save the next page of a slice, and return it."""
+    following = attrs.evolve(pending, page=pending.page + 1, count=reading.count, asked=requested_at, reading=reading)
+    state.set_slice_page(following)
+    return following
 
 
 def _store_series(state: ExportState, pending: PendingSlice, rows: ColumnBatch, final_before: int) -> None:

@@ -38,7 +38,7 @@ from agora_analytics.plans import (
     Endpoint,
 )
 from agora_analytics.quota.wait_queue import Priority
-from agora_analytics.spans import WINDOW, Span
+from agora_analytics.spans import DAY, WINDOW, Span
 from agora_analytics.streams.watch.series import Series
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ else:
 
 RowT = TypeVar("RowT", bound=tuple[Any, ...])
 
-DAY: Final = 86_400
 _ALLOWED_LATENESS: Final = 300
 """Seconds for which calls and windows may still appear, or change: late data."""
 
