@@ -17,6 +17,9 @@ __all__ = ["Span"]
 Instant = datetime | int
 """A moment: an aware `datetime`, or whole seconds since 1970 in UTC, of any class of whole numbers."""
 
+DAY: Final = 86_400
+"""Seconds in a UTC day."""
+
 WINDOW: Final = 20
 """Seconds in a real-time window; windows begin on multiples of it."""
 

@@ -1,4 +1,7 @@
-"""Exports: everything the plan keeps, as files that survive whatever happens; see `client.export`."""
+"""Exports: everything the plan keeps, as files, resumable after any crash; see `client.export`.
+
+How it works: `docs/concepts/exports.md`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows as Arrow: the only file that imports pyarrow."""
+"""Converts column batches to Arrow tables, with the schema of their dataset. The only file that imports pyarrow."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TYPES: Mapping[str, pa.DataType] = {
     "time": pa.timestamp("ms", tz="UTC"),
 }
 _SECONDS = pa.timestamp("s", tz="UTC")
-"""What rows hold; Parquet and pandas know no such unit, and would each choose another."""
+"""The unit of times in a column batch; Parquet and pandas do not have it, so columns are cast to milliseconds."""
 
 _REPEATED: Mapping[str, pa.DataType] = {
     "text": pa.dictionary(pa.int32(), pa.string()),
@@ -29,18 +29,18 @@ _REPEATED: Mapping[str, pa.DataType] = {
 
 @lru_cache
 def schema(dataset: Dataset) -> pa.Schema:
-    """Return the types of a dataset's columns, with unit and meaning of each."""
+    """Return the Arrow schema of a dataset, with unit and meaning in the metadata of each column."""
     return pa.schema([_field(column) for column in dataset.columns], metadata={"row": dataset.row})
 
 
 def table(batch: ColumnBatch) -> pa.Table:
-    """Return rows as a table."""
+    """Return a column batch as an Arrow table."""
     fields = schema(batch.dataset)
     return pa.Table.from_arrays([_array(*pair) for pair in zip(batch.columns, fields, strict=True)], schema=fields)
 
 
-def together(tables: Sequence[pa.Table]) -> pa.Table:
-    """Return the rows of all tables as one; no table makes one without columns."""
+def concat(tables: Sequence[pa.Table]) -> pa.Table:
+    """Concatenate tables; without any, return a table without columns."""
     return pa.concat_tables(tables).unify_dictionaries() if tables else pa.table({})
 
 
@@ -65,7 +65,7 @@ class RowGroupBuffer:
     def flush(self) -> None:
         """Write the rows that are left."""
         if self._tables:
-            self._write(together(self._tables))
+            self._write(concat(self._tables))
             self._tables, self._bytes = [], 0
             # Arrow's allocator would keep much more than that in store.
             pa.default_memory_pool().release_unused()
@@ -81,9 +81,9 @@ def parquet_writer(file: IO[bytes], dataset: Dataset) -> Any:
 
 def _field(column: Column) -> pa.Field:
     kind = _REPEATED.get(column.kind) if column.repeats else None
-    told = {"unit": column.unit, "meaning": column.meaning}
+    metadata = {"unit": column.unit, "meaning": column.meaning}
     return pa.field(
-        column.name, kind or _TYPES[column.kind], metadata={key: text for key, text in told.items() if text}
+        column.name, kind or _TYPES[column.kind], metadata={key: text for key, text in metadata.items() if text}
     )
 
 
@@ -94,6 +94,7 @@ def _array(values: Values, field: pa.Field) -> pa.Array:
         return pa.array(list(values) if isinstance(values, RunLength) else values, field.type)
     if not isinstance(values, RunLength):
         return pa.array(values, field.type.value_type).dictionary_encode()
-    known = {value: at for at, value in enumerate(dict.fromkeys(one for one in values.values if one is not None))}
-    indices = pa.array(list(values.map(known.get)), pa.int32())
-    return pa.DictionaryArray.from_arrays(indices, pa.array(list(known), field.type.value_type))
+    distinct = dict.fromkeys(value for value in values.values if value is not None)
+    index = {value: position for position, value in enumerate(distinct)}
+    indices = pa.array(list(values.map(index.get)), pa.int32())
+    return pa.DictionaryArray.from_arrays(indices, pa.array(list(index), field.type.value_type))

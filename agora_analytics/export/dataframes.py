@@ -1,4 +1,4 @@
-"""From any stream of models to a table: Arrow, pandas, Polars. The only file that imports pandas and polars."""
+"""Turns any stream of models into a table: Arrow, pandas, Polars. The only file that imports pandas and polars."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["to_arrow", "to_pandas", "to_polars"]
 
-_MANY: Final = 1_000
-"""Models that are turned into columns in one go: on another thread, but Python lets no other thread run meanwhile."""
+_CHUNK: Final = 1_000
+"""Models that are converted at once: on another thread, but it holds the interpreter meanwhile."""
 
 _TIMES: Final = frozenset({"ts", "window_start", "window_end"})
 
@@ -31,31 +31,46 @@ _TIMES: Final = frozenset({"ts", "window_start", "window_end"})
 async def to_arrow(models: AsyncIterable[object] | Iterable[object], *, model: type | None = None) -> pa.Table:
     """Return the models of a stream, or of a sequence, as an Arrow table.
 
-    For example `await to_arrow(client.calls.search(start, end))`. A row a model, of `SessionMetrics` and `Window` a row
-    a value; the columns are the fields, times are timestamps in UTC, in milliseconds. All models must be of one kind;
-    `model` names it (`model=Call`), so that a stream without any makes a table with its columns. Needs the extra
-    `parquet`. Raises `TypeError` for what are no models, and what the stream raises.
+    ```python
+    async with AnalyticsClient.from_env() as client:
+        start, end = client.calls.recent(timedelta(hours=6))
+        table = await to_arrow(client.calls.search(start, end), model=Call)
+        print(table.num_rows, table.column_names)
+    ```
+
+    One row for each model; for `SessionMetrics` and `Window` one row for each value. Columns are the fields; times are
+    UTC timestamps in milliseconds. All models must be of one class; `model` names it, so that an empty stream makes a
+    table with its columns. Needs the extra `parquet`. Raises `TypeError` for anything but models, and whatever the
+    stream raises.
     """
     if isinstance(models, str | bytes | Mapping) or not isinstance(models, AsyncIterable | Iterable):
         raise validation.wrong("models", models, "a stream or a list of models")
     arrow = await asyncio.to_thread(_needed, "arrow", "parquet")
     kind = None if model is None else _kind_of(model)
     tables: list[Any] = []
-    async for some in _chunks(models):
-        kind = kind or _family(some[0])
-        strange = next((one for one in some if not isinstance(one, kind)), None)
-        if strange is not None:
+    async for chunk in _chunks(models):
+        kind = kind or _kind_of(type(chunk[0]))
+        other = next((model for model in chunk if not isinstance(model, kind)), None)
+        if other is not None:
             raise TypeError(
-                f"models: a stream of {kind.__name__} has a {type(strange).__name__} in it: one kind makes a table"
+                f"models: a stream of {kind.__name__} has a {type(other).__name__} in it: all must be of one class"
             )
-        tables.append(await asyncio.to_thread(_table, arrow, kind, some))
+        tables.append(await asyncio.to_thread(_table, arrow, kind, chunk))
     if kind is not None and not tables:
         tables.append(await asyncio.to_thread(_table, arrow, kind, []))
-    return await asyncio.to_thread(arrow.together, tables)
+    return await asyncio.to_thread(arrow.concat, tables)
 
 
 async def to_pandas(models: AsyncIterable[object] | Iterable[object], *, model: type | None = None) -> pd.DataFrame:
-    """Return the models of a stream as a pandas data frame; see `to_arrow`. Needs the extra `pandas`."""
+    """Return the models of a stream as a pandas data frame; see `to_arrow`. Needs the extra `pandas`.
+
+    ```python
+    async with AnalyticsClient.from_env() as client:
+        start, end = client.calls.recent(timedelta(hours=6))
+        frame = await to_pandas(client.calls.search(start, end), model=Call)
+        print(frame.nlargest(3, "call_audio_freeze_rate")[["cname", "call_audio_freeze_rate"]])
+    ```
+    """
     await asyncio.to_thread(_pandas)
     table = await to_arrow(models, model=model)
     frame: pd.DataFrame = await asyncio.to_thread(table.to_pandas)
@@ -63,14 +78,22 @@ async def to_pandas(models: AsyncIterable[object] | Iterable[object], *, model: 
 
 
 async def to_polars(models: AsyncIterable[object] | Iterable[object], *, model: type | None = None) -> pl.DataFrame:
-    """Return the models of a stream as a Polars data frame; see `to_arrow`. Needs the extra `polars`."""
+    """Return the models of a stream as a Polars data frame; see `to_arrow`. Needs the extra `polars`.
+
+    ```python
+    async with AnalyticsClient.from_env() as client:
+        start, end = client.calls.recent(timedelta(hours=6))
+        frame = await to_polars(client.calls.search(start, end), model=Call)
+        print(frame.select("cname", "call_video_freeze_rate").drop_nulls().head(3))
+    ```
+    """
     polars = await asyncio.to_thread(_polars)
     frame: pl.DataFrame = await asyncio.to_thread(polars.from_arrow, await to_arrow(models, model=model))
     return frame
 
 
 def _pandas() -> None:
-    """Load pandas, which `pyarrow` makes frames of; that takes half a second."""
+    """Load pandas, which pyarrow needs for data frames; that takes half a second."""
     try:
         import pandas as _  # noqa: F401, ICN001, PLC0415 - an extra
     except ModuleNotFoundError:
@@ -98,36 +121,31 @@ def _missing(library: str, extra: str) -> ModuleNotFoundError:
 
 
 async def _chunks(models: AsyncIterable[object] | Iterable[object]) -> AsyncIterator[list[Any]]:
-    """Yield what comes, many at a time; never nothing."""
-    some: list[Any] = []
-    async for one in _each(models):
-        some.append(one)
-        if len(some) == _MANY:
-            yield some
-            some = []
-    if some:
-        yield some
+    """Yield models in lists of up to `_CHUNK`, never empty."""
+    chunk: list[Any] = []
+    async for model in _each(models):
+        chunk.append(model)
+        if len(chunk) == _CHUNK:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
 
 
 async def _each(models: AsyncIterable[object] | Iterable[object]) -> AsyncIterator[object]:
     if isinstance(models, AsyncIterable):
-        async for one in models:
-            yield one
+        async for model in models:
+            yield model
     else:
-        for one in models:
-            yield one
-
-
-def _family(one: object) -> type:
-    """Return the class of a model."""
-    return _kind_of(type(one))
+        for model in models:
+            yield model
 
 
 def _kind_of(kind: type) -> type:
-    """Return a class of models; all points are of one, whatever class was made for their metric."""
+    """Return the class of a table's models: all points are of one, whatever class was made for their metric."""
     if not isinstance(kind, type) or not attrs.has(kind):
         name = getattr(kind, "__name__", repr(kind))
-        raise TypeError(f"models: {name} is no model: allowed are those of agora_analytics.models, and Window")
+        raise TypeError(f"models: {name} is no model: allowed are the classes of agora_analytics.models, and Window")
     return Point if issubclass(kind, Point) else kind
 
 
@@ -136,8 +154,8 @@ def _table(arrow: Any, kind: type, models: Sequence[Any]) -> pa.Table:
 
 
 def _batch(kind: type, models: Sequence[Any]) -> ColumnBatch:
-    made = _MADE.get(kind)
-    return made(models) if made else _of_fields(kind, models)
+    convert = _CONVERTERS.get(kind)
+    return convert(models) if convert else _of_fields(kind, models)
 
 
 def _calls(models: Sequence[Call]) -> ColumnBatch:
@@ -177,7 +195,7 @@ def _windows(models: Sequence[Window]) -> ColumnBatch:
     )
 
 
-_MADE: Final[Mapping[type, Callable[[Sequence[Any]], ColumnBatch]]] = {
+_CONVERTERS: Final[Mapping[type, Callable[[Sequence[Any]], ColumnBatch]]] = {
     Call: _calls,
     Session: _sessions,
     SessionMetrics: _metrics,
@@ -187,7 +205,7 @@ _MADE: Final[Mapping[type, Callable[[Sequence[Any]], ColumnBatch]]] = {
 
 
 def _of_fields(kind: type, models: Sequence[Any]) -> ColumnBatch:
-    """Return models whose fields are plain values."""
+    """Return a column for each field of models whose fields are plain values."""
     names = [field.name for field in attrs.fields(kind)]
     return _of_columns(kind.__name__, {name: [getattr(one, name) for one in models] for name in names})
 
@@ -199,7 +217,7 @@ def _of_columns(name: str, columns: Mapping[str, list[Any]]) -> ColumnBatch:
 
 
 def _kind(name: str, values: Sequence[Any]) -> Any:
-    """Tell a column's type by its name and values; one without any value is of numbers."""
+    """Return the type of a column, by its name and values; a column without values is of numbers."""
     if name in _TIMES or name.endswith("_ts"):
         return "time"
     kinds = {type(value) for value in values if value is not None}
@@ -211,7 +229,7 @@ def _kind(name: str, values: Sequence[Any]) -> Any:
 
 
 def _without(batch: ColumnBatch, dataset: Dataset, *names: str) -> ColumnBatch:
-    """Return rows without columns that a stream of models does not know."""
+    """Return rows without the columns that only an export has."""
     kept = [at for at, name in enumerate(dataset.names) if name not in names]
     columns = tuple(dataset.columns[at] for at in kept)
     return ColumnBatch(attrs.evolve(dataset, columns=columns), batch.rows, tuple(batch.columns[at] for at in kept))

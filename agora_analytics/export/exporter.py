@@ -1,4 +1,7 @@
-"""`client.export`: a selection of rows, planned or fetched into files."""
+"""`client.export`: estimates an export, or fetches it into files.
+
+What happens between a request and a published file, and after a crash: `docs/concepts/exports.md`.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ __all__ = ["Exporter"]
 
 
 class Exporter:
-    """`client.export`: everything the plan keeps, as files that a data team loads at once."""
+    """`client.export`: everything the plan keeps, as files that data tools load directly."""
 
     def __init__(self, session: Session, scope: Scope) -> None:
         self._session = session
@@ -34,15 +37,24 @@ class Exporter:
     ) -> ExportEstimate:
         """Return what an export will take: requests, rows, bytes, when it will be done, and what will have expired.
 
-        That costs a handful of requests: up to 6 for each App ID's list of calls, up to 6 for the size of calls.
-        What filters let through is reckoned from a page of each list (`counted` is false then). Raises `ValueError` for
-        what the plan does not offer, and the errors of `agora_analytics.errors`.
+        ```python
+        async with AnalyticsClient.from_env() as client:
+            last_hours = Selection(*client.calls.recent(timedelta(hours=6)), datasets=("calls", "sessions", "metrics"))
+            estimate = await client.export.estimate(last_hours)
+            print(estimate.calls, sum(estimate.requests.values()), estimate.done_at)
+            for dataset in estimate.estimates:
+                print(dataset.dataset, dataset.rows, dataset.bytes)
+        ```
+
+        Costs up to 6 requests for the list of calls of each App ID, and up to 6 for the size of calls. With filters,
+        the number of calls is extrapolated from one page of each list (`counted` is false then). Raises `ValueError`
+        for what the plan does not offer, and the errors of `agora_analytics.errors`.
         """
-        lifecycle = await _loaded()
-        plan: ExportEstimate = await lifecycle.estimate(
-            self._session, self._scope, selection, worst=_worst(order), max_requests=_most(max_requests)
+        lifecycle = await _lifecycle()
+        estimate: ExportEstimate = await lifecycle.estimate(
+            self._session, self._scope, selection, worst=_worst(order), max_requests=_max_requests(max_requests)
         )
-        return plan
+        return estimate
 
     async def run(
         self,
@@ -59,38 +71,63 @@ class Exporter:
         sink_options: Mapping[str, Any] | None = None,
         rebuild: bool = False,
     ) -> ExportReport:
-        """Fetch a selection into files, and return what there is and what is left out.
+        """Fetch a selection into files, and return what the export holds and what it skipped.
 
-        `to` is a local folder, or a URL that fsspec knows (`s3://bucket/folder`), with `sink_options` for it. `format`
-        is `parquet`, `jsonl`, `jsonl.gz`, `jsonl.zst`, `csv`, `sqlite` or `duckdb`. Files are partitioned by App ID and
-        UTC day (a call's rows by the day at which it began) and appear whole; a `manifest.json` tells what there is.
+        ```python
+        async with AnalyticsClient.from_env() as client:
+            last_hours = Selection(*client.calls.recent(timedelta(hours=6)), datasets=("calls", "sessions"))
+            report = await client.export.run(last_hours, "data", format="jsonl")
+            print(report.rows, report.parts, report.complete)
+            for skipped in report.skipped:
+                print(skipped.what, skipped.reason, skipped.span)
+        ```
 
-        Details are asked for oldest first, since they expire first; by `order="worst"`, once all calls are listed,
-        those of the greatest freeze rate times users times length first, of calls with `min_users` at once. At most
-        `max_requests` are made, `concurrency` at a time. It waits for quota as long as it takes, days if need be.
+        Run it again after whatever ended it: it resumes where it stopped, and no row is lost or written twice. Run
+        again after it finished, it fetches what is new, calls that were open, and rows that were provisional.
 
-        Whatever ends it, run it again: it goes on where it stopped. A finished one asks only for what is new, for calls
-        that went on, and for what was provisional. Its state is kept in the folder, for a URL beside the files too: any
-        machine goes on, with `state` as the folder for the copy it works with (default: one of the user's). Of two runs
-        into a URL at once the earlier one ends with an `ExportError`, of two into a folder the later one, at once, as
-        do two with the same `state` folder. `on_progress` is told how far it is.
+        Files are partitioned by App ID and UTC day (for rows of a call, the day on which it began). Each appears when
+        it is complete; `manifest.json` lists them. Details of the oldest calls are fetched first, since they expire
+        first. An export waits for quota as long as it takes, for days if need be.
 
-        Before anything is asked, files are compared with the state: one that is gone, altered or unknown to it, or a
-        state that is lost, is an `ExportError`. With `rebuild` it goes on with what is there: a lost state is made anew
-        from `manifest.json`, and rows that are gone are told in `skipped`; they are not asked for again.
+        The state is in the folder; for a URL a copy is beside the files, so that any machine can resume. Of two runs
+        into one URL the earlier one ends with an `ExportError`; of two into one folder, or with one `state` folder,
+        the later one.
 
-        A call, a span, a series or an App ID that the service refuses is left out with the reason, and the rest comes;
-        the next run asks for it again. A refusal is an item's own only if others are answered.
+        Before anything is sent, the files are compared with the state. A missing, altered or unknown file, or a lost
+        state, raises an `ExportError`.
 
-        Raises `ValueError` or `TypeError` for bad arguments, `ExportError` for files that cannot be written, an export
-        that runs already, or one of other settings in that place, and the errors of `agora_analytics.errors`: at once
-        where the credentials are refused, after a quarter of an hour in an outage.
+        A call, a span, a series or an App ID that the service refuses is skipped with the reason, and the next run
+        tries it again. A refusal counts as an item's own only if other requests are answered.
+
+        Args:
+            selection: the rows to export.
+            to: a local folder, or a URL that fsspec knows (`s3://bucket/folder`).
+            format: `parquet`, `jsonl`, `jsonl.gz`, `jsonl.zst`, `csv`, `sqlite` or `duckdb`.
+            order: `oldest`, or `worst` to fetch details, once all calls are listed, by descending freeze rate times
+                users times length.
+            min_users: fetch details only of calls with that many users at once.
+            max_requests: end the run after this many requests.
+            concurrency: requests in flight, from 1 to 1000.
+            on_progress: called with an `ExportProgress` about once a second; an exception from it ends the export.
+            state: for a URL, the folder of the local copy of the state (default: one of the user's).
+            sink_options: options of the URL's file system, for fsspec.
+            rebuild: accept the files as they are: rebuild a lost state from `manifest.json`, and report rows that are
+                gone in `skipped` without fetching them again.
+
+        Raises:
+            ValueError, TypeError: for a bad argument; nothing was sent.
+            ExportError: the files cannot be written or do not fit the state, another run is active, or the place holds
+                an export of other settings.
+            AgoraError: any other error of `agora_analytics.errors`: at once if the credentials are refused, after a
+                quarter of an hour of an outage.
+
         """
-        lifecycle = await _loaded()
+        # The signature and one call: longer than 25 lines for its arguments.
+        lifecycle = await _lifecycle()
         options = lifecycle.RunOptions(
             worst=_worst(order),
             min_users=validation.number("min_users", min_users, 0),
-            max_requests=_most(max_requests),
+            max_requests=_max_requests(max_requests),
             concurrency=validation.number("concurrency", concurrency, 1, 1_000),
             on_progress=validation.none_or(
                 validation.function, "on_progress", on_progress, "a function that takes an ExportProgress"
@@ -110,8 +147,8 @@ class Exporter:
         return report
 
 
-async def _loaded() -> ModuleType:
-    """Return what makes exports, loaded on another thread: that takes a tenth of a second."""
+async def _lifecycle() -> ModuleType:
+    """Return the code of exports, loaded on another thread: that takes a tenth of a second."""
     return await asyncio.to_thread(import_module, "agora_analytics.export.lifecycle")
 
 
@@ -119,5 +156,5 @@ def _worst(order: str) -> bool:
     return validation.choice("order", order, ("oldest", "worst")) == "worst"
 
 
-def _most(max_requests: int | None) -> int | None:
-    return None if max_requests is None else validation.number("max_requests", max_requests, 1)
+def _max_requests(value: int | None) -> int | None:
+    return None if value is None else validation.number("max_requests", value, 1)

@@ -1,4 +1,7 @@
-"""How an export begins and ends: its place, its state, its settings; what only those load who export."""
+"""How an export begins and ends: arguments, place, state, settings, manifest. Loaded only by those who export.
+
+See `docs/concepts/exports.md` for the data flow, and for what a crash leaves at each step.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,8 @@ from agora_analytics._core.files import not_linked, own_folder
 from agora_analytics.endpoints.base import Scope
 from agora_analytics.errors import ExportError
 from agora_analytics.export import formats
-from agora_analytics.export.estimate import Estimator, ExportEstimate
+from agora_analytics.export.estimate import ExportEstimate
+from agora_analytics.export.estimator import Estimator
 from agora_analytics.export.fetch.run import ExportRun, RunOptions
 from agora_analytics.export.fetch.sources import EndpointSet
 from agora_analytics.export.report import ExportReport
@@ -41,7 +45,7 @@ from agora_analytics.plans import Endpoint
 async def estimate(
     session: Session, scope: Scope, selection: Selection, *, worst: bool, max_requests: int | None
 ) -> ExportEstimate:
-    """Return what an export will take; see `Exports.plan`."""
+    """Return what an export will take; see `Exporter.estimate`."""
     validation.instance("selection", selection, Selection)
     estimator = Estimator(session, selection, order_worst=worst, max_requests=max_requests)
     return await estimator.estimate(_endpoints(session, scope, selection))
@@ -59,100 +63,119 @@ async def run_export(
     sink_options: Mapping[str, Any],
     rebuild: bool,
 ) -> ExportReport:
-    """Fetch a selection into files of the format `name`; see `Exports.run`."""
+    """Fetch a selection into files of the format `name`; see `Exporter.run`."""
+    # Its steps are the life of a run, in order; the signature alone takes 12 lines.
     validation.instance("selection", selection, Selection)
     name = formats.check(name)
     sink = await asyncio.to_thread(open_sink, to, sink_options)  # some stores connect at once
-    _endpoints(session, scope, selection)  # what is wrong with them is told before anything is opened
+    _endpoints(session, scope, selection)  # bad arguments are reported before anything is opened
     settings = _settings(selection, name, sink)
-    beside = _beside(sink, state)
+    folder = _state_folder(sink, state)
     if state is not None:
         await asyncio.to_thread(check_state_folder, state)
-    async with _opened(settings, sink, beside, rebuild=rebuild) as (disk, parts):
-        run = ExportRun(session, selection, options, disk, parts, endpoints=_endpoints(session, scope, selection, disk))
+    async with _opened(settings, sink, folder, rebuild=rebuild) as (state_thread, parts):
+        run = ExportRun(
+            session,
+            selection,
+            options,
+            state_thread,
+            parts,
+            endpoints=_endpoints(session, scope, selection, state_thread),
+        )
         await run.finish()
         await parts.flush_all()
         await parts.publish_database()
-        report = await disk.change(lambda found: build_report(found, run, str(sink)))
-        manifest = await disk.change(lambda found: build_manifest(found, parts.target.name, report))
+        report = await state_thread.change(lambda state: build_report(state, run, str(sink)))
+        manifest = await state_thread.change(lambda state: build_manifest(state, parts.target.name, report))
         if options.on_progress is not None:
-            options.on_progress(await run.progress())
+            options.on_progress(await run.reporter.progress())
         await parts.write_manifest(manifest)
     return report
 
 
 def _endpoints(
-    session: Session, scope: Scope, selection: Selection, disk: StateThread | None = None
+    session: Session, scope: Scope, selection: Selection, state_thread: StateThread | None = None
 ) -> dict[str, EndpointSet]:
-    """Return the endpoints for each App ID; raises `ValueError` where there is none, or the plan lacks one.
+    """Return the endpoints of each App ID; raises `ValueError` if there is none, or the plan lacks one.
 
-    Rows that do not fit are noted on the disk.
+    With `state_thread`, rows that do not fit the API reference are counted in the state.
     """
     apps = selection.apps or ((scope.app_id,) if scope.app_id else ())
     if not apps:
         raise ValueError("apps=(): give App IDs, or make the client with one")
     return {
-        app: EndpointSet.of(session, scope, app, partial(_note_skipped, disk, app) if disk else None) for app in apps
+        app: EndpointSet.of(session, scope, app, partial(_count_bad_rows, state_thread, app) if state_thread else None)
+        for app in apps
     }
 
 
-def _note_skipped(disk: StateThread, app: str, endpoint: Endpoint, rows: Sequence[BadRow]) -> None:
+def _count_bad_rows(state_thread: StateThread, app: str, endpoint: Endpoint, rows: Sequence[BadRow]) -> None:
     first = f"{rows[0].reason} at {rows[0].path}"
-    disk.change_soon(lambda state: state.add_misfits(app, endpoint.name, len(rows), first))
+    state_thread.change_soon(lambda state: state.add_misfits(app, endpoint.name, len(rows), first))
 
 
 @asynccontextmanager
 async def _opened(
     settings: dict[str, Any], sink: Sink, folder: Path, *, rebuild: bool
 ) -> AsyncIterator[tuple[StateThread, PartWriter]]:
-    """Open the state and the target of an export; in the end the state is closed, whatever happened."""
-    async with StateThread() as disk:
-        await disk.run_io(lambda: _check(sink, folder))
-        await disk.open(lambda: _state(folder / "state.db", str(sink), rebuild=rebuild))
-        standing = Preflight(disk, sink, settings["format"], rebuild)
-        beside = (
-            None if isinstance(sink, LocalSink) else RemoteSync(disk, sink, folder / "state.db", settings["format"])
-        )
-        made: list[PartWriter] = []  # who is cancelled while it opens has to let go of it too
+    """Open the state and the target of an export, and close both whatever happens."""
+    # Opening and closing mirror each other, and belong side by side: longer than 25 lines for that.
+    form = settings["format"]
+    async with StateThread() as state_thread:
+        await state_thread.run_io(lambda: _check_place(sink, folder))
+        await state_thread.open(lambda: _open_state(folder / "state.db", str(sink), rebuild=rebuild))
+        preflight = Preflight(state_thread, sink, form, rebuild)
+        remote = None if isinstance(sink, LocalSink) else RemoteSync(state_thread, sink, folder / "state.db", form)
+        opened: list[PartWriter] = []  # if opening is cancelled, the writer must be closed all the same
         try:
-            if beside:
-                await _claim(beside, standing, settings, rebuild=rebuild)
+            if remote:
+                await _claim(remote, preflight, settings, rebuild=rebuild)
             else:
-                await standing.check_files(settings)
-            await disk.run_io(
-                lambda: made.append(
-                    PartWriter(disk, _target(settings["format"], sink, folder), sink, beside or LocalSync(disk))
-                ),
+                await preflight.check_files(settings)
+            await state_thread.run_io(
+                lambda: opened.append(
+                    PartWriter(state_thread, _open_target(form, sink, folder), sink, remote or LocalSync(state_thread))
+                )
             )
-            target = made[0].target
-            await translate_errors(disk.run_io(target.ready, abort=target.abort), partial(_not_opened, sink))
-            await standing.check_parts(target.writer)
-            if beside:
-                await standing.guard(beside.begin_run())
-            await made[0].prepare()
-            yield disk, made[0]
+            (parts,) = opened
+            target = parts.target
+            await translate_errors(state_thread.run_io(target.ready, abort=target.abort), partial(_not_opened, sink))
+            await preflight.check_parts(target.writer)
+            if remote:
+                await preflight.guard(remote.begin_run())
+            await parts.prepare()
+            yield state_thread, parts
         finally:
-            try:
-                for parts in made:
-                    if await parts.abort() and beside:
-                        await beside.sync_after_failure(parts.paused)
-            finally:
-                if beside:
-                    await beside.release_claim()
+            await _close(opened, remote)
 
 
-async def _claim(beside: RemoteSync, standing: Preflight, settings: dict[str, Any], *, rebuild: bool) -> None:
-    """Claim a run into a URL: only one that may go on ends another, and it goes on with all that this one kept."""
-    await standing.guard(beside.fetch(settings["place"], rebuild=rebuild))
-    await standing.check_files(settings)
-    await standing.guard(beside.claim())
-    if await standing.guard(beside.fetch(settings["place"], rebuild=rebuild)):
-        await standing.check_files(settings)
-    await standing.guard(beside.fetch_database())
+async def _close(opened: list[PartWriter], remote: RemoteSync | None) -> None:
+    """Abort a writer that has not finished, copy the state of its run to the URL, and release the claim."""
+    try:
+        for parts in opened:
+            if await parts.abort() and remote:
+                await remote.sync_after_failure(parts.paused)
+    finally:
+        if remote:
+            await remote.release_claim()
 
 
-def _state(path: Path, place: str, *, rebuild: bool) -> ExportState:
-    """Open the state; a damaged one is put aside where another is to be made of the manifest."""
+async def _claim(remote: RemoteSync, preflight: Preflight, settings: dict[str, Any], *, rebuild: bool) -> None:
+    """Claim a URL for this run.
+
+    The files are checked first, since the claim ends the run that holds it; and again after the claim, if that run has
+    saved more meanwhile.
+    """
+    await preflight.guard(remote.fetch(settings["place"], rebuild=rebuild))
+    await preflight.check_files(settings)
+    await preflight.guard(remote.claim())
+    if await preflight.guard(remote.fetch(settings["place"], rebuild=rebuild)):
+        await preflight.check_files(settings)
+    await preflight.guard(remote.fetch_database())
+
+
+def _open_state(path: Path, place: str, *, rebuild: bool) -> ExportState:
+    """Open the state; with `rebuild`, a damaged one is moved aside and an empty one takes its place."""
     try:
         return ExportState(path, place)
     except ExportError as error:
@@ -161,43 +184,44 @@ def _state(path: Path, place: str, *, rebuild: bool) -> ExportState:
     return ExportState.replace_damaged(path, place)
 
 
-def _target(name: str, sink: Sink, folder: Path) -> Target:
+def _open_target(name: str, sink: Sink, folder: Path) -> Target:
     try:
         return open_target(name, sink, folder)
     except Exception as error:  # noqa: BLE001 - whatever a format's library raises
-        told = _not_opened(sink, error)
-    raise told
+        translated = _not_opened(sink, error)
+    raise translated
 
 
 def _not_opened(sink: Sink, error: Exception) -> ExportError:
-    wrong, kind = sink.scrub(error_text(error)), error_kind(error)
+    kind = error_kind(error)
     return ExportError(
-        f"the export into {str(sink)!r} cannot be opened: {wrong}",
+        f"the export into {str(sink)!r} cannot be opened: {sink.scrub(error_text(error))}",
         hint=RESTORE_HINT if kind == "state" else "Close what else has it open.",
         fault="host",
         kind=kind,
     )
 
 
-def _check(sink: Sink, folder: Path) -> None:
+def _check_place(sink: Sink, folder: Path) -> None:
+    """Check that files can be written and the state's folder is the user's own; raises `ExportError`."""
     try:
         sink.check()
         own_folder(folder)
         own_folder(folder / SCRATCH_FOLDER)
         not_linked(folder / LOCK_FILE)
     except Exception as error:  # noqa: BLE001 - whatever a store's library raises
-        wrong = sink.scrub(error_text(error))
+        reason = sink.scrub(error_text(error))
     else:
         return
     raise ExportError(
-        f"nothing can be written to {str(sink)!r}: {wrong}",
-        hint="Nothing was sent. Check the place and its rights.",
+        f"nothing can be written to {str(sink)!r}: {reason}",
+        hint="Nothing was sent. Check the place and its permissions.",
         fault="host",
     )
 
 
-def _beside(sink: Sink, state: Path | None) -> Path:
-    """Return the folder of an export's state."""
+def _state_folder(sink: Sink, state: Path | None) -> Path:
+    """Return the folder of the state: beside local files; for a URL `state`, or one of the user's."""
     if isinstance(sink, LocalSink):
         if state is not None:
             raise ValueError(f"state={str(state)!r} goes with a URL: a local export keeps its state in its folder")
@@ -213,6 +237,6 @@ def _fingerprint(sink: Sink) -> str:
 
 
 def _settings(selection: Selection, name: str, sink: Sink) -> dict[str, Any]:
-    """Return what may not change from one run to the next; a local folder may be moved."""
+    """Return the settings that must be the same in every run into a place. A local folder may be moved."""
     place = {} if isinstance(sink, LocalSink) else {"place": _fingerprint(sink)}
     return {"format": name, **place, **selection.identity()}

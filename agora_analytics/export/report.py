@@ -1,4 +1,4 @@
-"""What an export says of itself: while it runs, and in the end."""
+"""What an export reports: progress while it runs, and a report at its end."""
 
 from __future__ import annotations
 
@@ -14,14 +14,27 @@ __all__ = ["ExportProgress", "ExportReport", "Skipped"]
 
 @attrs.frozen(kw_only=True)
 class Skipped:
-    """What was asked for and is not there, and why.
+    """What was selected and is not in the export, and why.
 
-    `what` is `app` (all of an App ID), a source (the list of calls, a series), `details`, or an endpoint some of whose
-    `rows` do not fit the reference (`reason` is of the first, and each is counted whenever it comes), or a dataset some
-    of whose `rows` have null for a time that is no date, or whose file is gone or was altered (`database`: the file of
-    all); `calls` is how many calls are meant, None where it is not
-    known, and `call_ids` names the first of them; `span` is when. `again` says that the next run asks for it again,
-    since the service refused it or cut it off.
+    Attributes:
+        app_id: the App ID, empty for several.
+        what: one of
+
+            - `app`: all of an App ID;
+            - a source (the list of calls, a series): a span of it;
+            - `details`: details of calls;
+            - an endpoint: `rows` of its answers do not fit the API reference. `reason` is that of the first; each is
+              counted whenever it comes;
+            - a dataset: in `rows` of it a time that is no date is null, or its file is gone or was altered;
+            - `database`: the file of all datasets is gone or was altered.
+
+        reason: why, in words.
+        span: when; None if unknown.
+        calls: the number of calls; None if unknown.
+        rows: the number of rows; None if unknown.
+        call_ids: the first of the calls.
+        again: whether the next run tries it again, since the service refused it or truncated a list.
+
     """
 
     app_id: str
@@ -38,10 +51,17 @@ class Skipped:
 class ExportProgress:
     """How far a run is.
 
-    `rows` that came by dataset, `written` rows of them that are in files, `requests` that were answered or failed;
-    `slices` of time and `calls` whose details are still to be asked for; `left` is the requests left today by counter,
-    `waiting` the requests that wait for quota, `early` those that wait for what the service has later, as details of
-    calls that have just ended; `done_at` is when it will be done, as far as is known.
+    Attributes:
+        rows: rows fetched so far, by dataset.
+        written: rows of them that are in files.
+        requests: requests of this run that were answered, or failed.
+        slices: slices of time still pending.
+        calls: calls whose details are still pending.
+        left: requests left today, by quota counter.
+        waiting: requests that wait for quota.
+        early: calls of `calls` that ended so recently that the service has no details yet.
+        done_at: when the run will be done, as far as known.
+
     """
 
     rows: Mapping[str, int]
@@ -59,13 +79,20 @@ class ExportProgress:
 class ExportReport:
     """What a run did, and what the export holds now.
 
-    `rows` by dataset and the number of `parts` are of the whole export, `requests` of this run. `unfinished` calls go
-    on: they are asked for again by the next run, as is what is `provisional` (rows). `pending` calls and slices were
-    not asked for, since `max_requests` did not allow it; what was refused is in `skipped` instead. `narrowed` of the
-    requests were made since the service cut a list off, so that it was asked for again over less time; the details of
-    `too_small` calls were not wanted (`min_users`). Of `unmeasured` sessions the service told none of the metrics
-    that were asked for: it may have none, as of users who were there for seconds, so they are no reason not to be
-    `complete`.
+    Attributes:
+        to: the folder or URL.
+        rows: rows of the whole export, by dataset.
+        parts: files of the whole export, or parts of its database.
+        requests: requests of this run.
+        unfinished: calls that were open; the next run fetches them again.
+        provisional: rows that may still change; the next run fetches them again.
+        pending: calls and slices that were not requested because of `max_requests`.
+        skipped: what is missing, and why.
+        too_small: calls whose details were not fetched because of `min_users`.
+        narrowed: requests of this run made because the service truncated a list, which was then read in narrower spans.
+        unmeasured: sessions for which the service sent none of the requested metrics. It may have none, as for users
+            who stayed for seconds; they do not make an export incomplete.
+
     """
 
     to: str
@@ -82,9 +109,9 @@ class ExportReport:
 
     @property
     def complete(self) -> bool:
-        """Whether all that was asked for is there, as far as the service can tell it now."""
+        """Whether the export holds everything selected that the service has now: nothing is skipped or pending."""
         return not self.skipped and not self.pending
 
 
 ProgressCallback = Callable[[ExportProgress], None]
-"""Is told how far an export is, about once a second; what it raises ends the export."""
+"""Called with the progress about once a second; an exception from it ends the export."""

@@ -1,4 +1,4 @@
-"""What an export holds, read from its state: for the caller, and for `manifest.json`."""
+"""Builds the report and `manifest.json` of an export from its state."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics.export.fetch.run import ExportRun
-from agora_analytics.export.fetch.skip_reasons import DETAILS, UNMEASURED, is_asked_again
-from agora_analytics.export.fetch.sources import DAY
+from agora_analytics.export.fetch.skip_reasons import DETAILS, UNMEASURED, is_retried
 from agora_analytics.export.report import ExportReport, Skipped
 from agora_analytics.export.schema import DATASETS, Column
 from agora_analytics.export.state.calls import CallStatus
@@ -18,14 +17,14 @@ from agora_analytics.export.state.export_state import ExportState
 from agora_analytics.export.state.manifest import iso_day
 from agora_analytics.export.state.slices import SPAN_STATUS_NAMES, SpanStatus
 from agora_analytics.export.state.staging import Part
-from agora_analytics.spans import Span
+from agora_analytics.spans import DAY, Span
 
-_NAMED: Final = 10
-"""Calls that are left out for one reason, and told by their ids."""
+_LISTED_IDS: Final = 10
+"""Ids of skipped calls that are listed for each reason."""
 
 
 def build_report(state: ExportState, run: ExportRun, place: str) -> ExportReport:
-    """Return what a run did, and what the export holds now."""
+    """Return the report of a run."""
     slices, calls, rows = state.counts()
     min_users = run.options.min_users
     too_small = state.below_min_users(min_users) if min_users else 0
@@ -45,7 +44,7 @@ def build_report(state: ExportState, run: ExportRun, place: str) -> ExportReport
 
 
 def build_manifest(state: ExportState, name: Callable[[Part], str], report: ExportReport) -> dict[str, Any]:
-    """Return what stands in the manifest; `name` tells where a part is."""
+    """Return the content of `manifest.json`; `name` returns the path of a part."""
     settings = state.settings()
     return {
         "tool": "agora-analytics",
@@ -69,31 +68,30 @@ def build_manifest(state: ExportState, name: Callable[[Part], str], report: Expo
 
 
 def _skipped(state: ExportState) -> Iterator[Skipped]:
+    yield from _skipped_calls(state)
+    for app, source, first, last, kind in state.all_spans():
+        if kind in {SpanStatus.EXPIRED, SpanStatus.TRUNCATED}:
+            reason, again = SPAN_STATUS_NAMES[kind], kind == SpanStatus.TRUNCATED
+            yield Skipped(app_id=app, what=source, reason=reason, span=Span(first, last), again=again)
+    for app, source, count, reason in state.misfits():
+        if source != UNMEASURED:
+            yield Skipped(app_id=app, what=source, reason=f"does not fit the reference: {reason}", rows=count)
+    for one in state.lost():
+        day = Span(one.day * DAY, (one.day + 1) * DAY) if one.day > 0 else None
+        yield Skipped(app_id=one.app, what=one.dataset, reason=one.reason, span=day, rows=one.rows or None)
+
+
+def _skipped_calls(state: ExportState) -> Iterator[Skipped]:
     for app, reason, count, first, last in state.skipped_calls():
-        span = Span(first, max(last, first + 1))
         yield Skipped(
             app_id=app,
             what=DETAILS,
             reason=reason,
-            span=span,
+            span=Span(first, max(last, first + 1)),
             calls=count,
-            call_ids=state.skipped_call_ids(app, reason, _NAMED),
-            again=is_asked_again(reason),
+            call_ids=state.skipped_call_ids(app, reason, _LISTED_IDS),
+            again=is_retried(reason),
         )
-    for app, source, first, last, kind in state.all_spans():
-        if kind in {SpanStatus.EXPIRED, SpanStatus.TRUNCATED}:
-            yield Skipped(
-                app_id=app,
-                what=source,
-                reason=SPAN_STATUS_NAMES[kind],
-                span=Span(first, last),
-                again=kind == SpanStatus.TRUNCATED,
-            )
-    for app, source, count, reason in (one for one in state.misfits() if one[1] != UNMEASURED):
-        yield Skipped(app_id=app, what=source, reason=f"does not fit the reference: {reason}", rows=count)
-    for one in state.lost():
-        day = Span(one.day * DAY, (one.day + 1) * DAY) if one.day > 0 else None
-        yield Skipped(app_id=one.app, what=one.dataset, reason=one.reason, span=day, rows=one.rows or None)
 
 
 def _column(column: Column) -> dict[str, Any]:
@@ -113,7 +111,7 @@ def _spans(state: ExportState) -> Iterator[dict[str, Any]]:
 
 
 def _database(state: ExportState) -> dict[str, Any] | None:
-    """Return size and checksum of the file that holds all parts, where there is one."""
+    """Return size and checksum of the database file, or None if each part is a file."""
     facts = state.database()
     return None if facts is None else {"bytes": facts.bytes, "sha256": facts.sha256}
 

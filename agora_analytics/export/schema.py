@@ -1,4 +1,4 @@
-"""What the rows of an export are: datasets of flat, typed columns, each with its unit and meaning."""
+"""The schema of an export: datasets of flat, typed columns, each with unit and meaning."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from agora_analytics.catalogue import MetricId
 __all__ = ["DATASETS", "Column", "Dataset"]
 
 Kind = Literal["text", "integer", "number", "boolean", "time"]
-"""Type of a column; `time` is a moment in UTC, to the second. Any value may be null."""
+"""Type of a column; `time` is a UTC time, to the second. Any value may be null."""
 
 
 @attrs.frozen(kw_only=True)
 class Column:
-    """One column: its name is the service's own where it has one. `repeats` where few values recur in many rows."""
+    """One column. Its name is that of the service if it has one; `repeats` if many rows share few values."""
 
     name: str
     kind: Kind
@@ -62,11 +62,11 @@ def _flag(name: str, meaning: str) -> Column:
 
 _APP: Final = _text("app_id", "App ID of the project", repeats=True)
 _CALL: Final = _text("call_id", "the call, a key within the App ID", repeats=True)
-_PROVISIONAL: Final = _flag("provisional", "the service may still compute it anew; it is fetched again then")
+_PROVISIONAL: Final = _flag("provisional", "whether the value may still change; the next run fetches it again")
 _METRIC: Final = _text("metric", "name of the metric", repeats=True)
-_PRODUCT: Final = _text("product", "Native or WebRTC, where the metric is of one", repeats=True)
-_DIMENSION: Final = _text("dimension", "what the value is split by, where it is", repeats=True)
-_DIMENSION_VALUE: Final = _text("dimension_value", "which part of it", repeats=True)
+_PRODUCT: Final = _text("product", "Native or WebRTC; null for a metric of no product", repeats=True)
+_DIMENSION: Final = _text("dimension", "what the values are grouped by; null if by nothing", repeats=True)
+_DIMENSION_VALUE: Final = _text("dimension_value", "value of the dimension", repeats=True)
 _VALUE: Final = Column(name="value", kind="number", meaning="the metric's value", unit="the metric's")
 
 CALLS: Final = Dataset(
@@ -77,69 +77,69 @@ CALLS: Final = Dataset(
         attrs.evolve(_CALL, repeats=False),
         _text("cname", "channel"),
         _time("created_ts", "start"),
-        _time("destroyed_ts", "end; while the call goes on, whatever the service says then"),
+        _time("destroyed_ts", "end; for an open call, whatever the service says"),
         _flag("finished", "whether it is over"),
-        _count("call_pcu", "most users at once"),
-        Column(name="call_acu", kind="number", meaning="average users, or accumulated ones: the editions differ"),
-        _rate("call_audio_freeze_rate", "time that audio was frozen"),
-        _rate("call_video_freeze_rate", "time that video was frozen"),
+        _count("call_pcu", "peak number of concurrent users"),
+        Column(name="call_acu", kind="number", meaning="average or accumulated users: editions of the API differ"),
+        _rate("call_audio_freeze_rate", "share of the time that audio was frozen"),
+        _rate("call_video_freeze_rate", "share of the time that video was frozen"),
     ),
 )
 SESSIONS: Final = Dataset(
     name="sessions",
-    row="one user's stay in a call",
+    row="a user's stay in a call",
     columns=(
         _APP,
         _CALL,
         _text("sid", "the session, its key"),
         _text("cname", "channel", repeats=True),
-        _text("uid", "user ID; may occur twice in a call"),
+        _text("uid", "user ID; may occur more than once in a call"),
         _text("account", "user account"),
-        _text("network", "kind of network", repeats=True),
+        _text("network", "type of network", repeats=True),
         _text("platform", "operating system", repeats=True),
         _flag("speaker", "whether the user sent a stream"),
-        _text("roles", "roles, with commas between", repeats=True),
-        _text("sdk_version", "version of the SDK", repeats=True),
-        _text("device_type", "model of the device", repeats=True),
+        _text("roles", "roles, separated by commas", repeats=True),
+        _text("sdk_version", "SDK version", repeats=True),
+        _text("device_type", "device model", repeats=True),
         _time("join_ts", "joined"),
         _time("leave_ts", "left"),
         _flag("finished", "whether the user has left"),
-        _rate("user_audio_freeze_rate", "time that audio was frozen"),
-        _rate("user_video_freeze_rate", "time that video was frozen"),
+        _rate("user_audio_freeze_rate", "share of the time that audio was frozen"),
+        _rate("user_video_freeze_rate", "share of the time that video was frozen"),
     ),
 )
 METRICS: Final = Dataset(
     name="metrics",
-    row="one measurement of a session",
+    row="a measurement of a session",
     columns=(
         _APP,
         _CALL,
         _text("sid", "the session", repeats=True),
         Column(name="mid", kind="integer", meaning="metric id", repeats=True),
-        _text("metric", "name of the metric id; null where it is not known", repeats=True),
-        _text("peer_uid", "the remote user that it is about, 0 for the session's own", repeats=True),
-        _time("ts", "moment of the measurement"),
+        _text("metric", "name of the metric id; null for an unknown id", repeats=True),
+        _text("peer_uid", "remote user that the value is about; 0 for the session's own user", repeats=True),
+        _time("ts", "time of the measurement"),
         _VALUE,
     ),
 )
 STATISTICS: Final = Dataset(
     name="statistics",
-    row="average over the users of a call that share a dimension's value",
+    row="an average over the users of a call with the same value of a dimension",
     columns=(
         _APP,
         _CALL,
         _METRIC,
         _DIMENSION,
         _DIMENSION_VALUE,
-        _count("user_count", "users that the value rests on"),
-        _rate("value", "their average"),
-        _time("start_ts", "start of the part of the call that it is about"),
-        _time("end_ts", "its end, not included"),
+        _count("user_count", "users behind the value"),
+        _rate("value", "average of these users"),
+        _time("start_ts", "start of the part of the call"),
+        _time("end_ts", "end of the part, exclusive"),
     ),
 )
 INSIGHTS: Final = Dataset(
     name="insights",
-    row="a metric of the whole project in an hour or day, or of a part of it in a day",
+    row="a metric of a project in one bucket of time, or in one day for one value of a dimension",
     columns=(
         _APP,
         _METRIC,
@@ -149,7 +149,11 @@ INSIGHTS: Final = Dataset(
         _DIMENSION_VALUE,
         _time("ts", "start of the bucket"),
         _VALUE,
-        Column(name="ref_usage", kind="number", meaning="usage that a quality value rests on, where told"),
+        Column(
+            name="ref_usage",
+            kind="number",
+            meaning="usage behind a quality value; null if the service does not report it",
+        ),
         _PROVISIONAL,
     ),
 )
@@ -160,10 +164,10 @@ REALTIME: Final = Dataset(
         _APP,
         _METRIC,
         _PRODUCT,
-        _text("cname", "channel; null for the whole project", repeats=True),
+        _text("cname", "channel; null for the project", repeats=True),
         _DIMENSION,
         _DIMENSION_VALUE,
-        _text("uid", "user, where users were asked for", repeats=True),
+        _text("uid", "user ID; null unless the series is of users", repeats=True),
         _time("ts", "start of the window"),
         _VALUE,
         _PROVISIONAL,
@@ -176,4 +180,4 @@ DATASETS: Final[Mapping[str, Dataset]] = {
 """Every dataset by name."""
 
 MIDS: Final[Mapping[int, str]] = {member.value: member.name.lower() for member in MetricId}
-"""Name of each metric id that the catalogue knows."""
+"""Name of each metric id in the catalogue."""

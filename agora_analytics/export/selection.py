@@ -1,8 +1,8 @@
-"""What to export: which rows of whom, from when to when."""
+"""What to export: datasets, App IDs, a span, and filters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -11,7 +11,6 @@ from agora_analytics._core import validation
 from agora_analytics.catalogue import Dimension, FreezeMetric, QualityMetric, UsageMetric
 from agora_analytics.export.schema import DATASETS
 from agora_analytics.models import Call
-from agora_analytics.models.calls import is_over
 from agora_analytics.spans import Instant, Span
 from agora_analytics.streams.watch.series import Series
 
@@ -24,9 +23,9 @@ _OF_CALLS: Final = ("calls", "sessions", "metrics", "statistics")
 
 @attrs.frozen
 class Breakdown:
-    """A freeze rate of each call by a dimension's values, for one request a call.
+    """A freeze rate of each call by the values of a dimension; costs one request for each call.
 
-    `metric` is one of `FreezeMetric`, `dimension` of `Dimension`; other texts are passed on.
+    `metric` is one of `FreezeMetric`, `dimension` one of `Dimension`; other strings are passed on.
     """
 
     metric: str
@@ -38,10 +37,10 @@ class Breakdown:
 
 @attrs.frozen
 class Insight:
-    """A series of Data Insights: a usage metric, or a metric of quality of a `product`.
+    """A series of Data Insights: a usage metric, or a quality metric of a `product`.
 
-    By the `granularity` over time, or by a `dimension` (its top values) day by day, for one request a UTC day. Raises
-    `ValueError` or `TypeError` for what cannot be asked.
+    Either over time in steps of `granularity`, or for each UTC day by the top values of a `dimension`, which costs one
+    request for each day. Raises `ValueError` or `TypeError` for a combination that the service does not offer.
     """
 
     metric: str
@@ -53,31 +52,31 @@ class Insight:
         validation.settle(self, metric=validation.text, granularity=validation.granularity)
         validation.settle(self, product=validation.optional, dimension=validation.optional)
         if self.dimension is not None and self.granularity != "1d":
-            raise ValueError(f"granularity={self.granularity!r}: by a dimension only '1d' is allowed")
+            raise ValueError(f"granularity={self.granularity!r}: with a dimension only '1d' is allowed")
         if self.metric in _QUALITY and self.product is None:
-            raise ValueError(f"metric={self.metric!r} is one of quality: give a product")
+            raise ValueError(f"metric={self.metric!r} is a quality metric: give a product")
         if self.metric in _USAGE and self.product is not None:
             raise ValueError(f"product={self.product!r}: the usage metric {self.metric!r} has none")
 
     @property
     def usage(self) -> bool:
-        """Whether it is a metric of usage."""
+        """Whether the metric is one of usage."""
         return self.product is None
 
 
 BREAKDOWNS: Final = tuple(
     Breakdown(metric, dimension) for metric in FreezeMetric for dimension in (Dimension.COUNTRY, Dimension.SDK)
 )
-"""What `statistics` are by default."""
+"""The default of `statistics`."""
 
 
 def _datasets(values: Iterable[str]) -> tuple[str, ...]:
-    """Return known datasets in the order in which they are fetched."""
+    """Return the datasets in the order of `DATASETS`; raises `ValueError` for an unknown one."""
     names = validation.texts("datasets", values)
     unknown = [name for name in names if name not in DATASETS]
     if unknown or not names:
-        said = validation.shown(unknown[0]) if unknown else "()"
-        raise ValueError(f"datasets={said}: allowed are {', '.join(DATASETS)}")
+        value = validation.shown(unknown[0]) if unknown else "()"
+        raise ValueError(f"datasets={value}: allowed are {', '.join(DATASETS)}")
     return tuple(name for name in DATASETS if name in names)
 
 
@@ -111,14 +110,36 @@ def _series(values: Iterable[Series]) -> tuple[Series, ...]:
 
 @attrs.frozen
 class Selection:
-    """Which rows to export: of the span from `start` to `end` (aware datetimes or UTC seconds).
+    """The rows to export.
 
-    `datasets` are of `calls`, `sessions`, `metrics`, `statistics`, `insights`, `realtime`; `apps` are App IDs (none:
-    the client's own). Of calls those in `[start, end)`; with `channels` only theirs, with `min_freeze_rate` only those
-    whose audio or video froze more (a fraction), with `finished` only those that are over. `mids` are the metric ids
-    wanted (none: all), `statistics`, `insights` and `series` (of real-time windows) what these datasets consist of.
+    ```python
+    async with AnalyticsClient.from_env() as client:
+        start, end = client.calls.recent(timedelta(hours=6))
+        bad_calls = Selection(
+            start,
+            end,
+            datasets=("calls", "sessions", "statistics"),
+            min_freeze_rate=0.05,
+            finished=True,
+            statistics=[Breakdown("audio_freeze_rate", "network")],
+        )
+        daily = Selection(start, end, datasets=("insights",), insights=[Insight("audioFreezeRate", product="Native")])
+        print(bad_calls.span, bad_calls.datasets, daily.insights)
+    ```
 
-    Raises `ValueError` or `TypeError` for what cannot be asked.
+    Attributes:
+        start, end: the span `[start, end)`, as aware datetimes or UTC seconds; a call counts if it began in it.
+        datasets: of `calls`, `sessions`, `metrics`, `statistics`, `insights` and `realtime`.
+        apps: App IDs (empty: the client's own).
+        channels: only calls of these channels (empty: all).
+        min_freeze_rate: only calls whose audio or video froze more than this fraction of the time.
+        finished: only calls that are over.
+        mids: ids of the metrics in the dataset `metrics` (empty: all).
+        statistics: what the dataset `statistics` consists of (empty: both freeze rates by country and by SDK).
+        insights: what the dataset `insights` consists of.
+        series: what the dataset `realtime` consists of.
+
+    Raises `ValueError` or `TypeError` for a bad argument.
     """
 
     start: Instant
@@ -141,17 +162,17 @@ class Selection:
         for dataset, name in (("insights", "insights"), ("realtime", "series")):
             if (dataset in self.datasets) != bool(getattr(self, name)):
                 raise ValueError(
-                    f"{name}={getattr(self, name)!r}: the dataset {dataset!r} goes with some, and they with it"
+                    f"{name}={getattr(self, name)!r}: it goes with the dataset {dataset!r}: give both or neither"
                 )
 
     @property
     def span(self) -> Span:
-        """From start to end."""
+        """The span from `start` to `end`."""
         return Span.of(self.start, self.end)
 
     @property
     def breakdowns(self) -> tuple[Breakdown, ...]:
-        """What the dataset `statistics` consists of; nothing where it is not wanted."""
+        """What the dataset `statistics` consists of; empty if it is not selected."""
         return (self.statistics or BREAKDOWNS) if "statistics" in self.datasets else ()
 
     @property
@@ -161,7 +182,7 @@ class Selection:
 
     @property
     def details(self) -> bool:
-        """Whether anything is asked of each call."""
+        """Whether each call needs requests of its own."""
         return any(name in self.datasets for name in _OF_CALLS[1:])
 
     @property
@@ -171,11 +192,14 @@ class Selection:
 
     @property
     def metrics(self) -> bool:
-        """Whether the metrics of each session are wanted."""
+        """Whether the metrics of each session are selected."""
         return "metrics" in self.datasets
 
     def identity(self) -> dict[str, Any]:
-        """Return what may not change from one run into a folder to the next: all but the span and the App IDs."""
+        """Return the settings that must be the same in every run into a place: all but the span and the App IDs.
+
+        States and manifests contain them: their names must not change without `renamed_settings`.
+        """
         return {
             "datasets": list(self.datasets),
             "channels": sorted(self.channels),
@@ -188,8 +212,22 @@ class Selection:
         }
 
 
+_RENAMED_SETTINGS: Final = {"worse_than": "min_freeze_rate"}
+"""Names of settings in earlier states and manifests, and those of today."""
+
+
+def renamed_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored settings by their names of today."""
+    return {_RENAMED_SETTINGS.get(name, name): value for name, value in stored.items()}
+
+
+def is_over(call: Call) -> bool:
+    """Whether a call has ended: as the service says, or else if it has an end."""
+    return call.ended_at is not None if call.finished is None else call.finished
+
+
 def wants(selection: Selection, call: Call) -> bool:
-    """Whether a selection's filters let a call through."""
+    """Whether a call passes the filters of a selection."""
     if selection.finished and not is_over(call):
         return False
     return selection.min_freeze_rate is None or worst(call) > selection.min_freeze_rate

@@ -30,7 +30,7 @@ def long(simulation: Simulation) -> Simulation:
     return simulation
 
 
-async def test_of_a_long_call_every_breakdown_is_asked_for_every_part(tmp_path, long):
+async def test_every_breakdown_of_a_long_call_is_requested_for_every_part(tmp_path, long):
     selection = Selection(NOON - 3 * HOUR, NOON - 2 * HOUR, datasets=("statistics",), statistics=TWO)
     await export(long, selection, tmp_path)
     async with long.client(quotas=False) as client:
@@ -42,7 +42,7 @@ async def test_of_a_long_call_every_breakdown_is_asked_for_every_part(tmp_path, 
     assert {metric for _, metric in found} == {one.metric for one in TWO}
 
 
-async def test_a_moment_that_two_parts_of_a_call_tell_is_one_row(tmp_path, long):
+async def test_a_point_in_two_parts_of_a_call_is_one_row(tmp_path, long):
     def border(document: dict) -> None:
         """Tell of one more moment in each part, the same in all."""
         for session in document.get("metrics", []):
@@ -65,7 +65,7 @@ def half(*tracks: tuple[str | None, tuple[tuple[int, int], ...]]) -> SerializedR
     return serialized(column_batch.metrics("app", "call", (SessionMetrics(sid="s", data=data),)))
 
 
-def test_of_the_parts_of_a_call_each_moment_of_a_track_is_there_once_as_it_was_told_last():
+def test_merged_parts_of_a_call_have_each_point_of_a_track_once_with_its_last_value():
     merged = _merge_partials(
         [half(("a", ((1, 10), (2, 20))), ("b", ((2, 5),))), half(), half(("a", ((2, 21), (3, 30))), ("b", ((2, 6),)))]
     )
@@ -94,7 +94,7 @@ def left_in(folder: Path, table: str) -> int:
     return many
 
 
-async def test_a_run_that_goes_on_between_two_pages_asks_for_as_many_and_has_the_same_rows(tmp_path, large):
+async def test_a_run_resumed_between_two_pages_repeats_no_request_and_has_the_same_rows(tmp_path, large):
     before = asked(large)
     await export(large, last(3, "sessions"), tmp_path / "whole")
     whole, cost = rows(tmp_path / "whole", "sessions"), asked(large) - before
@@ -109,7 +109,7 @@ async def test_a_run_that_goes_on_between_two_pages_asks_for_as_many_and_has_the
     assert rows(tmp_path / "cut", "sessions") == whole
 
 
-async def test_what_was_kept_of_a_call_while_it_was_worked_on_is_gone_when_it_is_done(tmp_path, large):
+async def test_the_progress_of_a_call_is_deleted_when_the_call_is_done(tmp_path, large):
     await export(large, last(3, "sessions"), tmp_path)
     assert (left_in(tmp_path, "pages"), left_in(tmp_path, "halves")) == (0, 0)
 
@@ -128,7 +128,7 @@ def renamed(kind: str, name: str, value: str):
 
 
 @pytest.mark.parametrize("value", ["", " "])
-async def test_a_call_whose_id_cannot_be_asked_for_is_left_out_alone(tmp_path, simulation, whole, value):
+async def test_only_a_call_with_an_invalid_id_is_skipped(tmp_path, simulation, whole, value):
     found, _, _ = await whole(last(1))
     transport = Tampering(simulation.transport(), renamed("call_lists", "call_id", value))
     async with simulation.client(quotas=False, transport=transport) as client:
@@ -141,9 +141,7 @@ async def test_a_call_whose_id_cannot_be_asked_for_is_left_out_alone(tmp_path, s
 
 
 @pytest.mark.parametrize("value", ["", "a,b"])
-async def test_only_the_metrics_of_a_session_whose_id_cannot_be_asked_for_are_left_out(
-    tmp_path, simulation, whole, value
-):
+async def test_only_the_metrics_of_a_session_with_an_invalid_id_are_skipped(tmp_path, simulation, whole, value):
     found, _, _ = await whole(last(1))
     transport = Tampering(simulation.transport(), renamed("call_info", "sid", value))
     async with simulation.client(quotas=False, transport=transport) as client:
@@ -160,7 +158,7 @@ async def test_only_the_metrics_of_a_session_whose_id_cannot_be_asked_for_are_le
 
 
 @pytest.mark.parametrize("longest", [10_800, 5])
-async def test_sessions_that_an_answer_leaves_out_are_counted(tmp_path, simulation, longest):
+async def test_sessions_missing_from_an_answer_are_counted(tmp_path, simulation, longest):
     free(simulation)
     simulation.service.plan = simulation.service.plan.with_limits("call_details", longest=longest)
     dropped: set[str] = set()

@@ -50,7 +50,7 @@ async def test_an_outage_that_lasts_is_told_while_it_is_sat_out(tmp_path, simula
     report = await export(simulation, last(2, "calls"), tmp_path)
     assert report.complete
     warned = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
-    assert any("503" in text and "next in" in text for text in warned) is told
+    assert any("503" in text and "retrying in" in text for text in warned) is told
 
 
 async def test_a_list_that_waits_past_the_age_of_its_calls_is_told_as_expired(tmp_path, simulation):

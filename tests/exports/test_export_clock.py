@@ -1,4 +1,4 @@
-"""Exports and the time: what a clock says makes nothing expire, only the service's own word does."""
+"""Exports and the time: no clock makes data expire, only a refusal of the service does."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def refused(simulation: Simulation) -> int:
     ],
     ids=str,
 )
-async def test_wrong_dates_leave_nothing_out(tmp_path, simulation, wrong, ahead, status):
+async def test_wrong_dates_make_nothing_expire(tmp_path, simulation, wrong, ahead, status):
     free(simulation)
     selection = span_of(5)
     await run(simulation, selection, tmp_path / "whole")
@@ -106,7 +106,7 @@ async def test_a_host_clock_that_is_wrong_changes_no_row(tmp_path, simulation, c
     assert loop.time() - begun < 60
 
 
-async def test_what_is_kept_no_longer_is_asked_for_once_a_run_and_not_in_the_next(tmp_path, simulation):
+async def test_expired_data_is_probed_once_and_not_by_the_next_run(tmp_path, simulation):
     free(simulation)
     selection = Selection(NOON - 40 * DAY, NOON - HOUR, datasets=("calls",))
     report = await export(simulation, selection, tmp_path / "old")
@@ -123,7 +123,7 @@ async def test_what_is_kept_no_longer_is_asked_for_once_a_run_and_not_in_the_nex
     assert refused(simulation) == 1
 
 
-async def test_calls_that_expired_are_asked_about_once_for_all(tmp_path, simulation):
+async def test_one_refusal_covers_all_expired_calls(tmp_path, simulation):
     free(simulation)
     first = NOON - 15 * DAY
     selection = Selection(first + 60, first + 2 * DAY, datasets=("calls", "sessions"))
@@ -139,7 +139,7 @@ async def test_calls_that_expired_are_asked_about_once_for_all(tmp_path, simulat
     assert asked(simulation) - before == report.requests
 
 
-async def test_what_the_service_keeps_beyond_the_plan_is_exported(tmp_path, simulation):
+async def test_data_kept_longer_than_the_plan_says_is_exported(tmp_path, simulation):
     free(simulation)
     selection = Selection(NOON - 3 * DAY, NOON - HOUR, datasets=("calls",))
     await export(simulation, selection, tmp_path / "whole")
@@ -149,7 +149,7 @@ async def test_what_the_service_keeps_beyond_the_plan_is_exported(tmp_path, simu
     assert rows(tmp_path / "small", "calls") == rows(tmp_path / "whole", "calls")
 
 
-async def test_what_the_service_keeps_less_than_the_plan_is_told_by_the_service(tmp_path, simulation):
+async def test_data_kept_shorter_than_the_plan_says_expires_by_refusals(tmp_path, simulation):
     free(simulation)
     generous = simulation.service.plan
     simulation.service.plan = generous.with_limits("call_lists", available=2 * HOUR)
@@ -161,7 +161,7 @@ async def test_what_the_service_keeps_less_than_the_plan_is_told_by_the_service(
     assert rows(tmp_path, "calls")
 
 
-async def test_a_provisional_row_that_is_kept_no_longer_stays_and_is_final(tmp_path, simulation):
+async def test_an_expired_provisional_row_stays_and_is_final(tmp_path, simulation):
     free(simulation)
     one = Insight("userCount")
     selection = Selection(NOON - 5 * DAY, NOON - DAY, datasets=("insights",), insights=[one])
@@ -175,7 +175,7 @@ async def test_a_provisional_row_that_is_kept_no_longer_stays_and_is_final(tmp_p
     assert refused(simulation) <= 2
 
 
-async def test_a_plan_by_a_host_clock_that_is_wrong_is_made(simulation, clock):
+async def test_an_estimate_works_with_a_wrong_host_clock(simulation, clock):
     for ahead in (-2 * HOUR, 2 * HOUR):
         async with simulation.client(clock=lambda: clock() + ahead, max_wait=None) as client:  # noqa: B023
             plan = await client.export.estimate(attrs.evolve(span_of(15 * 24), datasets=("calls",)))

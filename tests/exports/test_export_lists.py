@@ -1,4 +1,4 @@
-"""An export of a service that cuts off its lists: all rows are there, or what is missing is told."""
+"""An export of a service that truncates its lists: all rows are there, or what is missing is reported."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def exported(folder) -> list[str]:
 
 
 @pytest.mark.parametrize("beyond", ["empty", "refused", "repeated", "ended"])
-async def test_an_export_has_all_calls_of_a_list_that_is_cut_off_and_tells_the_price(tmp_path, clock, beyond):
+async def test_an_export_has_all_calls_of_a_truncated_list_and_reports_the_cost(tmp_path, clock, beyond):
     simulation = served(clock, most_rows=200, beyond=beyond)
     report = await export(simulation, tmp_path)
     assert exported(tmp_path) == ids(BUSY, START, END)
@@ -47,21 +47,21 @@ async def test_an_export_has_all_calls_of_a_list_that_is_cut_off_and_tells_the_p
 
 
 @pytest.mark.parametrize("variants", [{"calls_overlap": True}, {"has_more": False}, {"turning": "never"}], ids=str)
-async def test_an_export_has_all_calls_however_the_list_is_told(tmp_path, clock, variants):
+async def test_an_export_has_all_calls_in_every_variant_of_the_list(tmp_path, clock, variants):
     report = await export(served(clock, **{"most_rows": 200, **variants}), tmp_path)
     assert set(ids(BUSY, START, END)) <= set(exported(tmp_path))
     assert len(set(exported(tmp_path))) == len(exported(tmp_path))
     assert report.complete
 
 
-async def test_a_list_that_is_not_cut_off_costs_nothing_more(tmp_path, clock):
+async def test_a_complete_list_costs_no_extra_request(tmp_path, clock):
     simulation = served(clock)
     report = await export(simulation, tmp_path)
     assert (report.narrowed, report.requests) == (0, -(-len(ids(BUSY, START, END)) // 100))
 
 
 @pytest.mark.parametrize("most", range(1, 12))
-async def test_an_export_of_a_list_that_is_cut_off_goes_on_wherever_it_stopped(tmp_path, clock, most):
+async def test_an_export_of_a_truncated_list_resumes_wherever_it_stopped(tmp_path, clock, most):
     simulation = served(clock, most_rows=200, beyond="refused")
     await export(simulation, tmp_path, max_requests=most)
     report = await export(simulation, tmp_path)
@@ -69,7 +69,7 @@ async def test_an_export_of_a_list_that_is_cut_off_goes_on_wherever_it_stopped(t
     assert report.complete
 
 
-async def test_what_cannot_be_had_is_left_out_and_asked_for_again(tmp_path, clock):
+async def test_what_stays_missing_of_a_list_is_reported_and_requested_again(tmp_path, clock):
     second = next(
         Span(at, at + 1)
         for at in range(START, END)
@@ -87,7 +87,7 @@ async def test_what_cannot_be_had_is_left_out_and_asked_for_again(tmp_path, cloc
     assert exported(tmp_path) == ids(CROWDED, *second)
 
 
-async def test_an_export_has_all_sessions_of_a_list_that_is_cut_off(tmp_path, clock):
+async def test_an_export_has_all_sessions_of_a_truncated_list(tmp_path, clock):
     whole, cut = (
         served(clock, LARGE, sessions_overlap=False),
         served(clock, LARGE, sessions_overlap=False, most_rows=100),
@@ -99,7 +99,7 @@ async def test_an_export_has_all_sessions_of_a_list_that_is_cut_off(tmp_path, cl
     assert report.narrowed
 
 
-async def test_a_call_whose_sessions_cannot_all_be_had_is_left_out(tmp_path, clock):
+async def test_a_call_with_an_incomplete_list_of_sessions_is_skipped(tmp_path, clock):
     simulation = served(clock, LARGE, turning="never")
     report = await export(simulation, tmp_path, "calls", "sessions")
     assert {one.reason for one in report.skipped} <= {"IncompleteList"}
@@ -109,7 +109,7 @@ async def test_a_call_whose_sessions_cannot_all_be_had_is_left_out(tmp_path, clo
 # Rows that vanish between two pages
 
 
-async def test_rows_that_move_to_a_page_that_was_read_are_there_all_the_same(tmp_path, clock):
+async def test_rows_that_move_to_a_page_already_read_are_not_lost(tmp_path, clock):
     simulation = served(clock)
     gone: list[str] = []
 
@@ -126,7 +126,7 @@ async def test_rows_that_move_to_a_page_that_was_read_are_there_all_the_same(tmp
 
 
 @pytest.mark.parametrize("most", [None, 2])
-async def test_sessions_that_move_to_a_page_that_was_read_are_there_all_the_same(tmp_path, clock, most):
+async def test_sessions_that_move_to_a_page_already_read_are_not_lost(tmp_path, clock, most):
     simulation = served(clock, LARGE)
     await export(simulation, tmp_path / "whole", "sessions")
     pages: list[dict] = []

@@ -1,4 +1,4 @@
-"""One call, span, source or App ID that the service refuses never stops the rest of an export, and is told."""
+"""One call, span, source or App ID that the service refuses never stops the rest of an export, and is reported."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def oldest(found) -> str:
 
 
 @pytest.mark.parametrize(("code", "status"), ANSWERS)
-async def test_a_call_whose_details_are_refused_is_left_out_by_name(tmp_path, simulation, whole, code, status):
+async def test_a_call_whose_details_are_refused_is_skipped_by_name(tmp_path, simulation, whole, code, status):
     found, _, _ = await whole(last(1))
     bad = oldest(found)
     simulation.faults = Faults.of_call(bad, no(code, status))
@@ -50,7 +50,7 @@ async def test_a_call_whose_details_are_refused_is_left_out_by_name(tmp_path, si
     assert all_rows(tmp_path / "rest") == found
 
 
-async def test_a_refused_call_costs_a_question_only_where_no_other_is_answered_after_it(tmp_path, simulation, whole):
+async def test_a_refused_call_costs_a_probe_only_if_no_other_is_answered_after_it(tmp_path, simulation, whole):
     found, cost, _ = await whole(last(1, "calls", "sessions"))
     calls = sorted(found["calls"], key=lambda row: row[3] or "")
     for bad, questions in ((calls[0][1], 0), (calls[-1][1], 1)):
@@ -60,7 +60,7 @@ async def test_a_refused_call_costs_a_question_only_where_no_other_is_answered_a
         assert (report.requests, report.pending) == (cost + questions, 0)
 
 
-async def test_a_call_that_breaks_the_service_is_not_waited_for_as_long_as_an_outage(tmp_path, simulation, whole):
+async def test_a_call_that_breaks_the_service_is_not_retried_as_long_as_an_outage(tmp_path, simulation, whole):
     found, _, _ = await whole(last(1))
     bad = oldest(found)
     loop = asyncio.get_running_loop()
@@ -73,9 +73,7 @@ async def test_a_call_that_breaks_the_service_is_not_waited_for_as_long_as_an_ou
 
 
 @pytest.mark.parametrize("quotas", [False, True])
-async def test_a_call_that_alone_is_refused_for_frequency_is_left_out_and_asked_about_by_the_next_run(
-    tmp_path, simulation, whole, quotas
-):
+async def test_a_single_rate_limited_call_is_skipped_and_retried_by_the_next_run(tmp_path, simulation, whole, quotas):
     found, _, _ = await whole(last(1))
     bad = oldest(found)
     loop = asyncio.get_running_loop()
@@ -91,7 +89,7 @@ async def test_a_call_that_alone_is_refused_for_frequency_is_left_out_and_asked_
 
 
 @pytest.mark.parametrize("message", ["too many", "Service package limit check error, qps limit error"])
-async def test_refusals_for_frequency_are_sat_out_where_all_are_refused(tmp_path, simulation, whole, message):
+async def test_a_run_waits_while_everything_is_rate_limited(tmp_path, simulation, whole, message):
     found, _, _ = await whole(last(1))
     busy = Fault("refusal", code=429, status=429, message=message)
     now = simulation.service.clock()
@@ -101,7 +99,7 @@ async def test_refusals_for_frequency_are_sat_out_where_all_are_refused(tmp_path
     assert all_rows(tmp_path / "rest") == found
 
 
-async def test_many_calls_that_are_refused_cost_few_questions(tmp_path, simulation, whole, monkeypatch):
+async def test_many_refused_calls_cost_few_probes(tmp_path, simulation, whole, monkeypatch):
     _, cost, _ = await whole(last(3, "calls", "sessions"))
     soonest, passed_over = ExportState.first_end, []
     monkeypatch.setattr(ExportState, "first_end", lambda *given: passed_over.append(len(given[-1])) or soonest(*given))
@@ -114,7 +112,7 @@ async def test_many_calls_that_are_refused_cost_few_questions(tmp_path, simulati
     assert max(passed_over) < 20  # each is forgotten once it is left out
 
 
-async def test_calls_are_not_left_out_where_everything_is_refused_from_then_on(tmp_path, simulation, whole):
+async def test_calls_are_not_skipped_if_everything_is_refused_from_then_on(tmp_path, simulation, whole):
     found, _, _ = await whole(last(3))
     before = asked(simulation)
     simulation.faults = Faults.script([*[None] * (before + 12), *[REVOKED] * 200])
@@ -127,7 +125,9 @@ async def test_calls_are_not_left_out_where_everything_is_refused_from_then_on(t
     assert all_rows(tmp_path / "rest") == found
 
 
-async def test_an_answer_to_what_was_asked_before_a_refusal_says_nothing_of_it(tmp_path, simulation, whole, caplog):
+async def test_an_answer_to_a_request_sent_before_a_refusal_proves_nothing_about_it(
+    tmp_path, simulation, whole, caplog
+):
     _, cost, report = await whole(last(3, "calls", "sessions"))
     lists = cost - report.rows["calls"]
     simulation.faults = Faults.script([*[None] * (cost + lists), REVOKED, None, *[REVOKED] * 200])
@@ -135,10 +135,10 @@ async def test_an_answer_to_what_was_asked_before_a_refusal_says_nothing_of_it(t
     async with simulation.client(quotas=False, transport=transport) as client:
         with pytest.raises(Unauthorized):
             await client.export.run(last(3, "calls", "sessions"), tmp_path / "rest", format="jsonl", concurrency=2)
-    assert "is left out" not in caplog.text
+    assert "skipping" not in caplog.text
 
 
-async def test_details_that_the_plan_lacks_are_left_out_as_a_whole(tmp_path, simulation, whole):
+async def test_details_that_the_plan_does_not_include_are_skipped_as_a_whole(tmp_path, simulation, whole):
     found, _, _ = await whole(last(3))
     simulation.faults = Faults.always(NO_ACCESS).only("call_sessions")
     before = asked(simulation)
@@ -156,7 +156,7 @@ async def test_details_that_the_plan_lacks_are_left_out_as_a_whole(tmp_path, sim
 @pytest.mark.parametrize(
     ("place", "code", "status"), [(0, 403, 200), (0, 400, 200), (1, 401, 401), (2, 404, 200), (2, 404, 404)]
 )
-async def test_an_app_id_that_is_refused_is_left_out_by_name(tmp_path, simulation, place, code, status):
+async def test_a_refused_app_id_is_skipped_by_name(tmp_path, simulation, place, code, status):
     free(simulation)
     simulation.service.other_apps = ["app-2"]
     simulation.faults = Faults.always(no(code, status)).only(appid=BAD)
@@ -172,7 +172,7 @@ async def test_an_app_id_that_is_refused_is_left_out_by_name(tmp_path, simulatio
     assert all_rows(tmp_path / "rest") == all_rows(tmp_path / "good")
 
 
-async def test_an_app_id_that_is_refused_no_more_is_exported_by_the_next_run(tmp_path, simulation):
+async def test_an_app_id_that_is_no_longer_refused_is_exported_by_the_next_run(tmp_path, simulation):
     free(simulation)
     both = last(1, "calls", apps=[BAD, simulation.app_id])
     assert [one.app_id for one in (await export(simulation, both, tmp_path)).skipped] == [BAD]
@@ -182,7 +182,7 @@ async def test_an_app_id_that_is_refused_no_more_is_exported_by_the_next_run(tmp
     assert {row[0] for row in rows(tmp_path, "calls")} == {BAD, simulation.app_id}
 
 
-async def test_credentials_that_are_refused_end_it_at_once(tmp_path, simulation):
+async def test_refused_credentials_end_the_run_at_once(tmp_path, simulation):
     simulation.service.other_apps = ["app-2"]
     simulation.faults = Faults.always(REVOKED)
     for apps, most in (([simulation.app_id], 2), ([simulation.app_id, "app-2"], 3)):
@@ -195,7 +195,7 @@ async def test_credentials_that_are_refused_end_it_at_once(tmp_path, simulation)
 # Series
 
 
-async def test_a_series_that_is_refused_is_left_out_alone(tmp_path, simulation):
+async def test_only_the_refused_series_is_skipped(tmp_path, simulation):
     free(simulation)
     good, bad = Insight("userCount"), Insight("peakCurrentChannels")
     span = (NOON - 10 * DAY, NOON - 6 * DAY)
@@ -210,7 +210,7 @@ async def test_a_series_that_is_refused_is_left_out_alone(tmp_path, simulation):
     assert rows(tmp_path / "rest", "insights") == rows(tmp_path / "good", "insights")
 
 
-async def test_series_that_are_all_refused_end_it(tmp_path, simulation):
+async def test_the_run_ends_if_all_series_are_refused(tmp_path, simulation):
     selection = Selection(NOON - HOUR, NOON, datasets=("realtime",), series=[Series("userCount", product="Native")])
     simulation.faults = Faults.always(no(404))
     with pytest.raises(NotFound, match="not for you"):
@@ -220,7 +220,7 @@ async def test_series_that_are_all_refused_end_it(tmp_path, simulation):
 # Spans
 
 
-async def test_a_span_that_is_refused_is_left_out_and_asked_for_again(tmp_path, simulation, whole):
+async def test_a_refused_span_is_skipped_and_requested_by_the_next_run(tmp_path, simulation, whole):
     simulation.service.plan = simulation.service.plan.with_limits("call_lists", longest=HOUR)
     found, _, _ = await whole(last(5, "calls"))
     first = NOON - 5 * HOUR
@@ -242,7 +242,7 @@ async def test_a_span_that_is_refused_is_left_out_and_asked_for_again(tmp_path, 
 # Plans
 
 
-async def test_a_plan_leaves_out_an_app_id_that_is_refused(simulation):
+async def test_an_estimate_skips_a_refused_app_id(simulation):
     async with simulation.client() as client:
         alone = await client.export.estimate(last(3))
         plan = await client.export.estimate(last(3, apps=[BAD, simulation.app_id]))
@@ -251,13 +251,13 @@ async def test_a_plan_leaves_out_an_app_id_that_is_refused(simulation):
     assert (left.app_id, left.what, left.reason) == (BAD, "app", "Unauthorized: HTTP 200, code 403")
 
 
-async def test_a_plan_ends_where_every_app_id_is_refused(simulation):
+async def test_an_estimate_fails_if_every_app_id_is_refused(simulation):
     async with simulation.client() as client:
         with pytest.raises(Unauthorized):
             await client.export.estimate(last(3, apps=[BAD, "another"]))
 
 
-async def test_a_plan_does_without_a_call_that_is_refused(simulation, whole):
+async def test_an_estimate_does_without_a_refused_call(simulation, whole):
     found, _, _ = await whole(last(3))
     for sessions, metrics in ((no(404), None), (None, no(404))):
         simulation.faults = Faults.script([sessions] * 2, endpoint="call_sessions")
@@ -275,7 +275,7 @@ async def test_a_plan_does_without_a_call_that_is_refused(simulation, whole):
 
 
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "sqlite", "duckdb"])
-async def test_a_value_that_no_file_can_hold_is_left_out_and_the_rest_comes(tmp_path, simulation, whole, form):
+async def test_a_value_that_no_file_can_hold_is_skipped_and_the_rest_is_exported(tmp_path, simulation, whole, form):
     found, _, _ = await whole(last(1))
 
     def spoilt(document) -> None:

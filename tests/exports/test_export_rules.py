@@ -1,4 +1,4 @@
-"""Exports over days, their plans, and what is refused, left out and told of them."""
+"""Exports over days, their estimates, and what they reject, skip and report."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from agora_analytics.simulator import Fault, Faults, Service, Simulation
 # Days
 
 
-async def test_it_waits_for_midnight_and_goes_on(tmp_path, simulation, whole):
+async def test_a_run_waits_for_midnight_and_continues(tmp_path, simulation, whole):
     found, cost, _ = await whole(last(3))
     plan = Plan.of("enterprise").with_limits("call_details", per_day=40)
     simulation = Simulation(Service(simulation.world, plan, clock=simulation.clock))  # nothing is spent there yet
@@ -37,7 +37,7 @@ async def test_it_waits_for_midnight_and_goes_on(tmp_path, simulation, whole):
     assert all_rows(tmp_path / "days") == found
 
 
-async def test_what_expired_before_its_turn_is_told(tmp_path, simulation):
+async def test_calls_that_expire_before_their_turn_are_reported(tmp_path, simulation):
     simulation.service.plan = (
         Plan.of("enterprise")
         .with_limits("call_details", per_day=30, available=2 * DAY)
@@ -57,7 +57,7 @@ async def test_what_expired_before_its_turn_is_told(tmp_path, simulation):
     assert json.loads((tmp_path / "manifest.json").read_text())["complete"] is False
 
 
-async def test_what_the_service_forgot_already_is_told(tmp_path, simulation):
+async def test_spans_that_have_expired_are_reported(tmp_path, simulation):
     free(simulation)
     report = await export(simulation, Selection(NOON - 20 * DAY, NOON - 14 * DAY, datasets=("calls",)), tmp_path)
     assert [(one.what, one.reason) for one in report.skipped] == [("calls", "expired")]
@@ -69,7 +69,7 @@ async def test_what_the_service_forgot_already_is_told(tmp_path, simulation):
 # The plan
 
 
-async def test_a_plan_costs_little_and_comes_true(tmp_path, simulation):
+async def test_an_estimate_costs_little_and_is_close(tmp_path, simulation):
     selection = Selection(NOON - 9 * HOUR, NOON - 600, datasets=("calls", "sessions", "metrics"), mids={20001})
     simulation.service.plan = simulation.service.plan.with_limits("call_lists", longest=HOUR)
     async with simulation.client() as client:
@@ -92,7 +92,7 @@ async def test_a_plan_costs_little_and_comes_true(tmp_path, simulation):
 
 
 @pytest.mark.parametrize("filters", [{"min_freeze_rate": 0.02}, {"min_freeze_rate": 0.99}, {"finished": True}], ids=str)
-async def test_a_plan_reckons_with_filters(tmp_path, simulation, filters):
+async def test_an_estimate_takes_filters_into_account(tmp_path, simulation, filters):
     selection = Selection(NOON - 9 * HOUR, NOON - 600, datasets=("calls", "sessions"), **filters)
     async with simulation.client() as client:
         plan = await client.export.estimate(selection)
@@ -104,7 +104,7 @@ async def test_a_plan_reckons_with_filters(tmp_path, simulation, filters):
     assert plan.requests["call_details"] == pytest.approx(details, rel=0.3, abs=2)
 
 
-async def test_a_plan_expects_no_points_where_the_service_knows_none(simulation):
+async def test_an_estimate_has_no_points_if_the_service_has_none(simulation):
     selection = Selection(NOON - 9 * HOUR, NOON - 600, datasets=("calls", "sessions", "metrics"))
     transport = Tampering(simulation.transport(), lambda document: document.update(metrics=[]))
     async with simulation.client(transport=transport) as client:
@@ -114,7 +114,7 @@ async def test_a_plan_expects_no_points_where_the_service_knows_none(simulation)
     assert expected["sessions"] > 0
 
 
-async def test_a_plan_of_series_counts_their_requests(simulation):
+async def test_an_estimate_of_series_counts_their_requests(simulation):
     selection = Selection(
         NOON - 10 * DAY,
         NOON,
@@ -144,7 +144,7 @@ async def test_another_selection_needs_another_place(tmp_path, simulation, whole
     assert asked(simulation) == before
 
 
-async def test_a_state_that_is_no_state_is_told_as_that(tmp_path, simulation):
+async def test_a_file_that_is_no_state_is_reported_as_damaged(tmp_path, simulation):
     await export(simulation, last(1, "calls"), tmp_path)
     before = asked(simulation)
     for path in (tmp_path / ".agora-export").glob("state.db*"):
@@ -176,7 +176,7 @@ async def test_one_place_takes_one_run_at_a_time(tmp_path, simulation):
         ({"sink_options": {"key": "x"}}, "sink_options go with a URL"),
     ],
 )
-async def test_bad_arguments_are_told_before_anything_is_sent(tmp_path, simulation, options, said):
+async def test_bad_arguments_are_rejected_before_anything_is_sent(tmp_path, simulation, options, said):
     with pytest.raises(ValueError, match=said):
         await export(simulation, last(1), tmp_path / "new", **options)
     assert asked(simulation) == 0
@@ -188,16 +188,16 @@ async def test_bad_arguments_are_told_before_anything_is_sent(tmp_path, simulati
         ({"datasets": ("call",)}, "datasets='call': allowed are calls, sessions"),
         ({"datasets": ()}, r"datasets=\(\): allowed are"),
         ({"min_freeze_rate": 3}, "min_freeze_rate=3: allowed are numbers from 0 to below 1"),
-        ({"datasets": ("insights",)}, "insights=.*goes with some"),
+        ({"datasets": ("insights",)}, "insights=.*give both or neither"),
         ({"datasets": ("calls",), "series": [Series("userCount", product="Native")]}, "series="),
     ],
 )
-def test_bad_selections_are_told(filters, said):
+def test_bad_selections_are_rejected(filters, said):
     with pytest.raises(ValueError, match=said):
         Selection(0, 10, **filters)
 
 
-def test_bad_insights_are_told():
+def test_bad_insights_are_rejected():
     with pytest.raises(ValueError, match="give a product"):
         Insight("audioFreezeRate")
     with pytest.raises(ValueError, match="has none"):
@@ -206,7 +206,7 @@ def test_bad_insights_are_told():
         Insight("userCount", dimension="country", granularity="1h")
 
 
-async def test_a_call_that_the_service_refuses_is_left_out_and_told(tmp_path, simulation, whole):
+async def test_a_refused_call_is_skipped_and_reported(tmp_path, simulation, whole):
     found, _, _ = await whole(last(1))
     simulation = Simulation(Service(simulation.world, simulation.service.plan, clock=simulation.clock))
     simulation.faults = Faults.script([*[None] * 5, Fault("garbage")])
@@ -229,7 +229,7 @@ async def test_a_call_that_the_service_refuses_is_left_out_and_told(tmp_path, si
     assert len(rows(tmp_path / "one", "calls")) == len(found["calls"])
 
 
-async def test_wrong_credentials_end_it_at_once(tmp_path, simulation):
+async def test_wrong_credentials_end_the_run_at_once(tmp_path, simulation):
     async with simulation.client() as client:
         simulation.service.app_id = "another"
         with pytest.raises(AgoraError):
@@ -237,7 +237,7 @@ async def test_wrong_credentials_end_it_at_once(tmp_path, simulation):
     assert asked(simulation) <= 2
 
 
-async def test_it_tells_which_requests_wait_for_quota_and_which_were_made(tmp_path):
+async def test_progress_counts_requests_made_and_those_waiting_for_quota(tmp_path):
     told, simulation = [], Simulation(plan="premium", clock=NOON)
     selection = Selection(
         NOON - 29 * DAY, NOON - DAY, datasets=("insights",), insights=[Insight("userCount", granularity="1h")]
@@ -250,7 +250,7 @@ async def test_it_tells_which_requests_wait_for_quota_and_which_were_made(tmp_pa
     assert all(one.requests + one.waiting <= report.requests for one in told)
 
 
-async def test_it_tells_that_it_waits_for_what_the_service_has_later(tmp_path, simulation):
+async def test_progress_counts_calls_whose_details_are_not_available_yet(tmp_path, simulation):
     told = []
     free(simulation)
     call = simulation.world.calls(NOON, NOON + HOUR)[0]
@@ -264,7 +264,7 @@ async def test_it_tells_that_it_waits_for_what_the_service_has_later(tmp_path, s
     assert told[-1].early == 0
 
 
-async def test_it_tells_how_far_it_is(tmp_path, simulation):
+async def test_progress_reports_rows_requests_and_what_is_pending(tmp_path, simulation):
     told = []
     async with simulation.client() as client:
         await client.export.run(last(3), tmp_path, format="jsonl", on_progress=told.append)

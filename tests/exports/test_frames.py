@@ -103,14 +103,14 @@ async def test_times_are_milliseconds_everywhere_and_a_key_is_no_category(client
     assert str(frame["call_id"].dtype) != "category"
 
 
-async def test_a_model_that_is_none_or_another_is_told():
+async def test_other_classes_of_models_are_rejected():
     with pytest.raises(TypeError, match="int is no model"):
         await to_arrow((), model=int)
     with pytest.raises(TypeError, match="a stream of Call has a Session in it"):
         await to_arrow([Session(sid="1")], model=Call)
 
 
-async def test_what_is_no_table_is_told():
+async def test_values_that_are_no_models_are_rejected():
     with pytest.raises(TypeError, match="int is no model"):
         await to_arrow([1])
     with pytest.raises(TypeError, match="a stream of Session has a Point in it"):

@@ -28,7 +28,7 @@ def selected(what: str, start: int, end: int) -> Selection:
     "back", [40 * DAY, pytest.param(25 * 365 * DAY, marks=pytest.mark.slow), NOON], ids=["40 days", "25 years", "1970"]
 )
 @pytest.mark.parametrize("end", [NOON, 10**10], ids=["to now", "for ever"])
-async def test_what_the_plan_does_not_keep_is_expired_and_costs_nothing_more(
+async def test_spans_beyond_retention_are_expired_and_cost_no_extra_request(
     tmp_path, simulation, monkeypatch, what, back, end
 ):
     free(simulation)
@@ -57,7 +57,7 @@ async def test_what_the_plan_does_not_keep_is_expired_and_costs_nothing_more(
 
 
 @WHAT
-async def test_a_plan_tells_what_is_expired_of_every_dataset(simulation, what):
+async def test_an_estimate_reports_what_has_expired_of_every_dataset(simulation, what):
     free(simulation)
     async with simulation.client(quotas=False) as client:
         for end in (NOON, NOON - 30 * DAY):
@@ -68,7 +68,7 @@ async def test_a_plan_tells_what_is_expired_of_every_dataset(simulation, what):
 
 
 @WHAT
-async def test_what_the_service_keeps_longer_than_the_plan_says_comes_all_the_same(tmp_path, simulation, what):
+async def test_data_kept_longer_than_the_plan_says_is_exported_from_long_spans(tmp_path, simulation, what):
     free(simulation)
     told = simulation.service.plan
     for table, limits in told.limits.items():

@@ -1,4 +1,4 @@
-"""What the state notes of slices and calls where the service keeps something no longer, and what a call is worth."""
+"""Marks of slices and calls in the state: expired spans, open calls, scores, rows that do not fit."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def clipped(state: ExportState, one: PendingSlice, begin: int) -> PendingSlice |
 # Slices
 
 
-def test_of_what_is_too_old_in_part_the_rest_is_asked_for(state):
+def test_the_rest_of_a_partly_expired_slice_is_requested(state):
     left = clipped(state, slice_of(state, Span(0, 100), 90), 40)
     assert left.slice == Slice(Span(40, 100), 90)
     assert kinds(state) == {SpanStatus.EXPIRED: (Span(0, 40),)}
@@ -49,7 +49,7 @@ def test_of_what_is_too_old_in_part_the_rest_is_asked_for(state):
 
 
 @pytest.mark.parametrize("begin", [90, 95, 200])
-def test_what_is_too_old_as_far_as_it_was_wanted_is_asked_for_no_more(state, begin):
+def test_a_slice_whose_own_part_has_expired_is_not_requested_again(state, begin):
     assert clipped(state, slice_of(state, Span(0, 100), 90), begin) is None
     assert kinds(state) == {SpanStatus.EXPIRED: (Span(0, 90),)}  # what lies beyond is of the slice after it
     assert state.slices() == ()
@@ -62,7 +62,7 @@ def series(*times: int) -> SerializedRows:
     )
 
 
-def test_what_was_provisional_and_can_be_read_no_more_is_final_and_the_rest_stays_provisional(state):
+def test_expired_provisional_rows_become_final_and_others_stay_provisional(state):
     with state.transaction():
         state.mark_span("app", "calls", Span(0, 30), SpanStatus.READ)
         state.mark_span("app", "calls", Span(30, 80), SpanStatus.UNSETTLED)
@@ -88,7 +88,7 @@ def test_what_was_provisional_and_can_be_read_no_more_is_final_and_the_rest_stay
     assert state.provisional_rows() == 1
 
 
-def test_where_nothing_of_it_was_provisional_what_is_stays_as_it_is(state):
+def test_an_expired_span_without_provisional_rows_changes_no_row(state):
     with state.transaction():
         state.mark_span("app", "calls", Span(40, 80), SpanStatus.UNSETTLED)
         state.stage("app", 0, series(50), source="app calls", provisional=True)
@@ -107,7 +107,7 @@ def opened(state: ExportState, name: str, first: int, cname: str = "room", app: 
     return number
 
 
-def test_a_call_that_was_never_seen_to_end_and_can_be_seen_no_more_is_left_out_with_its_row(state):
+def test_an_expired_open_call_is_skipped_and_its_row_becomes_final(state):
     opened(state, "old", 10)
     opened(state, "young", 40)
     opened(state, "foreign", 10, app="other")
@@ -122,7 +122,7 @@ def test_a_call_that_was_never_seen_to_end_and_can_be_seen_no_more_is_left_out_w
     assert state.provisional_rows() == 2
 
 
-def test_calls_that_go_on_are_those_of_the_app_and_of_the_channel_where_one_is_asked_for(state):
+def test_open_calls_are_those_of_the_app_id_and_of_the_channel_if_one_is_selected(state):
     for name, first, cname, app in (("a", 9, "room", "app"), ("b", 5, "hall", "app"), ("c", 1, "room", "other")):
         opened(state, name, first, cname, app)
     assert [first for _, first in marks.open_calls(state, "app", ALL)] == [5, 9]
@@ -133,7 +133,7 @@ def test_calls_that_go_on_are_those_of_the_app_and_of_the_channel_where_one_is_a
 @pytest.mark.parametrize(
     ("moment", "expected"), [(-5, None), (0, None), (1, Span(0, 1)), (90, Span(0, 90)), (95, Span(0, 90))]
 )
-def test_what_lies_before_a_moment_ends_where_it_was_wanted(moment, expected):
+def test_the_part_of_a_slice_before_a_time_ends_where_the_next_slice_begins(moment, expected):
     assert marks.part_before(Slice(Span(0, 100), 90), moment) == expected
 
 
@@ -144,7 +144,7 @@ def test_what_lies_before_a_moment_ends_where_it_was_wanted(moment, expected):
     ("finished", "ended", "over"),
     [(True, None, True), (False, 5, False), (None, 5, True), (None, None, False), (True, 5, True)],
 )
-def test_a_call_is_over_where_that_is_said_or_else_where_an_end_is(finished, ended, over):
+def test_a_call_is_over_if_the_service_says_so_or_else_if_it_has_an_end(finished, ended, over):
     assert is_over(Call(call_id="c", finished=finished, created_ts=1, destroyed_ts=ended)) is over
 
 
@@ -160,7 +160,7 @@ def test_a_call_is_over_where_that_is_said_or_else_where_an_end_is(finished, end
         (0.5, 0.5, 4, 0, 0.0),
     ],
 )
-def test_a_call_is_worth_its_freeze_rate_times_users_times_seconds(audio, video, users, seconds, score):
+def test_the_score_of_a_call_is_freeze_rate_times_users_times_seconds(audio, video, users, seconds, score):
     call = Call(
         call_id="c",
         created_ts=100,
@@ -172,7 +172,7 @@ def test_a_call_is_worth_its_freeze_rate_times_users_times_seconds(audio, video,
     assert marks.score(call) == score
 
 
-def test_a_call_without_times_is_worth_nothing():
+def test_the_score_of_a_call_without_times_is_zero():
     assert marks.score(Call(call_id="c", call_audio_freeze_rate=0.9, call_pcu=4)) <= 0.0
 
 
@@ -185,7 +185,7 @@ def test_times_that_are_no_dates_are_counted(state):
     assert state.misfits() == [("app", "calls", 3, "a time that is no date, null here")]
 
 
-def test_rows_that_do_not_fit_are_counted_together_and_the_first_of_them_is_told(state):
+def test_rows_that_do_not_fit_are_counted_and_the_first_is_reported(state):
     with state.transaction():
         for app, source, count, wrong in (("b", "x", 1, "w"), ("a", "y", 2, "first"), ("a", "y", 3, "second")):
             state.add_misfits(app, source, count, wrong)

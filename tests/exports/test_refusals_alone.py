@@ -1,4 +1,4 @@
-"""What a refusal is about, told apart by small questions: over endpoints that answer or refuse, without an export."""
+"""What a refusal concerns, found out by probes: over endpoints that answer or refuse, without an export."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOON = 1_795_521_600
 
 @attrs.frozen
 class Asked:
-    """A source about which questions can be told apart from those about others."""
+    """A source whose probes can be told apart from those of others."""
 
     name: str
     endpoint = CALL_LISTS
@@ -57,7 +57,7 @@ def error_of(kind: str | None = None) -> Exception:
 
 
 class Service:
-    """Answers small questions, but for those (App ID, channel) that it refuses; counts them."""
+    """Answers probes, except those (App ID, channel) that it refuses, and records them."""
 
     def __init__(self) -> None:
         self.refused: set[tuple[str, str]] = set()
@@ -114,20 +114,20 @@ def left(disk: StateThread) -> set[str]:
     return {call_id for _, call_id, *_, status, _, _ in calls if status == CallStatus.SKIPPED}
 
 
-async def test_a_span_that_is_too_long_is_about_the_plan_and_ends_it_without_a_question(refusals, service):
+async def test_a_span_that_is_too_long_for_the_plan_ends_the_run_without_a_probe(refusals, service):
     with pytest.raises(PlanRefused):
         await refusals.slice_refused(part(), error_of("length"))
     assert service.asked == []
 
 
-async def test_a_span_is_refused_alone_where_its_source_is_answered(refusals, service):
+async def test_only_the_span_is_skipped_if_its_source_answers_a_probe(refusals, service):
     await refusals.slice_refused(part(), error_of())
     assert refusals.is_slice_skipped(part())
     assert not refusals.is_slice_skipped(part(number=2))
     assert [(one.what, one.span) for one in refusals.skipped(Span(0, 500))] == [("room", Span(0, 90))]
 
 
-async def test_a_source_that_is_left_out_is_not_asked_about_again(refusals, service):
+async def test_a_skipped_source_is_not_probed_again(refusals, service):
     service.refused = {("one", "room")}
     await refusals.slice_refused(part(), error_of())
     assert refusals.is_skipped("one", "room")
@@ -139,7 +139,7 @@ async def test_a_source_that_is_left_out_is_not_asked_about_again(refusals, serv
     assert [(one.what, one.span) for one in refusals.skipped(Span(0, 500))] == [("room", Span(0, 500))]
 
 
-async def test_an_app_is_left_out_where_another_is_answered_and_ends_it_where_none_is(refusals, service):
+async def test_an_app_id_is_skipped_if_another_one_answers_and_the_run_ends_if_none_does(refusals, service):
     service.refused = {("one", "room"), ("one", "hall")}
     await refusals.slice_refused(part(), error_of())
     assert refusals.is_skipped("one", APP)
@@ -150,21 +150,21 @@ async def test_an_app_is_left_out_where_another_is_answered_and_ends_it_where_no
 
 
 @pytest.mark.parametrize("kind", ["latency", "length", "range"])
-async def test_who_is_told_that_a_span_will_not_do_may_ask(refusals, service, kind):
+async def test_a_refusal_of_a_span_proves_access_to_its_source(refusals, service, kind):
     service.refused, service.kind = {("one", "room")}, kind
     await refusals.slice_refused(part(), error_of())
     assert refusals.is_slice_skipped(part())
     assert not refusals.is_skipped("one", "room")
 
 
-async def test_a_span_of_a_source_that_is_left_out_after_it_is_told_once(refusals, service):
+async def test_a_skipped_span_is_not_reported_again_once_its_source_is_skipped(refusals, service):
     await refusals.slice_refused(part(), error_of())
     service.refused = {("one", "room")}
     await refusals.slice_refused(part(number=2), error_of())
     assert [(one.what, one.span) for one in refusals.skipped(Span(0, 500))] == [("room", Span(0, 500))]
 
 
-async def test_what_is_left_out_of_what_waits_is_counted(refusals, service, disk):
+async def test_skipped_items_among_the_pending_ones_are_counted(refusals, service, disk):
     await disk.change(lambda state: state.add_slices("one", "room", [Slice(Span(0, 9), 9), Slice(Span(9, 18), 18)]))
     await disk.change(lambda state: state.add_slices("one", "hall", [Slice(Span(0, 9), 9)]))
     for name in ("a", "b"):
@@ -178,7 +178,7 @@ async def test_what_is_left_out_of_what_waits_is_counted(refusals, service, disk
     assert await disk.change(lambda state: refusals.count_skipped(state, 0)) == 4
 
 
-async def test_where_no_question_may_be_asked_any_more_calls_are_left_to_the_next_run(service, disk):
+async def test_without_a_budget_for_probes_refused_calls_wait_for_the_next_run(service, disk):
     session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
     refusals = RefusalClassifier(session, disk, RetryingFetcher(0), {"one": service.of("one")}, by_name([ROOM]))
     await refusals.call_refused(await call(disk, "one", "a"), error_of())
@@ -186,7 +186,7 @@ async def test_where_no_question_may_be_asked_any_more_calls_are_left_to_the_nex
     assert (left(disk), service.asked) == (set(), [])
 
 
-async def test_an_app_that_is_refused_costs_a_few_questions_however_many_sources_there_are(service, disk):
+async def test_a_refused_app_id_costs_a_few_probes_however_many_sources_there_are(service, disk):
     session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
     many = [Asked(f"{number}") for number in range(9)]
     apps = {app: service.of(app) for app in ("one", "two")}
@@ -196,7 +196,7 @@ async def test_an_app_that_is_refused_costs_a_few_questions_however_many_sources
     assert [app for app, _ in service.asked] == ["one"] * 4 + ["two"]
 
 
-async def test_an_answer_about_a_call_tells_of_the_calls_of_its_app_alone(refusals, disk):
+async def test_an_answer_about_a_call_resolves_only_calls_of_its_app_id(refusals, disk):
     for app in ("one", "two"):
         await refusals.call_refused(await call(disk, app, f"call of {app}"), error_of())
     await refusals.call_answered("one", 0)
@@ -205,7 +205,7 @@ async def test_an_answer_about_a_call_tells_of_the_calls_of_its_app_alone(refusa
     assert left(disk) == {"call of one", "call of two"}
 
 
-async def test_details_are_left_out_as_a_whole_where_all_are_refused_for_the_plan_and_none_was_answered(refusals, disk):
+async def test_all_details_are_skipped_if_the_plan_refuses_them_and_none_was_answered(refusals, disk):
     for name in ("a", "b"):
         await refusals.call_refused(await call(disk, "one", name), error_of("access"))
     await refusals.resolve()
@@ -213,7 +213,7 @@ async def test_details_are_left_out_as_a_whole_where_all_are_refused_for_the_pla
 
 
 @pytest.mark.parametrize("heard", [True, False])
-async def test_details_are_not_left_out_where_one_was_answered_or_refused_for_another_reason(refusals, disk, heard):
+async def test_details_are_not_skipped_if_one_was_answered_or_refused_for_another_reason(refusals, disk, heard):
     if heard:
         await refusals.call_answered("one", 0)
     await refusals.call_refused(await call(disk, "one", "a"), error_of("access"))
@@ -223,9 +223,7 @@ async def test_details_are_not_left_out_where_one_was_answered_or_refused_for_an
 
 
 @pytest.mark.parametrize("trouble", [TransportError("reset"), RateLimited("too fast", **ABOUT)], ids=["reset", "haste"])
-async def test_a_question_that_meets_trouble_is_asked_again_before_anything_is_held_against_an_app(
-    refusals, service, trouble
-):
+async def test_a_failed_probe_is_retried_before_it_counts_against_an_app_id(refusals, service, trouble):
     service.trouble = [trouble] * 2
     await refusals.slice_refused(part(), error_of())
     assert refusals.is_slice_skipped(part())
@@ -233,7 +231,7 @@ async def test_a_question_that_meets_trouble_is_asked_again_before_anything_is_h
     assert service.asked == [("one", "room")] * 3
 
 
-async def test_an_app_whose_sources_are_all_left_out_is_not_left_out_for_a_call(service, disk):
+async def test_an_app_id_whose_sources_are_all_skipped_is_not_skipped_for_a_call(service, disk):
     session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
     apps = {"one": service.of("one")}
     refusals = RefusalClassifier(session, disk, RetryingFetcher(None), apps, by_name([ROOM, HALL]))
@@ -248,7 +246,7 @@ async def test_an_app_whose_sources_are_all_left_out_is_not_left_out_for_a_call(
         await refusals.resolve()
 
 
-async def test_refused_calls_of_another_app_cost_one_question_after_the_details_of_one_are_left_out(
+async def test_refused_calls_of_another_app_id_cost_one_probe_after_the_details_of_one_are_skipped(
     refusals, service, disk
 ):
     for number in range(8):
@@ -261,9 +259,7 @@ async def test_refused_calls_of_another_app_cost_one_question_after_the_details_
     assert len(left(disk)) == 8
 
 
-async def test_where_every_question_meets_trouble_that_ends_the_run_and_not_a_refusal_of_one_call(
-    refusals, service, disk
-):
+async def test_if_every_probe_fails_that_failure_ends_the_run_and_not_the_refusal(refusals, service, disk):
     service.trouble = [TransportError("reset") for _ in range(200)]
     await refusals.call_refused(await call(disk, "one", "a"), error_of())
     with pytest.raises(TransportError):
@@ -271,7 +267,7 @@ async def test_where_every_question_meets_trouble_that_ends_the_run_and_not_a_re
     assert (refusals.is_skipped("one", APP), left(disk)) == (False, set())
 
 
-async def test_a_question_that_is_refused_for_haste_is_not_put_off_for_hours(refusals, service):
+async def test_a_rate_limited_probe_is_not_delayed_for_hours(refusals, service):
     late = RateLimited("too fast", **ABOUT)
     late.retry_after = 3_600.0
     service.trouble = [late] * 3

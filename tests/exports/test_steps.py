@@ -77,10 +77,10 @@ UNKNOWN = {
     "a place before the first": (
         CURSOR,
         '{"step": "sessions", "cut": 5, "part": -1}',
-        "no place in a call",
+        "no cursor of a call",
     ),
-    "a cut of nothing": (CURSOR, '{"step": "metrics"}', "no place in a call"),
-    "no cursor at all": (CURSOR, "metrics 3", "'metrics 3' is no place"),
+    "a cut of nothing": (CURSOR, '{"step": "metrics"}', "no cursor of a call"),
+    "no cursor at all": (CURSOR, "metrics 3", "'metrics 3' is no cursor"),
     "a kind of span": ("UPDATE spans SET kind = ?", 4, "4 is no kind of spans"),
     "no kind of span": ("UPDATE spans SET kind = ?", None, "None is no kind of spans"),
     "a status of calls": ("UPDATE calls SET status = ?", -1, "-1 is no status of calls"),

@@ -34,6 +34,7 @@ async def exporting(client: AnalyticsClient) -> None:
         insights=[freezes],
         min_freeze_rate=0.05,
     )
+    assert_type(client.export, export.Exporter)
     plan = await client.export.estimate(selection, order="worst")
     assert_type(plan, ExportEstimate)
     assert_type(plan.expired, tuple[Skipped, ...])

@@ -1,1 +1,1 @@
-"""What an export asks the service: call lists and series slice by slice, then the details of each call."""
+"""Fetching for an export: slices of call lists and series, then the details of each call; with retries and skips."""

@@ -1,6 +1,12 @@
-"""What is asked of one call: its sessions, page by page, their metrics, twenty at a time, and its statistics.
+"""Fetches the details of one call: its sessions, page by page, their metrics, 20 at a time, and its statistics.
 
-A call's requests follow one another, and each answer is kept together with the place of the next request: its cursor.
+The requests of a call follow one another. Each answer is saved in one transaction with the cursor of the next request,
+so that another run resumes there. A call that is longer than one request may cover is fetched in parts: the list of
+sessions of each part, and for each batch of sessions the metrics of each part, which are merged after the last one.
+
+```text
+sessions: part 1 page 1, 2, … ─> part 2 page 1, … ─> metrics: batch 1 part 1, 2 ─> batch 2 part 1, … ─> statistics
+```
 """
 
 from __future__ import annotations
@@ -30,74 +36,83 @@ from agora_analytics.export.state.staging import SerializedRows, serialized
 from agora_analytics.export.state.state_thread import StateThread
 from agora_analytics.export.write import column_batch
 from agora_analytics.export.write.column_batch import ColumnBatch, deserialize
-from agora_analytics.models import Session as User
+from agora_analytics.models import Session as UserSession
 from agora_analytics.models import SessionMetrics, SessionPage
 from agora_analytics.plans import CALL_SESSIONS
 from agora_analytics.spans import Span
 
 EXPIRED: Final = "expired"
-UNASKABLE: Final = "an id that cannot be asked for"
+INVALID_ID: Final = "an id that cannot be asked for"
 T = TypeVar("T")
 
-_BATCHES: Final = validation.PAGE_SIZE // validation.SIDS
+_BATCHES_PER_PAGE: Final = validation.PAGE_SIZE // validation.SIDS
 """Requests for metrics that the sessions of a page need at most."""
 
 
 @attrs.define
 class CallProgress:
-    """A call that is being worked on: its endpoints, the parts of its span, and its sessions, page by page.
+    """A call that is being fetched.
 
-    `reading` is how far the list of sessions is read.
+    Attributes:
+        parts: the parts of its span, one request each.
+        pages: ids of its sessions by page, each id once.
+        reading: how far the list of sessions of the current part is read.
+
     """
 
     endpoints: EndpointSet
     call: PendingCall
-    spans: tuple[Span, ...]
+    parts: tuple[Span, ...]
     pages: list[tuple[str, ...]]
-    reading: Reading[User] | None = None
+    reading: Reading[UserSession] | None = None
     _seen: set[str] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._seen = set(chain.from_iterable(self.pages))
 
-    def turn(self, page: tuple[User, ...]) -> tuple[User, ...]:
-        """Take in a page, and return the sessions that none had before."""
-        new = {one.sid: one for one in page if one.sid not in self._seen}
+    def add_page(self, page: tuple[UserSession, ...]) -> tuple[UserSession, ...]:
+        """Add a page, and return its sessions that no page before had."""
+        new = {session.sid: session for session in page if session.sid not in self._seen}
         self.pages.append(tuple(new))
         self._seen.update(new)
         return tuple(new.values())
 
-    def last(self, cursor: CallCursor) -> bool:
+    def is_last_part(self, cursor: CallCursor) -> bool:
         """Whether a cursor is in the last part of the span."""
-        return cursor.part + 1 == len(self.spans)
+        return cursor.part + 1 == len(self.parts)
+
+    def batch(self, cursor: CallCursor) -> tuple[str, ...]:
+        """Return the ids of the sessions whose metrics are next."""
+        page, batch = divmod(cursor.number, _BATCHES_PER_PAGE)
+        return self.pages[page][batch * validation.SIDS : (batch + 1) * validation.SIDS]
 
 
 class CallDetailsFetcher:
-    """Asks for the details of calls."""
+    """Fetches the details of pending calls."""
 
     def __init__(
         self,
         session: Session,
         selection: Selection,
-        disk: StateThread,
+        state_thread: StateThread,
         fetcher: RetryingFetcher,
         retention: RetentionTracker,
     ) -> None:
         self._session = session
         self._selection = selection
-        self._disk = disk
+        self._state_thread = state_thread
         self._fetcher = fetcher
         self._learned = Learned()
         self._retention = retention
         self._limits = session.plan.of_endpoint(CALL_SESSIONS)
         self._first = CallCursor(SESSIONS if selection.sessions else STATISTICS, cut=self._limits.longest_query)
-        self._steps = {SESSIONS: self._sessions, METRICS: self._metrics, STATISTICS: self._statistics}
+        self._stages = {SESSIONS: self._sessions, METRICS: self._metrics, STATISTICS: self._statistics}
 
     async def fetch(self, endpoints: EndpointSet, call: PendingCall) -> bool:
-        """Ask for all of a call that is still missing, and return whether the service answered.
+        """Fetch what is missing of a call, and return whether the service answered.
 
-        A call that has expired, or whose list stays incomplete, is skipped. Raises refusals: `RefusalClassifier` judges
-        what they are about.
+        Skips a call that has expired, or whose list of sessions stays incomplete. Raises refusals:
+        `RefusalClassifier` finds out what they concern.
         """
         try:
             return await self._fetch(endpoints, call)
@@ -110,25 +125,25 @@ class CallDetailsFetcher:
 
     async def _fetch(self, endpoints: EndpointSet, call: PendingCall) -> bool:
         if not validation.is_text(call.call_id):
-            await self._skip(call, UNASKABLE)
+            await self._skip(call, INVALID_ID)
             return False
-        begun = call.cursor or self._first
-        if begun.cut > self._limits.longest_query:
+        first = call.cursor or self._first
+        if first.cut > self._limits.longest_query:
             await self._skip(call, "begun under a plan that allowed longer spans")
             return False
-        pages = await self._disk.change(lambda state: state.pages(call.id)) if call.cursor else []
-        work = CallProgress(endpoints, call, call.span.slices(begun.cut), pages)
-        cursor: CallCursor | None = begun
+        pages = await self._state_thread.change(lambda state: state.pages(call.id)) if call.cursor else []
+        progress = CallProgress(endpoints, call, call.span.slices(first.cut), pages)
+        cursor: CallCursor | None = first
         while cursor is not None:
-            cursor = await self._steps[cursor.step](work, cursor)
+            cursor = await self._stages[cursor.step](progress, cursor)
         return True
 
-    async def _asked(self, work: CallProgress, ask: Callable[[], Awaitable[T]]) -> T:
-        return await self._fetcher(ask, self._timely(work), category=f"details {work.call.app}")
+    async def _send(self, progress: CallProgress, send: Callable[[], Awaitable[T]]) -> T:
+        return await self._fetcher(send, self._available(progress), category=f"details {progress.call.app}")
 
-    def _timely(self, work: CallProgress) -> Callable[[], Awaitable[float]]:
-        """Return what makes sure, before every attempt, that a call can still be asked about, and already."""
-        call, page = work.call, work.endpoints.calls.sessions_page
+    def _available(self, progress: CallProgress) -> Callable[[], Awaitable[float]]:
+        """Return the check before every attempt: that a call has not expired, and how long until it is available."""
+        call, page = progress.call, progress.endpoints.calls.sessions_page
 
         async def check() -> float:
             await self._retention.check(
@@ -141,47 +156,53 @@ class CallDetailsFetcher:
 
         return check
 
-    async def _sessions(self, work: CallProgress, cursor: CallCursor) -> CallCursor | None:
-        call, span = work.call, work.spans[cursor.part]
-        found, verdict, missing = await self._page(work, cursor, span)
-        count = cursor.count + len(found)
-        new = work.turn(found)
-        if verdict is Verdict.MORE:
-            total = (work.reading.total if work.reading else None) or 0
-            after = self._skip_empty(work, attrs.evolve(cursor, page=cursor.page + 1, count=count, total=total))
-        elif not work.last(cursor):
-            after = self._skip_empty(work, CallCursor(SESSIONS, cut=cursor.cut, part=cursor.part + 1))
-        else:
-            after = self._skip_empty(work, CallCursor(METRICS, cut=cursor.cut))
+    # Sessions
+
+    async def _sessions(self, progress: CallProgress, cursor: CallCursor) -> CallCursor | None:
+        call, span = progress.call, progress.parts[cursor.part]
+        sessions, verdict, missing = await self._sessions_page(progress, cursor, span)
+        new = progress.add_page(sessions)
+        following = self._after_page(progress, cursor, verdict, count=cursor.count + len(sessions))
         wanted = "sessions" in self._selection.datasets
         batch = column_batch.sessions(call.app, call.call_id, new) if wanted else None
         rows = serialized(batch) if batch else None
 
-        def keep(state: ExportState) -> None:
+        def save(state: ExportState) -> None:
             if batch is not None and rows is not None:
                 state.stage(call.app, call.day, rows)
                 marks.count_invalid_times(state, call.app, batch)
-            if after is not None:
-                state.add_page(call.id, work.pages[-1])
-            self._advance(state, call, after, begun=len(work.pages) > 1)
+            if following is not None:
+                state.add_page(call.id, progress.pages[-1])
+            self._advance(state, call, following, begun=len(progress.pages) > 1)
 
-        await self._disk.change(keep)
+        await self._state_thread.change(save)
         if missing:
             raise missing[0]
-        return after
+        return following
 
-    async def _page(
-        self, work: CallProgress, cursor: CallCursor, span: Span
-    ) -> tuple[tuple[User, ...], Verdict, list[IncompleteList]]:
-        """Return a page of sessions, or all that can be had of a list that is cut off, and what cannot."""
+    def _after_page(
+        self, progress: CallProgress, cursor: CallCursor, verdict: Verdict, *, count: int
+    ) -> CallCursor | None:
+        """Return the cursor after a page of sessions: the next page, the next part, or the metrics."""
+        if verdict is Verdict.MORE:
+            total = (progress.reading.total if progress.reading else None) or 0
+            return self._skip_empty(progress, attrs.evolve(cursor, page=cursor.page + 1, count=count, total=total))
+        if not progress.is_last_part(cursor):
+            return self._skip_empty(progress, CallCursor(SESSIONS, cut=cursor.cut, part=cursor.part + 1))
+        return self._skip_empty(progress, CallCursor(METRICS, cut=cursor.cut))
+
+    async def _sessions_page(
+        self, progress: CallProgress, cursor: CallCursor, span: Span
+    ) -> tuple[tuple[UserSession, ...], Verdict, list[IncompleteList]]:
+        """Return a page of sessions, or all that can be read of a truncated list, and what cannot."""
         part = Part(span)
-        if cursor.page == 1 or work.reading is None:
-            work.reading = self._learned.reading(
+        if cursor.page == 1 or progress.reading is None:
+            progress.reading = self._learned.reading(
                 truncation.SESSIONS, part, count=cursor.count, total=cursor.total or None
             )
-        reading, items = work.reading, tuple[User, ...]()
+        reading, items = progress.reading, tuple[UserSession, ...]()
         try:
-            page = await self._ask_page(work, part, cursor.page)
+            page = await self._request_page(progress, part, cursor.page)
         except ResponseError as error:
             if not truncation.is_depth(error, cursor.page):
                 raise
@@ -192,136 +213,165 @@ class CallDetailsFetcher:
         verdict = self._learned.verdict(part, reading)
         if verdict is not Verdict.CUT:
             return items, verdict, []
-        rest, missing = await self._rest(work, part, reading)
+        rest, missing = await self._read_narrower(progress, part, reading)
         return (*items, *rest), verdict, missing
 
-    async def _rest(
-        self, work: CallProgress, part: Part, reading: Reading[User]
-    ) -> tuple[list[User], list[IncompleteList]]:
-        """Return the sessions of a list that was cut off, asked for in narrower parts, and what cannot be had."""
+    async def _read_narrower(
+        self, progress: CallProgress, part: Part, reading: Reading[UserSession]
+    ) -> tuple[list[UserSession], list[IncompleteList]]:
+        """Return the sessions of a truncated list, read in narrower parts, and what cannot be read."""
         parts = self._learned.instead(part, reading, fruitful=True)
         if parts is None:
             return [], [truncation.incomplete(part, reading)]
-        log.warning("export: the service cut off the sessions of call %s", work.call.call_id)
+        log.warning("export: the service truncated the sessions of call %s", progress.call.call_id)
         missing: list[IncompleteList] = []
 
         async def fetch(part: Part, number: int) -> SessionPage:
             self._fetcher.narrowed += 1
-            return await self._ask_page(work, part, number)
+            return await self._request_page(progress, part, number)
 
         rows = paging.rows(
             parts[::-1], fetch, truncation.SESSIONS, read_ahead=False, missing=missing.append, learned=self._learned
         )
-        async with aclosing(rows) as found:
-            return [user async for user in found], missing
+        async with aclosing(rows) as sessions:
+            return [session async for session in sessions], missing
 
-    async def _ask_page(self, work: CallProgress, part: Part, number: int) -> SessionPage:
-        page = work.endpoints.calls.sessions_page
-        return await self._asked(work, lambda: page(work.call.call_id, *part.span, page_no=number))
+    async def _request_page(self, progress: CallProgress, part: Part, number: int) -> SessionPage:
+        page = progress.endpoints.calls.sessions_page
+        return await self._send(progress, lambda: page(progress.call.call_id, *part.span, page_no=number))
 
-    async def _metrics(self, work: CallProgress, cursor: CallCursor) -> CallCursor | None:
-        call, span = work.call, work.spans[cursor.part]
-        page, batch = divmod(cursor.number, _BATCHES)
-        listed = work.pages[page][batch * validation.SIDS : (batch + 1) * validation.SIDS]
-        sids = tuple(filter(validation.is_spelled, listed))
+    # Metrics
 
-        async def ask() -> list[SessionMetrics]:
-            return [one async for one in work.endpoints.calls.metrics(call.call_id, sids, *span)]
-
-        found = await self._asked(work, ask) if sids else []
-        # Packed at once, and session by session: sixteen answers of a hundred thousand points each may wait here.
+    async def _metrics(self, progress: CallProgress, cursor: CallCursor) -> CallCursor | None:
+        # One answer and the transaction that saves it belong together: longer than 25 lines for that.
+        call, span = progress.call, progress.parts[cursor.part]
+        batch = progress.batch(cursor)
+        sids = tuple(filter(validation.is_spelled, batch))
+        answer = await self._request_metrics(progress, sids, span) if sids else []
+        # SerializedRows at once, and session by session: sixteen answers of 100 000 points each may be held here.
         undated: list[ColumnBatch] = []
-        pieces = [self._packed(call, found.pop(0), undated) for _ in range(len(found))]
-        last = work.last(cursor)
-        after = self._skip_empty(
-            work, attrs.evolve(cursor, part=0 if last else cursor.part + 1, number=cursor.number + last)
+        pieces = [self._pack_metrics(call, answer.pop(0), undated) for _ in range(len(answer))]
+        last = progress.is_last_part(cursor)
+        following = self._skip_empty(
+            progress, attrs.evolve(cursor, part=0 if last else cursor.part + 1, number=cursor.number + last)
         )
 
-        def keep(state: ExportState) -> None:
-            halves = state.take_partials(call.id) if last and len(work.spans) > 1 else ()
-            whole = _merge_partials((*halves, *pieces)) if halves else pieces
-            silent = len(sids) - _sessions_with_metrics(whole, merged=bool(halves)) if last else 0
-            if silent > 0:  # metrics of sessions that were not asked for may come, too
-                state.add_misfits(call.app, UNMEASURED, silent, "")
-            for piece in whole:
-                if last:
-                    state.stage(call.app, call.day, piece)
-                else:
+        def save(state: ExportState) -> None:
+            if last:
+                partials = state.take_partials(call.id) if len(progress.parts) > 1 else ()
+                _stage_metrics(state, call, pieces, partials, requested=len(sids))
+            else:
+                for piece in pieces:
                     state.add_partial(call.id, piece)
-            for batch in undated:
-                marks.count_invalid_times(state, call.app, batch)
-            if last and len(sids) < len(listed):
-                state.add_misfits(call.app, METRICS, len(listed) - len(sids), f"a session with {UNASKABLE}")
-            self._advance(state, call, after)
+            for rows in undated:
+                marks.count_invalid_times(state, call.app, rows)
+            if last and len(sids) < len(batch):
+                state.add_misfits(call.app, METRICS, len(batch) - len(sids), f"a session with {INVALID_ID}")
+            self._advance(state, call, following)
 
-        await self._disk.change(keep)
-        return after
+        await self._state_thread.change(save)
+        return following
 
-    async def _statistics(self, work: CallProgress, cursor: CallCursor) -> CallCursor | None:
-        call, span = work.call, work.spans[cursor.part]
-        one = self._selection.breakdowns[cursor.number]
-        rows = await self._asked(
-            work, lambda: work.endpoints.calls.statistics(call.call_id, one.metric, one.dimension, *span)
+    async def _request_metrics(self, progress: CallProgress, sids: tuple[str, ...], span: Span) -> list[SessionMetrics]:
+        calls, call_id = progress.endpoints.calls, progress.call.call_id
+
+        async def send() -> list[SessionMetrics]:
+            return [metrics async for metrics in calls.metrics(call_id, sids, *span)]
+
+        return await self._send(progress, send)
+
+    def _pack_metrics(self, call: PendingCall, metrics: SessionMetrics, undated: list[ColumnBatch]) -> SerializedRows:
+        """Pack the metrics of a session; a batch with times that are no dates is added to `undated`."""
+        batch = self._metrics_batch(call, metrics)
+        if batch.invalid_times:
+            undated.append(batch)
+        return serialized(batch)
+
+    def _metrics_batch(self, call: PendingCall, metrics: SessionMetrics) -> ColumnBatch:
+        mids = self._selection.mids
+        if mids:
+            metrics = attrs.evolve(metrics, data=tuple(track for track in metrics.data if track.mid in mids))
+        return column_batch.metrics(call.app, call.call_id, (metrics,))
+
+    # Statistics
+
+    async def _statistics(self, progress: CallProgress, cursor: CallCursor) -> CallCursor | None:
+        call, span = progress.call, progress.parts[cursor.part]
+        breakdown = self._selection.breakdowns[cursor.number]
+        metric, dimension = breakdown.metric, breakdown.dimension
+        rows = await self._send(
+            progress, lambda: progress.endpoints.calls.statistics(call.call_id, metric, dimension, *span)
         )
-        asked = (one.metric, one.dimension)
-        piece = serialized(column_batch.statistics(call.app, call.call_id, asked, (span.start, span.end), rows))
+        piece = serialized(
+            column_batch.statistics(call.app, call.call_id, (metric, dimension), (span.start, span.end), rows)
+        )
         number = (cursor.number + 1) % len(self._selection.breakdowns)
-        after: CallCursor | None = attrs.evolve(cursor, number=number, part=cursor.part + (number == 0))
-        if number == 0 and work.last(cursor):
-            after = None
+        following: CallCursor | None = attrs.evolve(cursor, number=number, part=cursor.part + (number == 0))
+        if number == 0 and progress.is_last_part(cursor):
+            following = None
 
-        def keep(state: ExportState) -> None:
+        def save(state: ExportState) -> None:
             state.stage(call.app, call.day, piece)
-            self._advance(state, call, after)
+            self._advance(state, call, following)
 
-        await self._disk.change(keep)
-        return after
+        await self._state_thread.change(save)
+        return following
 
-    def _skip_empty(self, work: CallProgress, cursor: CallCursor) -> CallCursor | None:
-        """Return a cursor, or the next where it has nothing to ask; None after the last."""
+    # The cursor
+
+    def _skip_empty(self, progress: CallProgress, cursor: CallCursor) -> CallCursor | None:
+        """Return the cursor, or the next one that has something to request; None after the last."""
         if cursor.step == METRICS and self._selection.metrics:
-            page, batch = divmod(cursor.number, _BATCHES)
-            while page < len(work.pages) and len(work.pages[page]) <= batch * validation.SIDS:
+            page, batch = divmod(cursor.number, _BATCHES_PER_PAGE)
+            while page < len(progress.pages) and len(progress.pages[page]) <= batch * validation.SIDS:
                 page, batch = page + 1, 0
-            if page < len(work.pages):
-                return attrs.evolve(cursor, number=page * _BATCHES + batch)
+            if page < len(progress.pages):
+                return attrs.evolve(cursor, number=page * _BATCHES_PER_PAGE + batch)
         if cursor.step == SESSIONS:
             return cursor
         return CallCursor(STATISTICS, cut=cursor.cut) if self._selection.breakdowns else None
 
     def _advance(self, state: ExportState, call: PendingCall, cursor: CallCursor | None, *, begun: bool = True) -> None:
-        """Keep where a call is; `begun` tells that there may be something to forget of it at its end."""
+        """Save the cursor of a call, or its end; `begun` is whether the state holds anything to delete then."""
         if cursor is None:
             state.finish_call(call.id, begun=begun)
         else:
             state.set_cursor(call, cursor)
 
-    def _packed(self, call: PendingCall, found: SessionMetrics, undated: list[ColumnBatch]) -> SerializedRows:
-        """Pack the metrics of a session; a batch with times that are no dates is noted."""
-        batch = self._metrics_batch(call, found)
-        if batch.invalid_times:
-            undated.append(batch)
-        return serialized(batch)
-
-    def _metrics_batch(self, call: PendingCall, found: SessionMetrics) -> ColumnBatch:
-        mids = self._selection.mids
-        wanted = attrs.evolve(found, data=tuple(one for one in found.data if one.mid in mids)) if mids else found
-        return column_batch.metrics(call.app, call.call_id, (wanted,))
-
     async def _skip(self, call: PendingCall, reason: str, error: Exception | None = None) -> None:
         if error is not None:
-            log.warning("export: call %s is left out: %s", call.call_id, error)
-        await self._disk.change(lambda state: state.skip_call(call.id, reason))
+            log.warning("export: skipping call %s: %s", call.call_id, error)
+        await self._state_thread.change(lambda state: state.skip_call(call.id, reason))
+
+
+def _stage_metrics(
+    state: ExportState,
+    call: PendingCall,
+    pieces: Sequence[SerializedRows],
+    partials: Sequence[SerializedRows],
+    *,
+    requested: int,
+) -> None:
+    """Stage the metrics of a batch of sessions, merged with those of earlier parts of the call's span.
+
+    Counts the sessions without metrics, of which `requested` were requested.
+    """
+    merged = _merge_partials((*partials, *pieces)) if partials else pieces
+    silent = requested - _sessions_with_metrics(merged, merged=bool(partials))
+    if silent > 0:  # the service may also send metrics of sessions that were not requested
+        state.add_misfits(call.app, UNMEASURED, silent, "")
+    for piece in merged:
+        state.stage(call.app, call.day, piece)
 
 
 def _sessions_with_metrics(pieces: Sequence[SerializedRows], *, merged: bool) -> int:
-    """Return of how many sessions there are metrics: a piece is of one session, unless they were merged."""
+    """Return how many sessions have metrics: each piece is of one session, unless they were merged."""
     if not merged:
         return sum(piece.count > 0 for piece in pieces)
     return sum(len(set(deserialize(piece.dataset, piece.payload).column("sid"))) for piece in pieces)
 
 
 def _merge_partials(pieces: Sequence[SerializedRows]) -> list[SerializedRows]:
-    """Merge what the parts of a call's span told of the same sessions: each moment of a track once."""
-    found = [deserialize(piece.dataset, piece.payload) for piece in pieces if piece.count]
-    return [serialized(column_batch.concat(found).drop_duplicates("sid", "mid", "peer_uid", "ts"))] if found else []
+    """Merge the metrics of several parts of a call's span: each point of a track once, as it came last."""
+    batches = [deserialize(piece.dataset, piece.payload) for piece in pieces if piece.count]
+    return [serialized(column_batch.concat(batches).drop_duplicates("sid", "mid", "peer_uid", "ts"))] if batches else []

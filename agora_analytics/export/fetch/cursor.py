@@ -1,4 +1,4 @@
-"""The place of a call's next request, and how the state keeps it from one process to the next."""
+"""The position of a call's next request, and its form in the state, which outlives the process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,22 @@ METRICS: Final = "metrics"
 STATISTICS: Final = "statistics"
 
 STEPS: Final = frozenset({SESSIONS, METRICS, STATISTICS})
-"""What is asked of a call, under the names that states have: these outlast every renaming of what asks."""
+"""The stages of a call's details. States contain these names: they must not change."""
 
 
 @attrs.frozen
 class CallCursor:
-    """The next request of a call: what, for which part of its span (cut so long), which page or which of a list.
+    """The next request of a call. States contain it as JSON: names and meanings of the fields must not change.
 
-    `total` is how many rows the list had by the page before, 0 where that is not known.
+    Attributes:
+        step: the stage, one of `STEPS`.
+        cut: seconds of the parts into which the call's span is split.
+        part: index of the part.
+        page: page of the list of sessions, from 1 on.
+        count: rows of this list that were read.
+        number: index of the batch of sessions, or of the breakdown.
+        total: rows of the list as the page before reported them, 0 if unknown.
+
     """
 
     step: str
@@ -36,21 +44,21 @@ _decode = json.strict(CallCursor)
 
 
 def stored(cursor: CallCursor) -> str:
-    """Return a cursor as the state keeps it."""
+    """Return a cursor in its stored form."""
     return json.encode(cursor).decode()
 
 
 def restored(text: str) -> CallCursor:
-    """Read a cursor back; raises `ValueError` for what is none, or has a step that this version does not know."""
+    """Read a cursor back; raises `ValueError` for an invalid one, or a step that this version does not know."""
     try:
-        found = _decode(text.encode())
+        cursor = _decode(text.encode())
     except (json.Mismatch, *json.Unreadable) as error:
-        raise ValueError(f"{text!r} is no place in a call") from error
+        raise ValueError(f"{text!r} is no cursor of a call") from error
     if (
-        found.step not in STEPS
-        or found.cut < 1
-        or found.page < 1
-        or min(found.part, found.count, found.number, found.total) < 0
+        cursor.step not in STEPS
+        or cursor.cut < 1
+        or cursor.page < 1
+        or min(cursor.part, cursor.count, cursor.number, cursor.total) < 0
     ):
-        raise ValueError(f"{text!r} is no place in a call that this version knows")
-    return found
+        raise ValueError(f"{text!r} is no cursor of a call that this version knows")
+    return cursor

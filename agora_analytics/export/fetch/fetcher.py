@@ -1,4 +1,12 @@
-"""One request of an export: counted against its budget, and tried again for as long as that may help."""
+"""One request of an export: charged to the request budget, and retried for as long as a retry may help.
+
+Retries follow what failed:
+
+- an outage (no connection, a server error): exponential backoff with jitter, for up to 15 minutes (`_OUTAGE_RETRY`);
+- a rate limit (HTTP 429): backoff, plus the pause that the service names; hours in the quota's queue do not count;
+- data that the service does not have yet: a fixed pause of half a minute, up to five times;
+- data that it does not keep any more: no retry, `RetentionExpired`.
+"""
 
 from __future__ import annotations
 
@@ -18,30 +26,30 @@ T = TypeVar("T")
 log = logging.getLogger("agora_analytics")
 
 SINGLE_ATTEMPT: Final = Retry(attempts=1)
-"""What the session makes of one attempt, so that each can be counted here."""
+"""The retry policy below this one: the dispatcher makes one attempt, so that each is charged to the budget here."""
 
 _OUTAGE_RETRY: Final = Retry(attempts=12, base=1.0, cap=120.0, total=900.0)
-"""An export sits out an outage of minutes; after a quarter of an hour it ends, to be run again."""
+"""An export waits through an outage of minutes. After a quarter of an hour the run fails, and can be resumed."""
 
 _ISOLATED_AFTER: Final = 8
-"""Attempts, some two minutes, after which a failure is the item's own, where others like it were answered meanwhile."""
+"""Attempts (about two minutes) after which a failure is the item's own, if requests of its category succeeded since."""
 
 _PROBE_RETRY: Final = Retry(attempts=6, base=2.0, cap=30.0)
-"""A small question is asked again over a connection that broke, and for a moment's trouble; it need not be answered."""
+"""A probe is retried over a broken connection and a brief failure; its answer is not worth a long wait."""
 
 _WARN_AFTER: Final = 10.0
-"""Seconds of trouble after which it is told as a warning: an export that waits shall not look like one that works."""
+"""Seconds of failures after which retries are logged as warnings: a stuck export must not look like a working one."""
 
 RETENTION_MARGIN: Final = 2
-"""Seconds that a question about the very oldest keeps off the edge: time passes before it is sent."""
+"""Seconds that a request keeps from the retention limit, since time passes before it is sent."""
 
 _TOO_NEW_WAIT: Final = 30.0
-"""Seconds to wait where the service says that something is too new: its clock is known better by then."""
+"""Seconds to wait when the service says that a span is too recent. Its clock is known better afterwards."""
 
 _MAX_REFUSALS: Final = 5
 
 _MAX_RETRY_AFTER: Final = 3_600.0
-"""Seconds that are waited at most because a refusal names them."""
+"""Cap on the seconds that a rate-limit answer can make an export wait."""
 
 
 async def _no_delay() -> float:
@@ -49,20 +57,25 @@ async def _no_delay() -> float:
 
 
 class RetentionExpired(Exception):
-    """The service keeps what is to be asked for no longer."""
+    """The service does not keep the requested data any more."""
 
 
 class RequestBudgetExhausted(Exception):
-    """As many requests were made as the run may make."""
+    """The run has made `max_requests` requests."""
 
 
 @attrs.define
 class _Attempts:
-    """What became of the attempts of one request so far.
+    """The attempts of one request so far.
 
-    `failed_at` is how many requests of all had been made when the first failed, `trouble` for how many seconds it has
-    failed: refusals for frequency are no outage, and of those only our own pauses count, since the quota may hold the
-    next attempt back for a night.
+    Attributes:
+        attempts: attempts made.
+        refused: those refused by the plan.
+        failed_at: requests that the run had made when the first attempt failed; 0 before.
+        trouble: seconds of continuous failure. Time under a rate limit is no outage: of that only our own pauses
+            count, since the quota may hold the next attempt back for a night.
+        paused: seconds of our own pauses under rate limits.
+
     """
 
     attempts: int = 0
@@ -70,25 +83,26 @@ class _Attempts:
     failed_at: int = 0
     trouble: float = 0.0
     paused: float = 0.0
-    _failing: float | None = None
+    _failing_since: float | None = None
 
-    def fail(self, error: AgoraError, made: int, now: float) -> None:
-        """Note that an attempt failed."""
-        self.failed_at = self.failed_at or made
+    def fail(self, error: AgoraError, requests_made: int, now: float) -> None:
+        """Record a failed attempt."""
+        self.failed_at = self.failed_at or requests_made
         if isinstance(error, RateLimited):
-            self._failing, self.trouble = None, self.paused
+            self._failing_since, self.trouble = None, self.paused
         else:
-            self._failing = now if self._failing is None else self._failing
-            self.trouble = now - self._failing
+            self._failing_since = now if self._failing_since is None else self._failing_since
+            self.trouble = now - self._failing_since
 
 
 class RetryingFetcher:
-    """Makes requests, at most so many; unless `patient`, what is too new for the service is refused at once.
+    """Sends requests with retries, up to `max_requests` in all (None: no limit).
 
     Attributes:
-        made: the requests that were made, or wait for their quota.
-        done: those of them that were answered, or failed.
-        narrowed: those of them for lists that were asked for again over less time, since the service cut them off.
+        requests_made: requests sent, or waiting for quota.
+        requests_done: those that were answered, or failed.
+        narrowed: those made because the service truncated a list, which is then read in narrower spans.
+        wait_if_too_new: whether to wait for data that the service does not have yet, or raise its refusal at once.
 
     """
 
@@ -96,14 +110,14 @@ class RetryingFetcher:
         self.requests_made = self.requests_done = 0
         self.narrowed = 0
         self.wait_if_too_new = True
-        self._most = max_requests
-        self._answered: dict[str, int] = {}
+        self._max_requests = max_requests
+        self._answered: dict[str, int] = {}  # by category: the number of the latest request that was answered
         self._random = Random()  # noqa: S311 - jitter, no secret
 
     @property
     def budget_spent(self) -> bool:
-        """Whether no request may be made any more."""
-        return self._most is not None and self.requests_made >= self._most
+        """Whether the run has used up its request budget."""
+        return self._max_requests is not None and self.requests_made >= self._max_requests
 
     async def __call__(
         self,
@@ -112,13 +126,13 @@ class RetryingFetcher:
         *,
         category: str = "",
     ) -> T:
-        """Return an answer; raises `RequestBudgetExhausted`, and what asking again does not mend.
+        """Return the answer; raises `RequestBudgetExhausted`, `RetentionExpired`, or the error that no retry helps.
 
-        `like` names what is asked of whom: an outage is sat out for a quarter of an hour, but not where others of that
-        name are answered.
+        `category` names the kind of request and its App ID. A failure lasts for up to 15 minutes of retries, but only
+        two when other requests of the category succeed meanwhile: then it is the item's own.
 
-        `before_attempt` runs before every attempt: it raises `RetentionExpired`, or returns seconds to sleep first. At
-        most half a minute of them are slept, since the clock may be wrong.
+        `before_attempt` runs before every attempt. It raises `RetentionExpired`, or returns seconds to sleep first, of
+        which at most half a minute are slept: the clock that they come from may be wrong.
         """
         tries = _Attempts()
         while True:
@@ -128,38 +142,18 @@ class RetryingFetcher:
             try:
                 answer = await self._counted(send)
             except AgoraError as error:
-                wait = self._delay(error, tries)
-                if wait is None or (
-                    tries.attempts >= _ISOLATED_AFTER and tries.failed_at < self._answered.get(category, 0)
-                ):
+                delay = self._delay(error, tries)
+                if delay is None or self._is_isolated(tries, category):
                     raise
                 level = logging.WARNING if tries.trouble >= _WARN_AFTER else logging.INFO
-                log.log(level, "export: attempt %d failed, next in %.1f s: %s", tries.attempts, wait, error)
+                log.log(level, "export: attempt %d failed, retrying in %.1f s: %s", tries.attempts, delay, error)
             else:
                 self._answered[category] = max(number, self._answered.get(category, 0))
                 return answer
-            await asyncio.sleep(wait)
-
-    def _take_from_budget(self) -> int:
-        """Take one request of the budget and return its number; raises `RequestBudgetExhausted` where there is none."""
-        if self.budget_spent:
-            raise RequestBudgetExhausted
-        self.requests_made += 1
-        return self.requests_made
-
-    def _delay(self, error: AgoraError, tries: _Attempts) -> float | None:
-        """Return how long to wait for another attempt, None for none."""
-        tries.fail(error, self.requests_made, asyncio.get_running_loop().time())
-        if isinstance(error, RateLimited):
-            return self._rate_limit_delay(error, tries)
-        wait = _OUTAGE_RETRY.wait(error, tries.attempts, tries.trouble, self._random)
-        if wait is None and isinstance(error, PlanRefused):
-            tries.refused += 1
-            return self._plan_refusal_delay(error, tries.refused)
-        return wait
+            await asyncio.sleep(delay)
 
     async def probe(self, send: Callable[[], Awaitable[T]]) -> T:
-        """Return an answer to a question that is not worth sitting out an outage for; raises as a call does."""
+        """Return the answer to a probe, with a short retry policy; raises like a call of the fetcher."""
         began, attempt = asyncio.get_running_loop().time(), 0
         while True:
             self._take_from_budget()
@@ -168,13 +162,24 @@ class RetryingFetcher:
                 return await self._counted(send)
             except AgoraError as error:
                 if isinstance(error, RateLimited):
-                    wait = min(self._backoff(attempt), _PROBE_RETRY.cap) if attempt < _MAX_REFUSALS else None
+                    delay = min(self._backoff(attempt), _PROBE_RETRY.cap) if attempt < _MAX_REFUSALS else None
                 else:
-                    wait = _PROBE_RETRY.wait(error, attempt, asyncio.get_running_loop().time() - began, self._random)
-                if wait is None:
+                    delay = _PROBE_RETRY.wait(error, attempt, asyncio.get_running_loop().time() - began, self._random)
+                if delay is None:
                     raise
-                log.info("export: a small question failed, next in %.1f s: %s", wait, error)
-            await asyncio.sleep(wait)
+                log.info("export: a probe failed, retrying in %.1f s: %s", delay, error)
+            await asyncio.sleep(delay)
+
+    def _is_isolated(self, tries: _Attempts, category: str) -> bool:
+        """Whether a request keeps failing while others of its category succeed."""
+        return tries.attempts >= _ISOLATED_AFTER and tries.failed_at < self._answered.get(category, 0)
+
+    def _take_from_budget(self) -> int:
+        """Charge one request to the budget and return its number; raises `RequestBudgetExhausted` if none is left."""
+        if self.budget_spent:
+            raise RequestBudgetExhausted
+        self.requests_made += 1
+        return self.requests_made
 
     async def _counted(self, send: Callable[[], Awaitable[T]]) -> T:
         try:
@@ -182,10 +187,21 @@ class RetryingFetcher:
         finally:
             self.requests_done += 1
 
-    def _rate_limit_delay(self, error: RateLimited, tries: _Attempts) -> float | None:
-        """Return how long to wait after a refusal for frequency, None where our pauses were in vain for long enough.
+    def _delay(self, error: AgoraError, tries: _Attempts) -> float | None:
+        """Return the seconds before the next attempt, or None for no retry."""
+        tries.fail(error, self.requests_made, asyncio.get_running_loop().time())
+        if isinstance(error, RateLimited):
+            return self._rate_limit_delay(error, tries)
+        delay = _OUTAGE_RETRY.wait(error, tries.attempts, tries.trouble, self._random)
+        if delay is None and isinstance(error, PlanRefused):
+            tries.refused += 1
+            return self._plan_refusal_delay(error, tries.refused)
+        return delay
 
-        What the quota or the refusal itself makes us wait for is not counted: it may be a night.
+    def _rate_limit_delay(self, error: RateLimited, tries: _Attempts) -> float | None:
+        """Return the seconds to back off after a rate-limit answer, or None once our own pauses exceed 15 minutes.
+
+        Waits for the quota, and those that the answer names, do not count: they may last a night.
         """
         if tries.paused > _OUTAGE_RETRY.total:
             return None
@@ -197,8 +213,8 @@ class RetryingFetcher:
         longest = min(_OUTAGE_RETRY.cap, _OUTAGE_RETRY.base * 2.0 ** min(attempt, _ISOLATED_AFTER))
         return self._random.uniform(longest / 2, longest)
 
-    def _plan_refusal_delay(self, error: PlanRefused, times: int) -> float | None:
-        """Return after how many seconds to ask again for what the service says is too new; too old is too old."""
+    def _plan_refusal_delay(self, error: PlanRefused, refusals: int) -> float | None:
+        """Return the seconds until a span that is too recent is requested again; raises for one that is too old."""
         if error.kind == "range":
             raise RetentionExpired from error
-        return _TOO_NEW_WAIT if error.kind == "latency" and self.wait_if_too_new and times <= _MAX_REFUSALS else None
+        return _TOO_NEW_WAIT if error.kind == "latency" and self.wait_if_too_new and refusals <= _MAX_REFUSALS else None

@@ -1,11 +1,17 @@
-"""An export as it runs: lists, details and series, each behind its counter of the plan, and files behind them all."""
+"""A run of an export: workers that fetch slices and details of calls, each within the quota of its endpoint.
+
+```text
+slices ── one queue per quota counter ──> SliceFetcher ───────┐
+   │ calls                                                     ├─> staged rows ─> files
+   └───── CallQueue ─────────────────> CallDetailsFetcher ────┘
+```
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -13,40 +19,34 @@ import attrs
 from agora_analytics._core.dispatcher import Session
 from agora_analytics.errors import AgoraError
 from agora_analytics.export.fetch.call_details import CallDetailsFetcher
-from agora_analytics.export.fetch.fetcher import RequestBudgetExhausted, RetryingFetcher, log
+from agora_analytics.export.fetch.call_queue import CallQueue
+from agora_analytics.export.fetch.fetcher import RequestBudgetExhausted, RetryingFetcher
+from agora_analytics.export.fetch.progress_reporter import ProgressReporter
 from agora_analytics.export.fetch.refusals import RefusalClassifier
 from agora_analytics.export.fetch.retention import RetentionTracker
-from agora_analytics.export.fetch.skip_reasons import DETAILS, FUTURE, is_asked_again, may_be_own
+from agora_analytics.export.fetch.skip_reasons import is_retried, may_be_own
+from agora_analytics.export.fetch.slice_planner import SlicePlanner
 from agora_analytics.export.fetch.slices import SliceFetcher, by_name
-from agora_analytics.export.fetch.sources import DAY, CallSource, EndpointSet, Source, sources
-from agora_analytics.export.report import ExportProgress, ProgressCallback
+from agora_analytics.export.fetch.sources import CallSource, EndpointSet, Source, sources
+from agora_analytics.export.report import ProgressCallback
 from agora_analytics.export.selection import Selection
-from agora_analytics.export.state.calls import DueFilter, PendingCall
 from agora_analytics.export.state.export_state import ExportState
 from agora_analytics.export.state.slices import PendingSlice
 from agora_analytics.export.state.state_thread import StateThread
 from agora_analytics.export.write.part_writer import PartWriter
-from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS
-from agora_analytics.spans import moment
+from agora_analytics.plans import CALL_LISTS
+from agora_analytics.spans import DAY
 
-_LOOK: Final = 1.0
-"""Seconds between two looks at how far it is, or at what time it is."""
+_CLOCK_PROBES: Final = 3
+"""Requests to confirm the service's clock with, before slices are planned by it."""
 
-_LOOKS: Final = 3
-"""Looks at what time it is, before an export begins by a clock that may be wrong."""
-
-_LONGEST: Final = 60
-"""Seconds after which who waits for a moment looks at the clock again."""
-
-_SOON: Final = 300
-"""Seconds from now in which a call may end by the service's word and still be waited for."""
-
-_NEVER: Final = 2**62
+_CLOCK_INTERVAL: Final = 1.0
+"""Seconds between them: another answer helps only if its date, in whole seconds, is another."""
 
 
 @attrs.frozen(kw_only=True)
 class RunOptions:
-    """In what order details are asked for, and how much at most."""
+    """How a run fetches: the order of call details, the request budget, the number of workers."""
 
     worst: bool = False
     min_users: int = 0
@@ -56,49 +56,51 @@ class RunOptions:
 
 
 class ExportRun:
-    """One run of an export, over an open state and target."""
+    """One run of an export, over an open state and an open target."""
 
     def __init__(
         self,
         session: Session,
         selection: Selection,
         options: RunOptions,
-        disk: StateThread,
+        state_thread: StateThread,
         parts: PartWriter,
         *,
         endpoints: Mapping[str, EndpointSet],
     ) -> None:
-        self.fetcher = RetryingFetcher(options.max_requests)
-        self._session = session
+        # Wires the parts of a run together: long, without a decision in it.
         self.selection = selection
         self.options = options
-        self._disk = disk
+        self.fetcher = fetcher = RetryingFetcher(options.max_requests)
+        self._session = session
+        self._state_thread = state_thread
         self._parts = parts
         self._endpoints = endpoints
         self._sources = by_name(sources(selection))
-        self.refusals = RefusalClassifier(session, disk, self.fetcher, endpoints, self._sources)
-        retention = RetentionTracker(session, self.fetcher)
-        self._slice_fetcher = SliceFetcher(session, selection, disk, self.fetcher, retention)
+        self.refusals = RefusalClassifier(session, state_thread, fetcher, endpoints, self._sources)
+        self.reporter = ProgressReporter(session, selection, state_thread, parts, fetcher)
+        retention = RetentionTracker(session, fetcher)
+        self._planner = SlicePlanner(session, selection)
+        self._slice_fetcher = SliceFetcher(session, selection, state_thread, fetcher, retention, planner=self._planner)
         self._details = (
-            CallDetailsFetcher(session, selection, disk, self.fetcher, retention) if selection.details else None
+            CallDetailsFetcher(session, selection, state_thread, fetcher, retention) if selection.details else None
         )
         self._slices: dict[str, deque[PendingSlice]] = {}
-        self._lists_in_progress = 0
-        self._queue: deque[PendingCall] = deque()
-        self._claimed: set[int] = set()
-        self._refill = asyncio.Lock()
-        self._wakeup = asyncio.Event()
+        self._calls = CallQueue(
+            session, state_thread, fetcher, self.refusals, worst=options.worst, min_users=options.min_users
+        )
 
     async def finish(self) -> None:
-        """Ask for all that is missing, and write what comes."""
-        await self._disk.change(self._resume)
+        """Fetch all that is pending, and write it."""
+        await self._state_thread.change(self._resume)
         await self._confirm_clock()
-        await self._disk.change(self._prepare)
+        await self._state_thread.change(self._plan)
         await self._parts.resume()
         await self._parts.flush_ready()
+        on_progress = self.options.on_progress
         try:
-            async with asyncio.TaskGroup() as work:
-                watching = work.create_task(self._watch()) if self.options.on_progress else None
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(self.reporter.watch(on_progress)) if on_progress else None
                 await self._work()
                 await self.refusals.resolve()
                 if watching:
@@ -107,235 +109,118 @@ class ExportRun:
             raise _first(errors) from None
 
     async def _work(self) -> None:
-        async with asyncio.TaskGroup() as work:
+        async with asyncio.TaskGroup() as workers:
             for queue in self._slices.values():
                 for _ in range(min(self.options.concurrency, len(queue))):
-                    work.create_task(self._ask_slices(queue))
+                    workers.create_task(self._fetch_slices(queue))
             if self._details is not None:
                 for _ in range(self.options.concurrency):
-                    work.create_task(self._ask_details(self._details))
+                    workers.create_task(self._fetch_details(self._details))
 
     async def _confirm_clock(self) -> None:
-        """Ask for something that is due, until the service's clock is confirmed: all else is planned by it."""
+        """Fetch a slice that is due until the service's clock is confirmed: all else is planned by it."""
         self.fetcher.wait_if_too_new = False
         try:
-            for _ in range(_LOOKS):
-                due = None if self._session.time.confirmed else await self._disk.change(self._first)
+            for _ in range(_CLOCK_PROBES):
+                due = None if self._session.time.confirmed else await self._state_thread.change(self._first_due)
                 if due is None:
                     return
-                await self._try_first(due)
+                await self._probe_clock(due)
                 if self._session.time.confirmed or (await self._session.quota.snapshot()).clock is None:
                     return
-                await asyncio.sleep(_LOOK)  # another answer tells something new once it has another date
+                await asyncio.sleep(_CLOCK_INTERVAL)
         except RequestBudgetExhausted:
             return
         finally:
             self.fetcher.wait_if_too_new = True
 
-    async def _try_first(self, due: PendingSlice) -> None:
+    async def _probe_clock(self, due: PendingSlice) -> None:
         try:
             await self._slice_fetcher.probe_clock(self._endpoints[due.app], self._sources[due.source], due)
         except AgoraError as error:
-            await self._refused(due, error)
+            await self._slice_refused(due, error)
 
-    async def _refused(self, one: PendingSlice, error: AgoraError) -> None:
-        """Leave out what the refusal of a slice is about; raises it where it is about everything."""
+    async def _slice_refused(self, pending: PendingSlice, error: AgoraError) -> None:
+        """Skip what the refusal of a slice concerns; raises it if that is everything."""
         if not may_be_own(error):
             raise error
-        await self.refusals.slice_refused(one, error)
+        await self.refusals.slice_refused(pending, error)
 
-    def _first(self, state: ExportState) -> PendingSlice | None:
-        found = (
-            self._slice_fetcher.first_due(state, app, source)
+    def _first_due(self, state: ExportState) -> PendingSlice | None:
+        due = (
+            self._planner.first_due(state, app, source)
             for app in self._endpoints
             for name, source in self._sources.items()
             if not self.refusals.is_skipped(app, name)
         )
-        return next((one for one in found if one is not None), None)
+        return next((pending for pending in due if pending is not None), None)
 
     def _resume(self, state: ExportState) -> None:
-        """Note what earlier runs left to be asked for again, before this one leaves anything."""
-        state.requeue_skipped({reason for _, reason, *_ in state.skipped_calls() if is_asked_again(reason)})
+        """Make pending what earlier runs skipped for a reason that is retried, before this run skips anything."""
+        state.requeue_skipped({reason for _, reason, *_ in state.skipped_calls() if is_retried(reason)})
         for app in self._endpoints:
             for source in self._sources.values():
                 if isinstance(source, CallSource):
-                    self._slice_fetcher.enqueue_open_calls(state, app, source)
+                    self._planner.add_open_calls(state, app, source)
 
-    def _prepare(self, state: ExportState) -> None:
+    def _plan(self, state: ExportState) -> None:
+        """Plan all pending slices, and queue them by the quota counter of their endpoint."""
         if self.selection.of_calls and self._session.time.confirmed:
-            # A day later than by the clock: what is forgotten too early comes twice.
-            state.delete_done_calls(
-                self._session.plan.of_endpoint(CALL_LISTS).oldest(self._session.time.passed_second()) - DAY
-            )
+            # A day late by the clock: a call that is forgotten too early would be exported twice.
+            oldest = self._session.plan.of_endpoint(CALL_LISTS).oldest(self._session.time.passed_second())
+            state.delete_done_calls(oldest - DAY)
         for app in self._endpoints:
             for source in self._sources.values():
-                self._slice_fetcher.plan(state, app, source)
-        for one in state.slices():
-            if one.app in self._endpoints and one.source in self._sources:
-                source = self._sources[one.source]
+                self._planner.plan(state, app, source)
+        for pending in state.slices():
+            if pending.app in self._endpoints and pending.source in self._sources:
+                source = self._sources[pending.source]
                 counter = self._session.plan.counter(source.endpoint)
-                self._slices.setdefault(counter, deque()).append(one)
-                self._lists_in_progress += isinstance(source, CallSource)
+                self._slices.setdefault(counter, deque()).append(pending)
+                self._calls.lists_in_progress += isinstance(source, CallSource)
 
-    async def _ask_slices(self, queue: deque[PendingSlice]) -> None:
+    async def _fetch_slices(self, queue: deque[PendingSlice]) -> None:
         while queue:
-            one = queue.popleft()
-            source = self._sources[one.source]
+            pending = queue.popleft()
+            source = self._sources[pending.source]
             try:
-                if not self.refusals.is_slice_skipped(one):
-                    await self._fetch(source, one)
+                if not self.refusals.is_slice_skipped(pending):
+                    await self._fetch_slice(source, pending)
             except RequestBudgetExhausted:
                 return
             finally:
-                self._lists_in_progress -= isinstance(source, CallSource)
-                self._notify()
+                self._calls.lists_in_progress -= isinstance(source, CallSource)
+                self._calls.notify()
             await self._parts.flush_ready()
 
-    async def _fetch(self, source: Source, one: PendingSlice) -> None:
+    async def _fetch_slice(self, source: Source, pending: PendingSlice) -> None:
         try:
-            await self._slice_fetcher.fetch(self._endpoints[one.app], source, one)
+            await self._slice_fetcher.fetch(self._endpoints[pending.app], source, pending)
         except AgoraError as error:
-            await self._refused(one, error)
+            await self._slice_refused(pending, error)
 
-    async def _ask_details(self, details: CallDetailsFetcher) -> None:
-        while (call := await self._next_call()) is not None:
-            made = self.fetcher.requests_made
+    async def _fetch_details(self, details: CallDetailsFetcher) -> None:
+        while (call := await self._calls.next()) is not None:
+            requests_made = self.fetcher.requests_made
             try:
                 answered = await details.fetch(self._endpoints[call.app], call)
             except RequestBudgetExhausted:
-                self._notify()
+                self._calls.notify()
                 return
             except AgoraError as error:
                 if not may_be_own(error):
                     raise
-                self._claimed.discard(call.id)  # it is suspected instead, until it is left out
+                self._calls.release(call)  # `refusals.unresolved` has it from now on
                 await self.refusals.call_refused(call, error)
                 continue
             if answered:
-                await self.refusals.call_answered(call.app, made)
-            self._claimed.discard(call.id)
+                await self.refusals.call_answered(call.app, requests_made)
+            self._calls.release(call)
             await self._parts.flush_ready()
-
-    async def _next_call(self) -> PendingCall | None:
-        """Return the call that is due next; waits while more may be listed, and None when there will be none."""
-        while not self.fetcher.budget_spent:
-            if self._queue:
-                call = self._queue.popleft()
-                if not self.refusals.is_skipped(call.app, DETAILS):
-                    return call
-                continue
-            news = self._wakeup
-            listed = self._lists_in_progress == 0
-            if listed or not self.options.worst:
-                soonest = await self._refill_queue()
-                if self._queue:
-                    continue
-                if listed and soonest is None:
-                    return None
-                if listed:
-                    await self._until(soonest or 0, news)
-                    continue
-            await news.wait()
-        return None
-
-    async def _refill_queue(self) -> int | None:
-        """Take more calls that are due, and return when the first of the others will be."""
-        async with self._refill:
-            if self._queue:
-                return None
-            newest = self._session.plan.of_endpoint(CALL_SESSIONS).newest(self._session.time.utc_second())
-            if not self._session.time.confirmed:
-                newest = _NEVER
-            apps = self.refusals.apps_with_details()
-            due = DueFilter(worst=self.options.worst, min_users=self.options.min_users, before=newest)
-            but = self._excluded()
-            found = await self._disk.change(lambda state: state.pending(due, apps, but))
-            self._claimed.update(call.id for call in found)
-            self._queue.extend(found)
-            if found:
-                return None
-            but = self._excluded()
-            return await self._disk.change(lambda state: self._soonest(state, due, apps, but))
-
-    def _excluded(self) -> tuple[int, ...]:
-        """Return the calls that wait in the state and are not to be asked about now, as they are at this moment."""
-        return (*self._claimed, *self.refusals.unresolved)
-
-    def _soonest(self, state: ExportState, due: DueFilter, apps: Sequence[str], but: tuple[int, ...]) -> int | None:
-        """Return when the first of the calls that are not due yet ends; None where all end so late that none waits.
-
-        These are left to the next run: a single wrong end would hold back all that has come.
-        """
-        soonest = state.first_end(due, apps, but)
-        if soonest is None or soonest <= self._session.time.utc_second() + _SOON:
-            return soonest
-        later = attrs.evolve(due, before=_NEVER)
-        while found := state.pending(later, apps, but):
-            for call in found:
-                log.warning("export: call %s is left out: %s", call.call_id, FUTURE)
-                state.skip_call(call.id, FUTURE)
-        return None
-
-    def _notify(self) -> None:
-        """Wake those who wait for news."""
-        self._wakeup.set()
-        self._wakeup = asyncio.Event()  # who looks from now on waits for the next
-
-    async def _until(self, end: int, news: asyncio.Event) -> None:
-        """Wait until a call that ended then can be asked about, or there is news."""
-        limits = self._session.plan.of_endpoint(CALL_SESSIONS)
-        wait = min(max(1, end - limits.newest(self._session.time.utc_second())), _LONGEST)
-        try:
-            async with asyncio.timeout(wait):
-                await news.wait()
-        except TimeoutError:
-            return
-
-    async def _watch(self) -> None:
-        while self.options.on_progress:
-            self.options.on_progress(await self.progress())
-            await asyncio.sleep(_LOOK)
-
-    async def progress(self) -> ExportProgress:
-        """Return how far it is."""
-        slices, calls, rows = await self._disk.change(ExportState.counts)
-        early, askable_at = await self._early() if calls else (0, 0)
-        snapshot = await self._session.quota.snapshot()
-        return ExportProgress(
-            rows=rows,
-            written=self._parts.rows_written,
-            requests=self.fetcher.requests_done,
-            slices=slices,
-            calls=calls,
-            left={one.counter: one.left for one in snapshot if one.unit == "day"},
-            waiting=sum(one.waiting for one in snapshot if one.unit == "day"),
-            early=early,
-            done_at=await self._done_at(slices, calls, askable_at),
-        )
-
-    async def _early(self) -> tuple[int, int]:
-        """Return how many calls the service has no details of yet, and from when on it has those of all."""
-        limits = self._session.plan.of_endpoint(CALL_SESSIONS)
-        count, last = await self._disk.change(
-            lambda state: state.not_yet_queryable(limits.newest(self._session.time.utc_second()))
-        )
-        return count, limits.askable_at(last) if count else 0
-
-    async def _done_at(self, slices: int, calls: int, askable_at: int) -> datetime | None:
-        """Return when the details that are known of will be done, which cannot be asked for before, or the lists."""
-        if not self._session.quota.enforced:
-            return None
-        each = sum((self.selection.sessions, self.selection.metrics, len(self.selection.breakdowns)))
-        found = []
-        if calls and each:
-            found.append(await self._session.quota.forecast(calls * each, CALL_SESSIONS))
-        if slices and self.selection.of_calls:
-            found.append(await self._session.quota.forecast(slices, CALL_LISTS))
-        return max(filter(None, (moment(askable_at), *(one.at for one in found))), default=None)
 
 
 def _first(errors: BaseExceptionGroup[Any]) -> BaseException:
-    """Return the first error itself: tasks fail together, and one tells it."""
+    """Return the first error of a group: workers fail together, and one of their errors is enough."""
     inner: Iterable[BaseException] = errors.exceptions
     for error in inner:
         return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -1,4 +1,7 @@
-"""Refusals in words: which may be about one item alone, why it is left out, and whether the next run asks again."""
+"""Why an item is skipped, in words: which errors can concern one item alone, and which the next run retries.
+
+Reasons are stored in the state, and the next run reads them back: their wording must not change.
+"""
 
 from __future__ import annotations
 
@@ -15,28 +18,28 @@ from agora_analytics.errors import (
 
 DETAILS: Final = "details"
 APP: Final = "app"
-"""What is left out where it is no source: the details of calls, or all of an App ID."""
+"""What is skipped when it is no source: the details of calls, or all of an App ID."""
 
 UNMEASURED: Final = "unmeasured"
-"""What the state counts sessions as of which no metrics came."""
+"""The source under which the state counts sessions that came without metrics."""
 
 FUTURE: Final = "its end is in the future"
 
-_AGAIN: Final = frozenset(
+_RETRIED: Final = frozenset(
     {"ResponseError", "BadRequest", "Unauthorized", "PlanRefused", "NotFound", "ServerError", "DecodeError"}
     | {"RateLimited", "TransportError", "TransportTimeout", FUTURE}
 )
-"""Refusals of calls that the next run asks about again: the answer may have been an accident."""
+"""Reasons of skipped calls that the next run retries: the answer may have been an accident."""
 
 
 def may_be_own(error: AgoraError) -> bool:
-    """Whether an error may be about nothing but what was asked for; an empty quota and certificates are not."""
+    """Whether an error can concern the requested item alone; an exhausted quota or a bad certificate cannot."""
     refused = isinstance(error, ResponseError | DecodeError | TransportError)
     return refused and not isinstance(error, CertificateError)
 
 
 def reason_of(error: AgoraError) -> str:
-    """Return a refusal in few words, the same for all items that are refused alike."""
+    """Return the short reason of a refusal, equal for all items that are refused in the same way."""
     name = type(error).__name__
     if isinstance(error, PlanRefused) and error.kind != "unknown":
         return f"{name}: {error.kind}"
@@ -46,17 +49,17 @@ def reason_of(error: AgoraError) -> str:
     return f"{name}: HTTP {error.status}{code}"
 
 
-def is_asked_again(reason: str) -> bool:
-    """Whether the next run asks again about a call that is left out for this reason."""
-    return reason.partition(":")[0] in _AGAIN
+def is_retried(reason: str) -> bool:
+    """Whether the next run retries a call that was skipped for this reason."""
+    return reason.partition(":")[0] in _RETRIED
 
 
 def reason_in_full(error: AgoraError) -> str:
-    """Return a refusal in the service's own words too."""
-    said = error.message if isinstance(error, ResponseError) else str(error.args[0])
-    return f"{reason_of(error)}: {said}" if said else reason_of(error)
+    """Return the reason of a refusal with the service's own message."""
+    message = error.message if isinstance(error, ResponseError) else str(error.args[0])
+    return f"{reason_of(error)}: {message}" if message else reason_of(error)
 
 
 def is_access(error: AgoraError) -> bool:
-    """Whether it is said that the plan does not cover an endpoint."""
+    """Whether the service says that the plan does not include an endpoint."""
     return isinstance(error, PlanRefused) and error.kind == "access"

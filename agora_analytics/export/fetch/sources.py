@@ -1,4 +1,8 @@
-"""Where the rows of an export come from: what one request asks of whom, and for how much of the time."""
+"""Where the rows of an export come from: the endpoint of each source, and the span of each of its requests.
+
+A source (the list of calls, a series of Data Insights or of real-time windows) is read slice by slice. A slice is what
+one request covers.
+"""
 
 from __future__ import annotations
 
@@ -34,31 +38,32 @@ from agora_analytics.plans import (
     Endpoint,
 )
 from agora_analytics.quota.wait_queue import Priority
-from agora_analytics.spans import WINDOW, Span
+from agora_analytics.spans import DAY, WINDOW, Span
 from agora_analytics.streams.watch.series import Series
 
 if TYPE_CHECKING:
     from agora_analytics.models import Session as _User
 else:
-    _User = json.struct_like(models.Session)
+    _User = json.twin(models.Session)
 
 RowT = TypeVar("RowT", bound=tuple[Any, ...])
 
-DAY: Final = 86_400
 _ALLOWED_LATENESS: Final = 300
-"""Seconds within which calls and windows may still appear, or change."""
+"""Seconds for which calls and windows may still appear, or change: late data."""
 
 _PROVISIONAL_DAYS: Final = 3
+"""Days for which the service may recompute Data Insights."""
+
 _BUCKETS: Final = {"1h": 3_600, "1m": 60}
 
 
 @attrs.frozen(kw_only=True)
 class _UserPage(models.SessionPage):
-    sessions: tuple[_User, ...] | None
+    call_info: tuple[_User, ...] | None
 
 
 class _BulkCalls(Calls):
-    """Call Inspector, whose sessions are no more than their fields: an export reads a great many."""
+    """Call Inspector with sessions that are plain structs: an export decodes a great many."""
 
     _session_page = decoder(models.SessionPage, _UserPage)
 
@@ -68,7 +73,7 @@ _EXPORT_MANNER: Final = Manner(priority=Priority.EXPORT, retry=SINGLE_ATTEMPT, r
 
 @attrs.frozen
 class EndpointSet:
-    """The endpoints for one App ID, in the priority of exports."""
+    """The endpoints for one App ID, with the priority of exports and without retries of their own."""
 
     calls: Calls
     insights: Insights
@@ -77,15 +82,19 @@ class EndpointSet:
     @classmethod
     def of(cls, session: Session, scope: Scope, app_id: str, on_skipped: OnSkipped | None = None) -> EndpointSet:
         """Return the endpoints of an App ID."""
-        # What is too old, the service itself has to say (see `_expiry`).
+        # Without a retention check of their own: the service itself has to refuse what is too old (see `retention`).
         manner = attrs.evolve(_EXPORT_MANNER, on_skipped=on_skipped)
-        mine = attrs.evolve(scope, app_id=app_id, manner=manner, read_ahead=False, ages=False)
-        return cls(_BulkCalls(session, mine), Insights(session, mine), Realtime(session, mine))
+        own = attrs.evolve(scope, app_id=app_id, manner=manner, read_ahead=False, ages=False)
+        return cls(_BulkCalls(session, own), Insights(session, own), Realtime(session, own))
 
 
 @attrs.frozen
 class Slice:
-    """What one request asks for: `span`, of which only what begins before `keep` counts; the next has the rest."""
+    """What one request covers.
+
+    Its rows are those of `span` that begin before `owned_until`. Spans of neighbours may overlap, since the service
+    takes no others; the rows of the overlap belong to the next slice.
+    """
 
     span: Span
     owned_until: int
@@ -103,23 +112,23 @@ class CallSource:
         return "calls" if self.cname is None else f"calls {self.cname}"
 
     def expand(self, span: Span) -> Span:
-        """Return what must be asked for so that a span is whole."""
+        """Return the span to request so that all rows of `span` are complete."""
         return span
 
-    def earliest(self, moment: int) -> int:
-        """Return the first moment from which on can be asked, not before another."""
-        return moment
+    def earliest(self, ts: int) -> int:
+        """Return the first start of a request that is not before `ts`."""
+        return ts
 
     def final_before(self, now: int) -> int:
-        """Return until when nothing more will appear."""
+        """Return the watermark: the second before which no more calls will appear."""
         return now - _ALLOWED_LATENESS
 
     def split(self, span: Span, longest: int) -> tuple[Slice, ...]:
-        """Return what one request after the other asks for."""
+        """Split a span into slices, oldest first."""
         return _contiguous(span.slices(longest))
 
-    def probe(self, endpoints: EndpointSet, app: str, second: int) -> Probe:  # noqa: ARG002 - as the others'
-        """Return the smallest question about a second."""
+    def probe(self, endpoints: EndpointSet, app: str, second: int) -> Probe:  # noqa: ARG002 - as other sources
+        """Return the smallest request that covers a second."""
         return Probe(second, partial(endpoints.calls.page, second, second + 1, page_size=1))
 
 
@@ -130,64 +139,67 @@ class InsightSource:
     insight: Insight
 
     def __str__(self) -> str:
-        one = self.insight
-        return " ".join(filter(None, ("insight", one.metric, one.product, one.granularity, one.dimension)))
+        insight = self.insight
+        words = ("insight", insight.metric, insight.product, insight.granularity, insight.dimension)
+        return " ".join(filter(None, words))
 
     @property
     def endpoint(self) -> Endpoint:
-        """What is asked."""
+        """The endpoint to request."""
         if self.insight.dimension is None:
             return INSIGHT_USAGE if self.insight.usage else INSIGHT_QUALITY
         return INSIGHT_USAGE_TOTAL if self.insight.usage else INSIGHT_QUALITY_TOTAL
 
     def expand(self, span: Span) -> Span:
-        """Return what must be asked for so that a span is whole: by a dimension, whole UTC days."""
+        """Return the span to request so that all rows of `span` are complete: by a dimension, whole UTC days."""
         if self.insight.dimension is None:
             return span
         return Span(span.start // DAY * DAY, -(-span.end // DAY) * DAY)
 
-    def earliest(self, moment: int) -> int:
-        """Return the first moment from which on can be asked, not before another."""
-        return moment if self.insight.dimension is None else -(-moment // DAY) * DAY
+    def earliest(self, ts: int) -> int:
+        """Return the first start of a request that is not before `ts`."""
+        return ts if self.insight.dimension is None else -(-ts // DAY) * DAY
 
     def final_before(self, now: int) -> int:
-        """Return until when nothing is computed anew: the start of the day three days ago."""
+        """Return the second before which nothing is recomputed: the start of the day three days ago."""
         return (now // DAY - _PROVISIONAL_DAYS) * DAY
 
     def split(self, span: Span, longest: int) -> tuple[Slice, ...]:
-        """Return what one request after the other asks for: whole buckets, or one UTC day."""
+        """Split a span into slices of whole buckets, or of one UTC day each by a dimension; oldest first."""
         if self.insight.dimension is None:
             spans = span.overlapping(longest, _BUCKETS.get(self.insight.granularity, DAY))
-            return tuple(map(Slice, spans, (*(one.start for one in spans[1:]), span.end)))
-        marks = (*range(-(-span.start // DAY) * DAY, span.end, DAY), span.end)
-        return _contiguous(tuple(Span(*pair) for pair in pairwise(marks)))
+            return tuple(map(Slice, spans, (*(following.start for following in spans[1:]), span.end)))
+        days = (*range(-(-span.start // DAY) * DAY, span.end, DAY), span.end)
+        return _contiguous(tuple(Span(*pair) for pair in pairwise(days)))
 
     def probe(self, endpoints: EndpointSet, app: str, second: int) -> Probe:
-        """Return the smallest question about a second."""
+        """Return the smallest request that covers a second."""
         start, size = (second, _BUCKETS["1h"]) if self.insight.dimension is None else (second // DAY * DAY, DAY)
         return Probe(start, partial(self.fetch, endpoints, app, Slice(Span(start, start + size), start)))
 
-    async def fetch(self, endpoints: EndpointSet, app: str, one: Slice) -> ColumnBatch:
-        """Ask for a slice, and return its rows."""
-        mine = self.insight
-        alike = (mine.metric, mine.product, mine.granularity, mine.dimension)
-        return column_batch.insights(app, alike, _owned_rows(await self._rows(endpoints, one.span), one))
+    async def fetch(self, endpoints: EndpointSet, app: str, wanted: Slice) -> ColumnBatch:
+        """Fetch a slice, and return its rows."""
+        insight = self.insight
+        constants = (insight.metric, insight.product, insight.granularity, insight.dimension)
+        return column_batch.insights(app, constants, _owned_rows(await self._rows(endpoints, wanted.span), wanted))
 
     async def _rows(
         self, endpoints: EndpointSet, span: Span
     ) -> list[tuple[int, float | None, str | None, float | None]]:
-        one, insights = self.insight, endpoints.insights
-        if one.dimension is not None:
+        insight, insights = self.insight, endpoints.insights
+        if insight.dimension is not None:
             totals: tuple[Total, ...] = (
-                await insights.usage_total(one.metric, *span, dimension=one.dimension)
-                if one.usage
-                else await insights.quality_total(one.metric, *span, dimension=one.dimension, product=one.product)
+                await insights.usage_total(insight.metric, *span, dimension=insight.dimension)
+                if insight.usage
+                else await insights.quality_total(
+                    insight.metric, *span, dimension=insight.dimension, product=insight.product
+                )
             )
             return [(span.start, total.value, total.dimension_value, total.ref_usage) for total in totals]
         points: tuple[Point, ...] = (
-            await insights.usage(one.metric, *span, granularity=one.granularity)
-            if one.product is None
-            else await insights.quality(one.metric, *span, product=one.product, granularity=one.granularity)
+            await insights.usage(insight.metric, *span, granularity=insight.granularity)
+            if insight.product is None
+            else await insights.quality(insight.metric, *span, product=insight.product, granularity=insight.granularity)
         )
         return [(point.ts, point.value, None, None) for point in points]
 
@@ -203,49 +215,49 @@ class RealtimeSource:
 
     @property
     def endpoint(self) -> Endpoint:
-        """What is asked."""
+        """The endpoint to request."""
         return REALTIME_USAGE if self.series.usage else REALTIME_QUALITY
 
     def expand(self, span: Span) -> Span:
-        """Return what must be asked for so that a span is whole."""
+        """Return the span to request so that all rows of `span` are complete."""
         return span
 
-    def earliest(self, moment: int) -> int:
-        """Return the first moment from which on can be asked, not before another."""
-        return -(-moment // WINDOW) * WINDOW
+    def earliest(self, ts: int) -> int:
+        """Return the first start of a request that is not before `ts`."""
+        return -(-ts // WINDOW) * WINDOW
 
     def final_before(self, now: int) -> int:
-        """Return until when no window changes any more."""
+        """Return the second before which no window changes any more."""
         return (now - _ALLOWED_LATENESS) // WINDOW * WINDOW
 
     def split(self, span: Span, longest: int) -> tuple[Slice, ...]:
-        """Return what one request after the other asks for; nothing where no whole window is in it."""
+        """Split a span into slices of whole windows, oldest first; none if it has no whole window."""
         start, end = -(-span.start // WINDOW) * WINDOW, span.end // WINDOW * WINDOW
         return _contiguous(Span(start, end).slices(longest, WINDOW)) if start < end else ()
 
     def probe(self, endpoints: EndpointSet, app: str, second: int) -> Probe:
-        """Return the smallest question about a second."""
+        """Return the smallest request that covers a second."""
         start = second // WINDOW * WINDOW
         return Probe(start, partial(self.fetch, endpoints, app, Slice(Span(start, start + WINDOW), start)))
 
-    async def fetch(self, endpoints: EndpointSet, app: str, one: Slice) -> ColumnBatch:
-        """Ask for a slice, and return its rows."""
-        mine = self.series
-        alike = (mine.metric, mine.product, mine.cname, mine.dimension)
-        return column_batch.realtime(app, alike, _owned_rows(await self._rows(endpoints, one.span), one))
+    async def fetch(self, endpoints: EndpointSet, app: str, wanted: Slice) -> ColumnBatch:
+        """Fetch a slice, and return its rows."""
+        series = self.series
+        constants = (series.metric, series.product, series.cname, series.dimension)
+        return column_batch.realtime(app, constants, _owned_rows(await self._rows(endpoints, wanted.span), wanted))
 
     async def _rows(self, endpoints: EndpointSet, span: Span) -> list[tuple[int, float | None, str | None, str | None]]:
-        one, realtime = self.series, endpoints.realtime
-        asked: dict[str, Any] = {
-            "product": one.product,
-            "cname": one.cname,
-            "dimension": one.dimension,
-            "dimension_values": one.dimension_values,
+        series, realtime = self.series, endpoints.realtime
+        filters: dict[str, Any] = {
+            "product": series.product,
+            "cname": series.cname,
+            "dimension": series.dimension,
+            "dimension_values": series.dimension_values,
         }
         points: tuple[Point, ...] = (
-            await realtime.usage(one.metric, *span, **asked)
-            if one.usage
-            else await realtime.quality(one.metric, *span, uids=one.uids, **asked)
+            await realtime.usage(series.metric, *span, **filters)
+            if series.usage
+            else await realtime.quality(series.metric, *span, uids=series.uids, **filters)
         )
         uids = (None if point.uid is None else str(point.uid) for point in points)
         return [(point.ts, point.value, point.dimension_value, uid) for point, uid in zip(points, uids, strict=True)]
@@ -255,9 +267,9 @@ def _contiguous(spans: tuple[Span, ...]) -> tuple[Slice, ...]:
     return tuple(Slice(span, span.end) for span in spans)
 
 
-def _owned_rows(rows: Iterable[RowT], one: Slice) -> list[RowT]:
-    """Return the rows that are a slice's own."""
-    return [row for row in rows if one.span.start <= row[0] < one.owned_until]
+def _owned_rows(rows: Iterable[RowT], owner: Slice) -> list[RowT]:
+    """Return the rows that belong to a slice."""
+    return [row for row in rows if owner.span.start <= row[0] < owner.owned_until]
 
 
 Source = CallSource | InsightSource | RealtimeSource
@@ -265,7 +277,7 @@ SeriesSource = InsightSource | RealtimeSource
 
 
 def sources(selection: Selection) -> tuple[Source, ...]:
-    """Return where the rows of a selection come from, in the order in which they are asked for."""
+    """Return the sources of a selection, in the order in which they are fetched."""
     lists = [CallSource(cname) for cname in selection.channels or (None,)] if selection.of_calls else []
     return (
         *map(RealtimeSource, selection.series),

@@ -10,11 +10,10 @@ import attrs
 
 from agora_analytics._core.decoding import json
 from agora_analytics.export.fetch.cursor import CallCursor, restored, stored
-from agora_analytics.export.fetch.sources import DAY
 from agora_analytics.export.state.slices import SliceTables, SpanStatus
 from agora_analytics.export.state.staging import SerializedRows
 from agora_analytics.models import Call
-from agora_analytics.spans import Span
+from agora_analytics.spans import DAY, Span
 
 NEARBY_SECONDS: Final = 3_600
 """Seconds within which open calls are refreshed together."""

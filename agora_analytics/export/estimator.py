@@ -1,0 +1,357 @@
+"""Estimates an export from a handful of requests: pages of the lists of calls for their totals, a few calls for size.
+
+```text
+calls    = totals of up to 6 slices of each list, scaled by time, times the share that the filters let through
+sessions = of up to 3 sampled calls, per user;        scaled by the users of all sampled calls
+points   = of the same calls, per user and second;    scaled by the users times the seconds of all sampled calls
+```
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from functools import partial
+from math import ceil
+from typing import Final
+
+import attrs
+
+from agora_analytics._core import validation
+from agora_analytics._core.decoding import json
+from agora_analytics._core.dispatcher import Session as Dispatcher
+from agora_analytics.errors import AgoraError
+from agora_analytics.export.estimate import DatasetEstimate, ExportEstimate
+from agora_analytics.export.fetch.fetcher import RETENTION_MARGIN, RetentionExpired, RetryingFetcher
+from agora_analytics.export.fetch.skip_reasons import APP, may_be_own, reason_of
+from agora_analytics.export.fetch.sources import CallSource, EndpointSet, Source, sources
+from agora_analytics.export.report import Skipped
+from agora_analytics.export.schema import DATASETS
+from agora_analytics.export.selection import Selection, wants
+from agora_analytics.export.write import column_batch
+from agora_analytics.export.write.column_batch import ColumnBatch
+from agora_analytics.models import Call, CallPage, Session, SessionMetrics, SessionPage
+from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS, Endpoint, Limits
+from agora_analytics.spans import Span
+
+_SAMPLE_ID: Final = "x" * 32
+"""As long as an App ID, or the id of a call."""
+
+_SAMPLED_SLICES: Final = 6
+"""Slices of a list whose totals are requested."""
+
+_ATTEMPTS: Final = 3
+"""Requests for one slice, if the clock proves to be wrong."""
+
+_SAMPLED_CALLS: Final = 3
+"""Calls whose size is measured."""
+
+
+@attrs.frozen
+class ListSample:
+    """A sampled list of calls.
+
+    Attributes:
+        slices: the number of calls by slice.
+        counted: whether these numbers are the service's own, and no filter applies.
+        calls: the calls of one page that the filters let through; all of the page if they let none through.
+        share: the share of calls that the filters let through.
+
+    """
+
+    slices: Sequence[tuple[Span, float]]
+    counted: bool
+    calls: Sequence[Call]
+    share: float
+
+    @property
+    def wanted(self) -> list[tuple[Span, float]]:
+        """The calls that the filters are expected to let through, by slice."""
+        return [(span, count * self.share) for span, count in self.slices]
+
+
+@attrs.frozen(kw_only=True)
+class CallSizeEstimate:
+    """The mean size of a call: measured on a few, scaled by the users and seconds of many."""
+
+    sessions: float = 0.0
+    points: float = 0.0
+    bytes_of_call: float = 0.0
+    bytes_of_session: float = 0.0
+    bytes_of_point: float = 0.0
+
+
+class Estimator:
+    """Makes the estimate of one export."""
+
+    def __init__(
+        self, session: Dispatcher, selection: Selection, *, order_worst: bool, max_requests: int | None
+    ) -> None:
+        self._session = session
+        self._selection = selection
+        self._worst = order_worst
+        self._max_requests = max_requests
+        self._fetcher = RetryingFetcher(None)
+
+    async def estimate(self, endpoints: Mapping[str, EndpointSet]) -> ExportEstimate:
+        """Sample the lists and a few calls, and extrapolate."""
+        requests: dict[str, int] = {}
+        expired: list[Skipped] = []
+        for app in endpoints:
+            for source in sources(self._selection):
+                if not isinstance(source, CallSource):
+                    self._add(requests, source.endpoint, len(self._slices(app, source, expired)))
+        samples = await self._sample_lists(endpoints, expired) if self._selection.of_calls else {}
+        slices = [wanted for sample in samples.values() for wanted in sample.wanted]
+        calls = sum(count for _, count in slices)
+        size = await self._size(endpoints, samples)
+        per_call = self._requests_per_call(size)
+        self._add(requests, CALL_LISTS, _pages(samples.values()))
+        self._add(requests, CALL_SESSIONS, ceil(calls * per_call))
+        if per_call and calls:
+            expired += await self._will_expire(slices, per_call)
+        return ExportEstimate(
+            calls=round(calls),
+            counted=all(sample.counted for sample in samples.values()),
+            requests={name: self._within_budget(count) for name, count in requests.items() if count},
+            spent=self._fetcher.requests_made,
+            estimates=self._estimates(calls, size),
+            done_at=await self._done_at(requests),
+            expired=tuple(expired),
+        )
+
+    def _add(self, requests: dict[str, int], endpoint: Endpoint, count: int) -> None:
+        counter = self._session.plan.counter(endpoint)
+        requests[counter] = requests.get(counter, 0) + count
+
+    def _within_budget(self, count: int) -> int:
+        return count if self._max_requests is None else min(count, self._max_requests)
+
+    def _slices(self, app: str, source: Source, expired: list[Skipped]) -> Sequence[Span]:
+        """Return the spans that will be requested of a source; what has expired is added to `expired`."""
+        limits, now = self._limits(source), self._session.time.utc_second()
+        start, end = self._selection.span.start, min(self._selection.span.end, limits.newest(now))
+        oldest = limits.oldest(now)
+        if start < min(oldest, self._selection.span.end):
+            gone = Span(start, min(oldest, self._selection.span.end))
+            expired.append(Skipped(app_id=app, what=str(source), reason="expired", span=gone))
+        start = max(start, oldest)
+        slices = source.split(Span(start, end), limits.longest_query) if start < end else ()
+        return [each.span for each in slices]
+
+    def _limits(self, source: Source) -> Limits:
+        return self._session.plan.of_endpoint(source.endpoint)
+
+    # Samples of lists
+
+    async def _sample_lists(
+        self, endpoints: Mapping[str, EndpointSet], expired: list[Skipped]
+    ) -> dict[str, ListSample]:
+        """Sample the lists of all App IDs. A refused App ID is added to `expired`; raises if all are refused."""
+        samples: dict[str, ListSample] = {}
+        refused: list[AgoraError] = []
+        for app in endpoints:
+            try:
+                samples[app] = await self._sample_list(endpoints[app], app, expired)
+            except AgoraError as error:
+                if not may_be_own(error):
+                    raise
+                refused.append(error)
+                expired.append(Skipped(app_id=app, what=APP, reason=reason_of(error), span=self._selection.span))
+        if not samples:
+            raise refused[0]
+        return samples
+
+    async def _sample_list(self, endpoints: EndpointSet, app: str, expired: list[Skipped]) -> ListSample:
+        """Request the totals of a few slices of a list, evenly spread, and the whole first page of the middle one."""
+        # One sequence of requests, whose size depends on the answers before: longer than 25 lines for that.
+        channel = self._selection.channels[0] if self._selection.channels else None
+        spans = self._slices(app, CallSource(channel), expired)
+        steps = range(_SAMPLED_SLICES) if spans else ()
+        places = sorted({round(step * (len(spans) - 1) / (_SAMPLED_SLICES - 1)) for step in steps})
+        totals: dict[int, float] = {}
+        exact = True
+        page_of_calls: Sequence[Call] = ()
+        for place in places:
+            whole = place == places[len(places) // 2]
+            size = validation.PAGE_SIZE if whole or not exact else 1
+            page = await self._page(endpoints, spans[place], channel, size)
+            if page.total_size is None and exact:
+                # Without totals a page shows no more than its own rows: request whole pages from here on.
+                exact = False
+                page = await self._page(endpoints, spans[place], channel, validation.PAGE_SIZE)
+            totals[place] = len(page.items) if page.total_size is None else page.total_size
+            page_of_calls = page_of_calls or (page.items if whole else ())
+        density = sum(totals.values()) / max(1, sum(spans[place].duration for place in totals))
+        channels = max(1, len(self._selection.channels))
+        counts = [(span, totals.get(at, density * span.duration) * channels) for at, span in enumerate(spans)]
+        counted = exact and len(places) == len(spans) and channels == 1 and not self._has_filters
+        wanted = [call for call in page_of_calls if wants(self._selection, call)]
+        return ListSample(counts, counted, wanted or page_of_calls, _share(wanted, page_of_calls))
+
+    @property
+    def _has_filters(self) -> bool:
+        return self._selection.finished or self._selection.min_freeze_rate is not None
+
+    async def _page(self, endpoints: EndpointSet, span: Span, channel: str | None, size: int) -> CallPage:
+        """Return a page of the part of a span that is kept; retries if only the answer corrects the clock."""
+        for _ in range(_ATTEMPTS):
+            with suppress(RetentionExpired):
+                return await self._fetcher(
+                    lambda: endpoints.calls.page(*self._kept_part(span), cname=channel, page_size=size)
+                )
+        return CallPage(calls=(), total_size=0)
+
+    def _kept_part(self, span: Span) -> Span:
+        kept = self._session.plan.of_endpoint(CALL_LISTS).askable(self._session.time.utc_second())
+        end = max(min(span.end, kept.end), span.start + 1)
+        return Span(min(max(span.start, kept.start + RETENTION_MARGIN), end - 1), end)
+
+    # Samples of calls
+
+    async def _size(self, endpoints: Mapping[str, EndpointSet], samples: Mapping[str, ListSample]) -> CallSizeEstimate:
+        """Measure a few calls that are over, from short to long, and scale by the users and seconds of all."""
+        # Sums over the same few calls, each used once in the result: longer than 25 lines for that.
+        pairs = [(app, call) for app, sample in samples.items() for call in sample.calls]
+        bytes_of_call = _bytes_per_row(column_batch.calls(_SAMPLE_ID, [call for _, call in pairs]))
+        over = sorted((pair for pair in pairs if self._has_details(pair[1])), key=lambda pair: _length(pair[1]))
+        places = [round((step + 1) * (len(over) - 1) / (_SAMPLED_CALLS + 1)) for step in range(_SAMPLED_CALLS)]
+        chosen = [over[place] for place in places] if over else []
+        if not chosen or not self._selection.sessions:
+            return CallSizeEstimate(bytes_of_call=bytes_of_call)
+        sessions: list[Session] = []
+        metrics: list[SessionMetrics] = []
+        total, users, points, user_seconds = 0.0, 0.0, 0.0, 0.0
+        for app, call in dict.fromkeys(chosen):
+            page, measured = await self._sample_call(endpoints[app], call)
+            count = page.total_size or len(page.items)
+            sessions += page.items
+            total += count
+            users += (call.call_pcu or 1) if page.items else 0
+            if measured:
+                metrics += measured
+                points += sum(len(track.kvs) for one in measured for track in one.data) * count / len(measured)
+                user_seconds += _user_seconds(call)
+        return CallSizeEstimate(
+            sessions=total / (users or 1) * _mean([call.call_pcu or 1 for _, call in over]),
+            points=points / (user_seconds or 1) * _mean([_user_seconds(call) for _, call in over]),
+            bytes_of_call=bytes_of_call,
+            bytes_of_session=_bytes_per_row(column_batch.sessions(_SAMPLE_ID, _SAMPLE_ID, sessions)),
+            bytes_of_point=_bytes_per_row(column_batch.metrics(_SAMPLE_ID, _SAMPLE_ID, metrics)),
+        )
+
+    async def _sample_call(self, endpoints: EndpointSet, call: Call) -> tuple[SessionPage, Sequence[SessionMetrics]]:
+        """Return the first sessions of a call and the metrics of a few; nothing if the service refuses them."""
+        try:
+            page = await self._fetcher(partial(endpoints.calls.sessions_page, call, *self._first_part(call)))
+            wanted = page.items[: validation.SIDS] if self._selection.metrics else ()
+            return page, await self._metrics(endpoints, call, wanted) if wanted else ()
+        except AgoraError as error:
+            if not may_be_own(error):
+                raise
+        except RetentionExpired:
+            pass
+        return SessionPage(sessions=()), ()
+
+    async def _metrics(self, endpoints: EndpointSet, call: Call, sessions: Sequence[Session]) -> list[SessionMetrics]:
+        sids = [session.sid for session in sessions]
+
+        async def send() -> list[SessionMetrics]:
+            return [metrics async for metrics in endpoints.calls.metrics(call, sids, *self._first_part(call))]
+
+        return await self._fetcher(send)
+
+    def _first_part(self, call: Call) -> Span:
+        """Return the first part of a call that fits into one request."""
+        span = call.span or Span(0, 1)
+        return span.slices(self._session.plan.of_endpoint(CALL_SESSIONS).longest_query)[0]
+
+    def _has_details(self, call: Call) -> bool:
+        kept = self._session.plan.of_endpoint(CALL_SESSIONS).askable(self._session.time.utc_second())
+        return call.span is not None and kept.start + 2 < call.span.start and call.span.end <= kept.end
+
+    # Extrapolation
+
+    def _requests_per_call(self, size: CallSizeEstimate) -> float:
+        requests = float(len(self._selection.breakdowns))
+        if self._selection.sessions:
+            requests += max(1.0, ceil(size.sessions / validation.PAGE_SIZE))
+        if self._selection.metrics:
+            requests += max(1.0, size.sessions / validation.SIDS)
+        return requests
+
+    def _estimates(self, calls: float, size: CallSizeEstimate) -> tuple[DatasetEstimate, ...]:
+        rows = {
+            "calls": (calls, size.bytes_of_call),
+            "sessions": (calls * size.sessions, size.bytes_of_session),
+            "metrics": (calls * size.points, size.bytes_of_point),
+        }
+        wanted = [(name, *rows[name]) for name in DATASETS if name in rows and name in self._selection.datasets]
+        return tuple(
+            DatasetEstimate(dataset=name, rows=round(count), bytes=round(count * each)) for name, count, each in wanted
+        )
+
+    async def _will_expire(self, slices: Sequence[tuple[Span, float]], per_call: float) -> list[Skipped]:
+        """Return the calls that will expire before their turn; with the worst first, any of them may be last."""
+        quota, available = self._session.quota, self._session.plan.of_endpoint(CALL_SESSIONS).available
+        if not quota.enforced:
+            return []
+        lost, spans, before = 0.0, [], 0.0
+        for span, count in sorted(slices, key=lambda pair: pair[0].start):
+            through = before + count * per_call
+            done = await quota.forecast(max(1, ceil(through)), CALL_SESSIONS)
+            expiry = span.start + available if not self._worst else slices[0][0].start + available
+            if count and done.at.timestamp() > expiry:
+                share = min(1.0, (done.at.timestamp() - expiry) / max(1.0, span.duration))
+                lost += count * share
+                spans.append(span)
+                before += count * per_call * (1 - share)
+            else:
+                before = through
+        if not lost:
+            return []
+        when = Span(spans[0].start, spans[-1].end)
+        return [Skipped(app_id="", what="details", reason="expires first", span=when, calls=round(lost))]
+
+    async def _done_at(self, requests: Mapping[str, int]) -> datetime | None:
+        if not self._session.quota.enforced:
+            return None
+        times = [
+            (await self._session.quota.forecast(self._within_budget(count), counter)).at
+            for counter, count in requests.items()
+            if count
+        ]
+        return max(times, default=None)
+
+
+def _pages(samples: Iterable[ListSample]) -> int:
+    """Return the pages of all lists."""
+    counts = [count for sample in samples for _, count in sample.slices]
+    return sum(max(1, ceil(count / validation.PAGE_SIZE)) for count in counts)
+
+
+def _share(wanted: Sequence[Call], sample: Sequence[Call]) -> float:
+    """Return the share of calls that the filters let through. None in a sample does not prove that there are none."""
+    return max(len(wanted), 0.5) / len(sample) if len(wanted) < len(sample) else 1.0
+
+
+def _length(call: Call) -> int:
+    return call.span.duration if call.span else 0
+
+
+def _user_seconds(call: Call) -> float:
+    """Return the seconds that all users together may have been in a call."""
+    return float(_length(call) * (call.call_pcu or 1))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _bytes_per_row(rows: ColumnBatch) -> float:
+    """Return the mean bytes of a row as JSON Lines."""
+    if not rows.rows:
+        return 0.0
+    row = json.row("row", rows.dataset.names)
+    return len(json.lines(map(row, *rows.columns))) / rows.rows

@@ -1,0 +1,82 @@
+"""How far a run is, and when it will be done: what `on_progress` gets about once a second."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Final
+
+from agora_analytics._core.dispatcher import Session
+from agora_analytics.export.fetch.fetcher import RetryingFetcher
+from agora_analytics.export.report import ExportProgress, ProgressCallback
+from agora_analytics.export.selection import Selection
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.state_thread import StateThread
+from agora_analytics.export.write.part_writer import PartWriter
+from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS
+from agora_analytics.spans import moment
+
+_INTERVAL: Final = 1.0
+
+
+class ProgressReporter:
+    """Reads the progress of a run from its state, its parts and the quota."""
+
+    def __init__(
+        self,
+        session: Session,
+        selection: Selection,
+        state_thread: StateThread,
+        parts: PartWriter,
+        fetcher: RetryingFetcher,
+    ) -> None:
+        self._session = session
+        self._selection = selection
+        self._state_thread = state_thread
+        self._parts = parts
+        self._fetcher = fetcher
+
+    async def watch(self, on_progress: ProgressCallback) -> None:
+        """Call back with the progress about once a second, until cancelled."""
+        while True:
+            on_progress(await self.progress())
+            await asyncio.sleep(_INTERVAL)
+
+    async def progress(self) -> ExportProgress:
+        """Return how far the run is."""
+        slices, calls, rows = await self._state_thread.change(ExportState.counts)
+        early, available_at = await self._early() if calls else (0, 0)
+        snapshot = await self._session.quota.snapshot()
+        daily = [counter for counter in snapshot if counter.unit == "day"]
+        return ExportProgress(
+            rows=rows,
+            written=self._parts.rows_written,
+            requests=self._fetcher.requests_done,
+            slices=slices,
+            calls=calls,
+            left={counter.counter: counter.left for counter in daily},
+            waiting=sum(counter.waiting for counter in daily),
+            early=early,
+            done_at=await self._done_at(slices, calls, available_at),
+        )
+
+    async def _early(self) -> tuple[int, int]:
+        """Return how many calls have no details at the service yet, and from when on all have."""
+        limits = self._session.plan.of_endpoint(CALL_SESSIONS)
+        count, last = await self._state_thread.change(
+            lambda state: state.not_yet_queryable(limits.newest(self._session.time.utc_second()))
+        )
+        return count, limits.askable_at(last) if count else 0
+
+    async def _done_at(self, slices: int, calls: int, available_at: int) -> datetime | None:
+        """Return when the pending lists, and the details of calls listed so far, will be done; None without quota."""
+        if not self._session.quota.enforced:
+            return None
+        selection = self._selection
+        per_call = sum((selection.sessions, selection.metrics, len(selection.breakdowns)))
+        forecasts = []
+        if calls and per_call:
+            forecasts.append(await self._session.quota.forecast(calls * per_call, CALL_SESSIONS))
+        if slices and selection.of_calls:
+            forecasts.append(await self._session.quota.forecast(slices, CALL_LISTS))
+        return max(filter(None, (moment(available_at), *(one.at for one in forecasts))), default=None)
