@@ -44,7 +44,7 @@ from agora_analytics.streams.watch.series import Series
 if TYPE_CHECKING:
     from agora_analytics.models import Session as _User
 else:
-    _User = json.twin(models.Session)
+    _User = json.struct_like(models.Session)
 
 RowT = TypeVar("RowT", bound=tuple[Any, ...])
 
