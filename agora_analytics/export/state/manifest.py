@@ -152,19 +152,19 @@ def _inconsistencies(found: _Manifest) -> Iterator[str]:
         if part.number and (part.bytes is None or part.sha256 is None) != (
             found.settings.get("format") in DATABASE_FORMATS
         ):
-            yield f"part {part.id} is a file without a checksum, or none with one"
+            yield f"part {part.id} is a file without size or checksum, or a part of a database with them"
         if (part.rows is None) != (part.id in altered):
-            yield f"part {part.id} has rows that nobody knows, and was not altered, or was"
+            yield f"part {part.id} has an unknown number of rows and was not altered, or the other way round"
         if min(part.id, part.number, part.rows or 0, part.bytes or 0) < 0:
             yield f"part {part.id} has a number below 0"
         if part.provisional != (part.number == 0):
-            yield f"part {part.id} is provisional or has a number, not both"
+            yield f"part {part.id} is provisional with a number above 0, or has number 0 and is not provisional"
     yield from _wrong_row_counts(found)
     yield from _unread_parts(found)
 
 
 def _duplicates(what: str, keys: Iterable[object]) -> Iterator[str]:
-    return (f"{what} {key!r} is there twice" for key, count in Counter(keys).items() if count > 1)
+    return (f"{what} {key!r} occurs twice" for key, count in Counter(keys).items() if count > 1)
 
 
 def _wrong_row_counts(found: _Manifest) -> Iterator[str]:

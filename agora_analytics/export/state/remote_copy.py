@@ -1,7 +1,7 @@
 """Durability of a state: on a local disk by fsync, in a store by a copy beside the files.
 
 Runs into a store are numbered, and the number is a fencing token. A run claims its number by creating a file that only
-one process can create; a run that finds a greater number writes nothing more. So of two writers the later one goes on.
+one process can create; a run that finds a greater number writes nothing more. So of two writers the later one wins.
 A part is sealed in a copy of the state before its file exists: the next run, on whichever machine, knows every file.
 
 The state and a database belong together. First the copy of the database is uploaded, under a new name, and then the

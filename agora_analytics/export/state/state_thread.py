@@ -66,13 +66,13 @@ class StateThread:
         return future
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run other work on the state thread; a caller cancelled meanwhile is told once the work has ended."""
+        """Run other work on the state thread; a cancelled caller waits until it has ended."""
         return await ended(asyncio.get_running_loop().run_in_executor(self._executor, work))
 
     async def run_io(self, work: Callable[[], T], *, abort: Callable[[], object] | None = None) -> T:
         """Run work on the I/O thread: files, and networks behind them, which take long.
 
-        A caller cancelled meanwhile is told once the work has ended, or was ended by `abort`.
+        A cancelled caller waits until the work has ended; if it takes long, `abort` ends it.
         """
         return await ended(asyncio.get_running_loop().run_in_executor(self._io_executor, work), abort)
 

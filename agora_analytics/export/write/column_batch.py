@@ -27,7 +27,7 @@ from agora_analytics.export.schema import (
 from agora_analytics.spans import is_moment
 
 if TYPE_CHECKING:
-    from agora_analytics.models import Call, Session, SessionMetrics, Statistic
+    from agora_analytics.models import Call, Session, SessionMetrics, Statistic, Track
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -123,11 +123,10 @@ def metrics(app_id: str, call_id: str, found: Iterable[SessionMetrics]) -> Colum
     times: list[int | None] = []
     values: list[float | None] = []
     for _, track in tracks:
-        track_times, track_values = zip(*track.kvs, strict=True)
-        if list(track_times) != sorted(track_times):
-            track_times, track_values = zip(*sorted(track.kvs, key=lambda point: point[0]), strict=True)
+        track_times: Sequence[int | None]
+        track_times, track_values = _sorted_points(track)
         if not (is_moment(track_times[0]) and is_moment(track_times[-1])):  # sorted: all others are between them
-            valid = tuple(_valid_times(track_times))
+            valid = _valid_times(track_times)
             invalid_times += _count_dropped(track_times, valid)
             track_times = valid
         times += track_times
@@ -144,6 +143,14 @@ def metrics(app_id: str, call_id: str, found: Iterable[SessionMetrics]) -> Colum
         values,
     )
     return ColumnBatch(METRICS, rows, columns, invalid_times)
+
+
+def _sorted_points(track: Track) -> tuple[Sequence[int], Sequence[float | None]]:
+    """Return times and values of a track, ordered by time; most tracks are."""
+    times, values = zip(*track.kvs, strict=True)
+    if list(times) != sorted(times):
+        times, values = zip(*sorted(track.kvs, key=lambda point: point[0]), strict=True)
+    return times, values
 
 
 def statistics(
