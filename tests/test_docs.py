@@ -20,14 +20,9 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-CONCEPTS = ROOT / "docs/concepts"
-
-
 def is_broken(page: Path, link: str) -> bool:
     file, _, anchor = link.partition("#")
     target = (page.parent / file).resolve() if file else page
-    if target.parent == CONCEPTS and not CONCEPTS.exists():
-        return False
     return not target.exists() or bool(anchor and anchor not in anchors(target))
 
 

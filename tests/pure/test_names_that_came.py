@@ -12,13 +12,13 @@ PACKAGE = Path(agora_analytics.__file__).parent
 
 REASONS = {
     "_core/lazy.py": "names that a package exports",
-    "_core/decoding/codec.py": "fields of our own answers",
     "_core/wire.py": "what a refusal is told more of, by our own names",
     "_core/validation/objects.py": "fields that a model itself checks",
     "spans.py": "fields of a span",
     "cli/settings.py": "options that a command needs, by our own names",
     "export/dataframes.py": "fields of a model",
     "export/selection.py": "fields of a selection",
+    "export/write/subprocess_writer.py": "commands of its own list, checked before",
     "models/points.py": "the one value of a point, by the catalogue's name",
     "quota/service_clock.py": "fields that outlast a restart, listed beside",
     "simulator/world/concurrency.py": "six dimensions, told apart before",
