@@ -59,7 +59,7 @@ _BUCKETS: Final = {"1h": 3_600, "1m": 60}
 
 @attrs.frozen(kw_only=True)
 class _UserPage(models.SessionPage):
-    call_info: tuple[_User, ...] | None
+    sessions: tuple[_User, ...] | None
 
 
 class _BulkCalls(Calls):
