@@ -89,7 +89,7 @@ async def disk(tmp_path):
 
 @pytest.fixture
 def refusals(service: Service, disk: Disk) -> Refusals:
-    session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
+    session = SimpleNamespace(plan=Plan.of("enterprise"), time=SimpleNamespace(utc_second=lambda: NOON))
     return Refusals(
         session, disk, Asking(None), {app: service.of(app) for app in ("one", "two")}, by_name([ROOM, HALL])
     )
@@ -175,7 +175,7 @@ async def test_what_is_left_out_of_what_waits_is_counted(refusals, service, disk
 
 
 async def test_where_no_question_may_be_asked_any_more_calls_are_left_to_the_next_run(service, disk):
-    session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
+    session = SimpleNamespace(plan=Plan.of("enterprise"), time=SimpleNamespace(utc_second=lambda: NOON))
     refusals = Refusals(session, disk, Asking(0), {"one": service.of("one")}, by_name([ROOM]))
     await refusals.of_call(await call(disk, "one", "a"), error_of())
     await refusals.settle()
@@ -183,7 +183,7 @@ async def test_where_no_question_may_be_asked_any_more_calls_are_left_to_the_nex
 
 
 async def test_an_app_that_is_refused_costs_a_few_questions_however_many_sources_there_are(service, disk):
-    session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
+    session = SimpleNamespace(plan=Plan.of("enterprise"), time=SimpleNamespace(utc_second=lambda: NOON))
     many = [Asked(f"{number}") for number in range(9)]
     apps = {app: service.of(app) for app in ("one", "two")}
     refusals = Refusals(session, disk, Asking(None), apps, by_name(many))
@@ -230,7 +230,7 @@ async def test_a_question_that_meets_trouble_is_asked_again_before_anything_is_h
 
 
 async def test_an_app_whose_sources_are_all_left_out_is_not_left_out_for_a_call(service, disk):
-    session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
+    session = SimpleNamespace(plan=Plan.of("enterprise"), time=SimpleNamespace(utc_second=lambda: NOON))
     apps = {"one": service.of("one")}
     refusals = Refusals(session, disk, Asking(None), apps, by_name([ROOM, HALL]))
     for source in (ROOM, HALL):  # each is refused at its time

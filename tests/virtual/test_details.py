@@ -18,7 +18,7 @@ from agora_analytics.streams.follow.sessions import Details
 
 
 class Clocks:
-    """Stands for a quota: its two clocks are set by hand, and requests are to be had after `wait` seconds."""
+    """Stands for limiters and their time: two clocks set by hand, and requests can be sent after `wait` seconds."""
 
     plan = PREMIUM
 
@@ -26,7 +26,11 @@ class Clocks:
         self.passed, self.begun, self.wait = 0.0, float(NOON), 0.0
         self.confirmed = True
 
-    def now(self) -> float:
+    @property
+    def time(self) -> Clocks:
+        return self
+
+    def monotonic(self) -> float:
         return self.passed
 
     def utc(self) -> float:
