@@ -104,7 +104,7 @@ class FileCheckpoints:
             raise _unusable(path, error) from None
         except asyncio.CancelledError:
             for claim in claimed:
-                claim.give_up()
+                claim.release()
             raise
         if not claimed:
             raise _in_use(name, "another stream or process")
@@ -114,7 +114,7 @@ class FileCheckpoints:
         """End the lease of a name; nothing happens where this store has none, as in a forked child."""
         lease = self._leases.pop(checked(name), None)
         if lease is not None:
-            lease.give_up()
+            lease.release()
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{_file_name(checked(name))}.json"
