@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from agora_analytics._core.files import not_linked
 
-_MEANWHILE: Final = 0.1
+_CLAIM_TIMEOUT: Final = 0.1
 """Seconds that a claim waits for the lock: two attempts at the same moment would otherwise both fail."""
 
 
@@ -63,7 +63,7 @@ class Claim:
     def __del__(self) -> None:
         self._database.close()
 
-    def give_up(self) -> None:
+    def release(self) -> None:
         """Release the lock; may be called twice."""
         self._database.close()
 
@@ -73,7 +73,7 @@ _claims: WeakValueDictionary[int, Claim] = WeakValueDictionary()
 
 def claim(path: Path) -> Claim | None:
     """Lock a file, creating it if needed; None where another holds it. Raises `OSError` where it cannot be used."""
-    _disown()
+    _close_parents_claims()
     database = _opened(path)
     try:
         path.chmod(0o600)
@@ -91,17 +91,17 @@ def claim(path: Path) -> Claim | None:
 
 def _opened(path: Path) -> sqlite3.Connection:
     try:
-        return sqlite3.connect(not_linked(path), timeout=_MEANWHILE, isolation_level=None, check_same_thread=False)
+        return sqlite3.connect(not_linked(path), timeout=_CLAIM_TIMEOUT, isolation_level=None, check_same_thread=False)
     except sqlite3.Error as error:
         raise OSError(f"{path.name}: {error}") from None
 
 
-def _disown() -> None:
+def _close_parents_claims() -> None:
     """In a forked child, close the parent's claims, which SQLite takes for this process's own."""
     # Listed in one step, as other threads may add claims meanwhile.
-    for one in [found for ref in _claims.valuerefs() if (found := ref()) is not None]:
-        if one.process != os.getpid():
-            one.give_up()
+    for known_claim in [claimed for ref in _claims.valuerefs() if (claimed := ref()) is not None]:
+        if known_claim.process != os.getpid():
+            known_claim.release()
 
 
 def _lock(database: sqlite3.Connection) -> None:

@@ -20,6 +20,7 @@ from agora_analytics.errors import RateLimited
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.quota.blocked_units import BlockedUnit, block, just_after_midnight
 from agora_analytics.quota.clock_reading import (
+    DAY,
     GUARD,
     ClockReading,
     cutoffs,
@@ -46,7 +47,6 @@ _IDLE_AFTER: Final = 2.0
 _PRUNE_ABOVE: Final = 64
 """Prune completed requests once this many are stored."""
 
-_DAY: Final = 86_400
 
 _END_OF_DAY: Final = 1_800.0
 """Seconds before midnight in which a limit of the day may be tested: streams backfill windows that are this old."""
@@ -171,7 +171,7 @@ class WindowCounter:
         if unit == "day":
             short = ahead + 1 - self._remaining_of_days(limit, possible_days(reading), reading)
             days = (short - 1) // max(limit, 1)
-            return max(pause, 0.0 if short <= 0 else seconds_until_next_day(reading) + days * _DAY)
+            return max(pause, 0.0 if short <= 0 else seconds_until_next_day(reading) + days * DAY)
         since, since_early = cutoffs(unit, reading)
         limited_at = self.rate_limited_at.get(unit, -math.inf)
         first = max(0.0, pause, frees_at(limited_at, unit, reading) - now if limited_at > since else 0.0)
@@ -212,7 +212,7 @@ class WindowCounter:
             return max(0.0, *pauses, *waits)
         days, before = divmod(requests - today - 1, max(daily, 1))
         windows = (before // max(limit, 1) * WINDOWS[unit] for unit, limit in limits.items())
-        return seconds_until_next_day(reading) + days * _DAY + max(windows, default=0.0)
+        return seconds_until_next_day(reading) + days * DAY + max(windows, default=0.0)
 
     def acquire(self, number: int, rates: Rates, reading: ClockReading, reserved: int = 0) -> Permit | Rejection:
         """Issue a permit charged to every unit, or to none; `reserved` requests of the day are left to others."""

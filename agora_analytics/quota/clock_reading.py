@@ -25,7 +25,7 @@ Two early permits of different seconds are at least 0.82 s apart, so the typical
 seconds apart.
 """
 
-_DAY: Final = 86_400
+DAY: Final = WINDOWS["day"]
 
 
 class ClockReading(NamedTuple):
@@ -110,20 +110,20 @@ def possible_days(reading: ClockReading, since: float | None = None) -> tuple[in
     if rival is not None:
         return tuple(sorted({*_days(wall - passed), *_days(rival - passed), *_days(wall), *_days(rival)}))
     if max_error == math.inf:
-        first, last = int((wall - passed - MAX_WALL_ERROR) // _DAY), int((wall + MAX_WALL_ERROR) // _DAY)
+        first, last = int((wall - passed - MAX_WALL_ERROR) // DAY), int((wall + MAX_WALL_ERROR) // DAY)
     else:
-        first, last = int((now - passed + low - reading.day_lag) // _DAY), int((now + low + max_error) // _DAY)
+        first, last = int((now - passed + low - reading.day_lag) // DAY), int((now + low + max_error) // DAY)
     return (first,) if first == last else tuple(range(first, last + 1))
 
 
 def _days(utc: float) -> tuple[int, ...]:
     """Return the days of a UTC time that is known to a few seconds."""
-    return int((utc - MAX_WALL_ERROR) // _DAY), int((utc + MAX_WALL_ERROR) // _DAY)
+    return int((utc - MAX_WALL_ERROR) // DAY), int((utc + MAX_WALL_ERROR) // DAY)
 
 
 def service_day(reading: ClockReading) -> int:
     """Return the UTC day that the service has reached at least, confirmed or not."""
-    return possible_days(reading)[0] if reading.rival_wall is None else int((reading.wall - MAX_WALL_ERROR) // _DAY)
+    return possible_days(reading)[0] if reading.rival_wall is None else int((reading.wall - MAX_WALL_ERROR) // DAY)
 
 
 def seconds_until_next_day(reading: ClockReading) -> float:
@@ -134,12 +134,12 @@ def seconds_until_next_day(reading: ClockReading) -> float:
 
 
 def _until_next_day(utc: float) -> float:
-    return (utc // _DAY + 1) * _DAY - utc
+    return (utc // DAY + 1) * DAY - utc
 
 
 def seconds_into_day(reading: ClockReading) -> float:
     """Return how many seconds of the UTC day have passed at least."""
-    return reading.utc_min % _DAY
+    return reading.utc_min % DAY
 
 
 def cutoffs(unit: Unit, reading: ClockReading) -> tuple[float, float]:

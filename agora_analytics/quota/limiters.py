@@ -14,6 +14,7 @@ from agora_analytics.errors import PlanRefused, RateLimited, ResponseError, Tran
 from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.protocols import Ledger, WallClock
 from agora_analytics.quota.bucket import Permit
+from agora_analytics.quota.clock_reading import DAY
 from agora_analytics.quota.date_trust import DateSample
 from agora_analytics.quota.ledger_state import LedgerState, MemoryLedger
 from agora_analytics.quota.limiter import Budget, Demand, LedgerAccount, Limiter, Settlement
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Reserve"]
 
-_DAY: Final = 86_400
 _UNLIMITED: Final = 2**31
 """Requests per day where none are counted."""
 
@@ -147,7 +147,7 @@ class Reserve:
         Streams of one counter share what is left of the day by `weight`; the budget is this stream's share.
         """
         if self._limiter is None:
-            return Budget(_UNLIMITED, _DAY - self._time.utc() % _DAY)
+            return Budget(_UNLIMITED, DAY - self._time.utc() % DAY)
         self._number, budget = await self._limiter.update_reservation(self._number, Demand(rest, daily, weight))
         return budget
 

@@ -16,7 +16,7 @@ from typing import Final
 
 import attrs
 
-from agora_analytics.quota.clock_reading import GUARD, ClockReading
+from agora_analytics.quota.clock_reading import DAY, GUARD, ClockReading
 
 DRIFT: Final = 2.5e-4
 """Seconds per second by which our clock and the service's may run at different speeds."""
@@ -60,7 +60,6 @@ _REPEAT_WITHIN: Final = 30.0
 _MAX_DAY_LAG: Final = 60.0
 """Largest delay in seconds of the counting host's midnight that is learned."""
 
-_DAY: Final = 86_400
 
 _P99_STEP: Final = 0.05
 _P99_TAIL: Final = 0.01
@@ -156,7 +155,7 @@ class ServiceClock:
 
     def on_day_start(self, at: float) -> None:
         """Learn how late the counting host's day began, from the first request accepted after it had refused others."""
-        lag = (at + self.offset_min(at)) % _DAY
+        lag = (at + self.offset_min(at)) % DAY
         if self.known and lag < _MAX_DAY_LAG:
             self.day_lag = max(self.day_lag, lag)
 

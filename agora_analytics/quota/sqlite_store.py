@@ -64,7 +64,7 @@ class LedgerFile:
             state = self._read(account)
             if state.has_stale_permits(now := time.monotonic()) and now > self._checked_at + 1:
                 self._checked_at = now
-                self._reclaim_dead()
+                self._reclaim_crashed()
                 state = self._read(account)
             result = change(state)
             self._write(account, state)
@@ -93,7 +93,7 @@ class LedgerFile:
         with self._transaction(), self._as_ledger_error():
             for table in _LAYOUT:
                 self._database.execute(table)
-            self._reclaim_dead()
+            self._reclaim_crashed()
             for account in self._accounts():
                 state = self._read(account)
                 state.rebase(time.monotonic(), time.time())
@@ -108,29 +108,29 @@ class LedgerFile:
         self._slot = next(slot for slot in range(MAX_PROCESSES) if slot not in taken)
         self._database.execute("INSERT INTO process_slots VALUES (?, ?)", (self._slot, name))
 
-    def _reclaim_dead(self) -> None:
+    def _reclaim_crashed(self) -> None:
         """Unregister crashed processes and reclaim what they held."""
         with self._as_ledger_error():
-            listed = self._database.execute("SELECT slot, lock_name FROM process_slots").fetchall()
-            gone = [(slot, lock_name) for slot, lock_name in listed if not is_locked(self._lock_path(lock_name))]
-            for slot, lock_name in gone:
+            processes = self._database.execute("SELECT slot, lock_name FROM process_slots").fetchall()
+            crashed = [(slot, name) for slot, name in processes if not is_locked(self._lock_path(name))]
+            for slot, name in crashed:
                 for account in self._accounts():
                     state = self._read(account)
                     state.reclaim(slot, time.monotonic())
                     self._write(account, state)
                 self._database.execute("DELETE FROM process_slots WHERE slot = ?", (slot,))
-                self._lock_path(lock_name).unlink(missing_ok=True)
+                self._lock_path(name).unlink(missing_ok=True)
 
-    def _lock_path(self, lock_name: str) -> Path:
-        return self._path.with_name(f"{self._path.name}-{lock_name}")
+    def _lock_path(self, name: str) -> Path:
+        return self._path.with_name(f"{self._path.name}-{name}")
 
     def _accounts(self) -> list[str]:
         return [account for (account,) in self._database.execute("SELECT account FROM accounts")]
 
     def _read(self, account: str) -> LedgerState:
         with self._as_ledger_error():
-            found = self._database.execute("SELECT state FROM accounts WHERE account = ?", (account,)).fetchone()
-            state = decode(found[0]) if found else LedgerState(boot_time=time.time() - time.monotonic())
+            row = self._database.execute("SELECT state FROM accounts WHERE account = ?", (account,)).fetchone()
+            state = decode(row[0]) if row else LedgerState(boot_time=time.time() - time.monotonic())
             state.process_slot = self._slot
             return state
 
@@ -153,12 +153,12 @@ class LedgerFile:
 
     def _retry_locked(self, statement: str) -> None:
         """Run a statement, and retry while another process holds a lock; SQLite itself waits for some locks only."""
-        until = time.monotonic() + _LOCK_TIMEOUT
+        deadline = time.monotonic() + _LOCK_TIMEOUT
         while True:
             try:
                 self._database.execute(statement)
             except sqlite3.OperationalError as error:
-                if not _locked(error) or time.monotonic() > until:
+                if not _locked(error) or time.monotonic() > deadline:
                     raise
                 time.sleep(_LOCK_POLL)
             else:
@@ -178,7 +178,7 @@ def _locked(error: Exception) -> bool:
 
 
 def _unusable(path: Path, error: Exception) -> LedgerError:
-    said, hint = str(error), _UNUSABLE
+    reason, hint = str(error), _UNUSABLE
     if _locked(error):
-        said, hint = f"another program has kept it locked for more than {_LOCK_TIMEOUT:g} s", _LOCKED
-    return LedgerError(f"the quota ledger {str(path)!r} cannot be used: {said}", hint=hint)
+        reason, hint = f"another program has kept it locked for more than {_LOCK_TIMEOUT:g} s", _LOCKED
+    return LedgerError(f"the quota ledger {str(path)!r} cannot be used: {reason}", hint=hint)

@@ -112,7 +112,7 @@ class FileCheckpoints:
             raise _unusable(path, error) from None
         except asyncio.CancelledError:
             for claim in claimed:
-                claim.give_up()
+                claim.release()
             raise
         if not claimed:
             raise _in_use(name, "another stream or process")
@@ -122,7 +122,7 @@ class FileCheckpoints:
         """Release a name; does nothing if this store has not leased it, as in a forked child."""
         lease = self._leases.pop(checked_name(name), None)
         if lease is not None:
-            lease.give_up()
+            lease.release()
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{_file_name(checked_name(name))}.json"

@@ -91,7 +91,7 @@ async def disk(tmp_path):
 
 @pytest.fixture
 def refusals(service: Service, disk: StateThread) -> RefusalClassifier:
-    session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
+    session = SimpleNamespace(plan=Plan.of("enterprise"), time=SimpleNamespace(utc_second=lambda: NOON))
     return RefusalClassifier(
         session, disk, RetryingFetcher(None), {app: service.of(app) for app in ("one", "two")}, by_name([ROOM, HALL])
     )
@@ -179,7 +179,7 @@ async def test_skipped_items_among_the_pending_ones_are_counted(refusals, servic
 
 
 async def test_without_a_budget_for_probes_refused_calls_wait_for_the_next_run(service, disk):
-    session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
+    session = SimpleNamespace(plan=Plan.of("enterprise"), time=SimpleNamespace(utc_second=lambda: NOON))
     refusals = RefusalClassifier(session, disk, RetryingFetcher(0), {"one": service.of("one")}, by_name([ROOM]))
     await refusals.call_refused(await call(disk, "one", "a"), error_of())
     await refusals.resolve()
@@ -187,7 +187,7 @@ async def test_without_a_budget_for_probes_refused_calls_wait_for_the_next_run(s
 
 
 async def test_a_refused_app_id_costs_a_few_probes_however_many_sources_there_are(service, disk):
-    session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
+    session = SimpleNamespace(plan=Plan.of("enterprise"), time=SimpleNamespace(utc_second=lambda: NOON))
     many = [Asked(f"{number}") for number in range(9)]
     apps = {app: service.of(app) for app in ("one", "two")}
     refusals = RefusalClassifier(session, disk, RetryingFetcher(None), apps, by_name(many))
@@ -232,7 +232,7 @@ async def test_a_failed_probe_is_retried_before_it_counts_against_an_app_id(refu
 
 
 async def test_an_app_id_whose_sources_are_all_skipped_is_not_skipped_for_a_call(service, disk):
-    session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
+    session = SimpleNamespace(plan=Plan.of("enterprise"), time=SimpleNamespace(utc_second=lambda: NOON))
     apps = {"one": service.of("one")}
     refusals = RefusalClassifier(session, disk, RetryingFetcher(None), apps, by_name([ROOM, HALL]))
     for source in (ROOM, HALL):  # each is refused at its time
