@@ -1,4 +1,4 @@
-"""Every check of the project: `nox` runs all but the benchmarks, `nox -s <name>` one of them."""
+"""Checks of the project: `nox` runs all but the benchmarks, `nox -s <name>` runs one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _group(name: str) -> list[str]:
 
 
 def _lowest() -> list[str]:
-    """Pin every dependency and extra to its lower bound."""
+    """Return every dependency and extra pinned to its lower bound."""
     project = PROJECT["project"]
     bounds = {*project["dependencies"], *chain.from_iterable(project["optional-dependencies"].values())}
     return sorted(bound.replace(">=", "==") for bound in bounds if not bound.startswith(project["name"]))
@@ -27,7 +27,7 @@ def _lowest() -> list[str]:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style and format."""
+    """Check style and format with ruff."""
     session.install(*_group("lint"))
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
@@ -35,7 +35,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """The whole package by mypy, its public face by mypy and pyright."""
+    """Check the package with mypy, and the public API with mypy and pyright."""
     session.install("-e", ".[cli,pandas,polars]", "pytest", *_group("typing"))
     session.run("mypy")
     session.run("pyright")
@@ -43,7 +43,7 @@ def typing(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """All tests under coverage, the slow ones too, on every supported Python that is found."""
+    """Run all tests with coverage, the slow ones too, on every supported Python that is installed."""
     session.install("-e", ".[cli,export,pandas,polars]", *_group("tests"))
     session.run("coverage", "run", "-m", "pytest", "-m", "", *session.posargs)
     session.run("coverage", "combine")
@@ -52,8 +52,8 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0])
 def lowest(session: nox.Session) -> None:
-    """The tests that reach other libraries, with each of those at its lower bound, on the oldest Python."""
-    # The tools of the tests come in whatever version goes with these.
+    """Run the tests that use other libraries, with each library at its lower bound, on the oldest Python."""
+    # Test tools are not pinned: pip picks versions that fit.
     tools = {tool.partition(">=")[0] for tool in _group("tests")} - {bound.partition("==")[0] for bound in _lowest()}
     session.install("-e", ".", *_lowest(), *sorted(tools))
     folders = ("pure", "reference", "wire", "ledgers", "exports", "cli")
@@ -62,13 +62,13 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def examples(session: nox.Session) -> None:
-    """The examples, over the simulator."""
+    """Run the examples against the simulator."""
     session.install("-e", ".[cli,export]", *_group("tests"))
     session.run("pytest", "tests/test_project.py", "-k", "example")
 
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """The benchmarks; prints their table."""
+    """Run the benchmarks and print their table."""
     session.install("-e", ".[cli,export]", *_group("bench"))
     session.run("python", "-m", "benchmarks", *session.posargs)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from agora_analytics.endpoints.calls import Calls
     from agora_analytics.endpoints.insights import Insights
     from agora_analytics.endpoints.realtime import Realtime
-    from agora_analytics.export.exporter import Exports
+    from agora_analytics.export.exporter import Exporter
 
 __all__ = ["AnalyticsClient"]
 
@@ -190,11 +190,11 @@ class AnalyticsClient:
         return Realtime(self._session, self._scope)
 
     @property
-    def export(self) -> Exports:
+    def export(self) -> Exporter:
         """Exports into files: `await client.export.run(Selection(start, end), "folder")`."""
-        from agora_analytics.export.exporter import Exports  # noqa: PLC0415 - as above
+        from agora_analytics.export.exporter import Exporter  # noqa: PLC0415 - as above
 
-        return Exports(self._session, self._scope)
+        return Exporter(self._session, self._scope)
 
     async def close(self) -> None:
         """Close what the client opened; requests under way fail, further ones are refused.

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import typing
 from random import Random
 from typing import Any, Final
+
+import attrs
+
+from agora_analytics._core.decoding import json
 
 _NOW: Final = 1_795_521_600
 
@@ -66,3 +71,14 @@ def metrics(random: Random) -> dict[str, Any]:
             for mid in range(30)
         ],
     }
+
+
+def wire_class(kind: Any) -> Any:
+    """Return a class with the fields of one of our answers, by the service's names."""
+    origin, parameters = typing.get_origin(kind) or kind, typing.get_args(kind)
+    fields = {}
+    for field in attrs.fields(attrs.resolve_types(origin)):
+        generic = getattr(field.type, "__parameters__", ())
+        kept = field.type[parameters] if generic else field.type  # type: ignore[index]  # a type at run time
+        fields[json.wire_name(field.name)] = attrs.field(type=kept, default=field.default)
+    return attrs.make_class(origin.__name__, fields, frozen=True, kw_only=True)

@@ -12,9 +12,9 @@ from urllib.parse import parse_qsl
 
 from agora_analytics import Plan
 from agora_analytics.simulator import CUSTOMER_ID, CUSTOMER_SECRET, Service, World
-from agora_analytics.simulator.service.service import basic
+from agora_analytics.simulator.service.service import basic_auth
 
-_AUTHORIZATION = basic(CUSTOMER_ID, CUSTOMER_SECRET)
+_AUTHORIZATION = basic_auth(CUSTOMER_ID, CUSTOMER_SECRET)
 
 
 def plan() -> Plan:

@@ -24,7 +24,7 @@ import aiohttp
 
 from agora_analytics import AnalyticsClient, Selection
 from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET
-from agora_analytics.simulator.service.service import basic
+from agora_analytics.simulator.service.service import basic_auth
 from benchmarks._canned import plan
 from benchmarks._scripts import opened
 
@@ -46,7 +46,7 @@ async def bare(job: dict[str, Any]) -> int:  # noqa: C901 - as such a script is
     metrics = "metrics" in job["datasets"]
     folder = Path(job["folder"])
     folder.mkdir(parents=True)  # noqa: ASYNC240 - as such a script does
-    headers = {"Authorization": basic(CUSTOMER_ID, CUSTOMER_SECRET)}
+    headers = {"Authorization": basic_auth(CUSTOMER_ID, CUSTOMER_SECRET)}
     files = {name: opened(job["format"], folder, name) for name in job["datasets"]}
     write = {name: file[0] for name, file in files.items()}
     gate = asyncio.Semaphore(_AT_ONCE)

@@ -57,11 +57,12 @@ def cases() -> Iterator[Case]:
 
 
 def _compare(case: Case, rounds: int) -> Iterator[Row]:
-    converter, model = make_converter(), _pydantic(case.kind)
+    wire = _answers.wire_class(case.kind)
+    converter, model = make_converter(), _pydantic(wire)
     ways: dict[str, Callable[[], object]] = {
         "ours": partial(case.decode, case.body),
-        "typed msgspec": partial(msgspec.json.Decoder(case.kind).decode, case.body),
-        "orjson + cattrs": lambda: converter.structure(orjson.loads(case.body), case.kind),
+        "typed msgspec": partial(msgspec.json.Decoder(wire).decode, case.body),
+        "orjson + cattrs": lambda: converter.structure(orjson.loads(case.body), wire),
         "pydantic": partial(model.model_validate_json, case.body),
     }
     times = max(1, 400_000 // len(case.body))

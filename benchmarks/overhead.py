@@ -70,7 +70,7 @@ async def _timed(ask: Ask, requests: int, concurrency: int) -> float:
 
 @asynccontextmanager
 async def _bare(url: str) -> AsyncIterator[Ask]:
-    decode = msgspec.json.Decoder(CallPage).decode
+    decode = msgspec.json.Decoder(_answers.wire_class(CallPage)).decode
     headers = {"Authorization": "Basic eDp5", "Accept": "application/json"}
     end = int(time.time()) - 100
     address = f"{url}/beta/analytics/call/lists?appid=app&start_ts={end - 600}&end_ts={end}&page_no=1&page_size=100"

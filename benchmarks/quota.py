@@ -27,7 +27,7 @@ from aiolimiter import AsyncLimiter
 
 from agora_analytics import AnalyticsClient, Plan, RateLimited
 from agora_analytics.plans import WINDOWS, Unit
-from agora_analytics.simulator import Quirks, Service, Simulation, VirtualLoop, World
+from agora_analytics.simulator import Service, Simulation, Variants, VirtualLoop, World
 from agora_analytics.simulator.service.variants import DateStyle
 
 _START = 1_795_521_600.37
@@ -148,7 +148,7 @@ async def _run(setting: Setting, pace: Callable[[], Pace] | None) -> Result:
 
     plan = _plan(setting)
     service = Service(
-        _WORLD, plan, clock=clock, quirks=Quirks(date=setting.date, date_ahead=setting.date_ahead), log_size=100_000
+        _WORLD, plan, clock=clock, variants=Variants(date=setting.date, date_ahead=setting.date_ahead), log_size=100_000
     )
     simulation = Simulation(service)
     transport = simulation.transport(latency=way, hosts=1)

@@ -1,8 +1,8 @@
-"""A FastAPI service that answers with the calls of the last hours: models become JSON by `attrs.asdict`.
+"""A FastAPI service that returns the calls of the last hours; `attrs.asdict` turns models into JSON.
 
-Needs `fastapi` and `httpx`, and AGORA_CUSTOMER_ID, AGORA_CUSTOMER_SECRET, AGORA_APP_ID and AGORA_PLAN;
-`agora-analytics simulate` prints ones that work with AGORA_BASE_URL set to what it serves. Serve it with
-`uvicorn fastapi_calls:app`; run as a program, it asks itself.
+Needs `fastapi` and `httpx`, and AGORA_CUSTOMER_ID, AGORA_CUSTOMER_SECRET, AGORA_APP_ID and AGORA_PLAN.
+`agora-analytics simulate` prints values for these and AGORA_BASE_URL that need no account. Serve it with
+`uvicorn fastapi_calls:app`. Run as a program, it sends a request to itself.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from agora_analytics import AgoraError, AnalyticsClient, QuotaExhausted
 
 
 @asynccontextmanager
-async def opened(app: FastAPI) -> AsyncIterator[None]:
-    """Keep one client for as long as the service runs: it shares connections and counts all requests together."""
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Keep one client while the service runs: all requests share its connections and its quota."""
     async with AnalyticsClient.from_env() as client:
         app.state.client = client
         yield
 
 
-app = FastAPI(lifespan=opened)
+app = FastAPI(lifespan=lifespan)
 
 
 @app.get("/calls")
@@ -41,18 +41,18 @@ async def calls(request: Request, hours: Annotated[int, Query(ge=1, le=24)] = 1)
 
 
 @app.exception_handler(AgoraError)
-async def failed(request: Request, error: AgoraError) -> JSONResponse:  # noqa: ARG001 - FastAPI's signature
-    """Tell what went wrong: an error has no credential in it."""
+async def on_error(request: Request, error: AgoraError) -> JSONResponse:  # noqa: ARG001 - FastAPI's signature
+    """Return the error as JSON; its text holds no credentials."""
     status = 429 if isinstance(error, QuotaExhausted) else 502
     return JSONResponse({"error": str(error)}, status)
 
 
 async def main() -> None:
-    """Ask the service, without a server."""
+    """Send one request to the app, without a server."""
     transport = httpx.ASGITransport(app)
-    async with opened(app), httpx.AsyncClient(transport=transport, base_url="http://here") as asking:
-        answer = await asking.get("/calls", params={"hours": 2})
-    for call in answer.json()[:5]:
+    async with lifespan(app), httpx.AsyncClient(transport=transport, base_url="http://here") as http:
+        response = await http.get("/calls", params={"hours": 2})
+    for call in response.json()[:5]:
         print(call["call_id"], call["cname"], call["created_ts"])
 
 

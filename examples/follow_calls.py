@@ -1,6 +1,6 @@
-"""Follow calls as they begin and end, from half an hour ago on; a checkpoint makes the next run go on from there.
+"""Follow calls as they start and end, from half an hour ago; the next run resumes from the checkpoint.
 
-Run it twice: what the first run told is not told again.
+Run it twice with the same folder, `python follow_calls.py FOLDER`: the second run does not repeat events of the first.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from agora_analytics import AnalyticsClient, CallFinished, CallStarted, FileChec
 
 
 async def main(folder: str, events: str = "20") -> None:
-    """Tell so many events, and remember where that was."""
-    left = int(events)
+    """Print this many events and save the checkpoint."""
+    remaining = int(events)
     async with (
         AnalyticsClient.from_env(checkpoints=FileCheckpoints(folder)) as client,
         client.calls.follow(start=timedelta(minutes=30), checkpoint="calls") as follow,
     ):
         async for event in follow:
             if isinstance(event, Gap):
-                print("nothing is known of", event.span)
+                print("no data for", event.span)
             elif isinstance(event, CallStarted):
                 print(f"{event.call.started_at:%H:%M:%S}  {event.call.cname} began")
             elif isinstance(event, CallFinished):
                 print(f"{event.call.ended_at:%H:%M:%S}  {event.call.cname} ended")
-            left -= 1
-            if not left:
+            remaining -= 1
+            if not remaining:
                 follow.stop()
 
 
@@ -36,5 +36,5 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         asyncio.run(main(*sys.argv[1:]))
     else:
-        with TemporaryDirectory() as passing:
-            asyncio.run(main(passing))
+        with TemporaryDirectory() as folder:
+            asyncio.run(main(folder))

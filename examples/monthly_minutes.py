@@ -1,4 +1,4 @@
-"""Minutes used per day, as far back as the plan keeps them, and which countries they came from."""
+"""Minutes used per day, as far back as the plan keeps them, and by country."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from agora_analytics.catalogue import Dimension, UsageMetric
 
 
 async def main() -> None:
-    """Ask by day, then by country."""
+    """Query usage by day, then by country."""
     async with AnalyticsClient.from_env() as client:
         start, end = client.insights.recent(timedelta(days=29))
         days = await client.insights.usage(UsageMetric.TOTAL_DURATION, start, end, granularity="1d")

@@ -1,4 +1,4 @@
-"""The last ten minutes in 20-second windows: users in calls, and how their audio fares. Two requests."""
+"""The last ten minutes in 20-second windows: users in calls, and their audio freeze rate. Two requests."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from agora_analytics.catalogue import Product, QualityMetric, RealtimeUsageMetri
 
 
 async def main() -> None:
-    """Ask twice, join by window."""
+    """Query both metrics and join them by window."""
     async with AnalyticsClient.from_env() as client:
         start, end = client.realtime.recent(timedelta(minutes=10))
         users = await client.realtime.usage(RealtimeUsageMetric.USER_COUNT, start, end, product=Product.NATIVE)
         freezes = await client.realtime.quality(QualityMetric.AUDIO_FREEZE_RATE, start, end, product=Product.NATIVE)
-        frozen = {point.ts: point.value for point in freezes}
+        rates = {point.ts: point.value for point in freezes}
         for point in users:
-            print(f"{point.started_at:%H:%M:%S}  {point.value:>6} users  {frozen.get(point.ts) or 0:.2%} frozen")
+            print(f"{point.started_at:%H:%M:%S}  {point.value:>6} users  {rates.get(point.ts) or 0:.2%} frozen")
         for state in await client.quota.snapshot():
             if state.counter == "realtime":
                 print(f"{state.left} of {state.limit} requests left this {state.unit}")

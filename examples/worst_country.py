@@ -1,10 +1,10 @@
-"""Which country had the worst audio last week, and on which SDK? Exported to Parquet, answered by DuckDB.
+"""Which country had the worst audio last week, and on which SDK? Export to Parquet, then query with DuckDB.
 
-Needs `pip install "agora-analytics[duckdb,parquet]"`, and the variables that the README lists. Cells as in a notebook;
-run it again and it asks only for what is new.
+Needs `pip install "agora-analytics[duckdb,parquet]"` and the variables that the README lists. The cells run in a
+notebook too. Run it again to fetch only what is new.
 """
 
-# %% What to export: freeze rates of the project by country, day by day, and the worst calls by country and SDK.
+# %% What to export: daily freeze rates of the project by country, and the worst calls by country and SDK.
 import asyncio
 import os
 import tempfile
@@ -32,9 +32,9 @@ calls = Selection(
 )
 
 
-# %% Export, the worst calls first, with a budget: lists are cheap, details are dear.
+# %% Export the worst calls first, with a limit on requests: lists are cheap, details are expensive.
 async def export() -> None:
-    """Fetch both selections."""
+    """Export both selections."""
     async with AnalyticsClient.from_env() as client:
         print(await client.export.run(week, FOLDER / "week"))
         print(await client.export.run(calls, FOLDER / "calls", order="worst", max_requests=REQUESTS))
@@ -42,9 +42,9 @@ async def export() -> None:
 
 asyncio.run(export())
 if not all(any(FOLDER.glob(f"{name}/**/*.parquet")) for name in ("week/insights", "calls/statistics")):
-    raise SystemExit("Nobody was there, or no call could be looked into: see what was left out above.")
+    raise SystemExit("No usage, or no details of calls were available: see what was skipped above.")
 
-# %% The country: the mean of its days, each by the usage that it rests on.
+# %% The country: the mean over its days, weighted by usage.
 database = duckdb.connect()
 insights = database.read_parquet(f"{FOLDER}/week/insights/**/*.parquet")
 ((country, rate),) = database.sql(
@@ -55,10 +55,10 @@ insights = database.read_parquet(f"{FOLDER}/week/insights/**/*.parquet")
 ).fetchall()
 print(f"{country}: {rate:.2%} of the audio froze")
 
-# %% The SDK: of the worst calls in which that country's users froze, by all their users. The API splits a call by one
-# dimension at a time, so this is where to look, and no proof.
+# %% The SDK: all users of the worst calls in which users of that country had freezes. The API splits a call by one
+# dimension at a time, so this shows where to look and proves nothing.
 statistics = database.read_parquet(f"{FOLDER}/calls/statistics/**/*.parquet")
-found = database.execute(
+rows = database.execute(
     """
     WITH there AS (
         SELECT call_id FROM statistics WHERE dimension = 'country' AND dimension_value = ? AND value > 0
@@ -70,5 +70,5 @@ found = database.execute(
     """,
     [country],
 ).fetchall()
-for sdk, users, froze in found:
-    print(f"  {sdk}: {froze:.2%}, {users} users")
+for sdk, users, rate in rows:
+    print(f"  {sdk}: {rate:.2%}, {users} users")

@@ -119,7 +119,7 @@ def read_envelope(body: bytes) -> Answer:
 
 def request_id(response: Response, answer: Answer) -> str | None:
     """Return the request id of the body or, where it has none, of the headers."""
-    told = answer.requestId or header(response, "X-Request-ID")
+    told = answer.request_id or header(response, "X-Request-ID")
     return told and one_line(told, _ID)
 
 

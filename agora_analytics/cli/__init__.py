@@ -1,4 +1,4 @@
-"""The command `agora-analytics`: the library from a shell, for people and for pipes.
+"""The program `agora-analytics`: the library from a shell, for people and for pipes.
 
 It needs the extra `cli` (typer and rich); importing this package does not, and neither does the rest of the library.
 """
@@ -18,16 +18,16 @@ _TERMINATED = 143
 
 
 def run() -> None:
-    """Run the command of this process and end it.
+    """Run the command line of this process and exit.
 
-    Exit codes: 0 done, 1 a refused or failed request, 2 misuse, 130 Ctrl-C, 143 SIGTERM.
+    Exit codes: 0 success, 1 failed or refused, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.
     """
     try:
         code = _main()
     except KeyboardInterrupt:
         code = _INTERRUPTED
     if code in {_INTERRUPTED, _TERMINATED}:
-        _leave_now(code)
+        _exit_now(code)
     sys.exit(code)
 
 
@@ -42,8 +42,8 @@ def _main() -> int:
     return main()
 
 
-def _leave_now(code: int) -> None:
-    """End without joining threads: one that waits for a name server would hold the prompt for many seconds."""
+def _exit_now(code: int) -> None:
+    """Exit without joining threads: one that waits for a name server would delay the prompt for many seconds."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,4 +1,4 @@
-"""`python -m agora_analytics.cli` is the command `agora-analytics`."""
+"""`python -m agora_analytics.cli` is the program `agora-analytics`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole command: its groups put together, and its one way in and out."""
+"""The program `agora-analytics`: its commands, and its entry point with exit codes."""
 
 from __future__ import annotations
 
@@ -10,37 +10,39 @@ import typer
 
 import agora_analytics
 from agora_analytics.cli.commands import calls, demo, export, follow, info, insights, realtime, simulate, watch
-from agora_analytics.cli.runner import DONE, INTERRUPTED, MISUSE, tell
+from agora_analytics.cli.runner import DONE, INTERRUPTED, MISUSE, write_stderr
 
 NAME = "agora-analytics"
 
-# What typer raises for bad options; it shows the base of it under no name of its own.
-_BadOption: type[Exception] = typer.BadParameter.__mro__[2]
+# The base of all of typer's usage errors has no public name.
+_UsageError: type[Exception] = typer.BadParameter.__mro__[2]
 
 app = typer.Typer(
     name=NAME,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     pretty_exceptions_show_locals=False,
-    help="Reads the Agora Analytics REST API and keeps the quotas of your plan.\n\n"
-    "Example: agora-analytics demo, which needs no account.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Query the Agora Analytics REST API within the quotas of your pricing plan.\n\n"
+    "Exit codes: 0 success, 1 failed or refused, 2 wrong usage, 130 Ctrl-C, 143 SIGTERM.\n\n"
+    "Example, without an account: agora-analytics demo",
 )
 
 
-def _tell_version(asked: bool) -> None:  # noqa: FBT001 - typer calls it so
-    if asked:
+def _show_version(requested: bool) -> None:  # noqa: FBT001 - the signature of a callback
+    if requested:
         typer.echo(f"{NAME} {agora_analytics.__version__}")
         raise typer.Exit
 
 
 @app.callback()
-def _every(
+def _root(
     *,
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version, and exit.", is_eager=True, callback=_tell_version)
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version)
     ] = False,
 ) -> None:
-    """Take what stands before any command."""
+    """Accept the options before a command."""
 
 
 app.command()(demo.demo)
@@ -57,15 +59,15 @@ app.command()(info.metrics)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command with these arguments, by default the process's own, and return its exit code."""
+    """Run a command line, by default the arguments of the process, and return the exit code."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            # A terminal that cannot show a channel's name is no reason to fail.
+            # A channel's name that the terminal cannot show must not end the command.
             stream.reconfigure(errors="replace")
     try:
         code = app(args=arguments, prog_name=NAME, standalone_mode=False)
-    except _BadOption as error:
-        return _misused(error)
+    except _UsageError as error:
+        return _report_usage_error(error)
     except (typer.Abort, KeyboardInterrupt):
         return INTERRUPTED
     except SystemExit as end:
@@ -73,10 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else DONE
 
 
-def _misused(error: Exception) -> int:
+def _report_usage_error(error: Exception) -> int:
     context = getattr(error, "ctx", None)
-    asked = context.command_path if context else NAME
+    path = context.command_path if context else NAME
     message = error.format_message() if hasattr(error, "format_message") else str(error)
-    # Without any command the help was shown already, and there is no message.
-    tell(*((f"error: {message}", f"Try '{asked} --help'.") if message else ()))
+    # Without a command typer has shown the help, and the message is empty.
+    write_stderr(*((f"error: {message}", f"Try '{path} --help'.") if message else ()))
     return MISUSE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from statistics import fmean, median_low
@@ -10,30 +11,32 @@ import attrs
 
 from agora_analytics.spans import moment
 
-Pair = tuple[int, float]
+TimedValue = tuple[int, float]
 """UTC second and value."""
 
 WIDTH = 48
 BLOCKS = "▁▂▃▄▅▆▇█"
 ASCII = "_.:-=+*#"
 FULL = "█"
-REASONS = {
+GAP_REASONS = {
     "outage": "requests failed for too long",
-    "quota": "the quota was spent",
-    "consumer": "earlier events took too long",
-    "asleep": "this machine stood still",
-    "before_start": "it was too old when this began",
-    "service": "the service keeps less than the plan says",
+    "quota": "the quota was used up",
+    "consumer": "earlier events took too long to process",
+    "asleep": "this machine was suspended",
+    "before_start": "it was too old when this command started",
+    "service": "the service keeps less than the plan promises",
 }
-"""Why something was lost, by `Gap.reason`."""
+"""Why data is missing, by `Gap.reason`."""
 
-_FINE = 10
+_THREE_DIGITS = 10
 _MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
+
+_EPOCH_TIME = re.compile(r"(?<![\w-])((?:start|end|stop)=|at (?:most|least) (?=\d+ now\b))(\d{9,10})\b")
 
 
 @attrs.frozen
-class Summary:
-    """What a series comes to."""
+class SeriesSummary:
+    """Lowest, mean, highest and last value of a series."""
 
     lowest: float
     mean: float
@@ -41,27 +44,27 @@ class Summary:
     last: float
 
     @classmethod
-    def of(cls, pairs: Sequence[Pair]) -> Summary | None:
-        """Sum up a series in order of time; None where there is nothing in it."""
-        values = [value for _, value in pairs]
+    def of(cls, series: Sequence[TimedValue]) -> SeriesSummary | None:
+        """Summarize a series in time order; returns None if it is empty."""
+        values = [value for _, value in series]
         return cls(min(values), sum(values) / len(values), max(values), values[-1]) if values else None
 
 
 def printable(text: str) -> str:
-    """Blank out what could steer a terminal: names of channels and messages come from anywhere."""
+    """Replace control characters by spaces: channel names and service messages are untrusted."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def sparkline(pairs: Sequence[Pair], width: int = WIDTH, blocks: str = BLOCKS) -> str:
-    """Draw a series in order of time, lowest to highest value; where nothing was measured there is a gap."""
-    cells = _cells(pairs, width)
+def sparkline(series: Sequence[TimedValue], width: int = WIDTH, blocks: str = BLOCKS) -> str:
+    """Draw a series in time order, scaled from its lowest to its highest value; missing data is a space."""
+    cells = _downsample(series, width)
     present = [value for value in cells if value is not None]
     if not present:
         return ""
-    low, reach, steps = min(present), max(present) - min(present), len(blocks) - 1
+    low, extent, steps = min(present), max(present) - min(present), len(blocks) - 1
     flat = blocks[steps // 2]
     return "".join(
-        " " if value is None else blocks[round((value - low) / reach * steps)] if reach else flat for value in cells
+        " " if value is None else blocks[round((value - low) / extent * steps)] if extent else flat for value in cells
     )
 
 
@@ -70,33 +73,33 @@ def bar(value: float | None, highest: float, width: int = 20, full: str = FULL) 
     return full * round(width * (value or 0) / highest) if highest > 0 else ""
 
 
-def percent(rate: float | None) -> str:
-    """Tell a fraction in percent; empty where there is none."""
+def format_percent(rate: float | None) -> str:
+    """Format a fraction in percent; empty for None."""
     return "" if rate is None else f"{rate * 100:.2f} %"
 
 
-def number(value: float | None) -> str:
-    """Tell a count or measurement; empty where there is none."""
+def format_number(value: float | None) -> str:
+    """Format a count or a measurement; empty for None."""
     if value is None:
         return ""
     if float(value).is_integer():
         return f"{int(value):,}"
-    return f"{value:,.1f}" if abs(value) >= _FINE else f"{value:.4g}"
+    return f"{value:,.1f}" if abs(value) >= _THREE_DIGITS else f"{value:.4g}"
 
 
-def measured(value: float | None, unit: str) -> str:
-    """Tell a value of this unit, fractions in percent."""
-    return percent(value) if unit == "fraction" else number(value)
+def format_value(value: float | None, unit: str) -> str:
+    """Format a value of this unit; fractions in percent."""
+    return format_percent(value) if unit == "fraction" else format_number(value)
 
 
-def clock(ts: float | None) -> str:
-    """Tell UTC seconds; empty for null and 0."""
-    when = moment(ts)
-    return f"{when:%Y-%m-%d %H:%M:%S}" if when else ""
+def format_time(ts: float | None) -> str:
+    """Format UTC seconds; empty for None and 0."""
+    time = moment(ts)
+    return f"{time:%Y-%m-%d %H:%M:%S}" if time else ""
 
 
-def lasting(seconds: float | None) -> str:
-    """Tell a duration in its two largest units; empty where there is none."""
+def format_duration(seconds: float | None) -> str:
+    """Format a duration in its two largest units; empty for None."""
     if seconds is None:
         return ""
     whole = int(seconds)
@@ -109,15 +112,25 @@ def lasting(seconds: float | None) -> str:
     return " ".join([f"{count} {unit}" for count, unit in parts if count][:2]) or "0 s"
 
 
-def _cells(pairs: Sequence[Pair], width: int) -> list[float | None]:
-    """Average a series into at most `width` equal stretches of time, no finer than it was measured."""
-    if not pairs:
+def with_iso_times(message: str) -> str:
+    """Write the epoch seconds of an error about times in ISO 8601: `start=1795521600` is hard to read."""
+    return _EPOCH_TIME.sub(lambda found: found[1] + _iso(int(found[2])), message)
+
+
+def _iso(ts: int) -> str:
+    time = moment(ts)
+    return f"{time:%Y-%m-%dT%H:%M:%SZ}" if time else str(ts)
+
+
+def _downsample(series: Sequence[TimedValue], width: int) -> list[float | None]:
+    """Average a series into at most `width` equal intervals, no finer than it was measured."""
+    if not series:
         return []
-    first, reach = pairs[0][0], pairs[-1][0] - pairs[0][0]
-    steps = [later - earlier for (earlier, _), (later, _) in pairwise(pairs) if later > earlier]
+    first, extent = series[0][0], series[-1][0] - series[0][0]
+    steps = [later - earlier for (earlier, _), (later, _) in pairwise(series) if later > earlier]
     step = median_low(steps or [1])
-    count = max(1, min(width, reach // step + 1))
-    found: list[list[float]] = [[] for _ in range(count)]
-    for ts, value in pairs:
-        found[min(count - 1, (ts - first) * count // (reach + step))].append(value)
-    return [fmean(values) if values else None for values in found]
+    count = max(1, min(width, extent // step + 1))
+    buckets: list[list[float]] = [[] for _ in range(count)]
+    for ts, value in series:
+        buckets[min(count - 1, (ts - first) * count // (extent + step))].append(value)
+    return [fmean(values) if values else None for values in buckets]

@@ -1,169 +1,220 @@
-"""Options that many commands share, told once: bundles of them, and the decorator that spreads a bundle out."""
+"""Options that many commands share, in bundles, and the decorator that makes a typer command of a coroutine function.
+
+A parameter of a command whose type is a bundle becomes the options of that bundle:
+
+    @command
+    async def timeline(credentials: CredentialOptions, time: TimeOptions, *, call_id: CallId) -> None: ...
+"""
 
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_args, get_origin, get_type_hints
 
 import attrs
 import typer
 
-from agora_analytics.cli import tables, times
+from agora_analytics.cli import parsing, tables
+from agora_analytics.cli.formatting import format_duration
 from agora_analytics.cli.output import Screen
-from agora_analytics.cli.quota_waits import telling_waits
-from agora_analytics.cli.runner import finish
-from agora_analytics.plans import Endpoint
+from agora_analytics.cli.runner import run_command
+from agora_analytics.cli.status import report_quota_waits
+from agora_analytics.plans import PLANS, Endpoint, is_cut
 from agora_analytics.spans import HostSecond, Span, by_host
 
 if TYPE_CHECKING:
     from agora_analytics import AnalyticsClient
-    from agora_analytics.cli.settings import Settings
+    from agora_analytics.cli.settings import AccountSettings
 
 Command = Callable[..., Coroutine[Any, Any, None]]
 
+log = logging.getLogger("agora_analytics.cli")
 
-def _option(text: str, panel: str | None = None, *names: str, **more: Any) -> Any:
+_ACCOUNT, _TIME, _NAMES, _OUTPUT = "Account", "Time", "Names", "Output"
+
+
+def option(text: str, panel: str | None = None, *names: str, **more: Any) -> Any:
+    """Return an option with its help text and panel; the text says the default where that is not plain."""
     return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, **more)
 
 
-_ACCOUNT, _TIME, _OUTPUT = "Account", "Time", "Output"
-
-
 @attrs.frozen(kw_only=True)
-class Shown:
-    """How results are shown."""
+class OutputOptions:
+    """Tables or JSON."""
 
-    json: Annotated[bool, _option("One JSON object a line instead of tables.", _OUTPUT, "--json")] = False
+    json: Annotated[bool, option("Print JSON Lines (one object per line) instead of tables.", _OUTPUT, "--json")] = (
+        False
+    )
 
     @property
     def screen(self) -> Screen:
-        """The screen that shows them so."""
+        """The screen for this output."""
         return Screen(json=self.json)
 
 
 @attrs.frozen(kw_only=True)
-class Limited(Shown):
-    """How a list of any length is shown."""
+class ListOptions(OutputOptions):
+    """Output of a list of any length."""
 
-    limit: Annotated[int | None, _option("Show so many (default: 100, or all with --json).", _OUTPUT, min=1)] = None
+    limit: Annotated[
+        int | None, option("Show at most this many (default: 100, or all with --json).", _OUTPUT, min=1)
+    ] = None
 
-    def most(self, otherwise: int = 100) -> int | None:
-        """Return where to stop."""
-        return self.limit if self.limit or self.json else otherwise
+    def max_rows(self, default: int = 100) -> int | None:
+        """Return how many rows to show; None for all."""
+        return self.limit if self.limit or self.json else default
 
 
 @attrs.frozen(kw_only=True)
-class Chosen:
-    """Which plan, where nothing else of the account matters."""
+class PlanOptions:
+    """The pricing plan and the ledger."""
 
     plan: Annotated[
-        str | None, _option("Pricing plan: starter, standard, premium or enterprise [AGORA_PLAN].", _ACCOUNT)
+        str | None,
+        option(
+            f"Pricing plan: {', '.join(PLANS)} [AGORA_PLAN].", _ACCOUNT, autocompletion=parsing.completion_of(PLANS)
+        ),
     ] = None
     config: Annotated[
         Path | None,
-        _option("TOML file with settings (default: ~/.config/agora-analytics/config.toml).", _ACCOUNT),
+        option("TOML file with settings (default: ~/.config/agora-analytics/config.toml).", _ACCOUNT),
     ] = None
     ledger: Annotated[
         str | None,
-        _option("File in which commands count their requests together, or :memory: [AGORA_LEDGER].", _ACCOUNT),
+        option(
+            "File in which all commands count their requests, or :memory: to count this command alone [AGORA_LEDGER].",
+            _ACCOUNT,
+        ),
     ] = None
 
-    def settings(self) -> Settings:
-        """Return flags over environment over file."""
-        from agora_analytics.cli.settings import Settings, default_path, from_environment, from_file  # noqa: PLC0415 - with a client, when one is needed
+    def settings(self) -> AccountSettings:
+        """Return the settings: options before environment variables before the file."""
+        from agora_analytics.cli.settings import AccountSettings, default_path, from_environment, from_file  # noqa: PLC0415 - loads the client, which help does not need
 
         path = self.config or default_path()
         file = from_file(path.expanduser(), required=self.config is not None)
-        return Settings(plan=self.plan, ledger=self.ledger).over(from_environment(os.environ)).over(file)
+        return AccountSettings(plan=self.plan, ledger=self.ledger).over(from_environment(os.environ)).over(file)
 
 
 @attrs.frozen(kw_only=True)
-class Customer(Chosen):
-    """Whose requests are counted."""
+class CustomerOptions(PlanOptions):
+    """The customer whose requests are counted."""
 
-    customer_id: Annotated[str | None, _option("Customer ID [AGORA_CUSTOMER_ID].", _ACCOUNT)] = None
+    customer_id: Annotated[str | None, option("Customer ID [AGORA_CUSTOMER_ID].", _ACCOUNT)] = None
 
-    def settings(self) -> Settings:
-        """Return flags over environment over file."""
-        from agora_analytics.cli.settings import Settings  # noqa: PLC0415 - with a client, when one is needed
+    def settings(self) -> AccountSettings:
+        """Return the settings: options before environment variables before the file."""
+        from agora_analytics.cli.settings import AccountSettings  # noqa: PLC0415 - loads the client
 
-        return Settings(customer_id=self.customer_id).over(super().settings())
+        return AccountSettings(customer_id=self.customer_id).over(super().settings())
 
 
 @attrs.frozen(kw_only=True)
-class Account(Customer):
-    """Who asks, and where."""
+class CredentialOptions(CustomerOptions):
+    """Everything that a client needs: credentials, project, plan, hosts."""
 
-    app_id: Annotated[str | None, _option("App ID of the project [AGORA_APP_ID].", _ACCOUNT)] = None
+    app_id: Annotated[str | None, option("App ID of the project [AGORA_APP_ID].", _ACCOUNT)] = None
     secret_file: Annotated[
-        Path | None, _option("File with the Customer Secret [AGORA_CUSTOMER_SECRET is the secret itself].", _ACCOUNT)
+        Path | None,
+        option("File with the Customer Secret; [AGORA_CUSTOMER_SECRET] holds the secret itself.", _ACCOUNT),
     ] = None
     secret_stdin: Annotated[
-        bool, _option("Read the Customer Secret from standard input.", _ACCOUNT, "--secret-stdin")
+        bool, option("Read the Customer Secret from standard input.", _ACCOUNT, "--secret-stdin")
     ] = False
     base_url: Annotated[
-        str | None, _option("Host, or several with commas between them [AGORA_BASE_URL].", _ACCOUNT)
+        str | None, option("Base URL of the service, or several separated by commas [AGORA_BASE_URL].", _ACCOUNT)
     ] = None
     ca_file: Annotated[
         Path | None,
-        _option("PEM file of the authorities to trust instead of the system's, as a firewall's own.", _ACCOUNT),
+        option("PEM file of certificate authorities to trust instead of the system's (corporate proxies).", _ACCOUNT),
     ] = None
-    max_wait: Annotated[float, _option("Seconds that one request waits for its quota (default: 120).", _ACCOUNT)] = 120
+    max_wait: Annotated[
+        float, option("Fail a request that would wait longer for its quota, in seconds (default: 120).", _ACCOUNT)
+    ] = 120
 
-    def settings(self) -> Settings:
-        """Return flags over environment over file."""
-        from agora_analytics.cli.settings import Settings  # noqa: PLC0415 - with a client, when one is needed
+    def settings(self) -> AccountSettings:
+        """Return the settings: options before environment variables before the file."""
+        from agora_analytics.cli.settings import AccountSettings  # noqa: PLC0415 - loads the client
 
-        flags = Settings(
+        given = AccountSettings(
             customer_secret=self._secret(),
             app_id=self.app_id,
             ca_file=self.ca_file,
             base_url=tuple(url.strip() for url in self.base_url.split(",")) if self.base_url else None,
         )
-        return flags.over(super().settings())
+        return given.over(super().settings())
 
     @asynccontextmanager
-    async def client(self, screen: Screen, settings: Settings | None = None) -> AsyncIterator[AnalyticsClient]:
-        """Open a client, and tell in the end what it spent; settings that were read already are not read again."""
+    async def client(self, screen: Screen, settings: AccountSettings | None = None) -> AsyncIterator[AnalyticsClient]:
+        """Open a client and note at its end what it spent; `settings` that were read before are not read again."""
         settings = settings or self.settings()
         async with (
-            settings.counting() as ledger,
+            settings.open_ledger() as ledger,
             settings.client(ledger, max_wait=self.max_wait) as client,
-            telling_waits(client.quota, screen.note),
+            report_quota_waits(client.quota, screen.note),
         ):
             yield client
-            screen.note(tables.spent((await client.quota.snapshot()).states))
+            screen.note(tables.spent_today((await client.quota.snapshot()).states))
 
     def _secret(self) -> str | None:
-        from agora_analytics.cli.settings import secret_of, secret_text  # noqa: PLC0415 - with a client, when one is needed
+        from agora_analytics.cli.settings import parse_secret, read_secret  # noqa: PLC0415 - loads the client
 
         if self.secret_file and self.secret_stdin:
             raise ValueError("--secret-file and --secret-stdin exclude each other")
         if self.secret_file:
-            return secret_of(self.secret_file)
-        return secret_text(sys.stdin.readline(), "standard input") if self.secret_stdin else None
+            return read_secret(self.secret_file)
+        return parse_secret(sys.stdin.readline(), "standard input") if self.secret_stdin else None
 
 
 @attrs.frozen(kw_only=True)
-class When:
-    """Which span of time."""
+class NameOptions:
+    """Names of metrics, dimensions and products: a misspelt one is refused before it costs a request."""
 
-    last: Annotated[str | None, _option("The newest 45s, 20m, 3h, 2d, … that the plan tells.", _TIME)] = None
-    start: Annotated[str | None, _option("ISO 8601 with a zone or Z, or seconds since 1970.", _TIME)] = None
-    end: Annotated[str | None, _option("The same; the end is not included (default: the newest).", _TIME)] = None
+    allow_unknown: Annotated[
+        bool,
+        option("Send names that `agora-analytics metrics` does not list, too.", _NAMES, "--allow-unknown"),
+    ] = False
+
+    def check(self, option: str, name: str | None, *kinds: str) -> None:
+        """Raise `ValueError` for a name outside the catalogue, unless unknown names are allowed."""
+        if name is not None and not self.allow_unknown:
+            parsing.check_name(option, name, *kinds)
+
+    def check_series(self, option: str, metric: str, product: str) -> None:
+        """Raise `ValueError` for a real-time series outside the catalogue, unless unknown names are allowed."""
+        self.check(option, metric, "realtime_usage", "quality")
+        self.check(option, product, "product")
+
+
+@attrs.frozen(kw_only=True)
+class TimeOptions:
+    """A span of time."""
+
+    last: Annotated[str | None, option("The newest 45s, 20m, 3h, 2d, 1w, … that the plan gives access to.", _TIME)] = (
+        None
+    )
+    start: Annotated[str | None, option("First moment: ISO 8601 with a zone or Z, or seconds since 1970.", _TIME)] = (
+        None
+    )
+    end: Annotated[
+        str | None, option("First moment after the span, in the same form (default: the newest).", _TIME)
+    ] = None
 
     async def span(
-        self, client: AnalyticsClient, endpoint: Endpoint, usual: int | None = None, *, uncut: bool = False
+        self, client: AnalyticsClient, endpoint: Endpoint, default: int | None = None, *, uncut: bool = False
     ) -> Span:
-        """Return the span for an endpoint; without any option the newest `usual` seconds (None: one request's).
+        """Return the span for an endpoint; without options the newest `default` seconds (None: those of one request).
 
-        A `--last` beyond what the plan keeps is cut, and that is told; or `uncut`, for who tells what is not there.
-        What ends now does so by the service's clock, which a ledger may know; else requests about it are moved to that.
+        A `--last` beyond the plan's retention is cut with a warning, unless `uncut`. Spans that end now use the
+        service's clock if the ledger knows it; otherwise they are marked as of the host's clock, and the client moves
+        them once it knows the service's.
         """
         plan, quota = client.plan, client.quota
         await quota.snapshot()
@@ -172,57 +223,84 @@ class When:
             if self.end is not None:
                 raise ValueError("--end needs --start")
             limits = plan.of_endpoint(endpoint)
-            if self.last and uncut and (wanted := times.duration(self.last)) > limits.available:
+            if self.last and uncut and (wanted := parsing.parse_duration(self.last)) > limits.available:
                 end = limits.askable(now).end
                 return Span(max(1, end - wanted), end)
-            wanted = times.duration(self.last) if self.last else usual or limits.longest_query
+            wanted = parsing.parse_duration(self.last) if self.last else default or limits.longest_query
             span = plan.recent(endpoint, wanted, now)
             if self.last:
-                times.tell_cut(self.last, limits.available, span)
+                _warn_if_cut(self.last, limits.available, span)
             return span if quota.host_ahead() is not None else by_host(span)
         if self.last is not None:
             raise ValueError("--last and --start exclude each other")
-        start = times.instant(self.start, "--start")
+        start = parsing.parse_time(self.start, "--start")
         if self.end is not None:
-            return Span(start, times.instant(self.end, "--end"))
+            return Span(start, parsing.parse_time(self.end, "--end"))
         newest = plan.of_endpoint(endpoint).askable(now).end
         return Span(start, newest if quota.host_ahead() is not None else HostSecond(newest))
 
 
+def stream_start(start: str | None, last: str | None, retention: int) -> int | timedelta | None:
+    """Return where a stream starts: at `--start`, or `--last` ago by the service's clock; None for now.
+
+    The stream itself reports what it misses of the past, as a gap.
+    """
+    if start:
+        return parsing.parse_time(start, "--start")
+    return timedelta(seconds=_retained(last, retention, ", or where its checkpoint is")) if last else None
+
+
+def _retained(last: str, retention: int, or_else: str = "") -> int:
+    """Return the seconds of `--last`, at most the plan's retention; warns if they are cut."""
+    wanted = parsing.parse_duration(last)
+    if wanted > retention:
+        kept = format_duration(retention)
+        log.warning("--last=%s is more than the plan keeps: it begins %s ago%s", last, kept, or_else)
+    return min(wanted, retention)
+
+
+def _warn_if_cut(last: str, retention: int, span: Span) -> None:
+    """Warn if a span is shorter than its `--last`: the plan keeps less, or less of it can be requested."""
+    wanted = parsing.parse_duration(last)
+    if _retained(last, retention) == wanted and is_cut(wanted, span):
+        newest = format_duration(span.duration)
+        log.warning("--last=%s is more than can be requested: it is the newest %s", last, newest)
+
+
 def command(function: Command) -> Callable[..., None]:
-    """Make a typer command of a coroutine function: bundles become their options, errors become exit codes."""
+    """Make a typer command of a coroutine function: bundles become options, errors become exit codes."""
     signature = inspect.signature(function, eval_str=True)
     bundles = {name: one.annotation for name, one in signature.parameters.items() if attrs.has(one.annotation)}
 
-    def spread(**given: Any) -> None:
-        made = {
-            name: kind(**{field.name: given.pop(field.name) for field in attrs.fields(kind)})
-            for name, kind in bundles.items()
+    def entry_point(**values: Any) -> None:
+        arguments = {
+            name: bundle(**{field.name: values.pop(field.name) for field in attrs.fields(bundle)})
+            for name, bundle in bundles.items()
         }
-        code = finish(lambda: function(**made, **given))
+        code = run_command(lambda: function(**arguments, **values))
         raise typer.Exit(code)
 
-    spread.__name__, spread.__doc__, spread.__annotations__ = function.__name__, function.__doc__, {}
+    entry_point.__name__, entry_point.__doc__, entry_point.__annotations__ = function.__name__, function.__doc__, {}
     own = [one for one in signature.parameters.values() if one.name not in bundles]
-    shared = [option for kind in bundles.values() for option in _options(kind)]
+    shared = [parameter for bundle in bundles.values() for parameter in _parameters(bundle)]
     parameters = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in [*own, *shared]]
     for one in parameters:
-        _without_type(one)
-    spread.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
-    return spread
+        _hide_type_of_flag(one)
+    entry_point.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # read by typer
+    return entry_point
 
 
-def _without_type(parameter: inspect.Parameter) -> None:
-    """Let the help show a flag without a type: there is no value to give."""
+def _hide_type_of_flag(parameter: inspect.Parameter) -> None:
+    """Let the help show a flag without a type: it takes no value."""
     hint = parameter.annotation
     if get_origin(hint) is Annotated and get_args(hint)[0] is bool:
-        for option in get_args(hint)[1:]:
-            option.metavar = ""
+        for info in get_args(hint)[1:]:
+            info.metavar = ""
 
 
-def _options(kind: type[attrs.AttrsInstance]) -> Iterator[inspect.Parameter]:
-    hints = get_type_hints(kind, include_extras=True)
-    for field in attrs.fields(kind):
+def _parameters(bundle: type[attrs.AttrsInstance]) -> Iterator[inspect.Parameter]:
+    hints = get_type_hints(bundle, include_extras=True)
+    for field in attrs.fields(bundle):
         yield inspect.Parameter(
             field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
         )

@@ -1,7 +1,7 @@
-"""What reaches the screen or the pipe: the only file that imports rich.
+"""Output to a terminal or a pipe: the only file that imports rich.
 
-With `--json` standard output carries one JSON object a line and nothing else. Tables go there too, for people; notes
-and progress go to standard error.
+Results go to standard output: tables, or with `--json` one JSON object per line and nothing else. Notes, warnings and
+progress go to standard error.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import attrs
 from rich import box
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
-from rich.live import Live as Moving
+from rich.live import Live
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table as Grid
+from rich.table import Table as RichTable
 from rich.text import Text
 
 from agora_analytics._core.decoding.json import encode
@@ -26,24 +26,23 @@ from agora_analytics.cli.tables import Bar, Cell, Plot, Table
 
 T = TypeVar("T")
 
-_PIPED = 200
-"""Columns of what is not a terminal."""
+_PIPE_WIDTH = 200
+"""Columns where standard output is not a terminal."""
 
 _UNBOUNDED = 10_000
-"""Columns in which any table has its natural width."""
+"""Columns in which every table has its natural width."""
 
 _DATE = len("2026-11-24")
 
-_ID = 12
-"""Columns that a text keeps at least where it is folded."""
+_MIN_TEXT = 12
+"""Columns that a folded text keeps at least."""
 
 
 @attrs.frozen
 class _Layout:
-    """How wide plots and bars are, and what is done to save room.
+    """Widths of plots and bars, and how space is saved.
 
-    `tight` puts the words of headings below each other and does without columns that can be spared; `folded` also folds
-    times and ids onto further lines.
+    `tight` stacks the words of headings and leaves out optional columns; `folded` also wraps times and ids.
     """
 
     plot: int
@@ -53,40 +52,40 @@ class _Layout:
 
 
 _WIDE = (_Layout(WIDTH), _Layout(WIDTH // 2), _Layout(WIDTH // 3, tight=True))
-"""The first with which a table fits as it is gets taken."""
+"""The first layout in which a table fits is used."""
 
 _NARROW = _Layout(WIDTH // 3, bar=10, tight=True, folded=True)
 
 
 @attrs.frozen
-class Live:
-    """A table that is drawn anew in its place, or lines where there is no terminal."""
+class LiveView:
+    """Where a stream is shown: a table that is redrawn in place, or a line per event where that is not possible."""
 
-    say: Callable[[str], None]
+    line: Callable[[str], None]
     table: Callable[[Table], None]
 
 
 Advance = Callable[[float, str], None]
-"""Tell how far something is, and what to say beside it."""
+"""Sets how far a progress bar is, and the text beside it."""
 
 
 class _Terminal(Console):
     def on_broken_pipe(self) -> NoReturn:
-        """Let the error through, where rich would end the process by itself."""
+        """Raise the error, where rich would exit the process."""
         raise  # noqa: PLE0704 - rich calls this while it handles the error
 
 
 @attrs.frozen
-class Step:
-    """A JSON line of a command that shows things of different kinds: which, and the thing."""
+class StepRow:
+    """A JSON line of a command that prints several kinds of values: the kind, and the value."""
 
     step: str
     value: object
 
 
 @attrs.frozen
-class Seen(Generic[T]):
-    """What a list came to: how many were shown, the last of them, and whether there are more."""
+class Listed(Generic[T]):
+    """Result of a list: the number of items shown, the last one, and whether there are more."""
 
     count: int
     last: T | None
@@ -95,19 +94,19 @@ class Seen(Generic[T]):
 
 @attrs.frozen(kw_only=True)
 class Screen:
-    """Where a command's results go; with a `step` its JSON lines say it."""
+    """Prints the results of a command; with a `step` its JSON lines carry that name."""
 
     json: bool = False
     step: str = ""
 
     def emit(self, value: object) -> None:
-        """Write one JSON line, at once."""
+        """Write one JSON line and flush it."""
         out = sys.stdout.buffer
-        out.write(encode(Step(self.step, value) if self.step else value) + b"\n")
+        out.write(encode(StepRow(self.step, value) if self.step else value) + b"\n")
         out.flush()
 
     def show(self, values: Sequence[object], *tables: Table) -> None:
-        """Show values that are complete: as JSON lines, or as these tables."""
+        """Print a complete result: the values as JSON lines, or the tables."""
         if self.json:
             for value in values:
                 self.emit(value)
@@ -117,9 +116,9 @@ class Screen:
 
     async def stream(
         self, items: AsyncGenerator[T], what: str, view: Callable[[Sequence[T]], Sequence[Table]], limit: int | None
-    ) -> Seen[T]:
-        """Show items as they come: JSON lines one by one, or tables of the first `limit`; return what there was."""
-        found: list[T] = []
+    ) -> Listed[T]:
+        """Print up to `limit` items: JSON lines as they arrive, or tables at the end."""
+        shown: list[T] = []
         count, more, last = 0, False, None
         with self.progress(what) as advance:
             async with aclosing(items) as rows:
@@ -128,106 +127,109 @@ class Screen:
                         more = True
                         break
                     count, last = count + 1, item
-                    self.emit(item) if self.json else found.append(item)
+                    self.emit(item) if self.json else shown.append(item)
                     advance(count, f"{count:,}")
-        self.show((), *view(found))
-        return Seen(count, last, more)
+        self.show((), *view(shown))
+        return Listed(count, last, more)
 
-    def say(self, line: str = "") -> None:
-        """Write a line for people to standard output."""
+    def print(self, line: str = "") -> None:
+        """Write a line to standard output; nothing with `--json`."""
         if not self.json:
             _console().print(Text(printable(line), style="bold"), soft_wrap=True)
 
     def note(self, line: str) -> None:
-        """Write a line for people to standard error."""
+        """Write a line to standard error; nothing with `--json`."""
         if not self.json:
             self.warn(line)
 
     def warn(self, line: str) -> None:
-        """Write a line to standard error that must not be missed, whatever standard output carries."""
+        """Write a line to standard error, with `--json` too."""
         if line:
             _console(stderr=True).print(Text(printable(line), style="dim"), soft_wrap=True)
 
     @contextmanager
     def progress(self, what: str, total: float | None = None) -> Iterator[Advance]:
-        """Show a bar, or a spinner where no total is known, on standard error if that is a terminal."""
+        """Show a progress bar, or a spinner without a total, on standard error if that is a terminal."""
         console = _console(stderr=True)
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[beside]}"))
-        shown = _redraws(console) and not self.json
-        bars = Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not shown)
+        visible = _can_redraw(console) and not self.json
+        bars = Progress(*columns, TimeElapsedColumn(), console=console, transient=True, disable=not visible)
         with bars:
             task = bars.add_task(what, total=total, beside="")
             yield lambda done, beside: bars.update(task, completed=done, beside=beside)
 
     @contextmanager
-    def board(self) -> Iterator[Callable[[Table], None] | None]:
-        """Show a table that moves, on standard error if that is a terminal; else there is nothing to draw on."""
+    def live_table(self) -> Iterator[Callable[[Table], None] | None]:
+        """Yield a function that redraws a table on standard error; None if that is not a terminal."""
         console = _console(stderr=True)
-        if self.json or not _redraws(console):
+        if self.json or not _can_redraw(console):
             yield None
             return
-        with Moving(console=console, auto_refresh=False, transient=True) as moving:
-            yield lambda table: moving.update(_fitted(table, console), refresh=True)
+        with Live(console=console, auto_refresh=False, transient=True) as display:
+            yield lambda table: display.update(_fit(table, console), refresh=True)
 
     @contextmanager
-    def live(self, *, table: bool = False) -> Iterator[Live]:
-        """Show a line for each event, on a terminal a table that moves if there is one; nothing of it with `--json`."""
+    def live(self, *, table: bool = False) -> Iterator[LiveView]:
+        """Yield a view for the events of a stream; it prints nothing with `--json`.
+
+        With `table` a terminal shows that instead of lines.
+        """
         console = _console()
         if self.json:
-            yield Live(_nothing, _nothing)
-        elif table and _redraws(console):
-            with Moving(console=console, auto_refresh=False, vertical_overflow="visible") as moving:
-                yield Live(_nothing, lambda table: moving.update(_moving(table, console), refresh=True))
+            yield LiveView(_ignore, _ignore)
+        elif table and _can_redraw(console):
+            with Live(console=console, auto_refresh=False, vertical_overflow="visible") as display:
+                yield LiveView(_ignore, lambda table: display.update(_titled(table, console), refresh=True))
         else:
-            yield Live(lambda line: console.print(Text(printable(line)), soft_wrap=True), _nothing)
+            yield LiveView(lambda line: console.print(Text(printable(line)), soft_wrap=True), _ignore)
 
     def _print(self, table: Table) -> None:
         if not table.rows:
-            self.say(": ".join(filter(None, (table.title, table.empty))))
+            self.print(": ".join(filter(None, (table.title, table.empty))))
             return
         console = _console()
         if table.title:
-            self.say(table.title)
-        console.print(_fitted(table, console))
-        self.say()
+            self.print(table.title)
+        console.print(_fit(table, console))
+        self.print()
 
 
-def _redraws(console: Console) -> bool:
-    """Whether what was drawn can be drawn anew in its place: not on a pipe, and not with `TERM=dumb`."""
+def _can_redraw(console: Console) -> bool:
+    """Whether a console can redraw in place: not a pipe, and not with `TERM=dumb`."""
     return console.is_terminal and not console.is_dumb_terminal
 
 
-def _nothing(_: object) -> None:
-    """Show nothing."""
+def _ignore(_: object) -> None:
+    """Print nothing."""
 
 
-def _moving(table: Table, console: Console) -> Group:
-    return Group(Text(printable(table.title), style="bold"), _fitted(table, console))
+def _titled(table: Table, console: Console) -> Group:
+    return Group(Text(printable(table.title), style="bold"), _fit(table, console))
 
 
-def _fitted(table: Table, console: Console) -> RenderableType:
-    """Lay a table out as wide as the console has room for: as a grid, or else row by row."""
+def _fit(table: Table, console: Console) -> RenderableType:
+    """Lay out a table in the width of the console: in columns if they fit, otherwise row by row."""
     natural = console.options.update(width=_UNBOUNDED)
     for layout in _WIDE:
         grid = _grid(table, console, layout)
         if console.measure(grid, options=natural).maximum <= console.width:
-            return _noted(table, grid) if layout.tight else grid
+            return _with_omitted(table, grid) if layout.tight else grid
     if (stacked := _stacked(table, console)) is not None:
-        return _noted(table, stacked)
-    if sum(_least(table, at) + 2 for at in _kept(table, _NARROW)) - 2 <= console.width:
-        return _noted(table, _grid(table, console, _NARROW))
+        return _with_omitted(table, stacked)
+    if sum(_min_width(table, at) + 2 for at in _visible(table, _NARROW)) - 2 <= console.width:
+        return _with_omitted(table, _grid(table, console, _NARROW))
     return _records(table, console)
 
 
-def _noted(table: Table, shown: RenderableType) -> RenderableType:
-    """Say which columns there was no room for."""
-    whole = [table.columns[at].lstrip(">") for at in _kept(table, _WIDE[0]) if table.columns[at] in table.spare]
-    return Group(shown, Text(f"no room for: {', '.join(whole)}", style="dim")) if whole else shown
+def _with_omitted(table: Table, shown: RenderableType) -> RenderableType:
+    """Add a line that names the columns that are left out."""
+    omitted = [table.columns[at].lstrip(">") for at in _visible(table, _WIDE[0]) if table.columns[at] in table.optional]
+    return Group(shown, Text(f"no room for: {', '.join(omitted)}", style="dim")) if omitted else shown
 
 
 def _stacked(table: Table, console: Console) -> Group | None:
-    """Lay a table of ids out in columns, with each id on a line above its row: in two parts nobody could copy it."""
-    if not any(_ID < _width(row[0]) <= console.width for row in table.rows):
+    """Lay out a table of ids in columns, with each id on a line of its own above its row, so that it can be copied."""
+    if not any(_MIN_TEXT < _width(row[0]) <= console.width for row in table.rows):
         return None
     rest = attrs.evolve(table, columns=table.columns[1:], rows=tuple(row[1:] for row in table.rows))
     grid, options = _grid(rest, console, _WIDE[-1]), console.options.update(width=_UNBOUNDED)
@@ -239,29 +241,29 @@ def _stacked(table: Table, console: Console) -> Group | None:
     return Group(Text(table.columns[0]), *head, *(line for pair in zip(ids, rows, strict=True) for line in pair))
 
 
-def _kept(table: Table, layout: _Layout) -> list[int]:
-    """Return which columns are shown: those without content are not, and where room is short those to spare."""
-    spare = table.spare if layout.tight else ()
-    return [at for at, name in enumerate(table.columns) if name not in spare and any(row[at] for row in table.rows)]
+def _visible(table: Table, layout: _Layout) -> list[int]:
+    """Return the columns to show: not the empty ones, and in a tight layout not the optional ones."""
+    left_out = table.optional if layout.tight else ()
+    return [at for at, name in enumerate(table.columns) if name not in left_out and any(row[at] for row in table.rows)]
 
 
-def _grid(table: Table, console: Console, layout: _Layout) -> Grid:
-    """Lay a table out in columns."""
+def _grid(table: Table, console: Console, layout: _Layout) -> RichTable:
+    """Lay out a table in columns."""
     tight = layout.tight
-    grid = Grid(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0) if tight else (0, 1))
-    kept = _kept(table, layout)
-    for at in kept:
+    grid = RichTable(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0) if tight else (0, 1))
+    visible = _visible(table, layout)
+    for at in visible:
         name, number = table.columns[at].lstrip(">"), table.columns[at].startswith(">")
         grid.add_column(
             _heading(table, at) if tight else name,
             justify="right" if number else "left",
             overflow="fold",
-            min_width=_least(table, at) if layout.folded else None,
+            min_width=_min_width(table, at) if layout.folded else None,
             max_width=_DATE if layout.folded and _is_time(name) else None,
-            no_wrap=tight and (not layout.folded or _is_whole(table, at)),
+            no_wrap=tight and (not layout.folded or _never_folds(table, at)),
         )
     for row in table.rows:
-        grid.add_row(*(_cell(row[at], console, layout) for at in kept))
+        grid.add_row(*(_cell(row[at], console, layout) for at in visible))
     return grid
 
 
@@ -273,32 +275,32 @@ def _is_time(name: str) -> bool:
     return name.endswith("(UTC)")
 
 
-def _is_whole(table: Table, at: int) -> bool:
-    """Whether a column is never folded: a number, or what is drawn."""
+def _never_folds(table: Table, at: int) -> bool:
+    """Whether a column is never folded: numbers, plots and bars."""
     return table.columns[at].startswith(">") or any(not isinstance(row[at], str) for row in table.rows)
 
 
-def _least(table: Table, at: int) -> int:
-    """Return the columns that a column of a table needs where its times and ids are folded."""
+def _min_width(table: Table, at: int) -> int:
+    """Return the least width of a column if times and ids are folded."""
     widths = [_width(row[at]) for row in table.rows] + [cell_len(word) for word in _heading(table, at).split("\n")]
     if _is_time(table.columns[at]):
         return _DATE
-    return max(widths) if _is_whole(table, at) else min(max(widths), _ID)
+    return max(widths) if _never_folds(table, at) else min(max(widths), _MIN_TEXT)
 
 
 def _width(cell: Cell) -> int:
     if isinstance(cell, Plot):
-        return min(len(cell.pairs), _NARROW.plot)
+        return min(len(cell.series), _NARROW.plot)
     return _NARROW.bar if isinstance(cell, Bar) else cell_len(cell)
 
 
 def _records(table: Table, console: Console) -> Group:
-    """Lay a table out row by row, a line for each cell, for a terminal too narrow for columns."""
-    first, *rest = _kept(table, _Layout(WIDTH))
+    """Lay out a table row by row, one line per cell, for a terminal too narrow for columns."""
+    first, *rest = _visible(table, _Layout(WIDTH))
     layout = _Layout(WIDTH // 2, bar=10)
     parts: list[RenderableType] = []
     for row in table.rows:
-        lines = Grid.grid(padding=(0, 1), pad_edge=False)
+        lines = RichTable.grid(padding=(0, 1), pad_edge=False)
         lines.add_column(style="dim", overflow="fold")
         lines.add_column(overflow="fold")
         for at in rest:
@@ -309,18 +311,18 @@ def _records(table: Table, console: Console) -> Group:
 
 
 def _cell(cell: Cell, console: Console, layout: _Layout) -> Text:
-    drawn = console.encoding.startswith("utf")
+    unicode = console.encoding.startswith("utf")
     if isinstance(cell, Plot):
-        plot = sparkline(cell.pairs, layout.plot, BLOCKS if drawn else ASCII)
+        plot = sparkline(cell.series, layout.plot, BLOCKS if unicode else ASCII)
         return Text(plot, style="cyan", no_wrap=True)
     if isinstance(cell, Bar):
-        return Text(bar(cell.value, cell.highest, layout.bar, FULL if drawn else ASCII[-1]), no_wrap=True)
+        return Text(bar(cell.value, cell.highest, layout.bar, FULL if unicode else ASCII[-1]), no_wrap=True)
     return Text(printable(cell))
 
 
 def _console(*, stderr: bool = False) -> Console:
-    """Return a console of the stream as it is now; pipes get lines as long as their tables."""
+    """Return a console for the current stream; a pipe gets tables of a fixed width."""
     console = _Terminal(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        console = _Terminal(stderr=stderr, highlight=False, markup=False, emoji=False, width=_PIPED)
+        console = _Terminal(stderr=stderr, highlight=False, markup=False, emoji=False, width=_PIPE_WIDTH)
     return console

@@ -1,14 +1,19 @@
-"""Names on the command line: lists with commas, units of metrics, and what completion offers."""
+"""Command-line values: durations, times, lists with commas, and names of the catalogue with completion."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
+from datetime import datetime
+from difflib import get_close_matches
 from enum import Enum
 from typing import Final
 
 import agora_analytics as agora
 from agora_analytics.catalogue import (
+    Dimension,
     FreezeMetric,
+    Granularity,
     Metric,
     MetricId,
     Product,
@@ -17,6 +22,7 @@ from agora_analytics.catalogue import (
     TimelineMetric,
     UsageMetric,
 )
+from agora_analytics.spans import seconds
 
 METRICS: Final[dict[str, type[Metric]]] = {
     "usage": UsageMetric,
@@ -25,45 +31,136 @@ METRICS: Final[dict[str, type[Metric]]] = {
     "freeze": FreezeMetric,
     "timeline": TimelineMetric,
 }
-"""All metrics that are asked for by name."""
+"""Metrics that are requested by name, by the kind that `metrics` lists them under."""
+
+CATALOGUE: Final[dict[str, type[Enum]]] = {
+    "metric_id": MetricId,
+    **METRICS,
+    "dimension": Dimension,
+    "product": Product,
+    "granularity": Granularity,
+}
+"""Everything that `metrics` lists, by kind."""
+
+_UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
-def listed(text: str) -> tuple[str, ...]:
-    """Cut a list with commas; an empty text is an empty list."""
+def parse_duration(text: str, option: str = "--last") -> int:
+    """Return the seconds of a text like `45s`, `20m`, `3h`, `2d`, `1w` or `1h30m`."""
+    if not re.fullmatch(r"(?:\d+[smhdw])+", text):
+        raise ValueError(f"{option}={text!r}: allowed are durations like 45s, 20m, 3h, 2d, 1w or 1h30m")
+    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)([smhdw])", text))
+
+
+def parse_time(text: str, option: str) -> int:
+    """Return the UTC seconds of a text: ISO 8601 with a zone or `Z`, or whole seconds since 1970."""
+    if text.isdecimal():
+        return seconds(int(text), option)
+    try:
+        time = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(
+            f"{option}={text!r}: allowed are ISO 8601 like 2026-11-24T12:00:00Z, or seconds since 1970"
+        ) from None
+    if time.utcoffset() is None:
+        with_zone = time.isoformat() + "Z"
+        raise ValueError(f"{option}={text!r} has no time zone: write {with_zone}, or an offset like +01:00 for the Z")
+    return seconds(time, option)
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """Split at commas; an empty text is an empty list."""
     return tuple(part.strip() for part in text.split(",")) if text else ()
 
 
-def uids_of(text: str) -> tuple[int | str, ...]:
-    """Cut a list of user IDs; numbers become numbers, so that they are checked as such."""
-    return tuple(int(part) if part.isdecimal() else part for part in listed(text))
+def parse_uids(text: str) -> tuple[int | str, ...]:
+    """Parse a list of user IDs; digits become numbers, which the client checks as such."""
+    return tuple(int(part) if part.isdecimal() else part for part in split_list(text))
 
 
-def mids_of(text: str) -> frozenset[int]:
-    """Cut a list of metric ids, by number or by name."""
-    return frozenset(map(_mid, listed(text)))
+def parse_mids(text: str) -> frozenset[int]:
+    """Parse a list of metric ids, given by number or by name."""
+    return frozenset(map(_mid, split_list(text)))
 
 
-def filters_of(texts: Iterable[str]) -> tuple[agora.Filter, ...]:
-    """Read filters like `country=China`."""
+def parse_filters(texts: Iterable[str]) -> tuple[agora.Filter, ...]:
+    """Parse filters like `country=China`."""
     return tuple(map(_filter, texts))
 
 
-def series_of(text: str) -> agora.Series:
-    """Read a real-time series: METRIC:PRODUCT, or METRIC for the native SDKs."""
+def parse_series(text: str) -> agora.Series:
+    """Parse a real-time series: METRIC:PRODUCT, or METRIC for the product Native."""
     metric, _, product = text.partition(":")
     return agora.Series(metric, product=product or Product.NATIVE)
 
 
 def unit_of(name: str) -> str:
-    """Return a metric's unit; empty for counts and for what is not known."""
-    found = (metric.unit for kind in METRICS.values() for metric in kind if metric == name)
-    return next(found, "")
+    """Return a metric's unit; empty for counts and for unknown metrics."""
+    units = (metric.unit for metrics in METRICS.values() for metric in metrics if metric == name)
+    return next(units, "")
 
 
-def suggest(*kinds: type[Enum]) -> Callable[[str], list[str]]:
-    """Return what completes a name: the catalogue's, which are no wall."""
-    names = [str(one.value) if isinstance(one, str) else one.name.lower() for kind in kinds for one in kind]
-    return lambda incomplete: [name for name in names if name.startswith(incomplete)]
+def names_of(*kinds: str) -> list[str]:
+    """Return the names of the catalogue of these kinds; metric ids by their lower-case name."""
+    members = [member for kind in kinds for member in CATALOGUE[kind]]
+    return [str(one.value) if isinstance(one, str) else one.name.lower() for one in members]
+
+
+def check_name(option: str, name: str, *kinds: str) -> None:
+    """Raise `ValueError` for a name that the catalogue does not list, with the closest one that it does."""
+    known = names_of(*kinds)
+    if name in known:
+        return
+    close = closest(name, known)
+    guess = f"did you mean {close}? " if close else ""
+    pages = " and ".join(f"`agora-analytics metrics {kind}`" for kind in kinds)
+    verb = "lists" if len(kinds) == 1 else "list"
+    raise ValueError(
+        f"{option}={name!r} is not in the catalogue: {guess}{pages} {verb} the names; --allow-unknown sends it as it is"
+    )
+
+
+def closest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name most like another, None if none is; case and underscores do not matter."""
+    folded = {_fold(one): one for one in known}
+    return next((folded[match] for match in get_close_matches(_fold(name), folded, n=1)), None)
+
+
+def completion(*kinds: str) -> Callable[[str], list[str]]:
+    """Return a completion of the catalogue's names of these kinds."""
+    return completion_of(names_of(*kinds))
+
+
+def completion_of(names: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return a completion of these names."""
+    known = list(names)
+    return lambda incomplete: [name for name in known if name.startswith(incomplete)]
+
+
+def list_completion(names: Iterable[str]) -> Callable[[str], list[str]]:
+    """Return a completion of the last name in a list with commas."""
+    known = list(names)
+
+    def complete(incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        given = before.split(",")
+        return [f"{before}{comma}{name}" for name in known if name.startswith(last) and name not in given]
+
+    return complete
+
+
+def series_names() -> list[str]:
+    """Return all known real-time series as METRIC:PRODUCT."""
+    return pairs_of(("realtime_usage", "quality"), "product")
+
+
+def pairs_of(kinds: Iterable[str], second: str) -> list[str]:
+    """Return each name of some kinds with each of a second one, a colon between them."""
+    return [f"{name}:{other}" for name in names_of(*kinds) for other in names_of(second)]
+
+
+def _fold(name: str) -> str:
+    return name.replace("_", "").replace("-", "").casefold()
 
 
 def _mid(text: str) -> int:
@@ -72,7 +169,11 @@ def _mid(text: str) -> int:
     try:
         return MetricId[text.upper()].value
     except KeyError:
-        raise ValueError(f"mids: {text!r} is neither a number nor one of the names that `metrics` lists") from None
+        close = closest(text, names_of("metric_id"))
+        guess = f": did you mean {close}?" if close else ""
+        raise ValueError(
+            f"--mids: {text!r} is neither a number nor a name that `agora-analytics metrics metric_id` lists{guess}"
+        ) from None
 
 
 def _filter(text: str) -> agora.Filter:

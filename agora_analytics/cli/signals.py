@@ -1,6 +1,6 @@
-"""How a command is told to end: the first Ctrl-C or SIGTERM asks it to, the second one does not wait.
+"""Graceful shutdown: the first Ctrl-C or SIGTERM stops the command, the second one ends the process at once.
 
-The handlers are Python's own and not the event loop's, so that the second signal is heard while the loop is held up.
+The handlers are installed by `signal.signal`, not by the event loop: the second signal works while the loop is blocked.
 """
 
 from __future__ import annotations
@@ -18,63 +18,63 @@ from contextvars import ContextVar
 from types import FrameType
 from typing import Any, Final
 
-# What a signal does where nobody has decided otherwise: a shell's background ignores Ctrl-C, `nohup` may more.
-_USUAL: Final = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+# Only default handlers are replaced: a shell's background job ignores Ctrl-C, and `nohup` may ignore more.
+_DEFAULTS: Final = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
-_ECHO: Final = 0.1
-"""Seconds in which the same signal comes twice though it was meant once: `timeout` tells the child and its group."""
+_DUPLICATE: Final = 0.1
+"""Seconds in which the same signal counts once: `timeout` sends it to the child and to its process group."""
 
-_MANY: Final = 4_096
+_READ_SIZE: Final = 4_096
 
 _SHOW_CURSOR: Final = b"\x1b[?25h"
 
 
-class Ending:
-    """The end of a command by a signal; `code` is its exit code then, and 0 before."""
+class GracefulShutdown:
+    """Ends one command by a signal; `code` is its exit code then, and 0 before."""
 
     def __init__(self) -> None:
         self.code = 0
-        self._heard = 0.0
         self.stop: Callable[[], object] | None = None
+        self._received_at = 0.0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Hear signals while inside; where others handle or ignore them, and outside the main thread, none."""
+    def handle_signals(self) -> Iterator[None]:
+        """Handle signals while inside; leaves alone what others handle or ignore, and threads beside the main one."""
         before = {}
         if threading.current_thread() is threading.main_thread():
-            before = {number: usual for number, usual in _USUAL.items() if signal.getsignal(number) is usual}
-        token = _now.set(self)
+            before = {number: default for number, default in _DEFAULTS.items() if signal.getsignal(number) is default}
+        token = _current.set(self)
         try:
             for number in before:
-                signal.signal(number, self._hear)
+                signal.signal(number, self._on_signal)
             yield
         finally:
-            for number, usual in before.items():
-                signal.signal(number, usual)
-            _now.reset(token)
+            for number, default in before.items():
+                signal.signal(number, default)
+            _current.reset(token)
 
-    async def attend(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do a command's work; the first signal stops it where it can be stopped, and else cancels it."""
+    async def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a command; the first signal calls `stop` if there is one, and cancels the command otherwise."""
         self._task, self._loop = asyncio.current_task(), asyncio.get_running_loop()
         if self.code:
-            self._end()
-        with _woken(self._loop):
+            self._stop_or_cancel()
+        with _signals_wake(self._loop):
             await work
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a handler is given both
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - the signature of a handler
         now = time.monotonic()
-        if self.code == 128 + number and now - self._heard < _ECHO:
+        if self.code == 128 + number and now - self._received_at < _DUPLICATE:
             return
         if self.code:
-            _leave(self.code)
-        self.code, self._heard = 128 + number, now
+            _exit_now(self.code)
+        self.code, self._received_at = 128 + number, now
         if self._loop is not None:
-            with suppress(RuntimeError):  # it is closed: the command is over
-                self._loop.call_soon_threadsafe(self._end)
+            with suppress(RuntimeError):  # the loop is closed: the command has ended
+                self._loop.call_soon_threadsafe(self._stop_or_cancel)
 
-    def _end(self) -> None:
+    def _stop_or_cancel(self) -> None:
         if self.stop is not None:
             self.stop()
         elif self._task is not None:
@@ -82,49 +82,49 @@ class Ending:
 
 
 @contextmanager
-def _woken(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Let signals wake the loop while inside: one that comes just before it falls asleep is not heard else."""
+def _signals_wake(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Wake the loop by signals while inside; otherwise one that arrives just before it sleeps is handled too late."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.settimeout(0)
-        theirs.settimeout(0)
+    reading, writing = socket.socketpair()
+    with reading, writing:
+        reading.settimeout(0)
+        writing.settimeout(0)
         try:
-            loop.add_reader(ours, ours.recv, _MANY)
-        except NotImplementedError:  # Windows' loop is woken by signals anyway
+            loop.add_reader(reading, reading.recv, _READ_SIZE)
+        except NotImplementedError:  # the loop of Windows, which signals wake anyway
             yield
             return
-        before = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        before = signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
         try:
             yield
         finally:
             signal.set_wakeup_fd(before)
-            loop.remove_reader(ours)
+            loop.remove_reader(reading)
 
 
-_now: ContextVar[Ending | None] = ContextVar("ending", default=None)
+_current: ContextVar[GracefulShutdown | None] = ContextVar("shutdown", default=None)
 
 
 @contextmanager
-def stopped_by_signal(stop: Callable[[], object]) -> Iterator[None]:
-    """Let the first signal call `stop` while inside, instead of cancelling the work."""
-    ending = _now.get()
-    if ending is None:
+def stop_on_signal(stop: Callable[[], object]) -> Iterator[None]:
+    """Call `stop` at the first signal while inside, instead of cancelling the command."""
+    shutdown = _current.get()
+    if shutdown is None:
         yield
         return
-    ending.stop = stop
+    shutdown.stop = stop
     try:
         yield
     finally:
-        ending.stop = None
+        shutdown.stop = None
 
 
-def _leave(code: int) -> None:
-    """End the process now, whatever it does."""
+def _exit_now(code: int) -> None:
+    """End the process at once."""
     for stream in (sys.stdout, sys.stderr):
-        # A table that moves has hidden it.
+        # A live table hides the cursor.
         with suppress(OSError, ValueError):
             if stream.isatty():
                 os.write(stream.fileno(), _SHOW_CURSOR)

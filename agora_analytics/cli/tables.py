@@ -1,4 +1,4 @@
-"""Tables for people of the library's values: what is worth seeing of each, and how it is told."""
+"""Tables for people: which columns of each model are shown, and how they are formatted."""
 
 from __future__ import annotations
 
@@ -8,32 +8,39 @@ from typing import TYPE_CHECKING
 import attrs
 
 from agora_analytics.catalogue import MetricId
-from agora_analytics.cli import formatting
-from agora_analytics.cli.commands.ranking import frozen_users
-from agora_analytics.cli.formatting import Pair, Summary, clock, lasting, measured, number, percent
+from agora_analytics.cli.formatting import (
+    SeriesSummary,
+    TimedValue,
+    format_duration,
+    format_number,
+    format_percent,
+    format_time,
+    format_value,
+)
 from agora_analytics.cli.parsing import unit_of
+from agora_analytics.cli.sorting import call_duration, freeze_impact, session_duration
 
 if TYPE_CHECKING:
     from agora_analytics import ClockState, QuotaState, Series
     from agora_analytics.models import Call, FreezeBucket, Point, Ranked, Session, SessionMetrics, Statistic, Total
 
 NO_ACCESS = "no API access"
-"""What a plan without limits comes to."""
+"""Shown for a plan without limits."""
 
 _LISTED = 40
-"""Points up to which a series is also listed one by one."""
+"""Points up to which a series is also listed point by point."""
 
 
 @attrs.frozen
 class Plot:
-    """A cell that is drawn: a series over time."""
+    """A cell with a sparkline of a series."""
 
-    pairs: tuple[Pair, ...]
+    series: tuple[TimedValue, ...]
 
 
 @attrs.frozen
 class Bar:
-    """A cell that is drawn: a value as a bar, which `highest` fills."""
+    """A cell with a bar; `highest` fills its width."""
 
     value: float | None
     highest: float
@@ -44,201 +51,210 @@ Cell = str | Plot | Bar
 
 @attrs.frozen
 class Table:
-    """A table: its title, its columns (a `>` before the name puts numbers to the right), its rows.
+    """A table: title, columns (a leading `>` aligns to the right) and rows.
 
-    `spare` are columns that a narrow terminal does without; `empty` is what to say where there is no row.
+    `optional` columns are left out on a narrow terminal; `empty` is shown if there are no rows.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
-    spare: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
     empty: str = "nothing found"
 
 
-def calls(found: Sequence[Call], title: str = "calls", *, worst: bool = False) -> Table:
-    """Calls, one a row; where they are the `worst`, with what they are sorted by."""
+def calls(found: Sequence[Call], title: str = "calls", *, impact: bool = False) -> Table:
+    """Return calls, one per row; with `impact` also the freeze impact, which the worst calls are sorted by."""
     columns = ("call_id", "cname", "started (UTC)", ">lasted", ">peak", ">average", ">audio freeze", ">video freeze")
-    rows = tuple((*_call(one), number(frozen_users(one)) if worst else "") for one in found)
+    rows = tuple((*_call(call), format_number(freeze_impact(call)) if impact else "") for call in found)
     return Table(title, (*columns, ">freeze x users"), rows, frozenset({">average"}))
 
 
 def sessions(found: Sequence[Session], title: str = "sessions") -> Table:
-    """Sessions, one a row."""
-    columns = ("sid", ">uid", "joined (UTC)", ">stayed", "platform", "network", "sdk", "roles", ">audio", ">video")
+    """Return sessions, one per row."""
+    columns = (
+        "sid",
+        ">uid",
+        "joined (UTC)",
+        ">stayed",
+        "platform",
+        "network",
+        "sdk",
+        "roles",
+        ">audio freeze",
+        ">video freeze",
+    )
     return Table(title, columns, tuple(map(_session, found)), frozenset({"network", "sdk", "roles"}))
 
 
 def metrics(session: SessionMetrics) -> Table:
-    """All tracks of one session, one a row."""
+    """Return the tracks of one session, one per row."""
     columns = ("metric", "unit", ">peer", "over time", ">lowest", ">mean", ">highest", ">samples")
     return Table(f"session {session.sid}", columns, tuple(_tracks(session)), frozenset({">samples"}))
 
 
-def all_metrics(found: Sequence[SessionMetrics]) -> tuple[Table, ...]:
-    """All tracks of some sessions, a table for each."""
+def session_metrics(found: Sequence[SessionMetrics]) -> tuple[Table, ...]:
+    """Return a table of tracks for each session."""
     return tuple(map(metrics, found))
 
 
 def statistics(found: Sequence[Statistic], metric: str, dimension: str) -> Table:
-    """Averages by a dimension's values."""
+    """Return averages by the values of a dimension."""
     highest = max((one.value or 0 for one in found), default=0)
     rows = (
-        (one.dimension_value or "", number(one.user_count), percent(one.value), Bar(one.value, highest))
+        (one.dimension_value or "", format_number(one.user_count), format_percent(one.value), Bar(one.value, highest))
         for one in found
     )
     return Table(f"{metric} by {dimension}", (dimension, ">users", ">mean", ""), tuple(rows))
 
 
 def freeze_buckets(found: Sequence[FreezeBucket], metric: str) -> Table:
-    """How many users froze how much."""
-    highest = max((one.user_count or 0 for one in found), default=0)
-    rows = ((one.bucket, number(one.user_count), Bar(one.user_count, highest)) for one in found)
+    """Return the number of users in each range of a freeze rate."""
+    highest = max((bucket.user_count or 0 for bucket in found), default=0)
+    rows = ((bucket.bucket, format_number(bucket.user_count), Bar(bucket.user_count, highest)) for bucket in found)
     return Table(f"users by {metric}", (metric, ">users", ""), tuple(rows))
 
 
 def series(points: Sequence[Point], title: str, by: str = "") -> tuple[Table, ...]:
-    """Points of one metric, a plot for each value of `by` (a dimension, or `uid`); one short series is also listed."""
+    """Return a plot for each value of `by` (a dimension, or `uid`); a single short series is also listed."""
     unit = unit_of(title.partition(" ")[0])
     groups: dict[str, list[Point]] = {}
     for point in points:
         group = point.uid if point.uid is not None else point.dimension_value
         groups.setdefault("" if group is None else str(group), []).append(point)
     table = plots(title, by, tuple((name, unit, group) for name, group in groups.items()))
-    return (table, _listed(points, title, unit)) if len(groups) == 1 and len(points) <= _LISTED else (table,)
+    return (table, _points(points, title, unit)) if len(groups) == 1 and len(points) <= _LISTED else (table,)
 
 
 def plots(title: str, by: str, rows: Sequence[tuple[str, str, Sequence[Point]]]) -> Table:
-    """Series one a row: name, unit, points; without values they are left out."""
+    """Return series, one per row, from name, unit and points; series without values are left out."""
     columns = (by, "over time", ">lowest", ">mean", ">highest", ">last", "from (UTC)", "to (UTC)")
-    drawn = (_series(name, unit, points) for name, unit, points in rows)
+    drawn = (_plot(name, unit, points) for name, unit, points in rows)
     return Table(title, columns, tuple(row for row in drawn if row), frozenset({"from (UTC)", "to (UTC)"}))
 
 
 def totals(found: Sequence[Total], title: str, unit: str, dimension: str | None) -> Table:
-    """Values over a whole span."""
-    highest = max((one.value or 0 for one in found), default=0)
+    """Return values over a whole span, and the usage that each is based on."""
+    highest = max((total.value or 0 for total in found), default=0)
     rows = (
         (
-            one.dimension_value or "",
-            measured(one.value, unit),
-            number(one.refUsage),
-            Bar(one.value, highest) if len(found) > 1 else "",
+            total.dimension_value or "",
+            format_value(total.value, unit),
+            format_number(total.ref_usage),
+            Bar(total.value, highest) if len(found) > 1 else "",
         )
-        for one in found
+        for total in found
     )
-    return Table(title, (dimension or "", _heading(unit), ">usage behind it", ""), tuple(rows))
+    return Table(title, (dimension or "", _heading(unit), ">based on usage", ""), tuple(rows))
 
 
 def ranked(found: Sequence[Ranked], title: str, unit: str, dimension: str) -> Table:
-    """One window's top list."""
-    highest = max((one.value or 0 for one in found), default=0)
+    """Return the top list of one window."""
+    highest = max((entry.value or 0 for entry in found), default=0)
     rows = (
         (
-            one.dimension_value or "",
-            measured(one.value, unit),
-            number(one.userCount),
-            Bar(one.value, highest),
+            entry.dimension_value or "",
+            format_value(entry.value, unit),
+            format_number(entry.user_count),
+            Bar(entry.value, highest),
         )
-        for one in found
+        for entry in found
     )
-    window = clock(found[0].windowStartTs) if found else ""
+    window = format_time(found[0].window_start) if found else ""
     return Table(f"{title}, 20 s from {window} UTC", (dimension, _heading(unit), ">users", ""), tuple(rows))
 
 
 def quota(states: Sequence[QuotaState], title: str = "quota") -> Table:
-    """How much of each counter's allowance is used."""
-    columns = ("counter", "per", ">limit", ">used", ">left", ">for streams", "waiting", ">more in", ">refusals")
+    """Return the usage of each counter."""
+    columns = ("counter", "per", ">limit", ">used", ">left", ">reserved", "waiting", ">resets in", ">refusals")
     rows = (
         (
             state.counter,
             state.unit,
-            number(state.limit),
-            number(state.used),
-            number(state.left),
-            number(state.expected) if state.expected else "",
+            format_number(state.limit),
+            format_number(state.used),
+            format_number(state.left),
+            format_number(state.expected) if state.expected else "",
             ", ".join(f"{count} {priority}" for priority, count in state.priorities.items() if count),
-            lasting(state.resets_in) if state.resets_in else "",
-            number(state.refusals) if state.refusals else "",
+            format_duration(state.resets_in) if state.resets_in else "",
+            format_number(state.refusals) if state.refusals else "",
         )
         for state in states
     )
     return Table(title, columns, tuple(rows), empty=NO_ACCESS)
 
 
-def spent(states: Sequence[QuotaState]) -> str:
-    """Tell in one line what has been spent of the day; empty where that is nothing."""
+def spent_today(states: Sequence[QuotaState]) -> str:
+    """Return one line about the requests used today; empty if there are none."""
     days = [state for state in states if state.unit == "day" and state.used]
     parts = [f"{state.used} of the day's {state.limit:,} {state.counter} requests" for state in days]
     return f"spent today: {', '.join(parts)}" if parts else ""
 
 
 def service_clock(clock: ClockState) -> str:
-    """Tell in one line what is known of the service's clock."""
+    """Return one line about the service's clock."""
     ahead = f"{abs(clock.offset):.2f} s {'ahead of' if clock.offset >= 0 else 'behind'} this machine's"
     return f"the service's clock is at least {ahead}, and at most {clock.uncertainty:.2f} s further"
 
 
-def watched(name: str, unit: str, pairs: Sequence[formatting.Pair]) -> tuple[Cell, ...]:
-    """Tell a series that is watched: its plot and what it comes to."""
-    summary = Summary.of(pairs)
-    told = (summary.lowest, summary.mean, summary.highest, summary.last) if summary else (None,) * 4
-    return (name, Plot(tuple(pairs)), *(measured(value, unit) for value in told))
+def live_row(name: str, unit: str, values: Sequence[TimedValue]) -> tuple[Cell, ...]:
+    """Return the row of a watched series."""
+    return (name, Plot(tuple(values)), *_summary(SeriesSummary.of(values), unit))
 
 
-def reading(series: Series, value: float | None) -> str:
-    """Tell one value of a series."""
-    return f"{series} {measured(value, unit_of(series.metric)) or 'missing'}"
+def series_value(series: Series, value: float | None) -> str:
+    """Return the text of one value of a series."""
+    return f"{series} {format_value(value, unit_of(series.metric)) or 'missing'}"
+
+
+def _summary(summary: SeriesSummary | None, unit: str) -> tuple[str, ...]:
+    values = (summary.lowest, summary.mean, summary.highest, summary.last) if summary else (None,) * 4
+    return tuple(format_value(value, unit) for value in values)
 
 
 def _heading(unit: str) -> str:
-    """Tell what a column of `measured` values holds: those of fractions say their percent themselves."""
+    """Return the heading of a column of values: fractions are shown in percent, with the sign in each cell."""
     return f">{unit if unit and unit != 'fraction' else 'value'}"
 
 
 def _call(call: Call) -> tuple[Cell, ...]:
-    span = call.span
     return (
         call.call_id,
         call.cname or "",
-        clock(call.created_ts),
-        lasting(span.duration - 1) if span else "goes on",
-        number(call.call_pcu),
-        number(call.call_acu),
-        percent(call.call_audio_freeze_rate),
-        percent(call.call_video_freeze_rate),
+        format_time(call.created_ts),
+        format_duration(call_duration(call)) if call.span else "open",
+        format_number(call.call_pcu),
+        format_number(call.call_acu),
+        format_percent(call.call_audio_freeze_rate),
+        format_percent(call.call_video_freeze_rate),
     )
 
 
 def _session(session: Session) -> tuple[Cell, ...]:
+    stayed = session_duration(session)
     return (
         session.sid,
         str(session.account or ("" if session.uid is None else session.uid)),
-        clock(session.join_ts),
-        _stayed(session),
+        format_time(session.join_ts),
+        "still in call" if stayed is None else format_duration(stayed),
         session.platform or "",
         session.network or "",
         session.sdk_version or "",
         ", ".join(session.roles or ()),
-        percent(session.user_audio_freeze_rate),
-        percent(session.user_video_freeze_rate),
+        format_percent(session.user_audio_freeze_rate),
+        format_percent(session.user_video_freeze_rate),
     )
-
-
-def _stayed(session: Session) -> str:
-    if session.left_at is None or session.joined_at is None:
-        return "still there"
-    return lasting((session.left_at - session.joined_at).total_seconds())
 
 
 def _tracks(session: SessionMetrics) -> list[tuple[Cell, ...]]:
     rows: list[tuple[Cell, ...]] = []
-    for track in sorted(session.data, key=lambda one: (one.mid, str(one.peer_uid or 0))):
-        summary = Summary.of(track.points)
+    for track in sorted(session.data, key=lambda track: (track.mid, str(track.peer_uid or 0))):
+        summary = SeriesSummary.of(track.points)
         if summary:
-            ends = (number(summary.lowest), number(summary.mean), number(summary.highest), number(len(track.points)))
+            figures = (summary.lowest, summary.mean, summary.highest, len(track.points))
             peer = str(track.peer_uid or "")
-            rows.append((MetricId.name_of(track.mid), _unit(track.mid), peer, Plot(track.points), *ends))
+            name = MetricId.name_of(track.mid)
+            rows.append((name, _unit(track.mid), peer, Plot(track.points), *map(format_number, figures)))
     return rows
 
 
@@ -246,16 +262,15 @@ def _unit(mid: int) -> str:
     return MetricId(mid).unit if mid in set(MetricId) else ""
 
 
-def _series(name: str, unit: str, points: Sequence[Point]) -> tuple[Cell, ...]:
-    pairs = tuple((point.ts, point.value) for point in points if point.value is not None)
-    summary = Summary.of(pairs)
+def _plot(name: str, unit: str, points: Sequence[Point]) -> tuple[Cell, ...]:
+    values = tuple((point.ts, point.value) for point in points if point.value is not None)
+    summary = SeriesSummary.of(values)
     if summary is None:
         return ()
-    told = (measured(value, unit) for value in (summary.lowest, summary.mean, summary.highest, summary.last))
-    return (name, Plot(pairs), *told, clock(pairs[0][0]), clock(pairs[-1][0]))
+    return (name, Plot(values), *_summary(summary, unit), format_time(values[0][0]), format_time(values[-1][0]))
 
 
-def _listed(points: Sequence[Point], title: str, unit: str) -> Table:
+def _points(points: Sequence[Point], title: str, unit: str) -> Table:
     highest = max(point.value or 0 for point in points)
-    rows = ((clock(point.ts), measured(point.value, unit), Bar(point.value, highest)) for point in points)
+    rows = ((format_time(point.ts), format_value(point.value, unit), Bar(point.value, highest)) for point in points)
     return Table("", ("from (UTC)", f">{title}", ""), tuple(rows))

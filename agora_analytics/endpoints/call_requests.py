@@ -52,7 +52,7 @@ class CallRequests(CallSpans):
         def fetch() -> Coroutine[Any, Any, CallPage]:
             return self._page(lambda: kept.left(span), number, cname, size)
 
-        return kept.ask(fetch, span, CallPage(call_lists=(), total_size=0, has_more=False))
+        return kept.ask(fetch, span, CallPage(calls=(), total_size=0, has_more=False))
 
     def _kept_part(
         self, kept: Kept, part: truncation.Part, number: int, channel: str | None, size: int
@@ -114,7 +114,7 @@ class CallRequests(CallSpans):
             )
 
         kept.narrowed += bool(part.handed)
-        return kept.ask(fetch, part.span, SessionPage(call_info=(), total_size=0, has_more=False))
+        return kept.ask(fetch, part.span, SessionPage(sessions=(), total_size=0, has_more=False))
 
     async def _metrics(
         self,

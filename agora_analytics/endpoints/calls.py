@@ -42,7 +42,7 @@ from agora_analytics.spans import Instant, Span
 if TYPE_CHECKING:
     from agora_analytics.streams.checkpoints import Checkpoint
     from agora_analytics.streams.follow.follow import Follow
-    from agora_analytics.streams.period import Beginning
+    from agora_analytics.streams.position import StartPoint
 
 __all__ = ["Calls"]
 
@@ -244,7 +244,7 @@ class Calls(CallRequests):
     def follow(
         self,
         *,
-        start: Beginning = None,
+        start: StartPoint = None,
         stop: Instant | None = None,
         checkpoint: str | Checkpoint | None = None,
         allowed_lateness: int = 300,
@@ -274,14 +274,12 @@ class Calls(CallRequests):
         and later `Unauthorized` alone, after an hour. `GET /beta/analytics/call/lists`,
         `GET /beta/analytics/call/sessions`.
         """
-        from agora_analytics.endpoints.stream_sources import CallSource  # noqa: PLC0415
-        from agora_analytics.streams.follow.follow import Follow  # noqa: PLC0415
-        from agora_analytics.streams.follow.poller import Settings  # noqa: PLC0415
-        from agora_analytics.streams.period import Period  # noqa: PLC0415
-        from agora_analytics.streams.position import place_of  # noqa: PLC0415
+        from agora_analytics.endpoints.stream_sources import ApiCallSource  # noqa: PLC0415
+        from agora_analytics.streams.follow.follow import Follow, FollowSettings  # noqa: PLC0415
+        from agora_analytics.streams.position import Period, position_for  # noqa: PLC0415
 
         period = Period.of(start, stop)
-        settings = Settings(
+        settings = FollowSettings(
             start=period.start,
             back=period.back,
             stop=period.stop,
@@ -291,9 +289,9 @@ class Calls(CallRequests):
             late_sessions=validation.flag("late_sessions", late_sessions),
         )
         stream = f"follow {sha256(self._app().encode()).hexdigest()[:16]}"
-        source = CallSource(self._session, self._scope)
-        place = place_of(stream, checkpoint, self._scope.checkpoints)
-        return Follow(source, self._session.quota, settings, place)
+        source = ApiCallSource(self._session, self._scope)
+        position = position_for(stream, checkpoint, self._scope.checkpoints)
+        return Follow(source, self._session.quota, settings, position)
 
 
 async def _begun_in(within: SpanAtSend, calls: AsyncGenerator[Call]) -> AsyncGenerator[Call]:

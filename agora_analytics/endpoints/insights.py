@@ -109,7 +109,7 @@ class Insights(EndpointGroup):
     ) -> Found[Total]:
         """Return a quality metric over a whole span, in one or by a dimension's top values, for one request.
 
-        As `usage_total`; each total tells the usage it rests on in `refUsage`. The dimension `channelSize` has steps of
+        As `usage_total`; `ref_usage` of each total is the usage it rests on. The dimension `channelSize` has steps of
         its own and takes no values; `product` is sent when given. `POST /beta/insight/quality/aggregation`.
         """
         span = self._span(INSIGHT_QUALITY_TOTAL, start, end)

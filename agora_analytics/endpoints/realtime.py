@@ -21,8 +21,7 @@ from agora_analytics.spans import WINDOW, Instant
 
 if TYPE_CHECKING:
     from agora_analytics.streams.checkpoints import Checkpoint
-    from agora_analytics.streams.period import Beginning
-    from agora_analytics.streams.position import Place
+    from agora_analytics.streams.position import Position, StartPoint
     from agora_analytics.streams.watch.schedule import Coverage
     from agora_analytics.streams.watch.series import Series
     from agora_analytics.streams.watch.watch import Watch
@@ -99,7 +98,7 @@ class Realtime(RealtimeRequests):
     def watch(
         self,
         *series: Series,
-        start: Beginning = None,
+        start: StartPoint = None,
         stop: Instant | None = None,
         checkpoint: str | Checkpoint | None = None,
         allowed_lateness: int = 120,
@@ -130,12 +129,12 @@ class Realtime(RealtimeRequests):
         after an hour. All else is sat out; `health` says what it waits for.
         `GET /beta/realtime/{usage,quality}/by_time_20sec`.
         """
-        from agora_analytics.endpoints.stream_sources import WindowSource  # noqa: PLC0415
-        from agora_analytics.streams.period import Period  # noqa: PLC0415
-        from agora_analytics.streams.watch.watch import Settings, Watch  # noqa: PLC0415
+        from agora_analytics.endpoints.stream_sources import ApiWindowSource  # noqa: PLC0415
+        from agora_analytics.streams.position import Period  # noqa: PLC0415
+        from agora_analytics.streams.watch.watch import Watch, WatchSettings  # noqa: PLC0415
 
         period = Period.of(start, stop)
-        settings = Settings(
+        settings = WatchSettings(
             start=period.start,
             back=period.back,
             stop=period.stop,
@@ -143,14 +142,14 @@ class Realtime(RealtimeRequests):
             final_after=validation.number("final_after", final_after, 0),
             revisions=validation.flag("revisions", revisions),
             only_final=validation.flag("only_final", only_final),
-            least=-(-validation.number("every", every, WINDOW) // WINDOW),
+            min_interval=-(-validation.number("every", every, WINDOW) // WINDOW),
         )
         self._app()
         told = self.coverage(*series)
         if not (validation.flag("gaps", gaps) or told.complete):
             raise ValueError(f"{len(series)} series: {told}; take fewer, or accept them with gaps=True (--gaps)")
-        source = WindowSource(self._session, self._scope, series)
-        return Watch(source, self._session.quota, series, settings, self._place(series, checkpoint))
+        source = ApiWindowSource(self._session, self._scope, series)
+        return Watch(source, self._session.quota, series, settings, self._position(series, checkpoint))
 
     def coverage(self, *series: Series, every: int = WINDOW) -> Coverage:
         """Say what the plan can do for these series: requests a poll, interval, freshness, and whether all is had.
@@ -169,9 +168,9 @@ class Realtime(RealtimeRequests):
         weights = [query.weight for query in queries(series)]
         return coverage(self._session.plan, weights, -(-validation.number("every", every, WINDOW) // WINDOW))
 
-    def _place(self, series: tuple[Series, ...], checkpoint: str | Checkpoint | None) -> Place:
-        from agora_analytics.streams.position import place_of  # noqa: PLC0415
+    def _position(self, series: tuple[Series, ...], checkpoint: str | Checkpoint | None) -> Position:
+        from agora_analytics.streams.position import position_for  # noqa: PLC0415
 
         told = "\n".join((self._app(), *sorted(map(str, series))))
         stream = f"watch {sha256(told.encode()).hexdigest()[:16]}"
-        return place_of(stream, checkpoint, self._scope.checkpoints)
+        return position_for(stream, checkpoint, self._scope.checkpoints)

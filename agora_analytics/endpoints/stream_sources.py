@@ -25,7 +25,7 @@ _MANNER: Final = Manner(priority=Priority.STREAM, retry=Retry(attempts=2), max_w
 """What fails is made up for by the next poll, so once more is enough; a stream waits for quota by itself."""
 
 
-class _Source(EndpointGroup):
+class _ApiSource(EndpointGroup):
     """What both sources have in common."""
 
     def __init__(self, session: Session, scope: Scope) -> None:
@@ -36,7 +36,7 @@ class _Source(EndpointGroup):
         self._manner = attrs.evolve(self._manner, on_skipped=callback)
 
 
-class WindowSource(_Source, RealtimeRequests):
+class ApiWindowSource(_ApiSource, RealtimeRequests):
     """Reads real-time windows, with the fewest queries that serve all series."""
 
     def __init__(self, session: Session, scope: Scope, series: Sequence[Series]) -> None:
@@ -61,7 +61,7 @@ class WindowSource(_Source, RealtimeRequests):
         return self._quality(query.metric, query.product, query.cname, *by, uids=query.uids)
 
 
-class CallSource(_Source, CallRequests):
+class ApiCallSource(_ApiSource, CallRequests):
     """Reads the lists of calls, and the sessions of one."""
 
     def call_page(self, span: SpanAtSend, number: int, cname: str | None = None) -> Coroutine[Any, Any, CallPage]:

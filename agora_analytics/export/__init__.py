@@ -23,7 +23,7 @@ __all__ = [
     "ExportEstimate",
     "ExportProgress",
     "ExportReport",
-    "Exports",
+    "Exporter",
     "Insight",
     "Selection",
     "Skipped",

@@ -25,7 +25,7 @@ __all__ = ["to_arrow", "to_pandas", "to_polars"]
 _MANY: Final = 1_000
 """Models that are turned into columns in one go: on another thread, but Python lets no other thread run meanwhile."""
 
-_TIMES: Final = frozenset({"ts", "windowStartTs", "windowEndTs"})
+_TIMES: Final = frozenset({"ts", "window_start", "window_end"})
 
 
 async def to_arrow(models: AsyncIterable[object] | Iterable[object], *, model: type | None = None) -> pa.Table:

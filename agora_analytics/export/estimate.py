@@ -15,9 +15,9 @@ from agora_analytics._core import validation
 from agora_analytics._core.decoding import json
 from agora_analytics._core.dispatcher import Session as Road
 from agora_analytics.errors import AgoraError
-from agora_analytics.export.fetch.fetcher import EDGE, Asking, TooOldError
+from agora_analytics.export.fetch.fetcher import RETENTION_MARGIN, RetentionExpired, RetryingFetcher
 from agora_analytics.export.fetch.skip_reasons import APP, may_be_own, reason_of
-from agora_analytics.export.fetch.sources import CallSource, Groups, Source, sources
+from agora_analytics.export.fetch.sources import CallSource, EndpointSet, Source, sources
 from agora_analytics.export.report import Skipped
 from agora_analytics.export.schema import DATASETS
 from agora_analytics.export.selection import Selection, wants
@@ -72,7 +72,7 @@ class ExportEstimate:
 
 
 @attrs.frozen
-class _Looked:
+class ListSample:
     """What a look at a list showed: calls by slice, and of a page of them those that are wanted, and their share."""
 
     slices: Sequence[tuple[Span, float]]
@@ -87,7 +87,7 @@ class _Looked:
 
 
 @attrs.frozen(kw_only=True)
-class _Size:
+class CallSizeEstimate:
     """What a call comes to, on average: what was seen of a few calls, by the users and the seconds of many."""
 
     sessions: float = 0.0
@@ -97,7 +97,7 @@ class _Size:
     bytes_of_point: float = 0.0
 
 
-class Planner:
+class Estimator:
     """Finds out what an export will take."""
 
     def __init__(self, session: Road, selection: Selection, *, order_worst: bool, max_requests: int | None) -> None:
@@ -105,31 +105,31 @@ class Planner:
         self._selection = selection
         self._worst = order_worst
         self._most = max_requests
-        self._ask = Asking(None)
+        self._fetcher = RetryingFetcher(None)
 
-    async def plan(self, groups: Mapping[str, Groups]) -> ExportEstimate:
+    async def estimate(self, endpoints: Mapping[str, EndpointSet]) -> ExportEstimate:
         """Ask a little, and reckon the rest."""
         requests: dict[str, int] = {}
         expired: list[Skipped] = []
-        for app in groups:
+        for app in endpoints:
             for source in sources(self._selection):
                 if not isinstance(source, CallSource):
                     self._add(requests, source.endpoint, len(self._slices(app, source, expired)))
-        looks = await self._looks(groups, expired) if self._selection.of_calls else {}
+        looks = await self._sample_lists(endpoints, expired) if self._selection.of_calls else {}
         listed = [count for look in looks.values() for _, count in look.slices]
         slices = [one for look in looks.values() for one in look.wanted]
         calls = sum(count for _, count in slices)
-        size = await self._size(groups, looks)
+        size = await self._size(endpoints, looks)
         self._add(requests, CALL_LISTS, sum(max(1, ceil(count / validation.PAGE_SIZE)) for count in listed))
         each = self._requests_of_call(size)
         self._add(requests, CALL_SESSIONS, ceil(calls * each))
         if each and calls:
-            expired += await self._late(slices, each)
+            expired += await self._will_expire(slices, each)
         return ExportEstimate(
             calls=round(calls),
             counted=all(look.counted for look in looks.values()),
             requests={name: self._bounded(count) for name, count in requests.items() if count},
-            spent=self._ask.made,
+            spent=self._fetcher.requests_made,
             estimates=self._estimates(calls, size),
             done_at=await self._done_at(requests),
             expired=tuple(expired),
@@ -151,18 +151,20 @@ class Planner:
             gone = Span(start, min(oldest, self._selection.span.end))
             expired.append(Skipped(app_id=app, what=str(source), reason="expired", span=gone))
         start = max(start, oldest)
-        return [one.span for one in source.cut(Span(start, end), limits.longest_query)] if start < end else []
+        return [one.span for one in source.split(Span(start, end), limits.longest_query)] if start < end else []
 
     def _limits(self, source: Source) -> Limits:
         return self._session.plan.of_endpoint(source.endpoint)
 
-    async def _looks(self, groups: Mapping[str, Groups], expired: list[Skipped]) -> dict[str, _Looked]:
+    async def _sample_lists(
+        self, endpoints: Mapping[str, EndpointSet], expired: list[Skipped]
+    ) -> dict[str, ListSample]:
         """Look at the lists of all App IDs; one that is refused is noted, but raised where none is answered."""
-        looks: dict[str, _Looked] = {}
+        looks: dict[str, ListSample] = {}
         refused: list[AgoraError] = []
-        for app in groups:
+        for app in endpoints:
             try:
-                looks[app] = await self._look(groups[app], app, expired)
+                looks[app] = await self._sample_list(endpoints[app], app, expired)
             except AgoraError as error:
                 if not may_be_own(error):
                     raise
@@ -172,7 +174,7 @@ class Planner:
             raise refused[0]
         return looks
 
-    async def _look(self, groups: Groups, app: str, expired: list[Skipped]) -> _Looked:
+    async def _sample_list(self, endpoints: EndpointSet, app: str, expired: list[Skipped]) -> ListSample:
         """Ask a few slices of a list for their totals, evenly spread; the first page of the middle one whole."""
         channel = self._selection.channels[0] if self._selection.channels else None
         spans = self._slices(app, CallSource(channel), expired)
@@ -183,11 +185,11 @@ class Planner:
         for place in places:
             whole = place == places[len(places) // 2]
             size = validation.PAGE_SIZE if whole or not exact else 1
-            page = await self._page(groups, spans[place], channel, size)
+            page = await self._page(endpoints, spans[place], channel, size)
             if page.total_size is None and exact:
                 # Without totals a page tells no more than its rows; whether there are more, only the export finds out.
                 exact = False
-                page = await self._page(groups, spans[place], channel, validation.PAGE_SIZE)
+                page = await self._page(endpoints, spans[place], channel, validation.PAGE_SIZE)
             totals[place] = len(page.items) if page.total_size is None else page.total_size
             sample = sample or (page.items if whole else ())
         density = sum(totals.values()) / max(1, sum(spans[place].duration for place in totals))
@@ -197,37 +199,39 @@ class Planner:
         # Of none that were seen there may be some.
         share = max(len(wanted), 0.5) / len(sample) if len(wanted) < len(sample) else 1.0
         counted = exact and len(places) == len(spans) and times == 1 and not self._filters
-        return _Looked(counts, counted, wanted or sample, share)
+        return ListSample(counts, counted, wanted or sample, share)
 
     @property
     def _filters(self) -> bool:
         return self._selection.finished or self._selection.min_freeze_rate is not None
 
-    async def _page(self, groups: Groups, span: Span, channel: str | None, size: int) -> CallPage:
+    async def _page(self, endpoints: EndpointSet, span: Span, channel: str | None, size: int) -> CallPage:
         """Return a page of what can be asked for of a span; asked again where only the answer told the time."""
         for _ in range(_TRIES):
-            with suppress(TooOldError):
-                return await self._ask(lambda: groups.calls.page(*self._now_of(span), cname=channel, page_size=size))
-        return CallPage(call_lists=(), total_size=0)
+            with suppress(RetentionExpired):
+                return await self._fetcher(
+                    lambda: endpoints.calls.page(*self._now_of(span), cname=channel, page_size=size)
+                )
+        return CallPage(calls=(), total_size=0)
 
     def _now_of(self, span: Span) -> Span:
         askable = self._session.plan.of_endpoint(CALL_LISTS).askable(self._session.now())
         end = max(min(span.end, askable.end), span.start + 1)
-        return Span(min(max(span.start, askable.start + EDGE), end - 1), end)
+        return Span(min(max(span.start, askable.start + RETENTION_MARGIN), end - 1), end)
 
-    async def _size(self, groups: Mapping[str, Groups], looks: Mapping[str, _Looked]) -> _Size:
+    async def _size(self, endpoints: Mapping[str, EndpointSet], looks: Mapping[str, ListSample]) -> CallSizeEstimate:
         """Look into a few calls that are over, from short to long, for what a call comes to."""
         pairs = [(app, call) for app, look in looks.items() for call in look.sample]
         bytes_of_call = _each(column_batch.calls(_APP, [call for _, call in pairs]))
         over = sorted((pair for pair in pairs if self._can_be_asked(pair[1])), key=lambda pair: _length(pair[1]))
         chosen = [over[round((step + 1) * (len(over) - 1) / (_CALLS + 1))] for step in range(_CALLS)] if over else []
         if not chosen or not self._selection.sessions:
-            return _Size(bytes_of_call=bytes_of_call)
+            return CallSizeEstimate(bytes_of_call=bytes_of_call)
         sessions: list[Session] = []
         metrics: list[SessionMetrics] = []
         total, users, points, stays = 0.0, 0.0, 0.0, 0.0
         for app, call in dict.fromkeys(chosen):
-            page, found = await self._sample(groups[app], call)
+            page, found = await self._sample(endpoints[app], call)
             many = page.total_size or len(page.items)
             sessions += page.items
             total += many
@@ -236,7 +240,7 @@ class Planner:
                 metrics += found
                 points += sum(len(track.kvs) for one in found for track in one.data) * many / len(found)
                 stays += _stay(call)
-        return _Size(
+        return CallSizeEstimate(
             sessions=total / (users or 1) * _mean([call.call_pcu or 1 for _, call in over]),
             points=points / (stays or 1) * _mean([_stay(call) for _, call in over]),
             bytes_of_call=bytes_of_call,
@@ -244,26 +248,26 @@ class Planner:
             bytes_of_point=_each(column_batch.metrics(_APP, _APP, metrics)),
         )
 
-    async def _sample(self, groups: Groups, call: Call) -> tuple[SessionPage, Sequence[SessionMetrics]]:
+    async def _sample(self, endpoints: EndpointSet, call: Call) -> tuple[SessionPage, Sequence[SessionMetrics]]:
         """Return the first sessions of a call and the metrics of a few; nothing where the service refuses it."""
         try:
-            page = await self._ask(partial(groups.calls.sessions_page, call, *self._part(call)))
+            page = await self._fetcher(partial(endpoints.calls.sessions_page, call, *self._part(call)))
             wanted = page.items[: validation.SIDS] if self._selection.metrics else ()
-            return page, await self._metrics(groups, call, wanted) if wanted else ()
+            return page, await self._metrics(endpoints, call, wanted) if wanted else ()
         except AgoraError as error:
             if not may_be_own(error):
                 raise
-        except TooOldError:
+        except RetentionExpired:
             pass
-        return SessionPage(call_info=()), ()
+        return SessionPage(sessions=()), ()
 
-    async def _metrics(self, groups: Groups, call: Call, sessions: Sequence[Session]) -> list[SessionMetrics]:
+    async def _metrics(self, endpoints: EndpointSet, call: Call, sessions: Sequence[Session]) -> list[SessionMetrics]:
         sids = [one.sid for one in sessions]
 
         async def ask() -> list[SessionMetrics]:
-            return [one async for one in groups.calls.metrics(call, sids, *self._part(call))]
+            return [one async for one in endpoints.calls.metrics(call, sids, *self._part(call))]
 
-        return await self._ask(ask)
+        return await self._fetcher(ask)
 
     def _part(self, call: Call) -> Span:
         """Return the part of a call that one request can be asked about."""
@@ -274,7 +278,7 @@ class Planner:
         askable = self._session.plan.of_endpoint(CALL_SESSIONS).askable(self._session.now())
         return call.span is not None and askable.start + 2 < call.span.start and call.span.end <= askable.end
 
-    def _requests_of_call(self, size: _Size) -> float:
+    def _requests_of_call(self, size: CallSizeEstimate) -> float:
         found = float(len(self._selection.breakdowns))
         if self._selection.sessions:
             found += max(1.0, ceil(size.sessions / validation.PAGE_SIZE))
@@ -282,7 +286,7 @@ class Planner:
             found += max(1.0, size.sessions / validation.SIDS)
         return found
 
-    def _estimates(self, calls: float, size: _Size) -> tuple[DatasetEstimate, ...]:
+    def _estimates(self, calls: float, size: CallSizeEstimate) -> tuple[DatasetEstimate, ...]:
         rows = {
             "calls": (calls, size.bytes_of_call),
             "sessions": (calls * size.sessions, size.bytes_of_session),
@@ -293,7 +297,7 @@ class Planner:
             DatasetEstimate(dataset=name, rows=round(count), bytes=round(count * each)) for name, count, each in wanted
         )
 
-    async def _late(self, slices: Sequence[tuple[Span, float]], each: float) -> list[Skipped]:
+    async def _will_expire(self, slices: Sequence[tuple[Span, float]], each: float) -> list[Skipped]:
         """Reckon which calls will be too old before it is their turn; with the worst first, that any may be."""
         quota, available = self._session.quota, self._session.plan.of_endpoint(CALL_SESSIONS).available
         if not quota.enforced:

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from agora_analytics.export.report import ExportReport, ProgressCallback
     from agora_analytics.export.selection import Selection
 
-__all__ = ["Exports"]
+__all__ = ["Exporter"]
 
 
-class Exports:
+class Exporter:
     """`client.export`: everything the plan keeps, as files that a data team loads at once."""
 
     def __init__(self, session: Session, scope: Scope) -> None:
@@ -38,8 +38,8 @@ class Exports:
         What filters let through is reckoned from a page of each list (`counted` is false then). Raises `ValueError` for
         what the plan does not offer, and the errors of `agora_analytics.errors`.
         """
-        opening = await _loaded()
-        plan: ExportEstimate = await opening.planned(
+        lifecycle = await _loaded()
+        plan: ExportEstimate = await lifecycle.estimate(
             self._session, self._scope, selection, worst=_worst(order), max_requests=_most(max_requests)
         )
         return plan
@@ -86,8 +86,8 @@ class Exports:
         that runs already, or one of other settings in that place, and the errors of `agora_analytics.errors`: at once
         where the credentials are refused, after a quarter of an hour in an outage.
         """
-        opening = await _loaded()
-        wanted = opening.Order(
+        lifecycle = await _loaded()
+        options = lifecycle.RunOptions(
             worst=_worst(order),
             min_users=validation.number("min_users", min_users, 0),
             max_requests=_most(max_requests),
@@ -96,13 +96,13 @@ class Exports:
                 validation.function, "on_progress", on_progress, "a function that takes an ExportProgress"
             ),
         )
-        report: ExportReport = await opening.exported(
+        report: ExportReport = await lifecycle.run_export(
             self._session,
             self._scope,
             selection,
             to,
             name=format,
-            order=wanted,
+            options=options,
             state=validation.none_or(validation.path, "state", state),
             sink_options=validation.none_or(validation.mapping, "sink_options", sink_options, object) or {},
             rebuild=validation.flag("rebuild", rebuild),
@@ -112,7 +112,7 @@ class Exports:
 
 async def _loaded() -> ModuleType:
     """Return what makes exports, loaded on another thread: that takes a tenth of a second."""
-    return await asyncio.to_thread(import_module, "agora_analytics.export.opening")
+    return await asyncio.to_thread(import_module, "agora_analytics.export.lifecycle")
 
 
 def _worst(order: str) -> bool:

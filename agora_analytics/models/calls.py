@@ -162,7 +162,7 @@ class FreezeBucket:
 class CallPage(Answer):
     """One page of calls, newest first; `total_size` counts all pages, `page_size` may be less than asked for."""
 
-    call_lists: tuple[Call, ...] | None = attrs.field(repr=few)
+    calls: tuple[Call, ...] | None = attrs.field(repr=few)
     total_size: Whole | None = None
     page_no: Whole | None = None
     page_size: Whole | None = None
@@ -171,7 +171,7 @@ class CallPage(Answer):
     @property
     def items(self) -> tuple[Call, ...]:
         """The calls, never None."""
-        return self.call_lists or ()
+        return self.calls or ()
 
 
 @attrs.frozen(kw_only=True)
@@ -181,7 +181,7 @@ class SessionPage(Answer):
     `missing` are spans of the call that could not be asked for: not kept any more, or not to be had yet.
     """
 
-    call_info: tuple[Session, ...] | None = attrs.field(repr=few)
+    sessions: tuple[Session, ...] | None = attrs.field(repr=few)
     total_size: Whole | None = None
     page_no: Whole | None = None
     page_size: Whole | None = None
@@ -191,7 +191,7 @@ class SessionPage(Answer):
     @property
     def items(self) -> tuple[Session, ...]:
         """The sessions, never None."""
-        return self.call_info or ()
+        return self.sessions or ()
 
 
 @attrs.frozen(kw_only=True)

@@ -30,14 +30,14 @@ class BadRow:
 
 @attrs.frozen(kw_only=True)
 class Answer:
-    """The envelope: `code` (absent, 0 or 200 on success), `message` (means nothing on success), `requestId`.
+    """The envelope: `code` (absent, 0 or 200 on success), `message` (means nothing on success), `request_id`.
 
     `skipped` tells what is missing of the answer because it does not fit (see `AnalyticsClient(on_bad_row=…)`).
     """
 
     code: Whole | None = None
     message: str | None = None
-    requestId: str | None = None
+    request_id: str | None = None
     skipped: tuple[BadRow, ...] = ()
 
 

@@ -133,19 +133,19 @@ def _make(metric: str, dimension: str | None, user: bool) -> type[Point]:  # noq
 
 @attrs.frozen
 class Total:
-    """A value over a whole span; `refUsage` tells how much usage (minutes or attempts) a quality value rests on."""
+    """A value over a whole span; `ref_usage` tells how much usage (minutes or attempts) a quality value rests on."""
 
     value: Number | None
     dimension_value: str | None = None
-    refUsage: Number | None = None
+    ref_usage: Number | None = None
 
 
 @attrs.frozen
 class Ranked:
-    """A dimension's value in one 20-second window's top list; `userCount` comes with `extra_metrics`."""
+    """A dimension's value in one 20-second window's top list; `user_count` comes with `extra_metrics`."""
 
     dimension_value: str | None
     value: Number | None
-    windowStartTs: int | None = None
-    windowEndTs: int | None = None
-    userCount: Number | None = None
+    window_start: int | None = None
+    window_end: int | None = None
+    user_count: Number | None = None

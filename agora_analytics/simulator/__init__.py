@@ -2,7 +2,7 @@
 
 ```python
 async def test_my_dashboard():
-    simulation = Simulation(world=World(seed=7), plan="premium", variants=Quirks(shuffled_rows=True))
+    simulation = Simulation(world=World(seed=7), plan="premium", variants=Variants(shuffled_rows=True))
     async with simulation.client() as client:
         page = await client.calls.page(start, end)
     assert simulation.service.counts["call_lists"] == 1
@@ -17,10 +17,10 @@ from __future__ import annotations
 from agora_analytics.simulator.clocks import Clock, HostClock
 from agora_analytics.simulator.fault_schedule import Faults
 from agora_analytics.simulator.faults import Fault
-from agora_analytics.simulator.service.other_programs import Spender
-from agora_analytics.simulator.service.request_log import Entry
+from agora_analytics.simulator.service.other_programs import OtherProgram
+from agora_analytics.simulator.service.request_log import LogEntry
 from agora_analytics.simulator.service.service import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Service
-from agora_analytics.simulator.service.variants import Quirks
+from agora_analytics.simulator.service.variants import Variants
 from agora_analytics.simulator.simulation import Simulation
 from agora_analytics.simulator.transport import SimulatorTransport
 from agora_analytics.simulator.virtual_loop import VirtualLoop
@@ -33,18 +33,18 @@ __all__ = [
     "CUSTOMER_SECRET",
     "CallChange",
     "Clock",
-    "Entry",
     "Fault",
     "Faults",
     "HostClock",
     "Incident",
-    "Quirks",
+    "LogEntry",
+    "OtherProgram",
     "Service",
     "SimulatedCall",
     "SimulatedSession",
     "Simulation",
     "SimulatorTransport",
-    "Spender",
+    "Variants",
     "VirtualLoop",
     "World",
 ]

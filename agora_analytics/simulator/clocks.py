@@ -11,7 +11,7 @@ from asyncio import AbstractEventLoop, _get_running_loop
 
 from agora_analytics._core import validation
 from agora_analytics.protocols import WallClock
-from agora_analytics.simulator.service import settings
+from agora_analytics.simulator import validators
 from agora_analytics.simulator.virtual_loop import VirtualLoop
 
 
@@ -24,7 +24,7 @@ class Clock:
     """
 
     def __init__(self, start: float | WallClock | None = None) -> None:
-        given = None if start is None else settings.clock("clock", start)
+        given = None if start is None else validators.clock("clock", start)
         self._own = callable(given)
         self._source: WallClock = time.time
         self._loop: AbstractEventLoop | None = None
@@ -62,7 +62,7 @@ class Clock:
 
         Nothing waits, and timers of the loop are late by so much. Negative seconds set the clocks back.
         """
-        self._offset += settings.seconds("seconds", seconds)
+        self._offset += validators.finite("seconds", seconds)
 
 
 class HostClock:
@@ -79,7 +79,7 @@ class HostClock:
 
     @wrong.setter
     def wrong(self, wrong: float) -> None:
-        self._wrong = settings.seconds("wrong", wrong)
+        self._wrong = validators.finite("wrong", wrong)
 
     def __call__(self) -> float:
         """Return what the host takes for UTC seconds now."""

@@ -12,10 +12,10 @@ import attrs
 
 from agora_analytics._core import validation
 from agora_analytics.plans import ENDPOINTS, Endpoint
+from agora_analytics.simulator import validators
 from agora_analytics.simulator.faults import Fault
-from agora_analytics.simulator.service import settings
-from agora_analytics.simulator.service.arrivals import Arrival
-from agora_analytics.simulator.world.rng import stream
+from agora_analytics.simulator.service.params import IncomingRequest
+from agora_analytics.simulator.world.rng import rng_for
 
 _NO_CONNECTION, _BROKEN = Fault("refused"), Fault("reset")
 UNKNOWN_CALL = Fault("refusal", code=404, message="no such call")
@@ -30,7 +30,32 @@ PARAMETERS = (
 """Names of all parameters that the service knows."""
 
 
-class Rule(Protocol):
+@attrs.frozen
+class Arrival:
+    """A request that arrives: the number of requests before it, in all, at its host and to its endpoint, and when."""
+
+    number: int
+    at_host: int
+    host: int
+    now: float
+    at_endpoint: int = 0
+    request: IncomingRequest | None = None
+
+    @property
+    def endpoint(self) -> str:
+        """The endpoint's name in `plans`, or empty where there is none."""
+        endpoint = self.request.endpoint if self.request else None
+        return endpoint.name if endpoint else ""
+
+    def asks(self, params: Mapping[str, str]) -> bool:
+        """Whether the request has all these parameters, compared as text."""
+        if not params:
+            return True
+        sent = self.request.params if self.request else {}
+        return all(str(sent.get(name, "")) == value for name, value in params.items())
+
+
+class FaultRule(Protocol):
     """One part of a schedule."""
 
     def strike(self, arrival: Arrival) -> Fault | None:
@@ -63,7 +88,7 @@ class _Chance:
     host: int | None
 
     def strike(self, arrival: Arrival) -> Fault | None:
-        rng = stream(self.seed, "fault", arrival.number)
+        rng = rng_for(self.seed, "fault", arrival.number)
         if self.host not in {None, arrival.host} or rng.random() >= self.rate:
             return None
         return rng.choice(self.faults)
@@ -85,7 +110,7 @@ class _Outage:
 class _Only:
     """Rules that strike certain requests alone."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[FaultRule, ...]
     endpoint: str | None
     host: int | None
     params: Mapping[str, str]
@@ -96,7 +121,7 @@ class _Only:
         return _first(self.rules, arrival) if arrival.asks(self.params) else None
 
 
-def _rules(rules: object) -> tuple[Rule, ...]:
+def _rules(rules: object) -> tuple[FaultRule, ...]:
     found = validation.listed("rules", rules, "rules")
     return tuple(
         validation.having("rules", one, "what Faults.script, .chance and so on make", "strike") for one in found
@@ -107,7 +132,7 @@ def _rules(rules: object) -> tuple[Rule, ...]:
 class Faults:
     """A schedule of faults; `Faults()` is none at all. Add schedules up: the first that strikes wins."""
 
-    rules: tuple[Rule, ...] = attrs.field(default=(), converter=_rules)
+    rules: tuple[FaultRule, ...] = attrs.field(default=(), converter=_rules)
 
     @classmethod
     def script(
@@ -131,7 +156,7 @@ class Faults:
         found = validation.instances("faults", faults, Fault)
         if not found:
             raise ValueError("faults=(): allowed is a list of at least one Fault")
-        return cls((_Chance(settings.fraction("rate", rate), found, settings.whole("seed", seed), _host(host)),))
+        return cls((_Chance(validators.fraction("rate", rate), found, validators.integer("seed", seed), _host(host)),))
 
     @classmethod
     def outage(
@@ -143,7 +168,7 @@ class Faults:
         host: int | None = None,
     ) -> Self:
         """Return a schedule in which every request in `[start, end)`, in UTC seconds, has the fault."""
-        first, last = settings.moment("start", start), settings.later("end", end)
+        first, last = validators.utc_seconds("start", start), validators.utc_seconds_or_inf("end", end)
         if first >= last:
             raise ValueError(f"end={validation.shown(end)} must be after start={validation.shown(start)}")
         return cls((_Outage(first, last, _fault("fault", fault), _host(host)),))
@@ -177,7 +202,7 @@ class Faults:
         return _first(self.rules, arrival)
 
 
-def _first(rules: Sequence[Rule], arrival: Arrival) -> Fault | None:
+def _first(rules: Sequence[FaultRule], arrival: Arrival) -> Fault | None:
     return next((fault for rule in rules if (fault := rule.strike(arrival))), None)
 
 
@@ -187,7 +212,7 @@ def _name(endpoint: Endpoint | str | None) -> str | None:
 
 
 def _host(host: object) -> int | None:
-    return validation.none_or(settings.count, "host", host)
+    return validation.none_or(validators.non_negative, "host", host)
 
 
 def _fault(name: str, fault: object) -> Fault:

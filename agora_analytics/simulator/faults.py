@@ -13,9 +13,9 @@ import attrs
 
 from agora_analytics._core import validation
 from agora_analytics.protocols import Response
-from agora_analytics.simulator.service import settings
+from agora_analytics.simulator import validators
 
-Kind = Literal[
+FaultKind = Literal[
     "status", "html", "busy", "garbage", "refused", "reset", "reset_after", "cut", "slow", "huge", "bomb",
     "refusal", "date",
 ]  # fmt: skip
@@ -55,7 +55,7 @@ class Fault:
 
     """
 
-    kind: Kind
+    kind: FaultKind
     status: int = attrs.field(default=attrs.Factory(_usual_status, takes_self=True))
     retry_after: int = 1
     seconds: float = 5.0
@@ -67,14 +67,14 @@ class Fault:
     def __attrs_post_init__(self) -> None:
         validation.settle(
             self,
-            kind=partial(settings.one_of, Kind),
+            kind=partial(validators.literal, FaultKind),
             status=partial(validation.number, least=100, most=599),
-            retry_after=settings.count,
+            retry_after=validators.non_negative,
             seconds=validation.amount,
             size=partial(validation.number, least=0, most=2**40),
-            code=settings.whole,
-            message=settings.words,
-            date_off=settings.seconds,
+            code=validators.integer,
+            message=validators.string,
+            date_off=validators.finite,
         )
 
     @property
@@ -87,7 +87,7 @@ class Fault:
         """Seconds by which the answer is late."""
         return self.seconds if self.kind == "slow" else 0.0
 
-    def instead(self) -> Response | None:
+    def gateway_response(self) -> Response | None:
         """Return the gateway's answer that takes the place of the service's, or None where the fault is none such."""
         if self.kind not in _GATEWAY:
             return None
@@ -98,6 +98,6 @@ class Fault:
         headers |= {"Retry-After": str(self.retry_after)} if self.kind == "busy" else {}
         return Response(status, headers, json.dumps({"message": self.message}).encode())
 
-    def spoil(self, response: Response) -> Response:
+    def corrupted(self, response: Response) -> Response:
         """Return the service's answer as this fault leaves it."""
         return attrs.evolve(response, body=_GARBAGE) if self.kind == "garbage" else response

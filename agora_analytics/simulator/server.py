@@ -18,7 +18,7 @@ from aiohttp import web
 
 from agora_analytics._core import validation
 from agora_analytics.protocols import Response
-from agora_analytics.simulator.service.arrivals import Call
+from agora_analytics.simulator.service.params import IncomingRequest
 from agora_analytics.simulator.service.service import Service
 
 _CHUNK = 2**16
@@ -87,9 +87,9 @@ class _Host:
     closing: asyncio.Event = attrs.field(factory=asyncio.Event)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        call = self._call(request, await request.read())
-        fault = self.service.arrive(self.index, call)
-        response = self.service.carry(fault, call)
+        incoming = self._incoming(request, await request.read())
+        fault = self.service.arrive(self.index, incoming)
+        response = self.service.carry(fault, incoming)
         if fault and fault.delay and await self._closed_within(fault.delay):
             return _reset(request)
         if fault and fault.kind == "huge":
@@ -109,9 +109,9 @@ class _Host:
         except TimeoutError:
             return False
 
-    def _call(self, request: web.BaseRequest, body: bytes) -> Call:
+    def _incoming(self, request: web.BaseRequest, body: bytes) -> IncomingRequest:
         path, _, query = request.raw_path.partition("?")
-        return Call(
+        return IncomingRequest(
             method=request.method,
             path=path,
             query=query,

@@ -10,7 +10,7 @@ from agora_analytics.protocols import WallClock
 from agora_analytics.simulator.clocks import Clock, HostClock
 from agora_analytics.simulator.fault_schedule import Faults
 from agora_analytics.simulator.service.service import Service
-from agora_analytics.simulator.service.variants import Quirks
+from agora_analytics.simulator.service.variants import Variants
 from agora_analytics.simulator.transport import Latency, SimulatorTransport
 
 if TYPE_CHECKING:
@@ -39,16 +39,16 @@ class Simulation:
         plan: Plan | str | None = None,
         clock: WallClock | float | None = None,
         faults: Faults | None = None,
-        variants: Quirks | None = None,
+        variants: Variants | None = None,
     ) -> None:
         parts = {"world": world, "plan": plan, "clock": clock, "faults": faults, "variants": variants}
         given = [name for name, part in parts.items() if part is not None]
         if service is not None and given:
             raise TypeError(f"{', '.join(given)}: already the service's; give a service or its parts, not both")
         if service is None:
-            quirks = validation.none_or(validation.instance, "variants", variants, Quirks)
+            variants = validation.none_or(validation.instance, "variants", variants, Variants)
             plan = "enterprise" if plan is None else plan
-            service = Service(world, plan, clock=Clock.of(clock), faults=faults, quirks=quirks)
+            service = Service(world, plan, clock=Clock.of(clock), faults=faults, variants=variants)
         self.service = validation.instance("service", service, Service)
         self.host_clock = HostClock(self._now)
 
@@ -77,13 +77,13 @@ class Simulation:
         self.service.faults = faults
 
     @property
-    def variants(self) -> Quirks:
+    def variants(self) -> Variants:
         """How the service reads what the reference leaves open, and what it does besides; assign others at any time."""
-        return self.service.quirks
+        return self.service.variants
 
     @variants.setter
-    def variants(self, variants: Quirks) -> None:
-        self.service.quirks = validation.instance("variants", variants, Quirks)
+    def variants(self, variants: Variants) -> None:
+        self.service.variants = validation.instance("variants", variants, Variants)
 
     def transport(self, *, latency: Latency = (0.0, 0.0), hosts: int = 2, timeout: float = 30.0) -> SimulatorTransport:
         """Return a transport to the service."""
@@ -109,5 +109,5 @@ class Simulation:
         return AnalyticsClient(**{**settings, **options})
 
     def _now(self) -> float:
-        # Asked each time: a test may give the service another clock later on.
+        # Read each time: a test may give the service another clock later on.
         return self.service.clock()

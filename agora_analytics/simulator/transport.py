@@ -12,15 +12,15 @@ from typing import Any
 from agora_analytics._core import validation
 from agora_analytics.errors import DecodeError, TransportError, TransportTimeout
 from agora_analytics.protocols import Request, Response
-from agora_analytics.simulator.faults import Fault, Kind
-from agora_analytics.simulator.service.arrivals import Call
-from agora_analytics.simulator.service.service import Service, basic
-from agora_analytics.simulator.service.settings import above_nothing, seconds, some, words
+from agora_analytics.simulator.faults import Fault, FaultKind
+from agora_analytics.simulator.service.params import IncomingRequest
+from agora_analytics.simulator.service.service import Service, basic_auth
+from agora_analytics.simulator.validators import finite, positive, positive_integer, string
 
 Latency = tuple[float, float] | Callable[[], tuple[float, float]]
 """Seconds to the service and back, or what draws them for each request."""
 
-_BROKEN: Mapping[Kind, str] = {
+_BROKEN: Mapping[FaultKind, str] = {
     "refused": "connection refused",
     "reset": "connection reset",
     "reset_after": "connection reset",
@@ -48,15 +48,15 @@ class SimulatorTransport:
         timeout: float = 30.0,
     ) -> None:
         self._service = validation.instance("service", service, Service)
-        self._authorization = basic(
-            words("customer_id", customer_id or service.customer_id),
-            words("customer_secret", customer_secret or service.customer_secret),
+        self._authorization = basic_auth(
+            string("customer_id", customer_id or service.customer_id),
+            string("customer_secret", customer_secret or service.customer_secret),
         )
         self._latency = _latency("latency", latency)
-        self._hosts = some("hosts", hosts)
-        ahead = [seconds(f"skews[{at}]", one) for at, one in enumerate(validation.listed("skews", skews, "seconds"))]
+        self._hosts = positive_integer("hosts", hosts)
+        ahead = [finite(f"skews[{at}]", one) for at, one in enumerate(validation.listed("skews", skews, "seconds"))]
         self._skews = (*ahead, *[0.0] * hosts)
-        self._timeout = above_nothing("timeout", timeout)
+        self._timeout = positive("timeout", timeout)
 
     @property
     def hosts(self) -> int:
@@ -85,9 +85,9 @@ class SimulatorTransport:
     async def _carry(self, request: Request, host: int) -> Response:
         there, back = self._latency() if callable(self._latency) else self._latency
         await _pass(there)
-        call = self._call(request, host)
-        fault = self._service.arrive(host, call)
-        response = self._service.carry(fault, call)
+        incoming = self._incoming(request, host)
+        fault = self._service.arrive(host, incoming)
+        response = self._service.carry(fault, incoming)
         await _pass(back + (fault.delay if fault else 0.0))
         if fault and fault.kind in _BROKEN:
             raise _broken(fault, request)
@@ -95,8 +95,8 @@ class SimulatorTransport:
             raise DecodeError("the answer is too large", request=str(request))
         return response
 
-    def _call(self, request: Request, host: int) -> Call:
-        return Call(
+    def _incoming(self, request: Request, host: int) -> IncomingRequest:
+        return IncomingRequest(
             method=request.endpoint.method,
             path=request.endpoint.path,
             query=request.query,

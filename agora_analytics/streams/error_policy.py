@@ -34,12 +34,12 @@ from agora_analytics.errors import (
     Unauthorized,
 )
 
-State = Literal["polling", "waiting for quota", "waiting for consumer", "outage", "refused", "stopped"]
+StreamState = Literal["polling", "waiting for quota", "waiting for consumer", "outage", "refused", "stopped"]
 """What a stream is doing: see `Health`."""
 
 
 @attrs.frozen
-class Rule:
+class ErrorRule:
     """For how many seconds an error may go on before it ends a stream, and which state that is meanwhile.
 
     `first` holds before anything was answered, `later` once something was; `kind` is a `PlanRefused`'s, if given.
@@ -47,25 +47,25 @@ class Rule:
     """
 
     error: type[AgoraError]
-    first: float
-    later: float
-    state: State
+    before_success: float
+    after_success: float
+    state: StreamState
     kind: str | None = None
-    dated: bool = False
+    clock_dependent: bool = False
 
-    def about(self, error: AgoraError) -> bool:
+    def matches(self, error: AgoraError) -> bool:
         """Whether this is the rule for an error, unless one before it is."""
         return isinstance(error, self.error) and self.kind in {None, getattr(error, "kind", None)}
 
-    def patience(self, *, worked: bool, certain: bool) -> float:
+    def tolerance(self, *, worked: bool, certain: bool) -> float:
         """Return the seconds, given whether anything was answered yet and the service's time is certain."""
         if worked:
-            return self.later
-        return max(self.first, _LESSON) if self.dated and not certain else self.first
+            return self.after_success
+        return max(self.before_success, _LESSON) if self.clock_dependent and not certain else self.before_success
 
-    def learning(self, seconds: float, *, certain: bool) -> bool:
+    def is_calibration(self, seconds: float, *, certain: bool) -> bool:
         """Whether an error that has gone on for so long is no trouble: the clock was wrong, as after a sleep."""
-        return self.dated and not certain and seconds < _LESSON
+        return self.clock_dependent and not certain and seconds < _LESSON
 
 
 _NEVER: Final = math.inf
@@ -73,20 +73,20 @@ _LESSON: Final = 60.0
 """Seconds in which the service's time is learned, or there is none to be learned."""
 
 RULES: Final = (
-    Rule(CheckpointError, 0, 0, "stopped"),
-    Rule(Unauthorized, 0, 3_600, "refused"),
-    Rule(BadRequest, 0, _NEVER, "refused", dated=True),
-    Rule(NotFound, 0, _NEVER, "refused"),
-    Rule(PlanRefused, 0, _NEVER, "refused", kind="access"),
-    Rule(PlanRefused, 600, _NEVER, "refused", dated=True),
-    Rule(LedgerError, 0, _NEVER, "outage"),
-    Rule(RateLimited, _NEVER, _NEVER, "waiting for quota"),
-    Rule(QuotaExhausted, _NEVER, _NEVER, "waiting for quota"),
-    Rule(AgoraError, _NEVER, _NEVER, "outage"),
+    ErrorRule(CheckpointError, 0, 0, "stopped"),
+    ErrorRule(Unauthorized, 0, 3_600, "refused"),
+    ErrorRule(BadRequest, 0, _NEVER, "refused", clock_dependent=True),
+    ErrorRule(NotFound, 0, _NEVER, "refused"),
+    ErrorRule(PlanRefused, 0, _NEVER, "refused", kind="access"),
+    ErrorRule(PlanRefused, 600, _NEVER, "refused", clock_dependent=True),
+    ErrorRule(LedgerError, 0, _NEVER, "outage"),
+    ErrorRule(RateLimited, _NEVER, _NEVER, "waiting for quota"),
+    ErrorRule(QuotaExhausted, _NEVER, _NEVER, "waiting for quota"),
+    ErrorRule(AgoraError, _NEVER, _NEVER, "outage"),
 )
 """The table; the first rule that is about an error holds."""
 
 
-def rule_of(error: AgoraError) -> Rule:
+def rule_for(error: AgoraError) -> ErrorRule:
     """Return the rule for an error."""
-    return next(rule for rule in RULES if rule.about(error))
+    return next(rule for rule in RULES if rule.matches(error))

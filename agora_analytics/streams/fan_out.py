@@ -16,7 +16,7 @@ import attrs
 from agora_analytics._core import validation
 from agora_analytics._core.futures import ended
 from agora_analytics.streams.health import log
-from agora_analytics.streams.position import Place
+from agora_analytics.streams.position import Position
 from agora_analytics.streams.stream import Stream
 
 __all__ = ["Broadcast", "Subscription", "broadcast"]
@@ -37,9 +37,9 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
         self._size = size
         self._drops = on_overflow == "drop_oldest"
         self._history: deque[T] = deque(maxlen=history)
-        self._takers: list[_Taker[T]] = []
-        self.handed = 0
-        self._place: Place | None = None
+        self._subscribers: list[_Subscriber[T]] = []
+        self.delivered = 0
+        self._position: Position | None = None
         self._room = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pump: asyncio.Task[None] | None = None
@@ -59,19 +59,19 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
                 f"last={last}: the hub keeps the last {kept} events; ask for more with broadcast(history=)"
             )
         skipped = len(self._history) - last
-        subscription = Subscription(self, self.handed, tuple(self._history)[max(skipped, 0) :])
+        subscription = Subscription(self, self.delivered, tuple(self._history)[max(skipped, 0) :])
         if self._over:
-            subscription.end(self._error)
+            subscription.close_queue(self._error)
         else:
-            self._takers.append(_Taker(ref(subscription, self._gone), subscription.progress))
+            self._subscribers.append(_Subscriber(ref(subscription, self._subscriber_collected), subscription.progress))
         return subscription
 
-    def done(self) -> int:
+    def processed(self) -> int:
         """Return how many events all subscribers are done with, or have lost; who left counts until the next event."""
-        return min((taker.progress.done for taker in self._takers), default=self.handed)
+        return min((subscriber.progress.processed for subscriber in self._subscribers), default=self.delivered)
 
     async def __aenter__(self) -> Self:
-        self._place = self._stream.hand_on(self) if isinstance(self._stream, Stream) else None
+        self._position = self._stream.share_with(self) if isinstance(self._stream, Stream) else None
         return self
 
     async def __aexit__(
@@ -84,8 +84,8 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
             try:
                 await self._stream.aclose()  # again, if the pump has begun
             finally:
-                if self._place is not None:
-                    await self._place.let_go()
+                if self._position is not None:
+                    await self._position.unshare()
 
     async def _end_pump(self) -> None:
         """End what reads the stream; who is cancelled meanwhile hears of that once it has ended."""
@@ -99,13 +99,13 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
             if not self._pump.cancelled() or (task is not None and task.cancelling()):
                 raise
 
-    def begin(self) -> None:
+    def start(self) -> None:
         """Begin to read the stream, at the first call."""
         if self._pump is None and not self._over:
             self._loop = asyncio.get_running_loop()
             self._pump = self._loop.create_task(self._run())
 
-    def taken(self) -> None:
+    def notify(self) -> None:
         """Hear from a subscriber that it has taken an event, or leaves."""
         self._room.set()
 
@@ -115,10 +115,10 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
             async with aclosing(self._stream):
                 async for event in self._stream:
                     self._history.append(event)
-                    self._takers = [taker for taker in self._takers if not taker.left]
-                    self.handed += 1
-                    for taker in tuple(self._takers):
-                        await self._hand(event, taker)
+                    self._subscribers = [subscriber for subscriber in self._subscribers if not subscriber.closed]
+                    self.delivered += 1
+                    for subscriber in tuple(self._subscribers):
+                        await self._hand(event, subscriber)
         except Exception as error:
             if self._over:  # nobody else would hear that it cannot be closed
                 raise
@@ -126,28 +126,28 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
         finally:
             self._end(failed)
 
-    async def _hand(self, event: T, taker: _Taker[T]) -> None:
+    async def _hand(self, event: T, subscriber: _Subscriber[T]) -> None:
         """Give an event to a subscriber; nothing here keeps that alive while there is no room."""
-        number = self.handed
-        if self._drops and taker.full(self._size):
+        number = self.delivered
+        if self._drops and subscriber.full(self._size):
             await asyncio.sleep(0)  # many events come at once after an outage: who is waiting is not slow
-        while not self._drops and taker.full(self._size):
+        while not self._drops and subscriber.full(self._size):
             self._room.clear()
             await self._room.wait()
-        if (found := taker.subscription()) is not None:
-            found.put(number, event, self._size)
+        if (found := subscriber.subscription()) is not None:
+            found.enqueue(number, event, self._size)
 
     def _end(self, error: Exception | None) -> None:
         """Tell the end to whoever subscribes or will, the first time."""
         if self._over:
             return
         self._over, self._error = True, error
-        for taker in self._takers:
-            if (found := taker.subscription()) is not None:
-                found.end(error)
+        for subscriber in self._subscribers:
+            if (found := subscriber.subscription()) is not None:
+                found.close_queue(error)
         self._room.set()
 
-    def _gone(self, _: ref[Subscription[T]]) -> None:
+    def _subscriber_collected(self, _: ref[Subscription[T]]) -> None:
         """Look again whether there is room; whichever thread collects garbage calls this, and at any time."""
         if self._loop is not None:
             with suppress(RuntimeError):  # the loop is closed
@@ -175,8 +175,8 @@ class Subscription(AsyncIterator[T]):
         return self
 
     async def __anext__(self) -> T:
-        self._hub.begin()
-        self.progress.done = max(self.progress.done, self._taken)
+        self._hub.start()
+        self.progress.processed = max(self.progress.processed, self._taken)
         while not self._events:
             if self._error is not None:
                 _raise(self._error)
@@ -185,35 +185,35 @@ class Subscription(AsyncIterator[T]):
             self._filled.clear()
             await self._filled.wait()
         self._taken, event = self._events.popleft()
-        self._hub.taken()
+        self._hub.notify()
         return event
 
     async def aclose(self) -> None:
         """Leave; the others go on."""
         self._events.clear()
-        self.progress.left = self._over = True
+        self.progress.closed = self._over = True
         self._error = None
         self._filled.set()
-        self._hub.taken()
+        self._hub.notify()
 
     def full(self, size: int) -> bool:
         """Whether it has as many events as it may."""
         return len(self._events) >= size and not self._over
 
-    def put(self, number: int, event: T, size: int) -> None:
+    def enqueue(self, number: int, event: T, size: int) -> None:
         """Take an event from the hub, and its number; the oldest is lost where there is no room."""
         if self._over:
             return
         if self.full(size):
             lost, _ = self._events.popleft()
-            self.progress.done = max(self.progress.done, lost)
+            self.progress.processed = max(self.progress.processed, lost)
             self.dropped += 1
             if self.dropped == 1:
                 log.warning("a subscriber is slow and loses events; its `dropped` counts them")
         self._events.append((number, event))
         self._filled.set()
 
-    def end(self, error: Exception | None) -> None:
+    def close_queue(self, error: Exception | None) -> None:
         """Hear from the hub that nothing more comes."""
         if not self._over:
             self._over, self._error = True, error
@@ -224,20 +224,20 @@ class Subscription(AsyncIterator[T]):
 class _Progress:
     """How many of the hub's events a subscriber is done with, and whether it left; known also when it is gone."""
 
-    done: int
-    left: bool = False
+    processed: int
+    closed: bool = False
 
 
 @attrs.frozen
-class _Taker(Generic[T]):
+class _Subscriber(Generic[T]):
     """A subscriber of a hub: weak, so that one that was left with `break` does not hold the others back for ever."""
 
     subscription: ref[Subscription[T]]
     progress: _Progress
 
     @property
-    def left(self) -> bool:
-        return self.progress.left or self.subscription() is None
+    def closed(self) -> bool:
+        return self.progress.closed or self.subscription() is None
 
     def full(self, size: int) -> bool:
         found = self.subscription()

@@ -13,7 +13,7 @@ from agora_analytics.errors import AgoraError
 from agora_analytics.models import BadRow
 from agora_analytics.plans import Endpoint
 from agora_analytics.quota.quota import Quota
-from agora_analytics.streams.error_policy import Rule, State, rule_of
+from agora_analytics.streams.error_policy import ErrorRule, StreamState, rule_for
 
 __all__ = ["Health"]
 
@@ -40,7 +40,7 @@ class Health:
     `first_skipped` which was the first, and why. Times are UTC seconds, None before there are any.
     """
 
-    state: State = "polling"
+    state: StreamState = "polling"
     since: float | None = None
     until: float | None = None
     last_window: int | None = None
@@ -58,63 +58,63 @@ class Health:
         return f"{self.state}{until or since}" + (f": {self.last_error}" if self.last_error else "")
 
 
-class Monitor:
+class HealthMonitor:
     """Keeps a stream's health, and decides by the policy which failure ends it."""
 
     def __init__(self, name: str, quota: Quota) -> None:
         self.health = Health()
         self.name = name
         self._quota = quota
-        self._worked = False
-        self._told = self._told_wait = False
+        self._ever_answered = False
+        self._warned = self._warned_of_wait = False
         self._entered = self._waiting_since = 0.0
-        self._before: tuple[Health, float] | None = None
-        self._failing: dict[Rule, float] = {}
+        self._before_wait: tuple[Health, float] | None = None
+        self._failing_since: dict[ErrorRule, float] = {}
 
-    def waits(self, seconds: float, until: float) -> None:
+    def quota_wait_started(self, seconds: float, until: float) -> None:
         """Note that there is no quota for so long, until a moment (UTC seconds).
 
         An outage stays one while it waits for the next minute: that is no other trouble.
         """
-        if self._before is None and (self.health.state == "polling" or seconds > _LONG):
-            self._before, self._waiting_since = (self.health, self._entered), self._quota.now()
+        if self._before_wait is None and (self.health.state == "polling" or seconds > _LONG):
+            self._before_wait, self._waiting_since = (self.health, self._entered), self._quota.now()
             self._enter("waiting for quota")
-        if self._before is None:
+        if self._before_wait is None:
             return
         self.health = attrs.evolve(self.health, until=until)
         if seconds > _LONG:
             self.health = attrs.evolve(self.health, requests_left=0)
-        if seconds > _LONG and not self._told_wait:
-            self._told_wait = True
+        if seconds > _LONG and not self._warned_of_wait:
+            self._warned_of_wait = True
             log.warning("%s waits for quota until %s", self.name, _moment(until))
 
-    def goes_on(self) -> None:
+    def quota_wait_ended(self) -> None:
         """Note that it waits for quota no more."""
-        if self._before is None:
+        if self._before_wait is None:
             return
-        (before, self._entered), self._before = self._before, None
+        (before, self._entered), self._before_wait = self._before_wait, None
         self.health = attrs.evolve(self.health, state=before.state, since=before.since, until=None)
-        if self._told_wait:
-            self._told_wait = False
+        if self._warned_of_wait:
+            self._warned_of_wait = False
             log.warning(
                 "%s goes on after waiting for quota for %.0f s", self.name, self._quota.now() - self._waiting_since
             )
 
-    def worked(self) -> None:
+    def poll_succeeded(self) -> None:
         """Note that a poll was answered."""
-        self._worked = True
-        self._failing.clear()
+        self._ever_answered = True
+        self._failing_since.clear()
         if self.health.failures:
             self.health = attrs.evolve(self.health, failures=0, last_error="")
         if self.health.state != "polling":
             self._recovered()
 
-    def accepted(self) -> None:
+    def request_accepted(self) -> None:
         """Note that the service accepted a request, whatever else goes wrong: credentials are not refused for good."""
-        if self._worked:
-            self._failing.clear()
+        if self._ever_answered:
+            self._failing_since.clear()
 
-    def failed(self, errors: Sequence[AgoraError], *, answered: bool, certain: bool) -> None:
+    def poll_failed(self, errors: Sequence[AgoraError], *, answered: bool, certain: bool) -> None:
         """Note that requests of a poll failed, and raise the first error that ends the stream.
 
         `answered` tells that others were answered. Without a `certain` clock some refusals prove nothing: what was
@@ -123,30 +123,32 @@ class Monitor:
         now = self._quota.now()
         self.health = attrs.evolve(self.health, failures=self.health.failures + 1, last_error=str(errors[0]))
         for error in errors:
-            rule = rule_of(error)
-            if now - self._failing.setdefault(rule, now) >= rule.patience(worked=self._worked, certain=certain):
+            rule = rule_for(error)
+            if now - self._failing_since.setdefault(rule, now) >= rule.tolerance(
+                worked=self._ever_answered, certain=certain
+            ):
                 raise error
-        self._worked |= answered
-        rule = rule_of(errors[0])
-        if rule.learning(now - self._failing[rule], certain=certain):
+        self._ever_answered |= answered
+        rule = rule_for(errors[0])
+        if rule.is_calibration(now - self._failing_since[rule], certain=certain):
             log.info("%s: asked by a clock that was wrong: %s", self.name, errors[0])
         else:
-            self._turned_bad(rule.state, errors[0])
+            self._enter_failure(rule.state, errors[0])
 
-    def _turned_bad(self, state: State, error: AgoraError) -> None:
+    def _enter_failure(self, state: StreamState, error: AgoraError) -> None:
         if self.health.state == state:
             log.debug("%s: %s: %s", self.name, state, error)
             return
         self._enter(state)
-        self._told = True
+        self._warned = True
         log.warning("%s: %s, which it sits out; the error: %s", self.name, state, error)
 
-    def skipped(self, endpoint: Endpoint, rows: Sequence[BadRow]) -> None:
+    def rows_skipped(self, endpoint: Endpoint, rows: Sequence[BadRow]) -> None:
         """Note rows of an answer that were left out since they do not fit."""
         first = self.health.first_skipped or f"{endpoint.name}: {rows[0].reason} at {rows[0].path}"
         self.health = attrs.evolve(self.health, skipped=self.health.skipped + len(rows), first_skipped=first)
 
-    def saw(self, **facts: Any) -> None:
+    def update(self, **facts: Any) -> None:
         """Note facts of the health that are no state."""
         self.health = attrs.evolve(self.health, **facts)
 
@@ -155,13 +157,13 @@ class Monitor:
         if self.health.state != "stopped":
             self._enter("stopped")
 
-    def _enter(self, state: State) -> None:
+    def _enter(self, state: StreamState) -> None:
         self._entered = self._quota.now()
         self.health = attrs.evolve(self.health, state=state, since=self._quota.utc(), until=None)
 
     def _recovered(self) -> None:
-        if self._told:
-            self._told = False
+        if self._warned:
+            self._warned = False
             log.warning(
                 "%s goes on after %.0f s of %s", self.name, self._quota.now() - self._entered, self.health.state
             )

@@ -28,7 +28,7 @@ _BACK: Final = 30
 
 
 @attrs.define
-class Edges:
+class RetentionBounds:
     """The bounds of a table. `margin` is how many seconds a span stays away from the oldest: a request takes time.
 
     Where the service refuses spans that the plan allows, less is asked for, and the plan believed again an hour later,
@@ -38,21 +38,21 @@ class Edges:
 
     limits: Limits
     margin: int
-    proved: int = 0
+    oldest_accepted: int = 0
     """Where the last span began that was accepted, or could have begun."""
 
-    _reach: float = attrs.field(init=False)
+    _retention: float = attrs.field(init=False)
     _delay: int = attrs.field(init=False)
-    _until: float = 0.0
-    _believed: float = _HOUR
-    _refused: int = 0
-    _latest: int = 0
+    _reduced_until: float = 0.0
+    _reduced_for: float = _HOUR
+    _refusals: int = 0
+    _latest_accepted: int = 0
 
     def __attrs_post_init__(self) -> None:
         self._reset()
 
     def _reset(self) -> None:
-        self._reach, self._delay = self.limits.available, self.limits.delay
+        self._retention, self._delay = self.limits.available, self.limits.delay
 
     @property
     def delay(self) -> int:
@@ -60,58 +60,60 @@ class Edges:
         return self._delay
 
     @property
-    def reduced(self) -> bool:
+    def is_reduced(self) -> bool:
         """Whether the service keeps less than the plan says."""
-        return self._reach < self.limits.available
+        return self._retention < self.limits.available
 
-    def askable(self, now: float) -> Span:
+    def queryable(self, now: float) -> Span:
         """Return what can be asked for, never empty."""
-        if self._until and not 0 <= self._until - now <= self._believed:  # over, or of a clock that was set back
-            self._believed = min(2 * self._believed, _DAY)
+        if (
+            self._reduced_until and not 0 <= self._reduced_until - now <= self._reduced_for
+        ):  # over, or of a clock that was set back
+            self._reduced_for = min(2 * self._reduced_for, _DAY)
             self.forget_refusals()
-        start = int(now - self._reach) + 1 + self.margin + self._unsure(now)
+        start = int(now - self._retention) + 1 + self.margin + self._clock_drift(now)
         end = int(now) - self._delay - 1
         return Span(min(max(start, 0), max(end - 1, 0)), max(end, 1))
 
-    def kept_from(self, now: float) -> int:
+    def oldest_by_plan(self, now: float) -> int:
         """Return where what the plan keeps began at a moment, less the margin."""
         return int(now - self.limits.available) + 1 + self.margin
 
-    def set_back(self, now: float) -> bool:
+    def clock_went_back(self, now: float) -> bool:
         """Whether it is earlier than when the service accepted a span: one of two times was wrong, and it must tell."""
-        return self._latest - self.askable(now).start > _BACK
+        return self._latest_accepted - self.queryable(now).start > _BACK
 
-    def _unsure(self, now: float) -> int:
+    def _clock_drift(self, now: float) -> int:
         """Return the seconds by which it may be later than `now`, by the time since a span was accepted."""
-        return int(_DRIFT * max(now - self._reach - self.proved, 0)) if self.proved else 0
+        return int(_DRIFT * max(now - self._retention - self.oldest_accepted, 0)) if self.oldest_accepted else 0
 
     def accepted(self, oldest: int) -> None:
         """Note that a span was accepted at a moment when it could have begun at `oldest`."""
-        self._refused = 0
-        self.proved = oldest
-        self._latest = max(self._latest, oldest)
-        if not self._until:
-            self._believed = _HOUR
+        self._refusals = 0
+        self.oldest_accepted = oldest
+        self._latest_accepted = max(self._latest_accepted, oldest)
+        if not self._reduced_until:
+            self._reduced_for = _HOUR
 
     def forget_accepted(self) -> None:
         """Forget what was accepted: it was another time than was thought."""
-        self.proved = self._latest = 0
+        self.oldest_accepted = self._latest_accepted = 0
 
     def forget_refusals(self) -> None:
         """Believe the plan again: that the service refused its spans was perhaps the fault of a clock."""
-        self._until, self._refused = 0.0, 0
+        self._reduced_until, self._refusals = 0.0, 0
         self._reset()
 
     def refused(self, error: PlanRefused, now: float) -> None:
         """Note that a span was refused that the plan allows."""
-        self._refused += 1
-        if self._refused < _TIMES or error.kind == "access":
+        self._refusals += 1
+        if self._refusals < _TIMES or error.kind == "access":
             return
-        before = self._reach, self._delay
+        before = self._retention, self._delay
         self._narrow(error)
-        if (self._reach, self._delay) == before:
+        if (self._retention, self._delay) == before:
             self._reset()
-        self._until = now + self._believed
+        self._reduced_until = now + self._reduced_for
 
     def _narrow(self, error: PlanRefused) -> None:
         """Ask for less, but for no more than the plan has and no less than can be asked for."""
@@ -122,5 +124,5 @@ class Edges:
             later = self.limits.delay + max(1, 2 * (self._delay - self.limits.delay))
             self._delay = min(max(named + 1 if named > self._delay else 0, later), most)
         else:
-            self._reach = named if 0 < named < self._reach else self._reach / 2
-        self._reach = min(max(self._reach, self._delay + least), self.limits.available)
+            self._retention = named if 0 < named < self._retention else self._retention / 2
+        self._retention = min(max(self._retention, self._delay + least), self.limits.available)

@@ -15,7 +15,7 @@ from agora_analytics.quota.quota import Quota
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.health import Health
 from agora_analytics.streams.poller import Poller
-from agora_analytics.streams.position import Place, Progress
+from agora_analytics.streams.position import Position, Progress
 
 T = TypeVar("T")
 
@@ -35,14 +35,14 @@ class Stream(AsyncIterator[T], Generic[T]):
     def __init__(self, poller: Poller[T], quota: Quota) -> None:
         self._poller = poller
         self._quota = quota
-        self._place = poller.place
+        self._position = poller.position
         self._pump = _Pump(poller.run())
         self._away_since: float | None = None
         # A consumer who was cancelled, and left nothing but garbage behind, must not leave a stream that asks on.
         weakref.finalize(self, self._pump.abandon).atexit = False
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._place.stream!r}, {str(self.health)!r})"
+        return f"{type(self).__name__}({self._position.stream!r}, {str(self.health)!r})"
 
     @property
     def health(self) -> Health:
@@ -76,10 +76,10 @@ class Stream(AsyncIterator[T], Generic[T]):
         await self._pump.close()
         self._poller.monitor.stopped()  # one that never began does not tell
 
-    def hand_on(self, progress: Progress) -> Place:
+    def share_with(self, progress: Progress) -> Position:
         """Return the place, which goes on only as `progress` does: for `broadcast`, which lets it go in the end."""
-        self._place.hand_on(progress)
-        return self._place
+        self._position.share_with(progress)
+        return self._position
 
     async def __aenter__(self) -> Self:
         return self

@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 import attrs
 
 from agora_analytics.protocols import Request, Response
-from agora_analytics.simulator import Entry, Simulation
+from agora_analytics.simulator import LogEntry, Simulation
 from benchmarks.endurance.calls import CallJudge
 from benchmarks.endurance.schedule import DAY, Schedule, Trouble
 from benchmarks.endurance.truth import Hindrances, Questions
@@ -91,7 +91,7 @@ class Judge:
         self._requests: defaultdict[int, Counter[str]] = defaultdict(Counter)
         self._spent: dict[str, int] = {}
         self._refused: Counter[tuple[str, str, int]] = Counter()
-        self._others = simulation.service.quirks.others
+        self._others = simulation.service.variants.others
         self._lessons: list[str | None] = []
         self._last_answer = float(schedule.begin)
         self._slept = math.inf
@@ -204,7 +204,7 @@ class Judge:
                 self.hindrances.add(Trouble("spent", now - 300, (day + 1) * DAY))
                 self.refusals[f"days spent: {counter}"] += 1
 
-    def _hear(self, entry: Entry) -> None:
+    def _hear(self, entry: LogEntry) -> None:
         counter = _COUNTERS.get(entry.endpoint, "")
         self._requests[int(entry.at // DAY)][counter] += 1
 

@@ -15,7 +15,7 @@ from agora_analytics import Checkpoint
 from agora_analytics.protocols import Request, Response
 from agora_analytics.quota import Book, decode
 from agora_analytics.simulator import Service, Simulation, SimulatorTransport, VirtualLoop, World
-from agora_analytics.simulator.world.rng import stream
+from agora_analytics.simulator.world.rng import rng_for
 from benchmarks.endurance.judge import Judge
 from benchmarks.endurance.schedule import Schedule, Trouble
 from benchmarks.endurance.truth import SERIES, Asked
@@ -123,7 +123,7 @@ class Month:
             plan="premium",
             clock=float(schedule.begin),
             faults=schedule.faults(),
-            variants=schedule.quirks(),
+            variants=schedule.variants(),
         )
         self.judge = Judge(self.simulation, schedule)
         self._ledger = Disk()
@@ -218,7 +218,7 @@ class Month:
 
     async def _live(self) -> None:
         """Be a process: a client, a watch and a follow, each with a sink."""
-        draw = stream(self.schedule.seed, "latency", self._life)
+        draw = rng_for(self.schedule.seed, "latency", self._life)
         judge, life = self.judge, self._life
         recorder = Recorder(
             self.simulation.service, lambda: (draw.uniform(0.02, 0.3), draw.uniform(0.02, 0.3)), judge, life

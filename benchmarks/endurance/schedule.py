@@ -7,9 +7,9 @@ from typing import Final, Literal
 
 import attrs
 
-from agora_analytics.simulator import Fault, Faults, Quirks, Spender
-from agora_analytics.simulator.service.arrivals import Arrival
-from agora_analytics.simulator.world.rng import share
+from agora_analytics.simulator import Fault, Faults, OtherProgram, Variants
+from agora_analytics.simulator.fault_schedule import Arrival
+from agora_analytics.simulator.world.rng import fraction
 
 DAY: Final = 86_400
 LATE: Final = 180
@@ -99,10 +99,10 @@ class Schedule:
         days = Faults((_Until(self.end, (Faults((_WrongDates(self.dates),)), chance)),))
         return outages + Faults((RefusedCalls(self.seed),)) + days
 
-    def quirks(self) -> Quirks:
+    def variants(self) -> Variants:
         """Return how the service behaves: rows in random order, late and revised ones, calls that change."""
-        others = [Spender(counter=name, end=self.end) for name in ("realtime", "call_lists", "call_details")]
-        return Quirks(
+        others = [OtherProgram(counter=name, end=self.end) for name in ("realtime", "call_lists", "call_details")]
+        return Variants(
             unfinished_end="last_seen",
             late_windows=0.05,
             revised_windows=0.05,
@@ -141,27 +141,27 @@ def drawn(seed: int, begin: int, days: int, *, calls: int = 3_000, calm: int = 3
 
 
 def _outages(seed: int, begin: int, day: int) -> Iterator[Trouble]:
-    for number in range(1 + (share(seed, "second", day) < 0.3)):  # noqa: PLR2004 - a share
+    for number in range(1 + (fraction(seed, "second", day) < 0.3)):  # noqa: PLR2004 - a share
         found = _one("outage", seed, begin, day, (300, 21_600), number=number)
-        yield attrs.evolve(found, fault=_OUTAGES[int(share(seed, "kind", day, number) * len(_OUTAGES))])
+        yield attrs.evolve(found, fault=_OUTAGES[int(fraction(seed, "kind", day, number) * len(_OUTAGES))])
 
 
 def _one(kind: Kind, seed: int, begin: int, day: int, lengths: tuple[int, int], *, number: int = 0) -> Trouble:
     """Draw a time of trouble; short ones are as likely as ones that are twice as long."""
     shortest, longest = lengths
     start = _moment(kind, seed, begin, day, number)
-    return Trouble(kind, start, start + shortest * (longest / shortest) ** share(seed, kind, "length", day, number))
+    return Trouble(kind, start, start + shortest * (longest / shortest) ** fraction(seed, kind, "length", day, number))
 
 
 def _moment(what: str, seed: int, begin: int, day: int, number: int = 0) -> float:
     """Draw a moment of a day that leaves its last hours to what begins in it."""
-    return begin + day * DAY + 300 + int(share(seed, what, day, number) * 0.93 * DAY)
+    return begin + day * DAY + 300 + int(fraction(seed, what, day, number) * 0.93 * DAY)
 
 
 def _off(seed: int, what: str, day: int, most: int) -> float:
     """Draw seconds to either side, small ones as likely as great ones."""
-    size = most ** share(seed, what, "off", day)
-    return round(60 + size if share(seed, what, "side", day) < 0.5 else -60 - size)  # noqa: PLR2004 - half of them
+    size = most ** fraction(seed, what, "off", day)
+    return round(60 + size if fraction(seed, what, "side", day) < 0.5 else -60 - size)  # noqa: PLR2004 - half of them
 
 
 @attrs.frozen
@@ -209,13 +209,13 @@ class RefusedCalls:
 
     def of(self, call_id: str) -> Fault | None:
         """Return how the details of a call are refused."""
-        if share(self.seed, "refused", call_id) >= self.part:
+        if fraction(self.seed, "refused", call_id) >= self.part:
             return None
-        return _REFUSALS[int(share(self.seed, "how", call_id) * len(_REFUSALS))]
+        return _REFUSALS[int(fraction(self.seed, "how", call_id) * len(_REFUSALS))]
 
     def strike(self, arrival: Arrival) -> Fault | None:
         """Return the fault that hits a request, or None."""
-        if arrival.endpoint != "call_sessions" or arrival.call is None:
+        if arrival.endpoint != "call_sessions" or arrival.request is None:
             return None
-        params: Mapping[str, object] = arrival.call.params
+        params: Mapping[str, object] = arrival.request.params
         return self.of(str(params.get("call_id", "")))

@@ -16,8 +16,8 @@ import msgspec
 from agora_analytics import AnalyticsClient
 from agora_analytics.models import Call, CallPage, MetricsAnswer
 from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET
-from agora_analytics.simulator.service.service import basic
-from benchmarks import _contestants
+from agora_analytics.simulator.service.service import basic_auth
+from benchmarks import _answers, _contestants
 from benchmarks._canned import plan
 from benchmarks.stalls.meter import measured
 from benchmarks.stalls.watching import watch, watch_bare
@@ -32,7 +32,7 @@ def _client(url: str) -> AnalyticsClient:
 
 
 def _session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(headers={"Authorization": basic(CUSTOMER_ID, CUSTOMER_SECRET)})
+    return aiohttp.ClientSession(headers={"Authorization": basic_auth(CUSTOMER_ID, CUSTOMER_SECRET)})
 
 
 async def pages(job: dict[str, Any]) -> None:
@@ -45,7 +45,7 @@ async def pages(job: dict[str, Any]) -> None:
 
 async def pages_bare(job: dict[str, Any]) -> None:
     """Do the same with aiohttp and msgspec."""
-    decode = msgspec.json.Decoder(CallPage).decode
+    decode = msgspec.json.Decoder(_answers.wire_class(CallPage)).decode
     async with _session() as session:
         for _ in range(_PAGES):
             async with session.get(f"{job['url']}{_PATH}/lists?page_no=1&page_size=100") as answer:
@@ -63,7 +63,7 @@ async def metrics(job: dict[str, Any]) -> None:
 
 async def metrics_bare(job: dict[str, Any]) -> None:
     """Do the same with aiohttp and msgspec."""
-    decode = msgspec.json.Decoder(MetricsAnswer).decode
+    decode = msgspec.json.Decoder(_answers.wire_class(MetricsAnswer)).decode
     async with (
         _session() as session,
         session.get(f"{job['url']}{_PATH}/metrics?call_id={job['size']}&sids=S") as answer,

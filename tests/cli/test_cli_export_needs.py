@@ -65,7 +65,7 @@ def test_a_plan_that_is_none_is_refused_with_the_word_for_a_dry_run(run, served,
     before = served.service.counts.total()
     ran = run("export", *arguments, "--format", "csv")
     assert (ran.code, ran.out) == (2, "")
-    assert "--dry-run only says what an export will take" in ran.err
+    assert "--dry-run estimates what an export takes" in ran.err
     assert served.service.counts.total() == before
 
 

@@ -22,7 +22,7 @@ def test_an_app_id_that_is_refused_is_told_and_the_rest_comes(run, tmp_path, app
     assert ran.code == 1
     told = next(line for line in ran.out.splitlines() if line.startswith("left out: app: "))
     assert told.startswith("left out: app: Unauthorized: HTTP 200, code 403: Wrong authorization information.")
-    assert told.endswith("somebody-elses, the next run asks again")
+    assert told.endswith("somebody-elses, the next run tries again")
     rows = [json.loads(line) for path in (tmp_path / "data").rglob("*.jsonl") for line in path.read_text().splitlines()]
     assert {row["app_id"] for row in rows} == {APP_ID}
 
@@ -34,7 +34,7 @@ def test_calls_that_are_refused_are_told_by_their_ids(run, served, monkeypatch, 
     assert ran.code == 1
     told = next(line for line in ran.out.splitlines() if line.startswith("left out: details: "))
     assert re.search(r"NotFound: HTTP 200, code 404, \d+ calls \([0-9A-F]{32}, ", told)
-    assert told.endswith("the next run asks again")
+    assert told.endswith("the next run tries again")
 
 
 def altered(data: Path) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agora_analytics.catalogue import MetricId, QualityMetric
-from agora_analytics.cli import formatting, parsing, tables, times
+from agora_analytics.cli import formatting, parsing, tables
 from agora_analytics.models import Session, SessionMetrics, Track
 from agora_analytics.spans import moment
 
@@ -15,7 +14,7 @@ from agora_analytics.spans import moment
     [(None, ""), (0, "0"), (12_345, "12,345"), (2.0, "2"), (12.34, "12.3"), (1.23456, "1.235"), (-1_234.5, "-1,234.5")],
 )
 def test_a_number_is_told_with_no_more_digits_than_it_deserves(value, told):
-    assert formatting.number(value) == told
+    assert formatting.format_number(value) == told
 
 
 @pytest.mark.parametrize(
@@ -23,7 +22,7 @@ def test_a_number_is_told_with_no_more_digits_than_it_deserves(value, told):
     [(None, ""), (0, "0 s"), (59.9, "59 s"), (60, "1 m"), (3_661, "1 h 1 m"), (86_400, "1 d"), (90_061, "1 d 1 h")],
 )
 def test_a_duration_is_told_in_its_two_largest_units(seconds, told):
-    assert formatting.lasting(seconds) == told
+    assert formatting.format_duration(seconds) == told
 
 
 @pytest.mark.parametrize(
@@ -54,24 +53,28 @@ def test_nothing_that_steers_a_terminal_gets_through():
 
 
 def test_a_rate_is_told_in_percent_and_no_time_as_nothing():
-    assert (formatting.percent(0.5), formatting.percent(None), formatting.clock(0)) == ("50.00 %", "", "")
+    assert (formatting.format_percent(0.5), formatting.format_percent(None), formatting.format_time(0)) == (
+        "50.00 %",
+        "",
+        "",
+    )
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("45s", 45), ("20m", 1_200), ("1h30m", 5_400), ("2d", 172_800)])
 def test_a_duration_may_be_typed_in_parts(text, seconds):
-    assert times.duration(text) == seconds
+    assert parsing.parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["2026-11-24T12:00:00Z", "2026-11-24T13:00:00+01:00", "1795521600"])
 def test_an_instant_may_be_typed_in_several_ways(text):
-    assert moment(times.instant(text, "--start")) == moment(1_795_521_600)
+    assert moment(parsing.parse_time(text, "--start")) == moment(1_795_521_600)
 
 
 def test_names_are_completed_from_the_catalogue():
-    assert "networkDelay" in parsing.suggest(QualityMetric)("netw")
-    assert parsing.suggest(QualityMetric)("zzz") == []
-    assert "app_cpu" in parsing.suggest(MetricId)("app")
-    assert parsing.mids_of("20001,system_cpu") == {20001, 20002}
+    assert "networkDelay" in parsing.completion("quality")("netw")
+    assert parsing.completion("quality")("zzz") == []
+    assert "app_cpu" in parsing.completion("metric_id")("app")
+    assert parsing.parse_mids("20001,system_cpu") == {20001, 20002}
 
 
 def test_a_metric_id_of_tomorrow_is_shown_by_its_number_and_an_empty_track_not_at_all():
@@ -82,4 +85,4 @@ def test_a_metric_id_of_tomorrow_is_shown_by_its_number_and_an_empty_track_not_a
 
 def test_a_session_that_goes_on_is_still_there():
     (row,) = tables.sessions([Session(sid="A", uid=0, join_ts=1_795_521_600)]).rows
-    assert (row[1], row[3]) == ("0", "still there")
+    assert (row[1], row[3]) == ("0", "still in call")

@@ -125,7 +125,7 @@ def test_a_command_without_its_command_shows_the_help_alone(bare, arguments):
     assert "error" not in ran.err
 
 
-@pytest.mark.parametrize(("command", "flag"), [("calls", "json"), ("calls", "secret-stdin"), ("simulate", "rough")])
+@pytest.mark.parametrize(("command", "flag"), [("calls", "json"), ("calls", "secret-stdin"), ("simulate", "hostile")])
 def test_a_switch_that_is_off_by_itself_has_no_opposite(bare, command, flag):
     shown = bare(*((command, "search") if command == "calls" else (command,)), "--help").out
     assert f"--{flag}" in shown

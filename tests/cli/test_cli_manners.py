@@ -117,7 +117,7 @@ from agora_analytics.cli import runner
 async def work():
     logging.getLogger("agora_analytics.streams").warning("the error: %s", "HTTP 503: \\x1b[31mred\\nand more")
 
-sys.exit(runner.finish(work))
+sys.exit(runner.run_command(work))
 """
 
 

@@ -63,7 +63,7 @@ def test_ctrl_c_ends_it_without_a_traceback_and_the_secret_is_in_no_process_list
 
 
 def test_the_simulator_serves_until_ctrl_c_and_says_what_it_counted(start):
-    process = start("simulate", "--port", "0", "--plan", "premium", "--rough")
+    process = start("simulate", "--port", "0", "--plan", "premium", "--hostile")
     settings = dict(process.stdout.readline().decode().removeprefix("export ").strip().split("=") for _ in range(5))
     asked = start("plans", "premium", **settings)
     assert asked.wait(60) == 0

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from agora_analytics.cli.commands.heartbeat import pulse
 from agora_analytics.cli.output import Screen
-from agora_analytics.cli.repeats import Repeats
+from agora_analytics.cli.status import heartbeat
+from agora_analytics.cli.throttle import MessageThrottle
 from agora_analytics.simulator import VirtualLoop
 from agora_analytics.streams import Health
 
@@ -19,8 +19,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def told(every: float, until: float) -> list[tuple[float, str]]:
-    repeats = Repeats()
-    found = [(at, repeats.take("down", f"down at {at:.0f}", at)) for at in map(float, range(0, int(until), int(every)))]
+    throttle = MessageThrottle()
+    found = [(at, throttle.add("down", f"down at {at:.0f}", at)) for at in map(float, range(0, int(until), int(every)))]
     return [(at, line) for at, lines in found for line in lines]
 
 
@@ -35,20 +35,20 @@ def test_trouble_that_goes_on_is_told_ever_more_seldom_and_once_an_hour_at_least
 
 
 def test_what_comes_again_after_a_while_is_told_as_new():
-    repeats = Repeats()
-    assert repeats.take("down", "a", 0) == ["a"]
-    assert repeats.take("down", "b", 121) == ["b"]
-    assert repeats.take("down", "c", 122) == []
-    assert repeats.take("down", "d", 400) == ["c", "d"]
+    throttle = MessageThrottle()
+    assert throttle.add("down", "a", 0) == ["a"]
+    assert throttle.add("down", "b", 121) == ["b"]
+    assert throttle.add("down", "c", 122) == []
+    assert throttle.add("down", "d", 400) == ["c", "d"]
 
 
 def test_lines_of_another_kind_are_told_and_what_was_only_counted_is_told_in_the_end():
-    repeats = Repeats()
-    assert repeats.take("down", "down", 0) == ["down"]
-    assert repeats.take("up", "up", 1) == ["up"]
-    assert repeats.take("down", "down again", 2) == []
-    assert repeats.take("down", "still down", 3) == []
-    assert repeats.rest() == ["still down (and 1 more like it in 3 s)"]
+    throttle = MessageThrottle()
+    assert throttle.add("down", "down", 0) == ["down"]
+    assert throttle.add("up", "up", 1) == ["up"]
+    assert throttle.add("down", "down again", 2) == []
+    assert throttle.add("down", "still down", 3) == []
+    assert throttle.flush() == ["still down (and 1 more like it in 3 s)"]
 
 
 WARNS = """
@@ -59,7 +59,7 @@ async def work():
     for number in range(4):
         logging.getLogger("agora_analytics.export").warning("attempt %d failed", number)
 
-sys.exit(runner.finish(work))
+sys.exit(runner.run_command(work))
 """
 
 
@@ -80,7 +80,7 @@ class Silent:
 
 def silence(health: Health, seconds: float, *, json: bool = False, usual: float = 0, events: int = 0) -> None:
     async def wait() -> None:
-        async with pulse(Silent(health), Screen(json=json), usual) as beat:
+        async with heartbeat(Silent(health), Screen(json=json), usual) as beat:
             for _ in range(events + 1):
                 await asyncio.sleep(seconds / (events + 1))
                 beat()
@@ -99,7 +99,7 @@ def test_an_outage_is_told_of_after_a_minute_and_ever_more_seldom(capfd, json):
     silence(DOWN, 600, json=json)
     lines = capfd.readouterr().err.splitlines()
     assert [line.partition(" without")[0] for line in lines] == ["1 m", "3 m", "7 m"]
-    assert lines[0].endswith("outage since 2026-11-24T12:00:00Z, 7 tries failed")
+    assert lines[0].endswith("outage since 2026-11-24T12:00:00Z, 7 attempts failed")
 
 
 def test_a_stream_that_is_well_and_silent_is_said_to_be_so_to_people_alone(capfd):
@@ -113,7 +113,7 @@ def test_a_stream_that_is_well_and_silent_is_said_to_be_so_to_people_alone(capfd
 
 def test_what_goes_wrong_while_a_stream_is_watched_comes_out_as_it_is():
     async def fail() -> None:
-        async with pulse(Silent(Health()), Screen()):
+        async with heartbeat(Silent(Health()), Screen()):
             raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine"):

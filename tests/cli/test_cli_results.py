@@ -8,7 +8,7 @@ import time
 import pytest
 
 from agora_analytics.catalogue import MetricId
-from agora_analytics.cli.commands.demo_steps import Tour
+from agora_analytics.cli.commands.demo import Tour
 from agora_analytics.cli.output import Screen
 from agora_analytics.simulator import Simulation
 
@@ -166,7 +166,7 @@ def test_the_demo_shows_calls_windows_and_what_they_cost(bare):
 
 async def test_the_demo_says_what_a_plan_does_not_have(capsys):
     async with Simulation().client(plan="standard") as client:
-        await Tour(client, Screen()).realtime(1)
+        await Tour(client, Screen()).show_realtime(1)
     assert "The plan standard has no real-time windows" in capsys.readouterr().out
 
 

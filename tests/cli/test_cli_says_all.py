@@ -66,9 +66,9 @@ CUT = {
     ("calls", "sessions", "CALL"): ("40d", "it begins 15 d ago"),
     ("insights", "usage"): ("40d", "it begins 30 d ago"),
     ("insights", "quality-total"): ("40d", "it begins 30 d ago"),
-    ("insights", "quality"): ("30d", "--last=30d is more than can be asked for: it is the newest 29 d "),
+    ("insights", "quality"): ("30d", "--last=30d is more than can be requested: it is the newest 29 d "),
     ("realtime", "usage"): ("3h", "it begins 1 h ago"),
-    ("realtime", "quality"): ("1h", "--last=1h is more than can be asked for: it is the newest 57 m "),
+    ("realtime", "quality"): ("1h", "--last=1h is more than can be requested: it is the newest 57 m "),
     ("export", "--dry-run"): ("40d", None),
 }
 
@@ -93,12 +93,12 @@ def test_a_port_that_is_in_use_is_told_with_the_way_out(bare):
         port = taken.getsockname()[1]
         ran = bare("simulate", "--port", str(port))
     assert (ran.code, ran.out) == (1, "")
-    assert ran.err == f"error: port {port} of 127.0.0.1 is in use: give another as --port, or 0 for any that is free\n"
+    assert ran.err == f"error: port {port} of 127.0.0.1 is in use: choose another --port, or 0 for any free one\n"
 
 
 @pytest.mark.parametrize("command", [("export",), ("calls", "search"), ("watch",), ("follow",), ("simulate",)])
 def test_a_flag_is_shown_without_a_type(bare, command):
     told = bare(*command, "--help").out
-    flags = re.findall(r"--(?:json|dry-run|finished|with-sessions|only-final|rough)\b.*", told)
+    flags = re.findall(r"--(?:json|dry-run|finished|with-sessions|only-final|hostile)\b.*", told)
     assert flags
     assert [line for line in flags if "bool" in line.lower()] == []

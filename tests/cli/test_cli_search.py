@@ -9,7 +9,7 @@ import pytest
 from unhurried import unhurried
 
 from agora_analytics import Plan
-from agora_analytics.cli.commands.ranking import ORDERS, Best, frozen_users
+from agora_analytics.cli.sorting import CALL_ORDERS, TopN, freeze_impact
 from agora_analytics.models import Call
 from agora_analytics.plans import PLANS
 
@@ -25,20 +25,20 @@ def call(name: str, **fields: object) -> Call:
 
 
 def test_the_best_are_kept_highest_first_and_those_without_a_value_come_last():
-    best = Best(ORDERS["peak"], 3)
+    best = TopN(CALL_ORDERS["peak"], 3)
     for name, peak in {"a": 1, "b": None, "c": 5, "d": 3, "e": 5}.items():
-        best.offer(call(name, call_pcu=peak))
-    assert [one.call_id for one in best.calls()] == ["c", "e", "d"]
-    best = Best(ORDERS["peak"], 9)
-    best.offer(call("none"))
-    best.offer(call("zero", call_pcu=0))
-    assert [one.call_id for one in best.calls()] == ["zero", "none"]
+        best.add(call(name, call_pcu=peak))
+    assert [one.call_id for one in best.items()] == ["c", "e", "d"]
+    best = TopN(CALL_ORDERS["peak"], 9)
+    best.add(call("none"))
+    best.add(call("zero", call_pcu=0))
+    assert [one.call_id for one in best.items()] == ["zero", "none"]
 
 
 def test_a_call_is_as_bad_as_its_higher_freeze_rate_times_its_users():
-    assert frozen_users(call("a", call_audio_freeze_rate=0.1, call_video_freeze_rate=0.2, call_pcu=50)) == 10
-    assert frozen_users(call("a", call_video_freeze_rate=None, call_audio_freeze_rate=0.2, call_pcu=5)) == 1
-    assert frozen_users(call("a", call_pcu=5)) is None
+    assert freeze_impact(call("a", call_audio_freeze_rate=0.1, call_video_freeze_rate=0.2, call_pcu=50)) == 10
+    assert freeze_impact(call("a", call_video_freeze_rate=None, call_audio_freeze_rate=0.2, call_pcu=5)) == 1
+    assert freeze_impact(call("a", call_pcu=5)) is None
 
 
 def test_the_worst_are_those_of_the_whole_span_and_what_they_cost_is_said_before(run):
@@ -57,8 +57,8 @@ def test_the_worst_are_those_of_the_whole_span_and_what_they_cost_is_said_before
     assert worst.err.startswith("the worst 4 of ")
     people = run("calls", "search", *span, "--worst", "--limit", "4")
     price, part, left, _ = people.err.splitlines()
-    assert price.startswith("at least 2 of the 10,000 requests that the day has left")
-    assert part.startswith("1 of 2 parts: ")
+    assert price.startswith("takes at least 2 of the 10,000 requests left today")
+    assert part.startswith("part 1 of 2: ")
     assert "are left out: see --limit" in left
     assert "freeze x users" in people.out
 
@@ -83,7 +83,7 @@ def test_calls_are_sorted_by_what_is_asked_for(run, order, field):
 def test_a_bound_on_requests_says_what_was_not_asked_for_in_every_form(run):
     for form in ((), ("--json",)):
         ran = run("calls", "search", "--last", "3d", "--worst", "--max-requests", "6", *form)
-        assert "were not asked for: --max-requests allows no more" in ran.err
+        assert "were not read: --max-requests is used up" in ran.err
         assert "after 6 requests, calls that began before " in ran.err
         assert (", at most 6, and one more for each 100 calls in a part" in ran.err) is (form == ())
 
@@ -113,8 +113,8 @@ def test_a_channels_name_where_a_call_id_is_asked_for_is_said(run, served, comma
     before = served.service.counts["call_lists"]
     ran = run("calls", command, call["cname"], "--json")
     assert (ran.code, ran.out) == (2, "")
-    assert f"'{call['cname']}' is a channel's name, not a call's id" in ran.err
-    assert "its newest call there is " in ran.err
+    assert f"'{call['cname']}' is the name of a channel, not the id of a call" in ran.err
+    assert "the channel's newest call in that time is " in ran.err
     assert served.service.counts["call_lists"] == before + 1
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from agora_analytics import Checkpoint
-from agora_analytics.cli.runner import finish
+from agora_analytics.cli.runner import run_command
 
 ROOT = Path(__file__).parents[2]
 COMMAND = ("-m", "agora_analytics.cli")
@@ -142,7 +142,7 @@ def say(what):
 async def work():
     {work}
 
-app.main = lambda: runner.finish(work)
+app.main = lambda: runner.run_command(work)
 run()
 """
 
@@ -156,7 +156,7 @@ def test_the_first_signal_stops_what_can_be_stopped_and_what_follows_is_done(sta
     process = start(
         *working(
             "stopped = asyncio.Event()",
-            "with signals.stopped_by_signal(stopped.set):",
+            "with signals.stop_on_signal(stopped.set):",
             "    say('begun')",
             "    await stopped.wait()",
             "await asyncio.sleep(0)",
@@ -171,7 +171,7 @@ def test_the_first_signal_stops_what_can_be_stopped_and_what_follows_is_done(sta
 def test_after_what_can_be_stopped_the_work_is_cancelled_again(start):
     process = start(
         *working(
-            "with signals.stopped_by_signal(lambda: say('stopped')):",
+            "with signals.stop_on_signal(lambda: say('stopped')):",
             "    await asyncio.sleep(0)",
             "try:",
             "    say('begun')",
@@ -187,8 +187,8 @@ def test_after_what_can_be_stopped_the_work_is_cancelled_again(start):
 
 
 HELD = {
-    "that stops for ever": ("with signals.stopped_by_signal(lambda: say('heard')):", "    {begun}"),
-    "that holds the loop": ("with signals.stopped_by_signal(lambda: [say('heard'), time.sleep(600)]):", "    {begun}"),
+    "that stops for ever": ("with signals.stop_on_signal(lambda: say('heard')):", "    {begun}"),
+    "that holds the loop": ("with signals.stop_on_signal(lambda: [say('heard'), time.sleep(600)]):", "    {begun}"),
     "that is cancelled for ever": (
         "try:",
         "    {begun}",
@@ -211,7 +211,7 @@ def test_the_second_signal_ends_a_command_at_once(start, lines):
 
 def test_a_signal_that_comes_twice_at_once_counts_as_one(start):
     """`timeout` tells a child, and then its group: the command still ends as after one."""
-    lines = ("with signals.stopped_by_signal(lambda: over.set()):", "    say('begun'); await over.wait(); say('saved')")
+    lines = ("with signals.stop_on_signal(lambda: over.set()):", "    say('begun'); await over.wait(); say('saved')")
     process = start(*working("over = asyncio.Event()", *lines))
     assert process.stdout.readline() == b"begun\n"
     process.send_signal(signal.SIGSTOP)  # it hears both when it goes on
@@ -239,7 +239,7 @@ def test_a_command_in_a_program_leaves_its_signals_alone():
     async def work() -> None:
         seen.extend(signal.getsignal(number) for number in CODES)
 
-    assert finish(work) == 0
+    assert run_command(work) == 0
     assert [signal.getsignal(number) for number in CODES] == before
     assert before == [signal.default_int_handler, signal.SIG_DFL]
     assert set(seen).isdisjoint(before)

@@ -8,7 +8,7 @@ import json
 import pytest
 
 from agora_analytics import Plan
-from agora_analytics.cli.commands.demo_steps import Tour
+from agora_analytics.cli.commands.demo import Tour
 from agora_analytics.cli.output import Screen
 from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
 from agora_analytics.spans import WINDOW
@@ -21,7 +21,7 @@ def toured(capsys, *, windows: int = 2, json_lines: bool = False, plan: str = "e
         time = asyncio.get_running_loop().time
         simulation = Simulation(Service(World(seed=3), plan, clock=lambda: NOON + time()))
         async with simulation.client() as client:
-            await Tour(client, Screen(json=json_lines)).realtime(windows)
+            await Tour(client, Screen(json=json_lines)).show_realtime(windows)
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
         runner.run(tour())
@@ -49,7 +49,7 @@ async def test_calls_too_long_for_one_request_are_counted_but_not_opened(capsys)
     simulation = Simulation(Service(World(seed=3)))
     plan = Plan.of("enterprise").with_limits("call_details", longest=4)
     async with simulation.client(plan=plan) as client:
-        await Tour(client, Screen()).calls()
+        await Tour(client, Screen()).show_calls()
     shown = capsys.readouterr().out.splitlines()
     assert "Searched the last 8 hours" in shown[0]
     assert shown[1:] == ["calls: nothing found"]

@@ -44,7 +44,7 @@ def shown(capsys, monkeypatch):
 
 @pytest.mark.parametrize("columns", WIDTHS)
 def test_every_figure_of_a_call_is_whole_at_every_width(shown, columns):
-    lines = shown(columns, tables.calls(CALLS, worst=True))
+    lines = shown(columns, tables.calls(CALLS, impact=True))
     assert max(map(len, lines)) <= columns
     assert all(any(figure in line for line in lines) for figure in TOLD)
     assert any("5AC413F01FAF16B3192E987D79A13F71" in line for line in lines)
@@ -53,13 +53,13 @@ def test_every_figure_of_a_call_is_whole_at_every_width(shown, columns):
 
 @pytest.mark.parametrize(("columns", "lines"), [(80, 2), (100, 2), (124, 1), (160, 1)])
 def test_a_call_is_one_line_where_there_is_room_for_it(shown, columns, lines):
-    (start,) = (at for at, line in enumerate(shown(columns, tables.calls(CALLS, worst=True))) if "─" in line)
-    rows = [line for line in shown(columns, tables.calls(CALLS, worst=True))[start + 1 : -1] if "no room" not in line]
+    (start,) = (at for at, line in enumerate(shown(columns, tables.calls(CALLS, impact=True))) if "─" in line)
+    rows = [line for line in shown(columns, tables.calls(CALLS, impact=True))[start + 1 : -1] if "no room" not in line]
     assert len(rows) == 2 * lines
 
 
 def test_where_columns_have_no_room_each_cell_has_a_line_of_its_own(shown):
-    assert [line.rstrip() for line in shown(40, tables.calls(CALLS[:1], worst=True))] == [
+    assert [line.rstrip() for line in shown(40, tables.calls(CALLS[:1], impact=True))] == [
         "calls",
         "5AC413F01FAF16B3192E987D79A13F71",
         "  cname          room-71",

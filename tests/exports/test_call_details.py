@@ -11,7 +11,7 @@ from reading import rows
 from runs import HOUR, NOON, Tampering, asked, export, free, last
 
 from agora_analytics import Breakdown, Selection
-from agora_analytics.export.fetch.call_details import _whole
+from agora_analytics.export.fetch.call_details import _merge_partials
 from agora_analytics.export.state.staging import SerializedRows, serialized
 from agora_analytics.export.write import column_batch
 from agora_analytics.export.write.column_batch import deserialize
@@ -66,14 +66,14 @@ def half(*tracks: tuple[str | None, tuple[tuple[int, int], ...]]) -> SerializedR
 
 
 def test_of_the_parts_of_a_call_each_moment_of_a_track_is_there_once_as_it_was_told_last():
-    merged = _whole(
+    merged = _merge_partials(
         [half(("a", ((1, 10), (2, 20))), ("b", ((2, 5),))), half(), half(("a", ((2, 21), (3, 30))), ("b", ((2, 6),)))]
     )
     (piece,) = merged
     found = deserialize("metrics", piece.payload)
     told = zip(found.column("peer_uid"), found.column("ts"), found.column("value"), strict=True)
     assert list(told) == [("a", 1, 10), ("a", 2, 21), ("b", 2, 6), ("a", 3, 30)]
-    assert _whole([half()]) == []
+    assert _merge_partials([half()]) == []
 
 
 # Lists of several pages

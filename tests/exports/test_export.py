@@ -17,7 +17,7 @@ from agora_analytics import (
     Selection,
     Series,
 )
-from agora_analytics.simulator import Fault, Faults, Quirks
+from agora_analytics.simulator import Fault, Faults, Variants
 
 
 async def test_an_export_holds_what_the_endpoints_tell(simulation, whole):
@@ -127,9 +127,9 @@ async def test_five_percent_of_faults_change_nothing(tmp_path, simulation, whole
 
 async def test_a_rough_service_tells_the_same_calls_and_sessions(tmp_path, simulation):
     free(simulation)
-    simulation.service.quirks = Quirks(calls_overlap=True, has_more=False, uid_as_text=True, date="lazy")
+    simulation.service.variants = Variants(calls_overlap=True, has_more=False, uid_as_text=True, date="lazy")
     await export(simulation, last(30, "calls", "sessions"), tmp_path / "rough")
-    simulation.service.quirks = Quirks(calls_overlap=True)
+    simulation.service.variants = Variants(calls_overlap=True)
     await export(simulation, last(30, "calls", "sessions"), tmp_path / "smooth")
     assert all_rows(tmp_path / "rough", "calls", "sessions") == all_rows(tmp_path / "smooth", "calls", "sessions")
     calls = [row[1] for row in rows(tmp_path / "rough", "calls")]

@@ -15,7 +15,7 @@ from reading import rows
 from runs import DAY, HOUR, NOON, Tampering, asked, export, free, last
 
 from agora_analytics import ExportError, Insight, Plan, Selection, Unauthorized
-from agora_analytics.simulator import Fault, Faults, Quirks, Service, Simulation
+from agora_analytics.simulator import Fault, Faults, Service, Simulation, Variants
 
 
 async def test_rows_that_waited_when_a_later_run_died_are_written_by_the_next(tmp_path, simulation):
@@ -65,7 +65,7 @@ async def test_a_list_that_waits_past_the_age_of_its_calls_is_told_as_expired(tm
 async def test_calls_that_appear_between_two_pages_are_found_by_the_next_run(tmp_path, simulation):
     free(simulation)
     simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=150.0)
-    simulation.service.quirks = Quirks(late_calls=0.5)
+    simulation.service.variants = Variants(late_calls=0.5)
     selection = Selection(NOON - 2 * HOUR, NOON + HOUR, datasets=("calls",))
     await export(simulation, selection, tmp_path / "late", max_requests=1)
     await asyncio.sleep(HOUR)
@@ -359,7 +359,7 @@ async def test_no_password_of_a_url_is_told(tmp_path, simulation, link):
 
 
 async def test_a_plan_without_totals_says_that_it_counts_less(simulation):
-    simulation.service.quirks = Quirks(totals=False)
+    simulation.service.variants = Variants(totals=False)
     simulation.faults = Faults.script([Fault("status", status=502)])
     async with simulation.client() as client:
         plan = await client.export.estimate(last(20, "calls"))

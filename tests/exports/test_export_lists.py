@@ -8,7 +8,7 @@ from runs import HOUR, NOON, Tampering, asked, free
 
 from agora_analytics import Selection, Span
 from agora_analytics.plans import ENTERPRISE
-from agora_analytics.simulator import CallChange, Quirks, Simulation, World
+from agora_analytics.simulator import CallChange, Simulation, Variants, World
 
 BUSY = World(seed=7, calls_per_hour=600, typical_minutes=2, long_share=0.0, large_share=0.0)
 CROWDED = World(seed=7, calls_per_hour=9_000, typical_minutes=1, long_share=0.0, large_share=0.0)
@@ -16,8 +16,8 @@ LARGE = World(seed=7, calls_per_hour=6, typical_minutes=10, long_share=0.0, larg
 START, END = NOON - 2 * HOUR, NOON - 600
 
 
-def served(clock, world: World = BUSY, **quirks) -> Simulation:
-    simulation = Simulation(world=world, plan=ENTERPRISE, clock=clock, variants=Quirks(**quirks))
+def served(clock, world: World = BUSY, **variants) -> Simulation:
+    simulation = Simulation(world=world, plan=ENTERPRISE, clock=clock, variants=Variants(**variants))
     free(simulation)
     return simulation
 
@@ -46,9 +46,9 @@ async def test_an_export_has_all_calls_of_a_list_that_is_cut_off_and_tells_the_p
     assert 0 < report.narrowed < report.requests == asked(simulation) < 20
 
 
-@pytest.mark.parametrize("quirks", [{"calls_overlap": True}, {"has_more": False}, {"turning": "never"}], ids=str)
-async def test_an_export_has_all_calls_however_the_list_is_told(tmp_path, clock, quirks):
-    report = await export(served(clock, **{"most_rows": 200, **quirks}), tmp_path)
+@pytest.mark.parametrize("variants", [{"calls_overlap": True}, {"has_more": False}, {"turning": "never"}], ids=str)
+async def test_an_export_has_all_calls_however_the_list_is_told(tmp_path, clock, variants):
+    report = await export(served(clock, **{"most_rows": 200, **variants}), tmp_path)
     assert set(ids(BUSY, START, END)) <= set(exported(tmp_path))
     assert len(set(exported(tmp_path))) == len(exported(tmp_path))
     assert report.complete
@@ -82,7 +82,7 @@ async def test_what_cannot_be_had_is_left_out_and_asked_for_again(tmp_path, cloc
     assert (what, reason, span) == ("calls", "cut off", second)
     assert not report.complete
     assert len(exported(tmp_path)) == count - 1
-    simulation.variants = Quirks()
+    simulation.variants = Variants()
     assert (await export(simulation, tmp_path, span=second)).complete
     assert exported(tmp_path) == ids(CROWDED, *second)
 
@@ -116,7 +116,7 @@ async def test_rows_that_move_to_a_page_that_was_read_are_there_all_the_same(tmp
     def vanish(document: dict) -> None:
         if not gone and document.get("has_more"):
             gone.append(document["call_lists"][0]["call_id"])
-            simulation.variants = Quirks(changes=[CallChange(gone[0], deleted=True)])
+            simulation.variants = Variants(changes=[CallChange(gone[0], deleted=True)])
 
     async with simulation.client(quotas=False, transport=Tampering(simulation.transport(), vanish)) as client:
         report = await client.export.run(Selection(START, END, datasets=("calls",)), tmp_path, format="jsonl")

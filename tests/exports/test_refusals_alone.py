@@ -10,9 +10,9 @@ import attrs
 import pytest
 
 from agora_analytics import NotFound, Plan, PlanRefused, RateLimited, TransportError, Unauthorized
-from agora_analytics.export.fetch.fetcher import Asking
-from agora_analytics.export.fetch.refusals import Refusals
-from agora_analytics.export.fetch.retention import Question
+from agora_analytics.export.fetch.fetcher import RetryingFetcher
+from agora_analytics.export.fetch.refusals import RefusalClassifier
+from agora_analytics.export.fetch.retention import Probe
 from agora_analytics.export.fetch.skip_reasons import APP, DETAILS
 from agora_analytics.export.fetch.slices import by_name
 from agora_analytics.export.fetch.sources import Slice
@@ -37,8 +37,8 @@ class Asked:
     def __str__(self) -> str:
         return self.name
 
-    def about(self, groups: SimpleNamespace, _: str, second: int) -> Question:
-        return Question(second, partial(groups.calls.page, cname=self.name))
+    def probe(self, endpoints: SimpleNamespace, _: str, second: int) -> Probe:
+        return Probe(second, partial(endpoints.calls.page, cname=self.name))
 
 
 ROOM, HALL = Asked("room"), Asked("hall")
@@ -90,10 +90,10 @@ async def disk(tmp_path):
 
 
 @pytest.fixture
-def refusals(service: Service, disk: StateThread) -> Refusals:
+def refusals(service: Service, disk: StateThread) -> RefusalClassifier:
     session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
-    return Refusals(
-        session, disk, Asking(None), {app: service.of(app) for app in ("one", "two")}, by_name([ROOM, HALL])
+    return RefusalClassifier(
+        session, disk, RetryingFetcher(None), {app: service.of(app) for app in ("one", "two")}, by_name([ROOM, HALL])
     )
 
 
@@ -116,51 +116,51 @@ def left(disk: StateThread) -> set[str]:
 
 async def test_a_span_that_is_too_long_is_about_the_plan_and_ends_it_without_a_question(refusals, service):
     with pytest.raises(PlanRefused):
-        await refusals.of_slice(part(), error_of("length"))
+        await refusals.slice_refused(part(), error_of("length"))
     assert service.asked == []
 
 
 async def test_a_span_is_refused_alone_where_its_source_is_answered(refusals, service):
-    await refusals.of_slice(part(), error_of())
-    assert refusals.has_slice(part())
-    assert not refusals.has_slice(part(number=2))
+    await refusals.slice_refused(part(), error_of())
+    assert refusals.is_slice_skipped(part())
+    assert not refusals.is_slice_skipped(part(number=2))
     assert [(one.what, one.span) for one in refusals.skipped(Span(0, 500))] == [("room", Span(0, 90))]
 
 
 async def test_a_source_that_is_left_out_is_not_asked_about_again(refusals, service):
     service.refused = {("one", "room")}
-    await refusals.of_slice(part(), error_of())
-    assert refusals.has("one", "room")
-    assert not refusals.has("one", "hall")
-    assert not refusals.has("two", "room")
+    await refusals.slice_refused(part(), error_of())
+    assert refusals.is_skipped("one", "room")
+    assert not refusals.is_skipped("one", "hall")
+    assert not refusals.is_skipped("two", "room")
     before = len(service.asked)
-    await refusals.of_slice(part(number=2), error_of())
+    await refusals.slice_refused(part(number=2), error_of())
     assert len(service.asked) == before
     assert [(one.what, one.span) for one in refusals.skipped(Span(0, 500))] == [("room", Span(0, 500))]
 
 
 async def test_an_app_is_left_out_where_another_is_answered_and_ends_it_where_none_is(refusals, service):
     service.refused = {("one", "room"), ("one", "hall")}
-    await refusals.of_slice(part(), error_of())
-    assert refusals.has("one", APP)
-    assert refusals.with_details() == ["two"]
+    await refusals.slice_refused(part(), error_of())
+    assert refusals.is_skipped("one", APP)
+    assert refusals.apps_with_details() == ["two"]
     service.refused |= {("two", "room"), ("two", "hall")}
     with pytest.raises(NotFound):
-        await refusals.of_slice(part("two"), error_of())
+        await refusals.slice_refused(part("two"), error_of())
 
 
 @pytest.mark.parametrize("kind", ["latency", "length", "range"])
 async def test_who_is_told_that_a_span_will_not_do_may_ask(refusals, service, kind):
     service.refused, service.kind = {("one", "room")}, kind
-    await refusals.of_slice(part(), error_of())
-    assert refusals.has_slice(part())
-    assert not refusals.has("one", "room")
+    await refusals.slice_refused(part(), error_of())
+    assert refusals.is_slice_skipped(part())
+    assert not refusals.is_skipped("one", "room")
 
 
 async def test_a_span_of_a_source_that_is_left_out_after_it_is_told_once(refusals, service):
-    await refusals.of_slice(part(), error_of())
+    await refusals.slice_refused(part(), error_of())
     service.refused = {("one", "room")}
-    await refusals.of_slice(part(number=2), error_of())
+    await refusals.slice_refused(part(number=2), error_of())
     assert [(one.what, one.span) for one in refusals.skipped(Span(0, 500))] == [("room", Span(0, 500))]
 
 
@@ -169,20 +169,20 @@ async def test_what_is_left_out_of_what_waits_is_counted(refusals, service, disk
     await disk.change(lambda state: state.add_slices("one", "hall", [Slice(Span(0, 9), 9)]))
     for name in ("a", "b"):
         one = await call(disk, "one", name)
-        await refusals.of_call(one, error_of("access"))
-    assert await disk.change(lambda state: refusals.pending(state, 0)) == 0
-    await refusals.settle()
-    assert await disk.change(lambda state: refusals.pending(state, 0)) == 2
+        await refusals.call_refused(one, error_of("access"))
+    assert await disk.change(lambda state: refusals.count_skipped(state, 0)) == 0
+    await refusals.resolve()
+    assert await disk.change(lambda state: refusals.count_skipped(state, 0)) == 2
     service.refused = {("one", "room")}
-    await refusals.of_slice(part(), error_of())
-    assert await disk.change(lambda state: refusals.pending(state, 0)) == 4
+    await refusals.slice_refused(part(), error_of())
+    assert await disk.change(lambda state: refusals.count_skipped(state, 0)) == 4
 
 
 async def test_where_no_question_may_be_asked_any_more_calls_are_left_to_the_next_run(service, disk):
     session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
-    refusals = Refusals(session, disk, Asking(0), {"one": service.of("one")}, by_name([ROOM]))
-    await refusals.of_call(await call(disk, "one", "a"), error_of())
-    await refusals.settle()
+    refusals = RefusalClassifier(session, disk, RetryingFetcher(0), {"one": service.of("one")}, by_name([ROOM]))
+    await refusals.call_refused(await call(disk, "one", "a"), error_of())
+    await refusals.resolve()
     assert (left(disk), service.asked) == (set(), [])
 
 
@@ -190,36 +190,36 @@ async def test_an_app_that_is_refused_costs_a_few_questions_however_many_sources
     session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
     many = [Asked(f"{number}") for number in range(9)]
     apps = {app: service.of(app) for app in ("one", "two")}
-    refusals = Refusals(session, disk, Asking(None), apps, by_name(many))
+    refusals = RefusalClassifier(session, disk, RetryingFetcher(None), apps, by_name(many))
     service.refused = {("one", str(one)) for one in many}
-    await refusals.of_slice(part(source=many[0]), error_of())
+    await refusals.slice_refused(part(source=many[0]), error_of())
     assert [app for app, _ in service.asked] == ["one"] * 4 + ["two"]
 
 
 async def test_an_answer_about_a_call_tells_of_the_calls_of_its_app_alone(refusals, disk):
     for app in ("one", "two"):
-        await refusals.of_call(await call(disk, app, f"call of {app}"), error_of())
-    await refusals.heard("one", 0)
+        await refusals.call_refused(await call(disk, app, f"call of {app}"), error_of())
+    await refusals.call_answered("one", 0)
     assert left(disk) == {"call of one"}
-    await refusals.settle()
+    await refusals.resolve()
     assert left(disk) == {"call of one", "call of two"}
 
 
 async def test_details_are_left_out_as_a_whole_where_all_are_refused_for_the_plan_and_none_was_answered(refusals, disk):
     for name in ("a", "b"):
-        await refusals.of_call(await call(disk, "one", name), error_of("access"))
-    await refusals.settle()
-    assert (refusals.has("one", DETAILS), left(disk)) == (True, set())
+        await refusals.call_refused(await call(disk, "one", name), error_of("access"))
+    await refusals.resolve()
+    assert (refusals.is_skipped("one", DETAILS), left(disk)) == (True, set())
 
 
 @pytest.mark.parametrize("heard", [True, False])
 async def test_details_are_not_left_out_where_one_was_answered_or_refused_for_another_reason(refusals, disk, heard):
     if heard:
-        await refusals.heard("one", 0)
-    await refusals.of_call(await call(disk, "one", "a"), error_of("access"))
-    await refusals.of_call(await call(disk, "one", "b"), error_of("access" if heard else None))
-    await refusals.settle()
-    assert (refusals.has("one", DETAILS), left(disk)) == (False, {"a", "b"})
+        await refusals.call_answered("one", 0)
+    await refusals.call_refused(await call(disk, "one", "a"), error_of("access"))
+    await refusals.call_refused(await call(disk, "one", "b"), error_of("access" if heard else None))
+    await refusals.resolve()
+    assert (refusals.is_skipped("one", DETAILS), left(disk)) == (False, {"a", "b"})
 
 
 @pytest.mark.parametrize("trouble", [TransportError("reset"), RateLimited("too fast", **ABOUT)], ids=["reset", "haste"])
@@ -227,36 +227,36 @@ async def test_a_question_that_meets_trouble_is_asked_again_before_anything_is_h
     refusals, service, trouble
 ):
     service.trouble = [trouble] * 2
-    await refusals.of_slice(part(), error_of())
-    assert refusals.has_slice(part())
-    assert not refusals.has("one", "room")
+    await refusals.slice_refused(part(), error_of())
+    assert refusals.is_slice_skipped(part())
+    assert not refusals.is_skipped("one", "room")
     assert service.asked == [("one", "room")] * 3
 
 
 async def test_an_app_whose_sources_are_all_left_out_is_not_left_out_for_a_call(service, disk):
     session = SimpleNamespace(plan=Plan.of("enterprise"), now=lambda: NOON)
     apps = {"one": service.of("one")}
-    refusals = Refusals(session, disk, Asking(None), apps, by_name([ROOM, HALL]))
+    refusals = RefusalClassifier(session, disk, RetryingFetcher(None), apps, by_name([ROOM, HALL]))
     for source in (ROOM, HALL):  # each is refused at its time
         service.refused = {("one", str(source))}
-        await refusals.of_slice(part(source=source), error_of())
-    await refusals.of_call(await call(disk, "one", "a"), error_of())
-    await refusals.settle()
+        await refusals.slice_refused(part(source=source), error_of())
+    await refusals.call_refused(await call(disk, "one", "a"), error_of())
+    await refusals.resolve()
     assert left(disk) == {"a"}
-    await refusals.of_call(await call(disk, "one", "b"), Unauthorized("no", **ABOUT))
+    await refusals.call_refused(await call(disk, "one", "b"), Unauthorized("no", **ABOUT))
     with pytest.raises(Unauthorized):
-        await refusals.settle()
+        await refusals.resolve()
 
 
 async def test_refused_calls_of_another_app_cost_one_question_after_the_details_of_one_are_left_out(
     refusals, service, disk
 ):
     for number in range(8):
-        await refusals.of_call(await call(disk, "one", f"{number}"), error_of("access"))
-    assert (refusals.has("one", DETAILS), refusals.suspected) == (True, [])
+        await refusals.call_refused(await call(disk, "one", f"{number}"), error_of("access"))
+    assert (refusals.is_skipped("one", DETAILS), refusals.unresolved) == (True, [])
     before = len(service.asked)
     for number in range(8):
-        await refusals.of_call(await call(disk, "two", f"other {number}"), error_of())
+        await refusals.call_refused(await call(disk, "two", f"other {number}"), error_of())
     assert len(service.asked) == before + 1
     assert len(left(disk)) == 8
 
@@ -265,10 +265,10 @@ async def test_where_every_question_meets_trouble_that_ends_the_run_and_not_a_re
     refusals, service, disk
 ):
     service.trouble = [TransportError("reset") for _ in range(200)]
-    await refusals.of_call(await call(disk, "one", "a"), error_of())
+    await refusals.call_refused(await call(disk, "one", "a"), error_of())
     with pytest.raises(TransportError):
-        await refusals.settle()
-    assert (refusals.has("one", APP), left(disk)) == (False, set())
+        await refusals.resolve()
+    assert (refusals.is_skipped("one", APP), left(disk)) == (False, set())
 
 
 async def test_a_question_that_is_refused_for_haste_is_not_put_off_for_hours(refusals, service):
@@ -276,5 +276,5 @@ async def test_a_question_that_is_refused_for_haste_is_not_put_off_for_hours(ref
     late.retry_after = 3_600.0
     service.trouble = [late] * 3
     began = asyncio.get_running_loop().time()
-    await refusals.of_slice(part(), error_of())
+    await refusals.slice_refused(part(), error_of())
     assert asyncio.get_running_loop().time() - began < 120

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agora_analytics.export.fetch.cursor import Cursor
+from agora_analytics.export.fetch.cursor import CallCursor
 from agora_analytics.export.fetch.sources import Slice
 from agora_analytics.export.state.calls import CallStatus, DueFilter
 from agora_analytics.export.state.export_state import ExportState
@@ -19,7 +19,7 @@ from agora_analytics.models import Call
 from agora_analytics.spans import Span
 
 DAY = 86_400
-METRICS = Cursor("metrics", cut=100, number=3)
+METRICS = CallCursor("metrics", cut=100, number=3)
 
 # Spans: a second of a source is of one kind, the last that it was marked with.
 

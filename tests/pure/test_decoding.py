@@ -238,7 +238,7 @@ def test_a_top_list_keeps_its_order_and_tells_users_from_the_value():
     assert read(top, data=rows).items == (
         Ranked("b", 0.5, 20, 40, 2),
         Ranked("a", 0),
-        Ranked("c", None, userCount=7),
+        Ranked("c", None, user_count=7),
     )
     assert one(top_users, {"device": "b", "userCount": 236}) == Ranked("b", 236)
 

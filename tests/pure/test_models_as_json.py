@@ -6,10 +6,10 @@ import copy
 import json
 import pickle
 import re
-from pathlib import Path
 
 import attrs
 import pytest
+from pages import ROOT
 
 from agora_analytics import (
     BadRow,
@@ -29,11 +29,11 @@ from agora_analytics import (
 )
 from agora_analytics.models import CallPage, SessionPage
 
-README = Path(__file__).parents[2] / "README.md"
+GUIDE = ROOT / "docs/guides/calls.md"
 
 MODELS = [
-    CallPage(call_lists=(Call(call_id="a", created_ts=1),)),
-    SessionPage(call_info=(Session(sid="s", uid=3, roles=("x",)),)),
+    CallPage(calls=(Call(call_id="a", created_ts=1),)),
+    SessionPage(sessions=(Session(sid="s", uid=3, roles=("x",)),)),
     SessionMetrics(sid="s", data=(Track(mid=1, kvs=((1, 2.5), (2, None)), peer_uid=0),)),
     Statistic(dimension_value="India", user_count=1, value=0.5),
     FreezeBucket(bucket="[3%,5%)", user_count=1),
@@ -57,8 +57,8 @@ def test_what_was_found_is_a_list_of_json():
     ]
 
 
-def test_a_window_goes_through_json_by_the_line_of_the_readme():
-    [line] = re.findall(r"`(json\.dumps\(\{str\(series\).*?)`", README.read_text().replace("\n", " "))
+def test_a_window_goes_through_json_by_the_line_of_the_guide():
+    [line] = re.findall(r"`(json\.dumps\(\{str\(series\).*?)`", GUIDE.read_text(encoding="utf-8").replace("\n", " "))
     users, rates = Series("userCount", product="Native", dimension="os"), Series("videoFreezeRate", product="Native")
     points = (Point.of(20, 3, metric="userCount", dimension="os", dimension_value="iOS"),)
     window = Window(ts=20, values={users: points}, missing={rates: "no data"})

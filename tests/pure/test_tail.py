@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agora_analytics import Call, CallFinished, CallLost, CallStarted
-from agora_analytics.streams.follow.call_tracker import Tail
+from agora_analytics.streams.follow.call_tracker import CallTracker
 
 NOON = 1_795_521_600
 HOUR = 3_600
@@ -13,16 +13,16 @@ DAY = 86_400
 KEPT = 7 * DAY
 
 
-def shown(tail: Tail, call: Call, at: int, oldest: int) -> list:
-    """The events of one look, and the tail after them."""
-    tail.now = at
-    events = list(tail.facts(call, oldest))
+def shown(tracker: CallTracker, call: Call, at: int, oldest: int) -> list:
+    """The events of one look, and the tracker after them."""
+    tracker.now = at
+    events = list(tracker.diff(call, oldest))
     for event in events:
-        tail.note(event)
-    for one in tail.older(oldest):
-        tail.note(CallLost(call=one.call, reason="expired"))
+        tracker.apply(event)
+    for one in tracker.opened_before(oldest):
+        tracker.apply(CallLost(call=one.call, reason="expired"))
         events.append(CallLost(call=one.call, reason="expired"))
-    tail.advance(at, at - 120)
+    tracker.advance(at, at - 120)
     return events
 
 
@@ -30,81 +30,85 @@ def shown(tail: Tail, call: Call, at: int, oldest: int) -> list:
 @pytest.mark.parametrize("destroyed", [None, 0, -5, NOON - 4_000, NOON + 60, NOON + 86_400])
 @pytest.mark.parametrize("finished", [None, False, True])
 def test_a_call_that_is_shown_at_every_look_is_told_once(created, destroyed, finished):
-    tail = Tail(NOON)
+    tracker = CallTracker(NOON)
     call = Call(call_id="x", created_ts=created, destroyed_ts=destroyed, finished=finished)
-    events = [event for minute in range(12 * 60) for event in shown(tail, call, NOON + 60 * minute, NOON - KEPT)]
+    events = [event for minute in range(12 * 60) for event in shown(tracker, call, NOON + 60 * minute, NOON - KEPT)]
     kinds = [type(event) for event in events]
     assert len(kinds) == len(set(kinds)) <= 2
     assert CallLost not in kinds
 
 
 def test_a_call_without_a_start_is_lost_when_what_was_seen_first_is_not_kept_any_more():
-    tail, call = Tail(NOON), Call(call_id="x", created_ts=None, finished=False)
+    tracker, call = CallTracker(NOON), Call(call_id="x", created_ts=None, finished=False)
     told = [
         (hour, type(event))
         for hour in range(24 * 9)
-        for event in shown(tail, call, NOON + 3_600 * hour, NOON + 3_600 * hour - KEPT)
+        for event in shown(tracker, call, NOON + 3_600 * hour, NOON + 3_600 * hour - KEPT)
     ]
     assert [kind for _, kind in told] == [CallStarted, CallLost]
     assert told[-1][0] == 7 * 24 + 1
 
 
 def test_what_is_known_is_read_back():
-    tail = Tail(NOON)
+    tracker = CallTracker(NOON)
     for call in (
         Call(call_id="on", created_ts=None, finished=False),
         Call(call_id="over", created_ts=NOON - 60, destroyed_ts=NOON + 9_000, finished=True),
     ):
-        shown(tail, call, NOON, NOON - KEPT)
-    again = Tail.of(tail.checkpoint("x", NOON - 60))
-    assert (again.going, again.ended, again.read_to) == (tail.going, tail.ended, tail.read_to)
-    assert [one.began for one in again.going.values()] == [NOON]
-    assert list(again.facts(Call(call_id="over", finished=True), NOON - KEPT)) == []
-    assert CallFinished not in map(type, again.facts(Call(call_id="on", finished=False), NOON - KEPT))
+        shown(tracker, call, NOON, NOON - KEPT)
+    again = CallTracker.from_checkpoint(tracker.to_checkpoint("x", NOON - 60))
+    assert (again.open, again.recently_closed, again.read_to) == (
+        tracker.open,
+        tracker.recently_closed,
+        tracker.read_to,
+    )
+    assert [one.began for one in again.open.values()] == [NOON]
+    assert list(again.diff(Call(call_id="over", finished=True), NOON - KEPT)) == []
+    assert CallFinished not in map(type, again.diff(Call(call_id="on", finished=False), NOON - KEPT))
 
 
 def test_a_call_that_was_lost_stays_known_long_after_it_was_shown_last():
-    tail, call = Tail(NOON), Call(call_id="x", created_ts=NOON - 60, finished=False)
-    shown(tail, call, NOON, NOON - KEPT)
-    tail.note(CallLost(call=call, reason="gone"))
-    tail.advance(NOON + 20 * DAY, NOON + 20 * DAY - 120)
+    tracker, call = CallTracker(NOON), Call(call_id="x", created_ts=NOON - 60, finished=False)
+    shown(tracker, call, NOON, NOON - KEPT)
+    tracker.apply(CallLost(call=call, reason="gone"))
+    tracker.advance(NOON + 20 * DAY, NOON + 20 * DAY - 120)
     over = Call(call_id="x", created_ts=NOON - 60, destroyed_ts=NOON + 19 * DAY, finished=True)
-    assert list(tail.facts(over, NOON + 13 * DAY)) == []
+    assert list(tracker.diff(over, NOON + 13 * DAY)) == []
 
 
 def test_a_call_whose_end_lies_years_ahead_is_forgotten_like_others():
-    tail = Tail(NOON)
-    shown(tail, Call(call_id="x", created_ts=NOON, destroyed_ts=NOON + 900 * DAY, finished=True), NOON, NOON - KEPT)
-    tail.advance(NOON + 2 * DAY, NOON + 2 * DAY - 120)
-    assert tail.ended == {}
+    tracker = CallTracker(NOON)
+    shown(tracker, Call(call_id="x", created_ts=NOON, destroyed_ts=NOON + 900 * DAY, finished=True), NOON, NOON - KEPT)
+    tracker.advance(NOON + 2 * DAY, NOON + 2 * DAY - 120)
+    assert tracker.recently_closed == {}
 
 
 def test_a_call_that_ended_before_it_began_is_told_once_while_a_backlog_is_read():
-    tail = Tail(NOON - 6 * HOUR)
+    tracker = CallTracker(NOON - 6 * HOUR)
     call = Call(call_id="x", created_ts=NOON - 5 * HOUR, destroyed_ts=NOON - 7 * HOUR, finished=True)
-    tail.now = NOON
-    for event in list(tail.facts(call, NOON - KEPT)):
-        tail.note(event)
-    tail.advance(NOON - 3 * HOUR, NOON - 3 * HOUR - 120)
-    assert list(tail.facts(call, NOON - KEPT)) == []
+    tracker.now = NOON
+    for event in list(tracker.diff(call, NOON - KEPT)):
+        tracker.apply(event)
+    tracker.advance(NOON - 3 * HOUR, NOON - 3 * HOUR - 120)
+    assert list(tracker.diff(call, NOON - KEPT)) == []
 
 
 def test_a_call_whose_sessions_are_owed_goes_on_no_more_and_is_not_told_again():
-    tail, call = Tail(NOON), Call(call_id="x", created_ts=NOON, finished=False)
-    shown(tail, call, NOON, NOON - KEPT)
+    tracker, call = CallTracker(NOON), Call(call_id="x", created_ts=NOON, finished=False)
+    shown(tracker, call, NOON, NOON - KEPT)
     over = Call(call_id="x", created_ts=NOON, destroyed_ts=NOON + 60, finished=True)
-    tail.owe(over, NOON + 60.0)
-    assert tail.going == {}
-    assert list(tail.facts(over, NOON - KEPT)) == []
+    tracker.add_pending(over, NOON + 60.0)
+    assert tracker.open == {}
+    assert list(tracker.diff(over, NOON - KEPT)) == []
 
 
 @pytest.mark.parametrize("late", [True, False])
 @pytest.mark.parametrize(("reason", "follows"), [("quota", True), ("outage", True), ("expired", False)])
 def test_sessions_follow_an_end_that_came_without_them_if_they_may(reason, follows, late):
-    tail = Tail(NOON, late=late)
+    tracker = CallTracker(NOON, late_sessions=late)
     call = Call(call_id="x", created_ts=NOON, destroyed_ts=NOON + 9_000, finished=True)
-    tail.owe(call, NOON + 9_000.0)
-    tail.note(CallFinished(call=call, reason=reason))
-    assert [one.told for one in tail.owed.values()] == [True] * (follows and late)
-    again = Tail.of(tail.checkpoint("x", NOON - 60), late=late)
-    assert (again.ended, list(again.owed)) == (tail.ended, list(tail.owed)) != ({}, [])
+    tracker.add_pending(call, NOON + 9_000.0)
+    tracker.apply(CallFinished(call=call, reason=reason))
+    assert [one.end_reported for one in tracker.pending.values()] == [True] * (follows and late)
+    again = CallTracker.from_checkpoint(tracker.to_checkpoint("x", NOON - 60), late_sessions=late)
+    assert (again.recently_closed, list(again.pending)) == (tracker.recently_closed, list(tracker.pending)) != ({}, [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from agora_analytics.quota.host_clock import HostClock
-from agora_analytics.streams.time_accounting import Causes, Times
+from agora_analytics.streams.downtime import Downtime, DowntimeLog
 
 NOON = 1_795_521_600
 HOUR = 3_600
@@ -51,63 +51,63 @@ class Clocks:
         return self._host.sleeps(since, self._passed, seconds)
 
 
-def begun(clocks: Clocks, jumps: list[float] | None = None) -> Times:
-    """A stream's times, from its first request on."""
-    times = Times(clocks, lambda: None if jumps is None else jumps.append(clocks.now()))  # type: ignore[arg-type]
-    times.begin()
-    times.ask()
-    times.look()
-    return times
+def begun(clocks: Clocks, jumps: list[float] | None = None) -> Downtime:
+    """A stream's downtime, from its first request on."""
+    downtime = Downtime(clocks, lambda: None if jumps is None else jumps.append(clocks.now()))  # type: ignore[arg-type]
+    downtime.start()
+    downtime.poll_started()
+    downtime.check_clock()
+    return downtime
 
 
-def heard(clocks: Clocks, times: Times, *, confirmed: bool = True) -> None:
+def heard(clocks: Clocks, downtime: Downtime, *, confirmed: bool = True) -> None:
     clocks.hear(confirmed=confirmed)
-    times.look()
-    times.answered()
+    downtime.check_clock()
+    downtime.answer_received()
 
 
-# Causes.
+# DowntimeLog.
 
 
 def test_what_took_most_of_a_time_is_its_cause():
-    causes = Causes()
-    causes.add(0, 100, "consumer")
-    causes.add(100, 300, "outage")
-    causes.add(400, 450, "quota")
-    found = [causes.main(*span, "service") for span in ((0, 450), (0, 190), (250, 500), (300, 400), (500, 600))]
+    log = DowntimeLog()
+    log.add(0, 100, "consumer")
+    log.add(100, 300, "outage")
+    log.add(400, 450, "quota")
+    found = [log.main_reason(*span, "service") for span in ((0, 450), (0, 190), (250, 500), (300, 400), (500, 600))]
     assert found == ["outage", "consumer", "outage", "service", "service"]
 
 
 def test_causes_are_bounded_and_one_that_goes_on_is_one():
-    causes = Causes()
+    log = DowntimeLog()
     for number in range(5_000):
-        causes.add(10 * number, 10 * number + 9, "outage")
-    assert causes.main(0, 9, "quota") == "outage"
+        log.add(10 * number, 10 * number + 9, "outage")
+    assert log.main_reason(0, 9, "quota") == "outage"
     for number in range(5_000, 10_000):
-        causes.add(10 * number, 10 * number + 9, ("consumer", "outage")[number % 2])
-    assert causes.main(0, 9, "quota") == "quota"
-    assert causes.main(95_000, 95_009, "quota") == "consumer"
+        log.add(10 * number, 10 * number + 9, ("consumer", "outage")[number % 2])
+    assert log.main_reason(0, 9, "quota") == "quota"
+    assert log.main_reason(95_000, 95_009, "quota") == "consumer"
 
 
 def test_a_cause_that_takes_no_time_is_none():
-    causes = Causes()
-    causes.add(20, 10, "outage")
-    assert causes.main(0, 30, "quota") == "quota"
+    log = DowntimeLog()
+    log.add(20, 10, "outage")
+    assert log.main_reason(0, 30, "quota") == "quota"
 
 
 def test_what_was_noted_by_a_clock_that_stood_still_lies_on_both_sides_of_the_sleep():
-    causes = Causes()
-    causes.add(0, 100, "outage")
-    causes.slept(50, 1_000)
+    log = DowntimeLog()
+    log.add(0, 100, "outage")
+    log.insert_sleep(50, 1_000)
     spans = [(0, 50), (50, 1_050), (1_050, 1_100), (1_100, 1_200)]
-    assert [causes.main(*span, "quota") for span in spans] == ["outage", "asleep", "outage", "quota"]
+    assert [log.main_reason(*span, "quota") for span in spans] == ["outage", "asleep", "outage", "quota"]
 
 
 def test_what_was_noted_moves_with_the_clock_it_was_noted_by():
-    causes = Causes()
-    causes.add(0, 100, "outage")
-    causes.move(HOUR)
-    assert [causes.main(start, start + 100, "quota") for start in (0, HOUR)] == ["quota", "outage"]
+    log = DowntimeLog()
+    log.add(0, 100, "outage")
+    log.shift(HOUR)
+    assert [log.main_reason(start, start + 100, "quota") for start in (0, HOUR)] == ["quota", "outage"]
 
 
 # When it began.
@@ -116,30 +116,30 @@ def test_what_was_noted_moves_with_the_clock_it_was_noted_by():
 @pytest.mark.parametrize("wrong", [0, 600, -600])
 def test_a_stream_began_when_it_began_by_the_services_clock(wrong):
     clocks = Clocks(wrong)
-    times = begun(clocks)
+    downtime = begun(clocks)
     clocks.wait(60)
-    heard(clocks, times)
-    assert times.began_at() == NOON
+    heard(clocks, downtime)
+    assert downtime.started_at() == NOON
 
 
 @pytest.mark.parametrize("wrong", [0, 600, -600])
 def test_a_stream_that_began_by_an_answer_is_not_moved_by_the_hosts_clock(wrong):
     clocks = Clocks(wrong)
     clocks.hear(confirmed=False)
-    times = begun(clocks)
+    downtime = begun(clocks)
     clocks.wait(60)
-    heard(clocks, times)
-    assert times.began_at() == NOON
+    heard(clocks, downtime)
+    assert downtime.started_at() == NOON
 
 
 def test_a_stream_that_began_by_a_clock_that_was_sure_began_then_though_the_machine_sleeps_at_once():
     clocks = Clocks()
     clocks.hear()
-    times = Times(clocks, lambda: None)  # type: ignore[arg-type]
-    times.begin()
+    downtime = Downtime(clocks, lambda: None)  # type: ignore[arg-type]
+    downtime.start()
     clocks.sleep(HOUR)
     clocks.hear()
-    assert times.began_at() == NOON
+    assert downtime.started_at() == NOON
 
 
 # Waiting.
@@ -149,35 +149,35 @@ def test_a_stream_that_began_by_a_clock_that_was_sure_began_then_though_the_mach
 def test_waiting_for_a_minute_that_failures_spent_is_the_outage_and_for_longer_the_quota(seconds, reason):
     clocks = Clocks()
     clocks.hear()
-    times = begun(clocks)
-    times.failed("outage")
-    with times.without_quota(seconds):
+    downtime = begun(clocks)
+    downtime.poll_finished("outage")
+    with downtime.waiting_for_quota(seconds):
         clocks.wait(45)
-    assert times.main(NOON, NOON + 45) == reason
+    assert downtime.main_reason(NOON, NOON + 45) == reason
 
 
 def test_waiting_for_quota_where_nothing_failed_is_the_quota():
     clocks = Clocks()
     clocks.hear()
-    times = begun(clocks)
-    times.note(NOON - 45, "consumer")
-    with times.without_quota(45):
+    downtime = begun(clocks)
+    downtime.record(NOON - 45, "consumer")
+    with downtime.waiting_for_quota(45):
         clocks.wait(45)
-    assert times.main(NOON - 40, NOON + 45) == "quota"
+    assert downtime.main_reason(NOON - 40, NOON + 45) == "quota"
 
 
 def test_an_outage_goes_on_after_waiting_for_quota():
     clocks = Clocks()
     clocks.hear()
-    times = begun(clocks)
-    times.failed("outage")
-    with times.without_quota(5 * HOUR):
+    downtime = begun(clocks)
+    downtime.poll_finished("outage")
+    with downtime.waiting_for_quota(5 * HOUR):
         clocks.wait(60)
-    assert times.failing
+    assert downtime.is_failing
     clocks.wait(600)
-    times.note_failure()
-    assert times.main(NOON + 60, NOON + 660) == "outage"
-    assert times.main(NOON, NOON + 60) == "quota"
+    downtime.record_failure()
+    assert downtime.main_reason(NOON + 60, NOON + 660) == "outage"
+    assert downtime.main_reason(NOON, NOON + 60) == "quota"
 
 
 # Sleep and wrong clocks.
@@ -187,38 +187,43 @@ def test_an_outage_goes_on_after_waiting_for_quota():
 def test_who_asks_hears_when_the_clock_was_another(hours):
     clocks, jumps = Clocks(), []
     clocks.hear()
-    times = begun(clocks, jumps)
+    downtime = begun(clocks, jumps)
     clocks.wait(60)
     clocks.sleep(hours * HOUR)
-    heard(clocks, times)
+    heard(clocks, downtime)
     assert jumps == [60] * hours
 
 
 @pytest.mark.parametrize("wrong", [0, 6_000, -6_000])
 def test_what_failed_before_the_time_was_known_is_put_where_it_was(wrong):
     clocks = Clocks(wrong)
-    times = begun(clocks)
-    times.failed("outage")
+    downtime = begun(clocks)
+    downtime.poll_finished("outage")
     for _ in range(10):
         clocks.wait(60)
-        times.note_failure()
-    heard(clocks, times)
+        downtime.record_failure()
+    heard(clocks, downtime)
     clocks.wait(60)
-    times.note_failure()
-    found = [times.main(NOON + at, NOON + at + 30) for at in (-60, 0, 570, 630, 661)]
+    downtime.record_failure()
+    found = [downtime.main_reason(NOON + at, NOON + at + 30) for at in (-60, 0, 570, 630, 661)]
     assert found == ["quota", "outage", "outage", "outage", "quota"]
 
 
 @pytest.mark.parametrize("wrong", [0, 6_000, -6_000])
 def test_a_poll_during_which_the_time_was_learned_failed_from_its_own_beginning_on(wrong):
     clocks = Clocks(wrong)
-    times = begun(clocks)
+    downtime = begun(clocks)
     clocks.wait(60)
-    heard(clocks, times)
-    times.failed("outage")
+    heard(clocks, downtime)
+    downtime.poll_finished("outage")
     clocks.wait(60)
-    times.note_failure()
-    assert [times.main(NOON + at, NOON + at + 30) for at in (-40, 0, 80, 121)] == ["quota", "outage", "outage", "quota"]
+    downtime.record_failure()
+    assert [downtime.main_reason(NOON + at, NOON + at + 30) for at in (-40, 0, 80, 121)] == [
+        "quota",
+        "outage",
+        "outage",
+        "quota",
+    ]
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["before the time is known", "after"])
@@ -226,17 +231,17 @@ def test_a_sleep_in_an_outage_is_told_apart_from_it(known):
     clocks = Clocks()
     if known:
         clocks.hear()
-    times = begun(clocks)
-    times.answered()
-    times.failed("outage")
+    downtime = begun(clocks)
+    downtime.answer_received()
+    downtime.poll_finished("outage")
     clocks.wait(600)
-    times.note_failure()
+    downtime.record_failure()
     clocks.sleep(HOUR)
     clocks.wait(10)
     clocks.utc()  # a stream reads it once a minute
     clocks.wait(590)
-    times.note_failure()
-    heard(clocks, times)
+    downtime.record_failure()
+    heard(clocks, downtime)
     spans = [(0, 600), (610, 600 + HOUR), (620 + HOUR, 1_200 + HOUR), (1_201 + HOUR, 1_300 + HOUR)]
-    found = [times.main(NOON + start, NOON + end) for start, end in spans]
+    found = [downtime.main_reason(NOON + start, NOON + end) for start, end in spans]
     assert found == ["outage", "asleep", "outage", "quota"]

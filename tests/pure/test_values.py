@@ -63,7 +63,7 @@ def test_a_call_that_goes_on_has_no_end_whatever_is_sent_for_it(finished, over):
 
 
 def test_a_repr_is_short_however_much_there_is():
-    page = CallPage(call_lists=tuple(Call(call_id=f"c{number}") for number in range(10_000)))
+    page = CallPage(calls=tuple(Call(call_id=f"c{number}") for number in range(10_000)))
     track = Track(mid=1, kvs=tuple((number, 1.0) for number in range(10_000)))
     metrics = SessionMetrics(sid="s", data=(track,) * 1_000)
     for value in (page, track, metrics, PREMIUM):

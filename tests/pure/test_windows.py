@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from agora_analytics.models import Point
 from agora_analytics.spans import WINDOW, Span
 from agora_analytics.streams import Gap, Revision, Series, Window
-from agora_analytics.streams.watch.assembler import Windows
-from agora_analytics.streams.watch.schedule import Schedule, steps
+from agora_analytics.streams.watch.assembler import WindowAssembler
+from agora_analytics.streams.watch.schedule import PollSchedule, poll_intervals
 
 ONE, TWO = Series("userCount", product="Native"), Series("videoFreezeRate", product="Native")
 NETS = Series("userCount", product="Native", dimension="net")
@@ -38,7 +38,7 @@ polls = st.lists(
 def test_each_window_once_in_order_with_the_last_value_known(  # noqa: C901 - one run, told as it goes
     polls, late, late_by, revised, allowed_lateness, final_after, revisions, only_final
 ):
-    windows = Windows(
+    windows = WindowAssembler(
         (ONE, TWO),
         0,
         delay=DELAY,
@@ -64,16 +64,16 @@ def test_each_window_once_in_order_with_the_last_value_known(  # noqa: C901 - on
         oldest = max(0, -(-(now - KEPT) // 20) * 20)
         end = (now - DELAY - 1) // 20 * 20
         for place, answered in enumerate((first, second)):
-            if answered and end > max(oldest, windows.wanted()):
-                asked = Span(max(oldest, windows.wanted()), end)
+            if answered and end > max(oldest, windows.oldest_open()):
+                asked = Span(max(oldest, windows.oldest_open()), end)
                 stamps = [ts for ts in range(asked.start, end, 20) if shown(ts, place) is not None]
                 points = [Point.of(ts, shown(ts, place), metric=(ONE, TWO)[place].metric) for ts in stamps]
-                windows.absorb([place], asked, points, now)
+                windows.add([place], asked, points, now)
                 for ts in range(asked.start, end, 20):
                     heard.setdefault((ts, place), []).append(now)
                     if shown(ts, place) is not None and ts >= due:
                         last_told[ts, place] = shown(ts, place)
-        for event in windows.events(oldest, None):
+        for event in windows.drain(oldest, None):
             if isinstance(event, Gap):
                 assert event.span.start == due
                 assert event.span.end <= oldest
@@ -93,8 +93,8 @@ def test_each_window_once_in_order_with_the_last_value_known(  # noqa: C901 - on
                 assert revisions
                 assert event.ts < due
                 assert event.before != event.after
-        assert due == windows.due
-        assert len(windows._seen) <= (KEPT + final_after + 12 * 20) // 20 + 40  # bounded, however long it runs
+        assert due == windows.watermark
+        assert len(windows._buffer) <= (KEPT + final_after + 12 * 20) // 20 + 40  # bounded, however long it runs
 
 
 @given(
@@ -117,9 +117,9 @@ def test_what_is_told_is_what_was_heard_in_any_order_and_across_restarts(  # noq
     told: dict[tuple[int, Series], dict] = {}
     due = 0
 
-    def begun(kept: str | None = None) -> Windows:
+    def begun(kept: str | None = None) -> WindowAssembler:
         done = [Span(0, due)] if due else []
-        windows = Windows((ONE, NETS), 0, delay=DELAY, allowed_lateness=60, final_after=final_after, done=done)
+        windows = WindowAssembler((ONE, NETS), 0, delay=DELAY, allowed_lateness=60, final_after=final_after, done=done)
         windows.restore(json.loads(kept or "{}"))
         return windows
 
@@ -139,8 +139,8 @@ def test_what_is_told_is_what_was_heard_in_any_order_and_across_restarts(  # noq
     for step, first, second, restarted, delivered in steps_made:
         now += 20 * step
         oldest, end = max(0, -(-(now - KEPT) // 20) * 20), (now - DELAY - 1) // 20 * 20
-        asked = Span(max(oldest, windows.wanted()), max(end, windows.wanted() + 20, oldest + 20))
-        going = {int(ts) for ts in windows.unsettled()}
+        asked = Span(max(oldest, windows.oldest_open()), max(end, windows.oldest_open() + 20, oldest + 20))
+        going = {int(ts) for ts in windows.snapshot()}
         for place, series in enumerate((ONE, NETS)):
             if not (first, second)[place] or asked.end > end:
                 continue
@@ -154,8 +154,8 @@ def test_what_is_told_is_what_was_heard_in_any_order_and_across_restarts(  # noq
                 if ts >= due or ts in going:
                     heard[ts, series] = {**heard.get((ts, series), {}), **rows}
             random.shuffle(points)
-            windows.absorb([place], asked, points, now)
-        events, current = windows.events(oldest, None), None
+            windows.add([place], asked, points, now)
+        events, current = windows.drain(oldest, None), None
         for number, event in enumerate(events):
             if number == restarted and not delivered:
                 break
@@ -170,18 +170,18 @@ def test_what_is_told_is_what_was_heard_in_any_order_and_across_restarts(  # noq
                     told[event.ts, series] = rows_of(points)
             if number == restarted:
                 break
-            windows.note(event)
+            windows.mark_delivered(event)
         else:
             assert told == {key: rows for key, rows in heard.items() if key[0] < due and rows}
             for ts in {ts for ts, _ in told if ts >= oldest and now < ts + 20 + DELAY + final_after}:
-                assert str(ts) in windows.unsettled()
+                assert str(ts) in windows.snapshot()
         if restarted is not None:
-            kept = json.dumps(windows.unsettled(current))
+            kept = json.dumps(windows.snapshot(current))
             windows = begun(kept)
             # What was heard of a window that was told, and not told, is heard again, or not.
             heard = {key: rows for key, rows in heard.items() if key[0] >= due} | told
             heard = {key: dict(rows) for key, rows in heard.items()}
-            assert windows.unsettled() == json.loads(kept)
+            assert windows.snapshot() == json.loads(kept)
 
 
 @given(
@@ -191,7 +191,7 @@ def test_what_is_told_is_what_was_heard_in_any_order_and_across_restarts(  # noq
     least=st.integers(1, 9),
 )
 def test_steps_never_take_more_requests_than_there_are(weights, requests, windows, least):
-    found = steps(weights, requests, windows, least)
+    found = poll_intervals(weights, requests, windows, least)
     assert all(step >= least for step in found) or requests < len(weights)
     assert sum(windows / step for step in found) <= max(requests, 0) + 1e-6 or requests < len(weights)
     if requests < len(weights):
@@ -202,15 +202,15 @@ def test_steps_never_take_more_requests_than_there_are(weights, requests, window
 
 @given(st.lists(st.booleans(), min_size=50, max_size=400), st.integers(1, 12), st.integers(20, 480))
 def test_a_day_of_failures_takes_no_more_than_the_days_requests(answers, queries, limit):
-    schedule = Schedule([1.0] * queries, 1)
+    schedule = PollSchedule([1.0] * queries, 1)
     here, left = 0, limit
     results = iter(answers * 100)
     while here < 4_320:
         for place in schedule.due(here):
             left -= 1
-            (schedule.answered if next(results) else schedule.failed)(place, here)
+            (schedule.record_success if next(results) else schedule.record_failure)(place, here)
         assert left >= 0
-        due = schedule.next(here, max(left, 0), 4_320 - here)
+        due = schedule.next_due(here, max(left, 0), 4_320 - here)
         assert due > here
         here = due
 
@@ -222,17 +222,17 @@ def test_a_loss_of_years_is_one_gap_that_takes_no_time():
         asked.append(ts)
         return "before_start"
 
-    windows = Windows([ONE], 0, delay=DELAY, allowed_lateness=0, final_after=0)
-    first = next(windows.events(1_800_000_010, None, why))
+    windows = WindowAssembler([ONE], 0, delay=DELAY, allowed_lateness=0, final_after=0)
+    first = next(windows.drain(1_800_000_010, None, why))
     assert first == Gap(span=Span(0, 1_800_000_020), reason="before_start")
     assert len(asked) < 10_000
 
 
 def test_a_long_loss_ends_before_what_is_known():
     done = (Span(0, 20), Span(1_000_000_000, 1_000_000_020))
-    windows = Windows([ONE], 0, delay=DELAY, allowed_lateness=0, final_after=0, done=done)
-    windows.absorb([0], Span(500_000_000, 500_000_020), [Point.of(500_000_000, 1, metric=ONE.metric)], 500_000_100)
-    events = windows.events(1_500_000_000, None)
+    windows = WindowAssembler([ONE], 0, delay=DELAY, allowed_lateness=0, final_after=0, done=done)
+    windows.add([0], Span(500_000_000, 500_000_020), [Point.of(500_000_000, 1, metric=ONE.metric)], 500_000_100)
+    events = windows.drain(1_500_000_000, None)
     spans = [(event.span.start, event.span.end) for event in events]
     assert spans == [
         (20, 500_000_000),
@@ -243,62 +243,62 @@ def test_a_long_loss_ends_before_what_is_known():
 
 
 def test_a_settled_window_is_in_no_checkpoint_unless_a_revision_of_it_is_to_be_told():
-    windows = Windows([ONE], NOON, delay=DELAY, allowed_lateness=0, final_after=100)
+    windows = WindowAssembler([ONE], NOON, delay=DELAY, allowed_lateness=0, final_after=100)
     span = Span(NOON, NOON + 40)
     for value in (1, 2):
         points = [Point.of(ts, value, metric=ONE.metric) for ts in (NOON, NOON + 20)]
-        windows.absorb([0], span, points, NOON + 80 + 1_000 * (value - 1))
-        events = windows.events(NOON, None)
-        kept = [(event.ts, sorted(windows.unsettled(event))) for event in events]
+        windows.add([0], span, points, NOON + 80 + 1_000 * (value - 1))
+        events = windows.drain(NOON, None)
+        kept = [(event.ts, sorted(windows.snapshot(event))) for event in events]
         both = [str(NOON), str(NOON + 20)]  # the second is kept before it is delivered, too
         assert kept == ([(NOON, both), (NOON + 20, both)] if value == 1 else [(NOON, both[1:]), (NOON + 20, [])])
-    assert windows.unsettled() == {}
+    assert windows.snapshot() == {}
 
 
 def test_a_change_of_a_window_that_settled_meanwhile_is_told_after_a_restart():
-    def begun(done: tuple[Span, ...] = ()) -> Windows:
-        return Windows([ONE], NOON, delay=DELAY, allowed_lateness=0, final_after=100, done=done)
+    def begun(done: tuple[Span, ...] = ()) -> WindowAssembler:
+        return WindowAssembler([ONE], NOON, delay=DELAY, allowed_lateness=0, final_after=100, done=done)
 
     windows, span = begun(), Span(NOON, NOON + 20)
-    windows.absorb([0], span, [Point.of(NOON, 1, metric=ONE.metric)], NOON + 80)
-    assert [event.ts for event in windows.events(NOON, None)] == [NOON]
-    windows.absorb([0], span, [Point.of(NOON, 2, metric=ONE.metric)], NOON + 1_000)
-    kept = windows.unsettled()  # and dies before the revision is delivered
+    windows.add([0], span, [Point.of(NOON, 1, metric=ONE.metric)], NOON + 80)
+    assert [event.ts for event in windows.drain(NOON, None)] == [NOON]
+    windows.add([0], span, [Point.of(NOON, 2, metric=ONE.metric)], NOON + 1_000)
+    kept = windows.snapshot()  # and dies before the revision is delivered
     again = begun((span,))
     again.restore(kept)
-    assert list(again.events(NOON, None)) == []  # before an answer
-    assert (again.unsettled(), again.wanted()) == (kept, NOON)
-    again.absorb([0], span, [Point.of(NOON, 2, metric=ONE.metric)], NOON + 1_100)
-    (revision,) = again.events(NOON, None)
+    assert list(again.drain(NOON, None)) == []  # before an answer
+    assert (again.snapshot(), again.oldest_open()) == (kept, NOON)
+    again.add([0], span, [Point.of(NOON, 2, metric=ONE.metric)], NOON + 1_100)
+    (revision,) = again.drain(NOON, None)
     assert (revision.before[0].value, revision.after[0].value) == (1, 2)
 
 
 def test_a_query_that_was_asked_in_the_future_is_due_within_a_pace():
-    schedule = Schedule([1.0, 1.0], 1)
-    schedule.answered(0, 10_000)
-    schedule.failed(1, 10_000)
-    assert schedule.next(100, 100, 1_000) <= 120
+    schedule = PollSchedule([1.0, 1.0], 1)
+    schedule.record_success(0, 10_000)
+    schedule.record_failure(1, 10_000)
+    assert schedule.next_due(100, 100, 1_000) <= 120
     assert schedule.due(120) == [0, 1]
 
 
 def test_a_checkpoint_tells_what_was_delivered_however_often_it_is_taken():
-    windows = Windows([ONE], NOON, delay=DELAY, allowed_lateness=0, final_after=1_000)
+    windows = WindowAssembler([ONE], NOON, delay=DELAY, allowed_lateness=0, final_after=1_000)
     for number, value in enumerate((1, 2, 3)):
-        windows.absorb([0], Span(NOON, NOON + 20), [Point.of(NOON, value, metric=ONE.metric)], NOON + 60 + number)
-        (event,) = windows.events(NOON, None)
+        windows.add([0], Span(NOON, NOON + 20), [Point.of(NOON, value, metric=ONE.metric)], NOON + 60 + number)
+        (event,) = windows.drain(NOON, None)
         for current in (None, event, None):
-            windows.unsettled(current)
-        windows.note(event)
-        assert windows.unsettled()[str(NOON)] == {"0": {"at": NOON + 60 + number, "rows": [[None, None, value]]}}
+            windows.snapshot(current)
+        windows.mark_delivered(event)
+        assert windows.snapshot()[str(NOON)] == {"0": {"at": NOON + 60 + number, "rows": [[None, None, value]]}}
 
 
 def test_a_group_that_comes_twice_in_one_answer_is_the_higher_in_any_order():
-    windows = Windows([NETS], 0, delay=DELAY, allowed_lateness=0, final_after=600)
+    windows = WindowAssembler([NETS], 0, delay=DELAY, allowed_lateness=0, final_after=600)
 
     def answer(*values: float, at: float) -> list:
         rows = [Point.of(0, value, metric=NETS.metric, dimension="net", dimension_value="WIFI") for value in values]
-        windows.absorb([0], Span(0, WINDOW), rows, at)
-        return list(windows.events(0, None))
+        windows.add([0], Span(0, WINDOW), rows, at)
+        return list(windows.drain(0, None))
 
     (window,) = answer(3, 5, at=100)
     assert window.by_group(NETS) == {"WIFI": 5}

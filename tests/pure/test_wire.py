@@ -307,7 +307,7 @@ def test_whatever_comes_back_is_judged_or_passed_on(status, body):
 @pytest.mark.parametrize(
     ("document", "envelope"),
     [
-        ({"code": "300", "message": "x", "requestId": "y"}, Answer(code=300, message="x", requestId="y")),
+        ({"code": "300", "message": "x", "requestId": "y"}, Answer(code=300, message="x", request_id="y")),
         ({"code": 0.0, "message": 3, "requestId": 4}, Answer(code=0)),
         ({"code": True}, Answer()),
         ({"code": 1.5}, Answer()),

@@ -33,7 +33,7 @@ def of_client(case: Case, found: Any) -> list[Row]:
     if case.path == f"{CALL}/metrics":
         return [(one.sid, [(track.mid, track.peer_uid, list(track.kvs)) for track in one.data]) for one in found]
     if case.path in {f"{CALL}/lists", f"{CALL}/sessions"}:
-        rows = found.call_lists if case.path == f"{CALL}/lists" else found.call_info
+        rows = found.calls if case.path == f"{CALL}/lists" else found.sessions
         return [
             tuple(sorted((key, value) for key, value in attrs.asdict(row, recurse=False).items() if _told(key, value)))
             for row in rows
@@ -46,11 +46,11 @@ def of_client(case: Case, found: Any) -> list[Row]:
         assert [point.ts for point in found] == sorted(point.ts for point in found)
         return sorted((point.ts, point.dimension_value, point.uid, point.value) for point in found)
     if case.body is not None:
-        more = ("refUsage",)
+        more = ("ref_usage",)
     elif case.asked["metric"] == "userCount":
-        more = ("windowStartTs", "windowEndTs")
+        more = ("window_start", "window_end")
     else:
-        more = ("windowStartTs", "windowEndTs", "userCount")
+        more = ("window_start", "window_end", "user_count")
     return [(one.dimension_value, one.value, *(getattr(one, name) for name in more)) for one in found]
 
 

@@ -53,12 +53,12 @@ ANSWERS = {
         CallPage(
             code=0,
             message="string",
-            requestId="15c99xxxxxxxxxxx9be9b",
+            request_id="15c99xxxxxxxxxxx9be9b",
             total_size=101,
             page_no=1,
             page_size=20,
             has_more=True,
-            call_lists=(
+            calls=(
                 Call(
                     call_id="cxxxxxxxxxxxxxxxxxxxx",
                     cname="cname1",
@@ -78,12 +78,12 @@ ANSWERS = {
         SessionPage(
             code=0,
             message="string",
-            requestId="15c99xxxxxxxxxxx9be9b",
+            request_id="15c99xxxxxxxxxxx9be9b",
             total_size=101,
             page_no=1,
             page_size=20,
             has_more=None,
-            call_info=(
+            sessions=(
                 Session(
                     sid="xxxxxxxxxxxxxxxxxxx",
                     cname="cname1",
@@ -109,7 +109,7 @@ ANSWERS = {
         MetricsAnswer(
             code=200,
             message="",
-            requestId="bxxxxxxxxxxxxxxxxxx4",
+            request_id="bxxxxxxxxxxxxxxxxxx4",
             metrics=(
                 SessionMetrics(
                     sid="EDB224CCF4FB4F99815C24302BDF3301",
@@ -127,7 +127,7 @@ ANSWERS = {
         Rows(
             code=200,
             message="Success request: /beta/analytics/call/statistics",
-            requestId="191xxxxxxxxxxxxxxxx0f",
+            request_id="191xxxxxxxxxxxxxxxx0f",
             data=(Statistic(dimension_value="3.7.1.247", user_count=6, value=0.007),),
         ),
     ),
@@ -136,7 +136,7 @@ ANSWERS = {
         Rows(
             code=200,
             message="Success request: /beta/analytics/call/freeze/bucket",
-            requestId="1f7a7xxxxxxxxxxxxxxxe89d",
+            request_id="1f7a7xxxxxxxxxxxxxxxe89d",
             data=(FreezeBucket(bucket="[3%,5%)", user_count=1), FreezeBucket(bucket="[0%,3%)", user_count=19)),
         ),
     ),
@@ -145,7 +145,7 @@ ANSWERS = {
         Rows(
             code=200,
             message="Success request: /beta/analytics/call/statistics/time",
-            requestId="139dxxxxxxxxxxxxxxxxe968",
+            request_id="139dxxxxxxxxxxxxxxxxe968",
             data=points(
                 "value",
                 (1692584160, 0),
@@ -339,5 +339,5 @@ async def test_points_of_users_come_in_order_of_time():
 
 def test_an_answer_without_a_body_of_its_own_is_only_an_envelope():
     assert codec.envelope({"code": 200, "message": "x", "requestId": "y"}) == Answer(
-        code=200, message="x", requestId="y"
+        code=200, message="x", request_id="y"
     )

@@ -6,14 +6,15 @@ import msgspec
 import pytest
 
 from agora_analytics import plans
+from agora_analytics._core.decoding.json import struct_like
 from agora_analytics.catalogue import FREEZE_BUCKETS, Product
 from agora_analytics.models import Answer, CallPage, FreezeBucket, MetricsAnswer, Rows, SessionPage, Statistic, shape
 from agora_analytics.simulator import SimulatedCall, SimulatedSession, World
 
-from .asking import NOON, Desk
+from .harness import NOON, Harness
 
 HOUR, DAY = 3_600, 86_400
-DESK = Desk()
+DESK = Harness()
 WORLD = DESK.world
 LISTED = {"start_ts": NOON - 20 * HOUR, "end_ts": NOON - 600}
 
@@ -56,11 +57,11 @@ EVERY: list[tuple[plans.Endpoint, Any, dict[str, object]]] = [
 @pytest.mark.parametrize(("endpoint", "model", "params"), EVERY, ids=[str(row[0]) for row in EVERY])
 def test_every_answer_fits_its_model_and_is_not_empty(endpoint: plans.Endpoint, model: Any, params: dict[str, object]):
     response = DESK.send(endpoint, **params)
-    decoded = msgspec.json.decode(response.body, type=model)
+    decoded = msgspec.json.decode(response.body, type=struct_like(model))
     assert (response.status, decoded.code, decoded.message) == (200, 200, "success")
     assert response.headers["Date"] == "Tue, 24 Nov 2026 12:00:00 GMT"
     in_body = endpoint.path.startswith("/beta/analytics/call/")
-    assert (decoded.requestId is not None) is in_body
+    assert (decoded.request_id is not None) is in_body
     assert ("X-Request-ID" in response.headers) is not in_body
     assert len(response.body) > 140
     assert DESK.send(endpoint, **params).headers.get("X-Request-ID") != response.headers.get("X-Request-ID", "")
@@ -99,12 +100,12 @@ def test_a_page_that_holds_the_last_row_has_no_more():
 
 
 def test_a_call_has_finished_when_its_end_is_known():
-    desk = Desk()
+    harness = Harness()
     call = next(c for c in WORLD.calls(NOON - HOUR, NOON - 1_800) if c.destroyed > NOON)
     frame = {"start_ts": call.created, "end_ts": call.created + 1, "cname": call.cname}
     for known_until, finished in ((call.destroyed - 1, False), (call.destroyed, True)):
-        desk.clock.now = known_until + 20
-        (row,) = desk.ask(plans.CALL_LISTS, **frame)["call_lists"]
+        harness.clock.now = known_until + 20
+        (row,) = harness.ask(plans.CALL_LISTS, **frame)["call_lists"]
         assert row["finished"] is finished
         assert row["destroyed_ts"] == (call.destroyed if finished else None)
 
@@ -365,7 +366,7 @@ def test_realtime_quality_by_user_needs_the_channel():
 
 
 def test_top_lists_are_of_one_window_and_echo_an_unaligned_start():
-    busy = Desk()
+    busy = Harness()
     busy.service.world = World(seed=7, calls_per_hour=600)
     rows = busy.ask(plans.REALTIME_USAGE_TOP, **TOP, metric="userCount", dimension="device")["data"]["list"]
     assert len(rows) == 50

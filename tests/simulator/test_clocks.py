@@ -10,7 +10,7 @@ import pytest
 from agora_analytics import plans
 from agora_analytics.simulator import Clock, HostClock, Service, Simulation, VirtualLoop, World
 
-from .asking import NOON
+from .harness import NOON
 
 
 async def _after(clock: Clock, seconds: float) -> float:

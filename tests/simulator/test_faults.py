@@ -5,9 +5,10 @@ import pytest
 from agora_analytics import plans
 from agora_analytics.protocols import Response
 from agora_analytics.simulator import Fault, Faults
-from agora_analytics.simulator.service.arrivals import Arrival, Call
+from agora_analytics.simulator.fault_schedule import Arrival
+from agora_analytics.simulator.service.params import IncomingRequest
 
-from .asking import NOON, Desk
+from .harness import NOON, Harness
 
 LISTS = {"start_ts": NOON - 9_000, "end_ts": NOON - 60}
 TOTAL = {"startTs": NOON - 90_000, "endTs": NOON - 50_000, "metric": "userCount"}
@@ -66,7 +67,7 @@ def test_schedules_add_up_and_the_first_wins():
     ],
 )
 def test_a_gateway_answers_in_the_services_place(fault: Fault, status: int, header: tuple[str, str], begins: bytes):
-    response = fault.instead()
+    response = fault.gateway_response()
     assert response
     assert (response.status, response.headers[header[0]]) == (status, header[1])
     assert response.body.startswith(begins)
@@ -75,14 +76,14 @@ def test_a_gateway_answers_in_the_services_place(fault: Fault, status: int, head
 
 def test_other_faults_leave_or_spoil_the_answer():
     answer = Response(200, {}, b"{}")
-    assert Fault("slow", seconds=3).spoil(answer) == answer
-    assert Fault("garbage").spoil(answer).body != answer.body
+    assert Fault("slow", seconds=3).corrupted(answer) == answer
+    assert Fault("garbage").corrupted(answer).body != answer.body
     assert (Fault("slow", seconds=3).delay, Fault("cut", seconds=3).delay) == (3, 0)
-    assert Fault("huge").instead() is None
+    assert Fault("huge").gateway_response() is None
 
 
 def arriving(endpoint: plans.Endpoint, query: str = "", body: bytes | None = None, host: int = 0) -> Arrival:
-    return Arrival(0, 0, host, NOON, 0, Call(endpoint.method, endpoint.path, query, body))
+    return Arrival(0, 0, host, NOON, 0, IncomingRequest(endpoint.method, endpoint.path, query, body))
 
 
 def test_a_schedule_may_be_for_one_endpoint_only():
@@ -115,10 +116,10 @@ def test_narrowing_one_schedule_leaves_the_others_that_are_added():
 
 
 def test_a_script_may_count_the_requests_to_an_endpoint():
-    desk = Desk()
-    desk.service.faults = Faults.script([None, Fault("reset")], endpoint="call_lists")
-    calls = [Call(endpoint.method, endpoint.path, "") for endpoint in (plans.CALL_LISTS, plans.CALL_METRICS)]
-    struck = [desk.service.arrive(0, calls[number]) for number in (0, 1, 1, 0, 0)]
+    harness = Harness()
+    harness.service.faults = Faults.script([None, Fault("reset")], endpoint="call_lists")
+    calls = [IncomingRequest(endpoint.method, endpoint.path, "") for endpoint in (plans.CALL_LISTS, plans.CALL_METRICS)]
+    struck = [harness.service.arrive(0, calls[number]) for number in (0, 1, 1, 0, 0)]
     assert struck == [None, None, None, Fault("reset"), None]
 
 
@@ -131,29 +132,29 @@ def test_what_cannot_be_is_an_error():
         Faults.script([], endpoint="call_lists", host=0)
 
 
-def carried(desk: Desk, fault: Fault) -> Response:
-    call = Call("GET", plans.CALL_LISTS.path, desk.query(**LISTS), authorization=desk.authorization)
-    response = desk.service.carry(fault, call)
+def carried(harness: Harness, fault: Fault) -> Response:
+    call = IncomingRequest("GET", plans.CALL_LISTS.path, harness.query(**LISTS), authorization=harness.authorization)
+    response = harness.service.carry(fault, call)
     assert response
     return response
 
 
 @pytest.mark.parametrize(("status", "http"), [(None, 200), (404, 404)])
 def test_a_refusal_is_counted_and_says_what_it_is_told_to(status: int | None, http: int):
-    desk = Desk("standard")
+    harness = Harness("standard")
     fault = Fault("refusal", code=1001, message="no such call", **({"status": status} if status else {}))
-    response = carried(desk, fault)
+    response = carried(harness, fault)
     assert response.status == http
     assert b'"code":1001,"message":"no such call","data":null' in response.body
-    entry = desk.service.log[-1]
+    entry = harness.service.log[-1]
     assert (entry.status, entry.code, entry.refused, entry.endpoint) == (http, 1001, "fault", "call_lists")
-    assert desk.service.spent("call_lists", "day") == desk.service.counts["call_lists"] == 1
+    assert harness.service.spent("call_lists", "day") == harness.service.counts["call_lists"] == 1
 
 
 def test_a_quota_is_refused_before_a_fault_refuses():
-    desk = Desk("standard")
-    desk.service.spend("call_lists", 1)
-    assert b"qps limit" in carried(desk, Fault("refusal")).body
+    harness = Harness("standard")
+    harness.service.spend("call_lists", 1)
+    assert b"qps limit" in carried(harness, Fault("refusal")).body
 
 
 def test_one_call_is_unknown_and_no_other():
@@ -167,20 +168,20 @@ def test_one_call_is_unknown_and_no_other():
 
 @pytest.mark.parametrize("kind", ["date", "status", "html", "busy", "garbage", "refusal", "slow"])
 def test_any_answer_may_have_a_wrong_date(kind: str):
-    desk = Desk()
-    assert carried(desk, Fault(kind)).headers["Date"] == "Tue, 24 Nov 2026 12:00:00 GMT"  # type: ignore[arg-type]
-    wrong = carried(desk, Fault(kind, date_off=40 * 86_400))  # type: ignore[arg-type]
+    harness = Harness()
+    assert carried(harness, Fault(kind)).headers["Date"] == "Tue, 24 Nov 2026 12:00:00 GMT"  # type: ignore[arg-type]
+    wrong = carried(harness, Fault(kind, date_off=40 * 86_400))  # type: ignore[arg-type]
     assert wrong.headers["Date"] == "Sun, 03 Jan 2027 12:00:00 GMT"
 
 
 def test_a_wrong_date_leaves_the_answer_right():
-    desk = Desk()
-    plain, wrong = (carried(desk, Fault("date", date_off=off)) for off in (0, -3_600))
+    harness = Harness()
+    plain, wrong = (carried(harness, Fault("date", date_off=off)) for off in (0, -3_600))
     assert (wrong.status, len(wrong.body)) == (200, len(plain.body))
-    assert desk.service.spent("call_lists", "day") == 2
+    assert harness.service.spent("call_lists", "day") == 2
 
 
 def test_a_gateway_may_say_anything():
-    response = Fault("status", status=429, message='qpm limit error, "qpm limit" = 3').instead()
+    response = Fault("status", status=429, message='qpm limit error, "qpm limit" = 3').gateway_response()
     assert response
     assert response.body == b'{"message": "qpm limit error, \\"qpm limit\\" = 3"}'

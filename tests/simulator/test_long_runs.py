@@ -5,30 +5,30 @@ from __future__ import annotations
 import gc
 
 from agora_analytics import plans
-from agora_analytics.simulator import Quirks, Service, SimulatedCall, SimulatedSession, Spender, World
+from agora_analytics.simulator import OtherProgram, Service, SimulatedCall, SimulatedSession, Variants, World
 
-from .asking import Desk
+from .harness import Harness
 
 HOUR = 3_600
 WORLD = World(seed=7, calls_per_hour=10)
-QUIRKS = Quirks(
+VARIANTS = Variants(
     shuffled_rows=True,
     vanishing_rows=0.1,
     calls_overlap=True,
     deleted_calls=0.1,
     endless_calls=0.01,
     moved_calls=0.1,
-    others=[Spender(counter="realtime")],
+    others=[OtherProgram(counter="realtime")],
 )
 
 
-def look_around(desk: Desk) -> None:
+def look_around(harness: Harness) -> None:
     """Twelve hours later, ask for a list and for grouped windows."""
-    desk.clock.now += 12 * HOUR
-    now = int(desk.clock.now)
+    harness.clock.now += 12 * HOUR
+    now = int(harness.clock.now)
     asked = {"metric": "userCount", "productType": "Native", "startTs": now - 90, "endTs": now - 30}
-    assert desk.ask(plans.CALL_LISTS, start_ts=now - 12 * HOUR, end_ts=now - 30, page_size=100)["call_lists"]
-    assert desk.ask(plans.REALTIME_USAGE, dimension="os", **asked)["code"] == 200
+    assert harness.ask(plans.CALL_LISTS, start_ts=now - 12 * HOUR, end_ts=now - 30, page_size=100)["call_lists"]
+    assert harness.ask(plans.REALTIME_USAGE, dimension="os", **asked)["code"] == 200
 
 
 def known() -> int:
@@ -37,12 +37,12 @@ def known() -> int:
 
 
 def test_a_service_that_runs_for_weeks_holds_no_more_than_a_few_days():
-    desk = Desk()
-    desk.service = Service(WORLD, desk.service.plan, clock=desk.clock, quirks=QUIRKS)
+    harness = Harness()
+    harness.service = Service(WORLD, harness.service.plan, clock=harness.clock, variants=VARIANTS)
     held = []
     for _ in range(3):
         for _ in range(14 * 2):
-            look_around(desk)
+            look_around(harness)
         gc.collect()
         held.append(known())
     assert held[0] > 1_000

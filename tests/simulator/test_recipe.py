@@ -1,18 +1,16 @@
-"""The README's recipe and the fixture, in a project that has no configuration for pytest."""
+"""The recipe of docs/guides/testing.md and the fixture, in a project that has no configuration for pytest."""
 
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from pages import ROOT, blocks_of
 
 pytestmark = pytest.mark.process
-
-ROOT = Path(__file__).parents[2]
 
 STRICTLY = ("-p", "pytest_asyncio.plugin", "-o", "asyncio_mode=strict")
 HOOK = """
@@ -64,11 +62,9 @@ def passed(folder: Path, *options: str) -> str:
 
 
 @pytest.mark.parametrize("options", [(), STRICTLY], ids=["without", "strict"])
-def test_the_recipe_of_the_readme_is_a_test(tmp_path: Path, options: tuple[str, ...]):
-    section = (ROOT / "README.md").read_text().partition("### Test your own code")[2]
-    recipe = re.search(r"```python\n(.*?)```", section, re.DOTALL)
-    assert recipe
-    (tmp_path / "test_recipe.py").write_text(recipe[1])
+def test_the_recipe_of_the_guide_is_a_test(tmp_path: Path, options: tuple[str, ...]):
+    recipe = blocks_of(ROOT / "docs/guides/testing.md")[0]
+    (tmp_path / "test_recipe.py").write_text(recipe)
     assert passed(tmp_path, *options).startswith("1 passed")
 
 

@@ -17,7 +17,7 @@ from agora_analytics import plans
 from agora_analytics.simulator import APP_ID, Fault, Faults, Service
 from agora_analytics.simulator.server import serve, serve_hosts
 
-from .asking import AUTHORIZATION, NOON, HandClock
+from .harness import AUTHORIZATION, NOON, HandClock
 
 pytestmark = pytest.mark.process
 
@@ -123,7 +123,7 @@ async def test_a_date_is_wrong_on_single_answers():
 
 async def test_without_a_date_there_is_none_of_the_host():
     simulated = service()
-    simulated.quirks = type(simulated.quirks)(date="absent")
+    simulated.variants = type(simulated.variants)(date="absent")
     async with visiting(simulated) as session, session.get(LISTS) as response:
         assert not response.headers["Date"]
 

@@ -15,11 +15,11 @@ from agora_analytics.simulator import (
     Fault,
     Faults,
     HostClock,
-    Quirks,
+    OtherProgram,
     Service,
     Simulation,
     SimulatorTransport,
-    Spender,
+    Variants,
     World,
 )
 from agora_analytics.simulator.server import serve, serve_hosts
@@ -44,20 +44,20 @@ WRONG: list[tuple[Callable[[], object], str]] = [
     (lambda: Fault("busy", retry_after="5"), "retry_after='5': allowed is an int"),
     (lambda: Fault("date", date_off=timedelta(days=1)), "date_off=datetime.timedelta(days=1): allowed is a number"),
     (lambda: Fault("refusal", message=None), "message=None: allowed is a str"),
-    (lambda: Quirks(turning="x"), "turning='x': allowed are right, never, alternating"),
-    (lambda: Quirks(beyond="zzz"), "beyond='zzz': allowed are empty, refused, repeated, ended"),
-    (lambda: Quirks(success_code=404), "success_code=404: allowed are 200, 0 and None"),
-    (lambda: Quirks(shuffled_rows="no"), "shuffled_rows='no': allowed is True or False"),
-    (lambda: Quirks(late_windows=10), "late_windows=10: allowed are numbers from 0 to 1"),
-    (lambda: Quirks(most_rows=-1), "most_rows=-1: allowed are 0 or more"),
-    (lambda: Quirks(changes=CallChange("c")), "changes=<CallChange>: allowed is a list of CallChange, not one"),
-    (lambda: Quirks(changes=["c"]), "changes[0]='c': allowed is a CallChange"),
-    (lambda: Quirks(others=["c"]), "others[0]='c': allowed is a Spender"),
+    (lambda: Variants(turning="x"), "turning='x': allowed are right, never, alternating"),
+    (lambda: Variants(beyond="zzz"), "beyond='zzz': allowed are empty, refused, repeated, ended"),
+    (lambda: Variants(success_code=404), "success_code=404: allowed are 200, 0 and None"),
+    (lambda: Variants(shuffled_rows="no"), "shuffled_rows='no': allowed is True or False"),
+    (lambda: Variants(late_windows=10), "late_windows=10: allowed are numbers from 0 to 1"),
+    (lambda: Variants(most_rows=-1), "most_rows=-1: allowed are 0 or more"),
+    (lambda: Variants(changes=CallChange("c")), "changes=<CallChange>: allowed is a list of CallChange, not one"),
+    (lambda: Variants(changes=["c"]), "changes[0]='c': allowed is a CallChange"),
+    (lambda: Variants(others=["c"]), "others[0]='c': allowed is a OtherProgram"),
     (lambda: CallChange("c", deleted=1), "deleted=1: allowed is True or False"),
     (lambda: CallChange(5), "call_id=5: allowed is a str"),
     (lambda: CallChange("c", 1_795_521_600_000), "at=1795521600000: allowed are UTC seconds, not milliseconds"),
-    (lambda: Spender(counter="realtime", share=2), "share=2: allowed are numbers from 0 to 1"),
-    (lambda: Spender(counter="realtime", start="now"), "start='now': allowed is a number"),
+    (lambda: OtherProgram(counter="realtime", share=2), "share=2: allowed are numbers from 0 to 1"),
+    (lambda: OtherProgram(counter="realtime", start="now"), "start='now': allowed is a number"),
     (lambda: World(seed="x"), "seed='x': allowed is an int"),
     (lambda: World(web_share=30), "web_share=30: allowed are numbers from 0 to 1"),
     (lambda: World(typical_minutes=0), "typical_minutes=0: allowed are numbers above 0"),
@@ -83,14 +83,14 @@ WRONG: list[tuple[Callable[[], object], str]] = [
     (lambda: simulated(plan=""), "plan=''"),
     (lambda: simulated(world="x"), "world='x': allowed is a World"),
     (lambda: simulated(faults=RESET), "faults=<Fault>: allowed is a Faults"),
-    (lambda: simulated(variants="rough"), "variants='rough': allowed is a Quirks"),
+    (lambda: simulated(variants="rough"), "variants='rough': allowed is a Variants"),
     (lambda: simulated(service="x"), "service='x': allowed is a Service"),
     (
-        lambda: simulated(variants=Quirks(others=[Spender(counter="realtim")])),
+        lambda: simulated(variants=Variants(others=[OtherProgram(counter="realtim")])),
         "counter='realtim': the plan has call_lists",
     ),
     (assigned("faults", RESET), "faults=<Fault>: allowed is a Faults"),
-    (assigned("variants", None), "variants=None: allowed is a Quirks"),
+    (assigned("variants", None), "variants=None: allowed is a Variants"),
     (lambda: setattr(Service(), "plan", "gold"), "plan='gold'"),
     (lambda: setattr(Service(), "world", None), "world=None: allowed is a World"),
     (lambda: Service(customer_id=5), "customer_id=5: allowed is a str"),
@@ -128,9 +128,11 @@ def test_a_wrong_setting_is_named_with_its_value_and_what_is_allowed(make, said)
         make()
 
 
-@pytest.mark.parametrize("kind", [Fault, Quirks, World, CallChange, Spender])
+@pytest.mark.parametrize("kind", [Fault, Variants, World, CallChange, OtherProgram])
 def test_no_setting_takes_just_anything(kind):
-    needed = {Fault: {"kind": "reset"}, CallChange: {"call_id": "c"}, Spender: {"counter": "realtime"}}.get(kind, {})
+    needed = {Fault: {"kind": "reset"}, CallChange: {"call_id": "c"}, OtherProgram: {"counter": "realtime"}}.get(
+        kind, {}
+    )
     for field in attrs.fields(kind):
         if field.init:
             with pytest.raises((ValueError, TypeError), match=rf"^{field.name}\b.*: allowed"):

@@ -10,11 +10,11 @@ import pytest
 import agora_analytics.simulator
 from agora_analytics import simulator
 from agora_analytics.errors import Unauthorized
-from agora_analytics.simulator import Fault, Faults, Quirks, Service, Simulation, World
+from agora_analytics.simulator import Fault, Faults, Service, Simulation, Variants, World
 from agora_analytics.simulator.fixtures import agora_simulator
 from agora_analytics.spans import Span
 
-from .asking import NOON, HandClock
+from .harness import NOON, HandClock
 
 __all__ = ["agora_simulator"]
 
@@ -55,13 +55,13 @@ def test_everything_promised_is_there_and_in_order():
     assert all(hasattr(simulator, name) for name in simulator.__all__)
 
 
-def simulation(quirks: Quirks | None = None) -> Simulation:
-    return Simulation(Service(World(seed=7), clock=HandClock(), quirks=quirks))
+def simulation(variants: Variants | None = None) -> Simulation:
+    return Simulation(Service(World(seed=7), clock=HandClock(), variants=variants))
 
 
-@pytest.mark.parametrize("quirks", [Quirks(), Quirks.rough()], ids=["default", "rough"])
-async def test_a_client_reads_the_world(quirks: Quirks):
-    simulated = simulation(attrs.evolve(quirks, calls_overlap=False))
+@pytest.mark.parametrize("variants", [Variants(), Variants.hostile()], ids=["default", "hostile"])
+async def test_a_client_reads_the_world(variants: Variants):
+    simulated = simulation(attrs.evolve(variants, calls_overlap=False))
     start, end = NOON - 7_200, NOON - 3_600
     async with simulated.client() as client:
         calls = [call async for call in client.calls.search(start, end)]
@@ -83,12 +83,12 @@ async def test_options_come_before_the_simulations_own():
 
 
 def test_a_simulation_is_made_of_parts():
-    faults, variants = Faults.always(Fault("reset")), Quirks(shuffled_rows=True)
+    faults, variants = Faults.always(Fault("reset")), Variants(shuffled_rows=True)
     simulated = Simulation(world=World(seed=3), plan="premium", clock=NOON, faults=faults, variants=variants)
     assert (simulated.world, simulated.faults, simulated.variants) == (World(seed=3), faults, variants)
     assert (simulated.service.plan.name, simulated.clock()) == ("premium", NOON)
-    simulated.variants = Quirks()
-    assert simulated.service.quirks == Quirks()
+    simulated.variants = Variants()
+    assert simulated.service.variants == Variants()
 
 
 def test_a_simulation_takes_a_service_or_its_parts():

@@ -10,7 +10,7 @@ from agora_analytics.errors import DecodeError, TransportError, TransportTimeout
 from agora_analytics.protocols import Request, Response, Transport
 from agora_analytics.simulator import APP_ID, Fault, Faults, Service, SimulatorTransport
 
-from .asking import NOON, HandClock
+from .harness import NOON, HandClock
 
 REQUEST = Request(plans.CALL_LISTS, f"appid={APP_ID}&start_ts={NOON - 9_000}&end_ts={NOON - 60}")
 

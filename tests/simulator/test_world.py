@@ -9,7 +9,7 @@ from agora_analytics.simulator import SimulatedCall, World
 from agora_analytics.simulator.world import calls, concurrency, participants, usage
 from agora_analytics.simulator.world.population import COUNTRIES, pick, shares
 
-from .asking import NOON
+from .harness import NOON
 
 HOUR, DAY = 3_600, 86_400
 WORLD = World(seed=7)
@@ -147,7 +147,7 @@ def test_users_at_a_window_are_those_of_the_sessions():
 
 def test_presence_counts_a_stay_in_each_window_it_touches():
     def counts(start: int, end: int) -> tuple[int, ...]:
-        return concurrency.presence([concurrency.Stay(NOON + start, NOON + end)], NOON, 3)
+        return concurrency.count_concurrent([concurrency.Interval(NOON + start, NOON + end)], NOON, 3)
 
     assert counts(0, 20) == (1, 0, 0)
     assert counts(0, 21) == (1, 1, 0)
@@ -232,7 +232,7 @@ def test_a_countrys_incident_is_its_own():
 
 def test_a_tally_counts_the_sessions_of_its_hour():
     hour = NOON // HOUR
-    tally = WORLD.tally(hour)
+    tally = WORLD.usage(hour)
     sessions = [s for c in WORLD.calls(NOON, NOON + HOUR) for s in WORLD.sessions(c) if not s.server]
     assert tally.joins == len(sessions)
     assert tally.users < tally.joins < tally.attempts
@@ -250,7 +250,7 @@ def test_shares_add_up_to_one_for_each_product_and_both():
 
 
 def test_what_is_drawn_is_what_is_shared():
-    rng = calls.stream("any")
+    rng = calls.rng_for("any")
     for profile in (pick(rng, 0.5) for _ in range(500)):
         assert profile.sdk in shares(profile.product, "sdk")
         assert profile.device in shares(profile.product, "device")

@@ -16,7 +16,7 @@ import pytest
 from agora_analytics import Checkpoint, CheckpointError, FileCheckpoints, MemoryCheckpoints, Span
 from agora_analytics._core import process_lock
 from agora_analytics.protocols import CheckpointStore
-from agora_analytics.streams.position import Place
+from agora_analytics.streams.position import Position
 
 ROOT = Path(__file__).parents[2]
 NOON = 1_795_521_600
@@ -186,43 +186,43 @@ PLACE = Checkpoint(stream="watch 0", done=(Span(NOON - 100, NOON - 40), Span(NOO
 
 async def test_a_place_is_leased_from_its_beginning_to_its_end(store):
     await store.save("prod", PLACE)
-    place, other = (Place("watch 0", store=store, name="prod") for _ in range(2))
-    await other.leave()  # it never was there
+    place, other = (Position("watch 0", store=store, name="prod") for _ in range(2))
+    await other.release()  # it never was there
     assert (await place.resume()).done == PLACE.done
     assert (await place.resume()).done == PLACE.done
     with pytest.raises(CheckpointError, match="in use"):
         await other.resume()
-    await other.leave()
+    await other.release()
     with pytest.raises(CheckpointError, match="in use"):
         await store.acquire("prod")
-    await place.leave()
-    await place.leave()
+    await place.release()
+    await place.release()
     assert (await other.resume()).done == PLACE.done
-    await place.leave()
+    await place.release()
     with pytest.raises(CheckpointError, match="in use"):
         await store.acquire("prod")
-    await other.leave()
+    await other.release()
 
 
 async def test_a_place_that_cannot_be_begun_is_not_leased(store):
     await store.save("prod", PLACE)
     with pytest.raises(CheckpointError, match="of another stream"):
-        await Place("watch 1", store=store, name="prod").resume()
+        await Position("watch 1", store=store, name="prod").resume()
     await store.acquire("prod")
     await store.release("prod")
 
 
 async def test_a_place_in_the_future_is_told_at_once(store):
     await store.save("prod", PLACE)
-    for make in (lambda: Place("watch 0", store=store, name="prod"), lambda: Place("watch 0", given=PLACE)):
+    for make in (lambda: Position("watch 0", store=store, name="prod"), lambda: Position("watch 0", given=PLACE)):
         place = make()
         await place.resume()
         for fine in (NOON - 300, NOON - 299.5, NOON, NOON + 1e9):
-            place.check_time(fine)
+            place.check_not_in_future(fine)
         with pytest.raises(CheckpointError, match="lies in the future") as caught:
-            place.check_time(NOON - 301)
-        await place.leave()
+            place.check_not_in_future(NOON - 301)
+        await place.release()
         told = str(caught.value)
         assert "done up to 2026-11-24T12:00:00Z, 301 s after the service's time, which is 2026-11-24T11:54:59Z" in told
         assert "remove it to begin anew" in told
-    Place("watch 0").check_time(0)
+    Position("watch 0").check_not_in_future(0)

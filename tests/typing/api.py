@@ -228,7 +228,7 @@ def models(
     assert_type(page.items, tuple[Call, ...])
     assert_type((page.total_size, page.page_no, page.page_size), tuple[int | None, int | None, int | None])
     assert_type((page.has_more, page.code, page.message), tuple[bool | None, int | None, str | None])
-    assert_type(page.requestId, str | None)
+    assert_type(page.request_id, str | None)
     assert_type(page.skipped, tuple[BadRow, ...])
     assert_type([(row.path, row.reason, row.whole) for row in page.skipped], list[tuple[str, str, bool]])
     call = page.items[0]
@@ -258,8 +258,8 @@ def rows(point: Point, total: Total, ranked: Ranked) -> None:
     assert_type((point.dimension_value, point.uid), tuple[str | None, int | str | None])
     assert_type(point.started_at, datetime | None)
     assert_type(Point.of(0, 1.5, metric="userCount", dimension="os", dimension_value="iOS", uid=3), Point)
-    assert_type((total.value, total.refUsage), tuple[int | float | None, int | float | None])
-    assert_type((ranked.dimension_value, ranked.windowStartTs), tuple[str | None, int | None])
+    assert_type((total.value, total.ref_usage), tuple[int | float | None, int | float | None])
+    assert_type((ranked.dimension_value, ranked.window_start), tuple[str | None, int | None])
 
 
 def spans(span: Span, now: datetime) -> None:

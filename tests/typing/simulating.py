@@ -12,10 +12,10 @@ from agora_analytics.simulator import (
     Fault,
     Faults,
     HostClock,
-    Quirks,
+    OtherProgram,
     Service,
     Simulation,
-    Spender,
+    Variants,
     World,
 )
 
@@ -24,11 +24,11 @@ def simulating(call_id: str) -> None:
     faults = Faults.of_call(call_id) + Faults.always(Fault("date", date_off=-3_600)).only(CALL_LISTS, cname="c", host=1)
     faults += Faults.script([None, Fault("refusal", code=1001, message="gone", status=404)], endpoint="call_sessions")
     assert_type(faults, Faults)
-    others = (Spender(counter="realtime", share=1 / 3, burst=3, start=0, end=1e10),)
+    others = (OtherProgram(counter="realtime", share=1 / 3, burst=3, start=0, end=1e10),)
     changes = [CallChange(call_id, 1.5, deleted=True), CallChange(call_id, endless=True), CallChange(call_id, moved=-9)]
-    variants = Quirks(shuffled_rows=True, vanishing_rows=0.1, date_ahead=-0.3, others=others, changes=changes)
+    variants = Variants(shuffled_rows=True, vanishing_rows=0.1, date_ahead=-0.3, others=others, changes=changes)
     simulation = Simulation(world=World(), plan="premium", clock=1_700_000_000, faults=faults, variants=variants)
-    simulation.variants = Quirks(deleted_calls=0.1, endless_calls=0.1, moved_calls=0.1, moved_by=9, unknown_call=404)
+    simulation.variants = Variants(deleted_calls=0.1, endless_calls=0.1, moved_calls=0.1, moved_by=9, unknown_call=404)
     assert_type(simulation.clock, Clock)
     simulation.clock.suspend(60)
     assert_type(simulation.host_clock, HostClock)

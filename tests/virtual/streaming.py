@@ -7,7 +7,7 @@ from contextlib import aclosing, asynccontextmanager, suppress
 from urllib.parse import parse_qs
 
 from agora_analytics import Gap, Revision, Series, Window
-from agora_analytics.simulator import Quirks, Simulation, World
+from agora_analytics.simulator import Simulation, Variants, World
 
 NOON = 1_795_521_600
 MIDNIGHT = NOON - 43_200
@@ -26,7 +26,7 @@ BUSY = World(seed=7, calls_per_hour=60, typical_minutes=4, long_share=0.0, large
 
 def simulated(plan="premium", *, at: float = NOON, world: World = SMALL, faults=None, **variants) -> Simulation:
     """A service over a small world, which begins at a moment."""
-    return Simulation(world=world, plan=plan, clock=at, faults=faults, variants=Quirks(**variants))
+    return Simulation(world=world, plan=plan, clock=at, faults=faults, variants=Variants(**variants))
 
 
 def passed() -> float:

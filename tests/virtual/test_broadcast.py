@@ -293,9 +293,9 @@ async def test_events_of_the_past_that_are_asked_for_again_count_as_given():
     async with soon(), broadcast(Numbers(), history=5) as hub:
         early = hub.subscribe()
         assert [await anext(early) for _ in range(6)] == list(range(6))
-        given, late = hub.handed, hub.subscribe(last=3)
+        given, late = hub.delivered, hub.subscribe(last=3)
         await anext(late)
         await anext(early)
-        assert hub.done() == given - 3
+        assert hub.processed() == given - 3
         await anext(late)
-        assert hub.done() == given - 2
+        assert hub.processed() == given - 2

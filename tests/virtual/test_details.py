@@ -13,8 +13,8 @@ from agora_analytics.errors import AgoraError, NotFound, PlanRefused, ServerErro
 from agora_analytics.models import SessionPage
 from agora_analytics.plans import PREMIUM
 from agora_analytics.quota import Budget, Forecast
-from agora_analytics.streams.follow.call_tracker import Owed, Tail
-from agora_analytics.streams.follow.sessions import Details
+from agora_analytics.streams.follow.call_tracker import CallTracker, PendingSessions
+from agora_analytics.streams.follow.sessions import SessionFetcher
 
 
 class Clocks:
@@ -58,23 +58,23 @@ class Reader:
         error = self.answer(call_id)
         if error is not None:
             raise error
-        return SessionPage(call_info=(), has_more=False)
+        return SessionPage(sessions=(), has_more=False)
 
 
 @attrs.define
 class Asking:
     """What a stream does with details: a round every minute, and each event is noted."""
 
-    tail: Tail
+    tracker: CallTracker
     clocks: Clocks
     reader: Reader
-    details: Details
+    details: SessionFetcher
     kept: Kept = attrs.field(factory=Kept)
 
     async def round(self) -> list:
         events = []
-        async for event in self.details.round(self.tail, self.kept, self.clocks.utc() + 60):
-            self.tail.note(event)
+        async for event in self.details.fetch_pending(self.tracker, self.kept, self.clocks.utc() + 60):
+            self.tracker.apply(event)
             events.append(event)
         return events
 
@@ -91,12 +91,12 @@ class Asking:
 
 def asking(answer=lambda call_id: None, *calls: Call) -> Asking:
     """Owe the sessions of these calls, or of one that ended an hour ago, to a stream whose requests fail so."""
-    clocks, tail = Clocks(), Tail(NOON)
+    clocks, tracker = Clocks(), CallTracker(NOON)
     reader = Reader(clocks, answer)
-    details = Details(reader, clocks)
+    details = SessionFetcher(reader, clocks)
     for call in calls or (ended("x"),):
-        tail.owe(call, details.askable_at(call))
-    return Asking(tail, clocks, reader, details)
+        tracker.add_pending(call, details.available_at(call))
+    return Asking(tracker, clocks, reader, details)
 
 
 def ended(call_id: str, ago: float = HOUR, lasted: float = 600) -> Call:
@@ -125,7 +125,7 @@ async def test_a_call_that_is_refused_again_and_again_is_given_up_though_it_is_t
     assert events[0].reason == "outage"
     assert events[1].reason == f"{type(error).__name__}: {error.args[0]}"
     assert len(alone.reader.asked) == 7
-    assert not alone.tail.owed
+    assert not alone.tracker.pending
 
 
 @pytest.mark.parametrize("error", REFUSALS, ids=repr)
@@ -145,7 +145,7 @@ async def test_what_is_the_service_s_fault_gives_up_no_call_however_often_it_fai
     events = await alone.rounds(3 * DAY)
     assert [event.reason for event in events] == ["outage"]
     assert len(alone.reader.asked) > 15
-    assert list(alone.tail.owed) == ["x"]
+    assert list(alone.tracker.pending) == ["x"]
 
 
 @pytest.mark.parametrize("error", FAULTS, ids=repr)
@@ -169,7 +169,9 @@ async def test_a_call_for_which_asking_fails_three_times_while_others_are_answer
 async def test_a_refusal_as_too_old_is_believed_where_a_clock_that_is_certain_says_so_too(ago, confirmed, reasons):
     old = asking(lambda call_id: refused("range"), ended("x", ago))
     old.clocks.confirmed = confirmed
-    old.tail.owed["x"] = attrs.evolve(old.tail.owed["x"], since=NOON)  # and not one whose end waits no more
+    old.tracker.pending["x"] = attrs.evolve(
+        old.tracker.pending["x"], available_at=NOON
+    )  # and not one whose end waits no more
     assert [event.reason for event in await old.round()] == reasons
     assert len(old.reader.asked) == 1
 
@@ -181,7 +183,7 @@ async def test_a_refusal_as_too_old_is_believed_where_a_clock_that_is_certain_sa
 )
 async def test_a_call_is_expired_where_the_clock_and_the_lists_that_were_had_say_so(ago, proved, reasons):
     old = asking(lambda call_id: None, ended("x", ago * DAY))
-    old.details.proved = NOON - proved * DAY
+    old.details.oldest_accepted = NOON - proved * DAY
     assert [event.reason for event in await old.round()] == reasons
     assert len(old.reader.asked) == (reasons == [""])
 
@@ -197,7 +199,7 @@ async def test_one_call_is_asked_for_after_twice_the_time_after_each_failure_up_
 
 async def test_a_call_that_has_failed_thousands_of_times_is_asked_for_again_in_six_hours():
     alone = asking(lambda call_id: FAULTS[0])
-    alone.tail.owed["x"] = attrs.evolve(alone.tail.owed["x"], tries=5_000)
+    alone.tracker.pending["x"] = attrs.evolve(alone.tracker.pending["x"], tries=5_000)
     await alone.rounds(12 * HOUR)
     assert alone.gaps() == [6 * HOUR]
 
@@ -273,8 +275,11 @@ async def test_a_request_that_is_to_be_had_in_a_moment_is_waited_for(wait, reaso
 async def test_of_more_than_a_thousand_calls_whose_end_was_told_the_oldest_get_no_sessions():
     many = asking()
     ages = [(number * 37) % 1_003 for number in range(1_003)]  # in no order
-    many.tail.owed = {f"{age}": Owed(call=ended(f"{age}", HOUR + age), told=True, next_at=NOON - age) for age in ages}
-    many.tail.owe(ended("not told", 0), NOON)
+    many.tracker.pending = {
+        f"{age}": PendingSessions(call=ended(f"{age}", HOUR + age), end_reported=True, next_at=NOON - age)
+        for age in ages
+    }
+    many.tracker.add_pending(ended("not told", 0), NOON)
     many.kept.requests = 200 + 1  # beside those that are left to people
     events = await many.round()
     assert [(type(event), event.call.call_id, event.sessions, event.reason) for event in events] == [
@@ -282,7 +287,7 @@ async def test_of_more_than_a_thousand_calls_whose_end_was_told_the_oldest_get_n
         *[(CallSessions, f"{age}", None, "quota") for age in (1_002, 1_001, 1_000)],
     ]
     assert [call_id for _, call_id in many.reader.asked] == ["not told"]
-    assert len(many.tail.owed) == 1_000
+    assert len(many.tracker.pending) == 1_000
 
 
 @pytest.mark.parametrize("call_id", ["", " "])

@@ -17,17 +17,17 @@ from agora_analytics import (
     Gap,
     MemoryCheckpoints,
 )
-from agora_analytics.simulator import Fault, Faults, Quirks, Service, Simulation, World
+from agora_analytics.simulator import Fault, Faults, Service, Simulation, Variants, World
 
 NOON = 1_795_521_600
 HOUR = 3_600
 DAY = 24 * HOUR
 
 
-def simulated(plan: str = "enterprise", *, world: World | None = None, **quirks) -> Simulation:
+def simulated(plan: str = "enterprise", *, world: World | None = None, **variants) -> Simulation:
     loop = asyncio.get_running_loop()
     service = Service(
-        world or World(seed=7), plan, clock=lambda: NOON + loop.time(), quirks=Quirks(**quirks), log_size=10
+        world or World(seed=7), plan, clock=lambda: NOON + loop.time(), variants=Variants(**variants), log_size=10
     )
     return Simulation(service)
 

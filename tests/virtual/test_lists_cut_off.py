@@ -19,8 +19,8 @@ FREE = ENTERPRISE.with_limits("call_lists", per_second=10**6, per_minute=10**6, 
 CAPS = ["empty", "refused", "repeated", "ended"]
 
 
-def served(world: World = BUSY, **quirks) -> Simulation:
-    return simulated(FREE, world=world, **quirks)
+def served(world: World = BUSY, **variants) -> Simulation:
+    return simulated(FREE, world=world, **variants)
 
 
 def ids(world: World = BUSY, start: int = START, end: int = END) -> list[str]:
@@ -50,16 +50,16 @@ def crowded(*, told: bool) -> Span:
 
 @pytest.mark.parametrize("ahead", [False, True])
 @pytest.mark.parametrize(
-    ("beyond", "quirks"),
+    ("beyond", "variants"),
     [
-        *((beyond, quirks) for beyond in CAPS for quirks in ({}, {"calls_overlap": True})),
+        *((beyond, variants) for beyond in CAPS for variants in ({}, {"calls_overlap": True})),
         *((beyond, {"has_more": False}) for beyond in CAPS if beyond != "ended"),
         *((beyond, {"totals": False}) for beyond in CAPS if beyond != "ended"),
     ],
     ids=str,
 )
-async def test_a_search_has_all_calls_of_a_list_that_is_cut_off(beyond, quirks, ahead):
-    simulation = served(most_rows=200, beyond=beyond, **quirks)
+async def test_a_search_has_all_calls_of_a_list_that_is_cut_off(beyond, variants, ahead):
+    simulation = served(most_rows=200, beyond=beyond, **variants)
     found = await searched(simulation, read_ahead=ahead)
     assert len(set(found)) == len(found) > 800
     assert set(ids()) <= set(found)
@@ -141,10 +141,10 @@ async def test_as_many_new_calls_as_a_page_holds_come_between_two_pages(size, pa
         assert asked(simulation) == -(-len(found) // size) + requests
 
 
-@pytest.mark.parametrize("quirks", [{}, {"always_more": True}, {"totals": False}, {"has_more": False}], ids=str)
+@pytest.mark.parametrize("variants", [{}, {"always_more": True}, {"totals": False}, {"has_more": False}], ids=str)
 @pytest.mark.parametrize("turning", ["never", "alternating"])
-async def test_pages_that_do_not_turn_end_and_the_rest_is_asked_for_by_time(turning, quirks):
-    simulation = served(turning=turning, **quirks)
+async def test_pages_that_do_not_turn_end_and_the_rest_is_asked_for_by_time(turning, variants):
+    simulation = served(turning=turning, **variants)
     found = await searched(simulation)
     assert found == ids()
     assert asked(simulation) < 60

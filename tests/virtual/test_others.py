@@ -12,14 +12,14 @@ from streaming import DAY, FREEZES, NOON, USERS, WEB, of, simulated, taking
 from agora_analytics import Gap, Series
 from agora_analytics.plans import PREMIUM
 from agora_analytics.quota import Budget
-from agora_analytics.simulator import Spender
-from agora_analytics.streams.watch.schedule import Schedule
+from agora_analytics.simulator import OtherProgram
+from agora_analytics.streams.watch.schedule import PollSchedule
 
 MIDNIGHT = NOON + DAY // 2
 SERIES = (USERS, FREEZES, WEB, Series("channelCount", product="Native"), Series("audioFreezeRate", product="WebRTC"))
 
 
-async def lost_by_day(days: int, other: Spender) -> list[int]:
+async def lost_by_day(days: int, other: OtherProgram) -> list[int]:
     """Watch five series on Premium for so many days; return the seconds lost for quota on each of them."""
     simulation = simulated(at=MIDNIGHT, others=[other])
     found: Counter[int] = Counter()
@@ -35,7 +35,7 @@ async def lost_by_day(days: int, other: Spender) -> list[int]:
 
 @pytest.mark.parametrize(("days", "most"), [(4, 3 * 3_600), pytest.param(7, 1_800, marks=pytest.mark.slow)])
 async def test_what_others_take_on_every_day_is_left_to_them(days, most):
-    lost = await lost_by_day(days, Spender(counter="realtime", share=1 / 3))
+    lost = await lost_by_day(days, OtherProgram(counter="realtime", share=1 / 3))
     # Nobody can know it on the first day, and of that it is not known whether all of it was counted.
     assert lost[0] > 4 * 3_600
     assert sorted(lost[1:], reverse=True) == lost[1:]
@@ -43,7 +43,7 @@ async def test_what_others_take_on_every_day_is_left_to_them(days, most):
 
 
 async def test_what_others_took_once_costs_no_window_of_later_days():
-    once = Spender(counter="realtime", share=1 / 2, start=MIDNIGHT + DAY, end=MIDNIGHT + 2 * DAY)
+    once = OtherProgram(counter="realtime", share=1 / 2, start=MIDNIGHT + DAY, end=MIDNIGHT + 2 * DAY)
     lost = await lost_by_day(5, once)
     assert lost[1] > 0
     assert [lost[0], *lost[2:]] == [0, 0, 0, 0]
@@ -75,12 +75,12 @@ async def test_a_count_that_began_in_the_midst_of_a_day_says_nothing_of_others(w
 
 
 def test_what_failed_shortly_before_midnight_is_tried_again_whatever_is_kept_for_others():
-    schedule = Schedule([1] * 5, 1)
+    schedule = PollSchedule([1] * 5, 1)
     for place in range(5):
-        schedule.answered(place, 920)
-        schedule.failed(place, 1_000)
+        schedule.record_success(place, 920)
+        schedule.record_failure(place, 1_000)
     budget = Budget(requests=300, seconds=1_480, others=400)
-    assert schedule.next(1_000, budget.leaving(schedule.needed(74, 94)), 74) == 1_001
+    assert schedule.next_due(1_000, budget.leaving(schedule.requests_needed(74, 94)), 74) == 1_001
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])

@@ -13,7 +13,7 @@ import pytest
 from agora_analytics import ENTERPRISE, MemoryLedger, RateLimited
 from agora_analytics.plans import CALL_LISTS
 from agora_analytics.quota import Quota, fingerprint
-from agora_analytics.simulator import CUSTOMER_ID, Quirks, Service, Simulation, World
+from agora_analytics.simulator import CUSTOMER_ID, Service, Simulation, Variants, World
 
 START = 1_795_521_600.37
 SECONDS = 100
@@ -41,7 +41,7 @@ async def saturated(
     time, random = asyncio.get_running_loop().time, Random(3)
     plan = ENTERPRISE.with_limits("call_lists", per_second=limit, per_day=10**6)
     clock = lambda: START + service(time()) + random.choice([-apart, apart])  # noqa: E731
-    simulated = Service(WORLD, plan, clock=clock, quirks=Quirks(date=date, date_ahead=ahead), log_size=10**6)
+    simulated = Service(WORLD, plan, clock=clock, variants=Variants(date=date, date_ahead=ahead), log_size=10**6)
     simulation = Simulation(simulated)
     way = lambda: delay + random.uniform(0, jitter)  # noqa: E731
     transport = simulation.transport(latency=lambda: (way(), way()), hosts=1)
@@ -68,7 +68,7 @@ async def saturated(
 
 def spend_a_second(service: Service, limit: int) -> None:
     for _ in range(limit):
-        service.quotas.count("call_lists", {"second": limit}, service.clock())
+        service.rate_limits.count("call_lists", {"second": limit}, service.clock())
 
 
 def events(service: Service) -> int:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from agora_analytics import ENTERPRISE, AgoraError, Priority, Retry, TransportError
 from agora_analytics.protocols import Request, Response
-from agora_analytics.simulator import Quirks, Service, Simulation, VirtualLoop, World
+from agora_analytics.simulator import Service, Simulation, Variants, VirtualLoop, World
 
 NOON = 1_795_521_600.4
 WORLD = World(seed=7)
@@ -100,7 +100,7 @@ async def _play(actions, ways, date, drift, apart) -> None:
         return NOON + time() * (1 + drift) + flip[0]
 
     plan = ENTERPRISE.with_limits("call_lists", per_second=LIMIT, per_day=10_000)
-    service = Service(WORLD, plan, clock=service_clock, quirks=Quirks(date=date))
+    service = Service(WORLD, plan, clock=service_clock, variants=Variants(date=date))
     simulation = Simulation(service)
     transport = Way(simulation, ways)
     client = simulation.client(transport=transport, clock=lambda: NOON + time() + stepped, max_wait=None, plan=plan)

@@ -12,7 +12,7 @@ import pytest
 from agora_analytics import ENTERPRISE, PREMIUM, MemoryLedger, Plan, Priority, QuotaExhausted, RateLimited
 from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE, Unit
 from agora_analytics.quota import Quota
-from agora_analytics.simulator import Quirks, Service, Simulation, World
+from agora_analytics.simulator import Service, Simulation, Variants, World
 
 NOON = 1_795_521_600
 DAY = 86_400
@@ -28,10 +28,12 @@ def days(**rates: int) -> Plan:
     return ENTERPRISE.with_limits("call_lists", per_second=None, per_minute=None, **{"per_day": ALLOWED, **rates})
 
 
-def simulated(begins: float, **quirks) -> Simulation:
+def simulated(begins: float, **variants) -> Simulation:
     """A service whose clock shows `begins` when the loop's shows nothing."""
     time = asyncio.get_running_loop().time
-    return Simulation(Service(WORLD, days(), clock=lambda: begins + time(), quirks=Quirks(**quirks), log_size=10**5))
+    return Simulation(
+        Service(WORLD, days(), clock=lambda: begins + time(), variants=Variants(**variants), log_size=10**5)
+    )
 
 
 async def spend_all(simulation: Simulation, seconds: float, *, workers: int = 20) -> Counter[tuple[int, bool]]:
@@ -86,7 +88,7 @@ async def test_how_late_the_day_begins_is_remembered_at_the_next_midnight():
 def spend_the_rest(service: Service) -> None:
     """Spend the day, as another program does."""
     while service.spent("call_lists", "day") < ALLOWED:
-        service.quotas.count("call_lists", {"day": ALLOWED}, service.clock())
+        service.rate_limits.count("call_lists", {"day": ALLOWED}, service.clock())
 
 
 async def test_a_day_that_another_program_spent_is_over_until_midnight():

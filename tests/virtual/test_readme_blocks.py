@@ -1,24 +1,22 @@
-"""Every block of README's Python runs as it says: as it stands, or inside `main()` with what is named there."""
+"""Every block of Python in README and docs runs: as it stands, or inside `main()` with the names that README lists."""
 
 from __future__ import annotations
 
 import logging
 import re
 import textwrap
-from pathlib import Path
 from typing import Any
 
 import pytest
+from pages import PAGES, README, ROOT, blocks_of, name_of
 from streaming import HOUR, NOON, simulated
 
 import agora_analytics
-from agora_analytics import AnalyticsClient, MemoryCheckpoints
+from agora_analytics import AnalyticsClient, Call, MemoryCheckpoints
 from agora_analytics.simulator import World
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-FENCED = re.findall(r"^( *)```python\n(.*?)^\1```", README, re.DOTALL | re.MULTILINE)
-BLOCKS = [textwrap.dedent(code) for _, code in FENCED]
-INSIDE = [block for block in BLOCKS if "import " not in block]
+BLOCKS = [(name_of(page), block) for page in PAGES for block in blocks_of(page)]
+INSIDE = [(page, block) for page, block in BLOCKS if "import " not in block]
 SMALL = World(seed=7, calls_per_hour=12.0, typical_minutes=0.2, long_share=0.0, large_share=0.0)
 
 
@@ -27,7 +25,7 @@ class Enough(Exception):
 
 
 class Yours:
-    """What the README calls yours: it is called a few times."""
+    """What README calls your own code: it is called a few times."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -40,8 +38,18 @@ class Yours:
     update = correct = __call__
 
 
-@pytest.mark.parametrize("block", INSIDE, ids=[block.split("\n")[0][:40] for block in INSIDE])
-async def test_a_block_without_imports_runs_inside_main(block, monkeypatch, tmp_path):
+async def ended_call(client: AnalyticsClient) -> Call:
+    """A call of an hour ago."""
+    async for call in client.calls.search(NOON - 2 * HOUR, NOON - HOUR):
+        if call.finished:
+            return call
+    raise AssertionError("no call has ended")
+
+
+@pytest.mark.parametrize(
+    ("page", "block"), INSIDE, ids=[f"{page}: {block.partition(chr(10))[0][:40]}" for page, block in INSIDE]
+)
+async def test_a_block_without_imports_runs_inside_main(page, block, monkeypatch, tmp_path):
     simulation = simulated(world=SMALL)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **more: simulation.client(**more)))
@@ -50,9 +58,10 @@ async def test_a_block_without_imports_runs_inside_main(block, monkeypatch, tmp_
     names |= {"start": NOON - 2 * HOUR, "end": NOON - HOUR, "dashboard": yours, "store": yours}
     names["log"] = logging.getLogger("mine")
     code = f"async def main(client):\n{textwrap.indent(block, '    ')}"
-    exec(compile(code, "README.md", "exec"), names)  # noqa: S102 - it is ours
+    exec(compile(code, page, "exec"), names)  # noqa: S102 - it is ours
     endless = "store(" in block or "dashboard." in block
     async with simulation.client(checkpoints=MemoryCheckpoints()) as client:
+        names["call"] = await ended_call(client)
         try:
             await names["main"](client)
         except Enough:
@@ -62,22 +71,25 @@ async def test_a_block_without_imports_runs_inside_main(block, monkeypatch, tmp_
 
 
 def test_all_other_blocks_compile_with_their_imports():
-    others = [block for block in BLOCKS if block not in INSIDE]
+    others = [(page, block) for page, block in BLOCKS if (page, block) not in INSIDE]
     assert len(others) >= 3
-    for block in others:
-        exec(compile(block.replace("asyncio.run(main())", ""), "README.md", "exec"), {"__name__": "readme"})  # noqa: S102
+    for page, block in others:
+        exec(compile(block.replace("asyncio.run(main())", ""), page, "exec"), {"__name__": "page"})  # noqa: S102
 
 
 def test_the_names_that_a_block_may_use_are_told():
-    told = README[README.index("The blocks below go on inside") :].partition("\n\n")[0]
+    readme = README.read_text(encoding="utf-8")
+    told = readme[readme.index("The blocks below go on inside") :].partition("\n\n")[0]
     named = set(re.findall(r"`(\w+)`", told))
-    assert named == {"client", "start", "end", "dashboard", "store", "log"}
-    assert README.index("The blocks below go on inside") < README.index(INSIDE[0].split("\n")[0])
+    assert named == {"client", "call", "start", "end", "dashboard", "store", "log"}
+    first = next(block for page, block in INSIDE if page == "README.md")
+    assert readme.index("The blocks below go on inside") < readme.index(first.partition("\n")[0])
 
 
 def test_every_error_that_is_raised_is_in_the_table_and_tried_again_as_it_says():
-    section = README[README.index("### Errors") :].partition("### Command line")[0]
-    rows = [row.split("|") for row in section.splitlines() if row.startswith("| `")]
+    page = (ROOT / "docs/reference/errors.md").read_text(encoding="utf-8")
+    table = page[page.index("| error | when | retried by the client |") :].partition("\n\n")[0]
+    rows = [row.split("|") for row in table.splitlines() if row.startswith("| `")]
     told = {name: row[3].strip() for row in rows for name in re.findall(r"`(\w+)`", row[1])}
     errors = {name: getattr(agora_analytics, name) for name in agora_analytics.__all__}
     public = {name: kind for name, kind in errors.items() if isinstance(kind, type) and issubclass(kind, BaseException)}

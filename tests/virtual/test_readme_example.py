@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
+from pages import README, blocks_of
 from streaming import HOUR, simulated
 
 from agora_analytics import AnalyticsClient
 from agora_analytics.simulator import World
 
-README = Path(__file__).parents[2] / "README.md"
 BUSY = World(seed=7, calls_per_hour=600, typical_minutes=2)
 
 
@@ -22,7 +19,7 @@ async def test_the_first_example_runs_on_a_busy_account(plan, monkeypatch, capsy
     newest = max(call.destroyed_ts for call in listed if call.finished)
     simulation = simulated(plan, at=newest + 1, world=BUSY)
     monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls: simulation.client()))
-    example = re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)[0]
+    example = blocks_of(README)[0]
     assert "client.calls.sessions(call, wait=True)" in example
     for as_written, here in (
         ("asyncio.run(main())", ""),  # a loop runs already

@@ -8,9 +8,9 @@ import pytest
 from streaming import DAY, HOUR, NOON, simulated
 
 from agora_analytics import plans
-from agora_analytics.cli.commands.newest_calls import Budget, Newest
 from agora_analytics.cli.commands.realtime import _window
-from agora_analytics.cli.options import When
+from agora_analytics.cli.commands.search import NewestFirst, SearchBudget
+from agora_analytics.cli.options import TimeOptions
 from agora_analytics.simulator import HostClock, Simulation, World
 
 BUSY = World(seed=7, calls_per_hour=240)
@@ -109,12 +109,12 @@ async def test_the_newest_top_list_is_as_with_a_right_clock(ask, wrong):
         asked = parse_qs(simulation.service.log[-1].query)
         assert newest - 60 < int(asked["ts"][0]) <= newest - 20
     assert found
-    assert found[0].windowStartTs % 20 == 0
+    assert found[0].window_start % 20 == 0
     assert sum(simulation.service.refusals.values()) <= (wrong > 0)
 
 
 async def of_search(client, span):
-    newest = Newest(await Budget.of(client, None), span, None, 100)
+    newest = NewestFirst(await SearchBudget.of(client, None), span, None, 100)
     return [call async for call in newest.calls()]
 
 
@@ -141,7 +141,7 @@ async def test_what_ends_now_by_default_ends_now_by_the_services_clock(ask, endp
     for clock_is_wrong in (0, wrong):
         simulation, clock = of(clock_is_wrong)
         async with simulation.client(clock=clock) as client:
-            span = await When(start=str(start)).span(client, endpoint)
+            span = await TimeOptions(start=str(start)).span(client, endpoint)
             answers.append({began(one) for one in await ask(client, span)})
         assert sum(simulation.service.refusals.values()) <= (clock_is_wrong > 0)
     right, found = answers

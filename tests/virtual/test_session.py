@@ -28,7 +28,7 @@ from agora_analytics import (
 )
 from agora_analytics.plans import ENTERPRISE, STANDARD
 from agora_analytics.protocols import Request, Response
-from agora_analytics.simulator import Fault, Faults, Quirks, Simulation, SimulatorTransport, VirtualLoop
+from agora_analytics.simulator import Fault, Faults, Simulation, SimulatorTransport, Variants, VirtualLoop
 
 
 class Canned:
@@ -348,9 +348,9 @@ async def test_long_calls_are_cut_merged_and_asked_in_batches(simulation):
     assert {session.sid for session in chosen} == {s.sid for s in sessions if s.uid in set(wanted)}
 
 
-@pytest.mark.parametrize("quirks", [Quirks(), Quirks(uid_as_text=True, roles_as_text=True)])
-async def test_every_endpoint_answers_over_the_simulator(simulation, quirks):
-    simulation.service.quirks = quirks
+@pytest.mark.parametrize("variants", [Variants(), Variants(uid_as_text=True, roles_as_text=True)])
+async def test_every_endpoint_answers_over_the_simulator(simulation, variants):
+    simulation.service.variants = variants
     client = simulation.client(max_wait=None)
     page = await client.calls.page(*client.calls.recent(3600 * 5), page_size=100)
     call = max(
@@ -375,7 +375,7 @@ async def test_every_endpoint_answers_over_the_simulator(simulation, quirks):
     )
     totals = await client.insights.usage_total("userCount", *days, dimension="country")
     assert 0 < len(totals) <= 20
-    assert (await client.insights.quality_total("audioFreezeRate", *days, dimension="sdk"))[0].refUsage
+    assert (await client.insights.quality_total("audioFreezeRate", *days, dimension="sdk"))[0].ref_usage
     now = client.realtime.recent(2000)
     windows = await client.realtime.usage("userCount", *now, product="Native")
     assert len(windows) >= 98
@@ -386,4 +386,4 @@ async def test_every_endpoint_answers_over_the_simulator(simulation, quirks):
         "audioFreezeRate", "device", now.start, product="Native", extra_metrics="userCount"
     )
     assert 20 < len(top) <= 50
-    assert top[0].userCount is not None
+    assert top[0].user_count is not None

@@ -9,8 +9,8 @@ from misdating import Tampering
 from streaming import BUSY, HOUR, NOON, all_of, simulated
 
 from agora_analytics import Call, CallFinished, CallStarted, PlanRefused, to_arrow
-from agora_analytics.cli.commands.follow import _told
-from agora_analytics.cli.commands.ranking import ORDERS, Best
+from agora_analytics.cli.commands.follow import _line
+from agora_analytics.cli.sorting import CALL_ORDERS, TopN
 from agora_analytics.cli.tables import calls as table
 from agora_analytics.export.state.marks import score
 from agora_analytics.plans import CALL_SESSIONS
@@ -50,12 +50,12 @@ def test_nothing_is_made_of_the_time_since_1970(unknown):
         call_id="c", created_ts=unknown, destroyed_ts=NOON, finished=True, call_pcu=9, call_video_freeze_rate=0.1
     )
     assert score(call) == 0
-    assert "after" not in _told(CallFinished(call=call))
-    assert "1970" not in _told(CallStarted(call=call))
+    assert "after" not in _line(CallFinished(call=call))
+    assert "1970" not in _line(CallStarted(call=call))
     assert "1970" not in str(table([call]))
-    best = Best(ORDERS["lasted"], 1)
-    best.offer(call)
-    assert best.calls() == [call]
+    best = TopN(CALL_ORDERS["lasted"], 1)
+    best.add(call)
+    assert best.items() == [call]
 
 
 @pytest.mark.parametrize("plan", ["standard", "enterprise"])

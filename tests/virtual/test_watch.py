@@ -17,7 +17,7 @@ from agora_analytics import (
     Unauthorized,
     Window,
 )
-from agora_analytics.simulator import Fault, Faults, Quirks, Service, Simulation, World
+from agora_analytics.simulator import Fault, Faults, Service, Simulation, Variants, World
 
 NOON = 1_795_521_600
 MIDNIGHT = NOON - 43_200
@@ -78,7 +78,7 @@ def stamps(events) -> list[int]:
 async def test_a_day_under_faults_loses_nothing_but_what_the_service_forgot(simulation, plan, lost):
     world = World(seed=7)
     loop = asyncio.get_running_loop()
-    service = Service(world, plan, clock=lambda: MIDNIGHT + 5 + loop.time(), quirks=Quirks(late_windows=0.03))
+    service = Service(world, plan, clock=lambda: MIDNIGHT + 5 + loop.time(), variants=Variants(late_windows=0.03))
     simulation = Simulation(service)
     outages = [(MIDNIGHT + hour * 3_600, minutes * 60) for hour, minutes in ((3, 5), (9, 30), (15, 50))]
     service.faults = sum(
@@ -135,7 +135,7 @@ async def test_started_late_in_the_day_it_asks_for_every_window(simulation):
 
 
 async def test_a_value_that_changes_comes_as_a_revision_until_it_is_settled(simulation):
-    simulation.service.quirks = Quirks(revised_windows=0.3, late_by=60)
+    simulation.service.variants = Variants(revised_windows=0.3, late_by=60)
     world = simulation.world
     async with simulation.client() as client:
         events = await all_of(client.realtime.watch(USERS, stop=NOON + 3_600, every=60))
@@ -153,7 +153,7 @@ async def test_a_value_that_changes_comes_as_a_revision_until_it_is_settled(simu
 
 
 async def test_final_windows_wait_until_nothing_can_change(simulation):
-    simulation.service.quirks = Quirks(revised_windows=0.3, late_by=60)
+    simulation.service.variants = Variants(revised_windows=0.3, late_by=60)
     async with simulation.client() as client:
         events = await all_of(client.realtime.watch(USERS, stop=NOON + 1_800, only_final=True, final_after=100))
     assert {type(event) for event in events} == {Window}
@@ -162,7 +162,7 @@ async def test_final_windows_wait_until_nothing_can_change(simulation):
 
 
 async def test_a_late_window_is_waited_for_and_comes_without_after_the_allowance(simulation):
-    simulation.service.quirks = Quirks(late_windows=0.1, late_by=300)
+    simulation.service.variants = Variants(late_windows=0.1, late_by=300)
     async with simulation.client() as client:
         waited = await all_of(client.realtime.watch(USERS, CHANNELS, stop=NOON + 3_600, allowed_lateness=300))
         impatient = await all_of(

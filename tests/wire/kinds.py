@@ -252,13 +252,13 @@ METHODS = [
         {"series": "object", "every": "count"},
     ),
     Method(
-        "Exports.estimate",
+        "Exporter.estimate",
         C.export.estimate,
         {"selection": SELECTION},
         {"selection": "object", "order": "choice", "max_requests": "count or None"},
     ),
     Method(
-        "Exports.run",
+        "Exporter.run",
         C.export.run,
         {"selection": SELECTION, "to": "memory://x", "format": "jsonl"},
         {

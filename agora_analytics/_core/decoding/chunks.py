@@ -145,7 +145,8 @@ class Reading:
             at, ended = scanner.after(self.body, at, b"}")
         outline = _outline(fields, lists)
         value = yield from self._value(form, outline, path)
-        return attrs.evolve(value, **lists) if lists else value, at
+        found = {json.field_name(name): items for name, items in lists.items()}
+        return attrs.evolve(value, **found) if found else value, at
 
     def _no_object(self, at: int) -> UnfitError | BrokenError:
         text = self.body[at:] if len(self.body) <= PIECE else self.body[at : at + 1] + b"]"

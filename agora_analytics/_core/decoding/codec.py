@@ -48,27 +48,19 @@ class Decode(Generic[AnswerT_co]):
         """Decode in steps of a millisecond at most."""
         if self._exact is not None and len(body) <= PIECE:
             try:
-                answer = self._exact(body)
+                return self._exact(body)
             except json.Unreadable:
                 pass
-            else:
-                return _without_ours(answer)
         found: AnswerT_co = yield from _read(self._form(), body, insist=insist)
         return found
-
-
-def _without_ours(answer: AnswerT) -> AnswerT:
-    """Return an answer without what the service sent under the names of fields that this library fills in."""
-    sent: dict[str, Any] = {name: () for name in OURS if getattr(answer, name, ())}
-    return attrs.evolve(answer, **sent) if sent else answer
 
 
 def decoder(kind: type[AnswerT], exact: type[AnswerT] | None = None) -> Decode[AnswerT]:
     """Return the decoder of answers whose fields are known; what fits becomes an `exact` one where that is given."""
     if getattr(kind, "__origin__", None) is Rows:
-        return Decode(cache(lambda: _rows_form(_form(get_args(kind)[0]), kind)), json.strict(kind))
+        return Decode(cache(lambda: _rows_form(_form(get_args(kind)[0]), kind)), _strict(kind))
     # What a form needs is found out when it is needed, as the types' annotations take milliseconds to evaluate.
-    return Decode(cache(partial(_form, exact or kind, kind)), json.strict(exact or kind))
+    return Decode(cache(partial(_form, exact or kind, kind)), _strict(exact or kind))
 
 
 @lru_cache(maxsize=256)
@@ -82,7 +74,7 @@ def points_decoder(metric: str, dimension: str | None = None) -> Decode[Rows[Poi
         lax_one=json.lax(row),
         patient=lambda document: rows.point(document, metric, dimension),
     )
-    return Decode(cache(partial(_rows_form, form, Rows[row])), json.strict(Rows[row]))
+    return Decode(cache(partial(_rows_form, form, Rows[row])), _strict(Rows[row]))
 
 
 def user_points_decoder(metric: str) -> Decode[Rows[Point]]:
@@ -107,7 +99,7 @@ def envelope(document: object) -> Answer:
     return Answer(
         code=_code(code),
         message=message if isinstance(message, str) else None,
-        requestId=request_id if isinstance(request_id, str) else None,
+        request_id=request_id if isinstance(request_id, str) else None,
     )
 
 
@@ -140,13 +132,26 @@ def _read(form: Form, body: bytes, *, insist: bool) -> Steps[Any]:
     raise failure
 
 
+def _strict(kind: Any) -> Callable[[bytes], Any]:
+    """Return the strict decoder of one model: an answer's fields have other names than on the wire."""
+    if issubclass(get_origin(kind) or kind, Answer):
+        return json.answer_decoder(kind, ours=OURS, decoder_for=json.strict)
+    return json.strict(kind)
+
+
+def _lax(kind: Any) -> Callable[[bytes], Any]:
+    if issubclass(get_origin(kind) or kind, Answer):
+        return json.answer_decoder(kind, ours=OURS, decoder_for=json.lax)
+    return json.lax(kind)
+
+
 def _form(exact: Any, kind: Any = None) -> Form:
     """Return how models are read: into `exact` ones, where need be by way of the patient `kind`, if there is one."""
     return Form(
         many=json.strict(list[exact]),
-        one=json.strict(exact),
+        one=_strict(exact),
         lax=json.lax(list[exact]),
-        lax_one=json.lax(exact),
+        lax_one=_lax(exact),
         patient=partial(_structure, kind or exact, exact),
         load=_load,
         parts=_parts(exact, kind or exact) if attrs.has(exact) else {},
@@ -157,7 +162,7 @@ def _parts(exact: Any, kind: Any) -> dict[str, Form]:
     """Return the fields that are lists of models or of pairs."""
     exact_items, items = _items(exact), _items(kind)
     listed = {name: item for name, item in items.items() if attrs.has(item) or len(_members(item)) > 1}
-    return {name: _form(exact_items[name], item) for name, item in listed.items() if name not in OURS}
+    return {json.wire_name(name): _form(exact_items[name], item) for name, item in listed.items() if name not in OURS}
 
 
 def _items(kind: Any) -> dict[str, Any]:
@@ -204,7 +209,7 @@ def _rows_decoder(read: Callable[[object], Any], *, flat: bool = False) -> Decod
 def _rows_form(item: Form, kind: Any) -> Form:
     return Form(
         many=json.strict(list[Any]),
-        one=json.strict(kind),
+        one=_strict(kind),
         patient=_rows_outline,
         parts={"data": attrs.evolve(item, wrapped=True)},
         wrapped=True,
@@ -220,4 +225,4 @@ def _rows_outline(document: Any) -> Rows[Any]:
     outer = envelope(document)
     if outer.code is None and document.get("code") is not None:
         raise UnfitError(f"expected a whole number, got {shown(document['code'])}", ".code")
-    return Rows(data=(), code=outer.code, message=outer.message, requestId=outer.requestId)
+    return Rows(data=(), code=outer.code, message=outer.message, request_id=outer.request_id)

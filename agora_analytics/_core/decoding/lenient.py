@@ -13,7 +13,7 @@ import attrs
 from cattrs import Converter
 
 from agora_analytics._core.decoding import rows
-from agora_analytics._core.decoding.json import UnfitError, fitted, shown
+from agora_analytics._core.decoding.json import WIRE_NAMES, UnfitError, fitted, shown, wire_name
 
 _UIDS = ("uid", "peer_uid")
 
@@ -30,13 +30,15 @@ def _fields(document: object, kind: Any) -> Any:
         raise UnfitError(f"expected an object, got {shown(document)}")
     users = [name for name in _users(kind) if name in document]
     rest = {name: value for name, value in document.items() if name not in users} if users else document
+    rest = _by_field(rest, kind)
     try:
         value = fitted(rest, kind) or _converter.structure(rest, kind)  # a name for a user is often all that is odd
         return attrs.evolve(value, **{name: _uid(document[name]) for name in users}) if users else value
     except UnfitError:
         raise UnfitError(*_misfit(document, kind)) from None
     except KeyError as error:
-        raise UnfitError(f"field {error} is missing", f".{error.args[0]}") from error
+        name = wire_name(error.args[0])
+        raise UnfitError(f"field {name!r} is missing", f".{name}") from error
 
 
 @cache
@@ -44,14 +46,30 @@ def _users(kind: Any) -> list[str]:
     return [name for name in _UIDS if name in attrs.fields_dict(kind)]
 
 
+@cache
+def _renamed(kind: Any) -> list[str]:
+    """Return the fields of a class that have another name on the wire."""
+    return [name for name in WIRE_NAMES if name in attrs.fields_dict(kind)]
+
+
+def _by_field(document: dict[str, Any], kind: Any) -> dict[str, Any]:
+    """Return a document with the names of a class's fields in place of the wire's."""
+    renamed = _renamed(kind)
+    if not renamed:
+        return document
+    found = {name: value for name, value in document.items() if name not in renamed}
+    return found | {name: document[wire_name(name)] for name in renamed if wire_name(name) in document}
+
+
 def _misfit(document: dict[str, Any], kind: type[Any]) -> tuple[str, str]:
     """Return what is wrong with the first field that does not fit, and its name."""
     for field in attrs.fields(attrs.resolve_types(kind)):
-        if field.name in document:
+        name = wire_name(field.name)
+        if name in document:
             try:
-                _field(document[field.name], field)
+                _field(document[name], field)
             except UnfitError as error:
-                return error.reason, f".{field.name}{error.path}"
+                return error.reason, f".{name}{error.path}"
     raise AssertionError("unreachable")
 
 

@@ -129,9 +129,9 @@ def _ranked(row: Row, metric: str, dimension: str) -> Ranked:
     return Ranked(
         dimension_value=group,
         value=value,
-        windowStartTs=None if start is None else whole(start),
-        windowEndTs=None if end is None else whole(end),
-        userCount=_number(users),
+        window_start=None if start is None else whole(start),
+        window_end=None if end is None else whole(end),
+        user_count=_number(users),
     )
 
 

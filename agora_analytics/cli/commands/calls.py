@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated, TypeVar
+import shlex
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing, asynccontextmanager
+from typing import TYPE_CHECKING, Annotated, Final
 
 import attrs
 import typer
 
 from agora_analytics import plans
-from agora_analytics.catalogue import Dimension, FreezeMetric, MetricId, TimelineMetric
+from agora_analytics.catalogue import Dimension, FreezeMetric, TimelineMetric
 from agora_analytics.cli import tables
-from agora_analytics.cli.commands.missing_call import explained
 from agora_analytics.cli.commands.search import search
-from agora_analytics.cli.formatting import clock, number
-from agora_analytics.cli.options import Account, Limited, Shown, When, command
-from agora_analytics.cli.output import Screen, Seen
-from agora_analytics.cli.parsing import listed, mids_of, suggest, uids_of
+from agora_analytics.cli.formatting import format_number, format_time
+from agora_analytics.cli.options import CredentialOptions, ListOptions, NameOptions, OutputOptions, TimeOptions, command
+from agora_analytics.cli.parsing import (
+    completion,
+    completion_of,
+    list_completion,
+    names_of,
+    parse_mids,
+    parse_uids,
+    split_list,
+)
+from agora_analytics.cli.sorting import SESSION_ORDERS, TopN, sort_key
+from agora_analytics.errors import AgoraError, BadRequest, NotFound
+from agora_analytics.plans import CALL_LISTS
+from agora_analytics.spans import Span
 
 if TYPE_CHECKING:
-    from agora_analytics.models import SessionMetrics
+    from agora_analytics import AnalyticsClient
+    from agora_analytics.cli.output import Listed, Screen
+    from agora_analytics.models import Call, Session, SessionMetrics
 
-T = TypeVar("T")
+_SORTED: Final = 100
+_MARGIN: Final = 60
+"""Seconds kept from the retention limit: time passes before the request is sent."""
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Which calls there were, who was in them, and how they went.\n\n"
-    "Example: agora-analytics calls search --last 3h --cname lobby",
+    help="Find calls, and inspect one: its sessions, their metrics, its quality.\n\n"
+    "Example: agora-analytics calls search --last 3h",
 )
 
-CallId = Annotated[str, typer.Argument(metavar="CALL_ID", help="As `calls search` tells it.")]
+CallId = Annotated[str, typer.Argument(metavar="CALL_ID", help="The call's id, as `calls search` shows it.")]
 Freeze = Annotated[
-    str, typer.Option(help="audio_freeze_rate or video_freeze_rate.", autocompletion=suggest(FreezeMetric))
+    str, typer.Option(help="audio_freeze_rate or video_freeze_rate.", autocompletion=completion("freeze"))
 ]
 
 
@@ -42,117 +57,240 @@ app.command()(search)
 @app.command()
 @command
 async def sessions(
-    account: Account,
-    when: When,
-    shown: Limited,
+    credentials: CredentialOptions,
+    time: TimeOptions,
+    output: ListOptions,
     *,
     call_id: CallId,
-    uids: Annotated[str, typer.Option(help="Only these user IDs, with commas between them.")] = "",
+    uids: Annotated[str, typer.Option(help="Only these user IDs, separated by commas.")] = "",
+    sort: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Highest first by {', '.join(SESSION_ORDERS)} (the higher freeze rate); reads all sessions."
+            " Default: the service's order.",
+            autocompletion=completion_of(SESSION_ORDERS),
+            show_default=False,
+        ),
+    ] = None,
     exclude_server_user: Annotated[bool, typer.Option(help="Leave out Linux users.")] = True,
 ) -> None:
-    """List who was in a call (default span: the newest that one request carries)."""
-    async with account.client(shown.screen) as client:
-        span = await when.span(client, plans.CALL_SESSIONS)
-        found = client.calls.sessions(call_id, *span, uids=uids_of(uids), exclude_server_user=exclude_server_user)
-        async with explained(client, shown.screen, call_id, span) as told:
-            seen = await shown.screen.stream(found, "sessions", lambda rows: (tables.sessions(rows),), shown.most())
-            told(seen.count)
-        _tell(shown.screen, seen, f"the latest to join, back to {clock(seen.last.join_ts)} UTC" if seen.last else "")
+    """List the sessions of a call: who joined, when, and with what quality.
+
+    Without a time: the newest span that one request can cover.
+
+    Example: agora-analytics calls sessions CALL_ID --last 4h --sort worst
+    """
+    key = sort_key(SESSION_ORDERS, sort) if sort else None
+    async with credentials.client(output.screen) as client:
+        span = await time.span(client, plans.CALL_SESSIONS)
+        found = client.calls.sessions(call_id, *span, uids=parse_uids(uids), exclude_server_user=exclude_server_user)
+        async with explain_missing(client, output.screen, call_id, span) as record:
+            if key and sort:
+                record(await _show_sorted(output.screen, found, sort, output.limit or _SORTED))
+                return
+            listed = await output.screen.stream(
+                found, "sessions", lambda rows: (tables.sessions(rows),), output.max_rows()
+            )
+            record(listed.count)
+        last = listed.last
+        _summarize(
+            output.screen, listed, f"the latest to join, back to {format_time(last.join_ts)} UTC" if last else ""
+        )
+
+
+async def _show_sorted(screen: Screen, found: AsyncGenerator[Session], order: str, limit: int) -> int:
+    """Read all sessions, print the first in an order, and return how many there are."""
+    top, count = TopN(SESSION_ORDERS[order], limit), 0
+    with screen.progress("sessions") as advance:
+        async with aclosing(found) as rows:
+            async for session in rows:
+                top.add(session)
+                count += 1
+                advance(count, f"{count:,}")
+    screen.show(top.items(), tables.sessions(top.items()))
+    if count > limit:
+        left_out = format_number(count - limit)
+        screen.warn(
+            f"the first {format_number(limit)} of {format_number(count)} sessions by {order};"
+            f" {left_out} are left out: see --limit"
+        )
+    elif count:
+        screen.note(f"{format_number(count)} sessions, by {order}")
+    return count
 
 
 @app.command()
 @command
 async def metrics(
-    account: Account,
-    when: When,
-    shown: Limited,
+    credentials: CredentialOptions,
+    time: TimeOptions,
+    output: ListOptions,
     *,
     call_id: CallId,
-    sids: Annotated[str, typer.Option(help="Only these sessions, with commas between them.")] = "",
+    sids: Annotated[str, typer.Option(help="Only these sessions, separated by commas.")] = "",
     mids: Annotated[
-        str, typer.Option(help="Show only these metric ids or names: see `metrics`.", autocompletion=suggest(MetricId))
+        str,
+        typer.Option(
+            help="Show only these metric ids, by number or name, separated by commas: see `metrics metric_id`.",
+            autocompletion=list_completion(names_of("metric_id")),
+        ),
     ] = "",
     exclude_server_user: Annotated[bool, typer.Option(help="Without --sids, leave out Linux users.")] = True,
 ) -> None:
-    """Show what was measured in the sessions of a call: bitrates, losses, freezes … (tables: 5 sessions)."""
-    wanted = mids_of(mids)
-    async with account.client(shown.screen) as client:
-        span = await when.span(client, plans.CALL_METRICS)
-        found = client.calls.metrics(call_id, listed(sids) or None, *span, exclude_server_user=exclude_server_user)
-        async with explained(client, shown.screen, call_id, span) as told:
-            seen = await shown.screen.stream(_only(found, wanted), "sessions", tables.all_metrics, shown.most(5))
-            told(seen.count)
-        _tell(shown.screen, seen, f"up to {seen.last.sid}" if seen.last else "")
+    """Show the measurements of each session: bitrate, packet loss, freezes and more.
+
+    Tables show 5 sessions unless --limit says otherwise.
+
+    Example: agora-analytics calls metrics CALL_ID --last 4h --mids app_cpu,system_cpu
+    """
+    wanted = parse_mids(mids)
+    async with credentials.client(output.screen) as client:
+        span = await time.span(client, plans.CALL_METRICS)
+        chosen = split_list(sids) or None
+        found = client.calls.metrics(call_id, chosen, *span, exclude_server_user=exclude_server_user)
+        async with explain_missing(client, output.screen, call_id, span) as record:
+            tracks = _only_tracks(found, wanted)
+            listed = await output.screen.stream(tracks, "sessions", tables.session_metrics, output.max_rows(5))
+            record(listed.count)
+        _summarize(output.screen, listed, f"up to {listed.last.sid}" if listed.last else "")
 
 
 @app.command()
 @command
 async def statistics(
-    account: Account,
-    when: When,
-    shown: Shown,
+    credentials: CredentialOptions,
+    time: TimeOptions,
+    output: OutputOptions,
+    names: NameOptions,
     *,
     call_id: CallId,
     metric: Freeze = FreezeMetric.VIDEO,
     dimension: Annotated[
-        str, typer.Option(help="country, region, net, sdk, os or device.", autocompletion=suggest(Dimension))
+        str, typer.Option(help="country, region, net, sdk, os or device.", autocompletion=completion("dimension"))
     ] = Dimension.NET,
 ) -> None:
-    """Show a call's freeze rate by a dimension."""
-    async with account.client(shown.screen) as client:
-        span = await when.span(client, plans.CALL_STATISTICS)
-        async with explained(client, shown.screen, call_id, span) as told:
+    """Show a call's freeze rate by a dimension.
+
+    Example: agora-analytics calls statistics CALL_ID --last 4h --dimension country
+    """
+    names.check("--metric", metric, "freeze")
+    names.check("--dimension", dimension, "dimension")
+    async with credentials.client(output.screen) as client:
+        span = await time.span(client, plans.CALL_STATISTICS)
+        async with explain_missing(client, output.screen, call_id, span) as record:
             found = await client.calls.statistics(call_id, metric, dimension, *span)
-            told(len(found))
-        shown.screen.show(found, tables.statistics(found, metric, dimension))
+            record(len(found))
+        output.screen.show(found, tables.statistics(found, metric, dimension))
 
 
 @app.command()
 @command
 async def freeze(
-    account: Account, when: When, shown: Shown, *, call_id: CallId, metric: Freeze = FreezeMetric.VIDEO
+    credentials: CredentialOptions,
+    time: TimeOptions,
+    output: OutputOptions,
+    names: NameOptions,
+    *,
+    call_id: CallId,
+    metric: Freeze = FreezeMetric.VIDEO,
 ) -> None:
-    """Show how many users of a call froze how much."""
-    async with account.client(shown.screen) as client:
-        span = await when.span(client, plans.CALL_FREEZE)
-        async with explained(client, shown.screen, call_id, span, "no freeze") as told:
+    """Show how many users of a call had which freeze rate.
+
+    Example: agora-analytics calls freeze CALL_ID --last 4h --metric audio_freeze_rate
+    """
+    names.check("--metric", metric, "freeze")
+    async with credentials.client(output.screen) as client:
+        span = await time.span(client, plans.CALL_FREEZE)
+        async with explain_missing(client, output.screen, call_id, span, "no freeze") as record:
             found = await client.calls.freeze_buckets(call_id, metric, *span)
-            told(len(found))
-        shown.screen.show(found, tables.freeze_buckets(found, metric))
+            record(len(found))
+        output.screen.show(found, tables.freeze_buckets(found, metric))
 
 
 @app.command()
 @command
 async def timeline(
-    account: Account,
-    when: When,
-    shown: Shown,
+    credentials: CredentialOptions,
+    time: TimeOptions,
+    output: OutputOptions,
+    names: NameOptions,
     *,
     call_id: CallId,
     metric: Annotated[
         str,
-        typer.Option(help="user_count, audio_freeze_rate, …: see `metrics`.", autocompletion=suggest(TimelineMetric)),
+        typer.Option(
+            help="user_count, audio_freeze_rate, …: see `metrics timeline`.", autocompletion=completion("timeline")
+        ),
     ] = TimelineMetric.USER_COUNT,
 ) -> None:
-    """Show a call minute by minute."""
-    async with account.client(shown.screen) as client:
-        span = await when.span(client, plans.CALL_TIMELINE)
-        async with explained(client, shown.screen, call_id, span) as told:
+    """Show a metric of a call minute by minute.
+
+    Example: agora-analytics calls timeline CALL_ID --last 4h --metric video_freeze_rate
+    """
+    names.check("--metric", metric, "timeline")
+    async with credentials.client(output.screen) as client:
+        span = await time.span(client, plans.CALL_TIMELINE)
+        async with explain_missing(client, output.screen, call_id, span) as record:
             found = await client.calls.timeline(call_id, metric, *span)
-            told(len(found))
-        shown.screen.show(found, *tables.series(found, metric))
+            record(len(found))
+        output.screen.show(found, *tables.series(found, metric))
 
 
-def _tell(screen: Screen, seen: Seen[T], which: str) -> None:
-    """Say how many sessions were shown, and which were left out."""
-    if seen.more:
-        screen.warn(f"{number(seen.count)} sessions, {which}; the others are left out: see --limit and --json")
-    elif seen.count:
-        screen.note(f"{number(seen.count)} sessions")
+def _summarize(screen: Screen, listed: Listed[Session] | Listed[SessionMetrics], which: str) -> None:
+    """Write how many sessions were shown, and which were left out."""
+    count = format_number(listed.count)
+    if listed.more:
+        screen.warn(f"{count} sessions, {which}; the others are left out: see --limit and --json")
+    elif listed.count:
+        screen.note(f"{count} sessions")
 
 
-async def _only(found: AsyncGenerator[SessionMetrics], mids: frozenset[int]) -> AsyncGenerator[SessionMetrics]:
-    """Keep the tracks of these metric ids; none means all."""
+async def _only_tracks(found: AsyncGenerator[SessionMetrics], mids: frozenset[int]) -> AsyncGenerator[SessionMetrics]:
+    """Keep the tracks of these metric ids; an empty set keeps all."""
     async with aclosing(found) as sessions:
-        async for one in sessions:
-            yield attrs.evolve(one, data=tuple(track for track in one.data if not mids or track.mid in mids))
+        async for session in sessions:
+            yield attrs.evolve(session, data=tuple(track for track in session.data if not mids or track.mid in mids))
+
+
+# A call without any data: its id may be the name of a channel.
+
+
+@asynccontextmanager
+async def explain_missing(
+    client: AnalyticsClient, screen: Screen, call_id: str, span: Span, what: str = "nothing"
+) -> AsyncIterator[Callable[[int], None]]:
+    """Explain, at the cost of one request, why nothing was found of a call inside.
+
+    Yields a function to call with the number of rows found. Raises `ValueError` if the id is the name of a channel.
+    """
+    counts: list[int] = []
+    try:
+        yield counts.append
+    except (BadRequest, NotFound):
+        await _refuse_channel_name(client, call_id, span)
+        raise
+    if not sum(counts):
+        await _refuse_channel_name(client, call_id, span)
+        screen.warn(f"{what} is known of a call {call_id!r} in {span}: check the id, and --last, --start and --end")
+
+
+async def _refuse_channel_name(client: AnalyticsClient, name: str, span: Span) -> None:
+    call = await _newest_call(client, name, span)
+    if call is not None:
+        raise ValueError(
+            f"{name!r} is the name of a channel, not the id of a call; the channel's newest call in that time is"
+            f" {call.call_id}: `agora-analytics calls search --cname {shlex.quote(name)}` lists all of them"
+        )
+
+
+async def _newest_call(client: AnalyticsClient, cname: str, span: Span) -> Call | None:
+    """Return the newest call of a channel before the end of a span, as far back as one request goes."""
+    limits = client.plan.of_endpoint(CALL_LISTS)
+    kept = limits.askable(int(client.quota.utc()))
+    end = min(span.end, kept.end)
+    start = max(end - limits.longest_query, kept.start + _MARGIN)
+    try:
+        page = await client.calls.page(start, end, cname=cname, page_size=1)
+    except (AgoraError, ValueError):
+        return None  # the first error, or the empty result, says enough
+    return next(iter(page.items), None)

@@ -1,61 +1,79 @@
-"""`agora-analytics demo`: the main job against a simulated service in this process, over real HTTP on loopback."""
+"""`agora-analytics demo`: a tour of the library on a simulated service in this process, over HTTP on loopback."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from typing import TYPE_CHECKING, Annotated, Final
 from urllib.parse import urlsplit
 
+import attrs
 import typer
 
 import agora_analytics as agora
+from agora_analytics import plans
+from agora_analytics.catalogue import Dimension, FreezeMetric, Product, QualityMetric, RealtimeUsageMetric
+from agora_analytics.catalogue import TimelineMetric as Timeline
+from agora_analytics.cli import tables
+from agora_analytics.cli.commands.realtime import newest_window
 from agora_analytics.cli.commands.simulate import Plan, Seed
-from agora_analytics.cli.options import Shown, command
+from agora_analytics.cli.formatting import format_time, format_value
+from agora_analytics.cli.options import OutputOptions, command
+from agora_analytics.cli.output import Screen
+from agora_analytics.cli.parsing import unit_of
+from agora_analytics.spans import WINDOW
 
 if TYPE_CHECKING:
     from agora_analytics import AnalyticsClient
+    from agora_analytics.models import Call, Number, Point, Session
     from agora_analytics.simulator import Service
+    from agora_analytics.streams import Series
 
-_NO_PROXY = ("no_proxy", "NO_PROXY")
+_NO_PROXY: Final = ("no_proxy", "NO_PROXY")
+_SEARCH_SECONDS: Final = 8 * 3_600
+_REALTIME_SECONDS: Final = 900
+_MIN_USERS: Final = 3
+_ROWS: Final = 6
+_REDRAW_EVERY: Final = 0.2
+_TIMELINE_METRICS: Final = (Timeline.USER_COUNT, Timeline.VIDEO_FREEZE_RATE, Timeline.AUDIO_FREEZE_RATE)
 
 
 @command
 async def demo(
-    shown: Shown,
+    output: OutputOptions,
     seed: Seed = 1,
     plan: Plan = "enterprise",
-    windows: Annotated[int, typer.Option(help="New 20-second windows to wait for.", min=0)] = 1,
+    windows: Annotated[int, typer.Option(help="Number of new 20-second windows to wait for.", min=0)] = 1,
 ) -> None:
-    """Search calls, drill into one, watch real-time windows: on a simulated service, without an account.
+    """Search calls, inspect one, watch real-time windows: on a simulated service, without an account.
 
     Example: agora-analytics demo --windows 3
     """
-    from agora_analytics.cli.commands.demo_steps import Tour  # noqa: PLC0415 - what it needs takes longer than any help
-    from agora_analytics.simulator import Service, World  # noqa: PLC0415
+    from agora_analytics.simulator import Service, World  # noqa: PLC0415 - slow to load, and help does not need it
     from agora_analytics.simulator.server import serve  # noqa: PLC0415
 
     service = Service(World(seed=seed), plan)
     async with serve(service) as url, _client(service, url) as client:
-        tour = Tour(client, shown.screen)
+        tour = Tour(client, output.screen)
         tour.begin(f"A simulated service at {url}: world {seed}, plan {service.plan.name}")
-        with _unproxied(url):
-            await tour.calls()
-            await tour.realtime(windows)
-        await tour.spent(sum(service.counts.values()), sum(service.refusals.values()))
+        with _without_proxy(url):
+            await tour.show_calls()
+            await tour.show_realtime(windows)
+        await tour.show_quota(sum(service.counts.values()), sum(service.refusals.values()))
 
 
 def _client(service: Service, url: str) -> AnalyticsClient:
-    """Return a client with the simulator's credentials, whatever the environment holds: those must not go there."""
+    """Return a client with the simulator's credentials: those of the environment must not be sent there."""
     from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET  # noqa: PLC0415
 
     return agora.AnalyticsClient(CUSTOMER_ID, CUSTOMER_SECRET, app_id=APP_ID, plan=service.plan, base_url=url)
 
 
 @contextmanager
-def _unproxied(url: str) -> Iterator[None]:
-    """Keep loopback from the proxies of the environment, which the client honours."""
+def _without_proxy(url: str) -> Iterator[None]:
+    """Exclude loopback from the proxies of the environment, which the client uses."""
     before = {name: os.environ.get(name) for name in _NO_PROXY}
     host = urlsplit(url).hostname or ""
     os.environ.update({name: ",".join(filter(None, (before[name], host))) for name in _NO_PROXY})
@@ -67,3 +85,151 @@ def _unproxied(url: str) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+@attrs.frozen(kw_only=True)
+class WindowValue:
+    """JSON of the demo: the value of a series in one window."""
+
+    series: str
+    ts: int
+    value: Number | None
+
+
+@attrs.frozen
+class Tour:
+    """The steps of the demo, on any client."""
+
+    client: AnalyticsClient
+    screen: Screen
+
+    def begin(self, line: str) -> None:
+        """Print the heading."""
+        self.screen.print(line)
+        self.screen.print()
+
+    async def show_calls(self) -> None:
+        """Search calls, and inspect one of those with the highest freeze rates."""
+        found = await self._search()
+        worst = _worst_calls([call for call in found if self._fits_one_request(call)])
+        step = self._step(
+            "search", f"Searched the last 8 hours: {len(found)} calls. Those with the highest freeze rates:"
+        )
+        step.show(worst[:_ROWS], tables.calls(worst[:_ROWS]))
+        if worst:
+            await self._inspect(next((call for call in worst if (call.call_pcu or 0) >= _MIN_USERS), worst[0]))
+
+    async def show_realtime(self, windows: int) -> None:
+        """Show the last minutes, then each new window when it is complete."""
+        if not self.client.plan.offers(plans.REALTIME_USAGE):
+            self.screen.print(f"The plan {self.client.plan.name} has no real-time windows.")
+            return
+        step = self._step("realtime", "The last 15 minutes, in windows of 20 seconds:")
+        latest = newest_window(self.client.plan, plans.REALTIME_USAGE, int(self.client.quota.utc()))
+        found = [(series, await self._points(series)) for series in self._affordable()]
+        rows = [(str(series), unit_of(series.metric), points) for series, points in found]
+        values = [
+            WindowValue(series=str(series), ts=point.ts, value=point.value)
+            for series, points in found
+            for point in points
+        ]
+        step.show(values, tables.plots("", "series", rows))
+        for number in range(1, windows + 1):
+            latest += WINDOW
+            await self._wait_for(latest, f"new window {number} of {windows}")
+            await self._show_window(step, latest)
+        if windows:
+            self.screen.print()
+
+    async def show_quota(self, counted: int, refused: int) -> None:
+        """Show what the demo spent, as counted by the client and by the service."""
+        states = [state for state in await self.client.quota.snapshot() if state.unit == "day"]
+        step = self._step("quota", f"Spent of the day; the service counted {counted} requests, {refused} refused:")
+        step.show(states, tables.quota(states))
+
+    async def _search(self) -> list[Call]:
+        span = self.client.calls.recent(_SEARCH_SECONDS)
+        found: list[Call] = []
+        with self.screen.progress("calls") as advance:
+            async with aclosing(self.client.calls.search(*span)) as calls:
+                async for call in calls:
+                    found.append(call)
+                    advance(len(found), f"{len(found):,}")
+        return found
+
+    async def _inspect(self, call: Call) -> None:
+        api = self.client.calls
+        freeze, dimension = FreezeMetric.VIDEO, Dimension.NET
+        sessions = _worst_sessions([session async for session in api.sessions(call)])
+        step = self._step(
+            "sessions", f"{call.cname} had {len(sessions)} sessions. Those with the highest freeze rates:"
+        )
+        step.show(sessions[:_ROWS], tables.sessions(sessions[:_ROWS]))
+        step = self._step("metrics", "Measurements of the first of them:")
+        async for session in api.metrics(call, sessions[:1]):
+            own = attrs.evolve(session, data=tuple(track for track in session.data if not track.peer_uid))
+            step.show([own], tables.metrics(own))
+        step = self._step("call", f"Frozen video by users and by {dimension}, and the call minute by minute:")
+        buckets = await api.freeze_buckets(call, freeze)
+        step.show(buckets, tables.freeze_buckets(buckets, freeze))
+        averages = await api.statistics(call, freeze, dimension)
+        step.show(averages, tables.statistics(averages, freeze, dimension))
+        timelines = [(metric, await api.timeline(call, metric)) for metric in _TIMELINE_METRICS]
+        rows = [(metric, unit_of(metric), points) for metric, points in timelines]
+        step.show([point for _, points in timelines for point in points], tables.plots("", "metric", rows))
+
+    def _fits_one_request(self, call: Call) -> bool:
+        """Whether the details of a call are available, and one request can cover all of it."""
+        limits = self.client.plan.of_endpoint(plans.CALL_SESSIONS)
+        newest = limits.askable(int(self.client.quota.utc())).end
+        return call.span is not None and call.span.end <= newest and call.span.duration <= limits.longest_query
+
+    def _affordable(self) -> Sequence[Series]:
+        """Return as many series as the plan can refresh for each window: one request each, every 20 seconds."""
+        native = Product.NATIVE
+        series = (
+            agora.Series(RealtimeUsageMetric.USER_COUNT, product=native),
+            agora.Series(QualityMetric.AUDIO_FREEZE_RATE, product=native),
+            agora.Series(RealtimeUsageMetric.USER_COUNT, product=Product.WEBRTC),
+        )
+        rate = self.client.plan.of_endpoint(plans.REALTIME_USAGE).per_minute
+        return series if rate is None else series[: max(1, rate * WINDOW // 60)]
+
+    async def _points(self, series: Series) -> tuple[Point, ...]:
+        """Fetch all windows shown: it costs as much as one, and brings late data too."""
+        api = self.client.realtime
+        fetch = api.usage if series.usage else api.quality
+        return await fetch(series.metric, *api.recent(_REALTIME_SECONDS), product=series.product)
+
+    async def _show_window(self, step: Screen, window: int) -> None:
+        texts = []
+        for series in self._affordable():
+            value = next((point.value for point in await self._points(series) if point.ts == window), None)
+            step.show([WindowValue(series=str(series), ts=window, value=value)])
+            texts.append(f"{series} {format_value(value, unit_of(series.metric)) or 'not there yet'}")
+        step.print(f"{format_time(window)}  {'  '.join(texts)}")
+
+    async def _wait_for(self, window: int, what: str) -> None:
+        """Wait until a window is complete and available."""
+        due = window + WINDOW + self.client.plan.of_endpoint(plans.REALTIME_USAGE).delay + 1
+        wait = max(0.0, due - self.client.quota.utc())
+        with self.screen.progress(what, total=wait) as advance:
+            while (left := due - self.client.quota.utc()) > 0:
+                advance(wait - left, f"{left:.0f} s")
+                await asyncio.sleep(min(left, _REDRAW_EVERY))
+
+    def _step(self, name: str, line: str) -> Screen:
+        self.screen.print(line)
+        return attrs.evolve(self.screen, step=name)
+
+
+def _worst_calls(calls: Sequence[Call]) -> list[Call]:
+    return sorted(
+        calls, key=lambda call: (call.call_video_freeze_rate or 0) + (call.call_audio_freeze_rate or 0), reverse=True
+    )
+
+
+def _worst_sessions(sessions: Sequence[Session]) -> list[Session]:
+    return sorted(
+        sessions, key=lambda one: (one.user_video_freeze_rate or 0) + (one.user_audio_freeze_rate or 0), reverse=True
+    )

@@ -1,22 +1,38 @@
-"""`agora-analytics export`: everything the plan keeps, as files; `--dry-run` says first what it takes."""
+"""`agora-analytics export`: data as files; `--dry-run` estimates what an export takes."""
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import attrs
 import typer
 
 import agora_analytics as agora
-from agora_analytics.catalogue import MetricId
-from agora_analytics.cli.formatting import clock, lasting, number
-from agora_analytics.cli.options import Account, Shown, When, command
-from agora_analytics.cli.output import Screen, Step
-from agora_analytics.cli.parsing import listed, mids_of, series_of, suggest
+from agora_analytics.cli.formatting import format_duration, format_number, format_time
+from agora_analytics.cli.options import (
+    CredentialOptions,
+    NameOptions,
+    OutputOptions,
+    TimeOptions,
+    command,
+    option,
+)
+from agora_analytics.cli.output import Screen, StepRow
+from agora_analytics.cli.parsing import (
+    closest,
+    completion_of,
+    list_completion,
+    names_of,
+    pairs_of,
+    parse_mids,
+    parse_series,
+    series_names,
+    split_list,
+)
 from agora_analytics.cli.runner import FAILED
 from agora_analytics.cli.tables import Table
 from agora_analytics.export import DATASETS, formats
@@ -25,112 +41,167 @@ from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE, PLANS, REALTIME_USA
 from agora_analytics.spans import Span
 
 if TYPE_CHECKING:
-    from agora_analytics import ExportEstimate, ExportProgress, ExportReport, Insight, Selection, Skipped
+    from agora_analytics import Breakdown, ExportEstimate, ExportProgress, ExportReport, Insight, Selection, Skipped
 
-_PANEL: Final = "What"
-_FIRST: Final = 5.0
-_QUIET: Final = 60.0
-"""Seconds until the first line about progress where there is no terminal, and between two."""
+_PANEL: Final = "Data"
+_FIRST_LINE: Final = 5.0
+_LINE_EVERY: Final = 60.0
+"""Seconds until the first line of progress where there is no terminal, and between later ones."""
 
-_PLAN_HINT: Final = "--plan names the pricing plan; --dry-run only says what an export will take"
+_PLAN_HINT: Final = "--plan names the pricing plan; --dry-run estimates what an export takes"
 
 _UNITS: Final = ("B", "KB", "MB", "GB", "TB")
 _THOUSAND: Final = 1_000
 
 
-def _option(text: str, *names: str, **more: Any) -> Any:
-    return typer.Option(*names, help=text, rich_help_panel=_PANEL, show_default=False, **more)
-
-
 @attrs.frozen(kw_only=True)
-class What:
-    """Which rows."""
+class SelectionOptions:
+    """Which data to export."""
 
-    datasets: Annotated[str, _option(f"With commas between: {', '.join(DATASETS)} (default: calls).")] = "calls"
-    apps: Annotated[str, _option("App IDs, with commas between (default: the account's).")] = ""
-    channels: Annotated[str, _option("Only calls of these channels, with commas between.")] = ""
+    datasets: Annotated[
+        str,
+        option(
+            f"Datasets, separated by commas: {', '.join(DATASETS)} (default: calls).",
+            _PANEL,
+            autocompletion=list_completion(DATASETS),
+        ),
+    ] = "calls"
+    apps: Annotated[str, option("App IDs, separated by commas (default: the account's).", _PANEL)] = ""
+    channels: Annotated[str, option("Only calls of these channels, separated by commas.", _PANEL)] = ""
     min_freeze_rate: Annotated[
-        float | None, _option("Only calls whose audio or video froze more: 0.05 is 5 %.", min=0, max=1)
+        float | None, option("Only calls with a higher audio or video freeze rate: 0.05 is 5 %.", _PANEL, min=0, max=1)
     ] = None
-    finished: Annotated[bool, _option("Only calls that are over.", "--finished")] = False
-    mids: Annotated[str, _option("Only these metric ids, by number or name.", autocompletion=suggest(MetricId))] = ""
+    finished: Annotated[bool, option("Only finished calls.", _PANEL, "--finished")] = False
+    mids: Annotated[
+        str,
+        option(
+            "Only these metric ids, by number or name, separated by commas.",
+            _PANEL,
+            autocompletion=list_completion(names_of("metric_id")),
+        ),
+    ] = ""
     statistics: Annotated[
-        str, _option("METRIC:DIMENSION, with commas between (default: both freeze rates by country and by SDK).")
+        str,
+        option(
+            "METRIC:DIMENSION, separated by commas (default: both freeze rates by country and by SDK).",
+            _PANEL,
+            autocompletion=list_completion(pairs_of(("freeze",), "dimension")),
+        ),
     ] = ""
     insights: Annotated[
-        str, _option("METRIC[:PRODUCT[:1h or a dimension]], with commas between; usage has no product: userCount::1h.")
+        str,
+        option(
+            "METRIC[:PRODUCT[:GRANULARITY or DIMENSION]], separated by commas; usage has no product: userCount::1h.",
+            _PANEL,
+            autocompletion=list_completion(names_of("usage", "quality")),
+        ),
     ] = ""
-    series: Annotated[str, _option("Of real-time windows: METRIC:PRODUCT, with commas between.")] = ""
+    series: Annotated[
+        str,
+        option(
+            "Real-time series, METRIC:PRODUCT, separated by commas.",
+            _PANEL,
+            autocompletion=list_completion(series_names()),
+        ),
+    ] = ""
+
+    def check_names(self, names: NameOptions) -> None:
+        """Raise `ValueError` for metrics, products and dimensions outside the catalogue."""
+        for name in split_list(self.datasets):
+            if name not in DATASETS:
+                close = closest(name, DATASETS)
+                guess = f"did you mean {close}? " if close else ""
+                raise ValueError(f"--datasets={name!r}: {guess}allowed are {', '.join(DATASETS)}")
+        for breakdown in self._breakdowns():
+            names.check("--statistics", breakdown.metric, "freeze")
+            names.check("--statistics", breakdown.dimension, "dimension")
+        for insight in map(_insight, split_list(self.insights)):
+            names.check("--insights", insight.metric, "usage", "quality")
+            names.check("--insights", insight.product, "product")
+            names.check("--insights", insight.dimension, "dimension")
+        for series in map(parse_series, split_list(self.series)):
+            names.check_series("--series", series.metric, series.product)
 
     def selection(self, span: Span) -> Selection:
-        """Return the selection; raises `ValueError` for what cannot be asked."""
+        """Return the selection; raises `ValueError` for options that contradict each other."""
         return agora.Selection(
             *span,
-            datasets=listed(self.datasets),
-            apps=listed(self.apps),
-            channels=listed(self.channels),
+            datasets=split_list(self.datasets),
+            apps=split_list(self.apps),
+            channels=split_list(self.channels),
             min_freeze_rate=self.min_freeze_rate,
             finished=self.finished,
-            mids=mids_of(self.mids),
-            statistics=tuple(agora.Breakdown(*_pair(one, "--statistics")) for one in listed(self.statistics)),
-            insights=tuple(map(_insight, listed(self.insights))),
-            series=tuple(map(series_of, listed(self.series))),
+            mids=parse_mids(self.mids),
+            statistics=self._breakdowns(),
+            insights=tuple(map(_insight, split_list(self.insights))),
+            series=tuple(map(parse_series, split_list(self.series))),
         )
 
     @property
     def endpoint(self) -> Endpoint:
-        """The endpoint that decides how far back `--last` may go."""
-        names = listed(self.datasets)
+        """The endpoint whose retention bounds `--last`."""
+        names = split_list(self.datasets)
         if all(name == "realtime" for name in names):
             return REALTIME_USAGE
         return INSIGHT_USAGE if all(name in {"insights", "realtime"} for name in names) else CALL_LISTS
 
+    def _breakdowns(self) -> tuple[Breakdown, ...]:
+        return tuple(agora.Breakdown(*_pair(text, "--statistics")) for text in split_list(self.statistics))
+
 
 @command
 async def export(
-    account: Account,
-    shown: Shown,
-    when: When,
-    what: What,
+    credentials: CredentialOptions,
+    output: OutputOptions,
+    time: TimeOptions,
+    selected: SelectionOptions,
+    names: NameOptions,
     *,
     to: Annotated[
-        str | None, typer.Argument(help="A folder, or a URL that fsspec knows, like s3://bucket/folder.")
+        str | None, typer.Argument(help="A folder, or a URL that fsspec supports, like s3://bucket/folder.")
     ] = None,
-    format: Annotated[  # noqa: A002 - the word for it
-        str, typer.Option(help=f"{', '.join(formats.NAMES)}.", autocompletion=lambda: list(formats.NAMES))
+    format: Annotated[  # noqa: A002 - the name of the option
+        str, typer.Option(help=f"File format: {', '.join(formats.NAMES)}.", autocompletion=completion_of(formats.NAMES))
     ] = "parquet",
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what it will take, for a handful of requests.")
+        bool,
+        typer.Option("--dry-run", help="Estimate requests, rows and sizes, for a few requests; write nothing."),
     ] = False,
-    worst: Annotated[bool, typer.Option("--worst", help="Details of the worst calls first, not the oldest.")] = False,
-    min_users: Annotated[int, typer.Option(help="No details of calls with fewer users at once.", min=0)] = 0,
-    max_requests: Annotated[int | None, typer.Option(help="End after so many requests.", min=1)] = None,
-    concurrency: Annotated[int, typer.Option(help="Requests at a time.", min=1, max=1_000)] = 16,
-    state: Annotated[str | None, typer.Option(help="Folder for this machine's copy of a URL's state.")] = None,
+    worst: Annotated[
+        bool, typer.Option("--worst", help="Fetch details of the worst calls first, instead of the oldest.")
+    ] = False,
+    min_users: Annotated[int, typer.Option(help="Skip details of calls with a lower peak of users.", min=0)] = 0,
+    max_requests: Annotated[int | None, typer.Option(help="Stop after this many requests.", min=1)] = None,
+    concurrency: Annotated[int, typer.Option(help="Concurrent requests.", min=1, max=1_000)] = 16,
+    state: Annotated[
+        str | None, typer.Option(help="Local folder for the state of an export to a URL.", show_default=False)
+    ] = None,
     rebuild: Annotated[
         bool,
-        typer.Option("--rebuild", help="Go on with the files that are there; a lost state is made of manifest.json."),
+        typer.Option("--rebuild", help="Recover a lost state from the files and their manifest.json."),
     ] = False,
 ) -> None:
-    """Export to files; stopped by whatever, run again, it goes on. Example: agora-analytics export data --last 7d.
+    """Export data to files. Run the same command again to resume after any interruption.
 
-    Ends with 0 only if every row that was asked for is there, with 1 if any is left out: expired, refused, gone.
+    Exit code: 0 if all selected rows are exported, 1 if some are left out (expired, refused, not available yet).
+    --dry-run exits with 0, and lists what has expired already.
+
+    Example: agora-analytics export data --last 1d --format csv
     """
-    if account.plan and account.plan.lower() not in PLANS:
-        raise ValueError(f"{_PLAN_HINT}: --plan={account.plan!r}, allowed are {', '.join(PLANS)}")
-    if to is None and not dry_run:
-        raise ValueError("TO is missing: give a folder or a URL, or only --dry-run")
-    _check_target(format, to)
-    who = attrs.evolve(account, app_id=account.app_id or next(iter(listed(what.apps)), None))
-    settings = who.settings().complete()  # once: the secret may come from standard input
+    _check_options(credentials.plan, format, to, dry_run=dry_run)
+    selected.check_names(names)
+    app_id = credentials.app_id or next(iter(split_list(selected.apps)), None)
+    credentials = attrs.evolve(credentials, app_id=app_id)
+    settings = credentials.settings().complete()  # read once: the secret may come from standard input
     order: Any = "worst" if worst else "oldest"
-    async with who.client(shown.screen, settings) as client:
-        kept = client.plan.of_endpoint(what.endpoint).available
-        selection = what.selection(await when.span(client, what.endpoint, kept, uncut=True))
+    async with credentials.client(output.screen, settings) as client:
+        kept = client.plan.of_endpoint(selected.endpoint).available
+        selection = selected.selection(await time.span(client, selected.endpoint, kept, uncut=True))
         if to is None or dry_run:
-            _show_plan(shown.screen, await client.export.estimate(selection, order=order, max_requests=max_requests))
+            estimate = await client.export.estimate(selection, order=order, max_requests=max_requests)
+            _show_estimate(output.screen, estimate)
             return
-        with _watching(shown.screen) as on_progress:
+        with _progress(output.screen) as on_progress:
             report = await client.export.run(
                 selection,
                 to,
@@ -143,111 +214,120 @@ async def export(
                 rebuild=rebuild,
                 on_progress=on_progress,
             )
-        _show_report(shown.screen, report)
+        _show_report(output.screen, report)
     if not report.complete:
         raise typer.Exit(FAILED)
 
 
-def _check_target(format: str, to: str | None) -> None:  # noqa: A002 - the word for it
-    """Raise `ValueError` for what would end the export once it is planned: it needs what is not installed."""
+def _check_options(plan: str | None, format: str, to: str | None, *, dry_run: bool) -> None:  # noqa: A002 - as above
+    """Raise `ValueError` for options that would fail only after requests were spent."""
+    if plan and plan.lower() not in PLANS:
+        raise ValueError(f"{_PLAN_HINT}: --plan={plan!r}, allowed are {', '.join(PLANS)}")
+    if to is None and not dry_run:
+        raise ValueError("TO is missing: give a folder or a URL, or --dry-run")
     formats.check(format)
     if to is not None:
         check_place(to)
 
 
 @contextmanager
-def _watching(screen: Screen) -> Iterator[Callable[[ExportProgress], None]]:
-    """Show how far it is: JSON lines, a table that moves, or a line a minute; and how to go on if it is stopped."""
-    said = time.monotonic() - _QUIET + _FIRST
+def _progress(screen: Screen) -> Iterator[Callable[[ExportProgress], None]]:
+    """Yield a progress callback: JSON lines, a live table, or a line per minute where there is no terminal."""
+    written = monotonic() - _LINE_EVERY + _FIRST_LINE
 
     def line(progress: ExportProgress) -> None:
-        nonlocal said
-        if time.monotonic() - said >= _QUIET:
-            said = time.monotonic()
-            screen.note(", ".join(f"{what} {how}" for what, how in _stages(progress)))
+        nonlocal written
+        if monotonic() - written >= _LINE_EVERY:
+            written = monotonic()
+            screen.note(", ".join(f"{name}: {value}" for name, value in _stages(progress)))
 
     try:
-        with screen.board() as draw:
+        with screen.live_table() as draw:
             if screen.json:
-                yield lambda progress: screen.emit(Step("progress", progress))
+                yield lambda progress: screen.emit(StepRow("progress", progress))
             elif draw is None:
                 yield line
             else:
                 yield lambda progress: draw(Table("", ("stage", "now"), tuple(_stages(progress))))
     except asyncio.CancelledError:
-        screen.note("stopped: the same command goes on where it was")
+        screen.note("stopped: run the same command again to resume")
         raise
 
 
 def _stages(progress: ExportProgress) -> Iterator[tuple[str, str]]:
-    """Yield what is told of a run, stage by stage."""
-    yield "requests made", number(progress.requests)
-    yield "spans to read", number(progress.slices)
-    yield "calls to look into", number(progress.calls)
-    yield from ((f"rows of {name}", number(count)) for name, count in progress.rows.items())
-    yield "rows written", number(progress.written)
+    """Yield the progress of each stage as name and value."""
+    yield "requests made", format_number(progress.requests)
+    yield "spans to read", format_number(progress.slices)
+    yield "calls to fetch", format_number(progress.calls)
+    yield from ((f"rows of {name}", format_number(count)) for name, count in progress.rows.items())
+    yield "rows written", format_number(progress.written)
     if progress.left:
-        yield "requests left today", ", ".join(f"{name} {number(count)}" for name, count in progress.left.items())
+        yield (
+            "requests left today",
+            ", ".join(f"{name} {format_number(count)}" for name, count in progress.left.items()),
+        )
     if progress.waiting:
-        yield "waiting for quota", number(progress.waiting)
+        yield "waiting for quota", format_number(progress.waiting)
     if progress.early:
-        yield "waiting for what the service has later", number(progress.early)
+        yield "not available yet", format_number(progress.early)
     if progress.done_at is not None:
-        yield "done by, about", f"{progress.done_at:%Y-%m-%d %H:%M} UTC"
+        yield "done at about", f"{progress.done_at:%Y-%m-%d %H:%M} UTC"
 
 
-def _show_plan(screen: Screen, plan: ExportEstimate) -> None:
+def _show_estimate(screen: Screen, estimate: ExportEstimate) -> None:
     if screen.json:
-        screen.emit(plan)
+        screen.emit(estimate)
         return
-    about = "" if plan.counted else "about "
-    screen.say(f"{about}{_many(plan.calls, 'call')}; found out with {_many(plan.spent, 'request')}")
-    requests = tuple((counter, number(count)) for counter, count in plan.requests.items())
+    about = "" if estimate.counted else "about "
+    screen.print(f"{about}{_plural(estimate.calls, 'call')}; this estimate took {_plural(estimate.spent, 'request')}")
+    requests = tuple((counter, format_number(count)) for counter, count in estimate.requests.items())
     screen.show((), Table("requests", ("counter", ">requests"), requests, empty="none"))
-    rows = tuple((one.dataset, number(one.rows), _size(one.bytes)) for one in plan.estimates)
+    rows = tuple((one.dataset, format_number(one.rows), _size(one.bytes)) for one in estimate.estimates)
     if rows:
         screen.show((), Table("rows, about", ("dataset", ">rows", ">as JSON Lines"), rows))
-    if plan.done_at is not None:
-        screen.say(f"done by {plan.done_at:%Y-%m-%d %H:%M} UTC, if nobody else spends")
-    for one in plan.expired:
-        screen.say(f"cannot be had: {_told(one)}")
+    if estimate.done_at is not None:
+        screen.print(f"done by {estimate.done_at:%Y-%m-%d %H:%M} UTC, if nothing else uses the quota")
+    for skipped in estimate.expired:
+        screen.print(f"not available: {_describe(skipped)}")
 
 
 def _show_report(screen: Screen, report: ExportReport) -> None:
     if screen.json:
-        screen.emit(Step("report", attrs.asdict(report) | {"complete": report.complete}))
+        screen.emit(StepRow("report", attrs.asdict(report) | {"complete": report.complete}))
         return
-    rows = tuple((name, number(count)) for name, count in report.rows.items())
+    rows = tuple((name, format_number(count)) for name, count in report.rows.items())
     screen.show((), Table(f"in {report.to}", ("dataset", ">rows"), rows))
-    screen.say(f"{_many(report.requests, 'request')}, {_many(report.parts, 'part')}, listed in manifest.json")
+    screen.print(f"{_plural(report.requests, 'request')}, {_plural(report.parts, 'part')}, listed in manifest.json")
     if report.unfinished:
-        screen.say(f"{number(report.unfinished)} calls go on: run it again when they are over")
+        screen.print(f"still open: {_plural(report.unfinished, 'call')}; run it again when they have finished")
     if report.provisional:
-        screen.say(f"{number(report.provisional)} rows are provisional: the next run fetches them again")
+        screen.print(f"provisional: {_plural(report.provisional, 'row')}; the next run fetches them again")
     if report.pending:
-        screen.say(f"not asked for yet: {number(report.pending)} calls and spans; run it again")
-    for one in report.skipped:
-        screen.say(f"left out: {_told(one)}")
+        screen.print(f"pending: {format_number(report.pending)} calls and spans; run it again")
+    for skipped in report.skipped:
+        screen.print(f"left out: {_describe(skipped)}")
 
 
-def _told(one: Skipped) -> str:
-    calls = "" if one.calls is None else f"{number(one.calls)} calls{_names(one)}"
-    rows = "" if one.rows is None else f"{number(one.rows)} rows"
-    when = "" if one.span is None else f"{clock(one.span.start)} and {lasting(one.span.duration)} on"
-    again = "the next run asks again" if one.again else ""
-    return ", ".join(filter(None, (f"{one.what}: {one.reason}", calls, rows, when, one.app_id, again)))
+def _describe(skipped: Skipped) -> str:
+    calls = "" if skipped.calls is None else f"{_plural(skipped.calls, 'call')}{_call_ids(skipped)}"
+    rows = "" if skipped.rows is None else _plural(skipped.rows, "row")
+    span = skipped.span
+    when = "" if span is None else f"{format_duration(span.duration)} from {format_time(span.start)} UTC"
+    again = "the next run tries again" if skipped.again else ""
+    parts = (f"{skipped.what}: {skipped.reason}", calls, rows, when, skipped.app_id, again)
+    return ", ".join(filter(None, parts))
 
 
-def _names(one: Skipped) -> str:
-    """Return which calls are left out, as far as they are named."""
-    if not one.call_ids:
+def _call_ids(skipped: Skipped) -> str:
+    """Return the ids of the calls that are left out, as far as they are listed."""
+    if not skipped.call_ids:
         return ""
-    more = ", …" if (one.calls or 0) > len(one.call_ids) else ""
-    return f" ({', '.join(one.call_ids)}{more})"
+    more = ", …" if (skipped.calls or 0) > len(skipped.call_ids) else ""
+    return f" ({', '.join(skipped.call_ids)}{more})"
 
 
-def _many(count: int, what: str) -> str:
-    return f"{number(count)} {what}{'' if count == 1 else 's'}"
+def _plural(count: int, noun: str) -> str:
+    return f"{format_number(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def _size(count: float) -> str:

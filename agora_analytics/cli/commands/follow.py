@@ -1,4 +1,4 @@
-"""`agora-analytics follow`: what happens to calls, as it happens, a line each."""
+"""`agora-analytics follow`: calls as they start, change and finish, one line per event."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import attrs
 import typer
 
 import agora_analytics as agora
-from agora_analytics.cli import times
-from agora_analytics.cli.commands.heartbeat import pulse
-from agora_analytics.cli.formatting import REASONS, clock, lasting, number, percent
-from agora_analytics.cli.options import Account, Shown, command
-from agora_analytics.cli.signals import stopped_by_signal
+from agora_analytics.cli.formatting import GAP_REASONS, format_duration, format_number, format_percent, format_time
+from agora_analytics.cli.options import CredentialOptions, OutputOptions, command, stream_start
+from agora_analytics.cli.parsing import parse_time
+from agora_analytics.cli.signals import stop_on_signal
+from agora_analytics.cli.status import heartbeat
 from agora_analytics.plans import CALL_LISTS
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 @attrs.frozen(kw_only=True)
-class Fact:
-    """An event for JSON: `started`, `changed`, `finished`, `sessions`, `lost` with its call, or a `gap`.
+class FollowRow:
+    """JSON of an event: `started`, `changed`, `finished`, `sessions` or `lost` with its call, or a `gap`.
 
-    A gap is from `start` to `end`. `reason` says why something is lost, or why there are no sessions.
+    A gap is from `start` to `end`. `reason` is why a call or a span is lost, or why there are no sessions.
     """
 
     event: str
@@ -39,73 +39,104 @@ class Fact:
 
 @command
 async def follow(
-    account: Account,
-    shown: Shown,
+    credentials: CredentialOptions,
+    output: OutputOptions,
     *,
-    last: Annotated[str | None, typer.Option(help="Begin so long ago, where there is no checkpoint yet.")] = "10m",
-    start: Annotated[str | None, typer.Option(help="Begin there: ISO 8601 or seconds since 1970.")] = None,
-    stop: Annotated[str | None, typer.Option(help="End when the calls that began before are over.")] = None,
-    events: Annotated[int | None, typer.Option(help="End after so many.", min=1)] = None,
-    checkpoint: Annotated[str | None, typer.Option(help="Go on where the last one of this name ended.")] = None,
-    every: Annotated[int, typer.Option(help="Seconds between two looks.", min=1)] = 60,
+    last: Annotated[
+        str | None, typer.Option(help="Start this long ago: 10m, 2h, 1d. A saved checkpoint takes precedence.")
+    ] = "10m",
+    start: Annotated[
+        str | None, typer.Option(help="Start at this moment instead: ISO 8601 with a zone or Z, or seconds since 1970.")
+    ] = None,
+    stop: Annotated[
+        str | None, typer.Option(help="Exit once all calls that began before this moment have finished.")
+    ] = None,
+    events: Annotated[int | None, typer.Option(help="Exit after this many events.", min=1)] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Save the position under this name, and resume from it at the next start.")
+    ] = None,
+    every: Annotated[int, typer.Option(help="Polling interval in seconds.", min=1)] = 60,
     with_sessions: Annotated[
-        bool, typer.Option("--with-sessions", help="Tell the sessions of calls that are over.")
+        bool, typer.Option("--with-sessions", help="Fetch the sessions of finished calls.")
     ] = False,
 ) -> None:
-    """Follow calls: each start, change and end once.
+    """Follow calls: print each start, change and end once.
 
-    Example: agora-analytics follow --with-sessions --json >> calls.jsonl.
+    Runs until Ctrl-C, --events or --stop. With --checkpoint a restart loses nothing.
+
+    Example: agora-analytics follow --last 30m --with-sessions --events 5
     """
-    async with account.client(shown.screen) as client:
-        begin = times.beginning(start, last, client.plan.of_endpoint(CALL_LISTS).available)
-        end = times.instant(stop, "--stop") if stop else None
+    async with credentials.client(output.screen) as client:
+        begin = stream_start(start, last, client.plan.of_endpoint(CALL_LISTS).available)
+        end = parse_time(stop, "--stop") if stop else None
         stream = client.calls.follow(
             start=begin, stop=end, checkpoint=checkpoint, every=every, with_sessions=with_sessions
         )
         count = 0
-        with stopped_by_signal(stream.stop), shown.screen.live() as live:
-            async with aclosing(stream), pulse(stream, shown.screen, every) as beat:
+        with stop_on_signal(stream.stop), output.screen.live() as view:
+            async with aclosing(stream), heartbeat(stream, output.screen, every) as record_event:
                 async for event in stream:
-                    beat()
-                    if shown.screen.json:
-                        shown.screen.emit(_fact(event))
-                    live.say(_told(event))
+                    record_event()
+                    if output.screen.json:
+                        output.screen.emit(_row(event))
+                    view.line(_line(event))
                     count += 1
                     if events is not None and count >= events:
                         stream.stop()
 
 
-def _fact(event: CallEvent) -> Fact:
+def _row(event: CallEvent) -> FollowRow:
     match event:
         case agora.Gap():
-            return Fact(event="gap", start=event.span.start, end=event.span.end, reason=event.reason)
+            return FollowRow(event="gap", start=event.span.start, end=event.span.end, reason=event.reason)
         case agora.CallStarted():
-            return Fact(event="started", call=event.call)
+            return FollowRow(event="started", call=event.call)
         case agora.CallChanged():
-            return Fact(event="changed", call=event.call)
+            return FollowRow(event="changed", call=event.call)
         case agora.CallLost():
-            return Fact(event="lost", call=event.call, reason=event.reason)
+            return FollowRow(event="lost", call=event.call, reason=event.reason)
         case agora.CallFinished() | agora.CallSessions():
             kind = "finished" if isinstance(event, agora.CallFinished) else "sessions"
-            return Fact(event=kind, call=event.call, sessions=event.sessions, reason=event.reason)
+            return FollowRow(event=kind, call=event.call, sessions=event.sessions, reason=event.reason)
 
 
-def _told(event: CallEvent) -> str:
+def gap_line(gap: agora.Gap) -> str:
+    """Return the line of a gap in a stream."""
+    missing = format_duration(gap.span.duration)
+    return f"{format_time(gap.span.start)}  gap of {missing}: {GAP_REASONS[gap.reason]}"
+
+
+def _line(event: CallEvent) -> str:
+    """Return the line of an event: the time, what happened, the channel, and what is known of the call."""
     if isinstance(event, agora.Gap):
-        return f"{clock(event.span.start)}  nothing is known of {lasting(event.span.duration)}: {REASONS[event.reason]}"
+        return gap_line(event)
     call = event.call
+    ts = call.created_ts
     if isinstance(event, agora.CallLost):
-        return f"{clock(call.created_ts)}  lost      {call.cname or call.call_id}  nobody sees its end: {event.reason}"
-    if isinstance(event, agora.CallSessions):
-        told = f"{len(event.sessions)} sessions" if event.sessions is not None else f"no sessions: {event.reason}"
-        return f"{clock(call.destroyed_ts)}  sessions  {call.cname or call.call_id}  {told}"
-    users = f"{number(call.call_pcu)} users at most" if call.call_pcu else ""
-    if isinstance(event, agora.CallFinished):
-        rates = f"video froze {percent(call.call_video_freeze_rate)}" if call.call_video_freeze_rate else ""
-        lasted = f"after {lasting(call.span.duration - 1)}" if call.span else ""
-        without = f"no sessions: {event.reason}" if event.reason else ""
-        sessions = f"{len(event.sessions)} sessions" if event.sessions is not None else without
-        parts = ("finished", call.cname or call.call_id, lasted, users, sessions, rates)
-        return f"{clock(call.destroyed_ts)}  {'  '.join(filter(None, parts))}"
-    what = "started " if isinstance(event, agora.CallStarted) else "changed "
-    return f"{clock(call.created_ts)}  {'  '.join(filter(None, (what, call.cname or call.call_id, users)))}"
+        kind, details = "lost", [f"its end will not be seen: {event.reason}"]
+    elif isinstance(event, agora.CallSessions):
+        kind, details, ts = "sessions", [_sessions(event)], call.destroyed_ts
+    elif isinstance(event, agora.CallFinished):
+        kind, details, ts = "finished", [_lasted(call), _peak(call), _sessions(event), _froze(call)], call.destroyed_ts
+    else:
+        kind, details = "started" if isinstance(event, agora.CallStarted) else "changed", [_peak(call)]
+    parts = (f"{kind:<8}", call.cname or call.call_id, *details)
+    return f"{format_time(ts)}  {'  '.join(filter(None, parts))}"
+
+
+def _lasted(call: Call) -> str:
+    return f"after {format_duration(call.span.duration - 1)}" if call.span else ""
+
+
+def _peak(call: Call) -> str:
+    return f"peak of {format_number(call.call_pcu)} users" if call.call_pcu else ""
+
+
+def _froze(call: Call) -> str:
+    return f"video freeze {format_percent(call.call_video_freeze_rate)}" if call.call_video_freeze_rate else ""
+
+
+def _sessions(event: agora.CallFinished | agora.CallSessions) -> str:
+    if event.sessions is not None:
+        return f"{len(event.sessions)} sessions"
+    return f"no sessions: {event.reason}" if event.reason or isinstance(event, agora.CallSessions) else ""

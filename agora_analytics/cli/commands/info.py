@@ -1,4 +1,4 @@
-"""`plans`, `metrics` and `quota`: what can be told without asking the service."""
+"""`plans`, `metrics` and `quota`: commands that send no request."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import attrs
 import typer
 
 import agora_analytics as agora
-from agora_analytics.catalogue import Dimension, Granularity, MetricId, Product
+from agora_analytics.catalogue import Metric, MetricId
 from agora_analytics.cli import tables
-from agora_analytics.cli.formatting import lasting, number
-from agora_analytics.cli.options import Customer, Shown, command
-from agora_analytics.cli.parsing import METRICS
+from agora_analytics.cli.formatting import format_duration, format_number
+from agora_analytics.cli.options import CustomerOptions, OutputOptions, command
+from agora_analytics.cli.parsing import CATALOGUE, closest, completion_of
 from agora_analytics.cli.tables import NO_ACCESS, Table
 from agora_analytics.plans import ENDPOINTS, PLANS, Limits, Plan
 
-_HONEST = (
-    "used and left are what the programs have counted that share this ledger: the service counts all programs of the"
-    " account together and cannot be asked"
+_OTHER_PROGRAMS = (
+    "used and left are counted by the programs that share this ledger: the service counts all programs of the account"
+    " together, and has no endpoint for its counters"
 )
-_NOBODY = "nothing is counted without a customer ID: give --customer-id or AGORA_CUSTOMER_ID"
+_NO_CUSTOMER = "no usage is known without a customer ID: give --customer-id or AGORA_CUSTOMER_ID"
 
 
 @attrs.frozen(kw_only=True)
-class Allowance:
-    """One table of a plan: what its endpoints may be asked, how often, how far back."""
+class PlanRow:
+    """JSON of `plans`: one counter of a plan, its endpoints and its limits."""
 
     plan: str
     table: str
@@ -36,8 +36,8 @@ class Allowance:
 
 
 @attrs.frozen(kw_only=True)
-class Word:
-    """One entry of the catalogue; `id` is a metric id's number."""
+class CatalogueRow:
+    """JSON of `metrics`: one entry of the catalogue; `id` is the number of a metric id."""
 
     kind: str
     name: str
@@ -48,96 +48,109 @@ class Word:
 
 @command
 async def plans(
-    shown: Shown,
-    plan: Annotated[str | None, typer.Argument(help="Only this one.", autocompletion=lambda: list(PLANS))] = None,
+    output: OutputOptions,
+    plan: Annotated[
+        str | None,
+        typer.Argument(help=f"Only this plan: {', '.join(PLANS)}.", autocompletion=completion_of(PLANS)),
+    ] = None,
 ) -> None:
-    """Show what each pricing plan allows. Example: agora-analytics plans premium."""
+    """Show the limits of each pricing plan.
+
+    Example: agora-analytics plans premium
+    """
     chosen = [Plan.of(plan)] if plan else list(PLANS.values())
-    found = [allowance for one in chosen for allowance in _allowances(one)]
-    shown.screen.show(found, *(_plan_table(one, found) for one in chosen))
+    rows = [row for one in chosen for row in _plan_rows(one)]
+    output.screen.show(rows, *(_plan_table(one, rows) for one in chosen))
 
 
 @command
 async def metrics(
-    shown: Shown,
+    output: OutputOptions,
     kind: Annotated[
-        str | None, typer.Argument(help="Only this: metric_id, usage, quality, realtime_usage, freeze, timeline, …")
+        str | None,
+        typer.Argument(help=f"Only this kind: {', '.join(CATALOGUE)}.", autocompletion=completion_of(CATALOGUE)),
     ] = None,
 ) -> None:
-    """Show the catalogue: metric ids, metrics, dimensions, products. Example: agora-analytics metrics metric_id."""
-    words = tuple(_words())
-    kinds = dict.fromkeys(word.kind for word in words)
-    if kind is not None and kind not in kinds:
-        raise ValueError(f"kind={kind!r}: allowed are {', '.join(kinds)}")
-    found = [word for word in words if kind in {None, word.kind}]
-    shown.screen.show(found, *(_word_table(one, found) for one in kinds if kind in {None, one}))
+    """Show the catalogue: metrics, metric ids, dimensions, products and granularities.
+
+    Example: agora-analytics metrics quality
+    """
+    if kind is not None and kind not in CATALOGUE:
+        close = closest(kind, CATALOGUE)
+        guess = f"did you mean {close}? " if close else ""
+        raise ValueError(f"kind={kind!r}: {guess}allowed are {', '.join(CATALOGUE)}")
+    rows = [row for row in _catalogue_rows() if kind in {None, row.kind}]
+    output.screen.show(rows, *(_catalogue_table(one, rows) for one in CATALOGUE if kind in {None, one}))
 
 
 @command
-async def quota(chosen: Customer, shown: Shown) -> None:
-    """Show a plan's counters, and what is used of them. Example: agora-analytics quota --plan premium."""
-    from agora_analytics.quota import fingerprint  # noqa: PLC0415 - with what counts
+async def quota(customer: CustomerOptions, output: OutputOptions) -> None:
+    """Show the request counters of a plan, and how much of each is used.
 
-    settings = chosen.settings()
+    Example: agora-analytics quota --plan premium
+    """
+    from agora_analytics.quota import fingerprint  # noqa: PLC0415 - loads the ledger, which help does not need
+
+    settings = customer.settings()
     plan = settings.known_plan()
-    async with settings.counting() as ledger:
+    async with settings.open_ledger() as ledger:
         account = fingerprint(settings.customer_id or "")
         snapshot = await agora.Quota(plan, ledger, account=account, clock=time.time).snapshot()
-    found = [*snapshot, *filter(None, [snapshot.clock])]
-    shown.screen.show(found, tables.quota(snapshot.states, f"quota of the plan {plan.name}"))
+    rows = [*snapshot, *filter(None, [snapshot.clock])]
+    output.screen.show(rows, tables.quota(snapshot.states, f"quota of the plan {plan.name}"))
     if snapshot.clock:
-        shown.screen.note(tables.service_clock(snapshot.clock))
-    shown.screen.note(_HONEST if settings.customer_id else _NOBODY)
+        output.screen.note(tables.service_clock(snapshot.clock))
+    output.screen.note(_OTHER_PROGRAMS if settings.customer_id else _NO_CUSTOMER)
 
 
-def _allowances(plan: Plan) -> Iterator[Allowance]:
+def _plan_rows(plan: Plan) -> Iterator[PlanRow]:
     for table, limits in plan.limits.items():
         paths = tuple(str(endpoint) for endpoint in ENDPOINTS if endpoint.table == table)
-        yield Allowance(plan=plan.name, table=table, endpoints=paths, limits=limits)
+        yield PlanRow(plan=plan.name, table=table, endpoints=paths, limits=limits)
 
 
-def _plan_table(plan: Plan, allowances: Iterable[Allowance]) -> Table:
+def _plan_table(plan: Plan, rows: Iterable[PlanRow]) -> Table:
     columns = (
         "counter",
         ">per second",
         ">per minute",
         ">per day",
-        ">kept",
-        ">one query",
+        ">retention",
+        ">max per query",
         ">delay",
-        "steps",
+        "granularities",
     )
-    mine = [one for one in allowances if one.plan == plan.name]
-    return Table(f"plan {plan.name}", columns, tuple(map(_allowed_lateness, mine)), empty=NO_ACCESS)
+    cells = tuple(_plan_cells(row) for row in rows if row.plan == plan.name)
+    return Table(f"plan {plan.name}", columns, cells, empty=NO_ACCESS)
 
 
-def _allowed_lateness(one: Allowance) -> tuple[str, ...]:
-    limits = one.limits
+def _plan_cells(row: PlanRow) -> tuple[str, ...]:
+    limits = row.limits
     return (
-        one.table,
-        number(limits.per_second),
-        number(limits.per_minute),
-        number(limits.per_day),
-        lasting(limits.available),
-        lasting(limits.longest),
-        lasting(limits.delay),
+        row.table,
+        format_number(limits.per_second),
+        format_number(limits.per_minute),
+        format_number(limits.per_day),
+        format_duration(limits.available),
+        format_duration(limits.longest),
+        format_duration(limits.delay),
         " ".join(limits.granularities),
     )
 
 
-def _words() -> Iterator[Word]:
-    for mid in MetricId:
-        yield Word(kind="metric_id", name=mid.name.lower(), id=mid.value, unit=mid.unit, meaning=mid.meaning)
-    for kind, group in METRICS.items():
-        for metric in group:
-            yield Word(kind=kind, name=metric.value, unit=metric.unit, meaning=metric.meaning)
-    for kind, values in {"dimension": Dimension, "product": Product, "granularity": Granularity}.items():
-        for value in values:
-            yield Word(kind=kind, name=value.value)
+def _catalogue_rows() -> Iterator[CatalogueRow]:
+    for kind, members in CATALOGUE.items():
+        for one in members:
+            if isinstance(one, MetricId):
+                yield CatalogueRow(kind=kind, name=one.name.lower(), id=one.value, unit=one.unit, meaning=one.meaning)
+            elif isinstance(one, Metric):
+                yield CatalogueRow(kind=kind, name=one.value, unit=one.unit, meaning=one.meaning)
+            else:
+                yield CatalogueRow(kind=kind, name=one.value)
 
 
-def _word_table(kind: str, words: Iterable[Word]) -> Table:
-    rows = tuple(
-        ("" if one.id is None else str(one.id), one.name, one.unit, one.meaning) for one in words if one.kind == kind
+def _catalogue_table(kind: str, rows: Iterable[CatalogueRow]) -> Table:
+    cells = tuple(
+        ("" if row.id is None else str(row.id), row.name, row.unit, row.meaning) for row in rows if row.kind == kind
     )
-    return Table(kind.replace("_", " "), (">id", "name", "unit", "meaning"), rows)
+    return Table(kind.replace("_", " "), (">id", "name", "unit", "meaning"), cells)

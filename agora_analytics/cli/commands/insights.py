@@ -2,116 +2,147 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
 from agora_analytics import plans
-from agora_analytics.catalogue import Dimension, Granularity, Product, QualityMetric, UsageMetric
+from agora_analytics.catalogue import Granularity, Product, QualityMetric, UsageMetric
 from agora_analytics.cli import tables
-from agora_analytics.cli.options import Account, Shown, When, command
-from agora_analytics.cli.parsing import filters_of, listed, suggest, unit_of
+from agora_analytics.cli.options import CredentialOptions, NameOptions, OutputOptions, TimeOptions, command
+from agora_analytics.cli.parsing import completion, parse_filters, split_list, unit_of
 
 app = typer.Typer(
     no_args_is_help=True,
-    help="Usage and quality of the whole project by hour, day or dimension (default: the last 7 days).\n\n"
-    "Example: agora-analytics insights usage --metric totalDuration --last 14d",
+    help="Usage and quality of the whole project, by hour, day or dimension (default: the last 7 days).\n\n"
+    "Example: agora-analytics insights usage --metric totalDuration --last 2w",
 )
 
-_WEEK = 7 * 86_400
+_WEEK: Final = 7 * 86_400
 
 Usage = Annotated[
-    str, typer.Option(help="userCount, totalDuration, …: see `metrics`.", autocompletion=suggest(UsageMetric))
+    str, typer.Option(help="userCount, totalDuration, …: see `metrics usage`.", autocompletion=completion("usage"))
 ]
 Quality = Annotated[
-    str, typer.Option(help="audioFreezeRate, networkDelay, …: see `metrics`.", autocompletion=suggest(QualityMetric))
+    str,
+    typer.Option(help="audioFreezeRate, networkDelay, …: see `metrics quality`.", autocompletion=completion("quality")),
 ]
-Steps = Annotated[str, typer.Option(help="1d, 1h, …", autocompletion=suggest(Granularity))]
+Steps = Annotated[str, typer.Option(help="Length of a step: 1d, 1h, …", autocompletion=completion("granularity"))]
 By = Annotated[
-    str | None, typer.Option(help="Group by country, region, net, sdk, os, …", autocompletion=suggest(Dimension))
+    str | None,
+    typer.Option(help="Group by country, region, net, sdk, os, …", autocompletion=completion("dimension")),
 ]
-Values = Annotated[str, typer.Option(help="Only these values of the dimension, with commas between them.")]
-Filters = Annotated[list[str] | None, typer.Option(help="NAME=VALUE, for the dimension region: country=China.")]
+Values = Annotated[str, typer.Option(help="Only these values of the dimension, separated by commas.")]
+Filters = Annotated[
+    list[str] | None, typer.Option(help="NAME=VALUE, with --dimension region only: country=China. Can be repeated.")
+]
 
 
 @app.command()
 @command
 async def usage(
-    account: Account,
-    when: When,
-    shown: Shown,
+    credentials: CredentialOptions,
+    time: TimeOptions,
+    output: OutputOptions,
+    names: NameOptions,
     *,
     metric: Usage = UsageMetric.USER_COUNT,
     granularity: Steps = Granularity.DAY,
 ) -> None:
-    """Show users, sessions, channels, peaks or minutes over time."""
-    async with account.client(shown.screen) as client:
-        span = await when.span(client, plans.INSIGHT_USAGE, _WEEK)
+    """Show users, sessions, channels, peaks or minutes over time.
+
+    Example: agora-analytics insights usage --metric totalDuration --last 2w
+    """
+    names.check("--metric", metric, "usage")
+    async with credentials.client(output.screen) as client:
+        span = await time.span(client, plans.INSIGHT_USAGE, _WEEK)
         found = await client.insights.usage(metric, *span, granularity=granularity)
-        shown.screen.show(found, *tables.series(found, metric))
+        output.screen.show(found, *tables.series(found, metric))
 
 
 @app.command()
 @command
 async def quality(
-    account: Account,
-    when: When,
-    shown: Shown,
+    credentials: CredentialOptions,
+    time: TimeOptions,
+    output: OutputOptions,
+    names: NameOptions,
     *,
     metric: Quality = QualityMetric.AUDIO_FREEZE_RATE,
-    product: Annotated[str, typer.Option(help="Native or WebRTC.", autocompletion=suggest(Product))] = Product.NATIVE,
+    product: Annotated[
+        str, typer.Option(help="Native or WebRTC.", autocompletion=completion("product"))
+    ] = Product.NATIVE,
     granularity: Steps = Granularity.DAY,
 ) -> None:
-    """Show a quality metric of a product over time."""
-    async with account.client(shown.screen) as client:
-        span = await when.span(client, plans.INSIGHT_QUALITY, _WEEK)
+    """Show a quality metric of a product over time.
+
+    Example: agora-analytics insights quality --metric networkDelay --last 2d --granularity 1h
+    """
+    names.check("--metric", metric, "quality")
+    names.check("--product", product, "product")
+    async with credentials.client(output.screen) as client:
+        span = await time.span(client, plans.INSIGHT_QUALITY, _WEEK)
         found = await client.insights.quality(metric, *span, product=product, granularity=granularity)
-        shown.screen.show(found, *tables.series(found, f"{metric} {product}"))
+        output.screen.show(found, *tables.series(found, f"{metric} {product}"))
 
 
 @app.command("usage-total")
 @command
 async def usage_total(
-    account: Account,
-    when: When,
-    shown: Shown,
+    credentials: CredentialOptions,
+    time: TimeOptions,
+    output: OutputOptions,
+    names: NameOptions,
     *,
     metric: Usage = UsageMetric.USER_COUNT,
     dimension: By = None,
     dimension_values: Values = "",
     filters: Filters = None,
 ) -> None:
-    """Show usage over a whole span, in one or by a dimension."""
-    chosen = filters_of(filters or ())
-    async with account.client(shown.screen) as client:
-        span = await when.span(client, plans.INSIGHT_USAGE_TOTAL, _WEEK)
+    """Show usage over a whole span, as one value or by a dimension.
+
+    Example: agora-analytics insights usage-total --last 1w --dimension country
+    """
+    names.check("--metric", metric, "usage")
+    names.check("--dimension", dimension, "dimension")
+    chosen = parse_filters(filters or ())
+    async with credentials.client(output.screen) as client:
+        span = await time.span(client, plans.INSIGHT_USAGE_TOTAL, _WEEK)
+        values = split_list(dimension_values)
         found = await client.insights.usage_total(
-            metric, *span, dimension=dimension, dimension_values=listed(dimension_values), filters=chosen
+            metric, *span, dimension=dimension, dimension_values=values, filters=chosen
         )
-        shown.screen.show(found, tables.totals(found, f"{metric} in {span}", unit_of(metric), dimension))
+        output.screen.show(found, tables.totals(found, f"{metric} in {span}", unit_of(metric), dimension))
 
 
 @app.command("quality-total")
 @command
 async def quality_total(
-    account: Account,
-    when: When,
-    shown: Shown,
+    credentials: CredentialOptions,
+    time: TimeOptions,
+    output: OutputOptions,
+    names: NameOptions,
     *,
     metric: Quality = QualityMetric.AUDIO_FREEZE_RATE,
     dimension: By = None,
     dimension_values: Values = "",
     filters: Filters = None,
     product: Annotated[
-        str | None, typer.Option(help="Native or WebRTC, sent if given.", autocompletion=suggest(Product))
+        str | None, typer.Option(help="Native or WebRTC (default: not sent).", autocompletion=completion("product"))
     ] = None,
 ) -> None:
-    """Show a quality metric over a whole span, in one or by a dimension."""
-    chosen = filters_of(filters or ())
-    async with account.client(shown.screen) as client:
-        span = await when.span(client, plans.INSIGHT_QUALITY_TOTAL, _WEEK)
-        values = listed(dimension_values)
+    """Show a quality metric over a whole span, as one value or by a dimension.
+
+    Example: agora-analytics insights quality-total --last 1w --dimension sdk
+    """
+    names.check("--metric", metric, "quality")
+    names.check("--dimension", dimension, "dimension")
+    names.check("--product", product, "product")
+    chosen = parse_filters(filters or ())
+    async with credentials.client(output.screen) as client:
+        span = await time.span(client, plans.INSIGHT_QUALITY_TOTAL, _WEEK)
+        values = split_list(dimension_values)
         found = await client.insights.quality_total(
             metric, *span, dimension=dimension, dimension_values=values, filters=chosen, product=product
         )
-        shown.screen.show(found, tables.totals(found, f"{metric} in {span}", unit_of(metric), dimension))
+        output.screen.show(found, tables.totals(found, f"{metric} in {span}", unit_of(metric), dimension))

@@ -1,190 +1,282 @@
-"""`agora-analytics calls search`: the newest calls of a span, or the first by some other order."""
+"""`agora-analytics calls search`: the newest calls of a span, or the highest by another order.
+
+`client.calls.search` yields the oldest part of a span first, since that expires first. People want the newest part
+first, so each part is a search of its own, and has the calls that began in it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final, Self
 
 import attrs
 import typer
 
-from agora_analytics import plans
 from agora_analytics.cli import tables
-from agora_analytics.cli.commands.newest_calls import Budget, Newest
-from agora_analytics.cli.commands.ranking import NEWEST, ORDERS, WORST, Best, freeze_rate
-from agora_analytics.cli.formatting import clock, number, percent
-from agora_analytics.cli.options import Account, Limited, When, command
+from agora_analytics.cli.formatting import format_number, format_percent, format_time
+from agora_analytics.cli.options import CredentialOptions, ListOptions, TimeOptions, command, option
+from agora_analytics.cli.parsing import completion_of
+from agora_analytics.cli.sorting import CALL_ORDERS, NEWEST, WORST, TopN, freeze_rate, sort_key
+from agora_analytics.plans import CALL_LISTS
+from agora_analytics.spans import HostSecond, Span, by_host, ends_by_host, is_by_host
 
 if TYPE_CHECKING:
+    from agora_analytics import AnalyticsClient
     from agora_analytics.cli.output import Screen
     from agora_analytics.models import Call
+    from agora_analytics.quota import QuotaState
 
-_USUAL = 100
-_PANEL = "What"
+_DEFAULT_LIMIT: Final = 100
+_HOUR: Final = 3_600
+_PANEL: Final = "Calls"
+_MIN_BUDGET: Final = 2
+"""Least number of requests in a budget: with one request nothing that could be continued is shown."""
 
 
 @attrs.frozen(kw_only=True)
-class Picked:
+class SearchOptions:
     """Which calls, and in which order."""
 
     sort: Annotated[
         str | None,
-        typer.Option(
-            help=f"Highest first by {', '.join(ORDERS)} (default: started, the newest first).",
-            autocompletion=lambda: list(ORDERS),
-            rich_help_panel=_PANEL,
-            show_default=False,
+        option(
+            f"Highest first by {', '.join(CALL_ORDERS)} (default: started, the newest first).",
+            _PANEL,
+            autocompletion=completion_of(CALL_ORDERS),
         ),
     ] = None
-    worst: Annotated[
-        bool,
-        typer.Option("--worst", help="Sort by freeze rate x most users at once.", rich_help_panel=_PANEL),
-    ] = False
+    worst: Annotated[bool, option("Short for --sort worst: freeze rate x peak of users.", _PANEL, "--worst")] = False
     min_freeze_rate: Annotated[
-        float | None,
-        typer.Option(
-            help="Only calls whose audio or video froze more: 0.05 is 5 %.", min=0, max=1, rich_help_panel=_PANEL
-        ),
+        float | None, option("Only calls with a higher audio or video freeze rate: 0.05 is 5 %.", _PANEL, min=0, max=1)
     ] = None
 
     @property
     def order(self) -> str:
-        """The order's name; raises `ValueError` for an unknown one."""
+        """The name of the order; raises `ValueError` for an unknown one."""
         if self.worst and self.sort not in {None, WORST}:
             raise ValueError("--sort and --worst exclude each other")
         order = WORST if self.worst else self.sort or NEWEST
-        if order not in ORDERS:
-            raise ValueError(f"--sort={order!r}: allowed are {', '.join(ORDERS)}")
+        sort_key(CALL_ORDERS, order)
         return order
 
-    def has(self, call: Call) -> bool:
-        """Whether a call is one of these."""
+    def matches(self, call: Call) -> bool:
+        """Whether a call passes the filter."""
         return self.min_freeze_rate is None or (freeze_rate(call) or 0) > self.min_freeze_rate
 
     @property
-    def name(self) -> str:
-        """What these calls are called."""
-        return (
-            "calls" if self.min_freeze_rate is None else f"calls that froze more than {percent(self.min_freeze_rate)}"
-        )
+    def noun(self) -> str:
+        """What the calls are called in messages."""
+        if self.min_freeze_rate is None:
+            return "calls"
+        return f"calls that froze more than {format_percent(self.min_freeze_rate)}"
 
 
 @command
 async def search(
-    account: Account,
-    when: When,
-    shown: Limited,
-    picked: Picked,
+    credentials: CredentialOptions,
+    time: TimeOptions,
+    output: ListOptions,
+    options: SearchOptions,
     *,
-    cname: Annotated[str | None, typer.Option(help="Only this channel.")] = None,
+    cname: Annotated[str | None, typer.Option(help="Only calls of this channel.")] = None,
     page_size: Annotated[int, typer.Option(help="Calls per request, 1 to 100.")] = 100,
-    max_requests: Annotated[int | None, typer.Option(help="End after so many requests.", min=2)] = None,
+    max_requests: Annotated[int | None, typer.Option(help="Stop after this many requests.", min=2)] = None,
 ) -> None:
     """List the calls of a span, newest first (default: the last hour).
 
     Example: agora-analytics calls search --last 1d --worst --limit 20
     """
-    order = picked.order
-    async with account.client(shown.screen) as client:
-        span = await when.span(client, plans.CALL_LISTS, 3_600)
-        newest = Newest(await Budget.of(client, max_requests), span, cname, page_size)
-        listing = _Listing(shown.screen, newest, picked)
+    order = options.order
+    async with credentials.client(output.screen) as client:
+        span = await time.span(client, CALL_LISTS, _HOUR)
+        source = NewestFirst(await SearchBudget.of(client, max_requests), span, cname, page_size)
+        listing = _Listing(output.screen, source, options)
         if order == NEWEST:
-            await listing.newest(shown.most(_USUAL))
+            await listing.show_newest(output.max_rows(_DEFAULT_LIMIT))
         else:
-            await listing.sorted(order, shown.limit or _USUAL)
-        listing.tell_unread()
+            await listing.show_sorted(order, output.limit or _DEFAULT_LIMIT)
+        listing.warn_if_incomplete()
+
+
+@attrs.define
+class SearchBudget:
+    """Requests for lists of calls: how many are allowed (None: any number), and how many the day had left before."""
+
+    client: AnalyticsClient
+    max_requests: int | None
+    left_today: int | None
+    _used_before: int
+
+    @classmethod
+    async def of(cls, client: AnalyticsClient, max_requests: int | None) -> Self:
+        """Return the budget: `max_requests`, and never more than the day has left."""
+        day = await _day(client)
+        left = day.left if day else None
+        # If the day has nothing left, the search itself reports when the quota resets.
+        bounds = [bound for bound in (max_requests, left) if bound is not None and bound >= _MIN_BUDGET]
+        return cls(client, min(bounds, default=None), left, day.used if day else 0)
+
+    async def spent(self) -> int:
+        """Return the number of requests counted since the start, those of other programs included."""
+        day = await _day(self.client)
+        return max(0, day.used - self._used_before) if day else 0
+
+    async def remaining(self, made: int) -> int | None:
+        """Return how many requests may follow the `made` ones; None for any number."""
+        return None if self.max_requests is None else max(0, self.max_requests - max(made, await self.spent()))
+
+
+@attrs.define
+class NewestFirst:
+    """The calls of a span, newest first; after the iteration `read_from` is where the part that was read begins."""
+
+    budget: SearchBudget
+    span: Span
+    cname: str | None
+    page_size: int
+    read_from: int = attrs.field(init=False)
+    parts_read: int = attrs.field(init=False, default=0)
+    _made: int = attrs.field(init=False, default=0)
+
+    def __attrs_post_init__(self) -> None:
+        self.read_from = self.span.start
+
+    @property
+    def parts(self) -> tuple[Span, ...]:
+        """The spans of single requests, newest first."""
+        longest = self.budget.client.plan.of_endpoint(CALL_LISTS).longest_query
+        ends = range(self.span.end, self.span.start, -longest)
+        parts = tuple(Span(max(self.span.start, end - longest), end) for end in ends)
+        if ends_by_host(*self.span):
+            return tuple(Span(part.start, HostSecond(part.end)) for part in parts)
+        return tuple(map(by_host, parts)) if is_by_host(*self.span) else parts
+
+    async def calls(self) -> AsyncGenerator[Call]:
+        """Yield each call once, until all are read or the budget is spent."""
+        for part in self.parts:
+            remaining = await self.budget.remaining(self._made)
+            if remaining is not None and remaining <= 0:
+                self.read_from = part.end
+                return
+            async with aclosing(self._part(part, remaining)) as found:
+                async for call in found:
+                    yield call
+            if self.read_from != self.span.start:
+                return
+            self.parts_read += 1
+
+    async def _part(self, part: Span, max_requests: int | None) -> AsyncGenerator[Call]:
+        """Yield the calls that began in a part."""
+        calls, before, oldest = self.budget.client.calls, self._made, part.end
+        found = calls.search(*part, cname=self.cname, page_size=self.page_size, max_requests=max_requests)
+        async with aclosing(found):
+            async for call in found:
+                self._made, oldest = before + found.requests, call.created_ts or oldest
+                yield call
+        self._made = before + found.requests
+        if found.exhausted:
+            self.read_from = oldest
+
+
+async def _day(client: AnalyticsClient) -> QuotaState | None:
+    """Return today's state of the counter for lists of calls; None if the plan has no such limit."""
+    counter = client.plan.counter(CALL_LISTS)
+    states = (await client.quota.snapshot()).states
+    return next((state for state in states if (state.counter, state.unit) == (counter, "day")), None)
 
 
 @attrs.define
 class _Listing:
-    """A list on its way to the screen."""
+    """Prints the calls of a search, and notes about its price and its completeness."""
 
     screen: Screen
-    calls: Newest
-    picked: Picked
+    source: NewestFirst
+    options: SearchOptions
     read: int = 0
 
-    async def newest(self, limit: int | None) -> None:
-        """Show calls as they come, newest first."""
-        if limit is None or self.picked.min_freeze_rate is not None:
-            self._tell_price()
-        seen = await self.screen.stream(self._picked(), f"calls in {self.calls.span}", self._table, limit)
-        if seen.more and seen.last:
-            until = clock(seen.last.created_ts)
+    async def show_newest(self, limit: int | None) -> None:
+        """Print calls as they arrive, newest first."""
+        if limit is None or self.options.min_freeze_rate is not None:
+            self._note_price()
+        noun, span = self.options.noun, self.source.span
+        listed = await self.screen.stream(self._matching(), f"calls in {span}", self._table, limit)
+        count = format_number(listed.count)
+        if listed.more and listed.last:
+            until = format_time(listed.last.created_ts)
             self.screen.warn(
-                f"the newest {number(seen.count)} {self.picked.name}, back to {until} UTC;"
-                f" older ones are left out, to {clock(self.calls.span.start)}: see --limit and --json"
+                f"the newest {count} {noun}, back to {until} UTC;"
+                f" older ones are left out, to {format_time(span.start)}: see --limit and --json"
             )
         else:
-            of = "" if self.picked.min_freeze_rate is None else f"of {number(self.read)} "
-            self.screen.note(f"{number(seen.count)} {of}{self.picked.name}")
+            of = "" if self.options.min_freeze_rate is None else f"of {format_number(self.read)} "
+            self.screen.note(f"{count} {of}{noun}")
 
-    async def sorted(self, order: str, limit: int) -> None:
-        """Read all calls, then show the first by an order."""
-        self._tell_price()
-        best, count = Best(ORDERS[order], limit), 0
-        with self.screen.progress(f"calls in {self.calls.span}") as advance:
-            async with aclosing(self._picked()) as found:
+    async def show_sorted(self, order: str, limit: int) -> None:
+        """Read all calls, then print the highest by an order."""
+        self._note_price()
+        noun, top, count = self.options.noun, TopN(CALL_ORDERS[order], limit), 0
+        with self.screen.progress(f"calls in {self.source.span}") as advance:
+            async with aclosing(self._matching()) as found:
                 async for call in found:
-                    best.offer(call)
+                    top.add(call)
                     count += 1
                     advance(count, f"{self.read:,}")
-        self.screen.show(best.calls(), tables.calls(best.calls(), worst=order == WORST))
+        self.screen.show(top.items(), tables.calls(top.items(), impact=order == WORST))
         if count > limit:
             which = "worst" if order == WORST else "first"
             by = "" if order == WORST else f" by {order}"
             self.screen.warn(
-                f"the {which} {number(limit)} of {number(count)} {self.picked.name}{by};"
-                f" {number(count - limit)} are left out: see --limit"
+                f"the {which} {format_number(limit)} of {format_number(count)} {noun}{by};"
+                f" {format_number(count - limit)} are left out: see --limit"
             )
         else:
-            self.screen.note(f"{number(count)} {self.picked.name}, by {order}")
+            self.screen.note(f"{format_number(count)} {noun}, by {order}")
 
-    def tell_unread(self) -> None:
-        """Say what was not asked for, and why."""
-        if self.calls.asked_from == self.calls.span.start:
+    def warn_if_incomplete(self) -> None:
+        """Warn if the budget was spent before all calls were read."""
+        if self.source.read_from == self.source.span.start:
             return
-        most, left = self.calls.budget.most, self.calls.budget.left
-        why = "the day has no more" if most == left else "--max-requests allows no more"
+        allowed, left = self.source.budget.max_requests, self.source.budget.left_today
+        why = "the day has no requests left" if allowed == left else "--max-requests is used up"
         self.screen.warn(
-            f"after {number(most)} requests, calls that began before {clock(self.calls.asked_from)} UTC"
-            f" were not asked for: {why}"
+            f"after {format_number(allowed)} requests, calls that began before"
+            f" {format_time(self.source.read_from)} UTC were not read: {why}"
         )
 
-    async def _picked(self) -> AsyncGenerator[Call]:
-        parts = 0
-        async with aclosing(self.calls.calls()) as found:
+    async def _matching(self) -> AsyncGenerator[Call]:
+        noted = False
+        async with aclosing(self.source.calls()) as found:
             async for call in found:
-                if self.calls.parts_read == 1 and not parts:
-                    parts = 1
-                    await self._tell_rest()
+                if self.source.parts_read == 1 and not noted:
+                    noted = True
+                    await self._note_remaining_price()
                 self.read += 1
-                if self.picked.has(call):
+                if self.options.matches(call):
                     yield call
 
-    def _tell_price(self) -> None:
-        """Say what reading all of it takes; without a limit of the day there is no price."""
-        budget, parts = self.calls.budget, len(self.calls.parts)
-        if budget.left is None:
+    def _note_price(self) -> None:
+        """Note how many requests it takes to read all calls; without a daily limit there is no price."""
+        budget, parts = self.source.budget, len(self.source.parts)
+        if budget.left_today is None:
             return
-        bound = "" if budget.most in {None, budget.left} else f", at most {number(budget.most)}"
+        bound = f", at most {format_number(budget.max_requests)}"
         self.screen.note(
-            f"at least {number(parts)} of the {number(budget.left)} requests that the day has left"
-            f"{bound}, and one more for each {self.calls.page_size} calls in a part"
+            f"takes at least {format_number(parts)} of the {format_number(budget.left_today)} requests left today"
+            f"{'' if budget.max_requests in {None, budget.left_today} else bound},"
+            f" and one more for each {self.source.page_size} calls in a part"
         )
 
-    async def _tell_rest(self) -> None:
-        """Say after the first part what the others will take if they are like it."""
-        first, *rest = self.calls.parts
-        if self.calls.budget.left is None or not rest:
+    async def _note_remaining_price(self) -> None:
+        """Note after the first part what the others take if they are like it."""
+        first, *others = self.source.parts
+        if self.source.budget.left_today is None or not others:
             return
-        spent = await self.calls.budget.spent()
-        more = max(len(rest), spent * sum(one.duration for one in rest) // first.duration)
+        spent = await self.source.budget.spent()
+        more = max(len(others), spent * sum(part.duration for part in others) // first.duration)
         self.screen.note(
-            f"1 of {len(rest) + 1} parts: {number(self.read)} calls for {number(spent)} requests;"
-            f" about {number(more)} more for the others"
+            f"part 1 of {len(others) + 1}: {format_number(self.read)} calls for {format_number(spent)} requests;"
+            f" the others take about {format_number(more)} more"
         )
 
     def _table(self, rows: Sequence[Call]) -> tuple[tables.Table, ...]:

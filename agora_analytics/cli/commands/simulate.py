@@ -1,4 +1,4 @@
-"""`agora-analytics simulate`: a simulated service on a port, for programs that have no account yet."""
+"""`agora-analytics simulate`: a simulated service on a port, for programs without an account."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ from typing import TYPE_CHECKING, Annotated, get_args
 import attrs
 import typer
 
-from agora_analytics.cli.options import Shown, command
+from agora_analytics.cli.options import OutputOptions, command
 from agora_analytics.cli.output import Screen
+from agora_analytics.cli.parsing import completion_of
+from agora_analytics.plans import PLANS
 
 if TYPE_CHECKING:
     from agora_analytics.simulator import Fault, Service
 
-_KINDS = "reset,status,slow,cut,html"
+_FAULT_KINDS = "reset,status,slow,cut,html"
 
-Plan = Annotated[str, typer.Option(help="The plan that the simulated account has.")]
-Seed = Annotated[int, typer.Option(help="Another number is another world.")]
+Plan = Annotated[
+    str, typer.Option(help=f"Plan of the simulated account: {', '.join(PLANS)}.", autocompletion=completion_of(PLANS))
+]
+Seed = Annotated[int, typer.Option(help="Seed of the simulated world: the same seed gives the same calls.")]
 
 
 @attrs.frozen(kw_only=True)
-class Access:
-    """What a client needs to reach the simulated service; these credentials open nothing else."""
+class SimulatorAccess:
+    """Settings of a client of the simulated service; its credentials are valid nowhere else."""
 
     base_url: str
     customer_id: str
@@ -32,8 +36,8 @@ class Access:
     plan: str
 
     @classmethod
-    def to(cls, service: Service, base_url: str) -> Access:
-        """Return the access to a service with its usual credentials."""
+    def to(cls, service: Service, base_url: str) -> SimulatorAccess:
+        """Return the settings for a service at a URL."""
         from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET  # noqa: PLC0415
 
         return cls(
@@ -47,38 +51,43 @@ class Access:
 
 @command
 async def simulate(
-    shown: Shown,
+    output: OutputOptions,
     *,
-    port: Annotated[int, typer.Option(help="0: any that is free.", min=0, max=65_535)] = 8_765,
-    host: Annotated[str, typer.Option(help="Clients send to a loopback address only, since this is no HTTPS.")] = (
-        "127.0.0.1"
-    ),
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free one.", min=0, max=65_535)] = 8_765,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; without HTTPS clients accept only a loopback address.")
+    ] = ("127.0.0.1"),
     seed: Seed = 1,
     plan: Plan = "enterprise",
-    rough: Annotated[
-        bool, typer.Option("--rough", help="Read every open point of the reference the other way.")
+    hostile: Annotated[
+        bool, typer.Option("--hostile", help="Answer unusually wherever the reference leaves a choice.")
     ] = False,
-    fault_rate: Annotated[float, typer.Option(help="Fraction of requests that a fault hits.", min=0, max=1)] = 0.0,
+    fault_rate: Annotated[float, typer.Option(help="Fraction of requests that fail.", min=0, max=1)] = 0.0,
     fault_kinds: Annotated[
-        str, typer.Option(help="Kinds of faults, with commas between: status, html, busy, garbage, refused, reset, …")
-    ] = _KINDS,
+        str, typer.Option(help="Kinds of faults, separated by commas: status, html, busy, garbage, refused, reset, …")
+    ] = _FAULT_KINDS,
 ) -> None:
-    """Serve a simulated Agora Analytics until Ctrl-C. Example: agora-analytics simulate --port 8765 --seed 7."""
-    from agora_analytics.simulator import Faults, Quirks, Service, World  # noqa: PLC0415 - longer than any help
+    """Run a simulated Agora Analytics service until Ctrl-C.
+
+    Prints the environment variables that a client needs.
+
+    Example: agora-analytics simulate --port 8765 --seed 7
+    """
+    from agora_analytics.simulator import Faults, Service, Variants, World  # noqa: PLC0415 - slow to load
     from agora_analytics.simulator.server import serve  # noqa: PLC0415
 
     faults = Faults.chance(fault_rate, _faults(fault_kinds), seed=seed)
-    quirks = Quirks.rough() if rough else Quirks()
-    service = Service(World(seed=seed), plan, faults=faults, quirks=quirks)
+    variants = Variants.hostile() if hostile else Variants()
+    service = Service(World(seed=seed), plan, faults=faults, variants=variants)
     try:
         async with serve(service, host, port) as url:
-            await _serve_on(shown.screen, service, url)
+            await _wait_until_cancelled(output.screen, service, url)
     except OSError as error:
-        raise OSError(_unable(error, host, port)) from None
+        raise OSError(_listen_error(error, host, port)) from None
 
 
-async def _serve_on(screen: Screen, service: Service, url: str) -> None:
-    _introduce(screen, Access.to(service, url))
+async def _wait_until_cancelled(screen: Screen, service: Service, url: str) -> None:
+    _print_access(screen, SimulatorAccess.to(service, url))
     try:
         await asyncio.Event().wait()
     finally:
@@ -86,32 +95,32 @@ async def _serve_on(screen: Screen, service: Service, url: str) -> None:
         screen.note(f"{sum(service.counts.values())} requests, {refused} refused")
 
 
-def _unable(error: OSError, host: str, port: int) -> str:
-    """Say why nothing can listen there, and what to do."""
+def _listen_error(error: OSError, host: str, port: int) -> str:
+    """Return why the port cannot be used, and what to do."""
     if error.errno == errno.EADDRINUSE:
-        return f"port {port} of {host} is in use: give another as --port, or 0 for any that is free"
+        return f"port {port} of {host} is in use: choose another --port, or 0 for any free one"
     if error.errno == errno.EACCES:
-        return f"port {port} needs rights that this user lacks: give one from 1024 on as --port, or 0 for any"
-    return f"nothing can listen on port {port} of {host}: {error.strerror or error}"
+        return f"port {port} needs rights that this user lacks: choose a --port from 1024 on, or 0 for any free one"
+    return f"cannot listen on port {port} of {host}: {error.strerror or error}"
 
 
-def _introduce(screen: Screen, access: Access) -> None:
+def _print_access(screen: Screen, access: SimulatorAccess) -> None:
     if screen.json:
         screen.emit(access)
         return
-    screen.note(f"a simulated service, plan {access.plan}; its credentials are made up. In another shell:")
+    screen.note(f"a simulated service, plan {access.plan}, with made-up credentials. In another shell:")
     for name, value in attrs.asdict(access).items():
-        screen.say(f"export AGORA_{name.upper()}={value}")
-    screen.note("Ctrl-C ends it")
+        screen.print(f"export AGORA_{name.upper()}={value}")
+    screen.note("Ctrl-C stops it")
 
 
 def _faults(kinds: str) -> tuple[Fault, ...]:
     from agora_analytics.simulator import Fault  # noqa: PLC0415
-    from agora_analytics.simulator.faults import Kind  # noqa: PLC0415
+    from agora_analytics.simulator.faults import FaultKind  # noqa: PLC0415
 
-    known = {kind: Fault(kind) for kind in get_args(Kind)}
-    wanted = tuple(kind.strip() for kind in kinds.split(","))
-    unknown = [kind for kind in wanted if kind not in known]
+    known = {kind: Fault(kind) for kind in get_args(FaultKind)}
+    chosen = tuple(kind.strip() for kind in kinds.split(","))
+    unknown = [kind for kind in chosen if kind not in known]
     if unknown:
         raise ValueError(f"--fault-kinds={unknown[0]!r}: allowed are {', '.join(known)}")
-    return tuple(known[kind] for kind in wanted)
+    return tuple(known[kind] for kind in chosen)

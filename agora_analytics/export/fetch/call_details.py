@@ -17,11 +17,11 @@ from agora_analytics._core import paging, truncation, validation
 from agora_analytics._core.dispatcher import Session
 from agora_analytics._core.truncation import Learned, Part, Reading, Verdict
 from agora_analytics.errors import IncompleteList, ResponseError
-from agora_analytics.export.fetch.cursor import METRICS, SESSIONS, STATISTICS, Cursor
-from agora_analytics.export.fetch.fetcher import Asking, TooOldError, log
-from agora_analytics.export.fetch.retention import Expiry, Question
+from agora_analytics.export.fetch.cursor import METRICS, SESSIONS, STATISTICS, CallCursor
+from agora_analytics.export.fetch.fetcher import RetentionExpired, RetryingFetcher, log
+from agora_analytics.export.fetch.retention import Probe, RetentionTracker
 from agora_analytics.export.fetch.skip_reasons import UNMEASURED
-from agora_analytics.export.fetch.sources import Groups
+from agora_analytics.export.fetch.sources import EndpointSet
 from agora_analytics.export.selection import Selection
 from agora_analytics.export.state import marks
 from agora_analytics.export.state.calls import PendingCall
@@ -44,13 +44,13 @@ _BATCHES: Final = validation.PAGE_SIZE // validation.SIDS
 
 
 @attrs.define
-class _Work:
+class CallProgress:
     """A call that is being worked on: its endpoints, the parts of its span, and its sessions, page by page.
 
     `reading` is how far the list of sessions is read.
     """
 
-    groups: Groups
+    endpoints: EndpointSet
     call: PendingCall
     spans: tuple[Span, ...]
     pages: list[tuple[str, ...]]
@@ -67,86 +67,92 @@ class _Work:
         self._seen.update(new)
         return tuple(new.values())
 
-    def last(self, cursor: Cursor) -> bool:
+    def last(self, cursor: CallCursor) -> bool:
         """Whether a cursor is in the last part of the span."""
         return cursor.part + 1 == len(self.spans)
 
 
-class Details:
+class CallDetailsFetcher:
     """Asks for the details of calls."""
 
     def __init__(
-        self, session: Session, selection: Selection, disk: StateThread, asking: Asking, expiry: Expiry
+        self,
+        session: Session,
+        selection: Selection,
+        disk: StateThread,
+        fetcher: RetryingFetcher,
+        retention: RetentionTracker,
     ) -> None:
         self._session = session
         self._selection = selection
         self._disk = disk
-        self._ask = self._asking = asking
+        self._fetcher = fetcher
         self._learned = Learned()
-        self._expiry = expiry
+        self._retention = retention
         self._limits = session.plan.of_endpoint(CALL_SESSIONS)
-        self._first = Cursor(SESSIONS if selection.sessions else STATISTICS, cut=self._limits.longest_query)
+        self._first = CallCursor(SESSIONS if selection.sessions else STATISTICS, cut=self._limits.longest_query)
         self._steps = {SESSIONS: self._sessions, METRICS: self._metrics, STATISTICS: self._statistics}
 
-    async def fetch(self, groups: Groups, call: PendingCall) -> bool:
+    async def fetch(self, endpoints: EndpointSet, call: PendingCall) -> bool:
         """Ask for all of a call that is still missing, and return whether the service answered.
 
-        What it keeps no longer, or cannot tell, is left out. Raises its refusals; `Refusals` finds out what they mean.
+        A call that has expired, or whose list stays incomplete, is skipped. Raises refusals: `RefusalClassifier` judges
+        what they are about.
         """
         try:
-            return await self._fetch(groups, call)
-        except TooOldError:
-            self._expiry.refused(CALL_SESSIONS, call.span.start)
-            await self._leave_out(call, EXPIRED)
+            return await self._fetch(endpoints, call)
+        except RetentionExpired:
+            self._retention.record_expired(CALL_SESSIONS, call.span.start)
+            await self._skip(call, EXPIRED)
         except IncompleteList as error:
-            await self._leave_out(call, type(error).__name__, error)
+            await self._skip(call, type(error).__name__, error)
         return False
 
-    async def _fetch(self, groups: Groups, call: PendingCall) -> bool:
+    async def _fetch(self, endpoints: EndpointSet, call: PendingCall) -> bool:
         if not validation.is_text(call.call_id):
-            await self._leave_out(call, UNASKABLE)
+            await self._skip(call, UNASKABLE)
             return False
         begun = call.cursor or self._first
         if begun.cut > self._limits.longest_query:
-            await self._leave_out(call, "begun under a plan that allowed longer spans")
+            await self._skip(call, "begun under a plan that allowed longer spans")
             return False
         pages = await self._disk.change(lambda state: state.pages(call.id)) if call.cursor else []
-        work = _Work(groups, call, call.span.slices(begun.cut), pages)
-        cursor: Cursor | None = begun
+        work = CallProgress(endpoints, call, call.span.slices(begun.cut), pages)
+        cursor: CallCursor | None = begun
         while cursor is not None:
             cursor = await self._steps[cursor.step](work, cursor)
         return True
 
-    async def _asked(self, work: _Work, ask: Callable[[], Awaitable[T]]) -> T:
-        return await self._ask(ask, self._timely(work), like=f"details {work.call.app}")
+    async def _asked(self, work: CallProgress, ask: Callable[[], Awaitable[T]]) -> T:
+        return await self._fetcher(ask, self._timely(work), category=f"details {work.call.app}")
 
-    def _timely(self, work: _Work) -> Callable[[], Awaitable[float]]:
+    def _timely(self, work: CallProgress) -> Callable[[], Awaitable[float]]:
         """Return what makes sure, before every attempt, that a call can still be asked about, and already."""
-        call, page = work.call, work.groups.calls.sessions_page
+        call, page = work.call, work.endpoints.calls.sessions_page
 
         async def check() -> float:
-            await self._expiry.check(
+            await self._retention.check(
                 CALL_SESSIONS,
                 call.span.start,
-                lambda second: Question(second, partial(page, call.call_id, second, second + 1)),
+                lambda second: Probe(second, partial(page, call.call_id, second, second + 1)),
             )
             early = call.span.end - self._limits.newest(self._session.now())
             return early if early > 0 and self._session.confirmed else 0.0
 
         return check
 
-    async def _sessions(self, work: _Work, cursor: Cursor) -> Cursor | None:
+    async def _sessions(self, work: CallProgress, cursor: CallCursor) -> CallCursor | None:
         call, span = work.call, work.spans[cursor.part]
         found, verdict, missing = await self._page(work, cursor, span)
         count = cursor.count + len(found)
         new = work.turn(found)
         if verdict is Verdict.MORE:
             total = (work.reading.total if work.reading else None) or 0
-            after = self._due(work, attrs.evolve(cursor, page=cursor.page + 1, count=count, total=total))
+            after = self._skip_empty(work, attrs.evolve(cursor, page=cursor.page + 1, count=count, total=total))
         elif not work.last(cursor):
-            after = self._due(work, Cursor(SESSIONS, cut=cursor.cut, part=cursor.part + 1))
+            after = self._skip_empty(work, CallCursor(SESSIONS, cut=cursor.cut, part=cursor.part + 1))
         else:
-            after = self._due(work, Cursor(METRICS, cut=cursor.cut))
+            after = self._skip_empty(work, CallCursor(METRICS, cut=cursor.cut))
         wanted = "sessions" in self._selection.datasets
         batch = column_batch.sessions(call.app, call.call_id, new) if wanted else None
         rows = serialized(batch) if batch else None
@@ -157,7 +163,7 @@ class Details:
                 marks.count_invalid_times(state, call.app, batch)
             if after is not None:
                 state.add_page(call.id, work.pages[-1])
-            self._proceed(state, call, after, begun=len(work.pages) > 1)
+            self._advance(state, call, after, begun=len(work.pages) > 1)
 
         await self._disk.change(keep)
         if missing:
@@ -165,7 +171,7 @@ class Details:
         return after
 
     async def _page(
-        self, work: _Work, cursor: Cursor, span: Span
+        self, work: CallProgress, cursor: CallCursor, span: Span
     ) -> tuple[tuple[User, ...], Verdict, list[IncompleteList]]:
         """Return a page of sessions, or all that can be had of a list that is cut off, and what cannot."""
         part = Part(span)
@@ -189,7 +195,9 @@ class Details:
         rest, missing = await self._rest(work, part, reading)
         return (*items, *rest), verdict, missing
 
-    async def _rest(self, work: _Work, part: Part, reading: Reading[User]) -> tuple[list[User], list[IncompleteList]]:
+    async def _rest(
+        self, work: CallProgress, part: Part, reading: Reading[User]
+    ) -> tuple[list[User], list[IncompleteList]]:
         """Return the sessions of a list that was cut off, asked for in narrower parts, and what cannot be had."""
         parts = self._learned.instead(part, reading, fruitful=True)
         if parts is None:
@@ -198,7 +206,7 @@ class Details:
         missing: list[IncompleteList] = []
 
         async def fetch(part: Part, number: int) -> SessionPage:
-            self._asking.narrowed += 1
+            self._fetcher.narrowed += 1
             return await self._ask_page(work, part, number)
 
         rows = paging.rows(
@@ -207,30 +215,32 @@ class Details:
         async with aclosing(rows) as found:
             return [user async for user in found], missing
 
-    async def _ask_page(self, work: _Work, part: Part, number: int) -> SessionPage:
-        page = work.groups.calls.sessions_page
+    async def _ask_page(self, work: CallProgress, part: Part, number: int) -> SessionPage:
+        page = work.endpoints.calls.sessions_page
         return await self._asked(work, lambda: page(work.call.call_id, *part.span, page_no=number))
 
-    async def _metrics(self, work: _Work, cursor: Cursor) -> Cursor | None:
+    async def _metrics(self, work: CallProgress, cursor: CallCursor) -> CallCursor | None:
         call, span = work.call, work.spans[cursor.part]
         page, batch = divmod(cursor.number, _BATCHES)
         listed = work.pages[page][batch * validation.SIDS : (batch + 1) * validation.SIDS]
         sids = tuple(filter(validation.is_spelled, listed))
 
         async def ask() -> list[SessionMetrics]:
-            return [one async for one in work.groups.calls.metrics(call.call_id, sids, *span)]
+            return [one async for one in work.endpoints.calls.metrics(call.call_id, sids, *span)]
 
         found = await self._asked(work, ask) if sids else []
         # Packed at once, and session by session: sixteen answers of a hundred thousand points each may wait here.
         undated: list[ColumnBatch] = []
         pieces = [self._packed(call, found.pop(0), undated) for _ in range(len(found))]
         last = work.last(cursor)
-        after = self._due(work, attrs.evolve(cursor, part=0 if last else cursor.part + 1, number=cursor.number + last))
+        after = self._skip_empty(
+            work, attrs.evolve(cursor, part=0 if last else cursor.part + 1, number=cursor.number + last)
+        )
 
         def keep(state: ExportState) -> None:
             halves = state.take_partials(call.id) if last and len(work.spans) > 1 else ()
-            whole = _whole((*halves, *pieces)) if halves else pieces
-            silent = len(sids) - _measured(whole, merged=bool(halves)) if last else 0
+            whole = _merge_partials((*halves, *pieces)) if halves else pieces
+            silent = len(sids) - _sessions_with_metrics(whole, merged=bool(halves)) if last else 0
             if silent > 0:  # metrics of sessions that were not asked for may come, too
                 state.add_misfits(call.app, UNMEASURED, silent, "")
             for piece in whole:
@@ -242,32 +252,32 @@ class Details:
                 marks.count_invalid_times(state, call.app, batch)
             if last and len(sids) < len(listed):
                 state.add_misfits(call.app, METRICS, len(listed) - len(sids), f"a session with {UNASKABLE}")
-            self._proceed(state, call, after)
+            self._advance(state, call, after)
 
         await self._disk.change(keep)
         return after
 
-    async def _statistics(self, work: _Work, cursor: Cursor) -> Cursor | None:
+    async def _statistics(self, work: CallProgress, cursor: CallCursor) -> CallCursor | None:
         call, span = work.call, work.spans[cursor.part]
         one = self._selection.breakdowns[cursor.number]
         rows = await self._asked(
-            work, lambda: work.groups.calls.statistics(call.call_id, one.metric, one.dimension, *span)
+            work, lambda: work.endpoints.calls.statistics(call.call_id, one.metric, one.dimension, *span)
         )
         asked = (one.metric, one.dimension)
         piece = serialized(column_batch.statistics(call.app, call.call_id, asked, (span.start, span.end), rows))
         number = (cursor.number + 1) % len(self._selection.breakdowns)
-        after: Cursor | None = attrs.evolve(cursor, number=number, part=cursor.part + (number == 0))
+        after: CallCursor | None = attrs.evolve(cursor, number=number, part=cursor.part + (number == 0))
         if number == 0 and work.last(cursor):
             after = None
 
         def keep(state: ExportState) -> None:
             state.stage(call.app, call.day, piece)
-            self._proceed(state, call, after)
+            self._advance(state, call, after)
 
         await self._disk.change(keep)
         return after
 
-    def _due(self, work: _Work, cursor: Cursor) -> Cursor | None:
+    def _skip_empty(self, work: CallProgress, cursor: CallCursor) -> CallCursor | None:
         """Return a cursor, or the next where it has nothing to ask; None after the last."""
         if cursor.step == METRICS and self._selection.metrics:
             page, batch = divmod(cursor.number, _BATCHES)
@@ -277,9 +287,9 @@ class Details:
                 return attrs.evolve(cursor, number=page * _BATCHES + batch)
         if cursor.step == SESSIONS:
             return cursor
-        return Cursor(STATISTICS, cut=cursor.cut) if self._selection.breakdowns else None
+        return CallCursor(STATISTICS, cut=cursor.cut) if self._selection.breakdowns else None
 
-    def _proceed(self, state: ExportState, call: PendingCall, cursor: Cursor | None, *, begun: bool = True) -> None:
+    def _advance(self, state: ExportState, call: PendingCall, cursor: CallCursor | None, *, begun: bool = True) -> None:
         """Keep where a call is; `begun` tells that there may be something to forget of it at its end."""
         if cursor is None:
             state.finish_call(call.id, begun=begun)
@@ -288,30 +298,30 @@ class Details:
 
     def _packed(self, call: PendingCall, found: SessionMetrics, undated: list[ColumnBatch]) -> SerializedRows:
         """Pack the metrics of a session; a batch with times that are no dates is noted."""
-        batch = self._measured(call, found)
+        batch = self._metrics_batch(call, found)
         if batch.invalid_times:
             undated.append(batch)
         return serialized(batch)
 
-    def _measured(self, call: PendingCall, found: SessionMetrics) -> ColumnBatch:
+    def _metrics_batch(self, call: PendingCall, found: SessionMetrics) -> ColumnBatch:
         mids = self._selection.mids
         wanted = attrs.evolve(found, data=tuple(one for one in found.data if one.mid in mids)) if mids else found
         return column_batch.metrics(call.app, call.call_id, (wanted,))
 
-    async def _leave_out(self, call: PendingCall, reason: str, error: Exception | None = None) -> None:
+    async def _skip(self, call: PendingCall, reason: str, error: Exception | None = None) -> None:
         if error is not None:
             log.warning("export: call %s is left out: %s", call.call_id, error)
         await self._disk.change(lambda state: state.skip_call(call.id, reason))
 
 
-def _measured(pieces: Sequence[SerializedRows], *, merged: bool) -> int:
+def _sessions_with_metrics(pieces: Sequence[SerializedRows], *, merged: bool) -> int:
     """Return of how many sessions there are metrics: a piece is of one session, unless they were merged."""
     if not merged:
         return sum(piece.count > 0 for piece in pieces)
     return sum(len(set(deserialize(piece.dataset, piece.payload).column("sid"))) for piece in pieces)
 
 
-def _whole(pieces: Sequence[SerializedRows]) -> list[SerializedRows]:
+def _merge_partials(pieces: Sequence[SerializedRows]) -> list[SerializedRows]:
     """Merge what the parts of a call's span told of the same sessions: each moment of a track once."""
     found = [deserialize(piece.dataset, piece.payload) for piece in pieces if piece.count]
     return [serialized(column_batch.concat(found).drop_duplicates("sid", "mid", "peer_uid", "ts"))] if found else []

@@ -17,7 +17,7 @@ STEPS: Final = frozenset({SESSIONS, METRICS, STATISTICS})
 
 
 @attrs.frozen
-class Cursor:
+class CallCursor:
     """The next request of a call: what, for which part of its span (cut so long), which page or which of a list.
 
     `total` is how many rows the list had by the page before, 0 where that is not known.
@@ -32,15 +32,15 @@ class Cursor:
     total: int = 0
 
 
-_decode = json.strict(Cursor)
+_decode = json.strict(CallCursor)
 
 
-def stored(cursor: Cursor) -> str:
+def stored(cursor: CallCursor) -> str:
     """Return a cursor as the state keeps it."""
     return json.encode(cursor).decode()
 
 
-def restored(text: str) -> Cursor:
+def restored(text: str) -> CallCursor:
     """Read a cursor back; raises `ValueError` for what is none, or has a step that this version does not know."""
     try:
         found = _decode(text.encode())

@@ -17,47 +17,47 @@ T = TypeVar("T")
 
 log = logging.getLogger("agora_analytics")
 
-ONCE: Final = Retry(attempts=1)
+SINGLE_ATTEMPT: Final = Retry(attempts=1)
 """What the session makes of one attempt, so that each can be counted here."""
 
-_STUBBORN: Final = Retry(attempts=12, base=1.0, cap=120.0, total=900.0)
+_OUTAGE_RETRY: Final = Retry(attempts=12, base=1.0, cap=120.0, total=900.0)
 """An export sits out an outage of minutes; after a quarter of an hour it ends, to be run again."""
 
-_OWN: Final = 8
+_ISOLATED_AFTER: Final = 8
 """Attempts, some two minutes, after which a failure is the item's own, where others like it were answered meanwhile."""
 
-_BRIEF: Final = Retry(attempts=6, base=2.0, cap=30.0)
+_PROBE_RETRY: Final = Retry(attempts=6, base=2.0, cap=30.0)
 """A small question is asked again over a connection that broke, and for a moment's trouble; it need not be answered."""
 
-_TOLD: Final = 10.0
+_WARN_AFTER: Final = 10.0
 """Seconds of trouble after which it is told as a warning: an export that waits shall not look like one that works."""
 
-EDGE: Final = 2
+RETENTION_MARGIN: Final = 2
 """Seconds that a question about the very oldest keeps off the edge: time passes before it is sent."""
 
-_LATENCY: Final = 30.0
+_TOO_NEW_WAIT: Final = 30.0
 """Seconds to wait where the service says that something is too new: its clock is known better by then."""
 
-_TIMES: Final = 5
+_MAX_REFUSALS: Final = 5
 
-_LONGEST: Final = 3_600.0
+_MAX_RETRY_AFTER: Final = 3_600.0
 """Seconds that are waited at most because a refusal names them."""
 
 
-async def _at_once() -> float:
+async def _no_delay() -> float:
     return 0.0
 
 
-class TooOldError(Exception):
+class RetentionExpired(Exception):
     """The service keeps what is to be asked for no longer."""
 
 
-class OutOfBudgetError(Exception):
+class RequestBudgetExhausted(Exception):
     """As many requests were made as the run may make."""
 
 
 @attrs.define
-class _Tries:
+class _Attempts:
     """What became of the attempts of one request so far.
 
     `failed_at` is how many requests of all had been made when the first failed, `trouble` for how many seconds it has
@@ -82,7 +82,7 @@ class _Tries:
             self.trouble = now - self._failing
 
 
-class Asking:
+class RetryingFetcher:
     """Makes requests, at most so many; unless `patient`, what is too new for the service is refused at once.
 
     Attributes:
@@ -93,106 +93,112 @@ class Asking:
     """
 
     def __init__(self, max_requests: int | None) -> None:
-        self.made = self.done = 0
+        self.requests_made = self.requests_done = 0
         self.narrowed = 0
-        self.patient = True
+        self.wait_if_too_new = True
         self._most = max_requests
         self._answered: dict[str, int] = {}
         self._random = Random()  # noqa: S311 - jitter, no secret
 
     @property
-    def spent(self) -> bool:
+    def budget_spent(self) -> bool:
         """Whether no request may be made any more."""
-        return self._most is not None and self.made >= self._most
+        return self._most is not None and self.requests_made >= self._most
 
     async def __call__(
-        self, ask: Callable[[], Awaitable[T]], timely: Callable[[], Awaitable[float]] = _at_once, *, like: str = ""
+        self,
+        send: Callable[[], Awaitable[T]],
+        before_attempt: Callable[[], Awaitable[float]] = _no_delay,
+        *,
+        category: str = "",
     ) -> T:
-        """Return an answer; raises `OutOfBudgetError`, and what asking again does not mend.
+        """Return an answer; raises `RequestBudgetExhausted`, and what asking again does not mend.
 
         `like` names what is asked of whom: an outage is sat out for a quarter of an hour, but not where others of that
         name are answered.
 
-        `timely` is asked before every attempt how many seconds are to pass before it, and raises `TooOldError`. However
-        many it says, the service is asked after half a minute: the clock may be wrong.
+        `before_attempt` runs before every attempt: it raises `RetentionExpired`, or returns seconds to sleep first. At
+        most half a minute of them are slept, since the clock may be wrong.
         """
-        tries = _Tries()
+        tries = _Attempts()
         while True:
-            if early := await timely():
-                await asyncio.sleep(min(early, _LATENCY))
-            number, tries.attempts = self._reserved(), tries.attempts + 1
+            if early := await before_attempt():
+                await asyncio.sleep(min(early, _TOO_NEW_WAIT))
+            number, tries.attempts = self._take_from_budget(), tries.attempts + 1
             try:
-                answer = await self._counted(ask)
+                answer = await self._counted(send)
             except AgoraError as error:
-                wait = self._wait(error, tries)
-                if wait is None or (tries.attempts >= _OWN and tries.failed_at < self._answered.get(like, 0)):
+                wait = self._delay(error, tries)
+                if wait is None or (
+                    tries.attempts >= _ISOLATED_AFTER and tries.failed_at < self._answered.get(category, 0)
+                ):
                     raise
-                level = logging.WARNING if tries.trouble >= _TOLD else logging.INFO
+                level = logging.WARNING if tries.trouble >= _WARN_AFTER else logging.INFO
                 log.log(level, "export: attempt %d failed, next in %.1f s: %s", tries.attempts, wait, error)
             else:
-                self._answered[like] = max(number, self._answered.get(like, 0))
+                self._answered[category] = max(number, self._answered.get(category, 0))
                 return answer
             await asyncio.sleep(wait)
 
-    def _reserved(self) -> int:
-        """Take one request of the budget and return its number; raises `OutOfBudgetError` where there is none."""
-        if self.spent:
-            raise OutOfBudgetError
-        self.made += 1
-        return self.made
+    def _take_from_budget(self) -> int:
+        """Take one request of the budget and return its number; raises `RequestBudgetExhausted` where there is none."""
+        if self.budget_spent:
+            raise RequestBudgetExhausted
+        self.requests_made += 1
+        return self.requests_made
 
-    def _wait(self, error: AgoraError, tries: _Tries) -> float | None:
+    def _delay(self, error: AgoraError, tries: _Attempts) -> float | None:
         """Return how long to wait for another attempt, None for none."""
-        tries.fail(error, self.made, asyncio.get_running_loop().time())
+        tries.fail(error, self.requests_made, asyncio.get_running_loop().time())
         if isinstance(error, RateLimited):
-            return self._limited(error, tries)
-        wait = _STUBBORN.wait(error, tries.attempts, tries.trouble, self._random)
+            return self._rate_limit_delay(error, tries)
+        wait = _OUTAGE_RETRY.wait(error, tries.attempts, tries.trouble, self._random)
         if wait is None and isinstance(error, PlanRefused):
             tries.refused += 1
-            return self._refused(error, tries.refused)
+            return self._plan_refusal_delay(error, tries.refused)
         return wait
 
-    async def briefly(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def probe(self, send: Callable[[], Awaitable[T]]) -> T:
         """Return an answer to a question that is not worth sitting out an outage for; raises as a call does."""
         began, attempt = asyncio.get_running_loop().time(), 0
         while True:
-            self._reserved()
+            self._take_from_budget()
             attempt += 1
             try:
-                return await self._counted(ask)
+                return await self._counted(send)
             except AgoraError as error:
                 if isinstance(error, RateLimited):
-                    wait = min(self._backoff(attempt), _BRIEF.cap) if attempt < _TIMES else None
+                    wait = min(self._backoff(attempt), _PROBE_RETRY.cap) if attempt < _MAX_REFUSALS else None
                 else:
-                    wait = _BRIEF.wait(error, attempt, asyncio.get_running_loop().time() - began, self._random)
+                    wait = _PROBE_RETRY.wait(error, attempt, asyncio.get_running_loop().time() - began, self._random)
                 if wait is None:
                     raise
                 log.info("export: a small question failed, next in %.1f s: %s", wait, error)
             await asyncio.sleep(wait)
 
-    async def _counted(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _counted(self, send: Callable[[], Awaitable[T]]) -> T:
         try:
-            return await ask()
+            return await send()
         finally:
-            self.done += 1
+            self.requests_done += 1
 
-    def _limited(self, error: RateLimited, tries: _Tries) -> float | None:
+    def _rate_limit_delay(self, error: RateLimited, tries: _Attempts) -> float | None:
         """Return how long to wait after a refusal for frequency, None where our pauses were in vain for long enough.
 
         What the quota or the refusal itself makes us wait for is not counted: it may be a night.
         """
-        if tries.paused > _STUBBORN.total:
+        if tries.paused > _OUTAGE_RETRY.total:
             return None
         pause = self._backoff(tries.attempts)
         tries.paused += pause
-        return pause + min(error.retry_after or 0.0, _LONGEST)
+        return pause + min(error.retry_after or 0.0, _MAX_RETRY_AFTER)
 
     def _backoff(self, attempt: int) -> float:
-        longest = min(_STUBBORN.cap, _STUBBORN.base * 2.0 ** min(attempt, _OWN))
+        longest = min(_OUTAGE_RETRY.cap, _OUTAGE_RETRY.base * 2.0 ** min(attempt, _ISOLATED_AFTER))
         return self._random.uniform(longest / 2, longest)
 
-    def _refused(self, error: PlanRefused, times: int) -> float | None:
+    def _plan_refusal_delay(self, error: PlanRefused, times: int) -> float | None:
         """Return after how many seconds to ask again for what the service says is too new; too old is too old."""
         if error.kind == "range":
-            raise TooOldError from error
-        return _LATENCY if error.kind == "latency" and self.patient and times <= _TIMES else None
+            raise RetentionExpired from error
+        return _TOO_NEW_WAIT if error.kind == "latency" and self.wait_if_too_new and times <= _MAX_REFUSALS else None

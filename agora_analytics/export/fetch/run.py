@@ -12,13 +12,13 @@ import attrs
 
 from agora_analytics._core.dispatcher import Session
 from agora_analytics.errors import AgoraError
-from agora_analytics.export.fetch.call_details import Details
-from agora_analytics.export.fetch.fetcher import Asking, OutOfBudgetError, log
-from agora_analytics.export.fetch.refusals import Refusals
-from agora_analytics.export.fetch.retention import Expiry
+from agora_analytics.export.fetch.call_details import CallDetailsFetcher
+from agora_analytics.export.fetch.fetcher import RequestBudgetExhausted, RetryingFetcher, log
+from agora_analytics.export.fetch.refusals import RefusalClassifier
+from agora_analytics.export.fetch.retention import RetentionTracker
 from agora_analytics.export.fetch.skip_reasons import DETAILS, FUTURE, is_asked_again, may_be_own
-from agora_analytics.export.fetch.slices import Lists, by_name
-from agora_analytics.export.fetch.sources import DAY, CallSource, Groups, Source, sources
+from agora_analytics.export.fetch.slices import SliceFetcher, by_name
+from agora_analytics.export.fetch.sources import DAY, CallSource, EndpointSet, Source, sources
 from agora_analytics.export.report import ExportProgress, ProgressCallback
 from agora_analytics.export.selection import Selection
 from agora_analytics.export.state.calls import DueFilter, PendingCall
@@ -45,7 +45,7 @@ _NEVER: Final = 2**62
 
 
 @attrs.frozen(kw_only=True)
-class Order:
+class RunOptions:
     """In what order details are asked for, and how much at most."""
 
     worst: bool = False
@@ -55,50 +55,52 @@ class Order:
     on_progress: ProgressCallback | None = None
 
 
-class Run:
+class ExportRun:
     """One run of an export, over an open state and target."""
 
     def __init__(
         self,
         session: Session,
         selection: Selection,
-        order: Order,
+        options: RunOptions,
         disk: StateThread,
         parts: PartWriter,
         *,
-        groups: Mapping[str, Groups],
+        endpoints: Mapping[str, EndpointSet],
     ) -> None:
-        self.asking = Asking(order.max_requests)
+        self.fetcher = RetryingFetcher(options.max_requests)
         self._session = session
         self.selection = selection
-        self.order = order
+        self.options = options
         self._disk = disk
         self._parts = parts
-        self._groups = groups
+        self._endpoints = endpoints
         self._sources = by_name(sources(selection))
-        self.refusals = Refusals(session, disk, self.asking, groups, self._sources)
-        expiry = Expiry(session, self.asking)
-        self._lists = Lists(session, selection, disk, self.asking, expiry)
-        self._details = Details(session, selection, disk, self.asking, expiry) if selection.details else None
+        self.refusals = RefusalClassifier(session, disk, self.fetcher, endpoints, self._sources)
+        retention = RetentionTracker(session, self.fetcher)
+        self._slice_fetcher = SliceFetcher(session, selection, disk, self.fetcher, retention)
+        self._details = (
+            CallDetailsFetcher(session, selection, disk, self.fetcher, retention) if selection.details else None
+        )
         self._slices: dict[str, deque[PendingSlice]] = {}
-        self._listing = 0
-        self._ready: deque[PendingCall] = deque()
-        self._taken: set[int] = set()
+        self._lists_in_progress = 0
+        self._queue: deque[PendingCall] = deque()
+        self._claimed: set[int] = set()
         self._refill = asyncio.Lock()
-        self._news = asyncio.Event()
+        self._wakeup = asyncio.Event()
 
     async def finish(self) -> None:
         """Ask for all that is missing, and write what comes."""
         await self._disk.change(self._resume)
-        await self._learn_the_time()
+        await self._confirm_clock()
         await self._disk.change(self._prepare)
         await self._parts.resume()
         await self._parts.flush_ready()
         try:
             async with asyncio.TaskGroup() as work:
-                watching = work.create_task(self._watch()) if self.order.on_progress else None
+                watching = work.create_task(self._watch()) if self.options.on_progress else None
                 await self._work()
-                await self.refusals.settle()
+                await self.refusals.resolve()
                 if watching:
                     watching.cancel()
         except BaseExceptionGroup as errors:
@@ -107,15 +109,15 @@ class Run:
     async def _work(self) -> None:
         async with asyncio.TaskGroup() as work:
             for queue in self._slices.values():
-                for _ in range(min(self.order.concurrency, len(queue))):
+                for _ in range(min(self.options.concurrency, len(queue))):
                     work.create_task(self._ask_slices(queue))
             if self._details is not None:
-                for _ in range(self.order.concurrency):
+                for _ in range(self.options.concurrency):
                     work.create_task(self._ask_details(self._details))
 
-    async def _learn_the_time(self) -> None:
+    async def _confirm_clock(self) -> None:
         """Ask for something that is due, until the service's clock is confirmed: all else is planned by it."""
-        self.asking.patient = False
+        self.fetcher.wait_if_too_new = False
         try:
             for _ in range(_LOOKS):
                 due = None if self._session.confirmed else await self._disk.change(self._first)
@@ -125,14 +127,14 @@ class Run:
                 if self._session.confirmed or (await self._session.quota.snapshot()).clock is None:
                     return
                 await asyncio.sleep(_LOOK)  # another answer tells something new once it has another date
-        except OutOfBudgetError:
+        except RequestBudgetExhausted:
             return
         finally:
-            self.asking.patient = True
+            self.fetcher.wait_if_too_new = True
 
     async def _try_first(self, due: PendingSlice) -> None:
         try:
-            await self._lists.try_first(self._groups[due.app], self._sources[due.source], due)
+            await self._slice_fetcher.probe_clock(self._endpoints[due.app], self._sources[due.source], due)
         except AgoraError as error:
             await self._refused(due, error)
 
@@ -140,91 +142,91 @@ class Run:
         """Leave out what the refusal of a slice is about; raises it where it is about everything."""
         if not may_be_own(error):
             raise error
-        await self.refusals.of_slice(one, error)
+        await self.refusals.slice_refused(one, error)
 
     def _first(self, state: ExportState) -> PendingSlice | None:
         found = (
-            self._lists.first(state, app, source)
-            for app in self._groups
+            self._slice_fetcher.first_due(state, app, source)
+            for app in self._endpoints
             for name, source in self._sources.items()
-            if not self.refusals.has(app, name)
+            if not self.refusals.is_skipped(app, name)
         )
         return next((one for one in found if one is not None), None)
 
     def _resume(self, state: ExportState) -> None:
         """Note what earlier runs left to be asked for again, before this one leaves anything."""
         state.requeue_skipped({reason for _, reason, *_ in state.skipped_calls() if is_asked_again(reason)})
-        for app in self._groups:
+        for app in self._endpoints:
             for source in self._sources.values():
                 if isinstance(source, CallSource):
-                    self._lists.look_again(state, app, source)
+                    self._slice_fetcher.enqueue_open_calls(state, app, source)
 
     def _prepare(self, state: ExportState) -> None:
         if self.selection.of_calls and self._session.confirmed:
             # A day later than by the clock: what is forgotten too early comes twice.
             state.delete_done_calls(self._session.plan.of_endpoint(CALL_LISTS).oldest(self._session.passed()) - DAY)
-        for app in self._groups:
+        for app in self._endpoints:
             for source in self._sources.values():
-                self._lists.prepare(state, app, source)
+                self._slice_fetcher.plan(state, app, source)
         for one in state.slices():
-            if one.app in self._groups and one.source in self._sources:
+            if one.app in self._endpoints and one.source in self._sources:
                 source = self._sources[one.source]
                 counter = self._session.plan.counter(source.endpoint)
                 self._slices.setdefault(counter, deque()).append(one)
-                self._listing += isinstance(source, CallSource)
+                self._lists_in_progress += isinstance(source, CallSource)
 
     async def _ask_slices(self, queue: deque[PendingSlice]) -> None:
         while queue:
             one = queue.popleft()
             source = self._sources[one.source]
             try:
-                if not self.refusals.has_slice(one):
+                if not self.refusals.is_slice_skipped(one):
                     await self._fetch(source, one)
-            except OutOfBudgetError:
+            except RequestBudgetExhausted:
                 return
             finally:
-                self._listing -= isinstance(source, CallSource)
-                self._tell()
+                self._lists_in_progress -= isinstance(source, CallSource)
+                self._notify()
             await self._parts.flush_ready()
 
     async def _fetch(self, source: Source, one: PendingSlice) -> None:
         try:
-            await self._lists.fetch(self._groups[one.app], source, one)
+            await self._slice_fetcher.fetch(self._endpoints[one.app], source, one)
         except AgoraError as error:
             await self._refused(one, error)
 
-    async def _ask_details(self, details: Details) -> None:
+    async def _ask_details(self, details: CallDetailsFetcher) -> None:
         while (call := await self._next_call()) is not None:
-            made = self.asking.made
+            made = self.fetcher.requests_made
             try:
-                answered = await details.fetch(self._groups[call.app], call)
-            except OutOfBudgetError:
-                self._tell()
+                answered = await details.fetch(self._endpoints[call.app], call)
+            except RequestBudgetExhausted:
+                self._notify()
                 return
             except AgoraError as error:
                 if not may_be_own(error):
                     raise
-                self._taken.discard(call.id)  # it is suspected instead, until it is left out
-                await self.refusals.of_call(call, error)
+                self._claimed.discard(call.id)  # it is suspected instead, until it is left out
+                await self.refusals.call_refused(call, error)
                 continue
             if answered:
-                await self.refusals.heard(call.app, made)
-            self._taken.discard(call.id)
+                await self.refusals.call_answered(call.app, made)
+            self._claimed.discard(call.id)
             await self._parts.flush_ready()
 
     async def _next_call(self) -> PendingCall | None:
         """Return the call that is due next; waits while more may be listed, and None when there will be none."""
-        while not self.asking.spent:
-            if self._ready:
-                call = self._ready.popleft()
-                if not self.refusals.has(call.app, DETAILS):
+        while not self.fetcher.budget_spent:
+            if self._queue:
+                call = self._queue.popleft()
+                if not self.refusals.is_skipped(call.app, DETAILS):
                     return call
                 continue
-            news = self._news
-            listed = self._listing == 0
-            if listed or not self.order.worst:
-                soonest = await self._fill()
-                if self._ready:
+            news = self._wakeup
+            listed = self._lists_in_progress == 0
+            if listed or not self.options.worst:
+                soonest = await self._refill_queue()
+                if self._queue:
                     continue
                 if listed and soonest is None:
                     return None
@@ -234,28 +236,28 @@ class Run:
             await news.wait()
         return None
 
-    async def _fill(self) -> int | None:
+    async def _refill_queue(self) -> int | None:
         """Take more calls that are due, and return when the first of the others will be."""
         async with self._refill:
-            if self._ready:
+            if self._queue:
                 return None
             newest = self._session.plan.of_endpoint(CALL_SESSIONS).newest(self._session.now())
             if not self._session.confirmed:
                 newest = _NEVER
-            apps = self.refusals.with_details()
-            due = DueFilter(worst=self.order.worst, min_users=self.order.min_users, before=newest)
-            but = self._not_again()
+            apps = self.refusals.apps_with_details()
+            due = DueFilter(worst=self.options.worst, min_users=self.options.min_users, before=newest)
+            but = self._excluded()
             found = await self._disk.change(lambda state: state.pending(due, apps, but))
-            self._taken.update(call.id for call in found)
-            self._ready.extend(found)
+            self._claimed.update(call.id for call in found)
+            self._queue.extend(found)
             if found:
                 return None
-            but = self._not_again()
+            but = self._excluded()
             return await self._disk.change(lambda state: self._soonest(state, due, apps, but))
 
-    def _not_again(self) -> tuple[int, ...]:
+    def _excluded(self) -> tuple[int, ...]:
         """Return the calls that wait in the state and are not to be asked about now, as they are at this moment."""
-        return (*self._taken, *self.refusals.suspected)
+        return (*self._claimed, *self.refusals.unresolved)
 
     def _soonest(self, state: ExportState, due: DueFilter, apps: Sequence[str], but: tuple[int, ...]) -> int | None:
         """Return when the first of the calls that are not due yet ends; None where all end so late that none waits.
@@ -272,10 +274,10 @@ class Run:
                 state.skip_call(call.id, FUTURE)
         return None
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         """Wake those who wait for news."""
-        self._news.set()
-        self._news = asyncio.Event()  # who looks from now on waits for the next
+        self._wakeup.set()
+        self._wakeup = asyncio.Event()  # who looks from now on waits for the next
 
     async def _until(self, end: int, news: asyncio.Event) -> None:
         """Wait until a call that ended then can be asked about, or there is news."""
@@ -288,8 +290,8 @@ class Run:
             return
 
     async def _watch(self) -> None:
-        while self.order.on_progress:
-            self.order.on_progress(await self.progress())
+        while self.options.on_progress:
+            self.options.on_progress(await self.progress())
             await asyncio.sleep(_LOOK)
 
     async def progress(self) -> ExportProgress:
@@ -300,7 +302,7 @@ class Run:
         return ExportProgress(
             rows=rows,
             written=self._parts.rows_written,
-            requests=self.asking.done,
+            requests=self.fetcher.requests_done,
             slices=slices,
             calls=calls,
             left={one.counter: one.left for one in snapshot if one.unit == "day"},

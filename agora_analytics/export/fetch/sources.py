@@ -17,8 +17,8 @@ from agora_analytics.endpoints.base import Scope
 from agora_analytics.endpoints.calls import Calls
 from agora_analytics.endpoints.insights import Insights
 from agora_analytics.endpoints.realtime import Realtime
-from agora_analytics.export.fetch.fetcher import ONCE
-from agora_analytics.export.fetch.retention import Question
+from agora_analytics.export.fetch.fetcher import SINGLE_ATTEMPT
+from agora_analytics.export.fetch.retention import Probe
 from agora_analytics.export.selection import Insight, Selection
 from agora_analytics.export.write import column_batch
 from agora_analytics.export.write.column_batch import ColumnBatch
@@ -40,12 +40,12 @@ from agora_analytics.streams.watch.series import Series
 if TYPE_CHECKING:
     from agora_analytics.models import Session as _User
 else:
-    _User = json.twin(models.Session)
+    _User = json.struct_like(models.Session)
 
 RowT = TypeVar("RowT", bound=tuple[Any, ...])
 
 DAY: Final = 86_400
-_LATE: Final = 300
+_ALLOWED_LATENESS: Final = 300
 """Seconds within which calls and windows may still appear, or change."""
 
 _PROVISIONAL_DAYS: Final = 3
@@ -54,20 +54,20 @@ _BUCKETS: Final = {"1h": 3_600, "1m": 60}
 
 @attrs.frozen(kw_only=True)
 class _UserPage(models.SessionPage):
-    call_info: tuple[_User, ...] | None
+    sessions: tuple[_User, ...] | None
 
 
-class _Calls(Calls):
+class _BulkCalls(Calls):
     """Call Inspector, whose sessions are no more than their fields: an export reads a great many."""
 
     _session_page = decoder(models.SessionPage, _UserPage)
 
 
-_MANNER: Final = Manner(priority=Priority.EXPORT, retry=ONCE, refusals=0)
+_EXPORT_MANNER: Final = Manner(priority=Priority.EXPORT, retry=SINGLE_ATTEMPT, refusals=0)
 
 
 @attrs.frozen
-class Groups:
+class EndpointSet:
     """The endpoints for one App ID, in the priority of exports."""
 
     calls: Calls
@@ -75,12 +75,12 @@ class Groups:
     realtime: Realtime
 
     @classmethod
-    def of(cls, session: Session, scope: Scope, app_id: str, on_skipped: OnSkipped | None = None) -> Groups:
-        """Return the groups of an App ID."""
+    def of(cls, session: Session, scope: Scope, app_id: str, on_skipped: OnSkipped | None = None) -> EndpointSet:
+        """Return the endpoints of an App ID."""
         # What is too old, the service itself has to say (see `_expiry`).
-        manner = attrs.evolve(_MANNER, on_skipped=on_skipped)
+        manner = attrs.evolve(_EXPORT_MANNER, on_skipped=on_skipped)
         mine = attrs.evolve(scope, app_id=app_id, manner=manner, read_ahead=False, ages=False)
-        return cls(_Calls(session, mine), Insights(session, mine), Realtime(session, mine))
+        return cls(_BulkCalls(session, mine), Insights(session, mine), Realtime(session, mine))
 
 
 @attrs.frozen
@@ -88,7 +88,7 @@ class Slice:
     """What one request asks for: `span`, of which only what begins before `keep` counts; the next has the rest."""
 
     span: Span
-    keep: int
+    owned_until: int
 
 
 @attrs.frozen
@@ -102,25 +102,25 @@ class CallSource:
     def __str__(self) -> str:
         return "calls" if self.cname is None else f"calls {self.cname}"
 
-    def whole(self, span: Span) -> Span:
+    def expand(self, span: Span) -> Span:
         """Return what must be asked for so that a span is whole."""
         return span
 
-    def first(self, moment: int) -> int:
+    def earliest(self, moment: int) -> int:
         """Return the first moment from which on can be asked, not before another."""
         return moment
 
-    def settled(self, now: int) -> int:
+    def final_before(self, now: int) -> int:
         """Return until when nothing more will appear."""
-        return now - _LATE
+        return now - _ALLOWED_LATENESS
 
-    def cut(self, span: Span, longest: int) -> tuple[Slice, ...]:
+    def split(self, span: Span, longest: int) -> tuple[Slice, ...]:
         """Return what one request after the other asks for."""
-        return _tiles(span.slices(longest))
+        return _contiguous(span.slices(longest))
 
-    def about(self, groups: Groups, app: str, second: int) -> Question:  # noqa: ARG002 - as the others'
+    def probe(self, endpoints: EndpointSet, app: str, second: int) -> Probe:  # noqa: ARG002 - as the others'
         """Return the smallest question about a second."""
-        return Question(second, partial(groups.calls.page, second, second + 1, page_size=1))
+        return Probe(second, partial(endpoints.calls.page, second, second + 1, page_size=1))
 
 
 @attrs.frozen
@@ -140,48 +140,50 @@ class InsightSource:
             return INSIGHT_USAGE if self.insight.usage else INSIGHT_QUALITY
         return INSIGHT_USAGE_TOTAL if self.insight.usage else INSIGHT_QUALITY_TOTAL
 
-    def whole(self, span: Span) -> Span:
+    def expand(self, span: Span) -> Span:
         """Return what must be asked for so that a span is whole: by a dimension, whole UTC days."""
         if self.insight.dimension is None:
             return span
         return Span(span.start // DAY * DAY, -(-span.end // DAY) * DAY)
 
-    def first(self, moment: int) -> int:
+    def earliest(self, moment: int) -> int:
         """Return the first moment from which on can be asked, not before another."""
         return moment if self.insight.dimension is None else -(-moment // DAY) * DAY
 
-    def settled(self, now: int) -> int:
+    def final_before(self, now: int) -> int:
         """Return until when nothing is computed anew: the start of the day three days ago."""
         return (now // DAY - _PROVISIONAL_DAYS) * DAY
 
-    def cut(self, span: Span, longest: int) -> tuple[Slice, ...]:
+    def split(self, span: Span, longest: int) -> tuple[Slice, ...]:
         """Return what one request after the other asks for: whole buckets, or one UTC day."""
         if self.insight.dimension is None:
             spans = span.overlapping(longest, _BUCKETS.get(self.insight.granularity, DAY))
             return tuple(map(Slice, spans, (*(one.start for one in spans[1:]), span.end)))
         marks = (*range(-(-span.start // DAY) * DAY, span.end, DAY), span.end)
-        return _tiles(tuple(Span(*pair) for pair in pairwise(marks)))
+        return _contiguous(tuple(Span(*pair) for pair in pairwise(marks)))
 
-    def about(self, groups: Groups, app: str, second: int) -> Question:
+    def probe(self, endpoints: EndpointSet, app: str, second: int) -> Probe:
         """Return the smallest question about a second."""
         start, size = (second, _BUCKETS["1h"]) if self.insight.dimension is None else (second // DAY * DAY, DAY)
-        return Question(start, partial(self.ask, groups, app, Slice(Span(start, start + size), start)))
+        return Probe(start, partial(self.fetch, endpoints, app, Slice(Span(start, start + size), start)))
 
-    async def ask(self, groups: Groups, app: str, one: Slice) -> ColumnBatch:
+    async def fetch(self, endpoints: EndpointSet, app: str, one: Slice) -> ColumnBatch:
         """Ask for a slice, and return its rows."""
         mine = self.insight
         alike = (mine.metric, mine.product, mine.granularity, mine.dimension)
-        return column_batch.insights(app, alike, _own(await self._rows(groups, one.span), one))
+        return column_batch.insights(app, alike, _owned_rows(await self._rows(endpoints, one.span), one))
 
-    async def _rows(self, groups: Groups, span: Span) -> list[tuple[int, float | None, str | None, float | None]]:
-        one, insights = self.insight, groups.insights
+    async def _rows(
+        self, endpoints: EndpointSet, span: Span
+    ) -> list[tuple[int, float | None, str | None, float | None]]:
+        one, insights = self.insight, endpoints.insights
         if one.dimension is not None:
             totals: tuple[Total, ...] = (
                 await insights.usage_total(one.metric, *span, dimension=one.dimension)
                 if one.usage
                 else await insights.quality_total(one.metric, *span, dimension=one.dimension, product=one.product)
             )
-            return [(span.start, total.value, total.dimension_value, total.refUsage) for total in totals]
+            return [(span.start, total.value, total.dimension_value, total.ref_usage) for total in totals]
         points: tuple[Point, ...] = (
             await insights.usage(one.metric, *span, granularity=one.granularity)
             if one.product is None
@@ -204,36 +206,36 @@ class RealtimeSource:
         """What is asked."""
         return REALTIME_USAGE if self.series.usage else REALTIME_QUALITY
 
-    def whole(self, span: Span) -> Span:
+    def expand(self, span: Span) -> Span:
         """Return what must be asked for so that a span is whole."""
         return span
 
-    def first(self, moment: int) -> int:
+    def earliest(self, moment: int) -> int:
         """Return the first moment from which on can be asked, not before another."""
         return -(-moment // WINDOW) * WINDOW
 
-    def settled(self, now: int) -> int:
+    def final_before(self, now: int) -> int:
         """Return until when no window changes any more."""
-        return (now - _LATE) // WINDOW * WINDOW
+        return (now - _ALLOWED_LATENESS) // WINDOW * WINDOW
 
-    def cut(self, span: Span, longest: int) -> tuple[Slice, ...]:
+    def split(self, span: Span, longest: int) -> tuple[Slice, ...]:
         """Return what one request after the other asks for; nothing where no whole window is in it."""
         start, end = -(-span.start // WINDOW) * WINDOW, span.end // WINDOW * WINDOW
-        return _tiles(Span(start, end).slices(longest, WINDOW)) if start < end else ()
+        return _contiguous(Span(start, end).slices(longest, WINDOW)) if start < end else ()
 
-    def about(self, groups: Groups, app: str, second: int) -> Question:
+    def probe(self, endpoints: EndpointSet, app: str, second: int) -> Probe:
         """Return the smallest question about a second."""
         start = second // WINDOW * WINDOW
-        return Question(start, partial(self.ask, groups, app, Slice(Span(start, start + WINDOW), start)))
+        return Probe(start, partial(self.fetch, endpoints, app, Slice(Span(start, start + WINDOW), start)))
 
-    async def ask(self, groups: Groups, app: str, one: Slice) -> ColumnBatch:
+    async def fetch(self, endpoints: EndpointSet, app: str, one: Slice) -> ColumnBatch:
         """Ask for a slice, and return its rows."""
         mine = self.series
         alike = (mine.metric, mine.product, mine.cname, mine.dimension)
-        return column_batch.realtime(app, alike, _own(await self._rows(groups, one.span), one))
+        return column_batch.realtime(app, alike, _owned_rows(await self._rows(endpoints, one.span), one))
 
-    async def _rows(self, groups: Groups, span: Span) -> list[tuple[int, float | None, str | None, str | None]]:
-        one, realtime = self.series, groups.realtime
+    async def _rows(self, endpoints: EndpointSet, span: Span) -> list[tuple[int, float | None, str | None, str | None]]:
+        one, realtime = self.series, endpoints.realtime
         asked: dict[str, Any] = {
             "product": one.product,
             "cname": one.cname,
@@ -249,13 +251,13 @@ class RealtimeSource:
         return [(point.ts, point.value, point.dimension_value, uid) for point, uid in zip(points, uids, strict=True)]
 
 
-def _tiles(spans: tuple[Span, ...]) -> tuple[Slice, ...]:
+def _contiguous(spans: tuple[Span, ...]) -> tuple[Slice, ...]:
     return tuple(Slice(span, span.end) for span in spans)
 
 
-def _own(rows: Iterable[RowT], one: Slice) -> list[RowT]:
+def _owned_rows(rows: Iterable[RowT], one: Slice) -> list[RowT]:
     """Return the rows that are a slice's own."""
-    return [row for row in rows if one.span.start <= row[0] < one.keep]
+    return [row for row in rows if one.span.start <= row[0] < one.owned_until]
 
 
 Source = CallSource | InsightSource | RealtimeSource

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 import attrs
 
 from agora_analytics._core.decoding import json
-from agora_analytics.export.fetch.cursor import Cursor, restored, stored
+from agora_analytics.export.fetch.cursor import CallCursor, restored, stored
 from agora_analytics.export.fetch.sources import DAY
 from agora_analytics.export.state.slices import SliceTables, SpanStatus
 from agora_analytics.export.state.staging import SerializedRows
@@ -45,7 +45,7 @@ class PendingCall:
     app: str
     call_id: str
     span: Span
-    cursor: Cursor | None
+    cursor: CallCursor | None
 
     @property
     def day(self) -> int:
@@ -143,7 +143,7 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         )
         return found[0] if found else None
 
-    def set_cursor(self, call: PendingCall, cursor: Cursor) -> None:
+    def set_cursor(self, call: PendingCall, cursor: CallCursor) -> None:
         """Record how far the details of a call are."""
         self._execute("UPDATE calls SET cursor = ? WHERE id = ?", stored(cursor), call.id)
 

@@ -16,7 +16,7 @@ from agora_analytics.spans import Span
 
 def drop_expired(state: ExportState, source: Source, one: PendingSlice, begin: int) -> PendingSlice | None:
     """Mark the part of a slice before `begin` as expired, and return the rest; None if nothing is left."""
-    span, keep = one.slice.span, one.slice.keep
+    span, keep = one.slice.span, one.slice.owned_until
     gone = Span(span.start, min(begin, keep))
     if not one.again:
         _mark_expired(state, one, gone)
@@ -72,7 +72,7 @@ def open_calls(state: ExportState, app: str, source: CallSource) -> list[tuple[i
 
 def part_before(one: Slice, moment: int) -> Span | None:
     """Return the part of a slice before a moment; None if there is none."""
-    end = min(one.keep, moment)
+    end = min(one.owned_until, moment)
     return Span(one.span.start, end) if one.span.start < end else None
 
 

@@ -111,7 +111,7 @@ CREATE TABLE IF NOT EXISTS slices (
 
     def add_slices(self, app: str, source: str, slices: Iterable[Slice], *, again: bool = False) -> None:
         """Add pending slices."""
-        rows = [(app, source, *one.span, one.keep, again) for one in slices]
+        rows = [(app, source, *one.span, one.owned_until, again) for one in slices]
         self._executemany("INSERT INTO slices (app, source, first, last, keep, again) VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def slices(self) -> tuple[PendingSlice, ...]:
@@ -144,7 +144,7 @@ CREATE TABLE IF NOT EXISTS slices (
                     one.app,
                     one.source,
                     *new.span,
-                    new.keep,
+                    new.owned_until,
                     one.again,
                 )[0],
                 one.app,

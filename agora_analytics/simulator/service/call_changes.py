@@ -10,9 +10,9 @@ from functools import lru_cache
 
 import attrs
 
-from agora_analytics.simulator.service.variants import Odds, Quirks
+from agora_analytics.simulator.service.variants import Odds, Variants
 from agora_analytics.simulator.world.entities import CallChange, SimulatedCall, SimulatedSession
-from agora_analytics.simulator.world.rng import share
+from agora_analytics.simulator.world.rng import fraction
 from agora_analytics.simulator.world.world import World
 
 NEVER = 10_000_000_000
@@ -23,18 +23,18 @@ _SOON = 600
 """Seconds after its start by which a call has moved, if chance moves it."""
 
 
-def of_call(world: World, quirks: Quirks, call: SimulatedCall) -> tuple[CallChange, ...]:
+def of_call(world: World, variants: Variants, call: SimulatedCall) -> tuple[CallChange, ...]:
     """Return all that befalls a call: what the settings name, and what chance adds."""
-    drawn = _of_hour(world, quirks.odds, call.created // _HOUR).changes if quirks.odds else {}
-    return (*quirks.changes_of(call.call_id), *drawn.get(call.call_id, ()))
+    drawn = _of_hour(world, variants.odds, call.created // _HOUR).changes if variants.odds else {}
+    return (*variants.changes_of(call.call_id), *drawn.get(call.call_id, ()))
 
 
-def told(world: World, quirks: Quirks, call: SimulatedCall, now: float) -> SimulatedCall | None:
+def as_shown(world: World, variants: Variants, call: SimulatedCall, now: float) -> SimulatedCall | None:
     """Return a call as the service tells of it at `now`; None where it was deleted."""
-    if not quirks.changes_calls:
+    if not variants.changes_calls:
         return call
     moved = 0
-    for change in of_call(world, quirks, call):
+    for change in of_call(world, variants, call):
         if change.at > now:
             continue
         if change.deleted:
@@ -52,20 +52,20 @@ def sessions(world: World, call: SimulatedCall, shown: SimulatedCall) -> tuple[S
     return tuple(attrs.evolve(one, leave=NEVER) if one.leave == call.destroyed else one for one in found)
 
 
-def astray(world: World, quirks: Quirks, start: int, end: int) -> Iterator[SimulatedCall]:
+def shown_elsewhere(world: World, variants: Variants, start: int, end: int) -> Iterator[SimulatedCall]:
     """Yield the calls that may be told of in `[start, end)` though they happened at another time; some twice."""
-    if quirks.moved_calls:
-        yield from world.calls(start - quirks.moved_by, end + quirks.moved_by)
-    for change in quirks.changes:
+    if variants.moved_calls:
+        yield from world.calls(start - variants.moved_by, end + variants.moved_by)
+    for change in variants.changes:
         call = world.call(change.call_id) if change.moved or change.endless else None
         if call is not None:
             yield call
 
 
-def endless(world: World, quirks: Quirks, start: int, end: int) -> Iterator[SimulatedCall]:
+def endless(world: World, variants: Variants, start: int, end: int) -> Iterator[SimulatedCall]:
     """Yield the calls of the hours of `[start, end)` that chance keeps from ending."""
-    for hour in range(start // _HOUR, -(-end // _HOUR)) if quirks.endless_calls else ():
-        yield from _of_hour(world, quirks.odds, hour).endless
+    for hour in range(start // _HOUR, -(-end // _HOUR)) if variants.endless_calls else ():
+        yield from _of_hour(world, variants.odds, hour).endless
 
 
 @attrs.frozen
@@ -86,16 +86,16 @@ def _of_hour(world: World, odds: Odds, hour: int) -> _Hour:
 def _drawn(world: World, odds: Odds, call: SimulatedCall) -> Iterator[CallChange]:
     seed, call_id = world.seed, call.call_id
     if _chosen(world, "moved", odds.moved, call):
-        by = 1 + int(odds.moved_by * share(seed, "moved by", call_id))
-        later = share(seed, "moved later", call_id) < 0.5  # noqa: PLR2004 - half of them
-        at = call.created + _SOON * share(seed, "moved at", call_id)
+        by = 1 + int(odds.moved_by * fraction(seed, "moved by", call_id))
+        later = fraction(seed, "moved later", call_id) < 0.5  # noqa: PLR2004 - half of them
+        at = call.created + _SOON * fraction(seed, "moved at", call_id)
         yield CallChange(call_id, at, moved=by if later else -by)
     if _chosen(world, "endless", odds.endless, call):
         yield CallChange(call_id, endless=True)
     if _chosen(world, "deleted", odds.deleted, call):
-        at = call.created + 2 * call.duration * share(seed, "deleted at", call_id)
+        at = call.created + 2 * call.duration * fraction(seed, "deleted at", call_id)
         yield CallChange(call_id, at, deleted=True)
 
 
 def _chosen(world: World, what: str, part: float, call: SimulatedCall) -> bool:
-    return part > 0 and share(world.seed, what, call.call_id) < part
+    return part > 0 and fraction(world.seed, what, call.call_id) < part

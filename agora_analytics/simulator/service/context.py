@@ -6,8 +6,8 @@ import attrs
 
 from agora_analytics.plans import Limits
 from agora_analytics.simulator.service.error_responses import invalid, too_long, too_new, too_old
-from agora_analytics.simulator.service.params import Asked, Frame
-from agora_analytics.simulator.service.variants import Quirks
+from agora_analytics.simulator.service.params import RequestParams, TimeRange
+from agora_analytics.simulator.service.variants import Variants
 from agora_analytics.simulator.world.world import World
 
 Document = dict[str, object]
@@ -25,14 +25,14 @@ DIMENSIONS = {
 
 
 @attrs.frozen
-class Case:
+class RequestContext:
     """One request to one endpoint at `moment`, in UTC seconds; `number` counts the requests before it."""
 
     world: World
-    quirks: Quirks
+    variants: Variants
     limits: Limits
     moment: float
-    asked: Asked
+    params: RequestParams
     number: int = 0
     now: int = attrs.field(init=False)
     """The moment in whole seconds."""
@@ -48,31 +48,31 @@ class Case:
     def _known_until(self) -> int:
         return self.now - self.limits.delay
 
-    def frame(self, start: str, end: str) -> Frame:
-        """Return the time frame asked for; raises `Refused` where it is wrong or outside of the plan."""
-        return self.within(self.asked.frame(start, end))
+    def time_range(self, start: str, end: str) -> TimeRange:
+        """Return the time frame asked for; raises `ErrorResponse` where it is wrong or outside of the plan."""
+        return self.within(self.params.time_range(start, end))
 
-    def within(self, frame: Frame) -> Frame:
-        """Return the time frame; raises `Refused` where it is outside of the plan.
+    def within(self, time_range: TimeRange) -> TimeRange:
+        """Return the time frame; raises `ErrorResponse` where it is outside of the plan.
 
         The inequalities are the reference's own, strict as it writes them.
         """
-        limits, now = self.limits, self.now if self.quirks.whole_seconds else self.moment
-        if not frame.end < now - limits.delay:
+        limits, now = self.limits, self.now if self.variants.whole_seconds else self.moment
+        if not time_range.end < now - limits.delay:
             raise too_new(limits.delay)
-        if not frame.start > now - limits.available:
+        if not time_range.start > now - limits.available:
             raise too_old(limits.available)
-        if limits.longest is not None and not frame.end - frame.start < limits.longest:
+        if limits.longest is not None and not time_range.end - time_range.start < limits.longest:
             raise too_long(limits.longest)
-        return frame
+        return time_range
 
     def dimension(self, *more: str) -> Grouping:
-        """Return the dimension asked for, one of the six or of some more; raises `Refused` for any other."""
-        sent = self.asked.text("dimension")
+        """Return the dimension asked for, one of the six or of some more; raises `ErrorResponse` for any other."""
+        sent = self.params.text("dimension")
         name = DIMENSIONS.get(sent, sent)
         if sent not in DIMENSIONS and sent not in more:
             raise invalid(f"dimension {sent} is not supported")
-        echo = OTHER_NAMES.get(sent, sent) if self.quirks.echo_other_name else sent
+        echo = OTHER_NAMES.get(sent, sent) if self.variants.echo_other_name else sent
         return Grouping(name, echo, 50 if name == "device" else 20)
 
 

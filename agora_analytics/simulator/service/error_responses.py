@@ -14,7 +14,7 @@ _LETTERS: Final[dict[Unit, str]] = {"second": "qps", "minute": "qpm", "day": "qp
 
 
 @attrs.frozen(eq=False)
-class Refused(Exception):
+class ErrorResponse(Exception):
     """The answer is no: a `code`, a `message`, and a `kind` in one word for whoever counts refusals."""
 
     code: int
@@ -22,53 +22,53 @@ class Refused(Exception):
     kind: str
 
 
-def invalid(what: str) -> Refused:
+def invalid(what: str) -> ErrorResponse:
     """Return the refusal of a parameter."""
-    return Refused(400, f"Invalid parameters: {what}", "parameter")
+    return ErrorResponse(400, f"Invalid parameters: {what}", "parameter")
 
 
-def milliseconds() -> Refused:
+def milliseconds() -> ErrorResponse:
     """Return what the service says to a timestamp in milliseconds."""
-    return Refused(500, "Unknown Error", "milliseconds")
+    return ErrorResponse(500, "Unknown Error", "milliseconds")
 
 
-def no_such_call(code: int) -> Refused:
+def no_such_call(code: int) -> ErrorResponse:
     """Return the refusal of details of a call that the service does not know."""
-    return Refused(code, "no such call", "unknown")
+    return ErrorResponse(code, "no such call", "unknown")
 
 
-def wrong_app() -> Refused:
+def wrong_app() -> ErrorResponse:
     """Return the refusal of an App ID that is not the account's."""
-    return Refused(403, "Wrong authorization information. The request is forbidden.", "app")
+    return ErrorResponse(403, "Wrong authorization information. The request is forbidden.", "app")
 
 
-def no_access() -> Refused:
+def no_access() -> ErrorResponse:
     """Return the refusal of an endpoint that the plan does not include."""
     said = "you have no auth to access this service, please buy or upgrade your service package"
-    return Refused(300, said, "access")
+    return ErrorResponse(300, said, "access")
 
 
-def too_frequent(unit: Unit, limit: int) -> Refused:
+def too_frequent(unit: Unit, limit: int) -> ErrorResponse:
     """Return the refusal of a request above a frequency."""
     name = _LETTERS[unit]
-    return Refused(300, f"{_PREFIX}{name} limit error, {name} limit = {limit}", name)
+    return ErrorResponse(300, f"{_PREFIX}{name} limit error, {name} limit = {limit}", name)
 
 
-def too_new(delay: int) -> Refused:
+def too_new(delay: int) -> ErrorResponse:
     """Return the refusal of a span that ends within the data delay (seconds)."""
-    return Refused(300, f"{_PREFIX}query latency limit error, query latency limit = {delay}s", "latency")
+    return ErrorResponse(300, f"{_PREFIX}query latency limit error, query latency limit = {delay}s", "latency")
 
 
-def too_old(available: int) -> Refused:
+def too_old(available: int) -> ErrorResponse:
     """Return the refusal of a span that starts before what the plan keeps (seconds)."""
     said = f"query time range limit error, query time range limit = {_spelled(available)}"
-    return Refused(300, _PREFIX + said, "range")
+    return ErrorResponse(300, _PREFIX + said, "range")
 
 
-def too_long(longest: int) -> Refused:
+def too_long(longest: int) -> ErrorResponse:
     """Return the refusal of a span as long as the plan's longest (seconds), or longer."""
     said = f"query time length limit error, query time length limit = {_spelled(longest)}"
-    return Refused(300, _PREFIX + said, "length")
+    return ErrorResponse(300, _PREFIX + said, "length")
 
 
 def _spelled(duration: int) -> str:

@@ -8,14 +8,14 @@ import attrs
 
 from agora_analytics._core import validation
 from agora_analytics.plans import WINDOWS, Unit
-from agora_analytics.simulator.service import settings
-from agora_analytics.simulator.world.rng import share
+from agora_analytics.simulator import validators
+from agora_analytics.simulator.world.rng import fraction
 
 _DAY = 86_400
 
 
 @attrs.frozen(kw_only=True)
-class Spender:
+class OtherProgram:
     """Another program that spends from a counter all day long.
 
     Attributes:
@@ -33,8 +33,8 @@ class Spender:
     end: float = float("inf")
 
     def __attrs_post_init__(self) -> None:
-        validation.settle(self, counter=validation.text, share=_share, burst=settings.some)
-        validation.settle(self, start=settings.moment, end=settings.later)
+        validation.settle(self, counter=validation.text, share=_share, burst=validators.positive_integer)
+        validation.settle(self, start=validators.utc_seconds, end=validators.utc_seconds_or_inf)
 
     def spent(self, per_day: int, since: float, until: float) -> int:
         """Return the requests that it sends from `since` up to and including `until`, where a day has `per_day`."""
@@ -45,10 +45,10 @@ class Spender:
     def _bursts(self, interval: float, now: float) -> int:
         """Return the bursts since 1970: one in each interval, at a moment that follows from its number."""
         number, within = divmod(now, interval)
-        return int(number) + (share("burst", self.counter, int(number)) * interval <= within)
+        return int(number) + (fraction("burst", self.counter, int(number)) * interval <= within)
 
 
-def spent_by(spenders: Iterable[Spender], counter: str, rates: Mapping[Unit, int], now: float) -> dict[Unit, int]:
+def spent_by(spenders: Iterable[OtherProgram], counter: str, rates: Mapping[Unit, int], now: float) -> dict[Unit, int]:
     """Return what others have spent from a counter in each current window of its units."""
     mine = [spender for spender in spenders if spender.counter == counter]
     per_day = rates.get("day", 0)
@@ -58,4 +58,4 @@ def spent_by(spenders: Iterable[Spender], counter: str, rates: Mapping[Unit, int
 
 
 def _share(name: str, value: object) -> float:
-    return validation.amount(name, settings.fraction(name, value), above=True)
+    return validation.amount(name, validators.fraction(name, value), above=True)

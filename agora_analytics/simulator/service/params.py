@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -9,15 +10,39 @@ from urllib.parse import parse_qsl
 import attrs
 import msgspec
 
-from agora_analytics.plans import Endpoint
+from agora_analytics.plans import ENDPOINTS, Endpoint
 from agora_analytics.simulator.service.error_responses import invalid, milliseconds
 
+_BY_PATH: Mapping[tuple[str, str], Endpoint] = {(endpoint.method, endpoint.path): endpoint for endpoint in ENDPOINTS}
 _MILLISECONDS = 100_000_000_000
 _DIGITS = 20
 
 
 @attrs.frozen
-class Frame:
+class IncomingRequest:
+    """A request as it arrives at one of the hosts, whose clock is `skew` seconds ahead of the service's."""
+
+    method: str
+    path: str
+    query: str
+    body: bytes | None = None
+    authorization: str | None = None
+    host: int = 0
+    skew: float = 0.0
+
+    @property
+    def endpoint(self) -> Endpoint | None:
+        """The endpoint that is asked, or None where there is none of this path."""
+        return _BY_PATH.get((self.method, self.path))
+
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """The parameters: texts of the query, and values of the body where that is a JSON object."""
+        return {**_values(self.body), **dict(parse_qsl(self.query, keep_blank_values=True))}
+
+
+@attrs.frozen
+class TimeRange:
     """The time frame asked for, in UTC seconds; whether the end is in depends on the endpoint."""
 
     start: int
@@ -25,7 +50,7 @@ class Frame:
 
 
 @attrs.frozen
-class Page:
+class PageRequest:
     """Which page of how many rows; the size is clamped to 100 already."""
 
     number: int
@@ -33,10 +58,10 @@ class Page:
 
 
 @attrs.frozen
-class Asked:
+class RequestParams:
     """A request's parameters: from the query of a GET, from the body of a POST, the App ID always from the query.
 
-    Every method raises `Refused` where the parameter is missing or wrong.
+    Every method raises `ErrorResponse` where the parameter is missing or wrong.
     """
 
     endpoint: Endpoint
@@ -44,7 +69,7 @@ class Asked:
     values: Mapping[str, Any]
 
     @classmethod
-    def of(cls, endpoint: Endpoint, query: str, body: bytes | None) -> Asked:
+    def of(cls, endpoint: Endpoint, query: str, body: bytes | None) -> RequestParams:
         """Read a request."""
         named = dict(parse_qsl(query, keep_blank_values=True))
         if not named.get("appid"):
@@ -61,7 +86,7 @@ class Asked:
             raise invalid(f"{name} is required")
         return value
 
-    def maybe_text(self, name: str) -> str | None:
+    def optional_text(self, name: str) -> str | None:
         """Return a text, or None where it is not there."""
         return self.text(name) if self.values.get(name) not in (None, "") else None
 
@@ -83,35 +108,35 @@ class Asked:
             raise invalid(f"{name} must be a number")
         return value
 
-    def moment(self, name: str) -> int:
+    def timestamp(self, name: str) -> int:
         """Return a time in UTC seconds; milliseconds get the service's unknown error."""
         value = self.number(name)
         if value >= _MILLISECONDS:
             raise milliseconds()
         return value
 
-    def frame(self, start: str, end: str) -> Frame:
+    def time_range(self, start: str, end: str) -> TimeRange:
         """Return the time between two parameters."""
-        frame = Frame(self.moment(start), self.moment(end))
-        if frame.start >= frame.end:
+        time_range = TimeRange(self.timestamp(start), self.timestamp(end))
+        if time_range.start >= time_range.end:
             raise invalid(f"{end} must be after {start}")
-        return frame
+        return time_range
 
-    def page(self) -> Page:
+    def page(self) -> PageRequest:
         """Return the page asked for: the first of 20 by default, of 100 where more are asked for."""
         number, size = self.number("page_no", 1), self.number("page_size", 20)
         if number < 1 or size < 1:
             raise invalid("page_no and page_size start at 1")
-        return Page(number, min(size, 100))
+        return PageRequest(number, min(size, 100))
 
-    def several(self, name: str, most: int) -> tuple[str, ...]:
+    def csv_list(self, name: str, most: int) -> tuple[str, ...]:
         """Return texts separated by commas, at most so many; empty where they are not there."""
-        values = tuple(filter(None, (self.maybe_text(name) or "").split(",")))
+        values = tuple(filter(None, (self.optional_text(name) or "").split(",")))
         if len(values) > most:
             raise invalid(f"{name}: at most {most}")
         return values
 
-    def quoted(self, name: str) -> tuple[str, ...]:
+    def quoted_list(self, name: str) -> tuple[str, ...]:
         """Return texts in double quotes separated by commas, or of a JSON list; empty where they are not there."""
         value = self.values.get(name)
         if value in (None, ""):
@@ -135,3 +160,11 @@ def _unquoted(text: str) -> object:
         return msgspec.json.decode(text)
     except msgspec.DecodeError:
         return None
+
+
+def _values(body: bytes | None) -> dict[str, Any]:
+    try:
+        values = json.loads(body or b"{}")
+    except ValueError:
+        return {}
+    return values if isinstance(values, dict) else {}

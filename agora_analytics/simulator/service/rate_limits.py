@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from agora_analytics.plans import WINDOWS, Unit
-from agora_analytics.simulator.service.error_responses import Refused, too_frequent
+from agora_analytics.simulator.service.error_responses import ErrorResponse, too_frequent
 
 _KEPT = 3
 """Windows remembered per unit: hosts behind one name differ in time, so an older window may still be counted in."""
@@ -13,7 +13,7 @@ _KEPT = 3
 _NOBODY: Mapping[Unit, int] = {}
 
 
-class Quotas:
+class RateLimits:
     """Counters of requests by UTC window; a few numbers per counter, however long it runs.
 
     `refusals_count` says whether a request that is refused is counted.
@@ -29,7 +29,7 @@ class Quotas:
         rates: Mapping[Unit, int],
         now: float,
         others: Mapping[Unit, int] = _NOBODY,
-    ) -> Refused | None:
+    ) -> ErrorResponse | None:
         """Count a request at `now` and return its refusal if it is one too many; the longest unit speaks first.
 
         `others` is what other programs have spent in the current windows.

@@ -8,7 +8,7 @@ import attrs
 
 
 @attrs.frozen
-class Entry:
+class LogEntry:
     """One request and its outcome.
 
     `at` is the service's time in seconds, `endpoint` the endpoint's name in `plans` or empty, `code` the body's code or
@@ -28,15 +28,15 @@ class Entry:
     refused: str = ""
 
 
-class Records:
+class RequestLog:
     """Counts of all requests, and the latest of them."""
 
     def __init__(self, size: int) -> None:
         self.counts: Counter[str] = Counter()
         self.refusals: Counter[str] = Counter()
-        self.log: deque[Entry] = deque(maxlen=size)
+        self.log: deque[LogEntry] = deque(maxlen=size)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: LogEntry) -> None:
         """Remember a request."""
         if entry.endpoint:
             self.counts[entry.endpoint] += 1

@@ -19,8 +19,9 @@ from agora_analytics import plans
 from agora_analytics._core import validation
 from agora_analytics.plans import WINDOWS, Endpoint, Plan, Unit
 from agora_analytics.protocols import Response, WallClock
+from agora_analytics.simulator import validators
 from agora_analytics.simulator.clocks import Clock
-from agora_analytics.simulator.fault_schedule import Faults
+from agora_analytics.simulator.fault_schedule import Arrival, Faults
 from agora_analytics.simulator.faults import Fault
 from agora_analytics.simulator.service import (
     call_changes,
@@ -30,16 +31,14 @@ from agora_analytics.simulator.service import (
     insights,
     other_programs,
     realtime,
-    settings,
 )
-from agora_analytics.simulator.service.arrivals import Arrival, Call
-from agora_analytics.simulator.service.context import Case, Document
+from agora_analytics.simulator.service.context import Document, RequestContext
 from agora_analytics.simulator.service.date_header import DateHeader
-from agora_analytics.simulator.service.error_responses import Refused
-from agora_analytics.simulator.service.params import Asked
-from agora_analytics.simulator.service.rate_limits import Quotas
-from agora_analytics.simulator.service.request_log import Entry, Records
-from agora_analytics.simulator.service.variants import DateStyle, Quirks
+from agora_analytics.simulator.service.error_responses import ErrorResponse
+from agora_analytics.simulator.service.params import IncomingRequest, RequestParams
+from agora_analytics.simulator.service.rate_limits import RateLimits
+from agora_analytics.simulator.service.request_log import LogEntry, RequestLog
+from agora_analytics.simulator.service.variants import DateStyle, Variants
 from agora_analytics.simulator.world.entities import CallChange, SimulatedCall
 from agora_analytics.simulator.world.rng import token
 from agora_analytics.simulator.world.world import World
@@ -48,7 +47,7 @@ CUSTOMER_ID = "simulated-customer"
 CUSTOMER_SECRET = "simulated-secret"  # noqa: S105 - opens nothing
 APP_ID = "simulated-app-id-0123456789abcdef"
 
-_ANSWERS: Mapping[Endpoint, Callable[[Case], Document]] = {
+_ANSWERS: Mapping[Endpoint, Callable[[RequestContext], Document]] = {
     plans.CALL_LISTS: call_inspector.lists,
     plans.CALL_SESSIONS: call_inspector.sessions,
     plans.CALL_METRICS: call_inspector.metrics,
@@ -65,13 +64,13 @@ _ANSWERS: Mapping[Endpoint, Callable[[Case], Document]] = {
     plans.REALTIME_QUALITY_TOP: realtime.quality_top,
 }
 _RULES: Final[Mapping[str, Callable[[str, Any], Any]]] = {
-    "world": settings.an(World),
+    "world": validators.instance_of(World),
     "plan": lambda _, value: Plan.of(value),
-    "faults": settings.an(Faults),
-    "quirks": settings.an(Quirks),
+    "faults": validators.instance_of(Faults),
+    "variants": validators.instance_of(Variants),
     "customer_id": validation.text,
-    "customer_secret": settings.words,
-    "app_id": settings.words,
+    "customer_secret": validators.string,
+    "app_id": validators.string,
     "other_apps": validation.texts,
 }
 """What is checked whenever it is assigned."""
@@ -79,14 +78,14 @@ _RULES: Final[Mapping[str, Callable[[str, Any], Any]]] = {
 _REQUEST_ID_IN_BODY = "/beta/analytics/call/"
 
 
-def basic(customer_id: str, customer_secret: str) -> str:
+def basic_auth(customer_id: str, customer_secret: str) -> str:
     """Return the `Authorization` header of a customer."""
     return "Basic " + b64encode(f"{customer_id}:{customer_secret}".encode()).decode()
 
 
 @attrs.frozen
 class _Verdict:
-    """The HTTP status and body of an answer, why it is a refusal (`Entry.refused`), and whether a gateway gave it."""
+    """HTTP status and body of an answer, why it is an error (`LogEntry.refused`), whether a gateway gave it."""
 
     status: int
     document: Document
@@ -98,11 +97,11 @@ class Service:
     """A simulated Agora Analytics: a world, a plan, a clock, and counters of what was asked.
 
     Attributes:
-        world, plan, quirks, customer_id, customer_secret, app_id: as given; the world, the plan and the quirks may be
-            replaced at any time.
+        world, plan, variants, customer_id, customer_secret, app_id: as given; the first three may be replaced at any
+            time.
         other_apps: App IDs that the account has too, with the same calls; may be replaced at any time.
         faults: the schedule that transports and servers act out; may be replaced at any time.
-        quotas: the counters of frequency limits.
+        rate_limits: the counters of frequency limits.
 
     """
 
@@ -117,7 +116,7 @@ class Service:
         app_id: str = APP_ID,
         other_apps: Iterable[str] = (),
         faults: Faults | None = None,
-        quirks: Quirks | None = None,
+        variants: Variants | None = None,
         log_size: int = 10_000,
     ) -> None:
         self.world = World() if world is None else world
@@ -128,10 +127,10 @@ class Service:
         self.app_id = app_id
         self.other_apps = other_apps
         self.faults = Faults() if faults is None else faults
-        self.quirks = Quirks() if quirks is None else quirks
-        self.quotas = Quotas()
-        self._authorization = basic(customer_id, customer_secret).encode()
-        self._records = Records(settings.count("log_size", log_size))
+        self.variants = Variants() if variants is None else variants
+        self.rate_limits = RateLimits()
+        self._authorization = basic_auth(customer_id, customer_secret).encode()
+        self._records = RequestLog(validators.non_negative("log_size", log_size))
         self._dates: dict[tuple[int, DateStyle], DateHeader] = {}
         self._arrived: Counter[int | str] = Counter()
         self._number = 0
@@ -140,11 +139,11 @@ class Service:
     def __setattr__(self, name: str, value: object) -> None:
         rule = _RULES.get(name)
         object.__setattr__(self, name, value if rule is None else rule(name, value))
-        if name in {"plan", "quirks"} and hasattr(self, "quirks"):
+        if name in {"plan", "variants"} and hasattr(self, "variants"):
             self._check_others()
 
     def _check_others(self) -> None:
-        for other in self.quirks.others:
+        for other in self.variants.others:
             self._known(other.counter)
 
     def _known(self, counter: str) -> str:
@@ -171,11 +170,11 @@ class Service:
 
     @property
     def refusals(self) -> Mapping[str, int]:
-        """Refused requests by kind; see `Entry.refused`."""
+        """Refused requests by kind; see `LogEntry.refused`."""
         return self._records.refusals
 
     @property
-    def log(self) -> deque[Entry]:
+    def log(self) -> deque[LogEntry]:
         """The latest requests, oldest first."""
         return self._records.log
 
@@ -187,7 +186,7 @@ class Service:
         now = self.clock()
         validation.choice("unit", unit, WINDOWS)
         validation.choice("counter", counter, dict.fromkeys(map(self.plan.counter, plans.ENDPOINTS)))
-        return self.quotas.spent(counter, unit, now) + self._others(counter, now).get(unit, 0)
+        return self.rate_limits.spent(counter, unit, now) + self._others(counter, now).get(unit, 0)
 
     def spend(self, counter: Endpoint | str, requests: int = 1) -> None:
         """Count requests of another program now, from an endpoint's counter or the counter of this name.
@@ -197,28 +196,28 @@ class Service:
         """
         name = self.plan.counter(counter) if isinstance(counter, Endpoint) else counter
         rates = self.plan.rates(self._known(name))
-        self.quotas.add(name, rates, self.clock(), settings.count("requests", requests))
+        self.rate_limits.add(name, rates, self.clock(), validators.non_negative("requests", requests))
 
     def changes(self, call: SimulatedCall) -> tuple[CallChange, ...]:
-        """Return all that befalls a call, whether the quirks name it or chance adds it."""
-        return call_changes.of_call(self.world, self.quirks, call)
+        """Return all that befalls a call, whether `variants` names it or chance adds it."""
+        return call_changes.of_call(self.world, self.variants, call)
 
-    def arrive(self, host: int = 0, call: Call | None = None) -> Fault | None:
+    def arrive(self, host: int = 0, request: IncomingRequest | None = None) -> Fault | None:
         """Take note that a request is on its way to a host, and return the fault that hits it, if one does."""
-        endpoint = call.endpoint if call else None
+        endpoint = request.endpoint if request else None
         name = endpoint.name if endpoint else ""
-        arrival = Arrival(self._number, self._arrived[host], host, self.clock(), self._arrived[name], call)
+        arrival = Arrival(self._number, self._arrived[host], host, self.clock(), self._arrived[name], request)
         self._number += 1
         self._arrived.update((host, name))
         return self.faults.strike(arrival)
 
-    def carry(self, fault: Fault | None, call: Call) -> Response | None:
+    def carry(self, fault: Fault | None, request: IncomingRequest) -> Response | None:
         """Return what comes back of a request that a fault may have hit; None where nothing does."""
         if fault is None or fault.counted:
-            response = self._handle(call, fault)
-            return fault.spoil(response) if fault else response
-        instead = fault.instead()
-        dated = self._date(call.host, self.clock() + call.skew, fault)
+            response = self._handle(request, fault)
+            return fault.corrupted(response) if fault else response
+        instead = fault.gateway_response()
+        dated = self._date(request.host, self.clock() + request.skew, fault)
         return instead and attrs.evolve(instead, headers={**instead.headers, **dated})
 
     def answer(
@@ -236,86 +235,86 @@ class Service:
 
         `host` is which of the hosts is asked, `skew` how many seconds its clock is ahead.
         """
-        return self._handle(Call(method, path, query, body, authorization, host, skew))
+        return self._handle(IncomingRequest(method, path, query, body, authorization, host, skew))
 
-    def _handle(self, call: Call, fault: Fault | None = None) -> Response:
+    def _handle(self, request: IncomingRequest, fault: Fault | None = None) -> Response:
         """Answer a request and remember it."""
-        now = self.clock() + call.skew
+        now = self.clock() + request.skew
         self._answered += 1
         request_id = token("request", self.world.seed, self._answered).lower()
-        verdict = self._judge(call, now, fault)
-        reached = None if verdict.gateway else call.endpoint
-        self._records.add(_entry(call, now, reached, verdict))
-        headers = {"Content-Type": "application/json; charset=utf-8", **self._date(call.host, now, fault)}
-        if reached and call.path.startswith(_REQUEST_ID_IN_BODY):
+        verdict = self._judge(request, now, fault)
+        reached = None if verdict.gateway else request.endpoint
+        self._records.add(_entry(request, now, reached, verdict))
+        headers = {"Content-Type": "application/json; charset=utf-8", **self._date(request.host, now, fault)}
+        if reached and request.path.startswith(_REQUEST_ID_IN_BODY):
             verdict.document["requestId"] = request_id
         else:
             headers["X-Request-ID"] = request_id
         return Response(verdict.status, headers, msgspec.json.encode(verdict.document))
 
-    def _judge(self, call: Call, now: float, fault: Fault | None) -> _Verdict:
+    def _judge(self, request: IncomingRequest, now: float, fault: Fault | None) -> _Verdict:
         """Tell what the answer is; where it is a refusal, say so."""
-        endpoint = call.endpoint
+        endpoint = request.endpoint
         if endpoint is None:
             return _Verdict(404, {"message": "no Route matched with those values"}, "path", gateway=True)
-        if not compare_digest((call.authorization or "").encode(), self._authorization):
+        if not compare_digest((request.authorization or "").encode(), self._authorization):
             return _Verdict(401, {"message": "Invalid authentication credentials"}, "credentials", gateway=True)
         try:
-            return _Verdict(200, {**self._envelope(), **self._document(endpoint, call, now, fault)})
-        except Refused as no:
+            return _Verdict(200, {**self._envelope(), **self._document(endpoint, request, now, fault)})
+        except ErrorResponse as no:
             status = fault.status if fault and no.kind == "fault" else 200
             return _Verdict(status, {"code": no.code, "message": no.message, "data": None}, no.kind)
 
-    def _document(self, endpoint: Endpoint, call: Call, now: float, fault: Fault | None) -> Document:
-        """Answer an endpoint; raises `Refused`. Whatever reaches this far is counted."""
+    def _document(self, endpoint: Endpoint, request: IncomingRequest, now: float, fault: Fault | None) -> Document:
+        """Answer an endpoint; raises `ErrorResponse`. Whatever reaches this far is counted."""
         if not self.plan.offers(endpoint):
             raise error_responses.no_access()
         self._charge(self.plan.counter(endpoint), now)
-        asked = Asked.of(endpoint, call.query, call.body)
+        params = RequestParams.of(endpoint, request.query, request.body)
         if fault and fault.kind == "refusal":
-            raise Refused(fault.code, fault.message, "fault")
-        if asked.app_id not in {self.app_id, *self.other_apps}:
+            raise ErrorResponse(fault.code, fault.message, "fault")
+        if params.app_id not in {self.app_id, *self.other_apps}:
             raise error_responses.wrong_app()
         limits = self.plan.of_endpoint(endpoint)
-        return _ANSWERS[endpoint](Case(self.world, self.quirks, limits, now, asked, self._answered))
+        return _ANSWERS[endpoint](RequestContext(self.world, self.variants, limits, now, params, self._answered))
 
     def _charge(self, counter: str, now: float) -> None:
-        """Count a request; raises `Refused` where it is one too many."""
+        """Count a request; raises `ErrorResponse` where it is one too many."""
         others, rates = self._others(counter, now), self.plan.rates(counter)
-        self.quotas.refusals_count = self.quirks.refusals_count
-        refused = self.quotas.count(counter, rates, now, others)
+        self.rate_limits.refusals_count = self.variants.refusals_count
+        refused = self.rate_limits.count(counter, rates, now, others)
         if refused:
             raise refused
 
     def _others(self, counter: str, now: float) -> Mapping[Unit, int]:
         """Return what other programs have spent of a counter by now, by unit."""
         return (
-            other_programs.spent_by(self.quirks.others, counter, self.plan.rates(counter), now)
-            if self.quirks.others
+            other_programs.spent_by(self.variants.others, counter, self.plan.rates(counter), now)
+            if self.variants.others
             else {}
         )
 
     def _envelope(self) -> Document:
-        code = self.quirks.success_code
-        return {**({} if code is None else {"code": code}), "message": self.quirks.message}
+        code = self.variants.success_code
+        return {**({} if code is None else {"code": code}), "message": self.variants.message}
 
     def _date(self, host: int, now: float, fault: Fault | None) -> Mapping[str, str]:
-        style = self.quirks.date
+        style = self.variants.date
         header = self._dates.setdefault((host, style), DateHeader(style))
-        text = header.at(now + self.quirks.date_ahead, fault.date_off if fault else 0.0)
+        text = header.at(now + self.variants.date_ahead, fault.date_off if fault else 0.0)
         return {} if text is None else {"Date": text}
 
 
-def _entry(call: Call, now: float, endpoint: Endpoint | None, verdict: _Verdict) -> Entry:
+def _entry(request: IncomingRequest, now: float, endpoint: Endpoint | None, verdict: _Verdict) -> LogEntry:
     code = verdict.document.get("code")
-    return Entry(
+    return LogEntry(
         at=now,
-        host=call.host,
+        host=request.host,
         endpoint=endpoint.name if endpoint else "",
-        method=call.method,
-        path=call.path,
-        query=call.query,
-        body=call.body,
+        method=request.method,
+        path=request.path,
+        query=request.query,
+        body=request.body,
         status=verdict.status,
         code=code if isinstance(code, int) else None,
         refused=verdict.refused,

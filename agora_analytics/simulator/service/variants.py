@@ -12,8 +12,8 @@ from typing import Any, Final, Literal
 import attrs
 
 from agora_analytics._core import validation
-from agora_analytics.simulator.service import settings
-from agora_analytics.simulator.service.other_programs import Spender
+from agora_analytics.simulator import validators
+from agora_analytics.simulator.service.other_programs import OtherProgram
 from agora_analytics.simulator.world.entities import CallChange
 
 DateStyle = Literal["exact", "timer", "lazy", "absent"]
@@ -27,8 +27,8 @@ def _all_changes(changes: object) -> tuple[CallChange, ...]:
     return validation.instances("changes", changes, CallChange)
 
 
-def _all_spenders(spenders: object) -> tuple[Spender, ...]:
-    return validation.instances("others", spenders, Spender)
+def _all_spenders(spenders: object) -> tuple[OtherProgram, ...]:
+    return validation.instances("others", spenders, OtherProgram)
 
 
 @attrs.frozen(cache_hash=True)
@@ -45,7 +45,7 @@ class Odds:
 
 
 @attrs.frozen(kw_only=True)
-class Quirks:
+class Variants:
     """How a simulated service reads the open points of the reference; the defaults follow its examples.
 
     Attributes:
@@ -141,7 +141,7 @@ class Quirks:
     moved_by: int = 120
     changes: tuple[CallChange, ...] = attrs.field(default=(), converter=_all_changes)
     unknown_call: int | None = None
-    others: tuple[Spender, ...] = attrs.field(default=(), converter=_all_spenders)
+    others: tuple[OtherProgram, ...] = attrs.field(default=(), converter=_all_spenders)
     _by_call: Mapping[str, tuple[CallChange, ...]] = attrs.field(init=False, repr=False, eq=False)
     odds: Odds = attrs.field(init=False, repr=False, eq=False)
 
@@ -169,7 +169,7 @@ class Quirks:
         return self._by_call.get(call_id, ())
 
     @classmethod
-    def rough(cls) -> Quirks:
+    def hostile(cls) -> Variants:
         """Return the other reading of every open point: what a client must survive all the same."""
         return cls(
             success_code=0,
@@ -207,22 +207,22 @@ def _success_code(name: str, value: object) -> int | None:
 
 _BY_ANNOTATION: Final[Mapping[str, Any]] = {
     "bool": validation.flag,
-    "int": settings.count,
-    "int | None": settings.or_none(settings.count),
-    "float": settings.fraction,
-    "DateStyle": partial(settings.one_of, DateStyle),
-    "UnfinishedEnd": partial(settings.one_of, UnfinishedEnd),
-    "Beyond": partial(settings.one_of, Beyond),
-    "Turning": partial(settings.one_of, Turning),
-    "NoFreeze": partial(settings.one_of, NoFreeze),
+    "int": validators.non_negative,
+    "int | None": validators.optional(validators.non_negative),
+    "float": validators.fraction,
+    "DateStyle": partial(validators.literal, DateStyle),
+    "UnfinishedEnd": partial(validators.literal, UnfinishedEnd),
+    "Beyond": partial(validators.literal, Beyond),
+    "Turning": partial(validators.literal, Turning),
+    "NoFreeze": partial(validators.literal, NoFreeze),
 }
 
 _OWN: Final[Mapping[str, Any]] = {
     "success_code": _success_code,
-    "message": settings.or_none(settings.words),
-    "total_off": settings.whole,
-    "unknown_call": settings.or_none(settings.whole),
-    "date_ahead": settings.seconds,
+    "message": validators.optional(validators.string),
+    "total_off": validators.integer,
+    "unknown_call": validators.optional(validators.integer),
+    "date_ahead": validators.finite,
     "day_starts_at": partial(validation.number, least=0, most=86_399),
 }
 """Rules of fields of which the annotation does not say enough."""
@@ -231,6 +231,6 @@ _CONVERTED: Final = frozenset({"changes", "others"})
 
 _RULES: Final[Mapping[str, Any]] = {
     field.name: _OWN.get(field.name) or _BY_ANNOTATION[str(field.type)]
-    for field in attrs.fields(Quirks)
+    for field in attrs.fields(Variants)
     if field.init and field.name not in _CONVERTED
 }

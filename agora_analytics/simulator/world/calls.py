@@ -12,7 +12,7 @@ from random import Random
 from agora_analytics.simulator.world.entities import Incident, SimulatedCall
 from agora_analytics.simulator.world.parameters import WorldParameters
 from agora_analytics.simulator.world.population import COUNTRIES
-from agora_analytics.simulator.world.rng import share, stream
+from agora_analytics.simulator.world.rng import fraction, rng_for
 
 _HOUR = 3_600
 _DAY = 86_400
@@ -34,7 +34,7 @@ _created = attrgetter("created")
 @lru_cache(maxsize=192)
 def of_hour(world: WorldParameters, hour: int) -> tuple[SimulatedCall, ...]:
     """Return the calls that begin in an hour (counted since 1970), oldest first."""
-    rng = stream(world.seed, "calls", hour)
+    rng = rng_for(world.seed, "calls", hour)
     count = int(world.calls_per_hour * curve(hour * _HOUR) + rng.random())
     moments = sorted(hour * _HOUR + int(rng.random() * _HOUR) for _ in range(count))
     return tuple(_call(world, rng, hour, created) for created in moments)
@@ -66,7 +66,7 @@ def hour_of(world: WorldParameters, call_id: str) -> int | None:
 
 
 def _mask(world: WorldParameters) -> int:
-    return _ID_MASK ^ int(share(world.seed, "mask") * 2**16)
+    return _ID_MASK ^ int(fraction(world.seed, "mask") * 2**16)
 
 
 def _call(world: WorldParameters, rng: Random, hour: int, created: int) -> SimulatedCall:
@@ -98,7 +98,7 @@ def _channel(rng: Random) -> str:
 
 @lru_cache(maxsize=512)
 def _of_day(world: WorldParameters, day: int) -> tuple[Incident, ...]:
-    rng = stream(world.seed, "incidents", day)
+    rng = rng_for(world.seed, "incidents", day)
     found = []
     for _ in range(int(world.incidents_per_day + rng.random())):
         start = day * _DAY + int(rng.random() * _DAY)

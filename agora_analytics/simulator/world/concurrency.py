@@ -23,7 +23,7 @@ _WINDOWS = _HOUR // WINDOW
 
 
 @attrs.frozen
-class Stay:
+class Interval:
     """A time in use, `[start, end)` in UTC seconds."""
 
     start: int
@@ -50,7 +50,7 @@ def value_of(profile: Profile, dimension: str) -> str:
     return value
 
 
-def presence(stays: Iterable[Stay], start: int, count: int) -> tuple[int, ...]:
+def count_concurrent(stays: Iterable[Interval], start: int, count: int) -> tuple[int, ...]:
     """Count the stays in each of `count` windows from `start` on; one counts in each window it touches."""
     steps = [0] * (count + 1)
     for stay in stays:
@@ -66,11 +66,11 @@ def presence(stays: Iterable[Stay], start: int, count: int) -> tuple[int, ...]:
 def _users_of_hour(
     world: WorldParameters, product: Product, hour: int, dimension: str | None
 ) -> Mapping[str, tuple[int, ...]]:
-    stays: dict[str, list[Stay]] = {"": []} if dimension is None else {}
+    stays: dict[str, list[Interval]] = {"": []} if dimension is None else {}
     for session in _sessions(world, product, hour):
         value = "" if dimension is None else value_of(session.profile, dimension)
-        stays.setdefault(value, []).append(Stay(session.join, session.leave))
-    return {value: presence(group, hour * _HOUR, _WINDOWS) for value, group in stays.items()}
+        stays.setdefault(value, []).append(Interval(session.join, session.leave))
+    return {value: count_concurrent(group, hour * _HOUR, _WINDOWS) for value, group in stays.items()}
 
 
 @lru_cache(maxsize=64)
@@ -79,8 +79,8 @@ def _channels_of_hour(world: WorldParameters, product: Product, hour: int) -> tu
     for call in calls.during(world, hour * _HOUR, (hour + 1) * _HOUR):
         mine = [session for session in participants.sessions(world, call) if _counts(session, product)]
         if mine:
-            stays.append(Stay(min(one.join for one in mine), max(one.leave for one in mine)))
-    return presence(stays, hour * _HOUR, _WINDOWS)
+            stays.append(Interval(min(one.join for one in mine), max(one.leave for one in mine)))
+    return count_concurrent(stays, hour * _HOUR, _WINDOWS)
 
 
 def _sessions(world: WorldParameters, product: Product, hour: int) -> list[SimulatedSession]:

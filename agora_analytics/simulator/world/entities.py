@@ -8,7 +8,7 @@ from __future__ import annotations
 import attrs
 
 from agora_analytics._core import validation
-from agora_analytics.simulator.service import settings
+from agora_analytics.simulator import validators
 from agora_analytics.simulator.world.population import Profile
 
 
@@ -91,5 +91,5 @@ class CallChange:
     moved: int = attrs.field(default=0, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        validation.settle(self, call_id=validation.text, at=settings.moment, moved=settings.whole)
+        validation.settle(self, call_id=validation.text, at=validators.utc_seconds, moved=validators.integer)
         validation.settle(self, deleted=validation.flag, endless=validation.flag)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from agora_analytics.catalogue import MetricId, Product
 from agora_analytics.simulator.world.entities import SimulatedSession
 from agora_analytics.simulator.world.parameters import WorldParameters
-from agora_analytics.simulator.world.rng import share, stream
+from agora_analytics.simulator.world.rng import fraction, rng_for
 
 if TYPE_CHECKING:
     from random import Random
@@ -80,7 +80,7 @@ def samples(
     base = _base(world, session, mid, peer)
     found: list[tuple[int, int | float]] = []
     for tile in range(start // _TILE, -(-end // _TILE)):
-        rng = stream(world.seed, session.sid, mid, peer, tile)
+        rng = rng_for(world.seed, session.sid, mid, peer, tile)
         seconds = range(tile * _TILE + session.join % _STEP, min((tile + 1) * _TILE, end), _STEP)
         found += _drawn(rng, seconds, start, mid, base)
     return found
@@ -89,7 +89,7 @@ def samples(
 def _base(world: WorldParameters, session: SimulatedSession, mid: int, peer: int) -> float:
     """Return the value around which a track moves."""
     known = MetricId(mid)
-    luck = share(world.seed, session.sid, mid, peer)
+    luck = fraction(world.seed, session.sid, mid, peer)
     if known.unit == "px":
         width = _WIDTHS[int(luck * len(_WIDTHS))]
         return width if known.name.endswith("WIDTH") else width * 9 // 16

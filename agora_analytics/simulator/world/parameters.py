@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from agora_analytics._core import validation
-from agora_analytics.simulator.service import settings
+from agora_analytics.simulator import validators
 
 
 @attrs.frozen(kw_only=True, cache_hash=True)
@@ -37,9 +37,9 @@ class WorldParameters:
         shares = ("long_share", "large_share", "rejoin_share", "web_share")
         validation.settle(
             self,
-            seed=settings.whole,
+            seed=validators.integer,
             calls_per_hour=validation.amount,
-            typical_minutes=settings.above_nothing,
+            typical_minutes=validators.positive,
             incidents_per_day=validation.amount,
-            **dict.fromkeys(shares, settings.fraction),
+            **dict.fromkeys(shares, validators.fraction),
         )

@@ -10,7 +10,7 @@ from agora_analytics.simulator.world import calls
 from agora_analytics.simulator.world.entities import SimulatedCall, SimulatedSession
 from agora_analytics.simulator.world.parameters import WorldParameters
 from agora_analytics.simulator.world.population import SERVER_DEVICE, Profile, pick
-from agora_analytics.simulator.world.rng import stream, token
+from agora_analytics.simulator.world.rng import rng_for, token
 
 _GAP = (20, 45)
 """Seconds that a user who comes back was away."""
@@ -21,7 +21,7 @@ _UNMEASURED = 0.04
 @lru_cache(maxsize=2_048)
 def sessions(world: WorldParameters, call: SimulatedCall) -> tuple[SimulatedSession, ...]:
     """Return all sessions of a call, the first to join first; the first user stays from beginning to end."""
-    rng = stream(world.seed, "sessions", call.call_id)
+    rng = rng_for(world.seed, "sessions", call.call_id)
     found: list[SimulatedSession] = []
     for number in range(call.users):
         found += _user(world, rng, call, number)

@@ -10,7 +10,7 @@ import attrs
 from agora_analytics.simulator.world import calls
 from agora_analytics.simulator.world.parameters import WorldParameters
 from agora_analytics.simulator.world.population import COUNTRIES
-from agora_analytics.simulator.world.rng import share
+from agora_analytics.simulator.world.rng import fraction
 from agora_analytics.spans import WINDOW
 
 if TYPE_CHECKING:
@@ -41,14 +41,14 @@ def rate(world: WorldParameters, metric: str, product: Product | None, ts: int, 
     """Return a quality metric in the window of `ts`, a fraction with 6 digits; see `World.rate`."""
     level = LEVELS[metric]
     lean = 0.6 + 0.8 * _luck(world.seed, metric, product, group)
-    noise = 0.7 + 0.6 * share(world.seed, metric, product, group, ts // WINDOW)
+    noise = 0.7 + 0.6 * fraction(world.seed, metric, product, group, ts // WINDOW)
     bad = level.ordinary * lean * noise + level.worst * calls.severity(world, ts, group if group in COUNTRIES else None)
     return round(1 - bad if level.success else bad, 6)
 
 
 @lru_cache(maxsize=4_096)
 def _luck(seed: int, metric: str, product: Product | None, group: str) -> float:
-    return share(seed, metric, product, group)
+    return fraction(seed, metric, product, group)
 
 
 def average(

@@ -8,13 +8,13 @@ from random import Random
 _DIGITS = 32
 
 
-def stream(*key: object) -> Random:
+def rng_for(*key: object) -> Random:
     """Return a generator that depends on nothing but the key."""
     # Seeding with text goes through SHA-512; `hash()` of a text would differ from process to process.
     return Random(":".join(map(str, key)))
 
 
-def share(*key: object) -> float:
+def fraction(*key: object) -> float:
     """Return a number in [0, 1) that depends on nothing but the key; far cheaper than a generator."""
     digest = blake2b(":".join(map(str, key)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64

@@ -7,7 +7,7 @@ from functools import lru_cache
 import attrs
 
 from agora_analytics.simulator.world import calls
-from agora_analytics.simulator.world.concurrency import Stay, presence
+from agora_analytics.simulator.world.concurrency import Interval, count_concurrent
 from agora_analytics.simulator.world.parameters import WorldParameters
 from agora_analytics.spans import WINDOW
 
@@ -19,7 +19,7 @@ _TRIES = 1.015
 
 
 @attrs.frozen
-class Tally:
+class Usage:
     """Usage of the calls that began in some time; minutes are summed over users."""
 
     channels: int = 0
@@ -28,12 +28,12 @@ class Tally:
     video_minutes: int = 0
     audio_minutes: int = 0
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(*(mine + its for mine, its in zip(attrs.astuple(self), attrs.astuple(other), strict=True)))
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(mine + its for mine, its in zip(attrs.astuple(self), attrs.astuple(other), strict=True)))
 
-    def scaled(self, factor: float) -> Tally:
+    def scaled(self, factor: float) -> Usage:
         """Return the same with every count multiplied and rounded down."""
-        return Tally(*(int(count * factor) for count in attrs.astuple(self)))
+        return Usage(*(int(count * factor) for count in attrs.astuple(self)))
 
     @property
     def attempts(self) -> int:
@@ -50,12 +50,12 @@ class Peak:
 
 
 @lru_cache(maxsize=2_048)
-def of_hour(world: WorldParameters, hour: int) -> Tally:
+def of_hour(world: WorldParameters, hour: int) -> Usage:
     """Return the usage of one hour, counted in hours since 1970."""
     begun = calls.created(world, hour * _HOUR, (hour + 1) * _HOUR)
     minutes = {video: int(sum(call.users * call.duration for call in begun if call.video is video) * _STAY / 60)
                for video in (True, False)}  # fmt: skip
-    return Tally(
+    return Usage(
         channels=len(begun),
         users=sum(call.users for call in begun),
         joins=sum(call.users + call.rejoins for call in begun),
@@ -68,8 +68,8 @@ def of_hour(world: WorldParameters, hour: int) -> Tally:
 def peak(world: WorldParameters, hour: int) -> Peak:
     """Return most channels and users at once in an hour; the users are estimated from their calls."""
     going = calls.during(world, hour * _HOUR, (hour + 1) * _HOUR)
-    stays = [Stay(call.created, call.destroyed) for call in going]
+    stays = [Interval(call.created, call.destroyed) for call in going]
     seats = [stay for call, stay in zip(going, stays, strict=True) for _ in range(call.users)]
     windows = _HOUR // WINDOW
-    most = [max(presence(group, hour * _HOUR, windows)) for group in (stays, seats)]
+    most = [max(count_concurrent(group, hour * _HOUR, windows)) for group in (stays, seats)]
     return Peak(most[0], int(most[1] * _STAY))

@@ -12,11 +12,11 @@ import attrs
 
 from agora_analytics._core import validation
 from agora_analytics.catalogue import Product
-from agora_analytics.simulator.service import settings
+from agora_analytics.simulator import validators
 from agora_analytics.simulator.world import calls, concurrency, metric_samples, participants, quality, usage
 from agora_analytics.simulator.world.entities import Incident, SimulatedCall, SimulatedSession
 from agora_analytics.simulator.world.parameters import WorldParameters
-from agora_analytics.simulator.world.usage import Tally
+from agora_analytics.simulator.world.usage import Usage
 
 _PRODUCTS = frozenset(map(str, Product))
 _DIMENSIONS = ("country", "region", "net", "network", "sdk", "os", "device")
@@ -40,12 +40,14 @@ class World(WorldParameters):
 
     def calls(self, start: int, end: int) -> tuple[SimulatedCall, ...]:
         """Return the calls created in `[start, end)`, oldest first."""
-        start, end = settings.second("start", start), settings.second("end", end)
+        start, end = validators.whole_utc_seconds("start", start), validators.whole_utc_seconds("end", end)
         return calls.created(self, start, end)
 
     def calls_during(self, start: int, end: int) -> tuple[SimulatedCall, ...]:
         """Return the calls in use at any time in `[start, end)`, oldest first."""
-        return calls.during(self, settings.second("start", start), settings.second("end", end))
+        return calls.during(
+            self, validators.whole_utc_seconds("start", start), validators.whole_utc_seconds("end", end)
+        )
 
     def call(self, call_id: str) -> SimulatedCall | None:
         """Return the call of this id, or None where there is none."""
@@ -69,7 +71,9 @@ class World(WorldParameters):
 
     def incidents(self, start: int, end: int) -> tuple[Incident, ...]:
         """Return the incidents that touch `[start, end)`, oldest first."""
-        return calls.incidents(self, settings.second("start", start), settings.second("end", end))
+        return calls.incidents(
+            self, validators.whole_utc_seconds("start", start), validators.whole_utc_seconds("end", end)
+        )
 
     def severity(self, ts: int, country: str | None = None) -> float:
         """Return how bad things are at a moment, from 0 (well) to 1, in a country or overall."""
@@ -80,23 +84,23 @@ class World(WorldParameters):
 
         Without a dimension the one key is the empty text, and it is there even for 0.
         """
-        settings.one_of_few("product", product, _PRODUCTS)
+        validators.check_member("product", product, _PRODUCTS)
         if dimension is not None:
-            settings.one_of_few("dimension", dimension, _DIMENSIONS)
+            validators.check_member("dimension", dimension, _DIMENSIONS)
         return concurrency.users(self, product, window, dimension)
 
     def channels(self, product: Product, window: int) -> int:
         """Return channels in use at a 20-second window."""
-        settings.one_of_few("product", product, _PRODUCTS)
+        validators.check_member("product", product, _PRODUCTS)
         return concurrency.channels(self, product, window)
 
     def rate(self, metric: str, product: Product | None, ts: int, group: str = "") -> float:
         """Return a quality metric (a fraction) in the window of `ts`, of a dimension's value or (empty) of all."""
-        settings.one_of_few("metric", metric, quality.LEVELS)
+        validators.check_member("metric", metric, quality.LEVELS)
         if product is not None:
-            settings.one_of_few("product", product, _PRODUCTS)
+            validators.check_member("product", product, _PRODUCTS)
         return quality.rate(self, metric, product, ts, group)
 
-    def tally(self, hour: int) -> Tally:
+    def usage(self, hour: int) -> Usage:
         """Return the usage of one hour, counted in hours since 1970."""
         return usage.of_hour(self, hour)

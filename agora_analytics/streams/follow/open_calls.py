@@ -1,99 +1,184 @@
-"""Which calls that go on are looked at again, and how: together where that is cheaper, the longer they last the less.
+"""Looks up open calls again: several in one search where that is cheaper, and old calls less often than young ones.
 
-A call that goes on is found where new calls are read only if the service selects by overlap, which nobody knows. So
-those that began earlier are looked at: the younger ones by one search over the time in which they began, each of the
-older ones by a search for its channel in the second it began. The pause between two looks grows with a call's age, so
-a call that never ends costs a few requests a day, however many there are.
+Reading new calls shows an open call again only if the service selects calls by overlap, which is not documented. So
+calls that began before the span just read are looked up: the younger ones by one search over the time in which they
+began, each older one by a search for its channel in the second in which it began. The pause between two lookups grows
+with the age of a call, so that a call that never ends costs a few requests a day, however many of them there are.
 
-A call that is not where it began may have been moved or deleted: it is searched for in a wider span of time, and given
-up after a few looks.
+A call that is not found where it began may have been moved or deleted. It is searched for in a wider span, and given
+up after a few lookups.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
 import attrs
 
+from agora_analytics._core.dispatcher import NothingToAskError
+from agora_analytics.errors import AgoraError, IncompleteList, RateLimited, ResponseError, ServerError
+from agora_analytics.models import Call
 from agora_analytics.spans import Span
-from agora_analytics.streams.follow.call_tracker import Open
-
-PAGE: Final = 100
+from agora_analytics.streams.follow.call_lists import PAGE_SIZE, CallListReader
+from agora_analytics.streams.follow.call_tracker import CallTracker, OpenCall
+from agora_analytics.streams.health import log
 
 _LONG: Final = 7_200
 _AGE: Final = 0.1
-"""Part of its age after which a call is looked at again."""
+"""Share of its age after which a call is looked up again."""
 
-MISSES: Final = 3
-"""Looks that find nothing after which a call is gone."""
+MAX_MISSES: Final = 3
+"""Lookups in a row that do not find a call before it counts as gone."""
 
-_AGAIN: Final = 300
-"""Seconds after a look that found nothing, and twice as many after the next."""
+_MISS_INTERVAL: Final = 300
+"""Seconds until the next lookup after a first miss; doubled for each further one."""
 
-_WIDE: Final = (0, 6 * 3_600, 24 * 3_600)
-"""Seconds around its beginning in which a call is searched for, by how often it was missed."""
+_MARGINS: Final = (0, 6 * 3_600, 24 * 3_600)
+"""Seconds around the start of a call in which it is searched for, by the number of misses."""
+
+_MAX_SINGLE: Final = 3
+"""Calls looked up one by one in one poll, for each request that reading new calls takes."""
 
 
 @attrs.frozen(kw_only=True)
-class Looks:
-    """Searches to be made: one over `span` for all that began in it, if any, and one for each of `single`."""
+class LookupPlan:
+    """Searches to make: one over `span` (if any) for all calls that began in it, and one for each of `single`."""
 
     span: Span | None = None
-    single: tuple[Open, ...] = ()
+    single: tuple[OpenCall, ...] = ()
 
-    def together(self, older: Sequence[Open]) -> list[Open]:
+    def together(self, older: Sequence[OpenCall]) -> list[OpenCall]:
         """Return the calls that the search over `span` should find."""
         start = self.span.start if self.span is not None else math.inf
-        # Where one was missed, another look at the same place proves nothing: it is searched for elsewhere.
-        return [one for one in older if one.began >= start and not one.misses and one not in self.single]
+        # A call that was missed is searched for elsewhere: the same place again would prove nothing.
+        return [known for known in older if known.began >= start and not known.misses and known not in self.single]
 
 
-def plan(older: Sequence[Open], start: int, *, now: float, density: float, longest: int, most: int) -> Looks:
-    """Return the cheapest searches for the calls that are due, oldest first, of those that began before `start`.
+def plan_lookups(
+    older: Sequence[OpenCall], start: int, *, now: float, density: float, longest: int, most: int
+) -> LookupPlan:
+    """Return the cheapest searches for those calls that are due, of calls (oldest first) that began before `start`.
 
-    `density` is how many calls a search of one second finds, `longest` what one request may span. At most `most` calls
-    are searched for singly, those that are overdue longest.
+    `density` is the number of calls that a search of one second finds, `longest` the seconds that one request may span.
+    At most `most` calls are searched for one by one: those that are overdue longest.
     """
-    due = [one for one in older if _is_due(one, now)]
-    missed = [one for one in due if one.misses]
-    steady = [one for one in due if not one.misses]
+    due = [known for known in older if _is_due(known, now)]
+    missed = [known for known in due if known.misses]
+    steady = [known for known in due if not known.misses]
     best, cost = len(steady), float(len(steady))
-    for number, one in enumerate(steady):
-        back = start - one.began
-        together = number + 1 + back // longest + back * density / PAGE
+    for number, known in enumerate(steady):
+        back = start - known.began
+        together = number + 1 + back // longest + back * density / PAGE_SIZE
         if together < cost:
             best, cost = number, together
-    single = sorted((*steady[:best], *missed), key=lambda one: one.look_at)
+    single = sorted((*steady[:best], *missed), key=lambda known: known.next_lookup)
     span = Span(steady[best].began, start) if best < len(steady) else None
-    return Looks(span=span, single=tuple(single[:most]))
+    return LookupPlan(span=span, single=tuple(single[:most]))
 
 
-def _is_due(one: Open, now: float) -> bool:
-    """Whether it is time for a look; also where no look would be that far off, but for a clock that was set back."""
-    longest = max(_LONG, 2 * _AGE * (now - one.began))
-    return one.look_at <= now or one.look_at > now + longest
+def _is_due(known: OpenCall, now: float) -> bool:
+    """Whether a lookup is due, or so far off that the clock must have been set back since it was planned."""
+    longest = max(_LONG, 2 * _AGE * (now - known.began))
+    return known.next_lookup <= now or known.next_lookup > now + longest
 
 
-def where(one: Open, newest: int) -> Span:
-    """Return the span in which to search for a call."""
-    around = _WIDE[min(one.misses, len(_WIDE) - 1)]
-    begun = one.began
-    start = max(0, begun - around)
-    return Span(start, max(min(begun + 1 + around, newest), start + 1))
+def search_span(known: OpenCall, newest: int) -> Span:
+    """Return the span in which to search for one call."""
+    margin = _MARGINS[min(known.misses, len(_MARGINS) - 1)]
+    start = max(0, known.began - margin)
+    return Span(start, max(min(known.began + 1 + margin, newest), start + 1))
 
 
-def found(one: Open, *, now: float, every: int) -> Open:
-    """Return a call that a look found, with the time of the next."""
-    return attrs.evolve(one, misses=0, look_at=now + max(every, _AGE * (now - one.began)))
+def after_hit(known: OpenCall, *, now: float, every: int) -> OpenCall:
+    """Return the state of a call that was found."""
+    return attrs.evolve(known, misses=0, next_lookup=now + max(every, _AGE * (now - known.began)))
 
 
-def later(one: Open, *, now: float) -> Open:
-    """Return a call that cannot be asked for by the clock, with the time of the next look: nothing is known by that."""
-    return attrs.evolve(one, look_at=now + _AGAIN)
+def after_miss(known: OpenCall, *, now: float) -> OpenCall:
+    """Return the state of a call that was not found."""
+    return attrs.evolve(known, misses=known.misses + 1, next_lookup=now + _MISS_INTERVAL * 2**known.misses)
 
 
-def missed(one: Open, *, now: float) -> Open:
-    """Return a call that a look did not find, with the time of the next."""
-    return attrs.evolve(one, misses=one.misses + 1, look_at=now + _AGAIN * 2**one.misses)
+def postponed(known: OpenCall, *, now: float) -> OpenCall:
+    """Return the state of a call whose lookup proved nothing: its span is not queryable, or the list was cut off."""
+    return attrs.evolve(known, next_lookup=now + _MISS_INTERVAL)
+
+
+@attrs.define
+class LookupResult:
+    """Calls that lookups found, and errors that they met."""
+
+    calls: list[Call] = attrs.field(factory=list)
+    errors: list[AgoraError] = attrs.field(factory=list)
+
+
+class OpenCallRefresher:
+    """Looks up the open calls of a tracker."""
+
+    def __init__(self, reader: CallListReader, every: int) -> None:
+        self._reader = reader
+        self._every = every
+
+    async def refresh(self, tracker: CallTracker, start: int, seen: Sequence[Call], density: float) -> LookupResult:
+        """Look up open calls that began before `start` and are not among those just `seen`."""
+        now, seen_ids = self._reader.utc(), {call.call_id for call in seen}
+        for call_id in seen_ids & tracker.open.keys():
+            tracker.open[call_id] = after_hit(tracker.open[call_id], now=now, every=self._every)
+        older = [known for known in tracker.opened_before(start) if known.call.call_id not in seen_ids]
+        await self._prove_oldest(tracker, older)
+        queryable = self._reader.queryable()
+        lookups = plan_lookups(
+            # After a clock was set back, some calls seem to begin in the future, where nothing is queryable.
+            [known for known in older if queryable.start <= known.began < queryable.end],
+            start,
+            now=now,
+            density=density,
+            longest=self._reader.bounds.limits.longest_query,
+            most=_MAX_SINGLE * (1 + len(seen) // PAGE_SIZE),
+        )
+        result = LookupResult()
+        if lookups.span is not None:
+            await self._lookup(tracker, result, lookups.together(older), lookups.span)
+        for known in lookups.single:
+            span = search_span(known, max(self._reader.queryable().end, 2))
+            await self._lookup(tracker, result, [known], span, known.call.cname)
+        return result
+
+    async def _prove_oldest(self, tracker: CallTracker, older: Collection[OpenCall]) -> None:
+        """If calls expired by the clock alone, read the oldest second: the service proves the bound by accepting it."""
+        oldest = self._reader.queryable().start
+        if any(self._reader.bounds.oldest_accepted <= known.began < oldest for known in older):
+            await self._lookup(tracker, LookupResult(), [], Span(oldest, oldest + 1))
+
+    async def _lookup(
+        self,
+        tracker: CallTracker,
+        result: LookupResult,
+        wanted: Sequence[OpenCall],
+        span: Span,
+        cname: str | None = None,
+    ) -> None:
+        """Search a span for calls and record which were found; a refused search counts as a miss."""
+        incomplete: list[IncompleteList] = []
+        try:
+            found = {call.call_id: call for call in await self._reader.search(span, cname, incomplete=incomplete)}
+        except NothingToAskError:
+            now = self._reader.utc()
+            tracker.open.update({known.call.call_id: postponed(known, now=now) for known in wanted})
+            return
+        except AgoraError as error:
+            if not isinstance(error, ResponseError) or isinstance(error, ServerError | RateLimited):
+                result.errors.append(error)
+                return
+            log.info("follow: the lookup of %s was refused: %s", span, error)
+            found = {}
+        now = self._reader.utc()
+        for known in wanted:
+            call_id = known.call.call_id
+            if call_id in found:
+                result.calls.append(found[call_id])
+                tracker.open[call_id] = after_hit(known, now=now, every=self._every)
+            else:
+                tracker.open[call_id] = (postponed if incomplete else after_miss)(known, now=now)

@@ -29,7 +29,7 @@ from agora_analytics.plans import CALL_SESSIONS
 from agora_analytics.quota.quota import Quota, Reserve
 from agora_analytics.spans import Span
 from agora_analytics.streams.events import CallFinished, CallSessions
-from agora_analytics.streams.follow.call_tracker import Owed, Tail
+from agora_analytics.streams.follow.call_tracker import CallTracker, PendingSessions
 from agora_analytics.streams.health import log
 from agora_analytics.streams.sources import CallSource
 
@@ -60,103 +60,103 @@ _DAY: Final = 86_400
 _MOST: Final = 1_000
 """Finished calls whose sessions may still follow; of more, the oldest are left out."""
 
-Told = CallFinished | CallSessions
+SessionEvent = CallFinished | CallSessions
 
 
 class _OutOfQuotaError(Exception):
     """There is no request for details to be had for longer than is worth waiting for."""
 
 
-class Details:
-    """Asks for the sessions that a tail owes."""
+class SessionFetcher:
+    """Asks for the sessions that a tracker owes."""
 
     def __init__(self, source: CallSource, quota: Quota) -> None:
         self._source = source
         self._quota = quota
         self._limits = quota.plan.of_endpoint(CALL_SESSIONS)
         counter = quota.plan.counter(CALL_SESSIONS)
-        self._people = math.ceil(_PEOPLE * quota.plan.rates(counter)["day"])
-        self.proved = 0
-        self._left = 0
-        self._worked = 0
-        self._in_a_row = 0
-        self._rests_until = 0.0
-        self._rest = _FIRST
+        self._interactive_reserve = math.ceil(_PEOPLE * quota.plan.rates(counter)["day"])
+        self.oldest_accepted = 0
+        self._requests_left = 0
+        self._successes = 0
+        self._failures_in_a_row = 0
+        self._paused_until = 0.0
+        self._next_pause = _FIRST
 
-    def askable_at(self, call: Call) -> float:
+    def available_at(self, call: Call) -> float:
         """Return when all sessions of a call can be asked for (UTC seconds), 0 where that is never."""
         return 0.0 if call.span is None else float(self._limits.askable_at(call.span.end))
 
-    async def round(self, tail: Tail, kept: Reserve, until: float) -> AsyncGenerator[Told]:
+    async def fetch_pending(self, tracker: CallTracker, kept: Reserve, until: float) -> AsyncGenerator[SessionEvent]:
         """Yield what is known of the calls that are owed, first those whose end is not told, until a moment.
 
         At least one request is made, where one can be.
         """
-        self._left = await self._budget(tail, kept)
-        spent = self._left <= 0
-        for one in sorted(tail.owed.values(), key=lambda one: (one.told, one.next_at)):
+        self._requests_left = await self._available_requests(tracker, kept)
+        spent = self._requests_left <= 0
+        for one in sorted(tracker.pending.values(), key=lambda one: (one.end_reported, one.next_at)):
             now = self._quota.utc()
-            event = self._given_up(one, now, len(tail.owed))
-            if event is None and not spent and _is_due(one, now) and self._rests_until <= self._quota.now():
+            event = self._abandoned(one, now, len(tracker.pending))
+            if event is None and not spent and _is_due(one, now) and self._paused_until <= self._quota.now():
                 try:
-                    event = await self._try(tail, one)
+                    event = await self._fetch(tracker, one)
                 except _OutOfQuotaError:
                     spent = True
-            if event is None and not one.told and (spent or now > one.since + _HELD):
+            if event is None and not one.end_reported and (spent or now > one.available_at + _HELD):
                 event = CallFinished(call=one.call, reason="quota" if spent else "outage")
             if event is not None:
                 yield event
-            spent = spent or self._left <= 0
+            spent = spent or self._requests_left <= 0
             if self._quota.utc() >= until and not spent:
                 return
 
-    async def _budget(self, tail: Tail, kept: Reserve) -> int:
+    async def _available_requests(self, tracker: CallTracker, kept: Reserve) -> int:
         """Return how many requests are left of the day, but for those that people may need."""
         try:
-            budget = await kept.keep(sum(not one.told for one in tail.owed.values()), 0)
+            budget = await kept.keep(sum(not one.end_reported for one in tracker.pending.values()), 0)
         except LedgerError:
-            return len(tail.owed) + 1  # asking shows it too, and counts as an outage
-        return budget.requests - self._people
+            return len(tracker.pending) + 1  # asking shows it too, and counts as an outage
+        return budget.requests - self._interactive_reserve
 
-    def _given_up(self, one: Owed, now: float, count: int) -> Told | None:
+    def _abandoned(self, one: PendingSessions, now: float, count: int) -> SessionEvent | None:
         """Return the event of a call whose sessions will never come."""
         span = one.call.span
         if span is None:
-            return _without(one, "it has no start or no end")
+            return _no_sessions(one, "it has no start or no end")
         if not validation.is_text(one.call.call_id):
-            return _without(one, "its id cannot be asked for")
+            return _no_sessions(one, "its id cannot be asked for")
         # Not by the clock alone: the lists are kept as long, and the service has shown how long that is.
-        if span.start < min(self.proved, self._limits.oldest(int(now))):
-            return _without(one, "expired")
+        if span.start < min(self.oldest_accepted, self._limits.oldest(int(now))):
+            return _no_sessions(one, "expired")
         if self._quota.confirmed and span.end > now + _DAY:
-            return _without(one, "its end lies in the future")
-        if one.told and count > _MOST:
-            return _without(one, "quota")
+            return _no_sessions(one, "its end lies in the future")
+        if one.end_reported and count > _MOST:
+            return _no_sessions(one, "quota")
         return None
 
-    async def _try(self, tail: Tail, one: Owed) -> Told | None:
+    async def _fetch(self, tracker: CallTracker, one: PendingSessions) -> SessionEvent | None:
         """Ask for the sessions of a call, and return what came of it, nothing if it is to be tried again."""
         try:
-            await self._ready()
-            sessions = await self._sessions(one.call)
+            await self._wait_for_quota()
+            sessions = await self._fetch_sessions(one.call)
         except (RateLimited, QuotaExhausted):
             raise _OutOfQuotaError from None
         except AgoraError as error:
-            return self._failed(tail, one, error)
-        self._worked += 1
-        self._in_a_row, self._rest = 0, _FIRST
-        if one.told:
+            return self._record_failure(tracker, one, error)
+        self._successes += 1
+        self._failures_in_a_row, self._next_pause = 0, _FIRST
+        if one.end_reported:
             return CallSessions(call=one.call, sessions=sessions)
         return CallFinished(call=one.call, sessions=sessions)
 
-    async def _ready(self) -> None:
+    async def _wait_for_quota(self) -> None:
         """Wait for a request that is to be had soon; the line for it is short."""
         if (await self._quota.forecast(1, CALL_SESSIONS)).seconds > _SOON:
             raise _OutOfQuotaError
 
-    async def _sessions(self, call: Call) -> tuple[Session, ...]:
+    async def _fetch_sessions(self, call: Call) -> tuple[Session, ...]:
         def page(part: truncation.Part, number: int) -> Coroutine[Any, Any, SessionPage]:
-            self._left -= 1
+            self._requests_left -= 1
             return self._source.session_page(call.call_id, lambda: part.span, number)
 
         spans = _span(call).slices(self._limits.longest_query)
@@ -164,28 +164,31 @@ class Details:
         async with aclosing(rows) as found:
             return tuple([session async for session in found])
 
-    def _failed(self, tail: Tail, one: Owed, error: AgoraError) -> Told | None:
+    def _record_failure(self, tracker: CallTracker, one: PendingSessions, error: AgoraError) -> SessionEvent | None:
         """Note that asking for a call failed; return its event where that is the call's own fault."""
-        counted = one.counted + (one.mark is not None and self._worked > one.mark)
+        counted = one.own_failures + (one.successes_before is not None and self._successes > one.successes_before)
         log.info("the sessions of call %s cannot be had: %s", one.call.call_id, error)
-        if self._is_own(one, counted, error) or counted >= _TRIES:
-            self._in_a_row += 1
+        if self._is_own_fault(one, counted, error) or counted >= _TRIES:
+            self._failures_in_a_row += 1
             expired = isinstance(error, PlanRefused) and error.kind == "range"
-            return _without(one, "expired" if expired else f"{type(error).__name__}: {error.args[0]}")
+            return _no_sessions(one, "expired" if expired else f"{type(error).__name__}: {error.args[0]}")
         now = self._quota.utc()
-        tail.owed[one.call.call_id] = attrs.evolve(
+        tracker.pending[one.call.call_id] = attrs.evolve(
             one,
             tries=one.tries + 1,
-            counted=counted,
-            mark=self._worked,
+            own_failures=counted,
+            successes_before=self._successes,
             next_at=now + min(_FIRST * 2 ** min(one.tries, _DOUBLINGS), _LAST),
         )
-        self._in_a_row += 1
-        if self._in_a_row > 1:  # an outage: the others are not worth their requests
-            self._rests_until, self._rest = self._quota.now() + self._rest, min(2 * self._rest, _LONGEST_REST)
+        self._failures_in_a_row += 1
+        if self._failures_in_a_row > 1:  # an outage: the others are not worth their requests
+            self._paused_until, self._next_pause = (
+                self._quota.now() + self._next_pause,
+                min(2 * self._next_pause, _LONGEST_REST),
+            )
         return None
 
-    def _is_own(self, one: Owed, counted: int, error: AgoraError) -> bool:
+    def _is_own_fault(self, one: PendingSessions, counted: int, error: AgoraError) -> bool:
         """Whether a failure is the call's own fault: it is refused, and others are answered, or it always was."""
         if isinstance(error, PlanRefused) and error.kind == "range":
             return self._quota.confirmed and _span(one.call).start < self._limits.oldest(int(self._quota.utc()))
@@ -199,12 +202,12 @@ def _span(call: Call) -> Span:
     return call.span
 
 
-def _is_due(one: Owed, now: float) -> bool:
+def _is_due(one: PendingSessions, now: float) -> bool:
     """Whether it is time to ask; also where that is further off than any try, but for a clock that was set back."""
     return one.next_at <= now or one.next_at > now + 2 * _DAY
 
 
-def _without(one: Owed, reason: str) -> Told:
-    if one.told:
+def _no_sessions(one: PendingSessions, reason: str) -> SessionEvent:
+    if one.end_reported:
         return CallSessions(call=one.call, sessions=None, reason=reason)
     return CallFinished(call=one.call, reason=reason)

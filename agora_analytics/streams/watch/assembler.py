@@ -26,7 +26,7 @@ from agora_analytics.streams.watch.series import Series
 Why = Callable[[int], Loss]
 """Returns why a window (its start) could not be asked for in time."""
 
-_DUMPED: Final = frozenset({"at", "rows"})
+_STATE_FIELDS: Final = frozenset({"at", "rows"})
 """What a checkpoint keeps of a series of a window."""
 
 Row = list[str | int | float | None]
@@ -34,25 +34,25 @@ Row = list[str | int | float | None]
 
 
 @attrs.define
-class _Seen:
+class _SeriesState:
     """What is known of one series of one window: its points, when the service was asked last, and what was delivered.
 
     `told` is None before the window is delivered.
     """
 
     points: tuple[Point, ...]
-    at: float
-    told: tuple[Point, ...] | None = None
-    _rows: tuple[tuple[Point, ...], list[Row]] | None = attrs.field(default=None, init=False)
+    asked_at: float
+    delivered: tuple[Point, ...] | None = None
+    _encoded_rows: tuple[tuple[Point, ...], list[Row]] | None = attrs.field(default=None, init=False)
 
-    def dumped(self, told: tuple[Point, ...]) -> dict[str, Any]:
+    def encode(self, told: tuple[Point, ...]) -> dict[str, Any]:
         """Return what a checkpoint keeps of it, with these rows.
 
         A checkpoint is taken at each event, of many windows that have not changed since: their rows are kept.
         """
-        if self._rows is None or self._rows[0] is not told:
-            self._rows = told, [[point.dimension_value, point.uid, point.value] for point in told]
-        return {"at": self.at, "rows": self._rows[1]}
+        if self._encoded_rows is None or self._encoded_rows[0] is not told:
+            self._encoded_rows = told, [[point.dimension_value, point.uid, point.value] for point in told]
+        return {"at": self.asked_at, "rows": self._encoded_rows[1]}
 
 
 _GROUPS: Final = frozenset({str, type(None)})
@@ -64,7 +64,7 @@ _PARTS: Final = 500
 """Into so many parts a long loss is divided to find its reasons: years have millions of windows."""
 
 
-class Windows:
+class WindowAssembler:
     """Windows from `due` on, until delivered, and after that until they are settled.
 
     `allowed_lateness` and `final_after` are seconds after a window could be asked for first, which is `delay` after its
@@ -84,18 +84,18 @@ class Windows:
         done: Sequence[Span] = (),
     ) -> None:
         self._done = tuple(done)
-        self.due = self._skip(due)
+        self.watermark = self._skip(due)
         self._series = tuple(series)
         self._delay = delay
         self._allowed_lateness = allowed_lateness
         self._final_after = final_after
         self._revisions = revisions
         self._only_final = only_final
-        self._seen: dict[int, dict[int, _Seen]] = {}
-        self._changed: dict[tuple[int, int], None] = {}
+        self._buffer: dict[int, dict[int, _SeriesState]] = {}
+        self._pending_revisions: dict[tuple[int, int], None] = {}
         self._order = _order(self._series)
-        self._dumps: dict[int, Mapping[str, Any]] = {}
-        self.absent: frozenset[int] = frozenset()
+        self._encoded: dict[int, Mapping[str, Any]] = {}
+        self.excluded: frozenset[int] = frozenset()
         """Places of series that cannot be asked for: windows do not wait for these."""
 
     def _skip(self, due: int) -> int:
@@ -105,74 +105,74 @@ class Windows:
                 due = span.end
         return due
 
-    def wanted(self) -> int:
+    def oldest_open(self) -> int:
         """Return the oldest window that an answer could still tell something of."""
-        return min(self._seen, default=self.due)
+        return min(self._buffer, default=self.watermark)
 
-    def absorb(self, places: Iterable[int], asked: Span, points: Sequence[Point], at: float) -> None:
+    def add(self, places: Iterable[int], asked: Span, points: Sequence[Point], at: float) -> None:
         """Take an answer about the series at these places, for the windows of a span, asked for at `at`."""
         rows: dict[int, list[Point]] = {}
         for point in points:
             rows.setdefault(point.ts // WINDOW * WINDOW, []).append(point)
-        first = max(asked.start // WINDOW * WINDOW, self.wanted())
+        first = max(asked.start // WINDOW * WINDOW, self.oldest_open())
         for ts in range(first, asked.end // WINDOW * WINDOW, WINDOW):
-            if ts >= self.due or ts in self._seen:
+            if ts >= self.watermark or ts in self._buffer:
                 for place in places:
-                    self._look(ts, place, self._series[place].of(rows.get(ts, ())), at)
+                    self._merge(ts, place, self._series[place].select(rows.get(ts, ())), at)
 
-    def _look(self, ts: int, place: int, points: tuple[Point, ...], at: float) -> None:
-        self._dumps.pop(ts, None)
-        window = self._seen.setdefault(ts, {})
+    def _merge(self, ts: int, place: int, points: tuple[Point, ...], at: float) -> None:
+        self._encoded.pop(ts, None)
+        window = self._buffer.setdefault(ts, {})
         known = window.get(place)
         if known is None:
-            known = window[place] = _Seen(united((), points), at, None if ts >= self.due else ())
+            known = window[place] = _SeriesState(merge_rows((), points), at, None if ts >= self.watermark else ())
         else:
-            known.at = max(at, known.at)
-            known.points = united(known.points, points)
-        if known.told is not None and known.points is not known.told and self._revisions:
-            self._changed[ts, place] = None
+            known.asked_at = max(at, known.asked_at)
+            known.points = merge_rows(known.points, points)
+        if known.delivered is not None and known.points is not known.delivered and self._revisions:
+            self._pending_revisions[ts, place] = None
 
-    def events(self, oldest: int, stop: int | None, why: Why = lambda _: "outage") -> Iterator[Event]:
+    def drain(self, oldest: int, stop: int | None, why: Why = lambda _: "outage") -> Iterator[Event]:
         """Yield what can be delivered now; `oldest` is the first window that can still be asked for."""
-        yield from self._revised()
-        while stop is None or self.due < stop:
-            lost = self._lost(oldest, stop, why)
+        yield from self._drain_revisions()
+        while stop is None or self.watermark < stop:
+            lost = self._expired_gap(oldest, stop, why)
             if lost is not None:
                 yield lost
-                self.due = self._skip(lost.span.end)
+                self.watermark = self._skip(lost.span.end)
                 continue
-            if not (self._ready(self.due) or self.due < oldest):
+            if not (self._is_complete(self.watermark) or self.watermark < oldest):
                 break
-            yield self._window(self.due, oldest)
-            self._dumps.pop(self.due, None)
-            self.due = self._skip(self.due + WINDOW)
-        self._forget(oldest)
+            yield self._build_window(self.watermark, oldest)
+            self._encoded.pop(self.watermark, None)
+            self.watermark = self._skip(self.watermark + WINDOW)
+        self._evict(oldest)
 
-    def _revised(self) -> Iterator[Revision]:
-        for ts, place in list(self._changed):
-            seen = self._seen[ts][place]
-            before = seen.told or ()
-            if united(before, seen.points) is not before:
-                final = self._is_final(ts, seen.at)
+    def _drain_revisions(self) -> Iterator[Revision]:
+        for ts, place in list(self._pending_revisions):
+            seen = self._buffer[ts][place]
+            before = seen.delivered or ()
+            if merge_rows(before, seen.points) is not before:
+                final = self._is_final(ts, seen.asked_at)
                 yield Revision(ts=ts, series=self._series[place], before=before, after=seen.points, final=final)
-            self._changed.pop((ts, place), None)
-            self._dumps.pop(ts, None)
+            self._pending_revisions.pop((ts, place), None)
+            self._encoded.pop(ts, None)
 
-    def note(self, event: Event) -> None:
+    def mark_delivered(self, event: Event) -> None:
         """Know that an event was delivered."""
         if isinstance(event, Revision):
-            seen = self._seen.get(event.ts, {}).get(self._series.index(event.series))
+            seen = self._buffer.get(event.ts, {}).get(self._series.index(event.series))
             if seen is not None:
-                seen.told = event.after
-                self._dumps.pop(event.ts, None)
+                seen.delivered = event.after
+                self._encoded.pop(event.ts, None)
 
-    def _lost(self, oldest: int, stop: int | None, why: Why) -> Gap | None:
+    def _expired_gap(self, oldest: int, stop: int | None, why: Why) -> Gap | None:
         """Return the windows, from the one that is due on, that cannot be asked for and were never seen."""
-        start = end = self.due
+        start = end = self.watermark
         bound = oldest if stop is None else min(oldest, stop)
         if bound <= start:
             return None
-        last = self._next_known(start, bound)
+        last = self._next_heard_of(start, bound)
         if last <= start:
             return None
         reason = why(start)
@@ -180,125 +180,125 @@ class Windows:
         while end < last and why(end) == reason:
             end += step
         end = min(end, last)
-        for ts in [ts for ts in self._seen if start <= ts < end]:
-            self._drop(ts)
+        for ts in [ts for ts in self._buffer if start <= ts < end]:
+            self._discard(ts)
         return Gap(span=Span(start, end), reason=reason) if end > start else None
 
-    def _next_known(self, start: int, last: int) -> int:
+    def _next_heard_of(self, start: int, last: int) -> int:
         """Return the first window from `start` on that was heard of or is done; `last`, or its end, if none is."""
-        heard = (ts for ts in self._seen if ts >= start and self._heard(ts))
+        heard = (ts for ts in self._buffer if ts >= start and self._is_heard_of(ts))
         done = (span.start for span in self._done if span.end > start)
         first = min((last, *heard, *done))
         return max(start, -(-first // WINDOW) * WINDOW)
 
-    def _heard(self, ts: int) -> bool:
+    def _is_heard_of(self, ts: int) -> bool:
         """Whether any series has the window, or surely lacks it: a window without rows was asked for in time too."""
-        return any(one.points or self._lacks(ts, one) for one in self._seen.get(ts, {}).values())
+        return any(one.points or self._is_missing(ts, one) for one in self._buffer.get(ts, {}).values())
 
-    def _ready(self, ts: int) -> bool:
+    def _is_complete(self, ts: int) -> bool:
         """Whether every series has the window, or surely lacks it, but for those that are absent."""
-        seen = self._seen.get(ts, {})
-        if not seen or not self.absent.issuperset(self._unseen(seen)):
+        seen = self._buffer.get(ts, {})
+        if not seen or not self.excluded.issuperset(self._unanswered(seen)):
             return False
         patience = self._final_after if self._only_final else self._allowed_lateness
         overdue = ts + WINDOW + self._delay + patience
-        return all(one.at >= overdue or (one.points and not self._only_final) for one in seen.values())
+        return all(one.asked_at >= overdue or (one.points and not self._only_final) for one in seen.values())
 
-    def _unseen(self, seen: Mapping[int, _Seen]) -> set[int]:
+    def _unanswered(self, seen: Mapping[int, _SeriesState]) -> set[int]:
         return set(range(len(self._series))) - seen.keys()
 
-    def _window(self, ts: int, oldest: int) -> Window:
-        seen = self._seen.setdefault(ts, {})
+    def _build_window(self, ts: int, oldest: int) -> Window:
+        seen = self._buffer.setdefault(ts, {})
         values: dict[Series, tuple[Point, ...]] = {}
         missing: dict[Series, Missing] = {}
         for place, series in enumerate(self._series):
             one = seen.get(place)
             if one is not None:
-                one.told = one.points
+                one.delivered = one.points
             if one is not None and one.points:
                 values[series] = one.points
             else:
-                missing[series] = self._missing(ts, one)
-        at = min((one.at for one in seen.values()), default=0.0)
-        whole = ts < oldest or not self._unseen(seen)
+                missing[series] = self._missing_reason(ts, one)
+        at = min((one.asked_at for one in seen.values()), default=0.0)
+        whole = ts < oldest or not self._unanswered(seen)
         return Window(ts=ts, values=values, missing=missing, final=whole and self._is_final(ts, at))
 
-    def _missing(self, ts: int, seen: _Seen | None) -> Missing:
-        return "no data" if seen is not None and self._lacks(ts, seen) else "not asked"
+    def _missing_reason(self, ts: int, seen: _SeriesState | None) -> Missing:
+        return "no data" if seen is not None and self._is_missing(ts, seen) else "not asked"
 
-    def _lacks(self, ts: int, seen: _Seen) -> bool:
+    def _is_missing(self, ts: int, seen: _SeriesState) -> bool:
         """Whether the service was asked so late that what it did not have then it will not have."""
         patience = min(self._allowed_lateness, self._final_after) if self._only_final else self._allowed_lateness
-        return not seen.points and seen.at >= ts + WINDOW + self._delay + patience
+        return not seen.points and seen.asked_at >= ts + WINDOW + self._delay + patience
 
     def _is_final(self, ts: int, at: float) -> bool:
         return at >= ts + WINDOW + self._delay + self._final_after
 
-    def _forget(self, oldest: int) -> None:
+    def _evict(self, oldest: int) -> None:
         """Forget delivered windows that are settled or older than can be asked for; without revisions, all of them."""
-        for ts in [ts for ts in self._seen if ts < self.due]:
-            if not self._revisions or ts < oldest or self._final_by(ts, self._seen[ts]):
-                self._drop(ts)
+        for ts in [ts for ts in self._buffer if ts < self.watermark]:
+            if not self._revisions or ts < oldest or self._is_wholly_final(ts, self._buffer[ts]):
+                self._discard(ts)
 
-    def _drop(self, ts: int) -> None:
-        del self._seen[ts]
-        self._dumps.pop(ts, None)
+    def _discard(self, ts: int) -> None:
+        del self._buffer[ts]
+        self._encoded.pop(ts, None)
 
-    def _final_by(self, ts: int, seen: Mapping[int, _Seen]) -> bool:
+    def _is_wholly_final(self, ts: int, seen: Mapping[int, _SeriesState]) -> bool:
         """Whether no series of a window will change any more."""
-        return not self._unseen(seen) and all(self._is_final(ts, one.at) for one in seen.values())
+        return not self._unanswered(seen) and all(self._is_final(ts, one.asked_at) for one in seen.values())
 
-    def unsettled(self, current: Event | None = None) -> dict[str, Mapping[str, Any]]:
+    def snapshot(self, current: Event | None = None) -> dict[str, Mapping[str, Any]]:
         """Return, as a checkpoint keeps them, the windows that may still change, or were only heard of.
 
         That is as they were delivered, with `current` as the last event. Series are told by their place in the
         alphabet, so that they may come in another order after a restart.
         """
-        changed = {ts for ts, _ in self._changed}
+        changed = {ts for ts, _ in self._pending_revisions}
         kept: dict[str, Mapping[str, Any]] = {}
-        for ts, seen in self._seen.items():
-            rows = self._dumps.get(ts)
+        for ts, seen in self._buffer.items():
+            rows = self._encoded.get(ts)
             if rows is None:
-                rows = self._dumps[ts] = self._dumped(ts, seen, changed=ts in changed)
+                rows = self._encoded[ts] = self._encode(ts, seen, changed=ts in changed)
             if rows:
                 kept[str(ts)] = rows
-        if current is not None and not isinstance(current, Gap) and current.ts in self._seen:
-            self._keep_current(kept, current)
+        if current is not None and not isinstance(current, Gap) and current.ts in self._buffer:
+            self._apply_current(kept, current)
         return kept
 
-    def _dumped(self, ts: int, seen: Mapping[int, _Seen], *, changed: bool) -> dict[str, Any]:
+    def _encode(self, ts: int, seen: Mapping[int, _SeriesState], *, changed: bool) -> dict[str, Any]:
         """Return what a checkpoint keeps of a window, which may be nothing.
 
         A checkpoint is taken at each event, of many windows of which nothing was heard since: theirs are remembered.
         """
-        if ts >= self.due:
-            return {str(self._order[place]): one.dumped(one.points) for place, one in seen.items()}
-        if not self._revisions or (not changed and self._final_by(ts, seen)):
+        if ts >= self.watermark:
+            return {str(self._order[place]): one.encode(one.points) for place, one in seen.items()}
+        if not self._revisions or (not changed and self._is_wholly_final(ts, seen)):
             return {}
         return {
-            str(self._order[place]): self._dumped_as_told(ts, place, one, one.told)
+            str(self._order[place]): self._encode_delivered(ts, place, one, one.delivered)
             for place, one in seen.items()
-            if one.told is not None
+            if one.delivered is not None
         }
 
-    def _dumped_as_told(self, ts: int, place: int, seen: _Seen, told: tuple[Point, ...]) -> dict[str, Any]:
+    def _encode_delivered(self, ts: int, place: int, seen: _SeriesState, told: tuple[Point, ...]) -> dict[str, Any]:
         """Return what a checkpoint keeps of a series that was delivered: of one that has changed since, not the last.
 
         That was asked for anew after a restart, or the change would not be told where the window is settled by now.
         """
-        dump = seen.dumped(told)
-        if (ts, place) in self._changed:
-            dump["at"] = min(seen.at, ts + WINDOW + self._delay + self._final_after - 1)
+        dump = seen.encode(told)
+        if (ts, place) in self._pending_revisions:
+            dump["at"] = min(seen.asked_at, ts + WINDOW + self._delay + self._final_after - 1)
         return dump
 
-    def _keep_current(self, kept: dict[str, Mapping[str, Any]], current: Window | Revision) -> None:
+    def _apply_current(self, kept: dict[str, Mapping[str, Any]], current: Window | Revision) -> None:
         """Keep a window as it will be once an event is delivered."""
-        seen, key, place = self._seen[current.ts], str(current.ts), None
+        seen, key, place = self._buffer[current.ts], str(current.ts), None
         if isinstance(current, Revision):
             place = self._series.index(current.series)
-            kept[key] = {**kept.get(key, {}), str(self._order[place]): seen[place].dumped(current.after)}
-        changed = any(ts == current.ts and other != place for ts, other in self._changed)
-        if not self._revisions or (not changed and self._final_by(current.ts, seen)):
+            kept[key] = {**kept.get(key, {}), str(self._order[place]): seen[place].encode(current.after)}
+        changed = any(ts == current.ts and other != place for ts, other in self._pending_revisions)
+        if not self._revisions or (not changed and self._is_wholly_final(current.ts, seen)):
             kept.pop(key, None)
 
     def restore(self, kept: Mapping[str, Mapping[str, Any]]) -> None:
@@ -311,14 +311,14 @@ class Windows:
         for key, rows in kept.items():
             ts = int(key)
             delivered = self._skip(ts) != ts
-            if (delivered and self._revisions) or (not delivered and ts >= self.due):
-                self._seen[ts] = {
-                    places[name]: _loaded(ts, self._series[places[name]], dump, delivered=delivered)
+            if (delivered and self._revisions) or (not delivered and ts >= self.watermark):
+                self._buffer[ts] = {
+                    places[name]: _decode(ts, self._series[places[name]], dump, delivered=delivered)
                     for name, dump in rows.items()
                 }
 
 
-def united(known: tuple[Point, ...], points: tuple[Point, ...]) -> tuple[Point, ...]:
+def merge_rows(known: tuple[Point, ...], points: tuple[Point, ...]) -> tuple[Point, ...]:
     """Return the rows that are known after more have come; `known` itself where they say nothing new."""
     if points == known:
         return known
@@ -340,8 +340,8 @@ def _order(series: Sequence[Series]) -> dict[int, int]:
     return {place: rank for rank, place in enumerate(ranked)}
 
 
-def _loaded(ts: int, series: Series, dump: Mapping[str, Any], *, delivered: bool) -> _Seen:
-    check_known(dump, _DUMPED, f"window {ts} in the checkpoint")
+def _decode(ts: int, series: Series, dump: Mapping[str, Any], *, delivered: bool) -> _SeriesState:
+    check_known(dump, _STATE_FIELDS, f"window {ts} in the checkpoint")
     for group, uid, value in dump["rows"]:
         if not (type(group) in _GROUPS and type(uid) in _UIDS and type(value) in _NUMBERS):
             raise TypeError(f"this is no row: {group!r}, {uid!r}, {value!r}")
@@ -356,4 +356,4 @@ def _loaded(ts: int, series: Series, dump: Mapping[str, Any], *, delivered: bool
         )
         for group, uid, value in dump["rows"]
     )
-    return _Seen(points, float(dump["at"]), points if delivered else None)
+    return _SeriesState(points, float(dump["at"]), points if delivered else None)

@@ -23,88 +23,90 @@ _IMPATIENT: Final = 16
 """Failures after which a query is tried only twice a pace, and as many more after which it is tried less still."""
 
 
-def steps(weights: Sequence[float], requests: int, windows: int, least: int = 1) -> list[int]:
+def poll_intervals(weights: Sequence[float], requests: int, windows: int, min_interval: int = 1) -> list[int]:
     """Return after how many windows each query is asked again, if so many requests must last for so many windows.
 
-    None is asked more often than every `least` windows; where there are not enough requests for anything, all come
+    None is polled more often than every `min_interval` windows. With fewer requests than queries, all intervals end
     after the last window.
     """
     if requests < len(weights):
         return [windows + 1] * len(weights)
-    found = [least] * len(weights)
-    if windows * len(weights) / least <= requests:
+    found = [min_interval] * len(weights)
+    if windows * len(weights) / min_interval <= requests:
         return found
     # Those that are heavy enough for every window are asked so, and the others share what is left.
     free = list(range(len(weights)))
     left = float(requests)
     while free:
         step = windows * sum(weights[place] for place in free) / max(left, 1e-9)
-        quick = [place for place in free if step / weights[place] <= least]
+        quick = [place for place in free if step / weights[place] <= min_interval]
         if not quick:
             for place in free:
                 found[place] = math.ceil(step / weights[place] - 1e-9)
             break
-        left -= windows / least * len(quick)
+        left -= windows / min_interval * len(quick)
         free = [place for place in free if place not in quick]
     return found
 
 
-class Schedule:
+class PollSchedule:
     """When each query is due, in windows; one that failed is tried again ever later, at most a pace later.
 
     What a plan keeps is short, and an outage may end at any time: at first that is four times a pace. But each try may
     cost a request or two, and after a long outage there must be some left for the rest of the day.
     """
 
-    def __init__(self, weights: Sequence[float], least: int) -> None:
+    def __init__(self, weights: Sequence[float], min_interval: int) -> None:
         self._weights = tuple(weights)
-        self._least = least
-        self._last = [0] * len(self._weights)
-        self._failed = [0] * len(self._weights)
-        self._next = [0] * len(self._weights)
+        self._min_interval = min_interval
+        self._last_poll = [0] * len(self._weights)
+        self._failures = [0] * len(self._weights)
+        self._next_poll = [0] * len(self._weights)
 
-    def needed(self, windows: int, reach: float) -> float:
-        """Return so many requests that none is asked less often than every `reach` windows, for so many windows.
+    def requests_needed(self, windows: int, max_windows_per_request: float) -> float:
+        """Return the requests that poll every query at least once in `max_windows_per_request` windows.
 
         The lightest waits longest. Without a request for each query nothing would be tried again that failed.
         """
-        return max(windows * sum(self._weights) / (min(self._weights) * reach), len(self._weights))
+        return max(windows * sum(self._weights) / (min(self._weights) * max_windows_per_request), len(self._weights))
 
-    def due(self, here: int) -> list[int]:
+    def due(self, current: int) -> list[int]:
         """Return the queries that are due."""
-        return [place for place, due in enumerate(self._next) if due <= here]
+        return [place for place, due in enumerate(self._next_poll) if due <= current]
 
-    def answered(self, place: int, here: int) -> None:
+    def record_success(self, place: int, current: int) -> None:
         """Note that a query was answered."""
-        self._last[place], self._failed[place] = here, 0
+        self._last_poll[place], self._failures[place] = current, 0
 
-    def worked(self, place: int) -> bool:
+    def last_succeeded(self, place: int) -> bool:
         """Whether a query was answered when it was asked last."""
-        return not self._failed[place]
+        return not self._failures[place]
 
-    def failed(self, place: int, here: int) -> None:
+    def record_failure(self, place: int, current: int) -> None:
         """Note that a query failed, or was not even tried because others did."""
-        self._last[place] = here
-        self._failed[place] += 1
+        self._last_poll[place] = current
+        self._failures[place] += 1
 
-    def next(self, here: int, requests: int, windows: int) -> int:
+    def next_due(self, current: int, requests: int, windows: int) -> int:
         """Return when something is due again, if so many requests must last for so many windows."""
-        paces = steps(self._weights, requests, windows, self._least)
+        paces = poll_intervals(self._weights, requests, windows, self._min_interval)
         # A clock that was wrong may have been set back since.
-        self._last = [min(last, here) for last in self._last]
+        self._last_poll = [min(last, current) for last in self._last_poll]
         if requests < len(paces):
-            self._next = [here + pace for pace in paces]
-            return min(self._next)
+            self._next_poll = [current + pace for pace in paces]
+            return min(self._next_poll)
         for place, pace in enumerate(paces):
-            self._next[place] = max(self._last[place] + self._pause(self._failed[place], pace), here + 1)
-        return min(self._next)
+            self._next_poll[place] = max(
+                self._last_poll[place] + self._retry_interval(self._failures[place], pace), current + 1
+            )
+        return min(self._next_poll)
 
-    def _pause(self, failed: int, pace: int) -> int:
+    def _retry_interval(self, failed: int, pace: int) -> int:
         """Return how many windows after its last try a query is due that has failed so often in a row."""
         if not failed:
             return pace
-        longest = max(pace * min(1 + failed // _IMPATIENT, 4) // 4, self._least)
-        doubled: int = self._least * 2 ** min(failed - 1, _DOUBLINGS)
+        longest = max(pace * min(1 + failed // _IMPATIENT, 4) // 4, self._min_interval)
+        doubled: int = self._min_interval * 2 ** min(failed - 1, _DOUBLINGS)
         return min(doubled, longest)
 
 
@@ -141,24 +143,24 @@ class Coverage:
         )
 
 
-def reach(plan: Plan) -> int:
+def max_windows_per_request(plan: Plan) -> int:
     """Return how many windows one request can bring at most, whenever it is made."""
     limits = plan.of_endpoint(REALTIME_USAGE)
     return (limits.available - limits.delay - 2) // WINDOW
 
 
-def coverage(plan: Plan, weights: Sequence[float], least: int = 1) -> Coverage:
+def coverage(plan: Plan, weights: Sequence[float], min_interval: int = 1) -> Coverage:
     """Say what a plan can do for queries of these weights."""
     limits = plan.of_endpoint(REALTIME_USAGE)
-    found = steps(weights, limits.per_day, _WINDOWS, least)
+    found = poll_intervals(weights, limits.per_day, _WINDOWS, min_interval)
     longest = max(found)
     mean = sum((step - 1) / 2 * WINDOW for step in found) / len(found)
-    most = limits.per_day // math.ceil(_WINDOWS / reach(plan))
+    most = limits.per_day // math.ceil(_WINDOWS / max_windows_per_request(plan))
     return Coverage(
         requests_per_poll=len(weights),
         requests_per_day=limits.per_day,
         interval=longest * WINDOW,
         freshness=limits.delay + 1 + mean,
-        complete=longest <= reach(plan) and len(weights) <= most,
+        complete=longest <= max_windows_per_request(plan) and len(weights) <= most,
         most=most,
     )

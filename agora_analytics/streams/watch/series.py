@@ -74,7 +74,7 @@ class Series:
         asked = len(self.uids) or len(self.dimension_values)
         return asked > 1 or (self.dimension is not None and asked != 1)
 
-    def of(self, points: Iterable[Point]) -> tuple[Point, ...]:
+    def select(self, points: Iterable[Point]) -> tuple[Point, ...]:
         """Return the points that are this series' own, of an answer that serves several."""
         if self.uids:
             mine = set(map(str, self.uids))
@@ -96,7 +96,7 @@ class Query:
     uids: tuple[Uid, ...]
     usage: bool
     weight: float
-    serves: tuple[int, ...]
+    series_indexes: tuple[int, ...]
 
 
 def queries(series: Sequence[Series]) -> tuple[Query, ...]:
@@ -133,5 +133,5 @@ def _query(series: Sequence[Series], serves: Sequence[int], uids: tuple[Uid, ...
         uids=uids,
         usage=first.usage,
         weight=max(one.weight for one in series),
-        serves=tuple(serves),
+        series_indexes=tuple(serves),
     )

@@ -5,9 +5,9 @@ import pytest
 
 from agora_analytics import plans
 from agora_analytics.simulator import APP_ID, CUSTOMER_ID, Service
-from agora_analytics.simulator.service.service import basic
+from agora_analytics.simulator.service.service import basic_auth
 
-from .asking import AUTHORIZATION, NOON, Desk
+from .harness import AUTHORIZATION, NOON, Harness
 
 HOUR, DAY = 3_600, 86_400
 PREFIX = "Service package limit check error, "
@@ -20,7 +20,7 @@ TOP = {"ts": NOON - 120, "productType": "Native", "metric": "userCount", "dimens
 
 def test_wrong_credentials_get_a_real_401_with_only_a_message():
     service = Service()
-    for authorization in (None, "", basic(CUSTOMER_ID, "wrong"), "Bearer x"):
+    for authorization in (None, "", basic_auth(CUSTOMER_ID, "wrong"), "Bearer x"):
         response = service.answer("GET", plans.CALL_LISTS.path, f"appid={APP_ID}", None, authorization)
         assert response.status == 401
         assert msgspec.json.decode(response.body) == {"message": "Invalid authentication credentials"}
@@ -38,16 +38,16 @@ def test_unknown_paths_get_a_real_404(method: str, path: str):
 
 
 def test_a_wrong_app_id_is_forbidden():
-    code, message = Desk().refusal(plans.CALL_LISTS, appid="other", **LISTED)
+    code, message = Harness().refusal(plans.CALL_LISTS, appid="other", **LISTED)
     assert (code, "Wrong authorization information" in message) == (403, True)
 
 
 def test_an_endpoint_outside_of_the_plan_is_no_auth_and_counts_nothing():
-    desk = Desk("standard")
+    harness = Harness("standard")
     asked = {**REALTIME, "metric": "userCount"}
     expected = "you have no auth to access this service, please buy or upgrade your service package"
-    assert desk.refusal(plans.REALTIME_USAGE, **asked) == (300, expected)
-    assert desk.service.spent("realtime", "day") == 0
+    assert harness.refusal(plans.REALTIME_USAGE, **asked) == (300, expected)
+    assert harness.service.spent("realtime", "day") == 0
 
 
 WRONG = [
@@ -99,10 +99,10 @@ WRONG = [
 
 @pytest.mark.parametrize(("endpoint", "params", "named"), WRONG)
 def test_a_wrong_parameter_is_code_400_and_named(endpoint: plans.Endpoint, params: dict[str, object], named: str):
-    desk = Desk()
-    code, message = desk.refusal(endpoint, **params)
+    harness = Harness()
+    code, message = harness.refusal(endpoint, **params)
     assert (code, named in message) == (400, True)
-    assert desk.service.refusals == {"parameter": 1}
+    assert harness.service.refusals == {"parameter": 1}
 
 
 @pytest.mark.parametrize("body", [None, b"", b"not json", b"[1]", b"\xff"])
@@ -113,9 +113,9 @@ def test_a_body_that_is_no_object_is_a_bad_request(body: bytes | None):
 
 
 def test_milliseconds_are_an_unknown_error():
-    desk = Desk()
-    assert desk.refusal(plans.CALL_LISTS, start_ts=NOON * 1_000, end_ts=NOON * 1_000 + 1) == (500, "Unknown Error")
-    assert desk.service.log[-1].code == 500
+    harness = Harness()
+    assert harness.refusal(plans.CALL_LISTS, start_ts=NOON * 1_000, end_ts=NOON * 1_000 + 1) == (500, "Unknown Error")
+    assert harness.service.log[-1].code == 500
 
 
 # Each line: the last span that is allowed, moved by one second to what is refused.
@@ -134,32 +134,32 @@ BOUNDS = [
 
 @pytest.mark.parametrize(("plan", "endpoint", "start", "end", "kind", "phrase"), BOUNDS)
 def test_the_inequalities_are_strict(plan: str, endpoint: plans.Endpoint, start: int, end: int, kind: str, phrase: str):
-    desk = Desk(plan)
+    harness = Harness(plan)
     names = ("start_ts", "end_ts") if "call" in endpoint.name else ("startTs", "endTs")
     others: dict[str, object] = {"call_id": "x", "sids": "x", "aggregateGranularity": "1d", "productType": "Native"}
 
     def ask(start: int, end: int) -> dict[str, object]:
         others.update({names[0]: start, names[1]: end, "metric": "userCount"})
-        answer: dict[str, object] = desk.ask(endpoint, **others)
-        desk.service.quotas = type(desk.service.quotas)()
+        answer: dict[str, object] = harness.ask(endpoint, **others)
+        harness.service.rate_limits = type(harness.service.rate_limits)()
         return answer
 
     assert ask(start, end)["code"] == 200
     refused = ask(start - (kind != "latency"), end + (kind == "latency"))
     assert refused["code"] == 300
     assert refused["message"] == f"{PREFIX}{phrase.split(' =', maxsplit=1)[0]} error, {phrase}"
-    assert desk.service.refusals == {kind: 1}
+    assert harness.service.refusals == {kind: 1}
 
 
 def test_a_window_of_a_top_list_must_lie_behind_the_delay():
-    desk = Desk("premium")
-    assert desk.ask(plans.REALTIME_USAGE_TOP, **(TOP | {"ts": NOON - 61}))["code"] == 200
-    assert desk.refusal(plans.REALTIME_USAGE_TOP, **(TOP | {"ts": NOON - 60}))[1].endswith("= 40s")
+    harness = Harness("premium")
+    assert harness.ask(plans.REALTIME_USAGE_TOP, **(TOP | {"ts": NOON - 61}))["code"] == 200
+    assert harness.refusal(plans.REALTIME_USAGE_TOP, **(TOP | {"ts": NOON - 60}))[1].endswith("= 40s")
 
 
 def test_odd_limits_are_spelled_in_the_largest_unit_that_fits():
-    desk = Desk()
-    desk.service.plan = plans.PREMIUM.with_limits("call_lists", longest=90)
-    assert desk.refusal(plans.CALL_LISTS, **LISTED)[1].endswith("query time length limit = 90s")
-    desk.service.plan = plans.PREMIUM.with_limits("call_lists", longest=None)
-    assert desk.ask(plans.CALL_LISTS, **LISTED)["code"] == 200
+    harness = Harness()
+    harness.service.plan = plans.PREMIUM.with_limits("call_lists", longest=90)
+    assert harness.refusal(plans.CALL_LISTS, **LISTED)[1].endswith("query time length limit = 90s")
+    harness.service.plan = plans.PREMIUM.with_limits("call_lists", longest=None)
+    assert harness.ask(plans.CALL_LISTS, **LISTED)["code"] == 200

@@ -10,11 +10,11 @@ import msgspec
 
 from agora_analytics.plans import ENTERPRISE, Endpoint, Plan
 from agora_analytics.protocols import Response
-from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Quirks, Service, World
-from agora_analytics.simulator.service.service import basic
+from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Service, Variants, World
+from agora_analytics.simulator.service.service import basic_auth
 
 NOON = 1_795_521_600
-AUTHORIZATION = basic(CUSTOMER_ID, CUSTOMER_SECRET)
+AUTHORIZATION = basic_auth(CUSTOMER_ID, CUSTOMER_SECRET)
 
 
 def unlimited() -> Plan:
@@ -31,12 +31,12 @@ class HandClock:
         return self.now
 
 
-class Desk:
+class Harness:
     authorization = AUTHORIZATION
 
-    def __init__(self, plan: Plan | str | None = None, **quirks: Any) -> None:
+    def __init__(self, plan: Plan | str | None = None, **variants: Any) -> None:
         self.clock = HandClock()
-        self.service = Service(World(seed=7), plan or unlimited(), clock=self.clock, quirks=Quirks(**quirks))
+        self.service = Service(World(seed=7), plan or unlimited(), clock=self.clock, variants=Variants(**variants))
 
     @property
     def world(self) -> World:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import attrs
 
-from agora_analytics.export.fetch.run import Run
+from agora_analytics.export.fetch.run import ExportRun
 from agora_analytics.export.fetch.skip_reasons import DETAILS, UNMEASURED, is_asked_again
 from agora_analytics.export.fetch.sources import DAY
 from agora_analytics.export.report import ExportReport, Skipped
@@ -24,27 +24,27 @@ _NAMED: Final = 10
 """Calls that are left out for one reason, and told by their ids."""
 
 
-def report_of(state: ExportState, run: Run, place: str) -> ExportReport:
+def build_report(state: ExportState, run: ExportRun, place: str) -> ExportReport:
     """Return what a run did, and what the export holds now."""
     slices, calls, rows = state.counts()
-    min_users = run.order.min_users
+    min_users = run.options.min_users
     too_small = state.below_min_users(min_users) if min_users else 0
     return ExportReport(
         to=place,
         rows={name: rows.get(name, 0) for name in DATASETS if name in state.settings().get("datasets", ())},
         parts=sum(1 for _ in state.parts()),
-        requests=run.asking.made,
-        narrowed=run.asking.narrowed,
+        requests=run.fetcher.requests_made,
+        narrowed=run.fetcher.narrowed,
         unfinished=state.calls_by_status().get(CallStatus.OPEN, 0),
         provisional=state.provisional_rows(),
-        pending=slices + calls - too_small - run.refusals.pending(state, min_users),
+        pending=slices + calls - too_small - run.refusals.count_skipped(state, min_users),
         skipped=(*run.refusals.skipped(run.selection.span), *_skipped(state)),
         too_small=too_small,
         unmeasured=sum(count for _, source, count, _ in state.misfits() if source == UNMEASURED),
     )
 
 
-def manifest_of(state: ExportState, name: Callable[[Part], str], report: ExportReport) -> dict[str, Any]:
+def build_manifest(state: ExportState, name: Callable[[Part], str], report: ExportReport) -> dict[str, Any]:
     """Return what stands in the manifest; `name` tells where a part is."""
     settings = state.settings()
     return {

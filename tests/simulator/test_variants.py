@@ -6,10 +6,10 @@ import attrs
 import pytest
 
 from agora_analytics import plans
-from agora_analytics.simulator import Quirks
+from agora_analytics.simulator import Variants
 from agora_analytics.simulator.service.date_header import DateHeader
 
-from .asking import NOON, Desk
+from .harness import NOON, Harness
 
 HOUR, DAY = 3_600, 86_400
 RECENT = {"start_ts": NOON - HOUR, "end_ts": NOON - 21, "page_size": 100}
@@ -18,72 +18,72 @@ TOP = {"ts": NOON - 55, "productType": "Native", "metric": "userCount", "dimensi
 USAGE = {"startTs": NOON - 5 * DAY, "endTs": NOON - 2 * DAY, "metric": "peakCurrentUsers"}
 
 
-def rows(desk: Desk, **params: object) -> Any:
-    return desk.ask(plans.REALTIME_USAGE, **{**REALTIME, **params})["data"]
+def rows(harness: Harness, **params: object) -> Any:
+    return harness.ask(plans.REALTIME_USAGE, **{**REALTIME, **params})["data"]
 
 
 def test_success_may_have_another_code_or_none_and_any_message():
-    assert Desk(success_code=0, message=None).ask(plans.CALL_LISTS, **RECENT)["code"] == 0
-    answer = Desk(success_code=None, message="null").ask(plans.CALL_LISTS, **RECENT)
+    assert Harness(success_code=0, message=None).ask(plans.CALL_LISTS, **RECENT)["code"] == 0
+    answer = Harness(success_code=None, message="null").ask(plans.CALL_LISTS, **RECENT)
     assert "code" not in answer
     assert answer["message"] == "null"
 
 
 def test_a_search_may_select_by_overlap():
     frame = {**RECENT, "start_ts": NOON - 60}
-    by_start = {row["call_id"] for row in Desk().ask(plans.CALL_LISTS, **frame)["call_lists"]}
-    by_overlap = {row["call_id"] for row in Desk(calls_overlap=True).ask(plans.CALL_LISTS, **frame)["call_lists"]}
+    by_start = {row["call_id"] for row in Harness().ask(plans.CALL_LISTS, **frame)["call_lists"]}
+    by_overlap = {row["call_id"] for row in Harness(calls_overlap=True).ask(plans.CALL_LISTS, **frame)["call_lists"]}
     assert by_start < by_overlap
 
 
 def test_sessions_may_be_selected_by_their_start():
-    desk = Desk()
-    call = max(desk.world.calls(NOON - 12 * HOUR, NOON - 6 * HOUR), key=lambda call: call.users)
+    harness = Harness()
+    call = max(harness.world.calls(NOON - 12 * HOUR, NOON - 6 * HOUR), key=lambda call: call.users)
     frame = {"call_id": call.call_id, "start_ts": call.created + 60, "end_ts": call.created + 120}
-    overlapping = desk.ask(plans.CALL_SESSIONS, **frame)["total_size"]
-    assert 0 < Desk(sessions_overlap=False).ask(plans.CALL_SESSIONS, **frame)["total_size"] < overlapping
+    overlapping = harness.ask(plans.CALL_SESSIONS, **frame)["total_size"]
+    assert 0 < Harness(sessions_overlap=False).ask(plans.CALL_SESSIONS, **frame)["total_size"] < overlapping
 
 
 @pytest.mark.parametrize(("unfinished", "end"), [("null", None), ("zero", 0), ("last_seen", NOON - 20)])
 def test_the_end_of_a_call_that_goes_on(unfinished: str, end: int | None):
-    found = Desk(unfinished_end=unfinished).ask(plans.CALL_LISTS, **RECENT)["call_lists"]
+    found = Harness(unfinished_end=unfinished).ask(plans.CALL_LISTS, **RECENT)["call_lists"]
     assert {row["destroyed_ts"] for row in found if not row["finished"]} == {end}
 
 
 def test_pages_may_lack_their_counts():
-    page = Desk(has_more=False, totals=False).ask(plans.CALL_LISTS, **RECENT)
+    page = Harness(has_more=False, totals=False).ask(plans.CALL_LISTS, **RECENT)
     assert set(page) == {"code", "message", "requestId", "call_lists"}
 
 
 def test_late_calls_shift_the_pages():
-    desk = Desk(late_calls=0.5, late_by=600)
+    harness = Harness(late_calls=0.5, late_by=600)
     frame = {**RECENT, "start_ts": NOON - 1_200}
-    first = desk.ask(plans.CALL_LISTS, **frame)["call_lists"]
-    desk.clock.now += 600
-    later = desk.ask(plans.CALL_LISTS, **frame)["call_lists"]
+    first = harness.ask(plans.CALL_LISTS, **frame)["call_lists"]
+    harness.clock.now += 600
+    later = harness.ask(plans.CALL_LISTS, **frame)["call_lists"]
     ids = [[row["call_id"] for row in page] for page in (first, later)]
     assert set(ids[0]) < set(ids[1])
-    assert len(later) == len(desk.world.calls(NOON - 1_200, NOON - 21))
+    assert len(later) == len(harness.world.calls(NOON - 1_200, NOON - 21))
 
 
 def test_users_and_roles_may_be_text():
-    desk = Desk(uid_as_text=True, roles_as_text=True)
-    call = max(desk.world.calls(NOON - 12 * HOUR, NOON - 6 * HOUR), key=lambda call: call.users)
+    harness = Harness(uid_as_text=True, roles_as_text=True)
+    call = max(harness.world.calls(NOON - 12 * HOUR, NOON - 6 * HOUR), key=lambda call: call.users)
     frame = {"call_id": call.call_id, "start_ts": call.created, "end_ts": call.created + 3_000}
-    found = desk.ask(plans.CALL_SESSIONS, page_size=100, **frame)["call_info"]
+    found = harness.ask(plans.CALL_SESSIONS, page_size=100, **frame)["call_info"]
     assert all(isinstance(row["uid"], str) and isinstance(row["roles"], str) for row in found)
     assert "Host,Screen Share" in {row["roles"] for row in found}
     sids = ",".join(row["sid"] for row in found[:20])
-    (track, *_) = desk.ask(plans.CALL_METRICS, sids=sids, **frame)["metrics"][0]["data"]
+    (track, *_) = harness.ask(plans.CALL_METRICS, sids=sids, **frame)["metrics"][0]["data"]
     assert track["peer_uid"] == "0"
 
 
 @pytest.mark.parametrize(("style", "value"), [("null", None), ("zero", 0), ("absent", "absent")])
 def test_the_audio_freeze_rate_of_the_web(style: str, value: object):
-    desk = Desk(web_audio_freeze=style)
-    call = max(desk.world.calls(NOON - 12 * HOUR, NOON - 6 * HOUR), key=lambda call: call.users)
+    harness = Harness(web_audio_freeze=style)
+    call = max(harness.world.calls(NOON - 12 * HOUR, NOON - 6 * HOUR), key=lambda call: call.users)
     frame = {"call_id": call.call_id, "start_ts": call.created, "end_ts": call.created + 3_000}
-    found = desk.ask(plans.CALL_SESSIONS, page_size=100, **frame)["call_info"]
+    found = harness.ask(plans.CALL_SESSIONS, page_size=100, **frame)["call_info"]
     web = [row for row in found if row["platform"] == "Web"]
     assert {row.get("user_audio_freeze_rate", "absent") for row in web} == {value}
     assert all(row["user_audio_freeze_rate"] is not None for row in found if row["platform"] == "iOS")
@@ -91,8 +91,8 @@ def test_the_audio_freeze_rate_of_the_web(style: str, value: object):
 
 @pytest.mark.parametrize(("sent", "echoed"), [("sdk", "sdkVersion"), ("network", "net"), ("os", "os")])
 def test_rows_may_name_a_dimension_otherwise(sent: str, echoed: str):
-    assert sent in rows(Desk(), dimension=sent)[0]
-    assert echoed in rows(Desk(echo_other_name=True), dimension=sent)[0]
+    assert sent in rows(Harness(), dimension=sent)[0]
+    assert echoed in rows(Harness(echo_other_name=True), dimension=sent)[0]
 
 
 @pytest.mark.parametrize(
@@ -104,56 +104,56 @@ def test_rows_may_name_a_dimension_otherwise(sent: str, echoed: str):
     ],
 )
 def test_rows_may_name_a_peak_otherwise(sent: str, echoed: str):
-    desk = Desk(echo_other_name=True)
+    harness = Harness(echo_other_name=True)
     asked = {**USAGE, "metric": sent}
-    assert set(desk.ask(plans.INSIGHT_USAGE, **asked, aggregateGranularity="1h")["data"][0]) == {echoed, "ts"}
+    assert set(harness.ask(plans.INSIGHT_USAGE, **asked, aggregateGranularity="1h")["data"][0]) == {echoed, "ts"}
 
 
 def test_days_may_begin_at_16_00_utc_and_the_end_may_be_out():
-    days = Desk(day_starts_at=57_600).ask(plans.INSIGHT_USAGE, **USAGE, aggregateGranularity="1d")["data"]
+    days = Harness(day_starts_at=57_600).ask(plans.INSIGHT_USAGE, **USAGE, aggregateGranularity="1d")["data"]
     assert [row["ts"] % DAY for row in days] == [57_600] * 3
     hours = {**USAGE, "startTs": NOON - 5 * DAY, "endTs": NOON - 5 * DAY + 2 * HOUR}
     for inclusive, count in ((True, 3), (False, 2)):
-        desk = Desk(end_inclusive=inclusive)
-        assert len(desk.ask(plans.INSIGHT_USAGE, **hours, aggregateGranularity="1h")["data"]) == count
+        harness = Harness(end_inclusive=inclusive)
+        assert len(harness.ask(plans.INSIGHT_USAGE, **hours, aggregateGranularity="1h")["data"]) == count
 
 
 def test_counts_settle_after_two_days():
-    desk = Desk()
+    harness = Harness()
     asked = {"startTs": NOON - 2 * DAY, "endTs": NOON - DAY, "metric": "userCount", "aggregateGranularity": "1h"}
-    early = [row["userCount"] for row in desk.ask(plans.INSIGHT_USAGE, **asked)["data"]]
-    desk.clock.now += 2 * DAY
-    late = [row["userCount"] for row in desk.ask(plans.INSIGHT_USAGE, **asked)["data"]]
+    early = [row["userCount"] for row in harness.ask(plans.INSIGHT_USAGE, **asked)["data"]]
+    harness.clock.now += 2 * DAY
+    late = [row["userCount"] for row in harness.ask(plans.INSIGHT_USAGE, **asked)["data"]]
     assert all(first <= second for first, second in zip(early, late, strict=True))
     assert 0.97 * sum(late) < sum(early) < sum(late)
 
 
 def test_a_total_may_be_one_object():
     asked = {**USAGE, "metric": "userCount"}
-    (row,) = Desk().ask(plans.INSIGHT_USAGE_TOTAL, **asked)["data"]
-    assert Desk(total_as_object=True).ask(plans.INSIGHT_USAGE_TOTAL, **asked)["data"] == row
+    (row,) = Harness().ask(plans.INSIGHT_USAGE_TOTAL, **asked)["data"]
+    assert Harness(total_as_object=True).ask(plans.INSIGHT_USAGE_TOTAL, **asked)["data"] == row
 
 
 def test_late_windows_are_missing_and_filled_in():
-    desk = Desk(late_windows=0.5, late_by=600)
-    whole = {row["ts"]: row["userCount"] for row in rows(Desk())}
-    first = {row["ts"]: row["userCount"] for row in rows(desk)}
+    harness = Harness(late_windows=0.5, late_by=600)
+    whole = {row["ts"]: row["userCount"] for row in rows(Harness())}
+    first = {row["ts"]: row["userCount"] for row in rows(harness)}
     assert first.items() < whole.items()
     assert all(ts + 20 > NOON - 20 - 600 for ts in whole.keys() - first.keys())
-    desk.clock.now += 600
-    assert {row["ts"]: row["userCount"] for row in rows(desk)} == whole
+    harness.clock.now += 600
+    assert {row["ts"]: row["userCount"] for row in rows(harness)} == whole
 
 
 @pytest.mark.parametrize("metric", ["userCount", "networkDelay"])
 def test_revised_windows_are_low_at_first(metric: str):
     endpoint = plans.REALTIME_USAGE if metric == "userCount" else plans.REALTIME_QUALITY
-    desk = Desk(revised_windows=0.5, late_by=600)
+    harness = Harness(revised_windows=0.5, late_by=600)
 
     def values() -> list[float]:
-        return [row[metric] for row in desk.ask(endpoint, **{**REALTIME, "metric": metric})["data"]]
+        return [row[metric] for row in harness.ask(endpoint, **{**REALTIME, "metric": metric})["data"]]
 
     first = values()
-    desk.clock.now += 600
+    harness.clock.now += 600
     pairs = list(zip(first, values(), strict=True))
     assert any(early < late for early, late in pairs)
     assert all(early <= late for early, late in pairs)
@@ -161,50 +161,52 @@ def test_revised_windows_are_low_at_first(metric: str):
 
 
 def test_top_lists_may_be_bare_and_aligned():
-    bare = Desk(bare_top_list=True, aligned_echo=True).ask(plans.REALTIME_USAGE_TOP, **TOP)["data"]
+    bare = Harness(bare_top_list=True, aligned_echo=True).ask(plans.REALTIME_USAGE_TOP, **TOP)["data"]
     assert (bare[0]["windowStartTs"], bare[0]["windowEndTs"]) == (NOON - 60, NOON - 40)
 
 
-def grouped(desk: Desk, **params: object) -> list[tuple[int, str, int]]:
-    found = rows(desk, dimension="os", **params)
+def grouped(harness: Harness, **params: object) -> list[tuple[int, str, int]]:
+    found = rows(harness, dimension="os", **params)
     return [(row["ts"], row["os"], row["userCount"]) for row in found]
 
 
 def test_rows_come_in_another_order_in_each_answer_and_at_every_run_alike():
-    runs = [[grouped(desk) for _ in range(3)] for desk in (Desk(shuffled_rows=True), Desk(shuffled_rows=True))]
+    runs = [
+        [grouped(harness) for _ in range(3)] for harness in (Harness(shuffled_rows=True), Harness(shuffled_rows=True))
+    ]
     assert runs[0] == runs[1]
     first, second, third = runs[0]
     assert first != second != third != first
-    assert sorted(first) == sorted(second) == sorted(grouped(Desk()))
-    assert grouped(Desk()) == sorted(grouped(Desk()), key=lambda row: row[0])
+    assert sorted(first) == sorted(second) == sorted(grouped(Harness()))
+    assert grouped(Harness()) == sorted(grouped(Harness()), key=lambda row: row[0])
 
 
 def test_users_come_in_another_order_too():
-    desk = Desk(shuffled_rows=True)
-    call = max(desk.world.calls_during(NOON - 600, NOON - 300), key=lambda call: call.users)
-    uids = [session.uid for session in desk.world.sessions(call)][:8]
+    harness = Harness(shuffled_rows=True)
+    call = max(harness.world.calls_during(NOON - 600, NOON - 300), key=lambda call: call.users)
+    uids = [session.uid for session in harness.world.sessions(call)][:8]
     asked = {**REALTIME, "metric": "networkDelay", "cname": call.cname, "uids": ",".join(map(str, uids))}
-    orders = [[row["uid"] for row in desk.ask(plans.REALTIME_QUALITY, **asked)["data"]] for _ in range(3)]
+    orders = [[row["uid"] for row in harness.ask(plans.REALTIME_QUALITY, **asked)["data"]] for _ in range(3)]
     assert orders[0] != orders[1] or orders[1] != orders[2]
     assert sorted(orders[0]) == sorted(uids)
-    values = [row["values"] for row in desk.ask(plans.REALTIME_QUALITY, **asked)["data"] if len(row["values"]) > 9]
+    values = [row["values"] for row in harness.ask(plans.REALTIME_QUALITY, **asked)["data"] if len(row["values"]) > 9]
     assert any(found != sorted(found, key=lambda row: row["ts"]) for found in values)
 
 
 def test_top_lists_keep_their_order():
-    tops = [Desk(shuffled_rows=shuffled).ask(plans.REALTIME_USAGE_TOP, **TOP)["data"] for shuffled in (False, True)]
+    tops = [Harness(shuffled_rows=shuffled).ask(plans.REALTIME_USAGE_TOP, **TOP)["data"] for shuffled in (False, True)]
     assert tops[0] == tops[1]
 
 
 @pytest.mark.parametrize("dimension", [None, "os"])
 def test_rows_vanish_from_later_answers(dimension: str | None):
-    desk = Desk(vanishing_rows=0.3, late_by=300)
+    harness = Harness(vanishing_rows=0.3, late_by=300)
 
     def there() -> dict[tuple[int, str], int]:
-        return {(row["ts"], row.get("os", "")): row["userCount"] for row in rows(desk, dimension=dimension)}
+        return {(row["ts"], row.get("os", "")): row["userCount"] for row in rows(harness, dimension=dimension)}
 
     first = there()
-    desk.clock.now += 600
+    harness.clock.now += 600
     later = there()
     assert later.items() < first.items()
     assert 0.5 * len(first) < len(later) < 0.9 * len(first)
@@ -215,16 +217,16 @@ def test_rows_vanish_from_later_answers(dimension: str | None):
 
 
 def test_late_revised_shuffled_and_vanishing_rows_go_together():
-    desk = Desk(late_windows=0.3, revised_windows=0.3, shuffled_rows=True, vanishing_rows=0.2, late_by=200)
-    whole = {row[:2]: row[2] for row in grouped(Desk())}
+    harness = Harness(late_windows=0.3, revised_windows=0.3, shuffled_rows=True, vanishing_rows=0.2, late_by=200)
+    whole = {row[:2]: row[2] for row in grouped(Harness())}
     final = {}
     for _ in range(3):
-        told = {row[:2]: row[2] for row in grouped(desk)}
+        told = {row[:2]: row[2] for row in grouped(harness)}
         assert told.keys() <= whole.keys()
         assert all(count <= whole[key] for key, count in told.items())
         final |= told
-        desk.clock.now += 200
-    assert set(grouped(desk)) < {(*key, count) for key, count in whole.items()}
+        harness.clock.now += 200
+    assert set(grouped(harness)) < {(*key, count) for key, count in whole.items()}
     assert {key: final[key] for key in whole if key[0] > NOON - 440} == {
         key: count for key, count in whole.items() if key[0] > NOON - 440
     }
@@ -239,12 +241,12 @@ def test_the_edges_are_the_documented_inequalities_and_by_default_never_wider(fr
     ]
     allowed = {}
     for whole in (True, False):
-        desk = Desk(whole_seconds=whole)
-        desk.clock.now = now
+        harness = Harness(whole_seconds=whole)
+        harness.clock.now = now
         allowed[whole] = {
             frame
             for frame in frames
-            if desk.ask(plans.REALTIME_USAGE, **{**REALTIME, "startTs": frame[0], "endTs": frame[1]})["code"] == 200
+            if harness.ask(plans.REALTIME_USAGE, **{**REALTIME, "startTs": frame[0], "endTs": frame[1]})["code"] == 200
         }
     literal = {
         (start, end)
@@ -257,18 +259,18 @@ def test_the_edges_are_the_documented_inequalities_and_by_default_never_wider(fr
 
 
 def test_the_date_may_be_ahead_of_the_clock_that_counts():
-    desk = Desk("standard", date_ahead=0.3)
-    desk.clock.now = NOON - 0.2
-    assert desk.send(plans.CALL_LISTS, **RECENT).headers["Date"] == "Tue, 24 Nov 2026 12:00:00 GMT"
-    desk.clock.now = NOON
-    assert desk.send(plans.CALL_LISTS, **RECENT).headers["Date"] == "Tue, 24 Nov 2026 12:00:00 GMT"
-    assert desk.service.spent("call_lists", "second") == 1
-    assert "qps" not in desk.service.refusals
+    harness = Harness("standard", date_ahead=0.3)
+    harness.clock.now = NOON - 0.2
+    assert harness.send(plans.CALL_LISTS, **RECENT).headers["Date"] == "Tue, 24 Nov 2026 12:00:00 GMT"
+    harness.clock.now = NOON
+    assert harness.send(plans.CALL_LISTS, **RECENT).headers["Date"] == "Tue, 24 Nov 2026 12:00:00 GMT"
+    assert harness.service.spent("call_lists", "second") == 1
+    assert "qps" not in harness.service.refusals
 
 
-def test_rough_turns_every_switch():
-    default, rough = (attrs.asdict(one, recurse=False) for one in (Quirks(), Quirks.rough()))
-    same = {name for name in default if default[name] == rough[name] and not name.startswith("_")}
+def test_hostile_turns_every_switch():
+    default, hostile = (attrs.asdict(one, recurse=False) for one in (Variants(), Variants.hostile()))
+    same = {name for name in default if default[name] == hostile[name] and not name.startswith("_")}
     assert same == {
         *("totals", "settles_after", "late_by", "refusals_count"),  # the other reading would say nothing
         *("most_rows", "beyond", "turning", "always_more", "untold_ends", "total_off", "arriving", "arriving_pages"),
@@ -289,14 +291,14 @@ def test_dates_are_never_ahead_and_as_stale_as_their_style():
     assert 0.9 < ages["lazy"] <= 1.0
     assert DateHeader("exact").at(NOON + 0.9) == "Tue, 24 Nov 2026 12:00:00 GMT"
     assert DateHeader("absent").at(NOON) is None
-    assert "Date" not in Desk(date="absent").send(plans.CALL_LISTS, **RECENT).headers
+    assert "Date" not in Harness(date="absent").send(plans.CALL_LISTS, **RECENT).headers
 
 
 def test_the_clock_that_dates_answers_may_be_beside_the_one_that_counts():
-    desk = Desk(plans.ENTERPRISE.with_limits("call_lists", per_second=1), date_ahead=0.7)
-    desk.clock.now = NOON + 0.2
-    assert desk.send(plans.CALL_LISTS, **RECENT).headers["Date"][-12:-4] == "12:00:00"
-    desk.clock.now = NOON + 0.4
-    late = desk.send(plans.CALL_LISTS, **RECENT)
+    harness = Harness(plans.ENTERPRISE.with_limits("call_lists", per_second=1), date_ahead=0.7)
+    harness.clock.now = NOON + 0.2
+    assert harness.send(plans.CALL_LISTS, **RECENT).headers["Date"][-12:-4] == "12:00:00"
+    harness.clock.now = NOON + 0.4
+    late = harness.send(plans.CALL_LISTS, **RECENT)
     assert late.headers["Date"][-12:-4] == "12:00:01"
     assert b"qps limit" in late.body

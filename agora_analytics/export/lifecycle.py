@@ -17,10 +17,11 @@ from agora_analytics._core.files import not_linked, own_folder
 from agora_analytics.endpoints.base import Scope
 from agora_analytics.errors import ExportError
 from agora_analytics.export import formats
-from agora_analytics.export.estimate import ExportEstimate, Planner
-from agora_analytics.export.fetch.run import Order, Run
-from agora_analytics.export.fetch.sources import Groups
+from agora_analytics.export.estimate import Estimator, ExportEstimate
+from agora_analytics.export.fetch.run import ExportRun, RunOptions
+from agora_analytics.export.fetch.sources import EndpointSet
 from agora_analytics.export.report import ExportReport
+from agora_analytics.export.report_builder import build_manifest, build_report
 from agora_analytics.export.selection import Selection
 from agora_analytics.export.sinks import LocalSink, Sink, error_text, open_sink
 from agora_analytics.export.state.copies import FOLDER
@@ -30,7 +31,6 @@ from agora_analytics.export.state.remote_copy import LocalSync, RemoteSync
 from agora_analytics.export.state.sqlite_store import is_damage
 from agora_analytics.export.state.state_folder import check_state_folder
 from agora_analytics.export.state.state_thread import StateThread, translate_errors
-from agora_analytics.export.summary import manifest_of, report_of
 from agora_analytics.export.write.part_writer import PartWriter
 from agora_analytics.export.write.target import SCRATCH_FOLDER, Target, open_target
 from agora_analytics.export.write.writer import LOCK_FILE, RESTORE_HINT, error_kind
@@ -38,23 +38,23 @@ from agora_analytics.models import BadRow
 from agora_analytics.plans import Endpoint
 
 
-async def planned(
+async def estimate(
     session: Session, scope: Scope, selection: Selection, *, worst: bool, max_requests: int | None
 ) -> ExportEstimate:
     """Return what an export will take; see `Exports.plan`."""
     validation.instance("selection", selection, Selection)
-    planner = Planner(session, selection, order_worst=worst, max_requests=max_requests)
-    return await planner.plan(_groups(session, scope, selection))
+    estimator = Estimator(session, selection, order_worst=worst, max_requests=max_requests)
+    return await estimator.estimate(_endpoints(session, scope, selection))
 
 
-async def exported(
+async def run_export(
     session: Session,
     scope: Scope,
     selection: Selection,
     to: str | Path,
     *,
     name: str,
-    order: Order,
+    options: RunOptions,
     state: Path | None,
     sink_options: Mapping[str, Any],
     rebuild: bool,
@@ -63,25 +63,27 @@ async def exported(
     validation.instance("selection", selection, Selection)
     name = formats.check(name)
     sink = await asyncio.to_thread(open_sink, to, sink_options)  # some stores connect at once
-    _groups(session, scope, selection)  # what is wrong with them is told before anything is opened
+    _endpoints(session, scope, selection)  # what is wrong with them is told before anything is opened
     settings = _settings(selection, name, sink)
     beside = _beside(sink, state)
     if state is not None:
         await asyncio.to_thread(check_state_folder, state)
     async with _opened(settings, sink, beside, rebuild=rebuild) as (disk, parts):
-        run = Run(session, selection, order, disk, parts, groups=_groups(session, scope, selection, disk))
+        run = ExportRun(session, selection, options, disk, parts, endpoints=_endpoints(session, scope, selection, disk))
         await run.finish()
         await parts.flush_all()
         await parts.publish_database()
-        report = await disk.change(lambda found: report_of(found, run, str(sink)))
-        manifest = await disk.change(lambda found: manifest_of(found, parts.target.name, report))
-        if order.on_progress is not None:
-            order.on_progress(await run.progress())
+        report = await disk.change(lambda found: build_report(found, run, str(sink)))
+        manifest = await disk.change(lambda found: build_manifest(found, parts.target.name, report))
+        if options.on_progress is not None:
+            options.on_progress(await run.progress())
         await parts.write_manifest(manifest)
     return report
 
 
-def _groups(session: Session, scope: Scope, selection: Selection, disk: StateThread | None = None) -> dict[str, Groups]:
+def _endpoints(
+    session: Session, scope: Scope, selection: Selection, disk: StateThread | None = None
+) -> dict[str, EndpointSet]:
     """Return the endpoints for each App ID; raises `ValueError` where there is none, or the plan lacks one.
 
     Rows that do not fit are noted on the disk.
@@ -89,7 +91,9 @@ def _groups(session: Session, scope: Scope, selection: Selection, disk: StateThr
     apps = selection.apps or ((scope.app_id,) if scope.app_id else ())
     if not apps:
         raise ValueError("apps=(): give App IDs, or make the client with one")
-    return {app: Groups.of(session, scope, app, partial(_note_skipped, disk, app) if disk else None) for app in apps}
+    return {
+        app: EndpointSet.of(session, scope, app, partial(_note_skipped, disk, app) if disk else None) for app in apps
+    }
 
 
 def _note_skipped(disk: StateThread, app: str, endpoint: Endpoint, rows: Sequence[BadRow]) -> None:

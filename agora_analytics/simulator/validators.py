@@ -19,20 +19,20 @@ _FAR: Final = 1e11
 """Later than any UTC second that is meant: milliseconds are."""
 
 
-def one_of(literal: object, name: str, value: object) -> str:
+def literal(literal: object, name: str, value: object) -> str:
     """Return one of a `Literal`'s texts."""
     return validation.choice(name, value, get_args(literal))
 
 
 def fraction(name: str, value: object) -> float:
     """Return a number from 0 to 1, both included."""
-    found = seconds(name, value)
+    found = finite(name, value)
     if not 0 <= found <= 1:
         raise ValueError(f"{name}={validation.shown(value)}: allowed are numbers from 0 to 1")
     return found
 
 
-def seconds(name: str, value: object) -> float:
+def finite(name: str, value: object) -> float:
     """Return a finite number of either sign."""
     found = _number(name, value)
     if not math.isfinite(found):
@@ -40,7 +40,7 @@ def seconds(name: str, value: object) -> float:
     return found
 
 
-def moment(name: str, value: object) -> float:
+def utc_seconds(name: str, value: object) -> float:
     """Return UTC seconds, or infinity of either sign."""
     found = _number(name, value)
     if math.isnan(found) or _FAR <= found < math.inf:
@@ -48,7 +48,7 @@ def moment(name: str, value: object) -> float:
     return found
 
 
-def later(name: str, value: object) -> float:
+def utc_seconds_or_inf(name: str, value: object) -> float:
     """Return UTC seconds, or any number that stands for never."""
     found = _number(name, value)
     if math.isnan(found):
@@ -56,14 +56,14 @@ def later(name: str, value: object) -> float:
     return found
 
 
-def second(name: str, value: object) -> int:
+def whole_utc_seconds(name: str, value: object) -> int:
     """Return whole UTC seconds."""
     if validation.whole(value) is None:
         raise validation.wrong(name, value, "whole UTC seconds")
-    return int(moment(name, validation.whole(value)))
+    return int(utc_seconds(name, validation.whole(value)))
 
 
-def one_of_few(name: str, value: str | None, few: Collection[str]) -> None:
+def check_member(name: str, value: str | None, few: Collection[str]) -> None:
     """Raise `ValueError` or `TypeError` for none of a few texts; quick enough to ask for each row."""
     if value not in few:
         validation.choice(name, value, few)
@@ -76,10 +76,10 @@ def clock(name: str, value: Any) -> WallClock | float:
         return found
     if isinstance(validation.plain(value), bool) or not isinstance(validation.plain(value), _REAL):
         raise validation.wrong(name, value, "UTC seconds, or a function that returns them")
-    return seconds(name, moment(name, value))
+    return finite(name, utc_seconds(name, value))
 
 
-def words(name: str, value: object) -> str:
+def string(name: str, value: object) -> str:
     """Return a text, which may be empty."""
     found = validation.plain(value)
     if not isinstance(found, str):
@@ -87,22 +87,22 @@ def words(name: str, value: object) -> str:
     return found
 
 
-def whole(name: str, value: object) -> int:
+def integer(name: str, value: object) -> int:
     """Return a whole number of either sign."""
     return validation.number(name, value, -(2**63), 2**63)
 
 
-count = partial(validation.number, least=0)
-some = partial(validation.number, least=1)
-above_nothing = partial(validation.amount, above=True)
+non_negative = partial(validation.number, least=0)
+positive_integer = partial(validation.number, least=1)
+positive = partial(validation.amount, above=True)
 
 
-def or_none(rule: Any) -> Any:
+def optional(rule: Any) -> Any:
     """Return the rule that allows None too."""
     return partial(validation.none_or, rule)
 
 
-def an(kind: type[Any]) -> Any:
+def instance_of(kind: type[Any]) -> Any:
     """Return the rule for values of a class."""
     return partial(validation.instance, kind=kind)
 

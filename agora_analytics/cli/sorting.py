@@ -1,0 +1,94 @@
+"""Sort orders of calls and sessions, and a bounded list of the highest."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from agora_analytics.models import Call, Session
+
+ItemT = TypeVar("ItemT")
+
+NEWEST: Final = "started"
+WORST: Final = "worst"
+
+
+def freeze_rate(call: Call) -> float | None:
+    """Return the higher of a call's audio and video freeze rates."""
+    return _max(call.call_audio_freeze_rate, call.call_video_freeze_rate)
+
+
+def freeze_impact(call: Call) -> float | None:
+    """Return the freeze rate times the peak of users: how bad a call was, and for how many."""
+    rate = freeze_rate(call)
+    return None if rate is None else rate * (call.call_pcu or 0)
+
+
+def call_duration(call: Call) -> float | None:
+    """Return how many seconds a call lasted; None if it is still open."""
+    return call.span.duration - 1 if call.span else None
+
+
+def session_duration(session: Session) -> float | None:
+    """Return how many seconds a user stayed; None if the user is still in the call."""
+    if session.left_at is None or session.joined_at is None:
+        return None
+    return (session.left_at - session.joined_at).total_seconds()
+
+
+def _max(*values: float | None) -> float | None:
+    return max((value for value in values if value is not None), default=None)
+
+
+CALL_ORDERS: Final[dict[str, Callable[[Call], float | None]]] = {
+    NEWEST: lambda call: call.created_ts,
+    "lasted": call_duration,
+    "peak": lambda call: call.call_pcu,
+    "average": lambda call: call.call_acu,
+    "audio": lambda call: call.call_audio_freeze_rate,
+    "video": lambda call: call.call_video_freeze_rate,
+    WORST: freeze_impact,
+}
+"""Sort keys of `calls search`, highest first; a key returns None if the service does not report the value."""
+
+SESSION_ORDERS: Final[dict[str, Callable[[Session], float | None]]] = {
+    "joined": lambda session: session.join_ts,
+    "stayed": session_duration,
+    "audio": lambda session: session.user_audio_freeze_rate,
+    "video": lambda session: session.user_video_freeze_rate,
+    WORST: lambda session: _max(session.user_audio_freeze_rate, session.user_video_freeze_rate),
+}
+"""Sort keys of `calls sessions`, highest first."""
+
+
+def sort_key(orders: dict[str, Callable[[ItemT], float | None]], name: str) -> Callable[[ItemT], float | None]:
+    """Return the sort key of `--sort`; raises `ValueError` for an unknown one."""
+    if name not in orders:
+        raise ValueError(f"--sort={name!r}: allowed are {', '.join(orders)}")
+    return orders[name]
+
+
+class TopN(Generic[ItemT]):
+    """The `size` items with the highest keys; memory does not grow with the number of items added."""
+
+    def __init__(self, key: Callable[[ItemT], float | None], size: int) -> None:
+        self._key = key
+        self._size = size
+        self._sequence = count()
+        self._heap: list[tuple[float, int, ItemT]] = []
+
+    def add(self, item: ItemT) -> None:
+        """Add an item and drop the lowest if there are too many; of equal items the first stays."""
+        value = self._key(item)
+        entry = (-1.0 if value is None else float(value), -next(self._sequence), item)
+        if len(self._heap) < self._size:
+            heapq.heappush(self._heap, entry)
+        else:
+            heapq.heappushpop(self._heap, entry)
+
+    def items(self) -> list[ItemT]:
+        """Return the items, highest first; those without a value come last."""
+        return [item for _, _, item in sorted(self._heap, key=lambda entry: entry[:2], reverse=True)]
