@@ -80,7 +80,7 @@ async def test_a_folder_of_something_else_is_refused_and_not_touched(tmp_path, s
     fill(folder)
     before = held(tmp_path)
     to = f"memory://{tmp_path.name}/x"
-    with pytest.raises(ExportError, match=r"state='.*given' .* and holds") as error:
+    with pytest.raises(ExportError, match=r"state='.*given' .*, but has") as error:
         await export(simulation, SELECTION, to, format="sqlite", state=folder, rebuild=rebuild)
     assert error.value.kind == "settings"
     assert (held(tmp_path), folder.stat().st_mode & 0o777, asked(simulation)) == (before, 0o750, 0)
@@ -147,7 +147,7 @@ async def test_a_damaged_state_beside_what_exports_leave_is_told_as_that(
     (tmp_path / "one" / "writing" / "1.jsonl").touch()
     (tmp_path / "one" / "state.db").write_bytes(held)
     before, cost = names(tmp_path / "one"), asked(simulation)
-    with pytest.raises(ExportError, match="holds an export's state that is damaged") as error:
+    with pytest.raises(ExportError, match="has a damaged state") as error:
         await memory.run(simulation, "one", selection=SELECTION, format=form, rebuild=rebuild)
     assert (error.value.kind, "another folder" in error.value.hint) == ("state", True)
     assert (names(tmp_path / "one"), asked(simulation)) == (before, cost)
@@ -167,6 +167,6 @@ async def test_what_is_strange_in_a_folder_is_told_though_not_all_of_it_can_be_r
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(state_folder, "_is_damaged", unreadable)
-    with pytest.raises(ExportError, match=r"holds notes\.txt"):
+    with pytest.raises(ExportError, match=r"has notes\.txt"):
         await export(simulation, SELECTION, f"file://{tmp_path}/export", state=folder)
     assert asked(simulation) == 0

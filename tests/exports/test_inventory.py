@@ -129,7 +129,7 @@ async def test_a_file_that_is_there_twice_or_is_a_strangers_is_noticed(refused):
 
     told = await refused(double)
     assert "part-00001 (copy).jsonl" in told
-    assert "Take away what is unknown to it" in told
+    assert "Move the unknown files away" in told
 
 
 async def test_a_state_that_is_older_than_its_files_is_noticed(tmp_path, simulation):
@@ -139,7 +139,7 @@ async def test_a_state_that_is_older_than_its_files_is_noticed(tmp_path, simulat
     await export(simulation, SELECTION, tmp_path / "export")
     shutil.rmtree(tmp_path / "export" / ".agora-export")
     shutil.copytree(tmp_path / "backup", tmp_path / "export" / ".agora-export")
-    with pytest.raises(ExportError, match="unknown to it: "):
+    with pytest.raises(ExportError, match="unknown: "):
         await export(simulation, SELECTION, tmp_path / "export")
 
 
@@ -216,7 +216,7 @@ async def test_an_export_that_was_copied_with_its_state_goes_on(tmp_path, simula
 
 async def test_a_file_in_a_folder_that_no_export_began_is_left_alone(tmp_path, simulation):
     (tmp_path / "manifest.json").write_text("a web page's")
-    with pytest.raises(ExportError, match=r"holds manifest\.json"):
+    with pytest.raises(ExportError, match=r"has manifest\.json"):
         await export(simulation, SELECTION, tmp_path)
     assert (tmp_path / "manifest.json").read_text() == "a web page's"
 

@@ -87,5 +87,5 @@ async def test_another_file_in_the_place_of_one_that_is_gone_is_unknown(tmp_path
     await export(simulation, SELECTION, tmp_path, rebuild=True)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(held[:-2] + b"!\n")
-    with pytest.raises(ExportError, match="unknown to it: sessions/"):
+    with pytest.raises(ExportError, match="unknown: sessions/"):
         await export(simulation, SELECTION, tmp_path)

@@ -227,8 +227,8 @@ async def test_a_copy_that_fails_does_not_end_the_run(simulation, memory, truth,
 
 @pytest.mark.usefixtures("apart")
 async def test_a_writer_that_cannot_copy_ends_the_run_with_its_reason(simulation, memory, tmp_path, monkeypatch):
-    def fails(self: SubprocessWriter, name: str) -> None:
-        raise WriterError(f"no copy {name}")
+    def fails(self: SubprocessWriter, path: Path) -> None:
+        raise WriterError(f"no copy {path.name}")
 
     monkeypatch.setattr(SubprocessWriter, "copy", fails)
     with pytest.raises(ExportError, match=r"no copy export\.sqlite") as told:

@@ -1,4 +1,4 @@
-"""Formats of an export, by name."""
+"""Formats of exports, by name."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ _EXTRAS: Final[Mapping[str, str]] = {"jsonl.zst": "zstd", "parquet": "parquet", 
 
 
 def check(name: str) -> str:
-    """Return the name of a format; raises `ValueError` for another, or where what it needs is not installed."""
+    """Return `name`; raises `ValueError` if it is no format, or if a library that it needs is not installed."""
     name = validation.choice("format", name, NAMES)
     missing = [library for library in _REQUIRED_LIBRARIES.get(name, ()) if find_spec(library) is None]
     if missing:

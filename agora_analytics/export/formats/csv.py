@@ -1,6 +1,6 @@
-"""CSV as RFC 4180 has it: a header, quotes where needed; null is an empty field, times are in ISO 8601.
+"""CSV after RFC 4180: a header, quotes where needed; null is an empty field, times are in ISO 8601.
 
-Text that a spreadsheet would take for a formula gets an apostrophe in front, which spreadsheets do not show.
+Text that a spreadsheet would run as a formula is escaped with a leading apostrophe, which spreadsheets do not show.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ class CsvWriter(FileWriter):
 
 
 def _cells(column: Column, values: Values) -> Iterable[str]:
-    """Return the cells of a column; where a column's like allows it, without looking at each."""
-    tell = _TO_TEXT[column.kind]
+    """Return the cells of a column: as text, escaped. Values that repeat are converted once."""
+    to_text = _TO_TEXT[column.kind]
     if isinstance(values, RunLength):
-        return values.map(tell)
+        return values.map(to_text)
     if column.repeats:
-        return map({value: tell(value) for value in set(values)}.__getitem__, values)
+        return map({value: to_text(value) for value in set(values)}.__getitem__, values)
     if column.kind == "text":
         return _escape_all([value or "" for value in values])
     if column.kind == "time":
-        return [told or "" for told in map(iso, values)]
+        return [text or "" for text in map(iso, values)]
     if column.kind == "number" and None not in values:
         return map(repr, values)
-    return map(tell, values)
+    return map(to_text, values)
 
 
 def _escape_all(texts: list[str]) -> Iterable[str]:
-    together = "\0".join(texts)
-    plain = not _has_special(together) and _FORMULA.isdisjoint({text[:1] for text in texts})
-    return texts if plain else map(_escape, texts)
+    """Escape texts; most columns have nothing to escape, which one look at all of them shows."""
+    is_plain = not _has_special("\0".join(texts)) and _FORMULA.isdisjoint({text[:1] for text in texts})
+    return texts if is_plain else map(_escape, texts)
 
 
 def _has_special(text: str) -> bool:

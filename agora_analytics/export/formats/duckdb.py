@@ -1,4 +1,4 @@
-"""Rows in the tables of a DuckDB database: the only file that imports duckdb."""
+"""DuckDB: a table for each dataset. The only file that imports duckdb."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ _TYPES: Final[Mapping[str, str]] = {
 _TABLES: Final = "SELECT table_name FROM duckdb_tables() WHERE database_name = 'export'"
 
 _MEMORY_LIMIT: Final = "512MB"
-"""What a checkpoint of wide rows with texts of kilobytes needs: with half of that, DuckDB refuses them for good."""
+"""Memory for a checkpoint of wide rows with texts of kilobytes; with half of it, DuckDB fails."""
 
 _IDLE_MEMORY_LIMIT: Final = "2MB"
-"""What it may keep of that from one part to the next."""
+"""Memory that it may keep between two parts."""
 
 _ROW_GROUP_SIZE: Final = 4_096
-"""Rows that are compressed together: with DuckDB's own 122,880, a checkpoint takes tens of megabytes beside its limit,
-and writes what earlier parts wrote once more."""
+"""Rows per row group. With the default of 122,880, a checkpoint exceeds its memory limit by tens of megabytes, and
+writes the rows of earlier parts again."""
 
 
 class DuckdbWriter(FormatWriter):
-    """The tables of a database, one for each dataset; a part's rows are there whole or not at all."""
+    """Writes each part in one transaction; `_part` of a row is the id of its part."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        settings = {"memory_limit": _MEMORY_LIMIT, "threads": "1", "wal_autocheckpoint": "1KB"}  # with each part
+        # A tiny limit makes a checkpoint after each part.
+        settings = {"memory_limit": _MEMORY_LIMIT, "threads": "1", "wal_autocheckpoint": "1KB"}
         self._database = duckdb.connect(":memory:", config=settings)
         self._file = path
         self._path = str(path).replace("'", "''")
         self._buffer: arrow.RowGroupBuffer | None = None
         with close_on_error(self._database):
-            with suppress(duckdb.CatalogException):  # before DuckDB 2.0, the groups it holds back are always five
+            with suppress(duckdb.CatalogException):  # before DuckDB 2.0 it always buffers five row groups
                 self._database.execute("SET write_buffer_row_group_count = 1")
             self._attach()
 
     def _begin(self, dataset: Dataset, part: int) -> None:
-        """Begin to write a part anew, its table too where need be."""
         columns = ", ".join(f"{column.name} {_TYPES[column.kind]}" for column in dataset.columns)
         self._database.execute("BEGIN")
         self._database.execute(f"CREATE TABLE IF NOT EXISTS {dataset.name} ({columns}, _part BIGINT)")
@@ -60,23 +60,20 @@ class DuckdbWriter(FormatWriter):
         self._buffer = arrow.RowGroupBuffer(partial(self._insert, dataset.name, part))
 
     def _write(self, batch: ColumnBatch) -> None:
-        """Add rows to the part."""
         if self._buffer is not None:
             self._buffer.append(batch)
 
     def _commit(self) -> None:
-        """Make what was written since `begin` visible."""
         if self._buffer is not None:
             self._buffer.flush()
         self._database.execute("COMMIT")
         for limit in (_IDLE_MEMORY_LIMIT, _MEMORY_LIMIT):
             self._database.execute(f"SET memory_limit = '{limit}'")
-        # What it knows of each group of rows stays in memory for as long as the file is open.
+        # Metadata of row groups stays in memory for as long as the file is attached.
         self._detach()
         self._attach()
 
     def _roll_back(self) -> None:
-        """Forget what was written since `begin`."""
         self._buffer = None
         try:
             self._database.execute("ROLLBACK")
@@ -84,14 +81,14 @@ class DuckdbWriter(FormatWriter):
             return
 
     def part_row_counts(self) -> list[tuple[str, int, int]]:
-        """Return dataset, part and rows of all that it holds; raises DuckDB's error where any of it cannot be read."""
+        """Return dataset, part id and rows of every part; raises DuckDB's error if any value cannot be read."""
         found = count_rows(lambda query: self._database.execute(query).fetchall(), _TABLES)
-        for name in {dataset for dataset, _, _ in found}:  # rows are counted without what else is in them
+        for name in {dataset for dataset, _, _ in found}:  # counting alone does not read the columns
             self._database.execute(f"SELECT max(hash(COLUMNS(*))) FROM {name}").fetchall()  # noqa: S608 - a dataset's
         return found
 
     def copy(self, path: Path) -> None:
-        """Copy the file, which is closed meanwhile."""
+        """Copy the file, between two parts; it is detached meanwhile."""
         self._detach()
         try:
             copyfile(self._file, path)
@@ -99,7 +96,6 @@ class DuckdbWriter(FormatWriter):
             self._attach()
 
     def _close(self) -> None:
-        """Close the database, with all of it in one file."""
         self._database.close()
 
     def _detach(self) -> None:

@@ -1,4 +1,4 @@
-"""Rows in the tables of an SQLite database; times are text in ISO 8601, as its date functions read them."""
+"""SQLite: a table for each dataset; times are text in ISO 8601, which its date functions read."""
 
 from __future__ import annotations
 
@@ -25,19 +25,18 @@ _TYPES: Final[Mapping[str, str]] = {
 _TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table'"
 
 _ROWS_PER_INSERT: Final = 200
-"""Rows that one statement takes at most."""
-
+"""Most rows of one INSERT statement."""
 
 _LOCK_TIMEOUT: Final = 900.0
-"""Seconds to wait where somebody reads the database; who begins to read meanwhile waits for the part."""
+"""Seconds to wait for readers of the database; those that come meanwhile wait for the part."""
 
 
 class SqliteWriter(FormatWriter):
-    """The tables of a database, one for each dataset; a part's rows are there whole or not at all."""
+    """Writes each part in one transaction; `_part` of a row is the id of its part, and `_parts` has the ids of all."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        # No timeout: where a lock is needed it is waited for here, and pages that cannot leave the cache stay in it.
+        # No busy timeout: LockWait waits, and a page that cannot be spilled from the cache at once stays there.
         self._database = sqlite3.connect(path, timeout=0, isolation_level=None, check_same_thread=False)
         self._lock_wait = LockWait(_LOCK_TIMEOUT, path.name)
         self._path = path
@@ -45,19 +44,18 @@ class SqliteWriter(FormatWriter):
         self._is_ready = False
 
     def ready(self) -> None:
-        """See that the file is a database."""
+        """Check that the file is a database, and set it up."""
         if self._is_ready:
-            return  # none of this can be said while a part is being written
-        # A part is mostly new pages, which a rollback journal need not hold, and a log of changes writes twice.
-        self._locked("PRAGMA journal_mode=DELETE")
-        self._locked("PRAGMA synchronous=NORMAL")
-        self._locked("PRAGMA cache_size=-4000")
+            return  # these pragmas are refused inside a transaction
+        # A part is mostly new pages: a rollback journal does not hold them, a write-ahead log would write them twice.
+        self._execute_locked("PRAGMA journal_mode=DELETE")
+        self._execute_locked("PRAGMA synchronous=NORMAL")
+        self._execute_locked("PRAGMA cache_size=-4000")
         self._is_ready = True
 
     def _begin(self, dataset: Dataset, part: int) -> None:
-        """Begin to write a part anew, its table too where need be."""
         columns = ", ".join(f"{column.name} {_TYPES[column.kind]}" for column in dataset.columns)
-        self._locked("BEGIN IMMEDIATE")
+        self._execute_locked("BEGIN IMMEDIATE")
         self._database.execute("CREATE TABLE IF NOT EXISTS _parts (part INTEGER PRIMARY KEY)")
         self._database.execute(f"CREATE TABLE IF NOT EXISTS {dataset.name} ({columns}, _part INTEGER)")
         if self._database.execute("DELETE FROM _parts WHERE part = ?", (part,)).rowcount:
@@ -66,47 +64,43 @@ class SqliteWriter(FormatWriter):
         self._part = part
 
     def _write(self, batch: ColumnBatch) -> None:
-        """Add rows to the part."""
         kinds = [column.kind for column in batch.dataset.columns]
-        told: list[Any] = [
-            map(iso, one) if kind == "time" else one for kind, one in zip(kinds, batch.columns, strict=True)
+        columns: list[Any] = [
+            map(iso, column) if kind == "time" else column for kind, column in zip(kinds, batch.columns, strict=True)
         ]
         width = len(kinds) + 1
         insert = f"INSERT INTO {batch.dataset.name} VALUES "  # noqa: S608 - our own name
         row = f"({', '.join('?' * width)})"
-        rows = zip(*told, repeat(self._part, batch.rows), strict=True)
-        # Many rows a statement: for each statement, the thread waits until the interpreter is free again.
-        together = min(_ROWS_PER_INSERT, self._database.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width)
-        many = insert + ", ".join([row] * together)
-        for _ in range(batch.rows // together):
-            self._database.execute(many, tuple(chain.from_iterable(islice(rows, together))))
+        rows = zip(*columns, repeat(self._part, batch.rows), strict=True)
+        # Many rows per statement, since after each the thread waits for the interpreter lock.
+        at_once = min(_ROWS_PER_INSERT, self._database.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) // width)
+        many = insert + ", ".join([row] * at_once)
+        for _ in range(batch.rows // at_once):
+            self._database.execute(many, tuple(chain.from_iterable(islice(rows, at_once))))
         self._database.executemany(insert + row, rows)
 
     def _commit(self) -> None:
-        """Make what was written since `begin` visible."""
-        self._locked("COMMIT")
+        self._execute_locked("COMMIT")
 
     def _roll_back(self) -> None:
-        """Forget what was written since `begin`."""
         if self._database.in_transaction:
             self._database.execute("ROLLBACK")
 
     def part_row_counts(self) -> list[tuple[str, int, int]]:
-        """Return dataset, part and rows of all that it holds."""
-        return count_rows(self._locked, _TABLES)
+        """Return dataset, part id and rows of every part."""
+        return count_rows(self._execute_locked, _TABLES)
 
     def copy(self, path: Path) -> None:
-        """Copy the file: between two parts nobody has anything in it that is not complete."""
+        """Copy the file, between two parts; then no transaction is open."""
         copyfile(self._path, path)
 
     def _close(self) -> None:
-        """Close the database."""
         self._database.close()
 
     def abort(self) -> None:
-        """End the wait for who reads the database."""
+        """End the wait for readers of the database."""
         self._lock_wait.cancel()
 
-    def _locked(self, statement: str) -> list[Any]:
-        """Return the rows of a statement that needs a lock, which others may have."""
+    def _execute_locked(self, statement: str) -> list[Any]:
+        """Execute a statement that needs a lock, and wait for the lock."""
         return self._lock_wait.run(lambda: self._database.execute(statement).fetchall())

@@ -1,4 +1,4 @@
-"""Where an export goes: a local folder, or any URL that fsspec knows."""
+"""Sinks: where an export goes, a local folder or any URL that fsspec knows."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["FileStat", "LocalSink", "Sink", "check_place", "error_text", "open_s
 
 
 def check_place(to: str) -> None:
-    """Raise `ValueError` for a URL that needs what is not installed; nothing is reached for."""
+    """Raise `ValueError` for a URL that needs a library that is not installed; connects to nothing."""
     if "://" in to:
         _remote_module().check_installed(to)
 
 
 def open_sink(to: str | Path, options: Mapping[str, Any]) -> Sink:
-    """Return the sink of a folder or a URL; raises `ValueError` where fsspec is missing or does not know it."""
-    if isinstance(to, str) and "://" in to:  # before all checks, which show what they refuse
+    """Return the sink of a folder or a URL; raises `ValueError` if fsspec is missing or does not know the URL."""
+    if isinstance(to, str) and "://" in to:  # before all other checks, whose messages quote the value
         sink: Sink = _remote_module().open_remote(to, options)
         return sink
     folder = validation.path("to", to)

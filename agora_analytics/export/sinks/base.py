@@ -1,4 +1,4 @@
-"""Where files go: one seam, and what is common to all places."""
+"""Interface of all sinks."""
 
 from __future__ import annotations
 
@@ -10,56 +10,56 @@ import attrs
 
 @attrs.frozen
 class FileStat:
-    """What a file looks like without being read: `mark` is another one whenever its bytes may be others."""
+    """Size of a file, and a mark that changes whenever its content may have changed (an ETag, or inode and mtime)."""
 
     size: int
     mark: str
 
 
 class Sink(Protocol):
-    """A place for files, by names relative to it with `/` between; each appears whole or not at all."""
+    """A place for files, by relative names with `/`. A file appears whole or not at all."""
 
     @property
     def identity(self) -> str:
-        """What tells this place from all others; not for showing."""
+        """What identifies this place, across processes. It may hold secrets: do not show it."""
 
     def check(self) -> None:
-        """Raise `OSError` where nothing can be written."""
+        """Raise `OSError` if nothing can be written."""
 
     def put(self, file: Path, name: str) -> None:
-        """Move a finished local file there, in the place of what has that name."""
+        """Move a finished local file here, and replace a file of that name."""
 
     def move(self, name: str, to: str) -> None:
-        """Give a file another name, in the place of what has that."""
+        """Rename a file, and replace a file of that name."""
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it exists."""
 
     def stat(self, name: str) -> FileStat | None:
-        """Return what a file looks like; None where there is none."""
+        """Return size and mark of a file; None if there is none."""
 
     def files(self, folder: str) -> dict[str, FileStat]:
-        """Return the files in a folder and below, by name; without those that readers skip (`.name`, `_name`)."""
+        """Return all files below a folder, by name, without those that readers skip (`.name`, `_name`)."""
 
     def read(self, name: str) -> bytes | None:
-        """Return a file's bytes; None where there is none."""
+        """Return the content of a file; None if there is none."""
 
     def get(self, name: str, file: Path) -> None:
-        """Copy a file from there."""
+        """Download a file."""
 
-    def create(self, name: str, held: bytes) -> None:
-        """Make a file; raises `FileExistsError` where there is one."""
+    def create(self, name: str, content: bytes) -> None:
+        """Create a file; raises `FileExistsError` if there is one."""
 
     def digest(self, name: str) -> str:
-        """Return the SHA-256 of a file's bytes."""
+        """Return the SHA-256 of a file."""
 
     def scrub(self, text: str) -> str:
-        """Return a text without credentials."""
+        """Replace all credentials in a text."""
 
     def __str__(self) -> str:
-        """The place, without credentials."""
+        """Return the place, without credentials."""
 
 
 def error_text(error: Exception) -> str:
-    """Return what an error says, in its own words."""
+    """Return the message of an error."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

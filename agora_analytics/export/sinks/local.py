@@ -1,4 +1,4 @@
-"""Files in a folder of this machine."""
+"""Sink in a local folder. Every file is fsynced before it is renamed to its place, and so is its folder after that."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from agora_analytics._core.files import digest, folder_below, not_linked, opened
 from agora_analytics.export.sinks.base import FileStat
 
 _NOT_A_FILE: Final = FileStat(-1, "no file")
-"""What is no plain file: a symbolic link, for one, which is not followed."""
+"""Stat of what is no regular file, like a symbolic link, which is not followed."""
 
 
 @attrs.frozen
 class LocalSink:
-    """A folder, which is made if need be. A file is brought to the disk, then put in its place."""
+    """A local folder, created if it does not exist."""
 
     folder: Path
 
     @property
     def identity(self) -> str:
-        """What tells this place from all others."""
+        """The path."""
         return str(self.folder)
 
     def check(self) -> None:
-        """Raise `OSError` where nothing can be written."""
+        """Raise `OSError` if nothing can be written."""
         missing = _missing_folders(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         _fsync_parents(missing)
@@ -39,7 +39,7 @@ class LocalSink:
             raise PermissionError(13, "Permission denied", str(self.folder))
 
     def put(self, file: Path, name: str) -> None:
-        """Move a finished file there."""
+        """Move a finished file here: fsync it, then rename it."""
         target = self._place_of(name)
         with opened(file, "rb+") as written:
             os.fsync(written.fileno())
@@ -47,14 +47,14 @@ class LocalSink:
         _fsync_folder(target.parent)
 
     def move(self, name: str, to: str) -> None:
-        """Give a file another name."""
+        """Rename a file."""
         target, source = self._place_of(to), not_linked(self.folder / name)
         source.replace(target)
         for folder in {target.parent, source.parent}:
             _fsync_folder(folder)
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there, and the folder that it leaves empty; neither comes back with a power cut."""
+        """Remove a file, if it exists, and its folder if that is empty then; a power cut brings neither back."""
         target = self.folder / name
         if not target.parent.exists():
             return
@@ -65,41 +65,41 @@ class LocalSink:
             _fsync_folder(target.parent.parent)
 
     def stat(self, name: str) -> FileStat | None:
-        """Return what a file looks like; None where there is none."""
+        """Return size and mark of a file; None if there is none."""
         try:
             return _file_stat(os.lstat(self.folder / name))
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def files(self, folder: str) -> dict[str, FileStat]:
-        """Return the files in a folder and below, by name; a link is told, and not followed."""
+        """Return all files below a folder, by name; a link is listed, and not followed."""
         top = self.folder / folder
         if top.is_symlink():
             return {folder: _NOT_A_FILE}
         return {path.relative_to(self.folder).as_posix(): seen for path, seen in _below(top)}
 
     def read(self, name: str) -> bytes | None:
-        """Return a file's bytes; None where there is none."""
+        """Return the content of a file; None if there is none."""
         try:
             return read(self.folder / name)
         except FileNotFoundError:
             return None
 
     def digest(self, name: str) -> str:
-        """Return the SHA-256 of a file's bytes."""
+        """Return the SHA-256 of a file."""
         return digest(self.folder / name)
 
     def get(self, name: str, file: Path) -> None:
-        """Copy a file from there."""
+        """Copy a file to `file`."""
         file.write_bytes(read(self.folder / name))
 
-    def create(self, name: str, held: bytes) -> None:
-        """Make a file; raises `FileExistsError` where there is one."""
+    def create(self, name: str, content: bytes) -> None:
+        """Create a file; raises `FileExistsError` if there is one."""
         with opened(self._place_of(name), "xb") as file:
-            file.write(held)
+            file.write(content)
 
     def _place_of(self, name: str) -> Path:
-        """Return a file's path; the folders that are made for it outlast a power cut."""
+        """Return the path of a file; folders that are created for it survive a power cut."""
         target = self.folder / name
         missing = _missing_folders(target.parent)
         folder_below(self.folder, target.parent)
@@ -107,15 +107,15 @@ class LocalSink:
         return target
 
     def scrub(self, text: str) -> str:
-        """Return the text: there are no credentials."""
+        """Return the text: a folder has no credentials."""
         return text
 
     def __str__(self) -> str:
-        return os.fsencode(self.folder).decode(errors="backslashreplace")  # a name on disk is bytes, not always text
+        return os.fsencode(self.folder).decode(errors="backslashreplace")  # a file name is bytes, and not always text
 
 
 def _below(folder: Path) -> Iterator[tuple[Path, FileStat]]:
-    """Yield what is in a folder and below that is no folder; what cannot be listed is an error."""
+    """Yield everything below a folder that is no folder; raises `OSError` if one cannot be listed."""
     for entry in os.scandir(folder) if folder.is_dir() else ():
         if entry.name.startswith((".", "_")):
             continue
@@ -132,18 +132,18 @@ def _file_stat(found: os.stat_result) -> FileStat:
 
 
 def _missing_folders(folder: Path) -> list[Path]:
-    """Return the folders that are to be made for one, itself first."""
+    """Return the folders that do not exist yet on the way to `folder`, itself first."""
     return list(takewhile(lambda one: not one.exists(), (folder, *folder.parents)))
 
 
 def _fsync_parents(folders: list[Path]) -> None:
-    """Bring to the disk that there are new folders."""
+    """Fsync the parents of new folders."""
     for folder in folders:
         _fsync_folder(folder.parent)
 
 
 def _fsync_folder(folder: Path) -> None:
-    """Bring a folder's list of files to the disk, where the system can."""
+    """Fsync the list of files of a folder, where the system can."""
     if hasattr(os, "O_DIRECTORY"):
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

@@ -1,4 +1,4 @@
-"""Files wherever fsspec reaches: the only file that imports it."""
+"""Sink in a store by its URL. The only file that imports fsspec."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from agora_analytics.export.sinks.base import FileStat, error_text
 from agora_analytics.export.sinks.local import LocalSink
 
 _MARKS: Final = ("ETag", "etag", "md5Hash", "content_md5", "LastModified", "mtime", "modify", "created")
-"""Under which name a store tells what changes with a file, the most telling first."""
+"""Keys under which stores report what changes with a file, the most exact first."""
 
 _BLOCK_SIZE: Final = 2**20
 
 _ATOMIC_STORES: Final = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "r2", "memory"})
-"""Stores in which a file appears when it is complete; elsewhere it gets its name last."""
+"""Stores in which an upload is atomic; in all others a file is uploaded under another name, and renamed."""
 
 _LOCAL_SCHEMES: Final = frozenset({"file", "local"})
-"""What fsspec calls this machine's folders."""
+"""Schemes of local folders."""
 
 
 def check_installed(url: str) -> None:
-    """Raise `ValueError` where fsspec does not know the store, or needs another library for it."""
+    """Raise `ValueError` if fsspec does not know the store, or needs another library for it."""
     try:
         fsspec.get_filesystem_class(urls.scheme(url))
     except (ImportError, ValueError) as error:
@@ -39,7 +39,7 @@ def check_installed(url: str) -> None:
 
 
 class RemoteSink:
-    """A folder of a store, by its URL; `options` go to fsspec, and are never shown."""
+    """A folder in a store. `options` go to fsspec, and are never shown."""
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._shown = urls.shown(url)
@@ -52,7 +52,7 @@ class RemoteSink:
         self._folder = str(path).rstrip("/")
 
     def _opened(self, url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
-        """Open the store; what goes wrong is told without what is secret."""
+        """Open the store; errors are raised without secrets, and without a context that has them."""
         try:
             store, path = fsspec.core.url_to_fs(url, **options)
         except (ImportError, ValueError) as error:
@@ -67,19 +67,19 @@ class RemoteSink:
 
     @property
     def identity(self) -> str:
-        """What tells this place from all others: who, where, without the password."""
+        """URL, endpoint and user, without the password."""
         return self._identity
 
     def check(self) -> None:
-        """Raise `OSError` where nothing can be written."""
-        name = self._path(".agora-export-check")  # one name: who is killed here leaves it to the next
+        """Raise `OSError` if nothing can be written."""
+        name = self._path(".agora-export-check")  # one name, so that a killed process leaves at most one file
         self._store.makedirs(posixpath.dirname(name), exist_ok=True)
         self._store.pipe_file(name, b"")
-        with suppress(FileNotFoundError):  # others look too
+        with suppress(FileNotFoundError):  # another process checks, too
             self._store.rm_file(name)
 
     def put(self, file: Path, name: str) -> None:
-        """Copy a finished file there, and remove it here."""
+        """Upload a finished file, and delete it here."""
         target = self._path(name)
         self._store.makedirs(posixpath.dirname(target), exist_ok=True)
         if self._whole:
@@ -91,7 +91,7 @@ class RemoteSink:
         file.unlink()
 
     def move(self, name: str, to: str) -> None:
-        """Give a file another name; a store copies it without sending it anew."""
+        """Rename a file; object stores copy it on their side."""
         source, target = self._path(name), self._path(to)
         if self._whole:
             self._store.cp_file(source, target)
@@ -100,11 +100,11 @@ class RemoteSink:
             self._rename(source, target)
 
     def _beside(self, target: str, end: str) -> str:
-        """Return the path of a file that is not in its place yet, or no more."""
+        """Return the path of a hidden file beside another one."""
         return posixpath.join(posixpath.dirname(target), f".{posixpath.basename(target)}.{end}")
 
     def _rename(self, source: str, target: str) -> None:
-        """Rename a file; where a store replaces none, and says so or does nothing, the one that is there goes first."""
+        """Rename a file. If the store refuses to replace one, with an error or silently, move that one away first."""
         try:
             self._store.mv(source, target)
         except Exception:
@@ -114,7 +114,7 @@ class RemoteSink:
             self._replace(source, target)
 
     def _replace(self, source: str, target: str) -> None:
-        """Rename a file where another is, which is put back if that fails."""
+        """Rename a file to the name of another, which is put back if that fails."""
         aside = self._beside(target, "old")
         if self._is_there(aside):
             self._store.rm_file(aside)
@@ -131,12 +131,12 @@ class RemoteSink:
         return bool(self._store.exists(path))
 
     def remove(self, name: str) -> None:
-        """Remove a file, if it is there."""
+        """Remove a file, if it exists."""
         if self._store.exists(self._path(name)):
             self._store.rm_file(self._path(name))
 
     def stat(self, name: str) -> FileStat | None:
-        """Return what a file looks like; None where there is none."""
+        """Return size and mark of a file; None if there is none."""
         try:
             self._store.invalidate_cache(self._path(name))
             return _file_stat(self._store.info(self._path(name)))
@@ -144,41 +144,41 @@ class RemoteSink:
             return None
 
     def files(self, folder: str) -> dict[str, FileStat]:
-        """Return the files in a folder and below, by name."""
+        """Return all files below a folder, by name."""
         top = self._path(folder)
         try:
             self._store.invalidate_cache(top)
             found: Mapping[str, Any] = self._store.find(top, detail=True)
         except FileNotFoundError:
             return {}
-        inner = top.strip("/")  # some stores list names without the first slash
+        inner = top.strip("/")  # some stores list paths without the leading slash
         names = {folder + path[path.index(inner) + len(inner) :]: info for path, info in found.items()}
         return {name: _file_stat(info) for name, info in names.items() if not _is_skipped(name[len(folder) :])}
 
     def read(self, name: str) -> bytes | None:
-        """Return a file's bytes; None where there is none."""
+        """Return the content of a file; None if there is none."""
         try:
             return bytes(self._store.cat_file(self._path(name)))
         except FileNotFoundError:
             return None
 
     def get(self, name: str, file: Path) -> None:
-        """Copy a file from there."""
+        """Download a file."""
         self._store.get_file(self._path(name), str(file))
 
-    def create(self, name: str, held: bytes) -> None:
-        """Make a file; raises `FileExistsError` where there is one. At the same moment, some stores let two make it."""
+    def create(self, name: str, content: bytes) -> None:
+        """Create a file; raises `FileExistsError` if there is one. Some stores let two processes create it at once."""
         path = self._path(name)
         self._store.makedirs(posixpath.dirname(path), exist_ok=True)
         if self._store.exists(path):
             raise FileExistsError(path)
         try:
-            self._store.pipe_file(path, held, mode="create")
-        except (NotImplementedError, TypeError, ValueError):  # it only knows how to overwrite
-            self._store.pipe_file(path, held)
+            self._store.pipe_file(path, content, mode="create")
+        except (NotImplementedError, TypeError, ValueError):  # the store can only overwrite
+            self._store.pipe_file(path, content)
 
     def digest(self, name: str) -> str:
-        """Return the SHA-256 of a file's bytes."""
+        """Return the SHA-256 of a file."""
         found = sha256()
         with self._store.open(self._path(name), "rb") as file:
             while some := file.read(_BLOCK_SIZE):
@@ -186,7 +186,7 @@ class RemoteSink:
         return found.hexdigest()
 
     def scrub(self, text: str) -> str:
-        """Return a text without what the options and the URL keep secret."""
+        """Replace the secrets of the URL and of the options in a text."""
         return urls.scrubbed(text, self._secrets)
 
     def __str__(self) -> str:
@@ -197,10 +197,10 @@ class RemoteSink:
 
 
 class DiskSink(RemoteSink):
-    """A folder of this machine by its URL; as in `LocalSink`, no link in it is followed."""
+    """A local folder by its URL; as in `LocalSink`, no symbolic link in it is followed."""
 
     def check(self) -> None:
-        """Raise `OSError` where nothing can be written."""
+        """Raise `OSError` if nothing can be written."""
         LocalSink(Path(self._folder)).check()
 
     def _beside(self, target: str, end: str) -> str:
@@ -221,11 +221,11 @@ def open_remote(url: str, options: Mapping[str, Any]) -> RemoteSink:
 
 
 def _file_stat(info: Mapping[str, Any]) -> FileStat:
-    """Return what a store says of a file: its own checksum, or when it was written, whichever it tells."""
-    told = next((info[key] for key in _MARKS if info.get(key)), "")
-    if isinstance(told, datetime):  # the same moment is a number where a store lists its files
-        told = told.timestamp()
-    return FileStat(int(info.get("size") or 0), str(told))
+    """Return size and mark from what a store reports: a checksum, or a time of modification."""
+    mark = next((info[key] for key in _MARKS if info.get(key)), "")
+    if isinstance(mark, datetime):  # the same time is a number in some listings
+        mark = mark.timestamp()
+    return FileStat(int(info.get("size") or 0), str(mark))
 
 
 def _is_skipped(name: str) -> bool:

@@ -1,7 +1,7 @@
-"""URLs of stores: what of one may be shown, and what is secret in it and in the options that go with it.
+"""URLs of stores: what of a URL may be shown, and which secrets are in it and in the options.
 
-A password may hold what ends a host's name by the book (`/`, `?`, `#`), so all up to the last `@` is taken for secret
-wherever a password may have begun.
+A password may contain characters that end a host by the RFC (`/`, `?`, `#`). So everything up to the last `@` counts as
+secret wherever a password may have begun.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit, urlunsplit
 
 _SHORT: Final = 4
-"""Characters below which a secret is blanked out as a whole word only: within others it may be anything."""
+"""Secrets shorter than this are replaced as whole words only: within a word, they would match anything."""
 
 _NUMBER: Final = 1_000
-"""Numbers in the options that may be a secret; smaller ones are seconds and sizes."""
+"""Numbers in the options from here on may be secrets; smaller ones are durations and sizes."""
 
 _LINKS: Final = re.compile(r"::(?=[a-z][\w+.-]*(?:://|::|$))", re.IGNORECASE)
-"""What is between the links of a chain; `::` may be in a password too."""
+"""Separator of chained URLs; a password may contain `::`, too."""
 
 _SCHEME: Final = re.compile(r"[a-z][\w+.-]*(?=::|://)", re.IGNORECASE)
 _HOST: Final = re.compile(r"[^:]*:\d*|.*@.*")
-"""What can be a host with its port, or a user with a host, and so need not be the beginning of a password."""
+"""A host with a port, or a user with a host: not the beginning of a password."""
 
 
 def scheme(url: str) -> str:
-    """Return the protocol of a URL, in a chain that of the first link."""
+    """Return the scheme of a URL, or of the first one in a chain."""
     found = _SCHEME.match(url)
     return found[0].lower() if found else ""
 
 
 def shown(url: str) -> str:
-    """Return a URL, each link of a chain, without a user, a password and options."""
+    """Return a URL, or each one of a chain, without user, password and query."""
     return "::".join(map(_shown_link, _LINKS.split(url)))
 
 
@@ -42,13 +42,13 @@ def _shown_link(link: str) -> str:
 
 
 def _place(rest: str) -> str:
-    """Return what follows `://` without what may be secret."""
+    """Return what follows `://`, without what may be secret."""
     authority, before = _authority(rest), rest.rpartition("@")[0]
     if "@" not in rest or not {":", "@"} & {*authority}:
         return _without_query(rest)
     is_query = re.search(r"[?#]", before) is not None and len(before) > len(authority)
     if is_query and _HOST.fullmatch(authority):
-        return "***"  # a password with an @ and a ? in it, or an @ in the query: what is shown of one is of the other
+        return "***"  # ambiguous: a password with @ and ?, or a query with @
     return _without_query(rest.rpartition("@")[2])
 
 
@@ -61,7 +61,7 @@ def _without_query(rest: str) -> str:
 
 
 def identity(url: str, options: Mapping[str, Any]) -> str:
-    """Return what tells a place from all others: who, where, without the password. It may hold secrets all the same."""
+    """Return what identifies a place: URL, endpoint and user, without the password. It may still hold secrets."""
     places = "::".join(_without_password(link) for link in url.split("::"))
     return f"{places} {_text_of(options, 'endpoint_url')} {_text_of(options, 'username')}"
 
@@ -71,20 +71,20 @@ def _without_password(link: str) -> str:
         return link
     try:
         parts = urlsplit(link)
-    except ValueError:  # no URL by the book; its store may know it
+    except ValueError:  # no valid URL; its store may know it
         return link
     user, at, host = parts.netloc.rpartition("@")
     return urlunsplit(parts._replace(netloc=f"{user.partition(':')[0]}{at}{host}", fragment=""))
 
 
 def _text_of(options: Mapping[str, Any], name: str) -> str:
-    """Return an option, at the top or one step below."""
+    """Return an option from the top level, or one below."""
     inner = (more.get(name) for more in options.values() if isinstance(more, Mapping))
     return str(options.get(name) or next(filter(None, inner), ""))
 
 
 def secrets(url: str, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return every text that may not be shown: users and passwords of the URL, and the values of the options."""
+    """Return all secrets, longest first: users, passwords and query values of the URL, and values of the options."""
     texts = {*_texts(options)}
     for link in _LINKS.split(url):
         texts.update(_secrets_of_link(link))
@@ -93,7 +93,7 @@ def secrets(url: str, options: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _secrets_of_link(link: str) -> Iterator[str]:
-    """Yield what is secret of a link, by the book and as it may be meant."""
+    """Yield the secrets of one URL of a chain, by the RFC and by what it may mean."""
     _, found, rest = link.partition("://")
     if not found:
         return
@@ -108,13 +108,13 @@ def _secrets_of_link(link: str) -> Iterator[str]:
 
 
 def _passwords(user: str) -> Iterator[str]:
-    """Yield a password, and the pieces that a library may take it for."""
+    """Yield a password, and the pieces that a library may cut it into."""
     password = user.partition(":")[2]
     yield from (password, *re.split(r"[/?#@]", password))
 
 
 def _texts(options: object) -> Iterator[str]:
-    """Yield every value in the options as text, however deep."""
+    """Yield every value in nested options, as text."""
     if isinstance(options, str):
         yield options
     elif isinstance(options, bytes | bytearray):
@@ -130,7 +130,7 @@ def _texts(options: object) -> Iterator[str]:
 
 
 def scrubbed(text: str, secrets: tuple[str, ...]) -> str:
-    """Return a text without the secrets, which are given the longest first."""
+    """Replace secrets in a text by `***`; give the longest first."""
     for secret in secrets:
         if len(secret) >= _SHORT:
             text = text.replace(secret, "***")

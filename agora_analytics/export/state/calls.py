@@ -16,7 +16,7 @@ from agora_analytics.models import Call
 from agora_analytics.spans import DAY, Span
 
 NEARBY_SECONDS: Final = 3_600
-"""Seconds within which calls that went on are looked up together."""
+"""Seconds within which open calls are refreshed together."""
 
 _MAX_USERS: Final = 2**31
 
@@ -38,7 +38,7 @@ class CallStatus(IntEnum):
 
 @attrs.frozen
 class PendingCall:
-    """A call whose details are to be asked for, and how far they are."""
+    """A call whose details are pending; `cursor` is how far they are, None for a new one."""
 
     id: int
     app: str
@@ -48,13 +48,13 @@ class PendingCall:
 
     @property
     def day(self) -> int:
-        """The UTC day at which it began."""
+        """The UTC day of its start, as days since 1970."""
         return self.span.start // DAY
 
 
 @attrs.frozen(kw_only=True)
 class DueFilter:
-    """Which pending calls are due: those of the `worst` score first, or the oldest, that ended `before`."""
+    """Which pending calls are due: at most `count` that ended `before`, highest score first if `worst`, else oldest."""
 
     worst: bool = False
     min_users: int = 0
@@ -82,14 +82,14 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
     )
 
     def find_call(self, app: str, call_id: str) -> tuple[int, int] | None:
-        """Return the id and the status of a call that was seen before."""
+        """Return id and status of a call; None if it was never listed."""
         found: tuple[int, int] | None = self._fetchone(
             "SELECT id, status FROM calls WHERE app = ? AND call_id = ?", app, call_id
         )
         return found
 
     def upsert_call(self, app: str, call: Call, span: Span, status: int, score: float) -> int:
-        """Remember a call, or what has become of it, and return its id."""
+        """Insert or update a call, and return its id."""
         row = self._fetchone(
             "INSERT INTO calls (app, call_id, cname, first, last, score, users, status) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (app, call_id) DO UPDATE SET last = excluded.last, score = excluded.score,"
@@ -106,23 +106,23 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         return int(row[0]) if row else 0
 
     def open_calls(self) -> list[tuple[int, str, str | None, int]]:
-        """Return id, App ID, channel and start of the calls that went on when last seen, oldest first."""
+        """Return id, App ID, channel and start of open calls, oldest first."""
         return self._fetchall(
             "SELECT id, app, cname, first FROM calls WHERE status = ? ORDER BY first", CallStatus.OPEN
         )
 
     def pending(self, due: DueFilter, apps: Iterable[str], but: Iterable[int]) -> list[PendingCall]:
-        """Return calls whose details are to be asked for, first those that are due first."""
+        """Return up to `due.count` pending calls in the order of `due`, without the ids in `but`."""
         order = "score DESC, first" if due.worst else "first, id"
-        taken, mine = ",".join(map(str, but)), json.encode(list(apps)).decode()
+        excluded, app_ids = ",".join(map(str, but)), json.encode(list(apps)).decode()
         rows = self._fetchall(
             "SELECT id, app, call_id, first, last, cursor FROM calls"  # noqa: S608 - numbers of our own
             f" WHERE status = ? AND users >= ? AND last <= ? AND app IN (SELECT value FROM json_each(?))"
-            f" AND id NOT IN ({taken}) ORDER BY {order} LIMIT ?",
+            f" AND id NOT IN ({excluded}) ORDER BY {order} LIMIT ?",
             CallStatus.PENDING,
             due.min_users,
             due.before,
-            mine,
+            app_ids,
             due.count,
         )
         return [
@@ -131,27 +131,27 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         ]
 
     def first_end(self, due: DueFilter, apps: Iterable[str], but: Iterable[int]) -> int | None:
-        """Return the first end of a pending call that is too new yet, None where there is none."""
-        taken, mine = ",".join(map(str, but)), json.encode(list(apps)).decode()
+        """Return the earliest end of the pending calls, without the ids in `but`; None if there are none."""
+        excluded, app_ids = ",".join(map(str, but)), json.encode(list(apps)).decode()
         found = self._fetchone(
             "SELECT min(last) FROM calls WHERE status = ? AND users >= ?"  # noqa: S608 - numbers of our own
-            f" AND app IN (SELECT value FROM json_each(?)) AND id NOT IN ({taken})",
+            f" AND app IN (SELECT value FROM json_each(?)) AND id NOT IN ({excluded})",
             CallStatus.PENDING,
             due.min_users,
-            mine,
+            app_ids,
         )
         return found[0] if found else None
 
     def set_cursor(self, call: PendingCall, cursor: CallCursor) -> None:
-        """Note how far the details of a call are."""
+        """Record how far the details of a call are."""
         self._execute("UPDATE calls SET cursor = ? WHERE id = ?", stored(cursor), call.id)
 
     def skip_call(self, call: int, reason: str) -> None:
-        """Note that a call is left out, and why; how far it was is kept, should it be asked for again."""
+        """Skip a call for a reason. Its cursor is kept, in case it is requeued."""
         self._execute("UPDATE calls SET status = ?, reason = ? WHERE id = ?", CallStatus.SKIPPED, reason, call)
 
     def requeue_skipped(self, reasons: Iterable[str]) -> None:
-        """Have the calls asked for again that were left out for these reasons."""
+        """Make the calls pending again that were skipped for these reasons."""
         again = json.encode(list(reasons)).decode()
         self._execute(
             "UPDATE calls SET status = ? WHERE status = ? AND reason IN (SELECT value FROM json_each(?))",
@@ -161,46 +161,46 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         )
 
     def finish_call(self, call: int, *, begun: bool = True) -> None:
-        """Note that nothing more is to be asked of a call; `begun` tells that there may be something to forget."""
+        """Mark a call as done. Without `begun`, skip two DELETEs: the call never stored pages or partial rows."""
         self._execute("UPDATE calls SET status = ?, cursor = '' WHERE id = ?", CallStatus.DONE, call)
         if begun:
             self._execute("DELETE FROM pages WHERE call = ?", call)
             self._execute("DELETE FROM halves WHERE call = ?", call)
 
     def not_yet_queryable(self, newest: int) -> tuple[int, int]:
-        """Return how many calls are still to be asked for that ended after a moment, and the last end (0 for none)."""
+        """Return the number of pending calls that ended after `newest`, and the latest end (0 for none)."""
         count, last = self._fetchone(
             "SELECT count(*), max(last) FROM calls WHERE status = ? AND last > ?", CallStatus.PENDING, newest
         )
         return int(count), int(last or 0)
 
     def calls_by_status(self) -> dict[int, int]:
-        """Return how many calls there are of each status."""
+        """Return the number of calls by status."""
         return dict(self._fetchall("SELECT status, count(*) FROM calls GROUP BY status"))
 
     def below_min_users(self, min_users: int) -> int:
-        """Return how many pending calls have fewer users."""
+        """Return the number of pending calls with fewer users."""
         found = self._fetchone(
             "SELECT count(*) FROM calls WHERE status = ? AND users < ?", CallStatus.PENDING, min_users
         )
         return int(found[0]) if found else 0
 
     def count_pending(self, app: str, min_users: int) -> int:
-        """Return how many pending calls of an App ID have so many users."""
+        """Return the number of pending calls of an App ID with at least `min_users`."""
         found = self._fetchone(
             "SELECT count(*) FROM calls WHERE status = ? AND app = ? AND users >= ?", CallStatus.PENDING, app, min_users
         )
         return int(found[0])
 
     def skipped_calls(self) -> list[tuple[str, str, int, int, int]]:
-        """Return App ID, reason, count, first and last second of the calls that are left out."""
+        """Return App ID, reason, number, earliest start and latest end of skipped calls."""
         return self._fetchall(
             "SELECT app, reason, count(*), min(first), max(last) FROM calls WHERE status = ? GROUP BY app, reason",
             CallStatus.SKIPPED,
         )
 
     def skipped_call_ids(self, app: str, reason: str, most: int) -> tuple[str, ...]:
-        """Return the oldest calls of an App ID that are left out for a reason, at most so many."""
+        """Return the ids of the oldest calls of an App ID that were skipped for a reason, at most `most`."""
         rows = self._fetchall(
             "SELECT call_id FROM calls WHERE status = ? AND app = ? AND reason = ? ORDER BY first, id LIMIT ?",
             *(CallStatus.SKIPPED, app, reason, most),
@@ -208,17 +208,16 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         return tuple(call_id for (call_id,) in rows)
 
     def calls_for_manifest(self) -> list[tuple[Any, ...]]:
-        """Return what is to be remembered of calls: those that are not done, and those that may be listed again.
+        """Return the calls that a rebuilt state needs: those that are not done, and those that may be listed again.
 
-        A list may show them again that were not over when a span was read that was read last, and those that began or
-        ended near one that goes on.
+        These are calls that no read span contains, and calls that started or ended near an open one.
         """
         return self._fetchall(
             "SELECT app, call_id, cname, first, last, score, users, status, reason, cursor != '' FROM calls"
             " WHERE status != ? OR NOT EXISTS (SELECT 1 FROM spans WHERE spans.app = calls.app AND kind = ?"
             " AND source IN ('calls', 'calls ' || cname) AND spans.first < calls.first AND calls.last < spans.last)"
-            " OR EXISTS (SELECT 1 FROM calls AS going WHERE going.status = ? AND going.app = calls.app"
-            " AND going.first BETWEEN calls.first - ? AND calls.last + ?)",
+            " OR EXISTS (SELECT 1 FROM calls AS open WHERE open.status = ? AND open.app = calls.app"
+            " AND open.first BETWEEN calls.first - ? AND calls.last + ?)",
             CallStatus.DONE,
             SpanStatus.READ,
             CallStatus.OPEN,
@@ -227,7 +226,7 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         )
 
     def insert_calls(self, calls: Iterable[tuple[Any, ...]]) -> None:
-        """Remember calls as they were told, but for how far they were."""
+        """Insert calls of a manifest, without their cursors."""
         self._executemany(
             "INSERT INTO calls (app, call_id, cname, first, last, score, users, status, reason)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -235,23 +234,23 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         )
 
     def delete_done_calls(self, before: int) -> None:
-        """Forget the calls that are done and ended before: no list shows them any more."""
+        """Delete the calls that are done and ended before: no list returns them any more."""
         self._execute("DELETE FROM calls WHERE status = ? AND last < ?", CallStatus.DONE, before)
 
     def add_page(self, call: int, sids: tuple[str, ...]) -> None:
-        """Remember the sessions of a page of a call."""
+        """Store the session ids of a page of a call."""
         self._execute("INSERT INTO pages VALUES (?, ?)", call, json.encode(sids))
 
     def pages(self, call: int) -> list[tuple[str, ...]]:
-        """Return the sessions of a call, page by page."""
+        """Return the session ids of a call, page by page."""
         return [_sids(page) for (page,) in self._fetchall("SELECT sids FROM pages WHERE call = ? ORDER BY rowid", call)]
 
     def add_partial(self, call: int, rows: SerializedRows) -> None:
-        """Keep what is to be merged with what comes next."""
+        """Store rows of a part of a call's span; they are merged with those of the next one."""
         self._execute("INSERT INTO halves VALUES (?, ?, ?, ?)", call, rows.dataset, rows.count, rows.payload)
 
     def take_partials(self, call: int) -> tuple[SerializedRows, ...]:
-        """Return what was kept to be merged, and forget it."""
+        """Return the partial rows of a call, and delete them."""
         rows = self._fetchall("SELECT dataset, size, piece FROM halves WHERE call = ? ORDER BY rowid", call)
         self._execute("DELETE FROM halves WHERE call = ?", call)
         return tuple(SerializedRows(*row) for row in rows)

@@ -1,4 +1,4 @@
-"""Copies of a state beside the files of a URL: what they are called, how they are packed, which database is theirs."""
+"""Files of the state in a store: claims of runs, compressed copies of the state, and copies of its database."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from agora_analytics._core import files
 from agora_analytics.errors import ExportError
 from agora_analytics.export.sinks import Sink
 from agora_analytics.export.state.export_state import ExportState
-from agora_analytics.export.state.found_parts import DatabaseCopy
+from agora_analytics.export.state.recovery import DatabaseCopy
 from agora_analytics.export.state.sqlite_store import DamagedError, is_damage
 from agora_analytics.export.state.staging import PartInfo
 from agora_analytics.export.write.writer import writer_lock
 
 FOLDER: Final = ".agora-export"
-"""The folder beside the files that has the state."""
+"""The folder of the state in a store."""
 
 _NAME: Final = re.compile(rf"{re.escape(FOLDER)}/(run|state|database)-(\d{{8}})(?:-\d+)?(?:\.[a-z.]+)?")
 
 _SIDE_FILES: Final = ("-journal", "-wal", "-shm", ".wal")
-"""How the names of files end that SQLite and DuckDB keep beside an open database."""
+"""Suffixes of files that SQLite and DuckDB keep beside an open database."""
 
 
 DAMAGE_ERRORS: Final = (gzip.BadGzipFile, EOFError, zlib.error, DamagedError)
-"""What unpacking and checking raise for a copy that is not what was written, rather than for a disk."""
+"""Errors of decompressing and checking that mean a damaged copy, and not a failing disk."""
 
 
 class RemoteFile(NamedTuple):
-    """What is beside the files: the number of a run, the name, what it looks like, and of which kind it is."""
+    """A file of the state: its run number, name, mark, and kind (`run`, `state` or `database`)."""
 
     run: int
     name: str
@@ -41,28 +41,30 @@ class RemoteFile(NamedTuple):
 
 
 def list_files(sink: Sink, *kinds: str) -> list[RemoteFile]:
-    """Return what is beside the files, of the kinds `run`, `state` and `database`."""
-    told = [(_NAME.fullmatch(name), seen) for name, seen in sink.files(FOLDER).items()]
+    """List the files of the given kinds."""
+    matched = [(_NAME.fullmatch(name), stat) for name, stat in sink.files(FOLDER).items()]
     return [
-        RemoteFile(int(match[2]), match[0], seen.mark, match[1]) for match, seen in told if match and match[1] in kinds
+        RemoteFile(int(match[2]), match[0], stat.mark, match[1])
+        for match, stat in matched
+        if match and match[1] in kinds
     ]
 
 
-def write_copy(state: ExportState, path: Path, held: DatabaseCopy | None) -> None:
-    """Write a copy of a state as it is now; `held` is the database that goes with it, of one that is not closed."""
+def write_copy(state: ExportState, path: Path, database: DatabaseCopy | None) -> None:
+    """Write a copy of the state to `path`; `database` is the copy of its open database that belongs to it."""
     state.copy_to(path)
-    if held is not None:
+    if database is not None:
         copy = ExportState(path, path.name)
         try:
             with copy.transaction():
                 copy.set_database(None)
-                copy.set_database_copy(held)
+                copy.set_database_copy(database)
         finally:
             copy.close()
 
 
 def check_copy(path: Path) -> DatabaseCopy | None:
-    """Return which database goes with a copy; raises `DamagedError` for a file that is no state of an export."""
+    """Return the database that belongs to a copy; raises `DamagedError` if the file is no state of an export."""
     try:
         state = ExportState(path, path.name)
     except ExportError as error:
@@ -78,68 +80,72 @@ def check_copy(path: Path) -> DatabaseCopy | None:
 
 
 def download(sink: Sink, name: str, file: Path) -> None:
-    """Copy a file here, in the place of what is there; a link is replaced, and not followed."""
+    """Download a file, and replace one that is there; a symbolic link is replaced, and not followed."""
     file.unlink(missing_ok=True)
     sink.get(name, file)
 
 
-def fetch_database(sink: Sink, held: DatabaseCopy, path: Path) -> bool:
-    """Bring the database that goes with a copy here, unless it is; return whether it is anywhere.
+def fetch_database(sink: Sink, database: DatabaseCopy, path: Path) -> bool:
+    """Download the database that belongs to a copy, unless it is here; return whether it was found.
 
-    It may have its own name, or that which readers know.
+    It has a name of its own, or that of the published database.
     """
-    if _has_digest(path, held.sha256):
+    if _has_digest(path, database.sha256):
         return True
-    come = path.with_name("database.copy")
-    for name in (held.name, path.name):
+    download_path = path.with_name("database.copy")
+    for name in (database.name, path.name):
         if sink.stat(name) is not None:
-            download(sink, name, come)
-            if _has_digest(come, held.sha256):
-                _install_database(come, path)
+            download(sink, name, download_path)
+            if _has_digest(download_path, database.sha256):
+                _install_database(download_path, path)
                 return True
     return False
 
 
-def fetch_closed_database(sink: Sink, facts: PartInfo | None, path: Path) -> None:
-    """Bring a closed database here, if the one here is another."""
-    if facts is not None and not _has_digest(path, facts.sha256):
-        come = path.with_name("database.copy")
-        download(sink, path.name, come)
-        _install_database(come, path)
+def fetch_closed_database(sink: Sink, info: PartInfo | None, path: Path) -> None:
+    """Download a closed database, unless it is here."""
+    if info is not None and not _has_digest(path, info.sha256):
+        download_path = path.with_name("database.copy")
+        download(sink, path.name, download_path)
+        _install_database(download_path, path)
 
 
 def _has_digest(path: Path, digest: str | None) -> bool:
     return path.exists() and files.digest(path) == digest
 
 
-def _install_database(come: Path, path: Path) -> None:
-    """Put a database in the place of the one that is here, and of what was kept beside that."""
-    lock = writer_lock(path.parent)  # who writes the one that is here may outlive its export by a moment
+def _install_database(new: Path, path: Path) -> None:
+    """Replace the database on this machine, and delete the files beside it."""
+    lock = writer_lock(path.parent)  # the writer of the old one may still run for a moment
     try:
         for end in _SIDE_FILES:
             path.with_name(path.name + end).unlink(missing_ok=True)
-        come.replace(path)
+        new.replace(path)
     finally:
         lock.close()
 
 
 def compress(path: Path) -> Path:
-    """Compress a file, which is gone then."""
-    into = path.with_suffix(".gz")
+    """Compress a file, and delete it; return the new one."""
+    target = path.with_suffix(".gz")
     with (
         files.opened(path, "rb") as file,
-        files.opened(into, "wb") as raw,
-        gzip.GzipFile("", "wb", 1, raw, mtime=0) as packing,
+        files.opened(target, "wb") as raw,
+        gzip.GzipFile("", "wb", 1, raw, mtime=0) as compressor,
     ):
-        shutil.copyfileobj(file, packing)
+        shutil.copyfileobj(file, compressor)
     path.unlink()
-    return into
+    return target
 
 
 def decompress(path: Path) -> None:
-    """Replace a compressed file by what it holds."""
+    """Decompress a file in place."""
     plain = path.with_suffix(".plain")
-    with files.opened(path, "rb") as raw, gzip.GzipFile("", "rb", 1, raw) as file, files.opened(plain, "wb") as into:
-        shutil.copyfileobj(file, into)
+    with (
+        files.opened(path, "rb") as raw,
+        gzip.GzipFile("", "rb", 1, raw) as file,
+        files.opened(plain, "wb") as decompressed,
+    ):
+        shutil.copyfileobj(file, decompressed)
     plain.chmod(0o600)
     plain.replace(path)

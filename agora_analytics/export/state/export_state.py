@@ -1,21 +1,27 @@
-"""How far an export is: what is done, what is still to be asked, and rows that wait for their file.
+"""The state of an export: what is done, what is pending, and the rows that are staged. One SQLite file.
 
-One SQLite file. Whatever an answer changes is one transaction: its rows and the mark that it need not be asked again,
-so that a process may be killed at any moment and loses no more than what it was asking just then.
+Each answer is one transaction: its rows, and the mark that it need not be fetched again. So a process that is killed at
+any point loses no more than the requests that were in flight.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
 
+from agora_analytics.export.fetch.cursor import restored
+from agora_analytics.export.schema import DATASETS
 from agora_analytics.export.state.calls import CallStatus, CallTables
 from agora_analytics.export.state.slices import SpanStatus
 from agora_analytics.export.state.sqlite_store import DamagedError
-from agora_analytics.export.state.versions import unknown_value
+
+_OUT_OF_RANGE: Final = (
+    "SELECT {column} FROM {table} WHERE {column} IS NULL OR {column} < 0 OR {column} >= {known} LIMIT 1"
+)
 
 
 class ExportState(CallTables):
-    """All that an export remembers; used by one thread. Raises `ExportError` for whatever goes wrong with it."""
+    """The whole state, used by one thread. Raises `ExportError` for every error of its file."""
 
     schema: ClassVar[str] = (
         CallTables.schema
@@ -28,11 +34,11 @@ CREATE TABLE IF NOT EXISTS skipped (
 
     def _prepare(self) -> None:
         super()._prepare()
-        if wrong := unknown_value(self._fetchall, kinds=len(SpanStatus), statuses=len(CallStatus)):
+        if wrong := _unknown_value(self._fetchall):
             raise DamagedError(wrong)
 
     def counts(self) -> tuple[int, int, dict[str, int]]:
-        """Return how many slices and how many calls are still to be asked for, and the rows there are by dataset."""
+        """Return the number of pending slices, of pending calls, and of rows by dataset, staged ones included."""
         slices = self._fetchone("SELECT count(*) FROM slices")[0]
         calls = self._fetchone("SELECT count(*) FROM calls WHERE status = ?", CallStatus.PENDING)[0]
         rows = self._fetchall(
@@ -42,7 +48,7 @@ CREATE TABLE IF NOT EXISTS skipped (
         return int(slices), int(calls), dict(rows)
 
     def add_misfits(self, app: str, source: str, count: int, first: str) -> None:
-        """Note that rows of a source do not fit, and what is wrong with the first of them."""
+        """Count rows of a source that do not fit its schema; `first` is what is wrong with the first one."""
         self._execute(
             "INSERT INTO skipped VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET count = count + excluded.count",
             app,
@@ -52,5 +58,24 @@ CREATE TABLE IF NOT EXISTS skipped (
         )
 
     def misfits(self) -> list[tuple[str, str, int, str]]:
-        """Return App ID, source, count of the rows that do not fit, and what is wrong with the first of them."""
+        """Return App ID, source, number of rows that do not fit, and what is wrong with the first one."""
         return self._fetchall("SELECT app, source, count, first FROM skipped ORDER BY app, source")
+
+
+def _unknown_value(select: Callable[[str], list[tuple[Any, ...]]]) -> str | None:
+    """Return what this version cannot interpret in a state; None if it can interpret everything.
+
+    Such a value was written by another version, or by accident; guessing its meaning would lose rows or duplicate them.
+    """
+    for table, column, known in (("spans", "kind", len(SpanStatus)), ("calls", "status", len(CallStatus))):
+        for (found,) in select(_OUT_OF_RANGE.format(table=table, column=column, known=known)):
+            return f"{found!r} is no {column} of {table} that this version knows"
+    for (dataset,) in select("SELECT DISTINCT dataset FROM groups"):
+        if dataset not in DATASETS:
+            return f"{dataset!r} is no dataset that this version knows"
+    for (cursor,) in select("SELECT cursor FROM calls WHERE cursor != ''"):
+        try:
+            restored(cursor)
+        except ValueError as error:
+            return str(error)
+    return None

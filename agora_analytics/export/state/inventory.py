@@ -1,8 +1,8 @@
-"""What is there, against what the state says is there: looked at before anything is asked for.
+"""Compares what is in the place of an export with what its state lists, before anything is fetched.
 
-Rows are in files and in no other place once they are written, so a state that is gone, or older than its files, would
-ask for them again and have them twice; and an export whose files are gone would be called complete. A file that looks
-as it did when it was written is not read; one that does not is compared by its checksum.
+Once they are published, rows are in files and nowhere else. So with a missing state, or one older than its files, an
+export would fetch rows again and have them twice; and with missing files it would call itself complete. A file whose
+mark is unchanged is not read; any other is compared by its checksum.
 """
 
 from __future__ import annotations
@@ -20,22 +20,28 @@ from agora_analytics.export.state.staging import Part, PartInfo
 from agora_analytics.export.write.target import MANIFEST
 
 _MAX_NAMES: Final = 3
-"""Names that an error lists."""
+"""Most names in an error."""
 
 _ACCEPT_HINT: Final = (
-    "rebuild=True (--rebuild) goes on with what is there, as far as it can be read, and tells what is gone"
+    "rebuild=True (--rebuild) continues with what is there, as far as it can be read, and reports what is gone"
 )
-_MANIFEST_HINT: Final = f"rebuild=True (--rebuild) makes a state of {MANIFEST}, if that lists all that is there"
+_MANIFEST_HINT: Final = f"rebuild=True (--rebuild) rebuilds the state from {MANIFEST}, if that lists every file"
 
 Expected = Mapping[str, PartInfo | None]
-"""Files by name; without facts one that may be there or not, without its bytes one that is there, whatever it holds."""
+"""Files by name. Without info a file may exist or not; without its size it exists, with any content."""
 
 
 @attrs.frozen(kw_only=True)
 class Differences:
-    """Where files are others than the state says: gone, altered, or not known to it; `marks` is new, all else equal.
+    """Differences between files and state; falsy if there are none.
 
-    `back` has the marks of those that are again what they were before they were gone or altered.
+    Attributes:
+        lost: files that are gone.
+        altered: files with another content.
+        unknown: files that the state does not list.
+        marks: new marks of files with the same content.
+        restored: marks of files that were gone or altered, and are as they were published again.
+
     """
 
     lost: tuple[str, ...] = ()
@@ -48,20 +54,20 @@ class Differences:
         return bool(self.lost or self.altered or self.unknown)
 
     def __str__(self) -> str:
-        told = (("gone", self.lost), ("altered", self.altered), ("unknown to it", self.unknown))
-        return "; ".join(f"{what}: {_names(names)}" for what, names in told if names)
+        groups = (("gone", self.lost), ("altered", self.altered), ("unknown", self.unknown))
+        return "; ".join(f"{what}: {_names(names)}" for what, names in groups if names)
 
 
 def compare(expected: Expected, found: Mapping[str, FileStat], digest: Callable[[str], str]) -> Differences:
-    """Return how files differ from what is expected; `digest` reads one."""
-    known = {name: facts for name, facts in expected.items() if facts is not None}
+    """Compare files with what is expected; `digest` reads a file."""
+    known = {name: info for name, info in expected.items() if info is not None}
     altered, marks = [], {}
-    for name, facts in known.items():
-        seen = found.get(name)
-        if seen is None or facts.bytes is None or _is_unchanged(seen, facts):
+    for name, info in known.items():
+        stat = found.get(name)
+        if stat is None or info.bytes is None or _is_unchanged(stat, info):
             continue
-        if seen.size == facts.bytes and digest(name) == facts.sha256:
-            marks[name] = seen.mark
+        if stat.size == info.bytes and digest(name) == info.sha256:
+            marks[name] = stat.mark
         else:
             altered.append(name)
     return Differences(
@@ -72,19 +78,19 @@ def compare(expected: Expected, found: Mapping[str, FileStat], digest: Callable[
     )
 
 
-def _is_unchanged(seen: FileStat, facts: PartInfo) -> bool:
-    """Whether a file is as it was put there; a store that gives files no marks tells nothing of that."""
-    return seen.size == facts.bytes and seen.mark == facts.mark != ""
+def _is_unchanged(stat: FileStat, info: PartInfo) -> bool:
+    """Whether size and mark are unchanged; without marks, a store does not show that."""
+    return stat.size == info.bytes and stat.mark == info.mark != ""
 
 
 def without_restored(
-    wrong: Differences, was: Expected, found: Mapping[str, FileStat], digest: Callable[[str], str]
+    wrong: Differences, originals: Expected, found: Mapping[str, FileStat], digest: Callable[[str], str]
 ) -> Differences:
-    """Return differences without the files that are again what they were before they were gone or altered."""
+    """Move files that are as they were published again, by `originals`, to `restored`."""
     restored = {
         name: found[name].mark
         for name in (*wrong.altered, *wrong.unknown)
-        if (facts := was.get(name)) and found[name].size == facts.bytes and digest(name) == facts.sha256
+        if (info := originals.get(name)) and found[name].size == info.bytes and digest(name) == info.sha256
     }
     return attrs.evolve(
         wrong,
@@ -95,68 +101,70 @@ def without_restored(
 
 
 def export_files(sink: Sink) -> dict[str, FileStat]:
-    """Return the files under the names that exports give, whoever made them; the manifest is none of these."""
+    """Return the files with names that exports use, except for the manifest."""
     found: dict[str, FileStat] = {}
     for dataset in DATASETS:
         found |= sink.files(dataset)
     for one in DATABASE_FORMATS.values():
-        if (seen := sink.stat(one.file)) is not None:
-            found[one.file] = seen
+        if (stat := sink.stat(one.file)) is not None:
+            found[one.file] = stat
     return found
 
 
 def existing_files(sink: Sink) -> tuple[str, ...]:
-    """Return what an export without a state would write over, or beside."""
+    """Return the files that an export without a state would overwrite, or duplicate."""
     manifest = (MANIFEST,) if sink.stat(MANIFEST) else ()
     return (*manifest, *export_files(sink))
 
 
-def compare_parts(expected: Sequence[tuple[Part, PartInfo | None]], held: Mapping[tuple[str, int], int]) -> Differences:
-    """Return how the parts in a database differ from what is expected; `held` is rows by dataset and part."""
-    known = {(part.dataset, part.id): facts for part, facts in expected}
-    wrong = [key for key, facts in known.items() if facts is not None and held.get(key, 0) != facts.rows]
+def compare_parts(
+    expected: Sequence[tuple[Part, PartInfo | None]], found: Mapping[tuple[str, int], int]
+) -> Differences:
+    """Compare the parts in a database with what is expected; `found` has rows by dataset and part id."""
+    known = {(part.dataset, part.id): info for part, info in expected}
+    wrong = [key for key, info in known.items() if info is not None and found.get(key, 0) != info.rows]
     return Differences(
-        lost=tuple(_part_name(key) for key in wrong if not held.get(key)),
-        altered=tuple(_part_name(key) for key in wrong if held.get(key)),
-        unknown=tuple(_part_name(key) for key in held if key not in known),
+        lost=tuple(_part_name(key) for key in wrong if not found.get(key)),
+        altered=tuple(_part_name(key) for key in wrong if found.get(key)),
+        unknown=tuple(_part_name(key) for key in found if key not in known),
     )
 
 
 def mismatch_error(place: str, wrong: Differences) -> ExportError:
-    """Return what tells that an export is not what its state says, and what to do."""
-    mend = "Take away what is unknown to it" if wrong.unknown else "Put back what was there"
-    way = _MANIFEST_HINT if wrong.unknown else _ACCEPT_HINT
+    """Return the error for files or parts that differ from the state."""
+    fix = "Move the unknown files away" if wrong.unknown else "Put the files back"
+    alternative = _MANIFEST_HINT if wrong.unknown else _ACCEPT_HINT
     return ExportError(
-        f"what {place!r} holds is not what its state says: {wrong}",
-        hint=f"Nothing was sent. {mend}, or export into another place; {way}.",
+        f"the files in {place!r} do not match the state of the export: {wrong}",
+        hint=f"Nothing was sent. {fix}, or export into another place; {alternative}.",
         kind="state",
     )
 
 
 def missing_state_error(place: str, names: Sequence[str]) -> ExportError:
-    """Return what tells that there are files and no state, and what to do."""
+    """Return the error for files without a state."""
     return ExportError(
-        f"{place!r} holds {_names(names)}, but the state of the export that wrote it is gone or empty",
-        hint="Nothing was sent: all of it would come twice. Put the state back, or export into another place;"
+        f"{place!r} has {_names(names)}, but the state of the export that wrote it is gone or empty",
+        hint="Nothing was sent: all rows would be duplicated. Put the state back, or export into another place;"
         f" {_MANIFEST_HINT}.",
         kind="state",
     )
 
 
 def unlisted_files_error(place: str, names: Sequence[str]) -> ExportError:
-    """Return what tells that there are files that the manifest does not list, and what to do."""
+    """Return the error for files that the manifest does not list."""
     return ExportError(
         f"the export in {place!r} cannot be rebuilt: its {MANIFEST} does not list {_names(names)}",
-        hint="Nothing was sent: their rows would come twice. Take them away, or export into another place.",
+        hint="Nothing was sent: their rows would be duplicated. Move them away, or export into another place.",
         kind="state",
     )
 
 
 def unlisted_parts_error(place: str, names: Sequence[str]) -> ExportError:
-    """Return what tells that a database has rows that no state tells of, and what to do."""
+    """Return the error for parts in a database that the manifest does not list."""
     return ExportError(
         f"the export in {place!r} cannot be rebuilt: its {MANIFEST} does not list {_names(names)}",
-        hint="Nothing was sent: their rows would come twice. Export into another place.",
+        hint="Nothing was sent: their rows would be duplicated. Export into another place.",
         kind="state",
     )
 

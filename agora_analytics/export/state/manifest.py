@@ -1,6 +1,6 @@
-"""What a manifest must be for a state to be made of it: of the right types, and true to itself.
+"""Checks a manifest before a state is rebuilt from it: its types, and that it is consistent.
 
-One that was changed by hand, or torn, would have rows asked for again that are there, or told as there that are not.
+A manifest that was edited or torn would make an export fetch rows twice, or report rows that do not exist.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import attrs
 from agora_analytics._core.decoding import json
 from agora_analytics.export.formats import DATABASE_FORMATS
 from agora_analytics.export.schema import DATASETS
-from agora_analytics.export.state.found_parts import WHOLE_DATABASE
+from agora_analytics.export.state.recovery import WHOLE_DATABASE
 
 _CALL_SOURCES: Final = "calls"
-"""The first word of the sources of whatever is of calls."""
+"""First word of the names of all sources of calls."""
 
 _SOURCES: Final = {"insights": "insight", "realtime": "realtime"}
-"""The first word of the sources of the other datasets."""
+"""First word of the names of sources, by dataset."""
 
 
 @attrs.frozen(kw_only=True)
@@ -109,20 +109,20 @@ _EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
 
 
 def iso_day(day: int) -> str | int:
-    """Return the date of a part, like `2026-11-20`, by the days since 1970; the number where no date is so late."""
+    """Return a day, as days since 1970, as a date like `2026-11-20`; unchanged if it is outside of the calendar."""
     try:
         return date.fromordinal(_EPOCH_ORDINAL + day).isoformat()
     except (ValueError, OverflowError):
         return day
 
 
-def day_of(told: str | int) -> int:
-    """Return the days since 1970; raises `ValueError` for what is no date. Older manifests have the number."""
-    if isinstance(told, int):
-        return told
-    found = date.fromisoformat(told)
-    if found.isoformat() != told:
-        raise ValueError(f"{told!r} is not written like {found}")
+def day_of(day: str | int) -> int:
+    """Return the days since 1970 of a date or of that number; raises `ValueError` for anything else."""
+    if isinstance(day, int):
+        return day
+    found = date.fromisoformat(day)
+    if found.isoformat() != day:
+        raise ValueError(f"{day!r} is not written like {found}")
     return found.toordinal() - _EPOCH_ORDINAL
 
 
@@ -138,7 +138,7 @@ def check_manifest(document: bytes) -> None:
 
 
 def _inconsistencies(found: _Manifest) -> Iterator[str]:
-    """Yield what cannot be true of an export."""
+    """Yield what is inconsistent."""
     resume = found.resume
     datasets = {one.dataset for some in (found.parts, resume.originals) for one in some}
     datasets |= {one.dataset for one in resume.lost}
@@ -152,23 +152,23 @@ def _inconsistencies(found: _Manifest) -> Iterator[str]:
         if part.number and (part.bytes is None or part.sha256 is None) != (
             found.settings.get("format") in DATABASE_FORMATS
         ):
-            yield f"part {part.id} is a file without a checksum, or none with one"
+            yield f"part {part.id} is a file without size or checksum, or a part of a database with them"
         if (part.rows is None) != (part.id in altered):
-            yield f"part {part.id} has rows that nobody knows, and was not altered, or was"
+            yield f"part {part.id} has an unknown number of rows and was not altered, or the other way round"
         if min(part.id, part.number, part.rows or 0, part.bytes or 0) < 0:
             yield f"part {part.id} has a number below 0"
         if part.provisional != (part.number == 0):
-            yield f"part {part.id} is provisional or has a number, not both"
+            yield f"part {part.id} is provisional with a number above 0, or has number 0 and is not provisional"
     yield from _wrong_row_counts(found)
     yield from _unread_parts(found)
 
 
 def _duplicates(what: str, keys: Iterable[object]) -> Iterator[str]:
-    return (f"{what} {key!r} is there twice" for key, count in Counter(keys).items() if count > 1)
+    return (f"{what} {key!r} occurs twice" for key, count in Counter(keys).items() if count > 1)
 
 
 def _wrong_row_counts(found: _Manifest) -> Iterator[str]:
-    """Yield the datasets whose parts have not as many rows as are told."""
+    """Yield the datasets whose parts do not add up to the number of rows."""
     rows: Counter[str] = Counter()
     for part in found.parts:
         rows[part.dataset] += part.rows or 0
@@ -178,7 +178,7 @@ def _wrong_row_counts(found: _Manifest) -> Iterator[str]:
 
 
 def _unread_parts(found: _Manifest) -> Iterator[str]:
-    """Yield the parts of what is not told to have been read: it would be asked for again, and come twice."""
+    """Yield parts with rows of spans that were never read: these would be fetched again, and duplicated."""
     read = {(one.app_id, one.source.split(" ")[0]) for one in found.spans if one.state in {"read", "cut off"}}
     read |= {(one.app, _CALL_SOURCES) for one in found.resume.calls}
     for part in found.parts:

@@ -1,4 +1,4 @@
-"""What the state notes of slices and calls: what is too old, what was read, which calls go on, what they are worth."""
+"""Changes of the state by rules of fetching: expired spans, open calls, invalid times, scores."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agora_analytics.spans import Span
 
 
 def drop_expired(state: ExportState, source: Source, one: PendingSlice, begin: int) -> PendingSlice | None:
-    """Note what of a slice the service keeps no longer, and return what is left of it."""
+    """Mark the part of a slice before `begin` as expired, and return the rest; None if nothing is left."""
     span, keep = one.slice.span, one.slice.owned_until
     gone = Span(span.start, min(begin, keep))
     if not one.again:
@@ -29,7 +29,7 @@ def drop_expired(state: ExportState, source: Source, one: PendingSlice, begin: i
 
 
 def _mark_expired(state: ExportState, one: PendingSlice, gone: Span) -> None:
-    """Note that a span cannot be asked for any more; what was provisional stays as it is."""
+    """Mark a span as expired. Provisional rows in it become final."""
     kept = [
         Span(max(span.start, gone.start), min(span.end, gone.end))
         for span in state.spans(one.app, one.source, SpanStatus.UNSETTLED)
@@ -47,7 +47,7 @@ def _mark_expired(state: ExportState, one: PendingSlice, gone: Span) -> None:
 
 
 def _skip_never_ended(state: ExportState, source: CallSource, app: str, gone: Span) -> None:
-    """Leave out the calls that went on when last seen and began in a span that cannot be asked for any more."""
+    """Skip the calls that started in an expired span and were never seen to end."""
     for number, first in open_calls(state, app, source):
         if first in gone:
             state.skip_call(number, "never seen to end")
@@ -56,27 +56,27 @@ def _skip_never_ended(state: ExportState, source: CallSource, app: str, gone: Sp
 
 
 def count_invalid_times(state: ExportState, app: str, batch: ColumnBatch) -> None:
-    """Note the times that are no dates, so that no file could hold them."""
+    """Count times outside of the calendar, which no file could hold."""
     if batch.invalid_times:
         state.add_misfits(app, batch.dataset.name, batch.invalid_times, "a time that is no date, null here")
 
 
 def open_calls(state: ExportState, app: str, source: CallSource) -> list[tuple[int, int]]:
-    """Return id and start of a source's calls that went on when they were seen last, oldest first."""
+    """Return id and start of a source's open calls, oldest first."""
     return [
         (number, first)
-        for number, mine, cname, first in state.open_calls()
-        if mine == app and source.cname in {None, cname}
+        for number, call_app, cname, first in state.open_calls()
+        if call_app == app and source.cname in {None, cname}
     ]
 
 
 def part_before(one: Slice, moment: int) -> Span | None:
-    """Return the part of a slice that lies before a moment."""
+    """Return the part of a slice before a moment; None if there is none."""
     end = min(one.owned_until, moment)
     return Span(one.span.start, end) if one.span.start < end else None
 
 
 def score(call: Call) -> float:
-    """How much a call is worth looking into: freeze rate times users times seconds."""
+    """Return how much a call suffered: freeze rate times users times seconds."""
     length = call.span.duration - 1 if call.span else 0
     return worst(call) * (call.call_pcu or 0) * length

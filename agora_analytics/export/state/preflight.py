@@ -1,4 +1,4 @@
-"""Whether an export may go on: its state against its settings, its files, and the parts in its database."""
+"""Checks before an export continues: its settings, its files, and the parts in its database must match its state."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from agora_analytics.export.selection import renamed_settings
 from agora_analytics.export.sinks import LocalSink, Sink, error_text
 from agora_analytics.export.state import inventory
 from agora_analytics.export.state.export_state import ExportState
-from agora_analytics.export.state.found_parts import WHOLE_DATABASE, LostRows, OriginalPart
 from agora_analytics.export.state.inventory import Differences, Expected
 from agora_analytics.export.state.rebuild import read_manifest
+from agora_analytics.export.state.recovery import WHOLE_DATABASE, LostRows, OriginalPart
 from agora_analytics.export.state.staging import Part, PartInfo
 from agora_analytics.export.state.state_thread import StateThread, translate_errors
 from agora_analytics.export.write.target import MANIFEST, part_file
@@ -27,12 +27,12 @@ GONE: Final = "its file is gone"
 ALTERED: Final = "its file was altered"
 
 _PLACE: Final = "place"
-"""The setting that another machine's manifest may have otherwise."""
+"""The setting that may differ in the manifest of another machine."""
 
 
 @attrs.frozen
 class Preflight:
-    """Looks at an export before it goes on; with `rebuild` takes what is there as given."""
+    """Checks an export before it continues; with `rebuild`, accepts what is there instead."""
 
     _state_thread: StateThread
     _sink: Sink
@@ -40,7 +40,7 @@ class Preflight:
     _rebuild: bool
 
     async def check_files(self, wanted: Mapping[str, Any]) -> None:
-        """Raise `ExportError` for other settings, and for files that are not those that the state tells of."""
+        """Raise `ExportError` for other settings, or files that differ from the state."""
         begun = await self._state_thread.change(ExportState.settings)
         if begun:
             self._check_settings(begun, wanted)
@@ -58,13 +58,13 @@ class Preflight:
             await self._accept(found)
 
     async def check_parts(self, writer: RowWriter) -> None:
-        """Raise `ExportError` where a database that was not closed holds other parts than the state tells of."""
+        """Raise `ExportError` if the parts in a database that was not closed differ from the state."""
         if self._format not in DATABASE_FORMATS:
             return
         closed, parts = await self._state_thread.change(lambda state: (state.database(), state.known_parts()))
         if closed is None:
-            told = await self._state_thread.run_io(lambda: self._guard_call(writer.part_row_counts))
-            held = {(dataset, part): rows for dataset, part, rows in told}
+            counts = await self._state_thread.run_io(lambda: self._guard_call(writer.part_row_counts))
+            held = {(dataset, part): rows for dataset, part, rows in counts}
             found = inventory.compare_parts(parts, held)
             if found.unknown and self._rebuild:
                 raise inventory.unlisted_parts_error(str(self._sink), found.unknown)
@@ -79,17 +79,13 @@ class Preflight:
 
     def _expected_files(self, parts: Iterable[tuple[Part, PartInfo | None]], database: PartInfo | None) -> Expected:
         if self._format in DATABASE_FORMATS:
-            if (
-                database is None
-                and isinstance(self._sink, LocalSink)
-                and any(facts and facts.rows for _, facts in parts)
-            ):
-                database = PartInfo(rows=0)  # its run was killed: what it holds it is asked itself, but it is there
+            if database is None and isinstance(self._sink, LocalSink) and any(info and info.rows for _, info in parts):
+                database = PartInfo(rows=0)  # its run was killed: it must exist, and check_parts reads its content
             return {DATABASE_FORMATS[self._format].file: database}
-        return {part_file(self._format, part): facts for part, facts in parts}
+        return {part_file(self._format, part): info for part, info in parts}
 
     async def _compared(self, expected: Expected, was: Iterable[OriginalPart], *, begun: bool) -> Differences:
-        originals = {part_file(self._format, one.part): one.facts for one in was}
+        originals = {part_file(self._format, one.part): one.info for one in was}
 
         def compared() -> Differences:
             if not begun:
@@ -101,7 +97,7 @@ class Preflight:
         return await self._state_thread.run_io(lambda: self._guard_call(compared))
 
     async def _rebuild_state(self, wanted: Mapping[str, Any]) -> None:
-        """Make a state from the manifest; what it does not list would come twice."""
+        """Rebuild the state from the manifest; files that it does not list would be duplicated."""
         document = await self._state_thread.run_io(lambda: self._guard_call(lambda: self._sink.read(MANIFEST)))
         recall = read_manifest(document, str(self._sink))
         self._check_settings({**recall.settings, _PLACE: wanted.get(_PLACE)}, wanted)
@@ -112,20 +108,20 @@ class Preflight:
         await self._accept(found)
 
     async def _accept(self, found: Differences) -> None:
-        """Note what files look like now; raises `ExportError` for others than expected, unless they are taken so."""
+        """Record current marks; with `rebuild` the differences too, without it raise `ExportError` for them."""
         if found and not self._rebuild:
             raise inventory.mismatch_error(str(self._sink), found)
         now = await self._state_thread.run_io(lambda: self._guard_call(lambda: self._current_files(found)))
         await self._state_thread.change(lambda state: self._record(state, found, now))
 
     def _current_files(self, found: Differences) -> dict[str, tuple[int, str, str]]:
-        """Return size, checksum and look of the files that were altered."""
+        """Return size, checksum and mark of the altered files."""
         seen = {name: self._sink.stat(name) for name in found.altered}
         return {name: (one.size, self._sink.digest(name), one.mark) for name, one in seen.items() if one}
 
     def _record(self, state: ExportState, found: Differences, now: Mapping[str, tuple[int, str, str]]) -> None:
         if self._format in DATABASE_FORMATS:
-            if found:  # what is in it, it is asked itself: which parts, and how many rows of each
+            if found:  # check_parts counts the rows of each part in it
                 state.set_database(None)
             if found.altered:
                 state.add_lost_rows([LostRows("", WHOLE_DATABASE, 0, 0, ALTERED)])
@@ -133,43 +129,43 @@ class Preflight:
         for one in state.originals():
             if (name := part_file(self._format, one.part)) in found.restored:
                 state.restore_part(one, found.restored[name])
-        for part, facts in state.known_parts():
+        for part, info in state.known_parts():
             name = part_file(self._format, part)
             if name in found.marks:
                 state.set_mark(part, found.marks[name])
-            elif facts is not None and name in found.lost:
-                state.record_lost_file(part, facts, GONE, None)
-            elif facts is not None and name in now:
+            elif info is not None and name in found.lost:
+                state.record_lost_file(part, info, GONE, None)
+            elif info is not None and name in now:
                 size, digest, mark = now[name]
-                state.record_lost_file(part, facts, ALTERED, attrs.evolve(facts, bytes=size, sha256=digest, mark=mark))
+                state.record_lost_file(part, info, ALTERED, attrs.evolve(info, bytes=size, sha256=digest, mark=mark))
 
     def _check_settings(self, begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-        """Insist on the settings that the export was begun with."""
+        """Raise `ExportError` for settings that differ from those that the export was started with."""
         begun = renamed_settings(begun)
         different = [key for key in wanted if begun.get(key) != wanted[key]]
         if different:
-            told = ", ".join(f"{key} {begun.get(key)!r}, now {wanted[key]!r}" for key in different)
+            changes = ", ".join(f"{key} {begun.get(key)!r}, now {wanted[key]!r}" for key in different)
             raise ExportError(
-                f"{str(self._sink)!r} holds an export of other settings: {told}",
-                hint="Nothing was sent. Run it with the settings it was begun with, or export into another place.",
+                f"{str(self._sink)!r} has an export with other settings: {changes}",
+                hint="Nothing was sent. Run it with the settings it was started with, or export into another place.",
                 kind="settings",
             )
 
     async def guard(self, work: Awaitable[T]) -> T:
-        """Do what reads from the place, or claims it; raises `ExportError` where that fails."""
+        """Await work that reads from the sink, or claims it; raises its errors as `ExportError`."""
         return await translate_errors(work, self._read_error)
 
     def _guard_call(self, look: Callable[[], T]) -> T:
         try:
             return look()
         except Exception as error:  # noqa: BLE001 - whatever a store's or a format's library raises
-            told = self._read_error(error)
-        raise told
+            translated = self._read_error(error)
+        raise translated
 
     def _read_error(self, error: Exception) -> ExportError:
         damaged = error_kind(error) == "state"
         return ExportError(
-            f"what {str(self._sink)!r} holds cannot be read: {self._sink.scrub(error_text(error))}",
+            f"the files in {str(self._sink)!r} cannot be read: {self._sink.scrub(error_text(error))}",
             hint=f"Nothing was sent. {RESTORE_HINT if damaged else 'Check the place.'}",
             fault="host",
             kind="state" if damaged else "disk",
@@ -179,10 +175,10 @@ class Preflight:
 def _accept_parts(
     state: ExportState, parts: Iterable[tuple[Part, PartInfo | None]], held: Mapping[tuple[str, int], int]
 ) -> None:
-    """Note which rows of a database are gone."""
-    for part, facts in parts:
+    """Record which rows of a database are gone."""
+    for part, info in parts:
         rows = held.get((part.dataset, part.id), 0)
-        if facts is not None and rows != facts.rows:
+        if info is not None and rows != info.rows:
             state.record_lost_rows(
-                part, max(0, facts.rows - rows), GONE if not rows else ALTERED, attrs.evolve(facts, rows=rows)
+                part, max(0, info.rows - rows), GONE if not rows else ALTERED, attrs.evolve(info, rows=rows)
             )

@@ -1,7 +1,7 @@
-"""A state from a manifest, where the state itself is lost: what the manifest has is taken as given.
+"""Rebuilds a lost state from a manifest, which is trusted.
 
-It has the parts, the spans that were read, and of the calls those that are not done or that a list may show again. What
-it does not have is what was provisional, which is asked for again, and how far a call was that was being fetched.
+The manifest has the parts, the spans that were read, and the calls that are not done or may be listed again. It has
+neither provisional rows, which are fetched again, nor how far the details of a call were.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from agora_analytics.errors import AgoraError, ExportError
 from agora_analytics.export.schema import DATASETS
 from agora_analytics.export.state.calls import CallStatus
 from agora_analytics.export.state.export_state import ExportState
-from agora_analytics.export.state.found_parts import LostRows, OriginalPart, original_part
 from agora_analytics.export.state.manifest import check_manifest, day_of
+from agora_analytics.export.state.recovery import LostRows, OriginalPart, original_part
 from agora_analytics.export.state.slices import SPAN_STATUS_NAMES, SpanStatus
 from agora_analytics.export.state.staging import Part, PartInfo
 from agora_analytics.export.write.target import MANIFEST
@@ -30,7 +30,7 @@ PARTIALLY_FETCHED: Final = "half fetched when the state was lost"
 
 @attrs.frozen
 class ManifestState:
-    """What a manifest tells of an export."""
+    """The state of an export as its manifest has it."""
 
     settings: Mapping[str, Any]
     parts: tuple[tuple[Part, PartInfo | None], ...]
@@ -42,11 +42,11 @@ class ManifestState:
     _lost: tuple[LostRows, ...]
 
     def restore_into(self, state: ExportState, settings: Mapping[str, Any]) -> None:
-        """Make it the state, in the place of what that was."""
+        """Replace the content of a state."""
         state.clear()
         state.save_settings(settings)
-        for part, facts in self.parts:
-            state.adopt_part(part, facts)
+        for part, info in self.parts:
+            state.adopt_part(part, info)
         state.set_database(self.database)
         for app, source, span, kind in self._spans:
             state.mark_span(app, source, span, kind)
@@ -59,7 +59,7 @@ class ManifestState:
 
 
 def read_manifest(document: bytes | None, place: str) -> ManifestState:
-    """Return what a manifest tells; raises `ExportError` where there is none, or one of something else."""
+    """Read a manifest; raises `ExportError` if there is none, or if no export wrote it."""
     if document is None:
         wrong = f"there is no {MANIFEST}"
     else:
@@ -85,7 +85,7 @@ def _manifest_state(found: Mapping[str, Any]) -> ManifestState:
         spans=tuple(
             (one["app_id"], one["source"], Span(one["start"], one["end"]), kind)
             for one in found["spans"]
-            if (kind := _SPAN_STATUSES[one["state"]]) != SpanStatus.UNSETTLED  # that is asked for again
+            if (kind := _SPAN_STATUSES[one["state"]]) != SpanStatus.UNSETTLED  # those are fetched again
         ),
         calls=tuple(map(tuple, resume["calls"])),
         skipped=tuple((app, source, count, first) for app, source, count, first in resume["skipped"]),
@@ -96,11 +96,11 @@ def _manifest_state(found: Mapping[str, Any]) -> ManifestState:
 def _part_and_info(one: Mapping[str, Any]) -> tuple[Part, PartInfo | None]:
     dataset = DATASETS[one["dataset"]].name
     part = Part(one["id"], dataset, one["app_id"], day_of(one["day"]), one["number"])
-    facts = PartInfo(rows=one["rows"] or 0, bytes=one["bytes"], sha256=one["sha256"], mark="")
-    return part, None if one["provisional"] else facts
+    info = PartInfo(rows=one["rows"] or 0, bytes=one["bytes"], sha256=one["sha256"], mark="")
+    return part, None if one["provisional"] else info
 
 
 def _call_row(*call: Any) -> tuple[Any, ...]:
-    """Return a call as the state keeps it; of one that was being fetched, nobody knows which rows there are."""
-    *about, status, reason, begun = call
-    return (*about, CallStatus.SKIPPED, PARTIALLY_FETCHED) if begun else (*about, status, reason)
+    """Return a call as a row of the state. One that was being fetched is skipped: its rows may exist or not."""
+    *columns, status, reason, is_started = call
+    return (*columns, CallStatus.SKIPPED, PARTIALLY_FETCHED) if is_started else (*columns, status, reason)

@@ -11,7 +11,7 @@ import attrs
 
 from agora_analytics._core.truncation import Reading
 from agora_analytics.export.fetch.sources import Slice
-from agora_analytics.export.state.found_parts import RecoveryTables
+from agora_analytics.export.state.recovery import RecoveryTables
 from agora_analytics.models import Call
 from agora_analytics.spans import Span, merged, without
 
@@ -43,9 +43,20 @@ SPAN_STATUS_NAMES: Final[Mapping[int, str]] = {
 
 @attrs.frozen
 class PendingSlice:
-    """A slice still to be asked for, from its `page` on: `count` rows have come, the first when it was `asked`.
+    """A slice that is still to be fetched, from `page` on.
 
-    `reading` is what came in this run, `handed` how many rows came of the list that this one narrows.
+    Attributes:
+        id: its id.
+        app: App ID.
+        source: name of the source.
+        slice: the span, and the end of the rows in it that count.
+        page: the next page.
+        count: rows of earlier pages.
+        again: whether the span was fetched before, and open calls in it are refreshed.
+        asked: when its first page was requested, by the service's clock; 0 if not yet.
+        reading: the pages of this run.
+        handed: rows of the truncated list that this slice is a part of.
+
     """
 
     id: int
@@ -75,14 +86,14 @@ CREATE TABLE IF NOT EXISTS slices (
     )
 
     def spans(self, app: str, source: str, kind: int) -> tuple[Span, ...]:
-        """Return the spans of a source that are `READ`, `UNSETTLED`, `EXPIRED` or `CUT`, in order."""
+        """Return the spans of a source with a status, in order."""
         rows = self._fetchall(
             "SELECT first, last FROM spans WHERE app = ? AND source = ? AND kind = ? ORDER BY first", app, source, kind
         )
         return tuple(Span(*row) for row in rows)
 
     def mark_span(self, app: str, source: str, span: Span | None, kind: int) -> None:
-        """Note that a span of a source is of a kind, and no other any more; None is nothing to note."""
+        """Set the status of a span of a source; None is ignored."""
         if span is None:
             return
         for other in SpanStatus:
@@ -95,16 +106,16 @@ CREATE TABLE IF NOT EXISTS slices (
                 )
 
     def all_spans(self) -> list[tuple[str, str, int, int, int]]:
-        """Return App ID, source, first and last second and kind of every span."""
+        """Return App ID, source, start, end and status of every span."""
         return self._fetchall("SELECT app, source, first, last, kind FROM spans ORDER BY app, source, first")
 
     def add_slices(self, app: str, source: str, slices: Iterable[Slice], *, again: bool = False) -> None:
-        """Note what is to be asked for."""
+        """Add pending slices."""
         rows = [(app, source, *one.span, one.owned_until, again) for one in slices]
         self._executemany("INSERT INTO slices (app, source, first, last, keep, again) VALUES (?, ?, ?, ?, ?, ?)", rows)
 
     def slices(self) -> tuple[PendingSlice, ...]:
-        """Return what is still to be asked for, oldest first."""
+        """Return the pending slices, oldest first."""
         rows = self._fetchall(
             "SELECT id, app, source, first, last, keep, page, count, again, asked FROM slices ORDER BY first, id"
         )
@@ -114,17 +125,17 @@ CREATE TABLE IF NOT EXISTS slices (
         )
 
     def set_slice_page(self, one: PendingSlice) -> None:
-        """Note which page of a slice is next, and how many rows have come."""
+        """Record the next page of a slice, and how many rows it has so far."""
         self._execute(
             "UPDATE slices SET page = ?, count = ?, asked = ? WHERE id = ?", one.page, one.count, one.asked, one.id
         )
 
     def delete_slice(self, one: PendingSlice) -> None:
-        """Note that a slice need not be asked for any more."""
+        """Delete a slice: it is fetched, or cannot be."""
         self._execute("DELETE FROM slices WHERE id = ?", one.id)
 
     def split_slice(self, one: PendingSlice, slices: Iterable[Slice], handed: int) -> list[PendingSlice]:
-        """Put narrower slices in the place of one, of whose list so many rows came, and return them."""
+        """Replace a slice, whose list was truncated after `handed` rows, by narrower ones; return these."""
         self.delete_slice(one)
         return [
             PendingSlice(

@@ -1,6 +1,6 @@
-"""The SQLite file of an export's state: how it is opened, changed, and what is told when it cannot be.
+"""The SQLite file of an export's state: how it is opened, checked and changed.
 
-It is locked for as long as an export runs, by the kernel, which also unlocks it for a process that is gone.
+It is locked while an export runs. The lock is the kernel's, which drops it with the process.
 """
 
 from __future__ import annotations
@@ -17,38 +17,38 @@ from agora_analytics._core.files import not_linked
 from agora_analytics.errors import ExportError
 
 SCHEMA_VERSION: Final = 2
-"""Of the tables."""
+"""Version of the tables; stored in the file."""
 
-REBUILD_HINT: Final = "rebuild=True (--rebuild) makes a state of manifest.json, if that lists all that is there"
-"""What helps where there is no state that can be used."""
+REBUILD_HINT: Final = "rebuild=True (--rebuild) rebuilds the state from manifest.json, if that lists every file"
+"""What to do without a usable state."""
 
 _APPLICATION_ID: Final = 0x41474F52
-"""What tells SQLite's file of a state from others."""
+"""SQLite's application id of a state file."""
 
 _DAMAGE_CODES: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 
 _PAGE_SIZE: Final = 8_192
-"""Bytes of a page."""
+"""Bytes of a page: answers are tens of kilobytes."""
 
 _OPEN_TIMEOUT: Final = 0.5
-"""Seconds that opening waits for others that are being opened; one that runs keeps its lock for longer."""
+"""Seconds to retry while another process opens the file at the same time; a running export holds its lock longer."""
 
 _MAX_RETRY_DELAY: Final = 0.02
-"""Seconds between two tries meanwhile, at most."""
+"""Most seconds between two attempts."""
 
 _REPLACE_TIMEOUT: Final = 5.0
-"""Seconds to wait for another process that puts a damaged file aside."""
+"""Seconds to wait for another process that replaces a damaged file."""
 
 
 class DamagedError(Exception):
-    """The file is not what this version of the library wrote."""
+    """The file is not what this version of the library writes."""
 
 
 class SqliteStore:
-    """The open file; read and changed by one thread. Raises `ExportError` for whatever goes wrong with it."""
+    """The open file, used by one thread. Raises `ExportError` for every error of the file."""
 
     schema: ClassVar[str] = ""
-    """The tables."""
+    """SQL that creates the tables."""
 
     def __init__(self, path: Path, place: str) -> None:
         self._path = path
@@ -59,10 +59,10 @@ class SqliteStore:
 
     @classmethod
     def replace_damaged(cls, path: Path, place: str) -> Self:
-        """Open a new file in the place of a damaged one, which is renamed; of several that do so at once, one does."""
+        """Open a new file and rename the damaged one. Of several processes, one does so."""
         with cls._replacement_lock(path, place):
             try:
-                return cls(path, place)  # another process has done so meanwhile
+                return cls(path, place)  # another process may have replaced it
             except ExportError as error:
                 if not is_damage(error.__cause__):
                     raise
@@ -84,7 +84,7 @@ class SqliteStore:
             yield
 
     def _open(self) -> None:
-        """Open it; two that meet while they lock it both fail, so each tries again, after a time of its own."""
+        """Open and lock the file. Two processes that do so at once may both fail: each retries after a random delay."""
         until = time.monotonic() + _OPEN_TIMEOUT
         while True:
             self._database = sqlite3.connect(
@@ -101,28 +101,29 @@ class SqliteStore:
                 return
 
     def _prepare(self) -> None:
-        # Exclusive from the first access until closed, with the log of changes in memory of this process alone.
+        # Locked from the first access until closed; so the index of the write-ahead log stays in memory.
         self._database.execute("PRAGMA locking_mode=EXCLUSIVE")
-        self._database.execute(f"PRAGMA page_size={_PAGE_SIZE}")  # answers are tens of kilobytes
+        self._database.execute(f"PRAGMA page_size={_PAGE_SIZE}")
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=NORMAL")
         self._database.execute("BEGIN EXCLUSIVE")
         self._database.execute("COMMIT")
         self._path.chmod(0o600)
         self._validate()
-        self._database.execute(f"PRAGMA application_id={_APPLICATION_ID}")  # first: whoever is killed here has begun it
+        # First, so that a process killed here leaves a recognizable file.
+        self._database.execute(f"PRAGMA application_id={_APPLICATION_ID}")
         self._database.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         self._database.executescript(self.schema)
 
     def _validate(self) -> None:
-        """Raise `DamagedError` for a file that is torn, or somebody else's."""
-        told = [self._database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
+        """Raise `DamagedError` if the file is torn, or no state."""
+        header = [self._database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version")]
         if (
-            told != [_APPLICATION_ID, SCHEMA_VERSION]
+            header != [_APPLICATION_ID, SCHEMA_VERSION]
             and self._database.execute("SELECT 1 FROM sqlite_master").fetchone()
         ):
-            other = f"its version is {told[1]}, not {SCHEMA_VERSION}"
-            raise DamagedError(other if told[0] == _APPLICATION_ID else "it is not the state of an export")
+            other = f"its version is {header[1]}, not {SCHEMA_VERSION}"
+            raise DamagedError(other if header[0] == _APPLICATION_ID else "it is not the state of an export")
         found = self._database.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             raise DamagedError(found)
@@ -130,17 +131,17 @@ class SqliteStore:
             raise DamagedError("its last page is cut short")
 
     def _is_whole(self) -> bool:
-        """Whether the last page is there to its end, which SQLite would fill up; the log of changes may have it."""
-        log = self._path.with_name(f"{self._path.name}-wal")
-        return (log.exists() and log.stat().st_size > 0) or self._path.stat().st_size % _PAGE_SIZE == 0
+        """Whether the last page is complete, which SQLite does not check; the write-ahead log may have it."""
+        wal = self._path.with_name(f"{self._path.name}-wal")
+        return (wal.exists() and wal.stat().st_size > 0) or self._path.stat().st_size % _PAGE_SIZE == 0
 
     def close(self) -> None:
-        """Close it."""
+        """Close the file, and release its lock."""
         self._database.close()
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Make all changes inside, or none."""
+        """Commit all changes of the block, or none."""
         with self._translate_errors():
             self._database.execute("BEGIN IMMEDIATE")
             try:
@@ -154,18 +155,18 @@ class SqliteStore:
                 raise
 
     def sync(self) -> None:
-        """Bring to the disk itself what was changed so far: it outlasts a power cut."""
+        """Fsync all changes so far: they survive a power cut."""
         with self._translate_errors():
             self._database.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def copy_to(self, path: Path) -> None:
-        """Write all of it as it is now into a file, in the place of what is there."""
+        """Write a copy to `path`, and replace a file there."""
         path.unlink(missing_ok=True)
         with self._translate_errors():
             self._database.execute("VACUUM INTO ?", (str(path),))
 
     def replace_from(self, path: Path) -> None:
-        """Become what another file holds, which is gone then; the lock is kept all the while."""
+        """Replace the content by that of another file, which is deleted. The lock is held throughout."""
         with self._translate_errors():
             with closing(sqlite3.connect(not_linked(path))) as other:
                 other.backup(self._database)
@@ -173,10 +174,10 @@ class SqliteStore:
         self.on_rollback()
 
     def flush(self) -> None:
-        """Put down what was gathered to go together; done before anything is read, and in the end."""
+        """Write buffered changes. Called before every read, and before a commit."""
 
     def on_rollback(self) -> None:
-        """Forget what is remembered of a transaction that was not made."""
+        """Discard caches and buffers of a transaction that was rolled back."""
 
     def _execute(self, statement: str, *values: object) -> int:
         return self._database.execute(statement, values).rowcount
@@ -201,24 +202,24 @@ class SqliteStore:
 
 
 def is_damage(error: BaseException | None) -> bool:
-    """Whether a file is not what this version of the library wrote."""
+    """Whether an error means that the file is damaged."""
     return isinstance(error, DamagedError) or (error is not None and _sqlite_code(error) in _DAMAGE_CODES)
 
 
 def _rename_damaged(path: Path) -> None:
-    """Rename a damaged file, so that another takes its place."""
+    """Rename a damaged file and what SQLite keeps beside it."""
     for end in ("-wal", "-shm", "-journal", ""):
         with suppress(FileNotFoundError):
             Path(f"{path}{end}").replace(f"{path}.damaged{end}")
 
 
 def is_state_file(head: bytes) -> bool:
-    """Whether these are the first bytes of a state's file, or of its first page."""
+    """Whether a file, or its first page, with this header is a state."""
     return int.from_bytes(head[68:72]) == _APPLICATION_ID
 
 
 def _is_locked(error: BaseException) -> bool:
-    """Whether another one has the file."""
+    """Whether another connection has the file locked."""
     return _sqlite_code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 
 
@@ -227,22 +228,22 @@ def _sqlite_code(error: BaseException) -> int:
 
 
 def _store_error(path: Path, place: str, error: Exception) -> ExportError:
-    """Say what is wrong with the file of an export's state."""
+    """Return the `ExportError` for an error of the file."""
     if _is_locked(error):
         return ExportError(
             f"an export into {place!r} is running already",
             hint="Wait for it, or export into another folder.",
             kind="running",
         )
-    said = getattr(error, "strerror", None) or str(error)
+    reason = getattr(error, "strerror", None) or str(error)
     if is_damage(error):
         return ExportError(
-            f"the export's state {str(path)!r} is damaged: {said}",
+            f"the export's state {str(path)!r} is damaged: {reason}",
             hint=f"Put back a copy of it that is as new as the files, or export into another place; {REBUILD_HINT}.",
             kind="state",
         )
     return ExportError(
-        f"the export's state {str(path)!r} cannot be kept: {said}",
-        hint="Check the path and its rights, and that the disk has room; then run the same export again.",
+        f"the export's state {str(path)!r} cannot be written: {reason}",
+        hint="Check the path, its permissions and the space on the disk; then run the same export again.",
         fault="host",
     )

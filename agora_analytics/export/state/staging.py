@@ -1,4 +1,4 @@
-"""Rows that wait for their file, and the parts that they make."""
+"""Staging: fetched rows wait in the state until they are published in a part."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from agora_analytics.export.write.column_batch import ColumnBatch, deserialize, 
 
 @attrs.frozen
 class Part:
-    """A file of an export, or what takes its place in a database. `number` 0 holds what is provisional."""
+    """A part of a partition: a file, or rows of a database. Part number 0 has the provisional rows."""
 
     id: int
     dataset: str
@@ -24,13 +24,13 @@ class Part:
 
     @property
     def partition(self) -> Partition:
-        """Whose rows it has."""
+        """The partition that it belongs to."""
         return Partition(self.dataset, self.app, self.day)
 
 
 @attrs.frozen(kw_only=True)
 class PartInfo:
-    """What a part holds: rows, and for a file its bytes, their SHA-256, and what it looks like (see `Seen.mark`)."""
+    """Rows of a published part; of a file its size, its SHA-256, and its mark (see `FileStat`)."""
 
     rows: int
     bytes: int | None = None
@@ -40,7 +40,7 @@ class PartInfo:
 
 @attrs.frozen
 class Partition:
-    """Rows that wait for one part."""
+    """Rows that are written together: those of a dataset, an App ID and a UTC day (days since 1970)."""
 
     dataset: str
     app: str
@@ -49,7 +49,7 @@ class Partition:
 
 @attrs.frozen
 class SerializedRows:
-    """Rows as they wait on disk: a tenth of what they take while they are objects."""
+    """Serialized rows: a tenth of their size as objects."""
 
     dataset: str
     count: int
@@ -58,7 +58,7 @@ class SerializedRows:
 
 @attrs.frozen
 class StagedRows:
-    """Rows that waited, of so many bytes, up to the staged id `last`."""
+    """Staged rows up to the id `last`, `size` bytes in all."""
 
     payloads: list[bytes]
     size: int
@@ -66,12 +66,12 @@ class StagedRows:
 
 
 def serialized(rows: ColumnBatch) -> SerializedRows:
-    """Return rows as they wait on disk."""
+    """Serialize rows for staging."""
     return SerializedRows(rows.dataset.name, rows.rows, serialize(rows))
 
 
 _SEPARATOR: Final = b"\n"
-"""What is in no packed rows."""
+"""Separates payloads; JSON on one line does not contain it."""
 
 _INFO_COLUMNS: Final = ("rows", "bytes", "sha256", "mark")
 
@@ -79,14 +79,17 @@ _SELECT_PARTS: Final = "SELECT parts.id, dataset, app, day, number FROM parts JO
 
 
 class StagingTables(SqliteStore):
-    """Rows that wait for their file, and the parts that they make.
+    """Staged rows by partition, and their parts.
 
-    Numbers are never given twice: a part that is sealed has the rows of its group up to a number, and those after it
-    wait. One that was begun and not sealed is nothing yet.
+    Ids of staged rows are never reused (AUTOINCREMENT). So a sealed part owns exactly the staged rows of its partition
+    with `id <= sealed_through`, which are deleted once it is published. An unsealed part owns nothing, and is dropped
+    when the export continues.
+
+    In the tables, `kin` is a partition's id in `groups`, and `upto` is `sealed_through`.
 
     Attributes:
-        grown: bytes that wait, by dataset, App ID and day; too much after a transaction that failed. Other threads
-            may look at it.
+        staged_bytes: bytes by partition that no sealed part owns; too many after a failed transaction. Other threads
+            may read it.
 
     """
 
@@ -117,17 +120,17 @@ CREATE TABLE IF NOT EXISTS originals (
         self.staged_bytes = dict(self.unsealed_bytes())
 
     def replace_from(self, path: Path) -> None:
-        """Become what another file holds, which is gone then."""
+        """Replace the content by that of another file, which is deleted."""
         super().replace_from(path)
         self.staged_bytes = dict(self.unsealed_bytes())
 
     def on_rollback(self) -> None:
-        """Forget what a transaction that was not made had numbered."""
+        """Discard rows and partition ids of a transaction that was rolled back."""
         self._partition_ids.clear()
         self._buffer.clear()
 
     def stage(self, app: str, day: int, rows: SerializedRows, *, source: str = "", provisional: bool = False) -> None:
-        """Keep rows until their file is written; provisional ones until they are replaced."""
+        """Stage rows until their part is published; provisional ones until their source replaces them."""
         if not rows.count:
             return
         partition = Partition(rows.dataset, app, day)
@@ -136,20 +139,20 @@ CREATE TABLE IF NOT EXISTS originals (
         self._buffer.setdefault((self._partition_id(partition), provisional, source), []).append(rows)
 
     def flush(self) -> None:
-        """Keep what was staged: what goes together as one, in fewer pages of the file than each by itself."""
-        for key, some in self._buffer.items():
-            piece = _SEPARATOR.join([one.payload for one in some])
+        """Insert buffered rows: all of one partition and source as one row, which takes fewer pages."""
+        for key, buffered in self._buffer.items():
+            piece = _SEPARATOR.join([one.payload for one in buffered])
             self._execute(
                 "INSERT INTO staged (kin, provisional, source, size, bytes, piece) VALUES (?, ?, ?, ?, ?, ?)",
                 *key,
-                sum(one.count for one in some),
-                sum(len(one.payload) for one in some),
+                sum(one.count for one in buffered),
+                sum(len(one.payload) for one in buffered),
                 piece,
             )
         self._buffer.clear()
 
     def _partition_id(self, partition: Partition) -> int:
-        """Return a group's number, a new one for a new group."""
+        """Return the id of a partition, and create it if it is new."""
         number = self._partition_ids.get(partition)
         if number is None:
             key = attrs.astuple(partition)
@@ -159,7 +162,7 @@ CREATE TABLE IF NOT EXISTS originals (
         return number
 
     def take_provisional(self, source: str) -> list[tuple[str, int, ColumnBatch]]:
-        """Return App ID, day and rows of all that is provisional of a source, and forget it."""
+        """Return App ID, day and rows of all provisional rows of a source, and delete them."""
         rows = self._fetchall(
             "SELECT dataset, app, day, piece FROM staged JOIN groups ON groups.id = kin"
             " WHERE provisional AND source = ?",
@@ -174,12 +177,12 @@ CREATE TABLE IF NOT EXISTS originals (
         ]
 
     def provisional_rows(self) -> int:
-        """Return how many rows are provisional."""
+        """Return the number of provisional rows."""
         found = self._fetchone("SELECT coalesce(sum(size), 0) FROM staged WHERE provisional")
         return int(found[0])
 
     def unsealed_bytes(self) -> list[tuple[Partition, int]]:
-        """Return the rows that wait for a part, by part, and their bytes."""
+        """Return the partitions with rows that no sealed part owns, and their bytes."""
         rows = self._fetchall(
             "SELECT dataset, app, day, sum(bytes) FROM staged JOIN groups ON groups.id = kin WHERE NOT provisional"
             " AND staged.id > (SELECT coalesce(max(upto), 0) FROM parts WHERE parts.kin = staged.kin)"
@@ -188,7 +191,7 @@ CREATE TABLE IF NOT EXISTS originals (
         return [(Partition(*row[:3]), row[3]) for row in rows]
 
     def begin_part(self, partition: Partition) -> Part:
-        """Number a new part of rows that wait."""
+        """Begin a new part of a partition."""
         kin = self._partition_id(partition)
         number, row = self._fetchone(
             "INSERT INTO parts (kin, number, written) SELECT ?, coalesce(max(number), 0) + 1, 0 FROM"
@@ -200,19 +203,19 @@ CREATE TABLE IF NOT EXISTS originals (
         return Part(row, partition.dataset, partition.app, partition.day, number)
 
     def seal_part(self, part: Part, sealed_through: int, size: int) -> None:
-        """Note that a part has all rows that waited up to a staged id, of so many bytes."""
+        """Seal a part: it owns all rows up to a staged id, `size` bytes."""
         self._execute("UPDATE parts SET upto = ? WHERE id = ?", sealed_through, part.id)
         self.staged_bytes[part.partition] = self.staged_bytes.get(part.partition, 0) - size
 
     def sealed_parts(self) -> list[Part]:
-        """Return the parts that were sealed and not ended; those that were not even sealed are forgotten."""
+        """Return the parts that were sealed and not published, and drop those that were not sealed."""
         self._execute("DELETE FROM parts WHERE NOT written AND upto IS NULL")
         return [Part(*row) for row in self._fetchall(f"{_SELECT_PARTS} WHERE NOT written")]
 
     def provisional_parts(self) -> tuple[list[Part], list[Part]]:
-        """Number the parts that provisional rows make now; return these, and the parts that have no rows any more.
+        """Return the parts of provisional rows, and those that have no rows any more.
 
-        Until they are ended or removed, nothing is known of what was there under their names.
+        Until they are published or removed, the content of their files is unknown.
         """
         self.flush()
         self._execute("UPDATE parts SET size = NULL WHERE number = 0")
@@ -225,7 +228,7 @@ CREATE TABLE IF NOT EXISTS originals (
         return [Part(*row) for row in full], [Part(*row) for row in empty]
 
     def read_rows(self, part: Part, after: int, most: int) -> StagedRows | None:
-        """Return the next rows of a part, after a staged id, about so many bytes; None where there are no more."""
+        """Return the next rows of a part after a staged id, about `most` bytes; None if there are no more."""
         found: list[bytes] = []
         size, last = 0, after
         cursor = self._database.execute(
@@ -234,20 +237,20 @@ CREATE TABLE IF NOT EXISTS originals (
             " WHERE parts.id = ? AND staged.id > ? AND (upto IS NULL OR staged.id <= upto) ORDER BY staged.id",
             (part.id, after),
         )
-        for number, size_of_piece, piece in cursor:
+        for number, piece_size, piece in cursor:
             last = number
             found += piece.split(_SEPARATOR)
-            size += size_of_piece
+            size += piece_size
             if size >= most:
                 break
         cursor.close()
         return StagedRows(found, size, last) if found else None
 
-    def finish_part(self, part: Part, facts: PartInfo) -> None:
-        """Note that a part is written; rows that are not provisional wait no more."""
+    def finish_part(self, part: Part, info: PartInfo) -> None:
+        """Record a published part, and delete its staged rows unless they are provisional."""
         self._execute(
             "UPDATE parts SET written = 1, size = ?, bytes = ?, sha256 = ?, mark = ? WHERE id = ?",
-            *attrs.astuple(facts),
+            *attrs.astuple(info),
             part.id,
         )
         if part.number:
@@ -259,15 +262,15 @@ CREATE TABLE IF NOT EXISTS originals (
             )
 
     def remove_part(self, part: Part) -> None:
-        """Forget a part that has no rows."""
+        """Delete a part."""
         self._execute("DELETE FROM parts WHERE id = ?", part.id)
 
     def parts(self) -> Iterator[tuple[Part, PartInfo]]:
-        """Yield the parts that are written, in order."""
-        return ((part, facts) for part, facts in self.known_parts() if facts is not None)
+        """Return the published parts, in order."""
+        return ((part, info) for part, info in self.known_parts() if info is not None)
 
     def known_parts(self) -> list[tuple[Part, PartInfo | None]]:
-        """Return every part that may be there, in order; without facts one that is written, or taken away, just now."""
+        """Return every part that may exist, in order; without info if it is being written or removed."""
         rows = self._fetchall(
             "SELECT parts.id, dataset, app, day, number, size, bytes, sha256, mark FROM parts"
             " JOIN groups ON groups.id = kin WHERE written OR upto IS NOT NULL ORDER BY dataset, app, day, number"
@@ -278,18 +281,18 @@ CREATE TABLE IF NOT EXISTS originals (
         ]
 
     def set_mark(self, part: Part, mark: str) -> None:
-        """Note what the file of a part looks like now."""
+        """Record the current mark of a part's file."""
         self._execute("UPDATE parts SET mark = ? WHERE id = ?", mark, part.id)
 
-    # The file of a database
+    # The database of a database format
 
-    def set_database(self, facts: PartInfo | None) -> None:
-        """Note what the closed file of a database holds; None once it is open."""
+    def set_database(self, info: PartInfo | None) -> None:
+        """Record size, checksum and mark of the closed database; None while it is open."""
         self._execute("DELETE FROM database")
-        if facts is not None:
-            self._execute("INSERT INTO database VALUES (?, ?, ?)", facts.bytes, facts.sha256, facts.mark)
+        if info is not None:
+            self._execute("INSERT INTO database VALUES (?, ?, ?)", info.bytes, info.sha256, info.mark)
 
     def database(self) -> PartInfo | None:
-        """Return what the file of a database held when it was closed; None where it was not closed."""
+        """Return size, checksum and mark of the closed database; None if it was not closed."""
         row = self._fetchone("SELECT bytes, sha256, mark FROM database")
         return None if row is None else PartInfo(rows=0, bytes=row[0], sha256=row[1], mark=row[2])

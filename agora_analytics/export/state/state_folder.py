@@ -1,4 +1,4 @@
-"""A folder that is given for an export's state: taken if it is empty, or has the state of an export."""
+"""Checks a folder that a user gives for an export's state: it must be empty, or have the state of an export."""
 
 from __future__ import annotations
 
@@ -20,54 +20,54 @@ STATE_FILE: Final = "state.db"
 _STARTUP_FILES: Final = re.compile(
     rf"{re.escape(STATE_FILE)}([.-].*)?|{re.escape(SCRATCH_FOLDER)}|{re.escape(LOCK_FILE)}"
 )
-"""What is there of an export that was killed while it made its state, or whose state is damaged."""
+"""Files of an export that was killed while it created its state, or whose state is damaged."""
 
 _DATABASE: Final = "|".join(re.escape(one.file) for one in DATABASE_FORMATS.values())
 _LEFTOVER_FILES: Final = re.compile(rf"state\.(copy|gz|plain)|database\.copy|({_DATABASE})([.-][a-z]+)?")
-"""What exports leave beside a state: the database of a format, and what was on its way to the URL or from there."""
+"""Files beside a state: the database of a format, and files in transfer to or from a store."""
 
 _SQLITE_MAGIC: Final = b"SQLite format 3\0"
 _HEADER_SIZE: Final = 100
-"""Bytes of a SQLite file that tell what it is."""
+"""Bytes of the header of a SQLite file."""
 
 _WAL_HEADER_SIZE: Final = 32 + 24
-"""Bytes before the first page in SQLite's log of changes."""
+"""Bytes before the first page in a write-ahead log."""
 
 
 def check_state_folder(folder: Path) -> None:
-    """Raise `ExportError` where there are files of something else, which would be overwritten, deleted or published."""
+    """Raise `ExportError` if the folder has foreign files, which could be overwritten, deleted or published."""
     if folder.is_symlink():
         raise _folder_error(folder, "is a symbolic link, which is not followed")
     strange, damaged = None, False
-    with suppress(OSError):  # one that is not there is made, and one that cannot be read is told when it is opened
+    with suppress(OSError):  # a missing folder is created later, an unreadable one fails later
         found = {path.name: path for path in sorted(folder.iterdir())}
         strange = next(_foreign_files(found), None)
         damaged = _is_damaged(found)
     if damaged:
         raise _damaged_error(folder)
     if strange is not None:
-        raise _folder_error(folder, f"holds {strange}")
+        raise _folder_error(folder, f"has {strange}")
 
 
 def _folder_error(folder: Path, wrong: str) -> ExportError:
     return ExportError(
-        f"state={str(folder)!r} is to be the folder of an export's state, and {wrong}",
-        hint="Nothing was sent, and nothing there was touched. Give a folder that is empty or not there.",
+        f"state={str(folder)!r} must be the folder of an export's state, but {wrong}",
+        hint="Nothing was sent, and nothing there was changed. Give a folder that is empty or does not exist.",
         kind="settings",
     )
 
 
 def _damaged_error(folder: Path) -> ExportError:
     return ExportError(
-        f"state={str(folder)!r} holds an export's state that is damaged: {STATE_FILE} is no state any more",
-        hint="Nothing was sent, and nothing there was touched. Give another folder, which is empty or not there: the "
-        "export goes on from the copy of its state that lies beside its files.",
+        f"state={str(folder)!r} has a damaged state: {STATE_FILE} is no state of an export",
+        hint="Nothing was sent, and nothing there was changed. Give another folder, empty or not existing: the "
+        "export continues from the copy of its state beside its files.",
         kind="state",
     )
 
 
 def _is_damaged(found: Mapping[str, Path]) -> bool:
-    """Whether a state is damaged among files that exports leave; a state without them is told when it is opened."""
+    """Whether a damaged state is beside files of an export; a damaged one alone fails when it is opened."""
     state = found.get(STATE_FILE)
     if state is None or next(_wrong_kinds(found), None) or _is_export_state(state) or _is_database(state):
         return False
@@ -77,14 +77,14 @@ def _is_damaged(found: Mapping[str, Path]) -> bool:
 
 
 def _wrong_kinds(found: Mapping[str, Path]) -> Iterator[str]:
-    """Yield what is a link, or a folder where exports have a file or the other way round."""
+    """Yield symbolic links, and folders in place of files or the other way round."""
     for name, path in found.items():
         if path.is_symlink() or (path.is_dir() != (name == SCRATCH_FOLDER)):
             yield name
 
 
 def _foreign_files(found: Mapping[str, Path]) -> Iterator[str]:
-    """Yield what no export can have left there."""
+    """Yield what no export can have left."""
     yield from _wrong_kinds(found)
     state = found.get(STATE_FILE)
     if state is not None and _is_export_state(state):
@@ -97,15 +97,15 @@ def _foreign_files(found: Mapping[str, Path]) -> Iterator[str]:
 
 
 def _is_export_state(path: Path) -> bool:
-    """Whether a file is the state of an export; until SQLite brings it there, its log of changes tells so."""
-    head, log = _read_header(path), path.with_name(f"{path.name}-wal")
-    if not head.startswith(_SQLITE_MAGIC):
+    """Whether a file is the state of an export; before the first checkpoint, only its write-ahead log shows that."""
+    header, wal = _read_header(path), path.with_name(f"{path.name}-wal")
+    if not header.startswith(_SQLITE_MAGIC):
         return False
-    return is_state_file(head) or (log.exists() and is_state_file(_read_header(log, _WAL_HEADER_SIZE)))
+    return is_state_file(header) or (wal.exists() and is_state_file(_read_header(wal, _WAL_HEADER_SIZE)))
 
 
 def _is_database(path: Path) -> bool:
-    """Whether a file is a database that has more than its head, which SQLite writes first."""
+    """Whether a file is a SQLite database with more than its first page."""
     head = _read_header(path)
     return head.startswith(_SQLITE_MAGIC) and int.from_bytes(head[28:32]) > 1
 

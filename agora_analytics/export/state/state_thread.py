@@ -1,4 +1,4 @@
-"""The threads of an export that touch the disk, and how changes of the state reach theirs: many in a transaction."""
+"""The threads of an export that block: one for the state, with group commit, and one for files and networks."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Change = Callable[[ExportState], Any]
 
 
 class StateThread:
-    """Makes changes of the state on a thread of its own, one after the other; who asks waits until they are kept.
+    """Applies changes to the state on a thread of its own, with group commit.
 
-    Changes that arrive while others are being made go together into the next transaction.
+    A caller waits until its change is committed. Changes that arrive during a transaction share the next one.
     """
 
     def __init__(self) -> None:
@@ -29,50 +29,50 @@ class StateThread:
         self._io_executor = ThreadPoolExecutor(1, "agora-export-files")
         self._state: ExportState | None = None
         self._queue: list[tuple[Change, asyncio.Future[Any]]] = []
-        self._running = False
+        self._is_running = False
 
     async def open(self, make: Callable[[], ExportState]) -> ExportState:
-        """Open the state."""
+        """Open the state with `make`, on the state thread."""
         self._state = await self.run(make)
         return self._state
 
     @property
     def state(self) -> ExportState:
-        """The state, for work on the thread itself."""
+        """The state, for work on the state thread."""
         if self._state is None:
             raise RuntimeError("the state is not open")
         return self._state
 
     async def change(self, change: Callable[[ExportState], T]) -> T:
-        """Make a change, whole or not at all, and return what it returns."""
-        mine = self._enqueue(change)
+        """Apply a change in a transaction, and return its result once that is committed."""
+        future = self._enqueue(change)
         try:
-            return await mine
+            return await future
         finally:
-            if mine.cancel() is False and not mine.cancelled():
-                mine.exception()  # who was cancelled does not hear of it
+            if future.cancel() is False and not future.cancelled():
+                future.exception()  # mark it as retrieved: the caller is cancelled
 
     def change_soon(self, change: Callable[[ExportState], object]) -> None:
-        """Make a change before any that is asked for from now on, or together with it; nobody waits for this one."""
+        """Apply a change before all later ones, or together with them, and do not wait for it. Errors are dropped."""
         self._enqueue(change).add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def _enqueue(self, change: Callable[[ExportState], T]) -> asyncio.Future[T]:
         loop = asyncio.get_running_loop()
-        mine: asyncio.Future[T] = loop.create_future()
-        self._queue.append((change, mine))
-        if not self._running:
-            self._running = True
+        future: asyncio.Future[T] = loop.create_future()
+        self._queue.append((change, future))
+        if not self._is_running:
+            self._is_running = True
             loop.call_soon(self._start_batch, loop)
-        return mine
+        return future
 
     async def run(self, work: Callable[[], T]) -> T:
-        """Run other work on the state thread; a caller cancelled meanwhile is told once the work has ended."""
+        """Run other work on the state thread; a cancelled caller waits until it has ended."""
         return await ended(asyncio.get_running_loop().run_in_executor(self._executor, work))
 
     async def run_io(self, work: Callable[[], T], *, abort: Callable[[], object] | None = None) -> T:
         """Run work on the I/O thread: files, and networks behind them, which take long.
 
-        A caller cancelled meanwhile is told once the work has ended, or was ended by `abort`.
+        A cancelled caller waits until the work has ended; if it takes long, `abort` ends it.
         """
         return await ended(asyncio.get_running_loop().run_in_executor(self._io_executor, work), abort)
 
@@ -90,32 +90,32 @@ class StateThread:
             self._io_executor.shutdown(wait=False)
 
     def _start_batch(self, loop: asyncio.AbstractEventLoop, seen: int = 0) -> None:
-        """Make all changes that wait in one transaction, once a turn of the loop has brought no more than were `seen`.
+        """Apply all queued changes in one transaction, once an iteration of the loop has added none to those `seen`.
 
-        Of none, leave the thread to the next who asks.
+        With none queued, go idle.
         """
         if len(self._queue) > seen:
             loop.call_soon(self._start_batch, loop, len(self._queue))
             return
-        changes = [one for one in self._queue if not one[1].cancelled()]
+        changes = [queued for queued in self._queue if not queued[1].cancelled()]
         self._queue.clear()
-        self._running = bool(changes)
+        self._is_running = bool(changes)
         if changes:
-            made = loop.run_in_executor(self._executor, self._apply_batch, [change for change, _ in changes])
-            made.add_done_callback(lambda made: self._finish_batch(loop, made, [mine for _, mine in changes]))
+            batch = loop.run_in_executor(self._executor, self._apply_batch, [change for change, _ in changes])
+            batch.add_done_callback(lambda batch: self._finish_batch(loop, batch, [future for _, future in changes]))
 
     def _finish_batch(
-        self, loop: asyncio.AbstractEventLoop, made: asyncio.Future[list[Any]], asked: list[asyncio.Future[Any]]
+        self, loop: asyncio.AbstractEventLoop, batch: asyncio.Future[list[Any]], futures: list[asyncio.Future[Any]]
     ) -> None:
-        """Tell those who asked what became of a transaction, an error all of them, and begin the next."""
-        error = made.exception()
-        for number, mine in enumerate(asked):
-            if mine.cancelled():
+        """Set results or the error of a transaction, and start the next."""
+        error = batch.exception()
+        for number, future in enumerate(futures):
+            if future.cancelled():
                 continue
             if error is None:
-                mine.set_result(made.result()[number])
+                future.set_result(batch.result()[number])
             else:
-                mine.set_exception(error)
+                future.set_exception(error)
         self._start_batch(loop)
 
     def _apply_batch(self, changes: list[Change]) -> list[Any]:
@@ -123,13 +123,13 @@ class StateThread:
             return [change(self.state) for change in changes]
 
 
-async def translate_errors(work: Awaitable[T], told: Callable[[Exception], ExportError]) -> T:
-    """Return what comes of work that a format's or a store's library does; what goes wrong there is told as ours."""
+async def translate_errors(work: Awaitable[T], to_error: Callable[[Exception], ExportError]) -> T:
+    """Await work of a format's or a store's library, and raise its errors as `to_error` returns them."""
     try:
         return await work
     except ExportError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever such a library raises
-        wrong = told(error)
-    # Outside of `except`: what the other library says may quote a credential, and would stay as the context.
-    raise wrong
+        translated = to_error(error)
+    # Outside of `except`, since the context would keep the original message, which may quote a credential.
+    raise translated

@@ -1,6 +1,6 @@
-"""From what the service answered to rows, column by column, and how these wait on disk.
+"""Rows as columns: made from models, and serialized for staging.
 
-Columns in which few values recur are kept as runs of one value, so that a metric's thousand points cost one name.
+A column in which values repeat is run-length encoded, so that the thousand points of a metric store its name once.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from agora_analytics.export.schema import (
 from agora_analytics.spans import is_moment
 
 if TYPE_CHECKING:
-    from agora_analytics.models import Call, Session, SessionMetrics, Statistic
+    from agora_analytics.models import Call, Session, SessionMetrics, Statistic, Track
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -35,14 +35,14 @@ U = TypeVar("U")
 
 @attrs.frozen
 class RunLength(Generic[T]):
-    """Values of a column: each so many times in a row."""
+    """A run-length encoded column: `values[i]` repeats `counts[i]` times."""
 
     values: Sequence[T]
     counts: Sequence[int]
 
     @classmethod
     def of(cls, values: Iterable[T]) -> RunLength[T]:
-        """Return the runs of values."""
+        """Encode values."""
         pairs = [(value, len(list(group))) for value, group in groupby(values)]
         return RunLength([value for value, _ in pairs], [count for _, count in pairs])
 
@@ -50,7 +50,7 @@ class RunLength(Generic[T]):
         return chain.from_iterable(map(repeat, self.values, self.counts))
 
     def map(self, function: Callable[[T], U]) -> RunLength[U]:
-        """Return other values, as many times."""
+        """Return a column with `function` applied to each distinct value."""
         return RunLength([function(value) for value in self.values], self.counts)
 
 
@@ -59,9 +59,14 @@ Values = Sequence[Any] | RunLength[Any]
 
 @attrs.frozen
 class ColumnBatch:
-    """Rows of a dataset, column by column: `time` in UTC seconds, all columns of one length.
+    """Rows of a dataset, by column. All columns have one length; times are UTC seconds.
 
-    `undated` times of it are null, since what came is no date that a file could hold.
+    Attributes:
+        dataset: the dataset.
+        rows: number of rows.
+        columns: the columns, in the order of the dataset.
+        invalid_times: number of times that are null here, since the service sent one that is outside of the calendar.
+
     """
 
     dataset: Dataset
@@ -70,118 +75,119 @@ class ColumnBatch:
     invalid_times: int = 0
 
     def filter(self, name: str, keep: Callable[[Any], bool]) -> ColumnBatch:
-        """Return the rows whose value of a column passes."""
+        """Return the rows whose value in a column passes `keep`."""
         at = self.dataset.names.index(name)
-        return self._of([row for row in zip(*self.columns, strict=True) if keep(row[at])])
+        return self._with_rows([row for row in zip(*self.columns, strict=True) if keep(row[at])])
 
     def drop_duplicates(self, *key: str) -> ColumnBatch:
-        """Return the rows, of those with the same key only the last."""
-        places = [self.dataset.names.index(name) for name in key]
-        found = {tuple(row[at] for at in places): row for row in zip(*self.columns, strict=True)}
-        return self._of(list(found.values()))
+        """Return the rows without duplicates: of those with the same key columns, the last."""
+        indexes = [self.dataset.names.index(name) for name in key]
+        rows = {tuple(row[at] for at in indexes): row for row in zip(*self.columns, strict=True)}
+        return self._with_rows(list(rows.values()))
 
     def column(self, name: str) -> Values:
-        """Return the values of a column."""
+        """Return a column by name."""
         return self.columns[self.dataset.names.index(name)]
 
     def with_constant(self, name: str, *, value: object) -> ColumnBatch:
-        """Return the rows with one value in all of a column."""
-        columns = (
-            self._same(value) if here == name else one
-            for here, one in zip(self.dataset.names, self.columns, strict=True)
-        )
+        """Return the rows with one value in every row of a column."""
+        columns = list(self.columns)
+        columns[self.dataset.names.index(name)] = RunLength([value], [self.rows])
         return ColumnBatch(self.dataset, self.rows, tuple(columns))
 
-    def _same(self, value: object) -> Values:
-        return RunLength([value], [self.rows])
-
-    def _of(self, rows: Sequence[tuple[Any, ...]]) -> ColumnBatch:
+    def _with_rows(self, rows: Sequence[tuple[Any, ...]]) -> ColumnBatch:
+        """Return other rows, with the columns encoded as they are here."""
         columns: Iterable[Sequence[Any]] = zip(*rows, strict=True) if rows else ((),) * len(self.columns)
-        kept = zip(columns, self.columns, strict=True)
-        return ColumnBatch(
-            self.dataset,
-            len(rows),
-            tuple(RunLength.of(one) if isinstance(before, RunLength) else one for one, before in kept),
+        encoded = (
+            RunLength.of(values) if isinstance(before, RunLength) else values
+            for values, before in zip(columns, self.columns, strict=True)
         )
+        return ColumnBatch(self.dataset, len(rows), tuple(encoded))
 
 
 def calls(app_id: str, found: Sequence[Call]) -> ColumnBatch:
-    """Return the rows of calls."""
+    """Return calls as rows."""
     return _from_models(CALLS, found, app_id=app_id)
 
 
 def sessions(app_id: str, call_id: str, found: Sequence[Session]) -> ColumnBatch:
-    """Return the rows of sessions of a call."""
+    """Return the sessions of a call as rows."""
     return _from_models(SESSIONS, found, app_id=app_id, call_id=call_id)
 
 
 def metrics(app_id: str, call_id: str, found: Iterable[SessionMetrics]) -> ColumnBatch:
-    """Return the rows of metrics of a call: those of a track in order of time."""
+    """Return the metrics of a call as rows, each track ordered by time."""
     tracks = [(one.sid, track) for one in found for track in one.data if track.kvs]
     counts = [len(track.kvs) for _, track in tracks]
     invalid_times = 0
-    stamps: list[int | None] = []
+    times: list[int | None] = []
     values: list[float | None] = []
     for _, track in tracks:
-        here, measured = zip(*track.kvs, strict=True)
-        if list(here) != sorted(here):
-            here, measured = zip(*sorted(track.kvs, key=lambda pair: pair[0]), strict=True)
-        if not (is_moment(here[0]) and is_moment(here[-1])):  # in order, so the others are between
-            told = here
-            here = tuple(_valid_times(told))
-            invalid_times += _count_dropped(told, here)
-        stamps += here
-        values += measured
-    alike: list[Values] = [
+        track_times: Sequence[int | None]
+        track_times, track_values = _sorted_points(track)
+        if not (is_moment(track_times[0]) and is_moment(track_times[-1])):  # sorted: all others are between them
+            valid = _valid_times(track_times)
+            invalid_times += _count_dropped(track_times, valid)
+            track_times = valid
+        times += track_times
+        values += track_values
+    rows = len(times)
+    columns: tuple[Values, ...] = (
+        RunLength([app_id], [rows]),
+        RunLength([call_id], [rows]),
         RunLength([sid for sid, _ in tracks], counts),
         RunLength([track.mid for _, track in tracks], counts),
         RunLength([MIDS.get(track.mid) for _, track in tracks], counts),
         RunLength([_uid(track.peer_uid) for _, track in tracks], counts),
-    ]
-    rows = len(stamps)
-    return ColumnBatch(
-        METRICS,
-        rows,
-        (RunLength([app_id], [rows]), RunLength([call_id], [rows]), *alike, stamps, values),
-        invalid_times,
+        times,
+        values,
     )
+    return ColumnBatch(METRICS, rows, columns, invalid_times)
+
+
+def _sorted_points(track: Track) -> tuple[Sequence[int], Sequence[float | None]]:
+    """Return times and values of a track, ordered by time; most tracks are."""
+    times, values = zip(*track.kvs, strict=True)
+    if list(times) != sorted(times):
+        times, values = zip(*sorted(track.kvs, key=lambda point: point[0]), strict=True)
+    return times, values
 
 
 def statistics(
-    app_id: str, call_id: str, asked: tuple[str, str], span: tuple[int, int], found: Sequence[Statistic]
+    app_id: str, call_id: str, query: tuple[str, str], span: tuple[int, int], found: Sequence[Statistic]
 ) -> ColumnBatch:
-    """Return the rows of a breakdown (metric, dimension) of a call, or of a part of it."""
-    alike: dict[str, Any] = {"metric": asked[0], "dimension": asked[1], "start_ts": span[0], "end_ts": span[1]}
-    return _from_models(STATISTICS, found, app_id=app_id, call_id=call_id, **alike)
+    """Return a breakdown `(metric, dimension)` of a call, or of a span of it, as rows."""
+    constants: dict[str, Any] = {"metric": query[0], "dimension": query[1], "start_ts": span[0], "end_ts": span[1]}
+    return _from_models(STATISTICS, found, app_id=app_id, call_id=call_id, **constants)
 
 
 def insights(
     app_id: str,
-    asked: tuple[str, str | None, str, str | None],
+    query: tuple[str, str | None, str, str | None],
     found: Sequence[tuple[int, float | None, str | None, float | None]],
 ) -> ColumnBatch:
-    """Return the rows of a series (metric, product, granularity, dimension): start, value, part, usage."""
+    """Return a series `(metric, product, granularity, dimension)` as rows; a point is start, value, part and usage."""
     stamps, values, parts, usage = zip(*found, strict=True) if found else ((), (), (), ())
     rows = len(found)
-    alike = (RunLength([value], [rows]) for value in (app_id, *asked))
-    return ColumnBatch(INSIGHTS, rows, (*alike, parts, stamps, values, usage, RunLength([False], [rows])))
+    constants = (RunLength([value], [rows]) for value in (app_id, *query))
+    return ColumnBatch(INSIGHTS, rows, (*constants, parts, stamps, values, usage, RunLength([False], [rows])))
 
 
 def realtime(
     app_id: str,
-    asked: tuple[str, str, str | None, str | None],
+    query: tuple[str, str, str | None, str | None],
     found: Sequence[tuple[int, float | None, str | None, str | None]],
 ) -> ColumnBatch:
-    """Return the rows of a series (metric, product, channel, dimension): start, value, part, user."""
+    """Return a series `(metric, product, channel, dimension)` as rows; a point is start, value, part and user."""
     stamps, values, parts, users = zip(*found, strict=True) if found else ((), (), (), ())
     rows = len(found)
-    alike = (RunLength([value], [rows]) for value in (app_id, *asked))
+    constants = (RunLength([value], [rows]) for value in (app_id, *query))
     last = (stamps, values, RunLength([False], [rows]))
-    return ColumnBatch(REALTIME, rows, (*alike, parts, users, *last))
+    return ColumnBatch(REALTIME, rows, (*constants, parts, users, *last))
 
 
 def concat(batches: Sequence[ColumnBatch]) -> ColumnBatch:
-    """Return the rows of several batches of one dataset as one."""
+    """Concatenate batches of one dataset."""
     if len(batches) == 1:
         return batches[0]
     columns = zip(*(batch.columns for batch in batches), strict=True)
@@ -189,16 +195,16 @@ def concat(batches: Sequence[ColumnBatch]) -> ColumnBatch:
 
 
 def serialize(batch: ColumnBatch) -> bytes:
-    """Return rows as they wait on disk."""
-    told = [[one.values, one.counts] if isinstance(one, RunLength) else one for one in batch.columns]
-    runs = [isinstance(one, RunLength) for one in batch.columns]
-    return json.encode((batch.rows, runs, told))
+    """Serialize a batch for staging: one line of JSON."""
+    encoded = [[column.values, column.counts] if isinstance(column, RunLength) else column for column in batch.columns]
+    is_run_length = [isinstance(column, RunLength) for column in batch.columns]
+    return json.encode((batch.rows, is_run_length, encoded))
 
 
-def deserialize(dataset: str, stored: bytes) -> ColumnBatch:
-    """Read rows back."""
-    rows, runs, told = json.document(stored)
-    columns = tuple(RunLength(*one) if is_runs else one for one, is_runs in zip(told, runs, strict=True))
+def deserialize(dataset: str, payload: bytes) -> ColumnBatch:
+    """Restore a batch."""
+    rows, is_run_length, encoded = json.document(payload)
+    columns = tuple(RunLength(*column) if runs else column for column, runs in zip(encoded, is_run_length, strict=True))
     return ColumnBatch(DATASETS[dataset], rows, columns)
 
 
@@ -210,24 +216,24 @@ def _concat_columns(parts: Sequence[Values]) -> Values:
     return RunLength(values, list(chain.from_iterable(part.counts for part in runs)))
 
 
-def _from_models(dataset: Dataset, found: Sequence[object], **alike: object) -> ColumnBatch:
-    """Return the rows of models, whose fields have the names of the columns that are not `alike` in all rows."""
+def _from_models(dataset: Dataset, found: Sequence[object], **constants: object) -> ColumnBatch:
+    """Return models as rows: columns in `constants` have one value, all others are fields of that name."""
     rows = len(found)
-    own = [column for column in dataset.columns if column.name not in alike]
-    fields = json.columns(found, [column.name for column in own]) if found else [()] * len(own)
-    told = [_column_values(column, values) for column, values in zip(own, fields, strict=True)]
+    varying = [column for column in dataset.columns if column.name not in constants]
+    fields = json.columns(found, [column.name for column in varying]) if found else [()] * len(varying)
+    converted = [_column_values(column, values) for column, values in zip(varying, fields, strict=True)]
     invalid_times = sum(
         _count_dropped(before, now)
-        for column, before, now in zip(own, fields, told, strict=True)
+        for column, before, now in zip(varying, fields, converted, strict=True)
         if column.kind == "time"
     )
-    each = iter(told)
-    same = (RunLength([alike[name]], [rows]) if name in alike else next(each) for name in dataset.names)
-    return ColumnBatch(dataset, rows, tuple(same), invalid_times)
+    values = iter(converted)
+    columns = (RunLength([constants[name]], [rows]) if name in constants else next(values) for name in dataset.names)
+    return ColumnBatch(dataset, rows, tuple(columns), invalid_times)
 
 
 def _column_values(column: Column, values: Sequence[Any]) -> Sequence[Any]:
-    """Return the values of a field as a column has them: text of user IDs and of lists, no time for what is no date."""
+    """Convert the values of a field: user IDs and lists to text, invalid times to null."""
     if column.kind == "time":
         return _valid_times(values)
     if column.name == "uid":
@@ -238,14 +244,14 @@ def _column_values(column: Column, values: Sequence[Any]) -> Sequence[Any]:
 
 
 def _valid_times(values: Sequence[int | None]) -> Sequence[int | None]:
-    """Return times, null where one is no date; 0 is the service's other way to say "not yet"."""
+    """Replace invalid times by null; 0 is another way of the service to say "not yet"."""
     if not values or (None not in values and is_moment(min(values)) and is_moment(max(values))):  # type: ignore[type-var]
         return values
     return [ts if is_moment(ts) else None for ts in values]
 
 
 def _count_dropped(before: Sequence[int | None], now: Sequence[int | None]) -> int:
-    """Return how many times are null now that told something before."""
+    """Return how many times were replaced by null, apart from 0."""
     return 0 if now is before else sum(one is None and bool(was) for was, one in zip(before, now, strict=True))
 
 

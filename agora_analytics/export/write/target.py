@@ -1,4 +1,4 @@
-"""Where parts of an export become visible: files of a sink, or the tables of a database."""
+"""Where parts are published: files in a folder or a store, or rows of a database; with the manifest beside them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from agora_analytics.spans import DAY, moment
 
 MANIFEST: Final = "manifest.json"
 SCRATCH_FOLDER: Final = "writing"
-"""The folder beside the state for files that are not complete."""
+"""The folder beside the state for incomplete files."""
 
 _MAX_APP_LENGTH: Final = 100
-"""Characters of an App ID that a file's path has room for."""
+"""Most characters of an App ID in a path; a longer one is replaced by its SHA-256."""
 
 
 def part_path(part: Part, suffix: str) -> str:
-    """Return the name of a part's file: partitioned by App ID and UTC day, as `key=value` folders."""
+    """Return the path of a part's file: partitioned by App ID and UTC day, as `key=value` folders."""
     app = quote(part.app, safe="")
     app = app if len(app) <= _MAX_APP_LENGTH else sha256(part.app.encode()).hexdigest()
     day = moment(part.day * DAY + 1)
@@ -37,61 +37,61 @@ def part_path(part: Part, suffix: str) -> str:
     return f"{part.dataset}/app={app}/day={day:%Y-%m-%d}/{name}{suffix}" if day else f"{part.dataset}/{name}{suffix}"
 
 
-def part_file(form: str, part: Part) -> str:
-    """Return the name of the file that a part is in, in an export of a format."""
-    return part_path(part, FILE_FORMATS[form].suffix) if form in FILE_FORMATS else DATABASE_FORMATS[form].file
+def part_file(name: str, part: Part) -> str:
+    """Return the path of the file that has a part, in an export of a format."""
+    return part_path(part, FILE_FORMATS[name].suffix) if name in FILE_FORMATS else DATABASE_FORMATS[name].file
 
 
 class Target(Protocol):
-    """Where parts become visible, each whole or not at all, in the place of what the same part was before."""
+    """Publishes parts: each becomes visible whole or not at all, and replaces an earlier version of itself."""
 
     @property
     def part_size(self) -> int:
-        """Bytes of waiting rows that make a part."""
+        """Bytes of staged rows that make a full part."""
 
     @property
     def writer(self) -> RowWriter:
-        """What takes the rows of a part."""
+        """The writer of the rows of a part."""
 
     def ready(self) -> None:
-        """Wait until it is open, where somebody else may have it."""
+        """Wait until the target is open, if another program may have it locked."""
 
     def publish(self, part: Part) -> PartInfo:
-        """Make the part visible that was written."""
+        """End the part that was written, and make it visible."""
 
     def remove(self, part: Part) -> None:
-        """Take a part away."""
+        """Remove a part."""
 
     def name(self, part: Part) -> str:
-        """Return where a part is, relative to the whole."""
+        """Return the place of a part, relative to the export."""
 
     def copy(self, *, closed: bool) -> Path:
-        """Copy what is one file for all parts, between two of them or once the writer is `closed`; return the copy."""
+        """Copy the database, between two parts or once the writer is `closed`; return the copy."""
 
     def publish_database(self) -> PartInfo | None:
-        """Bring to its place what is one file for all parts, once the writer is closed; return what it holds."""
+        """Publish the database, once the writer is closed; return its size and checksum."""
 
     def mark_incomplete(self) -> None:
-        """Have the manifest say that not all is there, before what it lists is replaced."""
+        """Mark the manifest as incomplete, before what it lists is replaced."""
 
     def write_manifest(self, manifest: object) -> None:
         """Write the manifest."""
 
     def abort(self) -> None:
-        """Make a wait for others end, who read a database; the writer is of no more use then."""
+        """End a wait for readers of a database, from another thread; the writer cannot be used any more."""
 
 
 @attrs.frozen
 class _TargetBase:
-    """What all targets have: a writer, and a manifest beside what it writes."""
+    """The writer, and the manifest."""
 
     writer: RowWriter
     _sink: Sink
     _scratch: Path
 
     def mark_incomplete(self) -> None:
-        """Have the manifest say that not all is there."""
-        self.writer.ready()  # it begins by removing what is left in the folder that a manifest is written in
+        """Mark the manifest as incomplete."""
+        self.writer.ready()  # first, since opening it clears the scratch folder
         mark_incomplete(self._sink, self._scratch)
 
     def write_manifest(self, manifest: object) -> None:
@@ -101,22 +101,22 @@ class _TargetBase:
 
 @attrs.frozen
 class FileTarget(_TargetBase):
-    """Parts are files of their own."""
+    """Each part is a file of its own."""
 
     part_size: ClassVar[int] = 16 * 2**20
 
     _suffix: str
 
     def ready(self) -> None:
-        """Do nothing: the writer may still begin while the first rows are fetched."""
+        """Do nothing: the writer may still start while the first rows are fetched."""
 
     def publish(self, part: Part) -> PartInfo:
-        """Put the file in its place, and return its rows, size and checksum."""
+        """Move the file to its place, and return its rows, size and checksum."""
         rows = self.writer.end()
-        beside = self._scratch / f"{part.id}{self._suffix}"
-        digest = files.digest(beside)
-        size = beside.stat().st_size
-        self._sink.put(beside, self.name(part))
+        file = self._scratch / f"{part.id}{self._suffix}"
+        digest = files.digest(file)
+        size = file.stat().st_size
+        self._sink.put(file, self.name(part))
         return PartInfo(rows=rows, bytes=size, sha256=digest, mark=_mark(self._sink, self.name(part)))
 
     def remove(self, part: Part) -> None:
@@ -124,26 +124,26 @@ class FileTarget(_TargetBase):
         self._sink.remove(self.name(part))
 
     def name(self, part: Part) -> str:
-        """Return the file's name."""
+        """Return the path of the file."""
         return part_path(part, self._suffix)
 
-    def copy(self, *, closed: bool) -> Path:  # noqa: ARG002 - a database has one
-        """Return nothing that is there: each file is by itself."""
+    def copy(self, *, closed: bool) -> Path:  # noqa: ARG002 - of a database
+        """Return a path without a file: there is no database."""
         return self._scratch / "none"
 
     def publish_database(self) -> PartInfo | None:
-        """Do nothing: each file is in its place."""
+        """Do nothing: there is no database."""
         return None
 
     def abort(self) -> None:
-        """Do nothing: nobody else has the files."""
+        """Do nothing: no other program locks the files."""
 
 
 @attrs.frozen
 class DatabaseTarget(_TargetBase):
-    """Parts are rows of a database: in a local folder the file itself, elsewhere a copy of it in the end."""
+    """Parts are rows of a database: in a local folder the file itself, in a store a copy of it at the end."""
 
-    part_size: ClassVar[int] = 2**20  # a transaction's rows cost memory, and nobody sees how many there were
+    part_size: ClassVar[int] = 2**20  # rows of a transaction take memory, and readers do not see the parts
 
     _path: Path
 
@@ -151,17 +151,17 @@ class DatabaseTarget(_TargetBase):
         """Wait until the database is open."""
         self.writer.ready()
 
-    def publish(self, part: Part) -> PartInfo:  # noqa: ARG002 - a file has more to do
-        """Commit it."""
+    def publish(self, part: Part) -> PartInfo:  # noqa: ARG002 - of a file
+        """Commit the part."""
         return PartInfo(rows=self.writer.end())
 
     def remove(self, part: Part) -> None:
-        """Delete its rows."""
+        """Delete the rows of a part."""
         self.writer.begin(part.dataset, part.id)
         self.writer.end()
 
     def name(self, part: Part) -> str:
-        """Return the database's file and the table."""
+        """Return the file of the database and the table."""
         return f"{self._path.name}#{part.dataset}"
 
     def copy(self, *, closed: bool) -> Path:
@@ -174,12 +174,12 @@ class DatabaseTarget(_TargetBase):
         return copy
 
     def abort(self) -> None:
-        """Make a wait for who reads the database end; elsewhere than in a folder nobody else has it."""
+        """End a wait for readers of the database; only a local folder has any."""
         if isinstance(self._sink, LocalSink):
             self.writer.abort()
 
     def publish_database(self) -> PartInfo | None:
-        """Return the size and the checksum of the closed database; elsewhere its keeper moves it to its place."""
+        """Return size and checksum of the closed database. In a store, `RemoteSync` publishes it."""
         if not isinstance(self._sink, LocalSink):
             return None
         digest = files.digest(self._path)
@@ -188,33 +188,33 @@ class DatabaseTarget(_TargetBase):
 
 
 def _mark(sink: Sink, name: str) -> str:
-    """Return what a file looks like that was just written."""
-    seen = sink.stat(name)
-    return seen.mark if seen else ""
+    """Return the mark of a file that was just written."""
+    stat = sink.stat(name)
+    return stat.mark if stat else ""
 
 
 def write_manifest(sink: Sink, scratch: Path, document: object) -> None:
     """Write a JSON document as the manifest."""
     file = scratch / MANIFEST
-    with files.opened(file, "wb") as written:
-        written.write(json.encode(document) + b"\n")
+    with files.opened(file, "wb") as opened:
+        opened.write(json.encode(document) + b"\n")
     sink.put(file, MANIFEST)
 
 
 def mark_incomplete(sink: Sink, scratch: Path) -> None:
-    """Have a manifest that says that all is there say so no more; what is no manifest is left as it is."""
-    held = sink.read(MANIFEST)
+    """Set `complete` of a manifest to false. A file that is no manifest is left as it is."""
+    content = sink.read(MANIFEST)
     try:
-        document = None if held is None else json.document(held)
+        document = None if content is None else json.document(content)
     except AgoraError:
         return
     if isinstance(document, dict) and document.get("complete"):
         write_manifest(sink, scratch, document | {"complete": False})
 
 
-def open_target(name: str, sink: Sink, beside: Path) -> Target:
-    """Return where parts of a format go; `beside` is a folder of this machine for what is not to be seen."""
-    folder, scratch = sink.folder if isinstance(sink, LocalSink) else beside, beside / SCRATCH_FOLDER
+def open_target(name: str, sink: Sink, state_folder: Path) -> Target:
+    """Open the target of a format. Incomplete files are in `state_folder`, which is on this machine."""
+    folder, scratch = sink.folder if isinstance(sink, LocalSink) else state_folder, state_folder / SCRATCH_FOLDER
     writer = open_writer(name, folder, scratch)
     if name in FILE_FORMATS:
         return FileTarget(writer, sink, scratch, FILE_FORMATS[name].suffix)

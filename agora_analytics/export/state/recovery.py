@@ -1,4 +1,4 @@
-"""Parts that were found: taken from a manifest as given, or no longer what they were."""
+"""What is needed to continue or rebuild an export: its settings, adopted parts, and files that are gone or altered."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from agora_analytics._core.decoding import json
 from agora_analytics.export.state.staging import Part, PartInfo, StagingTables
 
 WHOLE_DATABASE: Final = "database"
-"""What is lost where any row of a database may have been altered, in the place of a dataset."""
+"""In place of a dataset in `LostRows`: any row of the database may have been altered."""
 
 
 class LostRows(NamedTuple):
-    """Rows that were written, and of which it is not known that they are there still; 0 of a whole database."""
+    """Published rows that may be gone; `rows` is 0 for a whole database."""
 
     app: str
     dataset: str
@@ -25,26 +25,26 @@ class LostRows(NamedTuple):
 
 
 class OriginalPart(NamedTuple):
-    """What a part was when it was written, whose file is gone or altered since."""
+    """A part as it was published, whose file is gone or altered since."""
 
     part: Part
-    facts: PartInfo
+    info: PartInfo
     reason: str
 
     @property
     def row(self) -> tuple[Any, ...]:
-        """It as a manifest has it; `original` makes it of that."""
-        return (*attrs.astuple(self.part), self.facts.rows, self.facts.bytes, self.facts.sha256, self.reason)
+        """Its row in a manifest; `original_part` reads it."""
+        return (*attrs.astuple(self.part), self.info.rows, self.info.bytes, self.info.sha256, self.reason)
 
 
 def original_part(*row: Any) -> OriginalPart:
-    """Return what a row tells."""
-    *about, rows, size, digest, reason = row
-    return OriginalPart(Part(*about), PartInfo(rows=rows, bytes=size, sha256=digest, mark=""), reason)
+    """Return the part of a manifest's row."""
+    *part, rows, size, digest, reason = row
+    return OriginalPart(Part(*part), PartInfo(rows=rows, bytes=size, sha256=digest, mark=""), reason)
 
 
 class DatabaseCopy(NamedTuple):
-    """The database that goes with a copy of a state: its name beside the files, its size and its checksum."""
+    """The database that belongs to a copy of a state: its name in the store, its size and its SHA-256."""
 
     name: str
     bytes: int
@@ -52,7 +52,7 @@ class DatabaseCopy(NamedTuple):
 
 
 class RecoveryTables(StagingTables):
-    """What an export was begun with, and what became of its parts outside of it."""
+    """Settings, lost and altered parts, and the copy of the state in a store."""
 
     schema: ClassVar[str] = (
         StagingTables.schema
@@ -65,46 +65,46 @@ CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
     )
 
     def settings(self) -> dict[str, Any]:
-        """Return what the export was begun with; nothing for a new one."""
+        """Return the settings that the export was started with; empty for a new one."""
         found = self._fetchall("SELECT name, value FROM settings")
         return {name: json.document(value.encode()) for name, value in found}
 
     def save_settings(self, settings: Mapping[str, Any]) -> None:
-        """Remember what the export was begun with."""
+        """Store the settings that the export was started with."""
         rows = [(name, json.encode(value).decode()) for name, value in settings.items()]
         self._executemany("INSERT OR REPLACE INTO settings VALUES (?, ?)", rows)
 
-    # The copy beside the files of a URL
+    # The copy of the state in a store
 
     def set_remote_copy(self, run: int, mark: str) -> None:
-        """Note of which run the last copy is, and what it looks like."""
+        """Record run number and mark of the last copy that was uploaded."""
         self._execute("DELETE FROM shared")
         self._execute("INSERT INTO shared VALUES (?, ?)", run, mark)
 
     def remote_copy(self) -> tuple[int, str] | None:
-        """Return of which run the last copy is that this is where it came from, and what it looks like."""
+        """Return run number and mark of the copy that this state equals or continues; None if there is none."""
         found: tuple[int, str] | None = self._fetchone("SELECT run, mark FROM shared")
         return found
 
     def adopt_remote_copy(self, run: int, mark: str) -> None:
-        """Note which copy this is; the database that goes with it is this machine's own from now on."""
+        """Record of which copy this state was downloaded; its database is this machine's own from now on."""
         self.set_remote_copy(run, mark)
         self._execute("DELETE FROM held")
 
     def set_database_copy(self, held: DatabaseCopy) -> None:
-        """Note, in a copy, which database goes with it."""
+        """Record, in a copy, the database that belongs to it."""
         self._execute("DELETE FROM held")
         self._execute("INSERT INTO held VALUES (?, ?, ?)", *held)
 
     def database_copy(self) -> DatabaseCopy | None:
-        """Return which database goes with this copy; None where none does but a closed one."""
+        """Return the database that belongs to this copy; None if there is none, or a closed one."""
         row = self._fetchone("SELECT name, bytes, sha256 FROM held")
         return None if row is None else DatabaseCopy(*row)
 
-    # What is there is taken as given
+    # Rebuilding
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete everything."""
         for (name,) in self._fetchall(
             "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
         ):
@@ -112,8 +112,8 @@ CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
         self.on_rollback()
         self.staged_bytes.clear()
 
-    def adopt_part(self, part: Part, facts: PartInfo | None) -> None:
-        """Take a part as written; without facts one that is to be written anew."""
+    def adopt_part(self, part: Part, info: PartInfo | None) -> None:
+        """Add a published part; without info it is written again."""
         self._execute(
             "INSERT INTO parts (id, kin, number, upto, written, size, bytes, sha256, mark)"
             " VALUES (?, ?, ?, ?, 1, ?, ?, ?, ?)",
@@ -121,18 +121,18 @@ CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
             self._partition_id(part.partition),
             part.number,
             0 if part.number else None,
-            *((facts.rows, facts.bytes, facts.sha256, facts.mark) if facts else (None, None, None, None)),
+            *((info.rows, info.bytes, info.sha256, info.mark) if info else (None, None, None, None)),
         )
 
     def record_lost_rows(self, part: Part, rows: int, reason: str, now: PartInfo | None) -> None:
-        """Note that rows of a part may not be there any more, and what it is now; None is nothing."""
+        """Record that rows of a part may be gone, and what it is now; None if it is gone."""
         if self._is_now(part, now):
             self.add_lost_rows([LostRows(part.app, part.dataset, part.day, rows, reason)])
 
     def _is_now(self, part: Part, now: PartInfo | None) -> bool:
-        """Note what a part is now, and return whether any of it is lost.
+        """Record what a part is now, and return whether rows of it are lost.
 
-        Provisional rows wait until they are replaced: their part is written anew, and nothing is lost.
+        Provisional rows are still staged: their part is written again, and nothing is lost.
         """
         if not part.number:
             self._execute("UPDATE parts SET size = NULL WHERE id = ?", part.id)
@@ -143,11 +143,11 @@ CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
         return part.number > 0
 
     def add_lost_rows(self, lost: list[LostRows]) -> None:
-        """Note rows that may not be there any more."""
+        """Record rows that may be gone."""
         self._executemany("INSERT INTO lost VALUES (?, ?, ?, ?, ?)", lost)
 
     def lost(self) -> list[LostRows]:
-        """Return the rows that may not be there any more."""
+        """Return the rows that may be gone."""
         rows = self._fetchall(
             "SELECT app, dataset, day, sum(size), reason FROM (SELECT app, dataset, day, size, reason FROM lost"
             " UNION ALL SELECT app, dataset, day, size, reason FROM originals JOIN groups ON groups.id = kin)"
@@ -156,25 +156,25 @@ CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
         return [LostRows(*row) for row in rows]
 
     def permanently_lost(self) -> list[LostRows]:
-        """Return those of which no file is known that may come back."""
+        """Return the lost rows that no altered or missing file could bring back."""
         return [LostRows(*row) for row in self._fetchall("SELECT app, dataset, day, size, reason FROM lost")]
 
-    # Files that are gone or altered, and may come back as they were
+    # Files that are gone or altered, and may be put back
 
     def record_lost_file(self, part: Part, was: PartInfo, reason: str, now: PartInfo | None) -> None:
-        """Note that a part's file is gone or altered, and what it is now: how many rows that has, nobody knows."""
+        """Record that a part's file is gone or altered, and what it is now; how many rows it has is unknown."""
         if self._is_now(part, None if now is None else attrs.evolve(now, rows=0)):
             self.add_original(OriginalPart(part, was, reason))
 
     def add_original(self, one: OriginalPart) -> None:
-        """Remember what a file was when it was written; if it was altered before, that it was."""
+        """Store a part as it was published; if it is stored already, only the reason is updated."""
         self._execute(
             "INSERT INTO originals VALUES (?, ?, ?, ?, ?, ?, ?)"
             " ON CONFLICT (id) DO UPDATE SET reason = excluded.reason",
             *(one.part.id, self._partition_id(one.part.partition), one.part.number),
-            *(one.facts.rows, one.facts.bytes, one.facts.sha256, one.reason),
+            *(one.info.rows, one.info.bytes, one.info.sha256, one.reason),
         )
-        # No part that is begun later has its id, also in a state that was made of a manifest.
+        # No later part may get its id, not even in a rebuilt state.
         self._execute(
             "INSERT INTO sqlite_sequence SELECT 'parts', 0"
             " WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'parts')"
@@ -182,7 +182,7 @@ CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
         self._execute("UPDATE sqlite_sequence SET seq = max(seq, ?) WHERE name = 'parts'", one.part.id)
 
     def originals(self) -> list[OriginalPart]:
-        """Return what files were that are gone or altered."""
+        """Return the parts whose files are gone or altered, as they were published."""
         rows = self._fetchall(
             "SELECT originals.id, dataset, app, day, number, size, bytes, sha256, reason FROM originals"
             " JOIN groups ON groups.id = kin ORDER BY originals.id"
@@ -190,7 +190,7 @@ CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
         return [original_part(*row) for row in rows]
 
     def restore_part(self, one: OriginalPart, mark: str) -> None:
-        """Note that a file is there again as it was when it was written."""
+        """Record that a file is back as it was published."""
         self._execute("DELETE FROM originals WHERE id = ?", one.part.id)
         self.remove_part(one.part)
-        self.adopt_part(one.part, attrs.evolve(one.facts, mark=mark))
+        self.adopt_part(one.part, attrs.evolve(one.info, mark=mark))
