@@ -67,7 +67,7 @@ def test_frames_are_made_on_another_thread(make, monkeypatch):
     from agora_analytics.export import arrow
 
     threads = []
-    for name in ("table", "together"):
+    for name in ("table", "concat"):
         real = getattr(arrow, name)
 
         def noted(given, real=real):
