@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import attrs
@@ -174,7 +174,10 @@ class Selection:
         return "metrics" in self.datasets
 
     def identity(self) -> dict[str, Any]:
-        """Return what may not change from one run into a folder to the next: all but the span and the App IDs."""
+        """Return what may not change from one run into a folder to the next: all but the span and the App IDs.
+
+        States and manifests contain it: these names do not change without `renamed_settings`.
+        """
         return {
             "datasets": list(self.datasets),
             "channels": sorted(self.channels),
@@ -185,6 +188,15 @@ class Selection:
             "insights": [attrs.asdict(one) for one in self.insights],
             "series": [str(one) for one in self.series],
         }
+
+
+_RENAMED_SETTINGS: Final = {"worse_than": "min_freeze_rate"}
+"""Names of settings in earlier states and manifests, and those of today."""
+
+
+def renamed_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return stored settings by their names of today."""
+    return {_RENAMED_SETTINGS.get(name, name): value for name, value in stored.items()}
 
 
 def is_over(call: Call) -> bool:

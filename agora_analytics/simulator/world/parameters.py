@@ -10,19 +10,7 @@ from agora_analytics.simulator.service import settings
 
 @attrs.frozen(kw_only=True, cache_hash=True)
 class WorldParameters:
-    """The numbers of a world.
-
-    Attributes:
-        seed: what makes one world differ from another.
-        calls_per_hour: average over a day; nights have fewer, evenings more.
-        typical_minutes: median length of a call.
-        long_share: fraction of calls that last 6 to 11.5 hours.
-        large_share: fraction of calls with 101 to 260 users.
-        rejoin_share: fraction of users who leave and come back.
-        web_share: fraction of users on the web.
-        incidents_per_day: average number of times in which quality is bad.
-
-    """
+    """The numbers of a world; what each is, `World` says."""
 
     seed: int = 1
     calls_per_hour: float = 80.0
