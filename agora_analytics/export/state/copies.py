@@ -14,7 +14,7 @@ from agora_analytics.errors import ExportError
 from agora_analytics.export.sinks import Sink
 from agora_analytics.export.state.found_parts import Held
 from agora_analytics.export.state.progress import State
-from agora_analytics.export.state.sqlite_store import DamagedError, is_damage
+from agora_analytics.export.state.sqlite_store import DamagedError, is_damage, remove_database
 from agora_analytics.export.state.staging import Facts
 from agora_analytics.export.write.writer import alone
 
@@ -22,10 +22,6 @@ FOLDER: Final = ".agora-export"
 """The folder beside the files that has the state."""
 
 _NAME: Final = re.compile(rf"{re.escape(FOLDER)}/(run|state|database)-(\d{{8}})(?:-\d+)?(?:\.[a-z.]+)?")
-
-_BESIDE: Final = ("-journal", "-wal", "-shm", ".wal")
-"""How the names of files end that SQLite and DuckDB keep beside an open database."""
-
 
 DAMAGES: Final = (gzip.BadGzipFile, EOFError, zlib.error, DamagedError)
 """What unpacking and checking raise for a copy that is not what was written, rather than for a disk."""
@@ -77,7 +73,7 @@ def check(path: Path) -> Held | None:
 
 def get(sink: Sink, name: str, file: Path) -> None:
     """Copy a file here, in the place of what is there; a link is replaced, and not followed."""
-    file.unlink(missing_ok=True)
+    remove_database(file)
     sink.get(name, file)
 
 
@@ -114,8 +110,7 @@ def _place(come: Path, path: Path) -> None:
     """Put a database in the place of the one that is here, and of what was kept beside that."""
     lock = alone(path.parent)  # who writes the one that is here may outlive its export by a moment
     try:
-        for end in _BESIDE:
-            path.with_name(path.name + end).unlink(missing_ok=True)
+        remove_database(path)
         come.replace(path)
     finally:
         lock.close()

@@ -157,7 +157,7 @@ class Tables:
 
     def copy_to(self, path: Path) -> None:
         """Write all of it as it is now into a file, in the place of what is there."""
-        path.unlink(missing_ok=True)
+        remove_database(path)
         with self._telling():
             self._database.execute("VACUUM INTO ?", (str(path),))
 
@@ -200,6 +200,15 @@ class Tables:
 def is_damage(error: BaseException | None) -> bool:
     """Whether a file is not what this version of the library wrote."""
     return isinstance(error, DamagedError) or (error is not None and _code(error) in _DAMAGE)
+
+
+def remove_database(path: Path) -> None:
+    """Remove a database with what SQLite and DuckDB keep beside it.
+
+    A log that a killed process left there would be taken for that of whatever file has the name next.
+    """
+    for end in ("-journal", "-wal", "-shm", ".wal", ""):
+        path.with_name(path.name + end).unlink(missing_ok=True)
 
 
 def _put_aside(path: Path) -> None:
