@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from runs import free
 
 from agora_analytics.export.state import copies
+from agora_analytics.export.state.found_parts import Held
 from agora_analytics.export.state.progress import State
 
 
@@ -23,7 +25,7 @@ def killed_with(path: Path) -> None:
     shutil.rmtree(aside)
 
 
-def test_a_copy_is_what_was_fetched(tmp_path, monkeypatch):
+def test_a_copy_is_what_was_fetched(tmp_path):
     whole = State(tmp_path / "state.db", "place")
     with whole.transaction():
         whole.keep_settings({"format": "jsonl"})
@@ -53,3 +55,21 @@ async def test_a_machine_whose_run_was_killed_takes_the_copy_in_the_store(tmp_pa
     killed_with(state.with_name("state.copy"))
     report = await memory.run(simulation, "one", format=form)
     assert (report.complete, memory.rows()) == (True, truth)
+
+
+def test_a_database_with_a_log_beside_it_is_fetched_though_it_is_the_same_without(tmp_path):
+    (tmp_path / "export.duckdb").write_bytes(b"whole")
+    (tmp_path / "export.duckdb.wal").write_bytes(b"of a part that its state does not know")
+
+    class Store:
+        def look(self, name: str) -> str | None:
+            return name if name == "database-1" else None
+
+        def get(self, _: str, file: Path) -> None:
+            file.write_bytes(b"whole")
+
+    (tmp_path / "writing").mkdir()
+    held = Held("database-1", 5, sha256(b"whole").hexdigest())
+    assert copies.fetch_held(Store(), held, tmp_path / "export.duckdb")
+    assert [path.name for path in tmp_path.iterdir() if "wal" in path.name] == []
+    assert (tmp_path / "export.duckdb").read_bytes() == b"whole"

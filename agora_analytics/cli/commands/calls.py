@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import attrs
 import typer
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from agora_analytics.models import SessionMetrics
 
 T = TypeVar("T")
+
+_NO_FREEZE: Final = "nobody froze in call {} in {}, or the service does not know it"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -115,7 +117,7 @@ async def freeze(
     """Show how many users of a call froze how much."""
     async with account.client(shown.screen) as client:
         span = await when.span(client, plans.CALL_FREEZE)
-        async with explained(client, shown.screen, call_id, span, "no freeze") as told:
+        async with explained(client, shown.screen, call_id, span, nothing=_NO_FREEZE) as told:
             found = await client.calls.freeze_buckets(call_id, metric, *span)
             told(len(found))
         shown.screen.show(found, tables.freeze_buckets(found, metric))

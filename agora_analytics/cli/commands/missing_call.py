@@ -16,13 +16,15 @@ if TYPE_CHECKING:
     from agora_analytics.cli.output import Screen
     from agora_analytics.models import Call
 
+_UNKNOWN: Final = "nothing is known of a call {} in {}"
+
 _MARGIN: Final = 60
 """Seconds that the question keeps off the oldest moment that can be asked: time passes before it is sent."""
 
 
 @asynccontextmanager
 async def explained(
-    client: AnalyticsClient, screen: Screen, call_id: str, span: Span, what: str = "nothing"
+    client: AnalyticsClient, screen: Screen, call_id: str, span: Span, *, nothing: str = _UNKNOWN
 ) -> AsyncIterator[Callable[[int], None]]:
     """Look, where nothing is found of a call inside, whether its id is a channel's name; for one request.
 
@@ -36,7 +38,7 @@ async def explained(
         raise
     if not sum(counts):
         await _refuse_channel(client, call_id, span)
-        screen.warn(f"{what} is known of a call {call_id!r} in {span}: check the id, and --last, --start and --end")
+        screen.warn(f"{nothing.format(repr(call_id), span)}: check the id, and --last, --start and --end")
 
 
 async def _refuse_channel(client: AnalyticsClient, name: str, span: Span) -> None:

@@ -14,7 +14,7 @@ from agora_analytics.errors import ExportError
 from agora_analytics.export.sinks import Sink
 from agora_analytics.export.state.found_parts import Held
 from agora_analytics.export.state.progress import State
-from agora_analytics.export.state.sqlite_store import DamagedError, is_damage, remove_database
+from agora_analytics.export.state.sqlite_store import DamagedError, is_damage, logs_of, remove_database
 from agora_analytics.export.state.staging import Facts
 from agora_analytics.export.write.writer import alone
 
@@ -103,7 +103,7 @@ def fetch_closed(sink: Sink, facts: Facts | None, path: Path) -> None:
 
 
 def _is(path: Path, digest: str | None) -> bool:
-    return path.exists() and files.digest(path) == digest
+    return path.exists() and files.digest(path) == digest and not any(log.exists() for log in logs_of(path))
 
 
 def _place(come: Path, path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 import attrs
 
 from agora_analytics._core.decoding import json
+from agora_analytics.export.selection import renamed_settings
 from agora_analytics.export.state.staging import Facts, Part, Staged
 
 DATABASE: Final = "database"
@@ -67,7 +68,7 @@ CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
     def settings(self) -> dict[str, Any]:
         """Return what the export was begun with; nothing for a new one."""
         found = self._all("SELECT name, value FROM settings")
-        return {name: json.document(value.encode()) for name, value in found}
+        return renamed_settings({name: json.document(value.encode()) for name, value in found})
 
     def keep_settings(self, settings: Mapping[str, Any]) -> None:
         """Remember what the export was begun with."""

@@ -9,7 +9,6 @@ import attrs
 
 from agora_analytics.errors import ExportError
 from agora_analytics.export.formats import DATABASES
-from agora_analytics.export.selection import renamed_settings
 from agora_analytics.export.sinks import LocalSink, Sink, said
 from agora_analytics.export.state import inventory
 from agora_analytics.export.state.found_parts import DATABASE, Lost, Original
@@ -143,7 +142,6 @@ class Standing:
 
     def _same(self, begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         """Insist on the settings that the export was begun with."""
-        begun = renamed_settings(begun)
         different = [key for key in wanted if begun.get(key) != wanted[key]]
         if different:
             told = ", ".join(f"{key} {begun.get(key)!r}, now {wanted[key]!r}" for key in different)

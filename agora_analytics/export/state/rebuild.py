@@ -14,6 +14,7 @@ import attrs
 from agora_analytics._core.decoding import json
 from agora_analytics.errors import AgoraError, ExportError
 from agora_analytics.export.schema import DATASETS
+from agora_analytics.export.selection import renamed_settings
 from agora_analytics.export.state.found_parts import Lost, Original, original
 from agora_analytics.export.state.manifest import check, day_of
 from agora_analytics.export.state.progress import LEFT, NAMES_OF_KINDS, UNSETTLED, State
@@ -76,7 +77,7 @@ def recalled(document: bytes | None, place: str) -> Recall:
 def _of(found: Mapping[str, Any]) -> Recall:
     resume, database = found["resume"], found["database"]
     return Recall(
-        settings=dict(found["settings"]),
+        settings=renamed_settings(found["settings"]),
         parts=tuple(map(_part, found["parts"])),
         database=None if database is None else Facts(rows=0, **database, mark=""),
         originals=tuple(original(*one) for one in resume.get("originals", ())),

@@ -207,15 +207,20 @@ def remove_database(path: Path) -> None:
 
     A log that a killed process left there would be taken for that of whatever file has the name next.
     """
-    for end in ("-journal", "-wal", "-shm", ".wal", ""):
-        path.with_name(path.name + end).unlink(missing_ok=True)
+    for file in (*logs_of(path), path):
+        file.unlink(missing_ok=True)
+
+
+def logs_of(path: Path) -> tuple[Path, ...]:
+    """Return what SQLite and DuckDB keep beside a database while it is open, whether it is there or not."""
+    return tuple(path.with_name(path.name + end) for end in ("-journal", "-wal", "-shm", ".wal"))
 
 
 def _put_aside(path: Path) -> None:
     """Rename a damaged file, so that another takes its place."""
-    for end in ("-wal", "-shm", "-journal", ""):
+    for file in (*logs_of(path), path):
         with suppress(FileNotFoundError):
-            Path(f"{path}{end}").replace(f"{path}.damaged{end}")
+            file.replace(path.with_name(file.name.replace(path.name, f"{path.name}.damaged")))
 
 
 def is_state(head: bytes) -> bool:

@@ -21,7 +21,7 @@ _BEGUN: Final = re.compile(rf"{re.escape(STATE)}([.-].*)?|{re.escape(SCRATCH)}|{
 """What is there of an export that was killed while it made its state, or whose state is damaged."""
 
 _DATABASE: Final = "|".join(re.escape(one.file) for one in DATABASES.values())
-_LEFT: Final = re.compile(rf"state\.(copy|gz|plain)|database\.copy|({_DATABASE})([.-][a-z]+)?")
+_LEFT: Final = re.compile(rf"state\.(copy(-[a-z]+)?|gz|plain)|database\.copy|({_DATABASE})([.-][a-z]+)?")
 """What exports leave beside a state: the database of a format, and what was on its way to the URL or from there."""
 
 _SQLITE: Final = b"SQLite format 3\0"

@@ -60,7 +60,7 @@ _VERBS: Final[Mapping[str, Callable[..., object]]] = {
 }
 """What an open writer can be told."""
 
-_ANSWERED: Final = frozenset({"ready", "held", "end", "copy", "close"})
+_ANSWERED: Final = frozenset({"ready", "held", "begin", "end", "copy", "close"})
 
 _ERRORS: Final = {"running": BusyError, "writer": WriterError, "state": DatabaseError}
 
@@ -117,7 +117,7 @@ class Apart:
 
     def begin(self, dataset: str, part: int) -> None:
         """Begin a part."""
-        self._tell("begin", dataset, part)
+        self._ask("begin", dataset, part)  # answered: it may wait for a lock, and what it logs is read with the answer
 
     def add(self, stored: Sequence[bytes]) -> None:
         """Add rows."""
