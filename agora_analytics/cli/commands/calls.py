@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_NO_FREEZE: Final = "nobody froze in call {} in {}, or the service does not know it"
+_NO_FREEZE: Final = (
+    "no user of call {} in {} has this freeze rate (of video in a call of audio only), or the service does not know it"
+)
 
 app = typer.Typer(
     no_args_is_help=True,
