@@ -119,6 +119,8 @@ __all__ = [
     "to_polars",
 ]
 
+_MODULES = {"catalogue", "errors", "export", "models", "plans", "protocols"}
+
 # Loaded when first asked for: a program that only needs errors or spans waits for no HTTP client.
 _load, __dir__ = door(
     globals(),
@@ -142,6 +144,6 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version  # noqa: PLC0415 - it costs more than all else here
 
         return version("agora-analytics")
-    if name in __all__ and name.islower() and name not in {"broadcast", "to_arrow", "to_pandas", "to_polars"}:
+    if name in _MODULES:
         return import_module(f"{__name__}.{name}")
     return _load(name)

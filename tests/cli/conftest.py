@@ -113,7 +113,8 @@ def run(
 
 @pytest.fixture
 def call_id(run: Callable[..., Ran]) -> str:
-    """A call of company, whose details can be asked."""
+    """A call of company, whose details can be asked, and in which somebody's video froze."""
     calls = run("calls", "search", "--last", "4h", "--json").lines
     over = [call for call in calls if call["finished"] and 300 < call["destroyed_ts"] - call["created_ts"] < 18_000]
-    return str(max(over[5:], key=lambda call: call["call_pcu"])["call_id"])
+    frozen = [call for call in over[5:] if call["call_video_freeze_rate"]]
+    return str(max(frozen, key=lambda call: call["call_pcu"])["call_id"])

@@ -124,6 +124,14 @@ def test_an_unknown_call_id_is_a_warning(run):
     assert "nothing is known of a call 'no-such-call' in " in ran.err
 
 
+def test_a_call_without_this_freeze_rate_is_not_reported_as_unknown(run):
+    calls = run("calls", "search", "--last", "4h", "--json").lines
+    call = next(one for one in calls if one["finished"] and one["call_video_freeze_rate"] is None)  # of audio only
+    ran = run("calls", "freeze", call["call_id"], "--last", "4h", "--json")
+    assert (ran.code, ran.out) == (0, "")
+    assert f"no user of call '{call['call_id']}' in " in ran.err
+
+
 def test_a_known_call_costs_no_further_request(run, call_id, served):
     before = served.service.counts["call_lists"]
     assert run("calls", "sessions", call_id, "--last", "5h", "--json").lines

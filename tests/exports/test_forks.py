@@ -33,7 +33,8 @@ writer._in.write(b'["be')  # as another thread may do just then
 forked = multiprocessing.get_context("fork").Process(target=writer._in.flush)
 forked.start()
 forked.join()
-writer._in.write(b'gin","calls",1]\\n')
+writer._send(b'gin","calls",1]\\n')
+assert writer._read_reply()[1:] == ["", ""]
 print(forked.exitcode, writer.end())
 writer.close()
 """

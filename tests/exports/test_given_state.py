@@ -144,6 +144,7 @@ async def test_a_damaged_state_beside_what_exports_leave_is_told_as_that(
     free(simulation)
     await memory.run(simulation, "one", selection=SELECTION, format=form, max_requests=2)
     (tmp_path / "one" / "state.copy").touch()
+    (tmp_path / "one" / "state.copy-wal").touch()
     (tmp_path / "one" / "writing" / "1.jsonl").touch()
     (tmp_path / "one" / "state.db").write_bytes(held)
     before, cost = names(tmp_path / "one"), asked(simulation)

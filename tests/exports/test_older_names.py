@@ -40,7 +40,9 @@ async def test_an_export_with_older_names_is_resumed_or_rebuilt(tmp_path, simula
     assert asked(simulation) - requests == before.unfinished
     assert (report.complete, report.rows) == (True, before.rows)
     assert all_rows(tmp_path, "calls", "sessions") == expected
-    assert manifest_of(tmp_path)["skipped"] == []
+    manifest = manifest_of(tmp_path)
+    assert (manifest["skipped"], manifest["settings"]["min_freeze_rate"]) == ([], 0.01)
+    assert "worse_than" not in manifest["settings"]
 
 
 async def test_another_value_under_an_older_name_is_another_setting(tmp_path, simulation):

@@ -39,6 +39,11 @@ _SORTED: Final = 100
 _MARGIN: Final = 60
 """Seconds kept from the retention limit: time passes before the request is sent."""
 
+_UNKNOWN_CALL: Final = "nothing is known of a call {} in {}"
+_NO_FREEZE_RATE: Final = (
+    "no user of call {} in {} has this freeze rate (of video in a call of audio only), or the service does not know it"
+)
+
 app = typer.Typer(
     no_args_is_help=True,
     help="Find calls, and inspect one: its sessions, their metrics, its quality.\n\n"
@@ -204,7 +209,7 @@ async def freeze(
     names.check("--metric", metric, "freeze")
     async with credentials.client(output.screen) as client:
         span = await time.span(client, plans.CALL_FREEZE)
-        async with explain_missing(client, output.screen, call_id, span, "no freeze") as record:
+        async with explain_missing(client, output.screen, call_id, span, _NO_FREEZE_RATE) as record:
             found = await client.calls.freeze_buckets(call_id, metric, *span)
             record(len(found))
         output.screen.show(found, tables.freeze_buckets(found, metric))
@@ -261,7 +266,7 @@ async def _only_tracks(found: AsyncGenerator[SessionMetrics], mids: frozenset[in
 
 @asynccontextmanager
 async def explain_missing(
-    client: AnalyticsClient, screen: Screen, call_id: str, span: Span, what: str = "nothing"
+    client: AnalyticsClient, screen: Screen, call_id: str, span: Span, warning: str = _UNKNOWN_CALL
 ) -> AsyncIterator[Callable[[int], None]]:
     """Explain, at the cost of one request, why nothing was found of a call inside.
 
@@ -275,7 +280,7 @@ async def explain_missing(
         raise
     if not sum(counts):
         await _refuse_channel_name(client, call_id, span)
-        screen.warn(f"{what} is known of a call {call_id!r} in {span}: check the id, and --last, --start and --end")
+        screen.warn(f"{warning.format(repr(call_id), span)}: check the id, and --last, --start and --end")
 
 
 async def _refuse_channel_name(client: AnalyticsClient, name: str, span: Span) -> None:

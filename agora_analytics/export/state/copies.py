@@ -14,7 +14,7 @@ from agora_analytics.errors import ExportError
 from agora_analytics.export.sinks import Sink
 from agora_analytics.export.state.export_state import ExportState
 from agora_analytics.export.state.recovery import DatabaseCopy
-from agora_analytics.export.state.sqlite_store import DamagedError, is_damage
+from agora_analytics.export.state.sqlite_store import DamagedError, is_damage, remove_database, side_files
 from agora_analytics.export.state.staging import PartInfo
 from agora_analytics.export.write.writer import writer_lock
 
@@ -22,10 +22,6 @@ FOLDER: Final = ".agora-export"
 """The folder of the state in a store."""
 
 _NAME: Final = re.compile(rf"{re.escape(FOLDER)}/(run|state|database)-(\d{{8}})(?:-\d+)?(?:\.[a-z.]+)?")
-
-_SIDE_FILES: Final = ("-journal", "-wal", "-shm", ".wal")
-"""Suffixes of files that SQLite and DuckDB keep beside an open database."""
-
 
 DAMAGE_ERRORS: Final = (gzip.BadGzipFile, EOFError, zlib.error, DamagedError)
 """Errors of decompressing and checking that mean a damaged copy, and not a failing disk."""
@@ -81,7 +77,7 @@ def check_copy(path: Path) -> DatabaseCopy | None:
 
 def download(sink: Sink, name: str, file: Path) -> None:
     """Download a file, and replace one that is there; a symbolic link is replaced, and not followed."""
-    file.unlink(missing_ok=True)
+    remove_database(file)
     sink.get(name, file)
 
 
@@ -111,15 +107,14 @@ def fetch_closed_database(sink: Sink, info: PartInfo | None, path: Path) -> None
 
 
 def _has_digest(path: Path, digest: str | None) -> bool:
-    return path.exists() and files.digest(path) == digest
+    return path.exists() and files.digest(path) == digest and not any(file.exists() for file in side_files(path))
 
 
 def _install_database(new: Path, path: Path) -> None:
     """Replace the database on this machine, and delete the files beside it."""
     lock = writer_lock(path.parent)  # the writer of the old one may still run for a moment
     try:
-        for end in _SIDE_FILES:
-            path.with_name(path.name + end).unlink(missing_ok=True)
+        remove_database(path)
         new.replace(path)
     finally:
         lock.close()

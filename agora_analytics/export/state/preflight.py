@@ -9,7 +9,6 @@ import attrs
 
 from agora_analytics.errors import ExportError
 from agora_analytics.export.formats import DATABASE_FORMATS
-from agora_analytics.export.selection import renamed_settings
 from agora_analytics.export.sinks import LocalSink, Sink, error_text
 from agora_analytics.export.state import inventory
 from agora_analytics.export.state.export_state import ExportState
@@ -141,7 +140,6 @@ class Preflight:
 
     def _check_settings(self, begun: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
         """Raise `ExportError` for settings that differ from those that the export was started with."""
-        begun = renamed_settings(begun)
         different = [key for key in wanted if begun.get(key) != wanted[key]]
         if different:
             changes = ", ".join(f"{key} {begun.get(key)!r}, now {wanted[key]!r}" for key in different)

@@ -161,7 +161,7 @@ class SqliteStore:
 
     def copy_to(self, path: Path) -> None:
         """Write a copy to `path`, and replace a file there."""
-        path.unlink(missing_ok=True)
+        remove_database(path)
         with self._translate_errors():
             self._database.execute("VACUUM INTO ?", (str(path),))
 
@@ -206,11 +206,22 @@ def is_damage(error: BaseException | None) -> bool:
     return isinstance(error, DamagedError) or (error is not None and _sqlite_code(error) in _DAMAGE_CODES)
 
 
+def remove_database(path: Path) -> None:
+    """Remove a database with its side files: a log that a killed process left would be applied to the next file."""
+    for file in (*side_files(path), path):
+        file.unlink(missing_ok=True)
+
+
+def side_files(path: Path) -> tuple[Path, ...]:
+    """Return the paths where SQLite and DuckDB keep logs beside an open database."""
+    return tuple(path.with_name(path.name + end) for end in ("-journal", "-wal", "-shm", ".wal"))
+
+
 def _rename_damaged(path: Path) -> None:
     """Rename a damaged file and what SQLite keeps beside it."""
-    for end in ("-wal", "-shm", "-journal", ""):
+    for file in (*side_files(path), path):
         with suppress(FileNotFoundError):
-            Path(f"{path}{end}").replace(f"{path}.damaged{end}")
+            file.replace(path.with_name(file.name.replace(path.name, f"{path.name}.damaged")))
 
 
 def is_state_file(head: bytes) -> bool:

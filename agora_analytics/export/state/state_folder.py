@@ -23,7 +23,7 @@ _STARTUP_FILES: Final = re.compile(
 """Files of an export that was killed while it created its state, or whose state is damaged."""
 
 _DATABASE: Final = "|".join(re.escape(one.file) for one in DATABASE_FORMATS.values())
-_LEFTOVER_FILES: Final = re.compile(rf"state\.(copy|gz|plain)|database\.copy|({_DATABASE})([.-][a-z]+)?")
+_LEFTOVER_FILES: Final = re.compile(rf"state\.(copy(-[a-z]+)?|gz|plain)|database\.copy|({_DATABASE})([.-][a-z]+)?")
 """Files beside a state: the database of a format, and files in transfer to or from a store."""
 
 _SQLITE_MAGIC: Final = b"SQLite format 3\0"

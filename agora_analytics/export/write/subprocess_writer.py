@@ -1,9 +1,9 @@
 """A writer in a process of its own: encoding takes half as long as fetching, and so runs beside it.
 
 Protocol: the parent writes commands to the process's stdin, each a line of JSON `[command, argument, …]`; `add` is
-followed by as many lines of packed rows as its argument says. `ready`, `part_row_counts`, `end`, `copy` and `close`
-are replied to with a line of JSON: `[result, error, kind]`, where `error` is the first error since the start, and
-`kind` its `error_kind`. A line that is a JSON string is a log message. At the end of its stdin, the process ends.
+followed by as many lines of packed rows as its argument says, and is not replied to. All others are, with a line of
+JSON: `[result, error, kind]`, where `error` is the first error since the start, and `kind` its `error_kind`. A line
+that is a JSON string is a log message. At the end of its stdin, the process ends.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _INHERITED_VARIABLES: Final = frozenset(
 _COMMANDS: Final = frozenset({"ready", "part_row_counts", "begin", "add", "end", "copy", "close"})
 """Commands to an open writer: its methods."""
 
-_REPLIED: Final = _COMMANDS - {"begin", "add"}
+_REPLIED: Final = _COMMANDS - {"add"}
 
 _ERRORS: Final = {"running": BusyError, "writer": WriterError, "state": DatabaseError}
 
@@ -120,7 +120,7 @@ class SubprocessWriter:
 
     def begin(self, dataset: str, part: int) -> None:
         """Begin a part, in place of one that was not ended."""
-        self._send_command("begin", dataset, part)
+        self._call("begin", dataset, part)  # replied to: a wait for a lock is logged before rows fill the pipe
 
     def add(self, payloads: Sequence[bytes]) -> None:
         """Add packed rows; blocks while the pipe is full."""
