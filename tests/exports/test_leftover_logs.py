@@ -62,7 +62,7 @@ def test_a_database_with_a_log_beside_it_is_fetched_though_it_is_the_same_withou
     (tmp_path / "export.duckdb.wal").write_bytes(b"of a part that its state does not know")
 
     class Store:
-        def look(self, name: str) -> str | None:
+        def stat(self, name: str) -> str | None:
             return name if name == "database-1" else None
 
         def get(self, _: str, file: Path) -> None:
