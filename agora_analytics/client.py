@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 import attrs
 
 from agora_analytics._core import validation
-from agora_analytics._core.dispatcher import OnBadRow, Session
+from agora_analytics._core.dispatcher import Dispatcher, OnBadRow
 from agora_analytics._core.retry import Retry
 from agora_analytics._core.transport import HOSTS, AiohttpTransport, Credentials, Timeouts
 from agora_analytics.endpoints.base import Scope
@@ -97,27 +97,27 @@ class AnalyticsClient:
             hosts=_hosts(base_url),
             session=session,
             timeouts=validation.none_or(validation.instance, "timeouts", timeouts, Timeouts),
-            max_bytes=validation.number("max_bytes", max_bytes, 1, 2**63 - 1),
+            max_bytes=validation.int_in_range("max_bytes", max_bytes, 1, 2**63 - 1),
         )
         quota = Quota(
             Plan.of(plan),
             MemoryLedger() if ledger is None else _ledger(ledger),
             account=fingerprint(customer_id),
             clock=validation.function("clock", clock, "a function that returns seconds since 1970"),
-            enforce=validation.flag("quotas", quotas),
+            enforce=validation.boolean("quotas", quotas),
         )
-        self._ledger = ledger if validation.flag("close_ledger", close_ledger) else None
-        self._session = Session(
+        self._ledger = ledger if validation.boolean("close_ledger", close_ledger) else None
+        self._dispatcher = Dispatcher(
             opened if transport is None else _transport(transport),
             quota.plan,
             quota,
             retry=Retry() if retry is None else validation.instance("retry", retry, Retry),
-            max_wait=None if max_wait is None else validation.amount("max_wait", max_wait, endless=True),
-            on_bad_row=cast("OnBadRow", validation.choice("on_bad_row", on_bad_row, ("skip", "raise"))),
+            max_wait=None if max_wait is None else validation.number_in_range("max_wait", max_wait, endless=True),
+            on_bad_row=cast("OnBadRow", validation.one_of("on_bad_row", on_bad_row, ("skip", "raise"))),
         )
         scope = Scope(
             app_id=validation.none_or(validation.app_id, "app_id", app_id),
-            read_ahead=validation.flag("read_ahead", read_ahead),
+            read_ahead=validation.boolean("read_ahead", read_ahead),
             checkpoints=None if checkpoints is None else _store(checkpoints),
         )
         self._make_groups(scope)
@@ -161,18 +161,18 @@ class AnalyticsClient:
         Interactive requests come first, then streams, then exports; these two wait for their quota as long as it takes.
         Raises `ValueError` for a name that is none of the three.
         """
-        chosen = Priority(validation.choice("priority", priority, Priority))
-        return self._scoped(manner=attrs.evolve(self._scope.manner, priority=chosen))
+        chosen = Priority(validation.one_of("priority", priority, Priority))
+        return self._scoped(options=attrs.evolve(self._scope.options, priority=chosen))
 
     @property
     def plan(self) -> Plan:
         """The plan: what may be asked, how often, how far back."""
-        return self._session.plan
+        return self._dispatcher.plan
 
     @property
     def quota(self) -> Quota:
         """The quota core; `await client.quota.snapshot()` tells what is left."""
-        return self._session.quota
+        return self._dispatcher.quota
 
     @cached_property
     def insights(self) -> Insights:
@@ -180,21 +180,21 @@ class AnalyticsClient:
         # What not every program uses is loaded by those that do.
         from agora_analytics.endpoints.insights import Insights  # noqa: PLC0415
 
-        return Insights(self._session, self._scope)
+        return Insights(self._dispatcher, self._scope)
 
     @cached_property
     def realtime(self) -> Realtime:
         """Real-time Monitoring: usage and quality of 20 seconds each, loaded when first asked for."""
         from agora_analytics.endpoints.realtime import Realtime  # noqa: PLC0415 - as above
 
-        return Realtime(self._session, self._scope)
+        return Realtime(self._dispatcher, self._scope)
 
     @property
     def export(self) -> Exports:
         """Exports into files: `await client.export.run(Selection(start, end), "folder")`."""
         from agora_analytics.export.exporter import Exports  # noqa: PLC0415 - as above
 
-        return Exports(self._session, self._scope)
+        return Exports(self._dispatcher, self._scope)
 
     async def close(self) -> None:
         """Close what the client opened; requests under way fail, further ones are refused.
@@ -202,7 +202,7 @@ class AnalyticsClient:
         A ledger that it was given is left open, unless `close_ledger` says otherwise.
         """
         try:
-            await self._session.close()
+            await self._dispatcher.close()
         finally:
             if self._ledger is not None:
                 await self._ledger.close()
@@ -224,7 +224,7 @@ class AnalyticsClient:
 
     def __repr__(self) -> str:
         made = vars(self)  # a debugger may ask for it while the constructor still works, or has failed
-        if "_session" not in made or "_scope" not in made:
+        if "_dispatcher" not in made or "_scope" not in made:
             return "AnalyticsClient(not made)"
         app = self._scope.app_id
         shown = app if app is None or len(app) < _SHORT else f"{app[:4]}…"  # enough to tell two clients apart
@@ -232,7 +232,7 @@ class AnalyticsClient:
 
     def _scoped(self, **changes: Any) -> AnalyticsClient:
         other = object.__new__(type(self))
-        other._session, other._ledger = self._session, self._ledger
+        other._dispatcher, other._ledger = self._dispatcher, self._ledger
         other._make_groups(attrs.evolve(self._scope, **changes))
         return other
 
@@ -240,7 +240,7 @@ class AnalyticsClient:
         from agora_analytics.endpoints.calls import Calls  # noqa: PLC0415 - as above
 
         self._scope = scope
-        self.calls: Calls = Calls(self._session, scope)
+        self.calls: Calls = Calls(self._dispatcher, scope)
 
 
 def _hosts(base_url: object) -> tuple[str, ...]:
@@ -248,17 +248,17 @@ def _hosts(base_url: object) -> tuple[str, ...]:
     one = isinstance(base_url, str)
     if not one and not (isinstance(base_url, Sequence) and all(isinstance(url, str) for url in base_url)):
         raise TypeError(f"base_url: allowed is a str or a list of str, not {type(base_url).__name__} (value not shown)")
-    return validation.texts("base_url", (base_url,) if one else base_url)
+    return validation.non_empty_strs("base_url", (base_url,) if one else base_url)
 
 
 def _ledger(ledger: Ledger) -> Ledger:
-    return validation.having("ledger", ledger, "a Ledger, such as FileLedger(path)", "change")
+    return validation.with_members("ledger", ledger, "a Ledger, such as FileLedger(path)", "change")
 
 
 def _store(checkpoints: CheckpointStore) -> CheckpointStore:
     allowed = "a CheckpointStore, such as FileCheckpoints(folder)"
-    return validation.having("checkpoints", checkpoints, allowed, "load", "save", "acquire", "release")
+    return validation.with_members("checkpoints", checkpoints, allowed, "load", "save", "acquire", "release")
 
 
 def _transport(transport: Transport) -> Transport:
-    return validation.having("transport", transport, "a Transport", "hosts", "send", "close")
+    return validation.with_members("transport", transport, "a Transport", "hosts", "send", "close")

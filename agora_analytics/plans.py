@@ -91,7 +91,7 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
 
 
 def _names(values: Iterable[str]) -> tuple[str, ...]:
-    return validation.texts("granularities", values)
+    return validation.non_empty_strs("granularities", values)
 
 
 @attrs.frozen(kw_only=True)
@@ -112,10 +112,10 @@ class Limits:
     granularities: tuple[str, ...] = attrs.field(default=(), converter=_names)
 
     def __attrs_post_init__(self) -> None:
-        count, seconds = partial(validation.number, least=1), partial(validation.number, least=2)
-        validation.settle(self, per_day=count, available=seconds, delay=partial(validation.number, least=0))
-        validation.settle(self, **dict.fromkeys(("per_second", "per_minute"), partial(validation.none_or, count)))
-        validation.settle(self, longest=partial(validation.none_or, seconds))
+        count, seconds = partial(validation.int_in_range, least=1), partial(validation.int_in_range, least=2)
+        validation.apply_rules(self, per_day=count, available=seconds, delay=partial(validation.int_in_range, least=0))
+        validation.apply_rules(self, **dict.fromkeys(("per_second", "per_minute"), partial(validation.none_or, count)))
+        validation.apply_rules(self, longest=partial(validation.none_or, seconds))
         if self.available < self.delay + 3:
             msg = f"available={self.available} with delay={self.delay} leaves nothing: it must be delay + 3 or more"
             raise ValueError(msg)
@@ -202,7 +202,7 @@ class Plan:
     _rates: dict[str, dict[Unit, int]] = attrs.field(factory=dict, init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        validation.settle(self, name=validation.text)
+        validation.apply_rules(self, name=validation.non_empty_str)
 
     @classmethod
     def of(cls, plan: Plan | str) -> Plan:
@@ -212,11 +212,11 @@ class Plan:
         """
         if isinstance(plan, Plan):
             return plan
-        name = validation.plain(plan)
+        name = validation.enum_value(plan)
         if not isinstance(name, str):
-            raise validation.wrong("plan", plan, f"{', '.join(PLANS)}, or a Plan of your own")
+            raise validation.type_error("plan", plan, f"{', '.join(PLANS)}, or a Plan of your own")
         if name.lower() not in PLANS:
-            msg = f"plan={validation.shown(name)}: allowed are {', '.join(PLANS)}, or a Plan of your own"
+            msg = f"plan={validation.short_repr(name)}: allowed are {', '.join(PLANS)}, or a Plan of your own"
             raise ValueError(msg)
         return PLANS[name.lower()]
 
@@ -260,9 +260,9 @@ class Plan:
 
     def with_limits(self, table: str, **changes: object) -> Plan:
         """Copy with negotiated numbers for one table, for example `plan.with_limits("realtime", per_day=1000)`."""
-        table = validation.text("table", table)
+        table = validation.non_empty_str("table", table)
         if table not in self.limits:
-            msg = f"table={validation.shown(table)}: plan {self.name!r} has {', '.join(self.limits) or 'none'}"
+            msg = f"table={validation.short_repr(table)}: plan {self.name!r} has {', '.join(self.limits) or 'none'}"
             raise ValueError(msg)
         changed = attrs.evolve(self.limits[table], **changes)  # type: ignore[arg-type]  # checked by Limits itself
         return attrs.evolve(self, limits={**self.limits, table: changed})
@@ -270,13 +270,13 @@ class Plan:
     def split(self, *tables: str) -> Plan:
         """Copy in which each endpoint of these tables (none: of all) has a counter of its own."""
         known = sorted({endpoint.table for endpoint in ENDPOINTS})
-        tables = tuple(validation.choice("tables", table, known) for table in tables)
+        tables = tuple(validation.one_of("tables", table, known) for table in tables)
         own = {e.name: e.name for e in ENDPOINTS if not tables or e.table in tables}
         return attrs.evolve(self, counters={**self.counters, **own})
 
     def merge(self, counter: str, endpoints: Iterable[Endpoint]) -> Plan:
         """Copy in which these endpoints share one counter, as tight as the tightest of them."""
-        counter = validation.text("counter", counter)
+        counter = validation.non_empty_str("counter", counter)
         shared = {endpoint.name: counter for endpoint in validation.instances("endpoints", endpoints, Endpoint)}
         return attrs.evolve(self, counters={**self.counters, **shared})
 

@@ -32,15 +32,17 @@ def seconds(moment: Instant, name: str = "time") -> int:
     """
     if type(moment) is int and 0 <= moment < _MILLISECONDS:
         return moment  # nearly always
-    found = _second_of(moment, name) if isinstance(moment, datetime) else validation.whole(moment)
+    found = _second_of(moment, name) if isinstance(moment, datetime) else validation.as_int(moment)
     if found is None:
         # A float is a type error in every other library, but a *wrong value* here: 1.7e9 is what time.time() gives.
         error = ValueError if isinstance(moment, float) else TypeError
-        msg = f"{name}={validation.shown(moment)}: allowed are an aware datetime or whole seconds since 1970 as an int"
-        raise error(msg)
+        raise error(
+            f"{name}={validation.short_repr(moment)}: allowed are an aware datetime or whole seconds since 1970 as an"
+            " int"
+        )
     if not 0 <= found < _MILLISECONDS:
         hint = "milliseconds? divide by 1000" if found > 0 else "before 1970"
-        msg = f"{name}={validation.shown(found)} is not a time in seconds ({hint})"
+        msg = f"{name}={validation.short_repr(found)} is not a time in seconds ({hint})"
         raise ValueError(msg)
     return found
 
@@ -50,23 +52,23 @@ def _second_of(moment: datetime, name: str) -> int:
         known = moment.utcoffset() is not None
         found = int(moment.timestamp() // 1)
     except (ValueError, OverflowError):  # pandas' "not a time" is a datetime too
-        msg = f"{name}={validation.shown(moment)} is not a time"
+        msg = f"{name}={validation.short_repr(moment)} is not a time"
         raise ValueError(msg) from None
     if not known:
-        msg = f"{name}={validation.shown(moment)} is naive: give it a time zone, for example datetime.now(UTC)"
+        msg = f"{name}={validation.short_repr(moment)} is naive: give it a time zone, for example datetime.now(UTC)"
         raise ValueError(msg)
     return found
 
 
 def length(duration: timedelta | int, name: str = "duration") -> int:
     """Whole seconds of a positive duration; raises `TypeError` or `ValueError` naming the argument."""
-    found = int(duration.total_seconds()) if isinstance(duration, timedelta) else validation.whole(duration)
+    found = int(duration.total_seconds()) if isinstance(duration, timedelta) else validation.as_int(duration)
     if found is None:
-        msg = f"{name}={validation.shown(duration)}: allowed are a timedelta or whole seconds as an int"
+        msg = f"{name}={validation.short_repr(duration)}: allowed are a timedelta or whole seconds as an int"
         raise TypeError(msg)
     if not 0 < found < _MILLISECONDS:
         least = "it must be at least one second" if found <= 0 else "it is longer than any time in seconds"
-        msg = f"{name}={validation.shown(duration)}: {least}"
+        msg = f"{name}={validation.short_repr(duration)}: {least}"
         raise ValueError(msg)
     return found
 
@@ -103,7 +105,7 @@ class Span:
             value: object = getattr(self, name)
             found = seconds(value, name)  # type: ignore[arg-type]  # which is what is checked
             if isinstance(value, datetime):
-                msg = f"{name}={validation.shown(value)}: a Span holds whole seconds, Span.of takes datetimes"
+                msg = f"{name}={validation.short_repr(value)}: a Span holds whole seconds, Span.of takes datetimes"
                 raise TypeError(msg)
             if found is not value and not isinstance(value, HostSecond):
                 object.__setattr__(self, name, found)  # of another class of whole numbers
@@ -149,7 +151,9 @@ class Span:
         Cuts are on multiples of `mark`, unless `longest` is shorter than that. Raises `ValueError` for a `longest`
         below 1.
         """
-        return tuple(sliced(self, validation.number("longest", longest, 1), validation.number("mark", mark, 1)))
+        return tuple(
+            sliced(self, validation.int_in_range("longest", longest, 1), validation.int_in_range("mark", mark, 1))
+        )
 
     def overlapping(self, longest: int, bucket: int) -> tuple[Span, ...]:
         """Cut into spans of at most `longest` seconds so that each `bucket` of seconds lies whole in one of them.
@@ -159,8 +163,8 @@ class Span:
         service's buckets begin at. Where a slice cannot hold two buckets, they tile as `slices` does.
         """
         longest, bucket = (
-            validation.number("longest", longest, 1),
-            validation.number("bucket", bucket, 1, _MILLISECONDS),
+            validation.int_in_range("longest", longest, 1),
+            validation.int_in_range("bucket", bucket, 1, _MILLISECONDS),
         )
         # The last bucket that begins before a cut begins a second before it, and ends within the slice.
         advance = longest + 1 - bucket

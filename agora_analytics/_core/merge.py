@@ -11,7 +11,7 @@ from agora_analytics.models import Point, SessionMetrics, Track, Uid
 _by_time = attrgetter("ts")
 
 
-def points(parts: Sequence[Iterable[Point]]) -> tuple[Point, ...]:
+def merge_points(parts: Sequence[Iterable[Point]]) -> tuple[Point, ...]:
     """Merge points in order of time; where parts overlap, the later part's point counts."""
     if len(parts) == 1:
         return tuple(sorted(parts[0], key=_by_time))
@@ -19,7 +19,7 @@ def points(parts: Sequence[Iterable[Point]]) -> tuple[Point, ...]:
     return tuple(sorted(last.values(), key=_by_time))
 
 
-def tracks(sid: str, parts: Sequence[SessionMetrics]) -> Steps[SessionMetrics]:
+def merge_tracks(sid: str, parts: Sequence[SessionMetrics]) -> Steps[SessionMetrics]:
     """Merge the metrics of one session, in steps of a track; none gives one without data."""
     if len(parts) == 1:
         return parts[0]

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 import attrs
 
 from agora_analytics._core import truncation, validation
-from agora_analytics._core.truncation import Learned, Page, Part, Reading, RowKind, Verdict
+from agora_analytics._core.truncation import ListProgress, ListQuery, Page, PageOutcome, RowKind, TruncationState
 from agora_analytics.errors import IncompleteList, ResponseError
 from agora_analytics.spans import Span
 
@@ -22,8 +22,8 @@ log = logging.getLogger("agora_analytics")
 class _Second(Generic[ItemT]):
     """A second that is asked for channel by channel: its list as a whole, and how many channels are to come."""
 
-    part: Part
-    reading: Reading[ItemT]
+    part: ListQuery
+    reading: ListProgress[ItemT]
     left: int
 
 
@@ -36,7 +36,7 @@ class _Price:
     rows: int = 0
 
 
-class Agenda(Generic[ItemT]):
+class PageQueue(Generic[ItemT]):
     """Which page is due, of a part of one of the spans; spans are in order of time.
 
     Attributes:
@@ -44,29 +44,29 @@ class Agenda(Generic[ItemT]):
 
     """
 
-    due: tuple[Part, int] | None
-    _part: Part
+    due: tuple[ListQuery, int] | None
+    _part: ListQuery
     _number: int
     _whole: Span
-    _reading: Reading[ItemT]
+    _reading: ListProgress[ItemT]
     _fruitful: bool
 
     def __init__(
         self,
-        spans: Iterable[Span | Part],
+        spans: Iterable[Span | ListQuery],
         kind: RowKind[ItemT],
         size: int = validation.PAGE_SIZE,
-        learned: Learned | None = None,
+        learned: TruncationState | None = None,
     ) -> None:
         self._spans = iter(spans)
         self._kind = kind
         self._size = size
-        self._stack: list[Part] = []
+        self._stack: list[ListQuery] = []
         self._seen: dict[str, int | None] = {}
         self._lost: list[IncompleteList] = []
         self._ended: list[IncompleteList] = []
         self._second: _Second[ItemT] | None = None
-        self._learned = learned or Learned()
+        self._learned = learned or TruncationState()
         self._next_span()
 
     def take(self, page: Page[ItemT]) -> list[ItemT]:
@@ -100,19 +100,19 @@ class Agenda(Generic[ItemT]):
         """Go on to the next page, or to the next list."""
         self._price.requests += 1
         verdict = self._learned.verdict(self._part, self._reading)
-        if verdict is Verdict.MORE:
+        if verdict is PageOutcome.MORE:
             self._number += 1
             self.due = self._part, self._number
             return
         if self._part.cname is not None and self._second is not None:
             self._end_channel(self._second)
-        elif verdict is Verdict.CUT:
+        elif verdict is PageOutcome.TRUNCATED:
             self._narrow(self._part, self._reading)
         self._next_part()
 
-    def _narrow(self, part: Part, reading: Reading[ItemT]) -> None:
+    def _narrow(self, part: ListQuery, reading: ListProgress[ItemT]) -> None:
         """Put narrower lists in the place of one that was cut off, if there are any."""
-        parts = self._learned.instead(part, reading, fruitful=self._fruitful)
+        parts = self._learned.narrower(part, reading, fruitful=self._fruitful)
         if parts == ():
             log.warning("%s of %s: total_size is wrong, it is not believed any more", self._kind.what, part.span)
         elif parts is None:
@@ -150,12 +150,12 @@ class Agenda(Generic[ItemT]):
         if found is None:
             self.due = None
             return
-        part = Part(found) if isinstance(found, Span) else found
+        part = ListQuery(found) if isinstance(found, Span) else found
         self._whole = part.span
         self._seen = {name: end for name, end in self._seen.items() if end is None or end >= part.span.start}
         self._begin(part)
 
-    def _begin(self, part: Part) -> None:
+    def _begin(self, part: ListQuery) -> None:
         self._part, self._number, self._fruitful = part, 1, False
         self._reading = self._learned.reading(self._kind, part, self._size)
         self._price.lists += 1

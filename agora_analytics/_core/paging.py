@@ -8,28 +8,28 @@ from contextlib import aclosing
 from typing import TypeVar
 
 from agora_analytics._core import validation
-from agora_analytics._core.page_queue import Agenda
-from agora_analytics._core.truncation import Learned, Page, Part, RowKind
+from agora_analytics._core.page_queue import PageQueue
+from agora_analytics._core.truncation import ListQuery, Page, RowKind, TruncationState
 from agora_analytics.errors import IncompleteList, ResponseError
 from agora_analytics.spans import Span
 
 ItemT = TypeVar("ItemT")
 
-Fetch = Callable[[Part, int], Awaitable[Page[ItemT]]]
+Fetch = Callable[[ListQuery, int], Awaitable[Page[ItemT]]]
 """Gets the page of this number (from 1) of a list."""
 
 Missing = Callable[[IncompleteList], None]
 
 
 async def rows(
-    spans: Iterable[Span | Part],
+    spans: Iterable[Span | ListQuery],
     fetch: Fetch[ItemT],
     kind: RowKind[ItemT],
     *,
     read_ahead: bool,
     size: int = validation.PAGE_SIZE,
     missing: Missing | None = None,
-    learned: Learned | None = None,
+    learned: TruncationState | None = None,
 ) -> AsyncGenerator[ItemT]:
     """Yield each row of each span, or part of one, once; they are in order of time.
 
@@ -40,7 +40,7 @@ async def rows(
     cannot be had even so is told to `missing`, or raised as `IncompleteList` once the rest of its span has come.
     `learned` is what other lists of this service have shown.
     """
-    agenda = Agenda(spans, kind, size, learned)
+    agenda = PageQueue(spans, kind, size, learned)
     async with aclosing(_pages(agenda, fetch, read_ahead=read_ahead, missing=missing)) as pages:
         async for new in pages:
             for row in new:
@@ -48,7 +48,7 @@ async def rows(
 
 
 async def _pages(
-    agenda: Agenda[ItemT], fetch: Fetch[ItemT], *, read_ahead: bool, missing: Missing | None
+    agenda: PageQueue[ItemT], fetch: Fetch[ItemT], *, read_ahead: bool, missing: Missing | None
 ) -> AsyncGenerator[list[ItemT]]:
     """Yield the new rows of each page; with `read_ahead`, one more than was asked for is fetched meanwhile."""
     ahead: asyncio.Task[Page[ItemT]] | None = None
@@ -70,7 +70,7 @@ async def _pages(
             await asyncio.gather(ahead, return_exceptions=True)
 
 
-async def _turn(agenda: Agenda[ItemT], page: Awaitable[Page[ItemT]]) -> list[ItemT]:
+async def _turn(agenda: PageQueue[ItemT], page: Awaitable[Page[ItemT]]) -> list[ItemT]:
     """Wait for a page, and return its new rows."""
     try:
         return agenda.take(await page)
@@ -80,6 +80,6 @@ async def _turn(agenda: Agenda[ItemT], page: Awaitable[Page[ItemT]]) -> list[Ite
         return []
 
 
-async def _later(fetch: Fetch[ItemT], part: Part, number: int) -> Page[ItemT]:
+async def _later(fetch: Fetch[ItemT], part: ListQuery, number: int) -> Page[ItemT]:
     """Fetch so that whatever goes wrong, be it the asking itself, is told when the page is due."""
     return await fetch(part, number)

@@ -34,9 +34,13 @@ class Retry:
     total: float = 120.0
 
     def __attrs_post_init__(self) -> None:
-        any_length = partial(validation.amount, endless=True)
-        validation.settle(
-            self, attempts=partial(validation.number, least=1), base=validation.amount, cap=any_length, total=any_length
+        any_length = partial(validation.number_in_range, endless=True)
+        validation.apply_rules(
+            self,
+            attempts=partial(validation.int_in_range, least=1),
+            base=validation.number_in_range,
+            cap=any_length,
+            total=any_length,
         )
 
     def wait(self, error: AgoraError, attempt: int, elapsed: float, random: Random) -> float | None:
@@ -62,37 +66,37 @@ def _failed_itself(error: AgoraError) -> bool:
     return isinstance(error, ServerError) and error.status >= 500  # noqa: PLR2004 - HTTP's own number
 
 
-class Hosts:
+class HostSelector:
     """Which host to use next: the same once more after a failure, then the other, and back home after a while.
 
     `current` is an index. A host that failed is left after `patience` failures in a row; the first host is tried again
     after `home` seconds.
     """
 
-    def __init__(self, count: int, *, patience: int = 2, home: float = 300.0) -> None:
+    def __init__(self, count: int, *, threshold: int = 2, recovery_time: float = 300.0) -> None:
         self.current = 0
         self._count = count
-        self._patience = patience
-        self._home = home
+        self._threshold = threshold
+        self._recovery_time = recovery_time
         self._failures = 0
         self._left_at = 0.0
 
-    def choose(self, now: float) -> int:
+    def pick(self, now: float) -> int:
         """Return the host for a request that begins at `now` (monotonic seconds)."""
-        if self.current and now - self._left_at >= self._home:
+        if self.current and now - self._left_at >= self._recovery_time:
             self.current, self._failures = 0, 0
         return self.current
 
-    def worked(self, host: int) -> None:
+    def report_success(self, host: int) -> None:
         """Note that a host answered, whatever it said."""
         if host == self.current:
             self._failures = 0
 
-    def failed(self, host: int, error: AgoraError, now: float) -> None:
+    def report_failure(self, host: int, error: AgoraError, now: float) -> None:
         """Note that a host gave no usable answer; late news about another host changes nothing."""
         if host != self.current or not (isinstance(error, TransportError) or _failed_itself(error)):
             return
         self._failures += 1
-        if self._failures >= self._patience and self._count > 1:
+        if self._failures >= self._threshold and self._count > 1:
             self.current = (self.current + 1) % self._count
             self._failures, self._left_at = 0, now

@@ -107,31 +107,31 @@ def calls(cname: str | None) -> RowKind[Call]:
 
 
 @attrs.frozen
-class Part:
+class ListQuery:
     """What one list is asked for: a span, of one channel or of all.
 
-    `handed` is how many rows came of the list that it narrows, 0 where it narrows none.
+    `rows_before` is how many rows came of the list that it narrows, 0 where it narrows none.
     """
 
     span: Span
     cname: str | None = None
-    handed: int = 0
+    rows_before: int = 0
 
     def page_size(self, usual: int) -> int:
         """Return how many rows a page has: full pages where a list is narrowed, for each request counts."""
-        return validation.PAGE_SIZE if self.handed else usual
+        return validation.PAGE_SIZE if self.rows_before else usual
 
 
-class Verdict(Enum):
+class PageOutcome(Enum):
     """What follows a page."""
 
     MORE = "another page"
-    WHOLE = "nothing: the list is whole"
-    CUT = "nothing, though there are more rows"
+    COMPLETE = "nothing: the list is whole"
+    TRUNCATED = "nothing, though there are more rows"
 
 
 @attrs.define(eq=False, repr=False)
-class Reading(Generic[ItemT]):
+class ListProgress(Generic[ItemT]):
     """How far one list is read.
 
     `count` rows have come, repeated ones among them, in pages of `size`; `keys` are those of this reading. `oldest` is
@@ -208,7 +208,7 @@ class Reading(Generic[ItemT]):
             self.oldest = began if self._ordered else None
 
     def _note_channel(self, name: str | None) -> None:
-        if name and name not in self.channels and validation.is_text(name):
+        if name and name not in self.channels and validation.is_sendable(name):
             self.channels[name] = None
 
     def _hear(self, page: Page[ItemT]) -> None:
@@ -221,15 +221,15 @@ class Reading(Generic[ItemT]):
             self.total = page.total_size
             self.least = page.total_size if self.least is None else min(self.least, page.total_size)
 
-    def verdict(self, cap: int | None = None) -> Verdict:
+    def verdict(self, cap: int | None = None) -> PageOutcome:
         """Return what follows the page that came last; `cap` is how many rows another list was cut off at."""
         if self._ended():
-            return Verdict.CUT if self._lacks() else Verdict.WHOLE
+            return PageOutcome.TRUNCATED if self._lacks() else PageOutcome.COMPLETE
         if self._stale and self.least is not None and self.distinct >= self.least:
-            return Verdict.WHOLE
+            return PageOutcome.COMPLETE
         if self._stale >= self.patience:
-            return Verdict.CUT
-        return Verdict.CUT if self.count >= min(cap or _DEEPEST, _DEEPEST) else Verdict.MORE
+            return PageOutcome.TRUNCATED
+        return PageOutcome.TRUNCATED if self.count >= min(cap or _DEEPEST, _DEEPEST) else PageOutcome.MORE
 
     def _ended(self) -> bool:
         """Whether no further page follows: as the service says, else by its total, else once a page is empty."""
@@ -246,19 +246,19 @@ class Reading(Generic[ItemT]):
         # Rows that came meanwhile push others to the next page: these are told of twice, and not owed.
         return self.distinct < self.least if self._repeats else self.count < self.total
 
-    def contradicts(self, part: Part) -> bool:
+    def contradicts_cap(self, part: ListQuery) -> bool:
         """Whether a narrower list that was cut off shows that no depth is the reason: it came less far."""
         went_on = self.oldest is not None and self.oldest + 1 < part.span.end
-        return self.distinct < part.handed and not went_on and not self.full
+        return self.distinct < part.rows_before and not went_on and not self.full
 
-    def is_hopeless(self, part: Part, cap: int | None) -> bool:
+    def will_be_halved(self, part: ListQuery, cap: int | None) -> bool:
         """Whether a list will be cut off and then halved, so that its pages would be asked for twice."""
         halved = self.oldest is None and bool(self._last) and part.span.duration > 1
-        return halved and part.handed > 0 and cap is not None and (self.total or 0) > cap
+        return halved and part.rows_before > 0 and cap is not None and (self.total or 0) > cap
 
 
 @attrs.define(eq=False, repr=False)
-class Learned:
+class TruncationState:
     """What the lists of a service have shown: at how many rows they are cut off, and whether totals are to be believed.
 
     `fruitless` counts the narrower lists in a row that brought nothing new, of which there may be `most`.
@@ -273,31 +273,35 @@ class Learned:
     def reading(
         self,
         kind: RowKind[ItemT],
-        part: Part,
+        part: ListQuery,
         size: int = validation.PAGE_SIZE,
         *,
         count: int = 0,
         total: int | None = None,
-    ) -> Reading[ItemT]:
+    ) -> ListProgress[ItemT]:
         """Return a reading of a part that begins, or goes on after `count` rows of a `total`.
 
         `size` is of pages of a whole list.
         """
         # A narrower list is narrowed again for the price of one such page.
-        return Reading(
-            kind, count, part.page_size(size), self.trusts_totals, 1 if part.handed else PATIENCE, total=total
+        return ListProgress(
+            kind, count, part.page_size(size), self.trusts_totals, 1 if part.rows_before else PATIENCE, total=total
         )
 
-    def verdict(self, part: Part, reading: Reading[ItemT]) -> Verdict:
+    def verdict(self, part: ListQuery, reading: ListProgress[ItemT]) -> PageOutcome:
         """Return what follows the page of a part that came last."""
         if reading.moved and self._from_seam(part, reading) is not None:
-            return Verdict.CUT
+            return PageOutcome.TRUNCATED
         verdict = reading.verdict(self.cap)
-        if reading.moved and verdict is Verdict.WHOLE:
-            return Verdict.CUT
-        return Verdict.CUT if verdict is Verdict.MORE and reading.is_hopeless(part, self.cap) else verdict
+        if reading.moved and verdict is PageOutcome.COMPLETE:
+            return PageOutcome.TRUNCATED
+        return (
+            PageOutcome.TRUNCATED if verdict is PageOutcome.MORE and reading.will_be_halved(part, self.cap) else verdict
+        )
 
-    def instead(self, part: Part, reading: Reading[ItemT], *, fruitful: bool) -> tuple[Part, ...] | None:
+    def narrower(
+        self, part: ListQuery, reading: ListProgress[ItemT], *, fruitful: bool
+    ) -> tuple[ListQuery, ...] | None:
         """Return what to ask for instead of the rest of a list that was cut off, newest first.
 
         Nothing where it proves to be whole after all, None where the rest cannot be had. `fruitful` tells whether the
@@ -309,26 +313,26 @@ class Learned:
                 return None
             self._again[part.span, part.cname] += again.span == part.span
             return (again,)
-        self.fruitless = 0 if fruitful or not part.handed else self.fruitless + 1
-        if not reading.is_hopeless(part, self.cap) and reading.distinct >= reading.size:
+        self.fruitless = 0 if fruitful or not part.rows_before else self.fruitless + 1
+        if not reading.will_be_halved(part, self.cap) and reading.distinct >= reading.size:
             self.cap = reading.distinct
         if self.fruitless >= self.most:
             self.most = _FEW
             return () if self._is_whole(reading) else None
-        parts = () if reading.contradicts(part) else _narrower(part, reading)
+        parts = () if reading.contradicts_cap(part) else _narrower(part, reading)
         return parts or (() if self._is_whole(reading) else None)
 
-    def _from_seam(self, part: Part, reading: Reading[ItemT]) -> Part | None:
+    def _from_seam(self, part: ListQuery, reading: ListProgress[ItemT]) -> ListQuery | None:
         """Return what to ask for again of a list whose rows moved, None where it was asked for often enough."""
-        handed = max(reading.distinct, 1)
+        rows_before = max(reading.distinct, 1)
         if reading.oldest is not None and reading.seam is not None:
             reached = max(reading.seam, part.span.start) + 1
             if reached < part.span.end:
-                return attrs.evolve(part, span=Span(part.span.start, reached), handed=handed)
+                return attrs.evolve(part, span=Span(part.span.start, reached), rows_before=rows_before)
         many = self._again[part.span, part.cname]
-        return attrs.evolve(part, handed=handed) if many < _MOVES else None
+        return attrs.evolve(part, rows_before=rows_before) if many < _MOVES else None
 
-    def _is_whole(self, reading: Reading[ItemT]) -> bool:
+    def _is_whole(self, reading: ListProgress[ItemT]) -> bool:
         """Whether a list that no narrower one adds to is whole: nothing but its total says no."""
         if reading.has_more is not False or reading.full:
             return False
@@ -336,18 +340,18 @@ class Learned:
         return True
 
 
-def _narrower(part: Part, reading: Reading[ItemT]) -> tuple[Part, ...]:
-    span, handed = part.span, max(reading.distinct, 1)
+def _narrower(part: ListQuery, reading: ListProgress[ItemT]) -> tuple[ListQuery, ...]:
+    span, rows_before = part.span, max(reading.distinct, 1)
     if reading.oldest is not None:
         reached = max(reading.oldest, span.start) + 1
         if reached < span.end:
-            return (attrs.evolve(part, span=Span(span.start, reached), handed=handed),)
+            return (attrs.evolve(part, span=Span(span.start, reached), rows_before=rows_before),)
     if span.duration > 1:
         middle = span.end - 1 if reading.oldest is not None else span.start + span.duration // 2
         halves = Span(middle, span.end), Span(span.start, middle)
-        return tuple(attrs.evolve(part, span=half, handed=handed) for half in halves)
+        return tuple(attrs.evolve(part, span=half, rows_before=rows_before) for half in halves)
     if part.cname is None:
-        return tuple(Part(span, channel, handed) for channel in reading.channels)
+        return tuple(ListQuery(span, channel, rows_before) for channel in reading.channels)
     return ()
 
 
@@ -359,7 +363,7 @@ def is_depth(error: AgoraError, number: int) -> bool:
     return type(error) in {BadRequest, ResponseError} or (isinstance(error, ServerError) and error.status < 500)  # noqa: PLR2004
 
 
-def incomplete(part: Part, reading: Reading[ItemT]) -> IncompleteList:
+def incomplete(part: ListQuery, reading: ListProgress[ItemT]) -> IncompleteList:
     """Return the error of a list that cannot be had whole."""
     told = "more" if reading.least is None else str(reading.least)
     why = "rows moved while its pages were read" if reading.moved else "the service cuts the list off"

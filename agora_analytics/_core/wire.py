@@ -16,7 +16,14 @@ from typing import Any
 from urllib.parse import quote
 
 from agora_analytics._core.decoding.codec import envelope
-from agora_analytics._core.decoding.json import UnfitError, encode, excerpt, mended, one_line, plain
+from agora_analytics._core.decoding.json import (
+    MisfitError,
+    encode,
+    excerpt,
+    one_line,
+    parse_value,
+    replace_lone_surrogates,
+)
 from agora_analytics.errors import (
     BadRequest,
     NotFound,
@@ -78,7 +85,7 @@ _ADVICE: dict[type[ResponseError], str] = {
 }
 
 
-def build(
+def build_request(
     endpoint: Endpoint, app_id: str, params: Mapping[str, Param], body: Mapping[str, Any] | None = None
 ) -> Request:
     """Spell a request; parameters that are None are left out, the App ID is in the query even of a POST."""
@@ -97,12 +104,12 @@ def _spelled(text: str) -> str:
     return quote(text, safe="")
 
 
-def joined(values: Iterable[object]) -> str | None:
+def comma_separated(values: Iterable[object]) -> str | None:
     """Spell a list as a query does: separated by commas; None where it is empty."""
     return ",".join(map(str, values)) or None
 
 
-def quoted(values: Iterable[str]) -> str | None:
+def quoted_list(values: Iterable[str]) -> str | None:
     """Spell a list of dimension values as a query does: each in double quotes, separated by commas."""
     return ",".join(f'"{value}"' for value in values) or None
 
@@ -112,8 +119,8 @@ def read_envelope(body: bytes) -> Answer:
     if len(body) > _REFUSAL:
         return Answer()
     try:
-        return envelope(plain(mended(body)))
-    except UnfitError:
+        return envelope(parse_value(replace_lone_surrogates(body)))
+    except MisfitError:
         return Answer()
 
 
@@ -132,18 +139,18 @@ def header(response: Response, name: str) -> str | None:
     return next((value for key, value in response.headers.items() if key.lower() == wanted), None)
 
 
-def date(response: Response) -> int | None:
+def server_date(response: Response) -> int | None:
     """Return the UTC second that the `Date` header names, None where there is none to be read."""
     return _second(header(response, "Date") or "")
 
 
-def judge_status(request: Request, response: Response) -> None:
+def raise_for_status(request: Request, response: Response) -> None:
     """Raise what the HTTP status means, unless it is a success."""
     if not 200 <= response.status < 300:  # noqa: PLR2004 - HTTP's own numbers
         _raise(request, response, read_envelope(response.body), response.status)
 
 
-def judge_code(request: Request, response: Response, answer: Answer) -> None:
+def raise_for_code(request: Request, response: Response, answer: Answer) -> None:
     """Raise what the body's code means, unless it is a success: absent, 0 or 200."""
     if answer.code not in _SUCCESS:
         _raise(request, response, answer, answer.code or 0)

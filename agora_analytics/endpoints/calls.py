@@ -18,11 +18,11 @@ import attrs
 
 from agora_analytics._core import merge, paging, truncation, validation
 from agora_analytics._core.decoding.codec import decoder, points_decoder
-from agora_analytics._core.dispatcher import SpanAtSend
+from agora_analytics._core.dispatcher import SpanProvider
 from agora_analytics._core.wire import Param
 from agora_analytics.endpoints.call_requests import CallRequests
 from agora_analytics.endpoints.call_spans import id_of, sids_of
-from agora_analytics.endpoints.retention import Results, SpentError
+from agora_analytics.endpoints.retention import MaxRequestsReachedError, Results
 from agora_analytics.models import (
     Call,
     CallPage,
@@ -63,9 +63,9 @@ class Calls(CallRequests):
 
         `page_no` counts from 1, `page_size` is 1 to 100. `GET /beta/analytics/call/lists`.
         """
-        span, kept = self._span(CALL_LISTS, start, end), self._meant(CALL_LISTS, start, end)
-        channel = validation.optional("cname", cname)
-        return await self._kept_page(kept, span, page_no, channel, page_size)
+        span, tracker = self._span(CALL_LISTS, start, end), self._exact_tracker(CALL_LISTS, start, end)
+        channel = validation.optional_str("cname", cname)
+        return await self._fetch_page(tracker, span, page_no, channel, page_size)
 
     def search(
         self,
@@ -95,18 +95,18 @@ class Calls(CallRequests):
         returned tells that.
         """
         span = self._span(CALL_LISTS, start, end, whole=False)
-        channel = validation.optional("cname", cname)
-        size = validation.number("page_size", page_size, 1, validation.PAGE_SIZE)
-        most = validation.none_or(validation.number, "max_requests", max_requests, 1)
-        kept = self._kept(CALL_LISTS, start, end, most)
+        channel = validation.optional_str("cname", cname)
+        size = validation.int_in_range("page_size", page_size, 1, validation.PAGE_SIZE)
+        most = validation.none_or(validation.int_in_range, "max_requests", max_requests, 1)
+        tracker = self._tracker(CALL_LISTS, start, end, most)
         found = paging.rows(
-            span.slices(self._longest(CALL_LISTS)),
-            lambda part, number: self._kept_part(kept, part, number, channel, size),
+            span.slices(self._max_span(CALL_LISTS)),
+            lambda part, number: self._fetch_list_page(tracker, part, number, channel, size),
             truncation.calls(channel),
             read_ahead=self._read_ahead,
             size=size,
         )
-        return Results(_begun_in(lambda: kept.moved(span), found), kept)
+        return Results(_begun_in(lambda: tracker.moved(span), found), tracker)
 
     async def sessions_page(
         self,
@@ -125,17 +125,19 @@ class Calls(CallRequests):
         now is left out, and `missing` of the page tells it. A `Call` longer than one request may be about is
         `PlanRefused`: `sessions` cuts it. At most 10 `uids`. `GET /beta/analytics/call/sessions`.
         """
-        users = validation.at_most("uids", validation.uids(uids), validation.UIDS)
-        servers = validation.flag("exclude_server_user", exclude_server_user)
+        users = validation.max_length("uids", validation.uids(uids), validation.UIDS)
+        servers = validation.boolean("exclude_server_user", exclude_server_user)
 
-        kept = self._of_call(CALL_SESSIONS, call, start, end, whole=True)
+        tracker = self._track_call(CALL_SESSIONS, call, start, end, whole=True)
 
         def fetch(span: Span) -> Coroutine[Any, Any, SessionPage]:
-            timely = partial(kept.left, span)
-            return self._sessions_page(id_of(call), timely, page_no, page_size, users, exclude_server_user=servers)
+            timely = partial(tracker.clip, span)
+            return self._request_sessions_page(
+                id_of(call), timely, page_no, page_size, users, exclude_server_user=servers
+            )
 
-        page = await kept.one(fetch)
-        return attrs.evolve(page, missing=kept.missing) if kept.missing else page
+        page = await tracker.fetch_whole(fetch)
+        return attrs.evolve(page, missing=tracker.missing) if tracker.missing else page
 
     def sessions(
         self,
@@ -161,9 +163,9 @@ class Calls(CallRequests):
         Where the service cuts the list off, halves of its span are asked for; raises `IncompleteList` as `search` does.
         """
         users = validation.uids(uids)
-        servers = validation.flag("exclude_server_user", exclude_server_user)
-        kept = self._of_call(CALL_SESSIONS, call, start, end, wait=validation.flag("wait", wait))
-        return Results(self._sessions(id_of(call), users, kept, exclude_server_user=servers), kept)
+        servers = validation.boolean("exclude_server_user", exclude_server_user)
+        tracker = self._track_call(CALL_SESSIONS, call, start, end, wait=validation.boolean("wait", wait))
+        return Results(self._sessions(id_of(call), users, tracker, exclude_server_user=servers), tracker)
 
     def metrics(
         self,
@@ -183,9 +185,9 @@ class Calls(CallRequests):
         as in `sessions`. `GET /beta/analytics/call/metrics`.
         """
         wanted = None if sids is None else sids_of(sids)
-        servers = validation.flag("exclude_server_user", exclude_server_user)
-        kept = self._of_call(CALL_METRICS, call, start, end, wait=validation.flag("wait", wait))
-        return Results(self._metrics(id_of(call), wanted, kept, exclude_server_user=servers), kept)
+        servers = validation.boolean("exclude_server_user", exclude_server_user)
+        tracker = self._track_call(CALL_METRICS, call, start, end, wait=validation.boolean("wait", wait))
+        return Results(self._metrics(id_of(call), wanted, tracker, exclude_server_user=servers), tracker)
 
     async def statistics(
         self,
@@ -203,12 +205,14 @@ class Calls(CallRequests):
         `GET /beta/analytics/call/statistics`.
         """
         params: dict[str, Param] = {
-            "metric": validation.text("metric", metric),
-            "dimension": validation.text("dimension", dimension),
+            "metric": validation.non_empty_str("metric", metric),
+            "dimension": validation.non_empty_str("dimension", dimension),
         }
-        kept = self._of_call(CALL_STATISTICS, call, start, end, whole=True)
-        found = await kept.one(self._about_call(kept, CALL_STATISTICS, _statistics, id_of(call), params))
-        return kept.found(found.items)
+        tracker = self._track_call(CALL_STATISTICS, call, start, end, whole=True)
+        found = await tracker.fetch_whole(
+            self._call_fetcher(tracker, CALL_STATISTICS, _statistics, id_of(call), params)
+        )
+        return tracker.found(found.items)
 
     async def freeze_buckets(
         self, call: Call | str, metric: str, start: Instant | None = None, end: Instant | None = None
@@ -219,10 +223,10 @@ class Calls(CallRequests):
         `statistics`.
         `GET /beta/analytics/call/freeze/bucket`.
         """
-        params: dict[str, Param] = {"metric": validation.text("metric", metric)}
-        kept = self._of_call(CALL_FREEZE, call, start, end, whole=True)
-        found = await kept.one(self._about_call(kept, CALL_FREEZE, _freeze, id_of(call), params))
-        return kept.found(sorted(found.items, key=lambda bucket: bucket.lowest))
+        params: dict[str, Param] = {"metric": validation.non_empty_str("metric", metric)}
+        tracker = self._track_call(CALL_FREEZE, call, start, end, whole=True)
+        found = await tracker.fetch_whole(self._call_fetcher(tracker, CALL_FREEZE, _freeze, id_of(call), params))
+        return tracker.found(sorted(found.items, key=lambda bucket: bucket.lowest))
 
     async def timeline(
         self, call: Call | str, metric: str, start: Instant | None = None, end: Instant | None = None
@@ -232,14 +236,14 @@ class Calls(CallRequests):
         `metric` is one of `TimelineMetric`; long calls are cut by the plan's hours, at whole minutes of UTC, and
         merged. `missing` as in `statistics`. `GET /beta/analytics/call/statistics/time`.
         """
-        params: dict[str, Param] = {"metric": validation.text("metric", metric)}
-        kept = self._of_call(CALL_TIMELINE, call, start, end)
-        fetch = self._about_call(kept, CALL_TIMELINE, _timeline, id_of(call), params)
+        params: dict[str, Param] = {"metric": validation.non_empty_str("metric", metric)}
+        tracker = self._track_call(CALL_TIMELINE, call, start, end)
+        fetch = self._call_fetcher(tracker, CALL_TIMELINE, _timeline, id_of(call), params)
         # What a service counts in a minute that is cut in two cannot be added up: one user may be in both parts.
-        spans = kept.slices(mark=_MINUTE)
+        spans = tracker.slices(mark=_MINUTE)
         nothing = Rows[Point](data=())
-        parts = [(await kept.ask(partial(fetch, span), span, nothing)).items for span in spans]
-        return kept.found(merge.points(parts))
+        parts = [(await tracker.fetch(partial(fetch, span), span, nothing)).items for span in spans]
+        return tracker.found(merge.merge_points(parts))
 
     def follow(
         self,
@@ -285,21 +289,21 @@ class Calls(CallRequests):
             start=period.start,
             back=period.back,
             stop=period.stop,
-            allowed_lateness=validation.number("allowed_lateness", allowed_lateness, 0),
-            every=validation.number("every", every, 1),
-            with_sessions=validation.flag("with_sessions", with_sessions),
-            late_sessions=validation.flag("late_sessions", late_sessions),
+            allowed_lateness=validation.int_in_range("allowed_lateness", allowed_lateness, 0),
+            every=validation.int_in_range("every", every, 1),
+            with_sessions=validation.boolean("with_sessions", with_sessions),
+            late_sessions=validation.boolean("late_sessions", late_sessions),
         )
         stream = f"follow {sha256(self._app().encode()).hexdigest()[:16]}"
-        source = CallSource(self._session, self._scope)
+        source = CallSource(self._dispatcher, self._scope)
         place = place_of(stream, checkpoint, self._scope.checkpoints)
-        return Follow(source, self._session.quota, settings, place)
+        return Follow(source, self._dispatcher.quota, settings, place)
 
 
-async def _begun_in(within: SpanAtSend, calls: AsyncGenerator[Call]) -> AsyncGenerator[Call]:
+async def _begun_in(within: SpanProvider, calls: AsyncGenerator[Call]) -> AsyncGenerator[Call]:
     """Yield the calls that began in a span: a service that selects by overlap, or takes the end in, lists more."""
     async with aclosing(calls):
-        with suppress(SpentError):
+        with suppress(MaxRequestsReachedError):
             async for call in calls:
                 span = within()
                 began = call.created_ts if call.started_at else None

@@ -18,7 +18,7 @@ from agora_analytics._core.decoding.codec import points_decoder, totals_decoder
 from agora_analytics._core.wire import Param
 from agora_analytics.catalogue import Dimension, UsageMetric
 from agora_analytics.endpoints.base import EndpointGroup
-from agora_analytics.endpoints.retention import Kept
+from agora_analytics.endpoints.retention import SpanTracker
 from agora_analytics.models import Found, Point, Rows, Total
 from agora_analytics.plans import (
     INSIGHT_QUALITY,
@@ -43,7 +43,7 @@ class Filter:
     value: str
 
     def __attrs_post_init__(self) -> None:
-        validation.settle(self, name=validation.text, value=validation.text)
+        validation.apply_rules(self, name=validation.non_empty_str, value=validation.non_empty_str)
 
 
 class Insights(EndpointGroup):
@@ -58,8 +58,8 @@ class Insights(EndpointGroup):
         of `end` is in is the service's choice. `GET /beta/insight/usage/by_time`.
         """
         span = self._span(INSIGHT_USAGE, start, end, whole=False)
-        kept = self._meant(INSIGHT_USAGE, start, end)
-        return await self._by_time(INSIGHT_USAGE, span, kept, metric, _by(granularity))
+        tracker = self._exact_tracker(INSIGHT_USAGE, start, end)
+        return await self._by_time(INSIGHT_USAGE, span, tracker, metric, _by(granularity))
 
     async def quality(
         self, metric: str, start: Instant, end: Instant, *, product: str, granularity: str = "1d"
@@ -70,9 +70,9 @@ class Insights(EndpointGroup):
         is unverified); other texts are passed on. `GET /beta/insight/quality/by_time`.
         """
         span = self._span(INSIGHT_QUALITY, start, end, whole=False)
-        params = _by(granularity) | {"productType": validation.text("product", product)}
-        kept = self._meant(INSIGHT_QUALITY, start, end)
-        return await self._by_time(INSIGHT_QUALITY, span, kept, metric, params)
+        params = _by(granularity) | {"productType": validation.non_empty_str("product", product)}
+        tracker = self._exact_tracker(INSIGHT_QUALITY, start, end)
+        return await self._by_time(INSIGHT_QUALITY, span, tracker, metric, params)
 
     async def usage_total(
         self,
@@ -89,12 +89,12 @@ class Insights(EndpointGroup):
         Without `dimension_values` a dimension answers with its top 20 (device: 50). `filters` go with the dimension
         `region` only, dimensions not with peak metrics. `POST /beta/insight/usage/aggregation`.
         """
-        metric = validation.text("metric", metric)
+        metric = validation.non_empty_str("metric", metric)
         if dimension is not None and metric in _PEAKS:
             raise ValueError(f"metric={metric!r} is known for the whole project only: no dimension is allowed")
         span = self._span(INSIGHT_USAGE_TOTAL, start, end)
         body = _body(span, metric, dimension, dimension_values, filters)
-        return await self._total(INSIGHT_USAGE_TOTAL, body, span, self._meant(INSIGHT_USAGE_TOTAL, start, end))
+        return await self._total(INSIGHT_USAGE_TOTAL, body, span, self._exact_tracker(INSIGHT_USAGE_TOTAL, start, end))
 
     async def quality_total(
         self,
@@ -116,35 +116,39 @@ class Insights(EndpointGroup):
         body = _body(span, metric, dimension, dimension_values, filters)
         if body["dimensionValues"] and body["dimension"] == Dimension.CHANNEL_SIZE:
             raise ValueError("dimension_values: dimension 'channelSize' takes none, its steps are preset")
-        body |= {"productType": validation.optional("product", product)}
-        return await self._total(INSIGHT_QUALITY_TOTAL, body, span, self._meant(INSIGHT_QUALITY_TOTAL, start, end))
+        body |= {"productType": validation.optional_str("product", product)}
+        return await self._total(
+            INSIGHT_QUALITY_TOTAL, body, span, self._exact_tracker(INSIGHT_QUALITY_TOTAL, start, end)
+        )
 
     async def _by_time(
-        self, endpoint: Endpoint, span: Span, kept: Kept, metric: str, params: dict[str, str]
+        self, endpoint: Endpoint, span: Span, tracker: SpanTracker, metric: str, params: dict[str, str]
     ) -> Found[Point]:
         """Ask slice by slice; each bucket lies whole in one of them, whatever hour the service's days begin at."""
-        metric = validation.text("metric", metric)
+        metric = validation.non_empty_str("metric", metric)
         decode = points_decoder(metric)
-        longest, bucket = self._longest(endpoint), _bucket(params["aggregateGranularity"])
+        longest, bucket = self._max_span(endpoint), _bucket(params["aggregateGranularity"])
 
         def fetch(part: Span) -> Coroutine[Any, Any, Rows[Point]]:
             times: dict[str, Param] = {"startTs": part.start, "endTs": part.end, "metric": metric}
             return self._fetch(endpoint, decode, times | params)
 
         first = span.overlapping(longest, bucket)[0]
-        parts = [(await kept.ask(lambda: fetch(kept.left(first)), first, Rows[Point](data=()))).items]
+        parts = [(await tracker.fetch(lambda: fetch(tracker.clip(first)), first, Rows[Point](data=()))).items]
         # The first answer may have moved the span: others are cut where its buckets are.
-        parts += [kept.took(await fetch(part)).items for part in kept.moved(span).overlapping(longest, bucket)[1:]]
-        return kept.found(merge.points(parts))
+        parts += [
+            tracker.record(await fetch(part)).items for part in tracker.moved(span).overlapping(longest, bucket)[1:]
+        ]
+        return tracker.found(merge.merge_points(parts))
 
-    async def _total(self, endpoint: Endpoint, body: dict[str, Any], span: Span, kept: Kept) -> Found[Total]:
+    async def _total(self, endpoint: Endpoint, body: dict[str, Any], span: Span, tracker: SpanTracker) -> Found[Total]:
         decode = totals_decoder(body["metric"], body["dimension"])
 
         def fetch() -> Coroutine[Any, Any, Rows[Total]]:
-            left = kept.left(span)
-            return self._fetch(endpoint, decode, {}, body | {"startTs": left.start, "endTs": left.end})
+            clipped = tracker.clip(span)
+            return self._fetch(endpoint, decode, {}, body | {"startTs": clipped.start, "endTs": clipped.end})
 
-        return kept.found((await kept.ask(fetch, span, Rows[Total](data=()))).items)
+        return tracker.found((await tracker.fetch(fetch, span, Rows[Total](data=()))).items)
 
 
 def _by(granularity: str) -> dict[str, str]:
@@ -155,14 +159,14 @@ def _body(
     span: Span, metric: str, dimension: str | None, dimension_values: Iterable[str], filters: Iterable[Filter]
 ) -> dict[str, Any]:
     """Spell the body of a total, less what only quality has."""
-    dimension = validation.optional("dimension", dimension)
+    dimension = validation.optional_str("dimension", dimension)
     chosen = validation.instances("filters", filters, Filter)
     if chosen and dimension != Dimension.REGION:
         raise ValueError(f"filters={chosen!r} go with dimension='region' only, not {dimension!r}")
     return {
         "startTs": span.start,
         "endTs": span.end,
-        "metric": validation.text("metric", metric),
+        "metric": validation.non_empty_str("metric", metric),
         "dimension": dimension,
         "dimensionValues": validation.dimension_values(dimension, dimension_values) or None,
         "filters": [attrs.asdict(one) for one in chosen] or None,

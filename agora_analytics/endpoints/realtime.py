@@ -49,8 +49,8 @@ class Realtime(RealtimeRequests):
         `metric` is one of `RealtimeUsageMetric`; a dimension works with `userCount` only. Without `cname` the whole
         project is counted. A window may be missing. `GET /beta/realtime/usage/by_time_20sec`.
         """
-        question = self._usage(metric, product, cname, dimension, dimension_values)
-        return await self._by_time(question, start, end)
+        template = self._usage(metric, product, cname, dimension, dimension_values)
+        return await self._by_time(template, start, end)
 
     async def quality(
         self,
@@ -69,8 +69,8 @@ class Realtime(RealtimeRequests):
         `metric` is one of `QualityMetric`. At most 10 `uids`, which need a `cname` and exclude a dimension; their
         points tell them apart by `uid`. A window may be missing. `GET /beta/realtime/quality/by_time_20sec`.
         """
-        question = self._quality(metric, product, cname, dimension, dimension_values, uids=uids)
-        return await self._by_time(question, start, end)
+        template = self._quality(metric, product, cname, dimension, dimension_values, uids=uids)
+        return await self._by_time(template, start, end)
 
     async def usage_top(
         self, dimension: str, at: Instant, *, product: str, metric: str = RealtimeUsageMetric.USER_COUNT
@@ -79,7 +79,7 @@ class Realtime(RealtimeRequests):
 
         In the service's order. `GET /beta/realtime/usage/dimension/top20`.
         """
-        params = {"productType": validation.text("product", product)}
+        params = {"productType": validation.non_empty_str("product", product)}
         return await self._top(REALTIME_USAGE_TOP, at, metric, dimension, params)
 
     async def quality_top(
@@ -91,8 +91,8 @@ class Realtime(RealtimeRequests):
         `GET /beta/realtime/quality/dimension/top20`.
         """
         params = {
-            "productType": validation.text("product", product),
-            "extraMetrics": validation.optional("extra_metrics", extra_metrics),
+            "productType": validation.non_empty_str("product", product),
+            "extraMetrics": validation.optional_str("extra_metrics", extra_metrics),
         }
         return await self._top(REALTIME_QUALITY_TOP, at, metric, dimension, params)
 
@@ -139,18 +139,18 @@ class Realtime(RealtimeRequests):
             start=period.start,
             back=period.back,
             stop=period.stop,
-            allowed_lateness=validation.number("allowed_lateness", allowed_lateness, 0),
-            final_after=validation.number("final_after", final_after, 0),
-            revisions=validation.flag("revisions", revisions),
-            only_final=validation.flag("only_final", only_final),
-            least=-(-validation.number("every", every, WINDOW) // WINDOW),
+            allowed_lateness=validation.int_in_range("allowed_lateness", allowed_lateness, 0),
+            final_after=validation.int_in_range("final_after", final_after, 0),
+            revisions=validation.boolean("revisions", revisions),
+            only_final=validation.boolean("only_final", only_final),
+            least=-(-validation.int_in_range("every", every, WINDOW) // WINDOW),
         )
         self._app()
         told = self.coverage(*series)
-        if not (validation.flag("gaps", gaps) or told.complete):
+        if not (validation.boolean("gaps", gaps) or told.complete):
             raise ValueError(f"{len(series)} series: {told}; take fewer, or accept them with gaps=True (--gaps)")
-        source = WindowSource(self._session, self._scope, series)
-        return Watch(source, self._session.quota, series, settings, self._place(series, checkpoint))
+        source = WindowSource(self._dispatcher, self._scope, series)
+        return Watch(source, self._dispatcher.quota, series, settings, self._place(series, checkpoint))
 
     def coverage(self, *series: Series, every: int = WINDOW) -> Coverage:
         """Say what the plan can do for these series: requests a poll, interval, freshness, and whether all is had.
@@ -165,9 +165,9 @@ class Realtime(RealtimeRequests):
         if len(set(series)) < len(series):
             twice = next(one for one in series if series.count(one) > 1)
             raise ValueError(f"series: {twice} is there twice")
-        self._session.plan.of_endpoint(REALTIME_USAGE)
+        self._dispatcher.plan.of_endpoint(REALTIME_USAGE)
         weights = [query.weight for query in queries(series)]
-        return coverage(self._session.plan, weights, -(-validation.number("every", every, WINDOW) // WINDOW))
+        return coverage(self._dispatcher.plan, weights, -(-validation.int_in_range("every", every, WINDOW) // WINDOW))
 
     def _place(self, series: tuple[Series, ...], checkpoint: str | Checkpoint | None) -> Place:
         from agora_analytics.streams.position import place_of  # noqa: PLC0415

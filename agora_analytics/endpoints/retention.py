@@ -11,7 +11,7 @@ import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Any, Final, Generic, TypeVar
 
-from agora_analytics._core.dispatcher import NothingToAskError, Session
+from agora_analytics._core.dispatcher import Dispatcher, NothingToFetchError
 from agora_analytics.errors import PlanRefused
 from agora_analytics.models import Answer, BadRow, Found
 from agora_analytics.plans import Endpoint
@@ -25,10 +25,10 @@ AnswerT = TypeVar("AnswerT", bound=Answer | None)
 _MARGINS: Final = (2, 10, 60)
 """Seconds that a start keeps from what expires, by how often the service refused it even so: a request takes time."""
 
-_SPOTS: Final = 1_000
+_MAX_SKIPPED: Final = 1_000
 """Spots of bad answers that are remembered."""
 
-_LISTS: Final = 64
+_MAX_PINNED: Final = 64
 """Lists whose spans are remembered: several are read at a time."""
 
 _NEAR: Final = 5
@@ -43,14 +43,14 @@ def moved(span: Span, ahead: float | None) -> Span:
     return Span(max(span.start + by, 0), max(span.end + by, 1))
 
 
-class SpentError(NothingToAskError):
+class MaxRequestsReachedError(NothingToFetchError):
     """As many requests were sent as there may be."""
 
 
-class Kept:
+class SpanTracker:
     """Spans as they can still be asked for when their requests are sent.
 
-    The start of those that are `moves_on` is cut to what is still kept. Those that are `by_host` are moved by as much
+    The start of those that are `clip_start` is cut to what is still kept. Those that are `by_host` are moved by as much
     as the host's clock proves to be wrong, once that is known; where they only `end` by it, they are cut to the newest.
 
     Attributes:
@@ -64,136 +64,136 @@ class Kept:
 
     def __init__(
         self,
-        session: Session,
+        dispatcher: Dispatcher,
         endpoint: Endpoint,
         *,
         by_host: bool,
-        moves_on: bool,
+        clip_start: bool,
         most: int | None = None,
         ends: bool = False,
     ) -> None:
-        self._session = session
-        self._ends = ends and session.host_ahead() is None
-        self._newest: int | None = None
-        self._settled: dict[Span, Span] = {}
+        self._dispatcher = dispatcher
+        self._ends = ends and dispatcher.host_ahead() is None
+        self._latest_end: int | None = None
+        self._pinned: dict[Span, Span] = {}
         self._most = most
         self._attempts = 0
-        self._by_host = by_host and session.host_ahead() is None
+        self._by_host = by_host and dispatcher.host_ahead() is None
         self._ahead: float | None = None
-        self._moves_on = moves_on
-        self._limits = session.plan.of_endpoint(endpoint)
+        self._clips_start = clip_start
+        self._limits = dispatcher.plan.of_endpoint(endpoint)
         self._refusals = 0
-        self._told = False
+        self._warned = False
         self.missing: tuple[Span, ...] = ()
         self.requests = 0
         self.narrowed = 0
         self.exhausted = False
         self.skipped: tuple[BadRow, ...] = ()
 
-    def left(self, span: Span) -> Span:
+    def clip(self, span: Span) -> Span:
         """Return what can still be asked for of a span, for an attempt; raises `NothingToAskError` for nothing."""
-        self._check_spent()
-        found = self._kept_of(self.moved(span))
+        self._check_budget()
+        found = self._clip(self.moved(span))
         self._attempts += 1
         return found
 
-    def _kept_of(self, span: Span) -> Span:
-        if self._newest is not None and span.start >= self._newest:
-            raise NothingToAskError
-        oldest = self._oldest()
+    def _clip(self, span: Span) -> Span:
+        if self._latest_end is not None and span.start >= self._latest_end:
+            raise NothingToFetchError
+        oldest = self._earliest()
         if oldest is None or span.start >= oldest:
             return span
         lost = Span(span.start, min(oldest, span.end))
-        if not self._told:
-            self._told = True
+        if not self._warned:
+            self._warned = True
             log.warning("%s is not kept any more before it could be asked for: the rest is read", lost)
-        self.lose(lost)
+        self.add_missing(lost)
         if oldest >= span.end:
-            raise NothingToAskError
+            raise NothingToFetchError
         return Span(oldest, span.end)
 
-    def _check_spent(self) -> None:
+    def _check_budget(self) -> None:
         """Raise `SpentError` where no further attempt may be made."""
         if self._most is not None and self._attempts >= self._most:
             self.exhausted = True
-            raise SpentError
+            raise MaxRequestsReachedError
 
-    async def ask(self, fetch: Callable[[], Awaitable[AnswerT]], span: Span, gone: AnswerT) -> AnswerT:
-        """Return what `fetch` gets of `left(span)`, or `gone` where that is nothing.
+    async def fetch(self, fetch: Callable[[], Awaitable[AnswerT]], span: Span, default: AnswerT) -> AnswerT:
+        """Return what `fetch` gets of `clip(span)`, or `gone` where that is nothing.
 
         It is asked again where it was refused as too old, or turns out to have been about another time than was meant.
         """
         while True:
             asked = self.moved(span)
-            self._check_spent()  # before it waits for quota
+            self._check_budget()  # before it waits for quota
             before, self.requests = self._attempts, self.requests + 1
             try:
                 answer = await fetch()
-            except NothingToAskError as nothing:
+            except NothingToFetchError as nothing:
                 self.requests -= self._attempts == before  # a further attempt may be what was not made
-                if isinstance(nothing, SpentError):
+                if isinstance(nothing, MaxRequestsReachedError):
                     raise
-                return gone
+                return default
             except PlanRefused as error:
                 if self.moved(span) != asked and error.kind in {"latency", "range"}:
                     continue
-                if error.kind != "range" or not self._give_way(span):
+                if error.kind != "range" or not self._widen_margin(span):
                     raise
             else:
                 if abs(self.moved(span).start - asked.start) <= _NEAR:
-                    self._settle(span, asked)
-                    return self.took(answer)
+                    self._pin(span, asked)
+                    return self.record(answer)
                 log.info("the host's clock is %.0f s ahead: what was asked for is asked again", self._ahead or 0.0)
 
-    def _settle(self, span: Span, asked: Span) -> None:
+    def _pin(self, span: Span, asked: Span) -> None:
         """Leave a span where it was asked for: its other pages are of the same list, or rows slip between them."""
         if self._by_host or self._ends:
-            self._settled[span] = asked
-            if len(self._settled) > _LISTS:
-                del self._settled[next(iter(self._settled))]
+            self._pinned[span] = asked
+            if len(self._pinned) > _MAX_PINNED:
+                del self._pinned[next(iter(self._pinned))]
 
     def moved(self, span: Span) -> Span:
         """Return a span by the service's clock, as soon as that is known; it stays where it is then."""
-        if span in self._settled:
-            return self._settled[span]
+        if span in self._pinned:
+            return self._pinned[span]
         if self._by_host and self._ahead is None:
-            self._ahead = self._session.host_ahead()
-        if self._ends and self._newest is None and self._session.host_ahead() is not None:
-            self._newest = self._limits.newest(self._session.now())
-        if self._newest is not None and span.start < self._newest < span.end:
-            return Span(span.start, self._newest)
+            self._ahead = self._dispatcher.host_ahead()
+        if self._ends and self._latest_end is None and self._dispatcher.host_ahead() is not None:
+            self._latest_end = self._limits.newest(self._dispatcher.now())
+        if self._latest_end is not None and span.start < self._latest_end < span.end:
+            return Span(span.start, self._latest_end)
         return span if self._ahead is None else moved(span, self._ahead)
 
-    def _oldest(self) -> int | None:
+    def _earliest(self) -> int | None:
         """Return the first second that is asked for, None for any: a clock that is in doubt gives nothing up."""
-        if not self._moves_on or not (self._session.confirmed or self._refusals):
+        if not self._clips_start or not (self._dispatcher.confirmed or self._refusals):
             return None
-        return self._limits.oldest(self._session.now()) + _MARGINS[self._refusals]
+        return self._limits.oldest(self._dispatcher.now()) + _MARGINS[self._refusals]
 
-    def _give_way(self, span: Span) -> bool:
+    def _widen_margin(self, span: Span) -> bool:
         """Keep further away from what expires; return whether that asks for less than was refused, and not for nothing.
 
         Nothing of a span that was refused is an error: whoever asks for a time that is over has made a mistake.
         """
-        before = self._oldest()
-        if not self._moves_on or self._refusals + 1 == len(_MARGINS):
+        before = self._earliest()
+        if not self._clips_start or self._refusals + 1 == len(_MARGINS):
             return False
         self._refusals += 1
-        now = self._oldest() or 0
+        now = self._earliest() or 0
         asked = self.moved(span)
         return asked.start < now < asked.end and (before is None or now > before)
 
-    def took(self, answer: AnswerT) -> AnswerT:
+    def record(self, answer: AnswerT) -> AnswerT:
         """Note what of an answer was skipped, and return it."""
         if answer is not None and answer.skipped:
-            self.skipped = (*self.skipped, *answer.skipped)[:_SPOTS]
+            self.skipped = (*self.skipped, *answer.skipped)[:_MAX_SKIPPED]
         return answer
 
     def found(self, items: Iterable[T]) -> Found[T]:
         """Return items with what is to be told of them."""
         return Found(items, missing=self.missing, skipped=self.skipped)
 
-    def lose(self, *spans: Span) -> None:
+    def add_missing(self, *spans: Span) -> None:
         """Note spans that cannot be asked for."""
         self.missing = merged((*self.missing, *spans))
 
@@ -201,34 +201,34 @@ class Kept:
 class Results(AsyncGenerator[T, None], Generic[T]):
     """What is found, item by item, and what it took; all that is told is told as far as was read."""
 
-    def __init__(self, items: AsyncGenerator[T], kept: Kept) -> None:
+    def __init__(self, items: AsyncGenerator[T], tracker: SpanTracker) -> None:
         self._items = items
-        self._kept = kept
+        self._tracker = tracker
 
     @property
     def missing(self) -> tuple[Span, ...]:
         """Spans that were too old or too young when their turn came, in order of time; empty where all could be had."""
-        return self._kept.missing
+        return self._tracker.missing
 
     @property
     def requests(self) -> int:
         """Requests that were made so far, the one for the next page among them; one that was sent again counts once."""
-        return self._kept.requests
+        return self._tracker.requests
 
     @property
     def narrowed(self) -> int:
         """Those of the requests that were made since the service cut a list off, for the rest of it."""
-        return self._kept.narrowed
+        return self._tracker.narrowed
 
     @property
     def exhausted(self) -> bool:
         """Whether it ended since `max_requests` allowed no more, though there was more to ask for."""
-        return self._kept.exhausted
+        return self._tracker.exhausted
 
     @property
     def skipped(self) -> tuple[BadRow, ...]:
         """Spots of the answers that do not fit the reference, the first thousand; the rows there are left out."""
-        return self._kept.skipped
+        return self._tracker.skipped
 
     async def __anext__(self) -> T:
         return await self._items.__anext__()

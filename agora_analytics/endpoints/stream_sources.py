@@ -8,11 +8,11 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics._core import merge, validation
-from agora_analytics._core.dispatcher import Manner, OnSkipped, Session, SpanAtSend
+from agora_analytics._core.dispatcher import Dispatcher, OnSkipped, RequestOptions, SpanProvider
 from agora_analytics._core.retry import Retry
 from agora_analytics.endpoints.base import EndpointGroup, Scope
 from agora_analytics.endpoints.call_requests import CallRequests
-from agora_analytics.endpoints.realtime_requests import Question, RealtimeRequests
+from agora_analytics.endpoints.realtime_requests import RealtimeRequests, RequestTemplate
 from agora_analytics.models import CallPage, Point, SessionPage
 from agora_analytics.plans import Endpoint
 from agora_analytics.quota.wait_queue import Priority
@@ -21,40 +21,42 @@ from agora_analytics.streams.watch.series import Query, Series, queries
 _MAX_WAIT: Final = 60.0
 """Seconds that a stream's request waits in line for quota; longer waits are the stream's own, where health tells."""
 
-_MANNER: Final = Manner(priority=Priority.STREAM, retry=Retry(attempts=2), max_wait=_MAX_WAIT, refusals=0)
+_OPTIONS: Final = RequestOptions(
+    priority=Priority.STREAM, retry=Retry(attempts=2), max_wait=_MAX_WAIT, max_rate_limited=0
+)
 """What fails is made up for by the next poll, so once more is enough; a stream waits for quota by itself."""
 
 
 class _Source(EndpointGroup):
     """What both sources have in common."""
 
-    def __init__(self, session: Session, scope: Scope) -> None:
-        super().__init__(session, attrs.evolve(scope, manner=_MANNER, read_ahead=False))
+    def __init__(self, dispatcher: Dispatcher, scope: Scope) -> None:
+        super().__init__(dispatcher, attrs.evolve(scope, options=_OPTIONS, read_ahead=False))
 
     def on_skipped(self, callback: OnSkipped) -> None:
         """Tell of rows that do not fit from now on."""
-        self._manner = attrs.evolve(self._manner, on_skipped=callback)
+        self._options = attrs.evolve(self._options, on_skipped=callback)
 
 
 class WindowSource(_Source, RealtimeRequests):
     """Reads real-time windows, with the fewest queries that serve all series."""
 
-    def __init__(self, session: Session, scope: Scope, series: Sequence[Series]) -> None:
-        super().__init__(session, scope)
+    def __init__(self, dispatcher: Dispatcher, scope: Scope, series: Sequence[Series]) -> None:
+        super().__init__(dispatcher, scope)
         self.queries = queries(series)
-        self._questions = tuple(map(self._question, self.queries))
+        self._templates = tuple(map(self._template, self.queries))
 
     def endpoint(self, number: int) -> Endpoint:
         """Return the endpoint of a query."""
-        return self._questions[number].endpoint
+        return self._templates[number].endpoint
 
-    async def windows(self, number: int, span: SpanAtSend) -> tuple[Point, ...]:
+    async def windows(self, number: int, span: SpanProvider) -> tuple[Point, ...]:
         """Return the answer to a query, in order of time."""
-        question = self._questions[number]
-        answer = await self._fetch_timely(question.endpoint, question.decode, lambda: question.over(span()))
-        return merge.points([answer.items])
+        template = self._templates[number]
+        answer = await self._fetch_current(template.endpoint, template.decode, lambda: template.over(span()))
+        return merge.merge_points([answer.items])
 
-    def _question(self, query: Query) -> Question:
+    def _template(self, query: Query) -> RequestTemplate:
         by = (query.dimension, query.dimension_values)
         if query.usage:
             return self._usage(query.metric, query.product, query.cname, *by)
@@ -64,10 +66,10 @@ class WindowSource(_Source, RealtimeRequests):
 class CallSource(_Source, CallRequests):
     """Reads the lists of calls, and the sessions of one."""
 
-    def call_page(self, span: SpanAtSend, number: int, cname: str | None = None) -> Coroutine[Any, Any, CallPage]:
+    def call_page(self, span: SpanProvider, number: int, cname: str | None = None) -> Coroutine[Any, Any, CallPage]:
         """Return a page of calls."""
-        return self._page(span, number, cname, validation.PAGE_SIZE)
+        return self._request_page(span, number, cname, validation.PAGE_SIZE)
 
-    def session_page(self, call_id: str, span: SpanAtSend, number: int) -> Coroutine[Any, Any, SessionPage]:
+    def session_page(self, call_id: str, span: SpanProvider, number: int) -> Coroutine[Any, Any, SessionPage]:
         """Return a page of the sessions of a call."""
-        return self._sessions_page(call_id, span, number, validation.PAGE_SIZE, (), exclude_server_user=True)
+        return self._request_sessions_page(call_id, span, number, validation.PAGE_SIZE, (), exclude_server_user=True)

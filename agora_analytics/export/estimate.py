@@ -13,7 +13,7 @@ import attrs
 
 from agora_analytics._core import validation
 from agora_analytics._core.decoding import json
-from agora_analytics._core.dispatcher import Session as Road
+from agora_analytics._core.dispatcher import Dispatcher
 from agora_analytics.errors import AgoraError
 from agora_analytics.export.fetch.fetcher import EDGE, Asking, TooOldError
 from agora_analytics.export.fetch.skip_reasons import APP, may_be_own, reason_of
@@ -100,7 +100,9 @@ class _Size:
 class Planner:
     """Finds out what an export will take."""
 
-    def __init__(self, session: Road, selection: Selection, *, order_worst: bool, max_requests: int | None) -> None:
+    def __init__(
+        self, session: Dispatcher, selection: Selection, *, order_worst: bool, max_requests: int | None
+    ) -> None:
         self._session = session
         self._selection = selection
         self._worst = order_worst
@@ -343,5 +345,5 @@ def _each(rows: Batch) -> float:
     """Return bytes of a row as JSON Lines, on average."""
     if not rows.rows:
         return 0.0
-    row = json.row("row", rows.dataset.names)
-    return len(json.lines(map(row, *rows.columns))) / rows.rows
+    row = json.row_struct("row", rows.dataset.names)
+    return len(json.encode_lines(map(row, *rows.columns))) / rows.rows

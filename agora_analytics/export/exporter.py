@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from agora_analytics._core import validation
-from agora_analytics._core.dispatcher import Session
+from agora_analytics._core.dispatcher import Dispatcher
 from agora_analytics.endpoints.base import Scope
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ __all__ = ["Exports"]
 class Exports:
     """`client.export`: everything the plan keeps, as files that a data team loads at once."""
 
-    def __init__(self, session: Session, scope: Scope) -> None:
+    def __init__(self, session: Dispatcher, scope: Scope) -> None:
         self._session = session
         self._scope = scope
 
@@ -89,9 +89,9 @@ class Exports:
         opening = await _loaded()
         wanted = opening.Order(
             worst=_worst(order),
-            min_users=validation.number("min_users", min_users, 0),
+            min_users=validation.int_in_range("min_users", min_users, 0),
             max_requests=_most(max_requests),
-            concurrency=validation.number("concurrency", concurrency, 1, 1_000),
+            concurrency=validation.int_in_range("concurrency", concurrency, 1, 1_000),
             on_progress=validation.none_or(
                 validation.function, "on_progress", on_progress, "a function that takes an ExportProgress"
             ),
@@ -105,7 +105,7 @@ class Exports:
             order=wanted,
             state=validation.none_or(validation.path, "state", state),
             sink_options=validation.none_or(validation.mapping, "sink_options", sink_options, object) or {},
-            rebuild=validation.flag("rebuild", rebuild),
+            rebuild=validation.boolean("rebuild", rebuild),
         )
         return report
 
@@ -116,8 +116,8 @@ async def _loaded() -> ModuleType:
 
 
 def _worst(order: str) -> bool:
-    return validation.choice("order", order, ("oldest", "worst")) == "worst"
+    return validation.one_of("order", order, ("oldest", "worst")) == "worst"
 
 
 def _most(max_requests: int | None) -> int | None:
-    return None if max_requests is None else validation.number("max_requests", max_requests, 1)
+    return None if max_requests is None else validation.int_in_range("max_requests", max_requests, 1)

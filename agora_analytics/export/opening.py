@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agora_analytics._core import validation
-from agora_analytics._core.dispatcher import Session
+from agora_analytics._core.dispatcher import Dispatcher
 from agora_analytics._core.files import not_linked, own_folder
 from agora_analytics.endpoints.base import Scope
 from agora_analytics.errors import ExportError
@@ -39,7 +39,7 @@ from agora_analytics.plans import Endpoint
 
 
 async def planned(
-    session: Session, scope: Scope, selection: Selection, *, worst: bool, max_requests: int | None
+    session: Dispatcher, scope: Scope, selection: Selection, *, worst: bool, max_requests: int | None
 ) -> ExportEstimate:
     """Return what an export will take; see `Exports.plan`."""
     validation.instance("selection", selection, Selection)
@@ -48,7 +48,7 @@ async def planned(
 
 
 async def exported(
-    session: Session,
+    session: Dispatcher,
     scope: Scope,
     selection: Selection,
     to: str | Path,
@@ -81,7 +81,7 @@ async def exported(
     return report
 
 
-def _groups(session: Session, scope: Scope, selection: Selection, disk: Disk | None = None) -> dict[str, Groups]:
+def _groups(session: Dispatcher, scope: Scope, selection: Selection, disk: Disk | None = None) -> dict[str, Groups]:
     """Return the endpoints for each App ID; raises `ValueError` where there is none, or the plan lacks one.
 
     Rows that do not fit are noted on the disk.

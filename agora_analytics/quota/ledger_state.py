@@ -7,7 +7,7 @@ from typing import Final
 
 import attrs
 
-from agora_analytics._core.decoding.json import encode, strict
+from agora_analytics._core.decoding.json import encode, strict_decoder
 from agora_analytics.quota.bucket import DELAY, PATIENCE, Counter
 from agora_analytics.quota.date_trust import Trust
 from agora_analytics.quota.service_clock import ServerClock
@@ -76,5 +76,5 @@ class Book:
         self.booted = wall - now
 
 
-decode: Callable[[bytes], Book] = strict(Book)
+decode: Callable[[bytes], Book] = strict_decoder(Book)
 """Read a book back."""

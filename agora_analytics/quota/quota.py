@@ -81,12 +81,17 @@ class Quota:
         `counter` is one of the plan's, as `snapshot` names them, or an endpoint. Raises `ValueError` for another, and
         for less than one request.
         """
-        name = self.plan.counter(counter) if isinstance(counter, Endpoint) else validation.text("counter", counter)
+        name = (
+            self.plan.counter(counter)
+            if isinstance(counter, Endpoint)
+            else validation.non_empty_str("counter", counter)
+        )
         if name not in self.plan.all_counters():
             raise ValueError(
-                f"counter={validation.shown(name)}: plan {self.plan.name!r} has {', '.join(self.plan.all_counters())}"
+                f"counter={validation.short_repr(name)}: plan {self.plan.name!r} has"
+                f" {', '.join(self.plan.all_counters())}"
             )
-        count = validation.number("requests", requests, 1)
+        count = validation.int_in_range("requests", requests, 1)
         group = self._groups.get(name)
         if group is not None:
             return await group.forecast(count)

@@ -97,9 +97,9 @@ class _Only:
 
 
 def _rules(rules: object) -> tuple[Rule, ...]:
-    found = validation.listed("rules", rules, "rules")
+    found = validation.as_list("rules", rules, "rules")
     return tuple(
-        validation.having("rules", one, "what Faults.script, .chance and so on make", "strike") for one in found
+        validation.with_members("rules", one, "what Faults.script, .chance and so on make", "strike") for one in found
     )
 
 
@@ -119,7 +119,7 @@ class Faults:
         """
         if host is not None and endpoint is not None:
             raise TypeError("a script counts the requests of a host or of an endpoint, not of both")
-        allowed_steps = validation.listed("steps", steps, "Fault or None")
+        allowed_steps = validation.as_list("steps", steps, "Fault or None")
         faults = tuple(validation.none_or(_fault, f"steps[{at}]", step) for at, step in enumerate(allowed_steps))
         return cls((_Script(faults, _host(host), _name(endpoint)),))
 
@@ -145,7 +145,7 @@ class Faults:
         """Return a schedule in which every request in `[start, end)`, in UTC seconds, has the fault."""
         first, last = settings.moment("start", start), settings.later("end", end)
         if first >= last:
-            raise ValueError(f"end={validation.shown(end)} must be after start={validation.shown(start)}")
+            raise ValueError(f"end={validation.short_repr(end)} must be after start={validation.short_repr(start)}")
         return cls((_Outage(first, last, _fault("fault", fault), _host(host)),))
 
     @classmethod
@@ -156,7 +156,7 @@ class Faults:
     @classmethod
     def of_call(cls, call_id: str, fault: Fault = UNKNOWN_CALL) -> Self:
         """Return a schedule in which every request for the details of one call has the fault."""
-        return cls.always(fault).only(call_id=validation.text("call_id", call_id))
+        return cls.always(fault).only(call_id=validation.non_empty_str("call_id", call_id))
 
     def only(self, endpoint: Endpoint | str | None = None, *, host: int | None = None, **params: object) -> Self:
         """Return the same schedule for requests to one endpoint, one host, or with these parameters alone.
@@ -165,7 +165,7 @@ class Faults:
         Raises `ValueError` for an endpoint or a parameter that is not there.
         """
         for name in params:
-            validation.choice("parameter", name, PARAMETERS)
+            validation.one_of("parameter", name, PARAMETERS)
         spelled = {name: str(value) for name, value in params.items()}
         return type(self)((_Only(self.rules, _name(endpoint), _host(host), spelled),))
 
@@ -183,7 +183,7 @@ def _first(rules: Sequence[Rule], arrival: Arrival) -> Fault | None:
 
 def _name(endpoint: Endpoint | str | None) -> str | None:
     name = endpoint.name if isinstance(endpoint, Endpoint) else endpoint
-    return None if name is None else validation.choice("endpoint", name, sorted(_NAMES))
+    return None if name is None else validation.one_of("endpoint", name, sorted(_NAMES))
 
 
 def _host(host: object) -> int | None:

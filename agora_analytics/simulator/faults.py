@@ -65,13 +65,13 @@ class Fault:
     date_off: float = 0.0
 
     def __attrs_post_init__(self) -> None:
-        validation.settle(
+        validation.apply_rules(
             self,
             kind=partial(settings.one_of, Kind),
-            status=partial(validation.number, least=100, most=599),
+            status=partial(validation.int_in_range, least=100, most=599),
             retry_after=settings.count,
-            seconds=validation.amount,
-            size=partial(validation.number, least=0, most=2**40),
+            seconds=validation.number_in_range,
+            size=partial(validation.int_in_range, least=0, most=2**40),
             code=settings.whole,
             message=settings.words,
             date_off=settings.seconds,

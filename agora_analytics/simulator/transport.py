@@ -54,7 +54,7 @@ class SimulatorTransport:
         )
         self._latency = _latency("latency", latency)
         self._hosts = some("hosts", hosts)
-        ahead = [seconds(f"skews[{at}]", one) for at, one in enumerate(validation.listed("skews", skews, "seconds"))]
+        ahead = [seconds(f"skews[{at}]", one) for at, one in enumerate(validation.as_list("skews", skews, "seconds"))]
         self._skews = (*ahead, *[0.0] * hosts)
         self._timeout = above_nothing("timeout", timeout)
 
@@ -123,7 +123,7 @@ def _latency(name: str, value: Any) -> Latency:
     if callable(value):
         drawn: Latency = value
         return drawn
-    ways = validation.listed(name, value, "two numbers of seconds, there and back")
+    ways = validation.as_list(name, value, "two numbers of seconds, there and back")
     if len(ways) != 2:  # noqa: PLR2004 - there and back
-        raise ValueError(f"{name}={validation.shown(value)}: allowed are two numbers of seconds, there and back")
-    return (validation.amount(f"{name}[0]", ways[0]), validation.amount(f"{name}[1]", ways[1]))
+        raise ValueError(f"{name}={validation.short_repr(value)}: allowed are two numbers of seconds, there and back")
+    return (validation.number_in_range(f"{name}[0]", ways[0]), validation.number_in_range(f"{name}[1]", ways[1]))

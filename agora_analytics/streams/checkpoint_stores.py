@@ -122,15 +122,15 @@ class FileCheckpoints:
 
 def checked(name: str, argument: str = "name") -> str:
     """Return a name that can be a file's; raises `ValueError` for another, and `TypeError` for what is no text."""
-    found = validation.plain(name)
+    found = validation.enum_value(name)
     if not isinstance(found, str):
-        raise validation.wrong(
+        raise validation.type_error(
             argument, name, "a name: a str" if argument == "name" else "a Checkpoint, or a name: a str"
         )
     if not _NAME.fullmatch(found):
         raise ValueError(
-            f"{argument}={validation.shown(found)}: allowed are 1 to 100 of the letters a to z and A to Z, digits and "
-            ". _ @ + -, beginning with a letter, a digit or _"
+            f"{argument}={validation.short_repr(found)}: allowed are 1 to 100 of the letters a to z and A to Z, digits"
+            " and . _ @ + -, beginning with a letter, a digit or _"
         )
     return str.__str__(found)
 

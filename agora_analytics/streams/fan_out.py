@@ -54,7 +54,7 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
         is between 0 and the `history` of the hub.
         """
         kept = self._history.maxlen or 0
-        if validation.number("last", last, 0) > kept:
+        if validation.int_in_range("last", last, 0) > kept:
             raise ValueError(
                 f"last={last}: the hub keeps the last {kept} events; ask for more with broadcast(history=)"
             )
@@ -272,6 +272,8 @@ def broadcast(
     before that up to `history` events if it asks for them: `hub.subscribe(last=…)`. Raises `ValueError` or `TypeError`
     for bad arguments, and entering it `RuntimeError` where the stream has another hub.
     """
-    validation.having("stream", stream, "a stream, such as client.realtime.watch(…)", "__aiter__", "aclose")
-    chosen = validation.choice("on_overflow", on_overflow, _OVERFLOW)
-    return Broadcast(stream, validation.number("size", size, 1), chosen, validation.number("history", history, 0))
+    validation.with_members("stream", stream, "a stream, such as client.realtime.watch(…)", "__aiter__", "aclose")
+    chosen = validation.one_of("on_overflow", on_overflow, _OVERFLOW)
+    return Broadcast(
+        stream, validation.int_in_range("size", size, 1), chosen, validation.int_in_range("history", history, 0)
+    )

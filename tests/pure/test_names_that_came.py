@@ -12,7 +12,6 @@ PACKAGE = Path(agora_analytics.__file__).parent
 
 REASONS = {
     "_core/lazy.py": "names that a package exports",
-    "_core/decoding/codec.py": "fields of our own answers",
     "_core/wire.py": "what a refusal is told more of, by our own names",
     "_core/validation/objects.py": "fields that a model itself checks",
     "spans.py": "fields of a span",

@@ -29,17 +29,17 @@ WIRE_NAMES: Final = {"request_id": "requestId", "calls": "call_lists", "sessions
 _FIELDS: Final = {wire: field for field, wire in WIRE_NAMES.items()}
 _SHOWN = 200
 
-NotJson = msgspec.DecodeError
+InvalidJson = msgspec.DecodeError
 """A body that is not JSON."""
 
-Unreadable = (NotJson, UnicodeDecodeError, RecursionError)
+DecodeFailures = (InvalidJson, UnicodeDecodeError, RecursionError)
 """What reading a body can raise: no JSON, no UTF-8, or nested beyond reason."""
 
-Mismatch = msgspec.ValidationError
-"""JSON that does not fit the exact types; a kind of `NotJson`, so catch it first."""
+SchemaError = msgspec.ValidationError
+"""JSON that does not fit the exact types; a kind of `InvalidJson`, so catch it first."""
 
 
-class UnfitError(Exception):
+class MisfitError(Exception):
     """A value that does not fit: why, and where in the document."""
 
     def __init__(self, reason: str, path: str = "") -> None:
@@ -48,7 +48,7 @@ class UnfitError(Exception):
         self.path = path
 
 
-class BrokenError(Exception):
+class JsonSyntaxError(Exception):
     """A text that stops being JSON at some byte; `ended` where it is the last one."""
 
     def __init__(self, reason: str, *, ended: bool = False) -> None:
@@ -66,16 +66,16 @@ def _plain(value: object) -> object:
 _encoder = msgspec.json.Encoder(enc_hook=_plain)
 
 encode: Callable[[Any], bytes] = _encoder.encode
-"""Encode a value as JSON: all that leaves the package as JSON goes through here or `lines`."""
+"""Encode a value as JSON: all that leaves the package as JSON goes through here or `encode_lines`."""
 
 
-def lines(values: Iterable[Any]) -> bytes:
+def encode_lines(values: Iterable[Any]) -> bytes:
     """Encode values as JSON Lines, in one go."""
     # A list, since of any other iterable msgspec (0.22) keeps a reference for ever, and with it all that it holds.
     return _encoder.encode_lines(list(values))
 
 
-def row(name: str, fields: Sequence[str]) -> Callable[..., object]:
+def row_struct(name: str, fields: Sequence[str]) -> Callable[..., object]:
     """Return a maker of objects with these fields, in this order, as cheap to make as to encode."""
     return msgspec.defstruct(name, [(field, Any) for field in fields], gc=False)
 
@@ -116,8 +116,8 @@ def columns(rows: Sequence[Any], names: Sequence[str]) -> list[tuple[Any, ...]]:
     return list(zip(*map(attrgetter(*names), rows), strict=True))
 
 
-def strict(kind: type[T]) -> Callable[[bytes], T]:
-    """Return the decoder into exact types; it raises `Mismatch` or another of `Unreadable`."""
+def strict_decoder(kind: type[T]) -> Callable[[bytes], T]:
+    """Return the decoder into exact types; it raises `SchemaError` or another of `DecodeFailures`."""
 
     @cache  # made when first used: each takes a good part of a millisecond, which an import would wait for
     def decoder() -> Callable[[bytes], T]:
@@ -133,7 +133,9 @@ def strict(kind: type[T]) -> Callable[[bytes], T]:
 def answer_decoder(
     kind: Any, *, ours: Collection[str], decoder_for: Callable[[Any], Callable[[bytes], Any]]
 ) -> Callable[[bytes], Any]:
-    """Return the decoder into an answer class with fields renamed; it raises as `decoder_for`'s (`strict`, `lax`) do.
+    """Return the decoder into an answer class, whose fields have other names than on the wire.
+
+    `decoder_for` is `strict_decoder` or `lax_decoder`; errors are theirs.
 
     What the service sends under the names `ours` is not read: this library fills those fields in.
     """
@@ -155,7 +157,7 @@ _DOUBTFUL = re.compile(
 )
 
 
-def lax(kind: type[T]) -> Callable[[bytes], T]:
+def lax_decoder(kind: type[T]) -> Callable[[bytes], T]:
     """Return a decoder that also takes numbers and booleans written as text; it raises as the strict one does.
 
     It refuses what msgspec takes for a number and this library does not, and user IDs that are no numbers.
@@ -169,28 +171,28 @@ def lax(kind: type[T]) -> Callable[[bytes], T]:
         """Read a text into nearly exact types."""
         value = decoder()(text)
         if b"\\u00" in text or _DOUBTFUL.search(text):
-            raise Mismatch("a text that may be no number")
+            raise SchemaError("a text that may be no number")
         return value
 
     return decode
 
 
-def fitted(document: object, kind: type[T]) -> T | None:
+def convert_or_none(document: object, kind: type[T]) -> T | None:
     """Make a value of an exact type of a document; None where it does not fit."""
     try:
         return msgspec.convert(document, kind)
-    except Mismatch:
+    except SchemaError:
         return None
 
 
 _raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-def spans(text: bytes) -> list[tuple[int, int]]:
-    """Return where the items of a list begin and end; raises one of `Unreadable`."""
+def item_spans(text: bytes) -> list[tuple[int, int]]:
+    """Return where the items of a list begin and end; raises one of `DecodeFailures`."""
     try:
         items = _raws(text)
-    except NotJson:
+    except InvalidJson:
         text = _whole_escapes(text)
         items = _raws(text)
     found, at = [], 1
@@ -201,20 +203,20 @@ def spans(text: bytes) -> list[tuple[int, int]]:
     return found
 
 
-def document(body: bytes) -> Any:
+def loads(body: bytes) -> Any:
     """Read a text into plain values; raises `DecodeError`, or `TransportError` where it ends early."""
     try:
         return msgspec.json.decode(body)
-    except Unreadable as error:
-        raise refusal(body, error, ended=body.rstrip()[-1:] not in b"}]") from error
+    except DecodeFailures as error:
+        raise decode_error(body, error, ended=body.rstrip()[-1:] not in b"}]") from error
 
 
-def plain(text: bytes) -> Any:
+def parse_value(text: bytes) -> Any:
     """Read the text of one value; raises `UnfitError` that says what is wrong with it."""
     try:
         return msgspec.json.decode(text)
-    except Unreadable as error:
-        raise UnfitError(f"{one_line(str(error), _SHOWN)}: {excerpt(text)!r}") from error
+    except DecodeFailures as error:
+        raise MisfitError(f"{one_line(str(error), _SHOWN)}: {excerpt(text)!r}") from error
 
 
 _ESCAPE = re.compile(
@@ -223,7 +225,7 @@ _ESCAPE = re.compile(
 _HALF = len(rb"\ud800")
 
 
-def mended(text: bytes) -> bytes:
+def replace_lone_surrogates(text: bytes) -> bytes:
     """Return JSON with U+FFFD in place of half characters: surrogates without their other half, and no UTF-8."""
     return _whole_escapes(text.decode(errors="replace").encode())
 
@@ -248,7 +250,7 @@ _short = Repr()
 _short.maxlevel = 3
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """Return a value that someone else sent, in a few words."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 63:
         return "a number of more than 64 bits"
@@ -265,7 +267,7 @@ _FAULT = (
 )
 
 
-def refusal(body: bytes, error: Exception, *, ended: bool) -> DecodeError | TransportError:
+def decode_error(body: bytes, error: Exception, *, ended: bool) -> DecodeError | TransportError:
     """Say what a body is that is not JSON: nothing, cut off, or something else.
 
     What does not even begin as JSON does was not written by the service: that passes, as a failing host does.

@@ -28,7 +28,7 @@ class _Short(Repr):
         return repr(x) if isinstance(x, _PLAIN) else f"<{type(x).__name__}>"
 
 
-def shown(value: object) -> str:
+def short_repr(value: object) -> str:
     """Return a value as an error shows it: at most 100 characters of one line."""
     try:
         said = _Short().repr(value)
@@ -38,6 +38,6 @@ def shown(value: object) -> str:
     return line if len(line) <= _MOST else f"{line[: _MOST - 3]}..."
 
 
-def wrong(name: str, value: object, allowed: str) -> TypeError:
+def type_error(name: str, value: object, allowed: str) -> TypeError:
     """Return the error for a value that is not of the argument's kind."""
-    return TypeError(f"{name}={shown(value)}: allowed is {allowed}")
+    return TypeError(f"{name}={short_repr(value)}: allowed is {allowed}")

@@ -10,7 +10,7 @@ from numbers import Real
 from operator import index
 from typing import Any, Final
 
-from agora_analytics._core.validation.messages import shown, wrong
+from agora_analytics._core.validation.messages import short_repr, type_error
 
 _MOST: Final = 2**31 - 1
 """Default upper bound of whole numbers: what no service and no sum over it will mistake."""
@@ -23,64 +23,64 @@ _QUOTES: Final = "\"'`\N{LEFT DOUBLE QUOTATION MARK}\N{RIGHT DOUBLE QUOTATION MA
 _STEPS: Final = re.compile(r"-?(0|[0-9]{1,9})[A-Za-z]")
 
 
-def plain(value: object) -> Any:
+def enum_value(value: object) -> Any:
     """Return the value of an `Enum`'s member, and anything else as it is."""
     while isinstance(value, Enum):
         value = value.value
     return value
 
 
-def text(name: str, value: object) -> str:
+def non_empty_str(name: str, value: object) -> str:
     """Return a text that is not empty and can be sent."""
-    found = plain(value)
+    found = enum_value(value)
     if not isinstance(found, str):
-        raise wrong(name, value, "a str")
+        raise type_error(name, value, "a str")
     if not found.strip():
-        raise ValueError(f"{name}={shown(found)} is empty")
+        raise ValueError(f"{name}={short_repr(found)} is empty")
     try:
         found.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{name}={shown(found)} has half a character in it, a lone surrogate") from None
+        raise ValueError(f"{name}={short_repr(found)} has half a character in it, a lone surrogate") from None
     return str.__str__(found)
 
 
-def is_text(value: object) -> bool:
+def is_sendable(value: object) -> bool:
     """Whether a text that the service sent can be sent back to it: what came is no argument, and no mistake of ours."""
     try:
-        text("value", value)
+        non_empty_str("value", value)
     except (TypeError, ValueError):
         return False
     return True
 
 
-def optional(name: str, value: object) -> str | None:
+def optional_str(name: str, value: object) -> str | None:
     """Return a text that is not empty, or None."""
-    return None if value is None else text(name, value)
+    return None if value is None else non_empty_str(name, value)
 
 
-def choice(name: str, value: object, allowed: Iterable[str]) -> str:
+def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
     """Return one of a few texts."""
     names = tuple(map(str, allowed))
-    found = plain(value)
+    found = enum_value(value)
     if not isinstance(found, str):
-        raise wrong(name, value, f"one of {', '.join(names)}")
+        raise type_error(name, value, f"one of {', '.join(names)}")
     if found not in names:
-        raise ValueError(f"{name}={shown(found)}: allowed are {', '.join(names)}")
+        raise ValueError(f"{name}={short_repr(found)}: allowed are {', '.join(names)}")
     return str.__str__(found)
 
 
 def granularity(name: str, value: object) -> str:
     """Return a bucket's length: any text, but of those like `1h` only such as are longer than nothing."""
-    found = text(name, value)
+    found = non_empty_str(name, value)
     step = _STEPS.fullmatch(found)
     if step and int(found[:-1]) < 1:
-        raise ValueError(f"{name}={shown(found)}: allowed are buckets of at least 1{found[-1]}")
+        raise ValueError(f"{name}={short_repr(found)}: allowed are buckets of at least 1{found[-1]}")
     return found
 
 
-def whole(value: object) -> int | None:
+def as_int(value: object) -> int | None:
     """Return a whole number of any class as an int, and None for anything else: bools and floats too."""
-    found = plain(value)
+    found = enum_value(value)
     if isinstance(found, bool):
         return None
     try:
@@ -89,47 +89,49 @@ def whole(value: object) -> int | None:
         return None
 
 
-def number(name: str, value: object, least: int, most: int = _MOST) -> int:
+def int_in_range(name: str, value: object, least: int, most: int = _MOST) -> int:
     """Return a whole number within bounds, both included."""
-    found = whole(value)
+    found = as_int(value)
     if found is None:
-        raise wrong(name, value, "an int")
+        raise type_error(name, value, "an int")
     if not least <= found <= most:
         allowed = f"{least} or more" if most == _MOST and found < least else f"{least} to {most}"
-        raise ValueError(f"{name}={shown(found)}: allowed are {allowed}")
+        raise ValueError(f"{name}={short_repr(found)}: allowed are {allowed}")
     return found
 
 
-def amount(name: str, value: object, *, above: bool = False, below: float = _ENDLESS, endless: bool = False) -> float:
+def number_in_range(
+    name: str, value: object, *, above: bool = False, below: float = _ENDLESS, endless: bool = False
+) -> float:
     """Return a number from 0 (not itself where it is to be `above`) to `below`; `endless` takes infinity too."""
-    found = plain(value)
+    found = enum_value(value)
     if isinstance(found, bool) or not isinstance(found, _REAL):
-        raise wrong(name, value, "a number")
+        raise type_error(name, value, "a number")
     enough = found > 0 if above else found >= 0
     if not enough or not (found < below or (endless and found == math.inf)):
         most = "" if below == _ENDLESS else f" to below {below:g}"
-        raise ValueError(f"{name}={shown(found)}: allowed are numbers {'above' if above else 'from'} 0{most}")
+        raise ValueError(f"{name}={short_repr(found)}: allowed are numbers {'above' if above else 'from'} 0{most}")
     return found if isinstance(found, int) else float(found)
 
 
-def flag(name: str, value: object) -> bool:
+def boolean(name: str, value: object) -> bool:
     """Return True or False; a text like "no" would count as true."""
-    found = plain(value)
+    found = enum_value(value)
     if not isinstance(found, bool):
-        raise wrong(name, value, "True or False")
+        raise type_error(name, value, "True or False")
     return found
 
 
 def app_id(name: str, value: object) -> str:
     """Return an App ID; the error does not show it."""
-    found = plain(value)
-    error = wrong_secret(name, found)
+    found = enum_value(value)
+    error = secret_error(name, found)
     if error is not None:
         raise error
     return str.__str__(found)
 
 
-def wrong_secret(name: str, value: object) -> Exception | None:
+def secret_error(name: str, value: object) -> Exception | None:
     """Return what is wrong with a text that is not to be shown; raised from here, reporters would show it."""
     if not isinstance(value, str):
         return TypeError(f"{name} must be a str, not {type(value).__name__} (value not shown)")

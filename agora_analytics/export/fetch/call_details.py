@@ -14,8 +14,8 @@ from typing import Final, TypeVar
 import attrs
 
 from agora_analytics._core import paging, truncation, validation
-from agora_analytics._core.dispatcher import Session
-from agora_analytics._core.truncation import Learned, Part, Reading, Verdict
+from agora_analytics._core.dispatcher import Dispatcher
+from agora_analytics._core.truncation import ListProgress, ListQuery, PageOutcome, TruncationState
 from agora_analytics.errors import IncompleteList, ResponseError
 from agora_analytics.export.fetch.cursor import METRICS, SESSIONS, STATISTICS, Cursor
 from agora_analytics.export.fetch.fetcher import Asking, TooOldError, log
@@ -29,8 +29,7 @@ from agora_analytics.export.state.staging import Packed, packed
 from agora_analytics.export.state.state_thread import Disk
 from agora_analytics.export.write import column_batch
 from agora_analytics.export.write.column_batch import Batch, unpack
-from agora_analytics.models import Session as User
-from agora_analytics.models import SessionMetrics, SessionPage
+from agora_analytics.models import Session, SessionMetrics, SessionPage
 from agora_analytics.plans import CALL_SESSIONS
 from agora_analytics.spans import Span
 
@@ -53,13 +52,13 @@ class _Work:
     call: PendingCall
     spans: tuple[Span, ...]
     pages: list[tuple[str, ...]]
-    reading: Reading[User] | None = None
+    reading: ListProgress[Session] | None = None
     _seen: set[str] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._seen = set(chain.from_iterable(self.pages))
 
-    def turn(self, page: tuple[User, ...]) -> tuple[User, ...]:
+    def turn(self, page: tuple[Session, ...]) -> tuple[Session, ...]:
         """Take in a page, and return the sessions that none had before."""
         new = {one.sid: one for one in page if one.sid not in self._seen}
         self.pages.append(tuple(new))
@@ -74,12 +73,12 @@ class _Work:
 class Details:
     """Asks for the details of calls."""
 
-    def __init__(self, session: Session, selection: Selection, disk: Disk, asking: Asking, expiry: Expiry) -> None:
+    def __init__(self, session: Dispatcher, selection: Selection, disk: Disk, asking: Asking, expiry: Expiry) -> None:
         self._session = session
         self._selection = selection
         self._disk = disk
         self._ask = self._asking = asking
-        self._learned = Learned()
+        self._learned = TruncationState()
         self._expiry = expiry
         self._limits = session.plan.of_endpoint(CALL_SESSIONS)
         self._first = Cursor(SESSIONS if selection.sessions else STATISTICS, cut=self._limits.longest_query)
@@ -100,7 +99,7 @@ class Details:
         return False
 
     async def _fetch(self, groups: Groups, call: PendingCall) -> bool:
-        if not validation.is_text(call.call_id):
+        if not validation.is_sendable(call.call_id):
             await self._leave_out(call, UNASKABLE)
             return False
         begun = call.cursor or self._first
@@ -137,7 +136,7 @@ class Details:
         found, verdict, missing = await self._page(work, cursor, span)
         count = cursor.count + len(found)
         new = work.turn(found)
-        if verdict is Verdict.MORE:
+        if verdict is PageOutcome.MORE:
             total = (work.reading.total if work.reading else None) or 0
             after = self._due(work, attrs.evolve(cursor, page=cursor.page + 1, count=count, total=total))
         elif not work.last(cursor):
@@ -163,14 +162,14 @@ class Details:
 
     async def _page(
         self, work: _Work, cursor: Cursor, span: Span
-    ) -> tuple[tuple[User, ...], Verdict, list[IncompleteList]]:
+    ) -> tuple[tuple[Session, ...], PageOutcome, list[IncompleteList]]:
         """Return a page of sessions, or all that can be had of a list that is cut off, and what cannot."""
-        part = Part(span)
+        part = ListQuery(span)
         if cursor.page == 1 or work.reading is None:
             work.reading = self._learned.reading(
                 truncation.SESSIONS, part, count=cursor.count, total=cursor.total or None
             )
-        reading, items = work.reading, tuple[User, ...]()
+        reading, items = work.reading, tuple[Session, ...]()
         try:
             page = await self._ask_page(work, part, cursor.page)
         except ResponseError as error:
@@ -181,20 +180,22 @@ class Details:
             reading.take(page)
             items = page.items
         verdict = self._learned.verdict(part, reading)
-        if verdict is not Verdict.CUT:
+        if verdict is not PageOutcome.TRUNCATED:
             return items, verdict, []
         rest, missing = await self._rest(work, part, reading)
         return (*items, *rest), verdict, missing
 
-    async def _rest(self, work: _Work, part: Part, reading: Reading[User]) -> tuple[list[User], list[IncompleteList]]:
+    async def _rest(
+        self, work: _Work, part: ListQuery, reading: ListProgress[Session]
+    ) -> tuple[list[Session], list[IncompleteList]]:
         """Return the sessions of a list that was cut off, asked for in narrower parts, and what cannot be had."""
-        parts = self._learned.instead(part, reading, fruitful=True)
+        parts = self._learned.narrower(part, reading, fruitful=True)
         if parts is None:
             return [], [truncation.incomplete(part, reading)]
         log.warning("export: the service cut off the sessions of call %s", work.call.call_id)
         missing: list[IncompleteList] = []
 
-        async def fetch(part: Part, number: int) -> SessionPage:
+        async def fetch(part: ListQuery, number: int) -> SessionPage:
             self._asking.narrowed += 1
             return await self._ask_page(work, part, number)
 
@@ -204,7 +205,7 @@ class Details:
         async with aclosing(rows) as found:
             return [user async for user in found], missing
 
-    async def _ask_page(self, work: _Work, part: Part, number: int) -> SessionPage:
+    async def _ask_page(self, work: _Work, part: ListQuery, number: int) -> SessionPage:
         page = work.groups.calls.sessions_page
         return await self._asked(work, lambda: page(work.call.call_id, *part.span, page_no=number))
 
@@ -212,7 +213,7 @@ class Details:
         call, span = work.call, work.spans[cursor.part]
         page, batch = divmod(cursor.number, _BATCHES)
         listed = work.pages[page][batch * validation.SIDS : (batch + 1) * validation.SIDS]
-        sids = tuple(filter(validation.is_spelled, listed))
+        sids = tuple(filter(validation.is_without_commas, listed))
 
         async def ask() -> list[SessionMetrics]:
             return [one async for one in work.groups.calls.metrics(call.call_id, sids, *span)]

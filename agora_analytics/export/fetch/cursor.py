@@ -32,7 +32,7 @@ class Cursor:
     total: int = 0
 
 
-_decode = json.strict(Cursor)
+_decode = json.strict_decoder(Cursor)
 
 
 def stored(cursor: Cursor) -> str:
@@ -44,7 +44,7 @@ def restored(text: str) -> Cursor:
     """Read a cursor back; raises `ValueError` for what is none, or has a step that this version does not know."""
     try:
         found = _decode(text.encode())
-    except (json.Mismatch, *json.Unreadable) as error:
+    except (json.SchemaError, *json.DecodeFailures) as error:
         raise ValueError(f"{text!r} is no place in a call") from error
     if (
         found.step not in STEPS

@@ -14,7 +14,7 @@ from typing import Final
 
 import attrs
 
-from agora_analytics._core.dispatcher import Session
+from agora_analytics._core.dispatcher import Dispatcher
 from agora_analytics.errors import AgoraError, PlanRefused, RateLimited, Unauthorized
 from agora_analytics.export.fetch.fetcher import Asking, OutOfBudgetError, TooOldError, log
 from agora_analytics.export.fetch.skip_reasons import APP, DETAILS, is_access, may_be_own, reason_in_full, reason_of
@@ -50,7 +50,12 @@ class Refusals:
     """
 
     def __init__(
-        self, session: Session, disk: Disk, asking: Asking, groups: Mapping[str, Groups], sources: Mapping[str, Source]
+        self,
+        session: Dispatcher,
+        disk: Disk,
+        asking: Asking,
+        groups: Mapping[str, Groups],
+        sources: Mapping[str, Source],
     ) -> None:
         self._session = session
         self._disk = disk

@@ -14,7 +14,7 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
-from agora_analytics._core.dispatcher import Session
+from agora_analytics._core.dispatcher import Dispatcher
 from agora_analytics.errors import PlanRefused
 from agora_analytics.export.fetch.fetcher import EDGE, Asking, TooOldError
 from agora_analytics.plans import Endpoint
@@ -36,7 +36,7 @@ class Question(NamedTuple):
 class Expiry:
     """Remembers, for one run, what the service has refused as too old."""
 
-    def __init__(self, session: Session, asking: Asking) -> None:
+    def __init__(self, session: Dispatcher, asking: Asking) -> None:
         self._session = session
         self._ask = asking
         # By table: the latest start that was refused, less the loop's time at which it was.

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import attrs
 
-from agora_analytics._core.dispatcher import Session
+from agora_analytics._core.dispatcher import Dispatcher
 from agora_analytics.errors import AgoraError
 from agora_analytics.export.fetch.call_details import Details
 from agora_analytics.export.fetch.fetcher import Asking, OutOfBudgetError, log
@@ -58,7 +58,7 @@ class Run:
 
     def __init__(
         self,
-        session: Session,
+        session: Dispatcher,
         selection: Selection,
         order: Order,
         disk: Disk,

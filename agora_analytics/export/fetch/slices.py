@@ -10,8 +10,8 @@ from typing import Final
 import attrs
 
 from agora_analytics._core import paging, truncation
-from agora_analytics._core.dispatcher import Session
-from agora_analytics._core.truncation import Learned, Part, Reading, Verdict
+from agora_analytics._core.dispatcher import Dispatcher
+from agora_analytics._core.truncation import ListProgress, ListQuery, PageOutcome, TruncationState
 from agora_analytics.errors import IncompleteList, PlanRefused, ResponseError
 from agora_analytics.export.fetch.fetcher import EDGE, Asking, TooOldError, log
 from agora_analytics.export.fetch.retention import Expiry
@@ -46,12 +46,12 @@ _SOON: Final = 60
 class Lists:
     """Plans which spans are to be asked for, and asks."""
 
-    def __init__(self, session: Session, selection: Selection, disk: Disk, asking: Asking, expiry: Expiry) -> None:
+    def __init__(self, session: Dispatcher, selection: Selection, disk: Disk, asking: Asking, expiry: Expiry) -> None:
         self._session = session
         self._selection = selection
         self._disk = disk
         self._ask = self._asking = asking
-        self._learned = Learned()
+        self._learned = TruncationState()
         self._expiry = expiry
         self._begun: dict[Source, int] = {}
 
@@ -214,27 +214,27 @@ class Lists:
         return min(before, self._session.passed())
 
     async def _page(self, groups: Groups, source: CallSource, one: PendingSlice) -> list[PendingSlice]:
-        part = Part(one.slice.span, handed=one.handed)
+        part = ListQuery(one.slice.span, rows_before=one.rows_before)
         kind = truncation.calls(source.cname)
         reading = one.reading or self._learned.reading(kind, part, count=one.count)
         now = self._session.passed()
-        self._asking.narrowed += bool(one.handed)
+        self._asking.narrowed += bool(one.rows_before)
         calls = await self._read(groups, source, one, reading)
         now = self._passed(now)
         asked = now if one.page == 1 else one.asked  # what appeared after the first page was asked for is on none
         verdict = self._learned.verdict(part, reading)
-        if verdict is Verdict.CUT and part.span.duration == 1 and source.cname is None and reading.channels:
+        if verdict is PageOutcome.TRUNCATED and part.span.duration == 1 and source.cname is None and reading.channels:
             return await self._second(groups, source, one, asked)
 
         def keep(state: State) -> list[PendingSlice]:
             new = self._keep_calls(state, one.app, calls)
-            if verdict is Verdict.MORE:
+            if verdict is PageOutcome.MORE:
                 after = attrs.evolve(one, page=one.page + 1, count=reading.count, asked=asked, reading=reading)
                 state.turn_page(after)
                 return [after]
             fruitful = one.page > 1 or new > 0
-            parts = self._learned.instead(part, reading, fruitful=fruitful) if verdict is Verdict.CUT else ()
-            if verdict is Verdict.CUT and parts == ():
+            parts = self._learned.narrower(part, reading, fruitful=fruitful) if verdict is PageOutcome.TRUNCATED else ()
+            if verdict is PageOutcome.TRUNCATED and parts == ():
                 log.warning("export: total_size of the calls of %s is wrong, it is not believed any more", part.span)
             if parts:
                 return self._narrow(state, source, one, parts, asked)
@@ -244,7 +244,7 @@ class Lists:
         return await self._disk.change(keep)
 
     async def _read(
-        self, groups: Groups, source: CallSource, one: PendingSlice, reading: Reading[Call]
+        self, groups: Groups, source: CallSource, one: PendingSlice, reading: ListProgress[Call]
     ) -> tuple[Call, ...]:
         """Ask for the next page of a slice, and take it in."""
         span = one.slice.span
@@ -263,7 +263,7 @@ class Lists:
         return page.items
 
     def _narrow(
-        self, state: State, source: CallSource, one: PendingSlice, parts: Sequence[Part], asked: int
+        self, state: State, source: CallSource, one: PendingSlice, parts: Sequence[ListQuery], asked: int
     ) -> list[PendingSlice]:
         """Note what is to be asked for instead of a slice whose list was cut off, and what of it was read."""
         log.warning("export: the service cut off the list of %s of %s", source, one.slice.span)
@@ -272,7 +272,7 @@ class Lists:
             newer = Slice(Span(reached, one.slice.keep), one.slice.keep)
             state.mark(one.app, one.source, marks.before(newer, source.settled(asked)), READ)
         slices = [Slice(part.span, part.span.end) for part in reversed(parts)]
-        return state.narrow(one, slices, parts[0].handed)
+        return state.narrow(one, slices, parts[0].rows_before)
 
     def _end(self, state: State, source: CallSource, one: PendingSlice, asked: int, kind: int) -> None:
         """Note what has become of a slice."""
@@ -286,7 +286,7 @@ class Lists:
         """Ask for a second whose list is cut off, channel by channel."""
         missing: list[IncompleteList] = []
 
-        async def fetch(part: Part, number: int) -> CallPage:
+        async def fetch(part: ListQuery, number: int) -> CallPage:
             self._asking.narrowed += 1
             return await self._ask(
                 lambda: groups.calls.page(*part.span, cname=part.cname, page_no=number),

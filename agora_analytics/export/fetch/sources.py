@@ -12,7 +12,7 @@ import attrs
 from agora_analytics import models
 from agora_analytics._core.decoding import json
 from agora_analytics._core.decoding.codec import decoder
-from agora_analytics._core.dispatcher import Manner, OnSkipped, Session
+from agora_analytics._core.dispatcher import Dispatcher, OnSkipped, RequestOptions
 from agora_analytics.endpoints.base import Scope
 from agora_analytics.endpoints.calls import Calls
 from agora_analytics.endpoints.insights import Insights
@@ -63,7 +63,7 @@ class _Calls(Calls):
     _session_page = decoder(models.SessionPage, _UserPage)
 
 
-_MANNER: Final = Manner(priority=Priority.EXPORT, retry=ONCE, refusals=0)
+_OPTIONS: Final = RequestOptions(priority=Priority.EXPORT, retry=ONCE, max_rate_limited=0)
 
 
 @attrs.frozen
@@ -75,11 +75,11 @@ class Groups:
     realtime: Realtime
 
     @classmethod
-    def of(cls, session: Session, scope: Scope, app_id: str, on_skipped: OnSkipped | None = None) -> Groups:
+    def of(cls, session: Dispatcher, scope: Scope, app_id: str, on_skipped: OnSkipped | None = None) -> Groups:
         """Return the groups of an App ID."""
         # What is too old, the service itself has to say (see `_expiry`).
-        manner = attrs.evolve(_MANNER, on_skipped=on_skipped)
-        mine = attrs.evolve(scope, app_id=app_id, manner=manner, read_ahead=False, ages=False)
+        options = attrs.evolve(_OPTIONS, on_skipped=on_skipped)
+        mine = attrs.evolve(scope, app_id=app_id, options=options, read_ahead=False, check_age=False)
         return cls(_Calls(session, mine), Insights(session, mine), Realtime(session, mine))
 
 

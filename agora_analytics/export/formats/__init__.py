@@ -101,7 +101,7 @@ _EXTRAS: Final[Mapping[str, Any]] = {"jsonl.zst": "zstd", "parquet": "parquet", 
 
 def check(name: str) -> str:
     """Return the name of a format; raises `ValueError` for another, or where what it needs is not installed."""
-    name = validation.choice("format", name, NAMES)
+    name = validation.one_of("format", name, NAMES)
     missing = [library for library in _NEEDS.get(name, ()) if find_spec(library) is None]
     if missing:
         free = ", ".join(one for one in NAMES if one not in _NEEDS)

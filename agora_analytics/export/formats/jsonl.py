@@ -51,7 +51,7 @@ class LinesWriter:
     def __init__(self, packed: IO[bytes], file: IO[bytes], dataset: Dataset) -> None:
         self._packed = packed
         self._file = file
-        self._row = json.row(dataset.name, dataset.names)
+        self._row = json.row_struct(dataset.name, dataset.names)
         self._times = [at for at, column in enumerate(dataset.columns) if column.kind == "time"]
 
     def write(self, batch: Batch) -> None:
@@ -59,7 +59,7 @@ class LinesWriter:
         columns: list[Any] = list(batch.columns)
         for at in self._times:
             columns[at] = map(utc, columns[at])
-        self._packed.write(json.lines(map(self._row, *columns)))
+        self._packed.write(json.encode_lines(map(self._row, *columns)))
 
     def close(self) -> None:
         """Write what is left, and close the file, even if the disk is full."""

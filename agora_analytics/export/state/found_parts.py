@@ -67,7 +67,7 @@ CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
     def settings(self) -> dict[str, Any]:
         """Return what the export was begun with; nothing for a new one."""
         found = self._all("SELECT name, value FROM settings")
-        return {name: json.document(value.encode()) for name, value in found}
+        return {name: json.loads(value.encode()) for name, value in found}
 
     def keep_settings(self, settings: Mapping[str, Any]) -> None:
         """Remember what the export was begun with."""

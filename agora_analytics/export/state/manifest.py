@@ -103,7 +103,7 @@ class _Manifest:
     resume: _Resume
 
 
-_read = json.strict(_Manifest)
+_read = json.strict_decoder(_Manifest)
 
 _FIRST: Final = date(1970, 1, 1).toordinal()
 
@@ -130,7 +130,7 @@ def check(document: bytes) -> None:
     """Raise `ValueError` for a manifest that no export wrote."""
     try:
         found = _read(document)
-    except json.Unreadable as error:
+    except json.DecodeFailures as error:
         raise ValueError(str(error)) from None
     wrong = next(_wrong(found), None)
     if wrong is not None:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 import attrs
 
 from agora_analytics._core.decoding import json
-from agora_analytics._core.truncation import Reading
+from agora_analytics._core.truncation import ListProgress
 from agora_analytics.export.fetch.cursor import Cursor, restored, stored
 from agora_analytics.export.fetch.sources import DAY, Slice
 from agora_analytics.export.state.found_parts import Taken
@@ -42,14 +42,14 @@ OPEN, PENDING, DONE, LEFT = range(_STATUSES)
 """What a call's status is: it goes on; its details are to be asked for; done; left out."""
 
 
-_sids = json.strict(tuple[str, ...])
+_sids = json.strict_decoder(tuple[str, ...])
 
 
 @attrs.frozen
 class PendingSlice:
     """A slice still to be asked for, from its `page` on: `count` rows have come, the first when it was `asked`.
 
-    `reading` is what came in this run, `handed` how many rows came of the list that this one narrows.
+    `reading` is what came in this run, `rows_before` how many rows came of the list that this one narrows.
     """
 
     id: int
@@ -60,8 +60,8 @@ class PendingSlice:
     count: int
     again: bool
     asked: int = 0
-    reading: Reading[Call] | None = None
-    handed: int = 0
+    reading: ListProgress[Call] | None = None
+    rows_before: int = 0
 
 
 @attrs.frozen
@@ -171,7 +171,7 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
         """Note that a slice need not be asked for any more."""
         self._run("DELETE FROM slices WHERE id = ?", one.id)
 
-    def narrow(self, one: PendingSlice, slices: Iterable[Slice], handed: int) -> list[PendingSlice]:
+    def narrow(self, one: PendingSlice, slices: Iterable[Slice], rows_before: int) -> list[PendingSlice]:
         """Put narrower slices in the place of one, of whose list so many rows came, and return them."""
         self.end_slice(one)
         return [
@@ -190,7 +190,7 @@ CREATE INDEX IF NOT EXISTS halves_by_call ON halves (call);
                 page=1,
                 count=0,
                 again=one.again,
-                handed=handed,
+                rows_before=rows_before,
             )
             for new in slices
         ]

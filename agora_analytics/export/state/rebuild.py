@@ -63,7 +63,7 @@ def recalled(document: bytes | None, place: str) -> Recall:
     else:
         try:
             check(document)
-            return _of(json.document(document))
+            return _of(json.loads(document))
         except (AgoraError, ValueError, TypeError, KeyError) as error:
             wrong = f"{MANIFEST} is not what an export of this version wrote ({error})"
     raise ExportError(

@@ -190,7 +190,7 @@ def pack(batch: Batch) -> bytes:
 
 def unpack(dataset: str, stored: bytes) -> Batch:
     """Read rows back."""
-    rows, runs, told = json.document(stored)
+    rows, runs, told = json.loads(stored)
     columns = tuple(Runs(*one) if is_runs else one for one, is_runs in zip(told, runs, strict=True))
     return Batch(DATASETS[dataset], rows, columns)
 

@@ -162,7 +162,7 @@ class Apart:
         line = self._out.readline()
         if not line:
             raise self._gone()
-        return json.document(line)
+        return json.loads(line)
 
     def _tell(self, verb: str, *given: object) -> None:
         self._send(json.encode((verb, *given)) + b"\n")
@@ -257,7 +257,7 @@ def serve() -> None:
     writer: Here | None = None
     wrong = trouble = ""
     while (line := told.readline()).endswith(b"\n"):
-        verb, *given = json.document(line)
+        verb, *given = json.loads(line)
         if verb == "add":
             given = [[told.readline()[:-1] for _ in range(given[0])]]
         came = None

@@ -206,7 +206,7 @@ def mark_incomplete(sink: Sink, scratch: Path) -> None:
     """Have a manifest that says that all is there say so no more; what is no manifest is left as it is."""
     held = sink.read(MANIFEST)
     try:
-        document = None if held is None else json.document(held)
+        document = None if held is None else json.loads(held)
     except AgoraError:
         return
     if isinstance(document, dict) and document.get("complete"):

@@ -33,8 +33,8 @@ class Spender:
     end: float = float("inf")
 
     def __attrs_post_init__(self) -> None:
-        validation.settle(self, counter=validation.text, share=_share, burst=settings.some)
-        validation.settle(self, start=settings.moment, end=settings.later)
+        validation.apply_rules(self, counter=validation.non_empty_str, share=_share, burst=settings.some)
+        validation.apply_rules(self, start=settings.moment, end=settings.later)
 
     def spent(self, per_day: int, since: float, until: float) -> int:
         """Return the requests that it sends from `since` up to and including `until`, where a day has `per_day`."""
@@ -58,4 +58,4 @@ def spent_by(spenders: Iterable[Spender], counter: str, rates: Mapping[Unit, int
 
 
 def _share(name: str, value: object) -> float:
-    return validation.amount(name, settings.fraction(name, value), above=True)
+    return validation.number_in_range(name, settings.fraction(name, value), above=True)

@@ -69,10 +69,10 @@ _RULES: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "plan": lambda _, value: Plan.of(value),
     "faults": settings.an(Faults),
     "quirks": settings.an(Quirks),
-    "customer_id": validation.text,
+    "customer_id": validation.non_empty_str,
     "customer_secret": settings.words,
     "app_id": settings.words,
-    "other_apps": validation.texts,
+    "other_apps": validation.non_empty_strs,
 }
 """What is checked whenever it is assigned."""
 
@@ -151,7 +151,8 @@ class Service:
         """Return the name of a counter; raises `ValueError` for one that the plan lacks."""
         if counter not in self.plan.all_counters():
             raise ValueError(
-                f"counter={validation.shown(counter)}: the plan has {', '.join(self.plan.all_counters()) or 'none'}"
+                f"counter={validation.short_repr(counter)}: the plan has"
+                f" {', '.join(self.plan.all_counters()) or 'none'}"
             )
         return counter
 
@@ -185,8 +186,8 @@ class Service:
         Those of other programs are among them.
         """
         now = self.clock()
-        validation.choice("unit", unit, WINDOWS)
-        validation.choice("counter", counter, dict.fromkeys(map(self.plan.counter, plans.ENDPOINTS)))
+        validation.one_of("unit", unit, WINDOWS)
+        validation.one_of("counter", counter, dict.fromkeys(map(self.plan.counter, plans.ENDPOINTS)))
         return self.quotas.spent(counter, unit, now) + self._others(counter, now).get(unit, 0)
 
     def spend(self, counter: Endpoint | str, requests: int = 1) -> None:

@@ -146,7 +146,7 @@ class Quirks:
     odds: Odds = attrs.field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        validation.settle(self, **_RULES)
+        validation.apply_rules(self, **_RULES)
 
     @odds.default
     def _odds_of_changes(self) -> Odds:
@@ -200,13 +200,13 @@ class Quirks:
 
 
 def _success_code(name: str, value: object) -> int | None:
-    if value is not None and validation.number(name, value, -(2**31)) not in {0, 200}:
-        raise ValueError(f"{name}={validation.shown(value)}: allowed are 200, 0 and None")
-    return None if value is None else validation.whole(value)
+    if value is not None and validation.int_in_range(name, value, -(2**31)) not in {0, 200}:
+        raise ValueError(f"{name}={validation.short_repr(value)}: allowed are 200, 0 and None")
+    return None if value is None else validation.as_int(value)
 
 
 _BY_ANNOTATION: Final[Mapping[str, Any]] = {
-    "bool": validation.flag,
+    "bool": validation.boolean,
     "int": settings.count,
     "int | None": settings.or_none(settings.count),
     "float": settings.fraction,
@@ -223,7 +223,7 @@ _OWN: Final[Mapping[str, Any]] = {
     "total_off": settings.whole,
     "unknown_call": settings.or_none(settings.whole),
     "date_ahead": settings.seconds,
-    "day_starts_at": partial(validation.number, least=0, most=86_399),
+    "day_starts_at": partial(validation.int_in_range, least=0, most=86_399),
 }
 """Rules of fields of which the annotation does not say enough."""
 

@@ -91,5 +91,5 @@ class CallChange:
     moved: int = attrs.field(default=0, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        validation.settle(self, call_id=validation.text, at=settings.moment, moved=settings.whole)
-        validation.settle(self, deleted=validation.flag, endless=validation.flag)
+        validation.apply_rules(self, call_id=validation.non_empty_str, at=settings.moment, moved=settings.whole)
+        validation.apply_rules(self, deleted=validation.boolean, endless=validation.boolean)

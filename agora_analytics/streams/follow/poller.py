@@ -13,7 +13,7 @@ from typing import Final
 import attrs
 
 from agora_analytics._core import paging, truncation
-from agora_analytics._core.dispatcher import NothingToAskError
+from agora_analytics._core.dispatcher import NothingToFetchError
 from agora_analytics.errors import AgoraError, DecodeError, IncompleteList, RateLimited, ResponseError, ServerError
 from agora_analytics.models import Call, CallPage
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS
@@ -162,7 +162,7 @@ class FollowPoller(Poller[CallEvent]):
         self._cut, self._missing = 0, []
         try:
             calls = await self._read_on(span)
-        except NothingToAskError:
+        except NothingToFetchError:
             return []  # the next round begins where the plan does by then
         except AgoraError as error:
             # A list of which no row can be read is an error; a longer span has some that can, and the rest is left out.
@@ -221,7 +221,7 @@ class FollowPoller(Poller[CallEvent]):
         """
         narrower = 0
 
-        async def page(part: truncation.Part, number: int) -> CallPage:
+        async def page(part: truncation.ListQuery, number: int) -> CallPage:
             nonlocal narrower
             built, oldest = part.span, 0
 
@@ -232,7 +232,7 @@ class FollowPoller(Poller[CallEvent]):
                 return built
 
             answer = await self.ask(CALL_LISTS, lambda: self._source.call_page(timely, number, part.cname or cname))
-            narrower += number == 1 and part.handed > 0
+            narrower += number == 1 and part.rows_before > 0
             if built.start > part.span.start:
                 self._cut = max(self._cut, built.start)
             self._edges.accepted(min(oldest, built.start))
@@ -257,7 +257,7 @@ class FollowPoller(Poller[CallEvent]):
         askable = self._askable()
         start, end = max(part.start, askable.start), min(part.end, max(askable.end, part.start + 1))
         if start >= end:
-            raise NothingToAskError
+            raise NothingToFetchError
         return Span(start, end)
 
     async def _again(self, tail: Tail, start: int, seen: Sequence[Call]) -> _Seen:
@@ -300,7 +300,7 @@ class FollowPoller(Poller[CallEvent]):
         missing: list[IncompleteList] = []
         try:
             calls = {call.call_id: call for call in await self._search(span, cname, missing=missing)}
-        except NothingToAskError:
+        except NothingToFetchError:
             tail.going.update({one.call.call_id: open_calls.later(one, now=self._quota.utc()) for one in wanted})
             return
         except AgoraError as error:
@@ -346,7 +346,7 @@ class FollowPoller(Poller[CallEvent]):
         askable = self._askable()
         try:
             await self._search(Span(max(askable.end - self._settings.every, 0), askable.end))
-        except NothingToAskError:
+        except NothingToFetchError:
             return None
         except AgoraError as error:
             return error

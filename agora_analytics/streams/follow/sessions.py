@@ -123,7 +123,7 @@ class Details:
         span = one.call.span
         if span is None:
             return _without(one, "it has no start or no end")
-        if not validation.is_text(one.call.call_id):
+        if not validation.is_sendable(one.call.call_id):
             return _without(one, "its id cannot be asked for")
         # Not by the clock alone: the lists are kept as long, and the service has shown how long that is.
         if span.start < min(self.proved, self._limits.oldest(int(now))):
@@ -155,7 +155,7 @@ class Details:
             raise _OutOfQuotaError
 
     async def _sessions(self, call: Call) -> tuple[Session, ...]:
-        def page(part: truncation.Part, number: int) -> Coroutine[Any, Any, SessionPage]:
+        def page(part: truncation.ListQuery, number: int) -> Coroutine[Any, Any, SessionPage]:
             self._left -= 1
             return self._source.session_page(call.call_id, lambda: part.span, number)
 

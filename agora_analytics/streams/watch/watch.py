@@ -8,7 +8,7 @@ from typing import Final
 
 import attrs
 
-from agora_analytics._core.dispatcher import NothingToAskError, SpanAtSend
+from agora_analytics._core.dispatcher import NothingToFetchError, SpanProvider
 from agora_analytics.errors import AgoraError
 from agora_analytics.models import Point
 from agora_analytics.plans import REALTIME_USAGE
@@ -211,7 +211,7 @@ class WatchPoller(Poller[Event]):
                 asked, points = self._early.pop(place)
             else:
                 points = await self._fetch(place, lambda: self._span(asked, windows))
-        except NothingToAskError:
+        except NothingToFetchError:
             return None
         except AgoraError as error:
             return error
@@ -227,7 +227,7 @@ class WatchPoller(Poller[Event]):
             return Span(askable.end - WINDOW, askable.end)
         return asked.at(now, askable, wanted)
 
-    async def _fetch(self, place: int, span: SpanAtSend) -> tuple[Point, ...]:
+    async def _fetch(self, place: int, span: SpanProvider) -> tuple[Point, ...]:
         return await self.ask(self._source.endpoint(place), lambda: self._source.windows(place, span))
 
     def after_quota(self) -> float:
@@ -307,6 +307,6 @@ class _Asked:
         """Return what to ask for at a moment: what is wanted and can be asked for."""
         start = max(wanted, askable.start)
         if start >= askable.end:
-            raise NothingToAskError
+            raise NothingToFetchError
         self.span, self.moment, self.oldest = Span(start, askable.end), moment, askable.start
         return self.span
