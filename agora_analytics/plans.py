@@ -152,6 +152,12 @@ class Limits:
         return end + self.delay + 1
 
 
+def _endpoint(value: Endpoint) -> Endpoint:
+    if not isinstance(value, Endpoint):
+        raise validation.type_error("endpoint", value, "an Endpoint")
+    return value
+
+
 class _Table(Mapping[str, ValueT]):
     """A mapping that cannot be changed, so that a plan can be a key, a default and shared between threads."""
 
@@ -222,12 +228,11 @@ class Plan:
 
     def offers(self, endpoint: Endpoint) -> bool:
         """Whether the plan has this endpoint at all."""
-        validation.instance("endpoint", endpoint, Endpoint)
-        return endpoint.table in self.limits
+        return _endpoint(endpoint).table in self.limits
 
     def of_endpoint(self, endpoint: Endpoint) -> Limits:
         """Limits of an endpoint; raises `ValueError` where the plan does not offer it, naming the plans that do."""
-        limits = self.limits.get(validation.instance("endpoint", endpoint, Endpoint).table)
+        limits = self.limits.get(_endpoint(endpoint).table)
         if limits is None:
             others = ", ".join(plan.name for plan in PLANS.values() if plan.offers(endpoint)) or "none"
             msg = f"plan={self.name!r} does not include {endpoint}; plans that do: {others}"
@@ -236,8 +241,7 @@ class Plan:
 
     def counter(self, endpoint: Endpoint) -> str:
         """Name of the counter that a request to this endpoint spends from."""
-        validation.instance("endpoint", endpoint, Endpoint)
-        return self.counters.get(endpoint.name, endpoint.table)
+        return self.counters.get(_endpoint(endpoint).name, endpoint.table)
 
     def rates(self, counter: str) -> dict[Unit, int]:
         """Requests per unit of a counter: the tightest of all endpoints that share it; empty if none is offered."""

@@ -190,7 +190,7 @@ class Dispatcher:
         rate_limited = 0
         for attempt in count(1):
             remaining = self._remaining_wait(options, loop.time() - begun)
-            host = self._hosts.pick(loop.time())
+            host = self._hosts.current and self._hosts.pick(loop.time())  # nearly always the first
             try:
                 answer = await self._attempt(pending, host, remaining, options.priority)
             except AgoraError as error:

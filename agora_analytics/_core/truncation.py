@@ -96,14 +96,14 @@ CALLS: Final = RowKind[Call](
     began=lambda call: call.created_ts if call.started_at else None,
     channel=lambda call: call.cname,
 )
-_CALLS_OF_CHANNEL: Final = attrs.evolve(CALLS, channel=_none)
+CALLS_OF_CHANNEL: Final = attrs.evolve(CALLS, channel=_none)
 SESSIONS: Final = RowKind[Session](what="sessions", key=attrgetter("sid"))
 """The reference orders sessions within a page only."""
 
 
 def calls(cname: str | None) -> RowKind[Call]:
     """Return the kind of the calls of a channel, or of all."""
-    return CALLS if cname is None else _CALLS_OF_CHANNEL
+    return CALLS if cname is None else CALLS_OF_CHANNEL
 
 
 @attrs.frozen

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from agora_analytics._core import merge, paging, truncation, validation
 from agora_analytics._core.decoding.codec import Decode, decoder
-from agora_analytics._core.dispatcher import SpanProvider, in_turns
+from agora_analytics._core.dispatcher import in_turns
 from agora_analytics._core.wire import Param, comma_separated
+from agora_analytics.endpoints.base import SpanTracker
 from agora_analytics.endpoints.call_spans import CallSpans, CallSpanTracker
-from agora_analytics.endpoints.retention import SpanTracker
-from agora_analytics.models import CallPage, MetricsAnswer, Rows, Session, SessionMetrics, SessionPage, Uid
+from agora_analytics.models import Answer, CallPage, MetricsAnswer, Session, SessionMetrics, SessionPage, Uid
 from agora_analytics.plans import CALL_LISTS, CALL_METRICS, CALL_SESSIONS, Endpoint
 from agora_analytics.spans import Span
 
 T = TypeVar("T")
-RowT = TypeVar("RowT")
+AnswerT = TypeVar("AnswerT", bound=Answer)
 
-_call_page = decoder(CallPage)
+call_page = decoder(CallPage)
 _metrics = decoder(MetricsAnswer)
+_NO_CALLS: Final = CallPage(calls=(), total_size=0, has_more=False)
+_NO_SESSIONS: Final = SessionPage(sessions=(), total_size=0, has_more=False)
 
 
 class CallRequests(CallSpans):
@@ -35,52 +37,28 @@ class CallRequests(CallSpans):
         self,
         tracker: CallSpanTracker,
         endpoint: Endpoint,
-        decode: Decode[Rows[RowT]],
+        decode: Decode[AnswerT],
         call_id: str,
-        params: Mapping[str, Param],
-    ) -> Callable[[Span], Coroutine[Any, Any, Rows[RowT]]]:
-        """Return what fetches what is left of a span of a call."""
+        params: dict[str, Param],
+    ) -> Callable[[Span], Coroutine[Any, Any, AnswerT]]:
+        """Return a function that fetches what is left of a span of a call."""
         return lambda span: self._fetch_current(
-            endpoint, decode, lambda: {**_call_params(call_id, tracker.clip(span)), **params}
+            endpoint, decode, lambda: call_params(call_id, tracker.clip(span)) | params
         )
 
-    def _request_page(
-        self, span: SpanProvider, number: int, cname: str | None, size: int
-    ) -> Coroutine[Any, Any, CallPage]:
-        paging = _paging_params(number, size)
-        return self._fetch_current(CALL_LISTS, _call_page, lambda: {**_span_params(span()), "cname": cname, **paging})
-
     def _fetch_page(
-        self, tracker: SpanTracker, span: Span, number: int, cname: str | None, size: int
+        self, tracker: SpanTracker, cname: str | None, size: int, part: truncation.ListQuery, number: int
     ) -> Coroutine[Any, Any, CallPage]:
-        def fetch() -> Coroutine[Any, Any, CallPage]:
-            return self._request_page(lambda: tracker.clip(span), number, cname, size)
-
-        return tracker.fetch(fetch, span, CallPage(calls=(), total_size=0, has_more=False))
-
-    def _fetch_list_page(
-        self, tracker: SpanTracker, part: truncation.ListQuery, number: int, channel: str | None, size: int
-    ) -> Coroutine[Any, Any, CallPage]:
+        """Fetch a page of calls, in full pages where a list that was cut off is read on."""
         tracker.narrowed += bool(part.rows_before)
-        return self._fetch_page(tracker, part.span, number, part.cname or channel, part.page_size(size))
-
-    def _request_sessions_page(
-        self,
-        call_id: str,
-        span: SpanProvider,
-        number: int,
-        size: int,
-        users: tuple[Uid, ...],
-        *,
-        exclude_server_user: bool,
-    ) -> Coroutine[Any, Any, SessionPage]:
-        params: dict[str, Param] = {
-            **_paging_params(number, size),
-            "uids": comma_separated(users),
-            "exclude_server_user": exclude_server_user,
-        }
-        return self._fetch_current(
-            CALL_SESSIONS, self._session_page, lambda: {**_call_params(call_id, span()), **params}
+        channel, rows = part.cname or cname, part.page_size(size)
+        return self._fetch_span(
+            CALL_LISTS,
+            call_page,
+            part.span,
+            lambda span: list_params(span, channel, number, rows),
+            tracker=tracker,
+            default=_NO_CALLS,
         )
 
     async def _sessions(
@@ -94,7 +72,7 @@ class CallRequests(CallSpans):
         seen: set[str] = set()
         for batch in _batches(users, validation.UIDS) or [()]:
             fetch = partial(self._fetch_sessions_page, call_id, batch, tracker, exclude_server_user=exclude_server_user)
-            spans = tracker.slices(self._max_span(CALL_SESSIONS))
+            spans = tracker.slices()
             pages = paging.rows(spans, fetch, truncation.SESSIONS, read_ahead=self._read_ahead)
             async with aclosing(pages) as found:
                 async for session in found:
@@ -113,14 +91,16 @@ class CallRequests(CallSpans):
         *,
         exclude_server_user: bool,
     ) -> Coroutine[Any, Any, SessionPage]:
-        def fetch() -> Coroutine[Any, Any, SessionPage]:
-            span = partial(tracker.clip, part.span)
-            return self._request_sessions_page(
-                call_id, span, number, validation.PAGE_SIZE, users, exclude_server_user=exclude_server_user
-            )
-
         tracker.narrowed += bool(part.rows_before)
-        return tracker.fetch(fetch, part.span, SessionPage(sessions=(), total_size=0, has_more=False))
+        params = sessions_params(number, validation.PAGE_SIZE, users, exclude_server_user=exclude_server_user)
+        return self._fetch_span(
+            CALL_SESSIONS,
+            self._session_page,
+            part.span,
+            lambda span: call_params(call_id, span) | params,
+            tracker=tracker,
+            default=_NO_SESSIONS,
+        )
 
     async def _metrics(
         self,
@@ -148,28 +128,34 @@ class CallRequests(CallSpans):
     def _fetch_metrics(
         self, call_id: str, span: Span, sids: tuple[str, ...], tracker: SpanTracker
     ) -> Coroutine[Any, Any, MetricsAnswer]:
-        asked = comma_separated(sid for sid in sids if validation.is_without_commas(sid))
-
-        def fetch() -> Coroutine[Any, Any, MetricsAnswer]:
-            return self._fetch_current(
-                CALL_METRICS, _metrics, lambda: {**_call_params(call_id, tracker.clip(span)), "sids": asked}
-            )
-
-        return tracker.fetch(fetch, span, MetricsAnswer(metrics=()))
-
-
-def _span_params(span: Span) -> dict[str, Param]:
-    return {"start_ts": span.start, "end_ts": span.end}
+        params: dict[str, Param] = {"sids": comma_separated(sid for sid in sids if validation.is_without_commas(sid))}
+        return self._fetch_span(
+            CALL_METRICS,
+            _metrics,
+            span,
+            lambda span: call_params(call_id, span) | params,
+            tracker=tracker,
+            default=MetricsAnswer(metrics=()),
+        )
 
 
-def _call_params(call_id: str, span: Span) -> dict[str, Param]:
-    return {"call_id": call_id, **_span_params(span)}
+def call_params(call_id: str, span: Span) -> dict[str, Param]:
+    """Return the parameters of a request about a call."""
+    return {"call_id": call_id, "start_ts": span.start, "end_ts": span.end}
 
 
-def _paging_params(number: int, size: int) -> dict[str, Param]:
+def list_params(span: Span, cname: str | None, number: int, size: int) -> dict[str, Param]:
+    """Return the parameters of a page of calls."""
+    return {"start_ts": span.start, "end_ts": span.end, "cname": cname, "page_no": number, "page_size": size}
+
+
+def sessions_params(number: int, size: int, users: tuple[Uid, ...], *, exclude_server_user: bool) -> dict[str, Param]:
+    """Return the parameters of a page of sessions, beside the call's."""
     return {
-        "page_no": validation.int_in_range("page_no", number, 1),
-        "page_size": validation.int_in_range("page_size", size, 1, validation.PAGE_SIZE),
+        "page_no": number,
+        "page_size": size,
+        "uids": comma_separated(users),
+        "exclude_server_user": exclude_server_user,
     }
 
 

@@ -13,11 +13,10 @@ from typing import Final, TypeVar
 
 from agora_analytics._core import validation
 from agora_analytics._core.dispatcher import Dispatcher, NothingToFetchError
-from agora_analytics.endpoints.base import EndpointGroup
-from agora_analytics.endpoints.retention import SpanTracker
+from agora_analytics.endpoints.base import EndpointGroup, SpanTracker
 from agora_analytics.errors import DecodeError, PlanRefused, TooEarly
 from agora_analytics.models import Answer, Call, Session
-from agora_analytics.plans import CALL_SESSIONS, Endpoint
+from agora_analytics.plans import CALL_SESSIONS, Endpoint, Limits
 from agora_analytics.spans import Instant, Span, is_by_host, moment, sliced
 
 AnswerT = TypeVar("AnswerT", bound=Answer | None)
@@ -49,7 +48,7 @@ class CallSpanTracker(SpanTracker):
     def __init__(
         self,
         dispatcher: Dispatcher,
-        endpoint: Endpoint,
+        limits: Limits,
         call: Call | None,
         given: Span | None,
         *,
@@ -57,7 +56,7 @@ class CallSpanTracker(SpanTracker):
         clip_start: bool,
         waits: bool,
     ) -> None:
-        super().__init__(dispatcher, endpoint, by_host=by_host, clip_start=clip_start)
+        super().__init__(dispatcher, limits, by_host=by_host, clip_start=clip_start)
         self._call = call
         self._waits = waits
         self._refused = False
@@ -256,13 +255,14 @@ class CallSpans(EndpointGroup):
         given, clip_start, by_host = None, self._check_age, is_by_host(start, end)
         if start is not None and end is not None:
             # What is waited for may lie in the future now.
-            given = Span.of(start, end) if wait else self._span(endpoint, start, end, whole=whole)
+            given = Span.of(start, end) if wait else self._checked(endpoint, start, end, whole=whole)[0]
             clip_start = clip_start and not whole
         elif start is not None or end is not None or not isinstance(call, Call):
             raise TypeError("start and end go together, and are needed where the call is given by its id")
         whose = call if isinstance(call, Call) and given is None else None
+        limits = self._dispatcher.plan.of_endpoint(endpoint)
         tracker = CallSpanTracker(
-            self._dispatcher, endpoint, whose, given, by_host=by_host, clip_start=clip_start, waits=wait
+            self._dispatcher, limits, whose, given, by_host=by_host, clip_start=clip_start, waits=wait
         )
         tracker.check()
         return tracker

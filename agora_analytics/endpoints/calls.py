@@ -8,11 +8,11 @@ before anything is sent, and the errors of `agora_analytics.errors` for what goe
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, suppress
 from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -20,9 +20,9 @@ from agora_analytics._core import merge, paging, truncation, validation
 from agora_analytics._core.decoding.codec import decoder, points_decoder
 from agora_analytics._core.dispatcher import SpanProvider
 from agora_analytics._core.wire import Param
-from agora_analytics.endpoints.call_requests import CallRequests
+from agora_analytics.endpoints.base import MaxRequestsReachedError, Results
+from agora_analytics.endpoints.call_requests import CallRequests, sessions_params
 from agora_analytics.endpoints.call_spans import id_of, sids_of
-from agora_analytics.endpoints.retention import MaxRequestsReachedError, Results
 from agora_analytics.models import (
     Call,
     CallPage,
@@ -37,7 +37,7 @@ from agora_analytics.models import (
     Uid,
 )
 from agora_analytics.plans import CALL_FREEZE, CALL_LISTS, CALL_METRICS, CALL_SESSIONS, CALL_STATISTICS, CALL_TIMELINE
-from agora_analytics.spans import Instant, Span
+from agora_analytics.spans import Instant, sliced
 
 if TYPE_CHECKING:
     from agora_analytics.streams.checkpoints import Checkpoint
@@ -63,9 +63,10 @@ class Calls(CallRequests):
 
         `page_no` counts from 1, `page_size` is 1 to 100. `GET /beta/analytics/call/lists`.
         """
-        span, tracker = self._span(CALL_LISTS, start, end), self._exact_tracker(CALL_LISTS, start, end)
+        span, tracker, _ = self._open(CALL_LISTS, start, end)
         channel = validation.optional_str("cname", cname)
-        return await self._fetch_page(tracker, span, page_no, channel, page_size)
+        number, size = _page_of(page_no, page_size)
+        return await self._fetch_page(tracker, channel, size, truncation.ListQuery(span), number)
 
     def search(
         self,
@@ -94,19 +95,16 @@ class Calls(CallRequests):
         It ends early where it would take more than `max_requests`, repeated attempts among them: `exhausted` of what is
         returned tells that.
         """
-        span = self._span(CALL_LISTS, start, end, whole=False)
         channel = validation.optional_str("cname", cname)
         size = validation.int_in_range("page_size", page_size, 1, validation.PAGE_SIZE)
         most = validation.none_or(validation.int_in_range, "max_requests", max_requests, 1)
-        tracker = self._tracker(CALL_LISTS, start, end, most)
-        found = paging.rows(
-            span.slices(self._max_span(CALL_LISTS)),
-            lambda part, number: self._fetch_list_page(tracker, part, number, channel, size),
-            truncation.calls(channel),
-            read_ahead=self._read_ahead,
-            size=size,
-        )
-        return Results(_begun_in(lambda: tracker.moved(span), found), tracker)
+        span, tracker, limits = self._open(CALL_LISTS, start, end, whole=False, clip_start=True, most=most)
+
+        kind = truncation.CALLS if channel is None else truncation.CALLS_OF_CHANNEL
+        spans = sliced(span, limits.longest_query)
+        fetch = partial(self._fetch_page, tracker, channel, size)
+        calls = paging.rows(spans, fetch, kind, read_ahead=self._read_ahead, size=size)
+        return Results(_begun_in(lambda: tracker.moved(span), calls), tracker)
 
     async def sessions_page(
         self,
@@ -129,14 +127,10 @@ class Calls(CallRequests):
         servers = validation.boolean("exclude_server_user", exclude_server_user)
 
         tracker = self._track_call(CALL_SESSIONS, call, start, end, whole=True)
-
-        def fetch(span: Span) -> Coroutine[Any, Any, SessionPage]:
-            timely = partial(tracker.clip, span)
-            return self._request_sessions_page(
-                id_of(call), timely, page_no, page_size, users, exclude_server_user=servers
-            )
-
-        page = await tracker.fetch_whole(fetch)
+        params = sessions_params(*_page_of(page_no, page_size), users, exclude_server_user=servers)
+        page = await tracker.fetch_whole(
+            self._call_fetcher(tracker, CALL_SESSIONS, self._session_page, id_of(call), params)
+        )
         return attrs.evolve(page, missing=tracker.missing) if tracker.missing else page
 
     def sessions(
@@ -298,6 +292,14 @@ class Calls(CallRequests):
         source = CallSource(self._dispatcher, self._scope)
         place = place_of(stream, checkpoint, self._scope.checkpoints)
         return Follow(source, self._dispatcher.quota, settings, place)
+
+
+def _page_of(number: object, size: object) -> tuple[int, int]:
+    """Check the number and the size of a page."""
+    return (
+        validation.int_in_range("page_no", number, 1),
+        validation.int_in_range("page_size", size, 1, validation.PAGE_SIZE),
+    )
 
 
 async def _begun_in(within: SpanProvider, calls: AsyncGenerator[Call]) -> AsyncGenerator[Call]:

@@ -17,8 +17,7 @@ from agora_analytics._core import merge, validation
 from agora_analytics._core.decoding.codec import points_decoder, totals_decoder
 from agora_analytics._core.wire import Param
 from agora_analytics.catalogue import Dimension, UsageMetric
-from agora_analytics.endpoints.base import EndpointGroup
-from agora_analytics.endpoints.retention import SpanTracker
+from agora_analytics.endpoints.base import EndpointGroup, SpanTracker
 from agora_analytics.models import Found, Point, Rows, Total
 from agora_analytics.plans import (
     INSIGHT_QUALITY,
@@ -57,9 +56,10 @@ class Insights(EndpointGroup):
         `metric` is one of `UsageMetric`, `granularity` of `Granularity`; other texts are passed on. Whether the bucket
         of `end` is in is the service's choice. `GET /beta/insight/usage/by_time`.
         """
-        span = self._span(INSIGHT_USAGE, start, end, whole=False)
-        tracker = self._exact_tracker(INSIGHT_USAGE, start, end)
-        return await self._by_time(INSIGHT_USAGE, span, tracker, metric, _by(granularity))
+        span, tracker, limits = self._open(INSIGHT_USAGE, start, end, whole=False)
+        return await self._by_time(
+            INSIGHT_USAGE, span, metric, _by(granularity), tracker=tracker, longest=limits.longest_query
+        )
 
     async def quality(
         self, metric: str, start: Instant, end: Instant, *, product: str, granularity: str = "1d"
@@ -69,10 +69,9 @@ class Insights(EndpointGroup):
         `metric` is one of `QualityMetric`, `product` of `Product`, `granularity` of `Granularity` (the minute's literal
         is unverified); other texts are passed on. `GET /beta/insight/quality/by_time`.
         """
-        span = self._span(INSIGHT_QUALITY, start, end, whole=False)
+        span, tracker, limits = self._open(INSIGHT_QUALITY, start, end, whole=False)
         params = _by(granularity) | {"productType": validation.non_empty_str("product", product)}
-        tracker = self._exact_tracker(INSIGHT_QUALITY, start, end)
-        return await self._by_time(INSIGHT_QUALITY, span, tracker, metric, params)
+        return await self._by_time(INSIGHT_QUALITY, span, metric, params, tracker=tracker, longest=limits.longest_query)
 
     async def usage_total(
         self,
@@ -92,9 +91,9 @@ class Insights(EndpointGroup):
         metric = validation.non_empty_str("metric", metric)
         if dimension is not None and metric in _PEAKS:
             raise ValueError(f"metric={metric!r} is known for the whole project only: no dimension is allowed")
-        span = self._span(INSIGHT_USAGE_TOTAL, start, end)
+        span, tracker, _ = self._open(INSIGHT_USAGE_TOTAL, start, end)
         body = _body(span, metric, dimension, dimension_values, filters)
-        return await self._total(INSIGHT_USAGE_TOTAL, body, span, self._exact_tracker(INSIGHT_USAGE_TOTAL, start, end))
+        return await self._total(INSIGHT_USAGE_TOTAL, body, span, tracker)
 
     async def quality_total(
         self,
@@ -112,22 +111,27 @@ class Insights(EndpointGroup):
         As `usage_total`; `ref_usage` of each total is the usage it rests on. The dimension `channelSize` has steps of
         its own and takes no values; `product` is sent when given. `POST /beta/insight/quality/aggregation`.
         """
-        span = self._span(INSIGHT_QUALITY_TOTAL, start, end)
+        span, tracker, _ = self._open(INSIGHT_QUALITY_TOTAL, start, end)
         body = _body(span, metric, dimension, dimension_values, filters)
         if body["dimensionValues"] and body["dimension"] == Dimension.CHANNEL_SIZE:
             raise ValueError("dimension_values: dimension 'channelSize' takes none, its steps are preset")
         body |= {"productType": validation.optional_str("product", product)}
-        return await self._total(
-            INSIGHT_QUALITY_TOTAL, body, span, self._exact_tracker(INSIGHT_QUALITY_TOTAL, start, end)
-        )
+        return await self._total(INSIGHT_QUALITY_TOTAL, body, span, tracker)
 
     async def _by_time(
-        self, endpoint: Endpoint, span: Span, tracker: SpanTracker, metric: str, params: dict[str, str]
+        self,
+        endpoint: Endpoint,
+        span: Span,
+        metric: str,
+        params: dict[str, str],
+        *,
+        tracker: SpanTracker,
+        longest: int,
     ) -> Found[Point]:
         """Ask slice by slice; each bucket lies whole in one of them, whatever hour the service's days begin at."""
         metric = validation.non_empty_str("metric", metric)
         decode = points_decoder(metric)
-        longest, bucket = self._max_span(endpoint), _bucket(params["aggregateGranularity"])
+        bucket = _bucket(params["aggregateGranularity"])
 
         def fetch(part: Span) -> Coroutine[Any, Any, Rows[Point]]:
             times: dict[str, Param] = {"startTs": part.start, "endTs": part.end, "metric": metric}

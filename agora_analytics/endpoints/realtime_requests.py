@@ -12,8 +12,7 @@ from agora_analytics._core import merge, validation
 from agora_analytics._core.decoding.codec import Decode, points_decoder, ranked_decoder, user_points_decoder
 from agora_analytics._core.wire import Param, comma_separated, quoted_list
 from agora_analytics.catalogue import RealtimeUsageMetric
-from agora_analytics.endpoints.base import EndpointGroup
-from agora_analytics.endpoints.retention import SpanTracker
+from agora_analytics.endpoints.base import EndpointGroup, SpanTracker
 from agora_analytics.models import Found, Point, Ranked, Rows, Uid
 from agora_analytics.plans import REALTIME_QUALITY, REALTIME_USAGE, Endpoint
 from agora_analytics.spans import WINDOW, HostSecond, Instant, Span, seconds
@@ -36,12 +35,6 @@ class RealtimeRequests(EndpointGroup):
     """Makes the requests of Real-time Monitoring."""
 
     _latest = REALTIME_USAGE
-
-    def _windows(self, endpoint: Endpoint, start: Instant, end: Instant) -> Span:
-        span = self._span(endpoint, start, end, whole=False)
-        if span.windows() is None:
-            raise ValueError(f"start={span.start} and end={span.end} lie in the same {WINDOW}-second window")
-        return span
 
     def _usage(
         self, metric: str, product: str, cname: str | None, dimension: str | None, dimension_values: Iterable[str]
@@ -71,9 +64,11 @@ class RealtimeRequests(EndpointGroup):
         return RequestTemplate(REALTIME_QUALITY, decode, params)
 
     async def _by_time(self, template: RequestTemplate, start: Instant, end: Instant) -> Found[Point]:
-        span, tracker = self._windows(template.endpoint, start, end), self._exact_tracker(template.endpoint, start, end)
+        span, tracker, limits = self._open(template.endpoint, start, end, whole=False)
+        if span.windows() is None:
+            raise ValueError(f"start={span.start} and end={span.end} lie in the same {WINDOW}-second window")
         parts = []
-        for part in span.slices(self._max_span(template.endpoint), WINDOW):
+        for part in span.slices(limits.longest_query, WINDOW):
             answer = await tracker.fetch(partial(self._read, template, tracker, part), part, Rows[Point](data=()))
             parts.append(answer.items)
         return tracker.found(merge.merge_points(parts))
@@ -87,7 +82,7 @@ class RealtimeRequests(EndpointGroup):
         ts = seconds(at, "at")
         by_host = isinstance(at, HostSecond)
         end = HostSecond(ts + WINDOW) if by_host else ts + WINDOW
-        span, tracker = self._span(endpoint, at, end), self._exact_tracker(endpoint, at, end)
+        span, tracker, _ = self._open(endpoint, at, end)
         metric, dimension = validation.non_empty_str("metric", metric), validation.non_empty_str("dimension", dimension)
         params: dict[str, Param] = {"metric": metric, "dimension": dimension, **more}
         decode = ranked_decoder(metric, dimension)

@@ -11,10 +11,10 @@ from agora_analytics._core import merge, validation
 from agora_analytics._core.dispatcher import Dispatcher, OnSkipped, RequestOptions, SpanProvider
 from agora_analytics._core.retry import Retry
 from agora_analytics.endpoints.base import EndpointGroup, Scope
-from agora_analytics.endpoints.call_requests import CallRequests
+from agora_analytics.endpoints.call_requests import CallRequests, call_page, call_params, list_params, sessions_params
 from agora_analytics.endpoints.realtime_requests import RealtimeRequests, RequestTemplate
 from agora_analytics.models import CallPage, Point, SessionPage
-from agora_analytics.plans import Endpoint
+from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS, Endpoint
 from agora_analytics.quota.wait_queue import Priority
 from agora_analytics.streams.watch.series import Query, Series, queries
 
@@ -68,8 +68,10 @@ class CallSource(_Source, CallRequests):
 
     def call_page(self, span: SpanProvider, number: int, cname: str | None = None) -> Coroutine[Any, Any, CallPage]:
         """Return a page of calls."""
-        return self._request_page(span, number, cname, validation.PAGE_SIZE)
+        size = validation.PAGE_SIZE
+        return self._fetch_current(CALL_LISTS, call_page, lambda: list_params(span(), cname, number, size))
 
     def session_page(self, call_id: str, span: SpanProvider, number: int) -> Coroutine[Any, Any, SessionPage]:
         """Return a page of the sessions of a call."""
-        return self._request_sessions_page(call_id, span, number, validation.PAGE_SIZE, (), exclude_server_user=True)
+        params = sessions_params(number, validation.PAGE_SIZE, (), exclude_server_user=True)
+        return self._fetch_current(CALL_SESSIONS, self._session_page, lambda: call_params(call_id, span()) | params)

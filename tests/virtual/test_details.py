@@ -37,7 +37,7 @@ class Clocks:
 
 
 @attrs.define
-class SpanTracker:
+class Kept:
     """Stands for a reserve that has so many requests."""
 
     requests: int = 10_000
@@ -69,7 +69,7 @@ class Asking:
     clocks: Clocks
     reader: Reader
     details: Details
-    kept: SpanTracker = attrs.field(factory=SpanTracker)
+    kept: Kept = attrs.field(factory=Kept)
 
     async def round(self) -> list:
         events = []

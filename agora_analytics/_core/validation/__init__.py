@@ -24,29 +24,28 @@ from agora_analytics._core.validation.lists import (
     without_commas,
     without_quotes,
 )
-from agora_analytics._core.validation.messages import short_repr, type_error
-from agora_analytics._core.validation.objects import (
-    apply_rules,
-    function,
-    instance,
-    mapping,
-    none_or,
-    path,
-    with_members,
-)
-from agora_analytics._core.validation.scalars import (
+from agora_analytics._core.validation.values import (
     app_id,
+    apply_rules,
     as_int,
     boolean,
     enum_value,
+    function,
     granularity,
+    instance,
     int_in_range,
     is_sendable,
+    mapping,
     non_empty_str,
+    none_or,
     number_in_range,
     one_of,
     optional_str,
+    path,
     secret_error,
+    short_repr,
+    type_error,
+    with_members,
 )
 
 __all__ = [

@@ -6,14 +6,15 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar
 
-from agora_analytics._core.validation.messages import short_repr, type_error
-from agora_analytics._core.validation.scalars import (
+from agora_analytics._core.validation.values import (
     app_id,
     as_int,
     enum_value,
     int_in_range,
     is_sendable,
     non_empty_str,
+    short_repr,
+    type_error,
 )
 
 T = TypeVar("T")

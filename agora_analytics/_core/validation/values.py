@@ -1,16 +1,56 @@
-"""Rules for single values: texts, numbers, flags, names and credentials."""
+"""Rules for single values: texts, numbers, flags, credentials, objects and paths, and how errors show a value.
+
+An error shows a value short, on one line, and never runs the `repr` of an unknown class.
+"""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from datetime import date, timedelta
 from enum import Enum
 from numbers import Real
 from operator import index
-from typing import Any, Final
+from pathlib import Path
+from reprlib import Repr
+from types import NoneType
+from typing import Any, Final, TypeVar
 
-from agora_analytics._core.validation.messages import short_repr, type_error
+_MAX_SHOWN: Final = 100
+"""Characters of a value that an error shows at most."""
+
+# Another class's `repr` may be of any length, and may show a password, as that of aiohttp's BasicAuth does.
+_PLAIN: Final = (str, int, float, complex, date, timedelta, Enum, NoneType)
+
+
+class _Short(Repr):
+    """Shows plain values and lists of them; of everything else the class."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxlong = 2, 60, 40
+
+    def repr_instance(self, x: object, level: int) -> str:
+        """Show a value of no built-in list."""
+        del level
+        return repr(x) if isinstance(x, _PLAIN) else f"<{type(x).__name__}>"
+
+
+def short_repr(value: object) -> str:
+    """Return a value as an error shows it: at most 100 characters of one line."""
+    try:
+        said = _Short().repr(value)
+    except Exception:  # noqa: BLE001 - a `repr` may raise anything, and an int of 5,000 digits has none
+        said = f"<{type(value).__name__}>"
+    line = "".join(letter if letter.isprintable() else " " for letter in said)
+    return line if len(line) <= _MAX_SHOWN else f"{line[: _MAX_SHOWN - 3]}..."
+
+
+def type_error(name: str, value: object, allowed: str) -> TypeError:
+    """Return the error for a value that is not of the argument's kind."""
+    return TypeError(f"{name}={short_repr(value)}: allowed is {allowed}")
+
 
 _MOST: Final = 2**31 - 1
 """Default upper bound of whole numbers: what no service and no sum over it will mistake."""
@@ -142,3 +182,65 @@ def secret_error(name: str, value: object) -> Exception | None:
     if not value.isprintable() or any(map(str.isspace, value)):
         return ValueError(f"{name} has spaces or control characters in it (value not shown)")
     return None
+
+
+T = TypeVar("T")
+
+Rule = Callable[[str, Any], Any]
+
+
+def instance(name: str, value: object, kind: type[T], allowed: str = "") -> T:
+    """Return a value of a class; `allowed` says what else there is to know."""
+    if not isinstance(value, kind):
+        raise type_error(name, value, allowed or f"a {kind.__name__}")
+    return value
+
+
+def with_members(name: str, value: T, allowed: str, *members: str) -> T:
+    """Return what has these methods and properties, of whatever class; a class itself is none."""
+    if isinstance(value, type) or not all(hasattr(value, member) for member in members):
+        raise type_error(name, value, allowed)
+    return value
+
+
+def function(name: str, value: T, allowed: str) -> T:
+    """Return what can be called."""
+    if not callable(value):
+        raise type_error(name, value, allowed)
+    return value
+
+
+def mapping(name: str, value: object, kind: type[T]) -> Mapping[str, T]:
+    """Return a mapping from texts to values of a class, which may be secrets: the error shows none of it."""
+    if not isinstance(value, Mapping) or not all(
+        isinstance(key, str) and isinstance(one, kind) for key, one in value.items()
+    ):
+        raise TypeError(f"{name}: allowed is a mapping from str to {kind.__name__} (value not shown)")
+    return value
+
+
+def none_or(rule: Callable[..., T], name: str, value: object, *more: Any) -> T | None:
+    """Return None for None, and what the rule returns for all else."""
+    return None if value is None else rule(name, value, *more)
+
+
+def path(name: str, value: object) -> Path:
+    """Return the path of a file or folder, `~` replaced by the user's folder."""
+    if not isinstance(value, str) and not hasattr(type(value), "__fspath__"):
+        raise type_error(name, value, "a path: a str or a Path")
+    try:
+        found = Path(value)  # type: ignore[arg-type]  # what has __fspath__ is a path
+    except TypeError:  # of bytes
+        raise type_error(name, value, "a path: a str or a Path") from None
+    if value == "" or "\0" in str(found):
+        raise ValueError(f"{name}={short_repr(str(value))} is no path: it is empty or has a null character in it")
+    try:
+        return found.expanduser()
+    except RuntimeError:
+        raise ValueError(f"{name}={short_repr(str(found))}: there is no such user's folder") from None
+
+
+def apply_rules(model: object, **rules: Rule) -> None:
+    """Check fields of a frozen value that is being made, and keep what their rules return."""
+    for name, rule in rules.items():
+        object.__setattr__(model, name, rule(name, getattr(model, name)))
