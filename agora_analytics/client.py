@@ -13,13 +13,14 @@ import attrs
 
 from agora_analytics._core import validation
 from agora_analytics._core.dispatcher import Dispatcher, OnBadRow
+from agora_analytics._core.redaction import fingerprint
 from agora_analytics._core.retry import Retry
 from agora_analytics._core.transport import HOSTS, AiohttpTransport, Credentials, Timeouts
 from agora_analytics.endpoints.base import Scope
 from agora_analytics.plans import Plan
 from agora_analytics.protocols import CheckpointStore, Ledger, Transport, WallClock
 from agora_analytics.quota.memory_ledger import MemoryLedger
-from agora_analytics.quota.quota import Quota, fingerprint
+from agora_analytics.quota.quota import Quota
 from agora_analytics.quota.wait_queue import Priority
 
 if TYPE_CHECKING:
@@ -38,8 +39,14 @@ _SHORT = 8
 class AnalyticsClient:
     """Reads the Agora Analytics REST API and keeps every quota of the plan.
 
-    May be constructed anywhere; opens at the first request and belongs to the event loop that makes it. Close it with
-    `async with` or `close()`. Raises `ValueError` or `TypeError` for settings that cannot work.
+    ```python
+    async with AnalyticsClient.from_env() as client:
+        page = await client.calls.page(*client.calls.recent(timedelta(hours=1)))
+        print(page.total_size, "calls in the last hour")
+    ```
+
+    May be constructed anywhere. It opens at the first request and belongs to the event loop that makes it. Close it
+    with `async with` or `close()`. Raises `ValueError` or `TypeError` for settings that cannot work.
 
     Args:
         customer_id: Customer ID from Agora Console.

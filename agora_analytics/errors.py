@@ -21,7 +21,17 @@ AgoraError
 └── ExportError             an export cannot be written, or is not the one that was begun
 ```
 
-Each keeps what it says as attributes, survives pickling, and never holds a credential.
+Each has its details as attributes, survives pickling, and never holds a credential. Errors that a retry may fix have
+`retryable = True`; the client has retried those already, as its `Retry` allows.
+
+```python
+try:
+    page = await client.calls.page(start, end)
+except RateLimited as error:
+    print("too many requests:", error.limit, "a", error.unit)
+except AgoraError as error:
+    print(error.fault, error.request, error.hint)
+```
 """
 
 from __future__ import annotations

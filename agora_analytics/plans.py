@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 import attrs
 
 from agora_analytics._core import validation
-from agora_analytics.spans import Span, length
+from agora_analytics.spans import DAY, HOUR, MINUTE, Span, length
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,9 +29,6 @@ Unit = Literal["second", "minute", "day"]
 WINDOWS: Final[dict[Unit, int]] = {"second": 1, "minute": 60, "day": 86_400}
 """Seconds in each unit."""
 
-_MINUTE: Final = 60
-_HOUR: Final = 3_600
-_DAY: Final = 86_400
 _MARGIN: Final = 120
 """Seconds for which a span as old as the plan keeps stays askable: its requests may have to queue."""
 
@@ -197,6 +194,12 @@ def _counters(values: Mapping[str, str]) -> Mapping[str, str]:
 class Plan:
     """A pricing plan: the limits of each table, and which endpoints share a counter.
 
+    >>> plan = Plan.of("premium").with_limits("realtime", per_day=1_000)
+    >>> plan.rates("realtime")
+    {'minute': 3, 'day': 1000}
+    >>> print(plan.of_endpoint(CALL_LISTS).askable(now=1_795_521_600))
+    2026-11-17T12:00:01Z..2026-11-24T11:59:39Z
+
     `limits` maps a table's name to its limits, absent where the plan does not offer it; `counters` maps an endpoint's
     name to the counter it spends from, absent where that is its table's. Change a copy with `with_limits`, `split`,
     `merge`, or `attrs.evolve`. A plan is a value: it cannot be changed, and can be hashed and pickled.
@@ -328,7 +331,7 @@ class Plan:
 
 def is_cut(wanted: timedelta | int, span: Span) -> bool:
     """Whether `Plan.recent` cut a span by more than the edges that requests keep off: ten minutes, or a hundredth."""
-    return length(wanted) - span.duration > min(10 * _MINUTE, length(wanted) // 100)
+    return length(wanted) - span.duration > min(10 * MINUTE, length(wanted) // 100)
 
 
 def _plan(
@@ -341,22 +344,22 @@ def _plan(
     """Build a plan of the numbers of its column, in the tables' order and units."""
     per_second, per_day, days, hours, delay = lists
     detail_hours, detail_delay = details
-    calls = Limits(per_second=per_second, per_day=per_day, available=days * _DAY, longest=hours * _HOUR, delay=delay)
+    calls = Limits(per_second=per_second, per_day=per_day, available=days * DAY, longest=hours * HOUR, delay=delay)
     tables = {
         "call_lists": calls,
-        "call_details": attrs.evolve(calls, longest=detail_hours * _HOUR, delay=detail_delay),
+        "call_details": attrs.evolve(calls, longest=detail_hours * HOUR, delay=detail_delay),
     }
     if insights:
         per_minute, per_day, kept, longest, usage_delay = insights
         usage = Limits(
             per_minute=per_minute,
             per_day=per_day,
-            available=kept * _DAY,
-            longest=longest * _DAY,
-            delay=usage_delay * _HOUR,
+            available=kept * DAY,
+            longest=longest * DAY,
+            delay=usage_delay * HOUR,
             granularities=("1d", "1h"),
         )
-        quality = attrs.evolve(usage, delay=6 * _HOUR)
+        quality = attrs.evolve(usage, delay=6 * HOUR)
         tables["insight_usage"] = usage
         # The literal of the minute that the page promises is nowhere in it: "1m" is a guess.
         tables["insight_quality"] = attrs.evolve(quality, granularities=("1d", "1h", "1m"))
@@ -367,8 +370,8 @@ def _plan(
         tables["realtime"] = Limits(
             per_minute=per_minute,
             per_day=per_day,
-            available=minutes * _MINUTE,
-            longest=minutes * _MINUTE,
+            available=minutes * MINUTE,
+            longest=minutes * MINUTE,
             delay=delay,
         )
     return Plan(name, tables)

@@ -17,6 +17,11 @@ __all__ = ["Span"]
 Instant = datetime | int
 """A moment: an aware `datetime`, or whole seconds since 1970 in UTC, of any class of whole numbers."""
 
+MINUTE: Final = 60
+HOUR: Final = 3_600
+DAY: Final = 86_400
+"""Seconds in each."""
+
 WINDOW: Final = 20
 """Seconds in a real-time window; windows begin on multiples of it."""
 
@@ -93,6 +98,14 @@ class HostSecond(int):
 @attrs.frozen
 class Span:
     """Half-open `[start, end)` in whole UTC seconds; it unpacks into the two: `search(*span)`.
+
+    >>> span = Span(1_795_521_600, 1_795_528_800)
+    >>> print(span, span.duration)
+    2026-11-24T12:00:00Z..2026-11-24T14:00:00Z 7200
+    >>> [part.duration for part in span.slices(3_000)]
+    [3000, 3000, 1200]
+    >>> datetime(2026, 11, 24, 13, tzinfo=UTC) in span
+    True
 
     Raises `ValueError` unless `0 <= start < end`, both in seconds.
     """

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import tempfile
+from contextlib import suppress
 from hashlib import file_digest
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, cast
@@ -41,6 +43,39 @@ def digest(path: Path) -> str:
     """Return the SHA-256 of a file's bytes; raises `OSError` where it is a symbolic link."""
     with opened(path, "rb") as file:
         return file_digest(cast("BufferedReader", file), "sha256").hexdigest()
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file's text whole or not at all, power cuts included; its folder is made if need be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=temporary_prefix(path))
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(beside).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(beside).unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def temporary_prefix(path: Path) -> str:
+    """Return how the names of temporary files begin that are to replace a file."""
+    return f".{path.name}."
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's list of files to the disk, where the system can."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def folder_below(top: Path, folder: Path) -> Path:

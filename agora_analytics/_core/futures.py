@@ -13,7 +13,7 @@ _GRACE: Final = 1.0
 """Seconds that work may go on for after its caller was cancelled, before it is made to end."""
 
 
-async def ended(work: asyncio.Future[T], abort: Callable[[], object] | None = None) -> T:
+async def wait_until_done(work: asyncio.Future[T], abort: Callable[[], object] | None = None) -> T:
     """Return or raise what comes of some work once it has ended; a caller cancelled meanwhile hears of that then.
 
     Where it goes on for long after that, `abort` makes it end.

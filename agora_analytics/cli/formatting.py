@@ -8,7 +8,7 @@ from statistics import fmean, median_low
 
 import attrs
 
-from agora_analytics.spans import moment
+from agora_analytics.spans import DAY, HOUR, MINUTE, moment
 
 Pair = tuple[int, float]
 """UTC second and value."""
@@ -28,7 +28,6 @@ REASONS = {
 """Why something was lost, by `Gap.reason`."""
 
 _FINE = 10
-_MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 
 
 @attrs.frozen
@@ -101,10 +100,10 @@ def lasting(seconds: float | None) -> str:
         return ""
     whole = int(seconds)
     parts = (
-        (whole // _DAY, "d"),
-        (whole % _DAY // _HOUR, "h"),
-        (whole % _HOUR // _MINUTE, "m"),
-        (whole % _MINUTE, "s"),
+        (whole // DAY, "d"),
+        (whole % DAY // HOUR, "h"),
+        (whole % HOUR // MINUTE, "m"),
+        (whole % MINUTE, "s"),
     )
     return " ".join([f"{count} {unit}" for count, unit in parts if count][:2]) or "0 s"
 

@@ -18,11 +18,11 @@ import attrs
 from agora_analytics._core import wire
 from agora_analytics._core.decoding.codec import Decode
 from agora_analytics._core.dispatcher import Dispatcher, NothingToFetchError, RequestOptions
+from agora_analytics._core.redaction import fingerprint
 from agora_analytics.errors import PlanRefused
 from agora_analytics.models import Answer, BadRow, Found
 from agora_analytics.plans import Endpoint, Limits, is_cut
 from agora_analytics.protocols import CheckpointStore, Request
-from agora_analytics.quota.quota import fingerprint
 from agora_analytics.spans import Instant, Span, by_host, ends_by_host, is_by_host, merged
 
 __all__ = ["Results"]

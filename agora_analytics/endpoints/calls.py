@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing, suppress
 from functools import partial
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 import attrs
@@ -19,6 +18,7 @@ import attrs
 from agora_analytics._core import merge, paging, truncation, validation
 from agora_analytics._core.decoding.codec import decoder, points_decoder
 from agora_analytics._core.dispatcher import SpanProvider
+from agora_analytics._core.redaction import fingerprint
 from agora_analytics._core.wire import Param
 from agora_analytics.endpoints.base import MaxRequestsReachedError, Results
 from agora_analytics.endpoints.call_requests import CallRequests, sessions_params
@@ -37,7 +37,7 @@ from agora_analytics.models import (
     Uid,
 )
 from agora_analytics.plans import CALL_FREEZE, CALL_LISTS, CALL_METRICS, CALL_SESSIONS, CALL_STATISTICS, CALL_TIMELINE
-from agora_analytics.spans import Instant, sliced
+from agora_analytics.spans import MINUTE, Instant, sliced
 
 if TYPE_CHECKING:
     from agora_analytics.streams.checkpoints import Checkpoint
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Calls"]
 
-_MINUTE = 60
 
 _statistics = decoder(Rows[Statistic])
 _freeze = decoder(Rows[FreezeBucket])
@@ -78,6 +77,13 @@ class Calls(CallRequests):
         max_requests: int | None = None,
     ) -> Results[Call]:
         """Yield every call that began in a span once, however long the span and however many pages.
+
+        ```python
+        calls = client.calls.search(start, end)
+        async for call in calls:
+            print(call.cname, call.started_at, call.call_video_freeze_rate)
+        print(calls.requests, "requests,", "missing:", *calls.missing)
+        ```
 
         Spans laid side by side repeat nothing and miss nothing, whichever way the service selects: a call that began
         earlier and was still on is not among them, one whose `created_ts` is unknown is, wherever the service lists it.
@@ -145,6 +151,11 @@ class Calls(CallRequests):
     ) -> Results[Session]:
         """Yield every session of a call once, by `sid`, in as many requests as it takes.
 
+        ```python
+        async for session in client.calls.sessions(call):
+            print(session.uid, session.network, session.joined_at, session.left_at)
+        ```
+
         `start` and `end` are needed with an id and default to the whole of a `Call` (while it goes on: to now, less the
         plan's delay). Long calls are cut by the plan's hours, `uids` (any number) are asked for ten at a time.
         `exclude_server_user` leaves out Linux users. `GET /beta/analytics/call/sessions`.
@@ -172,6 +183,13 @@ class Calls(CallRequests):
         wait: bool = False,
     ) -> Results[SessionMetrics]:
         """Yield the metrics of each session asked for, in that order; one without data has an empty `data`.
+
+        ```python
+        async for metrics in client.calls.metrics(call):
+            freezes = metrics.track(catalogue.MetricId.VIDEO_FREEZE_TIME)
+            if freezes is not None:
+                print(metrics.sid, sum(milliseconds for _, milliseconds in freezes.points))
+        ```
 
         `sids` are ids or sessions, any number; None means all sessions of the call, which costs the requests to list
         them, without those of Linux users, such as recorders and bots, unless `exclude_server_user=False`. They are
@@ -234,7 +252,7 @@ class Calls(CallRequests):
         tracker = self._track_call(CALL_TIMELINE, call, start, end)
         fetch = self._call_fetcher(tracker, CALL_TIMELINE, _timeline, id_of(call), params)
         # What a service counts in a minute that is cut in two cannot be added up: one user may be in both parts.
-        spans = tracker.slices(mark=_MINUTE)
+        spans = tracker.slices(mark=MINUTE)
         nothing = Rows[Point](data=())
         parts = [(await tracker.fetch(partial(fetch, span), span, nothing)).items for span in spans]
         return tracker.found(merge.merge_points(parts))
@@ -251,6 +269,17 @@ class Calls(CallRequests):
         late_sessions: bool = True,
     ) -> Follow:
         """Yield what happens to calls, for as long as you iterate: each start, change and end once.
+
+        ```python
+        async for event in client.calls.follow(with_sessions=True):
+            match event:
+                case CallStarted():
+                    print("started", event.call.cname)
+                case CallFinished():
+                    print("finished", event.call.cname, len(event.sessions or ()))
+                case Gap():
+                    print("nothing is known of", event.span, event.reason)
+        ```
 
         A `CallStarted` comes when a call is first seen, a `CallChanged` when one that goes on looks different, a
         `CallFinished` when it is over, and a `CallLost` where nobody will see its end: it was deleted, or began before
@@ -288,7 +317,7 @@ class Calls(CallRequests):
             with_sessions=validation.boolean("with_sessions", with_sessions),
             late_sessions=validation.boolean("late_sessions", late_sessions),
         )
-        stream = f"follow {sha256(self._app().encode()).hexdigest()[:16]}"
+        stream = f"follow {fingerprint(self._app())}"
         source = CallSource(self._dispatcher, self._scope)
         place = place_of(stream, checkpoint, self._scope.checkpoints)
         return Follow(source, self._dispatcher.quota, settings, place)

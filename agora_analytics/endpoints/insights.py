@@ -53,6 +53,12 @@ class Insights(EndpointGroup):
     async def usage(self, metric: str, start: Instant, end: Instant, *, granularity: str = "1d") -> Found[Point]:
         """Return a usage metric by hour or day, in order of time, in as many requests as the plan's days need.
 
+        ```python
+        week = client.insights.recent(timedelta(days=7))
+        for point in await client.insights.usage("userCount", *week):
+            print(point.started_at, point.value)
+        ```
+
         `metric` is one of `UsageMetric`, `granularity` of `Granularity`; other texts are passed on. Whether the bucket
         of `end` is in is the service's choice. `GET /beta/insight/usage/by_time`.
         """
@@ -65,6 +71,12 @@ class Insights(EndpointGroup):
         self, metric: str, start: Instant, end: Instant, *, product: str, granularity: str = "1d"
     ) -> Found[Point]:
         """Return a quality metric of a product by minute, hour or day, in order of time.
+
+        ```python
+        day = client.insights.recent(timedelta(days=1))
+        points = await client.insights.quality("videoFreezeRate", *day, product="Native", granularity="1h")
+        print(max(point.value or 0.0 for point in points))
+        ```
 
         `metric` is one of `QualityMetric`, `product` of `Product`, `granularity` of `Granularity` (the minute's literal
         is unverified); other texts are passed on. `GET /beta/insight/quality/by_time`.
@@ -84,6 +96,12 @@ class Insights(EndpointGroup):
         filters: Iterable[Filter] = (),
     ) -> Found[Total]:
         """Return a usage metric over a whole span, in one or by a dimension's top values, for one request.
+
+        ```python
+        day = client.insights.recent(timedelta(days=1))
+        for total in await client.insights.usage_total("userCount", *day, dimension="country"):
+            print(total.dimension_value, total.value)
+        ```
 
         Without `dimension_values` a dimension answers with its top 20 (device: 50). `filters` go with the dimension
         `region` only, dimensions not with peak metrics. `POST /beta/insight/usage/aggregation`.
@@ -107,6 +125,12 @@ class Insights(EndpointGroup):
         product: str | None = None,
     ) -> Found[Total]:
         """Return a quality metric over a whole span, in one or by a dimension's top values, for one request.
+
+        ```python
+        day = client.insights.recent(timedelta(days=1))
+        for total in await client.insights.quality_total("networkDelay", *day, dimension="os"):
+            print(total.dimension_value, total.value, total.ref_usage)
+        ```
 
         As `usage_total`; `ref_usage` of each total is the usage it rests on. The dimension `channelSize` has steps of
         its own and takes no values; `product` is sent when given. `POST /beta/insight/quality/aggregation`.

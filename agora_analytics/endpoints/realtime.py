@@ -9,10 +9,10 @@ errors of `agora_analytics.errors` for what goes wrong afterwards.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from agora_analytics._core import validation
+from agora_analytics._core.redaction import fingerprint
 from agora_analytics.catalogue import RealtimeUsageMetric
 from agora_analytics.endpoints.realtime_requests import RealtimeRequests
 from agora_analytics.models import Found, Point, Ranked, Uid
@@ -111,6 +111,18 @@ class Realtime(RealtimeRequests):
     ) -> Watch:
         """Yield each 20-second window once and in order, with the points of all series, for as long as you iterate.
 
+        ```python
+        users = Series("userCount", product="Native")
+        async for event in client.realtime.watch(users):
+            match event:
+                case Window():
+                    print(event.ts, event.value(users))
+                case Revision():
+                    print(event.ts, "changed to", event.after)
+                case Gap():
+                    print("nothing is known of", event.span, event.reason)
+        ```
+
         A `Window` comes as soon as all series have it; one that some lack is waited for, `allowed_lateness` seconds
         beyond the plan's delay, and then comes with those as `missing`, each with the reason. A value that changes
         after that, or a group that appears, within `final_after` seconds, comes as a `Revision` (unless
@@ -153,7 +165,11 @@ class Realtime(RealtimeRequests):
         return Watch(source, self._dispatcher.quota, series, settings, self._place(series, checkpoint))
 
     def coverage(self, *series: Series, every: int = WINDOW) -> Coverage:
-        """Say what the plan can do for these series: requests a poll, interval, freshness, and whether all is had.
+        """Return what the plan can do for these series: requests a poll, interval, freshness, and whether it is enough.
+
+        ```python
+        print(client.realtime.coverage(Series("userCount", product="Native")))
+        ```
 
         That is if all of the day's real-time requests are theirs. Raises `ValueError` where the plan offers none.
         """
@@ -173,5 +189,5 @@ class Realtime(RealtimeRequests):
         from agora_analytics.streams.position import place_of  # noqa: PLC0415
 
         told = "\n".join((self._app(), *sorted(map(str, series))))
-        stream = f"watch {sha256(told.encode()).hexdigest()[:16]}"
+        stream = f"watch {fingerprint(told)}"
         return place_of(stream, checkpoint, self._scope.checkpoints)

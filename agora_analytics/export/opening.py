@@ -7,13 +7,13 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from agora_analytics._core import validation
 from agora_analytics._core.dispatcher import Dispatcher
 from agora_analytics._core.files import not_linked, own_folder
+from agora_analytics._core.redaction import fingerprint
 from agora_analytics.endpoints.base import Scope
 from agora_analytics.errors import ExportError
 from agora_analytics.export import formats
@@ -200,14 +200,10 @@ def _beside(sink: Sink, state: Path | None) -> Path:
     if state is not None:
         return state
     base = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
-    return base / "agora-analytics" / "exports" / _fingerprint(sink)
-
-
-def _fingerprint(sink: Sink) -> str:
-    return sha256(sink.identity.encode()).hexdigest()[:16]
+    return base / "agora-analytics" / "exports" / fingerprint(sink.identity)
 
 
 def _settings(selection: Selection, name: str, sink: Sink) -> dict[str, Any]:
     """Return what may not change from one run to the next; a local folder may be moved."""
-    place = {} if isinstance(sink, LocalSink) else {"place": _fingerprint(sink)}
+    place = {} if isinstance(sink, LocalSink) else {"place": fingerprint(sink.identity)}
     return {"format": name, **place, **selection.identity()}

@@ -187,14 +187,9 @@ class Selection:
         }
 
 
-def is_over(call: Call) -> bool:
-    """Whether a call has ended: where the service does not say, whether it tells an end."""
-    return call.ended_at is not None if call.finished is None else call.finished
-
-
 def wants(selection: Selection, call: Call) -> bool:
     """Whether a selection's filters let a call through."""
-    if selection.finished and not is_over(call):
+    if selection.finished and not call.is_over:
         return False
     return selection.min_freeze_rate is None or worst(call) > selection.min_freeze_rate
 

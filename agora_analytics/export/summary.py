@@ -10,13 +10,12 @@ import attrs
 
 from agora_analytics.export.fetch.run import Run
 from agora_analytics.export.fetch.skip_reasons import DETAILS, UNMEASURED, is_asked_again
-from agora_analytics.export.fetch.sources import DAY
 from agora_analytics.export.report import ExportReport, Skipped
 from agora_analytics.export.schema import DATASETS, Column
 from agora_analytics.export.state.manifest import iso_day
 from agora_analytics.export.state.progress import CUT, EXPIRED, NAMES_OF_KINDS, OPEN, State
 from agora_analytics.export.state.staging import Part
-from agora_analytics.spans import Span
+from agora_analytics.spans import DAY, Span
 
 _NAMED: Final = 10
 """Calls that are left out for one reason, and told by their ids."""

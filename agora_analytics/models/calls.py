@@ -55,6 +55,11 @@ class Call:
         return moment(self.destroyed_ts) if self.finished is not False else None
 
     @property
+    def is_over(self) -> bool:
+        """Whether the call has ended: as `finished` says, or where that is missing, whether it has an end."""
+        return self.ended_at is not None if self.finished is None else self.finished
+
+    @property
     def span(self) -> Span | None:
         """From the first second to the last, both in; None while the call goes on or has no times."""
         if not (self.created_ts and self.started_at and self.destroyed_ts and self.ended_at):

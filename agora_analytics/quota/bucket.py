@@ -43,6 +43,7 @@ from agora_analytics.quota.clock_reading import (
 )
 from agora_analytics.quota.learned_limits import NamedLimits
 from agora_analytics.quota.other_programs import Others
+from agora_analytics.spans import DAY
 
 LOST: Final = 2.0
 """Seconds after giving up on a request in which the service may still count it."""
@@ -59,7 +60,6 @@ _IDLE: Final = 2.0
 _MANY: Final = 64
 """Answers, of past windows too, that are looked through before they get more."""
 
-_DAY: Final = 86_400
 
 _EVENING: Final = 1_800.0
 """Seconds at the end of a day in which a refusal costs nothing: windows, which are kept shortest, are for longer."""
@@ -167,7 +167,7 @@ class Counter:
         pause = self.shut[unit].until - now if unit in self.shut else 0.0
         if unit == "day":
             short = ahead + 1 - self._left_of_days(limit, possible_days(moment), moment)
-            return max(pause, 0.0 if short <= 0 else until_tomorrow(moment) + (short - 1) // max(limit, 1) * _DAY)
+            return max(pause, 0.0 if short <= 0 else until_tomorrow(moment) + (short - 1) // max(limit, 1) * DAY)
         since, since_early = thresholds(unit, moment)
         full = self.full.get(unit, -math.inf)
         first = max(0.0, pause, passes(full, unit, moment) - now if full > since else 0.0)
@@ -203,7 +203,7 @@ class Counter:
             return max(0.0, *pauses, *waits)
         days, before = divmod(requests - today - 1, max(daily, 1))
         windows = (before // max(limit, 1) * WINDOWS[unit] for unit, limit in limits.items())
-        return until_tomorrow(moment) + days * _DAY + max(windows, default=0.0)
+        return until_tomorrow(moment) + days * DAY + max(windows, default=0.0)
 
     def reserve(self, number: int, rates: dict[Unit, int], moment: Moment, kept: int = 0) -> Granted | Denied:
         """Take a token of every unit, or none; `kept` of the day's are for others."""

@@ -11,6 +11,7 @@ import math
 from typing import Final, NamedTuple
 
 from agora_analytics.plans import WINDOWS, Unit
+from agora_analytics.spans import DAY
 
 GUARD: Final = 0.1
 """Seconds by which the clocks of the hosts behind one name may differ, twice, and some."""
@@ -20,8 +21,6 @@ SKEW: Final = 5.0
 
 _EARLY: Final = 0.18
 """Part of a second, its guard included, in which it has just begun: two such moments must be nearly a second apart."""
-
-_DAY: Final = 86_400
 
 
 class Moment(NamedTuple):
@@ -97,20 +96,20 @@ def possible_days(moment: Moment, since: float | None = None) -> tuple[int, ...]
     if rival is not None:
         return tuple(sorted({*_days(wall - passed), *_days(rival - passed), *_days(wall), *_days(rival)}))
     if doubt == math.inf:
-        first, last = int((wall - passed - SKEW) // _DAY), int((wall + SKEW) // _DAY)
+        first, last = int((wall - passed - SKEW) // DAY), int((wall + SKEW) // DAY)
     else:
-        first, last = int((now - passed + low - moment.behind) // _DAY), int((now + low + doubt) // _DAY)
+        first, last = int((now - passed + low - moment.behind) // DAY), int((now + low + doubt) // DAY)
     return (first,) if first == last else tuple(range(first, last + 1))
 
 
 def _days(utc: float) -> tuple[int, ...]:
     """Return the days of a moment that is known to a few seconds."""
-    return int((utc - SKEW) // _DAY), int((utc + SKEW) // _DAY)
+    return int((utc - SKEW) // DAY), int((utc + SKEW) // DAY)
 
 
 def day_of_service(moment: Moment) -> int:
     """Return the UTC day that it is at least, by what the service has told of the time, be it confirmed or not."""
-    return possible_days(moment)[0] if moment.rival is None else int((moment.wall - SKEW) // _DAY)
+    return possible_days(moment)[0] if moment.rival is None else int((moment.wall - SKEW) // DAY)
 
 
 def until_tomorrow(moment: Moment) -> float:
@@ -121,12 +120,12 @@ def until_tomorrow(moment: Moment) -> float:
 
 
 def _until_tomorrow(utc: float) -> float:
-    return (utc // _DAY + 1) * _DAY - utc
+    return (utc // DAY + 1) * DAY - utc
 
 
 def today_is(moment: Moment) -> float:
     """Seconds that the UTC day is old, at least."""
-    return moment.earliest % _DAY
+    return moment.earliest % DAY
 
 
 def thresholds(unit: Unit, moment: Moment) -> tuple[float, float]:

@@ -12,10 +12,9 @@ from typing import Final, NamedTuple
 import attrs
 
 from agora_analytics.plans import Unit
+from agora_analytics.spans import DAY
 
-_DAY: Final = 86_400.0
-
-_PLANNED: Final = 2.5 * _DAY
+_PLANNED: Final = 2.5 * DAY
 """Seconds for which streams plan with a named limit: each evening in it they find out whether it holds."""
 
 _MOST: Final = 10**6
@@ -52,7 +51,7 @@ class NamedLimits:
         if named is None:
             return None
         age = utc - named.at if named.planned == planned else math.inf
-        if abs(age) < _DAY:  # a clock that was set back makes it negative
+        if abs(age) < DAY:  # a clock that was set back makes it negative
             return max(0.0, age)
         self.hints.pop(unit, None)
         if abs(age) > _PLANNED:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from copy import copy
-from hashlib import sha256
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from agora_analytics._core import validation
+from agora_analytics._core.redaction import fingerprint
 from agora_analytics.errors import PlanRefused, RateLimited, ResponseError, TransportError
 from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.protocols import Ledger, WallClock
@@ -17,23 +17,18 @@ from agora_analytics.quota.ledger_state import Book
 from agora_analytics.quota.limiter import Account, Budget, Group, Need, Outcome
 from agora_analytics.quota.memory_ledger import MemoryLedger
 from agora_analytics.quota.wait_queue import Priority
+from agora_analytics.spans import DAY
 
 if TYPE_CHECKING:
     from agora_analytics.quota.snapshot import ClockState, Forecast, QuotaSnapshot
 
 __all__ = ["Quota", "Reserve", "fingerprint"]
 
-_DAY: Final = 86_400
 _PLENTY: Final = 2**31
 """Requests a day, where none are counted."""
 
 _REMEMBERED: Final = 1_200.0
 """Seconds for which an endpoint that the plan does not include is not asked again: it may be upgraded."""
-
-
-def fingerprint(identity: str) -> str:
-    """Return a name of an account or an App ID; it tells nobody whose it is."""
-    return sha256(identity.encode()).hexdigest()[:16]
 
 
 class Quota:
@@ -195,7 +190,7 @@ class Reserve:
         Streams of one counter share what is left of the day by `weight`; returned is what this one can count on.
         """
         if self._group is None:
-            return Budget(_PLENTY, _DAY - self._account.utc() % _DAY)
+            return Budget(_PLENTY, DAY - self._account.utc() % DAY)
         self._number, budget = await self._group.expect(self._number, Need(rest, daily, weight))
         return budget
 

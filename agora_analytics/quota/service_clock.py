@@ -35,6 +35,7 @@ from typing import Final
 import attrs
 
 from agora_analytics.quota.clock_reading import GUARD, Moment
+from agora_analytics.spans import DAY
 
 DRIFT: Final = 2.5e-4
 """Seconds per second by which our clock and the service's may differ in pace."""
@@ -77,7 +78,6 @@ _SOON: Final = 30.0
 _BEHIND: Final = 60.0
 """Seconds by which the counter's days may begin later than the header's, as far as that is remembered."""
 
-_DAY: Final = 86_400
 _STEP: Final = 0.05
 _RARE: Final = 0.01
 """How the length of the way is followed: in such steps, so that so few take longer."""
@@ -162,7 +162,7 @@ class ServerClock:
 
     def dawned(self, at: float) -> None:
         """Learn how late the counter's day began, from the first request that it accepted after refusing others."""
-        begun = (at + self.low(at)) % _DAY
+        begun = (at + self.low(at)) % DAY
         if self.known and begun < _BEHIND:
             self.behind = max(self.behind, begun)
 

@@ -6,16 +6,13 @@ A name is leased to one stream at a time. The lease on a file is a lock of the k
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from agora_analytics._core import files, validation
-from agora_analytics._core.futures import ended
+from agora_analytics._core.futures import wait_until_done
 from agora_analytics.errors import CheckpointError
 from agora_analytics.streams.checkpoints import Checkpoint
 
@@ -89,7 +86,9 @@ class FileCheckpoints:
         """Keep a checkpoint under a name."""
         path, checkpoint = self._path(name), _checkpoint(checkpoint)
         try:
-            await _completed(lambda: _replace(path, checkpoint.encode()))  # of thousands of windows it is megabytes
+            await _completed(
+                lambda: files.write_atomically(path, checkpoint.encode())
+            )  # of thousands of windows it is megabytes
         except OSError as error:
             raise _unusable(path, error) from None
 
@@ -153,49 +152,17 @@ def _claimed(path: Path) -> list[Claim]:
     found = claim(path.with_name(f".{path.stem}.lock"))
     if found is None:
         return []
-    torn = re.compile(re.escape(_beside(path)) + r"[a-z0-9_]{8}")
+    torn = re.compile(re.escape(files.temporary_prefix(path)) + r"[a-z0-9_]{8}")
     for left in path.parent.iterdir():
         if torn.fullmatch(left.name):
             left.unlink(missing_ok=True)
     return [found]
 
 
-def _beside(path: Path) -> str:
-    """Return how names of files begin that are to take the place of this one."""
-    return f".{path.name}."
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=_beside(path))
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(beside).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(beside).unlink()
-        raise
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Bring a folder's list of files to the disk, where the system can."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 async def _completed(work: Callable[[], T]) -> T:
     """Run in a thread, and return or raise after its end: a save is overtaken by no later one, nor by a lease's end."""
     # A future and not a task, which would be cancelled by itself when the loop is shut down.
-    return await ended(asyncio.get_running_loop().run_in_executor(None, work))
+    return await wait_until_done(asyncio.get_running_loop().run_in_executor(None, work))
 
 
 def _in_use(name: str, by: str) -> CheckpointError:

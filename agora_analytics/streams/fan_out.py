@@ -14,7 +14,7 @@ from weakref import ref
 import attrs
 
 from agora_analytics._core import validation
-from agora_analytics._core.futures import ended
+from agora_analytics._core.futures import wait_until_done
 from agora_analytics.streams.health import log
 from agora_analytics.streams.position import Place
 from agora_analytics.streams.stream import Stream
@@ -93,7 +93,7 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
             return
         self._pump.cancel()
         try:
-            await ended(self._pump)
+            await wait_until_done(self._pump)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not self._pump.cancelled() or (task is not None and task.cancelling()):

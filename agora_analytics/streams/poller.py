@@ -13,6 +13,7 @@ from agora_analytics.errors import AgoraError, LedgerError, PlanRefused, QuotaEx
 from agora_analytics.plans import Endpoint
 from agora_analytics.quota.limiter import Budget
 from agora_analytics.quota.quota import Quota, Reserve
+from agora_analytics.spans import DAY
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.error_policy import rule_of
 from agora_analytics.streams.health import Monitor, log
@@ -43,7 +44,6 @@ _SLOWEST: Final = 300.0
 
 _DOUBLINGS: Final = 10
 _BUSY: Final = 1.0
-_DAY: Final = 86_400
 
 
 class StoppedError(Exception):
@@ -192,7 +192,7 @@ class Poller(ABC, Generic[T]):
             self._budgets[kept] = await kept.keep(rest, daily, weight)
         except LedgerError as error:
             self.judge([error], answered=False, certain=True)
-        return self._budgets.get(kept) or Budget(rest, _DAY - self._quota.utc() % _DAY)
+        return self._budgets.get(kept) or Budget(rest, DAY - self._quota.utc() % DAY)
 
     def after_quota(self) -> float:
         """Seconds by which a request is better late, after it waited for quota."""

@@ -11,10 +11,8 @@ import attrs
 
 from agora_analytics.errors import PlanRefused
 from agora_analytics.plans import Limits
-from agora_analytics.spans import Span
+from agora_analytics.spans import DAY, HOUR, Span
 
-_DAY: Final = 86_400.0
-_HOUR: Final = 3_600.0
 _TIMES: Final = 2
 """Refusals in a row after which a span is made smaller: one may be a clock's fault, and the next has another span."""
 
@@ -44,7 +42,7 @@ class Edges:
     _reach: float = attrs.field(init=False)
     _delay: int = attrs.field(init=False)
     _until: float = 0.0
-    _believed: float = _HOUR
+    _believed: float = HOUR
     _refused: int = 0
     _latest: int = 0
 
@@ -67,7 +65,7 @@ class Edges:
     def askable(self, now: float) -> Span:
         """Return what can be asked for, never empty."""
         if self._until and not 0 <= self._until - now <= self._believed:  # over, or of a clock that was set back
-            self._believed = min(2 * self._believed, _DAY)
+            self._believed = min(2 * self._believed, DAY)
             self.forget_refusals()
         start = int(now - self._reach) + 1 + self.margin + self._unsure(now)
         end = int(now) - self._delay - 1
@@ -91,7 +89,7 @@ class Edges:
         self.proved = oldest
         self._latest = max(self._latest, oldest)
         if not self._until:
-            self._believed = _HOUR
+            self._believed = HOUR
 
     def forget_accepted(self) -> None:
         """Forget what was accepted: it was another time than was thought."""

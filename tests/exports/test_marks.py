@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from agora_analytics.export.fetch.sources import CallSource, Slice
-from agora_analytics.export.selection import is_over
 from agora_analytics.export.state import marks
 from agora_analytics.export.state.progress import DONE, EXPIRED, LEFT, OPEN, READ, UNSETTLED, PendingSlice, State
 from agora_analytics.export.state.staging import Group, Packed, packed
@@ -134,7 +133,7 @@ def test_what_lies_before_a_moment_ends_where_it_was_wanted(moment, expected):
     [(True, None, True), (False, 5, False), (None, 5, True), (None, None, False), (True, 5, True)],
 )
 def test_a_call_is_over_where_that_is_said_or_else_where_an_end_is(finished, ended, over):
-    assert is_over(Call(call_id="c", finished=finished, created_ts=1, destroyed_ts=ended)) is over
+    assert Call(call_id="c", finished=finished, created_ts=1, destroyed_ts=ended).is_over is over
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from runs import export, free, last
 
 from agora_analytics import ExportError
 from agora_analytics._core import futures
-from agora_analytics._core.futures import ended
+from agora_analytics._core.futures import wait_until_done
 from agora_analytics.export.formats import FILES
 from agora_analytics.export.formats.sqlite import _PATIENCE, SqliteTables
 from agora_analytics.export.schema import DATASETS
@@ -97,7 +97,7 @@ def test_a_system_that_widens_no_pipes_has_a_process_that_writes_all_the_same(tm
 
 
 def test_a_process_that_ends_at_once_is_told_and_one_that_is_not_started_is_done_without(tmp_path, monkeypatch):
-    def ended(writer: Apart, _: bytes) -> None:
+    def wait_until_done(writer: Apart, _: bytes) -> None:
         writer._stop()
         raise WriterError("ended")
 
@@ -109,7 +109,7 @@ def test_a_process_that_ends_at_once_is_told_and_one_that_is_not_started_is_done
         patched.setattr("agora_analytics.export.write.subprocess_writer.subprocess.Popen", none)
         with closing(writer_of("jsonl", tmp_path, scratch)) as writer:
             assert isinstance(writer, Here)
-    monkeypatch.setattr(Apart, "_send", ended)
+    monkeypatch.setattr(Apart, "_send", wait_until_done)
     with pytest.raises(WriterError):
         writer_of("jsonl", tmp_path, scratch)
 
@@ -238,7 +238,7 @@ def test_who_is_cancelled_does_not_wait_for_who_reads_the_database(tmp_path, mon
 
         async def cancelled() -> None:
             loop = asyncio.get_running_loop()
-            ending = asyncio.create_task(ended(loop.run_in_executor(None, write), writer.abort))
+            ending = asyncio.create_task(wait_until_done(loop.run_in_executor(None, write), writer.abort))
             await asyncio.sleep(0)
             ending.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -18,14 +18,14 @@ from agora_analytics.export.fetch.refusals import Refusals
 from agora_analytics.export.fetch.retention import Expiry
 from agora_analytics.export.fetch.skip_reasons import DETAILS, FUTURE, is_asked_again, may_be_own
 from agora_analytics.export.fetch.slices import Lists, by_name
-from agora_analytics.export.fetch.sources import DAY, CallSource, Groups, Source, sources
+from agora_analytics.export.fetch.sources import CallSource, Groups, Source, sources
 from agora_analytics.export.report import ExportProgress, ProgressCallback
 from agora_analytics.export.selection import Selection
 from agora_analytics.export.state.progress import Due, PendingCall, PendingSlice, State
 from agora_analytics.export.state.state_thread import Disk
 from agora_analytics.export.write.part_writer import Parts
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS
-from agora_analytics.spans import moment
+from agora_analytics.spans import DAY, moment
 
 _LOOK: Final = 1.0
 """Seconds between two looks at how far it is, or at what time it is."""

@@ -15,8 +15,8 @@ from agora_analytics._core.truncation import ListProgress, ListQuery, PageOutcom
 from agora_analytics.errors import IncompleteList, PlanRefused, ResponseError
 from agora_analytics.export.fetch.fetcher import EDGE, Asking, TooOldError, log
 from agora_analytics.export.fetch.retention import Expiry
-from agora_analytics.export.fetch.sources import DAY, CallSource, Groups, SeriesSource, Slice, Source
-from agora_analytics.export.selection import Selection, is_over, wants
+from agora_analytics.export.fetch.sources import CallSource, Groups, SeriesSource, Slice, Source
+from agora_analytics.export.selection import Selection, wants
 from agora_analytics.export.state import marks
 from agora_analytics.export.state.progress import (
     CUT,
@@ -34,7 +34,7 @@ from agora_analytics.export.state.staging import packed
 from agora_analytics.export.state.state_thread import Disk
 from agora_analytics.export.write import column_batch
 from agora_analytics.models import Call, CallPage
-from agora_analytics.spans import Span, without
+from agora_analytics.spans import DAY, Span, without
 
 _TOGETHER: Final = 64
 """Requests that a span is cut into at once."""
@@ -323,7 +323,7 @@ class Lists:
                 state.take_provisional(f"call {number}")
             if not self._wants(call) or "calls" not in self._selection.datasets:
                 continue
-            if is_over(call):
+            if call.is_over:
                 days.setdefault(day, []).append(call)
             else:
                 state.stage(
@@ -338,7 +338,7 @@ class Lists:
     def _keep_call(self, state: State, app: str, call: Call) -> tuple[int, int]:
         """Remember a call and what is to become of it, and return its number and its day."""
         wanted = self._wants(call) and self._selection.details
-        over = is_over(call)
+        over = call.is_over
         status = (PENDING if wanted else DONE) if over else OPEN
         begun = (call.created_ts or 0) if call.started_at else 0
         known = call.span if over else None

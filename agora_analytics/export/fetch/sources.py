@@ -34,7 +34,7 @@ from agora_analytics.plans import (
     Endpoint,
 )
 from agora_analytics.quota.wait_queue import Priority
-from agora_analytics.spans import WINDOW, Span
+from agora_analytics.spans import DAY, WINDOW, Span
 from agora_analytics.streams.watch.series import Series
 
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ else:
 
 RowT = TypeVar("RowT", bound=tuple[Any, ...])
 
-DAY: Final = 86_400
 _LATE: Final = 300
 """Seconds within which calls and windows may still appear, or change."""
 

@@ -12,7 +12,7 @@ from typing import Final
 
 import attrs
 
-from agora_analytics._core.files import digest, folder_below, not_linked, opened, read
+from agora_analytics._core.files import digest, folder_below, not_linked, opened, read, sync_folder
 from agora_analytics.export.sinks.base import Seen
 
 _LINK: Final = Seen(-1, "no file")
@@ -44,14 +44,14 @@ class LocalSink:
         with opened(file, "rb+") as written:
             os.fsync(written.fileno())
         file.replace(target)
-        _sync(target.parent)
+        sync_folder(target.parent)
 
     def move(self, name: str, to: str) -> None:
         """Give a file another name."""
         target, source = self._place_of(to), not_linked(self.folder / name)
         source.replace(target)
         for folder in {target.parent, source.parent}:
-            _sync(folder)
+            sync_folder(folder)
 
     def remove(self, name: str) -> None:
         """Remove a file, if it is there, and the folder that it leaves empty; neither comes back with a power cut."""
@@ -59,10 +59,10 @@ class LocalSink:
         if not target.parent.exists():
             return
         folder_below(self.folder, target.parent).joinpath(target.name).unlink(missing_ok=True)
-        _sync(target.parent)
+        sync_folder(target.parent)
         with suppress(OSError):
             target.parent.rmdir()
-            _sync(target.parent.parent)
+            sync_folder(target.parent.parent)
 
     def look(self, name: str) -> Seen | None:
         """Return what a file looks like; None where there is none."""
@@ -139,14 +139,4 @@ def _missing(folder: Path) -> list[Path]:
 def _sync_names(folders: list[Path]) -> None:
     """Bring to the disk that there are new folders."""
     for folder in folders:
-        _sync(folder.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Bring a folder's list of files to the disk, where the system can."""
-    if hasattr(os, "O_DIRECTORY"):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync_folder(folder.parent)

@@ -15,13 +15,13 @@ import attrs
 from agora_analytics._core.decoding import json
 from agora_analytics._core.truncation import ListProgress
 from agora_analytics.export.fetch.cursor import Cursor, restored, stored
-from agora_analytics.export.fetch.sources import DAY, Slice
+from agora_analytics.export.fetch.sources import Slice
 from agora_analytics.export.state.found_parts import Taken
 from agora_analytics.export.state.sqlite_store import DamagedError
 from agora_analytics.export.state.staging import Packed
 from agora_analytics.export.state.versions import illegible
 from agora_analytics.models import Call
-from agora_analytics.spans import Span, merged, without
+from agora_analytics.spans import DAY, Span, merged, without
 
 NEAR: Final = 3_600
 """Seconds within which calls that went on are looked up together."""

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from agora_analytics._core.futures import ended
+from agora_analytics._core.futures import wait_until_done
 from agora_analytics.errors import ExportError
 from agora_analytics.export.state.progress import State
 
@@ -71,7 +71,7 @@ class Disk:
         What is not about the state is done `aside`, on another thread: files, and the networks they go to, take long.
         """
         thread = self._aside if aside else self._thread
-        return await ended(asyncio.get_running_loop().run_in_executor(thread, work), abort)
+        return await wait_until_done(asyncio.get_running_loop().run_in_executor(thread, work), abort)
 
     async def __aenter__(self) -> Self:
         return self

@@ -13,13 +13,12 @@ import attrs
 from agora_analytics._core import files
 from agora_analytics._core.decoding import json
 from agora_analytics.errors import AgoraError
-from agora_analytics.export.fetch.sources import DAY
 from agora_analytics.export.formats import DATABASES, FILES
 from agora_analytics.export.sinks import LocalSink, Sink
 from agora_analytics.export.state.staging import Facts, Part
 from agora_analytics.export.write.subprocess_writer import writer_of
 from agora_analytics.export.write.writer import Writer
-from agora_analytics.spans import moment
+from agora_analytics.spans import DAY, moment
 
 MANIFEST: Final = "manifest.json"
 SCRATCH: Final = "writing"

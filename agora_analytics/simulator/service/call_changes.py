@@ -14,18 +14,18 @@ from agora_analytics.simulator.service.variants import Odds, Quirks
 from agora_analytics.simulator.world.entities import CallChange, SimulatedCall, SimulatedSession
 from agora_analytics.simulator.world.rng import share
 from agora_analytics.simulator.world.world import World
+from agora_analytics.spans import HOUR
 
 NEVER = 10_000_000_000
 """The end of a call that does not end."""
 
-_HOUR = 3_600
 _SOON = 600
 """Seconds after its start by which a call has moved, if chance moves it."""
 
 
 def of_call(world: World, quirks: Quirks, call: SimulatedCall) -> tuple[CallChange, ...]:
     """Return all that befalls a call: what the settings name, and what chance adds."""
-    drawn = _of_hour(world, quirks.odds, call.created // _HOUR).changes if quirks.odds else {}
+    drawn = _of_hour(world, quirks.odds, call.created // HOUR).changes if quirks.odds else {}
     return (*quirks.changes_of(call.call_id), *drawn.get(call.call_id, ()))
 
 
@@ -64,7 +64,7 @@ def astray(world: World, quirks: Quirks, start: int, end: int) -> Iterator[Simul
 
 def endless(world: World, quirks: Quirks, start: int, end: int) -> Iterator[SimulatedCall]:
     """Yield the calls of the hours of `[start, end)` that chance keeps from ending."""
-    for hour in range(start // _HOUR, -(-end // _HOUR)) if quirks.endless_calls else ():
+    for hour in range(start // HOUR, -(-end // HOUR)) if quirks.endless_calls else ():
         yield from _of_hour(world, quirks.odds, hour).endless
 
 
@@ -78,7 +78,7 @@ class _Hour:
 
 @lru_cache(maxsize=512)
 def _of_hour(world: World, odds: Odds, hour: int) -> _Hour:
-    calls = world.calls(hour * _HOUR, (hour + 1) * _HOUR)
+    calls = world.calls(hour * HOUR, (hour + 1) * HOUR)
     found = {call.call_id: change for call in calls if (change := tuple(_drawn(world, odds, call)))}
     return _Hour(found, tuple(call for call in calls if _chosen(world, "endless", odds.endless, call)))
 

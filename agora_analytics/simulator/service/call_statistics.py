@@ -10,8 +10,8 @@ from agora_analytics.simulator.service.params import Frame
 from agora_analytics.simulator.world.concurrency import value_of
 from agora_analytics.simulator.world.entities import SimulatedSession
 from agora_analytics.simulator.world.rng import share, stream
+from agora_analytics.spans import MINUTE
 
-_MINUTE = 60
 _MISSING = 0.05
 _BOUNDS = (0.03, 0.05, 0.1)
 _FREEZES = tuple(FreezeMetric)
@@ -47,10 +47,10 @@ def by_minute(case: Case) -> Document:
     metric = case.asked.one_of("metric", _TIMELINES)
     users, call_id = _users(case, frame), case.asked.text("call_id")
     rows = []
-    for minute in range(frame.start // _MINUTE, -(-frame.end // _MINUTE)):
-        there = [one for one in users if one.overlaps(minute * _MINUTE, (minute + 1) * _MINUTE)]
+    for minute in range(frame.start // MINUTE, -(-frame.end // MINUTE)):
+        there = [one for one in users if one.overlaps(minute * MINUTE, (minute + 1) * MINUTE)]
         if there and share(case.world.seed, "minute", call_id, minute) >= _MISSING:
-            rows.append({"ts": minute * _MINUTE, "value": _at(case, metric, there, minute)})
+            rows.append({"ts": minute * MINUTE, "value": _at(case, metric, there, minute)})
     stream(case.world.seed, call_id, metric).shuffle(rows)
     return {"data": rows}
 

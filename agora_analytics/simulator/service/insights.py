@@ -13,9 +13,9 @@ from agora_analytics.simulator.world import quality, usage
 from agora_analytics.simulator.world.population import country_of, shares
 from agora_analytics.simulator.world.rng import share
 from agora_analytics.simulator.world.usage import Tally
+from agora_analytics.spans import HOUR
 
-_HOUR = 3_600
-_SIZES = {"1d": 86_400, "1h": _HOUR, "1m": 60}
+_SIZES = {"1d": 86_400, "1h": HOUR, "1m": 60}
 _PRODUCTS = tuple(Product)
 _UNSETTLED = 0.03
 
@@ -125,13 +125,13 @@ def _tally(case: Case, start: int, end: int) -> Tally:
 
 def _hours(case: Case, start: int, end: int) -> range:
     """Return the hours that begin in `[start, end)`, as far as the service knows them."""
-    return range(-(-start // _HOUR), -(-min(end, case.known_until) // _HOUR))
+    return range(-(-start // HOUR), -(-min(end, case.known_until) // HOUR))
 
 
 def _counted(case: Case, hour: int) -> Tally:
     """Return what the service has counted of an hour so far: a little less until its counts are settled."""
     tally = case.world.tally(hour)
-    if case.now >= (hour + 1) * _HOUR + case.quirks.settles_after:
+    if case.now >= (hour + 1) * HOUR + case.quirks.settles_after:
         return tally
     return tally.scaled(1 - _UNSETTLED * share(case.world.seed, "unsettled", hour))
 

@@ -10,8 +10,7 @@ from agora_analytics._core import validation
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.simulator.service import settings
 from agora_analytics.simulator.world.rng import share
-
-_DAY = 86_400
+from agora_analytics.spans import DAY
 
 
 @attrs.frozen(kw_only=True)
@@ -39,7 +38,7 @@ class Spender:
     def spent(self, per_day: int, since: float, until: float) -> int:
         """Return the requests that it sends from `since` up to and including `until`, where a day has `per_day`."""
         since, until = max(since, self.start), min(until, self.end)
-        interval = self.burst * _DAY / (self.share * per_day)
+        interval = self.burst * DAY / (self.share * per_day)
         return self.burst * (self._bursts(interval, until) - self._bursts(interval, since)) if until > since else 0
 
     def _bursts(self, interval: float, now: float) -> int:

@@ -13,14 +13,13 @@ from agora_analytics.simulator.world.entities import Incident, SimulatedCall
 from agora_analytics.simulator.world.parameters import WorldParameters
 from agora_analytics.simulator.world.population import COUNTRIES
 from agora_analytics.simulator.world.rng import share, stream
+from agora_analytics.spans import DAY, HOUR
 
-_HOUR = 3_600
-_DAY = 86_400
-LONGEST = 12 * _HOUR
+LONGEST = 12 * HOUR
 """No call lasts longer, in seconds: who looks for calls in use need not look further back."""
 
 _SHORTEST = 20
-_ORDINARY = 5 * _HOUR
+_ORDINARY = 5 * HOUR
 _REJOINABLE = 300
 """Only in calls that last this long does anybody come back."""
 _CHANNELS = 400
@@ -35,19 +34,19 @@ _created = attrgetter("created")
 def of_hour(world: WorldParameters, hour: int) -> tuple[SimulatedCall, ...]:
     """Return the calls that begin in an hour (counted since 1970), oldest first."""
     rng = stream(world.seed, "calls", hour)
-    count = int(world.calls_per_hour * curve(hour * _HOUR) + rng.random())
-    moments = sorted(hour * _HOUR + int(rng.random() * _HOUR) for _ in range(count))
+    count = int(world.calls_per_hour * curve(hour * HOUR) + rng.random())
+    moments = sorted(hour * HOUR + int(rng.random() * HOUR) for _ in range(count))
     return tuple(_call(world, rng, hour, created) for created in moments)
 
 
 def curve(ts: int) -> float:
     """Return how much is going on at this time of day: 1 on average, least at 02:00 UTC, most at 14:00."""
-    return 1 + 0.6 * sin(2 * pi * (ts % _DAY / _DAY - 1 / 3))
+    return 1 + 0.6 * sin(2 * pi * (ts % DAY / DAY - 1 / 3))
 
 
 def created(world: WorldParameters, start: int, end: int) -> tuple[SimulatedCall, ...]:
     """Return the calls created in `[start, end)`, oldest first."""
-    hours = range(start // _HOUR, -(-end // _HOUR))
+    hours = range(start // HOUR, -(-end // HOUR))
     found = tuple(chain.from_iterable(of_hour(world, hour) for hour in hours))
     return found[bisect_left(found, start, key=_created) : bisect_left(found, end, key=_created)]
 
@@ -87,7 +86,7 @@ def _call(world: WorldParameters, rng: Random, hour: int, created: int) -> Simul
 
 def _duration(world: WorldParameters, rng: Random) -> int:
     if rng.random() < world.long_share:
-        return rng.randint(6 * _HOUR, LONGEST - _HOUR // 2)
+        return rng.randint(6 * HOUR, LONGEST - HOUR // 2)
     return min(max(_SHORTEST, int(60 * rng.lognormvariate(log(world.typical_minutes), 1.0))), _ORDINARY)
 
 
@@ -101,7 +100,7 @@ def _of_day(world: WorldParameters, day: int) -> tuple[Incident, ...]:
     rng = stream(world.seed, "incidents", day)
     found = []
     for _ in range(int(world.incidents_per_day + rng.random())):
-        start = day * _DAY + int(rng.random() * _DAY)
+        start = day * DAY + int(rng.random() * DAY)
         everywhere = rng.random() < 0.5  # noqa: PLR2004 - a share
         country = None if everywhere else rng.choice(list(COUNTRIES)[:6])
         found.append(Incident(start, start + rng.randint(300, 2_400), round(rng.uniform(0.3, 1.0), 2), country))
@@ -110,7 +109,7 @@ def _of_day(world: WorldParameters, day: int) -> tuple[Incident, ...]:
 
 def incidents(world: WorldParameters, start: int, end: int) -> tuple[Incident, ...]:
     """Return the incidents that touch `[start, end)`, oldest first."""
-    days = range(start // _DAY - 1, -(-end // _DAY))
+    days = range(start // DAY - 1, -(-end // DAY))
     return tuple(one for day in days for one in _of_day(world, day) if one.start < end and one.end > start)
 
 

@@ -16,10 +16,9 @@ from agora_analytics.simulator.world import calls, participants
 from agora_analytics.simulator.world.entities import SimulatedSession
 from agora_analytics.simulator.world.parameters import WorldParameters
 from agora_analytics.simulator.world.population import Profile
-from agora_analytics.spans import WINDOW
+from agora_analytics.spans import HOUR, WINDOW
 
-_HOUR = 3_600
-_WINDOWS = _HOUR // WINDOW
+_WINDOWS = HOUR // WINDOW
 
 
 @attrs.frozen
@@ -32,8 +31,8 @@ class Stay:
 
 def users(world: WorldParameters, product: Product, window: int, dimension: str | None) -> Mapping[str, int]:
     """Return users at a window by value of a dimension, none that is empty; see `World.users`."""
-    table = _users_of_hour(world, product, window // _HOUR, dimension)
-    place = window % _HOUR // WINDOW
+    table = _users_of_hour(world, product, window // HOUR, dimension)
+    place = window % HOUR // WINDOW
     if dimension is None:
         return {"": table[""][place]}
     return {value: counts[place] for value, counts in table.items() if counts[place]}
@@ -41,7 +40,7 @@ def users(world: WorldParameters, product: Product, window: int, dimension: str 
 
 def channels(world: WorldParameters, product: Product, window: int) -> int:
     """Return channels in use at a window by users of a product."""
-    return _channels_of_hour(world, product, window // _HOUR)[window % _HOUR // WINDOW]
+    return _channels_of_hour(world, product, window // HOUR)[window % HOUR // WINDOW]
 
 
 def value_of(profile: Profile, dimension: str) -> str:
@@ -70,21 +69,21 @@ def _users_of_hour(
     for session in _sessions(world, product, hour):
         value = "" if dimension is None else value_of(session.profile, dimension)
         stays.setdefault(value, []).append(Stay(session.join, session.leave))
-    return {value: presence(group, hour * _HOUR, _WINDOWS) for value, group in stays.items()}
+    return {value: presence(group, hour * HOUR, _WINDOWS) for value, group in stays.items()}
 
 
 @lru_cache(maxsize=64)
 def _channels_of_hour(world: WorldParameters, product: Product, hour: int) -> tuple[int, ...]:
     stays = []
-    for call in calls.during(world, hour * _HOUR, (hour + 1) * _HOUR):
+    for call in calls.during(world, hour * HOUR, (hour + 1) * HOUR):
         mine = [session for session in participants.sessions(world, call) if _counts(session, product)]
         if mine:
             stays.append(Stay(min(one.join for one in mine), max(one.leave for one in mine)))
-    return presence(stays, hour * _HOUR, _WINDOWS)
+    return presence(stays, hour * HOUR, _WINDOWS)
 
 
 def _sessions(world: WorldParameters, product: Product, hour: int) -> list[SimulatedSession]:
-    start, end = hour * _HOUR, (hour + 1) * _HOUR
+    start, end = hour * HOUR, (hour + 1) * HOUR
     return [
         session
         for call in calls.during(world, start, end)

@@ -9,9 +9,8 @@ import attrs
 from agora_analytics.simulator.world import calls
 from agora_analytics.simulator.world.concurrency import Stay, presence
 from agora_analytics.simulator.world.parameters import WorldParameters
-from agora_analytics.spans import WINDOW
+from agora_analytics.spans import HOUR, WINDOW
 
-_HOUR = 3_600
 _STAY = 0.7
 """Part of a call that its average user is there for."""
 _TRIES = 1.015
@@ -52,7 +51,7 @@ class Peak:
 @lru_cache(maxsize=2_048)
 def of_hour(world: WorldParameters, hour: int) -> Tally:
     """Return the usage of one hour, counted in hours since 1970."""
-    begun = calls.created(world, hour * _HOUR, (hour + 1) * _HOUR)
+    begun = calls.created(world, hour * HOUR, (hour + 1) * HOUR)
     minutes = {video: int(sum(call.users * call.duration for call in begun if call.video is video) * _STAY / 60)
                for video in (True, False)}  # fmt: skip
     return Tally(
@@ -67,9 +66,9 @@ def of_hour(world: WorldParameters, hour: int) -> Tally:
 @lru_cache(maxsize=2_048)
 def peak(world: WorldParameters, hour: int) -> Peak:
     """Return most channels and users at once in an hour; the users are estimated from their calls."""
-    going = calls.during(world, hour * _HOUR, (hour + 1) * _HOUR)
+    going = calls.during(world, hour * HOUR, (hour + 1) * HOUR)
     stays = [Stay(call.created, call.destroyed) for call in going]
     seats = [stay for call, stay in zip(going, stays, strict=True) for _ in range(call.users)]
-    windows = _HOUR // WINDOW
-    most = [max(presence(group, hour * _HOUR, windows)) for group in (stays, seats)]
+    windows = HOUR // WINDOW
+    most = [max(presence(group, hour * HOUR, windows)) for group in (stays, seats)]
     return Peak(most[0], int(most[1] * _STAY))

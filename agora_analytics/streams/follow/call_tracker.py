@@ -13,7 +13,7 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics.models import Call
-from agora_analytics.spans import Span
+from agora_analytics.spans import DAY, Span
 from agora_analytics.streams.checkpoints import Checkpoint, check_known, opened
 from agora_analytics.streams.events import (
     CallChanged,
@@ -25,8 +25,7 @@ from agora_analytics.streams.events import (
     Gap,
 )
 
-_DAY: Final = 86_400
-_LOST: Final = 30 * _DAY
+_LOST: Final = 30 * DAY
 """Seconds for which a call that was told as lost is known: nobody knows when a search finds it last."""
 
 _FIELDS: Final = frozenset({"going", "look_at", "misses", "seen", "ended", "owed", "told", "since"})
@@ -69,11 +68,6 @@ class Owed:
     mark: int | None = None
 
 
-def over(call: Call) -> bool:
-    """Whether a call has ended, by whichever of its fields the service sent."""
-    return call.finished is True or (call.finished is None and call.ended_at is not None)
-
-
 def began(call: Call) -> int | None:
     """Return when a call began; None where the service does not say."""
     return call.created_ts if call.started_at else None
@@ -81,7 +75,7 @@ def began(call: Call) -> int | None:
 
 def seen(call: Call) -> Call:
     """Return a call without what differs at each look: until the end, `destroyed_ts` may be the last moment seen."""
-    return call if over(call) or call.destroyed_ts is None else attrs.evolve(call, destroyed_ts=None)
+    return call if call.is_over or call.destroyed_ts is None else attrs.evolve(call, destroyed_ts=None)
 
 
 @attrs.define
@@ -108,11 +102,11 @@ class Tail:
         if call.call_id in self.ended or call.call_id in self.owed:
             return
         known = self.going.get(call.call_id)
-        if known is None and not over(call) and (began(call) or oldest) < oldest:
+        if known is None and not call.is_over and (began(call) or oldest) < oldest:
             return
         if known is None:
             yield CallStarted(call=call)
-        if over(call):
+        if call.is_over:
             yield CallFinished(call=call)
         elif known is not None and seen(known.call) != seen(call):
             yield CallChanged(call=call, before=known.call)
@@ -148,7 +142,7 @@ class Tail:
         if isinstance(event, CallLost):
             return self.now + _LOST
         end = call.destroyed_ts if call.ended_at and (call.destroyed_ts or 0) >= (began(call) or 0) else None
-        return max(self.now if end is None else min(end, self.read_to + _DAY), self.read_to)
+        return max(self.now if end is None else min(end, self.read_to + DAY), self.read_to)
 
     def owe(self, call: Call, since: float) -> None:
         """Note that a call is over, and that its sessions are to come."""

@@ -18,7 +18,7 @@ from agora_analytics.errors import AgoraError, DecodeError, IncompleteList, Rate
 from agora_analytics.models import Call, CallPage
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS
 from agora_analytics.quota.quota import Quota, Reserve
-from agora_analytics.spans import Span
+from agora_analytics.spans import DAY, Span
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.events import CallEvent, CallFinished, CallLost, Gap, Loss
 from agora_analytics.streams.follow import open_calls
@@ -34,7 +34,6 @@ _SLICE: Final = 3_600
 """Seconds read at a time: what is read is held until it is told."""
 
 _MARGIN: Final = 60
-_DAY: Final = 86_400
 _LOOKS: Final = 3
 """Calls that are looked up singly in one round, for each request that reading on takes."""
 
@@ -365,7 +364,7 @@ class FollowPoller(Poller[CallEvent]):
         """Rest as the day's requests allow; not at all while there is more to read."""
         cost, self._cost = max(self._cost, 1.0), 0.0
         every, failures = self._settings.every, self.monitor.health.failures
-        budget = await self.budget(kept, round(_DAY / every), round(_DAY / every))
+        budget = await self.budget(kept, round(DAY / every), round(DAY / every))
         self.monitor.saw(requests_left=budget.requests)
         requests = budget.leaving(budget.seconds * cost / _SLOWEST)
         pace = budget.seconds * cost / requests if requests else 0.0

@@ -27,7 +27,7 @@ from agora_analytics.errors import (
 from agora_analytics.models import Call, Session, SessionPage
 from agora_analytics.plans import CALL_SESSIONS
 from agora_analytics.quota.quota import Quota, Reserve
-from agora_analytics.spans import Span
+from agora_analytics.spans import DAY, Span
 from agora_analytics.streams.events import CallFinished, CallSessions
 from agora_analytics.streams.follow.call_tracker import Owed, Tail
 from agora_analytics.streams.health import log
@@ -56,7 +56,6 @@ _TRIES: Final = 3
 _REFUSED: Final = 6
 """Tries after which a refusal is the call's own, though no other call was there to be answered."""
 
-_DAY: Final = 86_400
 _MOST: Final = 1_000
 """Finished calls whose sessions may still follow; of more, the oldest are left out."""
 
@@ -128,7 +127,7 @@ class Details:
         # Not by the clock alone: the lists are kept as long, and the service has shown how long that is.
         if span.start < min(self.proved, self._limits.oldest(int(now))):
             return _without(one, "expired")
-        if self._quota.confirmed and span.end > now + _DAY:
+        if self._quota.confirmed and span.end > now + DAY:
             return _without(one, "its end lies in the future")
         if one.told and count > _MOST:
             return _without(one, "quota")
@@ -201,7 +200,7 @@ def _span(call: Call) -> Span:
 
 def _is_due(one: Owed, now: float) -> bool:
     """Whether it is time to ask; also where that is further off than any try, but for a clock that was set back."""
-    return one.next_at <= now or one.next_at > now + 2 * _DAY
+    return one.next_at <= now or one.next_at > now + 2 * DAY
 
 
 def _without(one: Owed, reason: str) -> Told:

@@ -14,7 +14,7 @@ from agora_analytics.models import Point
 from agora_analytics.plans import REALTIME_USAGE
 from agora_analytics.quota.limiter import Budget
 from agora_analytics.quota.quota import Quota, Reserve
-from agora_analytics.spans import WINDOW, Span
+from agora_analytics.spans import DAY, WINDOW, Span
 from agora_analytics.streams.checkpoints import Checkpoint, unreadable
 from agora_analytics.streams.error_policy import rule_of
 from agora_analytics.streams.events import Event, Loss, Revision, Window
@@ -30,7 +30,6 @@ from agora_analytics.streams.watch.series import Series
 
 __all__ = ["Watch"]
 
-_DAY: Final = 86_400
 _IN_A_ROW: Final = 2
 _GIVEN_UP: Final = 600.0
 """Seconds for which a series must fail, while others are answered, before their windows wait for it no more."""
@@ -277,8 +276,8 @@ class WatchPoller(Poller[Event]):
 
     async def _budget(self, kept: Reserve) -> Budget:
         count, least = len(self._source.queries), self._settings.least
-        today = math.ceil((_DAY - self._quota.utc() % _DAY) / WINDOW)
-        return await self.budget(kept, count * today // least, count * (_DAY // WINDOW) // least, count)
+        today = math.ceil((DAY - self._quota.utc() % DAY) / WINDOW)
+        return await self.budget(kept, count * today // least, count * (DAY // WINDOW) // least, count)
 
     def _over(self, windows: Windows) -> bool:
         stop = self._settings.stop
