@@ -1,4 +1,4 @@
-"""The front door: credentials and settings in, the three groups of endpoints out."""
+"""The client: credentials and settings in, the three groups of endpoints out."""
 
 from __future__ import annotations
 
@@ -50,24 +50,24 @@ class AnalyticsClient:
 
     Args:
         customer_id: Customer ID from Agora Console.
-        customer_secret: its secret; never shown again.
-        app_id: App ID of the project; `with_app` gives a client for another.
+        customer_secret: its secret; no error, log or `repr` shows it.
+        app_id: App ID of the project; `with_app` returns a client for another.
         plan: the account's pricing plan, by name or as a `Plan` with negotiated numbers.
-        base_url: one host or several to fall back on in turn; by default the two main ones.
-        session: your own `aiohttp.ClientSession`, which is used and not closed.
+        base_url: one host, or several for failover; by default the two main ones.
+        session: your own `aiohttp.ClientSession`; it is not closed with the client.
         timeouts: seconds for one attempt.
-        retry: how often and how long to try again.
-        max_wait: seconds that one request waits for its quota before `QuotaExhausted`, and at most for a `Retry-After`;
-            None waits for ever, for a `Retry-After` an hour.
+        retry: how often and how long to retry.
+        max_wait: seconds that one request may wait for its quota before `QuotaExhausted`, and for a `Retry-After`;
+            with None it waits as long as it takes, for a `Retry-After` an hour.
         max_bytes: largest answer read, after decompression.
-        read_ahead: fetch the next page while the last is worked on.
-        ledger: keeps the count of requests and the service's clock; by default in memory, for this client alone. A
-            `FileLedger` shares both with other processes of the machine, and remembers.
-        close_ledger: close the ledger with the client; by default it is yours to close, as others may use it too.
-        quotas: False sends without regard to the plan's frequencies, for accounts that are paced elsewhere.
+        read_ahead: prefetch the next page while you process the last.
+        ledger: stores the count of requests and the service's clock; by default in memory, for this client alone. A
+            `FileLedger` shares both with other processes of the machine and survives restarts.
+        close_ledger: close the ledger with the client; by default that is up to you, as others may use it too.
+        quotas: False disables rate limiting, for accounts that are limited elsewhere.
         on_bad_row: "skip" leaves out what does not fit the reference (a row, a sample), logs a warning and lists it in
-            the answer's `skipped`; "raise" raises `DecodeError` for it.
-        checkpoints: keeps the places of streams by name, such as `FileCheckpoints(folder)`.
+            the answer's `skipped`; "raise" raises `DecodeError`.
+        checkpoints: stores the positions of streams by name, such as `FileCheckpoints(folder)`.
         transport: carries requests instead of aiohttp, as the simulator's does; it is closed with the client.
         clock: seconds since 1970.
 
@@ -98,7 +98,7 @@ class AnalyticsClient:
         try:
             credentials = Credentials(customer_id, customer_secret)
         finally:
-            del customer_secret  # reporters show the arguments of every frame of a traceback
+            del customer_secret  # error reporters show the arguments of every frame
         opened = AiohttpTransport(
             credentials,
             hosts=_hosts(base_url),
@@ -131,10 +131,10 @@ class AnalyticsClient:
 
     @classmethod
     def from_env(cls, **settings: Any) -> Self:
-        """Return a client of the environment's settings; keyword arguments go before them.
+        """Return a client with settings from the environment; keyword arguments override them.
 
         Reads `AGORA_CUSTOMER_ID`, `AGORA_CUSTOMER_SECRET`, `AGORA_PLAN` and, where set, `AGORA_APP_ID` and
-        `AGORA_BASE_URL` (several separated by commas). Raises `ValueError` naming a variable that is missing.
+        `AGORA_BASE_URL` (several separated by commas). Raises `ValueError` that names missing variables.
         """
         names = {
             "customer_id": "AGORA_CUSTOMER_ID",
@@ -165,33 +165,33 @@ class AnalyticsClient:
     def with_priority(self, priority: Priority | str) -> AnalyticsClient:
         """Return a client that shares this one's connections and quotas, with this priority; close only this one.
 
-        Interactive requests come first, then streams, then exports; these two wait for their quota as long as it takes.
-        Raises `ValueError` for a name that is none of the three.
+        Interactive requests come first, then streams, then exports; these two wait for quota as long as it takes.
+        Raises `ValueError` for any other name.
         """
         chosen = Priority(validation.one_of("priority", priority, Priority))
         return self._scoped(options=attrs.evolve(self._scope.options, priority=chosen))
 
     @property
     def plan(self) -> Plan:
-        """The plan: what may be asked, how often, how far back."""
+        """The pricing plan: endpoints, rate limits, retention."""
         return self._dispatcher.plan
 
     @property
     def quota(self) -> Quota:
-        """The quota core; `await client.quota.snapshot()` tells what is left."""
+        """The rate limiter; `await client.quota.snapshot()` returns what is left."""
         return self._dispatcher.quota
 
     @cached_property
     def insights(self) -> Insights:
-        """Data Insights: usage and quality by hour and day, loaded when first asked for."""
-        # What not every program uses is loaded by those that do.
+        """Data Insights: usage and quality by hour and day."""
+        # Imported at first use: not every program needs it.
         from agora_analytics.endpoints.insights import Insights  # noqa: PLC0415
 
         return Insights(self._dispatcher, self._scope)
 
     @cached_property
     def realtime(self) -> Realtime:
-        """Real-time Monitoring: usage and quality of 20 seconds each, loaded when first asked for."""
+        """Real-time Monitoring: usage and quality in 20-second windows."""
         from agora_analytics.endpoints.realtime import Realtime  # noqa: PLC0415 - as above
 
         return Realtime(self._dispatcher, self._scope)
@@ -204,9 +204,9 @@ class AnalyticsClient:
         return Exports(self._dispatcher, self._scope)
 
     async def close(self) -> None:
-        """Close what the client opened; requests under way fail, further ones are refused.
+        """Close what the client opened; pending requests fail, further ones raise `RuntimeError`.
 
-        A ledger that it was given is left open, unless `close_ledger` says otherwise.
+        A ledger that you passed stays open, unless `close_ledger=True`.
         """
         try:
             await self._dispatcher.close()
@@ -223,14 +223,14 @@ class AnalyticsClient:
         await self.close()
 
     def __reduce__(self) -> NoReturn:
-        """Refuse: a pickle or copy would hold the secret, and connections cannot be in two places."""
+        """Raise `TypeError`: a pickle or copy would hold the secret, and connections cannot be shared."""
         raise TypeError(
             "a client is not pickled or copied, as it holds the secret and connections: make one where it is used, for"
             " example with AnalyticsClient.from_env(), or use with_app() or with_priority()"
         )
 
     def __repr__(self) -> str:
-        made = vars(self)  # a debugger may ask for it while the constructor still works, or has failed
+        made = vars(self)  # a debugger may call this before the constructor is done
         if "_dispatcher" not in made or "_scope" not in made:
             return "AnalyticsClient(not made)"
         app = self._scope.app_id
@@ -251,7 +251,7 @@ class AnalyticsClient:
 
 
 def _hosts(base_url: object) -> tuple[str, ...]:
-    """Return base URLs; whoever gives something else may have put credentials into it."""
+    """Return base URLs; an error does not show the value, which may hold credentials."""
     one = isinstance(base_url, str)
     if not one and not (isinstance(base_url, Sequence) and all(isinstance(url, str) for url in base_url)):
         raise TypeError(f"base_url: allowed is a str or a list of str, not {type(base_url).__name__} (value not shown)")

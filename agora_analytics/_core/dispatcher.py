@@ -1,4 +1,4 @@
-"""The one road of every request: quota, transport, judgement, decoding, and another attempt where that helps."""
+"""The pipeline of every request: wait for quota, send, check the status, decode, and retry."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ AnswerT = TypeVar("AnswerT", bound=Answer)
 T = TypeVar("T")
 
 OnBadRow = Literal["skip", "raise"]
-"""What happens to an item of an answer that does not fit the reference."""
+"""What to do with an item of an answer that does not fit the reference."""
 
 _MAX_RETRY_AFTER = 3_600.0
-"""Seconds that a `Retry-After` is waited for by those who wait for their quota as long as it takes."""
+"""Longest `Retry-After` in seconds that is honoured where `max_wait` is None."""
 
 _MAX_SLICE = 0.002
-"""Seconds of work after which the event loop has its turn."""
+"""Seconds of work between two yields to the event loop."""
 
 _SUCCESSES = range(200, 300)
 _MAX_QUOTED = 131_072
-"""Bytes of an answer of another HTTP status that may be quoted, and more than are read of a refusal."""
+"""Bytes of a failed response that may be quoted; more than is parsed of it."""
 
 _SAME_ERROR = 5.0
-"""Seconds within which two readings of the host's clock are of the same error."""
+"""Two readings of the host's clock error within so many seconds count as the same."""
 
 log = logging.getLogger("agora_analytics")
 
@@ -54,7 +54,7 @@ OnSkipped = Callable[[Endpoint, Sequence[BadRow]], None]
 
 @attrs.frozen(kw_only=True)
 class RequestOptions:
-    """How requests are made: in which priority, with which retries (None: the session's), waiting how long for quota.
+    """Priority, retries (None: the dispatcher's) and waiting time of requests.
 
     `max_wait` is seconds in all (None: the dispatcher's for interactive requests; streams and exports wait as long as
     it takes). `max_rate_limited` is how many `RateLimited` one request retries before it raises. `on_skipped` gets the
@@ -71,10 +71,10 @@ class RequestOptions:
 _DEFAULT_OPTIONS = RequestOptions()
 
 SpanProvider = Callable[[], Span]
-"""Returns the span to ask for, whenever a request is about to be sent; raises `NothingToAskError` for none."""
+"""Returns the span to fetch, each time a request is about to be sent; raises `NothingToFetchError` for none."""
 
 BuildRequest = Callable[[], Request]
-"""Makes the request of one attempt, just before it is sent; raises `NothingToAskError` where that is pointless."""
+"""Builds the request of one attempt just before it is sent; raises `NothingToFetchError` if there is nothing left."""
 
 
 @attrs.frozen(eq=False, repr=False)
@@ -86,14 +86,14 @@ class _PendingRequest(Generic[AnswerT]):
 
 
 class NothingToFetchError(Exception):
-    """What was to be asked for has become too old while the request waited: nothing was sent."""
+    """The data expired while the request waited for quota: nothing was sent."""
 
 
 class _Owner:
-    """The loop, thread and process in which a session was first used.
+    """The event loop, thread and process that first used a dispatcher.
 
-    Asking for the running loop is a system call before Python 3.12, as is asking for the process, so neither is done
-    at every request: a thread runs one loop at a time, and forking is told to those who ask.
+    `get_running_loop` and `getpid` are system calls before Python 3.12, so requests compare the thread, which runs one
+    loop at a time, and a process id that a fork hook updates.
     """
 
     current = os.getpid()
@@ -104,12 +104,12 @@ class _Owner:
         self._thread = threading.get_ident()
 
     def is_current(self) -> bool:
-        """Whether this is surely the same place still."""
+        """Whether the caller is certainly in the same loop and process."""
         return self._thread == threading.get_ident() and self.loop.is_running() and self.process == _Owner.current
 
     @classmethod
     def forked(cls) -> None:
-        """Note that this is another process now."""
+        """Update the process id after a fork."""
         cls.current = os.getpid()
 
 
@@ -148,9 +148,10 @@ class Dispatcher:
         return int(self.quota.utc())
 
     def host_ahead(self) -> float | None:
-        """Return by how much seconds of the host's clock are moved, None until that is known: by the same for all.
+        """Return how far the host's clock is ahead, in seconds; None until that is known.
 
-        Each answer tells the time more precisely, and spans that adjoin must adjoin after they were moved.
+        The value stays the same while the estimate becomes more precise, so that adjoining spans still adjoin after
+        they are shifted.
         """
         ahead, known = self.quota.host_ahead(), self._host_ahead
         if known is None or ahead is None or abs(ahead - known) > _SAME_ERROR:
@@ -158,7 +159,7 @@ class Dispatcher:
         return self._host_ahead
 
     def passed(self) -> int:
-        """Return the UTC second that has come by every account (see `Quota.passed`)."""
+        """Return the UTC second that has certainly passed (see `Quota.passed`)."""
         return int(self.quota.passed())
 
     @property
@@ -177,11 +178,11 @@ class Dispatcher:
     ) -> AnswerT:
         """Send a request as often as the retry policy allows and return its decoded answer.
 
-        `build` makes the request anew for each attempt, once there is a token for it: what a request says about now is
-        true when it is sent, however long it waited. What `build` raises ends the fetch, and the token goes back.
+        `build` is called for each attempt once it has its permit, so that times in the request are current however
+        long it waited. An error in `build` ends the fetch and returns the permit.
 
-        Waits for the plan at most `max_wait` seconds in all. Raises what `agora_analytics.errors` lists, and
-        `RuntimeError` where the client is closed or belongs to another loop or process.
+        Waits for quota at most `max_wait` seconds in all. Raises the errors of `agora_analytics.errors`, and
+        `RuntimeError` if the client is closed or belongs to another loop or process.
         """
         loop = self._bind_loop()
         begun = loop.time()
@@ -221,7 +222,7 @@ class Dispatcher:
             raise RuntimeError("this client is closed")
 
     def _bind_loop(self) -> asyncio.AbstractEventLoop:
-        """Bind to the running loop at the first request, and insist on it at every other."""
+        """Bind to the running loop at the first request; raise `RuntimeError` in any other loop or process."""
         self._ensure_open()
         owner = self._owner
         if owner is not None and owner.is_current():
@@ -237,16 +238,16 @@ class Dispatcher:
     def _retry_delay(
         self, options: RequestOptions, error: AgoraError, attempt: int, rate_limited: int, elapsed: float
     ) -> float | None:
-        """Seconds until another attempt, None for none."""
+        """Return seconds until the next attempt, None to give up."""
         if isinstance(error, RateLimited) and self.quota.enforced and rate_limited <= options.max_rate_limited:
-            # The quota has learned from it, and holds the next attempt back as long as need be.
+            # The limiter has learned from it and delays the next attempt itself.
             return error.retry_after or 0.0
         return (options.retry or self._retry).wait(error, attempt - rate_limited, elapsed, self._random)
 
     def _cap_retry_after(
         self, wait: float | None, error: AgoraError, options: RequestOptions, elapsed: float
     ) -> float | None:
-        """Bound a wait that a `Retry-After` asks for: by `max_wait`, past which it is given up, or else by an hour."""
+        """Give up on a `Retry-After` beyond what is left of `max_wait`; without `max_wait`, wait an hour at most."""
         asked = error.retry_after if isinstance(error, ResponseError) else None
         if wait is None or not asked:
             return wait
@@ -256,7 +257,7 @@ class Dispatcher:
         return wait if wait <= remaining else None
 
     def _remaining_wait(self, options: RequestOptions, elapsed: float) -> float | None:
-        """Return how long a request may still wait for its quota: streams and exports wait it out."""
+        """Return how long a request may still wait for quota; None (streams and exports) means without limit."""
         most = options.max_wait
         if most is None and options.priority is Priority.INTERACTIVE:
             most = self.max_wait
@@ -267,7 +268,7 @@ class Dispatcher:
     ) -> AnswerT:
         async with self.quota.token(pending.endpoint, remaining, priority, pending.app) as token:
             token.sent = False
-            self._ensure_open()  # it may have been closed while this one waited
+            self._ensure_open()  # closed while this request waited?
             request = pending.build()
             token.sent = True
             try:
@@ -276,13 +277,13 @@ class Dispatcher:
                 log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))
                 answer = await self._read(request, response, pending.decode)
             except AgoraError as error:
-                error.request = error.request or str(request)  # what is built anew may count as another attempt
+                error.request = error.request or str(request)  # building it again may count as another attempt
                 raise
             _log_skipped(request, answer)
             return answer
 
     async def _read(self, request: Request, response: Response, decode: Decode[AnswerT]) -> AnswerT:
-        """Judge and decode; what goes wrong is told of an answer without credentials and App ID in it."""
+        """Check and decode a response; errors quote it without credentials and App ID."""
         try:
             answer = await self._decode_response(request, response, decode)
         except AgoraError:
@@ -290,15 +291,15 @@ class Dispatcher:
             if clean is None:
                 raise
         else:
-            # What was skipped is quoted, too.
+            # Skipped rows quote it too.
             clean = await self._scrubbed(request, response) if answer.skipped else None
             if clean is None:
                 return answer
-        # Outside of `except`, or what was told of the answer as it came would stay as this error's context.
+        # Outside of `except`, or the error with the secrets would stay as this one's context.
         return await self._decode_response(request, clean, decode)
 
     async def _scrubbed(self, request: Request, response: Response) -> Response | None:
-        """Return an answer that may be quoted; None where it may be as it came, so that it is judged once."""
+        """Return a response without secrets; None if there are none in it, so that it is decoded once."""
 
         def scrub(said: bytes) -> bytes:
             plain = without_escapes(said)
@@ -316,7 +317,7 @@ class Dispatcher:
         return attrs.evolve(response, headers=headers, body=body)
 
     async def _decode_response(self, request: Request, response: Response, decode: Decode[AnswerT]) -> AnswerT:
-        """Judge and decode: a refusal is told as one even where it does not look like an answer at all."""
+        """Check the status and the code, and decode; an error code wins over a body that does not fit."""
         wire.raise_for_status(request, response)
         try:
             answer = await in_turns(decode.steps(response.body, strict=self._strict))
@@ -331,7 +332,7 @@ class Dispatcher:
 def _log_skipped(request: Request, answer: Answer) -> None:
     if answer.skipped:
         log.warning(
-            "%s: spots of the answer that do not fit the reference: %d, the first is %s: %s",
+            "%s: %d rows of the answer do not fit the reference, the first at %s: %s",
             request,
             len(answer.skipped),
             answer.skipped[0].path,
@@ -340,7 +341,7 @@ def _log_skipped(request: Request, answer: Answer) -> None:
 
 
 async def in_turns(steps: Steps[T]) -> T:
-    """Do work in steps, and let the event loop have its turn every few milliseconds."""
+    """Run a generator of steps, and yield to the event loop every few milliseconds."""
     begun = time.perf_counter()
     while True:
         try:
@@ -356,7 +357,7 @@ async def in_turns(steps: Steps[T]) -> T:
 
 
 def _describe(pending: _PendingRequest[AnswerT]) -> str:
-    """Say what was asked for, also where it never came to a request."""
+    """Return the request as text, or the endpoint where none can be built."""
     try:
         return str(pending.build())
     except (NothingToFetchError, ValueError):

@@ -1,4 +1,4 @@
-"""Answers about neighbouring slices, made into one: nothing lost, nothing doubled, in order of time."""
+"""Merges answers about adjoining slices: nothing lost, nothing duplicated, in order of time."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _by_time = attrgetter("ts")
 
 
 def merge_points(parts: Sequence[Iterable[Point]]) -> tuple[Point, ...]:
-    """Merge points in order of time; where parts overlap, the later part's point counts."""
+    """Merge points in order of time; where parts overlap, the later part wins."""
     if len(parts) == 1:
         return tuple(sorted(parts[0], key=_by_time))
     last = {(point.ts, point.dimension_value, point.uid): point for part in parts for point in part}
@@ -20,7 +20,7 @@ def merge_points(parts: Sequence[Iterable[Point]]) -> tuple[Point, ...]:
 
 
 def merge_tracks(sid: str, parts: Sequence[SessionMetrics]) -> Steps[SessionMetrics]:
-    """Merge the metrics of one session, in steps of a track; none gives one without data."""
+    """Merge the metrics of one session, in steps of one track; without parts the result has no data."""
     if len(parts) == 1:
         return parts[0]
     values: dict[tuple[int, Uid | None], dict[int, float | None]] = {}

@@ -21,7 +21,7 @@ from agora_analytics.spans import Span
 ItemT = TypeVar("ItemT")
 
 Fetch = Callable[[ListQuery, int], Awaitable[Page[ItemT]]]
-"""Gets the page of this number (from 1) of a list."""
+"""Fetches the page with this number (from 1) of a list."""
 
 Missing = Callable[[IncompleteList], None]
 
@@ -38,34 +38,34 @@ async def rows(
     missing: Missing | None = None,
     learned: TruncationState | None = None,
 ) -> AsyncGenerator[ItemT]:
-    """Yield each row of each span, or part of one, once; they are in order of time.
+    """Yield each row of each span once; spans are in order of time.
 
-    Rows move between pages while new ones appear, and one that lasts beyond its span may be found in the next one too.
-    Remembered are the keys of the current span and of rows that ended in or after it (None: not yet), no more.
+    Rows are deduplicated by key: they move between pages while new ones appear, and a row that outlasts its span is
+    listed in the next one too. Only the keys of the current span and of rows that ended in or after it are kept.
 
-    A list that is cut off is asked for again in narrower parts, in full pages; other pages have `size` rows. What
-    cannot be had even so is told to `missing`, or raised as `IncompleteList` once the rest of its span has come.
-    `learned` is what other lists of this service have shown.
+    Where the service cuts off a list, narrower lists are fetched, in full pages; other pages have `size` rows. Rows
+    that cannot be fetched even so are reported to `missing`, or raised as `IncompleteList` after the rest of the span.
+    `learned` is what other lists have shown of the service.
     """
-    agenda = PageQueue(spans, kind, size, learned)
-    async with aclosing(_pages(agenda, fetch, read_ahead=read_ahead, missing=missing)) as pages:
+    queue = PageQueue(spans, kind, size, learned)
+    async with aclosing(_pages(queue, fetch, read_ahead=read_ahead, missing=missing)) as pages:
         async for new in pages:
             for row in new:
                 yield row
 
 
 async def _pages(
-    agenda: PageQueue[ItemT], fetch: Fetch[ItemT], *, read_ahead: bool, missing: Missing | None
+    queue: PageQueue[ItemT], fetch: Fetch[ItemT], *, read_ahead: bool, missing: Missing | None
 ) -> AsyncGenerator[list[ItemT]]:
-    """Yield the new rows of each page; with `read_ahead`, one more than was asked for is fetched meanwhile."""
+    """Yield the new rows of each page; with `read_ahead`, prefetch the next page meanwhile."""
     ahead: asyncio.Task[Page[ItemT]] | None = None
     try:
-        while (due := agenda.due) is not None:
+        while (due := queue.due) is not None:
             task, ahead = ahead, None
-            new = await _turn(agenda, task or fetch(*due))
-            lost = agenda.lost()
-            if read_ahead and agenda.due is not None and not (lost and missing is None):
-                ahead = asyncio.ensure_future(_later(fetch, *agenda.due))
+            new = await _receive(queue, task or fetch(*due))
+            lost = queue.pop_incomplete()
+            if read_ahead and queue.due is not None and not (lost and missing is None):
+                ahead = asyncio.ensure_future(_later(fetch, *queue.due))
             yield new
             for error in lost:
                 if missing is None:
@@ -77,24 +77,24 @@ async def _pages(
             await asyncio.gather(ahead, return_exceptions=True)
 
 
-async def _turn(agenda: PageQueue[ItemT], page: Awaitable[Page[ItemT]]) -> list[ItemT]:
+async def _receive(queue: PageQueue[ItemT], page: Awaitable[Page[ItemT]]) -> list[ItemT]:
     """Wait for a page, and return its new rows."""
     try:
-        return agenda.take(await page)
+        return queue.take(await page)
     except ResponseError as error:
-        if not agenda.refused(error):
+        if not queue.refused(error):
             raise
         return []
 
 
 async def _later(fetch: Fetch[ItemT], part: ListQuery, number: int) -> Page[ItemT]:
-    """Fetch so that whatever goes wrong, be it the asking itself, is told when the page is due."""
+    """Wrap a prefetch, so that its errors, those of the call included, are raised when the page is due."""
     return await fetch(part, number)
 
 
 @attrs.define(eq=False, repr=False)
 class _Second(Generic[ItemT]):
-    """A second that is asked for channel by channel: its list as a whole, and how many channels are to come."""
+    """A second that is fetched channel by channel: its list as a whole, and how many channels remain."""
 
     part: ListQuery
     reading: ListProgress[ItemT]
@@ -102,8 +102,8 @@ class _Second(Generic[ItemT]):
 
 
 @attrs.define(eq=False, repr=False)
-class _Price:
-    """What the lists of a span cost: how many there were, of how many requests and rows."""
+class _Cost:
+    """The number of lists, requests and rows of a span."""
 
     lists: int = 0
     requests: int = 0
@@ -111,10 +111,10 @@ class _Price:
 
 
 class PageQueue(Generic[ItemT]):
-    """Which page is due, of a part of one of the spans; spans are in order of time.
+    """Decides which page to fetch next; spans are in order of time.
 
     Attributes:
-        due: the part and the number of the page, None after the last.
+        due: the list and the number of its page, None after the last.
 
     """
 
@@ -123,7 +123,7 @@ class PageQueue(Generic[ItemT]):
     _number: int
     _whole: Span
     _reading: ListProgress[ItemT]
-    _fruitful: bool
+    _has_new_rows: bool
 
     def __init__(
         self,
@@ -144,7 +144,7 @@ class PageQueue(Generic[ItemT]):
         self._next_span()
 
     def take(self, page: Page[ItemT]) -> list[ItemT]:
-        """Take in the page that was due, and return the rows that are new."""
+        """Add the page that was due, and return the rows that are new."""
         self._reading.take(page)
         new: list[ItemT] = []
         for row in page.items:
@@ -152,27 +152,27 @@ class PageQueue(Generic[ItemT]):
             if name not in self._seen:
                 self._seen[name] = self._kind.ended(row)
                 new.append(row)
-        self._fruitful = self._fruitful or bool(new)
-        self._price.rows += len(new)
-        self._turn()
+        self._has_new_rows = self._has_new_rows or bool(new)
+        self._cost.rows += len(new)
+        self._advance()
         return new
 
     def refused(self, error: ResponseError) -> bool:
-        """Take in that the page that was due is refused, and return whether that is for its number alone."""
+        """Record an error for the page that was due; return whether only its number is at fault."""
         if not truncation.is_depth(error, self._number):
             return False
         self._reading.refuse(error)
-        self._turn()
+        self._advance()
         return True
 
-    def lost(self) -> list[IncompleteList]:
-        """Return what cannot be had of the spans that have ended; each is told once."""
+    def pop_incomplete(self) -> list[IncompleteList]:
+        """Return the incomplete lists of finished spans, each once."""
         lost, self._ended = self._ended, []
         return lost
 
-    def _turn(self) -> None:
-        """Go on to the next page, or to the next list."""
-        self._price.requests += 1
+    def _advance(self) -> None:
+        """Advance to the next page, or to the next list."""
+        self._cost.requests += 1
         verdict = self._learned.verdict(self._part, self._reading)
         if verdict is PageOutcome.MORE:
             self._number += 1
@@ -185,10 +185,10 @@ class PageQueue(Generic[ItemT]):
         self._next_part()
 
     def _narrow(self, part: ListQuery, reading: ListProgress[ItemT]) -> None:
-        """Put narrower lists in the place of one that was cut off, if there are any."""
-        parts = self._learned.narrower(part, reading, fruitful=self._fruitful)
+        """Replace a list that was cut off by narrower ones, if there are any."""
+        parts = self._learned.narrower(part, reading, fruitful=self._has_new_rows)
         if parts == ():
-            log.warning("%s of %s: total_size is wrong, it is not believed any more", self._kind.what, part.span)
+            log.warning("%s of %s: total_size is wrong, ignoring it from now on", self._kind.what, part.span)
         elif parts is None:
             self._lost.append(truncation.incomplete(part, reading))
         elif parts and parts[0].cname is not None:
@@ -196,7 +196,7 @@ class PageQueue(Generic[ItemT]):
         self._stack += reversed(parts or ())
 
     def _end_channel(self, second: _Second[ItemT]) -> None:
-        """Take in the list of a channel; after the last, or when all rows are there, the second is done."""
+        """Add the list of a channel; the second is complete after the last, or once all rows are there."""
         whole = second.reading
         whole.keys |= self._reading.keys
         second.left -= 1
@@ -212,15 +212,15 @@ class PageQueue(Generic[ItemT]):
         if self._stack:
             self._begin(self._stack.pop())
             return
-        if self._price.lists > 1:
-            self._tell_price()
+        if self._cost.lists > 1:
+            self._log_cost()
         self._ended += self._lost
         self._lost = []
         self._next_span()
 
     def _next_span(self) -> None:
         found = next(self._spans, None)
-        self._price = _Price()
+        self._cost = _Cost()
         if found is None:
             self.due = None
             return
@@ -230,19 +230,19 @@ class PageQueue(Generic[ItemT]):
         self._begin(part)
 
     def _begin(self, part: ListQuery) -> None:
-        self._part, self._number, self._fruitful = part, 1, False
+        self._part, self._number, self._has_new_rows = part, 1, False
         self._reading = self._learned.reading(self._kind, part, self._size)
-        self._price.lists += 1
+        self._cost.lists += 1
         self.due = part, 1
 
-    def _tell_price(self) -> None:
-        price = self._price
+    def _log_cost(self) -> None:
+        cost = self._cost
         log.warning(
-            "%s of %s: the service cut a list off, so %d lists were asked for: %d rows in %d requests",
+            "%s of %s: the service cut off a list: read as %d lists, %d rows in %d requests",
             self._kind.what,
             self._whole,
-            price.lists,
-            price.rows,
-            price.requests,
-            extra={"agora_lists": price.lists, "agora_rows": price.rows, "agora_requests": price.requests},
+            cost.lists,
+            cost.rows,
+            cost.requests,
+            extra={"agora_lists": cost.lists, "agora_rows": cost.rows, "agora_requests": cost.requests},
         )

@@ -1,11 +1,11 @@
-"""When the pages of a list end, whether the list is whole, and what to ask for where it was cut off.
+"""When a list ends, whether it is complete, and what to fetch where the service truncated it.
 
-Some services hand out no more than so many rows of a list, though they say that there are more. Rows come newest first,
-so the rest is asked for by a list that ends where the first one stopped. Where rows come in no order the span is
-halved, and a single second is asked for channel by channel.
+Some services return only so many rows of a list, though `total_size` says that there are more. Rows come newest first,
+so the rest is fetched by a list that ends where the first one stopped. Where rows come in no order, the span is halved,
+and a single second is fetched channel by channel.
 
-Rows may also vanish between two pages, so that others move up to pages that were read: then the total falls. What began
-before the last row that came until then is asked for again.
+Rows may also disappear between two pages, so that others move up to pages that were read: then the total falls. Rows
+older than the last one before that are fetched again.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ ItemT = TypeVar("ItemT")
 ItemT_co = TypeVar("ItemT_co", covariant=True)
 
 PATIENCE: Final = 3
-"""Pages in a row without a new row that are read: as many new rows as a page holds may have come meanwhile."""
+"""Pages in a row without a new row before a list ends: a page of new rows may have appeared meanwhile."""
 
 FRUITLESS: Final = 20
-"""Narrower lists in a row that may bring nothing new; halving a day down to a second takes 17."""
+"""Narrower lists in a row that may have no new row; halving a day down to a second takes 17."""
 
 _FEW: Final = 3
-"""As many, once that was in vain."""
+"""The same, once that limit was reached."""
 
 _DEEPEST: Final = 100_000
-"""Rows after which a list is cut off by ourselves: it bounds what is remembered of one list."""
+"""Rows after which this library truncates a list itself, to bound its memory."""
 
 _MOVES: Final = 2
-"""Times that a list is read again as a whole because its rows moved."""
+"""Times that a whole list is read again because its rows moved."""
 
 _CHANNELS: Final = 100
-"""Channels at most that one second is asked for."""
+"""Most channels that are fetched one by one for a second."""
 
 
 class Page(Protocol[ItemT_co]):
-    """What is needed to know of a page."""
+    """What paging needs of a page."""
 
     @property
     def items(self) -> tuple[ItemT_co, ...]:
@@ -54,15 +54,15 @@ class Page(Protocol[ItemT_co]):
 
     @property
     def has_more(self) -> bool | None:
-        """Whether more pages follow, where the service says so."""
+        """Whether more pages follow; None if the service does not say."""
 
     @property
     def total_size(self) -> int | None:
-        """Rows of all pages, where the service says so."""
+        """Rows of all pages; None if the service does not say."""
 
     @property
     def skipped(self) -> tuple[BadRow, ...]:
-        """What of it does not fit the reference."""
+        """Its rows that do not fit the reference."""
 
 
 def _none(_: object) -> None:
@@ -71,10 +71,10 @@ def _none(_: object) -> None:
 
 @attrs.frozen(kw_only=True)
 class RowKind(Generic[ItemT]):
-    """What is needed to know of the rows of a list.
+    """How to read the rows of a list: key, end, start and channel.
 
-    `ended` is None for one that goes on. `began` is None unless the service promises rows in order, newest first, and
-    `channel` unless it can be asked for the rows of one channel.
+    `ended` returns None for a row that is still open. `began` returns None unless the service promises rows in order,
+    newest first, and `channel` returns None unless lists can be restricted to one channel.
     """
 
     what: str
@@ -85,7 +85,7 @@ class RowKind(Generic[ItemT]):
 
     @property
     def plain(self) -> bool:
-        """Whether nothing but its key is known of a row."""
+        """Whether rows have only a key."""
         return self.began is _none and self.channel is _none
 
 
@@ -102,15 +102,15 @@ SESSIONS: Final = RowKind[Session](what="sessions", key=attrgetter("sid"))
 
 
 def calls(cname: str | None) -> RowKind[Call]:
-    """Return the kind of the calls of a channel, or of all."""
+    """Return the row kind of the calls of one channel, or of all."""
     return CALLS if cname is None else CALLS_OF_CHANNEL
 
 
 @attrs.frozen
 class ListQuery:
-    """What one list is asked for: a span, of one channel or of all.
+    """What one list is about: a span, of one channel or of all.
 
-    `rows_before` is how many rows came of the list that it narrows, 0 where it narrows none.
+    `rows_before` is the number of rows of the truncated list that this one narrows, 0 if it narrows none.
     """
 
     span: Span
@@ -118,7 +118,7 @@ class ListQuery:
     rows_before: int = 0
 
     def page_size(self, usual: int) -> int:
-        """Return how many rows a page has: full pages where a list is narrowed, for each request counts."""
+        """Return the page size: full pages where a list is narrowed, to save requests."""
         return validation.PAGE_SIZE if self.rows_before else usual
 
 
@@ -126,18 +126,18 @@ class PageOutcome(Enum):
     """What follows a page."""
 
     MORE = "another page"
-    COMPLETE = "nothing: the list is whole"
+    COMPLETE = "nothing: the list is complete"
     TRUNCATED = "nothing, though there are more rows"
 
 
 @attrs.define(eq=False, repr=False)
 class ListProgress(Generic[ItemT]):
-    """How far one list is read.
+    """Progress of reading one list.
 
-    `count` rows have come, repeated ones among them, in pages of `size`; `keys` are those of this reading. `oldest` is
-    when the oldest row began, None where the rows are in no order. `moved` tells that rows may have moved to pages that
-    were read, and `seam` is `oldest` as it was before. `total` was told last, `least` is the smallest that was,
-    `full` whether the last page that had rows had as many as it may.
+    `count` rows have come, duplicates included, in pages of `size`; `keys` are theirs. `oldest` is when the oldest row
+    began, None if rows are in no order. `moved` is True if rows may have moved to pages already read; `seam` is
+    `oldest` before that. `total` is the last total size, `least` the smallest so far, `full` whether the last page with
+    rows was full.
     """
 
     kind: RowKind[ItemT]
@@ -167,11 +167,11 @@ class ListProgress(Generic[ItemT]):
 
     @property
     def distinct(self) -> int:
-        """Rows that have come, each counted once."""
+        """Distinct rows so far."""
         return self._before + len(self.keys) + self._unread
 
     def take(self, page: Page[ItemT]) -> None:
-        """Take in a page."""
+        """Add a page."""
         before = len(self.keys)
         self.seam = self.seam if self.moved else self.oldest
         if self.kind.plain:
@@ -180,7 +180,7 @@ class ListProgress(Generic[ItemT]):
             self._note(page.items)
         new = len(self.keys) > before
         unread = _skipped(page)
-        # On a page that repeats others, rows that cannot be read are most likely known as well.
+        # On a page of duplicates, unreadable rows are most likely duplicates too.
         self._unread += unread if new or not page.items else 0
         self._last = len(page.items) + unread
         self.full = self._last >= self.size if self._last else self.full
@@ -190,7 +190,7 @@ class ListProgress(Generic[ItemT]):
         self._hear(page)
 
     def refuse(self, error: ResponseError) -> None:
-        """Take in that the service refuses the next page."""
+        """Record that the service refused the next page."""
         self.refusal = error
         self._last = 0
 
@@ -215,14 +215,14 @@ class ListProgress(Generic[ItemT]):
         self.has_more = page.has_more
         believed = self.trust_total or page.has_more is None
         if believed and page.total_size is not None and page.total_size >= 0:
-            # Of a total that is less than what it is told with, nothing can be learned.
+            # A total smaller than its own page says nothing.
             fell = self.total is not None and max(self._last, 1) <= page.total_size < self.total
             self.moved = self.moved or (fell and self.distinct < (self.total or 0))
             self.total = page.total_size
             self.least = page.total_size if self.least is None else min(self.least, page.total_size)
 
     def verdict(self, cap: int | None = None) -> PageOutcome:
-        """Return what follows the page that came last; `cap` is how many rows another list was cut off at."""
+        """Return what follows the last page; `cap` is the number of rows at which another list was truncated."""
         if self._ended():
             return PageOutcome.TRUNCATED if self._lacks() else PageOutcome.COMPLETE
         if self._stale and self.least is not None and self.distinct >= self.least:
@@ -232,7 +232,7 @@ class ListProgress(Generic[ItemT]):
         return PageOutcome.TRUNCATED if self.count >= min(cap or _DEEPEST, _DEEPEST) else PageOutcome.MORE
 
     def _ended(self) -> bool:
-        """Whether no further page follows: as the service says, else by its total, else once a page is empty."""
+        """Whether no page follows: by `has_more`, or else by the total, or else after an empty page."""
         if not self._last:
             return True
         if self.has_more is not None:
@@ -240,28 +240,28 @@ class ListProgress(Generic[ItemT]):
         return self.total is not None and self.count >= self.total
 
     def _lacks(self) -> bool:
-        """Whether a list that ended has more rows by what the service says."""
+        """Whether a list that ended lacks rows, according to the service."""
         if self.total is None or self.least is None:
             return self.refusal is not None or (not self._last and self.has_more is True)
-        # Rows that came meanwhile push others to the next page: these are told of twice, and not owed.
+        # New rows push others to the next page; these are counted twice in the total.
         return self.distinct < self.least if self._repeats else self.count < self.total
 
     def contradicts_cap(self, part: ListQuery) -> bool:
-        """Whether a narrower list that was cut off shows that no depth is the reason: it came less far."""
+        """Whether a narrower list that ended earlier shows that truncation is not by depth."""
         went_on = self.oldest is not None and self.oldest + 1 < part.span.end
         return self.distinct < part.rows_before and not went_on and not self.full
 
     def will_be_halved(self, part: ListQuery, cap: int | None) -> bool:
-        """Whether a list will be cut off and then halved, so that its pages would be asked for twice."""
+        """Whether a list will be truncated and then halved, so that its pages would be fetched twice."""
         halved = self.oldest is None and bool(self._last) and part.span.duration > 1
         return halved and part.rows_before > 0 and cap is not None and (self.total or 0) > cap
 
 
 @attrs.define(eq=False, repr=False)
 class TruncationState:
-    """What the lists of a service have shown: at how many rows they are cut off, and whether totals are to be believed.
+    """What lists have shown of the service: the number of rows at which it truncates, and whether totals are right.
 
-    `fruitless` counts the narrower lists in a row that brought nothing new, of which there may be `most`.
+    `fruitless` counts narrower lists in a row without a new row, `most` is its limit.
     """
 
     cap: int | None = None
@@ -279,17 +279,17 @@ class TruncationState:
         count: int = 0,
         total: int | None = None,
     ) -> ListProgress[ItemT]:
-        """Return a reading of a part that begins, or goes on after `count` rows of a `total`.
+        """Return the progress of a list at its start, or after `count` rows of `total`.
 
-        `size` is of pages of a whole list.
+        `size` is the page size of lists that are not narrowed.
         """
-        # A narrower list is narrowed again for the price of one such page.
+        # A narrower list is narrowed again after one page without a new row.
         return ListProgress(
             kind, count, part.page_size(size), self.trusts_totals, 1 if part.rows_before else PATIENCE, total=total
         )
 
     def verdict(self, part: ListQuery, reading: ListProgress[ItemT]) -> PageOutcome:
-        """Return what follows the page of a part that came last."""
+        """Return what follows the last page of a list."""
         if reading.moved and self._from_seam(part, reading) is not None:
             return PageOutcome.TRUNCATED
         verdict = reading.verdict(self.cap)
@@ -302,10 +302,10 @@ class TruncationState:
     def narrower(
         self, part: ListQuery, reading: ListProgress[ItemT], *, fruitful: bool
     ) -> tuple[ListQuery, ...] | None:
-        """Return what to ask for instead of the rest of a list that was cut off, newest first.
+        """Return the lists to fetch in place of the rest of a truncated one, newest first.
 
-        Nothing where it proves to be whole after all, None where the rest cannot be had. `fruitful` tells whether the
-        list brought any row that no other had.
+        Empty if it proves to be complete after all, None if the rest cannot be fetched. `fruitful` is whether the list
+        had any new row.
         """
         if reading.moved:
             again = self._from_seam(part, reading)
@@ -323,7 +323,7 @@ class TruncationState:
         return parts or (() if self._is_whole(reading) else None)
 
     def _from_seam(self, part: ListQuery, reading: ListProgress[ItemT]) -> ListQuery | None:
-        """Return what to ask for again of a list whose rows moved, None where it was asked for often enough."""
+        """Return what to fetch again of a list whose rows moved, None after enough repeats."""
         rows_before = max(reading.distinct, 1)
         if reading.oldest is not None and reading.seam is not None:
             reached = max(reading.seam, part.span.start) + 1
@@ -333,7 +333,7 @@ class TruncationState:
         return attrs.evolve(part, rows_before=rows_before) if many < _MOVES else None
 
     def _is_whole(self, reading: ListProgress[ItemT]) -> bool:
-        """Whether a list that no narrower one adds to is whole: nothing but its total says no."""
+        """Whether a list that no narrower one adds to is complete: only its total contradicts."""
         if reading.has_more is not False or reading.full:
             return False
         self.trusts_totals = False
@@ -356,7 +356,7 @@ def _narrower(part: ListQuery, reading: ListProgress[ItemT]) -> tuple[ListQuery,
 
 
 def is_depth(error: AgoraError, number: int) -> bool:
-    """Whether an error is a refusal of a page for its number alone: the first page of the list was answered."""
+    """Whether an error is about a page's number alone: the first page of the list was answered."""
     if number == 1 or not isinstance(error, ResponseError):
         return False
     # A code 500 inside a 200 is how the service answers what it does not like.
@@ -364,7 +364,7 @@ def is_depth(error: AgoraError, number: int) -> bool:
 
 
 def incomplete(part: ListQuery, reading: ListProgress[ItemT]) -> IncompleteList:
-    """Return the error of a list that cannot be had whole."""
+    """Return the error of a list that cannot be completed."""
     told = "more" if reading.least is None else str(reading.least)
     why = "rows moved while its pages were read" if reading.moved else "the service cuts the list off"
     where = f"{reading.kind.what} of {part.span}" + (f", channel {part.cname!r}" if part.cname else "")

@@ -28,7 +28,7 @@ _NO_SESSIONS: Final = SessionPage(sessions=(), total_size=0, has_more=False)
 
 
 class CallRequests(CallSpans):
-    """Makes the requests of Call Inspector."""
+    """Builds and sends the requests of Call Inspector."""
 
     _latest = CALL_LISTS
     _session_page = decoder(SessionPage)
@@ -78,7 +78,7 @@ class CallRequests(CallSpans):
                 async for session in found:
                     if session.sid not in seen:
                         yield session
-                    if len(users) > validation.UIDS:  # pages of one batch repeat nothing
+                    if len(users) > validation.UIDS:  # pages of one batch have no duplicates
                         seen.add(session.sid)
 
     def _fetch_sessions_page(
@@ -123,7 +123,7 @@ class CallRequests(CallSpans):
             while parts:
                 sid = next(iter(parts))
                 yield await in_turns(merge.merge_tracks(sid, parts.pop(sid)))
-                await asyncio.sleep(0)  # to free the samples of 20 sessions takes 30 ms: one in a turn
+                await asyncio.sleep(0)  # freeing the samples of 20 sessions takes 30 ms: one each turn
 
     def _fetch_metrics(
         self, call_id: str, span: Span, sids: tuple[str, ...], tracker: SpanTracker

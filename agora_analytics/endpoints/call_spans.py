@@ -1,7 +1,7 @@
-"""What can be asked about a call now: the service has details later than lists, and keeps both for some days only.
+"""What of a call is available now: details appear later than lists, and both expire after some days.
 
-Before the service has told the time, a call is asked about as if all of it could be: the host's clock says nothing of
-what is too young. A refusal tells the time then; or, where answers have no date, that the host's clock must do.
+Before the service's clock is known, the whole of a call is requested, as the host's clock does not show what is too
+young. An error response then tells the time, or, where responses have no date, that the host's clock must do.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ AnswerT = TypeVar("AnswerT", bound=Answer | None)
 log = logging.getLogger("agora_analytics")
 
 _MARGIN: Final = 5
-"""Seconds by which a span stays away from what expires: a request takes time."""
+"""Seconds between a span's start and what expires: a request takes time."""
 
 _NEAR: Final = 5
-"""Seconds by which the host's clock may be behind without cutting a call short that goes on."""
+"""Seconds by which the host's clock may be behind without cutting an open call short."""
 
 _RECHECK: Final = 5.0
-"""Seconds after which who waits looks again: at the service's clock, and whether the client was closed."""
+"""Seconds between two checks of the service's clock, and of whether the client was closed, while waiting."""
 
 _MAX_DOUBTFUL_WAIT: Final = 60.0
-"""Seconds that are waited on the word of one answer."""
+"""Seconds to wait while only one response has told the time."""
 
 _MAX_REFUSALS: Final = 3
-"""Refusals as too young of which one is believed, while the clock is in doubt: some have no date."""
+"""`PlanRefused` (too young) before one is believed, while the clock is in doubt: some have no date."""
 
 _MAX_REFUSALS_WAITING: Final = 10
-"""The same for a caller that waits, at ever longer pauses."""
+"""The same with `wait=True`, at increasing delays."""
 
 
 class CallSpanTracker(SpanTracker):
-    """Spans of one call, or of the part of it that is given: cut to what can be asked about now, or waited for."""
+    """Follows the spans of one call, or of a given part of it: clips them to what is available, or waits for it."""
 
     def __init__(
         self,
@@ -61,15 +61,15 @@ class CallSpanTracker(SpanTracker):
         self._waits = waits
         self._refused = False
         self._exact = given is not None and not (by_host or clip_start or waits)
-        """Whether it is asked for as it was given, whatever the time is."""
+        """Whether the given span is fetched unchanged, whatever the time."""
         self._begun = dispatcher.quota.now()
         self._whole = given or (call.span if call else None)
         self._start = self._whole.start if self._whole else _created(call)
         self._end = self._whole.end if self._whole else None
-        """None while that of a call that goes on is now."""
+        """None while the call is open: its end is now."""
 
     def check(self) -> None:
-        """Raise `TooEarly` where nothing can be asked about the call yet, and `PlanRefused` where nothing is kept."""
+        """Raise `TooEarly` if nothing of the call is available yet, and `PlanRefused` if all has expired."""
         if self._call is None or not self._known:
             return
         now = self._dispatcher.now()
@@ -80,10 +80,10 @@ class CallSpanTracker(SpanTracker):
             raise _gone(self._call, self._limits.available)
 
     def slices(self, longest: int | None = None, mark: int = 1) -> Iterator[Span]:
-        """Yield what one request each may be about, oldest first; cut at multiples of `mark`.
+        """Yield spans for one request each, oldest first; cut at multiples of `mark`.
 
-        A call that goes on ends now, by what is known of the time when the last of them is due. What is not kept any
-        more and what cannot be asked for yet is missing and costs nothing: a wrong time may ask for thousands of years.
+        An open call ends now, as known when its last slice is due. What has expired or is too young is added to
+        `missing` and costs no request: with a wrong time it may be thousands of years.
         """
         at, longest = self._start, longest or self._limits.longest_query
         while at < (end := self._until(at)):
@@ -97,7 +97,7 @@ class CallSpanTracker(SpanTracker):
                 at = part.end
 
     def _kept_from(self, at: int, end: int, longest: int, mark: int) -> int:
-        """Return where to go on, past what is not kept any more; the last part is left to be told of."""
+        """Return where to continue after what has expired; the last slice stays, to report it."""
         oldest = self._earliest()
         first = min(oldest or at, end - 1) // mark * mark
         if first - at < longest:
@@ -106,22 +106,19 @@ class CallSpanTracker(SpanTracker):
         return first
 
     async def fetch_whole(self, fetch: Callable[[Span], Awaitable[AnswerT]]) -> AnswerT:
-        """Return the answer to one request about all of it.
-
-        Raises `PlanRefused` where the call is too long for one request.
-        """
+        """Fetch all of it in one request; raises `PlanRefused` if the call is too long for one."""
         if self._exact and self._whole is not None:
             return self.record(await fetch(self._whole))
         asked = self._whole_span()
         answer = await self._fetch_or_raise(fetch, asked)
         if self._end is not None:
             return answer
-        # A call that goes on was asked about until now by the host's clock, which may turn out to have been behind.
+        # The end was now by the host's clock, which may turn out to have been behind.
         later = self._whole_span()
         return answer if later.end - asked.end <= _NEAR else await self._fetch_or_raise(fetch, later)
 
     def clip(self, span: Span) -> Span:
-        """Return what can be asked of a span now; raises `NothingToAskError` where that is nothing."""
+        """Return what of a span is available now; raises `NothingToFetchError` for nothing."""
         if self._exact:
             return span
         span = super().clip(span)
@@ -129,18 +126,18 @@ class CallSpanTracker(SpanTracker):
         if span.end <= newest or not self._known or (self._call is None and not self._waits):
             return span
         if self._waits and self._doubtful:
-            return span  # it was waited for long enough: the answer tells the time
+            return span  # waited long enough: the response tells the time
         if self._waits:
             raise NothingToFetchError
         if self._whole is not None:
             self.add_missing(Span(max(newest, span.start), span.end))
         if newest <= span.start:
             raise NothingToFetchError
-        log.info("%s of %s can be asked for now", Span(span.start, newest), span)
+        log.info("%s of %s is available now", Span(span.start, newest), span)
         return Span(span.start, newest)
 
-    async def fetch(self, fetch: Callable[[], Awaitable[AnswerT]], span: Span, default: AnswerT) -> AnswerT:
-        """Return what `fetch` gets of `clip(span)`, or `gone`; asked again where a refusal has told the time."""
+    async def fetch(self, send: Callable[[], Awaitable[AnswerT]], span: Span, default: AnswerT) -> AnswerT:
+        """Return what `send` gets for `clip(span)`, or `default`; sends again once an error has told the time."""
         refusals, pause = 0, 0.0
         most = _MAX_REFUSALS_WAITING if self._waits else _MAX_REFUSALS
         while True:
@@ -150,7 +147,7 @@ class CallSpanTracker(SpanTracker):
                 await self._wait(span)
             doubtful = self._doubtful
             try:
-                found = await super().fetch(fetch, span, default)
+                found = await super().fetch(send, span, default)
             except PlanRefused as error:
                 refusals += 1
                 if error.kind != "latency" or (self._call is None and not self._waits):
@@ -158,23 +155,23 @@ class CallSpanTracker(SpanTracker):
                 if known and not (doubtful and refusals < most):
                     raise
                 self._refused = True
-                if self._waits and known:  # such a clock may tell again and again that there is nothing to wait for
+                if self._waits and known:  # a wrong clock may say again and again that no wait is needed
                     await asyncio.sleep(pause)
                     pause = min(2 * pause + _RECHECK, _MAX_DOUBTFUL_WAIT)
                 continue
             if found is not default:
                 return found
-            if not self._waits or self._is_gone(span):  # or it turned out to be too young, and is waited for now
+            if not self._waits or self._is_gone(span):  # otherwise it turned out to be too young: wait
                 self.check()
                 return default
 
     @property
     def _known(self) -> bool:
-        """Whether the service's time is certain, or a refusal has told that it is as early as it seems."""
+        """Whether the service's time is certain, or an error has confirmed that it is that early."""
         return self._refused or self._dispatcher.confirmed
 
     def _until(self, at: int) -> int:
-        """Return where it ends, by what is known of the time, if all until `at` was asked about."""
+        """Return the end, by the time known now, after all before `at` was fetched."""
         if self._end is None:
             then = self._dispatcher.quota.utc() - (self._dispatcher.quota.now() - self._begun)
             newest = max(self._limits.newest(int(then)), self._start + 1)
@@ -198,45 +195,45 @@ class CallSpanTracker(SpanTracker):
         return found
 
     def _is_too_young(self, span: Span) -> bool:
-        """Whether nothing of a span of a call can be asked for yet, and it is not waited for."""
+        """Whether nothing of a span is available yet, without waiting for it."""
         waited_for = self._waits or self._call is None or not self._known
         return not waited_for and span.start >= self._limits.newest(self._dispatcher.now())
 
     def _is_gone(self, span: Span) -> bool:
-        """Whether nothing of a span is kept any more."""
+        """Whether all of a span has expired."""
         oldest = self._earliest()
         return oldest is not None and self.moved(span).end <= oldest
 
     async def _wait(self, span: Span) -> None:
-        """Wait until a span can be asked about, or the client is closed."""
+        """Wait until a span is available, or the client is closed."""
         quota = self._dispatcher.quota
         begun = quota.now()
         while (rest := self._limits.askable_at(self.moved(span).end) - self._dispatcher.now()) > 0 and not quota.closed:
             if self._doubtful and quota.now() - begun > _MAX_DOUBTFUL_WAIT:
-                return  # and ask, which tells the time
+                return  # the next response tells the time
             await asyncio.sleep(min(rest, _RECHECK))
 
     @property
     def _doubtful(self) -> bool:
-        """Whether a single answer, which may have been dated wrongly, is all that has told the time."""
+        """Whether the time is known only from a single response, whose date may be wrong."""
         return not self._dispatcher.confirmed and self._dispatcher.host_ahead() is not None
 
 
 class CallSpans(EndpointGroup):
-    """Spans of calls, cut to what can be asked about them."""
+    """Tells when the details of calls are available."""
 
     def askable_at(self, call: Call) -> int:
-        """Return when the details of a whole call can be asked for (UTC seconds): its end, and the plan's delay.
+        """Return when all details of a call are available (UTC seconds): its end plus the plan's delay.
 
-        Of a call that goes on, when the first of them can be. Raises `ValueError` where the plan has no details, and
-        for a call without `created_ts`.
+        For an open call, when the first of them are. Raises `ValueError` if the plan has no details, and for a call
+        without `created_ts`.
         """
         validation.instance("call", call, Call)
         span = call.span or Span(_created(call), _created(call) + 1)
         return self._dispatcher.plan.of_endpoint(CALL_SESSIONS).askable_at(span.end)
 
     def is_askable(self, call: Call) -> bool:
-        """Whether the details of a whole call can be asked for now, by the service's clock; see `askable_at`."""
+        """Whether all details of a call are available now, by the service's clock; see `askable_at`."""
         return self._dispatcher.now() >= self.askable_at(call)
 
     def _track_call(
@@ -249,12 +246,12 @@ class CallSpans(EndpointGroup):
         whole: bool = False,
         wait: bool = False,
     ) -> CallSpanTracker:
-        """Return what to ask about a call; `whole` means that one request must carry it."""
+        """Return the tracker of a call's spans; `whole` means that one request must carry them."""
         id_of(call)
         self._app()
         given, clip_start, by_host = None, self._check_age, is_by_host(start, end)
         if start is not None and end is not None:
-            # What is waited for may lie in the future now.
+            # With `wait`, the span may lie in the future.
             given = Span.of(start, end) if wait else self._checked(endpoint, start, end, whole=whole)[0]
             clip_start = clip_start and not whole
         elif start is not None or end is not None or not isinstance(call, Call):
@@ -269,9 +266,9 @@ class CallSpans(EndpointGroup):
 
 
 def id_of(call: Call | str) -> str:
-    """Return the id of a call that is given by it, or whole.
+    """Return the id of a call that is given as an id or a `Call`.
 
-    Raises `DecodeError` for an id that the service sent and that cannot be asked for, `ValueError` for a caller's own.
+    Raises `DecodeError` for an id of the service's that cannot be sent back, `ValueError` for a caller's own.
     """
     if isinstance(call, Call) and not validation.is_sendable(call.call_id):
         raise DecodeError(
@@ -282,7 +279,7 @@ def id_of(call: Call | str) -> str:
 
 
 def sids_of(sids: Iterable[str | Session]) -> tuple[str, ...]:
-    """Return ids of sessions, none twice; those that the service sent may be such as cannot be asked for."""
+    """Return distinct ids of sessions; ids of the service's are not validated."""
     listed = validation.as_list("sids", sids, "session ids or sessions")
     came = {place: one.sid for place, one in enumerate(listed) if isinstance(one, Session)}
     for place, one in enumerate(listed):
@@ -321,7 +318,7 @@ def _gone(call: Call | None, available: int) -> PlanRefused:
 
 
 def _created(call: Call | None) -> int:
-    """Return when a call began; 0 is the service's way to say that it does not know."""
+    """Return when a call began; 0 means that the service does not know."""
     assert call is not None  # noqa: S101 - or a span was given
     if not call.created_ts:
         raise ValueError(f"call {call.call_id!r} has no created_ts: give start and end")

@@ -1,9 +1,9 @@
-"""Call Inspector: which calls there were, who was in them, and how they went.
+"""Call Inspector: calls, their sessions, and their quality.
 
-A verb tells its cost. `…page` is one request; `search`, `sessions` and `metrics` make as many as it takes and yield
-item by item; the statistics of one call are one request each, its timeline one per slice. Spans are half-open UTC
-seconds or aware datetimes. All raise `ValueError` or `TypeError` for what the plan or the reference does not allow
-before anything is sent, and the errors of `agora_analytics.errors` for what goes wrong afterwards.
+`…page` is one request; `search`, `sessions` and `metrics` send as many as needed and yield item by item; the statistics
+of a call are one request each, its timeline one per slice. Spans are half-open, in UTC seconds or aware datetimes. All
+methods raise `ValueError` or `TypeError` before anything is sent if the plan or the API does not allow the arguments,
+and the errors of `agora_analytics.errors` afterwards.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Calls(CallRequests):
     async def page(
         self, start: Instant, end: Instant, *, cname: str | None = None, page_no: int = 1, page_size: int = 100
     ) -> CallPage:
-        """Return one page of the calls in a span, newest first, for one request, as the service selects them.
+        """Return one page of the calls in a span, newest first, in one request, as the service selects them.
 
         `page_no` counts from 1, `page_size` is 1 to 100. `GET /beta/analytics/call/lists`.
         """
@@ -85,21 +85,17 @@ class Calls(CallRequests):
         print(calls.requests, "requests,", "missing:", *calls.missing)
         ```
 
-        Spans laid side by side repeat nothing and miss nothing, whichever way the service selects: a call that began
-        earlier and was still on is not among them, one whose `created_ts` is unknown is, wherever the service lists it.
-        The span is cut into what one request may carry, oldest slice first (it expires soonest); calls are newest first
-        within a slice. The next page is fetched while you work on this one, unless the client was made with
-        `read_ahead=False`. `GET /beta/analytics/call/lists`.
+        Adjoining spans yield no call twice and miss none. A call that began before the span is left out; one without
+        `created_ts` is yielded wherever the service lists it. The span is split into what one request may carry, oldest
+        slice first (it expires soonest); calls are newest first within a slice. The next page is prefetched, unless the
+        client has `read_ahead=False`. `GET /beta/analytics/call/lists`.
 
-        What becomes older than the plan keeps while you work is left out: the log tells it, and `missing` of what is
-        returned, so `found = client.calls.search(…)`, `async for call in found`, `if found.missing`.
+        What expires at the service while you iterate is left out; `missing` of the result has it, and a warning is
+        logged. Where the service truncates a list, narrower lists are fetched, in pages of 100: `narrowed` of the
+        result counts their requests, `requests` all. Raises `IncompleteList` for calls that cannot be fetched even so,
+        after all other calls of the slice.
 
-        Where the service cuts a list off, the rest is asked for over less time, in pages of 100. `requests` of what is
-        returned tells how many requests there were, `narrowed` and the log how many of them that took. Raises
-        `IncompleteList` for what cannot be had even so, after all other calls of its slice.
-
-        It ends early where it would take more than `max_requests`, repeated attempts among them: `exhausted` of what is
-        returned tells that.
+        It ends early at `max_requests`, retries included; then `exhausted` of the result is True.
         """
         channel = validation.optional_str("cname", cname)
         size = validation.int_in_range("page_size", page_size, 1, validation.PAGE_SIZE)
@@ -123,11 +119,11 @@ class Calls(CallRequests):
         page_no: int = 1,
         page_size: int = 100,
     ) -> SessionPage:
-        """Return one page of the sessions of a call, latest to join first, for one request.
+        """Return one page of the sessions of a call, latest to join first, in one request.
 
-        `start` and `end` are needed with an id and default to the whole of a `Call`; what of that cannot be asked for
-        now is left out, and `missing` of the page tells it. A `Call` longer than one request may be about is
-        `PlanRefused`: `sessions` cuts it. At most 10 `uids`. `GET /beta/analytics/call/sessions`.
+        `start` and `end` are required with an id and default to the whole of a `Call`; what is not available now is
+        left out, and listed in `missing` of the page. Raises `PlanRefused` for a `Call` longer than one request may
+        span: `sessions` splits it. At most 10 `uids`. `GET /beta/analytics/call/sessions`.
         """
         users = validation.max_length("uids", validation.uids(uids), validation.UIDS)
         servers = validation.boolean("exclude_server_user", exclude_server_user)
@@ -156,16 +152,15 @@ class Calls(CallRequests):
             print(session.uid, session.network, session.joined_at, session.left_at)
         ```
 
-        `start` and `end` are needed with an id and default to the whole of a `Call` (while it goes on: to now, less the
-        plan's delay). Long calls are cut by the plan's hours, `uids` (any number) are asked for ten at a time.
+        `start` and `end` are required with an id and default to the whole of a `Call` (while it is open: to now, minus
+        the plan's delay). Long calls are split by the plan's hours; `uids` (any number) are sent ten at a time.
         `exclude_server_user` leaves out Linux users. `GET /beta/analytics/call/sessions`.
 
-        A call that has only just ended is listed before its details can be asked for: of what is too young then, and of
-        what is not kept any more, nothing comes, as the log and `missing` of what is returned tell. `wait=True` waits
-        until all of a call that is over can be asked for (see `askable_at`). Raises `TooEarly` where nothing can be
-        asked for yet, and `PlanRefused` where nothing is kept any more.
+        A call is listed before its details are available. Details that are too young or have expired are left out;
+        `missing` of the result has them, and the log. `wait=True` waits until all details of a finished call are
+        available (see `askable_at`). Raises `TooEarly` if none are available yet, `PlanRefused` if all have expired.
 
-        Where the service cuts the list off, halves of its span are asked for; raises `IncompleteList` as `search` does.
+        Where the service truncates the list, its span is halved; raises `IncompleteList` as `search` does.
         """
         users = validation.uids(uids)
         servers = validation.boolean("exclude_server_user", exclude_server_user)
@@ -182,7 +177,7 @@ class Calls(CallRequests):
         exclude_server_user: bool = True,
         wait: bool = False,
     ) -> Results[SessionMetrics]:
-        """Yield the metrics of each session asked for, in that order; one without data has an empty `data`.
+        """Yield the metrics of each session of `sids`, in that order; one without data has an empty `data`.
 
         ```python
         async for metrics in client.calls.metrics(call):
@@ -191,10 +186,10 @@ class Calls(CallRequests):
                 print(metrics.sid, sum(milliseconds for _, milliseconds in freezes.points))
         ```
 
-        `sids` are ids or sessions, any number; None means all sessions of the call, which costs the requests to list
-        them, without those of Linux users, such as recorders and bots, unless `exclude_server_user=False`. They are
-        asked for twenty at a time, long calls cut by the plan's hours and merged. `start`, `end`, `wait` and `missing`
-        as in `sessions`. `GET /beta/analytics/call/metrics`.
+        `sids` are ids or sessions, any number. None means all sessions of the call, which costs the requests to list
+        them; those of Linux users, such as recorders and bots, are left out unless `exclude_server_user=False`. Twenty
+        are sent at a time; long calls are split by the plan's hours and merged. `start`, `end`, `wait` and `missing` as
+        in `sessions`. `GET /beta/analytics/call/metrics`.
         """
         wanted = None if sids is None else sids_of(sids)
         servers = validation.boolean("exclude_server_user", exclude_server_user)
@@ -209,11 +204,11 @@ class Calls(CallRequests):
         start: Instant | None = None,
         end: Instant | None = None,
     ) -> Found[Statistic]:
-        """Return the average of a freeze rate by a dimension's values, for one request.
+        """Return the average of a freeze rate by a dimension's values, in one request.
 
         `metric` is one of `FreezeMetric`, `dimension` of `Dimension`; averages cannot be merged, so the span must fit
-        one request: a longer `Call` is `PlanRefused` (kind `length`, with the limit), ask about parts of it then. What
-        of a `Call` cannot be asked for now is left out: `missing` of what is returned tells it.
+        one request. Raises `PlanRefused` (kind `length`, with the limit) for a longer `Call`: fetch parts of it then.
+        What is not available now is left out, and listed in `missing` of the result.
         `GET /beta/analytics/call/statistics`.
         """
         params: dict[str, Param] = {
@@ -229,10 +224,9 @@ class Calls(CallRequests):
     async def freeze_buckets(
         self, call: Call | str, metric: str, start: Instant | None = None, end: Instant | None = None
     ) -> Found[FreezeBucket]:
-        """Return how many users froze how much, lowest bucket first, without the empty ones, for one request.
+        """Return a histogram of users by freeze rate, lowest bucket first, without empty ones, in one request.
 
-        `metric` is one of `FreezeMetric`; the span must fit one request, and `missing` tells what it lacks, as in
-        `statistics`.
+        `metric` is one of `FreezeMetric`. The span must fit one request; `missing` as in `statistics`.
         `GET /beta/analytics/call/freeze/bucket`.
         """
         params: dict[str, Param] = {"metric": validation.non_empty_str("metric", metric)}
@@ -243,15 +237,15 @@ class Calls(CallRequests):
     async def timeline(
         self, call: Call | str, metric: str, start: Instant | None = None, end: Instant | None = None
     ) -> Found[Point]:
-        """Return a metric of a call minute by minute, in order of time, with the holes the service leaves.
+        """Return a metric of a call by minute, in order of time; minutes may be missing.
 
-        `metric` is one of `TimelineMetric`; long calls are cut by the plan's hours, at whole minutes of UTC, and
+        `metric` is one of `TimelineMetric`. Long calls are split by the plan's hours, at whole minutes of UTC, and
         merged. `missing` as in `statistics`. `GET /beta/analytics/call/statistics/time`.
         """
         params: dict[str, Param] = {"metric": validation.non_empty_str("metric", metric)}
         tracker = self._track_call(CALL_TIMELINE, call, start, end)
         fetch = self._call_fetcher(tracker, CALL_TIMELINE, _timeline, id_of(call), params)
-        # What a service counts in a minute that is cut in two cannot be added up: one user may be in both parts.
+        # Counts of half minutes cannot be added up: one user may be in both halves.
         spans = tracker.slices(mark=MINUTE)
         nothing = Rows[Point](data=())
         parts = [(await tracker.fetch(partial(fetch, span), span, nothing)).items for span in spans]
@@ -281,20 +275,19 @@ class Calls(CallRequests):
                     print("nothing is known of", event.span, event.reason)
         ```
 
-        A `CallStarted` comes when a call is first seen, a `CallChanged` when one that goes on looks different, a
-        `CallFinished` when it is over, and a `CallLost` where nobody will see its end: it was deleted, or began before
-        what the plan keeps. Calls that appear late are found within `allowed_lateness` seconds. What nobody can ask for
-        any more is a `Gap` with the reason.
+        A `CallStarted` comes when a call is first seen, a `CallChanged` when an open call changes, `CallFinished` when
+        it is over, and a `CallLost` if its end will never be seen: it was deleted, or has expired. Calls that are
+        listed late are found within `allowed_lateness` seconds. A span that was lost comes as a `Gap` with the reason.
 
-        With `with_sessions=True` a call that is over comes with its sessions, as soon as the plan lets them be asked
-        for. They have a budget of their own, the day's requests for details less a tenth for people: where it is spent,
-        or they are refused or fail for minutes, the call comes without and with the reason, and they follow as
-        `CallSessions` if they can be had later, unless `late_sessions=False`.
+        With `with_sessions=True` a finished call comes with its sessions, once the plan makes them available. They have
+        a budget of their own: the day's requests for details, minus a tenth for interactive use. Where that is spent,
+        or the requests fail for minutes, the call comes without sessions and with the reason; they follow as
+        `CallSessions` if they become available, unless `late_sessions=False`.
 
-        It begins where its `checkpoint` is (see `realtime.watch`), or at `start` (a moment, or a `timedelta` before the
-        newest that can be asked for, by the service's clock), or with what begins from now on. It ends when all calls
-        that began before `stop` are over, or never. The list is read every `every` seconds, less often where the day's
-        requests do not allow it. Calls that go on are looked at again the less often the longer they last.
+        It resumes at its `checkpoint` (see `realtime.watch`); without one it starts at `start` (a moment, or a
+        `timedelta` before the newest available second), or with calls that begin from now on. It ends when all calls
+        that began before `stop` are over, or never. It polls every `every` seconds, or less often if the day's
+        requests do not allow it; open calls are refreshed less often the longer they last.
 
         Raises `ValueError` or `TypeError` for bad arguments; while iterating, `CheckpointError`, and what ends a
         stream: `BadRequest`, `NotFound`, `PlanRefused`, `LedgerError` or `Unauthorized` before anything was answered,
@@ -332,7 +325,7 @@ def _page_of(number: object, size: object) -> tuple[int, int]:
 
 
 async def _begun_in(within: SpanProvider, calls: AsyncGenerator[Call]) -> AsyncGenerator[Call]:
-    """Yield the calls that began in a span: a service that selects by overlap, or takes the end in, lists more."""
+    """Filter the calls that began in a span: a service that selects by overlap, or includes the end, lists more."""
     async with aclosing(calls):
         with suppress(MaxRequestsReachedError):
             async for call in calls:

@@ -1,8 +1,8 @@
 """Data Insights: usage and quality of the whole project by hour, day or dimension.
 
-Spans are half-open UTC seconds or aware datetimes, durations minutes, rates fractions. The last two or three days are
-provisional: the service computes them anew. All raise `ValueError` or `TypeError` for what the plan or the reference
-does not allow before anything is sent, and the errors of `agora_analytics.errors` for what goes wrong afterwards.
+Spans are half-open, in UTC seconds or aware datetimes; durations are minutes, rates fractions. The last two or three
+days are provisional: the service recomputes them. All methods raise `ValueError` or `TypeError` before anything is sent
+if the plan or the API does not allow the arguments, and the errors of `agora_analytics.errors` afterwards.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class Insights(EndpointGroup):
             print(point.started_at, point.value)
         ```
 
-        `metric` is one of `UsageMetric`, `granularity` of `Granularity`; other texts are passed on. Whether the bucket
-        of `end` is in is the service's choice. `GET /beta/insight/usage/by_time`.
+        `metric` is one of `UsageMetric`, `granularity` of `Granularity`; other texts are passed on. The service
+        decides whether the bucket of `end` is included. `GET /beta/insight/usage/by_time`.
         """
         span, tracker, limits = self._open(INSIGHT_USAGE, start, end, whole=False)
         return await self._by_time(
@@ -95,7 +95,7 @@ class Insights(EndpointGroup):
         dimension_values: Iterable[str] = (),
         filters: Iterable[Filter] = (),
     ) -> Found[Total]:
-        """Return a usage metric over a whole span, in one or by a dimension's top values, for one request.
+        """Return a usage metric over a whole span, in total or by a dimension's top values, in one request.
 
         ```python
         day = client.insights.recent(timedelta(days=1))
@@ -103,8 +103,8 @@ class Insights(EndpointGroup):
             print(total.dimension_value, total.value)
         ```
 
-        Without `dimension_values` a dimension answers with its top 20 (device: 50). `filters` go with the dimension
-        `region` only, dimensions not with peak metrics. `POST /beta/insight/usage/aggregation`.
+        Without `dimension_values` a dimension answers with its top 20 (device: 50). `filters` need the dimension
+        `region`; peak metrics take no dimension. `POST /beta/insight/usage/aggregation`.
         """
         metric = validation.non_empty_str("metric", metric)
         if dimension is not None and metric in _PEAKS:
@@ -124,7 +124,7 @@ class Insights(EndpointGroup):
         filters: Iterable[Filter] = (),
         product: str | None = None,
     ) -> Found[Total]:
-        """Return a quality metric over a whole span, in one or by a dimension's top values, for one request.
+        """Return a quality metric over a whole span, in total or by a dimension's top values, in one request.
 
         ```python
         day = client.insights.recent(timedelta(days=1))
@@ -152,7 +152,7 @@ class Insights(EndpointGroup):
         tracker: SpanTracker,
         longest: int,
     ) -> Found[Point]:
-        """Ask slice by slice; each bucket lies whole in one of them, whatever hour the service's days begin at."""
+        """Fetch slice by slice; each bucket is whole in one slice, whatever hour the service's days start at."""
         metric = validation.non_empty_str("metric", metric)
         decode = points_decoder(metric)
         bucket = _bucket(params["aggregateGranularity"])
@@ -163,7 +163,7 @@ class Insights(EndpointGroup):
 
         first = span.overlapping(longest, bucket)[0]
         parts = [(await tracker.fetch(lambda: fetch(tracker.clip(first)), first, Rows[Point](data=()))).items]
-        # The first answer may have moved the span: others are cut where its buckets are.
+        # The first answer may have shifted the span: the other slices follow it.
         parts += [
             tracker.record(await fetch(part)).items for part in tracker.moved(span).overlapping(longest, bucket)[1:]
         ]
@@ -186,7 +186,7 @@ def _by(granularity: str) -> dict[str, str]:
 def _body(
     span: Span, metric: str, dimension: str | None, dimension_values: Iterable[str], filters: Iterable[Filter]
 ) -> dict[str, Any]:
-    """Spell the body of a total, less what only quality has."""
+    """Return the body of a request for totals, without what only quality has."""
     dimension = validation.optional_str("dimension", dimension)
     chosen = validation.instances("filters", filters, Filter)
     if chosen and dimension != Dimension.REGION:
@@ -202,6 +202,6 @@ def _body(
 
 
 def _bucket(granularity: str) -> int:
-    """Seconds of a granularity like `1h`; a day where it cannot be read, since none is longer."""
+    """Return the seconds of a granularity like `1h`; a day, the longest, if it cannot be parsed."""
     found = re.fullmatch(r"([0-9]{1,9})([mhd])", granularity)
     return int(found[1]) * _SECONDS[found[2]] if found else _SECONDS["d"]

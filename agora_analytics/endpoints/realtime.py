@@ -1,9 +1,9 @@
-"""Real-time Monitoring: the last minutes in 20-second windows, and who leads each window.
+"""Real-time Monitoring: the last minutes in 20-second windows, and top lists of single windows.
 
-One request may span all that the plan keeps (40 or 60 minutes) and costs the same as one window. Times are UTC seconds
-or aware datetimes; a window begins on a multiple of 20 s; the window of `start` is in, the window of `end` is out. All
-raise `ValueError` or `TypeError` for what the plan or the reference does not allow before anything is sent, and the
-errors of `agora_analytics.errors` for what goes wrong afterwards.
+One request may span the plan's whole retention (40 or 60 minutes) and costs the same as one window. Times are UTC
+seconds or aware datetimes; windows start on multiples of 20 s; the window of `start` is included, that of `end` is not.
+All methods raise `ValueError` or `TypeError` before anything is sent if the plan or the API does not allow the
+arguments, and the errors of `agora_analytics.errors` afterwards.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["Realtime"]
 
 
 class Realtime(RealtimeRequests):
-    """`client.realtime`: the four endpoints of Real-time Monitoring, and windows without end."""
+    """`client.realtime`: the four endpoints of Real-time Monitoring, and a stream of windows."""
 
     async def usage(
         self,
@@ -46,8 +46,8 @@ class Realtime(RealtimeRequests):
     ) -> Found[Point]:
         """Return users or channels in use, window by window, in order of time.
 
-        `metric` is one of `RealtimeUsageMetric`; a dimension works with `userCount` only. Without `cname` the whole
-        project is counted. A window may be missing. `GET /beta/realtime/usage/by_time_20sec`.
+        `metric` is one of `RealtimeUsageMetric`; a dimension works with `userCount` only. Without `cname` it counts the
+        whole project. Windows may be missing. `GET /beta/realtime/usage/by_time_20sec`.
         """
         template = self._usage(metric, product, cname, dimension, dimension_values)
         return await self._by_time(template, start, end)
@@ -66,8 +66,8 @@ class Realtime(RealtimeRequests):
     ) -> Found[Point]:
         """Return a quality metric, window by window, in order of time.
 
-        `metric` is one of `QualityMetric`. At most 10 `uids`, which need a `cname` and exclude a dimension; their
-        points tell them apart by `uid`. A window may be missing. `GET /beta/realtime/quality/by_time_20sec`.
+        `metric` is one of `QualityMetric`. At most 10 `uids`, which need a `cname` and exclude a dimension; `uid` of a
+        point is its user. Windows may be missing. `GET /beta/realtime/quality/by_time_20sec`.
         """
         template = self._quality(metric, product, cname, dimension, dimension_values, uids=uids)
         return await self._by_time(template, start, end)
@@ -87,7 +87,7 @@ class Realtime(RealtimeRequests):
     ) -> Found[Ranked]:
         """Return the top values of a dimension by a quality metric in the 20 seconds from `at`.
 
-        `extra_metrics="userCount"` adds the users each value rests on. In the service's order.
+        `extra_metrics="userCount"` adds the number of users behind each value. In the service's order.
         `GET /beta/realtime/quality/dimension/top20`.
         """
         params = {
@@ -123,23 +123,22 @@ class Realtime(RealtimeRequests):
                     print("nothing is known of", event.span, event.reason)
         ```
 
-        A `Window` comes as soon as all series have it; one that some lack is waited for, `allowed_lateness` seconds
-        beyond the plan's delay, and then comes with those as `missing`, each with the reason. A value that changes
-        after that, or a group that appears, within `final_after` seconds, comes as a `Revision` (unless
-        `revisions=False`), also after a restart from a checkpoint; the order of rows means nothing, and a row that a
-        later answer lacks stays. With `only_final=True` windows wait until they are settled. An outage is made up for
-        as far back as the plan keeps windows; what is lost is a `Gap` with the reason.
+        A `Window` comes once all series have it. If some lack it, it waits for late data, `allowed_lateness` seconds
+        beyond the plan's delay, and then comes with those series in `missing`, each with the reason. A value that
+        changes later, or a group that appears, within `final_after` seconds, comes as a `Revision` (unless
+        `revisions=False`), after a restart from a checkpoint too. The order of rows does not matter, and a row that a
+        later answer lacks is kept. With `only_final=True` windows come once they are final. After an outage it
+        backfills as far as the plan's retention; what is lost comes as a `Gap` with the reason.
 
-        It begins where its `checkpoint` is: a name in the client's `checkpoints`, saved whenever you come back for
-        more, or a `Checkpoint` that you keep yourself. Without one yet, at `start` (a moment, or a `timedelta` before
-        the newest that can be asked for, by the service's clock), or the newest window. It ends before `stop`, or
-        never. It asks as often as the day's requests allow, and not more often than `every` seconds; `coverage` tells
-        beforehand how often that is.
+        It resumes at its `checkpoint`: a name in the client's `checkpoints`, which is saved each time you ask for the
+        next event, or a `Checkpoint` that you store yourself. Without one it starts at `start` (a moment, or a
+        `timedelta` before the newest available second), or at the newest window. It ends before `stop`, or never. It
+        polls as often as the day's requests allow, at most every `every` seconds; `coverage` returns how often that is.
 
-        Raises `ValueError` or `TypeError` for bad arguments, and for series that the plan cannot carry without gaps
-        unless `gaps=True`; while iterating, `CheckpointError`, and what ends a stream: `BadRequest`, `NotFound`,
-        `PlanRefused`, `LedgerError` or `Unauthorized` before anything was answered, and later `Unauthorized` alone,
-        after an hour. All else is sat out; `health` says what it waits for.
+        Raises `ValueError` or `TypeError` for invalid arguments, and for series that the plan cannot cover without gaps
+        unless `gaps=True`. While iterating it raises `CheckpointError`, and what ends a stream: `BadRequest`,
+        `NotFound`, `PlanRefused`, `LedgerError` or `Unauthorized` before the first answer, and afterwards only
+        `Unauthorized`, after an hour. All other errors are retried; `health` says what it waits for.
         `GET /beta/realtime/{usage,quality}/by_time_20sec`.
         """
         from agora_analytics.endpoints.stream_sources import WindowSource  # noqa: PLC0415
@@ -171,7 +170,7 @@ class Realtime(RealtimeRequests):
         print(client.realtime.coverage(Series("userCount", product="Native")))
         ```
 
-        That is if all of the day's real-time requests are theirs. Raises `ValueError` where the plan offers none.
+        This assumes that all of the day's real-time requests are theirs. Raises `ValueError` if the plan includes none.
         """
         from agora_analytics.streams.watch.schedule import coverage  # noqa: PLC0415
         from agora_analytics.streams.watch.series import Series, queries  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""The requests behind `client.realtime`: what is asked, and the spans that one request each is about."""
+"""The requests behind `client.realtime`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from agora_analytics.spans import WINDOW, HostSecond, Instant, Span, seconds
 
 @attrs.frozen
 class RequestTemplate:
-    """What is asked of one of the two endpoints by time, whatever the span."""
+    """A request to one of the two endpoints by time, without its span."""
 
     endpoint: Endpoint
     decode: Decode[Rows[Point]]
@@ -32,7 +32,7 @@ class RequestTemplate:
 
 
 class RealtimeRequests(EndpointGroup):
-    """Makes the requests of Real-time Monitoring."""
+    """Builds and sends the requests of Real-time Monitoring."""
 
     _latest = REALTIME_USAGE
 

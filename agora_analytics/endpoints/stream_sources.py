@@ -1,4 +1,4 @@
-"""What streams read from: each request is for the span of the moment at which it is sent."""
+"""Data sources of streams: the span of each request is computed when it is sent."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from agora_analytics.quota.wait_queue import Priority
 from agora_analytics.streams.watch.series import Query, Series, queries
 
 _MAX_WAIT: Final = 60.0
-"""Seconds that a stream's request waits in line for quota; longer waits are the stream's own, where health tells."""
+"""Seconds that a stream's request waits for quota; longer waits happen in the stream, and show in its health."""
 
 _OPTIONS: Final = RequestOptions(
     priority=Priority.STREAM, retry=Retry(attempts=2), max_wait=_MAX_WAIT, max_rate_limited=0
 )
-"""What fails is made up for by the next poll, so once more is enough; a stream waits for quota by itself."""
+"""One retry is enough, since the next poll backfills; a stream waits for quota itself."""
 
 
 class _Source(EndpointGroup):
-    """What both sources have in common."""
+    """Base of both sources."""
 
     def __init__(self, dispatcher: Dispatcher, scope: Scope) -> None:
         super().__init__(dispatcher, attrs.evolve(scope, options=_OPTIONS, read_ahead=False))
 
     def on_skipped(self, callback: OnSkipped) -> None:
-        """Tell of rows that do not fit from now on."""
+        """Call back with rows that do not fit, from now on."""
         self._options = attrs.evolve(self._options, on_skipped=callback)
 
 
 class WindowSource(_Source, RealtimeRequests):
-    """Reads real-time windows, with the fewest queries that serve all series."""
+    """Reads real-time windows with the fewest queries that cover all series."""
 
     def __init__(self, dispatcher: Dispatcher, scope: Scope, series: Sequence[Series]) -> None:
         super().__init__(dispatcher, scope)

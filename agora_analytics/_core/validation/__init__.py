@@ -1,9 +1,9 @@
-"""Arguments, checked before a request is spent on them: one rule for each kind of argument.
+"""Validation of arguments before a request is spent on them: one rule for each kind of argument.
 
-A rule takes the argument's name and the value given, and returns the value to use. It raises `TypeError` for what is
-not of the kind and `ValueError` for what is out of bounds; the message has the name, the value (shortened, and never a
-secret) and what is allowed. What means the same is taken: a member of an `Enum` for its value, any whole number for an
-int, a signed user ID for the unsigned one.
+A rule takes the argument's name and value, and returns the value to use. It raises `TypeError` for a wrong type and
+`ValueError` for a value out of bounds; the message has the name, the value (shortened, and never a secret) and what is
+allowed. Equivalent values are converted: a member of an `Enum` to its value, any whole number to an int, a signed user
+ID to the unsigned one.
 """
 
 from __future__ import annotations

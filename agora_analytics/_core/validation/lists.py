@@ -1,4 +1,4 @@
-"""Rules for lists: one value alone is a mistake, and never a list of its letters."""
+"""Rules for lists: a single value is an error; a str is never a list of its letters."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _SIGNED: Final = re.compile(r"-[0-9]{1,10}")
 
 
 def as_list(name: str, values: object, of: str) -> tuple[Any, ...]:
-    """Return the values of a list, whatever they are; `of` says what is allowed in it."""
+    """Return the items of a list, unchecked; `of` names what is allowed in it."""
     allowed = f"a list of {of}"
     alone = isinstance(values, str | bytes | bytearray | memoryview | Mapping) or getattr(values, "ndim", 1) != 1
     if alone or not isinstance(values, Iterable):
@@ -62,16 +62,16 @@ def instances(name: str, values: object, kind: type[T]) -> tuple[T, ...]:
 
 
 def uids(values: object) -> tuple[int | str, ...]:
-    """Return a list of user IDs, none twice: unsigned 32-bit numbers, or texts without a comma.
+    """Return a list of distinct user IDs: unsigned 32-bit numbers, or texts without a comma.
 
-    Negative ones are how Android shows numbers above 2**31: the same 32 bits, read as a signed number.
+    Android shows numbers above 2**31 as negative ones: the same 32 bits, read as a signed number.
     """
     found = [_uid(f"uids[{place}]", value) for place, value in enumerate(as_list("uids", values, "user IDs"))]
     return tuple({str(value): value for value in found}.values())
 
 
 def without_commas(name: str, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Return texts that a query separates by commas: none has one in it."""
+    """Return texts that a query separates by commas: none may contain one."""
     for value in values:
         if "," in value:
             raise ValueError(f"{name}: {short_repr(value)} contains a comma, which separates one from the next")
@@ -79,12 +79,12 @@ def without_commas(name: str, values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def is_without_commas(value: str) -> bool:
-    """Whether a text that the service sent can be one of several in a query (see `is_text`)."""
+    """Whether a text from the service can be one of several in a query (see `is_sendable`)."""
     return is_sendable(value) and "," not in value
 
 
 def without_quotes(name: str, values: tuple[str, ...]) -> tuple[str, ...]:
-    """Return texts that a query encloses in double quotes: none has one in it."""
+    """Return texts that a query encloses in double quotes: none may contain one."""
     for value in values:
         if '"' in value:
             raise ValueError(f"{name}: {short_repr(value)} contains a double quote, which encloses values")
@@ -92,14 +92,14 @@ def without_quotes(name: str, values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def max_length(name: str, values: tuple[T, ...], most: int) -> tuple[T, ...]:
-    """Return a list that one request can carry."""
+    """Return a list of at most `most` items, which one request can carry."""
     if len(values) > most:
         raise ValueError(f"{name} has {len(values)} entries: one request takes at most {most}")
     return values
 
 
 def dimension_values(dimension: str | None, values: object) -> tuple[str, ...]:
-    """Return the values of a dimension, none where no dimension is given."""
+    """Return the values of a dimension; an error without a dimension."""
     checked = non_empty_strs("dimension_values", values)
     if checked and dimension is None:
         raise ValueError(f"dimension_values={short_repr(checked)} need a dimension")

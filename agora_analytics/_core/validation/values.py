@@ -38,7 +38,7 @@ class _Short(Repr):
 
 
 def short_repr(value: object) -> str:
-    """Return a value as an error shows it: at most 100 characters of one line."""
+    """Return the `repr` of a value, at most 100 characters on one line, without calling unknown classes' `repr`."""
     try:
         said = _Short().repr(value)
     except Exception:  # noqa: BLE001 - a `repr` may raise anything, and an int of 5,000 digits has none
@@ -48,7 +48,7 @@ def short_repr(value: object) -> str:
 
 
 def type_error(name: str, value: object, allowed: str) -> TypeError:
-    """Return the error for a value that is not of the argument's kind."""
+    """Return the `TypeError` of an argument."""
     return TypeError(f"{name}={short_repr(value)}: allowed is {allowed}")
 
 
@@ -85,7 +85,7 @@ def non_empty_str(name: str, value: object) -> str:
 
 
 def is_sendable(value: object) -> bool:
-    """Whether a text that the service sent can be sent back to it: what came is no argument, and no mistake of ours."""
+    """Whether a text from the service can be sent back to it; used where an error would blame the caller."""
     try:
         non_empty_str("value", value)
     except (TypeError, ValueError):
@@ -110,7 +110,7 @@ def one_of(name: str, value: object, allowed: Iterable[str]) -> str:
 
 
 def granularity(name: str, value: object) -> str:
-    """Return a bucket's length: any text, but of those like `1h` only such as are longer than nothing."""
+    """Return a bucket's length: any text, but one like `1h` must be positive."""
     found = non_empty_str(name, value)
     step = _STEPS.fullmatch(found)
     if step and int(found[:-1]) < 1:
@@ -143,7 +143,7 @@ def int_in_range(name: str, value: object, least: int, most: int = _MOST) -> int
 def number_in_range(
     name: str, value: object, *, above: bool = False, below: float = _ENDLESS, endless: bool = False
 ) -> float:
-    """Return a number from 0 (not itself where it is to be `above`) to `below`; `endless` takes infinity too."""
+    """Return a number from 0 (excluded with `above`) to `below` (excluded); with `endless` infinity too."""
     found = enum_value(value)
     if isinstance(found, bool) or not isinstance(found, _REAL):
         raise type_error(name, value, "a number")
@@ -172,7 +172,7 @@ def app_id(name: str, value: object) -> str:
 
 
 def secret_error(name: str, value: object) -> Exception | None:
-    """Return what is wrong with a text that is not to be shown; raised from here, reporters would show it."""
+    """Return the error of an invalid secret; raised from here, a traceback with locals would show the secret."""
     if not isinstance(value, str):
         return TypeError(f"{name} must be a str, not {type(value).__name__} (value not shown)")
     if not value or value != value.strip():
@@ -197,21 +197,21 @@ def instance(name: str, value: object, kind: type[T], allowed: str = "") -> T:
 
 
 def with_members(name: str, value: T, allowed: str, *members: str) -> T:
-    """Return what has these methods and properties, of whatever class; a class itself is none."""
+    """Return an object of any class that has these methods and properties; not a class itself."""
     if isinstance(value, type) or not all(hasattr(value, member) for member in members):
         raise type_error(name, value, allowed)
     return value
 
 
 def function(name: str, value: T, allowed: str) -> T:
-    """Return what can be called."""
+    """Return a callable."""
     if not callable(value):
         raise type_error(name, value, allowed)
     return value
 
 
 def mapping(name: str, value: object, kind: type[T]) -> Mapping[str, T]:
-    """Return a mapping from texts to values of a class, which may be secrets: the error shows none of it."""
+    """Return a mapping from str to a class; the error shows no value, as these may be secrets."""
     if not isinstance(value, Mapping) or not all(
         isinstance(key, str) and isinstance(one, kind) for key, one in value.items()
     ):
@@ -220,7 +220,7 @@ def mapping(name: str, value: object, kind: type[T]) -> Mapping[str, T]:
 
 
 def none_or(rule: Callable[..., T], name: str, value: object, *more: Any) -> T | None:
-    """Return None for None, and what the rule returns for all else."""
+    """Return None for None, and otherwise what the rule returns."""
     return None if value is None else rule(name, value, *more)
 
 
@@ -241,6 +241,6 @@ def path(name: str, value: object) -> Path:
 
 
 def apply_rules(model: object, **rules: Rule) -> None:
-    """Check fields of a frozen value that is being made, and keep what their rules return."""
+    """Apply rules to the fields of a frozen attrs object in its `__attrs_post_init__`."""
     for name, rule in rules.items():
         object.__setattr__(model, name, rule(name, getattr(model, name)))
