@@ -1,7 +1,7 @@
-"""What each pricing plan allows: the vendor's tables as data, and what can be asked at a given moment.
+"""Pricing plans: the vendor's tables of rate limits and retention as data, and which spans are available at a moment.
 
 The reference's inequalities are strict (`end < now - delay`, `start > now - available`, `end - start < longest`), so
-everything here stays one second inside.
+all bounds here are one second inside.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ __all__ = ["ENTERPRISE", "PREMIUM", "STANDARD", "STARTER", "Limits", "Plan"]
 ValueT = TypeVar("ValueT")
 
 Unit = Literal["second", "minute", "day"]
-"""What a frequency is counted in: fixed UTC seconds, minutes and days of the service's clock."""
+"""Windows of rate limits: fixed UTC seconds, minutes and days of the service's clock."""
 
 WINDOWS: Final[dict[Unit, int]] = {"second": 1, "minute": 60, "day": 86_400}
 """Seconds in each unit."""
 
 _MARGIN: Final = 120
-"""Seconds for which a span as old as the plan keeps stays askable: its requests may have to queue."""
+"""Seconds for which `Plan.recent` keeps its oldest span available: its requests may have to queue."""
 
 
 @attrs.frozen
 class Endpoint:
-    """One of the 14 endpoints: its name here, method, path, and the reference's table that limits it."""
+    """One of the 14 endpoints: name, method, path, and the table of the reference that limits it."""
 
     name: str
     method: Literal["GET", "POST"]
@@ -95,9 +95,9 @@ def _names(values: Iterable[str]) -> tuple[str, ...]:
 class Limits:
     """One column of one of the reference's tables.
 
-    `per_second`, `per_minute` and `per_day` are requests (None: not limited); `available` (how far back), `delay` (how
-    far behind now) and `longest` (a query must be shorter; None: not limited) are seconds. Raises `ValueError` or
-    `TypeError` for numbers that no request could keep.
+    `per_second`, `per_minute` and `per_day` are requests (None: unlimited). `available` (retention), `delay` (how far
+    data is behind now) and `longest` (a query must be shorter; None: unlimited) are seconds. Raises `ValueError` or
+    `TypeError` for limits that no request could satisfy.
     """
 
     per_day: int
@@ -119,7 +119,7 @@ class Limits:
 
     @property
     def rates(self) -> dict[Unit, int]:
-        """Requests allowed per unit, only the units that are limited, shortest first."""
+        """Requests allowed per unit, limited units only, shortest first."""
         rates: dict[Unit, int | None] = {
             "second": self.per_second,
             "minute": self.per_minute,
@@ -129,23 +129,23 @@ class Limits:
 
     @property
     def longest_query(self) -> int:
-        """Seconds that one request may span: strictly inside `longest`, and inside what is available."""
+        """Seconds that one request may span: less than `longest` and `available`."""
         return (self.available if self.longest is None else min(self.longest, self.available)) - 1
 
     def askable(self, now: int) -> Span:
-        """Everything that can be asked at `now`, strictly inside the bounds."""
+        """Return the span that is available at `now`."""
         return Span(self.oldest(now), self.newest(now))
 
     def oldest(self, now: int) -> int:
-        """First second that can be asked at `now`."""
+        """Return the first second that is available at `now`."""
         return now - self.available + 1
 
     def newest(self, now: int) -> int:
-        """Last `end` that can be asked at `now`."""
+        """Return the last `end` that is available at `now`."""
         return now - self.delay - 1
 
     def askable_at(self, end: int) -> int:
-        """First moment at which a span that ends at `end` can be asked: the first that has it as its `newest`."""
+        """Return when a span that ends at `end` becomes available."""
         return end + self.delay + 1
 
 
@@ -156,7 +156,7 @@ def _endpoint(value: Endpoint) -> Endpoint:
 
 
 class _Table(Mapping[str, ValueT]):
-    """A mapping that cannot be changed, so that a plan can be a key, a default and shared between threads."""
+    """An immutable, hashable mapping, so that a plan can be a key, a default, and shared between threads."""
 
     __slots__ = ("_values",)
 
@@ -200,9 +200,9 @@ class Plan:
     >>> print(plan.of_endpoint(CALL_LISTS).askable(now=1_795_521_600))
     2026-11-17T12:00:01Z..2026-11-24T11:59:39Z
 
-    `limits` maps a table's name to its limits, absent where the plan does not offer it; `counters` maps an endpoint's
-    name to the counter it spends from, absent where that is its table's. Change a copy with `with_limits`, `split`,
-    `merge`, or `attrs.evolve`. A plan is a value: it cannot be changed, and can be hashed and pickled.
+    `limits` maps a table's name to its limits; it lacks tables that the plan does not include. `counters` maps an
+    endpoint's name to the counter that it spends from, where that is not its table's. `with_limits`, `split`, `merge`
+    and `attrs.evolve` return changed copies. A plan is immutable, and can be hashed and pickled.
     """
 
     name: str
@@ -217,7 +217,7 @@ class Plan:
     def of(cls, plan: Plan | str) -> Plan:
         """Return the plan of this name (`starter`, `standard`, `premium`, `enterprise`), or the plan itself.
 
-        Raises `ValueError` for a name that is not one of the four, `TypeError` for what is no name.
+        Raises `ValueError` for any other name, `TypeError` for anything else.
         """
         if isinstance(plan, Plan):
             return plan
@@ -230,11 +230,11 @@ class Plan:
         return PLANS[name.lower()]
 
     def offers(self, endpoint: Endpoint) -> bool:
-        """Whether the plan has this endpoint at all."""
+        """Whether the plan includes this endpoint."""
         return _endpoint(endpoint).table in self.limits
 
     def of_endpoint(self, endpoint: Endpoint) -> Limits:
-        """Limits of an endpoint; raises `ValueError` where the plan does not offer it, naming the plans that do."""
+        """Return an endpoint's limits; raises `ValueError` that names the plans with it if this one lacks it."""
         limits = self.limits.get(_endpoint(endpoint).table)
         if limits is None:
             others = ", ".join(plan.name for plan in PLANS.values() if plan.offers(endpoint)) or "none"
@@ -243,30 +243,30 @@ class Plan:
         return limits
 
     def counter(self, endpoint: Endpoint) -> str:
-        """Name of the counter that a request to this endpoint spends from."""
+        """Return the name of the counter that a request to this endpoint spends from."""
         return self.counters.get(_endpoint(endpoint).name, endpoint.table)
 
     def rates(self, counter: str) -> dict[Unit, int]:
-        """Requests per unit of a counter: the tightest of all endpoints that share it; empty if none is offered."""
+        """Return requests per unit of a counter: the lowest of all endpoints that share it; empty if there are none."""
         return dict(self._all_rates().get(counter, {}))
 
     def all_counters(self) -> tuple[str, ...]:
-        """Return the counters of all endpoints offered, in the reference's order."""
+        """Return the counters of all included endpoints, in the reference's order."""
         return tuple(self._all_rates())
 
     def _all_rates(self) -> Mapping[str, dict[Unit, int]]:
-        """Return the rates of each counter, reckoned when they are first asked for."""
+        """Return the rates of each counter, computed at first use."""
         if not self._rates:
             found: dict[str, dict[Unit, int]] = {}
             for endpoint in filter(self.offers, ENDPOINTS):
                 rates = found.setdefault(self.counter(endpoint), {})
                 for unit, rate in self.limits[endpoint.table].rates.items():
                     rates[unit] = min(rate, rates.get(unit, rate))
-            self._rates.update(found)  # in one step, for other threads
+            self._rates.update(found)  # in one step, for thread safety
         return self._rates
 
     def with_limits(self, table: str, **changes: object) -> Plan:
-        """Copy with negotiated numbers for one table, for example `plan.with_limits("realtime", per_day=1000)`."""
+        """Return a copy with other limits for one table, such as `plan.with_limits("realtime", per_day=1000)`."""
         table = validation.non_empty_str("table", table)
         if table not in self.limits:
             msg = f"table={validation.short_repr(table)}: plan {self.name!r} has {', '.join(self.limits) or 'none'}"
@@ -275,23 +275,23 @@ class Plan:
         return attrs.evolve(self, limits={**self.limits, table: changed})
 
     def split(self, *tables: str) -> Plan:
-        """Copy in which each endpoint of these tables (none: of all) has a counter of its own."""
+        """Return a copy in which each endpoint of these tables (by default of all) has a counter of its own."""
         known = sorted({endpoint.table for endpoint in ENDPOINTS})
         tables = tuple(validation.one_of("tables", table, known) for table in tables)
         own = {e.name: e.name for e in ENDPOINTS if not tables or e.table in tables}
         return attrs.evolve(self, counters={**self.counters, **own})
 
     def merge(self, counter: str, endpoints: Iterable[Endpoint]) -> Plan:
-        """Copy in which these endpoints share one counter, as tight as the tightest of them."""
+        """Return a copy in which these endpoints share one counter, with the lowest of their limits."""
         counter = validation.non_empty_str("counter", counter)
         shared = {endpoint.name: counter for endpoint in validation.instances("endpoints", endpoints, Endpoint)}
         return attrs.evolve(self, counters={**self.counters, **shared})
 
     def check(self, endpoint: Endpoint, span: Span, now: int | None, *, whole: bool = True) -> Span:
-        """Return the span if it can be asked at `now`, and raise `ValueError` with the right number if it cannot.
+        """Return the span if it is available at `now`; otherwise raise `ValueError` with the nearest allowed value.
 
-        Where `now` is None, as nobody knows for certain what time it is at the service, the span's age is left to the
-        service to judge. `whole` also asks that one request can carry it.
+        With `now=None` (the service's time is uncertain) the age is not checked. With `whole`, one request must be
+        able to carry the span.
         """
         limits = self.of_endpoint(endpoint)
         if now is not None:
@@ -320,9 +320,9 @@ class Plan:
             raise ValueError(msg)
 
     def recent(self, endpoint: Endpoint, duration: timedelta | int, now: int) -> Span:
-        """Return the newest span of this duration that can be asked at `now` and for two minutes more.
+        """Return the newest span of this duration that stays available from `now` for two minutes.
 
-        Where the plan does not keep that much, it is cut to what it keeps.
+        It is cut to the plan's retention.
         """
         askable = self.of_endpoint(endpoint).askable(now)
         oldest = min(askable.start + _MARGIN, askable.end - 1)
@@ -330,7 +330,7 @@ class Plan:
 
 
 def is_cut(wanted: timedelta | int, span: Span) -> bool:
-    """Whether `Plan.recent` cut a span by more than the edges that requests keep off: ten minutes, or a hundredth."""
+    """Whether `Plan.recent` cut a span by more than its margins: by more than ten minutes or a hundredth."""
     return length(wanted) - span.duration > min(10 * MINUTE, length(wanted) // 100)
 
 
@@ -341,7 +341,7 @@ def _plan(
     insights: tuple[int, int, int, int, int] | None = None,
     realtime: tuple[int, int, int, int] | None = None,
 ) -> Plan:
-    """Build a plan of the numbers of its column, in the tables' order and units."""
+    """Build a plan from the numbers of its column, in the tables' order and units."""
     per_second, per_day, days, hours, delay = lists
     detail_hours, detail_delay = details
     calls = Limits(per_second=per_second, per_day=per_day, available=days * DAY, longest=hours * HOUR, delay=delay)
@@ -361,7 +361,7 @@ def _plan(
         )
         quality = attrs.evolve(usage, delay=6 * HOUR)
         tables["insight_usage"] = usage
-        # The literal of the minute that the page promises is nowhere in it: "1m" is a guess.
+        # The page promises minutes without their literal: "1m" is a guess.
         tables["insight_quality"] = attrs.evolve(quality, granularities=("1d", "1h", "1m"))
         tables["insight_usage_total"] = attrs.evolve(usage, longest=None)
         tables["insight_quality_total"] = attrs.evolve(quality, longest=None)

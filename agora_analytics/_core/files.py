@@ -1,4 +1,4 @@
-"""Files of our own: never reached through a symbolic link, which may lead to somebody else's."""
+"""The library's own files: opened without following symbolic links, written atomically."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ if TYPE_CHECKING:
     from io import BufferedReader
 
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
-"""Where the system has none, a link is looked for before."""
+"""Where the system lacks it, the path is checked before."""
 
 _OTHERS_WRITE: Final = 0o022
 
 
 def not_linked(path: Path) -> Path:
-    """Return a path, whether anything is there or not; raises `OSError` where it is a symbolic link."""
+    """Return a path, existing or not; raises `OSError` if it is a symbolic link."""
     if path.is_symlink():
         raise OSError(errno.ELOOP, f"{path.name} is a symbolic link, and is not followed", str(path))
     return path
 
 
 def opened(path: Path, mode: str) -> IO[Any]:
-    """Open a file, to read or to write; raises `OSError` where it is a symbolic link."""
+    """Open a file, to read or to write; raises `OSError` if it is a symbolic link."""
     # `Path.open` takes no opener.
     return open(not_linked(path), mode, opener=lambda name, flags: os.open(name, flags | _NO_LINK, 0o666))
 
 
 def read(path: Path) -> bytes:
-    """Return the bytes of a file; raises `OSError` where it is a symbolic link."""
+    """Return the bytes of a file; raises `OSError` if it is a symbolic link."""
     with opened(path, "rb") as file:
         return bytes(file.read())
 
 
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes; raises `OSError` where it is a symbolic link."""
+    """Return the SHA-256 of a file's bytes; raises `OSError` if it is a symbolic link."""
     with opened(path, "rb") as file:
         return file_digest(cast("BufferedReader", file), "sha256").hexdigest()
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's text whole or not at all, power cuts included; its folder is made if need be."""
+    """Replace a file's text whole or not at all, power cuts included; its folder is created if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, beside = tempfile.mkstemp(dir=path.parent, prefix=temporary_prefix(path))
     try:
@@ -79,7 +79,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def folder_below(top: Path, folder: Path) -> Path:
-    """Return a folder below another, made if need be; raises `OSError` where one on the way is a symbolic link."""
+    """Create a folder below another if needed, and return it; raises `OSError` if any part is a symbolic link."""
     path = top
     for name in folder.relative_to(top).parts:
         path /= name
@@ -88,10 +88,10 @@ def folder_below(top: Path, folder: Path) -> Path:
 
 
 def own_folder(path: Path) -> Path:
-    """Return a folder that only this user writes to, made if need be.
+    """Create a folder that only this user may write to if needed, and return it.
 
-    Raises `OSError` where it is a symbolic link, belongs to somebody who does not own the folder around it, or is one
-    that all users share (`/tmp`).
+    Raises `OSError` if it is a symbolic link, belongs to a user who does not own its parent folder, or is shared by all
+    users (`/tmp`).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     not_linked(path).mkdir(mode=0o700, exist_ok=True)

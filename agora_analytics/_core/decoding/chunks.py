@@ -1,12 +1,12 @@
-"""Answers in pieces: whatever its size and whatever is wrong with it, what is right of an answer is read.
+"""Decodes answers in pieces: reads all valid rows, whatever the size of an answer and whatever is wrong with it.
 
-An answer is an object with a list of items, which may hold lists themselves (sessions of tracks of samples). Items are
-decoded strictly, as many at once as make a piece, whose end `_cuts` guesses. A piece that does not fit is read again in
-smaller ones with numbers that may be texts, else item by item. Where a guess fails, `_scan` finds the end of each item.
-An item that does not fit is read patiently, else it is skipped and told, or ends the reading where that is asked for.
+An answer is an object with a list of items, which may have lists themselves (sessions of tracks of samples). Items are
+decoded strictly, in pieces whose ends `boundaries` guesses. A piece that does not fit is read again in smaller ones,
+with numbers that may be texts, and then item by item. Where a guess fails, `scanner` finds the end of each item. An
+item that does not fit is read leniently; otherwise it is skipped and reported, or raises in strict mode.
 
-A list of which several items came and none fits does not fit itself, and neither does an answer with too many misfits,
-or with more members than any: each costs thousands of times what a byte may.
+A list of several items of which none fits is an error, and so is an answer with too many misfits or too many members:
+each costs thousands of times as much as a byte.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from agora_analytics._core.decoding.scanner import Steps
 from agora_analytics.models.envelope import OURS, BadRow
 
 PIECE: Final = 65_536
-"""Bytes that are decoded in one go: half a millisecond."""
+"""Bytes that are decoded at once, in half a millisecond."""
 
 _MAX_ITEM: Final = 1 << 20
-"""Bytes of the largest single item that is read."""
+"""Largest item that is read, in bytes."""
 
 _MAX_SKIPPED: Final = 1_000
-"""Items that are skipped at most; an answer with more of them is another one than the reference's."""
+"""Most items that are skipped; an answer with more of them does not fit the reference at all."""
 
 _MAX_LENIENT: Final = 32_768
-"""Items of models that are read patiently at most: so many tracks have the calls of a busy page."""
+"""Most items that are read leniently: as many as the tracks of a busy page."""
 
 _MAX_MEMBERS: Final = 131_072
-"""Members of objects that are looked at one by one: those of so many items, and some dozens outside of lists."""
+"""Most members of objects that are scanned one by one."""
 
 _SMALLER_BY: Final = 8
-"""How many times as small pieces are where a large one did not fit."""
+"""By how much pieces are smaller where a large one did not fit."""
 
 _LONG: Final = 2_048
 _ENVELOPE: Final = frozenset({"code", "message", "requestId"})
@@ -47,12 +47,12 @@ _MENDED: Final = "half of a character, shown as U+FFFD"
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
 class ValueFormat:
-    """How values of one kind are read.
+    """How to read values of one type.
 
-    `many` and `one` are strict decoders of a list and of a value, `lax` and `lax_one` also take numbers that are texts
-    (None where rows are read in Python anyway); `patient` makes a value of a document that these refuse; `load` returns
-    what has to be called before; `parts` are the fields that are lists of items; `wrapped` ones may also be an object
-    with a `list`, or one item alone; `flat` items are themselves sequences, which are chained.
+    `many` and `one` are strict decoders of a list and of a value; `lax` and `lax_one` also accept numbers as text (None
+    if rows are read in Python anyway). `lenient` converts a parsed document that these reject; `load` returns what must
+    be called before it. `parts` are the fields that are lists of items; `wrapped` ones may also be an object with a
+    `list`, or a single item. `flat` items are sequences themselves, which are chained.
     """
 
     many: Callable[[bytes], Any]
@@ -68,7 +68,7 @@ class ValueFormat:
 
 
 class _ListState:
-    """A list while it is read: what came of it, how many items there were, how many of these do not fit.
+    """State of a list while it is read: its values, and the number of items and of misfits.
 
     A large piece did not fit before `small_until`; the ends of items were not found before `singly_until`.
     """
@@ -83,21 +83,21 @@ class _ListState:
         self.count = self.misfits = self.small_until = self.singly_until = 0
 
     def add(self, items: Any) -> None:
-        """Note items that fit."""
+        """Add items that fit."""
         self.count += len(items)
         for each in items if self.form.flat else (items,):
             self.values.extend(each)
 
     def add_misfit(self) -> None:
-        """Note an item that does not."""
+        """Count an item that does not fit."""
         self.count += 1
         self.misfits += 1
 
 
 class ChunkReader:
-    """One body while it is read; `insist` raises `UnfitError` for what would be skipped.
+    """Reads one body; with `strict`, raises `MisfitError` for items that would be skipped.
 
-    `known` is what the outermost object says beside its list.
+    `known` has the envelope's fields so far.
     """
 
     def __init__(self, body: bytes, *, strict: bool) -> None:
@@ -110,7 +110,7 @@ class ChunkReader:
         self._lost = self._members = self._lenient_items = 0
 
     def whole(self, form: ValueFormat) -> Steps[Any]:
-        """Read the body as one value; raises `UnfitError` or `BrokenError`."""
+        """Read the body as one value; raises `MisfitError` or `JsonSyntaxError`."""
         at = scanner.space(self.body, 3 if self.body.startswith(b"\xef\xbb\xbf") else 0)
         if self.body[at : at + 1] != b"{":
             raise self._no_object(at)
@@ -246,7 +246,7 @@ class ChunkReader:
         for end in ends:
             text = b"[%b]" % self.body[at:end]
             if len(self.skipped) >= _MAX_SKIPPED:
-                text = json.replace_lone_surrogates(text)  # it could not be told any more
+                text = json.replace_lone_surrogates(text)  # it could not be reported any more
             found = _first_fitting((form.many, form.lax), text)
             if found is not None:
                 return found, end
@@ -371,7 +371,7 @@ def _first_fitting(ways: tuple[Callable[[bytes], Any] | None, ...], text: bytes)
 
 
 class TooManyMisfitsError(Exception):
-    """So much of an answer does not fit that it is none: why, and where first."""
+    """Too much of an answer does not fit: why, and where first."""
 
     def __init__(self, reason: str, path: str) -> None:
         super().__init__(reason)
@@ -387,6 +387,6 @@ def _known(text: bytes) -> Any:
 
 
 def _outline(fields: Mapping[str, bytes], lists: Mapping[str, object]) -> bytes:
-    """Spell an object again, its lists without their items."""
+    """Return the JSON of an object whose lists are empty."""
     members = {name: text for name, text in fields.items() if name not in OURS} | dict.fromkeys(lists, b"[]")
     return b"{%b}" % b",".join(json.encode(name) + b":" + text for name, text in members.items())

@@ -1,6 +1,6 @@
-"""Bytes to models: at full speed into the exact types, and piece by piece where an answer is large or does not fit.
+"""Decodes answers into models: strictly and in one go, or in pieces where an answer is large or does not fit.
 
-Whether an answer is a refusal is not the decoder's business but that of `wire.raise_for_code`.
+`wire.raise_for_code` decides whether an answer is an error.
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ AnswerT = TypeVar("AnswerT", bound=Answer)
 AnswerT_co = TypeVar("AnswerT_co", bound=Answer, covariant=True)
 
 _ROWS_PIECE = 8_192
-"""Bytes of rows that are read one by one in one go."""
+"""Bytes of rows that are read one by one between two yields."""
 
 
 @attrs.frozen(eq=False, repr=False)
 class Decode(Generic[AnswerT_co]):
-    """Makes answers of bodies: `decode(body)`, or in steps that leave others their turn.
+    """Decodes bodies into answers: `decode(body)`, or in steps between which others may run.
 
-    Both raise `DecodeError` for what does not fit (with the envelope, as far as it was read, as its `answer`), and
-    `TransportError` for a body that ends early or was not written by the service.
+    Both raise `DecodeError` for a body that does not fit (with the envelope so far as its `answer`), and
+    `TransportError` for a body that is truncated or does not come from the service.
     """
 
     _form: Callable[[], ValueFormat]
     _exact: Callable[[bytes], AnswerT_co] | None = None
 
     def __call__(self, body: bytes, *, strict: bool = False) -> AnswerT_co:
-        """Decode at once; `insist` raises for what would be skipped."""
+        """Decode at once; `strict` raises for rows that would be skipped."""
         return finish(self.steps(body, strict=strict))
 
     def steps(self, body: bytes, *, strict: bool = False) -> Steps[AnswerT_co]:
@@ -56,16 +56,16 @@ class Decode(Generic[AnswerT_co]):
 
 
 def decoder(kind: type[AnswerT], exact: type[AnswerT] | None = None) -> Decode[AnswerT]:
-    """Return the decoder of answers whose fields are known; what fits becomes an `exact` one where that is given."""
+    """Return the decoder of answers whose fields are known, into `exact` if that is given."""
     if getattr(kind, "__origin__", None) is Rows:
         return Decode(cache(lambda: _rows_form(_form(get_args(kind)[0]), kind)), _strict(kind))
-    # What a form needs is found out when it is needed, as the types' annotations take milliseconds to evaluate.
+    # Lazy: evaluating the types' annotations takes milliseconds.
     return Decode(cache(partial(_form, exact or kind, kind)), _strict(exact or kind))
 
 
 @lru_cache(maxsize=256)
 def points_decoder(metric: str, dimension: str | None = None) -> Decode[Rows[Point]]:
-    """Return the decoder of points about a metric, by a dimension where one is given."""
+    """Return the decoder of points about a metric, by a dimension if one is given."""
     row: Any = shape(metric, dimension)
     form = ValueFormat(
         many=json.strict_decoder(list[row]),
@@ -93,7 +93,7 @@ def ranked_decoder(metric: str, dimension: str) -> Decode[Rows[Ranked]]:
 
 
 def envelope(document: object) -> Answer:
-    """Read code, message and request id of whatever came; empty where it has none."""
+    """Read code, message and request id of any document; empty if it has none."""
     fields: Mapping[str, Any] = document if isinstance(document, dict) else {}
     code, message, request_id = (fields.get(name) for name in ("code", "message", "requestId"))
     return Answer(
@@ -104,7 +104,7 @@ def envelope(document: object) -> Answer:
 
 
 def _code(value: object) -> int | None:
-    """Read a code that is a whole number or text that says one; None for anything else."""
+    """Read a code, a whole number or its text; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, int):
@@ -114,7 +114,7 @@ def _code(value: object) -> int | None:
 
 
 def _read(form: ValueFormat, body: bytes, *, strict: bool) -> Steps[Any]:
-    """Read a body in pieces; what goes wrong is told as an error of this library."""
+    """Read a body in pieces; raises errors of this library."""
     reading = ChunkReader(body, strict=strict)
     try:
         answer = yield from reading.whole(form)
@@ -146,7 +146,7 @@ def _lax(kind: Any) -> Callable[[bytes], Any]:
 
 
 def _form(exact: Any, kind: Any = None) -> ValueFormat:
-    """Return how models are read: into `exact` ones, where need be by way of the patient `kind`, if there is one."""
+    """Return how to read models: into `exact`, or leniently into `kind` first."""
     return ValueFormat(
         many=json.strict_decoder(list[exact]),
         one=_strict(exact),
@@ -170,7 +170,7 @@ def _items(kind: Any) -> dict[str, Any]:
 
 
 def _item_kind(kind: Any) -> Any:
-    """Return of what a type is a list, or a list or None; None where it is none."""
+    """Return the item type of a list, or of a list or None; None for other types."""
     lists = [_members(one)[0] for one in (kind, *get_args(kind)) if get_args(one)[-1:] == (...,)]
     return lists[0] if lists else None
 
@@ -183,7 +183,7 @@ _TOLERANT = "agora_analytics._core.decoding.lenient"
 
 
 def _load() -> Callable[[], object] | None:
-    # Nearly no answer needs cattrs, and importing it costs more than importing msgspec and attrs.
+    # Hardly any answer needs cattrs, and its import costs more than those of msgspec and attrs.
     return None if _TOLERANT in sys.modules else partial(import_module, _TOLERANT)
 
 
@@ -195,7 +195,7 @@ def _structure(kind: Any, exact: Any, document: object) -> Any:
 
 
 def _rows_decoder(read: Callable[[object], Any], *, flat: bool = False) -> Decode[Rows[Any]]:
-    """Return the decoder of rows whose keys are not known beforehand."""
+    """Return the decoder of rows whose keys are not known in advance."""
     form = ValueFormat(
         many=lambda text: [read(row) for row in json.parse_value(text)],
         one=lambda text: read(json.parse_value(text)),
@@ -217,7 +217,7 @@ def _rows_form(item: ValueFormat, kind: Any) -> ValueFormat:
 
 
 def _rows_outline(document: Any) -> Rows[Any]:
-    """Make an answer of all but its rows."""
+    """Return an answer without its rows."""
     if "data" not in document:
         raise MisfitError("field 'data' is missing", ".data")
     if document["data"] not in (None, []):

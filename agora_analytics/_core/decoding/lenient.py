@@ -1,7 +1,7 @@
-"""The slow road to one model: forgiving where the service is careless, exact about what cannot be forgiven.
+"""Lenient decoding of one model, for items that the strict decoder rejects; only then is `cattrs` imported.
 
-Taken only for an item that the strict types refuse, so `cattrs` is imported only then. It takes numbers and booleans
-written as text, one value where a list is due, and null where an empty list is due, and no number for another.
+It accepts numbers and booleans as text, one value in place of a list, and null in place of an empty list. It never
+converts one number into another.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _UIDS = ("uid", "peer_uid")
 
 
 def structure(document: object, kind: Any) -> Any:
-    """Make a `kind` of a JSON document; raises `UnfitError` that names the first field which does not fit."""
+    """Convert a JSON document to a `kind`; raises `MisfitError` that names the first field that does not fit."""
     if attrs.has(kind):
         return _fields(document, kind)
     return _items(document, kind)

@@ -1,8 +1,8 @@
-"""Rows whose keys are not known beforehand: the value and its group are found by elimination.
+"""Rows whose keys are not known in advance: value and group are found by elimination.
 
-The service may echo another name than the one asked for (`sdkVersion` for `sdk`, `peakConcurrentUsers` for
-`peakCurrentUsers`). What is neither a timestamp nor usage nor the dimension is the value; what is left of text is the
-dimension's. A row in which that is not one clear choice is an error, never a guess.
+The service may echo another name than the requested one (`sdkVersion` for `sdk`, `peakConcurrentUsers` for
+`peakCurrentUsers`). The number that is neither a timestamp nor usage is the value, the remaining text the dimension's.
+An ambiguous row is an error, never a guess.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def ranked(row: object, metric: str, dimension: str) -> Ranked:
 
 
 def number(value: object) -> Number:
-    """Read a number, or text that says one as JSON does; raises `UnfitError`."""
+    """Read a number, or text that says one as JSON does; raises `MisfitError`."""
     if type(value) is int and -_TOO_LARGE <= value < _TOO_LARGE:
         return value  # nearly always
     if isinstance(value, str) and _NUMBER.fullmatch(value):
@@ -58,7 +58,7 @@ def number(value: object) -> Number:
 
 
 def decimal(value: object) -> float:
-    """Read a number as a float, which holds numbers of more than 64 bits too; raises `UnfitError`."""
+    """Read a number as a float, which holds numbers of more than 64 bits too; raises `MisfitError`."""
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = float(value)
     if isinstance(value, int | float) and not isinstance(value, bool) and -_MAX_ITEM <= value <= _MAX_ITEM:
@@ -67,7 +67,7 @@ def decimal(value: object) -> float:
 
 
 def whole(value: object) -> int:
-    """Read a whole number, or text that says one; raises `UnfitError` for others, also for 2.5."""
+    """Read a whole number, or text that says one; raises `MisfitError` for others, also for 2.5."""
     if type(value) is int and -_TOO_LARGE <= value < _TOO_LARGE:
         return value  # nearly always
     try:

@@ -55,7 +55,7 @@ _REST: Final = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def space(body: bytes, at: int) -> int:
-    """Return where the next thing begins; raises `BrokenError` where nothing does, or not within 64 KiB."""
+    """Return where the next thing begins; raises `JsonSyntaxError` where nothing does, or not within 64 KiB."""
     if body[at : at + 1] > b" ":
         return at  # nearly always
     end = _space_end(body, at)
@@ -67,7 +67,7 @@ def space(body: bytes, at: int) -> int:
 
 
 def rest(body: bytes, at: int) -> None:
-    """Raise `BrokenError` unless nothing but spaces follows."""
+    """Raise `JsonSyntaxError` unless nothing but spaces follows."""
     if _space_end(body, at) != len(body):
         raise JsonSyntaxError(f"more after the end (byte {at})")
 
