@@ -14,13 +14,13 @@ from typing import Generic, TypeVar
 import attrs
 
 from agora_analytics._core import truncation, validation
-from agora_analytics._core.truncation import ListProgress, ListQuery, Page, PageOutcome, RowKind, TruncationState
+from agora_analytics._core.truncation import ListPage, ListProgress, ListQuery, PageOutcome, RowKind, TruncationState
 from agora_analytics.errors import IncompleteList, ResponseError
 from agora_analytics.spans import Span
 
 ItemT = TypeVar("ItemT")
 
-Fetch = Callable[[ListQuery, int], Awaitable[Page[ItemT]]]
+Fetch = Callable[[ListQuery, int], Awaitable[ListPage[ItemT]]]
 """Fetches the page with this number (from 1) of a list."""
 
 Missing = Callable[[IncompleteList], None]
@@ -58,7 +58,7 @@ async def _pages(
     queue: PageQueue[ItemT], fetch: Fetch[ItemT], *, read_ahead: bool, missing: Missing | None
 ) -> AsyncGenerator[list[ItemT]]:
     """Yield the new rows of each page; with `read_ahead`, prefetch the next page meanwhile."""
-    ahead: asyncio.Task[Page[ItemT]] | None = None
+    ahead: asyncio.Task[ListPage[ItemT]] | None = None
     try:
         while (due := queue.due) is not None:
             task, ahead = ahead, None
@@ -77,7 +77,7 @@ async def _pages(
             await asyncio.gather(ahead, return_exceptions=True)
 
 
-async def _receive(queue: PageQueue[ItemT], page: Awaitable[Page[ItemT]]) -> list[ItemT]:
+async def _receive(queue: PageQueue[ItemT], page: Awaitable[ListPage[ItemT]]) -> list[ItemT]:
     """Wait for a page, and return its new rows."""
     try:
         return queue.take(await page)
@@ -87,7 +87,7 @@ async def _receive(queue: PageQueue[ItemT], page: Awaitable[Page[ItemT]]) -> lis
         return []
 
 
-async def _later(fetch: Fetch[ItemT], part: ListQuery, number: int) -> Page[ItemT]:
+async def _later(fetch: Fetch[ItemT], part: ListQuery, number: int) -> ListPage[ItemT]:
     """Wrap a prefetch, so that its errors, those of the call included, are raised when the page is due."""
     return await fetch(part, number)
 
@@ -143,7 +143,7 @@ class PageQueue(Generic[ItemT]):
         self._learned = learned or TruncationState()
         self._next_span()
 
-    def take(self, page: Page[ItemT]) -> list[ItemT]:
+    def take(self, page: ListPage[ItemT]) -> list[ItemT]:
         """Add the page that was due, and return the rows that are new."""
         self._reading.take(page)
         new: list[ItemT] = []

@@ -45,7 +45,7 @@ _CHANNELS: Final = 100
 """Most channels that are fetched one by one for a second."""
 
 
-class Page(Protocol[ItemT_co]):
+class ListPage(Protocol[ItemT_co]):
     """What paging needs of a page."""
 
     @property
@@ -170,7 +170,7 @@ class ListProgress(Generic[ItemT]):
         """Distinct rows so far."""
         return self._before + len(self.keys) + self._unread
 
-    def take(self, page: Page[ItemT]) -> None:
+    def take(self, page: ListPage[ItemT]) -> None:
         """Add a page."""
         before = len(self.keys)
         self.seam = self.seam if self.moved else self.oldest
@@ -211,7 +211,7 @@ class ListProgress(Generic[ItemT]):
         if name and name not in self.channels and validation.is_sendable(name):
             self.channels[name] = None
 
-    def _hear(self, page: Page[ItemT]) -> None:
+    def _hear(self, page: ListPage[ItemT]) -> None:
         self.has_more = page.has_more
         believed = self.trust_total or page.has_more is None
         if believed and page.total_size is not None and page.total_size >= 0:
@@ -379,6 +379,6 @@ def incomplete(part: ListQuery, reading: ListProgress[ItemT]) -> IncompleteList:
     return error
 
 
-def _skipped(page: Page[ItemT]) -> int:
+def _skipped(page: ListPage[ItemT]) -> int:
     """Return how many rows of a page were left out since they could not be read."""
     return sum(one.whole for one in page.skipped)

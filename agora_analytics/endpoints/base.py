@@ -313,17 +313,18 @@ class EndpointGroup:
         whole: bool = True,
         clip_start: bool = False,
         most: int | None = None,
-    ) -> tuple[Span, SpanTracker, Limits]:
-        """Check a span against the plan, and return it with its tracker and the endpoint's limits.
+    ) -> tuple[Span, SpanTracker, int]:
+        """Check a span against the plan, and return it with its tracker and the most seconds of one request.
 
         `whole` means that one request must carry it. `clip_start` fetches what is left of a span that expires
         meanwhile, in at most `most` attempts; otherwise it is fetched as given, or not at all.
         """
         by_host, ends = is_by_host(start, end), ends_by_host(start, end)
         span, limits = self._checked(endpoint, start, end, whole=whole)
+        longest = limits.longest_query
         clip_start = clip_start and self._check_age
         tracker = SpanTracker(self._dispatcher, limits, by_host=by_host, clip_start=clip_start, most=most, ends=ends)
-        return span, tracker, limits
+        return span, tracker, longest
 
     def _checked(self, endpoint: Endpoint, start: Instant, end: Instant, *, whole: bool) -> tuple[Span, Limits]:
         """Return a span that fits the plan, and the limits; only by a confirmed clock is its age checked here."""

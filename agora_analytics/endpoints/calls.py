@@ -100,10 +100,10 @@ class Calls(CallRequests):
         channel = validation.optional_str("cname", cname)
         size = validation.int_in_range("page_size", page_size, 1, validation.PAGE_SIZE)
         most = validation.none_or(validation.int_in_range, "max_requests", max_requests, 1)
-        span, tracker, limits = self._open(CALL_LISTS, start, end, whole=False, clip_start=True, most=most)
+        span, tracker, longest = self._open(CALL_LISTS, start, end, whole=False, clip_start=True, most=most)
 
         kind = truncation.CALLS if channel is None else truncation.CALLS_OF_CHANNEL
-        spans = sliced(span, limits.longest_query)
+        spans = sliced(span, longest)
         fetch = partial(self._fetch_page, tracker, channel, size)
         calls = paging.rows(spans, fetch, kind, read_ahead=self._read_ahead, size=size)
         return Results(_begun_in(lambda: tracker.moved(span), calls), tracker)
@@ -294,7 +294,7 @@ class Calls(CallRequests):
         and later `Unauthorized` alone, after an hour. `GET /beta/analytics/call/lists`,
         `GET /beta/analytics/call/sessions`.
         """
-        from agora_analytics.endpoints.stream_sources import CallSource  # noqa: PLC0415
+        from agora_analytics.endpoints.stream_sources import ApiCallSource  # noqa: PLC0415
         from agora_analytics.streams.follow.follow import Follow  # noqa: PLC0415
         from agora_analytics.streams.follow.poller import Settings  # noqa: PLC0415
         from agora_analytics.streams.period import Period  # noqa: PLC0415
@@ -311,7 +311,7 @@ class Calls(CallRequests):
             late_sessions=validation.boolean("late_sessions", late_sessions),
         )
         stream = f"follow {fingerprint(self._app())}"
-        source = CallSource(self._dispatcher, self._scope)
+        source = ApiCallSource(self._dispatcher, self._scope)
         place = place_of(stream, checkpoint, self._scope.checkpoints)
         return Follow(source, self._dispatcher.quota, settings, place)
 

@@ -62,10 +62,8 @@ class Insights(EndpointGroup):
         `metric` is one of `UsageMetric`, `granularity` of `Granularity`; other texts are passed on. The service
         decides whether the bucket of `end` is included. `GET /beta/insight/usage/by_time`.
         """
-        span, tracker, limits = self._open(INSIGHT_USAGE, start, end, whole=False)
-        return await self._by_time(
-            INSIGHT_USAGE, span, metric, _by(granularity), tracker=tracker, longest=limits.longest_query
-        )
+        span, tracker, longest = self._open(INSIGHT_USAGE, start, end, whole=False)
+        return await self._by_time(INSIGHT_USAGE, span, metric, _by(granularity), tracker=tracker, longest=longest)
 
     async def quality(
         self, metric: str, start: Instant, end: Instant, *, product: str, granularity: str = "1d"
@@ -81,9 +79,9 @@ class Insights(EndpointGroup):
         `metric` is one of `QualityMetric`, `product` of `Product`, `granularity` of `Granularity` (the minute's literal
         is unverified); other texts are passed on. `GET /beta/insight/quality/by_time`.
         """
-        span, tracker, limits = self._open(INSIGHT_QUALITY, start, end, whole=False)
+        span, tracker, longest = self._open(INSIGHT_QUALITY, start, end, whole=False)
         params = _by(granularity) | {"productType": validation.non_empty_str("product", product)}
-        return await self._by_time(INSIGHT_QUALITY, span, metric, params, tracker=tracker, longest=limits.longest_query)
+        return await self._by_time(INSIGHT_QUALITY, span, metric, params, tracker=tracker, longest=longest)
 
     async def usage_total(
         self,

@@ -141,7 +141,7 @@ class Realtime(RealtimeRequests):
         `Unauthorized`, after an hour. All other errors are retried; `health` says what it waits for.
         `GET /beta/realtime/{usage,quality}/by_time_20sec`.
         """
-        from agora_analytics.endpoints.stream_sources import WindowSource  # noqa: PLC0415
+        from agora_analytics.endpoints.stream_sources import ApiWindowSource  # noqa: PLC0415
         from agora_analytics.streams.period import Period  # noqa: PLC0415
         from agora_analytics.streams.watch.watch import Settings, Watch  # noqa: PLC0415
 
@@ -160,7 +160,7 @@ class Realtime(RealtimeRequests):
         told = self.coverage(*series)
         if not (validation.boolean("gaps", gaps) or told.complete):
             raise ValueError(f"{len(series)} series: {told}; take fewer, or accept them with gaps=True (--gaps)")
-        source = WindowSource(self._dispatcher, self._scope, series)
+        source = ApiWindowSource(self._dispatcher, self._scope, series)
         return Watch(source, self._dispatcher.quota, series, settings, self._place(series, checkpoint))
 
     def coverage(self, *series: Series, every: int = WINDOW) -> Coverage:

@@ -64,11 +64,11 @@ class RealtimeRequests(EndpointGroup):
         return RequestTemplate(REALTIME_QUALITY, decode, params)
 
     async def _by_time(self, template: RequestTemplate, start: Instant, end: Instant) -> Found[Point]:
-        span, tracker, limits = self._open(template.endpoint, start, end, whole=False)
+        span, tracker, longest = self._open(template.endpoint, start, end, whole=False)
         if span.windows() is None:
             raise ValueError(f"start={span.start} and end={span.end} lie in the same {WINDOW}-second window")
         parts = []
-        for part in span.slices(limits.longest_query, WINDOW):
+        for part in span.slices(longest, WINDOW):
             answer = await tracker.fetch(partial(self._read, template, tracker, part), part, Rows[Point](data=()))
             parts.append(answer.items)
         return tracker.found(merge.merge_points(parts))

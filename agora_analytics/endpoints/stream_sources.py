@@ -38,7 +38,7 @@ class _Source(EndpointGroup):
         self._options = attrs.evolve(self._options, on_skipped=callback)
 
 
-class WindowSource(_Source, RealtimeRequests):
+class ApiWindowSource(_Source, RealtimeRequests):
     """Reads real-time windows with the fewest queries that cover all series."""
 
     def __init__(self, dispatcher: Dispatcher, scope: Scope, series: Sequence[Series]) -> None:
@@ -63,7 +63,7 @@ class WindowSource(_Source, RealtimeRequests):
         return self._quality(query.metric, query.product, query.cname, *by, uids=query.uids)
 
 
-class CallSource(_Source, CallRequests):
+class ApiCallSource(_Source, CallRequests):
     """Reads the lists of calls, and the sessions of one."""
 
     def call_page(self, span: SpanProvider, number: int, cname: str | None = None) -> Coroutine[Any, Any, CallPage]:

@@ -228,6 +228,7 @@ def models(
     assert_type(page.items, tuple[Call, ...])
     assert_type((page.total_size, page.page_no, page.page_size), tuple[int | None, int | None, int | None])
     assert_type((page.has_more, page.code, page.message), tuple[bool | None, int | None, str | None])
+    assert_type(call.is_over, bool)
     assert_type(page.request_id, str | None)
     assert_type(page.skipped, tuple[BadRow, ...])
     assert_type([(row.path, row.reason, row.whole) for row in page.skipped], list[tuple[str, str, bool]])
