@@ -1,4 +1,4 @@
-"""The front door: credentials and settings in, the three groups of endpoints out."""
+"""The client: credentials and settings in, the three groups of endpoints out."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
 import attrs
 
 from agora_analytics._core import validation
-from agora_analytics._core.dispatcher import OnBadRow, Session
+from agora_analytics._core.dispatcher import Dispatcher, OnBadRow
+from agora_analytics._core.redaction import fingerprint
 from agora_analytics._core.retry import Retry
 from agora_analytics._core.transport import HOSTS, AiohttpTransport, Credentials, Timeouts
 from agora_analytics.endpoints.base import Scope
@@ -20,7 +21,7 @@ from agora_analytics.plans import Plan
 from agora_analytics.protocols import CheckpointStore, Ledger, Transport, WallClock
 from agora_analytics.quota.ledger_state import MemoryLedger
 from agora_analytics.quota.limiters import Limiters
-from agora_analytics.quota.quota import Quota, fingerprint
+from agora_analytics.quota.quota import Quota
 from agora_analytics.quota.service_time import ServiceTime
 from agora_analytics.quota.wait_queue import Priority
 
@@ -40,29 +41,35 @@ _SHORT = 8
 class AnalyticsClient:
     """Reads the Agora Analytics REST API and keeps every quota of the plan.
 
-    May be constructed anywhere; opens at the first request and belongs to the event loop that makes it. Close it with
-    `async with` or `close()`. Raises `ValueError` or `TypeError` for settings that cannot work.
+    ```python
+    async with AnalyticsClient.from_env() as client:
+        page = await client.calls.page(*client.calls.recent(timedelta(hours=1)))
+        print(page.total_size, "calls in the last hour")
+    ```
+
+    May be constructed anywhere. It opens at the first request and belongs to the event loop that makes it. Close it
+    with `async with` or `close()`. Raises `ValueError` or `TypeError` for settings that cannot work.
 
     Args:
         customer_id: Customer ID from Agora Console.
-        customer_secret: its secret; never shown again.
-        app_id: App ID of the project; `with_app` gives a client for another.
+        customer_secret: its secret; no error, log or `repr` shows it.
+        app_id: App ID of the project; `with_app` returns a client for another.
         plan: the account's pricing plan, by name or as a `Plan` with negotiated numbers.
-        base_url: one host or several to fall back on in turn; by default the two main ones.
-        session: your own `aiohttp.ClientSession`, which is used and not closed.
+        base_url: one host, or several for failover; by default the two main ones.
+        session: your own `aiohttp.ClientSession`; it is not closed with the client.
         timeouts: seconds for one attempt.
-        retry: how often and how long to try again.
-        max_wait: seconds that one request waits for its quota before `QuotaExhausted`, and at most for a `Retry-After`;
-            None waits for ever, for a `Retry-After` an hour.
+        retry: how often and how long to retry.
+        max_wait: seconds that one request may wait for its quota before `QuotaExhausted`, and for a `Retry-After`;
+            with None it waits as long as it takes, for a `Retry-After` an hour.
         max_bytes: largest answer read, after decompression.
-        read_ahead: fetch the next page while the last is worked on.
-        ledger: keeps the count of requests and the service's clock; by default in memory, for this client alone. A
-            `FileLedger` shares both with other processes of the machine, and remembers.
-        close_ledger: close the ledger with the client; by default it is yours to close, as others may use it too.
-        quotas: False sends without regard to the plan's frequencies, for accounts that are paced elsewhere.
+        read_ahead: prefetch the next page while you process the last.
+        ledger: stores the count of requests and the service's clock; by default in memory, for this client alone. A
+            `FileLedger` shares both with other processes of the machine and survives restarts.
+        close_ledger: close the ledger with the client; by default that is up to you, as others may use it too.
+        quotas: False disables rate limiting, for accounts that are limited elsewhere.
         on_bad_row: "skip" leaves out what does not fit the reference (a row, a sample), logs a warning and lists it in
-            the answer's `skipped`; "raise" raises `DecodeError` for it.
-        checkpoints: keeps the places of streams by name, such as `FileCheckpoints(folder)`.
+            the answer's `skipped`; "raise" raises `DecodeError`.
+        checkpoints: stores the positions of streams by name, such as `FileCheckpoints(folder)`.
         transport: carries requests instead of aiohttp, as the simulator's does; it is closed with the client.
         clock: seconds since 1970.
 
@@ -93,42 +100,42 @@ class AnalyticsClient:
         try:
             credentials = Credentials(customer_id, customer_secret)
         finally:
-            del customer_secret  # reporters show the arguments of every frame of a traceback
+            del customer_secret  # error reporters show the arguments of every frame
         opened = AiohttpTransport(
             credentials,
             hosts=_hosts(base_url),
             session=session,
             timeouts=validation.none_or(validation.instance, "timeouts", timeouts, Timeouts),
-            max_bytes=validation.number("max_bytes", max_bytes, 1, 2**63 - 1),
+            max_bytes=validation.int_in_range("max_bytes", max_bytes, 1, 2**63 - 1),
         )
         limiters = Limiters(
             Plan.of(plan),
             MemoryLedger() if ledger is None else _ledger(ledger),
             account=fingerprint(customer_id),
             clock=validation.function("clock", clock, "a function that returns seconds since 1970"),
-            enforce=validation.flag("quotas", quotas),
+            enforce=validation.boolean("quotas", quotas),
         )
-        self._ledger = ledger if validation.flag("close_ledger", close_ledger) else None
-        self._session = Session(
+        self._ledger = ledger if validation.boolean("close_ledger", close_ledger) else None
+        self._dispatcher = Dispatcher(
             opened if transport is None else _transport(transport),
             limiters,
             retry=Retry() if retry is None else validation.instance("retry", retry, Retry),
-            max_wait=None if max_wait is None else validation.amount("max_wait", max_wait, endless=True),
-            on_bad_row=cast("OnBadRow", validation.choice("on_bad_row", on_bad_row, ("skip", "raise"))),
+            max_wait=None if max_wait is None else validation.number_in_range("max_wait", max_wait, endless=True),
+            on_bad_row=cast("OnBadRow", validation.one_of("on_bad_row", on_bad_row, ("skip", "raise"))),
         )
         scope = Scope(
             app_id=validation.none_or(validation.app_id, "app_id", app_id),
-            read_ahead=validation.flag("read_ahead", read_ahead),
+            read_ahead=validation.boolean("read_ahead", read_ahead),
             checkpoints=None if checkpoints is None else _store(checkpoints),
         )
         self._make_groups(scope)
 
     @classmethod
     def from_env(cls, **settings: Any) -> Self:
-        """Return a client of the environment's settings; keyword arguments go before them.
+        """Return a client with settings from the environment; keyword arguments override them.
 
         Reads `AGORA_CUSTOMER_ID`, `AGORA_CUSTOMER_SECRET`, `AGORA_PLAN` and, where set, `AGORA_APP_ID` and
-        `AGORA_BASE_URL` (several separated by commas). Raises `ValueError` naming a variable that is missing.
+        `AGORA_BASE_URL` (several separated by commas). Raises `ValueError` that names missing variables.
         """
         names = {
             "customer_id": "AGORA_CUSTOMER_ID",
@@ -159,51 +166,51 @@ class AnalyticsClient:
     def with_priority(self, priority: Priority | str) -> AnalyticsClient:
         """Return a client that shares this one's connections and quotas, with this priority; close only this one.
 
-        Interactive requests come first, then streams, then exports; these two wait for their quota as long as it takes.
-        Raises `ValueError` for a name that is none of the three.
+        Interactive requests come first, then streams, then exports; these two wait for quota as long as it takes.
+        Raises `ValueError` for any other name.
         """
-        chosen = Priority(validation.choice("priority", priority, Priority))
-        return self._scoped(manner=attrs.evolve(self._scope.manner, priority=chosen))
+        chosen = Priority(validation.one_of("priority", priority, Priority))
+        return self._scoped(options=attrs.evolve(self._scope.options, priority=chosen))
 
     @property
     def plan(self) -> Plan:
-        """The plan: what may be asked, how often, how far back."""
-        return self._session.plan
+        """The pricing plan: endpoints, rate limits, retention."""
+        return self._dispatcher.plan
 
     @property
     def quota(self) -> Quota:
         """What the plan still allows: `await client.quota.snapshot()`."""
-        return self._session.quota
+        return self._dispatcher.quota
 
     @cached_property
     def insights(self) -> Insights:
-        """Data Insights: usage and quality by hour and day, loaded when first asked for."""
-        # What not every program uses is loaded by those that do.
+        """Data Insights: usage and quality by hour and day."""
+        # Imported at first use: not every program needs it.
         from agora_analytics.endpoints.insights import Insights  # noqa: PLC0415
 
-        return Insights(self._session, self._scope)
+        return Insights(self._dispatcher, self._scope)
 
     @cached_property
     def realtime(self) -> Realtime:
-        """Real-time Monitoring: usage and quality of 20 seconds each, loaded when first asked for."""
+        """Real-time Monitoring: usage and quality in 20-second windows."""
         from agora_analytics.endpoints.realtime import Realtime  # noqa: PLC0415 - as above
 
-        return Realtime(self._session, self._scope)
+        return Realtime(self._dispatcher, self._scope)
 
     @property
     def export(self) -> Exporter:
         """Exports into files: `await client.export.run(Selection(start, end), "folder")`."""
         from agora_analytics.export.exporter import Exporter  # noqa: PLC0415 - as above
 
-        return Exporter(self._session, self._scope)
+        return Exporter(self._dispatcher, self._scope)
 
     async def close(self) -> None:
-        """Close what the client opened; requests under way fail, further ones are refused.
+        """Close what the client opened; pending requests fail, further ones raise `RuntimeError`.
 
-        A ledger that it was given is left open, unless `close_ledger` says otherwise.
+        A ledger that you passed stays open, unless `close_ledger=True`.
         """
         try:
-            await self._session.close()
+            await self._dispatcher.close()
         finally:
             if self._ledger is not None:
                 await self._ledger.close()
@@ -217,15 +224,15 @@ class AnalyticsClient:
         await self.close()
 
     def __reduce__(self) -> NoReturn:
-        """Refuse: a pickle or copy would hold the secret, and connections cannot be in two places."""
+        """Raise `TypeError`: a pickle or copy would hold the secret, and connections cannot be shared."""
         raise TypeError(
             "a client is not pickled or copied, as it holds the secret and connections: make one where it is used, for"
             " example with AnalyticsClient.from_env(), or use with_app() or with_priority()"
         )
 
     def __repr__(self) -> str:
-        made = vars(self)  # a debugger may ask for it while the constructor still works, or has failed
-        if "_session" not in made or "_scope" not in made:
+        made = vars(self)  # a debugger may call this before the constructor is done
+        if "_dispatcher" not in made or "_scope" not in made:
             return "AnalyticsClient(not made)"
         app = self._scope.app_id
         shown = app if app is None or len(app) < _SHORT else f"{app[:4]}…"  # enough to tell two clients apart
@@ -233,7 +240,7 @@ class AnalyticsClient:
 
     def _scoped(self, **changes: Any) -> AnalyticsClient:
         other = object.__new__(type(self))
-        other._session, other._ledger = self._session, self._ledger
+        other._dispatcher, other._ledger = self._dispatcher, self._ledger
         other._make_groups(attrs.evolve(self._scope, **changes))
         return other
 
@@ -241,30 +248,30 @@ class AnalyticsClient:
         from agora_analytics.endpoints.calls import Calls  # noqa: PLC0415 - as above
 
         self._scope = scope
-        self.calls: Calls = Calls(self._session, scope)
+        self.calls: Calls = Calls(self._dispatcher, scope)
 
 
 def service_time(client: AnalyticsClient) -> ServiceTime:
     """Return the service's time as a client knows it, for the library's own programs."""
-    return client._session.time  # noqa: SLF001 - no part of a client's public face
+    return client._dispatcher.time  # noqa: SLF001 - no part of a client's public face
 
 
 def _hosts(base_url: object) -> tuple[str, ...]:
-    """Return base URLs; whoever gives something else may have put credentials into it."""
+    """Return base URLs; an error does not show the value, which may hold credentials."""
     one = isinstance(base_url, str)
     if not one and not (isinstance(base_url, Sequence) and all(isinstance(url, str) for url in base_url)):
         raise TypeError(f"base_url: allowed is a str or a list of str, not {type(base_url).__name__} (value not shown)")
-    return validation.texts("base_url", (base_url,) if one else base_url)
+    return validation.non_empty_strs("base_url", (base_url,) if one else base_url)
 
 
 def _ledger(ledger: Ledger) -> Ledger:
-    return validation.having("ledger", ledger, "a Ledger, such as FileLedger(path)", "change")
+    return validation.with_members("ledger", ledger, "a Ledger, such as FileLedger(path)", "change")
 
 
 def _store(checkpoints: CheckpointStore) -> CheckpointStore:
     allowed = "a CheckpointStore, such as FileCheckpoints(folder)"
-    return validation.having("checkpoints", checkpoints, allowed, "load", "save", "acquire", "release")
+    return validation.with_members("checkpoints", checkpoints, allowed, "load", "save", "acquire", "release")
 
 
 def _transport(transport: Transport) -> Transport:
-    return validation.having("transport", transport, "a Transport", "hosts", "send", "close")
+    return validation.with_members("transport", transport, "a Transport", "hosts", "send", "close")

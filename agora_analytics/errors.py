@@ -1,27 +1,37 @@
-"""Every error of this library; misuse of it is a plain `ValueError` or `TypeError` outside this tree.
+"""Every error of this library. Invalid arguments are plain `ValueError` or `TypeError`, outside of this tree.
 
 ```
 AgoraError
-├── TransportError          no usable answer arrived
-│   ├── TransportTimeout    … within the time allowed
-│   └── CertificateError    … because the host's certificate is not trusted
-├── ResponseError           an answer arrived, and it says no
+├── TransportError          no usable response arrived
+│   ├── TransportTimeout    … in time
+│   └── CertificateError    … the host's certificate is not trusted
+├── ResponseError           the service answered with an error
 │   ├── BadRequest          a parameter is wrong (400)
 │   ├── Unauthorized        the credentials or the App ID are wrong (401, 403)
-│   ├── PlanRefused         the plan does not cover what was asked
+│   ├── PlanRefused         the plan does not cover the request
 │   ├── NotFound            no such API here (404)
 │   ├── RateLimited         the service counted too many requests (429, qps, qpm, qpd)
 │   └── ServerError         the service failed (5xx)
-├── DecodeError             an answer arrived that is not what the reference promises
-│   └── IncompleteList      … a list that says that it has more rows than can be had
-├── QuotaExhausted          the plan's allowance is spent: nothing was sent
-├── TooEarly                the service has it later: nothing was sent
+├── DecodeError             the answer does not fit the API reference
+│   └── IncompleteList      … a list lacks rows that the service claims
+├── QuotaExhausted          the plan's quota is spent: nothing was sent
+├── TooEarly                the data is not available yet: nothing was sent
 ├── LedgerError             the shared count of requests cannot be read or written: nothing was sent
 ├── CheckpointError         a saved position cannot be read or written
-└── ExportError             an export cannot be written, or is not the one that was begun
+└── ExportError             an export cannot be written or resumed
 ```
 
-Each keeps what it says as attributes, survives pickling, and never holds a credential.
+Each has its details as attributes, survives pickling, and never holds a credential. Errors that a retry may fix have
+`retryable = True`; the client has retried those already, as its `Retry` allows.
+
+```python
+try:
+    page = await client.calls.page(start, end)
+except RateLimited as error:
+    print("too many requests:", error.limit, "a", error.unit)
+except AgoraError as error:
+    print(error.fault, error.request, error.hint)
+```
 """
 
 from __future__ import annotations
@@ -53,9 +63,9 @@ __all__ = [
 ]
 
 Fault = Literal["caller", "plan", "service", "network", "host"]
-"""Whose fault an error is: the calling code, the pricing plan, the service, the network between, or the host.
+"""Whose fault an error is: the calling code, the pricing plan, the service, the network, or the host.
 
-The host is the machine that the program runs on and what it writes to: a file, a disk, a store, another program that
+The host is the machine that runs the program and what it writes to: a file, a disk, a store, or another program that
 holds them.
 """
 
@@ -65,12 +75,12 @@ ExportTrouble = Literal["running", "disk", "settings", "state", "writer"]
 
 
 class AgoraError(Exception):
-    """What every error of this library is.
+    """Base class of all errors of this library.
 
     Attributes:
-        request: the request in one line, without App ID or credentials; empty where none was made.
+        request: the request in one line, without App ID or credentials; empty if there was none.
         hint: what to do next, in one sentence.
-        fault: whose fault it is; of the class, unless this one error is another's.
+        fault: whose fault it is.
 
     """
 
@@ -86,17 +96,17 @@ class AgoraError(Exception):
             self.fault = fault
 
     def __str__(self) -> str:
-        """Say what was asked, what came back, and what to do next, in one line."""
+        """Return the request, what went wrong, and what to do next, in one line."""
         request = f"{self.request}: " if self.request else ""
         hint = f" [fault: {self.fault}] {self.hint}" if self.hint else ""
         return f"{request}{self.args[0]}{hint}"
 
 
 class TransportError(AgoraError):
-    """No usable answer arrived: the network, a proxy or the host broke off.
+    """No usable response arrived: the network, a proxy or the host failed.
 
     Attributes:
-        sent: whether the service may have counted the request; false where no connection came about.
+        sent: whether the service may have counted the request; False if there was no connection.
 
     """
 
@@ -106,25 +116,25 @@ class TransportError(AgoraError):
 
 
 class TransportTimeout(TransportError):
-    """No answer arrived within the time allowed; the service may have counted the request all the same."""
+    """No response arrived in time; the service may have counted the request."""
 
 
 class CertificateError(TransportError):
-    """The host's certificate is not trusted, so nothing was sent; trying again would not change that."""
+    """The host's certificate is not trusted: nothing was sent, and a retry does not help."""
 
     retryable = False
     sent = False
 
 
 class ResponseError(AgoraError):
-    """An answer arrived, and it says no.
+    """The service answered with an error.
 
     Attributes:
         status: the HTTP status.
-        code: the `code` in the body, where there was one.
-        message: the service's own words, shortened.
-        request_id: what Agora support asks for, where there was one.
-        retry_after: seconds, where a `Retry-After` header came.
+        code: the `code` in the body, if there was one.
+        message: the service's message, shortened.
+        request_id: for Agora support, if there was one.
+        retry_after: seconds of a `Retry-After` header, if there was one.
 
     """
 
@@ -161,11 +171,11 @@ class Unauthorized(ResponseError):
 
 
 class PlanRefused(ResponseError):
-    """The plan does not cover what was asked: the endpoint, the delay, the age or the length of the span.
+    """The plan does not cover the request: its endpoint, or the age or length of its span.
 
     Attributes:
         kind: `access`, `latency`, `range`, `length` or `unknown`.
-        limit: the limit in seconds that the message named, if it named one.
+        limit: the limit in seconds, if the message has it.
 
     """
 
@@ -181,11 +191,11 @@ class NotFound(ResponseError):
 
 
 class RateLimited(ResponseError):
-    """The service counted too many requests; other programs that use the same account count too.
+    """The service counted too many requests; other programs of the same account count too.
 
     Attributes:
-        unit: `second`, `minute` or `day`; a gateway's 429 names none and counts as a second.
-        limit: the account's true limit in requests per unit, if the message named it.
+        unit: `second`, `minute` or `day`; `second` for a gateway's 429, which names none.
+        limit: the account's limit in requests per unit, if the message has it.
 
     """
 
@@ -201,12 +211,12 @@ class ServerError(ResponseError):
 
 
 class DecodeError(AgoraError):
-    """An answer arrived that is not what the reference promises.
+    """The answer does not fit the API reference.
 
     Attributes:
-        path: where in the JSON document, like `$.call_lists[3].created_ts`; empty where it is no JSON.
-        excerpt: the first characters of what came.
-        request_id: what Agora support asks for, where there was one.
+        path: where in the JSON document, like `$.call_lists[3].created_ts`; empty if it is not JSON.
+        excerpt: the first characters of the body.
+        request_id: for Agora support, if there was one.
 
     """
 
@@ -227,12 +237,12 @@ class DecodeError(AgoraError):
 
 
 class IncompleteList(DecodeError):
-    """A list says that it has more rows than can be had, however narrow it is asked for; what could be had has come.
+    """A list lacks rows that the service claims, however narrow the query; all other rows were delivered.
 
     Attributes:
-        span: the time that rows are missing of (a `Span`), as narrow as it could be made.
-        rows: how many rows came of it.
-        told: how many there are by what the service says, None where it does not say.
+        span: the narrowest `Span` found in which rows are missing.
+        rows: the number of rows in it that came.
+        told: the number of rows by the service, None if it does not say.
 
     """
 
@@ -253,13 +263,13 @@ class IncompleteList(DecodeError):
 
 
 class QuotaExhausted(AgoraError):
-    """The plan's allowance is spent, and waiting for it would take longer than allowed: nothing was sent.
+    """The plan's quota is spent, and waiting for it would exceed `max_wait`: nothing was sent.
 
     Attributes:
         group: the quota group, a name of `Plan.limits`.
         unit: `second`, `minute` or `day`.
         limit: requests per unit.
-        resets_in: seconds until a request will be possible; a lower bound.
+        resets_in: seconds until a request is possible; a lower bound.
 
     """
 
@@ -284,10 +294,10 @@ class QuotaExhausted(AgoraError):
 
 
 class TooEarly(AgoraError):
-    """Nothing can be asked for yet, since the service has it later: nothing was sent.
+    """The service does not have the data yet: nothing was sent.
 
     Attributes:
-        askable_at: UTC seconds from which on it can be asked for.
+        askable_at: UTC second at which it becomes available.
 
     """
 
@@ -311,15 +321,14 @@ class CheckpointError(AgoraError):
 
 
 class ExportError(AgoraError):
-    """An export cannot be written, or is not the one that was begun there; what is written already is safe.
+    """An export cannot be written or resumed; what is already written is safe.
 
     Attributes:
-        kind: why. `running`: another run, or whoever else, has the files there open; try again when it is over.
-            `disk`: the place cannot be read or written (full, no rights, a store that is not reached); try again once
-            that is mended. `settings`: the place holds an export of other settings; no later try will do. `state`: the
-            export's state or database there is damaged or of another version, or its files are not those that its
-            state tells of; no later try will do. `writer`: the process that makes the files ended, or the format's
-            library failed; a later try may do.
+        kind: why. `running`: another run or program has the files open; retry when it is done. `disk`: the target
+            cannot be read or written (full, no permission, store unreachable); retry once that is fixed. `settings`:
+            the target holds an export with other settings; a retry does not help. `state`: the export's state or
+            database is damaged, of another version, or does not match its files; a retry does not help. `writer`:
+            the writer process died, or the format's library failed; a retry may help.
 
     """
 

@@ -1,7 +1,7 @@
-"""What each pricing plan allows: the vendor's tables as data, and what can be asked at a given moment.
+"""Pricing plans: the vendor's tables of rate limits and retention as data, and which spans are available at a moment.
 
 The reference's inequalities are strict (`end < now - delay`, `start > now - available`, `end - start < longest`), so
-everything here stays one second inside.
+all bounds here are one second inside.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 import attrs
 
 from agora_analytics._core import validation
-from agora_analytics.spans import Span, length
+from agora_analytics.spans import DAY, HOUR, MINUTE, Span, length
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,21 +24,18 @@ __all__ = ["ENTERPRISE", "PREMIUM", "STANDARD", "STARTER", "Limits", "Plan"]
 ValueT = TypeVar("ValueT")
 
 Unit = Literal["second", "minute", "day"]
-"""What a frequency is counted in: fixed UTC seconds, minutes and days of the service's clock."""
+"""Windows of rate limits: fixed UTC seconds, minutes and days of the service's clock."""
 
 WINDOWS: Final[dict[Unit, int]] = {"second": 1, "minute": 60, "day": 86_400}
 """Seconds in each unit."""
 
-_MINUTE: Final = 60
-_HOUR: Final = 3_600
-_DAY: Final = 86_400
 _MARGIN: Final = 120
-"""Seconds for which a span as old as the plan keeps stays askable: its requests may have to queue."""
+"""Seconds for which `Plan.recent` keeps its oldest span available: its requests may have to queue."""
 
 
 @attrs.frozen
 class Endpoint:
-    """One of the 14 endpoints: its name here, method, path, and the reference's table that limits it."""
+    """One of the 14 endpoints: name, method, path, and the table of the reference that limits it."""
 
     name: str
     method: Literal["GET", "POST"]
@@ -91,16 +88,16 @@ ENDPOINTS: Final[tuple[Endpoint, ...]] = (
 
 
 def _names(values: Iterable[str]) -> tuple[str, ...]:
-    return validation.texts("granularities", values)
+    return validation.non_empty_strs("granularities", values)
 
 
 @attrs.frozen(kw_only=True)
 class Limits:
     """One column of one of the reference's tables.
 
-    `per_second`, `per_minute` and `per_day` are requests (None: not limited); `available` (how far back), `delay` (how
-    far behind now) and `longest` (a query must be shorter; None: not limited) are seconds. Raises `ValueError` or
-    `TypeError` for numbers that no request could keep.
+    `per_second`, `per_minute` and `per_day` are requests (None: unlimited). `available` (retention), `delay` (how far
+    data is behind now) and `longest` (a query must be shorter; None: unlimited) are seconds. Raises `ValueError` or
+    `TypeError` for limits that no request could satisfy.
     """
 
     per_day: int
@@ -112,17 +109,17 @@ class Limits:
     granularities: tuple[str, ...] = attrs.field(default=(), converter=_names)
 
     def __attrs_post_init__(self) -> None:
-        count, seconds = partial(validation.number, least=1), partial(validation.number, least=2)
-        validation.settle(self, per_day=count, available=seconds, delay=partial(validation.number, least=0))
-        validation.settle(self, **dict.fromkeys(("per_second", "per_minute"), partial(validation.none_or, count)))
-        validation.settle(self, longest=partial(validation.none_or, seconds))
+        count, seconds = partial(validation.int_in_range, least=1), partial(validation.int_in_range, least=2)
+        validation.apply_rules(self, per_day=count, available=seconds, delay=partial(validation.int_in_range, least=0))
+        validation.apply_rules(self, **dict.fromkeys(("per_second", "per_minute"), partial(validation.none_or, count)))
+        validation.apply_rules(self, longest=partial(validation.none_or, seconds))
         if self.available < self.delay + 3:
             msg = f"available={self.available} with delay={self.delay} leaves nothing: it must be delay + 3 or more"
             raise ValueError(msg)
 
     @property
     def rates(self) -> dict[Unit, int]:
-        """Requests allowed per unit, only the units that are limited, shortest first."""
+        """Requests allowed per unit, limited units only, shortest first."""
         rates: dict[Unit, int | None] = {
             "second": self.per_second,
             "minute": self.per_minute,
@@ -132,28 +129,34 @@ class Limits:
 
     @property
     def longest_query(self) -> int:
-        """Seconds that one request may span: strictly inside `longest`, and inside what is available."""
+        """Seconds that one request may span: less than `longest` and `available`."""
         return (self.available if self.longest is None else min(self.longest, self.available)) - 1
 
     def askable(self, now: int) -> Span:
-        """Everything that can be asked at `now`, strictly inside the bounds."""
+        """Return the span that is available at `now`."""
         return Span(self.oldest(now), self.newest(now))
 
     def oldest(self, now: int) -> int:
-        """First second that can be asked at `now`."""
+        """Return the first second that is available at `now`."""
         return now - self.available + 1
 
     def newest(self, now: int) -> int:
-        """Last `end` that can be asked at `now`."""
+        """Return the last `end` that is available at `now`."""
         return now - self.delay - 1
 
     def askable_at(self, end: int) -> int:
-        """First moment at which a span that ends at `end` can be asked: the first that has it as its `newest`."""
+        """Return when a span that ends at `end` becomes available."""
         return end + self.delay + 1
 
 
+def _endpoint(value: Endpoint) -> Endpoint:
+    if not isinstance(value, Endpoint):
+        raise validation.type_error("endpoint", value, "an Endpoint")
+    return value
+
+
 class _Table(Mapping[str, ValueT]):
-    """A mapping that cannot be changed, so that a plan can be a key, a default and shared between threads."""
+    """An immutable, hashable mapping, so that a plan can be a key, a default, and shared between threads."""
 
     __slots__ = ("_values",)
 
@@ -191,9 +194,15 @@ def _counters(values: Mapping[str, str]) -> Mapping[str, str]:
 class Plan:
     """A pricing plan: the limits of each table, and which endpoints share a counter.
 
-    `limits` maps a table's name to its limits, absent where the plan does not offer it; `counters` maps an endpoint's
-    name to the counter it spends from, absent where that is its table's. Change a copy with `with_limits`, `split`,
-    `merge`, or `attrs.evolve`. A plan is a value: it cannot be changed, and can be hashed and pickled.
+    >>> plan = Plan.of("premium").with_limits("realtime", per_day=1_000)
+    >>> plan.rates("realtime")
+    {'minute': 3, 'day': 1000}
+    >>> print(plan.of_endpoint(CALL_LISTS).askable(now=1_795_521_600))
+    2026-11-17T12:00:01Z..2026-11-24T11:59:39Z
+
+    `limits` maps a table's name to its limits; it lacks tables that the plan does not include. `counters` maps an
+    endpoint's name to the counter that it spends from, where that is not its table's. `with_limits`, `split`, `merge`
+    and `attrs.evolve` return changed copies. A plan is immutable, and can be hashed and pickled.
     """
 
     name: str
@@ -202,32 +211,31 @@ class Plan:
     _rates: dict[str, dict[Unit, int]] = attrs.field(factory=dict, init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        validation.settle(self, name=validation.text)
+        validation.apply_rules(self, name=validation.non_empty_str)
 
     @classmethod
     def of(cls, plan: Plan | str) -> Plan:
         """Return the plan of this name (`starter`, `standard`, `premium`, `enterprise`), or the plan itself.
 
-        Raises `ValueError` for a name that is not one of the four, `TypeError` for what is no name.
+        Raises `ValueError` for any other name, `TypeError` for anything else.
         """
         if isinstance(plan, Plan):
             return plan
-        name = validation.plain(plan)
+        name = validation.enum_value(plan)
         if not isinstance(name, str):
-            raise validation.wrong("plan", plan, f"{', '.join(PLANS)}, or a Plan of your own")
+            raise validation.type_error("plan", plan, f"{', '.join(PLANS)}, or a Plan of your own")
         if name.lower() not in PLANS:
-            msg = f"plan={validation.shown(name)}: allowed are {', '.join(PLANS)}, or a Plan of your own"
+            msg = f"plan={validation.short_repr(name)}: allowed are {', '.join(PLANS)}, or a Plan of your own"
             raise ValueError(msg)
         return PLANS[name.lower()]
 
     def offers(self, endpoint: Endpoint) -> bool:
-        """Whether the plan has this endpoint at all."""
-        validation.instance("endpoint", endpoint, Endpoint)
-        return endpoint.table in self.limits
+        """Whether the plan includes this endpoint."""
+        return _endpoint(endpoint).table in self.limits
 
     def of_endpoint(self, endpoint: Endpoint) -> Limits:
-        """Limits of an endpoint; raises `ValueError` where the plan does not offer it, naming the plans that do."""
-        limits = self.limits.get(validation.instance("endpoint", endpoint, Endpoint).table)
+        """Return an endpoint's limits; raises `ValueError` that names the plans with it if this one lacks it."""
+        limits = self.limits.get(_endpoint(endpoint).table)
         if limits is None:
             others = ", ".join(plan.name for plan in PLANS.values() if plan.offers(endpoint)) or "none"
             msg = f"plan={self.name!r} does not include {endpoint}; plans that do: {others}"
@@ -235,56 +243,55 @@ class Plan:
         return limits
 
     def counter(self, endpoint: Endpoint) -> str:
-        """Name of the counter that a request to this endpoint spends from."""
-        validation.instance("endpoint", endpoint, Endpoint)
-        return self.counters.get(endpoint.name, endpoint.table)
+        """Return the name of the counter that a request to this endpoint spends from."""
+        return self.counters.get(_endpoint(endpoint).name, endpoint.table)
 
     def rates(self, counter: str) -> dict[Unit, int]:
-        """Requests per unit of a counter: the tightest of all endpoints that share it; empty if none is offered."""
+        """Return requests per unit of a counter: the lowest of all endpoints that share it; empty if there are none."""
         return dict(self._all_rates().get(counter, {}))
 
     def all_counters(self) -> tuple[str, ...]:
-        """Return the counters of all endpoints offered, in the reference's order."""
+        """Return the counters of all included endpoints, in the reference's order."""
         return tuple(self._all_rates())
 
     def _all_rates(self) -> Mapping[str, dict[Unit, int]]:
-        """Return the rates of each counter, reckoned when they are first asked for."""
+        """Return the rates of each counter, computed at first use."""
         if not self._rates:
             found: dict[str, dict[Unit, int]] = {}
             for endpoint in filter(self.offers, ENDPOINTS):
                 rates = found.setdefault(self.counter(endpoint), {})
                 for unit, rate in self.limits[endpoint.table].rates.items():
                     rates[unit] = min(rate, rates.get(unit, rate))
-            self._rates.update(found)  # in one step, for other threads
+            self._rates.update(found)  # in one step, for thread safety
         return self._rates
 
     def with_limits(self, table: str, **changes: object) -> Plan:
-        """Copy with negotiated numbers for one table, for example `plan.with_limits("realtime", per_day=1000)`."""
-        table = validation.text("table", table)
+        """Return a copy with other limits for one table, such as `plan.with_limits("realtime", per_day=1000)`."""
+        table = validation.non_empty_str("table", table)
         if table not in self.limits:
-            msg = f"table={validation.shown(table)}: plan {self.name!r} has {', '.join(self.limits) or 'none'}"
+            msg = f"table={validation.short_repr(table)}: plan {self.name!r} has {', '.join(self.limits) or 'none'}"
             raise ValueError(msg)
         changed = attrs.evolve(self.limits[table], **changes)  # type: ignore[arg-type]  # checked by Limits itself
         return attrs.evolve(self, limits={**self.limits, table: changed})
 
     def split(self, *tables: str) -> Plan:
-        """Copy in which each endpoint of these tables (none: of all) has a counter of its own."""
+        """Return a copy in which each endpoint of these tables (by default of all) has a counter of its own."""
         known = sorted({endpoint.table for endpoint in ENDPOINTS})
-        tables = tuple(validation.choice("tables", table, known) for table in tables)
+        tables = tuple(validation.one_of("tables", table, known) for table in tables)
         own = {e.name: e.name for e in ENDPOINTS if not tables or e.table in tables}
         return attrs.evolve(self, counters={**self.counters, **own})
 
     def merge(self, counter: str, endpoints: Iterable[Endpoint]) -> Plan:
-        """Copy in which these endpoints share one counter, as tight as the tightest of them."""
-        counter = validation.text("counter", counter)
+        """Return a copy in which these endpoints share one counter, with the lowest of their limits."""
+        counter = validation.non_empty_str("counter", counter)
         shared = {endpoint.name: counter for endpoint in validation.instances("endpoints", endpoints, Endpoint)}
         return attrs.evolve(self, counters={**self.counters, **shared})
 
     def check(self, endpoint: Endpoint, span: Span, now: int | None, *, whole: bool = True) -> Span:
-        """Return the span if it can be asked at `now`, and raise `ValueError` with the right number if it cannot.
+        """Return the span if it is available at `now`; otherwise raise `ValueError` with the nearest allowed value.
 
-        Where `now` is None, as nobody knows for certain what time it is at the service, the span's age is left to the
-        service to judge. `whole` also asks that one request can carry it.
+        With `now=None` (the service's time is uncertain) the age is not checked. With `whole`, one request must be
+        able to carry the span.
         """
         limits = self.of_endpoint(endpoint)
         if now is not None:
@@ -313,9 +320,9 @@ class Plan:
             raise ValueError(msg)
 
     def recent(self, endpoint: Endpoint, duration: timedelta | int, now: int) -> Span:
-        """Return the newest span of this duration that can be asked at `now` and for two minutes more.
+        """Return the newest span of this duration that stays available from `now` for two minutes.
 
-        Where the plan does not keep that much, it is cut to what it keeps.
+        It is cut to the plan's retention.
         """
         askable = self.of_endpoint(endpoint).askable(now)
         oldest = min(askable.start + _MARGIN, askable.end - 1)
@@ -323,8 +330,8 @@ class Plan:
 
 
 def is_cut(wanted: timedelta | int, span: Span) -> bool:
-    """Whether `Plan.recent` cut a span by more than the edges that requests keep off: ten minutes, or a hundredth."""
-    return length(wanted) - span.duration > min(10 * _MINUTE, length(wanted) // 100)
+    """Whether `Plan.recent` cut a span by more than its margins: by more than ten minutes or a hundredth."""
+    return length(wanted) - span.duration > min(10 * MINUTE, length(wanted) // 100)
 
 
 def _plan(
@@ -334,27 +341,27 @@ def _plan(
     insights: tuple[int, int, int, int, int] | None = None,
     realtime: tuple[int, int, int, int] | None = None,
 ) -> Plan:
-    """Build a plan of the numbers of its column, in the tables' order and units."""
+    """Build a plan from the numbers of its column, in the tables' order and units."""
     per_second, per_day, days, hours, delay = lists
     detail_hours, detail_delay = details
-    calls = Limits(per_second=per_second, per_day=per_day, available=days * _DAY, longest=hours * _HOUR, delay=delay)
+    calls = Limits(per_second=per_second, per_day=per_day, available=days * DAY, longest=hours * HOUR, delay=delay)
     tables = {
         "call_lists": calls,
-        "call_details": attrs.evolve(calls, longest=detail_hours * _HOUR, delay=detail_delay),
+        "call_details": attrs.evolve(calls, longest=detail_hours * HOUR, delay=detail_delay),
     }
     if insights:
         per_minute, per_day, kept, longest, usage_delay = insights
         usage = Limits(
             per_minute=per_minute,
             per_day=per_day,
-            available=kept * _DAY,
-            longest=longest * _DAY,
-            delay=usage_delay * _HOUR,
+            available=kept * DAY,
+            longest=longest * DAY,
+            delay=usage_delay * HOUR,
             granularities=("1d", "1h"),
         )
-        quality = attrs.evolve(usage, delay=6 * _HOUR)
+        quality = attrs.evolve(usage, delay=6 * HOUR)
         tables["insight_usage"] = usage
-        # The literal of the minute that the page promises is nowhere in it: "1m" is a guess.
+        # The page promises minutes without their literal: "1m" is a guess.
         tables["insight_quality"] = attrs.evolve(quality, granularities=("1d", "1h", "1m"))
         tables["insight_usage_total"] = attrs.evolve(usage, longest=None)
         tables["insight_quality_total"] = attrs.evolve(quality, longest=None)
@@ -363,8 +370,8 @@ def _plan(
         tables["realtime"] = Limits(
             per_minute=per_minute,
             per_day=per_day,
-            available=minutes * _MINUTE,
-            longest=minutes * _MINUTE,
+            available=minutes * MINUTE,
+            longest=minutes * MINUTE,
             delay=delay,
         )
     return Plan(name, tables)

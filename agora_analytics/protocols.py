@@ -1,4 +1,4 @@
-"""Every seam on one page: what can be replaced, and what passes through it."""
+"""All protocols that can be implemented to replace parts of the library, and the values that they exchange."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WallClock = Callable[[], float]
 
 
 def _without_app(query: str) -> str:
-    """Show a query without the App ID."""
+    """Return a query without the App ID, for `repr`."""
     return repr("&".join(part for part in query.split("&") if not part.startswith("appid=")))
 
 
@@ -35,11 +35,11 @@ class Request:
 
     @property
     def app_id(self) -> str:
-        """The App ID that is asked about; empty where the query names none."""
+        """The App ID of the request; empty if the query has none."""
         return next((value for name, value in parse_qsl(self.query) if name == "appid"), "")
 
     def __str__(self) -> str:
-        """Say in one line what is asked, for errors and logs; the App ID is left out."""
+        """Return the request in one line, for errors and logs, without the App ID."""
         shown = "&".join(f"{name}={value}" for name, value in parse_qsl(self.query) if name != "appid")
         body = self.body.decode() if self.body else ""
         return " ".join(filter(None, (str(self.endpoint), shown, body)))
@@ -47,7 +47,7 @@ class Request:
 
 @attrs.frozen
 class Response:
-    """What came back: HTTP status, headers (their names in any case), and the whole body, decompressed."""
+    """A response: HTTP status, headers (names in any case), and the whole body, decompressed."""
 
     status: int
     headers: Mapping[str, str] = attrs.field(repr=False)
@@ -55,47 +55,47 @@ class Response:
 
 
 class Transport(Protocol):
-    """Carries requests to a host; the only part that knows credentials and sockets."""
+    """Sends requests to a host; the only part that knows credentials and sockets."""
 
     @property
     def hosts(self) -> int:
-        """How many hosts there are to try, at least one."""
+        """The number of hosts, at least one."""
 
     async def send(self, request: Request, host: int = 0) -> Response:
-        """Send once to the host of this index and return whatever came, of any status.
+        """Send once to the host with this index, and return the response, whatever its status.
 
-        Raises `TransportError` or `TransportTimeout` where nothing whole came, within a time of its own.
+        Raises `TransportError`, or `TransportTimeout` after a timeout of its own, if no complete response arrived.
         """
 
     def scrub(self, body: bytes) -> bytes:
-        """Blank out credentials in bytes that are about to be quoted in an error, of a body or a header."""
+        """Redact credentials in the bytes of a body or header that an error is about to quote."""
 
     async def close(self) -> None:
-        """Close what it opened itself; may be called twice."""
+        """Close what it opened; may be called twice."""
 
 
 class CheckpointStore(Protocol):
-    """Keeps the places of streams by name; each is saved whole or not at all.
+    """Stores the positions of streams by name; each is saved whole or not at all.
 
-    A stream acquires its name before it loads, and releases it when it ends. Whoever is cancelled in a call hears of
-    that once the call is done or undone: a save is not overtaken by a later one, and nothing is leased that nobody has.
+    A stream acquires its name before it loads, and releases it when it ends. A cancelled call raises `CancelledError`
+    only once it is done or undone, so that saves stay in order and no lease is orphaned.
     """
 
     async def load(self, name: str) -> Checkpoint | None:
-        """Return what was saved under a name last, or None; raises `CheckpointError` for what is no checkpoint."""
+        """Return the last checkpoint saved under a name, or None; raises `CheckpointError` if it is invalid."""
 
     async def save(self, name: str, checkpoint: Checkpoint) -> None:
-        """Keep a checkpoint under a name; raises `CheckpointError` where it cannot be kept."""
+        """Save a checkpoint under a name; raises `CheckpointError` if that fails."""
 
     async def acquire(self, name: str) -> None:
-        """Lease a name to one stream, no later than its process is gone; raises `CheckpointError` if it is in use."""
+        """Lease a name to one stream, at most until its process ends; raises `CheckpointError` if it is in use."""
 
     async def release(self, name: str) -> None:
-        """End the lease of a name; nothing happens where this store has none."""
+        """End the lease of a name, if this store has one."""
 
 
 class Ledger(Protocol):
-    """Keeps the state of each account: its requests, and what is known of the service's clock.
+    """Stores the state of each account: its requests, and what is known of the service's clock.
 
     Clients that share a ledger share the quota. A `quota.LedgerState` is turned into bytes by `encode()` and read back
     by `quota.decode`, so a ledger can be anything that changes a value atomically.
@@ -109,4 +109,4 @@ class Ledger(Protocol):
         """
 
     async def close(self) -> None:
-        """Close what it opened itself; may be called twice."""
+        """Close what it opened; may be called twice."""

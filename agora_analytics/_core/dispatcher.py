@@ -1,4 +1,4 @@
-"""The one road of every request: quota, transport, judgement, decoding, and another attempt where that helps."""
+"""The pipeline of every request: wait for quota, send, check the status, decode, and retry."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from agora_analytics._core import wire
 from agora_analytics._core.decoding.codec import Decode
 from agora_analytics._core.decoding.scanner import Steps
 from agora_analytics._core.redaction import in_steps, without_app, without_escapes
-from agora_analytics._core.retry import Hosts, Retry
+from agora_analytics._core.retry import HostSelector, Retry
 from agora_analytics.errors import AgoraError, DecodeError, RateLimited, ResponseError
 from agora_analytics.models import Answer, BadRow
 from agora_analytics.plans import Endpoint
@@ -32,17 +32,17 @@ AnswerT = TypeVar("AnswerT", bound=Answer)
 T = TypeVar("T")
 
 OnBadRow = Literal["skip", "raise"]
-"""What happens to an item of an answer that does not fit the reference."""
+"""What to do with an item of an answer that does not fit the reference."""
 
-_LONGEST = 3_600.0
-"""Seconds that a `Retry-After` is waited for by those who wait for their quota as long as it takes."""
+_MAX_RETRY_AFTER = 3_600.0
+"""Longest `Retry-After` in seconds that is honoured where `max_wait` is None."""
 
-_TURN = 0.002
-"""Seconds of work after which the event loop has its turn."""
+_MAX_SLICE = 0.002
+"""Seconds of work between two yields to the event loop."""
 
 _SUCCESSES = range(200, 300)
-_QUOTED = 131_072
-"""Bytes of an answer of another HTTP status that may be quoted, and more than are read of a refusal."""
+_MAX_QUOTED = 131_072
+"""Bytes of a failed response that may be quoted; more than is parsed of it."""
 
 log = logging.getLogger("agora_analytics")
 
@@ -51,47 +51,47 @@ OnSkipped = Callable[[Endpoint, Sequence[BadRow]], None]
 
 
 @attrs.frozen(kw_only=True)
-class Manner:
-    """How requests are made: in which priority, with which retries (None: the session's), waiting how long for quota.
+class RequestOptions:
+    """Priority, retries (None: the dispatcher's) and waiting time of requests.
 
-    `max_wait` is seconds in all (None: the session's for people; streams and exports wait as long as it takes),
-    `refusals` how many refusals for frequency one request takes before its caller hears of it. `on_skipped` is told
-    the rows of each answer that were left out since they do not fit.
+    `max_wait` is seconds in all (None: the dispatcher's for interactive requests; streams and exports wait as long as
+    it takes). `max_rate_limited` is how many `RateLimited` one request retries before it raises. `on_skipped` gets the
+    rows of each answer that were left out because they do not fit.
     """
 
     priority: Priority = Priority.INTERACTIVE
     retry: Retry | None = None
     max_wait: float | None = None
-    refusals: int = 5
+    max_rate_limited: int = 5
     on_skipped: OnSkipped | None = None
 
 
-_USUAL = Manner()
+_DEFAULT_OPTIONS = RequestOptions()
 
-SpanAtSend = Callable[[], Span]
-"""Returns the span to ask for, whenever a request is about to be sent; raises `NothingToAskError` for none."""
+SpanProvider = Callable[[], Span]
+"""Returns the span to fetch, each time a request is about to be sent; raises `NothingToFetchError` for none."""
 
-Build = Callable[[], Request]
-"""Makes the request of one attempt, just before it is sent; raises `NothingToAskError` where that is pointless."""
+BuildRequest = Callable[[], Request]
+"""Builds the request of one attempt just before it is sent; raises `NothingToFetchError` if there is nothing left."""
 
 
 @attrs.frozen(eq=False, repr=False)
-class _Question(Generic[AnswerT]):
+class _PendingRequest(Generic[AnswerT]):
     endpoint: Endpoint
-    build: Build
+    build: BuildRequest
     decode: Decode[AnswerT]
     app: str
 
 
-class NothingToAskError(Exception):
-    """What was to be asked for has become too old while the request waited: nothing was sent."""
+class NothingToFetchError(Exception):
+    """The data expired while the request waited for quota: nothing was sent."""
 
 
 class _Owner:
-    """The loop, thread and process in which a session was first used.
+    """The event loop, thread and process that first used a dispatcher.
 
-    Asking for the running loop is a system call before Python 3.12, as is asking for the process, so neither is done
-    at every request: a thread runs one loop at a time, and forking is told to those who ask.
+    `get_running_loop` and `getpid` are system calls before Python 3.12, so requests compare the thread, which runs one
+    loop at a time, and a process id that a fork hook updates.
     """
 
     current = os.getpid()
@@ -101,13 +101,13 @@ class _Owner:
         self.process = _Owner.current
         self._thread = threading.get_ident()
 
-    def here(self) -> bool:
-        """Whether this is surely the same place still."""
+    def is_current(self) -> bool:
+        """Whether the caller is certainly in the same loop and process."""
         return self._thread == threading.get_ident() and self.loop.is_running() and self.process == _Owner.current
 
     @classmethod
     def forked(cls) -> None:
-        """Note that this is another process now."""
+        """Update the process id after a fork."""
         cls.current = os.getpid()
 
 
@@ -115,7 +115,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_Owner.forked)
 
 
-class Session:
+class Dispatcher:
     """Sends typed requests inside the plan; belongs to the event loop and the process that first use it."""
 
     def __init__(
@@ -136,45 +136,51 @@ class Session:
         self._transport = transport
         self._retry = retry
         self._random = random or Random()  # noqa: S311 - jitter, no secret
-        self._hosts = Hosts(transport.hosts)
+        self._hosts = HostSelector(transport.hosts)
         self._owner: _Owner | None = None
         self._closed = False
-        self._insist = on_bad_row == "raise"
+        self._strict = on_bad_row == "raise"
 
     async def fetch(
-        self, endpoint: Endpoint, build: Build, decode: Decode[AnswerT], manner: Manner = _USUAL, *, app: str = ""
+        self,
+        endpoint: Endpoint,
+        build: BuildRequest,
+        decode: Decode[AnswerT],
+        options: RequestOptions = _DEFAULT_OPTIONS,
+        *,
+        app: str = "",
     ) -> AnswerT:
         """Send a request as often as the retry policy allows and return its decoded answer.
 
-        `build` makes the request anew for each attempt, once it has a permit: what a request says about now is
-        true when it is sent, however long it waited. What `build` raises ends the fetch, and the permit is released.
+        `build` is called for each attempt once it has its permit, so that times in the request are current however
+        long it waited. An error in `build` ends the fetch and returns the permit.
 
-        Waits for the plan at most `max_wait` seconds in all. Raises what `agora_analytics.errors` lists, and
-        `RuntimeError` where the client is closed or belongs to another loop or process.
+        Waits for quota at most `max_wait` seconds in all. Raises the errors of `agora_analytics.errors`, and
+        `RuntimeError` if the client is closed or belongs to another loop or process.
         """
-        loop = self._enter()
+        loop = self._bind_loop()
         begun = loop.time()
-        question = _Question(endpoint, build, decode, app)
+        pending = _PendingRequest(endpoint, build, decode, app)
         failed: AgoraError | None = None
-        refused = 0
+        rate_limited = 0
         for attempt in count(1):
-            patience = self._patience(manner, loop.time() - begun)
-            host = self._hosts.choose(loop.time())
+            remaining = self._remaining_wait(options, loop.time() - begun)
+            host = self._hosts.current and self._hosts.pick(loop.time())  # nearly always the first
             try:
-                answer = await self._attempt(question, host, patience, manner.priority)
+                answer = await self._attempt(pending, host, remaining, options.priority)
             except AgoraError as error:
-                error.request = error.request or _told(question)
-                self._hosts.failed(host, error, loop.time())
-                refused += isinstance(error, RateLimited)
-                wait = self._wait(manner, error, attempt, refused, loop.time() - begun)
-                wait = self._bounded(wait, error, manner, loop.time() - begun)
+                error.request = error.request or _describe(pending)
+                self._hosts.report_failure(host, error, loop.time())
+                rate_limited += isinstance(error, RateLimited)
+                wait = self._retry_delay(options, error, attempt, rate_limited, loop.time() - begun)
+                wait = self._cap_retry_after(wait, error, options, loop.time() - begun)
                 if wait is None:
                     raise error from failed
                 failed = error
             else:
-                self._hosts.worked(host)
-                if manner.on_skipped and (rows := [one for one in answer.skipped if one.whole]):
-                    manner.on_skipped(endpoint, rows)
+                self._hosts.report_success(host)
+                if options.on_skipped and (rows := [one for one in answer.skipped if one.whole]):
+                    options.on_skipped(endpoint, rows)
                 return answer
             log.info("attempt %d failed, next in %.1f s: %s", attempt, wait, failed)
             await asyncio.sleep(wait)
@@ -185,85 +191,89 @@ class Session:
         self._closed = self.limiters.closed = True
         await self._transport.close()
 
-    def _refuse_closed(self) -> None:
+    def _ensure_open(self) -> None:
         if self._closed:
             raise RuntimeError("this client is closed")
 
-    def _enter(self) -> asyncio.AbstractEventLoop:
-        """Bind to the running loop at the first request, and insist on it at every other."""
-        self._refuse_closed()
+    def _bind_loop(self) -> asyncio.AbstractEventLoop:
+        """Bind to the running loop at the first request; raise `RuntimeError` in any other loop or process."""
+        self._ensure_open()
         owner = self._owner
-        if owner is not None and owner.here():
+        if owner is not None and owner.is_current():
             return owner.loop
-        here = _Owner(asyncio.get_running_loop())
+        candidate = _Owner(asyncio.get_running_loop())
         if owner is None:
-            self._owner = here
-        elif owner.loop is not here.loop or owner.process != here.process:
-            what = "event loop" if owner.process == here.process else "process (it was forked)"
+            self._owner = candidate
+        elif owner.loop is not candidate.loop or owner.process != candidate.process:
+            what = "event loop" if owner.process == candidate.process else "process (it was forked)"
             raise RuntimeError(f"this client belongs to another {what}: make one client for each")
-        return here.loop
+        return candidate.loop
 
-    def _wait(self, manner: Manner, error: AgoraError, attempt: int, refused: int, elapsed: float) -> float | None:
-        """Seconds until another attempt, None for none."""
-        if isinstance(error, RateLimited) and self.limiters.enforced and refused <= manner.refusals:
-            # The quota has learned from it, and holds the next attempt back as long as need be.
+    def _retry_delay(
+        self, options: RequestOptions, error: AgoraError, attempt: int, rate_limited: int, elapsed: float
+    ) -> float | None:
+        """Return seconds until the next attempt, None to give up."""
+        if isinstance(error, RateLimited) and self.limiters.enforced and rate_limited <= options.max_rate_limited:
+            # The limiter has learned from it and delays the next attempt itself.
             return error.retry_after or 0.0
-        return (manner.retry or self._retry).wait(error, attempt - refused, elapsed, self._random)
+        return (options.retry or self._retry).wait(error, attempt - rate_limited, elapsed, self._random)
 
-    def _bounded(self, wait: float | None, error: AgoraError, manner: Manner, elapsed: float) -> float | None:
-        """Bound a wait that a `Retry-After` asks for: by `max_wait`, past which it is given up, or else by an hour."""
+    def _cap_retry_after(
+        self, wait: float | None, error: AgoraError, options: RequestOptions, elapsed: float
+    ) -> float | None:
+        """Give up on a `Retry-After` beyond what is left of `max_wait`; without `max_wait`, wait an hour at most."""
         asked = error.retry_after if isinstance(error, ResponseError) else None
         if wait is None or not asked:
             return wait
-        patience = self._patience(manner, elapsed)
-        if patience is None:
-            return min(wait, _LONGEST)
-        return wait if wait <= patience else None
+        remaining = self._remaining_wait(options, elapsed)
+        if remaining is None:
+            return min(wait, _MAX_RETRY_AFTER)
+        return wait if wait <= remaining else None
 
-    def _patience(self, manner: Manner, elapsed: float) -> float | None:
-        """Return how long a request may still wait for its quota: streams and exports wait it out."""
-        most = manner.max_wait
-        if most is None and manner.priority is Priority.INTERACTIVE:
+    def _remaining_wait(self, options: RequestOptions, elapsed: float) -> float | None:
+        """Return how long a request may still wait for quota; None (streams and exports) means without limit."""
+        most = options.max_wait
+        if most is None and options.priority is Priority.INTERACTIVE:
             most = self.max_wait
         return None if most is None else max(0.0, most - elapsed)
 
     async def _attempt(
-        self, question: _Question[AnswerT], host: int, patience: float | None, priority: Priority
+        self, pending: _PendingRequest[AnswerT], host: int, remaining: float | None, priority: Priority
     ) -> AnswerT:
-        async with self.limiters.permit(question.endpoint, patience, priority, question.app) as permit:
+        async with self.limiters.permit(pending.endpoint, remaining, priority, pending.app) as permit:
             permit.sent = False
-            self._refuse_closed()  # it may have been closed while this one waited
-            request = question.build()
+            self._ensure_open()  # closed while this request waited?
+            request = pending.build()
             permit.sent = True
             try:
                 response = await self._transport.send(request, host)
-                permit.answered(wire.date(response), host)
+                permit.answered(wire.server_date(response), host)
                 log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))
-                answer = await self._read(request, response, question.decode)
+                answer = await self._read(request, response, pending.decode)
             except AgoraError as error:
-                error.request = error.request or str(request)  # what is built anew may count as another attempt
+                error.request = error.request or str(request)  # building it again may count as another attempt
                 raise
-            _tell_skipped(request, answer)
+            _log_skipped(request, answer)
             return answer
 
     async def _read(self, request: Request, response: Response, decode: Decode[AnswerT]) -> AnswerT:
-        """Judge and decode; what goes wrong is told of an answer without credentials and App ID in it."""
+        """Check and decode a response; errors quote it without credentials and App ID."""
         try:
-            answer = await self._judged(request, response, decode)
+            answer = await self._decode_response(request, response, decode)
         except AgoraError:
             clean = await self._scrubbed(request, response)
             if clean is None:
                 raise
         else:
-            # What was skipped is quoted, too.
+            # Skipped rows quote it too.
             clean = await self._scrubbed(request, response) if answer.skipped else None
             if clean is None:
                 return answer
-        # Outside of `except`, or what was told of the answer as it came would stay as this error's context.
-        return await self._judged(request, clean, decode)
+        # Outside of `except`, or the error with the secrets would stay as this one's context.
+        return await self._decode_response(request, clean, decode)
 
     async def _scrubbed(self, request: Request, response: Response) -> Response | None:
-        """Return an answer that may be quoted; None where it may be as it came, so that it is judged once."""
+        """Return a response without secrets; None if there are none in it, so that it is decoded once."""
 
         def scrub(said: bytes) -> bytes:
             plain = without_escapes(said)
@@ -274,29 +284,29 @@ class Session:
             name: scrub(value.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
             for name, value in response.headers.items()
         }
-        said = response.body if response.status in _SUCCESSES else response.body[:_QUOTED]
+        said = response.body if response.status in _SUCCESSES else response.body[:_MAX_QUOTED]
         body = await in_turns(in_steps(said, scrub))
         if body is said and headers == dict(response.headers):
             return None
         return attrs.evolve(response, headers=headers, body=body)
 
-    async def _judged(self, request: Request, response: Response, decode: Decode[AnswerT]) -> AnswerT:
-        """Judge and decode: a refusal is told as one even where it does not look like an answer at all."""
-        wire.judge_status(request, response)
+    async def _decode_response(self, request: Request, response: Response, decode: Decode[AnswerT]) -> AnswerT:
+        """Check the status and the code, and decode; an error code wins over a body that does not fit."""
+        wire.raise_for_status(request, response)
         try:
-            answer = await in_turns(decode.steps(response.body, insist=self._insist))
+            answer = await in_turns(decode.steps(response.body, strict=self._strict))
         except DecodeError as error:
-            wire.judge_code(request, response, getattr(error, "answer", Answer()))
+            wire.raise_for_code(request, response, getattr(error, "answer", Answer()))
             error.request_id = wire.request_id(response, getattr(error, "answer", Answer()))
             raise
-        wire.judge_code(request, response, answer)
+        wire.raise_for_code(request, response, answer)
         return answer
 
 
-def _tell_skipped(request: Request, answer: Answer) -> None:
+def _log_skipped(request: Request, answer: Answer) -> None:
     if answer.skipped:
         log.warning(
-            "%s: spots of the answer that do not fit the reference: %d, the first is %s: %s",
+            "%s: %d rows of the answer do not fit the reference, the first at %s: %s",
             request,
             len(answer.skipped),
             answer.skipped[0].path,
@@ -305,7 +315,7 @@ def _tell_skipped(request: Request, answer: Answer) -> None:
 
 
 async def in_turns(steps: Steps[T]) -> T:
-    """Do work in steps, and let the event loop have its turn every few milliseconds."""
+    """Run a generator of steps, and yield to the event loop every few milliseconds."""
     begun = time.perf_counter()
     while True:
         try:
@@ -315,14 +325,14 @@ async def in_turns(steps: Steps[T]) -> T:
             return result
         if work is not None:
             await asyncio.to_thread(work)
-        elif time.perf_counter() - begun > _TURN:
+        elif time.perf_counter() - begun > _MAX_SLICE:
             await asyncio.sleep(0)
             begun = time.perf_counter()
 
 
-def _told(question: _Question[AnswerT]) -> str:
-    """Say what was asked for, also where it never came to a request."""
+def _describe(pending: _PendingRequest[AnswerT]) -> str:
+    """Return the request as text, or the endpoint where none can be built."""
     try:
-        return str(question.build())
-    except (NothingToAskError, ValueError):
-        return str(question.endpoint)
+        return str(pending.build())
+    except (NothingToFetchError, ValueError):
+        return str(pending.endpoint)

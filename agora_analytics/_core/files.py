@@ -1,10 +1,12 @@
-"""Files of our own: never reached through a symbolic link, which may lead to somebody else's."""
+"""The library's own files: opened without following symbolic links, written atomically."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+import tempfile
+from contextlib import suppress
 from hashlib import file_digest
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, cast
@@ -13,38 +15,71 @@ if TYPE_CHECKING:
     from io import BufferedReader
 
 _NO_LINK: Final = getattr(os, "O_NOFOLLOW", 0)
-"""Where the system has none, a link is looked for before."""
+"""Where the system lacks it, the path is checked before."""
 
 _OTHERS_WRITE: Final = 0o022
 
 
 def not_linked(path: Path) -> Path:
-    """Return a path, whether anything is there or not; raises `OSError` where it is a symbolic link."""
+    """Return a path, existing or not; raises `OSError` if it is a symbolic link."""
     if path.is_symlink():
         raise OSError(errno.ELOOP, f"{path.name} is a symbolic link, and is not followed", str(path))
     return path
 
 
 def opened(path: Path, mode: str) -> IO[Any]:
-    """Open a file, to read or to write; raises `OSError` where it is a symbolic link."""
+    """Open a file, to read or to write; raises `OSError` if it is a symbolic link."""
     # `Path.open` takes no opener.
     return open(not_linked(path), mode, opener=lambda name, flags: os.open(name, flags | _NO_LINK, 0o666))
 
 
 def read(path: Path) -> bytes:
-    """Return the bytes of a file; raises `OSError` where it is a symbolic link."""
+    """Return the bytes of a file; raises `OSError` if it is a symbolic link."""
     with opened(path, "rb") as file:
         return bytes(file.read())
 
 
 def digest(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes; raises `OSError` where it is a symbolic link."""
+    """Return the SHA-256 of a file's bytes; raises `OSError` if it is a symbolic link."""
     with opened(path, "rb") as file:
         return file_digest(cast("BufferedReader", file), "sha256").hexdigest()
 
 
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file's text whole or not at all, power cuts included; its folder is created if needed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=temporary_prefix(path))
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(beside).replace(path)
+    except BaseException:
+        with suppress(OSError):
+            Path(beside).unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def temporary_prefix(path: Path) -> str:
+    """Return how the names of temporary files begin that are to replace a file."""
+    return f".{path.name}."
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's list of files to the disk, where the system can."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def folder_below(top: Path, folder: Path) -> Path:
-    """Return a folder below another, made if need be; raises `OSError` where one on the way is a symbolic link."""
+    """Create a folder below another if needed, and return it; raises `OSError` if any part is a symbolic link."""
     path = top
     for name in folder.relative_to(top).parts:
         path /= name
@@ -53,10 +88,10 @@ def folder_below(top: Path, folder: Path) -> Path:
 
 
 def own_folder(path: Path) -> Path:
-    """Return a folder that only this user writes to, made if need be.
+    """Create a folder that only this user may write to if needed, and return it.
 
-    Raises `OSError` where it is a symbolic link, belongs to somebody who does not own the folder around it, or is one
-    that all users share (`/tmp`).
+    Raises `OSError` if it is a symbolic link, belongs to a user who does not own its parent folder, or is shared by all
+    users (`/tmp`).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     not_linked(path).mkdir(mode=0o700, exist_ok=True)

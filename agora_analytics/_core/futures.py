@@ -1,4 +1,4 @@
-"""What is done elsewhere, waited for to its end: a thread cannot be stopped, and left alone it would come too late."""
+"""Waiting for work in a thread to its end, however often the caller is cancelled: a thread cannot be stopped."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ T = TypeVar("T")
 
 
 _GRACE: Final = 1.0
-"""Seconds that work may go on for after its caller was cancelled, before it is made to end."""
+"""Seconds after a cancellation before `abort` is called."""
 
 
-async def ended(work: asyncio.Future[T], abort: Callable[[], object] | None = None) -> T:
-    """Return or raise what comes of some work once it has ended; a caller cancelled meanwhile hears of that then.
+async def wait_until_done(work: asyncio.Future[T], abort: Callable[[], object] | None = None) -> T:
+    """Return the result of a future, or raise its error; a cancellation meanwhile is raised after its end.
 
-    Where it goes on for long after that, `abort` makes it end.
+    `abort` is called if the work goes on for a second after the cancellation.
     """
     loop = asyncio.get_running_loop()
     cancelled: asyncio.CancelledError | None = None
@@ -28,6 +28,6 @@ async def ended(work: asyncio.Future[T], abort: Callable[[], object] | None = No
                 loop.call_later(_GRACE, lambda: work.done() or abort())
             cancelled = error
     if cancelled is not None:
-        work.exception()  # nobody is left to hear of it
+        work.exception()  # marks it as retrieved
         raise cancelled
     return work.result()

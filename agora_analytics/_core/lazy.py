@@ -1,4 +1,4 @@
-"""Packages that load what is behind them when it is first asked for."""
+"""Lazy packages: a public name loads its module at first use."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 
 def door(package: dict[str, Any], *homes: str) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return `__getattr__` and `__dir__` of a package whose names are looked for in its modules `homes`, in this order.
+    """Return `__getattr__` and `__dir__` of a package whose names are defined in its modules `homes`.
 
-    `package` is its `globals()`, with `__all__`. Light modules come first, so that a light name loads no heavy module.
+    `package` is its `globals()`, with `__all__`. Modules are searched in order, so light ones come first.
     """
     exported: list[str] = package["__all__"]
 

@@ -1,4 +1,4 @@
-"""Answers about neighbouring slices, made into one: nothing lost, nothing doubled, in order of time."""
+"""Merges answers about adjoining slices: nothing lost, nothing duplicated, in order of time."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from agora_analytics.models import Point, SessionMetrics, Track, Uid
 _by_time = attrgetter("ts")
 
 
-def points(parts: Sequence[Iterable[Point]]) -> tuple[Point, ...]:
-    """Merge points in order of time; where parts overlap, the later part's point counts."""
+def merge_points(parts: Sequence[Iterable[Point]]) -> tuple[Point, ...]:
+    """Merge points in order of time; where parts overlap, the later part wins."""
     if len(parts) == 1:
         return tuple(sorted(parts[0], key=_by_time))
     last = {(point.ts, point.dimension_value, point.uid): point for part in parts for point in part}
     return tuple(sorted(last.values(), key=_by_time))
 
 
-def tracks(sid: str, parts: Sequence[SessionMetrics]) -> Steps[SessionMetrics]:
-    """Merge the metrics of one session, in steps of a track; none gives one without data."""
+def merge_tracks(sid: str, parts: Sequence[SessionMetrics]) -> Steps[SessionMetrics]:
+    """Merge the metrics of one session, in steps of one track; without parts the result has no data."""
     if len(parts) == 1:
         return parts[0]
     values: dict[tuple[int, Uid | None], dict[int, float | None]] = {}

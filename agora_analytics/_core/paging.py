@@ -1,64 +1,71 @@
-"""Pages one after the other, the next already on its way, each row once, and narrower lists where one is cut off."""
+"""Pages of lists: each row once, the next page prefetched, and narrower lists where the service cuts one off.
+
+`rows` is the iterator; `PageQueue` decides which page of which list comes next.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
-from typing import TypeVar
+from typing import Generic, TypeVar
 
-from agora_analytics._core import validation
-from agora_analytics._core.page_queue import Agenda
-from agora_analytics._core.truncation import Learned, Page, Part, RowKind
+import attrs
+
+from agora_analytics._core import truncation, validation
+from agora_analytics._core.truncation import ListPage, ListProgress, ListQuery, PageOutcome, RowKind, TruncationState
 from agora_analytics.errors import IncompleteList, ResponseError
 from agora_analytics.spans import Span
 
 ItemT = TypeVar("ItemT")
 
-Fetch = Callable[[Part, int], Awaitable[Page[ItemT]]]
-"""Gets the page of this number (from 1) of a list."""
+Fetch = Callable[[ListQuery, int], Awaitable[ListPage[ItemT]]]
+"""Fetches the page with this number (from 1) of a list."""
 
 Missing = Callable[[IncompleteList], None]
 
+log = logging.getLogger("agora_analytics")
+
 
 async def rows(
-    spans: Iterable[Span | Part],
+    spans: Iterable[Span | ListQuery],
     fetch: Fetch[ItemT],
     kind: RowKind[ItemT],
     *,
     read_ahead: bool,
     size: int = validation.PAGE_SIZE,
     missing: Missing | None = None,
-    learned: Learned | None = None,
+    learned: TruncationState | None = None,
 ) -> AsyncGenerator[ItemT]:
-    """Yield each row of each span, or part of one, once; they are in order of time.
+    """Yield each row of each span once; spans are in order of time.
 
-    Rows move between pages while new ones appear, and one that lasts beyond its span may be found in the next one too.
-    Remembered are the keys of the current span and of rows that ended in or after it (None: not yet), no more.
+    Rows are deduplicated by key: they move between pages while new ones appear, and a row that outlasts its span is
+    listed in the next one too. Only the keys of the current span and of rows that ended in or after it are kept.
 
-    A list that is cut off is asked for again in narrower parts, in full pages; other pages have `size` rows. What
-    cannot be had even so is told to `missing`, or raised as `IncompleteList` once the rest of its span has come.
-    `learned` is what other lists of this service have shown.
+    Where the service cuts off a list, narrower lists are fetched, in full pages; other pages have `size` rows. Rows
+    that cannot be fetched even so are reported to `missing`, or raised as `IncompleteList` after the rest of the span.
+    `learned` is what other lists have shown of the service.
     """
-    agenda = Agenda(spans, kind, size, learned)
-    async with aclosing(_pages(agenda, fetch, read_ahead=read_ahead, missing=missing)) as pages:
+    queue = PageQueue(spans, kind, size, learned)
+    async with aclosing(_pages(queue, fetch, read_ahead=read_ahead, missing=missing)) as pages:
         async for new in pages:
             for row in new:
                 yield row
 
 
 async def _pages(
-    agenda: Agenda[ItemT], fetch: Fetch[ItemT], *, read_ahead: bool, missing: Missing | None
+    queue: PageQueue[ItemT], fetch: Fetch[ItemT], *, read_ahead: bool, missing: Missing | None
 ) -> AsyncGenerator[list[ItemT]]:
-    """Yield the new rows of each page; with `read_ahead`, one more than was asked for is fetched meanwhile."""
-    ahead: asyncio.Task[Page[ItemT]] | None = None
+    """Yield the new rows of each page; with `read_ahead`, prefetch the next page meanwhile."""
+    ahead: asyncio.Task[ListPage[ItemT]] | None = None
     try:
-        while (due := agenda.due) is not None:
+        while (due := queue.due) is not None:
             task, ahead = ahead, None
-            new = await _turn(agenda, task or fetch(*due))
-            lost = agenda.lost()
-            if read_ahead and agenda.due is not None and not (lost and missing is None):
-                ahead = asyncio.ensure_future(_later(fetch, *agenda.due))
+            new = await _receive(queue, task or fetch(*due))
+            lost = queue.pop_incomplete()
+            if read_ahead and queue.due is not None and not (lost and missing is None):
+                ahead = asyncio.ensure_future(_later(fetch, *queue.due))
             yield new
             for error in lost:
                 if missing is None:
@@ -70,16 +77,172 @@ async def _pages(
             await asyncio.gather(ahead, return_exceptions=True)
 
 
-async def _turn(agenda: Agenda[ItemT], page: Awaitable[Page[ItemT]]) -> list[ItemT]:
+async def _receive(queue: PageQueue[ItemT], page: Awaitable[ListPage[ItemT]]) -> list[ItemT]:
     """Wait for a page, and return its new rows."""
     try:
-        return agenda.take(await page)
+        return queue.take(await page)
     except ResponseError as error:
-        if not agenda.refused(error):
+        if not queue.refused(error):
             raise
         return []
 
 
-async def _later(fetch: Fetch[ItemT], part: Part, number: int) -> Page[ItemT]:
-    """Fetch so that whatever goes wrong, be it the asking itself, is told when the page is due."""
+async def _later(fetch: Fetch[ItemT], part: ListQuery, number: int) -> ListPage[ItemT]:
+    """Wrap a prefetch, so that its errors, those of the call included, are raised when the page is due."""
     return await fetch(part, number)
+
+
+@attrs.define(eq=False, repr=False)
+class _Second(Generic[ItemT]):
+    """A second that is fetched channel by channel: its list as a whole, and how many channels remain."""
+
+    part: ListQuery
+    reading: ListProgress[ItemT]
+    left: int
+
+
+@attrs.define(eq=False, repr=False)
+class _Cost:
+    """The number of lists, requests and rows of a span."""
+
+    lists: int = 0
+    requests: int = 0
+    rows: int = 0
+
+
+class PageQueue(Generic[ItemT]):
+    """Decides which page to fetch next; spans are in order of time.
+
+    Attributes:
+        due: the list and the number of its page, None after the last.
+
+    """
+
+    due: tuple[ListQuery, int] | None
+    _part: ListQuery
+    _number: int
+    _whole: Span
+    _reading: ListProgress[ItemT]
+    _has_new_rows: bool
+
+    def __init__(
+        self,
+        spans: Iterable[Span | ListQuery],
+        kind: RowKind[ItemT],
+        size: int = validation.PAGE_SIZE,
+        learned: TruncationState | None = None,
+    ) -> None:
+        self._spans = iter(spans)
+        self._kind = kind
+        self._size = size
+        self._stack: list[ListQuery] = []
+        self._seen: dict[str, int | None] = {}
+        self._lost: list[IncompleteList] = []
+        self._ended: list[IncompleteList] = []
+        self._second: _Second[ItemT] | None = None
+        self._learned = learned or TruncationState()
+        self._next_span()
+
+    def take(self, page: ListPage[ItemT]) -> list[ItemT]:
+        """Add the page that was due, and return the rows that are new."""
+        self._reading.take(page)
+        new: list[ItemT] = []
+        for row in page.items:
+            name = self._kind.key(row)
+            if name not in self._seen:
+                self._seen[name] = self._kind.ended(row)
+                new.append(row)
+        self._has_new_rows = self._has_new_rows or bool(new)
+        self._cost.rows += len(new)
+        self._advance()
+        return new
+
+    def refused(self, error: ResponseError) -> bool:
+        """Record an error for the page that was due; return whether only its number is at fault."""
+        if not truncation.is_depth(error, self._number):
+            return False
+        self._reading.refuse(error)
+        self._advance()
+        return True
+
+    def pop_incomplete(self) -> list[IncompleteList]:
+        """Return the incomplete lists of finished spans, each once."""
+        lost, self._ended = self._ended, []
+        return lost
+
+    def _advance(self) -> None:
+        """Advance to the next page, or to the next list."""
+        self._cost.requests += 1
+        verdict = self._learned.verdict(self._part, self._reading)
+        if verdict is PageOutcome.MORE:
+            self._number += 1
+            self.due = self._part, self._number
+            return
+        if self._part.cname is not None and self._second is not None:
+            self._end_channel(self._second)
+        elif verdict is PageOutcome.TRUNCATED:
+            self._narrow(self._part, self._reading)
+        self._next_part()
+
+    def _narrow(self, part: ListQuery, reading: ListProgress[ItemT]) -> None:
+        """Replace a list that was cut off by narrower ones, if there are any."""
+        parts = self._learned.narrower(part, reading, fruitful=self._has_new_rows)
+        if parts == ():
+            log.warning("%s of %s: total_size is wrong, ignoring it from now on", self._kind.what, part.span)
+        elif parts is None:
+            self._lost.append(truncation.incomplete(part, reading))
+        elif parts and parts[0].cname is not None:
+            self._second = _Second(part, reading, len(parts))
+        self._stack += reversed(parts or ())
+
+    def _end_channel(self, second: _Second[ItemT]) -> None:
+        """Add the list of a channel; the second is complete after the last, or once all rows are there."""
+        whole = second.reading
+        whole.keys |= self._reading.keys
+        second.left -= 1
+        found = whole.least is not None and whole.distinct >= whole.least
+        if found:
+            del self._stack[len(self._stack) - second.left :]
+        elif not second.left:
+            self._lost.append(truncation.incomplete(second.part, whole))
+        if found or not second.left:
+            self._second = None
+
+    def _next_part(self) -> None:
+        if self._stack:
+            self._begin(self._stack.pop())
+            return
+        if self._cost.lists > 1:
+            self._log_cost()
+        self._ended += self._lost
+        self._lost = []
+        self._next_span()
+
+    def _next_span(self) -> None:
+        found = next(self._spans, None)
+        self._cost = _Cost()
+        if found is None:
+            self.due = None
+            return
+        part = ListQuery(found) if isinstance(found, Span) else found
+        self._whole = part.span
+        self._seen = {name: end for name, end in self._seen.items() if end is None or end >= part.span.start}
+        self._begin(part)
+
+    def _begin(self, part: ListQuery) -> None:
+        self._part, self._number, self._has_new_rows = part, 1, False
+        self._reading = self._learned.reading(self._kind, part, self._size)
+        self._cost.lists += 1
+        self.due = part, 1
+
+    def _log_cost(self) -> None:
+        cost = self._cost
+        log.warning(
+            "%s of %s: the service cut off a list: read as %d lists, %d rows in %d requests",
+            self._kind.what,
+            self._whole,
+            cost.lists,
+            cost.rows,
+            cost.requests,
+            extra={"agora_lists": cost.lists, "agora_rows": cost.rows, "agora_requests": cost.requests},
+        )

@@ -1,4 +1,4 @@
-"""Blanks out what must not be quoted: credentials and App IDs, however an answer spells them when it echoes them.
+"""Redacts credentials and App IDs in whatever encoding a response echoes them.
 
 An echo may be percent-encoded, escaped, of another case, or cut off, as the first half of a secret is still a secret.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from itertools import chain, islice
 from urllib.parse import quote, quote_plus
 
@@ -16,32 +17,41 @@ from agora_analytics._core.decoding.scanner import Steps
 _BLANK = b"***"
 
 _SHORTEST = 4
-"""Shorter texts are not looked for: they would be found everywhere."""
+"""Shorter texts are not redacted: they would match everywhere."""
 
 _LONG = 24
-"""From this length on, the first half of a text is blanked out too; of shorter ones it may be a common word."""
+"""From this length on, the first half of a text is redacted too; half of a shorter one may be a common word."""
 
 _APP = re.compile(rb"""(appid(?:=|%3d|"\s?:\s?"))[^&\s"'<>\\]+""", re.IGNORECASE)
 
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#x27;"}
 
 _LEAST_APP = 8
-"""Shorter App IDs, which no real account has, are blanked out only where they are named as one."""
+"""Shorter App IDs, which no real account has, are redacted only after `appid`."""
 
 _WINDOW = 32_768
 _OVERLAP = 4_096
-"""Bytes that are looked at in one go, and those that the next one looks at again: more than the longest text has."""
+"""Bytes searched at once, and how far the next window overlaps: more than the longest text."""
 
 _ESCAPE = re.compile(rb"\\(?:u00([2-7][0-9a-fA-F])|.)", re.DOTALL)
 
 _BREAK = re.compile(rb"[\"\s]")
 _BREAKS = 8
 _NEAR = 256
-"""Where a body may be cut, how many of these places are tried, and how many bytes one by one after that."""
+"""Where a body may be cut, how many such places are tried, and how many bytes one by one after that."""
+
+
+def fingerprint(text: str) -> str:
+    """Return 16 hexadecimal digits that name a text, such as an account, without disclosing it.
+
+    >>> fingerprint("customer id")
+    'b97611f73136e27f'
+    """
+    return sha256(text.encode()).hexdigest()[:16]
 
 
 class Scrubber:
-    """Blanks out texts in bytes, in time linear in their number."""
+    """Redacts texts in bytes, in time linear in the bytes."""
 
     def __init__(self, *texts: str) -> None:
         self._hidden = frozenset(form for text in texts if len(text) >= _SHORTEST for form in _forms(text))
@@ -63,18 +73,18 @@ class Scrubber:
 
 
 def without_app(body: bytes, app_id: str) -> bytes:
-    """Return the bytes without an App ID, and without whatever is named as one."""
+    """Return the bytes without an App ID, and without any value named `appid`."""
     named = _APP.sub(rb"\1" + _BLANK, body)
     return Scrubber(app_id).scrub(named) if len(app_id) >= _LEAST_APP else named
 
 
 def without_escapes(body: bytes) -> bytes:
-    """Return JSON that means the same, with ASCII as itself: many a gateway escapes `&`, `<` and `=`."""
+    """Return equivalent JSON with ASCII unescaped: many gateways escape `&`, `<` and `=`."""
     return _ESCAPE.sub(_plainly, body) if b"\\" in body else body
 
 
 def in_steps(body: bytes, scrub: Callable[[bytes], bytes]) -> Steps[bytes]:
-    """Return a body as `scrub` leaves it, in steps of a few milliseconds."""
+    """Apply `scrub` to a body in steps of a few milliseconds."""
     kept, at = [], 0
     while at < len(body):
         part = body[at : at + _WINDOW + _OVERLAP]
@@ -91,7 +101,7 @@ def in_steps(body: bytes, scrub: Callable[[bytes], bytes]) -> Steps[bytes]:
 
 
 def _cut(part: bytes, scrub: Callable[[bytes], bytes]) -> Steps[int]:
-    """Find where a part can be cut with nothing hidden cut in two; 0 for nowhere."""
+    """Return where a part can be cut without splitting a secret; 0 for nowhere."""
     breaks = (found.end() for found in islice(_BREAK.finditer(part, _WINDOW), _BREAKS))
     for end in chain(breaks, range(_WINDOW, _WINDOW + _NEAR)):
         before, after = part[end - _OVERLAP : end], part[end:]

@@ -1,6 +1,7 @@
-"""When to try again: pure arithmetic, bounded in count and in time.
+"""Retry policy and host failover: pure arithmetic, no clock and no sleep.
 
-Only what a second try can mend is tried again: a broken transport and a failing service. A refusal never is.
+Only errors that a retry may fix are retried here: failed connections and a failing service. The dispatcher also
+retries `RateLimited`, as the limiter decides.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ _DOUBLINGS = 60
 
 @attrs.frozen(kw_only=True)
 class Retry:
-    """How often and for how long to try.
+    """Retry policy: exponential backoff with full jitter.
 
-    `attempts` counts the first one too (1: never again); waits are seconds, drawn evenly from 0 to `base * 2**n` but at
-    most `cap` ("full jitter"); no attempt begins later than `total` seconds after the first. Every attempt pays for its
-    own quota token.
+    `attempts` includes the first (1: no retry). Delays are seconds, drawn evenly from 0 to `base * 2**n` but at most
+    `cap`. No attempt starts later than `total` seconds after the first. Each attempt spends one request of the quota.
+
+    >>> Retry(attempts=2, cap=3.0)
+    Retry(attempts=2, base=1.0, cap=3.0, total=120.0)
     """
 
     attempts: int = 4
@@ -34,15 +37,19 @@ class Retry:
     total: float = 120.0
 
     def __attrs_post_init__(self) -> None:
-        any_length = partial(validation.amount, endless=True)
-        validation.settle(
-            self, attempts=partial(validation.number, least=1), base=validation.amount, cap=any_length, total=any_length
+        any_length = partial(validation.number_in_range, endless=True)
+        validation.apply_rules(
+            self,
+            attempts=partial(validation.int_in_range, least=1),
+            base=validation.number_in_range,
+            cap=any_length,
+            total=any_length,
         )
 
     def wait(self, error: AgoraError, attempt: int, elapsed: float, random: Random) -> float | None:
-        """Seconds to wait before the next attempt, or None to give up.
+        """Return seconds to wait before the next attempt, or None to give up.
 
-        `attempt` counts from 1, `elapsed` is seconds since the first began. A `Retry-After` is a lower bound.
+        `attempt` counts from 1, `elapsed` is seconds since the first started. A `Retry-After` is a lower bound.
         """
         if not error.retryable or attempt >= self._allowed(error):
             return None
@@ -52,47 +59,47 @@ class Retry:
         return wait if elapsed + wait <= self.total else None
 
     def _allowed(self, error: AgoraError) -> int:
-        # A code 500 inside a 200 is how the service answers input it does not understand: once more is enough.
+        # The service answers input that it does not understand with a code 500 inside a 200: one retry is enough.
         body_only = isinstance(error, ServerError) and not _failed_itself(error)
         return min(self.attempts, 2) if body_only else self.attempts
 
 
 def _failed_itself(error: AgoraError) -> bool:
-    """Whether the host failed, rather than answered that something did."""
+    """Whether the host itself failed, rather than reported an error in a body."""
     return isinstance(error, ServerError) and error.status >= 500  # noqa: PLR2004 - HTTP's own number
 
 
-class Hosts:
-    """Which host to use next: the same once more after a failure, then the other, and back home after a while.
+class HostSelector:
+    """Failover between hosts: the next host after repeated failures, and back to the first after a while.
 
-    `current` is an index. A host that failed is left after `patience` failures in a row; the first host is tried again
-    after `home` seconds.
+    `current` is the index in use. It moves on after `threshold` failures in a row, and back to the first host after
+    `recovery_time` seconds.
     """
 
-    def __init__(self, count: int, *, patience: int = 2, home: float = 300.0) -> None:
+    def __init__(self, count: int, *, threshold: int = 2, recovery_time: float = 300.0) -> None:
         self.current = 0
         self._count = count
-        self._patience = patience
-        self._home = home
+        self._threshold = threshold
+        self._recovery_time = recovery_time
         self._failures = 0
         self._left_at = 0.0
 
-    def choose(self, now: float) -> int:
-        """Return the host for a request that begins at `now` (monotonic seconds)."""
-        if self.current and now - self._left_at >= self._home:
+    def pick(self, now: float) -> int:
+        """Return the host for a request that starts at `now` (monotonic seconds)."""
+        if self.current and now - self._left_at >= self._recovery_time:
             self.current, self._failures = 0, 0
         return self.current
 
-    def worked(self, host: int) -> None:
-        """Note that a host answered, whatever it said."""
+    def report_success(self, host: int) -> None:
+        """Record that a host answered, whatever the status."""
         if host == self.current:
             self._failures = 0
 
-    def failed(self, host: int, error: AgoraError, now: float) -> None:
-        """Note that a host gave no usable answer; late news about another host changes nothing."""
+    def report_failure(self, host: int, error: AgoraError, now: float) -> None:
+        """Record that a host gave no usable answer; ignored if another host is in use by now."""
         if host != self.current or not (isinstance(error, TransportError) or _failed_itself(error)):
             return
         self._failures += 1
-        if self._failures >= self._patience and self._count > 1:
+        if self._failures >= self._threshold and self._count > 1:
             self.current = (self.current + 1) % self._count
             self._failures, self._left_at = 0, now

@@ -64,8 +64,8 @@ class Timeouts:
     read: float | None = None
 
     def __attrs_post_init__(self) -> None:
-        above = partial(validation.amount, above=True)
-        validation.settle(self, total=above, connect=above, read=partial(validation.none_or, above))
+        above = partial(validation.number_in_range, above=True)
+        validation.apply_rules(self, total=above, connect=above, read=partial(validation.none_or, above))
 
 
 class Credentials:
@@ -111,7 +111,7 @@ def _check_credentials(**texts: str) -> None:
 def _wrong(name: str, value: object) -> Exception | None:
     if name == "customer_id" and isinstance(value, str) and ":" in value:
         return ValueError("customer_id contains a colon, which Basic authentication does not allow (value not shown)")
-    return validation.wrong_secret(name, value)
+    return validation.secret_error(name, value)
 
 
 def trusting(path: Path) -> ssl.SSLContext:

@@ -1,11 +1,11 @@
-"""When the pages of a list end, whether the list is whole, and what to ask for where it was cut off.
+"""When a list ends, whether it is complete, and what to fetch where the service truncated it.
 
-Some services hand out no more than so many rows of a list, though they say that there are more. Rows come newest first,
-so the rest is asked for by a list that ends where the first one stopped. Where rows come in no order the span is
-halved, and a single second is asked for channel by channel.
+Some services return only so many rows of a list, though `total_size` says that there are more. Rows come newest first,
+so the rest is fetched by a list that ends where the first one stopped. Where rows come in no order, the span is halved,
+and a single second is fetched channel by channel.
 
-Rows may also vanish between two pages, so that others move up to pages that were read: then the total falls. What began
-before the last row that came until then is asked for again.
+Rows may also disappear between two pages, so that others move up to pages that were read: then the total falls. Rows
+older than the last one before that are fetched again.
 """
 
 from __future__ import annotations
@@ -27,26 +27,26 @@ ItemT = TypeVar("ItemT")
 ItemT_co = TypeVar("ItemT_co", covariant=True)
 
 PATIENCE: Final = 3
-"""Pages in a row without a new row that are read: as many new rows as a page holds may have come meanwhile."""
+"""Pages in a row without a new row before a list ends: a page of new rows may have appeared meanwhile."""
 
 FRUITLESS: Final = 20
-"""Narrower lists in a row that may bring nothing new; halving a day down to a second takes 17."""
+"""Narrower lists in a row that may have no new row; halving a day down to a second takes 17."""
 
 _FEW: Final = 3
-"""As many, once that was in vain."""
+"""The same, once that limit was reached."""
 
 _DEEPEST: Final = 100_000
-"""Rows after which a list is cut off by ourselves: it bounds what is remembered of one list."""
+"""Rows after which this library truncates a list itself, to bound its memory."""
 
 _MOVES: Final = 2
-"""Times that a list is read again as a whole because its rows moved."""
+"""Times that a whole list is read again because its rows moved."""
 
 _CHANNELS: Final = 100
-"""Channels at most that one second is asked for."""
+"""Most channels that are fetched one by one for a second."""
 
 
-class Page(Protocol[ItemT_co]):
-    """What is needed to know of a page."""
+class ListPage(Protocol[ItemT_co]):
+    """What paging needs of a page."""
 
     @property
     def items(self) -> tuple[ItemT_co, ...]:
@@ -54,15 +54,15 @@ class Page(Protocol[ItemT_co]):
 
     @property
     def has_more(self) -> bool | None:
-        """Whether more pages follow, where the service says so."""
+        """Whether more pages follow; None if the service does not say."""
 
     @property
     def total_size(self) -> int | None:
-        """Rows of all pages, where the service says so."""
+        """Rows of all pages; None if the service does not say."""
 
     @property
     def skipped(self) -> tuple[BadRow, ...]:
-        """What of it does not fit the reference."""
+        """Its rows that do not fit the reference."""
 
 
 def _none(_: object) -> None:
@@ -71,10 +71,10 @@ def _none(_: object) -> None:
 
 @attrs.frozen(kw_only=True)
 class RowKind(Generic[ItemT]):
-    """What is needed to know of the rows of a list.
+    """How to read the rows of a list: key, end, start and channel.
 
-    `ended` is None for one that goes on. `began` is None unless the service promises rows in order, newest first, and
-    `channel` unless it can be asked for the rows of one channel.
+    `ended` returns None for a row that is still open. `began` returns None unless the service promises rows in order,
+    newest first, and `channel` returns None unless lists can be restricted to one channel.
     """
 
     what: str
@@ -85,7 +85,7 @@ class RowKind(Generic[ItemT]):
 
     @property
     def plain(self) -> bool:
-        """Whether nothing but its key is known of a row."""
+        """Whether rows have only a key."""
         return self.began is _none and self.channel is _none
 
 
@@ -96,48 +96,48 @@ CALLS: Final = RowKind[Call](
     began=lambda call: call.created_ts if call.started_at else None,
     channel=lambda call: call.cname,
 )
-_CALLS_OF_CHANNEL: Final = attrs.evolve(CALLS, channel=_none)
+CALLS_OF_CHANNEL: Final = attrs.evolve(CALLS, channel=_none)
 SESSIONS: Final = RowKind[Session](what="sessions", key=attrgetter("sid"))
 """The reference orders sessions within a page only."""
 
 
 def calls(cname: str | None) -> RowKind[Call]:
-    """Return the kind of the calls of a channel, or of all."""
-    return CALLS if cname is None else _CALLS_OF_CHANNEL
+    """Return the row kind of the calls of one channel, or of all."""
+    return CALLS if cname is None else CALLS_OF_CHANNEL
 
 
 @attrs.frozen
-class Part:
-    """What one list is asked for: a span, of one channel or of all.
+class ListQuery:
+    """What one list is about: a span, of one channel or of all.
 
-    `handed` is how many rows came of the list that it narrows, 0 where it narrows none.
+    `rows_before` is the number of rows of the truncated list that this one narrows, 0 if it narrows none.
     """
 
     span: Span
     cname: str | None = None
-    handed: int = 0
+    rows_before: int = 0
 
     def page_size(self, usual: int) -> int:
-        """Return how many rows a page has: full pages where a list is narrowed, for each request counts."""
-        return validation.PAGE_SIZE if self.handed else usual
+        """Return the page size: full pages where a list is narrowed, to save requests."""
+        return validation.PAGE_SIZE if self.rows_before else usual
 
 
-class Verdict(Enum):
+class PageOutcome(Enum):
     """What follows a page."""
 
     MORE = "another page"
-    WHOLE = "nothing: the list is whole"
-    CUT = "nothing, though there are more rows"
+    COMPLETE = "nothing: the list is complete"
+    TRUNCATED = "nothing, though there are more rows"
 
 
 @attrs.define(eq=False, repr=False)
-class Reading(Generic[ItemT]):
-    """How far one list is read.
+class ListProgress(Generic[ItemT]):
+    """Progress of reading one list.
 
-    `count` rows have come, repeated ones among them, in pages of `size`; `keys` are those of this reading. `oldest` is
-    when the oldest row began, None where the rows are in no order. `moved` tells that rows may have moved to pages that
-    were read, and `seam` is `oldest` as it was before. `total` was told last, `least` is the smallest that was,
-    `full` whether the last page that had rows had as many as it may.
+    `count` rows have come, duplicates included, in pages of `size`; `keys` are theirs. `oldest` is when the oldest row
+    began, None if rows are in no order. `moved` is True if rows may have moved to pages already read; `seam` is
+    `oldest` before that. `total` is the last total size, `least` the smallest so far, `full` whether the last page with
+    rows was full.
     """
 
     kind: RowKind[ItemT]
@@ -167,11 +167,11 @@ class Reading(Generic[ItemT]):
 
     @property
     def distinct(self) -> int:
-        """Rows that have come, each counted once."""
+        """Distinct rows so far."""
         return self._before + len(self.keys) + self._unread
 
-    def take(self, page: Page[ItemT]) -> None:
-        """Take in a page."""
+    def take(self, page: ListPage[ItemT]) -> None:
+        """Add a page."""
         before = len(self.keys)
         self.seam = self.seam if self.moved else self.oldest
         if self.kind.plain:
@@ -180,7 +180,7 @@ class Reading(Generic[ItemT]):
             self._note(page.items)
         new = len(self.keys) > before
         unread = _skipped(page)
-        # On a page that repeats others, rows that cannot be read are most likely known as well.
+        # On a page of duplicates, unreadable rows are most likely duplicates too.
         self._unread += unread if new or not page.items else 0
         self._last = len(page.items) + unread
         self.full = self._last >= self.size if self._last else self.full
@@ -190,7 +190,7 @@ class Reading(Generic[ItemT]):
         self._hear(page)
 
     def refuse(self, error: ResponseError) -> None:
-        """Take in that the service refuses the next page."""
+        """Record that the service refused the next page."""
         self.refusal = error
         self._last = 0
 
@@ -208,31 +208,31 @@ class Reading(Generic[ItemT]):
             self.oldest = began if self._ordered else None
 
     def _note_channel(self, name: str | None) -> None:
-        if name and name not in self.channels and validation.is_text(name):
+        if name and name not in self.channels and validation.is_sendable(name):
             self.channels[name] = None
 
-    def _hear(self, page: Page[ItemT]) -> None:
+    def _hear(self, page: ListPage[ItemT]) -> None:
         self.has_more = page.has_more
         believed = self.trust_total or page.has_more is None
         if believed and page.total_size is not None and page.total_size >= 0:
-            # Of a total that is less than what it is told with, nothing can be learned.
+            # A total smaller than its own page says nothing.
             fell = self.total is not None and max(self._last, 1) <= page.total_size < self.total
             self.moved = self.moved or (fell and self.distinct < (self.total or 0))
             self.total = page.total_size
             self.least = page.total_size if self.least is None else min(self.least, page.total_size)
 
-    def verdict(self, cap: int | None = None) -> Verdict:
-        """Return what follows the page that came last; `cap` is how many rows another list was cut off at."""
+    def verdict(self, cap: int | None = None) -> PageOutcome:
+        """Return what follows the last page; `cap` is the number of rows at which another list was truncated."""
         if self._ended():
-            return Verdict.CUT if self._lacks() else Verdict.WHOLE
+            return PageOutcome.TRUNCATED if self._lacks() else PageOutcome.COMPLETE
         if self._stale and self.least is not None and self.distinct >= self.least:
-            return Verdict.WHOLE
+            return PageOutcome.COMPLETE
         if self._stale >= self.patience:
-            return Verdict.CUT
-        return Verdict.CUT if self.count >= min(cap or _DEEPEST, _DEEPEST) else Verdict.MORE
+            return PageOutcome.TRUNCATED
+        return PageOutcome.TRUNCATED if self.count >= min(cap or _DEEPEST, _DEEPEST) else PageOutcome.MORE
 
     def _ended(self) -> bool:
-        """Whether no further page follows: as the service says, else by its total, else once a page is empty."""
+        """Whether no page follows: by `has_more`, or else by the total, or else after an empty page."""
         if not self._last:
             return True
         if self.has_more is not None:
@@ -240,28 +240,28 @@ class Reading(Generic[ItemT]):
         return self.total is not None and self.count >= self.total
 
     def _lacks(self) -> bool:
-        """Whether a list that ended has more rows by what the service says."""
+        """Whether a list that ended lacks rows, according to the service."""
         if self.total is None or self.least is None:
             return self.refusal is not None or (not self._last and self.has_more is True)
-        # Rows that came meanwhile push others to the next page: these are told of twice, and not owed.
+        # New rows push others to the next page; these are counted twice in the total.
         return self.distinct < self.least if self._repeats else self.count < self.total
 
-    def contradicts(self, part: Part) -> bool:
-        """Whether a narrower list that was cut off shows that no depth is the reason: it came less far."""
+    def contradicts_cap(self, part: ListQuery) -> bool:
+        """Whether a narrower list that ended earlier shows that truncation is not by depth."""
         went_on = self.oldest is not None and self.oldest + 1 < part.span.end
-        return self.distinct < part.handed and not went_on and not self.full
+        return self.distinct < part.rows_before and not went_on and not self.full
 
-    def is_hopeless(self, part: Part, cap: int | None) -> bool:
-        """Whether a list will be cut off and then halved, so that its pages would be asked for twice."""
+    def will_be_halved(self, part: ListQuery, cap: int | None) -> bool:
+        """Whether a list will be truncated and then halved, so that its pages would be fetched twice."""
         halved = self.oldest is None and bool(self._last) and part.span.duration > 1
-        return halved and part.handed > 0 and cap is not None and (self.total or 0) > cap
+        return halved and part.rows_before > 0 and cap is not None and (self.total or 0) > cap
 
 
 @attrs.define(eq=False, repr=False)
-class Learned:
-    """What the lists of a service have shown: at how many rows they are cut off, and whether totals are to be believed.
+class TruncationState:
+    """What lists have shown of the service: the number of rows at which it truncates, and whether totals are right.
 
-    `fruitless` counts the narrower lists in a row that brought nothing new, of which there may be `most`.
+    `fruitless` counts narrower lists in a row without a new row, `most` is its limit.
     """
 
     cap: int | None = None
@@ -273,35 +273,39 @@ class Learned:
     def reading(
         self,
         kind: RowKind[ItemT],
-        part: Part,
+        part: ListQuery,
         size: int = validation.PAGE_SIZE,
         *,
         count: int = 0,
         total: int | None = None,
-    ) -> Reading[ItemT]:
-        """Return a reading of a part that begins, or goes on after `count` rows of a `total`.
+    ) -> ListProgress[ItemT]:
+        """Return the progress of a list at its start, or after `count` rows of `total`.
 
-        `size` is of pages of a whole list.
+        `size` is the page size of lists that are not narrowed.
         """
-        # A narrower list is narrowed again for the price of one such page.
-        return Reading(
-            kind, count, part.page_size(size), self.trusts_totals, 1 if part.handed else PATIENCE, total=total
+        # A narrower list is narrowed again after one page without a new row.
+        return ListProgress(
+            kind, count, part.page_size(size), self.trusts_totals, 1 if part.rows_before else PATIENCE, total=total
         )
 
-    def verdict(self, part: Part, reading: Reading[ItemT]) -> Verdict:
-        """Return what follows the page of a part that came last."""
+    def verdict(self, part: ListQuery, reading: ListProgress[ItemT]) -> PageOutcome:
+        """Return what follows the last page of a list."""
         if reading.moved and self._from_seam(part, reading) is not None:
-            return Verdict.CUT
+            return PageOutcome.TRUNCATED
         verdict = reading.verdict(self.cap)
-        if reading.moved and verdict is Verdict.WHOLE:
-            return Verdict.CUT
-        return Verdict.CUT if verdict is Verdict.MORE and reading.is_hopeless(part, self.cap) else verdict
+        if reading.moved and verdict is PageOutcome.COMPLETE:
+            return PageOutcome.TRUNCATED
+        return (
+            PageOutcome.TRUNCATED if verdict is PageOutcome.MORE and reading.will_be_halved(part, self.cap) else verdict
+        )
 
-    def instead(self, part: Part, reading: Reading[ItemT], *, fruitful: bool) -> tuple[Part, ...] | None:
-        """Return what to ask for instead of the rest of a list that was cut off, newest first.
+    def narrower(
+        self, part: ListQuery, reading: ListProgress[ItemT], *, fruitful: bool
+    ) -> tuple[ListQuery, ...] | None:
+        """Return the lists to fetch in place of the rest of a truncated one, newest first.
 
-        Nothing where it proves to be whole after all, None where the rest cannot be had. `fruitful` tells whether the
-        list brought any row that no other had.
+        Empty if it proves to be complete after all, None if the rest cannot be fetched. `fruitful` is whether the list
+        had any new row.
         """
         if reading.moved:
             again = self._from_seam(part, reading)
@@ -309,58 +313,58 @@ class Learned:
                 return None
             self._again[part.span, part.cname] += again.span == part.span
             return (again,)
-        self.fruitless = 0 if fruitful or not part.handed else self.fruitless + 1
-        if not reading.is_hopeless(part, self.cap) and reading.distinct >= reading.size:
+        self.fruitless = 0 if fruitful or not part.rows_before else self.fruitless + 1
+        if not reading.will_be_halved(part, self.cap) and reading.distinct >= reading.size:
             self.cap = reading.distinct
         if self.fruitless >= self.most:
             self.most = _FEW
             return () if self._is_whole(reading) else None
-        parts = () if reading.contradicts(part) else _narrower(part, reading)
+        parts = () if reading.contradicts_cap(part) else _narrower(part, reading)
         return parts or (() if self._is_whole(reading) else None)
 
-    def _from_seam(self, part: Part, reading: Reading[ItemT]) -> Part | None:
-        """Return what to ask for again of a list whose rows moved, None where it was asked for often enough."""
-        handed = max(reading.distinct, 1)
+    def _from_seam(self, part: ListQuery, reading: ListProgress[ItemT]) -> ListQuery | None:
+        """Return what to fetch again of a list whose rows moved, None after enough repeats."""
+        rows_before = max(reading.distinct, 1)
         if reading.oldest is not None and reading.seam is not None:
             reached = max(reading.seam, part.span.start) + 1
             if reached < part.span.end:
-                return attrs.evolve(part, span=Span(part.span.start, reached), handed=handed)
+                return attrs.evolve(part, span=Span(part.span.start, reached), rows_before=rows_before)
         many = self._again[part.span, part.cname]
-        return attrs.evolve(part, handed=handed) if many < _MOVES else None
+        return attrs.evolve(part, rows_before=rows_before) if many < _MOVES else None
 
-    def _is_whole(self, reading: Reading[ItemT]) -> bool:
-        """Whether a list that no narrower one adds to is whole: nothing but its total says no."""
+    def _is_whole(self, reading: ListProgress[ItemT]) -> bool:
+        """Whether a list that no narrower one adds to is complete: only its total contradicts."""
         if reading.has_more is not False or reading.full:
             return False
         self.trusts_totals = False
         return True
 
 
-def _narrower(part: Part, reading: Reading[ItemT]) -> tuple[Part, ...]:
-    span, handed = part.span, max(reading.distinct, 1)
+def _narrower(part: ListQuery, reading: ListProgress[ItemT]) -> tuple[ListQuery, ...]:
+    span, rows_before = part.span, max(reading.distinct, 1)
     if reading.oldest is not None:
         reached = max(reading.oldest, span.start) + 1
         if reached < span.end:
-            return (attrs.evolve(part, span=Span(span.start, reached), handed=handed),)
+            return (attrs.evolve(part, span=Span(span.start, reached), rows_before=rows_before),)
     if span.duration > 1:
         middle = span.end - 1 if reading.oldest is not None else span.start + span.duration // 2
         halves = Span(middle, span.end), Span(span.start, middle)
-        return tuple(attrs.evolve(part, span=half, handed=handed) for half in halves)
+        return tuple(attrs.evolve(part, span=half, rows_before=rows_before) for half in halves)
     if part.cname is None:
-        return tuple(Part(span, channel, handed) for channel in reading.channels)
+        return tuple(ListQuery(span, channel, rows_before) for channel in reading.channels)
     return ()
 
 
 def is_depth(error: AgoraError, number: int) -> bool:
-    """Whether an error is a refusal of a page for its number alone: the first page of the list was answered."""
+    """Whether an error is about a page's number alone: the first page of the list was answered."""
     if number == 1 or not isinstance(error, ResponseError):
         return False
     # A code 500 inside a 200 is how the service answers what it does not like.
     return type(error) in {BadRequest, ResponseError} or (isinstance(error, ServerError) and error.status < 500)  # noqa: PLR2004
 
 
-def incomplete(part: Part, reading: Reading[ItemT]) -> IncompleteList:
-    """Return the error of a list that cannot be had whole."""
+def incomplete(part: ListQuery, reading: ListProgress[ItemT]) -> IncompleteList:
+    """Return the error of a list that cannot be completed."""
     told = "more" if reading.least is None else str(reading.least)
     why = "rows moved while its pages were read" if reading.moved else "the service cuts the list off"
     where = f"{reading.kind.what} of {part.span}" + (f", channel {part.cname!r}" if part.cname else "")
@@ -375,6 +379,6 @@ def incomplete(part: Part, reading: Reading[ItemT]) -> IncompleteList:
     return error
 
 
-def _skipped(page: Page[ItemT]) -> int:
+def _skipped(page: ListPage[ItemT]) -> int:
     """Return how many rows of a page were left out since they could not be read."""
     return sum(one.whole for one in page.skipped)

@@ -1,8 +1,8 @@
-"""The service's language: how a request is spelled, and what an answer means.
+"""The service's wire format: builds requests, and turns status, code and message of a response into errors.
 
-The service says no in two voices. A gateway in front answers with real HTTP statuses and a body of only a message, or
-HTML. The API itself answers 200 and puts the refusal into the body's `code`, with phrases of its own in `message`. So
-the HTTP status is judged first, then the code, and phrases decide which kind of no it is.
+Errors come in two forms. A gateway in front answers with a real HTTP status and a body of only a message, or HTML. The
+API itself answers 200 and puts the error into the body's `code`, with phrases of its own in `message`. So the HTTP
+status is checked first, then the code, and phrases in the message decide which error it is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,14 @@ from typing import Any
 from urllib.parse import quote
 
 from agora_analytics._core.decoding.codec import envelope
-from agora_analytics._core.decoding.json import UnfitError, encode, excerpt, mended, one_line, plain
+from agora_analytics._core.decoding.json import (
+    MisfitError,
+    encode,
+    excerpt,
+    one_line,
+    parse_value,
+    replace_lone_surrogates,
+)
 from agora_analytics.errors import (
     BadRequest,
     NotFound,
@@ -31,7 +38,7 @@ from agora_analytics.plans import Endpoint, Unit
 from agora_analytics.protocols import Request, Response
 
 Param = str | int | bool | None
-"""A parameter's value; None leaves it out."""
+"""A parameter's value; None omits it."""
 
 _SUCCESS = frozenset({None, 0, 200})
 _RATES: dict[str, Unit] = {"qps limit": "second", "qpm limit": "minute", "qpd limit": "day"}
@@ -48,22 +55,22 @@ _DATE = 60
 """Characters of the longest date or number in a header."""
 
 _EARLIEST, _LATEST = 1_000_000_000, 4_102_444_800
-"""When answers can be dated: between 2001, which is before the service, and 2100. Other dates tell nothing."""
+"""`Date` headers outside of these (2001 and 2100) are ignored."""
 
 _ID = 100
 """Characters of a request id that are kept."""
 
 _READ = 2_000
-"""Characters of a message that are searched for what it means."""
+"""Characters of a message that are searched for known phrases."""
 
 _TOLD = 500
-"""Characters of a message that an error repeats."""
+"""Characters of a message that an error quotes."""
 
 _REFUSAL = 65_536
-"""Bytes of the largest body that is read for why the HTTP status is what it is."""
+"""Bytes of the largest body that is parsed to explain an HTTP status."""
 
 _LONGEST = 86_400.0
-"""Seconds of a `Retry-After` that are believed at most: by then everything the plan allows is there again."""
+"""Longest `Retry-After` in seconds that is honoured: after a day every quota has been reset."""
 
 _USER = re.compile(r"//[^/]*@")
 
@@ -78,10 +85,10 @@ _ADVICE: dict[type[ResponseError], str] = {
 }
 
 
-def build(
+def build_request(
     endpoint: Endpoint, app_id: str, params: Mapping[str, Param], body: Mapping[str, Any] | None = None
 ) -> Request:
-    """Spell a request; parameters that are None are left out, the App ID is in the query even of a POST."""
+    """Build a request; parameters that are None are omitted, the App ID is in the query even of a POST."""
     query = {"appid": app_id}
     for name, value in params.items():
         if value is not None:
@@ -92,39 +99,39 @@ def build(
     return Request(endpoint, "&".join(f"{_spelled(name)}={_spelled(value)}" for name, value in query.items()), content)
 
 
-@lru_cache(maxsize=256)  # the same names and most of the same values at every request
+@lru_cache(maxsize=256)  # names and most values are the same at every request
 def _spelled(text: str) -> str:
     return quote(text, safe="")
 
 
-def joined(values: Iterable[object]) -> str | None:
-    """Spell a list as a query does: separated by commas; None where it is empty."""
+def comma_separated(values: Iterable[object]) -> str | None:
+    """Return a list as a query has it: separated by commas; None if it is empty."""
     return ",".join(map(str, values)) or None
 
 
-def quoted(values: Iterable[str]) -> str | None:
-    """Spell a list of dimension values as a query does: each in double quotes, separated by commas."""
+def quoted_list(values: Iterable[str]) -> str | None:
+    """Return dimension values as a query has them: each in double quotes, separated by commas; None if empty."""
     return ",".join(f'"{value}"' for value in values) or None
 
 
 def read_envelope(body: bytes) -> Answer:
-    """Read code, message and request id of a body; empty where it is no JSON object, or larger than a refusal is."""
+    """Read code, message and request id of a body; empty if it is not a JSON object or larger than 64 KiB."""
     if len(body) > _REFUSAL:
         return Answer()
     try:
-        return envelope(plain(mended(body)))
-    except UnfitError:
+        return envelope(parse_value(replace_lone_surrogates(body)))
+    except MisfitError:
         return Answer()
 
 
 def request_id(response: Response, answer: Answer) -> str | None:
-    """Return the request id of the body or, where it has none, of the headers."""
+    """Return the request id of the body, or else of the headers."""
     told = answer.request_id or header(response, "X-Request-ID")
     return told and one_line(told, _ID)
 
 
 def header(response: Response, name: str) -> str | None:
-    """Return a header's value; names are matched in any case."""
+    """Return a header's value; names are case-insensitive."""
     value = response.headers.get(name)
     if value is not None:
         return value
@@ -132,19 +139,19 @@ def header(response: Response, name: str) -> str | None:
     return next((value for key, value in response.headers.items() if key.lower() == wanted), None)
 
 
-def date(response: Response) -> int | None:
-    """Return the UTC second that the `Date` header names, None where there is none to be read."""
+def server_date(response: Response) -> int | None:
+    """Return the `Date` header as a UTC second, None if there is no valid one."""
     return _second(header(response, "Date") or "")
 
 
-def judge_status(request: Request, response: Response) -> None:
-    """Raise what the HTTP status means, unless it is a success."""
+def raise_for_status(request: Request, response: Response) -> None:
+    """Raise the error of an HTTP status, unless it is a success."""
     if not 200 <= response.status < 300:  # noqa: PLR2004 - HTTP's own numbers
         _raise(request, response, read_envelope(response.body), response.status)
 
 
-def judge_code(request: Request, response: Response, answer: Answer) -> None:
-    """Raise what the body's code means, unless it is a success: absent, 0 or 200."""
+def raise_for_code(request: Request, response: Response, answer: Answer) -> None:
+    """Raise the error of a body's code, unless it is a success: absent, 0 or 200."""
     if answer.code not in _SUCCESS:
         _raise(request, response, answer, answer.code or 0)
 
@@ -171,7 +178,7 @@ def _raise(request: Request, response: Response, answer: Answer, number: int) ->
 
 
 def _redirect(response: Response) -> str:
-    """Show where a redirect leads: its query may repeat the request's, and before its host may stand a password."""
+    """Show the target of a redirect, without its query, which may repeat the request's, and without a password."""
     target = header(response, "Location")
     if not target:
         return ""
@@ -180,10 +187,10 @@ def _redirect(response: Response) -> str:
 
 
 def _classify(number: int, message: str) -> tuple[type[ResponseError], dict[str, object]]:
-    """Tell which error a status or code and a message are, and its details."""
+    """Return the error class of a status or code and a message, and its details."""
     said = message[:_READ].lower()
     limit = _limit(said)
-    if number != 401:  # noqa: PLR2004 - a gateway that says 401 means it, whatever the words
+    if number != 401:  # noqa: PLR2004 - a gateway's 401 is final, whatever the message says
         for phrase, unit in _RATES.items():
             if phrase in said:
                 return RateLimited, {"unit": unit, "limit": limit}
@@ -202,24 +209,24 @@ def _classify(number: int, message: str) -> tuple[type[ResponseError], dict[str,
 
 
 def _has(phrase: str, said: str) -> bool:
-    """Whether a phrase stands in a message, not as the beginning of a longer word (`no authentication`)."""
+    """Whether a message contains a phrase as whole words (`no auth` is not in `no authentication`)."""
     return re.search(rf"{phrase}\b", said) is not None
 
 
-# Bounded in every part, so that no text takes longer than its length: the text is the service's.
+# Every part is bounded, so that matching takes linear time on any text of the service.
 _LIMIT = re.compile(r"limit[ ]{0,9}(?:error[ ]{0,9})?[=:][ ]{0,9}([0-9]{1,9})[ ]{0,9}([smhd]?)\b")
 
 
 def _limit(said: str) -> int | None:
-    """Read the number that a refusal names (`limit = 10`, `= 20s`, `= 3d`, `= 3h`), durations in seconds.
+    """Read the number in an error message (`limit = 10`, `= 20s`, `= 3d`, `= 3h`), durations in seconds.
 
-    One of more than nine digits is none.
+    A number of more than nine digits is ignored.
     """
     found = _LIMIT.search(said)
     return int(found[1]) * _SCALE[found[2]] if found else None
 
 
-@lru_cache(maxsize=8)  # many answers a second have the same
+@lru_cache(maxsize=8)  # many responses a second have the same date
 def _second(text: str) -> int | None:
     moment = _moment(text)
     second = None if moment is None else int(moment.timestamp())
@@ -227,7 +234,7 @@ def _second(text: str) -> int | None:
 
 
 def _moment(text: str) -> datetime | None:
-    """Read an HTTP date; None for what is none, and for one of a time or zone beyond all calendars."""
+    """Parse an HTTP date; None if it is invalid or out of range."""
     if len(text) > _DATE:
         return None
     try:
@@ -239,7 +246,7 @@ def _moment(text: str) -> datetime | None:
 
 
 def _retry_after(response: Response) -> float | None:
-    """Seconds of a `Retry-After` header, a day at most; its other form, a date, is read by the answer's own `Date`."""
+    """Return the seconds of a `Retry-After` header, a day at most; a date counts from the response's own `Date`."""
     value = (header(response, "Retry-After") or "").strip()
     if value.isascii() and value.isdecimal():
         return min(float(value[:_DATE]), _LONGEST)

@@ -9,7 +9,7 @@ from statistics import fmean, median_low
 
 import attrs
 
-from agora_analytics.spans import moment
+from agora_analytics.spans import DAY, HOUR, MINUTE, moment
 
 TimedValue = tuple[int, float]
 """UTC second and value."""
@@ -29,7 +29,6 @@ GAP_REASONS = {
 """Why data is missing, by `Gap.reason`."""
 
 _THREE_DIGITS = 10
-_MINUTE, _HOUR, _DAY = 60, 3_600, 86_400
 
 _EPOCH_TIME = re.compile(r"(?<![\w-])((?:start|end|stop)=|at (?:most|least) (?=\d+ now\b))(\d{9,10})\b")
 
@@ -109,10 +108,10 @@ def format_duration(seconds: float | None) -> str:
         return ""
     whole = int(seconds)
     parts = (
-        (whole // _DAY, "d"),
-        (whole % _DAY // _HOUR, "h"),
-        (whole % _HOUR // _MINUTE, "m"),
-        (whole % _MINUTE, "s"),
+        (whole // DAY, "d"),
+        (whole % DAY // HOUR, "h"),
+        (whole % HOUR // MINUTE, "m"),
+        (whole % MINUTE, "s"),
     )
     return " ".join([f"{count} {unit}" for count, unit in parts if count][:2]) or "0 s"
 

@@ -1,110 +1,349 @@
-"""What the three groups of endpoints share."""
+"""What the three groups of endpoints share: checked spans, requests, and results that say what is missing.
+
+The service forgets its oldest data while a consumer works, and its clock is unknown before the first answer. A
+`SpanTracker` follows the spans of one call of a method: when a request is sent, it clips the span to what the service
+still keeps, and records the rest as missing.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 import attrs
 
 from agora_analytics._core import wire
 from agora_analytics._core.decoding.codec import Decode
-from agora_analytics._core.dispatcher import Manner, Session
-from agora_analytics.endpoints.retention import Kept, moved
-from agora_analytics.models import Answer
-from agora_analytics.plans import Endpoint, is_cut
+from agora_analytics._core.dispatcher import Dispatcher, NothingToFetchError, RequestOptions
+from agora_analytics._core.redaction import fingerprint
+from agora_analytics.errors import PlanRefused
+from agora_analytics.models import Answer, BadRow, Found
+from agora_analytics.plans import Endpoint, Limits, is_cut
 from agora_analytics.protocols import CheckpointStore, Request
-from agora_analytics.quota.quota import fingerprint
-from agora_analytics.spans import Instant, Span, by_host, ends_by_host, is_by_host
+from agora_analytics.spans import Instant, Span, by_host, ends_by_host, is_by_host, merged
+
+__all__ = ["Results"]
+
+T = TypeVar("T")
+AnswerT = TypeVar("AnswerT", bound=Answer)
+MaybeAnswerT = TypeVar("MaybeAnswerT", bound=Answer | None)
+
+_MARGINS: Final = (2, 10, 60)
+"""Seconds between a span's start and what expires, by the number of refusals so far: a request takes time."""
+
+_MAX_SKIPPED: Final = 1_000
+"""Skipped rows that a result remembers."""
+
+_MAX_PINNED: Final = 64
+"""Lists whose spans are pinned: several are read at a time."""
+
+_NEAR: Final = 5
+"""Seconds by which an answer may miss the span that was meant, where only the host's clock was known."""
 
 log = logging.getLogger("agora_analytics")
 
-AnswerT = TypeVar("AnswerT", bound=Answer)
+
+def to_service_clock(span: Span, ahead: float | None) -> Span:
+    """Shift a span from the host's clock, which is `ahead` seconds ahead, to the service's."""
+    by = -math.ceil(ahead or 0.0)
+    return Span(max(span.start + by, 0), max(span.end + by, 1))
+
+
+class MaxRequestsReachedError(NothingToFetchError):
+    """`max_requests` allows no further request."""
+
+
+class SpanTracker:
+    """Follows the spans of one call: clips each to what can be fetched when its request is sent.
+
+    With `clip_start`, a start that the service no longer keeps moves forward. Spans that are `by_host` are shifted by
+    the error of the host's clock, once that is known; where only the end is by the host's clock (`ends`), they are cut
+    to the newest.
+
+    Attributes:
+        missing: what could not be fetched.
+        requests: requests so far; a retried request counts once.
+        narrowed: the requests among them that read on where the service had cut off a list.
+        skipped: rows that do not fit the reference, the first thousand.
+        exhausted: whether `most` attempts were too few.
+
+    """
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        limits: Limits,
+        *,
+        by_host: bool,
+        clip_start: bool,
+        most: int | None = None,
+        ends: bool = False,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._limits = limits
+        unsynced = (by_host or ends) and dispatcher.time.steady_host_ahead() is None
+        self._by_host = by_host and unsynced
+        self._ends = ends and unsynced
+        self._clips_start = clip_start
+        self._most = most
+        self._latest_end: int | None = None
+        self._pinned: dict[Span, Span] = {}
+        self._attempts = 0
+        self._ahead: float | None = None
+        self._refusals = 0
+        self._warned = False
+        self.missing: tuple[Span, ...] = ()
+        self.requests = 0
+        self.narrowed = 0
+        self.exhausted = False
+        self.skipped: tuple[BadRow, ...] = ()
+
+    def clip(self, span: Span) -> Span:
+        """Return what of a span can be fetched now, for one attempt; raises `NothingToFetchError` for nothing."""
+        self._check_budget()
+        clipped = self._clip(self.moved(span))
+        self._attempts += 1
+        return clipped
+
+    def _clip(self, span: Span) -> Span:
+        if self._latest_end is not None and span.start >= self._latest_end:
+            raise NothingToFetchError
+        earliest = self._earliest()
+        if earliest is None or span.start >= earliest:
+            return span
+        lost = Span(span.start, min(earliest, span.end))
+        if not self._warned:
+            self._warned = True
+            log.warning("%s expired at the service before it was read: reading the rest", lost)
+        self.add_missing(lost)
+        if earliest >= span.end:
+            raise NothingToFetchError
+        return Span(earliest, span.end)
+
+    def _check_budget(self) -> None:
+        if self._most is not None and self._attempts >= self._most:
+            self.exhausted = True
+            raise MaxRequestsReachedError
+
+    async def fetch(
+        self, send: Callable[[], Awaitable[MaybeAnswerT]], span: Span, default: MaybeAnswerT
+    ) -> MaybeAnswerT:
+        """Return what `send` gets for `clip(span)`, or `default` if nothing of the span can be fetched.
+
+        Sends again if the service refused the span as too old, or if it turns out that the host's clock was wrong and
+        the answer is about another time.
+        """
+        while True:
+            asked = self.moved(span)
+            self._check_budget()  # before it waits for quota
+            before, self.requests = self._attempts, self.requests + 1
+            try:
+                answer = await send()
+            except NothingToFetchError as nothing:
+                self.requests -= self._attempts == before  # unless a first attempt was made
+                if isinstance(nothing, MaxRequestsReachedError):
+                    raise
+                return default
+            except PlanRefused as error:
+                if self.moved(span) != asked and error.kind in {"latency", "range"}:
+                    continue
+                if error.kind != "range" or not self._widen_margin(span):
+                    raise
+            else:
+                if abs(self.moved(span).start - asked.start) <= _NEAR:
+                    self._pin(span, asked)
+                    return self.record(answer)
+                log.info("the host's clock is %.0f s ahead: sending the request again", self._ahead or 0.0)
+
+    def _pin(self, span: Span, asked: Span) -> None:
+        """Keep a span where it was fetched: further pages must be of the same list, or rows slip between them."""
+        if self._by_host or self._ends:
+            self._pinned[span] = asked
+            if len(self._pinned) > _MAX_PINNED:
+                del self._pinned[next(iter(self._pinned))]
+
+    def moved(self, span: Span) -> Span:
+        """Return a span by the service's clock as far as that is known; once fetched, it stays."""
+        if not (self._by_host or self._ends):
+            return span
+        if span in self._pinned:
+            return self._pinned[span]
+        if self._by_host and self._ahead is None:
+            self._ahead = self._dispatcher.time.steady_host_ahead()
+        if self._ends and self._latest_end is None and self._dispatcher.time.steady_host_ahead() is not None:
+            self._latest_end = self._limits.newest(self._dispatcher.time.utc_second())
+        if self._latest_end is not None and span.start < self._latest_end < span.end:
+            return Span(span.start, self._latest_end)
+        return span if self._ahead is None else to_service_clock(span, self._ahead)
+
+    def _earliest(self) -> int | None:
+        """Return the first second to fetch; None for any: a clock in doubt gives nothing up."""
+        if not self._clips_start or not (self._dispatcher.time.confirmed or self._refusals):
+            return None
+        return self._limits.oldest(self._dispatcher.time.utc_second()) + _MARGINS[self._refusals]
+
+    def _widen_margin(self, span: Span) -> bool:
+        """Keep further away from what expires; return whether that leaves less than was refused, but not nothing.
+
+        A span that has expired whole is an error: its caller made a mistake.
+        """
+        before = self._earliest()
+        if not self._clips_start or self._refusals + 1 == len(_MARGINS):
+            return False
+        self._refusals += 1
+        now = self._earliest() or 0
+        asked = self.moved(span)
+        return asked.start < now < asked.end and (before is None or now > before)
+
+    def record(self, answer: MaybeAnswerT) -> MaybeAnswerT:
+        """Remember the skipped rows of an answer, and return it."""
+        if answer is not None and answer.skipped:
+            self.skipped = (*self.skipped, *answer.skipped)[:_MAX_SKIPPED]
+        return answer
+
+    def found(self, items: Iterable[T]) -> Found[T]:
+        """Return items with what is missing and skipped."""
+        return Found(items, missing=self.missing, skipped=self.skipped)
+
+    def add_missing(self, *spans: Span) -> None:
+        """Record spans that cannot be fetched."""
+        self.missing = merged((*self.missing, *spans))
+
+
+class Results(AsyncGenerator[T, None], Generic[T]):
+    """An async iterator of items that also reports what it took and what is missing, as far as it was read."""
+
+    def __init__(self, items: AsyncGenerator[T], tracker: SpanTracker) -> None:
+        self._items = items
+        self._tracker = tracker
+
+    @property
+    def missing(self) -> tuple[Span, ...]:
+        """Spans that were too old or too young when their turn came, in order of time; empty if nothing is missing."""
+        return self._tracker.missing
+
+    @property
+    def requests(self) -> int:
+        """Requests so far, the one that prefetches the next page included; a retried request counts once."""
+        return self._tracker.requests
+
+    @property
+    def narrowed(self) -> int:
+        """The requests among them that read on where the service had cut off a list."""
+        return self._tracker.narrowed
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it ended early because of `max_requests`."""
+        return self._tracker.exhausted
+
+    @property
+    def skipped(self) -> tuple[BadRow, ...]:
+        """Rows that do not fit the reference and were left out, the first thousand."""
+        return self._tracker.skipped
+
+    async def __anext__(self) -> T:
+        return await self._items.__anext__()
+
+    async def asend(self, value: None) -> T:
+        """Resume the iteration; the value is ignored."""
+        return await self._items.asend(value)
+
+    async def athrow(self, *error: Any) -> T:
+        """Raise an error where the last item was yielded."""
+        return await self._items.athrow(*error)
+
+    async def aclose(self) -> None:
+        """Stop, and cancel a page that is being fetched."""
+        await self._items.aclose()
 
 
 @attrs.frozen(kw_only=True)
 class Scope:
-    """What all requests of a client have in common: whose they are, how they are made, how pages are read.
+    """What all requests of a client have in common: App ID, request options, and how pages are read.
 
-    `ages` tells whether a span that is too old or too new by a clock that is confirmed is refused without asking.
+    `check_age` makes spans that are too old or too young by a confirmed clock a `ValueError` before anything is sent.
     """
 
     app_id: str | None = None
     read_ahead: bool = True
-    manner: Manner = attrs.field(factory=Manner)
+    options: RequestOptions = attrs.field(factory=RequestOptions)
     checkpoints: CheckpointStore | None = None
-    ages: bool = True
+    check_age: bool = True
 
 
 class EndpointGroup:
-    """Endpoints of one App ID over one session."""
+    """Endpoints of one App ID over one dispatcher."""
 
     _latest: ClassVar[Endpoint]
 
-    def __init__(self, session: Session, scope: Scope) -> None:
-        self._session = session
+    def __init__(self, dispatcher: Dispatcher, scope: Scope) -> None:
+        self._dispatcher = dispatcher
         self._scope = scope
         self._app_id = scope.app_id
-        # Frames that an error leaves by hold no App ID.
+        # Frames that an error passes through hold no App ID.
         self._app_key = "" if scope.app_id is None else fingerprint(scope.app_id)
         self._read_ahead = scope.read_ahead
-        self._manner = scope.manner
-        self._ages = scope.ages
+        self._options = scope.options
+        self._check_age = scope.check_age
 
     def recent(self, duration: timedelta | int) -> Span:
-        """Return the newest span of this duration (a `timedelta` or seconds) that can be asked now: `search(*recent)`.
+        """Return the newest span of this duration (a `timedelta` or seconds) that can be fetched: `search(*recent)`.
 
-        It ends before the plan's delay and begins no earlier than what the plan keeps: where that cuts it short,
-        a warning is logged. Before the first answer it is by
-        the host's clock, and moved to the service's by what it is given to. Raises `ValueError` where the plan does not
-        offer the group.
+        It ends before the plan's delay and starts no earlier than the plan's retention; a warning is logged if that
+        cuts it short. Before the first answer it is by the host's clock, and the methods that take it shift it to the
+        service's. Raises `ValueError` if the plan does not include the group.
         """
-        span = self._session.plan.recent(self._latest, duration, self._session.time.utc_second())
+        span = self._dispatcher.plan.recent(self._latest, duration, self._dispatcher.time.utc_second())
         if is_cut(duration, span):
             log.warning("recent(%s) is cut to the newest %d s, %s: there is no more", duration, span.duration, span)
-        if self._session.time.steady_host_ahead() is not None:
+        if self._dispatcher.time.steady_host_ahead() is not None:
             return span
         return by_host(span)
 
-    def _span(self, endpoint: Endpoint, start: Instant, end: Instant, *, whole: bool = True) -> Span:
-        """Check a span against the plan; `whole` means that one request must carry it.
+    def _open(
+        self,
+        endpoint: Endpoint,
+        start: Instant,
+        end: Instant,
+        *,
+        whole: bool = True,
+        clip_start: bool = False,
+        most: int | None = None,
+    ) -> tuple[Span, SpanTracker, int]:
+        """Check a span against the plan, and return it with its tracker and the most seconds of one request.
 
-        Its age is judged by a clock that is confirmed, or else by the service.
+        `whole` means that one request must carry it. `clip_start` fetches what is left of a span that expires
+        meanwhile, in at most `most` attempts; otherwise it is fetched as given, or not at all.
         """
-        self._app()
-        now = self._session.time.utc_second() if self._ages and self._session.time.confirmed else None
-        span = Span.of(start, end)
-        if is_by_host(start, end):
-            span = moved(span, self._session.time.steady_host_ahead())
-        elif self._ages and not ends_by_host(start, end):
-            self._check_length(endpoint, span)
-        return self._session.plan.check(endpoint, span, now, whole=whole)
+        by_host, ends = is_by_host(start, end), ends_by_host(start, end)
+        span, limits = self._checked(endpoint, start, end, whole=whole)
+        longest = limits.longest_query
+        clip_start = clip_start and self._check_age
+        tracker = SpanTracker(self._dispatcher, limits, by_host=by_host, clip_start=clip_start, most=most, ends=ends)
+        return span, tracker, longest
 
-    def _check_length(self, endpoint: Endpoint, span: Span) -> None:
-        """Raise `ValueError` for what is longer than all that the plan keeps: too long whatever the time is."""
-        available = self._session.plan.of_endpoint(endpoint).available
-        if span.duration > available:
+    def _checked(self, endpoint: Endpoint, start: Instant, end: Instant, *, whole: bool) -> tuple[Span, Limits]:
+        """Return a span that fits the plan, and the limits; only by a confirmed clock is its age checked here."""
+        self._app()
+        plan = self._dispatcher.plan
+        now = self._dispatcher.time.utc_second() if self._check_age and self._dispatcher.time.confirmed else None
+        by_host, ends = is_by_host(start, end), ends_by_host(start, end)
+        span = Span.of(start, end)
+        limits = plan.of_endpoint(endpoint)
+        if by_host:
+            span = to_service_clock(span, self._dispatcher.time.steady_host_ahead())
+        elif self._check_age and not ends and span.duration > limits.available:
             raise ValueError(
                 f"end - start = {span.duration} s: start is older than the plan keeps (plan"
-                f" {self._session.plan.name!r}, {endpoint}), or end lies in the future: at most {available} s"
+                f" {plan.name!r}, {endpoint}), or end lies in the future: at most {limits.available} s"
             )
+        return plan.check(endpoint, span, now, whole=whole), limits
 
-    def _kept(self, endpoint: Endpoint, start: Instant, end: Instant, most: int | None = None) -> Kept:
-        """Return what follows spans while they are asked for, by `most` attempts: their start moves on."""
-        by_host, ends = is_by_host(start, end), ends_by_host(start, end)
-        return Kept(self._session, endpoint, by_host=by_host, moves_on=self._ages, most=most, ends=ends)
-
-    def _meant(self, endpoint: Endpoint, start: Instant, end: Instant) -> Kept:
-        """Return what follows spans of one request, which are asked for as they were meant, or not at all."""
-        by_host, ends = is_by_host(start, end), ends_by_host(start, end)
-        return Kept(self._session, endpoint, by_host=by_host, moves_on=False, ends=ends)
-
-    def _longest(self, endpoint: Endpoint) -> int:
-        return self._session.plan.of_endpoint(endpoint).longest_query
-
-    # Not itself a coroutine: each one between a method and the socket is walked through whenever something arrives.
+    # Not a coroutine itself: each one between a method and the socket is resumed whenever something arrives.
     def _fetch(
         self,
         endpoint: Endpoint,
@@ -113,19 +352,36 @@ class EndpointGroup:
         body: Mapping[str, Any] | None = None,
     ) -> Coroutine[Any, Any, AnswerT]:
         app_id = self._app()
-        request = wire.build(endpoint, app_id, params, body)
-        return self._session.fetch(endpoint, lambda: request, decode, self._manner, app=self._app_key)
+        request = wire.build_request(endpoint, app_id, params, body)
+        return self._dispatcher.fetch(endpoint, lambda: request, decode, self._options, app=self._app_key)
 
-    def _fetch_timely(
+    def _fetch_current(
         self, endpoint: Endpoint, decode: Decode[AnswerT], params: Callable[[], Mapping[str, wire.Param]]
     ) -> Coroutine[Any, Any, AnswerT]:
-        """Fetch with parameters that are made anew for each attempt."""
+        """Fetch with parameters that are built for each attempt."""
         app_id = self._app()
 
         def build() -> Request:
-            return wire.build(endpoint, app_id, params())
+            return wire.build_request(endpoint, app_id, params())
 
-        return self._session.fetch(endpoint, build, decode, self._manner, app=self._app_key)
+        return self._dispatcher.fetch(endpoint, build, decode, self._options, app=self._app_key)
+
+    def _fetch_span(
+        self,
+        endpoint: Endpoint,
+        decode: Decode[AnswerT],
+        span: Span,
+        params: Callable[[Span], Mapping[str, wire.Param]],
+        *,
+        tracker: SpanTracker,
+        default: AnswerT,
+    ) -> Coroutine[Any, Any, AnswerT]:
+        """Fetch what is left of a span at each attempt; `default` where nothing is."""
+
+        def send() -> Coroutine[Any, Any, AnswerT]:
+            return self._fetch_current(endpoint, decode, lambda: params(tracker.clip(span)))
+
+        return tracker.fetch(send, span, default)
 
     def _app(self) -> str:
         if self._app_id is None:

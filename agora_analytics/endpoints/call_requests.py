@@ -3,167 +3,159 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from agora_analytics._core import merge, paging, truncation, validation
 from agora_analytics._core.decoding.codec import Decode, decoder
-from agora_analytics._core.dispatcher import SpanAtSend, in_turns
-from agora_analytics._core.wire import Param, joined
-from agora_analytics.endpoints.call_spans import CallKept, CallSpans
-from agora_analytics.endpoints.retention import Kept
-from agora_analytics.models import CallPage, MetricsAnswer, Rows, Session, SessionMetrics, SessionPage, Uid
+from agora_analytics._core.dispatcher import in_turns
+from agora_analytics._core.wire import Param, comma_separated
+from agora_analytics.endpoints.base import SpanTracker
+from agora_analytics.endpoints.call_spans import CallSpans, CallSpanTracker
+from agora_analytics.models import Answer, CallPage, MetricsAnswer, Session, SessionMetrics, SessionPage, Uid
 from agora_analytics.plans import CALL_LISTS, CALL_METRICS, CALL_SESSIONS, Endpoint
 from agora_analytics.spans import Span
 
 T = TypeVar("T")
-RowT = TypeVar("RowT")
+AnswerT = TypeVar("AnswerT", bound=Answer)
 
-_call_page = decoder(CallPage)
+call_page = decoder(CallPage)
 _metrics = decoder(MetricsAnswer)
+_NO_CALLS: Final = CallPage(calls=(), total_size=0, has_more=False)
+_NO_SESSIONS: Final = SessionPage(sessions=(), total_size=0, has_more=False)
 
 
 class CallRequests(CallSpans):
-    """Makes the requests of Call Inspector."""
+    """Builds and sends the requests of Call Inspector."""
 
     _latest = CALL_LISTS
     _session_page = decoder(SessionPage)
 
-    def _about_call(
+    def _call_fetcher(
         self,
-        kept: CallKept,
+        tracker: CallSpanTracker,
         endpoint: Endpoint,
-        decode: Decode[Rows[RowT]],
+        decode: Decode[AnswerT],
         call_id: str,
-        params: Mapping[str, Param],
-    ) -> Callable[[Span], Coroutine[Any, Any, Rows[RowT]]]:
-        """Return what fetches what is left of a span of a call."""
-        return lambda span: self._fetch_timely(endpoint, decode, lambda: {**_about(call_id, kept.left(span)), **params})
+        params: dict[str, Param],
+    ) -> Callable[[Span], Coroutine[Any, Any, AnswerT]]:
+        """Return a function that fetches what is left of a span of a call."""
+        return lambda span: self._fetch_current(
+            endpoint, decode, lambda: call_params(call_id, tracker.clip(span)) | params
+        )
 
-    def _page(self, span: SpanAtSend, number: int, cname: str | None, size: int) -> Coroutine[Any, Any, CallPage]:
-        paging = _paging_params(number, size)
-        return self._fetch_timely(CALL_LISTS, _call_page, lambda: {**_from_to(span()), "cname": cname, **paging})
-
-    def _kept_page(
-        self, kept: Kept, span: Span, number: int, cname: str | None, size: int
+    def _fetch_page(
+        self, tracker: SpanTracker, cname: str | None, size: int, part: truncation.ListQuery, number: int
     ) -> Coroutine[Any, Any, CallPage]:
-        def fetch() -> Coroutine[Any, Any, CallPage]:
-            return self._page(lambda: kept.left(span), number, cname, size)
-
-        return kept.ask(fetch, span, CallPage(calls=(), total_size=0, has_more=False))
-
-    def _kept_part(
-        self, kept: Kept, part: truncation.Part, number: int, channel: str | None, size: int
-    ) -> Coroutine[Any, Any, CallPage]:
-        kept.narrowed += bool(part.handed)
-        return self._kept_page(kept, part.span, number, part.cname or channel, part.page_size(size))
-
-    def _sessions_page(
-        self,
-        call_id: str,
-        span: SpanAtSend,
-        number: int,
-        size: int,
-        users: tuple[Uid, ...],
-        *,
-        exclude_server_user: bool,
-    ) -> Coroutine[Any, Any, SessionPage]:
-        params: dict[str, Param] = {
-            **_paging_params(number, size),
-            "uids": joined(users),
-            "exclude_server_user": exclude_server_user,
-        }
-        return self._fetch_timely(CALL_SESSIONS, self._session_page, lambda: {**_about(call_id, span()), **params})
+        """Fetch a page of calls, in full pages where a list that was cut off is read on."""
+        tracker.narrowed += bool(part.rows_before)
+        channel, rows = part.cname or cname, part.page_size(size)
+        return self._fetch_span(
+            CALL_LISTS,
+            call_page,
+            part.span,
+            lambda span: list_params(span, channel, number, rows),
+            tracker=tracker,
+            default=_NO_CALLS,
+        )
 
     async def _sessions(
         self,
         call_id: str,
         users: tuple[Uid, ...],
-        kept: CallKept,
+        tracker: CallSpanTracker,
         *,
         exclude_server_user: bool,
     ) -> AsyncGenerator[Session]:
         seen: set[str] = set()
         for batch in _batches(users, validation.UIDS) or [()]:
-            fetch = partial(self._sessions_of, call_id, batch, kept, exclude_server_user=exclude_server_user)
-            spans = kept.slices(self._longest(CALL_SESSIONS))
+            fetch = partial(self._fetch_sessions_page, call_id, batch, tracker, exclude_server_user=exclude_server_user)
+            spans = tracker.slices()
             pages = paging.rows(spans, fetch, truncation.SESSIONS, read_ahead=self._read_ahead)
             async with aclosing(pages) as found:
                 async for session in found:
                     if session.sid not in seen:
                         yield session
-                    if len(users) > validation.UIDS:  # pages of one batch repeat nothing
+                    if len(users) > validation.UIDS:  # pages of one batch have no duplicates
                         seen.add(session.sid)
 
-    def _sessions_of(
+    def _fetch_sessions_page(
         self,
         call_id: str,
         users: tuple[Uid, ...],
-        kept: Kept,
-        part: truncation.Part,
+        tracker: SpanTracker,
+        part: truncation.ListQuery,
         number: int,
         *,
         exclude_server_user: bool,
     ) -> Coroutine[Any, Any, SessionPage]:
-        def fetch() -> Coroutine[Any, Any, SessionPage]:
-            span = partial(kept.left, part.span)
-            return self._sessions_page(
-                call_id, span, number, validation.PAGE_SIZE, users, exclude_server_user=exclude_server_user
-            )
-
-        kept.narrowed += bool(part.handed)
-        return kept.ask(fetch, part.span, SessionPage(sessions=(), total_size=0, has_more=False))
+        tracker.narrowed += bool(part.rows_before)
+        params = sessions_params(number, validation.PAGE_SIZE, users, exclude_server_user=exclude_server_user)
+        return self._fetch_span(
+            CALL_SESSIONS,
+            self._session_page,
+            part.span,
+            lambda span: call_params(call_id, span) | params,
+            tracker=tracker,
+            default=_NO_SESSIONS,
+        )
 
     async def _metrics(
         self,
         call_id: str,
         wanted: tuple[str, ...] | None,
-        kept: CallKept,
+        tracker: CallSpanTracker,
         *,
         exclude_server_user: bool,
     ) -> AsyncGenerator[SessionMetrics]:
         if wanted is None:
-            listed = self._sessions(call_id, (), kept, exclude_server_user=exclude_server_user)
+            listed = self._sessions(call_id, (), tracker, exclude_server_user=exclude_server_user)
             wanted = tuple([session.sid async for session in listed])
         for batch in _batches(wanted, validation.SIDS):
             parts: dict[str, list[SessionMetrics]] = {sid: [] for sid in batch}
-            for span in kept.slices() if any(map(validation.is_spelled, batch)) else ():
-                answer = await self._metrics_of(call_id, span, batch, kept)
+            for span in tracker.slices() if any(map(validation.is_without_commas, batch)) else ():
+                answer = await self._fetch_metrics(call_id, span, batch, tracker)
                 for part in answer.metrics or ():
                     parts.setdefault(part.sid, []).append(part)
                 del answer
             while parts:
                 sid = next(iter(parts))
-                yield await in_turns(merge.tracks(sid, parts.pop(sid)))
-                await asyncio.sleep(0)  # to free the samples of 20 sessions takes 30 ms: one in a turn
+                yield await in_turns(merge.merge_tracks(sid, parts.pop(sid)))
+                await asyncio.sleep(0)  # freeing the samples of 20 sessions takes 30 ms: one each turn
 
-    def _metrics_of(
-        self, call_id: str, span: Span, sids: tuple[str, ...], kept: Kept
+    def _fetch_metrics(
+        self, call_id: str, span: Span, sids: tuple[str, ...], tracker: SpanTracker
     ) -> Coroutine[Any, Any, MetricsAnswer]:
-        asked = joined(sid for sid in sids if validation.is_spelled(sid))
-
-        def fetch() -> Coroutine[Any, Any, MetricsAnswer]:
-            return self._fetch_timely(
-                CALL_METRICS, _metrics, lambda: {**_about(call_id, kept.left(span)), "sids": asked}
-            )
-
-        return kept.ask(fetch, span, MetricsAnswer(metrics=()))
-
-
-def _from_to(span: Span) -> dict[str, Param]:
-    return {"start_ts": span.start, "end_ts": span.end}
+        params: dict[str, Param] = {"sids": comma_separated(sid for sid in sids if validation.is_without_commas(sid))}
+        return self._fetch_span(
+            CALL_METRICS,
+            _metrics,
+            span,
+            lambda span: call_params(call_id, span) | params,
+            tracker=tracker,
+            default=MetricsAnswer(metrics=()),
+        )
 
 
-def _about(call_id: str, span: Span) -> dict[str, Param]:
-    return {"call_id": call_id, **_from_to(span)}
+def call_params(call_id: str, span: Span) -> dict[str, Param]:
+    """Return the parameters of a request about a call."""
+    return {"call_id": call_id, "start_ts": span.start, "end_ts": span.end}
 
 
-def _paging_params(number: int, size: int) -> dict[str, Param]:
+def list_params(span: Span, cname: str | None, number: int, size: int) -> dict[str, Param]:
+    """Return the parameters of a page of calls."""
+    return {"start_ts": span.start, "end_ts": span.end, "cname": cname, "page_no": number, "page_size": size}
+
+
+def sessions_params(number: int, size: int, users: tuple[Uid, ...], *, exclude_server_user: bool) -> dict[str, Param]:
+    """Return the parameters of a page of sessions, beside the call's."""
     return {
-        "page_no": validation.number("page_no", number, 1),
-        "page_size": validation.number("page_size", size, 1, validation.PAGE_SIZE),
+        "page_no": number,
+        "page_size": size,
+        "uids": comma_separated(users),
+        "exclude_server_user": exclude_server_user,
     }
 
 

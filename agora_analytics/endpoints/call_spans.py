@@ -1,7 +1,7 @@
-"""What can be asked about a call now: the service has details later than lists, and keeps both for some days only.
+"""What of a call is available now: details appear later than lists, and both expire after some days.
 
-Before the service has told the time, a call is asked about as if all of it could be: the host's clock says nothing of
-what is too young. A refusal tells the time then; or, where answers have no date, that the host's clock must do.
+Before the service's clock is known, the whole of a call is requested, as the host's clock does not show what is too
+young. An error response then tells the time, or, where responses have no date, that the host's clock must do.
 """
 
 from __future__ import annotations
@@ -12,13 +12,11 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Final, TypeVar
 
 from agora_analytics._core import validation
-from agora_analytics._core.dispatcher import NothingToAskError, Session
-from agora_analytics.endpoints.base import EndpointGroup
-from agora_analytics.endpoints.retention import Kept
+from agora_analytics._core.dispatcher import Dispatcher, NothingToFetchError
+from agora_analytics.endpoints.base import EndpointGroup, SpanTracker
 from agora_analytics.errors import DecodeError, PlanRefused, TooEarly
-from agora_analytics.models import Answer, Call
-from agora_analytics.models import Session as User
-from agora_analytics.plans import CALL_SESSIONS, Endpoint
+from agora_analytics.models import Answer, Call, Session
+from agora_analytics.plans import CALL_SESSIONS, Endpoint, Limits
 from agora_analytics.spans import Instant, Span, is_by_host, moment, sliced
 
 AnswerT = TypeVar("AnswerT", bound=Answer | None)
@@ -26,66 +24,67 @@ AnswerT = TypeVar("AnswerT", bound=Answer | None)
 log = logging.getLogger("agora_analytics")
 
 _MARGIN: Final = 5
-"""Seconds by which a span stays away from what expires: a request takes time."""
+"""Seconds between a span's start and what expires: a request takes time."""
 
 _NEAR: Final = 5
-"""Seconds by which the host's clock may be behind without cutting a call short that goes on."""
+"""Seconds by which the host's clock may be behind without cutting an open call short."""
 
-_LOOK: Final = 5.0
-"""Seconds after which who waits looks again: at the service's clock, and whether the client was closed."""
+_RECHECK: Final = 5.0
+"""Seconds between two checks of the service's clock, and of whether the client was closed, while waiting."""
 
-_DOUBT: Final = 60.0
-"""Seconds that are waited on the word of one answer."""
+_MAX_DOUBTFUL_WAIT: Final = 60.0
+"""Seconds to wait while only one response has told the time."""
 
-_REFUSALS: Final = 3
-"""Refusals as too young of which one is believed, while the clock is in doubt: some have no date."""
+_MAX_REFUSALS: Final = 3
+"""`PlanRefused` (too young) before one is believed, while the clock is in doubt: some have no date."""
 
-_REFUSALS_WAITING: Final = 10
-"""The same for a caller that waits, at ever longer pauses."""
+_MAX_REFUSALS_WAITING: Final = 10
+"""The same with `wait=True`, at increasing delays."""
 
 
-class CallKept(Kept):
-    """Spans of one call, or of the part of it that is given: cut to what can be asked about now, or waited for."""
+class CallSpanTracker(SpanTracker):
+    """Follows the spans of one call, or of a given part of it: clips them to what is available, or waits for it."""
 
     def __init__(
         self,
-        session: Session,
-        endpoint: Endpoint,
+        dispatcher: Dispatcher,
+        limits: Limits,
         call: Call | None,
         given: Span | None,
         *,
         by_host: bool,
-        moves_on: bool,
+        clip_start: bool,
         waits: bool,
     ) -> None:
-        super().__init__(session, endpoint, by_host=by_host, moves_on=moves_on)
+        super().__init__(dispatcher, limits, by_host=by_host, clip_start=clip_start)
         self._call = call
         self._waits = waits
         self._refused = False
-        self._fixed = given is not None and not (by_host or moves_on or waits)
-        """Whether it is asked for as it was given, whatever the time is."""
-        self._begun = session.time.monotonic()
+        self._exact = given is not None and not (by_host or clip_start or waits)
+        """Whether the given span is fetched unchanged, whatever the time."""
+        self._begun = dispatcher.time.monotonic()
         self._whole = given or (call.span if call else None)
         self._start = self._whole.start if self._whole else _created(call)
         self._end = self._whole.end if self._whole else None
-        """None while that of a call that goes on is now."""
+        """None while the call is open: its end is now."""
 
     def check(self) -> None:
-        """Raise `TooEarly` where nothing can be asked about the call yet, and `PlanRefused` where nothing is kept."""
+        """Raise `TooEarly` if nothing of the call is available yet, and `PlanRefused` if all has expired."""
         if self._call is None or not self._known:
             return
-        now = self._session.time.utc_second()
+        now = self._dispatcher.time.utc_second()
         if self._start >= self._limits.newest(now) and not self._waits:
             at = self._limits.askable_at(self._start + 1)
             raise _too_early(self._call, now - self._start, at, self._limits.delay)
-        if self._end is not None and self._end <= self._limits.oldest(now) + _MARGIN and self._session.time.confirmed:
+        gone = self._end is not None and self._end <= self._limits.oldest(now) + _MARGIN
+        if gone and self._dispatcher.time.confirmed:
             raise _gone(self._call, self._limits.available)
 
     def slices(self, longest: int | None = None, mark: int = 1) -> Iterator[Span]:
-        """Yield what one request each may be about, oldest first; cut at multiples of `mark`.
+        """Yield spans for one request each, oldest first; cut at multiples of `mark`.
 
-        A call that goes on ends now, by what is known of the time when the last of them is due. What is not kept any
-        more and what cannot be asked for yet is missing and costs nothing: a wrong time may ask for thousands of years.
+        An open call ends now, as known when its last slice is due. What has expired or is too young is added to
+        `missing` and costs no request: with a wrong time it may be thousands of years.
         """
         at, longest = self._start, longest or self._limits.longest_query
         while at < (end := self._until(at)):
@@ -93,58 +92,55 @@ class CallKept(Kept):
             while at < end:
                 part = next(sliced(Span(self._kept_from(at, end, longest, mark), end), longest, mark))
                 if part.start > self._start and self._is_too_young(part):
-                    self.lose(Span(part.start, end))
+                    self.add_missing(Span(part.start, end))
                     return
                 yield part
                 at = part.end
 
     def _kept_from(self, at: int, end: int, longest: int, mark: int) -> int:
-        """Return where to go on, past what is not kept any more; the last part is left to be told of."""
-        oldest = self._oldest()
+        """Return where to continue after what has expired; the last slice stays, to report it."""
+        oldest = self._earliest()
         first = min(oldest or at, end - 1) // mark * mark
         if first - at < longest:
             return at
-        self.lose(Span(at, first))
+        self.add_missing(Span(at, first))
         return first
 
-    async def one(self, fetch: Callable[[Span], Awaitable[AnswerT]]) -> AnswerT:
-        """Return the answer to one request about all of it.
-
-        Raises `PlanRefused` where the call is too long for one request.
-        """
-        if self._fixed and self._whole is not None:
-            return self.took(await fetch(self._whole))
-        asked = self._one()
-        answer = await self._asked(fetch, asked)
+    async def fetch_whole(self, fetch: Callable[[Span], Awaitable[AnswerT]]) -> AnswerT:
+        """Fetch all of it in one request; raises `PlanRefused` if the call is too long for one."""
+        if self._exact and self._whole is not None:
+            return self.record(await fetch(self._whole))
+        asked = self._whole_span()
+        answer = await self._fetch_or_raise(fetch, asked)
         if self._end is not None:
             return answer
-        # A call that goes on was asked about until now by the host's clock, which may turn out to have been behind.
-        later = self._one()
-        return answer if later.end - asked.end <= _NEAR else await self._asked(fetch, later)
+        # The end was now by the host's clock, which may turn out to have been behind.
+        later = self._whole_span()
+        return answer if later.end - asked.end <= _NEAR else await self._fetch_or_raise(fetch, later)
 
-    def left(self, span: Span) -> Span:
-        """Return what can be asked of a span now; raises `NothingToAskError` where that is nothing."""
-        if self._fixed:
+    def clip(self, span: Span) -> Span:
+        """Return what of a span is available now; raises `NothingToFetchError` for nothing."""
+        if self._exact:
             return span
-        span = super().left(span)
-        newest = self._limits.newest(self._session.time.utc_second())
+        span = super().clip(span)
+        newest = self._limits.newest(self._dispatcher.time.utc_second())
         if span.end <= newest or not self._known or (self._call is None and not self._waits):
             return span
         if self._waits and self._doubtful:
-            return span  # it was waited for long enough: the answer tells the time
+            return span  # waited long enough: the response tells the time
         if self._waits:
-            raise NothingToAskError
+            raise NothingToFetchError
         if self._whole is not None:
-            self.lose(Span(max(newest, span.start), span.end))
+            self.add_missing(Span(max(newest, span.start), span.end))
         if newest <= span.start:
-            raise NothingToAskError
-        log.info("%s of %s can be asked for now", Span(span.start, newest), span)
+            raise NothingToFetchError
+        log.info("%s of %s is available now", Span(span.start, newest), span)
         return Span(span.start, newest)
 
-    async def ask(self, fetch: Callable[[], Awaitable[AnswerT]], span: Span, gone: AnswerT) -> AnswerT:
-        """Return what `fetch` gets of `left(span)`, or `gone`; asked again where a refusal has told the time."""
+    async def fetch(self, send: Callable[[], Awaitable[AnswerT]], span: Span, default: AnswerT) -> AnswerT:
+        """Return what `send` gets for `clip(span)`, or `default`; sends again once an error has told the time."""
         refusals, pause = 0, 0.0
-        most = _REFUSALS_WAITING if self._waits else _REFUSALS
+        most = _MAX_REFUSALS_WAITING if self._waits else _MAX_REFUSALS
         while True:
             self.check()
             known = self._known
@@ -152,7 +148,7 @@ class CallKept(Kept):
                 await self._wait(span)
             doubtful = self._doubtful
             try:
-                found = await super().ask(fetch, span, gone)
+                found = await super().fetch(send, span, default)
             except PlanRefused as error:
                 refusals += 1
                 if error.kind != "latency" or (self._call is None and not self._waits):
@@ -160,32 +156,32 @@ class CallKept(Kept):
                 if known and not (doubtful and refusals < most):
                     raise
                 self._refused = True
-                if self._waits and known:  # such a clock may tell again and again that there is nothing to wait for
+                if self._waits and known:  # a wrong clock may say again and again that no wait is needed
                     await asyncio.sleep(pause)
-                    pause = min(2 * pause + _LOOK, _DOUBT)
+                    pause = min(2 * pause + _RECHECK, _MAX_DOUBTFUL_WAIT)
                 continue
-            if found is not gone:
+            if found is not default:
                 return found
-            if not self._waits or self._is_gone(span):  # or it turned out to be too young, and is waited for now
+            if not self._waits or self._is_gone(span):  # otherwise it turned out to be too young: wait
                 self.check()
-                return gone
+                return default
 
     @property
     def _known(self) -> bool:
-        """Whether the service's time is certain, or a refusal has told that it is as early as it seems."""
-        return self._refused or self._session.time.confirmed
+        """Whether the service's time is certain, or an error has confirmed that it is that early."""
+        return self._refused or self._dispatcher.time.confirmed
 
     def _until(self, at: int) -> int:
-        """Return where it ends, by what is known of the time, if all until `at` was asked about."""
+        """Return the end, by the time known now, after all before `at` was fetched."""
         if self._end is None:
-            then = self._session.time.utc() - (self._session.time.monotonic() - self._begun)
+            then = self._dispatcher.time.utc() - (self._dispatcher.time.monotonic() - self._begun)
             newest = max(self._limits.newest(int(then)), self._start + 1)
             if at == self._start or newest - at > _NEAR:
                 return newest
             self._end = at
         return self._end
 
-    def _one(self) -> Span:
+    def _whole_span(self) -> Span:
         span = Span(self._start, self._until(self._start))
         if self._whole is None and not self._known:
             return Span(span.start, min(span.end, span.start + self._limits.longest_query))
@@ -193,55 +189,55 @@ class CallKept(Kept):
             raise _too_long(self._call, span, self._limits.longest_query)
         return span
 
-    async def _asked(self, fetch: Callable[[Span], Awaitable[AnswerT]], span: Span) -> AnswerT:
-        found: AnswerT | None = await self.ask(lambda: fetch(span), span, None)
+    async def _fetch_or_raise(self, fetch: Callable[[Span], Awaitable[AnswerT]], span: Span) -> AnswerT:
+        found: AnswerT | None = await self.fetch(lambda: fetch(span), span, None)
         if found is None:
             raise _gone(self._call, self._limits.available)
         return found
 
     def _is_too_young(self, span: Span) -> bool:
-        """Whether nothing of a span of a call can be asked for yet, and it is not waited for."""
+        """Whether nothing of a span is available yet, without waiting for it."""
         waited_for = self._waits or self._call is None or not self._known
-        return not waited_for and span.start >= self._limits.newest(self._session.time.utc_second())
+        return not waited_for and span.start >= self._limits.newest(self._dispatcher.time.utc_second())
 
     def _is_gone(self, span: Span) -> bool:
-        """Whether nothing of a span is kept any more."""
-        oldest = self._oldest()
+        """Whether all of a span has expired."""
+        oldest = self._earliest()
         return oldest is not None and self.moved(span).end <= oldest
 
     async def _wait(self, span: Span) -> None:
-        """Wait until a span can be asked about, or the client is closed."""
-        time, limiters = self._session.time, self._session.limiters
+        """Wait until a span is available, or the client is closed."""
+        time, limiters = self._dispatcher.time, self._dispatcher.limiters
         begun = time.monotonic()
         while (rest := self._limits.askable_at(self.moved(span).end) - time.utc_second()) > 0 and not limiters.closed:
-            if self._doubtful and time.monotonic() - begun > _DOUBT:
-                return  # and ask, which tells the time
-            await asyncio.sleep(min(rest, _LOOK))
+            if self._doubtful and time.monotonic() - begun > _MAX_DOUBTFUL_WAIT:
+                return  # the next response tells the time
+            await asyncio.sleep(min(rest, _RECHECK))
 
     @property
     def _doubtful(self) -> bool:
-        """Whether a single answer, which may have been dated wrongly, is all that has told the time."""
-        return not self._session.time.confirmed and self._session.time.steady_host_ahead() is not None
+        """Whether the time is known only from a single response, whose date may be wrong."""
+        return not self._dispatcher.time.confirmed and self._dispatcher.time.steady_host_ahead() is not None
 
 
 class CallSpans(EndpointGroup):
-    """Spans of calls, cut to what can be asked about them."""
+    """Tells when the details of calls are available."""
 
     def askable_at(self, call: Call) -> int:
-        """Return when the details of a whole call can be asked for (UTC seconds): its end, and the plan's delay.
+        """Return when all details of a call are available (UTC seconds): its end plus the plan's delay.
 
-        Of a call that goes on, when the first of them can be. Raises `ValueError` where the plan has no details, and
-        for a call without `created_ts`.
+        For an open call, when the first of them are. Raises `ValueError` if the plan has no details, and for a call
+        without `created_ts`.
         """
         validation.instance("call", call, Call)
         span = call.span or Span(_created(call), _created(call) + 1)
-        return self._session.plan.of_endpoint(CALL_SESSIONS).askable_at(span.end)
+        return self._dispatcher.plan.of_endpoint(CALL_SESSIONS).askable_at(span.end)
 
     def is_askable(self, call: Call) -> bool:
-        """Whether the details of a whole call can be asked for now, by the service's clock; see `askable_at`."""
-        return self._session.time.utc_second() >= self.askable_at(call)
+        """Whether all details of a call are available now, by the service's clock; see `askable_at`."""
+        return self._dispatcher.time.utc_second() >= self.askable_at(call)
 
-    def _of_call(
+    def _track_call(
         self,
         endpoint: Endpoint,
         call: Call | str,
@@ -250,43 +246,46 @@ class CallSpans(EndpointGroup):
         *,
         whole: bool = False,
         wait: bool = False,
-    ) -> CallKept:
-        """Return what to ask about a call; `whole` means that one request must carry it."""
+    ) -> CallSpanTracker:
+        """Return the tracker of a call's spans; `whole` means that one request must carry them."""
         id_of(call)
         self._app()
-        given, moves_on, by_host = None, self._ages, is_by_host(start, end)
+        given, clip_start, by_host = None, self._check_age, is_by_host(start, end)
         if start is not None and end is not None:
-            # What is waited for may lie in the future now.
-            given = Span.of(start, end) if wait else self._span(endpoint, start, end, whole=whole)
-            moves_on = moves_on and not whole
+            # With `wait`, the span may lie in the future.
+            given = Span.of(start, end) if wait else self._checked(endpoint, start, end, whole=whole)[0]
+            clip_start = clip_start and not whole
         elif start is not None or end is not None or not isinstance(call, Call):
             raise TypeError("start and end go together, and are needed where the call is given by its id")
         whose = call if isinstance(call, Call) and given is None else None
-        kept = CallKept(self._session, endpoint, whose, given, by_host=by_host, moves_on=moves_on, waits=wait)
-        kept.check()
-        return kept
+        limits = self._dispatcher.plan.of_endpoint(endpoint)
+        tracker = CallSpanTracker(
+            self._dispatcher, limits, whose, given, by_host=by_host, clip_start=clip_start, waits=wait
+        )
+        tracker.check()
+        return tracker
 
 
 def id_of(call: Call | str) -> str:
-    """Return the id of a call that is given by it, or whole.
+    """Return the id of a call that is given as an id or a `Call`.
 
-    Raises `DecodeError` for an id that the service sent and that cannot be asked for, `ValueError` for a caller's own.
+    Raises `DecodeError` for an id of the service's that cannot be sent back, `ValueError` for a caller's own.
     """
-    if isinstance(call, Call) and not validation.is_text(call.call_id):
+    if isinstance(call, Call) and not validation.is_sendable(call.call_id):
         raise DecodeError(
-            f"the call has the id {validation.shown(call.call_id)}, which cannot be asked for: nothing was asked",
+            f"the call has the id {validation.short_repr(call.call_id)}, which cannot be asked for: nothing was asked",
             hint="Leave the call out; tell Agora support what its list holds.",
         )
-    return validation.text("call", call.call_id if isinstance(call, Call) else call)
+    return validation.non_empty_str("call", call.call_id if isinstance(call, Call) else call)
 
 
-def sids_of(sids: Iterable[str | User]) -> tuple[str, ...]:
-    """Return ids of sessions, none twice; those that the service sent may be such as cannot be asked for."""
-    listed = validation.listed("sids", sids, "session ids or sessions")
-    came = {place: one.sid for place, one in enumerate(listed) if isinstance(one, User)}
+def sids_of(sids: Iterable[str | Session]) -> tuple[str, ...]:
+    """Return distinct ids of sessions; ids of the service's are not validated."""
+    listed = validation.as_list("sids", sids, "session ids or sessions")
+    came = {place: one.sid for place, one in enumerate(listed) if isinstance(one, Session)}
     for place, one in enumerate(listed):
         if place not in came:
-            (came[place],) = validation.spelled("sids", (validation.text(f"sids[{place}]", one),))
+            (came[place],) = validation.without_commas("sids", (validation.non_empty_str(f"sids[{place}]", one),))
     return tuple(dict.fromkeys(came[place] for place in range(len(listed))))
 
 
@@ -320,7 +319,7 @@ def _gone(call: Call | None, available: int) -> PlanRefused:
 
 
 def _created(call: Call | None) -> int:
-    """Return when a call began; 0 is the service's way to say that it does not know."""
+    """Return when a call began; 0 means that the service does not know."""
     assert call is not None  # noqa: S101 - or a span was given
     if not call.created_ts:
         raise ValueError(f"call {call.call_id!r} has no created_ts: give start and end")

@@ -1,8 +1,8 @@
 """Data Insights: usage and quality of the whole project by hour, day or dimension.
 
-Spans are half-open UTC seconds or aware datetimes, durations minutes, rates fractions. The last two or three days are
-provisional: the service computes them anew. All raise `ValueError` or `TypeError` for what the plan or the reference
-does not allow before anything is sent, and the errors of `agora_analytics.errors` for what goes wrong afterwards.
+Spans are half-open, in UTC seconds or aware datetimes; durations are minutes, rates fractions. The last two or three
+days are provisional: the service recomputes them. All methods raise `ValueError` or `TypeError` before anything is sent
+if the plan or the API does not allow the arguments, and the errors of `agora_analytics.errors` afterwards.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from agora_analytics._core import merge, validation
 from agora_analytics._core.decoding.codec import points_decoder, totals_decoder
 from agora_analytics._core.wire import Param
 from agora_analytics.catalogue import Dimension, UsageMetric
-from agora_analytics.endpoints.base import EndpointGroup
-from agora_analytics.endpoints.retention import Kept
+from agora_analytics.endpoints.base import EndpointGroup, SpanTracker
 from agora_analytics.models import Found, Point, Rows, Total
 from agora_analytics.plans import (
     INSIGHT_QUALITY,
@@ -43,7 +42,7 @@ class Filter:
     value: str
 
     def __attrs_post_init__(self) -> None:
-        validation.settle(self, name=validation.text, value=validation.text)
+        validation.apply_rules(self, name=validation.non_empty_str, value=validation.non_empty_str)
 
 
 class Insights(EndpointGroup):
@@ -54,25 +53,35 @@ class Insights(EndpointGroup):
     async def usage(self, metric: str, start: Instant, end: Instant, *, granularity: str = "1d") -> Found[Point]:
         """Return a usage metric by hour or day, in order of time, in as many requests as the plan's days need.
 
-        `metric` is one of `UsageMetric`, `granularity` of `Granularity`; other texts are passed on. Whether the bucket
-        of `end` is in is the service's choice. `GET /beta/insight/usage/by_time`.
+        ```python
+        week = client.insights.recent(timedelta(days=7))
+        for point in await client.insights.usage("userCount", *week):
+            print(point.started_at, point.value)
+        ```
+
+        `metric` is one of `UsageMetric`, `granularity` of `Granularity`; other texts are passed on. The service
+        decides whether the bucket of `end` is included. `GET /beta/insight/usage/by_time`.
         """
-        span = self._span(INSIGHT_USAGE, start, end, whole=False)
-        kept = self._meant(INSIGHT_USAGE, start, end)
-        return await self._by_time(INSIGHT_USAGE, span, kept, metric, _by(granularity))
+        span, tracker, longest = self._open(INSIGHT_USAGE, start, end, whole=False)
+        return await self._by_time(INSIGHT_USAGE, span, metric, _by(granularity), tracker=tracker, longest=longest)
 
     async def quality(
         self, metric: str, start: Instant, end: Instant, *, product: str, granularity: str = "1d"
     ) -> Found[Point]:
         """Return a quality metric of a product by minute, hour or day, in order of time.
 
+        ```python
+        day = client.insights.recent(timedelta(days=1))
+        points = await client.insights.quality("videoFreezeRate", *day, product="Native", granularity="1h")
+        print(max(point.value or 0.0 for point in points))
+        ```
+
         `metric` is one of `QualityMetric`, `product` of `Product`, `granularity` of `Granularity` (the minute's literal
         is unverified); other texts are passed on. `GET /beta/insight/quality/by_time`.
         """
-        span = self._span(INSIGHT_QUALITY, start, end, whole=False)
-        params = _by(granularity) | {"productType": validation.text("product", product)}
-        kept = self._meant(INSIGHT_QUALITY, start, end)
-        return await self._by_time(INSIGHT_QUALITY, span, kept, metric, params)
+        span, tracker, longest = self._open(INSIGHT_QUALITY, start, end, whole=False)
+        params = _by(granularity) | {"productType": validation.non_empty_str("product", product)}
+        return await self._by_time(INSIGHT_QUALITY, span, metric, params, tracker=tracker, longest=longest)
 
     async def usage_total(
         self,
@@ -84,17 +93,23 @@ class Insights(EndpointGroup):
         dimension_values: Iterable[str] = (),
         filters: Iterable[Filter] = (),
     ) -> Found[Total]:
-        """Return a usage metric over a whole span, in one or by a dimension's top values, for one request.
+        """Return a usage metric over a whole span, in total or by a dimension's top values, in one request.
 
-        Without `dimension_values` a dimension answers with its top 20 (device: 50). `filters` go with the dimension
-        `region` only, dimensions not with peak metrics. `POST /beta/insight/usage/aggregation`.
+        ```python
+        day = client.insights.recent(timedelta(days=1))
+        for total in await client.insights.usage_total("userCount", *day, dimension="country"):
+            print(total.dimension_value, total.value)
+        ```
+
+        Without `dimension_values` a dimension answers with its top 20 (device: 50). `filters` need the dimension
+        `region`; peak metrics take no dimension. `POST /beta/insight/usage/aggregation`.
         """
-        metric = validation.text("metric", metric)
+        metric = validation.non_empty_str("metric", metric)
         if dimension is not None and metric in _PEAKS:
             raise ValueError(f"metric={metric!r} is known for the whole project only: no dimension is allowed")
-        span = self._span(INSIGHT_USAGE_TOTAL, start, end)
+        span, tracker, _ = self._open(INSIGHT_USAGE_TOTAL, start, end)
         body = _body(span, metric, dimension, dimension_values, filters)
-        return await self._total(INSIGHT_USAGE_TOTAL, body, span, self._meant(INSIGHT_USAGE_TOTAL, start, end))
+        return await self._total(INSIGHT_USAGE_TOTAL, body, span, tracker)
 
     async def quality_total(
         self,
@@ -107,44 +122,59 @@ class Insights(EndpointGroup):
         filters: Iterable[Filter] = (),
         product: str | None = None,
     ) -> Found[Total]:
-        """Return a quality metric over a whole span, in one or by a dimension's top values, for one request.
+        """Return a quality metric over a whole span, in total or by a dimension's top values, in one request.
+
+        ```python
+        day = client.insights.recent(timedelta(days=1))
+        for total in await client.insights.quality_total("networkDelay", *day, dimension="os"):
+            print(total.dimension_value, total.value, total.ref_usage)
+        ```
 
         As `usage_total`; `ref_usage` of each total is the usage it rests on. The dimension `channelSize` has steps of
         its own and takes no values; `product` is sent when given. `POST /beta/insight/quality/aggregation`.
         """
-        span = self._span(INSIGHT_QUALITY_TOTAL, start, end)
+        span, tracker, _ = self._open(INSIGHT_QUALITY_TOTAL, start, end)
         body = _body(span, metric, dimension, dimension_values, filters)
         if body["dimensionValues"] and body["dimension"] == Dimension.CHANNEL_SIZE:
             raise ValueError("dimension_values: dimension 'channelSize' takes none, its steps are preset")
-        body |= {"productType": validation.optional("product", product)}
-        return await self._total(INSIGHT_QUALITY_TOTAL, body, span, self._meant(INSIGHT_QUALITY_TOTAL, start, end))
+        body |= {"productType": validation.optional_str("product", product)}
+        return await self._total(INSIGHT_QUALITY_TOTAL, body, span, tracker)
 
     async def _by_time(
-        self, endpoint: Endpoint, span: Span, kept: Kept, metric: str, params: dict[str, str]
+        self,
+        endpoint: Endpoint,
+        span: Span,
+        metric: str,
+        params: dict[str, str],
+        *,
+        tracker: SpanTracker,
+        longest: int,
     ) -> Found[Point]:
-        """Ask slice by slice; each bucket lies whole in one of them, whatever hour the service's days begin at."""
-        metric = validation.text("metric", metric)
+        """Fetch slice by slice; each bucket is whole in one slice, whatever hour the service's days start at."""
+        metric = validation.non_empty_str("metric", metric)
         decode = points_decoder(metric)
-        longest, bucket = self._longest(endpoint), _bucket(params["aggregateGranularity"])
+        bucket = _bucket(params["aggregateGranularity"])
 
         def fetch(part: Span) -> Coroutine[Any, Any, Rows[Point]]:
             times: dict[str, Param] = {"startTs": part.start, "endTs": part.end, "metric": metric}
             return self._fetch(endpoint, decode, times | params)
 
         first = span.overlapping(longest, bucket)[0]
-        parts = [(await kept.ask(lambda: fetch(kept.left(first)), first, Rows[Point](data=()))).items]
-        # The first answer may have moved the span: others are cut where its buckets are.
-        parts += [kept.took(await fetch(part)).items for part in kept.moved(span).overlapping(longest, bucket)[1:]]
-        return kept.found(merge.points(parts))
+        parts = [(await tracker.fetch(lambda: fetch(tracker.clip(first)), first, Rows[Point](data=()))).items]
+        # The first answer may have shifted the span: the other slices follow it.
+        parts += [
+            tracker.record(await fetch(part)).items for part in tracker.moved(span).overlapping(longest, bucket)[1:]
+        ]
+        return tracker.found(merge.merge_points(parts))
 
-    async def _total(self, endpoint: Endpoint, body: dict[str, Any], span: Span, kept: Kept) -> Found[Total]:
+    async def _total(self, endpoint: Endpoint, body: dict[str, Any], span: Span, tracker: SpanTracker) -> Found[Total]:
         decode = totals_decoder(body["metric"], body["dimension"])
 
         def fetch() -> Coroutine[Any, Any, Rows[Total]]:
-            left = kept.left(span)
-            return self._fetch(endpoint, decode, {}, body | {"startTs": left.start, "endTs": left.end})
+            clipped = tracker.clip(span)
+            return self._fetch(endpoint, decode, {}, body | {"startTs": clipped.start, "endTs": clipped.end})
 
-        return kept.found((await kept.ask(fetch, span, Rows[Total](data=()))).items)
+        return tracker.found((await tracker.fetch(fetch, span, Rows[Total](data=()))).items)
 
 
 def _by(granularity: str) -> dict[str, str]:
@@ -154,15 +184,15 @@ def _by(granularity: str) -> dict[str, str]:
 def _body(
     span: Span, metric: str, dimension: str | None, dimension_values: Iterable[str], filters: Iterable[Filter]
 ) -> dict[str, Any]:
-    """Spell the body of a total, less what only quality has."""
-    dimension = validation.optional("dimension", dimension)
+    """Return the body of a request for totals, without what only quality has."""
+    dimension = validation.optional_str("dimension", dimension)
     chosen = validation.instances("filters", filters, Filter)
     if chosen and dimension != Dimension.REGION:
         raise ValueError(f"filters={chosen!r} go with dimension='region' only, not {dimension!r}")
     return {
         "startTs": span.start,
         "endTs": span.end,
-        "metric": validation.text("metric", metric),
+        "metric": validation.non_empty_str("metric", metric),
         "dimension": dimension,
         "dimensionValues": validation.dimension_values(dimension, dimension_values) or None,
         "filters": [attrs.asdict(one) for one in chosen] or None,
@@ -170,6 +200,6 @@ def _body(
 
 
 def _bucket(granularity: str) -> int:
-    """Seconds of a granularity like `1h`; a day where it cannot be read, since none is longer."""
+    """Return the seconds of a granularity like `1h`; a day, the longest, if it cannot be parsed."""
     found = re.fullmatch(r"([0-9]{1,9})([mhd])", granularity)
     return int(found[1]) * _SECONDS[found[2]] if found else _SECONDS["d"]

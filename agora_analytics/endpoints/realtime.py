@@ -1,18 +1,18 @@
-"""Real-time Monitoring: the last minutes in 20-second windows, and who leads each window.
+"""Real-time Monitoring: the last minutes in 20-second windows, and top lists of single windows.
 
-One request may span all that the plan keeps (40 or 60 minutes) and costs the same as one window. Times are UTC seconds
-or aware datetimes; a window begins on a multiple of 20 s; the window of `start` is in, the window of `end` is out. All
-raise `ValueError` or `TypeError` for what the plan or the reference does not allow before anything is sent, and the
-errors of `agora_analytics.errors` for what goes wrong afterwards.
+One request may span the plan's whole retention (40 or 60 minutes) and costs the same as one window. Times are UTC
+seconds or aware datetimes; windows start on multiples of 20 s; the window of `start` is included, that of `end` is not.
+All methods raise `ValueError` or `TypeError` before anything is sent if the plan or the API does not allow the
+arguments, and the errors of `agora_analytics.errors` afterwards.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from agora_analytics._core import validation
+from agora_analytics._core.redaction import fingerprint
 from agora_analytics.catalogue import RealtimeUsageMetric
 from agora_analytics.endpoints.realtime_requests import RealtimeRequests
 from agora_analytics.models import Found, Point, Ranked, Uid
@@ -30,7 +30,7 @@ __all__ = ["Realtime"]
 
 
 class Realtime(RealtimeRequests):
-    """`client.realtime`: the four endpoints of Real-time Monitoring, and windows without end."""
+    """`client.realtime`: the four endpoints of Real-time Monitoring, and a stream of windows."""
 
     async def usage(
         self,
@@ -45,11 +45,11 @@ class Realtime(RealtimeRequests):
     ) -> Found[Point]:
         """Return users or channels in use, window by window, in order of time.
 
-        `metric` is one of `RealtimeUsageMetric`; a dimension works with `userCount` only. Without `cname` the whole
-        project is counted. A window may be missing. `GET /beta/realtime/usage/by_time_20sec`.
+        `metric` is one of `RealtimeUsageMetric`; a dimension works with `userCount` only. Without `cname` it counts the
+        whole project. Windows may be missing. `GET /beta/realtime/usage/by_time_20sec`.
         """
-        question = self._usage(metric, product, cname, dimension, dimension_values)
-        return await self._by_time(question, start, end)
+        template = self._usage(metric, product, cname, dimension, dimension_values)
+        return await self._by_time(template, start, end)
 
     async def quality(
         self,
@@ -65,11 +65,11 @@ class Realtime(RealtimeRequests):
     ) -> Found[Point]:
         """Return a quality metric, window by window, in order of time.
 
-        `metric` is one of `QualityMetric`. At most 10 `uids`, which need a `cname` and exclude a dimension; their
-        points tell them apart by `uid`. A window may be missing. `GET /beta/realtime/quality/by_time_20sec`.
+        `metric` is one of `QualityMetric`. At most 10 `uids`, which need a `cname` and exclude a dimension; `uid` of a
+        point is its user. Windows may be missing. `GET /beta/realtime/quality/by_time_20sec`.
         """
-        question = self._quality(metric, product, cname, dimension, dimension_values, uids=uids)
-        return await self._by_time(question, start, end)
+        template = self._quality(metric, product, cname, dimension, dimension_values, uids=uids)
+        return await self._by_time(template, start, end)
 
     async def usage_top(
         self, dimension: str, at: Instant, *, product: str, metric: str = RealtimeUsageMetric.USER_COUNT
@@ -78,7 +78,7 @@ class Realtime(RealtimeRequests):
 
         In the service's order. `GET /beta/realtime/usage/dimension/top20`.
         """
-        params = {"productType": validation.text("product", product)}
+        params = {"productType": validation.non_empty_str("product", product)}
         return await self._top(REALTIME_USAGE_TOP, at, metric, dimension, params)
 
     async def quality_top(
@@ -86,12 +86,12 @@ class Realtime(RealtimeRequests):
     ) -> Found[Ranked]:
         """Return the top values of a dimension by a quality metric in the 20 seconds from `at`.
 
-        `extra_metrics="userCount"` adds the users each value rests on. In the service's order.
+        `extra_metrics="userCount"` adds the number of users behind each value. In the service's order.
         `GET /beta/realtime/quality/dimension/top20`.
         """
         params = {
-            "productType": validation.text("product", product),
-            "extraMetrics": validation.optional("extra_metrics", extra_metrics),
+            "productType": validation.non_empty_str("product", product),
+            "extraMetrics": validation.optional_str("extra_metrics", extra_metrics),
         }
         return await self._top(REALTIME_QUALITY_TOP, at, metric, dimension, params)
 
@@ -110,23 +110,34 @@ class Realtime(RealtimeRequests):
     ) -> Watch:
         """Yield each 20-second window once and in order, with the points of all series, for as long as you iterate.
 
-        A `Window` comes as soon as all series have it; one that some lack is waited for, `allowed_lateness` seconds
-        beyond the plan's delay, and then comes with those as `missing`, each with the reason. A value that changes
-        after that, or a group that appears, within `final_after` seconds, comes as a `Revision` (unless
-        `revisions=False`), also after a restart from a checkpoint; the order of rows means nothing, and a row that a
-        later answer lacks stays. With `only_final=True` windows wait until they are settled. An outage is made up for
-        as far back as the plan keeps windows; what is lost is a `Gap` with the reason.
+        ```python
+        users = Series("userCount", product="Native")
+        async for event in client.realtime.watch(users):
+            match event:
+                case Window():
+                    print(event.ts, event.value(users))
+                case Revision():
+                    print(event.ts, "changed to", event.after)
+                case Gap():
+                    print("nothing is known of", event.span, event.reason)
+        ```
 
-        It begins where its `checkpoint` is: a name in the client's `checkpoints`, saved whenever you come back for
-        more, or a `Checkpoint` that you keep yourself. Without one yet, at `start` (a moment, or a `timedelta` before
-        the newest that can be asked for, by the service's clock), or the newest window. It ends before `stop`, or
-        never. It asks as often as the day's requests allow, and not more often than `every` seconds; `coverage` tells
-        beforehand how often that is.
+        A `Window` comes once all series have it. If some lack it, it waits for late data, `allowed_lateness` seconds
+        beyond the plan's delay, and then comes with those series in `missing`, each with the reason. A value that
+        changes later, or a group that appears, within `final_after` seconds, comes as a `Revision` (unless
+        `revisions=False`), after a restart from a checkpoint too. The order of rows does not matter, and a row that a
+        later answer lacks is kept. With `only_final=True` windows come once they are final. After an outage it
+        backfills as far as the plan's retention; what is lost comes as a `Gap` with the reason.
 
-        Raises `ValueError` or `TypeError` for bad arguments, and for series that the plan cannot carry without gaps
-        unless `gaps=True`; while iterating, `CheckpointError`, and what ends a stream: `BadRequest`, `NotFound`,
-        `PlanRefused`, `LedgerError` or `Unauthorized` before anything was answered, and later `Unauthorized` alone,
-        after an hour. All else is sat out; `health` says what it waits for.
+        It resumes at its `checkpoint`: a name in the client's `checkpoints`, which is saved each time you ask for the
+        next event, or a `Checkpoint` that you store yourself. Without one it starts at `start` (a moment, or a
+        `timedelta` before the newest available second), or at the newest window. It ends before `stop`, or never. It
+        polls as often as the day's requests allow, at most every `every` seconds; `coverage` returns how often that is.
+
+        Raises `ValueError` or `TypeError` for invalid arguments, and for series that the plan cannot cover without gaps
+        unless `gaps=True`. While iterating it raises `CheckpointError`, and what ends a stream: `BadRequest`,
+        `NotFound`, `PlanRefused`, `LedgerError` or `Unauthorized` before the first answer, and afterwards only
+        `Unauthorized`, after an hour. All other errors are retried; `health` says what it waits for.
         `GET /beta/realtime/{usage,quality}/by_time_20sec`.
         """
         from agora_analytics.endpoints.stream_sources import ApiWindowSource  # noqa: PLC0415
@@ -138,23 +149,27 @@ class Realtime(RealtimeRequests):
             start=period.start,
             back=period.back,
             stop=period.stop,
-            allowed_lateness=validation.number("allowed_lateness", allowed_lateness, 0),
-            final_after=validation.number("final_after", final_after, 0),
-            revisions=validation.flag("revisions", revisions),
-            only_final=validation.flag("only_final", only_final),
-            min_interval=-(-validation.number("every", every, WINDOW) // WINDOW),
+            allowed_lateness=validation.int_in_range("allowed_lateness", allowed_lateness, 0),
+            final_after=validation.int_in_range("final_after", final_after, 0),
+            revisions=validation.boolean("revisions", revisions),
+            only_final=validation.boolean("only_final", only_final),
+            min_interval=-(-validation.int_in_range("every", every, WINDOW) // WINDOW),
         )
         self._app()
         told = self.coverage(*series)
-        if not (validation.flag("gaps", gaps) or told.complete):
+        if not (validation.boolean("gaps", gaps) or told.complete):
             raise ValueError(f"{len(series)} series: {told}; take fewer, or accept them with gaps=True (--gaps)")
-        source = ApiWindowSource(self._session, self._scope, series)
-        return Watch(source, self._session.limiters, series, settings, self._position(series, checkpoint))
+        source = ApiWindowSource(self._dispatcher, self._scope, series)
+        return Watch(source, self._dispatcher.limiters, series, settings, self._position(series, checkpoint))
 
     def coverage(self, *series: Series, every: int = WINDOW) -> Coverage:
-        """Say what the plan can do for these series: requests a poll, interval, freshness, and whether all is had.
+        """Return what the plan can do for these series: requests a poll, interval, freshness, and whether it is enough.
 
-        That is if all of the day's real-time requests are theirs. Raises `ValueError` where the plan offers none.
+        ```python
+        print(client.realtime.coverage(Series("userCount", product="Native")))
+        ```
+
+        This assumes that all of the day's real-time requests are theirs. Raises `ValueError` if the plan includes none.
         """
         from agora_analytics.streams.watch.schedule import coverage  # noqa: PLC0415
         from agora_analytics.streams.watch.series import Series, queries  # noqa: PLC0415
@@ -164,13 +179,13 @@ class Realtime(RealtimeRequests):
         if len(set(series)) < len(series):
             twice = next(one for one in series if series.count(one) > 1)
             raise ValueError(f"series: {twice} is there twice")
-        self._session.plan.of_endpoint(REALTIME_USAGE)
+        self._dispatcher.plan.of_endpoint(REALTIME_USAGE)
         weights = [query.weight for query in queries(series)]
-        return coverage(self._session.plan, weights, -(-validation.number("every", every, WINDOW) // WINDOW))
+        return coverage(self._dispatcher.plan, weights, -(-validation.int_in_range("every", every, WINDOW) // WINDOW))
 
     def _position(self, series: tuple[Series, ...], checkpoint: str | Checkpoint | None) -> Position:
         from agora_analytics.streams.position import position_for  # noqa: PLC0415
 
         told = "\n".join((self._app(), *sorted(map(str, series))))
-        stream = f"watch {sha256(told.encode()).hexdigest()[:16]}"
+        stream = f"watch {fingerprint(told)}"
         return position_for(stream, checkpoint, self._scope.checkpoints)

@@ -1,4 +1,4 @@
-"""The requests behind `client.realtime`: what is asked, and the spans that one request each is about."""
+"""The requests behind `client.realtime`."""
 
 from __future__ import annotations
 
@@ -10,18 +10,17 @@ import attrs
 
 from agora_analytics._core import merge, validation
 from agora_analytics._core.decoding.codec import Decode, points_decoder, ranked_decoder, user_points_decoder
-from agora_analytics._core.wire import Param, joined, quoted
+from agora_analytics._core.wire import Param, comma_separated, quoted_list
 from agora_analytics.catalogue import RealtimeUsageMetric
-from agora_analytics.endpoints.base import EndpointGroup
-from agora_analytics.endpoints.retention import Kept
+from agora_analytics.endpoints.base import EndpointGroup, SpanTracker
 from agora_analytics.models import Found, Point, Ranked, Rows, Uid
 from agora_analytics.plans import REALTIME_QUALITY, REALTIME_USAGE, Endpoint
 from agora_analytics.spans import WINDOW, HostSecond, Instant, Span, seconds
 
 
 @attrs.frozen
-class Question:
-    """What is asked of one of the two endpoints by time, whatever the span."""
+class RequestTemplate:
+    """A request to one of the two endpoints by time, without its span."""
 
     endpoint: Endpoint
     decode: Decode[Rows[Point]]
@@ -33,24 +32,18 @@ class Question:
 
 
 class RealtimeRequests(EndpointGroup):
-    """Makes the requests of Real-time Monitoring."""
+    """Builds and sends the requests of Real-time Monitoring."""
 
     _latest = REALTIME_USAGE
 
-    def _windows(self, endpoint: Endpoint, start: Instant, end: Instant) -> Span:
-        span = self._span(endpoint, start, end, whole=False)
-        if span.windows() is None:
-            raise ValueError(f"start={span.start} and end={span.end} lie in the same {WINDOW}-second window")
-        return span
-
     def _usage(
         self, metric: str, product: str, cname: str | None, dimension: str | None, dimension_values: Iterable[str]
-    ) -> Question:
-        metric, dimension = validation.text("metric", metric), validation.optional("dimension", dimension)
+    ) -> RequestTemplate:
+        metric, dimension = validation.non_empty_str("metric", metric), validation.optional_str("dimension", dimension)
         if dimension is not None and metric == RealtimeUsageMetric.CHANNEL_COUNT:
             raise ValueError(f"dimension={dimension!r} works with metric='userCount' only, not {metric!r}")
         decode = points_decoder(metric, dimension)
-        return Question(REALTIME_USAGE, decode, _params(metric, product, cname, dimension, dimension_values))
+        return RequestTemplate(REALTIME_USAGE, decode, _params(metric, product, cname, dimension, dimension_values))
 
     def _quality(
         self,
@@ -61,25 +54,27 @@ class RealtimeRequests(EndpointGroup):
         dimension_values: Iterable[str],
         *,
         uids: Iterable[Uid],
-    ) -> Question:
-        users = validation.at_most("uids", validation.uids(uids), validation.UIDS)
+    ) -> RequestTemplate:
+        users = validation.max_length("uids", validation.uids(uids), validation.UIDS)
         if users and (cname is None or dimension is not None):
             raise ValueError(f"uids={users!r} need a cname, and exclude a dimension")
-        metric, dimension = validation.text("metric", metric), validation.optional("dimension", dimension)
+        metric, dimension = validation.non_empty_str("metric", metric), validation.optional_str("dimension", dimension)
         decode = user_points_decoder(metric) if users else points_decoder(metric, dimension)
-        params = _params(metric, product, cname, dimension, dimension_values) | {"uids": joined(users)}
-        return Question(REALTIME_QUALITY, decode, params)
+        params = _params(metric, product, cname, dimension, dimension_values) | {"uids": comma_separated(users)}
+        return RequestTemplate(REALTIME_QUALITY, decode, params)
 
-    async def _by_time(self, question: Question, start: Instant, end: Instant) -> Found[Point]:
-        span, kept = self._windows(question.endpoint, start, end), self._meant(question.endpoint, start, end)
+    async def _by_time(self, template: RequestTemplate, start: Instant, end: Instant) -> Found[Point]:
+        span, tracker, longest = self._open(template.endpoint, start, end, whole=False)
+        if span.windows() is None:
+            raise ValueError(f"start={span.start} and end={span.end} lie in the same {WINDOW}-second window")
         parts = []
-        for part in span.slices(self._longest(question.endpoint), WINDOW):
-            answer = await kept.ask(partial(self._read, question, kept, part), part, Rows[Point](data=()))
+        for part in span.slices(longest, WINDOW):
+            answer = await tracker.fetch(partial(self._read, template, tracker, part), part, Rows[Point](data=()))
             parts.append(answer.items)
-        return kept.found(merge.points(parts))
+        return tracker.found(merge.merge_points(parts))
 
-    def _read(self, question: Question, kept: Kept, part: Span) -> Coroutine[Any, Any, Rows[Point]]:
-        return self._fetch(question.endpoint, question.decode, question.over(kept.left(part)))
+    def _read(self, template: RequestTemplate, tracker: SpanTracker, part: Span) -> Coroutine[Any, Any, Rows[Point]]:
+        return self._fetch(template.endpoint, template.decode, template.over(tracker.clip(part)))
 
     async def _top(
         self, endpoint: Endpoint, at: Instant, metric: str, dimension: str, more: Mapping[str, str | None]
@@ -87,17 +82,17 @@ class RealtimeRequests(EndpointGroup):
         ts = seconds(at, "at")
         by_host = isinstance(at, HostSecond)
         end = HostSecond(ts + WINDOW) if by_host else ts + WINDOW
-        span, kept = self._span(endpoint, at, end), self._meant(endpoint, at, end)
-        metric, dimension = validation.text("metric", metric), validation.text("dimension", dimension)
+        span, tracker, _ = self._open(endpoint, at, end)
+        metric, dimension = validation.non_empty_str("metric", metric), validation.non_empty_str("dimension", dimension)
         params: dict[str, Param] = {"metric": metric, "dimension": dimension, **more}
         decode = ranked_decoder(metric, dimension)
 
         def fetch() -> Coroutine[Any, Any, Rows[Ranked]]:
-            start = kept.left(span).start
+            start = tracker.clip(span).start
             window = start // WINDOW * WINDOW if by_host else start
             return self._fetch(endpoint, decode, {"ts": window} | params)
 
-        return kept.found((await kept.ask(fetch, span, Rows[Ranked](data=()))).items)
+        return tracker.found((await tracker.fetch(fetch, span, Rows[Ranked](data=()))).items)
 
 
 def _params(
@@ -106,8 +101,8 @@ def _params(
     values = validation.dimension_values(dimension, dimension_values)
     return {
         "metric": metric,
-        "productType": validation.text("product", product),
-        "cname": validation.optional("cname", cname),
+        "productType": validation.non_empty_str("product", product),
+        "cname": validation.optional_str("cname", cname),
         "dimension": dimension,
-        "dimensionValues": quoted(validation.quotable("dimension_values", values)),
+        "dimensionValues": quoted_list(validation.without_quotes("dimension_values", values)),
     }

@@ -44,7 +44,7 @@ async def to_arrow(models: AsyncIterable[object] | Iterable[object], *, model: t
     stream raises.
     """
     if isinstance(models, str | bytes | Mapping) or not isinstance(models, AsyncIterable | Iterable):
-        raise validation.wrong("models", models, "a stream or a list of models")
+        raise validation.type_error("models", models, "a stream or a list of models")
     arrow = await asyncio.to_thread(_needed, "arrow", "parquet")
     kind = None if model is None else _kind_of(model)
     tables: list[Any] = []

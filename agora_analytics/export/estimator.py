@@ -20,7 +20,7 @@ import attrs
 
 from agora_analytics._core import validation
 from agora_analytics._core.decoding import json
-from agora_analytics._core.dispatcher import Session as Dispatcher
+from agora_analytics._core.dispatcher import Dispatcher
 from agora_analytics.errors import AgoraError
 from agora_analytics.export.estimate import DatasetEstimate, ExportEstimate
 from agora_analytics.export.fetch.fetcher import RETENTION_MARGIN, RetentionExpired, RetryingFetcher
@@ -86,9 +86,9 @@ class Estimator:
     """Makes the estimate of one export."""
 
     def __init__(
-        self, session: Dispatcher, selection: Selection, *, order_worst: bool, max_requests: int | None
+        self, dispatcher: Dispatcher, selection: Selection, *, order_worst: bool, max_requests: int | None
     ) -> None:
-        self._session = session
+        self._dispatcher = dispatcher
         self._selection = selection
         self._worst = order_worst
         self._max_requests = max_requests
@@ -122,7 +122,7 @@ class Estimator:
         )
 
     def _add(self, requests: dict[str, int], endpoint: Endpoint, count: int) -> None:
-        counter = self._session.plan.counter(endpoint)
+        counter = self._dispatcher.plan.counter(endpoint)
         requests[counter] = requests.get(counter, 0) + count
 
     def _within_budget(self, count: int) -> int:
@@ -130,7 +130,7 @@ class Estimator:
 
     def _slices(self, app: str, source: Source, expired: list[Skipped]) -> Sequence[Span]:
         """Return the spans that will be requested of a source; what has expired is added to `expired`."""
-        limits, now = self._limits(source), self._session.time.utc_second()
+        limits, now = self._limits(source), self._dispatcher.time.utc_second()
         start, end = self._selection.span.start, min(self._selection.span.end, limits.newest(now))
         oldest = limits.oldest(now)
         if start < min(oldest, self._selection.span.end):
@@ -141,7 +141,7 @@ class Estimator:
         return [each.span for each in slices]
 
     def _limits(self, source: Source) -> Limits:
-        return self._session.plan.of_endpoint(source.endpoint)
+        return self._dispatcher.plan.of_endpoint(source.endpoint)
 
     # Samples of lists
 
@@ -204,7 +204,7 @@ class Estimator:
         return CallPage(calls=(), total_size=0)
 
     def _kept_part(self, span: Span) -> Span:
-        kept = self._session.plan.of_endpoint(CALL_LISTS).askable(self._session.time.utc_second())
+        kept = self._dispatcher.plan.of_endpoint(CALL_LISTS).askable(self._dispatcher.time.utc_second())
         end = max(min(span.end, kept.end), span.start + 1)
         return Span(min(max(span.start, kept.start + RETENTION_MARGIN), end - 1), end)
 
@@ -265,10 +265,10 @@ class Estimator:
     def _first_part(self, call: Call) -> Span:
         """Return the first part of a call that fits into one request."""
         span = call.span or Span(0, 1)
-        return span.slices(self._session.plan.of_endpoint(CALL_SESSIONS).longest_query)[0]
+        return span.slices(self._dispatcher.plan.of_endpoint(CALL_SESSIONS).longest_query)[0]
 
     def _has_details(self, call: Call) -> bool:
-        kept = self._session.plan.of_endpoint(CALL_SESSIONS).askable(self._session.time.utc_second())
+        kept = self._dispatcher.plan.of_endpoint(CALL_SESSIONS).askable(self._dispatcher.time.utc_second())
         return call.span is not None and kept.start + 2 < call.span.start and call.span.end <= kept.end
 
     # Extrapolation
@@ -294,7 +294,7 @@ class Estimator:
 
     async def _will_expire(self, slices: Sequence[tuple[Span, float]], per_call: float) -> list[Skipped]:
         """Return the calls that will expire before their turn; with the worst first, any of them may be last."""
-        quota, available = self._session.quota, self._session.plan.of_endpoint(CALL_SESSIONS).available
+        quota, available = self._dispatcher.quota, self._dispatcher.plan.of_endpoint(CALL_SESSIONS).available
         if not quota.enforced:
             return []
         lost, spans, before = 0.0, [], 0.0
@@ -315,10 +315,10 @@ class Estimator:
         return [Skipped(app_id="", what="details", reason="expires first", span=when, calls=round(lost))]
 
     async def _done_at(self, requests: Mapping[str, int]) -> datetime | None:
-        if not self._session.quota.enforced:
+        if not self._dispatcher.quota.enforced:
             return None
         times = [
-            (await self._session.quota.forecast(self._within_budget(count), counter)).at
+            (await self._dispatcher.quota.forecast(self._within_budget(count), counter)).at
             for counter, count in requests.items()
             if count
         ]
@@ -353,5 +353,5 @@ def _bytes_per_row(rows: ColumnBatch) -> float:
     """Return the mean bytes of a row as JSON Lines."""
     if not rows.rows:
         return 0.0
-    row = json.row("row", rows.dataset.names)
-    return len(json.lines(map(row, *rows.columns))) / rows.rows
+    row = json.row_struct("row", rows.dataset.names)
+    return len(json.encode_lines(map(row, *rows.columns))) / rows.rows

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from agora_analytics._core import validation
-from agora_analytics._core.dispatcher import Session
+from agora_analytics._core.dispatcher import Dispatcher
 from agora_analytics.endpoints.base import Scope
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ __all__ = ["Exporter"]
 class Exporter:
     """`client.export`: everything the plan keeps, as files that data tools load directly."""
 
-    def __init__(self, session: Session, scope: Scope) -> None:
-        self._session = session
+    def __init__(self, dispatcher: Dispatcher, scope: Scope) -> None:
+        self._dispatcher = dispatcher
         self._scope = scope
 
     async def estimate(
@@ -52,7 +52,7 @@ class Exporter:
         """
         lifecycle = await _lifecycle()
         estimate: ExportEstimate = await lifecycle.estimate(
-            self._session, self._scope, selection, worst=_worst(order), max_requests=_max_requests(max_requests)
+            self._dispatcher, self._scope, selection, worst=_worst(order), max_requests=_max_requests(max_requests)
         )
         return estimate
 
@@ -126,15 +126,15 @@ class Exporter:
         lifecycle = await _lifecycle()
         options = lifecycle.RunOptions(
             worst=_worst(order),
-            min_users=validation.number("min_users", min_users, 0),
+            min_users=validation.int_in_range("min_users", min_users, 0),
             max_requests=_max_requests(max_requests),
-            concurrency=validation.number("concurrency", concurrency, 1, 1_000),
+            concurrency=validation.int_in_range("concurrency", concurrency, 1, 1_000),
             on_progress=validation.none_or(
                 validation.function, "on_progress", on_progress, "a function that takes an ExportProgress"
             ),
         )
         report: ExportReport = await lifecycle.run_export(
-            self._session,
+            self._dispatcher,
             self._scope,
             selection,
             to,
@@ -142,7 +142,7 @@ class Exporter:
             options=options,
             state=validation.none_or(validation.path, "state", state),
             sink_options=validation.none_or(validation.mapping, "sink_options", sink_options, object) or {},
-            rebuild=validation.flag("rebuild", rebuild),
+            rebuild=validation.boolean("rebuild", rebuild),
         )
         return report
 
@@ -153,8 +153,8 @@ async def _lifecycle() -> ModuleType:
 
 
 def _worst(order: str) -> bool:
-    return validation.choice("order", order, ("oldest", "worst")) == "worst"
+    return validation.one_of("order", order, ("oldest", "worst")) == "worst"
 
 
 def _max_requests(value: int | None) -> int | None:
-    return None if value is None else validation.number("max_requests", value, 1)
+    return None if value is None else validation.int_in_range("max_requests", value, 1)

@@ -10,13 +10,13 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from agora_analytics._core import validation
-from agora_analytics._core.dispatcher import Session
+from agora_analytics._core.dispatcher import Dispatcher
 from agora_analytics._core.files import not_linked, own_folder
+from agora_analytics._core.redaction import fingerprint
 from agora_analytics.endpoints.base import Scope
 from agora_analytics.errors import ExportError
 from agora_analytics.export import formats
@@ -43,16 +43,16 @@ from agora_analytics.plans import Endpoint
 
 
 async def estimate(
-    session: Session, scope: Scope, selection: Selection, *, worst: bool, max_requests: int | None
+    dispatcher: Dispatcher, scope: Scope, selection: Selection, *, worst: bool, max_requests: int | None
 ) -> ExportEstimate:
     """Return what an export will take; see `Exporter.estimate`."""
     validation.instance("selection", selection, Selection)
-    estimator = Estimator(session, selection, order_worst=worst, max_requests=max_requests)
-    return await estimator.estimate(_endpoints(session, scope, selection))
+    estimator = Estimator(dispatcher, selection, order_worst=worst, max_requests=max_requests)
+    return await estimator.estimate(_endpoints(dispatcher, scope, selection))
 
 
 async def run_export(
-    session: Session,
+    dispatcher: Dispatcher,
     scope: Scope,
     selection: Selection,
     to: str | Path,
@@ -68,19 +68,19 @@ async def run_export(
     validation.instance("selection", selection, Selection)
     name = formats.check(name)
     sink = await asyncio.to_thread(open_sink, to, sink_options)  # some stores connect at once
-    _endpoints(session, scope, selection)  # bad arguments are reported before anything is opened
+    _endpoints(dispatcher, scope, selection)  # bad arguments are reported before anything is opened
     settings = _settings(selection, name, sink)
     folder = _state_folder(sink, state)
     if state is not None:
         await asyncio.to_thread(check_state_folder, state)
     async with _opened(settings, sink, folder, rebuild=rebuild) as (state_thread, parts):
         run = ExportRun(
-            session,
+            dispatcher,
             selection,
             options,
             state_thread,
             parts,
-            endpoints=_endpoints(session, scope, selection, state_thread),
+            endpoints=_endpoints(dispatcher, scope, selection, state_thread),
         )
         await run.finish()
         await parts.flush_all()
@@ -94,7 +94,7 @@ async def run_export(
 
 
 def _endpoints(
-    session: Session, scope: Scope, selection: Selection, state_thread: StateThread | None = None
+    dispatcher: Dispatcher, scope: Scope, selection: Selection, state_thread: StateThread | None = None
 ) -> dict[str, EndpointSet]:
     """Return the endpoints of each App ID; raises `ValueError` if there is none, or the plan lacks one.
 
@@ -104,7 +104,9 @@ def _endpoints(
     if not apps:
         raise ValueError("apps=(): give App IDs, or make the client with one")
     return {
-        app: EndpointSet.of(session, scope, app, partial(_count_bad_rows, state_thread, app) if state_thread else None)
+        app: EndpointSet.of(
+            dispatcher, scope, app, partial(_count_bad_rows, state_thread, app) if state_thread else None
+        )
         for app in apps
     }
 
@@ -229,14 +231,10 @@ def _state_folder(sink: Sink, state: Path | None) -> Path:
     if state is not None:
         return state
     base = Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser()
-    return base / "agora-analytics" / "exports" / _fingerprint(sink)
-
-
-def _fingerprint(sink: Sink) -> str:
-    return sha256(sink.identity.encode()).hexdigest()[:16]
+    return base / "agora-analytics" / "exports" / fingerprint(sink.identity)
 
 
 def _settings(selection: Selection, name: str, sink: Sink) -> dict[str, Any]:
     """Return the settings that must be the same in every run into a place. A local folder may be moved."""
-    place = {} if isinstance(sink, LocalSink) else {"place": _fingerprint(sink)}
+    place = {} if isinstance(sink, LocalSink) else {"place": fingerprint(sink.identity)}
     return {"format": name, **place, **selection.identity()}

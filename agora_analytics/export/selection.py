@@ -32,7 +32,7 @@ class Breakdown:
     dimension: str
 
     def __attrs_post_init__(self) -> None:
-        validation.settle(self, metric=validation.text, dimension=validation.text)
+        validation.apply_rules(self, metric=validation.non_empty_str, dimension=validation.non_empty_str)
 
 
 @attrs.frozen
@@ -49,8 +49,8 @@ class Insight:
     dimension: str | None = attrs.field(default=None, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        validation.settle(self, metric=validation.text, granularity=validation.granularity)
-        validation.settle(self, product=validation.optional, dimension=validation.optional)
+        validation.apply_rules(self, metric=validation.non_empty_str, granularity=validation.granularity)
+        validation.apply_rules(self, product=validation.optional_str, dimension=validation.optional_str)
         if self.dimension is not None and self.granularity != "1d":
             raise ValueError(f"granularity={self.granularity!r}: with a dimension only '1d' is allowed")
         if self.metric in _QUALITY and self.product is None:
@@ -72,10 +72,10 @@ BREAKDOWNS: Final = tuple(
 
 def _datasets(values: Iterable[str]) -> tuple[str, ...]:
     """Return the datasets in the order of `DATASETS`; raises `ValueError` for an unknown one."""
-    names = validation.texts("datasets", values)
+    names = validation.non_empty_strs("datasets", values)
     unknown = [name for name in names if name not in DATASETS]
     if unknown or not names:
-        value = validation.shown(unknown[0]) if unknown else "()"
+        value = validation.short_repr(unknown[0]) if unknown else "()"
         raise ValueError(f"datasets={value}: allowed are {', '.join(DATASETS)}")
     return tuple(name for name in DATASETS if name in names)
 
@@ -85,15 +85,15 @@ def _apps(values: Iterable[str]) -> tuple[str, ...]:
 
 
 def _channels(values: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(validation.texts("channels", values)))
+    return tuple(dict.fromkeys(validation.non_empty_strs("channels", values)))
 
 
 def _fraction(name: str, value: object) -> float | None:
-    return None if value is None else validation.amount(name, value, below=1)
+    return None if value is None else validation.number_in_range(name, value, below=1)
 
 
 def _mids(values: Iterable[int]) -> frozenset[int]:
-    return frozenset(validation.numbers("mids", values, 0))
+    return frozenset(validation.ints_from("mids", values, 0))
 
 
 def _statistics(values: Iterable[Breakdown]) -> tuple[Breakdown, ...]:
@@ -158,7 +158,7 @@ class Selection:
         start, end = Span.of(self.start, self.end)
         object.__setattr__(self, "start", start)
         object.__setattr__(self, "end", end)
-        validation.settle(self, min_freeze_rate=_fraction, finished=validation.flag)
+        validation.apply_rules(self, min_freeze_rate=_fraction, finished=validation.boolean)
         for dataset, name in (("insights", "insights"), ("realtime", "series")):
             if (dataset in self.datasets) != bool(getattr(self, name)):
                 raise ValueError(
@@ -221,14 +221,9 @@ def renamed_settings(stored: Mapping[str, Any]) -> dict[str, Any]:
     return {_RENAMED_SETTINGS.get(name, name): value for name, value in stored.items()}
 
 
-def is_over(call: Call) -> bool:
-    """Whether a call has ended: as the service says, or else if it has an end."""
-    return call.ended_at is not None if call.finished is None else call.finished
-
-
 def wants(selection: Selection, call: Call) -> bool:
     """Whether a call passes the filters of a selection."""
-    if selection.finished and not is_over(call):
+    if selection.finished and not call.is_over:
         return False
     return selection.min_freeze_rate is None or worst(call) > selection.min_freeze_rate
 

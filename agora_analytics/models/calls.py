@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Uid = int | str
     """A user ID; text only where the service sent text that is no number."""
 else:
-    # What the strict decoder takes: text makes it hand over to the tolerant one, which turns numeric text into numbers.
+    # For the strict decoder: text falls back to the lenient one, which converts numeric text to numbers.
     Uid = Whole
 
 
@@ -51,20 +51,20 @@ class Call:
 
     @property
     def ended_at(self) -> datetime | None:
-        """End, aware, UTC; None while the call goes on, whatever `destroyed_ts` says then."""
+        """End, aware, UTC; None while the call is open, whatever `destroyed_ts` is."""
         return moment(self.destroyed_ts) if self.finished is not False else None
 
     @property
+    def is_over(self) -> bool:
+        """Whether the call has ended: as `finished` says, or where that is missing, whether it has an end."""
+        return self.ended_at is not None if self.finished is None else self.finished
+
+    @property
     def span(self) -> Span | None:
-        """From the first second to the last, both in; None while the call goes on or has no times."""
+        """From the first second to the last, both included; None while the call is open or has no times."""
         if not (self.created_ts and self.started_at and self.destroyed_ts and self.ended_at):
             return None
         return Span(self.created_ts, max(self.destroyed_ts, self.created_ts) + 1)
-
-
-def is_over(call: Call) -> bool:
-    """Whether a call has ended: as `finished` says, or, without that, whether it has an end."""
-    return call.ended_at is not None if call.finished is None else call.finished
 
 
 @attrs.frozen(kw_only=True)
@@ -102,8 +102,8 @@ class Session:
 class Track:
     """One metric of one session over time; `mid` is explained by `catalogue.MetricId`, which does not know all.
 
-    `kvs` are pairs of UTC second and value as they came: unordered, with holes. `peer_uid` is the remote user that the
-    values are about, 0 for the session's own.
+    `kvs` are pairs of UTC second and value as sent: unordered, with gaps. `peer_uid` is the remote user of the values,
+    0 for the session's own.
     """
 
     mid: Whole
@@ -121,7 +121,7 @@ class Track:
             return array("q"), array("d")
         stamps, values = zip(*self.kvs, strict=True)
         columns = array("q", stamps)
-        # Both checks run in C; a track is in order and whole nearly always.
+        # Both checks run in C; nearly every track is in order and without nulls.
         if None in values or list(stamps) != sorted(stamps):
             return Track(mid=self.mid, kvs=self.points).columns()
         return columns, array("d", values)
@@ -129,7 +129,7 @@ class Track:
 
 @attrs.frozen(kw_only=True)
 class SessionMetrics:
-    """All metrics of one session (`/beta/analytics/call/metrics`); `data` is empty where the service has none."""
+    """All metrics of one session (`/beta/analytics/call/metrics`); `data` is empty if the service has none."""
 
     sid: str
     data: tuple[Track, ...] = attrs.field(default=(), repr=few)
@@ -157,15 +157,15 @@ class FreezeBucket:
 
     @property
     def lowest(self) -> float:
-        """Lower bound as a fraction, included; infinity where `bucket` names none, so that it sorts last."""
-        # Bounded on all sides and with nothing that could match twice over: the text is the service's.
+        """Lower bound as a fraction, included; infinity if `bucket` has none, so that it sorts last."""
+        # Bounded, without backtracking: the text is the service's.
         found = re.search(r"(?<![0-9.])([0-9]{1,9}(?:\.[0-9]{1,9})?) ?%", self.bucket)
         return float(found[1]) / 100 if found else math.inf
 
 
 @attrs.frozen(kw_only=True)
 class CallPage(Answer):
-    """One page of calls, newest first; `total_size` counts all pages, `page_size` may be less than asked for."""
+    """One page of calls, newest first; `total_size` counts all pages, `page_size` may be less than requested."""
 
     calls: tuple[Call, ...] | None = attrs.field(repr=few)
     total_size: Whole | None = None
@@ -183,7 +183,7 @@ class CallPage(Answer):
 class SessionPage(Answer):
     """One page of sessions, latest to join first.
 
-    `missing` are spans of the call that could not be asked for: not kept any more, or not to be had yet.
+    `missing` are spans of the call that could not be fetched: expired, or not available yet.
     """
 
     sessions: tuple[Session, ...] | None = attrs.field(repr=few)

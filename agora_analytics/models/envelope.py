@@ -1,4 +1,4 @@
-"""What every answer of the service carries around its data."""
+"""The envelope of every answer, and results that report what is missing."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ RowT = TypeVar("RowT")
 
 @attrs.frozen
 class BadRow:
-    """A spot of an answer that does not fit the reference: where, as `$.call_lists[3].created_ts`, and why.
+    """A row of an answer that does not fit the reference: where, as `$.call_lists[3].created_ts`, and why.
 
-    The item of the list at that place is left out; where `whole` is false it is there, with U+FFFD for what could not
-    be read of a text.
+    The row is left out. If `whole` is False it is there, with U+FFFD in place of invalid characters.
     """
 
     path: str
@@ -30,9 +29,9 @@ class BadRow:
 
 @attrs.frozen(kw_only=True)
 class Answer:
-    """The envelope: `code` (absent, 0 or 200 on success), `message` (means nothing on success), `request_id`.
+    """The envelope: `code` (absent, 0 or 200 on success), `message` (meaningless on success), `request_id`.
 
-    `skipped` tells what is missing of the answer because it does not fit (see `AnalyticsClient(on_bad_row=…)`).
+    `skipped` has the rows that were left out because they do not fit (see `AnalyticsClient(on_bad_row=…)`).
     """
 
     code: Whole | None = None
@@ -42,15 +41,15 @@ class Answer:
 
 
 OURS = frozenset({"skipped", "missing"})
-"""Fields of answers that this library fills in: what the service sends under these names is not read."""
+"""Fields of answers that this library fills in; values of the service with these names are ignored."""
 
 
-class Found(tuple[RowT, ...]):  # noqa: SLOT001 - what it tells has no other place
-    """A tuple of what was found, which also tells what is not in it.
+class Found(tuple[RowT, ...]):  # noqa: SLOT001 - it has two attributes
+    """A tuple of results, with attributes for what is not in it.
 
     Attributes:
-        missing: spans that could not be asked for: not kept any more, or not to be had yet.
-        skipped: spots of the answers that do not fit the reference, the first thousand.
+        missing: spans that could not be fetched: expired, or not available yet.
+        skipped: rows that do not fit the reference and were left out, the first thousand.
 
     """
 
@@ -60,7 +59,7 @@ class Found(tuple[RowT, ...]):  # noqa: SLOT001 - what it tells has no other pla
     def __new__(
         cls, items: Iterable[RowT] = (), *, missing: tuple[Span, ...] = (), skipped: tuple[BadRow, ...] = ()
     ) -> Self:
-        """Return the items, and what is to be told of them."""
+        """Make a tuple of the items."""
         found = super().__new__(cls, items)
         found.missing = missing
         found.skipped = skipped
@@ -68,7 +67,7 @@ class Found(tuple[RowT, ...]):  # noqa: SLOT001 - what it tells has no other pla
 
 
 def few(values: tuple[object, ...] | None) -> str:
-    """Show the first items of a list, and how many more there are."""
+    """Return a `repr` of the first items of a list, and the number of the others."""
     if values is None or len(values) <= _FEW:
         return repr(values)
     return f"({', '.join(map(repr, values[:_FEW]))}, … {len(values) - _FEW} more)"
@@ -76,7 +75,7 @@ def few(values: tuple[object, ...] | None) -> str:
 
 @attrs.frozen(kw_only=True)
 class Rows(Answer, Generic[RowT]):
-    """An answer that consists of rows, in the service's order; None where it sent null."""
+    """An answer that consists of rows, in the service's order; None if it sent null."""
 
     # Not `… | None`: cattrs puts no type for RowT into a union of that spelling.
     data: Optional[tuple[RowT, ...]] = attrs.field(repr=few)  # noqa: UP045

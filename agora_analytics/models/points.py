@@ -1,9 +1,8 @@
-"""Values over time, by dimension and by user: what insights, real-time windows and a call's timeline consist of.
+"""Values over time, by dimension and by user: the rows of insights, real-time windows and timelines.
 
 On the wire a row keeps its value under the metric's name and its group under the dimension's: `{"userCount": 42, "sdk":
-"4.1.1", "ts": 1631837400}`. So that rows decode straight into their class, as fast as any other answer, each pair of
-metric and dimension has a generated subclass of `Point` with fields of just those names; `value` and `dimension_value`
-read them whatever they are called.
+"4.1.1", "ts": 1631837400}`. So that rows decode directly into their class, each pair of metric and dimension has a
+generated subclass of `Point` with fields of those names; `value` and `dimension_value` read them whatever their names.
 """
 
 from __future__ import annotations
@@ -29,10 +28,12 @@ Number = int | float
 
 @attrs.frozen(eq=False)
 class Point:
-    """A value at `ts`: UTC seconds of the start of its window or bucket.
+    """A value at `ts`, the start of its window or bucket in UTC seconds.
 
-    Beside `ts` it has a field under the metric's own name, and one under the dimension's where one was asked for. Make
-    one with `Point.of`.
+    It also has a field with the metric's own name, and one with the dimension's, if there is one. `Point.of` makes one.
+
+    >>> Point.of(1_795_521_600, 42, metric="userCount", dimension="os", dimension_value="iOS")
+    Point(ts=1795521600, userCount=42, os='iOS')
     """
 
     ts: Whole
@@ -51,7 +52,7 @@ class Point:
         dimension_value: str | None = None,
         uid: Uid | None = None,
     ) -> Point:
-        """Return the point of these values, as an answer about `metric` by `dimension` would hold it."""
+        """Return a point with these values, as in an answer about `metric` by `dimension`."""
         values: list[Any] = [ts, value]
         values += [dimension_value] if dimension else []
         values += [uid] if uid is not None else []
@@ -59,18 +60,18 @@ class Point:
 
     @property
     def value(self) -> Number | None:
-        """The metric's value; None where the service sent null."""
+        """The metric's value; None if the service sent null."""
         value: Number | None = getattr(self, self._metric)
         return value
 
     @property
     def dimension_value(self) -> str | None:
-        """Which value of the dimension this point is about; None where no dimension was asked for."""
+        """The dimension's value; None without a dimension."""
         return getattr(self, self._dimension) if self._dimension else None
 
     @property
     def uid(self) -> Uid | None:
-        """Which user this point is about; None where no users were asked for."""
+        """The user; None in answers that are not by user."""
         return None
 
     @property
@@ -79,7 +80,7 @@ class Point:
         return moment(self.ts)
 
     def __eq__(self, other: object) -> bool:
-        """Compare by what is said, not by class: the same shape may have been generated more than once."""
+        """Compare by content, not by class: the same class may have been generated more than once."""
         return self._said() == other._said() if isinstance(other, Point) else NotImplemented
 
     def __hash__(self) -> int:
@@ -102,8 +103,8 @@ _TAKEN = frozenset({"self", "ts", "uid", "of", "value", "dimension_value", "star
 
 
 def can_be_field(name: str) -> bool:
-    """Whether a wire name can be a field of a generated class beside what every point has."""
-    # Python writes some letters that are not ASCII another way, and would not find them again.
+    """Whether a wire name can be a field of a generated class, beside the attributes of every point."""
+    # Python normalizes some non-ASCII letters in identifiers, and would not find the field again.
     fits = name.isascii() and name.isidentifier() and not iskeyword(name)
     return fits and not name.startswith("_") and name not in _TAKEN
 
@@ -115,7 +116,7 @@ def group_of(point: Point) -> str | None:
 
 @lru_cache(maxsize=256)
 def shape(metric: str, dimension: str | None = None, *, user: bool = False) -> type[Point]:
-    """Return the class of points about `metric` by `dimension`, and by user; a name unfit for a field is replaced."""
+    """Return the class of points about `metric` by `dimension`, and by user; unsuitable names are replaced."""
     metric = metric if can_be_field(metric) else "value"
     if dimension is not None and (not can_be_field(dimension) or dimension == metric):
         dimension = "dimension_value"
@@ -138,7 +139,7 @@ def _make(metric: str, dimension: str | None, user: bool) -> type[Point]:  # noq
 
 @attrs.frozen
 class Total:
-    """A value over a whole span; `ref_usage` tells how much usage (minutes or attempts) a quality value rests on."""
+    """A value over a whole span; `ref_usage` is the usage (minutes or attempts) behind a quality value."""
 
     value: Number | None
     dimension_value: str | None = None

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar
 
 from agora_analytics._core import validation
-from agora_analytics._core.futures import ended
+from agora_analytics._core.futures import wait_until_done
 from agora_analytics.quota.ledger_state import LedgerState
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class FileLedger:
         if self._worker is None or self._worker.process != os.getpid():
             self._worker = _Worker(self.path)
             self._dropped = weakref.finalize(self, _abandon, self._worker)
-        return await ended(self._worker.change(account, change))
+        return await wait_until_done(self._worker.change(account, change))
 
     async def close(self) -> None:
         """Close the file; may be called twice, and the ledger may be used again after it."""
@@ -63,7 +63,7 @@ class FileLedger:
         if self._dropped is not None:
             self._dropped.detach()
         if worker is not None and worker.process == os.getpid():
-            await ended(worker.close_file())
+            await wait_until_done(worker.close_file())
             worker.end()
 
     async def __aenter__(self) -> Self:

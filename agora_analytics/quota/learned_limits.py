@@ -14,8 +14,9 @@ from typing import Final, NamedTuple
 import attrs
 
 from agora_analytics.plans import Unit
+from agora_analytics.spans import DAY
 
-_TTL: Final = 86_400.0
+_TTL: Final = DAY
 """Seconds for which a learned limit replaces the plan's."""
 
 _PLANNING_TTL: Final = 2.5 * _TTL

@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 import attrs
 
-from agora_analytics._core.decoding.json import encode, strict
+from agora_analytics._core.decoding.json import encode, strict_decoder
 from agora_analytics.quota.bucket import IN_FLIGHT_TTL, SEND_DELAY, WindowCounter
 from agora_analytics.quota.date_trust import DateTrust
 from agora_analytics.quota.service_clock import ServiceClock
@@ -83,8 +83,8 @@ class LedgerState:
         self.boot_time = wall - now
 
 
-decode: Callable[[bytes], LedgerState] = strict(LedgerState)
-"""Read back what `LedgerState.encode` returned; raises what `Unreadable` lists for anything else."""
+decode: Callable[[bytes], LedgerState] = strict_decoder(LedgerState)
+"""Read back what `LedgerState.encode` returned; raises what `DecodeFailures` lists for anything else."""
 
 
 class MemoryLedger:

@@ -97,12 +97,14 @@ class Limiters:
 
     async def forecast(self, requests: int, counter: str | Endpoint) -> Forecast:
         """See `Quota.forecast`."""
-        name = self.plan.counter(counter) if isinstance(counter, Endpoint) else validation.text("counter", counter)
+        if isinstance(counter, Endpoint):
+            name = self.plan.counter(counter)
+        else:
+            name = validation.non_empty_str("counter", counter)
         if name not in self.plan.all_counters():
-            raise ValueError(
-                f"counter={validation.shown(name)}: plan {self.plan.name!r} has {', '.join(self.plan.all_counters())}"
-            )
-        count = validation.number("requests", requests, 1)
+            known = ", ".join(self.plan.all_counters())
+            raise ValueError(f"counter={validation.short_repr(name)}: plan {self.plan.name!r} has {known}")
+        count = validation.int_in_range("requests", requests, 1)
         limiter = self._limiters.get(name)
         if limiter is not None:
             return await limiter.forecast(count)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from agora_analytics._core.redaction import fingerprint
 from agora_analytics.plans import Endpoint, Plan
 from agora_analytics.quota.limiters import Limiters, Reserve
 
@@ -12,15 +12,6 @@ if TYPE_CHECKING:
     from agora_analytics.quota.snapshot import Forecast, QuotaSnapshot
 
 __all__ = ["Quota", "fingerprint"]
-
-
-def fingerprint(identity: str) -> str:
-    """Return a short name for an account or an App ID that does not reveal it.
-
-    >>> fingerprint("customer id")
-    'b97611f73136e27f'
-    """
-    return sha256(identity.encode()).hexdigest()[:16]
 
 
 class Quota:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
-from agora_analytics._core.decoding.json import Unreadable
+from agora_analytics._core.decoding.json import DecodeFailures
 from agora_analytics._core.files import not_linked
 from agora_analytics._core.process_lock import ProcessLock, is_locked
 from agora_analytics.errors import LedgerError
@@ -168,7 +168,7 @@ class LedgerFile:
     def _as_ledger_error(self) -> Iterator[None]:
         try:
             yield
-        except (*Unreadable, sqlite3.Error, OSError, ValueError) as error:
+        except (*DecodeFailures, sqlite3.Error, OSError, ValueError) as error:
             raise _unusable(self._path, error) from error
 
 

@@ -123,8 +123,8 @@ class _Only:
 
 def _rules(rules: object) -> tuple[FaultRule, ...]:
     return tuple(
-        validation.having("rules", rule, "a result of Faults.script, Faults.chance and so on", "strike")
-        for rule in validation.listed("rules", rules, "rules")
+        validation.with_members("rules", rule, "a result of Faults.script, Faults.chance and so on", "strike")
+        for rule in validation.as_list("rules", rules, "rules")
     )
 
 
@@ -164,7 +164,7 @@ class Faults:
         """
         if host is not None and endpoint is not None:
             raise TypeError("a script counts requests by host or by endpoint; pass only one of them")
-        allowed_steps = validation.listed("steps", steps, "Fault or None")
+        allowed_steps = validation.as_list("steps", steps, "Fault or None")
         faults = tuple(validation.none_or(_fault, f"steps[{at}]", step) for at, step in enumerate(allowed_steps))
         return cls((_Script(faults, _host(host), _name(endpoint)),))
 
@@ -192,7 +192,7 @@ class Faults:
         """Return a schedule in which every request in `[start, end)` fails; both are UTC seconds."""
         first, last = validators.utc_seconds("start", start), validators.utc_seconds_or_inf("end", end)
         if first >= last:
-            raise ValueError(f"end={validation.shown(end)} must be after start={validation.shown(start)}")
+            raise ValueError(f"end={validation.short_repr(end)} must be after start={validation.short_repr(start)}")
         return cls((_Outage(first, last, _fault("fault", fault), _host(host)),))
 
     @classmethod
@@ -203,7 +203,7 @@ class Faults:
     @classmethod
     def of_call(cls, call_id: str, fault: Fault = UNKNOWN_CALL) -> Self:
         """Return a schedule in which every request for details of one call fails; see `UNKNOWN_CALL` for how."""
-        return cls.always(fault).only(call_id=validation.text("call_id", call_id))
+        return cls.always(fault).only(call_id=validation.non_empty_str("call_id", call_id))
 
     def only(self, endpoint: Endpoint | str | None = None, *, host: int | None = None, **params: object) -> Self:
         """Return this schedule limited to requests to one endpoint or one host, or with these parameters.
@@ -212,7 +212,7 @@ class Faults:
         Raises `ValueError` for an unknown endpoint or parameter.
         """
         for name in params:
-            validation.choice("parameter", name, PARAMETERS)
+            validation.one_of("parameter", name, PARAMETERS)
         spelled = {name: str(value) for name, value in params.items()}
         return type(self)((_Only(self.rules, _name(endpoint), _host(host), spelled),))
 
@@ -230,7 +230,7 @@ def _first(rules: Sequence[FaultRule], arrival: Arrival) -> Fault | None:
 
 def _name(endpoint: Endpoint | str | None) -> str | None:
     name = endpoint.name if isinstance(endpoint, Endpoint) else endpoint
-    return None if name is None else validation.choice("endpoint", name, sorted(_NAMES))
+    return None if name is None else validation.one_of("endpoint", name, sorted(_NAMES))
 
 
 def _host(host: object) -> int | None:

@@ -72,13 +72,13 @@ class Fault:
     date_off: float = 0.0
 
     def __attrs_post_init__(self) -> None:
-        validation.settle(
+        validation.apply_rules(
             self,
             kind=partial(validators.literal, FaultKind),
-            status=partial(validation.number, least=100, most=599),
+            status=partial(validation.int_in_range, least=100, most=599),
             retry_after=validators.non_negative,
-            seconds=validation.amount,
-            size=partial(validation.number, least=0, most=2**40),
+            seconds=validation.number_in_range,
+            size=partial(validation.int_in_range, least=0, most=2**40),
             code=validators.integer,
             message=validators.string,
             date_off=validators.finite,

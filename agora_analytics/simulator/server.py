@@ -69,9 +69,9 @@ async def serve_hosts(
     A `port` other than 0 is the first of `count` consecutive ports.
     """
     validation.instance("service", service, Service)
-    validation.text("host", host)
-    port = validation.number("port", port, 0, 65_535)
-    count = validation.number("count", count, 1, 65_536 - port)
+    validation.non_empty_str("host", host)
+    port = validation.int_in_range("port", port, 0, 65_535)
+    count = validation.int_in_range("count", count, 1, 65_536 - port)
     async with AsyncExitStack() as stack:
         yield tuple(
             [

@@ -55,7 +55,7 @@ class SimulatorTransport:
         self._latency = _latency("latency", latency)
         self._hosts = positive_integer("hosts", hosts)
         given = [
-            finite(f"skews[{index}]", skew) for index, skew in enumerate(validation.listed("skews", skews, "seconds"))
+            finite(f"skews[{index}]", skew) for index, skew in enumerate(validation.as_list("skews", skews, "seconds"))
         ]
         self._skews = (*given, *[0.0] * hosts)
         self._timeout = positive("timeout", timeout)
@@ -125,9 +125,9 @@ def _latency(name: str, value: Any) -> Latency:
     if callable(value):
         function: Latency = value
         return function
-    pair = validation.listed(name, value, "two numbers of seconds, to the service and back")
+    pair = validation.as_list(name, value, "two numbers of seconds, to the service and back")
     if len(pair) != 2:  # noqa: PLR2004 - to the service and back
         raise ValueError(
-            f"{name}={validation.shown(value)}: allowed are two numbers of seconds, to the service and back"
+            f"{name}={validation.short_repr(value)}: allowed are two numbers of seconds, to the service and back"
         )
-    return (validation.amount(f"{name}[0]", pair[0]), validation.amount(f"{name}[1]", pair[1]))
+    return (validation.number_in_range(f"{name}[0]", pair[0]), validation.number_in_range(f"{name}[1]", pair[1]))

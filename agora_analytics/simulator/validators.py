@@ -22,14 +22,14 @@ _MILLISECONDS_FROM: Final = 1e11
 
 def literal(literal: object, name: str, value: object) -> str:
     """Return one of the strings of a `Literal`."""
-    return validation.choice(name, value, get_args(literal))
+    return validation.one_of(name, value, get_args(literal))
 
 
 def fraction(name: str, value: object) -> float:
     """Return a number from 0 to 1, both inclusive."""
     result = finite(name, value)
     if not 0 <= result <= 1:
-        raise ValueError(f"{name}={validation.shown(value)}: allowed are numbers from 0 to 1")
+        raise ValueError(f"{name}={validation.short_repr(value)}: allowed are numbers from 0 to 1")
     return result
 
 
@@ -37,7 +37,7 @@ def finite(name: str, value: object) -> float:
     """Return a finite number; it may be negative."""
     result = _number(name, value)
     if not math.isfinite(result):
-        raise ValueError(f"{name}={validation.shown(value)}: allowed are finite numbers")
+        raise ValueError(f"{name}={validation.short_repr(value)}: allowed are finite numbers")
     return result
 
 
@@ -45,7 +45,7 @@ def utc_seconds(name: str, value: object) -> float:
     """Return UTC seconds; infinity of either sign is allowed, milliseconds are not."""
     result = _number(name, value)
     if math.isnan(result) or _MILLISECONDS_FROM <= result < math.inf:
-        raise ValueError(f"{name}={validation.shown(value)}: allowed are UTC seconds, not milliseconds")
+        raise ValueError(f"{name}={validation.short_repr(value)}: allowed are UTC seconds, not milliseconds")
     return result
 
 
@@ -53,21 +53,21 @@ def utc_seconds_or_inf(name: str, value: object) -> float:
     """Return UTC seconds of an end; any number later than all times, such as infinity, means never."""
     result = _number(name, value)
     if math.isnan(result):
-        raise ValueError(f"{name}={validation.shown(value)}: allowed are UTC seconds")
+        raise ValueError(f"{name}={validation.short_repr(value)}: allowed are UTC seconds")
     return result
 
 
 def whole_utc_seconds(name: str, value: object) -> int:
     """Return UTC seconds as an int."""
-    if validation.whole(value) is None:
-        raise validation.wrong(name, value, "whole UTC seconds")
-    return int(utc_seconds(name, validation.whole(value)))
+    if validation.as_int(value) is None:
+        raise validation.type_error(name, value, "whole UTC seconds")
+    return int(utc_seconds(name, validation.as_int(value)))
 
 
 def check_member(name: str, value: str | None, allowed: Collection[str]) -> None:
     """Raise `ValueError` or `TypeError` unless `value` is in `allowed`; cheap enough to call for each row."""
     if value not in allowed:
-        validation.choice(name, value, allowed)
+        validation.one_of(name, value, allowed)
 
 
 def clock(name: str, value: Any) -> WallClock | float:
@@ -75,27 +75,27 @@ def clock(name: str, value: Any) -> WallClock | float:
     if callable(value) and not isinstance(value, type):
         result: WallClock = value
         return result
-    if isinstance(validation.plain(value), bool) or not isinstance(validation.plain(value), _REAL):
-        raise validation.wrong(name, value, "UTC seconds, or a function that returns them")
+    if isinstance(validation.enum_value(value), bool) or not isinstance(validation.enum_value(value), _REAL):
+        raise validation.type_error(name, value, "UTC seconds, or a function that returns them")
     return finite(name, utc_seconds(name, value))
 
 
 def string(name: str, value: object) -> str:
     """Return a str, which may be empty."""
-    result = validation.plain(value)
+    result = validation.enum_value(value)
     if not isinstance(result, str):
-        raise validation.wrong(name, value, "a str")
+        raise validation.type_error(name, value, "a str")
     return result
 
 
 def integer(name: str, value: object) -> int:
     """Return an int; it may be negative."""
-    return validation.number(name, value, -(2**63), 2**63)
+    return validation.int_in_range(name, value, -(2**63), 2**63)
 
 
-non_negative = partial(validation.number, least=0)
-positive_integer = partial(validation.number, least=1)
-positive = partial(validation.amount, above=True)
+non_negative = partial(validation.int_in_range, least=0)
+positive_integer = partial(validation.int_in_range, least=1)
+positive = partial(validation.number_in_range, above=True)
 
 
 def optional(validator: Any) -> Any:
@@ -109,7 +109,7 @@ def instance_of(kind: type[Any]) -> Any:
 
 
 def _number(name: str, value: object) -> float:
-    result = validation.plain(value)
+    result = validation.enum_value(value)
     if isinstance(result, bool) or not isinstance(result, _REAL):
-        raise validation.wrong(name, value, "a number")
+        raise validation.type_error(name, value, "a number")
     return result if isinstance(result, int) else float(result)

@@ -6,16 +6,13 @@ A name is leased to one stream at a time. The lease on a file is a lock of the k
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from agora_analytics._core import files, validation
-from agora_analytics._core.futures import ended
+from agora_analytics._core.futures import wait_until_done
 from agora_analytics.errors import CheckpointError
 from agora_analytics.streams.checkpoints import Checkpoint
 
@@ -97,7 +94,8 @@ class FileCheckpoints:
         """Save a checkpoint."""
         path, checkpoint = self._path(name), _checkpoint(checkpoint)
         try:
-            await _completed(lambda: _replace(path, checkpoint.encode()))  # for thousands of windows this is megabytes
+            # In a thread: for thousands of windows this is megabytes.
+            await _completed(lambda: files.write_atomically(path, checkpoint.encode()))
         except OSError as error:
             raise _unusable(path, error) from None
 
@@ -130,15 +128,15 @@ class FileCheckpoints:
 
 def checked_name(name: str, argument: str = "name") -> str:
     """Return a name that can be a file name; raises `ValueError` for others, and `TypeError` if it is no text."""
-    text = validation.plain(name)
+    text = validation.enum_value(name)
     if not isinstance(text, str):
-        raise validation.wrong(
+        raise validation.type_error(
             argument, name, "a name: a str" if argument == "name" else "a Checkpoint, or a name: a str"
         )
     if not _NAME.fullmatch(text):
         raise ValueError(
-            f"{argument}={validation.shown(text)}: allowed are 1 to 100 of the letters a to z and A to Z, digits and "
-            ". _ @ + -, beginning with a letter, a digit or _"
+            f"{argument}={validation.short_repr(text)}: allowed are 1 to 100 of the letters a to z and A to Z, digits"
+            " and . _ @ + -, beginning with a letter, a digit or _"
         )
     return str.__str__(text)
 
@@ -161,49 +159,17 @@ def _claimed(path: Path) -> list[Claim]:
     lock = claim(path.with_name(f".{path.stem}.lock"))
     if lock is None:
         return []
-    temporary = re.compile(re.escape(_temporary_prefix(path)) + r"[a-z0-9_]{8}")
+    temporary = re.compile(re.escape(files.temporary_prefix(path)) + r"[a-z0-9_]{8}")
     for file in path.parent.iterdir():
         if temporary.fullmatch(file.name):
             file.unlink(missing_ok=True)
     return [lock]
 
 
-def _temporary_prefix(path: Path) -> str:
-    """Return how the names of temporary files for this one begin."""
-    return f".{path.name}."
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=_temporary_prefix(path))
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        with suppress(OSError):
-            Path(temporary).unlink()
-        raise
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    """Sync a folder to the disk, if the system can."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 async def _completed(work: Callable[[], T]) -> T:
     """Run `work` in a thread, and return or raise only once it has ended, so that saves and releases stay in order."""
     # Not a task, which would be cancelled by itself when the loop shuts down.
-    return await ended(asyncio.get_running_loop().run_in_executor(None, work))
+    return await wait_until_done(asyncio.get_running_loop().run_in_executor(None, work))
 
 
 def _in_use(name: str, by: str) -> CheckpointError:

@@ -10,7 +10,7 @@ from typing import Any, Final, Self, TypeVar
 import attrs
 
 from agora_analytics._core import validation
-from agora_analytics._core.decoding.json import Unreadable, encode, strict
+from agora_analytics._core.decoding.json import DecodeFailures, encode, strict_decoder
 from agora_analytics.errors import CheckpointError
 from agora_analytics.spans import Span, merged
 
@@ -50,8 +50,10 @@ class Checkpoint:
     version: int = _VERSION
 
     def __attrs_post_init__(self) -> None:
-        validation.settle(self, stream=validation.text, done=_spans, version=partial(validation.number, least=0))
-        validation.settle(self, open=_entries)
+        validation.apply_rules(
+            self, stream=validation.non_empty_str, done=_spans, version=partial(validation.int_in_range, least=0)
+        )
+        validation.apply_rules(self, open=_entries)
 
     def with_done(self, span: Span) -> Self:
         """Return a copy with one more delivered span."""
@@ -69,13 +71,13 @@ class Checkpoint:
         ignoring them would lose state. `source` names the text in errors.
         """
         if not isinstance(text, str | bytes):
-            raise validation.wrong("text", text, "a str or bytes")
+            raise validation.type_error("text", text, "a str or bytes")
         try:
             body = text.encode() if isinstance(text, str) else text
             given = _document(body)
             _check_version(given, source)
             found = _decode(body)
-        except (*Unreadable, ValueError, TypeError) as error:
+        except (*DecodeFailures, ValueError, TypeError) as error:
             raise unreadable(source, error) from None
         _check_fields(given, source)
         return attrs.evolve(found, done=merged(found.done))
@@ -98,8 +100,8 @@ def _spans(name: str, spans: object) -> tuple[Span, ...]:
     return validation.instances(name, spans, Span)
 
 
-_decode = strict(Checkpoint)
-_document = strict(dict[str, Any])
+_decode = strict_decoder(Checkpoint)
+_document = strict_decoder(dict[str, Any])
 
 
 def unreadable(source: str, why: object) -> CheckpointError:
@@ -114,8 +116,8 @@ def opened(checkpoint: Checkpoint, field: str, kind: type[T], source: str = "the
     """
     wanted = {key: entry[field] for key, entry in checkpoint.open.items() if field in entry}
     try:
-        found = strict(dict[str, kind])(encode(wanted))  # type: ignore[valid-type]  # the type is an argument
-    except (*Unreadable, ValueError, TypeError) as error:
+        found = strict_decoder(dict[str, kind])(encode(wanted))  # type: ignore[valid-type]  # the type is an argument
+    except (*DecodeFailures, ValueError, TypeError) as error:
         raise unreadable(source, f"{field!r} of an open entry: {error}") from None
     if attrs.has(kind):
         for value in wanted.values():

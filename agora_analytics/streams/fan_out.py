@@ -14,7 +14,7 @@ from weakref import ref
 import attrs
 
 from agora_analytics._core import validation
-from agora_analytics._core.futures import ended
+from agora_analytics._core.futures import wait_until_done
 from agora_analytics.streams.health import log
 from agora_analytics.streams.position import Position
 from agora_analytics.streams.stream import Stream
@@ -54,7 +54,7 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
         of the hub.
         """
         limit = self._history.maxlen or 0
-        if validation.number("last", last, 0) > limit:
+        if validation.int_in_range("last", last, 0) > limit:
             raise ValueError(
                 f"last={last}: the hub keeps the last {limit} events; ask for more with broadcast(history=)"
             )
@@ -93,7 +93,7 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
             return
         self._pump.cancel()
         try:
-            await ended(self._pump)
+            await wait_until_done(self._pump)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not self._pump.cancelled() or (task is not None and task.cancelling()):
@@ -278,6 +278,8 @@ def broadcast(
     `hub.subscribe(last=…)`. Raises `ValueError` or `TypeError` for bad arguments; entering the context raises
     `RuntimeError` if the stream has another hub.
     """
-    validation.having("stream", stream, "a stream, such as client.realtime.watch(…)", "__aiter__", "aclose")
-    chosen = validation.choice("on_overflow", on_overflow, _OVERFLOW)
-    return Broadcast(stream, validation.number("size", size, 1), chosen, validation.number("history", history, 0))
+    validation.with_members("stream", stream, "a stream, such as client.realtime.watch(…)", "__aiter__", "aclose")
+    chosen = validation.one_of("on_overflow", on_overflow, _OVERFLOW)
+    return Broadcast(
+        stream, validation.int_in_range("size", size, 1), chosen, validation.int_in_range("history", history, 0)
+    )

@@ -13,6 +13,7 @@ from agora_analytics.errors import AgoraError, LedgerError, PlanRefused, QuotaEx
 from agora_analytics.plans import Endpoint
 from agora_analytics.quota.limiter import Budget
 from agora_analytics.quota.limiters import Limiters, Reserve
+from agora_analytics.spans import DAY
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.downtime import CLOCK_TOLERANCE, Downtime, Now
 from agora_analytics.streams.error_policy import rule_for
@@ -41,7 +42,6 @@ _MAX_PROBE_INTERVAL: Final = 300.0
 
 _MAX_DOUBLINGS: Final = 10
 _BUSY: Final = 1.0
-_DAY: Final = 86_400
 
 
 class StoppedError(Exception):
@@ -245,7 +245,7 @@ class Poller(ABC, Generic[T]):
             self._last_budgets[reserve] = await reserve.keep(rest, daily, weight)
         except LedgerError as error:
             self.record_poll([error], self.read_clock(), answered=False, certain=True)
-        return self._last_budgets.get(reserve) or Budget(rest, _DAY - self._time.utc() % _DAY)
+        return self._last_budgets.get(reserve) or Budget(rest, DAY - self._time.utc() % DAY)
 
     # The service's clock.
 

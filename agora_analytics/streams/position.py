@@ -52,7 +52,7 @@ def _start_seconds(start: Instant) -> int:
         return seconds(start, "start")
     except TypeError:
         allowed = "a timedelta, an aware datetime, or whole seconds since 1970 as an int"
-        raise validation.wrong("start", start, allowed) from None
+        raise validation.type_error("start", start, allowed) from None
 
 
 class Progress(Protocol):

@@ -11,10 +11,8 @@ import attrs
 
 from agora_analytics.errors import PlanRefused
 from agora_analytics.plans import Limits
-from agora_analytics.spans import Span
+from agora_analytics.spans import DAY, HOUR, Span
 
-_DAY: Final = 86_400.0
-_HOUR: Final = 3_600.0
 _MIN_REFUSALS: Final = 2
 """Refusals in a row before spans become smaller: a single one may be due to a wrong clock."""
 
@@ -46,7 +44,7 @@ class RetentionBounds:
 
     _retention: float = attrs.field(init=False)
     _reduced_until: float = 0.0
-    _reduced_for: float = _HOUR
+    _reduced_for: float = HOUR
     _refusals: int = 0
     _latest_accepted: int = 0
 
@@ -64,7 +62,7 @@ class RetentionBounds:
     def queryable(self, now: float) -> Span:
         """Return the span that is queryable at a time (UTC seconds); never empty."""
         if self._reduced_until and not 0 <= self._reduced_until - now <= self._reduced_for:  # or a clock was set back
-            self._reduced_for = min(2 * self._reduced_for, _DAY)
+            self._reduced_for = min(2 * self._reduced_for, DAY)
             self.forget_refusals()
         start = int(now - self._retention) + 1 + self.margin + self._clock_drift(now)
         end = int(now) - self.delay - 1
@@ -89,7 +87,7 @@ class RetentionBounds:
         self.oldest_accepted = oldest
         self._latest_accepted = max(self._latest_accepted, oldest)
         if not self._reduced_until:
-            self._reduced_for = _HOUR
+            self._reduced_for = HOUR
 
     def forget_accepted(self) -> None:
         """Forget accepted spans: the clock was wrong."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol
 
-from agora_analytics._core.dispatcher import OnSkipped, SpanAtSend
+from agora_analytics._core.dispatcher import OnSkipped, SpanProvider
 from agora_analytics.models import CallPage, Point, SessionPage
 from agora_analytics.plans import Endpoint
 from agora_analytics.streams.watch.series import Query
@@ -21,7 +21,7 @@ class WindowSource(Protocol):
     def endpoint(self, number: int) -> Endpoint:
         """Return the endpoint of a query."""
 
-    def windows(self, number: int, span: SpanAtSend) -> Coroutine[Any, Any, tuple[Point, ...]]:
+    def windows(self, number: int, span: SpanProvider) -> Coroutine[Any, Any, tuple[Point, ...]]:
         """Return the points of a query, in order of time; `span` is called when the request is sent."""
 
     def on_skipped(self, callback: OnSkipped) -> None:
@@ -31,10 +31,10 @@ class WindowSource(Protocol):
 class CallSource(Protocol):
     """Lists calls, and the sessions of one."""
 
-    def call_page(self, span: SpanAtSend, number: int, cname: str | None = None) -> Coroutine[Any, Any, CallPage]:
+    def call_page(self, span: SpanProvider, number: int, cname: str | None = None) -> Coroutine[Any, Any, CallPage]:
         """Return a page of calls."""
 
-    def session_page(self, call_id: str, span: SpanAtSend, number: int) -> Coroutine[Any, Any, SessionPage]:
+    def session_page(self, call_id: str, span: SpanProvider, number: int) -> Coroutine[Any, Any, SessionPage]:
         """Return a page of the sessions of a call."""
 
     def on_skipped(self, callback: OnSkipped) -> None:

@@ -225,7 +225,7 @@ class Month:
         )
         self._ledger.reopen(asyncio.get_running_loop().time(), self.simulation.host_clock())
         async with self.simulation.client(ledger=self._ledger, transport=recorder) as client:
-            client._session._random = draw  # noqa: SLF001 - pauses between attempts are drawn: alike in each run
+            client._dispatcher._random = draw  # noqa: SLF001 - pauses between attempts are drawn: alike in each run
             watch = client.realtime.watch(*SERIES, start=self.schedule.begin, checkpoint=self._windows.resume())
             follow = client.calls.follow(start=self.schedule.begin, checkpoint=self._calls.resume(), with_sessions=True)
             self._streams = (watch, follow)

@@ -69,8 +69,8 @@ def test_a_dry_run_reports_what_is_left_out_before_the_service_clock_is_known(ru
 
 
 def test_a_host_second_is_encoded_as_a_number():
-    told = json.document(json.encode({"at": HostSecond(7), "span": by_host(Span(1, 2))}))
+    told = json.loads(json.encode({"at": HostSecond(7), "span": by_host(Span(1, 2))}))
     assert told == {"at": 7, "span": {"start": 1, "end": 2}}
-    assert json.lines([HostSecond(7)]) == b"7\n"
+    assert json.encode_lines([HostSecond(7)]) == b"7\n"
     with pytest.raises(TypeError, match="no JSON is made of object"):
         json.encode(object())

@@ -20,13 +20,13 @@ def sink(tmp_path: Path) -> LocalSink:
 def synced(sink, monkeypatch) -> list[str]:
     """The folders whose lists of files were brought to the disk, as seen from the sink's."""
     found: list[str] = []
-    sync = local._fsync_folder
+    sync = local.sync_folder
 
     def noted(folder: Path) -> None:
         found.append(folder.relative_to(sink.folder).as_posix())
         sync(folder)
 
-    monkeypatch.setattr(local, "_fsync_folder", noted)
+    monkeypatch.setattr(local, "sync_folder", noted)
     return found
 
 
@@ -38,7 +38,7 @@ def given(tmp_path: Path) -> Path:
 
 def test_a_new_place_is_on_the_disk_with_all_folders_above_it(tmp_path, monkeypatch):
     found: list[Path] = []
-    monkeypatch.setattr(local, "_fsync_folder", found.append)
+    monkeypatch.setattr(local, "sync_folder", found.append)
     for _ in range(2):
         LocalSink(tmp_path / "a" / "b").check()
     assert found == [tmp_path / "a", tmp_path]

@@ -12,7 +12,6 @@ from agora_analytics.export.state.slices import PendingSlice, SpanStatus
 from agora_analytics.export.state.staging import Partition, SerializedRows, serialized
 from agora_analytics.export.write import column_batch
 from agora_analytics.models import Call
-from agora_analytics.models.calls import is_over
 from agora_analytics.spans import Span
 
 DAY = 86_400
@@ -145,7 +144,7 @@ def test_the_part_of_a_slice_before_a_time_ends_where_the_next_slice_begins(mome
     [(True, None, True), (False, 5, False), (None, 5, True), (None, None, False), (True, 5, True)],
 )
 def test_a_call_is_over_if_the_service_says_so_or_else_if_it_has_an_end(finished, ended, over):
-    assert is_over(Call(call_id="c", finished=finished, created_ts=1, destroyed_ts=ended)) is over
+    assert Call(call_id="c", finished=finished, created_ts=1, destroyed_ts=ended).is_over is over
 
 
 @pytest.mark.parametrize(

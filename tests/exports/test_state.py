@@ -129,8 +129,11 @@ def test_narrower_slices_take_the_place_of_one_and_are_what_it_was(state, opened
         state.add_slices("app", "calls room", [Slice(Span(0, 100), 90)], again=again)
         (one,) = state.slices()
         made = state.split_slice(one, [Slice(Span(0, 50), 40), Slice(Span(50, 100), 90)], 7)
-    assert [(new.slice, new.handed) for new in made] == [(Slice(Span(0, 50), 40), 7), (Slice(Span(50, 100), 90), 7)]
-    assert opened().slices() == tuple(attrs.evolve(new, handed=0) for new in made)
+    assert [(new.slice, new.rows_before) for new in made] == [
+        (Slice(Span(0, 50), 40), 7),
+        (Slice(Span(50, 100), 90), 7),
+    ]
+    assert opened().slices() == tuple(attrs.evolve(new, rows_before=0) for new in made)
     assert {(new.app, new.source, new.again, new.page, new.count) for new in made} == {
         ("app", "calls room", again, 1, 0)
     }

@@ -16,7 +16,7 @@ from runs import export, free, last
 
 from agora_analytics import ExportError
 from agora_analytics._core import futures
-from agora_analytics._core.futures import ended
+from agora_analytics._core.futures import wait_until_done
 from agora_analytics.export.formats import FILE_FORMATS
 from agora_analytics.export.formats.base import FormatWriter
 from agora_analytics.export.formats.sqlite import _LOCK_TIMEOUT, SqliteWriter
@@ -241,7 +241,7 @@ def test_who_is_cancelled_does_not_wait_for_who_reads_the_database(tmp_path, mon
 
         async def cancelled() -> None:
             loop = asyncio.get_running_loop()
-            ending = asyncio.create_task(ended(loop.run_in_executor(None, write), writer.abort))
+            ending = asyncio.create_task(wait_until_done(loop.run_in_executor(None, write), writer.abort))
             await asyncio.sleep(0)
             ending.cancel()
             with pytest.raises(asyncio.CancelledError):

@@ -44,7 +44,7 @@ def read(decode, **document):
 
 
 def decode_strictly(decode, **document):
-    return decode(json.dumps(document).encode(), insist=True)
+    return decode(json.dumps(document).encode(), strict=True)
 
 
 def one(decode, row, key="data"):
@@ -309,7 +309,7 @@ def test_rows_of_users_carry_them():
 )  # fmt: skip
 def test_an_answer_that_does_not_fit_is_told_by_its_place(decode, document, path, reason):
     with pytest.raises(DecodeError) as caught:
-        decode(json.dumps(document).encode(), insist=True)
+        decode(json.dumps(document).encode(), strict=True)
     assert caught.value.path == path
     assert caught.value.args[0].startswith(f"the answer does not fit the reference: {reason}")
     assert caught.value.args[0].endswith(f" at {path}")

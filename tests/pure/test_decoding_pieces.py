@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agora_analytics._core.decoding import codec, scanner
-from agora_analytics._core.decoding.json import BrokenError
+from agora_analytics._core.decoding.json import JsonSyntaxError
 from agora_analytics.errors import AgoraError, DecodeError, TransportError
 from agora_analytics.models import BadRow, Call, CallPage, MetricsAnswer, SessionPage
 
@@ -23,8 +23,8 @@ by_user = codec.user_points_decoder("networkDelay")
 totals = codec.totals_decoder("userCount", "sdk")
 
 
-def read(decode, *, insist=False, **document):
-    return decode(json.dumps(document).encode(), insist=insist)
+def read(decode, *, strict=False, **document):
+    return decode(json.dumps(document).encode(), strict=strict)
 
 
 def in_pieces(decode, size):
@@ -51,7 +51,7 @@ spelling = st.sampled_from([{}, {"indent": 1}, {"separators": (",", ":")}, {"ens
 @given(answer, spelling, st.integers(1, 200))
 def test_an_answer_in_pieces_is_the_answer_in_one(document, how, size):
     body = json.dumps(document, **how).encode()
-    found = in_pieces(metrics, size)(body, insist=True)
+    found = in_pieces(metrics, size)(body, strict=True)
     assert found == metrics._exact(body)
     assert found.skipped == ()
 
@@ -59,7 +59,7 @@ def test_an_answer_in_pieces_is_the_answer_in_one(document, how, size):
 @given(st.lists(st.fixed_dictionaries({"ts": whole, "userCount": whole, "sdk": text})), spelling, st.integers(1, 99))
 def test_rows_in_pieces_are_the_rows_in_one(rows, how, size):
     body = json.dumps({"data": rows}, **how).encode()
-    assert in_pieces(by_sdk, size)(body, insist=True) == by_sdk._exact(body)
+    assert in_pieces(by_sdk, size)(body, strict=True) == by_sdk._exact(body)
 
 
 json_values = st.recursive(
@@ -73,7 +73,7 @@ json_values = st.recursive(
 def test_a_value_is_found_to_end_where_it_does(value, how, behind):
     body = json.dumps(value, **how).encode()
     assert last(scanner.skip(b" " + body + behind, 1)) == 1 + len(body)
-    with pytest.raises(BrokenError) as caught:
+    with pytest.raises(JsonSyntaxError) as caught:
         last(scanner.skip(body[:-1], 0))
     assert caught.value.ended
 
@@ -125,7 +125,7 @@ def test_a_row_that_does_not_fit_is_skipped_and_told(count, bad, row, field, rea
     assert [call.call_id for call in page.items] == [f"c{number}" for number in range(count) if number != bad]
     assert page.skipped == (BadRow(f"$.call_lists[{bad}]{field}", reason),)
     with pytest.raises(DecodeError, match="does not fit") as caught:
-        read(calls, insist=True, call_lists=page_of(count, bad, row))
+        read(calls, strict=True, call_lists=page_of(count, bad, row))
     assert caught.value.path == page.skipped[0].path
 
 
@@ -186,7 +186,7 @@ def test_half_a_character_costs_no_more_than_itself(broken):
     assert ("\U0001f600" in page.items[1].device_type) is (b"ude00" in broken)
     assert [(spot.path, spot.whole) for spot in page.skipped] == [("$.call_info[1]", False)]
     with pytest.raises(DecodeError):
-        sessions(body, insist=True)
+        sessions(body, strict=True)
 
 
 def test_half_a_character_is_told_of_what_is_odd_in_other_ways_too():
@@ -215,7 +215,7 @@ def test_what_an_item_says_is_not_what_the_answer_says():
 
 
 def test_a_byte_order_mark_is_passed_over():
-    assert calls(b'\xef\xbb\xbf{"call_lists":[{"call_id":"a"}]}', insist=True).items == (Call(call_id="a"),)
+    assert calls(b'\xef\xbb\xbf{"call_lists":[{"call_id":"a"}]}', strict=True).items == (Call(call_id="a"),)
 
 
 def test_what_is_skipped_is_for_the_decoder_to_say():

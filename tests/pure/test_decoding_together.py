@@ -159,8 +159,8 @@ ODD = b'{"mid":1,"peer_uid":"bob","kvs":[]}'
     ids=["members", "members of an item", "odd items of items", "odd items", "odd items without lists"],
 )
 def test_what_has_to_be_looked_at_one_by_one_has_its_bounds(decode, body, bound, monkeypatch):
-    monkeypatch.setattr(chunks, "_MEMBERS", 4_096)
-    monkeypatch.setattr(chunks, "_ODD", 2_048)
+    monkeypatch.setattr(chunks, "_MAX_MEMBERS", 4_096)
+    monkeypatch.setattr(chunks, "_MAX_LENIENT", 2_048)
     with pytest.raises(DecodeError, match=f"more than {bound}"):
         decode(body)
 

@@ -11,7 +11,7 @@ from agora_analytics.models import Point, SessionMetrics, Track
 
 
 def merged_tracks(sid: str, parts: list[SessionMetrics]) -> SessionMetrics:
-    return scanner.finish(merge.tracks(sid, parts))
+    return scanner.finish(merge.merge_tracks(sid, parts))
 
 
 def users(ts: int, value: float | None, *, sdk: str | None = None, uid: int | None = None) -> Point:
@@ -27,9 +27,9 @@ def track(mid: int, *kvs: tuple[int, float | None], peer: int | None = None) -> 
 
 
 def test_points_come_in_order_of_time_whatever_order_their_parts_have():
-    assert merge.points([]) == ()
-    assert merge.points([[users(40, 1), users(20, 2)]]) == (users(20, 2), users(40, 1))
-    assert merge.points([[users(60, 3)], [], [users(40, 1), users(20, 2)]]) == (
+    assert merge.merge_points([]) == ()
+    assert merge.merge_points([[users(40, 1), users(20, 2)]]) == (users(20, 2), users(40, 1))
+    assert merge.merge_points([[users(60, 3)], [], [users(40, 1), users(20, 2)]]) == (
         users(20, 2),
         users(40, 1),
         users(60, 3),
@@ -37,7 +37,7 @@ def test_points_come_in_order_of_time_whatever_order_their_parts_have():
 
 
 def test_where_parts_overlap_the_later_parts_point_counts():
-    assert merge.points([[users(20, 1), users(40, 1)], [users(40, 2), users(60, 2)]]) == (
+    assert merge.merge_points([[users(20, 1), users(40, 1)], [users(40, 2), users(60, 2)]]) == (
         users(20, 1),
         users(40, 2),
         users(60, 2),
@@ -46,13 +46,13 @@ def test_where_parts_overlap_the_later_parts_point_counts():
 
 def test_points_of_other_groups_and_users_at_one_moment_are_others():
     one, two, three = users(20, 1, sdk="4.1"), users(20, 2, sdk="4.2"), users(20, 3, uid=7)
-    assert set(merge.points([[one], [two], [three], [users(20, 9, uid=7)]])) == {one, two, users(20, 9, uid=7)}
+    assert set(merge.merge_points([[one], [two], [three], [users(20, 9, uid=7)]])) == {one, two, users(20, 9, uid=7)}
 
 
 @given(st.lists(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), max_size=8), min_size=2, max_size=5))
 def test_merged_points_are_the_last_known_of_each_moment(parts):
     told = {ts: value for part in parts for ts, value in part}
-    merged = merge.points([[users(ts, value) for ts, value in part] for part in parts])
+    merged = merge.merge_points([[users(ts, value) for ts, value in part] for part in parts])
     assert [(point.ts, point.value) for point in merged] == sorted(told.items())
 
 

@@ -13,7 +13,7 @@ PACKAGE = Path(agora_analytics.__file__).parent
 REASONS = {
     "_core/lazy.py": "names that a package exports",
     "_core/wire.py": "what a refusal is told more of, by our own names",
-    "_core/validation/objects.py": "fields that a model itself checks",
+    "_core/validation/values.py": "fields that a model itself checks",
     "spans.py": "fields of a span",
     "cli/settings.py": "options that a command needs, by our own names",
     "export/dataframes.py": "fields of a model",

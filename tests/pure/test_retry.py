@@ -22,7 +22,7 @@ from agora_analytics import (
     TransportTimeout,
     Unauthorized,
 )
-from agora_analytics._core.retry import Hosts
+from agora_analytics._core.retry import HostSelector
 
 DOWN = TransportError("down")
 FAILED = ServerError("failed", status=503)
@@ -101,58 +101,58 @@ def test_a_policy_that_makes_no_sense_is_refused(wrong):
 # Hosts.
 
 
-def fail(hosts: Hosts, times: int = 1, now: float = 0.0, error: AgoraError = DOWN) -> int:
+def fail(hosts: HostSelector, times: int = 1, now: float = 0.0, error: AgoraError = DOWN) -> int:
     for _ in range(times):
-        hosts.failed(hosts.current, error, now)
-    return hosts.choose(now)
+        hosts.report_failure(hosts.current, error, now)
+    return hosts.pick(now)
 
 
 @pytest.mark.parametrize("error", [DOWN, TransportTimeout("slow"), FAILED, ServerError("failed", status=500)])
 def test_a_host_is_left_after_two_failures_in_a_row(error):
-    hosts = Hosts(2)
+    hosts = HostSelector(2)
     assert [fail(hosts, error=error) for _ in range(2)] == [0, 1]
 
 
 def test_an_answer_in_between_makes_it_begin_anew():
-    hosts = Hosts(2)
+    hosts = HostSelector(2)
     assert fail(hosts) == 0
-    hosts.worked(0)
+    hosts.report_success(0)
     assert [fail(hosts) for _ in range(2)] == [0, 1]
 
 
 @pytest.mark.parametrize("error", [SAID_500, RateLimited("busy", status=429), Unauthorized("no", status=401)])
 def test_a_host_that_answered_is_not_left(error):
-    assert fail(Hosts(2), times=3, error=error) == 0
+    assert fail(HostSelector(2), times=3, error=error) == 0
 
 
 def test_late_news_of_another_host_changes_nothing():
-    hosts = Hosts(2)
+    hosts = HostSelector(2)
     fail(hosts, times=2)
     for _ in range(2):
-        hosts.failed(0, DOWN, 0.0)
-    assert hosts.choose(0.0) == 1
+        hosts.report_failure(0, DOWN, 0.0)
+    assert hosts.pick(0.0) == 1
     fail(hosts)
-    hosts.worked(0)
+    hosts.report_success(0)
     assert fail(hosts) == 0
 
 
 def test_all_hosts_take_their_turn_and_the_only_one_has_it_for_ever():
-    hosts = Hosts(3)
+    hosts = HostSelector(3)
     assert [fail(hosts, times=2) for _ in range(4)] == [1, 2, 0, 1]
-    assert fail(Hosts(1), times=9) == 0
+    assert fail(HostSelector(1), times=9) == 0
 
 
 def test_the_first_host_is_home_again_after_a_while():
-    hosts = Hosts(2)
+    hosts = HostSelector(2)
     fail(hosts, times=2, now=1_000.0)
-    assert [hosts.choose(1_000.0 + after) for after in (0.0, 299.9, 300.0)] == [1, 1, 0]
-    assert hosts.choose(1_300.1) == 0
+    assert [hosts.pick(1_000.0 + after) for after in (0.0, 299.9, 300.0)] == [1, 1, 0]
+    assert hosts.pick(1_300.1) == 0
     assert [fail(hosts, now=1_301.0) for _ in range(2)] == [0, 1]
-    assert hosts.choose(1_600.9) == 1
+    assert hosts.pick(1_600.9) == 1
 
 
 def test_failures_of_the_host_that_was_left_do_not_follow_home():
-    hosts = Hosts(2)
+    hosts = HostSelector(2)
     fail(hosts, times=3)
-    assert hosts.choose(300.0) == 0
+    assert hosts.pick(300.0) == 0
     assert fail(hosts, now=301.0) == 0

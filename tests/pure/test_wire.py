@@ -36,7 +36,9 @@ written = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 @given(st.dictionaries(written, written | st.integers()), written)
 def test_whatever_is_asked_arrives(params, app_id):
-    request = wire.build(CALL_LISTS, app_id, {"appid": None} | {k: v for k, v in params.items() if k != "appid"})
+    request = wire.build_request(
+        CALL_LISTS, app_id, {"appid": None} | {k: v for k, v in params.items() if k != "appid"}
+    )
     assert request.query.isascii()
     assert dict(parse_qsl(request.query, keep_blank_values=True)) == {"appid": app_id} | {
         name: str(value) for name, value in params.items() if name != "appid"
@@ -52,20 +54,20 @@ def test_whatever_is_asked_arrives(params, app_id):
         ({"exclude_server_user": True, "x": False}, "appid=a&exclude_server_user=true&x=false"),
         ({"cname": "a b+c&d=e/f"}, "appid=a&cname=a%20b%2Bc%26d%3De%2Ff"),
         ({"cname": "频道"}, "appid=a&cname=%E9%A2%91%E9%81%93"),
-        ({"sids": wire.joined(["s1", "s2"])}, "appid=a&sids=s1%2Cs2"),
-        ({"uids": wire.joined([1, "two"])}, "appid=a&uids=1%2Ctwo"),
-        ({"uids": wire.joined([])}, "appid=a"),
-        ({"dimensionValues": wire.quoted(["3.6", "4,1"])}, "appid=a&dimensionValues=%223.6%22%2C%224%2C1%22"),
-        ({"dimensionValues": wire.quoted([])}, "appid=a"),
+        ({"sids": wire.comma_separated(["s1", "s2"])}, "appid=a&sids=s1%2Cs2"),
+        ({"uids": wire.comma_separated([1, "two"])}, "appid=a&uids=1%2Ctwo"),
+        ({"uids": wire.comma_separated([])}, "appid=a"),
+        ({"dimensionValues": wire.quoted_list(["3.6", "4,1"])}, "appid=a&dimensionValues=%223.6%22%2C%224%2C1%22"),
+        ({"dimensionValues": wire.quoted_list([])}, "appid=a"),
     ],
 )
 def test_a_query_is_spelled(params, query):
-    assert wire.build(CALL_LISTS, "a", params).query == query
+    assert wire.build_request(CALL_LISTS, "a", params).query == query
 
 
 def test_a_body_is_json_without_what_is_none_and_the_app_stays_in_the_query():
     body = {"startTs": 1, "dimension": None, "dimensionValues": ("a", "b"), "filters": [{"name": "x", "value": "y"}]}
-    request = wire.build(INSIGHT_USAGE_TOTAL, "a", {}, body)
+    request = wire.build_request(INSIGHT_USAGE_TOTAL, "a", {}, body)
     assert request.query == "appid=a"
     assert json.loads(request.body) == {
         "startTs": 1,
@@ -76,12 +78,12 @@ def test_a_body_is_json_without_what_is_none_and_the_app_stays_in_the_query():
 
 @given(written.filter(lambda text: len(text) > 8))
 def test_no_app_id_is_told_in_an_error(app_id):
-    request = wire.build(CALL_LISTS, app_id, {"start_ts": 1})
+    request = wire.build_request(CALL_LISTS, app_id, {"start_ts": 1})
     assert str(request) == "GET /beta/analytics/call/lists start_ts=1"
 
 
 def test_a_request_tells_its_body():
-    assert str(wire.build(INSIGHT_USAGE_TOTAL, "a", {}, {"metric": "m"})) == (
+    assert str(wire.build_request(INSIGHT_USAGE_TOTAL, "a", {}, {"metric": "m"})) == (
         'POST /beta/insight/usage/aggregation {"metric":"m"}'
     )
 
@@ -97,8 +99,8 @@ def said(status: int = 200, code: object = None, message: object = "", **headers
 def judged(response: Response) -> ResponseError | None:
     """What an answer is judged to be: its status first, then its code."""
     try:
-        wire.judge_status(ASKED, response)
-        wire.judge_code(ASKED, response, wire.read_envelope(response.body))
+        wire.raise_for_status(ASKED, response)
+        wire.raise_for_code(ASKED, response, wire.read_envelope(response.body))
     except ResponseError as error:
         return error
     return None
@@ -222,14 +224,14 @@ def test_the_request_id_is_that_of_the_body_or_else_of_the_headers():
     ],
 )
 def test_a_date_that_no_answer_can_have_tells_nothing(text, second):
-    assert wire.date(Response(200, {"Date": text}, b"")) == second
+    assert wire.server_date(Response(200, {"Date": text}, b"")) == second
 
 
 @pytest.mark.parametrize("zone", ["+9999", "-9999", "+99999999999999999999", "+2300"])
 @pytest.mark.parametrize("day", ["Mon, 01 Jan 2024", "Mon, 01 Jan 0001", "Fri, 31 Dec 9999"])
 def test_dates_of_any_zone_are_read_or_none(day, zone):
     text = f"{day} 00:00:00 {zone}"
-    second = wire.date(Response(200, {"Date": text}, b""))
+    second = wire.server_date(Response(200, {"Date": text}, b""))
     assert second is None or isinstance(second, int)
     for date, after in ((text, DATE), (DATE, text), (text, text)):
         wait = judged(said(503, None, "", **{"Date": date, "Retry-After": after})).retry_after

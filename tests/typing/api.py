@@ -232,6 +232,7 @@ def models(
     assert_type(page.skipped, tuple[BadRow, ...])
     assert_type([(row.path, row.reason, row.whole) for row in page.skipped], list[tuple[str, str, bool]])
     call = page.items[0]
+    assert_type(call.is_over, bool)
     assert_type((call.call_id, call.cname), tuple[str, str | None])
     assert_type((call.started_at, call.ended_at), tuple[datetime | None, datetime | None])
     assert_type((call.span, call.finished), tuple[Span | None, bool | None])

@@ -65,7 +65,7 @@ async def measured(client: AnalyticsClient) -> list[str]:
 
 
 async def test_others_have_their_turn_while_a_large_answer_is_decoded(clock, monkeypatch):
-    monkeypatch.setattr(dispatcher, "_TURN", 0.0)  # so that nothing depends on how fast this machine is
+    monkeypatch.setattr(dispatcher, "_MAX_SLICE", 0.0)  # so that nothing depends on how fast this machine is
     turns = 0
     work = asyncio.ensure_future(measured(client_of(clock, metrics())))
     while not work.done():
@@ -76,10 +76,10 @@ async def test_others_have_their_turn_while_a_large_answer_is_decoded(clock, mon
 
 
 async def test_others_have_their_turn_while_the_parts_of_a_long_call_are_merged(monkeypatch):
-    monkeypatch.setattr(dispatcher, "_TURN", 0.0)
+    monkeypatch.setattr(dispatcher, "_MAX_SLICE", 0.0)
     part = SessionMetrics(sid="s", data=tuple(Track(mid=mid, kvs=((1, 1.0), (0, 2.0))) for mid in range(50)))
     turns = 0
-    work = asyncio.ensure_future(dispatcher.in_turns(merge.tracks("s", [part, part])))
+    work = asyncio.ensure_future(dispatcher.in_turns(merge.merge_tracks("s", [part, part])))
     while not work.done():
         await asyncio.sleep(0)
         turns += 1
@@ -99,12 +99,12 @@ async def test_sessions_are_let_go_one_by_one_and_others_have_their_turn_between
 
 
 async def test_a_caller_who_leaves_while_an_answer_is_decoded_leaves_at_once(clock, monkeypatch):
-    monkeypatch.setattr(dispatcher, "_TURN", 0.0)
+    monkeypatch.setattr(dispatcher, "_MAX_SLICE", 0.0)
     client = client_of(clock, metrics())
     work = asyncio.ensure_future(measured(client))
     await asyncio.sleep(0)  # the request
     await asyncio.sleep(0)
-    assert client._session._transport.sent == 1
+    assert client._dispatcher._transport.sent == 1
     assert not work.done()
     work.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -173,4 +173,4 @@ async def test_what_is_no_json_passes_and_is_asked_again(clock, body):
     for_ever = client_of(clock, body)
     with pytest.raises(TransportError):
         await for_ever.calls.page(*for_ever.calls.recent(600))
-    assert for_ever._session._transport.sent == 4
+    assert for_ever._dispatcher._transport.sent == 4

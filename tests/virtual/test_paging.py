@@ -10,7 +10,7 @@ import pytest
 
 from agora_analytics import IncompleteList, TransportError
 from agora_analytics._core.paging import rows
-from agora_analytics._core.truncation import Part, RowKind
+from agora_analytics._core.truncation import ListQuery, RowKind
 from agora_analytics.spans import Span
 
 
@@ -42,7 +42,7 @@ class Service:
         self._pages = pages
         self._seconds = seconds
 
-    async def fetch(self, part: Part, number: int) -> Answer:
+    async def fetch(self, part: ListQuery, number: int) -> Answer:
         self.asked.append((part.span.start, number))
         try:
             await asyncio.sleep(self._seconds)
@@ -237,7 +237,7 @@ async def test_an_error_of_a_page_is_raised_after_the_rows_before_it(ahead):
 
 
 async def test_an_error_in_making_the_next_request_is_raised_after_the_rows_before_it():
-    def fetch(part: Part, number: int):
+    def fetch(part: ListQuery, number: int):
         if part.span.start:
             raise ValueError("too old by now")
         return Service({0: [page("a", "b", more=False)]}).fetch(part, number)

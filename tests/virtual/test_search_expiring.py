@@ -54,7 +54,7 @@ async def test_a_consumer_who_takes_a_minute_for_each_call_reads_on_to_the_end(c
     check(simulation, span, found, calls)
     assert sum(one.duration for one in found.missing) > HOUR
     assert not simulation.service.refusals
-    assert len([one for one in caplog.messages if "not kept any more" in one]) == 1
+    assert len([one for one in caplog.messages if "expired at the service" in one]) == 1
 
 
 @pytest.mark.parametrize("ahead", [0, 1, 3, 10, 60, 121])

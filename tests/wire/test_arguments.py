@@ -273,7 +273,7 @@ def test_the_environment_is_read_and_what_is_missing_named(monkeypatch):
     monkeypatch.setenv("AGORA_BASE_URL", "https://api.sd-rtn.com, https://api.agora.io/")
     client = AnalyticsClient.from_env()
     assert repr(client) == "AnalyticsClient(plan='premium', app_id='app')"
-    assert client._session._transport._hosts == ("https://api.sd-rtn.com", "https://api.agora.io")
+    assert client._dispatcher._transport._hosts == ("https://api.sd-rtn.com", "https://api.agora.io")
     assert AnalyticsClient.from_env(plan="enterprise").plan.name == "enterprise"
 
 

@@ -191,7 +191,7 @@ async def test_a_proxys_password_is_not_told_in_any_spelling(spelled, monkeypatc
             (TransportError, ValueError), match=r"HTTPS_PROXY names no proxy|ClientProxyConn|DNS"
         ) as caught:
             await ask(client)
-        assert leaks(told(caught.value) + caplog.text + repr(vars(client._session._transport))) == []
+        assert leaks(told(caught.value) + caplog.text + repr(vars(client._dispatcher._transport))) == []
 
 
 @pytest.mark.parametrize("spelled", ["http://us er:{}@127.0.0.1:1", "http://user:{} @127.0.0.1:1"])
@@ -237,7 +237,7 @@ def test_a_client_is_neither_pickled_nor_copied_and_says_what_to_do(copied):
         with pytest.raises(TypeError, match=r"make one where it is used.*from_env") as caught:
             copied(one)
         assert leaks(told(caught.value)) == []
-    for part in (client._session._transport, client._session._transport._credentials):
+    for part in (client._dispatcher._transport, client._dispatcher._transport._credentials):
         with pytest.raises(TypeError, match="not pickled or copied"):
             copied(part)
     with pytest.raises(TypeError, match="not pickled"):

@@ -70,7 +70,7 @@ async def test_a_page_arrives_and_its_connection_is_used_again(service):
         for _ in range(3):
             page = await ask(client)
         assert page.items
-        assert len(client._session._transport._session.connector._conns) == 1
+        assert len(client._dispatcher._transport._session.connector._conns) == 1
 
 
 async def test_the_other_host_takes_over(service):
@@ -237,7 +237,7 @@ def test_another_loop_is_told_apart(service):
     async def fail():
         with pytest.raises(TransportError):
             await ask(client)
-        await client._session._transport.close()
+        await client._dispatcher._transport.close()
 
     asyncio.run(fail())
 
@@ -282,8 +282,8 @@ async def test_no_secret_in_any_log_repr_error_or_traceback(service, caplog, cap
                 await ask(one)
             except AgoraError as error:
                 told.append(everything_told(error))
-            told += [repr(one), str(vars(one)), repr(one._session._transport), repr(vars(one._session))]
-        told += [repr(one._session._transport._credentials) for one in clients]
+            told += [repr(one), str(vars(one)), repr(one._dispatcher._transport), repr(vars(one._dispatcher))]
+        told += [repr(one._dispatcher._transport._credentials) for one in clients]
         for one in clients:
             await one.close()
     assert sum("Unauthorized" in text for text in told) >= 2

@@ -15,7 +15,7 @@ _OPENING = re.compile(rb'\[|\{[ \t\r\n]*+"[^"\\]{1,64}"[ \t\r\n]*+:')
 _BRACKETS = re.compile(rb"[}\]][ \t\r\n]*+,[ \t\r\n]*+[{\[]")
 
 
-class Cuts:
+class SeparatorGuesses:
     """Separators of the lists of one body, such as `},{"sid":`, by the kind of their items."""
 
     __slots__ = ("_known",)

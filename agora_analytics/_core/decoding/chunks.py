@@ -1,12 +1,12 @@
-"""Answers in pieces: whatever its size and whatever is wrong with it, what is right of an answer is read.
+"""Decodes answers in pieces: reads all valid rows, whatever the size of an answer and whatever is wrong with it.
 
-An answer is an object with a list of items, which may hold lists themselves (sessions of tracks of samples). Items are
-decoded strictly, as many at once as make a piece, whose end `_cuts` guesses. A piece that does not fit is read again in
-smaller ones with numbers that may be texts, else item by item. Where a guess fails, `_scan` finds the end of each item.
-An item that does not fit is read patiently, else it is skipped and told, or ends the reading where that is asked for.
+An answer is an object with a list of items, which may have lists themselves (sessions of tracks of samples). Items are
+decoded strictly, in pieces whose ends `boundaries` guesses. A piece that does not fit is read again in smaller ones,
+with numbers that may be texts, and then item by item. Where a guess fails, `scanner` finds the end of each item. An
+item that does not fit is read leniently; otherwise it is skipped and reported, or raises in strict mode.
 
-A list of which several items came and none fits does not fit itself, and neither does an answer with too many misfits,
-or with more members than any: each costs thousands of times what a byte may.
+A list of several items of which none fits is an error, and so is an answer with too many misfits or too many members:
+each costs thousands of times as much as a byte.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics._core.decoding import json, scanner
-from agora_analytics._core.decoding.boundaries import Cuts
-from agora_analytics._core.decoding.json import BrokenError, UnfitError
+from agora_analytics._core.decoding.boundaries import SeparatorGuesses
+from agora_analytics._core.decoding.json import JsonSyntaxError, MisfitError
 from agora_analytics._core.decoding.scanner import Steps
 from agora_analytics.models.envelope import OURS, BadRow
 
 PIECE: Final = 65_536
-"""Bytes that are decoded in one go: half a millisecond."""
+"""Bytes that are decoded at once, in half a millisecond."""
 
-_LARGEST: Final = 1 << 20
-"""Bytes of the largest single item that is read."""
+_MAX_ITEM: Final = 1 << 20
+"""Largest item that is read, in bytes."""
 
-_MOST: Final = 1_000
-"""Items that are skipped at most; an answer with more of them is another one than the reference's."""
+_MAX_SKIPPED: Final = 1_000
+"""Most items that are skipped; an answer with more of them does not fit the reference at all."""
 
-_ODD: Final = 32_768
-"""Items of models that are read patiently at most: so many tracks have the calls of a busy page."""
+_MAX_LENIENT: Final = 32_768
+"""Most items that are read leniently: as many as the tracks of a busy page."""
 
-_MEMBERS: Final = 131_072
-"""Members of objects that are looked at one by one: those of so many items, and some dozens outside of lists."""
+_MAX_MEMBERS: Final = 131_072
+"""Most members of objects that are scanned one by one."""
 
-_WARY: Final = 8
-"""How many times as small pieces are where a large one did not fit."""
+_SMALLER_BY: Final = 8
+"""By how much pieces are smaller where a large one did not fit."""
 
 _LONG: Final = 2_048
 _ENVELOPE: Final = frozenset({"code", "message", "requestId"})
@@ -46,71 +46,71 @@ _MENDED: Final = "half of a character, shown as U+FFFD"
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
-class Form:
-    """How values of one kind are read.
+class ValueFormat:
+    """How to read values of one type.
 
-    `many` and `one` are strict decoders of a list and of a value, `lax` and `lax_one` also take numbers that are texts
-    (None where rows are read in Python anyway); `patient` makes a value of a document that these refuse; `load` returns
-    what has to be called before; `parts` are the fields that are lists of items; `wrapped` ones may also be an object
-    with a `list`, or one item alone; `flat` items are themselves sequences, which are chained.
+    `many` and `one` are strict decoders of a list and of a value; `lax` and `lax_one` also accept numbers as text (None
+    if rows are read in Python anyway). `lenient` converts a parsed document that these reject; `load` returns what must
+    be called before it. `parts` are the fields that are lists of items; `wrapped` ones may also be an object with a
+    `list`, or a single item. `flat` items are sequences themselves, which are chained.
     """
 
     many: Callable[[bytes], Any]
     one: Callable[[bytes], Any]
-    patient: Callable[[Any], Any]
+    lenient: Callable[[Any], Any]
     lax: Callable[[bytes], Any] | None = None
     lax_one: Callable[[bytes], Any] | None = None
     load: Callable[[], Callable[[], object] | None] | None = None
-    parts: Mapping[str, Form] = attrs.field(factory=dict)
+    parts: Mapping[str, ValueFormat] = attrs.field(factory=dict)
     wrapped: bool = False
     flat: bool = False
     size: int = PIECE
 
 
-class _List:
-    """A list while it is read: what came of it, how many items there were, how many of these do not fit.
+class _ListState:
+    """State of a list while it is read: its values, and the number of items and of misfits.
 
-    `wary` is up to where a large piece did not fit, `alone` up to where not even the ends of items could be told.
+    A large piece did not fit before `small_until`; the ends of items were not found before `singly_until`.
     """
 
-    __slots__ = ("alone", "count", "form", "listed", "lost", "path", "values", "wary")
+    __slots__ = ("count", "form", "listed", "misfits", "path", "singly_until", "small_until", "values")
 
-    def __init__(self, form: Form, path: str, *, listed: bool = True) -> None:
+    def __init__(self, form: ValueFormat, path: str, *, listed: bool = True) -> None:
         self.form = form
         self.path = path
         self.listed = listed
         self.values: list[Any] = []
-        self.count = self.lost = self.wary = self.alone = 0
+        self.count = self.misfits = self.small_until = self.singly_until = 0
 
-    def take(self, items: Any) -> None:
-        """Note items that fit."""
+    def add(self, items: Any) -> None:
+        """Add items that fit."""
         self.count += len(items)
         for each in items if self.form.flat else (items,):
             self.values.extend(each)
 
-    def lose(self) -> None:
-        """Note an item that does not."""
+    def add_misfit(self) -> None:
+        """Count an item that does not fit."""
         self.count += 1
-        self.lost += 1
+        self.misfits += 1
 
 
-class Reading:
-    """One body while it is read; `insist` raises `UnfitError` for what would be skipped.
+class ChunkReader:
+    """Reads one body; with `strict`, raises `MisfitError` for items that would be skipped.
 
-    `known` is what the outermost object says beside its list.
+    `known` has the envelope's fields so far.
     """
 
-    def __init__(self, body: bytes, *, insist: bool) -> None:
+    def __init__(self, body: bytes, *, strict: bool) -> None:
         self.body = body
-        self.insist = insist
+        self.strict = strict
         self.skipped: list[BadRow] = []
         self.known: dict[str, Any] = {}
-        self._cuts = Cuts()
+        self._separators = SeparatorGuesses()
         self._large: set[int] = set()
-        self._lost = self._members = self._odd = 0
+        self._lost = self._members = self._lenient_items = 0
 
-    def whole(self, form: Form) -> Steps[Any]:
-        """Read the body as one value; raises `UnfitError` or `BrokenError`."""
+    def whole(self, form: ValueFormat) -> Steps[Any]:
+        """Read the body as one value; raises `MisfitError` or `JsonSyntaxError`."""
         at = scanner.space(self.body, 3 if self.body.startswith(b"\xef\xbb\xbf") else 0)
         if self.body[at : at + 1] != b"{":
             raise self._no_object(at)
@@ -118,11 +118,11 @@ class Reading:
         scanner.rest(self.body, end)
         return value
 
-    def _object(self, form: Form, at: int, path: str) -> Steps[tuple[Any, int]]:
+    def _object(self, form: ValueFormat, at: int, path: str) -> Steps[tuple[Any, int]]:
         """Read an object: its lists item by item, and around them the rest of it."""
         if self.body[at : at + 1] != b"{":
             text = yield from self._text(at)
-            raise UnfitError(f"expected an object, got {json.shown(json.plain(text))}", path)
+            raise MisfitError(f"expected an object, got {json.short_repr(json.parse_value(text))}", path)
         fields: dict[str, bytes] = {}
         lists: dict[str, tuple[Any, ...]] = {}
         at = scanner.space(self.body, at + 1)
@@ -148,19 +148,19 @@ class Reading:
         found = {json.field_name(name): items for name, items in lists.items()}
         return attrs.evolve(value, **found) if found else value, at
 
-    def _no_object(self, at: int) -> UnfitError | BrokenError:
+    def _no_object(self, at: int) -> MisfitError | JsonSyntaxError:
         text = self.body[at:] if len(self.body) <= PIECE else self.body[at : at + 1] + b"]"
         try:
-            document = json.plain(text)
-        except UnfitError as error:
-            return BrokenError(error.reason, ended="truncated" in error.reason)
+            document = json.parse_value(text)
+        except MisfitError as error:
+            return JsonSyntaxError(error.reason, ended="truncated" in error.reason)
         return (
-            UnfitError(f"expected an object, got {json.shown(document)}", "$")
+            MisfitError(f"expected an object, got {json.short_repr(document)}", "$")
             if document is not None
-            else BrokenError("null")
+            else JsonSyntaxError("null")
         )
 
-    def _wrapped(self, form: Form, at: int, path: str) -> Steps[tuple[tuple[Any, ...], int]]:
+    def _wrapped(self, form: ValueFormat, at: int, path: str) -> Steps[tuple[tuple[Any, ...], int]]:
         """Read an object where a list is due: one with a `list`, or an item alone."""
         start = at
         end = yield from scanner.whole(self.body, start)
@@ -177,77 +177,77 @@ class Reading:
                 return (), end
             at = yield from scanner.whole(self.body, at)
             at, ended = scanner.after(self.body, at, b"}")
-        alone = _List(form, path, listed=False)
-        yield from self._item(alone, start)
-        return tuple(alone.values), end
+        item = _ListState(form, path, listed=False)
+        yield from self._item(item, start)
+        return tuple(item.values), end
 
-    def _items(self, form: Form, at: int, path: str) -> Steps[tuple[tuple[Any, ...], int]]:
+    def _items(self, form: ValueFormat, at: int, path: str) -> Steps[tuple[tuple[Any, ...], int]]:
         """Read a list."""
         at = scanner.space(self.body, at + 1)
         if self.body[at : at + 1] == b"]":
             return (), at + 1
-        found, before, ended = _List(form, path), len(self.skipped), False
+        found, before, ended = _ListState(form, path), len(self.skipped), False
         while not ended:
             end = yield from self._some(found, at)
             yield None
             if end:
                 at, ended = scanner.after(self.body, end, b"]")
                 if not ended:
-                    self._cuts.learn(id(form), self.body, end, at)
-        if found.lost == found.count > 1:
-            raise UnfitError(self.skipped[before].reason, self.skipped[before].path)
+                    self._separators.learn(id(form), self.body, end, at)
+        if found.misfits == found.count > 1:
+            raise MisfitError(self.skipped[before].reason, self.skipped[before].path)
         return tuple(found.values), at
 
-    def _some(self, found: _List, at: int) -> Steps[int]:
+    def _some(self, found: _ListState, at: int) -> Steps[int]:
         """Read items of a list, at least one, and return where they end; 0 where less is to be tried at once."""
-        form, wary = found.form, at < found.wary
-        size = form.size // _WARY if wary else form.size
+        form, small_until = found.form, at < found.small_until
+        size = form.size // _SMALLER_BY if small_until else form.size
         ends: list[int] = []
-        if at >= found.alone:
-            ends = self._cuts.ends(id(form), self.body, at, size, nested=bool(form.parts))
+        if at >= found.singly_until:
+            ends = self._separators.ends(id(form), self.body, at, size, nested=bool(form.parts))
         items, end = self._at_once(form, at, ends)
         if items is not None:
-            found.take(items)
+            found.add(items)
             return end
-        if ends and not wary:
-            found.wary = max(ends)
+        if ends and not small_until:
+            found.small_until = max(ends)
             return 0
         apart = self._apart(at, ends)
         if apart:
             yield from self._several(found, apart)
             return apart[-1][1]
-        found.alone = max(ends, default=at)
+        found.singly_until = max(ends, default=at)
         return (yield from self._item(found, at))
 
     def _key(self, at: int, path: str) -> tuple[str, int]:
         self._members += 1
-        if self._members > _MEMBERS:
-            raise TooManyError(f"more than {_MEMBERS} members to be looked at", path)
+        if self._members > _MAX_MEMBERS:
+            raise TooManyMisfitsError(f"more than {_MAX_MEMBERS} members to be looked at", path)
         return scanner.key(self.body, at)
 
-    def _several(self, found: _List, spans: list[tuple[int, int]]) -> Steps[None]:
+    def _several(self, found: _ListState, spans: list[tuple[int, int]]) -> Steps[None]:
         """Read items that do not fit together."""
         form, ways = found.form, (found.form.one, found.form.lax_one)
-        if form.lax and not form.load and len(spans) > _WARY:  # small ones, whose names may be all that is odd
-            items = _fitting((_each(form),), b"[%b]" % self.body[spans[0][0] : spans[-1][1]])
+        if form.lax and not form.load and len(spans) > _SMALLER_BY:  # small ones, whose names may be all that is odd
+            items = _first_fitting((_each(form),), b"[%b]" % self.body[spans[0][0] : spans[-1][1]])
             if items is not None:
-                found.take(items)
+                found.add(items)
                 return
         for at, end in spans:
-            value = None if form.parts else _fitting(ways, self.body[at:end])
+            value = None if form.parts else _first_fitting(ways, self.body[at:end])
             if value is not None:
-                found.take((value,))
+                found.add((value,))
             else:
                 yield from self._item(found, at, end)
                 yield None
 
-    def _at_once(self, form: Form, at: int, ends: list[int]) -> tuple[Any, int]:
+    def _at_once(self, form: ValueFormat, at: int, ends: list[int]) -> tuple[Any, int]:
         """Return several items if all up to one of these ends fit, and this end; None and 0 if not."""
         for end in ends:
             text = b"[%b]" % self.body[at:end]
-            if len(self.skipped) >= _MOST:
-                text = json.mended(text)  # it could not be told any more
-            found = _fitting((form.many, form.lax), text)
+            if len(self.skipped) >= _MAX_SKIPPED:
+                text = json.replace_lone_surrogates(text)  # it could not be reported any more
+            found = _first_fitting((form.many, form.lax), text)
             if found is not None:
                 return found, end
         return None, 0
@@ -256,12 +256,12 @@ class Reading:
         """Return where items begin and end, up to the first of these ends which is one; none where none is."""
         for end in ends:
             try:
-                return [(at + one - 1, at + other - 1) for one, other in json.spans(b"[%b]" % self.body[at:end])]
-            except json.Unreadable:
+                return [(at + one - 1, at + other - 1) for one, other in json.item_spans(b"[%b]" % self.body[at:end])]
+            except json.DecodeFailures:
                 pass
         return []
 
-    def _item(self, found: _List, at: int, end: int | None = None) -> Steps[int]:
+    def _item(self, found: _ListState, at: int, end: int | None = None) -> Steps[int]:
         """Read one item, or skip it; return its end."""
         form, path = found.form, f"{found.path}[{found.count}]" if found.listed else found.path
         if end is None and not (form.parts and id(form) in self._large):
@@ -270,60 +270,60 @@ class Reading:
             if end is None:
                 self._large.add(id(form))
                 value, end = yield from self._object(form, at, path)
-            elif end - at > _LARGEST:
-                raise UnfitError(f"it is longer than {_LARGEST} bytes", path)  # noqa: TRY301 - as any other misfit
+            elif end - at > _MAX_ITEM:
+                raise MisfitError(f"it is longer than {_MAX_ITEM} bytes", path)  # noqa: TRY301 - as any other misfit
             else:
                 value = yield from self._one(form, at, end, path)
-        except UnfitError as error:
+        except MisfitError as error:
             end = end or (yield from scanner.whole(self.body, at))
             self._skip(error)
-            found.lose()
+            found.add_misfit()
         else:
-            found.take((value,))
+            found.add((value,))
         return end
 
-    def _one(self, form: Form, at: int, end: int, path: str) -> Steps[Any]:
+    def _one(self, form: ValueFormat, at: int, end: int, path: str) -> Steps[Any]:
         value, mended = self._exact(form, self.body[at:end], path)
         if value is None and form.parts:
             value, _ = yield from self._object(form, at, path)
         elif value is None:
-            value = yield from self._patiently(form, mended, path)
+            value = yield from self._leniently(form, mended, path)
         return value
 
-    def _value(self, form: Form, text: bytes, path: str) -> Steps[Any]:
+    def _value(self, form: ValueFormat, text: bytes, path: str) -> Steps[Any]:
         """Read the text of one value: as it is, else with half characters replaced, else patiently."""
         value, mended = self._exact(form, text, path)
-        return (yield from self._patiently(form, mended, path)) if value is None else value
+        return (yield from self._leniently(form, mended, path)) if value is None else value
 
-    def _exact(self, form: Form, text: bytes, path: str) -> tuple[Any, bytes]:
+    def _exact(self, form: ValueFormat, text: bytes, path: str) -> tuple[Any, bytes]:
         """Return the value of a text or None, and the text with half characters replaced, which is told."""
         ways = form.one, form.lax_one
-        value = _fitting(ways, text)
+        value = _first_fitting(ways, text)
         if value is not None:
             return value, text
-        mended = json.mended(text)
+        mended = json.replace_lone_surrogates(text)
         if mended == text:
             return None, text
-        value = _fitting(ways, mended)
+        value = _first_fitting(ways, mended)
         if value is not None or not form.parts:
             self._note(BadRow(path=path, reason=_MENDED, whole=False))
         return value, mended
 
-    def _patiently(self, form: Form, text: bytes, path: str) -> Steps[Any]:
+    def _leniently(self, form: ValueFormat, text: bytes, path: str) -> Steps[Any]:
         if form.load is not None:
             self._count(path)
             missing = form.load()
             if missing:
                 yield missing
         try:
-            return form.patient(json.plain(text))
-        except UnfitError as error:
-            raise UnfitError(error.reason, path + error.path) from error
+            return form.lenient(json.parse_value(text))
+        except MisfitError as error:
+            raise MisfitError(error.reason, path + error.path) from error
 
     def _count(self, path: str) -> None:
-        self._odd += 1
-        if self._odd > _ODD:
-            raise TooManyError(f"more than {_ODD} items are not as the reference has them", path)
+        self._lenient_items += 1
+        if self._lenient_items > _MAX_LENIENT:
+            raise TooManyMisfitsError(f"more than {_MAX_LENIENT} items are not as the reference has them", path)
 
     def _text(self, at: int) -> Steps[bytes]:
         end = yield from scanner.whole(self.body, at)
@@ -337,39 +337,41 @@ class Reading:
             return json.encode(self.body[at + 1 : at + _LONG].decode(errors="replace"))
         return b"null"
 
-    def _skip(self, error: UnfitError) -> None:
-        if self.insist:
+    def _skip(self, error: MisfitError) -> None:
+        if self.strict:
             raise error
         self._lost += 1
         self._note(BadRow(error.path, error.reason))
-        if self._lost > _MOST:
+        if self._lost > _MAX_SKIPPED:
             first = self.skipped[0]
-            raise TooManyError(f"more than {_MOST} items do not fit; the first: {first.reason}", first.path)
+            raise TooManyMisfitsError(
+                f"more than {_MAX_SKIPPED} items do not fit; the first: {first.reason}", first.path
+            )
 
     def _note(self, spot: BadRow) -> None:
-        if not spot.whole and self.insist:
-            raise UnfitError(spot.reason, spot.path)
-        if len(self.skipped) < _MOST:
+        if not spot.whole and self.strict:
+            raise MisfitError(spot.reason, spot.path)
+        if len(self.skipped) < _MAX_SKIPPED:
             self.skipped.append(spot)
 
 
-def _each(form: Form) -> Callable[[bytes], Any]:
-    return lambda text: [form.patient(row) for row in json.plain(text)]
+def _each(form: ValueFormat) -> Callable[[bytes], Any]:
+    return lambda text: [form.lenient(row) for row in json.parse_value(text)]
 
 
-def _fitting(ways: tuple[Callable[[bytes], Any] | None, ...], text: bytes) -> Any:
+def _first_fitting(ways: tuple[Callable[[bytes], Any] | None, ...], text: bytes) -> Any:
     """Read a text in the first way in which it can be read; None where there is none."""
     for read in ways:
         try:
             if read is not None:
                 return read(text)
-        except (*json.Unreadable, UnfitError):
+        except (*json.DecodeFailures, MisfitError):
             pass
     return None
 
 
-class TooManyError(Exception):
-    """So much of an answer does not fit that it is none: why, and where first."""
+class TooManyMisfitsError(Exception):
+    """Too much of an answer does not fit: why, and where first."""
 
     def __init__(self, reason: str, path: str) -> None:
         super().__init__(reason)
@@ -379,12 +381,12 @@ class TooManyError(Exception):
 
 def _known(text: bytes) -> Any:
     try:
-        return json.plain(json.mended(text))
-    except UnfitError:
+        return json.parse_value(json.replace_lone_surrogates(text))
+    except MisfitError:
         return None
 
 
 def _outline(fields: Mapping[str, bytes], lists: Mapping[str, object]) -> bytes:
-    """Spell an object again, its lists without their items."""
+    """Return the JSON of an object whose lists are empty."""
     members = {name: text for name, text in fields.items() if name not in OURS} | dict.fromkeys(lists, b"[]")
     return b"{%b}" % b",".join(json.encode(name) + b":" + text for name, text in members.items())

@@ -1,6 +1,6 @@
-"""Bytes to models: at full speed into the exact types, and piece by piece where an answer is large or does not fit.
+"""Decodes answers into models: strictly and in one go, or in pieces where an answer is large or does not fit.
 
-Whether an answer is a refusal is not the decoder's business but that of `_wire.judge_code`.
+`wire.raise_for_code` decides whether an answer is an error.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import Any, Generic, TypeVar, get_args, get_origin
 import attrs
 
 from agora_analytics._core.decoding import json, rows
-from agora_analytics._core.decoding.chunks import PIECE, Form, Reading, TooManyError
-from agora_analytics._core.decoding.json import BrokenError, UnfitError, shown
+from agora_analytics._core.decoding.chunks import PIECE, ChunkReader, TooManyMisfitsError, ValueFormat
+from agora_analytics._core.decoding.json import JsonSyntaxError, MisfitError, short_repr
 from agora_analytics._core.decoding.scanner import Steps, finish
 from agora_analytics.errors import AgoraError, DecodeError
 from agora_analytics.models import Answer, Point, Ranked, Rows, Total, shape
@@ -26,53 +26,53 @@ AnswerT = TypeVar("AnswerT", bound=Answer)
 AnswerT_co = TypeVar("AnswerT_co", bound=Answer, covariant=True)
 
 _ROWS_PIECE = 8_192
-"""Bytes of rows that are read one by one in one go."""
+"""Bytes of rows that are read one by one between two yields."""
 
 
 @attrs.frozen(eq=False, repr=False)
 class Decode(Generic[AnswerT_co]):
-    """Makes answers of bodies: `decode(body)`, or in steps that leave others their turn.
+    """Decodes bodies into answers: `decode(body)`, or in steps between which others may run.
 
-    Both raise `DecodeError` for what does not fit (with the envelope, as far as it was read, as its `answer`), and
-    `TransportError` for a body that ends early or was not written by the service.
+    Both raise `DecodeError` for a body that does not fit (with the envelope so far as its `answer`), and
+    `TransportError` for a body that is truncated or does not come from the service.
     """
 
-    _form: Callable[[], Form]
+    _form: Callable[[], ValueFormat]
     _exact: Callable[[bytes], AnswerT_co] | None = None
 
-    def __call__(self, body: bytes, *, insist: bool = False) -> AnswerT_co:
-        """Decode at once; `insist` raises for what would be skipped."""
-        return finish(self.steps(body, insist=insist))
+    def __call__(self, body: bytes, *, strict: bool = False) -> AnswerT_co:
+        """Decode at once; `strict` raises for rows that would be skipped."""
+        return finish(self.steps(body, strict=strict))
 
-    def steps(self, body: bytes, *, insist: bool = False) -> Steps[AnswerT_co]:
+    def steps(self, body: bytes, *, strict: bool = False) -> Steps[AnswerT_co]:
         """Decode in steps of a millisecond at most."""
         if self._exact is not None and len(body) <= PIECE:
             try:
                 return self._exact(body)
-            except json.Unreadable:
+            except json.DecodeFailures:
                 pass
-        found: AnswerT_co = yield from _read(self._form(), body, insist=insist)
+        found: AnswerT_co = yield from _read(self._form(), body, strict=strict)
         return found
 
 
 def decoder(kind: type[AnswerT], exact: type[AnswerT] | None = None) -> Decode[AnswerT]:
-    """Return the decoder of answers whose fields are known; what fits becomes an `exact` one where that is given."""
+    """Return the decoder of answers whose fields are known, into `exact` if that is given."""
     if getattr(kind, "__origin__", None) is Rows:
         return Decode(cache(lambda: _rows_form(_form(get_args(kind)[0]), kind)), _strict(kind))
-    # What a form needs is found out when it is needed, as the types' annotations take milliseconds to evaluate.
+    # Lazy: evaluating the types' annotations takes milliseconds.
     return Decode(cache(partial(_form, exact or kind, kind)), _strict(exact or kind))
 
 
 @lru_cache(maxsize=256)
 def points_decoder(metric: str, dimension: str | None = None) -> Decode[Rows[Point]]:
-    """Return the decoder of points about a metric, by a dimension where one is given."""
+    """Return the decoder of points about a metric, by a dimension if one is given."""
     row: Any = shape(metric, dimension)
-    form = Form(
-        many=json.strict(list[row]),
-        one=json.strict(row),
-        lax=json.lax(list[row]),
-        lax_one=json.lax(row),
-        patient=lambda document: rows.point(document, metric, dimension),
+    form = ValueFormat(
+        many=json.strict_decoder(list[row]),
+        one=json.strict_decoder(row),
+        lax=json.lax_decoder(list[row]),
+        lax_one=json.lax_decoder(row),
+        lenient=lambda document: rows.point(document, metric, dimension),
     )
     return Decode(cache(partial(_rows_form, form, Rows[row])), _strict(Rows[row]))
 
@@ -93,7 +93,7 @@ def ranked_decoder(metric: str, dimension: str) -> Decode[Rows[Ranked]]:
 
 
 def envelope(document: object) -> Answer:
-    """Read code, message and request id of whatever came; empty where it has none."""
+    """Read code, message and request id of any document; empty if it has none."""
     fields: Mapping[str, Any] = document if isinstance(document, dict) else {}
     code, message, request_id = (fields.get(name) for name in ("code", "message", "requestId"))
     return Answer(
@@ -104,7 +104,7 @@ def envelope(document: object) -> Answer:
 
 
 def _code(value: object) -> int | None:
-    """Read a code that is a whole number or text that says one; None for anything else."""
+    """Read a code, a whole number or its text; None for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return None
     if isinstance(value, int):
@@ -113,20 +113,20 @@ def _code(value: object) -> int | None:
     return int(found[1]) if found else None
 
 
-def _read(form: Form, body: bytes, *, insist: bool) -> Steps[Any]:
-    """Read a body in pieces; what goes wrong is told as an error of this library."""
-    reading = Reading(body, insist=insist)
+def _read(form: ValueFormat, body: bytes, *, strict: bool) -> Steps[Any]:
+    """Read a body in pieces; raises errors of this library."""
+    reading = ChunkReader(body, strict=strict)
     try:
         answer = yield from reading.whole(form)
-    except (UnfitError, TooManyError) as error:
+    except (MisfitError, TooManyMisfitsError) as error:
         failure: AgoraError = DecodeError(
             f"the answer does not fit the reference: {error.reason} at {error.path}",
             hint="The service may have changed: look for a newer version, or give Agora support the request id.",
             path=error.path,
         )
         failure.answer = envelope(reading.known)  # type: ignore[attr-defined]
-    except BrokenError as error:
-        failure = json.refusal(body, error, ended=error.ended)
+    except JsonSyntaxError as error:
+        failure = json.decode_error(body, error, ended=error.ended)
     else:
         return attrs.evolve(answer, skipped=tuple(reading.skipped)) if reading.skipped or answer.skipped else answer
     raise failure
@@ -135,30 +135,30 @@ def _read(form: Form, body: bytes, *, insist: bool) -> Steps[Any]:
 def _strict(kind: Any) -> Callable[[bytes], Any]:
     """Return the strict decoder of one model: an answer's fields have other names than on the wire."""
     if issubclass(get_origin(kind) or kind, Answer):
-        return json.answer_decoder(kind, ours=OURS, decoder_for=json.strict)
-    return json.strict(kind)
+        return json.answer_decoder(kind, ours=OURS, decoder_for=json.strict_decoder)
+    return json.strict_decoder(kind)
 
 
 def _lax(kind: Any) -> Callable[[bytes], Any]:
     if issubclass(get_origin(kind) or kind, Answer):
-        return json.answer_decoder(kind, ours=OURS, decoder_for=json.lax)
-    return json.lax(kind)
+        return json.answer_decoder(kind, ours=OURS, decoder_for=json.lax_decoder)
+    return json.lax_decoder(kind)
 
 
-def _form(exact: Any, kind: Any = None) -> Form:
-    """Return how models are read: into `exact` ones, where need be by way of the patient `kind`, if there is one."""
-    return Form(
-        many=json.strict(list[exact]),
+def _form(exact: Any, kind: Any = None) -> ValueFormat:
+    """Return how to read models: into `exact`, or leniently into `kind` first."""
+    return ValueFormat(
+        many=json.strict_decoder(list[exact]),
         one=_strict(exact),
-        lax=json.lax(list[exact]),
+        lax=json.lax_decoder(list[exact]),
         lax_one=_lax(exact),
-        patient=partial(_structure, kind or exact, exact),
+        lenient=partial(_structure, kind or exact, exact),
         load=_load,
         parts=_parts(exact, kind or exact) if attrs.has(exact) else {},
     )
 
 
-def _parts(exact: Any, kind: Any) -> dict[str, Form]:
+def _parts(exact: Any, kind: Any) -> dict[str, ValueFormat]:
     """Return the fields that are lists of models or of pairs."""
     exact_items, items = _items(exact), _items(kind)
     listed = {name: item for name, item in items.items() if attrs.has(item) or len(_members(item)) > 1}
@@ -170,7 +170,7 @@ def _items(kind: Any) -> dict[str, Any]:
 
 
 def _item_kind(kind: Any) -> Any:
-    """Return of what a type is a list, or a list or None; None where it is none."""
+    """Return the item type of a list, or of a list or None; None for other types."""
     lists = [_members(one)[0] for one in (kind, *get_args(kind)) if get_args(one)[-1:] == (...,)]
     return lists[0] if lists else None
 
@@ -183,7 +183,7 @@ _TOLERANT = "agora_analytics._core.decoding.lenient"
 
 
 def _load() -> Callable[[], object] | None:
-    # Nearly no answer needs cattrs, and importing it costs more than importing msgspec and attrs.
+    # Hardly any answer needs cattrs, and its import costs more than those of msgspec and attrs.
     return None if _TOLERANT in sys.modules else partial(import_module, _TOLERANT)
 
 
@@ -195,34 +195,34 @@ def _structure(kind: Any, exact: Any, document: object) -> Any:
 
 
 def _rows_decoder(read: Callable[[object], Any], *, flat: bool = False) -> Decode[Rows[Any]]:
-    """Return the decoder of rows whose keys are not known beforehand."""
-    form = Form(
-        many=lambda text: [read(row) for row in json.plain(text)],
-        one=lambda text: read(json.plain(text)),
-        patient=read,
+    """Return the decoder of rows whose keys are not known in advance."""
+    form = ValueFormat(
+        many=lambda text: [read(row) for row in json.parse_value(text)],
+        one=lambda text: read(json.parse_value(text)),
+        lenient=read,
         flat=flat,
         size=_ROWS_PIECE,
     )
     return Decode(cache(partial(_rows_form, form, Rows[Any])))
 
 
-def _rows_form(item: Form, kind: Any) -> Form:
-    return Form(
-        many=json.strict(list[Any]),
+def _rows_form(item: ValueFormat, kind: Any) -> ValueFormat:
+    return ValueFormat(
+        many=json.strict_decoder(list[Any]),
         one=_strict(kind),
-        patient=_rows_outline,
+        lenient=_rows_outline,
         parts={"data": attrs.evolve(item, wrapped=True)},
         wrapped=True,
     )
 
 
 def _rows_outline(document: Any) -> Rows[Any]:
-    """Make an answer of all but its rows."""
+    """Return an answer without its rows."""
     if "data" not in document:
-        raise UnfitError("field 'data' is missing", ".data")
+        raise MisfitError("field 'data' is missing", ".data")
     if document["data"] not in (None, []):
-        raise UnfitError(f"expected rows, got {shown(document['data'])}", ".data")
+        raise MisfitError(f"expected rows, got {short_repr(document['data'])}", ".data")
     outer = envelope(document)
     if outer.code is None and document.get("code") is not None:
-        raise UnfitError(f"expected a whole number, got {shown(document['code'])}", ".code")
+        raise MisfitError(f"expected a whole number, got {short_repr(document['code'])}", ".code")
     return Rows(data=(), code=outer.code, message=outer.message, request_id=outer.request_id)

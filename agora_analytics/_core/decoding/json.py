@@ -1,4 +1,4 @@
-"""JSON in and out: the only file that imports msgspec."""
+"""Encodes and decodes JSON: the only file that imports msgspec."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ WIRE_NAMES: Final = {"request_id": "requestId", "calls": "call_lists", "sessions
 _FIELDS: Final = {wire: field for field, wire in WIRE_NAMES.items()}
 _SHOWN = 200
 
-NotJson = msgspec.DecodeError
+InvalidJson = msgspec.DecodeError
 """A body that is not JSON."""
 
-Unreadable = (NotJson, UnicodeDecodeError, RecursionError)
-"""What reading a body can raise: no JSON, no UTF-8, or nested beyond reason."""
+DecodeFailures = (InvalidJson, UnicodeDecodeError, RecursionError)
+"""What decoding can raise: not JSON, not UTF-8, or nested too deeply."""
 
-Mismatch = msgspec.ValidationError
-"""JSON that does not fit the exact types; a kind of `NotJson`, so catch it first."""
+SchemaError = msgspec.ValidationError
+"""JSON that does not fit the types; a subclass of `InvalidJson`, so catch it first."""
 
 
-class UnfitError(Exception):
+class MisfitError(Exception):
     """A value that does not fit: why, and where in the document."""
 
     def __init__(self, reason: str, path: str = "") -> None:
@@ -48,8 +48,8 @@ class UnfitError(Exception):
         self.path = path
 
 
-class BrokenError(Exception):
-    """A text that stops being JSON at some byte; `ended` where it is the last one."""
+class JsonSyntaxError(Exception):
+    """A text that is not JSON from some byte on; `ended` if it is truncated."""
 
     def __init__(self, reason: str, *, ended: bool = False) -> None:
         super().__init__(reason)
@@ -57,7 +57,7 @@ class BrokenError(Exception):
 
 
 def _plain(value: object) -> object:
-    """Return a whole number of another class as what it is, a `HostSecond` for one."""
+    """Return a whole number of a subclass of int, such as `HostSecond`, as an int."""
     if isinstance(value, int):
         return int(value)
     raise TypeError(f"no JSON is made of {type(value).__name__}")
@@ -66,17 +66,17 @@ def _plain(value: object) -> object:
 _encoder = msgspec.json.Encoder(enc_hook=_plain)
 
 encode: Callable[[Any], bytes] = _encoder.encode
-"""Encode a value as JSON: all that leaves the package as JSON goes through here or `lines`."""
+"""Encode a value as JSON; all JSON of the package is encoded here or by `encode_lines`."""
 
 
-def lines(values: Iterable[Any]) -> bytes:
+def encode_lines(values: Iterable[Any]) -> bytes:
     """Encode values as JSON Lines, in one go."""
-    # A list, since of any other iterable msgspec (0.22) keeps a reference for ever, and with it all that it holds.
+    # A list: msgspec 0.22 leaks a reference to any other iterable.
     return _encoder.encode_lines(list(values))
 
 
-def row(name: str, fields: Sequence[str]) -> Callable[..., object]:
-    """Return a maker of objects with these fields, in this order, as cheap to make as to encode."""
+def row_struct(name: str, fields: Sequence[str]) -> Callable[..., object]:
+    """Return a struct class with these fields, in this order; cheap to create and to encode."""
     return msgspec.defstruct(name, [(field, Any) for field in fields], gc=False)
 
 
@@ -107,7 +107,7 @@ def struct_like(kind: Any, *, without: Collection[str] = ()) -> type[Any]:
 
 
 def columns(rows: Sequence[Any], names: Sequence[str]) -> list[tuple[Any, ...]]:
-    """Return these fields of objects of one class, at least one, column by column."""
+    """Return these fields of objects of one class (at least one object), column by column."""
     if isinstance(rows[0], msgspec.Struct):  # all fields in one go is several times as fast as these one by one
         fields = dict(
             zip(rows[0].__struct_fields__, zip(*map(msgspec.structs.astuple, rows), strict=True), strict=True)
@@ -116,10 +116,10 @@ def columns(rows: Sequence[Any], names: Sequence[str]) -> list[tuple[Any, ...]]:
     return list(zip(*map(attrgetter(*names), rows), strict=True))
 
 
-def strict(kind: type[T]) -> Callable[[bytes], T]:
-    """Return the decoder into exact types; it raises `Mismatch` or another of `Unreadable`."""
+def strict_decoder(kind: type[T]) -> Callable[[bytes], T]:
+    """Return the decoder into a type; it raises `SchemaError` or another of `DecodeFailures`."""
 
-    @cache  # made when first used: each takes a good part of a millisecond, which an import would wait for
+    @cache  # made at first use: each takes nearly a millisecond
     def decoder() -> Callable[[bytes], T]:
         return msgspec.json.Decoder(kind).decode
 
@@ -133,7 +133,9 @@ def strict(kind: type[T]) -> Callable[[bytes], T]:
 def answer_decoder(
     kind: Any, *, ours: Collection[str], decoder_for: Callable[[Any], Callable[[bytes], Any]]
 ) -> Callable[[bytes], Any]:
-    """Return the decoder into an answer class with fields renamed; it raises as `decoder_for`'s (`strict`, `lax`) do.
+    """Return the decoder into an answer class, whose fields have other names than on the wire.
+
+    `decoder_for` is `strict_decoder` or `lax_decoder`; errors are theirs.
 
     What the service sends under the names `ours` is not read: this library fills those fields in.
     """
@@ -155,10 +157,10 @@ _DOUBTFUL = re.compile(
 )
 
 
-def lax(kind: type[T]) -> Callable[[bytes], T]:
-    """Return a decoder that also takes numbers and booleans written as text; it raises as the strict one does.
+def lax_decoder(kind: type[T]) -> Callable[[bytes], T]:
+    """Return a decoder that also accepts numbers and booleans as text; it raises as the strict one does.
 
-    It refuses what msgspec takes for a number and this library does not, and user IDs that are no numbers.
+    It rejects texts that msgspec takes for numbers and this library does not, and user IDs that are not numeric.
     """
 
     @cache
@@ -169,28 +171,28 @@ def lax(kind: type[T]) -> Callable[[bytes], T]:
         """Read a text into nearly exact types."""
         value = decoder()(text)
         if b"\\u00" in text or _DOUBTFUL.search(text):
-            raise Mismatch("a text that may be no number")
+            raise SchemaError("a text that may be no number")
         return value
 
     return decode
 
 
-def fitted(document: object, kind: type[T]) -> T | None:
-    """Make a value of an exact type of a document; None where it does not fit."""
+def convert_or_none(document: object, kind: type[T]) -> T | None:
+    """Convert a document to a type; None if it does not fit."""
     try:
         return msgspec.convert(document, kind)
-    except Mismatch:
+    except SchemaError:
         return None
 
 
 _raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-def spans(text: bytes) -> list[tuple[int, int]]:
-    """Return where the items of a list begin and end; raises one of `Unreadable`."""
+def item_spans(text: bytes) -> list[tuple[int, int]]:
+    """Return where the items of a list start and end; raises one of `DecodeFailures`."""
     try:
         items = _raws(text)
-    except NotJson:
+    except InvalidJson:
         text = _whole_escapes(text)
         items = _raws(text)
     found, at = [], 1
@@ -201,20 +203,20 @@ def spans(text: bytes) -> list[tuple[int, int]]:
     return found
 
 
-def document(body: bytes) -> Any:
-    """Read a text into plain values; raises `DecodeError`, or `TransportError` where it ends early."""
+def loads(body: bytes) -> Any:
+    """Parse a text into plain values; raises `DecodeError`, or `TransportError` if it is truncated."""
     try:
         return msgspec.json.decode(body)
-    except Unreadable as error:
-        raise refusal(body, error, ended=body.rstrip()[-1:] not in b"}]") from error
+    except DecodeFailures as error:
+        raise decode_error(body, error, ended=body.rstrip()[-1:] not in b"}]") from error
 
 
-def plain(text: bytes) -> Any:
-    """Read the text of one value; raises `UnfitError` that says what is wrong with it."""
+def parse_value(text: bytes) -> Any:
+    """Parse the text of one value; raises `MisfitError`."""
     try:
         return msgspec.json.decode(text)
-    except Unreadable as error:
-        raise UnfitError(f"{one_line(str(error), _SHOWN)}: {excerpt(text)!r}") from error
+    except DecodeFailures as error:
+        raise MisfitError(f"{one_line(str(error), _SHOWN)}: {excerpt(text)!r}") from error
 
 
 _ESCAPE = re.compile(
@@ -223,20 +225,20 @@ _ESCAPE = re.compile(
 _HALF = len(rb"\ud800")
 
 
-def mended(text: bytes) -> bytes:
-    """Return JSON with U+FFFD in place of half characters: surrogates without their other half, and no UTF-8."""
+def replace_lone_surrogates(text: bytes) -> bytes:
+    """Return JSON with U+FFFD in place of lone surrogates and invalid UTF-8."""
     return _whole_escapes(text.decode(errors="replace").encode())
 
 
 def _whole_escapes(text: bytes) -> bytes:
-    """Return JSON of the same length with U+FFFD in place of surrogates without their other half."""
+    """Return JSON of the same length with U+FFFD in place of lone surrogates."""
     if b"\\u" not in text:
         return text
     return _ESCAPE.sub(lambda found: rb"\ufffd" if len(found[0]) == _HALF else found[0], text)
 
 
 def one_line(text: str, most: int) -> str:
-    """Return a text that someone else wrote on one line, without control characters, cut to `most` characters."""
+    """Return an untrusted text on one line, without control characters, cut to `most` characters."""
     cut = " ".join(text[: 4 * most].split())
     shown = cut[:most]
     if not shown.isprintable():
@@ -248,8 +250,8 @@ _short = Repr()
 _short.maxlevel = 3
 
 
-def shown(value: object) -> str:
-    """Return a value that someone else sent, in a few words."""
+def short_repr(value: object) -> str:
+    """Return a short `repr` of an untrusted value."""
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 1 << 63:
         return "a number of more than 64 bits"
     return one_line(_short.repr(value), _SHOWN)
@@ -265,10 +267,10 @@ _FAULT = (
 )
 
 
-def refusal(body: bytes, error: Exception, *, ended: bool) -> DecodeError | TransportError:
-    """Say what a body is that is not JSON: nothing, cut off, or something else.
+def decode_error(body: bytes, error: Exception, *, ended: bool) -> DecodeError | TransportError:
+    """Return the error of a body that is not JSON: empty, truncated, or something else.
 
-    What does not even begin as JSON does was not written by the service: that passes, as a failing host does.
+    A body that does not even start like JSON does not come from the service: that is a retryable `TransportError`.
     """
     first = body[: 1 << 16].lstrip()[:1]
     if not first or (len(body) < _SHOWN and body.strip() == b"null"):

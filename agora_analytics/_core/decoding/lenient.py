@@ -1,7 +1,7 @@
-"""The slow road to one model: forgiving where the service is careless, exact about what cannot be forgiven.
+"""Lenient decoding of one model, for items that the strict decoder rejects; only then is `cattrs` imported.
 
-Taken only for an item that the strict types refuse, so `cattrs` is imported only then. It takes numbers and booleans
-written as text, one value where a list is due, and null where an empty list is due, and no number for another.
+It accepts numbers and booleans as text, one value in place of a list, and null in place of an empty list. It never
+converts one number into another.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import attrs
 from cattrs import Converter
 
 from agora_analytics._core.decoding import rows
-from agora_analytics._core.decoding.json import WIRE_NAMES, UnfitError, fitted, shown, wire_name
+from agora_analytics._core.decoding.json import WIRE_NAMES, MisfitError, convert_or_none, short_repr, wire_name
 
 _UIDS = ("uid", "peer_uid")
 
 
 def structure(document: object, kind: Any) -> Any:
-    """Make a `kind` of a JSON document; raises `UnfitError` that names the first field which does not fit."""
+    """Convert a JSON document to a `kind`; raises `MisfitError` that names the first field that does not fit."""
     if attrs.has(kind):
         return _fields(document, kind)
     return _items(document, kind)
@@ -27,18 +27,20 @@ def structure(document: object, kind: Any) -> Any:
 
 def _fields(document: object, kind: Any) -> Any:
     if not isinstance(document, dict):
-        raise UnfitError(f"expected an object, got {shown(document)}")
+        raise MisfitError(f"expected an object, got {short_repr(document)}")
     users = [name for name in _users(kind) if name in document]
     rest = {name: value for name, value in document.items() if name not in users} if users else document
     rest = _by_field(rest, kind)
     try:
-        value = fitted(rest, kind) or _converter.structure(rest, kind)  # a name for a user is often all that is odd
+        value = convert_or_none(rest, kind) or _converter.structure(
+            rest, kind
+        )  # a name for a user is often all that is odd
         return attrs.evolve(value, **{name: _uid(document[name]) for name in users}) if users else value
-    except UnfitError:
-        raise UnfitError(*_misfit(document, kind)) from None
+    except MisfitError:
+        raise MisfitError(*_misfit(document, kind)) from None
     except KeyError as error:
         name = wire_name(error.args[0])
-        raise UnfitError(f"field {name!r} is missing", f".{name}") from error
+        raise MisfitError(f"field {name!r} is missing", f".{name}") from error
 
 
 @cache
@@ -68,7 +70,7 @@ def _misfit(document: dict[str, Any], kind: type[Any]) -> tuple[str, str]:
         if name in document:
             try:
                 _field(document[name], field)
-            except UnfitError as error:
+            except MisfitError as error:
                 return error.reason, f".{name}{error.path}"
     raise AssertionError("unreachable")
 
@@ -81,13 +83,13 @@ def _items(document: object, kind: Any) -> Any:
     """Make a pair, or whatever else has its parts in order."""
     kinds = get_args(kind)
     if not isinstance(document, list) or len(document) != len(kinds):
-        raise UnfitError(f"expected a list of {len(kinds)}, got {shown(document)}")
+        raise MisfitError(f"expected a list of {len(kinds)}, got {short_repr(document)}")
     made = []
     for index, (value, part) in enumerate(zip(document, kinds, strict=True)):
         try:
             made.append(_converter.structure(value, part))
-        except UnfitError as error:
-            raise UnfitError(error.reason, f"[{index}]") from error
+        except MisfitError as error:
+            raise MisfitError(error.reason, f"[{index}]") from error
     return tuple(made)
 
 
@@ -101,7 +103,7 @@ def _float(value: object, _: object = None) -> float:
 
 def _text(value: object, _: object = None) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise UnfitError(f"expected text, got {shown(value)}")
+        raise MisfitError(f"expected text, got {short_repr(value)}")
     return str(value)
 
 
@@ -109,7 +111,7 @@ def _boolean(value: object, _: object = None) -> bool:
     known = {"true": True, "1": True, "false": False, "0": False}
     if isinstance(value, bool | int | str) and str(value).lower() in known:
         return known[str(value).lower()]
-    raise UnfitError(f"expected true or false, got {shown(value)}")
+    raise MisfitError(f"expected true or false, got {short_repr(value)}")
 
 
 def _uid(value: object, _: object = None) -> int | str | None:
@@ -127,7 +129,7 @@ def _list(value: object, kind: Any) -> tuple[Any, ...]:
     item = get_args(kind)[0]
     items = [value] if isinstance(value, str) and item is str else value
     if not isinstance(items, list):
-        raise UnfitError(f"expected a list, got {shown(value)}")
+        raise MisfitError(f"expected a list, got {short_repr(value)}")
     return tuple(_converter.structure(one, item) for one in items)
 
 

@@ -1,8 +1,8 @@
-"""Rows whose keys are not known beforehand: the value and its group are found by elimination.
+"""Rows whose keys are not known in advance: value and group are found by elimination.
 
-The service may echo another name than the one asked for (`sdkVersion` for `sdk`, `peakConcurrentUsers` for
-`peakCurrentUsers`). What is neither a timestamp nor usage nor the dimension is the value; what is left of text is the
-dimension's. A row in which that is not one clear choice is an error, never a guess.
+The service may echo another name than the requested one (`sdkVersion` for `sdk`, `peakConcurrentUsers` for
+`peakCurrentUsers`). The number that is neither a timestamp nor usage is the value, the remaining text the dimension's.
+An ambiguous row is an error, never a guess.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
-from agora_analytics._core.decoding.json import UnfitError, shown
+from agora_analytics._core.decoding.json import MisfitError, short_repr
 from agora_analytics.models.points import Number, Point, Ranked, Total, shape
 
 Row = Mapping[str, Any]
@@ -34,7 +34,9 @@ def user_points(row: object, metric: str) -> tuple[Point, ...]:
 
 def total(row: object, metric: str, dimension: str | None) -> Total:
     """Read a row over a whole span."""
-    return _read(row, lambda fields: Total(*_split(fields, metric, dimension), _number(fields.get("refUsage"))))
+    return _read(
+        row, lambda fields: Total(*_value_and_group(fields, metric, dimension), _number(fields.get("refUsage")))
+    )
 
 
 def ranked(row: object, metric: str, dimension: str) -> Ranked:
@@ -43,37 +45,37 @@ def ranked(row: object, metric: str, dimension: str) -> Ranked:
 
 
 def number(value: object) -> Number:
-    """Read a number, or text that says one as JSON does; raises `UnfitError`."""
+    """Read a number, or text that says one as JSON does; raises `MisfitError`."""
     if type(value) is int and -_TOO_LARGE <= value < _TOO_LARGE:
         return value  # nearly always
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = int(value) if _is_digits(value) else float(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not -math.inf < value < math.inf:
-        raise UnfitError(f"expected a number, got {shown(value)}")
+        raise MisfitError(f"expected a number, got {short_repr(value)}")
     if isinstance(value, int) and not -_TOO_LARGE <= value < _TOO_LARGE:
-        raise UnfitError(f"expected a number, got {shown(value)}")
+        raise MisfitError(f"expected a number, got {short_repr(value)}")
     return value
 
 
 def decimal(value: object) -> float:
-    """Read a number as a float, which holds numbers of more than 64 bits too; raises `UnfitError`."""
+    """Read a number as a float, which holds numbers of more than 64 bits too; raises `MisfitError`."""
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = float(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and -_LARGEST <= value <= _LARGEST:
+    if isinstance(value, int | float) and not isinstance(value, bool) and -_MAX_ITEM <= value <= _MAX_ITEM:
         return float(value)
-    raise UnfitError(f"expected a number, got {shown(value)}")
+    raise MisfitError(f"expected a number, got {short_repr(value)}")
 
 
 def whole(value: object) -> int:
-    """Read a whole number, or text that says one; raises `UnfitError` for others, also for 2.5."""
+    """Read a whole number, or text that says one; raises `MisfitError` for others, also for 2.5."""
     if type(value) is int and -_TOO_LARGE <= value < _TOO_LARGE:
         return value  # nearly always
     try:
         found = number(value)
-    except UnfitError:
+    except MisfitError:
         found = 0.5
     if found != int(found) or not -_TOO_LARGE <= found < _TOO_LARGE:
-        raise UnfitError(f"expected a whole number, got {shown(value)}")
+        raise MisfitError(f"expected a whole number, got {short_repr(value)}")
     return int(found)
 
 
@@ -85,7 +87,7 @@ def uid(value: object) -> int | str:
 
 
 _TOO_LARGE = 1 << 63
-_LARGEST = sys.float_info.max
+_MAX_ITEM = sys.float_info.max
 _DIGITS = 19
 _NUMBER = re.compile(r"-?[0-9]{1,308}(?:\.[0-9]{0,40})?(?:[eE][+-]?[0-9]{1,3})?", re.ASCII)
 
@@ -96,11 +98,11 @@ def _is_digits(value: str) -> bool:
 
 def _read(row: object, read: Callable[[Row], T]) -> T:
     if not isinstance(row, dict):
-        raise UnfitError(f"expected an object, got {shown(row)}")
+        raise MisfitError(f"expected an object, got {short_repr(row)}")
     try:
         return read(row)
     except KeyError as error:
-        raise UnfitError(f"field {error} is missing") from error
+        raise MisfitError(f"field {error} is missing") from error
 
 
 def _user_points(row: Row, metric: str) -> tuple[Point, ...]:
@@ -108,13 +110,13 @@ def _user_points(row: Row, metric: str) -> tuple[Point, ...]:
     if isinstance(values, dict):
         values = values.get("list", [values] if values else [])
     if not isinstance(values, list | None):
-        raise UnfitError(f"expected rows, got {shown(values)}", ".values")
+        raise MisfitError(f"expected rows, got {short_repr(values)}", ".values")
     known = uid(user) if values else None
     return tuple(_read(value, lambda one: _point(one, metric, None, known)) for value in values or ())
 
 
 def _point(row: Row, metric: str, dimension: str | None, user: int | str | None = None) -> Point:
-    value, group = _split(row, metric, dimension)
+    value, group = _value_and_group(row, metric, dimension)
     values = (group,) if dimension else ()
     users = () if user is None else (user,)
     make: Callable[..., Point] = shape(metric, dimension, user=user is not None)
@@ -124,7 +126,7 @@ def _point(row: Row, metric: str, dimension: str | None, user: int | str | None 
 def _ranked(row: Row, metric: str, dimension: str) -> Ranked:
     users = row.get("userCount") if metric != "userCount" else None
     rest = row if users is None else {key: value for key, value in row.items() if key != "userCount"}
-    value, group = _split(rest, metric, dimension)
+    value, group = _value_and_group(rest, metric, dimension)
     start, end = row.get("windowStartTs"), row.get("windowEndTs")
     return Ranked(
         dimension_value=group,
@@ -135,31 +137,33 @@ def _ranked(row: Row, metric: str, dimension: str) -> Ranked:
     )
 
 
-def _split(row: Row, metric: str, dimension: str | None) -> tuple[Number | None, str | None]:
+def _value_and_group(row: Row, metric: str, dimension: str | None) -> tuple[Number | None, str | None]:
     """Tell a row's value from its dimension's value."""
     if metric in row and (dimension is None or dimension in row):  # nearly always
         return _number(row[metric]), None if dimension is None else _group(row[dimension], dimension)
     rest = {key: value for key, value in row.items() if key not in _OTHER}
     value_key = (
-        metric if metric in rest else _only(rest, "value", lambda key: key != dimension and not _is_text(rest[key]))
+        metric
+        if metric in rest
+        else _single_key(rest, "value", lambda key: key != dimension and not _is_text(rest[key]))
     )
     value = _number(rest.pop(value_key))
     if dimension is None:
         return value, None
-    group_key = dimension if dimension in rest else _only(rest, f"{dimension!r}", lambda key: _is_text(rest[key]))
+    group_key = dimension if dimension in rest else _single_key(rest, f"{dimension!r}", lambda key: _is_text(rest[key]))
     return value, _group(rest[group_key], group_key)
 
 
 def _group(group: object, key: str) -> str | None:
     if isinstance(group, list | dict):
-        raise UnfitError(f"expected text, got {shown(group)}", f".{key}")
+        raise MisfitError(f"expected text, got {short_repr(group)}", f".{key}")
     return None if group is None else str(group)
 
 
-def _only(row: Row, what: str, fits: Callable[[str], bool]) -> str:
+def _single_key(row: Row, what: str, fits: Callable[[str], bool]) -> str:
     keys = [key for key in row if fits(key)]
     if len(keys) != 1:
-        raise UnfitError(f"cannot tell which of {shown(sorted(row))} is the {what}")
+        raise MisfitError(f"cannot tell which of {short_repr(sorted(row))} is the {what}")
     return keys[0]
 
 

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Generator
 from typing import Final, TypeVar
 
-from agora_analytics._core.decoding.json import BrokenError
+from agora_analytics._core.decoding.json import JsonSyntaxError
 
 T = TypeVar("T")
 
@@ -55,21 +55,21 @@ _REST: Final = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def space(body: bytes, at: int) -> int:
-    """Return where the next thing begins; raises `BrokenError` where nothing does, or not within 64 KiB."""
+    """Return where the next thing begins; raises `JsonSyntaxError` where nothing does, or not within 64 KiB."""
     if body[at : at + 1] > b" ":
         return at  # nearly always
     end = _space_end(body, at)
     if end == len(body):
-        raise BrokenError("it ends early", ended=True)
+        raise JsonSyntaxError("it ends early", ended=True)
     if end - at >= _WIDE:
-        raise BrokenError(f"nothing but spaces (byte {at})")
+        raise JsonSyntaxError(f"nothing but spaces (byte {at})")
     return end
 
 
 def rest(body: bytes, at: int) -> None:
-    """Raise `BrokenError` unless nothing but spaces follows."""
+    """Raise `JsonSyntaxError` unless nothing but spaces follows."""
     if _space_end(body, at) != len(body):
-        raise BrokenError(f"more after the end (byte {at})")
+        raise JsonSyntaxError(f"more after the end (byte {at})")
 
 
 def key(body: bytes, at: int) -> tuple[str, int]:
@@ -77,7 +77,7 @@ def key(body: bytes, at: int) -> tuple[str, int]:
     found = _KEY.match(body, at, at + _WIDE)
     if found is None:
         early = at + _WIDE >= len(body) and _PART_OF_KEY.fullmatch(body, at) is not None
-        raise BrokenError(f"expected a name (byte {at})", ended=early)
+        raise JsonSyntaxError(f"expected a name (byte {at})", ended=early)
     return found[1].decode(errors="replace"), space(body, found.end())
 
 
@@ -88,7 +88,7 @@ def after(body: bytes, at: int, closing: bytes) -> tuple[int, bool]:
     if mark == closing:
         return at + 1, True
     if mark != b",":
-        raise BrokenError(f"expected a comma or the end (byte {at})")
+        raise JsonSyntaxError(f"expected a comma or the end (byte {at})")
     return space(body, at + 1), False
 
 
@@ -101,9 +101,9 @@ def skip(body: bytes, at: int, most: int | None = None) -> Steps[int | None]:
         return (yield from _container(body, at, most))
     end = _SCALAR.match(body, at, at + _WIDE).end()  # type: ignore[union-attr]  # it matches nothing, too
     if end == len(body):
-        raise BrokenError("it ends early", ended=True)
+        raise JsonSyntaxError("it ends early", ended=True)
     if end == at or end - at >= _WIDE:
-        raise BrokenError(f"expected a value (byte {at})")
+        raise JsonSyntaxError(f"expected a value (byte {at})")
     return end
 
 
@@ -144,7 +144,7 @@ def _text(body: bytes, at: int, most: int | None) -> Steps[int | None]:
         if most is not None and at - start > most:
             return None
         yield None
-    raise BrokenError("it ends within a text", ended=True)
+    raise JsonSyntaxError("it ends within a text", ended=True)
 
 
 def _container(body: bytes, at: int, most: int | None) -> Steps[int | None]:
@@ -165,7 +165,7 @@ def _container(body: bytes, at: int, most: int | None) -> Steps[int | None]:
         if most is not None and at - start > most:
             return None
         yield None
-    raise BrokenError("it ends early", ended=True)
+    raise JsonSyntaxError("it ends early", ended=True)
 
 
 def _folded(shape: bytes) -> bytes:

@@ -23,7 +23,7 @@ from agora_analytics.cli.formatting import format_time, format_value
 from agora_analytics.cli.options import OutputOptions, command
 from agora_analytics.cli.output import Screen
 from agora_analytics.cli.parsing import unit_of
-from agora_analytics.spans import WINDOW
+from agora_analytics.spans import HOUR, WINDOW
 
 if TYPE_CHECKING:
     from agora_analytics import AnalyticsClient
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from agora_analytics.streams import Series
 
 _NO_PROXY: Final = ("no_proxy", "NO_PROXY")
-_SEARCH_SECONDS: Final = 8 * 3_600
+_SEARCH_SECONDS: Final = 8 * HOUR
 _REALTIME_SECONDS: Final = 900
 _MIN_USERS: Final = 3
 _ROWS: Final = 6

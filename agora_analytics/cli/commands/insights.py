@@ -11,6 +11,7 @@ from agora_analytics.catalogue import Granularity, Product, QualityMetric, Usage
 from agora_analytics.cli import tables
 from agora_analytics.cli.options import CredentialOptions, NameOptions, OutputOptions, TimeOptions, command
 from agora_analytics.cli.parsing import completion, parse_filters, split_list, unit_of
+from agora_analytics.spans import DAY
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,7 +19,7 @@ app = typer.Typer(
     "Example: agora-analytics insights usage --metric totalDuration --last 2w",
 )
 
-_WEEK: Final = 7 * 86_400
+_WEEK: Final = 7 * DAY
 
 Usage = Annotated[
     str,

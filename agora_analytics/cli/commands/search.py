@@ -19,7 +19,7 @@ from agora_analytics.cli.options import CredentialOptions, ListOptions, TimeOpti
 from agora_analytics.cli.parsing import completion_of
 from agora_analytics.cli.sorting import CALL_ORDERS, NEWEST, WORST, TopN, freeze_rate, sort_key
 from agora_analytics.plans import CALL_LISTS
-from agora_analytics.spans import HostSecond, Span, by_host, ends_by_host, is_by_host
+from agora_analytics.spans import HOUR, HostSecond, Span, by_host, ends_by_host, is_by_host
 
 if TYPE_CHECKING:
     from agora_analytics import AnalyticsClient
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from agora_analytics.quota import QuotaState
 
 _DEFAULT_LIMIT: Final = 100
-_HOUR: Final = 3_600
 _PANEL: Final = "Calls"
 _MIN_BUDGET: Final = 2
 """Least number of requests in a budget: with one request nothing that could be continued is shown."""
@@ -89,7 +88,7 @@ async def search(
     """
     order = options.order
     async with credentials.client(output.screen) as client:
-        span = await time.span(client, CALL_LISTS, _HOUR)
+        span = await time.span(client, CALL_LISTS, HOUR)
         source = NewestFirst(await SearchBudget.of(client, max_requests), span, cname, page_size)
         listing = _Listing(output.screen, source, options)
         if order == NEWEST:

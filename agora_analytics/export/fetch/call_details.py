@@ -20,8 +20,8 @@ from typing import Final, TypeVar
 import attrs
 
 from agora_analytics._core import paging, truncation, validation
-from agora_analytics._core.dispatcher import Session
-from agora_analytics._core.truncation import Learned, Part, Reading, Verdict
+from agora_analytics._core.dispatcher import Dispatcher
+from agora_analytics._core.truncation import ListProgress, ListQuery, PageOutcome, TruncationState
 from agora_analytics.errors import IncompleteList, ResponseError
 from agora_analytics.export.fetch.cursor import METRICS, SESSIONS, STATISTICS, CallCursor
 from agora_analytics.export.fetch.fetcher import RetentionExpired, RetryingFetcher, log
@@ -36,8 +36,7 @@ from agora_analytics.export.state.staging import SerializedRows, serialized
 from agora_analytics.export.state.state_thread import StateThread
 from agora_analytics.export.write import column_batch
 from agora_analytics.export.write.column_batch import ColumnBatch, deserialize
-from agora_analytics.models import Session as UserSession
-from agora_analytics.models import SessionMetrics, SessionPage
+from agora_analytics.models import Session, SessionMetrics, SessionPage
 from agora_analytics.plans import CALL_SESSIONS
 from agora_analytics.spans import Span
 
@@ -64,13 +63,13 @@ class CallProgress:
     call: PendingCall
     parts: tuple[Span, ...]
     pages: list[tuple[str, ...]]
-    reading: Reading[UserSession] | None = None
+    reading: ListProgress[Session] | None = None
     _seen: set[str] = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self._seen = set(chain.from_iterable(self.pages))
 
-    def add_page(self, page: tuple[UserSession, ...]) -> tuple[UserSession, ...]:
+    def add_page(self, page: tuple[Session, ...]) -> tuple[Session, ...]:
         """Add a page, and return its sessions that no page before had."""
         new = {session.sid: session for session in page if session.sid not in self._seen}
         self.pages.append(tuple(new))
@@ -92,19 +91,19 @@ class CallDetailsFetcher:
 
     def __init__(
         self,
-        session: Session,
+        dispatcher: Dispatcher,
         selection: Selection,
         state_thread: StateThread,
         fetcher: RetryingFetcher,
         retention: RetentionTracker,
     ) -> None:
-        self._session = session
+        self._dispatcher = dispatcher
         self._selection = selection
         self._state_thread = state_thread
         self._fetcher = fetcher
-        self._learned = Learned()
+        self._learned = TruncationState()
         self._retention = retention
-        self._limits = session.plan.of_endpoint(CALL_SESSIONS)
+        self._limits = dispatcher.plan.of_endpoint(CALL_SESSIONS)
         self._first = CallCursor(SESSIONS if selection.sessions else STATISTICS, cut=self._limits.longest_query)
         self._stages = {SESSIONS: self._sessions, METRICS: self._metrics, STATISTICS: self._statistics}
 
@@ -124,7 +123,7 @@ class CallDetailsFetcher:
         return False
 
     async def _fetch(self, endpoints: EndpointSet, call: PendingCall) -> bool:
-        if not validation.is_text(call.call_id):
+        if not validation.is_sendable(call.call_id):
             await self._skip(call, INVALID_ID)
             return False
         first = call.cursor or self._first
@@ -151,8 +150,8 @@ class CallDetailsFetcher:
                 call.span.start,
                 lambda second: Probe(second, partial(page, call.call_id, second, second + 1)),
             )
-            early = call.span.end - self._limits.newest(self._session.time.utc_second())
-            return early if early > 0 and self._session.time.confirmed else 0.0
+            early = call.span.end - self._limits.newest(self._dispatcher.time.utc_second())
+            return early if early > 0 and self._dispatcher.time.confirmed else 0.0
 
         return check
 
@@ -181,10 +180,10 @@ class CallDetailsFetcher:
         return following
 
     def _after_page(
-        self, progress: CallProgress, cursor: CallCursor, verdict: Verdict, *, count: int
+        self, progress: CallProgress, cursor: CallCursor, verdict: PageOutcome, *, count: int
     ) -> CallCursor | None:
         """Return the cursor after a page of sessions: the next page, the next part, or the metrics."""
-        if verdict is Verdict.MORE:
+        if verdict is PageOutcome.MORE:
             total = (progress.reading.total if progress.reading else None) or 0
             return self._skip_empty(progress, attrs.evolve(cursor, page=cursor.page + 1, count=count, total=total))
         if not progress.is_last_part(cursor):
@@ -193,14 +192,14 @@ class CallDetailsFetcher:
 
     async def _sessions_page(
         self, progress: CallProgress, cursor: CallCursor, span: Span
-    ) -> tuple[tuple[UserSession, ...], Verdict, list[IncompleteList]]:
+    ) -> tuple[tuple[Session, ...], PageOutcome, list[IncompleteList]]:
         """Return a page of sessions, or all that can be read of a truncated list, and what cannot."""
-        part = Part(span)
+        part = ListQuery(span)
         if cursor.page == 1 or progress.reading is None:
             progress.reading = self._learned.reading(
                 truncation.SESSIONS, part, count=cursor.count, total=cursor.total or None
             )
-        reading, items = progress.reading, tuple[UserSession, ...]()
+        reading, items = progress.reading, tuple[Session, ...]()
         try:
             page = await self._request_page(progress, part, cursor.page)
         except ResponseError as error:
@@ -211,22 +210,22 @@ class CallDetailsFetcher:
             reading.take(page)
             items = page.items
         verdict = self._learned.verdict(part, reading)
-        if verdict is not Verdict.CUT:
+        if verdict is not PageOutcome.TRUNCATED:
             return items, verdict, []
         rest, missing = await self._read_narrower(progress, part, reading)
         return (*items, *rest), verdict, missing
 
     async def _read_narrower(
-        self, progress: CallProgress, part: Part, reading: Reading[UserSession]
-    ) -> tuple[list[UserSession], list[IncompleteList]]:
+        self, progress: CallProgress, part: ListQuery, reading: ListProgress[Session]
+    ) -> tuple[list[Session], list[IncompleteList]]:
         """Return the sessions of a truncated list, read in narrower parts, and what cannot be read."""
-        parts = self._learned.instead(part, reading, fruitful=True)
+        parts = self._learned.narrower(part, reading, fruitful=True)
         if parts is None:
             return [], [truncation.incomplete(part, reading)]
         log.warning("export: the service truncated the sessions of call %s", progress.call.call_id)
         missing: list[IncompleteList] = []
 
-        async def fetch(part: Part, number: int) -> SessionPage:
+        async def fetch(part: ListQuery, number: int) -> SessionPage:
             self._fetcher.narrowed += 1
             return await self._request_page(progress, part, number)
 
@@ -236,7 +235,7 @@ class CallDetailsFetcher:
         async with aclosing(rows) as sessions:
             return [session async for session in sessions], missing
 
-    async def _request_page(self, progress: CallProgress, part: Part, number: int) -> SessionPage:
+    async def _request_page(self, progress: CallProgress, part: ListQuery, number: int) -> SessionPage:
         page = progress.endpoints.calls.sessions_page
         return await self._send(progress, lambda: page(progress.call.call_id, *part.span, page_no=number))
 
@@ -246,7 +245,7 @@ class CallDetailsFetcher:
         # One answer and the transaction that saves it belong together: longer than 25 lines for that.
         call, span = progress.call, progress.parts[cursor.part]
         batch = progress.batch(cursor)
-        sids = tuple(filter(validation.is_spelled, batch))
+        sids = tuple(filter(validation.is_without_commas, batch))
         answer = await self._request_metrics(progress, sids, span) if sids else []
         # SerializedRows at once, and session by session: sixteen answers of 100 000 points each may be held here.
         undated: list[ColumnBatch] = []

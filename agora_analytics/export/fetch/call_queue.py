@@ -9,7 +9,7 @@ from typing import Final
 
 import attrs
 
-from agora_analytics._core.dispatcher import Session
+from agora_analytics._core.dispatcher import Dispatcher
 from agora_analytics.export.fetch.fetcher import RetryingFetcher, log
 from agora_analytics.export.fetch.refusals import RefusalClassifier
 from agora_analytics.export.fetch.skip_reasons import DETAILS, FUTURE
@@ -37,7 +37,7 @@ class CallQueue:
 
     def __init__(
         self,
-        session: Session,
+        dispatcher: Dispatcher,
         state_thread: StateThread,
         fetcher: RetryingFetcher,
         refusals: RefusalClassifier,
@@ -46,7 +46,7 @@ class CallQueue:
         min_users: int,
     ) -> None:
         self.lists_in_progress = 0
-        self._session = session
+        self._dispatcher = dispatcher
         self._state_thread = state_thread
         self._fetcher = fetcher
         self._refusals = refusals
@@ -96,8 +96,8 @@ class CallQueue:
         async with self._refill_lock:
             if self._queue:
                 return None
-            newest = self._session.plan.of_endpoint(CALL_SESSIONS).newest(self._session.time.utc_second())
-            if not self._session.time.confirmed:
+            newest = self._dispatcher.plan.of_endpoint(CALL_SESSIONS).newest(self._dispatcher.time.utc_second())
+            if not self._dispatcher.time.confirmed:
                 newest = _NEVER
             apps = self._refusals.apps_with_details()
             due = DueFilter(worst=self._worst, min_users=self._min_users, before=newest)
@@ -122,7 +122,7 @@ class CallQueue:
         Those are skipped until the next run: a single wrong end would otherwise hold back the whole export.
         """
         soonest = state.first_end(due, apps, excluded)
-        if soonest is None or soonest <= self._session.time.utc_second() + _WAIT_AT_MOST:
+        if soonest is None or soonest <= self._dispatcher.time.utc_second() + _WAIT_AT_MOST:
             return soonest
         later = attrs.evolve(due, before=_NEVER)
         while calls := state.pending(later, apps, excluded):
@@ -133,8 +133,8 @@ class CallQueue:
 
     async def _wait_until(self, end: int, wakeup: asyncio.Event) -> None:
         """Wait until the details of a call that ended then are available, or for `notify`."""
-        limits = self._session.plan.of_endpoint(CALL_SESSIONS)
-        wait = min(max(1, end - limits.newest(self._session.time.utc_second())), _CLOCK_CHECK)
+        limits = self._dispatcher.plan.of_endpoint(CALL_SESSIONS)
+        wait = min(max(1, end - limits.newest(self._dispatcher.time.utc_second())), _CLOCK_CHECK)
         try:
             async with asyncio.timeout(wait):
                 await wakeup.wait()

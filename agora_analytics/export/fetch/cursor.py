@@ -40,7 +40,7 @@ class CallCursor:
     total: int = 0
 
 
-_decode = json.strict(CallCursor)
+_decode = json.strict_decoder(CallCursor)
 
 
 def stored(cursor: CallCursor) -> str:
@@ -52,7 +52,7 @@ def restored(text: str) -> CallCursor:
     """Read a cursor back; raises `ValueError` for an invalid one, or a step that this version does not know."""
     try:
         cursor = _decode(text.encode())
-    except (json.Mismatch, *json.Unreadable) as error:
+    except (json.SchemaError, *json.DecodeFailures) as error:
         raise ValueError(f"{text!r} is no cursor of a call") from error
     if (
         cursor.step not in STEPS

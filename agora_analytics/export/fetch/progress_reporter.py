@@ -6,7 +6,7 @@ import asyncio
 from datetime import datetime
 from typing import Final
 
-from agora_analytics._core.dispatcher import Session
+from agora_analytics._core.dispatcher import Dispatcher
 from agora_analytics.export.fetch.fetcher import RetryingFetcher
 from agora_analytics.export.report import ExportProgress, ProgressCallback
 from agora_analytics.export.selection import Selection
@@ -24,13 +24,13 @@ class ProgressReporter:
 
     def __init__(
         self,
-        session: Session,
+        dispatcher: Dispatcher,
         selection: Selection,
         state_thread: StateThread,
         parts: PartWriter,
         fetcher: RetryingFetcher,
     ) -> None:
-        self._session = session
+        self._dispatcher = dispatcher
         self._selection = selection
         self._state_thread = state_thread
         self._parts = parts
@@ -46,7 +46,7 @@ class ProgressReporter:
         """Return how far the run is."""
         slices, calls, rows = await self._state_thread.change(ExportState.counts)
         early, available_at = await self._early() if calls else (0, 0)
-        snapshot = await self._session.quota.snapshot()
+        snapshot = await self._dispatcher.quota.snapshot()
         daily = [counter for counter in snapshot if counter.unit == "day"]
         return ExportProgress(
             rows=rows,
@@ -62,21 +62,21 @@ class ProgressReporter:
 
     async def _early(self) -> tuple[int, int]:
         """Return how many calls have no details at the service yet, and from when on all have."""
-        limits = self._session.plan.of_endpoint(CALL_SESSIONS)
+        limits = self._dispatcher.plan.of_endpoint(CALL_SESSIONS)
         count, last = await self._state_thread.change(
-            lambda state: state.not_yet_queryable(limits.newest(self._session.time.utc_second()))
+            lambda state: state.not_yet_queryable(limits.newest(self._dispatcher.time.utc_second()))
         )
         return count, limits.askable_at(last) if count else 0
 
     async def _done_at(self, slices: int, calls: int, available_at: int) -> datetime | None:
         """Return when the pending lists, and the details of calls listed so far, will be done; None without quota."""
-        if not self._session.quota.enforced:
+        if not self._dispatcher.quota.enforced:
             return None
         selection = self._selection
         per_call = sum((selection.sessions, selection.metrics, len(selection.breakdowns)))
         forecasts = []
         if calls and per_call:
-            forecasts.append(await self._session.quota.forecast(calls * per_call, CALL_SESSIONS))
+            forecasts.append(await self._dispatcher.quota.forecast(calls * per_call, CALL_SESSIONS))
         if slices and selection.of_calls:
-            forecasts.append(await self._session.quota.forecast(slices, CALL_LISTS))
+            forecasts.append(await self._dispatcher.quota.forecast(slices, CALL_LISTS))
         return max(filter(None, (moment(available_at), *(one.at for one in forecasts))), default=None)

@@ -24,7 +24,7 @@ from typing import Final
 
 import attrs
 
-from agora_analytics._core.dispatcher import Session
+from agora_analytics._core.dispatcher import Dispatcher
 from agora_analytics.errors import AgoraError, PlanRefused, RateLimited, Unauthorized
 from agora_analytics.export.fetch.fetcher import RequestBudgetExhausted, RetentionExpired, RetryingFetcher, log
 from agora_analytics.export.fetch.skip_reasons import APP, DETAILS, is_access, may_be_own, reason_in_full, reason_of
@@ -64,13 +64,13 @@ class RefusalClassifier:
 
     def __init__(
         self,
-        session: Session,
+        dispatcher: Dispatcher,
         state_thread: StateThread,
         fetcher: RetryingFetcher,
         endpoints: Mapping[str, EndpointSet],
         sources: Mapping[str, Source],
     ) -> None:
-        self._session = session
+        self._dispatcher = dispatcher
         self._state_thread = state_thread
         self._fetcher = fetcher
         self._endpoints = endpoints
@@ -204,7 +204,7 @@ class RefusalClassifier:
     async def _answers(self, app: str, name: str) -> bool:
         """Whether the service answers a probe of a source; raises errors that concern neither source nor App ID."""
         source = self._sources[name]
-        limits, now = self._session.plan.of_endpoint(source.endpoint), self._session.time.utc_second()
+        limits, now = self._dispatcher.plan.of_endpoint(source.endpoint), self._dispatcher.time.utc_second()
         middle = (limits.oldest(now) + limits.newest(now)) // 2
         try:
             await self._fetcher.probe(source.probe(self._endpoints[app], app, middle).send)

@@ -14,7 +14,7 @@ import math
 from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
-from agora_analytics._core.dispatcher import Session
+from agora_analytics._core.dispatcher import Dispatcher
 from agora_analytics.errors import PlanRefused
 from agora_analytics.export.fetch.fetcher import RETENTION_MARGIN, RetentionExpired, RetryingFetcher
 from agora_analytics.plans import Endpoint
@@ -36,8 +36,8 @@ class Probe(NamedTuple):
 class RetentionTracker:
     """Remembers, for one run, what the service has refused as too old."""
 
-    def __init__(self, session: Session, fetcher: RetryingFetcher) -> None:
-        self._session = session
+    def __init__(self, dispatcher: Dispatcher, fetcher: RetryingFetcher) -> None:
+        self._dispatcher = dispatcher
         self._fetcher = fetcher
         # By table: the latest start that was refused, less the loop's time of the refusal.
         self._expired_through: dict[str, float] = {}
@@ -59,26 +59,26 @@ class RetentionTracker:
 
     def record_expired(self, endpoint: Endpoint, start: int) -> int:
         """Record that the service refused a start as too old, and return the first start to request next."""
-        known, now = self._is_expired(endpoint, start), self._session.time.monotonic()
+        known, now = self._is_expired(endpoint, start), self._dispatcher.time.monotonic()
         latest = max(self._expired_through.get(endpoint.table, -math.inf), start - now)
         self._expired_through[endpoint.table] = latest
         age = self._oldest(endpoint) - start
-        if known or (age > 0 and self._session.time.confirmed and not self._probes_answered.get(endpoint.table)):
+        if known or (age > 0 and self._dispatcher.time.confirmed and not self._probes_answered.get(endpoint.table)):
             # If that has expired too, the next check finds out by how much.
             return int(latest + now) + 1 + RETENTION_MARGIN
         return start + max(_SKIP_AHEAD, age // 4)
 
     def _may_be_expired(self, endpoint: Endpoint, start: int) -> bool:
         """Whether a start has expired by the clock. One that the service has not confirmed proves nothing."""
-        return self._is_expired(endpoint, start) or (start < self._oldest(endpoint) and self._session.time.confirmed)
+        return self._is_expired(endpoint, start) or (start < self._oldest(endpoint) and self._dispatcher.time.confirmed)
 
     def _is_expired(self, endpoint: Endpoint, start: int) -> bool:
         """Whether a start has expired by a refusal of the service."""
         latest = self._expired_through.get(endpoint.table)
-        return latest is not None and start <= latest + self._session.time.monotonic()
+        return latest is not None and start <= latest + self._dispatcher.time.monotonic()
 
     def _oldest(self, endpoint: Endpoint) -> int:
-        return self._session.plan.of_endpoint(endpoint).oldest(self._session.time.utc_second())
+        return self._dispatcher.plan.of_endpoint(endpoint).oldest(self._dispatcher.time.utc_second())
 
     def _probe_offset(self, endpoint: Endpoint) -> int | None:
         answered = self._probes_answered.get(endpoint.table, 0)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import attrs
 
-from agora_analytics._core.dispatcher import Session
+from agora_analytics._core.dispatcher import Dispatcher
 from agora_analytics.errors import AgoraError
 from agora_analytics.export.fetch.call_details import CallDetailsFetcher
 from agora_analytics.export.fetch.call_queue import CallQueue
@@ -60,7 +60,7 @@ class ExportRun:
 
     def __init__(
         self,
-        session: Session,
+        dispatcher: Dispatcher,
         selection: Selection,
         options: RunOptions,
         state_thread: StateThread,
@@ -72,22 +72,24 @@ class ExportRun:
         self.selection = selection
         self.options = options
         self.fetcher = fetcher = RetryingFetcher(options.max_requests)
-        self._session = session
+        self._dispatcher = dispatcher
         self._state_thread = state_thread
         self._parts = parts
         self._endpoints = endpoints
         self._sources = by_name(sources(selection))
-        self.refusals = RefusalClassifier(session, state_thread, fetcher, endpoints, self._sources)
-        self.reporter = ProgressReporter(session, selection, state_thread, parts, fetcher)
-        retention = RetentionTracker(session, fetcher)
-        self._planner = SlicePlanner(session, selection)
-        self._slice_fetcher = SliceFetcher(session, selection, state_thread, fetcher, retention, planner=self._planner)
+        self.refusals = RefusalClassifier(dispatcher, state_thread, fetcher, endpoints, self._sources)
+        self.reporter = ProgressReporter(dispatcher, selection, state_thread, parts, fetcher)
+        retention = RetentionTracker(dispatcher, fetcher)
+        self._planner = SlicePlanner(dispatcher, selection)
+        self._slice_fetcher = SliceFetcher(
+            dispatcher, selection, state_thread, fetcher, retention, planner=self._planner
+        )
         self._details = (
-            CallDetailsFetcher(session, selection, state_thread, fetcher, retention) if selection.details else None
+            CallDetailsFetcher(dispatcher, selection, state_thread, fetcher, retention) if selection.details else None
         )
         self._slices: dict[str, deque[PendingSlice]] = {}
         self._calls = CallQueue(
-            session, state_thread, fetcher, self.refusals, worst=options.worst, min_users=options.min_users
+            dispatcher, state_thread, fetcher, self.refusals, worst=options.worst, min_users=options.min_users
         )
 
     async def finish(self) -> None:
@@ -122,11 +124,11 @@ class ExportRun:
         self.fetcher.wait_if_too_new = False
         try:
             for _ in range(_CLOCK_PROBES):
-                due = None if self._session.time.confirmed else await self._state_thread.change(self._first_due)
+                due = None if self._dispatcher.time.confirmed else await self._state_thread.change(self._first_due)
                 if due is None:
                     return
                 await self._probe_clock(due)
-                if self._session.time.confirmed or (await self._session.quota.snapshot()).clock is None:
+                if self._dispatcher.time.confirmed or (await self._dispatcher.quota.snapshot()).clock is None:
                     return
                 await asyncio.sleep(_CLOCK_INTERVAL)
         except RequestBudgetExhausted:
@@ -165,9 +167,9 @@ class ExportRun:
 
     def _plan(self, state: ExportState) -> None:
         """Plan all pending slices, and queue them by the quota counter of their endpoint."""
-        if self.selection.of_calls and self._session.time.confirmed:
+        if self.selection.of_calls and self._dispatcher.time.confirmed:
             # A day late by the clock: a call that is forgotten too early would be exported twice.
-            oldest = self._session.plan.of_endpoint(CALL_LISTS).oldest(self._session.time.passed_second())
+            oldest = self._dispatcher.plan.of_endpoint(CALL_LISTS).oldest(self._dispatcher.time.passed_second())
             state.delete_done_calls(oldest - DAY)
         for app in self._endpoints:
             for source in self._sources.values():
@@ -175,7 +177,7 @@ class ExportRun:
         for pending in state.slices():
             if pending.app in self._endpoints and pending.source in self._sources:
                 source = self._sources[pending.source]
-                counter = self._session.plan.counter(source.endpoint)
+                counter = self._dispatcher.plan.counter(source.endpoint)
                 self._slices.setdefault(counter, deque()).append(pending)
                 self._calls.lists_in_progress += isinstance(source, CallSource)
 

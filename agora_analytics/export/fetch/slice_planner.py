@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from agora_analytics._core.dispatcher import Session
+from agora_analytics._core.dispatcher import Dispatcher
 from agora_analytics.export.fetch.fetcher import RETENTION_MARGIN
 from agora_analytics.export.fetch.sources import CallSource, Slice, Source
 from agora_analytics.export.selection import Selection
@@ -24,8 +24,8 @@ _RUN_START: Final = 60
 class SlicePlanner:
     """Adds pending slices to the state. Its methods run on the state's thread, in one transaction each."""
 
-    def __init__(self, session: Session, selection: Selection) -> None:
-        self._session = session
+    def __init__(self, dispatcher: Dispatcher, selection: Selection) -> None:
+        self._dispatcher = dispatcher
         self._selection = selection
         self._newest_at_start: dict[Source, int] = {}
 
@@ -68,16 +68,16 @@ class SlicePlanner:
         return source.split(span, self._longest(source))
 
     def _longest(self, source: Source) -> int:
-        return self._session.plan.of_endpoint(source.endpoint).longest_query
+        return self._dispatcher.plan.of_endpoint(source.endpoint).longest_query
 
     def _oldest(self, source: Source) -> int:
         """Return the oldest second that the plan keeps by the clock, and will when the request arrives."""
-        limits = self._session.plan.of_endpoint(source.endpoint)
-        return limits.oldest(self._session.time.utc_second()) + RETENTION_MARGIN
+        limits = self._dispatcher.plan.of_endpoint(source.endpoint)
+        return limits.oldest(self._dispatcher.time.utc_second()) + RETENTION_MARGIN
 
     def _newest(self, source: Source) -> int:
         """Return the latest end that can be requested by the clock; at the start of a run, as of its start."""
-        newest = self._session.plan.of_endpoint(source.endpoint).newest(self._session.time.utc_second())
+        newest = self._dispatcher.plan.of_endpoint(source.endpoint).newest(self._dispatcher.time.utc_second())
         at_start = self._newest_at_start.get(source, newest)
         return at_start if at_start <= newest < at_start + _RUN_START else newest
 
@@ -104,8 +104,8 @@ class SlicePlanner:
 
     def _drop_outdated(self, state: ExportState, app: str, source: Source) -> None:
         """Remove pending slices that another plan or clock allowed: `_missing` finds them again."""
-        limits = self._session.plan.of_endpoint(source.endpoint)
-        newest = limits.newest(self._session.time.utc_second())
+        limits = self._dispatcher.plan.of_endpoint(source.endpoint)
+        newest = limits.newest(self._dispatcher.time.utc_second())
         for one in self._pending(state, app, source):
             if one.slice.span.duration > limits.longest_query or one.slice.span.end > newest:
                 state.delete_slice(one)

@@ -13,14 +13,14 @@ from functools import partial
 import attrs
 
 from agora_analytics._core import paging, truncation
-from agora_analytics._core.dispatcher import Session
-from agora_analytics._core.truncation import Learned, Part, Reading, Verdict
+from agora_analytics._core.dispatcher import Dispatcher
+from agora_analytics._core.truncation import ListProgress, ListQuery, PageOutcome, TruncationState
 from agora_analytics.errors import IncompleteList, PlanRefused, ResponseError
 from agora_analytics.export.fetch.fetcher import RetentionExpired, RetryingFetcher, log
 from agora_analytics.export.fetch.retention import RetentionTracker
 from agora_analytics.export.fetch.slice_planner import SlicePlanner
 from agora_analytics.export.fetch.sources import CallSource, EndpointSet, SeriesSource, Slice, Source
-from agora_analytics.export.selection import Selection, is_over, wants
+from agora_analytics.export.selection import Selection, wants
 from agora_analytics.export.state import marks
 from agora_analytics.export.state.calls import CallStatus
 from agora_analytics.export.state.export_state import ExportState
@@ -38,7 +38,7 @@ class SliceFetcher:
 
     def __init__(
         self,
-        session: Session,
+        dispatcher: Dispatcher,
         selection: Selection,
         state_thread: StateThread,
         fetcher: RetryingFetcher,
@@ -46,13 +46,13 @@ class SliceFetcher:
         *,
         planner: SlicePlanner,
     ) -> None:
-        self._session = session
+        self._dispatcher = dispatcher
         self._selection = selection
         self._state_thread = state_thread
         self._fetcher = fetcher
         self._retention = retention
         self._planner = planner
-        self._learned = Learned()
+        self._learned = TruncationState()
 
     async def fetch(self, endpoints: EndpointSet, source: Source, pending: PendingSlice) -> None:
         """Fetch what is missing of a slice; what has expired meanwhile is marked so."""
@@ -113,38 +113,38 @@ class SliceFetcher:
         self, endpoints: EndpointSet, source: Source, pending: PendingSlice
     ) -> Callable[[], Awaitable[float]]:
         """Return the check before every attempt: that a slice has not expired, and how long until it is available."""
-        limits, span = self._session.plan.of_endpoint(source.endpoint), pending.slice.span
+        limits, span = self._dispatcher.plan.of_endpoint(source.endpoint), pending.slice.span
 
         async def check() -> float:
             await self._retention.check(source.endpoint, span.start, partial(source.probe, endpoints, pending.app))
-            early = span.end - limits.newest(self._session.time.utc_second())
-            return early if early > 0 and self._session.time.confirmed else 0.0
+            early = span.end - limits.newest(self._dispatcher.time.utc_second())
+            return early if early > 0 and self._dispatcher.time.confirmed else 0.0
 
         return check
 
     def _passed(self, before: int) -> int:
         """Return what had certainly passed at `before`, now that an answer has improved the clock."""
-        return min(before, self._session.time.passed_second())
+        return min(before, self._dispatcher.time.passed_second())
 
     # Lists of calls
 
     async def _page(self, endpoints: EndpointSet, source: CallSource, pending: PendingSlice) -> list[PendingSlice]:
-        part = Part(pending.slice.span, handed=pending.handed)
+        part = ListQuery(pending.slice.span, rows_before=pending.rows_before)
         reading = pending.reading or self._learned.reading(truncation.calls(source.cname), part, count=pending.count)
-        now = self._session.time.passed_second()
-        self._fetcher.narrowed += bool(pending.handed)
+        now = self._dispatcher.time.passed_second()
+        self._fetcher.narrowed += bool(pending.rows_before)
         calls = await self._read(endpoints, source, pending, reading)
         # A call that appears after the first page was requested is on no page.
         requested_at = self._passed(now) if pending.page == 1 else pending.asked
         verdict = self._learned.verdict(part, reading)
-        if verdict is Verdict.CUT and part.span.duration == 1 and source.cname is None and reading.channels:
+        if verdict is PageOutcome.TRUNCATED and part.span.duration == 1 and source.cname is None and reading.channels:
             return await self._page_by_channel(endpoints, source, pending, requested_at)
 
         def save(state: ExportState) -> list[PendingSlice]:
             new = self._store_calls(state, pending.app, calls)
-            if verdict is Verdict.MORE:
+            if verdict is PageOutcome.MORE:
                 return [_turn_page(state, pending, reading, requested_at)]
-            if verdict is Verdict.CUT:
+            if verdict is PageOutcome.TRUNCATED:
                 return self._narrow(state, source, pending, reading, requested_at, fruitful=pending.page > 1 or new > 0)
             self._finish(state, source, pending, requested_at, SpanStatus.READ)
             return []
@@ -152,7 +152,7 @@ class SliceFetcher:
         return await self._state_thread.change(save)
 
     async def _read(
-        self, endpoints: EndpointSet, source: CallSource, pending: PendingSlice, reading: Reading[Call]
+        self, endpoints: EndpointSet, source: CallSource, pending: PendingSlice, reading: ListProgress[Call]
     ) -> tuple[Call, ...]:
         """Fetch the next page of a slice, and add it to the reading."""
         span = pending.slice.span
@@ -175,14 +175,14 @@ class SliceFetcher:
         state: ExportState,
         source: CallSource,
         pending: PendingSlice,
-        reading: Reading[Call],
+        reading: ListProgress[Call],
         requested_at: int,
         *,
         fruitful: bool,
     ) -> list[PendingSlice]:
         """Replace a slice whose list was truncated by narrower ones, or end it if none can be made."""
-        part = Part(pending.slice.span, handed=pending.handed)
-        parts = self._learned.instead(part, reading, fruitful=fruitful)
+        part = ListQuery(pending.slice.span, rows_before=pending.rows_before)
+        parts = self._learned.narrower(part, reading, fruitful=fruitful)
         if not parts:
             if parts is not None:
                 log.warning("export: ignoring total_size of calls from now on: it is wrong for %s", part.span)
@@ -201,7 +201,7 @@ class SliceFetcher:
                 SpanStatus.READ,
             )
         slices = (Slice(part.span, part.span.end) for part in reversed(parts))
-        return state.split_slice(pending, slices, parts[0].handed)
+        return state.split_slice(pending, slices, parts[0].rows_before)
 
     def _finish(
         self, state: ExportState, source: CallSource, pending: PendingSlice, requested_at: int, kind: int
@@ -235,7 +235,7 @@ class SliceFetcher:
         """Return the calls of a truncated list, and what is missing of them."""
         missing: list[IncompleteList] = []
 
-        async def fetch(part: Part, number: int) -> CallPage:
+        async def fetch(part: ListQuery, number: int) -> CallPage:
             self._fetcher.narrowed += 1
             return await self._fetcher(
                 lambda: endpoints.calls.page(*part.span, cname=part.cname, page_no=number),
@@ -266,7 +266,7 @@ class SliceFetcher:
                 state.take_provisional(f"call {number}")
             if not wants(self._selection, call) or "calls" not in self._selection.datasets:
                 continue
-            if is_over(call):
+            if call.is_over:
                 ended_by_day.setdefault(day, []).append(call)
             else:
                 row = serialized(column_batch.calls(app, [call]))
@@ -280,7 +280,7 @@ class SliceFetcher:
     def _store_call(self, state: ExportState, app: str, call: Call) -> tuple[int, int]:
         """Store a call with its status, and return its number and its day."""
         wanted = wants(self._selection, call) and self._selection.details
-        over = is_over(call)
+        over = call.is_over
         status = (CallStatus.PENDING if wanted else CallStatus.DONE) if over else CallStatus.OPEN
         start = (call.created_ts or 0) if call.started_at else 0
         known = call.span if over else None
@@ -293,7 +293,7 @@ class SliceFetcher:
     # Series
 
     async def _series(self, endpoints: EndpointSet, source: SeriesSource, pending: PendingSlice) -> None:
-        now = self._session.time.passed_second()
+        now = self._dispatcher.time.passed_second()
         rows = await self._fetcher(
             lambda: source.fetch(endpoints, pending.app, pending.slice),
             self._available(endpoints, source, pending),
@@ -303,7 +303,9 @@ class SliceFetcher:
         await self._state_thread.change(lambda state: _store_series(state, pending, rows, final_before))
 
 
-def _turn_page(state: ExportState, pending: PendingSlice, reading: Reading[Call], requested_at: int) -> PendingSlice:
+def _turn_page(
+    state: ExportState, pending: PendingSlice, reading: ListProgress[Call], requested_at: int
+) -> PendingSlice:
     """Save the next page of a slice, and return it."""
     following = attrs.evolve(pending, page=pending.page + 1, count=reading.count, asked=requested_at, reading=reading)
     state.set_slice_page(following)

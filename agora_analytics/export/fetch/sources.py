@@ -16,7 +16,7 @@ import attrs
 from agora_analytics import models
 from agora_analytics._core.decoding import json
 from agora_analytics._core.decoding.codec import decoder
-from agora_analytics._core.dispatcher import Manner, OnSkipped, Session
+from agora_analytics._core.dispatcher import Dispatcher, OnSkipped, RequestOptions
 from agora_analytics.endpoints.base import Scope
 from agora_analytics.endpoints.calls import Calls
 from agora_analytics.endpoints.insights import Insights
@@ -38,7 +38,7 @@ from agora_analytics.plans import (
     Endpoint,
 )
 from agora_analytics.quota.wait_queue import Priority
-from agora_analytics.spans import DAY, WINDOW, Span
+from agora_analytics.spans import DAY, HOUR, MINUTE, WINDOW, Span
 from agora_analytics.streams.watch.series import Series
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ _ALLOWED_LATENESS: Final = 300
 _PROVISIONAL_DAYS: Final = 3
 """Days for which the service may recompute Data Insights."""
 
-_BUCKETS: Final = {"1h": 3_600, "1m": 60}
+_BUCKETS: Final = {"1h": HOUR, "1m": MINUTE}
 
 
 @attrs.frozen(kw_only=True)
@@ -68,7 +68,7 @@ class _BulkCalls(Calls):
     _session_page = decoder(models.SessionPage, _UserPage)
 
 
-_EXPORT_MANNER: Final = Manner(priority=Priority.EXPORT, retry=SINGLE_ATTEMPT, refusals=0)
+_EXPORT_OPTIONS: Final = RequestOptions(priority=Priority.EXPORT, retry=SINGLE_ATTEMPT, max_rate_limited=0)
 
 
 @attrs.frozen
@@ -80,12 +80,12 @@ class EndpointSet:
     realtime: Realtime
 
     @classmethod
-    def of(cls, session: Session, scope: Scope, app_id: str, on_skipped: OnSkipped | None = None) -> EndpointSet:
+    def of(cls, dispatcher: Dispatcher, scope: Scope, app_id: str, on_skipped: OnSkipped | None = None) -> EndpointSet:
         """Return the endpoints of an App ID."""
         # Without a retention check of their own: the service itself has to refuse what is too old (see `retention`).
-        manner = attrs.evolve(_EXPORT_MANNER, on_skipped=on_skipped)
-        own = attrs.evolve(scope, app_id=app_id, manner=manner, read_ahead=False, ages=False)
-        return cls(_BulkCalls(session, own), Insights(session, own), Realtime(session, own))
+        options = attrs.evolve(_EXPORT_OPTIONS, on_skipped=on_skipped)
+        own = attrs.evolve(scope, app_id=app_id, options=options, read_ahead=False, check_age=False)
+        return cls(_BulkCalls(dispatcher, own), Insights(dispatcher, own), Realtime(dispatcher, own))
 
 
 @attrs.frozen

@@ -25,7 +25,7 @@ class JsonLinesWriter(FileWriter):
     def _open_file(self, path: Path, dataset: Dataset) -> None:
         file = path.open("wb")
         with close_on_error(file), close_on_error(stream := self._compressed(file)):
-            self._row = json.row(dataset.name, dataset.names)
+            self._row = json.row_struct(dataset.name, dataset.names)
             self._times = [at for at, column in enumerate(dataset.columns) if column.kind == "time"]
         self._file, self._stream = file, stream
 
@@ -43,7 +43,7 @@ class JsonLinesWriter(FileWriter):
         columns: list[Any] = list(batch.columns)
         for at in self._times:
             columns[at] = map(utc, columns[at])
-        self._stream.write(json.lines(map(self._row, *columns)))
+        self._stream.write(json.encode_lines(map(self._row, *columns)))
 
     def _close_file(self) -> None:
         try:

@@ -12,7 +12,7 @@ from typing import Final
 
 import attrs
 
-from agora_analytics._core.files import digest, folder_below, not_linked, opened, read
+from agora_analytics._core.files import digest, folder_below, not_linked, opened, read, sync_folder
 from agora_analytics.export.sinks.base import FileStat
 
 _NOT_A_FILE: Final = FileStat(-1, "no file")
@@ -44,14 +44,14 @@ class LocalSink:
         with opened(file, "rb+") as written:
             os.fsync(written.fileno())
         file.replace(target)
-        _fsync_folder(target.parent)
+        sync_folder(target.parent)
 
     def move(self, name: str, to: str) -> None:
         """Rename a file."""
         target, source = self._place_of(to), not_linked(self.folder / name)
         source.replace(target)
         for folder in {target.parent, source.parent}:
-            _fsync_folder(folder)
+            sync_folder(folder)
 
     def remove(self, name: str) -> None:
         """Remove a file, if it exists, and its folder if that is empty then; a power cut brings neither back."""
@@ -59,10 +59,10 @@ class LocalSink:
         if not target.parent.exists():
             return
         folder_below(self.folder, target.parent).joinpath(target.name).unlink(missing_ok=True)
-        _fsync_folder(target.parent)
+        sync_folder(target.parent)
         with suppress(OSError):
             target.parent.rmdir()
-            _fsync_folder(target.parent.parent)
+            sync_folder(target.parent.parent)
 
     def stat(self, name: str) -> FileStat | None:
         """Return size and mark of a file; None if there is none."""
@@ -139,14 +139,4 @@ def _missing_folders(folder: Path) -> list[Path]:
 def _fsync_parents(folders: list[Path]) -> None:
     """Fsync the parents of new folders."""
     for folder in folders:
-        _fsync_folder(folder.parent)
-
-
-def _fsync_folder(folder: Path) -> None:
-    """Fsync the list of files of a folder, where the system can."""
-    if hasattr(os, "O_DIRECTORY"):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+        sync_folder(folder.parent)

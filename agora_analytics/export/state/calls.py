@@ -13,14 +13,14 @@ from agora_analytics.export.fetch.cursor import CallCursor, restored, stored
 from agora_analytics.export.state.slices import SliceTables, SpanStatus
 from agora_analytics.export.state.staging import SerializedRows
 from agora_analytics.models import Call
-from agora_analytics.spans import DAY, Span
+from agora_analytics.spans import DAY, HOUR, Span
 
-NEARBY_SECONDS: Final = 3_600
+NEARBY_SECONDS: Final = HOUR
 """Seconds within which open calls are refreshed together."""
 
 _MAX_USERS: Final = 2**31
 
-_sids = json.strict(tuple[str, ...])
+_sids = json.strict_decoder(tuple[str, ...])
 
 
 class CallStatus(IntEnum):

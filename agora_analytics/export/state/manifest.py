@@ -103,7 +103,7 @@ class _Manifest:
     resume: _Resume
 
 
-_decode_manifest = json.strict(_Manifest)
+_decode_manifest = json.strict_decoder(_Manifest)
 
 _EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
 
@@ -130,7 +130,7 @@ def check_manifest(document: bytes) -> None:
     """Raise `ValueError` for a manifest that no export wrote."""
     try:
         found = _decode_manifest(document)
-    except json.Unreadable as error:
+    except json.DecodeFailures as error:
         raise ValueError(str(error)) from None
     wrong = next(_inconsistencies(found), None)
     if wrong is not None:

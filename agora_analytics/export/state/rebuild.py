@@ -66,7 +66,7 @@ def read_manifest(document: bytes | None, place: str) -> ManifestState:
     else:
         try:
             check_manifest(document)
-            return _manifest_state(json.document(document))
+            return _manifest_state(json.loads(document))
         except (AgoraError, ValueError, TypeError, KeyError) as error:
             wrong = f"{MANIFEST} is not what an export of this version wrote ({error})"
     raise ExportError(

@@ -68,7 +68,7 @@ CREATE TABLE IF NOT EXISTS held (name TEXT, bytes INTEGER, sha256 TEXT);
     def settings(self) -> dict[str, Any]:
         """Return the settings that the export was started with; empty for a new one."""
         found = self._fetchall("SELECT name, value FROM settings")
-        return renamed_settings({name: json.document(value.encode()) for name, value in found})
+        return renamed_settings({name: json.loads(value.encode()) for name, value in found})
 
     def save_settings(self, settings: Mapping[str, Any]) -> None:
         """Store the settings that the export was started with."""

@@ -9,7 +9,7 @@ from typing import ClassVar, Final
 
 import attrs
 
-from agora_analytics._core.truncation import Reading
+from agora_analytics._core.truncation import ListProgress
 from agora_analytics.export.fetch.sources import Slice
 from agora_analytics.export.state.recovery import RecoveryTables
 from agora_analytics.models import Call
@@ -55,7 +55,7 @@ class PendingSlice:
         again: whether the span was fetched before, and open calls in it are refreshed.
         asked: when its first page was requested, by the service's clock; 0 if not yet.
         reading: the pages of this run.
-        handed: rows of the truncated list that this slice is a part of.
+        rows_before: rows of the truncated list that this slice is a part of.
 
     """
 
@@ -67,8 +67,8 @@ class PendingSlice:
     count: int
     again: bool
     asked: int = 0
-    reading: Reading[Call] | None = None
-    handed: int = 0
+    reading: ListProgress[Call] | None = None
+    rows_before: int = 0
 
 
 class SliceTables(RecoveryTables):
@@ -134,8 +134,8 @@ CREATE TABLE IF NOT EXISTS slices (
         """Delete a slice: it is fetched, or cannot be."""
         self._execute("DELETE FROM slices WHERE id = ?", one.id)
 
-    def split_slice(self, one: PendingSlice, slices: Iterable[Slice], handed: int) -> list[PendingSlice]:
-        """Replace a slice, whose list was truncated after `handed` rows, by narrower ones; return these."""
+    def split_slice(self, one: PendingSlice, slices: Iterable[Slice], rows_before: int) -> list[PendingSlice]:
+        """Replace a slice, whose list was truncated after `rows_before` rows, by narrower ones; return these."""
         self.delete_slice(one)
         return [
             PendingSlice(
@@ -153,7 +153,7 @@ CREATE TABLE IF NOT EXISTS slices (
                 page=1,
                 count=0,
                 again=one.again,
-                handed=handed,
+                rows_before=rows_before,
             )
             for new in slices
         ]

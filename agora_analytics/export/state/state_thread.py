@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from agora_analytics._core.futures import ended
+from agora_analytics._core.futures import wait_until_done
 from agora_analytics.errors import ExportError
 from agora_analytics.export.state.export_state import ExportState
 
@@ -67,14 +67,14 @@ class StateThread:
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run other work on the state thread; a cancelled caller waits until it has ended."""
-        return await ended(asyncio.get_running_loop().run_in_executor(self._executor, work))
+        return await wait_until_done(asyncio.get_running_loop().run_in_executor(self._executor, work))
 
     async def run_io(self, work: Callable[[], T], *, abort: Callable[[], object] | None = None) -> T:
         """Run work on the I/O thread: files, and networks behind them, which take long.
 
         A cancelled caller waits until the work has ended; if it takes long, `abort` ends it.
         """
-        return await ended(asyncio.get_running_loop().run_in_executor(self._io_executor, work), abort)
+        return await wait_until_done(asyncio.get_running_loop().run_in_executor(self._io_executor, work), abort)
 
     async def __aenter__(self) -> Self:
         return self

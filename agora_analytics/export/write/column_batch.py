@@ -203,7 +203,7 @@ def serialize(batch: ColumnBatch) -> bytes:
 
 def deserialize(dataset: str, payload: bytes) -> ColumnBatch:
     """Restore a batch."""
-    rows, is_run_length, encoded = json.document(payload)
+    rows, is_run_length, encoded = json.loads(payload)
     columns = tuple(RunLength(*column) if runs else column for column, runs in zip(encoded, is_run_length, strict=True))
     return ColumnBatch(DATASETS[dataset], rows, columns)
 

@@ -165,7 +165,7 @@ class SubprocessWriter:
         line = self._out.readline()
         if not line:
             raise self._died_error()
-        return json.document(line)
+        return json.loads(line)
 
     def _send_command(self, command: str, *arguments: object) -> None:
         self._send(json.encode((command, *arguments)) + b"\n")
@@ -259,7 +259,7 @@ def serve() -> None:
     writer: FormatWriter | None = None
     wrong = kind = ""
     while (line := commands.readline()).endswith(b"\n"):
-        command, *arguments = json.document(line)
+        command, *arguments = json.loads(line)
         if command == "add":
             arguments = [[commands.readline()[:-1] for _ in range(arguments[0])]]
         result = None

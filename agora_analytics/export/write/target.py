@@ -205,7 +205,7 @@ def mark_incomplete(sink: Sink, scratch: Path) -> None:
     """Set `complete` of a manifest to false. A file that is no manifest is left as it is."""
     content = sink.read(MANIFEST)
     try:
-        document = None if content is None else json.document(content)
+        document = None if content is None else json.loads(content)
     except AgoraError:
         return
     if isinstance(document, dict) and document.get("complete"):

@@ -14,18 +14,18 @@ from agora_analytics.simulator.service.variants import Odds, Variants
 from agora_analytics.simulator.world.entities import CallChange, SimulatedCall, SimulatedSession
 from agora_analytics.simulator.world.rng import fraction
 from agora_analytics.simulator.world.world import World
+from agora_analytics.spans import HOUR
 
 NEVER = 10_000_000_000
 """The end of a call that never ends, in UTC seconds."""
 
-_HOUR = 3_600
 _MOVED_WITHIN = 600
 """Seconds after its start within which a random move of a call takes effect."""
 
 
 def changes_of(world: World, variants: Variants, call: SimulatedCall) -> tuple[CallChange, ...]:
     """Return all changes of a call: those named in `variants.changes`, and random ones."""
-    random_changes = _changes_of_hour(world, variants.odds, call.created // _HOUR).changes if variants.odds else {}
+    random_changes = _changes_of_hour(world, variants.odds, call.created // HOUR).changes if variants.odds else {}
     return (*variants.changes_of(call.call_id), *random_changes.get(call.call_id, ()))
 
 
@@ -66,7 +66,7 @@ def shown_elsewhere(world: World, variants: Variants, start: int, end: int) -> I
 
 def endless_calls(world: World, variants: Variants, start: int, end: int) -> Iterator[SimulatedCall]:
     """Yield the calls created in the hours of `[start, end)` that randomly never end."""
-    for hour in range(start // _HOUR, -(-end // _HOUR)) if variants.endless_calls else ():
+    for hour in range(start // HOUR, -(-end // HOUR)) if variants.endless_calls else ():
         yield from _changes_of_hour(world, variants.odds, hour).endless
 
 
@@ -80,7 +80,7 @@ class _Hour:
 
 @lru_cache(maxsize=512)
 def _changes_of_hour(world: World, odds: Odds, hour: int) -> _Hour:
-    calls = world.calls(hour * _HOUR, (hour + 1) * _HOUR)
+    calls = world.calls(hour * HOUR, (hour + 1) * HOUR)
     by_call = {call.call_id: changes for call in calls if (changes := tuple(_draw(world, odds, call)))}
     return _Hour(by_call, tuple(call for call in calls if _is_hit(world, "endless", odds.endless, call)))
 

@@ -9,8 +9,8 @@ from agora_analytics.simulator.service.params import TimeRange
 from agora_analytics.simulator.world.concurrency import value_of
 from agora_analytics.simulator.world.entities import SimulatedSession
 from agora_analytics.simulator.world.rng import fraction, rng_for
+from agora_analytics.spans import MINUTE
 
-_MINUTE = 60
 _MISSING_FRACTION = 0.05
 _BUCKET_BOUNDS = (0.03, 0.05, 0.1)
 _FREEZES = tuple(FreezeMetric)
@@ -46,10 +46,10 @@ def by_minute(context: RequestContext) -> Document:
     metric = context.params.one_of("metric", _TIMELINES)
     users, call_id = _users(context, time_range), context.params.text("call_id")
     rows = []
-    for minute in range(time_range.start // _MINUTE, -(-time_range.end // _MINUTE)):
-        present = [session for session in users if session.overlaps(minute * _MINUTE, (minute + 1) * _MINUTE)]
+    for minute in range(time_range.start // MINUTE, -(-time_range.end // MINUTE)):
+        present = [session for session in users if session.overlaps(minute * MINUTE, (minute + 1) * MINUTE)]
         if present and fraction(context.world.seed, "minute", call_id, minute) >= _MISSING_FRACTION:
-            rows.append({"ts": minute * _MINUTE, "value": _value_at(context, metric, present, minute)})
+            rows.append({"ts": minute * MINUTE, "value": _value_at(context, metric, present, minute)})
     rng_for(context.world.seed, call_id, metric).shuffle(rows)
     return {"data": rows}
 

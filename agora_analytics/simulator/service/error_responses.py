@@ -7,9 +7,10 @@ from typing import Final
 import attrs
 
 from agora_analytics.plans import Unit
+from agora_analytics.spans import DAY, HOUR, MINUTE
 
 _PREFIX: Final = "Service package limit check error, "
-_SCALES: Final = {"d": 86_400, "h": 3_600, "m": 60}
+_SCALES: Final = {"d": DAY, "h": HOUR, "m": MINUTE}
 _LIMIT_NAMES: Final[dict[Unit, str]] = {"second": "qps", "minute": "qpm", "day": "qpd"}
 
 

@@ -13,9 +13,9 @@ from agora_analytics.simulator.world import quality
 from agora_analytics.simulator.world.population import country_of, shares
 from agora_analytics.simulator.world.rng import fraction
 from agora_analytics.simulator.world.usage import Usage, peak
+from agora_analytics.spans import DAY, HOUR, MINUTE
 
-_HOUR = 3_600
-_BUCKET_SECONDS = {"1d": 86_400, "1h": _HOUR, "1m": 60}
+_BUCKET_SECONDS = {"1d": DAY, "1h": HOUR, "1m": MINUTE}
 _PRODUCTS = tuple(Product)
 _MAX_UNDERCOUNT = 0.03
 
@@ -132,13 +132,13 @@ def _usage_of_range(context: RequestContext, start: int, end: int) -> Usage:
 
 def _hours(context: RequestContext, start: int, end: int) -> range:
     """Return the hours that start in `[start, end)` and that the service knows about."""
-    return range(-(-start // _HOUR), -(-min(end, context.known_until) // _HOUR))
+    return range(-(-start // HOUR), -(-min(end, context.known_until) // HOUR))
 
 
 def _usage_so_far(context: RequestContext, hour: int) -> Usage:
     """Return the usage of an hour as reported now: up to 3 % low until `Variants.settles_after` has passed."""
     final = context.world.usage(hour)
-    if context.now >= (hour + 1) * _HOUR + context.variants.settles_after:
+    if context.now >= (hour + 1) * HOUR + context.variants.settles_after:
         return final
     return final.scaled(1 - _MAX_UNDERCOUNT * fraction(context.world.seed, "unsettled", hour))
 

@@ -10,8 +10,7 @@ from agora_analytics._core import validation
 from agora_analytics.plans import WINDOWS, Unit
 from agora_analytics.simulator import validators
 from agora_analytics.simulator.world.rng import fraction
-
-_DAY = 86_400
+from agora_analytics.spans import DAY
 
 
 @attrs.frozen(kw_only=True)
@@ -41,13 +40,13 @@ class OtherProgram:
     end: float = float("inf")
 
     def __attrs_post_init__(self) -> None:
-        validation.settle(self, counter=validation.text, share=_share, burst=validators.positive_integer)
-        validation.settle(self, start=validators.utc_seconds, end=validators.utc_seconds_or_inf)
+        validation.apply_rules(self, counter=validation.non_empty_str, share=_share, burst=validators.positive_integer)
+        validation.apply_rules(self, start=validators.utc_seconds, end=validators.utc_seconds_or_inf)
 
     def spent(self, per_day: int, since: float, until: float) -> int:
         """Return the requests sent from `since` to `until` (both inclusive), if the plan allows `per_day` a day."""
         since, until = max(since, self.start), min(until, self.end)
-        interval = self.burst * _DAY / (self.share * per_day)
+        interval = self.burst * DAY / (self.share * per_day)
         return self.burst * (self._bursts(interval, until) - self._bursts(interval, since)) if until > since else 0
 
     def _bursts(self, interval: float, now: float) -> int:
@@ -69,4 +68,4 @@ def spent_by(programs: Iterable[OtherProgram], counter: str, rates: Mapping[Unit
 
 
 def _share(name: str, value: object) -> float:
-    return validation.amount(name, validators.fraction(name, value), above=True)
+    return validation.number_in_range(name, validators.fraction(name, value), above=True)

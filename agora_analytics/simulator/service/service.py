@@ -68,10 +68,10 @@ _VALIDATORS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "plan": lambda _, value: Plan.of(value),
     "faults": validators.instance_of(Faults),
     "variants": validators.instance_of(Variants),
-    "customer_id": validation.text,
+    "customer_id": validation.non_empty_str,
     "customer_secret": validators.string,
     "app_id": validators.string,
-    "other_apps": validation.texts,
+    "other_apps": validation.non_empty_strs,
 }
 """Attributes that are validated on every assignment."""
 
@@ -158,9 +158,8 @@ class Service:
     def _known_counter(self, counter: str) -> str:
         """Return the name of a counter; raises `ValueError` if the plan has no such counter."""
         if counter not in self.plan.all_counters():
-            raise ValueError(
-                f"counter={validation.shown(counter)}: the plan has {', '.join(self.plan.all_counters()) or 'none'}"
-            )
+            known = ", ".join(self.plan.all_counters()) or "none"
+            raise ValueError(f"counter={validation.short_repr(counter)}: the plan has {known}")
         return counter
 
     @property
@@ -190,8 +189,8 @@ class Service:
     def spent(self, counter: str, unit: Unit) -> int:
         """Return the requests counted in the current UTC second, minute or day, those of other programs included."""
         now = self.clock()
-        validation.choice("unit", unit, WINDOWS)
-        validation.choice("counter", counter, dict.fromkeys(map(self.plan.counter, plans.ENDPOINTS)))
+        validation.one_of("unit", unit, WINDOWS)
+        validation.one_of("counter", counter, dict.fromkeys(map(self.plan.counter, plans.ENDPOINTS)))
         return self.rate_limits.spent(counter, unit, now) + self._spent_by_others(counter, now).get(unit, 0)
 
     def spend(self, counter: Endpoint | str, requests: int = 1) -> None:

@@ -156,7 +156,7 @@ class Variants:
     odds: Odds = attrs.field(init=False, repr=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        validation.settle(self, **_VALIDATORS)
+        validation.apply_rules(self, **_VALIDATORS)
 
     @odds.default
     def _odds_of_changes(self) -> Odds:
@@ -210,13 +210,13 @@ class Variants:
 
 
 def _success_code(name: str, value: object) -> int | None:
-    if value is not None and validation.number(name, value, -(2**31)) not in {0, 200}:
-        raise ValueError(f"{name}={validation.shown(value)}: allowed are 200, 0 and None")
-    return None if value is None else validation.whole(value)
+    if value is not None and validation.int_in_range(name, value, -(2**31)) not in {0, 200}:
+        raise ValueError(f"{name}={validation.short_repr(value)}: allowed are 200, 0 and None")
+    return None if value is None else validation.as_int(value)
 
 
 _BY_ANNOTATION: Final[Mapping[str, Any]] = {
-    "bool": validation.flag,
+    "bool": validation.boolean,
     "int": validators.non_negative,
     "int | None": validators.optional(validators.non_negative),
     "float": validators.fraction,
@@ -233,7 +233,7 @@ _BY_NAME: Final[Mapping[str, Any]] = {
     "total_off": validators.integer,
     "unknown_call": validators.optional(validators.integer),
     "date_ahead": validators.finite,
-    "day_starts_at": partial(validation.number, least=0, most=86_399),
+    "day_starts_at": partial(validation.int_in_range, least=0, most=86_399),
 }
 """Validators of fields whose annotation does not say enough."""
 

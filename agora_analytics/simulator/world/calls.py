@@ -13,14 +13,13 @@ from agora_analytics.simulator.world.entities import Incident, SimulatedCall
 from agora_analytics.simulator.world.parameters import WorldParameters
 from agora_analytics.simulator.world.population import COUNTRIES
 from agora_analytics.simulator.world.rng import fraction, rng_for
+from agora_analytics.spans import DAY, HOUR
 
-_HOUR = 3_600
-_DAY = 86_400
-MAX_DURATION = 12 * _HOUR
+MAX_DURATION = 12 * HOUR
 """No call is longer (seconds): a search for calls in use need not look further back."""
 
 _MIN_DURATION = 20
-_MAX_ORDINARY_DURATION = 5 * _HOUR
+_MAX_ORDINARY_DURATION = 5 * HOUR
 _MIN_DURATION_OF_REJOINS = 300
 """Users leave and come back only in calls that last at least this many seconds."""
 _CHANNELS = 400
@@ -35,19 +34,19 @@ _created = attrgetter("created")
 def of_hour(world: WorldParameters, hour: int) -> tuple[SimulatedCall, ...]:
     """Return the calls created in an hour (counted since 1970), oldest first."""
     rng = rng_for(world.seed, "calls", hour)
-    count = int(world.calls_per_hour * daily_curve(hour * _HOUR) + rng.random())
-    moments = sorted(hour * _HOUR + int(rng.random() * _HOUR) for _ in range(count))
+    count = int(world.calls_per_hour * daily_curve(hour * HOUR) + rng.random())
+    moments = sorted(hour * HOUR + int(rng.random() * HOUR) for _ in range(count))
     return tuple(_call(world, rng, hour, created) for created in moments)
 
 
 def daily_curve(ts: int) -> float:
     """Return the load at a time of day relative to the average: lowest at 02:00 UTC, highest at 14:00."""
-    return 1 + 0.6 * sin(2 * pi * (ts % _DAY / _DAY - 1 / 3))
+    return 1 + 0.6 * sin(2 * pi * (ts % DAY / DAY - 1 / 3))
 
 
 def created(world: WorldParameters, start: int, end: int) -> tuple[SimulatedCall, ...]:
     """Return the calls created in `[start, end)`, oldest first."""
-    hours = range(start // _HOUR, -(-end // _HOUR))
+    hours = range(start // HOUR, -(-end // HOUR))
     candidates = tuple(chain.from_iterable(of_hour(world, hour) for hour in hours))
     first, last = (bisect_left(candidates, ts, key=_created) for ts in (start, end))
     return candidates[first:last]
@@ -88,7 +87,7 @@ def _call(world: WorldParameters, rng: Random, hour: int, created: int) -> Simul
 
 def _duration(world: WorldParameters, rng: Random) -> int:
     if rng.random() < world.long_share:
-        return rng.randint(6 * _HOUR, MAX_DURATION - _HOUR // 2)
+        return rng.randint(6 * HOUR, MAX_DURATION - HOUR // 2)
     return min(
         max(_MIN_DURATION, int(60 * rng.lognormvariate(log(world.typical_minutes), 1.0))), _MAX_ORDINARY_DURATION
     )
@@ -104,7 +103,7 @@ def _incidents_of_day(world: WorldParameters, day: int) -> tuple[Incident, ...]:
     rng = rng_for(world.seed, "incidents", day)
     drawn = []
     for _ in range(int(world.incidents_per_day + rng.random())):
-        start = day * _DAY + int(rng.random() * _DAY)
+        start = day * DAY + int(rng.random() * DAY)
         everywhere = rng.random() < 0.5  # noqa: PLR2004 - a share
         country = None if everywhere else rng.choice(list(COUNTRIES)[:6])
         drawn.append(Incident(start, start + rng.randint(300, 2_400), round(rng.uniform(0.3, 1.0), 2), country))
@@ -113,7 +112,7 @@ def _incidents_of_day(world: WorldParameters, day: int) -> tuple[Incident, ...]:
 
 def incidents(world: WorldParameters, start: int, end: int) -> tuple[Incident, ...]:
     """Return the incidents that overlap `[start, end)`, oldest first."""
-    days = range(start // _DAY - 1, -(-end // _DAY))
+    days = range(start // DAY - 1, -(-end // DAY))
     return tuple(
         incident
         for day in days

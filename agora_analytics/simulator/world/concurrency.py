@@ -16,10 +16,9 @@ from agora_analytics.simulator.world import calls, participants
 from agora_analytics.simulator.world.entities import SimulatedSession
 from agora_analytics.simulator.world.parameters import WorldParameters
 from agora_analytics.simulator.world.population import Profile
-from agora_analytics.spans import WINDOW
+from agora_analytics.spans import HOUR, WINDOW
 
-_HOUR = 3_600
-_WINDOWS = _HOUR // WINDOW
+_WINDOWS = HOUR // WINDOW
 
 
 @attrs.frozen
@@ -32,8 +31,8 @@ class Interval:
 
 def users(world: WorldParameters, product: Product, window: int, dimension: str | None) -> Mapping[str, int]:
     """Return the users in a window by value of a dimension; see `World.users`."""
-    table = _users_of_hour(world, product, window // _HOUR, dimension)
-    index = window % _HOUR // WINDOW
+    table = _users_of_hour(world, product, window // HOUR, dimension)
+    index = window % HOUR // WINDOW
     if dimension is None:
         return {"": table[""][index]}
     return {value: counts[index] for value, counts in table.items() if counts[index]}
@@ -41,7 +40,7 @@ def users(world: WorldParameters, product: Product, window: int, dimension: str 
 
 def channels(world: WorldParameters, product: Product, window: int) -> int:
     """Return the channels in a window that have users of a product."""
-    return _channels_of_hour(world, product, window // _HOUR)[window % _HOUR // WINDOW]
+    return _channels_of_hour(world, product, window // HOUR)[window % HOUR // WINDOW]
 
 
 def value_of(profile: Profile, dimension: str) -> str:
@@ -70,23 +69,23 @@ def _users_of_hour(
     for session in _sessions(world, product, hour):
         value = "" if dimension is None else value_of(session.profile, dimension)
         intervals.setdefault(value, []).append(Interval(session.join, session.leave))
-    return {value: count_concurrent(group, hour * _HOUR, _WINDOWS) for value, group in intervals.items()}
+    return {value: count_concurrent(group, hour * HOUR, _WINDOWS) for value, group in intervals.items()}
 
 
 @lru_cache(maxsize=64)
 def _channels_of_hour(world: WorldParameters, product: Product, hour: int) -> tuple[int, ...]:
     intervals = []
-    for call in calls.during(world, hour * _HOUR, (hour + 1) * _HOUR):
+    for call in calls.during(world, hour * HOUR, (hour + 1) * HOUR):
         counted = [session for session in participants.sessions(world, call) if _is_counted(session, product)]
         if counted:
             intervals.append(
                 Interval(min(session.join for session in counted), max(session.leave for session in counted))
             )
-    return count_concurrent(intervals, hour * _HOUR, _WINDOWS)
+    return count_concurrent(intervals, hour * HOUR, _WINDOWS)
 
 
 def _sessions(world: WorldParameters, product: Product, hour: int) -> list[SimulatedSession]:
-    start, end = hour * _HOUR, (hour + 1) * _HOUR
+    start, end = hour * HOUR, (hour + 1) * HOUR
     return [
         session
         for call in calls.during(world, start, end)

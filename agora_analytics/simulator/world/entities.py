@@ -111,5 +111,7 @@ class CallChange:
     moved: int = attrs.field(default=0, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        validation.settle(self, call_id=validation.text, at=validators.utc_seconds, moved=validators.integer)
-        validation.settle(self, deleted=validation.flag, endless=validation.flag)
+        validation.apply_rules(
+            self, call_id=validation.non_empty_str, at=validators.utc_seconds, moved=validators.integer
+        )
+        validation.apply_rules(self, deleted=validation.boolean, endless=validation.boolean)

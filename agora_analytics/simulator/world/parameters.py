@@ -23,11 +23,11 @@ class WorldParameters:
 
     def __attrs_post_init__(self) -> None:
         shares = ("long_share", "large_share", "rejoin_share", "web_share")
-        validation.settle(
+        validation.apply_rules(
             self,
             seed=validators.integer,
-            calls_per_hour=validation.amount,
+            calls_per_hour=validation.number_in_range,
             typical_minutes=validators.positive,
-            incidents_per_day=validation.amount,
+            incidents_per_day=validation.number_in_range,
             **dict.fromkeys(shares, validators.fraction),
         )

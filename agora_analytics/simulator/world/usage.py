@@ -9,9 +9,8 @@ import attrs
 from agora_analytics.simulator.world import calls
 from agora_analytics.simulator.world.concurrency import Interval, count_concurrent
 from agora_analytics.simulator.world.parameters import WorldParameters
-from agora_analytics.spans import WINDOW
+from agora_analytics.spans import HOUR, WINDOW
 
-_HOUR = 3_600
 _ATTENDED_FRACTION = 0.7
 """Fraction of a call for which its average user is present."""
 _ATTEMPTS_PER_JOIN = 1.015
@@ -52,7 +51,7 @@ class Peak:
 @lru_cache(maxsize=2_048)
 def of_hour(world: WorldParameters, hour: int) -> Usage:
     """Return the usage of one hour, counted in hours since 1970."""
-    created = calls.created(world, hour * _HOUR, (hour + 1) * _HOUR)
+    created = calls.created(world, hour * HOUR, (hour + 1) * HOUR)
     seconds = {
         video: sum(call.users * call.duration for call in created if call.video is video) for video in (True, False)
     }
@@ -69,9 +68,9 @@ def of_hour(world: WorldParameters, hour: int) -> Usage:
 @lru_cache(maxsize=2_048)
 def peak(world: WorldParameters, hour: int) -> Peak:
     """Return the peak of concurrent channels and users in an hour; users are estimated from their calls."""
-    during = calls.during(world, hour * _HOUR, (hour + 1) * _HOUR)
+    during = calls.during(world, hour * HOUR, (hour + 1) * HOUR)
     channels = [Interval(call.created, call.destroyed) for call in during]
     users = [channel for call, channel in zip(during, channels, strict=True) for _ in range(call.users)]
-    windows = _HOUR // WINDOW
-    peaks = [max(count_concurrent(intervals, hour * _HOUR, windows)) for intervals in (channels, users)]
+    windows = HOUR // WINDOW
+    peaks = [max(count_concurrent(intervals, hour * HOUR, windows)) for intervals in (channels, users)]
     return Peak(peaks[0], int(peaks[1] * _ATTENDED_FRACTION))

@@ -65,7 +65,7 @@ class World(WorldParameters):
 
     def call(self, call_id: str) -> SimulatedCall | None:
         """Return the call with this ID, or None."""
-        hour = calls.hour_of(self, validation.text("call_id", call_id))
+        hour = calls.hour_of(self, validation.non_empty_str("call_id", call_id))
         candidates = () if hour is None else calls.of_hour(self, hour)
         return next((call for call in candidates if call.call_id == call_id), None)
 

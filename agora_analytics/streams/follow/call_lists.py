@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any, Final, Protocol
 
 from agora_analytics._core import paging, truncation
-from agora_analytics._core.dispatcher import NothingToAskError
+from agora_analytics._core.dispatcher import NothingToFetchError
 from agora_analytics.errors import IncompleteList
 from agora_analytics.models import Call, CallPage
 from agora_analytics.plans import CALL_LISTS, Endpoint
@@ -49,15 +49,15 @@ class CallListReader:
     ) -> list[Call]:
         """Return the calls of a span, or of the part of it that is queryable when each request is sent.
 
-        Appends to `incomplete` what a list lacks even where it is narrowed down. Raises `NothingToAskError` where no
+        Appends to `incomplete` what a list lacks even where it is narrowed down. Raises `NothingToFetchError` where no
         part is queryable.
         """
         narrower = 0
 
-        async def page(part: truncation.Part, number: int) -> CallPage:
+        async def page(part: truncation.ListQuery, number: int) -> CallPage:
             nonlocal narrower
             answer = await self._page(part.span, number, part.cname or cname)
-            narrower += number == 1 and part.handed > 0
+            narrower += number == 1 and part.rows_before > 0
             return answer
 
         spans = span.slices(self.bounds.limits.longest_query)
@@ -93,5 +93,5 @@ class CallListReader:
 def _clip(part: Span, queryable: Span) -> Span:
     start, end = max(part.start, queryable.start), min(part.end, max(queryable.end, part.start + 1))
     if start >= end:
-        raise NothingToAskError
+        raise NothingToFetchError
     return Span(start, end)

@@ -13,8 +13,7 @@ from typing import Any, Final
 import attrs
 
 from agora_analytics.models import Call
-from agora_analytics.models.calls import is_over
-from agora_analytics.spans import Span
+from agora_analytics.spans import DAY, Span
 from agora_analytics.streams.checkpoints import Checkpoint, check_known, opened
 from agora_analytics.streams.events import (
     CallChanged,
@@ -26,8 +25,7 @@ from agora_analytics.streams.events import (
     Gap,
 )
 
-_DAY: Final = 86_400
-_REMEMBER_LOST: Final = 30 * _DAY
+_REMEMBER_LOST: Final = 30 * DAY
 """Seconds for which a lost call is remembered: a search may find it again at any time."""
 
 _FIELDS: Final = frozenset({"going", "look_at", "misses", "seen", "ended", "owed", "told", "since"})
@@ -83,7 +81,7 @@ def start_of(call: Call) -> int | None:
 
 def comparable(call: Call) -> Call:
     """Return a call without what differs each time: `destroyed_ts` of an open call may be when it was last seen."""
-    return call if is_over(call) or call.destroyed_ts is None else attrs.evolve(call, destroyed_ts=None)
+    return call if call.is_over or call.destroyed_ts is None else attrs.evolve(call, destroyed_ts=None)
 
 
 @attrs.define
@@ -111,11 +109,11 @@ class CallTracker:
         if call.call_id in self.recently_closed or call.call_id in self.pending:
             return
         known = self.open.get(call.call_id)
-        if known is None and not is_over(call) and (start_of(call) or oldest) < oldest:
+        if known is None and not call.is_over and (start_of(call) or oldest) < oldest:
             return
         if known is None:
             yield CallStarted(call=call)
-        if is_over(call):
+        if call.is_over:
             yield CallFinished(call=call)
         elif known is not None and comparable(known.call) != comparable(call):
             yield CallChanged(call=call, before=known.call)
@@ -152,7 +150,7 @@ class CallTracker:
         if isinstance(event, CallLost):
             return self.now + _REMEMBER_LOST
         end = call.destroyed_ts if call.ended_at and (call.destroyed_ts or 0) >= (start_of(call) or 0) else None
-        return max(self.now if end is None else min(end, self.read_to + _DAY), self.read_to)
+        return max(self.now if end is None else min(end, self.read_to + DAY), self.read_to)
 
     def add_pending(self, call: Call, available_at: float) -> None:
         """Record that a call is over, and that its sessions are to be fetched."""

@@ -11,12 +11,12 @@ from typing import Final
 
 import attrs
 
-from agora_analytics._core.dispatcher import NothingToAskError
+from agora_analytics._core.dispatcher import NothingToFetchError
 from agora_analytics.errors import AgoraError, DecodeError, IncompleteList
 from agora_analytics.models import Call
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS
 from agora_analytics.quota.limiters import Limiters, Reserve
-from agora_analytics.spans import Span
+from agora_analytics.spans import DAY, HOUR, Span
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.events import CallEvent, CallFinished, CallLost, Gap, Loss
 from agora_analytics.streams.follow.call_lists import CallListReader
@@ -32,11 +32,10 @@ from agora_analytics.streams.stream import Stream
 
 __all__ = ["Follow"]
 
-_SLICE: Final = 3_600
+_SLICE: Final = HOUR
 """Seconds read at a time, because the calls are held in memory until they are delivered."""
 
 _MARGIN: Final = 60
-_DAY: Final = 86_400
 _MAX_INTERVAL: Final = 900.0
 """Seconds between two polls, at most."""
 
@@ -186,7 +185,7 @@ class FollowPoller(Poller[CallEvent]):
         self._lists.lost_before, self._incomplete = 0, []
         try:
             calls = await self._read_span(span)
-        except NothingToAskError:
+        except NothingToFetchError:
             return []  # the span expired; the next poll starts where the plan does by then
         except AgoraError as error:
             # A list without a readable row is an error. A longer span has readable rows, and skips the others.
@@ -273,7 +272,7 @@ class FollowPoller(Poller[CallEvent]):
         queryable = self._lists.queryable()
         try:
             await self._lists.search(Span(max(queryable.end - self._settings.every, 0), queryable.end))
-        except NothingToAskError:
+        except NothingToFetchError:
             return None
         except AgoraError as error:
             return error
@@ -292,7 +291,7 @@ class FollowPoller(Poller[CallEvent]):
         """Sleep as the day's requests allow, and not at all while there is more to read."""
         cost, self._lists.requests_made = max(self._lists.requests_made, 1.0), 0.0
         every, failures = self._settings.every, self.monitor.health.failures
-        budget = await self.update_reservation(reserve, round(_DAY / every), round(_DAY / every))
+        budget = await self.update_reservation(reserve, round(DAY / every), round(DAY / every))
         self.monitor.update(requests_left=budget.requests)
         requests = budget.leaving(budget.seconds * cost / _MAX_INTERVAL)
         affordable = budget.seconds * cost / requests if requests else 0.0

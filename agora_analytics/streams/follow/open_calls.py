@@ -17,10 +17,10 @@ from typing import Final
 
 import attrs
 
-from agora_analytics._core.dispatcher import NothingToAskError
+from agora_analytics._core.dispatcher import NothingToFetchError
 from agora_analytics.errors import AgoraError, IncompleteList, RateLimited, ResponseError, ServerError
 from agora_analytics.models import Call
-from agora_analytics.spans import Span
+from agora_analytics.spans import DAY, HOUR, Span
 from agora_analytics.streams.follow.call_lists import PAGE_SIZE, CallListReader
 from agora_analytics.streams.follow.call_tracker import CallTracker, OpenCall
 from agora_analytics.streams.health import log
@@ -35,7 +35,7 @@ MAX_MISSES: Final = 3
 _MISS_INTERVAL: Final = 300
 """Seconds until the next lookup after a first miss; doubled for each further one."""
 
-_MARGINS: Final = (0, 6 * 3_600, 24 * 3_600)
+_MARGINS: Final = (0, 6 * HOUR, DAY)
 """Seconds around the start of a call in which it is searched for, by the number of misses."""
 
 _MAX_SINGLE: Final = 3
@@ -164,7 +164,7 @@ class OpenCallRefresher:
         incomplete: list[IncompleteList] = []
         try:
             found = {call.call_id: call for call in await self._reader.search(span, cname, incomplete=incomplete)}
-        except NothingToAskError:
+        except NothingToFetchError:
             now = self._reader.utc()
             tracker.open.update({known.call.call_id: postponed(known, now=now) for known in wanted})
             return

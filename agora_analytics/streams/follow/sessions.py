@@ -27,7 +27,7 @@ from agora_analytics.errors import (
 from agora_analytics.models import Call, Session, SessionPage
 from agora_analytics.plans import CALL_SESSIONS
 from agora_analytics.quota.limiters import Limiters, Reserve
-from agora_analytics.spans import Span
+from agora_analytics.spans import DAY, HOUR, Span
 from agora_analytics.streams.events import CallFinished, CallSessions
 from agora_analytics.streams.follow.call_tracker import CallTracker, PendingSessions
 from agora_analytics.streams.health import log
@@ -43,7 +43,7 @@ _MAX_QUOTA_WAIT: Final = 5.0
 """Seconds to wait for quota before the fetcher returns to the call lists."""
 
 _MIN_RETRY: Final = 60.0
-_MAX_RETRY: Final = 6 * 3_600.0
+_MAX_RETRY: Final = 6.0 * HOUR
 """Seconds until a call is retried: exponential backoff between these two."""
 
 _MAX_OUTAGE_PAUSE: Final = 900.0
@@ -56,7 +56,6 @@ _MAX_OWN_FAILURES: Final = 3
 _MAX_REFUSALS: Final = 6
 """Attempts after which a refused call is given up even if no other call was answered meanwhile."""
 
-_DAY: Final = 86_400
 _MAX_LATE: Final = 1_000
 """Finished calls whose sessions may still follow; above that, the oldest are given up."""
 
@@ -124,12 +123,12 @@ class SessionFetcher:
         span = pending.call.span
         if span is None:
             return _no_sessions(pending, "it has no start or no end")
-        if not validation.is_text(pending.call.call_id):
+        if not validation.is_sendable(pending.call.call_id):
             return _no_sessions(pending, "its id cannot be queried")
         # Not by the clock alone: lists are kept as long, and the service has shown how long that is.
         if span.start < min(self.oldest_accepted, self._limits.oldest(int(now))):
             return _no_sessions(pending, "expired")
-        if self._time.confirmed and span.end > now + _DAY:
+        if self._time.confirmed and span.end > now + DAY:
             return _no_sessions(pending, "its end lies in the future")
         if pending.end_reported and count > _MAX_LATE:
             return _no_sessions(pending, "quota")
@@ -156,7 +155,7 @@ class SessionFetcher:
             raise _OutOfQuotaError
 
     async def _fetch_sessions(self, call: Call) -> tuple[Session, ...]:
-        def page(part: truncation.Part, number: int) -> Coroutine[Any, Any, SessionPage]:
+        def page(part: truncation.ListQuery, number: int) -> Coroutine[Any, Any, SessionPage]:
             self._requests_left -= 1
             return self._source.session_page(call.call_id, lambda: part.span, number)
 
@@ -203,7 +202,7 @@ def _span(call: Call) -> Span:
 
 def _is_due(pending: PendingSessions, now: float) -> bool:
     """Whether a call is due, or so far off that the clock must have been set back since."""
-    return pending.next_at <= now or pending.next_at > now + 2 * _DAY
+    return pending.next_at <= now or pending.next_at > now + 2 * DAY
 
 
 def _no_sessions(pending: PendingSessions, reason: str) -> SessionEvent:

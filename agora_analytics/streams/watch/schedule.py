@@ -12,12 +12,11 @@ from typing import Final
 import attrs
 
 from agora_analytics.plans import REALTIME_USAGE, Plan
-from agora_analytics.spans import WINDOW
+from agora_analytics.spans import DAY, WINDOW
 
 __all__ = ["Coverage"]
 
-_DAY: Final = 86_400
-_WINDOWS: Final = _DAY // WINDOW
+_WINDOWS: Final = DAY // WINDOW
 _MAX_DOUBLINGS: Final = 16
 _PATIENCE: Final = 16
 """Failures after which retries slow down from four to two an interval; twice as many slow them down again."""

@@ -20,17 +20,17 @@ _USAGE: Final = frozenset(RealtimeUsageMetric)
 
 
 def _values(values: Iterable[str]) -> tuple[str, ...]:
-    return validation.quotable("dimension_values", validation.texts("dimension_values", values))
+    return validation.without_quotes("dimension_values", validation.non_empty_strs("dimension_values", values))
 
 
 def _users(values: Iterable[Uid]) -> tuple[Uid, ...]:
-    return validation.at_most("uids", validation.uids(values), validation.UIDS)
+    return validation.max_length("uids", validation.uids(values), validation.UIDS)
 
 
 def _weight(name: str, value: object) -> float:
-    found = validation.amount(name, value)
+    found = validation.number_in_range(name, value)
     if found < _LEAST_WEIGHT:
-        raise ValueError(f"{name}={validation.shown(found)}: allowed are numbers from {_LEAST_WEIGHT}")
+        raise ValueError(f"{name}={validation.short_repr(found)}: allowed are numbers from {_LEAST_WEIGHT}")
     return found
 
 
@@ -58,8 +58,10 @@ class Series:
     weight: float = attrs.field(default=1.0, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
-        validation.settle(self, metric=validation.text, product=validation.text, cname=validation.optional)
-        validation.settle(self, dimension=validation.optional, weight=_weight)
+        validation.apply_rules(
+            self, metric=validation.non_empty_str, product=validation.non_empty_str, cname=validation.optional_str
+        )
+        validation.apply_rules(self, dimension=validation.optional_str, weight=_weight)
         validation.dimension_values(self.dimension, self.dimension_values)
         if self.uids and (self.cname is None or self.dimension is not None or self.usage):
             raise ValueError(f"uids={self.uids!r} need a cname and a metric of quality, and exclude a dimension")

@@ -11,13 +11,13 @@ from typing import Final
 
 import attrs
 
-from agora_analytics._core.dispatcher import NothingToAskError, SpanAtSend
+from agora_analytics._core.dispatcher import NothingToFetchError, SpanProvider
 from agora_analytics.errors import AgoraError
 from agora_analytics.models import Point
 from agora_analytics.plans import REALTIME_USAGE
 from agora_analytics.quota.limiter import Budget
 from agora_analytics.quota.limiters import Limiters, Reserve
-from agora_analytics.spans import WINDOW, Span
+from agora_analytics.spans import DAY, WINDOW, Span
 from agora_analytics.streams.checkpoints import Checkpoint, unreadable
 from agora_analytics.streams.error_policy import rule_for
 from agora_analytics.streams.events import Event, Loss, Revision, Window
@@ -33,7 +33,6 @@ from agora_analytics.streams.watch.series import Series
 
 __all__ = ["Watch"]
 
-_DAY: Final = 86_400
 _OUTAGE_FAILURES: Final = 2
 """Failures in a row, within a poll, after which the remaining queries are not tried."""
 
@@ -244,7 +243,7 @@ class WatchPoller(Poller[Event]):
                 request, points = self._probe_answers.pop(index)
             else:
                 points = await self._fetch(index, lambda: self._span(request, assembler))
-        except NothingToAskError:
+        except NothingToFetchError:
             return None
         except AgoraError as error:
             return error
@@ -268,7 +267,7 @@ class WatchPoller(Poller[Event]):
         utc = self._time.utc()
         return request.send(utc, self._queryable(utc), 0)
 
-    async def _fetch(self, index: int, span: SpanAtSend) -> tuple[Point, ...]:
+    async def _fetch(self, index: int, span: SpanProvider) -> tuple[Point, ...]:
         return await self.request(self._source.endpoint(index), lambda: self._source.windows(index, span))
 
     def delay_after_quota(self) -> float:
@@ -320,9 +319,9 @@ class WatchPoller(Poller[Event]):
 
     async def _update_reservation(self, reserve: Reserve) -> Budget:
         count, interval = len(self._source.queries), self._settings.min_interval
-        today = math.ceil((_DAY - self._time.utc() % _DAY) / WINDOW)
+        today = math.ceil((DAY - self._time.utc() % DAY) / WINDOW)
         return await self.update_reservation(
-            reserve, count * today // interval, count * (_DAY // WINDOW) // interval, count
+            reserve, count * today // interval, count * (DAY // WINDOW) // interval, count
         )
 
     def _finished(self, assembler: WindowAssembler) -> bool:
@@ -349,9 +348,9 @@ class _Request:
     oldest: int = 0
 
     def send(self, utc: float, queryable: Span, oldest_wanted: int) -> Span:
-        """Return the span to ask for; raise `NothingToAskError` if none of it is queryable."""
+        """Return the span to ask for; raise `NothingToFetchError` if none of it is queryable."""
         start = max(oldest_wanted, queryable.start)
         if start >= queryable.end:
-            raise NothingToAskError
+            raise NothingToFetchError
         self.span, self.sent_at, self.oldest = Span(start, queryable.end), utc, queryable.start
         return self.span
