@@ -32,7 +32,7 @@ def measure(*, quick: bool) -> Iterator[Row]:
 
 async def _alone() -> float:
     """CPU seconds of acquiring a token while nobody waits."""
-    limiter = _limiters(10**9).group(CALL_LISTS)
+    limiter = _limiters(10**9).limiter(CALL_LISTS)
     if limiter is None:
         raise LookupError("the plan counts no call lists")
     begun = time.process_time()
