@@ -52,19 +52,18 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[0])
 def lowest(session: nox.Session) -> None:
-    """Run the tests that use other libraries, with each library at its lower bound, on the oldest Python."""
+    """Run the tests with each library at its lower bound, on the oldest Python."""
     # Test tools are not pinned: pip picks versions that fit.
     tools = {tool.partition(">=")[0] for tool in _group("tests")} - {bound.partition("==")[0] for bound in _lowest()}
     session.install("-e", ".", *_lowest(), *sorted(tools))
-    folders = ("pure", "reference", "wire", "ledgers", "exports", "cli")
-    session.run("pytest", "-q", *(session.posargs or [f"tests/{folder}" for folder in folders]))
+    session.run("pytest", "-q", *session.posargs)
 
 
 @nox.session
 def examples(session: nox.Session) -> None:
     """Run the examples against the simulator."""
     session.install("-e", ".[cli,export]", *_group("tests"))
-    session.run("pytest", "tests/test_project.py", "-k", "example")
+    session.run("pytest", "tests/project/test_project.py", "-k", "example")
 
 
 @nox.session

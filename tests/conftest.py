@@ -1,31 +1,41 @@
-"""How the suite runs: with how many workers, which files first, and what no test may leave behind."""
+"""Set-up of all tests: the event loop, the order of files, shared fixtures, and checks after each test."""
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from helpers.times import NOON
+from hypothesis import settings
+
+from agora_analytics.protocols import WallClock
+from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
+
+# The same examples everywhere: a failure on one machine is a failure on all.
+settings.register_profile("same", derandomize=True, database=None, deadline=None, max_examples=150)
+settings.load_profile("same")
 
 LONG = (
-    "test_places",
-    "test_processes",
-    "test_stream_policy",
-    "test_others",
-    "test_shared_databases",
-    "test_follow_calls",
+    "test_formats_and_sinks",
+    "test_export_processes",
+    "test_stream_errors",
+    "test_shared_plan",
+    "test_database_copies",
+    "test_follow_isolation",
     "test_every_parameter",
-    "test_export_accidents",
+    "test_export_recovery",
     "test_export",
-    "test_shared_state",
-    "test_lists_cut_off",
-    "test_shared_by_processes",
-    "test_begun_in_an_outage",
+    "test_remote_state",
+    "test_truncated_lists",
+    "test_ledger_processes",
+    "test_start_in_outage",
     "test_cli_warnings",
-    "test_long_spans",
+    "test_export_retention",
     "test_quota_clock",
     "test_export_refusals",
     "test_cli_json",
@@ -65,6 +75,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run tests on virtual time, and those with the mark `real_time` on a loop of the system."""
+    if item.get_closest_marker("real_time"):
+        return {"real": asyncio.new_event_loop}
+    return {"virtual": VirtualLoop}
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Half as many again as there are cores: many tests wait for processes of their own."""
@@ -89,3 +106,16 @@ def _log_is_left_as_it_was() -> Iterator[None]:
     before = handlers_of_log()
     yield
     assert handlers_of_log() == before
+
+
+@pytest.fixture
+async def clock() -> WallClock:
+    """The wall clock of the event loop: starts at noon, 24 November 2026, UTC."""
+    loop = asyncio.get_running_loop()
+    return lambda: NOON + loop.time()
+
+
+@pytest.fixture
+async def simulation(clock: WallClock) -> Simulation:
+    """A simulated service on the Premium plan."""
+    return Simulation(Service(World(seed=7), "premium", clock=clock))

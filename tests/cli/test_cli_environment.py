@@ -7,13 +7,11 @@ import os
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 
 from agora_analytics.simulator import CUSTOMER_SECRET
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(

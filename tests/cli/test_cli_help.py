@@ -7,8 +7,8 @@ import shlex
 
 import pytest
 import typer
+from helpers.unlimited_rates import unhurried
 from typer.main import get_command
-from unhurried import unhurried
 
 from agora_analytics import Plan
 from agora_analytics.cli.app import app

@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 
 from agora_analytics.simulator import CUSTOMER_SECRET
 
 pytestmark = pytest.mark.process
 
 COMMAND = (sys.executable, "-m", "agora_analytics.cli")
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import logging
 import time
 
 import pytest
-from unhurried import unhurried
+from helpers.unlimited_rates import unhurried
 
 from agora_analytics import Plan
 from agora_analytics.cli.sorting import CALL_ORDERS, TopN, freeze_impact

@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 
 from agora_analytics import Checkpoint
 from agora_analytics.cli.runner import run_command
 
-ROOT = Path(__file__).parents[2]
 COMMAND = ("-m", "agora_analytics.cli")
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 BOTH = pytest.mark.parametrize("number", CODES, ids=lambda number: number.name)

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from helpers.paths import ROOT
 
 from agora_analytics.cli.output import Screen
 from agora_analytics.cli.status import heartbeat
 from agora_analytics.cli.throttle import MessageThrottle
 from agora_analytics.simulator import VirtualLoop
 from agora_analytics.streams import Health
-
-ROOT = Path(__file__).parents[2]
 
 
 def told(every: float, until: float) -> list[tuple[float, str]]:

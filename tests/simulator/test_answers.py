@@ -4,14 +4,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from helpers.service_harness import NOON, Harness
 
 from agora_analytics import plans
 from agora_analytics._core.decoding.json import struct_like
 from agora_analytics.catalogue import FREEZE_BUCKETS, Product
 from agora_analytics.models import Answer, CallPage, FreezeBucket, MetricsAnswer, Rows, SessionPage, Statistic, shape
 from agora_analytics.simulator import SimulatedCall, SimulatedSession, World
-
-from .harness import NOON, Harness
 
 HOUR, DAY = 3_600, 86_400
 HARNESS = Harness()

@@ -6,11 +6,10 @@ from itertools import count
 from typing import Any
 
 import pytest
+from helpers.service_harness import NOON, Harness
 
 from agora_analytics import plans
 from agora_analytics.simulator import CallChange, SimulatedCall, Variants, World
-
-from .harness import NOON, Harness
 
 HOUR = 3_600
 DETAILS = (

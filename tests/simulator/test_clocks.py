@@ -6,11 +6,12 @@ import asyncio
 import time
 
 import pytest
+from helpers.service_harness import NOON
 
 from agora_analytics import plans
 from agora_analytics.simulator import Clock, HostClock, Service, Simulation, VirtualLoop, World
 
-from .harness import NOON
+pytestmark = pytest.mark.real_time
 
 
 async def _after(clock: Clock, seconds: float) -> float:

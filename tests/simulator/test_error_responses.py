@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from helpers.service_harness import AUTHORIZATION, NOON, Harness
 
 from agora_analytics import plans
 from agora_analytics.simulator import APP_ID, CUSTOMER_ID, Service
 from agora_analytics.simulator.service.service import basic_auth
-
-from .harness import AUTHORIZATION, NOON, Harness
 
 HOUR, DAY = 3_600, 86_400
 PREFIX = "Service package limit check error, "

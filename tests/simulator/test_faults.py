@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import pytest
+from helpers.service_harness import NOON, Harness
 
 from agora_analytics import plans
 from agora_analytics.protocols import Response
 from agora_analytics.simulator import Fault, Faults
 from agora_analytics.simulator.fault_schedule import Arrival
 from agora_analytics.simulator.service.params import IncomingRequest
-
-from .harness import NOON, Harness
 
 LISTS = {"start_ts": NOON - 9_000, "end_ts": NOON - 60}
 TOTAL = {"startTs": NOON - 90_000, "endTs": NOON - 50_000, "metric": "userCount"}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gc
 
+from helpers.service_harness import Harness
+
 from agora_analytics import plans
 from agora_analytics.simulator import OtherProgram, Service, SimulatedCall, SimulatedSession, Variants, World
-
-from .harness import Harness
 
 HOUR = 3_600
 WORLD = World(seed=7, calls_per_hour=10)

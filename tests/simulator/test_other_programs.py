@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from helpers.service_harness import NOON, Harness
 
 from agora_analytics import plans
 from agora_analytics.simulator import OtherProgram, Variants
-
-from .harness import NOON, Harness
 
 MIDNIGHT = NOON - NOON % 86_400
 LISTS = {"start_ts": NOON - 9_000, "end_ts": NOON - 60}

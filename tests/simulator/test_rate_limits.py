@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from helpers.service_harness import AUTHORIZATION, NOON, Harness
 
 from agora_analytics import plans
 from agora_analytics.simulator import Service
 from agora_analytics.simulator.service.rate_limits import RateLimits
-
-from .harness import AUTHORIZATION, NOON, Harness
 
 LISTED = {"start_ts": NOON - 3_600, "end_ts": NOON - 100}
 PREFIX = "Service package limit check error, "

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from pages import ROOT, blocks_of
+from helpers.pages import ROOT, blocks_of
 
 pytestmark = pytest.mark.process
 

@@ -12,14 +12,13 @@ from contextlib import asynccontextmanager
 import aiohttp
 import msgspec
 import pytest
+from helpers.service_harness import AUTHORIZATION, NOON, ManualClock
 
 from agora_analytics import plans
 from agora_analytics.simulator import APP_ID, Fault, Faults, Service
 from agora_analytics.simulator.server import serve, serve_hosts
 
-from .harness import AUTHORIZATION, NOON, ManualClock
-
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.real_time]
 
 LISTS = f"{plans.CALL_LISTS.path}?appid={APP_ID}&start_ts={NOON - 9_000}&end_ts={NOON - 60}&cname=%D0%BA%20%2B"
 TOTAL = f"{plans.INSIGHT_USAGE_TOTAL.path}?appid={APP_ID}"

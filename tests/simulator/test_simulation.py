@@ -6,6 +6,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from helpers.service_harness import NOON, ManualClock
 
 import agora_analytics.simulator
 from agora_analytics import simulator
@@ -14,7 +15,7 @@ from agora_analytics.simulator import Fault, Faults, Service, Simulation, Varian
 from agora_analytics.simulator.fixtures import agora_simulator
 from agora_analytics.spans import Span
 
-from .harness import NOON, ManualClock
+pytestmark = pytest.mark.real_time
 
 __all__ = ["agora_simulator"]
 
@@ -48,7 +49,7 @@ def test_only_values_are_shared_with_the_client():
     files = sorted(Path(agora_analytics.simulator.__file__).parent.rglob("*.py"))
     ours = [name for path in files for name in imported(path) if name.startswith("agora_analytics.")]
     names = {name.split(".")[1] for name in ours}
-    assert names - FLOOR == {"AnalyticsClient", "_core"}  # of `_core` only what is a value, as tests/pure holds
+    assert names - FLOOR == {"AnalyticsClient", "_core"}  # of `_core` only what is a value, as tests/project holds
 
 
 def test_every_exported_name_exists():

@@ -24,6 +24,8 @@ from agora_analytics.simulator import (
 )
 from agora_analytics.simulator.server import serve, serve_hosts
 
+pytestmark = pytest.mark.real_time
+
 RESET = Fault("reset")
 
 

@@ -4,12 +4,11 @@ from typing import Any
 
 import attrs
 import pytest
+from helpers.service_harness import NOON, Harness
 
 from agora_analytics import plans
 from agora_analytics.simulator import Variants
 from agora_analytics.simulator.service.date_header import DateHeader
-
-from .harness import NOON, Harness
 
 HOUR, DAY = 3_600, 86_400
 RECENT = {"start_ts": NOON - HOUR, "end_ts": NOON - 21, "page_size": 100}

@@ -3,13 +3,12 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+from helpers.service_harness import NOON
 
 from agora_analytics.catalogue import MetricId, Product
 from agora_analytics.simulator import SimulatedCall, World
 from agora_analytics.simulator.world import calls, concurrency, participants, usage
 from agora_analytics.simulator.world.population import COUNTRIES, pick, shares
-
-from .harness import NOON
 
 HOUR, DAY = 3_600, 86_400
 WORLD = World(seed=7)

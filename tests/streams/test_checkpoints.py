@@ -18,6 +18,8 @@ from agora_analytics import Call, Checkpoint, CheckpointError, FileCheckpoints, 
 from agora_analytics.protocols import CheckpointStore
 from agora_analytics.streams.checkpoints import opened
 
+pytestmark = pytest.mark.real_time
+
 same = settings(deadline=None, derandomize=True, database=None, max_examples=300)
 
 PLACE = Checkpoint(stream="watch 0", done=(Span(20, 60), Span(100, 120)), open={"call": {"created_ts": 3}})

@@ -12,13 +12,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from helpers.paths import HELPERS, ROOT
 
 from agora_analytics import Checkpoint, CheckpointError, FileCheckpoints, MemoryCheckpoints, Span
 from agora_analytics._core import process_lock
 from agora_analytics.protocols import CheckpointStore
 from agora_analytics.streams.position import Position
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.real_time
+
 NOON = 1_795_521_600
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -41,7 +43,7 @@ def hold(folder: Path) -> Iterator[Start]:
 
     def start(*more: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("holder.py")), str(folder), *more],
+            [sys.executable, str(HELPERS / "lease_process.py"), str(folder), *more],
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -1,0 +1,187 @@
+"""Exports and the time: no clock makes data expire, only a refusal of the service does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Container
+from email.utils import formatdate
+
+import attrs
+import pytest
+from helpers.export_files import rows
+from helpers.export_runs import DAY, HOUR, NOON, asked, export, free
+
+from agora_analytics import Insight, Plan, Retry, Selection, Series
+from agora_analytics.protocols import Request, Response
+from agora_analytics.simulator import Service, Simulation, SimulatorTransport
+
+
+class Misdated(SimulatorTransport):
+    """Dates some answers wrongly, counted from 1; with a status of 500 or more they are a gateway's page."""
+
+    def __init__(self, service: Service, wrong: Container[int], ahead: float, status: int = 200) -> None:
+        super().__init__(service)
+        self._wrong, self._ahead, self._status, self._number = wrong, ahead, status, 0
+
+    async def send(self, request: Request, host: int = 0) -> Response:
+        self._number += 1
+        number = self._number
+        response = await super().send(request, host)
+        if number not in self._wrong:
+            return response
+        date = formatdate(NOON + asyncio.get_running_loop().time() + self._ahead, usegmt=True)
+        body = response.body if self._status < 500 else b"<html>Bad gateway</html>"
+        return Response(self._status, {**response.headers, "Date": date}, body)
+
+
+def span_of(hours: float) -> Selection:
+    return Selection(NOON - int(hours * HOUR) - 4_000, NOON - 4_000, datasets=("calls", "sessions"))
+
+
+async def run(simulation: Simulation, selection: Selection, folder, **options):
+    options = {"quotas": False, "retry": Retry(base=0.01)} | options
+    async with simulation.client(**options) as client:
+        return await client.export.run(selection, folder, format="jsonl")
+
+
+def refused(simulation: Simulation) -> int:
+    return simulation.service.refusals["range"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "ahead", "status"),
+    [
+        ({1}, 40 * DAY, 200),
+        ({1}, 40 * DAY, 502),
+        ({1, 2}, -600, 200),
+        ({4}, 40 * DAY, 200),
+        ({4}, 40 * DAY, 502),
+        ({4}, -2 * DAY, 200),
+        ({4, 5, 6, 7}, 40 * DAY, 200),
+        ({4, 5, 6, 7}, -2 * DAY, 200),
+    ],
+    ids=str,
+)
+async def test_wrong_dates_make_nothing_expire(tmp_path, simulation, wrong, ahead, status):
+    free(simulation)
+    selection = span_of(5)
+    await run(simulation, selection, tmp_path / "whole")
+    transport = Misdated(simulation.service, wrong, ahead, status)
+    report = await run(simulation, selection, tmp_path / "misdated", transport=transport)
+    assert report.complete, report.skipped
+    assert len(rows(tmp_path / "whole", "sessions")) > 20
+    for name in ("calls", "sessions"):
+        assert rows(tmp_path / "misdated", name) == rows(tmp_path / "whole", name)
+    assert refused(simulation) <= 1
+
+
+@pytest.mark.parametrize(
+    ("what", "ahead"),
+    [
+        ("calls", -30 * DAY),
+        ("calls", 2 * HOUR),
+        ("calls", 30 * DAY),
+        ("realtime", -2 * HOUR),
+        ("realtime", 600),
+        ("realtime", 2 * HOUR),
+        ("insights", -30 * DAY),
+        ("insights", 30 * DAY),
+    ],
+)
+async def test_a_host_clock_that_is_wrong_changes_no_row(tmp_path, simulation, clock, what, ahead):
+    free(simulation)
+    selections = {
+        "calls": Selection(NOON - 5 * HOUR, NOON - HOUR, datasets=("calls",)),
+        "realtime": Selection(
+            NOON - 3_000, NOON - 600, datasets=("realtime",), series=[Series("userCount", product="Native")]
+        ),
+        "insights": Selection(NOON - 9 * DAY, NOON - 5 * DAY, datasets=("insights",), insights=[Insight("userCount")]),
+    }
+    await run(simulation, selections[what], tmp_path / "right")
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    report = await run(simulation, selections[what], tmp_path / "wrong", clock=lambda: clock() + ahead)
+    assert report.complete, report.skipped
+    assert rows(tmp_path / "wrong", what) == rows(tmp_path / "right", what)
+    assert loop.time() - begun < 60
+
+
+async def test_expired_data_is_probed_once_and_not_by_the_next_run(tmp_path, simulation):
+    free(simulation)
+    selection = Selection(NOON - 40 * DAY, NOON - HOUR, datasets=("calls",))
+    report = await export(simulation, selection, tmp_path / "old")
+    fresh = await export(
+        simulation, Selection(NOON - 15 * DAY + 60, NOON - HOUR, datasets=("calls",)), tmp_path / "kept"
+    )
+    [left] = report.skipped
+    assert (left.what, left.reason) == ("calls", "expired")
+    assert NOON - 15 * DAY <= left.span.end <= NOON - 15 * DAY + 10
+    assert refused(simulation) == 1
+    assert report.requests == fresh.requests + 1
+    again = await export(simulation, selection, tmp_path / "old")
+    assert again.skipped == report.skipped
+    assert refused(simulation) == 1
+
+
+async def test_one_refusal_covers_all_expired_calls(tmp_path, simulation):
+    free(simulation)
+    first = NOON - 15 * DAY
+    selection = Selection(first + 60, first + 2 * DAY, datasets=("calls", "sessions"))
+    listed = 3
+    await export(simulation, selection, tmp_path, max_requests=listed)
+    await asyncio.sleep(DAY)
+    before = asked(simulation)
+    report = await export(simulation, selection, tmp_path)
+    expired = [one for one in report.skipped if one.what == "details"]
+    assert sum(one.calls or 0 for one in expired) > 50
+    assert {one.reason for one in expired} == {"expired"}
+    assert refused(simulation) == 1
+    assert asked(simulation) - before == report.requests
+
+
+async def test_data_kept_longer_than_the_plan_says_is_exported(tmp_path, simulation):
+    free(simulation)
+    selection = Selection(NOON - 3 * DAY, NOON - HOUR, datasets=("calls",))
+    await export(simulation, selection, tmp_path / "whole")
+    small = simulation.service.plan.with_limits("call_lists", available=2 * DAY)
+    report = await run(simulation, selection, tmp_path / "small", plan=small)
+    assert report.complete
+    assert rows(tmp_path / "small", "calls") == rows(tmp_path / "whole", "calls")
+
+
+async def test_data_kept_shorter_than_the_plan_says_expires_by_refusals(tmp_path, simulation):
+    free(simulation)
+    generous = simulation.service.plan
+    simulation.service.plan = generous.with_limits("call_lists", available=2 * HOUR)
+    selection = Selection(NOON - 3 * HOUR, NOON - HOUR, datasets=("calls",))
+    report = await run(simulation, selection, tmp_path, plan=generous)
+    [left] = report.skipped
+    assert left.reason == "expired"
+    assert NOON - 2 * HOUR < left.span.end <= NOON - 2 * HOUR + 120
+    assert rows(tmp_path, "calls")
+
+
+async def test_an_expired_provisional_row_stays_and_is_final(tmp_path, simulation):
+    free(simulation)
+    one = Insight("userCount")
+    selection = Selection(NOON - 5 * DAY, NOON - DAY, datasets=("insights",), insights=[one])
+    first = await export(simulation, selection, tmp_path)
+    assert first.provisional
+    held = rows(tmp_path, "insights")
+    await asyncio.sleep(60 * DAY)
+    report = await export(simulation, selection, tmp_path)
+    assert (report.provisional, report.skipped) == (0, ())
+    assert [row[:-1] for row in rows(tmp_path, "insights")] == [row[:-1] for row in held]
+    assert refused(simulation) <= 2
+
+
+async def test_an_estimate_works_with_a_wrong_host_clock(simulation, clock):
+    for ahead in (-2 * HOUR, 2 * HOUR):
+        async with simulation.client(clock=lambda: clock() + ahead, max_wait=None) as client:  # noqa: B023
+            plan = await client.export.estimate(attrs.evolve(span_of(15 * 24), datasets=("calls",)))
+        assert plan.calls > 100
+        await asyncio.sleep(10)
+
+
+def test_the_plan_that_these_tests_run_on_keeps_calls_for_fifteen_days():
+    assert Plan.of("enterprise").limits["call_lists"].available == 15 * DAY

@@ -1,0 +1,228 @@
+"""Nothing is reached or deleted through a symbolic link, and only what the writer made is removed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from helpers.export_files import paths, rows
+from helpers.export_runs import asked, export, free, last
+
+from agora_analytics import ExportError
+from agora_analytics.export.write.subprocess_writer import _CODE
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+
+SELECTION = last(2, "calls")
+
+
+@pytest.fixture
+def victim(tmp_path: Path) -> Path:
+    """A folder of somebody's, with what an export would take for its own."""
+    folder = tmp_path / "victim"
+    folder.mkdir()
+    for name in ("thesis.txt", "1.jsonl", "manifest.json", "export.sqlite"):
+        (folder / name).write_text("precious")
+    return folder
+
+
+def is_untouched(victim: Path) -> bool:
+    found = {path.name: path.read_text() for path in victim.iterdir()}
+    return found == dict.fromkeys(("thesis.txt", "1.jsonl", "manifest.json", "export.sqlite"), "precious")
+
+
+@pytest.mark.parametrize(
+    ("link", "form"),
+    [
+        (".agora-export", "jsonl"),
+        (".agora-export/writing", "jsonl"),
+        (".agora-export/state.db", "jsonl"),
+        (".agora-export/writing.lock", "jsonl"),
+        ("calls", "jsonl"),
+        ("export.sqlite", "sqlite"),
+        ("manifest.json", "jsonl"),
+    ],
+)
+async def test_what_is_a_link_is_refused_before_anything_is_asked(tmp_path, simulation, victim, link, form):
+    free(simulation)
+    path = tmp_path / "export" / link
+    path.parent.mkdir(parents=True)
+    file = victim / "thesis.txt"
+    path.symlink_to(file if "." in path.name and path.name != ".agora-export" else victim)
+    with pytest.raises(ExportError):
+        await export(simulation, SELECTION, tmp_path / "export", format=form)
+    assert is_untouched(victim)
+    assert asked(simulation) == 0
+
+
+@pytest.mark.parametrize("name", ["state.copy", "state.plain", "state.gz", "database.copy"])
+async def test_no_link_in_the_folder_of_a_urls_state_is_followed(tmp_path, simulation, memory, victim, name):
+    free(simulation)
+    await memory.run(simulation, "one", selection=SELECTION, format="sqlite", max_requests=1)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / name).symlink_to(victim / "thesis.txt")
+    with suppress(ExportError):
+        await memory.run(simulation, "two", selection=SELECTION, format="sqlite")
+    assert is_untouched(victim)
+
+
+async def test_the_folder_of_a_urls_state_is_the_users_own_and_no_link(tmp_path, simulation, memory):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "one").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ExportError, match="symbolic link"):
+        await memory.run(simulation, "one", selection=SELECTION)
+    assert (list((tmp_path / "elsewhere").iterdir()), asked(simulation)) == ([], 0)
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two").chmod(0o777)
+    await memory.run(simulation, "two", selection=SELECTION)
+    assert (tmp_path / "two").stat().st_mode & 0o022 == 0
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o1777)
+    with pytest.raises(ExportError, match="shared with other users"):
+        await memory.run(simulation, "shared", selection=SELECTION)
+    assert (tmp_path / "shared").stat().st_mode & 0o7777 == 0o1777
+
+
+@pytest.mark.parametrize(
+    ("link", "form"),
+    [
+        ("calls", "jsonl"),
+        ("manifest.json", "jsonl"),
+        (".manifest.json.part", "jsonl"),
+        (".agora-export", "jsonl"),
+        (".agora-export/run-00000001", "jsonl"),
+        (".agora-export/state-00000001.db.gz", "jsonl"),
+        (".agora-export/state-00000001.db.gz.part", "jsonl"),
+        ("export.sqlite", "sqlite"),
+    ],
+)
+async def test_a_link_in_a_folder_that_is_named_by_a_url_is_not_followed(tmp_path, simulation, victim, link, form):
+    free(simulation)
+    path = tmp_path / "export" / link
+    path.parent.mkdir(parents=True)
+    path.symlink_to(victim if path.name in {"calls", ".agora-export"} else victim / "thesis.txt")
+    with pytest.raises(ExportError, match="is a symbolic link, and is not followed"):
+        await export(simulation, SELECTION, f"file://{tmp_path}/export", format=form, state=tmp_path / "state")
+    assert is_untouched(victim)
+
+
+async def test_a_link_under_a_name_that_is_never_written_is_left_alone(tmp_path, simulation, victim):
+    free(simulation)
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "manifest.json.part").symlink_to(victim / "thesis.txt")
+    assert (await export(simulation, SELECTION, f"file://{tmp_path}/export", state=tmp_path / "state")).complete
+    assert is_untouched(victim)
+    assert (tmp_path / "export" / "manifest.json.part").is_symlink()
+
+
+async def test_whether_a_folder_named_by_a_url_can_be_written_to_is_asked_without_a_file(tmp_path, simulation, victim):
+    (victim / ".agora-export-check").symlink_to(victim / "thesis.txt")
+    with pytest.raises(ExportError, match=r"manifest\.json, export\.sqlite|export\.sqlite"):
+        await export(simulation, SELECTION, f"file://{victim}", state=tmp_path / "state")
+    (victim / ".agora-export-check").rename(tmp_path / "check")
+    assert is_untouched(victim)
+
+
+async def test_a_folder_between_the_files_that_became_a_link_is_not_followed(tmp_path, simulation, victim):
+    free(simulation)
+    await export(simulation, SELECTION, tmp_path / "export", max_requests=1)
+    day = paths(tmp_path / "export", "calls")[0].parent
+    day.rename(tmp_path / "elsewhere")
+    day.symlink_to(victim)
+    with pytest.raises(ExportError):
+        await export(simulation, SELECTION, tmp_path / "export")
+    assert is_untouched(victim)
+
+
+async def test_a_file_that_became_a_link_is_neither_read_nor_written(tmp_path, simulation, victim):
+    free(simulation)
+    await export(simulation, SELECTION, tmp_path / "export")
+    path = paths(tmp_path / "export", "calls")[0]
+    path.rename(victim.parent / "kept")
+    path.symlink_to(victim.parent / "kept")
+    with pytest.raises(ExportError, match="altered: calls/"):
+        await export(simulation, SELECTION, tmp_path / "export")
+    assert is_untouched(victim)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+async def test_the_writer_removes_what_it_made_and_nothing_else(tmp_path, simulation, form):
+    writing = tmp_path / ".agora-export" / "writing"
+    writing.mkdir(parents=True, mode=0o700)
+    (tmp_path / ".agora-export").chmod(0o700)
+    for name in ("7.jsonl", "7.jsonl.gz", "manifest.json", "export.sqlite", "mine.txt", "2024.txt", "export.old"):
+        (writing / name).write_text("torn")
+    (writing / "folder").mkdir()
+    await export(simulation, SELECTION, tmp_path, format=form)
+    assert sorted(path.name for path in writing.iterdir()) == ["2024.txt", "export.old", "folder", "mine.txt"]
+
+
+async def test_an_export_may_be_reached_through_a_link_that_its_user_made(tmp_path, simulation):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    await export(simulation, SELECTION, tmp_path / "link")
+    assert rows(tmp_path / "disk", "calls")
+
+
+async def test_what_others_may_write_to_is_closed_to_them(tmp_path, simulation):
+    (tmp_path / ".agora-export").mkdir()
+    (tmp_path / ".agora-export").chmod(0o777)
+    await export(simulation, SELECTION, tmp_path)
+    for folder in (tmp_path / ".agora-export", tmp_path / ".agora-export" / "writing"):
+        assert folder.stat().st_mode & 0o022 == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
+async def test_a_state_folder_of_another_user_is_refused(tmp_path, simulation):
+    (tmp_path / ".agora-export").mkdir()
+    os.chown(tmp_path / ".agora-export", 12_345, 12_345)
+    with pytest.raises(ExportError, match="belongs to another user"):
+        await export(simulation, SELECTION, tmp_path)
+    os.chown(tmp_path, 12_345, 12_345)  # who owns the folder around it may do with it what he likes
+    await export(simulation, SELECTION, tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "sqlite"])
+async def test_a_folder_whose_name_is_no_text_is_a_place_like_any_other(tmp_path, simulation, form):
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    report = await export(simulation, SELECTION, folder, format=form)
+    os.rename(folder, tmp_path / "text")  # noqa: PTH104 - by other means
+    assert report.rows["calls"] == len(rows(tmp_path / "text", "calls")) > 0
+    assert report.to.endswith("caf\\xe9")
+
+
+# The process that writes ends when nobody is left, and says nothing
+
+
+@pytest.mark.parametrize("told", ["", "half a li", "path\n", "path\nhalf a li"])
+def test_the_process_says_nothing_where_its_parent_ended(told):
+    path = "\0".join(sys.path).encode("utf-8", "surrogatepass").hex()
+    process = subprocess.run(
+        [sys.executable, "-c", _CODE], input=told.replace("path", path), capture_output=True, text=True, check=False
+    )
+    assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="no pipes that end so")
+def test_the_process_says_nothing_where_nobody_reads_its_answer(tmp_path):
+    path = "\0".join(sys.path).encode("utf-8", "surrogatepass").hex()
+    folder, scratch = (os.fsencode(one).hex() for one in (tmp_path, tmp_path / "state" / "writing"))
+    with subprocess.Popen(
+        [sys.executable, "-c", _CODE], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        process.stdin.write(
+            f'{path}\n["open","jsonl","{folder}","{scratch}"]\n["ready"]\n["part_row_counts"]\n'.encode()
+        )
+        process.stdin.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0

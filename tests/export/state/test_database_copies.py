@@ -1,0 +1,236 @@
+"""Databases that are exported to a URL: while a run goes on, they lie there as pairs with the state that is theirs."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from itertools import count, pairwise
+from pathlib import Path
+
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+from helpers.export_machines import SELECTION, Held, There
+from helpers.export_runs import asked
+
+from agora_analytics import ExportError
+from agora_analytics.export.sinks.remote import RemoteSink
+from agora_analytics.export.state.preflight import Preflight
+from agora_analytics.export.state.remote_copy import RemoteSync
+from agora_analytics.export.write.subprocess_writer import SubprocessWriter
+from agora_analytics.export.write.writer import WriterError
+from agora_analytics.simulator import Fault, Faults, Simulation
+
+DATABASES = ("sqlite", "duckdb")
+SLOW = 3.0
+"""Seconds of an answer, so that there is time for copies between them."""
+
+
+class KilledError(BaseException):
+    """Nothing catches it, as nothing catches `kill -9`."""
+
+
+async def slowly(simulation: Simulation, place: There, machine: Path, *, seconds: float = SLOW, **options):
+    transport = Held(simulation.transport(), after=10_000, seconds=seconds)
+    async with simulation.client(quotas=False, transport=transport) as client:
+        return await client.export.run(
+            SELECTION, place.to, state=machine, sink_options=place.options, concurrency=1, **options
+        )
+
+
+def names(place: There, kind: str) -> list[str]:
+    return [name for name in place.names() if name.startswith(f".agora-export/{kind}-")]
+
+
+@pytest.mark.parametrize("form", DATABASES)
+async def test_another_machine_goes_on_where_a_killed_run_was(simulation, there, truth, killed, tmp_path, form):
+    before = asked(simulation)
+    simulation.faults = Faults.script([*[None] * (before + 20), *[Fault("status", status=401)] * 500])
+    with killed():
+        await slowly(simulation, there, tmp_path / "one", format=form)
+    assert len(names(there, "database")) == 1
+    simulation.faults = Faults()
+    failed = asked(simulation)
+    report = await there.run(simulation, "two", format=form)
+    assert asked(simulation) - failed <= before - 20 + 1 + 3
+    assert report.complete
+    assert there.rows() == truth
+    assert names(there, "database") == []
+
+
+async def test_killed_at_any_step_the_database_and_its_state_are_a_pair(
+    simulation, memory, truth, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(RemoteSync, "sync_after_failure", lambda *_: asyncio.sleep(0))
+    for step in count():
+        place = There(f"{memory.to}/{step}", {}, tmp_path / f"{step}")
+        await place.run(simulation, "zero", format="sqlite", max_requests=9)  # readers have a database already
+        with monkeypatch.context() as patched:
+            left = iter(range(step, -1, -1))
+            for verb in ("put_file", "cp_file", "rm_file"):
+                patched.setattr(MemoryFileSystem, verb, dying(getattr(MemoryFileSystem, verb), left))
+            try:
+                await slowly(simulation, place, tmp_path / f"{step}" / "one", seconds=0.05, format="sqlite")
+            except KilledError:
+                pass
+            else:
+                break
+        assert (await place.run(simulation, "two", format="sqlite")).complete
+        assert place.rows() == truth
+    assert step >= 8
+
+
+def dying(do, left: Iterator[int]):
+    def dies(self: MemoryFileSystem, *given: object, **more: object) -> None:
+        if next(left, 0) == 0:
+            raise KilledError
+        do(self, *given, **more)
+
+    return dies
+
+
+@pytest.mark.parametrize("form", DATABASES)
+async def test_killed_runs_of_many_machines_get_to_the_end(simulation, memory, truth, killed, tmp_path, form):
+    for number in range(4):
+        simulation.faults = Faults.script([*[None] * (asked(simulation) + 9), *[Fault("status", status=401)] * 500])
+        with killed():
+            await slowly(simulation, memory, tmp_path / f"machine {number % 3}", format=form)
+    simulation.faults = Faults()
+    assert (await memory.run(simulation, "last", format=form)).complete
+    assert memory.rows() == truth
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.2, SLOW])
+async def test_copies_are_made_at_a_pace_and_old_ones_removed(
+    simulation, memory, truth, tmp_path, monkeypatch, seconds
+):
+    put, made, loop = RemoteSink.put, [], asyncio.get_running_loop()
+
+    def noted(self: RemoteSink, file: Path, name: str) -> None:
+        put(self, file, name)
+        if "/database-" in name:
+            made.append((loop.time(), len(names(memory, "database"))))
+
+    monkeypatch.setattr(RemoteSink, "put", noted)
+    await slowly(simulation, memory, tmp_path / "one", seconds=seconds, format="sqlite")
+    times = [time for time, _ in made]
+    assert len(times) > (1 if seconds else 0)
+    assert all(later - sooner >= 1.0 for sooner, later in pairwise(times[:-1]))
+    assert max(there for _, there in made) <= 2
+
+
+async def test_a_run_that_failed_leaves_its_database_to_the_next_machine(simulation, memory, truth):
+    before = asked(simulation)
+    simulation.faults = Faults.script([*[None] * (before + 20), *[Fault("status", status=401)] * 500])
+    with pytest.raises(Exception, match="401"):
+        await memory.run(simulation, "one", concurrency=1, format="sqlite")
+    simulation.faults = Faults()
+    failed = asked(simulation)
+    await memory.run(simulation, "two", format="sqlite")
+    assert asked(simulation) - failed <= before - 20 + 3
+    assert memory.rows() == truth
+
+
+async def test_what_another_run_wrote_while_one_began_is_not_asked_again(simulation, memory, truth, monkeypatch):
+    check, begun = Preflight.check_files, []
+
+    async def meanwhile(self: Preflight, wanted) -> None:
+        await check(self, wanted)
+        if not begun:
+            begun.append(1)
+            await memory.run(simulation, "other", format="sqlite")
+
+    before = asked(simulation)
+    monkeypatch.setattr(Preflight, "check_files", meanwhile)
+    report = await memory.run(simulation, "one", format="sqlite")
+    assert asked(simulation) - before <= before + report.unfinished + 1
+    assert memory.rows() == truth
+
+
+@pytest.mark.parametrize("what", ["gone", "altered"])
+async def test_a_state_without_its_database_is_told_as_that(simulation, memory, truth, killed, tmp_path, what):
+    simulation.faults = Faults.script([*[None] * (asked(simulation) + 20), *[Fault("status", status=401)] * 500])
+    with killed():
+        await slowly(simulation, memory, tmp_path / "one", format="sqlite")
+    simulation.faults = Faults()
+    (name,) = names(memory, "database")
+    if what == "gone":
+        memory.store.rm_file(memory.names()[name])
+    else:
+        memory.store.pipe_file(memory.names()[name], b"SQLite")
+    with pytest.raises(ExportError, match="gone or altered") as told:
+        await memory.run(simulation, "two", format="sqlite")
+    assert told.value.kind == "state"
+    assert (await memory.run(simulation, "two", format="sqlite", rebuild=True)).complete
+    assert memory.rows() == truth
+
+
+def gone(database: Path) -> None:
+    for path in database.parent.glob(f"{database.name}*"):
+        path.unlink()
+
+
+def emptied(database: Path) -> None:
+    with sqlite3.connect(database) as opened:
+        for (table,) in opened.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            opened.execute(f"DELETE FROM {table}")
+    opened.close()
+
+
+async def killed_once(simulation: Simulation, place: There, killed, machine: Path) -> None:
+    """Have a run ended with some rows, and one killed after it."""
+    await place.run(simulation, machine.name, format="sqlite", max_requests=9)
+    simulation.faults = Faults.script([*[None] * (asked(simulation) + 8), *[Fault("status", status=401)] * 500])
+    with killed():
+        await slowly(simulation, place, machine, format="sqlite")
+    simulation.faults = Faults()
+    assert names(place, "database")
+
+
+async def test_a_machine_whose_database_is_gone_takes_the_pair_that_is_in_the_store(
+    simulation, memory, truth, killed, tmp_path
+):
+    await killed_once(simulation, memory, killed, tmp_path / "one")
+    gone(tmp_path / "one" / "export.sqlite")
+    assert (await memory.run(simulation, "one", format="sqlite")).complete
+    assert memory.rows() == truth
+
+
+async def test_a_run_that_is_refused_for_its_own_database_leaves_the_store_as_it_was(
+    simulation, memory, truth, killed, tmp_path
+):
+    await killed_once(simulation, memory, killed, tmp_path / "one")
+    before = memory.contents()
+    emptied(tmp_path / "one" / "export.sqlite")
+    with pytest.raises(ExportError, match="gone: part"):
+        await memory.run(simulation, "one", format="sqlite")
+    assert memory.contents() == before
+    assert (await memory.run(simulation, "two", format="sqlite")).complete
+    assert memory.rows() == truth
+
+
+async def test_a_copy_that_fails_does_not_end_the_run(simulation, memory, truth, tmp_path, monkeypatch, caplog):
+    put, failed = RemoteSink.put, []
+
+    def fails(self: RemoteSink, file: Path, name: str) -> None:
+        if "/database-" in name and not failed:
+            failed.append(name)
+            raise ConnectionError("no way there")
+        put(self, file, name)
+
+    monkeypatch.setattr(RemoteSink, "put", fails)
+    assert (await slowly(simulation, memory, tmp_path / "one", format="sqlite")).complete
+    assert failed
+    assert "no way there" in caplog.text
+    assert memory.rows() == truth
+
+
+@pytest.mark.usefixtures("apart")
+async def test_a_writer_that_cannot_copy_ends_the_run_with_its_reason(simulation, memory, tmp_path, monkeypatch):
+    def fails(self: SubprocessWriter, path: Path) -> None:
+        raise WriterError(f"no copy {path.name}")
+
+    monkeypatch.setattr(SubprocessWriter, "copy", fails)
+    with pytest.raises(ExportError, match=r"no copy export\.sqlite") as told:
+        await slowly(simulation, memory, tmp_path / "one", format="sqlite")
+    assert told.value.kind == "writer"

@@ -1,0 +1,75 @@
+"""A log of changes that a killed process left beside a copy is not applied to the file that takes its name."""
+
+from __future__ import annotations
+
+import shutil
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from helpers.export_runs import free
+
+from agora_analytics.export.state import copies
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.recovery import DatabaseCopy
+
+
+def killed_with(path: Path) -> None:
+    """Leave what a process leaves that is killed while it has an empty state open under this name."""
+    aside = path.with_name("aside")
+    aside.mkdir()
+    with closing(ExportState(aside / path.name, "aside")):
+        for file in aside.iterdir():
+            shutil.copy(file, path.parent)
+    shutil.rmtree(aside)
+
+
+def test_a_copy_is_what_was_fetched(tmp_path):
+    whole = ExportState(tmp_path / "state.db", "place")
+    with whole.transaction():
+        whole.save_settings({"format": "jsonl"})
+    packed = tmp_path / "packed"
+    whole.copy_to(packed)
+    whole.close()
+
+    class Store:
+        def get(self, _: str, file: Path) -> None:
+            shutil.copy(packed, file)
+
+    copy = tmp_path / "state.copy"
+    killed_with(copy)
+    assert copy.with_name("state.copy-wal").stat().st_size > 0
+    copies.download(Store(), "name", copy)
+    copies.check_copy(copy)  # raises where it is no state, or an empty one
+    with closing(ExportState(copy, "place")) as state:
+        assert state.settings() == {"format": "jsonl"}
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+async def test_a_machine_whose_run_was_killed_takes_the_copy_in_the_store(tmp_path, simulation, memory, truth, form):
+    free(simulation)
+    await memory.run(simulation, "one", format=form, max_requests=5)
+    await memory.run(simulation, "two", format=form, max_requests=5)
+    (state,) = (tmp_path / "one").rglob("state.db")
+    killed_with(state.with_name("state.copy"))
+    report = await memory.run(simulation, "one", format=form)
+    assert (report.complete, memory.rows()) == (True, truth)
+
+
+def test_a_database_with_a_log_beside_it_is_fetched_though_it_is_the_same_without(tmp_path):
+    (tmp_path / "export.duckdb").write_bytes(b"whole")
+    (tmp_path / "export.duckdb.wal").write_bytes(b"of a part that its state does not know")
+
+    class Store:
+        def stat(self, name: str) -> str | None:
+            return name if name == "database-1" else None
+
+        def get(self, _: str, file: Path) -> None:
+            file.write_bytes(b"whole")
+
+    (tmp_path / "writing").mkdir()
+    held = DatabaseCopy("database-1", 5, sha256(b"whole").hexdigest())
+    assert copies.fetch_database(Store(), held, tmp_path / "export.duckdb")
+    assert [path.name for path in tmp_path.iterdir() if "wal" in path.name] == []
+    assert (tmp_path / "export.duckdb").read_bytes() == b"whole"

@@ -1,0 +1,326 @@
+"""Exports that go on with what is there: a state made anew of the manifest, files that are gone told as gone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import attrs
+import duckdb
+import pytest
+from helpers.export_files import manifest_of, paths, rows
+from helpers.export_runs import DAY, HOUR, NOON, all_rows, asked, export, free, last
+
+from agora_analytics import ExportError, Insight, Selection, Series, Skipped, Unauthorized
+from agora_analytics.export.state.preflight import ALTERED
+from agora_analytics.simulator import Fault, Faults, Simulation
+
+FORMS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
+SELECTION = last(2, "calls", "sessions")
+WIDER = last(5, "calls", "sessions")
+
+
+def without_state(folder: Path) -> None:
+    shutil.rmtree(folder / ".agora-export")
+
+
+def emptied(folder: Path) -> None:
+    (folder / ".agora-export" / "state.db").write_bytes(b"")
+
+
+def damaged(folder: Path) -> None:
+    (folder / ".agora-export" / "state.db").write_bytes(b"hello")
+
+
+@pytest.mark.parametrize(
+    ("form", "lose"), [*((form, without_state) for form in FORMS), ("jsonl", emptied), ("jsonl", damaged)]
+)
+async def test_a_lost_state_is_made_anew_of_the_manifest_and_nothing_is_asked_again(tmp_path, simulation, form, lose):
+    free(simulation)
+    for most in (8, None):
+        before = await export(simulation, SELECTION, tmp_path, format=form, max_requests=most)
+    expected = all_rows(tmp_path, "calls", "sessions")
+    lose(tmp_path)
+    asked_before = asked(simulation)
+    report = await export(simulation, SELECTION, tmp_path, format=form, rebuild=True)
+    assert asked(simulation) - asked_before == before.unfinished
+    assert (report.rows, report.complete, report.unfinished) == (before.rows, True, before.unfinished)
+    assert all_rows(tmp_path, "calls", "sessions") == expected
+    again = await export(simulation, SELECTION, tmp_path, format=form)  # and the next run needs nothing special
+    assert again.rows == before.rows
+    assert all_rows(tmp_path, "calls", "sessions") == expected
+
+
+async def test_a_part_has_its_day_as_a_date_and_a_manifest_that_has_numbers_is_read_too(tmp_path, simulation):
+    free(simulation)
+    before = await export(simulation, SELECTION, tmp_path)
+    expected = all_rows(tmp_path, "calls", "sessions")
+    manifest = manifest_of(tmp_path)
+    assert all(f"/day={part['day']}/" in part["path"] for part in manifest["parts"])
+    assert {part["day"] for part in manifest["parts"]} == {"2026-11-24"}
+    for part in manifest["parts"]:
+        part["day"] = NOON // DAY
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    without_state(tmp_path)
+    asked_before = asked(simulation)
+    report = await export(simulation, SELECTION, tmp_path, rebuild=True)
+    assert (asked(simulation) - asked_before, report.rows) == (before.unfinished, before.rows)
+    assert all_rows(tmp_path, "calls", "sessions") == expected
+    assert {part["day"] for part in manifest_of(tmp_path)["parts"]} == {"2026-11-24"}
+
+
+@pytest.mark.parametrize("minutes", [0.2, 15.0], ids=["calls that are over", "calls that go on"])
+async def test_a_rebuilt_export_goes_on_as_one_that_never_lost_its_state(tmp_path, simulation, minutes):
+    free(simulation)
+    simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=150.0, typical_minutes=minutes)
+    selection = Selection(NOON - 3 * HOUR, NOON + 2 * HOUR, datasets=("calls",))
+    for folder in ("lost", "kept"):
+        await export(simulation, selection, tmp_path / folder)
+    without_state(tmp_path / "lost")
+    for _ in range(3):
+        await asyncio.sleep(HOUR)
+        for folder in ("lost", "kept"):
+            report = await export(simulation, selection, tmp_path / folder, rebuild=folder == "lost")
+            assert report.rows["calls"] == len({row[1] for row in rows(tmp_path / folder, "calls")})
+    assert all_rows(tmp_path / "lost", "calls") == all_rows(tmp_path / "kept", "calls")
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+async def test_what_is_provisional_is_asked_for_again(tmp_path, simulation, form):
+    free(simulation)
+    selection = Selection(
+        NOON - DAY,
+        NOON - 60,
+        datasets=("insights", "realtime"),
+        insights=[Insight("userCount", granularity="1h")],
+        series=[Series("userCount", product="Native")],
+    )
+    await export(simulation, selection, tmp_path, format=form)
+    expected = all_rows(tmp_path, "insights", "realtime")
+    without_state(tmp_path)
+    report = await export(simulation, selection, tmp_path, format=form, rebuild=True)
+    assert all_rows(tmp_path, "insights", "realtime") == expected
+    assert report.provisional > 0
+
+
+async def test_calls_that_were_half_fetched_are_told_and_no_row_comes_twice(tmp_path, simulation):
+    free(simulation)
+    selection = last(2, "calls", "sessions", "metrics", mids={20001})
+    await export(simulation, selection, tmp_path / "whole")
+    short = await export(simulation, selection, tmp_path / "short", max_requests=12)
+    assert short.pending
+    without_state(tmp_path / "short")
+    report = await export(simulation, selection, tmp_path / "short", rebuild=True)
+    (half,) = report.skipped
+    assert (half.what, half.reason) == ("details", "half fetched when the state was lost")
+    for name in selection.datasets:
+        found = rows(tmp_path / "short", name)
+        assert len({*found}) == len(found) == report.rows[name]
+    ids = [{row[1] for row in rows(tmp_path / name, "metrics")} for name in ("whole", "short")]
+    assert 0 < len(ids[0] - ids[1]) <= (half.calls or 0)
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_a_file_that_is_gone_is_told_and_the_export_is_never_complete(tmp_path, simulation, form):
+    free(simulation)
+    before = await export(simulation, SELECTION, tmp_path, format=form)
+    paths(tmp_path, "sessions")[0].unlink()
+    for rebuild in (True, False):
+        report = await export(simulation, SELECTION, tmp_path, format=form, rebuild=rebuild)
+        assert not report.complete
+        gone = {one.what: one.rows for one in report.skipped if one.reason == "its file is gone"}
+        assert {name: report.rows[name] + gone.get(name, 0) for name in before.rows} == before.rows
+        assert "sessions" in gone
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_no_manifest_says_complete_once_a_file_that_it_lists_is_known_to_be_gone(tmp_path, simulation, form):
+    free(simulation)
+    await export(simulation, SELECTION, tmp_path, format=form)
+    assert manifest_of(tmp_path)["complete"]
+    paths(tmp_path, "sessions")[0].unlink()
+    simulation.faults = Faults.always(Fault("status", status=401))
+    with pytest.raises(Unauthorized):
+        await export(simulation, WIDER, tmp_path, format=form, rebuild=True)
+    assert not manifest_of(tmp_path)["complete"]
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+async def test_provisional_rows_whose_file_is_gone_are_written_again_and_none_is_told_as_lost(
+    tmp_path, simulation, form
+):
+    free(simulation)
+    selection = Selection(
+        NOON - DAY, NOON - 60, datasets=("insights",), insights=[Insight("userCount", granularity="1h")]
+    )
+    report = await export(simulation, selection, tmp_path, format=form)
+    expected = all_rows(tmp_path, "insights")
+    assert report.provisional > 0
+    provisional_gone(tmp_path, form)
+    again = await export(simulation, selection, tmp_path, format=form, rebuild=True)
+    assert all_rows(tmp_path, "insights") == expected
+    # A database is one file: where it is another, nobody knows what else is.
+    told = {"jsonl": report.skipped, "sqlite": (Skipped(app_id="", what="database", reason=ALTERED),)}[form]
+    assert (again.skipped, again.rows) == (told, report.rows)
+
+
+def provisional_gone(folder: Path, form: str) -> None:
+    if form == "jsonl":
+        for path in folder.rglob("provisional*"):
+            path.unlink()
+        return
+    with sqlite3.connect(folder / f"export.{form}") as database:
+        for part in manifest_of(folder)["parts"]:
+            if part["provisional"]:
+                database.execute("DELETE FROM insights WHERE _part = ?", (part["id"],))
+    database.close()
+
+
+def cut_short(database: Path) -> None:
+    database.write_bytes(database.read_bytes()[: database.stat().st_size // 2])
+
+
+def another(database: Path) -> None:
+    database.write_bytes(b"hello" * 5_000)
+
+
+@pytest.mark.parametrize("form", ["sqlite", "duckdb"])
+@pytest.mark.parametrize("damage", [cut_short, another])
+async def test_a_database_that_cannot_be_read_is_told_as_that_whether_it_was_closed_or_not(
+    tmp_path, simulation, form, damage
+):
+    free(simulation)
+    await export(simulation, SELECTION, tmp_path, format=form)
+    damage(tmp_path / f"export.{form}")
+    told = await cannot(simulation, tmp_path, format=form)
+    with sqlite3.connect(tmp_path / ".agora-export" / "state.db") as state:
+        state.execute("DELETE FROM database")  # as it is where a run was killed
+    state.close()
+    for rebuild in (True, False):
+        again = await cannot(simulation, tmp_path, format=form, rebuild=rebuild)
+        assert "Put back a copy of it" in told
+        assert "--rebuild" not in told
+        assert again.partition("[")[2] == told.partition("[")[2]
+
+
+def altered(database: Path) -> None:
+    """Change a value, and no number of rows."""
+    if database.suffix == ".sqlite":
+        with closing(sqlite3.connect(database)) as held:
+            held.execute("UPDATE calls SET cname = 'another'")
+            held.commit()
+        return
+    with duckdb.connect(str(database)) as other:
+        other.execute("UPDATE calls SET cname = 'another'")
+
+
+@pytest.mark.parametrize("form", ["sqlite", "duckdb"])
+async def test_a_database_that_was_altered_is_told_and_the_export_is_never_complete(tmp_path, simulation, form):
+    free(simulation)
+    before = await export(simulation, SELECTION, tmp_path, format=form)
+    for change in (altered, lambda _: None, altered, lambda path: without_state(path.parent)):
+        change(tmp_path / f"export.{form}")
+        report = await export(simulation, SELECTION, tmp_path, format=form, rebuild=True)
+        (told,) = report.skipped
+        assert (told.app_id, told.what, told.reason, told.rows) == ("", "database", "its file was altered", None)
+        assert (report.rows, report.complete) == (before.rows, False)
+
+
+@pytest.mark.parametrize("form", ["sqlite", "duckdb"])
+async def test_rows_that_no_manifest_lists_are_not_taken_and_to_rebuild_is_not_advised(tmp_path, simulation, form):
+    free(simulation)
+    await export(simulation, SELECTION, tmp_path, format=form, max_requests=8)
+    manifest = (tmp_path / "manifest.json").read_bytes()
+    await export(simulation, SELECTION, tmp_path, format=form)
+    (tmp_path / "manifest.json").write_bytes(manifest)  # as it is where a later run was killed
+    without_state(tmp_path)
+    told = await cannot(simulation, tmp_path, format=form)
+    assert "does not list part " in told
+    assert "Export into another place" in told
+    assert "--rebuild" not in told
+
+
+async def test_a_file_that_was_altered_is_taken_and_told(tmp_path, simulation):
+    free(simulation)
+    await export(simulation, SELECTION, tmp_path)
+    path = paths(tmp_path, "sessions")[0]
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join(lines[1:]))
+    for rebuild in (True, False):
+        report = await export(simulation, SELECTION, tmp_path, rebuild=rebuild)
+        assert [(one.what, one.reason, one.rows) for one in report.skipped] == [
+            ("sessions", "its file was altered", len(lines))
+        ]
+    assert path.read_text() == "".join(lines[1:])
+
+
+async def test_lost_files_stay_told_when_the_state_is_lost_too(tmp_path, simulation):
+    free(simulation)
+    await export(simulation, SELECTION, tmp_path)
+    paths(tmp_path, "sessions")[0].unlink()
+    told = await export(simulation, SELECTION, tmp_path, rebuild=True)
+    without_state(tmp_path)
+    again = await export(simulation, SELECTION, tmp_path, rebuild=True)
+    assert (again.skipped, again.rows) == (told.skipped, told.rows)
+
+
+async def cannot(simulation: Simulation, folder: Path, kind: str = "state", **options) -> str:
+    before = asked(simulation)
+    for _ in range(2):
+        with pytest.raises(ExportError) as error:
+            await export(simulation, SELECTION, folder, **{"rebuild": True, **options})
+    assert asked(simulation) == before
+    assert error.value.kind == kind
+    return str(error.value)
+
+
+async def test_files_that_the_manifest_does_not_list_are_not_taken(tmp_path, simulation):
+    free(simulation)
+    await export(simulation, SELECTION, tmp_path)
+    without_state(tmp_path)
+    path = paths(tmp_path, "calls")[0]
+    shutil.copy(path, path.with_name("part-00009.jsonl"))
+    assert "does not list calls/" in await cannot(simulation, tmp_path)
+    path.with_name("part-00009.jsonl").unlink()
+    assert (await export(simulation, SELECTION, tmp_path, rebuild=True)).complete
+
+
+async def test_without_a_manifest_nothing_is_rebuilt(tmp_path, simulation):
+    free(simulation)
+    await export(simulation, SELECTION, tmp_path)
+    without_state(tmp_path)
+    (tmp_path / "manifest.json").unlink()
+    assert "there is no manifest.json" in await cannot(simulation, tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"parts": 5}', "\x00"], ids=range(6))
+async def test_a_manifest_of_something_else_is_told_as_that(tmp_path, simulation, text):
+    (tmp_path / "manifest.json").write_text(text)
+    assert "is not what an export of this version wrote" in await cannot(simulation, tmp_path)
+    assert (tmp_path / "manifest.json").read_text() == text
+
+
+async def test_a_manifest_of_another_selection_is_no_manifest_of_this(tmp_path, simulation):
+    free(simulation)
+    await export(simulation, last(2, "calls"), tmp_path)
+    without_state(tmp_path)
+    assert "datasets" in await cannot(simulation, tmp_path, "settings")
+
+
+async def test_a_manifest_remembers_no_call_that_no_list_shows_again(tmp_path, simulation):
+    free(simulation)
+    selection = Selection(NOON - 20 * HOUR, NOON - 6 * HOUR, datasets=("calls",))
+    report = await export(simulation, selection, tmp_path)
+    told = json.loads((tmp_path / "manifest.json").read_text())["resume"]["calls"]
+    assert len(told) < report.rows["calls"] / 5
+
+
+async def test_to_rebuild_what_is_in_order_changes_nothing(tmp_path, simulation):
+    free(simulation)
+    before = await export(simulation, SELECTION, tmp_path)
+    report = await export(simulation, SELECTION, tmp_path, rebuild=True)
+    assert (report.rows, report.skipped, report.parts) == (before.rows, (), before.parts)

@@ -1,0 +1,380 @@
+"""Exports to a URL, from machines that share nothing else: the state lies beside the files."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+from helpers.export_machines import NAMES, SELECTION, Held, There
+from helpers.export_runs import asked, free, last
+
+from agora_analytics import ExportError, Unauthorized
+from agora_analytics.export.sinks.remote import RemoteSink
+from agora_analytics.export.state.export_state import ExportState
+from agora_analytics.export.state.preflight import Preflight
+from agora_analytics.export.state.remote_copy import RemoteSync
+from agora_analytics.export.write import part_writer
+from agora_analytics.export.write.part_writer import PartWriter
+from agora_analytics.export.write.target import FileTarget
+from agora_analytics.simulator import Fault, Faults
+
+FORMS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
+
+
+async def test_another_machine_goes_on_where_a_run_ended_and_asks_nothing_again(simulation, there, truth):
+    before = asked(simulation)
+    await there.run(simulation, "one", max_requests=10)
+    report = await there.run(simulation, "two")
+    assert report.complete
+    assert there.rows() == truth
+    again = asked(simulation)
+    await there.run(simulation, "three")
+    assert asked(simulation) - again <= report.unfinished
+    assert again - before <= before + 2
+
+
+@pytest.mark.parametrize("form", FORMS)
+async def test_whatever_the_format_runs_of_two_machines_take_turns(simulation, memory, truth, form):
+    longer = last(2, *NAMES)
+    for machine, most in (("one", 9), ("two", 9), ("one", 9), ("two", None), ("one", None)):
+        report = await memory.run(simulation, machine, format=form, selection=longer, max_requests=most)
+    assert report.complete
+    found = {name: len(some) for name, some in memory.rows().items()}
+    assert report.rows == found == {name: len(some) for name, some in truth.items()}
+
+
+async def test_a_run_that_failed_leaves_what_it_had_to_the_next_machine(simulation, memory, truth):
+    before = asked(simulation)
+    simulation.faults = Faults.script([*[None] * (before + 20), *[Fault("status", status=401)] * 500])
+    with pytest.raises(Unauthorized):
+        await memory.run(simulation, "one", concurrency=1)
+    simulation.faults = Faults()
+    failed = asked(simulation)
+    await memory.run(simulation, "two")
+    assert memory.rows() == truth
+    assert asked(simulation) - failed <= before - 20 + 3
+
+
+async def test_killed_runs_of_many_machines_have_every_row_once(simulation, memory, truth, killed):
+    for number in range(6):
+        simulation.faults = Faults.script([*[None] * (asked(simulation) + 12), *[Fault("status", status=401)] * 500])
+        with killed():
+            await memory.run(simulation, f"machine {number}", concurrency=1)
+    simulation.faults = Faults()
+    await memory.run(simulation, "last")
+    assert memory.rows() == truth
+
+
+async def test_who_goes_on_knows_a_file_whose_run_was_killed_when_it_was_there(simulation, memory, truth, monkeypatch):
+    put = RemoteSink.put
+
+    def dies(self: RemoteSink, file: Path, name: str) -> None:
+        put(self, file, name)
+        if name.startswith("sessions/"):
+            raise OSError("killed")
+
+    async def nothing(_: RemoteSync, __: object) -> None:
+        return
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RemoteSink, "put", dies)
+        patched.setattr(RemoteSync, "sync_after_failure", nothing)
+        with pytest.raises(ExportError, match="killed"):
+            await memory.run(simulation, "one")
+    assert [name for name in memory.names() if name.startswith("sessions/")]
+    before = asked(simulation)
+    report = await memory.run(simulation, "two")
+    assert asked(simulation) - before <= report.unfinished
+    assert memory.rows() == truth
+
+
+async def test_a_copy_is_written_again_and_again_before_any_part_is(simulation, memory, truth, killed, tmp_path):
+    before = asked(simulation)
+    simulation.faults = Faults.script([*[None] * (before + 20), *[Fault("status", status=401)] * 500])
+    slow = Held(simulation.transport(), after=1_000, seconds=3.0)
+    async with simulation.client(quotas=False, transport=slow) as client:
+        with killed():
+            await client.export.run(SELECTION, memory.to, format="jsonl", state=tmp_path / "one", concurrency=1)
+    simulation.faults = Faults()
+    failed = asked(simulation)
+    await memory.run(simulation, "two")
+    assert asked(simulation) - failed <= before - 20 + 1 + 3
+    assert memory.rows() == truth
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+async def test_of_two_runs_the_later_one_goes_on_and_the_other_ends(simulation, memory, truth, tmp_path, form):
+    held = Held(simulation.transport(), after=12)
+    async with simulation.client(quotas=False, transport=held) as client:
+        first = asyncio.create_task(
+            client.export.run(SELECTION, memory.to, format=form, state=tmp_path / "one", concurrency=1)
+        )
+        await held.reached.wait()
+        assert (await memory.run(simulation, "two", format=form)).complete
+        before = memory.rows()
+        held.go.set()
+        with pytest.raises(ExportError, match="another run of the export"):
+            await first
+    assert memory.rows() == before
+    for machine in ("one", "two"):
+        assert (await memory.run(simulation, machine, format=form)).complete
+        assert {name: len(some) for name, some in memory.rows().items()} == {n: len(some) for n, some in truth.items()}
+
+
+@pytest.fixture
+def another(simulation, memory, monkeypatch):
+    """Has machine two run to its end once, just before machine one does a thing."""
+    done = []
+
+    def another(owner: type, name: str, when=lambda *_: True, options=None) -> list[object]:
+        before = getattr(owner, name)
+
+        async def meanwhile(self, *given):
+            if not done and when(self, *given):
+                done.append("begun")
+                done.append(await memory.run(simulation, "two", **(options or {})))
+            return await before(self, *given)
+
+        monkeypatch.setattr(owner, name, meanwhile)
+        return done
+
+    return another
+
+
+async def test_a_run_whose_copy_came_too_late_puts_no_part_in_the_place_of_anothers(
+    simulation, memory, truth, another, monkeypatch
+):
+    sealed, seal = [], ExportState.seal_part
+    noted = lambda self, part, *of: sealed.append(part.dataset) or seal(self, part, *of)  # noqa: E731
+    monkeypatch.setattr(ExportState, "seal_part", noted)
+    monkeypatch.setattr(FileTarget, "part_size", 2_000)  # the other run seals another part under the same name
+    monkeypatch.setattr(part_writer, "_FLUSH_SIZE", 1_000)
+
+    def between(self: RemoteSync, *_: object) -> bool:
+        if "sessions" in sealed and self._path.parent.name == "one":
+            monkeypatch.setattr(FileTarget, "part_size", 2**24)
+            monkeypatch.setattr(part_writer, "_FLUSH_SIZE", 2**19)
+            return True
+        return False
+
+    done = another(RemoteSync, "_upload_state", between)
+    with pytest.raises(ExportError, match="another run of the export") as told:
+        await memory.run(simulation, "one", concurrency=1)
+    assert (told.value.kind, done[1].complete) == ("running", True)
+    assert memory.rows() == truth
+    await memory.run(simulation, "three")
+    assert memory.rows() == truth
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+async def test_a_run_that_another_overtook_at_its_last_step_leaves_the_manifest_alone(
+    simulation, memory, truth, another, form
+):
+    done = another(PartWriter, "write_manifest", options={"format": form})
+    with pytest.raises(ExportError, match="another run of the export"):
+        await memory.run(simulation, "one", format=form, max_requests=9)
+    assert done[1].complete
+    assert json.loads(memory.contents()["manifest.json"])["complete"]
+    assert memory.rows() == truth
+
+
+async def test_runs_that_begin_at_once_are_one_run(simulation, memory, truth):
+    runs = [memory.run(simulation, f"machine {number}") for number in range(3)]
+    done = await asyncio.gather(*runs, return_exceptions=True)
+    assert all(isinstance(one, ExportError) or one.complete for one in done)
+    assert (await memory.run(simulation, "last")).complete
+    assert memory.rows() == truth
+
+
+async def test_a_machine_that_was_killed_goes_on_with_its_own_state_where_nobody_else_ran(
+    simulation, memory, truth, killed
+):
+    before = asked(simulation)
+    simulation.faults = Faults.script([*[None] * (before + 20), *[Fault("status", status=401)] * 500])
+    with killed():
+        await memory.run(simulation, "one", concurrency=1)
+    simulation.faults = Faults()
+    failed = asked(simulation)
+    await memory.run(simulation, "one")
+    assert asked(simulation) - failed <= before - 20 + 3
+    assert memory.rows() == truth
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+async def test_files_without_a_state_anywhere_are_refused_and_rebuilt(simulation, memory, truth, form):
+    await memory.run(simulation, "one", format=form)
+    for name, path in memory.names().items():
+        if name.startswith(".agora-export/"):
+            memory.store.rm_file(path)
+    before = asked(simulation)
+    with pytest.raises(ExportError, match="gone or empty"):
+        await memory.run(simulation, "two", format=form)
+    assert asked(simulation) == before
+    report = await memory.run(simulation, "two", format=form, rebuild=True)
+    assert report.complete
+    assert asked(simulation) - before <= report.unfinished
+    assert {name: len(some) for name, some in memory.rows().items()} == {n: len(some) for n, some in truth.items()}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"hello", gzip.compress(b"hello"), gzip.compress(b"x" * 99)[:-9]],
+    ids=["empty", "not packed", "no database", "cut short"],
+)
+async def test_a_copy_that_is_damaged_is_told_as_that_and_rebuilt(simulation, memory, truth, text):
+    await memory.run(simulation, "one")
+    (path,) = [path for name, path in memory.names().items() if name.startswith(".agora-export/state-")]
+    memory.store.pipe_file(path, text)
+    with pytest.raises(ExportError, match="is damaged"):
+        await memory.run(simulation, "two")
+    assert (await memory.run(simulation, "two", rebuild=True)).complete
+    assert memory.rows() == truth
+
+
+@pytest.mark.parametrize("rebuild", [False, True])
+@pytest.mark.parametrize("error", [TimeoutError("no answer"), EOFError("no answer")])
+async def test_a_copy_that_cannot_be_fetched_is_not_called_damaged(
+    simulation, memory, truth, monkeypatch, rebuild, error
+):
+    await memory.run(simulation, "one", max_requests=9)
+    before = memory.contents()
+
+    def fails(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(RemoteSink, "get", fails)
+        with pytest.raises(ExportError, match="no answer") as told:
+            await memory.run(simulation, "two", rebuild=rebuild)
+    assert (told.value.kind, memory.contents()) == ("disk", before)
+    assert (await memory.run(simulation, "two", rebuild=rebuild)).complete
+    assert memory.rows() == truth
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+async def test_a_file_that_was_deleted_or_altered_in_the_store_is_noticed(simulation, memory, truth, form):
+    await memory.run(simulation, "one", format=form)
+    data = min(path for name, path in memory.names().items() if name.startswith(("sessions/", "export.")))
+    held = memory.store.cat_file(data)
+    memory.store.pipe_file(data, held[:-1] + b"X")
+    with pytest.raises(ExportError, match="altered: "):
+        await memory.run(simulation, "one", format=form)
+    memory.store.rm_file(data)
+    for machine in ("one", "two"):
+        with pytest.raises(ExportError, match="gone: "):
+            await memory.run(simulation, machine, format=form)
+    memory.store.pipe_file(data, held)
+    assert (await memory.run(simulation, "two", format=form)).complete
+
+
+def lost_state(there: There) -> None:
+    spoil(there, ".agora-export/", None)
+
+
+def damaged_state(there: There) -> None:
+    spoil(there, ".agora-export/state-", b"hello")
+
+
+def lost_data(there: There) -> None:
+    spoil(there, ("sessions/", "export."), None)
+
+
+def altered_data(there: There) -> None:
+    spoil(there, ("sessions/", "export."), b"hello")
+
+
+def nothing(_: There) -> None:
+    """Leave all as it is."""
+
+
+def spoil(there: There, prefix: str | tuple[str, ...], held: bytes | None) -> None:
+    for name, path in there.names().items():
+        if name.startswith(prefix):
+            there.store.rm_file(path) if held is None else there.store.pipe_file(path, held)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sqlite"])
+@pytest.mark.parametrize("machine", ["one", "two"])
+@pytest.mark.parametrize(
+    ("do", "options"),
+    [
+        *((do, {}) for do in (lost_state, damaged_state, lost_data, altered_data)),
+        (nothing, {"selection": last(2, "calls")}),
+        (nothing, {"format": "csv"}),
+        (nothing, {"selection": last(2, "calls"), "rebuild": True}),
+    ],
+)
+async def test_a_run_that_is_refused_leaves_the_store_as_it_was(simulation, memory, form, machine, do, options):
+    free(simulation)
+    await memory.run(simulation, "one", format=form, max_requests=9)
+    do(memory)
+    if do in {lost_state, damaged_state}:
+        machine = "two"  # that which has its own state goes on
+    before, cost = memory.contents(), asked(simulation)
+    with pytest.raises(ExportError):
+        await memory.run(simulation, machine, **{"format": form} | options)
+    assert (memory.contents(), asked(simulation)) == (before, cost)
+
+
+async def test_a_run_that_is_refused_after_its_claim_takes_it_back(simulation, memory, truth, monkeypatch):
+    await memory.run(simulation, "one", max_requests=9)
+    before = memory.contents()
+
+    async def refused(*_: object) -> None:
+        raise ExportError("refused", kind="state")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Preflight, "check_parts", refused)
+        with pytest.raises(ExportError, match="refused"):
+            await memory.run(simulation, "two")
+    assert memory.contents() == before
+    assert (await memory.run(simulation, "two")).complete
+    assert memory.rows() == truth
+
+
+async def test_an_export_moved_to_another_url_goes_on(simulation, memory, truth, tmp_path):
+    await memory.run(simulation, "one")
+    other = There(f"memory://{tmp_path.name}/moved", {}, tmp_path)
+    for name, path in memory.names().items():
+        memory.store.makedirs(f"/{tmp_path.name}/moved/{name}".rpartition("/")[0], exist_ok=True)
+        memory.store.pipe_file(f"/{tmp_path.name}/moved/{name}", memory.store.cat_file(path))
+    before = asked(simulation)
+    report = await other.run(simulation, "two")
+    assert asked(simulation) - before <= report.unfinished
+    assert other.rows() == truth
+
+
+async def test_one_copy_is_kept_and_no_secret_in_it(simulation, memory, truth):
+    for _ in range(3):
+        await memory.run(simulation, "one")
+    names = [name for name in memory.names() if name.startswith(".agora-export/")]
+    assert [name.partition("-00000003")[0] for name in sorted(names)] == [".agora-export/run", ".agora-export/state"]
+    plain = gzip.decompress(memory.contents()[max(names)])
+    assert simulation.service.customer_secret.encode() not in plain
+
+
+async def test_of_runs_that_a_store_lets_claim_the_same_number_one_goes_on(simulation, memory, truth, monkeypatch):
+    monkeypatch.setattr(RemoteSink, "create", lambda self, name, held: self._store.pipe_file(self._path(name), held))
+    monkeypatch.setattr(RemoteSync, "_list_files", once_together(RemoteSync._list_files))
+    runs = [memory.run(simulation, f"machine {number}") for number in range(3)]
+    done = await asyncio.gather(*runs, return_exceptions=True)
+    assert sum(isinstance(one, ExportError) for one in done) == 2
+    assert memory.rows() == truth
+
+
+def once_together(found):
+    """Let the first of each look at the runs before any of them claims one."""
+    looked = asyncio.Barrier(3)
+    begun: set[int] = set()
+
+    async def together(self: RemoteSync, *kinds: str):
+        told = await found(self, *kinds)
+        if "run" in kinds and id(self) not in begun:
+            begun.add(id(self))
+            await looked.wait()
+        return told
+
+    return together

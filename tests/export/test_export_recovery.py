@@ -1,0 +1,367 @@
+"""Accidents between two runs and in the middle of one; each of these lost or spoilt something once."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from helpers.export_files import rows
+from helpers.export_runs import DAY, HOUR, NOON, Tampering, asked, export, free, last
+
+from agora_analytics import ExportError, Insight, Plan, Selection, Unauthorized
+from agora_analytics.simulator import Fault, Faults, Service, Simulation, Variants
+
+
+async def test_rows_that_waited_when_a_later_run_died_are_written_by_the_next(tmp_path, simulation):
+    free(simulation)
+    before = Selection(NOON - 5 * HOUR, NOON - 2 * HOUR, datasets=("calls", "sessions"))
+    longer = attrs.evolve(before, start=NOON - 5 * HOUR, end=NOON - 600)
+    await export(simulation, before, tmp_path / "died")
+    refused = asked(simulation) + 6
+    simulation.faults = Faults.script([*[None] * refused, *[Fault("status", status=401)] * 50])
+    with pytest.raises(Unauthorized):
+        await export(simulation, longer, tmp_path / "died", concurrency=1)
+    simulation.faults = Faults()
+    report = await export(simulation, longer, tmp_path / "died")
+    await export(simulation, longer, tmp_path / "whole")
+    for name in ("calls", "sessions"):
+        assert rows(tmp_path / "died", name) == rows(tmp_path / "whole", name)
+        assert report.rows[name] == len(rows(tmp_path / "died", name))
+
+
+async def test_an_outage_right_after_a_night_of_waiting_is_sat_out(tmp_path, simulation):
+    simulation.service.plan = Plan.of("enterprise").with_limits("call_details", per_day=12)
+    midnight = NOON // DAY * DAY + DAY
+    simulation.faults = Faults.outage(midnight - 5, midnight + 60, Fault("status", status=503))
+    report = await export(simulation, last(2, "sessions"), tmp_path, free=False)
+    assert report.complete
+    assert simulation.service.clock() > midnight
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(3, False), (60, True)])
+async def test_an_outage_that_lasts_is_told_while_it_is_sat_out(tmp_path, simulation, caplog, seconds, told):
+    simulation.faults = Faults.outage(NOON, NOON + seconds, Fault("status", status=503))
+    report = await export(simulation, last(2, "calls"), tmp_path)
+    assert report.complete
+    warned = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert any("503" in text and "retrying in" in text for text in warned) is told
+
+
+async def test_a_list_that_waits_past_the_age_of_its_calls_is_told_as_expired(tmp_path, simulation):
+    simulation.service.plan = Plan.of("enterprise").with_limits(
+        "call_lists", per_day=3, available=DAY, longest=3 * HOUR
+    )
+    report = await export(simulation, Selection(NOON - DAY + 60, NOON - 600, datasets=("calls",)), tmp_path, free=False)
+    assert {(one.what, one.reason) for one in report.skipped} == {("calls", "expired")}
+    assert rows(tmp_path, "calls")
+
+
+async def test_calls_that_appear_between_two_pages_are_found_by_the_next_run(tmp_path, simulation):
+    free(simulation)
+    simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=150.0)
+    simulation.service.variants = Variants(late_calls=0.5)
+    selection = Selection(NOON - 2 * HOUR, NOON + HOUR, datasets=("calls",))
+    await export(simulation, selection, tmp_path / "late", max_requests=1)
+    await asyncio.sleep(HOUR)
+    for _ in range(8):
+        await export(simulation, selection, tmp_path / "late", max_requests=1)
+    await asyncio.sleep(HOUR)
+    await export(simulation, selection, tmp_path / "late")
+    await export(simulation, selection, tmp_path / "fresh")
+    assert len(rows(tmp_path / "fresh", "calls")) > 200
+    assert rows(tmp_path / "late", "calls") == rows(tmp_path / "fresh", "calls")
+
+
+async def test_an_export_goes_on_after_the_plan_was_put_right(tmp_path, simulation):
+    free(simulation)
+    generous = simulation.service.plan
+    simulation.service.plan = generous.with_limits("call_lists", longest=2 * HOUR)
+    async with simulation.client(plan=generous, quotas=False) as client:
+        with pytest.raises(Exception, match="limit"):
+            await client.export.run(last(8, "calls"), tmp_path, format="jsonl")
+    report = await export(simulation, last(8, "calls"), tmp_path)
+    assert report.complete
+    assert report.rows["calls"] > 50
+
+
+async def test_days_of_a_dimension_are_whole_also_when_the_span_grows(tmp_path, simulation):
+    free(simulation)
+    one = Insight("audioFreezeRate", product="Native", dimension="country")
+    short = Selection(NOON - 10 * DAY, NOON - 6 * DAY, datasets=("insights",), insights=[one])
+    longer = attrs.evolve(short, start=NOON - 10 * DAY, end=NOON - 4 * DAY)
+    await export(simulation, short, tmp_path / "grown")
+    await export(simulation, longer, tmp_path / "grown")
+    await export(simulation, longer, tmp_path / "fresh")
+    assert rows(tmp_path / "grown", "insights") == rows(tmp_path / "fresh", "insights")
+
+
+def odd(document: dict[str, Any]) -> None:
+    for call, change in zip(document.get("call_lists") or (), ODD, strict=False):
+        call.update(change)
+
+
+def never_turning(kind: str):
+    """A change of an answer that says without end that there are more rows, of one page that is always the same."""
+    pages: list[Any] = []
+
+    def change(document: dict[str, Any]) -> None:
+        if kind in document:
+            pages.append(document[kind])
+            document |= {kind: pages[0], "has_more": True}
+
+    return change
+
+
+ODD: tuple[dict[str, Any], ...] = (
+    {"created_ts": None, "destroyed_ts": None},
+    {"created_ts": -1},
+    {"destroyed_ts": 4_000_000_000},
+    {"created_ts": NOON * 1_000, "destroyed_ts": NOON * 1_000 + 5},
+    {"call_pcu": 2**70},
+    {"call_pcu": -5},
+    {"finished": None, "destroyed_ts": None},
+    {"finished": None},
+    {"call_audio_freeze_rate": 1e308},
+)
+
+
+async def test_odd_calls_are_told_and_hold_nothing_up(tmp_path, simulation):
+    free(simulation)
+    loop = asyncio.get_running_loop()
+    transport = Tampering(simulation.transport(), odd)
+    async with simulation.client(quotas=False, transport=transport) as client:
+        report = await client.export.run(last(2, "calls", "sessions"), tmp_path, format="jsonl")
+    assert loop.time() < 600
+    assert {one.reason: one.calls for one in report.skipped} == {
+        "without a start or an end": 3,
+        "its end is in the future": 1,
+        "does not fit the reference: expected a whole number, got a number of more than 64 bits"
+        " at $.call_lists[4].call_pcu": None,
+        "does not fit the reference: a time that is no date, null here": None,
+    }
+    assert report.unfinished == 1
+    calls = rows(tmp_path, "calls")
+    assert len({row[1] for row in rows(tmp_path, "sessions")}) == len(calls) - 5
+
+
+@pytest.mark.parametrize("ahead", [HOUR, 20 * HOUR, 400 * DAY])
+async def test_a_call_that_ends_in_the_future_by_the_service_s_word_is_left_to_the_next_run(
+    tmp_path, simulation, whole, ahead
+):
+    """It ended, says the service: waiting for that end would hold back all other rows."""
+    found, _, _ = await whole(last(1))
+    bad = found["calls"][0][1]
+
+    def later(document: dict[str, Any]) -> None:
+        for call in document.get("call_lists") or ():
+            if call["call_id"] == bad:
+                call["destroyed_ts"] = NOON + ahead
+
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    async with simulation.client(quotas=False, transport=Tampering(simulation.transport(), later)) as client:
+        for _ in range(2):
+            report = await client.export.run(last(1), tmp_path / "rest", format="jsonl")
+            (left,) = report.skipped
+            assert (left.what, left.reason, left.call_ids) == ("details", "its end is in the future", (bad,))
+            assert (left.again, report.pending) == (True, 0)
+    assert loop.time() - began < 300
+    assert rows(tmp_path / "rest", "sessions") == [row for row in found["sessions"] if row[1] != bad]
+
+
+def spoilt(document: dict) -> None:
+    """Make a number that nobody can read of one call, of one session and of one sample of each answer."""
+    for call in document.get("call_lists", [])[:1]:
+        call["call_acu"] = "many"
+    for session in document.get("call_info", [])[:1]:
+        session["join_ts"] = "early"
+    for track in [track for one in document.get("metrics", []) for track in one["data"]][:1]:
+        track["kvs"][0] = ["then", 1]
+
+
+async def test_rows_that_do_not_fit_are_told_in_the_report_and_in_the_manifest(tmp_path, simulation):
+    free(simulation)
+    transport = Tampering(simulation.transport(), spoilt)
+    async with simulation.client(quotas=False, transport=transport) as client:
+        report = await client.export.run(last(1), tmp_path, format="jsonl")
+    told = {one.what: (one.rows, one.reason) for one in report.skipped}
+    assert set(told) == {"call_lists", "call_sessions", "call_metrics"}, report.skipped  # nothing for another reason
+    assert told["call_lists"][1] == (
+        "does not fit the reference: expected a number, got 'many' at $.call_lists[0].call_acu"
+    )
+    assert told["call_sessions"][1].endswith("got 'early' at $.call_info[0].join_ts")
+    assert "got 'then' at $.metrics[0].data[0].kvs[0][0]" in told["call_metrics"][1]
+    world = len(simulation.world.calls(NOON - HOUR, NOON - 600))
+    assert len(rows(tmp_path, "calls")) + told["call_lists"][0] == world
+    assert not report.complete
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["complete"] is False
+    assert {one["what"]: one["rows"] for one in manifest["skipped"]} == {what: one[0] for what, one in told.items()}
+    again = await export(simulation, last(1), tmp_path)
+    assert again.skipped == report.skipped  # no later run forgets it
+
+
+async def test_a_list_that_never_ends_ends_once_all_of_its_total_have_come(tmp_path, simulation):
+    free(simulation)
+    transport = Tampering(simulation.transport(), never_turning("call_lists"))
+    async with simulation.client(quotas=False, transport=transport) as client:
+        report = await client.export.run(last(1, "calls"), tmp_path, format="jsonl")
+    assert report.complete
+    assert asked(simulation) == 2
+    expected = simulation.world.calls(NOON - HOUR, NOON - 600)
+    assert {row[1] for row in rows(tmp_path, "calls")} == {call.call_id for call in expected}
+
+
+async def test_sessions_that_never_end_are_left_out_and_told(tmp_path, simulation):
+    free(simulation)
+    transport = Tampering(simulation.transport(), never_turning("call_info"))
+    async with simulation.client(quotas=False, transport=transport) as client:
+        selection = last(1, "sessions", finished=True)
+        report = await client.export.run(selection, tmp_path, format="jsonl", concurrency=1)
+    assert {one.reason for one in report.skipped} == {"IncompleteList"}
+    assert asked(simulation) < 200
+
+
+async def test_a_garbled_answer_spoils_an_export_for_one_run_only(tmp_path, simulation):
+    free(simulation)
+    selection = last(1, "sessions", "metrics", mids={20001})
+    await export(simulation, selection, tmp_path / "whole")
+    simulation.faults = Faults.script([*[None] * (asked(simulation) + 6), Fault("garbage")])
+    first = await export(simulation, selection, tmp_path / "spoilt", concurrency=1)
+    assert [one.reason for one in first.skipped] == ["DecodeError"]
+    assert (await export(simulation, selection, tmp_path / "spoilt")).complete
+    for name in ("sessions", "metrics"):
+        assert rows(tmp_path / "spoilt", name) == rows(tmp_path / "whole", name)
+
+
+@pytest.mark.parametrize("ahead", [30.0, -30.0])
+async def test_a_host_clock_that_is_wrong_ends_nothing(tmp_path, world, ahead):
+    loop = asyncio.get_running_loop()
+    service = Service(world, clock=lambda: NOON + loop.time())
+    simulation = Simulation(service)
+    async with simulation.client(clock=lambda: NOON + ahead + loop.time()) as client:
+        report = await client.export.run(
+            Selection(NOON - HOUR, NOON + 1_000, datasets=("calls",)), tmp_path, format="jsonl"
+        )
+    assert report.complete
+    assert rows(tmp_path, "calls")
+
+
+# The process that writes
+
+
+@pytest.fixture
+def started(apart, monkeypatch) -> list[subprocess.Popen[bytes]]:
+    """The processes that are started."""
+    found: list[subprocess.Popen[bytes]] = []
+    start = subprocess.Popen
+
+    def kept(*arguments, **settings):
+        found.append(start(*arguments, **settings))
+        return found[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", kept)
+    return found
+
+
+def environment(process: subprocess.Popen[bytes]) -> str:
+    """What it was given; the system tells nothing until the process has begun to be another program."""
+    while not (found := Path(f"/proc/{process.pid}/environ").read_text()):
+        assert process.poll() is None
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+async def test_the_process_that_writes_knows_no_secret_and_ends_with_the_export(
+    tmp_path, simulation, started, monkeypatch
+):
+    free(simulation)
+    monkeypatch.setenv("AGORA_CUSTOMER_SECRET", "not-to-be-seen")
+    seen = []
+    transport = Tampering(simulation.transport(), lambda _: seen.append(environment(started[0])))
+    async with simulation.client(quotas=False, transport=transport) as client:
+        await client.export.run(last(1, "calls"), tmp_path, format="csv")
+    assert [process.returncode for process in started] == [0]
+    assert "PATH=" in seen[0]
+    assert "not-to-be-seen" not in "".join(seen)
+    assert not any("secret" in str(argument).lower() for process in started for argument in process.args)
+
+
+@pytest.mark.parametrize("form", ["jsonl", "sqlite", "duckdb"])
+async def test_a_process_that_writes_may_be_killed(tmp_path, simulation, started, whole, form):
+    expected, _, _ = await whole()
+    transport = Tampering(simulation.transport(), lambda _: started[-1].kill())
+    async with simulation.client(quotas=False, transport=transport) as client:
+        with pytest.raises(ExportError, match=r"signal 9.*\n?.*run the same export again") as error:
+            await client.export.run(last(3), tmp_path / "killed", format=form)
+    assert error.value.kind == "writer"
+    before = asked(simulation)
+    report = await export(simulation, last(3), tmp_path / "killed", format=form)
+    assert report.complete
+    assert {name: rows(tmp_path / "killed", name) for name in expected} == expected
+    assert asked(simulation) == before
+
+
+async def test_where_python_cannot_be_started_again_an_export_writes_itself(
+    tmp_path, simulation, started, whole, monkeypatch
+):
+    expected, _, _ = await whole()
+    monkeypatch.setattr(sys, "executable", "/usr/bin/uwsgi")
+    await export(simulation, last(3), tmp_path / "frozen")
+    assert {name: rows(tmp_path / "frozen", name) for name in expected} == expected
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python-that-is-not-there"))
+    await export(simulation, last(3), tmp_path / "gone")
+    assert {name: rows(tmp_path / "gone", name) for name in expected} == expected
+    assert len(started) == 1
+
+
+async def test_who_is_cancelled_while_it_opens_leaves_no_process(tmp_path, simulation, started):
+    free(simulation)
+    run = asyncio.create_task(export(simulation, last(1, "calls"), tmp_path, format="duckdb"))
+    while not started:  # noqa: ASYNC110 - what starts it is a thread
+        await asyncio.sleep(0)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+    assert asked(simulation) == 0
+    assert [process.returncode for process in started] == [0]
+
+
+async def test_a_state_belongs_to_one_place(tmp_path, simulation):
+    free(simulation)
+    state = tmp_path / "state"
+    async with simulation.client(quotas=False) as client:
+        run = client.export.run
+        await run(last(1, "calls"), f"memory://{tmp_path.name}/a", format="jsonl", state=state)
+        with pytest.raises(ExportError, match="place"):
+            await run(last(1, "calls"), f"memory://{tmp_path.name}/b", format="jsonl", state=state)
+        with pytest.raises(ValueError, match=r"state=.* goes with a URL"):
+            await run(last(1, "calls"), tmp_path / "local", format="jsonl", state=state)
+
+
+@pytest.mark.parametrize("link", ["", "simplecache::"])
+async def test_no_password_of_a_url_is_told(tmp_path, simulation, link):
+    url = f"{link}ftp://alice:s3cret%20pw@127.0.0.1:1/x"
+    async with simulation.client() as client:
+        with pytest.raises((ExportError, ValueError)) as error:
+            await client.export.run(last(1, "calls"), url, format="jsonl", state=tmp_path)
+    told = f"{error.value!r}"
+    assert "127.0.0.1:1/x" in told
+    assert not {"alice", "s3cret"} & set(told.replace(":", " ").replace("/", " ").split())
+    assert "s3cret" not in told
+    assert error.value.__cause__ is error.value.__context__ is None
+
+
+async def test_a_plan_without_totals_says_that_it_counts_less(simulation):
+    simulation.service.variants = Variants(totals=False)
+    simulation.faults = Faults.script([Fault("status", status=502)])
+    async with simulation.client() as client:
+        plan = await client.export.estimate(last(20, "calls"))
+    assert not plan.counted
+    assert plan.calls > 50

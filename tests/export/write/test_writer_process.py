@@ -1,0 +1,252 @@
+"""Who writes: what its process is told of its surroundings, who else may have the files, and what it lets go of."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing, nullcontext
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from helpers.export_runs import export, free, last
+
+from agora_analytics import ExportError
+from agora_analytics._core import futures
+from agora_analytics._core.futures import wait_until_done
+from agora_analytics.export.formats import FILE_FORMATS
+from agora_analytics.export.formats.base import FormatWriter
+from agora_analytics.export.formats.sqlite import _LOCK_TIMEOUT, SqliteWriter
+from agora_analytics.export.write import writer
+from agora_analytics.export.write.lock_wait import LockWait
+from agora_analytics.export.write.subprocess_writer import _ERRORS, SubprocessWriter, open_writer
+from agora_analytics.export.write.writer import WriterError, error_kind, open_in_process, writer_lock
+
+pytestmark = pytest.mark.process
+
+TWICE = """
+import sys
+from pathlib import Path
+from agora_analytics.export.write.subprocess_writer import SubprocessWriter
+writer = SubprocessWriter("jsonl", Path(sys.argv[1]), Path(sys.argv[1]) / "s")
+writer.ready()
+print(*writer._process.args[:2])
+writer.close()
+"""
+
+
+@pytest.fixture
+def begun(tmp_path: Path, monkeypatch):
+    """What a writer's process was started with."""
+    seen: list[tuple[list[str], dict[str, str]]] = []
+    real = subprocess.Popen
+
+    def started(line, **options):
+        seen.append((line, options["env"]))
+        return real(line, **options)
+
+    monkeypatch.setattr("agora_analytics.export.write.subprocess_writer.subprocess.Popen", started)
+
+    def begin() -> tuple[list[str], dict[str, str]]:
+        writer = SubprocessWriter("jsonl", tmp_path, tmp_path / ".state" / "scratch")
+        try:
+            writer.ready()
+        finally:
+            writer.close()
+        return seen[-1]
+
+    return begin
+
+
+def test_the_process_gets_variables_by_name_and_no_secret_of_anybody(begun, monkeypatch):
+    for name in ("AGORA_CUSTOMER_SECRET", "AWS_SECRET_ACCESS_KEY", "DATABASE_URL", "HTTPS_PROXY", "PYTHONSTARTUP"):
+        monkeypatch.setenv(name, "s3cret")
+    monkeypatch.setenv("TZ", "UTC")
+    _, environment = begun()
+    assert "s3cret" not in environment.values()
+    assert (environment["PATH"], environment["TZ"]) == (os.environ["PATH"], "UTC")
+
+
+def test_the_path_of_imports_may_hold_what_imports_ignore(begun, monkeypatch):
+    monkeypatch.setattr(sys, "path", [Path("/nowhere"), None, "a\nline", "\udcff", *sys.path])
+    begun()
+
+
+def test_the_process_is_isolated_where_this_one_is(tmp_path: Path):
+    code = f"import sys; sys.path[:] = {sys.path!r}\n{TWICE}"
+    for flags, told in ((["-I"], "-I"), ([], "-c")):
+        done = subprocess.run(
+            [sys.executable, *flags, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
+        )
+        assert done.stdout.split()[-1:] == [told], done.stderr
+
+
+def test_a_system_that_widens_no_pipes_has_a_process_that_writes_all_the_same(tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def forbidden(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(fcntl, "fcntl", forbidden)
+    writer = open_writer("jsonl", tmp_path, tmp_path / ".state" / "scratch")
+    assert isinstance(writer, SubprocessWriter)
+    writer.close()
+
+
+def test_a_process_that_ends_at_once_is_told_and_one_that_is_not_started_is_done_without(tmp_path, monkeypatch):
+    def ended(writer: SubprocessWriter, _: bytes) -> None:
+        writer._stop()
+        raise WriterError("ended")
+
+    def none(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    scratch = tmp_path / ".state" / "scratch"
+    with monkeypatch.context() as patched:
+        patched.setattr("agora_analytics.export.write.subprocess_writer.subprocess.Popen", none)
+        with closing(open_writer("jsonl", tmp_path, scratch)) as writer:
+            assert isinstance(writer, FormatWriter)
+    monkeypatch.setattr(SubprocessWriter, "_send", ended)
+    with pytest.raises(WriterError):
+        open_writer("jsonl", tmp_path, scratch)
+
+
+# Who else has the files
+
+
+@pytest.fixture
+def here(monkeypatch):
+    """Has exports write in this process."""
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+
+
+async def test_a_writer_that_still_runs_is_told_as_that(tmp_path, simulation, here, monkeypatch):
+    free(simulation)
+    await export(simulation, last(1), tmp_path, max_requests=2)
+    monkeypatch.setattr(writer, "_LOCK_TIMEOUT", 0.0)
+    with closing(writer_lock(tmp_path / ".agora-export")):
+        with pytest.raises(ExportError, match="another process still writes there") as told:
+            await export(simulation, last(1), tmp_path)
+        assert told.value.kind == "running"
+    assert (await export(simulation, last(1), tmp_path)).complete
+
+
+def test_who_reads_a_database_is_waited_for_and_told_as_that(tmp_path):
+    assert _LOCK_TIMEOUT >= 600
+    path = tmp_path / "export.sqlite"
+    with closing(SqliteWriter(path)) as tables:
+        tables.ready()
+        tables.begin("calls", 1)
+        tables.end()
+    with closing(sqlite3.connect(path)) as reader:
+        read = reader.execute("SELECT * FROM sqlite_master")
+        with closing(SqliteWriter(path)) as tables:
+            tables.begin("calls", 2)
+            patience, tables._lock_wait = tables._lock_wait, LockWait(0, "file")
+            with pytest.raises(sqlite3.OperationalError) as told:
+                tables.end()
+            tables._lock_wait = patience
+            assert error_kind(told.value) == "running"  # after much patience, another run may do
+            read.fetchall()
+            tables.end()
+
+
+def test_a_duckdb_that_another_process_has_open_is_told_as_that(tmp_path):
+    path = str(tmp_path / "export.duckdb")
+    code = f"import duckdb; one = duckdb.connect({path!r}); print('open', flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipes) as other:
+        assert other.stdout
+        assert other.stdout.readline()
+        with pytest.raises(Exception, match="lock") as told:
+            open_in_process("duckdb", tmp_path, tmp_path / ".state" / "scratch")
+        other.communicate(b"\n")
+    assert error_kind(told.value) == "running"
+
+
+@pytest.mark.parametrize(("trouble", "error"), _ERRORS.items())
+def test_what_the_process_says_is_to_blame_is_to_blame_here(trouble, error):
+    assert error_kind(error("it failed")) == trouble
+
+
+# What is let go of
+
+
+@pytest.fixture
+def is_closed(monkeypatch):
+    """Whether all files that were opened by a path, and all SQLite databases, are closed."""
+    files, databases = [], []
+    open_, connect = Path.open, sqlite3.connect
+    monkeypatch.setattr(Path, "open", lambda *given, **more: files.append(open_(*given, **more)) or files[-1])
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *given, **more: databases.append(connect(*given, **more)) or databases[-1]
+    )
+
+    def is_open(database: sqlite3.Connection) -> bool:
+        try:
+            database.execute("PRAGMA user_version")
+        except sqlite3.ProgrammingError:
+            return False
+        except sqlite3.Error:
+            return True
+        return True
+
+    def is_closed() -> bool:
+        assert files or databases
+        return all(file.closed for file in files) and not any(map(is_open, databases))
+
+    return is_closed
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "jsonl.gz"])
+def test_a_file_that_cannot_be_begun_is_closed(tmp_path, is_closed, form):
+    nothing = SimpleNamespace(columns=[], names=["\udcff", 5], name=None, row=5)  # what no format takes
+    with pytest.raises((TypeError, UnicodeError, AttributeError)):
+        FILE_FORMATS[form].open(tmp_path)._open_file(tmp_path / "1", nothing)
+    assert is_closed()
+
+
+def test_a_writer_whose_database_is_none_lets_go_of_its_lock(tmp_path, is_closed):
+    (tmp_path / "export.sqlite").write_bytes(b"no database" * 100)
+    with (
+        pytest.raises(sqlite3.DatabaseError),
+        closing(open_in_process("sqlite", tmp_path, tmp_path / "s" / "scratch")) as writer,
+    ):
+        writer.ready()
+    assert is_closed()
+
+
+@pytest.fixture
+def apart() -> None:
+    """Has exports write in a process of their own, as they do."""
+
+
+@pytest.mark.parametrize("where", ["apart", "here"])
+def test_who_is_cancelled_does_not_wait_for_who_reads_the_database(tmp_path, monkeypatch, request, where):
+    request.getfixturevalue(where)
+    monkeypatch.setattr(futures, "_GRACE", 0.05)
+    scratch = tmp_path / "scratch"
+    with closing(sqlite3.connect(tmp_path / "export.sqlite")) as other:
+        other.execute("CREATE TABLE mine (a)")
+        writer = open_writer("sqlite", tmp_path, scratch)
+        writer.ready()
+        other.execute("BEGIN EXCLUSIVE")  # nobody else gets to the end of anything
+
+        def write() -> None:
+            writer.begin("calls", 1)
+            writer.end()
+
+        async def cancelled() -> None:
+            loop = asyncio.get_running_loop()
+            ending = asyncio.create_task(wait_until_done(loop.run_in_executor(None, write), writer.abort))
+            await asyncio.sleep(0)
+            ending.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await ending
+
+        asyncio.run(cancelled())  # it would take a quarter of an hour
+    with pytest.raises(WriterError, match="signal 9") if where == "apart" else nullcontext():
+        writer.close()

@@ -1,0 +1,23 @@
+"""The pages of documentation: README and everything in `docs/`, with their blocks of Python."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+
+from helpers.paths import ROOT
+
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def name_of(page: Path) -> str:
+    """Return the path of a page inside the repository."""
+    return page.relative_to(ROOT).as_posix()
+
+
+def blocks_of(page: Path) -> list[str]:
+    """Return a page's blocks of Python, in order."""
+    fenced = re.findall(r"^( *)```python\n(.*?)^\1```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return [textwrap.dedent(code) for _, code in fenced]

@@ -1,0 +1,89 @@
+"""Every example in a docstring runs: Python blocks inside `main(client)`, the rest as doctests.
+
+Exports, streams and the simulator have such tests of their own, as their blocks need more around them.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import doctest
+import importlib
+import re
+import textwrap
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.streaming import HOUR, NOON, simulated
+
+import agora_analytics
+from agora_analytics import AnalyticsClient, MemoryCheckpoints
+from agora_analytics.simulator import World
+
+PACKAGE = Path(agora_analytics.__file__).parent
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+SMALL = World(seed=7, calls_per_hour=12.0, typical_minutes=2.0, long_share=0.0, large_share=0.0)
+
+
+def docstrings() -> dict[str, str]:
+    """Docstrings by file and name."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        file = path.relative_to(PACKAGE).as_posix()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, DOCUMENTED) and (text := ast.get_docstring(node)):
+                found[f"{file}: {getattr(node, 'name', 'module')}"] = text
+    return found
+
+
+ELSEWHERE = ("export/", "simulator/", "streams/")
+FENCED = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+BLOCKS = {
+    name: code for name, text in docstrings().items() if not name.startswith(ELSEWHERE) for code in FENCED.findall(text)
+}
+DOCTESTS = sorted({name.partition(":")[0] for name, text in docstrings().items() if ">>> " in text})
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+async def test_an_example_of_a_docstring_runs(name, monkeypatch, tmp_path):
+    simulation = simulated(world=SMALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **more: simulation.client(**more)))
+    names: dict[str, Any] = {name: getattr(agora_analytics, name) for name in agora_analytics.__all__}
+    names |= {"start": NOON - 2 * HOUR, "end": NOON - HOUR, "timedelta": timedelta, "asyncio": asyncio}
+    code = f"async def main(client, call):\n{textwrap.indent(BLOCKS[name], '    ')}"
+    exec(compile(code, name, "exec"), names)  # noqa: S102 - it is ours
+    endless = re.search(r"\.(watch|follow)\(", BLOCKS[name]) is not None
+    async with simulation.client(checkpoints=MemoryCheckpoints()) as client:
+        call = (await client.calls.page(NOON - 2 * HOUR, NOON - HOUR)).items[0]
+        try:
+            async with asyncio.timeout(900):
+                await names["main"](client, call)
+        except TimeoutError:
+            assert endless
+        else:
+            assert not endless
+
+
+@pytest.mark.parametrize("file", DOCTESTS)
+def test_the_doctests_of_a_module_pass(file):
+    name = f"agora_analytics.{file.removesuffix('.py').replace('/', '.')}".removesuffix(".__init__")
+    result = doctest.testmod(importlib.import_module(name))
+    assert (result.failed, result.attempted > 0) == (0, True)
+
+
+def test_what_people_start_from_has_an_example():
+    shown = {name.partition(": ")[2] for name in BLOCKS} | {"Span", "Plan"}
+    assert shown >= {
+        "AnalyticsClient",
+        "search",
+        "sessions",
+        "metrics",
+        "follow",
+        "watch",
+        "coverage",
+        "usage",
+        "quality",
+    }

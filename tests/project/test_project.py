@@ -1,0 +1,101 @@
+"""The project's own promises: its commands, its examples, its lists."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import tomllib
+
+import pytest
+from helpers.paths import ROOT
+from helpers.unlimited_rates import unhurried
+
+from agora_analytics import Plan
+from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Service, World
+from agora_analytics.simulator.server import serve
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def test_requirements_repeat_the_group():
+    lines = (ROOT / "tests/requirements.txt").read_text().splitlines()
+    assert [line for line in lines if not line.startswith("#")] == PROJECT["dependency-groups"]["tests"]
+
+
+def test_ci_runs_the_command_of_the_readme():
+    readme = (ROOT / "README.md").read_text()
+    (command,) = re.findall(r"^(.*python -m pytest)$", readme, re.MULTILINE)
+    assert "tests/requirements.txt" in command
+    assert "README.md" in (ROOT / ".ci/run").read_text()
+
+
+def test_ci_also_runs_what_the_command_leaves_out():
+    assert "-m 'not slow'" in PROJECT["tool"]["pytest"]["ini_options"]["addopts"]
+    assert "$command -m slow" in (ROOT / ".ci/run").read_text()
+
+
+def test_every_dependency_has_a_lower_bound_alone_which_ci_tries():
+    extras = PROJECT["project"]["optional-dependencies"]
+    bounds = {*PROJECT["project"]["dependencies"], *(bound for group in extras.values() for bound in group)}
+    loose = [bound for bound in bounds if not re.fullmatch(r"[\w-]+>=\d[\d.]*", bound)]
+    assert loose == extras["export"]
+    assert "--session lowest" in (ROOT / ".ci/run").read_text()
+
+
+def test_every_public_name_is_in_the_changelog():
+    import agora_analytics
+
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    assert [name for name in agora_analytics.__all__ if not re.search(rf"`{name}\b", changelog)] == []
+
+
+def test_no_file_is_longer_than_four_hundred_lines():
+    files = [
+        path
+        for folder in ("agora_analytics", "tests", "benchmarks", "examples")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
+    assert [path.name for path in files if len(path.read_text().splitlines()) > 400] == []
+
+
+def complaints(errors: str) -> list[str]:
+    """The lines of stderr, without those of asyncio's debug mode that depend on how busy the machine is."""
+    return [line for line in errors.splitlines() if not re.fullmatch(r"Executing <.*> took \d+\.\d+ seconds", line)]
+
+
+@pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
+@pytest.mark.process
+@pytest.mark.real_time
+async def test_an_example_runs_over_the_simulator(example, tmp_path):
+    """What an example shows does not depend on how often it may ask; waiting for turns would take 16 s."""
+    for needed in ("fastapi", "httpx") if example.startswith("fastapi") else ():
+        pytest.importorskip(needed, reason=f"{example} needs {needed}, which is not installed here")
+    async with serve(Service(World(seed=3), unhurried(Plan.of("enterprise")))) as url:
+        environment = os.environ | {
+            "AGORA_CUSTOMER_ID": CUSTOMER_ID,
+            "AGORA_CUSTOMER_SECRET": CUSTOMER_SECRET,
+            "AGORA_APP_ID": APP_ID,
+            "AGORA_PLAN": "enterprise",
+            "AGORA_BASE_URL": url,
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
+            "DAYS": "1",
+            "REQUESTS": "30",
+            "FOLDER": str(tmp_path),
+        }
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-X",
+            "dev",
+            "-W",
+            "error",
+            str(ROOT / "tests/helpers/unlimited_rates.py"),
+            str(ROOT / "examples" / example),
+            env=environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        said, complained = await process.communicate()
+    assert (process.returncode, complaints(complained.decode())) == (0, [])
+    assert len(said.splitlines()) >= 3

@@ -1,0 +1,353 @@
+"""What a ledger in a file does beyond the contract: other programs, restarts, killed processes, locks, bad files."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import sqlite3
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from helpers.ledger_changes import Held, Mishap, count, counted, whole
+
+from agora_analytics import ENTERPRISE, FileLedger, LedgerError
+from agora_analytics.plans import CALL_LISTS
+from agora_analytics.quota import LedgerState
+from agora_analytics.quota.date_trust import DateSample, DateTrust
+from agora_analytics.quota.limiters import Limiters
+from agora_analytics.simulator import Simulation
+
+pytestmark = pytest.mark.real_time
+
+
+async def test_a_change_that_raises_leaves_nothing_in_the_file(file):
+    def fail(state: LedgerState) -> None:
+        count(state)
+        raise Mishap
+
+    await file.change("a", count)
+    for account in ("a", "b"):
+        with pytest.raises(Mishap):
+            await file.change(account, fail)
+    assert await file.change("a", counted) == 1
+    assert await file.change("b", counted) == 0
+
+
+async def test_a_change_that_has_begun_is_finished_before_its_caller_is_cancelled(file):
+    held = Held()
+    task = asyncio.create_task(file.change("a", held))
+    await held.begun()
+    task.cancel()
+    await asyncio.sleep(0.05)
+    assert not task.done()
+    held.release()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await file.change("a", counted) == 1
+
+
+async def test_a_change_is_made_however_often_its_caller_is_cancelled(file):
+    held = Held()
+    first = asyncio.create_task(file.change("a", held))
+    await held.begun()
+    second = asyncio.create_task(file.change("a", count))
+    for _ in range(3):
+        await asyncio.sleep(0)
+        second.cancel()
+    await asyncio.sleep(0.05)
+    assert not second.done()
+    held.release()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    assert await first == 1
+    assert await file.change("a", counted) == 2
+
+
+@pytest.mark.parametrize("turns", [1, 3])
+async def test_a_permit_issued_to_a_cancelled_caller_is_released(file, turns):
+    limiters = Limiters(ENTERPRISE, file, account="a", clock=lambda: 1_795_521_600.0)
+    held = Held()
+    before = asyncio.create_task(file.change("b", held))
+    await held.begun()
+    task = asyncio.create_task(limiters.permit(CALL_LISTS).__aenter__())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    held.release()
+    await asyncio.wait([before, task])
+    assert task.cancelled()
+    day = next(state for state in await limiters.snapshot() if (state.counter, state.unit) == ("call_lists", "day"))
+    assert (day.used, await file.change("a", lambda state: state.issued)) == (0, 1)
+
+
+async def test_a_change_that_fails_after_its_caller_was_cancelled_makes_no_noise(file):
+    heard = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context["message"]))
+    held = Held(Mishap())
+    task = asyncio.create_task(file.change("a", held))
+    await held.begun()
+    task.cancel()
+    await asyncio.sleep(0.05)
+    held.release()
+    await asyncio.wait([task])
+    assert task.cancelled()
+    del task
+    await asyncio.sleep(0)
+    assert heard == []
+
+
+async def test_closing_waits_for_the_changes_before_it(file):
+    changes = [asyncio.create_task(file.change("a", count)) for _ in range(10)]
+    await asyncio.sleep(0)
+    await file.close()
+    assert await asyncio.gather(*changes) == list(range(1, 11))
+    assert [thread for thread in threading.enumerate() if thread.name.startswith("agora_analytics ledger")] == []
+
+
+async def test_a_change_that_comes_while_it_closes_is_made(file):
+    held = Held()
+    first = asyncio.create_task(file.change("a", held))
+    await held.begun()
+    closing = asyncio.create_task(file.close())
+    await asyncio.sleep(0)
+    second = asyncio.create_task(file.change("a", count))
+    await asyncio.sleep(0.05)
+    held.release()
+    assert await asyncio.gather(first, closing, second) == [1, None, 2]
+
+
+async def test_the_file_and_its_folder_are_the_users_alone(file, path):
+    await file.change("a", count)
+    assert repr(file) == f"FileLedger({str(path)!r})"
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert {found.stat().st_mode & 0o777 for found in path.parent.iterdir()} == {0o600}
+
+
+async def test_two_ledgers_of_one_file_see_each_others_counts(file, path):
+    other = FileLedger(path)
+    try:
+        assert [await one.change("a", count) for one in (file, other, file, other)] == [1, 2, 3, 4]
+        results = await asyncio.gather(*(one.change("a", count) for one in (file, other) for _ in range(25)))
+    finally:
+        await other.close()
+    assert sorted(results) == list(range(5, 55))
+
+
+def live(state: LedgerState) -> LedgerState:
+    """Fill a book with what a program learns."""
+    now, wall = time.monotonic(), int(time.time())
+    state.trust.learn(state.clock, 0, DateSample(now - 0.2, now - 0.1, wall), wall - now)
+    counter = state.counter("lists")
+    counter.used_per_day = {wall // 86_400: 17}
+    counter.learned_limits.learn("second", 4, 10, wall)
+    counter.completed = [now - 0.1]
+    counter.rate_limited_at = {"second": now}
+    counter.exhausted_day = wall // 86_400
+    counter.refusals = 2
+    counter.in_flight = {state.next_permit_id(): now + 300}
+    return state
+
+
+async def test_a_file_that_is_opened_again_remembers_all_of_it(file, path):
+    before = await file.change("a", live)
+    await file.close()
+    other = FileLedger(path)
+    after = await other.change("a", whole)
+    await other.close()
+    assert after.clock.known
+    assert after.trust.confirmed
+    assert (after.counters, after.clock, after.issued) == (before.counters, before.clock, before.issued)
+    assert after.trust == before.trust
+
+
+async def test_after_a_restart_of_the_machine_days_and_limits_are_left(file):
+    def restart(state: LedgerState) -> LedgerState:
+        live(state)
+        counter = state.counter("lists")
+        # As if monotonic time, which begins with the machine, had been an hour on.
+        state.boot_time -= 3_600
+        counter.completed = [at + 3_600 for at in counter.completed]
+        counter.in_flight = {number: at + 3_600 for number, at in counter.in_flight.items()}
+        counter.rate_limited_at = {unit: at + 3_600 for unit, at in counter.rate_limited_at.items()}
+        return state
+
+    before = await file.change("a", restart)
+    await file.close()
+    after = await file.change("a", whole)
+    new, old = after.counter("lists"), before.counter("lists")
+    assert not after.clock.known
+    assert after.trust == DateTrust()
+    assert (new.completed, new.in_flight, new.rate_limited_at) == ([], {}, {})
+    assert (new.used_per_day, new.learned_limits, new.exhausted_day, after.issued) == (
+        old.used_per_day,
+        old.learned_limits,
+        old.exhausted_day,
+        before.issued,
+    )
+
+
+def sent(state: LedgerState) -> None:
+    """Note a request that has been under way for two seconds."""
+    state.counter("lists").in_flight[state.next_permit_id()] = time.monotonic() + 298
+
+
+def count_in_flight(state: LedgerState) -> int:
+    return len(state.counter("lists").in_flight)
+
+
+async def test_requests_in_flight_of_a_living_process_are_left_alone(file, path):
+    other = FileLedger(path)
+    await other.change("a", sent)
+    assert await file.change("a", count_in_flight) == 1
+    await other.close()
+
+
+def _leave(path: Path) -> None:
+    asyncio.run(FileLedger(path).change("a", sent))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="processes are killed in another way here")
+@pytest.mark.process
+async def test_requests_in_flight_of_a_killed_process_end_half_a_second_after_it_is_missed(file, path):
+    process = multiprocessing.get_context("spawn").Process(target=_leave, args=(path,))
+    process.start()
+    await asyncio.to_thread(process.join)
+    assert process.exitcode == -signal.SIGKILL
+    assert await file.change("a", count_in_flight) == 0
+    [answered] = (await file.change("a", whole)).counter("lists").completed
+    assert 0 < answered - time.monotonic() <= 0.5
+    await file.close()
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no process is forked here")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+async def test_a_forked_child_uses_the_file_on_its_own(file, path):
+    await file.change("a", count)
+    child = os.fork()
+    if not child:
+        asyncio.set_event_loop(None)
+        asyncio.events._set_running_loop(None)
+        asyncio.run(_count_and_close(file))
+        os._exit(0)
+    assert await asyncio.to_thread(os.waitpid, child, 0) == (child, 0)
+    assert await file.change("a", counted) == 2
+    other = FileLedger(path)
+    await file.change("a", sent)
+    assert await other.change("a", count_in_flight) == 1
+    await other.close()
+
+
+async def _count_and_close(ledger: FileLedger) -> None:
+    await ledger.change("a", count)
+    await ledger.close()
+
+
+@pytest.fixture(params=["folder", "garbage", "below a file", "another layout", "another book"])
+def unusable(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    path = tmp_path / "unusable"
+    if request.param == "folder":
+        path.mkdir()
+    elif request.param in {"garbage", "below a file"}:
+        path.write_bytes(b"no database at all " * 100)
+    else:
+        layout = "cow TEXT" if request.param == "another layout" else "account TEXT PRIMARY KEY, state BLOB NOT NULL"
+        values = "'moo'" if request.param == "another layout" else """'a', '{"clock":3}'"""
+        database = sqlite3.connect(path)
+        database.execute(f"CREATE TABLE accounts ({layout})")
+        database.execute(f"INSERT INTO accounts VALUES ({values})")
+        database.commit()
+        database.close()
+    return path / "quota.db" if request.param == "below a file" else path
+
+
+async def test_a_file_of_an_earlier_layout_is_started_anew(file, path):
+    path.parent.mkdir(exist_ok=True)
+    database = sqlite3.connect(path)
+    database.execute("CREATE TABLE books (account TEXT PRIMARY KEY, book BLOB NOT NULL)")
+    database.execute("CREATE TABLE processes (slot INTEGER PRIMARY KEY, sign TEXT NOT NULL)")
+    database.execute("""INSERT INTO books VALUES ('a', '{"given":9,"counters":{"lists":{"underway":{"9":1e9}}}}')""")
+    database.execute("INSERT INTO processes VALUES (0, 'gone')")
+    database.commit()
+    database.close()
+    state = await file.change("a", whole)
+    assert (state.issued, state.counters) == (0, {})
+    assert await file.change("a", count) == 1
+
+
+async def test_an_unusable_path_raises_and_nothing_is_sent(unusable):
+    simulation, ledger = Simulation(), FileLedger(unusable)
+    async with simulation.client(ledger=ledger) as client:
+        for _ in range(2):
+            with pytest.raises(LedgerError) as caught:
+                await client.calls.page(*client.calls.recent(600))
+            assert str(unusable) in str(caught.value)
+            assert "Nothing was sent" in str(caught.value)
+    await ledger.close()
+    assert simulation.service.counts == {}
+
+
+async def test_what_is_no_ledger_is_left_as_it_is(tmp_path):
+    path = tmp_path / "letter.txt"
+    path.write_text("Dear all, " * 200)
+    path.chmod(0o644)
+    with pytest.raises(LedgerError):
+        await FileLedger(path).change("a", count)
+    assert path.read_text() == "Dear all, " * 200
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+async def test_a_path_that_is_mended_is_used(file, path):
+    path.parent.write_text("in the way")
+    with pytest.raises(LedgerError):
+        await file.change("a", count)
+    path.parent.unlink()
+    assert await file.change("a", count) == 1
+
+
+@pytest.fixture
+def stranger(path: Path):
+    """Another program's connection to the file."""
+    path.parent.mkdir()
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    database.execute("PRAGMA journal_mode=WAL")
+    yield database
+    database.close()
+
+
+@pytest.mark.parametrize("opened", [True, False])
+async def test_a_change_waits_for_the_lock_of_another(stranger, file, naps, opened):
+    before = await file.change("a", count) if opened else 0
+    stranger.execute("BEGIN IMMEDIATE")
+    naps.call_after(0.9, lambda: stranger.execute("COMMIT"))
+    assert await file.change("a", count) == before + 1
+    assert naps.slept == pytest.approx(0.9, abs=0.01)
+
+
+@pytest.mark.parametrize("opened", [True, False])
+async def test_a_lock_that_stays_raises_after_a_second(stranger, file, path, naps, opened):
+    before = await file.change("a", count) if opened else 0
+    stranger.execute("BEGIN IMMEDIATE")
+    with pytest.raises(LedgerError) as caught:
+        await file.change("a", count)
+    assert naps.slept == pytest.approx(1, abs=0.01)
+    assert str(path) in str(caught.value)
+    stranger.execute("ROLLBACK")
+    assert await file.change("a", count) == before + 1
+
+
+async def test_a_ledger_that_is_a_symbolic_link_is_not_followed(tmp_path):
+    (tmp_path / "victim").write_bytes(b"")
+    (tmp_path / "victim").chmod(0o644)
+    (tmp_path / "link").symlink_to(tmp_path / "victim")
+    file = FileLedger(tmp_path / "link")
+    with pytest.raises(LedgerError, match="symbolic link"):
+        await file.change("a", count)
+    await file.close()
+    assert (tmp_path / "victim").read_bytes() == b""
+    assert (tmp_path / "victim").stat().st_mode & 0o777 == 0o644

@@ -1,0 +1,306 @@
+"""Single calls that are refused, deleted, moved, endless or expired cost the others nothing; neither do sessions."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import Counter
+from statistics import median
+
+import attrs
+import pytest
+from helpers.streaming import BUSY, DAY, HOUR, NOON, all_of, lost, of, passed, simulated, taken_for, taking, within
+
+from agora_analytics import (
+    CallChanged,
+    CallFinished,
+    CallLost,
+    CallSessions,
+    CallStarted,
+    Checkpoint,
+    CheckpointError,
+    Gap,
+    MemoryCheckpoints,
+)
+from agora_analytics.plans import PREMIUM
+from agora_analytics.simulator import CallChange, Fault, Faults, World
+
+LONG = World(seed=7, calls_per_hour=20, typical_minutes=4, long_share=0.1, large_share=0.0)
+
+
+def ids(kind, events) -> Counter[str]:
+    return Counter(event.call.call_id for event in of(kind, events))
+
+
+def of_world(world: World, start: int, end: int) -> Counter[str]:
+    return Counter(call.call_id for call in world.calls(start, end))
+
+
+def a_long_call(world: World = LONG):
+    """A call that begins soon after noon and lasts for hours."""
+    return next(call for call in world.calls(NOON + 100, NOON + 3 * HOUR) if call.duration > 5 * HOUR)
+
+
+def asked_about(simulation, text: str) -> int:
+    return sum(text in entry.query for entry in simulation.service.log)
+
+
+REFUSALS = {
+    **{f"HTTP {status}": Fault("status", status=status) for status in (400, 403, 404, 410, 500)},
+    **{f"body {code}": Fault("refusal", code=code) for code in (400, 403, 404, 500, 1001)},
+}
+
+
+@pytest.mark.parametrize("fault", REFUSALS.values(), ids=REFUSALS)
+async def test_a_call_that_is_refused_comes_without_sessions_and_the_others_with(fault):
+    simulation, store = simulated(world=BUSY), MemoryCheckpoints()
+    bad = BUSY.calls(NOON, NOON + 1_200)[5].call_id
+    simulation.faults = Faults.of_call(bad, fault)
+    async with simulation.client(checkpoints=store) as client:
+        events = await all_of(client.calls.follow(start=NOON, stop=NOON + 1_200, with_sessions=True, checkpoint="tail"))
+        asked = asked_about(simulation, bad)
+        again = await all_of(client.calls.follow(start=NOON, stop=NOON + 1_200, with_sessions=True, checkpoint="tail"))
+    assert ids(CallStarted, events) == ids(CallFinished, events) == of_world(BUSY, NOON, NOON + 1_200)
+    for event in of(CallFinished, events):
+        assert (event.sessions is None) is (event.call.call_id == bad)
+        assert bool(event.reason) is (event.call.call_id == bad)
+    last = [event for event in events if event.call.call_id == bad][-1]
+    assert str(fault.code if fault.kind == "refusal" else fault.status) in last.reason
+    assert again == []
+    assert asked_about(simulation, bad) == asked <= 12
+
+
+async def test_a_refused_call_does_not_end_a_follow_at_each_restart():
+    simulation, store = simulated(world=BUSY), MemoryCheckpoints()
+    bad = BUSY.calls(NOON, NOON + 1_200)[5].call_id
+    simulation.faults = Faults.of_call(bad, Fault("refusal", code=404))
+    events: list = []
+    async with simulation.client(checkpoints=store) as client:
+        for _ in range(10):  # each is closed by its consumer after a few minutes
+            events += await taken_for(client.calls.follow(start=NOON, with_sessions=True, checkpoint="tail"), 200)
+    assert ids(CallFinished, events)[bad] == 1
+    # The first refusal may be the account's: it is asked once more when others are answered, which a restart forgets.
+    assert asked_about(simulation, bad) <= 4
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize("with_sessions", [False, True])
+async def test_calls_at_the_edge_of_what_the_plan_keeps(overlap, with_sessions):
+    plan = PREMIUM.with_limits("call_lists", available=2 * HOUR, longest=HOUR)
+    plan = plan.with_limits("call_details", available=2 * HOUR, longest=HOUR)
+    simulation = simulated(plan, world=LONG, calls_overlap=overlap)
+    edge = NOON - 2 * HOUR
+    async with simulation.client(plan=plan) as client:
+        events = await all_of(client.calls.follow(start=edge - HOUR, stop=edge + 3_000, with_sessions=with_sessions))
+    ((first, end, reason),) = lost(events)
+    assert (first, reason) == (-3 * HOUR, "before_start")
+    assert 0 < end + 2 * HOUR < 200
+    calls = of_world(LONG, NOON + end, edge + 3_000)
+    assert calls.keys() <= ids(CallStarted, events).keys()
+    told = ids(CallFinished, events) + ids(CallLost, events)
+    assert told == ids(CallStarted, events)
+    for event in of(CallFinished, events):
+        if with_sessions and event.sessions is None:
+            assert event.reason == "expired"
+            assert event.call.created_ts < NOON + passed() - 2 * HOUR
+    assert not with_sessions or any(event.sessions for event in of(CallFinished, events))
+
+
+async def test_a_call_that_is_deleted_while_it_goes_on_is_lost_after_a_few_looks():
+    call = a_long_call()
+    simulation = simulated(world=LONG, changes=[CallChange(call.call_id, call.created + HOUR, deleted=True)])
+    async with simulation.client() as client, asyncio.timeout(DAY):
+        events = await all_of(client.calls.follow(start=NOON, stop=NOON + 3 * HOUR))
+    (gone,) = of(CallLost, events)
+    assert (gone.call.call_id, gone.reason) == (call.call_id, "gone")
+    started = ids(CallStarted, events)
+    assert started == of_world(LONG, NOON, NOON + 3 * HOUR)
+    assert ids(CallFinished, events) == started - Counter([call.call_id])
+    room = [entry for entry in simulation.service.log if f"cname={call.cname}&" in entry.query + "&"]
+    assert sum(entry.at > call.created + HOUR for entry in room) < 10
+
+
+async def _lags(count: int) -> list[float]:
+    """How long after its end each call is told of, while so many others never end."""
+    world = World(seed=7, calls_per_hour=15, typical_minutes=6, long_share=0.0, large_share=0.0)
+    endless = {call.call_id for call in world.calls(NOON, NOON + 2 * HOUR)[:count]}
+    simulation = simulated(world=world, changes=[CallChange(call_id, endless=True) for call_id in endless])
+    found: list[float] = []
+    async with simulation.client() as client, client.calls.follow(start=NOON) as follow:
+        async for event in follow:
+            if isinstance(event, CallFinished):
+                found.append(simulation.clock() - event.call.destroyed_ts)
+            if simulation.clock() > NOON + 20 * HOUR:
+                break
+    return found
+
+
+@pytest.mark.parametrize("count", [10, pytest.param(1, marks=pytest.mark.slow)])
+async def test_calls_that_never_end_cost_a_bounded_share(count):
+    alone, lags = await _lags(0), await _lags(count)
+    assert len(lags) > len(alone) - count - 20
+    assert median(lags) <= 1.3 * median(alone)
+    assert median(lags[-len(lags) // 4 :]) <= 1.3 * median(alone[-len(alone) // 4 :])  # it does not grow
+
+
+async def test_a_call_that_never_ends_is_lost_once_though_the_service_shows_it_ever_after():
+    world = World(seed=7, calls_per_hour=15, typical_minutes=6, long_share=0.0, large_share=0.0)
+    endless = {call.call_id for call in world.calls(NOON, NOON + HOUR)[:3]}
+    changes = [CallChange(call_id, endless=True) for call_id in endless]
+    simulation = simulated(world=world, changes=changes, calls_overlap=True)
+    simulation.service.plan = plan = simulation.service.plan.with_limits("call_lists", available=2 * HOUR)
+    async with simulation.client(plan=plan) as client:
+        events = await taken_for(client.calls.follow(start=NOON), 14 * HOUR)
+    assert {event.call.call_id: event.reason for event in of(CallLost, events)} == dict.fromkeys(endless, "expired")
+    assert set(ids(CallStarted, events).values()) == set(ids(CallLost, events).values()) == {1}
+
+
+@pytest.mark.parametrize("by", [5, -2_000, 7_200])
+@pytest.mark.parametrize("overlap", [False, True])
+async def test_a_call_whose_beginning_moves_is_told_once(by, overlap):
+    call = a_long_call()
+    moved = CallChange(call.call_id, call.created + max(1_800, by + 800), moved=by)
+    simulation = simulated(world=LONG, changes=[moved], calls_overlap=overlap)
+    start, stop = call.created - 2_500, call.created + HOUR
+    async with simulation.client() as client, asyncio.timeout(2 * DAY):
+        events = await all_of(client.calls.follow(start=start, stop=stop))
+    assert of(CallLost, events) == []
+    assert set(ids(CallStarted, events).values()) == set(ids(CallFinished, events).values()) == {1}
+    assert ids(CallStarted, events) == ids(CallFinished, events)
+    assert of_world(LONG, start, stop).keys() <= ids(CallStarted, events).keys()
+    assert call.call_id in ids(CallFinished, events)
+
+
+async def test_an_end_that_is_only_when_it_was_last_seen_is_no_change():
+    changes = []
+    for way in ("null", "zero", "last_seen"):
+        simulation = simulated(world=LONG, unfinished_end=way)
+        async with simulation.client() as client:
+            events = await all_of(client.calls.follow(start=NOON, stop=NOON + HOUR))
+        found = of(CallChanged, events)
+        for event in found:
+            assert attrs.evolve(event.call, destroyed_ts=None) != attrs.evolve(event.before, destroyed_ts=None)
+        assert ids(CallFinished, events) == of_world(LONG, NOON, NOON + HOUR)
+        changes.append(len(found))
+    assert changes[0] == changes[1] == changes[2] > 0
+
+
+def _details_left(snapshot) -> int:
+    return next(state.left for state in snapshot if (state.counter, state.unit) == ("call_details", "day"))
+
+
+@pytest.mark.parametrize("late", [True, False])
+@pytest.mark.parametrize("by", ["itself", "another program"])
+async def test_when_the_days_details_are_spent_all_else_is_told_at_once(late, by):
+    plan, evening = PREMIUM.with_limits("call_details", per_day=60), NOON + 10 * HOUR
+    simulation = simulated(plan, at=evening, world=BUSY)
+    if by == "another program":
+        asyncio.get_running_loop().call_later(HOUR / 2, simulation.service.spend, "call_details", 60)
+    events, lags, left = [], [], set()
+    async with simulation.client(plan=plan) as client, within(4 * HOUR):
+        async for event in client.calls.follow(start=evening - HOUR, with_sessions=True, late_sessions=late):
+            events.append(event)
+            if isinstance(event, CallFinished) and event.call.destroyed_ts > evening:
+                lags.append(simulation.clock() - event.call.destroyed_ts)
+            if simulation.clock() < evening + 2 * HOUR - 60:
+                left.add(_details_left(await client.quota.snapshot()))
+                assert not isinstance(event, CallSessions)
+    ended = {call.call_id for call in BUSY.calls(evening, evening + 3 * HOUR) if call.destroyed < evening + 3 * HOUR}
+    assert ended <= ids(CallFinished, events).keys()
+    assert max(lags) < 600
+    without = [event for event in of(CallFinished, events) if event.sessions is None]
+    assert {event.reason for event in without} == {"quota"}
+    assert len(without) > 15
+    assert by != "itself" or min(left) == 6
+    after = of(CallSessions, events)
+    assert bool(after) is late
+    assert all(event.sessions for event in after)
+    assert ids(CallSessions, events).keys() <= ids(CallFinished, without).keys()
+
+
+async def test_while_only_details_fail_ends_come_within_minutes_and_sessions_follow():
+    simulation = simulated(world=BUSY)
+    simulation.faults = Faults.outage(NOON + 600, NOON + 3 * HOUR).only("call_sessions")
+    told_at: dict[str, float] = {}
+    async with simulation.client() as client:
+        follow = client.calls.follow(start=NOON, stop=NOON + 2 * HOUR, with_sessions=True)
+        events = []
+        async for event in follow:
+            events.append(event)
+            if isinstance(event, CallFinished):
+                told_at[event.call.call_id] = NOON + passed() - event.call.destroyed_ts
+    assert max(told_at.values()) < 900
+    without = [event for event in of(CallFinished, events) if event.sessions is None]
+    assert len(without) > 60
+    assert {event.reason for event in without} == {"outage"}
+    assert ids(CallSessions, events) == ids(CallFinished, without)
+    assert all(event.sessions for event in of(CallSessions, events))
+    assert simulation.service.counts["call_sessions"] < 3 * len(told_at)
+
+
+async def test_there_is_a_checkpoint_before_the_first_event():
+    simulation = simulated()
+    async with simulation.client() as client:
+        for more in ({}, {"start": NOON - HOUR}):
+            place = client.calls.follow(**more).checkpoint
+            assert Checkpoint.decode(place.encode()) == place
+            events = await all_of(client.calls.follow(checkpoint=place, stop=NOON + 300, **more))
+            assert bool(events) is bool(more) or ids(CallStarted, events)
+
+
+@pytest.mark.parametrize("where", ["call", "entry", "checkpoint"])
+async def test_a_field_that_this_version_does_not_know_is_told(where):
+    simulation = simulated(world=BUSY)
+    async with simulation.client() as client:
+        follow = client.calls.follow(start=NOON - HOUR, stop=NOON)
+        async for _ in follow:
+            if any("going" in entry for entry in follow.checkpoint.open.values()):
+                break
+        text = json.loads(follow.checkpoint.encode())
+        await follow.aclose()
+        entry = next(entry for entry in text["open"].values() if "going" in entry)
+        {"call": entry["going"], "entry": entry, "checkpoint": text}[where]["mood"] = 1
+        with pytest.raises(CheckpointError, match="mood"):
+            await all_of(client.calls.follow(checkpoint=Checkpoint.decode(json.dumps(text)), stop=NOON))
+
+
+async def test_an_outage_longer_than_the_plan_keeps_is_a_gap_with_the_reason():
+    plan = PREMIUM.with_limits("call_lists", available=2 * HOUR, longest=HOUR)
+    simulation = simulated(plan, world=BUSY, faults=Faults.outage(NOON + HOUR, NOON + 6 * HOUR))
+    async with simulation.client(plan=plan) as client:
+        events = await taken_for(client.calls.follow(start=NOON), 8 * HOUR)
+    ((first, end, reason),) = lost(events)
+    assert reason == "outage"
+    assert HOUR - 600 < first < HOUR
+    assert 4 * HOUR < end < 4 * HOUR + 1_200
+    seen = ids(CallStarted, events)
+    assert of_world(BUSY, NOON, NOON + first).keys() <= seen.keys()
+    assert of_world(BUSY, NOON + end, NOON + 7 * HOUR).keys() <= seen.keys()
+    assert {event.reason for event in of(CallLost, events)} <= {"expired"}
+    assert len(of(Gap, events)) == 1
+
+
+async def test_what_it_remembers_does_not_grow():
+    world = attrs.evolve(BUSY, calls_per_hour=20)
+    simulation = simulated(world=world, deleted_calls=0.1, endless_calls=0.01, moved_calls=0.1)
+    sizes = []
+    async with simulation.client() as client:
+        follow = client.calls.follow(start=NOON, every=600)
+        async with taking(follow):
+            for _ in range(16):
+                await asyncio.sleep(3 * HOUR)
+                sizes.append(len(follow.checkpoint.open))
+    # Calls that never end go on: one of a hundred.
+    assert max(sizes[8:]) < 60
+
+
+async def test_a_call_is_not_gone_because_looks_at_it_are_refused_for_frequency():
+    call = a_long_call()
+    busy = Fault("refusal", code=300, message="qps limit error")
+    looks = Faults.outage(call.created, call.created + 3 * HOUR, busy).only(cname=call.cname)
+    simulation = simulated(world=LONG, faults=looks)
+    async with simulation.client(quotas=False) as client:
+        events = await taken_for(client.calls.follow(start=NOON), 2 * call.duration + 5 * HOUR)
+    assert asked_about(simulation, "cname=")
+    assert not of(CallLost, events)
+    assert ids(CallFinished, events)[call.call_id] == 1

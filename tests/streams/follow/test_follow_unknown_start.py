@@ -1,0 +1,90 @@
+"""A call of which the service does not say when it began (null, or 0) is told like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from helpers.streaming import BUSY, HOUR, NOON, all_of, simulated
+from helpers.wrong_dates import Tampering
+
+from agora_analytics import Call, CallFinished, CallStarted, PlanRefused, to_arrow
+from agora_analytics.cli.commands.follow import _line
+from agora_analytics.cli.sorting import CALL_ORDERS, TopN
+from agora_analytics.cli.tables import calls as table
+from agora_analytics.export.state.marks import score
+from agora_analytics.plans import CALL_SESSIONS
+
+UNKNOWN = pytest.mark.parametrize("unknown", [0, None])
+START, STOP = NOON - HOUR, NOON - 600
+
+
+def of_one(call_id: str, unknown: int | None) -> Callable[[dict], None]:
+    def change(document: dict) -> None:
+        for call in document.get("call_lists") or []:
+            call["created_ts"] = unknown if call["call_id"] == call_id else call["created_ts"]
+
+    return change
+
+
+@UNKNOWN
+@pytest.mark.parametrize("with_sessions", [False, True])
+async def test_it_is_searched_tabled_and_followed(unknown, with_sessions):
+    simulation = simulated(world=BUSY)
+    world = [call.call_id for call in BUSY.calls(START, STOP)]
+    odd = world[len(world) // 2]
+    transport = Tampering(simulation.transport(), of_one(odd, unknown))
+    async with simulation.client(transport=transport) as client:
+        assert {call.call_id async for call in client.calls.search(START, STOP)} == set(world)
+        rows = (await to_arrow(client.calls.search(START, STOP))).to_pylist()
+        assert [row["created_ts"] for row in rows if row["call_id"] == odd] == [None]
+        events = await all_of(client.calls.follow(start=START, stop=STOP, with_sessions=with_sessions))
+    for kind in (CallStarted, CallFinished):
+        told = [event.call.call_id for event in events if isinstance(event, kind)]
+        assert (len(told), set(told)) == (len(world), set(world))
+
+
+@UNKNOWN
+def test_nothing_is_made_of_the_time_since_1970(unknown):
+    call = Call(
+        call_id="c", created_ts=unknown, destroyed_ts=NOON, finished=True, call_pcu=9, call_video_freeze_rate=0.1
+    )
+    assert score(call) == 0
+    assert "after" not in _line(CallFinished(call=call))
+    assert "1970" not in _line(CallStarted(call=call))
+    assert "1970" not in str(table([call]))
+    best = TopN(CALL_ORDERS["lasted"], 1)
+    best.add(call)
+    assert best.items() == [call]
+
+
+@pytest.mark.parametrize("plan", ["standard", "enterprise"])
+async def test_a_call_that_is_said_to_end_in_thousands_of_years_costs_no_more_than_until_now(plan):
+    simulation = simulated(world=BUSY, plan=plan)
+    lasting = Call(call_id="c", created_ts=NOON - HOUR, destroyed_ts=99_999_999_998, finished=True)
+    async with simulation.client() as client:
+        await client.calls.page(START, STOP)
+        found = client.calls.sessions(lasting)
+        assert not [session async for session in found]
+        assert found.missing[-1].end == 99_999_999_999
+        assert found.requests <= 3
+
+
+@pytest.mark.parametrize("known", [0, 2])
+@pytest.mark.parametrize("ended", [NOON - 1_800, 99_999_999_998])
+async def test_a_call_that_is_said_to_have_begun_in_1970_costs_no_more_than_what_is_kept(ended, known):
+    simulation = simulated(world=BUSY)
+    lasting = Call(call_id="c", created_ts=5, destroyed_ts=ended, finished=True)
+    async with simulation.client() as client:
+        for _ in range(known):
+            await client.calls.page(START, STOP)
+        kept = simulation.client().plan.of_endpoint(CALL_SESSIONS)
+        found = client.calls.metrics(lasting, ["s"])
+        if not known:  # the service knows, and says so
+            with pytest.raises(PlanRefused):
+                await all_of(found)
+            return
+        assert await all_of(found)
+        assert found.missing[0].start == 5
+        assert found.missing[0].end >= NOON - kept.available
+        assert found.requests <= kept.available // kept.longest_query + 1

@@ -1,0 +1,326 @@
+"""What ends a stream and what it weathers, row by row; and that each request is for the moment at which it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from helpers.streaming import (
+    CHANNELS,
+    DAY,
+    FREEZES,
+    HOUR,
+    NOON,
+    USERS,
+    WEB,
+    Counted,
+    all_of,
+    lost,
+    of,
+    passed,
+    simulated,
+    spans_asked,
+    taken_for,
+    taking,
+    whole,
+)
+
+from agora_analytics import (
+    BadRequest,
+    CallFinished,
+    CallStarted,
+    CheckpointError,
+    Gap,
+    LedgerError,
+    MemoryCheckpoints,
+    MemoryLedger,
+    NotFound,
+    PlanRefused,
+    Revision,
+    Unauthorized,
+    Window,
+)
+from agora_analytics.simulator import Fault, Faults
+
+NO_ACCESS = Fault("refusal", code=300, message="you have no auth to access this service")
+DAY_SPENT = Fault("refusal", code=300, message="Service package limit check error, qpd limit error, qpd limit = 100000")
+AT_ONCE = {
+    "wrong metric": (Fault("refusal", code=400), BadRequest),
+    "HTTP 400": (Fault("status", status=400), BadRequest),
+    "HTTP 404": (Fault("status", status=404), NotFound),
+    "body 404": (Fault("refusal", code=404), NotFound),
+    "no access": (NO_ACCESS, PlanRefused),
+    "HTTP 401": (Fault("status", status=401), Unauthorized),
+    "HTTP 403": (Fault("status", status=403), Unauthorized),
+}
+WEATHERED = {
+    "wrong metric": (Fault("refusal", code=400), "refused"),
+    "HTTP 404": (Fault("status", status=404), "refused"),
+    "no access": (NO_ACCESS, "refused"),
+    "HTTP 500": (Fault("status", status=500), "outage"),
+    "HTML": (Fault("html"), "outage"),
+    "garbage": (Fault("garbage"), "outage"),
+    "refused": (Fault("refused"), "outage"),
+    "slow": (Fault("slow", seconds=90), "outage"),
+    "429": (Fault("busy", retry_after=5), "waiting for quota"),
+    "day spent": (DAY_SPENT, "waiting for quota"),
+}
+OF_EACH_KIND = ("wrong metric", "no access", "HTML", "refused", "429", "day spent")
+
+
+class Failing:
+    """A ledger that fails between two moments of the loop."""
+
+    def __init__(self, start: float, end: float) -> None:
+        self._ledger = MemoryLedger()
+        self.start, self.end = start, end
+
+    async def change(self, account, change):
+        if self.start <= passed() < self.end:
+            raise LedgerError("the disk is gone")
+        return await self._ledger.change(account, change)
+
+    async def close(self) -> None:
+        await self._ledger.close()
+
+
+def stream_of(client, kind: str, **more):
+    return client.realtime.watch(USERS, **more) if kind == "watch" else client.calls.follow(every=300, **more)
+
+
+@pytest.mark.parametrize("kind", ["watch", "follow"])
+@pytest.mark.parametrize(("fault", "error"), AT_ONCE.values(), ids=AT_ONCE)
+async def test_what_is_wrong_at_the_very_first_poll_is_raised_at_once(kind, fault, error):
+    simulation = simulated(faults=Faults.always(fault))
+    transport = Counted(simulation)
+    async with simulation.client(transport=transport) as client:
+        stream = stream_of(client, kind)
+        with pytest.raises(error):
+            await asyncio.wait_for(all_of(stream), DAY)
+        assert stream.health.state == "stopped"
+    # A gateway's answer does not tell the time, and what is wrong may be the span.
+    assert passed() < (1_000 if fault == Fault("status", status=400) else 60)
+    assert len(transport.sent) <= 12
+
+
+async def test_a_ledger_that_fails_at_once_is_raised_at_once():
+    simulation = simulated()
+    async with simulation.client(ledger=Failing(0, DAY)) as client:
+        for kind in ("watch", "follow"):
+            with pytest.raises(LedgerError):
+                await asyncio.wait_for(all_of(stream_of(client, kind)), DAY)
+
+
+@pytest.mark.parametrize(
+    ("fault", "state"),
+    [pytest.param(*WEATHERED[name], id=name) for name in OF_EACH_KIND]
+    + [
+        pytest.param(*WEATHERED[name], id=name, marks=pytest.mark.slow)
+        for name in WEATHERED
+        if name not in OF_EACH_KIND
+    ],
+)
+async def test_a_watch_that_has_worked_sits_out_two_days_of_it(fault, state):
+    # Until a midnight: a refusal for the day is waited out until then.
+    simulation = simulated(faults=Faults.outage(NOON + 3_600, NOON + 5 * DAY // 2, fault))
+    transport = Counted(simulation)
+    async with simulation.client(transport=transport) as client:
+        watch = client.realtime.watch(USERS, start=NOON)
+        async with taking(watch) as events:
+            await asyncio.sleep(DAY)
+            assert watch.health.state == state
+            assert watch.health.last_error or state == "waiting for quota"
+            await asyncio.sleep(3 * DAY // 2 + 2 * HOUR)
+            assert watch.health.state == "polling"
+            assert (watch.health.failures, watch.health.last_error) == (0, "")
+    assert whole(events, NOON)
+    assert events[-1].ts > NOON + passed() - HOUR / 2  # requests were left for what comes after
+    assert [reason for *_, reason in lost(events)] == ["quota" if state == "waiting for quota" else "outage"]
+    assert_bounded(transport)
+
+
+@pytest.mark.parametrize(("fault", "state"), [WEATHERED[name] for name in OF_EACH_KIND], ids=OF_EACH_KIND)
+async def test_a_follow_that_has_worked_sits_out_two_days_of_it(fault, state):
+    simulation = simulated(faults=Faults.outage(NOON + 3_600, NOON + 3_600 + 2 * DAY, fault))
+    transport = Counted(simulation)
+    async with simulation.client(transport=transport) as client:
+        follow = client.calls.follow(start=NOON, every=300)
+        async with taking(follow) as events:
+            await asyncio.sleep(DAY)
+            assert follow.health.state == state
+            await asyncio.sleep(2 * DAY)
+            assert follow.health.state == "polling"
+    calls = simulation.world.calls(NOON, NOON + int(passed()) - HOUR)
+    started = [event.call.call_id for event in of(CallStarted, events)]
+    finished = [event.call.call_id for event in of(CallFinished, events)]
+    assert len(started) == len(set(started))
+    assert len(finished) == len(set(finished))
+    assert {call.call_id for call in calls} <= set(started)
+    assert {call.call_id for call in calls if call.destroyed < NOON + passed() - HOUR} <= set(finished)
+    assert of(Gap, events) == []  # the plan keeps a week of these
+    assert_bounded(transport)
+
+
+def assert_bounded(transport: Counted) -> None:
+    """The pauses grow: a day of it costs little more requests than a day without."""
+    assert transport.between(12 * HOUR, DAY + 12 * HOUR) <= 3_000
+    assert transport.between(6 * HOUR, 7 * HOUR) < 2 * transport.between(3_600, 3_600 + 1_800)
+
+
+@pytest.mark.parametrize("kind", ["watch", "follow"])
+async def test_a_ledger_that_fails_later_is_weathered(kind):
+    simulation = simulated()
+    async with simulation.client(ledger=Failing(4_000, 4_000 + DAY)) as client:
+        stream = stream_of(client, kind, start=NOON)
+        async with taking(stream) as events:
+            await asyncio.sleep(DAY // 2)
+            assert stream.health.state == "outage"
+            assert "disk" in stream.health.last_error
+            await asyncio.sleep(DAY)
+            assert stream.health.state == "polling"
+    if kind == "watch":
+        assert whole(events, NOON)
+        assert events[-1].ts > NOON + passed() - HOUR
+    else:
+        calls = simulation.world.calls(NOON, NOON + int(passed()) - HOUR)
+        assert {call.call_id for call in calls} <= {event.call.call_id for event in of(CallStarted, events)}
+
+
+@pytest.mark.parametrize("kind", ["watch", "follow"])
+async def test_a_ledger_that_fails_does_not_keep_it_from_being_stopped(kind):
+    simulation = simulated()
+    async with simulation.client(ledger=Failing(4_000, DAY)) as client:
+        stream = stream_of(client, kind, start=NOON)
+        assert await taken_for(stream, 3 * HOUR)
+        assert stream.health.state == "stopped"
+
+
+@pytest.mark.parametrize("kind", ["watch", "follow"])
+@pytest.mark.parametrize("status", [401, 403])
+async def test_credentials_that_are_refused_for_less_than_an_hour_are_weathered(kind, status):
+    simulation = simulated(faults=Faults.outage(NOON + 600, NOON + 4_100, Fault("status", status=status)))
+    async with simulation.client() as client:
+        stream = stream_of(client, kind, start=NOON)
+        async with taking(stream) as events:
+            await asyncio.sleep(3_000)
+            assert stream.health.state == "refused"
+            await asyncio.sleep(5_000)
+            assert stream.health.state == "polling"
+    assert events
+
+
+@pytest.mark.parametrize("kind", ["watch", "follow"])
+async def test_credentials_that_are_refused_for_an_hour_end_it(kind):
+    simulation = simulated(faults=Faults.outage(NOON + 600, NOON + DAY, Fault("status", status=401)))
+    async with simulation.client() as client:
+        with pytest.raises(Unauthorized):
+            await asyncio.wait_for(all_of(stream_of(client, kind, start=NOON)), DAY)
+    assert 4_200 <= passed() <= 4_200 + 1_200
+
+
+@pytest.mark.parametrize("kind", ["watch", "follow"])
+async def test_a_checkpoint_that_cannot_be_kept_ends_it(kind):
+    class Full(MemoryCheckpoints):
+        async def save(self, name, checkpoint):
+            if passed() > 3_000:
+                raise CheckpointError("no space left")
+            await super().save(name, checkpoint)
+
+    simulation = simulated()
+    async with simulation.client(checkpoints=Full()) as client:
+        stream = stream_of(client, kind, checkpoint="prod")
+        with pytest.raises(CheckpointError, match="no space"):
+            await asyncio.wait_for(all_of(stream), DAY)
+        assert 3_000 < passed() < 3_000 + HOUR
+        assert stream.health.state == "stopped"
+
+
+@pytest.mark.parametrize("fault", [Fault("refusal", code=400), NO_ACCESS, Fault("status", status=500)])
+async def test_one_bad_series_of_three_does_not_stop_the_others(fault):
+    bad = Faults.outage(NOON + 600, NOON + DAY, fault).only(metric="videoFreezeRate")
+    simulation = simulated(faults=bad)
+    async with simulation.client() as client:
+        watch = client.realtime.watch(USERS, FREEZES, CHANNELS, start=NOON)
+        async with taking(watch) as events:
+            await asyncio.sleep(4 * HOUR)
+            assert watch.health.failures > 0
+            assert "videoFreezeRate" in watch.health.last_error
+            assert watch.health.lag < 1_500  # the others do not wait for it until the service has forgotten
+            simulation.faults = Faults()
+            await asyncio.sleep(HOUR)
+    assert whole(events, NOON)
+    windows = of(Window, events)
+    assert windows[-1].ts > NOON + 4 * HOUR
+    late = of(Revision, events)
+    assert len(late) + len(windows) == len(events)
+    assert {event.series for event in late} <= {FREEZES}
+    if fault is not NO_ACCESS:  # that is believed for an hour, in which the windows are forgotten
+        kept = {window.ts for window in windows if window.missing and window.ts > NOON + 4 * HOUR - 1_500}
+        assert kept
+        assert kept <= {event.ts for event in late}
+    for window in windows:
+        assert window.value(USERS) == simulation.world.users("Native", window.ts, None)[""]
+        assert window.value(CHANNELS) == simulation.world.channels("WebRTC", window.ts)
+        assert set(window.missing) <= {FREEZES}
+
+
+def _spent_for_22_hours(simulation):
+    simulation.clock.suspend(-10 * HOUR)  # two in the morning
+    asyncio.get_running_loop().call_later(3_000, simulation.service.spend, "realtime", 480)
+    asyncio.get_running_loop().call_later(3_000, simulation.service.spend, "call_lists", 100_000)
+
+
+def _often_failing(simulation):
+    simulation.faults = Faults.chance(0.5, [Fault("status", status=503), Fault("reset"), Fault("slow", seconds=90)])
+
+
+def _outages(simulation):
+    for hour, minutes in ((1, 39), (3, 70), (6, 480)):
+        start = NOON + hour * HOUR
+        simulation.faults += Faults.outage(start, start + minutes * 60)
+
+
+def _asleep(minutes: int):
+    def happens(simulation):
+        asyncio.get_running_loop().call_later(5_000, simulation.clock.suspend, minutes * 60)
+
+    happens.__name__ = f"asleep_for_{minutes}_minutes"
+    return happens
+
+
+HAPPENINGS = [_spent_for_22_hours, _often_failing, _outages, *map(_asleep, (39, 45, 70, 480))]
+
+
+@pytest.mark.parametrize("kind", ["watch", "follow"])
+@pytest.mark.parametrize("happens", HAPPENINGS, ids=lambda happens: happens.__name__.strip("_"))
+async def test_each_request_is_for_the_moment_at_which_it_is_sent(happens, kind):
+    # A plan whose lists are as short as windows are: what is too old is seen in hours.
+    simulation = simulated()
+    plan = simulation.service.plan.with_limits("call_lists", available=2 * HOUR, longest=HOUR)
+    simulation.service.plan = plan
+    happens(simulation)
+    hours = 8 if happens.__name__.startswith("asleep") else 25
+    start = int(simulation.clock())
+    async with simulation.client(plan=plan) as client:
+        events = await taken_for(stream_of(client, kind, start=start), hours * HOUR)
+    limits = plan.limits["realtime" if kind == "watch" else "call_lists"]
+    wrong = [
+        (at - NOON, at - start, at - end)
+        for at, start, end in spans_asked(simulation)
+        if not (start > at - limits.available and end < at - limits.delay and end > start)
+    ]
+    # A machine that slept does not know it before the first answer.
+    assert len(wrong) <= (1 if happens.__name__.startswith("asleep") else 0)
+    assert set(simulation.service.refusals) <= {"qpd", "range"}
+    assert simulation.service.refusals.get("range", 0) == len(wrong)
+    if kind == "watch":
+        assert whole(events, start)
+        assert events[-1].span.end > simulation.clock() - 1_000
+
+
+async def test_a_bad_app_id_of_one_stream_does_not_touch_another():
+    simulation = simulated(faults=Faults.outage(NOON + 600, NOON + DAY, NO_ACCESS).only("realtime_quality"))
+    async with simulation.client() as client, taking(client.realtime.watch(FREEZES, start=NOON)) as bad:
+        good = await taken_for(client.realtime.watch(WEB, start=NOON), 2 * HOUR)
+    assert len(of(Window, good)) > 340
+    assert len(of(Window, bad)) < 40

@@ -1,0 +1,44 @@
+"""The examples of streams, in docstrings and in docs/concepts, run as they stand."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.paths import ROOT
+from helpers.streaming import SMALL, simulated
+
+import agora_analytics
+from agora_analytics import AnalyticsClient
+
+STREAMS = Path(agora_analytics.__file__).parent / "streams"
+CONCEPTS = ROOT / "docs" / "concepts" / "streams.md"
+EXAMPLES = [
+    pytest.param(textwrap.dedent(code), id=f"{path.stem}-{number}")
+    for path in (*sorted(STREAMS.rglob("*.py")), CONCEPTS)
+    for number, (_, code) in enumerate(
+        re.findall(r"^( *)```python\n(.*?)^\1```", path.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    )
+]
+
+
+def test_every_place_where_people_start_has_an_example():
+    assert {str(param.id).rpartition("-")[0] for param in EXAMPLES} == {
+        *("checkpoint_stores", "checkpoints", "events", "fan_out", "follow", "series", "watch", "streams")
+    }
+
+
+@pytest.mark.parametrize("code", EXAMPLES)
+async def test_an_example_runs(code, monkeypatch, tmp_path):
+    simulation = simulated(world=SMALL)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **more: simulation.client(**more)))
+    names: dict[str, Any] = {name: getattr(agora_analytics, name) for name in agora_analytics.__all__}
+    names["timedelta"] = timedelta
+    whole = code if "import " in code else f"async def main():\n{textwrap.indent(code, '    ')}"
+    exec(compile(whole.replace("asyncio.run(main())", ""), "example", "exec"), names)  # noqa: S102 - it is ours
+    await names["main"]()

@@ -1,0 +1,127 @@
+"""Streams after what was wrong for hours: refusals of every span, a wrong `Date`, a limit that was none."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from helpers.streaming import (
+    CHANNELS,
+    DAY,
+    HOUR,
+    NOON,
+    USERS,
+    of,
+    simulated,
+    spans_asked,
+    stamps,
+    taken_for,
+    taking,
+    whole,
+)
+
+from agora_analytics import CallFinished, CallLost, CallStarted, Gap, Window
+from agora_analytics.simulator import Fault, Faults
+
+
+@pytest.mark.parametrize("message", ["query latency limit", "query time range limit", "query time length limit"])
+async def test_a_service_that_refuses_every_span_for_a_while_is_asked_for_all_again_afterwards(message):
+    refused = Fault("refusal", code=300, message=message)
+    simulation = simulated(faults=Faults.outage(NOON + 1_800, NOON + 3 * HOUR, refused))
+    async with simulation.client() as client:
+        watch = client.realtime.watch(USERS)
+        events = await taken_for(watch, 9 * HOUR)
+    assert whole(events)
+    assert all(gap.span.end <= NOON + 3 * HOUR for gap in of(Gap, events))
+    assert max(event.ts for event in of(Window, events)) > NOON + 9 * HOUR - 400
+    assert max(at - end for at, _, end in spans_asked(simulation) if at > NOON + 8 * HOUR) < 120
+
+
+async def test_a_series_whose_requests_alone_are_unauthorized_ends_nothing():
+    refused = Faults.outage(NOON + 300, NOON + 3 * HOUR, Fault("status", status=401)).only(metric="channelCount")
+    simulation = simulated("enterprise", faults=refused)
+    async with simulation.client() as client:
+        events = await taken_for(client.realtime.watch(USERS, CHANNELS), 4 * HOUR)
+    assert whole(events)
+    assert events[-1].span.end > NOON + 4 * HOUR - 200
+
+
+async def test_two_hours_between_two_moments_without_authorization_are_not_one_hour_of_it():
+    moments = [Faults.outage(at, at + 60, Fault("status", status=401)) for at in (NOON + 600, NOON + 2 * HOUR)]
+    wrong = Faults.outage(NOON + 300, NOON + DAY, Fault("refusal", code=400)).only(metric="channelCount")
+    simulation = simulated("enterprise", faults=moments[0] + moments[1] + wrong)
+    async with simulation.client() as client:
+        events = await taken_for(client.realtime.watch(USERS, CHANNELS), 3 * HOUR)
+    assert whole(events)
+    assert events[-1].span.end > NOON + 3 * HOUR - 200
+
+
+@pytest.mark.parametrize("off", [2 * HOUR, 40 * DAY])
+async def test_a_watch_goes_on_at_once_when_a_clock_that_was_wrong_is_set_back(off):
+    end = NOON + 4 * HOUR
+    gone = Faults.outage(NOON + 1_800, end, Fault("refused"), host=0)
+    wrong = Faults.always(Fault("date", date_off=off)).only(host=1)
+    simulation = simulated(faults=gone + wrong)
+    async with simulation.client() as client:
+        events = await taken_for(client.realtime.watch(USERS), 5 * HOUR)
+    assert whole(events)
+    assert stamps(events)[-1] > NOON + 5 * HOUR - 300
+    assert min(ts for ts in stamps(events) if ts > NOON + 2 * HOUR) < end
+
+
+@pytest.mark.parametrize("off", [-40 * DAY, -DAY, -HOUR, HOUR, DAY, 40 * DAY])
+async def test_a_date_that_is_wrong_for_hours_stops_no_watch(off):
+    simulation = simulated(faults=Faults.outage(NOON + HOUR, NOON + 3 * HOUR, Fault("date", date_off=off)))
+    async with simulation.client() as client:
+        events = await taken_for(client.realtime.watch(USERS), 5 * HOUR)
+    assert whole(events)
+    assert stamps(events)[-1] > NOON + 5 * HOUR - 300
+    assert sum(gap.span.duration for gap in of(Gap, events)) < 2 * HOUR + 300
+
+
+@pytest.mark.parametrize("off", [-40 * DAY, -DAY, -HOUR, HOUR, DAY, 40 * DAY])
+async def test_a_date_that_is_wrong_for_hours_loses_no_call(off):
+    simulation = simulated(
+        "enterprise", faults=Faults.outage(NOON + HOUR, NOON + 3 * HOUR, Fault("date", date_off=off))
+    )
+    async with simulation.client() as client:
+        events = await taken_for(client.calls.follow(), 8 * HOUR)
+    started = sorted(event.call.call_id for event in of(CallStarted, events))
+    happened = sorted(call.call_id for call in simulation.world.calls(NOON, NOON + 7 * HOUR))
+    assert set(happened) <= set(started)
+    assert len(set(started)) == len(started)
+    assert not of(CallLost, events)
+    assert not of(Gap, events)
+    finished = {event.call.call_id for event in of(CallFinished, events)}
+    over = {call.call_id for call in simulation.world.calls(NOON, NOON + 7 * HOUR) if call.destroyed < NOON + 5 * HOUR}
+    assert over <= finished
+
+
+async def test_sessions_that_failed_under_a_wrong_clock_are_asked_for_when_it_is_set_back():
+    begun, end = NOON + 1_800, NOON + 3 * HOUR
+    gone = Faults.outage(begun, end, Fault("refused"), host=0)
+    wrong = Faults.always(Fault("date", date_off=40 * DAY)).only(host=1)
+    broken = Faults.outage(begun, end, Fault("html")).only("call_sessions")
+    simulation = simulated("enterprise", faults=broken + gone + wrong)
+    async with simulation.client() as client:
+        events = await taken_for(client.calls.follow(with_sessions=True), 6 * HOUR)
+    finished = [event for event in of(CallFinished, events) if event.call.destroyed_ts > end]
+    assert len(finished) > 20
+    assert all(event.sessions for event in finished)
+    assert not of(CallLost, events)
+
+
+async def test_a_watch_without_requests_says_so_and_looks_whether_there_are_some_again():
+    learned = Fault("refusal", code=300, message="qpd limit error, qpd limit = 1")
+    simulation = simulated(faults=Faults.script([None, learned]))
+    async with simulation.client() as client:
+        watch = client.realtime.watch(USERS)
+        async with taking(watch) as events:
+            await asyncio.sleep(20 * HOUR)
+            assert watch.health.state == "waiting for quota"
+            await asyncio.sleep(5 * HOUR)
+            assert watch.health.state == "polling"
+    # The limit is forgotten after a day, long before the next midnight.
+    assert of(Gap, events)[-1].reason == "quota"
+    assert NOON + 23 * HOUR < of(Gap, events)[-1].span.end < NOON + 25 * HOUR
+    assert whole(events)

@@ -1,0 +1,83 @@
+"""Streams that begin so long ago by the service's clock, and that end with their client."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from helpers.streaming import HOUR, NOON, USERS, all_of, of, simulated, taken_for
+
+from agora_analytics import CallFinished, CallSessions, CallStarted
+from agora_analytics.simulator import Fault, Faults
+
+TEN_MINUTES = timedelta(minutes=10)
+
+
+@pytest.mark.parametrize("wrong", [0, 600, HOUR, -HOUR, 40 * 24 * HOUR])
+async def test_a_watch_begins_so_long_ago_by_the_services_clock(wrong):
+    simulation = simulated()
+    simulation.host_clock.wrong = wrong
+    async with simulation.client() as client:
+        events = await taken_for(client.realtime.watch(USERS, start=TEN_MINUTES), 60)
+    assert NOON - 600 - 80 <= events[0].ts <= NOON - 600 - 20
+    assert [event.ts for event in events] == list(range(events[0].ts, events[-1].ts + 20, 20))
+
+
+@pytest.mark.parametrize("wrong", [0, 600, HOUR, -HOUR])
+async def test_a_follow_begins_so_long_ago_by_the_services_clock(wrong):
+    simulation = simulated()
+    simulation.host_clock.wrong = wrong
+    async with simulation.client() as client:
+        events = await taken_for(client.calls.follow(start=TEN_MINUTES), 600)
+    started = {event.call.call_id for event in of(CallStarted, events)}
+    assert {call.call_id for call in simulation.world.calls(NOON - 600, NOON + 300)} <= started
+
+
+async def test_a_beginning_further_back_than_the_plan_keeps_is_the_oldest_there_is():
+    simulation = simulated()
+    async with simulation.client() as client:
+        events = await taken_for(client.realtime.watch(USERS, start=timedelta(days=3)), 60)
+    assert NOON - 2_400 < events[0].ts < NOON - 2_340
+
+
+async def test_a_duration_that_is_none_is_told_before_anything_is_sent():
+    simulation = simulated()
+    async with simulation.client() as client:
+        for stream in (
+            lambda: client.realtime.watch(USERS, start=-TEN_MINUTES),
+            lambda: client.calls.follow(start=0.5),
+        ):
+            with pytest.raises(ValueError, match="start="):
+                stream()
+    assert simulation.service.counts == {}
+
+
+@pytest.mark.parametrize("kind", ["watch", "follow"])
+async def test_a_stream_that_waits_for_quota_ends_soon_after_its_client_is_closed(kind):
+    simulation = simulated()
+    client = simulation.client()
+    stream = client.realtime.watch(USERS) if kind == "watch" else client.calls.follow(start=NOON - 600)
+    task = asyncio.create_task(all_of(stream))
+    await asyncio.sleep(1_000)
+    for counter in ("realtime", "call_lists"):
+        simulation.service.spend(counter, 100_000)
+    await asyncio.sleep(HOUR)
+    assert stream.health.state == "waiting for quota"
+    await client.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        await asyncio.wait_for(task, 120)
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault("refusal", code=403), Fault("status", status=401), Fault("refusal", code=1001)]
+)
+async def test_sessions_that_are_refused_for_a_while_to_all_calls_follow(fault):
+    simulation = simulated("enterprise", faults=Faults.outage(NOON + 600, NOON + 2_400, fault).only("call_sessions"))
+    async with simulation.client() as client:
+        events = await taken_for(client.calls.follow(start=NOON, with_sessions=True), 3 * HOUR)
+    finished = of(CallFinished, events)
+    followed = {event.call.call_id for event in of(CallSessions, events) if event.sessions is not None}
+    without = [event for event in finished if event.sessions is None and event.call.call_id not in followed]
+    assert followed
+    assert len(without) <= 1, [event.reason for event in without]  # the first could have been that call's own fault

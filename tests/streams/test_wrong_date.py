@@ -1,0 +1,61 @@
+"""A `Date` that is wrong in all answers alike, for a quarter of an hour or for ever: nothing is lost by it."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from helpers.streaming import CHANNELS, DAY, HOUR, NOON, SMALL, USERS, WEB, lost, of, simulated, stamps, taking, whole
+
+from agora_analytics import CallStarted
+from agora_analytics.simulator import Fault, Faults
+
+OFF = [40 * DAY, 3 * HOUR, -3 * HOUR, -3 * DAY]
+
+
+def wrong(off: float):
+    """A service whose answers are dated wrongly for a while, so consistently that they are believed."""
+    return simulated(faults=Faults.outage(NOON + HOUR, NOON + HOUR + 900, Fault("date", date_off=off)))
+
+
+@pytest.mark.parametrize("off", OFF)
+async def test_a_watch_has_every_window(off):
+    simulation = wrong(off)
+    async with simulation.client() as client:
+        watch = client.realtime.watch(USERS, start=NOON)
+        async with taking(watch) as events:
+            await asyncio.sleep(4 * HOUR)
+            assert watch.health.state == "polling"
+            assert watch.health.lag < 600
+    assert whole(events, NOON)
+    assert lost(events) == []
+    assert len(stamps(events)) > 3.8 * 180
+    assert sum(simulation.service.refusals.values()) < 60
+
+
+@pytest.mark.parametrize("off", OFF)
+async def test_a_follow_has_every_call_once(off):
+    simulation = wrong(off)
+    async with simulation.client() as client:
+        async with taking(client.calls.follow(start=NOON)) as events:
+            await asyncio.sleep(4 * HOUR)
+        now = simulation.clock()
+    ids = [event.call.call_id for event in of(CallStarted, events)]
+    assert len(ids) == len(set(ids))
+    assert {call.call_id for call in SMALL.calls(NOON, int(now) - 600)} <= set(ids)
+    assert lost(events) == []
+
+
+@pytest.mark.parametrize("ahead", [0.3, 0.9])
+async def test_a_header_that_is_ahead_of_the_counter_makes_windows_no_older(ahead):
+    lags = []
+    for date_ahead in (0.0, ahead):
+        simulation = simulated("enterprise", date_ahead=date_ahead)
+        async with simulation.client() as client:
+            watch = client.realtime.watch(USERS, WEB, CHANNELS, start=NOON)
+            async with taking(watch) as events:
+                await asyncio.sleep(HOUR)
+                lags.append(simulation.clock() - events[-1].span.end)
+        assert sum(simulation.service.refusals.values()) <= 4
+        assert whole(events, NOON)
+    assert lags[1] < lags[0] + 60

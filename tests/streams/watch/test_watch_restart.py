@@ -1,0 +1,352 @@
+"""What windows, revisions and gaps say is what the service said: no more after a restart, no less after an outage."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from helpers.streaming import (
+    DAY,
+    FREEZES,
+    HOUR,
+    NETWORKS,
+    NOON,
+    USERS,
+    WEB,
+    all_of,
+    groups,
+    lost,
+    of,
+    simulated,
+    stamps,
+    told,
+    whole,
+)
+
+from agora_analytics import Checkpoint, CheckpointError, Gap, MemoryCheckpoints, Revision, Series, Window
+from agora_analytics.simulator import Faults, World
+
+NOBODY = World(seed=7, calls_per_hour=20, web_share=0.0)
+EMPTY = Series("videoFreezeRate", product="WebRTC")
+
+
+def users_of_a_channel(world: World) -> Series:
+    """Two native users of one call that goes on for half an hour after noon."""
+    for call in world.calls_during(NOON - 600, NOON):
+        there = [
+            one.uid
+            for one in world.sessions(call)
+            if one.join < NOON - 120 and one.leave > NOON + 1_500 and one.profile.product == "Native" and not one.server
+        ]
+        if len(set(there)) > 1:
+            return Series("networkDelay", product="Native", cname=call.cname, uids=sorted(set(there))[:2])
+    raise LookupError("no such call in this world")
+
+
+@pytest.mark.parametrize("kind", ["ungrouped", "by dimension", "by user"])
+async def test_rows_in_another_order_are_no_revision(kind):
+    simulation = simulated("enterprise", world=World(seed=7), shuffled_rows=True)
+    series = {
+        "ungrouped": USERS,
+        "by dimension": NETWORKS,
+        "by user": users_of_a_channel(simulation.world),
+    }[kind]
+    async with simulation.client() as client:
+        events = await all_of(client.realtime.watch(series, stop=NOON + 1_200, final_after=600))
+    assert len(stamps(events)) > 60
+    assert of(Revision, events) == []
+    assert (
+        max(len(window.points(series)) for window in events) == {"ungrouped": 1, "by dimension": 6, "by user": 2}[kind]
+    )
+
+
+async def test_a_row_that_vanishes_takes_nothing_back():
+    simulation = simulated("enterprise", world=World(seed=7), vanishing_rows=0.5, late_by=60)
+    async with simulation.client() as client:
+        events = await all_of(client.realtime.watch(NETWORKS, stop=NOON + 1_200, final_after=600))
+    assert of(Revision, events) == []
+    table = told(events)
+    for ts in stamps(events):
+        assert table[ts, NETWORKS] == {k: v for k, v in simulation.world.users("Native", ts, "net").items() if v}
+
+
+async def test_a_row_that_appears_later_is_a_revision_with_every_group_that_is_known():
+    simulation = simulated("enterprise", world=World(seed=7))
+    async with simulation.client() as client:
+        seen = []
+        async for event in client.realtime.watch(NETWORKS, stop=NOON + 600):
+            seen.append(event)
+            if len(seen) == 10:
+                simulation.variants = simulated(vanishing_rows=0.4, late_by=0).variants
+            if len(seen) == 12:
+                simulation.variants = simulated().variants
+    revisions = of(Revision, seen)
+    assert revisions
+    for change in revisions:
+        assert set(groups(change.before)) < set(groups(change.after))
+        assert groups(change.after) == {
+            name: count for name, count in simulation.world.users("Native", change.ts, "net").items() if count
+        }
+
+
+async def test_a_value_of_several_groups_is_refused_with_the_way_to_ask():
+    simulation = simulated(world=World(seed=7))
+    users = users_of_a_channel(simulation.world)
+    china = Series("userCount", product="Native", dimension="country", dimension_values=["China"])
+    one = Series("networkDelay", product="Native", cname=users.cname, uids=users.uids[:1])
+    async with simulation.client() as client:
+        events = await all_of(client.realtime.watch(NETWORKS, users, china, one, USERS, start=NOON, stop=NOON + 20))
+    window = events[0]
+    for several in (NETWORKS, users):
+        with pytest.raises(ValueError, match=r"points\(series\).*by_group\(series\)"):
+            window.value(several)
+        assert len(window.points(several)) == len(window.by_group(several)) > 1
+    assert set(window.by_group(users)) == {str(uid) for uid in users.uids}
+    assert window.by_group(NETWORKS)["WIFI"] == simulation.world.users("Native", NOON, "net")["WIFI"]
+    assert window.value(china) == simulation.world.users("Native", NOON, "country")["China"]
+    assert window.value(one) == window.by_group(users)[str(one.uids[0])]
+    assert window.by_group(USERS) == {None: window.value(USERS)}
+
+
+async def test_missing_tells_no_data_from_not_asked():
+    out = Faults.outage(0, NOON + 2_600).only("realtime_quality")
+    simulation = simulated(world=NOBODY, faults=out)
+    async with simulation.client() as client:
+        events = await all_of(client.realtime.watch(WEB, EMPTY, start=NOON, stop=NOON + 1_200, revisions=False))
+    assert whole(events, NOON)
+    assert of(Gap, events) == []
+    early = [window for window in events if window.ts < NOON + 180]
+    assert [window.missing for window in early] == [{EMPTY: "not asked"}] * len(early)
+    late = [window for window in events if window.ts > NOON + 500]
+    assert late
+    assert [window.missing for window in late] == [{EMPTY: "no data"}] * len(late)
+    assert {window.value(EMPTY) for window in events} == {None}
+
+
+@pytest.mark.parametrize("final", [False, True])
+async def test_an_empty_window_that_was_asked_for_in_time_is_never_a_gap(final):
+    simulation = simulated(world=NOBODY)
+    # Empty windows are held back until they are surely empty, and then requests fail until they are not kept any more.
+    simulation.faults = Faults.outage(NOON + 700, NOON + 3_600)
+    async with simulation.client() as client:
+        watch = client.realtime.watch(
+            EMPTY, start=NOON - 60, stop=NOON + 3_600, only_final=final, every=60, final_after=600
+        )
+        events = await all_of(watch)
+    assert whole(events, NOON - 60)
+    asked = [window for window in of(Window, events) if window.ts < NOON + 400]
+    assert len(asked) == 23
+    assert [window.missing for window in asked] == [{EMPTY: "no data"}] * len(asked)
+    assert {reason for _, _, reason in lost(events)} == {"outage"}
+
+
+async def test_an_empty_series_is_told_though_another_could_not_be_asked_for():
+    simulation = simulated(world=NOBODY, faults=Faults.outage(0, NOON + 3_600).only("realtime_usage"))
+    async with simulation.client() as client:
+        events = await all_of(client.realtime.watch(WEB, EMPTY, start=NOON, stop=NOON + 600))
+    assert [type(event) for event in events] == [Window] * 30
+    assert [window.missing for window in events] == [{WEB: "not asked", EMPTY: "no data"}] * 30
+
+
+async def test_an_empty_answer_erases_no_known_value():
+    simulation = simulated("enterprise", world=World(seed=7))
+    async with simulation.client() as client:
+        watch = client.realtime.watch(USERS, FREEZES, stop=NOON + 900, final_after=600)
+        events = []
+        async for event in watch:
+            events.append(event)
+            if len(events) == 10:  # from now on answers about windows of a minute ago are empty
+                simulation.variants = simulated(vanishing_rows=1.0, late_by=30).variants
+    assert of(Revision, events) == []
+    assert all(window.value(USERS) is not None for window in events if window.ts < NOON + 180)
+    again = simulated(world=World(seed=7), vanishing_rows=1.0, late_by=30)
+    async with again.client() as client:
+        final = await all_of(client.realtime.watch(USERS, stop=NOON + 300, only_final=True, every=20))
+    table = {window.ts: window.value(USERS) for window in of(Window, final)}
+    assert all(value == again.world.users("Native", ts, None)[""] for ts, value in table.items() if value is not None)
+    assert sum(value is not None for value in table.values()) > 5
+
+
+@pytest.mark.parametrize("by_name", [True, False], ids=["by name", "by sink"])
+async def test_revisions_survive_a_restart(by_name):
+    simulation = simulated("enterprise", world=World(seed=7), revised_windows=0.5, late_by=90)
+    store, kept, events = MemoryCheckpoints(), None, []
+    async with simulation.client(checkpoints=store) as client:
+        for until in (300, 310, 330, 900, 1_500):
+            given = "prod" if by_name else kept and Checkpoint.decode(kept)
+            watch = client.realtime.watch(NETWORKS, USERS, start=NOON, checkpoint=given, stop=NOON + until)
+            async for event in watch:
+                events.append(event)
+                kept = watch.checkpoint.encode()  # written with the event
+            assert len(watch.checkpoint.open) <= 30  # of 300 s, and the delay
+    assert whole(events, NOON)
+    table = told(events)
+    for ts in range(NOON, NOON + 1_200, 20):
+        assert table[ts, USERS] == {None: simulation.world.users("Native", ts, None)[""]}
+        assert table[ts, NETWORKS] == {k: v for k, v in simulation.world.users("Native", ts, "net").items() if v}
+
+
+async def test_a_revision_that_was_being_worked_on_at_a_crash_is_told_again():
+    simulation = simulated("enterprise", world=World(seed=7), revised_windows=1.0, late_by=90)
+    store, first = MemoryCheckpoints(), []
+    async with simulation.client(checkpoints=store) as client:
+        watch = client.realtime.watch(USERS, start=NOON, checkpoint="prod")
+        async for event in watch:
+            if isinstance(event, Revision):
+                break
+            first.append(event)
+        await watch.aclose()
+        rest = await all_of(client.realtime.watch(USERS, checkpoint="prod", stop=NOON + 600))
+    assert isinstance(event, Revision)
+    assert event in rest
+    assert whole([*first, *rest], NOON)
+
+
+async def test_a_series_may_come_at_another_place_after_a_restart():
+    simulation = simulated("enterprise", world=World(seed=7), revised_windows=1.0, late_by=90)
+    events = []
+    async with simulation.client(checkpoints=MemoryCheckpoints()) as client:
+        for stop, order in ((400, (USERS, NETWORKS, WEB)), (800, (WEB, USERS, NETWORKS))):
+            watch = client.realtime.watch(*order, start=NOON, checkpoint="prod", stop=NOON + stop)
+            events += await all_of(watch)
+    table, world = told(events), simulation.world
+    for ts in range(NOON, NOON + 600, 20):
+        assert table[ts, USERS] == {None: world.users("Native", ts, None)[""]}
+        assert table[ts, WEB] == {None: world.users("WebRTC", ts, None)[""]}
+        assert len(table[ts, NETWORKS]) > 2
+
+
+async def test_without_revisions_nothing_is_kept_for_them():
+    simulation = simulated("enterprise", revised_windows=1.0, late_by=90)
+    async with simulation.client() as client:
+        watch = client.realtime.watch(USERS, stop=NOON + 600, revisions=False)
+        async for event in watch:
+            assert isinstance(event, Window)
+            assert all(int(ts) > event.ts for ts in watch.checkpoint.open)
+
+
+MANGLED = {
+    "no number": lambda entry: {"x": entry},
+    "no series": lambda entry: {str(NOON): {"7": entry["0"]}},
+    "a text": lambda entry: {str(NOON): {"0": {"at": "soon", "rows": []}}},
+    "no rows": lambda entry: {str(NOON): {"0": {"at": 1.0}}},
+    "short rows": lambda entry: {str(NOON): {"0": {"at": 1.0, "rows": [[None]]}}},
+    "a value": lambda entry: {str(NOON): {"0": {"at": 1.0, "rows": [[None, None, "many"]]}}},
+    "a group": lambda entry: {str(NOON): {"0": {"at": 1.0, "rows": [[["WIFI"], None, 1]]}}},
+    "a user": lambda entry: {str(NOON): {"0": {"at": 1.0, "rows": [[None, {}, 1]]}}},
+    "a list": lambda entry: {str(NOON): {"0": []}},
+    "an unknown field": lambda entry: {str(NOON): {"0": {**entry["0"], "mood": 1}}},
+}
+
+
+@pytest.mark.parametrize("mangle", MANGLED.values(), ids=MANGLED)
+async def test_a_mangled_window_in_a_checkpoint_is_told(mangle):
+    simulation = simulated("enterprise")
+    async with simulation.client() as client:
+        watch = client.realtime.watch(USERS, start=NOON, stop=NOON + 100)
+        await all_of(watch)
+        text = json.loads(watch.checkpoint.encode())
+        text["open"] = mangle(text["open"][str(NOON)])
+        given = Checkpoint.decode(json.dumps(text))
+        with pytest.raises(CheckpointError):
+            await all_of(client.realtime.watch(USERS, checkpoint=given, stop=NOON + 200))
+
+
+async def test_what_an_outage_costs_is_a_gap_for_the_outage():
+    simulation = simulated(faults=Faults.outage(NOON + 600, NOON + 4_200))
+    async with simulation.client() as client:
+        events = await all_of(client.realtime.watch(USERS, start=NOON, stop=NOON + 4_800))
+    assert whole(events, NOON)
+    ((first, end, reason),) = lost(events)
+    assert reason == "outage"
+    assert first in range(360, 600)  # asked for last a few minutes before
+    assert end in range(1_800, 2_400)  # what the plan keeps, when it came back
+
+
+async def test_what_another_program_costs_is_a_gap_for_the_quota():
+    simulation = simulated(at=NOON + 10 * HOUR)
+    async with simulation.client() as client:
+        watch = client.realtime.watch(USERS, start=NOON + 10 * HOUR, stop=NOON + 13 * HOUR)
+        asyncio.get_running_loop().call_later(600, simulation.service.spend, "realtime", 480)
+        events = await all_of(watch)
+    assert whole(events, NOON + 10 * HOUR)
+    ((first, end, reason),) = lost(events)
+    assert reason == "quota"
+    assert first < 10 * HOUR + 640
+    assert 12 * HOUR - 2_400 <= end <= 12 * HOUR - 2_300
+
+
+async def test_what_a_busy_consumer_costs_is_a_gap_for_the_consumer():
+    simulation = simulated()
+    events = []
+    async with simulation.client() as client:
+        async for event in client.realtime.watch(USERS, start=NOON, stop=NOON + 5_000):
+            events.append(event)
+            if len(events) == 20:
+                await asyncio.sleep(HOUR)
+    assert whole(events, NOON)
+    assert [reason for _, _, reason in lost(events)] == ["consumer"]
+
+
+async def test_a_start_that_is_too_old_is_a_gap_before_the_start():
+    simulation = simulated()
+    async with simulation.client() as client:
+        events = await all_of(client.realtime.watch(USERS, start=NOON - DAY, stop=NOON - 60))
+    assert whole(events, NOON - DAY)
+    ((first, end, reason),) = lost(events)
+    assert (first, reason) == (-DAY, "before_start")
+    assert -2_400 < end < -2_360
+
+
+async def test_a_checkpoint_of_days_ago_is_a_gap_before_the_start():
+    simulation = simulated()
+    store = MemoryCheckpoints()
+    async with simulation.client(checkpoints=store) as client:
+        first = await all_of(client.realtime.watch(USERS, start=NOON, checkpoint="prod", stop=NOON + 100))
+    await asyncio.sleep(3 * DAY)
+    async with simulation.client(checkpoints=store) as client:
+        rest = await all_of(client.realtime.watch(USERS, checkpoint="prod", stop=NOON + 3 * DAY))
+    assert whole([*first, *rest], NOON)
+    ((begun, end, reason),) = lost(rest)
+    assert (begun, reason) == (140, "before_start")  # the answer that told of the last window told of two more
+    assert 3 * DAY - 2_400 < end <= 3 * DAY - 2_200
+
+
+async def test_what_the_service_does_not_keep_though_the_plan_says_so_is_a_gap_for_the_service():
+    simulation = simulated("premium")
+    async with simulation.client(plan="enterprise") as client:
+        asyncio.get_running_loop().call_later(600, simulation.clock.suspend, 3_000)
+        events = await all_of(client.realtime.watch(USERS, start=NOON, stop=NOON + 4_800))
+    assert whole(events, NOON)
+    assert "service" in {reason for _, _, reason in lost(events)}
+    assert {reason for _, _, reason in lost(events)} <= {"service", "asleep"}
+
+
+async def test_what_was_delivered_before_a_restart_is_neither_a_window_nor_in_a_gap():
+    done = [(NOON - 3_600, NOON - 3_000), (NOON - 2_600, NOON - 2_000), (NOON - 1_000, NOON - 800)]
+    simulation = simulated()
+    async with simulation.client() as client:
+        watch = client.realtime.watch(USERS, start=NOON - 3_600, stop=NOON - 3_580)
+        place = watch.checkpoint
+        for start, end in done:
+            place = place.with_done(Window(ts=start, values={}).span)
+            for ts in range(start, end, 20):
+                place = place.with_done(Window(ts=ts, values={}).span)
+        events = await all_of(client.realtime.watch(USERS, checkpoint=place, stop=NOON - 60))
+    told_of = [second for event in events for second in range(event.span.start, event.span.end, 20)]
+    before = {second for start, end in done for second in range(start, end, 20)}
+    assert not before & set(told_of)
+    assert sorted(told_of) == told_of
+    assert before | set(told_of) == set(range(NOON - 3_600, NOON - 60, 20))
+    assert {gap.reason for gap in of(Gap, events)} == {"before_start"}
+
+
+async def test_gaps_of_two_reasons_are_told_apart_where_they_touch():
+    simulation = simulated(faults=Faults.outage(NOON, NOON + 1_000))
+    async with simulation.client() as client:
+        events = await all_of(client.realtime.watch(USERS, start=NOON - 3_000, stop=NOON))
+    assert whole(events, NOON - 3_000)
+    (first, middle, before), (same, _, after) = lost(events)
+    assert (first, before, after) == (-3_000, "before_start", "outage")
+    assert middle == same in range(-2_400, -2_300)
