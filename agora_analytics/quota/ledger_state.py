@@ -23,6 +23,9 @@ T = TypeVar("T")
 _REBOOT_JUMP: Final = 60.0
 """Seconds by which wall and monotonic clock must part to show that the machine was restarted since."""
 
+_FORMAT: Final = 1
+"""The stored format; raise it when a field gets another name or meaning."""
+
 MAX_PROCESSES: Final = 4096
 """Processes that can share a state at a time."""
 
@@ -41,6 +44,8 @@ class LedgerState:
     boot_time: float = 0.0
     process_slot: int = 0
     trust: DateTrust = attrs.field(factory=DateTrust)
+    format: int = 0
+    """Set by `encode`."""
 
     def counter(self, name: str) -> WindowCounter:
         """Return the counter of this name; creates it if there is none."""
@@ -71,6 +76,7 @@ class LedgerState:
 
     def encode(self) -> bytes:
         """Return the state as JSON; `decode` reads it back."""
+        self.format = _FORMAT
         return encode(self)
 
     def rebase(self, now: float, wall: float) -> None:
@@ -83,8 +89,19 @@ class LedgerState:
         self.boot_time = wall - now
 
 
-decode: Callable[[bytes], LedgerState] = strict_decoder(LedgerState)
-"""Read back what `LedgerState.encode` returned; raises what `DecodeFailures` lists for anything else."""
+_decode: Callable[[bytes], LedgerState] = strict_decoder(LedgerState)
+
+
+def decode(stored: bytes) -> LedgerState:
+    """Read back what `LedgerState.encode` returned.
+
+    Raises `ValueError` for a state of another version of the library, and what `DecodeFailures` lists for anything
+    else.
+    """
+    state = _decode(stored)
+    if state.format != _FORMAT:
+        raise ValueError(f"another version of the library stored it, in format {state.format} instead of {_FORMAT}")
+    return state
 
 
 class MemoryLedger:

@@ -91,6 +91,8 @@ class LedgerFile:
             self._retry_locked("PRAGMA synchronous=NORMAL")
             self._path.chmod(0o600)
         with self._transaction(), self._as_ledger_error():
+            if self._database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'books'").fetchone():
+                raise ValueError("an earlier version of the library stored it; delete it when no program uses it")
             for table in _LAYOUT:
                 self._database.execute(table)
             self._reclaim_crashed()

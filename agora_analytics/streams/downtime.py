@@ -46,7 +46,8 @@ class Now(NamedTuple):
     @classmethod
     def read(cls, time: ServiceTime) -> Now:
         """Read the clocks."""
-        return cls(time.monotonic(), time.utc(), time.confirmed, time.host_ahead())
+        confirmed = time.confirmed  # first: a ledger's thread may replace the clock in between
+        return cls(time.monotonic(), time.utc(), confirmed, time.host_ahead())
 
     def confirms(self, earlier: Now) -> bool:
         """Whether the service's time was known at an earlier reading, by all that is known now."""

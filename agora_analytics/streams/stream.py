@@ -97,7 +97,7 @@ class Stream(AsyncIterator[T], Generic[T]):
         try:
             event = await self._pump.next()
         finally:
-            self._away_since = asyncio.get_running_loop().time()
+            self._away_since = self._time.monotonic()
         # Set only now: an event that its consumer did not wait for is not being worked on.
         self._poller.current = event
         return event

@@ -266,7 +266,7 @@ def unusable(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return path / "quota.db" if request.param == "below a file" else path
 
 
-async def test_a_file_of_an_earlier_layout_is_started_anew(file, path):
+async def test_a_file_of_an_earlier_version_is_refused_because_its_counts_would_be_lost(file, path):
     path.parent.mkdir(exist_ok=True)
     database = sqlite3.connect(path)
     database.execute("CREATE TABLE books (account TEXT PRIMARY KEY, book BLOB NOT NULL)")
@@ -275,9 +275,23 @@ async def test_a_file_of_an_earlier_layout_is_started_anew(file, path):
     database.execute("INSERT INTO processes VALUES (0, 'gone')")
     database.commit()
     database.close()
-    state = await file.change("a", whole)
-    assert (state.issued, state.counters) == (0, {})
-    assert await file.change("a", count) == 1
+    before = path.read_bytes()
+    with pytest.raises(LedgerError, match="an earlier version of the library stored it; delete it"):
+        await file.change("a", count)
+    assert path.read_bytes()[100:] == before[100:]  # without the counters in its header
+
+
+async def test_a_state_in_another_format_is_refused(file, path):
+    await file.change("a", count)
+    await file.close()
+    database = sqlite3.connect(path)
+    (state,) = database.execute("SELECT state FROM accounts").fetchone()
+    assert state.count(b'"format":1') == 1
+    database.execute("UPDATE accounts SET state = ?", (state.replace(b'"format":1', b'"format":2'),))
+    database.commit()
+    database.close()
+    with pytest.raises(LedgerError, match="another version of the library stored it, in format 2 instead of 1"):
+        await FileLedger(path).change("a", count)
 
 
 async def test_an_unusable_path_raises_and_nothing_is_sent(unusable):

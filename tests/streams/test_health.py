@@ -12,7 +12,7 @@ import pytest
 from helpers.streaming import BUSY, DAY, HOUR, MIDNIGHT, NOON, USERS, of, simulated, taking
 from helpers.wrong_dates import Tampering
 
-from agora_analytics import CallStarted, Health, Series, Window, broadcast
+from agora_analytics import CallStarted, Checkpoint, Health, MemoryCheckpoints, Series, Window, broadcast
 from agora_analytics.plans import PREMIUM
 from agora_analytics.simulator import Fault, Faults
 
@@ -43,6 +43,21 @@ async def test_before_anything_it_is_polling():
         await watch.aclose()
         assert watch.health.state == "stopped"
         assert well(Health(), NOON)
+
+
+class SlowCheckpoints(MemoryCheckpoints):
+    async def load(self, name: str) -> Checkpoint | None:
+        await asyncio.sleep(60)
+        return await super().load(name)
+
+
+async def test_health_is_readable_in_another_thread_before_the_first_checkpoint_is_loaded():
+    async with simulated().client(checkpoints=SlowCheckpoints()) as client:
+        watch = client.realtime.watch(USERS, checkpoint="name")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(watch), 1)
+        assert await asyncio.to_thread(lambda: watch.health.state) == "polling"
+        await watch.aclose()
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["alone", "broadcast"])
