@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
@@ -56,7 +57,8 @@ async def test_health_is_readable_in_another_thread_before_the_first_checkpoint_
         watch = client.realtime.watch(USERS, checkpoint="name")
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(anext(watch), 1)
-        assert await asyncio.to_thread(lambda: watch.health.state) == "polling"
+        with ThreadPoolExecutor(1) as thread:
+            assert thread.submit(lambda: watch.health.state).result() == "polling"
         await watch.aclose()
 
 
