@@ -97,6 +97,7 @@ class AnalyticsClient:
         transport: Transport | None = None,
         clock: WallClock = time.time,
     ) -> None:
+        # Each setting is checked where it is passed on: longer than 25 lines for that.
         try:
             credentials = Credentials(customer_id, customer_secret)
         finally:

@@ -342,6 +342,7 @@ def _plan(
     realtime: tuple[int, int, int, int] | None = None,
 ) -> Plan:
     """Build a plan from the numbers of its column, in the tables' order and units."""
+    # A table of the reference after another: longer than 25 lines for that.
     per_second, per_day, days, hours, delay = lists
     detail_hours, detail_delay = details
     calls = Limits(per_second=per_second, per_day=per_day, available=days * DAY, longest=hours * HOUR, delay=delay)

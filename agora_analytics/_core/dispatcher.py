@@ -158,6 +158,7 @@ class Dispatcher:
         Waits for quota at most `max_wait` seconds in all. Raises the errors of `agora_analytics.errors`, and
         `RuntimeError` if the client is closed or belongs to another loop or process.
         """
+        # One loop whose steps share the state of the request: longer than 25 lines for that.
         loop = self._bind_loop()
         begun = loop.time()
         pending = _PendingRequest(endpoint, build, decode, app)

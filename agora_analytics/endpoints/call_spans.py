@@ -139,6 +139,7 @@ class CallSpanTracker(SpanTracker):
 
     async def fetch(self, send: Callable[[], Awaitable[AnswerT]], span: Span, default: AnswerT) -> AnswerT:
         """Return what `send` gets for `clip(span)`, or `default`; sends again once an error has told the time."""
+        # What may be sent again, and how often, in one place: longer than 25 lines for that.
         refusals, pause = 0, 0.0
         most = _MAX_REFUSALS_WAITING if self._waits else _MAX_REFUSALS
         while True:

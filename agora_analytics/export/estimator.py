@@ -165,7 +165,6 @@ class Estimator:
 
     async def _sample_list(self, endpoints: EndpointSet, app: str, expired: list[Skipped]) -> ListSample:
         """Request the totals of a few slices of a list, evenly spread, and the whole first page of the middle one."""
-        # One sequence of requests, whose size depends on the answers before: longer than 25 lines for that.
         channel = self._selection.channels[0] if self._selection.channels else None
         spans = self._slices(app, CallSource(channel), expired)
         steps = range(_SAMPLED_SLICES) if spans else ()

@@ -122,7 +122,6 @@ class Exporter:
                 quarter of an hour of an outage.
 
         """
-        # The signature and one call: longer than 25 lines for its arguments.
         lifecycle = await _lifecycle()
         options = lifecycle.RunOptions(
             worst=_worst(order),

@@ -64,7 +64,7 @@ async def run_export(
     rebuild: bool,
 ) -> ExportReport:
     """Fetch a selection into files of the format `name`; see `Exporter.run`."""
-    # Its steps are the life of a run, in order; the signature alone takes 12 lines.
+    # The steps of a run, in order: longer than 25 lines for that.
     validation.instance("selection", selection, Selection)
     name = formats.check(name)
     sink = await asyncio.to_thread(open_sink, to, sink_options)  # some stores connect at once

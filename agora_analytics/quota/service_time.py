@@ -37,7 +37,7 @@ class ServiceTime:
         self._loop_time: Callable[[], float] | None = None
         self._clock = ServiceClock()
         self._trust = DateTrust()
-        self._host = HostClock()
+        self._host = SleepDetector()
         self._host_ahead: float | None = None
 
     def monotonic(self) -> float:
@@ -123,7 +123,7 @@ class ServiceTime:
         return self._wall() - self.monotonic()
 
 
-class HostClock:
+class SleepDetector:
     """Detects sleeps of the host: between two observations its wall clock gained on the loop's clock.
 
     Setting the wall clock looks the same, so this is a hint; only an answer of the service proves anything.

@@ -28,7 +28,7 @@ class WindowSource(Protocol):
         """Call `callback` for rows that are skipped from now on."""
 
 
-class CallSource(Protocol):
+class CallPageSource(Protocol):
     """Lists calls, and the sessions of one."""
 
     def call_page(self, span: SpanProvider, number: int, cname: str | None = None) -> Coroutine[Any, Any, CallPage]:

@@ -51,15 +51,6 @@ def test_every_public_name_is_in_the_changelog():
     assert [name for name in agora_analytics.__all__ if not re.search(rf"`{name}\b", changelog)] == []
 
 
-def test_no_file_is_longer_than_four_hundred_lines():
-    files = [
-        path
-        for folder in ("agora_analytics", "tests", "benchmarks", "examples")
-        for path in (ROOT / folder).rglob("*.py")
-    ]
-    assert [path.name for path in files if len(path.read_text().splitlines()) > 400] == []
-
-
 def complaints(errors: str) -> list[str]:
     """The lines of stderr, without those of asyncio's debug mode that depend on how busy the machine is."""
     return [line for line in errors.splitlines() if not re.fullmatch(r"Executing <.*> took \d+\.\d+ seconds", line)]

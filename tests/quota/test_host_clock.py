@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from agora_analytics.quota.service_time import HostClock
+from agora_analytics.quota.service_time import SleepDetector
 
 HOUR = 3_600.0
 
 
-def seen(*gains: tuple[float, float]) -> HostClock:
+def seen(*gains: tuple[float, float]) -> SleepDetector:
     """A clock that gained so many seconds at moments of the loop's, and was looked at each minute."""
-    clock, rest, ahead = HostClock(), list(gains), 0.0
+    clock, rest, ahead = SleepDetector(), list(gains), 0.0
     for now in range(0, 40_000, 60):
         while rest and rest[0][0] <= now:
             ahead += rest.pop(0)[1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from agora_analytics.quota.service_time import HostClock
+from agora_analytics.quota.service_time import SleepDetector
 from agora_analytics.streams.downtime import Downtime, DowntimeLog, Now
 
 NOON = 1_795_521_600
@@ -19,7 +19,7 @@ class Clocks:
         self.confirmed = False
         self._passed = self._asleep = 0.0
         self._ahead: float | None = None
-        self._host = HostClock()
+        self._host = SleepDetector()
 
     def wait(self, seconds: float) -> None:
         self._passed += seconds

@@ -120,6 +120,7 @@ class ChunkReader:
 
     def _object(self, form: ValueFormat, at: int, path: str) -> Steps[tuple[Any, int]]:
         """Read an object: its lists item by item, and around them the rest of it."""
+        # One pass over the text, in which every branch moves the position: longer than 25 lines for that.
         if self.body[at : at + 1] != b"{":
             text = yield from self._text(at)
             raise MisfitError(f"expected an object, got {json.short_repr(json.parse_value(text))}", path)

@@ -212,6 +212,7 @@ async def export(
 
     Example: agora-analytics export data --last 1d --format csv
     """
+    # Mostly options that are passed on: longer than 25 lines for that.
     _check_options(credentials.plan, format, to, dry_run=dry_run)
     selected.check_names(names)
     credentials, settings = selected.complete(credentials)

@@ -87,6 +87,7 @@ async def watch(
 
     Example: agora-analytics watch userCount:WebRTC videoFreezeRate:WebRTC --windows 5
     """
+    # The view, the heartbeat and the stream are open together: longer than 25 lines for that.
     chosen = [parse_series(text) for text in series or _DEFAULT]
     for one in chosen:
         names.check_series("SERIES", one.metric, one.product)

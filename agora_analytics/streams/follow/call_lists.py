@@ -13,12 +13,12 @@ from agora_analytics.models import Call, CallPage
 from agora_analytics.plans import CALL_LISTS, Endpoint
 from agora_analytics.spans import Span
 from agora_analytics.streams.retention import RetentionBounds
-from agora_analytics.streams.sources import CallSource
+from agora_analytics.streams.sources import CallPageSource
 
 PAGE_SIZE: Final = 100
 
 
-class Request(Protocol):
+class RequestSender(Protocol):
     """Sends a request as soon as there is quota for it: `Poller.request`."""
 
     def __call__(
@@ -30,7 +30,9 @@ class Request(Protocol):
 class CallListReader:
     """Reads call lists, and counts what that took."""
 
-    def __init__(self, source: CallSource, bounds: RetentionBounds, utc: Callable[[], float], request: Request) -> None:
+    def __init__(
+        self, source: CallPageSource, bounds: RetentionBounds, utc: Callable[[], float], request: RequestSender
+    ) -> None:
         self.bounds = bounds
         self.utc = utc
         self.requests_made = 1.0

@@ -27,7 +27,7 @@ from agora_analytics.streams.health import log
 from agora_analytics.streams.poller import Poller
 from agora_analytics.streams.position import Position
 from agora_analytics.streams.retention import RetentionBounds
-from agora_analytics.streams.sources import CallSource
+from agora_analytics.streams.sources import CallPageSource
 from agora_analytics.streams.stream import Stream
 
 __all__ = ["Follow"]
@@ -73,14 +73,18 @@ class Follow(Stream[CallEvent]):
     ```
     """
 
-    def __init__(self, source: CallSource, limiters: Limiters, settings: FollowSettings, position: Position) -> None:
+    def __init__(
+        self, source: CallPageSource, limiters: Limiters, settings: FollowSettings, position: Position
+    ) -> None:
         super().__init__(FollowPoller(source, limiters, settings, position), limiters.time)
 
 
 class FollowPoller(Poller[CallEvent]):
     """Polls call lists."""
 
-    def __init__(self, source: CallSource, limiters: Limiters, settings: FollowSettings, position: Position) -> None:
+    def __init__(
+        self, source: CallPageSource, limiters: Limiters, settings: FollowSettings, position: Position
+    ) -> None:
         super().__init__("follow", limiters, position, RetentionBounds(limiters.plan.of_endpoint(CALL_LISTS), _MARGIN))
         source.on_skipped(self.monitor.rows_skipped)
         self._settings = settings

@@ -31,7 +31,7 @@ from agora_analytics.spans import DAY, HOUR, Span
 from agora_analytics.streams.events import CallFinished, CallSessions
 from agora_analytics.streams.follow.call_tracker import CallTracker, PendingSessions
 from agora_analytics.streams.health import log
-from agora_analytics.streams.sources import CallSource
+from agora_analytics.streams.sources import CallPageSource
 
 _INTERACTIVE_SHARE: Final = 0.1
 """Share of the day's requests for sessions that is left to interactive use."""
@@ -69,7 +69,7 @@ class _OutOfQuotaError(Exception):
 class SessionFetcher:
     """Fetches the pending sessions of a tracker."""
 
-    def __init__(self, source: CallSource, limiters: Limiters) -> None:
+    def __init__(self, source: CallPageSource, limiters: Limiters) -> None:
         self._source = source
         self._limiters = limiters
         self._time = limiters.time
