@@ -1,10 +1,10 @@
-"""Waiting for work in a thread to its end, however often the caller is cancelled: a thread cannot be stopped."""
+"""Futures whose caller may be cancelled: work in a thread, which cannot be stopped, and errors nobody waits for."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
@@ -28,6 +28,12 @@ async def wait_until_done(work: asyncio.Future[T], abort: Callable[[], object] |
                 loop.call_later(_GRACE, lambda: work.done() or abort())
             cancelled = error
     if cancelled is not None:
-        work.exception()  # marks it as retrieved
+        retrieve_error(work)
         raise cancelled
     return work.result()
+
+
+def retrieve_error(future: asyncio.Future[Any]) -> None:
+    """Mark an error as retrieved, as a done callback: whoever would raise it may be cancelled or gone."""
+    if not future.cancelled():
+        future.exception()

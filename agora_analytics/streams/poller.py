@@ -9,6 +9,7 @@ from contextlib import aclosing, suppress
 from types import TracebackType
 from typing import Any, Final, Generic, TypeVar
 
+from agora_analytics._core.futures import retrieve_error
 from agora_analytics.errors import AgoraError, LedgerError, PlanRefused, QuotaExhausted, RateLimited
 from agora_analytics.plans import Endpoint
 from agora_analytics.quota.limiter import Budget
@@ -137,6 +138,7 @@ class Poller(ABC, Generic[T]):
     async def unless_stopped(self, work: Coroutine[Any, Any, R]) -> R:
         """Return the result of `work`; cancel it and raise `StoppedError` as soon as the stream is stopped."""
         task = asyncio.ensure_future(work)
+        task.add_done_callback(retrieve_error)  # it may fail in the turn in which it is no longer waited for
         stop = asyncio.ensure_future(self._stopped.wait())
         try:
             await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)

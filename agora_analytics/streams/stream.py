@@ -11,6 +11,7 @@ from typing import Final, Generic, Self, TypeVar
 
 import attrs
 
+from agora_analytics._core.futures import retrieve_error
 from agora_analytics.quota.service_time import ServiceTime
 from agora_analytics.streams.checkpoints import Checkpoint
 from agora_analytics.streams.health import Health
@@ -116,7 +117,7 @@ class _Pump(Generic[T]):
             raise RuntimeError("another task waits for this stream's next event: use broadcast() for several consumers")
         if self._pending is None:
             self._pending = asyncio.create_task(self._step())
-            self._pending.add_done_callback(_retrieve_error)
+            self._pending.add_done_callback(retrieve_error)  # the consumer may have left for good
         self._has_waiter = True
         try:
             await asyncio.wait((self._pending,))
@@ -146,9 +147,3 @@ class _Pump(Generic[T]):
         if task is not None and not task.done():
             with suppress(RuntimeError):  # the loop is closed
                 task.get_loop().call_soon_threadsafe(task.cancel)
-
-
-def _retrieve_error(task: asyncio.Task[object]) -> None:
-    """Mark an error as retrieved: the consumer gets it with `anext()`, but may have left for good."""
-    if not task.cancelled():
-        task.exception()

@@ -143,3 +143,10 @@ def spans_asked(simulation: Simulation) -> list[tuple[float, int, int]]:
         query = {name.lower().replace("_", ""): values[0] for name, values in parse_qs(entry.query).items()}
         found.append((entry.at, int(query["startts"]), int(query["endts"])))
     return found
+
+
+async def nothing_left(client) -> bool:
+    """Whether no task goes on but this one, and no request is kept for a stream."""
+    await asyncio.sleep(0.2)
+    states = await client.quota.snapshot()
+    return asyncio.all_tasks() == {asyncio.current_task()} and {state.expected for state in states} == {0}

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-from contextlib import aclosing, suppress
+from contextlib import suppress
 
 import pytest
-from helpers.streaming import DAY, HOUR, NOON, USERS, all_of, consume, of, passed, simulated, stamps, taken_for, whole
+from helpers.streaming import (
+    DAY,
+    HOUR,
+    NOON,
+    USERS,
+    all_of,
+    consume,
+    nothing_left,
+    of,
+    passed,
+    simulated,
+    stamps,
+    taken_for,
+    whole,
+)
 
 from agora_analytics import (
     CallFinished,
@@ -19,13 +32,6 @@ from agora_analytics import (
     Window,
 )
 from agora_analytics.simulator import Fault, Faults, VirtualLoop
-
-
-async def nothing_left(client) -> bool:
-    """Whether no task goes on but this one, and no request is kept for a stream."""
-    await asyncio.sleep(0.2)
-    states = await client.quota.snapshot()
-    return asyncio.all_tasks() == {asyncio.current_task()} and {state.expected for state in states} == {0}
 
 
 @pytest.mark.parametrize("seconds", [1, 30])
@@ -75,71 +81,6 @@ async def test_an_event_that_nobody_waited_for_is_not_in_the_checkpoint_before_i
         event = await anext(watch)
         assert event.ts == first.span.end
         assert watch.checkpoint.done[0].end == event.span.end
-
-
-async def _with(stream) -> None:
-    async with stream as events:
-        assert await anext(events)
-
-
-async def _closing(stream) -> None:
-    async with aclosing(stream) as events:
-        assert await anext(events)
-
-
-async def _broken_off(stream) -> None:
-    async for _ in stream:
-        break
-
-
-async def _cancelled(stream) -> None:
-    task = asyncio.create_task(consume(stream, []))
-    await asyncio.sleep(1_000)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-
-async def _given_up(stream) -> None:
-    with suppress(TimeoutError):
-        while True:
-            await asyncio.wait_for(anext(stream), 1)
-
-
-@pytest.mark.parametrize("kind", ["watch", "follow"])
-@pytest.mark.parametrize("left", [_with, _closing, _broken_off, _cancelled, _given_up], ids=lambda way: way.__name__)
-async def test_however_it_is_left_nothing_stays_behind(left, kind):
-    simulation = simulated()
-    async with simulation.client(checkpoints=MemoryCheckpoints()) as client:
-
-        def stream():
-            if kind == "watch":
-                return client.realtime.watch(USERS, checkpoint="prod")
-            return client.calls.follow(start=NOON - HOUR, checkpoint="prod")
-
-        await left(stream())
-        gc.collect()
-        assert await nothing_left(client)
-        async with stream() as again:  # the name is free
-            assert await anext(again)
-        assert await nothing_left(client)
-
-
-@pytest.mark.parametrize("kind", ["watch", "follow"])
-def test_one_that_is_left_open_makes_no_noise_when_its_loop_ends(kind, caplog):
-    kept = []
-
-    async def leave() -> None:
-        async with simulated().client(checkpoints=MemoryCheckpoints()) as client:
-            stream = client.realtime.watch(USERS, checkpoint="prod")
-            if kind == "follow":
-                stream = client.calls.follow(start=NOON - HOUR, checkpoint="prod", with_sessions=True)
-            kept.append(stream)
-            await _broken_off(stream)
-
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(leave())
-    assert [record for record in caplog.records if record.name == "asyncio" and record.levelname == "ERROR"] == []
 
 
 class Unwritable:

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from agora_analytics._core.futures import wait_until_done
+from agora_analytics._core.futures import retrieve_error, wait_until_done
 from agora_analytics.errors import ExportError
 from agora_analytics.export.state.export_state import ExportState
 
@@ -46,15 +46,12 @@ class StateThread:
     async def change(self, change: Callable[[ExportState], T]) -> T:
         """Apply a change in a transaction, and return its result once that is committed."""
         future = self._enqueue(change)
-        try:
-            return await future
-        finally:
-            if future.cancel() is False and not future.cancelled():
-                future.exception()  # mark it as retrieved: the caller is cancelled
+        future.add_done_callback(retrieve_error)  # the caller may be cancelled meanwhile
+        return await future
 
     def change_soon(self, change: Callable[[ExportState], object]) -> None:
         """Apply a change before all later ones, or together with them, and do not wait for it. Errors are dropped."""
-        self._enqueue(change).add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._enqueue(change).add_done_callback(retrieve_error)
 
     def _enqueue(self, change: Callable[[ExportState], T]) -> asyncio.Future[T]:
         loop = asyncio.get_running_loop()
