@@ -274,10 +274,12 @@ async def test_the_exhausted_day_is_the_one_that_the_answer_is_dated(clock):
 
 
 def test_a_stored_state_with_missing_and_unknown_fields_is_read():
-    old = b'{"clock":{"floor":5.0},"counters":{"lists":{"used_per_day":{"7":3},"limits":{"day":5}}},"issued":9}'
-    state = decode(old)
+    stored = b'{"clock":{"floor":5.0},"counters":{"lists":{"used_per_day":{"7":3},"limits":{"day":5}}},"issued":9,'
+    state = decode(stored + b'"format":1}')
     assert (state.clock.floor, state.issued, state.counter("lists").used_per_day) == (5.0, 9, {7: 3})
     assert not state.trust.confirmed
+    with pytest.raises(ValueError, match="in format 0 instead of 1"):
+        decode(stored + b'"format":0}')
 
 
 def test_the_accepted_date_outlives_the_process():
