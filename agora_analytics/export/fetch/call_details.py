@@ -247,7 +247,7 @@ class CallDetailsFetcher:
         batch = progress.batch(cursor)
         sids = tuple(filter(validation.is_without_commas, batch))
         answer = await self._request_metrics(progress, sids, span) if sids else []
-        # SerializedRows at once, and session by session: sixteen answers of 100 000 points each may be held here.
+        # Packed at once, and session by session: sixteen answers of 100,000 points each may be held here.
         undated: list[ColumnBatch] = []
         pieces = [self._pack_metrics(call, answer.pop(0), undated) for _ in range(len(answer))]
         last = progress.is_last_part(cursor)

@@ -84,12 +84,12 @@ def _text_of(options: Mapping[str, Any], name: str) -> str:
 
 
 def secrets(url: str, options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return all secrets, longest first: users, passwords and query values of the URL, and values of the options."""
+    """Return all secrets: users, passwords and query values of the URL, and values of the options."""
     texts = {*_texts(options)}
     for link in _LINKS.split(url):
         texts.update(_secrets_of_link(link))
     spelled = {form for text in texts for form in (text, unquote(text), quote(text, safe=""), repr(text)[1:-1])}
-    return tuple(sorted(filter(None, spelled), key=len, reverse=True))
+    return tuple(filter(None, spelled))
 
 
 def _secrets_of_link(link: str) -> Iterator[str]:
@@ -130,10 +130,18 @@ def _texts(options: object) -> Iterator[str]:
 
 
 def scrubbed(text: str, secrets: tuple[str, ...]) -> str:
-    """Replace secrets in a text by `***`; give the longest first."""
-    for secret in secrets:
-        if len(secret) >= _SHORT:
-            text = text.replace(secret, "***")
-        else:
-            text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", "***", text)
-    return text
+    """Replace secrets in a text by `***`; where they overlap, all that they cover."""
+    kept, at = [], 0
+    for start, end in sorted(place for secret in secrets for place in _places(text, secret)):
+        if start >= at:
+            kept += text[at:start], "***"
+        at = max(at, end)
+    return "".join([*kept, text[at:]])
+
+
+def _places(text: str, secret: str) -> Iterator[tuple[int, int]]:
+    """Yield where a secret is; a short one only as a word of its own."""
+    escaped = re.escape(secret)
+    pattern = escaped if len(secret) >= _SHORT else rf"(?<!\w){escaped}(?!\w)"
+    for found in re.finditer(f"(?={pattern})", text):  # a lookahead, because a secret may overlap itself
+        yield found.start(), found.start() + len(secret)

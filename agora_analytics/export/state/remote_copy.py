@@ -69,8 +69,8 @@ class StateSync(Protocol):
 class LocalSync:
     """A state on a local disk: it survives its process by itself, and a power cut by fsync."""
 
-    def __init__(self, disk: StateThread) -> None:
-        self._state_thread = disk
+    def __init__(self, state_thread: StateThread) -> None:
+        self._state_thread = state_thread
 
     async def check_not_superseded(self) -> None:
         """Do nothing: the state is locked while a run lasts."""
@@ -90,8 +90,8 @@ class LocalSync:
 class RemoteSync:
     """A state with a copy in a store; the one on this machine is its working copy."""
 
-    def __init__(self, disk: StateThread, sink: Sink, path: Path, name: str) -> None:
-        self._state_thread = disk
+    def __init__(self, state_thread: StateThread, sink: Sink, path: Path, name: str) -> None:
+        self._state_thread = state_thread
         self._sink = sink
         self._path = path
         self._database = path.with_name(DATABASE_FORMATS[name].file) if name in DATABASE_FORMATS else None
@@ -185,7 +185,7 @@ class RemoteSync:
         in a copy before the claim may be written by both, with the same rows.
         """
         run = 1 + max((one.run for one in await self._list_files("run", "state")), default=0)
-        # Set before the file exists, so that a caller cancelled meanwhile paused releases the claim.
+        # Set before the file exists, so that a caller cancelled meanwhile still releases the claim.
         self._run_number, self._token = run, token_bytes(16)
         if not await self._state_thread.run_io(lambda: self._create_claim(_claim_name(run))):
             raise self._superseded_error()

@@ -61,7 +61,10 @@ _INHERITED_VARIABLES: Final = frozenset(
 _COMMANDS: Final = frozenset({"ready", "part_row_counts", "begin", "add", "end", "copy", "close"})
 """Commands to an open writer: its methods."""
 
-_REPLIED: Final = _COMMANDS - {"add"}
+_NO_REPLY: Final = frozenset({"open", "add"})
+
+_UPDATED: Final = "was the library updated meanwhile?"
+"""The process may run newer code than the parent, which loaded its own before."""
 
 _ERRORS: Final = {"running": BusyError, "writer": WriterError, "state": DatabaseError}
 
@@ -247,7 +250,10 @@ def _path_argument(path: Path) -> str:
 
 
 def _path(argument: str) -> Path:
-    return Path(os.fsdecode(bytes.fromhex(argument)))
+    try:
+        return Path(os.fsdecode(bytes.fromhex(argument)))
+    except ValueError:
+        raise WriterError(f"the writer process cannot read a path: {_UPDATED}") from None
 
 
 def serve() -> None:
@@ -270,16 +276,14 @@ def serve() -> None:
                 result = _execute(writer, command, arguments)
         except Exception as error:  # noqa: BLE001 - whatever a format's library raises
             wrong, kind = error_text(error), error_kind(error)
-        if command in _REPLIED:
+        if command not in _NO_REPLY:
             with suppress(BrokenPipeError):  # the parent is gone, and the next line is none
                 os.write(replies, json.encode((result, wrong, kind)) + b"\n")
 
 
 def _execute(writer: FormatWriter, command: str, arguments: Sequence[Any]) -> Any:
     if command not in _COMMANDS:
-        raise WriterError(
-            f"the writer process does not know the command {command!r}: was the library updated meanwhile?"
-        )
+        raise WriterError(f"the writer process does not know the command {command!r}: {_UPDATED}")
     if command == "copy":
         arguments = [_path(arguments[0])]
     return getattr(writer, command)(*arguments)

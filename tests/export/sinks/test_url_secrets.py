@@ -74,3 +74,10 @@ def test_no_secret_is_left_in_what_a_store_says(url, options, secret):
 def test_a_short_secret_is_blanked_out_as_a_word_and_not_within_others():
     sink = open_sink("memory://user:in@host.invalid/dir", {})
     assert sink.scrub("'in' is invalid inside") == "'***' is invalid inside"
+
+
+@pytest.mark.parametrize("options", [{"a": "abcdefgh", "b": "efghijkl"}, {"b": "efghijkl", "a": "abcdefgh"}])
+def test_secrets_that_overlap_are_redacted_as_one(options):
+    sink = open_sink("memory://bucket/folder", options)
+    assert sink.scrub("before abcdefghijkl after abcdefghefghijkl") == "before *** after ******"
+    assert open_sink("memory://bucket/folder", {"a": "abababab"}).scrub("xababababab!") == "x***!"
