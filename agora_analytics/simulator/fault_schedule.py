@@ -142,7 +142,7 @@ class Faults:
         third_fails = Faults.script([None, None, Fault("reset")])
         details_are_slow = Faults.chance(0.1, [Fault("slow", seconds=2)], seed=7).only("call_sessions")
         simulation = Simulation(clock=1_795_521_600, faults=third_fails + details_are_slow)
-        outage = Faults.outage(1_795_521_600, 1_795_521_600 + 0.1, Fault("html"), host=0)  # of the first host
+        outage = Faults.outage(1_795_521_600, 1_795_521_660, Fault("html"), host=0)  # the client uses the other host
         simulation.faults += outage
         async with simulation.client() as client:
             assert [call async for call in client.calls.search(*client.calls.recent(3_600))]
