@@ -131,7 +131,8 @@ def _texts(options: object) -> Iterator[str]:
 
 def scrubbed(text: str, secrets: tuple[str, ...]) -> str:
     """Replace secrets in a text by `***`; where they overlap, all that they cover."""
-    kept, at = [], 0
+    kept: list[str] = []
+    at = 0
     for start, end in sorted(place for secret in secrets for place in _places(text, secret)):
         if start >= at:
             kept += text[at:start], "***"
