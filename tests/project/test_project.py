@@ -10,7 +10,7 @@ import tomllib
 
 import pytest
 from helpers.paths import ROOT
-from helpers.unlimited_rates import unhurried
+from helpers.unlimited_rates import without_rate_limits
 
 from agora_analytics import Plan
 from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Service, World
@@ -63,7 +63,7 @@ async def test_an_example_runs_against_the_simulator(example, tmp_path):
     """Without rate limits: no example is about them, and waiting for permits would take 16 s."""
     for library in ("fastapi", "httpx") if example.startswith("fastapi") else ():
         pytest.importorskip(library, reason=f"{example} needs {library}, which is not installed here")
-    async with serve(Service(World(seed=3), unhurried(Plan.of("enterprise")))) as url:
+    async with serve(Service(World(seed=3), without_rate_limits(Plan.of("enterprise")))) as url:
         environment = os.environ | {
             "AGORA_CUSTOMER_ID": CUSTOMER_ID,
             "AGORA_CUSTOMER_SECRET": CUSTOMER_SECRET,
