@@ -1,4 +1,4 @@
-"""Set-up of all tests: the event loop, the order of files, shared fixtures, and checks after each test."""
+"""Setup of all tests: the event loop, the order of files, shared fixtures, and checks after each test."""
 
 from __future__ import annotations
 
@@ -44,23 +44,23 @@ LONG = (
     "test_follow",
     "test_cli_signals",
 )
-"""The files that take longest, the longest first; the others follow as they are found."""
+"""The slowest files, slowest first; the others follow in the order of collection."""
 
 
-PROCESSES = frozenset({"apart", "s3", "served"})
-"""Fixtures that start a process or a server, and those of their parameters that do."""
+PROCESS_FIXTURES = frozenset({"apart", "s3", "served"})
+"""Fixtures that start a process or a server, and parameters of fixtures that do."""
 
 
 def starts_processes(item: pytest.Item) -> bool:
-    """Whether a test does, by its fixtures."""
-    given = getattr(getattr(item, "callspec", None), "params", {}).values()
-    used = {*getattr(item, "fixturenames", ()), *(one for one in given if isinstance(one, str))}
-    return not used.isdisjoint(PROCESSES)
+    """Whether one of the test's fixtures starts a process or a server."""
+    params = getattr(getattr(item, "callspec", None), "params", {}).values()
+    used = {*getattr(item, "fixturenames", ()), *(param for param in params if isinstance(param, str))}
+    return not used.isdisjoint(PROCESS_FIXTURES)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what starts processes; put the long files first where workers share the files out in this order."""
+    """Mark tests that start processes; run slow files first where workers take the files in this order."""
     for item in items:
         if starts_processes(item):
             item.add_marker(pytest.mark.process)
@@ -70,13 +70,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    """Let the collector of garbage pass over what stays for good: looking through it takes 7 % of the time."""
+    """Exclude the objects that exist by now from garbage collection: scanning them takes 7 % of the run time."""
     gc.collect()
     gc.freeze()
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Run tests on virtual time, and those with the mark `real_time` on a loop of the system."""
+    """Run tests on virtual time, and those marked `real_time` on a normal event loop."""
     if item.get_closest_marker("real_time"):
         return {"real": asyncio.new_event_loop}
     return {"virtual": VirtualLoop}
@@ -84,33 +84,33 @@ def pytest_asyncio_loop_factories(item: pytest.Item) -> dict[str, Callable[[], a
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Half as many again as there are cores: many tests wait for processes of their own."""
+    """Start three workers for two cores: many tests wait for processes that they started."""
     return -(-3 * (os.cpu_count() or 1) // 2)
 
 
 def pytest_configure() -> None:
-    """Hear Ctrl-C: a shell has it ignored by what it runs in the background, and they by their children."""
+    """Handle Ctrl-C: background commands of a shell ignore it, and so do the processes that they start."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def handlers_of_log() -> list[logging.Handler]:
-    """Those of the library's log, but for pytest's own: it looks into a log that hands nothing on."""
+def log_handlers() -> list[logging.Handler]:
+    """Return the handlers of the library's logger, without pytest's: it adds one to loggers that do not propagate."""
     handlers = logging.getLogger("agora_analytics").handlers
-    return [one for one in handlers if not type(one).__module__.startswith("_pytest")]
+    return [handler for handler in handlers if not type(handler).__module__.startswith("_pytest")]
 
 
 @pytest.fixture(autouse=True)
-def _log_is_left_as_it_was() -> Iterator[None]:
-    """No test leaves a handler on the library's log: commands would take it for their caller's, and tell nothing."""
-    before = handlers_of_log()
+def _no_log_handler_is_left() -> Iterator[None]:
+    """Fail a test that leaves a handler on the library's logger: commands would leave all logging to it."""
+    before = log_handlers()
     yield
-    assert handlers_of_log() == before
+    assert log_handlers() == before
 
 
 @pytest.fixture
 async def clock() -> WallClock:
-    """The wall clock of the event loop: starts at noon, 24 November 2026, UTC."""
+    """The wall clock of the event loop: it starts at noon, 24 November 2026, UTC."""
     loop = asyncio.get_running_loop()
     return lambda: NOON + loop.time()
 

@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 import typer
-from helpers.unlimited_rates import unhurried
+from helpers.unlimited_rates import without_rate_limits
 from typer.main import get_command
 
 from agora_analytics import Plan
@@ -51,7 +51,7 @@ def test_a_page_has_an_example_of_its_command(words):
 def test_the_example_runs(run, call_id, monkeypatch, tmp_path, words):
     """But `simulate`, which serves until it is stopped; the demo waits for one window at least."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setitem(PLANS, "enterprise", unhurried(Plan.of("enterprise")))
+    monkeypatch.setitem(PLANS, "enterprise", without_rate_limits(Plan.of("enterprise")))
     line = [call_id if word == "CALL_ID" else word for word in example(PAGES[words])]
     if line[0] == "demo":
         line = ["demo", "--windows", "0"]

@@ -6,7 +6,7 @@ import logging
 import time
 
 import pytest
-from helpers.unlimited_rates import unhurried
+from helpers.unlimited_rates import without_rate_limits
 
 from agora_analytics import Plan
 from agora_analytics.cli.sorting import CALL_ORDERS, TopN, freeze_impact
@@ -17,7 +17,7 @@ from agora_analytics.plans import PLANS
 @pytest.fixture(autouse=True)
 def _unhurried(monkeypatch):
     """No request waits for its second: here it matters which are made, and how many."""
-    monkeypatch.setitem(PLANS, "enterprise", unhurried(Plan.of("enterprise")))
+    monkeypatch.setitem(PLANS, "enterprise", without_rate_limits(Plan.of("enterprise")))
 
 
 def call(name: str, **fields: object) -> Call:

@@ -1,4 +1,4 @@
-"""Changes to make to a state."""
+"""Changes of a ledger's state."""
 
 from __future__ import annotations
 
@@ -8,42 +8,42 @@ import threading
 from agora_analytics.quota import LedgerState
 
 
-class Mishap(Exception):
-    """What goes wrong inside a change."""
+class ChangeError(Exception):
+    """Raised by a change."""
 
 
-def count(state: LedgerState) -> int:
-    """Count one more on day 1."""
+def increment(state: LedgerState) -> int:
+    """Add one request to day 1, and return the new count."""
     days = state.counter("lists").used_per_day
     days[1] = days.get(1, 0) + 1
     return days[1]
 
 
-def counted(state: LedgerState) -> int:
+def read_count(state: LedgerState) -> int:
     return state.counter("lists").used_per_day.get(1, 0)
 
 
-def whole(state: LedgerState) -> LedgerState:
+def read_state(state: LedgerState) -> LedgerState:
     return state
 
 
-class Held:
-    """A change that goes on until it is released, in whatever thread it runs."""
+class BlockedChange:
+    """A change that blocks until it is released, in whatever thread it runs."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self._error = error
-        self._begun = threading.Event()
+        self._started = threading.Event()
         self._released = threading.Event()
 
     def __call__(self, state: LedgerState) -> int:
-        self._begun.set()
+        self._started.set()
         assert self._released.wait(60)
         if self._error:
             raise self._error
-        return count(state)
+        return increment(state)
 
-    async def begun(self) -> None:
-        assert await asyncio.to_thread(self._begun.wait, 60)
+    async def started(self) -> None:
+        assert await asyncio.to_thread(self._started.wait, 60)
 
     def release(self) -> None:
         self._released.set()

@@ -1,4 +1,4 @@
-"""The pages of documentation: README and everything in `docs/`, with their blocks of Python."""
+"""The documentation: README and all pages in `docs/`, with their Python blocks."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def name_of(page: Path) -> str:
 
 
 def blocks_of(page: Path) -> list[str]:
-    """Return a page's blocks of Python, in order."""
+    """Return the Python blocks of a page, in order."""
     fenced = re.findall(r"^( *)```python\n(.*?)^\1```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
     return [textwrap.dedent(code) for _, code in fenced]

@@ -1,7 +1,7 @@
-"""A process that asks for pages as often as its ledger allows: `quota_process.py URL LEDGER NAME TASKS SHIFT`.
+"""A process that requests pages as fast as its ledger allows: `quota_process.py URL LEDGER NAME TASKS SHIFT`.
 
-`NAME` goes with each request as its channel, `SHIFT` is what the service's clock is ahead of the host's. It works until
-its standard input ends, then prints how many answers came; anything else that happens goes to stderr.
+`NAME` is the channel of each request, `SHIFT` the seconds by which the service's clock is ahead of the host's. The
+process runs until its standard input is closed, then prints the number of responses; errors go to stderr.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from agora_analytics import AnalyticsClient, FileLedger
 from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET
 
 
-class Enough(Exception):
-    """Standard input has ended."""
+class InputClosed(Exception):
+    """Raised when standard input is closed."""
 
 
-async def wait_for_the_end() -> None:
+async def wait_until_input_closes() -> None:
     await asyncio.to_thread(sys.stdin.read)
-    raise Enough
+    raise InputClosed
 
 
 async def spend(url: str, path: str, name: str, tasks: int, shift: float) -> int:
     ledger = FileLedger(path)
-    answers = 0
+    responses = 0
 
-    async def ask(client: AnalyticsClient) -> None:
-        nonlocal answers
+    async def request_pages(client: AnalyticsClient) -> None:
+        nonlocal responses
         while True:
             await client.calls.page(*client.calls.recent(600), cname=name)
-            answers += 1
+            responses += 1
 
     async with AnalyticsClient(
         CUSTOMER_ID,
@@ -45,15 +45,15 @@ async def spend(url: str, path: str, name: str, tasks: int, shift: float) -> int
     ) as client:
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(wait_for_the_end())
+                group.create_task(wait_until_input_closes())
                 for _ in range(tasks):
-                    group.create_task(ask(client))
-        except* Enough:
+                    group.create_task(request_pages(client))
+        except* InputClosed:
             pass
     await ledger.close()
-    return answers
+    return responses
 
 
 if __name__ == "__main__":
-    where, ledger_path, own_name, count, ahead = sys.argv[1:]
-    print(asyncio.run(spend(where, ledger_path, own_name, int(count), float(ahead))))
+    server, ledger_path, channel, task_count, clock_shift = sys.argv[1:]
+    print(asyncio.run(spend(server, ledger_path, channel, int(task_count), float(clock_shift))))

@@ -1,4 +1,4 @@
-"""The moment at which virtual time starts."""
+"""The time at which virtual time starts."""
 
 from __future__ import annotations
 

@@ -9,8 +9,8 @@ from agora_analytics import Plan
 from agora_analytics.plans import PLANS
 
 
-def unhurried(plan: Plan) -> Plan:
-    """Return the plan with as many requests in a second and a minute as one likes, and its own limits of the day."""
+def without_rate_limits(plan: Plan) -> Plan:
+    """Return the plan with its daily limits, and practically no limits per second and minute."""
     for table, limits in plan.limits.items():
         rates = {f"per_{unit}": 100_000 for unit in limits.rates if unit != "day"}
         plan = plan.with_limits(table, **rates)
@@ -18,6 +18,6 @@ def unhurried(plan: Plan) -> Plan:
 
 
 if __name__ == "__main__":
-    PLANS.update({name: unhurried(plan) for name, plan in PLANS.items()})
+    PLANS.update({name: without_rate_limits(plan) for name, plan in PLANS.items()})
     del sys.argv[0]
     runpy.run_path(sys.argv[0], run_name="__main__")

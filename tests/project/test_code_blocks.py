@@ -1,4 +1,4 @@
-"""Every block of Python in README and docs runs: as it stands, or inside `main()` with the names that README lists."""
+"""Every Python block in README and docs runs: unchanged, or inside `main()` with the names that README lists."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ CLIENT = re.search(r"`client` is\s`(AnalyticsClient\.from_env\(.*?\))`", README.
 SMALL = World(seed=7, calls_per_hour=12.0, typical_minutes=0.2, long_share=0.0, large_share=0.0)
 
 
-class Enough(Exception):
-    """Ends a stream that has none."""
+class StreamStopped(Exception):
+    """Raised to end an endless stream."""
 
 
-class Yours:
-    """What README calls your own code: it is called a few times."""
+class UserCode:
+    """Stands for a user's own code; ends the stream at the third call."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -36,13 +36,13 @@ class Yours:
     async def __call__(self, *_: object) -> None:
         self.calls += 1
         if self.calls == 3:
-            raise Enough
+            raise StreamStopped
 
     update = correct = __call__
 
 
 async def ended_call(client: AnalyticsClient) -> Call:
-    """A call of an hour ago."""
+    """Return a call that ended an hour ago or earlier."""
     async for call in client.calls.search(NOON - 2 * HOUR, NOON - HOUR):
         if call.finished:
             return call
@@ -56,46 +56,49 @@ async def test_a_block_without_imports_runs_inside_main(page, block, monkeypatch
     simulation = simulated(world=SMALL)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **more: simulation.client(**more)))
-    yours = Yours()
+    user_code = UserCode()
     names: dict[str, Any] = {name: getattr(agora_analytics, name) for name in agora_analytics.__all__}
-    names |= {"start": NOON - 2 * HOUR, "end": NOON - HOUR, "dashboard": yours, "store": yours}
-    names["log"] = logging.getLogger("mine")
+    names |= {"start": NOON - 2 * HOUR, "end": NOON - HOUR, "dashboard": user_code, "store": user_code}
+    names["log"] = logging.getLogger("user")
     code = f"async def main(client):\n{textwrap.indent(block, '    ')}"
-    exec(compile(code, page, "exec"), names)  # noqa: S102 - it is ours
+    exec(compile(code, page, "exec"), names)  # noqa: S102 - our own documentation
     endless = "store(" in block or "dashboard." in block
     async with eval(CLIENT, names) as client:  # noqa: S307 - it is ours
         names["call"] = await ended_call(client)
         try:
             await names["main"](client)
-        except Enough:
+        except StreamStopped:
             assert endless
         else:
             assert not endless
 
 
-def test_all_other_blocks_compile_with_their_imports():
+def test_all_other_blocks_compile_and_their_imports_work():
     others = [(page, block) for page, block in BLOCKS if (page, block) not in INSIDE]
     assert len(others) >= 3
     for page, block in others:
         exec(compile(block.replace("asyncio.run(main())", ""), page, "exec"), {"__name__": "page"})  # noqa: S102
 
 
-def test_the_names_that_a_block_may_use_are_told():
+def test_readme_lists_the_names_that_blocks_use_before_the_first_block():
     readme = README.read_text(encoding="utf-8")
-    told = readme[readme.index("The blocks below belong inside") :].partition("\n\n")[0]
-    named = set(re.findall(r"`(\w+)`", told))
-    assert named == {"client", "call", "start", "end", "dashboard", "store", "log"}
+    paragraph = readme[readme.index("The blocks below belong inside") :].partition("\n\n")[0]
+    names = set(re.findall(r"`(\w+)`", paragraph))
+    assert names == {"client", "call", "start", "end", "dashboard", "store", "log"}
     first = next(block for page, block in INSIDE if page == "README.md")
     assert readme.index("The blocks below belong inside") < readme.index(first.partition("\n")[0])
 
 
-def test_every_error_that_is_raised_is_in_the_table_and_tried_again_as_it_says():
+def test_the_table_of_errors_lists_every_public_error_and_whether_it_is_retried():
     page = (ROOT / "docs/reference/errors.md").read_text(encoding="utf-8")
     table = page[page.index("| error | when | retried by the client |") :].partition("\n\n")[0]
     rows = [row.split("|") for row in table.splitlines() if row.startswith("| `")]
-    told = {name: row[3].strip() for row in rows for name in re.findall(r"`(\w+)`", row[1])}
-    errors = {name: getattr(agora_analytics, name) for name in agora_analytics.__all__}
-    public = {name: kind for name, kind in errors.items() if isinstance(kind, type) and issubclass(kind, BaseException)}
-    assert set(told) == set(public) - {"AgoraError"}
-    again = {name for name, kind in public.items() if kind.retryable}
-    assert {name for name, said in told.items() if said.startswith("yes")} - {"RateLimited"} == again
+    documented = {name: row[3].strip() for row in rows for name in re.findall(r"`(\w+)`", row[1])}
+    exported = {name: getattr(agora_analytics, name) for name in agora_analytics.__all__}
+    public = {
+        name: kind for name, kind in exported.items() if isinstance(kind, type) and issubclass(kind, BaseException)
+    }
+    assert set(documented) == set(public) - {"AgoraError"}
+    retryable = {name for name, kind in public.items() if kind.retryable}
+    retried = {name for name, cell in documented.items() if cell.startswith("yes")}
+    assert retried - {"RateLimited"} == retryable

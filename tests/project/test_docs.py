@@ -1,4 +1,4 @@
-"""Documentation: links lead somewhere, and tables of reference say what the code says."""
+"""Documentation: no link is broken, and the reference tables agree with the code."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from helpers.pages import PAGES, README, ROOT, name_of
 
 from agora_analytics import AnalyticsClient, Selection, export, plans
 
-MORE = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")]
+OTHER_PAGES = [ROOT / name for name in ("CONTRIBUTING.md", "CHANGELOG.md", "benchmarks/README.md")]
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub builds them."""
     headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -26,13 +26,13 @@ def is_broken(page: Path, link: str) -> bool:
     return not target.exists() or bool(anchor and anchor not in anchors(target))
 
 
-@pytest.mark.parametrize("page", [*PAGES, *MORE], ids=name_of)
-def test_every_link_leads_to_a_file_and_a_heading(page):
+@pytest.mark.parametrize("page", [*PAGES, *OTHER_PAGES], ids=name_of)
+def test_every_link_leads_to_an_existing_file_and_heading(page):
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not link.startswith("http") and is_broken(page, link)] == []
 
 
-def test_the_readme_is_short():
+def test_the_readme_has_at_most_150_lines():
     assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
 
 
@@ -43,7 +43,7 @@ def test_every_page_is_linked_from_the_index():
 
 
 def rows(page: str, heading: str) -> list[list[str]]:
-    """The first table below a heading, without its head, as cells."""
+    """Return the cells of the first table below a heading, without the table's header."""
     section = (ROOT / page).read_text(encoding="utf-8").partition(f"\n{heading}\n")[2]
     table = section[section.index("\n|") :].strip().partition("\n\n")[0]
     return [
@@ -53,15 +53,17 @@ def rows(page: str, heading: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("dataset", export.DATASETS.values(), ids=lambda dataset: dataset.name)
-def test_the_columns_of_a_dataset_are_those_of_the_code(dataset):
-    told = rows("docs/reference/exports.md", f"### {dataset.name}")
-    assert [row[:3] for row in told] == [[column.name, column.kind, column.unit] for column in dataset.columns]
+def test_the_documented_columns_of_a_dataset_are_those_of_its_schema(dataset):
+    documented = rows("docs/reference/exports.md", f"### {dataset.name}")
+    assert [row[:3] for row in documented] == [[column.name, column.kind, column.unit] for column in dataset.columns]
 
 
 @pytest.mark.parametrize("plan", [plans.STANDARD, plans.PREMIUM, plans.ENTERPRISE], ids=lambda plan: plan.name)
-def test_the_limits_of_a_plan_are_those_of_the_code(plan):
-    told = [[name, *figures[:3], figures[6]] for name, *figures in rows("docs/reference/limits.md", f"## {plan.name}")]
-    assert told == [
+def test_the_documented_limits_of_a_plan_are_those_of_the_code(plan):
+    documented = [
+        [name, *figures[:3], figures[6]] for name, *figures in rows("docs/reference/limits.md", f"## {plan.name}")
+    ]
+    assert documented == [
         [
             name,
             *("" if rate is None else f"{rate:,}" for rate in (limits.per_second, limits.per_minute, limits.per_day)),
@@ -71,7 +73,7 @@ def test_the_limits_of_a_plan_are_those_of_the_code(plan):
     ]
 
 
-def test_every_setting_of_a_client_and_a_selection_is_in_the_reference():
+def test_the_reference_lists_every_setting_of_a_client_and_of_a_selection():
     settings = set(AnalyticsClient.__init__.__kwdefaults__) | {"plan"}
     assert {row[0] for row in rows("docs/reference/configuration.md", "## Client")} == settings
     fields = {field.name for field in attrs.fields(Selection)} - {"start", "end"}

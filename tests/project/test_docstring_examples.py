@@ -1,6 +1,6 @@
-"""Every example in a docstring runs: Python blocks inside `main(client)`, the rest as doctests.
+"""Every example in a docstring runs: Python blocks inside `main(client, call)`, the rest as doctests.
 
-Exports, streams and the simulator have such tests of their own, as their blocks need more around them.
+Examples of exports, streams and the simulator are tested with those packages, as they need more setup.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SMALL = World(seed=7, calls_per_hour=12.0, typical_minutes=2.0, long_share=0.0, 
 
 
 def docstrings() -> dict[str, str]:
-    """Docstrings by file and name."""
+    """Return all docstrings of the package, by file and name."""
     found = {}
     for path in sorted(PACKAGE.rglob("*.py")):
         file = path.relative_to(PACKAGE).as_posix()
@@ -47,14 +47,14 @@ DOCTESTS = sorted({name.partition(":")[0] for name, text in docstrings().items()
 
 
 @pytest.mark.parametrize("name", BLOCKS)
-async def test_an_example_of_a_docstring_runs(name, monkeypatch, tmp_path):
+async def test_an_example_in_a_docstring_runs(name, monkeypatch, tmp_path):
     simulation = simulated(world=SMALL)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **more: simulation.client(**more)))
     names: dict[str, Any] = {name: getattr(agora_analytics, name) for name in agora_analytics.__all__}
     names |= {"start": NOON - 2 * HOUR, "end": NOON - HOUR, "timedelta": timedelta, "asyncio": asyncio}
     code = f"async def main(client, call):\n{textwrap.indent(BLOCKS[name], '    ')}"
-    exec(compile(code, name, "exec"), names)  # noqa: S102 - it is ours
+    exec(compile(code, name, "exec"), names)  # noqa: S102 - our own docstring
     endless = re.search(r"\.(watch|follow)\(", BLOCKS[name]) is not None
     async with simulation.client(checkpoints=MemoryCheckpoints()) as client:
         call = (await client.calls.page(NOON - 2 * HOUR, NOON - HOUR)).items[0]
@@ -74,9 +74,9 @@ def test_the_doctests_of_a_module_pass(file):
     assert (result.failed, result.attempted > 0) == (0, True)
 
 
-def test_what_people_start_from_has_an_example():
-    shown = {name.partition(": ")[2] for name in BLOCKS} | {"Span", "Plan"}
-    assert shown >= {
+def test_the_main_classes_and_methods_have_an_example():
+    documented = {name.partition(": ")[2] for name in BLOCKS} | {"Span", "Plan"}
+    assert documented >= {
         "AnalyticsClient",
         "search",
         "sessions",

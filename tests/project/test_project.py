@@ -1,4 +1,4 @@
-"""The project's own promises: its commands, its examples, its lists."""
+"""The project's requirements, continuous integration, changelog and examples."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import tomllib
 
 import pytest
 from helpers.paths import ROOT
-from helpers.unlimited_rates import unhurried
+from helpers.unlimited_rates import without_rate_limits
 
 from agora_analytics import Plan
 from agora_analytics.simulator import APP_ID, CUSTOMER_ID, CUSTOMER_SECRET, Service, World
@@ -19,7 +19,7 @@ from agora_analytics.simulator.server import serve
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
-def test_requirements_repeat_the_group():
+def test_the_requirements_file_repeats_the_dependency_group():
     lines = (ROOT / "tests/requirements.txt").read_text().splitlines()
     assert [line for line in lines if not line.startswith("#")] == PROJECT["dependency-groups"]["tests"]
 
@@ -31,12 +31,12 @@ def test_ci_runs_the_command_of_the_readme():
     assert "README.md" in (ROOT / ".ci/run").read_text()
 
 
-def test_ci_also_runs_what_the_command_leaves_out():
+def test_ci_also_runs_the_slow_tests_that_the_command_leaves_out():
     assert "-m 'not slow'" in PROJECT["tool"]["pytest"]["ini_options"]["addopts"]
     assert "$command -m slow" in (ROOT / ".ci/run").read_text()
 
 
-def test_every_dependency_has_a_lower_bound_alone_which_ci_tries():
+def test_every_dependency_has_only_a_lower_bound_and_ci_tests_with_it():
     extras = PROJECT["project"]["optional-dependencies"]
     bounds = {*PROJECT["project"]["dependencies"], *(bound for group in extras.values() for bound in group)}
     loose = [bound for bound in bounds if not re.fullmatch(r"[\w-]+>=\d[\d.]*", bound)]
@@ -51,19 +51,19 @@ def test_every_public_name_is_in_the_changelog():
     assert [name for name in agora_analytics.__all__ if not re.search(rf"`{name}\b", changelog)] == []
 
 
-def complaints(errors: str) -> list[str]:
-    """The lines of stderr, without those of asyncio's debug mode that depend on how busy the machine is."""
-    return [line for line in errors.splitlines() if not re.fullmatch(r"Executing <.*> took \d+\.\d+ seconds", line)]
+def unexpected_lines(stderr: str) -> list[str]:
+    """Return the lines of stderr, without warnings about slow callbacks: those depend on the load of the machine."""
+    return [line for line in stderr.splitlines() if not re.fullmatch(r"Executing <.*> took \d+\.\d+ seconds", line)]
 
 
 @pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
 @pytest.mark.process
 @pytest.mark.real_time
-async def test_an_example_runs_over_the_simulator(example, tmp_path):
-    """What an example shows does not depend on how often it may ask; waiting for turns would take 16 s."""
-    for needed in ("fastapi", "httpx") if example.startswith("fastapi") else ():
-        pytest.importorskip(needed, reason=f"{example} needs {needed}, which is not installed here")
-    async with serve(Service(World(seed=3), unhurried(Plan.of("enterprise")))) as url:
+async def test_an_example_runs_against_the_simulator(example, tmp_path):
+    """Without rate limits: no example is about them, and waiting for permits would take 16 s."""
+    for library in ("fastapi", "httpx") if example.startswith("fastapi") else ():
+        pytest.importorskip(library, reason=f"{example} needs {library}, which is not installed here")
+    async with serve(Service(World(seed=3), without_rate_limits(Plan.of("enterprise")))) as url:
         environment = os.environ | {
             "AGORA_CUSTOMER_ID": CUSTOMER_ID,
             "AGORA_CUSTOMER_SECRET": CUSTOMER_SECRET,
@@ -87,6 +87,6 @@ async def test_an_example_runs_over_the_simulator(example, tmp_path):
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
-        said, complained = await process.communicate()
-    assert (process.returncode, complaints(complained.decode())) == (0, [])
-    assert len(said.splitlines()) >= 3
+        stdout, stderr = await process.communicate()
+    assert (process.returncode, unexpected_lines(stderr.decode())) == (0, [])
+    assert len(stdout.splitlines()) >= 3

@@ -1,4 +1,4 @@
-"""The building: imports only go down, each neighbour has one door, and the front door lets nothing in by accident."""
+"""The structure of the package: floors, one door for each outside library, lazy imports, and public names."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ import agora_analytics
 
 PACKAGE = Path(agora_analytics.__file__).parent
 ROOT = PACKAGE.parent
-FRONT = "agora_analytics"
+ROOT_PACKAGE = "agora_analytics"
 
 
 class Import(NamedTuple):
-    """One imported module, and where it stands."""
+    """One imported module, and where it is imported."""
 
     file: str
     line: int
@@ -37,7 +37,7 @@ def is_module(dotted: str) -> bool:
 
 
 def imports_of(path: Path) -> Iterator[Import]:
-    """Every import of a file, those inside functions and those for type checkers too."""
+    """Yield every import of a file, also those inside functions and those for type checkers."""
     file = path.relative_to(PACKAGE).as_posix()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -49,46 +49,46 @@ def imports_of(path: Path) -> Iterator[Import]:
 
 @cache
 def imports() -> list[Import]:
-    """Every import of the package."""
+    """Return every import of the package."""
     return [found for path in sorted(PACKAGE.rglob("*.py")) for found in imports_of(path)]
 
 
 LAZY = {"quota", "streams", "endpoints", "export"}
-"""Doors that load what is behind them when it is asked for: who comes through one imports more than is seen."""
+"""Packages that load their modules on first use: an import from one may load more than is visible."""
 
 
 def floors() -> dict[str, int]:
-    """The table of CONTRIBUTING.md: the beginning of files' names, and their floor."""
+    """Return the floors by path, from the table in CONTRIBUTING.md."""
     rows = re.findall(r"^\| (\d) [\w ]+ \| (.*) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
-    return {name: int(floor) for floor, said in rows for name in re.findall(r"`([\w/]+)`", said)}
+    return {path: int(floor) for floor, paths in rows for path in re.findall(r"`([\w/]+)`", paths)}
 
 
 FLOORS = floors()
 
 
 def floor_of(file: str) -> int:
-    """That of the longest name that fits; the front door stands before the programs."""
+    """Return the floor of the longest path that matches; the root package is just below the programs."""
     if file == "__init__.py":
         return 6
-    named = [name for name in FLOORS if file == f"{name}.py" or (name.endswith("/") and file.startswith(name))]
-    return FLOORS[max(named, key=len)]
+    matching = [path for path in FLOORS if file == f"{path}.py" or (path.endswith("/") and file.startswith(path))]
+    return FLOORS[max(matching, key=len)]
 
 
 def file_of(module: str) -> str:
-    """`agora_analytics.quota` is `quota/__init__.py`."""
+    """Return the file of a module: `quota/__init__.py` for `agora_analytics.quota`."""
     path = ROOT.joinpath(*module.split("."))
     return (path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).relative_to(PACKAGE).as_posix()
 
 
-def ours() -> list[Import]:
-    return [found for found in imports() if found.module.split(".")[0] == FRONT]
+def own_imports() -> list[Import]:
+    return [found for found in imports() if found.module.split(".")[0] == ROOT_PACKAGE]
 
 
 def is_door(file: str) -> bool:
     return file.endswith("__init__.py")
 
 
-def test_the_table_of_floors_has_every_part_of_the_package():
+def test_the_table_of_floors_covers_every_part_of_the_package():
     parts = {path.name.removesuffix(".py") for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
     assert {name.split("/")[0] for name in FLOORS} == parts - {"__init__", "__pycache__"}
     assert [name for name in FLOORS if not (PACKAGE / name).is_dir() and not (PACKAGE / f"{name}.py").is_file()] == []
@@ -99,51 +99,53 @@ def test_the_table_of_floors_has_every_part_of_the_package():
 
 def test_imports_only_go_down():
     up = [
-        found for found in ours() if not is_door(found.file) and floor_of(file_of(found.module)) > floor_of(found.file)
+        found
+        for found in own_imports()
+        if not is_door(found.file) and floor_of(file_of(found.module)) > floor_of(found.file)
     ]
     assert up == []
 
 
-def test_no_import_goes_round_in_a_circle():
-    """Imports for type checkers count; a lazy door imports nothing by itself."""
-    arrows: dict[str, set[str]] = {}
-    for found in ours():
+def test_there_is_no_import_circle():
+    """Imports for type checkers count; a lazy package imports nothing by itself."""
+    imported: dict[str, set[str]] = {}
+    for found in own_imports():
         if found.file not in {"__init__.py", *(f"{name}/__init__.py" for name in LAZY)}:
-            arrows.setdefault(found.file, set()).add(file_of(found.module))
+            imported.setdefault(found.file, set()).add(file_of(found.module))
 
-    def reach(file: str) -> set[str]:
+    def reachable(file: str) -> set[str]:
         seen: set[str] = set()
-        todo = [file]
-        while todo:
-            new = arrows.get(todo.pop(), set()) - seen
+        pending = [file]
+        while pending:
+            new = imported.get(pending.pop(), set()) - seen
             seen |= new
-            todo += new
+            pending += new
         return seen
 
-    assert sorted(file for file in arrows if file in reach(file)) == []
+    assert sorted(file for file in imported if file in reachable(file)) == []
 
 
-def test_nothing_inside_comes_through_the_front_door_or_a_lazy_one():
-    doors = {FRONT, *(f"{FRONT}.{name}" for name in LAZY)}
-    inside = [found for found in ours() if not is_door(found.file) and floor_of(found.file) < 7]
+def test_no_module_imports_from_the_root_package_or_a_lazy_one():
+    doors = {ROOT_PACKAGE, *(f"{ROOT_PACKAGE}.{name}" for name in LAZY)}
+    inside = [found for found in own_imports() if not is_door(found.file) and floor_of(found.file) < 7]
     assert [found for found in inside if found.module in doors] == []
 
 
 def test_the_simulator_shares_values_with_the_client_and_no_logic():
     shared = {
         file_of(found.module)
-        for found in ours()
+        for found in own_imports()
         if found.file.startswith("simulator/") and found.module.split(".")[1:2] not in (["simulator"], [])
     }
     assert {file for file in shared if floor_of(file) > 0} == {"protocols.py"}
 
 
 @pytest.mark.parametrize("module", ["asyncio", "time", "os", "socket", "threading", "logging", "secrets", "uuid"])
-def test_the_pure_floors_know_no_loop_no_clock_and_no_machine(module):
+def test_the_pure_floors_import_no_event_loop_clock_or_system_module(module):
     assert [found for found in imports() if floor_of(found.file) < 2 and found.module.split(".")[0] == module] == []
 
 
-def test_the_pure_floors_never_ask_what_time_it_is():
+def test_the_pure_floors_never_read_a_clock():
     pure = [path for path in PACKAGE.rglob("*.py") if floor_of(path.relative_to(PACKAGE).as_posix()) < 2]
     assert len(pure) > 12
     calls = {
@@ -158,8 +160,8 @@ def test_the_pure_floors_never_ask_what_time_it_is():
 
 # Each outside library and the files that may import it.
 DOORS = {
-    "aiohttp": {"_core/transport.py", "client.py", "simulator/server.py"},  # the client for a type
-    # The simulator reads JSON by itself: it shares no logic with the client, so that the two can disagree.
+    "aiohttp": {"_core/transport.py", "client.py", "simulator/server.py"},  # in the client for a type
+    # The simulator decodes JSON itself: it shares no logic with the client, so that the two can disagree.
     "msgspec": {"_core/decoding/json.py", "simulator/service/params.py", "simulator/service/service.py"},
     "cattrs": {"_core/decoding/lenient.py"},
     "aiolimiter": {"quota/limiter.py"},
@@ -173,7 +175,7 @@ DOORS = {
     "polars": {"export/dataframes.py"},
     "pandas": {"export/dataframes.py"},
     "attrs": {""},
-    "yarl": {"_core/addresses.py", "_core/transport.py"},  # it comes with aiohttp
+    "yarl": {"_core/addresses.py", "_core/transport.py"},  # a dependency of aiohttp
 }
 
 
@@ -181,15 +183,15 @@ def test_each_outside_library_has_one_door():
     outside = [
         found
         for found in imports()
-        if found.module.split(".")[0] not in sys.stdlib_module_names | {FRONT, "__future__"}
+        if found.module.split(".")[0] not in sys.stdlib_module_names | {ROOT_PACKAGE, "__future__"}
     ]
     assert outside
-    strange = [
+    unexpected = [
         found
         for found in outside
         if not any(found.file.startswith(door) for door in DOORS.get(found.module.split(".")[0], ()))
     ]
-    assert strange == []
+    assert unexpected == []
 
 
 EXPORTS = ["pyarrow", "duckdb", "zstandard", "fsspec", "polars", "pandas"]
@@ -208,29 +210,29 @@ OPTIONAL = [
 
 
 def loaded_by(statement: str) -> set[str]:
-    """Top-level modules that a fresh interpreter has after a statement."""
+    """Return the top-level modules that a fresh interpreter has loaded after a statement."""
     code = f"{statement}\nimport sys\nprint(*{{name.split('.')[0] for name in sys.modules}})"
     # Coverage would load modules of its own.
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=clean)
-    return set(done.stdout.split())
+    env = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT, env=env)
+    return set(result.stdout.split())
 
 
 @pytest.mark.process
-def test_the_front_door_loads_no_optional_library():
+def test_importing_the_root_package_loads_no_optional_library():
     loaded = loaded_by("from agora_analytics import *")
     assert {"aiohttp", "attrs", "msgspec"} <= loaded
     assert "aiohttp" not in loaded_by("import agora_analytics")
     assert loaded & {*OPTIONAL, "sqlite3", "importlib.metadata"} == set()
 
 
-def test_the_front_door_loads_neither_simulator_nor_command_line():
-    left_out = "{m for m in sys.modules if m.startswith(('agora_analytics.simulator', 'agora_analytics.cli'))}"
-    assert "agora_analytics" in loaded_by(f"import agora_analytics, sys\nassert not {left_out}")
+def test_importing_the_root_package_loads_neither_simulator_nor_command_line():
+    unwanted = "{m for m in sys.modules if m.startswith(('agora_analytics.simulator', 'agora_analytics.cli'))}"
+    assert "agora_analytics" in loaded_by(f"import agora_analytics, sys\nassert not {unwanted}")
 
 
 @pytest.mark.process
-def test_the_client_is_imported_without_what_not_every_program_uses():
+def test_importing_the_client_loads_no_part_that_not_every_program_uses():
     parts = [
         "endpoints.calls",
         "endpoints.insights",
@@ -239,26 +241,26 @@ def test_the_client_is_imported_without_what_not_every_program_uses():
         "quota.file_ledger",
         "quota.snapshot",
     ]
-    later = {f"agora_analytics.{name}" for name in [*parts, "streams", "export", "_core.decoding.lenient"]} | {
+    unneeded = {f"agora_analytics.{name}" for name in [*parts, "streams", "export", "_core.decoding.lenient"]} | {
         "html",
         "cattrs",
     }
     client = "from agora_analytics import AnalyticsClient"
-    assert loaded_by(f"{client}\nimport sys\nassert not {later} & sys.modules.keys()")
+    assert loaded_by(f"{client}\nimport sys\nassert not {unneeded} & sys.modules.keys()")
 
 
-def test_a_wrong_name_at_the_front_door_is_an_attribute_error():
+def test_an_unknown_name_in_the_root_package_raises_an_attribute_error():
     with pytest.raises(AttributeError, match="module 'agora_analytics' has no attribute 'Analytics'"):
         _ = agora_analytics.Analytics  # type: ignore[attr-defined]
     assert re.match(r"\d+\.\d+", agora_analytics.__version__)
 
 
-def test_values_of_statements_are_given_by_place():
+def test_sql_statements_have_no_numbered_parameters():
     """Python 3.12.0 to 3.12.3 warn when `?1` gets its value from a sequence."""
     assert [path.name for path in PACKAGE.rglob("*.py") if re.search(r"(?<!\[)\?\d", path.read_text())] == []
 
 
-# What is public.
+# Public names.
 
 PUBLIC = sorted(
     ".".join(["agora_analytics", *path.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
@@ -267,45 +269,45 @@ PUBLIC = sorted(
 )
 
 
-def style(name: str) -> tuple[int, str]:
-    """Constants, then classes, then the rest."""
+def order(name: str) -> tuple[int, str]:
+    """Return a key that sorts constants first, then classes, then the rest."""
     return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
 
 
 def members(module: object) -> Iterator[tuple[str, object]]:
-    """What a module offers: its `__all__`, or what it defines itself."""
-    named = getattr(module, "__all__", None)
+    """Yield the classes and functions that a module exports in `__all__`, or those that it defines."""
+    exported = getattr(module, "__all__", None)
     for name, value in inspect.getmembers(module):
-        if name in named if named is not None else not name.startswith("_"):
-            here = getattr(value, "__module__", None) == module.__name__
-            if (named is not None or here) and (inspect.isclass(value) or inspect.isfunction(value)):
+        if name in exported if exported is not None else not name.startswith("_"):
+            defined_here = getattr(value, "__module__", None) == module.__name__
+            if (exported is not None or defined_here) and (inspect.isclass(value) or inspect.isfunction(value)):
                 yield name, value
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_a_public_module_lists_real_names_in_order(name):
+def test_a_public_module_lists_only_existing_names_and_in_order(name):
     module = importlib.import_module(name)
     listed = list(getattr(module, "__all__", []))
-    assert listed == sorted(listed, key=style)
+    assert listed == sorted(listed, key=order)
     assert [entry for entry in listed if not hasattr(module, entry)] == []
     assert len(set(listed)) == len(listed)
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_every_public_name_keeps_a_promise(name):
+def test_every_public_name_has_a_docstring(name):
     module = importlib.import_module(name)
-    silent = [] if (module.__doc__ or "").strip() else [name]
+    undocumented = [] if (module.__doc__ or "").strip() else [name]
     for label, value in members(module):
-        silent += [] if (value.__doc__ or "").strip() else [label]
+        undocumented += [] if (value.__doc__ or "").strip() else [label]
         if inspect.isclass(value):
-            silent += [
+            undocumented += [
                 f"{label}.{key}"
                 for key, item in vars(value).items()
                 if not key.startswith("_")
                 and (inspect.isfunction(item) or isinstance(item, property | classmethod | staticmethod))
                 and not (item.__doc__ or "").strip()
             ]
-    assert silent == []
+    assert undocumented == []
 
 
 def test_every_public_name_is_in_the_typing_test():

@@ -1,4 +1,4 @@
-"""`benchmarks.structure` counts what it says, in a package of a few lines."""
+"""The figures of `benchmarks.structure` are right for a package of a few lines."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def files(tmp_path):
 
 
 def test_files_and_functions_are_measured_in_lines(files):
-    found = dict(structure.sizes(files))
-    assert found["files"] == "4"
-    assert found["lines of the largest file"] == "14 (clock.py)"
-    assert found["functions"] == "1"
+    figures = dict(structure.sizes(files))
+    assert figures["files"] == "4"
+    assert figures["lines of the largest file"] == "14 (clock.py)"
+    assert figures["functions"] == "1"
 
 
 def test_an_import_for_type_checkers_closes_a_circle(files):
@@ -57,8 +57,8 @@ def test_an_import_for_type_checkers_closes_a_circle(files):
 
 
 def test_words_examples_and_comments_are_counted(files):
-    found = dict(structure.texts(files))
-    assert found["docstrings with an example"] == "1 of 3"
-    assert found["terms of the field that occur"] == "1 of 16"
-    assert found["  files with 'rate limit'"] == "1"
-    assert found["lines of code for a comment"] == "16"
+    figures = dict(structure.texts(files))
+    assert figures["docstrings with an example"] == "1 of 3"
+    assert figures["terms of the field that occur"] == "1 of 16"
+    assert figures["  files with 'rate limit'"] == "1"
+    assert figures["lines of code for a comment"] == "16"

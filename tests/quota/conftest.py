@@ -1,4 +1,4 @@
-"""The ledgers there are, and the file of the one that has one."""
+"""Ledgers of both kinds, and a fake clock for the time that a file ledger waits for locks."""
 
 from __future__ import annotations
 
@@ -31,33 +31,33 @@ async def ledger(request: pytest.FixtureRequest, path: Path) -> AsyncIterator[Le
     await ledger.close()
 
 
-class Naps:
-    """A `time` that passes only while someone sleeps, and calls something once that was for long enough."""
+class FakeTime:
+    """A `time` module whose clock advances only in `sleep`, and that calls a function after so many seconds."""
 
     def __init__(self) -> None:
         self.slept = 0.0
-        self._begun = time.monotonic()
-        self._after, self._wake = float("inf"), lambda: None
+        self._started = time.monotonic()
+        self._due, self._callback = float("inf"), lambda: None
 
-    def call_after(self, seconds: float, wake: Callable[[], object]) -> None:
-        self._after, self._wake = seconds, wake
+    def call_after(self, seconds: float, callback: Callable[[], object]) -> None:
+        self._due, self._callback = seconds, callback
 
     def time(self) -> float:
         return time.time()
 
     def monotonic(self) -> float:
-        return self._begun + self.slept
+        return self._started + self.slept
 
     def sleep(self, seconds: float) -> None:
         self.slept += seconds
-        if self.slept >= self._after:
-            self._after = float("inf")
-            self._wake()
+        if self.slept >= self._due:
+            self._due = float("inf")
+            self._callback()
 
 
 @pytest.fixture
-def naps(monkeypatch) -> Naps:
-    """What a ledger waits for a lock, on a clock of its own: a busy machine makes no lock seem to stay."""
-    naps = Naps()
-    monkeypatch.setattr("agora_analytics.quota.sqlite_store.time", naps)
-    return naps
+def fake_time(monkeypatch) -> FakeTime:
+    """A fake clock for waits for a file's lock: on a busy machine no lock seems to be held for too long."""
+    fake_time = FakeTime()
+    monkeypatch.setattr("agora_analytics.quota.sqlite_store.time", fake_time)
+    return fake_time

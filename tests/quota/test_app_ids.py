@@ -1,4 +1,4 @@
-"""What the service says of one App ID holds for that one alone."""
+"""A refusal of one App ID has no effect on other App IDs."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ REFUSED = b'{"code":300,"message":"you have no auth to access this service","dat
 EMPTY = b'{"code":200,"call_lists":[]}'
 
 
-class OneWithout:
-    """A service whose plan does not include the App ID `poor`; remembers whose requests came."""
+class OneExcludedApp:
+    """A service that refuses the App ID `excluded`; records the App ID of each request."""
 
     hosts = 1
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.app_ids: list[str] = []
 
     async def send(self, request: Request, host: int = 0) -> Response:
         app = request.query.split("&")[0].removeprefix("appid=")
-        self.asked.append(app)
-        return Response(200, {}, REFUSED if app == "poor" else EMPTY)
+        self.app_ids.append(app)
+        return Response(200, {}, REFUSED if app == "excluded" else EMPTY)
 
     def scrub(self, body: bytes) -> bytes:
         return body
@@ -33,23 +33,23 @@ class OneWithout:
         pass
 
 
-async def ask(client: AnalyticsClient) -> None:
+async def request_page(client: AnalyticsClient) -> None:
     await client.calls.page(*client.calls.recent(3_600))
 
 
 @pytest.mark.parametrize("quotas", [True, False])
-async def test_no_auth_for_one_app_id_blocks_that_one_alone_and_for_an_hour(clock, quotas):
-    service = OneWithout()
-    poor = AnalyticsClient(
-        "customer", "the-secret", app_id="poor", plan="premium", transport=service, clock=clock, quotas=quotas
+async def test_a_plan_refusal_blocks_only_its_app_id_and_for_an_hour(clock, quotas):
+    service = OneExcludedApp()
+    excluded = AnalyticsClient(
+        "customer", "the-secret", app_id="excluded", plan="premium", transport=service, clock=clock, quotas=quotas
     )
-    rich = poor.with_app("rich")
+    included = excluded.with_app("included")
     for _ in range(2):
         with pytest.raises(PlanRefused):
-            await ask(poor)
-        await ask(rich)
-    assert service.asked == ["poor", "rich", "rich"]
+            await request_page(excluded)
+        await request_page(included)
+    assert service.app_ids == ["excluded", "included", "included"]
     await asyncio.sleep(3_601)
     with pytest.raises(PlanRefused):
-        await ask(poor)
-    assert service.asked[3:] == ["poor"]
+        await request_page(excluded)
+    assert service.app_ids[3:] == ["excluded"]

@@ -1,4 +1,4 @@
-"""A file ledger between processes, over loopback and in real time: together they keep the plan."""
+"""Processes that share a file ledger, over loopback and in real time: together they stay within the plan."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Start = Callable[..., Awaitable[Process]]
 
 @pytest.fixture
 def shift() -> float:
-    """What the service's clock is ahead of the host's: it begins at noon, so that no test meets midnight."""
+    """Seconds by which the service's clock is ahead of the host's: it starts at noon, far from midnight."""
     return NOON - time.time()
 
 
@@ -47,17 +47,17 @@ async def service(shift: float) -> Service:
 @pytest.fixture
 async def ledger(tmp_path: Path) -> AsyncIterator[FileLedger]:
     ledger = FileLedger(tmp_path / "quota.db")
-    await ledger.change("nobody", lambda _: None)  # it is there before the processes are
+    await ledger.change("other", lambda _: None)  # create the file before the processes start
     yield ledger
     await ledger.close()
 
 
 @pytest.fixture
 async def start(service: Service, ledger: FileLedger, shift: float) -> AsyncIterator[Start]:
-    """Start a spender: its name and how many tasks it has. None is left running."""
+    """Start a process that sends requests, given a name and a number of tasks; all are killed at the end."""
     started: list[Process] = []
 
-    async def begin(url: str, name: str, tasks: int) -> Process:
+    async def start_process(url: str, name: str, tasks: int) -> Process:
         arguments = (url, ledger.path, name, tasks, shift)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-W", "error", SCRIPT, *map(str, arguments)),
@@ -70,55 +70,55 @@ async def start(service: Service, ledger: FileLedger, shift: float) -> AsyncIter
         return process
 
     async with serve(service) as url:
-        yield partial(begin, url)
+        yield partial(start_process, url)
         for process in started:
             with suppress(ProcessLookupError):
                 process.kill()
             await process.communicate()
 
 
-async def answers(process: Process) -> int:
-    """End a spender and return how many answers it got."""
-    out, err = await process.communicate(b"")  # nothing more: its standard input ends
+async def stop(process: Process) -> int:
+    """Stop a process and return how many responses it received."""
+    out, err = await process.communicate(b"")  # closes its standard input
     assert (process.returncode, err) == (0, b"")
     return int(out)
 
 
-def asked(service: Service) -> Counter[str]:
-    """How many requests of each spender the service counted."""
+def requests_by_name(service: Service) -> Counter[str]:
+    """Return how many requests of each process the service received."""
     return Counter(parse_qs(entry.query)["cname"][0] for entry in service.log)
 
 
-async def until(reached: Callable[[], bool]) -> None:
+async def wait_until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(60):
-        while not reached():  # noqa: ASYNC110 - nothing tells of other processes
+        while not condition():  # noqa: ASYNC110 - no event comes from other processes
             await asyncio.sleep(0.01)
 
 
-async def read(ledger: FileLedger) -> LedgerState:
+async def account_state(ledger: FileLedger) -> LedgerState:
     return await ledger.change(sha256(CUSTOMER_ID.encode()).hexdigest()[:16], lambda state: state)
 
 
-async def test_processes_keep_the_plan_together_though_one_is_killed(service, ledger, start):
-    # Answers take a while, so that some are under way at any time.
+async def test_processes_that_share_a_ledger_stay_within_the_plan_when_one_is_killed(service, ledger, start):
+    # Responses are slow, so that some requests are in flight at any time.
     service.faults = Faults.chance(1, [Fault("slow", seconds=0.2)])
     tasks = {"killed": 4, "one": 10, "two": 10}
     killed, *others = [await start(name, tasks=count) for name, count in tasks.items()]
-    await until(lambda: asked(service)["killed"] >= 5)
+    await wait_until(lambda: requests_by_name(service)["killed"] >= 5)
     killed.kill()
     await killed.wait()
-    seen = asked(service)
-    await until(lambda: all(asked(service)[name] >= seen[name] + 4 for name in ("one", "two")))
-    got = sum([await answers(process) for process in others])
+    before = requests_by_name(service)
+    await wait_until(lambda: all(requests_by_name(service)[name] >= before[name] + 4 for name in ("one", "two")))
+    received = sum([await stop(process) for process in others])
     await asyncio.sleep(0)
     assert service.refusals == {}
-    counted = asked(service)["one"] + asked(service)["two"]
-    assert counted - 2 * PER_SECOND <= got <= counted
+    sent = requests_by_name(service)["one"] + requests_by_name(service)["two"]
+    assert sent - 2 * PER_SECOND <= received <= sent
     seconds = Counter(int(entry.at) for entry in service.log)
     assert max(seconds.values()) <= PER_SECOND
-    async with asyncio.timeout(60):  # that one is gone is found out within half a second
-        while (counter := (await read(ledger)).counter("call_lists")).in_flight:  # noqa: ASYNC110 - nothing tells
+    async with asyncio.timeout(60):  # a crashed process is detected within half a second
+        while (counter := (await account_state(ledger)).counter("call_lists")).in_flight:  # noqa: ASYNC110 - no event
             await asyncio.sleep(0.05)
-    # What was cancelled or killed may have been given up just before it reached the service.
+    # A request that was cancelled or killed may have been abandoned just before it reached the service.
     surplus = sum(counter.used_per_day.values()) - service.counts["call_lists"]
     assert 0 <= surplus <= sum(tasks.values())

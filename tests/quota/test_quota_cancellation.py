@@ -17,26 +17,26 @@ from agora_analytics.quota.limiters import Limiters
 T = TypeVar("T")
 
 
-class Distant:
-    """A ledger on another machine: a change takes a second each way, and is made even if its caller is cancelled."""
+class RemoteLedger:
+    """A ledger on another machine: one second of latency each way, and a change outlives its cancelled caller."""
 
     def __init__(self) -> None:
         self._state = LedgerState()
         self.changes = 0
 
     async def change(self, account: str, change: Callable[[LedgerState], T]) -> T:
-        made = asyncio.ensure_future(self._make(change))
+        task = asyncio.ensure_future(self._apply(change))
         cancelled: asyncio.CancelledError | None = None
-        while not made.done():
+        while not task.done():
             try:
-                await asyncio.shield(made)
+                await asyncio.shield(task)
             except asyncio.CancelledError as error:
                 cancelled = error
         if cancelled is not None:
             raise cancelled
-        return made.result()
+        return task.result()
 
-    async def _make(self, change: Callable[[LedgerState], T]) -> T:
+    async def _apply(self, change: Callable[[LedgerState], T]) -> T:
         await asyncio.sleep(1)
         self.changes += 1
         result = change(self._state)
@@ -47,7 +47,7 @@ class Distant:
         """Nothing is open."""
 
 
-async def use(limiters: Limiters) -> None:
+async def send_request(limiters: Limiters) -> None:
     async with limiters.permit(CALL_LISTS) as permit:
         permit.answered(None)
 
@@ -56,27 +56,27 @@ async def used(limiters: Limiters) -> dict[str, int]:
     return {state.unit: state.used for state in await limiters.snapshot() if state.counter == "call_lists"}
 
 
-@pytest.mark.parametrize("after", [0.5, 1.5], ids=["before the change is made", "before the caller hears of it"])
+@pytest.mark.parametrize("after", [0.5, 1.5], ids=["before the change", "before its result arrives"])
 @pytest.mark.parametrize("times", [1, 3])
 async def test_a_permit_issued_after_its_caller_was_cancelled_is_released(clock, after, times):
-    ledger = Distant()
+    ledger = RemoteLedger()
     limiters = Limiters(ENTERPRISE, ledger, account="a", clock=clock)
-    task = asyncio.create_task(use(limiters))
+    task = asyncio.create_task(send_request(limiters))
     await asyncio.sleep(after)
     for _ in range(times):
         task.cancel()
         await asyncio.sleep(0)
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert ledger.changes == 2  # taken and given back
+    assert ledger.changes == 2  # acquired and released
     assert await used(limiters) == {"second": 0, "day": 0}
-    await use(limiters)
+    await send_request(limiters)
     assert await used(limiters) == {"second": 0, "day": 1}
 
 
 async def test_cancelled_waiters_take_no_permit(clock):
-    limiters = Limiters(ENTERPRISE.with_limits("call_lists", per_second=1), Distant(), account="a", clock=clock)
-    waiting = [asyncio.create_task(use(limiters)) for _ in range(5)]
+    limiters = Limiters(ENTERPRISE.with_limits("call_lists", per_second=1), RemoteLedger(), account="a", clock=clock)
+    waiting = [asyncio.create_task(send_request(limiters)) for _ in range(5)]
     await asyncio.sleep(5)
     for task in waiting[1:4]:
         task.cancel()
@@ -86,7 +86,7 @@ async def test_cancelled_waiters_take_no_permit(clock):
     assert (await used(limiters))["day"] == 2
 
 
-async def test_requests_that_wait_for_quota_while_their_client_is_closed_are_not_sent_and_cost_nothing(simulation):
+async def test_closing_a_client_ends_its_waiting_requests_without_sending_or_charging_them(simulation):
     plan = ENTERPRISE.with_limits("call_lists", per_second=1)
     ledger = MemoryLedger()
     client = simulation.client(plan=plan, ledger=ledger)
@@ -97,20 +97,20 @@ async def test_requests_that_wait_for_quota_while_their_client_is_closed_are_not
     _, *others = await asyncio.gather(*waiting, return_exceptions=True)
     assert [(type(error), str(error)) for error in others] == [(RuntimeError, "this client is closed")] * 3
     assert simulation.service.counts == {"call_lists": 1}
-    async with simulation.client(plan=plan, ledger=ledger) as another:
-        assert (await used(another.quota))["day"] == 1
+    async with simulation.client(plan=plan, ledger=ledger) as other_client:
+        assert (await used(other_client.quota))["day"] == 1
 
 
-class Down:
-    """A network that is down; counts the attempts."""
+class FailingNetwork:
+    """A network that is down; it counts the attempts to send."""
 
     hosts = 1
 
     def __init__(self) -> None:
-        self.tried = 0
+        self.attempts = 0
 
     async def send(self, request: Request, host: int = 0) -> Response:
-        self.tried += 1
+        self.attempts += 1
         raise TransportError("down")
 
     def scrub(self, body: bytes) -> bytes:
@@ -120,12 +120,12 @@ class Down:
         """Nothing is open."""
 
 
-async def test_a_request_whose_client_is_closed_between_two_attempts_is_not_sent_again(simulation):
-    network = Down()
+async def test_closing_a_client_between_two_attempts_ends_the_retries(simulation):
+    network = FailingNetwork()
     client = simulation.client(transport=network, retry=Retry(base=100, cap=100, total=1_000))
     waiting = asyncio.create_task(client.calls.page(*client.calls.recent(600)))
     await asyncio.sleep(1e-3)
     await client.close()
     with pytest.raises(RuntimeError, match="closed"):
         await waiting
-    assert network.tried == 1
+    assert network.attempts == 1

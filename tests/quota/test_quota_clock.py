@@ -1,4 +1,4 @@
-"""The service's clock, learned from its answers: whatever clocks do, the plan is used and nothing is refused."""
+"""The service's clock, learned from its answers: whatever the clocks do, the plan is used up and nothing is refused."""
 
 from __future__ import annotations
 
@@ -26,44 +26,45 @@ async def saturated(
     host=lambda t: t,
     service=lambda t: t,
     date="exact",
-    apart=0.0,
+    host_skew=0.0,
     limit=10,
-    warm=10,
+    warm_up=10,
     ahead=0.0,
     delay=0.0,
     jitter=0.12,
-    foreign=(),
-    lasting=SECONDS,
+    other_program=(),
+    duration=SECONDS,
 ):
-    """Ask for all there is for so many seconds; return the part of the plan that was used once warm, and the service.
+    """Saturate a client for `duration` seconds.
 
-    `delay` and `jitter` are of each way; at each of the moments `foreign` another program spends the second.
+    Return the used part of the plan after `warm_up` seconds, the service, the learned clock and the ledger. `delay` and
+    `jitter` apply each way. At each of the times `other_program`, another program spends the limit of the second.
     """
     time, random = asyncio.get_running_loop().time, Random(3)
     plan = ENTERPRISE.with_limits("call_lists", per_second=limit, per_day=10**6)
-    clock = lambda: START + service(time()) + random.choice([-apart, apart])  # noqa: E731
+    clock = lambda: START + service(time()) + random.choice([-host_skew, host_skew])  # noqa: E731
     simulated = Service(WORLD, plan, clock=clock, variants=Variants(date=date, date_ahead=ahead), log_size=10**6)
     simulation = Simulation(simulated)
-    way = lambda: delay + random.uniform(0, jitter)  # noqa: E731
-    transport = simulation.transport(latency=lambda: (way(), way()), hosts=1)
+    latency = lambda: delay + random.uniform(0, jitter)  # noqa: E731
+    transport = simulation.transport(latency=lambda: (latency(), latency()), hosts=1)
     ledger = MemoryLedger()
     client = simulation.client(
         transport=transport, clock=lambda: START + host(time()), max_wait=None, plan=plan, ledger=ledger
     )
     span = (int(START) - 3_000, int(START) - 2_400)
 
-    async def ask() -> None:
+    async def send_requests() -> None:
         while True:
             await client.calls.page(*span, page_size=1)
 
-    for second in foreign:
+    for second in other_program:
         asyncio.get_running_loop().call_at(second, spend_a_second, simulated, limit)
-    asking = [asyncio.create_task(ask()) for _ in range((2 + 3 * (delay > 0)) * limit)]
-    await asyncio.sleep(lasting)
-    for task in asking:
+    tasks = [asyncio.create_task(send_requests()) for _ in range((2 + 3 * (delay > 0)) * limit)]
+    await asyncio.sleep(duration)
+    for task in tasks:
         task.cancel()
     seconds = Counter(int(entry.at - START) for entry in simulated.log if not entry.refused)
-    used = sum(seconds[second] for second in range(warm, lasting - 1)) / limit / (lasting - 1 - warm)
+    used = sum(seconds[second] for second in range(warm_up, duration - 1)) / limit / (duration - 1 - warm_up)
     return used, simulated, (await client.quota.snapshot()).clock, ledger
 
 
@@ -72,8 +73,8 @@ def spend_a_second(service: Service, limit: int) -> None:
         service.rate_limits.count("call_lists", {"second": limit}, service.clock())
 
 
-def events(service: Service) -> int:
-    """How often something was refused, where all that is refused within three seconds is once."""
+def error_bursts(service: Service) -> int:
+    """Return the number of bursts of rate-limit errors; errors within three seconds are one burst."""
     refused = [entry.at for entry in service.log if entry.refused]
     return sum(at - before > 3 for before, at in pairwise([0.0, *refused]))
 
@@ -84,41 +85,41 @@ CLOCKS = {
     "minutes slow": {"host": lambda t: t - 600},
     "host drifts": {"host": lambda t: t * 1.0002},
     "service drifts": {"service": lambda t: t * 1.0002},
-    "host stepped on": {"host": lambda t: t + 3 * (t > 50)},
+    "host stepped forward": {"host": lambda t: t + 3 * (t > 50)},
     "host stepped back": {"host": lambda t: t - 300 * (t > 50)},
     "service stepped": {"service": lambda t: t + 0.37 * (t > 50)},
-    "renewed on a timer": {"date": "timer"},
-    "renewed lazily": {"date": "lazy"},
-    "hosts apart": {"apart": 0.04},
-    "one a second": {"limit": 1},
+    "date renewed on a timer": {"date": "timer"},
+    "date renewed lazily": {"date": "lazy"},
+    "hosts that differ": {"host_skew": 0.04},
+    "one request per second": {"limit": 1},
 }
 
 
 @pytest.mark.parametrize("clocks", CLOCKS.values(), ids=CLOCKS)
-async def test_the_plan_is_used_and_nothing_is_refused(clocks):
+async def test_the_plan_is_used_up_and_nothing_is_refused(clocks):
     used, service, clock, _ = await saturated(**clocks)
     assert service.refusals == {}
-    # A service's clock that is stepped costs the seconds in which it is looked for again.
+    # A step of the service's clock costs the seconds until the clock is calibrated again.
     assert used > (0.94 if "service" in clocks else 0.97)
     assert clock is not None
     assert 0 < clock.uncertainty < 1
 
 
-async def test_without_any_date_it_is_slower_and_as_safe():
+async def test_without_date_headers_less_of_the_plan_is_used_and_nothing_is_refused():
     used, service, clock, _ = await saturated(date="absent")
     assert service.refusals == {}
     assert 0.7 < used < 0.95
     assert clock is None
 
 
-async def test_the_clock_is_off_by_what_the_host_is_off():
+async def test_the_learned_offset_is_the_error_of_the_wall_clock():
     _, _, clock, _ = await saturated(host=lambda t: t - 600)
     assert clock is not None
     assert 599 < clock.offset <= 600
     assert clock.offset + clock.uncertainty > 599.99
 
 
-async def test_a_service_clock_that_is_set_back_costs_one_event_of_rate_limit_errors():
+async def test_a_service_clock_that_is_set_back_costs_one_burst_of_rate_limit_errors():
     used, service, _, ledger = await saturated(service=lambda t: t - 0.37 * (t > 50))
     refused = [entry for entry in service.log if entry.refused]
     assert 0 < len(refused) <= 10
@@ -129,7 +130,7 @@ async def test_a_service_clock_that_is_set_back_costs_one_event_of_rate_limit_er
 
 
 async def test_after_a_sleep_of_the_host_the_clock_restarts():
-    """Monotonic time stops while a machine sleeps: the service is a minute ahead all of a sudden."""
+    """The monotonic clock stops while a machine sleeps: suddenly the service is a minute ahead."""
     slept = lambda t: t + 61.7 * (t > 50)  # noqa: E731
     _, service, clock, _ = await saturated(service=slept, host=slept)
     assert service.refusals == {}
@@ -137,46 +138,47 @@ async def test_after_a_sleep_of_the_host_the_clock_restarts():
     assert abs(clock.offset) < 1
 
 
-async def test_the_aim_outlasts_every_sleep_of_the_host():
-    """Where the counter's second changes is found out once, however often the header's second is looked for anew."""
+async def test_the_aim_survives_every_sleep_of_the_host():
+    """The place of the counter's second is found once, however often the clock is calibrated again."""
     slept = lambda t: t + 61.7 * (t // 60)  # noqa: E731
-    _, service, _, _ = await saturated(service=slept, host=slept, ahead=0.3, jitter=0.3, date="lazy", lasting=900)
-    assert events(service) <= 2
+    _, service, _, _ = await saturated(service=slept, host=slept, ahead=0.3, jitter=0.3, date="lazy", duration=900)
+    assert error_bursts(service) <= 2
 
 
-BESIDE = {
-    "a little": {"ahead": 0.2},
-    "more": {"ahead": 0.3, "jitter": 0.3},
+CLOCK_DIFFERENCES = {
+    "a little ahead": {"ahead": 0.2},
+    "more ahead": {"ahead": 0.3, "jitter": 0.3},
     "behind": {"ahead": -0.7, "jitter": 0.3},
-    "a little, close by": {"ahead": 0.15, "jitter": 0.02, "limit": 3},
-    "nearly a second": {"ahead": 0.9, "jitter": 0.3},
-    "one a second": {"ahead": 0.25, "limit": 1},
-    "not at all, far away": {"delay": 0.5, "jitter": 0.3},
-    "a little, far away": {"ahead": 0.35, "delay": 0.5, "jitter": 0.3},
-    "one a second, far away": {"ahead": 0.3, "delay": 0.4, "limit": 1},
+    "a little ahead, short round trip": {"ahead": 0.15, "jitter": 0.02, "limit": 3},
+    "nearly a second ahead": {"ahead": 0.9, "jitter": 0.3},
+    "ahead, one request per second": {"ahead": 0.25, "limit": 1},
+    "same clock, long round trip": {"delay": 0.5, "jitter": 0.3},
+    "a little ahead, long round trip": {"ahead": 0.35, "delay": 0.5, "jitter": 0.3},
+    "ahead, one request per second, long round trip": {"ahead": 0.3, "delay": 0.4, "limit": 1},
 }
 
 
-@pytest.mark.parametrize("beside", BESIDE.values(), ids=BESIDE)
-async def test_a_counter_beside_the_clock_that_dates_answers_costs_little(beside):
-    # One event costs a few seconds, of few permits where there is one a second: that takes longer to make up for.
-    used, service, _, _ = await saturated(**beside, warm=30, lasting=300 if beside.get("limit") == 1 else SECONDS)
-    assert events(service) <= 2
+@pytest.mark.parametrize("differences", CLOCK_DIFFERENCES.values(), ids=CLOCK_DIFFERENCES)
+async def test_a_counter_whose_clock_differs_from_the_date_header_costs_little(differences):
+    # A burst of errors costs a few seconds. With one request per second, a longer run is needed to even that out.
+    duration = 300 if differences.get("limit") == 1 else SECONDS
+    used, service, _, _ = await saturated(**differences, warm_up=30, duration=duration)
+    assert error_bursts(service) <= 2
     assert used > 0.95
 
 
 @pytest.mark.parametrize("delay", [0.2, 0.35, 0.5])
-async def test_a_long_round_trip_costs_nothing_and_nothing_is_refused(delay):
-    used, service, _, _ = await saturated(delay=delay, jitter=0.3, warm=30)
+async def test_with_a_long_round_trip_the_plan_is_used_up_and_nothing_is_refused(delay):
+    used, service, _, _ = await saturated(delay=delay, jitter=0.3, warm_up=30)
     assert service.refusals == {}
     assert used > 0.95
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.5])
-async def test_another_program_costs_little_more_than_it_takes(delay):
-    """A refusal looks the same whoever is the reason: what follows from it must do no harm."""
-    used, service, _, _ = await saturated(jitter=0.3, delay=delay, warm=30, foreign=(40.631, 80.631))
-    assert 0 < events(service) <= 2
+async def test_another_program_costs_little_more_than_it_uses(delay):
+    """A rate-limit error looks the same whatever its cause: the reaction to it must do no harm."""
+    used, service, _, _ = await saturated(jitter=0.3, delay=delay, warm_up=30, other_program=(40.631, 80.631))
+    assert 0 < error_bursts(service) <= 2
     assert used > 0.83
 
 

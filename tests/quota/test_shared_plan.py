@@ -1,4 +1,4 @@
-"""Another program spends from the same plan: after some days it is planned for, and each day lasts to its end."""
+"""Another program uses the same plan: after some days streams plan for it, and each day's limit lasts to its end."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SERIES = (USERS, FREEZES, WEB, Series("channelCount", product="Native"), Series(
 
 
 async def lost_by_day(days: int, other: OtherProgram) -> list[int]:
-    """Watch five series on Premium for so many days; return the seconds lost for quota on each of them."""
+    """Watch five series on Premium for so many days; return the seconds lost on each day for lack of quota."""
     simulation = simulated(at=MIDNIGHT, others=[other])
     found: Counter[int] = Counter()
     async with simulation.client() as client:
@@ -28,28 +28,29 @@ async def lost_by_day(days: int, other: OtherProgram) -> list[int]:
             if isinstance(event, Gap):
                 assert event.reason == "quota"
                 found[(event.span.end - MIDNIGHT) // DAY] += event.span.duration
-        state = next(one for one in await client.quota.snapshot() if one.counter == "realtime" and one.unit == "day")
+        states = await client.quota.snapshot()
+        state = next(state for state in states if (state.counter, state.unit) == ("realtime", "day"))
     assert (state.others > 0) == bool(found)
     return [found[day] for day in range(days)]
 
 
-@pytest.mark.parametrize(("days", "most"), [(4, 3 * 3_600), pytest.param(7, 1_800, marks=pytest.mark.slow)])
-async def test_what_other_programs_use_every_day_is_left_to_them(days, most):
+@pytest.mark.parametrize(("days", "max_lost"), [(4, 3 * 3_600), pytest.param(7, 1_800, marks=pytest.mark.slow)])
+async def test_a_watch_leaves_other_programs_what_they_use_every_day(days, max_lost):
     lost = await lost_by_day(days, OtherProgram(counter="realtime", share=1 / 3))
-    # Nobody can know it on the first day, and of that it is not known whether all of it was counted.
+    # The first day cannot be planned for; and it is unknown whether that day was counted from its start.
     assert lost[0] > 4 * 3_600
     assert sorted(lost[1:], reverse=True) == lost[1:]
-    assert lost[-1] < most
+    assert lost[-1] < max_lost
 
 
-async def test_what_other_programs_used_once_costs_no_window_of_later_days():
-    once = OtherProgram(counter="realtime", share=1 / 2, start=MIDNIGHT + DAY, end=MIDNIGHT + 2 * DAY)
-    lost = await lost_by_day(5, once)
+async def test_one_day_of_another_program_costs_no_window_of_later_days():
+    for_one_day = OtherProgram(counter="realtime", share=1 / 2, start=MIDNIGHT + DAY, end=MIDNIGHT + 2 * DAY)
+    lost = await lost_by_day(5, for_one_day)
     assert lost[1] > 0
     assert [lost[0], *lost[2:]] == [0, 0, 0, 0]
 
 
-async def test_what_other_programs_used_once_costs_no_series_a_window_whatever_its_weight():
+async def test_one_day_of_another_program_costs_no_series_a_later_window_whatever_its_weight():
     simulation = simulated(at=MIDNIGHT)
     weighted = [attrs.evolve(series, weight=4 if number == 0 else 1) for number, series in enumerate(SERIES)]
     asyncio.get_running_loop().call_later(DAY + 1_000, simulation.service.spend, "realtime", 440)
@@ -63,18 +64,18 @@ async def test_what_other_programs_used_once_costs_no_series_a_window_whatever_i
     assert (lost[0], lost[2], lost[3]) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("wrong", [0, -14 * 3_600, -30 * 3_600], ids=["right", "behind", "far behind"])
-async def test_a_count_that_began_within_a_day_says_nothing_of_other_programs(wrong):
+@pytest.mark.parametrize("clock_error", [0, -14 * 3_600, -30 * 3_600], ids=["right", "behind", "far behind"])
+async def test_a_count_that_began_within_a_day_shows_no_use_by_other_programs(clock_error):
     simulation = simulated(at=NOON)
-    simulation.service.spend("realtime", 450)  # by an earlier process of ours, with a ledger in memory
-    async with simulation.client(clock=lambda: simulation.clock() + wrong) as client:
+    simulation.service.spend("realtime", 450)  # by an earlier process of our own, with a ledger in memory
+    async with simulation.client(clock=lambda: simulation.clock() + clock_error) as client:
         async with client.realtime.watch(USERS, start=NOON, stop=NOON + DAY) as events:
             lost = [event async for event in events if isinstance(event, Gap)]
         assert [gap.reason for gap in lost] == ["quota"]
         assert all(state.others == 0 for state in await client.quota.snapshot())
 
 
-def test_what_failed_shortly_before_midnight_is_retried_whatever_is_left_to_others():
+def test_a_poll_that_failed_near_midnight_is_retried_whatever_is_left_to_other_programs():
     schedule = PollSchedule([1] * 5, 1)
     for place in range(5):
         schedule.record_success(place, 920)
@@ -84,26 +85,26 @@ def test_what_failed_shortly_before_midnight_is_retried_whatever_is_left_to_othe
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
-@pytest.mark.parametrize("wrong", [0, -600, -2 * 3_600, -12 * 3_600, -25 * 3_600, 2 * 3_600, 25 * 3_600])
-async def test_a_day_that_was_spent_before_the_start_is_over_at_the_services_midnight(kind, wrong):
-    """One answer has told the time, which the host contradicts: one request finds out, and no more are refused."""
+@pytest.mark.parametrize("clock_error", [0, -600, -2 * 3_600, -12 * 3_600, -25 * 3_600, 2 * 3_600, 25 * 3_600])
+async def test_a_day_that_was_spent_before_the_start_ends_at_the_services_midnight(kind, clock_error):
+    """The first answer shows the service's time, which a wrong wall clock contradicts: only one request is refused."""
     simulation = simulated(at=MIDNIGHT - 7_000)
-    simulation.host_clock.wrong = wrong
+    simulation.host_clock.wrong = clock_error
     for counter in ("realtime", "call_lists"):
         simulation.service.spend(counter, 100_000)
     async with simulation.client() as client:
         stream = client.realtime.watch(USERS) if kind == "watch" else client.calls.follow()
         async with taking(stream):
             await asyncio.sleep(7_000 + 1_800)
-    asked = [entry.at - MIDNIGHT for entry in simulation.service.log]
-    assert sum(at < 0 for at in asked) == 1
-    assert min(at for at in asked if at >= 0) < 30
+    sent = [entry.at - MIDNIGHT for entry in simulation.service.log]
+    assert sum(at < 0 for at in sent) == 1
+    assert min(at for at in sent if at >= 0) < 30
     assert simulation.service.refusals["qpd"] == 1
-    assert sum(at > 0 for at in asked) > 5
+    assert sum(at > 0 for at in sent) > 5
 
 
 @pytest.mark.parametrize("ahead", [5, 60, 400])
-async def test_a_spent_day_that_ends_late_by_the_header_costs_a_watch_no_other(ahead):
+async def test_a_spent_day_that_ends_late_by_the_date_header_does_not_cost_the_next_day(ahead):
     simulation = simulated(at=MIDNIGHT - 1_000, date_ahead=ahead)
     async with simulation.client() as client, taking(client.realtime.watch(USERS)) as events:
         await asyncio.sleep(300)
@@ -113,7 +114,7 @@ async def test_a_spent_day_that_ends_late_by_the_header_costs_a_watch_no_other(a
     assert simulation.service.refusals["qpd"] < 20
 
 
-async def test_a_forecast_soon_after_midnight_is_of_the_next_attempt_and_not_of_the_next_day():
+async def test_a_forecast_soon_after_midnight_is_for_the_next_attempt_and_not_the_next_day():
     simulation = simulated(at=MIDNIGHT - 1_000, date_ahead=60)
     simulation.service.spend("realtime", 100_000)
     async with simulation.client() as client, taking(client.realtime.watch(USERS)):
@@ -123,8 +124,8 @@ async def test_a_forecast_soon_after_midnight_is_of_the_next_attempt_and_not_of_
 
 
 @pytest.mark.parametrize("limit", [100, pytest.param(200, marks=pytest.mark.slow)])
-async def test_a_day_that_is_shorter_than_the_plans_is_planned_with_on_every_day_after_it_was_named(limit):
-    """It is believed for a day only; but one request brings 40 minutes of windows: a few dozen a day do for all."""
+async def test_a_watch_plans_every_later_day_with_a_daily_limit_that_an_error_named(limit):
+    """A learned limit expires after a day. One request brings 40 minutes of windows, so a few dozen a day suffice."""
     simulation = simulated(PREMIUM.with_limits("realtime", per_day=limit))
     async with (
         simulation.client(plan=PREMIUM) as client,
