@@ -13,6 +13,7 @@ from agora_analytics.client import service_time
 from agora_analytics.plans import CALL_LISTS
 from agora_analytics.protocols import Request, Response, WallClock
 from agora_analytics.quota import LedgerState, decode
+from agora_analytics.quota.date_trust import DateSample, DateTrust
 from agora_analytics.quota.limiters import Limiters
 from agora_analytics.quota.service_time import ServiceTime
 from agora_analytics.simulator import Service, Simulation, World
@@ -284,8 +285,11 @@ def test_a_stored_state_with_missing_and_unknown_fields_is_read():
 
 
 def test_a_stored_state_keeps_which_dates_are_trusted():
-    state = LedgerState()
-    assert decode(state.encode()).trust == state.trust
+    accepted, candidate = DateSample(1.0, 1.2, NOON), DateSample(2.0, 2.2, NOON + 86_400)
+    trust = DateTrust(
+        accepted, confirmed=True, contradicted=True, agreed_at=1.2, wall_offset=NOON, candidates={1: candidate}
+    )
+    assert decode(LedgerState(trust=trust).encode()).trust == trust
 
 
 async def test_a_search_for_the_newest_calls_passes_validation_by_a_ledgers_clock(simulation):

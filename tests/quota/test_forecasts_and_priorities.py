@@ -59,7 +59,7 @@ async def test_a_forecast_includes_waiting_requests_and_gives_the_time(clock):
 
 
 async def test_without_quotas_every_forecast_is_zero_seconds(clock):
-    limiters = Limiters(PREMIUM, MemoryLedger(), account="a", clock=clock, enforce=False)
+    limiters = Limiters(PREMIUM, ledger := MemoryLedger(), account="a", clock=clock, enforce=False)
     assert (await limiters.forecast(10**6, CALL_LISTS)).seconds == 0
 
 
@@ -169,6 +169,7 @@ async def test_exports_leave_the_reservation_of_another_client_of_the_ledger(clo
 
 
 async def test_without_quotas_a_reservation_has_no_effect(clock):
-    limiters = Limiters(PREMIUM, MemoryLedger(), account="a", clock=clock, enforce=False)
+    limiters = Limiters(PREMIUM, ledger := MemoryLedger(), account="a", clock=clock, enforce=False)
     async with limiters.reserve(CALL_LISTS) as reservation:
         await reservation.keep(3, 3)
+    assert ledger.state("a").counters == {}
