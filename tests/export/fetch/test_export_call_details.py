@@ -52,10 +52,10 @@ async def test_a_sample_in_two_parts_of_a_call_is_exported_as_one_row(tmp_path, 
     selection = Selection(NOON - 3 * HOUR, NOON - 2 * HOUR, datasets=("metrics",), mids={20001})
     await export(long_calls, selection, tmp_path / "plain")
     async with long_calls.client(quotas=False, transport=Tampering(long_calls.transport(), add_sample)) as client:
-        await client.export.run(selection, tmp_path / "twice", format="jsonl")
+        await client.export.run(selection, tmp_path / "tampered", format="jsonl")
     plain = rows(tmp_path / "plain", "metrics")
     tracks = {(*row[:4], row[5]) for row in plain}
-    found = rows(tmp_path / "twice", "metrics")
+    found = rows(tmp_path / "tampered", "metrics")
     assert len(found) == len(plain) + len(tracks)
     assert sum(row[7] == "987654.0" for row in found) == len(tracks)
 
@@ -136,12 +136,12 @@ async def test_only_a_call_with_an_invalid_id_is_skipped(tmp_path, simulation, w
     found, _, _ = await whole(last(1))
     transport = Tampering(simulation.transport(), replace_first_id("call_lists", "call_id", value))
     async with simulation.client(quotas=False, transport=transport) as client:
-        report = await client.export.run(last(1), tmp_path / "odd", format="jsonl")
+        report = await client.export.run(last(1), tmp_path / "invalid", format="jsonl")
     (skipped,) = report.skipped
     assert (skipped.what, skipped.reason, skipped.calls) == ("details", "an id that cannot be asked for", 1)
     assert report.rows["calls"] == len(found["calls"]) > 1
-    others = {row[1] for row in rows(tmp_path / "odd", "calls")} & {row[1] for row in found["calls"]}
-    assert {row[1] for row in rows(tmp_path / "odd", "metrics")} == others
+    others = {row[1] for row in rows(tmp_path / "invalid", "calls")} & {row[1] for row in found["calls"]}
+    assert {row[1] for row in rows(tmp_path / "invalid", "metrics")} == others
 
 
 @pytest.mark.parametrize("value", ["", "a,b"])
@@ -149,13 +149,13 @@ async def test_only_the_metrics_of_a_session_with_an_invalid_id_are_skipped(tmp_
     found, _, _ = await whole(last(1))
     transport = Tampering(simulation.transport(), replace_first_id("call_info", "sid", value))
     async with simulation.client(quotas=False, transport=transport) as client:
-        report = await client.export.run(last(1), tmp_path / "odd", format="jsonl")
+        report = await client.export.run(last(1), tmp_path / "invalid", format="jsonl")
     (skipped,) = report.skipped
     assert (skipped.what, skipped.rows) == ("metrics", len(found["calls"]))
     assert skipped.reason.endswith("a session with an id that cannot be asked for")
-    sids = {row[2] for row in rows(tmp_path / "odd", "sessions")} & {row[2] for row in found["metrics"]}
+    sids = {row[2] for row in rows(tmp_path / "invalid", "sessions")} & {row[2] for row in found["metrics"]}
     assert report.rows["sessions"] == len(found["sessions"])
-    assert {row[2] for row in rows(tmp_path / "odd", "metrics")} == sids
+    assert {row[2] for row in rows(tmp_path / "invalid", "metrics")} == sids
 
 
 # Sessions without metrics

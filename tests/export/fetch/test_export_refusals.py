@@ -17,7 +17,7 @@ REFUSALS = [(400, 200), (404, 404), (503, 503), (403, 200), (401, 401), (300, 20
 
 NO_ACCESS = Fault("refusal", code=300, message="no auth")
 REVOKED = Fault("refusal", code=401, status=401, message="Invalid authentication credentials")
-REFUSED_APP = "an-app-id-of-somebody-else"
+REFUSED_APP = "an-app-id-of-another-account"
 
 
 def refusal(code: int, status: int = 200) -> Fault:

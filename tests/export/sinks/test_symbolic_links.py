@@ -159,11 +159,11 @@ async def test_the_writer_removes_only_files_that_it_made(tmp_path, simulation, 
     writing = tmp_path / ".agora-export" / "writing"
     writing.mkdir(parents=True, mode=0o700)
     (tmp_path / ".agora-export").chmod(0o700)
-    for name in ("7.jsonl", "7.jsonl.gz", "manifest.json", "export.sqlite", "mine.txt", "2024.txt", "export.old"):
+    for name in ("7.jsonl", "7.jsonl.gz", "manifest.json", "export.sqlite", "notes.txt", "2024.txt", "export.old"):
         (writing / name).write_text("torn")
     (writing / "folder").mkdir()
     await export(simulation, SELECTION, tmp_path, format=form)
-    assert sorted(path.name for path in writing.iterdir()) == ["2024.txt", "export.old", "folder", "mine.txt"]
+    assert sorted(path.name for path in writing.iterdir()) == ["2024.txt", "export.old", "folder", "notes.txt"]
 
 
 async def test_the_export_folder_itself_may_be_a_symbolic_link(tmp_path, simulation):
