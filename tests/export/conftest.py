@@ -1,4 +1,4 @@
-"""Exports over the simulator on virtual time, from a fixed moment on: noon, 24 November 2026, UTC."""
+"""Fixtures of export tests: a simulated service on virtual time, which begins on 24 November 2026 at noon UTC."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ SMALL = {"calls_per_hour": 12.0, "typical_minutes": 0.2, "long_share": 0.0, "lar
 
 @pytest.fixture(scope="session")
 def world() -> World:
-    """Few short calls, so that a test is quick. It cannot be changed, and what it remembers serves all tests."""
+    """Few and short calls, so that tests are quick. It is immutable, so all tests share it and its caches."""
     return World(seed=7, **SMALL)
 
 
 @pytest.fixture(autouse=True)
-def _written_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write in this process, as where Python cannot be started again: a writer's process costs 0.1 to 0.6 s.
+def _write_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write in the process of the test, because a writer process takes 0.1 to 0.6 s to start.
 
-    Tests of the writer, and of what each format is given, ask for `apart`; AGORA_TEST_APART=1 is for all.
+    Tests of the writer process and of each format use the fixture `apart`; AGORA_TEST_APART=1 applies it to all.
     """
     if not os.environ.get("AGORA_TEST_APART"):
         monkeypatch.setattr("agora_analytics.export.write.target.open_writer", open_in_process)
 
 
 @pytest.fixture
-def apart(_written_here: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Write in a process of its own, as users do."""
+def apart(_write_in_this_process: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write in a process of its own, as in production."""
     monkeypatch.setattr("agora_analytics.export.write.target.open_writer", open_writer)
 
 
@@ -56,21 +56,21 @@ async def simulation(clock: WallClock, world: World) -> Simulation:
 
 @pytest.fixture
 def whole(tmp_path: Path, simulation: Simulation):
-    """An export that nothing interrupted, its rows and what it cost."""
+    """Runs an uninterrupted export; returns its rows, the number of its requests, and its report."""
 
-    async def made(selection: Selection | None = None):
+    async def run_export(selection: Selection | None = None):
         free(simulation)
-        before = asked(simulation)
+        requests_before = asked(simulation)
         report = await export(simulation, selection or last(3), tmp_path / "whole")
         datasets = (selection or last(3)).datasets
-        return all_rows(tmp_path / "whole", *datasets), asked(simulation) - before, report
+        return all_rows(tmp_path / "whole", *datasets), asked(simulation) - requests_before, report
 
-    return made
+    return run_export
 
 
 @pytest.fixture
 def opened(tmp_path) -> Iterator[Callable[[], ExportState]]:
-    """Opens the state, as the next process does; the one before is gone."""
+    """Opens the state as the next process would, and closes the one that was opened before."""
     states: list[ExportState] = []
 
     def opened() -> ExportState:
@@ -91,13 +91,13 @@ def state(opened) -> ExportState:
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[str]:
-    """A server that speaks S3, in a process of its own, and the URL of a bucket there."""
-    code = (
+    """The URL of an S3 server, which runs in a process of its own and has a bucket `bucket`."""
+    script = (
         "from moto.server import ThreadedMotoServer as S; s = S(ip_address='127.0.0.1', port=0, verbose=False);"
         " s.start(); print(s.get_host_and_port()[1], flush=True); import sys; sys.stdin.read()"
     )
     with subprocess.Popen(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", script],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -114,6 +114,7 @@ def s3() -> Iterator[str]:
 
 @pytest.fixture(params=["memory", "s3", "file"])
 def there(request, tmp_path) -> There:
+    """A place by URL: one in each kind of store."""
     if request.param == "s3":
         return There(f"s3://bucket/{tmp_path.name}", options_of(request.getfixturevalue("s3")), tmp_path)
     return There(f"{request.param}://{tmp_path}/there", {}, tmp_path)
@@ -121,11 +122,13 @@ def there(request, tmp_path) -> There:
 
 @pytest.fixture
 def memory(tmp_path) -> There:
+    """A place in the memory of this process."""
     return There(f"memory://{tmp_path.name}/there", {}, tmp_path)
 
 
 @pytest.fixture
 async def truth(tmp_path, simulation) -> dict[str, object]:
+    """The expected rows: those of an uninterrupted export into a folder."""
     free(simulation)
     await export(simulation, SELECTION, tmp_path / "truth")
     return {name: rows(tmp_path / "truth", name) for name in NAMES}
@@ -133,15 +136,15 @@ async def truth(tmp_path, simulation) -> dict[str, object]:
 
 @pytest.fixture
 def killed(monkeypatch):
-    """Lets a run that fails leave nothing behind, as if its process were killed."""
+    """Makes a run that fails clean nothing up, as if its process were killed."""
 
-    async def nothing(_: RemoteSync, __: object) -> None:
+    async def skip_sync(_: RemoteSync, __: object) -> None:
         return
 
     @contextmanager
     def killed():
         with monkeypatch.context() as patched:
-            patched.setattr(RemoteSync, "sync_after_failure", nothing)
+            patched.setattr(RemoteSync, "sync_after_failure", skip_sync)
             with pytest.raises(Unauthorized):
                 yield
 

@@ -1,4 +1,4 @@
-"""What judges exports that are killed: it sees each row that is doubled, lost or was never there."""
+"""The judge of the crash benchmark counts duplicate, lost and unexpected rows, and repeated requests."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ TRUTH = {"calls": Counter({("a",): 1, ("b",): 2})}
         (["b", "b", "b", "c"], Found(3, 4, doubled=1, lost=1, strange=1)),
     ],
 )
-def test_rows_that_are_doubled_lost_or_strange_are_counted(rows, expected):
+def test_duplicate_lost_and_unexpected_rows_are_counted(rows, expected):
     found = compared(TRUTH, {"calls": Counter((row,) for row in rows)})
     assert found == expected
     assert bool(found) is (found.found == found.true and not found.strange)
 
 
-def test_a_request_is_asked_again_if_a_run_before_had_its_answer():
+def test_a_request_is_repeated_if_an_earlier_run_received_its_answer():
     counter = counting.Counter()
-    first, second = (counter.note(("GET", f"/{name}", b"")) for name in ("first", "unanswered"))
+    first, unanswered = (counter.note(("GET", f"/{name}", b"")) for name in ("first", "unanswered"))
     first.answered = 5.0
     counter.end_run()
     counter.ends[0] = 7.0
-    counter.note(second.what)
+    counter.note(unanswered.what)
     counter.note(first.what)
     assert counter.again() == [2.0]
     assert counter.again(but="first") == []

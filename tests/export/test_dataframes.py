@@ -1,4 +1,4 @@
-"""Streams of models as tables of Arrow, pandas and Polars."""
+"""Streams of models become Arrow tables and frames of pandas and Polars."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ HOUR = 3_600
 
 @pytest.fixture
 async def client(simulation):
-    async with simulation.client() as made:
-        yield made
+    async with simulation.client() as client:
+        yield client
 
 
 async def test_calls_become_typed_columns(client):
@@ -43,7 +43,7 @@ async def test_calls_become_typed_columns(client):
     assert table.column("created_ts").to_pylist() == [call.started_at for call in calls]
 
 
-async def test_metrics_become_a_row_a_point(client):
+async def test_metrics_become_one_row_per_point(client):
     calls = [call async for call in client.calls.search(NOON - HOUR, NOON - 600) if call.finished]
     found = [one async for one in client.calls.metrics(calls[0])]
     table = await to_arrow(client.calls.metrics(calls[0]))
@@ -51,7 +51,7 @@ async def test_metrics_become_a_row_a_point(client):
     assert set(table.column_names) == {"sid", "mid", "metric", "peer_uid", "ts", "value"}
 
 
-async def test_points_of_any_metric_and_windows(client):
+async def test_points_and_real_time_windows_become_tables(client):
     points = await client.insights.usage("userCount", NOON - 5 * 86_400, NOON - 86_400)
     table = await to_arrow(points)
     assert table.column("value").to_pylist() == [point.value for point in points]
@@ -64,14 +64,14 @@ async def test_points_of_any_metric_and_windows(client):
     assert table.column("series").to_pylist() == ["userCount Native"] * 3
 
 
-async def test_frames_of_pandas_and_polars(client):
-    frame = await to_pandas(client.calls.search(NOON - 3 * HOUR, NOON - 600))
-    assert str(frame["created_ts"].dtype).startswith("datetime64")
-    other = await to_polars(client.calls.search(NOON - 3 * HOUR, NOON - 600))
-    assert other["call_id"].to_list() == frame["call_id"].tolist()
+async def test_frames_of_pandas_and_polars_have_the_same_rows(client):
+    pandas_frame = await to_pandas(client.calls.search(NOON - 3 * HOUR, NOON - 600))
+    assert str(pandas_frame["created_ts"].dtype).startswith("datetime64")
+    polars_frame = await to_polars(client.calls.search(NOON - 3 * HOUR, NOON - 600))
+    assert polars_frame["call_id"].to_list() == pandas_frame["call_id"].tolist()
 
 
-async def test_other_models_and_nothing():
+async def test_statistics_become_columns_and_an_empty_stream_has_no_rows():
     statistics = (Statistic(dimension_value="India", user_count=3, value=0.5), Statistic(dimension_value=None))
     table = await to_arrow(statistics)
     assert table.to_pylist() == [
@@ -90,27 +90,27 @@ async def test_an_empty_stream_of_a_named_model_has_its_columns(model):
     assert (await to_pandas([], model=model)).columns.tolist() == table.column_names
 
 
-async def test_an_empty_stream_has_the_types_of_one_that_is_not(client):
+async def test_an_empty_stream_has_the_schema_of_one_with_rows(client):
     found = await to_arrow(client.calls.search(NOON - 3 * HOUR, NOON - 600), model=Call)
     assert (await to_arrow([], model=Call)).schema == found.schema
 
 
-async def test_times_are_milliseconds_everywhere_and_a_key_is_no_category(client):
-    frame = await to_pandas(client.calls.search(NOON - 3 * HOUR, NOON - 600))
-    other = await to_polars(client.calls.search(NOON - 3 * HOUR, NOON - 600))
-    assert str(frame["created_ts"].dtype) == "datetime64[ms, UTC]"
-    assert str(other["created_ts"].dtype) == "Datetime(time_unit='ms', time_zone='UTC')"
-    assert str(frame["call_id"].dtype) != "category"
+async def test_times_are_utc_milliseconds_and_ids_are_not_categories(client):
+    pandas_frame = await to_pandas(client.calls.search(NOON - 3 * HOUR, NOON - 600))
+    polars_frame = await to_polars(client.calls.search(NOON - 3 * HOUR, NOON - 600))
+    assert str(pandas_frame["created_ts"].dtype) == "datetime64[ms, UTC]"
+    assert str(polars_frame["created_ts"].dtype) == "Datetime(time_unit='ms', time_zone='UTC')"
+    assert str(pandas_frame["call_id"].dtype) != "category"
 
 
-async def test_other_classes_of_models_are_rejected():
+async def test_a_model_that_does_not_fit_the_stream_is_rejected():
     with pytest.raises(TypeError, match="int is no model"):
         await to_arrow((), model=int)
     with pytest.raises(TypeError, match="a stream of Call has a Session in it"):
         await to_arrow([Session(sid="1")], model=Call)
 
 
-async def test_values_that_are_no_models_are_rejected():
+async def test_streams_of_other_values_or_of_mixed_models_are_rejected():
     with pytest.raises(TypeError, match="int is no model"):
         await to_arrow([1])
     with pytest.raises(TypeError, match="a stream of Session has a Point in it"):

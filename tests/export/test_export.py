@@ -1,4 +1,4 @@
-"""What an export holds: all that the service tells, once, whatever happened on the way."""
+"""An export has every row that the service has, once, whatever happens on the way."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from agora_analytics import (
 from agora_analytics.simulator import Fault, Faults, Variants
 
 
-async def test_an_export_holds_what_the_endpoints_tell(simulation, whole):
+async def test_an_export_has_the_rows_that_the_endpoints_return(simulation, whole):
     found, _, report = await whole()
     async with simulation.client(quotas=False) as client:
         calls = [call async for call in client.calls.search(NOON - 3 * HOUR, NOON - 600)]
@@ -42,7 +42,7 @@ async def test_an_export_holds_what_the_endpoints_tell(simulation, whole):
     assert report.complete
 
 
-async def test_the_manifest_tells_files_spans_columns_and_the_version(tmp_path, simulation, whole):
+async def test_the_manifest_lists_files_spans_columns_and_the_version(tmp_path, simulation, whole):
     await whole()
     check_manifest(tmp_path / "whole")
     manifest = json.loads((tmp_path / "whole/manifest.json").read_text())
@@ -62,7 +62,7 @@ async def test_files_are_partitioned_by_app_and_day(tmp_path, simulation):
     assert partitions == {f"{app}/day=2026-11-23", f"{app}/day=2026-11-24"}
 
 
-async def test_a_finished_export_asks_for_nothing_again(tmp_path, simulation, whole):
+async def test_a_complete_export_sends_no_request_when_it_is_run_again(tmp_path, simulation, whole):
     found, _, _ = await whole()
     before = asked(simulation)
     report = await export(simulation, last(3), tmp_path / "whole")
@@ -70,7 +70,7 @@ async def test_a_finished_export_asks_for_nothing_again(tmp_path, simulation, wh
     assert all_rows(tmp_path / "whole") == found
 
 
-async def test_a_later_run_asks_only_for_what_is_new(tmp_path, simulation, whole):
+async def test_a_later_run_requests_only_new_data(tmp_path, simulation, whole):
     await whole()
     await asyncio.sleep(HOUR // 2)
     longer = attrs.evolve(last(3), start=NOON - 3 * HOUR, end=NOON + HOUR // 2 - 600)
@@ -83,40 +83,42 @@ async def test_a_later_run_asks_only_for_what_is_new(tmp_path, simulation, whole
     check_manifest(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("most", [1, 7, 40])
-async def test_in_many_small_runs_the_same_rows_come_for_the_same_requests(tmp_path, simulation, whole, most):
+@pytest.mark.parametrize("max_requests", [1, 7, 40])
+async def test_many_small_runs_export_the_same_rows_with_the_same_number_of_requests(
+    tmp_path, simulation, whole, max_requests
+):
     selection = last(1)
     found, cost, _ = await whole(selection)
     before, report = asked(simulation), None
     while report is None or not report.complete:
-        report = await export(simulation, selection, tmp_path / "parts", max_requests=most)
-        assert report.requests <= most
+        report = await export(simulation, selection, tmp_path / "parts", max_requests=max_requests)
+        assert report.requests <= max_requests
         assert bool(report.pending) is not report.complete
     assert asked(simulation) - before == cost
     assert all_rows(tmp_path / "parts") == found
 
 
 @pytest.mark.usefixtures("apart")
-async def test_cancelled_at_any_moment_it_goes_on_where_it_was(tmp_path, simulation, whole):
+async def test_an_export_that_is_cancelled_at_any_moment_resumes_where_it_was(tmp_path, simulation, whole):
     found, cost, _ = await whole()
-    before, workers, cuts = asked(simulation), 4, 0
+    before, workers, cancellations = asked(simulation), 4, 0
     while True:
         async with simulation.client(quotas=False, transport=simulation.transport(latency=(0.02, 0.05))) as client:
             run = asyncio.create_task(client.export.run(last(3), tmp_path / "cut", format="jsonl", concurrency=workers))
-            done, _ = await asyncio.wait([run], timeout=0.05 + 0.05 * cuts)
+            done, _ = await asyncio.wait([run], timeout=0.05 + 0.05 * cancellations)
             if done:
                 break
             run.cancel()
             with suppress(asyncio.CancelledError):
                 await run
-            cuts += 1
-    assert cuts > 3
-    assert asked(simulation) - before <= cost + cuts * workers
+            cancellations += 1
+    assert cancellations > 3
+    assert asked(simulation) - before <= cost + cancellations * workers
     assert all_rows(tmp_path / "cut") == found
     check_manifest(tmp_path / "cut")
 
 
-async def test_five_percent_of_faults_change_nothing(tmp_path, simulation, whole):
+async def test_five_percent_of_faults_change_no_row(tmp_path, simulation, whole):
     found, _, _ = await whole()
     kinds = tuple(map(Fault, ("reset", "status", "cut", "html", "busy")))
     simulation.faults = Faults.chance(0.05, kinds, seed=3)
@@ -125,7 +127,7 @@ async def test_five_percent_of_faults_change_nothing(tmp_path, simulation, whole
     assert all_rows(tmp_path / "faults") == found
 
 
-async def test_a_rough_service_tells_the_same_calls_and_sessions(tmp_path, simulation):
+async def test_variants_of_the_service_change_no_call_and_no_session(tmp_path, simulation):
     free(simulation)
     simulation.service.variants = Variants(calls_overlap=True, has_more=False, uid_as_text=True, date="lazy")
     await export(simulation, last(30, "calls", "sessions"), tmp_path / "rough")
@@ -136,7 +138,7 @@ async def test_a_rough_service_tells_the_same_calls_and_sessions(tmp_path, simul
     assert len(calls) == len(set(calls))
 
 
-async def test_calls_longer_than_a_request_may_span_come_whole(tmp_path, simulation):
+async def test_calls_longer_than_one_request_may_cover_are_exported_in_full(tmp_path, simulation):
     free(simulation)
     simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=6.0, typical_minutes=6.0)
     simulation.service.plan = simulation.service.plan.with_limits("call_details", longest=200)
@@ -161,7 +163,7 @@ async def test_calls_longer_than_a_request_may_span_come_whole(tmp_path, simulat
     assert len({(row[2], row[5], row[6]) for row in found}) == len(found)
 
 
-async def test_calls_of_more_sessions_than_a_page_has_come_whole(tmp_path, simulation):
+async def test_calls_with_more_sessions_than_fit_on_a_page_are_exported_in_full(tmp_path, simulation):
     free(simulation)
     simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=6.0, large_share=0.3)
     selection = last(3, "sessions")
@@ -173,7 +175,7 @@ async def test_calls_of_more_sessions_than_a_page_has_come_whole(tmp_path, simul
     assert sorted(row[2] for row in rows(tmp_path, "sessions")) == sorted(sids)
 
 
-async def test_filters_of_calls(tmp_path, simulation):
+async def test_filters_select_calls_and_their_sessions(tmp_path, simulation):
     free(simulation)
     everything = await export(simulation, last(6, "calls"), tmp_path / "all")
     calls = rows(tmp_path / "all", "calls")
@@ -187,7 +189,7 @@ async def test_filters_of_calls(tmp_path, simulation):
     assert {row[1] for row in rows(tmp_path / "worse", "sessions")} <= {row[1] for row in worse}
 
 
-async def test_statistics_are_asked_for_each_call(tmp_path, simulation):
+async def test_statistics_are_requested_once_for_each_call(tmp_path, simulation):
     free(simulation)
     selection = last(1, "statistics", statistics=[Breakdown("video_freeze_rate", "country")])
     report = await export(simulation, selection, tmp_path)
@@ -196,7 +198,7 @@ async def test_statistics_are_asked_for_each_call(tmp_path, simulation):
     assert simulation.service.counts["call_statistics"] == len({row[1] for row in found}) == report.requests - 1
 
 
-async def test_a_call_that_goes_on_is_provisional_until_it_is_over(tmp_path, simulation):
+async def test_an_open_call_is_provisional_until_it_has_finished(tmp_path, simulation):
     free(simulation)
     simulation.service.world = attrs.evolve(simulation.world, typical_minutes=30.0, calls_per_hour=6.0)
     selection = Selection(NOON - HOUR, NOON, datasets=("calls", "sessions"))
@@ -217,7 +219,7 @@ async def test_a_call_that_goes_on_is_provisional_until_it_is_over(tmp_path, sim
     check_manifest(tmp_path)
 
 
-async def test_only_calls_that_are_over(tmp_path, simulation):
+async def test_the_finished_filter_leaves_out_open_calls(tmp_path, simulation):
     free(simulation)
     simulation.service.world = attrs.evolve(simulation.world, typical_minutes=30.0)
     report = await export(simulation, Selection(NOON - HOUR, NOON, datasets=("calls",), finished=True), tmp_path)
@@ -225,7 +227,7 @@ async def test_only_calls_that_are_over(tmp_path, simulation):
     assert {row[5] for row in rows(tmp_path, "calls")} == {"True"}
 
 
-async def test_insights_of_the_last_days_are_fetched_again(tmp_path, simulation):
+async def test_insights_of_the_last_days_are_fetched_again_by_a_later_run(tmp_path, simulation):
     free(simulation)
     chosen = [Insight("userCount"), Insight("videoFreezeRate", product="Native", granularity="1h")]
     selection = Selection(NOON - 8 * DAY, NOON, datasets=("insights",), insights=chosen)
@@ -241,16 +243,16 @@ async def test_insights_of_the_last_days_are_fetched_again(tmp_path, simulation)
     keys = [(row[1], row[6]) for row in later]
     assert len(keys) == len(set(keys))
     assert {(row[1], row[6]) for row in found} <= set(keys)
-    settled = {(row[1], row[6]): row[7] for row in later if row[9] == "False"}
+    final = {(row[1], row[6]): row[7] for row in later if row[9] == "False"}
     async with simulation.client(quotas=False) as client:
         points = await client.insights.usage("userCount", NOON - 8 * DAY, NOON)
     truth = {point.ts: point.value for point in points}
     day = int(NOON // DAY * DAY - DAY)
-    assert float(settled["userCount", "2026-11-23T00:00:00Z"] or 0) == truth[day]
+    assert float(final["userCount", "2026-11-23T00:00:00Z"] or 0) == truth[day]
     check_manifest(tmp_path)
 
 
-async def test_insights_by_a_dimension_are_asked_day_by_day(tmp_path, simulation):
+async def test_insights_by_a_dimension_are_requested_day_by_day(tmp_path, simulation):
     free(simulation)
     by_country = Insight("audioFreezeRate", product="Native", dimension="country")
     selection = Selection(NOON - 5 * DAY, NOON - DAY, datasets=("insights",), insights=[by_country])
@@ -261,7 +263,7 @@ async def test_insights_by_a_dimension_are_asked_day_by_day(tmp_path, simulation
     assert len({row[6] for row in found}) == 5
 
 
-async def test_windows_are_collected_run_by_run_and_a_gap_is_told(tmp_path, simulation):
+async def test_windows_are_collected_by_many_runs_and_expired_ones_are_reported(tmp_path, simulation):
     free(simulation)
     series = [Series("userCount", product="Native"), Series("videoFreezeRate", product="Native", dimension="country")]
 
@@ -283,18 +285,18 @@ async def test_windows_are_collected_run_by_run_and_a_gap_is_told(tmp_path, simu
     check_manifest(tmp_path)
 
 
-async def test_several_apps_go_into_partitions_of_their_own(tmp_path, simulation):
+async def test_an_export_of_several_app_ids_has_the_calls_of_each(tmp_path, simulation):
     free(simulation)
     simulation.service.other_apps = ["another/app"]
     report = await export(simulation, last(1, "calls", apps=[simulation.app_id, "another/app"]), tmp_path)
     assert report.complete
     found = rows(tmp_path, "calls")
-    mine = {row[1:] for row in found if row[0] == simulation.app_id}
-    assert mine
-    assert mine == {row[1:] for row in found if row[0] == "another/app"}
+    own_calls = {row[1:] for row in found if row[0] == simulation.app_id}
+    assert own_calls
+    assert own_calls == {row[1:] for row in found if row[0] == "another/app"}
 
 
-async def test_the_worst_calls_come_first_within_a_budget(tmp_path, simulation, whole):
+async def test_details_of_the_worst_calls_are_fetched_first_within_a_budget(tmp_path, simulation, whole):
     everything, _, _ = await whole(last(6, "calls", "sessions"))
     calls = {row[1]: row for row in everything["calls"]}
 
@@ -318,7 +320,7 @@ def _seconds(iso: str) -> float:
     return datetime.fromisoformat(iso).timestamp()
 
 
-async def test_calls_with_too_few_users_are_left_alone(tmp_path, simulation):
+async def test_details_of_calls_with_too_few_users_are_not_fetched(tmp_path, simulation):
     free(simulation)
     report = await export(simulation, last(6, "calls", "sessions"), tmp_path, order="worst", min_users=3)
     users = {row[1]: int(row[6] or 0) for row in rows(tmp_path, "calls")}

@@ -1,4 +1,4 @@
-"""What holds the event loop is done elsewhere: it is loaded, and frames are made, on other threads."""
+"""Exports do not block the event loop: modules are loaded, and frames are built, on other threads."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ asyncio.run(main())
 """
 
 
-SMALL = {
+SMALL_MODULES = {
     "_queue",
     "agora_analytics.export.exporter",
     "agora_analytics.quota.snapshot",
@@ -51,32 +51,32 @@ SMALL = {
     "importlib.metadata._text",
     "queue",
 }
-"""The door itself, what paces requests and foresees when, threads, and what reads the version: a millisecond or two."""
+"""Modules that load in a millisecond or two: `client.export`, rate limiting, forecasts, threads, package metadata."""
 
 
-def test_nothing_large_is_loaded_in_the_loops_thread_by_an_export(tmp_path):
+def test_an_export_loads_no_large_module_on_the_thread_of_the_event_loop(tmp_path):
     command = [sys.executable, "-c", LOADED, str(tmp_path / "export")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    *names, loaded = done.stdout.splitlines()
+    process = subprocess.run(command, capture_output=True, text=True, check=True)
+    *names, loaded = process.stdout.splitlines()
     assert loaded == "True"
-    assert set(names) <= SMALL
+    assert set(names) <= SMALL_MODULES
 
 
-@pytest.mark.parametrize("make", [to_arrow, to_pandas])
-def test_frames_are_made_on_another_thread(make, monkeypatch):
+@pytest.mark.parametrize("convert", [to_arrow, to_pandas])
+def test_frames_are_built_on_another_thread(convert, monkeypatch):
     from agora_analytics.export import arrow
 
     threads = []
     for name in ("table", "concat"):
         real = getattr(arrow, name)
 
-        def noted(given, real=real):
+        def record_thread(argument, real=real):
             threads.append(threading.current_thread())
-            return real(given)
+            return real(argument)
 
-        monkeypatch.setattr(arrow, name, noted)
+        monkeypatch.setattr(arrow, name, record_thread)
     calls = [Call(call_id=str(number), created_ts=1) for number in range(2_500)]
-    frame = asyncio.run(make(calls))  # not the virtual loop, which has no other threads
+    frame = asyncio.run(convert(calls))  # not the virtual loop, which runs no other threads
     assert len(frame) == 2_500
-    assert len(threads) == 4  # a thousand at a time, and all together
+    assert len(threads) == 4  # three batches of up to a thousand rows, and their concatenation
     assert threading.main_thread() not in threads

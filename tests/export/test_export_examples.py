@@ -1,4 +1,4 @@
-"""The examples of exports, in docstrings and in docs/concepts, run as they stand."""
+"""The examples of exports in docstrings and in docs/concepts run as they are written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EXAMPLES = [
 ]
 
 
-def test_every_place_where_people_start_has_an_example():
+def test_every_entry_point_of_exports_has_an_example():
     assert [str(param.id) for param in EXAMPLES] == [
         *("dataframes-0", "dataframes-1", "dataframes-2", "exporter-0", "exporter-1", "selection-0", "exports-0")
     ]

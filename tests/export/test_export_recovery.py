@@ -1,4 +1,4 @@
-"""Accidents between two runs and in the middle of one; each of these lost or spoilt something once."""
+"""Regression tests: accidents between or during runs, each of which once lost or corrupted data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from agora_analytics import ExportError, Insight, Plan, Selection, Unauthorized
 from agora_analytics.simulator import Fault, Faults, Service, Simulation, Variants
 
 
-async def test_rows_that_waited_when_a_later_run_died_are_written_by_the_next(tmp_path, simulation):
+async def test_staged_rows_of_a_failed_run_are_written_by_the_next_run(tmp_path, simulation):
     free(simulation)
     before = Selection(NOON - 5 * HOUR, NOON - 2 * HOUR, datasets=("calls", "sessions"))
     longer = attrs.evolve(before, start=NOON - 5 * HOUR, end=NOON - 600)
@@ -35,7 +35,7 @@ async def test_rows_that_waited_when_a_later_run_died_are_written_by_the_next(tm
         assert report.rows[name] == len(rows(tmp_path / "died", name))
 
 
-async def test_an_outage_right_after_a_night_of_waiting_is_sat_out(tmp_path, simulation):
+async def test_an_outage_right_after_a_wait_until_midnight_is_retried_until_it_ends(tmp_path, simulation):
     simulation.service.plan = Plan.of("enterprise").with_limits("call_details", per_day=12)
     midnight = NOON // DAY * DAY + DAY
     simulation.faults = Faults.outage(midnight - 5, midnight + 60, Fault("status", status=503))
@@ -44,16 +44,16 @@ async def test_an_outage_right_after_a_night_of_waiting_is_sat_out(tmp_path, sim
     assert simulation.service.clock() > midnight
 
 
-@pytest.mark.parametrize(("seconds", "told"), [(3, False), (60, True)])
-async def test_an_outage_that_lasts_is_told_while_it_is_sat_out(tmp_path, simulation, caplog, seconds, told):
+@pytest.mark.parametrize(("seconds", "logged"), [(3, False), (60, True)])
+async def test_only_a_long_outage_is_logged_while_it_is_retried(tmp_path, simulation, caplog, seconds, logged):
     simulation.faults = Faults.outage(NOON, NOON + seconds, Fault("status", status=503))
     report = await export(simulation, last(2, "calls"), tmp_path)
     assert report.complete
     warned = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
-    assert any("503" in text and "retrying in" in text for text in warned) is told
+    assert any("503" in text and "retrying in" in text for text in warned) is logged
 
 
-async def test_a_list_that_waits_past_the_age_of_its_calls_is_told_as_expired(tmp_path, simulation):
+async def test_a_list_that_expires_while_it_waits_for_quota_is_reported(tmp_path, simulation):
     simulation.service.plan = Plan.of("enterprise").with_limits(
         "call_lists", per_day=3, available=DAY, longest=3 * HOUR
     )
@@ -62,7 +62,7 @@ async def test_a_list_that_waits_past_the_age_of_its_calls_is_told_as_expired(tm
     assert rows(tmp_path, "calls")
 
 
-async def test_calls_that_appear_between_two_pages_are_found_by_the_next_run(tmp_path, simulation):
+async def test_calls_that_appear_late_between_two_pages_are_exported_by_a_later_run(tmp_path, simulation):
     free(simulation)
     simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=150.0)
     simulation.service.variants = Variants(late_calls=0.5)
@@ -78,7 +78,7 @@ async def test_calls_that_appear_between_two_pages_are_found_by_the_next_run(tmp
     assert rows(tmp_path / "late", "calls") == rows(tmp_path / "fresh", "calls")
 
 
-async def test_an_export_goes_on_after_the_plan_was_put_right(tmp_path, simulation):
+async def test_an_export_resumes_after_the_plan_is_corrected(tmp_path, simulation):
     free(simulation)
     generous = simulation.service.plan
     simulation.service.plan = generous.with_limits("call_lists", longest=2 * HOUR)
@@ -90,7 +90,7 @@ async def test_an_export_goes_on_after_the_plan_was_put_right(tmp_path, simulati
     assert report.rows["calls"] > 50
 
 
-async def test_days_of_a_dimension_are_whole_also_when_the_span_grows(tmp_path, simulation):
+async def test_insights_by_a_dimension_have_whole_days_after_the_span_grows(tmp_path, simulation):
     free(simulation)
     one = Insight("audioFreezeRate", product="Native", dimension="country")
     short = Selection(NOON - 10 * DAY, NOON - 6 * DAY, datasets=("insights",), insights=[one])
@@ -101,24 +101,24 @@ async def test_days_of_a_dimension_are_whole_also_when_the_span_grows(tmp_path, 
     assert rows(tmp_path / "grown", "insights") == rows(tmp_path / "fresh", "insights")
 
 
-def odd(document: dict[str, Any]) -> None:
-    for call, change in zip(document.get("call_lists") or (), ODD, strict=False):
+def make_calls_invalid(document: dict[str, Any]) -> None:
+    for call, change in zip(document.get("call_lists") or (), INVALID_FIELDS, strict=False):
         call.update(change)
 
 
-def never_turning(kind: str):
-    """A change of an answer that says without end that there are more rows, of one page that is always the same."""
+def repeat_first_page(list_name: str):
+    """Return a change of answers: always the first page, and always with more rows to come."""
     pages: list[Any] = []
 
     def change(document: dict[str, Any]) -> None:
-        if kind in document:
-            pages.append(document[kind])
-            document |= {kind: pages[0], "has_more": True}
+        if list_name in document:
+            pages.append(document[list_name])
+            document |= {list_name: pages[0], "has_more": True}
 
     return change
 
 
-ODD: tuple[dict[str, Any], ...] = (
+INVALID_FIELDS: tuple[dict[str, Any], ...] = (
     {"created_ts": None, "destroyed_ts": None},
     {"created_ts": -1},
     {"destroyed_ts": 4_000_000_000},
@@ -131,10 +131,10 @@ ODD: tuple[dict[str, Any], ...] = (
 )
 
 
-async def test_odd_calls_are_told_and_hold_nothing_up(tmp_path, simulation):
+async def test_invalid_calls_are_reported_and_delay_nothing(tmp_path, simulation):
     free(simulation)
     loop = asyncio.get_running_loop()
-    transport = Tampering(simulation.transport(), odd)
+    transport = Tampering(simulation.transport(), make_calls_invalid)
     async with simulation.client(quotas=False, transport=transport) as client:
         report = await client.export.run(last(2, "calls", "sessions"), tmp_path, format="jsonl")
     assert loop.time() < 600
@@ -151,32 +151,34 @@ async def test_odd_calls_are_told_and_hold_nothing_up(tmp_path, simulation):
 
 
 @pytest.mark.parametrize("ahead", [HOUR, 20 * HOUR, 400 * DAY])
-async def test_a_call_that_ends_in_the_future_by_the_service_s_word_is_left_to_the_next_run(
-    tmp_path, simulation, whole, ahead
-):
-    """It ended, says the service: waiting for that end would hold back all other rows."""
+async def test_details_of_a_call_that_ends_in_the_future_are_left_to_the_next_run(tmp_path, simulation, whole, ahead):
+    """Its end cannot be right, and waiting for it would hold back all other rows."""
     found, _, _ = await whole(last(1))
-    bad = found["calls"][0][1]
+    wrong_call = found["calls"][0][1]
 
-    def later(document: dict[str, Any]) -> None:
+    def end_later(document: dict[str, Any]) -> None:
         for call in document.get("call_lists") or ():
-            if call["call_id"] == bad:
+            if call["call_id"] == wrong_call:
                 call["destroyed_ts"] = NOON + ahead
 
     loop = asyncio.get_running_loop()
     began = loop.time()
-    async with simulation.client(quotas=False, transport=Tampering(simulation.transport(), later)) as client:
+    async with simulation.client(quotas=False, transport=Tampering(simulation.transport(), end_later)) as client:
         for _ in range(2):
             report = await client.export.run(last(1), tmp_path / "rest", format="jsonl")
-            (left,) = report.skipped
-            assert (left.what, left.reason, left.call_ids) == ("details", "its end is in the future", (bad,))
-            assert (left.again, report.pending) == (True, 0)
+            (skipped,) = report.skipped
+            assert (skipped.what, skipped.reason, skipped.call_ids) == (
+                "details",
+                "its end is in the future",
+                (wrong_call,),
+            )
+            assert (skipped.again, report.pending) == (True, 0)
     assert loop.time() - began < 300
-    assert rows(tmp_path / "rest", "sessions") == [row for row in found["sessions"] if row[1] != bad]
+    assert rows(tmp_path / "rest", "sessions") == [row for row in found["sessions"] if row[1] != wrong_call]
 
 
-def spoilt(document: dict) -> None:
-    """Make a number that nobody can read of one call, of one session and of one sample of each answer."""
+def make_numbers_unreadable(document: dict) -> None:
+    """Make a number of one call, of one session and of one sample of each answer unreadable."""
     for call in document.get("call_lists", [])[:1]:
         call["call_acu"] = "many"
     for session in document.get("call_info", [])[:1]:
@@ -185,31 +187,31 @@ def spoilt(document: dict) -> None:
         track["kvs"][0] = ["then", 1]
 
 
-async def test_rows_that_do_not_fit_are_told_in_the_report_and_in_the_manifest(tmp_path, simulation):
+async def test_bad_rows_are_in_the_report_and_in_the_manifest(tmp_path, simulation):
     free(simulation)
-    transport = Tampering(simulation.transport(), spoilt)
+    transport = Tampering(simulation.transport(), make_numbers_unreadable)
     async with simulation.client(quotas=False, transport=transport) as client:
         report = await client.export.run(last(1), tmp_path, format="jsonl")
-    told = {one.what: (one.rows, one.reason) for one in report.skipped}
-    assert set(told) == {"call_lists", "call_sessions", "call_metrics"}, report.skipped  # nothing for another reason
-    assert told["call_lists"][1] == (
+    skipped = {one.what: (one.rows, one.reason) for one in report.skipped}
+    assert set(skipped) == {"call_lists", "call_sessions", "call_metrics"}, report.skipped  # no other reason
+    assert skipped["call_lists"][1] == (
         "does not fit the reference: expected a number, got 'many' at $.call_lists[0].call_acu"
     )
-    assert told["call_sessions"][1].endswith("got 'early' at $.call_info[0].join_ts")
-    assert "got 'then' at $.metrics[0].data[0].kvs[0][0]" in told["call_metrics"][1]
+    assert skipped["call_sessions"][1].endswith("got 'early' at $.call_info[0].join_ts")
+    assert "got 'then' at $.metrics[0].data[0].kvs[0][0]" in skipped["call_metrics"][1]
     world = len(simulation.world.calls(NOON - HOUR, NOON - 600))
-    assert len(rows(tmp_path, "calls")) + told["call_lists"][0] == world
+    assert len(rows(tmp_path, "calls")) + skipped["call_lists"][0] == world
     assert not report.complete
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["complete"] is False
-    assert {one["what"]: one["rows"] for one in manifest["skipped"]} == {what: one[0] for what, one in told.items()}
+    assert {one["what"]: one["rows"] for one in manifest["skipped"]} == {what: one[0] for what, one in skipped.items()}
     again = await export(simulation, last(1), tmp_path)
-    assert again.skipped == report.skipped  # no later run forgets it
+    assert again.skipped == report.skipped  # later runs report it too
 
 
-async def test_a_list_that_never_ends_ends_once_all_of_its_total_have_come(tmp_path, simulation):
+async def test_reading_an_endless_list_stops_once_its_total_is_reached(tmp_path, simulation):
     free(simulation)
-    transport = Tampering(simulation.transport(), never_turning("call_lists"))
+    transport = Tampering(simulation.transport(), repeat_first_page("call_lists"))
     async with simulation.client(quotas=False, transport=transport) as client:
         report = await client.export.run(last(1, "calls"), tmp_path, format="jsonl")
     assert report.complete
@@ -218,9 +220,9 @@ async def test_a_list_that_never_ends_ends_once_all_of_its_total_have_come(tmp_p
     assert {row[1] for row in rows(tmp_path, "calls")} == {call.call_id for call in expected}
 
 
-async def test_sessions_that_never_end_are_left_out_and_told(tmp_path, simulation):
+async def test_a_call_with_an_endless_list_of_sessions_is_skipped_and_reported(tmp_path, simulation):
     free(simulation)
-    transport = Tampering(simulation.transport(), never_turning("call_info"))
+    transport = Tampering(simulation.transport(), repeat_first_page("call_info"))
     async with simulation.client(quotas=False, transport=transport) as client:
         selection = last(1, "sessions", finished=True)
         report = await client.export.run(selection, tmp_path, format="jsonl", concurrency=1)
@@ -228,7 +230,7 @@ async def test_sessions_that_never_end_are_left_out_and_told(tmp_path, simulatio
     assert asked(simulation) < 200
 
 
-async def test_a_garbled_answer_spoils_an_export_for_one_run_only(tmp_path, simulation):
+async def test_a_garbled_answer_skips_a_call_for_one_run_only(tmp_path, simulation):
     free(simulation)
     selection = last(1, "sessions", "metrics", mids={20001})
     await export(simulation, selection, tmp_path / "whole")
@@ -241,7 +243,7 @@ async def test_a_garbled_answer_spoils_an_export_for_one_run_only(tmp_path, simu
 
 
 @pytest.mark.parametrize("ahead", [30.0, -30.0])
-async def test_a_host_clock_that_is_wrong_ends_nothing(tmp_path, world, ahead):
+async def test_an_export_completes_with_a_wrong_host_clock(tmp_path, world, ahead):
     loop = asyncio.get_running_loop()
     service = Service(world, clock=lambda: NOON + loop.time())
     simulation = Simulation(service)
@@ -253,48 +255,48 @@ async def test_a_host_clock_that_is_wrong_ends_nothing(tmp_path, world, ahead):
     assert rows(tmp_path, "calls")
 
 
-# The process that writes
+# The writer process
 
 
 @pytest.fixture
 def started(apart, monkeypatch) -> list[subprocess.Popen[bytes]]:
-    """The processes that are started."""
+    """The processes that were started."""
     found: list[subprocess.Popen[bytes]] = []
     start = subprocess.Popen
 
-    def kept(*arguments, **settings):
+    def record(*arguments, **settings):
         found.append(start(*arguments, **settings))
         return found[-1]
 
-    monkeypatch.setattr(subprocess, "Popen", kept)
+    monkeypatch.setattr(subprocess, "Popen", record)
     return found
 
 
 def environment(process: subprocess.Popen[bytes]) -> str:
-    """What it was given; the system tells nothing until the process has begun to be another program."""
+    """Return the environment of a process; it reads as empty until the process has executed its program."""
     while not (found := Path(f"/proc/{process.pid}/environ").read_text()):
         assert process.poll() is None
     return found
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-async def test_the_process_that_writes_knows_no_secret_and_ends_with_the_export(
-    tmp_path, simulation, started, monkeypatch
-):
+async def test_the_writer_process_gets_no_secret_and_ends_with_the_export(tmp_path, simulation, started, monkeypatch):
     free(simulation)
     monkeypatch.setenv("AGORA_CUSTOMER_SECRET", "not-to-be-seen")
-    seen = []
-    transport = Tampering(simulation.transport(), lambda _: seen.append(environment(started[0])))
+    environments = []
+    transport = Tampering(simulation.transport(), lambda _: environments.append(environment(started[0])))
     async with simulation.client(quotas=False, transport=transport) as client:
         await client.export.run(last(1, "calls"), tmp_path, format="csv")
     assert [process.returncode for process in started] == [0]
-    assert "PATH=" in seen[0]
-    assert "not-to-be-seen" not in "".join(seen)
+    assert "PATH=" in environments[0]
+    assert "not-to-be-seen" not in "".join(environments)
     assert not any("secret" in str(argument).lower() for process in started for argument in process.args)
 
 
 @pytest.mark.parametrize("form", ["jsonl", "sqlite", "duckdb"])
-async def test_a_process_that_writes_may_be_killed(tmp_path, simulation, started, whole, form):
+async def test_an_export_whose_writer_process_was_killed_resumes_without_a_request(
+    tmp_path, simulation, started, whole, form
+):
     expected, _, _ = await whole()
     transport = Tampering(simulation.transport(), lambda _: started[-1].kill())
     async with simulation.client(quotas=False, transport=transport) as client:
@@ -308,7 +310,7 @@ async def test_a_process_that_writes_may_be_killed(tmp_path, simulation, started
     assert asked(simulation) == before
 
 
-async def test_where_python_cannot_be_started_again_an_export_writes_itself(
+async def test_an_export_writes_in_its_own_process_if_python_cannot_be_started(
     tmp_path, simulation, started, whole, monkeypatch
 ):
     expected, _, _ = await whole()
@@ -316,15 +318,15 @@ async def test_where_python_cannot_be_started_again_an_export_writes_itself(
     await export(simulation, last(3), tmp_path / "frozen")
     assert {name: rows(tmp_path / "frozen", name) for name in expected} == expected
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python-that-is-not-there"))
-    await export(simulation, last(3), tmp_path / "gone")
-    assert {name: rows(tmp_path / "gone", name) for name in expected} == expected
+    await export(simulation, last(3), tmp_path / "missing")
+    assert {name: rows(tmp_path / "missing", name) for name in expected} == expected
     assert len(started) == 1
 
 
-async def test_who_is_cancelled_while_it_opens_leaves_no_process(tmp_path, simulation, started):
+async def test_an_export_that_is_cancelled_while_it_starts_leaves_no_process(tmp_path, simulation, started):
     free(simulation)
     run = asyncio.create_task(export(simulation, last(1, "calls"), tmp_path, format="duckdb"))
-    while not started:  # noqa: ASYNC110 - what starts it is a thread
+    while not started:  # noqa: ASYNC110 - a thread starts it
         await asyncio.sleep(0)
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -346,22 +348,22 @@ async def test_a_state_belongs_to_one_place(tmp_path, simulation):
 
 
 @pytest.mark.parametrize("link", ["", "simplecache::"])
-async def test_no_password_of_a_url_is_told(tmp_path, simulation, link):
+async def test_no_password_of_a_url_is_in_an_error(tmp_path, simulation, link):
     url = f"{link}ftp://alice:s3cret%20pw@127.0.0.1:1/x"
     async with simulation.client() as client:
         with pytest.raises((ExportError, ValueError)) as error:
             await client.export.run(last(1, "calls"), url, format="jsonl", state=tmp_path)
-    told = f"{error.value!r}"
-    assert "127.0.0.1:1/x" in told
-    assert not {"alice", "s3cret"} & set(told.replace(":", " ").replace("/", " ").split())
-    assert "s3cret" not in told
+    shown = f"{error.value!r}"
+    assert "127.0.0.1:1/x" in shown
+    assert not {"alice", "s3cret"} & set(shown.replace(":", " ").replace("/", " ").split())
+    assert "s3cret" not in shown
     assert error.value.__cause__ is error.value.__context__ is None
 
 
-async def test_a_plan_without_totals_says_that_it_counts_less(simulation):
+async def test_an_estimate_without_totals_is_not_marked_as_counted(simulation):
     simulation.service.variants = Variants(totals=False)
     simulation.faults = Faults.script([Fault("status", status=502)])
     async with simulation.client() as client:
-        plan = await client.export.estimate(last(20, "calls"))
-    assert not plan.counted
-    assert plan.calls > 50
+        estimate = await client.export.estimate(last(20, "calls"))
+    assert not estimate.counted
+    assert estimate.calls > 50

@@ -1,4 +1,4 @@
-"""Details of calls in parts: spans longer than a request may have, lists of several pages, several breakdowns."""
+"""Details of calls that are fetched in parts: long calls, lists of several pages, several breakdowns."""
 
 from __future__ import annotations
 
@@ -18,110 +18,114 @@ from agora_analytics.export.write.column_batch import deserialize
 from agora_analytics.models import SessionMetrics, Track
 from agora_analytics.simulator import Simulation
 
-TWO = (Breakdown("audio_freeze_rate", "os"), Breakdown("video_freeze_rate", "country"))
+BREAKDOWNS = (Breakdown("audio_freeze_rate", "os"), Breakdown("video_freeze_rate", "country"))
 
 
 @pytest.fixture
-def long(simulation: Simulation) -> Simulation:
-    """Calls of some minutes, of which a request may ask for 200 seconds."""
+def long_calls(simulation: Simulation) -> Simulation:
+    """Calls of some minutes; a request may cover 200 seconds."""
     free(simulation)
     simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=6.0, typical_minutes=6.0)
     simulation.service.plan = simulation.service.plan.with_limits("call_details", longest=200)
     return simulation
 
 
-async def test_every_breakdown_of_a_long_call_is_requested_for_every_part(tmp_path, long):
-    selection = Selection(NOON - 3 * HOUR, NOON - 2 * HOUR, datasets=("statistics",), statistics=TWO)
-    await export(long, selection, tmp_path)
-    async with long.client(quotas=False) as client:
+async def test_every_breakdown_of_a_long_call_is_requested_for_every_part(tmp_path, long_calls):
+    selection = Selection(NOON - 3 * HOUR, NOON - 2 * HOUR, datasets=("statistics",), statistics=BREAKDOWNS)
+    await export(long_calls, selection, tmp_path)
+    async with long_calls.client(quotas=False) as client:
         calls = [call async for call in client.calls.search(*selection.span)]
     parts = [part for call in calls for part in call.span.slices(200)]
     assert len(parts) > len(calls)
-    assert long.service.counts["call_statistics"] == len(parts) * len(TWO)
+    assert long_calls.service.counts["call_statistics"] == len(parts) * len(BREAKDOWNS)
     found = {(row[1], row[2]) for row in rows(tmp_path, "statistics")}
-    assert {metric for _, metric in found} == {one.metric for one in TWO}
+    assert {metric for _, metric in found} == {one.metric for one in BREAKDOWNS}
 
 
-async def test_a_point_in_two_parts_of_a_call_is_one_row(tmp_path, long):
-    def border(document: dict) -> None:
-        """Tell of one more moment in each part, the same in all."""
+async def test_a_sample_in_two_parts_of_a_call_is_exported_as_one_row(tmp_path, long_calls):
+    def add_sample(document: dict) -> None:
+        """Add one sample to each track, at the same time in every part."""
         for session in document.get("metrics", []):
             for track in session["data"]:
                 track["kvs"].append([NOON, 987_654])
 
     selection = Selection(NOON - 3 * HOUR, NOON - 2 * HOUR, datasets=("metrics",), mids={20001})
-    await export(long, selection, tmp_path / "plain")
-    async with long.client(quotas=False, transport=Tampering(long.transport(), border)) as client:
-        await client.export.run(selection, tmp_path / "twice", format="jsonl")
+    await export(long_calls, selection, tmp_path / "plain")
+    async with long_calls.client(quotas=False, transport=Tampering(long_calls.transport(), add_sample)) as client:
+        await client.export.run(selection, tmp_path / "tampered", format="jsonl")
     plain = rows(tmp_path / "plain", "metrics")
     tracks = {(*row[:4], row[5]) for row in plain}
-    found = rows(tmp_path / "twice", "metrics")
+    found = rows(tmp_path / "tampered", "metrics")
     assert len(found) == len(plain) + len(tracks)
     assert sum(row[7] == "987654.0" for row in found) == len(tracks)
 
 
-def half(*tracks: tuple[str | None, tuple[tuple[int, int], ...]]) -> SerializedRows:
+def partial(*tracks: tuple[str | None, tuple[tuple[int, int], ...]]) -> SerializedRows:
     data = tuple(Track(mid=1, peer_uid=peer, kvs=points) for peer, points in tracks)
     return serialized(column_batch.metrics("app", "call", (SessionMetrics(sid="s", data=data),)))
 
 
-def test_merged_parts_of_a_call_have_each_point_of_a_track_once_with_its_last_value():
+def test_merging_parts_of_a_call_keeps_each_point_once_with_its_last_value():
     merged = _merge_partials(
-        [half(("a", ((1, 10), (2, 20))), ("b", ((2, 5),))), half(), half(("a", ((2, 21), (3, 30))), ("b", ((2, 6),)))]
+        [
+            partial(("a", ((1, 10), (2, 20))), ("b", ((2, 5),))),
+            partial(),
+            partial(("a", ((2, 21), (3, 30))), ("b", ((2, 6),))),
+        ]
     )
-    (piece,) = merged
-    found = deserialize("metrics", piece.payload)
-    told = zip(found.column("peer_uid"), found.column("ts"), found.column("value"), strict=True)
-    assert list(told) == [("a", 1, 10), ("a", 2, 21), ("b", 2, 6), ("a", 3, 30)]
-    assert _merge_partials([half()]) == []
+    (batch,) = merged
+    found = deserialize("metrics", batch.payload)
+    samples = zip(found.column("peer_uid"), found.column("ts"), found.column("value"), strict=True)
+    assert list(samples) == [("a", 1, 10), ("a", 2, 21), ("b", 2, 6), ("a", 3, 30)]
+    assert _merge_partials([partial()]) == []
 
 
 # Lists of several pages
 
 
 @pytest.fixture
-def large(simulation: Simulation) -> Simulation:
-    """Calls, some of which have more sessions than a page."""
+def large_calls(simulation: Simulation) -> Simulation:
+    """Calls, some of which have more sessions than fit on a page."""
     free(simulation)
     simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=3.0, large_share=0.5)
     return simulation
 
 
-def left_in(folder: Path, table: str) -> int:
+def count_rows(folder: Path, table: str) -> int:
     state = sqlite3.connect(folder / ".agora-export" / "state.db")
-    ((many,),) = state.execute(f"SELECT count(*) FROM {table}")
+    ((count,),) = state.execute(f"SELECT count(*) FROM {table}")
     state.close()
-    return many
+    return count
 
 
-async def test_a_run_resumed_between_two_pages_repeats_no_request_and_has_the_same_rows(tmp_path, large):
-    before = asked(large)
-    await export(large, last(3, "sessions"), tmp_path / "whole")
-    whole, cost = rows(tmp_path / "whole", "sessions"), asked(large) - before
+async def test_a_run_resumed_between_two_pages_repeats_no_request_and_exports_the_same_rows(tmp_path, large_calls):
+    before = asked(large_calls)
+    await export(large_calls, last(3, "sessions"), tmp_path / "whole")
+    whole, cost = rows(tmp_path / "whole", "sessions"), asked(large_calls) - before
     paused = 0
     for _ in range(cost + 5):
-        report = await export(large, last(3, "sessions"), tmp_path / "cut", max_requests=1, concurrency=1)
-        paused += left_in(tmp_path / "cut", "pages") > 0
+        report = await export(large_calls, last(3, "sessions"), tmp_path / "cut", max_requests=1, concurrency=1)
+        paused += count_rows(tmp_path / "cut", "pages") > 0
         if report.complete:
             break
     assert paused
-    assert asked(large) - before - cost == cost
+    assert asked(large_calls) - before - cost == cost
     assert rows(tmp_path / "cut", "sessions") == whole
 
 
-async def test_the_progress_of_a_call_is_deleted_when_the_call_is_done(tmp_path, large):
-    await export(large, last(3, "sessions"), tmp_path)
-    assert (left_in(tmp_path, "pages"), left_in(tmp_path, "halves")) == (0, 0)
+async def test_the_progress_of_a_call_is_deleted_when_the_call_is_done(tmp_path, large_calls):
+    await export(large_calls, last(3, "sessions"), tmp_path)
+    assert (count_rows(tmp_path, "pages"), count_rows(tmp_path, "halves")) == (0, 0)
 
 
-# Ids that cannot be asked for
+# Invalid ids
 
 
-def renamed(kind: str, name: str, value: str):
-    """A change of an answer that gives the first of its rows another id."""
+def replace_first_id(list_name: str, name: str, value: str):
+    """Return a change of an answer that replaces the id of its first row."""
 
     def change(document: dict) -> None:
-        for row in document.get(kind, [])[:1]:
+        for row in document.get(list_name, [])[:1]:
             row[name] = value
 
     return change
@@ -130,46 +134,46 @@ def renamed(kind: str, name: str, value: str):
 @pytest.mark.parametrize("value", ["", " "])
 async def test_only_a_call_with_an_invalid_id_is_skipped(tmp_path, simulation, whole, value):
     found, _, _ = await whole(last(1))
-    transport = Tampering(simulation.transport(), renamed("call_lists", "call_id", value))
+    transport = Tampering(simulation.transport(), replace_first_id("call_lists", "call_id", value))
     async with simulation.client(quotas=False, transport=transport) as client:
-        report = await client.export.run(last(1), tmp_path / "odd", format="jsonl")
-    (left,) = report.skipped
-    assert (left.what, left.reason, left.calls) == ("details", "an id that cannot be asked for", 1)
+        report = await client.export.run(last(1), tmp_path / "invalid", format="jsonl")
+    (skipped,) = report.skipped
+    assert (skipped.what, skipped.reason, skipped.calls) == ("details", "an id that cannot be asked for", 1)
     assert report.rows["calls"] == len(found["calls"]) > 1
-    others = {row[1] for row in rows(tmp_path / "odd", "calls")} & {row[1] for row in found["calls"]}
-    assert {row[1] for row in rows(tmp_path / "odd", "metrics")} == others
+    others = {row[1] for row in rows(tmp_path / "invalid", "calls")} & {row[1] for row in found["calls"]}
+    assert {row[1] for row in rows(tmp_path / "invalid", "metrics")} == others
 
 
 @pytest.mark.parametrize("value", ["", "a,b"])
 async def test_only_the_metrics_of_a_session_with_an_invalid_id_are_skipped(tmp_path, simulation, whole, value):
     found, _, _ = await whole(last(1))
-    transport = Tampering(simulation.transport(), renamed("call_info", "sid", value))
+    transport = Tampering(simulation.transport(), replace_first_id("call_info", "sid", value))
     async with simulation.client(quotas=False, transport=transport) as client:
-        report = await client.export.run(last(1), tmp_path / "odd", format="jsonl")
-    (left,) = report.skipped
-    assert (left.what, left.rows) == ("metrics", len(found["calls"]))
-    assert left.reason.endswith("a session with an id that cannot be asked for")
-    sids = {row[2] for row in rows(tmp_path / "odd", "sessions")} & {row[2] for row in found["metrics"]}
+        report = await client.export.run(last(1), tmp_path / "invalid", format="jsonl")
+    (skipped,) = report.skipped
+    assert (skipped.what, skipped.rows) == ("metrics", len(found["calls"]))
+    assert skipped.reason.endswith("a session with an id that cannot be asked for")
+    sids = {row[2] for row in rows(tmp_path / "invalid", "sessions")} & {row[2] for row in found["metrics"]}
     assert report.rows["sessions"] == len(found["sessions"])
-    assert {row[2] for row in rows(tmp_path / "odd", "metrics")} == sids
+    assert {row[2] for row in rows(tmp_path / "invalid", "metrics")} == sids
 
 
-# Sessions of which no metrics come
+# Sessions without metrics
 
 
 @pytest.mark.parametrize("longest", [10_800, 5])
-async def test_sessions_missing_from_an_answer_are_counted(tmp_path, simulation, longest):
+async def test_sessions_missing_from_metrics_are_reported_as_unmeasured(tmp_path, simulation, longest):
     free(simulation)
     simulation.service.plan = simulation.service.plan.with_limits("call_details", longest=longest)
     dropped: set[str] = set()
 
-    def partial(document: dict) -> None:
-        """Leave out the first session of each answer, and of all later ones."""
+    def drop_session(document: dict) -> None:
+        """Drop the first session of the first answer, from that answer and from all later ones."""
         found = document.get("metrics", [])
         dropped.update(one["sid"] for one in found[:1] if not dropped)
         found[:] = [one for one in found if one["sid"] not in dropped]
 
-    async with simulation.client(quotas=False, transport=Tampering(simulation.transport(), partial)) as client:
+    async with simulation.client(quotas=False, transport=Tampering(simulation.transport(), drop_session)) as client:
         report = await client.export.run(last(1, "sessions", "metrics"), tmp_path, format="jsonl")
         again = await client.export.run(last(1, "sessions", "metrics"), tmp_path, format="jsonl")
     sids, measured = ({row[2] for row in rows(tmp_path, name)} for name in ("sessions", "metrics"))

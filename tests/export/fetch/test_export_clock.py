@@ -1,4 +1,4 @@
-"""Exports and the time: no clock makes data expire, only a refusal of the service does."""
+"""Exports with wrong clocks: data is expired only once the service refuses it, whatever a clock says."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from agora_analytics.simulator import Service, Simulation, SimulatorTransport
 
 
 class Misdated(SimulatorTransport):
-    """Dates some answers wrongly, counted from 1; with a status of 500 or more they are a gateway's page."""
+    """Sends a wrong `Date` in some answers, numbered from 1; with a status of 500 or more, as a gateway's page."""
 
-    def __init__(self, service: Service, wrong: Container[int], ahead: float, status: int = 200) -> None:
+    def __init__(self, service: Service, misdated: Container[int], ahead: float, status: int = 200) -> None:
         super().__init__(service)
-        self._wrong, self._ahead, self._status, self._number = wrong, ahead, status, 0
+        self._wrong, self._ahead, self._status, self._number = misdated, ahead, status, 0
 
     async def send(self, request: Request, host: int = 0) -> Response:
         self._number += 1
@@ -34,7 +34,7 @@ class Misdated(SimulatorTransport):
         return Response(self._status, {**response.headers, "Date": date}, body)
 
 
-def span_of(hours: float) -> Selection:
+def selection_of(hours: float) -> Selection:
     return Selection(NOON - int(hours * HOUR) - 4_000, NOON - 4_000, datasets=("calls", "sessions"))
 
 
@@ -44,12 +44,12 @@ async def run(simulation: Simulation, selection: Selection, folder, **options):
         return await client.export.run(selection, folder, format="jsonl")
 
 
-def refused(simulation: Simulation) -> int:
+def count_refusals(simulation: Simulation) -> int:
     return simulation.service.refusals["range"]
 
 
 @pytest.mark.parametrize(
-    ("wrong", "ahead", "status"),
+    ("misdated", "ahead", "status"),
     [
         ({1}, 40 * DAY, 200),
         ({1}, 40 * DAY, 502),
@@ -62,17 +62,17 @@ def refused(simulation: Simulation) -> int:
     ],
     ids=str,
 )
-async def test_wrong_dates_make_nothing_expire(tmp_path, simulation, wrong, ahead, status):
+async def test_wrong_date_headers_do_not_make_data_expire(tmp_path, simulation, misdated, ahead, status):
     free(simulation)
-    selection = span_of(5)
+    selection = selection_of(5)
     await run(simulation, selection, tmp_path / "whole")
-    transport = Misdated(simulation.service, wrong, ahead, status)
+    transport = Misdated(simulation.service, misdated, ahead, status)
     report = await run(simulation, selection, tmp_path / "misdated", transport=transport)
     assert report.complete, report.skipped
     assert len(rows(tmp_path / "whole", "sessions")) > 20
     for name in ("calls", "sessions"):
         assert rows(tmp_path / "misdated", name) == rows(tmp_path / "whole", name)
-    assert refused(simulation) <= 1
+    assert count_refusals(simulation) <= 1
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ async def test_wrong_dates_make_nothing_expire(tmp_path, simulation, wrong, ahea
         ("insights", 30 * DAY),
     ],
 )
-async def test_a_host_clock_that_is_wrong_changes_no_row(tmp_path, simulation, clock, what, ahead):
+async def test_a_wrong_host_clock_changes_no_row_and_delays_nothing(tmp_path, simulation, clock, what, ahead):
     free(simulation)
     selections = {
         "calls": Selection(NOON - 5 * HOUR, NOON - HOUR, datasets=("calls",)),
@@ -99,43 +99,43 @@ async def test_a_host_clock_that_is_wrong_changes_no_row(tmp_path, simulation, c
     }
     await run(simulation, selections[what], tmp_path / "right")
     loop = asyncio.get_running_loop()
-    begun = loop.time()
+    started = loop.time()
     report = await run(simulation, selections[what], tmp_path / "wrong", clock=lambda: clock() + ahead)
     assert report.complete, report.skipped
     assert rows(tmp_path / "wrong", what) == rows(tmp_path / "right", what)
-    assert loop.time() - begun < 60
+    assert loop.time() - started < 60
 
 
-async def test_expired_data_is_probed_once_and_not_by_the_next_run(tmp_path, simulation):
+async def test_expired_data_is_probed_once_and_not_again_by_the_next_run(tmp_path, simulation):
     free(simulation)
     selection = Selection(NOON - 40 * DAY, NOON - HOUR, datasets=("calls",))
     report = await export(simulation, selection, tmp_path / "old")
     fresh = await export(
         simulation, Selection(NOON - 15 * DAY + 60, NOON - HOUR, datasets=("calls",)), tmp_path / "kept"
     )
-    [left] = report.skipped
-    assert (left.what, left.reason) == ("calls", "expired")
-    assert NOON - 15 * DAY <= left.span.end <= NOON - 15 * DAY + 10
-    assert refused(simulation) == 1
+    [skipped] = report.skipped
+    assert (skipped.what, skipped.reason) == ("calls", "expired")
+    assert NOON - 15 * DAY <= skipped.span.end <= NOON - 15 * DAY + 10
+    assert count_refusals(simulation) == 1
     assert report.requests == fresh.requests + 1
     again = await export(simulation, selection, tmp_path / "old")
     assert again.skipped == report.skipped
-    assert refused(simulation) == 1
+    assert count_refusals(simulation) == 1
 
 
 async def test_one_refusal_covers_all_expired_calls(tmp_path, simulation):
     free(simulation)
     first = NOON - 15 * DAY
     selection = Selection(first + 60, first + 2 * DAY, datasets=("calls", "sessions"))
-    listed = 3
-    await export(simulation, selection, tmp_path, max_requests=listed)
+    list_requests = 3
+    await export(simulation, selection, tmp_path, max_requests=list_requests)
     await asyncio.sleep(DAY)
     before = asked(simulation)
     report = await export(simulation, selection, tmp_path)
     expired = [one for one in report.skipped if one.what == "details"]
     assert sum(one.calls or 0 for one in expired) > 50
     assert {one.reason for one in expired} == {"expired"}
-    assert refused(simulation) == 1
+    assert count_refusals(simulation) == 1
     assert asked(simulation) - before == report.requests
 
 
@@ -143,45 +143,45 @@ async def test_data_kept_longer_than_the_plan_says_is_exported(tmp_path, simulat
     free(simulation)
     selection = Selection(NOON - 3 * DAY, NOON - HOUR, datasets=("calls",))
     await export(simulation, selection, tmp_path / "whole")
-    small = simulation.service.plan.with_limits("call_lists", available=2 * DAY)
-    report = await run(simulation, selection, tmp_path / "small", plan=small)
+    shorter = simulation.service.plan.with_limits("call_lists", available=2 * DAY)
+    report = await run(simulation, selection, tmp_path / "small", plan=shorter)
     assert report.complete
     assert rows(tmp_path / "small", "calls") == rows(tmp_path / "whole", "calls")
 
 
-async def test_data_kept_shorter_than_the_plan_says_expires_by_refusals(tmp_path, simulation):
+async def test_data_kept_shorter_than_the_plan_says_expires_once_refused(tmp_path, simulation):
     free(simulation)
     generous = simulation.service.plan
     simulation.service.plan = generous.with_limits("call_lists", available=2 * HOUR)
     selection = Selection(NOON - 3 * HOUR, NOON - HOUR, datasets=("calls",))
     report = await run(simulation, selection, tmp_path, plan=generous)
-    [left] = report.skipped
-    assert left.reason == "expired"
-    assert NOON - 2 * HOUR < left.span.end <= NOON - 2 * HOUR + 120
+    [skipped] = report.skipped
+    assert skipped.reason == "expired"
+    assert NOON - 2 * HOUR < skipped.span.end <= NOON - 2 * HOUR + 120
     assert rows(tmp_path, "calls")
 
 
-async def test_an_expired_provisional_row_stays_and_is_final(tmp_path, simulation):
+async def test_a_provisional_row_that_expires_is_kept_as_final(tmp_path, simulation):
     free(simulation)
-    one = Insight("userCount")
-    selection = Selection(NOON - 5 * DAY, NOON - DAY, datasets=("insights",), insights=[one])
+    insight = Insight("userCount")
+    selection = Selection(NOON - 5 * DAY, NOON - DAY, datasets=("insights",), insights=[insight])
     first = await export(simulation, selection, tmp_path)
     assert first.provisional
-    held = rows(tmp_path, "insights")
+    provisional = rows(tmp_path, "insights")
     await asyncio.sleep(60 * DAY)
     report = await export(simulation, selection, tmp_path)
     assert (report.provisional, report.skipped) == (0, ())
-    assert [row[:-1] for row in rows(tmp_path, "insights")] == [row[:-1] for row in held]
-    assert refused(simulation) <= 2
+    assert [row[:-1] for row in rows(tmp_path, "insights")] == [row[:-1] for row in provisional]
+    assert count_refusals(simulation) <= 2
 
 
 async def test_an_estimate_works_with_a_wrong_host_clock(simulation, clock):
     for ahead in (-2 * HOUR, 2 * HOUR):
         async with simulation.client(clock=lambda: clock() + ahead, max_wait=None) as client:  # noqa: B023
-            plan = await client.export.estimate(attrs.evolve(span_of(15 * 24), datasets=("calls",)))
-        assert plan.calls > 100
+            estimate = await client.export.estimate(attrs.evolve(selection_of(15 * 24), datasets=("calls",)))
+        assert estimate.calls > 100
         await asyncio.sleep(10)
 
 
-def test_the_plan_that_these_tests_run_on_keeps_calls_for_fifteen_days():
+def test_the_enterprise_plan_keeps_calls_for_fifteen_days():
     assert Plan.of("enterprise").limits["call_lists"].available == 15 * DAY

@@ -1,4 +1,4 @@
-"""One contract for every format in every place, read back by other means; and hostile names in all of them."""
+"""Every format in every sink has the same rows, read back independently; hostile names stay data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
 
 HOUR = 3_600
 OF_EACH_KIND = ("jsonl", "parquet", "duckdb")
-"""Lines, files of a library's own, a database."""
+"""One format of each kind: lines of text, files that a library writes, a database."""
 
 DATASETS = ("calls", "sessions", "metrics", "statistics", "insights", "realtime")
 SELECTION = Selection(
@@ -35,14 +35,14 @@ SELECTION = Selection(
 
 
 class Place:
-    """A place for an export, and how to bring what is there to a folder."""
+    """A place for an export, and how to download it to a folder."""
 
     def __init__(self, to: str, options: dict[str, object], state: Path | None) -> None:
         self.to = to
         self.options = options
         self.state = state
 
-    def fetched(self, folder: Path) -> Path:
+    def download(self, folder: Path) -> Path:
         if "://" not in self.to:
             return Path(self.to)
         store, path = fsspec.core.url_to_fs(self.to, **self.options)
@@ -73,15 +73,15 @@ async def run(simulation: Simulation, selection: Selection, place: Place, form: 
 
 
 def at_ten_past(world: World) -> Simulation:
-    """A simulation that begins now, at ten past noon."""
+    """A simulation whose time is now ten past noon."""
     loop = asyncio.get_running_loop()
-    begun = loop.time()
-    return Simulation(Service(world, clock=lambda: NOON + 600 + loop.time() - begun))
+    started = loop.time()
+    return Simulation(Service(world, clock=lambda: NOON + 600 + loop.time() - started))
 
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory, world) -> dict[str, Rows]:
-    """What all of them hold: the rows of an export into a folder."""
+    """The expected rows: those of an export into a folder."""
     folder = tmp_path_factory.mktemp("truth")
 
     async def exported() -> None:
@@ -104,26 +104,24 @@ def expected(tmp_path_factory, world) -> dict[str, Rows]:
     ],
     indirect=["place"],
 )
-async def test_every_format_in_every_place_holds_the_same_rows_also_after_another_run(
-    tmp_path, world, expected, place, form
-):
+async def test_every_format_in_every_sink_has_the_same_rows_after_each_run(tmp_path, world, expected, place, form):
     simulation = at_ten_past(world)
     report = await run(simulation, SELECTION, place, form)
-    folder = place.fetched(tmp_path / "first")
-    told = _without_empty if form == "csv" else dict  # CSV knows no null, only fields that are empty
-    assert told({name: rows(folder, name) for name in DATASETS}) == told(expected)
+    folder = place.download(tmp_path / "first")
+    comparable = _null_as_empty if form == "csv" else dict  # CSV has no null, only empty fields
+    assert comparable({name: rows(folder, name) for name in DATASETS}) == comparable(expected)
     assert report.rows == {name: len(found) for name, found in expected.items()}
     check_manifest(folder)
     assert report.provisional > 0
-    again = await run(simulation, SELECTION, place, form)
-    assert again.rows == report.rows
-    folder = place.fetched(tmp_path / "second")
-    assert told({name: rows(folder, name) for name in DATASETS}) == told(expected)
+    second_report = await run(simulation, SELECTION, place, form)
+    assert second_report.rows == report.rows
+    folder = place.download(tmp_path / "second")
+    assert comparable({name: rows(folder, name) for name in DATASETS}) == comparable(expected)
     check_manifest(folder)
     assert [path for path in folder.rglob("*") if path.name.endswith(".part")] == []
 
 
-def _without_empty(found):
+def _null_as_empty(found):
     return {name: sorted(tuple(cell or "" for cell in row) for row in some) for name, some in found.items()}
 
 
@@ -151,8 +149,8 @@ HOSTILE = (
 )
 
 
-def hostile(document: dict[str, Any]) -> None:
-    """Give calls and users the names of a nightmare."""
+def set_hostile_names(document: dict[str, Any]) -> None:
+    """Give channels and users hostile names."""
     for number, call in enumerate(document.get("call_lists") or ()):
         call["cname"] = HOSTILE[number % len(HOSTILE)]
     for number, session in enumerate(document.get("call_info") or ()):
@@ -161,16 +159,16 @@ def hostile(document: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("form", NAMES)
 @pytest.mark.usefixtures("apart")
-async def test_hostile_names_stay_data(tmp_path, simulation, form):
+async def test_hostile_names_are_exported_as_data_and_create_no_other_file(tmp_path, simulation, form):
     folder = tmp_path / "deep" / "export"
     before = set(tmp_path.rglob("*"))
-    async with simulation.client(transport=Tampering(simulation.transport(), hostile)) as client:
+    async with simulation.client(transport=Tampering(simulation.transport(), set_hostile_names)) as client:
         await client.export.run(
             Selection(NOON - 5 * HOUR, NOON - 600, datasets=("calls", "sessions")), folder, format=form
         )
     names = [row[2] for row in rows(folder, "calls")]
-    harmless = {name: f"'{name}" if name.startswith(tuple("=+-@\t\r")) and form == "csv" else name for name in HOSTILE}
-    assert set(names) == set(harmless.values())
+    escaped = {name: f"'{name}" if name.startswith(tuple("=+-@\t\r")) and form == "csv" else name for name in HOSTILE}
+    assert set(names) == set(escaped.values())
     new = set(tmp_path.rglob("*")) - before - {tmp_path / "deep", folder}
     assert all(folder in path.parents for path in new)
     partitions = re.compile(
@@ -180,8 +178,8 @@ async def test_hostile_names_stay_data(tmp_path, simulation, form):
     check_manifest(folder)
 
 
-def endless(document: dict[str, Any]) -> None:
-    """Give users long texts, each another one, in all that is told of them."""
+def set_long_texts(document: dict[str, Any]) -> None:
+    """Give every session long texts, different ones for each."""
     for session in document.get("call_info") or ():
         for name in ("account", "network", "platform", "sdk_version", "device_type"):
             session[name] = f"{name} {session['sid']} " * 400
@@ -189,8 +187,8 @@ def endless(document: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("form", ["parquet", "sqlite", "duckdb"])
 @pytest.mark.usefixtures("apart")
-async def test_long_texts_everywhere_are_no_more_than_a_format_can_take(tmp_path, simulation, form):
-    async with simulation.client(transport=Tampering(simulation.transport(), endless)) as client:
+async def test_long_texts_are_exported_in_full(tmp_path, simulation, form):
+    async with simulation.client(transport=Tampering(simulation.transport(), set_long_texts)) as client:
         selection = Selection(NOON - 5 * HOUR, NOON - 600, datasets=("sessions",))
         report = await client.export.run(selection, tmp_path, format=form)
     accounts = [row[5] for row in rows(tmp_path, "sessions")]
@@ -198,8 +196,8 @@ async def test_long_texts_everywhere_are_no_more_than_a_format_can_take(tmp_path
     assert {len(account) for account in accounts} == {41 * 400}
 
 
-async def test_no_cell_of_a_csv_is_a_formula(tmp_path, simulation):
-    async with simulation.client(transport=Tampering(simulation.transport(), hostile)) as client:
+async def test_no_csv_cell_is_a_formula(tmp_path, simulation):
+    async with simulation.client(transport=Tampering(simulation.transport(), set_hostile_names)) as client:
         await client.export.run(Selection(NOON - 5 * HOUR, NOON - 600, datasets=("calls",)), tmp_path, format="csv")
     texts = [path.read_text().splitlines(keepends=True) for path in tmp_path.rglob("*.csv")]
     cells = [cell for text in texts for row in csv.reader(text) for cell in row]
@@ -208,7 +206,7 @@ async def test_no_cell_of_a_csv_is_a_formula(tmp_path, simulation):
 
 
 @pytest.mark.parametrize("app", ["../..", "a/b", ".", "x" * 300, "é\N{GRINNING FACE}"])
-async def test_a_hostile_app_id_stays_one_folder(tmp_path, simulation, app):
+async def test_a_hostile_app_id_becomes_the_name_of_one_folder(tmp_path, simulation, app):
     simulation.service.app_id = app
     folder = tmp_path / "deep" / "export"
     async with simulation.client(app_id=app) as client:
@@ -219,10 +217,10 @@ async def test_a_hostile_app_id_stays_one_folder(tmp_path, simulation, app):
     assert {row[0] for row in rows(folder, "calls")} == {app}
 
 
-# Places that cannot be used
+# Unusable places
 
 
-async def test_a_folder_that_is_a_file(tmp_path, simulation):
+async def test_an_export_to_a_file_as_its_folder_fails_before_a_request(tmp_path, simulation):
     (tmp_path / "file").write_text("")
     with pytest.raises(ExportError, match="nothing can be written to") as error:
         await run(simulation, SELECTION, Place(str(tmp_path / "file"), {}, None), "jsonl")
@@ -231,7 +229,7 @@ async def test_a_folder_that_is_a_file(tmp_path, simulation):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-async def test_a_folder_without_rights(tmp_path, simulation):
+async def test_an_export_to_an_unwritable_folder_fails_before_a_request(tmp_path, simulation):
     tmp_path.chmod(0o500)
     with pytest.raises(ExportError, match="Permission denied"):
         await run(simulation, SELECTION, Place(str(tmp_path / "new"), {}, None), "jsonl")
@@ -239,23 +237,23 @@ async def test_a_folder_without_rights(tmp_path, simulation):
     assert sum(simulation.service.counts.values()) == 0
 
 
-async def test_a_bucket_that_is_not_there_and_no_secret_in_what_is_told(tmp_path, simulation, s3):
+async def test_a_missing_bucket_is_reported_without_secrets_before_a_request(tmp_path, simulation, s3):
     place = Place("s3://user:password@nowhere/x", options_of(s3), tmp_path)
     with pytest.raises(ExportError) as error:
         await run(simulation, SELECTION, place, "jsonl")
-    told = f"{error.value!r} {error.value}"
-    assert "nowhere" in told
-    assert "password" not in told
-    assert "not-to-be-seen" not in told
+    shown = f"{error.value!r} {error.value}"
+    assert "nowhere" in shown
+    assert "password" not in shown
+    assert "not-to-be-seen" not in shown
     assert sum(simulation.service.counts.values()) == 0
 
 
-async def test_a_url_of_an_unknown_kind(tmp_path, simulation):
+async def test_a_url_with_an_unknown_scheme_is_rejected(tmp_path, simulation):
     with pytest.raises(ValueError, match="to='carrier-pigeon://x'"):
         await run(simulation, SELECTION, Place("carrier-pigeon://x", {}, tmp_path), "jsonl")
 
 
-async def test_no_secret_is_in_any_file(tmp_path, simulation):
+async def test_no_credential_is_written_to_any_file(tmp_path, simulation):
     await run(simulation, SELECTION, Place(str(tmp_path), {}, None), "jsonl")
     service = simulation.service
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
@@ -267,11 +265,11 @@ async def test_no_secret_is_in_any_file(tmp_path, simulation):
 
 @pytest.mark.parametrize("form", ["parquet", "jsonl", "csv", "sqlite", "duckdb"])
 @pytest.mark.usefixtures("apart")
-async def test_folders_with_a_newline_in_their_name_are_places_like_any_other(tmp_path, simulation, form, monkeypatch):
-    odd = tmp_path / "two\nlines"
-    monkeypatch.syspath_prepend(str(odd))
+async def test_a_folder_with_a_newline_in_its_name_can_be_exported_to(tmp_path, simulation, form, monkeypatch):
+    folder = tmp_path / "two\nlines"
+    monkeypatch.syspath_prepend(str(folder))
     async with simulation.client() as client:
         report = await client.export.run(
-            Selection(NOON - 2 * HOUR, NOON - 600, datasets=("calls",)), odd / "export", format=form
+            Selection(NOON - 2 * HOUR, NOON - 600, datasets=("calls",)), folder / "export", format=form
         )
-    assert report.rows["calls"] == len(rows(odd / "export", "calls")) > 0
+    assert report.rows["calls"] == len(rows(folder / "export", "calls")) > 0

@@ -1,4 +1,4 @@
-"""Files in a folder: what is done there outlasts a power cut, in the lists of files of each folder too."""
+"""`LocalSink` is durable: every change is fsynced, and so is each folder that lists a changed name."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ def sink(tmp_path: Path) -> LocalSink:
 
 @pytest.fixture
 def synced(sink, monkeypatch) -> list[str]:
-    """The folders whose lists of files were brought to the disk, as seen from the sink's."""
+    """The folders that were fsynced, relative to the folder of the sink."""
     found: list[str] = []
     sync = local.sync_folder
 
-    def noted(folder: Path) -> None:
+    def record(folder: Path) -> None:
         found.append(folder.relative_to(sink.folder).as_posix())
         sync(folder)
 
-    monkeypatch.setattr(local, "sync_folder", noted)
+    monkeypatch.setattr(local, "sync_folder", record)
     return found
 
 
-def given(tmp_path: Path) -> Path:
+def new_file(tmp_path: Path) -> Path:
     file = tmp_path / "made"
     file.write_bytes(b"rows")
     return file
 
 
-def test_a_new_place_is_on_the_disk_with_all_folders_above_it(tmp_path, monkeypatch):
+def test_creating_the_sink_folder_syncs_the_parent_of_each_new_folder_once(tmp_path, monkeypatch):
     found: list[Path] = []
     monkeypatch.setattr(local, "sync_folder", found.append)
     for _ in range(2):
@@ -44,29 +44,29 @@ def test_a_new_place_is_on_the_disk_with_all_folders_above_it(tmp_path, monkeypa
     assert found == [tmp_path / "a", tmp_path]
 
 
-def test_a_file_is_on_the_disk_with_the_folders_that_were_made_for_it(sink, synced, tmp_path):
-    sink.put(given(tmp_path), "calls/app=x/part")
+def test_putting_a_file_syncs_its_folder_and_the_parents_of_new_folders(sink, synced, tmp_path):
+    sink.put(new_file(tmp_path), "calls/app=x/part")
     assert sorted(synced) == [".", "calls", "calls/app=x"]
     synced.clear()
-    sink.put(given(tmp_path), "calls/app=x/other")
+    sink.put(new_file(tmp_path), "calls/app=x/other")
     assert synced == ["calls/app=x"]
 
 
-def test_a_file_that_is_created_has_its_folder_on_the_disk(sink, synced):
-    sink.create("runs/one", b"mine")
+def test_creating_a_file_syncs_the_parent_of_its_new_folder(sink, synced):
+    sink.create("runs/one", b"claim")
     assert "." in synced
 
 
-def test_a_file_that_is_moved_is_gone_from_where_it_was(sink, synced, tmp_path):
-    sink.put(given(tmp_path), "calls/part")
+def test_moving_a_file_syncs_its_old_and_its_new_folder(sink, synced, tmp_path):
+    sink.put(new_file(tmp_path), "calls/part")
     synced.clear()
     sink.move("calls/part", "sessions/part")
     assert sorted(synced) == [".", "calls", "sessions"]
 
 
-def test_a_file_that_is_removed_does_not_come_back_nor_does_its_folder(sink, synced, tmp_path):
+def test_removing_a_file_syncs_its_folder_and_removes_an_empty_one(sink, synced, tmp_path):
     for name in ("calls/day/one", "calls/day/two", "calls/else"):
-        sink.put(given(tmp_path), name)
+        sink.put(new_file(tmp_path), name)
     synced.clear()
     sink.remove("calls/day/one")
     assert synced == ["calls/day"]
@@ -75,6 +75,6 @@ def test_a_file_that_is_removed_does_not_come_back_nor_does_its_folder(sink, syn
     assert not (sink.folder / "calls" / "day").exists()
 
 
-def test_to_remove_a_file_makes_no_folder(sink):
+def test_removing_a_missing_file_creates_no_folder(sink):
     sink.remove("calls/app=x/part")
     assert list(sink.folder.iterdir()) == []

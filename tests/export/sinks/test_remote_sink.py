@@ -1,4 +1,4 @@
-"""Places that fsspec reaches: what a file there is while it is put, moved or claimed, whatever its store can do."""
+"""`RemoteSink` puts, moves and creates files safely, however the store renames and overwrites."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from agora_analytics.export.state.remote_copy import RemoteSync
 
 
 class KilledError(BaseException):
-    """Nothing catches it, as nothing catches `kill -9`."""
+    """A kill of the process: a `BaseException`, so that no handler catches it."""
 
 
-def test_a_name_is_claimed_by_one_alone(there):
+def test_only_one_writer_can_create_a_file(there):
     one, other = (open_sink(there.to, there.options) for _ in range(2))
     one.create("runs/1", b"one")
     with pytest.raises(FileExistsError):
@@ -28,7 +28,7 @@ def test_a_name_is_claimed_by_one_alone(there):
     assert (one.read("runs/1"), one.read("runs/2")) == (b"one", b"other")
 
 
-def test_a_file_that_is_moved_takes_the_place_of_another(there, tmp_path):
+def test_moving_a_file_replaces_the_target(there, tmp_path):
     sink = open_sink(there.to, there.options)
     for name in ("inner/one", "other"):
         (tmp_path / "file").write_bytes(name.encode())
@@ -37,35 +37,35 @@ def test_a_file_that_is_moved_takes_the_place_of_another(there, tmp_path):
     assert (sink.read("inner/one"), sink.read("other")) == (None, b"inner/one")
 
 
-def says_so(self: LocalFileSystem, source: str, target: str, **_: object) -> None:
+def raises_if_it_exists(self: LocalFileSystem, source: str, target: str, **_: object) -> None:
     if Path(target).exists():
         raise FileExistsError(target)
     Path(source).rename(target)
 
 
-def does_nothing(self: LocalFileSystem, source: str, target: str, **_: object) -> None:
+def does_nothing_if_it_exists(self: LocalFileSystem, source: str, target: str, **_: object) -> None:
     if not Path(target).exists():
         Path(source).rename(target)
 
 
-def says_so_though_done(self: LocalFileSystem, source: str, target: str, **_: object) -> None:
+def renames_and_raises(self: LocalFileSystem, source: str, target: str, **_: object) -> None:
     Path(source).replace(target)
     raise ConnectionError("no answer")
 
 
-@pytest.mark.parametrize("rename", [says_so, does_nothing])
-def test_where_a_store_replaces_no_file_the_one_that_is_there_goes_first(tmp_path, monkeypatch, rename):
+@pytest.mark.parametrize("rename", [raises_if_it_exists, does_nothing_if_it_exists])
+def test_a_file_is_replaced_in_a_store_whose_rename_replaces_none(tmp_path, monkeypatch, rename):
     monkeypatch.setattr(LocalFileSystem, "mv", rename)
     sink = open_sink(f"file://{tmp_path}/there", {})
-    for held in (b"one", b"two"):
-        (tmp_path / "file").write_bytes(held)
+    for content in (b"one", b"two"):
+        (tmp_path / "file").write_bytes(content)
         sink.put(tmp_path / "file", "folder/name")
     assert sink.read("folder/name") == b"two"
     assert [path.name for path in (tmp_path / "there" / "folder").iterdir()] == ["name"]
 
 
-def test_a_file_whose_renaming_is_not_confirmed_is_not_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr(LocalFileSystem, "mv", says_so_though_done)
+def test_a_file_is_kept_if_its_rename_is_not_confirmed(tmp_path, monkeypatch):
+    monkeypatch.setattr(LocalFileSystem, "mv", renames_and_raises)
     sink = open_sink(f"file://{tmp_path}/there", {})
     (tmp_path / "file").write_bytes(b"one")
     with pytest.raises(ConnectionError):
@@ -73,7 +73,7 @@ def test_a_file_whose_renaming_is_not_confirmed_is_not_removed(tmp_path, monkeyp
     assert sink.read("name") == b"one"
 
 
-def test_a_file_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+def test_a_file_is_kept_if_it_cannot_be_replaced(tmp_path, monkeypatch):
     sink = open_sink(f"file://{tmp_path}/there", {})
     (tmp_path / "file").write_bytes(b"one")
     sink.put(tmp_path / "file", "name")
@@ -90,51 +90,49 @@ def test_a_file_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
     assert sink.read("name") == b"one"
 
 
-def test_two_look_at_once_whether_a_place_can_be_written_to(memory, monkeypatch):
+def test_two_writers_can_check_a_place_at_the_same_time(memory, monkeypatch):
     one, two = (open_sink(memory.to, {}) for _ in range(2))
     remove = one._store.rm_file
 
-    def meanwhile(path: str) -> None:
+    def check_meanwhile(path: str) -> None:
         monkeypatch.setattr(one._store, "rm_file", remove)
         two.check()
         remove(path)
 
-    monkeypatch.setattr(one._store, "rm_file", meanwhile)
+    monkeypatch.setattr(one._store, "rm_file", check_meanwhile)
     one.check()
     assert memory.names() == {}
 
 
-@pytest.mark.skipif(fsspec.__version__ < "2026", reason="s3fs of that time only knows how to overwrite")
-def test_a_name_is_claimed_by_one_alone_also_at_the_same_moment(tmp_path, s3, monkeypatch):
+@pytest.mark.skipif(fsspec.__version__ < "2026", reason="older s3fs can only overwrite")
+def test_only_one_writer_can_create_a_file_even_at_the_same_time(tmp_path, s3, monkeypatch):
     one, other = (open_sink(f"s3://bucket/{tmp_path.name}", options_of(s3)) for _ in range(2))
     one.create("runs/1", b"one")
-    monkeypatch.setattr(other._store, "exists", lambda *_: False)  # both looked before either made it
+    monkeypatch.setattr(other._store, "exists", lambda *_: False)  # both checked before either created it
     with pytest.raises(FileExistsError):
         other.create("runs/1", b"other")
 
 
 @pytest.mark.parametrize("what", ["/sessions/", "agora-export/state", "/manifest"])
-async def test_killed_where_a_store_lets_a_file_be_half_there_the_next_run_goes_on(
-    simulation, truth, tmp_path, monkeypatch, what
-):
+async def test_a_run_resumes_after_a_kill_that_left_a_half_written_file(simulation, truth, tmp_path, monkeypatch, what):
     place = There(f"file://{tmp_path}/there", {}, tmp_path)
     await place.run(simulation, "one", max_requests=10)
     put = LocalFileSystem.put_file
 
-    def dies(self: LocalFileSystem, file: str, to: str, **options: object) -> None:
+    def write_half_and_die(self: LocalFileSystem, file: str, to: str, **options: object) -> None:
         put(self, file, to, **options)
         if what in to.replace("/.", "/"):
-            half.append(to)
+            half_written.append(to)
             Path(to).write_bytes(b"half")
             raise KilledError
 
-    half: list[str] = []
+    half_written: list[str] = []
     with monkeypatch.context() as patched:
-        patched.setattr(LocalFileSystem, "put_file", dies)
+        patched.setattr(LocalFileSystem, "put_file", write_half_and_die)
         patched.setattr(RemoteSync, "sync_after_failure", lambda *_: asyncio.sleep(0))
         with pytest.raises(KilledError):
             await place.run(simulation, "one")
-    assert half
+    assert half_written
     for machine in ("two", "one"):
         assert (await place.run(simulation, machine)).complete
         assert place.rows() == truth

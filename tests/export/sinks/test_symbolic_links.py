@@ -1,4 +1,4 @@
-"""Nothing is reached or deleted through a symbolic link, and only what the writer made is removed."""
+"""An export reads, writes and removes nothing through a symbolic link, and removes only files that it made."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from helpers.export_runs import asked, export, free, last
 from agora_analytics import ExportError
 from agora_analytics.export.write.subprocess_writer import _CODE
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links need privileges on Windows")
 
 SELECTION = last(2, "calls")
 
 
 @pytest.fixture
 def victim(tmp_path: Path) -> Path:
-    """A folder of somebody's, with what an export would take for its own."""
+    """Somebody else's folder, with files that are named like those of an export."""
     folder = tmp_path / "victim"
     folder.mkdir()
     for name in ("thesis.txt", "1.jsonl", "manifest.json", "export.sqlite"):
@@ -48,7 +48,9 @@ def is_untouched(victim: Path) -> bool:
         ("manifest.json", "jsonl"),
     ],
 )
-async def test_what_is_a_link_is_refused_before_anything_is_asked(tmp_path, simulation, victim, link, form):
+async def test_a_symbolic_link_in_an_export_folder_is_refused_before_a_request(
+    tmp_path, simulation, victim, link, form
+):
     free(simulation)
     path = tmp_path / "export" / link
     path.parent.mkdir(parents=True)
@@ -61,7 +63,9 @@ async def test_what_is_a_link_is_refused_before_anything_is_asked(tmp_path, simu
 
 
 @pytest.mark.parametrize("name", ["state.copy", "state.plain", "state.gz", "database.copy"])
-async def test_no_link_in_the_folder_of_a_urls_state_is_followed(tmp_path, simulation, memory, victim, name):
+async def test_a_symbolic_link_in_the_local_state_folder_of_a_url_is_not_followed(
+    tmp_path, simulation, memory, victim, name
+):
     free(simulation)
     await memory.run(simulation, "one", selection=SELECTION, format="sqlite", max_requests=1)
     (tmp_path / "two").mkdir()
@@ -71,7 +75,7 @@ async def test_no_link_in_the_folder_of_a_urls_state_is_followed(tmp_path, simul
     assert is_untouched(victim)
 
 
-async def test_the_folder_of_a_urls_state_is_the_users_own_and_no_link(tmp_path, simulation, memory):
+async def test_the_local_state_folder_of_a_url_may_be_neither_a_link_nor_shared(tmp_path, simulation, memory):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "one").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ExportError, match="symbolic link"):
@@ -101,7 +105,7 @@ async def test_the_folder_of_a_urls_state_is_the_users_own_and_no_link(tmp_path,
         ("export.sqlite", "sqlite"),
     ],
 )
-async def test_a_link_in_a_folder_that_is_named_by_a_url_is_not_followed(tmp_path, simulation, victim, link, form):
+async def test_a_symbolic_link_in_the_folder_of_a_file_url_is_refused(tmp_path, simulation, victim, link, form):
     free(simulation)
     path = tmp_path / "export" / link
     path.parent.mkdir(parents=True)
@@ -111,7 +115,7 @@ async def test_a_link_in_a_folder_that_is_named_by_a_url_is_not_followed(tmp_pat
     assert is_untouched(victim)
 
 
-async def test_a_link_under_a_name_that_is_never_written_is_left_alone(tmp_path, simulation, victim):
+async def test_a_symbolic_link_under_a_name_that_exports_do_not_use_is_left_alone(tmp_path, simulation, victim):
     free(simulation)
     (tmp_path / "export").mkdir()
     (tmp_path / "export" / "manifest.json.part").symlink_to(victim / "thesis.txt")
@@ -120,7 +124,7 @@ async def test_a_link_under_a_name_that_is_never_written_is_left_alone(tmp_path,
     assert (tmp_path / "export" / "manifest.json.part").is_symlink()
 
 
-async def test_whether_a_folder_named_by_a_url_can_be_written_to_is_asked_without_a_file(tmp_path, simulation, victim):
+async def test_the_write_check_of_a_file_url_follows_no_symbolic_link(tmp_path, simulation, victim):
     (victim / ".agora-export-check").symlink_to(victim / "thesis.txt")
     with pytest.raises(ExportError, match=r"manifest\.json, export\.sqlite|export\.sqlite"):
         await export(simulation, SELECTION, f"file://{victim}", state=tmp_path / "state")
@@ -128,7 +132,7 @@ async def test_whether_a_folder_named_by_a_url_can_be_written_to_is_asked_withou
     assert is_untouched(victim)
 
 
-async def test_a_folder_between_the_files_that_became_a_link_is_not_followed(tmp_path, simulation, victim):
+async def test_a_partition_folder_replaced_by_a_symbolic_link_is_not_followed(tmp_path, simulation, victim):
     free(simulation)
     await export(simulation, SELECTION, tmp_path / "export", max_requests=1)
     day = paths(tmp_path / "export", "calls")[0].parent
@@ -139,7 +143,7 @@ async def test_a_folder_between_the_files_that_became_a_link_is_not_followed(tmp
     assert is_untouched(victim)
 
 
-async def test_a_file_that_became_a_link_is_neither_read_nor_written(tmp_path, simulation, victim):
+async def test_a_file_replaced_by_a_symbolic_link_is_neither_read_nor_written(tmp_path, simulation, victim):
     free(simulation)
     await export(simulation, SELECTION, tmp_path / "export")
     path = paths(tmp_path / "export", "calls")[0]
@@ -151,25 +155,25 @@ async def test_a_file_that_became_a_link_is_neither_read_nor_written(tmp_path, s
 
 
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
-async def test_the_writer_removes_what_it_made_and_nothing_else(tmp_path, simulation, form):
+async def test_the_writer_removes_only_files_that_it_made(tmp_path, simulation, form):
     writing = tmp_path / ".agora-export" / "writing"
     writing.mkdir(parents=True, mode=0o700)
     (tmp_path / ".agora-export").chmod(0o700)
-    for name in ("7.jsonl", "7.jsonl.gz", "manifest.json", "export.sqlite", "mine.txt", "2024.txt", "export.old"):
+    for name in ("7.jsonl", "7.jsonl.gz", "manifest.json", "export.sqlite", "notes.txt", "2024.txt", "export.old"):
         (writing / name).write_text("torn")
     (writing / "folder").mkdir()
     await export(simulation, SELECTION, tmp_path, format=form)
-    assert sorted(path.name for path in writing.iterdir()) == ["2024.txt", "export.old", "folder", "mine.txt"]
+    assert sorted(path.name for path in writing.iterdir()) == ["2024.txt", "export.old", "folder", "notes.txt"]
 
 
-async def test_an_export_may_be_reached_through_a_link_that_its_user_made(tmp_path, simulation):
+async def test_the_export_folder_itself_may_be_a_symbolic_link(tmp_path, simulation):
     (tmp_path / "disk").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "disk")
     await export(simulation, SELECTION, tmp_path / "link")
     assert rows(tmp_path / "disk", "calls")
 
 
-async def test_what_others_may_write_to_is_closed_to_them(tmp_path, simulation):
+async def test_a_state_folder_writable_by_others_is_closed_to_them(tmp_path, simulation):
     (tmp_path / ".agora-export").mkdir()
     (tmp_path / ".agora-export").chmod(0o777)
     await export(simulation, SELECTION, tmp_path)
@@ -177,40 +181,40 @@ async def test_what_others_may_write_to_is_closed_to_them(tmp_path, simulation):
         assert folder.stat().st_mode & 0o022 == 0
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can change the owner")
 async def test_a_state_folder_of_another_user_is_refused(tmp_path, simulation):
     (tmp_path / ".agora-export").mkdir()
     os.chown(tmp_path / ".agora-export", 12_345, 12_345)
     with pytest.raises(ExportError, match="belongs to another user"):
         await export(simulation, SELECTION, tmp_path)
-    os.chown(tmp_path, 12_345, 12_345)  # who owns the folder around it may do with it what he likes
+    os.chown(tmp_path, 12_345, 12_345)  # allowed: the same user owns the export folder
     await export(simulation, SELECTION, tmp_path)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="names are text elsewhere")
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, names are always text")
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "sqlite"])
-async def test_a_folder_whose_name_is_no_text_is_a_place_like_any_other(tmp_path, simulation, form):
+async def test_a_folder_whose_name_is_not_valid_utf_8_can_be_exported_to(tmp_path, simulation, form):
     folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
     report = await export(simulation, SELECTION, folder, format=form)
-    os.rename(folder, tmp_path / "text")  # noqa: PTH104 - by other means
+    os.rename(folder, tmp_path / "text")  # noqa: PTH104 - independent of the library
     assert report.rows["calls"] == len(rows(tmp_path / "text", "calls")) > 0
     assert report.to.endswith("caf\\xe9")
 
 
-# The process that writes ends when nobody is left, and says nothing
+# The writer process ends silently when its parent is gone
 
 
-@pytest.mark.parametrize("told", ["", "half a li", "path\n", "path\nhalf a li"])
-def test_the_process_says_nothing_where_its_parent_ended(told):
+@pytest.mark.parametrize("commands", ["", "half a li", "path\n", "path\nhalf a li"])
+def test_the_writer_process_ends_silently_when_its_parent_has_ended(commands):
     path = "\0".join(sys.path).encode("utf-8", "surrogatepass").hex()
     process = subprocess.run(
-        [sys.executable, "-c", _CODE], input=told.replace("path", path), capture_output=True, text=True, check=False
+        [sys.executable, "-c", _CODE], input=commands.replace("path", path), capture_output=True, text=True, check=False
     )
     assert (process.returncode, process.stdout, process.stderr) == (0, "", "")
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="no pipes that end so")
-def test_the_process_says_nothing_where_nobody_reads_its_answer(tmp_path):
+@pytest.mark.skipif(not hasattr(signal, "SIGPIPE"), reason="needs SIGPIPE")
+def test_the_writer_process_ends_silently_when_its_output_is_closed(tmp_path):
     path = "\0".join(sys.path).encode("utf-8", "surrogatepass").hex()
     folder, scratch = (os.fsencode(one).hex() for one in (tmp_path, tmp_path / "state" / "writing"))
     with subprocess.Popen(

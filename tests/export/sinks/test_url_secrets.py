@@ -1,4 +1,4 @@
-"""What of a URL and its options is shown: never a password, however it is written."""
+"""Secrets in a URL or in its options are never shown, however they are written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from agora_analytics.export.sinks import check_place, open_sink
 
-PLACES = {
+SHOWN_URLS = {
     "memory://user:pa/ss123@host.invalid/dir": "memory://host.invalid/dir",
     "memory://user:pass#word1@host.invalid/dir": "memory://host.invalid/dir",
     "memory://user:pass?word1@host.invalid/dir": "memory://host.invalid/dir",
@@ -23,8 +23,8 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize(("url", "shown"), PLACES.items())
-def test_a_place_is_shown_without_what_may_be_a_password(url, shown):
+@pytest.mark.parametrize(("url", "shown"), SHOWN_URLS.items())
+def test_a_url_is_shown_without_anything_that_may_be_a_password(url, shown):
     assert str(open_sink(url, {})) == shown
 
 
@@ -38,14 +38,14 @@ def test_a_place_is_shown_without_what_may_be_a_password(url, shown):
         "memory://user:pa/ss123\0@host.invalid/dir",
     ],
 )
-def test_what_cannot_be_opened_is_refused_without_its_password(url):
+def test_a_url_that_cannot_be_opened_is_refused_without_its_password(url):
     with pytest.raises(ValueError, match="to=") as error:
         open_sink(url, {})
     assert "ss123" not in f"{error.value!r} {error.value.__context__!r}"
-    assert "'pa'" not in str(error.value)  # as it is told where the rest is taken for a port
+    assert "'pa'" not in str(error.value)  # as in an error that takes the rest for a port
 
 
-def test_a_kind_that_nobody_knows_is_refused_without_the_password():
+def test_an_unknown_scheme_is_refused_without_the_password():
     with pytest.raises(ValueError, match="to='pigeon://host'") as error:
         check_place("pigeon://user:pa/ss123@host")
     assert "ss123" not in str(error.value)
@@ -66,12 +66,12 @@ def test_a_kind_that_nobody_knows_is_refused_without_the_password():
         ("memory://host.invalid/dir", {"password": 12345}, "12345"),
     ],
 )
-def test_no_secret_is_left_in_what_a_store_says(url, options, secret):
+def test_secrets_are_redacted_from_messages_of_a_store(url, options, secret):
     sink = open_sink(url, options)
     assert secret not in sink.scrub(f"login as user with {secret} failed: '{secret}'")
 
 
-def test_a_short_secret_is_blanked_out_as_a_word_and_not_within_others():
+def test_a_short_secret_is_redacted_only_as_a_whole_word():
     sink = open_sink("memory://user:in@host.invalid/dir", {})
     assert sink.scrub("'in' is invalid inside") == "'***' is invalid inside"
 
