@@ -1,4 +1,4 @@
-"""Bytes to models: what the service gets wrong is forgiven, what cannot be is one exact error."""
+"""Decoding responses into models: small deviations are tolerated, everything else is one exact error."""
 
 from __future__ import annotations
 
@@ -47,18 +47,18 @@ def decode_strictly(decode, **document):
     return decode(json.dumps(document).encode(), strict=True)
 
 
-def one(decode, row, key="data"):
-    """The only row of an answer that holds this one."""
-    (found,) = read(decode, **{key: [row]}).items
-    return found
+def decode_row(decode, row, key="data"):
+    """Decode a response with this row only, and return the item that it becomes."""
+    (item,) = read(decode, **{key: [row]}).items
+    return item
 
 
 def call(**fields):
-    return one(calls, {"call_id": "c"} | fields, "call_lists")
+    return decode_row(calls, {"call_id": "c"} | fields, "call_lists")
 
 
 def session(**fields):
-    return one(sessions, {"sid": "s"} | fields, "call_info")
+    return decode_row(sessions, {"sid": "s"} | fields, "call_info")
 
 
 def tracks(*data):
@@ -71,17 +71,17 @@ def tracks(*data):
 @pytest.mark.parametrize(("code", "expected"), [({}, None), ({"code": 0}, 0), ({"code": 200}, 200), ({"code": "0"}, 0)])
 @pytest.mark.parametrize("message", ["", "success", "null", None])
 @pytest.mark.parametrize("decode", [calls, users, totals, top, by_user, statistics])
-def test_an_envelope_may_be_worn_in_any_way(decode, code, expected, message):
-    answer = read(decode, data=[], call_lists=[], message=message, **code)
-    assert (answer.code, answer.message, answer.items) == (expected, message, ())
+def test_code_and_message_of_an_envelope_are_read_in_every_form(decode, code, expected, message):
+    response = read(decode, data=[], call_lists=[], message=message, **code)
+    assert (response.code, response.message, response.items) == (expected, message, ())
 
 
 @pytest.mark.parametrize("decode", [users, by_sdk, totals, top, by_user, statistics, buckets])
-def test_null_rows_are_none_at_all(decode):
+def test_null_rows_decode_as_no_rows(decode):
     assert read(decode, code=300, data=None).items == ()
 
 
-def test_null_pages_are_empty():
+def test_null_lists_decode_as_empty_pages():
     assert read(calls, call_lists=None).items == read(sessions, call_info=None).items == ()
     assert read(metrics, metrics=None).metrics is None
 
@@ -90,12 +90,12 @@ def test_null_pages_are_empty():
 
 
 @pytest.mark.parametrize("field", [name for name in Call.__slots__ if name not in {"call_id", "__weakref__"}])
-def test_a_call_may_lack_anything_but_its_id(field):
+def test_every_field_of_a_call_but_its_id_may_be_missing(field):
     assert call(**{field: None}) == call() == Call(call_id="c")
 
 
 @pytest.mark.parametrize("field", [name for name in Session.__slots__ if name not in {"sid", "__weakref__"}])
-def test_a_session_may_lack_anything_but_its_id(field):
+def test_every_field_of_a_session_but_its_id_may_be_missing(field):
     assert session(**{field: None}) == session() == Session(sid="s")
 
 
@@ -114,7 +114,7 @@ def test_a_session_may_lack_anything_but_its_id(field):
         (None, None),
     ],
 )
-def test_a_uid_is_a_number_or_else_text(sent, uid):
+def test_a_uid_decodes_as_a_number_if_possible_and_as_text_otherwise(sent, uid):
     (track,) = tracks({"mid": 1, "kvs": [], "peer_uid": sent})
     assert repr((session(uid=sent).uid, track.peer_uid)) == repr((uid, uid))
 
@@ -123,7 +123,7 @@ def test_a_uid_is_a_number_or_else_text(sent, uid):
     ("sent", "roles"),
     [("HOST", ("HOST",)), (["A", "B"], ("A", "B")), ([], ()), (None, None), (["a new one"], ("a new one",))],
 )
-def test_roles_are_a_list_or_a_bare_text(sent, roles):
+def test_roles_decode_from_a_list_or_a_single_text(sent, roles):
     assert session(roles=sent).roles == roles
 
 
@@ -147,40 +147,40 @@ def test_roles_are_a_list_or_a_bare_text(sent, roles):
         ("finished", "0", False),
     ],
 )
-def test_a_value_of_the_wrong_kind_is_read_as_the_right_one(field, sent, value):
+def test_a_value_of_the_wrong_type_is_converted(field, sent, value):
     assert repr(getattr(call(**{field: sent}), field)) == repr(value)
 
 
-def test_one_careless_call_does_not_spoil_its_page():
+def test_a_call_with_wrong_types_does_not_affect_the_rest_of_its_page():
     page = read(calls, call_lists=[{"call_id": "a", "created_ts": 1}, {"call_id": 7, "created_ts": "2"}], has_more="1")
     assert page.items == (Call(call_id="a", created_ts=1), Call(call_id="7", created_ts=2))
     assert page.has_more is True
 
 
-def test_samples_may_be_missing_null_fractions_or_text():
+def test_samples_may_be_null_fractional_or_text():
     kvs = [[3, 1.5], [1, 2], [5, None], ["7", "8.5"], [9.0, 1]]
     (track,) = tracks({"mid": 20003, "kvs": kvs, "peer_uid": 0})
     assert track == Track(mid=20003, kvs=((3, 1.5), (1, 2.0), (5, None), (7, 8.5), (9, 1.0)), peer_uid=0)
     assert track.points == ((1, 2.0), (3, 1.5), (7, 8.5), (9, 1.0))
 
 
-def test_unknown_metric_ids_and_sessions_without_data_pass():
+def test_unknown_metric_ids_and_sessions_without_data_are_accepted():
     assert tracks({"mid": 99_999, "kvs": []}, {"mid": "20013", "kvs": None}) == (
         Track(mid=99_999, kvs=()),
         Track(mid=20_013, kvs=()),
     )
-    answer = read(metrics, metrics=[{"sid": "a"}, {"sid": "b", "data": None}, {"sid": "c", "data": []}])
-    assert answer.metrics == tuple(SessionMetrics(sid=sid) for sid in "abc")
+    response = read(metrics, metrics=[{"sid": "a"}, {"sid": "b", "data": None}, {"sid": "c", "data": []}])
+    assert response.metrics == tuple(SessionMetrics(sid=sid) for sid in "abc")
 
 
-def test_statistics_and_buckets_forgive_as_much():
+def test_values_of_statistics_and_freeze_buckets_are_converted_too():
     row = {"dimension_value": 7, "user_count": "6", "value": "0.5", "new": 1}
-    assert one(statistics, row) == Statistic(dimension_value="7", user_count=6, value=0.5)
-    assert one(statistics, {"dimension_value": None}) == Statistic(dimension_value=None)
-    assert one(buckets, {"bucket": "[3%,5%)", "user_count": 1.0}) == FreezeBucket(bucket="[3%,5%)", user_count=1)
+    assert decode_row(statistics, row) == Statistic(dimension_value="7", user_count=6, value=0.5)
+    assert decode_row(statistics, {"dimension_value": None}) == Statistic(dimension_value=None)
+    assert decode_row(buckets, {"bucket": "[3%,5%)", "user_count": 1.0}) == FreezeBucket(bucket="[3%,5%)", user_count=1)
 
 
-# Rows whose keys vary.
+# Rows whose field names vary.
 
 
 @pytest.mark.parametrize(
@@ -197,39 +197,39 @@ def test_statistics_and_buckets_forgive_as_much():
         ({"ts": 1, "userCount": "0.5", "sdk": "4", "uid": 3, "refUsage": 9}, 0.5, "4"),
     ],
 )
-def test_a_row_is_read_by_elimination(row, value, group):
-    point = one(by_sdk, row)
+def test_value_and_dimension_of_a_row_are_found_by_elimination(row, value, group):
+    point = decode_row(by_sdk, row)
     assert repr((point.ts, point.value, point.dimension_value)) == repr((1, value, group))
-    total = one(totals, row)
+    total = decode_row(totals, row)
     assert (total.value, total.dimension_value) == (value, group)
 
 
 @pytest.mark.parametrize("name", ["peakCurrentUsers", "peakConcurrentUsers", "somethingNew"])
-def test_a_peak_goes_by_either_name(name):
-    assert one(peaks, {name: 12}) == Total(12)
-    assert one(codec.points_decoder("peakCurrentUsers"), {"ts": 1, name: 12}).value == 12
+def test_a_peak_is_read_under_any_field_name(name):
+    assert decode_row(peaks, {name: 12}) == Total(12)
+    assert decode_row(codec.points_decoder("peakCurrentUsers"), {"ts": 1, name: 12}).value == 12
 
 
 @pytest.mark.parametrize(
     "data", [[{"userCount": 3, "sdk": "4"}], {"list": [{"userCount": 3, "sdk": "4"}]}, {"userCount": 3, "sdk": "4"}]
 )
-def test_rows_come_as_a_list_an_object_with_one_or_a_row_alone(data):
+def test_rows_decode_from_a_list_an_object_with_a_list_or_a_single_row(data):
     assert read(totals, data=data).items == (Total(3, "4"),)
 
 
 @pytest.mark.parametrize("data", [{}, {"list": None}, {"list": []}, [], None])
-def test_no_rows_come_in_any_of_these_ways(data):
-    for answer in (read(totals, data=data), read(top, data=data)):
-        assert (answer.items, answer.skipped) == ((), ())
+def test_empty_data_decodes_as_no_rows_in_every_form(data):
+    for response in (read(totals, data=data), read(top, data=data)):
+        assert (response.items, response.skipped) == ((), ())
 
 
-def test_of_two_members_of_one_name_the_last_one_counts():
+def test_the_last_of_two_members_with_the_same_name_wins():
     rows = b'[{"userCount":3,"sdk":"4"}]'
     assert totals(b'{"data":%b,"data":null}' % rows).items == ()
     assert totals(b'{"data":null,"data":%b}' % rows).items == (Total(3, "4"),)
 
 
-def test_a_top_list_keeps_its_order_and_tells_users_from_the_value():
+def test_a_top_list_keeps_its_order_and_separates_the_user_count_from_the_value():
     rows = [
         {"device": "b", "audioFreezeRate": 0.5, "userCount": 2, "windowStartTs": "20", "windowEndTs": 40.0},
         {"device": "a", "audioFreezeRate": 0},
@@ -240,10 +240,10 @@ def test_a_top_list_keeps_its_order_and_tells_users_from_the_value():
         Ranked("a", 0),
         Ranked("c", None, user_count=7),
     )
-    assert one(top_users, {"device": "b", "userCount": 236}) == Ranked("b", 236)
+    assert decode_row(top_users, {"device": "b", "userCount": 236}) == Ranked("b", 236)
 
 
-def test_rows_of_users_carry_them():
+def test_points_by_user_have_their_uid():
     rows = [
         {"uid": "42", "values": [{"ts": 2, "networkDelay": 0.5}, {"ts": "1", "delay": 1}]},
         {"uid": "alice", "values": [{"ts": 1, "networkDelay": 0}]},
@@ -256,7 +256,7 @@ def test_rows_of_users_carry_them():
     )
 
 
-# What cannot be forgiven.
+# Responses that raise an error.
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_rows_of_users_carry_them():
         (by_user, {"data": [{"uid": 1, "values": [{"ts": 1}]}]}, "$.data[0]", "cannot tell which of [] is the value"),
     ],
 )  # fmt: skip
-def test_an_answer_that_does_not_fit_is_told_by_its_place(decode, document, path, reason):
+def test_a_strict_decode_error_has_the_path_and_the_reason(decode, document, path, reason):
     with pytest.raises(DecodeError) as caught:
         decode(json.dumps(document).encode(), strict=True)
     assert caught.value.path == path
@@ -336,7 +336,7 @@ def test_an_answer_that_does_not_fit_is_told_by_its_place(decode, document, path
         (b'{"data": 1e999, "call_lists": 1e999}', DecodeError, "Number out of range"),
     ],
 )
-def test_what_is_no_json_is_told_apart(decode, body, kind, reason):
+def test_a_body_that_is_not_json_raises_the_right_kind_of_error(decode, body, kind, reason):
     with pytest.raises(AgoraError) as caught:
         decode(body)
     assert type(caught.value) is kind
@@ -346,7 +346,7 @@ def test_what_is_no_json_is_told_apart(decode, body, kind, reason):
 
 
 @pytest.mark.parametrize("decode", [calls, users, totals, by_user])
-def test_no_depth_breaks_the_reader(decode):
+def test_deeply_nested_json_does_not_crash_the_decoder(decode):
     for depth in range(940, 1_005):
         deep = b"[" * depth + b"]" * depth
         listed = b'{"list":' * depth + b"1" + b"}" * depth
@@ -356,7 +356,7 @@ def test_no_depth_breaks_the_reader(decode):
                 decode(b'{"data":%b,"call_lists":%b}' % (body, body))
 
 
-def test_the_words_of_an_error_stay_few():
+def test_an_error_about_a_large_value_stays_short():
     with pytest.raises(DecodeError) as caught:
         decode_strictly(calls, call_lists=[{"call_id": list(range(100_000))}])
     assert len(str(caught.value)) < 300

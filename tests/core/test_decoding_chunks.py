@@ -1,4 +1,4 @@
-"""Answers in pieces: cut anywhere, whatever is wrong with them, what is right of them is read."""
+"""Decoding in pieces: valid rows are read wherever a response is cut, and invalid ones are skipped and reported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read(decode, *, strict=False, **document):
 
 
 def in_pieces(decode, size):
-    """The same decoder without its fast road for small answers, and with pieces of a few bytes."""
+    """The same decoder without its fast path for small responses, and with pieces of a few bytes."""
 
     def smaller(form):
         return attrs.evolve(form, size=size, parts={name: smaller(part) for name, part in form.parts.items()})
@@ -36,57 +36,65 @@ def in_pieces(decode, size):
     return attrs.evolve(decode, form=lambda: smaller(decode._form()), exact=None)
 
 
-# What could be taken for the end of an item, and texts in which nothing may be cut.
-text = st.sampled_from(['},{"sid":', "],[", '}]},{"mid":', '"', "\\", '\\"}]', "a", "é\u2028", ""]) | st.text(
+# Texts that look like the end of an item, and texts that must not be cut.
+texts = st.sampled_from(['},{"sid":', "],[", '}]},{"mid":', '"', "\\", '\\"}]', "a", "é\u2028", ""]) | st.text(
     st.characters(exclude_categories=["Cs"]), max_size=6
 )
-whole = st.integers(-(2**63), 2**63 - 1)
-sample = st.tuples(whole, st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9))
-track = st.fixed_dictionaries({"mid": whole, "kvs": st.lists(sample, max_size=6)}, optional={"new": text})
-measured = st.fixed_dictionaries({"sid": text, "data": st.lists(track, max_size=4)}, optional={"more": st.lists(text)})
-answer = st.fixed_dictionaries({"code": st.just(0), "message": text, "metrics": st.lists(measured, max_size=5)})
-spelling = st.sampled_from([{}, {"indent": 1}, {"separators": (",", ":")}, {"ensure_ascii": False}])
+integers = st.integers(-(2**63), 2**63 - 1)
+samples = st.tuples(integers, st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.integers(-9, 9))
+tracks = st.fixed_dictionaries({"mid": integers, "kvs": st.lists(samples, max_size=6)}, optional={"new": texts})
+session_documents = st.fixed_dictionaries(
+    {"sid": texts, "data": st.lists(tracks, max_size=4)}, optional={"more": st.lists(texts)}
+)
+response = st.fixed_dictionaries(
+    {"code": st.just(0), "message": texts, "metrics": st.lists(session_documents, max_size=5)}
+)
+json_styles = st.sampled_from([{}, {"indent": 1}, {"separators": (",", ":")}, {"ensure_ascii": False}])
 
 
-@given(answer, spelling, st.integers(1, 200))
-def test_an_answer_in_pieces_is_the_answer_in_one(document, how, size):
-    body = json.dumps(document, **how).encode()
-    found = in_pieces(metrics, size)(body, strict=True)
-    assert found == metrics._exact(body)
-    assert found.skipped == ()
+@given(response, json_styles, st.integers(1, 200))
+def test_a_response_decoded_in_pieces_equals_one_decoded_at_once(document, style, size):
+    body = json.dumps(document, **style).encode()
+    decoded = in_pieces(metrics, size)(body, strict=True)
+    assert decoded == metrics._exact(body)
+    assert decoded.skipped == ()
 
 
-@given(st.lists(st.fixed_dictionaries({"ts": whole, "userCount": whole, "sdk": text})), spelling, st.integers(1, 99))
-def test_rows_in_pieces_are_the_rows_in_one(rows, how, size):
-    body = json.dumps({"data": rows}, **how).encode()
+@given(
+    st.lists(st.fixed_dictionaries({"ts": integers, "userCount": integers, "sdk": texts})),
+    json_styles,
+    st.integers(1, 99),
+)
+def test_rows_decoded_in_pieces_equal_rows_decoded_at_once(rows, style, size):
+    body = json.dumps({"data": rows}, **style).encode()
     assert in_pieces(by_sdk, size)(body, strict=True) == by_sdk._exact(body)
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | whole | text,
-    lambda inner: st.lists(inner) | st.dictionaries(text, inner),
+    st.none() | st.booleans() | integers | texts,
+    lambda inner: st.lists(inner) | st.dictionaries(texts, inner),
     max_leaves=30,
 )
 
 
-@given(json_values.filter(lambda value: isinstance(value, str | list | dict)), spelling, st.binary(max_size=5))
-def test_a_value_is_found_to_end_where_it_does(value, how, behind):
-    body = json.dumps(value, **how).encode()
-    assert last(scanner.skip(b" " + body + behind, 1)) == 1 + len(body)
+@given(json_values.filter(lambda value: isinstance(value, str | list | dict)), json_styles, st.binary(max_size=5))
+def test_the_scanner_finds_the_end_of_any_json_value(value, style, suffix):
+    body = json.dumps(value, **style).encode()
+    assert run_to_end(scanner.skip(b" " + body + suffix, 1)) == 1 + len(body)
     with pytest.raises(JsonSyntaxError) as caught:
-        last(scanner.skip(body[:-1], 0))
+        run_to_end(scanner.skip(body[:-1], 0))
     assert caught.value.ended
 
 
-@given(answer, spelling, st.data())
-def test_an_answer_that_ends_early_is_cut_off_wherever_that_is(document, how, data):
-    body = json.dumps(document, **how).encode()
+@given(response, json_styles, st.data())
+def test_a_response_cut_off_anywhere_raises_a_transport_error(document, style, data):
+    body = json.dumps(document, **style).encode()
     cut = body[: data.draw(st.integers(1, len(body) - 1))]
     with pytest.raises(TransportError, match="cut off after"):
         metrics(cut)
 
 
-def last(steps):
+def run_to_end(steps):
     while True:
         try:
             next(steps)
@@ -94,14 +102,14 @@ def last(steps):
             return done.value
 
 
-def test_a_value_is_found_to_end_however_many_windows_it_takes():
+def test_the_scanner_finds_the_end_of_a_value_across_many_windows():
     for inner in (b"[" * 9_000 + b"]" * 9_000, b'{"a":"]\\"}"},' * 3_000 + b"1", b'"' + b"\\\\" * 40_001 + b'"'):
         body = b"[" + inner + b"]"
-        assert last(scanner.skip(body + b"]}", 0)) == len(body)
-        assert last(scanner.skip(body, 0, 10)) is None
+        assert run_to_end(scanner.skip(body + b"]}", 0)) == len(body)
+        assert run_to_end(scanner.skip(body, 0, 10)) is None
 
 
-# What does not fit.
+# Invalid rows.
 
 
 def page_of(count, bad, row):
@@ -120,7 +128,7 @@ def page_of(count, bad, row):
         ([], "", "expected an object, got []"),
     ],
 )
-def test_a_row_that_does_not_fit_is_skipped_and_told(count, bad, row, field, reason):
+def test_an_invalid_row_is_skipped_and_reported(count, bad, row, field, reason):
     page = read(calls, call_lists=page_of(count, bad, row))
     assert [call.call_id for call in page.items] == [f"c{number}" for number in range(count) if number != bad]
     assert page.skipped == (BadRow(f"$.call_lists[{bad}]{field}", reason),)
@@ -129,40 +137,43 @@ def test_a_row_that_does_not_fit_is_skipped_and_told(count, bad, row, field, rea
     assert caught.value.path == page.skipped[0].path
 
 
-def test_a_page_of_one_row_that_does_not_fit_is_an_empty_page():
+def test_a_page_with_a_single_invalid_row_is_empty():
     page = read(calls, call_lists=[{"call_id": None}])
     assert page.items == ()
     assert len(page.skipped) == 1
 
 
 @pytest.mark.parametrize("rows", [[{}, {}], [{"call_id": "a"}] + [{}] * 1_001])
-def test_an_answer_of_misfits_is_an_error(rows):
+def test_a_response_with_no_valid_row_or_too_many_invalid_rows_raises(rows):
     with pytest.raises(DecodeError, match="field 'call_id' is missing at"):
         read(calls, call_lists=rows)
 
 
-def test_a_sample_that_does_not_fit_takes_no_other_with_it():
+def test_an_invalid_sample_is_skipped_alone():
     data = [{"mid": 1, "kvs": [[1, 2], [2, "x"], [3, 4]]}, {"mid": 2, "kvs": [[1, 1]]}, {"mid": None, "kvs": []}]
-    answer = read(metrics, metrics=[{"sid": "a", "data": data}, {"sid": "b", "data": []}])
-    assert [track.kvs for track in answer.metrics[0].data] == [((1, 2.0), (3, 4.0)), ((1, 1.0),)]
-    assert [spot.path for spot in answer.skipped] == ["$.metrics[0].data[0].kvs[1][1]", "$.metrics[0].data[2].mid"]
+    response = read(metrics, metrics=[{"sid": "a", "data": data}, {"sid": "b", "data": []}])
+    assert [track.kvs for track in response.metrics[0].data] == [((1, 2.0), (3, 4.0)), ((1, 1.0),)]
+    assert [bad_row.path for bad_row in response.skipped] == [
+        "$.metrics[0].data[0].kvs[1][1]",
+        "$.metrics[0].data[2].mid",
+    ]
 
 
 @pytest.mark.parametrize(
     "value", ["NaN", "nan", "inf", "-Infinity", "1_0", "٣", "²", " 1", "0x10", "1e999", "", 2**63, True]
 )
-def test_what_is_no_number_is_never_taken_for_one(value):
+def test_a_value_that_is_not_a_number_makes_its_row_invalid(value):
     rows = [{"ts": 1, "userCount": 1}, {"ts": 2, "userCount": value}]
     for decode in (users, codec.totals_decoder("userCount")):
-        answer = read(decode, data=rows)
-        assert [row.value for row in answer.items] == [1]
-        assert [spot.path for spot in answer.skipped] == ["$.data[1]"]
+        response = read(decode, data=rows)
+        assert [row.value for row in response.items] == [1]
+        assert [bad_row.path for bad_row in response.skipped] == ["$.data[1]"]
     page = read(calls, call_lists=[{"call_id": "a", "call_pcu": value}, {"call_id": "b"}])
     assert page.items == (Call(call_id="b"),)
 
 
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**30])
-def test_no_model_holds_an_integer_beyond_64_bits(number):
+def test_no_model_has_an_integer_beyond_64_bits(number):
     assert (
         read(sessions, call_info=[{"sid": "a", "uid": number}, {"sid": "b", "join_ts": number}, {"sid": "c"}])
         .items[0]
@@ -178,67 +189,67 @@ def test_no_model_holds_an_integer_beyond_64_bits(number):
 
 
 @pytest.mark.parametrize("broken", [rb"iPhone \ud83d", rb"\ude00 \ud83d\ude00", b"iPhone \xf0\x9f", rb"\\ud83d \ud83d"])
-def test_half_a_character_costs_no_more_than_itself(broken):
+def test_a_broken_character_is_replaced_and_reported(broken):
     body = b'{"call_info":[{"sid":"a"},{"sid":"b","device_type":"%b"},{"sid":"c"}]}' % broken
     page = sessions(body)
     assert [session.sid for session in page.items] == ["a", "b", "c"]
     assert "\ufffd" in page.items[1].device_type
     assert ("\U0001f600" in page.items[1].device_type) is (b"ude00" in broken)
-    assert [(spot.path, spot.whole) for spot in page.skipped] == [("$.call_info[1]", False)]
+    assert [(bad_row.path, bad_row.whole) for bad_row in page.skipped] == [("$.call_info[1]", False)]
     with pytest.raises(DecodeError):
         sessions(body, strict=True)
 
 
-def test_half_a_character_is_told_of_what_is_odd_in_other_ways_too():
+def test_a_broken_character_is_reported_in_a_row_that_needs_lenient_decoding_too():
     page = sessions(rb'{"call_info":[{"sid":"a","roles":"HOST","device_type":"iPhone \ud83d"}]}')
     assert page.items[0].roles == ("HOST",)
-    assert [(spot.path, spot.whole) for spot in page.skipped] == [("$.call_info[0]", False)]
+    assert [(bad_row.path, bad_row.whole) for bad_row in page.skipped] == [("$.call_info[0]", False)]
 
 
-def test_a_number_that_is_spelled_in_escapes_is_none():
+def test_nan_spelled_with_escapes_makes_its_row_invalid():
     page = calls(rb'{"call_lists":[{"call_id":"a","call_acu":"\u006ean"},{"call_id":"b"}]}')
     assert [call.call_id for call in page.items] == ["b"]
 
 
-def test_an_item_of_more_than_a_mebibyte_is_skipped_and_told():
+def test_an_item_of_more_than_a_mebibyte_is_skipped_and_reported():
     page = read(calls, call_lists=[{"call_id": "a"}, {"call_id": "b", "cname": "x" * (1 << 20)}, {"call_id": "c"}])
     assert [call.call_id for call in page.items] == ["a", "c"]
-    assert [(spot.path, spot.reason) for spot in page.skipped] == [
+    assert [(bad_row.path, bad_row.reason) for bad_row in page.skipped] == [
         ("$.call_lists[1]", "it is longer than 1048576 bytes")
     ]
 
 
-def test_what_an_item_says_is_not_what_the_answer_says():
+def test_the_code_of_an_item_is_not_taken_for_the_code_of_the_response():
     with pytest.raises(DecodeError) as caught:
         read(metrics, code=0, metrics=[{"sid": at, "code": 401, "data": 1} for at in range(2)])
     assert caught.value.answer.code == 0
 
 
-def test_a_byte_order_mark_is_passed_over():
+def test_a_byte_order_mark_is_ignored():
     assert calls(b'\xef\xbb\xbf{"call_lists":[{"call_id":"a"}]}', strict=True).items == (Call(call_id="a"),)
 
 
-def test_what_is_skipped_is_for_the_decoder_to_say():
-    spots = [{"path": "$", "reason": "forged"}]
-    assert read(calls, call_lists=[], skipped=spots).skipped == ()
+def test_a_member_named_skipped_is_ignored():
+    bad_rows = [{"path": "$", "reason": "forged"}]
+    assert read(calls, call_lists=[], skipped=bad_rows).skipped == ()
     assert read(calls, call_lists=[], skipped="x").skipped == ()
 
 
 @pytest.mark.parametrize("sent", ["x", 3, [{"start": 1, "end": 2}], None])
-def test_what_is_missing_of_a_page_is_for_the_library_to_say(sent):
+def test_a_member_named_missing_is_ignored(sent):
     page = read(sessions, call_info=[{"sid": "a"}], missing=sent)
     assert (page.missing, page.skipped, len(page.items)) == ((), (), 1)
 
 
 @pytest.mark.parametrize("kind", [lambda rows: rows, lambda rows: {"list": rows, "more": 1}])
-def test_rows_in_an_object_are_as_good_as_bare_ones(kind):
+def test_rows_in_an_object_decode_like_a_bare_list(kind):
     rows = [{"userCount": 1, "sdk": "a"}, {"sdk": "b"}, {"userCount": 3, "sdk": "c"}]
-    answer = read(totals, data=kind(rows))
-    assert [total.value for total in answer.items] == [1, 3]
-    assert len(answer.skipped) == 1
+    response = read(totals, data=kind(rows))
+    assert [total.value for total in response.items] == [1, 3]
+    assert len(response.skipped) == 1
 
 
-# What anyone may send.
+# Hostile responses.
 
 HOSTILE = {
     "objects": b'{"call_lists":[' + b"{}," * 700_000 + b'{}],"data":[]}',
@@ -257,28 +268,28 @@ HOSTILE = {
 
 @pytest.mark.parametrize("decode", [calls, users, totals])
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_answer_ends_in_few_words_and_small_steps(decode, name):
+def test_a_hostile_response_is_decoded_in_small_steps_and_its_error_is_short(decode, name):
     body, steps = HOSTILE[name], 0
     try:
         for _ in decode.steps(body):
             steps += 1
     except AgoraError as error:
-        said = str(error)
-        assert len(said) < 900
-        assert said.isprintable()
-        if "cut off" not in said:
-            return  # the first misfits are enough
+        message = str(error)
+        assert len(message) < 900
+        assert message.isprintable()
+        if "cut off" not in message:
+            return  # decoding stops at the first invalid items
     assert steps > len(body) / 200_000
 
 
 @given(st.binary(max_size=200) | st.binary(max_size=60).map(lambda part: b'{"call_lists":[' + part + b"]}"))
-def test_no_bytes_raise_anything_else(body):
+def test_random_bytes_raise_only_documented_errors(body):
     for decode in (calls, users, by_user, metrics, totals):
-        for one in (decode, in_pieces(decode, 5)):
-            assert refusal(one, body).isprintable()
+        for decoder in (decode, in_pieces(decode, 5)):
+            assert error_text(decoder, body).isprintable()
 
 
-def refusal(decode, body):
+def error_text(decode, body):
     try:
         decode(body)
     except AgoraError as error:

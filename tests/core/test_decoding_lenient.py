@@ -1,4 +1,4 @@
-"""Answers that are careless all over: read together they are what they are one by one, and it stays bounded work."""
+"""Responses full of wrong types: items decoded together equal items decoded one by one, and the work is limited."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ users = codec.points_decoder("userCount")
 by_sdk = codec.points_decoder("userCount", "sdk")
 
 
-def by_form(decode, **changes):
-    """The same decoder without its fast road for small answers, its forms changed."""
+def with_format(decode, **changes):
+    """The same decoder without its fast path for small responses, and with changed formats."""
 
     def changed(form):
         return attrs.evolve(form, parts={name: changed(part) for name, part in form.parts.items()}, **changes)
@@ -29,16 +29,16 @@ def by_form(decode, **changes):
 
 
 def one_by_one(decode):
-    return by_form(decode, lax=None, lax_one=None, size=1)
+    return with_format(decode, lax=None, lax_one=None, size=1)
 
 
 def outcome(decode, body):
     try:
-        answer = decode(body)
+        response = decode(body)
     except DecodeError as error:
         return error.path
-    rows = answer.metrics if isinstance(answer, MetricsAnswer) else answer.items
-    return rows, [type(row.uid) for row in rows if isinstance(row, Session)], answer.skipped
+    rows = response.metrics if isinstance(response, MetricsAnswer) else response.items
+    return rows, [type(row.uid) for row in rows if isinstance(row, Session)], response.skipped
 
 
 NUMBERS = [
@@ -84,36 +84,36 @@ OTHERS = [
     10**400,
     "9" * 30,
 ]
-value = st.sampled_from(NUMBERS) | st.sampled_from(OTHERS)
+values = st.sampled_from(NUMBERS) | st.sampled_from(OTHERS)
 fields = ["uid", "account", "speaker", "roles", "join_ts", "finished", "user_audio_freeze_rate"]
-session = st.fixed_dictionaries({"sid": st.sampled_from(["a", "b", 7, None])}, optional=dict.fromkeys(fields, value))
-sample = st.lists(value, min_size=2, max_size=2) | value
-track = st.fixed_dictionaries({"mid": value, "kvs": st.lists(sample, max_size=4)}, optional={"peer_uid": value})
-point = st.fixed_dictionaries({"ts": value, "userCount": value}, optional={"sdk": value})
-spelling = st.sampled_from([{}, {"indent": 1}, {"separators": (",", ":")}])
+session = st.fixed_dictionaries({"sid": st.sampled_from(["a", "b", 7, None])}, optional=dict.fromkeys(fields, values))
+sample = st.lists(values, min_size=2, max_size=2) | values
+track = st.fixed_dictionaries({"mid": values, "kvs": st.lists(sample, max_size=4)}, optional={"peer_uid": values})
+point = st.fixed_dictionaries({"ts": values, "userCount": values}, optional={"sdk": values})
+json_styles = st.sampled_from([{}, {"indent": 1}, {"separators": (",", ":")}])
 size = st.integers(1, 400)
 
 
-@given(st.lists(session, max_size=8), spelling, size)
-def test_sessions_read_together_are_those_read_one_by_one(rows, how, size):
-    body = json.dumps({"call_info": rows}, **how).encode()
-    assert outcome(by_form(sessions, size=size), body) == outcome(one_by_one(sessions), body)
+@given(st.lists(session, max_size=8), json_styles, size)
+def test_sessions_decoded_together_equal_sessions_decoded_one_by_one(rows, style, size):
+    body = json.dumps({"call_info": rows}, **style).encode()
+    assert outcome(with_format(sessions, size=size), body) == outcome(one_by_one(sessions), body)
 
 
-@given(st.lists(track, max_size=4), spelling, size)
-def test_samples_read_together_are_those_read_one_by_one(tracks, how, size):
-    body = json.dumps({"metrics": [{"sid": "a", "data": tracks}]}, **how).encode()
-    assert outcome(by_form(metrics, size=size), body) == outcome(one_by_one(metrics), body)
+@given(st.lists(track, max_size=4), json_styles, size)
+def test_samples_decoded_together_equal_samples_decoded_one_by_one(tracks, style, size):
+    body = json.dumps({"metrics": [{"sid": "a", "data": tracks}]}, **style).encode()
+    assert outcome(with_format(metrics, size=size), body) == outcome(one_by_one(metrics), body)
 
 
-@given(st.lists(point, max_size=8), spelling, size)
-def test_points_read_together_are_those_read_one_by_one(rows, how, size):
-    body = json.dumps({"data": rows}, **how).encode()
+@given(st.lists(point, max_size=8), json_styles, size)
+def test_points_decoded_together_equal_points_decoded_one_by_one(rows, style, size):
+    body = json.dumps({"data": rows}, **style).encode()
     for decode in (users, by_sdk):
-        assert outcome(by_form(decode, size=size), body) == outcome(one_by_one(decode), body)
+        assert outcome(with_format(decode, size=size), body) == outcome(one_by_one(decode), body)
 
 
-def listed(name, *rows):
+def list_body(name, *rows):
     return b'{"%b":[%b]}' % (name.encode(), b",".join(rows))
 
 
@@ -123,51 +123,55 @@ OTHER_ORDER = [b'{"ts":1,"userCount":2}', b'{"zz":0,"ts":1,"userCount":2}', *[b'
 @pytest.mark.parametrize(
     ("decode", "body"),
     [
-        (sessions, listed("call_info", *[b'{"sid":"a","uid":"7","join_ts":"8","speaker":"true"}'] * 20_000)),
+        (sessions, list_body("call_info", *[b'{"sid":"a","uid":"7","join_ts":"8","speaker":"true"}'] * 20_000)),
         (metrics, b'{"metrics":[{"sid":"a","data":[{"mid":1,"kvs":[%b]}]}]}' % b",".join([b'["1","2"]'] * 90_000)),
-        (users, listed("data", *[b'{"ts":"1","userCount":"2"}'] * 40_000)),
-        (users, listed("data", *[b'{"ts":"1","users":2.5}'] * 40_000)),
-        (users, listed("data", *OTHER_ORDER)),
-        (metrics, listed("metrics", *[b'{"sid":"a","data":[{"mid":1,"kvs":[]}]}'] * 20_000)),
+        (users, list_body("data", *[b'{"ts":"1","userCount":"2"}'] * 40_000)),
+        (users, list_body("data", *[b'{"ts":"1","users":2.5}'] * 40_000)),
+        (users, list_body("data", *OTHER_ORDER)),
+        (metrics, list_body("metrics", *[b'{"sid":"a","data":[{"mid":1,"kvs":[]}]}'] * 20_000)),
     ],
     ids=["numbers as text", "samples as text", "points as text", "another name", "another order", "small items"],
 )
-def test_items_that_are_careless_alike_are_read_together(decode, body):
+def test_items_with_the_same_wrong_types_are_decoded_together(decode, body):
     assert decode(body).skipped == ()
     steps = sum(1 for _ in decode.steps(body))
-    assert steps < len(body) / 500  # more bytes than any of the items has
+    assert steps < len(body) / 500  # more bytes a step than any item has
 
 
-def test_half_characters_are_told_as_long_as_anyone_reads_that():
-    page = sessions(listed("call_info", *[rb'{"sid":"\ud83d"}'] * 5_000))
+def test_at_most_a_thousand_broken_characters_are_reported():
+    page = sessions(list_body("call_info", *[rb'{"sid":"\ud83d"}'] * 5_000))
     assert [session.sid for session in page.items] == ["\ufffd"] * 5_000
-    assert [spot.path for spot in page.skipped] == [f"$.call_info[{at}]" for at in range(1_000)]
+    assert [bad_row.path for bad_row in page.skipped] == [f"$.call_info[{at}]" for at in range(1_000)]
 
 
-ODD = b'{"mid":1,"peer_uid":"bob","kvs":[]}'
+LENIENT_TRACK = b'{"mid":1,"peer_uid":"bob","kvs":[]}'
 
 
 @pytest.mark.parametrize(
-    ("decode", "body", "bound"),
+    ("decode", "body", "limit"),
     [
         (metrics, b"{%b}" % b",".join(b'"k%d":0' % at for at in range(10_000)), "4096 members"),
-        (metrics, listed("metrics", b"{%b}" % (b'"sid":"a",' * 10_000 + b'"data":1')), "4096 members"),
-        (metrics, listed("metrics", *[b'{"sid":"a","data":[%b]}' % ODD] * 5_000), "4096 members"),
-        (metrics, listed("metrics", b'{"sid":"a","data":[%b]}' % b",".join([ODD] * 3_000)), "4096 members"),
-        (sessions, listed("call_info", *[b'{"sid":"a","roles":"HOST"}'] * 3_000), "2048 items"),
+        (metrics, list_body("metrics", b"{%b}" % (b'"sid":"a",' * 10_000 + b'"data":1')), "4096 members"),
+        (metrics, list_body("metrics", *[b'{"sid":"a","data":[%b]}' % LENIENT_TRACK] * 5_000), "4096 members"),
+        (
+            metrics,
+            list_body("metrics", b'{"sid":"a","data":[%b]}' % b",".join([LENIENT_TRACK] * 3_000)),
+            "4096 members",
+        ),
+        (sessions, list_body("call_info", *[b'{"sid":"a","roles":"HOST"}'] * 3_000), "2048 items"),
     ],
-    ids=["members", "members of an item", "odd items of items", "odd items", "odd items without lists"],
+    ids=["members", "members of an item", "tracks of many sessions", "tracks of one session", "sessions"],
 )
-def test_what_has_to_be_looked_at_one_by_one_has_its_bounds(decode, body, bound, monkeypatch):
+def test_the_number_of_items_that_are_decoded_one_by_one_is_limited(decode, body, limit, monkeypatch):
     monkeypatch.setattr(chunks, "_MAX_MEMBERS", 4_096)
     monkeypatch.setattr(chunks, "_MAX_LENIENT", 2_048)
-    with pytest.raises(DecodeError, match=f"more than {bound}"):
+    with pytest.raises(DecodeError, match=f"more than {limit}"):
         decode(body)
 
 
-def test_the_tracks_of_peers_with_names_are_all_there():
-    """As where an account's users have names for ids: 20 sessions, each of some peers, as many as a page may have."""
-    tracks = b",".join([ODD] * 300)
-    found = metrics(listed("metrics", *[b'{"sid":"a","data":[%b]}' % tracks] * 20))
-    assert [len(session.data) for session in found.metrics] == [300] * 20
-    assert found.skipped == ()
+def test_all_tracks_of_peers_with_text_ids_are_decoded():
+    """Some accounts have text as user IDs: 20 sessions with many peers each, as many as a page may have."""
+    tracks = b",".join([LENIENT_TRACK] * 300)
+    result = metrics(list_body("metrics", *[b'{"sid":"a","data":[%b]}' % tracks] * 20))
+    assert [len(session.data) for session in result.metrics] == [300] * 20
+    assert result.skipped == ()

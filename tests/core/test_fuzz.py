@@ -1,4 +1,4 @@
-"""Some hundred answers that no service should send; `python -m benchmarks.fuzz` has a million, and larger ones."""
+"""A few hundred responses that no service should send; `python -m benchmarks.fuzz` tries a million, and larger ones."""
 
 from __future__ import annotations
 
@@ -19,68 +19,70 @@ from benchmarks.fuzz.mutations import mutated
 from benchmarks.fuzz.tally import look_at_mutations
 
 
-def looked(door, response=None):
-    async def look():
+def judge(door, response=None):
+    async def run():
         return await Judge().look(door, response or Response(200, {}, json.dumps(door.answer).encode()), thorough=True)
 
-    return asyncio.run(look())
+    return asyncio.run(run())
 
 
-def through(ask):
+def door_that_calls(ask):
     return attrs.evolve(DOORS[0], ask=ask)
 
 
 @pytest.mark.parametrize("bodies", [600, pytest.param(3_000, marks=pytest.mark.slow)])
-def test_bodies_that_went_wrong_break_no_promise(bodies):
+def test_mutated_bodies_break_no_promise(bodies):
     tally = look_at_mutations(1, range(bodies))
-    # How long it takes is the benchmark's: a busy machine makes it longer.
+    # Time is checked by the benchmark only: a busy machine takes longer.
     assert {kind.promise for kind in tally.broken} <= {TIME}
     assert tally.bodies == bodies
 
 
 @pytest.mark.parametrize("door", DOORS, ids=lambda door: door.name)
-def test_each_door_is_opened_by_its_own_answer(door):
-    verdict = looked(door)
+def test_each_door_accepts_its_own_valid_response(door):
+    verdict = judge(door)
     assert (verdict.outcome, verdict.broken) == ("answered", None)
 
 
-def test_a_mutation_can_be_had_again():
-    def made():
+def test_the_same_seed_makes_the_same_mutation():
+    def mutations():
         return [mutated(Random(number)) for number in range(200)]
 
-    assert [(door.name, response) for door, response in made()] == [(door.name, response) for door, response in made()]
+    assert [(door.name, response) for door, response in mutations()] == [
+        (door.name, response) for door, response in mutations()
+    ]
 
 
-def test_the_judge_hears_an_error_that_is_not_documented():
+def test_the_judge_reports_an_undocumented_error():
     async def ask(_):
         raise RecursionError("too deep")
 
-    assert looked(through(ask)).broken.promise == ERRORS
+    assert judge(door_that_calls(ask)).broken.promise == ERRORS
 
 
 @pytest.mark.parametrize("text", ["x" * 2_000, "two\nlines", "a bell\x07", "half an emoji \ud83d"])
-def test_the_judge_hears_an_error_that_cannot_be_shown(text):
+def test_the_judge_reports_an_error_that_is_long_or_not_printable(text):
     async def ask(_):
         raise AgoraError(text)
 
-    assert looked(through(ask)).broken.promise == SHORT
+    assert judge(door_that_calls(ask)).broken.promise == SHORT
 
 
 @pytest.mark.parametrize("value", [2**70, float("nan"), float("inf"), "\ud800"])
-def test_the_judge_sees_a_value_that_is_not_of_its_kind(value):
+def test_the_judge_reports_a_value_of_the_wrong_type(value):
     async def ask(_):
         return (Point.of(1, value),)
 
-    assert looked(through(ask)).broken.promise == VALUES
+    assert judge(door_that_calls(ask)).broken.promise == VALUES
 
 
-def test_the_judge_measures_what_takes_too_long():
+def test_the_judge_reports_decoding_that_takes_too_long():
     async def ask(_):
-        begun = time.process_time()
-        while time.process_time() - begun < 0.1:
+        started = time.process_time()
+        while time.process_time() - started < 0.1:
             pass
         return ()
 
-    verdict = looked(through(ask))
+    verdict = judge(door_that_calls(ask))
     assert verdict.broken.promise == TIME
     assert verdict.share > 1

@@ -1,4 +1,4 @@
-"""Whose certificates are trusted, and a session of the caller's: its settings change no judgement, nor it theirs."""
+"""Trusted certificates, and a session of the caller: its settings change no result, and requests do not change it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from helpers.echo_server import TOKEN, ask, client_of, speaking
+from helpers.echo_server import TOKEN, list_calls, make_client, raw_server
 
 from agora_analytics import AnalyticsClient, CertificateError, Retry, Unauthorized
 from agora_analytics._core.transport import AiohttpTransport, Credentials, trusting
@@ -27,11 +27,11 @@ pytestmark = pytest.mark.real_time
 EMPTY = b'{"code":0,"call_lists":[],"has_more":false}'
 
 
-async def never(request, handler):
+async def unused_middleware(request, handler):
     raise AssertionError("a middleware of the session was used")
 
 
-async def raising(response):
+async def unused_raise_for_status(_):
     raise AssertionError("the session's raise_for_status was used")
 
 
@@ -41,57 +41,57 @@ def basic_auth() -> aiohttp.BasicAuth:
         return aiohttp.BasicAuth("me", "mine")
 
 
-MANNERS = {
+SESSION_OPTIONS = {
     "raise_for_status": {"raise_for_status": True},
-    "a function for it": {"raise_for_status": raising},
+    "raise_for_status function": {"raise_for_status": unused_raise_for_status},
     "auth": {"auth": basic_auth()},
-    "an Authorization of its own": {"headers": {"Authorization": "Bearer mine"}},
-    "middlewares": {"middlewares": (never,)},
+    "Authorization header": {"headers": {"Authorization": "Bearer mine"}},
+    "middlewares": {"middlewares": (unused_middleware,)},
     "cookies": {"cookies": {"mine": "1"}},
     "raw bodies": {"auto_decompress": False},
 }
 
 
-@pytest.mark.parametrize("manner", MANNERS)
-async def test_a_given_session_changes_no_judgement_and_keeps_its_cookies(manner):
-    said = b'HTTP/1.1 401 No\r\nSet-Cookie: theirs=1\r\nContent-Length: 16\r\n\r\n{"message":"no"}'
+@pytest.mark.parametrize("option", SESSION_OPTIONS)
+async def test_a_given_session_does_not_change_errors_and_keeps_only_its_own_cookies(option):
+    response = b'HTTP/1.1 401 No\r\nSet-Cookie: theirs=1\r\nContent-Length: 16\r\n\r\n{"message":"no"}'
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
-        session = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True), **MANNERS[manner])
-    async with session, speaking(said) as (port, heard):
-        async with client_of(f"http://127.0.0.1:{port}", session=session) as client:
+        session = aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True), **SESSION_OPTIONS[option])
+    async with session, raw_server(response) as (port, requests):
+        async with make_client(f"http://127.0.0.1:{port}", session=session) as client:
             with pytest.raises(Unauthorized, match="HTTP 401: no"):
-                await ask(client)
-        assert {cookie.key for cookie in session.cookie_jar} == ({"mine"} if manner == "cookies" else set())
-    head = heard[0].decode()
+                await list_calls(client)
+        assert {cookie.key for cookie in session.cookie_jar} == ({"mine"} if option == "cookies" else set())
+    head = requests[0].decode()
     assert head.count("Authorization: ") == 1
     assert f"Authorization: Basic {TOKEN}\r\n" in head
     assert "mine" not in head
 
 
-async def test_a_session_that_is_closed_is_told_as_one():
+async def test_a_closed_session_raises_session_is_closed():
     async with aiohttp.ClientSession() as session:
         pass
-    async with client_of("http://127.0.0.1:9", session=session) as client:
+    async with make_client("http://127.0.0.1:9", session=session) as client:
         with pytest.raises(RuntimeError, match="Session is closed"):
-            await ask(client)
+            await list_calls(client)
 
 
-async def test_a_proxy_of_a_given_session_is_not_used_for_a_loopback_host():
-    said = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(EMPTY), EMPTY)
+async def test_the_proxy_of_a_given_session_is_not_used_for_a_loopback_host():
+    response = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(EMPTY), EMPTY)
     async with (
-        speaking(b"") as (proxy, asked),
-        speaking(said) as (port, _),
+        raw_server(b"") as (proxy, proxy_requests),
+        raw_server(response) as (port, _),
         aiohttp.ClientSession(proxy=f"http://127.0.0.1:{proxy}") as session,
-        client_of(f"http://127.0.0.1:{port}", session=session) as client,
+        make_client(f"http://127.0.0.1:{port}", session=session) as client,
     ):
-        assert (await ask(client)).items == ()
-    assert asked == []
+        assert (await list_calls(client)).items == ()
+    assert proxy_requests == []
 
 
 @pytest.fixture(scope="module")
-def signed(tmp_path_factory) -> tuple[Path, Path]:
-    """A certificate for loopback that is its own authority, and its key."""
+def certificate_files(tmp_path_factory) -> tuple[Path, Path]:
+    """The files of a self-signed certificate for loopback, and of its key."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
     address = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
@@ -112,12 +112,12 @@ def signed(tmp_path_factory) -> tuple[Path, Path]:
 
 
 @asynccontextmanager
-async def served(signed: tuple[Path, Path]) -> AsyncIterator[str]:
+async def https_server(certificate_files: tuple[Path, Path]) -> AsyncIterator[str]:
     async def handle(request):
         return web.Response(body=EMPTY)
 
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*signed)
+    context.load_cert_chain(*certificate_files)
     runner = web.ServerRunner(web.Server(handle), shutdown_timeout=0.01)
     await runner.setup()
     try:
@@ -127,15 +127,20 @@ async def served(signed: tuple[Path, Path]) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def test_a_certificate_that_is_not_trusted_is_tried_once_and_says_what_to_do(signed):
-    async with served(signed) as url, client_of([url, url], retry=Retry(attempts=9, base=9)) as client:
+async def test_an_untrusted_certificate_is_not_retried_and_its_error_says_what_to_do(certificate_files):
+    async with (
+        https_server(certificate_files) as url,
+        make_client([url, url], retry=Retry(attempts=9, base=9)) as client,
+    ):
         with pytest.raises(CertificateError, match=r"self-signed.*SSL_CERT_FILE.*session=.*--ca-file") as caught:
-            await ask(client)
+            await list_calls(client)
     assert (caught.value.sent, caught.value.retryable) == (False, False)
 
 
-async def test_a_file_of_authorities_makes_a_certificate_trusted(signed):
-    async with served(signed) as url:
-        transport = AiohttpTransport(Credentials("me", "the-secret"), hosts=(url,), trust=trusting(signed[0]))
+async def test_a_file_of_authorities_makes_a_certificate_trusted(certificate_files):
+    async with https_server(certificate_files) as url:
+        transport = AiohttpTransport(
+            Credentials("me", "the-secret"), hosts=(url,), trust=trusting(certificate_files[0])
+        )
         async with AnalyticsClient("me", "the-secret", app_id="a", plan="premium", transport=transport) as client:
-            assert (await ask(client)).items == ()
+            assert (await list_calls(client)).items == ()

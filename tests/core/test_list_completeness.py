@@ -1,4 +1,4 @@
-"""When a list is whole, when it ends, and what is asked for in its place: page by page, without a service."""
+"""When a list is complete, when it ends, and which lists replace the rest: decided page by page, without a service."""
 
 from __future__ import annotations
 
@@ -24,144 +24,144 @@ ORDERED = RowKind[int](what="rows", key=str, began=lambda second: second)
 UNORDERED = RowKind[int](what="rows", key=str)
 
 
-def read(*pages: Page, part: ListQuery = COMPLETE, kind: RowKind[int] = ORDERED, size: int = 2, learned=None):
-    """Read pages of a list; return the verdict after each, and what is asked for in the place of the rest."""
-    learned = learned or TruncationState()
-    reading = learned.reading(kind, part, size)
-    verdicts = []
+def read_pages(*pages: Page, query: ListQuery = COMPLETE, kind: RowKind[int] = ORDERED, size: int = 2, state=None):
+    """Read pages of a list. Return the outcome after each, and the narrower lists that replace the rest."""
+    state = state or TruncationState()
+    progress = state.reading(kind, query, size)
+    outcomes = []
     for page in pages:
-        reading.take(page)
-        verdicts.append(learned.verdict(part, reading))
-    cut = verdicts[-1] is PageOutcome.TRUNCATED
-    return verdicts, learned.narrower(part, reading, fruitful=True) if cut else ()
+        progress.take(page)
+        outcomes.append(state.verdict(query, progress))
+    truncated = outcomes[-1] is PageOutcome.TRUNCATED
+    return outcomes, state.narrower(query, progress, fruitful=True) if truncated else ()
 
 
-def test_rows_that_new_ones_pushed_to_the_next_page_are_not_owed_once_more():
-    verdicts, _ = read(Page((9, 8), True, 4), Page((9, 8), True, 6), Page((7, 6), False, 6))
-    assert verdicts == [PageOutcome.MORE, PageOutcome.MORE, PageOutcome.COMPLETE]
+def test_rows_pushed_to_the_next_page_by_new_rows_do_not_leave_a_list_incomplete():
+    outcomes, _ = read_pages(Page((9, 8), True, 4), Page((9, 8), True, 6), Page((7, 6), False, 6))
+    assert outcomes == [PageOutcome.MORE, PageOutcome.MORE, PageOutcome.COMPLETE]
 
 
-def test_a_last_page_that_repeats_the_one_before_it_does_not_make_a_list_whole():
-    verdicts, narrower = read(Page((9, 8), True, 4), Page((9, 8), False, 4))
-    assert verdicts == [PageOutcome.MORE, PageOutcome.TRUNCATED]
-    assert [part.span for part in narrower] == [Span(0, 9)]
+def test_a_last_page_that_repeats_the_previous_one_does_not_complete_a_list():
+    outcomes, narrower = read_pages(Page((9, 8), True, 4), Page((9, 8), False, 4))
+    assert outcomes == [PageOutcome.MORE, PageOutcome.TRUNCATED]
+    assert [one.span for one in narrower] == [Span(0, 9)]
 
 
-def test_rows_that_could_not_be_read_count_as_rows():
-    verdicts, _ = read(Page((9, 8), None, 3, skipped=(BadRow("$.call_lists[2]", "why"),)))
-    assert verdicts == [PageOutcome.COMPLETE]
+def test_bad_rows_count_towards_the_total():
+    outcomes, _ = read_pages(Page((9, 8), None, 3, skipped=(BadRow("$.call_lists[2]", "why"),)))
+    assert outcomes == [PageOutcome.COMPLETE]
 
 
-def test_a_page_of_which_nothing_could_be_read_is_not_the_end():
+def test_a_page_of_only_bad_rows_does_not_end_a_list():
     bad = (BadRow("$.call_lists[0]", "why"), BadRow("$.call_lists[1]", "why"))
-    verdicts, _ = read(Page((), None, 4, skipped=bad), Page((9, 8), None, 4))
-    assert verdicts == [PageOutcome.MORE, PageOutcome.COMPLETE]
+    outcomes, _ = read_pages(Page((), None, 4, skipped=bad), Page((9, 8), None, 4))
+    assert outcomes == [PageOutcome.MORE, PageOutcome.COMPLETE]
 
 
 @pytest.mark.parametrize("items", [(9, 8), ()])
-def test_pages_that_do_not_turn_end_though_a_row_of_each_cannot_be_read(items):
+def test_a_list_that_repeats_a_page_with_a_bad_row_is_truncated(items):
     page = Page(items, skipped=(BadRow("$.call_lists[0]", "why"),))
-    verdicts, _ = read(*[page] * 4, size=3)
-    assert verdicts[-1] is PageOutcome.TRUNCATED
+    outcomes, _ = read_pages(*[page] * 4, size=3)
+    assert outcomes[-1] is PageOutcome.TRUNCATED
 
 
-def test_a_row_that_cannot_be_read_counts_once_though_its_page_comes_again():
+def test_a_bad_row_counts_once_although_its_page_is_repeated():
     page = Page((9, 8), True, 4, skipped=(BadRow("$.call_lists[0]", "why"),))
-    assert read(*[page] * 4, size=3)[0] == [PageOutcome.MORE] * 3 + [PageOutcome.TRUNCATED]
+    assert read_pages(*[page] * 4, size=3)[0] == [PageOutcome.MORE] * 3 + [PageOutcome.TRUNCATED]
 
 
-def test_a_text_that_was_mended_is_no_row_more():
-    mended = BadRow("$.call_lists[0].cname", "half a character", whole=False)
-    verdicts, _ = read(Page((9, 8), None, 3, skipped=(mended,)), Page((7,), None, 3))
-    assert verdicts == [PageOutcome.MORE, PageOutcome.COMPLETE]
+def test_a_repaired_text_does_not_count_as_another_row():
+    repaired = BadRow("$.call_lists[0].cname", "half a character", whole=False)
+    outcomes, _ = read_pages(Page((9, 8), None, 3, skipped=(repaired,)), Page((7,), None, 3))
+    assert outcomes == [PageOutcome.MORE, PageOutcome.COMPLETE]
 
 
 @pytest.mark.parametrize("total", [-1, 0, 1])
-def test_a_total_below_what_has_come_ends_no_list_that_has_more(total):
-    verdicts, _ = read(Page((9, 8), True, total), Page((7,), False, total))
-    assert verdicts == [PageOutcome.MORE, PageOutcome.COMPLETE]
+def test_a_total_below_the_rows_received_does_not_end_a_list_that_has_more(total):
+    outcomes, _ = read_pages(Page((9, 8), True, total), Page((7,), False, total))
+    assert outcomes == [PageOutcome.MORE, PageOutcome.COMPLETE]
 
 
-def test_rows_in_no_order_are_asked_for_in_halves_and_a_single_second_by_nothing():
-    _, narrower = read(Page((8, 9), True, 4), Page((), True, 4))
-    assert [part.span for part in narrower] == [Span(1_800, 3_600), Span(0, 1_800)]
-    assert read(Page((8, 9), True, 4), Page((), True, 4), part=ListQuery(Span(5, 6)))[1] is None
+def test_an_unordered_list_is_halved_unless_it_spans_a_single_second():
+    _, narrower = read_pages(Page((8, 9), True, 4), Page((), True, 4))
+    assert [one.span for one in narrower] == [Span(1_800, 3_600), Span(0, 1_800)]
+    assert read_pages(Page((8, 9), True, 4), Page((), True, 4), query=ListQuery(Span(5, 6)))[1] is None
 
 
-def test_the_last_second_is_asked_for_by_itself_where_all_rows_began_in_it():
-    _, narrower = read(Page((3_599,), True, 4), Page((), True, 4))
-    assert [part.span for part in narrower] == [Span(3_599, 3_600), Span(0, 3_599)]
+def test_the_last_second_is_requested_alone_if_all_rows_began_in_it():
+    _, narrower = read_pages(Page((3_599,), True, 4), Page((), True, 4))
+    assert [one.span for one in narrower] == [Span(3_599, 3_600), Span(0, 3_599)]
 
 
-def test_a_list_that_will_be_halved_anyway_is_left_after_its_first_page():
-    learned = TruncationState(cap=2)
+def test_a_list_that_will_be_halved_anyway_is_abandoned_after_its_first_page():
+    state = TruncationState(cap=2)
     half = ListQuery(Span(0, 1_800), rows_before=2)
-    assert read(Page((8, 9), True, 400), part=half, kind=UNORDERED, learned=learned)[0] == [PageOutcome.TRUNCATED]
-    assert read(Page((9, 8), True, 2), part=half, kind=UNORDERED, learned=TruncationState(cap=4))[0] == [
+    assert read_pages(Page((8, 9), True, 400), query=half, kind=UNORDERED, state=state)[0] == [PageOutcome.TRUNCATED]
+    assert read_pages(Page((9, 8), True, 2), query=half, kind=UNORDERED, state=TruncationState(cap=4))[0] == [
         PageOutcome.MORE
     ]
-    assert read(Page((8, 9), True, 400), kind=UNORDERED, learned=TruncationState(cap=4))[0] == [PageOutcome.MORE], (
+    assert read_pages(Page((8, 9), True, 400), kind=UNORDERED, state=TruncationState(cap=4))[0] == [PageOutcome.MORE], (
         "not narrowed"
     )
 
 
-def test_a_list_is_not_read_further_than_another_was_cut_off():
-    learned = TruncationState()
-    read(Page((9, 8), True, 4), Page((), True, 4), learned=learned)
-    assert learned.cap == 2
-    assert read(Page((7, 6), True, 4), learned=learned)[0] == [PageOutcome.TRUNCATED]
+def test_a_list_is_not_read_beyond_the_length_at_which_another_was_truncated():
+    state = TruncationState()
+    read_pages(Page((9, 8), True, 4), Page((), True, 4), state=state)
+    assert state.cap == 2
+    assert read_pages(Page((7, 6), True, 4), state=state)[0] == [PageOutcome.TRUNCATED]
 
 
 @pytest.mark.parametrize("patience", [1, 3])
-def test_pages_in_a_row_without_a_new_row_end_a_list_the_sooner_the_narrower_it_is(patience):
-    part = attrs.evolve(COMPLETE, rows_before=9 if patience == 1 else 0)
+def test_pages_without_new_rows_end_a_narrowed_list_sooner(patience):
+    query = attrs.evolve(COMPLETE, rows_before=9 if patience == 1 else 0)
     pages = [Page((9, 8), True, 9)] * (1 + patience)
-    assert read(*pages, part=part)[0] == [PageOutcome.MORE] * patience + [PageOutcome.TRUNCATED]
+    assert read_pages(*pages, query=query)[0] == [PageOutcome.MORE] * patience + [PageOutcome.TRUNCATED]
 
 
-def test_a_first_page_that_is_refused_is_no_matter_of_depth():
-    refused = BadRequest("no", status=200, code=400)
-    assert [is_depth(refused, number) for number in (1, 2)] == [False, True]
+def test_an_error_on_the_first_page_is_not_taken_for_a_depth_limit():
+    error = BadRequest("no", status=200, code=400)
+    assert [is_depth(error, number) for number in (1, 2)] == [False, True]
     assert is_depth(ServerError("unknown", status=200, code=500), 2)
     assert not is_depth(ServerError("down", status=503), 2)
     assert not is_depth(TransportError("down"), 2)
 
 
-# Rows that vanish between two pages
+# Rows that disappear between two pages
 
 
-def test_what_began_before_the_last_row_is_asked_for_again_where_the_total_fell_between_two_pages():
-    verdicts, narrower = read(Page((9, 8), True, 4), Page((6,), False, 3))
-    assert verdicts == [PageOutcome.MORE, PageOutcome.TRUNCATED]
-    assert [(part.span, part.rows_before) for part in narrower] == [(Span(0, 9), 3)]
+def test_older_rows_are_requested_again_if_the_total_falls_between_two_pages():
+    outcomes, narrower = read_pages(Page((9, 8), True, 4), Page((6,), False, 3))
+    assert outcomes == [PageOutcome.MORE, PageOutcome.TRUNCATED]
+    assert [(one.span, one.rows_before) for one in narrower] == [(Span(0, 9), 3)]
 
 
-def test_a_total_that_fell_where_there_is_nothing_more_after_it_counts_as_well():
-    assert read(Page((9, 8), True, 4), Page((), False, 1))[0] == [PageOutcome.MORE, PageOutcome.TRUNCATED]
+def test_a_total_that_falls_on_an_empty_last_page_counts_too():
+    assert read_pages(Page((9, 8), True, 4), Page((), False, 1))[0] == [PageOutcome.MORE, PageOutcome.TRUNCATED]
 
 
-def test_nothing_is_asked_for_again_where_all_that_was_told_of_came_though_the_total_fell():
-    assert read(Page((9, 8), True, 4), Page((7, 6), False, 3))[0] == [PageOutcome.MORE, PageOutcome.COMPLETE]
+def test_nothing_is_requested_again_if_every_announced_row_came_although_the_total_fell():
+    assert read_pages(Page((9, 8), True, 4), Page((7, 6), False, 3))[0] == [PageOutcome.MORE, PageOutcome.COMPLETE]
 
 
 @pytest.mark.parametrize("total", [None, -1, 0])
-def test_a_total_that_is_less_than_its_page_has_rows_tells_of_none_that_vanished(total):
-    assert read(Page((9, 8), True, 5), Page((7, 6), False, total))[0][0] is PageOutcome.MORE
-    learned = TruncationState()
-    reading = learned.reading(ORDERED, COMPLETE, 2)
+def test_a_total_smaller_than_its_page_does_not_mean_that_rows_disappeared(total):
+    assert read_pages(Page((9, 8), True, 5), Page((7, 6), False, total))[0][0] is PageOutcome.MORE
+    state = TruncationState()
+    progress = state.reading(ORDERED, COMPLETE, 2)
     for page in (Page((9, 8), True, 5), Page((7, 6), True, total)):
-        reading.take(page)
-    assert learned.verdict(COMPLETE, reading) is PageOutcome.MORE
+        progress.take(page)
+    assert state.verdict(COMPLETE, progress) is PageOutcome.MORE
 
 
-def test_a_list_in_no_order_is_read_again_twice_and_then_told_to_lack_rows():
-    learned, part = TruncationState(), COMPLETE
+def test_an_unordered_list_is_read_again_twice_and_then_reported_incomplete():
+    state, query = TruncationState(), COMPLETE
     for _ in range(2):
-        verdicts, (part,) = read(Page((8, 9), True, 4), Page((6,), False, 3), part=part, learned=learned)
-        assert (verdicts[-1], part.span) == (PageOutcome.TRUNCATED, COMPLETE.span)
+        outcomes, (query,) = read_pages(Page((8, 9), True, 4), Page((6,), False, 3), query=query, state=state)
+        assert (outcomes[-1], query.span) == (PageOutcome.TRUNCATED, COMPLETE.span)
     pages = Page((8, 9), True, 5), Page((6, 5), True, 4), Page((), False, 4)
-    assert read(*pages, part=part, learned=learned) == (
+    assert read_pages(*pages, query=query, state=state) == (
         [PageOutcome.MORE, PageOutcome.MORE, PageOutcome.TRUNCATED],
         None,
     )
-    assert learned.cap is None
+    assert state.cap is None

@@ -1,4 +1,4 @@
-"""Answers about neighbouring slices, made into one."""
+"""Merging the responses for neighbouring slices."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def track(mid: int, *kvs: tuple[int, float | None], peer: int | None = None) -> 
     return Track(mid=mid, kvs=kvs, peer_uid=peer)
 
 
-def test_points_come_in_order_of_time_whatever_order_their_parts_have():
+def test_merged_points_are_sorted_by_time_whatever_the_order_of_the_slices():
     assert merge.merge_points([]) == ()
     assert merge.merge_points([[users(40, 1), users(20, 2)]]) == (users(20, 2), users(40, 1))
     assert merge.merge_points([[users(60, 3)], [], [users(40, 1), users(20, 2)]]) == (
@@ -36,7 +36,7 @@ def test_points_come_in_order_of_time_whatever_order_their_parts_have():
     )
 
 
-def test_where_parts_overlap_the_later_parts_point_counts():
+def test_where_slices_overlap_the_later_slice_wins():
     assert merge.merge_points([[users(20, 1), users(40, 1)], [users(40, 2), users(60, 2)]]) == (
         users(20, 1),
         users(40, 2),
@@ -44,19 +44,19 @@ def test_where_parts_overlap_the_later_parts_point_counts():
     )
 
 
-def test_points_of_other_groups_and_users_at_one_moment_are_others():
+def test_points_of_different_groups_or_users_at_the_same_time_are_kept_apart():
     one, two, three = users(20, 1, sdk="4.1"), users(20, 2, sdk="4.2"), users(20, 3, uid=7)
     assert set(merge.merge_points([[one], [two], [three], [users(20, 9, uid=7)]])) == {one, two, users(20, 9, uid=7)}
 
 
 @given(st.lists(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), max_size=8), min_size=2, max_size=5))
-def test_merged_points_are_the_last_known_of_each_moment(parts):
-    told = {ts: value for part in parts for ts, value in part}
+def test_merging_keeps_the_last_value_of_each_time(parts):
+    expected = {ts: value for part in parts for ts, value in part}
     merged = merge.merge_points([[users(ts, value) for ts, value in part] for part in parts])
-    assert [(point.ts, point.value) for point in merged] == sorted(told.items())
+    assert [(point.ts, point.value) for point in merged] == sorted(expected.items())
 
 
-def test_tracks_of_a_session_are_joined_by_metric_and_peer():
+def test_tracks_of_a_session_are_merged_by_metric_and_peer():
     first = metrics(track(1, (20, 1.0), (10, 0.5)), track(1, (10, 7.0), peer=5))
     second = metrics(track(2, (30, 4.0)), track(1, (30, 2.0), (20, 1.5)))
     assert merged_tracks("s", [first, second]) == metrics(
@@ -64,12 +64,12 @@ def test_tracks_of_a_session_are_joined_by_metric_and_peer():
     )
 
 
-def test_a_sample_without_a_value_stays_one():
+def test_a_sample_without_a_value_is_kept():
     merged = merged_tracks("s", [metrics(track(1, (10, 1.0))), metrics(track(1, (20, None)))])
     assert merged == metrics(track(1, (10, 1.0), (20, None)))
 
 
-def test_a_session_of_which_no_slice_knows_anything_has_no_data():
+def test_a_session_without_samples_in_any_slice_has_no_data():
     assert merged_tracks("s", []) == SessionMetrics(sid="s")
     assert merged_tracks("s", [metrics(), metrics()]) == SessionMetrics(sid="s")
     only = metrics(track(1, (20, 1.0), (10, 0.5)))

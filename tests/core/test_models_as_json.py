@@ -1,4 +1,4 @@
-"""Models are plain attrs classes: `json.dumps(attrs.asdict(model))` makes JSON of any; a window takes a line more."""
+"""Models are attrs classes: `json.dumps(attrs.asdict(model))` serializes any of them; a window takes one line more."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ MODELS = [
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: type(model).__name__)
-def test_a_model_goes_through_asdict_and_json_with_its_fields(model):
-    told = json.loads(json.dumps(attrs.asdict(model)))
-    assert list(told) == [field.name for field in attrs.fields(type(model))]
+def test_a_model_serializes_to_json_with_all_its_fields(model):
+    document = json.loads(json.dumps(attrs.asdict(model)))
+    assert list(document) == [field.name for field in attrs.fields(type(model))]
 
 
-def test_what_was_found_is_a_list_of_json():
+def test_a_found_result_serializes_to_a_json_list():
     found = Found([Point.of(20, 3), Point.of(40, 4)], missing=(Span(0, 20),))
     assert json.loads(json.dumps([attrs.asdict(point) for point in found])) == [
         {"ts": 20, "value": 3},
@@ -57,22 +57,22 @@ def test_what_was_found_is_a_list_of_json():
     ]
 
 
-def test_a_window_goes_through_json_by_the_line_of_the_guide():
+def test_a_window_serializes_to_json_by_the_line_in_the_guide():
     [line] = re.findall(r"`(json\.dumps\(\{str\(series\).*?)`", GUIDE.read_text(encoding="utf-8").replace("\n", " "))
     users, rates = Series("userCount", product="Native", dimension="os"), Series("videoFreezeRate", product="Native")
     points = (Point.of(20, 3, metric="userCount", dimension="os", dimension_value="iOS"),)
     window = Window(ts=20, values={users: points}, missing={rates: "no data"})
-    told = json.loads(eval(line, {"json": json, "attrs": attrs, "window": window}))  # noqa: S307 - our own line
-    assert told == {str(users): [{"ts": 20, "userCount": 3, "os": "iOS"}]}
+    document = json.loads(eval(line, {"json": json, "attrs": attrs, "window": window}))  # noqa: S307 - our own guide
+    assert document == {str(users): [{"ts": 20, "userCount": 3, "os": "iOS"}]}
 
 
-def test_a_point_keeps_the_names_of_the_wire():
+def test_a_point_serializes_with_the_field_names_of_the_service():
     assert attrs.asdict(MODELS[5]) == {"ts": 20, "userCount": 3, "os": "iOS", "uid": 7}
 
 
-@pytest.mark.parametrize("again", [lambda found: pickle.loads(pickle.dumps(found)), copy.copy, copy.deepcopy])
-def test_what_was_found_keeps_what_it_tells_and_is_as_good_as_a_tuple(again):
+@pytest.mark.parametrize("copy_of", [lambda found: pickle.loads(pickle.dumps(found)), copy.copy, copy.deepcopy])
+def test_a_copy_of_a_found_result_keeps_its_reports_and_equals_a_tuple(copy_of):
     found = Found([Point.of(20, 3)], missing=(Span(0, 20),), skipped=(BadRow("$.data[1]", "why"),))
-    other = again(found)
-    assert (other, other.missing, other.skipped) == (tuple(found), found.missing, found.skipped)
-    assert hash(other) == hash(tuple(found))
+    copied = copy_of(found)
+    assert (copied, copied.missing, copied.skipped) == (tuple(found), found.missing, found.skipped)
+    assert hash(copied) == hash(tuple(found))

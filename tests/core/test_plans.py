@@ -1,4 +1,4 @@
-"""Plans: the vendor's tables, number by number, and what may be asked when."""
+"""Plans: the vendor's tables, number by number, and which spans can be queried when."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from agora_analytics.spans import Span
 NOW = 1_795_521_600
 S, M, H, D = 1, 60, 3_600, 86_400
 
-# The tables as the page prints them, one column a line: requests per second or minute and per day, data available, what
-# one query may span, data delay. Standard and Starter have only the first, or none.
+# The tables as the page prints them, one column a line: requests per second or minute and per day, retention, longest
+# query, data delay. Standard has the first two tables, Starter has none.
 TABLES = {
     ("standard", "call_lists"): ("1/second", 1_000, 1 * D, 8 * H, 60 * S),
     ("premium", "call_lists"): ("3/second", 2_000, 7 * D, 16 * H, 20 * S),
@@ -52,7 +52,7 @@ TABLES = {
     ("enterprise", "realtime"): ("10/minute", 1_440, 60 * M, 60 * M, 20 * S),
 }
 
-# The page's endpoints under their tables; the service facts say that the call details without a row have its numbers.
+# The page's endpoints under their tables; call details without a row of their own have the numbers of their table.
 PATHS = {
     "call_lists": ["/beta/analytics/call/lists"],
     "call_details": [
@@ -76,45 +76,47 @@ PATHS = {
 
 OFFERED = [(plan, endpoint) for plan in PLANS.values() for endpoint in ENDPOINTS if plan.offers(endpoint)]
 offered = st.sampled_from(OFFERED)
-moments = st.integers(NOW, NOW + 400 * D)
+times = st.integers(NOW, NOW + 400 * D)
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_a_plan_is_its_columns_of_the_tables(name):
+def test_a_plan_has_the_numbers_of_the_vendors_tables(name):
     printed = {}
     for (plan, table), (rate, per_day, available, longest, delay) in TABLES.items():
         number, unit = rate.split("/")
         if plan == name:
             printed[table] = ({unit: int(number), "day": per_day}, available, longest, delay)
-    found = {
+    actual = {
         table: (limits.rates, limits.available, limits.longest, limits.delay)
         for table, limits in PLANS[name].limits.items()
     }
-    assert found == printed
+    assert actual == printed
 
 
-def test_the_endpoints_stand_under_the_tables_of_the_page():
-    found: dict[str, list[str]] = {}
+def test_every_endpoint_belongs_to_its_table_of_the_vendors_page():
+    actual: dict[str, list[str]] = {}
     for endpoint in ENDPOINTS:
-        found.setdefault(endpoint.table, []).append(endpoint.path)
-    assert found == PATHS
+        actual.setdefault(endpoint.table, []).append(endpoint.path)
+    assert actual == PATHS
     assert {e.name for e in ENDPOINTS if e.method == "POST"} == {"insight_usage_total", "insight_quality_total"}
     assert len({endpoint.name for endpoint in ENDPOINTS}) == 14
 
 
-def test_minutes_are_for_quality_over_time_alone():
-    with_minutes = {table for plan in PLANS.values() for table, it in plan.limits.items() if "1m" in it.granularities}
+def test_only_quality_over_time_has_minute_granularity():
+    with_minutes = {
+        table for plan in PLANS.values() for table, limits in plan.limits.items() if "1m" in limits.granularities
+    }
     assert with_minutes == {"insight_quality"}
-    assert {table for table, it in PREMIUM.limits.items() if it.granularities[:2] == ("1d", "1h")} == {
+    assert {table for table, limits in PREMIUM.limits.items() if limits.granularities[:2] == ("1d", "1h")} == {
         table for table in PREMIUM.limits if table.startswith("insight")
     }
 
 
-# What can be asked.
+# Which spans can be queried.
 
 
 def breaks_a_bound(limits: Limits, span: Span, now: int) -> bool:
-    """The reference's three inequalities, which are strict."""
+    """Whether a span violates one of the three strict inequalities of the reference."""
     return not (
         span.end < now - limits.delay
         and span.start > now - limits.available
@@ -122,25 +124,25 @@ def breaks_a_bound(limits: Limits, span: Span, now: int) -> bool:
     )
 
 
-@given(offered, moments, st.data())
-def test_no_slice_of_anything_askable_touches_a_strict_bound(which, now, data):
-    plan, endpoint = which
+@given(offered, times, st.data())
+def test_no_slice_of_a_valid_span_touches_a_strict_bound(offer, now, data):
+    plan, endpoint = offer
     limits = plan.of_endpoint(endpoint)
     oldest, newest = limits.askable(now)
     start = data.draw(st.one_of(st.just(oldest), st.integers(oldest, newest - 1)))
     end = data.draw(st.one_of(st.just(newest), st.integers(start + 1, newest)))
-    asked = plan.check(endpoint, Span(start, end), now, whole=False)
+    span = plan.check(endpoint, Span(start, end), now, whole=False)
     for mark in (1, 20):
-        assert not [part for part in asked.slices(limits.longest_query, mark) if breaks_a_bound(limits, part, now)]
+        assert not [part for part in span.slices(limits.longest_query, mark) if breaks_a_bound(limits, part, now)]
     for bucket in (M, H, D):
         assert not [
-            part for part in asked.overlapping(limits.longest_query, bucket) if breaks_a_bound(limits, part, now)
+            part for part in span.overlapping(limits.longest_query, bucket) if breaks_a_bound(limits, part, now)
         ]
 
 
-@given(offered, moments)
-def test_nothing_that_could_be_asked_is_refused(which, now):
-    plan, endpoint = which
+@given(offered, times)
+def test_the_widest_valid_span_is_accepted_and_one_second_more_raises(offer, now):
+    plan, endpoint = offer
     limits = plan.of_endpoint(endpoint)
     oldest, newest = limits.askable(now)
     for wider in (Span(oldest - 1, newest), Span(oldest, newest + 1)):
@@ -152,32 +154,32 @@ def test_nothing_that_could_be_asked_is_refused(which, now):
         assert plan.check(endpoint, longest, now) == longest
 
 
-@given(offered, moments)
-def test_a_span_can_be_asked_from_the_first_moment_at_which_it_is_the_newest(which, end):
-    plan, endpoint = which
+@given(offered, times)
+def test_askable_at_is_the_first_second_at_which_a_span_can_be_queried(offer, end):
+    plan, endpoint = offer
     limits = plan.of_endpoint(endpoint)
     at = limits.askable_at(end)
     assert limits.newest(at) == end > limits.newest(at - 1)
 
 
-@given(offered, moments, st.integers(1, 60 * D), st.integers(0, 120))
-def test_recent_stays_askable_for_two_minutes(which, now, duration, later):
-    plan, endpoint = which
+@given(offered, times, st.integers(1, 60 * D), st.integers(0, 120))
+def test_recent_stays_valid_for_two_minutes(offer, now, duration, later):
+    plan, endpoint = offer
     span = plan.recent(endpoint, duration, now)
-    assert span.end == plan.of_endpoint(endpoint).askable(now).end, "the newest there is"
+    assert span.end == plan.of_endpoint(endpoint).askable(now).end, "the newest that can be queried"
     assert span.duration <= duration
     assert plan.check(endpoint, span, now + later, whole=False) == span
     if span.duration < duration:
-        assert span.start == now - plan.of_endpoint(endpoint).available + 1 + 120, "all that the plan keeps"
+        assert span.start == now - plan.of_endpoint(endpoint).available + 1 + 120, "the whole retention"
 
 
-def test_recent_takes_durations_and_names_a_bad_one():
+def test_recent_accepts_durations_and_names_an_invalid_one():
     assert PREMIUM.recent(CALL_LISTS, timedelta(hours=8), NOW) == Span(NOW - 21 - 8 * H, NOW - 21)
     with pytest.raises(ValueError, match="duration=0: it must be at least one second"):
         PREMIUM.recent(CALL_LISTS, 0, NOW)
 
 
-def test_recent_of_a_plan_that_keeps_hardly_anything_is_a_second_at_least():
+def test_recent_is_at_least_one_second_on_a_plan_with_short_retention():
     tight = PREMIUM.with_limits("realtime", available=60, delay=40)
     assert tight.recent(REALTIME_USAGE, 600, NOW) == Span(NOW - 42, NOW - 41)
 
@@ -214,13 +216,13 @@ def test_recent_of_a_plan_that_keeps_hardly_anything_is_a_second_at_least():
         (INSIGHT_USAGE_TOTAL, Span(NOW - 14 * D, NOW - D), "older than the plan keeps"),
     ],
 )
-def test_a_span_that_cannot_be_asked_is_refused_with_the_number_that_can(endpoint, span, message):
+def test_a_span_that_cannot_be_queried_raises_with_the_nearest_valid_number(endpoint, span, message):
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole message is compared
         PREMIUM.check(endpoint, span, NOW)
     assert message in str(caught.value)
 
 
-def test_a_total_without_a_longest_query_spans_all_that_is_kept():
+def test_a_total_without_a_longest_query_may_span_the_whole_retention():
     limits = PREMIUM.of_endpoint(INSIGHT_USAGE_TOTAL)
     assert limits.longest_query == 14 * D - 1
     assert PREMIUM.check(INSIGHT_USAGE_TOTAL, limits.askable(NOW), NOW).duration == 14 * D - 12 * H - 2
@@ -235,28 +237,28 @@ def test_a_plan_is_found_by_its_name_in_any_case(name):
     assert PLANS[name].name == name
 
 
-@pytest.mark.parametrize("bad", ["gold", "", None, 3])
-def test_an_unknown_plan_names_the_four(bad):
-    error = ValueError if isinstance(bad, str) else TypeError
+@pytest.mark.parametrize("unknown", ["gold", "", None, 3])
+def test_an_unknown_plan_raises_and_names_the_four_plans(unknown):
+    error = ValueError if isinstance(unknown, str) else TypeError
     with pytest.raises(error, match=r"plan=.*: allowed (are|is) starter, standard, premium, enterprise, or a Plan of"):
-        Plan.of(bad)
+        Plan.of(unknown)
 
 
 @pytest.mark.parametrize(
-    ("plan", "endpoint", "who"),
+    ("plan", "endpoint", "others"),
     [
         (STARTER, CALL_LISTS, "standard, premium, enterprise"),
         (STANDARD, REALTIME_USAGE, "premium, enterprise"),
         (STANDARD, INSIGHT_USAGE, "premium, enterprise"),
     ],
 )
-def test_an_endpoint_that_a_plan_lacks_names_the_plans_that_have_it(plan, endpoint, who):
+def test_an_endpoint_outside_a_plan_raises_and_names_the_plans_that_include_it(plan, endpoint, others):
     assert not plan.offers(endpoint)
-    with pytest.raises(ValueError, match=rf"plan='{plan.name}' does not include {endpoint}; plans that do: {who}$"):
+    with pytest.raises(ValueError, match=rf"plan='{plan.name}' does not include {endpoint}; plans that do: {others}$"):
         plan.of_endpoint(endpoint)
 
 
-def test_a_table_is_a_counter_until_split():
+def test_a_table_is_one_counter_until_it_is_split():
     tables = ("call_lists", "call_details", "insight_usage", "insight_quality", "insight_usage_total")
     assert ENTERPRISE.all_counters() == (*tables, "insight_quality_total", "realtime")
     assert STANDARD.all_counters() == ("call_lists", "call_details")
@@ -265,10 +267,10 @@ def test_a_table_is_a_counter_until_split():
     assert split.all_counters() == tuple(endpoint.name for endpoint in ENDPOINTS)
     assert split.rates("realtime_quality_top") == {"minute": 10, "day": 1_440}
     assert len(ENTERPRISE.split("realtime").all_counters()) == 7 + 3
-    assert ENTERPRISE.rates("realtime_quality_top") == {}, "a counter that nothing spends from"
+    assert ENTERPRISE.rates("realtime_quality_top") == {}, "a counter without endpoints"
 
 
-def test_merged_endpoints_are_as_tight_as_the_tightest():
+def test_merged_endpoints_have_the_tightest_of_their_limits():
     merged = PREMIUM.merge("all", ENDPOINTS)
     assert merged.all_counters() == ("all",)
     assert merged.rates("all") == {"second": 3, "day": 40, "minute": 3}
@@ -280,7 +282,7 @@ def test_merged_endpoints_are_as_tight_as_the_tightest():
     )
 
 
-def test_negotiated_numbers_are_a_copy_away():
+def test_with_limits_returns_a_copy_with_negotiated_numbers():
     plan = PREMIUM.with_limits("realtime", per_day=1_000, delay=20)
     assert (plan.rates("realtime"), plan.limits["realtime"].delay) == ({"minute": 3, "day": 1_000}, 20)
     assert (PREMIUM.limits["realtime"].per_day, plan.limits["call_lists"]) == (480, PREMIUM.limits["call_lists"])
@@ -302,6 +304,6 @@ def test_negotiated_numbers_are_a_copy_away():
         (lambda: PREMIUM.with_limits("realtime", delay=-1), ValueError, "delay"),
     ],
 )
-def test_numbers_that_cannot_work_are_refused_at_once(change, error, message):
+def test_impossible_limits_raise_at_once(change, error, message):
     with pytest.raises(error, match=message):
         change()

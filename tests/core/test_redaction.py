@@ -1,4 +1,4 @@
-"""What is blanked out of texts that others wrote: secrets in every spelling, and nothing else."""
+"""Redaction of text from other sources: secrets in every encoding, and nothing else."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ TOKEN = base64.b64encode(b"id:\xff\xfe\xfb\xef" * 5).decode()
         json.dumps(SECRET)[1:-1].replace("/", "\\/"),
     ],
 )
-def test_a_secret_is_blanked_out_in_every_spelling(echo):
+def test_a_secret_is_redacted_in_every_encoding(echo):
     assert Scrubber(SECRET).scrub(f"<{echo}> <{echo}>".encode()) == b"<***> <***>"
 
 
-def test_base64_is_found_in_its_other_alphabet_and_without_its_padding():
+def test_a_token_is_redacted_in_url_safe_base64_and_without_padding():
     other = TOKEN.replace("+", "-").replace("/", "_").rstrip("=")
     assert other != TOKEN
     assert Scrubber(TOKEN).scrub(f"Basic {other};".encode()) == b"Basic ***;"
 
 
-def test_the_better_part_of_a_long_secret_is_a_secret_too():
+def test_the_first_part_of_a_long_secret_is_redacted_too():
     assert Scrubber(LONG).scrub(f"{LONG[:20]}...".encode()) == b"***..."
     assert Scrubber("simulated-secret").scrub(b"simulated fault") == b"simulated fault"
 
 
-def test_a_secret_within_another_leaves_nothing_of_the_other():
+def test_a_secret_that_contains_another_is_redacted_as_a_whole():
     assert Scrubber(f"left-{LONG}-right", LONG).scrub(f"<left-{LONG}-right>".encode()) == b"<***>"
 
 
-def test_what_is_too_short_to_tell_apart_is_left():
+def test_a_very_short_secret_is_not_redacted():
     assert Scrubber("abc").scrub(b"abc abcd") == b"abc abcd"
 
 
@@ -60,7 +60,7 @@ def test_what_is_too_short_to_tell_apart_is_left():
     st.binary(max_size=60),
     st.binary(max_size=60),
 )
-def test_no_secret_is_left_and_nothing_else_is_lost(secret, before, after):
+def test_redaction_removes_the_secret_and_nothing_else(secret, before, after):
     scrubber = Scrubber(secret)
     assert secret.encode("utf-8", "surrogatepass") not in scrubber.scrub(
         before + secret.encode("utf-8", "surrogatepass") + after
@@ -70,7 +70,7 @@ def test_no_secret_is_left_and_nothing_else_is_lost(secret, before, after):
 
 
 @pytest.mark.parametrize(
-    ("said", "left"),
+    ("body", "expected"),
     [
         ("/beta?appid=APP&x=1", "/beta?appid=***&x=1"),
         ("/beta%3Fappid%3DAPP%26x", "/beta%3Fappid%3D***"),
@@ -80,33 +80,33 @@ def test_no_secret_is_left_and_nothing_else_is_lost(secret, before, after):
         (f"no project {LONG}", "no project ***"),
     ],
 )
-def test_an_app_id_is_blanked_out_where_it_is_named_or_long(said, left):
-    app_id = LONG if LONG in said else "demo" if "demo" in said else "APP"
-    assert without_app(said.encode(), app_id) == left.encode()
+def test_an_app_id_is_redacted_where_it_is_named_or_long(body, expected):
+    app_id = LONG if LONG in body else "demo" if "demo" in body else "APP"
+    assert without_app(body.encode(), app_id) == expected.encode()
 
 
-def test_nothing_shows_what_is_hidden():
+def test_the_repr_of_a_scrubber_does_not_show_its_secrets():
     assert LONG not in repr(Scrubber(LONG))
 
 
 @pytest.mark.parametrize("escaped", ["&<>", "&<>='/+", string.printable])
-def test_what_json_escapes_without_need_is_looked_at_as_it_is_meant(escaped):
-    said = json.dumps({"message": SECRET}).encode()
+def test_needless_json_escapes_are_decoded(escaped):
+    body = json.dumps({"message": SECRET}).encode()
     echo = b"".join(
-        b"\\u%04x" % byte if chr(byte) in escaped and byte not in b'{": }\\' else b"%c" % byte for byte in said
+        b"\\u%04x" % byte if chr(byte) in escaped and byte not in b'{": }\\' else b"%c" % byte for byte in body
     )
-    assert without_escapes(echo) == said
+    assert without_escapes(echo) == body
     assert json.loads(without_escapes(echo)) == json.loads(echo)
 
 
 @given(st.text())
-def test_json_means_the_same_without_escapes(text):
-    for said in (json.dumps(text), json.dumps(text).replace("/", "\\/"), json.dumps(json.dumps(text))):
-        assert json.loads(without_escapes(said.encode())) == json.loads(said)
+def test_decoding_needless_escapes_keeps_the_meaning_of_json(text):
+    for body in (json.dumps(text), json.dumps(text).replace("/", "\\/"), json.dumps(json.dumps(text))):
+        assert json.loads(without_escapes(body.encode())) == json.loads(body)
 
 
 @pytest.mark.parametrize("between", ["", " ", ", ", "x" * 1_001, "x" * 40_000])
-def test_a_large_body_is_scrubbed_in_steps_as_it_is_in_one_go(between):
+def test_a_large_body_redacted_in_steps_equals_one_redacted_at_once(between):
     scrubber = Scrubber(TOKEN, SECRET)
     body = between.join([TOKEN, SECRET, "{}"] * (1 + 120_000 // (len(between) + 30))).encode()
     steps = in_steps(body, scrubber.scrub)

@@ -1,4 +1,4 @@
-"""A cancellation of the caller's arrives, whatever else ends its request in the same turn of the loop."""
+"""The caller's cancellation takes effect, whatever else ends its request in the same iteration of the event loop."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ pytestmark = pytest.mark.real_time
 TOTAL = 0.2
 
 
-async def never(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Take a request, and answer nothing."""
+async def never_respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Read a request, and never respond."""
     try:
         await reader.read()
     finally:
         writer.close()
 
 
-async def asked(run, session: aiohttp.ClientSession | None = None) -> None:
-    """Do something with a client whose requests take as long as they may."""
-    server = await asyncio.start_server(never, "127.0.0.1")
+async def with_unanswered_request(run, session: aiohttp.ClientSession | None = None) -> None:
+    """Run a function with a request that gets no response and times out."""
+    server = await asyncio.start_server(never_respond, "127.0.0.1")
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     settings = {"plan": "premium", "app_id": APP_ID, "quotas": False, "retry": Retry(attempts=1), "session": session}
     timeouts = Timeouts(total=TOTAL)
@@ -35,48 +35,48 @@ async def asked(run, session: aiohttp.ClientSession | None = None) -> None:
     server.close()
 
 
-def stalled() -> None:
-    """Hold the loop until every timer is due."""
+def block_loop() -> None:
+    """Block the event loop until every timer is due."""
     time.sleep(2 * TOTAL)
 
 
-async def test_a_cancellation_arrives_though_the_request_times_out_at_once():
-    async def run(ask) -> None:
-        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(ask())
+async def test_a_cancellation_takes_effect_although_the_request_times_out_in_the_same_iteration():
+    async def run(list_calls) -> None:
+        loop, task = asyncio.get_running_loop(), asyncio.ensure_future(list_calls())
         loop.call_later(TOTAL + 0.1, task.cancel)
-        loop.call_later(TOTAL / 2, stalled)
+        loop.call_later(TOTAL / 2, block_loop)
         with pytest.raises(asyncio.CancelledError):
             await task
         assert (task.cancelled(), task.cancelling()) == (True, 1)
 
-    await asked(run)
+    await with_unanswered_request(run)
 
 
-async def test_a_time_out_of_the_caller_ends_its_call_though_the_request_times_out_at_once():
-    async def run(ask) -> None:
-        asyncio.get_running_loop().call_later(TOTAL / 2, stalled)
+async def test_the_callers_timeout_takes_effect_although_the_request_times_out_in_the_same_iteration():
+    async def run(list_calls) -> None:
+        asyncio.get_running_loop().call_later(TOTAL / 2, block_loop)
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(TOTAL):
-                await ask()
+                await list_calls()
         task = asyncio.current_task()
         assert task is not None
         assert task.cancelling() == 0
 
-    await asked(run)
+    await with_unanswered_request(run)
 
 
-async def test_a_callback_of_a_given_session_that_fails_does_not_hide_the_cancellation():
+async def test_a_failing_callback_of_a_given_session_does_not_hide_the_cancellation():
     async def failing(*_: object) -> None:
         raise ValueError("the callback's own")
 
     tracing = aiohttp.TraceConfig()
     tracing.on_request_exception.append(failing)
 
-    async def run(ask) -> None:
-        task = asyncio.ensure_future(ask())
+    async def run(list_calls) -> None:
+        task = asyncio.ensure_future(list_calls())
         asyncio.get_running_loop().call_later(TOTAL / 2, task.cancel)
         with pytest.raises(asyncio.CancelledError):
             await task
 
     async with aiohttp.ClientSession(trace_configs=[tracing]) as session:
-        await asked(run, session)
+        await with_unanswered_request(run, session)

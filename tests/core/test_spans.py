@@ -1,4 +1,4 @@
-"""Spans: what a time is, and cuts that lose nothing, double nothing and never touch a bound."""
+"""Spans: which values are times, and slices that lose nothing, repeat nothing and respect every limit."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ durations = st.integers(1, 40 * DAY)
 spans = st.builds(lambda start, duration: Span(start, start + duration), times, durations)
 
 
-def cut(span: Span, pieces: int) -> int:
-    """A length that cuts a span into about so many pieces."""
+def slice_length(span: Span, pieces: int) -> int:
+    """A length that cuts a span into about this many pieces."""
     return max(1, span.duration // pieces)
 
 
-# What a time is.
+# Times and durations.
 
 
 @pytest.mark.parametrize(
-    ("given_time", "expected"),
+    ("value", "expected"),
     [
         (0, 0),
         (NOW, NOW),
@@ -41,12 +41,12 @@ def cut(span: Span, pieces: int) -> int:
         (datetime(2026, 11, 24, 12, 0, 0, 999_999, tzinfo=UTC), 1_795_521_600),
     ],
 )
-def test_a_time_is_whole_utc_seconds_rounded_down(given_time, expected):
-    found = seconds(given_time)
-    assert (found, type(found)) == (expected, int)
+def test_a_time_is_whole_utc_seconds_rounded_down(value, expected):
+    result = seconds(value)
+    assert (result, type(result)) == (expected, int)
 
 
-@given(st.datetimes(datetime(1970, 1, 2), datetime(5000, 1, 1), timezones=st.timezones()))  # noqa: DTZ001 - hypothesis wants them so
+@given(st.datetimes(datetime(1970, 1, 2), datetime(5000, 1, 1), timezones=st.timezones()))  # noqa: DTZ001 - required
 def test_any_aware_datetime_is_rounded_down_to_its_second(at):
     assert datetime.fromtimestamp(seconds(at), UTC) == at.astimezone(UTC).replace(microsecond=0)
 
@@ -64,27 +64,27 @@ BAD_TIMES = [
 ]
 
 
-@pytest.mark.parametrize(("bad", "error", "message"), BAD_TIMES)
-def test_what_is_no_time_is_refused_by_argument_value_and_what_is_allowed(bad, error, message):
+@pytest.mark.parametrize(("invalid", "error", "message"), BAD_TIMES)
+def test_an_invalid_time_raises_with_its_argument_its_value_and_what_is_allowed(invalid, error, message):
     for make in (seconds, lambda value, _: Span.of(value, NOW), lambda value, _: Span(value, NOW)):
         with pytest.raises(error) as caught:
-            make(bad, "start")
+            make(invalid, "start")
         assert type(caught.value) is error
         assert message in str(caught.value)
 
 
-def test_a_bad_end_is_named_end():
+def test_an_invalid_end_is_named_end():
     with pytest.raises(TypeError, match=r"^end='now': allowed"):
         Span.of(NOW, "now")
 
 
 @pytest.mark.parametrize("end", [NOW, NOW - 1])
-def test_a_span_ends_after_it_starts(end):
+def test_a_span_must_end_after_its_start(end):
     with pytest.raises(ValueError, match=rf"^end={end} must be after start={NOW}$"):
         Span.of(NOW, end)
 
 
-def test_a_span_itself_holds_seconds_only():
+def test_the_constructor_of_a_span_accepts_seconds_only():
     with pytest.raises(TypeError, match=r"start=datetime.*Span\.of takes datetimes"):
         Span(datetime(2026, 11, 24, tzinfo=UTC), NOW + 1)
 
@@ -97,7 +97,7 @@ def test_a_duration_is_whole_seconds(duration, expected):
 
 
 @pytest.mark.parametrize(
-    ("bad", "error", "message"),
+    ("invalid", "error", "message"),
     [
         (0, ValueError, "back=0: it must be at least one second"),
         (-5, ValueError, "back=-5: it must be"),
@@ -107,15 +107,15 @@ def test_a_duration_is_whole_seconds(duration, expected):
         ("1h", TypeError, "back='1h': allowed"),
     ],
 )
-def test_what_is_no_duration_is_refused(bad, error, message):
+def test_an_invalid_duration_raises(invalid, error, message):
     with pytest.raises(error, match=message):
-        length(bad, "back")
+        length(invalid, "back")
 
 
-# What a span tells.
+# Properties of a span.
 
 
-def test_a_span_tells_its_ends_in_every_form():
+def test_a_span_gives_its_ends_as_seconds_text_and_datetimes():
     span = Span.of(datetime(2026, 11, 24, 12, tzinfo=UTC), datetime(2026, 11, 24, 22, tzinfo=TOKYO))
     start, end = span
     assert (start, end, span.duration) == (NOW, NOW + 3_600, 3_600)
@@ -125,7 +125,7 @@ def test_a_span_tells_its_ends_in_every_form():
     assert len({span, Span(start, end)}) == 1
 
 
-def test_its_end_is_outside():
+def test_a_span_does_not_contain_its_end():
     span = Span(NOW, NOW + 10)
     assert [at in span for at in (NOW - 1, NOW, NOW + 9, NOW + 10)] == [False, True, True, False]
     assert span.started_at in span
@@ -133,22 +133,22 @@ def test_its_end_is_outside():
 
 
 @given(st.one_of(st.none(), st.integers(), st.floats(allow_nan=False)))
-def test_whatever_number_the_service_sends_its_moment_is_a_datetime_or_none(ts):
+def test_the_moment_of_any_number_is_a_datetime_or_none(ts):
     at = moment(ts)
     assert at is None or (at.utcoffset() == timedelta(0) and abs(at.timestamp() - ts) < 1)
 
 
 @pytest.mark.parametrize(("ts", "year"), [(None, None), (0, None), (NOW, 2026), (NOW + 0.5, 2026), (NOW * 1000, None)])
-def test_a_moment_that_is_none_yet_is_none(ts, year):
+def test_the_moment_of_a_missing_or_impossible_time_is_none(ts, year):
     assert (moment(ts) and moment(ts).year) == year
 
 
-# Cuts.
+# Slices.
 
 
 @given(spans, st.integers(1, 60), st.sampled_from([1, 1, WINDOW, 3_600]))
-def test_slices_tile_the_span_and_none_is_longer_than_allowed(span, pieces, mark):
-    longest = cut(span, pieces)
+def test_slices_cover_the_span_without_gaps_and_none_is_longer_than_allowed(span, pieces, mark):
+    longest = slice_length(span, pieces)
     slices = span.slices(longest, mark)
     assert (slices[0].start, slices[-1].end) == (span.start, span.end)
     assert all(one.end == next_one.start for one, next_one in pairwise(slices))
@@ -156,20 +156,20 @@ def test_slices_tile_the_span_and_none_is_longer_than_allowed(span, pieces, mark
 
 
 @given(spans, st.integers(1, 60))
-def test_slices_are_as_few_as_can_be(span, pieces):
-    longest = cut(span, pieces)
+def test_a_span_is_cut_into_as_few_slices_as_possible(span, pieces):
+    longest = slice_length(span, pieces)
     assert len(span.slices(longest)) == -(-span.duration // longest)
 
 
 @given(spans, st.integers(1, 60), st.integers(2, 4_000))
-def test_slices_are_cut_on_marks_where_they_can_hold_one(span, pieces, mark):
-    longest = cut(span, pieces)
+def test_slices_are_cut_at_multiples_of_the_mark_where_possible(span, pieces, mark):
+    longest = slice_length(span, pieces)
     cuts = [one.start for one in span.slices(longest, mark)[1:]]
     assert longest < mark or all(at % mark == 0 for at in cuts)
 
 
 @pytest.mark.parametrize("longest", range(9, 20))
-def test_overlapping_slices_hold_every_bucket_whole_whatever_hour_it_begins_at(longest):
+def test_overlapping_slices_contain_every_whole_bucket_at_any_offset(longest):
     bucket = 5
     for start, duration, offset in product(range(bucket), range(1, 60), range(bucket)):
         span = Span(start, start + duration)
@@ -178,50 +178,50 @@ def test_overlapping_slices_hold_every_bucket_whole_whatever_hour_it_begins_at(l
         assert all(1 <= one.duration <= longest for one in slices)
         for begin in range(start + offset, span.end - bucket + 1, bucket):
             last = [one for one in slices if begin in one][-1]
-            assert begin + bucket <= last.end, "the last slice that knows a bucket must know all of it"
+            assert begin + bucket <= last.end, "the last slice with a bucket must contain all of it"
 
 
-def test_days_that_begin_at_any_hour_fit_two_by_two_into_slices_a_second_short_of_three():
+def test_slices_one_second_short_of_three_days_advance_by_two_days():
     slices = Span(0, 13 * DAY).overlapping(3 * DAY - 1, DAY)
     assert [one.start // DAY for one in slices] == [0, 2, 4, 6, 8, 10, 12]
 
 
 @given(spans, st.integers(1, 2 * 3_600 - 2))
-def test_slices_too_short_for_two_buckets_only_tile(span, longest):
+def test_slices_too_short_for_two_buckets_do_not_overlap(span, longest):
     span = Span(span.start, span.start + min(span.duration, 50 * longest))
     assert span.overlapping(longest, 3_600) == span.slices(longest)
 
 
 @pytest.mark.parametrize("longest", [0, -1])
-def test_a_slice_is_at_least_a_second(longest):
+def test_a_slice_must_be_at_least_one_second_long(longest):
     with pytest.raises(ValueError, match=rf"longest={longest}: allowed are 1 or more"):
         Span(0, 10).slices(longest)
 
 
 @given(st.integers(0, 200), st.integers(1, 200))
-def test_windows_hold_the_window_of_the_start_and_not_that_of_the_end(start, duration):
+def test_windows_include_the_window_of_the_start_and_exclude_that_of_the_end(start, duration):
     span = Span(start, start + duration)
     inside = {at for at in range(0, 400, WINDOW) if at // WINDOW in range(start // WINDOW, span.end // WINDOW)}
     windows = span.windows()
     assert set(range(*windows, WINDOW) if windows else ()) == inside
 
 
-# Unions and differences, against a model: the set of the seconds that a span holds.
+# Unions and differences, compared with sets of seconds.
 
-few = st.lists(
+short_spans = st.lists(
     st.builds(lambda start, duration: Span(start, start + duration), st.integers(0, 40), st.integers(1, 15)), max_size=8
 )
-wide = st.builds(lambda start, duration: Span(start, start + duration), st.integers(0, 40), st.integers(1, 40))
+long_span = st.builds(lambda start, duration: Span(start, start + duration), st.integers(0, 40), st.integers(1, 40))
 
 
-def held(*some: Span) -> set[int]:
-    """The seconds that spans hold."""
-    return {second for span in some for second in range(*span)}
+def seconds_of(*parts: Span) -> set[int]:
+    """The seconds that spans cover."""
+    return {second for span in parts for second in range(*span)}
 
 
-def apart(some: tuple[Span, ...]) -> bool:
-    """Whether spans are in order and at least a second lies between neighbours: no fewer can hold the same."""
-    return all(one.end < after.start for one, after in pairwise(some))
+def are_separate(parts: tuple[Span, ...]) -> bool:
+    """Whether spans are in order, with at least a second between neighbours: fewer could not cover the same."""
+    return all(one.end < after.start for one, after in pairwise(parts))
 
 
 MERGED = [
@@ -238,16 +238,16 @@ MERGED = [
 
 
 @pytest.mark.parametrize(("given_spans", "expected"), MERGED)
-def test_spans_that_touch_or_overlap_become_one(given_spans, expected):
+def test_spans_that_touch_or_overlap_are_merged(given_spans, expected):
     assert tuple(map(tuple, merged(Span(*ends) for ends in given_spans))) == expected
 
 
-@given(few)
-def test_merged_spans_hold_the_same_seconds_and_are_as_few_as_can_be(some):
-    found = merged(some)
-    assert held(*found) == held(*some)
-    assert apart(found)
-    assert merged(found) == found
+@given(short_spans)
+def test_merged_spans_cover_the_same_seconds_with_as_few_spans_as_possible(parts):
+    result = merged(parts)
+    assert seconds_of(*result) == seconds_of(*parts)
+    assert are_separate(result)
+    assert merged(result) == result
 
 
 WITHOUT = [
@@ -269,12 +269,12 @@ WITHOUT = [
 
 
 @pytest.mark.parametrize(("span", "others", "expected"), WITHOUT)
-def test_what_is_taken_away_from_a_span_is_gone_and_no_second_more(span, others, expected):
+def test_without_removes_exactly_the_given_spans(span, others, expected):
     assert tuple(map(tuple, without(Span(*span), *(Span(*ends) for ends in others)))) == expected
 
 
-@given(wide, few)
-def test_what_is_left_of_a_span_are_its_seconds_that_no_other_holds(span, others):
+@given(long_span, short_spans)
+def test_without_keeps_the_seconds_that_no_other_span_covers(span, others):
     left = without(span, *others)
-    assert held(*left) == held(span) - held(*others)
-    assert apart(left)
+    assert seconds_of(*left) == seconds_of(span) - seconds_of(*others)
+    assert are_separate(left)

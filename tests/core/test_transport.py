@@ -1,4 +1,4 @@
-"""The transport over real sockets: what servers and proxies do to answers, and what must never leak."""
+"""The transport over real sockets: what servers and proxies do to responses, and what must never leak."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 import aiohttp
 import pytest
 from aiohttp import web
-from helpers.echo_server import speaking
+from helpers.echo_server import raw_server
 
 from agora_analytics import (
     AgoraError,
@@ -46,18 +46,18 @@ def service() -> Service:
     return Service(World(seed=7), "enterprise")
 
 
-def client_of(url, secret: str = CUSTOMER_SECRET, **options) -> AnalyticsClient:
+def make_client(url, secret: str = CUSTOMER_SECRET, **options) -> AnalyticsClient:
     settings = {"app_id": APP_ID, "plan": "enterprise", "base_url": url, "retry": Retry(attempts=1)} | options
     return AnalyticsClient(CUSTOMER_ID, secret, **settings)
 
 
-async def ask(client: AnalyticsClient):
+async def list_calls(client: AnalyticsClient):
     return await client.calls.page(*client.calls.recent(3600))
 
 
 @asynccontextmanager
-async def answering(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]):
-    """A server of its own that answers every request by one function."""
+async def http_server(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]):
+    """A server that handles every request with one function."""
     runner = web.ServerRunner(web.Server(handle), shutdown_timeout=0.01)
     await runner.setup()
     try:
@@ -67,22 +67,22 @@ async def answering(handle: Callable[[web.BaseRequest], Awaitable[web.StreamResp
         await runner.cleanup()
 
 
-async def test_a_page_arrives_and_its_connection_is_used_again(service):
-    async with serve(service) as url, client_of(url) as client:
+async def test_a_connection_is_used_for_several_requests(service):
+    async with serve(service) as url, make_client(url) as client:
         for _ in range(3):
-            page = await ask(client)
+            page = await list_calls(client)
         assert page.items
         assert len(client._dispatcher._transport._session.connector._conns) == 1
 
 
-async def test_the_other_host_takes_over(service):
+async def test_a_failing_host_fails_over_to_the_other_host(service):
     service.faults = Faults.script([Fault("reset")] * 9, host=0)
-    async with serve_hosts(service, 2) as urls, client_of(urls, retry=Retry(base=0)) as client:
-        assert (await ask(client)).items
+    async with serve_hosts(service, 2) as urls, make_client(urls, retry=Retry(base=0)) as client:
+        assert (await list_calls(client)).items
 
 
 @pytest.mark.parametrize(
-    ("fault", "error", "says"),
+    ("fault", "error", "message"),
     [
         (Fault("reset"), TransportError, "the connection to http://127.0.0.1"),
         (Fault("reset_after"), TransportError, "the connection to"),
@@ -96,79 +96,79 @@ async def test_the_other_host_takes_over(service):
         (Fault("huge", size=2**31), DecodeError, "larger than max_bytes=1000000"),
     ],
 )
-async def test_each_failure_is_one_clear_error(service, fault, error, says):
+async def test_each_failure_raises_one_clear_error(service, fault, error, message):
     service.faults = Faults.script([fault])
     timeouts = Timeouts(total=2 if fault.kind == "slow" else 60)  # a busy machine is slow too
-    async with serve(service) as url, client_of(url, timeouts=timeouts, max_bytes=1_000_000) as client:
+    async with serve(service) as url, make_client(url, timeouts=timeouts, max_bytes=1_000_000) as client:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        with pytest.raises(error, match=says) as caught:
-            await ask(client)
+        with pytest.raises(error, match=message) as caught:
+            await list_calls(client)
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000  # KiB
         assert "GET /beta/analytics/call/lists" in str(caught.value)
         assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
-        assert (await ask(client)).items, "the client works on"
+        assert (await list_calls(client)).items, "the client still works"
 
 
-async def test_a_broken_connection_is_not_used_for_a_second_request_without_a_token(service):
-    """aiohttp sends a GET again by itself when a kept connection breaks; the service would count both."""
+async def test_a_broken_connection_causes_no_second_request_without_a_permit(service):
+    """aiohttp repeats a GET by itself when a kept connection breaks; the service would count both."""
     service.faults = Faults.script([None, Fault("reset_after")])
-    async with serve(service) as url, client_of(url) as client:
-        await ask(client)
+    async with serve(service) as url, make_client(url) as client:
+        await list_calls(client)
         with pytest.raises(TransportError, match=r"ServerDisconnectedError|ClientOSError|reset"):
-            await ask(client)
+            await list_calls(client)
     assert service.counts == {"call_lists": 2}
 
 
-async def test_a_gzipped_answer_is_read(service):
+async def test_a_gzipped_response_is_decoded(service):
     async def handle(request):
         headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
         return web.Response(body=gzip.compress(EMPTY), headers=headers)
 
-    async with answering(handle) as url, client_of(url) as client:
-        assert (await ask(client)).has_more is False
+    async with http_server(handle) as url, make_client(url) as client:
+        assert (await list_calls(client)).has_more is False
 
 
 @pytest.mark.skipif(aiohttp.__version__ < "3.14", reason="aiohttp before 3.14 inflates an answer in one go")
-async def test_others_have_their_turn_while_an_answer_that_is_compressed_well_is_read(monkeypatch):
-    monkeypatch.setattr(transport, "_TURN", 0.0)  # so that nothing depends on how fast this machine is
-    said = gzip.compress(EMPTY[:-1] + b" " * 20_000_000 + b"}")
-    turns, most = 0, 0
+async def test_other_tasks_run_while_a_highly_compressed_response_is_read(monkeypatch):
+    monkeypatch.setattr(transport, "_TURN", 0.0)  # independent of the speed of the machine
+    compressed = gzip.compress(EMPTY[:-1] + b" " * 20_000_000 + b"}")
+    iterations, iterations_during_read = 0, 0
 
-    async def others() -> None:
-        nonlocal turns
+    async def count_iterations() -> None:
+        nonlocal iterations
         while True:
-            turns += 1
+            iterations += 1
             await asyncio.sleep(0)
 
     read = AiohttpTransport._read
 
-    async def counted(transport, answer) -> bytes | None:
-        nonlocal most
-        before = turns
-        body = await read(transport, answer)
-        most = turns - before
+    async def counted(transport, response) -> bytes | None:
+        nonlocal iterations_during_read
+        before = iterations
+        body = await read(transport, response)
+        iterations_during_read = iterations - before
         return body
 
     monkeypatch.setattr(AiohttpTransport, "_read", counted)
-    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(said)}\r\n\r\n".encode()
-    async with speaking(head + said) as (port, _), client_of(f"http://127.0.0.1:{port}") as client:
-        ticking = asyncio.create_task(others())
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(compressed)}\r\n\r\n".encode()
+    async with raw_server(head + compressed) as (port, _), make_client(f"http://127.0.0.1:{port}") as client:
+        ticking = asyncio.create_task(count_iterations())
         with pytest.raises(DecodeError, match="nothing but spaces"):
-            await ask(client)
+            await list_calls(client)
         ticking.cancel()
-    assert most >= 15
+    assert iterations_during_read >= 15
 
 
-async def test_a_small_gzipped_answer_that_is_large_inside_is_too_large():
+async def test_a_small_gzipped_response_that_inflates_beyond_max_bytes_raises():
     async def handle(request):
         return web.Response(body=gzip.compress(EMPTY + b" " * 2_000_000), headers={"Content-Encoding": "gzip"})
 
-    async with answering(handle) as url, client_of(url, max_bytes=1_000_000) as client:
+    async with http_server(handle) as url, make_client(url, max_bytes=1_000_000) as client:
         with pytest.raises(DecodeError, match="larger than max_bytes=1000000"):
-            await ask(client)
+            await list_calls(client)
 
 
-async def test_an_answer_without_length_is_read():
+async def test_a_response_without_content_length_is_read():
     async def handle(request):
         response = web.StreamResponse()
         response.enable_chunked_encoding()
@@ -177,127 +177,127 @@ async def test_an_answer_without_length_is_read():
             await response.write(piece)
         return response
 
-    async with answering(handle) as url, client_of(url) as client:
-        assert (await ask(client)).items == ()
+    async with http_server(handle) as url, make_client(url) as client:
+        assert (await list_calls(client)).items == ()
 
 
-async def test_a_redirect_is_not_followed_with_credentials():
+async def test_a_redirect_is_not_followed():
     elsewhere: list[str] = []
 
     async def other(request):
         elsewhere.append(request.path)
         return web.Response(body=EMPTY)
 
-    async with answering(other) as target:
+    async with http_server(other) as target:
 
         async def handle(request):
             return web.Response(status=302, headers={"Location": f"{target}/stolen"})
 
-        async with answering(handle) as url, client_of(url) as client:
+        async with http_server(handle) as url, make_client(url) as client:
             with pytest.raises(ResponseError, match=r"HTTP 302.*redirect to .*stolen.* not followed"):
-                await ask(client)
+                await list_calls(client)
     assert elsewhere == []
 
 
-async def test_a_dead_server_was_never_sent_anything():
+async def test_a_refused_connection_counts_as_not_sent():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    async with client_of(f"http://127.0.0.1:{port}") as client:
+    async with make_client(f"http://127.0.0.1:{port}") as client:
         with pytest.raises(TransportError, match="ClientConnectorError") as caught:
-            await ask(client)
+            await list_calls(client)
         assert caught.value.sent is False
         assert all(state.used == 0 for state in await client.quota.snapshot())
 
 
-async def test_your_own_session_is_used_and_left_open(service):
+async def test_a_given_session_is_used_and_not_closed(service):
     async with serve(service) as url, aiohttp.ClientSession(headers={"X-Mine": "1"}) as session:
-        async with client_of(url, session=session) as client:
-            await ask(client)
+        async with make_client(url, session=session) as client:
+            await list_calls(client)
         assert not session.closed
 
 
-async def test_a_cancelled_request_leaves_nothing_behind(service):
+async def test_a_client_works_after_a_cancelled_request(service):
     service.faults = Faults.script([Fault("slow", seconds=30)])
-    async with serve(service) as url, client_of(url) as client:
-        task = asyncio.create_task(ask(client))
+    async with serve(service) as url, make_client(url) as client:
+        task = asyncio.create_task(list_calls(client))
         await asyncio.sleep(0.1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert (await ask(client)).items
+        assert (await list_calls(client)).items
 
 
-async def test_a_client_opens_lazily_and_closes_unopened():
-    async with client_of("http://127.0.0.1:9"):
+async def test_a_client_that_sent_nothing_closes_cleanly():
+    async with make_client("http://127.0.0.1:9"):
         pass
 
 
-def test_another_loop_is_told_apart(service):
-    client = client_of("http://127.0.0.1:9")
+def test_a_client_raises_on_another_event_loop(service):
+    client = make_client("http://127.0.0.1:9")
 
     async def fail():
         with pytest.raises(TransportError):
-            await ask(client)
+            await list_calls(client)
         await client._dispatcher._transport.close()
 
     asyncio.run(fail())
 
-    async def refuse():
+    async def raises():
         with pytest.raises(RuntimeError, match="another event loop"):
-            await ask(client)
+            await list_calls(client)
 
-    asyncio.run(refuse())
+    asyncio.run(raises())
 
 
-def everything_told(error: BaseException) -> str:
-    """All that a program could log of an error: its text, repr, fields, and tracebacks with local variables."""
+def full_report(error: BaseException) -> str:
+    """Everything that a program could log of an error: its text, repr, fields, and tracebacks with local variables."""
     trace = error.__traceback__
     while trace and trace.tb_frame.f_code.co_filename == __file__:
-        trace = trace.tb_next  # these frames hold the secret because the test does
-    told = traceback.TracebackException(type(error), error, trace, capture_locals=True)
+        trace = trace.tb_next  # frames of the test contain the secret
+    formatted = traceback.TracebackException(type(error), error, trace, capture_locals=True)
     return "\n".join(
-        [str(error), repr(error), repr(vars(error)), *told.format(), pickle.dumps(error).decode("latin-1")]
+        [str(error), repr(error), repr(vars(error)), *formatted.format(), pickle.dumps(error).decode("latin-1")]
     )
 
 
-async def test_no_secret_in_any_log_repr_error_or_traceback(service, caplog, capsys):
+async def test_no_log_repr_error_or_traceback_contains_a_secret(service, caplog, capsys):
     caplog.set_level(logging.DEBUG)
     secret = CUSTOMER_SECRET
-    told: list[str] = []
+    texts: list[str] = []
 
     async def echo(request):
-        """A debugging proxy that sends back what it got."""
+        """A debugging proxy that sends back what it received."""
         text = f"<html>{dict(request.headers)} {secret}</html>"
         return web.Response(status=502, text=text, headers={"X-Echo": "1"})
 
     kinds = ["reset", "reset_after", "cut", "slow", "garbage", "html", "status", "busy", "refused", "bomb"]
     service.faults = Faults.script([Fault(kind, seconds=30, size=10_000_000) for kind in kinds])
-    async with serve(service) as url, answering(echo) as echoing:
+    async with serve(service) as url, http_server(echo) as echo_url:
         options = {"timeouts": Timeouts(total=2), "max_bytes": 1_000_000, "quotas": False}
-        client = client_of(url, **options)
-        wrong = client_of(url, secret + "-wrong", **options)
-        stranger = client_of(url, app_id="another", **options)
-        clients = [client] * (len(kinds) + 1) + [wrong, stranger, client_of(echoing, **options)]
+        client = make_client(url, **options)
+        wrong = make_client(url, secret + "-wrong", **options)
+        other_app = make_client(url, app_id="another", **options)
+        clients = [client] * (len(kinds) + 1) + [wrong, other_app, make_client(echo_url, **options)]
         for one in clients:
             try:
-                await ask(one)
+                await list_calls(one)
             except AgoraError as error:
-                told.append(everything_told(error))
-            told += [repr(one), str(vars(one)), repr(one._dispatcher._transport), repr(vars(one._dispatcher))]
-        told += [repr(one._dispatcher._transport._credentials) for one in clients]
+                texts.append(full_report(error))
+            texts += [repr(one), str(vars(one)), repr(one._dispatcher._transport), repr(vars(one._dispatcher))]
+        texts += [repr(one._dispatcher._transport._credentials) for one in clients]
         for one in clients:
             await one.close()
-    assert sum("Unauthorized" in text for text in told) >= 2
-    assert "502" in told[-len(clients) - 1 - 4]
-    everything = "\n".join([*told, caplog.text, *capsys.readouterr()])
-    assert "GET /beta/analytics/call/lists" in everything
+    assert sum("Unauthorized" in text for text in texts) >= 2
+    assert "502" in texts[-len(clients) - 1 - 4]
+    all_texts = "\n".join([*texts, caplog.text, *capsys.readouterr()])
+    assert "GET /beta/analytics/call/lists" in all_texts
     for hidden in (secret, TOKEN, base64.b64encode(f"{CUSTOMER_ID}:{secret}-wrong".encode()).decode()):
-        assert hidden not in everything
+        assert hidden not in all_texts
 
 
-async def test_wrong_credentials_are_one_clear_error(service):
-    async with serve(service) as url, client_of(url, "not-the-secret") as client:
+async def test_wrong_credentials_raise_one_clear_error(service):
+    async with serve(service) as url, make_client(url, "not-the-secret") as client:
         with pytest.raises(Unauthorized, match=r"HTTP 401.*Check Customer ID, Customer Secret and App ID") as caught:
-            await ask(client)
-    assert "not-the-secret" not in everything_told(caught.value)
+            await list_calls(client)
+    assert "not-the-secret" not in full_report(caught.value)

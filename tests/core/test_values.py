@@ -1,4 +1,4 @@
-"""Plans and models as values: what is equal, what can be a key, and how they are shown."""
+"""Plans and models as values: equality, hashing, and how they are shown."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from agora_analytics.models import Call, CallPage, FreezeBucket, Point, SessionM
 from agora_analytics.plans import ENTERPRISE, PLANS, PREMIUM
 
 
-def test_a_plan_cannot_be_changed():
+def test_a_plan_is_immutable():
     with pytest.raises(TypeError):
         PREMIUM.limits["realtime"] = ENTERPRISE.limits["realtime"]
-    given = dict(PREMIUM.limits)
+    limits = dict(PREMIUM.limits)
     plan = PREMIUM.with_limits("realtime", per_day=7)
-    given.clear()
+    limits.clear()
     assert (PREMIUM.limits["realtime"].per_day, plan.limits["realtime"].per_day) == (480, 7)
 
 
 @pytest.mark.parametrize("plan", PLANS.values())
-def test_a_plan_is_a_key_and_can_be_copied(plan):
+def test_a_plan_can_be_hashed_copied_and_pickled(plan):
     assert {plan: 1}[copy.deepcopy(plan)] == 1
     assert pickle.loads(pickle.dumps(plan)) == plan
     assert hash(plan.split()) == hash(plan.split())
@@ -30,39 +30,39 @@ def test_a_plan_is_a_key_and_can_be_copied(plan):
     assert plan.limits == dict(plan.limits)
 
 
-@pytest.mark.parametrize("made", [{"uid": 7}, {"dimension": "sdk", "dimension_value": "4"}, {}])
-def test_equal_points_are_equal_however_many_shapes_there_were(made):
-    point = Point.of(1, 2, metric="userCount", **made)
+@pytest.mark.parametrize("fields", [{"uid": 7}, {"dimension": "sdk", "dimension_value": "4"}, {}])
+def test_points_of_different_generated_classes_can_be_equal(fields):
+    point = Point.of(1, 2, metric="userCount", **fields)
     points.shape.cache_clear()
     points._make.cache_clear()
-    same = Point.of(1, 2, metric="userCount", **made)
+    same = Point.of(1, 2, metric="userCount", **fields)
     assert type(same) is not type(point)
     assert (point == same, {point: 1}[same]) == (True, 1)
     assert pickle.loads(pickle.dumps(point)) == same
-    assert point not in {Point.of(2, 2, metric="userCount", **made), Point.of(1, 3, metric="userCount", **made)}
-    assert point != Point.of(1, 2, metric="channelCount", **made)
+    assert point not in {Point.of(2, 2, metric="userCount", **fields), Point.of(1, 3, metric="userCount", **fields)}
+    assert point != Point.of(1, 2, metric="channelCount", **fields)
     assert point != (1, 2)
 
 
 @pytest.mark.parametrize("metric", ["ts", "uid", "of", "value", "dimension_value", "started_at", "class", "_metric"])
-def test_a_metric_of_any_name_takes_nothing_from_a_point(metric):
+def test_a_metric_name_does_not_hide_attributes_of_a_point(metric):
     point = Point.of(60, 2, metric=metric)
     assert (point.ts, point.value, point.uid, point.dimension_value) == (60, 2, None, None)
     assert point.started_at == datetime(1970, 1, 1, 0, 1, tzinfo=UTC)
 
 
-def test_a_track_that_is_out_of_order_has_its_columns_in_order():
+def test_the_columns_of_an_unordered_track_are_sorted_by_time():
     columns = Track(mid=1, kvs=((3, 1.0), (1, 3.0), (2, 2.0))).columns()
     assert [list(column) for column in columns] == [[1, 2, 3], [3.0, 2.0, 1.0]]
 
 
-@pytest.mark.parametrize(("finished", "over"), [(True, True), (None, True), (False, False)])
-def test_a_call_that_goes_on_has_no_end_whatever_is_sent_for_it(finished, over):
+@pytest.mark.parametrize(("finished", "has_ended"), [(True, True), (None, True), (False, False)])
+def test_a_call_in_progress_has_no_end_whatever_its_destroyed_ts(finished, has_ended):
     call = Call(call_id="c", created_ts=60, destroyed_ts=120, finished=finished)
-    assert ((call.ended_at is not None), (call.span is not None)) == (over, over)
+    assert ((call.ended_at is not None), (call.span is not None)) == (has_ended, has_ended)
 
 
-def test_a_repr_is_short_however_much_there_is():
+def test_the_repr_of_a_large_model_is_short():
     page = CallPage(calls=tuple(Call(call_id=f"c{number}") for number in range(10_000)))
     track = Track(mid=1, kvs=tuple((number, 1.0) for number in range(10_000)))
     metrics = SessionMetrics(sid="s", data=(track,) * 1_000)
@@ -84,18 +84,18 @@ def test_a_repr_is_short_however_much_there_is():
         ("1." * 50_000 + "%", None),
     ],
 )
-def test_a_bucket_tells_its_lower_bound_in_time_that_grows_with_its_length(bucket, lowest):
+def test_the_lower_bound_of_a_freeze_bucket_is_parsed_in_linear_time(bucket, lowest):
     assert FreezeBucket(bucket=bucket).lowest == (float("inf") if lowest is None else lowest)
 
 
 @pytest.mark.parametrize("ended", [10**11 - 2, 10**11 - 1, 10**11, 2**62])
-def test_a_call_has_a_span_or_none_whatever_its_end_is(ended):
+def test_a_call_has_a_span_up_to_its_end_or_none(ended):
     span = Call(call_id="a", created_ts=1_795_521_600, destroyed_ts=ended).span
     assert span is None or span.end == ended + 1
 
 
 @pytest.mark.parametrize("name", ["self", "\N{MICRO SIGN}", "\N{LATIN SMALL LIGATURE FI}eld", "class", "no name"])
-def test_a_name_that_cannot_be_a_field_is_replaced(name):
+def test_a_metric_name_that_cannot_be_a_field_is_replaced(name):
     point = points.Point.of(60, 5, metric=name, dimension=name, dimension_value="x")
     assert (point.ts, point.value, point.dimension_value) == (60, 5, "x")
     assert pickle.loads(pickle.dumps(point)) == point

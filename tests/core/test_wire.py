@@ -1,4 +1,4 @@
-"""The service's language: how a request is spelled, and which error each way of saying no becomes."""
+"""The protocol of the service: how requests are encoded, and which error each error response becomes."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from agora_analytics.models import Answer
 from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE_TOTAL
 from agora_analytics.protocols import Request, Response
 
-ASKED = Request(CALL_LISTS, "appid=app&start_ts=1&cname=a%20b")
+REQUEST = Request(CALL_LISTS, "appid=app&start_ts=1&cname=a%20b")
 DATE = "Tue, 24 Nov 2026 12:00:00 GMT"
 
-# What UTF-8 can carry, which is what a query can.
-written = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
+# Text that UTF-8 can encode, and so a query.
+valid_text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1)
 
 
-# Asking.
+# Requests.
 
 
-@given(st.dictionaries(written, written | st.integers()), written)
-def test_whatever_is_asked_arrives(params, app_id):
+@given(st.dictionaries(valid_text, valid_text | st.integers()), valid_text)
+def test_every_parameter_survives_query_encoding(params, app_id):
     request = wire.build_request(
         CALL_LISTS, app_id, {"appid": None} | {k: v for k, v in params.items() if k != "appid"}
     )
@@ -61,11 +61,11 @@ def test_whatever_is_asked_arrives(params, app_id):
         ({"dimensionValues": wire.quoted_list([])}, "appid=a"),
     ],
 )
-def test_a_query_is_spelled(params, query):
+def test_a_query_is_encoded_as_the_service_expects(params, query):
     assert wire.build_request(CALL_LISTS, "a", params).query == query
 
 
-def test_a_body_is_json_without_what_is_none_and_the_app_stays_in_the_query():
+def test_a_json_body_omits_none_and_the_app_id_stays_in_the_query():
     body = {"startTs": 1, "dimension": None, "dimensionValues": ("a", "b"), "filters": [{"name": "x", "value": "y"}]}
     request = wire.build_request(INSIGHT_USAGE_TOTAL, "a", {}, body)
     assert request.query == "appid=a"
@@ -76,31 +76,31 @@ def test_a_body_is_json_without_what_is_none_and_the_app_stays_in_the_query():
     }
 
 
-@given(written.filter(lambda text: len(text) > 8))
-def test_no_app_id_is_told_in_an_error(app_id):
+@given(valid_text.filter(lambda text: len(text) > 8))
+def test_the_text_of_a_request_omits_the_app_id(app_id):
     request = wire.build_request(CALL_LISTS, app_id, {"start_ts": 1})
     assert str(request) == "GET /beta/analytics/call/lists start_ts=1"
 
 
-def test_a_request_tells_its_body():
+def test_the_text_of_a_request_includes_its_body():
     assert str(wire.build_request(INSIGHT_USAGE_TOTAL, "a", {}, {"metric": "m"})) == (
         'POST /beta/insight/usage/aggregation {"metric":"m"}'
     )
 
 
-# Being told no.
+# Error responses.
 
 
-def said(status: int = 200, code: object = None, message: object = "", **headers: str) -> Response:
+def make_response(status: int = 200, code: object = None, message: object = "", **headers: str) -> Response:
     body = {"message": message} if code is None else {"code": code, "message": message, "requestId": "r-1"}
     return Response(status, headers, json.dumps(body).encode())
 
 
-def judged(response: Response) -> ResponseError | None:
-    """What an answer is judged to be: its status first, then its code."""
+def error_of(response: Response) -> ResponseError | None:
+    """The error that a response becomes: by its status first, then by its code."""
     try:
-        wire.raise_for_status(ASKED, response)
-        wire.raise_for_code(ASKED, response, wire.read_envelope(response.body))
+        wire.raise_for_status(REQUEST, response)
+        wire.raise_for_code(REQUEST, response, wire.read_envelope(response.body))
     except ResponseError as error:
         return error
     return None
@@ -109,15 +109,15 @@ def judged(response: Response) -> ResponseError | None:
 @pytest.mark.parametrize("status", [200, 201, 204, 299])
 @pytest.mark.parametrize("code", [None, 0, 200, "0", "200", 200.0, "success"])
 @pytest.mark.parametrize("message", ["", "success", None, "null", "Success request: /beta/x", "qps limit error", 7])
-def test_a_success_is_one_whatever_its_message(status, code, message):
-    assert judged(said(status, code, message)) is None
+def test_a_successful_response_raises_nothing_whatever_its_message(status, code, message):
+    assert error_of(make_response(status, code, message)) is None
 
 
 SERVICE = "Service package limit check error, "
 ACCESS = "you have no auth to access this service, please buy or upgrade your service package"
 
-# Status, code, message; the error, and the details that are set on it.
-NOES = [
+# Status, code, message; the error and its attributes.
+ERROR_RESPONSES = [
     (200, 300, "qps limit error", RateLimited, {"unit": "second", "limit": None}),
     (200, 300, SERVICE + "qps limit error", RateLimited, {"unit": "second", "limit": None}),
     (200, 300, SERVICE + "QPS Limit = 10", RateLimited, {"unit": "second", "limit": 10}),
@@ -169,9 +169,9 @@ NOES = [
 ]
 
 
-@pytest.mark.parametrize(("status", "code", "message", "kind", "details"), NOES)
-def test_each_way_of_saying_no_is_one_error(status, code, message, kind, details):
-    error = judged(said(status, code, message))
+@pytest.mark.parametrize(("status", "code", "message", "kind", "details"), ERROR_RESPONSES)
+def test_each_error_response_raises_its_own_error(status, code, message, kind, details):
+    error = error_of(make_response(status, code, message))
     assert type(error) is kind
     assert {name: getattr(error, name) for name in details} == details
     assert error.retryable is (kind is ServerError)
@@ -180,8 +180,8 @@ def test_each_way_of_saying_no_is_one_error(status, code, message, kind, details
     assert message[:200] in str(error)
 
 
-def test_an_error_tells_what_was_asked_what_came_whose_fault_it_is_and_what_to_do():
-    error = judged(said(200, 300, "qps limit = 3"))
+def test_the_text_of_an_error_has_request_response_fault_and_hint():
+    error = error_of(make_response(200, 300, "qps limit = 3"))
     assert str(error) == (
         "GET /beta/analytics/call/lists start_ts=1&cname=a b: HTTP 200, code 300: qps limit = 3 (request id r-1)"
         " [fault: plan] Other programs may use the same account: wait for the next second, minute or UTC day."
@@ -200,15 +200,15 @@ def test_an_error_tells_what_was_asked_what_came_whose_fault_it_is_and_what_to_d
         (b'{"message": "' + b"m" * 5_000 + b'"}', "m" * 499 + "\u2026"),
     ],
 )
-def test_a_gateway_is_quoted_whatever_it_says(body, message):
-    error = judged(Response(502, {}, body))
+def test_the_body_of_a_gateway_error_is_quoted_whatever_it_is(body, message):
+    error = error_of(Response(502, {}, body))
     assert type(error) is ServerError
-    assert str(error).startswith(f"{ASKED}: HTTP 502: {message} [fault: service]")
+    assert str(error).startswith(f"{REQUEST}: HTTP 502: {message} [fault: service]")
 
 
-def test_the_request_id_is_that_of_the_body_or_else_of_the_headers():
-    assert judged(said(500, None, "", **{"x-request-ID": "h-1"})).request_id == "h-1"
-    assert judged(said(200, 500, "", **{"X-Request-ID": "h-1"})).request_id == "r-1"
+def test_the_request_id_comes_from_the_body_or_else_from_the_headers():
+    assert error_of(make_response(500, None, "", **{"x-request-ID": "h-1"})).request_id == "h-1"
+    assert error_of(make_response(200, 500, "", **{"X-Request-ID": "h-1"})).request_id == "r-1"
     assert wire.request_id(Response(200, {}, b""), Answer()) is None
 
 
@@ -223,19 +223,19 @@ def test_the_request_id_is_that_of_the_body_or_else_of_the_headers():
         ("Mon, 01 Jan 0001 00:00:00 GMT", None),
     ],
 )
-def test_a_date_that_no_answer_can_have_tells_nothing(text, second):
+def test_an_impossible_date_header_is_ignored(text, second):
     assert wire.server_date(Response(200, {"Date": text}, b"")) == second
 
 
 @pytest.mark.parametrize("zone", ["+9999", "-9999", "+99999999999999999999", "+2300"])
 @pytest.mark.parametrize("day", ["Mon, 01 Jan 2024", "Mon, 01 Jan 0001", "Fri, 31 Dec 9999"])
-def test_dates_of_any_zone_are_read_or_none(day, zone):
+def test_a_date_header_of_any_time_zone_is_parsed_or_ignored(day, zone):
     text = f"{day} 00:00:00 {zone}"
     second = wire.server_date(Response(200, {"Date": text}, b""))
     assert second is None or isinstance(second, int)
     for date, after in ((text, DATE), (DATE, text), (text, text)):
-        wait = judged(said(503, None, "", **{"Date": date, "Retry-After": after})).retry_after
-        assert wait is None or 0 <= wait <= 86_400
+        seconds_to_wait = error_of(make_response(503, None, "", **{"Date": date, "Retry-After": after})).retry_after
+        assert seconds_to_wait is None or 0 <= seconds_to_wait <= 86_400
 
 
 @pytest.mark.parametrize(
@@ -248,23 +248,23 @@ def test_dates_of_any_zone_are_read_or_none(day, zone):
         "x\n\x1b[31m\u202e",
     ],
 )
-def test_what_a_refusal_says_is_read_and_repeated_in_bounds(message):
-    error = judged(said(200, 300, message))
+def test_a_long_error_message_is_parsed_and_quoted_within_limits(message):
+    error = error_of(make_response(200, 300, message))
     assert len(error.message) <= 500
     assert len(str(error)) < 900
     assert str(error).isprintable()
     assert error.limit is None
 
 
-def test_a_request_id_and_a_redirect_are_told_in_bounds():
-    error = judged(Response(502, {"X-Request-ID": "a\nFORGED " + "r" * 10**6, "Location": "\x1b" + "l" * 10**6}, b""))
+def test_a_long_request_id_or_redirect_is_quoted_within_limits():
+    error = error_of(Response(502, {"X-Request-ID": "a\nFORGED " + "r" * 10**6, "Location": "\x1b" + "l" * 10**6}, b""))
     assert str(error).isprintable()
     assert len(str(error)) < 700
     assert len(error.request_id) == 100
 
 
-def test_a_redirect_is_told():
-    assert "redirect to 'https://x' not followed" in str(judged(said(302, None, "", location="https://x")))
+def test_a_redirect_is_quoted_in_the_error():
+    assert "redirect to 'https://x' not followed" in str(error_of(make_response(302, None, "", location="https://x")))
 
 
 @pytest.mark.parametrize(
@@ -289,19 +289,19 @@ def test_a_redirect_is_told():
         ({"Retry-After": "Tue, 24 Nov 2026 12:01:30 -0000", "Date": DATE}, None),
     ],
 )
-def test_retry_after_is_seconds_or_a_date_read_by_the_answers_own(headers, seconds):
-    assert judged(said(503, None, "", **headers)).retry_after == seconds
+def test_retry_after_is_seconds_or_a_date_relative_to_the_date_header(headers, seconds):
+    assert error_of(make_response(503, None, "", **headers)).retry_after == seconds
 
 
 @given(st.text(st.characters(max_codepoint=255), min_size=1), st.sampled_from([DATE, "", "x"]))
-def test_no_header_breaks_the_judgement(value, date):
-    error = judged(said(503, None, "", **{"Retry-After": value, "Date": date, "X-Request-ID": value}))
+def test_no_header_breaks_error_handling(value, date):
+    error = error_of(make_response(503, None, "", **{"Retry-After": value, "Date": date, "X-Request-ID": value}))
     assert error.retry_after is None or error.retry_after >= 0
 
 
 @given(st.integers(0, 999), st.binary() | st.text().map(lambda text: json.dumps({"code": text}).encode()))
-def test_whatever_comes_back_is_judged_or_passed_on(status, body):
-    error = judged(Response(status, {}, body))
+def test_any_response_raises_its_error_or_is_accepted(status, body):
+    error = error_of(Response(status, {}, body))
     assert error is not None or 200 <= status < 300
     assert isinstance(wire.read_envelope(body), Answer)
 
@@ -318,5 +318,5 @@ def test_whatever_comes_back_is_judged_or_passed_on(status, body):
         (None, Answer()),
     ],
 )
-def test_an_envelope_is_read_as_far_as_it_goes(document, envelope):
+def test_invalid_members_of_an_envelope_are_ignored(document, envelope):
     assert codec.envelope(document) == envelope

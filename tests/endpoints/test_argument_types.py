@@ -1,4 +1,4 @@
-"""Every public method refuses what is not of an argument's kind, by name and in one short line, and sends nothing."""
+"""Every public method rejects arguments of the wrong kind: one short line names it, and nothing is sent."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import inspect
 from typing import Any
 
 import pytest
-from helpers.argument_kinds import METHODS, C, Method
-from helpers.strange_values import REFUSED, SECRET
+from helpers.argument_kinds import CLIENT, METHODS, Method
+from helpers.strange_values import INVALID, SECRET
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +20,7 @@ CASES = [(method, name) for method in METHODS for name in method.kinds]
 
 
 async def run(method: Method, arguments: dict[str, Any]) -> None:
-    """Do what a method asks for, whether it is awaited or iterated."""
+    """Call a method, and await or iterate what it returns."""
     result = method.call(**arguments)
     if inspect.isawaitable(result):
         await result
@@ -32,33 +32,35 @@ async def run(method: Method, arguments: dict[str, Any]) -> None:
 @pytest.mark.parametrize(("method", "name"), CASES, ids=[f"{method.name}-{name}" for method, name in CASES])
 @settings(max_examples=12, deadline=None)
 @given(data=st.data())
-async def test_what_is_not_of_its_kind_is_refused_by_name_and_nothing_is_sent(method, name, data):
-    value = data.draw(REFUSED[method.kinds[name]])
-    arguments = method.good | {name: value}
+async def test_an_argument_of_the_wrong_kind_raises_with_its_name_and_nothing_is_sent(method, name, data):
+    value = data.draw(INVALID[method.kinds[name]])
+    arguments = method.valid | {name: value}
     with pytest.raises((TypeError, ValueError)) as caught:
         await run(method, arguments)
-    said = str(caught.value)
+    message = str(caught.value)
     assert type(caught.value) in {TypeError, ValueError}
-    assert said.startswith((name, name.split("_")[0])), said
-    assert len(said) < 400
-    assert said.isprintable()
-    assert SECRET not in said
+    assert message.startswith((name, name.split("_")[0])), message
+    assert len(message) < 400
+    assert message.isprintable()
+    assert SECRET not in message
 
 
-@pytest.mark.parametrize("group", [AnalyticsClient, type(C.calls), type(C.insights), type(C.realtime), type(C.export)])
+@pytest.mark.parametrize(
+    "group", [AnalyticsClient, type(CLIENT.calls), type(CLIENT.insights), type(CLIENT.realtime), type(CLIENT.export)]
+)
 def test_every_argument_of_every_method_is_in_the_table(group):
     table = {method.name: set(method.kinds) for method in METHODS}
     missing = {}
     for name, method in inspect.getmembers(group, inspect.isfunction):
-        label = group.__name__ if name == "__init__" else f"{group.__name__}.{name}"
+        name_in_table = group.__name__ if name == "__init__" else f"{group.__name__}.{name}"
         if name.startswith("_") and (name != "__init__" or group is not AnalyticsClient):
             continue
-        wanted = set(inspect.signature(method).parameters) - {"self", "settings"}
-        if wanted - table.get(label, set()):
-            missing[label] = wanted - table.get(label, set())
+        expected = set(inspect.signature(method).parameters) - {"self", "settings"}
+        if expected - table.get(name_in_table, set()):
+            missing[name_in_table] = expected - table.get(name_in_table, set())
     assert missing == {}
 
 
-def test_every_function_of_the_front_door_is_in_the_table():
+def test_every_exported_function_is_in_the_table():
     functions = {name for name in agora_analytics.__all__ if inspect.isfunction(getattr(agora_analytics, name))}
     assert functions <= {method.name for method in METHODS}

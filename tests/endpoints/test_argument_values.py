@@ -1,4 +1,4 @@
-"""What is sent is what the caller means: numbers of any class, texts of any `Enum`, users as Android shows them."""
+"""Values are sent as the caller means them: numbers of any class, any `Enum`, user IDs as Android shows them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ numpy = pytest.importorskip("numpy")
 
 NOW = 1_795_521_600
 HOUR = 3_600
-A, B = NOW - 2 * HOUR, NOW - HOUR
+START, END = NOW - 2 * HOUR, NOW - HOUR
 DAY, NOON = NOW - 86_400, NOW - 50_000
-CALL = Call(call_id="c1", created_ts=A, destroyed_ts=B, finished=True)
+CALL = Call(call_id="c1", created_ts=START, destroyed_ts=END, finished=True)
 
 
-class Text(str, Enum):  # noqa: UP042 - which is what it is about
-    """An `Enum` as many have it, whose `str()` is the member's name."""
+class TextEnum(str, Enum):  # noqa: UP042 - the very kind under test
+    """A common kind of `Enum`, whose `str()` is the name of the member."""
 
     USERS = "userCount"
     NATIVE = "Native"
@@ -35,15 +35,15 @@ class Text(str, Enum):  # noqa: UP042 - which is what it is about
     PREMIUM = "premium"
 
 
-class Plain(Enum):
-    """An `Enum` of values that are no texts by themselves."""
+class PlainEnum(Enum):
+    """An `Enum` whose members are not text themselves."""
 
     USERS = "userCount"
     SIZE = 20
 
 
-class Recording:
-    """Answers everything with nothing, and keeps what was asked."""
+class RecordingTransport:
+    """Returns an empty response to every request, and records the requests."""
 
     hosts = 1
 
@@ -62,29 +62,31 @@ class Recording:
         pass
 
 
-async def sent(ask):
-    """What a method sends: the query's parameters, and the body's."""
-    wire = Recording()
-    result = ask(
-        AnalyticsClient("id", "the-secret", plan=Text.PREMIUM, app_id="app", transport=wire, clock=lambda: NOW)
+async def sent_params(invoke):
+    """Return the parameters that a method sends, in its query and its body."""
+    transport = RecordingTransport()
+    result = invoke(
+        AnalyticsClient("id", "the-secret", plan=TextEnum.PREMIUM, app_id="app", transport=transport, clock=lambda: NOW)
     )
     if hasattr(result, "__await__"):
         await result
     else:
         async for _ in result:
             pass
-    request = wire.requests[0]
+    request = transport.requests[0]
     query = {name: values[0] for name, values in parse_qs(request.query).items()}
     return query | (json.loads(request.body) if request.body else {})
 
 
 @pytest.mark.parametrize(
-    ("ask", "expected"),
+    ("invoke", "expected"),
     [
-        (lambda c: c.insights.usage(Text.USERS, DAY, NOON), {"metric": "userCount"}),
-        (lambda c: c.insights.usage(Plain.USERS, DAY, NOON), {"metric": "userCount"}),
+        (lambda c: c.insights.usage(TextEnum.USERS, DAY, NOON), {"metric": "userCount"}),
+        (lambda c: c.insights.usage(PlainEnum.USERS, DAY, NOON), {"metric": "userCount"}),
         (
-            lambda c: c.insights.usage_total(Text.USERS, DAY, NOON, dimension=Text.OS, dimension_values=[Text.ANDROID]),
+            lambda c: c.insights.usage_total(
+                TextEnum.USERS, DAY, NOON, dimension=TextEnum.OS, dimension_values=[TextEnum.ANDROID]
+            ),
             {"metric": "userCount", "dimension": "os", "dimensionValues": ["Android"]},
         ),
         (
@@ -93,24 +95,24 @@ async def sent(ask):
         ),
         (
             lambda c: c.realtime.usage(
-                Text.USERS,
+                TextEnum.USERS,
                 NOW - 600,
                 NOW - 90,
-                product=Text.NATIVE,
-                dimension=Text.OS,
-                dimension_values=[Text.ANDROID],
+                product=TextEnum.NATIVE,
+                dimension=TextEnum.OS,
+                dimension_values=[TextEnum.ANDROID],
             ),
             {"metric": "userCount", "productType": "Native", "dimension": "os", "dimensionValues": '"Android"'},
         ),
         (
-            lambda c: c.realtime.usage_top(Text.OS, NOW - 100, product=Text.NATIVE, metric=Text.USERS),
+            lambda c: c.realtime.usage_top(TextEnum.OS, NOW - 100, product=TextEnum.NATIVE, metric=TextEnum.USERS),
             {"dimension": "os", "productType": "Native", "metric": "userCount"},
         ),
-        (lambda c: c.calls.sessions(Text.CALL, A, B), {"call_id": "c1"}),
-        (lambda c: c.calls.page(A, B, page_size=Plain.SIZE), {"page_size": "20"}),
+        (lambda c: c.calls.sessions(TextEnum.CALL, START, END), {"call_id": "c1"}),
+        (lambda c: c.calls.page(START, END, page_size=PlainEnum.SIZE), {"page_size": "20"}),
         (
-            lambda c: c.calls.page(numpy.int64(A), numpy.uint32(B), page_no=numpy.int8(2)),
-            {"start_ts": str(A), "end_ts": str(B), "page_no": "2"},
+            lambda c: c.calls.page(numpy.int64(START), numpy.uint32(END), page_no=numpy.int8(2)),
+            {"start_ts": str(START), "end_ts": str(END), "page_no": "2"},
         ),
         (
             lambda c: c.calls.sessions_page(CALL, uids=numpy.array([-1_085_958_910, 7], dtype="int32")),
@@ -128,24 +130,24 @@ async def sent(ask):
         (lambda c: c.calls.sessions(CALL, exclude_server_user=False), {"exclude_server_user": "false"}),
     ],
 )
-async def test_an_argument_is_sent_as_it_is_meant(ask, expected):
-    query = await sent(ask)
+async def test_an_argument_is_sent_as_the_caller_means_it(invoke, expected):
+    query = await sent_params(invoke)
     assert {name: query[name] for name in expected} == expected
 
 
-def test_values_keep_what_is_sent():
-    series = Series(Text.USERS, product=Text.NATIVE, dimension=Text.OS, dimension_values=[Text.ANDROID])
+def test_values_are_normalized_when_they_are_created():
+    series = Series(TextEnum.USERS, product=TextEnum.NATIVE, dimension=TextEnum.OS, dimension_values=[TextEnum.ANDROID])
     assert series == Series("userCount", product="Native", dimension="os", dimension_values=["Android"])
     assert str(series) == "userCount Native os Android"
     assert Series("x", product="Native", cname="c", uids=[-1]).uids == (4_294_967_295,)
-    span = Span(numpy.int64(A), numpy.int32(B))
-    assert (span, type(span.start), type(span.end)) == (Span(A, B), int, int)
-    assert Selection(A, B, mids=numpy.array([1, 2])).mids == frozenset({1, 2})
-    assert Span.of(datetime.fromtimestamp(A, UTC), B) == span
+    span = Span(numpy.int64(START), numpy.int32(END))
+    assert (span, type(span.start), type(span.end)) == (Span(START, END), int, int)
+    assert Selection(START, END, mids=numpy.array([1, 2])).mids == frozenset({1, 2})
+    assert Span.of(datetime.fromtimestamp(START, UTC), END) == span
 
 
 @pytest.mark.parametrize(
-    ("ask", "message"),
+    ("invoke", "message"),
     [
         (
             lambda c: c.insights.quality_total("x", DAY, NOON, dimension="country", dimension_values="China"),
@@ -163,6 +165,6 @@ def test_values_keep_what_is_sent():
         ),
     ],
 )
-async def test_what_would_be_sent_as_something_else_is_refused(ask, message):
+async def test_an_argument_that_would_change_its_meaning_raises(invoke, message):
     with pytest.raises((TypeError, ValueError), match=f"^{message}"):
-        await sent(ask)
+        await sent_params(invoke)

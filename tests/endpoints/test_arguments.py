@@ -1,4 +1,4 @@
-"""Bad input gets a clear error before anything is sent: the argument, the value, what is allowed."""
+"""Invalid input raises a clear error before anything is sent: the argument, its value, what is allowed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ NOW = 1_795_521_600
 HOUR = 3_600
 
 
-class Whole:
-    """A whole number that is no int, as numpy's are."""
+class IndexNumber:
+    """A whole number that is not an int, like those of numpy."""
 
     def __init__(self, value):
         self._value = value
@@ -28,8 +28,8 @@ class Whole:
         return self._value
 
 
-class Silent:
-    """A transport on which nothing may be sent once it is `silent`."""
+class NoSendTransport:
+    """A transport that fails on every request while it is `silent`."""
 
     hosts = 1
     silent = True
@@ -45,56 +45,64 @@ class Silent:
         pass
 
 
-def client_of(plan="premium", **options):
-    settings = {"app_id": "app", "clock": lambda: NOW, "transport": Silent()} | options
+def make_client(plan="premium", **options):
+    settings = {"app_id": "app", "clock": lambda: NOW, "transport": NoSendTransport()} | options
     return AnalyticsClient("customer", "the-secret", plan=plan, **settings)
 
 
 async def client_that_knows_the_time():
-    """Return a client whose clock one answer has confirmed, and that may send nothing more."""
-    transport = Silent()
-    client = client_of(transport=transport)
+    """Return a client that knows the time from one response, and fails on another request."""
+    transport = NoSendTransport()
+    client = make_client(transport=transport)
     transport.silent = False
-    await client.calls.page(A, B)
+    await client.calls.page(START, END)
     transport.silent = True
     return client
 
 
-async def run(ask, client):
-    """Do what a method asks for, whether it is awaited or iterated."""
-    result = ask(client)
+async def run(invoke, client):
+    """Call a method, and await or iterate what it returns."""
+    result = invoke(client)
     if hasattr(result, "__await__"):
         return await result
     return [item async for item in result]
 
 
-A, B = NOW - 2 * HOUR, NOW - HOUR
-CALL = Call(call_id="c1", cname="x", created_ts=A, destroyed_ts=B, finished=True)
+START, END = NOW - 2 * HOUR, NOW - HOUR
+CALL = Call(call_id="c1", cname="x", created_ts=START, destroyed_ts=END, finished=True)
 
 
 @pytest.mark.parametrize(
-    ("ask", "error", "message"),
+    ("invoke", "error", "message"),
     [
-        (lambda c: c.calls.page(datetime(2026, 11, 24), B), ValueError, r"start=.* is naive"),  # noqa: DTZ001
-        (lambda c: c.calls.page(A * 1000, B), ValueError, r"start=\d+ is not a time in seconds \(milliseconds"),
-        (lambda c: c.calls.page(A, B * 1000), ValueError, r"end=\d+ .*milliseconds"),
-        (lambda c: c.calls.page(float(A), B), ValueError, r"start=.*whole seconds"),
-        (lambda c: c.calls.page("yesterday", B), TypeError, r"start='yesterday'"),
-        (lambda c: c.calls.page(B, A), ValueError, rf"end={A} must be after start={B}"),
-        (lambda c: c.calls.page(A, A), ValueError, "must be after"),
-        (lambda c: c.calls.page(A, NOW + 60), ValueError, rf"end={NOW + 60} lies in the future .* at most {NOW - 21}"),
-        (lambda c: c.calls.page(A, NOW - 20), ValueError, rf"newer than the delay of 20 s .* at most {NOW - 21} now"),
-        (lambda c: c.calls.page(NOW - 7 * 86_400, B), ValueError, rf"older than the plan keeps .* {NOW - 604_799}"),
+        (lambda c: c.calls.page(datetime(2026, 11, 24), END), ValueError, r"start=.* is naive"),  # noqa: DTZ001
+        (lambda c: c.calls.page(START * 1000, END), ValueError, r"start=\d+ is not a time in seconds \(milliseconds"),
+        (lambda c: c.calls.page(START, END * 1000), ValueError, r"end=\d+ .*milliseconds"),
+        (lambda c: c.calls.page(float(START), END), ValueError, r"start=.*whole seconds"),
+        (lambda c: c.calls.page("yesterday", END), TypeError, r"start='yesterday'"),
+        (lambda c: c.calls.page(END, START), ValueError, rf"end={START} must be after start={END}"),
+        (lambda c: c.calls.page(START, START), ValueError, "must be after"),
+        (
+            lambda c: c.calls.page(START, NOW + 60),
+            ValueError,
+            rf"end={NOW + 60} lies in the future .* at most {NOW - 21}",
+        ),
+        (
+            lambda c: c.calls.page(START, NOW - 20),
+            ValueError,
+            rf"newer than the delay of 20 s .* at most {NOW - 21} now",
+        ),
+        (lambda c: c.calls.page(NOW - 7 * 86_400, END), ValueError, rf"older than the plan keeps .* {NOW - 604_799}"),
         (lambda c: c.calls.page(NOW - 16 * HOUR - 60, NOW - 60), ValueError, "at most 57599 s"),
-        (lambda c: c.calls.page(A, B, page_size=101), ValueError, r"page_size=101: allowed are 1 to 100"),
-        (lambda c: c.calls.page(A, B, page_size=0), ValueError, r"page_size=0"),
-        (lambda c: c.calls.page(A, B, page_no=0), ValueError, r"page_no=0: allowed are 1 or more"),
-        (lambda c: c.calls.page(A, B, page_no=True), TypeError, r"page_no=True"),
-        (lambda c: c.calls.page(A, B, cname=""), ValueError, r"cname='' is empty"),
-        (lambda c: c.calls.search(A, B, page_size=1000), ValueError, r"page_size=1000"),
-        (lambda c: c.calls.search(NOW - 8 * 86_400, B), ValueError, "older than the plan keeps"),
+        (lambda c: c.calls.page(START, END, page_size=101), ValueError, r"page_size=101: allowed are 1 to 100"),
+        (lambda c: c.calls.page(START, END, page_size=0), ValueError, r"page_size=0"),
+        (lambda c: c.calls.page(START, END, page_no=0), ValueError, r"page_no=0: allowed are 1 or more"),
+        (lambda c: c.calls.page(START, END, page_no=True), TypeError, r"page_no=True"),
+        (lambda c: c.calls.page(START, END, cname=""), ValueError, r"cname='' is empty"),
+        (lambda c: c.calls.search(START, END, page_size=1000), ValueError, r"page_size=1000"),
+        (lambda c: c.calls.search(NOW - 8 * 86_400, END), ValueError, "older than the plan keeps"),
         (lambda c: c.calls.sessions("c1"), TypeError, "start and end go together"),
-        (lambda c: c.calls.sessions(CALL, A), TypeError, "start and end go together"),
+        (lambda c: c.calls.sessions(CALL, START), TypeError, "start and end go together"),
         (lambda c: c.calls.sessions(""), ValueError, "call='' is empty"),
         (lambda c: c.calls.sessions(Call(call_id="c")), ValueError, "has no created_ts"),
         (lambda c: c.calls.sessions(CALL, uids="12"), TypeError, "uids='12'"),
@@ -106,11 +114,11 @@ CALL = Call(call_id="c1", cname="x", created_ts=A, destroyed_ts=B, finished=True
         (lambda c: c.calls.metrics(CALL, [""]), ValueError, r"sids\[0\]='' is empty"),
         (lambda c: c.calls.statistics(CALL, "", "os"), ValueError, "metric=''"),
         (lambda c: c.calls.statistics(CALL, "audio_freeze_rate", ""), ValueError, "dimension=''"),
-        (lambda c: c.calls.statistics("c", "x", "os", NOW - 5 * HOUR, B), ValueError, "at most 10799 s"),
-        (lambda c: c.calls.freeze_buckets("c", "x", NOW - 5 * HOUR, B), ValueError, "at most 10799 s"),
+        (lambda c: c.calls.statistics("c", "x", "os", NOW - 5 * HOUR, END), ValueError, "at most 10799 s"),
+        (lambda c: c.calls.freeze_buckets("c", "x", NOW - 5 * HOUR, END), ValueError, "at most 10799 s"),
         (lambda c: c.calls.timeline(CALL, None), TypeError, "metric=None"),
         (lambda c: c.insights.usage("", NOW - 86_400, NOW - 50_000), ValueError, "metric=''"),
-        (lambda c: c.insights.usage("userCount", A, B), ValueError, "newer than the delay of 43200 s"),
+        (lambda c: c.insights.usage("userCount", START, END), ValueError, "newer than the delay of 43200 s"),
         (
             lambda c: c.insights.usage("userCount", NOW - 86_400, NOW - 50_000, granularity=""),
             ValueError,
@@ -188,27 +196,27 @@ CALL = Call(call_id="c1", cname="x", created_ts=A, destroyed_ts=B, finished=True
         (lambda c: c.realtime.usage_top("os", datetime.now(UTC).replace(tzinfo=None), product="x"), ValueError, "at="),
     ],
 )
-async def test_a_bad_argument_is_named_and_nothing_is_sent(ask, error, message):
+async def test_an_invalid_argument_raises_with_its_name_and_nothing_is_sent(invoke, error, message):
     with pytest.raises(error, match=message):
-        await run(ask, await client_that_knows_the_time())
+        await run(invoke, await client_that_knows_the_time())
 
 
 @pytest.mark.parametrize(
-    ("plan", "ask"),
+    ("plan", "invoke"),
     [
-        ("starter", lambda c: c.calls.page(A, B)),
-        ("standard", lambda c: c.insights.usage("userCount", A, B)),
-        (STARTER, lambda c: c.realtime.usage("userCount", A, B, product="Native")),
+        ("starter", lambda c: c.calls.page(START, END)),
+        ("standard", lambda c: c.insights.usage("userCount", START, END)),
+        (STARTER, lambda c: c.realtime.usage("userCount", START, END, product="Native")),
     ],
 )
-async def test_a_plan_without_the_endpoint_names_those_that_have_it(plan, ask):
+async def test_an_endpoint_outside_the_plan_raises_and_names_the_plans_that_include_it(plan, invoke):
     with pytest.raises(ValueError, match=r"plan='\w+' does not include GET .*plans that do: .*enterprise"):
-        await run(ask, client_of(plan))
+        await run(invoke, make_client(plan))
 
 
-async def test_an_app_id_is_needed():
+async def test_a_request_without_an_app_id_raises():
     with pytest.raises(ValueError, match="app_id=None"):
-        await client_of(app_id=None).calls.page(A, B)
+        await make_client(app_id=None).calls.page(START, END)
 
 
 @pytest.mark.parametrize(
@@ -255,7 +263,7 @@ async def test_an_app_id_is_needed():
         ({"base_url": []}, ValueError, "base_url is empty"),
     ],
 )
-def test_settings_that_cannot_work_are_refused_at_once(settings, error, message):
+def test_invalid_settings_raise_at_once(settings, error, message):
     given = {"customer_id": "customer", "customer_secret": "the-secret", "plan": "premium"} | settings
     with pytest.raises(error, match=message) as caught:
         AnalyticsClient(given.pop("customer_id"), given.pop("customer_secret"), **given)
@@ -263,7 +271,7 @@ def test_settings_that_cannot_work_are_refused_at_once(settings, error, message)
     assert "pass@" not in str(caught.value)
 
 
-def test_the_environment_is_read_and_what_is_missing_named(monkeypatch):
+def test_from_env_reads_the_environment_and_names_missing_variables(monkeypatch):
     for name in ("CUSTOMER_ID", "CUSTOMER_SECRET", "PLAN", "APP_ID", "BASE_URL"):
         monkeypatch.delenv(f"AGORA_{name}", raising=False)
     monkeypatch.setenv("AGORA_CUSTOMER_ID", "customer")
@@ -279,12 +287,12 @@ def test_the_environment_is_read_and_what_is_missing_named(monkeypatch):
     assert AnalyticsClient.from_env(plan="enterprise").plan.name == "enterprise"
 
 
-def test_a_client_that_is_not_made_yet_has_a_repr():
+def test_an_uninitialized_client_has_a_repr():
     assert repr(object.__new__(AnalyticsClient)) == "AnalyticsClient(not made)"
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("construct", "message"),
     [
         (lambda: Retry(attempts=0), "attempts=0: allowed are 1 or more"),
         (lambda: Retry(attempts=2.5), r"attempts=2\.5: allowed is an int"),
@@ -296,18 +304,18 @@ def test_a_client_that_is_not_made_yet_has_a_repr():
         (lambda: Timeouts(read="x"), "read='x': allowed is a number"),
     ],
 )
-def test_numbers_that_cannot_be_kept_are_refused(make, message):
+def test_invalid_numbers_of_retry_and_timeouts_raise(construct, message):
     with pytest.raises((TypeError, ValueError), match=f"^{message}"):
-        make()
+        construct()
 
 
-def test_numbers_of_other_classes_and_no_limit_are_taken():
-    assert Retry(attempts=Whole(3), total=float("inf")) == Retry(attempts=3, total=float("inf"))
+def test_numbers_of_other_classes_and_no_limit_are_accepted():
+    assert Retry(attempts=IndexNumber(3), total=float("inf")) == Retry(attempts=3, total=float("inf"))
     assert Timeouts(read=None, total=Fraction(3, 2)) == Timeouts(total=1.5)
 
 
 @pytest.mark.parametrize(
-    "ask",
+    "invoke",
     [
         lambda c: c.calls.search(0, 99_999_999_999),
         lambda c: c.calls.sessions("c1", 0, 99_999_999_999),
@@ -315,6 +323,6 @@ def test_numbers_of_other_classes_and_no_limit_are_taken():
         lambda c: c.realtime.usage("userCount", 0, 99_999_999_999, product="Native"),
     ],
 )
-async def test_what_is_longer_than_the_plan_keeps_is_refused_before_the_time_is_known(ask):
+async def test_a_span_beyond_the_retention_raises_before_the_time_is_known(invoke):
     with pytest.raises(ValueError, match="older than the plan keeps"):
-        await run(ask, client_of(transport=Silent()))
+        await run(invoke, make_client(transport=NoSendTransport()))

@@ -1,4 +1,4 @@
-"""Endpoints over aiohttp: what goes out, header by header, and what the answers become."""
+"""Endpoints over aiohttp: what is sent, header by header, and what the responses become."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ async def client():
         yield client
 
 
-def reply(mocked, path: str, body: str, method: str = "get", status: int = 200, **more) -> None:
+def reply(mocked, path: str, body: str, method: str = "get", status: int = 200, **options) -> None:
     pattern = re.compile(re.escape(HOST + path) + r"\?.*")
-    getattr(mocked, method)(pattern, body=body, status=status, response_class=MockedResponse, **more)
+    getattr(mocked, method)(pattern, body=body, status=status, response_class=MockedResponse, **options)
 
 
 def sent(mocked, method: str = "GET") -> tuple[URL, dict]:
@@ -42,7 +42,7 @@ def sent(mocked, method: str = "GET") -> tuple[URL, dict]:
     return url, calls[0].kwargs
 
 
-async def test_a_get_carries_query_and_agent_and_no_credentials_before_aiohttp_has_built_it(mocked, client):
+async def test_a_get_has_its_query_and_no_credentials_before_aiohttp_builds_it(mocked, client):
     reply(mocked, "/beta/analytics/call/lists", '{"code":0,"call_lists":[],"has_more":false}')
     await client.calls.page(NOW - 3600, NOW - 60, cname="a b&c", page_size=20)
     url, options = sent(mocked)
@@ -58,10 +58,11 @@ async def test_a_get_carries_query_and_agent_and_no_credentials_before_aiohttp_h
     assert options["headers"]["Accept"] == "application/json"
     assert "Content-Type" not in options["headers"]
     assert options["allow_redirects"] is False
-    assert (options["timeout"].total, options["timeout"].sock_connect) == (None, 10)  # the total is the transport's own
+    # The transport measures the total itself.
+    assert (options["timeout"].total, options["timeout"].sock_connect) == (None, 10)
 
 
-async def test_a_post_carries_json_and_the_app_in_its_query(mocked, client):
+async def test_a_post_has_a_json_body_and_the_app_id_in_its_query(mocked, client):
     body = '{"code":200,"data":[{"region":"Shanghai","userCount":42}]}'
     reply(mocked, "/beta/insight/usage/aggregation", body, "post")
     start, end = client.insights.recent(86_400)
@@ -87,21 +88,21 @@ async def test_dimension_values_are_quoted_in_a_query(mocked, client):
     assert url.query["dimensionValues"] == '"3.6.1.1","4.1.1"'
 
 
-async def test_a_gateway_speaks_in_statuses(mocked, client):
+async def test_an_http_status_of_a_gateway_raises_its_error(mocked, client):
     reply(mocked, "/beta/analytics/call/lists", '{"message":"Invalid authentication credentials"}', status=401)
     with pytest.raises(Unauthorized, match="Check Customer ID"):
         await client.calls.page(NOW - 3600, NOW - 60)
 
 
 @pytest.mark.parametrize("body", ["<!doctype html><title>Log in</title>", "<?xml version='1.0'?><Error/>", "", "null"])
-async def test_what_is_no_json_at_all_passes_and_is_asked_again(mocked, client, body):
+async def test_a_body_that_is_not_json_is_retried(mocked, client, body):
     reply(mocked, "/beta/analytics/call/lists", body, content_type="text/html")
     reply(mocked, "/beta/analytics/call/lists", '{"code":0,"call_lists":[{"call_id":"c"}]}')
     page = await client.calls.page(NOW - 3600, NOW - 60)
     assert [call.call_id for call in page.items] == ["c"]
 
 
-async def test_a_client_error_becomes_ours_without_its_request(mocked):
+async def test_an_aiohttp_error_becomes_a_transport_error_without_its_request(mocked):
     reply(mocked, "/beta/analytics/call/lists", "", exception=aiohttp.ServerDisconnectedError())
     settings = {"app_id": "app", "plan": "enterprise", "clock": lambda: NOW, "retry": Retry(attempts=1)}
     async with AnalyticsClient("customer", "the-secret", **settings) as client:

@@ -1,4 +1,4 @@
-"""Every value of every parameter of every endpoint, on each plan, over the simulator: what is sent, what comes back."""
+"""Every value of every parameter of every endpoint, on each plan, over the simulator: the request and the result."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from helpers import answer_rows as rows
 from helpers.recording import run
-from helpers.vendor import OFFERED, Case, Place, every
+from helpers.vendor import OFFERED_PATHS, Case, Target, all_cases
 
 from agora_analytics.plans import ENDPOINTS
 from agora_analytics.protocols import Request, Response
@@ -24,88 +24,88 @@ NOW = 1_795_867_200 + 43_211
 WORLD = World(seed=5)
 
 
-class Overheard:
-    """The way to the service, where one can see what comes back."""
+class RecordingTransport:
+    """A transport to the simulator that records the documents of its responses."""
 
     def __init__(self, simulation: Simulation) -> None:
         self._inner = simulation.transport()
-        self.answers: list[Any] = []
+        self.documents: list[Any] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
     async def send(self, request: Request, host: int = 0) -> Response:
         response = await self._inner.send(request, host)
-        self.answers.append(msgspec.json.decode(response.body))
+        self.documents.append(msgspec.json.decode(response.body))
         return response
 
 
 @cache
-def place() -> Place:
-    """A call of today that is over, and some who were there, of whom not all froze."""
+def target() -> Target:
+    """A call of today that has ended, and its sessions, of which some have freezes and some do not."""
     call = next(
         one
         for one in WORLD.calls(NOW - 36_000, NOW - 4_000)
-        if one.destroyed < NOW - 600 and 3 <= len(WORLD.sessions(one)) <= 20 and _bumpy(one)
+        if one.destroyed < NOW - 600 and 3 <= len(WORLD.sessions(one)) <= 20 and _has_mixed_freeze_rates(one)
     )
-    there = WORLD.sessions(call)
-    return Place(
+    sessions = WORLD.sessions(call)
+    return Target(
         now=NOW,
         app_id=APP_ID,
         call_id=call.call_id,
         cname=call.cname,
         start=call.created,
-        sids=tuple(one.sid for one in there),
-        uid=there[0].uid,
+        sids=tuple(one.sid for one in sessions),
+        uid=sessions[0].uid,
     )
 
 
-def _bumpy(call: SimulatedCall) -> bool:
+def _has_mixed_freeze_rates(call: SimulatedCall) -> bool:
     rates = [one.video_freeze or 0.0 for one in WORLD.sessions(call) if not one.server]
     return any(rate < 0.03 for rate in rates) and any(rate > 0.05 for rate in rates)
 
 
 def cases(path: str) -> list[Case]:
-    return [case for case in every(place()) if case.path == path]
+    return [case for case in all_cases(target()) if case.path == path]
 
 
-async def asked(case: Case, plan: str) -> tuple[Simulation, Overheard, Any]:
+async def run_case(case: Case, plan: str) -> tuple[Simulation, RecordingTransport, Any]:
     simulation = Simulation(service=Service(WORLD, plan, clock=lambda: float(NOW)))
-    overheard = Overheard(simulation)
-    async with simulation.client(transport=overheard) as client:
-        return simulation, overheard, await run(case.ask(client))
+    transport = RecordingTransport(simulation)
+    async with simulation.client(transport=transport) as client:
+        return simulation, transport, await run(case.invoke(client))
 
 
 def is_offered(path: str, plan: str) -> bool:
-    return path.startswith(OFFERED[plan]) if OFFERED[plan] else False
+    return path.startswith(OFFERED_PATHS[plan]) if OFFERED_PATHS[plan] else False
 
 
-@pytest.mark.parametrize("plan", OFFERED)
+@pytest.mark.parametrize("plan", OFFERED_PATHS)
 @pytest.mark.parametrize("path", [endpoint.path for endpoint in ENDPOINTS])
-async def test_what_is_sent_and_what_comes_back_are_what_the_reference_says(path, plan):
-    told = 0
+async def test_requests_and_results_match_the_reference(path, plan):
+    row_count = 0
     for case in cases(path) if is_offered(path, plan) else ():
-        simulation, overheard, found = await asked(case, plan)
+        simulation, transport, result = await run_case(case, plan)
         (entry,) = simulation.service.log
         assert (entry.method, entry.path, dict(parse_qsl(entry.query))) == (case.method, path, case.query)
         assert (None if entry.body is None else json.loads(entry.body)) == case.body
-        (answer,) = overheard.answers
-        assert rows.of_client(case, found) == rows.of_wire(case, answer)
-        told += len(rows.of_wire(case, answer))
-    assert bool(told) == is_offered(path, plan)
+        (document,) = transport.documents
+        assert rows.rows_of_result(case, result) == rows.rows_of_json(case, document)
+        row_count += len(rows.rows_of_json(case, document))
+    assert bool(row_count) == is_offered(path, plan)
 
 
-@pytest.mark.parametrize("plan", OFFERED)
+@pytest.mark.parametrize("plan", OFFERED_PATHS)
 @pytest.mark.parametrize("path", [endpoint.path for endpoint in ENDPOINTS])
-async def test_what_a_plan_lacks_is_refused_and_nothing_is_sent(path, plan):
+async def test_an_endpoint_outside_the_plan_raises_and_nothing_is_sent(path, plan):
     for case in () if is_offered(path, plan) else cases(path)[:3]:
         simulation = Simulation(service=Service(WORLD, plan, clock=lambda: float(NOW)))
         async with simulation.client() as client:
             with pytest.raises(ValueError, match=f"plan='{plan}' does not include"):
-                await run(case.ask(client))
+                await run(case.invoke(client))
         assert not simulation.service.log
 
 
-def test_faults_can_be_bound_to_every_parameter_that_there_is():
-    sent = {name for case in every(place()) for name in {*case.query, *(case.body or ())}}
-    assert sent == set(PARAMETERS)
+def test_faults_can_be_bound_to_every_parameter():
+    parameters = {name for case in all_cases(target()) for name in {*case.query, *(case.body or ())}}
+    assert parameters == set(PARAMETERS)

@@ -1,4 +1,4 @@
-"""Every JSON answer of the reference, through the decoder that its endpoint uses."""
+"""Every JSON response of the reference, decoded by the decoder of its endpoint."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from helpers.recording import Recorder, client_of, run
+from helpers.recording import Recorder, make_client, run
 
 from agora_analytics._core.decoding import codec, lenient, rows
 from agora_analytics.models import (
@@ -47,9 +47,9 @@ def ok(data: tuple, message: str | None = "success") -> Rows:
 
 
 SDKS = ("3.6.1.1", "4.1.1")
-DAY = (1631837400, 1631837420, 1631837440)
+TIMES = (1631837400, 1631837420, 1631837440)
 
-ANSWERS = {
+EXPECTATIONS = {
     "call_lists_1": (
         codec.decoder(CallPage),
         CallPage(
@@ -196,7 +196,7 @@ ANSWERS = {
         ok(
             points(
                 "userCount",
-                *((ts, n, sdk) for ts, pair in zip(DAY, ((236, 82), (235, 85), (252, 90)), strict=True)
+                *((ts, n, sdk) for ts, pair in zip(TIMES, ((236, 82), (235, 85), (252, 90)), strict=True)
                   for n, sdk in zip(pair, SDKS, strict=True)),
                 dimension="sdk",
             ),
@@ -209,14 +209,14 @@ ANSWERS = {
     ),
     "realtime_quality_2": (
         codec.user_points_decoder("networkDelay"),
-        ok(users("networkDelay", *((uid, ts, 0.389) for uid in (2303692334, 2963430861) for ts in DAY))),
+        ok(users("networkDelay", *((uid, ts, 0.389) for uid in (2303692334, 2963430861) for ts in TIMES))),
     ),
     "realtime_quality_3": (
         codec.points_decoder("networkDelay", "sdk"),
         ok(
             points(
                 "networkDelay",
-                *((ts, n, sdk) for ts, pair in zip(DAY, ((0.389, 0.411), (0.343, 0.363), (0.511, 0.436)), strict=True)
+                *((ts, n, sdk) for ts, pair in zip(TIMES, ((0.389, 0.411), (0.343, 0.363), (0.511, 0.436)), strict=True)
                   for n, sdk in zip(pair, SDKS, strict=True)),
                 dimension="sdk",
             ),
@@ -247,71 +247,71 @@ ANSWERS = {
     ),
 }  # fmt: skip
 
-# What decodes straight into its class must do so: the patient road costs six times as much.
-FAST = [name for name in ANSWERS if "total" not in name and "top" not in name and name != "realtime_quality_2"]
+# These must decode directly into their class: lenient decoding takes six times as long.
+FAST = [name for name in EXPECTATIONS if "total" not in name and "top" not in name and name != "realtime_quality_2"]
 
 
 def body_of(name: str) -> bytes:
     return (EXAMPLES / f"{name}.json").read_bytes()
 
 
-def test_every_example_is_expected_and_every_expectation_has_its_example():
-    assert {path.stem for path in EXAMPLES.glob("*.json")} == set(ANSWERS)
-    assert len(ANSWERS) == 20
+def test_every_example_has_an_expectation_and_every_expectation_an_example():
+    assert {path.stem for path in EXAMPLES.glob("*.json")} == set(EXPECTATIONS)
+    assert len(EXPECTATIONS) == 20
 
 
-@pytest.mark.parametrize("name", ANSWERS)
-def test_an_example_decodes_to_these_very_values(name):
-    decode, expected = ANSWERS[name]
-    answer = decode(body_of(name))
-    assert answer == expected
-    assert repr(answer) == repr(expected), "1 and 1.0 are equal, and not alike"
+@pytest.mark.parametrize("name", EXPECTATIONS)
+def test_an_example_decodes_to_exactly_these_values(name):
+    decode, expected = EXPECTATIONS[name]
+    response = decode(body_of(name))
+    assert response == expected
+    assert repr(response) == repr(expected), "1 and 1.0 are equal, but not of the same type"
 
 
 @pytest.mark.parametrize("name", FAST)
-def test_an_example_of_known_fields_takes_the_fast_road(name, monkeypatch):
-    def refuse(*args: object) -> None:
-        raise AssertionError(f"took the slow road with {args!r:.100}")
+def test_an_example_of_known_fields_takes_the_fast_path(name, monkeypatch):
+    def fail(*args: object) -> None:
+        raise AssertionError(f"took the slow path with {args!r:.100}")
 
-    monkeypatch.setattr(lenient, "structure", refuse)
-    monkeypatch.setattr(rows, "point", refuse)
-    decode, expected = ANSWERS[name]
+    monkeypatch.setattr(lenient, "structure", fail)
+    monkeypatch.setattr(rows, "point", fail)
+    decode, expected = EXPECTATIONS[name]
     assert decode(body_of(name)) == expected
 
 
 @pytest.mark.parametrize("name", FAST)
-def test_unknown_fields_at_every_level_change_nothing(name):
-    def grown(value):
+def test_unknown_fields_at_every_level_are_ignored(name):
+    def with_unknown_fields(value):
         if isinstance(value, dict):
-            return {key: grown(item) for key, item in value.items()} | {"brandNew": [{"x": None}]}
-        return [grown(item) for item in value] if isinstance(value, list) else value
+            return {key: with_unknown_fields(item) for key, item in value.items()} | {"brandNew": [{"x": None}]}
+        return [with_unknown_fields(item) for item in value] if isinstance(value, list) else value
 
-    decode, expected = ANSWERS[name]
-    assert decode(json.dumps(grown(json.loads(body_of(name)))).encode()) == expected
+    decode, expected = EXPECTATIONS[name]
+    assert decode(json.dumps(with_unknown_fields(json.loads(body_of(name)))).encode()) == expected
 
 
-@pytest.mark.parametrize("name", [name for name in ANSWERS if name not in FAST])
-def test_an_unknown_field_changes_nothing_where_a_value_is_found_among_its_fields(name):
+@pytest.mark.parametrize("name", [name for name in EXPECTATIONS if name not in FAST])
+def test_an_unknown_field_is_ignored_where_the_value_is_found_by_elimination(name):
     document = json.loads(body_of(name)) | {"brandNew": 1}
     rows = document["data"]["list"] if isinstance(document["data"], dict) else document["data"]
     for row in rows:
         row["brandNew"] = 7
-    decode, expected = ANSWERS[name]
+    decode, expected = EXPECTATIONS[name]
     assert decode(json.dumps(document).encode()) == expected
 
 
-# What a user of the client gets of each example, where it is more than the rows as they came.
-async def given(name: str, ask, now: int) -> object:
-    return await run(ask(client_of(Recorder(body_of(name)), now=now)))
+# Results of the client, where they differ from the rows as the service sent them.
+async def client_result(name: str, invoke, now: int) -> object:
+    return await run(invoke(make_client(Recorder(body_of(name)), now=now)))
 
 
-async def test_a_timeline_comes_in_order_of_time():
-    found = await given(
+async def test_a_timeline_is_sorted_by_time():
+    result = await client_result(
         "call_timeline_1",
         lambda c: c.calls.timeline("c", "audio_freeze_rate", 1692584000, 1692585000),
         1692590000,
     )
-    assert [(point.ts, point.value) for point in found] == [
+    assert [(point.ts, point.value) for point in result] == [
         (1692584100, 0),
         (1692584160, 0),
         (1692584340, 0.007),
@@ -321,25 +321,27 @@ async def test_a_timeline_comes_in_order_of_time():
     ]
 
 
-async def test_buckets_come_lowest_first():
-    found = await given(
+async def test_freeze_buckets_are_sorted_lowest_first():
+    result = await client_result(
         "call_freeze_1", lambda c: c.calls.freeze_buckets("c", "audio_freeze_rate", 1692584000, 1692585000), 1692590000
     )
-    assert found == (FreezeBucket(bucket="[0%,3%)", user_count=19), FreezeBucket(bucket="[3%,5%)", user_count=1))
+    assert result == (FreezeBucket(bucket="[0%,3%)", user_count=19), FreezeBucket(bucket="[3%,5%)", user_count=1))
 
 
-async def test_points_of_users_come_in_order_of_time():
-    found = await given(
+async def test_points_by_user_are_sorted_by_time():
+    result = await client_result(
         "realtime_quality_2",
         lambda c: c.realtime.quality(
             "networkDelay", 1631837410, 1631837470, product="Native", cname="demoChannel", uids=[2303692334, 2963430861]
         ),
         1631837500,
     )
-    assert [(point.ts, point.uid) for point in found] == [(ts, uid) for ts in DAY for uid in (2303692334, 2963430861)]
+    assert [(point.ts, point.uid) for point in result] == [
+        (ts, uid) for ts in TIMES for uid in (2303692334, 2963430861)
+    ]
 
 
-def test_an_answer_without_a_body_of_its_own_is_only_an_envelope():
+def test_a_response_without_data_decodes_as_an_envelope():
     assert codec.envelope({"code": 200, "message": "x", "requestId": "y"}) == Answer(
         code=200, message="x", request_id="y"
     )

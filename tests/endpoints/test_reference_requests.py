@@ -1,18 +1,18 @@
-"""Every HTTP request of the reference, built by the client; then every parameter of every endpoint."""
+"""Every HTTP request of the reference, built by the client, and every parameter of every endpoint."""
 
 from __future__ import annotations
 
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from helpers.recording import Recorder, body, client_of, query, run
+from helpers.recording import Recorder, body, make_client, query, run
 
 from agora_analytics import Filter, catalogue
 from agora_analytics.plans import ENDPOINTS
 
 pytestmark = pytest.mark.real_time
 
-A, CALL, SIDS = (
+APP, CALL, SIDS = (
     "axxxxxxxxxxxxxxxxxxxx",
     "cxxxxxxxxxxxxxxxxxxxx",
     ["sxxxxxxxxxxxxxxxx1", "sxxxxxxxxxxxxxxxx2", "sxxxxxxxxxxxxxxxx3"],
@@ -23,8 +23,8 @@ VERSIONS = ["3.6.1.1", "4.1.1"]
 USAGE_TOTAL, QUALITY_TOTAL = "/beta/insight/usage/aggregation", "/beta/insight/quality/aggregation"
 USAGE_20, QUALITY_20 = "/beta/realtime/usage/by_time_20sec", "/beta/realtime/quality/by_time_20sec"
 
-# The example as the page prints it, and what asks for it. The page's copy errors are put right: where a quality example
-# names the usage path, `path` is that of its heading. The last is what the client says and the example leaves out.
+# The example as the page prints it, corrections, the call that sends it, and parameters that only the client sends.
+# Where a quality example names the usage path by mistake, `path` is that of its heading.
 GETS = [
     (
         "/beta/analytics/call/lists?start_ts=1550024508&end_ts=1550025508&appid=xxxxxxxxxxxxxxxxxxxx&page_no=1&page_size=20",
@@ -133,19 +133,19 @@ GETS = [
 ]
 
 
-@pytest.mark.parametrize(("example", "errata", "ask", "more"), GETS, ids=range(len(GETS)))
-async def test_a_get_of_the_reference(example, errata, ask, more):
+@pytest.mark.parametrize(("example", "errata", "invoke", "added"), GETS, ids=range(len(GETS)))
+async def test_a_get_example_of_the_reference_is_built_by_the_client(example, errata, invoke, added):
     parts = urlsplit(example)
     expected = dict(parse_qsl(parts.query, strict_parsing=True))
-    # A moment after the end at which every plan's data is there.
+    # A time after the end at which the data is available on every plan.
     end = max(int(value) for name, value in expected.items() if name.lower().replace("_", "") in {"endts", "ts"})
     now = end + (30_000 if "insight" in parts.path else 45 if "realtime" in parts.path else 3_600)
     recorder = Recorder()
-    await run(ask(client_of(recorder, app_id=expected["appid"], now=now)))
-    sent = recorder.only
-    assert (sent.endpoint.method, sent.endpoint.path) == ("GET", errata.get("path", parts.path))
-    assert query(sent) == expected | more
-    assert sent.body is None
+    await run(invoke(make_client(recorder, app_id=expected["appid"], now=now)))
+    request = recorder.only_request
+    assert (request.endpoint.method, request.endpoint.path) == ("GET", errata.get("path", parts.path))
+    assert query(request) == expected | added
+    assert request.body is None
 
 
 POSTS = [
@@ -182,26 +182,26 @@ POSTS = [
 ]
 
 
-@pytest.mark.parametrize(("path", "ask", "expected"), POSTS, ids=range(len(POSTS)))
-async def test_a_post_of_the_reference(path, ask, expected):
+@pytest.mark.parametrize(("path", "invoke", "expected"), POSTS, ids=range(len(POSTS)))
+async def test_a_post_example_of_the_reference_is_built_by_the_client(path, invoke, expected):
     recorder = Recorder()
-    await ask(client_of(recorder, app_id=A, now=JULY[1] + 30_000).insights)
-    sent = recorder.only
-    assert (sent.endpoint.method, sent.endpoint.path) == ("POST", path)
-    assert query(sent) == {"appid": A}
-    assert body(sent) == {"startTs": 1625097600, "endTs": 1625184000} | expected
+    await invoke(make_client(recorder, app_id=APP, now=JULY[1] + 30_000).insights)
+    request = recorder.only_request
+    assert (request.endpoint.method, request.endpoint.path) == ("POST", path)
+    assert query(request) == {"appid": APP}
+    assert body(request) == {"startTs": 1625097600, "endTs": 1625184000} | expected
 
 
 NOW = 1_631_900_000
-S, E = NOW - 40_000, NOW - 30_000
-R, T = NOW - 600, NOW - 100
+S, E = NOW - 40_000, NOW - 30_000  # start and end of calls and insights
+R, T = NOW - 600, NOW - 100  # start and end of real-time windows
 CALLS = {"appid": "app", "call_id": "c1", "start_ts": f"{S}", "end_ts": f"{E}"}
 TIMES = {"appid": "app", "startTs": f"{S}", "endTs": f"{E}"}
 WINDOWS = {"appid": "app", "startTs": f"{R}", "endTs": f"{T}", "productType": "WebRTC"}
-ABOUT = {"startTs": S, "endTs": E}
+BODY = {"startTs": S, "endTs": E}
 
-# Endpoint, what asks with every parameter, the query (and body) of it; then with none that is optional.
-FULL = [
+# Endpoint, a call with every parameter or only the required ones, and the query and body that it sends.
+CASES = [
     (
         "call_lists",
         lambda c: c.calls.page(S, E, cname="a b&ü", page_no=3, page_size=100),
@@ -275,7 +275,7 @@ FULL = [
             "userCount", S, E, dimension="region", dimension_values=["a,b", "c"], filters=CHINA
         ),
         {"appid": "app"},
-        ABOUT
+        BODY
         | {
             "metric": "userCount",
             "dimension": "region",
@@ -287,7 +287,7 @@ FULL = [
         "insight_usage_total",
         lambda c: c.insights.usage_total("peakCurrentUsers", S, E),
         {"appid": "app"},
-        ABOUT | {"metric": "peakCurrentUsers"},
+        BODY | {"metric": "peakCurrentUsers"},
     ),
     (
         "insight_quality_total",
@@ -301,7 +301,7 @@ FULL = [
             product=catalogue.Product.NATIVE,
         ),
         {"appid": "app"},
-        ABOUT
+        BODY
         | {
             "metric": "audioFreezeRate",
             "dimension": "region",
@@ -314,7 +314,7 @@ FULL = [
         "insight_quality_total",
         lambda c: c.insights.quality_total("audioFreezeRate", S, E, dimension="channelSize"),
         {"appid": "app"},
-        ABOUT | {"metric": "audioFreezeRate", "dimension": "channelSize"},
+        BODY | {"metric": "audioFreezeRate", "dimension": "channelSize"},
     ),
     (
         "realtime_usage",
@@ -372,22 +372,24 @@ FULL = [
 ]
 
 
-@pytest.mark.parametrize(("name", "ask", "sent", "posted"), FULL, ids=[f"{at}-{row[0]}" for at, row in enumerate(FULL)])
-async def test_every_parameter_arrives_under_its_own_name(name, ask, sent, posted):
+@pytest.mark.parametrize(
+    ("name", "invoke", "params", "expected_body"), CASES, ids=[f"{at}-{row[0]}" for at, row in enumerate(CASES)]
+)
+async def test_every_parameter_is_sent_under_its_own_name(name, invoke, params, expected_body):
     recorder = Recorder()
-    await run(ask(client_of(recorder, now=NOW)))
-    assert recorder.only.endpoint.name == name
-    assert query(recorder.only) == sent
-    assert body(recorder.only) == posted
+    await run(invoke(make_client(recorder, now=NOW)))
+    assert recorder.only_request.endpoint.name == name
+    assert query(recorder.only_request) == params
+    assert body(recorder.only_request) == expected_body
 
 
-def test_every_endpoint_is_asked_above():
-    assert {row[0] for row in FULL} == {endpoint.name for endpoint in ENDPOINTS}
+def test_every_endpoint_has_a_case():
+    assert {row[0] for row in CASES} == {endpoint.name for endpoint in ENDPOINTS}
 
 
 # The curl examples of these three show a path and nothing else.
 @pytest.mark.parametrize("name", ["call_statistics", "call_freeze", "call_timeline"])
-def test_a_path_shown_by_curl(name):
+def test_the_path_of_a_curl_example_belongs_to_its_endpoint(name):
     paths = {
         "call_statistics": "/beta/analytics/call/statistics",
         "call_freeze": "/beta/analytics/call/freeze/bucket",

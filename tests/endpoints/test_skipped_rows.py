@@ -1,4 +1,4 @@
-"""Rows of a list that cannot be read cost themselves, also where no other row is near them."""
+"""Bad rows of a list are skipped alone, even if no other row is near them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SPARSE = World(seed=7, calls_per_hour=1)
 
 
 @attrs.frozen
-class Spoiled:
-    """A transport whose lists end with rows that nobody can read, wherever they reach over a moment."""
+class BadRowsTransport:
+    """A transport that appends bad rows to every list whose span contains a moment."""
 
     inner: Transport
     moment: int
@@ -31,13 +31,13 @@ class Spoiled:
 
     async def send(self, request: Request, host: int = 0) -> Response:
         response = await self.inner.send(request, host)
-        asked = dict(parse_qsl(request.query))
-        if not int(asked.get("start_ts", 0)) <= self.moment < int(asked.get("end_ts", 0)):
+        params = dict(parse_qsl(request.query))
+        if not int(params.get("start_ts", 0)) <= self.moment < int(params.get("end_ts", 0)):
             return response
-        answer = json.loads(response.body)
-        if "call_lists" in answer:
-            answer["call_lists"] += self.rows
-        return attrs.evolve(response, body=json.dumps(answer).encode())
+        document = json.loads(response.body)
+        if "call_lists" in document:
+            document["call_lists"] += self.rows
+        return attrs.evolve(response, body=json.dumps(document).encode())
 
     def scrub(self, body: bytes) -> bytes:
         return self.inner.scrub(body)
@@ -47,16 +47,16 @@ class Spoiled:
 
 
 def quiet_hours() -> int:
-    """The beginning of three hours in which no call begins."""
-    begun = [int(call.created) for call in SPARSE.calls(NOON, NOON + 18 * HOUR)]
-    return next(last for last, following in pairwise(begun) if following - last > 3 * HOUR)
+    """The start of three hours in which no call begins."""
+    starts = [int(call.created) for call in SPARSE.calls(NOON, NOON + 18 * HOUR)]
+    return next(last for last, following in pairwise(starts) if following - last > 3 * HOUR)
 
 
 @pytest.mark.parametrize("rows", [[None, None], [{"cname": "a"}] * 4])
-async def test_rows_that_cannot_be_read_in_a_quiet_hour_end_no_follow(rows):
+async def test_bad_rows_in_a_quiet_hour_do_not_stop_a_follow(rows):
     simulation = simulated(world=SPARSE)
     quiet = quiet_hours() + 60
-    async with simulation.client(transport=Spoiled(simulation.transport(), quiet, rows)) as client:
+    async with simulation.client(transport=BadRowsTransport(simulation.transport(), quiet, rows)) as client:
         events = await taken_for(client.calls.follow(), 24 * HOUR)
     started = [event.call.call_id for event in of(CallStarted, events)]
     calls = {call.call_id for call in SPARSE.calls(NOON, NOON + 23 * HOUR)}
@@ -66,8 +66,8 @@ async def test_rows_that_cannot_be_read_in_a_quiet_hour_end_no_follow(rows):
     assert of(Gap, events) == []
 
 
-async def test_answers_that_are_no_answers_make_a_follow_ask_for_no_more_at_a_time():
-    """Of a day's span one answer of many is damaged each time, and all that was read with it would be read again."""
+async def test_a_follow_catches_up_on_a_day_although_some_responses_are_garbage():
+    """A query for the whole day would fail each time, as one of its many responses is garbage, and start again."""
     simulation = simulated(world=World(seed=7, calls_per_hour=1_000), faults=Faults.chance(0.05, [Fault("garbage")]))
     async with simulation.client() as client:
         events = await taken_for(client.calls.follow(start=NOON - DAY), 2 * HOUR)

@@ -1,4 +1,4 @@
-"""Every public method, with arguments that it takes and the kind of each."""
+"""Every public method, with valid arguments and the kind of each."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ NOW = 1_795_521_600
 HOUR = 3_600
 
 
-class Silent:
-    """A transport on which nothing may be sent."""
+class NoSendTransport:
+    """A transport that fails on every request."""
 
     hosts = 1
 
@@ -53,40 +53,40 @@ class Silent:
 
 
 class Method(NamedTuple):
-    """A public callable, arguments that it takes, and the kind of each."""
+    """A public callable, valid arguments for it, and the kind of each argument."""
 
     name: str
     call: Any
-    good: dict[str, Any]
+    valid: dict[str, Any]
     kinds: dict[str, str]
 
 
-def client(**options: Any) -> AnalyticsClient:
-    given = {"plan": "premium", "app_id": "app", "transport": Silent(), "clock": lambda: NOW} | options
-    return AnalyticsClient(given.pop("customer_id", "customer"), given.pop("customer_secret", SECRET), **given)
+def make_client(**options: Any) -> AnalyticsClient:
+    settings = {"plan": "premium", "app_id": "app", "transport": NoSendTransport(), "clock": lambda: NOW} | options
+    return AnalyticsClient(settings.pop("customer_id", "customer"), settings.pop("customer_secret", SECRET), **settings)
 
 
-A, B = NOW - 2 * HOUR, NOW - HOUR
+START, END = NOW - 2 * HOUR, NOW - HOUR
 DAY, NOON = NOW - 86_400, NOW - 50_000
 TIMES = {"start": "time", "end": "time"}
-MAYBE = {"start": "time or None", "end": "time or None"}
-CALL = Call(call_id="c1", cname="x", created_ts=A, destroyed_ts=B, finished=True)
-ABOUT = {"call": CALL, "start": A, "end": B}
+CALL_KINDS = {"start": "time or None", "end": "time or None", "call": "text"}
+CALL = Call(call_id="c1", cname="x", created_ts=START, destroyed_ts=END, finished=True)
+CALL_ARGUMENTS = {"call": CALL, "start": START, "end": END}
 DIMENSION = {"dimension": "text or None", "dimension_values": "list"}
-SELECTION = Selection(A, B)
-C = client()
+SELECTION = Selection(START, END)
+CLIENT = make_client()
 
 
-def spread(method: Any, name: str, **given: Any) -> Any:
-    """Call a method that takes one argument by `*`."""
-    value = given.pop(name)
-    return method(*(value if isinstance(value, tuple) else (value,)), **given)
+def call_with_varargs(method: Any, name: str, **arguments: Any) -> Any:
+    """Call a method that takes one of its arguments as `*args`."""
+    value = arguments.pop(name)
+    return method(*(value if isinstance(value, tuple) else (value,)), **arguments)
 
 
 METHODS = [
     Method(
         "AnalyticsClient",
-        client,
+        make_client,
         {},
         {
             "customer_id": "secret",
@@ -109,28 +109,27 @@ METHODS = [
             "clock": "function",
         },
     ),
-    Method("AnalyticsClient.with_app", C.with_app, {"app_id": "b"}, {"app_id": "app"}),
-    Method("AnalyticsClient.with_priority", C.with_priority, {"priority": "stream"}, {"priority": "choice"}),
-    Method("Calls.recent", C.calls.recent, {"duration": 60}, {"duration": "duration"}),
+    Method("AnalyticsClient.with_app", CLIENT.with_app, {"app_id": "b"}, {"app_id": "app"}),
+    Method("AnalyticsClient.with_priority", CLIENT.with_priority, {"priority": "stream"}, {"priority": "choice"}),
+    Method("Calls.recent", CLIENT.calls.recent, {"duration": 60}, {"duration": "duration"}),
     Method(
         "Calls.page",
-        C.calls.page,
-        {"start": A, "end": B},
+        CLIENT.calls.page,
+        {"start": START, "end": END},
         TIMES | {"cname": "text or None", "page_no": "count", "page_size": "count"},
     ),
     Method(
         "Calls.search",
-        C.calls.search,
-        {"start": A, "end": B},
+        CLIENT.calls.search,
+        {"start": START, "end": END},
         TIMES | {"cname": "text or None", "page_size": "count", "max_requests": "count or None"},
     ),
     Method(
         "Calls.sessions_page",
-        C.calls.sessions_page,
-        ABOUT,
-        MAYBE
+        CLIENT.calls.sessions_page,
+        CALL_ARGUMENTS,
+        CALL_KINDS
         | {
-            "call": "text",
             "uids": "list",
             "exclude_server_user": "flag",
             "page_no": "count",
@@ -139,34 +138,34 @@ METHODS = [
     ),
     Method(
         "Calls.sessions",
-        C.calls.sessions,
-        ABOUT,
-        MAYBE | {"call": "text", "uids": "list", "exclude_server_user": "flag", "wait": "flag"},
+        CLIENT.calls.sessions,
+        CALL_ARGUMENTS,
+        CALL_KINDS | {"uids": "list", "exclude_server_user": "flag", "wait": "flag"},
     ),
     Method(
         "Calls.metrics",
-        C.calls.metrics,
-        ABOUT,
-        MAYBE | {"call": "text", "sids": "list or None", "exclude_server_user": "flag", "wait": "flag"},
+        CLIENT.calls.metrics,
+        CALL_ARGUMENTS,
+        CALL_KINDS | {"sids": "list or None", "exclude_server_user": "flag", "wait": "flag"},
     ),
-    Method("Calls.askable_at", C.calls.askable_at, {}, {"call": "object"}),
-    Method("Calls.is_askable", C.calls.is_askable, {}, {"call": "object"}),
+    Method("Calls.askable_at", CLIENT.calls.askable_at, {}, {"call": "object"}),
+    Method("Calls.is_askable", CLIENT.calls.is_askable, {}, {"call": "object"}),
     Method(
         "Calls.statistics",
-        C.calls.statistics,
-        ABOUT | {"metric": "x", "dimension": "os"},
-        MAYBE | {"call": "text", "metric": "text", "dimension": "text"},
+        CLIENT.calls.statistics,
+        CALL_ARGUMENTS | {"metric": "x", "dimension": "os"},
+        CALL_KINDS | {"metric": "text", "dimension": "text"},
     ),
     Method(
         "Calls.freeze_buckets",
-        C.calls.freeze_buckets,
-        ABOUT | {"metric": "x"},
-        MAYBE | {"call": "text", "metric": "text"},
+        CLIENT.calls.freeze_buckets,
+        CALL_ARGUMENTS | {"metric": "x"},
+        CALL_KINDS | {"metric": "text"},
     ),
-    Method("Calls.timeline", C.calls.timeline, ABOUT | {"metric": "x"}, MAYBE | {"call": "text", "metric": "text"}),
+    Method("Calls.timeline", CLIENT.calls.timeline, CALL_ARGUMENTS | {"metric": "x"}, CALL_KINDS | {"metric": "text"}),
     Method(
         "Calls.follow",
-        C.calls.follow,
+        CLIENT.calls.follow,
         {},
         {
             "start": "time or None",
@@ -178,59 +177,59 @@ METHODS = [
             "late_sessions": "flag",
         },
     ),
-    Method("Insights.recent", C.insights.recent, {"duration": 60}, {"duration": "duration"}),
+    Method("Insights.recent", CLIENT.insights.recent, {"duration": 60}, {"duration": "duration"}),
     Method(
         "Insights.usage",
-        C.insights.usage,
+        CLIENT.insights.usage,
         {"metric": "userCount", "start": DAY, "end": NOON},
         TIMES | {"metric": "text", "granularity": "granularity"},
     ),
     Method(
         "Insights.quality",
-        C.insights.quality,
+        CLIENT.insights.quality,
         {"metric": "networkDelay", "start": DAY, "end": NOON, "product": "Native"},
         TIMES | {"metric": "text", "granularity": "granularity", "product": "text"},
     ),
     Method(
         "Insights.usage_total",
-        C.insights.usage_total,
+        CLIENT.insights.usage_total,
         {"metric": "userCount", "start": DAY, "end": NOON, "dimension": "region"},
         TIMES | DIMENSION | {"metric": "text", "filters": "list"},
     ),
     Method(
         "Insights.quality_total",
-        C.insights.quality_total,
+        CLIENT.insights.quality_total,
         {"metric": "networkDelay", "start": DAY, "end": NOON, "dimension": "region"},
         TIMES | DIMENSION | {"metric": "text", "filters": "list", "product": "text or None"},
     ),
-    Method("Realtime.recent", C.realtime.recent, {"duration": 60}, {"duration": "duration"}),
+    Method("Realtime.recent", CLIENT.realtime.recent, {"duration": 60}, {"duration": "duration"}),
     Method(
         "Realtime.usage",
-        C.realtime.usage,
+        CLIENT.realtime.usage,
         {"metric": "userCount", "start": NOW - 600, "end": NOW - 90, "product": "Native", "dimension": "os"},
         TIMES | DIMENSION | {"metric": "text", "product": "text", "cname": "text or None"},
     ),
     Method(
         "Realtime.quality",
-        C.realtime.quality,
+        CLIENT.realtime.quality,
         {"metric": "x", "start": NOW - 600, "end": NOW - 90, "product": "Native", "cname": "c"},
         TIMES | {"metric": "text", "product": "text", "cname": "text or None", "uids": "list"} | DIMENSION,
     ),
     Method(
         "Realtime.usage_top",
-        C.realtime.usage_top,
+        CLIENT.realtime.usage_top,
         {"dimension": "os", "at": NOW - 100, "product": "Native"},
         {"dimension": "text", "at": "time", "product": "text", "metric": "text"},
     ),
     Method(
         "Realtime.quality_top",
-        C.realtime.quality_top,
+        CLIENT.realtime.quality_top,
         {"metric": "x", "dimension": "os", "at": NOW - 100, "product": "Native"},
         {"metric": "text", "dimension": "text", "at": "time", "product": "text", "extra_metrics": "text or None"},
     ),
     Method(
         "Realtime.watch",
-        partial(spread, C.realtime.watch, "series"),
+        partial(call_with_varargs, CLIENT.realtime.watch, "series"),
         {"series": Series("userCount", product="Native")},
         {
             "series": "object",
@@ -247,19 +246,19 @@ METHODS = [
     ),
     Method(
         "Realtime.coverage",
-        partial(spread, C.realtime.coverage, "series"),
+        partial(call_with_varargs, CLIENT.realtime.coverage, "series"),
         {"series": Series("userCount", product="Native")},
         {"series": "object", "every": "count"},
     ),
     Method(
         "Exporter.estimate",
-        C.export.estimate,
+        CLIENT.export.estimate,
         {"selection": SELECTION},
         {"selection": "object", "order": "choice", "max_requests": "count or None"},
     ),
     Method(
         "Exporter.run",
-        C.export.run,
+        CLIENT.export.run,
         {"selection": SELECTION, "to": "memory://x", "format": "jsonl"},
         {
             "selection": "object",
@@ -305,7 +304,7 @@ METHODS = [
     Method(
         "Selection",
         Selection,
-        {"start": A, "end": B},
+        {"start": START, "end": END},
         TIMES
         | {
             "datasets": "list",
@@ -319,12 +318,12 @@ METHODS = [
             "series": "list",
         },
     ),
-    Method("Span", Span, {"start": A, "end": B}, TIMES),
-    Method("Span.of", Span.of, {"start": A, "end": B}, TIMES),
-    Method("Span.slices", Span(A, B).slices, {"longest": 60}, {"longest": "count", "mark": "count"}),
+    Method("Span", Span, {"start": START, "end": END}, TIMES),
+    Method("Span.of", Span.of, {"start": START, "end": END}, TIMES),
+    Method("Span.slices", Span(START, END).slices, {"longest": 60}, {"longest": "count", "mark": "count"}),
     Method(
         "Span.overlapping",
-        Span(A, B).overlapping,
+        Span(START, END).overlapping,
         {"longest": 60, "bucket": 20},
         {"longest": "count", "bucket": "count"},
     ),
@@ -353,7 +352,7 @@ METHODS = [
     Method("Plan.of_endpoint", PREMIUM.of_endpoint, {}, {"endpoint": "object"}),
     Method("Plan.counter", PREMIUM.counter, {}, {"endpoint": "object"}),
     Method("Plan.with_limits", PREMIUM.with_limits, {"table": "realtime"}, {"table": "choice"}),
-    Method("Plan.split", partial(spread, PREMIUM.split, "tables"), {}, {"tables": "object"}),
+    Method("Plan.split", partial(call_with_varargs, PREMIUM.split, "tables"), {}, {"tables": "object"}),
     Method(
         "Plan.merge",
         PREMIUM.merge,
@@ -378,20 +377,20 @@ METHODS = [
     Method("Timeouts", Timeouts, {}, {"total": "number", "connect": "number", "read": "number or None"}),
     Method(
         "Quota.forecast",
-        C.quota.forecast,
+        CLIENT.quota.forecast,
         {"requests": 1, "counter": CALL_LISTS},
         {"requests": "count", "counter": "choice"},
     ),
     Method(
         "broadcast",
         broadcast,
-        {"stream": C.calls.search(A, B)},
+        {"stream": CLIENT.calls.search(START, END)},
         {"stream": "object", "size": "count", "on_overflow": "choice", "history": "count"},
     ),
-    Method("Broadcast.subscribe", broadcast(C.calls.search(A, B)).subscribe, {}, {"last": "count"}),
+    Method("Broadcast.subscribe", broadcast(CLIENT.calls.search(START, END)).subscribe, {}, {"last": "count"}),
     *(
-        Method(f"Window.{name}", getattr(Window(ts=A, values={}), name), {}, {"series": "object"})
+        Method(f"Window.{name}", getattr(Window(ts=START, values={}), name), {}, {"series": "object"})
         for name in ("points", "value", "by_group")
     ),
-    *(Method(made.__name__, made, {}, {"models": "list"}) for made in (to_arrow, to_pandas, to_polars)),
+    *(Method(function.__name__, function, {}, {"models": "list"}) for function in (to_arrow, to_pandas, to_polars)),
 ]

@@ -1,4 +1,4 @@
-"""Servers that answer byte by byte, clients to try on them, and all that a reporter could tell of what happened."""
+"""Servers that send raw bytes, clients for them, and everything that an error reporter could show of a failure."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ HIDDEN = {"secret": SECRET, "token": TOKEN, "App ID": APP, "proxy's password": P
 HIDDEN |= {"proxy's token": base64.b64encode(f"user:{PASSWORD}".encode()).decode()}
 
 
-def client_of(url: str, **options: Any) -> AnalyticsClient:
+def make_client(url: str, **options: Any) -> AnalyticsClient:
     settings = {"app_id": APP, "plan": "enterprise", "base_url": url, "retry": Retry(attempts=1), "quotas": False}
     return AnalyticsClient("customer", SECRET, **(settings | options))
 
 
-async def ask(client: AnalyticsClient) -> Any:
+async def list_calls(client: AnalyticsClient) -> Any:
     return await client.calls.page(*client.calls.recent(3600))
 
 
 @asynccontextmanager
-async def speaking(said: bytes, *, close: bool = True) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """A server that reads a request, says these bytes, and hangs up, or keeps silent for ever."""
-    heard: list[bytes] = []
+async def raw_server(response: bytes, *, close: bool = True) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """Serve requests with these bytes; then close the connection, or keep it open without another byte."""
+    requests: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            heard.append(await reader.readuntil(b"\r\n\r\n"))
-            writer.write(said)
+            requests.append(await reader.readuntil(b"\r\n\r\n"))
+            writer.write(response)
             await writer.drain()
             if not close:
                 await reader.read()
@@ -45,21 +45,21 @@ async def speaking(said: bytes, *, close: bool = True) -> AsyncIterator[tuple[in
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     try:
-        yield server.sockets[0].getsockname()[1], heard
+        yield server.sockets[0].getsockname()[1], requests
     finally:
         server.close()
 
 
-def told(error: BaseException) -> str:
-    """All that a reporter tells of an error, with the variables of every frame but those of tests."""
+def error_report(error: BaseException) -> str:
+    """Everything that an error reporter shows of an error, with the variables of all frames but those of tests."""
     parts = [str(error), repr(error), repr(getattr(error, "__dict__", ""))]
-    for one in chain_of(error):
-        trace = one.__traceback__
+    for error_in_chain in chain_of(error):
+        trace = error_in_chain.__traceback__
         while trace:
             if "/tests/" not in trace.tb_frame.f_code.co_filename:
-                parts.append(shown(trace.tb_frame))
+                parts.append(format_frame(trace.tb_frame))
             trace = trace.tb_next
-        parts += traceback.format_exception_only(one)
+        parts += traceback.format_exception_only(error_in_chain)
     return "\n".join(parts)
 
 
@@ -68,24 +68,24 @@ def chain_of(error: BaseException | None) -> Iterator[BaseException]:
         yield error
         yield from chain_of(error.__cause__)
         yield from chain_of(error.__context__)
-        for one in getattr(error, "exceptions", ()):
-            yield from chain_of(one)
+        for inner in getattr(error, "exceptions", ()):
+            yield from chain_of(inner)
 
 
-def shown(frame: FrameType) -> str:
+def format_frame(frame: FrameType) -> str:
     """A frame as `TracebackException(capture_locals=True)` shows it."""
     stack = traceback.StackSummary.extract([(frame, frame.f_lineno)], capture_locals=True)
     return "".join(stack.format())
 
 
 def frames_of_tasks() -> str:
-    """The variables of all frames that wait, as a sampling profiler sees them."""
+    """The variables of all waiting frames, as a sampling profiler sees them."""
     parts: list[str] = []
     for task in asyncio.all_tasks():
         waiting: Any = task.get_coro()
         while (frame := getattr(waiting, "cr_frame", None)) is not None:
             if "/tests/" not in frame.f_code.co_filename:
-                parts.append(shown(frame))
+                parts.append(format_frame(frame))
             waiting = waiting.cr_await
     return "\n".join(parts)
 

@@ -1,4 +1,4 @@
-"""aioresponses that works with any aiohttp: newer ones want a stream writer that its responses do not bring."""
+"""Lets aioresponses work with every aiohttp: newer versions require a stream writer, which its responses lack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A transport that remembers what was asked, and a client over it whose clock stands still."""
+"""A transport that records requests, and a client over it whose clock stands still."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from urllib.parse import parse_qsl
 from agora_analytics import AnalyticsClient
 from agora_analytics.protocols import Request, Response
 
-# Every kind of answer at once, each of them empty.
+# An empty response of every endpoint at once.
 EMPTY = b'{"code":200,"message":"","call_lists":[],"call_info":[],"metrics":[],"data":[]}'
 
 
 class Recorder:
-    """Answers every request alike."""
+    """Returns the same response to every request, and records the requests."""
 
     hosts = 1
 
@@ -34,25 +34,25 @@ class Recorder:
         """Nothing is open."""
 
     @property
-    def only(self) -> Request:
+    def only_request(self) -> Request:
         (request,) = self.sent
         return request
 
 
-def client_of(recorder: Recorder, *, app_id: str = "app", now: float = 1_631_837_500.0, **options: Any):
+def make_client(recorder: Recorder, *, app_id: str = "app", now: float = 1_631_837_500.0, **options: Any):
     settings = {"plan": "enterprise", "quotas": False} | options
     return AnalyticsClient("customer", "the-secret", app_id=app_id, clock=lambda: now, transport=recorder, **settings)
 
 
 async def run(result: Any) -> Any:
-    """Do what a method asks for, whether it is awaited or iterated."""
+    """Await or iterate what a method returned."""
     if hasattr(result, "__await__"):
         return await result
     return [item async for item in result]
 
 
 def query(request: Request) -> dict[str, str]:
-    """Parse a query, in which no name may occur twice."""
+    """Parse a query, in which no name may appear twice."""
     pairs = parse_qsl(request.query, keep_blank_values=True, strict_parsing=True)
     assert len(pairs) == len(dict(pairs))
     return dict(pairs)

@@ -1,4 +1,4 @@
-"""The vendor's tables of parameters, spelled out: what asks for each value, and what must be sent."""
+"""The vendor's tables of parameters, spelled out: a call for each value, and the request that it must send."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ CALL = "/beta/analytics/call"
 INSIGHT = "/beta/insight"
 REALTIME = "/beta/realtime"
 
-OFFERED = {
+OFFERED_PATHS = {
     "starter": (),
     "standard": (CALL,),
     "premium": (CALL, INSIGHT, REALTIME),
     "enterprise": (CALL, INSIGHT, REALTIME),
 }
-"""Which part of the reference each plan has."""
+"""The endpoints of each plan, by their paths."""
 
 
 @attrs.frozen(kw_only=True)
-class Place:
-    """What there is to ask about."""
+class Target:
+    """The App ID, call, channel and users that the requests are about."""
 
     now: int
     app_id: str
@@ -46,9 +46,9 @@ class Place:
 
 @attrs.frozen
 class Case:
-    """A question: what asks it, and the method, path, query and body that must be sent."""
+    """A call of the client, and the method, path, query and body that it must send."""
 
-    ask: Callable[[AnalyticsClient], Any]
+    invoke: Callable[[AnalyticsClient], Any]
     path: str
     query: dict[str, str]
     body: dict[str, Any] | None = None
@@ -58,107 +58,111 @@ class Case:
         return "GET" if self.body is None else "POST"
 
     @property
-    def asked(self) -> dict[str, Any]:
+    def params(self) -> dict[str, Any]:
         return self.query if self.body is None else self.body
 
 
-def every(place: Place) -> Iterator[Case]:
-    """Yield every value of every parameter of all 14 endpoints."""
+def all_cases(target: Target) -> Iterator[Case]:
+    """Yield a case for every value of every parameter of all 14 endpoints."""
     for part in (_lists, _sessions, _statistics, _by_time, _usage_totals, _quality_totals, _usage, _quality, _tops):
-        yield from part(place)
+        yield from part(target)
 
 
-def _lists(at: Place) -> Iterator[Case]:
-    start, end = at.now - 7_200, at.now - 600
-    frame = {"appid": at.app_id, "start_ts": f"{start}", "end_ts": f"{end}"}
-    for given in ({}, {"cname": at.cname}, {"page_no": 2}, {"page_size": 7}, {"page_no": 3, "page_size": 2}):
-        told = {name: str(value) for name, value in given.items()}
-        query = frame | {"page_no": "1", "page_size": "100"} | told
-        yield Case(lambda c, given=given: c.calls.page(start, end, **given), f"{CALL}/lists", query)
+def _lists(target: Target) -> Iterator[Case]:
+    start, end = target.now - 7_200, target.now - 600
+    base = {"appid": target.app_id, "start_ts": f"{start}", "end_ts": f"{end}"}
+    for arguments in ({}, {"cname": target.cname}, {"page_no": 2}, {"page_size": 7}, {"page_no": 3, "page_size": 2}):
+        expected = {name: str(value) for name, value in arguments.items()}
+        query = base | {"page_no": "1", "page_size": "100"} | expected
+        yield Case(lambda c, arguments=arguments: c.calls.page(start, end, **arguments), f"{CALL}/lists", query)
 
 
-def _about(at: Place) -> tuple[tuple[int, int], dict[str, str]]:
-    start, end = at.start, at.start + 3_000
-    return (start, end), {"appid": at.app_id, "call_id": at.call_id, "start_ts": f"{start}", "end_ts": f"{end}"}
+def _call_span(target: Target) -> tuple[tuple[int, int], dict[str, str]]:
+    start, end = target.start, target.start + 3_000
+    return (start, end), {"appid": target.app_id, "call_id": target.call_id, "start_ts": f"{start}", "end_ts": f"{end}"}
 
 
-def _sessions(at: Place) -> Iterator[Case]:
-    span, about = _about(at)
-    usual = {"page_no": "1", "page_size": "100", "exclude_server_user": "true"}
-    for given, told in (
+def _sessions(target: Target) -> Iterator[Case]:
+    span, base = _call_span(target)
+    defaults = {"page_no": "1", "page_size": "100", "exclude_server_user": "true"}
+    for arguments, expected in (
         ({}, {}),
         ({"exclude_server_user": True}, {}),
         ({"exclude_server_user": False}, {"exclude_server_user": "false"}),
-        ({"uids": [at.uid, 7]}, {"uids": f"{at.uid},7"}),
+        ({"uids": [target.uid, 7]}, {"uids": f"{target.uid},7"}),
         ({"page_no": 2, "page_size": 1}, {"page_no": "2", "page_size": "1"}),
     ):
         yield Case(
-            lambda c, given=given: c.calls.sessions_page(at.call_id, *span, **given),
+            lambda c, arguments=arguments: c.calls.sessions_page(target.call_id, *span, **arguments),
             f"{CALL}/sessions",
-            about | usual | told,
+            base | defaults | expected,
         )
-    for sids in (at.sids, at.sids[:1]):
+    for sids in (target.sids, target.sids[:1]):
         yield Case(
-            lambda c, sids=sids: c.calls.metrics(at.call_id, sids, *span),
+            lambda c, sids=sids: c.calls.metrics(target.call_id, sids, *span),
             f"{CALL}/metrics",
-            about | {"sids": ",".join(sids)},
+            base | {"sids": ",".join(sids)},
         )
 
 
-def _statistics(at: Place) -> Iterator[Case]:
-    span, about = _about(at)
+def _statistics(target: Target) -> Iterator[Case]:
+    span, base = _call_span(target)
     for metric in FREEZES:
         for dimension in DIMENSIONS:
             yield Case(
-                lambda c, metric=metric, dimension=dimension: c.calls.statistics(at.call_id, metric, dimension, *span),
+                lambda c, metric=metric, dimension=dimension: c.calls.statistics(
+                    target.call_id, metric, dimension, *span
+                ),
                 f"{CALL}/statistics",
-                about | {"metric": metric, "dimension": dimension},
+                base | {"metric": metric, "dimension": dimension},
             )
         yield Case(
-            lambda c, metric=metric: c.calls.freeze_buckets(at.call_id, metric, *span),
+            lambda c, metric=metric: c.calls.freeze_buckets(target.call_id, metric, *span),
             f"{CALL}/freeze/bucket",
-            about | {"metric": metric},
+            base | {"metric": metric},
         )
     for metric in TIMELINES:
         yield Case(
-            lambda c, metric=metric: c.calls.timeline(at.call_id, metric, *span),
+            lambda c, metric=metric: c.calls.timeline(target.call_id, metric, *span),
             f"{CALL}/statistics/time",
-            about | {"metric": metric},
+            base | {"metric": metric},
         )
 
 
-def _days(at: Place) -> tuple[int, int]:
-    return at.now - 3 * 86_400, at.now - 86_400
+def _day_span(target: Target) -> tuple[int, int]:
+    return target.now - 3 * 86_400, target.now - 86_400
 
 
-def _by_time(at: Place) -> Iterator[Case]:
-    start, end = _days(at)
-    frame = {"appid": at.app_id, "startTs": f"{start}", "endTs": f"{end}"}
+def _by_time(target: Target) -> Iterator[Case]:
+    start, end = _day_span(target)
+    base = {"appid": target.app_id, "startTs": f"{start}", "endTs": f"{end}"}
     for metric in (*COUNTS, *PEAKS):
-        for grain in ("1d", "1h"):
+        for granularity in ("1d", "1h"):
             yield Case(
-                lambda c, metric=metric, grain=grain: c.insights.usage(metric, start, end, granularity=grain),
+                lambda c, metric=metric, granularity=granularity: c.insights.usage(
+                    metric, start, end, granularity=granularity
+                ),
                 f"{INSIGHT}/usage/by_time",
-                frame | {"metric": metric, "aggregateGranularity": grain},
+                base | {"metric": metric, "aggregateGranularity": granularity},
             )
     for metric in QUALITIES:
         for product in PRODUCTS:
-            for grain in ("1d", "1h", "1m"):
+            for granularity in ("1d", "1h", "1m"):
                 yield Case(
-                    lambda c, metric=metric, product=product, grain=grain: c.insights.quality(
-                        metric, start, end, product=product, granularity=grain
+                    lambda c, metric=metric, product=product, granularity=granularity: c.insights.quality(
+                        metric, start, end, product=product, granularity=granularity
                     ),
                     f"{INSIGHT}/quality/by_time",
-                    frame | {"metric": metric, "productType": product, "aggregateGranularity": grain},
+                    base | {"metric": metric, "productType": product, "aggregateGranularity": granularity},
                 )
 
 
-def _groups(at: Place) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Yield what is given of dimensions, and what a body then holds."""
+def _total_filters(target: Target) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Yield arguments about dimensions, and the members of a body that they become."""
     yield {}, {}
     for dimension in DIMENSIONS:
         yield {"dimension": dimension}, {"dimension": dimension}
-    values = list(at.countries)
+    values = list(target.countries)
     yield (
         {"dimension": "country", "dimension_values": values},
         {"dimension": "country", "dimensionValues": values},
@@ -169,91 +173,96 @@ def _groups(at: Place) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     )
 
 
-def _usage_totals(at: Place) -> Iterator[Case]:
-    span, path = _days(at), f"{INSIGHT}/usage/aggregation"
-    frame = {"startTs": span[0], "endTs": span[1]}
+def _usage_totals(target: Target) -> Iterator[Case]:
+    span, path = _day_span(target), f"{INSIGHT}/usage/aggregation"
+    base = {"startTs": span[0], "endTs": span[1]}
     for metric in (*COUNTS, *PEAKS):
-        for given, told in _groups(at):
-            if not given or metric in COUNTS:  # the reference: peaks are of the whole App ID only
+        for arguments, expected in _total_filters(target):
+            if not arguments or metric in COUNTS:  # the reference: peaks are for the whole App ID only
                 yield Case(
-                    lambda c, metric=metric, given=given: c.insights.usage_total(metric, *span, **given),
+                    lambda c, metric=metric, arguments=arguments: c.insights.usage_total(metric, *span, **arguments),
                     path,
-                    {"appid": at.app_id},
-                    {**frame, "metric": metric, **told},
+                    {"appid": target.app_id},
+                    {**base, "metric": metric, **expected},
                 )
 
 
-def _quality_totals(at: Place) -> Iterator[Case]:
-    span, path = _days(at), f"{INSIGHT}/quality/aggregation"
-    frame = {"startTs": span[0], "endTs": span[1]}
+def _quality_totals(target: Target) -> Iterator[Case]:
+    span, path = _day_span(target), f"{INSIGHT}/quality/aggregation"
+    base = {"startTs": span[0], "endTs": span[1]}
     sizes = {"dimension": "channelSize"}
     products = [({"product": product}, {"productType": product}) for product in PRODUCTS]
     for metric in QUALITIES:
-        for given, told in (*_groups(at), (sizes, sizes), *products):
+        for arguments, expected in (*_total_filters(target), (sizes, sizes), *products):
             yield Case(
-                lambda c, metric=metric, given=given: c.insights.quality_total(metric, *span, **given),
+                lambda c, metric=metric, arguments=arguments: c.insights.quality_total(metric, *span, **arguments),
                 path,
-                {"appid": at.app_id},
-                {**frame, "metric": metric, **told},
+                {"appid": target.app_id},
+                {**base, "metric": metric, **expected},
             )
 
 
-def _narrowed(at: Place) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
-    """Yield what is given of channels and dimensions of real-time windows, and what a query then holds."""
+def _window_filters(target: Target) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
+    """Yield arguments about channels and dimensions of windows, and the parameters of a query that they become."""
     yield {}, {}
-    yield {"cname": at.cname}, {"cname": at.cname}
+    yield {"cname": target.cname}, {"cname": target.cname}
     for dimension in DIMENSIONS:
         yield {"dimension": dimension}, {"dimension": dimension}
     yield (
-        {"dimension": "country", "dimension_values": at.countries},
-        {"dimension": "country", "dimensionValues": ",".join(f'"{one}"' for one in at.countries)},
+        {"dimension": "country", "dimension_values": target.countries},
+        {"dimension": "country", "dimensionValues": ",".join(f'"{one}"' for one in target.countries)},
     )
 
 
-def _windows(at: Place) -> tuple[tuple[int, int], dict[str, str]]:
-    span = at.now - 1_205, at.now - 203
-    return span, {"appid": at.app_id, "startTs": f"{span[0]}", "endTs": f"{span[1]}"}
+def _window_span(target: Target) -> tuple[tuple[int, int], dict[str, str]]:
+    span = target.now - 1_205, target.now - 203
+    return span, {"appid": target.app_id, "startTs": f"{span[0]}", "endTs": f"{span[1]}"}
 
 
-def _usage(at: Place) -> Iterator[Case]:
-    span, frame = _windows(at)
+def _usage(target: Target) -> Iterator[Case]:
+    span, base = _window_span(target)
     for product in PRODUCTS:
         for metric in ("userCount", "channelCount"):
-            for given, told in _narrowed(at):
-                if metric == "userCount" or "dimension" not in given:  # the reference: a dimension goes with userCount
+            for arguments, expected in _window_filters(target):
+                if (
+                    metric == "userCount" or "dimension" not in arguments
+                ):  # the reference: dimensions are for userCount only
                     yield Case(
-                        lambda c, metric=metric, product=product, given=given: c.realtime.usage(
-                            metric, *span, product=product, **given
+                        lambda c, metric=metric, product=product, arguments=arguments: c.realtime.usage(
+                            metric, *span, product=product, **arguments
                         ),
                         f"{REALTIME}/usage/by_time_20sec",
-                        frame | {"productType": product, "metric": metric} | told,
+                        base | {"productType": product, "metric": metric} | expected,
                     )
 
 
-def _quality(at: Place) -> Iterator[Case]:
-    span, frame = _windows(at)
-    users = {"cname": at.cname, "uids": [at.uid, 4294967295]}, {"cname": at.cname, "uids": f"{at.uid},4294967295"}
+def _quality(target: Target) -> Iterator[Case]:
+    span, base = _window_span(target)
+    users = (
+        {"cname": target.cname, "uids": [target.uid, 4294967295]},
+        {"cname": target.cname, "uids": f"{target.uid},4294967295"},
+    )
     for product in PRODUCTS:
         for metric in QUALITIES:
-            for given, told in (*_narrowed(at), users):
+            for arguments, expected in (*_window_filters(target), users):
                 yield Case(
-                    lambda c, metric=metric, product=product, given=given: c.realtime.quality(
-                        metric, *span, product=product, **given
+                    lambda c, metric=metric, product=product, arguments=arguments: c.realtime.quality(
+                        metric, *span, product=product, **arguments
                     ),
                     f"{REALTIME}/quality/by_time_20sec",
-                    frame | {"productType": product, "metric": metric} | told,
+                    base | {"productType": product, "metric": metric} | expected,
                 )
 
 
-def _tops(at: Place) -> Iterator[Case]:
-    ts = at.now - 203
+def _tops(target: Target) -> Iterator[Case]:
+    ts = target.now - 203
     for product in PRODUCTS:
         for dimension in DIMENSIONS:
-            about = {"appid": at.app_id, "ts": f"{ts}", "productType": product, "dimension": dimension}
+            base = {"appid": target.app_id, "ts": f"{ts}", "productType": product, "dimension": dimension}
             yield Case(
                 lambda c, product=product, dimension=dimension: c.realtime.usage_top(dimension, ts, product=product),
                 f"{REALTIME}/usage/dimension/top20",
-                about | {"metric": "userCount"},
+                base | {"metric": "userCount"},
             )
             for metric in QUALITIES:
                 for extra in (None, "userCount"):
@@ -262,5 +271,5 @@ def _tops(at: Place) -> Iterator[Case]:
                             c.realtime.quality_top(metric, dimension, ts, product=product, extra_metrics=extra)
                         ),
                         f"{REALTIME}/quality/dimension/top20",
-                        about | {"metric": metric} | ({"extraMetrics": extra} if extra else {}),
+                        base | {"metric": metric} | ({"extraMetrics": extra} if extra else {}),
                     )
