@@ -20,6 +20,7 @@ from agora_analytics import (
     PlanRefused,
     QuotaExhausted,
     RateLimited,
+    ResponseError,
     Retry,
     ServerError,
     TransportError,
@@ -142,7 +143,7 @@ async def test_a_body_with_code_500_is_retried_once(clock):
         (reply('{"message":"no Route matched"}', 404), NotFound),
         (reply('{"code":300,"message":"query time length limit error","data":null}'), PlanRefused),
         (reply('{"code":0,"call_lists":7}'), DecodeError),
-        (reply("<html>moved</html>", 302, Location="https://elsewhere"), Exception),
+        (reply("<html>moved</html>", 302, Location="https://elsewhere"), ResponseError),
         (reply('{"code":0,"message":"success"}'), DecodeError),
     ],
 )

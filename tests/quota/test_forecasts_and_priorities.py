@@ -59,7 +59,7 @@ async def test_a_forecast_includes_waiting_requests_and_gives_the_time(clock):
 
 
 async def test_without_quotas_every_forecast_is_zero_seconds(clock):
-    limiters = Limiters(PREMIUM, ledger := MemoryLedger(), account="a", clock=clock, enforce=False)
+    limiters = Limiters(PREMIUM, MemoryLedger(), account="a", clock=clock, enforce=False)
     assert (await limiters.forecast(10**6, CALL_LISTS)).seconds == 0
 
 
