@@ -1,5 +1,7 @@
 """The loop of `watch`: poll as windows become queryable, deliver them, save the checkpoint, sleep until the next.
 
+The first poll after an outage or a restart backfills all windows that the service still keeps.
+
 The theory (watermark, late data, checkpoints) is in docs/concepts/streams.md.
 """
 
