@@ -1,7 +1,7 @@
 """Assembles windows from answers: a pure machine that takes points and yields windows, revisions and gaps.
 
-Windows are deduplicated and delivered in order; the *watermark* is the next one to deliver. A window is complete as soon
-as every series has points for it. A series without points holds it back until an answer from after the allowed lateness
+Windows are deduplicated and delivered in order; the *watermark* is the next one to deliver. A window is complete once
+every series has points for it. A series without points holds it back until an answer from after the allowed lateness
 still lacks them, or until the window is too old to be queried. Only an answer can show that something is missing; an
 outage merely delays.
 
