@@ -8,6 +8,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
+from agora_analytics.cli.parsing import check_choice
+
 if TYPE_CHECKING:
     from agora_analytics.models import Call, Session
 
@@ -67,8 +69,7 @@ SESSION_ORDERS: Final[dict[str, Callable[[Session], float | None]]] = {
 
 def sort_key(orders: dict[str, Callable[[ItemT], float | None]], name: str) -> Callable[[ItemT], float | None]:
     """Return the sort key of `--sort`; raises `ValueError` for an unknown one."""
-    if name not in orders:
-        raise ValueError(f"--sort={name!r}: allowed are {', '.join(orders)}")
+    check_choice("--sort", name, orders)
     return orders[name]
 
 
