@@ -30,6 +30,7 @@ GAP_REASONS = {
 
 _THREE_DIGITS = 10
 
+_TIME_FIRST = re.compile(r"(?:start|end|stop)=\d{9,10}\b")
 _EPOCH_TIME = re.compile(r"(?<![\w-])((?:start|end|stop)=|at (?:most|least) (?=\d+ now\b))(\d{9,10})\b")
 
 
@@ -117,7 +118,12 @@ def format_duration(seconds: float | None) -> str:
 
 
 def with_iso_times(message: str) -> str:
-    """Write the epoch seconds of an error about times in ISO 8601: `start=1795521600` is hard to read."""
+    """Write the epoch seconds of an error about times in ISO 8601: `start=1795521600` is hard to read.
+
+    An error about anything else is left as it is: it may quote a name that looks like a time.
+    """
+    if not _TIME_FIRST.match(message):
+        return message
     return _EPOCH_TIME.sub(lambda found: found[1] + _iso(int(found[2])), message)
 
 

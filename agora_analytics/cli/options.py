@@ -68,7 +68,7 @@ class ListOptions(OutputOptions):
     ] = None
 
     def max_rows(self, default: int = 100) -> int | None:
-        """Return how many rows to show; None for all."""
+        """Return how many rows to show, also in a sorted list; None for all."""
         return self.limit if self.limit or self.json else default
 
 

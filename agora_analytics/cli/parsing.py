@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from datetime import datetime
 from difflib import get_close_matches
 from enum import Enum
 from typing import Final
 
 import agora_analytics as agora
+from agora_analytics._core.validation import short_repr
 from agora_analytics.catalogue import (
     Dimension,
     FreezeMetric,
@@ -22,7 +23,8 @@ from agora_analytics.catalogue import (
     TimelineMetric,
     UsageMetric,
 )
-from agora_analytics.spans import seconds
+from agora_analytics.plans import PLANS
+from agora_analytics.spans import DAY, seconds
 
 METRICS: Final[dict[str, type[Metric]]] = {
     "usage": UsageMetric,
@@ -42,20 +44,31 @@ CATALOGUE: Final[dict[str, type[Enum]]] = {
 }
 """Everything that `metrics` lists, by kind."""
 
+_SIMILAR: Final = 0.7
+"""Least similarity of a suggested name: by less, `hourly` would be taken for `country`."""
+
+_MAX_DIGITS: Final = 20
+_LONGEST: Final = 36_525 * DAY
+"""A century: longer than any plan keeps data."""
+
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
 
 
 def parse_duration(text: str, option: str = "--last") -> int:
     """Return the seconds of a text like `45s`, `20m`, `3h`, `2d`, `1w` or `1h30m`."""
     if not re.fullmatch(r"(?:\d+[smhdw])+", text):
-        raise ValueError(f"{option}={text!r}: allowed are durations like 45s, 20m, 3h, 2d, 1w or 1h30m")
-    return sum(int(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)([smhdw])", text))
+        raise ValueError(f"{option}={short_repr(text)}: allowed are durations like 45s, 20m, 3h, 2d, 1w or 1h30m")
+    parts = re.findall(r"(\d+)([smhdw])", text)
+    found = sum(_whole_number(option, number) * _UNITS[unit] for number, unit in parts)
+    if not 0 < found <= _LONGEST:
+        raise ValueError(f"{option}={short_repr(text)}: allowed are durations from 1s to {_LONGEST // DAY}d")
+    return found
 
 
 def parse_time(text: str, option: str) -> int:
     """Return the UTC seconds of a text: ISO 8601 with a zone or `Z`, or whole seconds since 1970."""
     if text.isdecimal():
-        return seconds(int(text), option)
+        return seconds(_whole_number(option, text), option)
     try:
         time = datetime.fromisoformat(text)
     except ValueError:
@@ -75,7 +88,7 @@ def split_list(text: str) -> tuple[str, ...]:
 
 def parse_uids(text: str) -> tuple[int | str, ...]:
     """Parse a list of user IDs; digits become numbers, which the client checks as such."""
-    return tuple(int(part) if part.isdecimal() else part for part in split_list(text))
+    return tuple(_whole_number("--uids", part) if part.isdecimal() else part for part in split_list(text))
 
 
 def parse_mids(text: str) -> frozenset[int]:
@@ -88,9 +101,11 @@ def parse_filters(texts: Iterable[str]) -> tuple[agora.Filter, ...]:
     return tuple(map(_filter, texts))
 
 
-def parse_series(text: str) -> agora.Series:
+def parse_series(option: str, text: str) -> agora.Series:
     """Parse a real-time series: METRIC:PRODUCT, or METRIC for the product Native."""
     metric, _, product = text.partition(":")
+    if not metric:
+        raise ValueError(f"{option}={text!r}: allowed is METRIC:PRODUCT, or METRIC for Native, like userCount:WebRTC")
     return agora.Series(metric, product=product or Product.NATIVE)
 
 
@@ -111,19 +126,30 @@ def check_name(option: str, name: str, *kinds: str) -> None:
     known = names_of(*kinds)
     if name in known:
         return
-    close = closest(name, known)
-    guess = f"did you mean {close}? " if close else ""
     pages = " and ".join(f"`agora-analytics metrics {kind}`" for kind in kinds)
     verb = "lists" if len(kinds) == 1 else "list"
     raise ValueError(
-        f"{option}={name!r} is not in the catalogue: {guess}{pages} {verb} the names; --allow-unknown sends it as it is"
+        f"{option}={name!r} is not in the catalogue: {_guess(name, known)}{pages} {verb} the names;"
+        " --allow-unknown sends it as it is"
     )
+
+
+def check_choice(option: str, name: str, allowed: Collection[str]) -> None:
+    """Raise `ValueError` for a name that is not among those allowed, with the closest one that is."""
+    if name not in allowed:
+        raise ValueError(f"{option}={name!r}: {_guess(name, allowed)}allowed are {', '.join(allowed)}")
+
+
+def check_plan(option: str, name: str) -> None:
+    """Raise `ValueError` for a name that no pricing plan has, with the closest one; case does not matter."""
+    if name.lower() not in PLANS:
+        check_choice(option, name, PLANS)
 
 
 def closest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name most like another, None if none is; case and underscores do not matter."""
     folded = {_fold(one): one for one in known}
-    return next((folded[match] for match in get_close_matches(_fold(name), folded, n=1)), None)
+    return next((folded[match] for match in get_close_matches(_fold(name), folded, n=1, cutoff=_SIMILAR)), None)
 
 
 def completion(*kinds: str) -> Callable[[str], list[str]]:
@@ -159,20 +185,31 @@ def pairs_of(kinds: Iterable[str], second: str) -> list[str]:
     return [f"{name}:{other}" for name in names_of(*kinds) for other in names_of(second)]
 
 
+def _guess(name: str, known: Iterable[str]) -> str:
+    close = closest(name, known)
+    return f"did you mean {close}? " if close else ""
+
+
+def _whole_number(option: str, text: str) -> int:
+    """Return the number that a text of digits is; raises `ValueError` if it is longer than any that is allowed."""
+    if len(text) > _MAX_DIGITS:
+        raise ValueError(f"{option}: {short_repr(text)} has more than {_MAX_DIGITS} digits")
+    return int(text)
+
+
 def _fold(name: str) -> str:
     return name.replace("_", "").replace("-", "").casefold()
 
 
 def _mid(text: str) -> int:
     if text.isdecimal():
-        return int(text)
+        return _whole_number("--mids", text)
     try:
         return MetricId[text.upper()].value
     except KeyError:
-        close = closest(text, names_of("metric_id"))
-        guess = f": did you mean {close}?" if close else ""
+        guess = _guess(text, names_of("metric_id"))
         raise ValueError(
-            f"--mids: {text!r} is neither a number nor a name that `agora-analytics metrics metric_id` lists{guess}"
+            f"--mids={text!r}: {guess}allowed are numbers, and names that `agora-analytics metrics metric_id` lists"
         ) from None
 
 

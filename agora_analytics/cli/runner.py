@@ -46,7 +46,7 @@ def report_error(error: Exception) -> int:
     """Write an error to standard error and return its exit code."""
     if isinstance(error, AgoraError):
         kind = f" [kind: {error.kind}]" if isinstance(error, ExportError) else ""
-        parts = ("error", error.request, with_iso_times(str(error.args[0])))
+        parts = ("error", error.request, str(error.args[0]))
         write_stderr(": ".join(filter(None, parts)) + kind, error.hint)
     else:
         write_stderr(f"error: {with_iso_times(str(error))}")

@@ -19,6 +19,7 @@ import attrs
 
 from agora_analytics import HOSTS, AnalyticsClient, FileCheckpoints, FileLedger, MemoryLedger, Plan
 from agora_analytics._core.transport import AiohttpTransport, Credentials, trusting
+from agora_analytics.cli.parsing import check_plan
 from agora_analytics.protocols import Ledger, Transport
 
 _ENVIRONMENT = {
@@ -56,7 +57,9 @@ class AccountSettings:
         if self.plan is None:
             # Not required here, but without a customer ID there is no usage to show: name both.
             self._need("customer_id", "plan")
-        return Plan.of(self.plan or "")
+        name = self.plan or ""
+        check_plan("plan", name)
+        return Plan.of(name)
 
     def complete(self) -> AccountSettings:
         """Return these settings; raises `ValueError` naming all that are missing, and where each can be set."""

@@ -1,11 +1,14 @@
-"""Sort orders of calls and sessions, and a bounded list of the highest."""
+"""Sort orders of calls and sessions, and the highest items by an order."""
 
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Callable
 from itertools import count
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from agora_analytics.cli.parsing import check_choice
 
 if TYPE_CHECKING:
     from agora_analytics.models import Call, Session
@@ -66,15 +69,14 @@ SESSION_ORDERS: Final[dict[str, Callable[[Session], float | None]]] = {
 
 def sort_key(orders: dict[str, Callable[[ItemT], float | None]], name: str) -> Callable[[ItemT], float | None]:
     """Return the sort key of `--sort`; raises `ValueError` for an unknown one."""
-    if name not in orders:
-        raise ValueError(f"--sort={name!r}: allowed are {', '.join(orders)}")
+    check_choice("--sort", name, orders)
     return orders[name]
 
 
 class TopN(Generic[ItemT]):
-    """The `size` items with the highest keys; memory does not grow with the number of items added."""
+    """The `size` items with the highest keys (None: all items); no more than that are in memory."""
 
-    def __init__(self, key: Callable[[ItemT], float | None], size: int) -> None:
+    def __init__(self, key: Callable[[ItemT], float | None], size: int | None) -> None:
         self._key = key
         self._size = size
         self._sequence = count()
@@ -83,8 +85,8 @@ class TopN(Generic[ItemT]):
     def add(self, item: ItemT) -> None:
         """Add an item and drop the lowest if there are too many; of equal items the first stays."""
         value = self._key(item)
-        entry = (-1.0 if value is None else float(value), -next(self._sequence), item)
-        if len(self._heap) < self._size:
+        entry = (-math.inf if value is None else float(value), -next(self._sequence), item)
+        if self._size is None or len(self._heap) < self._size:
             heapq.heappush(self._heap, entry)
         else:
             heapq.heappushpop(self._heap, entry)

@@ -9,6 +9,7 @@ import pytest
 
 from agora_analytics.catalogue import MetricId
 from agora_analytics.cli.commands.demo import Tour
+from agora_analytics.cli.options import ListOptions
 from agora_analytics.cli.output import Screen
 from agora_analytics.simulator import Simulation
 
@@ -71,6 +72,16 @@ def test_sessions_are_sorted_highest_first(run, call_id, order, key):
     assert shown.err == ""
     cut = run("calls", "sessions", call_id, *span, "--sort", order, "--limit", "2")
     assert f"the first 2 of {len(rows)} sessions by {order}; {len(rows) - 2} are left out: see --limit" in cut.err
+
+
+def test_sorted_sessions_as_json_are_all_unless_limited(run, call_id, monkeypatch):
+    monkeypatch.setattr(ListOptions.max_rows, "__defaults__", (2,))  # no call of this world has a hundred
+    span = ("--last", "5h", "--sort", "joined")
+    sessions = run("calls", "sessions", call_id, *span, "--json")
+    assert len(sessions.lines) > 2
+    assert sessions.err == ""
+    assert len(run("calls", "sessions", call_id, *span, "--limit", "3", "--json").lines) == 3
+    assert f"the first 2 of {len(sessions.lines)} sessions" in run("calls", "sessions", call_id, *span).err
 
 
 def test_an_unknown_order_of_sessions_is_refused_before_anything_is_sent(run, served):

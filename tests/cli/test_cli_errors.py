@@ -57,6 +57,52 @@ def test_wrong_options_are_reported_before_a_request_is_sent(run, served, argume
 
 
 @pytest.mark.parametrize(
+    "command", [("calls", "search"), ("watch", "--windows", "1"), ("follow", "--events", "1")], ids=lambda one: one[0]
+)
+@pytest.mark.parametrize(
+    ("last", "words"),
+    [
+        ("0w", "--last='0w': allowed are durations from 1s to 36525d"),
+        ("0h0s", "--last='0h0s': allowed are durations"),
+        ("99999999999999w", "--last='99999999999999w': allowed are durations"),
+        ("9" * 5_000 + "h", "has more than 20 digits"),
+        ("9" * 5_000, "': allowed are durations like"),
+    ],
+    ids=["zero", "zeros", "long", "digits", "no unit"],
+)
+def test_a_duration_out_of_range_is_refused_by_the_name_of_the_option(run, served, command, last, words):
+    before = served.service.counts.total()
+    ran = run(*command, "--last", last)
+    failed(ran, 2, "--last", words)
+    assert len(ran.err) < 300
+    assert served.service.counts.total() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("calls", "search", "--start", "DIGITS"), "--start"),
+        (("calls", "search", "--start", "1795521600", "--end", "DIGITS"), "--end"),
+        (("calls", "metrics", "id", "--mids", "DIGITS"), "--mids"),
+        (("calls", "sessions", "id", "--uids", "7,DIGITS"), "--uids"),
+    ],
+    ids=["start", "end", "mids", "uids"],
+)
+def test_a_number_with_thousands_of_digits_is_refused_by_the_name_of_the_option(run, arguments, option):
+    ran = run(*(one.replace("DIGITS", "9" * 5_000) for one in arguments))
+    failed(ran, 2, f"error: {option}: ", "has more than 20 digits")
+    assert len(ran.err) < 300
+
+
+@pytest.mark.parametrize("command", ["search", "statistics"])
+def test_a_name_that_looks_like_a_time_is_quoted_as_it_is(run, served, monkeypatch, command):
+    message = "start=1795521600 is unknown"
+    monkeypatch.setattr(served.service, "faults", Faults.always(Fault("refusal", code=404, message=message)))
+    what = ("search", "--last", "1h") if command == "search" else (command, "id", "--last", "1h")
+    failed(run("calls", *what), 1, message)
+
+
+@pytest.mark.parametrize(
     ("start", "words"), [("1000000000", ("query time range limit",)), ("4000000000", ("query latency limit",))]
 )
 def test_a_span_outside_the_retention_is_refused_by_the_service(run, start, words):

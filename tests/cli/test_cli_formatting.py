@@ -85,6 +85,11 @@ def test_a_time_is_parsed_from_iso_8601_and_epoch_seconds(text):
             "end=2026-11-24T12:00:00Z lies in the future (plan 'x'): at most 2026-11-24T11:00:00Z now",
         ),
         ("uids=(1795521600,) are too many: at most 10", "uids=(1795521600,) are too many: at most 10"),
+        (
+            "'start=1795521600' is the name of a channel, not the id of a call",
+            "'start=1795521600' is the name of a channel, not the id of a call",
+        ),
+        ("cname: start=1795521600 contains a comma", "cname: start=1795521600 contains a comma"),
         ("end=50 must be after start=100", "end=50 must be after start=100"),
         ("--start=1795521600000 is not a time in seconds", "--start=1795521600000 is not a time in seconds"),
     ],

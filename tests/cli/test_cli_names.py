@@ -34,6 +34,18 @@ MISSPELT = {
     ("export", "--dry-run", "--datasets", "cals"): "--datasets='cals': did you mean calls?",
     ("export", "--dry-run", "--datasets", "realtime", "--series", "userCont:Native"): "--series='userCont'",
     ("export", "--dry-run", "--datasets", "insights", "--insights", "userCount::contry"): "did you mean country?",
+    (
+        "export",
+        "--dry-run",
+        "--datasets",
+        "insights",
+        "--insights",
+        "userCount::hourly",
+    ): "--insights='hourly' is not in the catalogue: `agora-analytics metrics dimension` and"
+    " `agora-analytics metrics granularity` list the names",
+    ("export", "--dry-run", "--datasets", "insights", "--insights", "userCount::1x"): "--insights='1x' is not in",
+    ("insights", "usage", "--granularity", "1x"): "--granularity='1x' is not in the catalogue",
+    ("insights", "quality", "--granularity", "1H"): "did you mean 1h?",
     ("export", "--dry-run", "--datasets", "statistics", "--statistics", "video_freeze:net"): "video_freeze_rate?",
 }
 
@@ -77,6 +89,52 @@ def test_a_name_that_the_catalogue_does_not_list_can_be_sent(run, served, call_i
 def test_a_misspelt_metric_id_or_kind_is_refused_with_a_suggestion(run, bare):
     assert "did you mean app_cpu?" in run("calls", "metrics", "id", "--mids", "appcpu").err
     assert "did you mean quality?" in bare("metrics", "qualiti").err
+
+
+CHOICES = {
+    ("plans", "premum"): "PLAN='premum': did you mean premium? allowed are starter, standard, premium, enterprise",
+    ("quota", "--plan", "premum"): "plan='premum': did you mean premium? allowed are starter, standard,",
+    ("calls", "search", "--plan", "Enterprize"): "plan='Enterprize': did you mean enterprise?",
+    ("export", "data", "--plan", "standart"): "--plan='standart': did you mean standard?",
+    ("simulate", "--plan", "starte"): "--plan='starte': did you mean starter?",
+    ("demo", "--plan", "starte"): "--plan='starte': did you mean starter?",
+    ("calls", "search", "--sort", "worstt"): "--sort='worstt': did you mean worst? allowed are started, lasted,",
+    ("calls", "sessions", "id", "--sort", "joind"): "--sort='joind': did you mean joined?",
+    ("export", "data", "--format", "parqet"): "--format='parqet': did you mean parquet? allowed are jsonl,",
+    ("simulate", "--fault-kinds", "status,rest"): "--fault-kinds='rest': did you mean reset? allowed are status,",
+    ("metrics", "qualiti"): "KIND='qualiti': did you mean quality?",
+    ("calls", "metrics", "id", "--mids", "appcpu"): "--mids='appcpu': did you mean app_cpu?",
+}
+
+
+@pytest.mark.parametrize(("arguments", "suggestion"), CHOICES.items(), ids=map(" ".join, CHOICES))
+def test_a_misspelt_choice_is_refused_with_the_closest_allowed_one(run, served, arguments, suggestion):
+    before = served.service.counts.total()
+    ran = run(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert suggestion in ran.err
+    assert len(ran.err.splitlines()) == 1
+    assert served.service.counts.total() == before
+
+
+def test_a_plan_is_known_in_any_case(bare):
+    assert bare("plans", "Premium").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (("watch", ":Native"), "SERIES=':Native'"),
+        (("watch", ""), "SERIES=''"),
+        (("watch", "userCount", ""), "SERIES=''"),
+        (("export", "--dry-run", "--datasets", "realtime", "--series", ":Native"), "--series=':Native'"),
+    ],
+    ids=["product only", "empty", "second empty", "export"],
+)
+def test_a_series_without_a_metric_is_refused_by_the_name_of_its_option(run, arguments, option):
+    ran = run(*arguments)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"{option}: allowed is METRIC:PRODUCT, or METRIC for Native" in ran.err
 
 
 @pytest.mark.parametrize("kind", parsing.CATALOGUE)

@@ -35,6 +35,39 @@ def test_top_n_keeps_the_highest_and_puts_missing_values_last():
     assert [one.call_id for one in best.items()] == ["zero", "none"]
 
 
+def test_top_n_puts_missing_values_after_negative_ones():
+    best = TopN(CALL_ORDERS["peak"], 9)
+    best.add(call("none"))
+    best.add(call("negative", call_pcu=-5))
+    assert [one.call_id for one in best.items()] == ["negative", "none"]
+
+
+def test_a_sorted_list_as_json_has_all_calls_unless_limited(run):
+    end = int(time.time()) - 3_600
+    span = ("--start", str(end - 5 * 3_600), "--end", str(end), "--json")
+    calls = {one["call_id"] for one in run("calls", "search", *span).lines}
+    ran = run("calls", "search", *span, "--sort", "peak")
+    assert len(calls) > 100
+    assert {one["call_id"] for one in ran.lines} == calls
+    assert ran.err == ""
+    assert len(run("calls", "search", *span, "--worst", "--limit", "7").lines) == 7
+
+
+def test_a_sorted_table_has_the_first_hundred_calls_unless_limited(run):
+    err = run("calls", "search", "--last", "5h", "--sort", "peak").err
+    assert "the first 100 of " in err
+
+
+def test_one_call_is_in_the_singular_in_every_message(run):
+    err = run("calls", "search", "--last", "2h", "--limit", "1").err
+    assert err.startswith("the newest 1 call, back to ")
+    (cname, *_) = (one["cname"] for one in run("calls", "search", "--last", "2h", "--json").lines)
+    (first, *_) = run("calls", "search", "--last", "2h", "--cname", cname, "--json").lines
+    span = ("--start", str(first["created_ts"]), "--end", str(first["created_ts"] + 1), "--cname", cname)
+    assert run("calls", "search", *span).err.startswith("1 call\n")
+    assert "\n1 call, by peak\n" in run("calls", "search", *span, "--sort", "peak").err
+
+
 def test_freeze_impact_is_the_higher_freeze_rate_times_the_peak_of_users():
     assert freeze_impact(call("a", call_audio_freeze_rate=0.1, call_video_freeze_rate=0.2, call_pcu=50)) == 10
     assert freeze_impact(call("a", call_video_freeze_rate=None, call_audio_freeze_rate=0.2, call_pcu=5)) == 1

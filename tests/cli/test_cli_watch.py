@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 
@@ -16,6 +18,18 @@ def test_windows_are_printed_in_order_as_json_and_as_text(run):
     assert people.code == 0
     assert people.out.count("userCount Native") == 3
     assert "requests a day every" in people.err
+
+
+def test_the_first_window_is_shown_without_an_age_and_later_ones_with_it(run, monkeypatch):
+    """How far the stream has read is unknown until its first window is processed."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    shown = run("watch", "userCount", "--windows", "2", "--last", "10m").out
+    titles = re.findall(r"\d\d:\d\d:\d\d UTC[^\x1b\n]*", shown)
+    assert titles[0].endswith(" UTC") or titles[0].partition(" UTC")[2].startswith("; ")
+    ages = [int(found) for found in re.findall(r", (\d+) s old, ", "".join(titles))]
+    assert ages
+    assert min(ages) > 500
 
 
 def test_it_resumes_from_its_checkpoint(run):

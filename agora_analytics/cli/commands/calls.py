@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from agora_analytics.cli.output import Listed, Screen
     from agora_analytics.models import Call, Session, SessionMetrics
 
-_SORTED: Final = 100
 _MARGIN: Final = 60
 """Seconds kept from the retention limit: time passes before the request is sent."""
 
@@ -91,7 +90,7 @@ async def sessions(
         found = client.calls.sessions(call_id, *span, uids=parse_uids(uids), exclude_server_user=exclude_server_user)
         async with explain_missing(client, output.screen, call_id, span) as record:
             if key and sort:
-                record(await _show_sorted(output.screen, found, sort, output.limit or _SORTED))
+                record(await _show_sorted(output.screen, found, sort, output.max_rows()))
                 return
             listed = await output.screen.stream(
                 found, "sessions", lambda rows: (tables.sessions(rows),), output.max_rows()
@@ -103,7 +102,7 @@ async def sessions(
         )
 
 
-async def _show_sorted(screen: Screen, found: AsyncGenerator[Session], order: str, limit: int) -> int:
+async def _show_sorted(screen: Screen, found: AsyncGenerator[Session], order: str, limit: int | None) -> int:
     """Read all sessions, print the first in an order, and return how many there are."""
     top, count = TopN(SESSION_ORDERS[order], limit), 0
     with screen.progress("sessions") as advance:
@@ -113,7 +112,7 @@ async def _show_sorted(screen: Screen, found: AsyncGenerator[Session], order: st
                 count += 1
                 advance(count, f"{count:,}")
     screen.show(top.items(), tables.sessions(top.items()))
-    if count > limit:
+    if limit is not None and count > limit:
         left_out = format_number(count - limit)
         screen.warn(
             f"the first {format_number(limit)} of {format_number(count)} sessions by {order};"

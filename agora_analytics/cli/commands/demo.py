@@ -22,7 +22,7 @@ from agora_analytics.cli.commands.simulate import Plan, Seed
 from agora_analytics.cli.formatting import format_time, format_value
 from agora_analytics.cli.options import OutputOptions, command
 from agora_analytics.cli.output import Screen
-from agora_analytics.cli.parsing import unit_of
+from agora_analytics.cli.parsing import check_plan, unit_of
 from agora_analytics.spans import HOUR, WINDOW
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ async def demo(
     from agora_analytics.simulator import Service, World  # noqa: PLC0415 - slow to load, and help does not need it
     from agora_analytics.simulator.server import serve  # noqa: PLC0415
 
+    check_plan("--plan", plan)
     service = Service(World(seed=seed), plan)
     async with serve(service) as url, _client(service, url) as client:
         tour = Tour(client, output.screen)

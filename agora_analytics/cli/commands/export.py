@@ -23,7 +23,8 @@ from agora_analytics.cli.options import (
 )
 from agora_analytics.cli.output import Screen, StepRow
 from agora_analytics.cli.parsing import (
-    closest,
+    check_choice,
+    check_plan,
     completion_of,
     list_completion,
     names_of,
@@ -37,7 +38,7 @@ from agora_analytics.cli.runner import FAILED
 from agora_analytics.cli.tables import Table
 from agora_analytics.export import DATASETS, formats
 from agora_analytics.export.sinks import check_place
-from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE, PLANS, REALTIME_USAGE, Endpoint
+from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE, REALTIME_USAGE, Endpoint
 
 if TYPE_CHECKING:
     from agora_analytics import (
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
         ExportReport,
         Insight,
         Selection,
+        Series,
         Skipped,
     )
     from agora_analytics.cli.settings import AccountSettings
@@ -117,18 +119,17 @@ class SelectionOptions:
     def check_names(self, names: NameOptions) -> None:
         """Raise `ValueError` for metrics, products and dimensions outside the catalogue."""
         for name in split_list(self.datasets):
-            if name not in DATASETS:
-                close = closest(name, DATASETS)
-                guess = f"did you mean {close}? " if close else ""
-                raise ValueError(f"--datasets={name!r}: {guess}allowed are {', '.join(DATASETS)}")
+            check_choice("--datasets", name, DATASETS)
         for breakdown in self._breakdowns():
             names.check("--statistics", breakdown.metric, "freeze")
             names.check("--statistics", breakdown.dimension, "dimension")
         for insight in map(_insight, split_list(self.insights)):
             names.check("--insights", insight.metric, "usage", "quality")
             names.check("--insights", insight.product, "product")
-            names.check("--insights", insight.dimension, "dimension")
-        for series in map(parse_series, split_list(self.series)):
+            kinds = ("dimension", "granularity")
+            names.check("--insights", insight.dimension, *kinds)
+            names.check("--insights", insight.granularity, *kinds)
+        for series in self._series():
             names.check_series("--series", series.metric, series.product)
 
     def complete(self, credentials: CredentialOptions) -> tuple[CredentialOptions, AccountSettings]:
@@ -157,7 +158,7 @@ class SelectionOptions:
             mids=parse_mids(self.mids),
             statistics=self._breakdowns(),
             insights=tuple(map(_insight, split_list(self.insights))),
-            series=tuple(map(parse_series, split_list(self.series))),
+            series=self._series(),
         )
 
     @property
@@ -167,6 +168,9 @@ class SelectionOptions:
         if all(name == "realtime" for name in names):
             return REALTIME_USAGE
         return INSIGHT_USAGE if all(name in {"insights", "realtime"} for name in names) else CALL_LISTS
+
+    def _series(self) -> tuple[Series, ...]:
+        return tuple(parse_series("--series", text) for text in split_list(self.series))
 
     def _breakdowns(self) -> tuple[Breakdown, ...]:
         return tuple(agora.Breakdown(*_pair(text, "--statistics")) for text in split_list(self.statistics))
@@ -243,10 +247,11 @@ async def export(
 
 def _check_options(plan: str | None, format: str, to: str | None, *, dry_run: bool) -> None:  # noqa: A002 - as above
     """Raise `ValueError` for options that would fail only after requests were spent."""
-    if plan and plan.lower() not in PLANS:
-        raise ValueError(f"{_PLAN_HINT}: --plan={plan!r}, allowed are {', '.join(PLANS)}")
+    if plan:
+        check_plan(f"{_PLAN_HINT}: --plan", plan)
     if to is None and not dry_run:
         raise ValueError("TO is missing: give a folder or a URL, or --dry-run")
+    check_choice("--format", format, formats.NAMES)
     formats.check(format)
     if to is not None:
         check_place(to)

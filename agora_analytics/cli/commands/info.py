@@ -13,7 +13,7 @@ from agora_analytics.catalogue import Metric, MetricId
 from agora_analytics.cli import tables
 from agora_analytics.cli.formatting import format_duration, format_number
 from agora_analytics.cli.options import CustomerOptions, OutputOptions, command
-from agora_analytics.cli.parsing import CATALOGUE, closest, completion_of
+from agora_analytics.cli.parsing import CATALOGUE, check_choice, check_plan, completion_of
 from agora_analytics.cli.tables import NO_ACCESS, Table
 from agora_analytics.plans import ENDPOINTS, PLANS, Limits, Plan
 
@@ -59,6 +59,8 @@ async def plans(
 
     Example: agora-analytics plans premium
     """
+    if plan:
+        check_plan("PLAN", plan)
     chosen = [Plan.of(plan)] if plan else list(PLANS.values())
     rows = [row for one in chosen for row in _plan_rows(one)]
     output.screen.show(rows, *(_plan_table(one, rows) for one in chosen))
@@ -78,10 +80,8 @@ async def metrics(
 
     Example: agora-analytics metrics quality
     """
-    if kind is not None and kind not in CATALOGUE:
-        close = closest(kind, CATALOGUE)
-        guess = f"did you mean {close}? " if close else ""
-        raise ValueError(f"kind={kind!r}: {guess}allowed are {', '.join(CATALOGUE)}")
+    if kind is not None:
+        check_choice("KIND", kind, CATALOGUE)
     rows = [row for row in _catalogue_rows() if kind in {None, row.kind}]
     output.screen.show(rows, *(_catalogue_table(one, rows) for one in CATALOGUE if kind in {None, one}))
 

@@ -61,6 +61,7 @@ async def usage(
     Example: agora-analytics insights usage --metric totalDuration --last 2w
     """
     names.check("--metric", metric, "usage")
+    names.check("--granularity", granularity, "granularity")
     async with credentials.client(output.screen) as client:
         span = await time.span(client, plans.INSIGHT_USAGE, _WEEK)
         found = await client.insights.usage(metric, *span, granularity=granularity)
@@ -87,6 +88,7 @@ async def quality(
     """
     names.check("--metric", metric, "quality")
     names.check("--product", product, "product")
+    names.check("--granularity", granularity, "granularity")
     async with credentials.client(output.screen) as client:
         span = await time.span(client, plans.INSIGHT_QUALITY, _WEEK)
         found = await client.insights.quality(metric, *span, product=product, granularity=granularity)

@@ -14,7 +14,7 @@ import attrs
 import typer
 
 from agora_analytics.cli import tables
-from agora_analytics.cli.formatting import format_number, format_percent, format_time
+from agora_analytics.cli.formatting import format_count, format_number, format_percent, format_time
 from agora_analytics.cli.options import CredentialOptions, ListOptions, TimeOptions, command, option
 from agora_analytics.cli.parsing import completion_of
 from agora_analytics.cli.sorting import CALL_ORDERS, NEWEST, WORST, TopN, freeze_rate, sort_key
@@ -63,12 +63,10 @@ class SearchOptions:
         """Whether a call passes the filter."""
         return self.min_freeze_rate is None or (freeze_rate(call) or 0) > self.min_freeze_rate
 
-    @property
-    def noun(self) -> str:
-        """What the calls are called in messages."""
-        if self.min_freeze_rate is None:
-            return "calls"
-        return f"calls that froze more than {format_percent(self.min_freeze_rate)}"
+    def describe(self, count: int) -> str:
+        """Return a number of calls and the filter, as in messages."""
+        froze = "" if self.min_freeze_rate is None else f" that froze more than {format_percent(self.min_freeze_rate)}"
+        return f"{format_count(count, 'call')}{froze}"
 
 
 @command
@@ -94,7 +92,7 @@ async def search(
         if order == NEWEST:
             await listing.show_newest(output.max_rows(_DEFAULT_LIMIT))
         else:
-            await listing.show_sorted(order, output.limit or _DEFAULT_LIMIT)
+            await listing.show_sorted(order, output.max_rows(_DEFAULT_LIMIT))
         listing.warn_if_incomplete()
 
 
@@ -198,23 +196,23 @@ class _Listing:
         """Print calls as they arrive, newest first."""
         if limit is None or self.options.min_freeze_rate is not None:
             self._note_price()
-        noun, span = self.options.noun, self.source.span
+        describe, span = self.options.describe, self.source.span
         listed = await self.screen.stream(self._matching(), f"calls in {span}", self._table, limit)
-        count = format_number(listed.count)
         if listed.more and listed.last:
             until = format_time(listed.last.created_ts)
             self.screen.warn(
-                f"the newest {count} {noun}, back to {until} UTC;"
+                f"the newest {describe(listed.count)}, back to {until} UTC;"
                 f" older ones are left out, to {format_time(span.start)}: see --limit and --json"
             )
         else:
-            of = "" if self.options.min_freeze_rate is None else f"of {format_number(self.read)} "
-            self.screen.note(f"{count} {of}{noun}")
+            every = self.options.min_freeze_rate is None
+            of = f"{format_number(listed.count)} of {describe(self.read)}"
+            self.screen.note(describe(listed.count) if every else of)
 
-    async def show_sorted(self, order: str, limit: int) -> None:
+    async def show_sorted(self, order: str, limit: int | None) -> None:
         """Read all calls, then print the highest by an order."""
         self._note_price()
-        noun, top, count = self.options.noun, TopN(CALL_ORDERS[order], limit), 0
+        top, count = TopN(CALL_ORDERS[order], limit), 0
         with self.screen.progress(f"calls in {self.source.span}") as advance:
             async with aclosing(self._matching()) as found:
                 async for call in found:
@@ -222,15 +220,16 @@ class _Listing:
                     count += 1
                     advance(count, f"{self.read:,}")
         self.screen.show(top.items(), tables.calls(top.items(), impact=order == WORST))
-        if count > limit:
+        found_calls = self.options.describe(count)
+        if limit is not None and count > limit:
             which = "worst" if order == WORST else "first"
             by = "" if order == WORST else f" by {order}"
             self.screen.warn(
-                f"the {which} {format_number(limit)} of {format_number(count)} {noun}{by};"
+                f"the {which} {format_number(limit)} of {found_calls}{by};"
                 f" {format_number(count - limit)} are left out: see --limit"
             )
         else:
-            self.screen.note(f"{format_number(count)} {noun}, by {order}")
+            self.screen.note(f"{found_calls}, by {order}")
 
     def warn_if_incomplete(self) -> None:
         """Warn if the budget was spent before all calls were read."""
@@ -274,7 +273,7 @@ class _Listing:
         spent = await self.source.budget.spent()
         more = max(len(others), spent * sum(part.duration for part in others) // first.duration)
         self.screen.note(
-            f"part 1 of {len(others) + 1}: {format_number(self.read)} calls for {format_number(spent)} requests;"
+            f"part 1 of {len(others) + 1}: {format_count(self.read, 'call')} for {format_count(spent, 'request')};"
             f" the others take about {format_number(more)} more"
         )
 

@@ -11,7 +11,7 @@ import typer
 
 from agora_analytics.cli.options import OutputOptions, command
 from agora_analytics.cli.output import Screen
-from agora_analytics.cli.parsing import completion_of
+from agora_analytics.cli.parsing import check_choice, check_plan, completion_of
 from agora_analytics.plans import PLANS
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ async def simulate(
     from agora_analytics.simulator import Faults, Service, Variants, World  # noqa: PLC0415 - slow to load
     from agora_analytics.simulator.server import serve  # noqa: PLC0415
 
+    check_plan("--plan", plan)
     faults = Faults.chance(fault_rate, _faults(fault_kinds), seed=seed)
     variants = Variants.hostile() if hostile else Variants()
     service = Service(World(seed=seed), plan, faults=faults, variants=variants)
@@ -120,7 +121,6 @@ def _faults(kinds: str) -> tuple[Fault, ...]:
 
     known = {kind: Fault(kind) for kind in get_args(FaultKind)}
     chosen = tuple(kind.strip() for kind in kinds.split(","))
-    unknown = [kind for kind in chosen if kind not in known]
-    if unknown:
-        raise ValueError(f"--fault-kinds={unknown[0]!r}: allowed are {', '.join(known)}")
+    for kind in chosen:
+        check_choice("--fault-kinds", kind, known)
     return tuple(known[kind] for kind in chosen)

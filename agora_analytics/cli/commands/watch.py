@@ -88,7 +88,7 @@ async def watch(
     Example: agora-analytics watch userCount:WebRTC videoFreezeRate:WebRTC --windows 5
     """
     # The view, the heartbeat and the stream are open together: longer than 25 lines for that.
-    chosen = [parse_series(text) for text in series or _DEFAULT]
+    chosen = [parse_series("SERIES", text) for text in series or _DEFAULT]
     for one in chosen:
         names.check_series("SERIES", one.metric, one.product)
     async with credentials.client(output.screen) as client:
@@ -154,9 +154,10 @@ def _show(view: LiveView, history: _History, event: Event, stream: Watch, delay:
     elif isinstance(event, agora.Window):
         values = (tables.series_value(series, event.value(series)) for series in stream.series)
         view.line(f"{format_time(event.ts)}  {'  '.join(values)}")
-        lag = f"{health.lag or 0:.0f} s old, {delay} s of them the plan's delay"
+        # How far the stream has read is unknown until its first window is processed.
+        lag = "" if health.lag is None else f", {health.lag:.0f} s old, {delay} s of them the plan's delay"
         left = "" if health.requests_left is None else f"; {health.requests_left:,} requests left today"
-        view.table(history.table(f"{format_time(event.ts)} UTC, {lag}{left}"))
+        view.table(history.table(f"{format_time(event.ts)} UTC{lag}{left}"))
     else:
         view.line(f"{format_time(event.ts)}  revised: {tables.series_value(event.series, event.after[0].value)}")
 
