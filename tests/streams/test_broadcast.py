@@ -28,7 +28,7 @@ async def all_of(subscription, pause: float = 0.0) -> list[int]:
     return found
 
 
-async def test_every_subscriber_has_everything_and_it_is_asked_for_once(simulation):
+async def test_every_subscriber_receives_every_event_for_one_set_of_requests(simulation):
     async with simulation.client() as client:
         expected = [event.ts async for event in watch(client)]
         alone = simulation.service.counts["realtime_usage"]
@@ -40,7 +40,7 @@ async def test_every_subscriber_has_everything_and_it_is_asked_for_once(simulati
     assert simulation.service.counts["realtime_usage"] - alone <= alone
 
 
-async def test_a_slow_subscriber_holds_the_others_back(simulation):
+async def test_a_slow_subscriber_blocks_the_others(simulation):
     async with simulation.client() as client, broadcast(watch(client), size=3) as hub:
         slow, quick = hub.subscribe(), hub.subscribe()
         task = asyncio.create_task(all_of(quick))
@@ -52,7 +52,7 @@ async def test_a_slow_subscriber_holds_the_others_back(simulation):
         assert slow.dropped == 0
 
 
-async def test_a_slow_subscriber_loses_its_oldest_events_where_that_was_agreed(simulation):
+async def test_a_slow_subscriber_loses_its_oldest_events_with_drop_oldest(simulation):
     async with simulation.client() as client, broadcast(watch(client), size=10, on_overflow="drop_oldest") as hub:
         slow, quick = hub.subscribe(), hub.subscribe()
         task = asyncio.create_task(all_of(quick))
@@ -65,7 +65,7 @@ async def test_a_slow_subscriber_loses_its_oldest_events_where_that_was_agreed(s
     assert first.ts == whole[0]
 
 
-async def test_who_leaves_lets_the_others_go_on(simulation):
+async def test_a_subscriber_that_leaves_does_not_stop_the_others(simulation):
     async with simulation.client() as client, broadcast(watch(client), size=1) as hub:
         leaving, staying = hub.subscribe(), hub.subscribe()
         task = asyncio.create_task(all_of(staying))
@@ -76,14 +76,14 @@ async def test_who_leaves_lets_the_others_go_on(simulation):
         assert await all_of(leaving) == []
 
 
-async def test_what_ends_the_stream_is_raised_in_every_subscriber(simulation):
+async def test_the_error_that_ends_the_stream_is_raised_in_every_subscriber(simulation):
     simulation.service.faults = Faults.chance(1, [Fault("status", status=401)])
     async with simulation.client() as client, broadcast(watch(client)) as hub:
         found = await asyncio.gather(*(all_of(hub.subscribe()) for _ in range(2)), return_exceptions=True)
     assert [type(error) for error in found] == [Unauthorized, Unauthorized]
 
 
-async def test_leaving_the_hub_ends_all(simulation):
+async def test_leaving_the_hub_ends_all_subscribers(simulation):
     async with simulation.client() as client:
         async with broadcast(client.realtime.watch(USERS)) as hub:
             task = asyncio.create_task(all_of(hub.subscribe()))
@@ -127,7 +127,7 @@ def soon() -> asyncio.Timeout:
     return asyncio.timeout(1_000)
 
 
-async def test_who_comes_after_the_end_or_the_exit_gets_the_end():
+async def test_a_late_subscriber_gets_the_end():
     async with soon(), broadcast(Numbers()) as hub:
         early = hub.subscribe()
         assert await rest(early) == list(range(10))
@@ -141,7 +141,7 @@ async def test_who_comes_after_the_end_or_the_exit_gets_the_end():
         assert await rest(never.subscribe()) == []
 
 
-async def test_who_comes_after_the_failure_gets_the_failure():
+async def test_a_late_subscriber_gets_the_error():
     async with soon(), broadcast(Numbers(3, Unauthorized("no", status=401)), history=2) as hub:
         early, late = hub.subscribe(), None
         for subscription in (early, early, hub.subscribe()):
@@ -165,7 +165,7 @@ class Stubborn(Exception):
 
 
 @pytest.mark.parametrize("failure", [Unauthorized("no"), Stubborn(1, 2), ValueError("x")], ids=repr)
-async def test_a_failure_that_is_raised_again_and_again_does_not_grow(failure):
+async def test_the_traceback_of_a_repeated_error_does_not_grow(failure):
     async with soon(), broadcast(Numbers(1, failure)) as hub:
         lengths = []
         for _ in range(5):
@@ -178,7 +178,7 @@ async def test_a_failure_that_is_raised_again_and_again_does_not_grow(failure):
     assert "_run" in "".join(traceback.format_exception(failure)) or isinstance(failure, Stubborn)
 
 
-async def test_who_comes_in_the_middle_gets_what_comes_from_then_on_or_the_last_events_too():
+async def test_a_subscriber_gets_later_events_and_the_history_if_requested():
     async with soon(), broadcast(Numbers(), history=5) as hub:
         early = hub.subscribe()
         assert [await anext(early) for _ in range(3)] == [0, 1, 2]
@@ -189,7 +189,7 @@ async def test_who_comes_in_the_middle_gets_what_comes_from_then_on_or_the_last_
         assert await rest(early) == list(range(3, 10))
 
 
-async def test_who_comes_while_an_event_is_held_back_misses_none_and_gets_none_twice():
+async def test_subscribing_while_an_event_is_blocked_loses_and_repeats_none():
     async with soon(), broadcast(Numbers(), size=1, history=3) as hub:
         slow = hub.subscribe()
         assert await anext(slow) == 0
@@ -201,7 +201,7 @@ async def test_who_comes_while_an_event_is_held_back_misses_none_and_gets_none_t
 
 
 @pytest.mark.parametrize("on_overflow", ["block", "drop_oldest"])
-async def test_what_was_asked_for_of_the_past_may_be_more_than_a_queue_holds(on_overflow):
+async def test_the_requested_history_may_exceed_the_queue(on_overflow):
     async with soon(), broadcast(Numbers(), size=2, on_overflow=on_overflow, history=8) as hub:
         early = hub.subscribe()
         assert [await anext(early) for _ in range(8)] == list(range(8))
@@ -209,7 +209,7 @@ async def test_what_was_asked_for_of_the_past_may_be_more_than_a_queue_holds(on_
         assert await asyncio.gather(rest(late), rest(early)) == [list(range(10)), [8, 9]]
 
 
-async def test_a_time_out_or_a_cancellation_around_anext_loses_nothing():
+async def test_a_timeout_or_cancellation_around_anext_loses_no_event():
     async with soon(), broadcast(Numbers()) as hub:
         subscription, found = hub.subscribe(), []
         for _ in range(40):
@@ -223,7 +223,7 @@ async def test_a_time_out_or_a_cancellation_around_anext_loses_nothing():
         assert found == list(range(10))
 
 
-async def test_leaving_the_hub_ends_those_who_wait_and_those_who_are_waited_for():
+async def test_leaving_the_hub_ends_waiting_and_blocking_subscribers():
     stream = Numbers(100)
     async with soon():
         async with broadcast(stream, size=1) as hub:
@@ -236,7 +236,7 @@ async def test_leaving_the_hub_ends_those_who_wait_and_those_who_are_waited_for(
         assert await rest(slow) == [1]
 
 
-async def test_leaving_the_hub_at_once_ends_who_has_just_begun():
+async def test_leaving_the_hub_at_once_ends_a_new_subscriber():
     async with soon():
         async with broadcast(Numbers()) as hub:
             waiting = asyncio.create_task(rest(hub.subscribe()))
@@ -244,7 +244,7 @@ async def test_leaving_the_hub_at_once_ends_who_has_just_begun():
         assert await waiting == []
 
 
-async def test_a_subscription_that_nobody_has_any_more_holds_nobody_back():
+async def test_a_dropped_subscription_blocks_nobody():
     async with soon(), broadcast(Numbers(), size=1) as hub:
         staying = hub.subscribe()
         async for number in hub.subscribe():
@@ -258,7 +258,7 @@ async def test_a_subscription_that_nobody_has_any_more_holds_nobody_back():
         assert await reading == list(range(10))
 
 
-async def test_a_stream_that_cannot_be_closed_is_told_at_the_exit():
+async def test_an_error_of_closing_the_stream_is_raised_at_the_exit():
     stream = Numbers()
 
     async def aclose() -> None:
@@ -272,7 +272,7 @@ async def test_a_stream_that_cannot_be_closed_is_told_at_the_exit():
             await anext(hub.subscribe())
 
 
-async def test_misuse(simulation):
+async def test_wrong_arguments_of_broadcast_raise(simulation):
     async with simulation.client() as client:
         with pytest.raises(ValueError, match="on_overflow='sometimes'"):
             broadcast(watch(client), on_overflow="sometimes")
@@ -289,7 +289,7 @@ async def test_misuse(simulation):
                 broadcast(watch(client), history=3).subscribe(last=wrong)
 
 
-async def test_events_of_the_past_that_are_asked_for_again_count_as_given():
+async def test_history_events_received_again_count_as_delivered():
     async with soon(), broadcast(Numbers(), history=5) as hub:
         early = hub.subscribe()
         assert [await anext(early) for _ in range(6)] == list(range(6))

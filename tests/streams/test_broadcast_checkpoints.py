@@ -36,7 +36,7 @@ async def rest_of(simulation, store) -> list[int]:
 
 
 @pytest.mark.parametrize("killed", [False, True])
-async def test_the_place_is_where_the_slowest_consumer_is(simulation, killed):
+async def test_the_checkpoint_is_that_of_the_slowest_subscriber(simulation, killed):
     store, quick, lazy = MemoryCheckpoints(), Desk(0), Desk(7)
     async with (
         simulation.client(checkpoints=store) as client,
@@ -56,7 +56,7 @@ async def test_the_place_is_where_the_slowest_consumer_is(simulation, killed):
     assert len(whole) - len(set(whole)) <= (20 // 7 + 1 if killed else 0)  # saved as the next window comes
 
 
-async def test_a_hub_that_is_never_used_leaves_its_stream_as_it_is(simulation):
+async def test_an_unused_hub_does_not_change_its_stream(simulation):
     store = MemoryCheckpoints()
     async with simulation.client(checkpoints=store) as client:
         stream = named(client, start=NOON - 1_200)
@@ -74,7 +74,7 @@ async def test_a_stream_has_one_hub_at_a_time(simulation):
 
 
 @pytest.mark.parametrize("how", ["save fails", "cancelled"])
-async def test_the_name_is_free_however_the_hub_ends(simulation, how):
+async def test_the_checkpoint_name_is_released_however_the_hub_ends(simulation, how):
     class Store(MemoryCheckpoints):
         saving = 0.0
 
@@ -109,7 +109,7 @@ async def drained(events) -> None:
         pass
 
 
-async def test_a_consumer_that_lost_events_by_agreement_holds_no_place(simulation):
+async def test_a_subscriber_that_drops_events_holds_no_checkpoint_back(simulation):
     store, quick = MemoryCheckpoints(), Desk(0)
     async with simulation.client(checkpoints=store) as client:
         async with broadcast(named(client, start=NOON - 1_200), size=5, on_overflow="drop_oldest") as hub:

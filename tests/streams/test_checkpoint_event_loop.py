@@ -8,7 +8,7 @@ import threading
 from agora_analytics import Checkpoint, FileCheckpoints
 
 
-def test_a_checkpoint_is_spelled_on_another_thread(tmp_path, monkeypatch):
+def test_a_checkpoint_is_encoded_on_another_thread(tmp_path, monkeypatch):
     threads = []
     spell = Checkpoint.encode
 

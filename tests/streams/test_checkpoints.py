@@ -35,7 +35,7 @@ def store(request: pytest.FixtureRequest, file: FileCheckpoints) -> CheckpointSt
     return MemoryCheckpoints() if request.param == "memory" else file
 
 
-async def test_what_was_saved_last_is_loaded(store):
+async def test_the_last_saved_checkpoint_is_loaded(store):
     assert await store.load("prod") is None
     await store.save("prod", Checkpoint(stream="watch 0"))
     await store.save("prod", PLACE)
@@ -62,13 +62,13 @@ REFUSED = [
 
 
 @pytest.mark.parametrize("name", REFUSED, ids=map(repr, REFUSED))
-async def test_a_name_that_could_be_another_file_is_misuse(store, name):
+async def test_a_name_that_could_be_another_file_raises(store, name):
     for use in (store.load(name), store.save(name, PLACE), store.acquire(name), store.release(name)):
         with pytest.raises(ValueError, match=r"^name=.*: allowed are 1 to 100 of the letters"):
             await use
 
 
-async def test_what_is_no_name_and_what_is_no_checkpoint_are_misuse(store):
+async def test_values_that_are_no_name_or_no_checkpoint_raise(store):
     for use in (store.load(None), store.save(5, PLACE), store.acquire(b"x"), store.release([])):
         with pytest.raises(TypeError, match=r"^name=.*: allowed is a name: a str$"):
             await use
@@ -81,7 +81,7 @@ NAMES = some.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,99}", fullmatch=True)
 
 @same
 @given(NAMES, NAMES)
-def test_two_names_are_two_files_also_where_capitals_are_not_told_apart(one, other):
+def test_names_that_differ_in_case_are_two_files_everywhere(one, other):
     files = FileCheckpoints("places")
     paths = [files._path(name) for name in (one, other, one.lower(), one.upper(), one.swapcase())]
     names = {one, other, one.lower(), one.upper(), one.swapcase()}
@@ -98,12 +98,12 @@ async def test_the_longest_name_can_be_saved(file):
         await file.release(name)
 
 
-def test_it_goes_through_a_text():
+def test_a_checkpoint_survives_encode_and_decode():
     assert Checkpoint.decode(PLACE.encode()) == PLACE
     assert "\n" not in PLACE.encode()
 
 
-def test_spans_that_touch_become_one():
+def test_adjacent_spans_are_merged():
     place = PLACE.with_done(Span(60, 80)).with_done(Span(10, 20)).with_done(Span(110, 200))
     assert place.done == (Span(10, 80), Span(100, 200))
 
@@ -119,7 +119,7 @@ TORN = {
 
 
 @pytest.mark.parametrize("text", TORN.values(), ids=TORN)
-async def test_a_torn_or_foreign_file_is_told_and_never_a_new_beginning(file, text):
+async def test_a_torn_or_foreign_file_raises_and_never_restarts_the_stream(file, text):
     file.folder.mkdir()
     path = file.folder / "prod.json"
     path.write_text(text, encoding="latin-1")
@@ -130,21 +130,21 @@ async def test_a_torn_or_foreign_file_is_told_and_never_a_new_beginning(file, te
     assert path.read_text(encoding="latin-1") == text
 
 
-async def test_a_file_of_a_later_version_is_told(file):
+async def test_a_file_of_a_later_version_raises(file):
     file.folder.mkdir()
     (file.folder / "prod.json").write_text(PLACE.encode().replace('"version":1', '"version":2'))
     with pytest.raises(CheckpointError, match="version 2"):
         await file.load("prod")
 
 
-async def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(file):
+async def test_a_file_is_replaced_atomically_without_leftovers(file):
     for end in range(100, 200):
         await file.save("prod", PLACE.with_done(Span(0, end)))
     assert [path.name for path in file.folder.iterdir()] == ["prod.json"]
     assert repr(file) == f"FileCheckpoints({str(file.folder)!r})"
 
 
-async def test_a_save_that_fails_leaves_the_old_one(file, monkeypatch):
+async def test_a_failed_save_keeps_the_previous_checkpoint(file, monkeypatch):
     await file.save("prod", PLACE)
 
     def full(handle: int) -> None:
@@ -157,7 +157,7 @@ async def test_a_save_that_fails_leaves_the_old_one(file, monkeypatch):
     assert [path.name for path in file.folder.iterdir()] == ["prod.json"]
 
 
-async def test_a_folder_that_cannot_be_is_told(tmp_path):
+async def test_an_unusable_folder_raises(tmp_path):
     (tmp_path / "file").write_text("in the way")
     store = FileCheckpoints(tmp_path / "file" / "places")
     with pytest.raises(CheckpointError, match="cannot be used"):
@@ -226,13 +226,13 @@ def is_ours(text: str | bytes) -> bool:
 
 @same
 @given(some.sampled_from(places(WHOLE)), some.sampled_from(STRANGE))
-def test_whatever_stands_in_a_text_is_a_checkpoint_or_an_error_that_says_so(at, value):
+def test_any_text_decodes_to_a_checkpoint_or_a_clear_error(at, value):
     is_ours(json.dumps(changed(at, value)))
 
 
 @same
 @given(some.data())
-def test_a_text_with_any_byte_changed_or_cut_off_is_a_checkpoint_or_an_error_that_says_so(data):
+def test_a_corrupted_text_decodes_to_a_checkpoint_or_a_clear_error(data):
     whole = PLACE.encode().encode()
     at = data.draw(some.integers(0, len(whole)))
     new = data.draw(some.binary(max_size=3))
@@ -254,7 +254,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize(("text", "why"), MALFORMED.values(), ids=MALFORMED)
-def test_a_malformed_text_is_told(text, why):
+def test_a_malformed_text_raises(text, why):
     with pytest.raises(CheckpointError, match=f"holds no checkpoint: .*{why}"):
         Checkpoint.decode(text)
 
@@ -267,23 +267,23 @@ def test_a_malformed_text_is_told(text, why):
         '{"stream":"x","mood":null}',
     ],
 )
-def test_a_field_that_this_version_does_not_know_is_told_and_not_lost(text):
+def test_an_unknown_field_raises_instead_of_being_lost(text):
     with pytest.raises(CheckpointError, match="fields that this version does not know: 'mood'") as caught:
         Checkpoint.decode(text)
     assert "or a later one" in caught.value.hint
 
 
-def test_another_version_is_told_before_what_it_spells_in_another_way():
+def test_another_version_is_reported_before_its_other_differences():
     with pytest.raises(CheckpointError, match="version 2; this library reads 1"):
         Checkpoint.decode('{"stream":["x"],"mood":1,"version":2}')
 
 
-def test_spans_come_in_order_whoever_wrote_them():
+def test_decoded_spans_are_in_order():
     text = '{"stream":"x","done":[{"start":60,"end":80},{"start":0,"end":20},{"start":20,"end":40}]}'
     assert Checkpoint.decode(text).done == (Span(0, 40), Span(60, 80))
 
 
-def test_what_goes_on_is_read_as_exactly_what_it_should_be():
+def test_open_calls_are_decoded_with_exact_types():
     place = Checkpoint(stream="x", open={"a": {"going": {"call_id": "a", "created_ts": 3}}, "b": {"ended": 7}})
     assert opened(place, "going", Call) == {"a": Call(call_id="a", created_ts=3)}
     assert opened(place, "ended", int) == {"b": 7}
@@ -311,7 +311,7 @@ def slow(monkeypatch) -> tuple[threading.Event, threading.Event]:
     go_on.set()
 
 
-async def test_a_save_that_is_cancelled_is_completed_before_anything_else(file, slow):
+async def test_a_cancelled_save_is_completed_first(file, slow):
     asked, go_on = slow
     saving = asyncio.create_task(file.save("prod", PLACE))
     await asyncio.to_thread(asked.wait)
@@ -326,7 +326,7 @@ async def test_a_save_that_is_cancelled_is_completed_before_anything_else(file, 
     assert [path.name for path in file.folder.iterdir()] == ["prod.json"]
 
 
-async def test_a_loop_that_is_shut_down_completes_a_save_too(file, slow):
+async def test_a_save_is_completed_when_the_loop_shuts_down(file, slow):
     asked, go_on = slow
 
     async def work() -> None:
@@ -340,7 +340,7 @@ async def test_a_loop_that_is_shut_down_completes_a_save_too(file, slow):
     assert [path.name for path in file.folder.iterdir()] == ["prod.json"]
 
 
-async def test_what_a_killed_process_left_half_written_goes_with_the_next_lease(file):
+async def test_a_half_written_file_is_removed_by_the_next_lease(file):
     file.folder.mkdir()
     for name in (".prod.json.abcd_123", ".prod.json", ".prod.json.other.json.abcd_123", ".prodxjson.abcd_123"):
         (file.folder / name).write_text("half")
@@ -350,7 +350,7 @@ async def test_what_a_killed_process_left_half_written_goes_with_the_next_lease(
     assert left == {".prod.json", ".prod.json.other.json.abcd_123", ".prodxjson.abcd_123", ".prod.lock"}
 
 
-async def test_a_folder_that_was_removed_is_made_again(file):
+async def test_a_removed_folder_is_created_again(file):
     await file.save("prod", PLACE)
     (file.folder / "prod.json").unlink()
     file.folder.rmdir()

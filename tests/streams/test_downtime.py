@@ -73,7 +73,7 @@ def heard(clocks: Clocks, downtime: Downtime, *, confirmed: bool = True) -> None
 # DowntimeLog.
 
 
-def test_what_took_most_of_a_time_is_its_cause():
+def test_the_cause_of_a_span_is_what_took_most_of_it():
     log = DowntimeLog()
     log.add(0, 100, "consumer")
     log.add(100, 300, "outage")
@@ -82,7 +82,7 @@ def test_what_took_most_of_a_time_is_its_cause():
     assert found == ["outage", "consumer", "outage", "service", "service"]
 
 
-def test_causes_are_bounded_and_one_that_goes_on_is_one():
+def test_causes_are_bounded_and_a_continuing_one_is_merged():
     log = DowntimeLog()
     for number in range(5_000):
         log.add(10 * number, 10 * number + 9, "outage")
@@ -93,13 +93,13 @@ def test_causes_are_bounded_and_one_that_goes_on_is_one():
     assert log.main_reason(95_000, 95_009, "quota") == "consumer"
 
 
-def test_a_cause_that_takes_no_time_is_none():
+def test_a_cause_without_duration_is_none():
     log = DowntimeLog()
     log.add(20, 10, "outage")
     assert log.main_reason(0, 30, "quota") == "quota"
 
 
-def test_what_was_noted_by_a_clock_that_stood_still_lies_on_both_sides_of_the_sleep():
+def test_causes_recorded_by_a_stopped_clock_surround_the_sleep():
     log = DowntimeLog()
     log.add(0, 100, "outage")
     log.insert_sleep(50, 1_000)
@@ -107,7 +107,7 @@ def test_what_was_noted_by_a_clock_that_stood_still_lies_on_both_sides_of_the_sl
     assert [log.main_reason(*span, "quota") for span in spans] == ["outage", "asleep", "outage", "quota"]
 
 
-def test_what_was_noted_moves_with_the_clock_it_was_noted_by():
+def test_causes_move_with_the_clock_that_recorded_them():
     log = DowntimeLog()
     log.add(0, 100, "outage")
     log.shift(HOUR)
@@ -118,7 +118,7 @@ def test_what_was_noted_moves_with_the_clock_it_was_noted_by():
 
 
 @pytest.mark.parametrize("wrong", [0, 600, -600])
-def test_a_stream_began_when_it_began_by_the_services_clock(wrong):
+def test_the_start_of_a_stream_is_by_the_service_clock(wrong):
     clocks = Clocks(wrong)
     downtime = begun(clocks)
     clocks.wait(60)
@@ -127,7 +127,7 @@ def test_a_stream_began_when_it_began_by_the_services_clock(wrong):
 
 
 @pytest.mark.parametrize("wrong", [0, 600, -600])
-def test_a_stream_that_began_by_an_answer_is_not_moved_by_the_hosts_clock(wrong):
+def test_a_start_known_by_a_response_ignores_the_host_clock(wrong):
     clocks = Clocks(wrong)
     clocks.hear(confirmed=False)
     downtime = begun(clocks)
@@ -136,7 +136,7 @@ def test_a_stream_that_began_by_an_answer_is_not_moved_by_the_hosts_clock(wrong)
     assert downtime.started_at(now(clocks)) == NOON
 
 
-def test_a_stream_that_began_by_a_clock_that_was_sure_began_then_though_the_machine_sleeps_at_once():
+def test_a_start_by_a_confirmed_clock_survives_an_immediate_sleep():
     clocks = Clocks()
     clocks.hear()
     downtime = Downtime(clocks, lambda: None)  # type: ignore[arg-type]
@@ -150,7 +150,7 @@ def test_a_stream_that_began_by_a_clock_that_was_sure_began_then_though_the_mach
 
 
 @pytest.mark.parametrize(("seconds", "reason"), [(45, "outage"), (5 * HOUR, "quota")])
-def test_waiting_for_a_minute_that_failures_spent_is_the_outage_and_for_longer_the_quota(seconds, reason):
+def test_waiting_a_minute_after_failures_is_the_outage_and_longer_is_the_quota(seconds, reason):
     clocks = Clocks()
     clocks.hear()
     downtime = begun(clocks)
@@ -160,7 +160,7 @@ def test_waiting_for_a_minute_that_failures_spent_is_the_outage_and_for_longer_t
     assert downtime.main_reason(NOON, NOON + 45) == reason
 
 
-def test_waiting_for_quota_where_nothing_failed_is_the_quota():
+def test_waiting_for_quota_without_a_failure_is_the_quota():
     clocks = Clocks()
     clocks.hear()
     downtime = begun(clocks)
@@ -170,7 +170,7 @@ def test_waiting_for_quota_where_nothing_failed_is_the_quota():
     assert downtime.main_reason(NOON - 40, NOON + 45) == "quota"
 
 
-def test_an_outage_goes_on_after_waiting_for_quota():
+def test_an_outage_continues_after_waiting_for_quota():
     clocks = Clocks()
     clocks.hear()
     downtime = begun(clocks)
@@ -188,7 +188,7 @@ def test_an_outage_goes_on_after_waiting_for_quota():
 
 
 @pytest.mark.parametrize("hours", [1, 0], ids=["asleep", "awake"])
-def test_who_asks_hears_when_the_clock_was_another(hours):
+def test_a_clock_change_is_reported(hours):
     clocks, jumps = Clocks(), []
     clocks.hear()
     downtime = begun(clocks, jumps)
@@ -199,7 +199,7 @@ def test_who_asks_hears_when_the_clock_was_another(hours):
 
 
 @pytest.mark.parametrize("wrong", [0, 6_000, -6_000])
-def test_what_failed_before_the_time_was_known_is_put_where_it_was(wrong):
+def test_failures_before_the_time_was_known_are_moved_to_their_true_time(wrong):
     clocks = Clocks(wrong)
     downtime = begun(clocks)
     downtime.poll_finished("outage", now(clocks), answered=False)
@@ -214,7 +214,7 @@ def test_what_failed_before_the_time_was_known_is_put_where_it_was(wrong):
 
 
 @pytest.mark.parametrize("wrong", [0, 6_000, -6_000])
-def test_a_poll_during_which_the_time_was_learned_failed_from_its_own_beginning_on(wrong):
+def test_a_poll_that_learned_the_time_failed_from_its_own_start(wrong):
     clocks = Clocks(wrong)
     downtime = begun(clocks)
     clocks.wait(60)
@@ -231,7 +231,7 @@ def test_a_poll_during_which_the_time_was_learned_failed_from_its_own_beginning_
 
 
 @pytest.mark.parametrize("known", [False, True], ids=["before the time is known", "after"])
-def test_a_sleep_in_an_outage_is_told_apart_from_it(known):
+def test_a_sleep_in_an_outage_is_distinguished_from_it(known):
     clocks = Clocks()
     if known:
         clocks.hear()

@@ -14,7 +14,7 @@ HOUR = 3_600
 
 
 @pytest.mark.slow
-def test_two_days_of_everything_break_no_promise():
+def test_two_days_with_all_faults_break_no_guarantee():
     judge = run(drawn(1, MIDNIGHT, 2, calls=300, calm=4 * HOUR))
     assert judge.broken == {}
     assert judge.windows.seen["Window"] > 6_000
@@ -24,7 +24,7 @@ def test_two_days_of_everything_break_no_promise():
     assert judge.refusals["days spent: realtime"] == 2
 
 
-def test_the_judge_misses_each_event_that_is_not_told(monkeypatch):
+def test_the_checker_detects_every_missing_event(monkeypatch):
     seen: Counter[str] = Counter()
     take = Sink.take
 

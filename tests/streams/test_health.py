@@ -36,7 +36,7 @@ def turns(caplog) -> list[str]:
     ]
 
 
-async def test_before_anything_it_is_polling():
+async def test_a_new_stream_is_polling():
     async with simulated().client() as client:
         watch = client.realtime.watch(USERS)
         assert watch.health == Health()
@@ -63,7 +63,7 @@ async def test_health_is_readable_in_another_thread_before_the_first_checkpoint_
 
 
 @pytest.mark.parametrize("shared", [False, True], ids=["alone", "broadcast"])
-async def test_a_consumer_that_holds_its_stream_back_is_told_after_a_minute(shared):
+async def test_a_slow_consumer_is_reported_after_a_minute(shared):
     simulation = simulated()
     async with (
         simulation.client() as client,
@@ -87,7 +87,7 @@ async def test_a_consumer_that_holds_its_stream_back_is_told_after_a_minute(shar
     assert watch.health.state == "stopped"
 
 
-async def test_a_stream_that_goes_on_tells_how_old_its_windows_are_and_what_is_left():
+async def test_health_has_the_age_of_the_windows_and_the_quota_left():
     simulation = simulated()
     async with simulation.client() as client:
         watch = client.realtime.watch(USERS)
@@ -106,7 +106,7 @@ async def test_a_stream_that_goes_on_tells_how_old_its_windows_are_and_what_is_l
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
-async def test_one_that_was_left_grows_no_older(kind):
+async def test_the_lag_of_an_ended_stream_stays(kind):
     async with simulated().client() as client:
         stream = client.realtime.watch(USERS) if kind == "watch" else client.calls.follow()
         async with taking(stream):
@@ -118,7 +118,7 @@ async def test_one_that_was_left_grows_no_older(kind):
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
-async def test_waiting_for_quota_is_told_with_its_end_and_logged_once_in_and_once_out(kind, caplog):
+async def test_waiting_for_quota_has_an_end_and_two_log_records(kind, caplog):
     simulation = simulated(PREMIUM.with_limits("call_lists", per_day=480))
     async with simulation.client() as client:
         stream = client.realtime.watch(USERS) if kind == "watch" else client.calls.follow(start=NOON, every=300)
@@ -154,7 +154,7 @@ async def test_waiting_for_quota_is_told_with_its_end_and_logged_once_in_and_onc
         (Fault("status", status=404), "refused", "HTTP 404"),
     ],
 )
-async def test_what_fails_is_told_with_the_last_error_and_logged_once_in_and_once_out(kind, fault, state, said, caplog):
+async def test_a_failure_has_its_last_error_and_two_log_records(kind, fault, state, said, caplog):
     simulation = simulated(faults=Faults.outage(NOON + 1_000, NOON + 10 * HOUR, fault))
     async with simulation.client() as client:
         stream = client.realtime.watch(USERS) if kind == "watch" else client.calls.follow(start=NOON, every=300)
@@ -185,7 +185,7 @@ async def test_what_fails_is_told_with_the_last_error_and_logged_once_in_and_onc
     assert f"s of {state}" in better
 
 
-async def test_a_day_of_two_outages_is_four_records(caplog):
+async def test_two_outages_are_four_log_records(caplog):
     simulation = simulated(
         faults=Faults.outage(NOON + HOUR, NOON + 5 * HOUR) + Faults.outage(NOON + 8 * HOUR, NOON + 20 * HOUR)
     )
@@ -194,7 +194,7 @@ async def test_a_day_of_two_outages_is_four_records(caplog):
     assert len(turns(caplog)) == 4
 
 
-async def test_one_that_is_stopped_while_it_waits_does_not_go_on(caplog):
+async def test_a_stream_stopped_while_waiting_logs_no_recovery(caplog):
     simulation = simulated()
     async with simulation.client() as client:
         watch = client.realtime.watch(USERS)
@@ -206,7 +206,7 @@ async def test_one_that_is_stopped_while_it_waits_does_not_go_on(caplog):
     assert len(turns(caplog)) == 1
 
 
-async def test_single_failures_are_no_turn_of_more_than_a_poll(caplog):
+async def test_a_single_failure_changes_health_for_one_poll(caplog):
     simulation = simulated()
     async with simulation.client() as client:
         watch = client.realtime.watch(USERS)
@@ -218,7 +218,7 @@ async def test_single_failures_are_no_turn_of_more_than_a_poll(caplog):
     assert len(turns(caplog)) <= 2
 
 
-async def test_a_probe_can_tell_one_that_waits_from_one_whose_consumer_is_stuck():
+async def test_a_probe_distinguishes_waiting_from_a_stuck_consumer():
     simulation = simulated()
     async with simulation.client() as client:
         watch = client.realtime.watch(USERS)
@@ -235,7 +235,7 @@ def _shown(moment: float) -> str:
     return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-async def test_an_outage_that_waits_for_the_next_minute_stays_an_outage_of_its_true_length(caplog):
+async def test_an_outage_that_waits_for_a_minute_keeps_its_true_length(caplog):
     """Two series on premium spend the minute's three requests on an outage, again and again."""
     simulation = simulated(faults=Faults.outage(NOON + 600, NOON + 2 * HOUR + 600, Fault("html")))
     freezes = Series("videoFreezeRate", product="Native")
@@ -270,7 +270,7 @@ def spoilt(document: dict) -> None:
         ("watch", "$.data[0]"),
     ],
 )
-async def test_rows_that_do_not_fit_are_counted_and_the_first_is_told(stream, first):
+async def test_invalid_rows_are_counted_and_the_first_is_reported(stream, first):
     simulation = simulated(world=BUSY)
     async with simulation.client(transport=Tampering(simulation.transport(), spoilt)) as client:
         found = client.calls.follow() if stream == "follow" else client.realtime.watch(USERS)
@@ -292,7 +292,7 @@ def halved(document: dict) -> None:
         row["cname"] = "\ud83d"
 
 
-async def test_a_text_with_half_a_character_costs_no_row():
+async def test_half_a_surrogate_pair_costs_no_row():
     simulation = simulated(world=BUSY)
     async with simulation.client(transport=Tampering(simulation.transport(), halved)) as client:
         follow = client.calls.follow()

@@ -81,7 +81,7 @@ async def test_a_name_is_leased_once_until_it_is_released(store):
     await store.release("Prod")
 
 
-async def test_two_stores_of_one_folder_are_as_one_and_only_who_has_it_can_release(folder):
+async def test_two_stores_of_one_folder_share_leases_and_only_the_holder_releases(folder):
     one, other = FileCheckpoints(folder), FileCheckpoints(folder)
     await one.acquire("prod")
     await other.release("prod")
@@ -94,14 +94,14 @@ async def test_two_stores_of_one_folder_are_as_one_and_only_who_has_it_can_relea
     assert [(path.name, path.stat().st_size) for path in folder.iterdir()] == [(".prod.lock", 0)]
 
 
-async def test_of_many_that_come_at_once_one_has_it(folder):
+async def test_one_of_many_concurrent_attempts_gets_the_lease(folder):
     stores = [FileCheckpoints(folder) for _ in range(20)]
     found = await asyncio.gather(*(store.acquire("prod") for store in stores), return_exceptions=True)
     assert sorted(type(one).__name__ for one in found) == [*["CheckpointError"] * 19, "NoneType"]
     await asyncio.gather(*(store.release("prod") for store in stores))
 
 
-async def test_who_is_cancelled_meanwhile_has_nothing(folder, monkeypatch):
+async def test_a_cancelled_attempt_holds_no_lease(folder, monkeypatch):
     store, real = FileCheckpoints(folder), process_lock.claim
 
     def claim(path: Path) -> process_lock.Claim | None:
@@ -117,7 +117,7 @@ async def test_who_is_cancelled_meanwhile_has_nothing(folder, monkeypatch):
     await FileCheckpoints(folder).acquire("prod")
 
 
-async def test_a_store_that_is_dropped_has_nothing(folder):
+async def test_a_dropped_store_holds_no_lease(folder):
     store = FileCheckpoints(folder)
     await store.acquire("prod")
     del store
@@ -127,7 +127,7 @@ async def test_a_store_that_is_dropped_has_nothing(folder):
     await other.release("prod")
 
 
-async def test_a_lock_that_is_none_is_told(folder):
+async def test_a_file_system_without_locks_is_reported(folder):
     folder.mkdir()
     (folder / ".prod.lock").write_text("hello" * 1_000)
     with pytest.raises(CheckpointError, match=r"cannot be used: \.prod\.lock"):
@@ -138,14 +138,14 @@ async def test_a_lock_that_is_none_is_told(folder):
         await FileCheckpoints(folder).acquire("prod")
 
 
-async def test_a_folder_that_cannot_be_is_told(folder):
+async def test_an_unusable_folder_raises(folder):
     folder.write_text("in the way")
     with pytest.raises(CheckpointError, match="cannot be used"):
         await FileCheckpoints(folder).acquire("prod")
 
 
 @pytest.mark.process
-async def test_a_process_that_is_killed_has_nothing(folder, hold):
+async def test_a_killed_process_holds_no_lease(folder, hold):
     store, process = FileCheckpoints(folder), hold()
     assert (says(process), says(process)) == ("parent leased", "ready")
     with pytest.raises(CheckpointError, match="in use by another stream or process"):
@@ -161,7 +161,7 @@ async def test_a_process_that_is_killed_has_nothing(folder, hold):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")
 @pytest.mark.parametrize("fork", ["keep", "release"])
 @pytest.mark.process
-async def test_a_forked_child_has_nothing_of_its_parents(folder, hold, fork):
+async def test_a_forked_child_holds_no_lease_of_its_parent(folder, hold, fork):
     store, process = FileCheckpoints(folder), hold(fork)
     assert [says(process) for _ in range(3)] == ["parent leased", "child refused", "ready"]
     with pytest.raises(CheckpointError, match="in use"):
@@ -186,7 +186,7 @@ async def test_a_forked_child_has_nothing_of_its_parents(folder, hold, fork):
 PLACE = Checkpoint(stream="watch 0", done=(Span(NOON - 100, NOON - 40), Span(NOON - 20, NOON)))
 
 
-async def test_a_place_is_leased_from_its_beginning_to_its_end(store):
+async def test_a_stream_holds_its_lease_from_start_to_end(store):
     await store.save("prod", PLACE)
     place, other = (Position("watch 0", store=store, name="prod") for _ in range(2))
     await other.release()  # it never was there
@@ -206,7 +206,7 @@ async def test_a_place_is_leased_from_its_beginning_to_its_end(store):
     await other.release()
 
 
-async def test_a_place_that_cannot_be_begun_is_not_leased(store):
+async def test_a_stream_that_cannot_start_holds_no_lease(store):
     await store.save("prod", PLACE)
     with pytest.raises(CheckpointError, match="belongs to another stream"):
         await Position("watch 1", store=store, name="prod").resume()
@@ -214,7 +214,7 @@ async def test_a_place_that_cannot_be_begun_is_not_leased(store):
     await store.release("prod")
 
 
-async def test_a_place_in_the_future_is_told_at_once(store):
+async def test_a_checkpoint_in_the_future_raises_at_once(store):
     await store.save("prod", PLACE)
     for make in (lambda: Position("watch 0", store=store, name="prod"), lambda: Position("watch 0", given=PLACE)):
         place = make()

@@ -30,7 +30,7 @@ DOWN = [10, 300, 1_500]
 
 @pytest.mark.parametrize("down", DOWN)
 @pytest.mark.parametrize("wrong", WRONG)
-async def test_a_watch_has_every_window_from_its_start_on(wrong, down):
+async def test_a_watch_started_in_an_outage_has_every_window(wrong, down):
     simulation = simulated(faults=Faults.outage(NOON, NOON + down))
     simulation.host_clock.wrong = wrong
     async with simulation.client() as client:
@@ -44,7 +44,7 @@ async def test_a_watch_has_every_window_from_its_start_on(wrong, down):
 
 @pytest.mark.parametrize("down", DOWN)
 @pytest.mark.parametrize("wrong", WRONG)
-async def test_a_watch_goes_on_from_its_place(wrong, down):
+async def test_a_watch_resumed_in_an_outage_continues_at_its_checkpoint(wrong, down):
     simulation, store = simulated(), MemoryCheckpoints()
     async with simulation.client(checkpoints=store) as client:
         first = await all_of(client.realtime.watch(USERS, start=NOON, stop=NOON + 100, checkpoint="x"))
@@ -60,7 +60,7 @@ async def test_a_watch_goes_on_from_its_place(wrong, down):
 
 @pytest.mark.parametrize("down", DOWN)
 @pytest.mark.parametrize("wrong", WRONG)
-async def test_a_follow_tells_every_call_from_its_start_on(wrong, down):
+async def test_a_follow_started_in_an_outage_has_every_call(wrong, down):
     simulation = simulated(faults=Faults.outage(NOON, NOON + down))
     simulation.host_clock.wrong = wrong
     async with simulation.client() as client:
@@ -75,7 +75,7 @@ async def test_a_follow_tells_every_call_from_its_start_on(wrong, down):
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
-async def test_an_outage_of_a_week_at_the_start_ends_no_stream(kind):
+async def test_an_initial_outage_of_a_week_ends_no_stream(kind):
     simulation = simulated(faults=Faults.outage(NOON, NOON + 7 * DAY))
     async with simulation.client() as client:
         stream = client.realtime.watch(USERS) if kind == "watch" else client.calls.follow()
@@ -87,14 +87,14 @@ async def test_an_outage_of_a_week_at_the_start_ends_no_stream(kind):
     assert events
 
 
-async def test_a_series_whose_requests_fail_keeps_no_other_from_being_watched():
+async def test_a_failing_series_does_not_stop_the_others():
     simulation = simulated(faults=Faults.always(Fault("html")).only("realtime_usage", metric="userCount"))
     async with simulation.client() as client:
         events = await taken_for(client.realtime.watch(USERS, CHANNELS), HOUR)
     assert [event.value(CHANNELS) for event in events[:5]] != [None] * 5
 
 
-async def test_when_a_stream_began_stays_known_though_the_hosts_clock_is_set_later():
+async def test_the_start_of_a_stream_survives_a_change_of_the_host_clock():
     """Or a machine that sleeps hours after would seem to have begun before: what it lost would be before the start."""
     simulation = simulated()
     simulation.host_clock.wrong = DAY
@@ -112,7 +112,7 @@ async def test_when_a_stream_began_stays_known_though_the_hosts_clock_is_set_lat
 
 @pytest.mark.parametrize("known", [False, True], ids=["first start", "restart"])
 @pytest.mark.parametrize("wrong", [0, 831, -831, 2 * HOUR, -2 * HOUR])
-async def test_a_start_in_an_outage_loses_to_the_outage_what_was_kept_at_the_start(wrong, known):
+async def test_windows_that_expire_in_an_initial_outage_are_lost_to_it(wrong, known):
     """A window is kept for 40 minutes: of those before the start the outage costs the newest, by any host clock."""
     begun, over = NOON + 2 * HOUR, NOON + 4 * HOUR
     simulation = simulated()
@@ -135,7 +135,7 @@ async def test_a_start_in_an_outage_loses_to_the_outage_what_was_kept_at_the_sta
 
 @pytest.mark.parametrize("over", [3 * HOUR, 6 * HOUR], ids=["out when it wakes", "out no more"])
 @pytest.mark.parametrize("wrong", [0, 831, -831])
-async def test_a_sleep_in_an_outage_before_the_time_is_known_is_told_apart_from_it(wrong, over):
+async def test_a_sleep_before_the_time_is_known_is_distinguished_from_the_outage(wrong, over):
     slept, awake = NOON + 2 * HOUR, NOON + 4 * HOUR
     simulation = simulated(faults=Faults.outage(NOON, NOON + over))
     simulation.host_clock.wrong = wrong
@@ -150,7 +150,7 @@ async def test_a_sleep_in_an_outage_before_the_time_is_known_is_told_apart_from_
 
 
 @pytest.mark.parametrize("restarted", [False, True])
-async def test_a_minute_whose_requests_all_failed_is_lost_to_the_outage_and_not_to_the_quota(restarted):
+async def test_a_minute_of_failed_requests_is_lost_to_the_outage_not_the_quota(restarted):
     """Also where it was the process before that sent them."""
     simulation = simulated()
     known = {"checkpoints": MemoryCheckpoints(), "ledger": MemoryLedger() if restarted else None}
@@ -169,7 +169,7 @@ async def test_a_minute_whose_requests_all_failed_is_lost_to_the_outage_and_not_
 
 
 @pytest.mark.parametrize("wrong", [0, 831, -2 * HOUR])
-async def test_a_follow_that_starts_in_an_outage_tells_what_it_lost_apart_from_what_was_lost_before(wrong):
+async def test_a_follow_separates_its_losses_from_those_before_its_start(wrong):
     begun = NOON + 9 * DAY  # lists are kept for 7 days
     simulation, store = simulated(), MemoryCheckpoints()
     async with simulation.client(checkpoints=store) as client:

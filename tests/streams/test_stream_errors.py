@@ -90,7 +90,7 @@ def stream_of(client, kind: str, **more):
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
 @pytest.mark.parametrize(("fault", "error"), AT_ONCE.values(), ids=AT_ONCE)
-async def test_what_is_wrong_at_the_very_first_poll_is_raised_at_once(kind, fault, error):
+async def test_an_error_at_the_first_poll_is_raised_at_once(kind, fault, error):
     simulation = simulated(faults=Faults.always(fault))
     transport = Counted(simulation)
     async with simulation.client(transport=transport) as client:
@@ -103,7 +103,7 @@ async def test_what_is_wrong_at_the_very_first_poll_is_raised_at_once(kind, faul
     assert len(transport.sent) <= 12
 
 
-async def test_a_ledger_that_fails_at_once_is_raised_at_once():
+async def test_a_ledger_error_at_the_first_poll_is_raised_at_once():
     simulation = simulated()
     async with simulation.client(ledger=Failing(0, DAY)) as client:
         for kind in ("watch", "follow"):
@@ -120,7 +120,7 @@ async def test_a_ledger_that_fails_at_once_is_raised_at_once():
         if name not in OF_EACH_KIND
     ],
 )
-async def test_a_watch_that_has_worked_sits_out_two_days_of_it(fault, state):
+async def test_a_watch_that_has_worked_retries_for_two_days(fault, state):
     # Until a midnight: a refusal for the day is waited out until then.
     simulation = simulated(faults=Faults.outage(NOON + 3_600, NOON + 5 * DAY // 2, fault))
     transport = Counted(simulation)
@@ -140,7 +140,7 @@ async def test_a_watch_that_has_worked_sits_out_two_days_of_it(fault, state):
 
 
 @pytest.mark.parametrize(("fault", "state"), [WEATHERED[name] for name in OF_EACH_KIND], ids=OF_EACH_KIND)
-async def test_a_follow_that_has_worked_sits_out_two_days_of_it(fault, state):
+async def test_a_follow_that_has_worked_retries_for_two_days(fault, state):
     simulation = simulated(faults=Faults.outage(NOON + 3_600, NOON + 3_600 + 2 * DAY, fault))
     transport = Counted(simulation)
     async with simulation.client(transport=transport) as client:
@@ -168,7 +168,7 @@ def assert_bounded(transport: Counted) -> None:
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
-async def test_a_ledger_that_fails_later_is_weathered(kind):
+async def test_a_later_ledger_error_is_retried(kind):
     simulation = simulated()
     async with simulation.client(ledger=Failing(4_000, 4_000 + DAY)) as client:
         stream = stream_of(client, kind, start=NOON)
@@ -187,7 +187,7 @@ async def test_a_ledger_that_fails_later_is_weathered(kind):
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
-async def test_a_ledger_that_fails_does_not_keep_it_from_being_stopped(kind):
+async def test_a_stream_with_a_failing_ledger_can_be_stopped(kind):
     simulation = simulated()
     async with simulation.client(ledger=Failing(4_000, DAY)) as client:
         stream = stream_of(client, kind, start=NOON)
@@ -197,7 +197,7 @@ async def test_a_ledger_that_fails_does_not_keep_it_from_being_stopped(kind):
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
 @pytest.mark.parametrize("status", [401, 403])
-async def test_credentials_that_are_refused_for_less_than_an_hour_are_weathered(kind, status):
+async def test_credentials_refused_for_less_than_an_hour_are_retried(kind, status):
     simulation = simulated(faults=Faults.outage(NOON + 600, NOON + 4_100, Fault("status", status=status)))
     async with simulation.client() as client:
         stream = stream_of(client, kind, start=NOON)
@@ -210,7 +210,7 @@ async def test_credentials_that_are_refused_for_less_than_an_hour_are_weathered(
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
-async def test_credentials_that_are_refused_for_an_hour_end_it(kind):
+async def test_credentials_refused_for_an_hour_end_the_stream(kind):
     simulation = simulated(faults=Faults.outage(NOON + 600, NOON + DAY, Fault("status", status=401)))
     async with simulation.client() as client:
         with pytest.raises(Unauthorized):
@@ -219,7 +219,7 @@ async def test_credentials_that_are_refused_for_an_hour_end_it(kind):
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
-async def test_a_checkpoint_that_cannot_be_kept_ends_it(kind):
+async def test_a_checkpoint_that_cannot_be_saved_ends_the_stream(kind):
     class Full(MemoryCheckpoints):
         async def save(self, name, checkpoint):
             if passed() > 3_000:
@@ -293,7 +293,7 @@ HAPPENINGS = [_spent_for_22_hours, _often_failing, _outages, *map(_asleep, (39, 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
 @pytest.mark.parametrize("happens", HAPPENINGS, ids=lambda happens: happens.__name__.strip("_"))
-async def test_each_request_is_for_the_moment_at_which_it_is_sent(happens, kind):
+async def test_each_request_is_for_the_time_at_which_it_is_sent(happens, kind):
     # A plan whose lists are as short as windows are: what is too old is seen in hours.
     simulation = simulated()
     plan = simulation.service.plan.with_limits("call_lists", available=2 * HOUR, longest=HOUR)
@@ -318,7 +318,7 @@ async def test_each_request_is_for_the_moment_at_which_it_is_sent(happens, kind)
         assert events[-1].span.end > simulation.clock() - 1_000
 
 
-async def test_a_bad_app_id_of_one_stream_does_not_touch_another():
+async def test_a_bad_app_id_of_one_stream_does_not_affect_another():
     simulation = simulated(faults=Faults.outage(NOON + 600, NOON + DAY, NO_ACCESS).only("realtime_quality"))
     async with simulation.client() as client, taking(client.realtime.watch(FREEZES, start=NOON)) as bad:
         good = await taken_for(client.realtime.watch(WEB, start=NOON), 2 * HOUR)

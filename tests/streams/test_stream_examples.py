@@ -26,14 +26,14 @@ EXAMPLES = [
 ]
 
 
-def test_every_place_where_people_start_has_an_example():
+def test_every_entry_point_of_streams_has_an_example():
     assert {str(param.id).rpartition("-")[0] for param in EXAMPLES} == {
         *("checkpoint_stores", "checkpoints", "events", "fan_out", "follow", "series", "watch", "streams")
     }
 
 
 @pytest.mark.parametrize("code", EXAMPLES)
-async def test_an_example_runs(code, monkeypatch, tmp_path):
+async def test_an_example_of_streams_runs(code, monkeypatch, tmp_path):
     simulation = simulated(world=SMALL)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **more: simulation.client(**more)))

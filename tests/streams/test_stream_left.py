@@ -44,7 +44,7 @@ async def _given_up(stream) -> None:
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
 @pytest.mark.parametrize("left", [_with, _closing, _broken_off, _cancelled, _given_up], ids=lambda way: way.__name__)
-async def test_however_it_is_left_nothing_stays_behind(left, kind):
+async def test_a_stream_leaves_nothing_behind_however_it_is_left(left, kind):
     simulation = simulated()
     async with simulation.client(checkpoints=MemoryCheckpoints()) as client:
 
@@ -62,7 +62,7 @@ async def test_however_it_is_left_nothing_stays_behind(left, kind):
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
-def test_one_that_is_left_open_makes_no_noise_when_its_loop_ends(kind, caplog):
+def test_an_open_stream_logs_nothing_when_its_loop_ends(kind, caplog):
     kept = []
 
     async def leave() -> None:
@@ -79,7 +79,7 @@ def test_one_that_is_left_open_makes_no_noise_when_its_loop_ends(kind, caplog):
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
-async def test_one_that_is_dropped_while_its_client_closes_makes_no_noise(kind, caplog):
+async def test_a_stream_dropped_while_its_client_closes_logs_nothing(kind, caplog):
     async with simulated().client() as client:
         stream = client.realtime.watch(USERS) if kind == "watch" else client.calls.follow(with_sessions=True)
         with pytest.raises(TimeoutError):

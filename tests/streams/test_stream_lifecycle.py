@@ -36,7 +36,7 @@ from agora_analytics.simulator import Fault, Faults, VirtualLoop
 
 @pytest.mark.parametrize("seconds", [1, 30])
 @pytest.mark.parametrize("way", ["wait_for", "cancelled"])
-async def test_time_outs_around_anext_lose_nothing_and_cost_nothing(seconds, way):
+async def test_timeouts_around_anext_lose_no_event_and_cost_no_request(seconds, way):
     async def waiting(simulation) -> list:
         events = []
         async with simulation.client() as client, client.realtime.watch(USERS, start=NOON) as watch:
@@ -62,7 +62,7 @@ async def test_time_outs_around_anext_lose_nothing_and_cost_nothing(seconds, way
     assert sum(simulation.service.counts.values()) <= sum(other.service.counts.values()) + 2
 
 
-async def test_an_event_that_nobody_waited_for_is_not_in_the_checkpoint_before_it_is_taken():
+async def test_an_event_enters_the_checkpoint_only_once_it_was_received():
     simulation = simulated()
     async with simulation.client() as client, client.realtime.watch(USERS, start=NOON) as watch:
         first = await anext(watch)
@@ -100,7 +100,7 @@ class Unwritable:
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
-async def test_where_it_cannot_be_closed_that_is_told_and_its_name_is_free(kind):
+async def test_an_error_of_closing_is_raised_and_the_name_is_released(kind):
     ledger, store = Unwritable(), MemoryCheckpoints()
     async with simulated().client(ledger=ledger, checkpoints=store) as client:
         stream = client.realtime.watch(USERS, start=NOON - HOUR, checkpoint="prod")
@@ -117,7 +117,7 @@ async def test_where_it_cannot_be_closed_that_is_told_and_its_name_is_free(kind)
         await store.acquire("prod")
 
 
-async def test_two_consumers_at_once_are_refused():
+async def test_two_concurrent_consumers_are_refused():
     simulation = simulated()
     async with simulation.client() as client, client.realtime.watch(USERS) as watch:
         waiting = asyncio.create_task(anext(watch))
@@ -129,7 +129,7 @@ async def test_two_consumers_at_once_are_refused():
 
 
 @pytest.mark.parametrize("way", ["stop", "aclose"])
-async def test_after_the_end_there_is_nothing_more(way):
+async def test_iteration_stays_ended(way):
     simulation = simulated()
     async with simulation.client() as client:
         for stream in (client.realtime.watch(USERS), client.calls.follow(start=NOON - HOUR)):
@@ -142,7 +142,7 @@ async def test_after_the_end_there_is_nothing_more(way):
         assert await nothing_left(client)
 
 
-async def test_closed_while_another_task_waits_it_ends_there():
+async def test_closing_a_stream_ends_the_wait_of_another_task():
     simulation = simulated()
     async with simulation.client() as client:
         watch = client.realtime.watch(USERS, every=HOUR)
@@ -221,7 +221,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: place.__name__.strip("_"))
-async def test_stop_ends_it_within_a_second_wherever_it_waits(place):
+async def test_stop_ends_any_wait_within_a_second(place):
     simulation, store, told = simulated(), MemoryCheckpoints(), []
     async with simulation.client(checkpoints=store) as client:
         stream, moment = place(simulation, client)
@@ -259,7 +259,7 @@ async def _in_the_middle_of(simulation, endpoint: str) -> None:
     await asyncio.sleep(10)
 
 
-async def test_stopped_from_another_task_while_an_event_is_worked_on_that_event_is_done():
+async def test_stop_from_another_task_counts_the_current_event_as_delivered():
     simulation, store, told = simulated(), MemoryCheckpoints(), []
     async with simulation.client(checkpoints=store) as client:
         watch = client.realtime.watch(USERS, start=NOON, checkpoint="prod")
@@ -289,7 +289,7 @@ class _Slow:
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
-async def test_a_stream_whose_closing_is_cancelled_leaves_its_name(kind):
+async def test_a_stream_whose_close_is_cancelled_releases_its_name(kind):
     simulation, store = simulated("enterprise"), MemoryCheckpoints()
     async with simulation.client(ledger=_Slow(), checkpoints=store) as client:
         for _ in range(2):
@@ -304,7 +304,7 @@ async def test_a_stream_whose_closing_is_cancelled_leaves_its_name(kind):
             assert stream.health.state == "stopped"
 
 
-def test_another_thread_may_stop_a_stream():
+def test_a_stream_can_be_stopped_from_another_thread():
     async def stopped():
         simulation, events = simulated(), []
         async with simulation.client() as client, client.realtime.watch(USERS) as watch:
@@ -319,7 +319,7 @@ def test_another_thread_may_stop_a_stream():
         assert whole(runner.run(stopped()))
 
 
-async def test_a_ledger_and_a_place_in_files_are_used_on_virtual_time(tmp_path):
+async def test_a_file_ledger_and_file_checkpoints_work_on_virtual_time(tmp_path):
     simulation = simulated()
     known = {"checkpoints": FileCheckpoints(tmp_path), "ledger": FileLedger(tmp_path / "quota.db")}
     events = []

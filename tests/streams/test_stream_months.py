@@ -12,7 +12,7 @@ MIDNIGHT = NOON + 43_200
 USERS = Series("userCount", product="Native")
 
 
-async def test_calls_are_read_on_while_a_thousand_owe_sessions_that_cannot_be_had_today():
+async def test_calls_are_read_while_a_thousand_wait_for_sessions():
     simulation = Simulation(world=World(seed=7, calls_per_hour=1_500, typical_minutes=1), clock=NOON)
     simulation.service.plan = plan = simulation.service.plan.with_limits("call_details", per_day=10)
     ages = {CallStarted: [], CallFinished: []}
@@ -40,7 +40,7 @@ async def first_events(simulation: Simulation, ledger: MemoryLedger, start: int)
     return found
 
 
-async def test_what_is_lost_while_a_new_stream_waits_for_quota_is_lost_for_quota():
+async def test_windows_lost_while_a_new_stream_waits_for_quota_are_lost_to_the_quota():
     simulation = Simulation(world=World(seed=7), plan="premium", clock=NOON)
     ledger = MemoryLedger()
     start = NOON + 60 - 3_600
@@ -60,7 +60,7 @@ async def test_what_is_lost_while_a_new_stream_waits_for_quota_is_lost_for_quota
     assert gaps["quota"].end - (MIDNIGHT - 2_400) <= 60
 
 
-async def test_what_is_lost_to_a_sleep_is_not_an_outage_because_a_request_had_failed_before():
+async def test_windows_lost_to_a_sleep_are_no_outage_after_an_earlier_failure():
     simulation = Simulation(world=World(seed=7), plan="premium", clock=NOON)
     async with simulation.client() as client, client.realtime.watch(USERS) as events:
         await anext(events)
@@ -76,7 +76,7 @@ async def test_what_is_lost_to_a_sleep_is_not_an_outage_because_a_request_had_fa
     assert found[-1].reason == "asleep"
 
 
-async def test_a_watch_with_too_few_requests_for_a_poll_waits_for_quota_and_says_so():
+async def test_a_watch_with_too_few_requests_for_a_poll_waits_and_reports_it():
     simulation = Simulation(world=World(seed=7), plan="premium", clock=NOON)
     simulation.service.plan = plan = simulation.service.plan.with_limits("realtime", per_day=7)
     channels = Series("channelCount", product="Native")
@@ -97,7 +97,7 @@ async def _reasons(events) -> list[str]:
     return [event.reason async for event in events if isinstance(event, Gap)]
 
 
-async def test_what_is_lost_while_the_first_request_hangs_is_lost_to_the_outage():
+async def test_windows_lost_while_the_first_request_hangs_are_lost_to_the_outage():
     simulation = Simulation(world=World(seed=7), plan="premium", clock=NOON)
     simulation.faults = Faults.outage(0, NOON + 60, Fault("slow", seconds=90))
     start = NOON - 2_400 + 20

@@ -25,7 +25,7 @@ from agora_analytics.simulator import Fault, Faults
 
 
 @pytest.mark.parametrize("message", ["query latency limit", "query time range limit", "query time length limit"])
-async def test_a_service_that_refuses_every_span_for_a_while_is_asked_for_all_again_afterwards(message):
+async def test_after_a_time_of_refusals_all_spans_are_requested_again(message):
     refused = Fault("refusal", code=300, message=message)
     simulation = simulated(faults=Faults.outage(NOON + 1_800, NOON + 3 * HOUR, refused))
     async with simulation.client() as client:
@@ -37,7 +37,7 @@ async def test_a_service_that_refuses_every_span_for_a_while_is_asked_for_all_ag
     assert max(at - end for at, _, end in spans_asked(simulation) if at > NOON + 8 * HOUR) < 120
 
 
-async def test_a_series_whose_requests_alone_are_unauthorized_ends_nothing():
+async def test_an_unauthorized_series_ends_no_stream():
     refused = Faults.outage(NOON + 300, NOON + 3 * HOUR, Fault("status", status=401)).only(metric="channelCount")
     simulation = simulated("enterprise", faults=refused)
     async with simulation.client() as client:
@@ -46,7 +46,7 @@ async def test_a_series_whose_requests_alone_are_unauthorized_ends_nothing():
     assert events[-1].span.end > NOON + 4 * HOUR - 200
 
 
-async def test_two_hours_between_two_moments_without_authorization_are_not_one_hour_of_it():
+async def test_two_unauthorized_moments_are_not_an_hour_of_them():
     moments = [Faults.outage(at, at + 60, Fault("status", status=401)) for at in (NOON + 600, NOON + 2 * HOUR)]
     wrong = Faults.outage(NOON + 300, NOON + DAY, Fault("refusal", code=400)).only(metric="channelCount")
     simulation = simulated("enterprise", faults=moments[0] + moments[1] + wrong)
@@ -57,7 +57,7 @@ async def test_two_hours_between_two_moments_without_authorization_are_not_one_h
 
 
 @pytest.mark.parametrize("off", [2 * HOUR, 40 * DAY])
-async def test_a_watch_goes_on_at_once_when_a_clock_that_was_wrong_is_set_back(off):
+async def test_a_watch_continues_at_once_when_a_wrong_clock_is_set_back(off):
     end = NOON + 4 * HOUR
     gone = Faults.outage(NOON + 1_800, end, Fault("refused"), host=0)
     wrong = Faults.always(Fault("date", date_off=off)).only(host=1)
@@ -70,7 +70,7 @@ async def test_a_watch_goes_on_at_once_when_a_clock_that_was_wrong_is_set_back(o
 
 
 @pytest.mark.parametrize("off", [-40 * DAY, -DAY, -HOUR, HOUR, DAY, 40 * DAY])
-async def test_a_date_that_is_wrong_for_hours_stops_no_watch(off):
+async def test_a_date_wrong_for_hours_stops_no_watch(off):
     simulation = simulated(faults=Faults.outage(NOON + HOUR, NOON + 3 * HOUR, Fault("date", date_off=off)))
     async with simulation.client() as client:
         events = await taken_for(client.realtime.watch(USERS), 5 * HOUR)
@@ -80,7 +80,7 @@ async def test_a_date_that_is_wrong_for_hours_stops_no_watch(off):
 
 
 @pytest.mark.parametrize("off", [-40 * DAY, -DAY, -HOUR, HOUR, DAY, 40 * DAY])
-async def test_a_date_that_is_wrong_for_hours_loses_no_call(off):
+async def test_a_date_wrong_for_hours_loses_no_call(off):
     simulation = simulated(
         "enterprise", faults=Faults.outage(NOON + HOUR, NOON + 3 * HOUR, Fault("date", date_off=off))
     )
@@ -97,7 +97,7 @@ async def test_a_date_that_is_wrong_for_hours_loses_no_call(off):
     assert over <= finished
 
 
-async def test_sessions_that_failed_under_a_wrong_clock_are_asked_for_when_it_is_set_back():
+async def test_sessions_that_failed_under_a_wrong_clock_are_retried_when_it_is_right():
     begun, end = NOON + 1_800, NOON + 3 * HOUR
     gone = Faults.outage(begun, end, Fault("refused"), host=0)
     wrong = Faults.always(Fault("date", date_off=40 * DAY)).only(host=1)
@@ -111,7 +111,7 @@ async def test_sessions_that_failed_under_a_wrong_clock_are_asked_for_when_it_is
     assert not of(CallLost, events)
 
 
-async def test_a_watch_without_requests_says_so_and_looks_whether_there_are_some_again():
+async def test_a_watch_without_quota_reports_it_and_checks_again():
     learned = Fault("refusal", code=300, message="qpd limit error, qpd limit = 1")
     simulation = simulated(faults=Faults.script([None, learned]))
     async with simulation.client() as client:

@@ -15,7 +15,7 @@ TEN_MINUTES = timedelta(minutes=10)
 
 
 @pytest.mark.parametrize("wrong", [0, 600, HOUR, -HOUR, 40 * 24 * HOUR])
-async def test_a_watch_begins_so_long_ago_by_the_services_clock(wrong):
+async def test_the_start_of_a_watch_is_relative_to_the_service_clock(wrong):
     simulation = simulated()
     simulation.host_clock.wrong = wrong
     async with simulation.client() as client:
@@ -25,7 +25,7 @@ async def test_a_watch_begins_so_long_ago_by_the_services_clock(wrong):
 
 
 @pytest.mark.parametrize("wrong", [0, 600, HOUR, -HOUR])
-async def test_a_follow_begins_so_long_ago_by_the_services_clock(wrong):
+async def test_the_start_of_a_follow_is_relative_to_the_service_clock(wrong):
     simulation = simulated()
     simulation.host_clock.wrong = wrong
     async with simulation.client() as client:
@@ -34,14 +34,14 @@ async def test_a_follow_begins_so_long_ago_by_the_services_clock(wrong):
     assert {call.call_id for call in simulation.world.calls(NOON - 600, NOON + 300)} <= started
 
 
-async def test_a_beginning_further_back_than_the_plan_keeps_is_the_oldest_there_is():
+async def test_a_start_beyond_the_retention_is_the_oldest_available():
     simulation = simulated()
     async with simulation.client() as client:
         events = await taken_for(client.realtime.watch(USERS, start=timedelta(days=3)), 60)
     assert NOON - 2_400 < events[0].ts < NOON - 2_340
 
 
-async def test_a_duration_that_is_none_is_told_before_anything_is_sent():
+async def test_an_invalid_duration_raises_before_any_request():
     simulation = simulated()
     async with simulation.client() as client:
         for stream in (
@@ -54,7 +54,7 @@ async def test_a_duration_that_is_none_is_told_before_anything_is_sent():
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
-async def test_a_stream_that_waits_for_quota_ends_soon_after_its_client_is_closed(kind):
+async def test_a_stream_waiting_for_quota_ends_soon_after_its_client(kind):
     simulation = simulated()
     client = simulation.client()
     stream = client.realtime.watch(USERS) if kind == "watch" else client.calls.follow(start=NOON - 600)
@@ -72,7 +72,7 @@ async def test_a_stream_that_waits_for_quota_ends_soon_after_its_client_is_close
 @pytest.mark.parametrize(
     "fault", [Fault("refusal", code=403), Fault("status", status=401), Fault("refusal", code=1001)]
 )
-async def test_sessions_that_are_refused_for_a_while_to_all_calls_follow(fault):
+async def test_sessions_refused_temporarily_come_later(fault):
     simulation = simulated("enterprise", faults=Faults.outage(NOON + 600, NOON + 2_400, fault).only("call_sessions"))
     async with simulation.client() as client:
         events = await taken_for(client.calls.follow(start=NOON, with_sessions=True), 3 * HOUR)

@@ -19,7 +19,7 @@ def wrong(off: float):
 
 
 @pytest.mark.parametrize("off", OFF)
-async def test_a_watch_has_every_window(off):
+async def test_a_watch_with_a_wrong_date_has_every_window(off):
     simulation = wrong(off)
     async with simulation.client() as client:
         watch = client.realtime.watch(USERS, start=NOON)
@@ -34,7 +34,7 @@ async def test_a_watch_has_every_window(off):
 
 
 @pytest.mark.parametrize("off", OFF)
-async def test_a_follow_has_every_call_once(off):
+async def test_a_follow_with_a_wrong_date_has_every_call_once(off):
     simulation = wrong(off)
     async with simulation.client() as client:
         async with taking(client.calls.follow(start=NOON)) as events:
@@ -47,7 +47,7 @@ async def test_a_follow_has_every_call_once(off):
 
 
 @pytest.mark.parametrize("ahead", [0.3, 0.9])
-async def test_a_header_that_is_ahead_of_the_counter_makes_windows_no_older(ahead):
+async def test_a_header_ahead_of_the_counter_does_not_delay_windows(ahead):
     lags = []
     for date_ahead in (0.0, ahead):
         simulation = simulated("enterprise", date_ahead=date_ahead)

@@ -26,7 +26,7 @@ def begin(path: Path, together: threading.Barrier) -> ExportState | str:
         return str(error)
 
 
-def test_of_several_that_begin_one_new_export_at_once_one_runs(tmp_path):
+def test_one_of_several_concurrent_starts_of_a_new_export_runs(tmp_path):
     with ThreadPoolExecutor(TOGETHER) as threads:
         for number in range(ROUNDS):
             path, together = tmp_path / f"{number}.db", threading.Barrier(TOGETHER)
@@ -61,7 +61,7 @@ def naps(monkeypatch) -> Naps:
     return naps
 
 
-def test_one_that_is_met_while_it_opens_the_file_too_is_no_export_that_runs(tmp_path, naps):
+def test_a_process_that_only_opens_the_state_is_not_reported_as_running(tmp_path, naps):
     ExportState(tmp_path / "state.db", "place").close()
     other = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
     other.execute("BEGIN")
@@ -71,7 +71,7 @@ def test_one_that_is_met_while_it_opens_the_file_too_is_no_export_that_runs(tmp_
     assert naps.slept > 0
 
 
-def test_an_export_that_runs_is_told_after_a_moment(tmp_path, naps):
+def test_a_running_export_is_reported_after_a_short_wait(tmp_path, naps):
     running = ExportState(tmp_path / "state.db", "place")
     with pytest.raises(ExportError, match="is running already"):
         ExportState(tmp_path / "state.db", "place")

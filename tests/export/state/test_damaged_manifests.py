@@ -92,7 +92,9 @@ def exported() -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
-async def test_a_manifest_that_was_changed_makes_no_state(tmp_path, tmp_path_factory, simulation, exported, change):
+async def test_a_modified_manifest_is_not_rebuilt_into_a_state(
+    tmp_path, tmp_path_factory, simulation, exported, change
+):
     free(simulation)
     if not exported:
         exported["folder"] = tmp_path_factory.mktemp("damaged") / "export"

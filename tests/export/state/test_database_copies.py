@@ -43,7 +43,7 @@ def names(place: There, kind: str) -> list[str]:
 
 
 @pytest.mark.parametrize("form", DATABASES)
-async def test_another_machine_goes_on_where_a_killed_run_was(simulation, there, truth, killed, tmp_path, form):
+async def test_another_machine_resumes_where_a_killed_run_stopped(simulation, there, truth, killed, tmp_path, form):
     before = asked(simulation)
     simulation.faults = Faults.script([*[None] * (before + 20), *[Fault("status", status=401)] * 500])
     with killed():
@@ -58,7 +58,7 @@ async def test_another_machine_goes_on_where_a_killed_run_was(simulation, there,
     assert names(there, "database") == []
 
 
-async def test_killed_at_any_step_the_database_and_its_state_are_a_pair(
+async def test_a_kill_at_any_step_leaves_a_matching_pair_of_database_and_state(
     simulation, memory, truth, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(RemoteSync, "sync_after_failure", lambda *_: asyncio.sleep(0))
@@ -90,7 +90,7 @@ def dying(do, left: Iterator[int]):
 
 
 @pytest.mark.parametrize("form", DATABASES)
-async def test_killed_runs_of_many_machines_get_to_the_end(simulation, memory, truth, killed, tmp_path, form):
+async def test_killed_runs_of_many_machines_finish_the_export(simulation, memory, truth, killed, tmp_path, form):
     for number in range(4):
         simulation.faults = Faults.script([*[None] * (asked(simulation) + 9), *[Fault("status", status=401)] * 500])
         with killed():
@@ -101,7 +101,7 @@ async def test_killed_runs_of_many_machines_get_to_the_end(simulation, memory, t
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.2, SLOW])
-async def test_copies_are_made_at_a_pace_and_old_ones_removed(
+async def test_copies_are_rate_limited_and_old_ones_are_removed(
     simulation, memory, truth, tmp_path, monkeypatch, seconds
 ):
     put, made, loop = RemoteSink.put, [], asyncio.get_running_loop()
@@ -119,7 +119,7 @@ async def test_copies_are_made_at_a_pace_and_old_ones_removed(
     assert max(there for _, there in made) <= 2
 
 
-async def test_a_run_that_failed_leaves_its_database_to_the_next_machine(simulation, memory, truth):
+async def test_a_failed_run_leaves_its_database_to_the_next_machine(simulation, memory, truth):
     before = asked(simulation)
     simulation.faults = Faults.script([*[None] * (before + 20), *[Fault("status", status=401)] * 500])
     with pytest.raises(Exception, match="401"):
@@ -131,7 +131,9 @@ async def test_a_run_that_failed_leaves_its_database_to_the_next_machine(simulat
     assert memory.rows() == truth
 
 
-async def test_what_another_run_wrote_while_one_began_is_not_asked_again(simulation, memory, truth, monkeypatch):
+async def test_rows_that_another_run_wrote_during_the_start_are_not_requested_again(
+    simulation, memory, truth, monkeypatch
+):
     check, begun = Preflight.check_files, []
 
     async def meanwhile(self: Preflight, wanted) -> None:
@@ -148,7 +150,7 @@ async def test_what_another_run_wrote_while_one_began_is_not_asked_again(simulat
 
 
 @pytest.mark.parametrize("what", ["gone", "altered"])
-async def test_a_state_without_its_database_is_told_as_that(simulation, memory, truth, killed, tmp_path, what):
+async def test_a_state_without_its_database_is_reported(simulation, memory, truth, killed, tmp_path, what):
     simulation.faults = Faults.script([*[None] * (asked(simulation) + 20), *[Fault("status", status=401)] * 500])
     with killed():
         await slowly(simulation, memory, tmp_path / "one", format="sqlite")
@@ -187,7 +189,7 @@ async def killed_once(simulation: Simulation, place: There, killed, machine: Pat
     assert names(place, "database")
 
 
-async def test_a_machine_whose_database_is_gone_takes_the_pair_that_is_in_the_store(
+async def test_a_machine_without_its_database_downloads_the_pair_from_the_store(
     simulation, memory, truth, killed, tmp_path
 ):
     await killed_once(simulation, memory, killed, tmp_path / "one")
@@ -196,7 +198,7 @@ async def test_a_machine_whose_database_is_gone_takes_the_pair_that_is_in_the_st
     assert memory.rows() == truth
 
 
-async def test_a_run_that_is_refused_for_its_own_database_leaves_the_store_as_it_was(
+async def test_a_run_refused_for_its_local_database_does_not_change_the_store(
     simulation, memory, truth, killed, tmp_path
 ):
     await killed_once(simulation, memory, killed, tmp_path / "one")
@@ -209,7 +211,7 @@ async def test_a_run_that_is_refused_for_its_own_database_leaves_the_store_as_it
     assert memory.rows() == truth
 
 
-async def test_a_copy_that_fails_does_not_end_the_run(simulation, memory, truth, tmp_path, monkeypatch, caplog):
+async def test_a_failed_copy_does_not_end_the_run(simulation, memory, truth, tmp_path, monkeypatch, caplog):
     put, failed = RemoteSink.put, []
 
     def fails(self: RemoteSink, file: Path, name: str) -> None:
@@ -226,7 +228,7 @@ async def test_a_copy_that_fails_does_not_end_the_run(simulation, memory, truth,
 
 
 @pytest.mark.usefixtures("apart")
-async def test_a_writer_that_cannot_copy_ends_the_run_with_its_reason(simulation, memory, tmp_path, monkeypatch):
+async def test_a_writer_that_cannot_copy_ends_the_run_with_the_reason(simulation, memory, tmp_path, monkeypatch):
     def fails(self: SubprocessWriter, path: Path) -> None:
         raise WriterError(f"no copy {path.name}")
 

@@ -36,7 +36,7 @@ marks = st.lists(st.tuples(st.integers(0, 30), st.integers(1, 12), kinds, st.sam
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_each_second_of_a_source_is_of_the_kind_that_it_was_marked_with_last(state, marks):
+def test_each_second_of_a_source_has_the_status_it_was_marked_with_last(state, marks):
     app = f"app {next(apps)}"  # one file for all examples
     expected: dict[str, dict[int, int]] = {"a": {}, "b": {}}
     with state.transaction():
@@ -50,7 +50,7 @@ def test_each_second_of_a_source_is_of_the_kind_that_it_was_marked_with_last(sta
             assert len({span.start for span in found} & {span.end for span in found}) == 0
 
 
-def test_what_was_read_for_good_is_unsettled_no_more(state, opened):
+def test_a_span_that_was_read_for_good_is_no_longer_unsettled(state, opened):
     with state.transaction():
         state.mark_span("app", "calls", Span(0, 100), SpanStatus.UNSETTLED)
         state.mark_span("app", "calls", Span(20, 100), SpanStatus.READ)
@@ -70,7 +70,7 @@ def test_what_was_read_for_good_is_unsettled_no_more(state, opened):
     assert again.spans("other", "calls", SpanStatus.READ) == again.spans("app", "other", SpanStatus.READ) == ()
 
 
-def test_a_mark_is_of_one_app_and_one_source(state):
+def test_a_status_belongs_to_one_app_and_one_source(state):
     with state.transaction():
         for app, source in (("other", "calls"), ("app", "calls"), ("app", "calls room")):
             state.mark_span(app, source, Span(0, 10), SpanStatus.UNSETTLED)
@@ -83,7 +83,7 @@ def test_a_mark_is_of_one_app_and_one_source(state):
 
 
 @pytest.mark.parametrize("kind", [SpanStatus.READ, SpanStatus.UNSETTLED, SpanStatus.EXPIRED])
-def test_what_was_cut_off_is_so_no_more_once_it_is_of_another_kind(state, kind):
+def test_a_truncated_span_with_another_status_is_no_longer_truncated(state, kind):
     with state.transaction():
         state.mark_span("app", "calls", Span(0, 10), SpanStatus.TRUNCATED)
         state.mark_span("app", "calls", Span(4, 10), kind)
@@ -93,7 +93,7 @@ def test_what_was_cut_off_is_so_no_more_once_it_is_of_another_kind(state, kind):
 # Settings and slices.
 
 
-def test_settings_are_kept_and_changed_by_name(state, opened):
+def test_settings_are_stored_and_changed_by_name(state, opened):
     assert state.settings() == {}
     with state.transaction():
         state.save_settings({"a": [1, "x"], "b": None})
@@ -101,7 +101,7 @@ def test_settings_are_kept_and_changed_by_name(state, opened):
     assert opened().settings() == {"a": [1, "x"], "b": {"c": 2}}
 
 
-def test_slices_are_asked_for_oldest_first_from_the_page_that_is_next(state, opened):
+def test_slices_are_pending_oldest_first_from_their_next_page(state, opened):
     later, first = Slice(Span(100, 200), 200), Slice(Span(0, 100), 90)
     with state.transaction():
         state.add_slices("app", "calls", [later, first])
@@ -124,7 +124,7 @@ def test_slices_are_asked_for_oldest_first_from_the_page_that_is_next(state, ope
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_narrower_slices_take_the_place_of_one_and_are_what_it_was(state, opened, again):
+def test_narrower_slices_replace_a_slice_and_inherit_its_status(state, opened, again):
     with state.transaction():
         state.add_slices("app", "calls room", [Slice(Span(0, 100), 90)], again=again)
         (one,) = state.slices()
@@ -191,7 +191,7 @@ def test_pending_calls_are_those_that_are_due(three):
     assert due(three, but=[bad]) == ["early", "late"]
 
 
-def test_the_soonest_is_the_first_end_of_those_that_are_not_due_yet(three):
+def test_the_next_due_time_is_the_first_end_of_calls_that_are_not_due(three):
     soonest = lambda *apps, but=(), **options: three.first_end(DueFilter(before=0, **options), apps or ("app",), but)  # noqa: E731
     assert soonest() == 40
     assert soonest("app", "other") == 5
@@ -200,7 +200,7 @@ def test_the_soonest_is_the_first_end_of_those_that_are_not_due_yet(three):
     assert soonest(but=[three.find_call("app", "bad")[0]]) == 60
 
 
-def test_a_call_that_is_seen_again_keeps_its_start_and_its_place(three):
+def test_a_call_seen_again_keeps_its_start_and_its_position(three):
     before = three.find_call("app", "going")
     with three.transaction():
         assert keep(three, "going", Span(7, 30), score=9.0, users=4) == before[0]
@@ -210,19 +210,19 @@ def test_a_call_that_is_seen_again_keeps_its_start_and_its_place(three):
     assert three.find_call("other", "going") is None
 
 
-def test_a_call_that_is_seen_again_is_worth_what_it_is_worth_now(three):
+def test_a_call_seen_again_gets_its_current_score(three):
     with three.transaction():
         keep(three, "going", Span(5, 30), score=9.0, users=9)
     assert due(three, worst=True)[0] == "going"
     assert due(three, min_users=9) == ["going", "late"]
 
 
-def test_calls_of_an_app_with_so_many_users_are_counted(three):
+def test_calls_of_an_app_with_at_least_so_many_users_are_counted(three):
     assert [three.count_pending("app", least) for least in (0, 5, 6, 9, 10)] == [3, 2, 1, 1, 0]
     assert (three.count_pending("other", 0), three.count_pending("nobody", 0)) == (1, 0)
 
 
-def test_a_call_that_was_left_out_and_then_done_is_not_asked_for_again(three):
+def test_a_call_that_was_skipped_and_then_done_is_not_requested_again(three):
     late = three.find_call("app", "late")[0]
     with three.transaction():
         three.skip_call(late, "refused")
@@ -232,14 +232,14 @@ def test_a_call_that_was_left_out_and_then_done_is_not_asked_for_again(three):
     assert due(three) == ["early", "bad"]
 
 
-def test_calls_that_go_on_are_told_with_their_channel_oldest_first(three):
+def test_open_calls_are_returned_with_their_channel_oldest_first(three):
     with three.transaction():
         keep(three, "older", Span(1, 2), status=CallStatus.OPEN)
     assert [told[1:] for told in three.open_calls()] == [("app", "room older", 1), ("app", "room going", 5)]
 
 
 @pytest.mark.parametrize(("users", "least"), [(None, 0), (-5, 0), (2**40, 2**31)])
-def test_whatever_number_of_users_the_service_names_is_kept_in_bounds(state, users, least):
+def test_any_number_of_users_is_stored_within_bounds(state, users, least):
     with state.transaction():
         keep(state, "a", Span(0, 1), users=users)
     assert due(state, min_users=least) == ["a"]
@@ -250,7 +250,7 @@ def test_calls_with_few_users_are_counted(three):
     assert [three.below_min_users(least) for least in (0, 2, 3, 6, 10)] == [0, 1, 2, 3, 4]
 
 
-def test_how_far_a_call_is_outlasts_the_process_and_its_being_left_out(three, opened):
+def test_the_cursor_of_a_call_outlives_the_process_and_a_skip(three, opened):
     early = next(call for call in three.pending(DueFilter(before=10**6), ("app",), ()))
     with three.transaction():
         three.set_cursor(early, METRICS)
@@ -267,7 +267,7 @@ def test_how_far_a_call_is_outlasts_the_process_and_its_being_left_out(three, op
     assert [call.cursor for call in again.pending(DueFilter(before=10**6), ("app",), ())] == [METRICS, None, None]
 
 
-def test_calls_that_are_left_out_are_told_by_app_and_reason_the_oldest_by_name(three):
+def test_skipped_calls_are_grouped_by_app_and_reason_with_the_oldest_ids(three):
     with three.transaction():
         three.skip_call(three.find_call("other", "elsewhere")[0], "expired")
         for name, reason in (("early", "expired"), ("late", "expired"), ("bad", "refused")):
@@ -286,7 +286,7 @@ def test_calls_that_are_left_out_are_told_by_app_and_reason_the_oldest_by_name(t
     assert three.counts() == (0, 0, {})
 
 
-def test_ending_a_call_forgets_what_was_kept_of_it_alone(three):
+def test_finishing_a_call_deletes_only_its_own_data(three):
     one, other = (three.find_call("app", name)[0] for name in ("early", "bad"))
     with three.transaction():
         for call in (one, other):
@@ -307,7 +307,7 @@ def test_ending_a_call_forgets_what_was_kept_of_it_alone(three):
     assert due(three) == ["bad", "late"]
 
 
-def test_an_ended_call_begins_anew_where_it_is_asked_for_again(three):
+def test_a_finished_call_restarts_when_it_is_requested_again(three):
     early = next(call for call in three.pending(DueFilter(before=10**6), ("app",), ()))
     with three.transaction():
         three.set_cursor(early, METRICS)
@@ -316,7 +316,7 @@ def test_an_ended_call_begins_anew_where_it_is_asked_for_again(three):
     assert [call.cursor for call in three.pending(DueFilter(before=10**6), ("app",), ())] == [None, None, None]
 
 
-def test_calls_that_are_done_are_forgotten_once_no_list_shows_them(three):
+def test_finished_calls_are_forgotten_once_no_list_can_contain_them(three):
     with three.transaction():
         three.delete_done_calls(6)
     assert three.find_call("app", "done") is not None
@@ -333,7 +333,7 @@ def kept(state: ExportState) -> set[str]:
     return {call_id for _, call_id, *_ in state.calls_for_manifest()}
 
 
-def test_calls_that_are_not_done_are_remembered(three):
+def test_unfinished_calls_are_remembered(three):
     with three.transaction():
         three.mark_span("app", "calls", Span(0, 1_000), SpanStatus.READ)
         three.mark_span("other", "calls", Span(0, 1_000), SpanStatus.READ)
@@ -362,7 +362,7 @@ def test_calls_that_are_not_done_are_remembered(three):
         (Span(99, 201), "calls", SpanStatus.READ, "other", True),
     ],
 )
-def test_a_call_that_is_done_is_remembered_where_a_list_may_show_it_again(state, span, source, kind, app, remembered):
+def test_a_finished_call_is_remembered_while_a_list_may_contain_it(state, span, source, kind, app, remembered):
     with state.transaction():
         keep(state, "a", Span(100, 200), status=CallStatus.DONE)
         state.mark_span(app, source, span, kind)
@@ -379,7 +379,7 @@ def test_a_call_that_is_done_is_remembered_where_a_list_may_show_it_again(state,
         (10_050, "other", False),
     ],
 )
-def test_a_call_that_is_done_is_remembered_near_one_that_goes_on(state, first, app, remembered):
+def test_a_finished_call_is_remembered_near_an_open_one(state, first, app, remembered):
     with state.transaction():
         keep(state, "a", Span(10_000, 10_100), status=CallStatus.DONE)
         keep(state, "going", Span(first, first + 1), status=CallStatus.OPEN, app=app)
@@ -388,7 +388,7 @@ def test_a_call_that_is_done_is_remembered_near_one_that_goes_on(state, first, a
     assert kept(state) - {"going"} == ({"a"} if remembered else set())
 
 
-def test_calls_are_recalled_as_they_were_but_for_how_far_they_were(three, opened):
+def test_calls_are_restored_without_their_cursors(three, opened):
     three_kept = [call[:-1] for call in three.calls_for_manifest()]
     early = next(call for call in three.pending(DueFilter(before=10**6), ("app",), ()))
     with three.transaction():

@@ -70,12 +70,12 @@ def without(folder: Path) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("lose", [emptied, without])
-async def test_files_whose_state_is_lost_are_not_written_once_more(refused, form, lose):
+async def test_files_without_their_state_are_not_written_again(refused, form, lose):
     told = await refused(lose, form)
     assert "the state of the export that wrote it is gone or empty" in told
 
 
-async def test_a_folder_that_was_copied_without_its_state_is_noticed(refused):
+async def test_a_folder_copied_without_its_state_is_detected(refused):
     def copied(folder: Path) -> None:
         shutil.copytree(folder, folder.parent / "other", ignore=shutil.ignore_patterns(".agora-export"))
         shutil.rmtree(folder)
@@ -85,13 +85,13 @@ async def test_a_folder_that_was_copied_without_its_state_is_noticed(refused):
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_a_file_that_was_deleted_is_noticed(refused, form):
+async def test_a_deleted_file_is_detected(refused, form):
     told = await refused(lambda folder: paths(folder, "sessions")[0].unlink(), form)
     assert "gone: " in told
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_a_file_that_was_altered_is_noticed_were_it_as_long_and_as_old_as_before(refused, form):
+async def test_an_altered_file_of_equal_size_and_age_is_detected(refused, form):
     def alter(folder: Path) -> None:
         path = paths(folder, "sessions")[0]
         before, held = path.stat(), bytearray(path.read_bytes())
@@ -103,7 +103,7 @@ async def test_a_file_that_was_altered_is_noticed_were_it_as_long_and_as_old_as_
 
 
 @pytest.mark.parametrize("form", ["sqlite", "duckdb"])
-async def test_a_database_of_a_run_that_died_is_compared_part_by_part(tmp_path, simulation, form):
+async def test_the_database_of_a_killed_run_is_compared_part_by_part(tmp_path, simulation, form):
     free(simulation)
     await export(simulation, SELECTION, tmp_path, format=form)
     with sqlite3.connect(state_of(tmp_path)) as state:
@@ -122,7 +122,7 @@ async def test_a_database_of_a_run_that_died_is_compared_part_by_part(tmp_path, 
     assert not (tmp_path / f"export.{form}").exists()  # nor is an empty one made in its place
 
 
-async def test_a_file_that_is_there_twice_or_is_a_strangers_is_noticed(refused):
+async def test_a_duplicate_or_foreign_file_is_detected(refused):
     def double(folder: Path) -> None:
         path = paths(folder, "calls")[0]
         shutil.copy(path, path.with_name("part-00001 (copy).jsonl"))
@@ -132,7 +132,7 @@ async def test_a_file_that_is_there_twice_or_is_a_strangers_is_noticed(refused):
     assert "Move the unknown files away" in told
 
 
-async def test_a_state_that_is_older_than_its_files_is_noticed(tmp_path, simulation):
+async def test_a_state_older_than_its_files_is_detected(tmp_path, simulation):
     free(simulation)
     await export(simulation, SELECTION, tmp_path / "export", max_requests=8)
     shutil.copytree(tmp_path / "export" / ".agora-export", tmp_path / "backup")
@@ -143,9 +143,7 @@ async def test_a_state_that_is_older_than_its_files_is_noticed(tmp_path, simulat
         await export(simulation, SELECTION, tmp_path / "export")
 
 
-async def test_a_state_knows_a_file_before_it_is_there_were_the_log_of_its_changes_lost(
-    tmp_path, simulation, monkeypatch
-):
+async def test_a_state_knows_a_file_before_it_exists_although_its_log_is_lost(tmp_path, simulation, monkeypatch):
     put, known = LocalSink.put, []
 
     def looked(self: LocalSink, file: Path, name: str) -> None:
@@ -164,7 +162,7 @@ async def test_a_state_knows_a_file_before_it_is_there_were_the_log_of_its_chang
 
 
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
-async def test_no_manifest_says_complete_while_what_it_lists_is_being_replaced(tmp_path, simulation, monkeypatch, form):
+async def test_no_manifest_is_complete_while_a_listed_file_is_being_replaced(tmp_path, simulation, monkeypatch, form):
     free(simulation)
     insights = [Insight("userCount", granularity="1h")]
     selection = Selection(NOON - DAY, NOON - 60, datasets=("insights",), insights=insights)
@@ -191,7 +189,7 @@ def telling(do, folder: Path, claimed: list[bool]):
     return done
 
 
-async def test_what_readers_skip_may_lie_between_the_files(tmp_path, simulation):
+async def test_files_that_readers_ignore_are_allowed(tmp_path, simulation):
     free(simulation)
     await export(simulation, SELECTION, tmp_path)
     folder = paths(tmp_path, "calls")[0].parent
@@ -201,7 +199,7 @@ async def test_what_readers_skip_may_lie_between_the_files(tmp_path, simulation)
     assert (await export(simulation, SELECTION, tmp_path)).complete
 
 
-async def test_an_export_that_was_copied_with_its_state_goes_on(tmp_path, simulation, monkeypatch):
+async def test_an_export_copied_with_its_state_resumes(tmp_path, simulation, monkeypatch):
     free(simulation)
     await export(simulation, SELECTION, tmp_path / "first")
     shutil.copytree(tmp_path / "first", tmp_path / "second")
@@ -214,7 +212,7 @@ async def test_an_export_that_was_copied_with_its_state_goes_on(tmp_path, simula
     assert (await export(simulation, SELECTION, tmp_path / "second")).complete
 
 
-async def test_a_file_in_a_folder_that_no_export_began_is_left_alone(tmp_path, simulation):
+async def test_a_file_in_a_folder_without_an_export_is_left_alone(tmp_path, simulation):
     (tmp_path / "manifest.json").write_text("a web page's")
     with pytest.raises(ExportError, match=r"has manifest\.json"):
         await export(simulation, SELECTION, tmp_path)
@@ -286,7 +284,7 @@ def later(path: Path) -> None:
         (later, "its version is 99"),
     ],
 )
-async def test_a_state_that_is_damaged_is_told_as_that(refused, damage, reason):
+async def test_a_damaged_state_is_reported_as_damaged(refused, damage, reason):
     told = await refused(lambda folder: damage(state_of(folder)))
     assert "is damaged" in told
     assert reason in told
@@ -310,23 +308,23 @@ FACTS = PartInfo(rows=1, bytes=5, sha256="aa", mark="1")
         ({"a": FileStat(5, "1"), "c": FileStat(5, "1")}, Differences(unknown=("c",))),
     ],
 )
-def test_files_are_compared_by_size_then_by_mark_then_by_checksum(seen, expected):
+def test_files_are_compared_by_size_then_mark_then_checksum(seen, expected):
     assert compare({"a": FACTS, "b": None}, seen, lambda _: "aa") == expected
 
 
 @pytest.mark.parametrize(
     ("digest", "expected"), [("aa", Differences(marks={"a": ""})), ("bb", Differences(altered=("a",)))]
 )
-def test_where_a_store_gives_no_marks_files_are_compared_by_checksum(digest, expected):
+def test_without_marks_files_are_compared_by_checksum(digest, expected):
     assert compare({"a": attrs.evolve(FACTS, mark="")}, {"a": FileStat(5, "")}, lambda _: digest) == expected
 
 
-def test_another_checksum_is_an_alteration():
+def test_another_checksum_means_an_altered_file():
     assert compare({"a": FACTS}, {"a": FileStat(5, "2")}, lambda _: "bb") == Differences(altered=("a",))
 
 
 @pytest.mark.parametrize(
     ("names", "told"), [("a", "gone: a"), ("abc", "gone: a, b, c"), ("abcde", "gone: a, b, c and 2 more")]
 )
-def test_a_few_names_are_told_and_how_many_more_there_are(names, told):
+def test_an_error_lists_a_few_names_and_the_number_of_others(names, told):
     assert str(Differences(lost=tuple(names))) == told

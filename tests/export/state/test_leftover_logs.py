@@ -25,7 +25,7 @@ def killed_with(path: Path) -> None:
     shutil.rmtree(aside)
 
 
-def test_a_copy_is_what_was_fetched(tmp_path):
+def test_a_downloaded_copy_ignores_a_leftover_log(tmp_path):
     whole = ExportState(tmp_path / "state.db", "place")
     with whole.transaction():
         whole.save_settings({"format": "jsonl"})
@@ -47,7 +47,7 @@ def test_a_copy_is_what_was_fetched(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
-async def test_a_machine_whose_run_was_killed_takes_the_copy_in_the_store(tmp_path, simulation, memory, truth, form):
+async def test_a_machine_with_a_killed_run_takes_the_copy_from_the_store(tmp_path, simulation, memory, truth, form):
     free(simulation)
     await memory.run(simulation, "one", format=form, max_requests=5)
     await memory.run(simulation, "two", format=form, max_requests=5)
@@ -57,7 +57,7 @@ async def test_a_machine_whose_run_was_killed_takes_the_copy_in_the_store(tmp_pa
     assert (report.complete, memory.rows()) == (True, truth)
 
 
-def test_a_database_with_a_log_beside_it_is_fetched_though_it_is_the_same_without(tmp_path):
+def test_a_database_with_a_leftover_log_is_downloaded_although_its_checksum_matches(tmp_path):
     (tmp_path / "export.duckdb").write_bytes(b"whole")
     (tmp_path / "export.duckdb.wal").write_bytes(b"of a part that its state does not know")
 

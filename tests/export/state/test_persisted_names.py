@@ -55,7 +55,7 @@ def small(simulation):
 
 
 @pytest.mark.parametrize("step", ["metrics", "statistics"])
-async def test_a_state_of_any_step_that_was_ever_written_goes_on(tmp_path, small, step):
+async def test_a_state_with_any_step_ever_written_resumes(tmp_path, small, step):
     await export(small, LONG, tmp_path / "whole")
     await half_done(small, tmp_path / "cut", step)
     # The very text that versions before this one have written.
@@ -89,9 +89,7 @@ UNKNOWN = {
 
 
 @pytest.mark.parametrize(("statement", "value", "said"), UNKNOWN.values(), ids=UNKNOWN)
-async def test_what_this_version_does_not_know_is_told_before_anything_is_asked(
-    tmp_path, small, statement, value, said
-):
+async def test_an_unknown_name_is_reported_before_any_request(tmp_path, small, statement, value, said):
     await half_done(small, tmp_path, "metrics")
     altered(tmp_path, statement, value)
     before = asked(small)
@@ -101,7 +99,7 @@ async def test_what_this_version_does_not_know_is_told_before_anything_is_asked(
     assert "Put back a copy" in told.value.hint
 
 
-async def test_a_state_with_a_step_that_is_not_known_is_rebuilt(tmp_path, small):
+async def test_a_state_with_an_unknown_step_is_rebuilt(tmp_path, small):
     await export(small, LONG, tmp_path / "whole")
     await half_done(small, tmp_path / "cut", "metrics")
     altered(tmp_path / "cut", *UNKNOWN["a step"][:2])
@@ -114,7 +112,7 @@ MANIFESTS = {"dataset": ("parts", "dataset"), "state of a span": ("spans", "stat
 
 
 @pytest.mark.parametrize(("many", "name"), MANIFESTS.values(), ids=MANIFESTS)
-async def test_a_name_in_a_manifest_that_is_not_known_is_told(tmp_path, small, many, name):
+async def test_an_unknown_name_in_a_manifest_is_reported(tmp_path, small, many, name):
     await export(small, LONG, tmp_path)
     document = json.loads((tmp_path / "manifest.json").read_text())
     document[many][0][name] = "transcripts"
@@ -127,7 +125,7 @@ async def test_a_name_in_a_manifest_that_is_not_known_is_told(tmp_path, small, m
 
 
 @pytest.mark.parametrize("verb", ["transcribe", "__init__", "_rows"])
-def test_a_writer_that_is_told_what_it_does_not_know_says_so(tmp_path, verb):
+def test_a_writer_reports_an_unknown_command(tmp_path, verb):
     writer = SubprocessWriter("jsonl", tmp_path, tmp_path / ".state" / "scratch")
     try:
         writer._send_command(verb)

@@ -99,7 +99,7 @@ async def refused(standing: Preflight, wanted: dict[str, Any] = SETTINGS) -> Exp
 # Settings
 
 
-async def test_a_new_place_keeps_the_settings_that_it_is_begun_with(disk, standing):
+async def test_a_new_export_stores_its_settings(disk, standing):
     await standing().check_files(SETTINGS)
     assert disk.state.settings() == SETTINGS
     error = await refused(standing(), SETTINGS | {"datasets": ["sessions"]})
@@ -111,20 +111,20 @@ async def test_a_new_place_keeps_the_settings_that_it_is_begun_with(disk, standi
 
 
 @pytest.mark.parametrize("name", [part_path(ONE, ".jsonl"), MANIFEST, "export.sqlite"])
-async def test_what_was_written_by_an_export_whose_state_is_gone_is_told(disk, sink, standing, name):
+async def test_files_of_an_export_without_a_state_are_reported(disk, sink, standing, name):
     sink.part_row_counts[name] = b"x"
     error = await refused(standing())
     assert (error.kind, disk.state.settings()) == ("state", {})
     assert name in str(error)
 
 
-async def test_files_that_look_as_they_did_are_not_read(disk, sink, standing):
+async def test_files_with_the_same_size_and_mark_are_not_read(disk, sink, standing):
     await written(disk, sink, ONE, TWO)
     await standing().check_files(SETTINGS)
     assert sink.digests == 0
 
 
-async def test_files_that_were_copied_are_read_once(disk, sink, standing):
+async def test_copied_files_are_read_once(disk, sink, standing):
     await written(disk, sink, ONE, TWO)
     sink.marks = {part_path(ONE, ".jsonl"): "2", part_path(TWO, ".jsonl"): "3"}
     for _ in range(2):
@@ -134,14 +134,14 @@ async def test_files_that_were_copied_are_read_once(disk, sink, standing):
     assert disk.state.lost() == []
 
 
-async def test_a_file_of_another_length_is_not_read_to_be_told(disk, sink, standing):
+async def test_a_file_of_another_size_is_reported_without_reading_it(disk, sink, standing):
     await written(disk, sink, ONE)
     sink.part_row_counts[part_path(ONE, ".jsonl")] += b"!"
     assert "altered: calls/" in str(await refused(standing()))
     assert sink.digests == 0
 
 
-async def test_files_that_are_gone_or_altered_are_told_or_taken_as_they_are(disk, sink, standing):
+async def test_missing_or_altered_files_are_reported_or_accepted_by_a_rebuild(disk, sink, standing):
     await written(disk, sink, ONE, TWO)
     del sink.part_row_counts[part_path(ONE, ".jsonl")]
     sink.part_row_counts[part_path(TWO, ".jsonl")], sink.marks[part_path(TWO, ".jsonl")] = b"other rows", "9"
@@ -153,9 +153,7 @@ async def test_files_that_are_gone_or_altered_are_told_or_taken_as_they_are(disk
     await standing().check_files(SETTINGS)  # and the next run needs nothing special
 
 
-async def test_a_file_of_provisional_rows_that_is_gone_or_altered_is_written_anew_and_nothing_is_lost(
-    disk, sink, standing
-):
+async def test_missing_or_altered_files_of_provisional_rows_are_written_again(disk, sink, standing):
     for change in ({}, {part_path(NOW, ".jsonl"): b"other rows"}):
         await disk.change(ExportState.clear)
         await written(disk, sink, ONE, NOW)
@@ -210,7 +208,7 @@ def manifest(*parts: tuple[Part, bytes], **others: object) -> bytes:
     ).encode()
 
 
-async def test_a_state_is_made_of_a_manifest_in_the_place_of_what_it_was(disk, sink, standing):
+async def test_a_state_is_rebuilt_from_a_manifest(disk, sink, standing):
     sink.part_row_counts = {part_path(part, ".jsonl"): b"rows" for part in (ONE, NOW)} | {
         MANIFEST: manifest((ONE, b"rows"), (NOW, b"rows"))
     }
@@ -234,7 +232,7 @@ async def test_a_state_is_made_of_a_manifest_in_the_place_of_what_it_was(disk, s
     assert state.skipped_calls() == [("app", "half fetched when the state was lost", 1, 1, 2)]
 
 
-async def test_a_manifest_of_another_place_is_taken_and_of_other_settings_is_not(disk, sink, standing):
+async def test_a_manifest_of_another_place_is_accepted_but_not_of_other_settings(disk, sink, standing):
     sink.part_row_counts = {MANIFEST: manifest(settings=SETTINGS | {"datasets": ["sessions"]})}
     assert (await refused(standing(rebuild=True))).kind == "settings"
     assert disk.state.settings() == {}
@@ -243,7 +241,7 @@ async def test_a_manifest_of_another_place_is_taken_and_of_other_settings_is_not
     assert disk.state.settings() == SETTINGS
 
 
-async def test_a_file_that_a_manifest_does_not_list_is_told(disk, sink, standing):
+async def test_a_file_that_the_manifest_does_not_list_is_reported(disk, sink, standing):
     sink.part_row_counts = {part_path(part, ".jsonl"): b"rows" for part in (ONE, TWO)} | {
         MANIFEST: manifest((ONE, b"rows"))
     }
@@ -251,14 +249,14 @@ async def test_a_file_that_a_manifest_does_not_list_is_told(disk, sink, standing
     assert disk.state.settings() == {}
 
 
-async def test_a_file_that_a_manifest_lists_and_that_is_gone_is_told_as_gone(disk, sink, standing):
+async def test_a_missing_file_of_the_manifest_is_reported_as_gone(disk, sink, standing):
     sink.part_row_counts = {part_path(ONE, ".jsonl"): b"rows", MANIFEST: manifest((ONE, b"rows"), (TWO, b"rows"))}
     await standing(rebuild=True).check_files(SETTINGS)
     assert disk.state.lost() == [("app", "calls", 1, 7, GONE)]
     assert disk.state.known_parts() == [(ONE, facts_of(b"rows"))]
 
 
-async def test_the_file_of_a_database_is_known_from_a_manifest(disk, sink, standing):
+async def test_the_file_of_a_database_is_known_from_the_manifest(disk, sink, standing):
     settings = SETTINGS | {"format": "sqlite"}
     told = {"bytes": 4, "sha256": hashlib.sha256(b"rows").hexdigest()}
     sink.part_row_counts = {"export.sqlite": b"rows", MANIFEST: manifest(settings=settings, database=told)}
@@ -283,9 +281,7 @@ class Held:
 ALL_THERE = (("calls", 1, 2), ("calls", 2, 2))
 
 
-async def test_a_database_that_was_closed_is_not_looked_into_and_is_known_to_be_open_from_then_on(
-    disk, sink, standing, tmp_path
-):
+async def test_a_closed_database_is_not_inspected_and_is_open_afterwards(disk, sink, standing, tmp_path):
     await written(disk, sink, ONE, TWO)
     await disk.change(lambda state: state.set_database(facts_of(b"x")))
     await disk.run(disk.state.sync)
@@ -298,7 +294,7 @@ async def test_a_database_that_was_closed_is_not_looked_into_and_is_known_to_be_
     left.close()
 
 
-async def test_a_database_that_was_not_closed_is_compared_part_by_part(disk, sink, standing):
+async def test_an_unclosed_database_is_compared_part_by_part(disk, sink, standing):
     await written(disk, sink, ONE, TWO)
     writer = Held(*ALL_THERE)
     await standing("sqlite").check_parts(writer)
@@ -315,7 +311,9 @@ async def test_a_database_that_was_not_closed_is_compared_part_by_part(disk, sin
         ((("calls", 1, 2), ("calls", 2, 9)), "altered: part 2 of calls", 0, ALTERED),
     ],
 )
-async def test_rows_that_a_database_lacks_are_told_or_taken_as_gone(disk, sink, standing, held, said, rows, reason):
+async def test_rows_missing_in_a_database_are_reported_or_accepted_as_gone(
+    disk, sink, standing, held, said, rows, reason
+):
     await written(disk, sink, ONE, TWO)
     with pytest.raises(ExportError, match=said) as error:
         await standing("sqlite").check_parts(Held(*held))
@@ -326,7 +324,7 @@ async def test_rows_that_a_database_lacks_are_told_or_taken_as_gone(disk, sink, 
     assert known == {1: 2, 2: {part: many for _, part, many in held}.get(2, 0)}
 
 
-async def test_a_part_that_no_state_knows_is_never_taken(disk, sink, standing):
+async def test_a_part_unknown_to_the_state_is_never_accepted(disk, sink, standing):
     await written(disk, sink, ONE, TWO)
     for rebuild, said in ((False, "unknown: part 7 of sessions"), (True, "does not list part 7 of sessions")):
         with pytest.raises(ExportError, match=said):

@@ -39,7 +39,7 @@ def damaged(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("form", "lose"), [*((form, without_state) for form in FORMS), ("jsonl", emptied), ("jsonl", damaged)]
 )
-async def test_a_lost_state_is_made_anew_of_the_manifest_and_nothing_is_asked_again(tmp_path, simulation, form, lose):
+async def test_a_lost_state_is_rebuilt_from_the_manifest_without_a_request(tmp_path, simulation, form, lose):
     free(simulation)
     for most in (8, None):
         before = await export(simulation, SELECTION, tmp_path, format=form, max_requests=most)
@@ -55,7 +55,7 @@ async def test_a_lost_state_is_made_anew_of_the_manifest_and_nothing_is_asked_ag
     assert all_rows(tmp_path, "calls", "sessions") == expected
 
 
-async def test_a_part_has_its_day_as_a_date_and_a_manifest_that_has_numbers_is_read_too(tmp_path, simulation):
+async def test_a_part_has_its_day_as_a_date_and_older_numbers_are_read(tmp_path, simulation):
     free(simulation)
     before = await export(simulation, SELECTION, tmp_path)
     expected = all_rows(tmp_path, "calls", "sessions")
@@ -74,7 +74,7 @@ async def test_a_part_has_its_day_as_a_date_and_a_manifest_that_has_numbers_is_r
 
 
 @pytest.mark.parametrize("minutes", [0.2, 15.0], ids=["calls that are over", "calls that go on"])
-async def test_a_rebuilt_export_goes_on_as_one_that_never_lost_its_state(tmp_path, simulation, minutes):
+async def test_a_rebuilt_export_resumes_like_one_that_kept_its_state(tmp_path, simulation, minutes):
     free(simulation)
     simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=150.0, typical_minutes=minutes)
     selection = Selection(NOON - 3 * HOUR, NOON + 2 * HOUR, datasets=("calls",))
@@ -90,7 +90,7 @@ async def test_a_rebuilt_export_goes_on_as_one_that_never_lost_its_state(tmp_pat
 
 
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
-async def test_what_is_provisional_is_asked_for_again(tmp_path, simulation, form):
+async def test_provisional_rows_are_requested_again_after_a_rebuild(tmp_path, simulation, form):
     free(simulation)
     selection = Selection(
         NOON - DAY,
@@ -107,7 +107,7 @@ async def test_what_is_provisional_is_asked_for_again(tmp_path, simulation, form
     assert report.provisional > 0
 
 
-async def test_calls_that_were_half_fetched_are_told_and_no_row_comes_twice(tmp_path, simulation):
+async def test_half_fetched_calls_are_reported_and_no_row_is_duplicated(tmp_path, simulation):
     free(simulation)
     selection = last(2, "calls", "sessions", "metrics", mids={20001})
     await export(simulation, selection, tmp_path / "whole")
@@ -125,7 +125,7 @@ async def test_calls_that_were_half_fetched_are_told_and_no_row_comes_twice(tmp_
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_a_file_that_is_gone_is_told_and_the_export_is_never_complete(tmp_path, simulation, form):
+async def test_a_missing_file_is_reported_and_the_export_is_never_complete(tmp_path, simulation, form):
     free(simulation)
     before = await export(simulation, SELECTION, tmp_path, format=form)
     paths(tmp_path, "sessions")[0].unlink()
@@ -138,7 +138,7 @@ async def test_a_file_that_is_gone_is_told_and_the_export_is_never_complete(tmp_
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_no_manifest_says_complete_once_a_file_that_it_lists_is_known_to_be_gone(tmp_path, simulation, form):
+async def test_no_manifest_is_complete_once_a_listed_file_is_known_to_be_gone(tmp_path, simulation, form):
     free(simulation)
     await export(simulation, SELECTION, tmp_path, format=form)
     assert manifest_of(tmp_path)["complete"]
@@ -150,9 +150,7 @@ async def test_no_manifest_says_complete_once_a_file_that_it_lists_is_known_to_b
 
 
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
-async def test_provisional_rows_whose_file_is_gone_are_written_again_and_none_is_told_as_lost(
-    tmp_path, simulation, form
-):
+async def test_provisional_rows_of_a_missing_file_are_written_again_and_not_reported(tmp_path, simulation, form):
     free(simulation)
     selection = Selection(
         NOON - DAY, NOON - 60, datasets=("insights",), insights=[Insight("userCount", granularity="1h")]
@@ -190,9 +188,7 @@ def another(database: Path) -> None:
 
 @pytest.mark.parametrize("form", ["sqlite", "duckdb"])
 @pytest.mark.parametrize("damage", [cut_short, another])
-async def test_a_database_that_cannot_be_read_is_told_as_that_whether_it_was_closed_or_not(
-    tmp_path, simulation, form, damage
-):
+async def test_an_unreadable_database_is_reported_whether_closed_or_not(tmp_path, simulation, form, damage):
     free(simulation)
     await export(simulation, SELECTION, tmp_path, format=form)
     damage(tmp_path / f"export.{form}")
@@ -219,7 +215,7 @@ def altered(database: Path) -> None:
 
 
 @pytest.mark.parametrize("form", ["sqlite", "duckdb"])
-async def test_a_database_that_was_altered_is_told_and_the_export_is_never_complete(tmp_path, simulation, form):
+async def test_an_altered_database_is_reported_and_the_export_is_never_complete(tmp_path, simulation, form):
     free(simulation)
     before = await export(simulation, SELECTION, tmp_path, format=form)
     for change in (altered, lambda _: None, altered, lambda path: without_state(path.parent)):
@@ -231,7 +227,7 @@ async def test_a_database_that_was_altered_is_told_and_the_export_is_never_compl
 
 
 @pytest.mark.parametrize("form", ["sqlite", "duckdb"])
-async def test_rows_that_no_manifest_lists_are_not_taken_and_to_rebuild_is_not_advised(tmp_path, simulation, form):
+async def test_unlisted_rows_are_not_accepted_and_no_rebuild_is_suggested(tmp_path, simulation, form):
     free(simulation)
     await export(simulation, SELECTION, tmp_path, format=form, max_requests=8)
     manifest = (tmp_path / "manifest.json").read_bytes()
@@ -244,7 +240,7 @@ async def test_rows_that_no_manifest_lists_are_not_taken_and_to_rebuild_is_not_a
     assert "--rebuild" not in told
 
 
-async def test_a_file_that_was_altered_is_taken_and_told(tmp_path, simulation):
+async def test_an_altered_file_is_accepted_and_reported(tmp_path, simulation):
     free(simulation)
     await export(simulation, SELECTION, tmp_path)
     path = paths(tmp_path, "sessions")[0]
@@ -258,7 +254,7 @@ async def test_a_file_that_was_altered_is_taken_and_told(tmp_path, simulation):
     assert path.read_text() == "".join(lines[1:])
 
 
-async def test_lost_files_stay_told_when_the_state_is_lost_too(tmp_path, simulation):
+async def test_lost_files_stay_reported_when_the_state_is_lost_too(tmp_path, simulation):
     free(simulation)
     await export(simulation, SELECTION, tmp_path)
     paths(tmp_path, "sessions")[0].unlink()
@@ -278,7 +274,7 @@ async def cannot(simulation: Simulation, folder: Path, kind: str = "state", **op
     return str(error.value)
 
 
-async def test_files_that_the_manifest_does_not_list_are_not_taken(tmp_path, simulation):
+async def test_files_that_the_manifest_does_not_list_are_not_accepted(tmp_path, simulation):
     free(simulation)
     await export(simulation, SELECTION, tmp_path)
     without_state(tmp_path)
@@ -298,20 +294,20 @@ async def test_without_a_manifest_nothing_is_rebuilt(tmp_path, simulation):
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"parts": 5}', "\x00"], ids=range(6))
-async def test_a_manifest_of_something_else_is_told_as_that(tmp_path, simulation, text):
+async def test_a_foreign_manifest_is_reported(tmp_path, simulation, text):
     (tmp_path / "manifest.json").write_text(text)
     assert "is not what an export of this version wrote" in await cannot(simulation, tmp_path)
     assert (tmp_path / "manifest.json").read_text() == text
 
 
-async def test_a_manifest_of_another_selection_is_no_manifest_of_this(tmp_path, simulation):
+async def test_a_manifest_of_another_selection_is_refused(tmp_path, simulation):
     free(simulation)
     await export(simulation, last(2, "calls"), tmp_path)
     without_state(tmp_path)
     assert "datasets" in await cannot(simulation, tmp_path, "settings")
 
 
-async def test_a_manifest_remembers_no_call_that_no_list_shows_again(tmp_path, simulation):
+async def test_a_manifest_has_no_call_that_no_list_can_contain_again(tmp_path, simulation):
     free(simulation)
     selection = Selection(NOON - 20 * HOUR, NOON - 6 * HOUR, datasets=("calls",))
     report = await export(simulation, selection, tmp_path)
@@ -319,7 +315,7 @@ async def test_a_manifest_remembers_no_call_that_no_list_shows_again(tmp_path, s
     assert len(told) < report.rows["calls"] / 5
 
 
-async def test_to_rebuild_what_is_in_order_changes_nothing(tmp_path, simulation):
+async def test_a_rebuild_of_an_intact_export_changes_nothing(tmp_path, simulation):
     free(simulation)
     before = await export(simulation, SELECTION, tmp_path)
     report = await export(simulation, SELECTION, tmp_path, rebuild=True)

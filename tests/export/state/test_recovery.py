@@ -14,7 +14,7 @@ from agora_analytics.export.state.staging import Part, PartInfo, Partition, Seri
 from agora_analytics.spans import Span
 
 
-def test_a_state_that_was_cleared_is_as_a_new_one(state, opened):
+def test_a_cleared_state_equals_a_new_one(state, opened):
     with state.transaction():
         state.save_settings({"a": 1})
         state.stage("app", 1, SerializedRows("calls", 1, b"[1]"))
@@ -30,7 +30,7 @@ def test_a_state_that_was_cleared_is_as_a_new_one(state, opened):
     assert again.counts() == (0, 0, {"calls": 1})
 
 
-def test_parts_that_are_taken_as_given_are_known_and_what_comes_later_waits(state, opened):
+def test_adopted_parts_are_known_and_later_rows_wait(state, opened):
     facts = PartInfo(rows=2, bytes=5, sha256="a", mark="")
     one, provisional = Part(7, "calls", "app", 1, 3), Part(9, "calls", "app", 1, 0)
     with state.transaction():
@@ -47,7 +47,7 @@ def test_parts_that_are_taken_as_given_are_known_and_what_comes_later_waits(stat
     assert dict(again.unsealed_bytes()) == {Partition("calls", "app", 1): 3}
 
 
-def test_rows_that_are_gone_are_told_together_and_their_part_is_no_more(state):
+def test_lost_rows_are_reported_together_and_their_part_is_removed(state):
     facts = PartInfo(rows=5, bytes=5, sha256="a", mark="")
     parts = [Part(number, "calls", "app", 1, number) for number in (1, 2, 3)]
     with state.transaction():
@@ -60,7 +60,7 @@ def test_rows_that_are_gone_are_told_together_and_their_part_is_no_more(state):
     assert state.known_parts() == [(parts[2], attrs.evolve(facts, rows=3))]
 
 
-def test_the_number_of_a_file_that_is_gone_is_not_given_again(state):
+def test_the_number_of_a_lost_file_is_not_reused(state):
     facts = PartInfo(rows=5, bytes=5, sha256="a", mark="")
     part = Part(1, "calls", "app", 1, 1)
     with state.transaction():
@@ -72,7 +72,7 @@ def test_the_number_of_a_file_that_is_gone_is_not_given_again(state):
     assert (later.number, state.known_parts()) == (2, [(part, attrs.evolve(facts, mark="new"))])
 
 
-def test_a_file_that_comes_back_takes_no_part_that_was_begun_since(state):
+def test_a_restored_file_replaces_no_part_started_since(state):
     """Also in a state that was made of a manifest, where nothing else tells which numbers were given."""
     facts = PartInfo(rows=1, bytes=3, sha256="a", mark="")
     gone = Part(1, "calls", "app", 1, 2)
@@ -86,7 +86,7 @@ def test_a_file_that_comes_back_takes_no_part_that_was_begun_since(state):
     assert {part for part, _ in state.known_parts()} == {gone, begun}
 
 
-def test_of_copies_beside_the_files_the_last_one_is_known(state, opened):
+def test_only_the_last_copy_beside_the_files_is_known(state, opened):
     assert state.remote_copy() is None
     for run in (3, 2):
         with state.transaction():
@@ -94,7 +94,7 @@ def test_of_copies_beside_the_files_the_last_one_is_known(state, opened):
     assert opened().remote_copy() == (2, "mark 2")
 
 
-def test_of_a_database_what_it_held_last_is_known_until_it_is_open(state, opened):
+def test_the_last_content_of_a_database_is_known_until_it_is_opened(state, opened):
     for size in (5, 6):
         with state.transaction():
             state.set_database(PartInfo(rows=0, bytes=size, sha256="a", mark="b"))
@@ -105,7 +105,7 @@ def test_of_a_database_what_it_held_last_is_known_until_it_is_open(state, opened
     assert opened().database() is None
 
 
-def test_a_state_becomes_another_and_is_locked_all_the_while(opened, tmp_path):
+def test_a_state_is_replaced_while_its_lock_is_held(opened, tmp_path):
     state = opened()
     with state.transaction():
         state.save_settings({"format": "csv"})
@@ -123,7 +123,7 @@ def test_a_state_becomes_another_and_is_locked_all_the_while(opened, tmp_path):
     assert opened().settings() == {"format": "csv"}
 
 
-def test_a_damaged_state_is_put_aside_once_however_many_would_do_so(tmp_path):
+def test_a_damaged_state_is_renamed_once_by_concurrent_processes(tmp_path):
     path = tmp_path / "state.db"
     path.write_bytes(b"hello")
     state = ExportState.replace_damaged(path, "place")
@@ -134,7 +134,7 @@ def test_a_damaged_state_is_put_aside_once_however_many_would_do_so(tmp_path):
     state.close()
 
 
-def test_who_would_put_a_damaged_state_aside_waits_for_another_that_does(tmp_path, monkeypatch):
+def test_a_process_waits_for_another_that_renames_a_damaged_state(tmp_path, monkeypatch):
     path = tmp_path / "state.db"
     path.write_bytes(b"hello")
     monkeypatch.setattr(sqlite_store, "_REPLACE_TIMEOUT", 0.0)

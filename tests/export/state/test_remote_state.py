@@ -24,7 +24,7 @@ from agora_analytics.simulator import Fault, Faults
 FORMS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
 
 
-async def test_another_machine_goes_on_where_a_run_ended_and_asks_nothing_again(simulation, there, truth):
+async def test_another_machine_resumes_where_a_run_ended_without_repeating_requests(simulation, there, truth):
     before = asked(simulation)
     await there.run(simulation, "one", max_requests=10)
     report = await there.run(simulation, "two")
@@ -37,7 +37,7 @@ async def test_another_machine_goes_on_where_a_run_ended_and_asks_nothing_again(
 
 
 @pytest.mark.parametrize("form", FORMS)
-async def test_whatever_the_format_runs_of_two_machines_take_turns(simulation, memory, truth, form):
+async def test_runs_of_two_machines_alternate_in_every_format(simulation, memory, truth, form):
     longer = last(2, *NAMES)
     for machine, most in (("one", 9), ("two", 9), ("one", 9), ("two", None), ("one", None)):
         report = await memory.run(simulation, machine, format=form, selection=longer, max_requests=most)
@@ -46,7 +46,7 @@ async def test_whatever_the_format_runs_of_two_machines_take_turns(simulation, m
     assert report.rows == found == {name: len(some) for name, some in truth.items()}
 
 
-async def test_a_run_that_failed_leaves_what_it_had_to_the_next_machine(simulation, memory, truth):
+async def test_a_failed_run_leaves_its_rows_to_the_next_machine(simulation, memory, truth):
     before = asked(simulation)
     simulation.faults = Faults.script([*[None] * (before + 20), *[Fault("status", status=401)] * 500])
     with pytest.raises(Unauthorized):
@@ -68,7 +68,9 @@ async def test_killed_runs_of_many_machines_have_every_row_once(simulation, memo
     assert memory.rows() == truth
 
 
-async def test_who_goes_on_knows_a_file_whose_run_was_killed_when_it_was_there(simulation, memory, truth, monkeypatch):
+async def test_a_resumed_run_knows_a_file_whose_run_was_killed_after_publishing_it(
+    simulation, memory, truth, monkeypatch
+):
     put = RemoteSink.put
 
     def dies(self: RemoteSink, file: Path, name: str) -> None:
@@ -91,7 +93,7 @@ async def test_who_goes_on_knows_a_file_whose_run_was_killed_when_it_was_there(s
     assert memory.rows() == truth
 
 
-async def test_a_copy_is_written_again_and_again_before_any_part_is(simulation, memory, truth, killed, tmp_path):
+async def test_copies_are_written_periodically_before_the_first_part(simulation, memory, truth, killed, tmp_path):
     before = asked(simulation)
     simulation.faults = Faults.script([*[None] * (before + 20), *[Fault("status", status=401)] * 500])
     slow = Held(simulation.transport(), after=1_000, seconds=3.0)
@@ -106,7 +108,7 @@ async def test_a_copy_is_written_again_and_again_before_any_part_is(simulation, 
 
 
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
-async def test_of_two_runs_the_later_one_goes_on_and_the_other_ends(simulation, memory, truth, tmp_path, form):
+async def test_the_later_of_two_runs_continues_and_the_earlier_ends(simulation, memory, truth, tmp_path, form):
     held = Held(simulation.transport(), after=12)
     async with simulation.client(quotas=False, transport=held) as client:
         first = asyncio.create_task(
@@ -144,9 +146,7 @@ def another(simulation, memory, monkeypatch):
     return another
 
 
-async def test_a_run_whose_copy_came_too_late_puts_no_part_in_the_place_of_anothers(
-    simulation, memory, truth, another, monkeypatch
-):
+async def test_a_superseded_run_overwrites_no_part_of_the_later_one(simulation, memory, truth, another, monkeypatch):
     sealed, seal = [], ExportState.seal_part
     noted = lambda self, part, *of: sealed.append(part.dataset) or seal(self, part, *of)  # noqa: E731
     monkeypatch.setattr(ExportState, "seal_part", noted)
@@ -170,9 +170,7 @@ async def test_a_run_whose_copy_came_too_late_puts_no_part_in_the_place_of_anoth
 
 
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
-async def test_a_run_that_another_overtook_at_its_last_step_leaves_the_manifest_alone(
-    simulation, memory, truth, another, form
-):
+async def test_a_run_superseded_at_its_last_step_leaves_the_manifest_alone(simulation, memory, truth, another, form):
     done = another(PartWriter, "write_manifest", options={"format": form})
     with pytest.raises(ExportError, match="another run of the export"):
         await memory.run(simulation, "one", format=form, max_requests=9)
@@ -181,7 +179,7 @@ async def test_a_run_that_another_overtook_at_its_last_step_leaves_the_manifest_
     assert memory.rows() == truth
 
 
-async def test_runs_that_begin_at_once_are_one_run(simulation, memory, truth):
+async def test_of_concurrent_starts_into_one_url_one_runs(simulation, memory, truth):
     runs = [memory.run(simulation, f"machine {number}") for number in range(3)]
     done = await asyncio.gather(*runs, return_exceptions=True)
     assert all(isinstance(one, ExportError) or one.complete for one in done)
@@ -189,9 +187,7 @@ async def test_runs_that_begin_at_once_are_one_run(simulation, memory, truth):
     assert memory.rows() == truth
 
 
-async def test_a_machine_that_was_killed_goes_on_with_its_own_state_where_nobody_else_ran(
-    simulation, memory, truth, killed
-):
+async def test_a_killed_machine_resumes_from_its_local_state_if_no_other_ran(simulation, memory, truth, killed):
     before = asked(simulation)
     simulation.faults = Faults.script([*[None] * (before + 20), *[Fault("status", status=401)] * 500])
     with killed():
@@ -204,7 +200,7 @@ async def test_a_machine_that_was_killed_goes_on_with_its_own_state_where_nobody
 
 
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
-async def test_files_without_a_state_anywhere_are_refused_and_rebuilt(simulation, memory, truth, form):
+async def test_files_without_any_state_are_refused_or_rebuilt(simulation, memory, truth, form):
     await memory.run(simulation, "one", format=form)
     for name, path in memory.names().items():
         if name.startswith(".agora-export/"):
@@ -224,7 +220,7 @@ async def test_files_without_a_state_anywhere_are_refused_and_rebuilt(simulation
     [b"", b"hello", gzip.compress(b"hello"), gzip.compress(b"x" * 99)[:-9]],
     ids=["empty", "not packed", "no database", "cut short"],
 )
-async def test_a_copy_that_is_damaged_is_told_as_that_and_rebuilt(simulation, memory, truth, text):
+async def test_a_damaged_copy_is_reported_and_rebuilt(simulation, memory, truth, text):
     await memory.run(simulation, "one")
     (path,) = [path for name, path in memory.names().items() if name.startswith(".agora-export/state-")]
     memory.store.pipe_file(path, text)
@@ -236,7 +232,7 @@ async def test_a_copy_that_is_damaged_is_told_as_that_and_rebuilt(simulation, me
 
 @pytest.mark.parametrize("rebuild", [False, True])
 @pytest.mark.parametrize("error", [TimeoutError("no answer"), EOFError("no answer")])
-async def test_a_copy_that_cannot_be_fetched_is_not_called_damaged(
+async def test_a_copy_that_cannot_be_downloaded_is_not_reported_as_damaged(
     simulation, memory, truth, monkeypatch, rebuild, error
 ):
     await memory.run(simulation, "one", max_requests=9)
@@ -255,7 +251,7 @@ async def test_a_copy_that_cannot_be_fetched_is_not_called_damaged(
 
 
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
-async def test_a_file_that_was_deleted_or_altered_in_the_store_is_noticed(simulation, memory, truth, form):
+async def test_a_file_deleted_or_altered_in_the_store_is_detected(simulation, memory, truth, form):
     await memory.run(simulation, "one", format=form)
     data = min(path for name, path in memory.names().items() if name.startswith(("sessions/", "export.")))
     held = memory.store.cat_file(data)
@@ -307,7 +303,7 @@ def spoil(there: There, prefix: str | tuple[str, ...], held: bytes | None) -> No
         (nothing, {"selection": last(2, "calls"), "rebuild": True}),
     ],
 )
-async def test_a_run_that_is_refused_leaves_the_store_as_it_was(simulation, memory, form, machine, do, options):
+async def test_a_refused_run_does_not_change_the_store(simulation, memory, form, machine, do, options):
     free(simulation)
     await memory.run(simulation, "one", format=form, max_requests=9)
     do(memory)
@@ -319,7 +315,7 @@ async def test_a_run_that_is_refused_leaves_the_store_as_it_was(simulation, memo
     assert (memory.contents(), asked(simulation)) == (before, cost)
 
 
-async def test_a_run_that_is_refused_after_its_claim_takes_it_back(simulation, memory, truth, monkeypatch):
+async def test_a_run_refused_after_its_claim_releases_it(simulation, memory, truth, monkeypatch):
     await memory.run(simulation, "one", max_requests=9)
     before = memory.contents()
 
@@ -335,7 +331,7 @@ async def test_a_run_that_is_refused_after_its_claim_takes_it_back(simulation, m
     assert memory.rows() == truth
 
 
-async def test_an_export_moved_to_another_url_goes_on(simulation, memory, truth, tmp_path):
+async def test_an_export_moved_to_another_url_resumes(simulation, memory, truth, tmp_path):
     await memory.run(simulation, "one")
     other = There(f"memory://{tmp_path.name}/moved", {}, tmp_path)
     for name, path in memory.names().items():
@@ -347,7 +343,7 @@ async def test_an_export_moved_to_another_url_goes_on(simulation, memory, truth,
     assert other.rows() == truth
 
 
-async def test_one_copy_is_kept_and_no_secret_in_it(simulation, memory, truth):
+async def test_one_copy_is_kept_and_holds_no_secret(simulation, memory, truth):
     for _ in range(3):
         await memory.run(simulation, "one")
     names = [name for name in memory.names() if name.startswith(".agora-export/")]
@@ -356,7 +352,7 @@ async def test_one_copy_is_kept_and_no_secret_in_it(simulation, memory, truth):
     assert simulation.service.customer_secret.encode() not in plain
 
 
-async def test_of_runs_that_a_store_lets_claim_the_same_number_one_goes_on(simulation, memory, truth, monkeypatch):
+async def test_of_runs_with_the_same_claim_number_one_continues(simulation, memory, truth, monkeypatch):
     monkeypatch.setattr(RemoteSink, "create", lambda self, name, held: self._store.pipe_file(self._path(name), held))
     monkeypatch.setattr(RemoteSync, "_list_files", once_together(RemoteSync._list_files))
     runs = [memory.run(simulation, f"machine {number}") for number in range(3)]

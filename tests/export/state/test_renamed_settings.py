@@ -29,7 +29,7 @@ def with_older_names(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", [False, True])
-async def test_an_export_with_older_names_is_resumed_or_rebuilt(tmp_path, simulation, lost):
+async def test_an_export_with_former_setting_names_is_resumed_or_rebuilt(tmp_path, simulation, lost):
     free(simulation)
     before = await export(simulation, SELECTION, tmp_path)
     expected, requests = all_rows(tmp_path, "calls", "sessions"), asked(simulation)
@@ -45,7 +45,7 @@ async def test_an_export_with_older_names_is_resumed_or_rebuilt(tmp_path, simula
     assert "worse_than" not in manifest["settings"]
 
 
-async def test_another_value_under_an_older_name_is_another_setting(tmp_path, simulation):
+async def test_another_value_under_a_former_name_is_another_setting(tmp_path, simulation):
     await export(simulation, SELECTION, tmp_path)
     with_older_names(tmp_path)
     with pytest.raises(ExportError, match=r"min_freeze_rate 0\.01, now 0\.02"):

@@ -67,7 +67,7 @@ def history(simulation: Simulation, memory: There, killed):
 
 
 @pytest.mark.parametrize("times", [1, 2])
-async def test_a_copy_that_is_replaced_before_it_is_read_is_no_reason_to_end(
+async def test_a_copy_replaced_before_it_is_read_does_not_end_the_run(
     simulation, memory, truth, history, replaced, times
 ):
     first, *then = await history(times + 1, "jsonl")
@@ -82,7 +82,7 @@ async def test_a_copy_that_is_replaced_before_it_is_read_is_no_reason_to_end(
     assert cost == asked(simulation) - before  # it went on where the last of the others was
 
 
-async def test_a_copy_that_is_replaced_again_and_again_is_told_in_the_end(simulation, memory, truth, history, replaced):
+async def test_a_copy_that_is_replaced_repeatedly_is_reported(simulation, memory, truth, history, replaced):
     first, *then = await history(4, "jsonl")
     become(memory, first)
     replaced(then)
@@ -93,9 +93,7 @@ async def test_a_copy_that_is_replaced_again_and_again_is_told_in_the_end(simula
     assert memory.rows() == truth
 
 
-async def test_a_copy_whose_database_is_replaced_while_it_is_read_is_not_called_damaged(
-    simulation, memory, truth, pairs, replaced
-):
+async def test_a_copy_replaced_while_it_is_read_is_not_reported_as_damaged(simulation, memory, truth, pairs, replaced):
     first, *then = await pairs(2)
     become(memory, first)
     replaced(then, after=True)
@@ -139,7 +137,7 @@ def claimed(monkeypatch, then: Callable[[], None]) -> list[str]:
     return made
 
 
-def test_who_is_cancelled_while_a_claim_is_made_gives_it_up(tmp_path, memory, monkeypatch):
+def test_a_claim_is_released_if_its_caller_is_cancelled(tmp_path, memory, monkeypatch):
     async def cancelled() -> list[str]:
         loop, simulation = asyncio.get_running_loop(), Simulation()
         async with simulation.client() as client:
@@ -154,7 +152,7 @@ def test_who_is_cancelled_while_a_claim_is_made_gives_it_up(tmp_path, memory, mo
     assert memory.names() == {}
 
 
-async def test_a_claim_that_the_store_has_and_denies_is_given_up(simulation, memory, tmp_path, monkeypatch):
+async def test_a_claim_that_the_store_has_but_denies_is_released(simulation, memory, tmp_path, monkeypatch):
     def fails() -> None:
         raise ConnectionError("no answer")
 

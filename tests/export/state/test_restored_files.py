@@ -29,7 +29,7 @@ def without_state(folder: Path) -> None:
 
 @pytest.mark.parametrize("change", [gone, altered])
 @pytest.mark.parametrize("lose", [False, True], ids=["", "and the state is lost meanwhile"])
-async def test_a_file_that_is_put_back_is_what_it_was(tmp_path, simulation, change, lose):
+async def test_a_restored_file_counts_as_intact(tmp_path, simulation, change, lose):
     free(simulation)
     before = await export(simulation, SELECTION, tmp_path)
     path = paths(tmp_path, "sessions")[0]
@@ -54,7 +54,7 @@ async def test_a_file_that_is_put_back_is_what_it_was(tmp_path, simulation, chan
     assert {one["rows"] is None for one in manifest_of(tmp_path)["parts"]} == {False}
 
 
-async def test_of_a_file_that_was_altered_nobody_knows_how_many_rows_it_has(tmp_path, simulation):
+async def test_an_altered_file_has_an_unknown_number_of_rows(tmp_path, simulation):
     free(simulation)
     before = await export(simulation, SELECTION, tmp_path)
     path = paths(tmp_path, "sessions")[0]
@@ -67,7 +67,7 @@ async def test_of_a_file_that_was_altered_nobody_knows_how_many_rows_it_has(tmp_
         assert report.rows == before.rows | {"sessions": before.rows["sessions"] - was["rows"]}
 
 
-async def test_a_file_that_is_altered_time_and_again_is_told_once(tmp_path, simulation):
+async def test_a_file_altered_repeatedly_is_reported_once(tmp_path, simulation):
     free(simulation)
     await export(simulation, SELECTION, tmp_path)
     path = paths(tmp_path, "sessions")[0]
@@ -78,7 +78,7 @@ async def test_a_file_that_is_altered_time_and_again_is_told_once(tmp_path, simu
         assert [(one.what, reason in one.reason, one.rows) for one in report.skipped] == [("sessions", True, count)]
 
 
-async def test_another_file_in_the_place_of_one_that_is_gone_is_unknown(tmp_path, simulation):
+async def test_another_file_under_the_name_of_a_lost_one_is_unknown(tmp_path, simulation):
     free(simulation)
     await export(simulation, SELECTION, tmp_path)
     path = paths(tmp_path, "sessions")[0]

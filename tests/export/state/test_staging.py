@@ -72,7 +72,7 @@ def unsealed_bytes(state: ExportState) -> dict[Partition, int]:
 # Transactions.
 
 
-def test_rows_after_a_transaction_that_failed_are_kept_and_its_own_are_gone(state, opened):
+def test_rows_after_a_failed_transaction_are_kept_and_its_own_are_discarded(state, opened):
     dies(state, "[1]")
     stage(state, "[2]")
     assert dict(state.unsealed_bytes()) == {GROUP: 3}
@@ -81,13 +81,13 @@ def test_rows_after_a_transaction_that_failed_are_kept_and_its_own_are_gone(stat
     assert read_rows(again, sealed(again)) == ["[2]"]
 
 
-def test_a_transaction_is_made_whole_or_not_at_all(state, opened):
+def test_a_transaction_is_applied_whole_or_not_at_all(state, opened):
     dies(state, "[1]")
     again = opened()
     assert (again.spans("app", "calls", SpanStatus.READ), again.unsealed_bytes()) == ((), [])
 
 
-def test_one_process_at_a_time_has_the_state(state, tmp_path):
+def test_one_process_at_a_time_holds_the_state(state, tmp_path):
     with pytest.raises(ExportError, match="running already"):
         ExportState(tmp_path / "state.db", "place")
 
@@ -95,7 +95,7 @@ def test_one_process_at_a_time_has_the_state(state, tmp_path):
 # Rows and parts.
 
 
-def test_rows_wait_in_the_order_in_which_they_came_each_for_its_part(state, opened):
+def test_rows_are_staged_in_order_for_their_part(state, opened):
     with state.transaction():
         for text in ("[1]", "[2]"):
             state.stage("app", 1, SerializedRows("calls", 1, text.encode()))
@@ -109,7 +109,7 @@ def test_rows_wait_in_the_order_in_which_they_came_each_for_its_part(state, open
     assert read_rows(again, sealed(again, OTHER)) == ["[300]"]
 
 
-def test_a_part_takes_about_so_many_bytes_at_a_time(state):
+def test_a_part_is_read_in_batches_of_limited_bytes(state):
     stage(state, *"abcdefg")
     with state.transaction():
         part = state.begin_part(GROUP)
@@ -120,7 +120,7 @@ def test_a_part_takes_about_so_many_bytes_at_a_time(state):
     assert found == [(b"abc", 3), (b"def", 3), (b"g", 1)]
 
 
-def test_a_part_that_is_written_anew_has_the_rows_that_it_had(state, opened):
+def test_a_part_written_again_has_the_same_rows(state, opened):
     stage(state, "[1]", "[2]")
     part = sealed(state)
     stage(state, "[3]")
@@ -130,7 +130,7 @@ def test_a_part_that_is_written_anew_has_the_rows_that_it_had(state, opened):
     assert unsealed_bytes(again) == {GROUP: 3}
 
 
-def test_rows_that_come_between_the_seal_and_the_end_of_a_part_wait_for_the_next(state, opened):
+def test_rows_staged_between_seal_and_end_of_a_part_wait_for_the_next(state, opened):
     stage(state, "[1]")
     part = sealed(state)
     stage(state, "[2]")
@@ -143,7 +143,7 @@ def test_rows_that_come_between_the_seal_and_the_end_of_a_part_wait_for_the_next
     assert read_rows(again, sealed(again)) == ["[2]"]
 
 
-def test_ending_a_part_takes_nothing_from_another_and_nothing_provisional(state):
+def test_ending_a_part_removes_no_row_of_another_and_no_provisional_row(state):
     stage(state, "[1]")
     stage(state, "[2]", group=OTHER)
     stage(state, "[3]", source="calls", provisional=True)
@@ -155,7 +155,7 @@ def test_ending_a_part_takes_nothing_from_another_and_nothing_provisional(state)
     assert state.provisional_rows() == 1
 
 
-def test_rows_of_the_part_that_is_being_written_do_not_wait_though_earlier_parts_are_done(state, opened):
+def test_rows_of_the_part_in_progress_do_not_count_as_waiting(state, opened):
     stage(state, "[1]")
     first = sealed(state)
     with state.transaction():
@@ -170,7 +170,7 @@ def test_rows_of_the_part_that_is_being_written_do_not_wait_though_earlier_parts
     assert read_rows(again, second) == ["[2]"]
 
 
-def test_a_part_that_was_begun_and_not_sealed_is_nothing_yet(state, opened):
+def test_a_part_that_was_not_sealed_does_not_exist(state, opened):
     stage(state, "[1]")
     with state.transaction():
         part = state.begin_part(GROUP)
@@ -184,14 +184,14 @@ def test_a_part_that_was_begun_and_not_sealed_is_nothing_yet(state, opened):
     assert read_rows(again, other) == ["[1]"]
 
 
-def test_parts_of_a_group_are_numbered_from_one_and_each_has_an_id_of_its_own(state):
+def test_parts_of_a_group_are_numbered_from_one_with_unique_ids(state):
     with state.transaction():
         parts = [state.begin_part(group) for group in (GROUP, OTHER, GROUP, GROUP)]
     assert [(part.partition, part.number) for part in parts] == [(GROUP, 1), (OTHER, 1), (GROUP, 2), (GROUP, 3)]
     assert len({part.id for part in parts}) == 4
 
 
-def test_written_parts_are_listed_in_order_with_what_they_hold(state):
+def test_written_parts_are_listed_in_order_with_their_content(state):
     facts = PartInfo(rows=2, bytes=99, sha256="ab")
     for group in (OTHER, GROUP):
         stage(state, "[1]", "[2]", group=group)
@@ -206,7 +206,7 @@ def test_written_parts_are_listed_in_order_with_what_they_hold(state):
     ]
 
 
-def test_provisional_rows_are_taken_back_by_their_source_alone(state):
+def test_provisional_rows_are_withdrawn_only_by_their_source(state):
     first, second = ([Call(call_id=name, created_ts=86_400)] for name in ("a", "b"))
     with state.transaction():
         for source, found in (("one", first), ("two", second), ("one", second)):
@@ -225,7 +225,7 @@ def test_provisional_rows_are_taken_back_by_their_source_alone(state):
     assert unsealed_bytes(state) == {GROUP: 3}
 
 
-def test_provisional_rows_make_part_0_of_their_day_until_there_are_none(state):
+def test_provisional_rows_are_part_0_of_their_day_until_none_are_left(state):
     stage(state, "[1]", "[2]", source="calls", provisional=True)
     stage(state, "[3]")
     with state.transaction():
@@ -248,7 +248,7 @@ def test_provisional_rows_make_part_0_of_their_day_until_there_are_none(state):
     assert list(state.parts()) == []
 
 
-def test_what_was_under_the_name_of_a_provisional_part_is_unknown_until_it_is_written_anew(state, opened):
+def test_the_file_of_a_provisional_part_is_unknown_until_it_is_written_again(state, opened):
     stage(state, "[1]", source="calls", provisional=True)
     for _ in range(2):
         with state.transaction():
@@ -260,7 +260,7 @@ def test_what_was_under_the_name_of_a_provisional_part_is_unknown_until_it_is_wr
         assert state.known_parts() == [(part, PartInfo(rows=1, bytes=2, sha256="a", mark="b"))]
 
 
-def test_a_part_that_is_sealed_may_be_there_and_one_that_is_begun_is_not(state):
+def test_a_sealed_part_may_exist_and_a_started_one_does_not(state):
     stage(state, "[1]")
     with state.transaction():
         state.begin_part(GROUP)
@@ -269,7 +269,7 @@ def test_a_part_that_is_sealed_may_be_there_and_one_that_is_begun_is_not(state):
     assert state.known_parts() == [(part, None)]
 
 
-def test_a_provisional_part_whose_rows_were_replaced_is_removed_by_the_next_process_too(state, opened):
+def test_a_replaced_provisional_part_is_removed_by_the_next_process_too(state, opened):
     stage(state, "[1]", source="calls", provisional=True)
     with state.transaction():
         full, _ = state.provisional_parts()
@@ -282,14 +282,14 @@ def test_a_provisional_part_whose_rows_were_replaced_is_removed_by_the_next_proc
         assert again.provisional_parts() == ([], full)
 
 
-def test_provisional_rows_of_the_same_transaction_make_a_part_too(state):
+def test_provisional_rows_of_one_transaction_are_a_part(state):
     with state.transaction():
         state.stage("app", 1, SerializedRows("calls", 1, b"[1]"), source="calls", provisional=True)
         full, _ = state.provisional_parts()
     assert [part.partition for part in full] == [GROUP]
 
 
-def test_a_provisional_part_that_is_removed_is_the_only_one_that_goes(state):
+def test_removing_a_provisional_part_removes_no_other(state):
     for group, source in ((GROUP, "one"), (OTHER, "two")):
         stage(state, "[1]", group=group, source=source, provisional=True)
     with state.transaction():
@@ -299,7 +299,7 @@ def test_a_provisional_part_that_is_removed_is_the_only_one_that_goes(state):
     assert [part for part, _ in state.known_parts()] == [second]
 
 
-def test_rows_that_come_after_all_that_waited_is_written_wait(state, opened):
+def test_rows_staged_after_everything_was_written_wait(state, opened):
     stage(state, "[1]", "[2]")
     part = sealed(state)
     with state.transaction():
@@ -310,7 +310,7 @@ def test_rows_that_come_after_all_that_waited_is_written_wait(state, opened):
     assert read_rows(again, sealed(again)) == ["[3]"]
 
 
-def test_rows_are_counted_one_by_one_and_not_by_the_piece(state, opened):
+def test_rows_are_counted_and_not_batches(state, opened):
     with state.transaction():
         state.stage("app", 1, SerializedRows("calls", 3, b"[[1],[2],[3]]"))
         state.stage("app", 1, SerializedRows("calls", 2, b"[[4],[5]]"))
@@ -319,7 +319,7 @@ def test_rows_are_counted_one_by_one_and_not_by_the_piece(state, opened):
     assert (again.counts()[2], again.provisional_rows()) == ({"calls": 9}, 4)
 
 
-def test_rows_are_counted_once_wherever_they_are(state):
+def test_each_row_is_counted_once_staged_or_written(state):
     stage(state, "[1]", "[2]")
     part = sealed(state)
     assert state.counts()[2] == {"calls": 2}
@@ -333,7 +333,7 @@ def test_rows_are_counted_once_wherever_they_are(state):
     assert state.counts() == (0, 0, {"calls": 4})
 
 
-def test_rows_come_back_from_the_disk_as_they_were():
+def test_rows_are_read_back_unchanged():
     batch = rows_of("app", [Call(call_id="a", created_ts=5, call_pcu=2), Call(call_id="b")])
     stored = serialized(batch)
     assert (stored.dataset, stored.count) == ("calls", 2)

@@ -74,7 +74,7 @@ FILLED = [
 
 @pytest.mark.parametrize("fill", FILLED)
 @pytest.mark.parametrize("rebuild", [False, True])
-async def test_a_folder_of_something_else_is_refused_and_not_touched(tmp_path, simulation, fill, rebuild):
+async def test_a_foreign_folder_is_refused_and_not_touched(tmp_path, simulation, fill, rebuild):
     folder = tmp_path / "given"
     folder.mkdir(mode=0o750)
     fill(folder)
@@ -110,7 +110,7 @@ def killed(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("fill", [nothing, begun, killed])
-async def test_an_empty_folder_and_one_with_a_state_are_taken(tmp_path, simulation, fill):
+async def test_an_empty_folder_and_one_with_a_state_are_accepted(tmp_path, simulation, fill):
     free(simulation)
     folder = tmp_path / "given"
     folder.mkdir()
@@ -120,7 +120,7 @@ async def test_an_empty_folder_and_one_with_a_state_are_taken(tmp_path, simulati
     assert report.complete
 
 
-async def test_a_folder_that_is_a_link_is_refused(tmp_path, simulation):
+async def test_a_folder_that_is_a_symbolic_link_is_refused(tmp_path, simulation):
     (tmp_path / "mine").mkdir()
     (tmp_path / "given").symlink_to(tmp_path / "mine")
     with pytest.raises(ExportError, match="is a symbolic link, which is not followed"):
@@ -128,7 +128,7 @@ async def test_a_folder_that_is_a_link_is_refused(tmp_path, simulation):
     assert (list((tmp_path / "mine").iterdir()), asked(simulation)) == ([], 0)
 
 
-async def test_a_state_that_is_damaged_is_told_as_that(tmp_path, simulation):
+async def test_a_damaged_state_is_reported_as_damaged(tmp_path, simulation):
     (tmp_path / "state.db").write_bytes(b"hello" * 5_000)
     with pytest.raises(ExportError, match="is damaged") as error:
         await export(simulation, SELECTION, f"memory://{tmp_path.name}/x", state=tmp_path)
@@ -138,7 +138,7 @@ async def test_a_state_that_is_damaged_is_told_as_that(tmp_path, simulation):
 @pytest.mark.parametrize("held", [b"", b"hello" * 5_000], ids=["emptied", "overwritten"])
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
 @pytest.mark.parametrize("rebuild", [False, True])
-async def test_a_damaged_state_beside_what_exports_leave_is_told_as_that(
+async def test_a_damaged_state_beside_leftovers_of_exports_is_reported_as_damaged(
     tmp_path, simulation, memory, held, form, rebuild
 ):
     free(simulation)
@@ -159,7 +159,7 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*"))
 
 
-async def test_what_is_strange_in_a_folder_is_told_though_not_all_of_it_can_be_read(tmp_path, simulation, monkeypatch):
+async def test_a_foreign_file_is_reported_although_the_folder_cannot_be_read_in_full(tmp_path, simulation, monkeypatch):
     folder = tmp_path / "state"
     folder.mkdir()
     text(folder)

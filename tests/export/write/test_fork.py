@@ -53,7 +53,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
 
-def test_the_writer_ends_with_its_export_though_what_that_forked_goes_on(tmp_path: Path):
+def test_the_writer_ends_with_its_export_although_a_forked_child_lives_on(tmp_path: Path):
     command = [sys.executable, "-c", BEGUN + KILLED, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         assert process.wait() == -signal.SIGKILL
@@ -62,13 +62,13 @@ def test_the_writer_ends_with_its_export_though_what_that_forked_goes_on(tmp_pat
 
 
 @pytest.mark.skipif("fork" not in multiprocessing.get_all_start_methods(), reason="multiprocessing forks nothing")
-def test_what_is_forked_while_the_writer_is_told_something_does_not_tell_it_too(tmp_path: Path):
+def test_a_child_forked_while_a_command_is_sent_does_not_send_it_again(tmp_path: Path):
     command = [sys.executable, "-c", BEGUN + FORKED, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("0 0\n", "")
 
 
-def test_what_is_forked_lets_go_though_it_can_open_nothing_more(tmp_path: Path):
+def test_a_forked_child_detaches_without_a_spare_descriptor(tmp_path: Path):
     pytest.importorskip("resource")
     command = [sys.executable, "-c", BEGUN + SPARE, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -68,12 +68,12 @@ def test_a_long_wait_is_logged_once_and_a_short_one_never(monkeypatch, tmp_path,
     assert found == ["export: export.sqlite is locked by another program; waiting for up to 60 s"]
 
 
-def test_what_is_no_lock_is_not_waited_for():
+def test_an_error_that_is_no_lock_is_raised_at_once():
     with closing(sqlite3.connect(":memory:")) as mine, pytest.raises(sqlite3.OperationalError, match="no such table"):
         LockWait(1e9, "file").run(lambda: mine.execute("SELECT * FROM gone"))
 
 
-def test_a_process_that_waits_has_it_logged_by_its_export(tmp_path, monkeypatch, other, told):
+def test_a_wait_of_the_writer_process_is_logged_by_its_export(tmp_path, monkeypatch, other, told):
     soon = "from agora_analytics.export.write import lock_wait; lock_wait._WARN_AFTER = 0; serve()"
     monkeypatch.setattr(subprocess_writer, "_CODE", _CODE.replace("serve()", soon))
     found = told(lambda: other.execute("ROLLBACK"))
@@ -86,7 +86,7 @@ def test_a_process_that_waits_has_it_logged_by_its_export(tmp_path, monkeypatch,
     assert found == ["export: export.sqlite is locked by another program; waiting for up to 900 s"]
 
 
-def test_a_part_that_is_larger_than_the_cache_waits_for_a_reader_only_in_the_end(tmp_path, other):
+def test_a_part_larger_than_the_cache_waits_for_a_reader_only_at_its_end(tmp_path, other):
     other.execute("INSERT INTO mine VALUES (1), (2)")
     read = other.execute("SELECT * FROM mine")
     read.fetchone()
@@ -104,7 +104,7 @@ def test_a_part_that_is_larger_than_the_cache_waits_for_a_reader_only_in_the_end
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_who_is_cancelled_while_a_database_is_opened_does_not_wait_for_who_has_it(tmp_path, monkeypatch, frozen):
+def test_cancellation_does_not_wait_for_the_lock_of_a_database_being_opened(tmp_path, monkeypatch, frozen):
     if frozen:
         monkeypatch.setattr(sys, "frozen", True, raising=False)
     monkeypatch.setattr(futures, "_GRACE", 0.05)

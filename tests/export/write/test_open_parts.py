@@ -16,9 +16,7 @@ from agora_analytics.simulator import Simulation, World
 
 
 @pytest.mark.parametrize("form", ["jsonl", "sqlite", "duckdb"])
-async def test_an_open_part_outlasts_provisional_ones_that_are_written_anew_or_removed(
-    tmp_path, monkeypatch, clock, form
-):
+async def test_an_open_part_survives_rewritten_or_removed_provisional_parts(tmp_path, monkeypatch, clock, form):
     if form == "duckdb":
         pytest.importorskip("duckdb")
     monkeypatch.setattr(part_writer, "_FLUSH_SIZE", 2_000)  # so that few rows open one
@@ -45,7 +43,7 @@ async def test_an_open_part_outlasts_provisional_ones_that_are_written_anew_or_r
     assert still_open[::2] == [True, True]
 
 
-def test_a_database_is_ready_while_a_part_is_written(tmp_path):
+def test_a_database_accepts_ready_while_a_part_is_written(tmp_path):
     with closing(SqliteWriter(tmp_path / "file")) as tables:
         tables.ready()
         tables.begin("calls", 1)

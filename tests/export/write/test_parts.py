@@ -230,7 +230,7 @@ def check(world: World) -> None:
     assert [row for name, rows in world.files.items() if name.endswith(" 0") for row in rows] == world.provisional
 
 
-async def test_every_row_is_in_one_part_once(lives):
+async def test_every_row_is_in_exactly_one_part(lives):
     world = lives(0)
     assert await to_the_end(world)
     check(world)
@@ -244,7 +244,7 @@ async def test_every_row_is_in_one_part_once(lives):
     }
 
 
-async def test_wherever_a_process_dies_the_next_has_every_row_once(lives):
+async def test_after_a_crash_at_any_step_every_row_exists_once(lives):
     for last, step in enumerate(await steps_of(lives), 1):
         world = lives(last)
         assert not await to_the_end(world), step
@@ -258,7 +258,7 @@ async def test_wherever_a_process_dies_the_next_has_every_row_once(lives):
             assert expected == {name: facts(rows) for name, rows in world.files.items()}, step
 
 
-async def test_wherever_the_power_fails_the_state_that_was_kept_knows_what_is_there(lives):
+async def test_after_a_power_cut_at_any_step_the_state_knows_every_file(lives):
     for last, step in enumerate(await steps_of(lives), 1):
         world = lives(last)
         assert not await to_the_end(world), step
@@ -276,25 +276,25 @@ async def test_wherever_the_power_fails_the_state_that_was_kept_knows_what_is_th
             assert not compare(expected, found, lambda name: facts(world.files[name]).sha256), step  # noqa: B023
 
 
-async def test_provisional_rows_are_written_before_the_rest_so_that_none_is_seen_twice(lives):
+async def test_provisional_rows_are_written_first_so_that_no_reader_sees_one_twice(lives):
     steps = await steps_of(lives)
     assert steps.index("removed sessions app 2 0") < steps.index("finish sessions app 2 2")
     assert steps.index("finished sessions app 2 0") < steps.index("finish calls app 1 4")
 
 
-async def test_no_manifest_is_written_before_it_is_known_that_no_other_run_goes_on(lives):
+async def test_no_manifest_is_written_by_a_superseded_run(lives):
     steps = await steps_of(lives)
     assert {steps[number - 1] for number, step in enumerate(steps) if step == "reopen"} == {"checked"}
 
 
-async def test_what_waits_is_written_once_it_is_worth_it_and_kept_meanwhile(lives):
+async def test_staged_rows_are_written_once_there_are_enough(lives):
     steps = await steps_of(lives)
     assert steps[:2] == ["kept some", "begin calls 1"]
     assert steps.count("kept some") == 5
     assert steps.index("finished calls app 1 1") < steps.index("begin calls 2")
 
 
-async def test_of_rows_that_are_being_written_no_other_part_is_begun_before_as_many_wait(lives):
+async def test_no_second_part_starts_before_enough_new_rows_are_staged(lives):
     steps = await steps_of(lives)
     # What was open ended with what it had, once another had a full part; not before, and not as late as all else.
     assert steps.index("finish calls app 1 2") < steps.index("begin sessions 3")
@@ -308,7 +308,7 @@ async def test_of_rows_that_are_being_written_no_other_part_is_begun_before_as_m
 
 
 @pytest.mark.parametrize("wanting", [None, Part(1, "calls", "app", 1, 1), Part(1, "calls", "app", 1, 0)])
-async def test_no_manifest_says_complete_where_a_part_is_known_to_be_gone(lives, wanting):
+async def test_no_manifest_is_complete_if_a_part_is_known_to_be_gone(lives, wanting):
     world = lives(0)
     async with process(world) as (parts, disk):
         if wanting:
@@ -318,7 +318,7 @@ async def test_no_manifest_says_complete_where_a_part_is_known_to_be_gone(lives,
     assert world.steps == (["checked", "reopen"] if wanting else [])
 
 
-async def test_a_few_rows_wait_in_peace(lives):
+async def test_a_few_rows_stay_staged(lives):
     world = lives(0)
     async with process(world) as (parts, disk):
         await stage(world, disk, ONE, "[]")
@@ -326,7 +326,7 @@ async def test_a_few_rows_wait_in_peace(lives):
         assert world.steps == ["kept some"]
 
 
-async def test_what_a_closed_database_holds_is_kept_once_it_is_closed(lives, monkeypatch):
+async def test_the_content_of_a_database_is_stored_once_it_is_closed(lives, monkeypatch):
     told, world = facts([b"[1]"]), lives(0)
     monkeypatch.setattr(Target, "publish_database", lambda self: told)
     async with process(world) as (parts, _):
@@ -336,7 +336,7 @@ async def test_what_a_closed_database_holds_is_kept_once_it_is_closed(lives, mon
     kept.close()
 
 
-async def test_what_is_written_is_counted_and_the_target_let_go_of_once(lives):
+async def test_written_rows_are_counted_and_the_target_is_closed_once(lives):
     world = lives(0)
     async with process(world) as (parts, disk):
         await first(world, parts, disk)
@@ -345,7 +345,7 @@ async def test_what_is_written_is_counted_and_the_target_let_go_of_once(lives):
         assert parts.target.closed == 1
 
 
-async def test_a_target_that_cannot_be_closed_is_told_and_does_not_hide_an_error_before(lives, monkeypatch):
+async def test_an_error_of_closing_is_reported_and_hides_no_earlier_error(lives, monkeypatch):
     def fails(_: Target) -> None:
         raise OSError("no room")
 

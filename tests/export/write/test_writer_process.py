@@ -61,7 +61,7 @@ def begun(tmp_path: Path, monkeypatch):
     return begin
 
 
-def test_the_process_gets_variables_by_name_and_no_secret_of_anybody(begun, monkeypatch):
+def test_the_process_inherits_variables_by_name_and_no_secret(begun, monkeypatch):
     for name in ("AGORA_CUSTOMER_SECRET", "AWS_SECRET_ACCESS_KEY", "DATABASE_URL", "HTTPS_PROXY", "PYTHONSTARTUP"):
         monkeypatch.setenv(name, "s3cret")
     monkeypatch.setenv("TZ", "UTC")
@@ -70,12 +70,12 @@ def test_the_process_gets_variables_by_name_and_no_secret_of_anybody(begun, monk
     assert (environment["PATH"], environment["TZ"]) == (os.environ["PATH"], "UTC")
 
 
-def test_the_path_of_imports_may_hold_what_imports_ignore(begun, monkeypatch):
+def test_sys_path_may_hold_entries_that_are_no_text(begun, monkeypatch):
     monkeypatch.setattr(sys, "path", [Path("/nowhere"), None, "a\nline", "\udcff", *sys.path])
     begun()
 
 
-def test_the_process_is_isolated_where_this_one_is(tmp_path: Path):
+def test_the_process_is_isolated_if_its_parent_is(tmp_path: Path):
     code = f"import sys; sys.path[:] = {sys.path!r}\n{TWICE}"
     for flags, told in ((["-I"], "-I"), ([], "-c")):
         done = subprocess.run(
@@ -84,7 +84,7 @@ def test_the_process_is_isolated_where_this_one_is(tmp_path: Path):
         assert done.stdout.split()[-1:] == [told], done.stderr
 
 
-def test_a_system_that_widens_no_pipes_has_a_process_that_writes_all_the_same(tmp_path, monkeypatch):
+def test_the_process_works_where_pipes_cannot_be_enlarged(tmp_path, monkeypatch):
     fcntl = pytest.importorskip("fcntl")
 
     def forbidden(*_: object) -> None:
@@ -96,7 +96,7 @@ def test_a_system_that_widens_no_pipes_has_a_process_that_writes_all_the_same(tm
     writer.close()
 
 
-def test_a_process_that_ends_at_once_is_told_and_one_that_is_not_started_is_done_without(tmp_path, monkeypatch):
+def test_a_process_that_dies_is_reported_and_one_that_cannot_start_is_replaced(tmp_path, monkeypatch):
     def ended(writer: SubprocessWriter, _: bytes) -> None:
         writer._stop()
         raise WriterError("ended")
@@ -123,7 +123,7 @@ def here(monkeypatch):
     monkeypatch.setattr(sys, "frozen", True, raising=False)
 
 
-async def test_a_writer_that_still_runs_is_told_as_that(tmp_path, simulation, here, monkeypatch):
+async def test_a_running_writer_is_reported(tmp_path, simulation, here, monkeypatch):
     free(simulation)
     await export(simulation, last(1), tmp_path, max_requests=2)
     monkeypatch.setattr(writer, "_LOCK_TIMEOUT", 0.0)
@@ -134,7 +134,7 @@ async def test_a_writer_that_still_runs_is_told_as_that(tmp_path, simulation, he
     assert (await export(simulation, last(1), tmp_path)).complete
 
 
-def test_who_reads_a_database_is_waited_for_and_told_as_that(tmp_path):
+def test_a_reader_of_the_database_is_waited_for_and_reported(tmp_path):
     assert _LOCK_TIMEOUT >= 600
     path = tmp_path / "export.sqlite"
     with closing(SqliteWriter(path)) as tables:
@@ -154,7 +154,7 @@ def test_who_reads_a_database_is_waited_for_and_told_as_that(tmp_path):
             tables.end()
 
 
-def test_a_duckdb_that_another_process_has_open_is_told_as_that(tmp_path):
+def test_a_duckdb_opened_by_another_process_is_reported(tmp_path):
     path = str(tmp_path / "export.duckdb")
     code = f"import duckdb; one = duckdb.connect({path!r}); print('open', flush=True); input()"
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -168,7 +168,7 @@ def test_a_duckdb_that_another_process_has_open_is_told_as_that(tmp_path):
 
 
 @pytest.mark.parametrize(("trouble", "error"), _ERRORS.items())
-def test_what_the_process_says_is_to_blame_is_to_blame_here(trouble, error):
+def test_an_error_of_the_process_keeps_its_kind(trouble, error):
     assert error_kind(error("it failed")) == trouble
 
 
@@ -202,14 +202,14 @@ def is_closed(monkeypatch):
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet", "jsonl.gz"])
-def test_a_file_that_cannot_be_begun_is_closed(tmp_path, is_closed, form):
+def test_a_file_that_cannot_be_started_is_closed(tmp_path, is_closed, form):
     nothing = SimpleNamespace(columns=[], names=["\udcff", 5], name=None, row=5)  # what no format takes
     with pytest.raises((TypeError, UnicodeError, AttributeError)):
         FILE_FORMATS[form].open(tmp_path)._open_file(tmp_path / "1", nothing)
     assert is_closed()
 
 
-def test_a_writer_whose_database_is_none_lets_go_of_its_lock(tmp_path, is_closed):
+def test_a_writer_of_an_invalid_database_releases_its_lock(tmp_path, is_closed):
     (tmp_path / "export.sqlite").write_bytes(b"no database" * 100)
     with (
         pytest.raises(sqlite3.DatabaseError),
@@ -225,7 +225,7 @@ def apart() -> None:
 
 
 @pytest.mark.parametrize("where", ["apart", "here"])
-def test_who_is_cancelled_does_not_wait_for_who_reads_the_database(tmp_path, monkeypatch, request, where):
+def test_cancellation_does_not_wait_for_readers_of_the_database(tmp_path, monkeypatch, request, where):
     request.getfixturevalue(where)
     monkeypatch.setattr(futures, "_GRACE", 0.05)
     scratch = tmp_path / "scratch"

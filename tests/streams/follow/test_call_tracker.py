@@ -29,7 +29,7 @@ def shown(tracker: CallTracker, call: Call, at: int, oldest: int) -> list:
 @pytest.mark.parametrize("created", [None, 0, -5, NOON - KEPT - 9, NOON])
 @pytest.mark.parametrize("destroyed", [None, 0, -5, NOON - 4_000, NOON + 60, NOON + 86_400])
 @pytest.mark.parametrize("finished", [None, False, True])
-def test_a_call_that_is_shown_at_every_look_is_told_once(created, destroyed, finished):
+def test_a_call_listed_at_every_poll_is_reported_once(created, destroyed, finished):
     tracker = CallTracker(NOON)
     call = Call(call_id="x", created_ts=created, destroyed_ts=destroyed, finished=finished)
     events = [event for minute in range(12 * 60) for event in shown(tracker, call, NOON + 60 * minute, NOON - KEPT)]
@@ -38,7 +38,7 @@ def test_a_call_that_is_shown_at_every_look_is_told_once(created, destroyed, fin
     assert CallLost not in kinds
 
 
-def test_a_call_without_a_start_is_lost_when_what_was_seen_first_is_not_kept_any_more():
+def test_a_call_without_a_start_is_lost_when_its_first_sighting_expires():
     tracker, call = CallTracker(NOON), Call(call_id="x", created_ts=None, finished=False)
     told = [
         (hour, type(event))
@@ -49,7 +49,7 @@ def test_a_call_without_a_start_is_lost_when_what_was_seen_first_is_not_kept_any
     assert told[-1][0] == 7 * 24 + 1
 
 
-def test_what_is_known_is_read_back():
+def test_a_tracker_is_restored_from_its_checkpoint():
     tracker = CallTracker(NOON)
     for call in (
         Call(call_id="on", created_ts=None, finished=False),
@@ -67,7 +67,7 @@ def test_what_is_known_is_read_back():
     assert CallFinished not in map(type, again.diff(Call(call_id="on", finished=False), NOON - KEPT))
 
 
-def test_a_call_that_was_lost_stays_known_long_after_it_was_shown_last():
+def test_a_lost_call_stays_known_long_after_it_was_last_listed():
     tracker, call = CallTracker(NOON), Call(call_id="x", created_ts=NOON - 60, finished=False)
     shown(tracker, call, NOON, NOON - KEPT)
     tracker.apply(CallLost(call=call, reason="gone"))
@@ -76,14 +76,14 @@ def test_a_call_that_was_lost_stays_known_long_after_it_was_shown_last():
     assert list(tracker.diff(over, NOON + 13 * DAY)) == []
 
 
-def test_a_call_whose_end_lies_years_ahead_is_forgotten_like_others():
+def test_a_call_with_an_end_years_ahead_is_forgotten_like_others():
     tracker = CallTracker(NOON)
     shown(tracker, Call(call_id="x", created_ts=NOON, destroyed_ts=NOON + 900 * DAY, finished=True), NOON, NOON - KEPT)
     tracker.advance(NOON + 2 * DAY, NOON + 2 * DAY - 120)
     assert tracker.recently_closed == {}
 
 
-def test_a_call_that_ended_before_it_began_is_told_once_while_a_backlog_is_read():
+def test_a_call_that_ended_before_its_start_is_reported_once_during_backfill():
     tracker = CallTracker(NOON - 6 * HOUR)
     call = Call(call_id="x", created_ts=NOON - 5 * HOUR, destroyed_ts=NOON - 7 * HOUR, finished=True)
     tracker.now = NOON
@@ -93,7 +93,7 @@ def test_a_call_that_ended_before_it_began_is_told_once_while_a_backlog_is_read(
     assert list(tracker.diff(call, NOON - KEPT)) == []
 
 
-def test_a_call_whose_sessions_are_owed_goes_on_no_more_and_is_not_told_again():
+def test_a_call_with_pending_sessions_is_closed_and_not_reported_again():
     tracker, call = CallTracker(NOON), Call(call_id="x", created_ts=NOON, finished=False)
     shown(tracker, call, NOON, NOON - KEPT)
     over = Call(call_id="x", created_ts=NOON, destroyed_ts=NOON + 60, finished=True)
@@ -104,7 +104,7 @@ def test_a_call_whose_sessions_are_owed_goes_on_no_more_and_is_not_told_again():
 
 @pytest.mark.parametrize("late", [True, False])
 @pytest.mark.parametrize(("reason", "follows"), [("quota", True), ("outage", True), ("expired", False)])
-def test_sessions_follow_an_end_that_came_without_them_if_they_may(reason, follows, late):
+def test_missing_sessions_follow_the_end_of_a_call_if_allowed(reason, follows, late):
     tracker = CallTracker(NOON, late_sessions=late)
     call = Call(call_id="x", created_ts=NOON, destroyed_ts=NOON + 9_000, finished=True)
     tracker.add_pending(call, NOON + 9_000.0)

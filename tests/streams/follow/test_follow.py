@@ -51,7 +51,7 @@ async def all_of(follow) -> list:
 
 @pytest.mark.parametrize("days", [1, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("overlap", [False, True])
-async def test_thousands_of_calls_begin_and_end_once_each(overlap, days):
+async def test_thousands_of_calls_start_and_finish_once_each(overlap, days):
     # 2,900 calls a day.
     simulation = simulated(world=World(seed=7, calls_per_hour=120), late_calls=0.03, calls_overlap=overlap)
     simulation.service.faults = Faults.chance(
@@ -84,7 +84,7 @@ async def test_thousands_of_calls_begin_and_end_once_each(overlap, days):
     assert 0 < most < 300  # what it remembers does not grow
 
 
-async def test_a_call_that_is_seen_going_on_begins_changes_and_ends():
+async def test_an_open_call_starts_changes_and_finishes():
     simulation = simulated()
     async with simulation.client() as client:
         events = await all_of(client.calls.follow(start=NOON, stop=NOON + HOUR, every=60))
@@ -99,7 +99,7 @@ async def test_a_call_that_is_seen_going_on_begins_changes_and_ends():
     assert all(kinds[0] is CallStarted and kinds[-1] is CallFinished for kinds in order.values())
 
 
-async def test_with_drill_a_finished_call_comes_with_its_sessions():
+async def test_with_sessions_a_finished_call_has_its_sessions():
     simulation = simulated()
     async with simulation.client() as client:
         events = await all_of(client.calls.follow(start=NOON, stop=NOON + 600, every=60, with_sessions=True))
@@ -113,7 +113,7 @@ async def test_with_drill_a_finished_call_comes_with_its_sessions():
 
 
 @pytest.mark.parametrize("kill", [1, 2, 3, 7])
-async def test_a_sink_that_keeps_the_checkpoint_has_each_fact_once(kill):
+async def test_a_sink_that_stores_the_checkpoint_has_each_event_once(kill):
     simulation = simulated(late_calls=0.1)
     table: list[tuple[str, str]] = []
     kept = ""
@@ -138,7 +138,7 @@ async def test_a_sink_that_keeps_the_checkpoint_has_each_fact_once(kill):
     )
 
 
-async def test_it_goes_on_by_name_and_tells_again_what_was_not_done():
+async def test_a_named_follow_resumes_and_repeats_unacknowledged_events():
     simulation = simulated()
     store = MemoryCheckpoints()
     seen = []
@@ -155,7 +155,7 @@ async def test_it_goes_on_by_name_and_tells_again_what_was_not_done():
     assert sum(started.values()) - len(started) <= 30
 
 
-async def test_what_nobody_can_ask_for_any_more_is_a_gap():
+async def test_an_expired_span_is_a_gap():
     simulation = simulated("standard")
     async with simulation.client(plan="standard") as client:
         first, *rest = await all_of(client.calls.follow(start=NOON - 3 * DAY, stop=NOON - DAY + HOUR, every=600))
@@ -165,7 +165,7 @@ async def test_what_nobody_can_ask_for_any_more_is_a_gap():
     assert set(facts(rest)[1]) == set(once(simulation.world, first.span.end, NOON - DAY + HOUR))
 
 
-async def test_it_lasts_the_day_on_a_small_plan():
+async def test_a_follow_on_a_small_plan_lasts_the_day():
     simulation = simulated("standard")
     plan = simulation.service.plan.with_limits("call_lists", per_day=200)
     simulation.service.plan = plan
@@ -178,7 +178,7 @@ async def test_it_lasts_the_day_on_a_small_plan():
 
 
 @pytest.mark.parametrize("count", [1, 7, 12, 25])
-async def test_stop_saves_what_was_told_and_ends(count):
+async def test_stop_saves_the_checkpoint_and_ends(count):
     simulation = simulated()
     store = MemoryCheckpoints()
     told = []
@@ -198,7 +198,7 @@ async def test_stop_saves_what_was_told_and_ends(count):
     assert started == finished == once(simulation.world, NOON, NOON + 600)
 
 
-async def test_what_was_told_is_saved_round_by_round_as_long_as_it_runs():
+async def test_the_checkpoint_is_saved_at_every_poll():
     """A process that is killed saves nothing in the end."""
     simulation, store = simulated(), MemoryCheckpoints()
     told = []
@@ -218,7 +218,7 @@ async def test_what_was_told_is_saved_round_by_round_as_long_as_it_runs():
     assert sum(started.values()) - len(started) <= 10  # those of the round that was being told
 
 
-async def test_misuse_is_told_before_anything_is_sent():
+async def test_wrong_arguments_raise_before_any_request():
     simulation = simulated()
     async with simulation.client() as client:
         for wrong, told in (
@@ -232,7 +232,7 @@ async def test_misuse_is_told_before_anything_is_sent():
     assert simulation.service.counts == {}
 
 
-async def test_a_call_that_outlasts_what_the_plan_keeps_is_lost_with_the_reason():
+async def test_a_call_longer_than_the_retention_is_lost_with_the_reason():
     simulation = simulated(world=World(seed=7, long_share=0.2))
     plan = simulation.service.plan.with_limits("call_lists", available=2 * HOUR, longest=HOUR)
     simulation.service.plan = plan

@@ -33,7 +33,7 @@ def twice(kind, events) -> list[str]:
 @pytest.mark.parametrize("overlap", [False, True], ids=["lists what began", "lists what was on"])
 @pytest.mark.parametrize("end", ["null", "zero"])
 @pytest.mark.parametrize("way", ["backlog", "outage", "seldom"])
-async def test_calls_that_are_over_and_have_no_end_are_told_once(overlap, end, way):
+async def test_finished_calls_without_an_end_are_reported_once(overlap, end, way):
     simulation = simulated(world=BUSY, calls_overlap=overlap, unfinished_end=end, untold_ends=True)
     if way == "outage":
         simulation.faults = Faults.outage(NOON + HOUR, NOON + 2 * HOUR + 1_800)
@@ -47,7 +47,7 @@ async def test_calls_that_are_over_and_have_no_end_are_told_once(overlap, end, w
     assert there <= {event.call.call_id for event in of(CallStarted, events)}
 
 
-async def test_a_call_whose_sessions_come_after_a_restart_is_not_told_again():
+async def test_a_call_whose_sessions_come_after_a_restart_is_not_reported_again():
     """It is shown in every list until its end, which lies hours ahead of where is read."""
     world = World(seed=7, calls_per_hour=6, long_share=1.0, large_share=0.0)
     plan = PREMIUM.with_limits("call_lists", longest=HOUR)
@@ -71,7 +71,7 @@ async def test_a_call_whose_sessions_come_after_a_restart_is_not_told_again():
     assert of(CallSessions, events)
 
 
-async def test_a_call_that_was_lost_is_not_told_again_when_it_ends():
+async def test_a_lost_call_is_not_reported_again_when_it_ends():
     plan = PREMIUM.with_limits("call_lists", available=2 * HOUR)
     simulation = simulated(plan, world=LONG, calls_overlap=True)
     async with simulation.client(plan=plan) as client:
@@ -85,7 +85,7 @@ async def test_a_call_that_was_lost_is_not_told_again_when_it_ends():
 @pytest.mark.parametrize(
     "fault", [Fault("status", status=401), Fault("status", status=403), Fault("status", status=404), Fault("refusal")]
 )
-async def test_a_refusal_of_all_calls_for_a_while_costs_none_its_sessions(fault):
+async def test_a_temporary_refusal_of_all_calls_costs_no_call_its_sessions(fault):
     out = Faults.outage(NOON + 1_800, NOON + 2_400, fault).only("call_sessions")
     simulation = simulated("enterprise", world=BUSY, faults=out)
     async with simulation.client() as client:
@@ -116,7 +116,7 @@ async def be_cancelled_after(stream, number: int, events: list) -> None:
                 asyncio.current_task().cancel()
 
 
-async def test_what_was_worked_on_is_not_told_again_however_its_consumer_leaves():
+async def test_an_acknowledged_event_is_not_repeated_however_the_consumer_leaves():
     simulation, store = simulated(world=BUSY), MemoryCheckpoints()
     simulation.clock.suspend(3 * HOUR)  # a backlog, which is told in one round
     events: list = []
@@ -138,7 +138,7 @@ async def test_what_was_worked_on_is_not_told_again_however_its_consumer_leaves(
     }
 
 
-async def test_the_place_does_not_pass_calls_that_are_not_told_where_a_list_is_cut_off():
+async def test_the_checkpoint_does_not_pass_unreported_calls_of_a_truncated_list():
     simulation = simulated(world=BUSY, most_rows=20)
     simulation.clock.suspend(2 * HOUR)
     store = MemoryCheckpoints()
@@ -155,7 +155,7 @@ async def test_the_place_does_not_pass_calls_that_are_not_told_where_a_list_is_c
     assert all(any(gap.start <= call.created < gap.end for gap in gaps) for call in missing)
 
 
-async def test_a_ledger_that_fails_for_a_while_is_no_quota_that_is_spent():
+async def test_a_temporary_ledger_failure_is_not_an_exhausted_quota():
     class Failing(MemoryLedger):
         async def change(self, account, change):
             if NOON + 1_200 < simulation.clock() < NOON + 1_400:

@@ -52,7 +52,7 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("fault", REFUSALS.values(), ids=REFUSALS)
-async def test_a_call_that_is_refused_comes_without_sessions_and_the_others_with(fault):
+async def test_a_refused_call_has_no_sessions_and_all_others_have_theirs(fault):
     simulation, store = simulated(world=BUSY), MemoryCheckpoints()
     bad = BUSY.calls(NOON, NOON + 1_200)[5].call_id
     simulation.faults = Faults.of_call(bad, fault)
@@ -70,7 +70,7 @@ async def test_a_call_that_is_refused_comes_without_sessions_and_the_others_with
     assert asked_about(simulation, bad) == asked <= 12
 
 
-async def test_a_refused_call_does_not_end_a_follow_at_each_restart():
+async def test_a_refused_call_does_not_end_the_follow_at_a_restart():
     simulation, store = simulated(world=BUSY), MemoryCheckpoints()
     bad = BUSY.calls(NOON, NOON + 1_200)[5].call_id
     simulation.faults = Faults.of_call(bad, Fault("refusal", code=404))
@@ -85,7 +85,7 @@ async def test_a_refused_call_does_not_end_a_follow_at_each_restart():
 
 @pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("with_sessions", [False, True])
-async def test_calls_at_the_edge_of_what_the_plan_keeps(overlap, with_sessions):
+async def test_calls_at_the_retention_limit_are_reported(overlap, with_sessions):
     plan = PREMIUM.with_limits("call_lists", available=2 * HOUR, longest=HOUR)
     plan = plan.with_limits("call_details", available=2 * HOUR, longest=HOUR)
     simulation = simulated(plan, world=LONG, calls_overlap=overlap)
@@ -106,7 +106,7 @@ async def test_calls_at_the_edge_of_what_the_plan_keeps(overlap, with_sessions):
     assert not with_sessions or any(event.sessions for event in of(CallFinished, events))
 
 
-async def test_a_call_that_is_deleted_while_it_goes_on_is_lost_after_a_few_looks():
+async def test_a_deleted_open_call_is_lost_after_a_few_lookups():
     call = a_long_call()
     simulation = simulated(world=LONG, changes=[CallChange(call.call_id, call.created + HOUR, deleted=True)])
     async with simulation.client() as client, asyncio.timeout(DAY):
@@ -143,7 +143,7 @@ async def test_calls_that_never_end_cost_a_bounded_share(count):
     assert median(lags[-len(lags) // 4 :]) <= 1.3 * median(alone[-len(alone) // 4 :])  # it does not grow
 
 
-async def test_a_call_that_never_ends_is_lost_once_though_the_service_shows_it_ever_after():
+async def test_an_endless_call_is_lost_once_although_it_stays_listed():
     world = World(seed=7, calls_per_hour=15, typical_minutes=6, long_share=0.0, large_share=0.0)
     endless = {call.call_id for call in world.calls(NOON, NOON + HOUR)[:3]}
     changes = [CallChange(call_id, endless=True) for call_id in endless]
@@ -157,7 +157,7 @@ async def test_a_call_that_never_ends_is_lost_once_though_the_service_shows_it_e
 
 @pytest.mark.parametrize("by", [5, -2_000, 7_200])
 @pytest.mark.parametrize("overlap", [False, True])
-async def test_a_call_whose_beginning_moves_is_told_once(by, overlap):
+async def test_a_call_whose_start_moves_is_reported_once(by, overlap):
     call = a_long_call()
     moved = CallChange(call.call_id, call.created + max(1_800, by + 800), moved=by)
     simulation = simulated(world=LONG, changes=[moved], calls_overlap=overlap)
@@ -171,7 +171,7 @@ async def test_a_call_whose_beginning_moves_is_told_once(by, overlap):
     assert call.call_id in ids(CallFinished, events)
 
 
-async def test_an_end_that_is_only_when_it_was_last_seen_is_no_change():
+async def test_a_provisional_end_is_not_a_change():
     changes = []
     for way in ("null", "zero", "last_seen"):
         simulation = simulated(world=LONG, unfinished_end=way)
@@ -191,7 +191,7 @@ def _details_left(snapshot) -> int:
 
 @pytest.mark.parametrize("late", [True, False])
 @pytest.mark.parametrize("by", ["itself", "another program"])
-async def test_when_the_days_details_are_spent_all_else_is_told_at_once(late, by):
+async def test_an_exhausted_details_quota_delays_no_other_event(late, by):
     plan, evening = PREMIUM.with_limits("call_details", per_day=60), NOON + 10 * HOUR
     simulation = simulated(plan, at=evening, world=BUSY)
     if by == "another program":
@@ -218,7 +218,7 @@ async def test_when_the_days_details_are_spent_all_else_is_told_at_once(late, by
     assert ids(CallSessions, events).keys() <= ids(CallFinished, without).keys()
 
 
-async def test_while_only_details_fail_ends_come_within_minutes_and_sessions_follow():
+async def test_while_details_fail_ends_come_within_minutes_and_sessions_later():
     simulation = simulated(world=BUSY)
     simulation.faults = Faults.outage(NOON + 600, NOON + 3 * HOUR).only("call_sessions")
     told_at: dict[str, float] = {}
@@ -238,7 +238,7 @@ async def test_while_only_details_fail_ends_come_within_minutes_and_sessions_fol
     assert simulation.service.counts["call_sessions"] < 3 * len(told_at)
 
 
-async def test_there_is_a_checkpoint_before_the_first_event():
+async def test_a_checkpoint_exists_before_the_first_event():
     simulation = simulated()
     async with simulation.client() as client:
         for more in ({}, {"start": NOON - HOUR}):
@@ -249,7 +249,7 @@ async def test_there_is_a_checkpoint_before_the_first_event():
 
 
 @pytest.mark.parametrize("where", ["call", "entry", "checkpoint"])
-async def test_a_field_that_this_version_does_not_know_is_told(where):
+async def test_an_unknown_field_in_a_checkpoint_is_reported(where):
     simulation = simulated(world=BUSY)
     async with simulation.client() as client:
         follow = client.calls.follow(start=NOON - HOUR, stop=NOON)
@@ -264,7 +264,7 @@ async def test_a_field_that_this_version_does_not_know_is_told(where):
             await all_of(client.calls.follow(checkpoint=Checkpoint.decode(json.dumps(text)), stop=NOON))
 
 
-async def test_an_outage_longer_than_the_plan_keeps_is_a_gap_with_the_reason():
+async def test_an_outage_longer_than_the_retention_is_a_gap_with_the_reason():
     plan = PREMIUM.with_limits("call_lists", available=2 * HOUR, longest=HOUR)
     simulation = simulated(plan, world=BUSY, faults=Faults.outage(NOON + HOUR, NOON + 6 * HOUR))
     async with simulation.client(plan=plan) as client:
@@ -280,7 +280,7 @@ async def test_an_outage_longer_than_the_plan_keeps_is_a_gap_with_the_reason():
     assert len(of(Gap, events)) == 1
 
 
-async def test_what_it_remembers_does_not_grow():
+async def test_the_memory_of_a_follow_is_bounded():
     world = attrs.evolve(BUSY, calls_per_hour=20)
     simulation = simulated(world=world, deleted_calls=0.1, endless_calls=0.01, moved_calls=0.1)
     sizes = []
@@ -294,7 +294,7 @@ async def test_what_it_remembers_does_not_grow():
     assert max(sizes[8:]) < 60
 
 
-async def test_a_call_is_not_gone_because_looks_at_it_are_refused_for_frequency():
+async def test_a_call_is_not_gone_because_its_lookups_are_rate_limited():
     call = a_long_call()
     busy = Fault("refusal", code=300, message="qps limit error")
     looks = Faults.outage(call.created, call.created + 3 * HOUR, busy).only(cname=call.cname)

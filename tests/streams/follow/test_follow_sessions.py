@@ -122,7 +122,7 @@ REFUSALS = [NotFound("no such call"), ServerError("unknown", status=200), refuse
 
 
 @pytest.mark.parametrize("error", REFUSALS, ids=repr)
-async def test_a_call_that_is_refused_again_and_again_is_given_up_though_it_is_the_only_one(error):
+async def test_a_call_refused_repeatedly_is_abandoned_even_if_it_is_the_only_one(error):
     alone = asking(lambda call_id: error)
     events = await alone.rounds(DAY)
     assert [type(event) for event in events] == [CallFinished, CallSessions]
@@ -133,7 +133,7 @@ async def test_a_call_that_is_refused_again_and_again_is_given_up_though_it_is_t
 
 
 @pytest.mark.parametrize("error", REFUSALS, ids=repr)
-async def test_a_call_that_is_refused_while_another_was_answered_is_given_up_at_the_second_refusal(error):
+async def test_a_second_refusal_abandons_a_call_if_another_succeeded(error):
     both = asking(lambda call_id: error if call_id == "bad" else None, ended("bad", 2 * HOUR), ended("good"))
     events = await both.rounds(HOUR)
     assert {event.call.call_id: event.sessions for event in events if event.reason != "outage"} == {
@@ -144,7 +144,7 @@ async def test_a_call_that_is_refused_while_another_was_answered_is_given_up_at_
 
 
 @pytest.mark.parametrize("error", FAULTS, ids=repr)
-async def test_what_is_the_service_s_fault_gives_up_no_call_however_often_it_fails(error):
+async def test_a_fault_of_the_service_abandons_no_call(error):
     alone = asking(lambda call_id: error)
     events = await alone.rounds(3 * DAY)
     assert [event.reason for event in events] == ["outage"]
@@ -153,7 +153,7 @@ async def test_what_is_the_service_s_fault_gives_up_no_call_however_often_it_fai
 
 
 @pytest.mark.parametrize("error", FAULTS, ids=repr)
-async def test_a_call_for_which_asking_fails_three_times_while_others_are_answered_is_given_up(error):
+async def test_three_failures_abandon_a_call_if_others_succeed(error):
     calls = [ended(f"good {number}", HOUR - number * 60) for number in range(70)]  # each minute one more can be had
     many = asking(lambda call_id: error if call_id == "bad" else None, ended("bad", 2 * HOUR), *calls)
     events = await many.rounds(4 * HOUR)
@@ -170,7 +170,7 @@ async def test_a_call_for_which_asking_fails_three_times_while_others_are_answer
     [(8 * DAY, True, ["expired"]), (8 * DAY, False, []), (6 * DAY, True, [])],
     ids=["too old", "too old by a clock in doubt", "not too old"],
 )
-async def test_a_refusal_as_too_old_is_believed_where_a_clock_that_is_certain_says_so_too(ago, confirmed, reasons):
+async def test_a_refusal_as_expired_is_trusted_if_a_confirmed_clock_agrees(ago, confirmed, reasons):
     old = asking(lambda call_id: refused("range"), ended("x", ago))
     old.clocks.confirmed = confirmed
     old.tracker.pending["x"] = attrs.evolve(
@@ -185,7 +185,7 @@ async def test_a_refusal_as_too_old_is_believed_where_a_clock_that_is_certain_sa
     [(8, 7, ["expired"]), (8, 9, [""]), (2, 1, [""])],
     ids=["by both", "by the clock", "by the lists"],
 )
-async def test_a_call_is_expired_where_the_clock_and_the_lists_that_were_had_say_so(ago, proved, reasons):
+async def test_a_call_is_expired_if_the_clock_and_the_lists_agree(ago, proved, reasons):
     old = asking(lambda call_id: None, ended("x", ago * DAY))
     old.details.oldest_accepted = NOON - proved * DAY
     assert [event.reason for event in await old.round()] == reasons
@@ -195,20 +195,20 @@ async def test_a_call_is_expired_where_the_clock_and_the_lists_that_were_had_say
 # When to ask.
 
 
-async def test_one_call_is_asked_for_after_twice_the_time_after_each_failure_up_to_six_hours():
+async def test_retries_for_a_call_back_off_up_to_six_hours():
     alone = asking(lambda call_id: FAULTS[0])
     await alone.rounds(3 * DAY)
     assert alone.gaps()[:12] == [60, 120, 240, 480, 960, 1_920, 3_840, 7_680, 15_360, 21_600, 21_600, 21_600]
 
 
-async def test_a_call_that_has_failed_thousands_of_times_is_asked_for_again_in_six_hours():
+async def test_after_thousands_of_failures_a_call_is_retried_in_six_hours():
     alone = asking(lambda call_id: FAULTS[0])
     alone.tracker.pending["x"] = attrs.evolve(alone.tracker.pending["x"], tries=5_000)
     await alone.rounds(12 * HOUR)
     assert alone.gaps() == [6 * HOUR]
 
 
-async def test_an_outage_is_looked_at_after_twice_the_time_each_time_until_one_is_answered():
+async def test_retries_in_an_outage_back_off_until_one_succeeds():
     count = 0
 
     def but_the_eighth(call_id: str) -> AgoraError | None:
@@ -221,7 +221,7 @@ async def test_an_outage_is_looked_at_after_twice_the_time_each_time_until_one_i
     assert many.gaps()[:11] == [0, 60, 120, 240, 480, 900, 900, 0, 0, 60, 120]
 
 
-async def test_after_the_clock_was_set_back_a_call_is_asked_for_at_once():
+async def test_a_call_is_requested_at_once_after_the_clock_was_set_back():
     ahead = asking(lambda call_id: FAULTS[0])
     ahead.clocks.begun += 30 * DAY
     await ahead.round()
@@ -235,7 +235,7 @@ async def test_after_the_clock_was_set_back_a_call_is_asked_for_at_once():
     [(30, True, ["its end lies in the future"]), (30, False, []), (20, True, [])],
     ids=["far", "far by a clock in doubt", "near"],
 )
-async def test_a_call_that_ends_days_from_now_is_given_up_and_nothing_asked(ahead, confirmed, reasons):
+async def test_a_call_that_ends_days_ahead_is_abandoned_without_a_request(ahead, confirmed, reasons):
     future = asking(lambda call_id: None, ended("x", -ahead * HOUR, 50 * HOUR))
     future.clocks.confirmed = confirmed
     assert [event.reason for event in await future.round()] == reasons
@@ -243,20 +243,20 @@ async def test_a_call_that_ends_days_from_now_is_given_up_and_nothing_asked(ahea
 
 
 @pytest.mark.parametrize("times", [(None, NOON - HOUR), (0, NOON - HOUR), (NOON - HOUR, None)])
-async def test_nothing_is_asked_about_a_call_without_a_start_or_an_end(times):
+async def test_a_call_without_a_start_or_an_end_is_not_requested(times):
     call = Call(call_id="x", created_ts=times[0], destroyed_ts=times[1], finished=True)
     odd = asking(lambda call_id: None, call)
     assert [event.reason for event in await odd.round()] == ["it has no start or no end"]
     assert odd.reader.asked == []
 
 
-async def test_the_end_of_a_call_waits_five_minutes_for_sessions_that_could_be_had():
+async def test_the_end_of_a_call_waits_five_minutes_for_available_sessions():
     fresh = asking(lambda call_id: FAULTS[0], ended("x", 0))
     assert await fresh.rounds(480) == []  # they could be had after 152 seconds
     assert [event.reason for event in await fresh.round()] == ["outage"]
 
 
-async def test_after_a_minute_the_calls_have_their_turn():
+async def test_details_pause_after_a_minute_for_the_next_poll():
     def slow(call_id: str) -> None:
         many.clocks.passed += 40
 
@@ -269,14 +269,14 @@ async def test_after_a_minute_the_calls_have_their_turn():
 
 
 @pytest.mark.parametrize(("wait", "reasons"), [(4.0, [""]), (6.0, ["quota"])])
-async def test_a_request_that_is_to_be_had_in_a_moment_is_waited_for(wait, reasons):
+async def test_a_permit_that_is_available_in_a_moment_is_waited_for(wait, reasons):
     one = asking()
     one.clocks.wait = wait
     assert [event.reason for event in await one.round()] == reasons
     assert len(one.reader.asked) == (reasons == [""])
 
 
-async def test_of_more_than_a_thousand_calls_whose_end_was_told_the_oldest_get_no_sessions():
+async def test_beyond_a_thousand_late_sessions_the_oldest_calls_get_none():
     many = asking()
     ages = [(number * 37) % 1_003 for number in range(1_003)]  # in no order
     many.tracker.pending = {
@@ -295,7 +295,7 @@ async def test_of_more_than_a_thousand_calls_whose_end_was_told_the_oldest_get_n
 
 
 @pytest.mark.parametrize("call_id", ["", " "])
-async def test_a_call_whose_id_cannot_be_asked_for_is_given_up_without_a_request(call_id):
+async def test_a_call_with_an_unusable_id_is_abandoned_without_a_request(call_id):
     one = asking(lambda _: None, ended(call_id))
     assert [event.reason for event in await one.round()] == ["its id cannot be queried"]
     assert one.reader.asked == []

@@ -29,7 +29,7 @@ def of_one(call_id: str, unknown: int | None) -> Callable[[dict], None]:
 
 @UNKNOWN
 @pytest.mark.parametrize("with_sessions", [False, True])
-async def test_it_is_searched_tabled_and_followed(unknown, with_sessions):
+async def test_a_call_without_a_start_is_searched_exported_to_a_table_and_followed(unknown, with_sessions):
     simulation = simulated(world=BUSY)
     world = [call.call_id for call in BUSY.calls(START, STOP)]
     odd = world[len(world) // 2]
@@ -45,7 +45,7 @@ async def test_it_is_searched_tabled_and_followed(unknown, with_sessions):
 
 
 @UNKNOWN
-def test_nothing_is_made_of_the_time_since_1970(unknown):
+def test_no_duration_since_1970_is_derived(unknown):
     call = Call(
         call_id="c", created_ts=unknown, destroyed_ts=NOON, finished=True, call_pcu=9, call_video_freeze_rate=0.1
     )
@@ -59,7 +59,7 @@ def test_nothing_is_made_of_the_time_since_1970(unknown):
 
 
 @pytest.mark.parametrize("plan", ["standard", "enterprise"])
-async def test_a_call_that_is_said_to_end_in_thousands_of_years_costs_no_more_than_until_now(plan):
+async def test_an_end_in_thousands_of_years_costs_no_more_requests_than_until_now(plan):
     simulation = simulated(world=BUSY, plan=plan)
     lasting = Call(call_id="c", created_ts=NOON - HOUR, destroyed_ts=99_999_999_998, finished=True)
     async with simulation.client() as client:
@@ -72,7 +72,7 @@ async def test_a_call_that_is_said_to_end_in_thousands_of_years_costs_no_more_th
 
 @pytest.mark.parametrize("known", [0, 2])
 @pytest.mark.parametrize("ended", [NOON - 1_800, 99_999_999_998])
-async def test_a_call_that_is_said_to_have_begun_in_1970_costs_no_more_than_what_is_kept(ended, known):
+async def test_a_start_in_1970_costs_no_more_requests_than_the_retention(ended, known):
     simulation = simulated(world=BUSY)
     lasting = Call(call_id="c", created_ts=5, destroyed_ts=ended, finished=True)
     async with simulation.client() as client:

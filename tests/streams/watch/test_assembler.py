@@ -35,7 +35,7 @@ polls = st.lists(
     revisions=st.booleans(),
     only_final=st.booleans(),
 )
-def test_each_window_once_in_order_with_the_last_value_known(  # noqa: C901 - one run, told as it goes
+def test_each_window_comes_once_in_order_with_its_last_value(  # noqa: C901 - one run, told as it goes
     polls, late, late_by, revised, allowed_lateness, final_after, revisions, only_final
 ):
     windows = WindowAssembler(
@@ -109,7 +109,7 @@ def test_each_window_once_in_order_with_the_last_value_known(  # noqa: C901 - on
     final_after=st.integers(0, 400),
     random=st.randoms(use_true_random=False),
 )
-def test_what_is_told_is_what_was_heard_in_any_order_and_across_restarts(  # noqa: C901, PLR0912, PLR0915 - one run
+def test_events_match_the_responses_in_any_order_and_across_restarts(  # noqa: C901, PLR0912, PLR0915 - one run
     steps_made, late, revised, vanishing, late_by, final_after, random
 ):
     now = DELAY + 1
@@ -190,7 +190,7 @@ def test_what_is_told_is_what_was_heard_in_any_order_and_across_restarts(  # noq
     windows=st.integers(1, 4_320),
     least=st.integers(1, 9),
 )
-def test_steps_never_take_more_requests_than_there_are(weights, requests, windows, least):
+def test_polls_never_take_more_requests_than_are_left(weights, requests, windows, least):
     found = poll_intervals(weights, requests, windows, least)
     assert all(step >= least for step in found) or requests < len(weights)
     assert sum(windows / step for step in found) <= max(requests, 0) + 1e-6 or requests < len(weights)
@@ -201,7 +201,7 @@ def test_steps_never_take_more_requests_than_there_are(weights, requests, window
 
 
 @given(st.lists(st.booleans(), min_size=50, max_size=400), st.integers(1, 12), st.integers(20, 480))
-def test_a_day_of_failures_takes_no_more_than_the_days_requests(answers, queries, limit):
+def test_a_day_of_failures_stays_within_the_daily_quota(answers, queries, limit):
     schedule = PollSchedule([1.0] * queries, 1)
     here, left = 0, limit
     results = iter(answers * 100)
@@ -215,7 +215,7 @@ def test_a_day_of_failures_takes_no_more_than_the_days_requests(answers, queries
         here = due
 
 
-def test_a_loss_of_years_is_one_gap_that_takes_no_time():
+def test_a_gap_of_years_is_one_event_computed_at_once():
     asked = []
 
     def why(ts):
@@ -228,7 +228,7 @@ def test_a_loss_of_years_is_one_gap_that_takes_no_time():
     assert len(asked) < 10_000
 
 
-def test_a_long_loss_ends_before_what_is_known():
+def test_a_long_gap_ends_before_the_known_windows():
     done = (Span(0, 20), Span(1_000_000_000, 1_000_000_020))
     windows = WindowAssembler([ONE], 0, delay=DELAY, allowed_lateness=0, final_after=0, done=done)
     windows.add([0], Span(500_000_000, 500_000_020), [Point.of(500_000_000, 1, metric=ONE.metric)], 500_000_100)
@@ -242,7 +242,7 @@ def test_a_long_loss_ends_before_what_is_known():
     ]
 
 
-def test_a_settled_window_is_in_no_checkpoint_unless_a_revision_of_it_is_to_be_told():
+def test_a_final_window_is_in_no_checkpoint_without_a_pending_revision():
     windows = WindowAssembler([ONE], NOON, delay=DELAY, allowed_lateness=0, final_after=100)
     span = Span(NOON, NOON + 40)
     for value in (1, 2):
@@ -255,7 +255,7 @@ def test_a_settled_window_is_in_no_checkpoint_unless_a_revision_of_it_is_to_be_t
     assert windows.snapshot() == {}
 
 
-def test_a_change_of_a_window_that_settled_meanwhile_is_told_after_a_restart():
+def test_a_change_of_a_window_final_by_now_is_reported_after_a_restart():
     def begun(done: tuple[Span, ...] = ()) -> WindowAssembler:
         return WindowAssembler([ONE], NOON, delay=DELAY, allowed_lateness=0, final_after=100, done=done)
 
@@ -273,7 +273,7 @@ def test_a_change_of_a_window_that_settled_meanwhile_is_told_after_a_restart():
     assert (revision.before[0].value, revision.after[0].value) == (1, 2)
 
 
-def test_a_query_that_was_asked_in_the_future_is_due_within_a_pace():
+def test_a_poll_dated_in_the_future_is_due_within_an_interval():
     schedule = PollSchedule([1.0, 1.0], 1)
     schedule.record_success(0, 10_000)
     schedule.record_failure(1, 10_000)
@@ -281,7 +281,7 @@ def test_a_query_that_was_asked_in_the_future_is_due_within_a_pace():
     assert schedule.due(120) == [0, 1]
 
 
-def test_a_checkpoint_tells_what_was_delivered_however_often_it_is_taken():
+def test_a_checkpoint_holds_what_was_delivered_however_often_it_is_taken():
     windows = WindowAssembler([ONE], NOON, delay=DELAY, allowed_lateness=0, final_after=1_000)
     for number, value in enumerate((1, 2, 3)):
         windows.add([0], Span(NOON, NOON + 20), [Point.of(NOON, value, metric=ONE.metric)], NOON + 60 + number)
@@ -292,7 +292,7 @@ def test_a_checkpoint_tells_what_was_delivered_however_often_it_is_taken():
         assert windows.snapshot()[str(NOON)] == {"0": {"at": NOON + 60 + number, "rows": [[None, None, value]]}}
 
 
-def test_a_group_that_comes_twice_in_one_answer_is_the_higher_in_any_order():
+def test_a_duplicate_group_in_a_response_keeps_the_higher_value():
     windows = WindowAssembler([NETS], 0, delay=DELAY, allowed_lateness=0, final_after=600)
 
     def answer(*values: float, at: float) -> list:

@@ -75,7 +75,7 @@ def stamps(events) -> list[int]:
 
 
 @pytest.mark.parametrize(("plan", "lost"), [("premium", True), ("enterprise", False)])
-async def test_a_day_under_faults_loses_nothing_but_what_the_service_forgot(simulation, plan, lost):
+async def test_a_day_with_faults_loses_only_what_the_service_dropped(simulation, plan, lost):
     world = World(seed=7)
     loop = asyncio.get_running_loop()
     service = Service(world, plan, clock=lambda: MIDNIGHT + 5 + loop.time(), variants=Variants(late_windows=0.03))
@@ -113,7 +113,7 @@ async def test_a_day_under_faults_loses_nothing_but_what_the_service_forgot(simu
     assert sum(service.counts.values()) <= client.plan.rates("realtime")["day"] + 10
 
 
-async def test_a_whole_day_of_one_series_takes_no_more_than_the_days_requests(simulation):
+async def test_a_day_of_one_series_stays_within_the_daily_quota(simulation):
     clock = later(simulation, MIDNIGHT + 2)
     async with simulation.client(clock=clock) as client:
         events = await all_of(client.realtime.watch(USERS, start=MIDNIGHT, stop=MIDNIGHT + DAY - 60))
@@ -122,7 +122,7 @@ async def test_a_whole_day_of_one_series_takes_no_more_than_the_days_requests(si
     assert simulation.service.refusals == {}
 
 
-async def test_started_late_in_the_day_it_asks_for_every_window(simulation):
+async def test_a_watch_started_late_in_the_day_requests_every_window(simulation):
     clock = later(simulation, MIDNIGHT + DAY - 7_200)
     ages = []
     async with simulation.client(clock=clock) as client, aclosing(client.realtime.watch(USERS)) as watch:
@@ -134,7 +134,7 @@ async def test_started_late_in_the_day_it_asks_for_every_window(simulation):
     assert sorted(ages)[len(ages) * 9 // 10] < 44, ages
 
 
-async def test_a_value_that_changes_comes_as_a_revision_until_it_is_settled(simulation):
+async def test_a_changed_value_is_a_revision_until_the_window_is_final(simulation):
     simulation.service.variants = Variants(revised_windows=0.3, late_by=60)
     world = simulation.world
     async with simulation.client() as client:
@@ -152,7 +152,7 @@ async def test_a_value_that_changes_comes_as_a_revision_until_it_is_settled(simu
     assert all(event.value(USERS) == truth(world, USERS, event.ts) for event in same)
 
 
-async def test_final_windows_wait_until_nothing_can_change(simulation):
+async def test_only_final_delivers_windows_that_cannot_change(simulation):
     simulation.service.variants = Variants(revised_windows=0.3, late_by=60)
     async with simulation.client() as client:
         events = await all_of(client.realtime.watch(USERS, stop=NOON + 1_800, only_final=True, final_after=100))
@@ -161,7 +161,7 @@ async def test_final_windows_wait_until_nothing_can_change(simulation):
     assert stamps(events) == list(range(stamps(events)[0], NOON + 1_800, 20))
 
 
-async def test_a_late_window_is_waited_for_and_comes_without_after_the_allowance(simulation):
+async def test_a_late_window_is_awaited_for_the_allowed_lateness(simulation):
     simulation.service.variants = Variants(late_windows=0.1, late_by=300)
     async with simulation.client() as client:
         waited = await all_of(client.realtime.watch(USERS, CHANNELS, stop=NOON + 3_600, allowed_lateness=300))
@@ -178,7 +178,7 @@ async def test_a_late_window_is_waited_for_and_comes_without_after_the_allowance
     assert all(event.after[0].value == truth(simulation.world, USERS, ts) for ts, event in came.items())
 
 
-async def test_a_start_in_the_past_is_made_up_for_and_what_is_older_is_a_gap(simulation):
+async def test_a_start_in_the_past_is_backfilled_and_expired_windows_are_a_gap(simulation):
     async with simulation.client() as client:
         events = await all_of(client.realtime.watch(USERS, start=NOON - 7_200, stop=NOON))
     gap, *windows = events
@@ -189,7 +189,7 @@ async def test_a_start_in_the_past_is_made_up_for_and_what_is_older_is_a_gap(sim
     assert stamps(windows) == list(range(gap.span.end, NOON, 20))
 
 
-async def test_it_goes_on_from_its_checkpoint_and_delivers_again_what_was_not_done(simulation):
+async def test_a_watch_resumes_and_repeats_unacknowledged_windows(simulation):
     store = MemoryCheckpoints()
     seen = []
     async with simulation.client(checkpoints=store) as client:
@@ -207,7 +207,7 @@ async def test_it_goes_on_from_its_checkpoint_and_delivers_again_what_was_not_do
         await all_of(client.realtime.watch(CHANNELS, checkpoint="prod"))
 
 
-async def test_a_sink_can_keep_the_checkpoint_with_what_it_writes(simulation):
+async def test_a_sink_can_store_the_checkpoint_with_its_rows(simulation):
     table: list[int] = []
     kept = ""
     async with simulation.client() as client:
@@ -221,7 +221,7 @@ async def test_a_sink_can_keep_the_checkpoint_with_what_it_writes(simulation):
     assert table == list(range(table[0], table[0] + 35 * 20, 20))
 
 
-async def test_stop_ends_it_after_the_event_being_worked_on(simulation):
+async def test_stop_ends_the_watch_after_the_current_event(simulation):
     store = MemoryCheckpoints()
     seen = []
     async with simulation.client(checkpoints=store) as client:
@@ -235,7 +235,7 @@ async def test_stop_ends_it_after_the_event_being_worked_on(simulation):
     assert watch.health.last_window == seen[-1]
 
 
-async def test_stop_ends_a_rest(simulation):
+async def test_stop_ends_a_sleep(simulation):
     async with simulation.client() as client:
         watch = client.realtime.watch(USERS, every=3_600)
         asyncio.get_running_loop().call_later(100, watch.stop)
@@ -243,7 +243,7 @@ async def test_stop_ends_a_rest(simulation):
     assert asyncio.get_running_loop().time() == pytest.approx(100, abs=1)
 
 
-async def test_cancelled_it_leaves_nothing_behind(simulation):
+async def test_a_cancelled_watch_leaves_nothing_behind(simulation):
     async with simulation.client() as client:
         task = asyncio.create_task(all_of(client.realtime.watch(USERS)))
         await asyncio.sleep(500)
@@ -255,7 +255,7 @@ async def test_cancelled_it_leaves_nothing_behind(simulation):
     assert states["day"].waiting == 0
 
 
-async def test_two_streams_share_the_day(simulation):
+async def test_two_streams_share_the_daily_quota(simulation):
     clock = later(simulation, MIDNIGHT + 2)
     async with simulation.client(clock=clock) as client, asyncio.TaskGroup() as group:
         both = [
@@ -268,14 +268,14 @@ async def test_two_streams_share_the_day(simulation):
     assert abs(spent["realtime_usage"] - spent["realtime_quality"]) < 30
 
 
-async def test_a_heavier_series_is_asked_for_more_often(simulation):
+async def test_a_series_with_more_windows_per_request_limit_is_polled_more_often(simulation):
     heavy = Series("userCount", product="Native", weight=4)
     async with simulation.client() as client:
         await all_of(client.realtime.watch(heavy, FREEZES, stop=NOON + 36_000))
     assert simulation.service.counts["realtime_usage"] > 3 * simulation.service.counts["realtime_quality"]
 
 
-async def test_series_that_one_request_serves_share_it(simulation):
+async def test_series_share_a_request_that_serves_them(simulation):
     countries = [
         Series("userCount", product="Native", dimension="country", dimension_values=[value])
         for value in ("China", "India")
@@ -289,7 +289,7 @@ async def test_series_that_one_request_serves_share_it(simulation):
 
 
 @pytest.mark.parametrize(("plan", "most"), [("premium", 12), ("enterprise", 57)])
-async def test_the_plan_says_how_many_series_fit(simulation, plan, most):
+async def test_coverage_says_how_many_series_fit(simulation, plan, most):
     many = [Series(f"metric{number}", product="Native") for number in range(most + 1)]
     async with simulation.client(plan=plan) as client:
         assert client.realtime.coverage(*many[:-1]).complete
@@ -301,7 +301,7 @@ async def test_the_plan_says_how_many_series_fit(simulation, plan, most):
         assert str(client.realtime.coverage(USERS)).endswith("s old on average")
 
 
-async def test_misuse_is_told_before_anything_is_sent(simulation):
+async def test_wrong_arguments_raise_before_any_request(simulation):
     async with simulation.client() as client:
         watch = client.realtime.watch
         for wrong, told in (
@@ -325,14 +325,14 @@ async def test_misuse_is_told_before_anything_is_sent(simulation):
     assert simulation.service.counts == {}
 
 
-async def test_what_asking_again_does_not_mend_is_raised(simulation):
+async def test_an_error_that_a_retry_cannot_fix_ends_the_watch(simulation):
     async with simulation.client() as client:
         simulation.service.faults = Faults.chance(1, [Fault("status", status=401)])
         with pytest.raises(Unauthorized):
             await all_of(client.realtime.watch(USERS))
 
 
-async def test_where_the_service_keeps_less_than_the_plan_says_the_rest_is_a_gap(simulation):
+async def test_windows_that_the_service_drops_before_the_plan_says_are_a_gap(simulation):
     service = Service(World(seed=7), "premium", clock=simulation.service.clock)
     simulation = Simulation(service)
     async with simulation.client(plan="enterprise") as client:  # keeps more than premium does
@@ -344,7 +344,7 @@ async def test_where_the_service_keeps_less_than_the_plan_says_the_rest_is_a_gap
     assert sum(service.counts.values()) <= 8
 
 
-async def test_health_tells_a_probe_how_it_is(simulation):
+async def test_health_serves_a_liveness_probe(simulation):
     async with simulation.client() as client, aclosing(client.realtime.watch(USERS)) as watch:
         assert watch.health.last_window is None
         await anext(watch)

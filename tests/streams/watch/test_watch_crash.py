@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.process, pytest.mark.real_time]
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="processes are killed in another way here")
 @pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
-async def test_each_window_is_in_the_table_once_though_its_writer_is_killed_again_and_again(tmp_path, kills):
+async def test_each_window_is_stored_once_although_its_writer_is_killed_repeatedly(tmp_path, kills):
     table = tmp_path / "windows.db"
     service = Service(World(seed=5), Plan.of("enterprise").with_limits("realtime", per_minute=1_000))
     random = Random(7)

@@ -45,7 +45,7 @@ def users_of_a_channel(world: World) -> Series:
 
 
 @pytest.mark.parametrize("kind", ["ungrouped", "by dimension", "by user"])
-async def test_rows_in_another_order_are_no_revision(kind):
+async def test_another_order_of_rows_is_no_revision(kind):
     simulation = simulated("enterprise", world=World(seed=7), shuffled_rows=True)
     series = {
         "ungrouped": USERS,
@@ -61,7 +61,7 @@ async def test_rows_in_another_order_are_no_revision(kind):
     )
 
 
-async def test_a_row_that_vanishes_takes_nothing_back():
+async def test_a_row_missing_in_a_later_response_changes_nothing():
     simulation = simulated("enterprise", world=World(seed=7), vanishing_rows=0.5, late_by=60)
     async with simulation.client() as client:
         events = await all_of(client.realtime.watch(NETWORKS, stop=NOON + 1_200, final_after=600))
@@ -71,7 +71,7 @@ async def test_a_row_that_vanishes_takes_nothing_back():
         assert table[ts, NETWORKS] == {k: v for k, v in simulation.world.users("Native", ts, "net").items() if v}
 
 
-async def test_a_row_that_appears_later_is_a_revision_with_every_group_that_is_known():
+async def test_a_late_row_is_a_revision_with_all_known_groups():
     simulation = simulated("enterprise", world=World(seed=7))
     async with simulation.client() as client:
         seen = []
@@ -90,7 +90,7 @@ async def test_a_row_that_appears_later_is_a_revision_with_every_group_that_is_k
         }
 
 
-async def test_a_value_of_several_groups_is_refused_with_the_way_to_ask():
+async def test_the_value_of_several_groups_raises_and_names_the_alternatives():
     simulation = simulated(world=World(seed=7))
     users = users_of_a_channel(simulation.world)
     china = Series("userCount", product="Native", dimension="country", dimension_values=["China"])
@@ -109,7 +109,7 @@ async def test_a_value_of_several_groups_is_refused_with_the_way_to_ask():
     assert window.by_group(USERS) == {None: window.value(USERS)}
 
 
-async def test_missing_tells_no_data_from_not_asked():
+async def test_missing_distinguishes_no_data_from_not_asked():
     out = Faults.outage(0, NOON + 2_600).only("realtime_quality")
     simulation = simulated(world=NOBODY, faults=out)
     async with simulation.client() as client:
@@ -125,7 +125,7 @@ async def test_missing_tells_no_data_from_not_asked():
 
 
 @pytest.mark.parametrize("final", [False, True])
-async def test_an_empty_window_that_was_asked_for_in_time_is_never_a_gap(final):
+async def test_an_empty_window_requested_in_time_is_never_a_gap(final):
     simulation = simulated(world=NOBODY)
     # Empty windows are held back until they are surely empty, and then requests fail until they are not kept any more.
     simulation.faults = Faults.outage(NOON + 700, NOON + 3_600)
@@ -141,7 +141,7 @@ async def test_an_empty_window_that_was_asked_for_in_time_is_never_a_gap(final):
     assert {reason for _, _, reason in lost(events)} == {"outage"}
 
 
-async def test_an_empty_series_is_told_though_another_could_not_be_asked_for():
+async def test_an_empty_series_is_reported_although_another_was_not_requested():
     simulation = simulated(world=NOBODY, faults=Faults.outage(0, NOON + 3_600).only("realtime_usage"))
     async with simulation.client() as client:
         events = await all_of(client.realtime.watch(WEB, EMPTY, start=NOON, stop=NOON + 600))
@@ -149,7 +149,7 @@ async def test_an_empty_series_is_told_though_another_could_not_be_asked_for():
     assert [window.missing for window in events] == [{WEB: "not asked", EMPTY: "no data"}] * 30
 
 
-async def test_an_empty_answer_erases_no_known_value():
+async def test_an_empty_response_erases_no_known_value():
     simulation = simulated("enterprise", world=World(seed=7))
     async with simulation.client() as client:
         watch = client.realtime.watch(USERS, FREEZES, stop=NOON + 900, final_after=600)
@@ -187,7 +187,7 @@ async def test_revisions_survive_a_restart(by_name):
         assert table[ts, NETWORKS] == {k: v for k, v in simulation.world.users("Native", ts, "net").items() if v}
 
 
-async def test_a_revision_that_was_being_worked_on_at_a_crash_is_told_again():
+async def test_a_revision_in_progress_at_a_crash_is_delivered_again():
     simulation = simulated("enterprise", world=World(seed=7), revised_windows=1.0, late_by=90)
     store, first = MemoryCheckpoints(), []
     async with simulation.client(checkpoints=store) as client:
@@ -203,7 +203,7 @@ async def test_a_revision_that_was_being_worked_on_at_a_crash_is_told_again():
     assert whole([*first, *rest], NOON)
 
 
-async def test_a_series_may_come_at_another_place_after_a_restart():
+async def test_the_order_of_series_may_change_at_a_restart():
     simulation = simulated("enterprise", world=World(seed=7), revised_windows=1.0, late_by=90)
     events = []
     async with simulation.client(checkpoints=MemoryCheckpoints()) as client:
@@ -217,7 +217,7 @@ async def test_a_series_may_come_at_another_place_after_a_restart():
         assert len(table[ts, NETWORKS]) > 2
 
 
-async def test_without_revisions_nothing_is_kept_for_them():
+async def test_without_revisions_the_checkpoint_has_no_values():
     simulation = simulated("enterprise", revised_windows=1.0, late_by=90)
     async with simulation.client() as client:
         watch = client.realtime.watch(USERS, stop=NOON + 600, revisions=False)
@@ -241,7 +241,7 @@ MANGLED = {
 
 
 @pytest.mark.parametrize("mangle", MANGLED.values(), ids=MANGLED)
-async def test_a_mangled_window_in_a_checkpoint_is_told(mangle):
+async def test_a_corrupted_window_in_a_checkpoint_raises(mangle):
     simulation = simulated("enterprise")
     async with simulation.client() as client:
         watch = client.realtime.watch(USERS, start=NOON, stop=NOON + 100)
@@ -253,7 +253,7 @@ async def test_a_mangled_window_in_a_checkpoint_is_told(mangle):
             await all_of(client.realtime.watch(USERS, checkpoint=given, stop=NOON + 200))
 
 
-async def test_what_an_outage_costs_is_a_gap_for_the_outage():
+async def test_windows_lost_in_an_outage_are_a_gap_with_that_reason():
     simulation = simulated(faults=Faults.outage(NOON + 600, NOON + 4_200))
     async with simulation.client() as client:
         events = await all_of(client.realtime.watch(USERS, start=NOON, stop=NOON + 4_800))
@@ -264,7 +264,7 @@ async def test_what_an_outage_costs_is_a_gap_for_the_outage():
     assert end in range(1_800, 2_400)  # what the plan keeps, when it came back
 
 
-async def test_what_another_program_costs_is_a_gap_for_the_quota():
+async def test_windows_lost_to_another_program_are_a_gap_for_the_quota():
     simulation = simulated(at=NOON + 10 * HOUR)
     async with simulation.client() as client:
         watch = client.realtime.watch(USERS, start=NOON + 10 * HOUR, stop=NOON + 13 * HOUR)
@@ -277,7 +277,7 @@ async def test_what_another_program_costs_is_a_gap_for_the_quota():
     assert 12 * HOUR - 2_400 <= end <= 12 * HOUR - 2_300
 
 
-async def test_what_a_busy_consumer_costs_is_a_gap_for_the_consumer():
+async def test_windows_lost_to_a_busy_consumer_are_a_gap_for_the_consumer():
     simulation = simulated()
     events = []
     async with simulation.client() as client:
@@ -289,7 +289,7 @@ async def test_what_a_busy_consumer_costs_is_a_gap_for_the_consumer():
     assert [reason for _, _, reason in lost(events)] == ["consumer"]
 
 
-async def test_a_start_that_is_too_old_is_a_gap_before_the_start():
+async def test_a_start_before_the_retention_is_a_gap_before_the_start():
     simulation = simulated()
     async with simulation.client() as client:
         events = await all_of(client.realtime.watch(USERS, start=NOON - DAY, stop=NOON - 60))
@@ -299,7 +299,7 @@ async def test_a_start_that_is_too_old_is_a_gap_before_the_start():
     assert -2_400 < end < -2_360
 
 
-async def test_a_checkpoint_of_days_ago_is_a_gap_before_the_start():
+async def test_windows_expired_since_a_checkpoint_are_a_gap_before_the_start():
     simulation = simulated()
     store = MemoryCheckpoints()
     async with simulation.client(checkpoints=store) as client:
@@ -313,7 +313,7 @@ async def test_a_checkpoint_of_days_ago_is_a_gap_before_the_start():
     assert 3 * DAY - 2_400 < end <= 3 * DAY - 2_200
 
 
-async def test_what_the_service_does_not_keep_though_the_plan_says_so_is_a_gap_for_the_service():
+async def test_windows_dropped_early_by_the_service_are_a_gap_for_the_service():
     simulation = simulated("premium")
     async with simulation.client(plan="enterprise") as client:
         asyncio.get_running_loop().call_later(600, simulation.clock.suspend, 3_000)
@@ -323,7 +323,7 @@ async def test_what_the_service_does_not_keep_though_the_plan_says_so_is_a_gap_f
     assert {reason for _, _, reason in lost(events)} <= {"service", "asleep"}
 
 
-async def test_what_was_delivered_before_a_restart_is_neither_a_window_nor_in_a_gap():
+async def test_windows_delivered_before_a_restart_are_in_no_gap():
     done = [(NOON - 3_600, NOON - 3_000), (NOON - 2_600, NOON - 2_000), (NOON - 1_000, NOON - 800)]
     simulation = simulated()
     async with simulation.client() as client:
@@ -342,7 +342,7 @@ async def test_what_was_delivered_before_a_restart_is_neither_a_window_nor_in_a_
     assert {gap.reason for gap in of(Gap, events)} == {"before_start"}
 
 
-async def test_gaps_of_two_reasons_are_told_apart_where_they_touch():
+async def test_adjacent_gaps_of_two_reasons_stay_separate():
     simulation = simulated(faults=Faults.outage(NOON, NOON + 1_000))
     async with simulation.client() as client:
         events = await all_of(client.realtime.watch(USERS, start=NOON - 3_000, stop=NOON))

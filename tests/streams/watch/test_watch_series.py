@@ -52,7 +52,7 @@ async def test_users_of_a_channel_share_requests_ten_by_ten(simulation):
             assert window.value(series) is not None
 
 
-async def test_a_channel_and_the_whole_project_are_asked_for_apart(simulation):
+async def test_a_channel_and_the_project_are_separate_requests(simulation):
     call, _ = busy(simulation)
     channel, project = (Series("userCount", product="Native", cname=cname) for cname in (call.cname, None))
     async with simulation.client() as client:
@@ -60,7 +60,7 @@ async def test_a_channel_and_the_whole_project_are_asked_for_apart(simulation):
     assert all(0 < window.value(channel) < window.value(project) for window in windows)
 
 
-async def test_a_dimension_without_values_brings_all_of_its_groups(simulation):
+async def test_a_dimension_without_values_has_all_groups(simulation):
     countries = Series("userCount", product="Native", dimension="country")
     some = Series("userCount", product="Native", dimension="country", dimension_values=("China", "India"))
     async with simulation.client() as client:
@@ -72,12 +72,12 @@ async def test_a_dimension_without_values_brings_all_of_its_groups(simulation):
         assert {point.dimension_value: point.value for point in window.values[some]}.items() <= groups.items()
 
 
-def test_more_users_than_one_request_takes_are_several_series():
+def test_more_users_than_fit_a_request_are_several_series():
     with pytest.raises(ValueError, match="uids has 11 entries"):
         Series("networkDelay", product="Native", cname="room", uids=range(11))
 
 
-def test_a_series_is_told_in_words():
+def test_a_series_is_shown_in_words():
     assert str(Series("userCount", product="Native", dimension="country", dimension_values=["China"])) == (
         "userCount Native country China"
     )

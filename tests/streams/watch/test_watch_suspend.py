@@ -14,7 +14,7 @@ from agora_analytics.spans import Span
 
 
 @pytest.mark.parametrize("minutes", [39, 45, 70, 480])
-async def test_what_sleep_costs_is_a_gap_for_the_sleep(minutes):
+async def test_windows_lost_to_a_sleep_are_a_gap_for_the_sleep(minutes):
     simulation = simulated()
     async with simulation.client() as client:
         asyncio.get_running_loop().call_later(3_000, simulation.clock.suspend, minutes * 60)
@@ -25,7 +25,7 @@ async def test_what_sleep_costs_is_a_gap_for_the_sleep(minutes):
     assert minutes * 60 - 2_400 <= sum(end - first for first, end, _ in lost(events)) <= minutes * 60 - 2_200
 
 
-async def test_a_sleep_in_an_outage_is_a_gap_for_the_sleep_though_another_request_tells_of_it_first():
+async def test_a_sleep_in_an_outage_is_a_gap_for_the_sleep():
     awake = NOON + 3_000 + 3 * HOUR
     out = Faults.outage(NOON + 2_900, NOON + 3_000)
     busy = Faults.outage(awake, awake + 60, fault=Fault("busy", retry_after=20))
@@ -47,7 +47,7 @@ async def test_a_sleep_in_an_outage_is_a_gap_for_the_sleep_though_another_reques
 
 
 @pytest.mark.parametrize("first", ["its own answer", "another's"])
-async def test_a_sleep_that_ends_in_an_outage_is_told_apart_from_it_by_the_host_s_clock(first):
+async def test_the_host_clock_separates_a_sleep_from_the_outage_it_ends_in(first):
     asleep = Span(NOON + 3_000, NOON + 3_000 + 3 * HOUR)
     out = Faults.outage(asleep.end - 60, asleep.end + 2 * HOUR)
     simulation = simulated(faults=out)
@@ -72,7 +72,7 @@ async def test_a_sleep_that_ends_in_an_outage_is_told_apart_from_it_by_the_host_
 
 
 @pytest.mark.parametrize("first", ["its own answer", "another's"])
-async def test_a_sleep_while_the_consumer_works_is_told_apart_from_that(first):
+async def test_a_sleep_is_distinguished_from_a_busy_consumer(first):
     asleep = Span(NOON + 3_600, NOON + 3_600 + 3 * HOUR)
     simulation = simulated()
     events: list = []
@@ -97,7 +97,7 @@ async def test_a_sleep_while_the_consumer_works_is_told_apart_from_that(first):
     assert abs(gaps[0][0] + 1_200) < 180
 
 
-async def test_two_sleeps_with_an_outage_between_them_are_two():
+async def test_two_sleeps_around_an_outage_are_two_gaps():
     first = Span(NOON + 3_000, NOON + 3_000 + 3 * HOUR)
     second = Span(first.end + 2 * HOUR, first.end + 5 * HOUR)
     simulation = simulated(faults=Faults.outage(first.end - 60, second.start + 60))
@@ -113,7 +113,7 @@ async def test_two_sleeps_with_an_outage_between_them_are_two():
     assert abs(gaps[1][0] - second.start + 1_200) < 180
 
 
-async def test_a_host_clock_that_was_set_is_no_sleep():
+async def test_a_changed_host_clock_is_no_sleep():
     asleep = Span(NOON + 6_000, NOON + 6_000 + 3 * HOUR)
     simulation = simulated()
     async with simulation.client() as client:
@@ -125,7 +125,7 @@ async def test_a_host_clock_that_was_set_is_no_sleep():
     assert [gap.reason for gap in of(Gap, events)] == ["asleep"]
 
 
-async def test_a_sleep_that_was_told_is_not_added_to_those_after_it():
+async def test_a_reported_sleep_is_not_added_to_later_ones():
     first = Span(NOON + HOUR, NOON + 4 * HOUR)
     second = Span(first.end + 4 * HOUR, first.end + 7 * HOUR)
     third = Span(second.end + 2 * HOUR, second.end + 5 * HOUR)
@@ -155,7 +155,7 @@ async def test_a_sleep_that_was_told_is_not_added_to_those_after_it():
     assert [abs(end + 1_200) < 180 for end in ends] == [True] * 4
 
 
-async def test_the_request_that_shows_that_a_machine_slept_is_no_trouble(caplog):
+async def test_the_request_that_reveals_a_sleep_is_no_failure(caplog):
     simulation = simulated()
     async with simulation.client() as client, taking(client.realtime.watch(USERS)) as events:
         await asyncio.sleep(600)
