@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 
 import agora_analytics
 from agora_analytics.cli.commands import calls, demo, export, follow, info, insights, realtime, simulate, watch
+from agora_analytics.cli.completion import joined_words
 from agora_analytics.cli.runner import DONE, INTERRUPTED, MISUSE, write_stderr
 
 NAME = "agora-analytics"
@@ -66,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # A channel's name that the terminal cannot show must not end the command.
             stream.reconfigure(errors="replace")
     try:
-        code = app(args=arguments, prog_name=NAME, standalone_mode=False)
+        with joined_words(os.environ):
+            code = app(args=arguments, prog_name=NAME, standalone_mode=False)
     except _UsageError as error:
         return _report_usage_error(error)
     except (typer.Abort, KeyboardInterrupt):

@@ -11,6 +11,7 @@ import sys
 import pytest
 from helpers.paths import ROOT
 
+from agora_analytics.cli import parsing
 from agora_analytics.simulator import CUSTOMER_SECRET
 
 
@@ -42,6 +43,41 @@ def test_commands_and_names_are_completed(bare, monkeypatch, typed, offered):
     assert ran.code == 0
     assert offered <= set(ran.out.split())
     assert "Traceback" not in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        (["watch", "us"], ["userCount:Native", "userCount:WebRTC"]),
+        (["watch", "userCount", ":"], ["Native", "WebRTC"]),
+        (["watch", "userCount", ":", "W"], ["WebRTC"]),
+        (["watch", "userCount", ":", "Native", "channelCount", ":", "N"], ["Native"]),
+        (["watch", "userCount:W"], ["userCount:WebRTC"]),  # where COMP_WORDBREAKS has no colon
+        (["export", "data", "--statistics", "audio_freeze_rate", ":", "co"], ["country"]),
+        (["export", "--statistics", "audio_freeze_rate", ":", "os,video_freeze_rate", ":", "o"], ["os"]),
+        (["export", "--statistics", "audio_freeze_rate", ":", "os,vi", "after the cursor"], None),
+        (["export", "--series", "userCount", ":", "N"], ["Native"]),
+        (["export", "--insights", "userCount", "::", "1h,channelC"], ["1h,channelCount"]),
+        (["plans", ":", "pre"], []),
+    ],
+    ids=str,
+)
+def test_values_with_colons_are_completed_in_bash(bare, monkeypatch, words, offered):
+    """Bash splits them at the colons, and replaces what follows the last one."""
+    current = len(words)
+    if offered is None:
+        current, offered = current - 1, [f"os,video_freeze_rate:{one}" for one in parsing.names_of("dimension")]
+    monkeypatch.setenv("_AGORA_ANALYTICS_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "\n".join(["agora-analytics", *words]))
+    monkeypatch.setenv("COMP_CWORD", str(current))
+    assert bare().out.split() == offered
+
+
+def test_after_a_colon_and_a_space_a_new_word_is_completed(bare, monkeypatch):
+    monkeypatch.setenv("_AGORA_ANALYTICS_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "agora-analytics\nwatch\nuserCount\n:\n")
+    monkeypatch.setenv("COMP_CWORD", "4")
+    assert bare().out.splitlines() == parsing.series_names()
 
 
 @pytest.mark.parametrize("before", [None, "internal.example"])

@@ -67,6 +67,23 @@ def test_every_option_is_explained(bare, monkeypatch, words):
     assert [line for line in options if not re.search(r"  [A-Z].*[.)\]] *│$", line)] == []
 
 
+@pytest.mark.parametrize("words", LEAVES, ids=" ".join)
+def test_every_option_and_its_explanation_can_be_read_in_full_at_80_columns(bare, monkeypatch, words):
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = bare(*words, "--help").out
+    command = get_command(app)
+    for word in words:
+        command = command.commands[word]
+    options = [name for one in command.params for name in (*one.opts, *one.secondary_opts) if name.startswith("--")]
+    explained = " ".join(one.help for one in command.params if one.help).split()
+    assert [one for one in (*options, *explained) if one not in shown] == []
+
+
+def test_rebuild_says_what_it_accepts(bare):
+    shown = re.sub(r"[\s│]+", " ", bare("export", "--help").out)
+    assert "accept missing or changed ones, and rebuild a lost state from manifest.json." in shown
+
+
 def test_the_account_is_the_last_panel(bare):
     panels = re.findall(r"^╭─ (\w+)", bare("calls", "search", "--help").out, re.MULTILINE)
     assert panels == ["Options", "Time", "Output", "Calls", "Account"]

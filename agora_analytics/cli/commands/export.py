@@ -102,7 +102,8 @@ class SelectionOptions:
     insights: Annotated[
         str,
         option(
-            "METRIC[:PRODUCT[:GRANULARITY or DIMENSION]], separated by commas; usage has no product: userCount::1h.",
+            "METRIC[:PRODUCT[:BY]], separated by commas; BY is a granularity or a dimension. Usage has no product:"
+            " userCount::1h.",
             _PANEL,
             autocompletion=list_completion(names_of("usage", "quality")),
         ),
@@ -206,7 +207,11 @@ async def export(
     ] = None,
     rebuild: Annotated[
         bool,
-        typer.Option("--rebuild", help="Recover a lost state from the files and their manifest.json."),
+        typer.Option(
+            "--rebuild",
+            help="Continue with the files that are there: accept missing or changed ones, and rebuild a lost state"
+            " from manifest.json.",
+        ),
     ] = False,
 ) -> None:
     """Export data to files. Run the same command again to resume after any interruption.
