@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import os
 import re
@@ -56,13 +57,8 @@ def complaints(errors: str) -> list[str]:
     return [line for line in errors.splitlines() if not re.fullmatch(r"Executing <.*> took \d+\.\d+ seconds", line)]
 
 
-@pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
-@pytest.mark.process
-@pytest.mark.real_time
-async def test_an_example_runs_over_the_simulator(example, tmp_path):
-    """What an example shows does not depend on how often it may ask; waiting for turns would take 16 s."""
-    for needed in ("fastapi", "httpx") if example.startswith("fastapi") else ():
-        pytest.importorskip(needed, reason=f"{example} needs {needed}, which is not installed here")
+async def run_example(example, folder, **settings):
+    """Run an example against the simulator; returns its exit code, output and errors."""
     async with serve(Service(World(seed=3), unhurried(Plan.of("enterprise")))) as url:
         environment = os.environ | {
             "AGORA_CUSTOMER_ID": CUSTOMER_ID,
@@ -73,7 +69,8 @@ async def test_an_example_runs_over_the_simulator(example, tmp_path):
             "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
             "DAYS": "1",
             "REQUESTS": "30",
-            "FOLDER": str(tmp_path),
+            "FOLDER": str(folder),
+            **settings,
         }
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -88,5 +85,31 @@ async def test_an_example_runs_over_the_simulator(example, tmp_path):
             stderr=asyncio.subprocess.PIPE,
         )
         said, complained = await process.communicate()
-    assert (process.returncode, complaints(complained.decode())) == (0, [])
+    return process.returncode, said.decode(), complained.decode()
+
+
+@pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
+@pytest.mark.process
+@pytest.mark.real_time
+async def test_an_example_runs_over_the_simulator(example, tmp_path):
+    """What an example shows does not depend on how often it may ask; waiting for turns would take 16 s."""
+    for needed in ("fastapi", "httpx") if example.startswith("fastapi") else ():
+        pytest.importorskip(needed, reason=f"{example} needs {needed}, which is not installed here")
+    code, said, complained = await run_example(example, tmp_path)
+    assert (code, complaints(complained)) == (0, [])
     assert len(said.splitlines()) >= 3
+
+
+@pytest.mark.process
+@pytest.mark.real_time
+async def test_an_example_without_enough_requests_says_what_to_raise(tmp_path):
+    code, said, complained = await run_example("worst_country.py", tmp_path, REQUESTS="3")
+    assert code == 1
+    assert re.search(r"pending=[1-9]", said)
+    assert "skipped or is pending. If calls are pending, raise REQUESTS or lower DAYS" in complained
+
+
+def test_an_example_explains_its_variables():
+    text = (ROOT / "examples/worst_country.py").read_text()
+    documented = ast.get_docstring(ast.parse(text))
+    assert [name for name in re.findall(r'environ\.get\("(\w+)"', text) if name not in documented] == []
