@@ -2,6 +2,9 @@
 
 Needs `pip install "agora-analytics[duckdb,parquet]"` and the variables that the README lists. The cells run in a
 notebook too. Run it again to fetch only what is new.
+
+More variables: DAYS is how far back to look (7), REQUESTS is the most requests of one run for calls (300), FOLDER is
+where the files go (a temporary folder).
 """
 
 # %% What to export: daily freeze rates of the project by country, and the worst calls by country and SDK.
@@ -17,7 +20,7 @@ from agora_analytics import AnalyticsClient, Breakdown, Insight, Selection
 from agora_analytics.catalogue import Dimension, FreezeMetric, Product, QualityMetric
 
 DAYS = float(os.environ.get("DAYS", "7"))
-REQUESTS = int(os.environ.get("REQUESTS", "60"))
+REQUESTS = int(os.environ.get("REQUESTS", "300"))
 FOLDER = Path(os.environ.get("FOLDER") or tempfile.mkdtemp())
 
 end = datetime.now(UTC)
@@ -42,7 +45,10 @@ async def export() -> None:
 
 asyncio.run(export())
 if not all(any(FOLDER.glob(f"{name}/**/*.parquet")) for name in ("week/insights", "calls/statistics")):
-    raise SystemExit("No usage, or no details of calls were available: see what was skipped above.")
+    raise SystemExit(
+        "No usage, or no details of calls: see above what was skipped or is pending. If calls are pending, raise"
+        " REQUESTS or lower DAYS: the lists of all calls are read before the details of the worst."
+    )
 
 # %% The country: the mean over its days, weighted by usage.
 database = duckdb.connect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import os
 import re
@@ -56,13 +57,8 @@ def unexpected_lines(stderr: str) -> list[str]:
     return [line for line in stderr.splitlines() if not re.fullmatch(r"Executing <.*> took \d+\.\d+ seconds", line)]
 
 
-@pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
-@pytest.mark.process
-@pytest.mark.real_time
-async def test_an_example_runs_against_the_simulator(example, tmp_path):
-    """Without rate limits: no example is about them, and waiting for permits would take 16 s."""
-    for library in ("fastapi", "httpx") if example.startswith("fastapi") else ():
-        pytest.importorskip(library, reason=f"{example} needs {library}, which is not installed here")
+async def run_example(example, folder, **settings):
+    """Run an example against the simulator; returns its exit code, output and errors."""
     async with serve(Service(World(seed=3), without_rate_limits(Plan.of("enterprise")))) as url:
         environment = os.environ | {
             "AGORA_CUSTOMER_ID": CUSTOMER_ID,
@@ -73,7 +69,8 @@ async def test_an_example_runs_against_the_simulator(example, tmp_path):
             "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
             "DAYS": "1",
             "REQUESTS": "30",
-            "FOLDER": str(tmp_path),
+            "FOLDER": str(folder),
+            **settings,
         }
         process = await asyncio.create_subprocess_exec(
             sys.executable,
@@ -88,5 +85,31 @@ async def test_an_example_runs_against_the_simulator(example, tmp_path):
             stderr=asyncio.subprocess.PIPE,
         )
         stdout, stderr = await process.communicate()
-    assert (process.returncode, unexpected_lines(stderr.decode())) == (0, [])
+    return process.returncode, stdout.decode(), stderr.decode()
+
+
+@pytest.mark.parametrize("example", sorted(path.name for path in (ROOT / "examples").glob("*.py")))
+@pytest.mark.process
+@pytest.mark.real_time
+async def test_an_example_runs_against_the_simulator(example, tmp_path):
+    """Without rate limits: no example is about them, and waiting for permits would take 16 s."""
+    for library in ("fastapi", "httpx") if example.startswith("fastapi") else ():
+        pytest.importorskip(library, reason=f"{example} needs {library}, which is not installed here")
+    code, stdout, stderr = await run_example(example, tmp_path)
+    assert (code, unexpected_lines(stderr)) == (0, [])
     assert len(stdout.splitlines()) >= 3
+
+
+@pytest.mark.process
+@pytest.mark.real_time
+async def test_an_example_without_enough_requests_says_what_to_raise(tmp_path):
+    code, stdout, stderr = await run_example("worst_country.py", tmp_path, REQUESTS="3")
+    assert code == 1
+    assert re.search(r"pending=[1-9]", stdout)
+    assert "skipped or is pending. If calls are pending, raise REQUESTS or lower DAYS" in stderr
+
+
+def test_an_example_explains_its_variables():
+    text = (ROOT / "examples/worst_country.py").read_text()
+    documented = ast.get_docstring(ast.parse(text))
+    assert [name for name in re.findall(r'environ\.get\("(\w+)"', text) if name not in documented] == []
