@@ -36,7 +36,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """Check the package with mypy, and the public API with mypy and pyright."""
-    session.install("-e", ".[cli,pandas,polars]", "pytest", *_group("typing"))
+    session.install("-e", ".[cli,ops,otel,pandas,polars]", "pytest", *_group("typing"))
     session.run("mypy")
     session.run("pyright")
 
@@ -44,7 +44,7 @@ def typing(session: nox.Session) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run all tests with coverage, the slow ones too, on every supported Python that is installed."""
-    session.install("-e", ".[cli,export,pandas,polars]", *_group("tests"))
+    session.install("-e", ".[cli,export,ops,otel,pandas,polars]", *_group("tests"))
     session.run("coverage", "run", "-m", "pytest", "-m", "", *session.posargs)
     session.run("coverage", "combine")
     session.run("coverage", "report")

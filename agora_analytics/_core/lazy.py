@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
@@ -24,3 +24,23 @@ def door(package: dict[str, Any], *homes: str) -> tuple[Callable[[str], Any], Ca
         raise AttributeError(f"module {package['__name__']!r} has no attribute {name!r}")
 
     return load, lambda: list(exported)
+
+
+def door_of_modules(
+    package: dict[str, Any], homes: Mapping[str, str]
+) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return `__getattr__` and `__dir__` of a package in which each public name has the module in `homes`.
+
+    For packages whose modules need different extras: only the module of a name that is used is loaded. A name whose module
+    is called like it is that module.
+    """
+
+    def load(name: str) -> Any:
+        """Load a public name."""
+        if name not in homes:
+            raise AttributeError(f"module {package['__name__']!r} has no attribute {name!r}")
+        module = import_module(f"{package['__name__']}.{homes[name]}")
+        package[name] = module if homes[name] == name else getattr(module, name)
+        return package[name]
+
+    return load, lambda: list(homes)
