@@ -257,6 +257,16 @@ def service_time(client: AnalyticsClient) -> ServiceTime:
     return client._dispatcher.time  # noqa: SLF001 - no part of a client's public face
 
 
+def host_addresses(client: AnalyticsClient) -> tuple[str, ...]:
+    """Return the base URL of each host, for the library's own programs."""
+    return client._dispatcher.hosts  # noqa: SLF001 - as above
+
+
+def with_options(client: AnalyticsClient, **changes: Any) -> AnalyticsClient:
+    """Return a client with other `RequestOptions`, for the library's own programs."""
+    return client._scoped(options=attrs.evolve(client._scope.options, **changes))  # noqa: SLF001 - as above
+
+
 def _hosts(base_url: object) -> tuple[str, ...]:
     """Return base URLs; an error does not show the value, which may hold credentials."""
     one = isinstance(base_url, str)

@@ -56,7 +56,8 @@ class RequestOptions:
 
     `max_wait` is seconds in all (None: the dispatcher's for interactive requests; streams and exports wait as long as
     it takes). `max_rate_limited` is how many `RateLimited` one request retries before it raises. `on_skipped` gets the
-    rows of each answer that were left out because they do not fit.
+    rows of each answer that were left out because they do not fit. `host` is the index of the host to send to (None: as
+    failover decides).
     """
 
     priority: Priority = Priority.INTERACTIVE
@@ -64,6 +65,7 @@ class RequestOptions:
     max_wait: float | None = None
     max_rate_limited: int = 5
     on_skipped: OnSkipped | None = None
+    host: int | None = None
 
 
 _DEFAULT_OPTIONS = RequestOptions()
@@ -141,6 +143,12 @@ class Dispatcher:
         self._closed = False
         self._strict = on_bad_row == "raise"
 
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The base URL of each host, or its number if the transport does not know it."""
+        urls: tuple[str, ...] = getattr(self._transport, "base_urls", ())
+        return urls or tuple(f"host {number}" for number in range(1, self._transport.hosts + 1))
+
     async def fetch(
         self,
         endpoint: Endpoint,
@@ -166,7 +174,9 @@ class Dispatcher:
         rate_limited = 0
         for attempt in count(1):
             remaining = self._remaining_wait(options, loop.time() - begun)
-            host = self._hosts.current and self._hosts.pick(loop.time())  # nearly always the first
+            host = options.host
+            if host is None:
+                host = self._hosts.current and self._hosts.pick(loop.time())  # nearly always the first
             try:
                 answer = await self._attempt(pending, host, remaining, options.priority)
             except AgoraError as error:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 import agora_analytics
-from agora_analytics.cli.commands import calls, demo, export, follow, info, insights, realtime, simulate, watch
+from agora_analytics.cli.commands import calls, demo, doctor, export, follow, info, insights, realtime, simulate, watch
 from agora_analytics.cli.completion import joined_words
 from agora_analytics.cli.runner import DONE, INTERRUPTED, MISUSE, write_stderr
 
@@ -56,6 +56,7 @@ app.add_typer(realtime.app, name="realtime")
 app.command()(watch.watch)
 app.command()(follow.follow)
 app.command()(export.export)
+app.command()(doctor.doctor)
 app.command()(info.quota)
 app.command()(info.plans)
 app.command()(info.metrics)

@@ -30,6 +30,8 @@ COMMANDS = {
     "realtime quality-top": (),
     "watch": ("--last", "10m", "--windows", "2"),
     "follow": ("--last", "2h", "--events", "2"),
+    "doctor": (),
+    "doctor --dry-run": (),
     "quota": (),
     "metrics": (),
     "plans": (),
