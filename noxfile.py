@@ -27,10 +27,11 @@ def _lowest() -> list[str]:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format with ruff."""
-    session.install(*_group("lint"))
+    """Check style and format with ruff, and that the dashboards are as generated."""
+    session.install(*_group("lint"), *_group("dashboards"), "attrs")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
+    session.run("python", "deploy/grafana/generate.py", "--check")
 
 
 @nox.session
