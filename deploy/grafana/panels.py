@@ -145,7 +145,7 @@ OVERVIEW = Board(
             ),
             _now(
                 "Real-time requests left today",
-                'min(agora_quota_left{counter="realtime", unit="day"} / agora_quota_limit{counter="realtime", unit="day"})',
+                'min(agora_quota_left{counter="realtime", unit="day"} / agora_quota_limit)',
                 "percentunit",
                 warning=0.2,
                 critical=0.05,
