@@ -1,7 +1,7 @@
-"""The token bucket of one counter: the rule that decides whether one more request may be sent now.
+"""The bucket of one counter, like a token bucket but with fixed windows: it decides whether a request may be sent.
 
-A request is charged to every second, minute and day of the service's clock in which it may have been counted. At most
-`limit` requests are ever charged to one window, so the service never counts more, whatever the latency.
+A request costs one permit, charged to every second, minute and day of the service's clock in which it may be counted.
+At most `limit` requests are ever charged to one window, so the service never counts more, whatever the latency.
 docs/concepts/quota.md explains the rule with a picture and an example.
 """
 

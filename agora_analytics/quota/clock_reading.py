@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from agora_analytics.plans import WINDOWS, Unit
 
 GUARD: Final = 0.1
-"""Seconds by which the clocks of the hosts behind one name may differ: twice that, and a margin."""
+"""Seconds to keep clear of a window's edges: twice what hosts behind one name may differ by, and a margin."""
 
 MAX_WALL_ERROR: Final = 5.0
 """Seconds by which the host's wall clock may be wrong; before the first answer nothing else tells the day."""
@@ -36,7 +36,7 @@ class ClockReading(NamedTuple):
         wall: the best reading of UTC; the host's wall clock until the service has answered.
         offset_min: seconds by which the service's clock is ahead of `monotonic` at least.
         typical_error: seconds by which it may be further ahead in practice, once the clock is calibrated.
-        max_error: seconds by which it may certainly not be further ahead; infinite while nothing is known.
+        max_error: seconds by which it is further ahead at most, for certain; infinite while nothing is known.
         rival_wall: the host's wall clock, while it contradicts `wall` and neither is confirmed.
         send_lead: seconds by which the send clock is ahead of `monotonic + offset_min`.
         rtt_min: the shortest round trip.
