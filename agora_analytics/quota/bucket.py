@@ -49,7 +49,7 @@ _PRUNE_ABOVE: Final = 64
 
 
 _END_OF_DAY: Final = 1_800.0
-"""Seconds before midnight in which a limit of the day may be tested: streams backfill windows that are this old."""
+"""Seconds before midnight in which a limit of the day may be tested: streams can backfill windows of that age."""
 
 _MAX_DAYS: Final = 8
 """UTC days that are counted at a time, however often a clock was set."""
@@ -101,7 +101,7 @@ class WindowCounter:
         refusals: how many rate-limit errors were received.
         reservations: what streams will need, by number.
         other_programs: what programs outside the ledger use.
-        first_day: the UTC day in which this count began; it is not whole.
+        first_day: the UTC day in which this count began, which it does not cover whole.
 
     """
 
@@ -191,7 +191,7 @@ class WindowCounter:
         return max(first, next(islice(freed, index, None), soonest) - now) + rounds * WINDOWS[unit]
 
     def reserved_by_streams(self, reading: ClockReading) -> int:
-        """Return how many requests streams will still make in the day."""
+        """Return how many requests of the day streams have reserved."""
         if not self.reservations:
             return 0
         today = possible_days(reading)[-1]

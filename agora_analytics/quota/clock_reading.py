@@ -76,13 +76,13 @@ class ClockReading(NamedTuple):
 
     @property
     def second_start(self) -> float:
-        """When this second of the send clock began, less the guard."""
+        """When this second of the send clock began; a second is this one once the guard has passed."""
         ahead = self.offset_min + self.send_lead
         return math.floor(self.monotonic + ahead - GUARD) - ahead
 
     @property
     def next_second_start(self) -> float:
-        """When the next second of the send clock begins."""
+        """When the next second of the send clock has begun, and the guard has passed."""
         return self.second_start + 1 + GUARD
 
     @property
@@ -104,7 +104,7 @@ def guard(window: float) -> float:
 
 
 def possible_days(reading: ClockReading, since: float | None = None) -> tuple[int, ...]:
-    """Return the UTC days in which a request is counted that is sent now, or (`since`) between a time and now."""
+    """Return the UTC days that may count a request which is sent now, or was counted between `since` and now."""
     now, wall, low, _, max_error, rival, *_ = reading
     passed = 0.0 if since is None else now - since
     if rival is not None:
@@ -143,7 +143,7 @@ def seconds_into_day(reading: ClockReading) -> float:
 
 
 def cutoffs(unit: Unit, reading: ClockReading) -> tuple[float, float]:
-    """Return the times up to which an answered request shares no window with one that is sent now.
+    """Return two times: a request answered before shares no window with one that is sent now.
 
     The first is for requests in general, the second for those with an early permit.
     """

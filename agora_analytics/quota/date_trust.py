@@ -6,8 +6,8 @@ agree confirm the clock:
 
 - An answer that agrees with the known clock is passed on to it. If the clock was tentative, a later second in the
   header or agreement with the wall clock confirms it.
-- The first answer starts a tentative clock, if the wall clock contradicts it; so does each further answer that
-  contradicts a tentative clock.
+- The first answer starts the clock, which is tentative if the wall clock contradicts it. An answer that contradicts a
+  tentative clock starts it again.
 - An answer that contradicts a confirmed clock becomes the candidate of its host and changes nothing. A later answer of
   the same host that agrees with the candidate restarts the clock.
 - A machine that slept has a monotonic clock that stood still and a wall clock that went on. When the two have parted,

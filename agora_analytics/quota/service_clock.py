@@ -55,7 +55,7 @@ _AIM_PROVEN_AFTER: Final = 300
 _FIRST_BURST_PAUSE: Final = 1.0
 _MAX_BURST_PAUSE: Final = 60.0
 _REPEAT_WITHIN: Final = 30.0
-"""Seconds without bursts after a rate-limit error, at most, and within which another error doubles them."""
+"""Seconds without bursts after an error, at first and at most, and after these in which another error doubles them."""
 
 _MAX_DAY_LAG: Final = 60.0
 """Largest delay in seconds of the counting host's midnight that is learned."""

@@ -292,7 +292,7 @@ class ChunkReader:
         return value
 
     def _value(self, form: ValueFormat, text: bytes, path: str) -> Steps[Any]:
-        """Read the text of one value: as it is, else with half characters replaced, else patiently."""
+        """Read the text of one value: as it is, else with half characters replaced, else leniently."""
         value, mended = self._exact(form, text, path)
         return (yield from self._leniently(form, mended, path)) if value is None else value
 
