@@ -47,7 +47,7 @@ class AnalyticsClient:
         print(page.total_size, "calls in the last hour")
     ```
 
-    May be constructed anywhere. It opens at the first request and belongs to the event loop that makes it. Close it
+    May be constructed anywhere. It opens at the first request and belongs to the event loop of that request. Close it
     with `async with` or `close()`. Raises `ValueError` or `TypeError` for settings that cannot work.
 
     Args:
@@ -59,10 +59,10 @@ class AnalyticsClient:
         session: your own `aiohttp.ClientSession`; it is not closed with the client.
         timeouts: seconds for one attempt.
         retry: how often and how long to retry.
-        max_wait: seconds that one request may wait for its quota before `QuotaExhausted`, and for a `Retry-After`;
-            with None it waits as long as it takes, for a `Retry-After` an hour.
+        max_wait: longest wait of one request in seconds: for quota, else `QuotaExhausted`, and for a `Retry-After`,
+            else its error. None: no limit, but an hour for a `Retry-After`.
         max_bytes: largest answer read, after decompression.
-        read_ahead: prefetch the next page while you process the last.
+        read_ahead: prefetch the next page while you process the current one.
         ledger: stores the count of requests and the service's clock; by default in memory, for this client alone. A
             `FileLedger` shares both with other processes of the machine and survives restarts.
         close_ledger: close the ledger with the client; by default that is up to you, as others may use it too.

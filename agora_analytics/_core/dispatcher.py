@@ -1,4 +1,7 @@
-"""The pipeline of every request: wait for quota, send, check the status, decode, and retry."""
+"""The pipeline of every request: wait for quota, send, check the status, decode, and retry.
+
+A `Retry-After` is waited for here, within limits. Each attempt costs one permit of the quota.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +45,7 @@ _MAX_SLICE = 0.002
 
 _SUCCESSES = range(200, 300)
 _MAX_QUOTED = 131_072
-"""Bytes of a failed response that may be quoted; more than is parsed of it."""
+"""Bytes of a failed response that are kept for errors to quote."""
 
 log = logging.getLogger("agora_analytics")
 
@@ -158,7 +161,7 @@ class Dispatcher:
         *,
         app: str = "",
     ) -> AnswerT:
-        """Send a request as often as the retry policy allows and return its decoded answer.
+        """Send a request, retry it as the policy allows, and return its decoded answer.
 
         `build` is called for each attempt once it has its permit, so that times in the request are current however
         long it waited. An error in `build` ends the fetch and returns the permit.
@@ -193,7 +196,7 @@ class Dispatcher:
                 if options.on_skipped and (rows := [one for one in answer.skipped if one.whole]):
                     options.on_skipped(endpoint, rows)
                 return answer
-            log.info("attempt %d failed, next in %.1f s: %s", attempt, wait, failed)
+            log.info("attempt %d failed, retrying in %.1f s: %s", attempt, wait, failed)
             await asyncio.sleep(wait)
         raise AssertionError("unreachable")
 

@@ -70,7 +70,7 @@ _REFUSAL = 65_536
 """Bytes of the largest body that is parsed to explain an HTTP status."""
 
 _LONGEST = 86_400.0
-"""Longest `Retry-After` in seconds that is honoured: after a day every quota has been reset."""
+"""A longer `Retry-After` is read as this many seconds: after a day every quota has been reset."""
 
 _USER = re.compile(r"//[^/]*@")
 

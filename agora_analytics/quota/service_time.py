@@ -98,7 +98,7 @@ class ServiceTime:
 
     @property
     def confirmed(self) -> bool:
-        """Whether two witnesses agree on the service's clock: two answers, or an answer and the host's clock.
+        """Whether two sources agree on the service's clock: two answers, or an answer and the host's clock.
 
         False before the first answer, and whenever something contradicts the clock. Nothing may be given up because
         of the time while this is false: only the service knows.
