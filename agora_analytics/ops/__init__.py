@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from agora_analytics._core.lazy import door_of_modules
 
-__all__: list[str] = []
+if TYPE_CHECKING:
+    from agora_analytics.ops.tracing.otel import *
 
-__getattr__, __dir__ = door_of_modules(globals(), {})
+__all__ = [
+    "OpenTelemetry",
+]
+
+__getattr__, __dir__ = door_of_modules(globals(), {"OpenTelemetry": "tracing.otel"})
