@@ -14,9 +14,9 @@ from agora_analytics.simulator.server import serve
 pytestmark = pytest.mark.real_time
 
 
-async def send_requests(telemetry, **options):
+async def send_requests(telemetry, url_filter=None, **options):
     """Send a request of a client, and another one in the same session, which is instrumented."""
-    config = aiohttp_client.create_trace_config(tracer_provider=telemetry.tracer_provider)
+    config = aiohttp_client.create_trace_config(tracer_provider=telemetry.tracer_provider, url_filter=url_filter)
     async with (
         serve(Service(World(seed=7), "premium")) as url,
         aiohttp.ClientSession(trace_configs=[config]) as session,
@@ -33,6 +33,13 @@ async def test_the_instrumentation_of_aiohttp_alone_records_the_app_id():
     telemetry = Telemetry()
     await send_requests(telemetry)
     assert APP_ID in telemetry.everything()
+
+
+async def test_a_filter_of_urls_keeps_the_app_id_out_of_the_instrumentation_of_aiohttp():
+    telemetry = Telemetry()
+    await send_requests(telemetry, lambda url: str(url.with_query(None)))
+    assert telemetry.attempts()[0].attributes["http.url"].endswith("/beta/analytics/call/lists")
+    assert APP_ID not in telemetry.everything()
 
 
 @pytest.mark.skipif(
