@@ -106,6 +106,14 @@ async def test_an_error_marks_both_spans_with_its_type(simulation, telemetry, fa
     assert [span.events for span in telemetry.spans() if span.events] == []
 
 
+async def test_the_id_of_a_refused_request_is_an_attribute_for_the_support(simulation, telemetry):
+    simulation.faults = Faults.always(Fault("refusal"))
+    async with client_of(simulation, telemetry) as client:
+        with pytest.raises(BadRequest) as caught:
+            await page(client)
+    assert telemetry.attempts()[-1].attributes["agora.request_id"] == caught.value.request_id != ""
+
+
 async def test_the_wait_for_quota_is_an_attribute_of_the_attempt_and_a_metric(simulation, telemetry):
     async with client_of(simulation, telemetry) as client:
         await asyncio.gather(*(page(client) for _ in range(30)))
