@@ -70,5 +70,5 @@ def examples(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks and print their table."""
-    session.install("-e", ".[cli,export]", *_group("bench"))
+    session.install("-e", ".[cli,export,otel]", *_group("bench"))
     session.run("python", "-m", "benchmarks", *session.posargs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
@@ -18,7 +18,7 @@ from agora_analytics._core.retry import Retry
 from agora_analytics._core.transport import HOSTS, AiohttpTransport, Credentials, Timeouts
 from agora_analytics.endpoints.base import Scope
 from agora_analytics.plans import Plan
-from agora_analytics.protocols import CheckpointStore, Ledger, Transport, WallClock
+from agora_analytics.protocols import CheckpointStore, Ledger, RequestObserver, Transport, WallClock
 from agora_analytics.quota.ledger_state import MemoryLedger
 from agora_analytics.quota.limiters import Limiters
 from agora_analytics.quota.quota import Quota
@@ -47,7 +47,7 @@ class AnalyticsClient:
         print(page.total_size, "calls in the last hour")
     ```
 
-    May be constructed anywhere. It opens at the first request and belongs to the event loop that makes it. Close it
+    May be constructed anywhere. It opens at the first request and belongs to the event loop of that request. Close it
     with `async with` or `close()`. Raises `ValueError` or `TypeError` for settings that cannot work.
 
     Args:
@@ -59,10 +59,10 @@ class AnalyticsClient:
         session: your own `aiohttp.ClientSession`; it is not closed with the client.
         timeouts: seconds for one attempt.
         retry: how often and how long to retry.
-        max_wait: seconds that one request may wait for its quota before `QuotaExhausted`, and for a `Retry-After`;
-            with None it waits as long as it takes, for a `Retry-After` an hour.
+        max_wait: longest wait of one request in seconds: for quota, else `QuotaExhausted`, and for a `Retry-After`,
+            else its error. None: no limit, but an hour for a `Retry-After`.
         max_bytes: largest answer read, after decompression.
-        read_ahead: prefetch the next page while you process the last.
+        read_ahead: prefetch the next page while you process the current one.
         ledger: stores the count of requests and the service's clock; by default in memory, for this client alone. A
             `FileLedger` shares both with other processes of the machine and survives restarts.
         close_ledger: close the ledger with the client; by default that is up to you, as others may use it too.
@@ -72,6 +72,7 @@ class AnalyticsClient:
         checkpoints: stores the positions of streams by name, such as `FileCheckpoints(folder)`.
         transport: carries requests instead of aiohttp, as the simulator's does; it is closed with the client.
         clock: seconds since 1970.
+        observers: are told of each request, for metrics and traces.
 
     """
 
@@ -96,6 +97,7 @@ class AnalyticsClient:
         checkpoints: CheckpointStore | None = None,
         transport: Transport | None = None,
         clock: WallClock = time.time,
+        observers: Iterable[RequestObserver] = (),
     ) -> None:
         # Each setting is checked where it is passed on: longer than 25 lines for that.
         try:
@@ -123,6 +125,7 @@ class AnalyticsClient:
             retry=Retry() if retry is None else validation.instance("retry", retry, Retry),
             max_wait=None if max_wait is None else validation.number_in_range("max_wait", max_wait, endless=True),
             on_bad_row=cast("OnBadRow", validation.one_of("on_bad_row", on_bad_row, ("skip", "raise"))),
+            observers=_observers(observers),
         )
         scope = Scope(
             app_id=validation.none_or(validation.app_id, "app_id", app_id),
@@ -286,3 +289,11 @@ def _store(checkpoints: CheckpointStore) -> CheckpointStore:
 
 def _transport(transport: Transport) -> Transport:
     return validation.with_members("transport", transport, "a Transport", "hosts", "send", "close")
+
+
+def _observers(observers: Iterable[RequestObserver]) -> tuple[RequestObserver, ...]:
+    allowed = "a RequestObserver, such as ops.OpenTelemetry()"
+    return tuple(
+        validation.with_members(f"observers[{place}]", observer, allowed, "request_started")
+        for place, observer in enumerate(validation.as_list("observers", observers, "observers"))
+    )

@@ -95,7 +95,7 @@ def _names(values: Iterable[str]) -> tuple[str, ...]:
 class Limits:
     """One column of one of the reference's tables.
 
-    `per_second`, `per_minute` and `per_day` are requests (None: unlimited). `available` (retention), `delay` (how far
+    `per_second`, `per_minute` (None: unlimited) and `per_day` are requests. `available` (retention), `delay` (how far
     data is behind now) and `longest` (a query must be shorter; None: unlimited) are seconds. Raises `ValueError` or
     `TypeError` for limits that no request could satisfy.
     """

@@ -40,13 +40,13 @@ _PLAIN = {"Accept": "application/json", "User-Agent": _AGENT}
 _JSON = {**_PLAIN, "Content-Type": "application/json"}
 
 _SMALL = 1 << 20
-"""Bytes of a body that aiohttp may put together: a part of a millisecond."""
+"""Bytes of a body that aiohttp may join in one go, in under a millisecond."""
 
 _TURN = 0.002
 """Seconds of work after which the event loop has its turn."""
 
 _SHOWN = 200
-"""Characters that are told of what others wrote."""
+"""Characters that an error quotes of a text that is not ours."""
 
 _NETWORK = "Check the network, proxies and AGORA_BASE_URL; the service may be down."
 _TRUST = (
@@ -57,7 +57,7 @@ _TRUST = (
 
 @attrs.frozen(kw_only=True)
 class Timeouts:
-    """Seconds allowed for one attempt in all, for a connection, and between two pieces of an answer (None: in all)."""
+    """Seconds allowed for one attempt in all, for its connection, and between two parts of an answer (None: any)."""
 
     total: float = 60.0
     connect: float = 10.0
@@ -101,7 +101,7 @@ class Credentials:
 
 
 def _check_credentials(**texts: str) -> None:
-    """Raise what is wrong with Customer ID and Customer Secret, from a frame that has let go of both."""
+    """Raise what is wrong with Customer ID and Customer Secret, from a frame that no longer holds either."""
     wrong = next(filter(None, (_wrong(name, texts.pop(name)) for name in list(texts))), None)
     texts.clear()
     if wrong is not None:
@@ -115,7 +115,7 @@ def _wrong(name: str, value: object) -> Exception | None:
 
 
 def trusting(path: Path) -> ssl.SSLContext:
-    """Return what trusts the authorities of a PEM file, and no others; raises `ValueError` where there are none."""
+    """Return a TLS context that trusts only the authorities of a PEM file; raises `ValueError` if it has none."""
     try:
         return ssl.create_default_context(cafile=path)
     except (OSError, ValueError) as error:  # an SSLError is an OSError
@@ -169,6 +169,11 @@ class AiohttpTransport:
         """The base URL of each host."""
         return self._hosts
 
+    @property
+    def addresses(self) -> list[tuple[str, int | None]]:
+        """Name and port of each host."""
+        return [(url.host or "", url.port) for url in map(URL, self._hosts)]
+
     async def send(self, request: Request, host: int = 0) -> Response:
         """Send once, return whatever came whole; raises `TransportError`, or `DecodeError` for too large an answer."""
         outcome = await self._exchange(self._opened(), request, host)
@@ -187,7 +192,7 @@ class AiohttpTransport:
                 body = await self._read(answer)
                 return self._too_large() if body is None else Response(answer.status, answer.headers, body)
         except asyncio.CancelledError as error:
-            return asyncio.CancelledError(*error.args)  # a new one for the caller to raise: that one has these frames
+            return asyncio.CancelledError(*error.args)  # a new one, because the traceback of that one has these frames
         except Exception as error:  # noqa: BLE001 - a given session's parts raise what they like
             if _cancels() > cancels:
                 return asyncio.CancelledError()  # which a callback of a given session has replaced
@@ -282,7 +287,7 @@ class _Way:
         self.proxy: addresses.Proxy | None = None
 
     async def __call__(self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        """Send a request; aiohttp is kept from sending a GET again by itself, as the second has no quota token."""
+        """Send a request; aiohttp is kept from sending a GET again by itself, as the second would have no permit."""
         self._prepare(request)
         try:
             answer = await send(request)
@@ -318,7 +323,7 @@ def _failure(base: str, error: aiohttp.ClientError | OSError) -> TransportError:
 
 
 def _reason(error: BaseException) -> str:
-    """Say what went wrong in words of aiohttp's and the system's own: what the other side sent is never quoted."""
+    """Return what went wrong in the words of aiohttp and the system: what the other side sent is never quoted."""
     if isinstance(error, _Broken):
         return str(error)
     said: object = ""

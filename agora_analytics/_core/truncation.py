@@ -369,8 +369,8 @@ def incomplete(part: ListQuery, reading: ListProgress[ItemT]) -> IncompleteList:
     why = "rows moved while its pages were read" if reading.moved else "the service cuts the list off"
     where = f"{reading.kind.what} of {part.span}" + (f", channel {part.cname!r}" if part.cname else "")
     error = IncompleteList(
-        f"{where}: {reading.distinct} of {told} rows came, {why}, and no narrower one has more",
-        hint="Narrow the search by channel (`cname`) where that is possible; give Agora support what was asked.",
+        f"{where}: {reading.distinct} of {told} rows came, {why}, and no narrower list has more",
+        hint="Narrow the search by channel (`cname`) where that is possible; report the request to Agora support.",
         span=part.span,
         rows=reading.distinct,
         told=reading.least,
@@ -380,5 +380,5 @@ def incomplete(part: ListQuery, reading: ListProgress[ItemT]) -> IncompleteList:
 
 
 def _skipped(page: ListPage[ItemT]) -> int:
-    """Return how many rows of a page were left out since they could not be read."""
+    """Return how many rows of a page were skipped because they could not be read."""
     return sum(one.whole for one in page.skipped)

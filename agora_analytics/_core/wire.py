@@ -40,6 +40,11 @@ from agora_analytics.protocols import Request, Response
 Param = str | int | bool | None
 """A parameter's value; None omits it."""
 
+
+class NothingToFetchError(Exception):
+    """The data expired while the request waited for quota: nothing was sent."""
+
+
 _SUCCESS = frozenset({None, 0, 200})
 _RATES: dict[str, Unit] = {"qps limit": "second", "qpm limit": "minute", "qpd limit": "day"}
 _PLAN = {
@@ -70,7 +75,7 @@ _REFUSAL = 65_536
 """Bytes of the largest body that is parsed to explain an HTTP status."""
 
 _LONGEST = 86_400.0
-"""Longest `Retry-After` in seconds that is honoured: after a day every quota has been reset."""
+"""A longer `Retry-After` is read as this many seconds: after a day every quota has been reset."""
 
 _USER = re.compile(r"//[^/]*@")
 

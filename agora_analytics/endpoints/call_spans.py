@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Final, TypeVar
 
 from agora_analytics._core import validation
-from agora_analytics._core.dispatcher import Dispatcher, NothingToFetchError
+from agora_analytics._core.dispatcher import Dispatcher
+from agora_analytics._core.wire import NothingToFetchError
 from agora_analytics.endpoints.base import EndpointGroup, SpanTracker
 from agora_analytics.errors import DecodeError, PlanRefused, TooEarly
 from agora_analytics.models import Answer, Call, Session
@@ -222,7 +223,7 @@ class CallSpanTracker(SpanTracker):
 
 
 class CallSpans(EndpointGroup):
-    """Tells when the details of calls are available."""
+    """Says when the details of calls are available."""
 
     def askable_at(self, call: Call) -> int:
         """Return when all details of a call are available (UTC seconds): its end plus the plan's delay.
@@ -274,8 +275,8 @@ def id_of(call: Call | str) -> str:
     """
     if isinstance(call, Call) and not validation.is_sendable(call.call_id):
         raise DecodeError(
-            f"the call has the id {validation.short_repr(call.call_id)}, which cannot be asked for: nothing was asked",
-            hint="Leave the call out; tell Agora support what its list holds.",
+            f"the call has the id {validation.short_repr(call.call_id)}, which cannot be sent back: nothing was sent",
+            hint="Leave the call out, and report its id to Agora support.",
         )
     return validation.non_empty_str("call", call.call_id if isinstance(call, Call) else call)
 
@@ -292,18 +293,18 @@ def sids_of(sids: Iterable[str | Session]) -> tuple[str, ...]:
 
 def _too_early(call: Call, age: int, at: int, delay: int) -> TooEarly:
     return TooEarly(
-        f"nothing can be asked about call {call.call_id!r} before {moment(at)}: it began {age} s ago, and details come"
+        f"no details of call {call.call_id!r} are available before {moment(at)}: it began {age} s ago, and details come"
         f" {delay} s later",
-        hint="Ask again then, or give wait=True to sessions() or metrics().",
+        hint="Request them then, or pass wait=True to sessions() or metrics().",
         askable_at=at,
     )
 
 
 def _too_long(call: Call, span: Span, longest: int) -> PlanRefused:
     error = PlanRefused(
-        f"call {call.call_id!r} lasted {span.duration} s, and the plan allows one request about {longest} s at most:"
-        " nothing was asked",
-        hint="Give start and end, and ask about one part after the other: averages of parts cannot be merged.",
+        f"call {call.call_id!r} lasted {span.duration} s, and one request may span at most {longest} s on this plan:"
+        " nothing was sent",
+        hint="Pass start and end of one part after the other; their averages cannot be merged.",
     )
     error.kind, error.limit = "length", longest
     return error
@@ -312,8 +313,8 @@ def _too_long(call: Call, span: Span, longest: int) -> PlanRefused:
 def _gone(call: Call | None, available: int) -> PlanRefused:
     which = f"call {call.call_id!r}" if call else "the call"
     error = PlanRefused(
-        f"{which} is over for longer than the plan keeps ({available} s): nothing was asked",
-        hint="Ask about calls while they are kept, or export them.",
+        f"{which} ended longer ago than the plan keeps data ({available} s): nothing was sent",
+        hint="Request details while the plan keeps them, or export them.",
     )
     error.kind, error.limit = "range", available
     return error

@@ -158,7 +158,7 @@ class Realtime(RealtimeRequests):
         self._app()
         told = self.coverage(*series)
         if not (validation.boolean("gaps", gaps) or told.complete):
-            raise ValueError(f"{len(series)} series: {told}; take fewer, or accept them with gaps=True (--gaps)")
+            raise ValueError(f"{len(series)} series: {told}; take fewer, or accept gaps with gaps=True (--gaps)")
         source = ApiWindowSource(self._dispatcher, self._scope, series)
         return Watch(source, self._dispatcher.limiters, series, settings, self._position(series, checkpoint))
 
@@ -178,7 +178,7 @@ class Realtime(RealtimeRequests):
             raise TypeError("series=(): allowed is one Series or several")
         if len(set(series)) < len(series):
             twice = next(one for one in series if series.count(one) > 1)
-            raise ValueError(f"series: {twice} is there twice")
+            raise ValueError(f"series: {twice} is given twice")
         self._dispatcher.plan.of_endpoint(REALTIME_USAGE)
         weights = [query.weight for query in queries(series)]
         return coverage(self._dispatcher.plan, weights, -(-validation.int_in_range("every", every, WINDOW) // WINDOW))

@@ -8,7 +8,11 @@ from agora_analytics._core.lazy import door_of_modules
 
 if TYPE_CHECKING:
     from agora_analytics.ops import doctor
+    from agora_analytics.ops.tracing.otel import *
 
-__all__ = ["doctor"]
+__all__ = [
+    "OpenTelemetry",
+    "doctor",
+]
 
-__getattr__, __dir__ = door_of_modules(globals(), {"doctor": "doctor"})
+__getattr__, __dir__ = door_of_modules(globals(), {"OpenTelemetry": "tracing.otel", "doctor": "doctor"})

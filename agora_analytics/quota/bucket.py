@@ -1,7 +1,7 @@
-"""The token bucket of one counter: the rule that decides whether one more request may be sent now.
+"""The bucket of one counter, like a token bucket but with fixed windows: it decides whether a request may be sent.
 
-A request is charged to every second, minute and day of the service's clock in which it may have been counted. At most
-`limit` requests are ever charged to one window, so the service never counts more, whatever the latency.
+A request costs one permit, charged to every second, minute and day of the service's clock in which it may be counted.
+At most `limit` requests are ever charged to one window, so the service never counts more, whatever the latency.
 docs/concepts/quota.md explains the rule with a picture and an example.
 """
 
@@ -49,7 +49,7 @@ _PRUNE_ABOVE: Final = 64
 
 
 _END_OF_DAY: Final = 1_800.0
-"""Seconds before midnight in which a limit of the day may be tested: streams backfill windows that are this old."""
+"""Seconds before midnight in which a limit of the day may be tested: streams can backfill windows of that age."""
 
 _MAX_DAYS: Final = 8
 """UTC days that are counted at a time, however often a clock was set."""
@@ -101,7 +101,7 @@ class WindowCounter:
         refusals: how many rate-limit errors were received.
         reservations: what streams will need, by number.
         other_programs: what programs outside the ledger use.
-        first_day: the UTC day in which this count began; it is not whole.
+        first_day: the UTC day in which this count began, which it does not cover whole.
 
     """
 
@@ -191,7 +191,7 @@ class WindowCounter:
         return max(first, next(islice(freed, index, None), soonest) - now) + rounds * WINDOWS[unit]
 
     def reserved_by_streams(self, reading: ClockReading) -> int:
-        """Return how many requests streams will still make in the day."""
+        """Return how many requests of the day streams have reserved."""
         if not self.reservations:
             return 0
         today = possible_days(reading)[-1]

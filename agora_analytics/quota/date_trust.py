@@ -1,19 +1,19 @@
 """Which `Date` header is believed: the rule between an answer and `ServiceClock`.
 
-No single answer sets the clock. There are three witnesses of the time: the clock as it is known, carried on by our
+No single answer sets the clock. There are three sources of the time: the clock as it is known, carried on by our
 monotonic clock; the `Date` of an answer; and the host's wall clock, which never sets the time but may agree. Two that
 agree confirm the clock:
 
 - An answer that agrees with the known clock is passed on to it. If the clock was tentative, a later second in the
   header or agreement with the wall clock confirms it.
-- The first answer starts a tentative clock, if the wall clock contradicts it; so does each further answer that
-  contradicts a tentative clock.
+- The first answer starts the clock, which is tentative if the wall clock contradicts it. An answer that contradicts a
+  tentative clock starts it again.
 - An answer that contradicts a confirmed clock becomes the candidate of its host and changes nothing. A later answer of
   the same host that agrees with the candidate restarts the clock.
 - A machine that slept has a monotonic clock that stood still and a wall clock that went on. When the two have parted,
   an answer that agrees with the wall clock restarts the clock at once.
 
-A repeated `Date` is no second witness: a cache sends the same header again, so the second must name a later second.
+A repeated `Date` is no second source: a cache sends the same header again, so the second must name a later second.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import attrs
 from agora_analytics.quota.service_clock import DRIFT, MAX_STALENESS, ServiceClock
 
 TOLERANCE: Final = 5.0
-"""Seconds by which two witnesses may differ and still agree."""
+"""Seconds by which two sources may differ and still agree."""
 
 _CONFIRMATION_TTL: Final = 600.0
 """Seconds for which answers alone confirm a clock that the wall clock contradicts; then the service decides again."""
@@ -63,7 +63,7 @@ class DateSample(NamedTuple):
         return self.offset_min - TOLERANCE <= wall_offset <= self.offset_max + TOLERANCE
 
     def precedes(self, other: DateSample) -> bool:
-        """Whether another sample is a second witness: sent after this one was received, and dated later."""
+        """Whether another sample is a second source: sent after this one was received, and dated later."""
         return self.received < other.sent and self.date < other.date
 
 
@@ -73,7 +73,7 @@ class DateTrust:
 
     Attributes:
         accepted: the sample that the clock stands on.
-        confirmed: whether two witnesses agreed on it.
+        confirmed: whether two sources agreed on it.
         contradicted: whether the last answer contradicted it.
         agreed_at: when the last answer agreed with it (monotonic).
         wall_offset: how far the wall clock was ahead of the monotonic clock then.

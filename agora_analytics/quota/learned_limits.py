@@ -3,7 +3,7 @@
 An error may name a limit. Nobody knows whether it is the account's for good or of that moment, so it is believed for a
 day, and no longer once the plan's own number changes; the next error teaches it again.
 
-The service tells nobody what others use, but an error for the day shows what was used besides our own requests.
+The service does not say what others use, but an error for the day shows what was used besides our own requests.
 """
 
 from __future__ import annotations

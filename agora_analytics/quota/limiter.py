@@ -225,7 +225,7 @@ class Limiter:
     def _hold_for_sync(
         self, counter: WindowCounter, clock: ServiceClock, reading: ClockReading, waiting: int
     ) -> Rejection | None:
-        """Hold a burst of at least a second's limit back for the start of a second of the service."""
+        """Hold back a burst of at least a second's limit until a second of the service begins."""
         limit = counter.limit("second", self._rates.get("second", 0), reading)
         if not limit or waiting < limit or not clock.known:
             return None

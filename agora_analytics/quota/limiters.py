@@ -1,6 +1,7 @@
 """The rate limiters of a client: one for each counter of the plan, over one account of a ledger.
 
-This is what the dispatcher, streams and exports spend from; `Quota` is the public view of it.
+The dispatcher, streams and exports spend from these: a request costs one permit (`PermitRequest`). A stream reserves
+requests of the day (`Reserve`). `Quota` is the public view.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ class Limiters:
 
 
 class Reserve:
-    """Requests of a counter that exports leave to a stream; `Quota.reserve` returns it."""
+    """A stream's reservation: requests of a counter and day that exports leave to it; `Quota.reserve` returns it."""
 
     def __init__(self, limiter: Limiter | None, time: ServiceTime) -> None:
         self._limiter = limiter

@@ -1,7 +1,7 @@
 """An estimate of the service's clock from the `Date` headers of its answers, and where in a second to aim a burst.
 
 An answer that was received at `r` and is dated `D` proves that the service's clock had reached `D` by then: a lower
-bound of its offset, on which everything builds. The upper bounds are weaker, as headers may be stale. While the clock
+bound of its offset, on which everything builds. The upper bounds are weaker, as headers may be stale. Until the clock
 is *calibrated*, a burst is held back for the next tick of the service's second, as the answer then proves most.
 
 The host that counts requests may have another clock than the one that writes the header, at a fixed distance. So each
@@ -55,7 +55,7 @@ _AIM_PROVEN_AFTER: Final = 300
 _FIRST_BURST_PAUSE: Final = 1.0
 _MAX_BURST_PAUSE: Final = 60.0
 _REPEAT_WITHIN: Final = 30.0
-"""Seconds without bursts after a rate-limit error, at most, and within which another error doubles them."""
+"""Seconds without bursts after an error, at first and at most, and after these in which another error doubles them."""
 
 _MAX_DAY_LAG: Final = 60.0
 """Largest delay in seconds of the counting host's midnight that is learned."""

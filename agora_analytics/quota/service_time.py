@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from agora_analytics.protocols import WallClock
 from agora_analytics.quota.clock_reading import ClockReading
@@ -21,8 +21,31 @@ from agora_analytics.quota.service_clock import DRIFT, UNKNOWN, ServiceClock
 _JUMP: Final = 30.0
 """Seconds that the wall clock must gain on the loop's clock between two observations to count as a sleep."""
 
+CLOCK_TOLERANCE: Final = 5.0
+"""Seconds by which a clock may have been wrong without making a request wrong."""
+
 _SAME_ERROR: Final = 5.0
 """Two readings of the host's error that differ by less than this many seconds are the same error."""
+
+
+class Now(NamedTuple):
+    """One reading of the clocks; a step of a stream takes one and hands it down."""
+
+    monotonic: float
+    utc: float
+    confirmed: bool
+    """Whether two sources agree on the service's time."""
+
+    host_ahead: float | None
+    """Seconds by which the host's clock is ahead of the service's; None until the service has answered."""
+
+    def confirms(self, earlier: Now) -> bool:
+        """Whether the service's time was known at an earlier reading, by all that is known now."""
+        return self.confirmed and abs(self.shift_since(earlier)) < CLOCK_TOLERANCE
+
+    def shift_since(self, earlier: Now) -> float:
+        """Return the seconds by which UTC turned out to be ahead of what it was taken for at an earlier reading."""
+        return self.utc - earlier.utc - (self.monotonic - earlier.monotonic)
 
 
 class ServiceTime:
@@ -59,6 +82,11 @@ class ServiceTime:
         # `clock.offset_min`, spelled out since every step of a stream reads the time several times.
         return now + (clock.floor - DRIFT * (now - clock.floor_at))
 
+    def now(self) -> Now:
+        """Read the clocks, once for a whole step."""
+        confirmed = self.confirmed  # first: a ledger's thread may replace the clock in between
+        return Now(self.monotonic(), self.utc(), confirmed, self.host_ahead())
+
     def utc_second(self) -> int:
         """Return the whole second of `utc()`, as requests name it."""
         return int(self.utc())
@@ -70,7 +98,7 @@ class ServiceTime:
 
     @property
     def confirmed(self) -> bool:
-        """Whether two witnesses agree on the service's clock: two answers, or an answer and the host's clock.
+        """Whether two sources agree on the service's clock: two answers, or an answer and the host's clock.
 
         False before the first answer, and whenever something contradicts the clock. Nothing may be given up because
         of the time while this is false: only the service knows.
@@ -79,7 +107,7 @@ class ServiceTime:
 
     def host_ahead(self) -> float | None:
         """Return by how many seconds the host's clock is ahead of the service's, None until that is known."""
-        return self._wall() - self.utc() if self._loop_time is not None and self._clock.known else None
+        return self._wall() - self.utc() if self._loop_time is not None and self._clock.floor > -UNKNOWN else None
 
     def steady_host_ahead(self) -> float | None:
         """Return `host_ahead()`, unchanged for as long as it differs by less than 5 s.

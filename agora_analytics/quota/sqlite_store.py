@@ -1,8 +1,8 @@
 """The SQLite file behind `FileLedger`: one row per account, one row per process.
 
-SQLite's locks make changes one after the other. They are the kernel's, so a killed process leaves none behind, and what
-it wrote is whole or absent. Its requests in flight and reservations stay until another process finds that it crashed:
-each process that has the file open is registered with the name of a `ProcessLock` beside it.
+SQLite's locks serialize changes. They are the kernel's, so a killed process leaves none behind, and what it wrote is
+whole or absent. Its requests in flight and reservations stay until another process finds that it crashed: each process
+that has the file open is registered with the name of a `ProcessLock` beside it.
 """
 
 from __future__ import annotations

@@ -82,11 +82,11 @@ def test_all_other_blocks_compile_and_their_imports_work():
 
 def test_readme_lists_the_names_that_blocks_use_before_the_first_block():
     readme = README.read_text(encoding="utf-8")
-    paragraph = readme[readme.index("The blocks below belong inside") :].partition("\n\n")[0]
+    paragraph = readme[readme.index("Put the snippets below inside") :].partition("\n\n")[0]
     names = set(re.findall(r"`(\w+)`", paragraph))
     assert names == {"client", "call", "start", "end", "dashboard", "store", "log"}
     first = next(block for page, block in INSIDE if page == "README.md")
-    assert readme.index("The blocks below belong inside") < readme.index(first.partition("\n")[0])
+    assert readme.index("Put the snippets below inside") < readme.index(first.partition("\n")[0])
 
 
 def test_the_table_of_errors_lists_every_public_error_and_whether_it_is_retried():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from agora_analytics.quota.service_time import SleepDetector
-from agora_analytics.streams.downtime import Downtime, DowntimeLog, Now
+from agora_analytics.quota.service_time import Now, SleepDetector
+from agora_analytics.streams.downtime import Downtime, DowntimeLog
 
 NOON = 1_795_521_600
 HOUR = 3_600
@@ -44,6 +44,9 @@ class Clocks:
     def host_ahead(self) -> float | None:
         return None if self._ahead is None else self._wall() - self.utc()
 
+    def now(self) -> Now:
+        return Now(self.monotonic(), self.utc(), self.confirmed, self.host_ahead())
+
     def slept(self, since: float) -> float:
         return self._host.slept(since, self._passed)
 
@@ -51,23 +54,19 @@ class Clocks:
         return self._host.sleeps(since, self._passed, seconds)
 
 
-def now(clocks: Clocks) -> Now:
-    return Now.read(clocks)  # type: ignore[arg-type]
-
-
 def begun(clocks: Clocks, jumps: list[float] | None = None) -> Downtime:
     """A stream's downtime, from its first request on."""
     downtime = Downtime(clocks, lambda: None if jumps is None else jumps.append(clocks.monotonic()))  # type: ignore[arg-type]
-    downtime.start(now(clocks))
-    downtime.poll_started(now(clocks))
-    downtime.check_clock(now(clocks))
+    downtime.start(clocks.now())
+    downtime.poll_started(clocks.now())
+    downtime.check_clock(clocks.now())
     return downtime
 
 
 def heard(clocks: Clocks, downtime: Downtime, *, confirmed: bool = True) -> None:
     clocks.hear(confirmed=confirmed)
-    downtime.check_clock(now(clocks))
-    downtime.answer_received(now(clocks))
+    downtime.check_clock(clocks.now())
+    downtime.answer_received(clocks.now())
 
 
 # DowntimeLog.
@@ -123,7 +122,7 @@ def test_the_start_of_a_stream_is_by_the_service_clock(wrong):
     downtime = begun(clocks)
     clocks.wait(60)
     heard(clocks, downtime)
-    assert downtime.started_at(now(clocks)) == NOON
+    assert downtime.started_at(clocks.now()) == NOON
 
 
 @pytest.mark.parametrize("wrong", [0, 600, -600])
@@ -133,17 +132,17 @@ def test_a_start_known_by_a_response_ignores_the_host_clock(wrong):
     downtime = begun(clocks)
     clocks.wait(60)
     heard(clocks, downtime)
-    assert downtime.started_at(now(clocks)) == NOON
+    assert downtime.started_at(clocks.now()) == NOON
 
 
 def test_a_start_by_a_confirmed_clock_survives_an_immediate_sleep():
     clocks = Clocks()
     clocks.hear()
     downtime = Downtime(clocks, lambda: None)  # type: ignore[arg-type]
-    downtime.start(now(clocks))
+    downtime.start(clocks.now())
     clocks.sleep(HOUR)
     clocks.hear()
-    assert downtime.started_at(now(clocks)) == NOON
+    assert downtime.started_at(clocks.now()) == NOON
 
 
 # Waiting.
@@ -154,7 +153,7 @@ def test_waiting_a_minute_after_failures_is_the_outage_and_longer_is_the_quota(s
     clocks = Clocks()
     clocks.hear()
     downtime = begun(clocks)
-    downtime.poll_finished("outage", now(clocks), answered=False)
+    downtime.poll_finished("outage", clocks.now(), answered=False)
     with downtime.waiting_for_quota(seconds):
         clocks.wait(45)
     assert downtime.main_reason(NOON, NOON + 45) == reason
@@ -164,7 +163,7 @@ def test_waiting_for_quota_without_a_failure_is_the_quota():
     clocks = Clocks()
     clocks.hear()
     downtime = begun(clocks)
-    downtime.record(45, "consumer", now(clocks))
+    downtime.record(45, "consumer", clocks.now())
     with downtime.waiting_for_quota(45):
         clocks.wait(45)
     assert downtime.main_reason(NOON - 40, NOON + 45) == "quota"
@@ -174,12 +173,12 @@ def test_an_outage_continues_after_waiting_for_quota():
     clocks = Clocks()
     clocks.hear()
     downtime = begun(clocks)
-    downtime.poll_finished("outage", now(clocks), answered=False)
+    downtime.poll_finished("outage", clocks.now(), answered=False)
     with downtime.waiting_for_quota(5 * HOUR):
         clocks.wait(60)
     assert downtime.is_failing
     clocks.wait(600)
-    downtime.record_failure(now(clocks))
+    downtime.record_failure(clocks.now())
     assert downtime.main_reason(NOON + 60, NOON + 660) == "outage"
     assert downtime.main_reason(NOON, NOON + 60) == "quota"
 
@@ -202,13 +201,13 @@ def test_a_clock_change_is_reported(hours):
 def test_failures_before_the_time_was_known_are_moved_to_their_true_time(wrong):
     clocks = Clocks(wrong)
     downtime = begun(clocks)
-    downtime.poll_finished("outage", now(clocks), answered=False)
+    downtime.poll_finished("outage", clocks.now(), answered=False)
     for _ in range(10):
         clocks.wait(60)
-        downtime.record_failure(now(clocks))
+        downtime.record_failure(clocks.now())
     heard(clocks, downtime)
     clocks.wait(60)
-    downtime.record_failure(now(clocks))
+    downtime.record_failure(clocks.now())
     found = [downtime.main_reason(NOON + at, NOON + at + 30) for at in (-60, 0, 570, 630, 661)]
     assert found == ["quota", "outage", "outage", "outage", "quota"]
 
@@ -219,9 +218,9 @@ def test_a_poll_that_learned_the_time_failed_from_its_own_start(wrong):
     downtime = begun(clocks)
     clocks.wait(60)
     heard(clocks, downtime)
-    downtime.poll_finished("outage", now(clocks), answered=False)
+    downtime.poll_finished("outage", clocks.now(), answered=False)
     clocks.wait(60)
-    downtime.record_failure(now(clocks))
+    downtime.record_failure(clocks.now())
     assert [downtime.main_reason(NOON + at, NOON + at + 30) for at in (-40, 0, 80, 121)] == [
         "quota",
         "outage",
@@ -236,15 +235,15 @@ def test_a_sleep_in_an_outage_is_distinguished_from_it(known):
     if known:
         clocks.hear()
     downtime = begun(clocks)
-    downtime.answer_received(now(clocks))
-    downtime.poll_finished("outage", now(clocks), answered=False)
+    downtime.answer_received(clocks.now())
+    downtime.poll_finished("outage", clocks.now(), answered=False)
     clocks.wait(600)
-    downtime.record_failure(now(clocks))
+    downtime.record_failure(clocks.now())
     clocks.sleep(HOUR)
     clocks.wait(10)
     clocks.utc()  # a stream reads it once a minute
     clocks.wait(590)
-    downtime.record_failure(now(clocks))
+    downtime.record_failure(clocks.now())
     heard(clocks, downtime)
     spans = [(0, 600), (610, 600 + HOUR), (620 + HOUR, 1_200 + HOUR), (1_201 + HOUR, 1_300 + HOUR)]
     found = [downtime.main_reason(NOON + start, NOON + end) for start, end in spans]

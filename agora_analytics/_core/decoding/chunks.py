@@ -223,7 +223,7 @@ class ChunkReader:
     def _key(self, at: int, path: str) -> tuple[str, int]:
         self._members += 1
         if self._members > _MAX_MEMBERS:
-            raise TooManyMisfitsError(f"more than {_MAX_MEMBERS} members to be looked at", path)
+            raise TooManyMisfitsError(f"more than {_MAX_MEMBERS} members need scanning", path)
         return scanner.key(self.body, at)
 
     def _several(self, found: _ListState, spans: list[tuple[int, int]]) -> Steps[None]:
@@ -254,7 +254,7 @@ class ChunkReader:
         return None, 0
 
     def _apart(self, at: int, ends: list[int]) -> list[tuple[int, int]]:
-        """Return where items begin and end, up to the first of these ends which is one; none where none is."""
+        """Return where items begin and end, up to the first of `ends` that ends an item; empty if none does."""
         for end in ends:
             try:
                 return [(at + one - 1, at + other - 1) for one, other in json.item_spans(b"[%b]" % self.body[at:end])]
@@ -292,12 +292,12 @@ class ChunkReader:
         return value
 
     def _value(self, form: ValueFormat, text: bytes, path: str) -> Steps[Any]:
-        """Read the text of one value: as it is, else with half characters replaced, else patiently."""
+        """Read the text of one value: as it is, else with half characters replaced, else leniently."""
         value, mended = self._exact(form, text, path)
         return (yield from self._leniently(form, mended, path)) if value is None else value
 
     def _exact(self, form: ValueFormat, text: bytes, path: str) -> tuple[Any, bytes]:
-        """Return the value of a text or None, and the text with half characters replaced, which is told."""
+        """Return the value of a text or None, and the text with half characters replaced, which is reported."""
         ways = form.one, form.lax_one
         value = _first_fitting(ways, text)
         if value is not None:
@@ -324,7 +324,7 @@ class ChunkReader:
     def _count(self, path: str) -> None:
         self._lenient_items += 1
         if self._lenient_items > _MAX_LENIENT:
-            raise TooManyMisfitsError(f"more than {_MAX_LENIENT} items are not as the reference has them", path)
+            raise TooManyMisfitsError(f"more than {_MAX_LENIENT} items do not fit the reference exactly", path)
 
     def _text(self, at: int) -> Steps[bytes]:
         end = yield from scanner.whole(self.body, at)

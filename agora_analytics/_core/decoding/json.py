@@ -81,12 +81,12 @@ def row_struct(name: str, fields: Sequence[str]) -> Callable[..., object]:
 
 
 def wire_name(field: str) -> str:
-    """Return the service's name of a field of a model."""
+    """Return the service's name for a field of a model."""
     return WIRE_NAMES.get(field, field)
 
 
 def field_name(wire: str) -> str:
-    """Return a model's name of a field of the service's."""
+    """Return the name that models have for a field of the service."""
     return _FIELDS.get(wire, wire)
 
 
@@ -135,9 +135,8 @@ def answer_decoder(
 ) -> Callable[[bytes], Any]:
     """Return the decoder into an answer class, whose fields have other names than on the wire.
 
-    `decoder_for` is `strict_decoder` or `lax_decoder`; errors are theirs.
-
-    What the service sends under the names `ours` is not read: this library fills those fields in.
+    `decoder_for` is `strict_decoder` or `lax_decoder`; errors are theirs. What the service sends under the names `ours`
+    is ignored, because this library fills those fields in.
     """
 
     @cache

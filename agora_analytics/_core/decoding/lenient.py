@@ -34,7 +34,7 @@ def _fields(document: object, kind: Any) -> Any:
     try:
         value = convert_or_none(rest, kind) or _converter.structure(
             rest, kind
-        )  # a name for a user is often all that is odd
+        )  # a user ID that is a name is often all that is odd
         return attrs.evolve(value, **{name: _uid(document[name]) for name in users}) if users else value
     except MisfitError:
         raise MisfitError(*_misfit(document, kind)) from None

@@ -53,7 +53,7 @@ def type_error(name: str, value: object, allowed: str) -> TypeError:
 
 
 _MOST: Final = 2**31 - 1
-"""Default upper bound of whole numbers: what no service and no sum over it will mistake."""
+"""Default upper bound of whole numbers: 32 bits, which every service can read."""
 
 _ENDLESS: Final = 1e15
 """Default upper bound of other numbers."""
@@ -172,7 +172,7 @@ def app_id(name: str, value: object) -> str:
 
 
 def secret_error(name: str, value: object) -> Exception | None:
-    """Return the error of an invalid secret; raised from here, a traceback with locals would show the secret."""
+    """Return the error of an invalid secret, or None; raised here, a traceback with locals would show the secret."""
     if not isinstance(value, str):
         return TypeError(f"{name} must be a str, not {type(value).__name__} (value not shown)")
     if not value or value != value.strip():
@@ -190,7 +190,7 @@ Rule = Callable[[str, Any], Any]
 
 
 def instance(name: str, value: object, kind: type[T], allowed: str = "") -> T:
-    """Return a value of a class; `allowed` says what else there is to know."""
+    """Return a value of a class; `allowed`, if given, is what the error says is allowed."""
     if not isinstance(value, kind):
         raise type_error(name, value, allowed or f"a {kind.__name__}")
     return value
