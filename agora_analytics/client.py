@@ -257,6 +257,11 @@ def service_time(client: AnalyticsClient) -> ServiceTime:
     return client._dispatcher.time  # noqa: SLF001 - no part of a client's public face
 
 
+def limiters_of(client: AnalyticsClient) -> Limiters:
+    """Return the rate limiters of a client, for the library's own programs."""
+    return client._dispatcher.limiters  # noqa: SLF001 - no part of a client's public face
+
+
 def _hosts(base_url: object) -> tuple[str, ...]:
     """Return base URLs; an error does not show the value, which may hold credentials."""
     one = isinstance(base_url, str)

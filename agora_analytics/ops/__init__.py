@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from agora_analytics._core.lazy import door_of_modules
 
-__all__: list[str] = []
+if TYPE_CHECKING:
+    from agora_analytics.ops.metrics.collector import *
 
-__getattr__, __dir__ = door_of_modules(globals(), {})
+__all__ = ["Collector"]
+
+__getattr__, __dir__ = door_of_modules(globals(), {"Collector": "metrics.collector"})
