@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
@@ -18,7 +18,7 @@ from agora_analytics._core.retry import Retry
 from agora_analytics._core.transport import HOSTS, AiohttpTransport, Credentials, Timeouts
 from agora_analytics.endpoints.base import Scope
 from agora_analytics.plans import Plan
-from agora_analytics.protocols import CheckpointStore, Ledger, Transport, WallClock
+from agora_analytics.protocols import CheckpointStore, Ledger, RequestObserver, Transport, WallClock
 from agora_analytics.quota.ledger_state import MemoryLedger
 from agora_analytics.quota.limiters import Limiters
 from agora_analytics.quota.quota import Quota
@@ -72,6 +72,7 @@ class AnalyticsClient:
         checkpoints: stores the positions of streams by name, such as `FileCheckpoints(folder)`.
         transport: carries requests instead of aiohttp, as the simulator's does; it is closed with the client.
         clock: seconds since 1970.
+        observers: are told of each request, for metrics and traces.
 
     """
 
@@ -96,6 +97,7 @@ class AnalyticsClient:
         checkpoints: CheckpointStore | None = None,
         transport: Transport | None = None,
         clock: WallClock = time.time,
+        observers: Iterable[RequestObserver] = (),
     ) -> None:
         # Each setting is checked where it is passed on: longer than 25 lines for that.
         try:
@@ -123,6 +125,7 @@ class AnalyticsClient:
             retry=Retry() if retry is None else validation.instance("retry", retry, Retry),
             max_wait=None if max_wait is None else validation.number_in_range("max_wait", max_wait, endless=True),
             on_bad_row=cast("OnBadRow", validation.one_of("on_bad_row", on_bad_row, ("skip", "raise"))),
+            observers=_observers(observers),
         )
         scope = Scope(
             app_id=validation.none_or(validation.app_id, "app_id", app_id),
@@ -257,9 +260,9 @@ def service_time(client: AnalyticsClient) -> ServiceTime:
     return client._dispatcher.time  # noqa: SLF001 - no part of a client's public face
 
 
-def limiters_of(client: AnalyticsClient) -> Limiters:
-    """Return the rate limiters of a client, for the library's own programs."""
-    return client._dispatcher.limiters  # noqa: SLF001 - no part of a client's public face
+def dispatcher_of(client: AnalyticsClient) -> Dispatcher:
+    """Return what the clients of an account share, for the library's own programs."""
+    return client._dispatcher  # noqa: SLF001 - no part of a client's public face
 
 
 def _hosts(base_url: object) -> tuple[str, ...]:
@@ -281,3 +284,11 @@ def _store(checkpoints: CheckpointStore) -> CheckpointStore:
 
 def _transport(transport: Transport) -> Transport:
     return validation.with_members("transport", transport, "a Transport", "hosts", "send", "close")
+
+
+def _observers(observers: Iterable[RequestObserver]) -> tuple[RequestObserver, ...]:
+    allowed = "a RequestObserver, such as ops.OpenTelemetry()"
+    return tuple(
+        validation.with_members(f"observers[{place}]", observer, allowed, "request_started")
+        for place, observer in enumerate(validation.as_list("observers", observers, "observers"))
+    )

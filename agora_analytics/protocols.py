@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
 from urllib.parse import parse_qsl
 
 import attrs
@@ -55,7 +55,10 @@ class Response:
 
 
 class Transport(Protocol):
-    """Sends requests to a host; the only part that knows credentials and sockets."""
+    """Sends requests to a host; the only part that knows credentials and sockets.
+
+    It may also have `addresses`, a sequence of the name and port of each host, for observers.
+    """
 
     @property
     def hosts(self) -> int:
@@ -110,3 +113,91 @@ class Ledger(Protocol):
 
     async def close(self) -> None:
         """Close what it opened; may be called twice."""
+
+
+Outcome = Literal["ok", "refused", "error", "cancelled", "quota", "skipped"]
+"""How a request ended.
+
+`ok`: it returned an answer. `refused`: the service counted too many requests (429), also at the last attempt. `quota`:
+the plan's quota is used up for longer than the request may wait. `skipped`: when its turn came, nothing was left to
+fetch. `cancelled`: its task was. `error`: anything else.
+"""
+
+
+@attrs.frozen(kw_only=True)
+class Attempt:
+    """One attempt of a request, as it is sent.
+
+    Attributes:
+        number: from 1; the second is the first retry.
+        counter: the counter of the plan that it spends from.
+        waited: seconds that it waited for its permit.
+        host: index of the host.
+        address: name of the host, empty if the transport does not tell it.
+        port: port of the host.
+
+    """
+
+    number: int
+    counter: str
+    waited: float
+    host: int
+    address: str = ""
+    port: int | None = None
+
+
+@attrs.frozen(kw_only=True)
+class AttemptResult:
+    """What came of an attempt.
+
+    Attributes:
+        seconds: from sending until the whole response was there, or until the attempt failed.
+        status: HTTP status; None if no response arrived.
+        error: class of the error that it raised, None for an answer. The service reports some errors with status 200.
+        request_id: for Agora support, if an error has one.
+
+    """
+
+    seconds: float
+    status: int | None = None
+    error: type[BaseException] | None = None
+    request_id: str | None = None
+
+
+@attrs.frozen(kw_only=True)
+class RequestResult:
+    """How a request ended, the seconds from its start to its end, and the class of the error that it raised."""
+
+    outcome: Outcome
+    seconds: float
+    error: type[BaseException] | None = None
+
+
+class RequestTrace(Protocol):
+    """Is told what one request does, in this order: its attempts, each with its result, and the end."""
+
+    def attempt_started(self, attempt: Attempt) -> None:
+        """Called when an attempt has its permit and is about to be sent."""
+
+    def attempt_ended(self, attempt: Attempt, result: AttemptResult) -> None:
+        """Called once for each attempt that started, also if it was cancelled; its answer is decoded by then."""
+
+    def request_ended(self, result: RequestResult) -> None:
+        """Called once, whatever ends the request."""
+
+
+class RequestObserver(Protocol):
+    """Is told of each request of a client, for metrics and traces: `AnalyticsClient(observers=[...])`.
+
+    It is called in the event loop, in the task and context of the request, and must return at once. If it raises, the
+    error is logged and it is not called again; the request goes on.
+
+    Nothing that it gets holds credentials, the App ID, a channel name or a user ID: those are in `Request`, which is
+    for transports alone. Of a URL it gets the host's name and port, and the endpoint with its path.
+    """
+
+    def request_started(self, endpoint: Endpoint, priority: str) -> RequestTrace | None:
+        """Return what is told of this request, None for nothing.
+
+        Called before the request waits for its quota. `priority` is `interactive`, `stream` or `export`.
+        """

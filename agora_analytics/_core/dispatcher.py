@@ -17,12 +17,13 @@ import attrs
 from agora_analytics._core import wire
 from agora_analytics._core.decoding.codec import Decode
 from agora_analytics._core.decoding.scanner import Steps
+from agora_analytics._core.observers import Observers, Unobserved
 from agora_analytics._core.redaction import in_steps, without_app, without_escapes
 from agora_analytics._core.retry import HostSelector, Retry
 from agora_analytics.errors import AgoraError, DecodeError, RateLimited, ResponseError
 from agora_analytics.models import Answer, BadRow
 from agora_analytics.plans import Endpoint
-from agora_analytics.protocols import Request, Response, Transport
+from agora_analytics.protocols import Request, RequestObserver, Response, Transport
 from agora_analytics.quota.limiters import Limiters
 from agora_analytics.quota.quota import Quota
 from agora_analytics.quota.wait_queue import Priority
@@ -81,10 +82,7 @@ class _PendingRequest(Generic[AnswerT]):
     build: BuildRequest
     decode: Decode[AnswerT]
     app: str
-
-
-class NothingToFetchError(Exception):
-    """The data expired while the request waited for quota: nothing was sent."""
+    trace: Unobserved
 
 
 class _Owner:
@@ -127,6 +125,7 @@ class Dispatcher:
         max_wait: float | None,
         random: Random | None = None,
         on_bad_row: OnBadRow = "skip",
+        observers: Sequence[RequestObserver] = (),
     ) -> None:
         self.plan = limiters.plan
         self.limiters = limiters
@@ -140,6 +139,7 @@ class Dispatcher:
         self._owner: _Owner | None = None
         self._closed = False
         self._strict = on_bad_row == "raise"
+        self.observers = Observers(observers, limiters.plan, getattr(transport, "addresses", ()))
 
     async def fetch(
         self,
@@ -161,30 +161,31 @@ class Dispatcher:
         # One loop whose steps share the state of the request: longer than 25 lines for that.
         loop = self._bind_loop()
         begun = loop.time()
-        pending = _PendingRequest(endpoint, build, decode, app)
         failed: AgoraError | None = None
         rate_limited = 0
-        for attempt in count(1):
-            remaining = self._remaining_wait(options, loop.time() - begun)
-            host = self._hosts.current and self._hosts.pick(loop.time())  # nearly always the first
-            try:
-                answer = await self._attempt(pending, host, remaining, options.priority)
-            except AgoraError as error:
-                error.request = error.request or _describe(pending)
-                self._hosts.report_failure(host, error, loop.time())
-                rate_limited += isinstance(error, RateLimited)
-                wait = self._retry_delay(options, error, attempt, rate_limited, loop.time() - begun)
-                wait = self._cap_retry_after(wait, error, options, loop.time() - begun)
-                if wait is None:
-                    raise error from failed
-                failed = error
-            else:
-                self._hosts.report_success(host)
-                if options.on_skipped and (rows := [one for one in answer.skipped if one.whole]):
-                    options.on_skipped(endpoint, rows)
-                return answer
-            log.info("attempt %d failed, next in %.1f s: %s", attempt, wait, failed)
-            await asyncio.sleep(wait)
+        with self.observers.request(endpoint, options.priority) as trace:
+            pending = _PendingRequest(endpoint, build, decode, app, trace)
+            for attempt in count(1):
+                remaining = self._remaining_wait(options, loop.time() - begun)
+                host = self._hosts.current and self._hosts.pick(loop.time())  # nearly always the first
+                try:
+                    answer = await self._attempt(pending, host, remaining, options.priority)
+                except AgoraError as error:
+                    error.request = error.request or _describe(pending)
+                    self._hosts.report_failure(host, error, loop.time())
+                    rate_limited += isinstance(error, RateLimited)
+                    wait = self._retry_delay(options, error, attempt, rate_limited, loop.time() - begun)
+                    wait = self._cap_retry_after(wait, error, options, loop.time() - begun)
+                    if wait is None:
+                        raise error from failed
+                    failed = error
+                else:
+                    self._hosts.report_success(host)
+                    if options.on_skipped and (rows := [one for one in answer.skipped if one.whole]):
+                        options.on_skipped(endpoint, rows)
+                    return answer
+                log.info("attempt %d failed, next in %.1f s: %s", attempt, wait, failed)
+                await asyncio.sleep(wait)
         raise AssertionError("unreachable")
 
     async def close(self) -> None:
@@ -241,19 +242,22 @@ class Dispatcher:
     async def _attempt(
         self, pending: _PendingRequest[AnswerT], host: int, remaining: float | None, priority: Priority
     ) -> AnswerT:
+        pending.trace.waiting()
         async with self.limiters.permit(pending.endpoint, remaining, priority, pending.app) as permit:
             permit.sent = False
             self._ensure_open()  # closed while this request waited?
             request = pending.build()
             permit.sent = True
-            try:
-                response = await self._transport.send(request, host)
-                permit.answered(wire.server_date(response), host)
-                log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))
-                answer = await self._read(request, response, pending.decode)
-            except AgoraError as error:
-                error.request = error.request or str(request)  # building it again may count as another attempt
-                raise
+            with pending.trace.attempt(host) as attempt:
+                try:
+                    response = await self._transport.send(request, host)
+                    permit.answered(wire.server_date(response), host)
+                    attempt.answered(response.status)
+                    log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))
+                    answer = await self._read(request, response, pending.decode)
+                except AgoraError as error:
+                    error.request = error.request or str(request)  # building it again may count as another attempt
+                    raise
             _log_skipped(request, answer)
             return answer
 
@@ -335,5 +339,5 @@ def _describe(pending: _PendingRequest[AnswerT]) -> str:
     """Return the request as text, or the endpoint where none can be built."""
     try:
         return str(pending.build())
-    except (NothingToFetchError, ValueError):
+    except (wire.NothingToFetchError, ValueError):
         return str(pending.endpoint)

@@ -164,6 +164,11 @@ class AiohttpTransport:
         """How many hosts there are."""
         return len(self._hosts)
 
+    @property
+    def addresses(self) -> list[tuple[str, int | None]]:
+        """Name and port of each host."""
+        return [(url.host or "", url.port) for url in map(URL, self._hosts)]
+
     async def send(self, request: Request, host: int = 0) -> Response:
         """Send once, return whatever came whole; raises `TransportError`, or `DecodeError` for too large an answer."""
         outcome = await self._exchange(self._opened(), request, host)

@@ -40,6 +40,11 @@ from agora_analytics.protocols import Request, Response
 Param = str | int | bool | None
 """A parameter's value; None omits it."""
 
+
+class NothingToFetchError(Exception):
+    """The data expired while the request waited for quota: nothing was sent."""
+
+
 _SUCCESS = frozenset({None, 0, 200})
 _RATES: dict[str, Unit] = {"qps limit": "second", "qpm limit": "minute", "qpd limit": "day"}
 _PLAN = {

@@ -17,8 +17,9 @@ import attrs
 
 from agora_analytics._core import wire
 from agora_analytics._core.decoding.codec import Decode
-from agora_analytics._core.dispatcher import Dispatcher, NothingToFetchError, RequestOptions
+from agora_analytics._core.dispatcher import Dispatcher, RequestOptions
 from agora_analytics._core.redaction import fingerprint
+from agora_analytics._core.wire import NothingToFetchError
 from agora_analytics.errors import PlanRefused
 from agora_analytics.models import Answer, BadRow, Found
 from agora_analytics.plans import Endpoint, Limits, is_cut

@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Final, TypeVar
 
 from agora_analytics._core import validation
-from agora_analytics._core.dispatcher import Dispatcher, NothingToFetchError
+from agora_analytics._core.dispatcher import Dispatcher
+from agora_analytics._core.wire import NothingToFetchError
 from agora_analytics.endpoints.base import EndpointGroup, SpanTracker
 from agora_analytics.errors import DecodeError, PlanRefused, TooEarly
 from agora_analytics.models import Answer, Call, Session

@@ -65,6 +65,11 @@ class SimulatorTransport:
         """The number of hosts."""
         return self._hosts
 
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        """Name and port of each host, as observers are told."""
+        return [(f"host{number}.agora.test", 443) for number in range(self._hosts)]
+
     async def send(self, request: Request, host: int = 0) -> Response:
         """Send a request to a host and return the answer.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
@@ -29,7 +30,8 @@ _OVERFLOW: Final = ("block", "drop_oldest")
 class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
     """Hands each event of a stream to every subscriber; made by `broadcast`.
 
-    The first subscriber that iterates starts the stream, and leaving the context closes it.
+    The first subscriber that iterates starts the stream, and leaving the context closes it. The stream runs with the
+    context variables (`contextvars`) of the code that made the hub: its requests are no part of a subscriber's trace.
     """
 
     def __init__(self, stream: Stream[T], size: int, on_overflow: str, history: int) -> None:
@@ -45,6 +47,7 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
         self._pump: asyncio.Task[None] | None = None
         self._over = False
         self._error: Exception | None = None
+        self._context = contextvars.copy_context()
 
     def subscribe(self, *, last: int = 0) -> Subscription[T]:
         """Return an iterator over the `last` events, as far as the hub has them, and all from now on.
@@ -103,7 +106,7 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
         """Start to read the stream, at the first call."""
         if self._pump is None and not self._over:
             self._loop = asyncio.get_running_loop()
-            self._pump = self._loop.create_task(self._run())
+            self._pump = self._loop.create_task(self._run(), context=self._context)
 
     def notify(self) -> None:
         """Wake the hub: a subscriber has taken an event, or was closed."""

@@ -107,6 +107,7 @@ METHODS = [
             "checkpoints": "object or None",
             "transport": "object or None",
             "clock": "function",
+            "observers": "list",
         },
     ),
     Method("AnalyticsClient.with_app", CLIENT.with_app, {"app_id": "b"}, {"app_id": "app"}),

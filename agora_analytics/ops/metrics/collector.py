@@ -14,7 +14,7 @@ from prometheus_client import Counter, Metric
 from agora_analytics._core import validation
 from agora_analytics._core.decoding.scanner import Steps, finish
 from agora_analytics._core.dispatcher import in_turns
-from agora_analytics.client import AnalyticsClient, limiters_of
+from agora_analytics.client import AnalyticsClient, dispatcher_of
 from agora_analytics.export.report import ProgressCallback
 from agora_analytics.ops.metrics import export_metrics, quota_metrics, realtime_metrics, stream_metrics
 from agora_analytics.ops.metrics.export_metrics import ExportObserver
@@ -22,6 +22,7 @@ from agora_analytics.ops.metrics.exposition import encode
 from agora_analytics.ops.metrics.families import Family, Value, family_of, label, values_of
 from agora_analytics.ops.metrics.quota_metrics import QuotaReader
 from agora_analytics.ops.metrics.realtime_metrics import SeriesValues, newest_values
+from agora_analytics.ops.metrics.request_metrics import RequestMetrics
 from agora_analytics.ops.metrics.stream_metrics import FollowObserver, StreamCounters, WatchObserver
 from agora_analytics.streams.follow.follow import Follow
 from agora_analytics.streams.watch.watch import Watch
@@ -35,6 +36,9 @@ _PATIENCE: Final = 5.0
 
 _MAX_ENDED: Final = 100
 """Streams that have ended, and exports, that are still shown."""
+
+_LEAST_SERIES: Final = 1_000
+"""More than what does not depend on streams, so that no histogram is ever shown in part."""
 
 _SLICE: Final = 100
 """Samples between two breaks."""
@@ -61,8 +65,8 @@ class Collector:
         print(generate_latest(registry).decode())
     ```
 
-    A scrape sends no request. The quota of a ledger in memory is that of the scrape. For any other ledger a scrape waits
-    a quarter of a second at most, and then shows the quota that an earlier scrape has read, whose time is
+    A scrape sends no request. The quota of a ledger in memory is that of the scrape. For any other ledger a scrape
+    waits a quarter of a second at most, and then shows the quota that an earlier scrape has read, whose time is
     `agora_quota_snapshot_timestamp_seconds`. `collect()` in the client's own event loop cannot wait at all, so it shows
     that of the scrape before.
 
@@ -74,7 +78,7 @@ class Collector:
         account: the `account` label; by default the fingerprint under which a ledger keeps the account.
         apps: the `app` label by App ID; an App ID that is missing is its own label.
         channels: whether to show series of a channel, with the label `channel`. Series of users are never shown.
-        max_series: samples that a scrape may have; what is left out is counted in `agora_series_dropped_total`.
+        max_series: samples that a scrape may have, 1,000 or more; what is left out is counted in `agora_series_dropped_total`.
 
     """
 
@@ -87,14 +91,17 @@ class Collector:
         channels: bool = False,
         max_series: int = 2_000,
     ) -> None:
-        shared = limiters_of(validation.instance("client", client, AnalyticsClient))
-        self._time = shared.time
+        dispatcher = dispatcher_of(validation.instance("client", client, AnalyticsClient))
+        self._time = dispatcher.time
         self._apps = validation.none_or(validation.mapping, "apps", apps, str) or {}
         self._channels = validation.boolean("channels", channels)
-        self._max_series = validation.int_in_range("max_series", max_series, 1)
-        self._account = label(validation.none_or(validation.non_empty_str, "account", account) or shared.account)
-        self._plan = client.plan.name
-        self._quota = QuotaReader(shared, self._account)
+        self._max_series = validation.int_in_range("max_series", max_series, _LEAST_SERIES)
+        self._account = label(
+            validation.none_or(validation.non_empty_str, "account", account) or dispatcher.limiters.account
+        )
+        self._plan = label(client.plan.name)
+        self._quota = QuotaReader(dispatcher.limiters, self._account)
+        self._requests = RequestMetrics()
         self._counters = StreamCounters()
         self._dropped = Counter(
             "agora_series_dropped", "Samples that were left out because there were more than max_series.", registry=None
@@ -103,6 +110,7 @@ class Collector:
         self._exports: dict[str, ExportObserver] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._bind()
+        dispatcher.observers.add(self._requests)
 
     def watch(self, watch: Watch, *, name: str = "watch") -> None:
         """Show a watch from now on; its consumer iterates over it as before.
@@ -199,6 +207,7 @@ class Collector:
         """Yield all samples but the real-time values."""
         yield Value(_BUILD, {"version": version("agora-analytics"), "plan": self._plan, "account": self._account}, 1)
         yield from self._quota.values()
+        yield from self._requests.values()
         for stream in list(self._streams.values()):
             yield from stream.values()
         yield from self._counters.values()
@@ -209,7 +218,7 @@ class Collector:
         yield _BUILD
         for part in (quota_metrics, stream_metrics, export_metrics, realtime_metrics):
             yield from part.FAMILIES
-        yield from map(family_of, (*self._counters.all(), self._dropped))
+        yield from map(family_of, (*self._requests.all(), *self._counters.all(), self._dropped))
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

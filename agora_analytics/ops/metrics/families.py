@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import attrs
 from prometheus_client import Metric
 from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.samples import Exemplar
 
 _MAX_LABEL: Final = 128
 """Characters of a label's value; Prometheus may be set up to refuse a whole scrape for a longer one."""
@@ -33,6 +34,7 @@ class Value(NamedTuple):
     labels: Mapping[str, str]
     value: float
     suffix: str = ""
+    exemplar: Exemplar | None = None
 
     def add_to(self, metrics: dict[str, Metric]) -> None:
         """Add the sample to the metric of its name."""
@@ -40,7 +42,9 @@ class Value(NamedTuple):
         metric = metrics.get(family.name)
         if metric is None:
             metric = metrics[family.name] = Metric(family.name, family.help, family.kind)
-        metric.add_sample(family.name + (self.suffix or family.suffix), dict(self.labels), self.value)
+        metric.add_sample(
+            family.name + (self.suffix or family.suffix), dict(self.labels), self.value, exemplar=self.exemplar
+        )
 
 
 def family_of(instrument: MetricWrapperBase) -> Family:
@@ -56,7 +60,7 @@ def values_of(instrument: MetricWrapperBase) -> Iterator[Value]:
         for sample in metric.samples:
             suffix = sample.name.removeprefix(metric.name)
             if suffix != "_created":
-                yield Value(family, sample.labels, sample.value, suffix)
+                yield Value(family, sample.labels, sample.value, suffix, sample.exemplar)
 
 
 def label(text: str | None) -> str:

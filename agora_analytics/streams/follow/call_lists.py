@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any, Final, Protocol
 
 from agora_analytics._core import paging, truncation
-from agora_analytics._core.dispatcher import NothingToFetchError
+from agora_analytics._core.wire import NothingToFetchError
 from agora_analytics.errors import IncompleteList
 from agora_analytics.models import Call, CallPage
 from agora_analytics.plans import CALL_LISTS, Endpoint

@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-from agora_analytics._core.dispatcher import NothingToFetchError
+from agora_analytics._core.wire import NothingToFetchError
 from agora_analytics.errors import AgoraError, DecodeError, IncompleteList
 from agora_analytics.models import Call
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS

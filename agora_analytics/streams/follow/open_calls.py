@@ -17,7 +17,7 @@ from typing import Final
 
 import attrs
 
-from agora_analytics._core.dispatcher import NothingToFetchError
+from agora_analytics._core.wire import NothingToFetchError
 from agora_analytics.errors import AgoraError, IncompleteList, RateLimited, ResponseError, ServerError
 from agora_analytics.models import Call
 from agora_analytics.spans import DAY, HOUR, Span

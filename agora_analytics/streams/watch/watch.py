@@ -14,7 +14,8 @@ from typing import Final
 import attrs
 
 from agora_analytics._core import validation
-from agora_analytics._core.dispatcher import NothingToFetchError, SpanProvider
+from agora_analytics._core.dispatcher import SpanProvider
+from agora_analytics._core.wire import NothingToFetchError
 from agora_analytics.errors import AgoraError
 from agora_analytics.models import Point
 from agora_analytics.plans import REALTIME_USAGE
