@@ -78,7 +78,7 @@ class Collector:
         account: the `account` label; by default the fingerprint under which a ledger keeps the account.
         apps: the `app` label by App ID; an App ID that is missing is its own label.
         channels: whether to show series of a channel, with the label `channel`. Series of users are never shown.
-        max_series: samples that a scrape may have, 1,000 or more; what is left out is counted in `agora_series_dropped_total`.
+        max_series: samples that a scrape may have, 1,000 or more; `agora_series_dropped_total` counts what is left out.
 
     """
 
