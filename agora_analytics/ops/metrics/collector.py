@@ -61,8 +61,8 @@ class Collector:
         registry.register(collector)
         async with client.realtime.watch(users) as watch:
             collector.watch(watch, name="users")
-            await anext(watch)
-        print(generate_latest(registry).decode())
+            async for _ in watch:
+                print(generate_latest(registry).decode())
     ```
 
     A scrape sends no request. The quota of a ledger in memory is that of the scrape. For any other ledger a scrape
@@ -99,7 +99,11 @@ class Collector:
         self._account = label(
             validation.none_or(validation.non_empty_str, "account", account) or dispatcher.limiters.account
         )
-        self._plan = label(client.plan.name)
+        self._build = {
+            "version": version("agora-analytics"),
+            "plan": label(client.plan.name),
+            "account": self._account,
+        }
         self._quota = QuotaReader(dispatcher.limiters, self._account)
         self._requests = RequestMetrics()
         self._counters = StreamCounters()
@@ -192,6 +196,7 @@ class Collector:
             if isinstance(stream, WatchObserver):
                 found = yield from stream.series_values()
                 realtime += [(stream.app, one) for one in found]
+            yield None
         samples = chain(self._values(), newest_values(realtime))
         metrics: dict[str, Metric] = {}
         for number, value in enumerate(islice(samples, self._max_series), 1):
@@ -205,7 +210,7 @@ class Collector:
 
     def _values(self) -> Iterator[Value]:
         """Yield all samples but the real-time values."""
-        yield Value(_BUILD, {"version": version("agora-analytics"), "plan": self._plan, "account": self._account}, 1)
+        yield Value(_BUILD, self._build, 1)
         yield from self._quota.values()
         yield from self._requests.values()
         for stream in list(self._streams.values()):

@@ -144,9 +144,11 @@ def hold_lock(path) -> sqlite3.Connection:
 
 async def until_ledger_is(up: float, collector: Collector) -> Scrape:
     async with asyncio.timeout(10):
-        while (seen := await scrape(collector)).value("agora_ledger_up", account="prod") != up:
+        while True:
+            seen = await scrape(collector)
+            if seen.value("agora_ledger_up", account="prod") == up:
+                return seen
             await asyncio.sleep(0.05)
-    return seen
 
 
 @pytest.mark.real_time

@@ -187,9 +187,7 @@ async def test_values_of_any_name_are_few_valid_and_add_up(number):
 async def test_a_mean_of_the_others_is_weighted_by_their_users():
     users = {f"value {each}": 100.0 - each for each in range(40)}
     rates = {name: each / 1_000 for each, name in enumerate(users)}
-    seen = await watched(
-        lambda metric: users if metric == "userCount" else rates, USERS_BY_COUNTRY, FREEZES_BY_COUNTRY
-    )
+    seen = await watched(lambda metric: users if metric == "userCount" else rates, USERS_BY_COUNTRY, FREEZES_BY_COUNTRY)
     _, values = await scraped(seen, FREEZES_BY_COUNTRY)
     shown, others = list(users)[:20], list(users)[20:]
     assert {name: values[name] for name in shown} == pytest.approx({name: rates[name] for name in shown})
