@@ -30,7 +30,6 @@ from agora_analytics import (
     to_pandas,
     to_polars,
 )
-from agora_analytics.ops import Collector
 from agora_analytics.plans import CALL_LISTS, PREMIUM
 from agora_analytics.protocols import Response
 
@@ -76,8 +75,6 @@ CALL_ARGUMENTS = {"call": CALL, "start": START, "end": END}
 DIMENSION = {"dimension": "text or None", "dimension_values": "list"}
 SELECTION = Selection(START, END)
 CLIENT = make_client()
-COLLECTOR = Collector(CLIENT)
-WATCH = CLIENT.realtime.watch(Series("userCount", product="Native"))
 
 
 def call_with_varargs(method: Any, name: str, **arguments: Any) -> Any:
@@ -396,25 +393,5 @@ METHODS = [
         Method(f"Window.{name}", getattr(Window(ts=START, values={}), name), {}, {"series": "object"})
         for name in ("points", "value", "by_group")
     ),
-    Method("Watch.final_before", WATCH.final_before, {}, {"series": "object"}),
-    Method("Watch.on_event", WATCH.on_event, {}, {"listener": "function"}),
-    Method(
-        "Collector",
-        Collector,
-        {"client": CLIENT},
-        {
-            "client": "object",
-            "account": "text or None",
-            "apps": "mapping",
-            "channels": "flag",
-            "max_series": "count",
-        },
-    ),
-    Method("Collector.watch", COLLECTOR.watch, {"watch": WATCH}, {"watch": "object", "name": "text"}),
-    Method(
-        "Collector.follow", COLLECTOR.follow, {"follow": CLIENT.calls.follow()}, {"follow": "object", "name": "text"}
-    ),
-    Method("Collector.export", COLLECTOR.export, {}, {"name": "text"}),
-    Method("Collector.render", COLLECTOR.render, {}, {"accept": "text or None"}),
     *(Method(function.__name__, function, {}, {"models": "list"}) for function in (to_arrow, to_pandas, to_polars)),
 ]
