@@ -260,9 +260,9 @@ def service_time(client: AnalyticsClient) -> ServiceTime:
     return client._dispatcher.time  # noqa: SLF001 - no part of a client's public face
 
 
-def host_addresses(client: AnalyticsClient) -> tuple[str, ...]:
-    """Return the base URL of each host, for the library's own programs."""
-    return client._dispatcher.hosts  # noqa: SLF001 - as above
+def dispatcher_of(client: AnalyticsClient) -> Dispatcher:
+    """Return what the clients of an account share, for the library's own programs."""
+    return client._dispatcher  # noqa: SLF001 - no part of a client's public face
 
 
 def with_options(client: AnalyticsClient, **changes: Any) -> AnalyticsClient:

@@ -62,6 +62,10 @@ class Observers:
         self.addresses = tuple(addresses)
         self._observers = tuple(map(_Guarded, observers))
 
+    def add(self, observer: RequestObserver) -> None:
+        """Tell another observer of the requests that start from now on."""
+        self._observers += (_Guarded(observer),)
+
     def request(self, endpoint: Endpoint, priority: str) -> Unobserved:
         """Return the context of a request: it starts with this call, and ends when the context is left."""
         if not self._observers:

@@ -8,11 +8,15 @@ from agora_analytics._core.lazy import door_of_modules
 
 if TYPE_CHECKING:
     from agora_analytics.ops import doctor
+    from agora_analytics.ops.metrics.collector import *
     from agora_analytics.ops.tracing.otel import *
 
 __all__ = [
+    "Collector",
     "OpenTelemetry",
     "doctor",
 ]
 
-__getattr__, __dir__ = door_of_modules(globals(), {"OpenTelemetry": "tracing.otel", "doctor": "doctor"})
+__getattr__, __dir__ = door_of_modules(
+    globals(), {"Collector": "metrics.collector", "OpenTelemetry": "tracing.otel", "doctor": "doctor"}
+)

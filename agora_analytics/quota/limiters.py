@@ -45,6 +45,7 @@ class Limiters:
         self.enforced = enforce
         self.closed = False
         """Whether the client is closed, for loops that wait without a request."""
+        self.account = account
         self.time = ServiceTime(clock)
         # Where nothing is counted only the time could be shared, which is not worth opening a ledger.
         self._account = LedgerAccount(ledger if enforce else MemoryLedger(), account, self.time)
@@ -95,6 +96,10 @@ class Limiters:
     async def snapshot(self) -> QuotaSnapshot:
         """See `Quota.snapshot`."""
         return await self._account.change(self._snapshot)
+
+    def snapshot_now(self) -> QuotaSnapshot | None:
+        """Return the snapshot of a ledger in memory; None for any other, which must be awaited."""
+        return None if self._account.state is None else self._snapshot(self._account.state)
 
     async def forecast(self, requests: int, counter: str | Endpoint) -> Forecast:
         """See `Quota.forecast`."""

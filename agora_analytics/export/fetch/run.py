@@ -78,7 +78,9 @@ class ExportRun:
         self._endpoints = endpoints
         self._sources = by_name(sources(selection))
         self.refusals = RefusalClassifier(dispatcher, state_thread, fetcher, endpoints, self._sources)
-        self.reporter = ProgressReporter(dispatcher, selection, state_thread, parts, fetcher)
+        self.reporter = ProgressReporter(
+            dispatcher, selection, state_thread, parts, fetcher, min_users=options.min_users
+        )
         retention = RetentionTracker(dispatcher, fetcher)
         self._planner = SlicePlanner(dispatcher, selection)
         self._slice_fetcher = SliceFetcher(

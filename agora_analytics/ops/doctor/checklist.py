@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 
 from agora_analytics.catalogue import UsageMetric
-from agora_analytics.client import AnalyticsClient, host_addresses
+from agora_analytics.client import AnalyticsClient, dispatcher_of
 from agora_analytics.plans import CALL_LISTS, INSIGHT_USAGE, REALTIME_USAGE, Endpoint
 
 __all__ = ["Check", "checklist"]
@@ -30,7 +30,7 @@ def checklist(client: AnalyticsClient) -> tuple[Check, ...]:
     Checks of endpoints that the plan does not include are left out.
     """
     # One entry for each check: longer than 25 lines for that.
-    hosts = len(host_addresses(client))
+    hosts = len(dispatcher_of(client).hosts)
     checks = (
         Check(name="hosts", question="Which hosts answer, and how fast?", requests=hosts, endpoint=CALL_LISTS),
         Check(name="account", question="Are credentials, App ID and plan right?", requests=1, endpoint=CALL_LISTS),

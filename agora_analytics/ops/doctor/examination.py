@@ -10,7 +10,7 @@ import attrs
 
 from agora_analytics._core.retry import Retry
 from agora_analytics.catalogue import Granularity, Product, RealtimeUsageMetric, UsageMetric
-from agora_analytics.client import AnalyticsClient, host_addresses, service_time, with_options
+from agora_analytics.client import AnalyticsClient, dispatcher_of, service_time, with_options
 from agora_analytics.errors import (
     AgoraError,
     BadRequest,
@@ -148,7 +148,7 @@ class _Examination:
 
     async def _check_hosts(self) -> Finding:
         span = self._newest(CALL_LISTS, HOUR)
-        for number, address in enumerate(host_addresses(self._client)):
+        for number, address in enumerate(dispatcher_of(self._client).hosts):
             self._hosts = (*self._hosts, await self._time_host(number, address, span))
         answering = [host for host in self._hosts if host.seconds is not None]
         status: Status = "failed" if not answering else "warning" if len(answering) < len(self._hosts) else "ok"

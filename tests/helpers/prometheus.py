@@ -1,0 +1,92 @@
+"""A real Prometheus that scrapes one address, where Debian's package `prometheus` is installed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+PROMETHEUS = shutil.which("prometheus")
+MISSING = "prometheus is not installed (Debian's package prometheus)"
+
+
+class Prometheus:
+    """The query API of a Prometheus."""
+
+    def __init__(self, address: str, session: aiohttp.ClientSession) -> None:
+        self.address = address
+        self._session = session
+
+    async def query(self, expression: str, at: float | None = None) -> list[tuple[dict[str, str], float]]:
+        """Return labels and value of each series of an instant query, now or at a time."""
+        params = {"query": expression} | ({} if at is None else {"time": str(at)})
+        async with self._session.get(f"{self.address}/api/v1/query", params=params) as response:
+            answer = json.loads(await response.read())
+        assert answer["status"] == "success", answer
+        return [(found["metric"], float(found["value"][1])) for found in answer["data"]["result"]]
+
+    async def get(self, path: str) -> Any:
+        """Return the data of an answer of the API."""
+        async with self._session.get(f"{self.address}/api/v1/{path}") as response:
+            return json.loads(await response.read())["data"]
+
+    async def until(self, expression: str) -> list[tuple[dict[str, str], float]]:
+        """Return what a query finds, as soon as that is anything."""
+        async with asyncio.timeout(30):
+            while True:
+                if found := await self.query(expression):
+                    return found
+                await asyncio.sleep(0.1)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@asynccontextmanager
+async def prometheus(target: str, folder: Path, *, options: tuple[str, ...] = ()) -> AsyncIterator[Prometheus]:
+    """Run a Prometheus that scrapes `target`, a host and port, every half second."""
+    config = folder / "prometheus.yml"
+    job = {"job_name": "agora", "static_configs": [{"targets": [target]}]}
+    intervals = {"scrape_interval": "500ms", "scrape_timeout": "500ms"}
+    config.write_text(json.dumps({"global": intervals, "scrape_configs": [job]}))  # JSON is YAML
+    port = free_port()
+    assert PROMETHEUS is not None
+    process = await asyncio.create_subprocess_exec(
+        PROMETHEUS,
+        f"--config.file={config}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        *options,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with aiohttp.ClientSession() as session:
+            server = Prometheus(f"http://127.0.0.1:{port}", session)
+            await _ready(server, session)
+            yield server
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def _ready(server: Prometheus, session: aiohttp.ClientSession) -> None:
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                async with session.get(f"{server.address}/-/ready") as response:
+                    if response.status == 200:
+                        return
+            except aiohttp.ClientConnectionError:
+                pass
+            await asyncio.sleep(0.05)
