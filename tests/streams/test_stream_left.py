@@ -7,7 +7,7 @@ import gc
 from contextlib import aclosing, suppress
 
 import pytest
-from helpers.streaming import HOUR, NOON, USERS, consume, nothing_left, simulated
+from helpers.streaming import HOUR, NOON, USERS, consume, left_nothing_behind, simulated
 
 from agora_analytics import MemoryCheckpoints
 from agora_analytics.simulator import VirtualLoop
@@ -55,10 +55,10 @@ async def test_a_stream_leaves_nothing_behind_however_it_is_left(left, kind):
 
         await left(stream())
         gc.collect()
-        assert await nothing_left(client)
+        assert await left_nothing_behind(client)
         async with stream() as again:  # the name is free
             assert await anext(again)
-        assert await nothing_left(client)
+        assert await left_nothing_behind(client)
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])

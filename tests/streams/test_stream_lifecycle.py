@@ -11,15 +11,15 @@ from helpers.streaming import (
     HOUR,
     NOON,
     USERS,
-    all_of,
+    collect,
     consume,
-    nothing_left,
-    of,
-    passed,
+    consume_for,
+    elapsed,
+    is_contiguous,
+    left_nothing_behind,
+    of_type,
     simulated,
-    stamps,
-    taken_for,
-    whole,
+    timestamps,
 )
 
 from agora_analytics import (
@@ -40,7 +40,7 @@ async def test_timeouts_around_anext_lose_no_event_and_cost_no_request(seconds, 
     async def waiting(simulation) -> list:
         events = []
         async with simulation.client() as client, client.realtime.watch(USERS, start=NOON) as watch:
-            while passed() < 3 * HOUR:
+            while elapsed() < 3 * HOUR:
                 if way == "wait_for":
                     with suppress(TimeoutError):
                         events.append(await asyncio.wait_for(anext(watch), seconds))
@@ -54,11 +54,11 @@ async def test_timeouts_around_anext_lose_no_event_and_cost_no_request(seconds, 
 
     simulation, other = simulated(), simulated(at=NOON)
     events = await waiting(simulation)
-    assert of(Window, events) == events
-    assert whole(events, NOON)
+    assert of_type(Window, events) == events
+    assert is_contiguous(events, NOON)
     assert len(events) > 520
     async with other.client() as client:
-        await all_of(client.realtime.watch(USERS, start=NOON + 3 * HOUR, stop=events[-1].span.end + 3 * HOUR))
+        await collect(client.realtime.watch(USERS, start=NOON + 3 * HOUR, stop=events[-1].span.end + 3 * HOUR))
     assert sum(simulation.service.counts.values()) <= sum(other.service.counts.values()) + 2
 
 
@@ -139,18 +139,18 @@ async def test_iteration_stays_ended(way):
                 with pytest.raises(StopAsyncIteration):
                     await anext(stream)
             assert stream.health.state == "stopped"
-        assert await nothing_left(client)
+        assert await left_nothing_behind(client)
 
 
 async def test_closing_a_stream_ends_the_wait_of_another_task():
     simulation = simulated()
     async with simulation.client() as client:
         watch = client.realtime.watch(USERS, every=HOUR)
-        consumer = asyncio.create_task(all_of(watch))
+        consumer = asyncio.create_task(collect(watch))
         await asyncio.sleep(100)
         await watch.aclose()
         assert len(await consumer) == 1
-        assert await nothing_left(client)
+        assert await left_nothing_behind(client)
 
 
 def _resting(simulation, client):
@@ -227,26 +227,26 @@ async def test_stop_ends_any_wait_within_a_second(place):
         stream, moment = place(simulation, client)
         task = asyncio.create_task(consume(stream, told))
         await (_in_the_middle_of(simulation, moment) if isinstance(moment, str) else asyncio.sleep(moment))
-        begun = passed()
+        begun = elapsed()
         stream.stop()
         await task
-        assert passed() - begun < 1
+        assert elapsed() - begun < 1
         assert stream.health.state == "stopped"
-        assert await nothing_left(client)
+        assert await left_nothing_behind(client)
         simulation.faults = Faults()
         if told:
             assert (await store.load("prod")).done == stream.checkpoint.done
-        stop = NOON + int(passed()) + 100
-        if of(Window, told) or not of(CallStarted, told):
-            events = await all_of(client.realtime.watch(USERS, start=NOON, checkpoint="prod", stop=stop))
+        stop = NOON + int(elapsed()) + 100
+        if of_type(Window, told) or not of_type(CallStarted, told):
+            events = await collect(client.realtime.watch(USERS, start=NOON, checkpoint="prod", stop=stop))
         else:
-            events = await all_of(client.calls.follow(start=NOON - HOUR, checkpoint="prod", stop=stop))
-    if of(Window, told + events):
-        assert whole([*told, *events], NOON)
-        assert stamps(told) == sorted(set(stamps(told)) - set(stamps(events)))
+            events = await collect(client.calls.follow(start=NOON - HOUR, checkpoint="prod", stop=stop))
+    if of_type(Window, told + events):
+        assert is_contiguous([*told, *events], NOON)
+        assert timestamps(told) == sorted(set(timestamps(told)) - set(timestamps(events)))
     else:
         for kind in (CallStarted, CallFinished):
-            ids = [event.call.call_id for event in of(kind, [*told, *events])]
+            ids = [event.call.call_id for event in of_type(kind, [*told, *events])]
             assert len(ids) == len(set(ids)) > 0
 
 
@@ -269,9 +269,9 @@ async def test_stop_from_another_task_counts_the_current_event_as_delivered():
             await asyncio.sleep(50)
         place = await store.load("prod")
         assert place.done[0].end == told[-1].span.end
-        assert passed() < 400
-        rest = await all_of(client.realtime.watch(USERS, checkpoint="prod", stop=NOON + 600))
-    assert whole([*told, *rest], NOON)
+        assert elapsed() < 400
+        rest = await collect(client.realtime.watch(USERS, checkpoint="prod", stop=NOON + 600))
+    assert is_contiguous([*told, *rest], NOON)
 
 
 class _Slow:
@@ -316,7 +316,7 @@ def test_a_stream_can_be_stopped_from_another_thread():
 
     # In debug mode the loop refuses what is not safe from another thread.
     with asyncio.Runner(debug=True, loop_factory=VirtualLoop) as runner:
-        assert whole(runner.run(stopped()))
+        assert is_contiguous(runner.run(stopped()))
 
 
 async def test_a_file_ledger_and_file_checkpoints_work_on_virtual_time(tmp_path):
@@ -325,6 +325,6 @@ async def test_a_file_ledger_and_file_checkpoints_work_on_virtual_time(tmp_path)
     events = []
     for _ in range(2):
         async with simulation.client(**known, close_ledger=True) as client:
-            events += await taken_for(client.realtime.watch(USERS, checkpoint="x"), 600)
-    assert whole(events)
+            events += await consume_for(client.realtime.watch(USERS, checkpoint="x"), 600)
+    assert is_contiguous(events)
     assert simulation.service.refusals.total() == 0

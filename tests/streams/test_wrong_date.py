@@ -5,7 +5,21 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from helpers.streaming import CHANNELS, DAY, HOUR, NOON, SMALL, USERS, WEB, lost, of, simulated, stamps, taking, whole
+from helpers.streaming import (
+    CHANNELS,
+    DAY,
+    HOUR,
+    NOON,
+    SMALL,
+    USERS,
+    WEB,
+    consuming,
+    gaps_since_noon,
+    is_contiguous,
+    of_type,
+    simulated,
+    timestamps,
+)
 
 from agora_analytics import CallStarted
 from agora_analytics.simulator import Fault, Faults
@@ -23,13 +37,13 @@ async def test_a_watch_with_a_wrong_date_has_every_window(off):
     simulation = wrong(off)
     async with simulation.client() as client:
         watch = client.realtime.watch(USERS, start=NOON)
-        async with taking(watch) as events:
+        async with consuming(watch) as events:
             await asyncio.sleep(4 * HOUR)
             assert watch.health.state == "polling"
             assert watch.health.lag < 600
-    assert whole(events, NOON)
-    assert lost(events) == []
-    assert len(stamps(events)) > 3.8 * 180
+    assert is_contiguous(events, NOON)
+    assert gaps_since_noon(events) == []
+    assert len(timestamps(events)) > 3.8 * 180
     assert sum(simulation.service.refusals.values()) < 60
 
 
@@ -37,13 +51,13 @@ async def test_a_watch_with_a_wrong_date_has_every_window(off):
 async def test_a_follow_with_a_wrong_date_has_every_call_once(off):
     simulation = wrong(off)
     async with simulation.client() as client:
-        async with taking(client.calls.follow(start=NOON)) as events:
+        async with consuming(client.calls.follow(start=NOON)) as events:
             await asyncio.sleep(4 * HOUR)
         now = simulation.clock()
-    ids = [event.call.call_id for event in of(CallStarted, events)]
+    ids = [event.call.call_id for event in of_type(CallStarted, events)]
     assert len(ids) == len(set(ids))
     assert {call.call_id for call in SMALL.calls(NOON, int(now) - 600)} <= set(ids)
-    assert lost(events) == []
+    assert gaps_since_noon(events) == []
 
 
 @pytest.mark.parametrize("ahead", [0.3, 0.9])
@@ -53,9 +67,9 @@ async def test_a_header_ahead_of_the_counter_does_not_delay_windows(ahead):
         simulation = simulated("enterprise", date_ahead=date_ahead)
         async with simulation.client() as client:
             watch = client.realtime.watch(USERS, WEB, CHANNELS, start=NOON)
-            async with taking(watch) as events:
+            async with consuming(watch) as events:
                 await asyncio.sleep(HOUR)
                 lags.append(simulation.clock() - events[-1].span.end)
         assert sum(simulation.service.refusals.values()) <= 4
-        assert whole(events, NOON)
+        assert is_contiguous(events, NOON)
     assert lags[1] < lags[0] + 60

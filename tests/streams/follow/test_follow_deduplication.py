@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 
 import pytest
-from helpers.streaming import BUSY, HOUR, NOON, all_of, of, simulated, taken_for
+from helpers.streaming import BUSY, HOUR, NOON, collect, consume_for, of_type, simulated
 
 from agora_analytics import (
     CallFinished,
@@ -26,7 +26,7 @@ LONG = World(seed=7, calls_per_hour=20, typical_minutes=20, long_share=0.3, larg
 
 
 def twice(kind, events) -> list[str]:
-    seen = Counter(event.call.call_id for event in of(kind, events))
+    seen = Counter(event.call.call_id for event in of_type(kind, events))
     return [call_id for call_id, count in seen.items() if count > 1]
 
 
@@ -40,11 +40,11 @@ async def test_finished_calls_without_an_end_are_reported_once(overlap, end, way
     start = NOON - 6 * HOUR if way == "backlog" else NOON
     async with simulation.client() as client:
         follow = client.calls.follow(start=start, every=900 if way == "seldom" else 60)
-        events = await taken_for(follow, 4 * HOUR)
+        events = await consume_for(follow, 4 * HOUR)
     assert twice(CallStarted, events) == twice(CallFinished, events) == []
     there = {call.call_id for call in BUSY.calls(start, NOON + 2 * HOUR)}
-    assert there <= {event.call.call_id for event in of(CallFinished, events)}
-    assert there <= {event.call.call_id for event in of(CallStarted, events)}
+    assert there <= {event.call.call_id for event in of_type(CallFinished, events)}
+    assert there <= {event.call.call_id for event in of_type(CallStarted, events)}
 
 
 async def test_a_call_whose_sessions_come_after_a_restart_is_not_reported_again():
@@ -59,27 +59,27 @@ async def test_a_call_whose_sessions_come_after_a_restart_is_not_reported_again(
         async for event in follow:
             events.append(event)
             places.append(follow.checkpoint.encode())
-            if any(one.call.destroyed_ts > start + 3 * HOUR for one in of(CallFinished, events)):
+            if any(one.call.destroyed_ts > start + 3 * HOUR for one in of_type(CallFinished, events)):
                 break
-    assert {event.reason for event in of(CallFinished, events)} == {"outage"}
+    assert {event.reason for event in of_type(CallFinished, events)} == {"outage"}
     simulation.faults = Faults()
     async with simulation.client() as client:
         # The event at which it was left was done.
         follow = client.calls.follow(with_sessions=True, checkpoint=Checkpoint.decode(places[-1]))
-        events += await taken_for(follow, HOUR)
+        events += await consume_for(follow, HOUR)
     assert twice(CallStarted, events) == twice(CallFinished, events) == []
-    assert of(CallSessions, events)
+    assert of_type(CallSessions, events)
 
 
 async def test_a_lost_call_is_not_reported_again_when_it_ends():
     plan = PREMIUM.with_limits("call_lists", available=2 * HOUR)
     simulation = simulated(plan, world=LONG, calls_overlap=True)
     async with simulation.client(plan=plan) as client:
-        events = await taken_for(client.calls.follow(start=NOON), 16 * HOUR)
-    lost = {event.call.call_id for event in of(CallLost, events)}
+        events = await consume_for(client.calls.follow(start=NOON), 16 * HOUR)
+    lost = {event.call.call_id for event in of_type(CallLost, events)}
     assert len(lost) > 5
     assert twice(CallStarted, events) == twice(CallLost, events) == []
-    assert not lost & {event.call.call_id for event in of(CallFinished, events)}
+    assert not lost & {event.call.call_id for event in of_type(CallFinished, events)}
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ async def test_a_temporary_refusal_of_all_calls_costs_no_call_its_sessions(fault
     out = Faults.outage(NOON + 1_800, NOON + 2_400, fault).only("call_sessions")
     simulation = simulated("enterprise", world=BUSY, faults=out)
     async with simulation.client() as client:
-        events = await all_of(client.calls.follow(start=NOON, stop=NOON + HOUR, with_sessions=True))
-    told = [*of(CallFinished, events), *of(CallSessions, events)]
+        events = await collect(client.calls.follow(start=NOON, stop=NOON + HOUR, with_sessions=True))
+    told = [*of_type(CallFinished, events), *of_type(CallSessions, events)]
     there = {call.call_id for call in BUSY.calls(NOON, NOON + HOUR)}
     assert {event.call.call_id for event in told if event.sessions is not None} == there
     assert {event.reason for event in told} <= {"", "outage"}
@@ -128,13 +128,13 @@ async def test_an_acknowledged_event_is_not_repeated_however_the_consumer_leaves
             await asyncio.wait([task])
         assert task.cancelled()
         assert len(events) < 130  # in the middle of the round
-        more = await taken_for(client.calls.follow(checkpoint="tail"), 600)
+        more = await consume_for(client.calls.follow(checkpoint="tail"), 600)
     # Whether the event at which it was cancelled was worked on, nobody knows.
     sure = [*events[:-1], *more]
     assert twice(CallStarted, sure) == twice(CallFinished, sure) == []
     events += more
     assert {call.call_id for call in BUSY.calls(NOON, NOON + 2 * HOUR)} <= {
-        event.call.call_id for event in of(CallFinished, events)
+        event.call.call_id for event in of_type(CallFinished, events)
     }
 
 
@@ -146,11 +146,11 @@ async def test_the_checkpoint_does_not_pass_unreported_calls_of_a_truncated_list
     async with simulation.client(checkpoints=store) as client:
         for _ in range(400):  # each is left after a few events
             await work_on(client.calls.follow(start=NOON, checkpoint="tail"), 7, events)
-            if len(of(CallFinished, events)) > 100:
+            if len(of_type(CallFinished, events)) > 100:
                 break
-    gaps = [gap.span for gap in of(Gap, events)]
-    started = {event.call.call_id for event in of(CallStarted, events)}
-    read_to = max(event.call.created_ts for event in of(CallStarted, events))
+    gaps = [gap.span for gap in of_type(Gap, events)]
+    started = {event.call.call_id for event in of_type(CallStarted, events)}
+    read_to = max(event.call.created_ts for event in of_type(CallStarted, events))
     missing = [call for call in BUSY.calls(NOON, read_to) if call.call_id not in started]
     assert all(any(gap.start <= call.created < gap.end for gap in gaps) for call in missing)
 
@@ -167,5 +167,5 @@ async def test_a_temporary_ledger_failure_is_not_an_exhausted_quota():
 
     simulation = simulated("enterprise", world=BUSY)
     async with simulation.client(ledger=Failing()) as client:
-        events = await all_of(client.calls.follow(start=NOON, stop=NOON + HOUR, with_sessions=True))
-    assert {event.reason for event in of(CallFinished, events)} <= {"", "outage"}
+        events = await collect(client.calls.follow(start=NOON, stop=NOON + HOUR, with_sessions=True))
+    assert {event.reason for event in of_type(CallFinished, events)} <= {"", "outage"}

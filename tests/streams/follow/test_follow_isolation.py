@@ -9,7 +9,20 @@ from statistics import median
 
 import attrs
 import pytest
-from helpers.streaming import BUSY, DAY, HOUR, NOON, all_of, lost, of, passed, simulated, taken_for, taking, within
+from helpers.streaming import (
+    BUSY,
+    DAY,
+    HOUR,
+    NOON,
+    collect,
+    consume_for,
+    consuming,
+    elapsed,
+    gaps_since_noon,
+    of_type,
+    simulated,
+    stop_after,
+)
 
 from agora_analytics import (
     CallChanged,
@@ -29,7 +42,7 @@ LONG = World(seed=7, calls_per_hour=20, typical_minutes=4, long_share=0.1, large
 
 
 def ids(kind, events) -> Counter[str]:
-    return Counter(event.call.call_id for event in of(kind, events))
+    return Counter(event.call.call_id for event in of_type(kind, events))
 
 
 def of_world(world: World, start: int, end: int) -> Counter[str]:
@@ -57,11 +70,13 @@ async def test_a_refused_call_has_no_sessions_and_all_others_have_theirs(fault):
     bad = BUSY.calls(NOON, NOON + 1_200)[5].call_id
     simulation.faults = Faults.of_call(bad, fault)
     async with simulation.client(checkpoints=store) as client:
-        events = await all_of(client.calls.follow(start=NOON, stop=NOON + 1_200, with_sessions=True, checkpoint="tail"))
+        events = await collect(
+            client.calls.follow(start=NOON, stop=NOON + 1_200, with_sessions=True, checkpoint="tail")
+        )
         asked = asked_about(simulation, bad)
-        again = await all_of(client.calls.follow(start=NOON, stop=NOON + 1_200, with_sessions=True, checkpoint="tail"))
+        again = await collect(client.calls.follow(start=NOON, stop=NOON + 1_200, with_sessions=True, checkpoint="tail"))
     assert ids(CallStarted, events) == ids(CallFinished, events) == of_world(BUSY, NOON, NOON + 1_200)
-    for event in of(CallFinished, events):
+    for event in of_type(CallFinished, events):
         assert (event.sessions is None) is (event.call.call_id == bad)
         assert bool(event.reason) is (event.call.call_id == bad)
     last = [event for event in events if event.call.call_id == bad][-1]
@@ -77,7 +92,7 @@ async def test_a_refused_call_does_not_end_the_follow_at_a_restart():
     events: list = []
     async with simulation.client(checkpoints=store) as client:
         for _ in range(10):  # each is closed by its consumer after a few minutes
-            events += await taken_for(client.calls.follow(start=NOON, with_sessions=True, checkpoint="tail"), 200)
+            events += await consume_for(client.calls.follow(start=NOON, with_sessions=True, checkpoint="tail"), 200)
     assert ids(CallFinished, events)[bad] == 1
     # The first refusal may be the account's: it is asked once more when others are answered, which a restart forgets.
     assert asked_about(simulation, bad) <= 4
@@ -91,27 +106,27 @@ async def test_calls_at_the_retention_limit_are_reported(overlap, with_sessions)
     simulation = simulated(plan, world=LONG, calls_overlap=overlap)
     edge = NOON - 2 * HOUR
     async with simulation.client(plan=plan) as client:
-        events = await all_of(client.calls.follow(start=edge - HOUR, stop=edge + 3_000, with_sessions=with_sessions))
-    ((first, end, reason),) = lost(events)
+        events = await collect(client.calls.follow(start=edge - HOUR, stop=edge + 3_000, with_sessions=with_sessions))
+    ((first, end, reason),) = gaps_since_noon(events)
     assert (first, reason) == (-3 * HOUR, "before_start")
     assert 0 < end + 2 * HOUR < 200
     calls = of_world(LONG, NOON + end, edge + 3_000)
     assert calls.keys() <= ids(CallStarted, events).keys()
     told = ids(CallFinished, events) + ids(CallLost, events)
     assert told == ids(CallStarted, events)
-    for event in of(CallFinished, events):
+    for event in of_type(CallFinished, events):
         if with_sessions and event.sessions is None:
             assert event.reason == "expired"
-            assert event.call.created_ts < NOON + passed() - 2 * HOUR
-    assert not with_sessions or any(event.sessions for event in of(CallFinished, events))
+            assert event.call.created_ts < NOON + elapsed() - 2 * HOUR
+    assert not with_sessions or any(event.sessions for event in of_type(CallFinished, events))
 
 
 async def test_a_deleted_open_call_is_lost_after_a_few_lookups():
     call = a_long_call()
     simulation = simulated(world=LONG, changes=[CallChange(call.call_id, call.created + HOUR, deleted=True)])
     async with simulation.client() as client, asyncio.timeout(DAY):
-        events = await all_of(client.calls.follow(start=NOON, stop=NOON + 3 * HOUR))
-    (gone,) = of(CallLost, events)
+        events = await collect(client.calls.follow(start=NOON, stop=NOON + 3 * HOUR))
+    (gone,) = of_type(CallLost, events)
     assert (gone.call.call_id, gone.reason) == (call.call_id, "gone")
     started = ids(CallStarted, events)
     assert started == of_world(LONG, NOON, NOON + 3 * HOUR)
@@ -150,8 +165,10 @@ async def test_an_endless_call_is_lost_once_although_it_stays_listed():
     simulation = simulated(world=world, changes=changes, calls_overlap=True)
     simulation.service.plan = plan = simulation.service.plan.with_limits("call_lists", available=2 * HOUR)
     async with simulation.client(plan=plan) as client:
-        events = await taken_for(client.calls.follow(start=NOON), 14 * HOUR)
-    assert {event.call.call_id: event.reason for event in of(CallLost, events)} == dict.fromkeys(endless, "expired")
+        events = await consume_for(client.calls.follow(start=NOON), 14 * HOUR)
+    assert {event.call.call_id: event.reason for event in of_type(CallLost, events)} == dict.fromkeys(
+        endless, "expired"
+    )
     assert set(ids(CallStarted, events).values()) == set(ids(CallLost, events).values()) == {1}
 
 
@@ -163,8 +180,8 @@ async def test_a_call_whose_start_moves_is_reported_once(by, overlap):
     simulation = simulated(world=LONG, changes=[moved], calls_overlap=overlap)
     start, stop = call.created - 2_500, call.created + HOUR
     async with simulation.client() as client, asyncio.timeout(2 * DAY):
-        events = await all_of(client.calls.follow(start=start, stop=stop))
-    assert of(CallLost, events) == []
+        events = await collect(client.calls.follow(start=start, stop=stop))
+    assert of_type(CallLost, events) == []
     assert set(ids(CallStarted, events).values()) == set(ids(CallFinished, events).values()) == {1}
     assert ids(CallStarted, events) == ids(CallFinished, events)
     assert of_world(LONG, start, stop).keys() <= ids(CallStarted, events).keys()
@@ -176,8 +193,8 @@ async def test_a_provisional_end_is_not_a_change():
     for way in ("null", "zero", "last_seen"):
         simulation = simulated(world=LONG, unfinished_end=way)
         async with simulation.client() as client:
-            events = await all_of(client.calls.follow(start=NOON, stop=NOON + HOUR))
-        found = of(CallChanged, events)
+            events = await collect(client.calls.follow(start=NOON, stop=NOON + HOUR))
+        found = of_type(CallChanged, events)
         for event in found:
             assert attrs.evolve(event.call, destroyed_ts=None) != attrs.evolve(event.before, destroyed_ts=None)
         assert ids(CallFinished, events) == of_world(LONG, NOON, NOON + HOUR)
@@ -197,7 +214,7 @@ async def test_an_exhausted_details_quota_delays_no_other_event(late, by):
     if by == "another program":
         asyncio.get_running_loop().call_later(HOUR / 2, simulation.service.spend, "call_details", 60)
     events, lags, left = [], [], set()
-    async with simulation.client(plan=plan) as client, within(4 * HOUR):
+    async with simulation.client(plan=plan) as client, stop_after(4 * HOUR):
         async for event in client.calls.follow(start=evening - HOUR, with_sessions=True, late_sessions=late):
             events.append(event)
             if isinstance(event, CallFinished) and event.call.destroyed_ts > evening:
@@ -208,11 +225,11 @@ async def test_an_exhausted_details_quota_delays_no_other_event(late, by):
     ended = {call.call_id for call in BUSY.calls(evening, evening + 3 * HOUR) if call.destroyed < evening + 3 * HOUR}
     assert ended <= ids(CallFinished, events).keys()
     assert max(lags) < 600
-    without = [event for event in of(CallFinished, events) if event.sessions is None]
+    without = [event for event in of_type(CallFinished, events) if event.sessions is None]
     assert {event.reason for event in without} == {"quota"}
     assert len(without) > 15
     assert by != "itself" or min(left) == 6
-    after = of(CallSessions, events)
+    after = of_type(CallSessions, events)
     assert bool(after) is late
     assert all(event.sessions for event in after)
     assert ids(CallSessions, events).keys() <= ids(CallFinished, without).keys()
@@ -228,13 +245,13 @@ async def test_while_details_fail_ends_come_within_minutes_and_sessions_later():
         async for event in follow:
             events.append(event)
             if isinstance(event, CallFinished):
-                told_at[event.call.call_id] = NOON + passed() - event.call.destroyed_ts
+                told_at[event.call.call_id] = NOON + elapsed() - event.call.destroyed_ts
     assert max(told_at.values()) < 900
-    without = [event for event in of(CallFinished, events) if event.sessions is None]
+    without = [event for event in of_type(CallFinished, events) if event.sessions is None]
     assert len(without) > 60
     assert {event.reason for event in without} == {"outage"}
     assert ids(CallSessions, events) == ids(CallFinished, without)
-    assert all(event.sessions for event in of(CallSessions, events))
+    assert all(event.sessions for event in of_type(CallSessions, events))
     assert simulation.service.counts["call_sessions"] < 3 * len(told_at)
 
 
@@ -244,7 +261,7 @@ async def test_a_checkpoint_exists_before_the_first_event():
         for more in ({}, {"start": NOON - HOUR}):
             place = client.calls.follow(**more).checkpoint
             assert Checkpoint.decode(place.encode()) == place
-            events = await all_of(client.calls.follow(checkpoint=place, stop=NOON + 300, **more))
+            events = await collect(client.calls.follow(checkpoint=place, stop=NOON + 300, **more))
             assert bool(events) is bool(more) or ids(CallStarted, events)
 
 
@@ -261,23 +278,23 @@ async def test_an_unknown_field_in_a_checkpoint_is_reported(where):
         entry = next(entry for entry in text["open"].values() if "going" in entry)
         {"call": entry["going"], "entry": entry, "checkpoint": text}[where]["mood"] = 1
         with pytest.raises(CheckpointError, match="mood"):
-            await all_of(client.calls.follow(checkpoint=Checkpoint.decode(json.dumps(text)), stop=NOON))
+            await collect(client.calls.follow(checkpoint=Checkpoint.decode(json.dumps(text)), stop=NOON))
 
 
 async def test_an_outage_longer_than_the_retention_is_a_gap_with_the_reason():
     plan = PREMIUM.with_limits("call_lists", available=2 * HOUR, longest=HOUR)
     simulation = simulated(plan, world=BUSY, faults=Faults.outage(NOON + HOUR, NOON + 6 * HOUR))
     async with simulation.client(plan=plan) as client:
-        events = await taken_for(client.calls.follow(start=NOON), 8 * HOUR)
-    ((first, end, reason),) = lost(events)
+        events = await consume_for(client.calls.follow(start=NOON), 8 * HOUR)
+    ((first, end, reason),) = gaps_since_noon(events)
     assert reason == "outage"
     assert HOUR - 600 < first < HOUR
     assert 4 * HOUR < end < 4 * HOUR + 1_200
     seen = ids(CallStarted, events)
     assert of_world(BUSY, NOON, NOON + first).keys() <= seen.keys()
     assert of_world(BUSY, NOON + end, NOON + 7 * HOUR).keys() <= seen.keys()
-    assert {event.reason for event in of(CallLost, events)} <= {"expired"}
-    assert len(of(Gap, events)) == 1
+    assert {event.reason for event in of_type(CallLost, events)} <= {"expired"}
+    assert len(of_type(Gap, events)) == 1
 
 
 async def test_the_memory_of_a_follow_is_bounded():
@@ -286,7 +303,7 @@ async def test_the_memory_of_a_follow_is_bounded():
     sizes = []
     async with simulation.client() as client:
         follow = client.calls.follow(start=NOON, every=600)
-        async with taking(follow):
+        async with consuming(follow):
             for _ in range(16):
                 await asyncio.sleep(3 * HOUR)
                 sizes.append(len(follow.checkpoint.open))
@@ -300,7 +317,7 @@ async def test_a_call_is_not_gone_because_its_lookups_are_rate_limited():
     looks = Faults.outage(call.created, call.created + 3 * HOUR, busy).only(cname=call.cname)
     simulation = simulated(world=LONG, faults=looks)
     async with simulation.client(quotas=False) as client:
-        events = await taken_for(client.calls.follow(start=NOON), 2 * call.duration + 5 * HOUR)
+        events = await consume_for(client.calls.follow(start=NOON), 2 * call.duration + 5 * HOUR)
     assert asked_about(simulation, "cname=")
-    assert not of(CallLost, events)
+    assert not of_type(CallLost, events)
     assert ids(CallFinished, events)[call.call_id] == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from helpers.streaming import BUSY, HOUR, NOON, all_of, simulated
+from helpers.streaming import BUSY, HOUR, NOON, collect, simulated
 from helpers.wrong_dates import Tampering
 
 from agora_analytics import Call, CallFinished, CallStarted, PlanRefused, to_arrow
@@ -38,7 +38,7 @@ async def test_a_call_without_a_start_is_searched_exported_to_a_table_and_follow
         assert {call.call_id async for call in client.calls.search(START, STOP)} == set(world)
         rows = (await to_arrow(client.calls.search(START, STOP))).to_pylist()
         assert [row["created_ts"] for row in rows if row["call_id"] == odd] == [None]
-        events = await all_of(client.calls.follow(start=START, stop=STOP, with_sessions=with_sessions))
+        events = await collect(client.calls.follow(start=START, stop=STOP, with_sessions=with_sessions))
     for kind in (CallStarted, CallFinished):
         told = [event.call.call_id for event in events if isinstance(event, kind)]
         assert (len(told), set(told)) == (len(world), set(world))
@@ -82,9 +82,9 @@ async def test_a_start_in_1970_costs_no_more_requests_than_the_retention(ended, 
         found = client.calls.metrics(lasting, ["s"])
         if not known:  # the service knows, and says so
             with pytest.raises(PlanRefused):
-                await all_of(found)
+                await collect(found)
             return
-        assert await all_of(found)
+        assert await collect(found)
         assert found.missing[0].start == 5
         assert found.missing[0].end >= NOON - kept.available
         assert found.requests <= kept.available // kept.longest_query + 1

@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 import pytest
-from helpers.streaming import HOUR, NOON, USERS, all_of, lost, of, simulated, taking, whole
+from helpers.streaming import HOUR, NOON, USERS, collect, consuming, gaps_since_noon, is_contiguous, of_type, simulated
 
 from agora_analytics import Gap
 from agora_analytics.simulator import Fault, Faults
@@ -18,11 +18,11 @@ async def test_windows_lost_to_a_sleep_are_a_gap_for_the_sleep(minutes):
     simulation = simulated()
     async with simulation.client() as client:
         asyncio.get_running_loop().call_later(3_000, simulation.clock.suspend, minutes * 60)
-        events = await all_of(client.realtime.watch(USERS, start=NOON, stop=NOON + 4_000 + minutes * 60))
-    assert whole(events, NOON)
-    assert {reason for _, _, reason in lost(events)} == {"asleep"}
+        events = await collect(client.realtime.watch(USERS, start=NOON, stop=NOON + 4_000 + minutes * 60))
+    assert is_contiguous(events, NOON)
+    assert {reason for _, _, reason in gaps_since_noon(events)} == {"asleep"}
     # What was not asked for before, and not kept any more after the first answer that told the time.
-    assert minutes * 60 - 2_400 <= sum(end - first for first, end, _ in lost(events)) <= minutes * 60 - 2_200
+    assert minutes * 60 - 2_400 <= sum(end - first for first, end, _ in gaps_since_noon(events)) <= minutes * 60 - 2_200
 
 
 async def test_a_sleep_in_an_outage_is_a_gap_for_the_sleep():
@@ -40,10 +40,10 @@ async def test_a_sleep_in_an_outage_is_a_gap_for_the_sleep():
 
     async with simulation.client() as client:
         waking = asyncio.create_task(wake())
-        events = await all_of(client.realtime.watch(USERS, start=NOON, stop=NOON + 4_000 + 3 * HOUR))
+        events = await collect(client.realtime.watch(USERS, start=NOON, stop=NOON + 4_000 + 3 * HOUR))
         await waking
-    assert whole(events, NOON)
-    assert {reason for _, _, reason in lost(events)} == {"asleep"}
+    assert is_contiguous(events, NOON)
+    assert {reason for _, _, reason in gaps_since_noon(events)} == {"asleep"}
 
 
 @pytest.mark.parametrize("first", ["its own answer", "another's"])
@@ -62,10 +62,10 @@ async def test_the_host_clock_separates_a_sleep_from_the_outage_it_ends_in(first
     async with simulation.client() as client:
         asking = asyncio.create_task(ask())
         asyncio.get_running_loop().call_later(3_000, simulation.clock.suspend, asleep.duration)
-        events = await all_of(client.realtime.watch(USERS, start=NOON, stop=asleep.end + 3 * HOUR))
+        events = await collect(client.realtime.watch(USERS, start=NOON, stop=asleep.end + 3 * HOUR))
         await asking
-    assert whole(events, NOON)
-    gaps = [(gap.span.start - asleep.start, gap.span.end - asleep.end, gap.reason) for gap in of(Gap, events)]
+    assert is_contiguous(events, NOON)
+    gaps = [(gap.span.start - asleep.start, gap.span.end - asleep.end, gap.reason) for gap in of_type(Gap, events)]
     assert [reason for _, _, reason in gaps] == ["asleep", "outage"]
     # A window is kept for 40 minutes: what could be asked for longer asleep than in the outage is lost asleep.
     assert abs(gaps[0][1] + 1_200) < 180
@@ -91,8 +91,8 @@ async def test_a_sleep_is_distinguished_from_a_busy_consumer(first):
             if event.span.end == NOON + 2_400:
                 await asyncio.sleep(2 * HOUR)
         await sleeping
-    assert whole(events, NOON)
-    gaps = [(gap.span.end - asleep.end, gap.reason) for gap in of(Gap, events)]
+    assert is_contiguous(events, NOON)
+    gaps = [(gap.span.end - asleep.end, gap.reason) for gap in of_type(Gap, events)]
     assert [reason for _, reason in gaps] == ["asleep", "consumer"]
     assert abs(gaps[0][0] + 1_200) < 180
 
@@ -105,9 +105,9 @@ async def test_two_sleeps_around_an_outage_are_two_gaps():
         loop = asyncio.get_running_loop()
         loop.call_later(3_000, simulation.clock.suspend, first.duration)
         loop.call_later(3_000 + 2 * HOUR, simulation.clock.suspend, second.duration)
-        events = await all_of(client.realtime.watch(USERS, start=NOON, stop=second.end + HOUR))
-    assert whole(events, NOON)
-    gaps = [(gap.span.end, gap.reason) for gap in of(Gap, events)]
+        events = await collect(client.realtime.watch(USERS, start=NOON, stop=second.end + HOUR))
+    assert is_contiguous(events, NOON)
+    gaps = [(gap.span.end, gap.reason) for gap in of_type(Gap, events)]
     assert [reason for _, reason in gaps] == ["asleep", "outage", "asleep"]
     assert abs(gaps[0][0] - first.end + 1_200) < 180
     assert abs(gaps[1][0] - second.start + 1_200) < 180
@@ -120,9 +120,9 @@ async def test_a_changed_host_clock_is_no_sleep():
         loop = asyncio.get_running_loop()
         loop.call_later(3_000, setattr, simulation.host_clock, "wrong", 4_000)
         loop.call_later(6_000, simulation.clock.suspend, asleep.duration)
-        events = await all_of(client.realtime.watch(USERS, start=NOON, stop=asleep.end + HOUR))
-    assert whole(events, NOON)
-    assert [gap.reason for gap in of(Gap, events)] == ["asleep"]
+        events = await collect(client.realtime.watch(USERS, start=NOON, stop=asleep.end + HOUR))
+    assert is_contiguous(events, NOON)
+    assert [gap.reason for gap in of_type(Gap, events)] == ["asleep"]
 
 
 async def test_a_reported_sleep_is_not_added_to_later_ones():
@@ -148,8 +148,8 @@ async def test_a_reported_sleep_is_not_added_to_later_ones():
             if event.span.end == NOON + 2_400:
                 await asyncio.sleep(2 * HOUR)
         await sleeping
-    assert whole(events, NOON)
-    gaps = [(gap.span.end, gap.reason) for gap in of(Gap, events)]
+    assert is_contiguous(events, NOON)
+    gaps = [(gap.span.end, gap.reason) for gap in of_type(Gap, events)]
     assert [reason for _, reason in gaps] == ["asleep", "consumer", "outage", "asleep", "outage", "asleep"]
     ends = [gaps[0][0] - first.end, gaps[2][0] - second.start, gaps[3][0] - second.end, gaps[4][0] - third.start]
     assert [abs(end + 1_200) < 180 for end in ends] == [True] * 4
@@ -157,10 +157,10 @@ async def test_a_reported_sleep_is_not_added_to_later_ones():
 
 async def test_the_request_that_reveals_a_sleep_is_no_failure(caplog):
     simulation = simulated()
-    async with simulation.client() as client, taking(client.realtime.watch(USERS)) as events:
+    async with simulation.client() as client, consuming(client.realtime.watch(USERS)) as events:
         await asyncio.sleep(600)
         simulation.clock.suspend(39 * 60)
         await asyncio.sleep(600)
-    assert [gap.reason for gap in of(Gap, events)] == ["asleep"]
+    assert [gap.reason for gap in of_type(Gap, events)] == ["asleep"]
     assert simulation.service.refusals.total() <= 1
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
