@@ -76,12 +76,8 @@ def test_a_lost_call_stays_known_long_after_it_was_last_listed():
 
 def test_a_call_with_an_end_years_ahead_is_forgotten_like_others():
     tracker = CallTracker(NOON)
-    poll(
-        tracker,
-        Call(call_id="x", created_ts=NOON, destroyed_ts=NOON + 900 * DAY, finished=True),
-        NOON,
-        NOON - RETENTION,
-    )
+    call = Call(call_id="x", created_ts=NOON, destroyed_ts=NOON + 900 * DAY, finished=True)
+    poll(tracker, call, NOON, NOON - RETENTION)
     tracker.advance(NOON + 2 * DAY, NOON + 2 * DAY - 120)
     assert tracker.recently_closed == {}
 
