@@ -8,7 +8,7 @@ from email.utils import formatdate
 
 import attrs
 import pytest
-from helpers.streaming import HOUR, NOON, simulated, requested_spans
+from helpers.streaming import HOUR, NOON, requested_spans, simulated
 from helpers.wrong_dates import Misdated
 
 from agora_analytics import STANDARD, Call, PlanRefused, TooEarly

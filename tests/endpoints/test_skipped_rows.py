@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 
 import attrs
 import pytest
-from helpers.streaming import DAY, HOUR, NOON, of_type, simulated, consume_for
+from helpers.streaming import DAY, HOUR, NOON, consume_for, of_type, simulated
 
 from agora_analytics import CallFinished, CallStarted, Gap
 from agora_analytics.protocols import Request, Response, Transport

@@ -7,7 +7,7 @@ from collections import Counter
 
 import attrs
 import pytest
-from helpers.streaming import DAY, FREEZES, NOON, USERS, WEB, of_type, simulated, consuming
+from helpers.streaming import DAY, FREEZES, NOON, USERS, WEB, consuming, of_type, simulated
 
 from agora_analytics import Gap, Series
 from agora_analytics.plans import PREMIUM

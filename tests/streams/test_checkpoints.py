@@ -231,10 +231,10 @@ def test_any_text_decodes_to_a_checkpoint_or_a_clear_error(at, value):
 @same_examples
 @given(st.data())
 def test_a_corrupted_text_decodes_to_a_checkpoint_or_a_clear_error(data):
-    whole = CHECKPOINT.encode().encode()
-    at = data.draw(st.integers(0, len(whole)))
+    encoded = CHECKPOINT.encode().encode()
+    at = data.draw(st.integers(0, len(encoded)))
     new = data.draw(st.binary(max_size=3))
-    check_decoding(whole[:at] + new + whole[at + data.draw(st.integers(0, 3)) :])
+    check_decoding(encoded[:at] + new + encoded[at + data.draw(st.integers(0, 3)) :])
 
 
 MALFORMED = {

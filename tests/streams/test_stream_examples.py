@@ -37,6 +37,6 @@ async def test_an_example_of_streams_runs(code, monkeypatch, tmp_path):
     monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **more: simulation.client(**more)))
     names: dict[str, Any] = {name: getattr(agora_analytics, name) for name in agora_analytics.__all__}
     names["timedelta"] = timedelta
-    whole = code if "import " in code else f"async def main():\n{textwrap.indent(code, '    ')}"
-    exec(compile(whole.replace("asyncio.run(main())", ""), "example", "exec"), names)  # noqa: S102 - our own documentation
+    program = code if "import " in code else f"async def main():\n{textwrap.indent(code, '    ')}"
+    exec(compile(program.replace("asyncio.run(main())", ""), "example", "exec"), names)  # noqa: S102 - our own documentation
     await names["main"]()
