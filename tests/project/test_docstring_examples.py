@@ -12,17 +12,16 @@ import importlib
 import re
 import textwrap
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.paths import PACKAGE
 from helpers.streaming import HOUR, NOON, simulated
 
 import agora_analytics
 from agora_analytics import AnalyticsClient, MemoryCheckpoints
 from agora_analytics.simulator import World
 
-PACKAGE = Path(agora_analytics.__file__).parent
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 SMALL = World(seed=7, calls_per_hour=12.0, typical_minutes=2.0, long_share=0.0, large_share=0.0)
 

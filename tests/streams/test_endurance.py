@@ -34,4 +34,4 @@ def test_the_checker_detects_a_missing_window_and_a_missing_end(monkeypatch):
 
     monkeypatch.setattr(Sink, "take", lossy)
     judge = run(drawn(1, MIDNIGHT, 1, calls=60, calm=4 * HOUR))
-    assert judge.counts == {"windows in order, each once": 1, "calls: an end that was not told": 1}
+    assert judge.counts == {"windows in order, each once": 1, "calls: an end that was not reported": 1}

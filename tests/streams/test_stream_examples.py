@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import textwrap
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers.pages import blocks_of
-from helpers.paths import ROOT
+from helpers.paths import PACKAGE, ROOT
 from helpers.streaming import simulated
 
 import agora_analytics
 from agora_analytics import AnalyticsClient
 
-STREAMS = Path(agora_analytics.__file__).parent / "streams"
 CONCEPTS = ROOT / "docs" / "concepts" / "streams.md"
 EXAMPLES = [
     pytest.param(code, id=f"{path.stem}-{number}")
-    for path in (*sorted(STREAMS.rglob("*.py")), CONCEPTS)
+    for path in (*sorted((PACKAGE / "streams").rglob("*.py")), CONCEPTS)
     for number, code in enumerate(blocks_of(path))
 ]
 
