@@ -55,7 +55,7 @@ async def ended_call(client: AnalyticsClient) -> Call:
 async def test_a_block_without_imports_runs_inside_main(page, block, monkeypatch, tmp_path):
     simulation = simulated(world=SMALL)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **more: simulation.client(**more)))
+    monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **options: simulation.client(**options)))
     user_code = UserCode()
     names: dict[str, Any] = {name: getattr(agora_analytics, name) for name in agora_analytics.__all__}
     names |= {"start": NOON - 2 * HOUR, "end": NOON - HOUR, "dashboard": user_code, "store": user_code}

@@ -49,7 +49,7 @@ DOCTESTS = sorted({name.partition(":")[0] for name, text in docstrings().items()
 async def test_an_example_in_a_docstring_runs(name, monkeypatch, tmp_path):
     simulation = simulated(world=SMALL)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **more: simulation.client(**more)))
+    monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **options: simulation.client(**options)))
     names: dict[str, Any] = {name: getattr(agora_analytics, name) for name in agora_analytics.__all__}
     names |= {"start": NOON - 2 * HOUR, "end": NOON - HOUR, "timedelta": timedelta, "asyncio": asyncio}
     code = f"async def main(client, call):\n{textwrap.indent(BLOCKS[name], '    ')}"

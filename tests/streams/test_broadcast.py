@@ -13,8 +13,8 @@ from agora_analytics import CheckpointError, Unauthorized, Window, broadcast
 from agora_analytics.simulator import Fault, Faults
 
 
-def watch(client, **more):
-    return client.realtime.watch(USERS, start=NOON - 1_200, stop=NOON + 600, revisions=False, **more)
+def watch(client, **options):
+    return client.realtime.watch(USERS, start=NOON - 1_200, stop=NOON + 600, revisions=False, **options)
 
 
 async def window_starts(subscription) -> list[int]:

@@ -23,8 +23,8 @@ class Consumer:
             self.done.append(event.ts)
 
 
-def watch(client, **more):
-    return client.realtime.watch(USERS, stop=NOON + 1_200, revisions=False, checkpoint="hub", **more)
+def watch(client, **options):
+    return client.realtime.watch(USERS, stop=NOON + 1_200, revisions=False, checkpoint="hub", **options)
 
 
 async def resumed(simulation, store) -> list[int]:

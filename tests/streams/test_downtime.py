@@ -71,7 +71,7 @@ def receive_answer(clocks: FakeTime, downtime: Downtime) -> None:
 # DowntimeLog.
 
 
-def test_the_cause_of_a_span_is_what_took_most_of_it():
+def test_the_reason_of_a_span_is_the_cause_of_most_of_it():
     log = DowntimeLog()
     log.add(0, 100, "consumer")
     log.add(100, 300, "outage")
@@ -97,7 +97,7 @@ def test_a_cause_without_a_duration_is_ignored():
     assert log.main_reason(0, 30, "quota") == "quota"
 
 
-def test_causes_recorded_by_a_stopped_clock_surround_the_sleep():
+def test_a_sleep_that_the_clock_missed_is_inserted_into_a_recorded_outage():
     log = DowntimeLog()
     log.add(0, 100, "outage")
     log.insert_sleep(50, 1_000)
@@ -105,7 +105,7 @@ def test_causes_recorded_by_a_stopped_clock_surround_the_sleep():
     assert [log.main_reason(*span, "quota") for span in spans] == ["outage", "asleep", "outage", "quota"]
 
 
-def test_causes_move_with_the_clock_that_recorded_them():
+def test_correcting_the_clock_shifts_all_recorded_causes():
     log = DowntimeLog()
     log.add(0, 100, "outage")
     log.shift(HOUR)
@@ -116,7 +116,7 @@ def test_causes_move_with_the_clock_that_recorded_them():
 
 
 @pytest.mark.parametrize("host_error", [0, 600, -600])
-def test_the_start_of_a_stream_is_by_the_service_clock(host_error):
+def test_the_start_of_a_stream_is_measured_by_the_service_clock(host_error):
     clocks = FakeTime(host_error)
     downtime = polling(clocks)
     clocks.wait(60)
@@ -148,7 +148,7 @@ def test_a_start_by_a_confirmed_clock_survives_an_immediate_sleep():
 
 
 @pytest.mark.parametrize(("seconds", "reason"), [(45, "outage"), (5 * HOUR, "quota")])
-def test_waiting_a_minute_after_failures_is_the_outage_and_longer_is_the_quota(seconds, reason):
+def test_waiting_a_minute_after_failures_counts_as_outage_and_longer_as_quota(seconds, reason):
     clocks = FakeTime()
     clocks.learn_time()
     downtime = polling(clocks)
@@ -158,7 +158,7 @@ def test_waiting_a_minute_after_failures_is_the_outage_and_longer_is_the_quota(s
     assert downtime.main_reason(NOON, NOON + 45) == reason
 
 
-def test_waiting_for_quota_without_a_failure_is_the_quota():
+def test_waiting_for_quota_without_a_failure_counts_as_quota():
     clocks = FakeTime()
     clocks.learn_time()
     downtime = polling(clocks)

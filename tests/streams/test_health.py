@@ -106,7 +106,7 @@ async def test_health_has_the_age_of_the_windows_and_the_quota_left():
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])
-async def test_the_lag_of_an_ended_stream_stays(kind):
+async def test_the_lag_of_an_ended_stream_no_longer_changes(kind):
     async with simulated().client() as client:
         stream = client.realtime.watch(USERS) if kind == "watch" else client.calls.follow()
         async with consuming(stream):

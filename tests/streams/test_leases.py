@@ -40,9 +40,9 @@ def start_process(folder: Path) -> Iterator[Start]:
     """Start processes that lease the name; each is killed after the test."""
     started = []
 
-    def start(*more: str) -> subprocess.Popen[str]:
+    def start(*arguments: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, str(HELPERS / "lease_process.py"), str(folder), *more],
+            [sys.executable, str(HELPERS / "lease_process.py"), str(folder), *arguments],
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

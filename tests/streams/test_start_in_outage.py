@@ -97,7 +97,7 @@ async def test_a_failing_series_does_not_stop_the_others():
 
 
 async def test_the_start_of_a_stream_survives_a_change_of_the_host_clock():
-    """Otherwise a later sleep could seem to be before the start, and its gap had the reason `before_start`."""
+    """Otherwise a later sleep seems to lie before the start, and its gap has the reason `before_start`."""
     simulation = simulated()
     simulation.host_clock.wrong = DAY
     sleep_start = NOON + 1_200

@@ -68,8 +68,8 @@ RETRIED = {
 ONE_PER_KIND = ("wrong metric", "no access", "HTML", "refused", "429", "day spent")
 
 
-def stream_of(client, kind: str, **more):
-    return client.realtime.watch(USERS, **more) if kind == "watch" else client.calls.follow(every=300, **more)
+def stream_of(client, kind: str, **options):
+    return client.realtime.watch(USERS, **options) if kind == "watch" else client.calls.follow(every=300, **options)
 
 
 @pytest.mark.parametrize("kind", ["watch", "follow"])

@@ -32,7 +32,7 @@ def test_every_entry_point_of_streams_has_an_example():
 async def test_an_example_of_streams_runs(code, monkeypatch, tmp_path):
     simulation = simulated()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **more: simulation.client(**more)))
+    monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **options: simulation.client(**options)))
     names: dict[str, Any] = {name: getattr(agora_analytics, name) for name in agora_analytics.__all__}
     names["timedelta"] = timedelta
     program = code if "import " in code else f"async def main():\n{textwrap.indent(code, '    ')}"

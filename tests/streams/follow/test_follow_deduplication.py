@@ -57,7 +57,7 @@ async def test_a_call_whose_sessions_come_after_a_restart_is_not_reported_again(
         async for event in follow:
             events.append(event)
             checkpoints.append(follow.checkpoint.encode())
-            if any(one.call.destroyed_ts > start + 3 * HOUR for one in of_type(CallFinished, events)):
+            if any(end.call.destroyed_ts > start + 3 * HOUR for end in of_type(CallFinished, events)):
                 break
     assert {event.reason for event in of_type(CallFinished, events)} == {"outage"}
     simulation.faults = Faults()
@@ -126,11 +126,11 @@ async def test_an_acknowledged_event_is_not_repeated_however_the_consumer_leaves
             await asyncio.wait([task])
         assert task.cancelled()
         assert len(events) < 130  # in the middle of the backlog
-        more = await consume_for(client.calls.follow(checkpoint="tail"), 600)
+        resumed = await consume_for(client.calls.follow(checkpoint="tail"), 600)
     # The last event before the cancellation may be repeated: the stream cannot know whether it was processed.
-    certain = [*events[:-1], *more]
+    certain = [*events[:-1], *resumed]
     assert duplicates(CallStarted, certain) == duplicates(CallFinished, certain) == []
-    events += more
+    events += resumed
     assert {call.call_id for call in BUSY.calls(NOON, NOON + 2 * HOUR)} <= {
         event.call.call_id for event in of_type(CallFinished, events)
     }

@@ -232,7 +232,7 @@ async def test_an_exhausted_details_quota_delays_no_other_event(late_sessions, b
     assert count_by_call(CallSessions, events).keys() <= count_by_call(CallFinished, without).keys()
 
 
-async def test_while_details_fail_ends_come_within_minutes_and_sessions_later():
+async def test_while_session_requests_fail_ends_are_delivered_in_minutes_and_sessions_later():
     simulation = simulated(world=BUSY)
     simulation.faults = Faults.outage(NOON + 600, NOON + 3 * HOUR).only("call_sessions")
     delays: dict[str, float] = {}

@@ -135,9 +135,8 @@ async def test_a_call_refused_repeatedly_is_abandoned_even_if_it_is_the_only_one
 
 @pytest.mark.parametrize("error", CALL_REFUSALS, ids=repr)
 async def test_a_second_refusal_abandons_a_call_if_another_succeeded(error):
-    follow = follower(
-        lambda call_id: error if call_id == "bad" else None, ended_call("bad", 2 * HOUR), ended_call("good")
-    )
+    calls = ended_call("bad", 2 * HOUR), ended_call("good")
+    follow = follower(lambda call_id: error if call_id == "bad" else None, *calls)
     events = await follow.poll_for(HOUR)
     assert {event.call.call_id: event.sessions for event in events if event.reason != "outage"} == {
         "good": (),
@@ -157,9 +156,8 @@ async def test_a_fault_of_the_service_abandons_no_call(error):
 
 @pytest.mark.parametrize("error", SERVICE_ERRORS, ids=repr)
 async def test_three_failures_abandon_a_call_if_others_succeed(error):
-    calls = [
-        ended_call(f"good {number}", HOUR - number * 60) for number in range(70)
-    ]  # each minute another becomes available
+    # Each minute, the sessions of one more call become available.
+    calls = [ended_call(f"good {number}", HOUR - number * 60) for number in range(70)]
     follow = follower(lambda call_id: error if call_id == "bad" else None, ended_call("bad", 2 * HOUR), *calls)
     events = await follow.poll_for(4 * HOUR)
     assert {event.call.call_id for event in events if event.sessions == ()} == {call.call_id for call in calls}

@@ -253,8 +253,8 @@ async def test_two_streams_share_the_daily_quota(simulation):
     clock = start_clock_at(simulation, MIDNIGHT + 2)
     async with simulation.client(clock=clock) as client, asyncio.TaskGroup() as group:
         both = [
-            group.create_task(collect(client.realtime.watch(one, start=MIDNIGHT, stop=MIDNIGHT + DAY - 700)))
-            for one in (USERS, FREEZES)
+            group.create_task(collect(client.realtime.watch(series, start=MIDNIGHT, stop=MIDNIGHT + DAY - 700)))
+            for series in (USERS, FREEZES)
         ]
     assert all(timestamps(task.result()) == list(range(MIDNIGHT, MIDNIGHT + DAY - 700, 20)) for task in both)
     assert sum(simulation.service.counts.values()) <= 480
@@ -283,7 +283,7 @@ async def test_series_share_a_request_that_serves_them(simulation):
 
 
 @pytest.mark.parametrize(("plan", "most"), [("premium", 12), ("enterprise", 57)])
-async def test_coverage_says_how_many_series_fit(simulation, plan, most):
+async def test_coverage_reports_how_many_series_fit(simulation, plan, most):
     many = [Series(f"metric{number}", product="Native") for number in range(most + 1)]
     async with simulation.client(plan=plan) as client:
         assert client.realtime.coverage(*many[:-1]).complete
