@@ -132,7 +132,7 @@ class CallJudge:
         if wrong := _wrong_order(told):
             return wrong
         if not told.kinds:
-            return "" if self._unseen(call, fate) else "a start that was not told"
+            return "" if self._unseen(call, fate) else "a start that was not reported"
         if told.reason:
             return self._wrong_loss(call, fate, told, now)
         return self._wrong_end(call, fate, told) if told.over else self._wrong_open(call, fate, now)
@@ -166,7 +166,7 @@ class CallJudge:
             return "deleted, and not told" if age > 2 * _HOUR + 0.2 * (now - call.created) else ""
         if fate.endless:
             return "expired, and not told" if now > call.created + _LIMITS.available + DAY else ""
-        return "an end that was not told" if now > call.destroyed + _HOUR + 0.2 * call.duration else ""
+        return "an end that was not reported" if now > call.destroyed + _HOUR + 0.2 * call.duration else ""
 
 
 def _wrong_order(told: _Told) -> str:

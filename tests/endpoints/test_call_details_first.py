@@ -8,7 +8,7 @@ from email.utils import formatdate
 
 import attrs
 import pytest
-from helpers.streaming import HOUR, NOON, simulated, spans_asked
+from helpers.streaming import HOUR, NOON, requested_spans, simulated
 from helpers.wrong_dates import Misdated
 
 from agora_analytics import STANDARD, Call, PlanRefused, TooEarly
@@ -294,7 +294,7 @@ async def test_a_timeline_of_a_call_in_progress_has_whole_minutes_after_a_slow_h
         async with simulation.client() as client:
             results = await client.calls.timeline(call, "user_count")
         assert results[: len(expected) - 1] == expected[:-1]  # the last minute is not over
-        starts = {start for _, start, _ in spans_asked(simulation)[-2:]} - {call.created_ts}
+        starts = {start for _, start, _ in requested_spans(simulation)[-2:]} - {call.created_ts}
         assert [start % 60 for start in starts] == [0]
 
 

@@ -18,7 +18,7 @@ from agora_analytics.simulator import World
 BLOCKS = [(name_of(page), block) for page in PAGES for block in blocks_of(page)]
 INSIDE = [(page, block) for page, block in BLOCKS if "import " not in block]
 CLIENT = re.search(r"`client` is\s`(AnalyticsClient\.from_env\(.*?\))`", README.read_text(encoding="utf-8"))[1]
-"""How README says that the client of the blocks is made."""
+"""The expression for `client` that README gives for its blocks."""
 
 SMALL = World(seed=7, calls_per_hour=12.0, typical_minutes=0.2, long_share=0.0, large_share=0.0)
 
@@ -55,7 +55,7 @@ async def ended_call(client: AnalyticsClient) -> Call:
 async def test_a_block_without_imports_runs_inside_main(page, block, monkeypatch, tmp_path):
     simulation = simulated(world=SMALL)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **more: simulation.client(**more)))
+    monkeypatch.setattr(AnalyticsClient, "from_env", classmethod(lambda cls, **options: simulation.client(**options)))
     user_code = UserCode()
     names: dict[str, Any] = {name: getattr(agora_analytics, name) for name in agora_analytics.__all__}
     names |= {"start": NOON - 2 * HOUR, "end": NOON - HOUR, "dashboard": user_code, "store": user_code}
@@ -63,7 +63,7 @@ async def test_a_block_without_imports_runs_inside_main(page, block, monkeypatch
     code = f"async def main(client):\n{textwrap.indent(block, '    ')}"
     exec(compile(code, page, "exec"), names)  # noqa: S102 - our own documentation
     endless = "store(" in block or "dashboard." in block
-    async with eval(CLIENT, names) as client:  # noqa: S307 - it is ours
+    async with eval(CLIENT, names) as client:  # noqa: S307 - our own README
         names["call"] = await ended_call(client)
         try:
             await names["main"](client)

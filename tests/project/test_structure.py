@@ -1,4 +1,7 @@
-"""The structure of the package: floors, one door for each outside library, lazy imports, and public names."""
+"""The structure of the package: layers, one file for each outside library, lazy imports, and public names.
+
+CONTRIBUTING.md calls a layer a floor, and the file that may import an outside library its door.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +18,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from helpers.paths import PACKAGE, ROOT
 
 import agora_analytics
 
-PACKAGE = Path(agora_analytics.__file__).parent
-ROOT = PACKAGE.parent
 ROOT_PACKAGE = "agora_analytics"
 
 
@@ -228,6 +230,7 @@ def test_importing_the_root_package_loads_no_optional_library():
     assert loaded & {*OPTIONAL, "sqlite3", "importlib.metadata"} == set()
 
 
+@pytest.mark.process
 def test_importing_the_root_package_loads_neither_simulator_nor_command_line():
     unwanted = "{m for m in sys.modules if m.startswith(('agora_analytics.simulator', 'agora_analytics.cli'))}"
     assert "agora_analytics" in loaded_by(f"import agora_analytics, sys\nassert not {unwanted}")
