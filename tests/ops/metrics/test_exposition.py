@@ -14,7 +14,7 @@ from typing import Self
 import pytest
 from helpers.paths import ROOT
 from helpers.scraping import OPENMETRICS
-from helpers.streaming import BUSY, HOUR, NETWORKS, NOON, USERS, simulated, taking
+from helpers.streaming import BUSY, HOUR, NETWORKS, NOON, USERS, consuming, simulated
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
@@ -40,7 +40,7 @@ async def everything(tmp_path) -> tuple[Collector, CollectorRegistry, list[tuple
         collector.watch(watch)
         collector.follow(follow)
         selection = Selection(NOON - 3 * HOUR, NOON - 2 * HOUR, datasets=("calls", "sessions"))
-        async with taking(watch), taking(follow):
+        async with consuming(watch), consuming(follow):
             export = asyncio.create_task(
                 client.export.run(selection, tmp_path, format="jsonl", on_progress=collector.export(), max_requests=30)
             )

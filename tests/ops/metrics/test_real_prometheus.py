@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from helpers.paths import ROOT
 from helpers.prometheus import MISSING, PROMETHEUS, prometheus
-from helpers.streaming import BUSY, taking, told
+from helpers.streaming import BUSY, consuming, latest_values
 
 from agora_analytics import AnalyticsClient, Series
 from agora_analytics.ops import Collector
@@ -57,8 +57,8 @@ async def test_prometheus_has_the_series_and_values_of_the_client(tmp_path):
         collector.watch(watch, name="countries")
         collector.follow(follow)
         async with (
-            taking(watch) as events,
-            taking(follow),
+            consuming(watch) as events,
+            consuming(follow),
             served(collector) as target,
             prometheus(target, tmp_path) as server,
         ):
@@ -66,7 +66,7 @@ async def test_prometheus_has_the_series_and_values_of_the_client(tmp_path):
             now = time.time()  # of one scrape: the newest window may be another in the next
             users = await server.query("agora_realtime_users", now)
             ((_, window),) = await server.query('agora_realtime_window_timestamp_seconds{metric="userCount"}', now)
-            truth = told(events)[int(window), USERS]
+            truth = latest_values(events)[int(window), USERS]
             assert sum(value for _, value in users) == sum(truth.values())
             shown = {labels["value"]: value for labels, value in users if labels["value"] != "other"}
             assert shown.items() <= truth.items()

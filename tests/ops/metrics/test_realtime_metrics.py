@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from helpers.many_values import ManyValues
 from helpers.scraping import OPENMETRICS, scrape
-from helpers.streaming import CHANNELS, FREEZES, HOUR, NETWORKS, NOON, USERS, simulated, taking, told
+from helpers.streaming import CHANNELS, FREEZES, HOUR, NETWORKS, NOON, USERS, consuming, latest_values, simulated
 
 from agora_analytics import Series
 from agora_analytics.catalogue import QualityMetric, RealtimeUsageMetric
@@ -64,12 +64,12 @@ async def test_values_are_those_of_the_newest_final_window_after_revisions_and_o
         collector = Collector(client, **APP)
         watch = client.realtime.watch(*series, start=timedelta(minutes=20), **options)
         collector.watch(watch)
-        async with taking(watch) as events:
+        async with consuming(watch) as events:
             for _ in range(24):
                 await asyncio.sleep(297)
                 found = await scrape(collector)
                 seen += [(simulation.clock(), one, *(await scraped(found, one))) for one in series]
-            table = told(events)
+            table = latest_values(events)
     shown = [(now, one, window, values) for now, one, window, values in seen if window is not None]
     assert len(shown) > 80
     for now, one, window, values in shown:
@@ -84,7 +84,7 @@ async def test_a_series_without_data_in_the_newest_window_disappears_and_its_win
         collector = Collector(client, **APP)
         watch = client.realtime.watch(USERS, USERS_BY_COUNTRY)
         collector.watch(watch)
-        async with taking(watch):
+        async with consuming(watch):
             await asyncio.sleep(1_200)
             assert (await scraped(await scrape(collector), USERS_BY_COUNTRY))[1] == {"CN": 5}
             values.clear()
@@ -103,7 +103,7 @@ async def test_a_query_that_fails_holds_back_its_own_series_alone():
         collector = Collector(client, **APP)
         watch = client.realtime.watch(USERS, web)
         collector.watch(watch)
-        async with taking(watch):
+        async with consuming(watch):
             await asyncio.sleep(2 * HOUR)
             found = await scrape(collector)
             assert simulation.clock() - (await scraped(found, USERS))[0] < 700
@@ -121,7 +121,7 @@ async def test_a_channel_is_shown_only_if_wanted_and_a_user_never():
         watch = client.realtime.watch(USERS, channel, user, start=timedelta(minutes=20))
         plain.watch(watch)
         wanted.watch(watch)
-        async with taking(watch):
+        async with consuming(watch):
             await asyncio.sleep(60)
             body, _ = await plain.render()
             assert cname.encode() not in body
@@ -139,7 +139,7 @@ async def test_of_what_two_watches_have_the_newest_is_shown_once():
         first, second = client.realtime.watch(NETWORKS), client.realtime.watch(NETWORKS, selected, final_after=0)
         collector.watch(first, name="first")
         collector.watch(second, name="second")
-        async with taking(first), taking(second):
+        async with consuming(first), consuming(second):
             await asyncio.sleep(1_200)
             window, _ = await scraped(await scrape(collector), NETWORKS)
             assert window == second.final_before(NETWORKS) - 20
@@ -160,7 +160,7 @@ async def watched(values, *series: Series, seconds: float = 180, windows: int = 
         collector = Collector(client, **APP, **options)
         watch = client.realtime.watch(*series, final_after=0, gaps=True)
         collector.watch(watch)
-        async with taking(watch):
+        async with consuming(watch):
             for _ in range(10):
                 await asyncio.sleep(seconds / 10)
                 texts = await scrape(collector), await scrape(collector, OPENMETRICS)
@@ -236,7 +236,7 @@ async def test_memory_is_bounded_by_the_windows_that_are_not_final():
         watch = client.realtime.watch(NETWORKS)
         collector.watch(watch)
         (observer,) = collector._streams.values()
-        async with taking(watch):
+        async with consuming(watch):
             kept = []
             for _ in range(48):
                 await asyncio.sleep(HOUR / 2)

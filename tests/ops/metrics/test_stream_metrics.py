@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 from helpers.scraping import scrape
-from helpers.streaming import BUSY, HOUR, NOON, USERS, WEB, of, simulated, taken_for, taking
+from helpers.streaming import BUSY, HOUR, NOON, USERS, WEB, consume_for, consuming, of_type, simulated
 
 from agora_analytics import (
     CallChanged,
@@ -40,17 +40,17 @@ async def test_windows_are_counted_as_the_consumer_got_them():
         collector = Collector(client, **APP)
         watch = client.realtime.watch(USERS, WEB, start=timedelta(minutes=20))
         collector.watch(watch, name="main")
-        events = await taken_for(watch, 4 * HOUR)
-        windows = of(Window, events)
+        events = await consume_for(watch, 4 * HOUR)
+        windows = of_type(Window, events)
         missing = [window for window in windows if window.missing]
         assert (await scrape(collector)).by("agora_watch_windows_total", "kind", app="shop", watch="main") == {
             "complete": len(windows) - len(missing),
             "missing": len(missing),
-            "revised": len(of(Revision, events)),
-            "gap": sum(gap.span.duration // 20 for gap in of(Gap, events)),
+            "revised": len(of_type(Revision, events)),
+            "gap": sum(gap.span.duration // 20 for gap in of_type(Gap, events)),
         }
-        assert of(Gap, events)
-        assert of(Revision, events)
+        assert of_type(Gap, events)
+        assert of_type(Revision, events)
 
 
 async def test_the_state_of_a_watch_follows_its_health():
@@ -60,7 +60,7 @@ async def test_the_state_of_a_watch_follows_its_health():
         watch = client.realtime.watch(USERS, checkpoint="prod")
         collector.watch(watch, name="main")
         seen = []
-        async with taking(watch) as events:
+        async with consuming(watch) as events:
             for _ in range(12):
                 await asyncio.sleep(300)
                 seen.append(await state_of(collector))
@@ -84,7 +84,7 @@ async def test_a_stream_without_quota_waits_for_it():
         watch = client.realtime.watch(USERS)
         collector.watch(watch, name="main")
         refusal = Fault("refusal", status=429, code=429, message="QPD Limit 5")
-        async with taking(watch):
+        async with consuming(watch):
             await asyncio.sleep(600)
             simulation.faults = Faults.always(refusal)
             await asyncio.sleep(HOUR)
@@ -96,15 +96,15 @@ async def test_a_follow_counts_calls_and_events():
         collector = Collector(client, **APP)
         follow = client.calls.follow(start=timedelta(hours=1))
         collector.follow(follow)
-        async with taking(follow) as events:
+        async with consuming(follow) as events:
             await asyncio.sleep(2 * HOUR)
             seen = await scrape(collector)
             assert seen.value("agora_follow_open_calls", app="shop", follow="follow") == follow.open_calls > 0
         assert seen.by("agora_follow_events_total", "kind", app="shop", follow="follow") == {
-            "started": len(of(CallStarted, events)),
-            "changed": len(of(CallChanged, events)),
-            "finished": len(of(CallFinished, events)),
-            "lost": len(of(CallLost, events)),
+            "started": len(of_type(CallStarted, events)),
+            "changed": len(of_type(CallChanged, events)),
+            "finished": len(of_type(CallFinished, events)),
+            "lost": len(of_type(CallLost, events)),
             "sessions": 0,
             "gap": 0,
         }
@@ -129,9 +129,9 @@ async def test_a_name_is_free_again_once_its_stream_has_stopped_and_counting_goe
         collector.watch(first, name="main")
         with pytest.raises(ValueError, match="name='main' is the name of another stream"):
             collector.watch(second, name="main")
-        counted = len(of(Window, await taken_for(first, 60)))
+        counted = len(of_type(Window, await consume_for(first, 60)))
         collector.watch(second, name="main")
-        counted += len(of(Window, await taken_for(second, 60)))
+        counted += len(of_type(Window, await consume_for(second, 60)))
         windows = (await scrape(collector)).by("agora_watch_windows_total", "kind", app="shop", watch="main")
         assert windows["complete"] == counted > 20
 
