@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import shutil
 import socket
 from collections.abc import AsyncIterator
@@ -12,9 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+from aiohttp import web
+from helpers.paths import ROOT
+
+from agora_analytics.ops import Collector
 
 PROMETHEUS = shutil.which("prometheus")
 MISSING = "prometheus is not installed (Debian's package prometheus)"
+
+GUIDE = (ROOT / "docs/guides/metrics.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```python\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
+"""The program of the guide, and the route for an application."""
 
 
 class Prometheus:
@@ -50,6 +59,24 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+@asynccontextmanager
+async def exporter(collector: Collector) -> AsyncIterator[str]:
+    """Serve a collector with the route of the guide, and return host and port."""
+    names: dict[str, Any] = {}
+    exec(compile(BLOCKS[1], "guide", "exec"), names)  # noqa: S102 - our own documentation
+    application = web.Application()
+    application.add_routes([names["metrics_route"](collector)])
+    runner = web.AppRunner(application)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        host, port = runner.addresses[0][:2]
+        yield f"{host}:{port}"
+    finally:
+        await runner.cleanup()
 
 
 @asynccontextmanager

@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from urllib.request import urlopen
 
 import prometheus_client
 import pytest
-from aiohttp import web
-from helpers.paths import ROOT
-from helpers.prometheus import MISSING, PROMETHEUS, prometheus
+from helpers.prometheus import BLOCKS, GUIDE, MISSING, PROMETHEUS, exporter, prometheus
 from helpers.streaming import BUSY, consuming, latest_values
 
 from agora_analytics import AnalyticsClient, Series
@@ -22,29 +19,10 @@ from agora_analytics.simulator import Simulation
 
 pytestmark = [pytest.mark.real_time, pytest.mark.process]
 
-GUIDE = (ROOT / "docs/guides/metrics.md").read_text(encoding="utf-8")
-PROGRAM, ROUTE = re.findall(r"^```python\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
+PROGRAM = BLOCKS[0]
 QUERIES = re.findall(r"```promql\n(.*?)```", GUIDE, re.DOTALL)[0].split("\n\n")
 USERS = Series("userCount", product="Native", dimension="country")
 FREEZES = Series("videoFreezeRate", product="Native", dimension="country")
-
-
-@asynccontextmanager
-async def served(collector: Collector):
-    """Serve a collector with the route of the guide, and return host and port."""
-    names: dict = {}
-    exec(compile(ROUTE, "guide", "exec"), names)  # noqa: S102 - our own documentation
-    application = web.Application()
-    application.add_routes([names["metrics_route"](collector)])
-    runner = web.AppRunner(application)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    try:
-        host, port = runner.addresses[0][:2]
-        yield f"{host}:{port}"
-    finally:
-        await runner.cleanup()
 
 
 @pytest.mark.skipif(PROMETHEUS is None, reason=MISSING)
@@ -59,7 +37,7 @@ async def test_prometheus_has_the_series_and_values_of_the_client(tmp_path):
         async with (
             consuming(watch) as events,
             consuming(follow),
-            served(collector) as target,
+            exporter(collector) as target,
             prometheus(target, tmp_path) as server,
         ):
             await server.until("agora_realtime_users")
