@@ -9,7 +9,7 @@ from email.utils import formatdate
 import attrs
 import pytest
 from helpers.export_files import rows
-from helpers.export_runs import DAY, HOUR, NOON, asked, export, free
+from helpers.export_runs import DAY, HOUR, NOON, export, remove_rate_limits, request_count
 
 from agora_analytics import Insight, Plan, Retry, Selection, Series
 from agora_analytics.protocols import Request, Response
@@ -63,7 +63,7 @@ def count_refusals(simulation: Simulation) -> int:
     ids=str,
 )
 async def test_wrong_date_headers_do_not_make_data_expire(tmp_path, simulation, misdated, ahead, status):
-    free(simulation)
+    remove_rate_limits(simulation)
     selection = selection_of(5)
     await run(simulation, selection, tmp_path / "whole")
     transport = Misdated(simulation.service, misdated, ahead, status)
@@ -89,7 +89,7 @@ async def test_wrong_date_headers_do_not_make_data_expire(tmp_path, simulation, 
     ],
 )
 async def test_a_wrong_host_clock_changes_no_row_and_delays_nothing(tmp_path, simulation, clock, what, ahead):
-    free(simulation)
+    remove_rate_limits(simulation)
     selections = {
         "calls": Selection(NOON - 5 * HOUR, NOON - HOUR, datasets=("calls",)),
         "realtime": Selection(
@@ -107,7 +107,7 @@ async def test_a_wrong_host_clock_changes_no_row_and_delays_nothing(tmp_path, si
 
 
 async def test_expired_data_is_probed_once_and_not_again_by_the_next_run(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     selection = Selection(NOON - 40 * DAY, NOON - HOUR, datasets=("calls",))
     report = await export(simulation, selection, tmp_path / "old")
     fresh = await export(
@@ -124,23 +124,23 @@ async def test_expired_data_is_probed_once_and_not_again_by_the_next_run(tmp_pat
 
 
 async def test_one_refusal_covers_all_expired_calls(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     first = NOON - 15 * DAY
     selection = Selection(first + 60, first + 2 * DAY, datasets=("calls", "sessions"))
     list_requests = 3
     await export(simulation, selection, tmp_path, max_requests=list_requests)
     await asyncio.sleep(DAY)
-    before = asked(simulation)
+    before = request_count(simulation)
     report = await export(simulation, selection, tmp_path)
     expired = [one for one in report.skipped if one.what == "details"]
     assert sum(one.calls or 0 for one in expired) > 50
     assert {one.reason for one in expired} == {"expired"}
     assert count_refusals(simulation) == 1
-    assert asked(simulation) - before == report.requests
+    assert request_count(simulation) - before == report.requests
 
 
 async def test_data_kept_longer_than_the_plan_says_is_exported(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     selection = Selection(NOON - 3 * DAY, NOON - HOUR, datasets=("calls",))
     await export(simulation, selection, tmp_path / "whole")
     shorter = simulation.service.plan.with_limits("call_lists", available=2 * DAY)
@@ -150,7 +150,7 @@ async def test_data_kept_longer_than_the_plan_says_is_exported(tmp_path, simulat
 
 
 async def test_data_kept_shorter_than_the_plan_says_expires_once_refused(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     generous = simulation.service.plan
     simulation.service.plan = generous.with_limits("call_lists", available=2 * HOUR)
     selection = Selection(NOON - 3 * HOUR, NOON - HOUR, datasets=("calls",))
@@ -162,7 +162,7 @@ async def test_data_kept_shorter_than_the_plan_says_expires_once_refused(tmp_pat
 
 
 async def test_a_provisional_row_that_expires_is_kept_as_final(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     insight = Insight("userCount")
     selection = Selection(NOON - 5 * DAY, NOON - DAY, datasets=("insights",), insights=[insight])
     first = await export(simulation, selection, tmp_path)

@@ -84,7 +84,7 @@ def service() -> FakeService:
 @pytest.fixture
 async def state_thread(tmp_path):
     async with StateThread() as state_thread:
-        await state_thread.open(lambda: ExportState(tmp_path / "state.db", "there"))
+        await state_thread.open(lambda: ExportState(tmp_path / "state.db", "folder"))
         yield state_thread
 
 

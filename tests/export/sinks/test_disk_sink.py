@@ -12,7 +12,7 @@ from agora_analytics.export.sinks import Sink, open_sink
 
 @pytest.fixture
 def sink(tmp_path: Path) -> Sink:
-    sink = open_sink(f"file://{tmp_path}/there", {})
+    sink = open_sink(f"file://{tmp_path}/export", {})
     sink.check()
     return sink
 
@@ -41,10 +41,10 @@ def test_putting_a_file_lists_no_folder(sink, tmp_path, monkeypatch):
 def test_a_symbolic_link_under_a_temporary_name_is_not_followed(sink, tmp_path, monkeypatch, suffix):
     (tmp_path / "victim").write_text("precious")
     sink.put(new_file(tmp_path), "calls/one")
-    (tmp_path / "there" / "calls" / f".one.{suffix}").symlink_to(tmp_path / "victim")
+    (tmp_path / "export" / "calls" / f".one.{suffix}").symlink_to(tmp_path / "victim")
     if suffix == "old":  # as in a store that does not replace files
         monkeypatch.setattr(sink._store, "mv", lambda *_: None)
     with pytest.raises(OSError, match="is a symbolic link, and is not followed"):
         sink.put(new_file(tmp_path, b"more"), "calls/one")
     assert (tmp_path / "victim").read_text() == "precious"
-    assert (tmp_path / "there" / "calls" / f".one.{suffix}").is_symlink()
+    assert (tmp_path / "export" / "calls" / f".one.{suffix}").is_symlink()

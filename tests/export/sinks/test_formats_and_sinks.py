@@ -12,7 +12,8 @@ from typing import Any
 import fsspec
 import pytest
 from helpers.export_files import Rows, check_manifest, manifest_of, rows
-from helpers.export_runs import NOON, Tampering, options_of
+from helpers.export_runs import NOON, s3_options
+from helpers.wrong_dates import Tampering
 
 from agora_analytics import ExportError, Insight, Selection, Series
 from agora_analytics.export.formats import NAMES
@@ -56,12 +57,12 @@ class Place:
 @pytest.fixture
 def place(request, tmp_path) -> Place:
     if request.param == "local":
-        request.getfixturevalue("apart")
+        request.getfixturevalue("subprocess_writer")
         return Place(str(tmp_path / "here"), {}, None)
     if request.param == "s3":
         url = request.getfixturevalue("s3")
-        return Place(f"s3://bucket/{tmp_path.name}", options_of(url), tmp_path / "state")
-    to = f"memory://{tmp_path.name}/export" if request.param == "memory" else f"file://{tmp_path}/there"
+        return Place(f"s3://bucket/{tmp_path.name}", s3_options(url), tmp_path / "state")
+    to = f"memory://{tmp_path.name}/export" if request.param == "memory" else f"file://{tmp_path}/export"
     return Place(to, {}, tmp_path / "state")
 
 
@@ -158,7 +159,7 @@ def set_hostile_names(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("form", NAMES)
-@pytest.mark.usefixtures("apart")
+@pytest.mark.usefixtures("subprocess_writer")
 async def test_hostile_names_are_exported_as_data_and_create_no_other_file(tmp_path, simulation, form):
     folder = tmp_path / "deep" / "export"
     before = set(tmp_path.rglob("*"))
@@ -186,7 +187,7 @@ def set_long_texts(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("form", ["parquet", "sqlite", "duckdb"])
-@pytest.mark.usefixtures("apart")
+@pytest.mark.usefixtures("subprocess_writer")
 async def test_long_texts_are_exported_in_full(tmp_path, simulation, form):
     async with simulation.client(transport=Tampering(simulation.transport(), set_long_texts)) as client:
         selection = Selection(NOON - 5 * HOUR, NOON - 600, datasets=("sessions",))
@@ -238,7 +239,7 @@ async def test_an_export_to_an_unwritable_folder_fails_before_a_request(tmp_path
 
 
 async def test_a_missing_bucket_is_reported_without_secrets_before_a_request(tmp_path, simulation, s3):
-    place = Place("s3://user:password@nowhere/x", options_of(s3), tmp_path)
+    place = Place("s3://user:password@nowhere/x", s3_options(s3), tmp_path)
     with pytest.raises(ExportError) as error:
         await run(simulation, SELECTION, place, "jsonl")
     shown = f"{error.value!r} {error.value}"
@@ -264,7 +265,7 @@ async def test_no_credential_is_written_to_any_file(tmp_path, simulation):
 
 
 @pytest.mark.parametrize("form", ["parquet", "jsonl", "csv", "sqlite", "duckdb"])
-@pytest.mark.usefixtures("apart")
+@pytest.mark.usefixtures("subprocess_writer")
 async def test_a_folder_with_a_newline_in_its_name_can_be_exported_to(tmp_path, simulation, form, monkeypatch):
     folder = tmp_path / "two\nlines"
     monkeypatch.syspath_prepend(str(folder))

@@ -11,7 +11,7 @@ from agora_analytics.export.sinks import LocalSink, local
 
 @pytest.fixture
 def sink(tmp_path: Path) -> LocalSink:
-    sink = LocalSink(tmp_path / "deep" / "there")
+    sink = LocalSink(tmp_path / "deep" / "export")
     sink.check()
     return sink
 

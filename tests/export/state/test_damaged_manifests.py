@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 from helpers.export_files import manifest_of
-from helpers.export_runs import DAY, NOON, asked, export, free, last
+from helpers.export_runs import DAY, NOON, export, last_hours, remove_rate_limits, request_count
 
 from agora_analytics import ExportError
 
-SELECTION = last(1, "calls", "sessions")
+SELECTION = last_hours(1, "calls", "sessions")
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -95,7 +95,7 @@ def exported() -> dict[str, Path]:
 async def test_a_modified_manifest_is_not_rebuilt_into_a_state(
     tmp_path, tmp_path_factory, simulation, exported, change
 ):
-    free(simulation)
+    remove_rate_limits(simulation)
     if not exported:
         exported["folder"] = tmp_path_factory.mktemp("damaged") / "export"
         await export(simulation, SELECTION, exported["folder"])
@@ -105,8 +105,8 @@ async def test_a_modified_manifest_is_not_rebuilt_into_a_state(
     change(document)
     text = json.dumps(document)
     (folder / "manifest.json").write_text(text)
-    before = asked(simulation)
+    before = request_count(simulation)
     with pytest.raises(ExportError, match=r"manifest\.json is not what an export of this version wrote") as error:
         await export(simulation, SELECTION, folder, rebuild=True)
-    assert (error.value.kind, asked(simulation)) == ("state", before)
+    assert (error.value.kind, request_count(simulation)) == ("state", before)
     assert (folder / "manifest.json").read_text() == text

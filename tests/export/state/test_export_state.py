@@ -50,12 +50,12 @@ def test_each_second_of_a_source_has_the_status_it_was_marked_with_last(state, m
             assert len({span.start for span in found} & {span.end for span in found}) == 0
 
 
-def test_a_span_that_was_read_for_good_is_no_longer_unsettled(state, opened):
+def test_a_span_that_was_read_for_good_is_no_longer_unsettled(state, reopen):
     with state.transaction():
         state.mark_span("app", "calls", Span(0, 100), SpanStatus.UNSETTLED)
         state.mark_span("app", "calls", Span(20, 100), SpanStatus.READ)
         state.mark_span("app", "calls", None, SpanStatus.EXPIRED)
-    again = opened()
+    again = reopen()
     assert [
         again.spans("app", "calls", kind) for kind in (SpanStatus.READ, SpanStatus.UNSETTLED, SpanStatus.EXPIRED)
     ] == [
@@ -93,15 +93,15 @@ def test_a_truncated_span_with_another_status_is_no_longer_truncated(state, kind
 # Settings and slices.
 
 
-def test_settings_are_stored_and_changed_by_name(state, opened):
+def test_settings_are_stored_and_changed_by_name(state, reopen):
     assert state.settings() == {}
     with state.transaction():
         state.save_settings({"a": [1, "x"], "b": None})
         state.save_settings({"b": {"c": 2}})
-    assert opened().settings() == {"a": [1, "x"], "b": {"c": 2}}
+    assert reopen().settings() == {"a": [1, "x"], "b": {"c": 2}}
 
 
-def test_slices_are_pending_oldest_first_from_their_next_page(state, opened):
+def test_slices_are_pending_oldest_first_from_their_next_page(state, reopen):
     later, first = Slice(Span(100, 200), 200), Slice(Span(0, 100), 90)
     with state.transaction():
         state.add_slices("app", "calls", [later, first])
@@ -116,7 +116,7 @@ def test_slices_are_pending_oldest_first_from_their_next_page(state, opened):
     with state.transaction():
         state.set_slice_page(attrs.evolve(one, page=3, count=200, asked=77))
         state.delete_slice(again)
-    after = opened().slices()
+    after = reopen().slices()
     assert [(slice_.id, slice_.page, slice_.count, slice_.asked) for slice_ in after] == [
         (one.id, 3, 200, 77),
         (other.id, 1, 0, 0),
@@ -124,7 +124,7 @@ def test_slices_are_pending_oldest_first_from_their_next_page(state, opened):
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_narrower_slices_replace_a_slice_and_inherit_its_status(state, opened, again):
+def test_narrower_slices_replace_a_slice_and_inherit_its_status(state, reopen, again):
     with state.transaction():
         state.add_slices("app", "calls room", [Slice(Span(0, 100), 90)], again=again)
         (one,) = state.slices()
@@ -133,7 +133,7 @@ def test_narrower_slices_replace_a_slice_and_inherit_its_status(state, opened, a
         (Slice(Span(0, 50), 40), 7),
         (Slice(Span(50, 100), 90), 7),
     ]
-    assert opened().slices() == tuple(attrs.evolve(new, rows_before=0) for new in made)
+    assert reopen().slices() == tuple(attrs.evolve(new, rows_before=0) for new in made)
     assert {(new.app, new.source, new.again, new.page, new.count) for new in made} == {
         ("app", "calls room", again, 1, 0)
     }
@@ -250,12 +250,12 @@ def test_calls_with_few_users_are_counted(three):
     assert [three.below_min_users(least) for least in (0, 2, 3, 6, 10)] == [0, 1, 2, 3, 4]
 
 
-def test_the_cursor_of_a_call_outlives_the_process_and_a_skip(three, opened):
+def test_the_cursor_of_a_call_outlives_the_process_and_a_skip(three, reopen):
     early = next(call for call in three.pending(DueFilter(before=10**6), ("app",), ()))
     with three.transaction():
         three.set_cursor(early, METRICS)
         three.skip_call(early.id, "expired")
-    again = opened()
+    again = reopen()
     assert due(again) == ["bad", "late"]
     assert again.skipped_calls() == [("app", "expired", 1, 10, 100)]
     with again.transaction():
@@ -388,7 +388,7 @@ def test_a_finished_call_is_remembered_near_an_open_one(state, first, app, remem
     assert kept(state) - {"going"} == ({"a"} if remembered else set())
 
 
-def test_calls_are_restored_without_their_cursors(three, opened):
+def test_calls_are_restored_without_their_cursors(three, reopen):
     three_kept = [call[:-1] for call in three.calls_for_manifest()]
     early = next(call for call in three.pending(DueFilter(before=10**6), ("app",), ()))
     with three.transaction():
@@ -397,4 +397,4 @@ def test_calls_are_restored_without_their_cursors(three, opened):
     with three.transaction():
         three.clear()
         three.insert_calls(three_kept)
-    assert [call[:-1] for call in opened().calls_for_manifest()] == three_kept
+    assert [call[:-1] for call in reopen().calls_for_manifest()] == three_kept

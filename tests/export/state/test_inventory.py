@@ -12,8 +12,8 @@ from pathlib import Path
 
 import attrs
 import pytest
-from helpers.export_files import manifest_of, paths
-from helpers.export_runs import DAY, NOON, asked, export, free, last
+from helpers.export_files import data_files, manifest_of
+from helpers.export_runs import DAY, NOON, export, last_hours, remove_rate_limits, request_count
 
 from agora_analytics import ExportError, Insight, Selection
 from agora_analytics.export.sinks import FileStat, LocalSink
@@ -24,24 +24,24 @@ from agora_analytics.export.write.target import DatabaseTarget, FileTarget, part
 from agora_analytics.simulator import Simulation
 
 FORMS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
-SELECTION = last(2, "calls", "sessions")
+SELECTION = last_hours(2, "calls", "sessions")
 
 
 @pytest.fixture
 async def refused(tmp_path: Path, simulation: Simulation):
     """Runs an export again after something was done to it; returns what the refusal says, once nothing was asked."""
-    free(simulation)
+    remove_rate_limits(simulation)
 
     async def run(do: Callable[[Path], object], form: str = "jsonl", most: int | None = 8) -> str:
         folder = tmp_path / "export"
         for limit in (most, None):
             await export(simulation, SELECTION, folder, format=form, max_requests=limit)
         do(folder)
-        before, held = asked(simulation), contents(folder)
+        before, held = request_count(simulation), contents(folder)
         for _ in range(2):  # a run that was refused makes the next one no easier
             with pytest.raises(ExportError) as error:
                 await export(simulation, SELECTION, folder, format=form)
-        assert asked(simulation) == before
+        assert request_count(simulation) == before
         assert contents(folder) == held
         assert error.value.kind == "state"
         assert "export into another place" in error.value.hint
@@ -86,14 +86,14 @@ async def test_a_folder_copied_without_its_state_is_detected(refused):
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_a_deleted_file_is_detected(refused, form):
-    told = await refused(lambda folder: paths(folder, "sessions")[0].unlink(), form)
+    told = await refused(lambda folder: data_files(folder, "sessions")[0].unlink(), form)
     assert "gone: " in told
 
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_an_altered_file_of_equal_size_and_age_is_detected(refused, form):
     def alter(folder: Path) -> None:
-        path = paths(folder, "sessions")[0]
+        path = data_files(folder, "sessions")[0]
         before, held = path.stat(), bytearray(path.read_bytes())
         held[len(held) // 2] ^= 1
         path.write_bytes(held)
@@ -104,7 +104,7 @@ async def test_an_altered_file_of_equal_size_and_age_is_detected(refused, form):
 
 @pytest.mark.parametrize("form", ["sqlite", "duckdb"])
 async def test_the_database_of_a_killed_run_is_compared_part_by_part(tmp_path, simulation, form):
-    free(simulation)
+    remove_rate_limits(simulation)
     await export(simulation, SELECTION, tmp_path, format=form)
     with sqlite3.connect(state_of(tmp_path)) as state:
         state.execute("DELETE FROM database")  # as it is while a run has it open
@@ -124,7 +124,7 @@ async def test_the_database_of_a_killed_run_is_compared_part_by_part(tmp_path, s
 
 async def test_a_duplicate_or_foreign_file_is_detected(refused):
     def double(folder: Path) -> None:
-        path = paths(folder, "calls")[0]
+        path = data_files(folder, "calls")[0]
         shutil.copy(path, path.with_name("part-00001 (copy).jsonl"))
 
     told = await refused(double)
@@ -133,7 +133,7 @@ async def test_a_duplicate_or_foreign_file_is_detected(refused):
 
 
 async def test_a_state_older_than_its_files_is_detected(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     await export(simulation, SELECTION, tmp_path / "export", max_requests=8)
     shutil.copytree(tmp_path / "export" / ".agora-export", tmp_path / "backup")
     await export(simulation, SELECTION, tmp_path / "export")
@@ -155,7 +155,7 @@ async def test_a_state_knows_a_file_before_it_exists_although_its_log_is_lost(tm
         put(self, file, name)
 
     monkeypatch.setattr(LocalSink, "put", looked)
-    free(simulation)
+    remove_rate_limits(simulation)
     await export(simulation, SELECTION, tmp_path / "export")
     assert known
     assert all(known)
@@ -163,7 +163,7 @@ async def test_a_state_knows_a_file_before_it_exists_although_its_log_is_lost(tm
 
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
 async def test_no_manifest_is_complete_while_a_listed_file_is_being_replaced(tmp_path, simulation, monkeypatch, form):
-    free(simulation)
+    remove_rate_limits(simulation)
     insights = [Insight("userCount", granularity="1h")]
     selection = Selection(NOON - DAY, NOON - 60, datasets=("insights",), insights=insights)
     assert (await export(simulation, selection, tmp_path, format=form)).provisional
@@ -190,9 +190,9 @@ def telling(do, folder: Path, claimed: list[bool]):
 
 
 async def test_files_that_readers_ignore_are_allowed(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     await export(simulation, SELECTION, tmp_path)
-    folder = paths(tmp_path, "calls")[0].parent
+    folder = data_files(tmp_path, "calls")[0].parent
     for name in ("_SUCCESS", ".DS_Store"):
         (folder / name).write_bytes(b"")
     (tmp_path / "notes.txt").write_text("mine")
@@ -200,7 +200,7 @@ async def test_files_that_readers_ignore_are_allowed(tmp_path, simulation):
 
 
 async def test_an_export_copied_with_its_state_resumes(tmp_path, simulation, monkeypatch):
-    free(simulation)
+    remove_rate_limits(simulation)
     await export(simulation, SELECTION, tmp_path / "first")
     shutil.copytree(tmp_path / "first", tmp_path / "second")
     assert (await export(simulation, SELECTION, tmp_path / "second")).complete
@@ -220,7 +220,7 @@ async def test_a_file_in_a_folder_without_an_export_is_left_alone(tmp_path, simu
 
 
 async def test_a_manifest_has_size_and_checksum_of_each_file(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     await export(simulation, SELECTION, tmp_path, format="sqlite")
     held = (tmp_path / "export.sqlite").read_bytes()
     told = manifest_of(tmp_path)["database"]
@@ -247,8 +247,8 @@ def torn(path: Path) -> None:
     """Spoil a page that nothing reads at once."""
     with sqlite3.connect(path) as state:
         ((page,), (size,)) = (
-            state.execute(asked).fetchone()
-            for asked in ("SELECT rootpage FROM sqlite_master WHERE name = 'halves'", "PRAGMA page_size")
+            state.execute(query).fetchone()
+            for query in ("SELECT rootpage FROM sqlite_master WHERE name = 'halves'", "PRAGMA page_size")
         )
     state.close()
     held = path.read_bytes()

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from helpers.export_runs import free
+from helpers.export_runs import remove_rate_limits
 
 from agora_analytics.export.state import copies
 from agora_analytics.export.state.export_state import ExportState
@@ -47,14 +47,16 @@ def test_a_downloaded_copy_ignores_a_leftover_log(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
-async def test_a_machine_with_a_killed_run_takes_the_copy_from_the_store(tmp_path, simulation, memory, truth, form):
-    free(simulation)
-    await memory.run(simulation, "one", format=form, max_requests=5)
-    await memory.run(simulation, "two", format=form, max_requests=5)
+async def test_a_machine_with_a_killed_run_takes_the_copy_from_the_store(
+    tmp_path, simulation, memory_place, truth, form
+):
+    remove_rate_limits(simulation)
+    await memory_place.run(simulation, "one", format=form, max_requests=5)
+    await memory_place.run(simulation, "two", format=form, max_requests=5)
     (state,) = (tmp_path / "one").rglob("state.db")
     killed_with(state.with_name("state.copy"))
-    report = await memory.run(simulation, "one", format=form)
-    assert (report.complete, memory.rows()) == (True, truth)
+    report = await memory_place.run(simulation, "one", format=form)
+    assert (report.complete, memory_place.rows()) == (True, truth)
 
 
 def test_a_database_with_a_leftover_log_is_downloaded_although_its_checksum_matches(tmp_path):

@@ -96,7 +96,7 @@ def test_an_expired_span_without_provisional_rows_changes_no_row(state):
     assert (state.unsealed_bytes(), state.provisional_rows()) == ([], 1)
 
 
-def opened(state: ExportState, name: str, first: int, cname: str = "room", app: str = "app") -> int:
+def add_open_call(state: ExportState, name: str, first: int, cname: str = "room", app: str = "app") -> int:
     with state.transaction():
         number = state.upsert_call(
             app, Call(call_id=name, cname=cname, call_pcu=1), Span(first, first + 1), CallStatus.OPEN, 0.0
@@ -107,9 +107,9 @@ def opened(state: ExportState, name: str, first: int, cname: str = "room", app: 
 
 
 def test_an_expired_open_call_is_skipped_and_its_row_becomes_final(state):
-    opened(state, "old", 10)
-    opened(state, "young", 40)
-    opened(state, "foreign", 10, app="other")
+    add_open_call(state, "old", 10)
+    add_open_call(state, "young", 40)
+    add_open_call(state, "foreign", 10, app="other")
     with state.transaction():
         state.upsert_call("app", Call(call_id="done"), Span(10, 20), CallStatus.DONE, 0.0)
     left = clipped(state, slice_of(state, Span(0, 100), 100, again=True), 40)
@@ -123,7 +123,7 @@ def test_an_expired_open_call_is_skipped_and_its_row_becomes_final(state):
 
 def test_open_calls_are_those_of_the_app_id_and_of_the_channel_if_one_is_selected(state):
     for name, first, cname, app in (("a", 9, "room", "app"), ("b", 5, "hall", "app"), ("c", 1, "room", "other")):
-        opened(state, name, first, cname, app)
+        add_open_call(state, name, first, cname, app)
     assert [first for _, first in marks.open_calls(state, "app", ALL)] == [5, 9]
     assert [first for _, first in marks.open_calls(state, "app", ROOM)] == [9]
     assert [first for _, first in marks.open_calls(state, "other", ROOM)] == [1]

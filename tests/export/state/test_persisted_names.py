@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from helpers.export_files import rows
-from helpers.export_runs import DAY, NOON, all_rows, asked, export, free
+from helpers.export_runs import DAY, NOON, all_rows, export, remove_rate_limits, request_count
 
 from agora_analytics import Breakdown, ExportError, Selection
 from agora_analytics.export.write.subprocess_writer import SubprocessWriter
@@ -49,7 +49,7 @@ async def half_done(simulation, folder: Path, step: str) -> None:
 
 @pytest.fixture
 def small(simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     simulation.service.world = type(simulation.world)(seed=7, calls_per_hour=0.1, typical_minutes=0.2)
     return simulation
 
@@ -92,10 +92,10 @@ UNKNOWN = {
 async def test_an_unknown_name_is_reported_before_any_request(tmp_path, small, statement, value, said):
     await half_done(small, tmp_path, "metrics")
     altered(tmp_path, statement, value)
-    before = asked(small)
+    before = request_count(small)
     with pytest.raises(ExportError, match=said) as told:
         await export(small, LONG, tmp_path)
-    assert (told.value.kind, asked(small)) == ("state", before)
+    assert (told.value.kind, request_count(small)) == ("state", before)
     assert "Put back a copy" in told.value.hint
 
 
@@ -118,10 +118,10 @@ async def test_an_unknown_name_in_a_manifest_is_reported(tmp_path, small, many, 
     document[many][0][name] = "transcripts"
     (tmp_path / "manifest.json").write_text(json.dumps(document))
     (tmp_path / ".agora-export" / "state.db").unlink()
-    before = asked(small)
+    before = request_count(small)
     with pytest.raises(ExportError, match="not what an export of this version wrote") as told:
         await export(small, LONG, tmp_path, rebuild=True)
-    assert (told.value.kind, asked(small)) == ("state", before)
+    assert (told.value.kind, request_count(small)) == ("state", before)
 
 
 @pytest.mark.parametrize("verb", ["transcribe", "__init__", "_rows"])

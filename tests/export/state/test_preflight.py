@@ -53,7 +53,7 @@ class Sink:
         return text
 
     def __str__(self) -> str:
-        return "there"
+        return "folder"
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def sink() -> Sink:
 @pytest.fixture
 async def disk(tmp_path: Path):
     async with StateThread() as disk:
-        await disk.open(lambda: ExportState(tmp_path / "state.db", "there"))
+        await disk.open(lambda: ExportState(tmp_path / "state.db", "folder"))
         yield disk
 
 
@@ -164,7 +164,7 @@ async def test_missing_or_altered_files_of_provisional_rows_are_written_again(di
         assert disk.state.known_parts() == [(NOW, None), (ONE, facts_of(b"rows of 1"))]
     await disk.change(ExportState.clear)
     await written(disk, sink, ONE, NOW)
-    await standing("sqlite", rebuild=True).check_parts(Held(("calls", 1, 2)))
+    await standing("sqlite", rebuild=True).check_parts(FakeWriter(("calls", 1, 2)))
     assert (disk.state.lost(), disk.state.known_parts()[0]) == ([], (NOW, None))
 
 
@@ -267,7 +267,7 @@ async def test_the_file_of_a_database_is_known_from_the_manifest(disk, sink, sta
 # Parts in a database
 
 
-class Held:
+class FakeWriter:
     """A writer that says what a database holds."""
 
     def __init__(self, *held: tuple[str, int, int]) -> None:
@@ -285,18 +285,18 @@ async def test_a_closed_database_is_not_inspected_and_is_open_afterwards(disk, s
     await written(disk, sink, ONE, TWO)
     await disk.change(lambda state: state.set_database(facts_of(b"x")))
     await disk.run(disk.state.sync)
-    writer = Held()
+    writer = FakeWriter()
     await standing("sqlite").check_parts(writer)
     assert (writer.asked, disk.state.database()) == (0, None)
     shutil.copy(tmp_path / "state.db", tmp_path / "cut.db")  # what a power cut leaves
-    left = ExportState(tmp_path / "cut.db", "there")
+    left = ExportState(tmp_path / "cut.db", "folder")
     assert left.database() is None
     left.close()
 
 
 async def test_an_unclosed_database_is_compared_part_by_part(disk, sink, standing):
     await written(disk, sink, ONE, TWO)
-    writer = Held(*ALL_THERE)
+    writer = FakeWriter(*ALL_THERE)
     await standing("sqlite").check_parts(writer)
     assert (writer.asked, disk.state.lost()) == (1, [])
     await standing("jsonl").check_parts(writer)
@@ -316,9 +316,9 @@ async def test_rows_missing_in_a_database_are_reported_or_accepted_as_gone(
 ):
     await written(disk, sink, ONE, TWO)
     with pytest.raises(ExportError, match=said) as error:
-        await standing("sqlite").check_parts(Held(*held))
+        await standing("sqlite").check_parts(FakeWriter(*held))
     assert (error.value.kind, disk.state.lost()) == ("state", [])
-    await standing("sqlite", rebuild=True).check_parts(Held(*held))
+    await standing("sqlite", rebuild=True).check_parts(FakeWriter(*held))
     assert disk.state.lost() == [("app", "calls", 1, rows, reason)]
     known = {part.id: facts.rows for part, facts in disk.state.known_parts()}
     assert known == {1: 2, 2: {part: many for _, part, many in held}.get(2, 0)}
@@ -328,5 +328,5 @@ async def test_a_part_unknown_to_the_state_is_never_accepted(disk, sink, standin
     await written(disk, sink, ONE, TWO)
     for rebuild, said in ((False, "unknown: part 7 of sessions"), (True, "does not list part 7 of sessions")):
         with pytest.raises(ExportError, match=said):
-            await standing("sqlite", rebuild=rebuild).check_parts(Held(*ALL_THERE, ("sessions", 7, 1)))
+            await standing("sqlite", rebuild=rebuild).check_parts(FakeWriter(*ALL_THERE, ("sessions", 7, 1)))
     assert disk.state.lost() == []

@@ -12,16 +12,16 @@ from pathlib import Path
 import attrs
 import duckdb
 import pytest
-from helpers.export_files import manifest_of, paths, rows
-from helpers.export_runs import DAY, HOUR, NOON, all_rows, asked, export, free, last
+from helpers.export_files import data_files, manifest_of, rows
+from helpers.export_runs import DAY, HOUR, NOON, all_rows, export, last_hours, remove_rate_limits, request_count
 
 from agora_analytics import ExportError, Insight, Selection, Series, Skipped, Unauthorized
 from agora_analytics.export.state.preflight import ALTERED
 from agora_analytics.simulator import Fault, Faults, Simulation
 
 FORMS = ("jsonl", "csv", "parquet", "sqlite", "duckdb")
-SELECTION = last(2, "calls", "sessions")
-WIDER = last(5, "calls", "sessions")
+SELECTION = last_hours(2, "calls", "sessions")
+WIDER = last_hours(5, "calls", "sessions")
 
 
 def without_state(folder: Path) -> None:
@@ -40,14 +40,14 @@ def damaged(folder: Path) -> None:
     ("form", "lose"), [*((form, without_state) for form in FORMS), ("jsonl", emptied), ("jsonl", damaged)]
 )
 async def test_a_lost_state_is_rebuilt_from_the_manifest_without_a_request(tmp_path, simulation, form, lose):
-    free(simulation)
+    remove_rate_limits(simulation)
     for most in (8, None):
         before = await export(simulation, SELECTION, tmp_path, format=form, max_requests=most)
     expected = all_rows(tmp_path, "calls", "sessions")
     lose(tmp_path)
-    asked_before = asked(simulation)
+    asked_before = request_count(simulation)
     report = await export(simulation, SELECTION, tmp_path, format=form, rebuild=True)
-    assert asked(simulation) - asked_before == before.unfinished
+    assert request_count(simulation) - asked_before == before.unfinished
     assert (report.rows, report.complete, report.unfinished) == (before.rows, True, before.unfinished)
     assert all_rows(tmp_path, "calls", "sessions") == expected
     again = await export(simulation, SELECTION, tmp_path, format=form)  # and the next run needs nothing special
@@ -56,7 +56,7 @@ async def test_a_lost_state_is_rebuilt_from_the_manifest_without_a_request(tmp_p
 
 
 async def test_a_part_has_its_day_as_a_date_and_older_numbers_are_read(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     before = await export(simulation, SELECTION, tmp_path)
     expected = all_rows(tmp_path, "calls", "sessions")
     manifest = manifest_of(tmp_path)
@@ -66,16 +66,16 @@ async def test_a_part_has_its_day_as_a_date_and_older_numbers_are_read(tmp_path,
         part["day"] = NOON // DAY
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     without_state(tmp_path)
-    asked_before = asked(simulation)
+    asked_before = request_count(simulation)
     report = await export(simulation, SELECTION, tmp_path, rebuild=True)
-    assert (asked(simulation) - asked_before, report.rows) == (before.unfinished, before.rows)
+    assert (request_count(simulation) - asked_before, report.rows) == (before.unfinished, before.rows)
     assert all_rows(tmp_path, "calls", "sessions") == expected
     assert {part["day"] for part in manifest_of(tmp_path)["parts"]} == {"2026-11-24"}
 
 
 @pytest.mark.parametrize("minutes", [0.2, 15.0], ids=["calls that are over", "calls that go on"])
 async def test_a_rebuilt_export_resumes_like_one_that_kept_its_state(tmp_path, simulation, minutes):
-    free(simulation)
+    remove_rate_limits(simulation)
     simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=150.0, typical_minutes=minutes)
     selection = Selection(NOON - 3 * HOUR, NOON + 2 * HOUR, datasets=("calls",))
     for folder in ("lost", "kept"):
@@ -91,7 +91,7 @@ async def test_a_rebuilt_export_resumes_like_one_that_kept_its_state(tmp_path, s
 
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
 async def test_provisional_rows_are_requested_again_after_a_rebuild(tmp_path, simulation, form):
-    free(simulation)
+    remove_rate_limits(simulation)
     selection = Selection(
         NOON - DAY,
         NOON - 60,
@@ -108,8 +108,8 @@ async def test_provisional_rows_are_requested_again_after_a_rebuild(tmp_path, si
 
 
 async def test_half_fetched_calls_are_reported_and_no_row_is_duplicated(tmp_path, simulation):
-    free(simulation)
-    selection = last(2, "calls", "sessions", "metrics", mids={20001})
+    remove_rate_limits(simulation)
+    selection = last_hours(2, "calls", "sessions", "metrics", mids={20001})
     await export(simulation, selection, tmp_path / "whole")
     short = await export(simulation, selection, tmp_path / "short", max_requests=12)
     assert short.pending
@@ -126,9 +126,9 @@ async def test_half_fetched_calls_are_reported_and_no_row_is_duplicated(tmp_path
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_a_missing_file_is_reported_and_the_export_is_never_complete(tmp_path, simulation, form):
-    free(simulation)
+    remove_rate_limits(simulation)
     before = await export(simulation, SELECTION, tmp_path, format=form)
-    paths(tmp_path, "sessions")[0].unlink()
+    data_files(tmp_path, "sessions")[0].unlink()
     for rebuild in (True, False):
         report = await export(simulation, SELECTION, tmp_path, format=form, rebuild=rebuild)
         assert not report.complete
@@ -139,10 +139,10 @@ async def test_a_missing_file_is_reported_and_the_export_is_never_complete(tmp_p
 
 @pytest.mark.parametrize("form", FORMS)
 async def test_no_manifest_is_complete_once_a_listed_file_is_known_to_be_gone(tmp_path, simulation, form):
-    free(simulation)
+    remove_rate_limits(simulation)
     await export(simulation, SELECTION, tmp_path, format=form)
     assert manifest_of(tmp_path)["complete"]
-    paths(tmp_path, "sessions")[0].unlink()
+    data_files(tmp_path, "sessions")[0].unlink()
     simulation.faults = Faults.always(Fault("status", status=401))
     with pytest.raises(Unauthorized):
         await export(simulation, WIDER, tmp_path, format=form, rebuild=True)
@@ -151,7 +151,7 @@ async def test_no_manifest_is_complete_once_a_listed_file_is_known_to_be_gone(tm
 
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
 async def test_provisional_rows_of_a_missing_file_are_written_again_and_not_reported(tmp_path, simulation, form):
-    free(simulation)
+    remove_rate_limits(simulation)
     selection = Selection(
         NOON - DAY, NOON - 60, datasets=("insights",), insights=[Insight("userCount", granularity="1h")]
     )
@@ -189,7 +189,7 @@ def another(database: Path) -> None:
 @pytest.mark.parametrize("form", ["sqlite", "duckdb"])
 @pytest.mark.parametrize("damage", [cut_short, another])
 async def test_an_unreadable_database_is_reported_whether_closed_or_not(tmp_path, simulation, form, damage):
-    free(simulation)
+    remove_rate_limits(simulation)
     await export(simulation, SELECTION, tmp_path, format=form)
     damage(tmp_path / f"export.{form}")
     told = await cannot(simulation, tmp_path, format=form)
@@ -216,7 +216,7 @@ def altered(database: Path) -> None:
 
 @pytest.mark.parametrize("form", ["sqlite", "duckdb"])
 async def test_an_altered_database_is_reported_and_the_export_is_never_complete(tmp_path, simulation, form):
-    free(simulation)
+    remove_rate_limits(simulation)
     before = await export(simulation, SELECTION, tmp_path, format=form)
     for change in (altered, lambda _: None, altered, lambda path: without_state(path.parent)):
         change(tmp_path / f"export.{form}")
@@ -228,7 +228,7 @@ async def test_an_altered_database_is_reported_and_the_export_is_never_complete(
 
 @pytest.mark.parametrize("form", ["sqlite", "duckdb"])
 async def test_unlisted_rows_are_not_accepted_and_no_rebuild_is_suggested(tmp_path, simulation, form):
-    free(simulation)
+    remove_rate_limits(simulation)
     await export(simulation, SELECTION, tmp_path, format=form, max_requests=8)
     manifest = (tmp_path / "manifest.json").read_bytes()
     await export(simulation, SELECTION, tmp_path, format=form)
@@ -241,9 +241,9 @@ async def test_unlisted_rows_are_not_accepted_and_no_rebuild_is_suggested(tmp_pa
 
 
 async def test_an_altered_file_is_accepted_and_reported(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     await export(simulation, SELECTION, tmp_path)
-    path = paths(tmp_path, "sessions")[0]
+    path = data_files(tmp_path, "sessions")[0]
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join(lines[1:]))
     for rebuild in (True, False):
@@ -255,9 +255,9 @@ async def test_an_altered_file_is_accepted_and_reported(tmp_path, simulation):
 
 
 async def test_lost_files_stay_reported_when_the_state_is_lost_too(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     await export(simulation, SELECTION, tmp_path)
-    paths(tmp_path, "sessions")[0].unlink()
+    data_files(tmp_path, "sessions")[0].unlink()
     told = await export(simulation, SELECTION, tmp_path, rebuild=True)
     without_state(tmp_path)
     again = await export(simulation, SELECTION, tmp_path, rebuild=True)
@@ -265,20 +265,20 @@ async def test_lost_files_stay_reported_when_the_state_is_lost_too(tmp_path, sim
 
 
 async def cannot(simulation: Simulation, folder: Path, kind: str = "state", **options) -> str:
-    before = asked(simulation)
+    before = request_count(simulation)
     for _ in range(2):
         with pytest.raises(ExportError) as error:
             await export(simulation, SELECTION, folder, **{"rebuild": True, **options})
-    assert asked(simulation) == before
+    assert request_count(simulation) == before
     assert error.value.kind == kind
     return str(error.value)
 
 
 async def test_files_that_the_manifest_does_not_list_are_not_accepted(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     await export(simulation, SELECTION, tmp_path)
     without_state(tmp_path)
-    path = paths(tmp_path, "calls")[0]
+    path = data_files(tmp_path, "calls")[0]
     shutil.copy(path, path.with_name("part-00009.jsonl"))
     assert "does not list calls/" in await cannot(simulation, tmp_path)
     path.with_name("part-00009.jsonl").unlink()
@@ -286,7 +286,7 @@ async def test_files_that_the_manifest_does_not_list_are_not_accepted(tmp_path, 
 
 
 async def test_without_a_manifest_nothing_is_rebuilt(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     await export(simulation, SELECTION, tmp_path)
     without_state(tmp_path)
     (tmp_path / "manifest.json").unlink()
@@ -301,14 +301,14 @@ async def test_a_foreign_manifest_is_reported(tmp_path, simulation, text):
 
 
 async def test_a_manifest_of_another_selection_is_refused(tmp_path, simulation):
-    free(simulation)
-    await export(simulation, last(2, "calls"), tmp_path)
+    remove_rate_limits(simulation)
+    await export(simulation, last_hours(2, "calls"), tmp_path)
     without_state(tmp_path)
     assert "datasets" in await cannot(simulation, tmp_path, "settings")
 
 
 async def test_a_manifest_has_no_call_that_no_list_can_contain_again(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     selection = Selection(NOON - 20 * HOUR, NOON - 6 * HOUR, datasets=("calls",))
     report = await export(simulation, selection, tmp_path)
     told = json.loads((tmp_path / "manifest.json").read_text())["resume"]["calls"]
@@ -316,7 +316,7 @@ async def test_a_manifest_has_no_call_that_no_list_can_contain_again(tmp_path, s
 
 
 async def test_a_rebuild_of_an_intact_export_changes_nothing(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     before = await export(simulation, SELECTION, tmp_path)
     report = await export(simulation, SELECTION, tmp_path, rebuild=True)
     assert (report.rows, report.skipped, report.parts) == (before.rows, (), before.parts)

@@ -14,7 +14,7 @@ from agora_analytics.export.state.staging import Part, PartInfo, Partition, Seri
 from agora_analytics.spans import Span
 
 
-def test_a_cleared_state_equals_a_new_one(state, opened):
+def test_a_cleared_state_equals_a_new_one(state, reopen):
     with state.transaction():
         state.save_settings({"a": 1})
         state.stage("app", 1, SerializedRows("calls", 1, b"[1]"))
@@ -25,18 +25,18 @@ def test_a_cleared_state_equals_a_new_one(state, opened):
         state.clear()
         state.stage("app", 2, SerializedRows("calls", 1, b"[33]"))  # of a group that had a number
     assert state.staged_bytes == dict(state.unsealed_bytes()) == {Partition("calls", "app", 2): 4}
-    again = opened()
+    again = reopen()
     assert (again.settings(), again.all_spans(), again.misfits()) == ({}, [], [])
     assert again.counts() == (0, 0, {"calls": 1})
 
 
-def test_adopted_parts_are_known_and_later_rows_wait(state, opened):
+def test_adopted_parts_are_known_and_later_rows_wait(state, reopen):
     facts = PartInfo(rows=2, bytes=5, sha256="a", mark="")
     one, provisional = Part(7, "calls", "app", 1, 3), Part(9, "calls", "app", 1, 0)
     with state.transaction():
         state.adopt_part(one, facts)
         state.adopt_part(provisional, None)
-    again = opened()
+    again = reopen()
     assert again.known_parts() == [(provisional, None), (one, facts)]  # what is provisional may be there or not
     with again.transaction():
         assert again.sealed_parts() == []
@@ -86,27 +86,27 @@ def test_a_restored_file_replaces_no_part_started_since(state):
     assert {part for part, _ in state.known_parts()} == {gone, begun}
 
 
-def test_only_the_last_copy_beside_the_files_is_known(state, opened):
+def test_only_the_last_copy_beside_the_files_is_known(state, reopen):
     assert state.remote_copy() is None
     for run in (3, 2):
         with state.transaction():
             state.set_remote_copy(run, f"mark {run}")
-    assert opened().remote_copy() == (2, "mark 2")
+    assert reopen().remote_copy() == (2, "mark 2")
 
 
-def test_the_last_content_of_a_database_is_known_until_it_is_opened(state, opened):
+def test_the_last_content_of_a_database_is_known_until_it_is_opened(state, reopen):
     for size in (5, 6):
         with state.transaction():
             state.set_database(PartInfo(rows=0, bytes=size, sha256="a", mark="b"))
-    assert opened().database() == PartInfo(rows=0, bytes=6, sha256="a", mark="b")
-    state = opened()
+    assert reopen().database() == PartInfo(rows=0, bytes=6, sha256="a", mark="b")
+    state = reopen()
     with state.transaction():
         state.set_database(None)
-    assert opened().database() is None
+    assert reopen().database() is None
 
 
-def test_a_state_is_replaced_while_its_lock_is_held(opened, tmp_path):
-    state = opened()
+def test_a_state_is_replaced_while_its_lock_is_held(reopen, tmp_path):
+    state = reopen()
     with state.transaction():
         state.save_settings({"format": "csv"})
         state.stage("app", 1, SerializedRows("calls", 1, b"rows"))
@@ -120,7 +120,7 @@ def test_a_state_is_replaced_while_its_lock_is_held(opened, tmp_path):
     assert not (tmp_path / "copy").exists()
     with pytest.raises(ExportError, match="running already"):
         ExportState(tmp_path / "state.db", "place")
-    assert opened().settings() == {"format": "csv"}
+    assert reopen().settings() == {"format": "csv"}
 
 
 def test_a_damaged_state_is_renamed_once_by_concurrent_processes(tmp_path):

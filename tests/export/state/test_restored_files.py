@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from helpers.export_files import manifest_of, paths, rows
-from helpers.export_runs import asked, export, free, last
+from helpers.export_files import data_files, manifest_of, rows
+from helpers.export_runs import export, last_hours, remove_rate_limits, request_count
 
 from agora_analytics import ExportError
 
-SELECTION = last(2, "calls", "sessions")
+SELECTION = last_hours(2, "calls", "sessions")
 
 
 def gone(path: Path) -> None:
@@ -30,9 +30,9 @@ def without_state(folder: Path) -> None:
 @pytest.mark.parametrize("change", [gone, altered])
 @pytest.mark.parametrize("lose", [False, True], ids=["", "and the state is lost meanwhile"])
 async def test_a_restored_file_counts_as_intact(tmp_path, simulation, change, lose):
-    free(simulation)
+    remove_rate_limits(simulation)
     before = await export(simulation, SELECTION, tmp_path)
-    path = paths(tmp_path, "sessions")[0]
+    path = data_files(tmp_path, "sessions")[0]
     held = path.read_bytes()
     change(path)
     told = await export(simulation, SELECTION, tmp_path, rebuild=True)
@@ -46,18 +46,18 @@ async def test_a_restored_file_counts_as_intact(tmp_path, simulation, change, lo
         assert (again.skipped, again.rows) == (told.skipped, told.rows)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(held)
-    made = asked(simulation)
+    made = request_count(simulation)
     for rebuild in (False, True):
         after = await export(simulation, SELECTION, tmp_path, rebuild=rebuild)
-        assert (after.rows, after.complete, after.skipped, asked(simulation)) == (before.rows, True, (), made)
+        assert (after.rows, after.complete, after.skipped, request_count(simulation)) == (before.rows, True, (), made)
     assert len(rows(tmp_path, "sessions")) == before.rows["sessions"]
     assert {one["rows"] is None for one in manifest_of(tmp_path)["parts"]} == {False}
 
 
 async def test_an_altered_file_has_an_unknown_number_of_rows(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     before = await export(simulation, SELECTION, tmp_path)
-    path = paths(tmp_path, "sessions")[0]
+    path = data_files(tmp_path, "sessions")[0]
     (was,) = [one for one in manifest_of(tmp_path)["parts"] if tmp_path / one["path"] == path]
     altered(path)
     for rebuild in (True, False):
@@ -68,9 +68,9 @@ async def test_an_altered_file_has_an_unknown_number_of_rows(tmp_path, simulatio
 
 
 async def test_a_file_altered_repeatedly_is_reported_once(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     await export(simulation, SELECTION, tmp_path)
-    path = paths(tmp_path, "sessions")[0]
+    path = data_files(tmp_path, "sessions")[0]
     count = len(path.read_bytes().splitlines())
     for change, reason in ((altered, "altered"), (lambda one: one.write_bytes(b""), "altered"), (gone, "gone")):
         change(path)
@@ -79,9 +79,9 @@ async def test_a_file_altered_repeatedly_is_reported_once(tmp_path, simulation):
 
 
 async def test_another_file_under_the_name_of_a_lost_one_is_unknown(tmp_path, simulation):
-    free(simulation)
+    remove_rate_limits(simulation)
     await export(simulation, SELECTION, tmp_path)
-    path = paths(tmp_path, "sessions")[0]
+    path = data_files(tmp_path, "sessions")[0]
     held = path.read_bytes()
     path.unlink()
     await export(simulation, SELECTION, tmp_path, rebuild=True)

@@ -72,18 +72,18 @@ def unsealed_bytes(state: ExportState) -> dict[Partition, int]:
 # Transactions.
 
 
-def test_rows_after_a_failed_transaction_are_kept_and_its_own_are_discarded(state, opened):
+def test_rows_after_a_failed_transaction_are_kept_and_its_own_are_discarded(state, reopen):
     dies(state, "[1]")
     stage(state, "[2]")
     assert dict(state.unsealed_bytes()) == {GROUP: 3}
-    again = opened()
+    again = reopen()
     assert unsealed_bytes(again) == {GROUP: 3}
     assert read_rows(again, sealed(again)) == ["[2]"]
 
 
-def test_a_transaction_is_applied_whole_or_not_at_all(state, opened):
+def test_a_transaction_is_applied_whole_or_not_at_all(state, reopen):
     dies(state, "[1]")
-    again = opened()
+    again = reopen()
     assert (again.spans("app", "calls", SpanStatus.READ), again.unsealed_bytes()) == ((), [])
 
 
@@ -95,7 +95,7 @@ def test_one_process_at_a_time_holds_the_state(state, tmp_path):
 # Rows and parts.
 
 
-def test_rows_are_staged_in_order_for_their_part(state, opened):
+def test_rows_are_staged_in_order_for_their_part(state, reopen):
     with state.transaction():
         for text in ("[1]", "[2]"):
             state.stage("app", 1, SerializedRows("calls", 1, text.encode()))
@@ -103,7 +103,7 @@ def test_rows_are_staged_in_order_for_their_part(state, opened):
         state.stage("app", 1, SerializedRows("calls", 0, b"[]"))
     stage(state, "[4]")
     assert unsealed_bytes(state) == {GROUP: 9, OTHER: 5}
-    again = opened()
+    again = reopen()
     assert unsealed_bytes(again) == {GROUP: 9, OTHER: 5}
     assert read_rows(again, sealed(again)) == ["[1]", "[2]", "[4]"]
     assert read_rows(again, sealed(again, OTHER)) == ["[300]"]
@@ -120,24 +120,24 @@ def test_a_part_is_read_in_batches_of_limited_bytes(state):
     assert found == [(b"abc", 3), (b"def", 3), (b"g", 1)]
 
 
-def test_a_part_written_again_has_the_same_rows(state, opened):
+def test_a_part_written_again_has_the_same_rows(state, reopen):
     stage(state, "[1]", "[2]")
     part = sealed(state)
     stage(state, "[3]")
-    again = opened()
+    again = reopen()
     assert again.sealed_parts() == [part]
     assert read_rows(again, part) == ["[1]", "[2]"]
     assert unsealed_bytes(again) == {GROUP: 3}
 
 
-def test_rows_staged_between_seal_and_end_of_a_part_wait_for_the_next(state, opened):
+def test_rows_staged_between_seal_and_end_of_a_part_wait_for_the_next(state, reopen):
     stage(state, "[1]")
     part = sealed(state)
     stage(state, "[2]")
     with state.transaction():
         state.finish_part(part, PartInfo(rows=1))
     assert unsealed_bytes(state) == {GROUP: 3}
-    again = opened()
+    again = reopen()
     assert again.sealed_parts() == []
     assert unsealed_bytes(again) == {GROUP: 3}
     assert read_rows(again, sealed(again)) == ["[2]"]
@@ -155,7 +155,7 @@ def test_ending_a_part_removes_no_row_of_another_and_no_provisional_row(state):
     assert state.provisional_rows() == 1
 
 
-def test_rows_of_the_part_in_progress_do_not_count_as_waiting(state, opened):
+def test_rows_of_the_part_in_progress_do_not_count_as_waiting(state, reopen):
     stage(state, "[1]")
     first = sealed(state)
     with state.transaction():
@@ -164,17 +164,17 @@ def test_rows_of_the_part_in_progress_do_not_count_as_waiting(state, opened):
     second = sealed(state)
     stage(state, "[33]")
     assert unsealed_bytes(state) == {GROUP: 4}
-    again = opened()
+    again = reopen()
     assert unsealed_bytes(again) == {GROUP: 4}
     assert again.sealed_parts() == [second]
     assert read_rows(again, second) == ["[2]"]
 
 
-def test_a_part_that_was_not_sealed_does_not_exist(state, opened):
+def test_a_part_that_was_not_sealed_does_not_exist(state, reopen):
     stage(state, "[1]")
     with state.transaction():
         part = state.begin_part(GROUP)
-    again = opened()
+    again = reopen()
     with again.transaction():
         assert again.sealed_parts() == []
     assert unsealed_bytes(again) == {GROUP: 3}
@@ -248,13 +248,13 @@ def test_provisional_rows_are_part_0_of_their_day_until_none_are_left(state):
     assert list(state.parts()) == []
 
 
-def test_the_file_of_a_provisional_part_is_unknown_until_it_is_written_again(state, opened):
+def test_the_file_of_a_provisional_part_is_unknown_until_it_is_written_again(state, reopen):
     stage(state, "[1]", source="calls", provisional=True)
     for _ in range(2):
         with state.transaction():
             ((part,), _) = state.provisional_parts()
-        assert opened().known_parts() == [(part, None)]
-        state = opened()
+        assert reopen().known_parts() == [(part, None)]
+        state = reopen()
         with state.transaction():
             state.finish_part(part, PartInfo(rows=1, bytes=2, sha256="a", mark="b"))
         assert state.known_parts() == [(part, PartInfo(rows=1, bytes=2, sha256="a", mark="b"))]
@@ -269,12 +269,12 @@ def test_a_sealed_part_may_exist_and_a_started_one_does_not(state):
     assert state.known_parts() == [(part, None)]
 
 
-def test_a_replaced_provisional_part_is_removed_by_the_next_process_too(state, opened):
+def test_a_replaced_provisional_part_is_removed_by_the_next_process_too(state, reopen):
     stage(state, "[1]", source="calls", provisional=True)
     with state.transaction():
         full, _ = state.provisional_parts()
         state.finish_part(full[0], PartInfo(rows=1))
-    again = opened()
+    again = reopen()
     with again.transaction():
         assert again.sealed_parts() == []
         again._execute("DELETE FROM staged WHERE provisional")
@@ -299,23 +299,23 @@ def test_removing_a_provisional_part_removes_no_other(state):
     assert [part for part, _ in state.known_parts()] == [second]
 
 
-def test_rows_staged_after_everything_was_written_wait(state, opened):
+def test_rows_staged_after_everything_was_written_wait(state, reopen):
     stage(state, "[1]", "[2]")
     part = sealed(state)
     with state.transaction():
         state.finish_part(part, PartInfo(rows=2))
     stage(state, "[3]")  # were its number one of those that are gone, it would count as written
-    again = opened()
+    again = reopen()
     assert unsealed_bytes(again) == {GROUP: 3}
     assert read_rows(again, sealed(again)) == ["[3]"]
 
 
-def test_rows_are_counted_and_not_batches(state, opened):
+def test_rows_are_counted_and_not_batches(state, reopen):
     with state.transaction():
         state.stage("app", 1, SerializedRows("calls", 3, b"[[1],[2],[3]]"))
         state.stage("app", 1, SerializedRows("calls", 2, b"[[4],[5]]"))
         state.stage("app", 1, SerializedRows("calls", 4, b"[]"), source="calls", provisional=True)
-    again = opened()
+    again = reopen()
     assert (again.counts()[2], again.provisional_rows()) == ({"calls": 9}, 4)
 
 

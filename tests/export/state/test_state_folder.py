@@ -8,13 +8,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from helpers.export_runs import asked, export, free, last
+from helpers.export_runs import export, last_hours, remove_rate_limits, request_count
 
 from agora_analytics import ExportError
 from agora_analytics.export.state import state_folder
 from agora_analytics.export.state.export_state import ExportState
 
-SELECTION = last(1, "calls")
+SELECTION = last_hours(1, "calls")
 
 
 def files(folder: Path) -> None:
@@ -83,7 +83,7 @@ async def test_a_foreign_folder_is_refused_and_not_touched(tmp_path, simulation,
     with pytest.raises(ExportError, match=r"state='.*given' .*, but has") as error:
         await export(simulation, SELECTION, to, format="sqlite", state=folder, rebuild=rebuild)
     assert error.value.kind == "settings"
-    assert (held(tmp_path), folder.stat().st_mode & 0o777, asked(simulation)) == (before, 0o750, 0)
+    assert (held(tmp_path), folder.stat().st_mode & 0o777, request_count(simulation)) == (before, 0o750, 0)
 
 
 def nothing(_: Path) -> None:
@@ -111,7 +111,7 @@ def killed(folder: Path) -> None:
 
 @pytest.mark.parametrize("fill", [nothing, begun, killed])
 async def test_an_empty_folder_and_one_with_a_state_are_accepted(tmp_path, simulation, fill):
-    free(simulation)
+    remove_rate_limits(simulation)
     folder = tmp_path / "given"
     folder.mkdir()
     fill(folder)
@@ -125,7 +125,7 @@ async def test_a_folder_that_is_a_symbolic_link_is_refused(tmp_path, simulation)
     (tmp_path / "given").symlink_to(tmp_path / "mine")
     with pytest.raises(ExportError, match="is a symbolic link, which is not followed"):
         await export(simulation, SELECTION, f"memory://{tmp_path.name}/x", state=tmp_path / "given")
-    assert (list((tmp_path / "mine").iterdir()), asked(simulation)) == ([], 0)
+    assert (list((tmp_path / "mine").iterdir()), request_count(simulation)) == ([], 0)
 
 
 async def test_a_damaged_state_is_reported_as_damaged(tmp_path, simulation):
@@ -139,20 +139,20 @@ async def test_a_damaged_state_is_reported_as_damaged(tmp_path, simulation):
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
 @pytest.mark.parametrize("rebuild", [False, True])
 async def test_a_damaged_state_beside_leftovers_of_exports_is_reported_as_damaged(
-    tmp_path, simulation, memory, held, form, rebuild
+    tmp_path, simulation, memory_place, held, form, rebuild
 ):
-    free(simulation)
-    await memory.run(simulation, "one", selection=SELECTION, format=form, max_requests=2)
+    remove_rate_limits(simulation)
+    await memory_place.run(simulation, "one", selection=SELECTION, format=form, max_requests=2)
     (tmp_path / "one" / "state.copy").touch()
     (tmp_path / "one" / "state.copy-wal").touch()
     (tmp_path / "one" / "writing" / "1.jsonl").touch()
     (tmp_path / "one" / "state.db").write_bytes(held)
-    before, cost = names(tmp_path / "one"), asked(simulation)
+    before, cost = names(tmp_path / "one"), request_count(simulation)
     with pytest.raises(ExportError, match="has a damaged state") as error:
-        await memory.run(simulation, "one", selection=SELECTION, format=form, rebuild=rebuild)
+        await memory_place.run(simulation, "one", selection=SELECTION, format=form, rebuild=rebuild)
     assert (error.value.kind, "another folder" in error.value.hint) == ("state", True)
-    assert (names(tmp_path / "one"), asked(simulation)) == (before, cost)
-    assert (await memory.run(simulation, "two", selection=SELECTION, format=form)).complete
+    assert (names(tmp_path / "one"), request_count(simulation)) == (before, cost)
+    assert (await memory_place.run(simulation, "two", selection=SELECTION, format=form)).complete
 
 
 def names(folder: Path) -> list[str]:
@@ -170,4 +170,4 @@ async def test_a_foreign_file_is_reported_although_the_folder_cannot_be_read_in_
     monkeypatch.setattr(state_folder, "_is_damaged", unreadable)
     with pytest.raises(ExportError, match=r"has notes\.txt"):
         await export(simulation, SELECTION, f"file://{tmp_path}/export", state=folder)
-    assert asked(simulation) == 0
+    assert request_count(simulation) == 0

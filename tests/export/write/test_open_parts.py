@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 from helpers.export_files import rows
-from helpers.export_runs import HOUR, NOON, export, free
+from helpers.export_runs import HOUR, NOON, export, remove_rate_limits
 
 from agora_analytics import Selection
 from agora_analytics.export.formats.sqlite import SqliteWriter
@@ -30,7 +30,7 @@ async def test_an_open_part_survives_rewritten_or_removed_provisional_parts(tmp_
     monkeypatch.setattr(part_writer.PartWriter, "flush_all", noted)
     world = World(seed=7, calls_per_hour=25.0, typical_minutes=15.0, long_share=0, large_share=0)
     simulation = Simulation(world=world, clock=clock)
-    free(simulation)
+    remove_rate_limits(simulation)
     selection = Selection(NOON - 2 * HOUR, NOON, datasets=("calls", "sessions"))
     provisional = []
     for wait in (60, 2 * HOUR, 2 * HOUR):

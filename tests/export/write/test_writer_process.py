@@ -12,7 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from helpers.export_runs import export, free, last
+from helpers.export_runs import export, last_hours, remove_rate_limits
 
 from agora_analytics import ExportError
 from agora_analytics._core import futures
@@ -124,14 +124,14 @@ def here(monkeypatch):
 
 
 async def test_a_running_writer_is_reported(tmp_path, simulation, here, monkeypatch):
-    free(simulation)
-    await export(simulation, last(1), tmp_path, max_requests=2)
+    remove_rate_limits(simulation)
+    await export(simulation, last_hours(1), tmp_path, max_requests=2)
     monkeypatch.setattr(writer, "_LOCK_TIMEOUT", 0.0)
     with closing(writer_lock(tmp_path / ".agora-export")):
         with pytest.raises(ExportError, match="another process still writes there") as told:
-            await export(simulation, last(1), tmp_path)
+            await export(simulation, last_hours(1), tmp_path)
         assert told.value.kind == "running"
-    assert (await export(simulation, last(1), tmp_path)).complete
+    assert (await export(simulation, last_hours(1), tmp_path)).complete
 
 
 def test_a_reader_of_the_database_is_waited_for_and_reported(tmp_path):
@@ -220,11 +220,11 @@ def test_a_writer_of_an_invalid_database_releases_its_lock(tmp_path, is_closed):
 
 
 @pytest.fixture
-def apart() -> None:
+def subprocess_writer() -> None:
     """Has exports write in a process of their own, as they do."""
 
 
-@pytest.mark.parametrize("where", ["apart", "here"])
+@pytest.mark.parametrize("where", ["subprocess_writer", "here"])
 def test_cancellation_does_not_wait_for_readers_of_the_database(tmp_path, monkeypatch, request, where):
     request.getfixturevalue(where)
     monkeypatch.setattr(futures, "_GRACE", 0.05)
@@ -248,5 +248,5 @@ def test_cancellation_does_not_wait_for_readers_of_the_database(tmp_path, monkey
                 await ending
 
         asyncio.run(cancelled())  # it would take a quarter of an hour
-    with pytest.raises(WriterError, match="signal 9") if where == "apart" else nullcontext():
+    with pytest.raises(WriterError, match="signal 9") if where == "subprocess_writer" else nullcontext():
         writer.close()
