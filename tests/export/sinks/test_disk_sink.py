@@ -1,4 +1,4 @@
-"""A sink of a `file://` URL lists no folder to put a file, and follows no link."""
+"""The sink of a `file://` URL lists no folder to put a file, and follows no symbolic link."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def sink(tmp_path: Path) -> Sink:
 
 
 def new_file(tmp_path: Path, content: bytes = b"rows") -> Path:
-    file = tmp_path / "made"
+    file = tmp_path / "new"
     file.write_bytes(content)
     return file
 
@@ -42,7 +42,7 @@ def test_a_symbolic_link_under_a_temporary_name_is_not_followed(sink, tmp_path, 
     (tmp_path / "victim").write_text("precious")
     sink.put(new_file(tmp_path), "calls/one")
     (tmp_path / "export" / "calls" / f".one.{suffix}").symlink_to(tmp_path / "victim")
-    if suffix == "old":  # as in a store that does not replace files
+    if suffix == "old":  # a rename that does not replace a file makes the sink move the old file away
         monkeypatch.setattr(sink._store, "mv", lambda *_: None)
     with pytest.raises(OSError, match="is a symbolic link, and is not followed"):
         sink.put(new_file(tmp_path, b"more"), "calls/one")

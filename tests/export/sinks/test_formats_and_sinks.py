@@ -1,4 +1,4 @@
-"""Every format in every sink has the same rows, read back independently; hostile names stay data."""
+"""Every format in every sink has the same rows, as other code reads them, and hostile names are exported as data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from agora_analytics.simulator import Service, Simulation, VirtualLoop, World
 
 HOUR = 3_600
 OF_EACH_KIND = ("jsonl", "parquet", "duckdb")
-"""One format of each kind: lines of text, files that a library writes, a database."""
+"""One format of each kind: lines of text, files of a library, a database."""
 
 DATASETS = ("calls", "sessions", "metrics", "statistics", "insights", "realtime")
 SELECTION = Selection(
@@ -36,7 +36,7 @@ SELECTION = Selection(
 
 
 class Place:
-    """A place for an export, and how to download it to a folder."""
+    """A folder or URL to export to, and its sink options and state folder."""
 
     def __init__(self, to: str, options: dict[str, object], state: Path | None) -> None:
         self.to = to
@@ -74,7 +74,7 @@ async def run(simulation: Simulation, selection: Selection, place: Place, form: 
 
 
 def at_ten_past(world: World) -> Simulation:
-    """A simulation whose time is now ten past noon."""
+    """Return a simulation on which it is now ten past noon."""
     loop = asyncio.get_running_loop()
     started = loop.time()
     return Simulation(Service(world, clock=lambda: NOON + 600 + loop.time() - started))
@@ -82,14 +82,14 @@ def at_ten_past(world: World) -> Simulation:
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory, world) -> dict[str, Rows]:
-    """The expected rows: those of an export into a folder."""
+    """Return the expected rows: those of an export into a folder."""
     folder = tmp_path_factory.mktemp("truth")
 
-    async def exported() -> None:
+    async def export_to_folder() -> None:
         await run(at_ten_past(world), SELECTION, Place(str(folder), {}, None), "jsonl")
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        runner.run(exported())
+        runner.run(export_to_folder())
     found = {name: rows(folder, name) for name in DATASETS}
     assert all(found.values())
     return found
@@ -151,7 +151,7 @@ HOSTILE = (
 
 
 def set_hostile_names(document: dict[str, Any]) -> None:
-    """Give channels and users hostile names."""
+    """Replace the names of channels and accounts by hostile ones."""
     for number, call in enumerate(document.get("call_lists") or ()):
         call["cname"] = HOSTILE[number % len(HOSTILE)]
     for number, session in enumerate(document.get("call_info") or ()):
@@ -180,7 +180,7 @@ async def test_hostile_names_are_exported_as_data_and_create_no_other_file(tmp_p
 
 
 def set_long_texts(document: dict[str, Any]) -> None:
-    """Give every session long texts, different ones for each."""
+    """Give every session long texts that no other session has."""
     for session in document.get("call_info") or ():
         for name in ("account", "network", "platform", "sdk_version", "device_type"):
             session[name] = f"{name} {session['sid']} " * 400

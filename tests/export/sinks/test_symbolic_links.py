@@ -1,4 +1,4 @@
-"""An export reads, writes and removes nothing through a symbolic link, and removes only files that it made."""
+"""An export reads, writes and removes nothing through a symbolic link, and removes only files of its own."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SELECTION = last_hours(2, "calls")
 
 @pytest.fixture
 def victim(tmp_path: Path) -> Path:
-    """Somebody else's folder, with files that are named like those of an export."""
+    """A folder of somebody else, with some files that are named like those of an export."""
     folder = tmp_path / "victim"
     folder.mkdir()
     for name in ("thesis.txt", "1.jsonl", "manifest.json", "export.sqlite"):
@@ -32,8 +32,8 @@ def victim(tmp_path: Path) -> Path:
 
 
 def is_untouched(victim: Path) -> bool:
-    found = {path.name: path.read_text() for path in victim.iterdir()}
-    return found == dict.fromkeys(("thesis.txt", "1.jsonl", "manifest.json", "export.sqlite"), "precious")
+    contents = {path.name: path.read_text() for path in victim.iterdir()}
+    return contents == dict.fromkeys(("thesis.txt", "1.jsonl", "manifest.json", "export.sqlite"), "precious")
 
 
 @pytest.mark.parametrize(
@@ -147,20 +147,20 @@ async def test_a_file_replaced_by_a_symbolic_link_is_neither_read_nor_written(tm
     remove_rate_limits(simulation)
     await export(simulation, SELECTION, tmp_path / "export")
     path = data_files(tmp_path / "export", "calls")[0]
-    path.rename(victim.parent / "kept")
-    path.symlink_to(victim.parent / "kept")
+    path.rename(tmp_path / "moved")
+    path.symlink_to(tmp_path / "moved")
     with pytest.raises(ExportError, match="altered: calls/"):
         await export(simulation, SELECTION, tmp_path / "export")
     assert is_untouched(victim)
 
 
 @pytest.mark.parametrize("form", ["jsonl", "sqlite"])
-async def test_the_writer_removes_only_files_that_it_made(tmp_path, simulation, form):
+async def test_the_writer_removes_only_files_with_names_that_it_uses(tmp_path, simulation, form):
     writing = tmp_path / ".agora-export" / "writing"
     writing.mkdir(parents=True, mode=0o700)
     (tmp_path / ".agora-export").chmod(0o700)
     for name in ("7.jsonl", "7.jsonl.gz", "manifest.json", "export.sqlite", "notes.txt", "2024.txt", "export.old"):
-        (writing / name).write_text("torn")
+        (writing / name).write_text("half written")
     (writing / "folder").mkdir()
     await export(simulation, SELECTION, tmp_path, format=form)
     assert sorted(path.name for path in writing.iterdir()) == ["2024.txt", "export.old", "folder", "notes.txt"]
@@ -191,17 +191,17 @@ async def test_a_state_folder_of_another_user_is_refused(tmp_path, simulation):
     await export(simulation, SELECTION, tmp_path)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere, names are always text")
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems require valid Unicode in names")
 @pytest.mark.parametrize("form", ["jsonl", "csv", "parquet", "sqlite"])
 async def test_a_folder_whose_name_is_not_valid_utf_8_can_be_exported_to(tmp_path, simulation, form):
-    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
     report = await export(simulation, SELECTION, folder, format=form)
-    os.rename(folder, tmp_path / "text")  # noqa: PTH104 - independent of the library
-    assert report.rows["calls"] == len(rows(tmp_path / "text", "calls")) > 0
+    folder.rename(tmp_path / "renamed")  # other libraries need a name in UTF-8
+    assert report.rows["calls"] == len(rows(tmp_path / "renamed", "calls")) > 0
     assert report.to.endswith("caf\\xe9")
 
 
-# The writer process ends silently when its parent is gone
+# The end of the writer process
 
 
 @pytest.mark.parametrize("commands", ["", "half a li", "path\n", "path\nhalf a li"])
