@@ -1,4 +1,4 @@
-"""Details of calls that are fetched in parts: long calls, lists of several pages, several breakdowns."""
+"""Details of calls that take several requests: long calls, lists of several pages, several breakdowns."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ BREAKDOWNS = (Breakdown("audio_freeze_rate", "os"), Breakdown("video_freeze_rate
 
 @pytest.fixture
 def long_calls(simulation: Simulation) -> Simulation:
-    """Calls of some minutes; a request may cover 200 seconds."""
+    """Return a simulation with calls of some minutes, of which a request may cover 200 seconds."""
     remove_rate_limits(simulation)
     simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=6.0, typical_minutes=6.0)
     simulation.service.plan = simulation.service.plan.with_limits("call_details", longest=200)
@@ -86,7 +86,7 @@ def test_merging_parts_of_a_call_keeps_each_point_once_with_its_last_value():
 
 @pytest.fixture
 def large_calls(simulation: Simulation) -> Simulation:
-    """Calls, some of which have more sessions than fit on a page."""
+    """Return a simulation with calls, some of which have more sessions than fit on a page."""
     remove_rate_limits(simulation)
     simulation.service.world = attrs.evolve(simulation.world, calls_per_hour=3.0, large_share=0.5)
     return simulation

@@ -3,35 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Container
-from email.utils import formatdate
 
 import attrs
 import pytest
 from helpers.export_files import rows
 from helpers.export_runs import DAY, HOUR, NOON, export, remove_rate_limits, request_count
+from helpers.wrong_dates import Misdated, Wrong
 
 from agora_analytics import Insight, Plan, Retry, Selection, Series
-from agora_analytics.protocols import Request, Response
-from agora_analytics.simulator import Service, Simulation, SimulatorTransport
-
-
-class Misdated(SimulatorTransport):
-    """Sends a wrong `Date` in some answers, numbered from 1; with a status of 500 or more, as a gateway's page."""
-
-    def __init__(self, service: Service, misdated: Container[int], ahead: float, status: int = 200) -> None:
-        super().__init__(service)
-        self._wrong, self._ahead, self._status, self._number = misdated, ahead, status, 0
-
-    async def send(self, request: Request, host: int = 0) -> Response:
-        self._number += 1
-        number = self._number
-        response = await super().send(request, host)
-        if number not in self._wrong:
-            return response
-        date = formatdate(NOON + asyncio.get_running_loop().time() + self._ahead, usegmt=True)
-        body = response.body if self._status < 500 else b"<html>Bad gateway</html>"
-        return Response(self._status, {**response.headers, "Date": date}, body)
+from agora_analytics.simulator import Simulation
 
 
 def selection_of(hours: float) -> Selection:
@@ -66,7 +46,8 @@ async def test_wrong_date_headers_do_not_make_data_expire(tmp_path, simulation, 
     remove_rate_limits(simulation)
     selection = selection_of(5)
     await run(simulation, selection, tmp_path / "whole")
-    transport = Misdated(simulation.service, misdated, ahead, status)
+    wrong = Wrong(ahead, status, b"<html>Bad gateway</html>" if status == 502 else None)
+    transport = Misdated(simulation.transport(), dict.fromkeys(misdated, wrong))
     report = await run(simulation, selection, tmp_path / "misdated", transport=transport)
     assert report.complete, report.skipped
     assert len(rows(tmp_path / "whole", "sessions")) > 20

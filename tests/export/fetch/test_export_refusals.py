@@ -69,7 +69,7 @@ async def test_a_single_call_with_server_errors_is_not_retried_as_long_as_an_out
     loop = asyncio.get_running_loop()
     began = loop.time()
     simulation.faults = Faults.of_call(refused, refusal(503, 503))
-    # The span ends after now: more calls begin during the run.
+    # The span ends in the future: more calls begin during the run.
     others = Selection(NOON - HOUR, NOON + 60, datasets=ALL, mids={20001, 20003, 20004})
     report = await export(simulation, others, tmp_path / "rest")
     assert [one.call_ids for one in report.skipped] == [(refused,)]
@@ -115,7 +115,7 @@ async def test_many_refused_calls_cost_few_probes(tmp_path, simulation, whole, m
     assert skipped.calls == report.rows["calls"] > 20
     assert len(skipped.call_ids) == 10
     assert report.requests <= cost + cost // 8 + 2
-    assert max(excluded) < 20  # a call is removed from the list once it is skipped
+    assert max(excluded) < 20  # a skipped call is no longer excluded by its id
 
 
 async def test_refused_calls_are_not_skipped_if_every_later_request_is_refused_too(tmp_path, simulation, whole):
