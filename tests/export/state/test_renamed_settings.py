@@ -1,4 +1,4 @@
-"""Exports begun before their settings and manifests were renamed: resumed and rebuilt like others."""
+"""Exports whose settings and manifest have former names are resumed and rebuilt like others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SELECTION = last_hours(2, "calls", "sessions", min_freeze_rate=0.01)
 
 
 def with_older_names(folder: Path) -> None:
-    """Make the state and the manifest of an export what they were before `min_freeze_rate` and `skipped`."""
+    """Give the state and the manifest of an export the names that preceded `min_freeze_rate` and `skipped`."""
     with closing(sqlite3.connect(folder / ".agora-export" / "state.db")) as state, state:
         changed = state.execute("UPDATE settings SET name = 'worse_than' WHERE name = 'min_freeze_rate'")
         assert changed.rowcount == 1
