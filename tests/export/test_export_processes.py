@@ -99,10 +99,10 @@ def pause_once_begun(process: subprocess.Popen[str], folder: Path) -> None:
 def whole(url: str, tmp_path_factory) -> tuple[dict[str, object], float, int]:
     """The rows of an uninterrupted export, its duration in seconds, and the number of its requests."""
     folder = tmp_path_factory.mktemp("whole")
-    begun = time.monotonic()
+    started = time.monotonic()
     code, out, err = finish(start(url, folder))
     assert (code, err) == (0, "")
-    return {name: rows(folder, name) for name in DATASETS}, time.monotonic() - begun, int(out.split()[0])
+    return {name: rows(folder, name) for name in DATASETS}, time.monotonic() - started, int(out.split()[0])
 
 
 @pytest.mark.parametrize(
@@ -122,11 +122,11 @@ def test_an_export_resumed_after_random_kills_has_the_same_rows(url, whole, tmp_
     while killed < kills:
         before = log_time(tmp_path)
         process = start(url, tmp_path, form)
-        begun = has_begun(process, tmp_path, before)
+        started = has_begun(process, tmp_path, before)
         time.sleep(randomness.uniform(0, 0.3 + 2 * seconds / KILLS))
         process.send_signal(signal.SIGKILL)
         code, _, _ = finish(process)
-        assert begun or code == 0
+        assert started or code == 0
         if code == 0:  # it finished before the kill: start a new export
             shutil.rmtree(tmp_path)
         assert code in {0, -signal.SIGKILL}

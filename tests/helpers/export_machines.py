@@ -50,7 +50,7 @@ class RemotePlace:
         return {name: self.store.cat_file(path) for name, path in self.files().items()}
 
     def files(self) -> dict[str, str]:
-        """Open `store` anew, and return the path in it of every file by its name below the URL."""
+        """Open a new `store`, and return the path in it of every file by its name below the URL."""
         self.store, folder = fsspec.core.url_to_fs(self.to, **self.options)
         top = folder.strip("/")
         return {path[path.index(top) + len(top) + 1 :]: path for path in self.store.find(folder)}

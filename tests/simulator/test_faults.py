@@ -10,7 +10,6 @@ from agora_analytics.simulator.fault_schedule import Arrival
 from agora_analytics.simulator.service.params import IncomingRequest
 
 LISTS = {"start_ts": NOON - 9_000, "end_ts": NOON - 60}
-TOTAL = {"startTs": NOON - 90_000, "endTs": NOON - 50_000, "metric": "userCount"}
 
 
 def fault_kinds(faults: Faults, count: int, host: int = 0) -> list[str]:

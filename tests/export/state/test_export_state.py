@@ -9,13 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agora_analytics.export.fetch.cursor import CallCursor
 from agora_analytics.export.fetch.sources import Slice
 from agora_analytics.export.state.slices import SpanStatus
 from agora_analytics.spans import Span
-
-DAY = 86_400
-METRICS = CallCursor("metrics", cut=100, number=3)
 
 # Spans
 

@@ -82,11 +82,11 @@ def test_a_restored_file_replaces_no_part_started_since(state):
     with state.transaction():
         state.add_original(OriginalPart(gone, info, "its file is gone"))
         state.stage("app", 2, SerializedRows("calls", 1, b"[1]"))
-        begun = state.begin_part(Partition("calls", "app", 2))
-        state.seal_part(begun, 1, 3)
-        state.finish_part(begun, info)
+        started = state.begin_part(Partition("calls", "app", 2))
+        state.seal_part(started, 1, 3)
+        state.finish_part(started, info)
         state.restore_part(state.originals()[0], "mark")
-    assert {part for part, _ in state.known_parts()} == {gone, begun}
+    assert {part for part, _ in state.known_parts()} == {gone, started}
 
 
 def test_only_the_last_copy_beside_the_files_is_known(state, reopen):
