@@ -47,7 +47,7 @@ SLOWEST = (
 """The slowest files, slowest first; the others follow in the order of collection."""
 
 
-PROCESS_FIXTURES = frozenset({"apart", "s3", "served"})
+PROCESS_FIXTURES = frozenset({"subprocess_writer", "s3", "served"})
 """Fixtures that start a process or a server, and parameters of fixtures that do."""
 
 

@@ -190,7 +190,7 @@ class FrozenDate(Misdated):
 
 
 async def test_a_frozen_date_that_is_ahead_does_not_cause_endless_requests():
-    """A cache may send the same header every time. It is not a second witness, so the clock stays uncertain."""
+    """A cache may send the same header every time. It confirms nothing, so the clock stays uncertain."""
     simulation = simulated("standard", world=LONG)
     call = call_that_just_ended(await calls_of(simulation))
     transport = FrozenDate(simulation.transport(), {})

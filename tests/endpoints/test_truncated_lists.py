@@ -37,7 +37,7 @@ async def search(simulation, start: int = START, end: int = END, **options) -> l
 
 
 def crowded_second(*, channel_is_listed: bool) -> Span:
-    """A second of many calls. A list without its oldest call has a call of every channel, or lacks one channel."""
+    """Return a second with many calls, whose oldest call is, or is not, in the channel of a newer one."""
     for second in range(START, END):
         oldest, *newer = [call.cname for call in CROWDED.calls(second, second + 1)] or [""]
         if len(newer) > 2 and (oldest in newer) is channel_is_listed:

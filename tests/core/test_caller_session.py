@@ -53,7 +53,7 @@ SESSION_OPTIONS = {
 
 
 @pytest.mark.parametrize("option", SESSION_OPTIONS)
-async def test_a_given_session_does_not_change_errors_and_keeps_only_its_own_cookies(option):
+async def test_the_callers_session_does_not_change_errors_and_keeps_only_its_own_cookies(option):
     response = b'HTTP/1.1 401 No\r\nSet-Cookie: theirs=1\r\nContent-Length: 16\r\n\r\n{"message":"no"}'
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -77,7 +77,7 @@ async def test_a_closed_session_raises_session_is_closed():
             await list_calls(client)
 
 
-async def test_the_proxy_of_a_given_session_is_not_used_for_a_loopback_host():
+async def test_the_proxy_of_the_callers_session_is_not_used_for_a_loopback_host():
     response = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(EMPTY), EMPTY)
     async with (
         raw_server(b"") as (proxy, proxy_requests),
