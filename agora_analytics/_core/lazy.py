@@ -31,8 +31,8 @@ def door_of_modules(
 ) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return `__getattr__` and `__dir__` of a package in which each public name has the module in `homes`.
 
-    For packages whose modules need different extras: only the module of a name that is used is loaded. A name whose module
-    is called like it is that module.
+    For packages whose modules need different extras: only the module of a name that is used is loaded. A name whose
+    module is called like it is that module.
     """
 
     def load(name: str) -> Any:
