@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from agora_analytics._core.lazy import door_of_modules
 
-__all__: list[str] = []
+if TYPE_CHECKING:
+    from agora_analytics.ops import alerts
 
-__getattr__, __dir__ = door_of_modules(globals(), {})
+__all__ = ["alerts"]
+
+__getattr__, __dir__ = door_of_modules(globals(), {"alerts": "alerts"})
