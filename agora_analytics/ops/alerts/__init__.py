@@ -1,6 +1,8 @@
 """Alerts on real-time windows: rules, their evaluation over a watch, and sinks; `ops.alerts`.
 
 ```python
+from agora_analytics.ops import alerts
+
 rule = alerts.parse("videoFreezeRate:WebRTC > 5% for 2 with 20 users")
 async with client.realtime.watch(*alerts.watched([rule])) as watch:
     async for alert in alerts.evaluate(watch, [rule], worst=alerts.WorstCalls(client)):

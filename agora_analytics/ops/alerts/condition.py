@@ -58,10 +58,12 @@ class ConditionState:
     """What a rule remembers: JSON in a checkpoint.
 
     `next` is the window that it expects (None before the first event), `valued_until` the end of the last one with a
-    value, and `silent` the key of the alert about missing data, empty if there is none.
+    value, and `silent` the key of the alert about missing data, empty if there is none. It has `begun` with the first
+    window; gaps before that are nobody's loss.
     """
 
     next: int | None = None
+    begun: bool = False
     valued_until: int = 0
     silent: str = ""
     values: list[ValueState] = attrs.field(factory=list)
@@ -85,16 +87,17 @@ class Condition:
 
     # Windows.
 
-    def skip(self, span: Span, reason: str, of: str = "") -> Iterator[Alert]:
-        """Take windows of which nothing is known; those before the expected one are ignored."""
-        if self.state.next is None:
-            self.state.next = self.state.valued_until = span.end  # what was before is nobody's loss
-            return
-        start = max(span.start, self.state.next)
+    def skip(self, span: Span, reason: str, *, window: bool = False) -> Iterator[Alert]:
+        """Take windows of which nothing is known: a gap, or one `window`; those that it does not expect are ignored."""
+        self._begin(span.start if window else None)
+        start = span.start if self.state.next is None else max(span.start, self.state.next)
         if start >= span.end:
             return
         self.state.next = span.end
-        self._interrupt(Span(start, span.end), reason, of)
+        if not self.state.begun:
+            self.state.valued_until = span.end
+            return
+        self._interrupt(Span(start, span.end), reason)
         yield from self.missing_until(span.end)
 
     def take(self, ts: int, values: Values, users: Values | str | None) -> Iterator[Alert]:
@@ -102,9 +105,8 @@ class Condition:
 
         None is for a rule without a least number of users.
         """
-        if self.state.next is None:
-            self.state.next = ts
-        if ts < self.state.next:
+        self._begin(ts)
+        if self.state.next is None or ts < self.state.next:
             return
         if ts > self.state.next:
             yield from self.skip(Span(self.state.next, ts), "not delivered")
@@ -114,6 +116,14 @@ class Condition:
         if isinstance(users, str):
             self._note(Unknown(span=Span(ts, ts + WINDOW), reason=users, of="users"))
         yield from self._judge(ts, values, {} if isinstance(users, str) else users)
+
+    def _begin(self, ts: int | None) -> None:
+        """Begin with the first window, None for a gap."""
+        if ts is not None and not self.state.begun:
+            self.state.begun = True
+            if self.state.next is None:
+                self.state.next = ts
+                self.state.valued_until = self.state.valued_until or ts
 
     def silent(self, seconds: float, utc: float) -> Iterator[Alert]:
         """Return the alert about missing data if no event has come for so many seconds, until `utc`."""
@@ -228,8 +238,8 @@ class Condition:
 
     # Unknown windows.
 
-    def _interrupt(self, span: Span, reason: str, of: str) -> None:
-        self._note(Unknown(span=span, reason=reason, of=of))
+    def _interrupt(self, span: Span, reason: str) -> None:
+        self._note(Unknown(span=span, reason=reason))
         for group, state in list(self._values.items()):
             state.interrupt()
             if state.idle(span.end):

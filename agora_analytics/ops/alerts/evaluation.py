@@ -42,6 +42,8 @@ def evaluate(
     """Yield the alerts of a watch, until it ends; each is sent to the sinks first.
 
     ```python
+    from agora_analytics.ops import alerts
+
     rule = alerts.parse("videoFreezeRate:WebRTC > 5% for 2 with 20 users")
     async with client.realtime.watch(*alerts.watched([rule]), checkpoint="prod") as watch:
         async for alert in alerts.evaluate(watch, [rule]):

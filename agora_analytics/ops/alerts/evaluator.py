@@ -65,6 +65,9 @@ class Evaluator:
     events that you have stored:
 
     ```python
+    from agora_analytics.models import Point
+    from agora_analytics.ops import alerts
+
     rule = alerts.parse("userCount:Native < 10 for 2")
     evaluator = alerts.Evaluator([rule])
     for ts, users in ((1_795_521_600, 7), (1_795_521_620, 5)):
@@ -189,7 +192,7 @@ class Evaluator:
         text = self._texts[unweighted(rule.series)]
         values = groups_of(window.rows.get(text, ()))
         if window.gap or not values:
-            return condition.skip(span, window.gap or window.missing.get(text, "no data"))
+            return condition.skip(span, window.gap or window.missing.get(text, "no data"), window=not window.gap)
         users = rule.users
         if users is None:
             return condition.take(window.start, values, None)

@@ -39,6 +39,8 @@ def parse(text: str, *, allow_unknown: bool = False) -> Rule:
     """Return the rule of a text like `videoFreezeRate:WebRTC > 5% for 2`.
 
     ```python
+    from agora_analytics.ops import alerts
+
     rule = alerts.parse("videoFreezeRate:WebRTC by country > 5% for 2 with 20 users recover 3% for 3 silent 30m")
     assert rule.series.dimension == "country" and rule.silence == 1_800
     ```

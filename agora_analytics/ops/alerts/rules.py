@@ -44,6 +44,8 @@ class Rule:
     """When to alert: a series that is above or below a threshold, in each of so many final windows in a row.
 
     ```python
+    from agora_analytics.ops import alerts
+
     rule = alerts.Rule(
         series=Series("videoFreezeRate", product="WebRTC"), comparison=">", threshold=0.05, windows=2, min_users=20
     )

@@ -90,6 +90,8 @@ class Webhook:
     """Posts each alert to a URL, as an `AlertSink`; use it with `async with`, or close it.
 
     ```python
+    from agora_analytics.ops import alerts
+
     async with alerts.Webhook("https://hooks.example.com/alerts", secret="whsec_bXktc2VjcmV0") as webhook:
         print(webhook, webhook.pending(), webhook.undelivered)
     ```

@@ -64,6 +64,8 @@ class WorstCalls:
     """Adds the worst calls to alerts, with links, within a budget of requests.
 
     ```python
+    from agora_analytics.ops import alerts
+
     worst = alerts.WorstCalls(client, details=1, requests_per_day=50, link="https://ops.example.com/calls/{call_id}")
     print(worst.left_today)
     ```
