@@ -57,4 +57,5 @@ async def worst(
         shown = found.calls[: output.max_rows(_DEFAULT_LIMIT)]
         title = f"worst calls at {format_time(moment)} UTC"
         output.screen.show(shown, tables.calls(shown, title, impact=True))
-        output.screen.note(f"{format_count(len(found.calls), 'call')} in use then had frozen {found.note}".strip())
+        count = f"{format_count(len(found.calls), 'call')} in use then had frozen"
+        output.screen.note("; ".join(filter(None, (count, found.note))))

@@ -42,7 +42,7 @@ class Unknown:
 
     def __str__(self) -> str:
         what = "the number of users" if self.of else "the value"
-        lasted = f"{_time(self.span.start)} for {self.span.duration} s"
+        lasted = f"{iso(self.span.start)} for {self.span.duration} s"
         return f"{what} is unknown from {lasted}: {_REASONS.get(self.reason, self.reason)}"
 
 
@@ -138,7 +138,7 @@ class Alert:
     @property
     def command(self) -> str:
         """The command that lists the worst calls of the window that decided."""
-        return f"agora-analytics calls worst --at {_time(self.ts)}"
+        return f"agora-analytics calls worst --at {iso(self.ts)}"
 
     def __str__(self) -> str:
         name = self.series if self.group is None else f"{self.series}={self.group}"
@@ -146,12 +146,12 @@ class Alert:
 
     def _what(self) -> str:
         if self.kind == "no_data":
-            return f"has had no value since {_time(self.since)}"
+            return f"has had no value since {iso(self.since)}"
         if self.about == "data":
-            return f"has values again from {_time(self.ts)}"
+            return f"has values again from {iso(self.ts)}"
         users = "" if self.users is None else f", {self.users} users"
         count = f"{self.windows} window{'s' if self.windows > 1 else ''}"
-        return f"{self._shown_value()} at {_time(self.ts)}{users}, {count} from {_time(self.since)}"
+        return f"{self._shown_value()} at {iso(self.ts)}{users}, {count} from {iso(self.since)}"
 
     def _shown_value(self) -> str:
         fraction = self.series.partition(" ")[0] in _FRACTIONS
@@ -179,6 +179,7 @@ def _freezes(item: WorstUser | WorstCall) -> str:
     return "".join(f", {kind} freeze {rate:.1%}" for kind, rate in rates if rate is not None)
 
 
-def _time(ts: int) -> str:
+def iso(ts: int) -> str:
+    """Return UTC seconds as text."""
     found = moment(ts)
     return f"{found:%Y-%m-%dT%H:%M:%SZ}" if found else str(ts)

@@ -58,14 +58,15 @@ class ConditionState:
     """What a rule remembers: JSON in a checkpoint.
 
     `next` is the window that it expects (None before the first event), `valued_until` the end of the last one with a
-    value, and `silent` the key of the alert about missing data, empty if there is none. It has `begun` with the first
-    window; gaps before that are nobody's loss.
+    value, and `silent` the key of the alert about missing data, empty if there is none; `silent_ts` is the window that
+    decided it. It has `begun` with the first window; gaps before that are nobody's loss.
     """
 
     next: int | None = None
     begun: bool = False
     valued_until: int = 0
     silent: str = ""
+    silent_ts: int = 0
     values: list[ValueState] = attrs.field(factory=list)
     unknown: list[Unknown] = attrs.field(factory=list)
 
@@ -137,11 +138,12 @@ class Condition:
         allowed = self.rule.no_data
         if allowed is not None and not self.state.silent and end - self.state.valued_until >= allowed:
             ts = -(-(self.state.valued_until + allowed) // WINDOW) * WINDOW - WINDOW
-            self.state.silent = self._key("no_data", None, self.state.valued_until)
+            self.state.silent, self.state.silent_ts = self._key("no_data", None, self.state.valued_until), ts
             yield self._alert("no_data", self.state.silent, ts, self.state.valued_until, about="data")
 
     def _data_again(self, ts: int) -> Iterator[Alert]:
-        if self.state.silent:
+        """Return the end of the alert about missing data; values of the span that it was about may come after it."""
+        if self.state.silent and ts > self.state.silent_ts:
             incident, self.state.silent = self.state.silent, ""
             yield self._alert("recovered", incident, ts, self.state.valued_until, about="data")
 

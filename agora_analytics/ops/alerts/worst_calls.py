@@ -13,7 +13,7 @@ from agora_analytics._core import validation
 from agora_analytics.client import AnalyticsClient, service_time
 from agora_analytics.errors import AgoraError
 from agora_analytics.models import Call, Session
-from agora_analytics.ops.alerts.alert import Alert, WorstCall, WorstUser
+from agora_analytics.ops.alerts.alert import Alert, WorstCall, WorstUser, iso
 from agora_analytics.ops.alerts.ranking import freeze_impact
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS, Endpoint
 from agora_analytics.spans import DAY, Span
@@ -33,15 +33,19 @@ _PLACE: Final = "{call_id}"
 
 @attrs.frozen(kw_only=True)
 class CallsInUse:
-    """The calls that were in use in a span, worst first; `left_out` older ones did not fit into the one request."""
+    """The calls that were in use in a span, worst first.
+
+    If more calls were listed than one request returns, only those that began from `since_ts` on (UTC seconds) were
+    looked at.
+    """
 
     calls: tuple[Call, ...]
-    left_out: int = 0
+    since_ts: int | None = None
 
     @property
     def note(self) -> str:
         """What there is to know about the list; empty if it is complete."""
-        return f"of the newest {_PAGE} calls; {self.left_out} older ones were not looked at" if self.left_out else ""
+        return "" if self.since_ts is None else f"only calls that began since {iso(self.since_ts)} were looked at"
 
 
 async def calls_in_use(
@@ -57,7 +61,9 @@ async def calls_in_use(
     page = await client.calls.page(*asked, cname=cname, page_size=_PAGE)
     frozen = [call for call in page.items if _in_use(call, span) and freeze_impact(call, metric)]
     frozen.sort(key=lambda call: (-(freeze_impact(call, metric) or 0), call.call_id))
-    return CallsInUse(calls=tuple(frozen), left_out=max((page.total_size or 0) - len(page.items), 0))
+    cut = page.has_more or (page.total_size or 0) > len(page.items)
+    oldest = min((call.created_ts for call in page.items if call.created_ts), default=None)
+    return CallsInUse(calls=tuple(frozen), since_ts=oldest if cut else None)
 
 
 class WorstCalls:
@@ -144,7 +150,8 @@ class WorstCalls:
             if not self._take():
                 return self._spent_note("users were not looked up")
             found[place] = attrs.evolve(found[place], worst_users=await self._users(call, span, metric))
-        return in_use.note if worst else "no call that was in use has frozen" + (in_use.note and f", {in_use.note}")
+        nothing = "" if worst else "no call that was in use has frozen"
+        return "; ".join(filter(None, (nothing, in_use.note)))
 
     async def _users(self, call: Call, span: Span, metric: str) -> tuple[WorstUser, ...]:
         asked = _askable(self._client, CALL_SESSIONS, call.created_ts or 0, span.end)

@@ -249,6 +249,15 @@ def test_silence_of_the_watch_is_an_alert_about_missing_data_with_the_same_key()
     assert silent.add(Gap(span=Span(START + STEP, START + 500))) == []
 
 
+def test_values_that_come_late_do_not_end_an_alert_about_missing_data_before_newer_ones_do():
+    rule = alerts.parse(f"{FREEZES} no data 1m")
+    evaluator = alerts.Evaluator([rule])
+    rows = events(rule, [0.01] * 8)
+    evaluator.add(rows[0])
+    evaluator.silent(60.0, START + 100)
+    assert short(one for row in rows for one in evaluator.add(row)) == [("recovered", 4)]
+
+
 def test_a_watch_without_any_event_is_silent_from_its_start():
     evaluator = alerts.Evaluator([alerts.parse(f"{FREEZES} no data 1m")])
     (found,) = evaluator.silent(60.0, START + 100)
