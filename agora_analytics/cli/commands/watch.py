@@ -88,7 +88,7 @@ async def watch(
 ) -> None:
     """Watch real-time windows of 20 seconds: each once, in time order; --alert reports what holds in final windows.
 
-    Runs until Ctrl-C or --windows. With --checkpoint a restart loses no alert, and nothing that the service still keeps.
+    Runs until Ctrl-C or --windows. With --checkpoint a restart loses nothing that the service still keeps.
 
     Example: agora-analytics watch userCount:WebRTC videoFreezeRate:WebRTC --windows 5
     """

@@ -122,11 +122,14 @@ class Webhook:
         close_timeout: float = 10.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._host = "not made"
         try:
-            self._url = _checked_url(url)
-            self._signing = None if secret is None else SigningKey(secret)
+            self._url, error = _parsed(url)
+            self._signing = None if secret is None or error is not None else SigningKey(secret)
         finally:
             del url, secret  # as above
+        if error is not None:
+            raise error
         self._host = str(self._url.origin())
         self._proxy = addresses.proxy(self._host)
         self._timeout = validation.number_in_range("timeout", timeout, above=True)
@@ -298,22 +301,22 @@ def _judged(status: int, retry_after: str) -> ResponseError | None:
     )
 
 
-def _checked_url(url: str) -> URL:
-    """Return the URL of a webhook; an error does not show it."""
+def _parsed(url: object) -> tuple[URL, Exception | None]:
+    """Return the URL of a webhook, and what is wrong with it: raised from here, the error's frames would show it."""
     if not isinstance(url, str):
-        raise TypeError(f"url: allowed is a str, not {type(url).__name__} (value not shown)")
+        return URL(), TypeError(f"url: allowed is a str, not {type(url).__name__} (value not shown)")
     try:
         parsed = URL(url)
     except ValueError:
         parsed = URL()
     if parsed.scheme not in {"http", "https"} or not parsed.host:
-        raise ValueError("url (value not shown) is not like 'https://hooks.example.com/alerts'")
+        return URL(), ValueError("url (value not shown) is not like 'https://hooks.example.com/alerts'")
     origin = str(parsed.origin())
     if parsed.user or parsed.password:
-        raise ValueError(f"url at {origin} carries a user or password: use a secret in its path, or a signature")
+        return URL(), ValueError(f"url at {origin} has a user or password in it: sign with a secret instead")
     if parsed.scheme == "http" and not addresses.loopback(origin):
-        raise ValueError(f"url at {origin} would send alerts in the clear: https is needed except on loopback")
-    return parsed
+        return URL(), ValueError(f"url at {origin} would send alerts in the clear: https is needed except on loopback")
+    return parsed, None
 
 
 def _key(secret: str) -> bytes:
