@@ -222,9 +222,9 @@ async def test_a_cancelled_evaluation_leaves_no_task_and_releases_its_name():
     store = MemoryCheckpoints()
     async with simulation().client(checkpoints=store) as client:
         for _ in range(2):
-            async with watched(client, [BY_COUNTRY], checkpoint="prod", start=None) as watch:
-                async with aclosing(alerts.evaluate(watch, [BY_COUNTRY])) as found:
-                    with pytest.raises(TimeoutError):
-                        await asyncio.wait_for(anext(found), 130)
+            watch = watched(client, [BY_COUNTRY], checkpoint="prod", start=None)
+            async with watch, aclosing(alerts.evaluate(watch, [BY_COUNTRY])) as found:
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(anext(found), 130)
         await asyncio.sleep(0.2)
         assert asyncio.all_tasks() == {asyncio.current_task()}
