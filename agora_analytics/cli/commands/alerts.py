@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from agora_analytics import AnalyticsClient
 
 _PANEL: Final = "Alerts"
+CLOSE_TIMEOUT: Final = 5.0
+"""Seconds that a webhook may take at the end of the watch, and again before the command exits."""
+
 _URL_VARIABLE: Final = "AGORA_ALERT_WEBHOOK"
 _SECRET_VARIABLE: Final = "AGORA_ALERT_SECRET"  # noqa: S105 - the name of a variable
 
@@ -76,7 +79,8 @@ class AlertOptions:
             url = self.alert_webhook or os.environ.get(_URL_VARIABLE)
             if url:
                 secret = os.environ.get(_SECRET_VARIABLE) or None
-                sinks.append(await opened.enter_async_context(alerts.Webhook(url, secret=secret)))
+                webhook = alerts.Webhook(url, secret=secret, close_timeout=CLOSE_TIMEOUT)
+                sinks.append(await opened.enter_async_context(webhook))
             yield sinks
 
     def worst(self, client: AnalyticsClient) -> alerts.WorstCalls | None:

@@ -11,7 +11,6 @@ from agora_analytics.cli.formatting import format_count, format_time
 from agora_analytics.cli.options import CredentialOptions, ListOptions, NameOptions, command
 from agora_analytics.cli.parsing import completion, parse_time
 from agora_analytics.ops import alerts
-from agora_analytics.plans import CALL_LISTS
 from agora_analytics.spans import WINDOW, Span
 
 _DEFAULT_LIMIT = 10
@@ -47,15 +46,11 @@ async def worst(
     """
     names.check("--metric", metric, "quality")
     async with credentials.client(output.screen) as client:
-        from agora_analytics.client import service_time  # noqa: PLC0415 - with a client, when one is needed
-
-        await client.quota.snapshot()  # loads what the ledger knows of the service's clock
-        newest = client.plan.of_endpoint(CALL_LISTS).askable(service_time(client).utc_second()).end
-        moment = min(parse_time(at, "--at"), newest) if at else newest
-        moment -= moment % WINDOW
-        found = await alerts.calls_in_use(client, Span(moment, moment + WINDOW), metric=metric or "", cname=cname)
+        window = parse_time(at, "--at") // WINDOW * WINDOW if at else None
+        span = None if window is None else Span(window, window + WINDOW)
+        found = await alerts.calls_in_use(client, span, metric=metric or "", cname=cname)
         shown = found.calls[: output.max_rows(_DEFAULT_LIMIT)]
-        title = f"worst calls at {format_time(moment)} UTC"
+        title = f"worst calls at {format_time(found.span.start)} UTC"
         output.screen.show(shown, tables.calls(shown, title, impact=True))
         count = f"{format_count(len(found.calls), 'call')} in use then had frozen"
         output.screen.note("; ".join(filter(None, (count, found.note))))

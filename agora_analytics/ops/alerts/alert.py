@@ -15,6 +15,9 @@ __all__ = ["Alert", "Unknown", "WorstCall", "WorstUser"]
 
 Kind = Literal["firing", "recovered", "no_data"]
 
+FREEZES: Final = frozenset({QualityMetric.AUDIO_FREEZE_RATE, QualityMetric.VIDEO_FREEZE_RATE})
+"""Metrics by which calls can be sorted."""
+
 _FRACTIONS: Final = frozenset(QualityMetric)
 _REASONS: Final = {
     "no data": "the service had no data",
@@ -138,7 +141,9 @@ class Alert:
     @property
     def command(self) -> str:
         """The command that lists the worst calls of the window that decided."""
-        return f"agora-analytics calls worst --at {iso(self.ts)}"
+        metric = self.series.partition(" ")[0]
+        by = f" --metric {metric}" if metric in FREEZES else ""
+        return f"agora-analytics calls worst --at {iso(self.ts)}{by}"
 
     def __str__(self) -> str:
         name = self.series if self.group is None else f"{self.series}={self.group}"

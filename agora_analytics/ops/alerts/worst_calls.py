@@ -16,7 +16,7 @@ from agora_analytics.models import Call, Session
 from agora_analytics.ops.alerts.alert import Alert, WorstCall, WorstUser, iso
 from agora_analytics.ops.alerts.ranking import freeze_impact
 from agora_analytics.plans import CALL_LISTS, CALL_SESSIONS, Endpoint
-from agora_analytics.spans import DAY, Span
+from agora_analytics.spans import DAY, WINDOW, Span
 
 __all__ = ["CallsInUse", "WorstCalls", "calls_in_use"]
 
@@ -24,8 +24,8 @@ _MARGIN: Final = 60
 """Seconds kept from the end of the plan's retention: time passes before a request is sent."""
 
 _PAGE: Final = validation.PAGE_SIZE
-_MAX_LISTS: Final = 8
-"""Lists that are kept for further alerts of the same windows."""
+_MAX_FOUND: Final = 8
+"""Windows whose worst calls are kept for further alerts."""
 
 _WORST_USERS: Final = 3
 _PLACE: Final = "{call_id}"
@@ -33,12 +33,13 @@ _PLACE: Final = "{call_id}"
 
 @attrs.frozen(kw_only=True)
 class CallsInUse:
-    """The calls that were in use in a span, worst first.
+    """The calls that were in use in a `span` and have frozen, worst first.
 
     If more calls were listed than one request returns, only those that began from `since_ts` on (UTC seconds) were
     looked at.
     """
 
+    span: Span
     calls: tuple[Call, ...]
     since_ts: int | None = None
 
@@ -49,21 +50,27 @@ class CallsInUse:
 
 
 async def calls_in_use(
-    client: AnalyticsClient, span: Span, *, metric: str = "", cname: str | None = None
+    client: AnalyticsClient, span: Span | None = None, *, metric: str = "", cname: str | None = None
 ) -> CallsInUse:
     """Return the calls that were in use in a span and have frozen, worst first, in one request.
+
+    Without a span it is the newest window that the plan gives access to.
 
     Worst is the freeze rate of the call so far times its peak of users: of video or of audio if that is the `metric`.
     The request goes back as far as one may, since the service may list a call only where it began; a call that began
     even before that is left out. `GET /beta/analytics/call/lists`.
     """
-    asked = _askable(client, CALL_LISTS, 0, span.end)
+    limits = client.plan.of_endpoint(CALL_LISTS)
+    asked = client.calls.recent(limits.longest_query) if span is None else _askable(client, CALL_LISTS, 0, span.end)
     page = await client.calls.page(*asked, cname=cname, page_size=_PAGE)
+    if span is None:  # only now the service's time is known for certain
+        newest = limits.askable(service_time(client).utc_second()).end // WINDOW * WINDOW
+        span = Span(newest - WINDOW, newest)
     frozen = [call for call in page.items if _in_use(call, span) and freeze_impact(call, metric)]
     frozen.sort(key=lambda call: (-(freeze_impact(call, metric) or 0), call.call_id))
     cut = page.has_more or (page.total_size or 0) > len(page.items)
     oldest = min((call.created_ts for call in page.items if call.created_ts), default=None)
-    return CallsInUse(calls=tuple(frozen), since_ts=oldest if cut else None)
+    return CallsInUse(span=span, calls=tuple(frozen), since_ts=oldest if cut else None)
 
 
 class WorstCalls:
@@ -76,17 +83,17 @@ class WorstCalls:
     print(worst.left_today)
     ```
 
-    An alert costs one request for the list of calls, however many alerts the same windows have, and one for each of the
-    `details` worst calls, whose worst users it then names. If the day's budget is spent, a request fails or takes too
-    long, the alert says so in its `note` and is sent without.
+    A window costs one request for the list of calls, however many alerts it has, and one for each of the `details` worst
+    calls, whose worst users they then name. If the day's budget is spent, a request fails or takes too long, the alerts
+    say so in their `note` and are sent without.
 
     Args:
         client: for the App ID that is watched.
         limit: calls that an alert names at most.
-        details: calls of an alert whose sessions are fetched.
+        details: calls of a window whose sessions are fetched.
         requests_per_day: requests that alerts may cost in a day of the service (UTC).
         link: URL of a page about a call, with `{call_id}` in it; empty for none.
-        timeout: seconds by which an alert may be held up.
+        timeout: seconds by which the alerts of a window may be held up.
 
     """
 
@@ -111,7 +118,7 @@ class WorstCalls:
         self._time = service_time(client)
         self._day = 0
         self._spent = 0
-        self._lists: dict[tuple[Span, str, str | None], CallsInUse] = {}
+        self._found: dict[tuple[Span, str, str | None], tuple[tuple[WorstCall, ...], str]] = {}
 
     @property
     def left_today(self) -> int:
@@ -122,30 +129,34 @@ class WorstCalls:
         return self._requests_per_day - self._spent
 
     async def added_to(self, alert: Alert, *, cname: str | None = None) -> Alert:
-        """Return the alert with the worst calls that were in use in its span, and a note about them."""
-        metric = alert.series.partition(" ")[0]
+        """Return the alert with the worst calls that were in use in the window that decided, and a note about them."""
+        key = Span(alert.ts, alert.ts + WINDOW), alert.series.partition(" ")[0], cname
+        if key not in self._found:
+            self._found[key] = await self._look_up(*key)
+            if len(self._found) > _MAX_FOUND:
+                del self._found[next(iter(self._found))]
+        calls, note = self._found[key]
+        return attrs.evolve(alert, calls=calls, note=note)
+
+    async def _look_up(self, span: Span, metric: str, cname: str | None) -> tuple[tuple[WorstCall, ...], str]:
+        """Return the worst calls, as far as they could be looked up, and the note about them."""
         found: list[WorstCall] = []
         try:
             async with asyncio.timeout(self._timeout):
-                note = await self._add(found, alert.span, metric, cname)
+                note = await self._collect(found, span, metric, cname)
         except TimeoutError:
             note = f"the worst calls took longer than {self._timeout:g} s"
         except (AgoraError, ValueError) as error:
-            note = f"the worst calls are incomplete: {error.args[0]}"
-        return attrs.evolve(alert, calls=tuple(found), note=note)
+            note = f"the worst calls could not all be looked up: {error.args[0]}"
+        return tuple(found), note
 
-    async def _add(self, found: list[WorstCall], span: Span, metric: str, cname: str | None) -> str:
+    async def _collect(self, found: list[WorstCall], span: Span, metric: str, cname: str | None) -> str:
         """Put the worst calls into a list, each as soon as it is known; return the note about them."""
-        key = (span, metric, cname)
-        if key not in self._lists:
-            if not self._take():
-                return self._spent_note("the worst calls were not looked up")
-            self._lists[key] = await calls_in_use(self._client, span, metric=metric, cname=cname)
-            if len(self._lists) > _MAX_LISTS:
-                del self._lists[next(iter(self._lists))]
-        in_use = self._lists[key]
+        if not self._take():
+            return self._spent_note("the worst calls were not looked up")
+        in_use = await calls_in_use(self._client, span, metric=metric, cname=cname)
         worst = in_use.calls[: self._limit]
-        found += [self._worst_call(call) for call in worst]
+        found += map(self._worst_call, worst)
         for place, call in enumerate(worst[: self._details]):
             if not self._take():
                 return self._spent_note("users were not looked up")
