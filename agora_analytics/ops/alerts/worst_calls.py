@@ -83,9 +83,9 @@ class WorstCalls:
     print(worst.left_today)
     ```
 
-    A window costs one request for the list of calls, however many alerts it has, and one for each of the `details` worst
-    calls, whose worst users they then name. If the day's budget is spent, a request fails or takes too long, the alerts
-    say so in their `note` and are sent without.
+    A window costs one request for the list of calls, however many alerts it has, and one for each of the `details`
+    worst calls, whose worst users they then name. If the day's budget is spent, a request fails or takes too long, the
+    alerts say so in their `note` and are sent without.
 
     Args:
         client: for the App ID that is watched.
