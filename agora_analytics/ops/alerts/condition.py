@@ -70,6 +70,11 @@ class ConditionState:
     values: list[ValueState] = attrs.field(factory=list)
     unknown: list[Unknown] = attrs.field(factory=list)
 
+    @property
+    def reported(self) -> bool:
+        """Whether an alert has begun and not ended."""
+        return bool(self.silent) or any(value.incident for value in self.values)
+
 
 class Condition:
     """Applies one rule; `source` distinguishes the keys of alerts about different projects."""

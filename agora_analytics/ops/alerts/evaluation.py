@@ -18,7 +18,7 @@ from agora_analytics._core.redaction import fingerprint
 from agora_analytics.ops.alerts.alert import Alert
 from agora_analytics.ops.alerts.evaluator import Evaluator, FinalBefore, checked
 from agora_analytics.ops.alerts.rules import Rule, unweighted, watched
-from agora_analytics.ops.alerts.sinks import AlertSink
+from agora_analytics.ops.alerts.sinks import AlertSink, log
 from agora_analytics.ops.alerts.worst_calls import WorstCalls
 from agora_analytics.streams.events import Event
 from agora_analytics.streams.position import Position
@@ -97,6 +97,8 @@ class _Evaluation:
         source = _PatientEvents(events, self._rules)
         try:
             evaluator = Evaluator(self._rules, source=self._watch.app_id, checkpoint=saved)
+            for rule in evaluator.dropped:
+                log.warning("an alert of the rule %s will not recover: the rule is not given any more", rule)
             for alert in evaluator.undelivered:
                 await self._send(alert)
             while (found := await source.next()) is not None:

@@ -50,6 +50,10 @@ class WaitingWindow:
     missing: dict[str, str] = attrs.field(factory=dict)
     finals: list[str] = attrs.field(factory=list)
 
+    def copy(self) -> WaitingWindow:
+        """Return a copy that revisions do not change; the rows themselves are shared, as there may be thousands."""
+        return attrs.evolve(self, rows=dict(self.rows), missing=dict(self.missing), finals=list(self.finals))
+
 
 @attrs.define(kw_only=True)
 class EvaluatorState:
@@ -86,7 +90,10 @@ class Evaluator:
         self._series = watched(self.rules)
         self._texts = {series: str(series) for series in self._series}
         states = {} if checkpoint is None else _states(checkpoint.check(self._stream, "the checkpoint of the alerts"))
-        self._conditions = [Condition(rule, source, states.get(str(rule))) for rule in self.rules]
+        self._conditions = [Condition(rule, source, states.pop(str(rule), None)) for rule in self.rules]
+        self.dropped = tuple(rule for rule, state in states.items() if state.reported)
+        """Rules of the checkpoint that are not given any more, and of which an alert has not recovered."""
+
         self._waiting = deque(_waiting(checkpoint))
         self.undelivered: tuple[Alert, ...] = _undelivered(checkpoint)
         """Alerts of the checkpoint that some receiver had not got when it was saved."""
@@ -99,10 +106,10 @@ class Evaluator:
     def checkpoint_with(self, undelivered: Sequence[Alert]) -> Checkpoint:
         """Return the state with alerts that some receiver has not got yet."""
         state: dict[str, Mapping[str, Any]] = {
-            str(condition.rule): {"state": _plain(condition.snapshot())} for condition in self._conditions
+            str(condition.rule): {"state": attrs.asdict(condition.snapshot())} for condition in self._conditions
         }
-        state[_WAITING] = {"windows": _plain(list(self._waiting))}
-        state[_UNDELIVERED] = {"alerts": _plain(list(undelivered))}
+        state[_WAITING] = {"windows": [window.copy() for window in self._waiting]}
+        state[_UNDELIVERED] = {"alerts": tuple(undelivered)}
         return Checkpoint(stream=self._stream, open=state)
 
     def add(self, event: Event, final_before: FinalBefore | None = None) -> list[Alert]:
@@ -221,12 +228,6 @@ def _rows(points: Iterable[Point]) -> list[tuple[str | None, Number]]:
 _decode_state = strict_decoder(ConditionState)
 _decode_windows = strict_decoder(list[WaitingWindow])
 _decode_alerts = strict_decoder(list[Alert])
-_document = strict_decoder(object)
-
-
-def _plain(value: object) -> Any:
-    """Return a copy as plain values, which later changes do not reach."""
-    return _document(encode(value))
 
 
 def _states(checkpoint: Checkpoint) -> dict[str, ConditionState]:

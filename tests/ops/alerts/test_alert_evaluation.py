@@ -169,6 +169,15 @@ async def test_a_series_that_is_not_watched_is_refused_by_name():
         await watch.aclose()
 
 
+async def test_a_rule_that_is_dropped_while_it_fires_is_logged(caplog):
+    store = MemoryCheckpoints()
+    other = alerts.parse("videoFreezeRate:WebRTC > 90%")
+    async with simulation().client(checkpoints=store) as client:
+        await all_alerts(client, [RULE], checkpoint="prod", stop=NOON + 1_200)
+        assert await all_alerts(client, [other], checkpoint="prod") == []
+    assert f"an alert of the rule {RULE} will not recover" in caplog.text
+
+
 async def test_the_state_of_another_project_is_refused():
     store = MemoryCheckpoints()
     async with simulation().client(checkpoints=store) as client:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from itertools import pairwise
 
 from helpers.alerting import START, STEP, events, window
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agora_analytics import Checkpoint, Gap, Revision, Series, Window
+from agora_analytics import Checkpoint, Gap, Revision, Series, Span, Window
 from agora_analytics.catalogue import Dimension, Product, QualityMetric
 from agora_analytics.ops import alerts
+
+few = settings(max_examples=60)
+"""Each example is a whole stream."""
 
 VALUE = st.sampled_from([0.0, 0.02, 0.03, 0.04, 0.05, 0.06, 0.5, None])
 GROUPED = st.dictionaries(st.sampled_from(["CN", "US", "DE", "FR"]), VALUE.filter(lambda value: value is not None))
@@ -72,11 +75,13 @@ def alerts_of(rule, found) -> list[alerts.Alert]:
     return [alert for event in found for alert in evaluator.add(event)]
 
 
+@few
 @given(rules())
 def test_the_text_of_a_rule_is_read_as_that_rule(rule):
     assert alerts.parse(str(rule)) == rule
 
 
+@few
 @given(streams())
 def test_an_alert_fires_only_after_enough_windows_in_a_row_that_hold(stream):
     rule, found = stream
@@ -92,6 +97,7 @@ def test_an_alert_fires_only_after_enough_windows_in_a_row_that_hold(stream):
         assert alert.since == alert.ts - (alert.windows - 1) * STEP
 
 
+@few
 @given(streams())
 def test_an_alert_recovers_only_after_enough_windows_in_a_row_that_do_not_hold(stream):
     rule, found = stream
@@ -104,6 +110,7 @@ def test_an_alert_recovers_only_after_enough_windows_in_a_row_that_do_not_hold(s
                 assert few or not rule.holds(windows[ts].by_group(rule.series)[alert.group])
 
 
+@few
 @given(streams())
 def test_what_begins_ends_at_most_once_and_before_it_begins_again(stream):
     rule, found = stream
@@ -119,6 +126,7 @@ def test_what_begins_ends_at_most_once_and_before_it_begins_again(stream):
                 assert after.incident == before.incident
 
 
+@few
 @given(streams())
 def test_firing_alerts_of_a_value_are_as_far_apart_as_the_silence(stream):
     rule, found = stream
@@ -129,6 +137,7 @@ def test_firing_alerts_of_a_value_are_as_far_apart_as_the_silence(stream):
             last[alert.group] = alert.ts
 
 
+@few
 @given(streams(), st.data())
 def test_a_restart_at_any_event_gives_the_same_alerts_with_the_same_keys(stream, data):
     """Also if events that were added before the restart come again."""
@@ -143,53 +152,35 @@ def test_a_restart_at_any_event_gives_the_same_alerts_with_the_same_keys(stream,
     assert before + after == alerts_of(rule, found)
 
 
+@few
 @given(streams(), st.data())
 def test_when_windows_become_final_does_not_matter(stream, data):
-    """Windows come early with other values, are revised, and count when the mark has passed them."""
+    """Windows come early with other values, are revised, and count once the mark has passed them."""
     rule, found = stream
     needed = alerts.watched([rule])
-    evaluator, early, given_alerts = alerts.Evaluator([rule]), [], []
-    mark, open_from = START, []
+    evaluator, told, open_windows, mark = alerts.Evaluator([rule]), [], [], START
+    end = max((event.span.end for event in found), default=START)
+    found.append(Gap(span=Span(end, end + STEP)))
     for event in found:
+        early = event
         if isinstance(event, Window):
             wrong = {series: 0.9 if series == PLAIN else {"CN": 0.9} for series in event.values}
-            early.append(window(event.ts, wrong | dict.fromkeys(event.missing), final=False))
-            open_from.append(event)
-        else:
-            open_from.append(event)
-            early.append(event)
-        if data.draw(st.booleans()) or isinstance(event, Gap):
-            for one in open_from:
-                if isinstance(one, Window):
-                    early += [
-                        Revision(ts=one.ts, series=series, before=(), after=points)
-                        for series, points in one.values.items()
-                    ]
-            open_from = []
-        for one in early:
-            given_alerts += evaluator.add(one, dict.fromkeys(needed, mark))
-        early = []
-        if not open_from:
-            mark = event.span.end if isinstance(event, Gap) else event.ts + STEP
-    for one in open_from:
-        for series, points in one.values.items() if isinstance(one, Window) else ():
-            given_alerts += evaluator.add(Revision(ts=one.ts, series=series, before=(), after=points))
-    end = max((event.span.end for event in found), default=START)
-    given_alerts += evaluator.add(Gap(span=_span(end)), dict.fromkeys(needed, end))
-    expected = alerts_of(rule, [*found, Gap(span=_span(end))])
-    assert given_alerts == expected
+            early = window(event.ts, wrong | dict.fromkeys(event.missing), final=False)
+            open_windows.append(event)
+        told += evaluator.add(early, dict.fromkeys(needed, mark))
+        if isinstance(event, Gap) or data.draw(st.booleans()):
+            for one in open_windows:
+                for series, points in one.values.items():
+                    late = Revision(ts=one.ts, series=series, before=(), after=points)
+                    told += evaluator.add(late, dict.fromkeys(needed, mark))
+            open_windows, mark = [], event.span.end
+    told += evaluator.add(found[-1], dict.fromkeys(needed, mark))
+    assert told == alerts_of(rule, found)
 
 
-def _span(end):
-    from agora_analytics import Span
-
-    return Span(end, end + STEP)
-
-
+@few
 @given(streams(), st.data())
 def test_a_gap_in_parts_is_the_same_gap(stream, data):
-    from agora_analytics import Span
-
     rule, found = stream
     parts = []
     for event in found:
@@ -201,6 +192,7 @@ def test_a_gap_in_parts_is_the_same_gap(stream, data):
     assert alerts_of(rule, parts) == alerts_of(rule, found)
 
 
+@few
 @given(st.lists(st.dictionaries(st.integers(0, 200).map(str), st.sampled_from([0.01, 0.06])), max_size=20))
 def test_the_state_is_bounded_by_the_values_that_may_be_tracked(rows):
     rule = alerts.Rule(series=BY_COUNTRY, comparison=">", threshold=0.05, max_values=3)
