@@ -59,3 +59,16 @@ def test_a_wrong_rule_is_noticed(tmp_path, right, wrong):
     cases = tmp_path / "cases.yml"
     cases.write_text(re.sub(r"^  - .*agora\.rules\.yml$", "  - rules.yml", CASES.read_text(), flags=re.MULTILINE))
     assert promtool("test", "rules", cases).returncode == 1
+
+
+def test_every_metric_of_the_rules_is_one_of_the_collector():
+    modules = [
+        pytest.importorskip(
+            f"agora_analytics.ops.metrics.{name}", reason="the collector or prometheus-client is missing"
+        )
+        for name in ("quota_metrics", "realtime_metrics", "export_metrics", "stream_metrics")
+    ]
+    exported = {f"{family.name}{family.suffix}" for module in modules for family in module.FAMILIES}
+    used = set(re.findall(r"\bagora_(?!analytics)\w+", RULES.read_text()))
+    assert len(used) > 10
+    assert used <= exported
