@@ -23,6 +23,7 @@ _REASONS: Final = {
     "no data": "the service had no data",
     "not asked": "the window was not asked for in time",
     "not delivered": "the watch did not deliver it",
+    "not final": "the watch did not say that it is final",
     "outage": "requests failed",
     "quota": "no request was left",
     "consumer": "earlier events took too long",
@@ -34,9 +35,10 @@ _REASONS: Final = {
 
 @attrs.frozen(kw_only=True)
 class Unknown:
-    """A span whose windows counted neither for nor against an alert, and why: a reason of `Gap` or `Window.missing`.
+    """A span whose windows counted neither for nor against an alert.
 
-    `of` is `users` if only the number of users was unknown.
+    `reason` is one of `Gap` or `Window.missing`, `not delivered`, or `not final`. `of` is `users` if only the number of
+    users was unknown.
     """
 
     span: Span

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final
 
 import attrs
@@ -29,6 +30,9 @@ __all__ = ["Evaluator"]
 
 FinalBefore = Mapping[Series, int | None]
 """The start of the first window in which each series may still change: `Watch.final_before`."""
+
+_MAX_WAITING: Final = 1_000
+"""Windows that may wait to become final: more than any plan keeps. Beyond that the oldest counts as unknown."""
 
 _STREAM: Final = "alerts"
 _WAITING: Final = "waiting"
@@ -178,6 +182,10 @@ class Evaluator:
 
     def _settle(self, marks: Mapping[Series, int]) -> Iterator[Alert]:
         """Let each rule take the windows that are final for its series, in order."""
+        for window in islice(self._waiting, max(len(self._waiting) - _MAX_WAITING, 0)):
+            if not window.gap:
+                window.final, window.rows = True, {}
+                window.missing = dict.fromkeys(self._texts.values(), "not final")
         for condition in self._conditions:
             for window in self._waiting:
                 taken = condition.state.next is not None and window.end <= condition.state.next

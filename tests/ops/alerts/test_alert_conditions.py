@@ -212,6 +212,14 @@ def test_events_that_come_again_change_nothing():
     assert [one for event in once for one in evaluator.add(event)] == []
 
 
+def test_windows_that_never_become_final_are_unknown_in_the_end():
+    rule = alerts.parse(f"{FREEZES} no data 1m")
+    evaluator = alerts.Evaluator([rule])
+    rows = (window(START + number * STEP, {rule.series: 0.9}, final=False) for number in range(1_003))
+    assert short(one for row in rows for one in evaluator.add(row)) == [("no_data", 2)]
+    assert len(evaluator.checkpoint.open["waiting"]["windows"]) == 1_000
+
+
 def test_rules_of_one_watch_do_not_disturb_each_other():
     rules = [alerts.parse(f"{FREEZES} for {count}") for count in (1, 2, 3)]
     evaluator = alerts.Evaluator(rules)
