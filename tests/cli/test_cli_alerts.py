@@ -152,6 +152,20 @@ def test_a_restart_with_a_checkpoint_repeats_no_alert(watch):
     assert kinds == ["firing", "recovered"]
 
 
+def test_an_alert_stays_above_a_table_that_is_redrawn(watch, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    shown = watch("--alert", RULE, "--alert-requests", "0").out
+    assert shown.count("firing: videoFreezeRate WebRTC") == 1
+    assert shown.count("recovered: videoFreezeRate WebRTC") == 1
+
+
+def test_a_watch_without_a_rule_needs_no_webhook(watch, monkeypatch):
+    monkeypatch.setenv("AGORA_ALERT_WEBHOOK", "not a URL")
+    assert watch("--windows", "1").code == 0
+    assert watch("--windows", "1", "--alert", RULE).code == 2
+
+
 def test_series_by_dimension_are_watched_and_not_plotted(watch):
     ran = watch("userCount:WebRTC", "--alert", "videoFreezeRate:WebRTC by country > 20%", "--windows", "60")
     assert ran.code == 0

@@ -77,7 +77,7 @@ class AlertOptions:
             if self.alert_log:
                 sinks.append(alerts.AlertFile(self.alert_log))
             url = self.alert_webhook or os.environ.get(_URL_VARIABLE)
-            if url:
+            if url and self.alert:
                 secret = os.environ.get(_SECRET_VARIABLE) or None
                 webhook = alerts.Webhook(url, secret=secret, close_timeout=CLOSE_TIMEOUT)
                 sinks.append(await opened.enter_async_context(webhook))
