@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING
 from agora_analytics._core.lazy import door_of_modules
 
 if TYPE_CHECKING:
-    from agora_analytics.ops import doctor
+    from agora_analytics.ops import alerts, doctor
     from agora_analytics.ops.metrics.collector import *
     from agora_analytics.ops.tracing.otel import *
 
 __all__ = [
     "Collector",
     "OpenTelemetry",
+    "alerts",
     "doctor",
 ]
 
 __getattr__, __dir__ = door_of_modules(
-    globals(), {"Collector": "metrics.collector", "OpenTelemetry": "tracing.otel", "doctor": "doctor"}
+    globals(),
+    {"Collector": "metrics.collector", "OpenTelemetry": "tracing.otel", "alerts": "alerts", "doctor": "doctor"},
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from agora_analytics._core.validation.names import closest
 from agora_analytics.cli import parsing
 
 MISSPELT = {
@@ -141,7 +142,7 @@ def test_a_series_without_a_metric_is_refused_by_the_name_of_its_option(run, arg
 def test_every_name_of_the_catalogue_is_accepted_as_it_is(kind):
     for name in parsing.names_of(kind):
         parsing.check_name("--name", name, kind)
-        assert parsing.closest(name, parsing.names_of(kind)) is not None
+        assert closest(name, parsing.names_of(kind)) is not None
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 import pytest
+from helpers.alert_arguments import ALERTS
 from helpers.argument_kinds import CLIENT, METHODS, Method
 from helpers.operation_arguments import OPERATIONS
 from helpers.strange_values import INVALID, SECRET
@@ -17,7 +18,7 @@ from agora_analytics import AnalyticsClient
 
 pytestmark = pytest.mark.real_time
 
-CASES = [(method, name) for method in (*METHODS, *OPERATIONS) for name in method.kinds]
+CASES = [(method, name) for method in (*METHODS, *OPERATIONS, *ALERTS) for name in method.kinds]
 
 
 async def run(method: Method, arguments: dict[str, Any]) -> None:

@@ -1,4 +1,7 @@
-"""Every Python block in README and docs runs: unchanged, or inside `main()` with the names that README lists."""
+"""Every Python block in README and docs runs: unchanged, or inside `main()` with the names that README lists.
+
+A block for `main()` imports nothing but operations.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,8 @@ from agora_analytics import AnalyticsClient, Call
 from agora_analytics.simulator import World
 
 BLOCKS = [(name_of(page), block) for page in PAGES for block in blocks_of(page)]
-INSIDE = [(page, block) for page, block in BLOCKS if "import " not in block]
+OPERATIONS = "from agora_analytics.ops import "
+INSIDE = [(page, block) for page, block in BLOCKS if "import " not in block.removeprefix(OPERATIONS)]
 CLIENT = re.search(r"`client` is\s`(AnalyticsClient\.from_env\(.*?\))`", README.read_text(encoding="utf-8"))[1]
 """The expression for `client` that README gives for its blocks."""
 

@@ -14,6 +14,7 @@ from agora_analytics import plans
 from agora_analytics.catalogue import Dimension, FreezeMetric, TimelineMetric
 from agora_analytics.cli import tables
 from agora_analytics.cli.commands.search import search
+from agora_analytics.cli.commands.worst import worst
 from agora_analytics.cli.formatting import format_count, format_number, format_time
 from agora_analytics.cli.options import CredentialOptions, ListOptions, NameOptions, OutputOptions, TimeOptions, command
 from agora_analytics.cli.parsing import (
@@ -56,6 +57,7 @@ Freeze = Annotated[
 
 
 app.command()(search)
+app.command()(worst)
 
 
 @app.command()
