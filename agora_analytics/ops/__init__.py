@@ -8,7 +8,10 @@ from agora_analytics._core.lazy import door_of_modules
 
 if TYPE_CHECKING:
     from agora_analytics.ops.metrics.collector import *
+    from agora_analytics.ops.push.push import *
 
-__all__ = ["Collector"]
+__all__ = ["Collector", "Push", "PushError"]
 
-__getattr__, __dir__ = door_of_modules(globals(), {"Collector": "metrics.collector"})
+__getattr__, __dir__ = door_of_modules(
+    globals(), {"Collector": "metrics.collector", "Push": "push.push", "PushError": "push.push"}
+)

@@ -14,7 +14,7 @@ from prometheus_client import Counter
 from agora_analytics._core.decoding.scanner import Steps
 from agora_analytics.models import Point
 from agora_analytics.ops.metrics.families import Family, Value, values_of
-from agora_analytics.ops.metrics.realtime_metrics import SeriesValues, reduced
+from agora_analytics.ops.metrics.realtime_metrics import SeriesValues, reduced, users_behind
 from agora_analytics.spans import WINDOW
 from agora_analytics.streams.error_policy import StreamState
 from agora_analytics.streams.events import (
@@ -229,10 +229,7 @@ class WatchObserver(StreamObserver[Event]):
     def _take(self, series: Series, window: Window) -> None:
         known = self._newest.get(series)
         if known is None or window.ts > known.ts:
-            users = next((one for one in window.values if _counts_users_of(one, series)), None)
-            self._newest[series] = _NewestPoints(
-                window.ts, window.points(series), window.points(users) if users is not None else ()
-            )
+            self._newest[series] = _NewestPoints(window.ts, window.points(series), users_behind(series, window))
 
 
 @attrs.frozen
@@ -242,13 +239,3 @@ class _NewestPoints:
     ts: int
     points: tuple[Point, ...]
     users: tuple[Point, ...]
-
-
-def _counts_users_of(users: Series, series: Series) -> bool:
-    """Whether a series counts the users behind the groups of another."""
-    return (
-        users.metric == "userCount"
-        and series.dimension is not None
-        and (users.product, users.cname, users.dimension) == (series.product, series.cname, series.dimension)
-        and not series.usage
-    )

@@ -23,7 +23,7 @@ from agora_analytics.simulator import Simulation
 pytestmark = [pytest.mark.real_time, pytest.mark.process]
 
 GUIDE = (ROOT / "docs/guides/metrics.md").read_text(encoding="utf-8")
-PROGRAM, ROUTE = re.findall(r"^```python\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
+PROGRAM, ROUTE, _ = re.findall(r"^```python\n(.*?)^```", GUIDE, re.DOTALL | re.MULTILINE)
 QUERIES = re.findall(r"```promql\n(.*?)```", GUIDE, re.DOTALL)[0].split("\n\n")
 USERS = Series("userCount", product="Native", dimension="country")
 FREEZES = Series("videoFreezeRate", product="Native", dimension="country")
