@@ -69,5 +69,5 @@ def examples(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Run the benchmarks and print their table."""
-    session.install("-e", ".[cli,export,ops]", *_group("bench"))
+    session.install("-e", ".[cli,export,ops,otel]", *_group("bench"))
     session.run("python", "-m", "benchmarks", *session.posargs)
