@@ -9,16 +9,26 @@ from agora_analytics._core.lazy import door_of_modules
 if TYPE_CHECKING:
     from agora_analytics.ops import alerts, doctor
     from agora_analytics.ops.metrics.collector import *
+    from agora_analytics.ops.push.push import *
     from agora_analytics.ops.tracing.otel import *
 
 __all__ = [
     "Collector",
     "OpenTelemetry",
+    "Push",
+    "PushError",
     "alerts",
     "doctor",
 ]
 
 __getattr__, __dir__ = door_of_modules(
     globals(),
-    {"Collector": "metrics.collector", "OpenTelemetry": "tracing.otel", "alerts": "alerts", "doctor": "doctor"},
+    {
+        "Collector": "metrics.collector",
+        "OpenTelemetry": "tracing.otel",
+        "Push": "push.push",
+        "PushError": "push.push",
+        "alerts": "alerts",
+        "doctor": "doctor",
+    },
 )

@@ -20,6 +20,7 @@ COMMANDS = {
     "calls statistics": ("CALL", "--last", "4h"),
     "calls freeze": ("CALL", "--last", "4h"),
     "calls timeline": ("CALL", "--last", "4h"),
+    "calls worst": (),
     "insights usage": (),
     "insights quality": (),
     "insights usage-total": (),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from helpers.argument_kinds import CLIENT, Method
 
 from agora_analytics import Series
-from agora_analytics.ops import Collector
+from agora_analytics.ops import Collector, Push
 
 COLLECTOR = Collector(CLIENT)
 WATCH = CLIENT.realtime.watch(Series("userCount", product="Native"))
@@ -31,4 +31,18 @@ OPERATIONS = [
     ),
     Method("Collector.export", COLLECTOR.export, {}, {"name": "text"}),
     Method("Collector.render", COLLECTOR.render, {}, {"accept": "text or None"}),
+    Method(
+        "Push",
+        Push,
+        {"url": "http://host", "app": "shop"},
+        {
+            "url": "object",
+            "app": "text",
+            "protocol": "choice",
+            "replaces_values": "flag",
+            "headers": "mapping",
+            "max_wait": "number",
+        },
+    ),
+    Method("Push.send", Push("http://host", app="shop").send, {}, {"event": "object"}),
 ]

@@ -41,6 +41,16 @@ class Prometheus:
         assert answer["status"] == "success", answer
         return [(found["metric"], float(found["value"][1])) for found in answer["data"]["result"]]
 
+    async def samples(self, selector: str) -> list[tuple[dict[str, str], list[tuple[int, float]]]]:
+        """Return labels, and all samples in whole seconds, of each series of a range selector."""
+        async with self._session.get(f"{self.address}/api/v1/query", params={"query": selector}) as response:
+            answer = json.loads(await response.read())
+        assert answer["status"] == "success", answer
+        return [
+            (found["metric"], [(int(ts), float(value)) for ts, value in found["values"]])
+            for found in answer["data"]["result"]
+        ]
+
     async def get(self, path: str) -> Any:
         """Return the data of an answer of the API."""
         async with self._session.get(f"{self.address}/api/v1/{path}") as response:

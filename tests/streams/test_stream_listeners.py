@@ -90,6 +90,31 @@ async def test_windows_before_the_final_mark_never_change_again():
             watch.final_before(NETWORKS)
 
 
+async def test_a_revision_that_a_slow_consumer_has_not_taken_is_not_final_yet():
+    simulation = simulated("enterprise", revised_windows=0.5, late_by=200)
+    events, final = [], {}
+
+    async def process_slowly(watch) -> None:
+        async for event in watch:
+            events.append(event)
+            if isinstance(event, Revision):
+                await asyncio.sleep(100)
+
+    async with simulation.client() as client:
+        watch = client.realtime.watch(USERS, WEB)
+        task = asyncio.create_task(process_slowly(watch))
+        for _ in range(300):
+            await asyncio.sleep(20)
+            marks = {series: watch.final_before(series) or 0 for series in (USERS, WEB)}
+            known = told(events)
+            final |= {key: known[key] for key in known if key[0] < marks[key[1]] and key not in final}
+        watch.stop()
+        await task
+    assert len(final) > 100
+    last = told(events)
+    assert {key: last[key] for key in final} == final
+
+
 async def test_without_revisions_every_delivered_window_is_final():
     async with simulated("enterprise").client() as client:
         watch = client.realtime.watch(USERS, revisions=False)

@@ -6,8 +6,8 @@ from typing import assert_type
 
 from prometheus_client import CollectorRegistry
 
-from agora_analytics import AnalyticsClient, ExportProgress, Follow, Selection, Watch
-from agora_analytics.ops import Collector
+from agora_analytics import AnalyticsClient, Event, ExportProgress, Follow, Selection, Watch
+from agora_analytics.ops import Collector, Push, PushError
 
 
 async def collecting(client: AnalyticsClient, watch: Watch, follow: Follow, selection: Selection) -> None:
@@ -23,3 +23,11 @@ async def collecting(client: AnalyticsClient, watch: Watch, follow: Follow, sele
 def progressing(progress: ExportProgress) -> None:
     assert_type(progress.skipped, int)
     assert_type(progress.expires_at.timestamp() if progress.expires_at else 0.0, float)
+
+
+async def pushing(event: Event, error: PushError) -> None:
+    async with Push("http://localhost/v1/metrics", app="shop", protocol="otlp", headers={"a": "b"}) as push:
+        assert_type(push, Push)
+        assert_type(await push.send(event), int)
+    Push("http://localhost", app="shop", protocol="statsd")  # type: ignore[arg-type]
+    assert_type(error.status, int | None)

@@ -135,7 +135,8 @@ class Collector:
 
     def export(self, name: str = "export") -> ProgressCallback:
         """Return the `on_progress` of an export that is shown under a name: `client.export.run(…, on_progress=…)`."""
-        observer = ExportObserver(label(validation.non_empty_str("name", name)), self._time.utc)
+        name = label(validation.non_empty_str("name", name))
+        observer = ExportObserver(name, self._time.utc)
         self._exports.pop(name, None)
         self._exports[name] = observer
         while len(self._exports) > _MAX_ENDED:
@@ -156,12 +157,16 @@ class Collector:
 
         Raises `TimeoutError` if that does not answer within five seconds.
         """
-        loop = self._loop
-        if loop is None or not loop.is_running() or loop is _running_loop():
-            if loop is not None and loop is _running_loop():
+        loop, here = self._loop, _running_loop()
+        if loop is None or loop is here or not loop.is_running():
+            if loop is here is not None:
                 self._quota.refresh_now()
             return finish(self._collect())
-        return asyncio.run_coroutine_threadsafe(self._collect_in_turns(), loop).result(_PATIENCE)
+        collecting = asyncio.run_coroutine_threadsafe(self._collect_in_turns(), loop)
+        try:
+            return collecting.result(_PATIENCE)
+        finally:
+            collecting.cancel()
 
     def describe(self) -> Iterable[Metric]:
         """Return the metrics without samples: a registry refuses a second collector of the same names."""

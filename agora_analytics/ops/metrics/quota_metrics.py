@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Iterator
 from typing import Final
 
-from agora_analytics.errors import LedgerError
 from agora_analytics.ops.metrics.families import Family, Value
 from agora_analytics.plans import WINDOWS
 from agora_analytics.quota.limiters import Limiters
@@ -45,18 +44,19 @@ class QuotaReader:
 
     async def refresh(self) -> None:
         """Take a snapshot, or leave it to a task if the ledger does not answer soon."""
-        if not self.refresh_now() and self._reading is not None:
+        self.refresh_now()
+        if self._reading is not None:
             await asyncio.wait((self._reading,), timeout=PATIENCE)
 
-    def refresh_now(self) -> bool:
-        """Take a snapshot of a ledger in memory; start to read any other, and return False."""
+    def refresh_now(self) -> None:
+        """Take a snapshot of a ledger in memory, and start to read any other."""
+        if self._limiters.closed:  # a ledger that was closed with the client would open again
+            return
         snapshot = self._limiters.snapshot_now()
         if snapshot is not None:
             self._keep(snapshot)
         elif self._reading is None:
             self._reading = asyncio.get_running_loop().create_task(self._read())
-            self._reading.add_done_callback(self._ended)
-        return snapshot is not None
 
     def values(self) -> Iterator[Value]:
         """Yield the samples."""
@@ -88,13 +88,10 @@ class QuotaReader:
     async def _read(self) -> None:
         try:
             self._keep(await self._limiters.snapshot())
-        except LedgerError:
+        except Exception:  # noqa: BLE001 - a ledger of the user's own may raise anything
             self._ledger_up = False
+        finally:
+            self._reading = None
 
     def _keep(self, snapshot: QuotaSnapshot) -> None:
         self._snapshot, self._taken, self._ledger_up = snapshot, self._limiters.time.utc(), True
-
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        self._reading = None
-        if not task.cancelled():
-            task.exception()  # retrieved: whatever ended it shows in the age of the snapshot

@@ -13,6 +13,7 @@ from agora_analytics._core.decoding.scanner import Steps
 from agora_analytics.models import Point
 from agora_analytics.models.points import group_of
 from agora_analytics.ops.metrics.families import Family, Value, label
+from agora_analytics.streams.events import Window
 from agora_analytics.streams.watch.series import Series
 
 MAX_VALUES: Final = 20
@@ -89,6 +90,15 @@ class SeriesValues:
             labels |= metric
         for name, value in self.values.items():
             yield Value(family, labels | dimension | {"value": name} if dimension else labels, value)
+
+
+def users_behind(series: Series, window: Window) -> tuple[Point, ...]:
+    """Return the users of a window by the dimension of a series of quality; empty if they are not watched."""
+    key = series.product, series.cname, series.dimension
+    if series.usage or series.dimension is None:
+        return ()
+    alike = (one for one in window.values if (one.product, one.cname, one.dimension) == key)
+    return next((window.points(one) for one in alike if one.metric == "userCount"), ())
 
 
 def newest_values(found: Iterable[tuple[str, SeriesValues]]) -> Iterator[Value]:

@@ -11,10 +11,10 @@ from typing import Final, Generic, TypeVar, get_args
 import attrs
 from prometheus_client import Counter
 
-from agora_analytics._core.decoding.scanner import Steps
+from agora_analytics._core.decoding.scanner import Steps, finish
 from agora_analytics.models import Point
 from agora_analytics.ops.metrics.families import Family, Value, values_of
-from agora_analytics.ops.metrics.realtime_metrics import SeriesValues, reduced
+from agora_analytics.ops.metrics.realtime_metrics import SeriesValues, reduced, users_behind
 from agora_analytics.spans import WINDOW
 from agora_analytics.streams.error_policy import StreamState
 from agora_analytics.streams.events import (
@@ -170,7 +170,7 @@ class WatchObserver(StreamObserver[Event]):
             self._count("missing" if event.missing else "complete")
             self._windows[event.ts] = event
             if len(self._windows) >= self._settle_at:
-                self._settle()
+                finish(self._settle())
         else:
             self._count("revised")
             window = self._windows.get(event.ts)
@@ -195,7 +195,7 @@ class WatchObserver(StreamObserver[Event]):
 
     def series_values(self) -> Steps[list[SeriesValues]]:
         """Return the values of each series, but for those of users, and of channels unless these are shown."""
-        self._settle()
+        yield from self._settle()
         for series, newest in list(self._newest.items()):
             if series.uids or (series.cname is not None and not self._channels):
                 continue
@@ -210,29 +210,30 @@ class WatchObserver(StreamObserver[Event]):
     def _count(self, kind: str, windows: int = 1) -> None:
         self._counter.labels(self.app, self.name, kind).inc(windows)
 
-    def _settle(self) -> None:
+    def _settle(self) -> Steps[None]:
         """Find the newest final window of each series, and drop the windows that nothing waits for any more."""
-        watch, oldest = self._watch(), max(self._windows, default=0) + WINDOW
+        watch, windows = self._watch(), dict(self._windows)  # further events may come between two steps
+        oldest = max(windows, default=0) + WINDOW
         for series in self._series:
             before = (watch.final_before(series) if watch is not None else None) or 0
             oldest = min(oldest, before)
             found = [
                 window
-                for ts, window in self._windows.items()
+                for ts, window in windows.items()
                 if (ts < before or window.final) and window.missing.get(series) != "not asked"
             ]
             if found:
                 self._take(series, max(found, key=lambda window: window.ts))
-        self._windows = {ts: window for ts, window in self._windows.items() if ts >= oldest and not window.final}
+            yield None
+        for ts, window in windows.items():
+            if (ts < oldest or window.final) and self._windows.get(ts) is window:
+                del self._windows[ts]
         self._settle_at = 2 * len(self._windows) + _SETTLE_AT
 
     def _take(self, series: Series, window: Window) -> None:
         known = self._newest.get(series)
         if known is None or window.ts > known.ts:
-            users = next((one for one in window.values if _counts_users_of(one, series)), None)
-            self._newest[series] = _NewestPoints(
-                window.ts, window.points(series), window.points(users) if users is not None else ()
-            )
+            self._newest[series] = _NewestPoints(window.ts, window.points(series), users_behind(series, window))
 
 
 @attrs.frozen
@@ -242,13 +243,3 @@ class _NewestPoints:
     ts: int
     points: tuple[Point, ...]
     users: tuple[Point, ...]
-
-
-def _counts_users_of(users: Series, series: Series) -> bool:
-    """Whether a series counts the users behind the groups of another."""
-    return (
-        users.metric == "userCount"
-        and series.dimension is not None
-        and (users.product, users.cname, users.dimension) == (series.product, series.cname, series.dimension)
-        and not series.usage
-    )

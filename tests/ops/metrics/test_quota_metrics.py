@@ -172,6 +172,19 @@ async def test_a_scrape_does_not_wait_for_the_lock_of_a_ledger(tmp_path):
 
 
 @pytest.mark.real_time
+async def test_a_scrape_after_the_end_shows_the_last_quota_and_opens_no_ledger(tmp_path):
+    async with FileLedger(tmp_path / "quota.db") as ledger:
+        async with Simulation().client(ledger=ledger) as client:
+            collector = Collector(client, account="prod")
+            await spend(client, 1)
+            await scrape(collector)
+        await ledger.close()
+        seen = await scrape(collector)
+        assert seen.value("agora_quota_used", account="prod", counter="call_lists", unit="day") == 1
+        assert ledger._worker is None
+
+
+@pytest.mark.real_time
 async def test_a_registry_in_another_thread_gets_the_present_quota(tmp_path):
     async with FileLedger(tmp_path / "quota.db") as ledger, Simulation().client(ledger=ledger) as client:
         registry = CollectorRegistry()

@@ -108,6 +108,10 @@ async def test_a_query_that_fails_holds_back_its_own_series_alone():
             found = await scrape(collector)
             assert simulation.clock() - (await scraped(found, USERS))[0] < 700
             assert (await scraped(found, web))[0] < NOON + 1_200
+            await asyncio.sleep(NOON + 3 * HOUR + 200 - simulation.clock())
+            window, values = await scraped(await scrape(collector), web)
+            assert values  # of a window that was delivered without them, and revised
+            assert simulation.clock() - window < 700
 
 
 async def test_a_channel_is_shown_only_if_wanted_and_a_user_never():
@@ -197,16 +201,20 @@ async def test_a_mean_of_the_others_is_weighted_by_their_users():
 
 
 async def test_quality_without_users_keeps_the_values_that_it_shows():
-    turn = []
-
-    def values(_: str) -> dict[str, float]:
-        turn.append(len(turn))
-        return {f"value {each}": (each * len(turn) % 7) / 100 for each in range(1_000)}
-
-    first = await watched(values, FREEZES_BY_COUNTRY)
-    later = await watched(values, FREEZES_BY_COUNTRY, seconds=1_800)
-    assert len(turn) > 5
-    assert set((await scraped(first, FREEZES_BY_COUNTRY))[1]) == set((await scraped(later, FREEZES_BY_COUNTRY))[1])
+    simulation, names = simulated("enterprise"), [f"value {each}" for each in range(1_000)]
+    transport = ManyValues(simulation.transport(), lambda _: dict.fromkeys(names, 0.1))
+    async with simulation.client(transport=transport) as client:
+        collector = Collector(client, **APP)
+        watch = client.realtime.watch(FREEZES_BY_COUNTRY, final_after=0)
+        collector.watch(watch)
+        async with taking(watch):
+            await asyncio.sleep(300)
+            _, before = await scraped(await scrape(collector), FREEZES_BY_COUNTRY)
+            names[:] = [*(name for name in reversed(names) if name != max(before)), *map(str, range(9_000))]
+            await asyncio.sleep(300)
+            _, after = await scraped(await scrape(collector), FREEZES_BY_COUNTRY)
+    assert len(before) == len(after) == 21
+    assert set(before) - set(after) == {max(before)}
 
 
 async def test_a_number_too_large_for_a_sample_is_left_out():
