@@ -106,12 +106,12 @@ async def test_a_revision_that_a_slow_consumer_has_not_taken_is_not_final_yet():
         for _ in range(300):
             await asyncio.sleep(20)
             marks = {series: watch.final_before(series) or 0 for series in (USERS, WEB)}
-            known = told(events)
+            known = latest_values(events)
             final |= {key: known[key] for key in known if key[0] < marks[key[1]] and key not in final}
         watch.stop()
         await task
     assert len(final) > 100
-    last = told(events)
+    last = latest_values(events)
     assert {key: last[key] for key in final} == final
 
 

@@ -207,7 +207,7 @@ async def test_quality_without_users_keeps_the_values_that_it_shows():
         collector = Collector(client, **APP)
         watch = client.realtime.watch(FREEZES_BY_COUNTRY, final_after=0)
         collector.watch(watch)
-        async with taking(watch):
+        async with consuming(watch):
             await asyncio.sleep(300)
             _, before = await scraped(await scrape(collector), FREEZES_BY_COUNTRY)
             names[:] = [*(name for name in reversed(names) if name != max(before)), *map(str, range(9_000))]
