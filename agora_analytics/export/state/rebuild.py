@@ -18,7 +18,7 @@ from agora_analytics.export.selection import renamed_settings
 from agora_analytics.export.state.calls import CallStatus
 from agora_analytics.export.state.export_state import ExportState
 from agora_analytics.export.state.manifest import check_manifest, day_of
-from agora_analytics.export.state.recovery import LostRows, OriginalPart, original_part
+from agora_analytics.export.state.recovery_tables import LostRows, OriginalPart, original_part
 from agora_analytics.export.state.slices import SPAN_STATUS_NAMES, SpanStatus
 from agora_analytics.export.state.staging import Part, PartInfo
 from agora_analytics.export.write.target import MANIFEST
