@@ -67,7 +67,7 @@ class Broadcast(AbstractAsyncContextManager["Broadcast[T]"], Generic[T]):
         return subscription
 
     def processed(self) -> int:
-        """Return how many events all subscribers have processed or dropped; a closed one counts until the next event."""
+        """Return how many events all subscribers processed or dropped; a closed one counts until the next event."""
         return min((subscriber.progress.processed for subscriber in self._subscribers), default=self.delivered)
 
     async def __aenter__(self) -> Self:

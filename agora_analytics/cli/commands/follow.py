@@ -62,7 +62,7 @@ async def follow(
 ) -> None:
     """Follow calls: print each start, change and end once.
 
-    Runs until Ctrl-C, --events or --stop. With --checkpoint a restart loses nothing.
+    Runs until Ctrl-C, --events or --stop. With --checkpoint a restart loses nothing that the service still keeps.
 
     Example: agora-analytics follow --last 30m --with-sessions --events 5
     """
