@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 import agora_analytics
-from agora_analytics.cli.commands import calls, demo, export, follow, info, insights, realtime, simulate, watch
 from agora_analytics.cli.bash_completion import joined_words
+from agora_analytics.cli.commands import calls, demo, export, follow, info, insights, realtime, simulate, watch
 from agora_analytics.cli.runner import DONE, INTERRUPTED, MISUSE, write_stderr
 
 NAME = "agora-analytics"
