@@ -172,7 +172,7 @@ class HealthMonitor:
         if self._warned:
             self._warned = False
             log.warning(
-                "%s resumes after %.0f s of %s", self.name, self._time.monotonic() - self._entered, self.health.state
+                "%s resumes after %.0f s (%s)", self.name, self._time.monotonic() - self._entered, self.health.state
             )
         self._enter("polling")
 

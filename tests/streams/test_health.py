@@ -182,7 +182,7 @@ async def test_a_failure_has_its_last_error_and_two_log_records(kind, fault, sta
     worse, better = turns(caplog)
     assert f"{state}, will retry and backfill" in worse
     assert said in worse
-    assert f"s of {state}" in better
+    assert f"s ({state})" in better
 
 
 async def test_two_outages_are_four_log_records(caplog):
@@ -252,7 +252,7 @@ async def test_an_outage_that_waits_for_a_minute_keeps_its_true_length(caplog):
     assert seen == {"outage"}
     worse, better = turns(caplog)
     assert "outage" in worse
-    lasted = float(re.search(r"after (\d+) s of outage", better)[1])
+    lasted = float(re.search(r"after (\d+) s \(outage\)", better)[1])
     assert 2 * HOUR - 900 < lasted < 2 * HOUR + 900
 
 
