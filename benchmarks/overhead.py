@@ -1,6 +1,6 @@
-"""What a request costs beside aiohttp: CPU time of this process against a bare loop of get, read and typed decode.
+"""What a request costs compared with aiohttp: CPU time against a bare loop of get, read and typed decoding.
 
-Both ask the same server, which runs in a process of its own and always gives the same answer.
+Both send their requests to a server in a process of its own, which always gives the same response.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Ask = Callable[[], Awaitable[object]]
 
 
 def measure(*, quick: bool) -> Iterator[Row]:
-    """Measure one request at a time, and fifty."""
+    """Measure one request at a time, and fifty at a time."""
     yield from asyncio.run(_measure(rounds=5 if quick else 25, requests=500 if quick else 2_000))
 
 
@@ -108,7 +108,7 @@ async def serving() -> AsyncIterator[str]:
 
 
 class _Server(asyncio.Protocol):
-    """Answers whatever ends with an empty line, always alike."""
+    """Gives the same response to everything that ends with an empty line."""
 
     body = orjson.dumps(
         {

@@ -1,4 +1,4 @@
-"""Command-line values: durations, times, lists with commas, and names of the catalogue with completion."""
+"""Command-line values: durations, times, lists with commas, and names of the catalogue with their shell completion."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def check_plan(option: str, name: str) -> None:
 
 
 def completion(*kinds: str) -> Callable[[str], list[str]]:
-    """Return a completion of the catalogue's names of these kinds."""
+    """Return a shell completion of the catalogue's names of these kinds."""
     return completion_of(names_of(*kinds))
 
 

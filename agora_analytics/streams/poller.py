@@ -257,7 +257,7 @@ class Poller(ABC, Generic[T]):
         """Learn the service's time from requests that are due anyway.
 
         Takes a few answers, because some have no date. Nothing else happens before the first, because spans computed
-        from the host's clock alone may be wrong by any time.
+        from the host's clock alone may be off by any amount.
         """
         await self._limiters.snapshot()  # a ledger may know the time already
         start = self.start_poll()

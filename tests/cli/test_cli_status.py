@@ -10,7 +10,7 @@ import pytest
 from helpers.paths import ROOT
 
 from agora_analytics.cli.output import Screen
-from agora_analytics.cli.status import heartbeat
+from agora_analytics.cli.status_lines import heartbeat
 from agora_analytics.cli.throttle import MessageThrottle
 from agora_analytics.simulator import VirtualLoop
 from agora_analytics.streams import Health

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from agora_analytics import Series
-from agora_analytics.cli.status import report_quota_waits
+from agora_analytics.cli.status_lines import report_quota_waits
 
 NOON = 1_795_521_600
 

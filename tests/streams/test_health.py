@@ -182,7 +182,7 @@ async def test_a_failure_has_its_last_error_and_two_log_records(kind, fault, sta
     worse, better = state_changes(caplog)
     assert f"{state}, will retry and backfill" in worse
     assert message in worse
-    assert f"s of {state}" in better
+    assert f"s ({state})" in better
 
 
 async def test_two_outages_are_four_log_records(caplog):
@@ -256,7 +256,7 @@ async def test_an_outage_that_exhausts_the_minute_quota_keeps_its_true_length(ca
     assert states == {"outage"}
     worse, better = state_changes(caplog)
     assert "outage" in worse
-    seconds = float(re.search(r"after (\d+) s of outage", better)[1])
+    seconds = float(re.search(r"after (\d+) s \(outage\)", better)[1])
     assert 2 * HOUR - 900 < seconds < 2 * HOUR + 900
 
 

@@ -82,8 +82,8 @@ async def sessions(
 ) -> None:
     """List the sessions of a call: who joined, when, and with what quality.
 
-    Without a time: the newest span that one request can cover. Server users (Linux) are left out, as with
-    --exclude-server-user; --no-exclude-server-user shows them.
+    Without a time: the newest span that one request can cover. Server users (Linux) are left out
+    (--exclude-server-user); --no-exclude-server-user shows them.
 
     Example: agora-analytics calls sessions CALL_ID --last 4h --sort worst
     """
@@ -146,8 +146,8 @@ async def metrics(
 ) -> None:
     """Show the measurements of each session: bitrate, packet loss, freezes and more.
 
-    Tables show 5 sessions unless --limit says otherwise. Without --sids, server users (Linux) are left out, as with
-    --exclude-server-user; --no-exclude-server-user shows them.
+    Tables show 5 sessions unless --limit says otherwise. Without --sids, server users (Linux) are left out
+    (--exclude-server-user); --no-exclude-server-user shows them.
 
     Example: agora-analytics calls metrics CALL_ID --last 4h --mids app_cpu,system_cpu
     """

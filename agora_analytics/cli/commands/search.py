@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _DEFAULT_LIMIT: Final = 100
 _PANEL: Final = "Calls"
 _MIN_BUDGET: Final = 2
-"""Least number of requests in a budget: with one request nothing that could be continued is shown."""
+"""Fewest requests of a budget, as of --max-requests."""
 
 
 @attrs.frozen(kw_only=True)

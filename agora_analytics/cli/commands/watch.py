@@ -20,7 +20,7 @@ from agora_analytics.cli.options import CredentialOptions, NameOptions, OutputOp
 from agora_analytics.cli.output import LiveView
 from agora_analytics.cli.parsing import completion_of, parse_series, series_names, unit_of
 from agora_analytics.cli.signals import stop_on_signal
-from agora_analytics.cli.status import heartbeat
+from agora_analytics.cli.status_lines import heartbeat
 from agora_analytics.cli.tables import Table
 from agora_analytics.ops import alerts
 from agora_analytics.plans import REALTIME_USAGE

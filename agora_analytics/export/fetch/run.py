@@ -160,7 +160,7 @@ class ExportRun:
         return next((pending for pending in due if pending is not None), None)
 
     def _resume(self, state: ExportState) -> None:
-        """Make pending what earlier runs skipped for a reason that is retried, before this run skips anything."""
+        """Make pending what earlier runs skipped for a reason that is retried, and the calls that were open."""
         state.requeue_skipped({reason for _, reason, *_ in state.skipped_calls() if is_retried(reason)})
         for app in self._endpoints:
             for source in self._sources.values():

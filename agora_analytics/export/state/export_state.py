@@ -1,7 +1,8 @@
 """The state of an export: what is done, what is pending, and the rows that are staged. One SQLite file.
 
-Each answer is one transaction: its rows, and the mark that it need not be fetched again. So a process that is killed at
-any point loses no more than the requests that were in flight.
+Crash recovery: a rerun keeps what is in this file. Each answer is one transaction: its rows, and the mark that it need
+not be fetched again. So a process that is killed at any point loses no more than the requests that were in flight.
+Which rows are in files already is decided in `staging.py`; if this file itself is lost, in `rebuild.py`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from helpers.export_runs import remove_rate_limits
 
 from agora_analytics.export.state import copies
 from agora_analytics.export.state.export_state import ExportState
-from agora_analytics.export.state.recovery import DatabaseCopy
+from agora_analytics.export.state.recovery_tables import DatabaseCopy
 
 
 def leave_killed_run(path: Path) -> None:

@@ -289,7 +289,7 @@ async def test_coverage_reports_how_many_series_fit(simulation, plan, most):
         assert client.realtime.coverage(*many[:-1]).complete
         coverage = client.realtime.coverage(*many)
         assert (coverage.complete, coverage.most) == (False, most)
-        with pytest.raises(ValueError, match=f"{most} series fit"):
+        with pytest.raises(ValueError, match=f"at most {most} fit"):
             client.realtime.watch(*many)
         assert client.realtime.watch(*many, gaps=True)
         assert str(client.realtime.coverage(USERS)).endswith("s old on average")

@@ -11,7 +11,7 @@ import pytest
 from agora_analytics import ExportError
 from agora_analytics.export.state import sqlite_store
 from agora_analytics.export.state.export_state import ExportState
-from agora_analytics.export.state.recovery import OriginalPart
+from agora_analytics.export.state.recovery_tables import OriginalPart
 from agora_analytics.export.state.slices import SpanStatus
 from agora_analytics.export.state.staging import Part, PartInfo, Partition, SerializedRows
 from agora_analytics.spans import Span
