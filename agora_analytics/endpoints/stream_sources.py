@@ -33,6 +33,11 @@ class _ApiSource(EndpointGroup):
     def __init__(self, dispatcher: Dispatcher, scope: Scope) -> None:
         super().__init__(dispatcher, attrs.evolve(scope, options=_OPTIONS, read_ahead=False))
 
+    @property
+    def app_id(self) -> str:
+        """The App ID of the project."""
+        return self._app()
+
     def on_skipped(self, callback: OnSkipped) -> None:
         """Call back with rows that do not fit, from now on."""
         self._options = attrs.evolve(self._options, on_skipped=callback)

@@ -43,6 +43,7 @@ class Health:
         last_error: the text of the last error; empty once a poll was answered again.
         skipped: rows of answers that were skipped because they do not match the reference, counted each time.
         first_skipped: the first such row, and why it was skipped.
+        checkpoint_saved: when the checkpoint was last saved under its name.
 
     Times are UTC seconds, None before there are any.
     """
@@ -57,6 +58,7 @@ class Health:
     last_error: str = ""
     skipped: int = 0
     first_skipped: str = ""
+    checkpoint_saved: float | None = None
 
     def __str__(self) -> str:
         """The state, since or until when, and the last error."""
@@ -154,6 +156,10 @@ class HealthMonitor:
         """Record rows of an answer that were skipped because they do not match the reference."""
         first = self.health.first_skipped or f"{endpoint.name}: {rows[0].reason} at {rows[0].path}"
         self.health = attrs.evolve(self.health, skipped=self.health.skipped + len(rows), first_skipped=first)
+
+    def checkpoint_saved(self) -> None:
+        """Record that the checkpoint was saved under its name."""
+        self.update(checkpoint_saved=self._time.utc())
 
     def update(self, **fields: Any) -> None:
         """Set fields of the health other than its state."""

@@ -56,6 +56,7 @@ class Poller(ABC, Generic[T]):
         self.current: T | None = None
         self.monitor = HealthMonitor(name, limiters.time)
         self.position = position
+        position.on_saved = self.monitor.checkpoint_saved
         self.downtime = Downtime(limiters.time, bounds.forget_refusals)
         self._limiters = limiters
         self._time = limiters.time

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final, Protocol, Self
@@ -71,6 +72,7 @@ class Position:
         self, stream: str, *, given: Checkpoint | None = None, store: CheckpointStore | None = None, name: str = ""
     ) -> None:
         self.stream = stream
+        self.on_saved: Callable[[], None] = lambda: None
         self._store = store
         self._name = name
         self._leased = False
@@ -139,6 +141,7 @@ class Position:
         ready = [checkpoint for delivered, checkpoint in self._unsaved if delivered <= processed]
         if ready and self._store is not None:
             await self._store.save(self._name, ready[-1])
+            self.on_saved()
         for _ in ready:  # after the save, so that a failed one is retried
             self._unsaved.popleft()
 

@@ -15,6 +15,10 @@ class WindowSource(Protocol):
     """Answers the queries of a watch; queries are given by their index."""
 
     @property
+    def app_id(self) -> str:
+        """The App ID of the project."""
+
+    @property
     def queries(self) -> Sequence[Query]:
         """The queries."""
 
@@ -30,6 +34,10 @@ class WindowSource(Protocol):
 
 class CallPageSource(Protocol):
     """Lists calls, and the sessions of one."""
+
+    @property
+    def app_id(self) -> str:
+        """The App ID of the project."""
 
     def call_page(self, span: SpanProvider, number: int, cname: str | None = None) -> Coroutine[Any, Any, CallPage]:
         """Return a page of calls."""

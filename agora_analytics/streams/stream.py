@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, Generic, Self, TypeVar
 
 import attrs
 
+from agora_analytics._core import validation
 from agora_analytics._core.futures import retrieve_error
 from agora_analytics.quota.service_time import ServiceTime
 from agora_analytics.streams.checkpoints import Checkpoint
-from agora_analytics.streams.health import Health
+from agora_analytics.streams.health import Health, log
 from agora_analytics.streams.poller import Poller
 from agora_analytics.streams.position import Position, Progress
 
@@ -33,12 +34,14 @@ class Stream(AsyncIterator[T], Generic[T]):
     One consumer at a time may wait; use `broadcast` for several.
     """
 
-    def __init__(self, poller: Poller[T], time: ServiceTime) -> None:
+    def __init__(self, poller: Poller[T], time: ServiceTime, app_id: str) -> None:
+        self.app_id = app_id
         self._poller = poller
         self._time = time
         self._position = poller.position
         self._pump = _Pump(poller.run())
         self._away_since: float | None = None
+        self._listeners: list[Callable[[T], object]] = []
         # A consumer that was cancelled and dropped the stream must not leave it polling.
         weakref.finalize(self, self._pump.abandon).atexit = False
 
@@ -64,6 +67,13 @@ class Stream(AsyncIterator[T], Generic[T]):
         Under a hub (`broadcast`) the current event is the one that the hub hands out.
         """
         return self._poller.checkpoint
+
+    def on_event(self, listener: Callable[[T], object]) -> None:
+        """Call a function with each event that the consumer takes, just before the consumer gets it.
+
+        For whoever only observes: nothing is polled for it, and an exception from it is logged and ends nothing.
+        """
+        self._listeners.append(validation.function("listener", listener, "a function that takes an event"))
 
     def stop(self) -> None:
         """End after the current event, which counts as delivered; then iteration stops.
@@ -101,6 +111,11 @@ class Stream(AsyncIterator[T], Generic[T]):
             self._away_since = self._time.monotonic()
         # Set only now: an event that its consumer did not wait for is not being worked on.
         self._poller.current = event
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:  # noqa: BLE001 - whatever an observer raises
+                log.exception("%s: a listener failed", self._poller.monitor.name)
         return event
 
 

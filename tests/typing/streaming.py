@@ -45,6 +45,9 @@ async def watching(client: AnalyticsClient) -> None:
     assert_type(watch.health.until, float | None)
     assert_type((watch.health.skipped, watch.health.first_skipped), tuple[int, str])
     assert_type(watch.checkpoint, Checkpoint)
+    assert_type(watch.final_before(users), int | None)
+    assert_type(watch.app_id, str)
+    watch.on_event(print)
     async for event in watch:
         match event:
             case Window():
@@ -77,6 +80,7 @@ async def watching(client: AnalyticsClient) -> None:
 async def following(client: AnalyticsClient) -> None:
     follow = client.calls.follow(start=timedelta(hours=1), with_sessions=True, late_sessions=False)
     assert_type(follow, Follow)
+    assert_type(follow.open_calls, int)
     async for event in follow:
         match event:
             case CallStarted():

@@ -76,7 +76,13 @@ class Follow(Stream[CallEvent]):
     def __init__(
         self, source: CallPageSource, limiters: Limiters, settings: FollowSettings, position: Position
     ) -> None:
-        super().__init__(FollowPoller(source, limiters, settings, position), limiters.time)
+        self._calls = FollowPoller(source, limiters, settings, position)
+        super().__init__(self._calls, limiters.time, source.app_id)
+
+    @property
+    def open_calls(self) -> int:
+        """The number of calls that are open, as the consumer knows them."""
+        return self._calls.open_calls
 
 
 class FollowPoller(Poller[CallEvent]):
@@ -112,6 +118,11 @@ class FollowPoller(Poller[CallEvent]):
     def read_to(self) -> float | None:
         """UTC seconds up to which calls were read."""
         return self.monitor.health.last_window
+
+    @property
+    def open_calls(self) -> int:
+        """The number of open calls that were delivered."""
+        return 0 if self._tracker is None else len(self._tracker.open)
 
     def _new_tracker(self, start: int) -> CallTracker:
         return CallTracker(start, late_sessions=self._settings.late_sessions)

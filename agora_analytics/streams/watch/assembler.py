@@ -107,6 +107,17 @@ class WindowAssembler:
         """Return the oldest window that an answer could still change."""
         return min(self._buffer, default=self.watermark)
 
+    def final_before(self, index: int) -> int:
+        """Return the oldest window in which a series may still change, the watermark at the latest."""
+        changing = (
+            ts
+            for ts, window in self._buffer.items()
+            if (ts, index) in self._pending_revisions
+            or (state := window.get(index)) is None
+            or not self._is_final(ts, state.asked_at)
+        )
+        return min((self.watermark, *changing))
+
     # Answers.
 
     def add(self, indexes: Iterable[int], asked: Span, points: Sequence[Point], asked_at: float) -> None:

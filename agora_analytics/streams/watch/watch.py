@@ -13,6 +13,7 @@ from typing import Final
 
 import attrs
 
+from agora_analytics._core import validation
 from agora_analytics._core.dispatcher import SpanProvider
 from agora_analytics._core.wire import NothingToFetchError
 from agora_analytics.errors import AgoraError
@@ -95,7 +96,18 @@ class Watch(Stream[Event]):
         position: Position,
     ) -> None:
         self.series = tuple(series)
-        super().__init__(WatchPoller(source, limiters, self.series, settings, position), limiters.time)
+        self._windows = WatchPoller(source, limiters, self.series, settings, position)
+        super().__init__(self._windows, limiters.time, source.app_id)
+
+    def final_before(self, series: Series) -> int | None:
+        """Return the start of the first window in which a series may still change; None before the first poll.
+
+        Every window before it that was delivered is final, also one that came with `final=False`: no event reports
+        that a window did not change any more. Raises `ValueError` for a series that is not watched.
+        """
+        if validation.instance("series", series, Series) not in self.series:
+            raise ValueError(f"series={str(series)!r}: this watch has {', '.join(map(str, self.series))}")
+        return self._windows.final_before(self.series.index(series))
 
 
 class WatchPoller(Poller[Event]):
@@ -136,6 +148,10 @@ class WatchPoller(Poller[Event]):
         """The end of the last window that was delivered."""
         last = self.monitor.health.last_window
         return None if last is None else last + WINDOW
+
+    def final_before(self, index: int) -> int | None:
+        """Return the first window in which a series may still change; None before the first poll."""
+        return None if self._assembler is None else self._assembler.final_before(index)
 
     async def events(self) -> AsyncGenerator[Event]:
         """Yield windows, revisions and gaps."""
