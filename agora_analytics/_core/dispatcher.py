@@ -139,7 +139,7 @@ class Dispatcher:
         self._owner: _Owner | None = None
         self._closed = False
         self._strict = on_bad_row == "raise"
-        self._observers = Observers(observers, limiters.plan, getattr(transport, "addresses", ()))
+        self.observers = Observers(observers, limiters.plan, getattr(transport, "addresses", ()))
 
     async def fetch(
         self,
@@ -163,7 +163,7 @@ class Dispatcher:
         begun = loop.time()
         failed: AgoraError | None = None
         rate_limited = 0
-        with self._observers.request(endpoint, options.priority) as trace:
+        with self.observers.request(endpoint, options.priority) as trace:
             pending = _PendingRequest(endpoint, build, decode, app, trace)
             for attempt in count(1):
                 remaining = self._remaining_wait(options, loop.time() - begun)
