@@ -11,13 +11,22 @@ import aiohttp
 from aiohttp import web
 
 from agora_analytics import Gap, Point, Revision, Series, Span, Window
+from agora_analytics.ops.web.routes import VIEWERS
 
 
 class Site(NamedTuple):
-    """A server, its port, and a session whose base URL is its root."""
+    """A server, its port, a session whose base URL is its root, and what ends the server."""
 
+    runner: web.AppRunner
     port: int
     http: aiohttp.ClientSession
+
+    def viewers(self) -> int:
+        """The number of streams of events that are open."""
+        return self.runner.app[VIEWERS].count
+
+    async def stop(self) -> None:
+        await self.runner.cleanup()
 
     async def get(self, path: str, **more: Any) -> Any:
         """Return the JSON at a path, which must be there."""
@@ -40,7 +49,7 @@ async def site(application: web.Application, port: int = 0, **more: Any) -> Asyn
         await web.TCPSite(runner, "127.0.0.1", port, reuse_address=True).start()
         used = runner.addresses[0][1]
         async with aiohttp.ClientSession(f"http://127.0.0.1:{used}") as http:
-            yield Site(used, http)
+            yield Site(runner, used, http)
     finally:
         await runner.cleanup()
 
@@ -48,8 +57,8 @@ async def site(application: web.Application, port: int = 0, **more: Any) -> Asyn
 async def until(check: Callable[[], object]) -> None:
     """Wait for something that happens in another task or process."""
     async with asyncio.timeout(20):
-        while not check():
-            await asyncio.sleep(0.02)  # noqa: ASYNC110 - nothing announces it
+        while not check():  # noqa: ASYNC110 - nothing announces it
+            await asyncio.sleep(0.02)
 
 
 class Sse(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Final
@@ -36,6 +37,7 @@ HEADERS: Final = {
 }
 """Headers of every answer."""
 
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 _LOOPBACK: Final = "localhost"
 
 
@@ -53,10 +55,8 @@ class Guard:
 
     def knows_host(self, request: web.Request) -> bool:
         """Whether the `Host` of a request is an address, `localhost` or one of the configured names."""
-        try:
-            name = urlsplit(f"//{request.host}").hostname or ""
-        except ValueError:
-            return False
+        found = _HOST.fullmatch(request.host)
+        name = found[1].strip("[]").lower() if found else ""
         return name in self._hosts or _is_address(name)
 
     def is_same_origin(self, request: web.Request) -> bool:

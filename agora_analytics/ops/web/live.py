@@ -29,11 +29,9 @@ _BATCH: Final = 64
 class Viewers:
     """The viewers that are connected."""
 
-    def __init__(self, feed: EventFeed, *, slow: float = SLOW, ping_every: float = PING_EVERY) -> None:
+    def __init__(self, feed: EventFeed) -> None:
         self.count = 0
         self._feed = feed
-        self._slow = slow
-        self._ping_every = ping_every
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """Send events until the viewer leaves, is too slow, or the server stops."""
@@ -58,7 +56,7 @@ class Viewers:
 
     async def _send(self, response: web.StreamResponse, seen: str) -> None:
         feed, number = self._feed, self._feed.position(seen)
-        await self._write(response, b"retry: 2000\n\n")
+        await _write(response, b"retry: 2000\n\n")
         while not feed.closed:
             events = None if number is None else feed.after(number, _BATCH)
             if events is None:
@@ -66,10 +64,11 @@ class Viewers:
             elif number is not None:
                 number += len(events)
             if events:
-                await self._write(response, b"".join(events))
-            elif not await feed.wait(number or 0, self._ping_every) and not feed.closed:
-                await self._write(response, b": still here\n\n")
+                await _write(response, b"".join(events))
+            elif not await feed.wait(number or 0, PING_EVERY) and not feed.closed:
+                await _write(response, b": still here\n\n")
 
-    async def _write(self, response: web.StreamResponse, data: bytes) -> None:
-        async with asyncio.timeout(self._slow):
-            await response.write(data)
+
+async def _write(response: web.StreamResponse, data: bytes) -> None:
+    async with asyncio.timeout(SLOW):
+        await response.write(data)

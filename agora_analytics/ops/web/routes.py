@@ -29,6 +29,7 @@ Access = Literal["open", "probe", "page", "data"]
 token, `data` needs it."""
 
 LIVE_STATE: Final = web.AppKey("agora_analytics.live_state", LiveState)
+VIEWERS: Final = web.AppKey("agora_analytics.viewers", Viewers)
 
 
 def routes(
@@ -61,11 +62,11 @@ def routes(
     """
     state = source if isinstance(source, LiveState) else LiveState(source)
     application = web.Application()
-    application[LIVE_STATE] = state
+    application[LIVE_STATE], application[VIEWERS] = state, Viewers(state.feed)
     if metrics is None:
         metrics = _collector(state)
     guard = Guard(token, hosts)
-    api = ReadApi(state, Viewers(state.feed), metrics, title=title, trusts=guard.is_authorised)
+    api = ReadApi(state, application[VIEWERS], metrics, title=title, trusts=guard.is_authorised)
     site = _Site(guard, api)
     application.add_routes(site.table())
     application.on_response_prepare.append(add_headers)
@@ -123,11 +124,11 @@ class _Site:
             "/api/v1/calls": (api.calls, "data"),
             "/api/v1/quota": (api.quota, "data"),
             "/api/v1/alerts": (api.alerts, "data"),
-            "/api/v1/events": (api.events, "data"),
         }
         writing: dict[str, tuple[Handler, Access]] = {"/login": (self._log_in, "open")}
         return [
             *(web.get(path, self._guarded(*entry)) for path, entry in reading.items()),
+            web.get("/api/v1/events", self._guarded(api.events, "data"), allow_head=False),
             *(web.post(path, self._guarded(*entry)) for path, entry in writing.items()),
         ]
 
