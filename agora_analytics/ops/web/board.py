@@ -95,6 +95,11 @@ class CallBoard:
             kept = [*self.sorted("newest")[:_NEWEST], *self.sorted("worst")[:_WORST]]
             self._entries = {one.call.call_id: one for one in kept}
 
+    def add_if_new(self, entry: CallEntry) -> None:
+        """Add a call unless it is known: what a follow reported says more."""
+        if entry.call.call_id not in self._entries:
+            self.add(entry)
+
     def get(self, call_id: str) -> CallEntry | None:
         """Return a call, None if it is not known."""
         return self._entries.get(call_id)

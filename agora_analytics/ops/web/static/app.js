@@ -89,10 +89,10 @@ async function openCall(id) {
   const offer = await load(`api/v1/calls/${encodeURIComponent(id)}`);
   const pre = byId("call-data");
   pre.textContent = JSON.stringify(offer, null, 1);
-  const buttons = offer.parts.filter((part) => part.price.requests > 0 && !part.unavailable).map((part) => {
+  const buttons = offer.parts.filter((part) => part.state !== "unavailable").map((part) => {
     const button = Object.assign(document.createElement("button"), { textContent: `${part.title}: ${part.price.text}` });
     button.addEventListener("click", async () => {
-      const response = await fetch(`api/v1/calls/${encodeURIComponent(id)}`, {
+      const response = await fetch(`api/v1/calls/${encodeURIComponent(id)}/${part.ask.part}`, {
         method: "POST",
         headers: { "Content-Type": "application/json" },
         body: JSON.stringify({ ...part.ask, price: part.price.requests }),
