@@ -95,7 +95,6 @@ async def serve(
 
     Example: agora-analytics serve --simulate --check
     """
-    # Each option is passed on by its name: longer than 25 lines for that.
     from agora_analytics.cli.serving import ServeSettings, serve_settings  # noqa: PLC0415 - loads the client
     from agora_analytics.cli.settings import read_secret  # noqa: PLC0415
 
@@ -139,16 +138,20 @@ async def _run(client: AnalyticsClient, settings: ServeSettings, screen: Screen,
     if check:
         _show_check(screen, _check(state, settings, f"http://{host}:{port}/"))
         return
+    try:
+        async with state, listening(application, host, port) as url:
+            await _wait_for_signal(screen, state, url)
+    except OSError as error:
+        raise OSError(listen_error(error, host, port)) from None
+
+
+async def _wait_for_signal(screen: Screen, state: LiveState, url: str) -> None:
     stopped = asyncio.Event()
     with stop_on_signal(stopped.set):
-        try:
-            async with state, listening(application, host, port) as url:
-                screen.emit_if_json({"url": url})
-                screen.print(f"serving {len(state.series)} series and the calls at {url}")
-                screen.note("Ctrl-C stops it")
-                await stopped.wait()
-        except OSError as error:
-            raise OSError(listen_error(error, host, port)) from None
+        screen.emit_if_json({"url": url})
+        screen.print(f"serving {len(state.series)} series and the calls at {url}")
+        screen.note("Ctrl-C stops it")
+        await stopped.wait()
 
 
 def _series(text: str) -> Series:

@@ -55,7 +55,8 @@ def entry_of(event: CallEvent, now: int) -> CallEntry | None:
     """Return what an event says of its call; None for a gap."""
     if isinstance(event, Gap):
         return None
-    state: CallState = "finished" if isinstance(event, CallFinished | CallSessions) else "open"
+    over = isinstance(event, CallFinished | CallSessions) or event.call.is_over
+    state: CallState = "finished" if over else "open"
     sessions = event.sessions if isinstance(event, CallFinished | CallSessions) else None
     lost = isinstance(event, CallLost)
     return CallEntry(

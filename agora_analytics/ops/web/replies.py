@@ -122,7 +122,7 @@ def text_of(values: Any, name: str, default: str | None = None) -> str | None:
 
 def choice_of(values: Any, name: str, allowed: tuple[str, ...]) -> str:
     """Return one of some texts, the first if it is missing."""
-    value = text_of(values, name, allowed[0])
+    value = text_of(values, name, allowed[0]) or allowed[0]
     if value not in allowed:
         raise RefusalError(400, name, f"{name}={short_repr(value)}: allowed are {', '.join(allowed)}")
     return value

@@ -58,8 +58,8 @@ class LiveState:
     from agora_analytics import ops
 
     users = Series("userCount", product="Native")
-    application = web.Application()
     async with AnalyticsClient.from_env() as client, ops.LiveState(client, users) as state:
+        application = web.Application()
         application.add_subapp("/agora/", ops.routes(state))
     ```
 
