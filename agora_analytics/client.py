@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn, Self, cast
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, cast
 
 import attrs
 
 from agora_analytics._core import validation
-from agora_analytics._core.dispatcher import Dispatcher, OnBadRow
+from agora_analytics._core.dispatcher import Dispatcher, OnBadRow, RequestOptions
 from agora_analytics._core.redaction import fingerprint
 from agora_analytics._core.retry import Retry
 from agora_analytics._core.transport import HOSTS, AiohttpTransport, Credentials, Timeouts
@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 __all__ = ["AnalyticsClient"]
 
 _SHORT = 8
+
+_ONCE: Final = RequestOptions(retry=Retry(attempts=1, total=0.0), max_rate_limited=0)
+"""One attempt, also after a rate-limit error."""
 
 
 class AnalyticsClient:
@@ -238,9 +241,7 @@ class AnalyticsClient:
         made = vars(self)  # a debugger may call this before the constructor is done
         if "_dispatcher" not in made or "_scope" not in made:
             return "AnalyticsClient(not made)"
-        app = self._scope.app_id
-        shown = app if app is None or len(app) < _SHORT else f"{app[:4]}…"  # enough to tell two clients apart
-        return f"AnalyticsClient(plan={self.plan.name!r}, app_id={shown!r})"
+        return f"AnalyticsClient(plan={self.plan.name!r}, app_id={app_of(self)!r})"
 
     def _scoped(self, **changes: Any) -> AnalyticsClient:
         other = object.__new__(type(self))
@@ -268,6 +269,21 @@ def dispatcher_of(client: AnalyticsClient) -> Dispatcher:
 def with_options(client: AnalyticsClient, **changes: Any) -> AnalyticsClient:
     """Return a client with other `RequestOptions`, for the library's own programs."""
     return client._scoped(options=attrs.evolve(client._scope.options, **changes))  # noqa: SLF001 - as above
+
+
+def app_of(client: AnalyticsClient) -> str | None:
+    """Return the beginning of a client's App ID: enough to tell two apart."""
+    app = client._scope.app_id  # noqa: SLF001 - as above
+    return app if app is None or len(app) < _SHORT else f"{app[:4]}…"
+
+
+def priced(client: AnalyticsClient, max_wait: float) -> AnalyticsClient:
+    """Return a client whose requests are sent once and as given, for the library's own programs.
+
+    What a method costs is known beforehand then: nothing is retried, moved or fetched ahead.
+    """
+    options = attrs.evolve(_ONCE, max_wait=max_wait)
+    return client._scoped(options=options, check_age=False, read_ahead=False)  # noqa: SLF001 - as above
 
 
 def _hosts(base_url: object) -> tuple[str, ...]:

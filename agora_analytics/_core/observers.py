@@ -63,8 +63,12 @@ class Observers:
         self._observers = tuple(map(_Guarded, observers))
 
     def add(self, observer: RequestObserver) -> None:
-        """Tell another observer of the requests that start from now on."""
+        """Add an observer of the requests that start from now on."""
         self._observers += (_Guarded(observer),)
+
+    def remove(self, observer: RequestObserver) -> None:
+        """Remove an observer; it is still told the end of the requests that it knows."""
+        self._observers = tuple(one for one in self._observers if one.observer is not observer)
 
     def request(self, endpoint: Endpoint, priority: str) -> Unobserved:
         """Return the context of a request: it starts with this call, and ends when the context is left."""

@@ -11,7 +11,19 @@ import typer
 
 import agora_analytics
 from agora_analytics.cli.bash_completion import joined_words
-from agora_analytics.cli.commands import calls, demo, doctor, export, follow, info, insights, realtime, simulate, watch
+from agora_analytics.cli.commands import (
+    calls,
+    demo,
+    doctor,
+    export,
+    follow,
+    info,
+    insights,
+    realtime,
+    serve,
+    simulate,
+    watch,
+)
 from agora_analytics.cli.runner import DONE, INTERRUPTED, MISUSE, write_stderr
 
 NAME = "agora-analytics"
@@ -55,6 +67,7 @@ app.add_typer(insights.app, name="insights")
 app.add_typer(realtime.app, name="realtime")
 app.command()(watch.watch)
 app.command()(follow.follow)
+app.command()(serve.serve)
 app.command()(export.export)
 app.command()(doctor.doctor)
 app.command()(info.quota)

@@ -162,7 +162,7 @@ def test_the_pure_floors_never_read_a_clock():
 
 # Each outside library and the files that may import it.
 DOORS = {
-    # In the client for a type.
+    # In the client for a type; the page is a server.
     "aiohttp": {
         "_core/transport.py",
         "client.py",

@@ -1,0 +1,95 @@
+"""Reads one stream for as long as the server runs: a stream that ends by an error is started again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final, Generic, Literal, TypeVar
+
+import attrs
+
+from agora_analytics.errors import AgoraError
+from agora_analytics.streams.checkpoints import Checkpoint
+from agora_analytics.streams.health import Health
+from agora_analytics.streams.stream import Stream
+
+T = TypeVar("T")
+
+StreamName = Literal["windows", "calls"]
+
+_FIRST_PAUSE: Final = 60.0
+_LONGEST_PAUSE: Final = 3_600.0
+"""Seconds between two starts: wrong credentials are refused each time, and each refusal may count as a request."""
+
+_TROUBLE: Final = frozenset({"outage", "refused", "stopped"})
+
+log = logging.getLogger("agora_analytics.ops")
+
+
+@attrs.frozen(kw_only=True)
+class StreamView:
+    """A stream as JSON: the fields of its `Health`; `error` is why it ended, and `restarts_at` when it starts again."""
+
+    name: StreamName
+    health: Health
+    error: str = ""
+    restarts_at: int | None = None
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the stream; empty if it polls, or waits for its quota."""
+        if self.error:
+            return f"{self.name}: ended by an error, starts again later: {self.error}"
+        return f"{self.name}: {self.health}" if self.health.state in _TROUBLE else ""
+
+
+class StreamReader(Generic[T]):
+    """Reads the streams that `open_stream` returns, one after the other, and passes each event on.
+
+    `open_stream` gets the checkpoint of the stream before, None at first.
+    """
+
+    def __init__(
+        self,
+        name: StreamName,
+        open_stream: Callable[[Checkpoint | None], Stream[T]],
+        on_event: Callable[[T], None],
+        now: Callable[[], float],
+    ) -> None:
+        self.name = name
+        self.stream: Stream[T] | None = None
+        self.open = open_stream
+        self._on_event = on_event
+        self._now = now
+        self._error = ""
+        self._restarts_at: int | None = None
+
+    def view(self) -> StreamView:
+        """Return the state of the stream."""
+        health = Health() if self.stream is None else self.stream.health
+        return StreamView(name=self.name, health=health, error=self._error, restarts_at=self._restarts_at)
+
+    async def run(self) -> None:
+        """Read for ever."""
+        pause, reached = _FIRST_PAUSE, None
+        while True:
+            self._error, self._restarts_at = "", None
+            try:
+                self.stream = self.open(reached)
+                async with self.stream as stream:
+                    async for event in stream:
+                        self._on_event(event)
+                        pause = _FIRST_PAUSE
+            except (AgoraError, OSError) as error:
+                self._error = str(error)
+                log.warning("%s ended, starts again in %.0f s: %s", self.name, pause, error)
+            reached = self._reached()
+            self._restarts_at = int(self._now() + pause)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _reached(self) -> Checkpoint | None:
+        """Return where the last stream was, None if it has delivered nothing."""
+        checkpoint = None if self.stream is None else self.stream.checkpoint
+        return checkpoint if checkpoint is not None and checkpoint.done else None

@@ -1,0 +1,117 @@
+"""Who may use the server: the token, the `Host` and the origin of a request, and the headers of every answer.
+
+A page on the internet can make a browser send requests to this server, but not with a `Host` that is an address (DNS
+rebinding needs a name), not with our cookie (`SameSite=Strict`), and not as JSON from another origin.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from agora_analytics._core import validation
+
+COOKIE: Final = "agora_analytics"
+
+MIN_TOKEN: Final = 16
+"""Characters of the shortest token: guesses are not counted, so it must be too long to guess."""
+
+HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Server": "agora-analytics",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+"""Headers of every answer."""
+
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+_LOOPBACK: Final = "localhost"
+
+
+class Guard:
+    """Checks requests; without a token everyone who reaches the server may use it."""
+
+    def __init__(self, token: str | None, hosts: Iterable[str]) -> None:
+        self._hosts = {_LOOPBACK, *(host.lower() for host in validation.non_empty_strs("hosts", hosts))}
+        self._token: bytes | None = None
+        self._cookie = ""
+        if token is not None:
+            self._token = check_token(token).encode()
+            # The cookie is not the token, so a stolen one does not work as `Authorization`, and restarts keep it valid.
+            self._cookie = hmac.new(self._token, b"agora_analytics cookie", hashlib.sha256).hexdigest()
+
+    def knows_host(self, request: web.Request) -> bool:
+        """Whether the `Host` of a request is an address, `localhost` or one of the configured names."""
+        found = _HOST.fullmatch(request.host)
+        name = found[1].strip("[]").lower() if found else ""
+        return name in self._hosts or _is_address(name)
+
+    def is_same_origin(self, request: web.Request) -> bool:
+        """Whether a request comes from our own page, or from no page at all."""
+        site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+        if site is not None and site != "same-origin":
+            return False
+        try:
+            return origin is None or urlsplit(origin).netloc.lower() == request.host.lower()
+        except ValueError:
+            return False
+
+    def is_authorised(self, request: web.Request) -> bool:
+        """Whether a request has the token, or the cookie that `/login` sets for it."""
+        if self._token is None:
+            return True
+        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+        bearer = given.strip() if scheme.lower() == "bearer" else ""
+        return self.is_token(bearer) or _equal(request.cookies.get(COOKIE, ""), self._cookie.encode())
+
+    def is_token(self, given: str) -> bool:
+        """Whether a text is the token."""
+        return self._token is not None and _equal(given, self._token)
+
+    def log_in(self, request: web.Request, response: web.Response) -> None:
+        """Set the cookie of a browser that has given the token."""
+        path = request.path.removesuffix("login")
+        response.set_cookie(
+            COOKIE, self._cookie, path=path, httponly=True, samesite="Strict", secure=request.scheme == "https"
+        )
+
+
+def check_token(token: str) -> str:
+    """Return a token; raises `ValueError`, which does not show it, if it is too short or has odd characters."""
+    if not isinstance(token, str) or len(token) < MIN_TOKEN or not (token.isascii() and token.isprintable()):
+        raise ValueError(f"token: allowed are {MIN_TOKEN} or more printable ASCII characters (value not shown)")
+    if token != token.strip():
+        raise ValueError("token: begins or ends with a space (value not shown)")
+    return token
+
+
+async def add_headers(_: web.Request, response: web.StreamResponse) -> None:
+    """Add the headers of every answer."""
+    response.headers.update(HEADERS)
+    response.headers.setdefault("Cache-Control", "no-store")
+
+
+def _equal(given: str, expected: bytes) -> bool:
+    """Compare in constant time."""
+    return hmac.compare_digest(given.encode("utf-8", "replace"), expected)
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,74 @@
+"""Server-sent events: one stream for each viewer, with all that changes.
+
+A viewer that comes back with `Last-Event-ID` gets what it missed, as far as that is in memory; otherwise, and if it was
+too slow, it gets the event `reset`, and loads everything again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from aiohttp import web
+
+from agora_analytics.ops.web.feed import EventFeed
+from agora_analytics.ops.web.replies import RefusalError
+
+MAX_VIEWERS: Final = 200
+
+PING_EVERY: Final = 15.0
+"""Seconds without an event after which a comment is sent, so that proxies keep the connection and dead ones show."""
+
+SLOW: Final = 30.0
+"""Seconds in which a viewer must take what was sent to it; then it is dropped."""
+
+_BATCH: Final = 64
+"""Events that are sent at once."""
+
+
+class Viewers:
+    """The viewers that are connected."""
+
+    def __init__(self, feed: EventFeed) -> None:
+        self.count = 0
+        self._feed = feed
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        """Send events until the viewer leaves, is too slow, or the server stops."""
+        if self.count >= MAX_VIEWERS:
+            raise RefusalError(503, "viewers", f"{MAX_VIEWERS} viewers are connected: that is the limit")
+        seen = request.headers.get("Last-Event-ID") or request.query.get("after") or self._feed.event_id
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream; charset=utf-8", "X-Accel-Buffering": "no"}
+        )
+        self.count += 1
+        try:
+            await response.prepare(request)
+            await self._send(response, seen)
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+        except ConnectionError:
+            pass  # the viewer has left
+        finally:
+            self.count -= 1
+        return response
+
+    async def _send(self, response: web.StreamResponse, seen: str) -> None:
+        feed, number = self._feed, self._feed.position(seen)
+        await _write(response, b"retry: 2000\n\n")
+        while not feed.closed:
+            events = None if number is None else feed.after(number, _BATCH)
+            if events is None:
+                number, events = feed.last, [feed.reset()]
+            elif number is not None:
+                number += len(events)
+            if events:
+                await _write(response, b"".join(events))
+            elif not await feed.wait(number or 0, PING_EVERY) and not feed.closed:
+                await _write(response, b": still here\n\n")
+
+
+async def _write(response: web.StreamResponse, data: bytes) -> None:
+    async with asyncio.timeout(SLOW):
+        await response.write(data)

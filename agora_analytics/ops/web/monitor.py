@@ -1,0 +1,70 @@
+"""Looks at the quota and at the streams every few seconds, and publishes what has changed; it sends no request."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from agora_analytics.client import AnalyticsClient
+from agora_analytics.errors import LedgerError
+from agora_analytics.ops.web.budget import ClockView, QuotaView, quota_view, unread
+from agora_analytics.ops.web.feed import EventFeed
+from agora_analytics.ops.web.feeding import StreamView
+from agora_analytics.ops.web.usage import RequestUsage
+
+_EVERY: Final = 1.0
+_QUOTA_EVERY: Final = 5
+"""Rounds between two looks at the quota: with a file it is a transaction."""
+
+
+class StateMonitor:
+    """Keeps the newest quota, and tells the feed when that or a stream's health changes."""
+
+    def __init__(
+        self,
+        client: AnalyticsClient,
+        feed: EventFeed,
+        usage: RequestUsage,
+        streams: Callable[[], Sequence[StreamView]],
+        now: Callable[[], float],
+    ) -> None:
+        self.quota: QuotaView | None = None
+        self.clock: ClockView | None = None
+        self._client = client
+        self._feed = feed
+        self._usage = usage
+        self._streams = streams
+        self._now = now
+        self._shown: QuotaView | None = None
+        self._known: dict[str, object] = {}
+
+    async def run(self) -> None:
+        """Look for ever."""
+        while True:
+            await self.refresh()
+            for _ in range(_QUOTA_EVERY):
+                self._tell_health()
+                await asyncio.sleep(_EVERY)
+
+    async def refresh(self) -> None:
+        """Read the quota; an unreadable ledger leaves the numbers as they were."""
+        quota = self._client.quota
+        try:
+            snapshot = await quota.snapshot()
+        except LedgerError as error:
+            self.quota = unread(self.quota, error, enforced=quota.enforced)
+        else:
+            self.quota = quota_view(snapshot, self._now(), enforced=quota.enforced, pace=self._usage.last_hour)
+            self.clock = ClockView.of(snapshot.clock)
+        if self.quota.differs(self._shown):
+            self._shown = self.quota
+            self._feed.publish("quota", self.quota)
+
+    def _tell_health(self) -> None:
+        for view in self._streams():
+            health = view.health
+            told = (health.state, health.until, health.failures > 0, health.last_error, view.error, view.restarts_at)
+            if self._known.get(view.name) != told:
+                self._known[view.name] = told
+                self._feed.publish("stream", view)

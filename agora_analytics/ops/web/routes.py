@@ -1,0 +1,191 @@
+"""`ops.routes`: an aiohttp application with the page, its API, the probes and the metrics."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Final, Literal
+from urllib.parse import parse_qs
+
+from aiohttp import web
+
+from agora_analytics.client import AnalyticsClient
+from agora_analytics.errors import AgoraError
+from agora_analytics.ops.web.api import MetricsRenderer, ReadApi
+from agora_analytics.ops.web.assets import load_assets
+from agora_analytics.ops.web.guard import Guard, add_headers
+from agora_analytics.ops.web.live import Viewers
+from agora_analytics.ops.web.paid import PaidApi
+from agora_analytics.ops.web.replies import RefusalError, bounded_body, failed, refused
+from agora_analytics.ops.web.state import LiveState
+from agora_analytics.streams.follow.follow import Follow
+from agora_analytics.streams.watch.watch import Watch
+
+__all__ = ["routes"]
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+Access = Literal["open", "probe", "page", "data"]
+"""Who may use a route: `open` everyone, `probe` everyone and under any `Host`, `page` shows a form that asks for the
+token, `data` needs it."""
+
+LIVE_STATE: Final = web.AppKey("agora_analytics.live_state", LiveState)
+VIEWERS: Final = web.AppKey("agora_analytics.viewers", Viewers)
+
+
+def routes(
+    source: LiveState | AnalyticsClient,
+    *,
+    token: str | None = None,
+    hosts: Iterable[str] = (),
+    metrics: MetricsRenderer | None = None,
+    title: str = "",
+) -> web.Application:
+    """Return an application to add to yours: `application.add_subapp("/agora/", ops.routes(client))`.
+
+    It serves the page at `/`, `/healthz`, `/readyz`, `/metrics`, and the API below `/api/v1/`. A `LiveState` that you
+    pass is yours to open and close. For a client it makes one with the default series, which is open while the
+    application runs; the client is not closed.
+
+    Reading costs no request. What costs requests is a POST, and says its price beforehand.
+
+    Without a `token`, everyone who reaches the server may use it: bind it to 127.0.0.1. Requests under another `Host`
+    than an address, `localhost` and `hosts` are refused. Raises `ValueError` or `TypeError` for invalid arguments.
+
+    Args:
+        source: the state to serve, or a client.
+        token: 16 or more characters that a viewer must know: in a form, or as `Authorization: Bearer …`.
+        hosts: names under which the server is reached, without a port.
+        metrics: what `/metrics` renders; by default an `ops.Collector` of the client and its two streams, if the extra
+            `ops` is installed.
+        title: shown on the page, to tell several servers apart.
+
+    """
+    state = source if isinstance(source, LiveState) else LiveState(source)
+    application = web.Application()
+    application[LIVE_STATE], application[VIEWERS] = state, Viewers(state.feed)
+    if metrics is None:
+        metrics = _collector(state)
+    guard = Guard(token, hosts)
+    api = ReadApi(state, application[VIEWERS], metrics, title=title, trusts=guard.is_authorised)
+    paid = PaidApi(state)
+    site = _Site(guard, api, paid)
+    application.add_routes(site.table())
+    application.on_response_prepare.append(add_headers)
+    application.on_shutdown.append(_end_events)
+    application.on_cleanup.append(lambda _: paid.desk.close())
+    if source is not state:
+        application.cleanup_ctx.append(_open_state)
+    return application
+
+
+async def _open_state(application: web.Application) -> AsyncIterator[None]:
+    async with application[LIVE_STATE]:
+        yield
+
+
+async def _end_events(application: web.Application) -> None:
+    """End the streams of all viewers: the server waits for its handlers."""
+    application[LIVE_STATE].feed.close()
+
+
+def _collector(state: LiveState) -> MetricsRenderer | None:
+    """Return the metrics of a client and its streams; None without the extra `ops`."""
+    try:
+        from agora_analytics.ops.metrics.collector import Collector  # noqa: PLC0415 - it needs an extra
+    except ImportError:
+        return None
+    collector = Collector(state.client)
+
+    def observe(stream: Watch | Follow) -> None:
+        collector.watch(stream) if isinstance(stream, Watch) else collector.follow(stream)
+
+    state.on_stream(observe)
+    return collector
+
+
+class _Site:
+    """The routes, each behind the guard."""
+
+    def __init__(self, guard: Guard, api: ReadApi, paid: PaidApi) -> None:
+        self._guard = guard
+        self._api = api
+        self._paid = paid
+        self._assets = load_assets()
+
+    def table(self) -> list[web.RouteDef]:
+        """Return all routes."""
+        # One line for each: longer than 25 lines for that.
+        api, paid = self._api, self._paid
+        reading: dict[str, tuple[Handler, Access]] = {
+            "/": (self._page, "page"),
+            "/static/{name}": (self._static, "open"),
+            "/login": (self._ask, "open"),
+            "/healthz": (api.healthz, "probe"),
+            "/readyz": (api.readyz, "probe"),
+            "/metrics": (api.metrics, "data"),
+            "/api/v1/status": (api.status, "data"),
+            "/api/v1/series": (api.series, "data"),
+            "/api/v1/calls": (api.calls, "data"),
+            "/api/v1/calls/{call_id}": (paid.call, "data"),
+            "/api/v1/calls/{call_id}/{part}": (paid.show_part, "data"),
+            "/api/v1/search": (paid.show_search, "data"),
+            "/api/v1/insights": (paid.show_insight, "data"),
+            "/api/v1/quota": (api.quota, "data"),
+            "/api/v1/alerts": (api.alerts, "data"),
+        }
+        writing: dict[str, tuple[Handler, Access]] = {
+            "/login": (self._log_in, "open"),
+            "/api/v1/calls/{call_id}/{part}": (paid.load_part, "data"),
+            "/api/v1/search": (paid.load_search, "data"),
+            "/api/v1/insights": (paid.load_insight, "data"),
+        }
+        return [
+            *(web.get(path, self._guarded(*entry)) for path, entry in reading.items()),
+            web.get("/api/v1/events", self._guarded(api.events, "data"), allow_head=False),
+            *(web.post(path, self._guarded(*entry)) for path, entry in writing.items()),
+        ]
+
+    def _guarded(self, handler: Handler, access: Access) -> Handler:
+        """Return a handler that checks who asks, and answers errors as JSON."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            try:
+                return await self._admit(request, access) or await handler(request)
+            except RefusalError as error:
+                return refused(error)
+            except AgoraError as error:
+                return failed(error)
+
+        return handle
+
+    async def _admit(self, request: web.Request, access: Access) -> web.StreamResponse | None:
+        """Return None if the request may go on; raises `RefusalError`, or returns the form, if not."""
+        if access != "probe" and not self._guard.knows_host(request):
+            raise RefusalError(421, "host", "this server is not known under that Host: see the setting hosts")
+        if request.method not in {"GET", "HEAD"} and not self._guard.is_same_origin(request):
+            raise RefusalError(403, "origin", "this request comes from another site")
+        if access in {"open", "probe"} or self._guard.is_authorised(request):
+            return None
+        if access == "page":
+            return self._assets["login.html"].response(request, 401)
+        raise RefusalError(401, "token", "this needs the token: send Authorization: Bearer …, or log in")
+
+    async def _page(self, request: web.Request) -> web.Response:
+        return self._assets["index.html"].response(request)
+
+    async def _ask(self, request: web.Request) -> web.Response:
+        return self._assets["login.html"].response(request)
+
+    async def _log_in(self, request: web.Request) -> web.Response:
+        fields = parse_qs((await bounded_body(request)).decode("utf-8", "replace"), max_num_fields=10)
+        if not self._guard.is_token(fields.get("token", [""])[0]):
+            return self._assets["login.html"].response(request, 401)
+        response = web.Response(status=303, headers={"Location": "./"})
+        self._guard.log_in(request, response)
+        return response
+
+    async def _static(self, request: web.Request) -> web.Response:
+        asset = self._assets.get(request.match_info["name"])
+        if asset is None or request.match_info["name"].endswith(".html"):
+            raise RefusalError(404, "path", "there is no such file")
+        return asset.response(request)

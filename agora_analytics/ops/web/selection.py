@@ -1,0 +1,50 @@
+"""Which series to watch if none are named: as many as the plan can keep fresh."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Final
+
+from agora_analytics.catalogue import Dimension, Product, QualityMetric, RealtimeUsageMetric
+from agora_analytics.client import AnalyticsClient
+from agora_analytics.plans import REALTIME_USAGE
+from agora_analytics.streams.watch.series import Series
+
+MAX_INTERVAL: Final = 360
+"""Seconds between two polls that a page should not exceed: two series on Premium, six on Enterprise."""
+
+_LEAST: Final = 2
+
+_METRICS: Final = (
+    RealtimeUsageMetric.USER_COUNT,
+    QualityMetric.VIDEO_FREEZE_RATE,
+    QualityMetric.AUDIO_FREEZE_RATE,
+    QualityMetric.NETWORK_DELAY,
+    QualityMetric.JOIN_SUCCESS_IN_5S_RATE,
+    RealtimeUsageMetric.CHANNEL_COUNT,
+)
+
+CANDIDATES: Final = (
+    *(Series(metric, product=kind) for metric, kind in product(_METRICS[:2], Product)),
+    Series(_METRICS[2], product=Product.NATIVE),
+    Series(_METRICS[0], product=Product.NATIVE, dimension=Dimension.COUNTRY),
+    *(Series(metric, product=kind) for metric, kind in product(_METRICS[3:], Product)),
+    *(
+        Series(_METRICS[0], product=Product.NATIVE, dimension=name)
+        for name in (Dimension.NET, Dimension.OS, Dimension.SDK)
+    ),
+)
+"""Series worth watching, the most important first."""
+
+
+def sensible_series(client: AnalyticsClient) -> tuple[Series, ...]:
+    """Return the candidates that the plan can poll every six minutes, two at least; empty without real-time data."""
+    if not client.plan.offers(REALTIME_USAGE):
+        return ()
+    chosen = CANDIDATES[:_LEAST]
+    for count in range(_LEAST, len(CANDIDATES) + 1):
+        coverage = client.realtime.coverage(*CANDIDATES[:count])
+        if not coverage.complete or coverage.interval > MAX_INTERVAL:
+            break
+        chosen = CANDIDATES[:count]
+    return chosen

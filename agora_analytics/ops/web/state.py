@@ -1,0 +1,235 @@
+"""`LiveState`: what a page shows, in bounded memory, fed by one watch and one follow."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Final, Self, TypeVar
+
+import attrs
+
+from agora_analytics._core import validation
+from agora_analytics._core.decoding.json import encode
+from agora_analytics.client import AnalyticsClient, app_of, dispatcher_of, service_time
+from agora_analytics.ops.web.board import CallBoard, CallGap, entry_of
+from agora_analytics.ops.web.feed import EventFeed
+from agora_analytics.ops.web.feeding import StreamReader, StreamView
+from agora_analytics.ops.web.history import SeriesView, WindowBoard
+from agora_analytics.ops.web.monitor import StateMonitor
+from agora_analytics.ops.web.selection import sensible_series
+from agora_analytics.ops.web.usage import RequestUsage
+from agora_analytics.plans import CALL_LISTS, REALTIME_USAGE
+from agora_analytics.spans import HOUR, MINUTE
+from agora_analytics.streams.checkpoints import Checkpoint
+from agora_analytics.streams.events import CallEvent, Event, Gap
+from agora_analytics.streams.follow.follow import Follow
+from agora_analytics.streams.watch.schedule import Coverage
+from agora_analytics.streams.watch.series import Series
+from agora_analytics.streams.watch.watch import Watch
+
+__all__ = ["LiveState"]
+
+StreamT = TypeVar("StreamT", Watch, Follow)
+
+_MAX_ALERTS: Final = 200
+
+log = logging.getLogger("agora_analytics.ops")
+
+
+@attrs.frozen(kw_only=True)
+class AlertEntry:
+    """An alert as JSON: its number, when it came (UTC seconds), and what it says."""
+
+    id: int
+    at: int
+    alert: Any
+
+
+class LiveState:
+    """The last hour of each series, the newest and the worst calls, the quota, the streams and the alerts.
+
+    ```python
+    from aiohttp import web
+
+    from agora_analytics import ops
+
+    users = Series("userCount", product="Native")
+    async with AnalyticsClient.from_env() as client, ops.LiveState(client, users) as state:
+        application = web.Application()
+        application.add_subapp("/agora/", ops.routes(state))
+    ```
+
+    Entering the context starts one watch and one follow, and leaving it ends them. Reading the state costs no request.
+    Memory is bounded: 180 windows of each series, about a thousand calls, 200 alerts. A stream that ends by an error is
+    started again after a minute, then less and less often.
+
+    Raises `ValueError` or `TypeError` for invalid arguments, for series that the plan cannot cover without gaps, and
+    for a client without an App ID.
+
+    Args:
+        client: the client; it is not closed.
+        series: what to watch; by default what the plan can poll every six minutes.
+        calls: whether to follow calls.
+        sessions: whether to fetch the sessions of finished calls, as the day's requests for details allow.
+        back: how long ago the follow starts; the watch starts with what the service still keeps of the last hour.
+        checkpoint: name under which both streams save their positions, with `-windows` and `-calls` added. They resume
+            there, and what came before is not in the state then: only whoever stores each event needs it.
+        gaps: whether to accept more series than the plan covers.
+
+    """
+
+    def __init__(
+        self,
+        client: AnalyticsClient,
+        *series: Series,
+        calls: bool = True,
+        sessions: bool = False,
+        back: timedelta = timedelta(hours=2),
+        checkpoint: str | None = None,
+        gaps: bool = False,
+    ) -> None:
+        # What is kept, and what feeds it, on one page: longer than 25 lines for that.
+        self.client = validation.instance("client", client, AnalyticsClient)
+        self.series = validation.instances("series", series, Series) or sensible_series(client)
+        self.feed = EventFeed()
+        self.board = WindowBoard(self.series)
+        self.calls = CallBoard()
+        self.call_gaps: deque[CallGap] = deque(maxlen=_MAX_ALERTS)
+        self.alerts: deque[AlertEntry] = deque(maxlen=_MAX_ALERTS)
+        self.started: int | None = None
+        self._time = service_time(client)
+        self.usage = RequestUsage(self.now)
+        self.monitor = StateMonitor(client, self.feed, self.usage, lambda: self.streams, self.now)
+        self._sessions = validation.boolean("sessions", sessions)
+        self._back = validation.instance("back", back, timedelta)
+        self._checkpoint = validation.none_or(validation.non_empty_str, "checkpoint", checkpoint)
+        self._gaps = validation.boolean("gaps", gaps)
+        self._listeners: list[Callable[[Event | CallEvent], object]] = []
+        self._stream_listeners: list[Callable[[Watch | Follow], object]] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._watch = StreamReader("windows", self._open_watch, self._add_event, self.now) if self.series else None
+        followed = validation.boolean("calls", calls)
+        self._follow = StreamReader("calls", self._open_follow, self._add_call, self.now) if followed else None
+        # Opened once to raise what is wrong with the arguments.
+        if self._watch is not None:
+            self._watch.open(None)
+        if self._follow is not None:
+            self._follow.open(None)
+        self.coverage: Coverage | None = client.realtime.coverage(*self.series) if self.series else None
+
+    def now(self) -> float:
+        """Return UTC seconds by the service's clock, as far as it is known."""
+        return self._time.utc()
+
+    @property
+    def app(self) -> str:
+        """The beginning of the App ID: enough to tell two projects apart."""
+        return app_of(self.client) or ""
+
+    @property
+    def streams(self) -> tuple[StreamView, ...]:
+        """The state of each stream."""
+        return tuple(reader.view() for reader in (self._watch, self._follow) if reader is not None)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a part of the state has ended by a fault of this library: nothing restarts it."""
+        return any(task.done() for task in self._tasks)
+
+    def series_views(self) -> Iterator[SeriesView]:
+        """Yield the last hour of each series."""
+        watch = self._watch and self._watch.stream
+        for history in self.board.histories.values():
+            yield history.view(watch.final_before(history.series) if isinstance(watch, Watch) else None)
+
+    def on_event(self, listener: Callable[[Event | CallEvent], object]) -> None:
+        """Call a function with each event of both streams; an exception from it is logged and ends nothing."""
+        self._listeners.append(validation.function("listener", listener, "a function that takes an event"))
+
+    def on_stream(self, listener: Callable[[Watch | Follow], object]) -> None:
+        """Call a function with the streams that are open, and with each that is opened later; for metrics."""
+        self._stream_listeners.append(validation.function("listener", listener, "a function that takes a stream"))
+        for reader in (self._watch, self._follow):
+            if isinstance(stream := reader and reader.stream, Watch | Follow):
+                listener(stream)
+
+    def add_alert(self, alert: object) -> None:
+        """Show an alert: any value that can be encoded as JSON; raises `TypeError` for others."""
+        encode(alert)
+        number = self.alerts[-1].id + 1 if self.alerts else 1
+        self.alerts.append(AlertEntry(id=number, at=int(self.now()), alert=alert))
+        self.feed.publish("alert", self.alerts[-1])
+
+    async def __aenter__(self) -> Self:
+        self.started = int(self.now())
+        dispatcher_of(self.client).observers.add(self.usage)
+        await self.monitor.refresh()
+        work = [self.monitor.run(), *(reader.run() for reader in (self._watch, self._follow) if reader is not None)]
+        self._tasks = [asyncio.create_task(one) for one in work]
+        for task in self._tasks:
+            task.add_done_callback(_log_failure)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.feed.close()
+        dispatcher_of(self.client).observers.remove(self.usage)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+
+    def _open_watch(self, reached: Checkpoint | None) -> Watch:
+        limits = self.client.plan.of_endpoint(REALTIME_USAGE)
+        back = max(min(HOUR, limits.available - limits.delay - MINUTE), MINUTE)
+        named = self._checkpoint and f"{self._checkpoint}-windows"
+        watch = self.client.realtime.watch(
+            *self.series, start=timedelta(seconds=back), checkpoint=named or reached, gaps=self._gaps
+        )
+        return self._opened(watch)
+
+    def _open_follow(self, reached: Checkpoint | None) -> Follow:
+        kept = timedelta(seconds=self.client.plan.of_endpoint(CALL_LISTS).available - HOUR)
+        named = self._checkpoint and f"{self._checkpoint}-calls"
+        follow = self.client.calls.follow(
+            start=min(self._back, kept), checkpoint=named or reached, with_sessions=self._sessions
+        )
+        return self._opened(follow)
+
+    def _opened(self, stream: StreamT) -> StreamT:
+        for listener in self._stream_listeners:
+            listener(stream)
+        return stream
+
+    def _add_event(self, event: Event) -> None:
+        change = self.board.add(event)
+        if change is not None:
+            self.feed.publish("windows", change)
+        self._tell(event)
+
+    def _add_call(self, event: CallEvent) -> None:
+        entry = entry_of(event, int(self.now()))
+        if entry is not None:
+            self.calls.add(entry)
+            self.feed.publish("call", entry)
+        elif isinstance(event, Gap):
+            self.call_gaps.append(CallGap(start=event.span.start, end=event.span.end, reason=event.reason))
+            self.feed.publish("call_gap", self.call_gaps[-1])
+        self._tell(event)
+
+    def _tell(self, event: Event | CallEvent) -> None:
+        for listener in self._listeners:
+            try:
+                listener(event)
+            except Exception:
+                log.exception("a listener of the live state failed")
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("a part of the live state ended: it is no longer up to date", exc_info=error)
