@@ -1,4 +1,4 @@
-"""The options of `watch` for alerts: rules, and where alerts go."""
+"""The options of `watch` and `serve` for alerts: rules, and where alerts go."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ class AlertOptions:
                 sinks.append(await opened.enter_async_context(webhook))
             yield sinks
 
-    def worst(self, client: AnalyticsClient) -> alerts.WorstCalls | None:
-        """Return what looks up the worst calls; None without a budget for it."""
+    def worst(self, client: AnalyticsClient, link: str = "") -> alerts.WorstCalls | None:
+        """Return what looks up the worst calls, with a link unless another is given; None without a budget for it."""
         if not self.alert_requests:
             return None
-        return alerts.WorstCalls(client, requests_per_day=self.alert_requests, link=self.alert_link or "")
+        return alerts.WorstCalls(client, requests_per_day=self.alert_requests, link=self.alert_link or link)
