@@ -137,6 +137,7 @@ class _Alerts(NamedTuple):
 async def _run(
     client: AnalyticsClient, settings: ServeSettings, alerting: _Alerts, screen: Screen, *, check: bool
 ) -> None:
+    # One object after the other, each made of those before: longer than 25 lines for that.
     from agora_analytics.cli.serving import PORT  # noqa: PLC0415 - as above
     from agora_analytics.ops import LiveState, routes  # noqa: PLC0415
     from agora_analytics.ops.web.server import is_loopback, listening  # noqa: PLC0415
