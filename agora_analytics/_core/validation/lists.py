@@ -30,6 +30,7 @@ _SIGNED: Final = re.compile(r"-[0-9]{1,10}")
 def as_list(name: str, values: object, of: str) -> tuple[Any, ...]:
     """Return the items of a list, unchecked; `of` names what is allowed in it."""
     allowed = f"a list of {of}"
+    # An array without dimensions calls itself iterable and is not; one of several has rows for items.
     alone = isinstance(values, str | bytes | bytearray | memoryview | Mapping) or getattr(values, "ndim", 1) != 1
     if alone or not isinstance(values, Iterable):
         raise type_error(name, values, f"{allowed}, not one")
