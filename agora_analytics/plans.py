@@ -388,7 +388,7 @@ def _plan(
 
 STARTER: Final = Plan("starter", {})
 # Call lists: per second, per day, days kept, hours a query, delay in s; details: the last two of these. Insights: per
-# minute, per day, days kept, days a query, delay of usage in h. Real-time: per minute, per day, minutes kept, s of delay.
+# minute, per day, days kept, days a query, hours of delay. Real-time: per minute, per day, minutes kept, s of delay.
 STANDARD: Final = _plan("standard", (1, 1_000, 1, 8, 60), (1, 300))
 PREMIUM: Final = _plan("premium", (3, 2_000, 7, 16, 20), (3, 150), (3, 40, 14, 3, 12), (3, 480, 40, 40))
 ENTERPRISE: Final = _plan("enterprise", (10, 10_000, 15, 24, 20), (6, 100), (10, 60, 30, 7, 6), (10, 1_440, 60, 20))

@@ -103,6 +103,7 @@ def own_folder(path: Path) -> Path:
     if hasattr(os, "geteuid") and found.st_uid not in {os.geteuid(), path.parent.stat().st_uid}:
         raise OSError(errno.EPERM, f"{path.name} belongs to another user ({found.st_uid})", str(path))
     if found.st_mode & _OTHERS_WRITE:
+        # A folder like /tmp belongs to everyone: it is refused rather than closed to others.
         if found.st_mode & stat.S_ISVTX:
             raise OSError(errno.EPERM, f"{path.name} is shared with other users", str(path))
         # Whoever may write to a folder can put other files, or links, in the place of ours.

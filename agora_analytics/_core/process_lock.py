@@ -24,6 +24,7 @@ class ProcessLock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._process = os.getpid()
+        # `remove` may be called in any thread, even by the garbage collector.
         self._database = sqlite3.connect(not_linked(path), isolation_level=None, check_same_thread=False)
         path.chmod(0o600)
         _lock(self._database)

@@ -61,6 +61,7 @@ _SCALE = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DATE = 60
 """Characters of the longest date or number in a header."""
 
+# A single answer dated 1970 or 9999 would otherwise give spans that no request can carry.
 _EARLIEST, _LATEST = 1_000_000_000, 4_102_444_800
 """`Date` headers outside of these (2001 and 2100) are ignored."""
 

@@ -107,6 +107,7 @@ class CallSpanTracker(SpanTracker):
         first = min(oldest or at, end - 1) // mark * mark
         if first - at < longest:
             return at
+        # In one step: a call that claims to have begun in 1970 would be half a million slices.
         self.add_missing(Span(at, first))
         return first
 
@@ -311,6 +312,7 @@ def _too_early(call: Call, age: int, at: int, delay: int) -> TooEarly:
 
 
 def _too_long(call: Call, span: Span, longest: int) -> PlanRefused:
+    # No ValueError: the caller gave a call and no span, so no argument is wrong.
     error = PlanRefused(
         f"call {call.call_id!r} lasted {span.duration} s, and one request may span at most {longest} s on this plan:"
         " nothing was sent",

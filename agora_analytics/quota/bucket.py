@@ -111,6 +111,7 @@ class WindowCounter:
 
     def remaining_today(self, limit: int, reading: ClockReading) -> int:
         """Return how many requests the day has left, even while the unit is blocked for a moment."""
+        # Not `remaining`, which is 0 during a pause: a stream would take the day for spent and sleep until midnight.
         return max(0, self._remaining_of_days(limit, possible_days(reading), reading))
 
     def plannable_today(self, planned: int, reading: ClockReading) -> int:

@@ -143,6 +143,7 @@ class ServiceClock:
         `aim_suspected` says whether a wrong aim can explain it: enough requests were sent to exceed the limit if some
         were counted in the wrong second.
         """
+        # The bounds are kept: a new search for the clock would hold bursts back, and end at the same wrong aim.
         now, since_pause = reading.monotonic, reading.monotonic - self.no_bursts_until
         # During the pause no bursts are sent, so the aim cannot be the cause.
         if since_pause < 0:
@@ -197,6 +198,7 @@ class ServiceClock:
             self._narrow(sent, received, low, high)
             self._finish_calibration(received)
         self._update_rtt(received - sent)
+        # An aim is proven by answers and not by time, in which little may have been sent.
         self.answers_since_rate_limit += 1
 
     def _update_rtt(self, rtt: float) -> None:

@@ -62,6 +62,7 @@ def decimal(value: object) -> float:
     """Read a number as a float, which holds numbers of more than 64 bits too; raises `MisfitError`."""
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         value = float(value)
+    # As the strict decoder does: what becomes of a number must not depend on the rows beside it.
     if isinstance(value, int | float) and not isinstance(value, bool) and -_MAX_ITEM <= value <= _MAX_ITEM:
         return float(value)
     raise MisfitError(f"expected a number, got {short_repr(value)}")

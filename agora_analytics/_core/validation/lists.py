@@ -68,6 +68,7 @@ def uids(values: object) -> tuple[int | str, ...]:
     Android shows numbers above 2**31 as negative ones: the same 32 bits, read as a signed number.
     """
     found = [_uid(f"uids[{place}]", value) for place, value in enumerate(as_list("uids", values, "user IDs"))]
+    # By text, as a query has them: 5 and "5" are one user.
     return tuple({str(value): value for value in found}.values())
 
 
