@@ -107,6 +107,7 @@ class AnalyticsClient:
             credentials = Credentials(customer_id, customer_secret)
         finally:
             del customer_secret  # error reporters show the arguments of every frame
+        # Made although another may be given: its settings are checked in any case, and it opens nothing yet.
         opened = AiohttpTransport(
             credentials,
             hosts=_hosts(base_url),
@@ -117,6 +118,7 @@ class AnalyticsClient:
         limiters = Limiters(
             Plan.of(plan),
             MemoryLedger() if ledger is None else _ledger(ledger),
+            # Stored in the ledger, which must hold no credentials.
             account=fingerprint(customer_id),
             clock=validation.function("clock", clock, "a function that returns seconds since 1970"),
             enforce=validation.boolean("quotas", quotas),
@@ -151,6 +153,7 @@ class AnalyticsClient:
             "app_id": "AGORA_APP_ID",
             "base_url": "AGORA_BASE_URL",
         }
+        # An empty variable counts as none.
         found: dict[str, Any] = {name: os.environ[key] for name, key in names.items() if os.environ.get(key)}
         if "base_url" in found:
             found["base_url"] = [url.strip() for url in found["base_url"].split(",")]
@@ -244,6 +247,7 @@ class AnalyticsClient:
         return f"AnalyticsClient(plan={self.plan.name!r}, app_id={app_of(self)!r})"
 
     def _scoped(self, **changes: Any) -> AnalyticsClient:
+        # Not the constructor, which would need the secret again: only the transport has it.
         other = object.__new__(type(self))
         other._dispatcher, other._ledger = self._dispatcher, self._ledger
         other._make_groups(attrs.evolve(self._scope, **changes))

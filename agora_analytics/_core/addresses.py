@@ -89,5 +89,6 @@ def _proxy(text: str) -> Proxy | None:
         return None
     if url.user is None and url.password is None:
         return Proxy(url)
+    # In a header, since whatever shows the URL must not show the password.
     pair = f"{url.user or ''}:{url.password or ''}".encode()
     return Proxy(url.with_user(None), f"Basic {base64.b64encode(pair).decode()}")

@@ -106,6 +106,7 @@ class _Owner:
 
     def is_current(self) -> bool:
         """Whether the caller is certainly in the same loop and process."""
+        # A thread may run one loop after another, so the owner's must still be running.
         return self._thread == threading.get_ident() and self.loop.is_running() and self.process == _Owner.current
 
     @classmethod
@@ -176,6 +177,7 @@ class Dispatcher:
         rate_limited = 0
         with self.observers.request(endpoint, options.priority) as trace:
             pending = _PendingRequest(endpoint, build, decode, app, trace)
+            # No bound here: `_retry_delay` gives up, and does not count rate-limit errors as attempts.
             for attempt in count(1):
                 remaining = self._remaining_wait(options, loop.time() - begun)
                 host = options.host
@@ -190,6 +192,7 @@ class Dispatcher:
                     wait = self._retry_delay(options, error, attempt, rate_limited, loop.time() - begun)
                     wait = self._cap_retry_after(wait, error, options, loop.time() - begun)
                     if wait is None:
+                        # The attempt before is the cause: that the quota is spent may follow from its rate-limit error.
                         raise error from failed
                     failed = error
                 else:
@@ -203,6 +206,7 @@ class Dispatcher:
 
     async def close(self) -> None:
         """Refuse further requests and close the transport; may be called twice."""
+        # First, so that requests that wait for quota or between two attempts are not sent any more.
         self._closed = self.limiters.closed = True
         await self._transport.close()
 
@@ -231,6 +235,7 @@ class Dispatcher:
         if isinstance(error, RateLimited) and self.limiters.enforced and rate_limited <= options.max_rate_limited:
             # The limiter has learned from it and delays the next attempt itself.
             return error.retry_after or 0.0
+        # Attempts at a failing service alone: a rate-limit error is the limiter's affair.
         return (options.retry or self._retry).wait(error, attempt - rate_limited, elapsed, self._random)
 
     def _cap_retry_after(
@@ -257,6 +262,7 @@ class Dispatcher:
     ) -> AnswerT:
         pending.trace.waiting()
         async with self.limiters.permit(pending.endpoint, remaining, priority, pending.app) as permit:
+            # Until the request is built, whatever goes wrong returns the permit.
             permit.sent = False
             self._ensure_open()  # closed while this request waited?
             request = pending.build()
@@ -264,6 +270,7 @@ class Dispatcher:
             with pending.trace.attempt(host) as attempt:
                 try:
                     response = await self._transport.send(request, host)
+                    # Before decoding, whose time would widen the bounds of the service's clock.
                     permit.answered(wire.server_date(response), host)
                     attempt.answered(response.status)
                     log.debug("%s -> HTTP %d, %d bytes", request, response.status, len(response.body))
@@ -296,12 +303,14 @@ class Dispatcher:
         def scrub(said: bytes) -> bytes:
             plain = without_escapes(said)
             clean = without_app(self._transport.scrub(plain), request.app_id)
+            # Unescaped only where that uncovered a secret; otherwise what is quoted stays as it came.
             return said if clean == plain else clean
 
         headers = {
             name: scrub(value.encode("utf-8", "surrogatepass")).decode("utf-8", "surrogatepass")
             for name, value in response.headers.items()
         }
+        # Of a failed response only the beginning is quoted; any other is decoded whole.
         said = response.body if response.status in _SUCCESSES else response.body[:_MAX_QUOTED]
         body = await in_turns(in_steps(said, scrub))
         if body is said and headers == dict(response.headers):
@@ -342,6 +351,7 @@ async def in_turns(steps: Steps[T]) -> T:
             result: T = done.value
             return result
         if work is not None:
+            # What cannot be cut into steps, such as loading a module, holds a thread and not the loop.
             await asyncio.to_thread(work)
         elif time.perf_counter() - begun > _MAX_SLICE:
             await asyncio.sleep(0)

@@ -22,12 +22,14 @@ async def wait_until_done(work: asyncio.Future[T], abort: Callable[[], object] |
     cancelled: asyncio.CancelledError | None = None
     while not work.done():
         try:
+            # Not `await work`, which would pass a cancellation of the caller on to it.
             await asyncio.wait([work])
         except asyncio.CancelledError as error:
             if abort is not None and cancelled is None:
                 loop.call_later(_GRACE, lambda: work.done() or abort())
             cancelled = error
     if cancelled is not None:
+        # The caller gets its cancellation instead.
         retrieve_error(work)
         raise cancelled
     return work.result()

@@ -16,9 +16,11 @@ def door(package: dict[str, Any], *homes: str) -> tuple[Callable[[str], Any], Ca
 
     def load(name: str) -> Any:
         """Load a public name."""
+        # Tools probe modules for names such as `__wrapped__`: what is not exported must load nothing.
         for home in homes if name in exported else ():
             module = import_module(f"{package['__name__']}.{home}")
             if name in module.__all__:
+                # Kept in the package, so that this function is called once for each name.
                 package[name] = getattr(module, name)
                 return package[name]
         raise AttributeError(f"module {package['__name__']!r} has no attribute {name!r}")

@@ -55,6 +55,7 @@ class Retry:
             return None
         wait = random.uniform(0, min(self.cap, self.base * 2.0 ** min(attempt - 1, _DOUBLINGS)))
         if isinstance(error, ResponseError) and error.retry_after is not None:
+            # The service's time is the minimum; the jitter on top keeps clients from coming back all at once.
             wait += error.retry_after
         return wait if elapsed + wait <= self.total else None
 
@@ -96,6 +97,8 @@ class HostSelector:
 
     def report_failure(self, host: int, error: AgoraError, now: float) -> None:
         """Record an error, if it shows that the host failed, and if that host is still in use."""
+        # Requests are sent concurrently: a late failure of a host that was left is no news. A refusal is the answer of
+        # a healthy host.
         if host != self.current or not (isinstance(error, TransportError) or _failed_itself(error)):
             return
         self._failures += 1

@@ -153,6 +153,7 @@ class AiohttpTransport:
         self._limit = max_bytes
         timeouts = timeouts or Timeouts()
         self._total = timeouts.total
+        # No total of aiohttp's: see `_exchange`.
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect, sock_read=timeouts.read)
 
     def __reduce__(self) -> NoReturn:
@@ -205,6 +206,7 @@ class AiohttpTransport:
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         return session.request(
             request.endpoint.method,
+            # Encoded already: yarl would spell some characters in another way.
             URL(f"{self._hosts[host]}{request.endpoint.path}?{request.query}", encoded=True),
             data=request.body,
             headers=_PLAIN if request.body is None else _JSON,
@@ -241,6 +243,7 @@ class AiohttpTransport:
         length = answer.content_length
         if length is not None and length > self._limit:
             return self._left(answer)
+        # The quick way of most answers; a compressed one may be of any size, whatever its header says.
         if length is not None and length <= _SMALL and "Content-Encoding" not in answer.headers:
             return await answer.read()
         body = io.BytesIO()  # which grows without being copied; to join the parts of 20 MB takes 15 ms
@@ -291,6 +294,7 @@ class _Way:
         self._prepare(request)
         try:
             answer = await send(request)
+        # These mean that nothing was sent; the first would be caught as a ClientOSError below.
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
             raise
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
@@ -310,6 +314,7 @@ class _Way:
 
 def _failure(base: str, error: aiohttp.ClientError | OSError) -> TransportError:
     """Return the error of this library for one of aiohttp's."""
+    # First, as aiohttp's timeouts are connection errors as well.
     if isinstance(error, TimeoutError):
         failure: TransportError = TransportTimeout(f"no answer from {base} in time ({type(error).__name__})")
         failure.sent = not isinstance(error, aiohttp.ConnectionTimeoutError)

@@ -153,6 +153,7 @@ class Realtime(RealtimeRequests):
             final_after=validation.int_in_range("final_after", final_after, 0),
             revisions=validation.boolean("revisions", revisions),
             only_final=validation.boolean("only_final", only_final),
+            # Rounded up to whole windows: never more often than was asked for.
             min_interval=-(-validation.int_in_range("every", every, WINDOW) // WINDOW),
         )
         self._app()
@@ -186,6 +187,7 @@ class Realtime(RealtimeRequests):
     def _position(self, series: tuple[Series, ...], checkpoint: str | Checkpoint | None) -> Position:
         from agora_analytics.streams.position import position_for  # noqa: PLC0415
 
+        # Sorted, so that a program may list its series in another order and still resume.
         told = "\n".join((self._app(), *sorted(map(str, series))))
         stream = f"watch {fingerprint(told)}"
         return position_for(stream, checkpoint, self._scope.checkpoints)

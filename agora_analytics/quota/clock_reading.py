@@ -57,6 +57,7 @@ class ClockReading(NamedTuple):
     @property
     def utc(self) -> float:
         """UTC seconds, as well as they are known."""
+        # While the error is unknown there is no bound to build on; `wall` is the best guess.
         return self.wall if self.max_error == math.inf else self.monotonic + self.offset_min
 
     @property
@@ -107,6 +108,7 @@ def possible_days(reading: ClockReading, since: float | None = None) -> tuple[in
     """Return the UTC days that may count a request which is sent now, or was counted between `since` and now."""
     now, wall, low, _, max_error, rival, *_ = reading
     passed = 0.0 if since is None else now - since
+    # The service may count by either clock, so the days of both are charged.
     if rival is not None:
         return tuple(sorted({*_days(wall - passed), *_days(rival - passed), *_days(wall), *_days(rival)}))
     if max_error == math.inf:
@@ -129,7 +131,9 @@ def service_day(reading: ClockReading) -> int:
 def seconds_until_next_day(reading: ClockReading) -> float:
     """Return seconds until the next UTC day has certainly begun."""
     if reading.rival_wall is not None:
+        # The nearer midnight: one request finds out there which clock was right.
         return min(_until_next_day(reading.wall - MAX_WALL_ERROR), _until_next_day(reading.rival_wall - MAX_WALL_ERROR))
+    # For an unknown clock, `utc_min` keeps clear of midnight by the wall clock's possible error already.
     return _until_next_day(reading.utc_min if reading.max_error == math.inf else reading.utc_min - GUARD)
 
 
@@ -149,6 +153,7 @@ def cutoffs(unit: Unit, reading: ClockReading) -> tuple[float, float]:
     """
     now, _, low, typical_error, max_error, _, _, rtt_min, _ = reading
     window = WINDOWS[unit]
+    # Answered a whole window ago: by no clock can both be counted in one window.
     latest = now - window - GUARD
     if max_error == math.inf:
         return latest, latest
@@ -163,6 +168,7 @@ def cutoffs(unit: Unit, reading: ClockReading) -> tuple[float, float]:
 
 def frees_at(at: float, unit: Unit, reading: ClockReading) -> float:
     """Return when the first window has certainly begun that a request answered at `at` cannot be counted in."""
+    # The inverse of `cutoffs`: the first moment at which `at` is before the cutoff.
     window = WINDOWS[unit]
     latest = at + window + GUARD
     low, max_error = reading.offset_min, reading.max_error

@@ -55,6 +55,7 @@ class DateSample(NamedTuple):
         """Whether a later sample shows the same time."""
         sent, received, date = self
         other_sent, other_received, other_date = other
+        # Both headers name whole seconds and either may be stale; the clocks drift between the two answers.
         near = TOLERANCE + 1 + MAX_STALENESS + DRIFT * abs(other_received - received)
         return other_date - other_received - date + sent <= near and date - received - other_date + other_sent <= near
 
@@ -92,6 +93,7 @@ class DateTrust:
         """Whether the clock may be relied on without asking the service again."""
         if not self.is_stable(now, wall) or self.contradicted or self.accepted is None:
             return False
+        # The service's word alone holds for a while; after that the wall clock must agree, or another answer renew it.
         return now - self.agreed_at < _CONFIRMATION_TTL or self.accepted.agrees_with_wall(wall - now)
 
     def is_stable(self, now: float, wall: float) -> bool:
@@ -112,6 +114,7 @@ class DateTrust:
         """Pass a host's sample on to the clock if it is believed; `wall_offset` is wall minus monotonic time."""
         if self.accepted is None or not self.accepted.agrees(sample):
             if not self._should_replace(host, sample, wall_offset):
+                # What is not believed does not reach the clock, not even as a bound.
                 self._store_candidate(host, sample)
                 return
             if self.accepted is not None:
@@ -128,6 +131,7 @@ class DateTrust:
         """Whether a sample that contradicts the clock is believed instead of it."""
         if not self.confirmed:
             return True
+        # The machine slept: its monotonic clock stood still, and the wall clock says by how much.
         if self._wall_jump(sample.received, sample.received + wall_offset) and sample.agrees_with_wall(wall_offset):
             return True
         return self._confirms_candidate(host, sample)
@@ -140,11 +144,14 @@ class DateTrust:
         """Keep a sample as its host's candidate: the first of several that agree, so that a later one confirms it."""
         self.contradicted = True
         before = self.candidates.pop(host, None)
+        # The first is kept, since a second source must be sent after it and dated later.
         self.candidates[host] = before if before is not None and before.agrees(sample) else sample
         if len(self.candidates) > _MAX_CANDIDATES:
+            # That of the host which has been silent longest.
             del self.candidates[next(iter(self.candidates))]
 
     def _restart(self, host: int, sample: DateSample, wall_offset: float) -> None:
+        # A tentative clock that starts again is tentative again, whatever candidates its hosts have.
         by_candidate = self.confirmed and self._confirms_candidate(host, sample)
         self.confirmed = sample.agrees_with_wall(wall_offset) or by_candidate
         self.accepted = sample
@@ -158,6 +165,7 @@ class DateTrust:
         elif sample.received - sample.sent <= before.received - before.sent + drift:
             self.accepted = sample  # it is as precise as the old one has become by drift
         self.contradicted, self.agreed_at, self.wall_offset = False, sample.received, wall_offset
+        # The host agrees again, so what it said before was its mistake.
         if self.candidates:
             self.candidates.pop(host, None)
 

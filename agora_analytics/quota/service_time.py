@@ -75,6 +75,7 @@ class ServiceTime:
         if self._loop_time is None:  # nothing was sent yet, and no loop may be running
             return wall
         now = self._loop_time()
+        # Every step of a stream comes by here, so no sleep of the host passes unseen.
         self._host.observe(now, wall)
         clock = self._clock
         if clock.floor == -UNKNOWN:
@@ -94,6 +95,7 @@ class ServiceTime:
     def passed_second(self) -> int:
         """Return the last second that is certainly over: until the clock is confirmed, by the host's clock too."""
         utc = self.utc()
+        # The earlier of the two is over by either clock.
         return int(utc if self.confirmed else min(utc, self._wall()))
 
     @property
@@ -134,10 +136,12 @@ class ServiceTime:
     def reading(self, state: LedgerState) -> ClockReading:
         """Return a reading of both clocks, as a ledger's state knows the service's, which is used from now on."""
         now, wall = self.monotonic(), self._wall()
+        # A ledger in a file returns another state each time, as other processes may have changed it.
         self._clock, self._trust = clock, trust = state.clock, state.trust
         if trust.accepted is None or trust.is_stable(now, wall):
             return clock.reading(now, wall if clock.known else trust.utc(now, wall))
         # Until the clock is confirmed it may be either of two days, and the start of no second is known.
+        # The monotonic clock stood still while the machine slept, and with it the time by the last answer.
         utc = trust.utc(now, wall) + trust.apparent_sleep(now, wall)
         return ClockReading(now, utc, clock.offset_min(now), math.inf, math.inf, wall)
 
@@ -159,6 +163,7 @@ class SleepDetector:
 
     def __init__(self) -> None:
         self._offset: float | None = None
+        # Bounded, as a stream may run for months.
         self._gains: deque[tuple[float, float]] = deque(maxlen=64)
 
     def observe(self, now: float, wall: float) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import math
 
-from agora_analytics.quota.bucket import ClockReading, Permit, WindowCounter
+from agora_analytics.quota.bucket import ClockReading, WindowCounter
+from agora_analytics.quota.permit import Permit
 
 DAY = 86_400
 MIDNIGHT = 20_000 * DAY

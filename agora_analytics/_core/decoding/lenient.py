@@ -28,6 +28,7 @@ def structure(document: object, kind: Any) -> Any:
 def _fields(document: object, kind: Any) -> Any:
     if not isinstance(document, dict):
         raise MisfitError(f"expected an object, got {short_repr(document)}")
+    # Apart from the rest: the text of a number becomes a number, and a name stays a text.
     users = [name for name in _users(kind) if name in document]
     rest = {name: value for name, value in document.items() if name not in users} if users else document
     rest = _by_field(rest, kind)

@@ -81,6 +81,7 @@ def non_empty_str(name: str, value: object) -> str:
         found.encode()
     except UnicodeEncodeError:
         raise ValueError(f"{name}={short_repr(found)} has half a character in it, a lone surrogate") from None
+    # The plain str of a subclass, whose own methods could change what is sent.
     return str.__str__(found)
 
 
@@ -121,6 +122,7 @@ def granularity(name: str, value: object) -> str:
 def as_int(value: object) -> int | None:
     """Return a whole number of any class as an int, and None for anything else: bools and floats too."""
     found = enum_value(value)
+    # Python takes True for 1, which no caller means.
     if isinstance(found, bool):
         return None
     try:
@@ -148,6 +150,7 @@ def number_in_range(
     if isinstance(found, bool) or not isinstance(found, _REAL):
         raise type_error(name, value, "a number")
     enough = found > 0 if above else found >= 0
+    # NaN compares false with everything, and is refused by either.
     if not enough or not (found < below or (endless and found == math.inf)):
         most = "" if below == _ENDLESS else f" to below {below:g}"
         raise ValueError(f"{name}={short_repr(found)}: allowed are numbers {'above' if above else 'from'} 0{most}")
