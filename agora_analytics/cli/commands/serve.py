@@ -100,7 +100,6 @@ async def serve(
 
     Example: agora-analytics serve --simulate --check
     """
-    # From flags to settings, rules and a client: longer than 25 lines for that.
     from agora_analytics.cli.serving import ServeSettings, serve_settings  # noqa: PLC0415 - loads the client
     from agora_analytics.cli.settings import read_secret  # noqa: PLC0415
 
